@@ -1,6 +1,6 @@
 """Verifications a second on one core: the function alone, and `/verify` over HTTP as nginx asks it.
 
-    python benchmarks/bench_jwt.py [SECONDS]      (default 5 for each line)
+    python -m benchmarks.bench_jwt [SECONDS]      (default 5 for each line)
 
 Each number is verifications per second of the verifier's own processor time, which a busy machine does not hide: over
 HTTP the server is a process of its own, and four connections ask it without pause. Beside it stands an endpoint of the
@@ -26,11 +26,9 @@ from pathlib import Path
 
 import psutil
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from services.jwt_verifier.keys import JwksKeys, PemKey
 from services.jwt_verifier.tokens import Refused, Rules, Verifier
-from tests.unit.issuer import ATTACKS, AUDIENCE, ISSUER, MAX_AGE_S, ORGANISATION, Issuer
+from testbed.issuer import ATTACKS, AUDIENCE, ISSUER, MAX_AGE_S, ORGANISATION, Issuer
 
 PROMISED = 2000
 CONNECTIONS = 4

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.bench_three_parameter import Truth, anchors_of, usable
+from benchmarks.bench_three_parameter import Truth, usable
 from irt_assets.calibration.month_impact import ItemValue, compare, proposed_values
 from irt_assets.psychometrics.core.models import Calibration, Floats
 from irt_assets.psychometrics.core.options import Model
@@ -31,6 +31,7 @@ from irt_assets.psychometrics.linking.jump import Constants, jumps
 from irt_assets.psychometrics.linking.linking import Linking, LinkingError, link, transform
 from irt_assets.psychometrics.scoring.scale_shift import MonthImpact, Placement
 from irt_assets.responses.scales import Scale
+from testbed.anchors import anchors_of
 
 # -- jump --------------------------------------------------------------------------------------------
 

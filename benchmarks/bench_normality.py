@@ -16,21 +16,13 @@ import time
 import numpy as np
 from scipy.special import expit
 
-from irt_assets.psychometrics.core.models import Floats, Responses
+from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.normality import normality
+from testbed.abilities import abilities
 
 SIZES = ((500, 20), (2000, 20), (2000, 40), (10_000, 40))
 SHAPES = ("normal", "χ²₂₀", "χ²₄", "−χ²₄", "normal, c = .2")
-DEGREES = {"χ²₂₀": 20, "χ²₄": 4, "−χ²₄": 4}
-
-
-def abilities(shape: str, persons: int, rng: np.random.Generator) -> Floats:
-    """Of mean 0 and SD 1."""
-    if shape not in DEGREES:
-        return rng.normal(size=persons)
-    k = DEGREES[shape]
-    return (-1 if shape.startswith("−") else 1) * (rng.chisquare(k, persons) - k) / np.sqrt(2 * k)
 
 
 def month(shape: str, persons: int, items: int, seen: float, seed: list[int]) -> Responses:

@@ -20,14 +20,15 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from benchmarks.bench_normality import abilities, month
-from benchmarks.bench_three_parameter import anchors_of
+from benchmarks.bench_normality import month
 from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.core.options import Latent, LatentRule, Model
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.latent_shape import fit_with_shape
 from irt_assets.psychometrics.linking.linking import link, transform
+from testbed.abilities import abilities
+from testbed.anchors import anchors_of
 
 SLOPE, INTERCEPT = 1.2, 0.5
 ITEMS, ANCHORS = 40, 20

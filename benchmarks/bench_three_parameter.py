@@ -22,7 +22,6 @@ from multiprocessing import Pool
 import numpy as np
 from scipy.special import expit
 
-from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.curves import probability
 from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.core.options import Method, Model
@@ -34,11 +33,11 @@ from irt_assets.psychometrics.linking.linking import (
     MAX_LINKING_SE,
     Linking,
     LinkingError,
-    covariance_ab,
     error_of_linking,
     link,
     transform,
 )
+from testbed.anchors import anchors_of
 
 SLOPE, INTERCEPT = 1.2, 0.5
 ITEMS, ANCHORS = 40, 20
@@ -140,14 +139,6 @@ class Month:
     by_criterion: dict[tuple[Method, bool], Linking]
     coverage: dict[str, Floats] = field(default_factory=dict)
     tests: dict[str, Tested] = field(default_factory=dict)
-
-
-def anchors_of(origin: Calibration, ids: tuple[str, ...]) -> AnchorSet:
-    fit = origin.select([origin.item_ids.index(item) for item in ids])
-    return AnchorSet(
-        "bench", "1", ids, fit.a, fit.b, fit.c, fit.a_se, fit.b_se, fit.cov_ab[:, 0, 1], (None,) * len(ids),
-        np.zeros(len(ids), dtype=bool), covariance_ab(fit),
-    )  # fmt: skip
 
 
 def month(row: Row, seed: list[int]) -> Month:

@@ -5,7 +5,7 @@
 Two equal small worlds: the months of the one are made one after another, the backfill of the other is killed with
 SIGKILL; then the rows of each month are compared. Takes ten minutes on two idle cores. Exit status 1 where a month is
 not whole, something is left behind or `irt status` does not say so. What does not belong here: the killing and the
-judging (see `tests/integration/kills.py`).
+judging (see `testbed/kills.py`).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.integration import kills
-from tests.integration.small_world import last_months, small_world
-from tests.integration.stack_harness import running_stack
+from testbed import kills
+from testbed.small_world import last_months, small_world
+from testbed.stack_harness import running_stack
 
 GRAPH = "irt_assets.definitions"
 WHOLE_WITHIN_S = 3600.0

@@ -31,16 +31,16 @@ from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.schema_version import VERSIONS, newest_known, number, schema_version
 from resources.settings import Settings
+from testbed.small_world import last_months
+from testbed.stack_harness import Harness, wait_for
 from tests.deploy.booted import CONTROL_GROUPS
 from tests.deploy.cluster import ADDRESS, Cluster, kubernetes, own_network
 from tests.deploy.images import PLATFORM, ROOT, Podman, podman_of
 from tests.deploy.kubelet import PLUGINS, SANDBOX, Node
 from tests.deploy.kubernetes_binaries import OF_MACHINES, MissingBuilderError, kubernetes_programs
 from tests.deploy.test_kubernetes import Page
-from tests.integration import rooms
-from tests.integration.seaweed import BUCKET, WEED, SeaweedFS
-from tests.integration.small_world import last_months
-from tests.integration.stack_harness import Harness, wait_for
+from tests.helpers import rooms
+from tests.helpers.seaweed import BUCKET, WEED, SeaweedFS
 
 PAGE = ROOT / "docs/how-to/deploy-kubernetes.md"
 SEEDTEST = "deploy/k8s/overlays/seedtest"

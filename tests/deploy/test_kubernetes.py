@@ -33,14 +33,14 @@ from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.schema import upgrade
 from resources.settings import Settings
+from testbed.kills import ASSETS
+from testbed.small_world import last_months
+from testbed.stack_harness import Harness, wait_for
 from tests.deploy.cluster import START_S, Cluster, kubernetes, own_network
 from tests.deploy.kubernetes_binaries import MissingBuilderError, kubernetes_programs
 from tests.deploy.pods import PodRunner
-from tests.integration import rooms
-from tests.integration.kills import ASSETS
-from tests.integration.seaweed import BUCKET, WEED, SeaweedFS
-from tests.integration.small_world import last_months
-from tests.integration.stack_harness import Harness, wait_for
+from tests.helpers import rooms
+from tests.helpers.seaweed import BUCKET, WEED, SeaweedFS
 
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "deploy/k8s"

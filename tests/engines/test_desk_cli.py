@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.typed import Irt, command_line
+from tests.helpers.typed import Irt, command_line
 
 
 @pytest.fixture

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from drift_worlds import ANCHORS, IDS, ITEMS, world
 from scipy.stats import kstest
 
 from irt_assets.psychometrics.drift.errors import Comparison
 from irt_assets.psychometrics.drift.items import judge
 from irt_assets.psychometrics.drift.trends import trends
+from tests.helpers.drift_worlds import ANCHORS, IDS, ITEMS, world
 
 pytestmark = pytest.mark.ci
 

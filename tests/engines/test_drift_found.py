@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from drift_worlds import anchor_set
 
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.drift.errors import Anchors, Published, compare
 from irt_assets.psychometrics.drift.items import Drift, judge
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.linking.linking import link
+from tests.helpers.drift_worlds import anchor_set
 
 pytestmark = pytest.mark.ci
 

@@ -8,7 +8,7 @@ from irt_assets.calibration.fits import decode, encode
 from irt_assets.psychometrics.core.models import Flag, Responses
 from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, Priors
 from irt_assets.psychometrics.estimation.em import fit_em
-from tests.unit.test_fits import assert_same
+from tests.helpers.same_fits import assert_same
 
 
 def test_what_the_engine_returns_comes_back_to_the_last_bit() -> None:

@@ -9,7 +9,6 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
-from r_service import missing_packages, running
 from scipy.special import expit
 
 from irt_assets.engines import registry
@@ -20,6 +19,7 @@ from irt_assets.engines.pymc_engine import PymcEngine
 from irt_assets.engines.remote import RemoteEngine
 from irt_assets.psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
 from irt_assets.psychometrics.core.models import Flag, Responses
+from tests.engines.r_service import missing_packages, running
 
 ENGINES = ("em", *(pytest.param(name, marks=pytest.mark.ci) for name in ("pymc", "mirt", "brms", "remote")))
 BAYESIAN = ("pymc", "brms")

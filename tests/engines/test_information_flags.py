@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from drift_worlds import anchor_set
 
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.drift.errors import Anchors, Published, compare
@@ -20,6 +19,7 @@ from irt_assets.psychometrics.information.functions import (
     losses_of_items,
 )
 from irt_assets.psychometrics.linking.linking import link
+from tests.helpers.drift_worlds import anchor_set
 
 ITEMS, FLATTENED = 30, 3
 IDS = [f"item{j:02d}" for j in range(ITEMS)]

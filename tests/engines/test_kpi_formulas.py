@@ -11,9 +11,9 @@ import pytest
 from irt_assets.features.daily import features
 from irt_assets.kpis.meaning import RANGES
 from irt_assets.kpis.weekly import kpis, quiet
-from tests import kpi_reference as reference
-from tests.kpi_reference import World
-from tests.kpi_worlds import END, attempt, in_duckdb, published_of, random_world, scales_of
+from tests.helpers import kpi_reference as reference
+from tests.helpers.kpi_reference import World
+from tests.helpers.kpi_worlds import END, attempt, in_duckdb, published_of, random_world, scales_of
 
 CLOSE = 1e-8
 """θ is solved to 1e-9 of the population's SD on our side; everything else agrees to rounding."""

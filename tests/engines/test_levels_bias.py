@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.bench_levels import World, bias_of, by_level, simulate
 from irt_assets.psychometrics.estimation.em import fit_em
+from testbed.levels import World, bias_of, by_level, simulate
 
 pytestmark = pytest.mark.ci
 

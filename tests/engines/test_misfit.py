@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from scipy.stats import ncx2
 
-from benchmarks.bench_misfit import CHOOSING, GUESS, INTERCEPT, ITEMS, SLOPE, Bank, Row, World, simulate
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.fit import misfit
@@ -24,6 +23,7 @@ from irt_assets.psychometrics.fit.misfit import (
     share_of_class,
 )
 from irt_assets.psychometrics.fit.model_replicates import Fitted
+from testbed.misfit import CHOOSING, GUESS, INTERCEPT, ITEMS, SLOPE, Bank, Row, World, simulate
 
 ROWS = {row.name: row for row in CHOOSING}
 

@@ -9,7 +9,7 @@ from scipy.special import expit
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.scoring.abilities import eap
 from irt_assets.psychometrics.scoring.progress import goal_probability, improvement
-from tests.kpi_reference import curve, wle
+from tests.helpers.kpi_reference import curve, wle
 
 
 def bank(n: int, rng: np.random.Generator, guessing: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -14,7 +14,6 @@ import numpy as np
 import psutil
 import pytest
 import requests
-from r_service import IRT_FILE, ROOT, STARTED_WITHIN, TOKEN, Running, environment, free_port, missing_packages, running
 from scipy.special import expit
 
 from irt_assets.engines.diagnosis import engine_findings
@@ -26,6 +25,17 @@ from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.scoring.abilities import score
 from resources.failures import PermanentFailure, TransientFailure
 from resources.settings import Settings
+from tests.engines.r_service import (
+    IRT_FILE,
+    ROOT,
+    STARTED_WITHIN,
+    TOKEN,
+    Running,
+    environment,
+    free_port,
+    missing_packages,
+    running,
+)
 
 pytestmark = pytest.mark.ci
 

@@ -4,15 +4,10 @@ not, and what is said. The service itself is in test_r_service.
 
 from __future__ import annotations
 
-import json
 import logging
 import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import numpy as np
@@ -23,59 +18,11 @@ from irt_assets.engines.remote import RemoteEngine
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Responses
 from resources.failures import PermanentFailure, TransientFailure
+from tests.helpers.scripted_server import answering
 
 TOKEN = "s3cret-of-this-test"
 BUSY = (503, {"error": {"kind": "transient", "message": "waited 600 s"}})
 FINE = (200, {"theta": [0.5], "se": [0.9], "versions": {}})
-
-
-@dataclass
-class Seen:
-    """The requests that came in: path, token and body; `times` as of time.monotonic."""
-
-    url: str
-    paths: list[str] = field(default_factory=list)
-    tokens: list[str | None] = field(default_factory=list)
-    bodies: list[Any] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
-
-
-@contextmanager
-def answering(*answers: tuple[int, Any] | Callable[[BaseHTTPRequestHandler], None]) -> Iterator[Seen]:
-    """A server that gives these answers in turn, the last one for ever. A body that is not text is sent as JSON."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            seen.paths.append(self.path)
-            seen.tokens.append(self.headers["Authorization"])
-            seen.bodies.append(json.loads(body))
-            seen.times.append(time.monotonic())
-            answer = answers[min(len(seen.paths), len(answers)) - 1]
-            if callable(answer):
-                answer(self)
-                return
-            status, content = answer
-            text = content if isinstance(content, str) else json.dumps(content)
-            self.send_response(status)
-            if status == 302:
-                self.send_header("Location", "/login")
-            self.end_headers()
-            self.wfile.write(text.encode())
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    seen = Seen(f"http://127.0.0.1:{server.server_port}")
-    thread = Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield seen
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def service(url: str, **options: Any) -> Service:

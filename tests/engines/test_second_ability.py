@@ -7,15 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.bench_misfit import ANCHORS, INTERCEPT, ITEMS, SLOPE, TWO, Bank
-from benchmarks.bench_second_ability import Row, simulate
-from benchmarks.bench_three_parameter import anchors_of
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.fit import second_ability
 from irt_assets.psychometrics.fit.dependence import local_dependence
 from irt_assets.psychometrics.fit.second_ability import loadings
 from irt_assets.psychometrics.linking.linking import link
+from testbed.anchors import anchors_of
+from testbed.misfit import ANCHORS, INTERCEPT, ITEMS, SLOPE, TWO, Bank
+from testbed.second_ability import Row, simulate
 
 
 def test_loadings_are_those_that_answers_were_made_with() -> None:

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from benchmarks.bench_testlets import IDS, Row, answers, bank, pseudo_true, simulate
 from irt_assets.psychometrics.core.curves import information
 from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.estimation import testlets
@@ -18,6 +17,7 @@ from irt_assets.psychometrics.estimation.testlets import EffectSd, estimate_effe
 from irt_assets.psychometrics.fit.fit_summary import summarise
 from irt_assets.psychometrics.information.functions import information_of_test, item_information
 from irt_assets.psychometrics.scoring.abilities import Curves, Effects, eap, eap_by, score
+from testbed.testlets import IDS, Row, answers, bank, pseudo_true, simulate
 
 SEED = 1
 

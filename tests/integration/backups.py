@@ -16,8 +16,8 @@ from irt_assets.backup.restore import restore_backup
 from resources.database import Database
 from resources.folder_claim import open_store
 from resources.settings import Settings
-from tests.integration import rooms
-from tests.integration.stack_harness import ROOT
+from testbed.stack_harness import ROOT
+from tests.helpers import rooms
 
 numbers = count(1)
 OURS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'irt backup'"

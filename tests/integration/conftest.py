@@ -18,9 +18,9 @@ from irt_assets.responses.snapshot import take_snapshot
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
-from tests.integration import rooms
-from tests.integration.seaweed import BUCKET, WEED, SeaweedFS
-from tests.integration.typed import Irt, command_line
+from tests.helpers import rooms
+from tests.helpers.seaweed import BUCKET, WEED, SeaweedFS
+from tests.helpers.typed import Irt, command_line
 
 numbers = count(1)
 

@@ -10,7 +10,7 @@ from dagster_shared.error import SerializableErrorInfo
 
 from jobs.plans import Plan
 from resources.dagster_compat import InstigatorState, InstigatorType, ScheduleInstigatorData, TickStatus
-from tests.dagster_private import (
+from tests.helpers.dagster_private import (
     InstigatorStatus,
     RegisteredCodeLocationOrigin,
     RemoteInstigatorOrigin,

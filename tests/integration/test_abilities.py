@@ -16,8 +16,8 @@ from irt_assets.responses.scales import read_scales
 from irt_assets.responses.window import judged_window
 from resources.database import Database
 from resources.settings import Settings
-from tests.integration import rooms
-from tests.integration.rooms import SCALE, add_attempts, add_items, attempt, rows, run_sql
+from tests.helpers import rooms
+from tests.helpers.rooms import SCALE, add_attempts, add_items, attempt, rows, run_sql
 
 MONTH, LATER = rooms.MONTHS
 END = month_bounds(LATER)[1]

@@ -26,7 +26,7 @@ from resources.dagster_compat import InstigatorState, InstigatorType, ScheduleIn
 from resources.dagster_schema import rows_shown
 from resources.database import Database
 from resources.settings import Settings
-from tests.dagster_private import (
+from tests.helpers.dagster_private import (
     InstigatorStatus,
     RegisteredCodeLocationOrigin,
     RemoteInstigatorOrigin,
@@ -36,7 +36,7 @@ from tests.dagster_private import (
     check_run_timeout,
     freeze_time,
 )
-from tests.integration.rooms import rows, run_sql
+from tests.helpers.rooms import rows, run_sql
 
 MONTHS = dg.MonthlyPartitionsDefinition(start_date="2026-06", fmt="%Y-%m", end_offset=0)
 JUNE = "2026-06"

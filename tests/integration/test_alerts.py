@@ -18,7 +18,7 @@ from resources.database import Database
 from resources.notifier import channels, deliver, problems
 from resources.outbox import Alert, open_alert, resolve_alert
 from resources.settings import Settings
-from tests.integration.rooms import rows, run_sql
+from tests.helpers.rooms import rows, run_sql
 from tests.integration.sinks import HttpSink, SmtpSink, http_sink, smtp_sink
 
 SLACK_TOKEN, DISCORD_TOKEN, PD_KEY = "C" * 24, "d" * 64, "p" * 32

@@ -14,10 +14,10 @@ from resources.dagster_compat import TickStatus
 from resources.database import Database
 from resources.schema import ensure_month_partitions, upgrade
 from resources.settings import Settings
-from tests.integration.rooms import add_attempts, add_items, attempt, rows
+from testbed.small_world import last_months
+from testbed.stack_harness import running_stack, wait_for
+from tests.helpers.rooms import add_attempts, add_items, attempt, rows
 from tests.integration.sinks import http_sink, smtp_sink
-from tests.integration.small_world import last_months
-from tests.integration.stack_harness import running_stack, wait_for
 
 pytestmark = pytest.mark.ci
 

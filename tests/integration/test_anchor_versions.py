@@ -22,8 +22,8 @@ from irt_assets.responses.snapshot import take_snapshot
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure
-from tests.integration import rooms
-from tests.integration.rooms import MONTHS, SCALE, folder_store, rows, run_sql
+from tests.helpers import rooms
+from tests.helpers.rooms import MONTHS, SCALE, folder_store, rows, run_sql
 
 FIRST, LAST = MONTHS
 LATER = month_bounds(LAST)[1]

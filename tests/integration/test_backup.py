@@ -40,12 +40,12 @@ from resources.folder_claim import open_store
 from resources.object_store import PART
 from resources.settings import Settings
 from services.exporter.collector import StateCollector
-from tests.integration import rooms
+from testbed.stack_harness import ROOT, wait_for
+from tests.helpers import rooms
+from tests.helpers.seaweed import BUCKET, SeaweedFS
+from tests.helpers.typed import Irt
+from tests.helpers.written_commands import fenced_blocks, logical_lines, simple_commands
 from tests.integration.backups import OURS, OURS_WAIT, back_up, empty_database, is_empty, restore, started
-from tests.integration.seaweed import BUCKET, SeaweedFS
-from tests.integration.stack_harness import ROOT, wait_for
-from tests.integration.typed import Irt
-from tests.written_commands import fenced_blocks, logical_lines, simple_commands
 
 JUNE, JULY = rooms.MONTHS
 

@@ -23,7 +23,7 @@ from resources.doctor import Finding, diagnose
 from resources.failures import PermanentFailure, TransientFailure
 from resources.object_store import BucketStore, NothingThere
 from resources.settings import Settings
-from tests.integration.seaweed import BUCKET, SeaweedFS
+from tests.helpers.seaweed import BUCKET, SeaweedFS
 from tests.integration.test_object_store import sparse
 
 pytestmark = pytest.mark.ci

@@ -14,7 +14,7 @@ from irt_assets.partitions import DAYS, WEEKS
 from jobs.plans import PLANS
 from resources.dagster_compat import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from resources.settings import Settings
-from tests.dagster_private import freeze_time
+from tests.helpers.dagster_private import freeze_time
 
 pytestmark = pytest.mark.ci
 

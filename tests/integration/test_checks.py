@@ -26,8 +26,8 @@ from irt_assets.wording import counted
 from resources.dagster_schema import rows_of
 from resources.database import Database
 from resources.settings import Settings
-from tests.integration import rooms
-from tests.integration.rooms import (
+from tests.helpers import rooms
+from tests.helpers.rooms import (
     SCALE,
     add_items,
     check_context,

@@ -18,8 +18,8 @@ from irt_assets.responses import simulated
 from irt_assets.responses.scales import consider_rules
 from resources.database import Database
 from resources.settings import Settings
-from tests.integration import rooms
-from tests.integration.typed import Irt
+from tests.helpers import rooms
+from tests.helpers.typed import Irt
 
 
 def test_rules_are_changed_by_who_knows_what_becomes_stale_and_says_so(

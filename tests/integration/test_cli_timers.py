@@ -21,10 +21,10 @@ from irt_assets.stack import dagster_instance
 from jobs.plans import PLANS
 from resources.database import Database
 from resources.settings import Settings
-from tests.dagster_private import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
-from tests.integration import rooms
+from tests.helpers import rooms
+from tests.helpers.dagster_private import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from tests.helpers.typed import Irt
 from tests.integration.sinks import HttpSink, http_sink
-from tests.integration.typed import Irt
 
 MONTH = rooms.MONTHS[0]
 

@@ -18,9 +18,9 @@ from resources.dagster_compat import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTIT
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
-from tests.integration import rooms
-from tests.integration.rooms import check_context, rows, run_sql
-from tests.kpi_worlds import load, random_world
+from tests.helpers import rooms
+from tests.helpers.kpi_worlds import load, random_world
+from tests.helpers.rooms import check_context, rows, run_sql
 
 pytestmark = pytest.mark.ci
 

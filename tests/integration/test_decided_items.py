@@ -18,8 +18,8 @@ from resources.dagster_schema import rows_of
 from resources.database import Database
 from resources.object_store import FolderStore
 from resources.settings import Settings
-from tests.integration.rooms import SCALE, check_context, run_sql
-from tests.integration.test_release import FEB, JAN, MAR, MOVED, bank, link, publish, store
+from tests.helpers.rooms import SCALE, check_context, run_sql
+from tests.helpers.waiting_decision import FEB, JAN, MAR, MOVED, bank, link, publish, store
 
 __all__ = ["bank", "store"]  # fixtures
 

@@ -27,8 +27,8 @@ from resources import tables
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
-from tests.integration import rooms
-from tests.integration.rooms import MONTHS, SCALE, folder_store, rows, run_sql
+from tests.helpers import rooms
+from tests.helpers.rooms import MONTHS, SCALE, folder_store, rows, run_sql
 
 MONTH = MONTHS[0]
 LEARNERS = 1500

@@ -36,7 +36,7 @@ from resources import tables, warehouse
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.schema import ensure_month_partitions
-from tests.integration import rooms
+from tests.helpers import rooms
 
 NOW = datetime.now(UTC)
 TODAY = NOW.replace(hour=0, minute=0, second=0, microsecond=0)

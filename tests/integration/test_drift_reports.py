@@ -27,7 +27,7 @@ from irt_assets.responses.scales import read_scales
 from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.settings import Settings, get_settings
-from tests.integration.rooms import MONTHS, SCALE, folder_store, rows
+from tests.helpers.rooms import MONTHS, SCALE, folder_store, rows
 
 Faulty = tuple[Settings, Truth, dict[str, list[ScaleDrift]]]
 Irt = Callable[..., Any]

@@ -20,9 +20,8 @@ from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.responses.scales import change_rules
 from resources.database import Database
 from resources.settings import Settings
-from tests import trial_engine
-from tests.integration import rooms
-from tests.integration.rooms import SCALE, rows
+from tests.helpers import rooms, trial_engine
+from tests.helpers.rooms import SCALE, rows
 
 MONTH = rooms.MONTHS[0]
 N_LEARNERS, N_ITEMS = 400, 15

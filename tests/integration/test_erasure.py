@@ -44,11 +44,11 @@ from resources.embedded_postgres import EmbeddedPostgres
 from resources.object_store import object_store
 from resources.settings import Settings
 from resources.sources import recorded_sources
-from tests.integration import rooms
-from tests.integration.rooms import SCALE, rows, run_sql
-from tests.integration.seaweed import BUCKET, SeaweedFS
-from tests.integration.stack_harness import ROOT
-from tests.integration.typed import Irt
+from testbed.stack_harness import ROOT
+from tests.helpers import rooms
+from tests.helpers.rooms import SCALE, rows, run_sql
+from tests.helpers.seaweed import BUCKET, SeaweedFS
+from tests.helpers.typed import Irt
 
 USER = "Zoë o'Neil:7%"
 """What a company may call a learner."""

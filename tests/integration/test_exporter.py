@@ -25,8 +25,8 @@ from resources.outbox import Alert, open_alert, queue
 from resources.settings import Settings
 from services.exporter.collector import CACHED_S, StateCollector
 from services.exporter.families import FAMILIES, UP
-from tests.dagster_private import DaemonHeartbeat, InstigatorStatus
-from tests.integration import rooms
+from tests.helpers import rooms
+from tests.helpers.dagster_private import DaemonHeartbeat, InstigatorStatus
 from tests.integration.schedule_states import switch_on, tick
 
 NOW = datetime.now(UTC)

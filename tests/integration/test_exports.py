@@ -16,7 +16,7 @@ from irt_assets.partitions import month_bounds
 from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.settings import Settings
-from tests.integration import rooms
+from tests.helpers import rooms
 
 EXCEL_DAY = (datetime(2026, 9, 1) - datetime(1899, 12, 30)).days  # noqa: DTZ001 - Excel has no time zones
 """Days are counted from there in Excel."""

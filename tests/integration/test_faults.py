@@ -21,8 +21,8 @@ from irt_assets.calibration.month_status import State, month_states
 from irt_assets.environment import instance_environment
 from irt_assets.job_names import MONTHLY_JOB
 from resources.settings import Settings
-from tests.integration.small_world import last_months, small_world
-from tests.integration.stack_harness import ROOT, Harness, running_stack, wait_for
+from testbed.small_world import last_months, small_world
+from testbed.stack_harness import ROOT, Harness, running_stack, wait_for
 
 pytestmark = pytest.mark.ci
 

@@ -30,10 +30,10 @@ from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import is_transient
 from resources.settings import Settings
-from tests.integration import rooms
-from tests.integration.rooms import rows, run_sql
-from tests.integration.small_world import last_months, small_world
-from tests.integration.stack_harness import wait_for
+from testbed.small_world import last_months, small_world
+from testbed.stack_harness import wait_for
+from tests.helpers import rooms
+from tests.helpers.rooms import rows, run_sql
 
 pytestmark = pytest.mark.ci
 

@@ -30,8 +30,8 @@ from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.schema import ensure_month_partitions
 from resources.settings import Settings
-from tests.integration import rooms
-from tests.integration.rooms import rows, run_sql
+from tests.helpers import rooms
+from tests.helpers.rooms import rows, run_sql
 
 pytestmark = pytest.mark.ci
 

@@ -27,8 +27,8 @@ from irt_assets.responses.snapshot import take_snapshot
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
-from tests.integration import rooms
-from tests.integration.rooms import MONTHS, SCALE, folder_store, rows, run_sql
+from tests.helpers import rooms
+from tests.helpers.rooms import MONTHS, SCALE, folder_store, rows, run_sql
 
 ITEMS, LEARNERS = 24, 900
 FLAT, KEY, FEW, NOBODY, VANISHED, NEW = "q00", "q01", "q02", "q03", "q04", "q99"

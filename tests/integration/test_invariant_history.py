@@ -20,7 +20,7 @@ from irt_assets.invariants.registry import INVARIANTS
 from resources.database import Database
 from resources.outbox import Alert, open_alert
 from resources.settings import Settings, get_settings
-from tests.integration.rooms import folder_store, rows
+from tests.helpers.rooms import folder_store, rows
 
 NOW = datetime(2026, 8, 20, tzinfo=UTC)
 

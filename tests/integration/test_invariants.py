@@ -31,8 +31,8 @@ from resources.database import Database
 from resources.object_store import ObjectStore
 from resources.schema import ensure_month_partitions
 from resources.settings import Settings
-from tests.integration import rooms
-from tests.integration.rooms import SCALE
+from tests.helpers import rooms
+from tests.helpers.rooms import SCALE
 
 JUNE, JULY = rooms.MONTHS
 DAY = "2026-07-15"

@@ -20,7 +20,7 @@ from irt_assets.responses.scales import read_scales
 from jobs.alerts import check_alert
 from resources.database import Database
 from resources.settings import Settings
-from tests.integration.rooms import MONTHS, SCALE, folder_store, rows, run_sql
+from tests.helpers.rooms import MONTHS, SCALE, folder_store, rows, run_sql
 
 
 def planted(truth: Truth) -> dict[str, str]:

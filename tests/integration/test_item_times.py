@@ -31,7 +31,7 @@ from irt_assets.responses.snapshot import current_snapshot, take_snapshot
 from irt_assets.responses.window import judged_window, scoring_responses
 from resources.database import Database
 from resources.object_store import ObjectStore
-from tests.integration.rooms import SCALE, add_attempts, add_items, attempt, rows, run_sql
+from tests.helpers.rooms import SCALE, add_attempts, add_items, attempt, rows, run_sql
 
 MONTH = "2026-03"
 START, END = month_bounds(MONTH)

@@ -24,13 +24,13 @@ from resources.dagster_compat import PARENT_RUN_ID_TAG, RETRY_NUMBER_TAG, RUN_FA
 from resources.database import Database
 from resources.failures import PermanentFailure, TransientFailure
 from resources.settings import KUBERNETES, Settings
-from tests.dagster_private import (
+from tests.helpers.dagster_private import (
     GrpcServerCodeLocationOrigin,
     RemoteJobOrigin,
     RemoteRepositoryOrigin,
     create_run_for_test,
 )
-from tests.integration.typed import Irt
+from tests.helpers.typed import Irt
 
 DAY = "2026-03-05"
 FEATURES, BANK = plan_of("aggregate_features_daily"), plan_of("observe_bank")

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from dagster import DagsterRunStatus, RunsFilter
 
-from tests.integration import kills
-from tests.integration.rooms import rows
-from tests.integration.small_world import last_months, small_world
-from tests.integration.stack_harness import running_stack
+from testbed import kills
+from testbed.small_world import last_months, small_world
+from testbed.stack_harness import running_stack
+from tests.helpers.rooms import rows
 
 pytestmark = pytest.mark.long
 

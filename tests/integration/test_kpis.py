@@ -26,9 +26,9 @@ from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.relational import LEARNER, QUESTION, Run, on_duckdb, on_postgres
 from resources.settings import Settings
-from tests.integration import rooms
-from tests.integration.rooms import rows, run_sql
-from tests.kpi_worlds import END, WEEK, load, published_of, random_world, scales_of
+from tests.helpers import rooms
+from tests.helpers.kpi_worlds import END, WEEK, load, published_of, random_world, scales_of
+from tests.helpers.rooms import rows, run_sql
 
 WORLD = random_world(11)
 SCALES, PUBLISHED = scales_of(WORLD), published_of(WORLD)

@@ -29,7 +29,7 @@ from jobs.launcher import own_worker_tags
 from jobs.stuck_runs import fail_lost_runs
 from resources.dagster_compat import WorkerStatus, watch_starting_runs
 from resources.settings import RUN_KINDS, get_settings
-from tests.dagster_private import (
+from tests.helpers.dagster_private import (
     GrpcServerCodeLocationOrigin,
     QueuedRunCoordinatorDaemon,
     RemoteJobOrigin,

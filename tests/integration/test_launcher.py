@@ -18,8 +18,8 @@ from irt_assets.stack import Stack, StackError
 from jobs.launcher import WORKER_TAG, own_worker_tags, process_start
 from resources.database import Database
 from resources.settings import Settings
-from tests.dagster_private import make_new_run_id
-from tests.integration.stack_harness import ROOT, Harness, running_stack, wait_for
+from testbed.stack_harness import ROOT, Harness, running_stack, wait_for
+from tests.helpers.dagster_private import make_new_run_id
 
 pytestmark = pytest.mark.ci
 

@@ -37,11 +37,10 @@ from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure, TransientFailure
 from resources.object_store import BucketStore, FolderStore, ObjectStore
 from resources.settings import Settings
-from tests import kpi_reference
-from tests.integration import rooms
-from tests.integration.rooms import rows, run_sql
-from tests.integration.seaweed import BUCKET, SeaweedFS
-from tests.kpi_worlds import END, WEEK, load, random_world
+from tests.helpers import kpi_reference, rooms
+from tests.helpers.kpi_worlds import END, WEEK, load, random_world
+from tests.helpers.rooms import rows, run_sql
+from tests.helpers.seaweed import BUCKET, SeaweedFS
 
 pytestmark = pytest.mark.timeout(300)
 FOLDER = f"reports/{WEEK}"
@@ -496,7 +495,7 @@ def main():
     from resources.database import Database
     from resources.object_store import FolderStore
     from resources.settings import Settings
-    from tests.kpi_worlds import END, WEEK
+    from tests.helpers.kpi_worlds import END, WEEK
 
     learner_week.RECORDED_TOGETHER = 1
     database = Database(Settings(database_url=sys.argv[1], _env_file=None))

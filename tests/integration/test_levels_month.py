@@ -16,7 +16,7 @@ from irt_assets.responses.scales import change_rules, read_scales
 from irt_assets.responses.snapshot import take_snapshot
 from resources.database import Database
 from resources.settings import Settings
-from tests.integration.rooms import (
+from tests.helpers.rooms import (
     LOWERED,
     MONTHS,
     SCALE,

@@ -11,8 +11,8 @@ from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.settings import Settings
 from resources.version import code_version
-from tests.integration import rooms
-from tests.integration.rooms import add_items, folder_store, rows, run_sql
+from tests.helpers import rooms
+from tests.helpers.rooms import add_items, folder_store, rows, run_sql
 
 MONTH = rooms.MONTHS[0]
 

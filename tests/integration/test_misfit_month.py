@@ -40,9 +40,9 @@ from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.schema import ensure_month_partitions
 from resources.settings import Settings
-from tests.integration import rooms
-from tests.integration.rooms import SCALE, answer_matrix, evidence_of, folder_store, rows, run_sql
-from tests.integration.typed import Irt
+from tests.helpers import rooms
+from tests.helpers.rooms import SCALE, answer_matrix, evidence_of, folder_store, rows, run_sql
+from tests.helpers.typed import Irt
 
 FIRST, RANDOM, RANDOM_TOO, SOUND, TWO, TWO_TOO, OTHER_ITEMS = (f"2026-{m:02d}" for m in range(6, 13))
 """Sound answers in the first and the fourth; 15 % of the learners answer at random in the second and third; a second

@@ -28,8 +28,8 @@ from irt_assets.responses.snapshot import take_snapshot
 from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.settings import Settings
-from tests.integration import rooms
-from tests.integration.rooms import (
+from tests.helpers import rooms
+from tests.helpers.rooms import (
     SCALE,
     add_attempts,
     add_items,

@@ -26,8 +26,8 @@ from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.schema import ensure_month_partitions
 from resources.settings import Settings
-from tests.integration import rooms
-from tests.integration.rooms import SCALE, answer_matrix, evidence_of, folder_store, rows, run_sql
+from tests.helpers import rooms
+from tests.helpers.rooms import SCALE, answer_matrix, evidence_of, folder_store, rows, run_sql
 
 FIRST, NEXT, OTHERS_LEARN = "2026-06", "2026-07", "2026-08"
 EARLIER = list(months_between("2025-10", "2026-05"))

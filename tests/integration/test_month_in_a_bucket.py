@@ -18,8 +18,8 @@ from jobs.prune import prune
 from resources.database import Database
 from resources.object_store import object_store
 from resources.settings import Settings
-from tests.integration import rooms
-from tests.integration.seaweed import BUCKET, SeaweedFS
+from tests.helpers import rooms
+from tests.helpers.seaweed import BUCKET, SeaweedFS
 
 pytestmark = pytest.mark.ci
 

@@ -39,9 +39,9 @@ from resources.dagster_schema import rows_of
 from resources.database import Database
 from resources.failures import PermanentFailure, TransientFailure
 from resources.settings import Settings
-from tests.engines.test_remote import answering
-from tests.integration import rooms
-from tests.integration.rooms import SCALE, add_items, answer_matrix, model_scores, rows, run_sql
+from tests.helpers import rooms
+from tests.helpers.rooms import SCALE, add_items, answer_matrix, model_scores, rows, run_sql
+from tests.helpers.scripted_server import answering
 
 pytestmark = pytest.mark.ci
 

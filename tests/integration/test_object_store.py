@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from resources.failures import PermanentFailure
 from resources.object_store import PART, BucketStore, FolderStore, NothingThere, ObjectStore, object_store
 from resources.settings import Settings
-from tests.integration.seaweed import BUCKET
+from tests.helpers.seaweed import BUCKET
 
 KEY = "snapshots/2026-09/ü b%20c.parquet"
 PAGE = 1000

@@ -23,7 +23,7 @@ from resources.database import Database
 from resources.failures import PermanentFailure, TransientFailure
 from resources.folder_claim import adopt_folder, open_store
 from resources.settings import Settings
-from tests.integration.rooms import rows
+from tests.helpers.rooms import rows
 
 KEY = "snapshots/2026-06/x.parquet"
 

@@ -13,8 +13,8 @@ from irt_assets.calibration.publication import in_force
 from irt_assets.partitions import month_bounds
 from resources.database import Database
 from resources.settings import Settings
-from tests.integration import rooms
-from tests.integration.rooms import SCALE, add_attempts, attempt, rows, run_sql
+from tests.helpers import rooms
+from tests.helpers.rooms import SCALE, add_attempts, attempt, rows, run_sql
 
 MONTH, LATER = rooms.MONTHS
 END = month_bounds(LATER)[1]

@@ -21,7 +21,7 @@ from irt_assets.responses.scales import read_scales
 from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.object_store import ObjectStore
-from tests.integration.rooms import (
+from tests.helpers.rooms import (
     IN_TRANSACTION,
     SCALE,
     add_attempts,

@@ -20,7 +20,7 @@ from jobs.sensors import asks
 from resources.database import Database
 from resources.object_store import FolderStore
 from resources.settings import Settings
-from tests.integration.rooms import (
+from tests.helpers.rooms import (
     SCALE,
     add_items,
     folder_store,

@@ -17,9 +17,9 @@ from resources.database import Database
 from resources.notifier import deliver, problems
 from resources.outbox import Alert, open_alert, open_keys, resolve_alert
 from resources.settings import Settings
-from tests.integration.rooms import SCALE, rows, run_sql
+from tests.helpers.rooms import SCALE, rows, run_sql
+from tests.helpers.waiting_decision import FEB, JAN, accept, bank, store
 from tests.integration.sinks import HttpSink, http_sink
-from tests.integration.test_release import FEB, JAN, accept, bank, store
 
 __all__ = ["bank", "store"]  # fixtures
 WAITS = f"{FEB} is green, 1 decision waits: irt release list --month {FEB}"

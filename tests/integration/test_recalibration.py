@@ -29,8 +29,8 @@ from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure
 from resources.object_store import FolderStore
-from tests.integration import rooms
-from tests.integration.rooms import IN_TRANSACTION, MONTHS, SCALE, folder_store, rows, run_sql
+from tests.helpers import rooms
+from tests.helpers.rooms import IN_TRANSACTION, MONTHS, SCALE, folder_store, rows, run_sql
 
 FIRST, LAST = MONTHS
 BOTH = f"{FIRST}:{LAST}"

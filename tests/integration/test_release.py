@@ -18,8 +18,6 @@ import pytest
 
 from irt_assets.calibration import release
 from irt_assets.calibration.abilities import measure, stale_months
-from irt_assets.calibration.month import publish_month
-from irt_assets.calibration.origin import initialise
 from irt_assets.calibration.proposals import (
     Reference,
     State,
@@ -32,101 +30,42 @@ from irt_assets.calibration.proposals import (
 from irt_assets.calibration.publication import in_force, steps
 from irt_assets.calibration.release_impact import Impact, impact
 from irt_assets.calibration.release_undo import undo
-from irt_assets.invariants.invariant import InvariantContext, evaluate
-from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.partitions import month_bounds
 from irt_assets.responses.scales import read_scales, set_pass_mark
 from jobs.sensors import asks
 from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.object_store import FolderStore
-from resources.settings import Settings
-from tests.integration.rooms import (
+from tests.helpers.rooms import (
     SCALE,
     add_attempts,
-    add_items,
     answer_matrix,
-    folder_store,
     link_made_up,
     made_up_calibration,
     model_scores,
     rows,
     run_sql,
 )
+from tests.helpers.waiting_decision import (
+    ANCHORS,
+    APRIL,
+    FEB,
+    JAN,
+    MAR,
+    MOVED,
+    NOW,
+    accept,
+    bank,
+    decisions,
+    link,
+    publish,
+    published,
+    refused,
+    store,
+    violations,
+)
 
-JAN, FEB, MAR = "2026-01", "2026-02", "2026-03"
-APRIL = month_bounds(MAR)[1]
-NOW = datetime(2026, 3, 10, tzinfo=UTC)
-ANCHORS = {"K1": (1.0, -1.0), "K2": (1.0, 0.0), "K3": (1.0, 1.0)}
-MOVED = Reference(FEB, "moved")
-
-
-@pytest.fixture
-def store(settings: Settings) -> FolderStore:
-    return folder_store(settings)
-
-
-def link(database: Database, store: FolderStore, month: str, items: dict[str, tuple[float, float]]) -> str:
-    return link_made_up(database, store, month, made_up_calibration(ANCHORS | items))
-
-
-def publish(database: Database, store: FolderStore, month: str) -> None:
-    publish_month(database, store, month, (), None)
-
-
-@pytest.fixture
-def bank(database: Database, store: FolderStore) -> Database:
-    """January published two items; February proposes both, of which one has become easier by 0.8 and is flagged."""
-    add_items(database, {item: {"a": a, "b": b, "a_se": 0.1, "b_se": 0.1} for item, (a, b) in ANCHORS.items()})
-    add_items(database, dict.fromkeys(["moved", "still", "late"]))
-    initialise(database, SCALE, first_month=JAN)
-    for month, b in ((JAN, 0.5), (FEB, -0.3)):
-        link(database, store, month, {"moved": (1.0, b), "still": (1.2, 0.1 if month == JAN else 0.12)})
-        publish(database, store, month)
-    run_sql(
-        database,
-        """INSERT INTO item_drift (month, scale_id, item_id, engine, delta_b, severity, details)
-           VALUES (%s, %s, 'moved', 'em', -0.8, 'high', '{"change": {"kind": "drift", "size": -0.8}}')""",
-        (FEB, SCALE),
-    )
-    return database
-
-
-def accept(database: Database, *references: Reference, **others: Any) -> None:
-    release.accept(
-        database,
-        references or (MOVED,),
-        **{"by": "Ann", "reason": "it became easier", "effective_from": None, "now": NOW} | others,
-    )
-
-
-def decisions(database: Database) -> list[tuple[Any, ...]]:
-    return rows(
-        database,
-        """SELECT month, item_id, decision, decided_by, reason, effective_from FROM release_decision
-           ORDER BY decision_id""",
-    )
-
-
-def published(database: Database, item: str = "moved") -> list[tuple[Any, ...]]:
-    return rows(
-        database,
-        """SELECT b, rule, month, decided_by, reason, effective_from FROM item_parameter_publication
-           WHERE item_id = %s ORDER BY publication_id""",
-        (item,),
-    )
-
-
-def violations(database: Database, store: FolderStore) -> list[str]:
-    with database.connect() as connection:
-        look = InvariantContext(connection, store, NOW, ())
-        names = ("one_set_is_in_force_and_changes_are_decided", "published_parameters_come_from_sound_fits")
-        judged = [one for one in INVARIANTS if one.name in names]
-        return [
-            f"{v.invariant.name}: {found.subject}: {found.observed}"
-            for v in evaluate(look, judged)
-            for found in v.violations
-        ]
+__all__ = ["bank", "store"]  # fixtures
 
 
 # -- what asks ---------------------------------------------------------------------------------------
@@ -393,14 +332,6 @@ def test_what_a_month_published_it_does_not_propose(bank: Database, store: Folde
 
 
 # -- refused -----------------------------------------------------------------------------------------
-
-
-def refused(bank: Database, *references: Reference, **others: Any) -> str:
-    before = decisions(bank), published(bank)
-    with pytest.raises(PermanentFailure) as told:
-        accept(bank, *references, **others)
-    assert (decisions(bank), published(bank)) == before
-    return str(told.value)
 
 
 @pytest.mark.parametrize(

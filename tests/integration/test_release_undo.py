@@ -16,8 +16,8 @@ from irt_assets.calibration.release_undo import Undo, undo
 from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.object_store import FolderStore
-from tests.integration.rooms import SCALE, run_sql
-from tests.integration.test_release import (
+from tests.helpers.rooms import SCALE, run_sql
+from tests.helpers.waiting_decision import (
     APRIL,
     FEB,
     JAN,

@@ -25,8 +25,8 @@ from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.object_store import FolderStore
 from resources.settings import Settings, get_settings
-from tests.integration.rooms import add_items, rows, run_sql
-from tests.integration.test_release import FEB, JAN, MOVED, bank, decisions, published, store
+from tests.helpers.rooms import add_items, rows, run_sql
+from tests.helpers.waiting_decision import FEB, JAN, MOVED, bank, decisions, published, store
 
 __all__ = ["bank", "store"]  # fixtures
 EFFECTIVE = next_month(datetime.now(UTC))

@@ -25,8 +25,8 @@ from resources.dagster_compat import (
 )
 from resources.database import Database
 from resources.settings import Settings
-from tests.dagster_private import ROOT_RUN_ID_TAG, WILL_RETRY_TAG, freeze_time
-from tests.integration.rooms import rows
+from tests.helpers.dagster_private import ROOT_RUN_ID_TAG, WILL_RETRY_TAG, freeze_time
+from tests.helpers.rooms import rows
 
 MONTH = "2026-06"
 

@@ -16,8 +16,8 @@ from irt_assets.reports.artifacts import Artifact
 from irt_assets.reports.artifacts import record as record_artifacts
 from resources.database import Database
 from resources.object_store import BucketStore, FolderStore, ObjectStore
-from tests.integration import rooms
-from tests.integration.seaweed import BUCKET
+from tests.helpers import rooms
+from tests.helpers.seaweed import BUCKET
 
 NOW = datetime(2026, 11, 20, 7, tzinfo=UTC)
 NEWEST, EARLIER = date(2026, 11, 9), date(2026, 11, 2)

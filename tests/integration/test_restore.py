@@ -16,11 +16,11 @@ from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.object_store import BucketStore
 from resources.settings import Settings
-from tests.integration import rooms
+from testbed.stack_harness import wait_for
+from tests.helpers import rooms
+from tests.helpers.seaweed import BUCKET, SeaweedFS
+from tests.helpers.typed import Irt
 from tests.integration.backups import OURS, OURS_WAIT, back_up, empty_database, is_empty, restore, started
-from tests.integration.seaweed import BUCKET, SeaweedFS
-from tests.integration.stack_harness import wait_for
-from tests.integration.typed import Irt
 
 JUNE = rooms.MONTHS[0]
 OTHER = "other-bank"

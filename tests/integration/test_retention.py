@@ -29,7 +29,7 @@ from resources.database import Database
 from resources.object_store import PART, FolderStore, ObjectStore
 from resources.outbox import Alert, open_alert, resolve_alert
 from resources.settings import Settings
-from tests.integration import rooms
+from tests.helpers import rooms
 
 MONTH = "2026-06"
 FITTED = ("mirt_fit_meta", "mirt_item_params", "fit_staging")

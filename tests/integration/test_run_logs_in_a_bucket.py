@@ -12,9 +12,9 @@ from irt_assets.stack import dagster_instance
 from jobs.stored_logs import StoredComputeLogManager
 from resources.database import Database
 from resources.settings import Settings, get_settings
-from tests.integration.seaweed import BUCKET, SeaweedFS
-from tests.integration.test_webserver import post, served
-from tests.unit.asgi import ask
+from tests.helpers.asgi import ask
+from tests.helpers.seaweed import BUCKET, SeaweedFS
+from tests.integration.dagster_page import post, served
 
 pytestmark = pytest.mark.ci
 

@@ -15,7 +15,7 @@ from resources.dagster_compat import ComputeIOType
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.outbox import Alert, open_alert, resolve_alert
-from tests.integration import rooms
+from tests.helpers import rooms
 
 MONTHS = dg.StaticPartitionsDefinition(["2026-01", "2026-02"])
 LATER = datetime.now(UTC) + RUNS + timedelta(days=1)

@@ -19,8 +19,8 @@ from dagster import DagsterRunStatus as Status
 from irt_assets.stack import dagster_instance
 from resources.database import Database
 from resources.settings import Settings
-from tests.dagster_private import create_run_for_test
-from tests.integration.stack_harness import ROOT, wait_for
+from testbed.stack_harness import ROOT, wait_for
+from tests.helpers.dagster_private import create_run_for_test
 
 pytestmark = pytest.mark.ci
 

@@ -24,9 +24,9 @@ from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure
 from resources.object_store import ObjectStore
 from resources.settings import Settings
-from tests.integration import rooms
-from tests.integration.rooms import SCALE, add_attempts, add_items, answer_matrix, folder_store, rows, run_sql
-from tests.integration.typed import Irt
+from tests.helpers import rooms
+from tests.helpers.rooms import SCALE, add_attempts, add_items, answer_matrix, folder_store, rows, run_sql
+from tests.helpers.typed import Irt
 
 FIRST, NEXT = rooms.MONTHS
 AFTER = "2026-08"

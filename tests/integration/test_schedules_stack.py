@@ -17,8 +17,8 @@ from jobs.late_sensor import FEATURES, KPIS
 from resources.database import Database
 from resources.schema import upgrade
 from resources.settings import Settings
-from tests.integration.rooms import add_attempts, add_items, attempt, rows, run_sql
-from tests.integration.stack_harness import Harness, running_stack, wait_for
+from testbed.stack_harness import Harness, running_stack, wait_for
+from tests.helpers.rooms import add_attempts, add_items, attempt, rows, run_sql
 
 pytestmark = pytest.mark.ci
 

@@ -19,8 +19,8 @@ from resources import schema
 from resources.database import Database
 from resources.schema_version import VERSION_TABLE, newest_known, number, schema_version
 from resources.settings import Settings
-from tests.integration.rooms import rows
-from tests.integration.typed import Irt
+from tests.helpers.rooms import rows
+from tests.helpers.typed import Irt
 
 REPOSITORY = Path(__file__).parents[2]
 RELEASE = "daca6d2a3dc39594b52a1f0daaa9a6d2133a7daf"

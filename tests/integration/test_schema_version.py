@@ -14,8 +14,8 @@ from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure
 from resources.schema_version import newest_known, open_database, schema_version
 from resources.settings import Settings
-from tests.integration.rooms import rows, run_sql
-from tests.integration.typed import command_line
+from tests.helpers.rooms import rows, run_sql
+from tests.helpers.typed import command_line
 
 BEFORE_LAST = "0011_anchor_versions"
 COMMANDS = (

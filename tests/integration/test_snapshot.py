@@ -20,7 +20,7 @@ from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.object_store import FolderStore
 from resources.settings import Settings
-from tests.integration import rooms
+from tests.helpers import rooms
 
 MONTH = rooms.MONTHS[0]
 

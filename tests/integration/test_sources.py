@@ -12,7 +12,7 @@ from resources.database import Database
 from resources.relational import on_postgres
 from resources.schema import ensure_month_partitions
 from resources.sources import recorded_sources
-from tests.integration.rooms import run_sql
+from tests.helpers.rooms import run_sql
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 DAYS = 3

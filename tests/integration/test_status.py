@@ -20,8 +20,8 @@ from resources.dagster_compat import TickStatus
 from resources.database import Database
 from resources.outbox import Alert, open_alert
 from resources.settings import Settings
-from tests.dagster_private import DaemonHeartbeat, InstigatorStatus
-from tests.integration import rooms
+from tests.helpers import rooms
+from tests.helpers.dagster_private import DaemonHeartbeat, InstigatorStatus
 from tests.integration.schedule_states import switch_on, tick
 
 NOW = datetime.now(UTC)

@@ -22,7 +22,7 @@ from resources.dagster_compat import MAX_RETRIES_TAG, BulkActionStatus, Partitio
 from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.settings import Settings
-from tests.integration.stack_harness import ROOT, wait_for
+from testbed.stack_harness import ROOT, wait_for
 from tests.integration.toy_location import defs
 
 MONTH = "2026-06"

@@ -38,8 +38,8 @@ from resources.embedded_postgres import EmbeddedPostgres
 from resources.relational import on_postgres
 from resources.schema import ensure_month_partitions
 from resources.settings import Settings
-from tests.integration import rooms
-from tests.integration.rooms import SCALE, add_items, answer_matrix, folder_store, rows, run_sql
+from tests.helpers import rooms
+from tests.helpers.rooms import SCALE, add_items, answer_matrix, folder_store, rows, run_sql
 
 FIRST, NEXT = rooms.MONTHS
 END = month_bounds(NEXT)[1]

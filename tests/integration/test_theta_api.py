@@ -31,9 +31,9 @@ from services.theta_api.access import Access
 from services.theta_api.app import build_app
 from services.theta_api.ledger import Ledger
 from services.theta_client.api import PATH
-from tests.integration import rooms
-from tests.integration.rooms import SCALE, add_attempts, add_items, add_learners, attempt, rows, run_sql
-from tests.services.door import ROOT, free_port, served
+from tests.helpers import rooms
+from tests.helpers.door import ROOT, free_port, served
+from tests.helpers.rooms import SCALE, add_attempts, add_items, add_learners, attempt, rows, run_sql
 
 END = month_bounds(rooms.MONTHS[1])[1]
 TOKEN = "a-service-token-of-32-characters"

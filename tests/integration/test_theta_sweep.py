@@ -13,7 +13,7 @@ from irt_assets.without_daemon import SENSORS
 from jobs.theta_sensor import build_theta_sensor
 from resources.database import Database
 from resources.settings import Settings
-from tests.integration.rooms import add_attempts, add_learners, attempt, rows, run_sql
+from tests.helpers.rooms import add_attempts, add_learners, attempt, rows, run_sql
 
 NOW = datetime.now(UTC)
 

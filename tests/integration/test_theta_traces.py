@@ -16,10 +16,10 @@ from resources.database import Database
 from resources.settings import Settings
 from services.theta_api.server import theta_app
 from services.theta_client.api import PATH
-from tests.integration.rooms import add_attempts, attempt, rows
+from tests.helpers.collector import collector
+from tests.helpers.door import port_of, served
+from tests.helpers.rooms import add_attempts, attempt, rows
 from tests.integration.test_theta_api import HEADERS, TOKEN, until
-from tests.services.collector import collector
-from tests.services.door import port_of, served
 
 ANN = "ann-7@example.org"
 

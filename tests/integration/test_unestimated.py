@@ -20,8 +20,8 @@ from irt_assets.responses.snapshot import take_snapshot
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
-from tests.integration import rooms
-from tests.integration.rooms import MONTHS, SCALE, folder_store, rows, run_sql
+from tests.helpers import rooms
+from tests.helpers.rooms import MONTHS, SCALE, folder_store, rows, run_sql
 
 FEW = 80
 """Answers that are left of an item; a fit of the small world wants 120."""

@@ -23,7 +23,7 @@ from irt_assets.responses.scales import read_scales
 from resources.database import Database
 from resources.object_store import FolderStore
 from resources.settings import Settings
-from tests.integration.rooms import (
+from tests.helpers.rooms import (
     SCALE,
     add_items,
     evidence_of,

@@ -4,64 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import date
-from typing import Any
 
 import pytest
 from dagster import AssetKey, DagsterInstance
-from starlette.types import ASGIApp
 
 from irt_assets.reports.artifacts import store_report
-from irt_assets.stack import dagster_instance
-from irt_assets.webserver.__main__ import guarded
-from jobs.launched_by import tags_of_backfill
-from resources.dagster_compat import webserver_app
 from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
 from resources.object_store import PIECE, BucketStore, FolderStore, ObjectStore
 from resources.settings import Settings
-from tests.integration import rooms
-from tests.integration.seaweed import BUCKET, SeaweedFS
-from tests.unit.asgi import Answer, ask
+from tests.helpers.asgi import ask
+from tests.helpers.seaweed import BUCKET, SeaweedFS
+from tests.integration.dagster_page import GO, JSON, PAUSED, instance, post, served, settings
 
-JSON = {"content-type": "application/json"}
-GO = "mutation { setAutoMaterializePaused(paused: false) }"
-PAUSED = "{ instance { autoMaterializePaused } }"
+__all__ = ["instance", "settings"]  # fixtures
+
 REPORT = '{"check_name": "converged", "passed": true}'
-
-
-@pytest.fixture(scope="module")
-def settings(
-    postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Settings]:
-    home = tmp_path_factory.mktemp("page")
-    with rooms.copied(postgres.start(), migrated_template.rpartition("/")[2], "webserver", home) as settings:
-        yield settings
-
-
-@pytest.fixture(scope="module")
-def instance(settings: Settings) -> Iterator[DagsterInstance]:
-    with dagster_instance(settings, Database(settings)) as instance:
-        yield instance
-
-
-@contextmanager
-def served(settings: Settings, *, read_only: bool = False, locations: str = "[]", **changes: Any) -> Iterator[ASGIApp]:
-    """The application of the webserver's process, with these code locations."""
-    settings = settings.model_copy(update=changes)
-    workspace = settings.irt_home / "workspace.yaml"
-    workspace.write_text(f"load_from: {locations}\n")
-    prefix = settings.ui_prefix
-    with webserver_app(
-        workspace, path_prefix=prefix, read_only=read_only, tags_of_backfill=tags_of_backfill
-    ) as dagster:
-        yield guarded(dagster, settings, read_only=read_only)
-
-
-def post(app: ASGIApp, query: str, path: str = "/graphql", **headers: str) -> Answer:
-    return ask(app, "POST", path, JSON | headers, body=json.dumps({"query": query}).encode())
 
 
 def test_the_ui_s_own_requests_work_and_those_of_foreign_pages_change_nothing(

@@ -19,7 +19,7 @@ from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import JudgedWindow, data_hash, judged_window, scored_responses_of, scoring_responses
 from resources.database import Database
 from resources.schema import ensure_month_partitions
-from tests.integration.rooms import (
+from tests.helpers.rooms import (
     SCALE,
     add_attempts,
     add_items,

@@ -26,9 +26,9 @@ from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.relational import on_postgres
 from resources.settings import Settings, get_settings
-from tests.integration.rooms import SCALE, add_attempts, attempt, rows
+from tests.helpers.rooms import SCALE, add_attempts, attempt, rows
+from tests.helpers.waiting_decision import FEB, MOVED, NOW, bank, store
 from tests.integration.test_online_theta import END, LATER, MONTH, SAME, asked
-from tests.integration.test_release import FEB, MOVED, NOW, bank, store
 
 __all__ = ["bank", "store"]  # fixtures
 SINCE = END - timedelta(days=5)

@@ -39,7 +39,7 @@ from services.dashboard.reader import Reader
 from services.dashboard.server import made
 from services.dashboard.views.bank import PAGE_SIZE
 from services.jwt_verifier.tokens import Identity, Role
-from tests.integration import rooms
+from tests.helpers import rooms
 from tests.integration.conftest import faulty, small_truth  # noqa: F401 - fixtures
 
 Faulty = tuple[Settings, Truth, dict[str, list[ScaleDrift]]]

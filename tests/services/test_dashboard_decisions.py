@@ -32,8 +32,8 @@ from services.dashboard.reader import Reader
 from services.dashboard.server import made
 from services.dashboard.views import proposal
 from services.jwt_verifier.tokens import LEEWAY_S, Identity, Role
-from tests.integration.rooms import SCALE, rows, run_sql
-from tests.integration.test_release import FEB, JAN, MAR, MOVED, NOW, bank, decisions, link, publish, published, store
+from tests.helpers.rooms import SCALE, rows, run_sql
+from tests.helpers.waiting_decision import FEB, JAN, MAR, MOVED, NOW, bank, decisions, link, publish, published, store
 
 __all__ = ["bank", "store"]  # fixtures
 ANN = Identity("Ann", "org", ("psychometrician",), frozenset(), math.inf)

@@ -36,10 +36,10 @@ from services.dashboard.reader import Reader
 from services.dashboard.report_files import report
 from services.dashboard.server import build_app, made
 from services.jwt_verifier.tokens import Identity, Role
-from tests.integration import rooms
-from tests.integration.rooms import rows, run_sql
-from tests.kpi_worlds import END, WEEK, load, random_world
-from tests.unit.asgi import Answer, ask
+from tests.helpers import rooms
+from tests.helpers.asgi import Answer, ask
+from tests.helpers.kpi_worlds import END, WEEK, load, random_world
+from tests.helpers.rooms import rows, run_sql
 
 WORLD = random_world(11)
 STRANGE = 'a/b "c" <d>&=é🎓%_\\' + "x" * 2_000

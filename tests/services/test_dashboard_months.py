@@ -42,8 +42,9 @@ from services.dashboard.page import Asked
 from services.dashboard.reader import Reader
 from services.dashboard.safety import in_short, verdict
 from services.dashboard.server import made
-from tests.dagster_private import create_run_for_test
-from tests.integration import conftest, rooms
+from tests.helpers import rooms
+from tests.helpers.dagster_private import create_run_for_test
+from tests.integration import conftest
 
 JUNE, JULY = rooms.MONTHS
 NOW = datetime(2026, 8, 20, 12, 30, tzinfo=UTC)

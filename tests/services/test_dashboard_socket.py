@@ -22,8 +22,8 @@ from services.dashboard import deciding
 from services.dashboard.login import DEMO
 from services.dashboard.page import address
 from services.dashboard.server import build_app
-from tests.integration.test_release import FEB, MOVED, bank, decisions, store
-from tests.services.door import listening, port_of, served
+from tests.helpers.door import listening, port_of, served
+from tests.helpers.waiting_decision import FEB, MOVED, bank, decisions, store
 from tests.services.test_dashboard_decisions import At
 
 __all__ = ["bank", "store"]  # fixtures

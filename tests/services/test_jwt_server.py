@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.services.door import ROOT, free_port
-from tests.unit.issuer import ATTACKS, AUDIENCE, ISSUER, ORGANISATION, Issuer, private_key
+from testbed.issuer import ATTACKS, AUDIENCE, ISSUER, ORGANISATION, Issuer, private_key
+from tests.helpers.door import ROOT, free_port
 
 OTHER = Issuer(key=private_key("RS256", "a stranger's"))
 

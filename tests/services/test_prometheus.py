@@ -9,11 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
@@ -21,10 +19,10 @@ import yaml
 
 from resources.settings import Settings
 from services.exporter.families import FAMILIES
-from tests.services.door import ROOT, free_port
+from tests.helpers.door import ROOT, free_port
+from tests.helpers.prometheus import PATIENCE_S, answer, child
 
 PROMETHEUS = ROOT / "deploy" / "prometheus"
-PATIENCE_S = 60
 SILENT = "IrtDaemonSilent"
 """What is wrong with a new installation whose daemon was never started."""
 
@@ -34,17 +32,6 @@ def promtool(require: Callable[[bool, str], None]) -> str:
     found = shutil.which("promtool")
     require(found is not None, "promtool (Debian's prometheus)")
     return str(found)
-
-
-@contextmanager
-def child(command: list[str], folder: Path, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    with (folder / f"{Path(command[0]).name}.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, stderr=log, stdout=log, **options)
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.wait(10)
 
 
 @contextmanager
@@ -67,21 +54,6 @@ def exporter(settings: Settings, folder: Path) -> Iterator[tuple[subprocess.Pope
             while b"READY=1" not in manager.recv(200):
                 pass
             yield process, port
-
-
-def answer(url: str, found: Callable[[Any], bool]) -> Any:
-    """What Prometheus's API says at `url`, once it says what is wanted."""
-    said = None
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        try:
-            said = requests.get(url, timeout=5).json()
-            if said["status"] == "success" and found(said["data"]):
-                return said["data"]
-        except (requests.RequestException, ValueError):
-            pass  # it is starting
-        time.sleep(0.2)
-    raise AssertionError(f"{url}: {said}")
 
 
 @pytest.mark.ci

@@ -35,8 +35,8 @@ from services.theta_api.access import Access
 from services.theta_api.app import build_app
 from services.theta_api.ledger import Ledger
 from services.theta_client.api import PATH
-from tests.integration import rooms
-from tests.services.door import served
+from tests.helpers import rooms
+from tests.helpers.door import served
 from tests.services.test_theta_requests import HISTORY, TOKEN, UNFIT
 
 END = month_bounds(rooms.MONTHS[1])[1]

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.bench_theta_api import WORK, Answered, Log, compare, load, load_log, memory_mb, servers, some
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
-from tests.integration import rooms
-from tests.services.door import free_port
+from testbed.theta_load import WORK, Answered, Log, compare, load, load_log, memory_mb, servers, some
+from tests.helpers import rooms
+from tests.helpers.door import free_port
 
 TRIES = 3
 USUAL, SECONDS = 25, 10

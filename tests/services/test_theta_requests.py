@@ -22,8 +22,8 @@ from services.theta_api.access import Access, build_access
 from services.theta_api.app import Door, build_app
 from services.theta_api.ledger import Away
 from services.theta_client.api import PATH
-from tests.services.door import served
-from tests.unit.issuer import ATTACKS, Issuer
+from testbed.issuer import ATTACKS, Issuer
+from tests.helpers.door import served
 
 TOKEN = "a-service-token-of-32-characters"
 HISTORY = "/api/seedtest/analysis/irt/theta"

@@ -14,8 +14,8 @@ from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.reports.artifacts import page_path, store_report
 from irt_assets.reports.assets import DRIFT_REPORT
 from resources.object_store import object_store
-from tests.integration.small_world import last_months, small_world
-from tests.integration.stack_harness import Harness, running_stack
+from testbed.small_world import last_months, small_world
+from testbed.stack_harness import Harness, running_stack
 from tests.ui.browser import PICTURE_WIDTH, photograph_graph
 
 MONTHS = last_months(3)

@@ -18,8 +18,8 @@ from irt_assets.calibration.month_status import State, month_states
 from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.partitions import month_bounds
 from resources.database import Database
-from tests.integration.small_world import last_months, small_world
-from tests.integration.stack_harness import Harness, running_stack, wait_for
+from testbed.small_world import last_months, small_world
+from testbed.stack_harness import Harness, running_stack, wait_for
 
 MONTHS = last_months(3)
 BAD = MONTHS[1]

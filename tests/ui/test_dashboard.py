@@ -29,9 +29,9 @@ from resources.database import Database
 from services.dashboard.reader import Reader
 from services.dashboard.server import build_app
 from services.jwt_verifier.tokens import build_verifier
-from tests.integration.small_world import last_months, small_world
-from tests.services.door import listening, port_of, served
-from tests.unit.issuer import Issuer
+from testbed.issuer import Issuer
+from testbed.small_world import last_months, small_world
+from tests.helpers.door import listening, port_of, served
 
 MONTHS = last_months(3)
 RED, LAST = MONTHS[1], MONTHS[2]

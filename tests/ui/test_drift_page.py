@@ -10,8 +10,8 @@ from playwright.sync_api import Page
 
 from irt_assets.reports import learner_page
 from irt_assets.reports.drift_report import html
-from tests.unit.test_drift_report import ANCHOR, BAD, LEAKED, NOW, SOUND, drift_row, made_up_facts, made_up_item
-from tests.unit.test_learner_page import FACTS
+from tests.helpers.drift_facts import ANCHOR, BAD, LEAKED, NOW, SOUND, drift_row, made_up_facts, made_up_item
+from tests.helpers.learner_facts import FACTS
 
 LEARNERS = (FACTS, replace(FACTS, lang="ko", name="김하늘"))
 

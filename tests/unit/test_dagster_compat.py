@@ -14,7 +14,7 @@ import pytest
 
 from resources import dagster_compat
 from resources.failures import PermanentFailure
-from tests import dagster_private
+from tests.helpers import dagster_private
 
 ROOT = Path(__file__).parents[2]
 PROJECT = ROOT / "pyproject.toml"
@@ -47,12 +47,12 @@ def test_it_is_the_installed_one() -> None:
 def test_no_other_module_names_a_private_part() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{line}: {name}"
-        for folder in ("irt_assets", "jobs", "resources", "services", "deploy", "benchmarks", "tests")
+        for folder in ("irt_assets", "jobs", "resources", "services", "deploy", "benchmarks", "testbed", "tests")
         for path in sorted((ROOT / folder).rglob("*.py"))
         if str(path) not in (*HOLDERS, __file__)
         for line, name in private_names(path)
     ]
-    assert not found, f"take them from resources/dagster_compat.py (tests: tests/dagster_private.py): {found}"
+    assert not found, f"take them from resources/dagster_compat.py (tests: tests/helpers/dagster_private.py): {found}"
 
 
 def private_names(path: Path) -> Iterator[tuple[int, str]]:

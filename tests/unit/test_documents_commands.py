@@ -6,7 +6,7 @@ import re
 import shlex
 from pathlib import Path
 
-from tests.written_commands import ROOT, fault, fenced_blocks, logical_lines, simple_commands
+from tests.helpers.written_commands import ROOT, fault, fenced_blocks, logical_lines, simple_commands
 
 PAGE = ROOT / "docs" / "reference" / "commands-of-the-documents.md"
 VERDICTS = {"as written", "instead", "not needed", "yours"}

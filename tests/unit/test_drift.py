@@ -7,7 +7,15 @@ from itertools import product
 
 import numpy as np
 import pytest
-from drift_worlds import (
+from scipy.stats import norm
+
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Calibration
+from irt_assets.psychometrics.drift.errors import Anchors, Published, compare, with_errors
+from irt_assets.psychometrics.drift.items import Drift, judge
+from irt_assets.psychometrics.drift.trends import trends
+from irt_assets.psychometrics.linking.linking import Linking, link
+from tests.helpers.drift_worlds import (
     ANCHOR_BLOCKS,
     ANCHORS,
     FIT_COVARIANCE,
@@ -21,14 +29,6 @@ from drift_worlds import (
     estimated,
     fit,
 )
-from scipy.stats import norm
-
-from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.models import Calibration
-from irt_assets.psychometrics.drift.errors import Anchors, Published, compare, with_errors
-from irt_assets.psychometrics.drift.items import Drift, judge
-from irt_assets.psychometrics.drift.trends import trends
-from irt_assets.psychometrics.linking.linking import Linking, link
 
 # --- what is compared ----------------------------------------------------------------------------------------------
 

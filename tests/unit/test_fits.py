@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,19 +12,9 @@ from hypothesis import strategies as st
 from irt_assets.calibration.fits import decode, encode, finite
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Population
 from irt_assets.psychometrics.core.priors import GUESSING_PRIOR
+from tests.helpers.same_fits import assert_same
 
 ANY_FLOAT = st.floats(allow_nan=True, allow_infinity=True)
-
-
-def assert_same(left: Calibration, right: Calibration) -> None:
-    """Equal to the last bit: same types, same bytes, NaN where NaN was."""
-    for field in fields(Calibration):
-        a, b = getattr(left, field.name), getattr(right, field.name)
-        if isinstance(a, np.ndarray):
-            assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes()), field.name
-        else:
-            assert type(a) is type(b), field.name
-            assert repr(a) == repr(b), field.name
 
 
 def populations() -> st.SearchStrategy[Population]:

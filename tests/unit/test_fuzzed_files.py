@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fuzzed_files import KINDS, ODD, File, damage, damaged, odd, tables, typed_parquet, written
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -25,6 +24,7 @@ from irt_assets.responses.importing.readers import open_source
 from irt_assets.responses.importing.report import ImportReport, RejectFile
 from irt_assets.responses.importing.staging import csv_of
 from resources.failures import PermanentFailure
+from tests.unit.fuzzed_files import KINDS, ODD, File, damage, damaged, odd, tables, typed_parquet, written
 
 MICROS = 1_000_000
 LIMITS = Limits(1_780_272_000 * MICROS, 1_795_176_000 * MICROS, "UTC")  # June to November 2026

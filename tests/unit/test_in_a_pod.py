@@ -11,7 +11,7 @@ from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.object_store import BucketStore, FolderStore, object_store
 from resources.settings import KUBERNETES, Settings
-from tests.integration.typed import command_line
+from tests.helpers.typed import command_line
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drift_worlds import ITEMS, world
 from scipy.stats import norm
 
 from irt_assets.psychometrics.core.errors import PsychometricsError
@@ -23,6 +22,7 @@ from irt_assets.psychometrics.information.functions import (
     retire,
 )
 from irt_assets.psychometrics.linking.linking import Linking
+from tests.helpers.drift_worlds import ITEMS, world
 
 PLAIN = Abilities.normal()
 

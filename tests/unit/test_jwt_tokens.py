@@ -15,8 +15,7 @@ from resources.settings import Settings
 from services.jwt_verifier.app import build_app
 from services.jwt_verifier.keys import JwksKeys, KeySource, PemKey
 from services.jwt_verifier.tokens import ROLES, Identity, Refused, Role, Rules, Verifier, build_verifier, sent_token
-from tests.unit.asgi import Answer, ask
-from tests.unit.issuer import (
+from testbed.issuer import (
     ABSENT,
     ATTACKS,
     AUDIENCE,
@@ -28,6 +27,7 @@ from tests.unit.issuer import (
     Issuer,
     after,
 )
+from tests.helpers.asgi import Answer, ask
 
 RULES = Rules(ISSUER, AUDIENCE, ORGANISATION, MAX_AGE_S)
 COOKIE = "__Host-irt"

@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from resources.settings import names_read
+from tests.helpers.written_commands import fault_of_irt
 from tests.unit.kubernetes_files import (
     CONTAINERS,
     CRON,
@@ -33,7 +34,6 @@ from tests.unit.kubernetes_files import (
     resources,
     selects,
 )
-from tests.written_commands import fault_of_irt
 
 ROOT = K8S.parents[1]
 DOCS = ROOT / "docs" / "how-to" / "deploy-kubernetes.md"

@@ -16,8 +16,8 @@ from irt_assets.job_names import NIGHTLY_JOB
 from jobs.plans import PLANS, Plan
 from resources.service_manager import service_address
 from resources.settings import Settings, names_read
+from tests.helpers.written_commands import fault_of_irt
 from tests.unit.kubernetes_files import CRON_JOBS, K8S, PODS, Pod, containers, names, objects, pods
-from tests.written_commands import fault_of_irt
 
 ROOT = K8S.parents[1]
 USER = 10001

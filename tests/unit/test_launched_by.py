@@ -10,7 +10,7 @@ import pytest
 
 from jobs.launched_by import CALLER_HEADER, LAUNCHED_BY, Caller, NamingRunCoordinator, tags_of_backfill
 from resources.dagster_compat import PARENT_BACKFILL_ID_TAG
-from tests.dagster_private import create_run_for_test
+from tests.helpers.dagster_private import create_run_for_test
 
 
 @pytest.mark.parametrize(("of_backfill", "expected"), [({}, "ann"), ({PARENT_BACKFILL_ID_TAG: "first"}, "")])

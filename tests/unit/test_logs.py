@@ -18,7 +18,7 @@ from jobs import run_logs
 from resources import logs
 from resources.dagster_compat import have_the_last_word_on_logs
 from resources.settings import get_settings
-from tests.dagster_private import api, controller
+from tests.helpers.dagster_private import api, controller
 
 SECRETS = {
     "DATABASE_URL": "postgresql://irt:dbpassword@db/bank",

@@ -22,7 +22,7 @@ from services.exporter.app import build_app
 from services.exporter.collector import CACHED_S, StateCollector
 from services.exporter.families import FAMILIES
 from services.exporter.readings import month_state
-from tests.unit.asgi import ask
+from tests.helpers.asgi import ask
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SCRAPED = {"job", "instance"}

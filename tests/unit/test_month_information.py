@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from drift_worlds import ANCHOR_BLOCKS, ANCHORS, IDS, ITEMS, A, B, anchor_set, estimated
 
 from irt_assets.drift.compared import Compared
 from irt_assets.drift.evidence import InForce, LinkedWindow
@@ -21,6 +20,7 @@ from irt_assets.psychometrics.drift.errors import Anchors, Fitted, Published, co
 from irt_assets.psychometrics.drift.items import judge
 from irt_assets.psychometrics.linking.linking import link
 from irt_assets.responses.scales import Scale
+from tests.helpers.drift_worlds import ANCHOR_BLOCKS, ANCHORS, IDS, ITEMS, A, B, anchor_set, estimated
 
 FROZEN = anchor_set(A[:ANCHORS], B[:ANCHORS], ANCHOR_BLOCKS)
 ANCHORS_IN_FORCE = Anchors.of(FROZEN)

@@ -1,4 +1,4 @@
-"""One file (`tests/trial_engine.py`) and one line make an engine: everything else follows from its spec."""
+"""One file (`tests/helpers/trial_engine.py`) and one line make an engine: everything else follows from its spec."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from irt_assets.psychometrics.core.errors import PsychometricsError
 from resources import r_runtime
 from resources.failures import PermanentFailure
 from resources.settings import Settings
-from tests import trial_engine
+from tests.helpers import trial_engine
 
 ROOT = Path(__file__).parents[2]
 IRT = """
 from irt_assets.engines import registry
-from tests.trial_engine import SPEC
+from tests.helpers.trial_engine import SPEC
 registry.ENGINES = (*registry.ENGINES, SPEC)
 from irt_assets import cli
 cli.main()

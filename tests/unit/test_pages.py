@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.written_commands import (
+from tests.helpers.written_commands import (
     FENCED,
     ROOT,
     fault,

@@ -24,7 +24,7 @@ import json, logging, sys, warnings
 import dagster as dg
 logging.getLogger("dagster").addHandler(logging.StreamHandler())
 import irt_assets.definitions
-from tests.dagster_private import context_creation_job
+from tests.helpers.dagster_private import context_creation_job
 warnings.warn_explicit("a preview", dg.PreviewWarning, "somewhere.py", 1)
 logging.getLogger("irt_assets.calibration").info("loaded")
 print(json.dumps({

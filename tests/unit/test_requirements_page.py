@@ -10,7 +10,7 @@ import shlex
 from itertools import chain
 from pathlib import Path
 
-from tests.written_commands import ROOT, fault
+from tests.helpers.written_commands import ROOT, fault
 
 PAGE = ROOT / "docs" / "reference" / "requirements.md"
 STATES = {"done", "otherwise", "partly", "no"}

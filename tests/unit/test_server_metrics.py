@@ -16,8 +16,8 @@ from resources import metrics
 from resources.database import Database
 from resources.settings import Settings
 from resources.version import code_version
-from tests.services.door import free_port, listening, port_of
-from tests.unit.asgi import ask, echo, open_socket
+from tests.helpers.asgi import ask, echo, open_socket
+from tests.helpers.door import free_port, listening, port_of
 
 
 def text(registry: metrics.CollectorRegistry) -> str:

@@ -18,9 +18,9 @@ from resources import doctor, logs, traces
 from resources.otlp import REST_S, Collector
 from resources.settings import Settings, get_settings
 from resources.traced_sql import statement_name
-from tests.services.collector import Receiver, collector
-from tests.services.door import free_port
-from tests.unit.asgi import ask, echo, open_socket
+from tests.helpers.asgi import ask, echo, open_socket
+from tests.helpers.collector import Receiver, collector
+from tests.helpers.door import free_port
 
 VARIABLE = "OTEL_EXPORTER_OTLP_ENDPOINT"
 

@@ -13,7 +13,7 @@ import pytest
 from irt_assets.webserver.report_files import ReportFiles
 from resources.failures import PermanentFailure, TransientFailure
 from resources.object_store import PIECE, FolderStore
-from tests.unit.asgi import Answer, ask, echo
+from tests.helpers.asgi import Answer, ask, echo
 
 PAGE = b"<!doctype html><p>safe to release</p><script>alert('x')</script>"
 LARGE = bytes(range(256)) * (PIECE // 100)

@@ -8,7 +8,7 @@ import pytest
 
 from irt_assets.webserver.guard import Guard
 from resources.settings import Settings
-from tests.unit.asgi import ask, echo, open_socket
+from tests.helpers.asgi import ask, echo, open_socket
 
 JSON = {"content-type": "application/json"}
 EVIL = "http://evil.example"

@@ -27,7 +27,7 @@ from resources.embedded_postgres import EmbeddedPostgres
 from resources.schema_version import open_database
 from resources.settings import Settings
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 REPOSITORY = {"repositoryName": "__repository__", "repositoryLocationName": "irt_assets"}
 FINISHED = {DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED}
 T = TypeVar("T")

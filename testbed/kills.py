@@ -31,8 +31,8 @@ from irt_assets.run_progress import PARTITION_TAG
 from irt_assets.stack import StackError, dagster_instance
 from resources.dagster_compat import NOT_FINISHED_STATUSES, PARENT_RUN_ID_TAG
 from resources.database import Database
-from tests.integration.small_world import small_world
-from tests.integration.stack_harness import ROOT, Harness, wait_for
+from testbed.small_world import small_world
+from testbed.stack_harness import ROOT, Harness, wait_for
 
 ASSETS = ("scored_responses", "item_calibration", "linked_item_parameters", "published_item_parameters", "abilities")
 KINDS = (

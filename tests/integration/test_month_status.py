@@ -17,16 +17,13 @@ from irt_assets.calibration.model_change import decide_model_change, preview_mod
 from irt_assets.calibration.month import fit_month, link_month
 from irt_assets.calibration.month_status import (
     GateStatus,
-    MonthState,
     Newer,
     State,
     classify_month,
-    month_states,
     unsettled_months,
 )
 from irt_assets.calibration.origin import initialise
 from irt_assets.calibration.publication import Step
-from irt_assets.definitions import build_defs
 from irt_assets.engines.em import EmEngine
 from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.responses.scales import change_rules
@@ -34,13 +31,14 @@ from irt_assets.responses.snapshot import take_snapshot
 from resources.dagster_compat import BulkActionStatus, PartitionBackfill
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
-from tests.dagster_private import (
+from tests.helpers import rooms
+from tests.helpers.dagster_private import (
     RegisteredCodeLocationOrigin,
     RemoteJobOrigin,
     RemotePartitionSetOrigin,
     RemoteRepositoryOrigin,
 )
-from tests.integration import rooms
+from tests.integration.graph import Graph
 
 MONTH, LATER = rooms.MONTHS
 PASSED, FAILED, UNKNOWN = GateStatus(True, "fine"), GateStatus(False, "broken"), GateStatus(None, "not evaluated")
@@ -94,34 +92,6 @@ def test_the_state_of_a_month_follows_from_its_evidence(
 
 
 # -- the real job ------------------------------------------------------------------------------------
-
-
-class Graph:
-    """The real graph over a database and a Dagster instance that live as long as the module's tests."""
-
-    def __init__(self, settings: Any, instance: dg.DagsterInstance) -> None:
-        self.settings, self.instance, self.database = settings, instance, Database(settings)
-        self.store = rooms.folder_store(settings)
-        self.defs = build_defs(settings, resources={"database": self.database, "store": self.store})
-        self.job = self.defs.resolve_job_def(MONTHLY_JOB)
-
-    def run(self, month: str) -> dg.ExecuteInProcessResult:
-        return self.job.execute_in_process(
-            partition_key=month,
-            instance=self.instance,
-            raise_on_error=False,
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-        )
-
-    def state(self, month: str) -> MonthState:
-        (found,) = month_states(self.database, self.instance, [month])
-        return found
-
-    def planned_run(self, month: str) -> dg.DagsterRun:
-        """A run of the monthly job that is created, its checks planned, and not started."""
-        return self.instance.create_run_for_job(
-            self.job, tags={"dagster/partition": month}, status=dg.DagsterRunStatus.STARTED
-        )
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from irt_assets.responses.scales import Scale
 from resources.database import Database
 from resources.relational import Run, on_duckdb
 from resources.schema import ensure_month_partitions
-from tests.kpi_reference import Attempt, World
+from tests.helpers.kpi_reference import Attempt, World
 
 WEEK = "2026-10-26"
 END = datetime(2026, 11, 2, tzinfo=UTC)

@@ -19,7 +19,7 @@ from typer.core import TyperGroup
 from typer.exceptions import Exit, TyperException
 from typer.main import get_command
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 UNITS = ROOT / "deploy" / "systemd" / "units"
 CLUSTER = ROOT / "deploy" / "k8s"
 

@@ -1,0 +1,18 @@
+"""Anchors, frozen from the fit of a simulated origin window."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.models import Calibration
+from irt_assets.psychometrics.linking.linking import covariance_ab
+
+
+def anchors_of(origin: Calibration, ids: tuple[str, ...]) -> AnchorSet:
+    """These items of an origin's fit, in this order, with the covariance of their errors."""
+    fit = origin.select([origin.item_ids.index(item) for item in ids])
+    return AnchorSet(
+        "bench", "1", ids, fit.a, fit.b, fit.c, fit.a_se, fit.b_se, fit.cov_ab[:, 0, 1], (None,) * len(ids),
+        np.zeros(len(ids), dtype=bool), covariance_ab(fit),
+    )  # fmt: skip

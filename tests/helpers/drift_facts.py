@@ -1,0 +1,129 @@
+"""Made-up facts of a drift report: items that drifted, leaked or did neither."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from irt_assets.calibration.month_status import MonthState, State
+from irt_assets.psychometrics.fit.observed import Observed
+from irt_assets.reports.drift_actions import Evidence, propose
+from irt_assets.reports.drift_facts import Facts, Item
+from irt_assets.reports.drift_rows import Curve, DriftRow, Linked
+from irt_assets.responses.scales import Scale
+
+NOW = datetime(2026, 11, 1, 3, tzinfo=UTC)
+BAD = "<script>alert('x')</script>"
+LEAK = {
+    "kind": "leak",
+    "size": 0.3,
+    "gains": {"drift": 60.0, "leak": 80.0, "wrong key": -700.0},
+    "time_z": -5.2,
+    "onset": "2026-10-09",
+    "distractor_above_the_key": False,
+}
+
+
+def drift_row(item: str, month: str, delta_b: float, severity: str, **details_: Any) -> DriftRow:
+    known = {
+        "delta_a_se": 0.1,
+        "delta_b_se": 0.1,
+        "delta_b_95": [delta_b - 0.2, delta_b + 0.2],
+        "inflation": 1.0,
+        "limits": {"a": "none", "b": "high" if abs(delta_b) > 0.5 else "none", "c": "none"},
+        "chance_b_large": 0.9,
+        "chance_a_large": 0.1,
+    }
+    return DriftRow(item, month, severity, 0.01, delta_b, 0.0, 1e-6, 1e-5, abs(delta_b) / 5, known | details_, NOW)
+
+
+def made_up_item(name: str, *history: DriftRow, **evidence: Any) -> Item:
+    drift = history[-1] if history else None
+    known = Evidence(
+        **({"severity": drift.severity, "kind": drift.kind, "months_flagged": 1} if drift else {}) | evidence
+    )
+    return Item(
+        name,
+        "algebra",
+        known.is_anchor,
+        Curve(1.0, 0.0, 0.0, 0.1, 0.1, 0.0) if drift else None,
+        datetime(2026, 8, 1, tzinfo=UTC) if drift else None,
+        Curve(1.1, drift.delta_b if drift and drift.delta_b is not None else 0.0, 0.0, 0.1, 0.1, 0.0),
+        1000,
+        {"p_value": 0.6, "point_biserial": 0.4, "infit": 1.0, "outfit": 1.0, "rmsd": 0.02},
+        known.flags,
+        history,
+        drift,
+        known,
+        propose(known),
+        Observed(np.array([-1.0, 1.0]), np.array([0.3, 0.8]), np.array([500, 500])),
+    )
+
+
+FIT = Linked(
+    "2026-10",
+    "fit-1",
+    {
+        "slope": 1.05,
+        "slope_se": 0.03,
+        "intercept": 0.1,
+        "intercept_se": 0.03,
+        "method": "stocking-lord",
+        "anchors_used": ["K1"],
+        "anchors_dropped": {"K2": "Its b differs by +0.60 (SE 0.10) from the anchor set's."},
+        "q": 3.0,
+        "q_df": 4,
+        "q_p": 0.5,
+    },
+    "em",
+    "0.1.0",
+    "2pl",
+    1790,
+    3,
+    118725,
+    True,
+    16,
+    -65372.2,
+    {"latent": {"mean": 0.17, "sd": 1.06}},
+    "data-hash",
+    "snapshot-hash",
+    "anchor-hash",
+    "0.1.0+gabc",
+    "run-1",
+    NOW,
+)
+
+
+def made_up_facts(*items: Item, **changes: Any) -> Facts:
+    known = Facts(
+        "2026-10",
+        Scale("default", initialised=True),
+        MonthState("2026-10", "default", State.GREEN, "0 items first published, 2 proposed, 0 held back"),
+        "",
+        {item.item_id: item for item in items},
+        FIT,
+        (FIT,),
+        (),
+        (),
+        {},
+        (),
+        (),
+        None,
+        {},
+        None,
+        3,
+    )
+    return replace(known, **changes)
+
+
+SOUND = made_up_item("B2", drift_row("B2", "2026-10", 0.02, "none"))
+LEAKED = made_up_item(
+    "B1",
+    drift_row("B1", "2026-09", -0.1, "none"),
+    drift_row("B1", "2026-10", -0.9, "high", change=LEAK),
+    onset="2026-10-09",
+)
+ANCHOR = made_up_item("K2", drift_row("K2", "2026-10", 0.6, "high", change=LEAK | {"kind": "drift"}), is_anchor=True)

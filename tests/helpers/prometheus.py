@@ -1,0 +1,40 @@
+"""Programs as child processes, and what Prometheus answers once it has looked."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+
+PATIENCE_S = 60
+
+
+@contextmanager
+def child(command: list[str], folder: Path, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    with (folder / f"{Path(command[0]).name}.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=folder, stderr=log, stdout=log, **options)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait(10)
+
+
+def answer(url: str, found: Callable[[Any], bool]) -> Any:
+    """What Prometheus's API says at `url`, once it says what is wanted."""
+    said = None
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        try:
+            said = requests.get(url, timeout=5).json()
+            if said["status"] == "success" and found(said["data"]):
+                return said["data"]
+        except (requests.RequestException, ValueError):
+            pass  # it is starting
+        time.sleep(0.2)
+    raise AssertionError(f"{url}: {said}")

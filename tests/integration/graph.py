@@ -1,0 +1,40 @@
+"""The real graph in this process, without Dagster's servers."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from irt_assets.calibration.month_status import MonthState, month_states
+from irt_assets.definitions import build_defs
+from irt_assets.job_names import MONTHLY_JOB
+from resources.database import Database
+from resources.settings import Settings
+from tests.helpers import rooms
+
+
+class Graph:
+    """The real graph over a database and a Dagster instance; its definitions are those of when it was made."""
+
+    def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
+        self.settings, self.instance, self.database = settings, instance, Database(settings)
+        self.store = rooms.folder_store(settings)
+        self.defs = build_defs(settings, resources={"database": self.database, "store": self.store})
+
+    def run(self, month: str, job: str = MONTHLY_JOB) -> dg.ExecuteInProcessResult:
+        return self.defs.resolve_job_def(job).execute_in_process(
+            partition_key=month,
+            instance=self.instance,
+            raise_on_error=False,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        )
+
+    def state(self, month: str) -> MonthState:
+        (found,) = month_states(self.database, self.instance, [month])
+        return found
+
+    def planned_run(self, month: str) -> dg.DagsterRun:
+        """A run of the monthly job that is created, its checks planned, and not started."""
+        job = self.defs.resolve_job_def(MONTHLY_JOB)
+        return self.instance.create_run_for_job(
+            job, tags={"dagster/partition": month}, status=dg.DagsterRunStatus.STARTED
+        )

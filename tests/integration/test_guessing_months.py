@@ -1,0 +1,226 @@
+"""Months of learners who guess: what is said and held, what a 3PL publishes, which errors their anchors share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from irt_assets.calibration import gates
+from irt_assets.calibration.anchor_versions import drop_anchors
+from irt_assets.calibration.model_change import accept_guessing, decide_model_change, preview_model_change
+from irt_assets.calibration.month import fit_month, link_month, publish_month
+from irt_assets.calibration.month_status import State
+from irt_assets.calibration.origin import initialise, read_anchors
+from irt_assets.cli.scale import app as cli_scale
+from irt_assets.engines.em import EmEngine
+from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.core.models import Calibration
+from irt_assets.psychometrics.estimation.latent_shape import GUESSING_GAIN
+from irt_assets.psychometrics.linking.linking import covariance_ab
+from irt_assets.responses.scales import read_scales
+from irt_assets.responses.snapshot import take_snapshot
+from resources.database import Database
+from resources.embedded_postgres import EmbeddedPostgres
+from resources.settings import Settings, get_settings
+from tests.helpers import rooms
+from tests.helpers.rooms import SCALE, folder_store, rows
+from tests.helpers.typed import Irt
+from tests.integration.answers_of_a_shape import (
+    FIRST,
+    GATE,
+    ITEMS,
+    LEARNERS,
+    NEXT,
+    OLD,
+    RULES,
+    VALUES,
+    add_answers,
+    check,
+    staged_shape,
+    truth,
+)
+from tests.integration.graph import Graph
+
+
+def calibrate(settings: Settings, month: str) -> Any:
+    database, store = Database(settings), folder_store(settings)
+    take_snapshot(database, store, month, "run")
+    fit_month(database, store, month, EmEngine(1), "run")
+    link_month(database, month, "run")
+    return publish_month(database, store, month, (), "run")[SCALE][month]
+
+
+def published(database: Database) -> list[Any]:
+    """Items that a month has published, with c."""
+    return rows(database, "SELECT item_id, c FROM item_parameter_publication WHERE rule = 'first' ORDER BY 1")
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    (tmp_path / "dagster").mkdir()
+    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def template(
+    postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Path, str]]:
+    """Learners guess in two months, the second with new items, and the first is the origin of a 2PL, in the database
+    `template_guessed`; the folder of its files, and what `irt scale init` said."""
+    home, rng = tmp_path_factory.mktemp("guessed"), np.random.default_rng(5)
+    a, b = truth(rng)
+    with rooms.copied(postgres.start(), migrated_template.rpartition("/")[2], "template_guessed", home) as settings:
+        database = Database(settings)
+        rooms.add_items(database, dict.fromkeys(ITEMS))
+        add_answers(database, FIRST, rng.normal(0.0, 1.0, LEARNERS), a, b, ITEMS[:OLD], rng, guessing=0.2)
+        add_answers(database, NEXT, rng.normal(0.3, 1.0, LEARNERS), a, b, ITEMS, rng, guessing=0.2)
+        yield home, init_by_hand(settings)
+
+
+def init_by_hand(settings: Settings) -> str:
+    assert settings.database_url is not None
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("IRT_HOME", str(settings.irt_home))
+        environment.setenv("IRT_FIRST_MONTH", FIRST)
+        environment.setenv("DATABASE_URL", settings.database_url.get_secret_value())
+        get_settings.cache_clear()
+        given = [word for name, value in RULES.items() for word in ("--set", f"{name}={value}")]
+        typed = CliRunner().invoke(cli_scale, ["init", "--origin", FIRST, *given])
+    get_settings.cache_clear()
+    assert typed.exit_code == 0, typed.output
+    return " ".join(typed.output.split())
+
+
+@pytest.fixture
+def guessers(postgres: EmbeddedPostgres, template: tuple[Path, str]) -> Iterator[Settings]:
+    with rooms.copied(postgres.start(), "template_guessed", "guessers_copy", template[0]) as settings:
+        yield settings
+
+
+def test_who_declares_a_guessed_window_the_origin_is_told_and_how_to_decide(
+    template: tuple[Path, str], guessers: Settings
+) -> None:
+    _, said = template
+    assert "a normal θ is rejected under the 2PL (χ² = " in said
+    assert "learners guess: a 3PL raises 2 log L by " in said
+    assert f"`irt scale set model=3pl --scale {SCALE}` freezes the anchors again" in said
+    assert f"`irt scale accept guessing --scale {SCALE}`" in said
+    assert rows(Database(guessers), "SELECT latent FROM calibration_scale") == [("auto",)]
+
+
+def test_a_guessed_month_under_a_2pl_is_held_until_somebody_accepts_it(
+    guessers: Settings, instance: dg.DagsterInstance
+) -> None:
+    graph = Graph(guessers, instance)
+    result = graph.run(NEXT)
+    gate = check(result, GATE)
+    shape = staged_shape(graph.database, NEXT)
+    said = f"learners guess: a 3PL raises 2 log L by {shape['guessing_gain']:.0f}, both with histograms"
+    assert shape["guessing_gain"] > GUESSING_GAIN
+    assert (gate.passed, gate.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert said in (gate.description or "")
+    assert "irt scale accept guessing" in str(gate.metadata["how to fix it"].value)
+    failed = [e.check_name for e in result.get_asset_check_evaluations() if not e.passed]
+    assert [name for name in failed if name in {gate.name for gate in gates.SET_GATES}] == [GATE]
+    found = graph.state(NEXT)
+    assert found.state is State.RED
+    assert said in found.why
+    assert published(graph.database) == []
+    assert rows(graph.database, "SELECT state FROM publication_step WHERE month = %s", (NEXT,)) == [("held",)]
+    made = {e.asset_key.to_user_string(): e for e in result.get_asset_materialization_events() if e.asset_key}
+    shown = made["item_calibration"].step_materialization_data.materialization.metadata
+    assert said in str(shown[f"distribution of θ ({SCALE}, em)"].value)
+    assert "| 3PL | histogram |" in str(shown[f"models compared ({SCALE}, em)"].value)
+
+    accept_guessing(graph.database, SCALE, NEXT, by="Ann", reason="short tests")
+    assert graph.state(NEXT).state is State.RED, "the gate was judged before"
+    again = graph.run(NEXT)
+    assert again.success
+    assert (check(again, GATE).description or "").startswith(f"{NEXT}: guessing is accepted; a normal θ is rejected")
+    assert graph.state(NEXT).state is State.GREEN, graph.state(NEXT).why
+    assert [item for item, _ in published(graph.database)] == ITEMS[OLD:]
+
+
+def test_a_guessed_month_of_a_3pl_publishes_c(guessers: Settings) -> None:
+    database = Database(guessers)
+    change = preview_model_change(
+        database,
+        folder_store(guessers),
+        SCALE,
+        {"model": "3pl"},
+        NEXT,
+        calibrations_begin=FIRST,
+        build=lambda _: EmEngine(1),
+    )
+    decide_model_change(database, change, by="Ann", reason="multiple choice")
+    step = calibrate(guessers, NEXT)
+    assert step.state == "done", step.why
+    shape = staged_shape(database, NEXT)
+    assert not shape["guessing"], "the model has it"
+    done = dict(published(database))
+    assert done
+    assert set(done) <= set(ITEMS[OLD:])
+    # c of one item from 2000 answers has a standard error of some 0.05 beside its prior around 0.2.
+    assert all(0.02 < c < 0.5 for c in done.values())
+
+
+def test_a_changed_rule_makes_months_stale(guessers: Settings, irt: Callable[[Settings], Irt]) -> None:
+    take_snapshot(Database(guessers), folder_store(guessers), NEXT, "run")
+    fit_month(Database(guessers), folder_store(guessers), NEXT, EmEngine(1), "run")
+    said = irt(guessers)("scale", "set", "latent=normal", "--by", "Ann", "--reason", "as before", "--yes")
+    assert "latent auto → normal" in said.out
+    assert NEXT in said.out
+
+
+def origin_fit(database: Database) -> Calibration:
+    """The fit of the origin window, made again from its stored answers."""
+    from irt_assets.calibration.request import build_fit_request
+    from irt_assets.calibration.request import calibrate as fit
+    from irt_assets.responses.window import judged_window
+
+    with database.connect() as connection:
+        scale = read_scales(connection)[SCALE]
+        judged = judged_window(connection, *month_bounds(FIRST), {SCALE: scale})
+        request = build_fit_request(connection, judged.table, scale, month_bounds(FIRST)[0], None)
+    return fit(EmEngine(1), request, judged.data_hash).calibration
+
+
+def test_anchors_of_an_origin_window_keep_the_covariance_of_their_fit(guessers: Settings) -> None:
+    database = Database(guessers)
+    made = origin_fit(database)
+    with database.connect() as connection:
+        anchors = read_anchors(connection, SCALE, 1)
+    assert anchors is not None
+    assert anchors.cov is not None
+    of_anchors = made.select([made.item_ids.index(item) for item in anchors.item_ids])
+    # The same fit of the same answers; the numbers went through JSON, which keeps every bit.
+    assert np.abs(anchors.cov - covariance_ab(of_anchors)).max() < 1e-12
+    assert np.allclose(np.sqrt(np.diag(anchors.cov)).reshape(-1, 2), np.c_[anchors.a_se, anchors.b_se], rtol=1e-9)
+    off_diagonal = anchors.cov - np.kron(np.eye(len(anchors.item_ids)), np.ones((2, 2))) * anchors.cov
+    assert np.abs(off_diagonal).max() > 0
+
+    dropped = anchors.item_ids[3]
+    drop_anchors(database, SCALE, [dropped], NEXT, by="Ann", reason="its text was changed")
+    with database.connect() as connection:
+        left = read_anchors(connection, SCALE, 2)
+    assert left is not None
+    assert left.cov is not None
+    keep = np.repeat([item != dropped for item in anchors.item_ids], 2)
+    assert np.array_equal(left.cov, anchors.cov[np.ix_(keep, keep)])
+
+
+def test_anchors_of_the_bank_have_no_covariance_between_them(settings: Settings) -> None:
+    database = Database(settings)
+    rooms.add_items(database, {f"a{j}": VALUES for j in range(6)})
+    initialise(database, SCALE, first_month=FIRST)
+    with database.connect() as connection:
+        anchors = read_anchors(connection, SCALE, 1)
+    assert anchors is not None
+    assert anchors.cov is None

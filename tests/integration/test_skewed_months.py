@@ -1,0 +1,265 @@
+"""Months of learners whose ability is not normal: what is taken for θ, what stays green, which rules are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pytest
+
+from irt_assets.calibration import checks, fits, gates, model_gates
+from irt_assets.calibration.month import fit_month
+from irt_assets.calibration.month_status import State
+from irt_assets.calibration.origin import OriginWindow, initialise
+from irt_assets.calibration.placing import link_to_scale
+from irt_assets.calibration.recalibration import recalibrate
+from irt_assets.drift.assets import DRIFT_JOB
+from irt_assets.engines.em import EmEngine
+from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.estimation.latent_shape import HISTOGRAM_GAIN
+from irt_assets.reports.assets import DRIFT_REPORT_JOB
+from irt_assets.responses.scales import read_scales
+from irt_assets.responses.snapshot import take_snapshot
+from resources.database import Database
+from resources.embedded_postgres import EmbeddedPostgres
+from resources.settings import Settings
+from tests.helpers import rooms
+from tests.helpers.rooms import SCALE, evidence_of, folder_store, rows, run_sql
+from tests.helpers.typed import Irt
+from tests.integration.answers_of_a_shape import (
+    FIRST,
+    GATE,
+    ITEMS,
+    LEARNERS,
+    NEW,
+    NEXT,
+    OLD,
+    RULES,
+    VALUES,
+    add_answers,
+    check,
+    skewed,
+    staged_shape,
+    truth,
+)
+from tests.integration.graph import Graph
+
+
+def from_window(settings: Settings) -> Any:
+    return initialise(
+        Database(settings),
+        SCALE,
+        first_month=FIRST,
+        thresholds=RULES,
+        window=OriginWindow(*month_bounds(FIRST), EmEngine(1), folder_store(settings)),
+    )
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    (tmp_path / "dagster").mkdir()
+    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def skewed_month(
+    postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Graph, dg.ExecuteInProcessResult]]:
+    """An origin window of normal learners, and a month of skewed ones that went through the real job."""
+    home, rng = tmp_path_factory.mktemp("skewed"), np.random.default_rng(8)
+    a, b = truth(rng)
+    with (
+        rooms.copied(postgres.start(), migrated_template.rpartition("/")[2], "rooms_skewed", home) as settings,
+        dg.DagsterInstance.local_temp(str(tmp_path_factory.mktemp("dagster"))) as instance,
+    ):
+        database = Database(settings)
+        rooms.add_items(database, dict.fromkeys(ITEMS))
+        add_answers(database, FIRST, rng.normal(0.0, 1.0, LEARNERS), a, b, ITEMS[:OLD], rng)
+        add_answers(database, NEXT, 1.2 * skewed(LEARNERS, rng) + 0.5, a, b, ITEMS, rng)
+        done = from_window(settings)
+        assert not done.guessing
+        assert "a normal θ is not rejected" in (done.shape or "")
+        graph = Graph(settings, instance)
+        yield graph, graph.run(NEXT)
+
+
+Skewed = tuple[Graph, dg.ExecuteInProcessResult]
+
+
+def test_a_skewed_month_is_fitted_with_a_histogram_and_green(skewed_month: Skewed) -> None:
+    graph, result = skewed_month
+    assert result.success
+    shape = staged_shape(graph.database, NEXT)
+    assert (shape["latent"], shape["guessing"]) == ("histogram", False)
+    assert shape["histogram_gain"] > HISTOGRAM_GAIN
+    assert shape["why"].startswith("a normal θ is rejected under the 2PL (χ² = ")
+    assert shape["why"].endswith("θ is taken as a histogram")
+    assert check(result, GATE).passed
+    assert graph.state(NEXT).state is State.GREEN, graph.state(NEXT).why
+
+
+def test_its_linked_fit_has_the_histogram_on_the_scale(skewed_month: Skewed) -> None:
+    """Its learners were drawn with mean 0.5 and SD 1.2 of the origin's: 2000 of each and 26 anchors give slope and
+    intercept standard errors of about 0.04, and the sample's own mean and SD differ from these by 0.03."""
+    graph, _ = skewed_month
+    with graph.database.connect() as connection:
+        scale, staged = read_scales(connection)[SCALE], fits.latest_staged(connection, NEXT, SCALE, "em")
+        assert staged is not None
+        raw = staged.decoded()
+        assert raw is not None
+        linked = link_to_scale(connection, scale, raw, NEXT, NEXT).linked
+    assert linked is not None
+    (of_raw,), (population,) = raw.populations, linked.populations
+    assert (of_raw.mean, of_raw.sd) == (pytest.approx(0.0, abs=1e-9), pytest.approx(1.0, abs=1e-9)), "unit and origin"
+    nodes, weights = np.array(population.nodes), np.array(population.weights)
+    assert nodes.size == weights.size > 0
+    mean = float(nodes @ weights)
+    centred = nodes - mean
+    sd = float(np.sqrt(centred**2 @ weights))
+    assert (mean, sd) == (pytest.approx(0.5, abs=0.2), pytest.approx(1.2, abs=0.2))
+    # χ²₄ has skewness 1.41; a penalised estimate flattens its tail.
+    assert 0.5 < float(centred**3 @ weights) / sd**3 < 2.5
+
+
+def test_drift_information_and_report_of_such_a_month_are_made(skewed_month: Skewed) -> None:
+    graph, _ = skewed_month
+    assert graph.run(NEXT, DRIFT_JOB).success
+    assert graph.run(NEXT, DRIFT_REPORT_JOB).success
+    levels = rows(graph.database, "SELECT item_id, severity FROM item_drift ORDER BY 1")
+    assert [item for item, _ in levels] == ITEMS[:OLD]
+    # No item has changed. Of 26 some differ by chance, none by so much that it matters.
+    assert "high" not in {level for _, level in levels}
+    assert rows(graph.database, "SELECT count(*) > 0 FROM test_information") == [(True,)]
+    assert rows(graph.database, "SELECT format FROM report_artifacts ORDER BY 1") == [("html",), ("pdf",)]
+
+
+def test_recalibrated_it_is_fitted_with_a_histogram_again(skewed_month: Skewed) -> None:
+    """One month without changed items is the same fit and the same linking."""
+    graph, _ = skewed_month
+    recalibrate(graph.database, folder_store(graph.settings), SCALE, NEXT, NEXT, threads=1)
+    both = rows(
+        graph.database,
+        """SELECT p.a - q.a, p.b - q.b FROM item_parameter_proposal p JOIN item_parameter_publication q USING (item_id)
+           WHERE p.month = %s AND q.rule = 'first'""",
+        (f"{NEXT}:{NEXT}",),
+    )
+    assert len(both) == NEW
+    # Both fits end where the parameters change by less than 1e-5, from other starting orders of learners; a normal θ
+    # would move them by 0.01 and more.
+    assert np.abs(np.array(both)).max() < 1e-3
+
+
+# -- scales from before ------------------------------------------------------------------------------
+
+
+def bank_scale(database: Database, **thresholds: Any) -> None:
+    """Anchors of the bank, 600 skewed learners in the first month; the scale's rules are those of before `latent`."""
+    rng = np.random.default_rng(2)
+    a, b = truth(rng)
+    values = {"c": 0.0, "a_se": 0.08, "b_se": 0.06, "cov_ab": 0.0}
+    rooms.add_items(database, {item: values | {"a": a[j], "b": b[j]} for j, item in enumerate(ITEMS)})
+    add_answers(database, FIRST, skewed(600, rng), a, b, ITEMS, rng)
+    initialise(database, SCALE, first_month=FIRST, thresholds=RULES | thresholds)
+
+
+def test_a_month_judged_before_the_gate_existed_stays_green(
+    settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = Graph(settings, instance)
+    bank_scale(graph.database)
+    run_sql(graph.database, "UPDATE calibration_scale SET latent = DEFAULT")
+    with graph.database.connect() as connection:
+        assert read_scales(connection)[SCALE].rules.latent == "normal"
+    with monkeypatch.context() as before:
+        before.setattr(checks, "SET_GATES", tuple(gate for gate in gates.SET_GATES if gate.name != GATE))
+        result = Graph(settings, instance).run(FIRST)
+    assert result.success
+    assert GATE not in {e.check_name for e in result.get_asset_check_evaluations()}
+    shape = staged_shape(graph.database, FIRST)
+    assert (shape["latent"], shape["why"]) == ("normal", "θ is taken as normal, as asked")
+    run_sql(graph.database, "UPDATE fit_staging SET spec = spec - 'shape'")
+    run_sql(graph.database, "UPDATE mirt_fit_meta SET model_spec = model_spec - 'shape'")
+    found = graph.state(FIRST)
+    assert found.state is State.GREEN, found.why
+    with graph.database.connect() as connection:
+        scale = read_scales(connection)[SCALE]
+        evidence = evidence_of(connection, folder_store(settings), FIRST, scale)
+    verdict = model_gates.guessing_is_in_the_model(evidence)
+    assert (verdict.passed, verdict.why) == (
+        True,
+        "not judged then: guessing is judged where em fits one population",
+    )
+
+
+# -- the rule ----------------------------------------------------------------------------------------
+
+
+def thresholds_of(database: Database) -> dict[str, Any]:
+    (found,) = rows(database, "SELECT thresholds FROM calibration_scale")[0]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ({}, "auto"),
+        ({"latent": "histogram"}, "histogram"),
+        ({"latent": "normal"}, "normal"),
+        ({"assignment": "by_level"}, "normal"),
+    ],
+)
+def test_a_scale_made_now_has_its_distribution_judged_unless_it_is_by_level(
+    settings: Settings, given: dict[str, Any], kept: str
+) -> None:
+    """Kept where a release that does not know the rule does not look."""
+    rooms.add_items(Database(settings), {f"a{j}": VALUES for j in range(6)})
+    initialise(Database(settings), SCALE, first_month=FIRST, thresholds=given)
+    with Database(settings).connect() as connection:
+        assert read_scales(connection)[SCALE].rules.latent == kept
+    assert "latent" not in thresholds_of(Database(settings))
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (
+            ("latent=histogram", "assignment=by_level"),
+            "a scale by level is fitted with a normal distribution at each level; leave latent at normal or auto",
+        ),
+        (("latent=beta",), "rule latent must be one of normal, histogram, auto, got 'beta'"),
+    ],
+)
+def test_a_rule_that_cannot_be_is_refused_with_a_sentence(
+    settings: Settings, irt: Callable[[Settings], Irt], words: tuple[str, ...], why: str
+) -> None:
+    rooms.add_items(Database(settings), {f"a{j}": VALUES for j in range(6)})
+    typed = irt(settings)
+    refused = typed("scale", "init", *(word for pair in words for word in ("--set", pair)))
+    assert refused.code == 2
+    assert why in " ".join(refused.err.split())
+    assert typed("scale", "init").code == 0
+    refused = typed("scale", "set", *words, "--by", "Ann", "--reason", "to see", "--yes")
+    assert refused.code == 2
+    assert why in " ".join(refused.err.split())
+    with Database(settings).connect() as connection:
+        assert read_scales(connection)[SCALE].rules.changed() == {"latent": "auto", "new_misfit": "hold"}
+
+
+def test_a_month_of_few_learners_is_fitted_with_the_histogram_that_is_asked_for_and_says_they_are_few(
+    settings: Settings,
+) -> None:
+    database, rng = Database(settings), np.random.default_rng(4)
+    a, b = truth(rng)
+    rooms.add_items(database, {item: VALUES | {"a": a[j], "b": b[j]} for j, item in enumerate(ITEMS)})
+    add_answers(database, FIRST, rng.normal(0.0, 1.0, 50), a, b, ITEMS, rng)
+    few = {"min_responses": 40, "min_provisional_responses": 40, "min_anchor_responses": 40, "latent": "histogram"}
+    initialise(database, SCALE, first_month=FIRST, thresholds=few)
+    take_snapshot(database, folder_store(settings), FIRST, "run")
+    (done,) = fit_month(database, folder_store(settings), FIRST, EmEngine(1), "run")
+    assert done.calibration is not None
+    shape = staged_shape(database, FIRST)
+    assert shape["why"] == "θ is taken as a histogram, as asked; 50 learners do not determine its shape"
