@@ -51,7 +51,7 @@ def dated_result(
 
 
 def failing_before(instance: dg.DagsterInstance, key: dg.AssetCheckKey, partition: str) -> list[str]:
-    """The earlier partitions of which the latest evaluation failed, newest first."""
+    """The earlier partitions whose latest evaluation failed, newest first."""
     known = instance.event_log_storage.get_asset_check_partition_info([key])
     failed = AssetCheckExecutionRecordStatus.FAILED
     return sorted(

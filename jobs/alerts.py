@@ -187,15 +187,15 @@ def held_alert(instance: dg.DagsterInstance, month: str) -> Alert | None:
     if not failed:
         return None
     first = next(iter(failed))
-    said = {key.name: _reason(evaluation, month) for key, evaluation in failed.items()}
+    reasons = {key.name: _reason(evaluation, month) for key, evaluation in failed.items()}
     return Alert(
         key=held_key(month),
         severity="error",
-        what=f"{month} is held: {_short(held_because(said))}",
+        what=f"{month} is held: {_short(held_because(reasons))}",
         fix=GATES[first].fix,
         partition=month,
         kind="gates",
-        subjects=tuple(said),
+        subjects=tuple(reasons),
         link=_link(first),
     )
 
@@ -246,8 +246,8 @@ def _link(key: dg.AssetCheckKey) -> str:
 
 def _reason(evaluation: dg.AssetCheckEvaluation, partition: str) -> str:
     """Without the partition that it begins with, which an alert names by itself."""
-    said = evaluation.description or "it gave no reason"
-    return said.removeprefix(f"{partition}: ") if partition else said
+    reason = evaluation.description or "it gave no reason"
+    return reason.removeprefix(f"{partition}: ") if partition else reason
 
 
 def _items_of(evaluation: dg.AssetCheckEvaluation) -> tuple[str, ...]:

@@ -91,11 +91,11 @@ def _from_alerts(connection: psycopg.Connection, subjects: list[str], instead: s
     rows = connection.execute(
         "SELECT alert_id, key, what, subjects FROM alert WHERE kind = %s AND subjects ?| %s", (KIND, subjects)
     ).fetchall()
-    for alert_id, key, what, told in rows:
+    for alert_id, key, what, subjects_of_alert in rows:
         for subject in subjects:
             key = key.removesuffix(f"|{subject}") + (f"|{instead}" if key.endswith(f"|{subject}") else "")
             what = what.replace(f"({subject}: ", f"({instead}: ")
-        left = json.dumps([one for one in told if one not in subjects])
+        left = json.dumps([one for one in subjects_of_alert if one not in subjects])
         connection.execute(
             "UPDATE alert SET key = %s, what = %s, subjects = %s WHERE alert_id = %s", (key, what, left, alert_id)
         )

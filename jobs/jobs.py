@@ -63,14 +63,16 @@ DAILY_LIFE = (
 def build_jobs(
     monthly_checks: list[dg.AssetChecksDefinition],
     inventory: dg.AssetChecksDefinition,
-    beside: Sequence[str],
+    comparison_engines: Sequence[str],
     settings: Settings,
 ) -> dict[str, Job]:
     """Every job by name. The inventory checks look at all months, so they are not part of a month's run.
 
     `beside`: the assets that fit a month with other engines than the scales' own.
     """
-    assets = dg.AssetSelection.assets(*MONTHLY_ASSETS, *beside, "abilities", "engine_agreement").without_checks()
+    assets = dg.AssetSelection.assets(
+        *MONTHLY_ASSETS, *comparison_engines, "abilities", "engine_agreement"
+    ).without_checks()
     checks = _selected(monthly_checks)
     jobs: tuple[Job, ...] = (
         dg.define_asset_job(

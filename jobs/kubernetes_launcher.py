@@ -220,8 +220,8 @@ class KubernetesRunLauncher(K8sRunLauncher):
         if not over and not (pods and all(pod.status.phase in ENDED for pod in pods)):
             return None
         reasons = [one.message for one in job.status.conditions or () if one.type == "Failed" and one.message]
-        told = "; ".join([*map(_ending, pods), *reasons])
-        return told or f"the pod of the run's Job {name} is gone: killed, or evicted"
+        endings = "; ".join([*map(_ending, pods), *reasons])
+        return endings or f"the pod of the run's Job {name} is gone: killed, or evicted"
 
     def _pods(self, run: DagsterRun) -> list[client.V1Pod]:
         selector = f"job-name={get_job_name_from_run_id(run.run_id)}"
@@ -311,8 +311,8 @@ def _ending(pod: client.V1Pod) -> str:
     if last.reason == "OOMKilled":
         limit = (pod.spec.containers[0].resources.limits or {}).get("memory", "its limit")
         return f"the pod {name} needed more memory than {limit}: give its kind of run more (IRT_RUN_RESOURCES)"
-    said = f": {last.message.strip()}" if last.message else ""
-    return f"the pod {name} ended with exit code {last.exit_code} ({last.reason}){said}"
+    message = f": {last.message.strip()}" if last.message else ""
+    return f"the pod {name} ended with exit code {last.exit_code} ({last.reason}){message}"
 
 
 def _waits_for(pod: client.V1Pod) -> str | None:

@@ -46,13 +46,13 @@ class Memory:
     def read(cls, cursor: str | None, now: datetime) -> Memory:
         if not cursor:
             return cls(_looks_back_to(now), {}, fresh=True)
-        said = json.loads(cursor)
+        stored = json.loads(cursor)
         return cls(
-            datetime.fromisoformat(said["since"]),
-            {cell: (attempts, live) for cell, (attempts, live) in said["seen"].items()},
-            datetime.fromisoformat(said["noticed"]) if said["noticed"] else None,
-            tuple(said["months"]),
-            said["fresh"],
+            datetime.fromisoformat(stored["since"]),
+            {cell: (attempts, live) for cell, (attempts, live) in stored["seen"].items()},
+            datetime.fromisoformat(stored["noticed"]) if stored["noticed"] else None,
+            tuple(stored["months"]),
+            stored["fresh"],
         )
 
     def write(self) -> str:

@@ -35,8 +35,8 @@ class Caller:
 
 def tags_of_backfill(headers: Mapping[str, str]) -> dict[str, str]:
     """The tags of a backfill that is asked for by a request with these headers: its runs have them too."""
-    told = headers.get(CALLER_HEADER)
-    return {} if told is None else {LAUNCHED_BY: Caller(**json.loads(told)).name}
+    header = headers.get(CALLER_HEADER)
+    return {} if header is None else {LAUNCHED_BY: Caller(**json.loads(header)).name}
 
 
 class NamingRunCoordinator(QueuedRunCoordinator):
@@ -47,9 +47,9 @@ class NamingRunCoordinator(QueuedRunCoordinator):
     """
 
     def submit_run(self, context: SubmitRunContext) -> DagsterRun:
-        run, told = context.dagster_run, context.get_request_header(CALLER_HEADER)
-        if told is not None:
-            caller = Caller(**json.loads(told))
+        run, header = context.dagster_run, context.get_request_header(CALLER_HEADER)
+        if header is not None:
+            caller = Caller(**json.loads(header))
             if run.job_name == RELEASE_JOB and not caller.may_decide:
                 raise PermanentFailure(
                     f"{RELEASE_JOB} needs the role psychometrician, which {caller.name} does not have"

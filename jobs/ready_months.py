@@ -45,8 +45,8 @@ def build_ready_months_sensor() -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def ready_months(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]) -> dg.SkipReason:
-        told = tell_of_ready_months(database, context.instance, datetime.now(UTC), hash_of)
-        return dg.SkipReason("; ".join(told) or "no month has turned green")
+        sentences = tell_of_ready_months(database, context.instance, datetime.now(UTC), hash_of)
+        return dg.SkipReason("; ".join(sentences) or "no month has turned green")
 
     return ready_months
 
@@ -61,14 +61,14 @@ def tell_of_ready_months(database: Database, instance: dg.DagsterInstance, now: 
         return []
     states = month_states(database, instance, sorted({month for month, *_ in untold}), hash_of)
     green = {(one.month, one.scale_id) for one in states if one.state is State.GREEN}
-    told = []
+    sentences = []
     with database.connect() as connection:
         for month, scale_id, is_one_of_several in untold:
             if (month, scale_id) in green:
                 alert = _ready(month, scale_id, _waiting(connection, month, scale_id), is_one_of_several)
                 tell(connection, alert)
-                told.append(alert.what)
-    return told
+                sentences.append(alert.what)
+    return sentences
 
 
 def _waiting(connection: psycopg.Connection, month: str, scale_id: str) -> list[str]:

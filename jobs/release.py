@@ -118,9 +118,9 @@ def build_release_job(settings: Settings, tags: dict[str, str]) -> dg.JobDefinit
             for asked in config.recalibrate:
                 metadata |= _recalibrate(asked, month, database, store, settings)
         context.add_output_metadata(metadata)
-        said = str(metadata["outcome"].value)
-        if said != NOTHING:
-            context.log_event(dg.AssetObservation(PUBLISHED, description=said, partition=month, metadata=metadata))
+        outcome = str(metadata["outcome"].value)
+        if outcome != NOTHING:
+            context.log_event(dg.AssetObservation(PUBLISHED, description=outcome, partition=month, metadata=metadata))
         for name in ("outcome", "effect"):
             context.log.info(str(metadata[name].value))
 
@@ -151,18 +151,18 @@ def waiting(database: Database, month: str) -> dict[str, Any]:
             found = [p for p in waiting_proposals(connection) if p.window[-7:] == month]
             anchors = anchors_that_moved(connection, month)
     except (psycopg.Error, PermanentFailure, OSError) as error:
-        said = f"what waits could not be read, so nothing is listed: {str(error).strip().partition(chr(10))[0]}"
-        return {"note": said, "proposals": {}}
-    said = f"{len(found)} proposals of {month} wait" if found else f"no proposal of {month} waits"
-    said += f", and {len(anchors)} anchors moved" if anchors else ""
+        note = f"what waits could not be read, so nothing is listed: {str(error).strip().partition(chr(10))[0]}"
+        return {"note": note, "proposals": {}}
+    note = f"{len(found)} proposals of {month} wait" if found else f"no proposal of {month} waits"
+    note += f", and {len(anchors)} anchors moved" if anchors else ""
     if found or anchors:
-        said += ". Write what you decide in the place of `undecided`, your name and the reason, and launch"
+        note += ". Write what you decide in the place of `undecided`, your name and the reason, and launch"
     lines = {
         str(p.reference): {"decision": "undecided", "evidence": _evidence(p)}
         | ({"although_it_leaked": False} if p.leaked else {})
         for p in found
     }
-    filled: dict[str, Any] = {"note": said, "decided_by": "", "reason": "", "effective_from": "", "proposals": lines}
+    filled: dict[str, Any] = {"note": note, "decided_by": "", "reason": "", "effective_from": "", "proposals": lines}
     return filled | ({"anchors": anchors} if anchors else {})
 
 
@@ -227,15 +227,15 @@ def _decide(config: ReleaseConfig, who: str, month: str, database: Database, run
         to_publish = (
             accepted if accepted or rejected or undone else found
         )  # of what is undecided: what accepting it would do
-        said = [
+        effects = [
             impact(
                 connection, scales[scale], open_changes([p for p in to_publish if p.scale_id == scale]), since
             ).sentence
             for scale in sorted({p.scale_id for p in to_publish})
         ]
-        said += [release.effect_of_reject(rejected)] if rejected else []
-        said += [one.sentence for one in to_undo]
-        said += [preview_drop(connection, scale, items, month).sentence for scale, items in anchors.items()]
+        effects += [release.effect_of_reject(rejected)] if rejected else []
+        effects += [one.sentence for one in to_undo]
+        effects += [preview_drop(connection, scale, items, month).sentence for scale, items in anchors.items()]
     why = config.reason
     if accepted:
         names = [p.reference for p in accepted]
@@ -252,7 +252,7 @@ def _decide(config: ReleaseConfig, who: str, month: str, database: Database, run
     done += [f"{', '.join(dropped)} dropped from the anchors from {month} on"] if dropped else []
     return {
         "outcome": dg.MetadataValue.text(f"{'; '.join(done)}; by {who}: {why}" if done else NOTHING),
-        "effect": dg.MetadataValue.text("; ".join(said) or "none"),
+        "effect": dg.MetadataValue.text("; ".join(effects) or "none"),
         "proposals": _table(
             [*found, *(one.proposal for one in to_undo)], lambda p: config.proposals[str(p.reference)].decision.value
         ),

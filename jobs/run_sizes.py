@@ -44,5 +44,5 @@ def size_of(run: DagsterRun, settings: Settings) -> RunSize:
     kind = run.tags.get(KIND_TAG, OTHER)
     kind = kind if kind in SIZES else OTHER
     cpu, memory = (SIZES | settings.run_sizes)[kind]
-    said = run.tags.get(MAX_RUNTIME_SECONDS_TAG, "")
-    return RunSize(kind, cpu, memory, int(said) if said.isdecimal() else LONGEST_S)
+    tag = run.tags.get(MAX_RUNTIME_SECONDS_TAG, "")
+    return RunSize(kind, cpu, memory, int(tag) if tag.isdecimal() else LONGEST_S)

@@ -43,7 +43,7 @@ class DaemonLock:
         A database that does not answer is asked again as long, and then is a TransientFailure.
         """
         deadline = time.monotonic() + patience_s
-        told = False
+        announced = False
         while True:
             try:
                 holder = self._try()
@@ -60,9 +60,9 @@ class DaemonLock:
             if time.monotonic() >= deadline:
                 self.release()
                 raise refusal
-            if not told:
+            if not announced:
                 LOG.warning("%s Waiting for up to %.0f s.", refusal, patience_s)
-                told = True
+                announced = True
             time.sleep(PAUSE_S)
 
     def is_held(self) -> bool:

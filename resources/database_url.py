@@ -35,8 +35,8 @@ def read_database_url(text: str) -> str:
     try:
         parts = {name: str(value) for name, value in conninfo_to_dict(url).items()}
     except psycopg.ProgrammingError as error:
-        said = str(error)
-        fault = next((fault for words, fault in LIBPQ_SAYS if words.search(said)), f"is not an address: {ENCODE}")
+        message = str(error)
+        fault = next((fault for words, fault in LIBPQ_SAYS if words.search(message)), f"is not an address: {ENCODE}")
         raise _fault(fault) from None
     if "@" in parts.get("host", "") + parts.get("dbname", ""):
         raise _fault(f"has an @ too many: {ENCODE}")

@@ -80,13 +80,13 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, sqlalchemy.exc.DBAPIError) and error.orig is not None:
         error = error.orig
     state = _sqlstate(error)
-    said = str(error).strip()
+    message = str(error).strip()
     if state in SENTENCES:
-        return f"{SENTENCES[state]}\n{said}"
+        return f"{SENTENCES[state]}\n{message}"
     if not isinstance(error, psycopg.OperationalError):
         return None
     verb = "does not answer" if is_transient(error) else "refuses"
-    return f"the database {verb}: {said}\n`irt doctor` says which database is in use"
+    return f"the database {verb}: {message}\n`irt doctor` says which database is in use"
 
 
 def _sqlstate(error: BaseException) -> str | None:

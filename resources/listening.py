@@ -37,7 +37,7 @@ def listening(host: str, port: int) -> socket.socket:
         kept.close()
     opened = _opened(family, address)
     passed = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [opened.fileno()]).tobytes())
-    notify("FDSTORE=1", f"FDNAME={NAME}", beside=[passed])
+    notify("FDSTORE=1", f"FDNAME={NAME}", ancillary=[passed])
     return opened
 
 

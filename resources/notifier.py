@@ -85,7 +85,7 @@ class Message:
             ("What to do", self.due.fix if self.due.event == "opened" else "nothing, it is over"),
             ("Look", self.link),
         ]
-        return "\n".join(f"{name}: {said}" for name, said in parts if said)
+        return "\n".join(f"{name}: {text}" for name, text in parts if text)
 
     @property
     def notify_type(self) -> NotifyType:
@@ -163,17 +163,17 @@ def problems(settings: Settings) -> list[str]:
     sample = Due(0, "opened", "", "error", "a test", "nothing", "", "", [], "")
     configured = channels(settings)
     absent = [name for name in settings.info_channels if name not in configured]
-    said = [f"{name}: ALERT_INFO_TO names it, and it is not configured" for name in absent]
+    faults = [f"{name}: ALERT_INFO_TO names it, and it is not configured" for name in absent]
     for channel in configured.values():
         heard = _Heard()
         logging.getLogger("apprise").addHandler(heard)
         try:
             channel.plugin(Message(sample, settings.env_name, settings.ui_url))
         except (PermanentFailure, AppriseImproperlyConfigured) as error:
-            said.append(f"{channel.name}: {channel._without_secrets(str(error))}")
+            faults.append(f"{channel.name}: {channel._without_secrets(str(error))}")
         finally:
             logging.getLogger("apprise").removeHandler(heard)
-    return said
+    return faults
 
 
 def send_test(settings: Settings, who: str) -> dict[str, str | None]:
@@ -181,9 +181,9 @@ def send_test(settings: Settings, who: str) -> dict[str, str | None]:
 
     `who` asked for it, as a name that tells people so.
     """
-    said = "Test alert: somebody is checking whether alerts arrive"
+    what = "Test alert: somebody is checking whether alerts arrive"
     ends = [
-        Due(0, event, "", "warning", said, "nothing", f"sent by {who}", "", [], "") for event in ("opened", "resolved")
+        Due(0, event, "", "warning", what, "nothing", f"sent by {who}", "", [], "") for event in ("opened", "resolved")
     ]
     return {
         name: next(filter(None, (channel.send(Message(due, settings.env_name, settings.ui_url)) for due in ends)), None)

@@ -89,5 +89,5 @@ def _answered(uri: str, error: exceptions.ClientError) -> Exception:
         return NothingThere(f"There is nothing at {uri}.")
     if code in MENDED_BY_TIME or status == 429 or (status >= 500 and status != NOT_IMPLEMENTED):
         return TransientFailure(f"{uri}: {error}")
-    said = str(error).rstrip(".")
-    return PermanentFailure(f"{uri}: {said}. {KEY if code.startswith('KMS.') else WAY_OUT.get(code, REFUSED)}")
+    message = str(error).rstrip(".")
+    return PermanentFailure(f"{uri}: {message}. {KEY if code.startswith('KMS.') else WAY_OUT.get(code, REFUSED)}")

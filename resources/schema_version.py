@@ -81,7 +81,7 @@ def open_database(settings: Settings) -> Database:
 
 def _wait_until_it_answers(database: Database) -> None:
     """A server that ended here would be started again and again until its service manager gave it up."""
-    told = False
+    announced = False
     while True:
         try:
             with database.connect():
@@ -89,9 +89,9 @@ def _wait_until_it_answers(database: Database) -> None:
         except psycopg.OperationalError as error:
             if not is_transient(error):
                 raise
-            if not told:
+            if not announced:
                 LOG.warning("the database does not answer, waiting for it: %s", explain(error) or error)
-                told = True
+                announced = True
             time.sleep(PAUSE_S)
 
 

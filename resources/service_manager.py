@@ -48,10 +48,10 @@ def started_by_systemd() -> bool:
     return os.environ.get("SYSTEMD_EXEC_PID") == str(os.getpid())
 
 
-def notify(*states: str, beside: Sequence[tuple[int, int, bytes]] = ()) -> None:
+def notify(*states: str, ancillary: Sequence[tuple[int, int, bytes]] = ()) -> None:
     """Send `states`, e.g. READY=1, to the service manager that started this process, if there is one.
 
-    beside: ancillary data, as `socket.sendmsg` takes it.
+    ancillary: data, as `socket.sendmsg` takes it.
     """
     address = os.environ.get(NOTIFY_SOCKET)
     if not address:
@@ -59,7 +59,7 @@ def notify(*states: str, beside: Sequence[tuple[int, int, bytes]] = ()) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
         try:
             channel.connect("\0" + address[1:] if address.startswith("@") else address)
-            channel.sendmsg(["\n".join(states).encode()], beside)
+            channel.sendmsg(["\n".join(states).encode()], ancillary)
         except OSError as error:
             LOG.warning("the service manager at %s was not reached: %s", address, error.strerror)
 

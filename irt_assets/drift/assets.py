@@ -73,20 +73,22 @@ def sentence(judged: ScaleDrift) -> str:
     if judged.drift is None:
         return f"{judged.scale_id}: {judged.why}"
     high, medium, missing = judged.items("high"), judged.items("medium"), judged.unestimated
-    said = f"{judged.scale_id}: {len(high)} high, {len(medium)} medium of {len(judged.drift.item_ids)} items compared"
+    summary = (
+        f"{judged.scale_id}: {len(high)} high, {len(medium)} medium of {len(judged.drift.item_ids)} items compared"
+    )
     if missing.tested_items:
-        said += f" and {len(missing.tested_items)} tested by proportion correct"
+        summary += f" and {len(missing.tested_items)} tested by proportion correct"
     named = [f"{i} ({judged.changes[i].kind})" if i in judged.changes else i for i in (high + medium)[:ITEMS_SHOWN]]
-    said += f": {', '.join(named)}" if named else ""
+    summary += f": {', '.join(named)}" if named else ""
     if missing.untested:
-        said += f"; {len(missing.untested)} published items could be neither compared nor tested"
+        summary += f"; {len(missing.untested)} published items could be neither compared nor tested"
     if across := judged.drift.across_models:
-        said += f"; {len(across)} of them {across_models_in_words(*next(iter(across.values())))}"
+        summary += f"; {len(across)} of them {across_models_in_words(*next(iter(across.values())))}"
     if judged.drift.inflation > 1:
-        said += (
+        summary += (
             f"; all items spread more than their errors explain, which were multiplied by {judged.drift.inflation:.2f}"
         )
-    return said
+    return summary
 
 
 def _table(found: list[ScaleDrift]) -> str:

@@ -152,13 +152,13 @@ def items_result(
     `silent`, each with the reason: nothing is known about their items."""
     new, known = [n for n in found if not n.known], [n for n in found if n.known]
     unknown = not_judged(silent or {})
-    said = "; ".join([*unknown, *([items_said(list(map(str, new)), fine)] if new or not unknown else [])])
+    description = "; ".join([*unknown, *([items_said(list(map(str, new)), fine)] if new or not unknown else [])])
     if known:
-        said += f"; decided before: {', '.join(n.item_id for n in known)}"
+        description += f"; decided before: {', '.join(n.item_id for n in known)}"
     return dg.AssetCheckResult(
         passed=not new and not unknown,
         severity=severity if new else dg.AssetCheckSeverity.WARN,
-        description=said,
+        description=description,
         metadata={
             ITEMS: rows_shown(
                 ("scale", "item", KNOWN_FROM, "why"), [(n.scale_id, n.item_id, n.known, n.why) for n in new + known]

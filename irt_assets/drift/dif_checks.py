@@ -48,13 +48,13 @@ def build_dif_check(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition
             f"{scale}: {item} ({'; '.join(where)})" for scale, of in by_scale.items() for item, where in of.items()
         ]
         not_tested = {f"{scale}: {attribute}": why for scale, attribute, why in attributes if why}
-        said = items_said(items, "no item has large DIF")
+        description = items_said(items, "no item has large DIF")
         if len(not_tested) == len(attributes):
-            said = "nothing was tested"
+            description = "nothing was tested"
         return dg.AssetCheckResult(
             passed=not items,
             severity=dg.AssetCheckSeverity.WARN,
-            description=said + (f"; not tested: {', '.join(not_tested)}" if not_tested else ""),
+            description=description + (f"; not tested: {', '.join(not_tested)}" if not_tested else ""),
             metadata={
                 ITEMS: rows_shown(
                     ("scale", "item", "differs for"),

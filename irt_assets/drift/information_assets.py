@@ -72,20 +72,20 @@ def sentence(judged: ScaleInformation) -> str:
     if found is None:
         return f"{judged.scale_id}: {judged.why}"
     lost = sorted(found.losses.flagged)
-    said = f"{judged.scale_id}: {len(lost)} of {len(found.losses.item_ids)} items lost information"
-    said += f" ({', '.join(lost[:ITEMS_SHOWN])})" if lost else ""
+    summary = f"{judged.scale_id}: {len(lost)} of {len(found.losses.item_ids)} items lost information"
+    summary += f" ({', '.join(lost[:ITEMS_SHOWN])})" if lost else ""
     if across := found.compared.drift.across_models:
-        said += f"; {len(across)} are not judged: {not_judged(*next(iter(across.values())))}"
+        summary += f"; {len(across)} are not judged: {not_judged(*next(iter(across.values())))}"
     if found.test is not None:
         theta, ratio, low, high = found.test.worst
-        said += f"; the test keeps at least {ratio:.0%} of its own (θ = {theta:+.1f}, 95 % {low:.0%} to {high:.0%})"
+        summary += f"; the test keeps at least {ratio:.0%} of its own (θ = {theta:+.1f}, 95 % {low:.0%} to {high:.0%})"
     if found.retiring:
         average, least, at = found.efficiency
-        said += (
+        summary += (
             f"; without {len(found.retiring)} flagged items the set in force keeps {average:.0%} on average and at "
             f"least {least:.0%} (θ = {at:+.1f})"
         )
-    return said
+    return summary
 
 
 def flagged_table(found: dict[str, MonthInformation]) -> str:

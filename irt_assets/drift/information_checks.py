@@ -78,11 +78,11 @@ def _of_test(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
             ).fetchall()
         lost = [scale for scale, flagged, _ in rows if flagged]
         unknown = not_judged(silent)
-        said = "; ".join([*unknown, *(f"{scale}: {_kept(details)}" for scale, _, details in rows)])
+        description = "; ".join([*unknown, *(f"{scale}: {_kept(details)}" for scale, _, details in rows)])
         return dg.AssetCheckResult(
             passed=not lost and not unknown,
             severity=dg.AssetCheckSeverity.WARN,
-            description=said or "no scale has a test to judge",
+            description=description or "no scale has a test to judge",
             metadata={
                 **{
                     f"kept at θ = {worst['theta']:+.1f} ({scale})": dg.MetadataValue.float(worst["ratio"])

@@ -113,15 +113,15 @@ def _why(
     if responses is not None:
         counts = np.bincount(responses.item, minlength=responses.n_items).tolist()
         n = dict(zip(responses.item_ids, counts, strict=True))
-    said = dict(gone)
+    reasons = dict(gone)
     for item in items:
         if item in gone:
             continue
         if not n.get(item):
-            said[item] = f"nobody gave it an eligible answer in {month}"
+            reasons[item] = f"nobody gave it an eligible answer in {month}"
         elif item not in estimates:
-            said[item] = f"{n[item]} eligible answers, and a fit wants {scale.rules.min_fitted_responses}"
+            reasons[item] = f"{n[item]} eligible answers, and a fit wants {scale.rules.min_fitted_responses}"
         else:
             flags = [f"{flag}: {Flag(flag).explanation}" for flag in estimates[item]["flags"]]
-            said[item] = "; ".join(flags) or "its estimate has no standard error"
-    return said
+            reasons[item] = "; ".join(flags) or "its estimate has no standard error"
+    return reasons

@@ -50,8 +50,8 @@ class Report:
     def sentence(self) -> str:
         held = sum(verdict.passed and not verdict.not_tested for verdict in self.verdicts)
         errors, warnings = len(self.violated("error")), len(self.violated("warning"))
-        said = f"{held} of {len(self.verdicts)} invariants hold; {errors} violated, {warnings} with a warning"
-        return f"incomplete ({len(self.incomplete)} things not tested): {said}" if self.incomplete else said
+        summary = f"{held} of {len(self.verdicts)} invariants hold; {errors} violated, {warnings} with a warning"
+        return f"incomplete ({len(self.incomplete)} things not tested): {summary}" if self.incomplete else summary
 
 
 def take_report(
@@ -154,28 +154,28 @@ def _alert(connection: psycopg.Connection, invariant: Invariant) -> None:
     for (partition, subject), observed in _open(connection, invariant.name).items():
         violated[partition][subject] = observed
     prefix = f"invariant {invariant.name} "
-    told: dict[str, set[str]] = defaultdict(set)
+    alerted: dict[str, set[str]] = defaultdict(set)
     for key, subjects in open_keys(connection, prefix).items():
         partition = key.removeprefix(prefix).partition("|")[0]
         if violated[partition].keys().isdisjoint(subjects):
             resolve_alert(connection, key)
         else:
-            told[partition] |= set(subjects)
+            alerted[partition] |= set(subjects)
     for partition, observed_of in violated.items():
-        untold = sorted(observed_of.keys() - told[partition])
-        if not untold or (invariant.told_by_checks and _checks_tell(connection, partition)):
+        not_alerted = sorted(observed_of.keys() - alerted[partition])
+        if not not_alerted or (invariant.alerted_by_checks and _checks_tell(connection, partition)):
             continue
-        example = f"{untold[0]}: {observed_of[untold[0]]}"
+        example = f"{not_alerted[0]}: {observed_of[not_alerted[0]]}"
         open_alert(
             connection,
             Alert(
-                key=f"{prefix}{partition}|{untold[0]}",
+                key=f"{prefix}{partition}|{not_alerted[0]}",
                 severity=invariant.severity,
                 what=f"invariant violated: {invariant.truth}. Example: {example}",
                 fix=invariant.fix,
                 partition=partition,
                 kind=invariant.kind,
-                subjects=tuple(untold),
+                subjects=tuple(not_alerted),
                 link=f"/assets/{INVARIANT_REPORT}?view=checks&checkDetail={invariant.name}",
             ),
         )

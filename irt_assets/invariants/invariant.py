@@ -90,7 +90,7 @@ class Invariant:
     """A truth, what it protects and how to fix it, each in a sentence; `kind` is what its subjects are.
 
     `note`: what is judged and what is not, where that is not plain.
-    `told_by_checks`: the checks of the same partition tell of it already, so that it needs no alert of its own
+    `alerted_by_checks`: the checks of the same partition tell of it already, so that it needs no alert of its own
     while theirs is open.
     `reads_files`: it reads the object store, which may take hours: no transaction is open meanwhile.
     """
@@ -100,7 +100,7 @@ class Invariant:
     kind: str
     protects: str
     fix: str
-    told_by_checks: bool = False
+    alerted_by_checks: bool = False
     note: str = ""
     reads_files: bool = False
 
@@ -132,12 +132,14 @@ def invariant(
     kind: str,
     protects: str,
     fix: str,
-    told_by_checks: bool = False,
+    alerted_by_checks: bool = False,
     note: str = "",
     reads_files: bool = False,
 ) -> Callable[[Callable[[InvariantContext], Found]], Invariant]:
     """Make an invariant of the function that finds its violations; `SEVERITY` has its name."""
-    return lambda find: Invariant(find, SEVERITY[find.__name__], kind, protects, fix, told_by_checks, note, reads_files)
+    return lambda find: Invariant(
+        find, SEVERITY[find.__name__], kind, protects, fix, alerted_by_checks, note, reads_files
+    )
 
 
 def evaluate(look: InvariantContext, invariants: Iterable[Invariant]) -> list[Verdict]:

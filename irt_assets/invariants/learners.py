@@ -64,14 +64,14 @@ def every_learner_with_answers_has_an_ability(look: InvariantContext) -> Found:
     "night; learners whose answers changed since are not compared.",
 )
 def runs_agree_on_abilities(look: InvariantContext) -> Found:
-    told = set()
+    seen = set()
     for found in chain(
         _compare_nights_with_months(look), *(_compare_runs_with_api(look, scale_id) for scale_id in look.scales)
     ):
         if isinstance(found, Violation):
-            if (found.subject, found.partition) in told:
+            if (found.subject, found.partition) in seen:
                 continue
-            told.add((found.subject, found.partition))
+            seen.add((found.subject, found.partition))
         yield found
 
 

@@ -22,7 +22,7 @@ SDS = 3.0
     kind="scales",
     protects="No month between the first and the last is missing, stale or failing.",
     fix="Open the month in the UI, read why, and materialise it: `irt calibrate --month MONTH`.",
-    told_by_checks=True,
+    alerted_by_checks=True,
 )
 def every_month_is_green(look: InvariantContext) -> Found:
     if not look.states:

@@ -183,7 +183,7 @@ def items_without_a_sound_estimate_are_held_back(look: InvariantContext) -> Foun
     kind="scales",
     protects="The anchors keep their relation to each other, so that a month's scale is the bank's scale.",
     fix="Look at the plot of the anchors on linked_item_parameters; a drifted anchor needs a person's decision.",
-    told_by_checks=True,
+    alerted_by_checks=True,
 )
 def anchors_agree(look: InvariantContext) -> Found:
     rows = look.connection.execute(

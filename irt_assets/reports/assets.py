@@ -38,18 +38,18 @@ def build_report_assets(
     def drift_report(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
     ) -> dg.MaterializeResult:
-        said: list[str] = []
+        sentences: list[str] = []
         links: dict[str, dg.MetadataValue] = {}
         with classify_failures():
             for report in drift_month.make(database, store, context.instance, context.partition_key):
-                said.append(report.verdict.in_short)
+                sentences.append(report.verdict.in_short)
                 if report.problem:
-                    said.append(f"Without a PDF: {report.problem}.")
+                    sentences.append(f"Without a PDF: {report.problem}.")
                     context.log.error(f"{report.month} of scale {report.scale_id} has no PDF: {report.problem}")
                 of = "" if report.only_scale else f" ({report.scale_id})"
                 for kept in drift_month.keep(database, store, report):
                     path = page_path(kept.artifact_id, ui_prefix)
                     links[f"{LINKS[kept.format]}{of}"] = dg.MetadataValue.url(path)
-        return dg.MaterializeResult(metadata={"report": dg.MetadataValue.text(" ".join(said)), **links})
+        return dg.MaterializeResult(metadata={"report": dg.MetadataValue.text(" ".join(sentences)), **links})
 
     return [drift_report]

@@ -96,8 +96,8 @@ class Chart:
             taken.append(at)
             text = f'<text x="{at[0] + (5 if right else -5):.1f}" y="{at[1] + 3:.1f}"'
             text += f' text-anchor="{"start" if right else "end"}"'
-            said = f"{escape(_short(name, 22))}</text>"
-            self._parts.append(f'{text} stroke="white" stroke-width="3">{said}{text}>{said}')  # white around black
+            label = f"{escape(_short(name, 22))}</text>"
+            self._parts.append(f'{text} stroke="white" stroke-width="3">{label}{text}>{label}')  # white around black
         return self
 
     def level(self, y: float) -> Chart:

@@ -79,9 +79,9 @@ def details(item: Item, facts: Facts) -> tuple[tuple[str, str], ...]:
                     f"{signed(trend['b_a_month'], 3)} a month, {trend['months']} months, q {chance(trend['q'])}",
                 )
             )
-    elif drift is not None and (said := drift.details.get("across_models")):
+    elif drift is not None and (models := drift.details.get("across_models")):
         rows += [
-            ("models", said),
+            ("models", models),
             ("test", f"wABC {number(drift.wabc, 3)}, q {chance(drift.q_value)}"),
         ]
     elif drift is not None and (share := drift.details.get("proportion_correct")):

@@ -108,6 +108,6 @@ def said_of_groups(row: DifRow) -> str:
         f"{group['name']} {group['n_learners']:,}" + (f" ({group['why_not']})" if group.get("why_not") else "")
         for group in d.get("groups", ())
     ]
-    said = [", ".join(groups), f"{d['n_unknown']:,} learners unknown" if d.get("n_unknown") else ""]
-    said += [f"not tested: {d['why_not']}" if d.get("why_not") else "", *d.get("warnings", ())]
-    return "; ".join(part for part in said if part)
+    parts = [", ".join(groups), f"{d['n_unknown']:,} learners unknown" if d.get("n_unknown") else ""]
+    parts += [f"not tested: {d['why_not']}" if d.get("why_not") else "", *d.get("warnings", ())]
+    return "; ".join(part for part in parts if part)

@@ -70,7 +70,7 @@ def build_learner_report_assets(
             samples = ids(connection, [store.uri(sample) for sample in written.samples]).values()
         return dg.MaterializeResult(
             metadata={
-                "reports": written.said,
+                "reports": written.summary,
                 "dagster/row_count": 2 * (written.made + written.kept),
                 "learners": written.learners,
                 "made": written.made,
@@ -156,7 +156,7 @@ def _sha256(store: ObjectStore, name: str) -> str:
 
 
 def _result(wrong: dict[str, str], fine: str, of: str) -> dg.AssetCheckResult:
-    named = some_of([f"{name} {said}" for name, said in wrong.items()], learner_week.NAMED, between="; ")
+    named = some_of([f"{name} {fault}" for name, fault in wrong.items()], learner_week.NAMED, between="; ")
     advice = ": see `without a report` and `without a PDF` in the asset's metadata; materialise the week again"
     return dg.AssetCheckResult(
         passed=not wrong,

@@ -157,20 +157,20 @@ def _topics(facts: Facts, words: Words) -> Iterator[tuple[str, str]]:
 def _kpi(kpis: Mapping[str, Any], kpi: str, words: Words) -> Box:
     value, title = kpis[kpi], words(f"kpis.{kpi}.title")
     if value is None:
-        said = words(f"why.{why(kpis, kpi)}")
-        return _in_words(title, words("kpis.missing"), said, "missing")
+        text = words(f"why.{why(kpis, kpi)}")
+        return _in_words(title, words("kpis.missing"), text, "missing")
     found = verdict(kpi, value)
     coverage = kpis["R_t_coverage"] if kpi == "R_t" else 0.0
-    said = words(
+    text = words(
         f"kpis.{kpi}.said.{found}",
         value=words.chance(value) if kpi == "P" else words.share(value),
         points=round(100 * value),
         coverage=words.share(coverage),
     )
     if kpis.get("assumed", {}).get(kpi):
-        said = f"{said} {words('kpis.assumed')}"
-    return _in_words(title, words(f"kpis.{kpi}.{found}"), said, "remark")
+        text = f"{text} {words('kpis.assumed')}"
+    return _in_words(title, words(f"kpis.{kpi}.{found}"), text, "remark")
 
 
-def _in_words(title: str, verdict: str, said: str, tone: Literal["remark", "missing"]) -> Box:
-    return Box((Paragraph((Span(f"{title}: {verdict}.", "bold"), f" {said}")),), tone)
+def _in_words(title: str, verdict: str, text: str, tone: Literal["remark", "missing"]) -> Box:
+    return Box((Paragraph((Span(f"{title}: {verdict}.", "bold"), f" {text}")),), tone)

@@ -72,8 +72,8 @@ def verdict(kpi: str, value: float) -> str:
 
 def why(kpis: Mapping[str, Any], kpi: str) -> str:
     """The key of the reason why a KPI is null; `other` for one that this code does not know."""
-    said = kpis["why"].get(kpi)
-    return next((reason.name for reason in Why if reason == said), "other")
+    stored = kpis["why"].get(kpi)
+    return next((reason.name for reason in Why if reason == stored), "other")
 
 
 def sorted_topics(topics: Sequence[Topic], of: str) -> list[Topic]:

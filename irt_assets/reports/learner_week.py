@@ -64,7 +64,7 @@ class WeekWritten:
     """Keys of one report of each language."""
 
     @property
-    def said(self) -> str:
+    def summary(self) -> str:
         """In a sentence; the first ten who have no report or no PDF by name."""
         made = f"{self.learners:,} learners: {self.made:,} reports made in {self.seconds:.0f} s, {self.kept:,} kept"
         return "; ".join([made, *self.problems])

@@ -71,10 +71,10 @@ def late_schedules(look: Look) -> Iterator[Sample]:
     for plan in PLANS:
         late = False
         if plan.name in found:
-            state, last_tick, told = found[plan.name]
+            state, last_tick, alert_keys = found[plan.name]
             last = last_tick.replace(tzinfo=UTC) if last_tick else None
             silent = overdue_since(plan, look.now, last, switched_on_at(state)) is not None
-            late = state.is_running and (silent or schedule_keys(plan)[1] in (told or ()))
+            late = state.is_running and (silent or schedule_keys(plan)[1] in (alert_keys or ()))
         yield Sample(families.LATE, late, (plan.job,))
 
 

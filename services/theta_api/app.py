@@ -182,8 +182,8 @@ def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
     async def refused(_request: Request, error: HTTPException) -> Response:
         if error.status_code == 400:
             return Problem(400, "bad_request", f'Send JSON such as {{"user_id": "…"}}: {error.detail}').response()
-        said = {404: "no_such_page", 405: "wrong_method"}.get(error.status_code, "refused")
-        problem = Problem(error.status_code, said, f"{error.detail}: see /openapi.json for what there is.")
+        code = {404: "no_such_page", 405: "wrong_method"}.get(error.status_code, "refused")
+        problem = Problem(error.status_code, code, f"{error.detail}: see /openapi.json for what there is.")
         return problem.response(error.headers)
 
     @app.exception_handler(Exception)
@@ -329,8 +329,8 @@ def _z(time: datetime) -> str:
 
 def _faults(error: RequestValidationError) -> str:
     """Which fields are wrong and why; of what was sent, nothing is repeated."""
-    said = []
+    faults = []
     for fault in error.errors()[:5]:
         place = ".".join(str(part) for part in fault["loc"][1:])
-        said.append(f"{place[:64]!a}: {fault['msg']}" if place else str(fault["msg"]))
-    return f'{"; ".join(said)}. Send JSON such as {{"user_id": "…", "lookback_days": 30}}.'
+        faults.append(f"{place[:64]!a}: {fault['msg']}" if place else str(fault["msg"]))
+    return f'{"; ".join(faults)}. Send JSON such as {{"user_id": "…", "lookback_days": 30}}.'

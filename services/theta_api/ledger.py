@@ -156,13 +156,13 @@ class Ledger:
                 self._wanted.wait(REFRESH_S)
 
     def _away(self, error: Exception) -> Away:
-        said = explain(error) or str(error) or type(error).__name__
+        reason = explain(error) or str(error) or type(error).__name__
         if isinstance(error, PoolTimeout):
-            said = "the database gives no connection"
+            reason = "the database gives no connection"
         if not isinstance(error, psycopg.errors.QueryCanceled | psycopg.errors.LockNotAvailable):
-            self.why_away = said
+            self.why_away = reason
             self._wanted.set()
-        return Away(said)
+        return Away(reason)
 
 
 def _compile() -> None:

@@ -90,9 +90,9 @@ def _answer(waiting: Sequence[Proposal], anchors: Moved, month: str) -> str:
     parts += [f"{counted(len(moved), 'anchor')} that moved in {held}" for held, _, moved in anchors]
     if not parts:
         return f"Nothing{of} waits for a decision."
-    said = " and ".join(parts)
+    summary = " and ".join(parts)
     one = len(waiting) + sum(len(moved) for *_, moved in anchors) == 1
-    return f"{with_capital(said)} {'waits' if one else 'wait'} for a decision."
+    return f"{with_capital(summary)} {'waits' if one else 'wait'} for a decision."
 
 
 def _filter(months: Sequence[str], scales: Sequence[str], month: str, scale: str, every: bool) -> Tag:

@@ -66,12 +66,12 @@ def _answer(latest: Latest | None, counts: Mapping[str, OpenViolation], overview
     if held == of:
         return TagList(f"All {of} invariants hold as of ", at, f"; {pace}.")
     violated = Counter(one.severity for one in counts.values())
-    said = [
+    parts = [
         f"{in_words(violated['error'])} violated" if violated["error"] else "",
         f"{in_words(violated['warning'])} with a warning" if violated["warning"] else "",
         f"{in_words(len(untested))} not tested in full" if untested else "",
     ]
-    return TagList(f"{held} of {of} invariants hold as of ", at, f", {listed(filter(None, said))}; {pace}.")
+    return TagList(f"{held} of {of} invariants hold as of ", at, f", {listed(filter(None, parts))}; {pace}.")
 
 
 def _next_steps(latest: Latest | None, counts: Mapping[str, OpenViolation], overview: Overview) -> list[TagChild]:
@@ -86,9 +86,9 @@ def _next_steps(latest: Latest | None, counts: Mapping[str, OpenViolation], over
     worst = min(counts.values(), key=lambda one: one.severity, default=None)
     if worst is not None and worst.invariant in BY_NAME:
         one = BY_NAME[worst.invariant]
-        said = tags.a(one.truth, href=address("health", invariant=one.name), class_="alert-link")
+        truth = tags.a(one.truth, href=address("health", invariant=one.name), class_="alert-link")
         tone = "danger" if one.severity == "error" else "warning"
-        steps.append(notice("Next: this does not hold: ", said, ". To fix it: ", prose(one.fix), tone=tone))
+        steps.append(notice("Next: this does not hold: ", truth, ". To fix it: ", prose(one.fix), tone=tone))
     steps += [notice(f"Next: {one.late}.", tone="warning") for one in overview.schedules if one.late]
     return steps
 
@@ -232,8 +232,8 @@ def _word(look: Latest) -> str:
 def _verdict(looks: Sequence[Latest], still: int, zone: str) -> TagChild:
     if not looks:
         return "Nobody knows yet: it was never evaluated."
-    said = f"It does not hold: {counted(still, 'violation')} open" if still else f"It {_word(looks[0])}"
-    return TagList(f"{said}, as of ", moment(datetime.fromisoformat(looks[0]["evaluated_at"]), zone), ".")
+    summary = f"It does not hold: {counted(still, 'violation')} open" if still else f"It {_word(looks[0])}"
+    return TagList(f"{summary}, as of ", moment(datetime.fromisoformat(looks[0]["evaluated_at"]), zone), ".")
 
 
 def _violation(one: Latest, zone: str) -> tuple[TagChild, ...]:

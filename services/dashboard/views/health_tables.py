@@ -70,12 +70,12 @@ def _what(asked: Asked, one: RecordedAlert) -> TagChild:
 def _deliveries(one: RecordedAlert) -> TagChild:
     if not one.deliveries:
         return "nobody: no channel is configured, or it was not sent yet"
-    said = [
+    deliveries = [
         f"{delivery['channel']} of its {'end' if delivery['event'] == 'resolved' else 'beginning'}"
         + ("" if delivery["arrived"] else f": not yet{_because(delivery['why'])}")
         for delivery in one.deliveries
     ]
-    return TagList(*(tags.div(text) for text in said))
+    return TagList(*(tags.div(text) for text in deliveries))
 
 
 def _because(why: str | None) -> str:
