@@ -1,4 +1,4 @@
-"""The asset of the room of drift: a month's items against the published set.
+"""The asset `item_drift`: a month's items against the published set.
 
 Thin: the steps are in `month`. Dagster reads the annotations of the decorated functions, so this module does not
 postpone them.
@@ -26,7 +26,7 @@ MONTHS_SHOWN, ITEMS_SHOWN = 12, 10
 def build_drift_assets(
     months: dg.PartitionsDefinition, follows_a_month: dg.AutomationCondition
 ) -> list[dg.AssetsDefinition]:
-    """Every asset of the room. `follows_a_month`: the condition on which a month's drift is asked for."""
+    """The assets of drift. `follows_a_month`: the condition that requests a month's drift."""
 
     @dg.asset(
         group_name=GROUP,
@@ -133,7 +133,7 @@ def unestimated_table(found: list[ScaleDrift]) -> str:
 
 
 def _heat_map(connection: psycopg.Connection, scale_id: str, month: str) -> bytes | None:
-    """The items that moved most in any of the last months, flagged ones first; None where no month judged any."""
+    """The items that moved most in any of the last months, flagged ones first; None if no month judged any."""
     rows = connection.execute(
         """SELECT item_id, month,
                   coalesce(delta_b, -(details->'curves'->>'right')::float,

@@ -1,4 +1,4 @@
-"""What people read of a month's DIF, from the rows of `dif_analysis` and from nothing else.
+"""A month's DIF for people, from the rows of `dif_analysis` alone.
 
 What does not belong here: what makes a row (dif_month.py), and drawing (dif_plots.py).
 """
@@ -41,7 +41,7 @@ def sentence(scale_id: str, rows: Sequence[Row]) -> str:
             + (f", smaller in {len(differ)}" if differ else "")
             + (f"; {'; '.join(details['warnings'])}" if details["warnings"] else "")
         )
-    return f"{scale_id}: {'; '.join(parts) or 'its setting dif_attributes names no attribute'}"
+    return f"{scale_id}: {'; '.join(parts) or 'the setting dif_attributes names no attribute'}"
 
 
 def items_table(found: dict[str, list[Row]]) -> str:
@@ -100,7 +100,7 @@ def groups_table(found: dict[str, list[Row]]) -> str:
 
 
 def cell(text: str) -> str:
-    """A text as the cell of a Markdown table, whatever is in it."""
+    """A text escaped as the cell of a Markdown table."""
     return re.sub(r"([\\`*_\[\]|#!~])", r"\\\1", html.escape(" ".join(text.split()), quote=False))
 
 
@@ -116,7 +116,7 @@ def _is_judged(row: Row) -> bool:
 
 
 def differs(row: Row) -> bool:
-    """Whether a row of an item says that it differs, by whatever amount."""
+    """Whether an item's row says that it differs, by any amount."""
     details = row["details"]
     return details["large"] or bool(details["wald"] and details["wald"]["severity"] != "none")
 

@@ -1,4 +1,4 @@
-"""The asset of the room: the daily report, with every invariant as a check of it.
+"""The asset `invariant_report`: the daily report, with every invariant as a check of it.
 
 Dagster reads the annotations of the decorated functions, so this module does not postpone them.
 """

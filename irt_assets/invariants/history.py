@@ -1,4 +1,4 @@
-"""The daily look: evaluate every invariant, store what was found, open and resolve violations and their alerts.
+"""The daily evaluation of every invariant: store what was found, open and resolve violations and their alerts.
 
 A violation that persists is one row, from the run that opened it until it is gone. What could not be tested
 closes nothing. What does not belong here: how an alert reaches people (see `resources.notifier`).
@@ -28,7 +28,7 @@ from resources.outbox import Alert, open_alert, open_keys, resolve_alert
 
 @dataclass(frozen=True)
 class Report:
-    """What one look found. `incomplete` comes first: what could not be tested."""
+    """What one evaluation found. `incomplete` comes first: what could not be tested."""
 
     evaluated_at: datetime
     verdicts: tuple[Verdict, ...]
@@ -57,7 +57,7 @@ class Report:
 def take_report(
     database: Database, store: ObjectStore, instance: dg.DagsterInstance, *, first_month: str, run: str
 ) -> Report:
-    """Look at everything, read only; then store what was found under the name `run`."""
+    """Evaluate everything, read only; then store what was found under the name `run`."""
     now = datetime.now(UTC)
     months = list(months_between(first_month, last_complete_month(now)))
     made = {asset: last_made(instance, dg.AssetKey(asset)) for asset in FOLLOWING}
@@ -77,8 +77,8 @@ def look_at_everything(
 ) -> Report:
     """Every verdict, in the order of `invariants`.
 
-    Those that read no files are all of one state of the database, which they cannot write to. Reading every file of
-    the store takes its time, and a transaction that lasts as long keeps the database from cleaning up.
+    Those that read no files all see one state of the database, read only. Reading every file of the store takes long,
+    and so long a transaction would keep the database from vacuuming.
     """
     wanted = list(invariants)
     with database.connect() as connection:
@@ -96,7 +96,7 @@ def look_at_everything(
 
 
 def record(connection: psycopg.Connection, run: str, report: Report) -> None:
-    """Store the verdicts, open what is new, close what is gone, and alert of what nobody was told of."""
+    """Store the verdicts, open new violations, close those that are gone, and alert about what has no alert yet."""
     advisory_lock(connection, "invariants")
     for verdict in report.verdicts:
         _store_verdict(connection, run, verdict)
@@ -149,7 +149,8 @@ def _store_violations(connection: psycopg.Connection, run: str, verdict: Verdict
 
 
 def _alert(connection: psycopg.Connection, invariant: Invariant) -> None:
-    """One alert for the violations of a partition that no open alert tells of; the end of those whose all are gone."""
+    """Open one alert for a partition's violations that no open alert covers; resolve alerts whose violations are all
+    gone."""
     violated: dict[str, dict[str, str]] = defaultdict(dict)
     for (partition, subject), observed in _open(connection, invariant.name).items():
         violated[partition][subject] = observed
@@ -163,7 +164,7 @@ def _alert(connection: psycopg.Connection, invariant: Invariant) -> None:
             alerted[partition] |= set(subjects)
     for partition, observed_of in violated.items():
         not_alerted = sorted(observed_of.keys() - alerted[partition])
-        if not not_alerted or (invariant.alerted_by_checks and _checks_tell(connection, partition)):
+        if not not_alerted or (invariant.alerted_by_checks and _alerted_by_checks(connection, partition)):
             continue
         example = f"{not_alerted[0]}: {observed_of[not_alerted[0]]}"
         open_alert(
@@ -191,7 +192,7 @@ def _open(connection: psycopg.Connection, name: str) -> dict[tuple[str, str], st
     return {(partition, subject): observed for partition, subject, observed in rows}
 
 
-def _checks_tell(connection: psycopg.Connection, partition: str) -> bool:
+def _alerted_by_checks(connection: psycopg.Connection, partition: str) -> bool:
     row = connection.execute(
         """SELECT 1 FROM alert WHERE resolved_at IS NULL AND partition = %s
              AND (starts_with(key, 'check ') OR starts_with(key, 'run ') OR starts_with(key, 'held ')) LIMIT 1""",

@@ -1,4 +1,4 @@
-"""Invariants of learners and of what they are shown: abilities, exposure, positions."""
+"""Invariants of learners and the items they see: abilities, exposure, positions."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from resources.warehouse import read_arrow
 
 LARGEST_EXPOSURE = 0.30
 FEWEST_LEARNERS = 100
-"""Below that many, a share of them says little."""
+"""Fewest learners for which a share means something."""
 MEASURED_ANEW = 10
 SAME_THETA = 1e-9
-"""Two runs on the same answers and parameters add the same numbers, if in another order."""
+"""Tolerance: two runs on the same answers and parameters add the same numbers in another order."""
 LARGEST_POSITION_EFFECT = 0.05
-"""Of the chance of a correct answer, from the first to the last place of a session."""
+"""Change in the probability of a correct answer from a session's first to its last place."""
 POSITION_Z = 4.0
 FEWEST_ANSWERS = 1_000
 

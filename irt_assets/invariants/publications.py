@@ -176,7 +176,7 @@ def items_without_a_sound_estimate_are_held_back(look: InvariantContext) -> Foun
         if published:
             yield Violation(item, f"published although its estimate is {flags}", "held back", month)
         elif not held:
-            yield Violation(item, f"its estimate is {flags} and nobody was told", "held back, with the reason", month)
+            yield Violation(item, f"its estimate is {flags}, without a report", "held back, with the reason", month)
 
 
 @invariant(

@@ -80,7 +80,7 @@ def open_decisions(items: Sequence[Item], facts: Facts, ui_url: str) -> Iterator
         month = "" if facts.state.state is State.GREEN else f" --from {facts.month}"
         scale = f"--scale {shlex.quote(facts.scale.scale_id)}"
         command = f'irt release drop-anchors {named} {scale}{month} --by NAME --reason "WHY"'
-        rows.append((listed(anchors, 3), "They moved, and months are linked by them.", Span(command, "code")))
+        rows.append((listed(anchors, 3), "They moved, and months are linked through them.", Span(command, "code")))
     if not rows:
         return
     columns = (Column("item", share=1.5), Column("why", share=4), Column("command", share=5))

@@ -23,18 +23,18 @@ from irt_assets.reports.learner_words import Words, language_of
 
 TOPICS_NAMED = 3
 ROUGH = 0.5
-"""Standard error, in SDs of the population, from which on a level is called rough."""
+"""Standard error, in SDs of the population, from which a level is called rough."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a learner and a week that is over; JSON can hold it.
+    """What is known about a learner and a completed week; can be stored as JSON.
 
     Attributes:
         name, lang: the learner's attributes; None where unknown.
         end: of the week, exclusive. zone: of the bank, for times that people read.
         answers, correct, days: of the week; last_answer: day (UTC) of the last answer before the end.
-        scale_id: of the learner's goal, None where it cannot be told; mu, sigma: its population; target: in its θ.
+        scale_id: the scale of the learner's goal, None if unknown; mu, sigma: its population; target: in its θ.
         levels: on that scale, oldest first. topics: of the last eight weeks.
         kpis: the record of `weekly_kpi`.
     """
