@@ -32,8 +32,8 @@ def features_conserve_attempts(look: InvariantContext) -> Found:
 
 @invariant(
     kind="learners",
-    protects="Every KPI is present and in its range, or empty with a reason, so that nobody acts on a meaningless
-    number.", fix="Materialise `weekly_kpi` of the week again; if it stays so, report it as a bug.",
+    protects="Every KPI is present and in its range, or empty with a reason, so that nobody acts on a meaningless number.",
+    fix="Materialise `weekly_kpi` of the week again; if it stays so, report it as a bug.",
     alerted_by_checks=True,
 )
 def kpis_are_whole(look: InvariantContext) -> Found:

@@ -29,8 +29,8 @@ def build_report_assets(
         group_name=GROUP,
         partitions_def=months,
         deps=list(TOLD_BY),
-        description="The drift report of the month, HTML and PDF for every scale: is it safe to release, and what needs
-        " "review. Kept in the object store; `irt report drift` writes the same as files.",
+        description="The drift report of the month, HTML and PDF for every scale: is it safe to release, and what "
+        "needs review. Kept in the object store; `irt report drift` writes the same as files.",
         kinds={"pdf"},
         owners=["team:psychometrics"],
         automation_condition=follows_a_month,

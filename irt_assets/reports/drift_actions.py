@@ -109,8 +109,12 @@ def _propose_in_use(e: Evidence) -> Proposal | None:
     trend = _trend(e)
     if flagged:
         easier = e.kind == Kind.EASIER
-        caution = "; without response times a leak cannot be ruled out: check whether the item has been made public" if
-        easier else "" if e.severity == "high":
+        caution = (
+            "; without response times a leak cannot be ruled out: check whether the item has been made public"
+            if easier
+            else ""
+        )
+        if e.severity == "high":
             return Proposal(Action.RE_ESTIMATE, f"its published values no longer hold (high severity){caution}")
         if e.months_flagged >= 2:
             return Proposal(Action.RE_ESTIMATE, f"it was flagged {e.months_flagged} months in a row{caution}")
