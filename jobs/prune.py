@@ -1,4 +1,4 @@
-"""The job that throws away what nothing needs; `irt prune` does the same.
+"""The job that deletes what nothing needs; `irt prune` does the same.
 
 What does not belong here: which rows and files these are (see `retention`), and which runs (see `run_retention`).
 
@@ -22,7 +22,7 @@ from resources.settings import Settings
 def prune(
     database: Database, store: ObjectStore, instance: dg.DagsterInstance, settings: Settings, *, dry_run: bool
 ) -> Iterator[Gone]:
-    """Everything that goes, kind by kind, as it goes. Runs come after the rows that name them."""
+    """Delete everything outdated, kind by kind, and yield each. Runs come after the rows that name them."""
     now = datetime.now(UTC)
     yield from prune_rows(database, now, dry_run=dry_run)
     yield prune_files(database, store, now, dry_run=dry_run)

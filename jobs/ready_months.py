@@ -1,6 +1,6 @@
 """The info alert that a month is ready: sent once to the channels that want it, and resolved as it is opened.
 
-Each scale has its own alert when the month turns green, and another when it turns green after an alert said it was red.
+Each scale has its own alert when the month turns green, and another when it turns green after an alert that it was red.
 What does not belong here: what green is (see `month_status`), and alerts of what is wrong (`alert_sensors`).
 """
 
@@ -40,7 +40,7 @@ def build_ready_months_sensor() -> dg.SensorDefinition:
 
     @dg.sensor(
         name="ready_months",
-        description="Tells the channels in ALERT_INFO_TO of a month that turned green, with how many decisions wait.",
+        description="Notifies the channels in ALERT_INFO_TO of a month that turned green, and how many decisions wait.",
         minimum_interval_seconds=60,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
@@ -52,7 +52,7 @@ def build_ready_months_sensor() -> dg.SensorDefinition:
 
 
 def tell_of_ready_months(database: Database, instance: dg.DagsterInstance, now: datetime, hash_of: HashOf) -> list[str]:
-    """Open an alert for each month and scale that turned green; returns what each alert says."""
+    """Open an alert for each month and scale that turned green; returns the alerts' texts."""
     with database.connect() as connection:
         untold = connection.execute(
             _UNTOLD.encode(), {"since": now - LOOK_BACK, "run": f"run {MONTHLY_JOB} "}

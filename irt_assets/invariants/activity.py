@@ -32,7 +32,7 @@ def features_conserve_attempts(look: InvariantContext) -> Found:
 
 @invariant(
     kind="learners",
-    protects="Every KPI is present and in its range, or empty with a reason, so that nobody acts on a meaningless number.",
+    protects="Every KPI is present and in its range, or empty with a reason, so that no decision rests on nonsense.",
     fix="Materialise `weekly_kpi` of the week again; if it stays so, report it as a bug.",
     alerted_by_checks=True,
 )
