@@ -34,14 +34,14 @@ from resources.settings import Settings
 LOG = logging.getLogger(__name__)
 
 NAMED = 10
-"""Items or learners that a message names; of the others it says how many they are."""
+"""Items or learners that a message names; the others are counted."""
 MESSAGES_A_ROUND = 50
 SECONDS_A_ROUND = 20.0
 """A sensor's tick has 60 seconds, and a socket that is silent is given up after 4."""
 
 ASSET = AppriseAsset(app_id="irt-assets", app_desc="irt-assets", app_url="")
 
-# They would log addresses with tokens in them, the one when it sends, the other when it is misconfigured.
+# They would log addresses that contain tokens, one when it sends, the other when it is misconfigured.
 logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)
 logging.getLogger("apprise").propagate = False
 logging.getLogger("apprise").setLevel(logging.WARNING)
@@ -49,7 +49,7 @@ logging.getLogger("apprise").setLevel(logging.WARNING)
 
 @dataclass(frozen=True)
 class Message:
-    """An alert in words, for an installation of this name with its UI at this address."""
+    """An alert in words, for the installation of this name, with its UI at this address."""
 
     due: Due
     env: str
@@ -98,8 +98,8 @@ class Message:
 class Channel:
     """A way to people.
 
-    `plugin` makes the sender of one message; `secrets` are what must never be shown; `quote` takes their meaning from
-    signs that are commands there, as ids come from logs and may hold anything.
+    `plugin` makes the sender of one message; `secrets` must never be shown; `quote` escapes the channel's markup, as
+    item ids come from logs and may contain anything.
     """
 
     name: str
@@ -130,7 +130,7 @@ class Channel:
 
 
 class _Heard(logging.Handler):
-    """What apprise says in this thread: the only place where it tells why it failed."""
+    """What apprise logs in this thread: the only place where it explains a failure."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -159,7 +159,7 @@ def channels(settings: Settings) -> dict[str, Channel]:
 
 
 def problems(settings: Settings) -> list[str]:
-    """What is wrong with the configured channels as they are, found without connecting."""
+    """Faults in the channels' configuration, found without connecting."""
     sample = Due(0, "opened", "", "error", "a test", "nothing", "", "", [], "")
     configured = channels(settings)
     absent = [name for name in settings.info_channels if name not in configured]
@@ -179,7 +179,7 @@ def problems(settings: Settings) -> list[str]:
 def send_test(settings: Settings, who: str) -> dict[str, str | None]:
     """Send a test alert and its resolution to every channel, past the outbox. None: arrived; else why not.
 
-    `who` asked for it, as a name that tells people so.
+    `who` asked for it: the name shown in the alert.
     """
     what = "Test alert: somebody is checking whether alerts arrive"
     ends = [
