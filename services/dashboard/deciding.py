@@ -31,7 +31,7 @@ USES: dict[str, withdrawal.Use] = {"withdraw": "withdrawn", "restore": "restored
 
 @dataclass(frozen=True)
 class Form:
-    """What was filled in.
+    """The filled-in form.
 
     Attributes:
         references: the proposals; of anchors that are dropped, the first month without them, and the item; of items
@@ -50,7 +50,7 @@ class Form:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What will happen or has happened; if `ok` is false, why not.
+    """What will happen or has happened; if `ok` is false, the reason.
 
     Attributes:
         seen: the proposals as they were when the sentences were made.
@@ -191,7 +191,7 @@ def _effect_of_use(item: str, use: withdrawal.Use, since: datetime) -> str:
     day = f"{since:%Y-%m-%d} 00:00 UTC"
     if use == "withdrawn":
         return (
-            f"{item} is out of use from {day} on: answers from then on count towards nobody's ability, and nothing "
+            f"{item} is out of use from {day} on: answers from then on count towards no ability, and nothing "
             "about it asks for a decision. What was reported until then stays as it is."
         )
     return f"{item} is in use again from {day} on; answers that were given while it was withdrawn never count."

@@ -1,7 +1,7 @@
 """How each metric is read: at most one query of stored data, so that a scrape never computes a month.
 
-What is late, violated or silent is judged where `irt status` has it judged. What does not belong here: how often it is
-read, and what happens where the database is away (see `collector`).
+The same functions as for `irt status` decide what is late, violated or silent. What does not belong here: how often it
+is read, and what happens where the database is away (see `collector`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MONTH_STATES = ("green", "red", "stale", "pending", "missing")
 
 @dataclass(frozen=True)
 class Look:
-    """A look at the platform: whose connection and settings, and when."""
+    """The context of one reading: connection, settings and time."""
 
     connection: psycopg.Connection
     settings: Settings

@@ -1,4 +1,5 @@
-"""θ over HTTP: asked for by learner, answered with what was measured and stored, or with a problem that says why not.
+"""θ over HTTP: requested by learner, answered with what was measured and stored, or with a problem that gives the
+reason.
 
 Reads and writes go through `Ledger`, in the threads of `Admission`. What does not belong here: how θ is computed (see
 `calibration.online`), and who may ask (see `access`).
@@ -40,11 +41,11 @@ LARGEST_BODY = 16 * 1024
 QUEUE_PER_WORKER = 4
 WAIT_S = 0.15
 LATE_S = 0.05
-"""Requests that the event loop reads so late would be answered later than is of use, whatever the queue."""
+"""If the event loop reads requests this late, answers would come too late to be useful, whatever the queue."""
 LIMIT_S = 5.0
 SECONDS = (0.002, 0.005, 0.01, 0.015, 0.025, 0.06, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 LOCKED = [Security(HTTPBearer(auto_error=False, description="IRT_THETA_TOKEN, or a JWT of the company's login"))]
-"""Said in the description alone: `Door` lets in."""
+"""For the API's description only: `Door` decides who may pass."""
 
 
 def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
@@ -102,7 +103,7 @@ def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
         dependencies=LOCKED,
     )
     async def update_theta(asked: Asked, request: Request) -> Response:
-        """Measure a learner anew, keep the θ, and say what it is."""
+        """Measure a learner anew, store the θ, and return it."""
         began = time.perf_counter()
         result = "failed"
         try:
@@ -130,7 +131,7 @@ def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
         dependencies=LOCKED,
     )
     async def theta(user_id: Annotated[UserId, Query()], request: Request) -> Response:
-        """The θ that rests on the latest answers, and those before it; nothing is measured."""
+        """The θ based on the latest answers, and those before it; nothing is measured."""
         _caller(request).require(user_id)
         measures = _measures(ledger)
         known, learner = await work(user_id, lambda connection: _known(connection, user_id))
@@ -141,7 +142,7 @@ def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
     @app.get("/health")
     @app.get("/healthz")
     async def health() -> dict[str, str]:
-        """Whether the process answers; of the database it says nothing."""
+        """Whether the process answers; the database is not checked."""
         return {"status": "ok"}
 
     @app.get("/ready", responses=described(503))
@@ -153,7 +154,7 @@ def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
 
     @app.get("/invariants/latest", responses=described(401, 403, 404, 413, 503), dependencies=LOCKED)
     async def invariants_latest(request: Request) -> LatestLook:
-        """What the last look at every invariant found."""
+        """The latest evaluation of every invariant."""
         _caller(request).require_anyone()
         found = await work("", latest_invariants)
         if found is None:
@@ -162,7 +163,7 @@ def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
 
     @app.get("/invariants/history", responses=described(401, 403, 413, 503), dependencies=LOCKED)
     async def invariants_history(request: Request) -> Looks:
-        """Every look that is kept, and the violations that are open or were resolved."""
+        """Every stored evaluation, and the violations that are open or were resolved."""
         _caller(request).require_anyone()
         return Looks(**await work("", history_of_invariants))
 
@@ -197,8 +198,8 @@ def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
 class Door:
     """Keeps requests without a good token, or with too large a body, from learners' data.
 
-    Where the queue is full it turns everybody away, before anything of the request is looked at: under ten times the
-    load nine requests in ten end here.
+    While the queue is full it refuses every request before reading any of it: under ten times the load nine requests in
+    ten end here.
     """
 
     def __init__(self, app: ASGIApp, access: Access, full: Callable[[], bool], shed: Callable[[], None]) -> None:
@@ -328,7 +329,7 @@ def _z(time: datetime) -> str:
 
 
 def _faults(error: RequestValidationError) -> str:
-    """Which fields are wrong and why; of what was sent, nothing is repeated."""
+    """Which fields are wrong and why, without repeating any of the input."""
     faults = []
     for fault in error.errors()[:5]:
         place = ".".join(str(part) for part in fault["loc"][1:])

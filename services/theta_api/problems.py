@@ -1,4 +1,4 @@
-"""What the API says if it gives no θ: problem+json (RFC 9457), each with a way out.
+"""The API's errors: problem+json (RFC 9457), each with a way out.
 
 What does not belong here: when a problem arises.
 """

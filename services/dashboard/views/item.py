@@ -108,7 +108,7 @@ def sentences(facts: ItemFacts, at: datetime) -> list[TagChild]:
     if facts.proposal is not None:
         sentences.append(TagList(link("A decision waits", "proposal", proposal=str(facts.proposal.reference)), "."))
     elif not facts.drifted:
-        sentences.append("Nothing about it waits.")
+        sentences.append("No decision on it waits.")
     return [part for one in sentences for part in (one, " ")]
 
 
@@ -326,7 +326,7 @@ def _decisions(facts: ItemFacts) -> Tag:
         for at, what, on, by, since, why in sorted(taken, key=lambda one: one[0], reverse=True)
     ]
     headers = ("when", "decision", "on", "by", "in force from", "why")
-    return section("Decisions", table("What people decided on it, the latest first", headers, rows))
+    return section("Decisions", table("Decisions on it, the latest first", headers, rows))
 
 
 def _lineage(facts: ItemFacts) -> Tag | None:
@@ -375,7 +375,7 @@ def _use_section(asked: Asked, facts: ItemFacts) -> Tag:
         return section("Put it back to use", decision_form.form(asked, ("restore",)))
     return section(
         "Take it out of use",
-        tags.p("Answers from that day on count towards nobody's ability; earlier ones and what was reported stay."),
+        tags.p("Answers from that day on count towards no ability; earlier ones and what was reported stay."),
         decision_form.form(asked, ("withdraw",)),
     )
 

@@ -147,7 +147,7 @@ def _follows(status: GateStatus) -> bool:
 
 
 def _neighbours(month: Month, newest_first: list[str], scales: list[str]) -> Tag:
-    """Links to the months beside this one, to the comparison with the one before, and to the other scales."""
+    """Links to the months before and after, to the comparison with the one before, and to the other scales."""
     at, scale_id = newest_first.index(month.month), month.scale.scale_id
     earlier = newest_first[at + 1] if at + 1 < len(newest_first) else None
     later = newest_first[at - 1] if at else None
@@ -237,7 +237,7 @@ def _answers(month: Month) -> Tag:
         f"{measured.learners:,} learners were measured at its end: mean θ {number(measured.mean)}, "
         f"SD {number(measured.sd)}, mean error {number(measured.mean_se)}."
         if measured.learners
-        else "Nobody was measured at its end."
+        else "No learner was measured at its end."
     )
     return section(
         "Answers and learners",

@@ -120,7 +120,7 @@ def _shifts_figure(shifts: Sequence[AnchorShift]) -> TagChild:
     )
     n_moved = sum(shift.moved for shift in shifts)
     sentence = (
-        f"How far each of {len(shifts)} anchors lies from the anchor set in b, as the anchors that did not move place "
+        f"How far each of {len(shifts)} anchors lies from the anchor set in b, as the anchors that did not move link "
         f"them, with 95 % intervals; {counted(n_moved, 'anchor')} moved."
     )
     sentence += f" Drawn are the {MOST_DRAWN} that lie furthest." if len(shifts) > MOST_DRAWN else ""

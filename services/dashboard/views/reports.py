@@ -85,7 +85,7 @@ def _drift(
         "Drift of months",
         tags.p(
             "Whether a month is safe to release, which items moved, and what to do with each. A report opens without "
-            "scripts and asks nothing of other machines, so it may be saved and sent."
+            "scripts and loads nothing from other machines, so it may be saved and sent."
         ),
         table("Drift reports by month and scale", ("month", "scale", "state of the month", "made", "files"), rows),
         tags.p(
