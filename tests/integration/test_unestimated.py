@@ -121,7 +121,7 @@ def test_what_can_be_neither_compared_nor_tested_is_named_with_the_reason(
     settings, items, judged = world_with_gaps
     assert judged.unestimated.untested == {
         items.vanished: "it is no longer in the bank",
-        items.unanswered: f"nobody gave it an eligible answer in {MONTHS[1]}",
+        items.unanswered: f"it has no eligible answer in {MONTHS[1]}",
     }
     assert "2 tested by proportion correct" in sentence(judged)
     assert "2 published items could be neither compared nor tested" in sentence(judged)

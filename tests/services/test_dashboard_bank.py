@@ -171,7 +171,7 @@ def test_an_item_says_whether_it_is_sound_and_what_waits(faulty: Faulty) -> None
     assert (status, "It has drifted since" in html, "A decision waits" in html) == (200, True, True)
     assert urlencode({"proposal": f"{drifted.proposal and drifted.proposal.reference}"}) in html
     status, html = shown(faulty[0], "item", item=sound.item_id, scale=rooms.SCALE, month=rooms.MONTHS[0])
-    assert (status, "Nothing about it waits" in html) == (200, True)
+    assert (status, "No decision on it waits" in html) == (200, True)
     assert f"a = {sound.a:.2f} and b = {sound.b:.2f}".replace("-", "−") in html
     assert html.count("data-figure") == 3
 
