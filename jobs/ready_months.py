@@ -1,7 +1,7 @@
 """The info alert that a month is ready: sent once to the channels that want it, and resolved as it is opened.
 
 Each scale has its own alert when the month turns green, and another when it turns green after an alert that it was red.
-What does not belong here: what green is (see `month_status`), and alerts of what is wrong (`alert_sensors`).
+What does not belong here: what green is (see `month_status`), and alerts about failures (`alert_sensors`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from irt_assets.calibration.proposals import latest_waiting, proposals
 from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.responses.remembered_hashes import RememberedHashes
 from resources.database import Database
-from resources.outbox import Alert, tell
+from resources.outbox import Alert, announce
 
 LOOK_BACK = timedelta(days=1)
 """Months that were published earlier are not announced."""
@@ -26,10 +26,10 @@ _UNTOLD = """
 SELECT s.month, s.scale_id, (SELECT count(*) FROM publication_step o WHERE o.month = s.month) > 1
 FROM publication_step s
 WHERE s.state = 'done' AND s.stepped_at > %(since)s AND NOT EXISTS (
-  SELECT FROM alert told
-  WHERE told.key = 'ready ' || s.month || ' ' || s.scale_id AND NOT EXISTS (
+  SELECT FROM alert announced
+  WHERE announced.key = 'ready ' || s.month || ' ' || s.scale_id AND NOT EXISTS (
     SELECT FROM alert red
-    WHERE red.partition = s.month AND red.opened_at > told.opened_at
+    WHERE red.partition = s.month AND red.opened_at > announced.opened_at
       AND (red.key = 'held ' || s.month OR starts_with(red.key, %(run)s))))
 ORDER BY 1, 2
 """
@@ -66,7 +66,7 @@ def tell_of_ready_months(database: Database, instance: dg.DagsterInstance, now: 
         for month, scale_id, is_one_of_several in untold:
             if (month, scale_id) in green:
                 alert = _ready(month, scale_id, _waiting(connection, month, scale_id), is_one_of_several)
-                tell(connection, alert)
+                announce(connection, alert)
                 sentences.append(alert.what)
     return sentences
 

@@ -1,4 +1,4 @@
-"""The channels that carry alerts to people, and the delivery of what waits in the outbox.
+"""The channels that carry alerts to people, and the delivery of the outbox.
 
 Each channel works through its own messages in its own thread, so that one that is down or hangs delays only
 itself; a message that did not arrive stays in the outbox and is tried again later. A message may arrive

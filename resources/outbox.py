@@ -87,7 +87,7 @@ def open_alert(connection: psycopg.Connection, alert: Alert) -> bool:
     return inserted.rowcount == 1
 
 
-def tell(connection: psycopg.Connection, alert: Alert) -> None:
+def announce(connection: psycopg.Connection, alert: Alert) -> None:
     """Open an alert and resolve it at once: nothing stays open, and no channel is notified of its end."""
     connection.execute(
         """INSERT INTO alert (key, severity, what, partition, kind, subjects, fix, link, resolved_at)

@@ -1,4 +1,4 @@
-"""Invariants of what follows a month: it was judged, on what is there, and what was found was decided on."""
+"""Invariants of what follows a month: it was judged, on stored fits, and its findings were decided on."""
 
 from __future__ import annotations
 

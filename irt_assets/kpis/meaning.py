@@ -19,8 +19,8 @@ TITLES = {
 }
 """The name of each KPI."""
 MEANINGS = {
-    "I_t": "improvement: how much θ rose from the fortnight before the last to the last one, drawn to 0 where few "
-    "answers tell",
+    "I_t": "improvement: how much θ rose from the fortnight before the last to the last one, drawn to 0 if based on "
+    "few answers",
     "E_t": "efficiency: how much less time, as a share, a right answer takes than in the four weeks before",
     "R_t": "recovery: of the items that were wrong four to eight weeks ago and were tried again, the share now right",
     "A_t": "engagement: sessions, gaps between days, hints and time spent, over four weeks; 1 is daily and unaided",

@@ -217,7 +217,7 @@ def build_verifier(settings: Settings) -> Verifier:
 def sent_token(authorization: Sequence[str], cookies: Sequence[str], cookie_name: str) -> str:
     """The token in a request's `Authorization` or else its `Cookie` headers.
 
-    Raises Refused where there is none, or more than one of which another program might take another.
+    Raises Refused if there is none, or more than one, as another program might take another one.
     """
     if len(authorization) > 1:
         raise Refused("two_tokens")
