@@ -76,7 +76,7 @@ def give_way_when_memory_runs_out() -> None:
 
 
 def be_the_first_to_go() -> None:
-    """The score that makes the kernel end this process first among those that share a memory limit."""
+    """Let the kernel end this process first among those that share its memory limit."""
     with suppress(OSError):  # no Linux
         Path("/proc/self/oom_score_adj").write_text(WORKER_OOM_SCORE_ADJ, "ascii")
 

@@ -47,7 +47,7 @@ class Looks:
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
     looks = Looks()
-    monkeypatch.setattr(module, "look", looks)
+    monkeypatch.setattr(module, "collect_overview", looks)
     monkeypatch.setattr(module, "PATIENCE_S", 0.05)
     return looks
 
@@ -95,7 +95,7 @@ def test_a_connection_of_dagster_s_that_was_lost_is_no_fault_of_the_dashboard(
     def look(*_: object) -> Overview:
         raise lost
 
-    monkeypatch.setattr(module, "look", look)
+    monkeypatch.setattr(module, "collect_overview", look)
     monkeypatch.setattr(module, "PATIENCE_S", LONG_S)
     status, page = made(Asked("months", {}, DEMO, reader))
     assert (int(status), page.title) == (503, "The database does not answer")
