@@ -1,4 +1,4 @@
-"""Checks of partitions, as Dagster shows them: it puts one evaluation, the newest, in the place of all partitions.
+"""Checks of partitions, as Dagster shows them: it shows only the newest evaluation, whatever its partition.
 
 So each begins with its partition, and ends with the earlier partitions in which the check fails still.
 

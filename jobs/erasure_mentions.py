@@ -34,7 +34,7 @@ EVENTS: tuple[tuple[LiteralString, LiteralString], ...] = (
 
 
 def drop_mentions(connection: psycopg.Connection, user_id: str, instead: str) -> dict[str, int]:
-    """Delete violations of a learner, and put `instead` in the place of the id elsewhere. How many rows, by table."""
+    """Delete a learner's violations, and replace the id by `instead` elsewhere. Returns how many rows, by table."""
     subjects = _subjects(connection, user_id)
     names = [one.name for one in INVARIANTS if one.kind == KIND]
     deleted = connection.execute(

@@ -32,7 +32,7 @@ def prune(
 
 
 def build_prune_job(settings: Settings, tags: dict[str, str]) -> dg.JobDefinition:
-    """The job, without partitions; each kind and how much of it is in its log."""
+    """The job, without partitions; its log has each kind and its amount."""
 
     @dg.op(name="prune_everything")
     def prune_everything(

@@ -205,7 +205,7 @@ def who_decides(typed: str, tags: Mapping[str, str], *, has_login: bool) -> str:
 
 
 def _decide(config: ReleaseConfig, who: str, month: str, database: Database, run_id: str) -> Metadata:
-    """Show what was named and what it does; decide what is decided, all of it or none."""
+    """Show the named proposals and their effect; carry out the decisions, all or none."""
     now = datetime.now(UTC)
     since = release.in_force_since(config.effective_from, now)
     references = [parse_reference(name) for name in config.proposals]

@@ -25,7 +25,7 @@ LARGEST_PORT = 65535
 
 
 def read_database_url(text: str) -> str:
-    """`text` as `postgresql://…`. Raises PermanentFailure with what is wrong with it, without repeating any of it."""
+    """`text` as `postgresql://…`. Raises PermanentFailure that names the fault without quoting the value."""
     scheme, separator, rest = text.strip().partition("://")
     if not separator or scheme.partition("+")[0] not in ("postgres", "postgresql") or not rest:
         raise PermanentFailure("DATABASE_URL must start with postgresql:// (or postgres://)")

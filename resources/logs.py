@@ -40,7 +40,7 @@ STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskNa
 
 
 def configure() -> None:
-    """Give the root logger a handler on standard error, in the place of Dagster's own. Safe to repeat."""
+    """Give the root logger a handler on standard error, instead of Dagster's own. Safe to repeat."""
     root = logging.getLogger()
     if not any(isinstance(handler, _StandardError) for handler in root.handlers):
         root.addHandler(_StandardError())

@@ -80,7 +80,7 @@ def append(connection: psycopg.Connection, table: sa.Table, frame: pd.DataFrame)
 
 
 def replace(connection: psycopg.Connection, table: sa.Table, owned: Mapping[str, object], frame: pd.DataFrame) -> int:
-    """Put `frame` in the place of the rows whose columns equal `owned` (None: are NULL), in one transaction.
+    """Replace the rows whose columns equal `owned` (None: are NULL) with `frame`, in one transaction.
 
     Another writer of the same rows waits until the caller's transaction ends. Raises PermanentFailure, before
     anything is written, where the frame has problems or holds rows that are not `owned`.

@@ -31,7 +31,7 @@ class Pages:
 
 @contextmanager
 def ended(pool: Executor) -> Iterator[Executor]:
-    """The pool; at the end, by an error too, what it has begun is finished and nothing else of it is done."""
+    """The pool; on leaving, even by an error, tasks under way are finished and all others dropped."""
     try:
         yield pool
     finally:

@@ -80,7 +80,7 @@ def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
     app.add_middleware(Door, access=access, full=lambda: admission.full or clock.late_s > LATE_S, shed=shed.inc)
 
     async def work(user_id: str, task: Callable[[psycopg.Connection], Any]) -> Any:
-        """What `task` makes of a connection, in a thread; nothing of it is kept where it raises."""
+        """Run `task` on a connection, in a thread; rolled back if it raises."""
 
         def in_transaction() -> Any:
             with ledger.connect() as connection:
