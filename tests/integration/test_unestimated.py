@@ -97,7 +97,7 @@ def test_an_item_with_too_few_answers_for_a_fit_is_flagged_by_its_proportion_cor
     assert (severity, delta_b, tested["observed"]) == ("high", None, 1.0)
     assert 40 <= tested["n"] <= FEW
     assert tested["difference"] == pytest.approx(1 - tested["expected"]) == pytest.approx(area)
-    assert "a fit wants 120" in tested["why"]
+    assert "a fit needs 120" in tested["why"]
     assert details["change"]["kind"] in ("leak", "drift", "easier: drift or leak")
     assert set(details["published"]) == {"a", "b", "c"}
     assert items.easier in judged.items("high")
