@@ -254,7 +254,7 @@ def test_an_item_is_withdrawn_and_restored_by_who_may_decide(faulty: Faulty) -> 
 
 def review_of_withdrawal(name: str) -> str:
     return (
-        f"{name} is out of use from 2027-01-01 00:00 UTC on: answers from then on count towards nobody's ability, and "
+        f"{name} is out of use from 2027-01-01 00:00 UTC on: answers from then on count towards no ability, and "
         "nothing about it asks for a decision. What was reported until then stays as it is."
     )
 
