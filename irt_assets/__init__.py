@@ -1,7 +1,7 @@
-"""The asset graph of an assessment platform. Importing this package wires, reads and connects nothing."""
+"""The asset graph of an assessment platform. Importing this package has no side effects."""
 
 import os
 
-# gRPC stops its threads before every fork and sometimes waits for them for ever. No child of ours uses its parent's
-# channels, and gRPC reads this once, when it is first used.
+# gRPC stops its threads before every fork and sometimes waits for them for ever. Our children never use their parent's
+# channels. gRPC reads this once, at its first use.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")

@@ -1,6 +1,6 @@
 """Dagster's code server: `python -m irt_assets.code_server -s SOCKET -m MODULE …`, as `dagster api grpc` takes them.
 
-On SIGHUP it restarts with the code as it is then; runs under way are processes of their own and go on. What does not
+On SIGHUP it restarts with the current code; runs under way are separate processes and go on. What does not
 belong here: what it serves (see `definitions`).
 """
 
@@ -19,12 +19,12 @@ from resources.service_manager import report_to_service_manager, restart_on_hang
 from resources.settings import get_settings
 
 WORKER = "multiprocessing.spawn"
-"""In the command line of every run worker, and of no other child."""
+"""Part of the command line of run workers only."""
 
 
 def code_server_registry() -> CollectorRegistry:
     registry = metrics.server_registry()
-    runs = Gauge("irt_code_server_runs", "Run workers that this code server started and that live.", registry=registry)
+    runs = Gauge("irt_code_server_runs", "Live run workers that this code server started.", registry=registry)
     runs.set_function(lambda: sum(_is_worker(child) for child in psutil.Process().children()))
     return registry
 

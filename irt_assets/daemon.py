@@ -34,7 +34,7 @@ from resources.settings import get_settings
 LOG = logging.getLogger(__name__)
 LOOK_S = 3.0
 STOPS_WITHIN_S = 6.0
-"""Together with the lock's `tcp_user_timeout` less than the 25 s after which the server gives the lock to another."""
+"""Plus the lock's `tcp_user_timeout`, this stays below the 25 s after which the server gives the lock to another."""
 
 
 def main(patience_s: float = PATIENCE_S) -> None:
@@ -73,7 +73,7 @@ class Heartbeats(Collector):
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
         yield GaugeMetricFamily(
-            "irt_daemon_part_heartbeat_age_seconds", "Since the part's last sign of life.", labels=["part"]
+            "irt_daemon_part_heartbeat_age_seconds", "Time since the part's last heartbeat.", labels=["part"]
         )
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
@@ -89,14 +89,14 @@ class Heartbeats(Collector):
 
 
 def ended_part() -> str | None:
-    """Which parts of the daemon have ended while others work: a look at the threads of this process alone."""
+    """Which parts of the daemon have ended while others run, judged by this process's threads."""
     alive = {thread.name for thread in threading.enumerate()}
     ended = [part for part in DAEMONS if f"dagster-daemon-{part}" not in alive]
     return None if len(ended) in (0, len(DAEMONS)) else f"{', '.join(ended)} of the daemon ended"
 
 
 def _acquire(lock: DaemonLock, patience_s: float) -> None:
-    """Under a service manager a database that does not answer is waited for: another start would not help."""
+    """Under a service manager, wait for a database that does not answer: a restart would not help."""
     while True:
         try:
             return lock.acquire(patience_s)

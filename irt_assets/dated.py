@@ -1,4 +1,4 @@
-"""Checks of partitions, as Dagster shows them: it puts one evaluation, the newest, in the place of all partitions.
+"""Checks of partitions, as Dagster shows them: it shows only the newest evaluation, whatever its partition.
 
 So each begins with its partition, and ends with the earlier partitions in which the check fails still.
 
@@ -51,7 +51,7 @@ def dated_result(
 
 
 def failing_before(instance: dg.DagsterInstance, key: dg.AssetCheckKey, partition: str) -> list[str]:
-    """The earlier partitions of which the latest evaluation failed, newest first."""
+    """The earlier partitions whose latest evaluation failed, newest first."""
     known = instance.event_log_storage.get_asset_check_partition_info([key])
     failed = AssetCheckExecutionRecordStatus.FAILED
     return sorted(

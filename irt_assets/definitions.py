@@ -43,8 +43,8 @@ from resources.settings import Settings, get_settings
 def build_defs(settings: Settings, *, resources: dict[str, object] | None = None) -> dg.Definitions:
     """A fresh graph. `resources` (database, store) replace the real ones, for tests.
 
-    An engine that is not enabled, or not installed, has no asset; `irt doctor` says which of the two. Whoever has the
-    graph may execute its runs, so the process is set up for them.
+    An engine that is not enabled, or not installed, has no asset; `irt doctor` says which of the two. The process is
+    set up for runs too, as the caller may execute them.
     """
     _set_up_process()
     months, days = monthly(settings.irt_first_month), daily(settings.irt_first_month)
@@ -97,7 +97,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
 
 
 def _set_up_process() -> None:
-    """Logs as ours are, a worker that goes first when memory runs out, no warning of what is used knowingly.
+    """Set up our logs, let the kernel end the worker first when memory runs out, silence warnings about known uses.
 
     Dagster starts the worker of a run itself: this is the first code of ours in it. Safe to repeat.
     """

@@ -62,7 +62,7 @@ SHARE_NAMED = 0.75  # of the moved anchors: some move by less than their errors
 
 @dataclass(frozen=True)
 class Finding:
-    """A planted fault and what the platform says of it."""
+    """A planted fault and what the platform found."""
 
     fault: str
     planted: str
@@ -73,7 +73,7 @@ class Finding:
 def simulated(
     settings: Settings, say: Say, open_instance: OpenInstance
 ) -> tuple[Settings, list[MonthState], list[Finding]]:
-    """Everything from the simulation to planted against found, and the settings that go with it."""
+    """Run everything, from the simulation to comparing planted with found; returns the settings."""
     files, truth, settings = prepare(settings.irt_home / "simulated", settings, say)
     database = Database(settings)
     load(database, files, settings, say)
@@ -190,14 +190,14 @@ def run_months(
 
 
 def _held(instance: DagsterInstance, month: str) -> bool:
-    """Whether the newest run of the month judged it, and found that it is to be held."""
+    """Whether the newest run of the month judged it and held it."""
     newest = instance.get_runs(RunsFilter(job_name=MONTHLY_JOB, tags={PARTITION_NAME_TAG: month}), limit=1)
     failures = [f for run in newest for f in instance.all_logs(run.run_id, of_type=DagsterEventType.STEP_FAILURE)]
     return any(says_held(f.dagster_event.step_failure_data) for f in failures if f.dagster_event is not None)
 
 
 def run_daily_life(jobs: Jobs, settings: Settings, now: datetime) -> None:
-    """What the schedules would have made by now, the newest of each: all days of features, two weeks, one night."""
+    """Make what the schedules would have made by now: features of all days, KPIs of two weeks, one night."""
     jobs.say("features of every day, KPIs of the last week and the running one, the last night, the invariants …")
     (yesterday,), weeks = DAYS.back(now, 1), [*WEEKS.back(now, 1), WEEKS.key_of(now)]
     asked = [("aggregate_features_daily", DAYS.key_of(month_bounds(settings.irt_first_month)[0]), yesterday)]
@@ -267,13 +267,13 @@ def _finding(
     if kind == "dif":
         return _dif_finding(connection, planted, set(items), judged)
     if kind in ("drift", "leak"):
-        told = connection.execute(
+        kinds_found = connection.execute(
             """SELECT month, details->'change'->>'kind' FROM item_drift
                WHERE severity <> 'none' AND item_id = ANY(%s) AND month = ANY(%s) ORDER BY 1""",
             (items, judged),
         ).fetchall()
-        rightly = [month for month, said in told if said == kind]
-        others = sorted({str(said) for _, said in told} - {kind})
+        rightly = [month for month, found in kinds_found if found == kind]
+        others = sorted({str(found) for _, found in kinds_found} - {kind})
         found = f"flagged as {kind} in {len(rightly)} of {len(judged)} green months"
         return Finding(kind, planted, found + (f", as {', '.join(others)} too" if others else ""), rightly == judged)
     if kind == "anchors_moved":

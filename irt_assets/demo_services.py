@@ -17,9 +17,9 @@ from resources.settings import Settings, get_settings, write_env_file
 
 
 def services(settings: Settings) -> tuple[Settings, tuple[Service, ...]]:
-    """The services of a demo, and the settings with a token for the θ API, which is made once.
+    """The services of a demo, and settings with a token for the θ API, created once.
 
-    Without a login the dashboard lets everybody decide, so it runs only on the embedded database.
+    Without a login anyone can decide in the dashboard, so it runs only on the embedded database.
     """
     found = [Service("theta_api", settings.irt_theta_port, "IRT_THETA_PORT")]
     if settings.has_login or settings.database_url is None:

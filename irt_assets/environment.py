@@ -20,17 +20,17 @@ from resources.settings import Settings, private_home
 
 CONFIGURATION = Path(__file__).parent / "dagster.yaml"
 VARIANTS = Path(__file__).parent / "dagster-variants.yaml"
-"""What is configured otherwise in a cluster, and with a bucket."""
+"""The overrides for a cluster and for a bucket."""
 WORKSPACE = Path(__file__).parent / "workspace.yaml"
 WORKSPACE_OVER_TCP = Path(__file__).parent / "workspace-tcp.yaml"
 CODE_LOCATION = "irt_assets"
-"""Our assets and jobs, by the name that workspace.yaml gives them."""
+"""The name of our code location in workspace.yaml."""
 SCHEMA = "dagster"
-"""Dagster's tables have a schema of their own: both they and ours keep an `alembic_version`."""
+"""The schema of Dagster's tables, apart from ours because both keep an `alembic_version`."""
 STACK_LOCK = Path("dagster") / "stack.lock"
-"""Below IRT_HOME: held by `irt serve` exclusively, or shared by the servers of `irt run`."""
+"""Lock file under IRT_HOME: held exclusively by `irt serve`, or shared by the servers of `irt run`."""
 LONGEST_SOCKET_PATH = 100
-"""The kernel's limit is 107 bytes."""
+"""The kernel's limit on a socket's path, in bytes."""
 
 
 def instance_environment(settings: Settings, database: Database) -> dict[str, str]:
@@ -95,7 +95,7 @@ def configuration(settings: Settings) -> bytes:
 
 
 def _merged(onto: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`changes` of what is in both, down to single values; whatever names a class is replaced as a whole."""
+    """Merge `changes` down to single values; a mapping that names a class is replaced as a whole."""
     return onto | {
         key: _merged(onto[key], value) if isinstance(value, dict) and key in onto and "class" not in value else value
         for key, value in changes.items()
@@ -110,7 +110,7 @@ def _refresh(copy: Path, content: bytes) -> None:
 
 
 def workspace(settings: Settings) -> Path:
-    """The file that tells Dagster where the code server is."""
+    """The file from which Dagster knows where the code server is."""
     return WORKSPACE_OVER_TCP if settings.irt_code_server else WORKSPACE
 
 

@@ -28,7 +28,7 @@ NO_STEP = "the run failed before its first step"
 
 
 def _console(level: str | None = None) -> dict[str, Any]:
-    """Where people read along the command line tells what happens, and runs are silent; elsewhere they log."""
+    """On a terminal the command prints progress and runs are silent; elsewhere runs log."""
     level = level or ("CRITICAL" if logs.for_people() else "INFO")
     return {"loggers": {"console": {"config": {"log_level": level}}}}
 
@@ -38,8 +38,8 @@ class RunOutcome:
     """How a run of a partition ended.
 
     Attributes:
-        error: the first failed step's sentence. held: it names the month, and says why that is held and what to decide.
-        warnings: what its checks say.
+        error: the first failed step's message. held: the error says why the month is held and what to decide.
+        warnings: messages of its checks.
     """
 
     partition: str
@@ -52,7 +52,7 @@ class RunOutcome:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run of any job ended; `why` it failed, and the id of what Dagster keeps of it."""
+    """How a run of any job ended, `why` it failed, and its id in Dagster."""
 
     name: str
     success: bool

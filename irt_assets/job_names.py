@@ -1,4 +1,4 @@
-"""Names of jobs and their assets that several modules use. It imports nothing."""
+"""Names of jobs and assets that several modules use. Imports nothing."""
 
 MONTHLY_JOB = "monthly_calibration"
 NIGHTLY, NIGHTLY_JOB = "nightly_calibration", "mirt_calibrate"

@@ -79,7 +79,7 @@ def through_the_queue(
 
 
 def withdrawn(instance: dg.DagsterInstance, run_id: str) -> bool:
-    """Cancel a run if it still waits in the queue; whether it did."""
+    """Cancel a run that is still queued; returns whether it was."""
     run = instance.get_run_by_id(run_id)
     if run is None or run.status is not dg.DagsterRunStatus.QUEUED:
         return False
@@ -108,7 +108,7 @@ def name_of_run(plan: Plan, partition: str | None) -> str:
 
 
 def followed(instance: dg.DagsterInstance, run_id: str, name: str, patience_s: float = 0.0) -> Outcome:
-    """How a run ends, or the last of its repetitions where its worker was killed.
+    """How a run ends; if its worker was killed, how its last repetition ends.
 
     patience_s: for how long the daemon may be gone while the run needs it.
     """
@@ -152,8 +152,8 @@ def _say(entry: dg.EventLogEntry, run: dg.DagsterRun) -> None:
     if level < LOG.getEffectiveLevel():
         return
     event = entry.dagster_event
-    said = entry.message or (event.event_type.name.replace("_", " ").lower() if event is not None else "")
-    record = LOG.makeRecord(LOG.name, level, "", 0, said, (), None)
+    message = entry.message or (event.event_type.name.replace("_", " ").lower() if event is not None else "")
+    record = LOG.makeRecord(LOG.name, level, "", 0, message, (), None)
     record.created = entry.timestamp
     of_run = {
         "run_id": run.run_id,

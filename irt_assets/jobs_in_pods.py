@@ -31,7 +31,7 @@ from resources.settings import Settings
 
 LOG = logging.getLogger("irt.run")
 RUN_KEY_TAG = "irt/run_key"
-"""Run tag: the IRT_RUN_KEY under which a run was asked for."""
+"""Run tag: the IRT_RUN_KEY under which a run was requested."""
 PATIENCE_S = 600.0
 BETWEEN_LOOKS_S = 5.0
 NO_DAEMON = (
@@ -74,7 +74,7 @@ def wait_for_the_daemon(instance: dg.DagsterInstance) -> None:
 
 
 def _with_daemon(instance: dg.DagsterInstance, do: Callable[[], T]) -> T:
-    """What `do` gives as soon as there is a daemon, and `do` reaches what it needs."""
+    """Call `do` once a daemon runs, again until it reaches what it needs."""
     given_up, why = time.monotonic() + PATIENCE_S, ""
     while True:
         before, why = why, "there was no daemon"
@@ -131,7 +131,7 @@ def _under_way(instance: dg.DagsterInstance, plan: Plan) -> dict[str | None, str
 
 
 def _through_outages(do: Callable[[], T]) -> T:
-    """What `do` gives, begun anew where the database does not answer; an outage may take ten minutes."""
+    """Call `do`, again while the database does not answer, for at most ten minutes."""
     outage_began: float | None = None
     while True:
         began = time.monotonic()
@@ -148,6 +148,6 @@ def _through_outages(do: Callable[[], T]) -> T:
 
 
 def _passes(error: Exception) -> bool:
-    """Whether only time mends it; Dagster's storage hides what it gave up on."""
+    """Whether the error is transient; Dagster's storage hides the cause when it gives up."""
     cause = error.__cause__ if isinstance(error, DagsterPostgresException) else None
     return is_transient(cause or error)

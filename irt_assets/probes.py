@@ -21,7 +21,7 @@ from resources.schema_version import schema_version
 from resources.service_manager import PATIENCE_S
 
 SILENT_S = 180.0
-"""A daemon without a heartbeat for this long is gone: it sends one every 30 s. Dagster itself waits half an hour."""
+"""A daemon silent for this long is gone: it sends a heartbeat every 30 s. Dagster itself waits half an hour."""
 DAEMONS = (
     "ASSET",
     "BACKFILL",

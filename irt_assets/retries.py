@@ -19,7 +19,7 @@ from resources.failures import PermanentFailure, explain, is_transient
 # A PostgreSQL restart takes seconds, a failover about a minute.
 MAX_RETRIES = 6
 FIRST_WAIT_S = 5
-"""Doubled each time: 5 s after the first failure, five minutes in all."""
+"""First delay in seconds, doubled each time: five minutes in all."""
 STOPPED = (
     "it was stopped while it ran, by hand or because the service was shut down; what it had not finished is as it was "
     "before: ask for it again"
@@ -45,7 +45,7 @@ def classify_failures() -> Iterator[None]:
 
 
 def why_it_failed(step: StepFailureData) -> str:
-    """What a failed step says to a person: that it was stopped, the explanation it was given, or its first cause."""
+    """A failed step's reason, for people: that it was stopped, its explanation, or its first cause."""
     if step.error_source is ErrorSource.INTERRUPT:
         return STOPPED
     if step.user_failure_data is not None and step.user_failure_data.description:
@@ -54,7 +54,7 @@ def why_it_failed(step: StepFailureData) -> str:
 
 
 def first_cause(error: SerializableErrorInfo) -> str:
-    """The message of the error that all others followed from."""
+    """The message of the root cause."""
     while error.cause is not None:
         error = error.cause
     return error.message.strip()

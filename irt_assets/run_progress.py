@@ -30,21 +30,21 @@ PARTITION_TAG = "dagster/partition"
 BACKFILL_TAG = "dagster/backfill"
 RANGE_TAGS = (ASSET_PARTITION_RANGE_START_TAG, ASSET_PARTITION_RANGE_END_TAG)
 REPEATED_WITHIN = timedelta(hours=6)
-"""The daemon repeats a run whose worker was killed within seconds, or when it is there again itself."""
+"""How far back to look for failed runs that the daemon will still retry."""
 RECORDS_TOGETHER = 1000
 RUNS_LOOKED_BACK = 100
 MOST_REPORTS = 5
-"""Of one run's failure, see `jobs.requeue_lost_retries`. What is not repeated then never will be."""
+"""How many times `jobs.requeue_lost_retries` reports one run's failure before giving up."""
 
 
 def under_way(
     instance: dg.DagsterInstance, job: str, assets: Collection[str], *, besides_run: str | None = None
 ) -> set[str]:
-    """Partitions for which the job, or any of its `assets`, is running, queued, or to come in a requested backfill.
+    """Partitions for which the job, or any of its `assets`, is running, queued, or still to come in a backfill.
 
     A run whose worker was killed goes on until the daemon has repeated it.
 
-    Of a run over a range of weeks every day is named, and so its Mondays.
+    For a run over a range of weeks every day is returned, and so its Mondays.
     """
     found: set[str] = set()
     repeated = (record.dagster_run for record in to_be_repeated(instance))
@@ -60,7 +60,7 @@ def under_way(
 
 
 def to_be_repeated(instance: dg.DagsterInstance) -> list[dg.RunRecord]:
-    """Runs whose workers were killed and which the daemon has not repeated yet, nor anybody else.
+    """Runs whose workers were killed and that nobody, the daemon included, has repeated yet.
 
     Not judged by Dagster's mark that it will: it is made after the status, and taken back for good where the daemon
     did not reach the code server.
@@ -98,7 +98,7 @@ def was_repeated(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
 
 
 def repetition(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dg.DagsterRun | None:
-    """The run by which the daemon has repeated a run, if it has."""
+    """The daemon's repetition of a run, if there is one."""
     children = instance.get_runs(dg.RunsFilter(tags={PARENT_RUN_ID_TAG: run.run_id}))
     return next((child for child in children if RETRY_NUMBER_TAG in child.tags), None)
 
@@ -146,7 +146,7 @@ def materialized_since(
 
 
 def last_made(instance: dg.DagsterInstance, asset: dg.AssetKey) -> dict[str, datetime]:
-    """Of every partition of an asset that was ever materialised, when it last was."""
+    """When each materialised partition of an asset was last materialised."""
     latest = instance.event_log_storage.get_latest_storage_id_by_partition(
         asset, dg.DagsterEventType.ASSET_MATERIALIZATION
     )

@@ -30,10 +30,10 @@ STOPPED = ("CANCELED", "FAILURE")
 LOOK_S = 5.0
 """How often the status is read."""
 LAST_WORDS_S = 30.0
-"""What a run that has ended may take to say so."""
+"""How long a run that has ended may take to report it."""
 WITHOUT_DATABASE_S = 600.0
 TERMINATION_MESSAGE = Path("/dev/termination-log")
-"""Kubernetes shows what is in it as the end of the container."""
+"""Kubernetes shows this file's content as the container's termination message."""
 
 
 def supervise(settings: Settings, database: Database, run_id: str) -> int:
@@ -96,15 +96,15 @@ def _status(database: Database, run_id: str) -> str | None:
 
 
 def _exit_code(code: int, *, expected: bool) -> int:
-    """Of this process. A container's memory limit ends the child first, so this one can say why."""
+    """This process's exit code. A container's memory limit ends the child first, so this process can report why."""
     if code >= 0:
         return code
     if not expected:
-        said = f"the run's process was ended by {signal.Signals(-code).name}: if not by hand, it was out of memory"
-        LOG.error("%s", said)
+        message = f"the run's process was ended by {signal.Signals(-code).name}: if not by hand, it was out of memory"
+        LOG.error("%s", message)
         if in_a_pod():
             with suppress(OSError):
-                TERMINATION_MESSAGE.write_text(said, "utf-8")
+                TERMINATION_MESSAGE.write_text(message, "utf-8")
     return 128 - code
 
 

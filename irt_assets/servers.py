@@ -80,7 +80,7 @@ def service_command(package: str, *arguments: str) -> list[str]:
 
 
 def become_service(package: str, *arguments: str) -> NoReturn:
-    """Turn this process into a service by its own `__main__`: a package of `services`."""
+    """Turn this process into a service, a package of `services`, through its `__main__`."""
     sys.stdout.flush()
     os.execv(sys.executable, service_command(package, *arguments))
 

@@ -41,11 +41,11 @@ LOG = logging.getLogger("irt.stack")
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 15.0
 LONGEST_PAUSE_S = 60.0
-"""Between restarts of a server that keeps dying."""
+"""Pauses between restarts of a server that keeps dying, in seconds."""
 LOG_LIMIT = 16 * 2**20
-"""Bytes of a server's log at which its next start begins a new one."""
+"""Size in bytes from which a server's next start begins a new log."""
 HEALTHY_AFTER_S = 10.0
-"""A server that lived as long died of something new, and starts again at once."""
+"""A server that ran at least this long restarts without back-off."""
 
 
 class StackError(PermanentFailure):
@@ -92,7 +92,7 @@ class Stack:
     `module` has the definitions that are served, as its `defs`. With `read_only` the page changes nothing; schedules
     go on. To the kernel the parent is a thread: the one that starts and supervises must live as long as the stack.
     If another daemon uses the same database, the stack waits `patience_s` for it to stop. `services`
-    run beside them, each on its port or the next free one.
+    run next to them, each on its port or the next free one.
     """
 
     settings: Settings
@@ -144,7 +144,7 @@ class Stack:
             self._find_alone()
             with dagster_instance(self.settings, self.database):
                 self._environment = {**os.environ, **instance_environment(self.settings, self.database)}
-                self._environment.pop(NOTIFY_SOCKET, None)  # this process speaks for all
+                self._environment.pop(NOTIFY_SOCKET, None)  # this process reports for all
             for service in self.services:
                 self._service_ports[service.package] = port = self._next_free_port(service.port, service.port_variable)
                 self._environment[service.port_variable] = str(port)
@@ -164,7 +164,7 @@ class Stack:
             time.sleep(0.5)
 
     def supervise(self) -> None:
-        """One look at the servers: what died is started again, now or when its pause is over."""
+        """Check the servers once: what died is started again, now or when its pause is over."""
         self._keep_database()
         now = time.monotonic()
         for child in self._children.values():
@@ -216,7 +216,7 @@ class Stack:
         return data
 
     def process_id(self, name: str) -> int:
-        """Of `code server`, `daemon` or `webserver`; it leads the process group of that name."""
+        """The process id of `code server`, `daemon` or `webserver`, which leads its process group."""
         process = self._children[name].process
         if process is None:
             raise StackError(f"the {name} is not running")
@@ -322,7 +322,7 @@ class Stack:
     def _loaded(self) -> bool:
         """Whether the UI answers with the assets. Raises StackError with the text of a load error.
 
-        Where the UI has a login, it tells this process no more than that it is there.
+        Where the UI has a login, this process learns only that it answers.
         """
         if self.settings.has_login:
             return probes.webserver(self.address) is None

@@ -32,11 +32,11 @@ SENSORS = (
 )
 """In the order of evaluation: sensors that open alerts follow those that launch runs, and delivery comes last."""
 DAEMONS_OWN = ("killed_runs", "automation", "alerts_of_schedules")
-"""Sensors that only make sense with a daemon."""
+"""Sensors that are useful only with a daemon."""
 NOT_A_CAUSE = "linked_item_parameters"
-"""A month that is held is fitted and linked like any other: see `jobs.automation`."""
+"""A held month is fitted and linked like any other: see `jobs.automation`."""
 MOST_ROUNDS = 5
-"""Rounds, as a run may cause another: drift, then its report."""
+"""At most this many rounds, as a run may cause another: drift, then its report."""
 CURSOR = "irt without a daemon: {}"
 NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -79,7 +79,7 @@ def _made(instance: dg.DagsterInstance, settings: Settings, one: Asked) -> Outco
 
 
 def _of_sensors(instance: dg.DagsterInstance, defs: dg.Definitions, names: Sequence[str]) -> Iterator[Asked]:
-    """The runs that each sensor asks for and has not had; cursors are stored as the daemon stores them."""
+    """The runs that each sensor requests and has not had yet; cursors are stored as the daemon stores them."""
     cursors = instance.daemon_cursor_storage
     assert cursors is not None
     sensors = {sensor.name: sensor for sensor in defs.sensors or () if isinstance(sensor, dg.SensorDefinition)}

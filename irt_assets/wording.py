@@ -1,6 +1,6 @@
 """Sentences: counts and lists in them, their capital and their full stop.
 
-What does not belong here: the sentences on a month or an item, and how a report writes its numbers.
+What does not belong here: sentences about a month or an item, and how a report writes its numbers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ _IN_WORDS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eig
 
 
 def counted(n: int, what: str) -> str:
-    """A count as a sentence says it: no item, one item, two items, 13 items."""
+    """A count in words: no item, one item, two items, 13 items."""
     return f"{in_words(n) if n else 'no'} {what}{'' if n == 1 else 's'}"
 
 
@@ -33,7 +33,7 @@ def listed(names: Iterable[str], most: int = 0) -> str:
 
 
 def some_of(names: Sequence[str], most: int, n: int | None = None, between: str = ", ") -> str:
-    """a, b, c; beyond `most` the rest is counted: a, b, c and 12 more. Of `n` in all, where not all are in `names`."""
+    """a, b, c; beyond `most` the rest is counted: a, b, c and 12 more. `n`: the total, if `names` lacks some."""
     rest = (len(names) if n is None else n) - most
     return between.join(names[:most]) + (f" and {rest:,} more" if rest > 0 else "")
 

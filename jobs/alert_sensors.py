@@ -57,7 +57,7 @@ def _runs() -> dg.SensorDefinition:
         with database.connect() as connection:
             for run in (record.dagster_run for record in ended if record not in undecided):
                 if was_repeated(instance, run):
-                    continue  # its repetition tells how it ends
+                    continue  # its repetition decides how it ends
                 if run.status is dg.DagsterRunStatus.CANCELED and not alerts.took_too_long(instance, run):
                     continue  # whoever cancelled it knows
                 if run.status is dg.DagsterRunStatus.SUCCESS:
@@ -111,7 +111,7 @@ def _checks() -> dg.SensorDefinition:
             for key, partition in sorted(touched):
                 evaluation = alerts.latest_evaluation(context.instance, key, partition)
                 if evaluation is None:
-                    continue  # its run goes on, or died: a run that died is told of as a run
+                    continue  # its run goes on, or died: a run that died has an alert of its own
                 if evaluation.passed:
                     resolved += resolve_alert(connection, alerts.check_key(key, partition))
                 elif key not in alerts.GATES:

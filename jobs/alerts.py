@@ -1,4 +1,4 @@
-"""What of Dagster's runs, checks and schedules people must be told of, and when it is over.
+"""Which of Dagster's runs, checks and schedules need an alert, and when the alert is over.
 
 Decisions only, each from the present state of the instance, so that an event that is read twice changes
 nothing. What does not belong here: cursors (see `alert_sensors`), the outbox, violated invariants.
@@ -26,7 +26,7 @@ from resources.outbox import Alert, Severity
 LOOKS_THAT_FAIL = 3
 LONGEST_REASON = 300
 BACKUP = "backup"
-"""Key of the one alert of backups."""
+"""Key of the alert about backups."""
 GATES = {dg.AssetCheckKey(dg.AssetKey(gate.asset), gate.name): gate for gate in SET_GATES}
 IN_THE_UI = "__ASSET_JOB"
 TOO_LONG = "exceeding maximum runtime"
@@ -62,7 +62,7 @@ def run_prefix(run: dg.DagsterRun) -> str:
 def run_alert(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Alert | None:
     """The alert of a run that failed or took too long.
 
-    None if it failed because the month is held, which the alert of its gates says.
+    None if it failed because the month is held, which the alert of its gates covers.
     """
     steps = _events(instance, run, dg.DagsterEventType.STEP_FAILURE)
     if (
@@ -99,7 +99,7 @@ def took_too_long(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
 
 
 def run_is_over(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Whether a failed run needs nobody any more: it was repeated with success, or all it should make was made."""
+    """Whether a failed run needs no attention any more: a repetition succeeded, or all it should make was made."""
     record = instance.get_run_record_by_id(run.run_id)
     if record is None:
         return True
@@ -131,7 +131,8 @@ def _made(instance: dg.DagsterInstance, planned: dg.DagsterEvent, since: float) 
 
 
 def _evaluated_since(instance: dg.DagsterInstance, planned: dg.DagsterEvent, partition: str, since: float) -> bool:
-    """Of the run's partition, or of none where the check has none: its plan is kept under the run's all the same."""
+    """The check's last evaluation for the run's partition, or without one if the check has none: its plan is stored
+    under the run's partition all the same."""
     key = planned.asset_check_planned_data.asset_check_key
     for kept_under in (partition or None, None):
         records = instance.event_log_storage.get_asset_check_execution_history(
@@ -144,7 +145,7 @@ def _evaluated_since(instance: dg.DagsterInstance, planned: dg.DagsterEvent, par
 
 
 def checks_never_evaluated(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Iterator[Alert]:
-    """Checks that a run which ended well had planned and passed over, and that nobody evaluated since."""
+    """Checks that a successful run planned but skipped, and that have not been evaluated since."""
     evaluated = {
         event.asset_check_evaluation_data.asset_check_key
         for event in _events(instance, run, dg.DagsterEventType.ASSET_CHECK_EVALUATION)
@@ -187,15 +188,15 @@ def held_alert(instance: dg.DagsterInstance, month: str) -> Alert | None:
     if not failed:
         return None
     first = next(iter(failed))
-    said = {key.name: _reason(evaluation, month) for key, evaluation in failed.items()}
+    reasons = {key.name: _reason(evaluation, month) for key, evaluation in failed.items()}
     return Alert(
         key=held_key(month),
         severity="error",
-        what=f"{month} is held: {_short(held_because(said))}",
+        what=f"{month} is held: {_short(held_because(reasons))}",
         fix=GATES[first].fix,
         partition=month,
         kind="gates",
-        subjects=tuple(said),
+        subjects=tuple(reasons),
         link=_link(first),
     )
 
@@ -245,13 +246,13 @@ def _link(key: dg.AssetCheckKey) -> str:
 
 
 def _reason(evaluation: dg.AssetCheckEvaluation, partition: str) -> str:
-    """Without the partition that it begins with, which an alert names by itself."""
-    said = evaluation.description or "it gave no reason"
-    return said.removeprefix(f"{partition}: ") if partition else said
+    """The description without its leading partition, which the alert names anyway."""
+    reason = evaluation.description or "it gave no reason"
+    return reason.removeprefix(f"{partition}: ") if partition else reason
 
 
 def _items_of(evaluation: dg.AssetCheckEvaluation) -> tuple[str, ...]:
-    """The items that a check names, without those that were told of before."""
+    """The items that a check names, without those reported before."""
     return tuple(row["item"] for row in rows_of(evaluation.metadata, ITEMS) if not row.get(KNOWN_FROM))
 
 
@@ -259,7 +260,7 @@ def _items_of(evaluation: dg.AssetCheckEvaluation) -> tuple[str, ...]:
 
 
 def schedule_states(instance: dg.DagsterInstance) -> dict[str, InstigatorState]:
-    """Of every schedule that somebody switched or that has ticked, by name."""
+    """The state of every schedule that somebody switched or that has ticked, by name."""
     states = instance.all_instigator_state(instigator_type=InstigatorType.SCHEDULE)
     return {state.instigator_name: state for state in states}
 
@@ -267,7 +268,7 @@ def schedule_states(instance: dg.DagsterInstance) -> dict[str, InstigatorState]:
 def schedule_alert(
     instance: dg.DagsterInstance, plan: Plan, first_month: str, state: InstigatorState, now: datetime
 ) -> Alert | None:
-    """The alert of a schedule that is switched on; None where it does what it should."""
+    """The alert of a schedule that is switched on; None if it works."""
     ticks = instance.get_ticks(
         state.instigator_origin_id, state.selector_id, limit=1, statuses=[TickStatus.SUCCESS, TickStatus.SKIPPED]
     )
@@ -283,9 +284,8 @@ def schedule_alert(
 def unmade(
     instance: dg.DagsterInstance, plan: Plan, first_month: str, now: datetime, started: datetime | None
 ) -> tuple[str, datetime] | None:
-    """The newest partition of the last tick that had 25 hours to make it, and the tick; None where it was made.
-
-    A tick that asked for nothing is in order where the partition was there.
+    """The newest partition that a tick over 25 hours ago should have made, and the tick; None if it was made. A tick
+    that requested nothing is fine if the partition existed.
     """
     tick = last_tick_before(now - MADE_WITHIN, plan)
     newest = plan.newest_wanted(tick, first_month)
@@ -306,7 +306,7 @@ def silent_schedule_alert(plan: Plan, due: datetime) -> Alert:
 
 
 def barren_schedule_alert(plan: Plan, partition: str, tick: datetime) -> Alert:
-    """The alert of a schedule that ticked, and whose runs made nothing of it."""
+    """The alert of a schedule that ticked, but whose runs did not make the partition."""
     return _schedule_alert(
         plan,
         schedule_keys(plan)[1],
@@ -333,16 +333,17 @@ def _schedule_alert(plan: Plan, key: str, what: str, fix: str, partition: str = 
 
 
 def sensor_alert(instance: dg.DagsterInstance, state: InstigatorState, now: datetime) -> Alert | None:
-    """The alert of a sensor that is switched on and of whose looks within the last hour, three or more, all failed."""
+    """Alert if an enabled sensor's evaluations of the last hour (at least three) all failed."""
     ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, after=(now - GRACE).timestamp())
     ended = [tick for tick in ticks if tick.status is not TickStatus.STARTED]
     if len(ended) < LOOKS_THAT_FAIL or any(tick.status is not TickStatus.FAILURE for tick in ended):
         return None
     error = ended[0].error
+    reason = _short(error.message if error else "it gave no reason")
     return Alert(
         key=f"sensor {state.instigator_name}",
         severity="error",
-        what=f"{state.instigator_name} fails at every look: {_short(error.message if error else 'it gave no reason')}",
+        what=f"{state.instigator_name} fails at every evaluation: {reason}",
         fix="Open the sensor and read its last tick; its runs and alerts follow once it works again.",
         link=f"/automation?search={state.instigator_name}",
     )
@@ -370,5 +371,5 @@ def _short(reason: str) -> str:
 
 
 def silent(key: dg.AssetCheckKey, told_elsewhere: Collection[dg.AssetKey], inventory: str) -> bool:
-    """Checks that repeat what alerts tell already: the invariants, and the inventories of months."""
+    """Checks that repeat what alerts already report: the invariants, and the inventories of months."""
     return key.asset_key in told_elsewhere or key.name == inventory

@@ -1,4 +1,4 @@
-"""The cluster's API server, as somebody sees it who asks: whether it answers, and its errors in words.
+"""The cluster's API server as its clients see it: whether it answers, and its errors in words.
 
 What does not belong here: what it is asked for (see `kubernetes_launcher`).
 """
@@ -21,7 +21,7 @@ from resources.failures import PermanentFailure
 
 LOG = logging.getLogger(__name__)
 AWAY = {401, 408, 429, 500, 502, 503, 504}
-"""Answers of an API server that starts, is overloaded, or cannot reach what it asks who somebody is."""
+"""Status codes of an API server that is starting, overloaded, or cannot reach its authenticator."""
 
 
 class ApiServerAway(DagsterUserCodeUnreachableError):
@@ -29,7 +29,7 @@ class ApiServerAway(DagsterUserCodeUnreachableError):
 
 
 class Outage:
-    """Whether the API server answers, told once when it stops and once when it answers again."""
+    """Whether the API server answers; logs once when it stops answering and once when it answers again."""
 
     def __init__(self) -> None:
         self._began: float | None = None
@@ -67,7 +67,7 @@ class Outage:
 
 @contextmanager
 def translate_errors(what: str) -> Iterator[None]:
-    """The errors of a request: that nobody answers, or why it was refused."""
+    """A request's errors as ours: no answer, or why it was refused."""
     try:
         yield
     except ConfigException as error:

@@ -1,6 +1,6 @@
 """What follows a month by itself: the condition, and the sensor that evaluates it.
 
-An asset that reads what the monthly job has made, and that nobody waits for within its run, is given `AFTER_A_MONTH` as
+An asset that reads what the monthly job has made, and that nothing in its run waits for, gets `AFTER_A_MONTH` as
 its `automation_condition`, as `item_drift` is. What does not belong here: what has a time (`schedules`), and what is
 decided by the content of tables (`late`, `sensors`). Other assets would say no more by a condition: features, KPIs and
 nights have their times, abilities follow the published set (the sensor `ledger`), and `engine_agreement` ends the run
@@ -24,7 +24,7 @@ AFTER_A_MONTH = (
     & ~dg.AutomationCondition.any_deps_in_progress()
     & ~dg.AutomationCondition.in_progress()
 ).with_label("after a month")
-"""True of every month that was taken to the ledger, or of whose drift something was made again, since it was asked for.
+"""True for a month that was taken to the ledger, or whose drift was partly made again, since its last request.
 
 A month that is held is not: its publication makes nothing. The checks of the others warn, and hold nothing.
 
@@ -38,7 +38,7 @@ def build_automation_sensor() -> dg.SensorDefinition:
     return dg.AutomationConditionSensorDefinition(
         "automation",
         target=dg.AssetSelection.all(),
-        description="Asks for what follows a month by itself when the month became green or was fitted again.",
+        description="Requests what follows a month when the month turned green or was fitted again.",
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=30,
     )

@@ -57,8 +57,8 @@ Session = psycopg.Connection
 
 @dataclass(frozen=True)
 class Holdings:
-    """What is kept of a learner: rows by table, answers by snapshot file, files of reports. `cited`: every snapshot
-    file that a row names, the learner's or not; `earlier`: tombstones of the learner."""
+    """What is stored about a learner: rows by table, answers by snapshot file, files of reports. `cited`: every
+    snapshot file that a row names, the learner's or not; `earlier`: tombstones of the learner."""
 
     user_id: str
     rows: Mapping[str, int]
@@ -73,7 +73,8 @@ class Holdings:
 
 
 def holdings(database: Database, store: ObjectStore, user_id: str) -> Holdings:
-    """All that is kept of a learner; reads every snapshot. Raises PermanentFailure where nobody has, or had, the id."""
+    """All that is stored about a learner; reads every snapshot. Raises PermanentFailure for an id that no learner has
+    or had."""
     with database.connect() as connection:
         counted = {table: _count(connection, table, user_id) for table in OF_LEARNERS}
         rows = {table: n for table, n in counted.items() if n}
@@ -99,12 +100,12 @@ def erase(
     reason: str,
     rejects: Path,
 ) -> tuple[Erasure, int]:
-    """Remove what is held of a learner, or what an interrupted erasure has left. Its tombstone, and how many of the
-    deleted files the bucket keeps as old versions.
+    """Remove all that is stored about a learner, or what an interrupted erasure has left. Returns the tombstone, and
+    how many of the deleted files the bucket keeps as old versions.
 
     Raises PermanentFailure while a run is under way, which may have read the learner already, and where answers come
-    from tables of somebody else's; TransientFailure where what is stored changed meanwhile. Then every row and every
-    file of the learner is still there, or is found by doing it again.
+    from tables of somebody else's; TransientFailure where what is stored changed meanwhile. Then every row and file of
+    the learner is still there, or is found by repeating the call.
     """
     refuse_while_running(instance)
     with database.connect() as only_one:
@@ -141,7 +142,7 @@ def refuse_while_running(instance: dg.DagsterInstance) -> None:
 
 
 def _begun(database: Database, held: Holdings, by: str, reason: str) -> int:
-    """Of the erasure that was interrupted, or of a new one, committed before anything is removed."""
+    """The tombstone of the interrupted erasure, or a new one, committed before anything is removed."""
     with database.connect() as connection:
         left = [one for one in erasures_of(connection, held.user_id) if one.finished_at is None]
         return left[-1].erasure_id if left else begin(connection, held.user_id, by, reason)

@@ -1,7 +1,7 @@
 """Where else a learner may be named when one is erased: violations, alerts, Dagster's events, files of rejected rows.
 
-In tables whose structure tells what is a learner's id, it is found whatever it is. In running text only an id is looked
-for that can be nothing else there: of four characters or more, not of digits alone, and no item's id.
+In tables whose structure shows which values are learners' ids, any id is found. In running text only a distinctive id
+is searched for: at least four characters, not digits alone, and not an item's id.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from irt_assets.environment import SCHEMA
 from irt_assets.invariants.registry import INVARIANTS
 
 MENTIONING = ("invariant_result", "alert")
-"""Tables of ours that may name a learner in text, and not by a column of its own."""
+"""Our tables that may name a learner in text instead of in a column of its own."""
 KIND = "learners"
 SHORTEST = 4
 EVENTS: tuple[tuple[LiteralString, LiteralString], ...] = (
@@ -30,11 +30,11 @@ EVENTS: tuple[tuple[LiteralString, LiteralString], ...] = (
     ("instigators", "instigator_body"),
     ("jobs", "job_body"),
 )
-"""Of Dagster's tables the columns with text that we put there: metadata of assets and checks, errors, cursors."""
+"""Columns of Dagster's tables with text of ours: metadata of assets and checks, errors, cursors."""
 
 
 def drop_mentions(connection: psycopg.Connection, user_id: str, instead: str) -> dict[str, int]:
-    """Delete violations of a learner, and put `instead` in the place of the id elsewhere. How many rows, by table."""
+    """Delete a learner's violations, and replace the id by `instead` elsewhere. Returns how many rows, by table."""
     subjects = _subjects(connection, user_id)
     names = [one.name for one in INVARIANTS if one.kind == KIND]
     deleted = connection.execute(
@@ -58,7 +58,7 @@ def drop_mentions(connection: psycopg.Connection, user_id: str, instead: str) ->
 
 
 def is_distinctive(connection: psycopg.Connection, user_id: str) -> bool:
-    """Whether the id can be told from other words in running text."""
+    """Whether the id can be distinguished from other words in running text."""
     taken = connection.execute("SELECT EXISTS (SELECT FROM question WHERE item_id = %s)", (user_id,)).fetchone()
     return len(user_id) >= SHORTEST and not user_id.isdigit() and taken == (False,)
 
@@ -87,15 +87,15 @@ def _subjects(connection: psycopg.Connection, user_id: str) -> list[str]:
 
 
 def _from_alerts(connection: psycopg.Connection, subjects: list[str], instead: str) -> int:
-    """An alert without subjects is over at the next look."""
+    """An alert without subjects is resolved at the next evaluation."""
     rows = connection.execute(
         "SELECT alert_id, key, what, subjects FROM alert WHERE kind = %s AND subjects ?| %s", (KIND, subjects)
     ).fetchall()
-    for alert_id, key, what, told in rows:
+    for alert_id, key, what, subjects_of_alert in rows:
         for subject in subjects:
             key = key.removesuffix(f"|{subject}") + (f"|{instead}" if key.endswith(f"|{subject}") else "")
             what = what.replace(f"({subject}: ", f"({instead}: ")
-        left = json.dumps([one for one in told if one not in subjects])
+        left = json.dumps([one for one in subjects_of_alert if one not in subjects])
         connection.execute(
             "UPDATE alert SET key = %s, what = %s, subjects = %s WHERE alert_id = %s", (key, what, left, alert_id)
         )

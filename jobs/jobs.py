@@ -53,24 +53,26 @@ DAILY_LIFE = (
         LEARNER_REPORT_JOB,
         (LEARNER_REPORT,),
         _tags("weekly", 12, 5),
-        "What every learner reads of a week that is over, as HTML and PDF.",
+        "Every learner's report on a completed week, as HTML and PDF.",
     ),
     ("detect_inactivity", ("inactivity",), DAILY, "Goal probability and churn risk of learners who have gone quiet."),
 )
-"""Jobs by the names of the documents: name, assets, tags, description."""
+"""Jobs as the documents name them: name, assets, tags, description."""
 
 
 def build_jobs(
     monthly_checks: list[dg.AssetChecksDefinition],
     inventory: dg.AssetChecksDefinition,
-    beside: Sequence[str],
+    comparison_engines: Sequence[str],
     settings: Settings,
 ) -> dict[str, Job]:
     """Every job by name. The inventory checks look at all months, so they are not part of a month's run.
 
-    `beside`: the assets that fit a month with other engines than the scales' own.
+    `comparison_engines`: the assets that fit a month with other engines than the scales' own.
     """
-    assets = dg.AssetSelection.assets(*MONTHLY_ASSETS, *beside, "abilities", "engine_agreement").without_checks()
+    assets = dg.AssetSelection.assets(
+        *MONTHLY_ASSETS, *comparison_engines, "abilities", "engine_agreement"
+    ).without_checks()
     checks = _selected(monthly_checks)
     jobs: tuple[Job, ...] = (
         dg.define_asset_job(
@@ -102,21 +104,21 @@ def build_jobs(
             selection=dg.AssetSelection.groups(DRIFT_GROUP),
             executor_def=dg.in_process_executor,
             tags=_tags("drift", 2, 5),
-            description="What a month says of drift, groups and information; asked for by itself when it became green.",
+            description="A month's drift, DIF and information; requested by itself when the month turns green.",
         ),
         dg.define_asset_job(
             DRIFT_REPORT_JOB,
             selection=dg.AssetSelection.assets(DRIFT_REPORT),
             executor_def=dg.in_process_executor,
             tags=_tags("report", 2, 5),
-            description="The drift report of a month, HTML and PDF; asked for by itself after the month's drift.",
+            description="The drift report of a month, HTML and PDF; requested by itself after the month's drift.",
         ),
         dg.define_asset_job(
             "invariants",
             selection=dg.AssetSelection.assets(INVARIANT_REPORT),
             executor_def=dg.in_process_executor,
             tags=UPKEEP,
-            description="Looks at everything that is stored, and names what is not as it must be.",
+            description="Checks everything that is stored against the invariants, and names every violation.",
         ),
         dg.define_asset_job(
             "observe_bank",

@@ -4,8 +4,8 @@ What belongs here: making a run's Job, whether it lives, how it is ended, all wh
 does not: what the pod does (see `irt_assets.run_worker`), how much it gets (see `run_sizes`), how often the daemon asks
 and what it does with the answer (`run_monitoring`).
 
-An API server that does not answer says nothing about runs: those that go on are taken to live, those that are to be
-launched are queued again, and one that is cancelled ends itself, as its worker looks at its status.
+If the API server does not answer, nothing is known about runs: those under way count as alive, those to be launched are
+queued again, and a cancelled one ends itself, as its worker reads its status.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ JOB_TAG = f"{HIDDEN_TAG_PREFIX}irt_run_job"
 TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 TOKEN_VOLUME = "kube-api-access-"  # noqa: S105 - the name of a volume
 PATIENCE_S = (5.0, 10.0)
-"""To connect, and for an answer."""
+"""Timeouts in seconds: to connect, and for an answer."""
 NOT_FOUND, CONFLICT = 404, 409
 ENDED = ("Succeeded", "Failed")
 UNTIL_STARTED_S = 1_200
@@ -103,7 +103,7 @@ class KubernetesRunLauncher(K8sRunLauncher):
         return cls(inst_data)
 
     def register_instance(self, instance: DagsterInstance) -> None:
-        """Where our code first comes into the daemon and the webserver: their logs become as ours are."""
+        """The first of our code that runs in the daemon and the webserver: it sets up their logs."""
         logs.configure()
         tell_in_a_sentence(ApiServerAway)
         super().register_instance(instance)
@@ -206,7 +206,7 @@ class KubernetesRunLauncher(K8sRunLauncher):
         return None
 
     def _fault(self, run: DagsterRun) -> str | None:
-        """Why the run cannot be going on."""
+        """Why the run cannot still be alive."""
         name = get_job_name_from_run_id(run.run_id)
         try:
             job = self._ask(self._batch.read_namespaced_job, name, self._namespace)
@@ -220,8 +220,8 @@ class KubernetesRunLauncher(K8sRunLauncher):
         if not over and not (pods and all(pod.status.phase in ENDED for pod in pods)):
             return None
         reasons = [one.message for one in job.status.conditions or () if one.type == "Failed" and one.message]
-        told = "; ".join([*map(_ending, pods), *reasons])
-        return told or f"the pod of the run's Job {name} is gone: killed, or evicted"
+        endings = "; ".join([*map(_ending, pods), *reasons])
+        return endings or f"the pod of the run's Job {name} is gone: killed, or evicted"
 
     def _pods(self, run: DagsterRun) -> list[client.V1Pod]:
         selector = f"job-name={get_job_name_from_run_id(run.run_id)}"
@@ -311,8 +311,8 @@ def _ending(pod: client.V1Pod) -> str:
     if last.reason == "OOMKilled":
         limit = (pod.spec.containers[0].resources.limits or {}).get("memory", "its limit")
         return f"the pod {name} needed more memory than {limit}: give its kind of run more (IRT_RUN_RESOURCES)"
-    said = f": {last.message.strip()}" if last.message else ""
-    return f"the pod {name} ended with exit code {last.exit_code} ({last.reason}){said}"
+    message = f": {last.message.strip()}" if last.message else ""
+    return f"the pod {name} ended with exit code {last.exit_code} ({last.reason}){message}"
 
 
 def _waits_for(pod: client.V1Pod) -> str | None:
@@ -337,7 +337,7 @@ def _resources_asked_for(run: DagsterRun) -> UserDefinedDagsterK8sConfig:
 
 
 def _copied(value: Any) -> Any:
-    """What Kubernetes was told, without what it was not, and without the volume of the token, which it adds."""
+    """The fields set in the pod's spec, without unset ones and without the token's volume, which Kubernetes adds."""
     if isinstance(value, dict):
         return {name: _copied(one) for name, one in value.items() if one is not None}
     if isinstance(value, list):

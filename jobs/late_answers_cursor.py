@@ -15,23 +15,23 @@ from irt_assets.partitions import day_bounds, day_of, week_bounds, week_of
 from irt_assets.responses.late_months import Arrival
 
 OVERLAP = timedelta(hours=24)
-"""A transaction that lasts longer is found out only when other answers of its days arrive."""
+"""A longer transaction is noticed only when other answers of its days arrive."""
 QUIET = timedelta(minutes=5)
 LONGEST_WAIT = timedelta(hours=1)
 WEEKS_AFTER = 8
 """KPIs look back 56 days."""
 CLOSED_AFTER = timedelta(hours=3)
-"""After a day's end: by then the schedules have come to its features and its week."""
+"""Time after a day's end by which the schedules have made its features and its week."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What the sensor knows from tick to tick; its cursor.
+    """What the sensor remembers between ticks: its cursor.
 
     Attributes:
         since: how far back it looks at `recorded_at`; a full hour.
-        seen: attempts and live ones of the days and hours that it has dealt with.
-        noticed: when it first saw the answers that it waits with.
+        seen: attempts and live ones of the days and hours that it has handled.
+        noticed: when it first saw the answers that it holds back.
         months: months that are still to be compared with their snapshots.
         fresh: nothing was seen before.
     """
@@ -46,13 +46,13 @@ class Memory:
     def read(cls, cursor: str | None, now: datetime) -> Memory:
         if not cursor:
             return cls(_looks_back_to(now), {}, fresh=True)
-        said = json.loads(cursor)
+        stored = json.loads(cursor)
         return cls(
-            datetime.fromisoformat(said["since"]),
-            {cell: (attempts, live) for cell, (attempts, live) in said["seen"].items()},
-            datetime.fromisoformat(said["noticed"]) if said["noticed"] else None,
-            tuple(said["months"]),
-            said["fresh"],
+            datetime.fromisoformat(stored["since"]),
+            {cell: (attempts, live) for cell, (attempts, live) in stored["seen"].items()},
+            datetime.fromisoformat(stored["noticed"]) if stored["noticed"] else None,
+            tuple(stored["months"]),
+            stored["fresh"],
         )
 
     def write(self) -> str:
@@ -91,11 +91,11 @@ def waits(new: Sequence[Arrival], noticed: datetime | None, now: datetime) -> bo
 
 
 def late_days(versions: Mapping[str, str], sources: Mapping[str, str], now: datetime, *, fresh: bool) -> dict[str, str]:
-    """The days with new answers that are late, each with its version: those that somebody may have read without them.
+    """The days with late answers, each with its version: days that may have been read without them.
 
     Args:
         versions: of days with new answers, the hash of their answers now. sources: the hashes that days of features
-            were computed from. fresh: nothing is known of what came before, so that only a hash can tell.
+            were computed from. fresh: nothing is known about earlier answers, so only a hash can decide.
     """
     closed = day_of(now - CLOSED_AFTER - timedelta(days=1))
     return {

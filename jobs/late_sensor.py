@@ -1,4 +1,4 @@
-"""The sensor that asks for what late answers have made stale. It fetches and packs; the decisions are in `late`."""
+"""The sensor that requests what late answers have made stale. It fetches and packs; `late_answers_cursor` decides."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from resources.sources import recorded_sources
 
 FEATURES, KPIS = "aggregate_features_daily", "compute_daily_kpis"
 SECONDS_A_TICK = 40
-"""Dagster gives a tick 60. What cannot be read in time is taken to have changed."""
+"""Seconds; Dagster gives a tick 60. What cannot be read in time counts as changed."""
 SECONDS_BEFORE_A_MONTH = 20
 """A month is compared with its snapshot by a tick that has taken no longer until then; others wait for the next."""
 S = TypeVar("S")
@@ -90,7 +90,7 @@ class _Reader:
         return time.monotonic() - self._begun
 
     def within_the_tick(self, query: Callable[[psycopg.Connection], T], otherwise: S) -> T | S:
-        """What the query gives, or `otherwise` where there is no time for it."""
+        """The query's result, or `otherwise` if there is no time for it."""
         left = max(1, int(SECONDS_A_TICK - self.seconds))
         with self._database.connect() as connection:
             connection.execute("SELECT set_config('statement_timeout', %s, true)", (f"{left}s",))

@@ -1,7 +1,7 @@
 """Who launched a run: the name that was verified before the Dagster UI becomes a tag of the run.
 
-What belongs here: how that layer tells Dagster's run coordinator, and the tag. What does not: how a name is verified,
-and who may launch what (see `irt_assets.webserver.identity`).
+What belongs here: how that layer passes the name to Dagster's run coordinator, and the tag. What does not: how a name
+is verified, and who may launch what (see `irt_assets.webserver.identity`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from resources.dagster_compat import PARENT_BACKFILL_ID_TAG
 from resources.failures import PermanentFailure
 
 LAUNCHED_BY = "irt/launched_by"
-"""Run tag: the verified name; empty if a name was typed and nobody verified it."""
+"""Run tag: the verified name; empty if a name was typed but not verified."""
 CALLER_HEADER = "irt-caller"
 """Header that names the caller to Dagster. The layer before it removes the header from requests from outside."""
 
@@ -34,9 +34,9 @@ class Caller:
 
 
 def tags_of_backfill(headers: Mapping[str, str]) -> dict[str, str]:
-    """The tags of a backfill that is asked for by a request with these headers: its runs have them too."""
-    told = headers.get(CALLER_HEADER)
-    return {} if told is None else {LAUNCHED_BY: Caller(**json.loads(told)).name}
+    """The tags of a backfill requested with these headers: its runs have them too."""
+    header = headers.get(CALLER_HEADER)
+    return {} if header is None else {LAUNCHED_BY: Caller(**json.loads(header)).name}
 
 
 class NamingRunCoordinator(QueuedRunCoordinator):
@@ -47,9 +47,9 @@ class NamingRunCoordinator(QueuedRunCoordinator):
     """
 
     def submit_run(self, context: SubmitRunContext) -> DagsterRun:
-        run, told = context.dagster_run, context.get_request_header(CALLER_HEADER)
-        if told is not None:
-            caller = Caller(**json.loads(told))
+        run, header = context.dagster_run, context.get_request_header(CALLER_HEADER)
+        if header is not None:
+            caller = Caller(**json.loads(header))
             if run.job_name == RELEASE_JOB and not caller.may_decide:
                 raise PermanentFailure(
                     f"{RELEASE_JOB} needs the role psychometrician, which {caller.name} does not have"

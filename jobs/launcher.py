@@ -38,7 +38,8 @@ WORKER_TAG = f"{HIDDEN_TAG_PREFIX}irt_run_worker"
 
 WORKER_OOM_SCORE_ADJ = "500"
 START_TOLERANCE_S = 3.0
-"""The time of boot is cut to a whole second, and so moves by one when the clock is adjusted. It is read four times."""
+"""Seconds. The time of boot is cut to a whole second, so it moves by one when the clock is adjusted; it is read four
+times."""
 
 
 def process_start(pid: int) -> float | None:
@@ -53,7 +54,7 @@ def process_start(pid: int) -> float | None:
 
 
 def boot_id() -> str:
-    """Which boot of this machine it is; empty where the kernel does not tell."""
+    """The id of this machine's boot; empty if the kernel has none."""
     path = Path("/proc/sys/kernel/random/boot_id")
     return path.read_text("ascii").strip() if path.exists() else ""
 
@@ -61,7 +62,7 @@ def boot_id() -> str:
 def own_worker_tags() -> dict[str, str]:
     """Tags for a run that this very process executes.
 
-    Its death is noticed like any other's, but not mended: whoever started it sees that it is gone.
+    Its death is noticed like any other's, but the run is not repeated: whoever started it sees that it is gone.
     """
     pid = os.getpid()
     worker = {**_here(), "pid": pid, "started": process_start(pid)}
@@ -75,7 +76,7 @@ def give_way_when_memory_runs_out() -> None:
 
 
 def be_the_first_to_go() -> None:
-    """Of the processes that share a memory limit."""
+    """Let the kernel end this process first among those that share its memory limit."""
     with suppress(OSError):  # no Linux
         Path("/proc/self/oom_score_adj").write_text(WORKER_OOM_SCORE_ADJ, "ascii")
 
@@ -88,7 +89,7 @@ class HealthCheckedRunLauncher(DefaultRunLauncher):
     """Dagster's default launcher, and a worker that was killed fails its run within one monitoring poll."""
 
     def register_instance(self, instance: DagsterInstance) -> None:
-        """Where our code first comes into the daemon and the webserver: their logs become as ours are."""
+        """The first of our code that runs in the daemon and the webserver: it sets up their logs."""
         logs.configure()
         super().register_instance(instance)
 
@@ -121,7 +122,7 @@ class HealthCheckedRunLauncher(DefaultRunLauncher):
         return host
 
     def sees(self, run: DagsterRun) -> bool:
-        """Whether the run's worker is on this host, so that it can be told whether it lives."""
+        """Whether the run's worker is on this host, where it can be seen whether it lives."""
         return self.host_of(run) == socket.gethostname()
 
     def was_seen(self, run: DagsterRun) -> bool:

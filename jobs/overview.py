@@ -1,6 +1,6 @@
-"""What state everything is in, at a moment: the daemon, every schedule, month, open violation, alert and run.
+"""The state of everything at a moment: the daemon, every schedule, month, open violation, alert and run.
 
-It reads and decides nothing that is not decided elsewhere: months in `month_status`, what is late in `alerts`.
+It only collects: `month_status` decides on months, `alerts` on what is late.
 What does not belong here: how it is shown (see `irt_assets.cli.operations`).
 """
 
@@ -40,7 +40,7 @@ from resources.settings import Settings
 class ScheduleState:
     """A schedule: whether it is on, what came of its last tick, and its newest partition that was made.
 
-    `late` says what it should have done and has not; empty where it is in time, or off.
+    `late`: what it should have done and has not; empty if it is in time, or off.
     """
 
     job: str
@@ -62,7 +62,7 @@ class OpenAlert:
 
 @dataclass(frozen=True)
 class RunUnderWay:
-    """`by`: who launched it, or which schedule or sensor; empty where nobody knows."""
+    """`by`: who launched it, or which schedule or sensor; empty if unknown."""
 
     run_id: str
     name: str
@@ -83,8 +83,8 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Overview:
-    """`daemon_seen`: the daemon's oldest heartbeat that counts, if it ever ran. `waiting`: what asks for a decision,
-    `waiting_by_month`: how much of it; a recalibration's is of its last month. `last_backup`: None where none was ever
+    """`daemon_seen`: the daemon's oldest heartbeat that counts, if it ever ran. `waiting`: what needs a decision,
+    `waiting_by_month`: how many; a recalibration's count under its last month. `last_backup`: None where none was ever
     made."""
 
     now: datetime
@@ -159,7 +159,7 @@ def _next_tick(plan: Plan, now: datetime) -> datetime:
 
 
 def _result(instance: dg.DagsterInstance, tick: InstigatorTick) -> str:
-    """What came of a tick: its runs by how they ended; `nothing` where nothing was missing."""
+    """The outcome of a tick: its runs by how they ended; `nothing` if nothing was missing."""
     if tick.status is TickStatus.FAILURE:
         return "failed"
     if tick.status is TickStatus.SKIPPED or not tick.run_ids:

@@ -21,7 +21,7 @@ from irt_assets.partitions import DAYS, MONTHS, WEEKS, Period, month_bounds
 from resources.dagster_compat import InstigatorState, ScheduleInstigatorData, schedule_execution_time_iterator
 
 GRACE = timedelta(hours=1)
-"""After its time a schedule is late: what runs daily ran within 25 hours."""
+"""Time after which a schedule is late: a daily one must have run within 25 hours."""
 MADE_WITHIN = timedelta(hours=25)
 """How long after a tick its newest partition must be there."""
 
@@ -32,7 +32,7 @@ class Plan:
 
     Attributes:
         asset: whose materialisation makes a partition; empty for a job without partitions.
-        look_back: how many partitions that are over a tick looks at; `running`: and the one that is not.
+        look_back: how many completed partitions a tick checks; `running`: also the current one.
     """
 
     job: str
@@ -79,14 +79,14 @@ PLANS = (
     Plan("compute_daily_kpis", "10 2 * * *", "weekly_kpi", WEEKS, 8, running=True),
     # What was fitted and judged red waits for a person; what never got as far is asked for again.
     Plan(MONTHLY_JOB, "0 2 1 * *", "item_calibration", MONTHS, 3),
-    # A window of 30 days hardly differs from the next day's: after a longer gap the older nights say nothing new.
+    # A window of 30 days hardly differs from the next day's: after a longer gap older nights add nothing.
     Plan(NIGHTLY_JOB, "0 3 * * *", NIGHTLY, DAYS, 3),
     # A report on a week more than a month ago is of no use.
     Plan(LEARNER_REPORT_JOB, "0 4 * * 1", LEARNER_REPORT, WEEKS, 4),
     Plan("detect_inactivity", "0 5 * * *", "inactivity", DAYS, 14),
     Plan("inventory", "0 6 * * *"),
     Plan(PRUNE_JOB, "30 6 * * *"),
-    # A report looks at the present: one made later for a missed day would describe today.
+    # A report describes the present: one made later for a missed day would describe today.
     Plan("invariants", "0 2 * * *", INVARIANT_REPORT, DAYS, 1, zone="America/New_York"),
 )
 """Every schedule, at the times of the documents."""
@@ -100,7 +100,7 @@ def switched_on_at(state: InstigatorState) -> datetime | None:
 
 
 def overdue_since(plan: Plan, now: datetime, last_tick: datetime | None, started: datetime | None) -> datetime | None:
-    """When a schedule should have ticked and did not; None where it is in time.
+    """When a schedule should have ticked and did not; None if it is in time.
 
     Args:
         last_tick: its last tick that did not fail. started: when somebody switched it on; None: it always was.

@@ -1,4 +1,4 @@
-"""The job that throws away what nothing needs; `irt prune` does the same.
+"""The job that deletes what nothing needs; `irt prune` does the same.
 
 What does not belong here: which rows and files these are (see `retention`), and which runs (see `run_retention`).
 
@@ -23,7 +23,7 @@ from resources.settings import Settings
 def prune(
     database: Database, store: ObjectStore, instance: dg.DagsterInstance, settings: Settings, *, dry_run: bool
 ) -> Iterator[Gone]:
-    """Everything that goes, kind by kind, as it goes. Runs come after the rows that name them."""
+    """Delete everything outdated, kind by kind, and yield each. Runs come after the rows that name them."""
     now = datetime.now(UTC)
     if not dry_run:
         with database.connect() as connection:
@@ -36,7 +36,7 @@ def prune(
 
 
 def build_prune_job(settings: Settings, tags: dict[str, str]) -> dg.JobDefinition:
-    """The job, without partitions; each kind and how much of it is in its log."""
+    """The job, without partitions; its log has each kind and its amount."""
 
     @dg.op(name="prune_everything")
     def prune_everything(

@@ -1,7 +1,7 @@
 """The info alert that a month is ready: sent once to the channels that want it, and resolved as it is opened.
 
-Each scale has its own alert when the month turns green, and another when it turns green after an alert said it was red.
-What does not belong here: what green is (see `month_status`), and alerts of what is wrong (`alert_sensors`).
+Each scale has its own alert when the month turns green, and another when it turns green after an alert that it was red.
+What does not belong here: what green is (see `month_status`), and alerts about failures (`alert_sensors`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from irt_assets.calibration.month_status import State, month_states
 from irt_assets.calibration.proposals import latest_waiting, proposals
 from irt_assets.job_names import MONTHLY_JOB
 from resources.database import Database
-from resources.outbox import Alert, tell
+from resources.outbox import Alert, announce
 
 LOOK_BACK = timedelta(days=1)
 """Months that were published earlier are not announced."""
@@ -25,10 +25,10 @@ _UNTOLD = """
 SELECT s.month, s.scale_id, (SELECT count(*) FROM publication_step o WHERE o.month = s.month) > 1
 FROM publication_step s
 WHERE s.state = 'done' AND s.stepped_at > %(since)s AND NOT EXISTS (
-  SELECT FROM alert told
-  WHERE told.key = 'ready ' || s.month || ' ' || s.scale_id AND NOT EXISTS (
+  SELECT FROM alert announced
+  WHERE announced.key = 'ready ' || s.month || ' ' || s.scale_id AND NOT EXISTS (
     SELECT FROM alert red
-    WHERE red.partition = s.month AND red.opened_at > told.opened_at
+    WHERE red.partition = s.month AND red.opened_at > announced.opened_at
       AND (red.key = 'held ' || s.month OR starts_with(red.key, %(run)s))))
 ORDER BY 1, 2
 """
@@ -37,19 +37,19 @@ ORDER BY 1, 2
 def build_ready_months_sensor() -> dg.SensorDefinition:
     @dg.sensor(
         name="ready_months",
-        description="Tells the channels in ALERT_INFO_TO of a month that turned green, with how many decisions wait.",
+        description="Notifies the channels in ALERT_INFO_TO of a month that turned green, and how many decisions wait.",
         minimum_interval_seconds=60,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def ready_months(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]) -> dg.SkipReason:
-        told = tell_of_ready_months(database, context.instance, datetime.now(UTC))
-        return dg.SkipReason("; ".join(told) or "no month has turned green")
+        sentences = tell_of_ready_months(database, context.instance, datetime.now(UTC))
+        return dg.SkipReason("; ".join(sentences) or "no month has turned green")
 
     return ready_months
 
 
 def tell_of_ready_months(database: Database, instance: dg.DagsterInstance, now: datetime) -> list[str]:
-    """Open an alert for each month and scale that turned green; returns what each alert says."""
+    """Open an alert for each month and scale that turned green; returns the alerts' texts."""
     with database.connect() as connection:
         untold = connection.execute(
             _UNTOLD.encode(), {"since": now - LOOK_BACK, "run": f"run {MONTHLY_JOB} "}
@@ -58,14 +58,14 @@ def tell_of_ready_months(database: Database, instance: dg.DagsterInstance, now: 
         return []
     states = month_states(database, instance, sorted({month for month, *_ in untold}))
     green = {(one.month, one.scale_id) for one in states if one.state is State.GREEN}
-    told = []
+    sentences = []
     with database.connect() as connection:
         for month, scale_id, is_one_of_several in untold:
             if (month, scale_id) in green:
                 alert = _ready(month, scale_id, _waiting(connection, month, scale_id), is_one_of_several)
-                tell(connection, alert)
-                told.append(alert.what)
-    return told
+                announce(connection, alert)
+                sentences.append(alert.what)
+    return sentences
 
 
 def _waiting(connection: psycopg.Connection, month: str, scale_id: str) -> list[str]:

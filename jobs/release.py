@@ -1,7 +1,7 @@
 """The job by which a person decides from the UI's launchpad; `irt release` does the same.
 
 Its partitions are months. Picking one fills in what waits for a decision in it: each proposal, and of a month whose
-anchors disagree each anchor that moved. Nothing is decided of a line that stays undecided. What does not belong here:
+anchors disagree each anchor that moved. A line that stays undecided decides nothing. What does not belong here:
 what a decision is (see `calibration.release`).
 
 Dagster reads the annotations of the decorated functions, so this module does not postpone them.
@@ -59,17 +59,20 @@ class OnProposal(dg.Config):
     """A line of the launchpad."""
 
     decision: Decision = Field(
-        default=Decision.undecided, description="undecided, accept, reject, or undo of what was decided before."
+        default=Decision.undecided,
+        description="undecided, accept, reject, or undo, which takes back an earlier decision.",
     )
-    although_it_leaked: bool = Field(default=False, description="Needed to accept what a leak made.")
-    evidence: str = Field(default="", description="What is known of it; to be read, and ignored.")
+    although_it_leaked: bool = Field(
+        default=False, description="Required to accept a value estimated from leaked answers."
+    )
+    evidence: str = Field(default="", description="The evidence; for reading only, its value is ignored.")
 
 
 class OnAnchor(dg.Config):
     """A line of the launchpad."""
 
     decision: AnchorDecision = Field(default=AnchorDecision.undecided, description="undecided or drop.")
-    evidence: str = Field(default="", description="How far it moved; to be read, and ignored.")
+    evidence: str = Field(default="", description="How far it moved; for reading only, its value is ignored.")
 
 
 class Recalibration(dg.Config):
@@ -83,12 +86,12 @@ class Recalibration(dg.Config):
 class ReleaseConfig(dg.Config):
     """What the launchpad asks for."""
 
-    note: str = Field(default="", description="What waits; to be read, and ignored.")
+    note: str = Field(default="", description="What waits; for reading only, its value is ignored.")
     decided_by: str = Field(
         default="",
         description="Who decides. Required for a decision, unless the page has a login, which then supplies the name.",
     )
-    reason: str = Field(default="", description="Why. Needed for a decision.")
+    reason: str = Field(default="", description="The reason. Required for a decision.")
     effective_from: str = Field(
         default="",
         description="First day (UTC) that values are in force, e.g. 2026-11-01; empty: the next 1st, or of an undo as "
@@ -118,9 +121,9 @@ def build_release_job(settings: Settings, tags: dict[str, str]) -> dg.JobDefinit
             for asked in config.recalibrate:
                 metadata |= _recalibrate(asked, month, database, store, settings)
         context.add_output_metadata(metadata)
-        said = str(metadata["outcome"].value)
-        if said != NOTHING:
-            context.log_event(dg.AssetObservation(PUBLISHED, description=said, partition=month, metadata=metadata))
+        outcome = str(metadata["outcome"].value)
+        if outcome != NOTHING:
+            context.log_event(dg.AssetObservation(PUBLISHED, description=outcome, partition=month, metadata=metadata))
         for name in ("outcome", "effect"):
             context.log.info(str(metadata[name].value))
 
@@ -133,7 +136,7 @@ def build_release_job(settings: Settings, tags: dict[str, str]) -> dg.JobDefinit
         executor_def=dg.in_process_executor,
         tags=tags,
         description="A person's decisions on what a month proposes. Pick the month: what waits is filled in, each line "
-        "undecided. Launched like that it shows evidence and effect, and decides nothing.",
+        "undecided. Launched unchanged, it shows evidence and effect, and decides nothing.",
     )
     def release_job() -> None:
         decide_on_proposals()
@@ -151,18 +154,18 @@ def waiting(database: Database, month: str) -> dict[str, Any]:
             found = [p for p in waiting_proposals(connection) if p.window[-7:] == month]
             anchors = anchors_that_moved(connection, month)
     except (psycopg.Error, PermanentFailure, OSError) as error:
-        said = f"what waits could not be read, so nothing is listed: {str(error).strip().partition(chr(10))[0]}"
-        return {"note": said, "proposals": {}}
-    said = f"{len(found)} proposals of {month} wait" if found else f"no proposal of {month} waits"
-    said += f", and {len(anchors)} anchors moved" if anchors else ""
+        note = f"what waits could not be read, so nothing is listed: {str(error).strip().partition(chr(10))[0]}"
+        return {"note": note, "proposals": {}}
+    note = f"{len(found)} proposals of {month} wait" if found else f"no proposal of {month} waits"
+    note += f", and {len(anchors)} anchors moved" if anchors else ""
     if found or anchors:
-        said += ". Write what you decide in the place of `undecided`, your name and the reason, and launch"
+        note += ". Replace `undecided` with your decisions, add your name and the reason, and launch"
     lines = {
         str(p.reference): {"decision": "undecided", "evidence": _evidence(p)}
         | ({"although_it_leaked": False} if p.leaked else {})
         for p in found
     }
-    filled: dict[str, Any] = {"note": said, "decided_by": "", "reason": "", "effective_from": "", "proposals": lines}
+    filled: dict[str, Any] = {"note": note, "decided_by": "", "reason": "", "effective_from": "", "proposals": lines}
     return filled | ({"anchors": anchors} if anchors else {})
 
 
@@ -185,7 +188,7 @@ def _evidence(p: Proposal) -> str:
 def who_decides(typed: str, tags: Mapping[str, str], *, has_login: bool) -> str:
     """The name that was verified when the run was launched; without a login, the typed one.
 
-    Empty where nobody is known. Raises PermanentFailure for a typed name that is not the verified one.
+    Empty if unknown. Raises PermanentFailure for a typed name that is not the verified one.
     """
     verified = tags.get(LAUNCHED_BY, "")
     if has_login and (not verified or BACKFILL_ID_TAG in tags):
@@ -202,7 +205,7 @@ def who_decides(typed: str, tags: Mapping[str, str], *, has_login: bool) -> str:
 
 
 def _decide(config: ReleaseConfig, who: str, month: str, database: Database, run_id: str) -> Metadata:
-    """Show what was named and what it does; decide what is decided, all of it or none."""
+    """Show the named proposals and their effect; carry out the decisions, all or none."""
     now = datetime.now(UTC)
     since = release.in_force_since(config.effective_from, now)
     references = [parse_reference(name) for name in config.proposals]
@@ -226,16 +229,16 @@ def _decide(config: ReleaseConfig, who: str, month: str, database: Database, run
         scales = read_scales(connection)
         to_publish = (
             accepted if accepted or rejected or undone else found
-        )  # of what is undecided: what accepting it would do
-        said = [
+        )  # undecided ones: what accepting them would do
+        effects = [
             impact(
                 connection, scales[scale], open_changes([p for p in to_publish if p.scale_id == scale]), since
             ).sentence
             for scale in sorted({p.scale_id for p in to_publish})
         ]
-        said += [release.effect_of_reject(rejected)] if rejected else []
-        said += [one.sentence for one in to_undo]
-        said += [preview_drop(connection, scale, items, month).sentence for scale, items in anchors.items()]
+        effects += [release.effect_of_reject(rejected)] if rejected else []
+        effects += [one.sentence for one in to_undo]
+        effects += [preview_drop(connection, scale, items, month).sentence for scale, items in anchors.items()]
     why = config.reason
     if accepted:
         names = [p.reference for p in accepted]
@@ -252,7 +255,7 @@ def _decide(config: ReleaseConfig, who: str, month: str, database: Database, run
     done += [f"{', '.join(dropped)} dropped from the anchors from {month} on"] if dropped else []
     return {
         "outcome": dg.MetadataValue.text(f"{'; '.join(done)}; by {who}: {why}" if done else NOTHING),
-        "effect": dg.MetadataValue.text("; ".join(said) or "none"),
+        "effect": dg.MetadataValue.text("; ".join(effects) or "none"),
         "proposals": _table(
             [*found, *(one.proposal for one in to_undo)], lambda p: config.proposals[str(p.reference)].decision.value
         ),

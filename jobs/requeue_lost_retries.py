@@ -15,7 +15,7 @@ import dagster as dg
 from irt_assets.run_progress import to_be_repeated
 
 DAEMONS_TURN = timedelta(seconds=30)
-"""It looks every five seconds."""
+"""Seconds between evaluations."""
 
 
 def report_again(instance: dg.DagsterInstance) -> list[str]:
@@ -30,7 +30,7 @@ def report_again(instance: dg.DagsterInstance) -> list[str]:
 def build_repeat_sensor() -> dg.SensorDefinition:
     @dg.sensor(
         name="killed_runs",
-        description="Has runs repeated whose workers were killed together with what should have repeated them.",
+        description="Repeats runs whose workers were killed together with the process that should have repeated them.",
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )

@@ -26,16 +26,16 @@ from resources.tables import METADATA
 
 NIGHTS = timedelta(days=NIGHTS_KEPT)
 REQUESTS = timedelta(days=90)
-"""How long θ on request are kept: each session leaves one."""
+"""How long θ measured on request are kept: each session leaves one."""
 SUPERSEDED = timedelta(days=100)
-"""A quarter, so that what the last three months' schedules ask about can still be looked into."""
+"""A quarter, so that what the last three months' schedules requested can still be examined."""
 HISTORY = timedelta(days=365)
-"""Of alerts that are over, violations that are gone and verdicts."""
+"""How long resolved alerts, resolved violations and verdicts are kept."""
 REJECTS = timedelta(days=180)
 LEARNER_REPORTS = timedelta(days=400)
 """A school year and the holidays around it; what they were made from stays."""
 BEING_WRITTEN = timedelta(days=1)
-"""A file is there before the row that cites it."""
+"""Younger files stay, as a file is written before the row that cites it."""
 LOOKED_UP_TOGETHER = 1000
 DRIFT_REPORTS = "reports/drift/"
 WEEK = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -44,7 +44,7 @@ WEEK = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 @dataclass(frozen=True)
 class Gone:
-    """What goes, or would go: the kind, and what of it by name."""
+    """What is deleted, or would be: the kind, and the names."""
 
     kind: str
     names: tuple[str, ...]
@@ -114,7 +114,7 @@ RULES = (
         ),
     ),
     _Rule(
-        "superseded proposals of fits that nobody decided on",
+        "superseded proposals of fits without a decision",
         SUPERSEDED,
         """SELECT p.fit_id || '/' || p.item_id FROM item_parameter_proposal p JOIN mirt_fit_meta f USING (fit_id)
            WHERE (f.kind = 'monthly' AND f.superseded_at < %(before)s
@@ -248,13 +248,13 @@ def prune_unfinished(store: ObjectStore, now: datetime, *, dry_run: bool) -> Gon
 
 
 def _months(window: str) -> Iterator[str]:
-    """Of a decision: its month, or FIRST:LAST of a recalibration."""
+    """A decision's window: its month, or FIRST:LAST for a recalibration."""
     first, _, last = window.partition(":")
     return months_between(first, last or first)
 
 
 def _uncited(connection: psycopg.Connection, store: ObjectStore, keys: Collection[str]) -> list[str]:
-    """Of `keys`, which are of one folder, those that no row names."""
+    """The keys, all of one folder, that no row names."""
     uris = {store.uri(key): key for key in keys}
     named = cited_names(connection, next(iter(keys)).partition("/")[0], among=[*keys, *uris])
     return [key for uri, key in uris.items() if uri not in named and key not in named]

@@ -1,4 +1,4 @@
-"""The logger of runs: what a run says, in its worker's output too, as `resources.logs` writes it.
+"""The logger of runs: a run's messages, in its worker's output too, in the format of `resources.logs`.
 
 Dagster takes a run's loggers from its run config, and where that names none, as for whatever the UI, a sensor or
 a backfill puts together, it makes its coloured one. `install` replaces

@@ -1,7 +1,7 @@
-"""Which of Dagster's runs go, with their events and logs.
+"""Which of Dagster's runs are deleted, with their events and logs.
 
-Deleting a run deletes its materialisations: the partition would be missing while the UI's dot stays green. So a run
-goes only when nothing rests on it any more. What does not belong here: ticks (`retention` in dagster.yaml).
+Deleting a run deletes its materialisations: the partition would be missing while the UI's dot stays green. So a run is
+deleted only when nothing references it. What does not belong here: ticks (`retention` in dagster.yaml).
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from resources.outbox import open_keys
 from resources.tables import METADATA
 
 RUNS = timedelta(days=100)
-"""Longer than the look-back of any schedule: what they ask about is there."""
+"""Longer than any schedule's look-back, so that what they ask about is still there."""
 PAGE = 200
 OF_ASSETS = {
     dg.DagsterEventType.ASSET_MATERIALIZATION,
     dg.DagsterEventType.ASSET_OBSERVATION,
     dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
 }
-"""The latest of each of a partition says what it is: made, seen, or failed."""
+"""Event types whose latest event decides a partition's state: made, observed, or failed."""
 OF_CHECKS = {dg.DagsterEventType.ASSET_CHECK_EVALUATION, dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED}
 
 
 def prune_runs(database: Database, instance: dg.DagsterInstance, now: datetime, *, dry_run: bool) -> Iterator[Gone]:
-    """Delete runs on which nothing rests, and what old ones that stay have printed."""
+    """Delete runs that nothing references, and the output of old runs that stay."""
     with database.connect() as connection:
         named = _named(connection)
     under_way = {backfill.backfill_id for backfill in instance.get_backfills(status=BulkActionStatus.REQUESTED)}
@@ -65,7 +65,7 @@ def _ended_before(instance: dg.DagsterInstance, before: datetime) -> Iterator[dg
 
 
 def _named(connection: psycopg.Connection) -> set[str]:
-    """Runs that rows name as where they come from, and those that an open alert tells of."""
+    """Runs that rows name as their origin, and those that an open alert names."""
     tables = [table.name for table in METADATA.tables.values() if "run_id" in table.columns]
     query = " UNION ".join(f"SELECT run_id FROM {name}" for name in tables)
     named = {run_id for (run_id,) in connection.execute(f"{query} UNION SELECT update_id FROM mirt_ability".encode())}
@@ -100,7 +100,7 @@ class _Latest:
 
 
 def _holds(instance: dg.DagsterInstance, latest: _Latest, run: dg.DagsterRun) -> bool:
-    """Whether a run holds the newest word on a partition, or on a check of one."""
+    """Whether a run holds the newest event of a partition, or of a check of one."""
     cursor = None
     while True:
         page = instance.get_records_for_run(run.run_id, cursor=cursor, of_type=OF_ASSETS | OF_CHECKS, limit=PAGE)
@@ -118,7 +118,7 @@ def _holds(instance: dg.DagsterInstance, latest: _Latest, run: dg.DagsterRun) ->
 
 
 def _newest_check(instance: dg.DagsterInstance, event: dg.DagsterEvent, run: dg.DagsterRun) -> str | None:
-    """The run of the newest execution of the check that `event` of `run` tells of."""
+    """The run of the newest execution of the check in `event`."""
     evaluated = event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION
     check = event.asset_check_evaluation_data if evaluated else event.asset_check_planned_data
     newest = instance.event_log_storage.get_asset_check_execution_history(

@@ -1,4 +1,4 @@
-"""What a run gets where it has a pod of its own: CPU, memory and time, by the tags of its job.
+"""Resources of a run with a pod of its own: CPU, memory and time, by the tags of its job.
 
 What does not belong here: how its pod is made (see `kubernetes_launcher`).
 """
@@ -40,9 +40,9 @@ class RunSize:
 
 
 def size_of(run: DagsterRun, settings: Settings) -> RunSize:
-    """A run of no known kind gets as much as one may need that makes whatever somebody has chosen."""
+    """A run of unknown kind gets enough for any selection of assets."""
     kind = run.tags.get(KIND_TAG, OTHER)
     kind = kind if kind in SIZES else OTHER
     cpu, memory = (SIZES | settings.run_sizes)[kind]
-    said = run.tags.get(MAX_RUNTIME_SECONDS_TAG, "")
-    return RunSize(kind, cpu, memory, int(said) if said.isdecimal() else LONGEST_S)
+    tag = run.tags.get(MAX_RUNTIME_SECONDS_TAG, "")
+    return RunSize(kind, cpu, memory, int(tag) if tag.isdecimal() else LONGEST_S)

@@ -23,7 +23,7 @@ Job = UnresolvedAssetJobDefinition | dg.JobDefinition
 
 
 def to_ask(wanted: Sequence[str], made: Collection[str], under_way: Collection[str]) -> list[str]:
-    """What of the partitions that should be there is neither there nor on its way."""
+    """The partitions that should exist and neither do nor are under way."""
     return [key for key in wanted if key not in made and key not in under_way]
 
 

@@ -1,4 +1,4 @@
-"""Sensors: what must happen when no run of its own brings it about.
+"""Sensors: what must happen without a run that brings it about.
 
 `ledger` clears what a failed or cancelled run left waiting: it publishes pending months whose way is
 clear, and asks for abilities again where the published set they read has changed since.

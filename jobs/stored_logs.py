@@ -33,7 +33,7 @@ from resources.settings import get_settings
 LOG = logging.getLogger(__name__)
 FOLDER = "run-logs"
 UPLOAD_INTERVAL_S = 30
-"""As much of a step's last output is lost with a pod that is killed."""
+"""Seconds between copies: a killed pod loses at most this much of a step's output."""
 
 
 class StoredComputeLogManager(CloudStorageComputeLogManager[Any], ConfigurableClass):
@@ -99,7 +99,7 @@ class StoredComputeLogManager(CloudStorageComputeLogManager[Any], ConfigurableCl
         path.write_bytes(self._store.get(_key(log_key, io_type, partial=partial)))
 
     def cloud_storage_has_logs(self, log_key: Sequence[str], io_type: ComputeIOType, partial: bool = False) -> bool:
-        """Not as far as can be told, where the store does not answer: it is asked again in a moment."""
+        """False if the store does not answer; it is asked again in a moment."""
         try:
             return self._store.exists(_key(log_key, io_type, partial=partial))
         except TransientFailure as error:
@@ -110,7 +110,7 @@ class StoredComputeLogManager(CloudStorageComputeLogManager[Any], ConfigurableCl
         return self._store.uri(_key(log_key, io_type))
 
     def download_url_for_type(self, log_key: Sequence[str], io_type: ComputeIOType) -> str | None:
-        """Of the webserver, which asks who it is, and not of the bucket."""
+        """An address of the webserver, which checks who asks, and not of the bucket."""
         return str(self._local.get_captured_log_download_url(log_key, io_type))
 
     def delete_logs(self, log_key: Sequence[str] | None = None, prefix: Sequence[str] | None = None) -> None:

@@ -18,10 +18,10 @@ from resources.dagster_compat import MAX_RETRIES_TAG, NOT_FINISHED_STATUSES, Bul
 from resources.failures import PermanentFailure
 
 LAUNCHED_WITHIN = timedelta(minutes=2)
-"""As `start_timeout_seconds` in dagster.yaml: what was not heard of by then never will be."""
+"""As `start_timeout_seconds` in dagster.yaml: a run not heard of by then never will be."""
 IN_THE_QUEUE = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED)
 SHOWN_OF_AN_ID = 8
-"""As many characters as the UI shows, and more than enough to tell runs apart."""
+"""As many characters as the UI shows, enough to distinguish runs."""
 NO_DAEMON = "no daemon is there to start it: irt serve, or cancel it"
 
 
@@ -37,7 +37,7 @@ class StuckRun:
     why: str
 
     def may_hold(self, partition: str) -> bool:
-        """Whether it keeps a partition busy, as far as its name tells: a range and a backfill may."""
+        """Whether it may keep a partition busy, judged by its name: a range or a backfill may."""
         return self.partition == partition or "…" in self.partition or not self.partition
 
 
@@ -64,9 +64,9 @@ def fail_lost_runs(instance: dg.DagsterInstance) -> list[str]:
 
 
 def sees_processes(instance: dg.DagsterInstance) -> bool:
-    """Whether runs are processes of a host, so that it can be told which have died: not where they are pods.
+    """Whether runs are processes of a host, so that dead ones can be recognised, and not pods.
 
-    Told without making the launcher, which takes seconds in a cluster and is of no use in most of its pods.
+    Decided without making the launcher, which takes seconds in a cluster and is useless in most of its pods.
     """
     stated = instance.get_ref().run_launcher_data if instance.is_persistent else None
     return stated is not None and stated.class_name == HealthCheckedRunLauncher.__name__
@@ -87,7 +87,7 @@ def stuck_runs(instance: dg.DagsterInstance) -> list[StuckRun]:
 
 
 def cancel_run(instance: dg.DagsterInstance, run_id: str, *, unseen: bool = False) -> str:
-    """End a run or a backfill, named by its id or the beginning of it; what became of it.
+    """End a run or a backfill, named by its id or the beginning of it; returns what became of it.
 
     Raises PermanentFailure where there is no such run, or where its worker is on a host that cannot be seen from
     here and `unseen` does not say that it is gone.

@@ -24,8 +24,8 @@ def build_theta_sensor(settings: Settings) -> dg.SensorDefinition:
         if not settings.enable_irt_online_update:
             return dg.SensorResult(skip_reason="ENABLE_IRT_ONLINE_UPDATE is off")
         swept = sweep(database, context.cursor, settings.irt_theta_lookback_days, SECONDS_A_TICK)
-        said = swept.why or f"theta: {swept.updated} of {swept.looked_at} learners with newer answers were updated"
-        context.log.info(said)
-        return dg.SensorResult(skip_reason=said, cursor=swept.mark.write())
+        summary = swept.why or f"theta: {swept.updated} of {swept.looked_at} learners with newer answers were updated"
+        context.log.info(summary)
+        return dg.SensorResult(skip_reason=summary, cursor=swept.mark.write())
 
     return theta_sweep

@@ -1,7 +1,7 @@
 """Names under which the page is asked for: Host and Origin headers, and which of them count.
 
 A browser sends requests of any web page to any address, and says in `Host` under which name it asked and in `Origin`
-which page asked. What does not belong here: what is done with a request (see `irt_assets.webserver`).
+which page asked. What does not belong here: the handling of a request (see `irt_assets.webserver`).
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def parse_origin(text: str) -> Origin | None:
 
 @dataclass(frozen=True)
 class Names:
-    """Under which names the page answers, beside those of this machine itself: `hosts`, and `home`, the UI's URL."""
+    """The names under which the page answers besides this machine's own: `hosts`, and `home`, the UI's URL."""
 
     hosts: tuple[Address, ...] = ()
     home: Origin | None = None
@@ -82,7 +82,7 @@ class Names:
         return self.home is not None and self.home.address.host == host.host
 
     def trusts(self, origin: Origin, host: Address) -> bool:
-        """Whether a page of `origin` may write to the page that was asked for as `host`: it is that page itself.
+        """Whether a page of `origin` may write to the page requested as `host`: only if it is that page itself.
 
         Another port of this machine is another page. Behind a proxy that hands on a Host of its own, the page is known
         by the names that are set.

@@ -1,4 +1,4 @@
-"""Which rows name a file of the object store: one table for those who back up, prune and erase.
+"""Which rows name a file of the object store: one table for backups, pruning and erasure.
 
 What does not belong here: what each of them does with the files.
 """
@@ -19,11 +19,12 @@ CITATIONS = {
         WHERE spec->'draws' ? 'uri'""",
     "reports": "SELECT url AS name, sha256 FROM report_artifacts",
 }
-"""Of each folder of the store: the names that rows have for its files, and the sha256 that they were written with."""
+"""For each folder of the store, the queries for its files' names in rows and the recorded sha256."""
 
 
 def cited_names(connection: psycopg.Connection, folder: str, among: Collection[str] | None = None) -> dict[str, str]:
-    """What rows name in `folder`, snapshots and draws by key, reports by address, with the recorded sha256 or "".
+    """The files in `folder` that rows name, snapshots and draws by key, reports by address, with the recorded sha256 or
+    "".
 
     `among`: only these names are looked up.
     """

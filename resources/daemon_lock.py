@@ -19,7 +19,7 @@ from resources.failures import PermanentFailure, TransientFailure, is_transient
 
 LOG = logging.getLogger(__name__)
 PATIENCE_S = 60.0
-"""Longer than the server needs to notice that the first one's host is gone."""
+"""Default wait in seconds: longer than the server needs to notice that the other daemon's host is gone."""
 PAUSE_S = 0.5
 REFUSED = 3
 """Exit status of a daemon that may not start: another one works, or its files lie elsewhere. A retry does not help."""
@@ -27,7 +27,7 @@ KEY = lock_key("dagster's daemon")
 LONGEST_NAME = 63
 """PostgreSQL cuts `application_name` there."""
 SERVER_NOTICES = "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
-"""After 25 s that a host is gone, and then it gives the lock to the next."""
+"""The server notices after 25 s that a host is gone, and then gives the lock to the next daemon."""
 
 
 class DaemonLock:
@@ -43,7 +43,7 @@ class DaemonLock:
         A database that does not answer is asked again as long, and then is a TransientFailure.
         """
         deadline = time.monotonic() + patience_s
-        told = False
+        announced = False
         while True:
             try:
                 holder = self._try()
@@ -60,9 +60,9 @@ class DaemonLock:
             if time.monotonic() >= deadline:
                 self.release()
                 raise refusal
-            if not told:
+            if not announced:
                 LOG.warning("%s Waiting for up to %.0f s.", refusal, patience_s)
-                told = True
+                announced = True
             time.sleep(PAUSE_S)
 
     def is_held(self) -> bool:
@@ -81,7 +81,7 @@ class DaemonLock:
             self._connection = None
 
     def _try(self) -> str | None:
-        """None where the lock is ours now, else who has it."""
+        """None if the lock is ours now, else who has it."""
         self.release()
         self._connection = psycopg.connect(
             self._database.url,

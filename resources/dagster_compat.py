@@ -1,4 +1,4 @@
-"""Private parts of Dagster, for one version of it: no other module imports or replaces any.
+"""Private parts of Dagster, for one version of it: no other module imports or replaces them.
 
 First the names that others take from here, then its servers, the logs of runs, its page as an application, its queue,
 its monitor and its run worker. Other modules hold only what a subclass inherits (`INHERITED_IN`). What does not belong
@@ -119,10 +119,10 @@ __all__ = [
     "ensure_file",
     "schedule_execution_time_iterator",
 ]
-"""What others take from here unchanged."""
+"""What other modules use from here unchanged."""
 
 DAGSTER = "1.13.27"
-"""The version whose private parts are known; `pyproject.toml` pins the same."""
+"""The version whose private parts this module knows; `pyproject.toml` pins the same."""
 INHERITED_IN = ("jobs/launcher.py", "jobs/kubernetes_launcher.py", "jobs/launched_by.py", "jobs/stored_logs.py")
 """Modules with a subclass of one of Dagster's classes, which may use and override what is private to that."""
 STATEMENT_TIMEOUT_MS = 15_000
@@ -142,7 +142,7 @@ def check_version() -> None:
 def keep_connections(instance: DagsterInstance) -> None:
     """Let the instance's storages keep their connections open between queries, as they do in the webserver.
 
-    Else each query opens one, which takes longer than the query.
+    Otherwise each query opens one, which takes longer than the query.
     """
     instance.optimize_for_webserver(STATEMENT_TIMEOUT_MS, POOL_RECYCLE_S, MAX_OVERFLOW)
 
@@ -159,7 +159,7 @@ def code_server_answers(socket: str) -> bool:
 
 
 def daemon_statuses(instance: DagsterInstance, silent_s: float) -> Collection[DaemonStatus]:
-    """Of each part of the daemon that this instance needs; healthy is one that was heard of within `silent_s`."""
+    """The status of each part of the daemon that this instance needs; healthy: heard of within `silent_s`."""
     from dagster._daemon.controller import get_daemon_statuses
 
     parts = instance.get_required_daemon_types()
@@ -193,7 +193,7 @@ def give_runs_these_loggers(loggers: Sequence[tuple[LoggerDefinition, dict[str, 
 def have_the_last_word_on_logs(configure: Callable[[], None]) -> None:
     """Call `configure` whenever Dagster's daemon or code server has given its loggers handlers of its own.
 
-    Else every line is written twice, once by each.
+    Otherwise every line is written twice, once by each.
     """
     from dagster._cli import api
     from dagster._daemon import controller
@@ -286,9 +286,9 @@ def queue_run(instance: DagsterInstance, workspace: Path, location: str, job: st
 
 
 def watch_starting_runs() -> None:
-    """In the daemon: ask a launcher that can tell (`check_starting_run`) for runs that are starting, too.
+    """In the daemon: also ask a launcher that can answer (`check_starting_run`) about runs that are starting.
 
-    Dagster looks at the clock alone until a run has started.
+    Until a run has started, Dagster only watches the clock.
     """
     from dagster._daemon.monitoring import run_monitoring
 
@@ -312,7 +312,7 @@ def watch_starting_runs() -> None:
 def tell_in_a_sentence(kind: type[Exception]) -> None:
     """In the daemon: an exception of `kind` is a sentence in its run's log, without a stack, and not in the daemon's.
 
-    Whoever raises it has told of it there.
+    Whoever raises it has already logged it there.
     """
     from dagster._daemon.utils import DaemonErrorCapture
     from dagster._utils.error import ExceptionInfo
@@ -339,7 +339,7 @@ def execute_launched_run(run_id: str) -> int:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without a trace of a code server that does not answer, which whoever asks says in a sentence."""
+    """Keep the traceback of an unreachable code server out of the log: the caller reports it in a sentence."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Error loading repository location")
         yield

@@ -1,4 +1,4 @@
-"""What DATABASE_URL says, read as libpq will read it. A fault is named; nothing of the value is ever shown.
+"""DATABASE_URL, read as libpq will read it. Faults are named; no part of the value is ever shown.
 
 What does not belong here: connecting (see `database`).
 """
@@ -16,7 +16,7 @@ ENCODE = "in the user name and the password write @ as %40, : as %3A, / as %2F, 
 LIBPQ_SAYS = (
     (re.compile(r"percent-encoded|forbidden value"), f"has a % that begins no percent-encoded character: {ENCODE}"),
     (re.compile(r"IPv6|\]"), "has a [ without its ] around the host's address"),
-    (re.compile(r"query parameter"), "has something behind its ? that is not NAME=VALUE with an option of libpq"),
+    (re.compile(r"query parameter"), "has something after its ? that is not NAME=VALUE with an option of libpq"),
 )
 REFUSED_VALUE = re.compile(
     r"invalid (?:(\w+) value|port number|integer value .* for connection option \"(\w+)\")", re.S
@@ -25,7 +25,7 @@ LARGEST_PORT = 65535
 
 
 def read_database_url(text: str) -> str:
-    """`text` as `postgresql://…`. Raises PermanentFailure with what is wrong with it, without repeating any of it."""
+    """`text` as `postgresql://…`. Raises PermanentFailure that names the fault without quoting the value."""
     scheme, separator, rest = text.strip().partition("://")
     if not separator or scheme.partition("+")[0] not in ("postgres", "postgresql") or not rest:
         raise PermanentFailure("DATABASE_URL must start with postgresql:// (or postgres://)")
@@ -35,8 +35,8 @@ def read_database_url(text: str) -> str:
     try:
         parts = {name: str(value) for name, value in conninfo_to_dict(url).items()}
     except psycopg.ProgrammingError as error:
-        said = str(error)
-        fault = next((fault for words, fault in LIBPQ_SAYS if words.search(said)), f"is not an address: {ENCODE}")
+        message = str(error)
+        fault = next((fault for words, fault in LIBPQ_SAYS if words.search(message)), f"is not an address: {ENCODE}")
         raise _fault(fault) from None
     if "@" in parts.get("host", "") + parts.get("dbname", ""):
         raise _fault(f"has an @ too many: {ENCODE}")
@@ -47,7 +47,7 @@ def read_database_url(text: str) -> str:
 
 
 def refused_value(error: psycopg.OperationalError) -> PermanentFailure | None:
-    """The fault, where libpq refuses an option's value, which it would show; None for any other error."""
+    """The fault if libpq refuses an option's value, which its own message would show; None for any other error."""
     found = REFUSED_VALUE.search(str(error))
     return _fault(f"gives {found[1] or found[2] or 'port'} a value that libpq does not take") if found else None
 

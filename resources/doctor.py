@@ -40,14 +40,14 @@ OLDEST_POSTGRES = 15
 GIB = 2**30
 APT = "apt install"
 READ_BY = {"AWS_": "boto3", "OTEL_": "OpenTelemetry"}
-"""Names that mean something to a library, which reads them itself."""
+"""Variables that a library reads itself."""
 LARGEST_SKEW_S = 30.0
-"""Between this machine's clock and the database's; as much as tokens are allowed."""
+"""Largest difference in seconds between this machine's clock and the database's; tokens are allowed as much."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at. `absent`: not there, and not needed for what is configured."""
+    """One thing examined. `absent`: not there, and not needed for what is configured."""
 
     subject: str
     state: Literal["ok", "warn", "error", "absent"]
@@ -56,7 +56,7 @@ class Finding:
 
 
 def diagnose(settings: Settings, engines: Iterable[Finding] = ()) -> list[Finding]:
-    """Everything that was looked at, in the order in which it would be repaired. `engines`: what was found of them."""
+    """Everything examined, in the order of repair. `engines`: the findings on engines."""
     found = [
         *_python(),
         *_names(settings),
@@ -102,7 +102,7 @@ def _python() -> Iterator[Finding]:
 
 
 def _names(settings: Settings) -> Iterator[Finding]:
-    """Settings that nothing reads: a misspelt one fails silently everywhere else."""
+    """Settings that nothing reads: everywhere else a misspelt one is silently ignored."""
     read = names_read()
     for name, source in sorted(names_set(settings).items()):
         library = next((known for prefix, known in READ_BY.items() if name.startswith(prefix)), None)
@@ -195,7 +195,7 @@ def _schema(database: Database) -> Iterator[Finding]:
 
 
 def _store(settings: Settings) -> Iterator[Finding]:
-    """What the store is asked for by day and by night: to take, list, give and delete, and to keep it to itself."""
+    """Try what the platform needs of the store: write, list, read, delete, and deny access to strangers."""
     subject = "object store"
     try:
         store = object_store(settings)
@@ -224,7 +224,7 @@ def _store(settings: Settings) -> Iterator[Finding]:
         return
     where = uri.removesuffix(key)
     if not same:
-        yield Finding(subject, "error", f"{where} gives back something else than it was given")
+        yield Finding(subject, "error", f"{where} returns other bytes than were written")
     elif open_to_all:
         fix = "Block public access to the bucket, and drop what its policy grants to everybody."
         yield Finding(subject, "error", f"{where}: anybody can read it, without credentials", fix)
@@ -257,11 +257,11 @@ def _dagster(settings: Settings) -> Iterator[Finding]:
 def _alerts(settings: Settings) -> Iterator[Finding]:
     names, wrong = ", ".join(notifier.channels(settings)), notifier.problems(settings)
     if wrong:
-        yield Finding("alerts", "error", "; ".join(wrong), "Mend the setting, or unset it.")
+        yield Finding("alerts", "error", "; ".join(wrong), "Correct the setting, or unset it.")
     elif names:
         yield Finding("alerts", "ok", f"they go to {names}")
     else:
-        yield Finding("alerts", "absent", "nobody is told of what goes wrong", "Set ALERT_EMAIL or SLACK_WEBHOOK_URL.")
+        yield Finding("alerts", "absent", "nobody is alerted of failures", "Set ALERT_EMAIL or SLACK_WEBHOOK_URL.")
 
 
 def _traces(settings: Settings) -> Iterator[Finding]:
@@ -291,7 +291,7 @@ def _ports(settings: Settings) -> Iterator[Finding]:
 
 
 def _listener(port: int) -> str:
-    """Who listens on a port, as far as this user is allowed to see."""
+    """The program that listens on a port, if this user may see it."""
     try:
         for one in psutil.net_connections("tcp"):
             if one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port and one.pid:

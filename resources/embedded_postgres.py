@@ -4,7 +4,7 @@ What belongs here: making, starting, finding and stopping that server. What is i
 
 The server listens on 127.0.0.1 only, asks for a random password that lies in a file of mode 600, and runs
 until `stop`, longer than the process that started it. It never runs as root: root starts it as the owner
-of its data (at first: nobody). Whether it runs is told by a lock that the server's own processes hold on
+of its data (at first: nobody). A lock shows whether it runs: the server's own processes hold it on
 `alive.lock`: the kernel releases it when the last of them is gone, however it went, so a stale
 postmaster.pid, a reused process id or a machine that lost its power cannot mislead anyone.
 """
@@ -33,7 +33,7 @@ from resources.server_account import WAY_OUT as ACCOUNT_WAY_OUT
 from resources.server_account import Account, NoAccountError, account_for, nobody, surroundings
 
 USER = DATABASE = "irt"
-PATIENCE = 120.0  # seconds: crash recovery after a large import was seen to take tens of them
+PATIENCE = 120.0  # seconds: crash recovery after a large import can take tens of them
 ORPHANS_GET = 2.0  # seconds to leave by themselves, as the server's processes do when their parent died
 LAUNCHES = 3  # a free port can be taken by someone else before the server binds it
 LOG_LIMIT = 16 * 2**20
@@ -59,7 +59,7 @@ SERVER_SETTINGS = {
 
 @dataclass(frozen=True)
 class ServerStatus:
-    """What is known of the server without starting it."""
+    """What is known about the server without starting it."""
 
     state: Literal["absent", "stopped", "running"]
     pid: int | None = None
@@ -263,7 +263,7 @@ class EmbeddedPostgres:
             self.log.replace(self.log.with_suffix(".log.1"))
         log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            # The shell puts the server in the background and ends, so nobody has to wait for its end.
+            # The shell puts the server in the background and ends, so no process has to wait for the server's end.
             subprocess.run(
                 ["sh", "-c", '"$@" &', "sh", *account.prefix, *server],
                 stdin=subprocess.DEVNULL,
@@ -297,7 +297,7 @@ class EmbeddedPostgres:
         return (self._bin_folder or wheel_binaries()) / name
 
     def _free_port(self) -> int:
-        """The port of last time if nobody took it, so that clients find the server where it was."""
+        """The previous port if it is still free, so that clients find the server where it was."""
         try:
             port = _bindable(int(self._port_file.read_text()))
         except (OSError, ValueError, OverflowError):

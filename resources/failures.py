@@ -1,4 +1,4 @@
-"""Failures told apart: permanent ones need a person, transient ones need only time.
+"""Failures, classified: permanent ones need a person, transient ones need only time.
 
 What belongs here: the two base types, `is_transient`, and what the errors of the database and the disk mean in words.
 Who retries is decided where work is run.
@@ -35,7 +35,7 @@ REFUSED = re.compile(
     r"|(role|database) \".*\" does not exist|permission denied for database|does not support SSL"
     r"|certificate verify failed|certificate is not trusted|invalid connection option"
 )
-"""A server that answered and will answer the same. libpq gives no SQLSTATE for it, and says it in these words."""
+"""A server that answered and will answer the same again. libpq has no SQLSTATE for this, only these words."""
 
 
 SENTENCES = {
@@ -45,8 +45,8 @@ SENTENCES = {
     "42P01": "the database has no schema yet, or another than this code was written for: run `irt db upgrade`",
     "53100": "the disk of the database is full; nothing of this was kept: make room there, then try again",
     "53300": "the database has no connection left to give: try again, or raise its max_connections",
-    "55P03": "somebody else holds what this needs for longer than the database lets it wait; nothing of this was kept: "
-    "try again when they are done (`irt runs list`)",
+    "55P03": "somebody else has locked what this needs for longer than the database lets it wait; nothing of this "
+    "was kept: try again when they are done (`irt runs list`)",
     "57014": "the database ended a statement that took too long, or somebody cancelled it; nothing of this was kept",
 }
 
@@ -80,13 +80,13 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, sqlalchemy.exc.DBAPIError) and error.orig is not None:
         error = error.orig
     state = _sqlstate(error)
-    said = str(error).strip()
+    message = str(error).strip()
     if state in SENTENCES:
-        return f"{SENTENCES[state]}\n{said}"
+        return f"{SENTENCES[state]}\n{message}"
     if not isinstance(error, psycopg.OperationalError):
         return None
     verb = "does not answer" if is_transient(error) else "refuses"
-    return f"the database {verb}: {said}\n`irt doctor` says which database is in use"
+    return f"the database {verb}: {message}\n`irt doctor` says which database is in use"
 
 
 def _sqlstate(error: BaseException) -> str | None:

@@ -1,4 +1,4 @@
-"""Files in a folder belong to one database, and it to that folder: on a second machine they would be missing.
+"""A folder's files belong to one database, and that database to the folder: on a second machine they would be missing.
 
 The folder has an id in a file of its own, and the database has it on record. A folder that moves, or that several
 machines share, keeps it. What does not belong here: reading and writing (see `object_store`).

@@ -1,7 +1,7 @@
 """The socket on which a server takes requests, which outlives the server: kept by systemd while the server is started
 again, and handed on where it restarts under its process id.
 
-Connections that come meanwhile wait, and nobody is refused. The protocols are sd_pid_notify_with_fds(3), in the unit
+Connections that come meanwhile wait, and none is refused. The protocols are sd_pid_notify_with_fds(3), in the unit
 FileDescriptorStoreMax=, and sd_listen_fds(3). What does not belong here: what a server answers.
 """
 
@@ -37,7 +37,7 @@ def listening(host: str, port: int) -> socket.socket:
         kept.close()
     opened = _opened(family, address)
     passed = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [opened.fileno()]).tobytes())
-    notify("FDSTORE=1", f"FDNAME={NAME}", beside=[passed])
+    notify("FDSTORE=1", f"FDNAME={NAME}", ancillary=[passed])
     return opened
 
 

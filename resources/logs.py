@@ -1,4 +1,4 @@
-"""What this program's processes say of themselves: lines for people on a terminal, else JSON for machines.
+"""The logs of this program's processes: lines for people on a terminal, else JSON for machines.
 
 Every process calls `configure` once; runs write through `jobs.run_logs`. A JSON line has `timestamp` (UTC),
 `level`, `logger`, `message`, where there is one `exception`, of a run `run_id`, `job`, `step`, `partition`, where work
@@ -31,16 +31,16 @@ OURS = ("irt", "irt_assets", "jobs", "resources", "services")
 DAGSTERS = ("dagster", "dagster-webserver")
 """Loggers on which Dagster's servers put handlers of their own."""
 DAGSTER_META = "dagster_meta"
-"""What Dagster adds to a record that it took into a run's log, and so prints itself."""
+"""The attribute of records that Dagster has taken into a run's log and prints itself."""
 SHORTEST_SECRET = 6
-"""Shorter ones would blacken words that mean nothing; in a URL they are found by their place."""
+"""Shortest secret to hide in any text: shorter ones would match ordinary words; in a URL they are found by position."""
 PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 """The least level of each of syslog's priorities, the most urgent first; what is below has 7."""
 STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 def configure() -> None:
-    """Give the root logger a handler on standard error, in the place of Dagster's own. Safe to repeat."""
+    """Give the root logger a handler on standard error, instead of Dagster's own. Safe to repeat."""
     root = logging.getLogger()
     if not any(isinstance(handler, _StandardError) for handler in root.handlers):
         root.addHandler(_StandardError())
@@ -68,7 +68,7 @@ def for_people() -> bool:
 
 
 def level() -> str:
-    """The least that is logged: LOG_LEVEL."""
+    """The lowest level that is logged: LOG_LEVEL."""
     settings = _settings()
     return settings.log_level if settings else "INFO"
 
@@ -187,7 +187,7 @@ def _fields(record: logging.LogRecord, formatter: logging.Formatter) -> Iterator
 
 
 def _settings() -> Settings | None:
-    """None where they are wrong, which whoever needs them will say."""
+    """None if they are invalid, which whoever needs them will report."""
     try:
         return get_settings()
     except PermanentFailure:
@@ -213,7 +213,7 @@ def _secrets() -> tuple[str, ...]:
 
 
 def _passwords(url: str) -> set[str]:
-    """The password as it is written and as it is sent; all of a URL in which none can be told."""
+    """The password as written and as sent; the whole URL if the password cannot be located."""
     try:
         password = urlsplit(url).password or ""
     except ValueError:

@@ -1,4 +1,4 @@
-"""The channels that carry alerts to people, and the delivery of what waits in the outbox.
+"""The channels that carry alerts to people, and the delivery of the outbox.
 
 Each channel works through its own messages in its own thread, so that one that is down or hangs delays only
 itself; a message that did not arrive stays in the outbox and is tried again later. A message may arrive
@@ -34,14 +34,14 @@ from resources.settings import Settings
 LOG = logging.getLogger(__name__)
 
 NAMED = 10
-"""Items or learners that a message names; of the others it says how many they are."""
+"""Items or learners that a message names; the others are counted."""
 MESSAGES_A_ROUND = 50
 SECONDS_A_ROUND = 20.0
 """A sensor's tick has 60 seconds, and a socket that is silent is given up after 4."""
 
 ASSET = AppriseAsset(app_id="irt-assets", app_desc="irt-assets", app_url="")
 
-# They would log addresses with tokens in them, the one when it sends, the other when it is misconfigured.
+# They would log addresses that contain tokens, one when it sends, the other when it is misconfigured.
 logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)
 logging.getLogger("apprise").propagate = False
 logging.getLogger("apprise").setLevel(logging.WARNING)
@@ -49,7 +49,7 @@ logging.getLogger("apprise").setLevel(logging.WARNING)
 
 @dataclass(frozen=True)
 class Message:
-    """An alert in words, for an installation of this name with its UI at this address."""
+    """An alert in words, for the installation of this name, with its UI at this address."""
 
     due: Due
     env: str
@@ -85,7 +85,7 @@ class Message:
             ("What to do", self.due.fix if self.due.event == "opened" else "nothing, it is over"),
             ("Look", self.link),
         ]
-        return "\n".join(f"{name}: {said}" for name, said in parts if said)
+        return "\n".join(f"{name}: {text}" for name, text in parts if text)
 
     @property
     def notify_type(self) -> NotifyType:
@@ -98,8 +98,8 @@ class Message:
 class Channel:
     """A way to people.
 
-    `plugin` makes the sender of one message; `secrets` are what must never be shown; `quote` takes their meaning from
-    signs that are commands there, as ids come from logs and may hold anything.
+    `plugin` makes the sender of one message; `secrets` must never be shown; `quote` escapes the channel's markup, as
+    item ids come from logs and may contain anything.
     """
 
     name: str
@@ -130,7 +130,7 @@ class Channel:
 
 
 class _Heard(logging.Handler):
-    """What apprise says in this thread: the only place where it tells why it failed."""
+    """What apprise logs in this thread: the only place where it explains a failure."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -159,31 +159,31 @@ def channels(settings: Settings) -> dict[str, Channel]:
 
 
 def problems(settings: Settings) -> list[str]:
-    """What is wrong with the configured channels as they are, found without connecting."""
+    """Faults in the channels' configuration, found without connecting."""
     sample = Due(0, "opened", "", "error", "a test", "nothing", "", "", [], "")
     configured = channels(settings)
     absent = [name for name in settings.info_channels if name not in configured]
-    said = [f"{name}: ALERT_INFO_TO names it, and it is not configured" for name in absent]
+    faults = [f"{name}: ALERT_INFO_TO names it, and it is not configured" for name in absent]
     for channel in configured.values():
         heard = _Heard()
         logging.getLogger("apprise").addHandler(heard)
         try:
             channel.plugin(Message(sample, settings.env_name, settings.ui_url))
         except (PermanentFailure, AppriseImproperlyConfigured) as error:
-            said.append(f"{channel.name}: {channel._without_secrets(str(error))}")
+            faults.append(f"{channel.name}: {channel._without_secrets(str(error))}")
         finally:
             logging.getLogger("apprise").removeHandler(heard)
-    return said
+    return faults
 
 
 def send_test(settings: Settings, who: str) -> dict[str, str | None]:
     """Send a test alert and its resolution to every channel, past the outbox. None: arrived; else why not.
 
-    `who` asked for it, as a name that tells people so.
+    `who` asked for it: the name shown in the alert.
     """
-    said = "Test alert: somebody is checking whether alerts arrive"
+    what = "Test alert: somebody is checking whether alerts arrive"
     ends = [
-        Due(0, event, "", "warning", said, "nothing", f"sent by {who}", "", [], "") for event in ("opened", "resolved")
+        Due(0, event, "", "warning", what, "nothing", f"sent by {who}", "", [], "") for event in ("opened", "resolved")
     ]
     return {
         name: next(filter(None, (channel.send(Message(due, settings.env_name, settings.ui_url)) for due in ends)), None)

@@ -31,7 +31,7 @@ from resources.s3_failures import NothingThere, classified_failure
 from resources.settings import Settings, refuse_in_a_pod
 
 PART = ".part+"
-"""How the name of a file begins that is being written; no key has such a part."""
+"""Prefix of the name of a file that is being written; no key has such a part."""
 IN_PARTS_FROM = 8 * 2**20
 PIECE = 2**20
 CONNECTIONS = 32
@@ -47,7 +47,7 @@ class FolderStore:
         self.root = root.absolute()
 
     def put(self, key: str, data: bytes | Path) -> str:
-        """Store bytes, or a file's, in the place of what was there; the permanent URI.
+        """Store bytes, or a file's, replacing what was there; returns the permanent URI.
 
         Raises PermanentFailure where it cannot be written, with the room that is needed and free.
         """
@@ -79,13 +79,13 @@ class FolderStore:
             return file.read()
 
     def stream(self, key: str) -> Iterator[bytes]:
-        """What is there, a piece after the other; the first one raises as `get` does."""
+        """The content, piece by piece; the first piece raises as `get` does."""
         with self._there(key) as file:
             while piece := file.read(PIECE):
                 yield piece
 
     def sha256(self, key: str) -> str:
-        """Of what is there, which is read and not kept; raises as `get` does."""
+        """The sha256 of the content, which is read but not kept; raises as `get` does."""
         with self._there(key) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -93,13 +93,13 @@ class FolderStore:
         return self._path(key).is_file()
 
     def size(self, key: str) -> int:
-        """In bytes; raises as `get` does."""
+        """The size in bytes; raises as `get` does."""
         if not self.exists(key):
             raise NothingThere(f"There is nothing at {self.uri(key)}.")
         return self._path(key).stat().st_size
 
     def delete(self, key: str) -> bool:
-        """What is not there is deleted already. Whether an old version of it is kept: in a folder never."""
+        """A missing file counts as deleted. Returns whether an old version of it is kept: in a folder never."""
         self._path(key).unlink(missing_ok=True)
         return False
 
@@ -112,7 +112,8 @@ class FolderStore:
         return {key: self.size(key) for key, _ in self.list(folder)}
 
     def drop_unfinished(self, folder: str, before: datetime, *, dry_run: bool = False) -> tuple[str, ...]:
-        """Delete what below `folder` was half written before `before` by a process that is gone. The files' names."""
+        """Delete files under `folder` left half written before `before` by a process that is gone; returns their
+        names."""
         begun = tuple(key for key, written in self._files(folder) if _unfinished(key) and written < before)
         for key in () if dry_run else begun:
             (self.root / key).unlink(missing_ok=True)
@@ -122,12 +123,13 @@ class FolderStore:
         return self._path(key).as_uri()
 
     def key(self, uri: str) -> str | None:
-        """The key that has this URI; None where it is none of this store."""
+        """The key that has this URI; None if the URI is not of this store."""
         path = Path(unquote(urlsplit(uri).path))
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else None
 
     def link(self, key: str, lifetime: timedelta = LINK_LIFETIME) -> str:
-        """The file's URI: whoever may read the folder may open it, for ever. Raises ValueError as a bucket's does."""
+        """The file's URI, which never expires: whoever may read the folder can open it. Raises ValueError as a bucket's
+        does."""
         _seconds(lifetime)
         return self.uri(key)
 
@@ -176,7 +178,7 @@ class BucketStore:
         self.encryption = dict(encryption or {})
 
     def put(self, key: str, data: bytes | Path) -> str:
-        """Store bytes, or a file's, in the place of what was there; the permanent URI.
+        """Store bytes, or a file's, replacing what was there; returns the permanent URI.
 
         What is larger than 8 MiB goes in parts, of a file as many at a time as are sent at once.
         """
@@ -197,7 +199,7 @@ class BucketStore:
             return cast(bytes, self._client.get_object(Bucket=self.bucket, Key=_checked(key))["Body"].read())
 
     def stream(self, key: str) -> Iterator[bytes]:
-        """What is there, a piece after the other; the first one raises as `get` does."""
+        """The content, piece by piece; the first piece raises as `get` does."""
         with (
             self._explained(key),
             closing(self._client.get_object(Bucket=self.bucket, Key=_checked(key))["Body"]) as body,
@@ -205,7 +207,7 @@ class BucketStore:
             yield from body.iter_chunks(PIECE)
 
     def sha256(self, key: str) -> str:
-        """Of what is there, which is read and not kept; raises as `get` does."""
+        """The sha256 of the content, which is read but not kept; raises as `get` does."""
         digest = hashlib.sha256()
         for piece in self.stream(key):
             digest.update(piece)
@@ -219,7 +221,7 @@ class BucketStore:
         return True
 
     def size(self, key: str) -> int:
-        """In bytes; raises as `get` does."""
+        """The size in bytes; raises as `get` does."""
         with self._explained(key):
             try:
                 return int(self._client.head_object(Bucket=self.bucket, Key=_checked(key))["ContentLength"])
@@ -229,7 +231,8 @@ class BucketStore:
                 raise
 
     def delete(self, key: str) -> bool:
-        """What is not there is deleted already. Whether an old version of it is kept: if the bucket has versioning."""
+        """A missing file counts as deleted. Returns whether an old version of it is kept: if the bucket has
+        versioning."""
         with self._explained(key):
             return bool(self._client.delete_object(Bucket=self.bucket, Key=_checked(key)).get("DeleteMarker"))
 
@@ -244,7 +247,7 @@ class BucketStore:
     def drop_unfinished(self, folder: str, before: datetime, *, dry_run: bool = False) -> tuple[str, ...]:
         """End the uploads in parts below `folder` that were begun before `before` and whose process is gone.
 
-        The service keeps their parts, which nobody sees, and takes money for them. Their keys.
+        The service keeps and charges for their parts, which no listing shows. Returns their keys.
         """
         with self._explained(folder):
             pages = self._client.get_paginator("list_multipart_uploads")
@@ -262,7 +265,7 @@ class BucketStore:
         return f"s3://{self.bucket}/{_checked(key)}"
 
     def key(self, uri: str) -> str | None:
-        """The key that has this URI; None where it is none of this store."""
+        """The key that has this URI; None if the URI is not of this store."""
         start = f"s3://{self.bucket}/"
         return uri.removeprefix(start) if uri.startswith(start) else None
 

@@ -1,4 +1,4 @@
-"""Sends spans to a collector over OTLP/HTTP: which attributes leave this process, and what a failure does.
+"""Sends spans to a collector over OTLP/HTTP: which attributes leave this process, and what happens on failure.
 
 It imports OpenTelemetry, the extra `otel`: only `traces` imports it, where there is a collector.
 """
@@ -22,7 +22,7 @@ LOG = logging.getLogger(__name__)
 TIMEOUT_S = 2.0
 """How long one request to the collector may take. It runs in a thread of its own; a process that ends waits for it."""
 REST_S = 30.0
-"""Pause after the collector took nothing."""
+"""Pause in seconds after the collector failed."""
 KEPT = frozenset(
     {
         "asset",

@@ -1,4 +1,4 @@
-"""The outbox of alerts: what people are told of, kept in PostgreSQL until every channel has it.
+"""The outbox of alerts: notifications for people, kept in PostgreSQL until every channel has delivered them.
 
 An alert is opened once and resolved once, whoever finds it however often. What belongs here: the two tables
 `alert` and `alert_delivery`. What does not: how a message is made and sent (see `notifier`).
@@ -19,7 +19,7 @@ Severity = Literal["error", "warning", "info"]
 Event = Literal["opened", "resolved"]
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 60, 3600
-"""Between two tries of a message: doubled from the first to the longest."""
+"""Pauses between two tries of a message: doubled from the first to the longest."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class RecordedAlert:
 
 
 def open_alert(connection: psycopg.Connection, alert: Alert) -> bool:
-    """Open `alert` unless one of its key is open; whether it was opened."""
+    """Open `alert` unless one with its key is open; returns whether it was opened."""
     inserted = connection.execute(
         """INSERT INTO alert (key, severity, what, partition, kind, subjects, fix, link)
            VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
@@ -87,8 +87,8 @@ def open_alert(connection: psycopg.Connection, alert: Alert) -> bool:
     return inserted.rowcount == 1
 
 
-def tell(connection: psycopg.Connection, alert: Alert) -> None:
-    """Open an alert and resolve it at once: nothing stays open, and no channel hears that it ended."""
+def announce(connection: psycopg.Connection, alert: Alert) -> None:
+    """Open an alert and resolve it at once: nothing stays open, and no channel is notified of its end."""
     connection.execute(
         """INSERT INTO alert (key, severity, what, partition, kind, subjects, fix, link, resolved_at)
            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, now())""",
@@ -98,7 +98,7 @@ def tell(connection: psycopg.Connection, alert: Alert) -> None:
 
 
 def resolve_alert(connection: psycopg.Connection, key: str) -> bool:
-    """Resolve the open alert of `key`; whether there was one."""
+    """Resolve the open alert of `key`; returns whether there was one."""
     return (
         connection.execute(
             "UPDATE alert SET resolved_at = now() WHERE key = %s AND resolved_at IS NULL", (key,)
@@ -120,8 +120,8 @@ def open_keys(connection: psycopg.Connection, prefix: str) -> dict[str, list[str
 def queue(connection: psycopg.Connection, channels: Iterable[str], want_info: Iterable[str] = ()) -> None:
     """Address every alert that is new to all `channels`, and to a channel that is new what is open.
 
-    A channel hears of the end of an alert where it was told of its beginning. What is of severity info goes to those
-    that `want_info` alone, and has no end.
+    A channel gets the end of an alert if it got its beginning. An alert of severity info goes only to channels that
+    `want_info`, and has no end.
     """
     connection.execute(
         """INSERT INTO alert_delivery (alert_id, event, channel)
@@ -178,7 +178,7 @@ def recent_alerts(connection: psycopg.Connection, most: int) -> list[RecordedAle
 
 
 def record(connection: psycopg.Connection, message: Due, error: str | None) -> None:
-    """Note that `message` arrived, or why it did not and that it is to be tried again later."""
+    """Record that `message` arrived, or why it did not and when to try again."""
     key = (message.alert_id, message.event, message.channel)
     if error is None:
         connection.execute(

@@ -17,7 +17,7 @@ INSTALL_RPY2 = "make venv EXTRAS=r"
 RPY2 = "rpy2-rinterface"
 _ASK = """cat(as.character(getRversion()), sapply(commandArgs(TRUE), function(package)
   if (nzchar(system.file(package = package))) as.character(packageVersion(package)) else "-"))"""
-_SECONDS = 60  # a loaded machine takes several for what an idle one does in a quarter
+_SECONDS = 60  # an idle machine takes a quarter of a second, a loaded one several
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What boto3's errors mean: what only time mends, what a person must, and what that person sets.
+"""What boto3's errors mean: which are transient, which need a person, and which setting to change.
 
 What does not belong here: the requests themselves (see `object_store`).
 """
@@ -49,7 +49,7 @@ WAY_OUT = {
     "TokenRefreshRequired": CREDENTIALS,
 }
 REFUSED = f"{CREDENTIALS} {RIGHTS}"
-"""An answer to a HEAD request has no body: it does not say why it refuses."""
+"""The response to a HEAD request has no body, so it gives no reason for a refusal."""
 
 
 class NothingThere(PermanentFailure):
@@ -57,7 +57,7 @@ class NothingThere(PermanentFailure):
 
 
 def classified_failure(uri: str, error: exceptions.ClientError | exceptions.BotoCoreError) -> Exception:
-    """The failure that `error`, met at `uri`, is to us."""
+    """Our failure for `error`, met at `uri`."""
     if isinstance(error, exceptions.ClientError):
         return _answered(uri, error)
     if isinstance(error, exceptions.SSLError):
@@ -80,7 +80,7 @@ def classified_failure(uri: str, error: exceptions.ClientError | exceptions.Boto
 
 
 def _answered(uri: str, error: exceptions.ClientError) -> Exception:
-    """Of an answer of the service."""
+    """The failure for an error response of the service."""
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     code = error.response.get("Error", {}).get("Code", "")
     if code == "404" and error.operation_name == "HeadBucket":
@@ -89,5 +89,5 @@ def _answered(uri: str, error: exceptions.ClientError) -> Exception:
         return NothingThere(f"There is nothing at {uri}.")
     if code in MENDED_BY_TIME or status == 429 or (status >= 500 and status != NOT_IMPLEMENTED):
         return TransientFailure(f"{uri}: {error}")
-    said = str(error).rstrip(".")
-    return PermanentFailure(f"{uri}: {said}. {KEY if code.startswith('KMS.') else WAY_OUT.get(code, REFUSED)}")
+    message = str(error).rstrip(".")
+    return PermanentFailure(f"{uri}: {message}. {KEY if code.startswith('KMS.') else WAY_OUT.get(code, REFUSED)}")

@@ -30,7 +30,7 @@ KEPT = (
     "testlet_sd_publication",
     *("item_status", "scale_decision", "erasure"),
 )
-"""What nothing can make again: the bank, the answers, the ledger, and the fits that it cites."""
+"""Tables that nothing can make again: the bank, the answers, the ledger, and the fits that it cites."""
 INCOMING = "response_log_incoming"  # only ever seen by the transaction that fills new months
 
 
@@ -76,7 +76,7 @@ def downgrade(database: Database, revision: str) -> str:
 
 @contextmanager
 def _nothing_lost(connection: sa.Connection) -> Iterator[None]:
-    """Raises PermanentFailure, before anything is kept, where what happens within loses rows or values of KEPT."""
+    """Raises PermanentFailure, before anything is committed, if the block loses rows or values of KEPT."""
     before = _values(connection)
     yield
     after = _values(connection)
@@ -93,7 +93,7 @@ def _nothing_lost(connection: sa.Connection) -> Iterator[None]:
 
 
 def _values(connection: sa.Connection) -> dict[str, int]:
-    """Of each table of KEPT and each of its columns, how many rows there are with a value in it."""
+    """For each table of KEPT and each of its columns, the number of rows with a value."""
     found = {}
     inspector = sa.inspect(connection)
     for table in KEPT:
@@ -259,7 +259,7 @@ def _key_differences(connection: sa.Connection) -> list[str]:
 
 
 def _view_differences(connection: sa.Connection) -> list[str]:
-    """The server's own wording of each view beside its wording of the registry's."""
+    """The server's own wording of each view, paired with its wording of the registry's."""
     differences = []
     for name, query in VIEWS.items():
         there = connection.scalar(sa.text("SELECT pg_get_viewdef(to_regclass(:name))"), {"name": name})

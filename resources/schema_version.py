@@ -29,7 +29,8 @@ VERSIONS = Path(__file__).parent / "migrations" / "versions"
 
 @dataclass(frozen=True)
 class SchemaVersion:
-    """`revision` of the newest migration that ran (None: none did); `oldest_code`: the first whose code it serves."""
+    """`revision` of the newest migration that ran (None: none did); `oldest_code`: the oldest revision whose code it
+    serves."""
 
     revision: str | None
     oldest_code: str | None = None
@@ -80,8 +81,8 @@ def open_database(settings: Settings) -> Database:
 
 
 def _wait_until_it_answers(database: Database) -> None:
-    """A server that ended here would be started again and again until its service manager gave it up."""
-    told = False
+    """If a server exited here, its service manager would restart it again and again and then give up."""
+    announced = False
     while True:
         try:
             with database.connect():
@@ -89,14 +90,14 @@ def _wait_until_it_answers(database: Database) -> None:
         except psycopg.OperationalError as error:
             if not is_transient(error):
                 raise
-            if not told:
+            if not announced:
                 LOG.warning("the database does not answer, waiting for it: %s", explain(error) or error)
-                told = True
+                announced = True
             time.sleep(PAUSE_S)
 
 
 def schema_version(database: Database) -> SchemaVersion:
-    """Of `database`, read without Alembic."""
+    """The schema's version in `database`, read without Alembic."""
     with database.connect() as connection:
         try:
             row = connection.execute(f"SELECT to_jsonb(v) FROM {VERSION_TABLE} v").fetchone()

@@ -25,7 +25,7 @@ WAY_OUT = (
 
 
 class NoAccountError(Exception):
-    """Why none of the accounts can."""
+    """No account can run the server; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def account_for(data: Path, probe: Sequence[str | Path]) -> Account:
 
 
 def _accounts(owner: os.stat_result) -> Iterator[Account]:
-    """Below a folder that the owner may not pass (/root), the server is given the one capability that lets it pass,
+    """Under a folder that the owner may not pass (/root), the server is given the one capability that lets it pass,
     and nothing else of root's. PostgreSQL asks access(2) for its programs, which heeds a capability of another user
     than root only where `no_setuid_fixup` is set.
     """

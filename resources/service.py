@@ -1,4 +1,4 @@
-"""Runs a service as a process: its start, what systemd is told, and uvicorn with our options.
+"""Runs a service as a process: its start, its messages to systemd, and uvicorn with our options.
 
 What does not belong here: what a service answers (see the packages of `services`).
 """

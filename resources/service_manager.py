@@ -1,4 +1,4 @@
-"""What a server and systemd tell each other: READY, the watchdog, and SIGHUP.
+"""Messages between a server and systemd: READY, the watchdog, and SIGHUP.
 
 Without $NOTIFY_SOCKET nothing is sent. The protocol is sd_notify(3). What does not belong here: how to find out
 whether a server is well (see `irt_assets.probes`).
@@ -48,10 +48,10 @@ def started_by_systemd() -> bool:
     return os.environ.get("SYSTEMD_EXEC_PID") == str(os.getpid())
 
 
-def notify(*states: str, beside: Sequence[tuple[int, int, bytes]] = ()) -> None:
+def notify(*states: str, ancillary: Sequence[tuple[int, int, bytes]] = ()) -> None:
     """Send `states`, e.g. READY=1, to the service manager that started this process, if there is one.
 
-    beside: ancillary data, as `socket.sendmsg` takes it.
+    ancillary: data, as `socket.sendmsg` takes it.
     """
     address = os.environ.get(NOTIFY_SOCKET)
     if not address:
@@ -59,7 +59,7 @@ def notify(*states: str, beside: Sequence[tuple[int, int, bytes]] = ()) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
         try:
             channel.connect("\0" + address[1:] if address.startswith("@") else address)
-            channel.sendmsg(["\n".join(states).encode()], beside)
+            channel.sendmsg(["\n".join(states).encode()], ancillary)
         except OSError as error:
             LOG.warning("the service manager at %s was not reached: %s", address, error.strerror)
 
@@ -83,7 +83,7 @@ def http_health(address: str, page: str = "health") -> str | None:
 
 
 def http_answers(address: str) -> str | None:
-    """A probe of one of our services: why nothing answers at `address`. What it says of itself does not matter."""
+    """A probe of one of our services: why nothing answers at `address`. The answer's content does not matter."""
     try:
         _refusal(address, "health")
     except (OSError, http.client.HTTPException) as error:
@@ -113,7 +113,7 @@ def service_fault(package: str, settings: Settings, *, host: str | None = None, 
 def service_address(package: str, settings: Settings, host: str | None = None) -> str:
     """Where a package of `services` answers on this machine.
 
-    host: the address on which it was told to listen, where that is not its default.
+    host: the address on which it listens, if that is not its default.
     """
     default, port = _LISTENS[package](settings)
     return f"http://{host_from_here(host or default)}:{port}"
@@ -126,14 +126,14 @@ def host_from_here(host: str) -> str:
 
 
 _LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, never listened on
-"""Of a server that listens on every address."""
+"""The address of a server that listens on every address."""
 _LISTENS: dict[str, Callable[[Settings], tuple[str, int]]] = {
     "dashboard": lambda settings: (LOOPBACK, settings.irt_dashboard_port),
     "exporter": lambda settings: (LOOPBACK, settings.prometheus_metrics_port),
     "jwt_verifier": lambda settings: (LOOPBACK, settings.port),
     "theta_api": lambda settings: (settings.irt_theta_host, settings.irt_theta_port),
 }
-"""Host and port of each service unless it is told another host."""
+"""Default host and port of each service."""
 
 
 def _tell(probe: Probe, ready: Probe) -> None:

@@ -26,7 +26,7 @@ MONTH_PATTERN = r"^\d{4}-(0[1-9]|1[0-2])$"
 COOKIE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 OWNER_ALONE = 0o700
 RUN_KINDS = ("daily", "weekly", "nightly", "monthly", "drift", "report", "release", "upkeep", "other")
-"""What runs are for, by the tag irt/kind; `other` have none: assets that somebody chose, or automation."""
+"""Kinds of runs by the tag irt/kind; `other` are untagged: assets that somebody chose, or automation."""
 RUN_SIZE = re.compile(r"(?P<kind>[a-z]+)=(?P<cpu>\d+m|\d+(\.\d+)?)/(?P<memory>\d+[MG]i)")
 KUBERNETES = "KUBERNETES_SERVICE_HOST"
 """Set in every container of every pod."""
@@ -311,19 +311,19 @@ class Settings(BaseSettings):
 
     @property
     def ui_names(self) -> Names:
-        """Under which names the UI answers."""
+        """The names under which the UI answers."""
         hosts = tuple(address for entry in _entries(self.irt_ui_hosts) if (address := parse_address(entry)))
         return Names(hosts, split_url(self.irt_ui_url)[0] if self.irt_ui_url else None)
 
     @property
     def has_login(self) -> bool:
-        """Whether a login is configured, so that the UI lets in nobody without a token."""
+        """Whether a login is configured, so that the UI needs a token."""
         named = (self.jwt_issuer, self.jwt_audience, self.jwt_public_key_path, self.jwt_jwks_url)
         return any(value is not None for value in named)
 
     @property
     def ui_hands_out_learner_reports(self) -> bool:
-        """What is set; otherwise whether the UI listens on this machine only."""
+        """The setting; by default, whether the UI listens on this machine only."""
         if self.irt_ui_learner_reports is not None:
             return self.irt_ui_learner_reports
         return self.ui_names.only_this_machine
@@ -402,7 +402,7 @@ def names_read() -> set[str]:
 
 
 def names_set(settings: Settings) -> dict[str, str]:
-    """The variables that seem meant for this program, each with where it is set: IRT_… and the env file's."""
+    """The variables that seem meant for this program, IRT_… and the env file's, each with its source."""
     env_file = Path(os.environ.get("IRT_ENV_FILE", settings.irt_home / "irt.env"))
     in_file = dotenv_values(env_file) if env_file.is_file() else {}
     in_environment = {name for name in os.environ if name.startswith("IRT_")}

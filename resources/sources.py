@@ -1,6 +1,6 @@
 """What partitions were computed from, stored in the transaction that writes their rows.
 
-Who asks whether a partition is stale compares the hash kept here with that of the answers now. Months keep theirs with
+A partition is stale if the hash stored here differs from that of the answers now. Months keep theirs with
 their snapshot (`scored_snapshot.data_hash`). What does not belong here: how a hash is made (see `responses.observe`).
 """
 
@@ -23,6 +23,7 @@ def record_sources(connection: psycopg.Connection, asset: str, hashes: Mapping[s
 
 
 def recorded_sources(connection: psycopg.Connection, asset: str) -> dict[str, str]:
-    """The hash that each partition of an asset was computed from, by partition key; without those never computed."""
+    """The hash of the answers behind each partition of an asset, by partition key; without partitions never
+    computed."""
     rows = connection.execute("SELECT partition, data_hash FROM partition_source WHERE asset = %s", (asset,)).fetchall()
     return dict(rows)

@@ -1,7 +1,7 @@
 """Traces by OpenTelemetry, where OTEL_EXPORTER_OTLP_ENDPOINT names a collector; elsewhere nothing of it is imported.
 
-What belongs here: spans, as the rest of the program opens them. What does not: what of a span leaves this process and
-what happens where nobody takes it (see `otlp`), and which work has a span.
+What belongs here: spans, as the rest of the program opens them. What does not: which parts of a span leave this process
+and what happens if the collector fails (see `otlp`), and which work has a span.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ INSTALL = "make venv EXTRAS=otel"
 NOT_TRACED = "/health,/ready$,/metrics$,/server_info$"
 """Paths that monitors request every few seconds."""
 WITHIN_REQUEST: list[Literal["receive", "send"]] = ["receive", "send"]
-"""Spans that are not made: one for each ASGI message, which nobody reads."""
+"""Kinds of spans that are not made: one for each ASGI message, useless to readers."""
 
 _provider: TracerProvider | None = None
 _tracer: Tracer | None = None
@@ -113,7 +113,7 @@ def trace_routes(app: FastAPI) -> None:
 def traced(app: ASGIApp) -> ASGIApp:
     """`app` with a span for every request, named by its method, as a path may name a learner.
 
-    WebSockets have none: they last as long as somebody looks at the page.
+    WebSockets have none: they last as long as the page is open.
     """
     if _provider is None:
         return app

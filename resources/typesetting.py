@@ -1,7 +1,7 @@
 """What PDFs are made with: Typst and fonts, both from Python packages, so that nothing of the system is needed.
 
-Korean is in NanumGothic, of which the package koreanize-matplotlib has the files (its code is never imported); what is
-not in it is in DejaVu Sans, of which matplotlib has the files. What does not belong here: templates and rendering
+Korean is set in NanumGothic, whose files come with the package koreanize-matplotlib (its code is never imported); other
+characters in DejaVu Sans, whose files come with matplotlib. What does not belong here: templates and rendering
 (irt_assets/reports).
 """
 
@@ -25,7 +25,7 @@ def pdf_problem() -> str | None:
 
 
 def typst_version() -> str:
-    """Of the package that makes PDFs, "none" where it is not installed."""
+    """The version of the package that makes PDFs, "none" if it is not installed."""
     try:
         return version("typst")
     except PackageNotFoundError:
@@ -38,7 +38,7 @@ def missing_fonts() -> list[str]:
 
 
 def font_folders() -> list[Path]:
-    """Where the fonts lie that are there."""
+    """The folders of the installed fonts."""
     found = (_font_file(font, package) for font, package in FONTS.items())
     return [path.parent for path in found if path is not None]
 

@@ -15,12 +15,12 @@ from resources.outbox import Due
 from resources.settings import Settings
 
 LAST_WORDS = 10
-"""Lines of the journal."""
+"""Lines of the journal in the alert."""
 PATIENCE_S = 20
 
 
 def send_unit_failure(settings: Settings, unit: str) -> dict[str, str | None]:
-    """Tell every channel that systemd gave up `unit`. None: arrived; else why not."""
+    """Notify every channel that systemd gave up on `unit`. None: arrived; else why not."""
     due = Due(
         alert_id=zlib.crc32(unit.encode()),  # the same at every failure, so that it opens one incident
         event="opened",
@@ -38,7 +38,7 @@ def send_unit_failure(settings: Settings, unit: str) -> dict[str, str | None]:
 
 
 def _output(*command: str) -> str:
-    """Of a command of systemd; why there is none where it cannot be had."""
+    """The output of a command of systemd; the reason if there is none."""
     try:
         ran = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=PATIENCE_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -80,7 +80,7 @@ def append(connection: psycopg.Connection, table: sa.Table, frame: pd.DataFrame)
 
 
 def replace(connection: psycopg.Connection, table: sa.Table, owned: Mapping[str, object], frame: pd.DataFrame) -> int:
-    """Put `frame` in the place of the rows whose columns equal `owned` (None: are NULL), in one transaction.
+    """Replace the rows whose columns equal `owned` (None: are NULL) with `frame`, in one transaction.
 
     Another writer of the same rows waits until the caller's transaction ends. Raises PermanentFailure, before
     anything is written, where the frame has problems or holds rows that are not `owned`.
@@ -100,13 +100,14 @@ def replace(connection: psycopg.Connection, table: sa.Table, owned: Mapping[str,
 
 
 def own(connection: psycopg.Connection, table: sa.Table, owned: Mapping[str, object]) -> None:
-    """Make other writers of these rows wait until the caller's transaction ends; for who reads before it replaces."""
+    """Make other writers of these rows wait until the caller's transaction ends, for callers that read before they
+    replace."""
     advisory_lock(connection, table.name, *(f"{name}={value}" for name, value in sorted(owned.items())))
 
 
 def frame_schema(table: sa.Table) -> pandera.DataFrameSchema:
-    """What the registry asks of a frame for `table`: its columns and no others, NULLs, ranges."""
-    import pandera.pandas as pandera  # half a second, for who writes
+    """The registry's requirements on a frame for `table`: exactly its columns, NULLs, ranges."""
+    import pandera.pandas as pandera  # half a second, only for writers
 
     columns = {}
     for column in table.columns:
@@ -176,7 +177,7 @@ def _copy_out(connection: psycopg.Connection, statement: str) -> Iterator[bytear
                 yield chunk
                 chunk = bytearray()
     finally:
-        if size >= 0:  # nobody reads on: leave the connection fit for use
+        if size >= 0:  # the reader has stopped: leave the connection fit for use
             connection.cancel()
             while libpq.get_copy_data(0)[0] >= 0:
                 pass

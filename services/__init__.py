@@ -1,1 +1,1 @@
-"""What people and programs outside Dagster talk to: one package per service, each a process of its own."""
+"""The services that people and programs outside Dagster use: one package and one process each."""

@@ -1,4 +1,4 @@
-"""Calls what numba compiles, on answers that are made up, so that an image has it compiled: fits with guessing and
+"""Calls what numba compiles, on made-up answers, so that an image has it compiled: fits with guessing and
 without by `em` and by PyMC, statistics of fit, and scores. A kernel that this misses is compiled at its first use.
 """
 

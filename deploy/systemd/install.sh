@@ -2,8 +2,8 @@
 # Installs irt-assets as services of systemd, from the folder that `make wheelhouse` made. See docs/how-to/deploy-systemd.md.
 set -eu
 
-usage='install.sh [--timers] [--dry-run]   install, or mend what is installed
-install.sh --upgrade [--dry-run]     install this release beside the old one: schema first, then the switch
+usage='install.sh [--timers] [--dry-run]   install, or repair what is installed
+install.sh --upgrade [--dry-run]     install this release next to the old one: schema first, then the switch
 install.sh --rollback [--dry-run]    back to the release before; the schema stays
 install.sh --uninstall [--purge] [--dry-run]
                                      remove units and code; --purge: settings and files of the platform, too

@@ -31,7 +31,7 @@ class Cited:
 
 
 def cited_files(connection: psycopg.Connection, store: ObjectStore) -> list[Cited]:
-    """Every file that a row names. What is in another store than this one is named by its address, as not there."""
+    """Every file that a row names. A file in another store is named by its address and counts as missing."""
     found = []
     for folder in CITATIONS:
         sizes = store.sizes(folder)
@@ -42,7 +42,7 @@ def cited_files(connection: psycopg.Connection, store: ObjectStore) -> list[Cite
 
 
 def with_hashes(files: Iterable[Cited], store: ObjectStore) -> Iterator[Cited]:
-    """Those without a sha256 are read; the others have the one that was recorded as they were written."""
+    """Files without a sha256 are read; the others keep the one recorded when they were written."""
     for file in files:
         if file.sha256 or file.size is None:
             yield file
@@ -63,7 +63,7 @@ def read_listing(path: Path) -> Iterator[Cited]:
 
 
 def faults(files: Iterable[Cited], store: ObjectStore) -> Iterator[str]:
-    """Files of the listing that are not there, or are not as they were; all are read."""
+    """Listed files that are missing or changed; reads all of them."""
     wanted = [file for file in files if file.size is not None]
     with ThreadPoolExecutor(AT_ONCE) as several:
         for file, digest in zip(wanted, several.map(lambda file: _digest(store, file.key), wanted), strict=True):

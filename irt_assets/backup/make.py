@@ -1,7 +1,7 @@
 """Making a backup: one state of the database, and a listing of every file of the store that it cites.
 
-The files are listed while nobody may prune, and a file is there before the row that cites it: so each one of the
-listing was there. What does not belong here: where it goes (see `places`), PostgreSQL's programs (see `programs`).
+The files are listed while nobody may prune, and a file is there before the row that cites it: so every listed file was
+there. What does not belong here: where it goes (see `places`), PostgreSQL's programs (see `programs`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from resources.version import code_version
 
 @dataclass(frozen=True)
 class Made:
-    """`removed`: older backups that went."""
+    """`removed`: older backups that were deleted."""
 
     address: str
     manifest: Manifest
@@ -42,7 +42,7 @@ class Made:
 
 
 def make_backup(settings: Settings, database: Database, store: ObjectStore, place: Place) -> Made:
-    """Back up the platform's schema and Dagster's to `place`; whole, or an error and nothing."""
+    """Back up the platform's schema and Dagster's to `place`; after an error nothing is left."""
     began, now = time.monotonic(), datetime.now(UTC)
     name = f"irt-{now:%Y%m%dT%H%M%SZ}"
     version = schema_version(database)

@@ -1,4 +1,4 @@
-"""What a backup says of itself, and what of a database must be the same in its copy.
+"""A backup's description of itself, and what must be the same in a copy of the database.
 
 What does not belong here: making and restoring (see `make`, `restore`).
 """
@@ -66,7 +66,7 @@ class Manifest(BaseModel):
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Raises PermanentFailure where there is none, or it is of a newer kind."""
+    """Raises PermanentFailure if there is none, or its format is newer."""
     path = folder / MANIFEST
     try:
         text = path.read_text("utf-8")
@@ -118,7 +118,7 @@ def _one(connection: psycopg.Connection, query: sql.Composed) -> tuple[Any, ...]
 
 
 def differences(then: Contents, now: Contents) -> list[str]:
-    """What is not the same, a sentence each."""
+    """The differences, a sentence each."""
     found = [
         f"{name} has {now.tables.get(name, 0):,} rows, the backup was made of {rows:,}"
         for name, rows in then.tables.items()

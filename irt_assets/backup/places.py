@@ -1,4 +1,5 @@
-"""Where backups lie: a folder each, in a folder or in a bucket. One is there whole, or its name is not.
+"""Where backups are kept: each in a folder of its own, in a folder or in a bucket. A name appears only when the backup
+is complete.
 
 What does not belong here: what is in a backup (see `make`).
 """
@@ -19,11 +20,11 @@ from resources.object_store import PART, BucketStore, object_store, sync_folder
 from resources.settings import OWNER_ALONE, Settings, private_home
 
 MANIFEST = "manifest.json"
-"""Written last: what has none is not a backup."""
+"""Written last: a folder without it is not a backup."""
 NAME = re.compile(r"irt-\d{8}T\d{6}Z")
 NEWEST_KEPT = 30
 ABANDONED_S = 24 * 3600
-"""A half-written backup as old as that belongs to a process that was killed."""
+"""A half-written backup older than this belongs to a process that was killed."""
 
 
 class FolderPlace:
@@ -48,9 +49,9 @@ class FolderPlace:
             work.rename(self.folder / name)
             sync_folder(self.folder)
         except OSError as error:
-            said = explain(error) or error.strerror
+            reason = explain(error) or error.strerror
             raise PermanentFailure(
-                f"No backup was made in {self.folder}: {said}. --out names another place."
+                f"No backup was made in {self.folder}: {reason}. --out names another place."
             ) from error
         finally:
             if work is not None:
@@ -61,7 +62,7 @@ class FolderPlace:
         yield self.folder / name
 
     def names(self) -> list[str]:
-        """Of every backup, oldest first."""
+        """The name of every backup, oldest first."""
         there = self.folder.iterdir() if self.folder.is_dir() else ()
         return sorted(one.name for one in there if NAME.fullmatch(one.name) and (one / MANIFEST).is_file())
 
@@ -90,7 +91,7 @@ class BucketPlace:
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
-        """As of a folder; what is uploaded is a backup when its manifest, the last file, is there."""
+        """As in `Folder`; an upload becomes a backup with its manifest, the last file."""
         with self._here() as work:
             yield work
             files = sorted(work.iterdir(), key=lambda file: file.name == MANIFEST)
@@ -98,7 +99,7 @@ class BucketPlace:
                 for file in files:
                     self._store.put(f"{self._prefix}/{name}/{file.name}", file)
             except BaseException:
-                with suppress(Exception):  # the first error is the one to tell
+                with suppress(Exception):  # the first error is the one to report
                     self.remove(name)
                 raise
 
@@ -112,7 +113,7 @@ class BucketPlace:
             yield work
 
     def names(self) -> list[str]:
-        """Of every backup, oldest first."""
+        """The name of every backup, oldest first."""
         paths = [key.split("/")[-2:] for key, _ in self._store.list(self._prefix)]
         return sorted(name for name, file in paths if file == MANIFEST and NAME.fullmatch(name))
 
@@ -128,8 +129,8 @@ class BucketPlace:
             try:
                 yield Path(work)
             except OSError as error:
-                said = explain(error) or error.strerror
-                raise PermanentFailure(f"A backup passes through {home}: {said}") from error
+                reason = explain(error) or error.strerror
+                raise PermanentFailure(f"A backup passes through {home}: {reason}") from error
 
 
 Place = FolderPlace | BucketPlace
@@ -143,7 +144,7 @@ def default_place(settings: Settings) -> Place:
 
 
 def place_at(settings: Settings, address: str) -> Place:
-    """The place that is meant by a folder's path, or by s3://BUCKET/PREFIX."""
+    """The place that a folder's path or s3://BUCKET/PREFIX names."""
     if not address.startswith("s3:"):
         return FolderPlace(Path(address))
     parts = urlsplit(address)
@@ -163,7 +164,7 @@ def backup_at(settings: Settings, address: str) -> tuple[Place, str]:
 
 
 def keep_newest(place: Place, but: str) -> list[str]:
-    """Remove all backups there but the newest ones, and never `but`; the names of those that went."""
+    """Delete all backups there except the newest ones and `but`; returns the deleted names."""
     gone = [name for name in place.names()[:-NEWEST_KEPT] if name != but]
     for name in gone:
         place.remove(name)

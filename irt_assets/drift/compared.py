@@ -1,4 +1,4 @@
-"""A month's items beside the set in force when it began: what the room's assets judge, made once for all of them.
+"""A month's items next to the set in force when it began: what the assets of drift judge, made once for all of them.
 
 What does not belong here: reading the evidence (evidence.py), and what follows from the verdict (month.py,
 information.py).

@@ -21,14 +21,15 @@ from resources.object_store import ObjectStore
 def build_dif_asset(
     months: dg.PartitionsDefinition, follows_a_month: dg.AutomationCondition, threads: int | None
 ) -> dg.AssetsDefinition:
-    """`follows_a_month`: the condition on which a month is asked for. `threads`: of the groups' fits; None for all."""
+    """`follows_a_month`: the condition that requests a month. `threads`: for the groups' fits; None for all."""
 
     @dg.asset(
         group_name=GROUP,
         partitions_def=months,
         deps=["linked_item_parameters", "published_item_parameters"],
-        description="Which items treat groups of learners of equal ability unlike: a Wald test between groups fitted "
-        "apart, Mantel-Haenszel and logistic regression within forms beside it, for each of the scale's attributes.",
+        description="Which items function differently for groups of learners of equal ability (DIF): a Wald test "
+        "between groups fitted apart, plus Mantel-Haenszel and logistic regression within forms, for each of the "
+        "scale's attributes.",
         kinds={"postgres"},
         owners=["team:psychometrics"],
         pool="calibration",

@@ -1,4 +1,4 @@
-"""The check of a month's DIF. It warns and holds nothing, and what could not be tested is said and is not a failure.
+"""The check of a month's DIF. It warns and holds nothing; what could not be tested is reported and is not a failure.
 
 Dagster reads the annotations of the decorated functions, so this module does not postpone them.
 """
@@ -14,8 +14,8 @@ from resources.database import Database
 
 WHAT_TO_DO = (
     "Have each item under `items with DIF` of dif_analysis read by somebody who knows both groups: a translation, a "
-    "context, or a subject that only one of them was taught. What the item measures beside ability is fixed in its "
-    "text, or the item is retired; an anchor that differs leaves the anchors by a decision."
+    "context, or a subject that only one of them was taught. Edit out of the text what the item measures besides "
+    "ability, or retire the item; an anchor that differs leaves the anchors by a decision."
 )
 
 
@@ -24,7 +24,7 @@ def build_dif_check(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition
         asset="dif_analysis",
         name="items_treat_groups_alike",
         description="No item is much harder for one group than for another of equal ability: by the Wald test with "
-        "wABC above 0.10, or, where that could not be made, class C of Mantel-Haenszel. It holds nothing.",
+        "wABC above 0.10, or, where that was not possible, class C of Mantel-Haenszel. It holds nothing.",
         partitions_def=months,
     )
     def check(context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
@@ -48,13 +48,13 @@ def build_dif_check(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition
             f"{scale}: {item} ({'; '.join(where)})" for scale, of in by_scale.items() for item, where in of.items()
         ]
         not_tested = {f"{scale}: {attribute}": why for scale, attribute, why in attributes if why}
-        said = items_said(items, "no item has large DIF")
+        description = items_said(items, "no item has large DIF")
         if len(not_tested) == len(attributes):
-            said = "nothing was tested"
+            description = "nothing was tested"
         return dg.AssetCheckResult(
             passed=not items,
             severity=dg.AssetCheckSeverity.WARN,
-            description=said + (f"; not tested: {', '.join(not_tested)}" if not_tested else ""),
+            description=description + (f"; not tested: {', '.join(not_tested)}" if not_tested else ""),
             metadata={
                 ITEMS: rows_shown(
                     ("scale", "item", "differs for"),

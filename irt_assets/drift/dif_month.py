@@ -35,9 +35,10 @@ from resources.object_store import ObjectStore
 Row = dict[str, Any]
 
 LONGEST_GROUP = 100
-"""Characters; a longer value is free text, and no group."""
+"""The longest value, in characters, that names a group; a longer one is free text."""
 SMALL_GROUPS_NAMED = 20
-"""Of the groups that are too small to be tested the largest have rows; the others, one a learner maybe, are counted."""
+"""How many of the groups too small to test get rows, largest first; the others, perhaps one per learner, are
+counted."""
 BY_LEVEL = (
     "items were assigned by level, and of groups that differ in ability one item in a hundred then looks large without"
     " being so"
@@ -57,8 +58,8 @@ class Answers:
 
 @dataclass(frozen=True)
 class AttributeDif:
-    """What is known of an attribute; `n_unreadable` of the unknown have a value that makes no group. `by_level`: items
-    were assigned by what was known of the learner."""
+    """An attribute's groups; `n_unreadable` of the learners without one have a value that makes no group. `by_level`:
+    items were assigned by what was known about the learner."""
 
     dif: Dif
     n_unreadable: int

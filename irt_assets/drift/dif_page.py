@@ -1,4 +1,4 @@
-"""What people read of a month's DIF, from the rows of `dif_analysis` and from nothing else.
+"""A month's DIF for people, from the rows of `dif_analysis` alone.
 
 What does not belong here: what makes a row (dif_month.py), and drawing (dif_plots.py).
 """
@@ -25,23 +25,23 @@ def by_attribute(rows: Sequence[Row]) -> list[tuple[Row, list[Row]]]:
 
 def sentence(scale_id: str, rows: Sequence[Row]) -> str:
     """A scale's month in a sentence."""
-    said = []
+    parts = []
     for whole, items in by_attribute(rows):
         details = whole["details"]
         judged = {row["item_id"] for row in items if _is_judged(row)}
         if not judged:
-            said.append(f"{whole['attribute']} not tested ({details['why_not'] or 'no item could be compared'})")
+            parts.append(f"{whole['attribute']} not tested ({details['why_not'] or 'no item could be compared'})")
             continue
         large = sorted({row["item_id"] for row in items if row["details"]["large"]})
         differ = {row["item_id"] for row in items if differs(row)} - set(large)
         named = f": {', '.join(large[:NAMES])}" if large else ""
         alone = " (within forms only)" if details["why_not"] else ""
-        said.append(
+        parts.append(
             f"{whole['attribute']}{alone}: large DIF in {len(large)} of {len(judged)} items{named}"
             + (f", smaller in {len(differ)}" if differ else "")
             + (f"; {'; '.join(details['warnings'])}" if details["warnings"] else "")
         )
-    return f"{scale_id}: {'; '.join(said) or 'its setting dif_attributes names no attribute'}"
+    return f"{scale_id}: {'; '.join(parts) or 'the setting dif_attributes names no attribute'}"
 
 
 def items_table(found: dict[str, list[Row]]) -> str:
@@ -100,7 +100,7 @@ def groups_table(found: dict[str, list[Row]]) -> str:
 
 
 def cell(text: str) -> str:
-    """A text as the cell of a Markdown table, whatever is in it."""
+    """A text escaped as the cell of a Markdown table."""
     return re.sub(r"([\\`*_\[\]|#!~])", r"\\\1", html.escape(" ".join(text.split()), quote=False))
 
 
@@ -116,7 +116,7 @@ def _is_judged(row: Row) -> bool:
 
 
 def differs(row: Row) -> bool:
-    """Whether a row of an item says that it differs, by whatever amount."""
+    """Whether an item's row says that it differs, by any amount."""
     details = row["details"]
     return details["large"] or bool(details["wald"] and details["wald"]["severity"] != "none")
 
@@ -138,8 +138,8 @@ def _tested(group: Row, whole: Row) -> str:
         return f"no: {cell(group['why_not'])}"
     if whole["details"]["why_not"]:
         return "no"
-    said = "reference" if group["name"] == whole["reference_group"] else "yes"
-    return f"{said}, low power" if group["low_power"] else said
+    answer = "reference" if group["name"] == whole["reference_group"] else "yes"
+    return f"{answer}, low power" if group["low_power"] else answer
 
 
 def _with_error(value: float | None, error: float | None) -> str:

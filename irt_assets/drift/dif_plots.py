@@ -73,7 +73,7 @@ def differences_plot(whole: Row, items: Sequence[Row]) -> bytes | None:
 
 
 def _name(ax: Axes, points: Sequence[tuple[float, float, str]], n: int, reach: float) -> None:
-    """Names beside their points, towards the middle, none over another."""
+    """Names next to their points, towards the middle, without overlaps."""
     for side in (-1, 1):
         last = -np.inf
         for rank, delta, item in sorted((p for p in points if (p[0] > n / 2) == (side > 0)), key=lambda p: p[1])[

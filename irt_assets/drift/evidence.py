@@ -32,9 +32,9 @@ from irt_assets.responses.snapshot import current_snapshot, read_snapshot
 from resources.object_store import ObjectStore
 
 MONTHS_LOOKED_BACK, MONTHS_OF_TIMES = 12, 3
-"""Of the months before, the item's first three in the last twelve tell what time it usually takes."""
+"""An item's usual response time comes from its first three months among the last twelve."""
 NO_ANSWERS = (Reason.SANDBOX, Reason.TEST_ACCOUNT, Reason.UNUSABLE, Reason.REPEAT, Reason.NOT_REACHED)
-"""What is not an answer of a real learner to a new item; rapid ones are kept, as they give a leak away."""
+"""Reasons that leave an answer out; rapid answers are kept, because they reveal leaks."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ def frozen_anchors(connection: psycopg.Connection, scale: Scale) -> Anchors | No
 def in_force_with_errors(connection: psycopg.Connection, scale: Scale, at: datetime, anchors: Anchors) -> InForce:
     """The published set in force at `at`, with what its values share with the anchors'.
 
-    An anchor published as it was frozen is its frozen value; what came from a fit that is kept shares that fit's
-    linking; of everything else the errors are independent, and where none are stored those of 500 learners.
+    An anchor published as frozen is its frozen value; a value from a stored fit shares that fit's linking; all other
+    errors are independent and, where none are stored, those of 500 learners.
     """
     rows = publications_in_force(connection, scale.scale_id, at)
     by_item = {row["item_id"]: row for row in rows}
@@ -120,8 +120,8 @@ def in_force_with_errors(connection: psycopg.Connection, scale: Scale, at: datet
 
 
 def _with_origins(connection: psycopg.Connection, published: Published, rows: dict[str, dict[str, Any]]) -> Published:
-    """With the model that each value was fitted under and, of a 3PL, what its c errs with; of values from the bank with
-    the model that the bank names."""
+    """Each value with the model it was fitted under and, for a 3PL, the errors of c; values from the bank with the
+    model that the bank names."""
     fits = sorted({row["fit_id"] for row in rows.values() if row["fit_id"]})
     of_fits = {
         fit_id: Fitted(model, mean, sd)
@@ -157,7 +157,7 @@ def _with_origins(connection: psycopg.Connection, published: Published, rows: di
 
 
 def _of_bank(model: str | None) -> Fitted | None:
-    """Of whose learners nothing is known: they are taken for the scale's."""
+    """Its learners' distribution is unknown, so the scale's is used."""
     known = {name: name for name in get_args(Model)}.get((model or "").lower())
     return None if known is None else Fitted(known)
 
@@ -183,7 +183,7 @@ def _of_fit(
 
 
 def against_published(window: LinkedWindow, anchors: Anchors, at: InForce, start: datetime) -> Comparison:
-    """The comparison of an earlier window, of what was in force at its `start` already."""
+    """The comparison of an earlier window with the values already in force at its `start`."""
     items = [item for item, since in zip(at.published.item_ids, at.since, strict=True) if since <= start]
     return compare(window.raw, window.linking, anchors, at.published.select(items))
 
@@ -228,7 +228,7 @@ def _usual_times(
     connection: psycopg.Connection, store: ObjectStore, months: list[str], scale: Scale
 ) -> dict[str, tuple[float, float]]:
     """Mean log time of correct scored answers and its standard error, by item, in the first months that have any:
-    later ones may be those of an item that leaked."""
+    in later months the item may have leaked."""
     of_items: dict[str, list[npt.NDArray[np.float64]]] = {}
     for month in months:
         table = attempts_of(connection, store, month, scale)

@@ -1,4 +1,4 @@
-"""A month's information, scale by scale: what the items in force and the test of them tell, what was lost, and what
+"""A month's information, scale by scale: how much the items in force and the test measure, what was lost, and what
 retiring the flagged items would cost.
 
 The verdict on drift is made here again, from the same evidence and by the same functions as `item_drift` makes it, and
@@ -46,13 +46,13 @@ from resources.object_store import ObjectStore
 THE_TEST = ""
 """The `item_id` of a scale's whole test."""
 SE_LIMIT = 0.4
-"""Of the population's SD: a reliability of 0.84."""
+"""The standard error, in SDs of the population, at which reliability is 0.84."""
 LEARNERS_OF_A_3PL = 2000
-"""With fewer, the flag of a whole 3PL test says nothing: 16 % of sound months of 1000 have it.
+"""Fewest learners for which the flag of a whole 3PL test means something: with 1000, 16 % of sound months have it.
 
 docs/explanation/information.md has the simulation."""
 REACH, POINTS = 4.0, 81
-"""θ of the curves: so many SDs of the population on both sides of its mean."""
+"""Range of θ in the curves: SDs of the population on both sides of its mean."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class MonthInformation:
     Attributes:
         theta: shape (T,), of the curves.
         test: None where no item has parameters on both sides.
-        severity: of drift, by item.
+        severity: severity of drift, by item.
         retiring: the items that lost information or drifted with high severity: what if they were retired?
         retirement: the set in force with and without them, as it is now known.
         testlets: whose effects are in force at the month's end, None where none are.
@@ -145,13 +145,13 @@ class MonthInformation:
             return None
         return (
             f"do not act on the flag of the whole test: under a 3PL with {self.compared.window.raw.n_persons} learners "
-            f"(fewer than {LEARNERS_OF_A_3PL}) sound months have it, too; the items' flags stay honest"
+            f"(fewer than {LEARNERS_OF_A_3PL}) sound months have it, too; the items' flags remain valid"
         )
 
     @property
     def efficiency(self) -> tuple[float, float, float]:
-        """Of the set in force without `retiring`: on average over the population; where it is least of the middle 95 %,
-        and that θ."""
+        """Information that the set in force keeps without `retiring`: the average over the population, the minimum over
+        its middle 95 %, and the θ of the minimum."""
         people = population(self.scale)
         low, high = people.middle()
         inside = (self.theta >= low) & (self.theta <= high)
@@ -165,7 +165,7 @@ class MonthInformation:
 
 @dataclass(frozen=True)
 class ScaleInformation:
-    """What became of a scale; `why` says why there is nothing to tell, if so."""
+    """What became of a scale; `why` says why there is no result, if so."""
 
     scale_id: str
     found: MonthInformation | None = None
@@ -208,7 +208,7 @@ def population(scale: Scale) -> Abilities:
 def inform(
     scale: Scale, compared: Compared, unestimated: Unestimated, testlets: InTestlets | None = None
 ) -> MonthInformation:
-    """Raises PsychometricsError, naming them, for published items that give no information."""
+    """Raises PsychometricsError that names the published items that give no information."""
     people, drift = population(scale), compared.drift
     comparison = drift.comparison.select(~drift.comparison.across_models)
     linking = with_errors(compared.window.linking, compared.window.raw, compared.anchors)
@@ -334,7 +334,7 @@ def test_row(found: MonthInformation) -> dict[str, Any]:
 
 
 def not_judged(published: Model, fitted: Model) -> str:
-    """Of an item whose published values are of another model."""
+    """Why an item is not judged whose published values are of another model."""
     return f"published as {spoken(published)}, fitted as {spoken(fitted)}: one item has another information under each"
 
 

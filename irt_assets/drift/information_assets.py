@@ -1,4 +1,5 @@
-"""The asset `test_information`: what items and test tell of θ, what they lost since publication, what retiring costs.
+"""The asset `test_information`: how precisely items and test measure θ, what they lost since publication, what retiring
+costs.
 
 Thin: the steps are in `information`. Dagster reads the annotations of the decorated functions, so this module does not
 postpone them.
@@ -23,7 +24,7 @@ ITEMS_SHOWN = 10
 def build_information_asset(
     months: dg.PartitionsDefinition, follows_a_month: dg.AutomationCondition
 ) -> dg.AssetsDefinition:
-    """`follows_a_month`: the condition on which a month's information is asked for."""
+    """`follows_a_month`: the condition that requests a month's information."""
 
     @dg.asset(
         group_name=GROUP,
@@ -31,7 +32,7 @@ def build_information_asset(
         # Not item_drift, whose verdict is made again from the same evidence: its rows may be of an earlier fit.
         deps=["linked_item_parameters", "published_item_parameters"],
         description="Information of the items and the test over θ, as published and as the month has it; which items "
-        "lost a fifth of it, and what the set in force tells without those that did or drifted far.",
+        "lost a fifth of it, and what the set in force keeps without those that did or drifted far.",
         kinds={"postgres"},
         owners=["team:psychometrics"],
         pool="calibration",
@@ -72,20 +73,20 @@ def sentence(judged: ScaleInformation) -> str:
     if found is None:
         return f"{judged.scale_id}: {judged.why}"
     lost = sorted(found.losses.flagged)
-    said = f"{judged.scale_id}: {len(lost)} of {len(found.losses.item_ids)} items lost information"
-    said += f" ({', '.join(lost[:ITEMS_SHOWN])})" if lost else ""
+    summary = f"{judged.scale_id}: {len(lost)} of {len(found.losses.item_ids)} items lost information"
+    summary += f" ({', '.join(lost[:ITEMS_SHOWN])})" if lost else ""
     if across := found.compared.drift.across_models:
-        said += f"; {len(across)} are not judged: {not_judged(*next(iter(across.values())))}"
+        summary += f"; {len(across)} are not judged: {not_judged(*next(iter(across.values())))}"
     if found.test is not None:
         theta, ratio, low, high = found.test.worst
-        said += f"; the test keeps at least {ratio:.0%} of its own (θ = {theta:+.1f}, 95 % {low:.0%} to {high:.0%})"
+        summary += f"; the test keeps at least {ratio:.0%} of its own (θ = {theta:+.1f}, 95 % {low:.0%} to {high:.0%})"
     if found.retiring:
         average, least, at = found.efficiency
-        said += (
+        summary += (
             f"; without {len(found.retiring)} flagged items the set in force keeps {average:.0%} on average and at "
             f"least {least:.0%} (θ = {at:+.1f})"
         )
-    return said
+    return summary
 
 
 def flagged_table(found: dict[str, MonthInformation]) -> str:

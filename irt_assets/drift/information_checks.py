@@ -16,12 +16,12 @@ from resources.object_store import ObjectStore
 
 OF_ITEMS = (
     "Open `flagged items` of test_information: an item that keeps less than four fifths of its published information "
-    "is scored as if it told more. Calibrate it again on recent answers, or retire it; the plot shows what the set in "
-    "force keeps without it."
+    "is scored as if it measured more. Calibrate it again on recent answers, or retire it; the plot shows what the "
+    "set in force keeps without it."
 )
 OF_TEST = (
     "Open `plot: information` of test_information: standard errors are larger there than the published parameters say. "
-    "Where single items are flagged, decide on these; where none is, the month's learners or its linking differ: look "
+    "If single items are flagged, decide on these; if none is, the month's learners or its linking differ: look "
     "at `linking history` of linked_item_parameters, and add items for that θ."
 )
 
@@ -78,11 +78,11 @@ def _of_test(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
             ).fetchall()
         lost = [scale for scale, flagged, _ in rows if flagged]
         unknown = not_judged(silent)
-        said = "; ".join([*unknown, *(f"{scale}: {_kept(details)}" for scale, _, details in rows)])
+        description = "; ".join([*unknown, *(f"{scale}: {_kept(details)}" for scale, _, details in rows)])
         return dg.AssetCheckResult(
             passed=not lost and not unknown,
             severity=dg.AssetCheckSeverity.WARN,
-            description=said or "no scale has a test to judge",
+            description=description or "no scale has a test to judge",
             metadata={
                 **{
                     f"kept at θ = {worst['theta']:+.1f} ({scale})": dg.MetadataValue.float(worst["ratio"])

@@ -14,7 +14,7 @@ MOST_ITEMS = 9
 
 def test_curves(found: MonthInformation) -> bytes:
     """Information of the compared items as published and now, and of the set in force with and without the items that
-    might be retired; beside it the standard error of θ. Grey: the middle 95 % of the population."""
+    might be retired; next to it the standard error of θ. Grey: the middle 95 % of the population."""
     items, theta = found.items, found.theta
     both = items.in_force & items.estimated
     curves = [

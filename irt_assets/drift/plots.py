@@ -10,7 +10,7 @@ import numpy.typing as npt
 from irt_assets.calibration.plots import as_png, new_figure, short
 
 MOST_ITEMS = 30
-LIMIT = 0.15  # of wABC; beyond it a colour is at its end
+LIMIT = 0.15  # wABC at which the colour scale ends
 
 
 def heat_map(items: Sequence[str], months: Sequence[str], change: npt.NDArray[np.float64], flags: np.ndarray) -> bytes:

@@ -1,6 +1,6 @@
 """Published items that a month could not estimate: why, and whether they are answered as published.
 
-Too few answers for a fit, an estimate at a bound, gone from the bank: none of them is merely left out. What does not
+Too few answers for a fit, an estimate at a bound, gone from the bank: each is reported. What does not
 belong here: the test itself (psychometrics/proportion_correct.py), and items that were estimated (month.py).
 """
 
@@ -39,7 +39,7 @@ class Unestimated:
 
     @property
     def untested(self) -> dict[str, str]:
-        """Why, of the items that could not be tested either, those first that the bank no longer has here."""
+        """Why the other items could not be tested either; those that the bank no longer has here come first."""
         items = sorted(self.why, key=lambda item: (item not in self.gone, item))
         return {item: self.why[item] for item in items if item not in self.tested_items}
 
@@ -87,7 +87,7 @@ def look_at_unestimated(
 
 
 def items_gone(connection: psycopg.Connection, scale_id: str, items: Sequence[str]) -> dict[str, str]:
-    """Of the items those that the bank does not have on this scale, and what became of them."""
+    """The items that the bank does not have on this scale, and what became of them."""
     now: dict[str, str] = dict(
         connection.execute("SELECT item_id, scale_id FROM question WHERE item_id = ANY(%s)", (list(items),)).fetchall()
     )
@@ -113,15 +113,15 @@ def _why(
     if responses is not None:
         counts = np.bincount(responses.item, minlength=responses.n_items).tolist()
         n = dict(zip(responses.item_ids, counts, strict=True))
-    said = dict(gone)
+    reasons = dict(gone)
     for item in items:
         if item in gone:
             continue
         if not n.get(item):
-            said[item] = f"nobody gave it an eligible answer in {month}"
+            reasons[item] = f"it has no eligible answer in {month}"
         elif item not in estimates:
-            said[item] = f"{n[item]} eligible answers, and a fit wants {scale.rules.min_fitted_responses}"
+            reasons[item] = f"{n[item]} eligible answers, and a fit needs {scale.rules.min_fitted_responses}"
         else:
             flags = [f"{flag}: {Flag(flag).explanation}" for flag in estimates[item]["flags"]]
-            said[item] = "; ".join(flags) or "its estimate has no standard error"
-    return said
+            reasons[item] = "; ".join(flags) or "its estimate has no standard error"
+    return reasons

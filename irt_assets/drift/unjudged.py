@@ -1,7 +1,7 @@
 """Months that are not compared with what is published: why, and what has to be decided before they can be.
 
-Where anchors moved, the month stands in the wrong place on the scale, and what it says of other items follows from
-that. What does not belong here: DIF, which compares groups within the month and needs no scale.
+If anchors moved, the month is in the wrong place on the scale, which distorts what it shows of other items. What does
+not belong here: DIF, which compares groups within the month and needs no scale.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def why_not(connection: psycopg.Connection, store: ObjectStore, scale: Scale, mo
 
 
 def unjudged(connection: psycopg.Connection, store: ObjectStore, month: str, table: str) -> dict[str, str]:
-    """Of the scales that the month could be compared on, those of which `table` says nothing, and why."""
+    """The scales that the month could be compared on but that `table` lacks, and why."""
     found = {}
     file = MonthFile.verified(connection, store, month)
     for scale in read_scales(connection, month_bounds(month)[0]).values():

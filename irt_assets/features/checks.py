@@ -29,10 +29,12 @@ def build_feature_checks(days: dg.PartitionsDefinition) -> list[dg.AssetChecksDe
         window = context.partition_time_window
         with classify_failures(), database.connect() as connection:
             wrong = unconserved(connection, window.start, window.end)
-        said = "; ".join(f"{day}: {have:,} in the features, {want:,} in the log" for day, (have, want) in wrong.items())
+        differences = "; ".join(
+            f"{day}: {have:,} in the features, {want:,} in the log" for day, (have, want) in wrong.items()
+        )
         return dg.AssetCheckResult(
             passed=not wrong,
-            description=f"{said}: materialise the day again" if wrong else "every live answer is counted once",
+            description=f"{differences}: materialise the day again" if wrong else "every live answer is counted once",
             metadata={"days": rows_shown(("day", "features", "log"), [(day, *pair) for day, pair in wrong.items()])},
         )
 

@@ -54,7 +54,8 @@ class Written:
 
 
 def write_features(connection: psycopg.Connection, start: datetime, end: datetime) -> dict[str, Written]:
-    """Compute the days of [start, end), two midnights, put each in the place of what was there; what, by YYYY-MM-DD.
+    """Compute the days of [start, end), two midnights, each replacing its stored rows; returns the frames by
+    YYYY-MM-DD.
 
     Each day's hash (`observe.answer_versions`) is stored with its rows, under the asset `features_topic_daily`. It is
     read before them: an answer that arrives in between is in the rows and not in the hash, so that the day is asked for

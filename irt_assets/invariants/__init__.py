@@ -1,1 +1,1 @@
-"""The room of invariants: what must be true of everything that is stored, looked at every day, read only."""
+"""Invariants: what must be true of everything that is stored, checked every day, read only."""

@@ -16,7 +16,7 @@ SETTLED_AFTER = timedelta(hours=6)
     kind="days",
     protects="No answer is lost and none is counted twice: a day's features hold every live answer of the day.",
     fix="Materialise `features_topic_daily` of the day again.",
-    told_by_checks=True,
+    alerted_by_checks=True,
 )
 def features_conserve_attempts(look: InvariantContext) -> Found:
     row = look.connection.execute("SELECT min(date) FROM features_topic_daily").fetchone()
@@ -32,9 +32,9 @@ def features_conserve_attempts(look: InvariantContext) -> Found:
 
 @invariant(
     kind="learners",
-    protects="Every KPI is there, in its range, or empty with a reason: nobody acts on a number that means nothing.",
+    protects="Every KPI is present and in its range, or empty with a reason, so that no decision rests on nonsense.",
     fix="Materialise `weekly_kpi` of the week again; if it stays so, report it as a bug.",
-    told_by_checks=True,
+    alerted_by_checks=True,
 )
 def kpis_are_whole(look: InvariantContext) -> Found:
     row = look.connection.execute("SELECT EXISTS (SELECT 1 FROM weekly_kpi)").fetchone()
@@ -43,16 +43,16 @@ def kpis_are_whole(look: InvariantContext) -> Found:
         return
     limits = ", ".join(f"('{name}', {low}, {high})" for name, (low, high) in RANGES.items())
     rows = look.connection.execute(
-        f"""SELECT user_id, week_start, string_agg(said, ', ' ORDER BY said) FROM (
+        f"""SELECT user_id, week_start, string_agg(fault, ', ' ORDER BY fault) FROM (
               SELECT user_id, week_start, CASE
                 WHEN NOT kpis ? name THEN name || ' is missing'
                 WHEN jsonb_typeof(kpis->name) = 'null' AND coalesce(kpis->'why'->>name, '') = ''
                   THEN name || ' is empty without a reason'
                 WHEN jsonb_typeof(kpis->name) NOT IN ('null', 'number') THEN name || ' is not a number'
                 WHEN jsonb_typeof(kpis->name) = 'number' AND NOT (kpis->>name)::float8 BETWEEN low AND high
-                  THEN name || ' = ' || (kpis->>name) END AS said
+                  THEN name || ' = ' || (kpis->>name) END AS fault
               FROM weekly_kpi CROSS JOIN (VALUES {limits}) AS wanted (name, low, high)) found
-            WHERE said IS NOT NULL GROUP BY 1, 2 ORDER BY 2, 1""".encode()
+            WHERE fault IS NOT NULL GROUP BY 1, 2 ORDER BY 2, 1""".encode()
     ).fetchall()
-    for user, week, said in rows:
-        yield Violation(user, said, "six keys, I_t from −1 to 1 and the others from 0 to 1", f"{week}")
+    for user, week, faults in rows:
+        yield Violation(user, faults, "six keys, I_t from −1 to 1 and the others from 0 to 1", f"{week}")

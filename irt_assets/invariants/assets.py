@@ -1,4 +1,4 @@
-"""The asset of the room: the daily report, with every invariant as a check of it.
+"""The asset `invariant_report`: the daily report, with every invariant as a check of it.
 
 Dagster reads the annotations of the decorated functions, so this module does not postpone them.
 """
@@ -64,13 +64,13 @@ def build_invariant_assets(days: dg.PartitionsDefinition, first_month: str) -> l
 
 def _check_result(verdict: Verdict) -> dg.AssetCheckResult:
     one, n = verdict.invariant, len(verdict.violations)
-    said = f"{n} violations: {', '.join(v.subject for v in verdict.violations[:ROWS_SHOWN])}" if n else "it holds"
+    summary = f"{n} violations: {', '.join(v.subject for v in verdict.violations[:ROWS_SHOWN])}" if n else "it holds"
     untested = "; ".join(dict.fromkeys(missing.why for missing in verdict.not_tested))
     return dg.AssetCheckResult(
         check_name=one.name,
         passed=verdict.passed,
         severity=dg.AssetCheckSeverity.ERROR if one.severity == "error" else dg.AssetCheckSeverity.WARN,
-        description=(f"not tested: {untested}. " if untested else "") + said,
+        description=(f"not tested: {untested}. " if untested else "") + summary,
         metadata={"violations": dg.MetadataValue.md(_rows([verdict], limit=100)), HOW_TO_FIX: one.fix},
     )
 

@@ -1,4 +1,4 @@
-"""Invariants of what follows a month: it was judged, on what is there, and what was found was decided on."""
+"""Invariants of what follows a month: it was judged, on stored fits, and its findings were decided on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FOLLOWING = (*TOLD_BY, DRIFT_REPORT)
 """The assets that judge a month, and are made by themselves once it is green."""
 MADE_WITHIN = timedelta(hours=6)
 LONGEST_UNDECIDED = timedelta(days=31)
-"""A month: the next one's judgement is there by then."""
+"""One month: by then the next one has been judged."""
 
 
 @invariant(
@@ -47,7 +47,7 @@ def every_green_month_was_judged(look: InvariantContext) -> Found:
 
 @invariant(
     kind="items",
-    protects="Whoever reads that an item drifted can look up the fit that says so and the value it moved from.",
+    protects="For every finding of drift the fit behind it and the value it moved from can be looked up.",
     fix="Materialise `item_drift`, `dif_analysis` and `test_information` of the month again.",
 )
 def judgements_rest_on_fits_and_publications(look: InvariantContext) -> Found:
@@ -96,7 +96,7 @@ def judgements_rest_on_fits_and_publications(look: InvariantContext) -> Found:
 
 @invariant(
     kind="items",
-    protects="An item that changed much does not go on being scored with its old value because nobody looked.",
+    protects="An item that changed much is not scored with its old value for want of a decision.",
     fix="Read the item's page of the drift report, then `irt release accept` or `reject`, or `irt items withdraw`.",
 )
 def large_drift_is_decided_on(look: InvariantContext) -> Found:

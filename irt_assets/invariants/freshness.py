@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 import psycopg
 
 BACKUP_AGE = timedelta(hours=25)
-"""A daily backup is late after this."""
+"""Age after which a daily backup is late."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class LastBackup:
 
 
 def last_backup(connection: psycopg.Connection) -> LastBackup | None:
-    """The newest backup; None where none was ever made, and then nobody asks for one."""
+    """The newest backup; None if none was ever made, and then none is expected."""
     row = connection.execute("SELECT made_at, address FROM backup ORDER BY made_at DESC LIMIT 1").fetchone()
     return LastBackup(*row) if row else None
 
@@ -38,7 +38,7 @@ def last_evaluated(connection: psycopg.Connection) -> datetime | None:
 def last_night(connection: psycopg.Connection) -> datetime | None:
     """When the last nightly calibration wrote; None where there is none.
 
-    A night with too few answers to fit anything has measured everyone.
+    A night with too few answers for a fit still measures everyone.
     """
     row = connection.execute(
         """SELECT greatest((SELECT max(fitted_at) FROM mirt_fit_meta WHERE kind = 'nightly'),

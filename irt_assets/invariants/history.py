@@ -1,4 +1,4 @@
-"""The daily look: evaluate every invariant, store what was found, open and resolve violations and their alerts.
+"""The daily evaluation of every invariant: store what was found, open and resolve violations and their alerts.
 
 A violation that persists is one row, from the run that opened it until it is gone. What could not be tested
 closes nothing. What does not belong here: how an alert reaches people (see `resources.notifier`).
@@ -28,7 +28,7 @@ from resources.outbox import Alert, open_alert, open_keys, resolve_alert
 
 @dataclass(frozen=True)
 class Report:
-    """What one look found. `incomplete` comes first: what could not be tested."""
+    """What one evaluation found. `incomplete` comes first: what could not be tested."""
 
     evaluated_at: datetime
     verdicts: tuple[Verdict, ...]
@@ -50,14 +50,14 @@ class Report:
     def sentence(self) -> str:
         held = sum(verdict.passed and not verdict.not_tested for verdict in self.verdicts)
         errors, warnings = len(self.violated("error")), len(self.violated("warning"))
-        said = f"{held} of {len(self.verdicts)} invariants hold; {errors} violated, {warnings} with a warning"
-        return f"incomplete ({len(self.incomplete)} things not tested): {said}" if self.incomplete else said
+        summary = f"{held} of {len(self.verdicts)} invariants hold; {errors} violated, {warnings} with a warning"
+        return f"incomplete ({len(self.incomplete)} things not tested): {summary}" if self.incomplete else summary
 
 
 def take_report(
     database: Database, store: ObjectStore, instance: dg.DagsterInstance, *, first_month: str, run: str
 ) -> Report:
-    """Look at everything, read only; then store what was found under the name `run`."""
+    """Evaluate everything, read only; then store what was found under the name `run`."""
     now = datetime.now(UTC)
     months = list(months_between(first_month, last_complete_month(now)))
     made = {asset: last_made(instance, dg.AssetKey(asset)) for asset in FOLLOWING}
@@ -77,8 +77,8 @@ def look_at_everything(
 ) -> Report:
     """Every verdict, in the order of `invariants`.
 
-    Those that read no files are all of one state of the database, which they cannot write to. Reading every file of
-    the store takes its time, and a transaction that lasts as long keeps the database from cleaning up.
+    Those that read no files all see one state of the database, read only. Reading every file of the store takes long,
+    and so long a transaction would keep the database from vacuuming.
     """
     wanted = list(invariants)
     with database.connect() as connection:
@@ -96,7 +96,7 @@ def look_at_everything(
 
 
 def record(connection: psycopg.Connection, run: str, report: Report) -> None:
-    """Store the verdicts, open what is new, close what is gone, and alert of what nobody was told of."""
+    """Store the verdicts, open new violations, close those that are gone, and alert about what has no alert yet."""
     advisory_lock(connection, "invariants")
     for verdict in report.verdicts:
         _store_verdict(connection, run, verdict)
@@ -149,33 +149,34 @@ def _store_violations(connection: psycopg.Connection, run: str, verdict: Verdict
 
 
 def _alert(connection: psycopg.Connection, invariant: Invariant) -> None:
-    """One alert for the violations of a partition that no open alert tells of; the end of those whose all are gone."""
+    """Open one alert for a partition's violations that no open alert covers; resolve alerts whose violations are all
+    gone."""
     violated: dict[str, dict[str, str]] = defaultdict(dict)
     for (partition, subject), observed in _open(connection, invariant.name).items():
         violated[partition][subject] = observed
     prefix = f"invariant {invariant.name} "
-    told: dict[str, set[str]] = defaultdict(set)
+    alerted: dict[str, set[str]] = defaultdict(set)
     for key, subjects in open_keys(connection, prefix).items():
         partition = key.removeprefix(prefix).partition("|")[0]
         if violated[partition].keys().isdisjoint(subjects):
             resolve_alert(connection, key)
         else:
-            told[partition] |= set(subjects)
+            alerted[partition] |= set(subjects)
     for partition, observed_of in violated.items():
-        untold = sorted(observed_of.keys() - told[partition])
-        if not untold or (invariant.told_by_checks and _checks_tell(connection, partition)):
+        not_alerted = sorted(observed_of.keys() - alerted[partition])
+        if not not_alerted or (invariant.alerted_by_checks and _alerted_by_checks(connection, partition)):
             continue
-        example = f"{untold[0]}: {observed_of[untold[0]]}"
+        example = f"{not_alerted[0]}: {observed_of[not_alerted[0]]}"
         open_alert(
             connection,
             Alert(
-                key=f"{prefix}{partition}|{untold[0]}",
+                key=f"{prefix}{partition}|{not_alerted[0]}",
                 severity=invariant.severity,
                 what=f"invariant violated: {invariant.truth}. Example: {example}",
                 fix=invariant.fix,
                 partition=partition,
                 kind=invariant.kind,
-                subjects=tuple(untold),
+                subjects=tuple(not_alerted),
                 link=f"/assets/{INVARIANT_REPORT}?view=checks&checkDetail={invariant.name}",
             ),
         )
@@ -191,7 +192,7 @@ def _open(connection: psycopg.Connection, name: str) -> dict[tuple[str, str], st
     return {(partition, subject): observed for partition, subject, observed in rows}
 
 
-def _checks_tell(connection: psycopg.Connection, partition: str) -> bool:
+def _alerted_by_checks(connection: psycopg.Connection, partition: str) -> bool:
     row = connection.execute(
         """SELECT 1 FROM alert WHERE resolved_at IS NULL AND partition = %s
              AND (starts_with(key, 'check ') OR starts_with(key, 'run ') OR starts_with(key, 'held ')) LIMIT 1""",

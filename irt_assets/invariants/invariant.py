@@ -1,7 +1,7 @@
-"""What an invariant is, what it looks at, and what it may find.
+"""What an invariant is, what it reads, and what it may find.
 
-An invariant is a function of a `InvariantContext` that yields every violation, and what it could not test. Its name is
-the truth that it holds. What does not belong here: the invariants themselves, and what becomes of a violation.
+An invariant is a function of an `InvariantContext` that yields every violation, and what it could not test. Its name
+states what must be true. What does not belong here: the invariants themselves, and what becomes of a violation.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from resources.outbox import Severity
 
 @dataclass(frozen=True)
 class Violation:
-    """One subject of which the truth does not hold; `partition` is the month, week or day concerned, if one is."""
+    """One subject that violates the invariant; `partition` is the month, week or day concerned, if any."""
 
     subject: str
     observed: str
@@ -55,7 +55,7 @@ class InvariantContext:
     """What invariants may read: the database, the store, the months' states. Those that read no files see one state of
     the database, through one read-only transaction; to the others each query is a transaction of its own.
 
-    `made`: of the assets that follow a month, by asset and month, when they were last made.
+    `made`: when the assets that follow a month were last made, by asset and month.
     """
 
     connection: psycopg.Connection
@@ -70,7 +70,7 @@ class InvariantContext:
 
     @cached_property
     def settled(self) -> Mapping[str, list[str]]:
-        """By scale, the months that publication has dealt with, oldest first."""
+        """By scale, the months that publication has handled, oldest first."""
         return {
             scale_id: sorted(month for month, step in steps(self.connection, scale_id).items() if step.state == "done")
             for scale_id in self.scales
@@ -87,12 +87,12 @@ Found = Iterable[Violation | NotTested]
 
 @dataclass(frozen=True)
 class Invariant:
-    """A truth, what it protects and how to fix it, each in a sentence; `kind` is what its subjects are.
+    """A statement, what it protects and how to fix a violation, each in a sentence; `kind` is what its subjects are.
 
     `note`: what is judged and what is not, where that is not plain.
-    `told_by_checks`: the checks of the same partition tell of it already, so that it needs no alert of its own
-    while theirs is open.
-    `reads_files`: it reads the object store, which may take hours: no transaction is open meanwhile.
+    `alerted_by_checks`: the checks of the same partition alert about it already, so that it needs no alert of its own
+    while theirs is open. `reads_files`: it reads the object store, which may take hours: no transaction is open
+    meanwhile.
     """
 
     find: Callable[[InvariantContext], Found]
@@ -100,7 +100,7 @@ class Invariant:
     kind: str
     protects: str
     fix: str
-    told_by_checks: bool = False
+    alerted_by_checks: bool = False
     note: str = ""
     reads_files: bool = False
 
@@ -115,7 +115,7 @@ class Invariant:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one invariant: `crashed` says how it failed to come to a verdict."""
+    """The outcome of one invariant; `crashed`: why it could not be evaluated, if so."""
 
     invariant: Invariant
     violations: tuple[Violation, ...] = ()
@@ -132,16 +132,18 @@ def invariant(
     kind: str,
     protects: str,
     fix: str,
-    told_by_checks: bool = False,
+    alerted_by_checks: bool = False,
     note: str = "",
     reads_files: bool = False,
 ) -> Callable[[Callable[[InvariantContext], Found]], Invariant]:
     """Make an invariant of the function that finds its violations; `SEVERITY` has its name."""
-    return lambda find: Invariant(find, SEVERITY[find.__name__], kind, protects, fix, told_by_checks, note, reads_files)
+    return lambda find: Invariant(
+        find, SEVERITY[find.__name__], kind, protects, fix, alerted_by_checks, note, reads_files
+    )
 
 
 def evaluate(look: InvariantContext, invariants: Iterable[Invariant]) -> list[Verdict]:
-    """Every invariant's verdict. One that crashes does not hold the others; transient errors are raised."""
+    """Every invariant's verdict. One that crashes does not stop the others; transient errors are raised."""
     verdicts = []
     for one in invariants:
         try:

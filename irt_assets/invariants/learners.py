@@ -1,4 +1,4 @@
-"""Invariants of learners and of what they are shown: abilities, exposure, positions."""
+"""Invariants of learners and the items they see: abilities, exposure, positions."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from resources.warehouse import read_arrow
 
 LARGEST_EXPOSURE = 0.30
 FEWEST_LEARNERS = 100
-"""Below that many, a share of them says little."""
+"""Fewest learners for which a share means something."""
 MEASURED_ANEW = 10
 SAME_THETA = 1e-9
-"""Two runs on the same answers and parameters add the same numbers, if in another order."""
+"""Tolerance: two runs on the same answers and parameters add the same numbers in another order."""
 LARGEST_POSITION_EFFECT = 0.05
-"""Of the chance of a correct answer, from the first to the last place of a session."""
+"""Change in the probability of a correct answer from a session's first to its last place."""
 POSITION_Z = 4.0
 FEWEST_ANSWERS = 1_000
 
@@ -64,14 +64,14 @@ def every_learner_with_answers_has_an_ability(look: InvariantContext) -> Found:
     "night; learners whose answers changed since are not compared.",
 )
 def runs_agree_on_abilities(look: InvariantContext) -> Found:
-    told = set()
+    seen = set()
     for found in chain(
         _compare_nights_with_months(look), *(_compare_runs_with_api(look, scale_id) for scale_id in look.scales)
     ):
         if isinstance(found, Violation):
-            if (found.subject, found.partition) in told:
+            if (found.subject, found.partition) in seen:
                 continue
-            told.add((found.subject, found.partition))
+            seen.add((found.subject, found.partition))
         yield found
 
 

@@ -11,10 +11,10 @@ from irt_assets.psychometrics.eligibility.attempts import rejected
 
 EARLIER_MONTHS = 6
 FEWEST_EARLIER = 3
-"""Below that many months before it, a month has nothing to be compared with."""
+"""Fewest earlier months with which a month can be compared."""
 
 LARGEST_SHIFT = {"share": 0.10, "reject rate": 0.03, "latent mean": 0.25, "latent SD": 0.20, "intercept": 0.30}
-"""What never is a violation; where the earlier months themselves vary, three of their standard deviations are not."""
+"""Differences too small to be a violation; where earlier months vary more, three of their standard deviations."""
 SDS = 3.0
 
 
@@ -22,7 +22,7 @@ SDS = 3.0
     kind="scales",
     protects="No month between the first and the last is missing, stale or failing.",
     fix="Open the month in the UI, read why, and materialise it: `irt calibrate --month MONTH`.",
-    told_by_checks=True,
+    alerted_by_checks=True,
 )
 def every_month_is_green(look: InvariantContext) -> Found:
     if not look.states:
@@ -94,7 +94,7 @@ def shares_of_the_sample_stay_as_they_were(look: InvariantContext) -> Found:
                 of_value = counted.setdefault(row[place], {})
                 of_value[row[0]] = of_value.get(row[0], 0) + row[4]
         if len(totals) <= FEWEST_EARLIER:
-            yield NotTested(f"{len(totals)} months tell the {attribute}", subject=f"{attribute} ")
+            yield NotTested(f"{len(totals)} months have the {attribute}", subject=f"{attribute} ")
             continue
         for value, by_month in sorted(counted.items()):
             if len(by_month.keys() - {months[-1]}) >= FEWEST_EARLIER:  # a form of one month has no history

@@ -8,8 +8,8 @@ from irt_assets.invariants.registry import INVARIANTS
 
 HEAD = """# Invariants
 
-Made from `irt_assets/invariants/registry.py`. Each is a function that only reads, and names every subject of which
-it does not hold. They run every night as checks of the asset `invariant_report`, and at any time with
+Made from `irt_assets/invariants/registry.py`. Each is a function that only reads, and names every subject that
+violates it. They run every night as checks of the asset `invariant_report`, and at any time with
 `irt invariants run [--strict] [--json]` (exit code 0: all hold; 1: one is violated, with `--strict` also a warning or
 something untested; 2: one could not be evaluated).
 

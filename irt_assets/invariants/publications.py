@@ -176,14 +176,14 @@ def items_without_a_sound_estimate_are_held_back(look: InvariantContext) -> Foun
         if published:
             yield Violation(item, f"published although its estimate is {flags}", "held back", month)
         elif not held:
-            yield Violation(item, f"its estimate is {flags} and nobody was told", "held back, with the reason", month)
+            yield Violation(item, f"its estimate is {flags}, without a report", "held back, with the reason", month)
 
 
 @invariant(
     kind="scales",
     protects="The anchors keep their relation to each other, so that a month's scale is the bank's scale.",
     fix="Look at the plot of the anchors on linked_item_parameters; a drifted anchor needs a person's decision.",
-    told_by_checks=True,
+    alerted_by_checks=True,
 )
 def anchors_agree(look: InvariantContext) -> Found:
     rows = look.connection.execute(

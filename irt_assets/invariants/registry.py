@@ -1,4 +1,4 @@
-"""Every invariant, in the order in which a person would look at them."""
+"""Every invariant, in the order of the report."""
 
 from __future__ import annotations
 

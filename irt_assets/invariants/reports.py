@@ -1,4 +1,4 @@
-"""Invariants of report files: what a row promises is in the store, as it was written."""
+"""Invariants of report files: every recorded file is in the store, as it was written."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, 
 from resources.s3_failures import NothingThere
 
 AT_ONCE = 16
-"""Files read at once: a bucket answers each in some milliseconds, and many at the same time."""
+"""Files read at once: a bucket takes a few milliseconds for each, and serves many at the same time."""
 READ_AGAIN_WITHIN = 28
 MOST_A_DAY = 20_000
 """Days, and files a day: up to 560,000 files each is read again within four weeks, of more it takes longer."""
@@ -30,7 +30,7 @@ class _File:
 
 @invariant(
     kind="report files",
-    protects="A report that was written can be read, and says what it said: nobody has lost or changed it.",
+    protects="Every report that was written can still be read, and is unchanged.",
     fix="Bring the file back from the store's backup, or materialise `weekly_learner_report` of the week or "
     "`drift_report` of the month again.",
     note="Every file must be there. Its sha256 is compared for all files of the newest week and month, for those found "
@@ -74,7 +74,7 @@ def report_files_are_as_they_were_written(look: InvariantContext) -> Found:
 
 
 def _by_week(look: InvariantContext) -> Iterator[tuple[list[_File], list[tuple[str, str]]]]:
-    """The files of each week of learners, then those of the bank; and the URLs that are none of this store."""
+    """The files of each week of learners, then those of the bank, each with the URLs that are not in this store."""
     weeks = [week for (week,) in look.connection.execute("SELECT DISTINCT week_start FROM report_artifacts")]
     newest_week = max((week for week in weeks if week is not None), default=None)
     newest = look.connection.execute("SELECT max(split_part(\"window\", '/', 1)) FROM report_artifacts").fetchone()
@@ -98,7 +98,7 @@ def _by_week(look: InvariantContext) -> Iterator[tuple[list[_File], list[tuple[s
 
 
 def _listed(look: InvariantContext, files: Collection[_File]) -> set[str]:
-    """The keys that are there, asked for by folder: a thousand at a time, and not one by one."""
+    """The keys that exist, listed by folder: a thousand at a time instead of one by one."""
     folders = {file.key.rpartition("/")[0] for file in files}
     highest = {folder for folder in folders if not any(folder.startswith(f"{other}/") for other in folders)}
     return {key for folder in highest for key, _ in look.store.list(folder)}

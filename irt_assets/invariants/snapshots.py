@@ -1,4 +1,4 @@
-"""Invariants of what was calibrated: the stored snapshots, and what the stored fits say of a scale as a whole."""
+"""Invariants of what was calibrated: the stored snapshots, and what the stored fits show of a scale as a whole."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def no_test_answer_was_scored(look: InvariantContext) -> Found:
 
 @invariant(
     kind="pairs of items",
-    protects="Answers to one item tell nothing about another beyond ability: standard errors are honest.",
+    protects="Beyond ability, answers to one item say nothing about another, so that standard errors are right.",
     fix="Look at both items: a shared stimulus needs a testlet, one that gives the other's answer away must go.",
 )
 def items_are_locally_independent(look: InvariantContext) -> Found:
@@ -114,7 +114,7 @@ def items_are_locally_independent(look: InvariantContext) -> Found:
 @invariant(
     kind="scales",
     protects="One ability explains the answers of a scale, which is what its θ claims.",
-    fix="Look at which topics go together in the residuals; a second ability wants a scale of its own.",
+    fix="Look at which topics go together in the residuals; a second ability needs a scale of its own.",
 )
 def one_ability_explains_a_scale(look: InvariantContext) -> Found:
     for scale_id in look.scales:
@@ -132,7 +132,7 @@ def _too_few_pairs(scale_id: str) -> NotTested:
 
 
 def _statistics(look: InvariantContext, scale_id: str) -> Mapping[str, Any] | NotTested:
-    """What the last month of a scale that was taken to the ledger is stored with, of the whole set."""
+    """Fit statistics of the whole set for the scale's last month that was taken to the ledger."""
     if not look.settled[scale_id]:
         return no_month_yet(scale_id, scale_id)
     month = look.settled[scale_id][-1]

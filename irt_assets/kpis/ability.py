@@ -1,4 +1,4 @@
-"""What eligible answers say of learners' abilities at a time: how they changed within a month, and where they are now.
+"""Learners' abilities from eligible answers at a time: how they changed within a month, and where they are now.
 
 Abilities are of the 365 days before the end, with the set in force then and against the scale's population: the same
 answers give the same θ as `calibration.abilities`. What does not belong here: KPIs and reasons (see `record`).
@@ -99,7 +99,7 @@ def _present(
 def _improvement(
     responses: Responses, recent: np.ndarray, used: np.ndarray, a: Floats, b: Floats, c: Floats, scale: Scale
 ) -> Floats:
-    """Shape (n_persons,): of the learners of the responses `used`, NaN for the others."""
+    """Shape (n_persons,): for the learners of the responses `used`, NaN for the others."""
     changed = np.full(responses.n_persons, np.nan)
     persons, person = np.unique(responses.person[used], return_inverse=True)
     part = Responses(

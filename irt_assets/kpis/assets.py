@@ -1,4 +1,4 @@
-"""Assets of the room of KPIs. Thin: the rows are made in `weekly`.
+"""The assets of KPIs. Thin: the rows are made in `weekly`.
 
 Dagster reads the annotations of the decorated functions, so this module does not postpone them.
 """
@@ -97,7 +97,7 @@ def _medians(records: list[dict[str, Any]]) -> dict[str, dg.MetadataValue]:
 
 
 def kpi_table(records: list[dict[str, Any]]) -> str:
-    """What each KPI says, of how many learners it is known, and its middle."""
+    """What each KPI means, for how many learners it is known, and its median."""
     rows = []
     for name, meaning in MEANINGS.items():
         values = _values(records, name)

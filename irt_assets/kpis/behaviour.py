@@ -1,4 +1,4 @@
-"""What learners did, as relations: who they are, when they came, how fast they answered, what they mended.
+"""What learners did, as relations: who they are, when they came, how fast they answered, which mistakes they corrected.
 
 One row per learner, or per learner and scale; columns are sums, medians and spans, from which `record` makes the KPIs.
 What does not belong here: abilities (see `ability`), shares, clamps and reasons.
@@ -107,8 +107,8 @@ def _log_times(start: datetime, end: datetime) -> ir.Table:
 def recovery(end: datetime) -> ir.Table:
     """Per learner and scale with an item that was wrong at its last answer 28 to 56 days before `end`.
 
-    wrong: such items; again: those answered again since; recovered: those answered correctly at the last of these.
-    Of two answers at one instant the wrong one counts as the last.
+    wrong: such items; again: those answered again since; recovered: those whose last such answer is correct. If two
+    answers have the same time, the wrong one counts as the last.
     """
     answers = live_answers(end - EIGHT_WEEKS, end)
     recent, time = answers.completed_at >= instant(end - FOUR_WEEKS), answers.completed_at
@@ -127,7 +127,7 @@ def recovery(end: datetime) -> ir.Table:
 
 
 def _after(one: ir.TimestampColumn, other: ir.TimestampColumn) -> ir.BooleanColumn:
-    """Whether there is `one` and no `other` at its time or later."""
+    """Whether there is `one` without an `other` at its time or later."""
     return (one > other).fill_null(one.notnull())
 
 

@@ -53,9 +53,11 @@ def _check(
     def check(context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
         with classify_failures(), database.connect() as connection:
             wrong = {
-                user: said for user, record in _records(connection, context.partition_key) if (said := [*find(record)])
+                user: faults
+                for user, record in _records(connection, context.partition_key)
+                if (faults := [*find(record)])
             }
-        first = [f"{user}: {'; '.join(said)}" for user, said in list(wrong.items())[:SHOWN]]
+        first = [f"{user}: {'; '.join(faults)}" for user, faults in list(wrong.items())[:SHOWN]]
         more = f" and {len(wrong) - SHOWN} more learners" if len(wrong) > SHOWN else ""
         return dg.AssetCheckResult(
             passed=not wrong,

@@ -1,4 +1,4 @@
-"""What a KPI may be, and the reasons why it may not be known. Needs nothing, so that whoever words a KPI can read it.
+"""The range of each KPI, and the reasons why it may not be known. Imports nothing, so that any page can use it.
 
 What does not belong here: formulas (see `record`, docs/reference/kpis.md).
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 RANGES = {"I_t": (-1.0, 1.0), "E_t": (0.0, 1.0), "R_t": (0.0, 1.0), "A_t": (0.0, 1.0), "P": (0.0, 1.0), "S": (0.0, 1.0)}
-"""Every key of a record that is a KPI, and what it may be where it is not null."""
+"""The keys of a record that are KPIs, each with its range when it is not null."""
 TITLES = {
     "I_t": "improvement",
     "E_t": "efficiency",
@@ -19,22 +19,22 @@ TITLES = {
 }
 """The name of each KPI."""
 MEANINGS = {
-    "I_t": "improvement: by how much θ rose from the fortnight before the last to the last one, drawn to 0 where few "
-    "answers tell",
-    "E_t": "efficiency: the share of time that a right answer takes less than it did in the four weeks before",
+    "I_t": "improvement: how much θ rose from the fortnight before the last to the last one, drawn to 0 if based on "
+    "few answers",
+    "E_t": "efficiency: how much less time, as a share, a right answer takes than in the four weeks before",
     "R_t": "recovery: of the items that were wrong four to eight weeks ago and were tried again, the share now right",
     "A_t": "engagement: sessions, gaps between days, hints and time spent, over four weeks; 1 is daily and unaided",
     "P": "goal probability: how likely the learner's θ is above the target",
     "S": "churn risk: how long the learner has been quiet, over eight weeks; 1 is gone",
 }
-"""Of every KPI in a sentence; the formulas are in docs/reference/kpis.md."""
+"""Each KPI in a sentence; the formulas are in docs/reference/kpis.md."""
 LEAST_ANSWERS = 5
-"""Eligible answers that each of the two fortnights must hold."""
+"""The fewest eligible answers in each of the two fortnights."""
 LEAST_TIMED = 20
 
 
 class Why(StrEnum):
-    """Why a KPI is null, as a record says it."""
+    """Why a KPI is null, in the words of a record."""
 
     NO_SCALE = "the learner has no target scale, and the bank has several"
     NOTHING_PUBLISHED = "no parameters of the scale were in force"

@@ -1,4 +1,4 @@
-"""From columns to a learner's record: clamps, weights, and a reason for everything that is not defined.
+"""From columns to a learner's record: clamps, weights, and a reason for everything undefined.
 
 Formulas and their reasons are in docs/reference/kpis.md. What does not belong here: where the columns come from.
 """

@@ -1,6 +1,6 @@
 """Reads of `weekly_kpi`: one learner's weeks, and everybody's as quartiles. What does not belong here: writing it.
 
-A KPI that is null is read as None; its reason stands under `why` of the week's record (see `meaning`).
+A null KPI is read as None; its reason is under `why` in the week's record (see `meaning`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Week:
 
 @dataclass(frozen=True)
 class Quartiles:
-    """A KPI of a week over all learners who have it, `n` of the week's `of`; without one, the quartiles are None."""
+    """A KPI of a week over the learners who have it: `n` out of `of`. The quartiles are None if nobody has it."""
 
     week_start: date
     name: str
@@ -62,7 +62,7 @@ def last_weeks(connection: psycopg.Connection, most: int) -> list[date]:
 
 
 def version_of(connection: psycopg.Connection, week: date) -> tuple[int, datetime | None]:
-    """A week's rows and when the last of them was written: while both stay, so do its quartiles."""
+    """A week's number of rows and when the last was written: its quartiles are unchanged while both are."""
     row = connection.execute(
         "SELECT count(*), max(updated_at) FROM weekly_kpi WHERE week_start = %s", (week,)
     ).fetchone()

@@ -1,4 +1,4 @@
-"""A week's KPIs of every learner, from the relations to the rows of `weekly_kpi`, and P and S of who has gone quiet.
+"""A week's KPIs of every learner, from the relations to the rows of `weekly_kpi`, and P and S of learners gone quiet.
 
 Both are of the week's end, or of now while it runs, so that the days of a week may be computed in any order.
 What does not belong here: formulas (see `record`), relations (see `behaviour`, `ability`) and Dagster (see `assets`).
@@ -70,7 +70,7 @@ def kpis(run: Run, end: datetime, scales: Scales, published: Published) -> pd.Da
 
 
 def write_week(connection: psycopg.Connection, week: str, now: datetime) -> pd.DataFrame:
-    """Compute the week of a Monday's key and put it in the place of what was there; the rows."""
+    """Compute the week of a Monday's key and replace its stored rows; returns the rows."""
     start, end = week_bounds(week)
     monday = {"week_start": start.date()}
     warehouse.own(connection, tables.weekly_kpi, monday)
@@ -80,7 +80,8 @@ def write_week(connection: psycopg.Connection, week: str, now: datetime) -> pd.D
 
 
 def quiet(run: Run, end: datetime, scales: Scales, published: Published) -> pd.DataFrame:
-    """user_id and kpis (P and S alone, with `why` and `assumed`) of who gave no live answer for 7 days before `end`."""
+    """user_id and kpis (P and S alone, with `why` and `assumed`) of learners without a live answer for 7 days before
+    `end`."""
     people = _people(run, end, scales)
     people = people[people["idle"] >= microseconds(IDLE)]
     rows = people.merge(abilities(run, end, scales, published), on=ON_SCALE, how="left")
@@ -93,7 +94,7 @@ def quiet(run: Run, end: datetime, scales: Scales, published: Published) -> pd.D
 
 
 def write_quiet(connection: psycopg.Connection, week: str, now: datetime) -> pd.DataFrame:
-    """Set P and S, and nothing else, of idle learners in the week of a Monday's key; what was set.
+    """Set only P and S of idle learners in the week of a Monday's key; returns what was set.
 
     A learner without a row in that week gets one whose other KPIs are null, for the week was not computed.
     """
@@ -157,5 +158,5 @@ def _people(run: Run, end: datetime, scales: Scales) -> pd.DataFrame:
 
 
 def _presence(run: Run, end: datetime, people: pd.DataFrame) -> pd.DataFrame:
-    """`behaviour.presence` in the order of `people`, NaN for who was not there."""
+    """`behaviour.presence` in the order of `people`, NaN for absent learners."""
     return run(presence(end)).to_pandas().set_index("user_id").reindex(people["user_id"])

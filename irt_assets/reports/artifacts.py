@@ -1,5 +1,4 @@
-"""Report files and their rows in `report_artifacts`: the file first, then the row, so that no row promises what is not
-there.
+"""Report files and their rows in `report_artifacts`: the file first, then the row, so that no row names a missing file.
 
 A report has one row: of a learner, a week and a format, or of a window and a format. Writing it again replaces file and
 row. What does not belong here: what the reports say, and how they look.
@@ -21,15 +20,15 @@ from resources.object_store import ObjectStore
 
 Format = Literal["html", "pdf"]
 SERVED_UNDER = "/reports/"
-"""The webserver serves the file of a row below this path, by the row's id."""
+"""The webserver serves a row's file under this path, by the row's id."""
 
 
 @dataclass(frozen=True)
 class Artifact:
     """A report file: its permanent URI and sha256 (hexadecimal), and whose or which it is.
 
-    `inputs_hash`: of all that the file was made from, where whoever made it wants to know it again; else None.
-    `artifact_id`: of its row, which stays when the report is written again; None until there is one.
+    `inputs_hash`: the hash of all that the file was made from, if its maker compares it later; else None.
+    `artifact_id`: the id of its row, which stays when the report is written again; None until there is one.
     """
 
     url: str
@@ -75,9 +74,9 @@ def store_report(
     week_start: date | None = None,
     window: str | None = None,
 ) -> Artifact:
-    """Write a report file under `key`, then its row, each in the place of what was there.
+    """Write a report file under `key`, then its row, each replacing an earlier one.
 
-    A learner's report wants user and week, a bank's report its window; anything else is a ValueError. A report that
+    A learner's report needs user and week, a bank's report its window; anything else is a ValueError. A report that
     moves to another key leaves its old file behind (see `unrecorded`). Raises as `ObjectStore.put` does, and then the
     row is as it was.
     """
@@ -95,7 +94,7 @@ def put(store: ObjectStore, key: str, data: bytes, of: Artifact) -> Artifact:
 
 
 def record(connection: psycopg.Connection, artifacts: Iterable[Artifact]) -> None:
-    """The rows of files that are there, in the place of earlier rows of the same reports."""
+    """Write the rows of stored files, replacing earlier rows of the same reports."""
     with connection.cursor() as cursor:
         cursor.executemany(
             """INSERT INTO report_artifacts (user_id, week_start, "window", format, url, sha256, inputs_hash)
@@ -158,8 +157,8 @@ def ids(connection: psycopg.Connection, urls: Iterable[str]) -> dict[str, int]:
 
 
 def unrecorded(connection: psycopg.Connection, store: ObjectStore, folder: str) -> list[str]:
-    """Keys below `folder` that no row names. A file that was just written has no row yet: whoever deletes must know
-    that nobody writes there."""
+    """Keys below `folder` that no row names. A file that was just written has no row yet: before deleting, make sure
+    that nobody is writing there."""
     uris = {store.uri(key): key for key, _ in store.list(folder)}
     named = connection.execute("SELECT url FROM report_artifacts WHERE url = ANY(%s)", ([*uris],)).fetchall()
     return sorted(uris[uri] for uri in uris.keys() - {url for (url,) in named})

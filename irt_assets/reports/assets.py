@@ -1,6 +1,6 @@
-"""The assets of the room of reports.
+"""The asset `drift_report`.
 
-Thin: what a report says and how it is made is in `drift_*`. Dagster reads the annotations of the decorated functions,
+Thin: a report's content and how it is made are in `drift_*`. Dagster reads the annotations of the decorated functions,
 so this module does not postpone them.
 """
 
@@ -15,22 +15,22 @@ from resources.object_store import ObjectStore
 GROUP = "reports"
 DRIFT_REPORT, DRIFT_REPORT_JOB = "drift_report", "generate_drift_report"
 TOLD_BY = ("item_drift", "dif_analysis", "test_information")
-"""The assets that the report tells of; it follows them. It can be made without them, and then says what is missing."""
+"""The assets that the report covers and follows. It can be made without them, and then says what is missing."""
 LINKS: dict[Format, str] = {"html": "open the report", "pdf": "download as PDF"}
 
 
 def build_report_assets(
     months: dg.PartitionsDefinition, follows_a_month: dg.AutomationCondition, *, ui_prefix: str
 ) -> list[dg.AssetsDefinition]:
-    """Every asset of the room. `follows_a_month`: the condition on which a month's report is asked for; `ui_prefix`:
-    the path before all of the UI's paths."""
+    """The asset. `follows_a_month`: the condition that requests a month's report; `ui_prefix`: the path before all of
+    the UI's paths."""
 
     @dg.asset(
         group_name=GROUP,
         partitions_def=months,
         deps=list(TOLD_BY),
-        description="The drift report of the month, HTML and PDF for every scale: is it safe to release, and what is "
-        "to be looked at. Kept in the object store; `irt report drift` writes the same as files.",
+        description="The drift report of the month, HTML and PDF for every scale: is it safe to release, and what "
+        "needs review. Kept in the object store; `irt report drift` writes the same as files.",
         kinds={"pdf"},
         owners=["team:psychometrics"],
         automation_condition=follows_a_month,
@@ -38,18 +38,18 @@ def build_report_assets(
     def drift_report(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
     ) -> dg.MaterializeResult:
-        said: list[str] = []
+        sentences: list[str] = []
         links: dict[str, dg.MetadataValue] = {}
         with classify_failures():
             for report in drift_month.make(database, store, context.instance, context.partition_key):
-                said.append(report.verdict.in_short)
+                sentences.append(report.verdict.in_short)
                 if report.problem:
-                    said.append(f"Without a PDF: {report.problem}.")
+                    sentences.append(f"Without a PDF: {report.problem}.")
                     context.log.error(f"{report.month} of scale {report.scale_id} has no PDF: {report.problem}")
                 of = "" if report.only_scale else f" ({report.scale_id})"
                 for kept in drift_month.keep(database, store, report):
                     path = page_path(kept.artifact_id, ui_prefix)
                     links[f"{LINKS[kept.format]}{of}"] = dg.MetadataValue.url(path)
-        return dg.MaterializeResult(metadata={"report": dg.MetadataValue.text(" ".join(said)), **links})
+        return dg.MaterializeResult(metadata={"report": dg.MetadataValue.text(" ".join(sentences)), **links})
 
     return [drift_report]

@@ -1,7 +1,7 @@
-"""Charts as SVG text, small enough to stand by the hundred in a report, and the same on screen and on paper.
+"""Charts as SVG text, small enough for hundreds in a report, and the same on screen and on paper.
 
 Everything is in presentation attributes, since a PDF's images see no style sheet; a `<title>` shows a value where the
-pointer rests. What does not belong here: what is drawn (see who calls), and plots for the UI (`plots` of each room).
+pointer rests. What does not belong here: what is drawn (see the callers), and plots for the UI (the modules `plots`).
 
 Colours are two of Okabe and Ito's; a line that is dashed, or a mark of another shape, says the same in grey.
 """
@@ -19,7 +19,7 @@ from markupsafe import Markup, escape
 BLUE, ORANGE, GREY, BLACK = "#0072B2", "#D55E00", "#767676", "#1a1a1a"
 Numbers = Iterable[float]
 _LEFT, _RIGHT, _TOP, _BOTTOM = 42, 8, 10, 32
-_NAME = 60, 10  # the room that a name takes
+_NAME = 60, 10  # the space that a name takes
 _TICK_NAME = 30
 
 
@@ -87,7 +87,7 @@ class Chart:
         return self
 
     def names(self, xs: Numbers, ys: Numbers, names: Sequence[str]) -> Chart:
-        """Names beside points, those left out that would be written over an earlier one."""
+        """Names next to points, except those that would overlap an earlier one."""
         middle, taken = sum(self.x) / 2, list[tuple[float, float]]()
         for x, y, name in zip(xs, ys, names, strict=True):
             at, right = (self._x(x), self._y(y)), x <= middle
@@ -96,8 +96,8 @@ class Chart:
             taken.append(at)
             text = f'<text x="{at[0] + (5 if right else -5):.1f}" y="{at[1] + 3:.1f}"'
             text += f' text-anchor="{"start" if right else "end"}"'
-            said = f"{escape(_short(name, 22))}</text>"
-            self._parts.append(f'{text} stroke="white" stroke-width="3">{said}{text}>{said}')  # white around black
+            label = f"{escape(_short(name, 22))}</text>"
+            self._parts.append(f'{text} stroke="white" stroke-width="3">{label}{text}>{label}')  # white around black
         return self
 
     def level(self, y: float) -> Chart:

@@ -1,7 +1,7 @@
 """What a report is made of: headings, sentences, tables and charts, the same for HTML and PDF.
 
-A document says what is in a report and in which order; text in it is plain text, never markup. What does not belong
-here: what a report says (see who calls), and how a block looks (`render`, `templates/report.*`).
+A document has a report's content in order; text in it is plain text, never markup. What does not belong here: the
+content (see the callers), and how a block looks (`render`, `templates/report.*`).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Numbered:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Names and what is to be said of each; `small`: two beside each other on paper, where both are short."""
+    """Names and values; `small`: two side by side on paper, if both are short."""
 
     rows: tuple[tuple[str, Text], ...]
     small: bool = False
@@ -88,7 +88,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Figures:
-    """Charts beside each other where there is room."""
+    """Charts side by side if there is room."""
 
     figures: tuple[Figure, ...]
 
@@ -103,7 +103,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Box:
-    """Blocks set apart: good or bad news in a frame, a remark beside a line, or one about what is missing."""
+    """Blocks set apart: good or bad news in a frame, a remark next to a line, or one about what is missing."""
 
     blocks: tuple[Block, ...]
     tone: Literal["good", "bad", "remark", "missing"]

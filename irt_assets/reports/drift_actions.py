@@ -13,7 +13,7 @@ from irt_assets.psychometrics.drift.kinds import Kind
 
 TREND_Q = 0.05
 DROPPED_OFTEN = 2
-"""Months in a row in which linking dropped an anchor, after which it is proposed to be one no more."""
+"""Months in a row in which linking dropped an anchor before the report proposes to drop it for good."""
 
 
 class Action(StrEnum):
@@ -87,7 +87,7 @@ def _propose_in_use(e: Evidence) -> Proposal | None:
     5. flagged otherwise: keep, and look again next month;
     6. a significant loss of information: re-estimate;
     7. large DIF: an anchor is dropped from anchors, another item kept until people who know both groups have read it;
-    8. a significant trend, a drop from linking, or an item gate that held it: keep, with that said.
+    8. a significant trend, a drop from linking, or an item gate that held it: keep, with that as the reason.
     """
     flagged = e.severity != "none"
     if e.kind == Kind.WRONG_KEY:
@@ -98,7 +98,7 @@ def _propose_in_use(e: Evidence) -> Proposal | None:
         return Proposal(Action.CHECK_KEY, f"{Flag(min(alike)).explanation}; a key that takes any answer does the same")
     if flagged and e.kind == Kind.LEAK:
         since = f" since {e.onset}" + (" or earlier" if e.onset.endswith("-01") else "") if e.onset else ""
-        known = "part of the learners know it, and answer it fast"
+        known = "some learners know the answer, and answer fast"
         return Proposal(Action.RETIRE, f"it leaked: {known}{since}" + ("; it is an anchor" if e.is_anchor else ""))
     if flagged and e.is_anchor:
         return Proposal(Action.DROP_ANCHOR, f"it moved ({e.severity} severity), and every month is placed by it")
@@ -109,7 +109,11 @@ def _propose_in_use(e: Evidence) -> Proposal | None:
     trend = _trend(e)
     if flagged:
         easier = e.kind == Kind.EASIER
-        caution = "; without response times a leak is not ruled out: look whether it was published" if easier else ""
+        caution = (
+            "; without response times a leak cannot be ruled out: check whether the item has been made public"
+            if easier
+            else ""
+        )
         if e.severity == "high":
             return Proposal(Action.RE_ESTIMATE, f"its published values no longer hold (high severity){caution}")
         if e.months_flagged >= 2:
@@ -118,7 +122,7 @@ def _propose_in_use(e: Evidence) -> Proposal | None:
             return Proposal(Action.RE_ESTIMATE, f"it was flagged, and {trend}{caution}")
         return Proposal(Action.KEEP, f"flagged once, with medium severity: look again next month{caution}")
     if e.information_lost:
-        return Proposal(Action.RE_ESTIMATE, "it tells less of ability than its published values promise")
+        return Proposal(Action.RE_ESTIMATE, "it measures ability less precisely than its published values promise")
     if e.groups_with_large_dif:
         groups = ", ".join(e.groups_with_large_dif)
         if e.is_anchor:

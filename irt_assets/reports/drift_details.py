@@ -19,7 +19,7 @@ from irt_assets.reports.drift_words import chance, number, signed
 from resources.version import code_version
 
 LONG = 50
-"""Characters that still fit beside another figure of an item."""
+"""The longest text, in characters, that fits next to another figure of an item."""
 
 
 def kind_of_change(item: Item) -> str:
@@ -35,7 +35,7 @@ def change_in_words(change: Mapping[str, Any], onset: str | None) -> str:
         Kind.DRIFT: f"drift: its difficulty moved by {signed(size)}",
         Kind.LEAK: f"leak: {number(size, 2)} of the learners know the answer, from {onset} on",
         Kind.WRONG_KEY: f"wrong key: {number(size, 2)} of those who do not know it choose what is scored right",
-        Kind.EASIER: f"easier by {signed(size)}: drift or leak, which only response times can tell",
+        Kind.EASIER: f"easier by {signed(size)}: drift or leak; only response times can show which",
         Kind.UNCLEAR: "unclear: none of drift, leak and wrong key explains the answers much better",
     }[Kind(change["kind"])]
     gains = ", ".join(f"{name} {signed(gain, 1)}" for name, gain in change["gains"].items())
@@ -45,8 +45,8 @@ def change_in_words(change: Mapping[str, Any], onset: str | None) -> str:
 
 
 def details(item: Item, facts: Facts) -> tuple[tuple[str, str], ...]:
-    """The numbers of an item that is to be looked at: what, and how much, those that need a line of their own first;
-    what is not known is left out."""
+    """Names and values of an item that needs review, those that need a line of their own first; unknown ones are left
+    out."""
     s, drift, lost = item.statistics, item.drift, facts.information.get(item.item_id)
     rows = [
         ("kind of change", kind_of_change(item)),
@@ -79,9 +79,9 @@ def details(item: Item, facts: Facts) -> tuple[tuple[str, str], ...]:
                     f"{signed(trend['b_a_month'], 3)} a month, {trend['months']} months, q {chance(trend['q'])}",
                 )
             )
-    elif drift is not None and (said := drift.details.get("across_models")):
+    elif drift is not None and (models := drift.details.get("across_models")):
         rows += [
-            ("models", said),
+            ("models", models),
             ("test", f"wABC {number(drift.wabc, 3)}, q {chance(drift.q_value)}"),
         ]
     elif drift is not None and (share := drift.details.get("proportion_correct")):

@@ -79,7 +79,7 @@ def _harder_by(wald: dict[str, Any]) -> str:
 
 
 def _curves(shown: Sequence[DifRow], facts: Facts) -> Iterator[Block]:
-    """Of each large difference the curves of its two groups."""
+    """The curves of the two groups of each large difference."""
     figures = []
     for row in shown:
         item, wald = facts.items.get(row.item_id), row.details.get("wald") or {}
@@ -102,12 +102,12 @@ def dif_to_show(facts: Facts) -> list[DifRow]:
 
 
 def said_of_groups(row: DifRow) -> str:
-    """What a comparison by an attribute stands on, or why there is none."""
+    """What a comparison by an attribute is based on, or why there is none."""
     d = row.details
     groups = [
         f"{group['name']} {group['n_learners']:,}" + (f" ({group['why_not']})" if group.get("why_not") else "")
         for group in d.get("groups", ())
     ]
-    said = [", ".join(groups), f"{d['n_unknown']:,} learners unknown" if d.get("n_unknown") else ""]
-    said += [f"not tested: {d['why_not']}" if d.get("why_not") else "", *d.get("warnings", ())]
-    return "; ".join(part for part in said if part)
+    parts = [", ".join(groups), f"{d['n_unknown']:,} learners unknown" if d.get("n_unknown") else ""]
+    parts += [f"not tested: {d['why_not']}" if d.get("why_not") else "", *d.get("warnings", ())]
+    return "; ".join(part for part in parts if part)

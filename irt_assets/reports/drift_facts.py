@@ -1,4 +1,4 @@
-"""What a drift report says of a month of a scale, gathered from tables, and the observed proportions from the snapshot.
+"""The facts of a drift report on a month of a scale, from tables, and the observed proportions from the snapshot.
 
 Nothing is tested or estimated here: what a table does not have yet, the report calls not tested. What does not belong
 here: how it looks (drift_report.py, templates/), what is proposed (drift_actions.py).
@@ -108,7 +108,7 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
     history = rows.histories_of(connection, scale, month)
     information = {row.item_id: row for row in rows.information_of(connection, scale, month)}
     red = why_not(connection, store, scale, month)
-    if red:  # what was judged while it was not red is of another place on the scale
+    if red:  # what was judged before it turned red is in another place on the scale
         history = {item: before for item, past in history.items() if (before := [r for r in past if r.month != month])}
         information = {}
     dif = rows.dif_of(connection, scale, month)
@@ -233,7 +233,8 @@ def _items(
 
 
 def _months_dropped(item: str, n: int, scale: Scale, fit: Linked | None, linkings: Sequence[Linked]) -> int:
-    """Months in a row in which linking left the anchor out; none where too few answered it to say that it moved."""
+    """Months in a row in which linking left the anchor out; a month with too few answers to show a move does not
+    count."""
     if fit is None or n < scale.rules.min_anchor_responses:
         return 0
     return _in_a_row(item in linked.constants["anchors_dropped"] for linked in reversed(linkings))

@@ -54,7 +54,7 @@ def _then(before: Any) -> str:
 
 
 def jumped(facts: Facts) -> str:
-    """Whether slope or intercept jumped since the month before, and whether the learners or the anchors did it.
+    """Whether slope or intercept jumped since the month before, and whether the learners or the anchors caused it.
 
     The fit gives its learners a mean of 0 and an SD of 1, so that slope and intercept are their SD and mean on the
     scale: where the anchors agree with each other the learners differ, where they disagree the anchors may have moved.
@@ -71,11 +71,14 @@ def jumped(facts: Facts) -> str:
             jumps.append((f"The {name} jumped {change}, {abs(new - old) / error:.1f} standard errors.", of_learners))
     if not jumps:
         return ""
-    said = " ".join(sentence for sentence, _ in jumps)
+    summary = " ".join(sentence for sentence, _ in jumps)
     if now.constants.get("q_p", 1.0) < facts.scale.rules.anchor_q_alpha:
-        return f"{said} The anchors disagree with each other, so moved anchors may have done it: decide on them first."
+        return (
+            f"{summary} The anchors disagree with each other, so anchors that moved may be the cause: decide on them "
+            "first."
+        )
     differs = listed(of_learners for _, of_learners in jumps)
-    return f"{said} The anchors agree with each other, so it is the learners: their {differs} differs."
+    return f"{summary} The anchors agree with each other, so the learners are the cause: their {differs} differs."
 
 
 def linking(facts: Facts) -> Iterator[Block]:
@@ -130,12 +133,12 @@ def linking(facts: Facts) -> Iterator[Block]:
 
 
 def _agreement(constants: dict[str, Any], alpha: float) -> str:
-    said = ""
+    agreement = ""
     if "q" in constants:
         agree = "agree" if constants["q_p"] >= alpha else "DISAGREE"
         q, p = number(constants["q"], 1), chance(constants["q_p"])
-        said = f" They {agree}: Q = {q} on {constants['q_df']} df, p = {p}."
-    return said + (f" Diagnosis: {constants['diagnosis']}." if constants.get("diagnosis") else "")
+        agreement = f" They {agree}: Q = {q} on {constants['q_df']} df, p = {p}."
+    return agreement + (f" Diagnosis: {constants['diagnosis']}." if constants.get("diagnosis") else "")
 
 
 def _plus_minus(constants: dict[str, Any], name: str) -> str:

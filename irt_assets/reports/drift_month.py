@@ -82,10 +82,10 @@ def make(
 
 
 def keep(database: Database, store: ObjectStore, report: DriftReport) -> list[Artifact]:
-    """Put the files into the store and record them in the place of an earlier run's, which `irt prune` takes away.
+    """Put the files into the store and record them instead of an earlier run's, which `irt prune` deletes.
 
-    Not where somebody decided on the month: what was read then stays, and so no file is written over. Without a new PDF
-    the month has none: the earlier one no longer says what is so.
+    Once somebody has decided on the month, earlier files are kept and none is overwritten. Without a new PDF the month
+    has none, as the earlier one is out of date.
     """
     window = f"{report.month}/{report.scale_id}"
     if report.problem:

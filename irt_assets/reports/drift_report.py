@@ -1,6 +1,6 @@
-"""The drift report of a month of a scale: what its facts come to in a sentence, its first page, and its order.
+"""The drift report of a month of a scale: the verdict in a sentence, the first page, and the order of sections.
 
-What does not belong here: reading tables (drift_facts.py), the rule of what is proposed (drift_actions.py), the
+What does not belong here: reading tables (drift_facts.py), the rule for proposals (drift_actions.py), the
 sections behind the first page (drift_sections.py).
 """
 
@@ -39,7 +39,7 @@ ASKED = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether the month is safe to release (`mark`: yes, no, or not yet), why, and what to look at; each a sentence.
+    """Whether the month is safe to release (`mark`: yes, no, or not yet), why, and what needs review; each a sentence.
     `decisions`: changes of the month that wait for one."""
 
     mark: str
@@ -59,8 +59,8 @@ class Verdict:
 
 
 def verdict(facts: Facts) -> Verdict:
-    """What the first page says first. Green is safe: drift holds no month, as published values stay until someone
-    decides; what was found is to be looked at all the same."""
+    """The first sentence of the first page. Green is safe: drift holds no month, as published values stay until someone
+    decides; findings still need review."""
     name = f"{facts.month} of scale {facts.scale.scale_id}"
     mark, says = {
         State.GREEN: ("yes", "is safe to release."),
@@ -90,7 +90,7 @@ def to_look_at(facts: Facts) -> list[Item]:
 
 
 def document(facts: Facts, made_at: datetime, ui_url: str = "") -> Document:
-    """The report: on the first page what it comes to, at the end where its numbers come from. `ui_url`: where people
+    """The report, with the verdict on the first page and the sources of its numbers at the end. `ui_url`: where people
     reach the UI, for links into it; "" for none."""
     items, found = to_look_at(facts), verdict(facts)
     sections = [

@@ -1,6 +1,6 @@
-"""The rows that a drift report reads, as they lie in the tables.
+"""The rows of the tables that a drift report reads.
 
-What does not belong here: what they come to (drift_facts.py).
+What does not belong here: what follows from them (drift_facts.py).
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def open_decisions(items: Sequence[Item], facts: Facts, ui_url: str) -> Iterator
         month = "" if facts.state.state is State.GREEN else f" --from {facts.month}"
         scale = f"--scale {shlex.quote(facts.scale.scale_id)}"
         command = f'irt release drop-anchors {named} {scale}{month} --by NAME --reason "WHY"'
-        rows.append((listed(anchors, 3), "They moved, and months are linked by them.", Span(command, "code")))
+        rows.append((listed(anchors, 3), "They moved, and months are linked through them.", Span(command, "code")))
     if not rows:
         return
     columns = (Column("item", share=1.5), Column("why", share=4), Column("command", share=5))
@@ -102,13 +102,13 @@ def what_moved(facts: Facts) -> Iterator[Block]:
         f"joint test of {_tested(facts)} says that it changed (q < 0.05 over the items) and the change matters to "
         "answers: the weighted area between its two curves (wABC) is above 0.05 (medium) or 0.10 (high)."
     )
-    told = [item.drift.details.get("across_models") for item in facts.items.values() if item.drift]
-    across = [said for said in told if said]
+    per_item = [item.drift.details.get("across_models") for item in facts.items.values() if item.drift]
+    across = [reason for reason in per_item if reason]
     if across:
-        said = f"{counted(len(across), 'item')} {'was' if len(across) == 1 else 'were'} {across[0]}"
+        summary = f"{counted(len(across), 'item')} {'was' if len(across) == 1 else 'were'} {across[0]}"
         yield Paragraph(
-            f"{sentence(said)} Parameters of two models are not compared: what counts is the share of the learners who "
-            "answer right, and how that goes with ability."
+            f"{sentence(summary)} Parameters of two models are not compared: what counts is the share of the learners "
+            "who answer right, and how that goes with ability."
         )
     if len(across) == facts.compared:
         return
@@ -193,8 +193,8 @@ def information(facts: Facts) -> Iterator[Block]:
         yield Paragraph(f"Not tested: {facts.not_compared or f'materialise test_information of {facts.month}'}.")
         return
     for key in ("why", "caution"):
-        if said := test.details.get(key):
-            yield Paragraph(sentence(said))
+        if remark := test.details.get(key):
+            yield Paragraph(sentence(remark))
     if test.curve.get("theta"):
         caption = "Information of the compared items together. Dashed blue: as published; solid orange: by this month's"
         yield Figures(
@@ -259,15 +259,15 @@ def fit(facts: Facts) -> Iterator[Block]:
 
 
 def _fit_statistics(found: dict[str, Any]) -> str:
-    said = [f"Reliability {number(found['reliability'])}."]
+    sentences = [f"Reliability {number(found['reliability'])}."]
     if parallel := found.get("parallel"):
-        said.append(
+        sentences.append(
             f"Largest eigenvalue of the residual correlations {number(parallel['eigenvalue'])}, expected "
             f"{number(parallel['expected'])} (p {chance(parallel['p'])})."
         )
     if q3 := found.get("q3"):
-        said.append(f"{q3['flagged']} of {q3['pairs']} pairs of items are locally dependent.")
-    return " ".join(said)
+        sentences.append(f"{q3['flagged']} of {q3['pairs']} pairs of items are locally dependent.")
+    return " ".join(sentences)
 
 
 def all_items(facts: Facts) -> Iterator[Block]:

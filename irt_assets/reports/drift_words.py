@@ -7,7 +7,7 @@ from __future__ import annotations
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """With a true minus sign; a dash where there is none."""
+    """With a true minus sign; a dash if there is no number."""
     return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
 
 

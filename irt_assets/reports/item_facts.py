@@ -88,7 +88,7 @@ class ItemFacts:
 
     @property
     def change(self) -> str:
-        """The kind of change that the newest comparison sees, with the evidence; "" where it sees none."""
+        """The kind of change in the newest comparison, with the evidence; "" if it shows none."""
         change = self.drift[-1].details.get("change") if self.drift else None
         return change_in_words(change, self.onset) if change else ""
 
@@ -108,9 +108,7 @@ def item_facts(connection: psycopg.Connection, scale: Scale, item_id: str, at: d
         unpublished = str(failure)
     keys = {"scale": scale.scale_id, "engine": scale.engine, "item": item_id}
     months = _months(connection, keys)
-    red = {
-        month.month for month in months if month.red
-    }  # drift that was found before they turned red is on another scale
+    red = {month.month for month in months if month.red}  # drift found before they turned red is on another scale
     with connection.cursor(row_factory=class_row(DriftRow)) as cursor:
         drift = tuple(row for row in cursor.execute(_DRIFT, keys).fetchall() if row.month not in red)
     with connection.cursor(row_factory=class_row(DifRow)) as cursor:

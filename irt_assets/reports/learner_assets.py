@@ -29,7 +29,7 @@ SHOWN = 100
 def build_learner_report_assets(
     weeks: dg.PartitionsDefinition, *, zone: str, processes: int, ui_prefix: str
 ) -> list[dg.AssetsDefinition]:
-    """`weekly_learner_report`. `weeks`: those that are over; `zone`: of the bank; `processes`: that make pages;
+    """`weekly_learner_report`. `weeks`: complete weeks; `zone`: the bank's; `processes`: how many make pages;
     `ui_prefix`: the path before all of the UI's paths."""
 
     @dg.asset(
@@ -44,8 +44,8 @@ def build_learner_report_assets(
             ),
             dg.AssetDep("abilities", partition_mapping=dg.LastPartitionMapping()),
         ],
-        description="What a learner reads of a week, in the learner's language, as HTML and PDF: level, topics, the "
-        "KPIs in words, next steps. Of everybody who answered in the eight weeks that end with it. A report whose "
+        description="A learner's week, in the learner's language, as HTML and PDF: level, topics, the "
+        "KPIs in words, next steps. For everybody who answered in the eight weeks that end with it. A report whose "
         "numbers have not changed is not made again.",
         kinds={"html", "pdf"},
         owners=["team:psychometrics"],
@@ -70,7 +70,7 @@ def build_learner_report_assets(
             samples = ids(connection, [store.uri(sample) for sample in written.samples]).values()
         return dg.MaterializeResult(
             metadata={
-                "reports": written.said,
+                "reports": written.summary,
                 "dagster/row_count": 2 * (written.made + written.kept),
                 "learners": written.learners,
                 "made": written.made,
@@ -94,7 +94,7 @@ def build_learner_report_checks(weeks: dg.PartitionsDefinition) -> list[dg.Asset
     @partition_check(
         asset=LEARNER_REPORT,
         name="every_learner_has_both_reports",
-        description="Everybody who is to have a report of the week has an HTML and a PDF, and nobody else has one.",
+        description="Everybody due a report of the week has it as HTML and PDF, and nobody else has one.",
         partitions_def=weeks,
     )
     def every_learner_has_both_reports(
@@ -111,7 +111,7 @@ def build_learner_report_checks(weeks: dg.PartitionsDefinition) -> list[dg.Asset
     @partition_check(
         asset=LEARNER_REPORT,
         name="reports_are_in_the_store",
-        description=f"Every report that a row names is in the store, and {LOOKED_INTO} of them have its sha256.",
+        description=f"Every report that a row names is in the store, and {LOOKED_INTO} of them match the row's sha256.",
         partitions_def=weeks,
     )
     def reports_are_in_the_store(
@@ -156,7 +156,7 @@ def _sha256(store: ObjectStore, name: str) -> str:
 
 
 def _result(wrong: dict[str, str], fine: str, of: str) -> dg.AssetCheckResult:
-    named = some_of([f"{name} {said}" for name, said in wrong.items()], learner_week.NAMED, between="; ")
+    named = some_of([f"{name} {fault}" for name, fault in wrong.items()], learner_week.NAMED, between="; ")
     advice = ": see `without a report` and `without a PDF` in the asset's metadata; materialise the week again"
     return dg.AssetCheckResult(
         passed=not wrong,

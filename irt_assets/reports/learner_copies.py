@@ -22,7 +22,7 @@ from resources.object_store import ObjectStore
 
 @dataclass(frozen=True)
 class Copies:
-    """Files that were written, and who lacks one and why."""
+    """The written files, and who lacks one and why."""
 
     files: list[Path]
     failed: dict[str, str]
@@ -52,7 +52,7 @@ def write(
 ) -> Copies:
     """HTML and PDF of some learners, or of all (None), in a folder that is made where it is missing.
 
-    Raises PermanentFailure as `gather` does, and where one of the learners is to have none.
+    Raises PermanentFailure as `gather` does, and if one of the learners is not due a report.
     """
     with database.connect() as connection:
         _refuse_unknown(connection, users or ())

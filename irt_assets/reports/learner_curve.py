@@ -1,7 +1,7 @@
 """The curve of a learner's level as inline SVG, for screen and paper alike. Made by hand: a figure costs a millisecond.
 
 The vertical axis is θ, labelled by how many of 100 learners of the population N(μ, σ²) are below. What does not belong
-here: what is said beside it.
+here: the text next to it.
 """
 
 from __future__ import annotations

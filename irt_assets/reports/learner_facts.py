@@ -1,7 +1,7 @@
-"""What is known of every learner at the end of a week, gathered from the tables of features, KPIs and abilities.
+"""What is known about every learner at the end of a week, from the tables of features, KPIs and abilities.
 
-A learner gets a report who gave a live answer in the eight weeks that end with the week: further back no KPI but the
-goal's probability looks. What does not belong here: what is said of it (see `learner_page`).
+Learners with a live answer in the eight weeks that end with the week get a report: only the goal's probability looks
+further back. What does not belong here: the report's words (see `learner_page`).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ NO_KPIS = dict.fromkeys([*RANGES, "R_t_coverage"]) | {"why": dict.fromkeys(RANGE
 
 
 def who(connection: psycopg.Connection, week: str) -> list[str]:
-    """The learners who are to have a report of the week, in order of id; no test account."""
+    """The learners who get a report of the week, in order of id; no test accounts."""
     start, end = _eight_weeks(week)
     rows = connection.execute(
         """SELECT DISTINCT user_id FROM features_topic_daily f
@@ -54,7 +54,7 @@ def who(connection: psycopg.Connection, week: str) -> list[str]:
 def gather(connection: psycopg.Connection, week: str, zone: str, only_of: Collection[str] | None = None) -> list[Facts]:
     """The facts of everybody in `who`, in that order; `zone`: of the bank, for times that people read.
 
-    only_of: whose alone, where the answers of a few are to be read.
+    only_of: reads the answers of these learners alone.
 
     Raises PermanentFailure where features or KPIs of the week are missing, or the KPIs are of before its end.
     """
@@ -147,7 +147,8 @@ def _scale(person: tuple[Any, ...] | None, scales: Scales, only: str | None) -> 
 
 
 def _activity(connection: psycopg.Connection, week: str) -> dict[str, tuple[int, int, int, date]]:
-    """Answers, correct ones and days of the week, and the last day with an answer, of who answered in eight weeks."""
+    """Answers, correct ones and days of the week, and the last day with an answer, of learners who answered in eight
+    weeks."""
     start, end = _eight_weeks(week)
     rows = connection.execute(
         """SELECT user_id, coalesce(sum(attempts) FILTER (WHERE date >= %(week)s), 0)::int,
@@ -210,8 +211,8 @@ def _levels(
 ) -> dict[tuple[str, str], list[Level]]:
     """By learner and scale, of the year before `end`, the last measurement of each week, oldest first.
 
-    Those on request may rest on fewer days than a night's and a month's, so that they do not stand beside them.
-    The last one is of `end` itself: the ability that the goal's probability was computed from.
+    Measurements on request may use fewer days than those of nights and months, so they are left out.
+    The last one is at `end` itself: the ability from which the goal's probability was computed.
     """
     rows = connection.execute(
         """SELECT DISTINCT ON (user_id, scale_id, date_trunc('week', window_end - interval '1 microsecond'))
@@ -238,7 +239,7 @@ def _judge_topics(
     published: Published,
     theta: Mapping[tuple[str, str], float],
 ) -> dict[tuple[str, str], tuple[int, float, float]]:
-    """By learner and topic: how many of the `eligible` answers, and `topic_differences` from the learner's θ.
+    """By learner and topic: the number of `eligible` answers, and `topic_differences` from the learner's θ.
 
     `theta`: of a learner on the scale of the goal; other scales are not judged.
     """

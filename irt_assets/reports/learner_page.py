@@ -23,18 +23,18 @@ from irt_assets.reports.learner_words import Words, language_of
 
 TOPICS_NAMED = 3
 ROUGH = 0.5
-"""Standard error, in SDs of the population, from which on a level is called rough."""
+"""Standard error, in SDs of the population, from which a level is called rough."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a learner and a week that is over; JSON can hold it.
+    """What is known about a learner and a completed week; can be stored as JSON.
 
     Attributes:
         name, lang: the learner's attributes; None where unknown.
         end: of the week, exclusive. zone: of the bank, for times that people read.
         answers, correct, days: of the week; last_answer: day (UTC) of the last answer before the end.
-        scale_id: of the learner's goal, None where it cannot be told; mu, sigma: its population; target: in its θ.
+        scale_id: the scale of the learner's goal, None if unknown; mu, sigma: its population; target: in its θ.
         levels: on that scale, oldest first. topics: of the last eight weeks.
         kpis: the record of `weekly_kpi`.
     """
@@ -157,20 +157,20 @@ def _topics(facts: Facts, words: Words) -> Iterator[tuple[str, str]]:
 def _kpi(kpis: Mapping[str, Any], kpi: str, words: Words) -> Box:
     value, title = kpis[kpi], words(f"kpis.{kpi}.title")
     if value is None:
-        said = words(f"why.{why(kpis, kpi)}")
-        return _in_words(title, words("kpis.missing"), said, "missing")
+        text = words(f"why.{why(kpis, kpi)}")
+        return _in_words(title, words("kpis.missing"), text, "missing")
     found = verdict(kpi, value)
     coverage = kpis["R_t_coverage"] if kpi == "R_t" else 0.0
-    said = words(
+    text = words(
         f"kpis.{kpi}.said.{found}",
         value=words.chance(value) if kpi == "P" else words.share(value),
         points=round(100 * value),
         coverage=words.share(coverage),
     )
     if kpis.get("assumed", {}).get(kpi):
-        said = f"{said} {words('kpis.assumed')}"
-    return _in_words(title, words(f"kpis.{kpi}.{found}"), said, "remark")
+        text = f"{text} {words('kpis.assumed')}"
+    return _in_words(title, words(f"kpis.{kpi}.{found}"), text, "remark")
 
 
-def _in_words(title: str, verdict: str, said: str, tone: Literal["remark", "missing"]) -> Box:
-    return Box((Paragraph((Span(f"{title}: {verdict}.", "bold"), f" {said}")),), tone)
+def _in_words(title: str, verdict: str, text: str, tone: Literal["remark", "missing"]) -> Box:
+    return Box((Paragraph((Span(f"{title}: {verdict}.", "bold"), f" {text}")),), tone)

@@ -31,7 +31,7 @@ class Pages:
 
 @contextmanager
 def ended(pool: Executor) -> Iterator[Executor]:
-    """The pool; at the end, by an error too, what it has begun is finished and nothing else of it is done."""
+    """The pool; on leaving, even by an error, tasks under way are finished and all others dropped."""
     try:
         yield pool
     finally:
@@ -44,11 +44,11 @@ def processes(n: int) -> ProcessPoolExecutor:
 
 
 def attempt(facts: learner_page.Facts) -> Pages | str:
-    """The report, or why there is none. Whatever is wrong with one learner, the others get theirs."""
+    """The report, or why there is none, so that one learner's failure does not affect the others."""
     try:
         document = learner_page.document(facts)
         html = render.html(document).encode()
-    except Exception as error:  # noqa: BLE001 - the reason is told with the learner's name
+    except Exception as error:  # noqa: BLE001 - the reason is reported with the learner's name
         return f"{type(error).__name__}: {error}"
     try:
         return Pages(html, render.pdf(document))

@@ -1,6 +1,6 @@
 """From numbers to verdicts: which word a number deserves, which topics stand out, which steps come next.
 
-Verdicts are keys of the catalogues, so they are the same in every language. Why each limit lies where it does is in
+Verdicts are keys of the catalogues, so they are the same in every language. The reasons for each limit are in
 docs/reference/learner-reports.md. What does not belong here: words (see `learner_words`), and numbers' making.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 from irt_assets.kpis.meaning import RANGES, Why
 
 KPIS = ("P", "I_t", "R_t", "A_t", "S", "E_t")
-"""In the order in which a report says them."""
+"""KPIs in the order of the report."""
 LADDERS: dict[str, tuple[tuple[float, str], ...]] = {
     "I_t": ((0.4, "up"), (0.2, "perhaps_up"), (-0.2, "steady"), (-0.4, "perhaps_down"), (-1.0, "down")),
     "E_t": ((0.2, "faster"), (0.0, "same")),
@@ -22,11 +22,11 @@ LADDERS: dict[str, tuple[tuple[float, str], ...]] = {
     "P": ((0.9, "reached"), (0.65, "near"), (0.35, "open"), (0.1, "away"), (0.0, "far")),
     "S": ((0.6, "pause"), (0.3, "loose"), (0.0, "steady")),
 }
-"""Of each KPI, from the top: the verdict on a value from here on."""
+"""Lower limits of each KPI's verdicts, highest first."""
 FEW_ANSWERS = 10
-"""Eligible answers under which nothing is said of a topic."""
+"""Fewest eligible answers for a verdict on a topic."""
 CERTAIN = 1.645
-"""Posterior mean over SD: the topic is easier (or harder) than the others with a probability of 95 %."""
+"""Posterior mean over SD from which the topic is easier (or harder) than the others with a probability of 95 %."""
 MOST_STEPS = 3
 
 
@@ -72,8 +72,8 @@ def verdict(kpi: str, value: float) -> str:
 
 def why(kpis: Mapping[str, Any], kpi: str) -> str:
     """The key of the reason why a KPI is null; `other` for one that this code does not know."""
-    said = kpis["why"].get(kpi)
-    return next((reason.name for reason in Why if reason == said), "other")
+    stored = kpis["why"].get(kpi)
+    return next((reason.name for reason in Why if reason == stored), "other")
 
 
 def sorted_topics(topics: Sequence[Topic], of: str) -> list[Topic]:

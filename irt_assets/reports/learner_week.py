@@ -1,4 +1,4 @@
-"""A week's reports of all learners: which are made again, written to the store, recorded, and which are taken away.
+"""A week's reports of all learners: which are made again, written to the store and recorded, and which are deleted.
 
 A report is made again where its file is missing or the hash of its inputs, which its row keeps, is another: the facts
 and everything that makes a page of them. So a run that was killed goes on at the learner where it stopped, and one that
@@ -49,8 +49,8 @@ LONGEST_PREFIX = 64
 
 @dataclass(frozen=True)
 class WeekWritten:
-    """What came of a week: learners, reports made and kept, who has none and why, who has HTML alone and why, files
-    taken away, seconds."""
+    """Outcome of a week: learners, reports made and kept, who has none and why, who has HTML alone and why, files
+    deleted, seconds."""
 
     week: str
     learners: int
@@ -61,10 +61,10 @@ class WeekWritten:
     removed: int
     seconds: float
     samples: list[str] = field(default_factory=list)
-    """Keys of one report of each language."""
+    """Keys of one report for each language."""
 
     @property
-    def said(self) -> str:
+    def summary(self) -> str:
         """In a sentence; the first ten who have no report or no PDF by name."""
         made = f"{self.learners:,} learners: {self.made:,} reports made in {self.seconds:.0f} s, {self.kept:,} kept"
         return "; ".join([made, *self.problems])
@@ -83,7 +83,7 @@ def failures_in_words(failed: Mapping[str, str], what: str = "report") -> str:
 
 
 def folder(week: str) -> str:
-    """Below which the reports of a week lie."""
+    """The folder of a week's reports."""
     return f"reports/{week}"
 
 
@@ -162,7 +162,8 @@ def write_week(
 
 
 def inputs_hash(facts: Facts) -> str:
-    """Of all that a report is made from: the facts, and the code, templates and phrases that make a page of them."""
+    """The hash of all that a report is made from: the facts, and the code, templates and phrases that make a page of
+    them."""
     content = json.dumps(asdict(facts), default=str, sort_keys=True)
     return sha256(f"{_makers_hash()} {content}".encode()).hexdigest()
 
@@ -237,7 +238,8 @@ def _make_one(
         made = rendering.submit(attempt, facts).result()
     except BrokenProcessPool as error:
         raise TransientFailure(
-            f"a process that makes pages was killed while {facts.user_id} was to be made, for want of memory perhaps"
+            f"a process that makes pages was killed while it made the report of {facts.user_id}, perhaps for lack of "
+            "memory"
         ) from error
     if isinstance(made, str):
         return [], made
@@ -254,8 +256,7 @@ def _make_one(
 
 
 def _tidy(database: Database, store: ObjectStore, week: str, users: Sequence[str], without_pdf: Sequence[str]) -> int:
-    """Take away the rows of others, those of PDFs that say what no longer is so, and then every file without a row; how
-    many files."""
+    """Delete the rows of other learners and of outdated PDFs, then every file without a row; returns how many files."""
     with database.connect() as connection:
         connection.execute(
             """DELETE FROM report_artifacts WHERE week_start = %s

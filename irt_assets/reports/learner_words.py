@@ -1,6 +1,6 @@
-"""The words of the learner reports: one catalogue per language (`templates/learner.*.yaml`), dates and shares beside.
+"""The words of the learner reports: one catalogue per language (`templates/learner.*.yaml`), plus dates and shares.
 
-What does not belong here: which of the words a report says (see `learner_page`, `learner_verdicts`).
+What does not belong here: which of the words a report uses (see `learner_page`, `learner_verdicts`).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Words:
         return self("percent", n=round(100 * value))
 
     def chance(self, value: float) -> str:
-        """A probability, no sharper than it is known: nothing below 5 % or above 95 %."""
+        """A probability, no more precise than it is known: nothing below 5 % or above 95 %."""
         if value < 0.05:
             return self("under_percent", n=5)
         if value > 0.95:

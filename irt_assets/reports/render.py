@@ -2,7 +2,7 @@
 
 Both are made from the same blocks by a template (`templates/report.html`, `templates/report.typ`), neither from the
 other. Text of a document is data in both: Jinja escapes it, Typst reads it from JSON. Nothing is fetched. The HTML
-needs neither Typst nor a font. What does not belong here: what a report says.
+needs neither Typst nor a font. What does not belong here: a report's content.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from resources.typesetting import font_folders, missing_fonts, pdf_problem
 
 TEMPLATES = Path(__file__).parent / "templates"
 LONGEST_WORD = 24
-"""Letters without a gap that still fit into a column of a PDF; a longer word may be broken anywhere."""
+"""The longest word, in letters, that fits into a column of a PDF; a longer one may be broken anywhere."""
 _LONG = re.compile(rf"[^\s\u200b]{{{LONGEST_WORD + 1},}}")
 _UNSEEN = ("Cc", "Cf", "Co", "Cn")
 _ONE_AT_A_TIME = Lock()
@@ -71,7 +71,7 @@ def _plain(value: Any) -> Any:
 
 
 def _visible(text: str) -> str:
-    """Without signs that no font draws, such as control characters; of a lone surrogate a question mark is left."""
+    """Without characters that no font has, such as control characters; a lone surrogate becomes a question mark."""
     shown = text if text.isprintable() else "".join(one for one in text if unicodedata.category(one) not in _UNSEEN)
     return shown.encode("utf-8", "replace").decode()
 

@@ -1,4 +1,4 @@
-"""The webserver: Dagster's UI behind layers of our own, which say who may ask for what, and serve the reports.
+"""The webserver: Dagster's UI behind our own layers, which decide who may ask for what, and serve the reports.
 
 What belongs here: those layers, and the process that runs all of it. What does not: issuing and verifying tokens (see
 `services.jwt_verifier`). Where no login is set up, whoever reaches the page may use it, so it listens on this machine

@@ -50,7 +50,7 @@ def guarded(dagster: ASGIApp, settings: Settings, *, read_only: bool = False) ->
 
 
 def listening_address(settings: Settings) -> str:
-    """Raises PermanentFailure where others could reach the page and nobody would ask who they are."""
+    """Raises PermanentFailure if others could reach the page without a login."""
     if not (settings.has_login or Address(settings.irt_ui_address).is_loopback):
         raise PermanentFailure(
             f"IRT_UI_ADDRESS={settings.irt_ui_address}: whoever reaches the page without a login may start runs. "

@@ -6,7 +6,7 @@ from dagster import DagsterInstance
 
 
 class EarlierRuns:
-    """Reads the instance of DAGSTER_HOME, opened for each question, as people seldom ask."""
+    """Reads the instance of DAGSTER_HOME, opened for each question, as questions are rare."""
 
     def of_run(self, run_id: str) -> str | None:
         with DagsterInstance.get() as instance:

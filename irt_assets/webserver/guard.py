@@ -30,15 +30,15 @@ SAME_ORIGIN_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-"""On every answer: no other site shows the page in a frame, to have its buttons clicked, or takes in its files."""
+"""Headers of every answer: no other site may frame the page (clickjacking) or embed its files."""
 LONGEST_NAME = 100
 POLICY_VIOLATION = 1008
-"""Of a WebSocket. One that is not accepted yet is answered with 403, without a word."""
+"""Close code of a WebSocket (policy violation). One not yet accepted gets a 403 without a body."""
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a request goes no further, in a sentence, and the status that says so to programs."""
+    """Why a request is refused, in a sentence, with the HTTP status."""
 
     status: HTTPStatus
     why: str
@@ -99,7 +99,8 @@ class Guard:
             )
         if path.startswith(REPORTED_EVENTS):
             return Refusal(
-                HTTPStatus.FORBIDDEN, "Materialisations and checks come from runs; nobody may report them from outside."
+                HTTPStatus.FORBIDDEN,
+                "Materialisations and checks come from runs; they cannot be reported from outside.",
             )
         if path.startswith(DEBUG_FILES) and not self.debug_files:
             return Refusal(
@@ -140,7 +141,7 @@ def path_within(prefix: str, path: str) -> str:
 
 
 def _only(headers: Headers, name: str) -> str | None:
-    """The header's value; None where it is absent or there are several, of which others might read another."""
+    """The header's value; None if it is absent or repeated, as other programs might read another one."""
     values = headers.getlist(name)
     return values[0] if len(values) == 1 else None
 

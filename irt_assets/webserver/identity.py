@@ -1,8 +1,8 @@
-"""Who asks, by the token that came with the request, and whether the role suffices: the layer behind `guard`.
+"""Who sends a request, by its token, and whether the role suffices: the layer behind `guard`.
 
-Only a token that is verified here says anything: a header such as X-User can be sent by whoever is logged in on this
-machine. Requests that change something are looked at one by one, so a role and a token count at the click, and not only
-when the page was opened. What does not belong here: what a document asks for (see `operations`).
+Only a token verified here counts: anyone logged in on this machine can send a header such as X-User. Requests that
+change something are checked one by one, so a role and a token count at the click, and not only when the page was
+opened. What does not belong here: what a document asks for (see `operations`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from services.jwt_verifier.tokens import Identity, Refused, Role, Verifier, sent
 
 LOG = logging.getLogger("irt_assets.webserver")
 LARGEST_BODY = 16 * 1024 * 1024
-"""As nginx has it."""
+"""As in nginx."""
 
 
 class Refusal(Exception):
@@ -49,7 +49,7 @@ class Refusal(Exception):
 class Identified:
     """`app` for callers whose token gives them `role`; a mutation also needs the role that it requires.
 
-    Without a verifier everybody may do everything, and nobody has a name.
+    Without a verifier everybody may do everything, anonymously.
     """
 
     def __init__(

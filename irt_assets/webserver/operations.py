@@ -119,7 +119,7 @@ def required_role(mutation: Mutation, jobs: Jobs) -> Role:
 
 
 def signs_for_another(mutation: Mutation) -> bool:
-    """Whether a backfill would give its runs a name, which nobody would verify: the daemon launches them.
+    """Whether a backfill would name the launcher of its runs, unverified, as the daemon launches them.
 
     Runs that somebody launches from the page get the verified name in its place.
     """

@@ -1,8 +1,8 @@
 """Reports by id: the file that a row of `report_artifacts` names, from a folder or from a bucket.
 
 `Reports` answers requests of any server; `ReportFiles` puts it before Dagster's UI, under `/reports/<id>`.
-An id and never a path, so that nothing else of the store can be asked for. A report runs no scripts and asks nobody
-for anything: an item may be called `<script>`. What does not belong here: who may ask (see `guard`).
+An id and never a path, so that nothing else in the store can be requested. A report runs no scripts and loads nothing
+from elsewhere: an item may be called `<script>`. What does not belong here: who may ask (see `guard`).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ HEADERS = {
 
 @dataclass(frozen=True)
 class ReportFile:
-    """A report that is recorded: where it lies, its format, a learner's or not, and its name as a download."""
+    """A recorded report: where it is stored, its format, whether it is a learner's, and its name as a download."""
 
     url: str
     format: str

@@ -10,7 +10,7 @@ from services.dashboard.server import serve
 
 def main() -> None:
     parser = argument_parser("dashboard", "The dashboard.")
-    parser.add_argument("--demo", action="store_true", help="ask nobody who they are; on the embedded database alone")
+    parser.add_argument("--demo", action="store_true", help="run without a login; on the embedded database only")
     asked = parser.parse_args()
     run_service("dashboard", partial(serve, demo=asked.demo, host=asked.host), asked.host)
 

@@ -1,4 +1,4 @@
-"""What an address names, of what there is. Raises NotFound for what does not exist, saying what does."""
+"""The things that an address names. Raises NotFound for what does not exist, and says what does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from services.dashboard.elements import shortened
 from services.dashboard.page import Asked, NotFound
 
 CHOSEN = "chosen:"
-"""Before the name of each thing whose box was ticked, in the fields of an address."""
+"""Prefix of a ticked box's name in the fields of an address."""
 
 
 def names_in(asked: Asked, field: str) -> list[str]:

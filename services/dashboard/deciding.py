@@ -31,7 +31,7 @@ USES: dict[str, withdrawal.Use] = {"withdraw": "withdrawn", "restore": "restored
 
 @dataclass(frozen=True)
 class Form:
-    """What was filled in.
+    """The filled-in form.
 
     Attributes:
         references: the proposals; of anchors that are dropped, the first month without them, and the item; of items
@@ -50,7 +50,7 @@ class Form:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What will happen or has happened; if `ok` is false, why not.
+    """What will happen or has happened; if `ok` is false, the reason.
 
     Attributes:
         seen: the proposals as they were when the sentences were made.
@@ -113,21 +113,21 @@ def _decide(asked: Asked, form: Form, seen: Sequence[Proposal]) -> Outcome:
     stale: tuple[str, ...] = ()
     if form.what == "drop":
         drop = anchor_versions.drop_anchors(database, form.scale_id, _items(form), _month(form), by=by, reason=reason)
-        said, stale = (
+        sentences, stale = (
             [f"Dropped: {', '.join(drop.items)}; {drop.left} anchors remain from {drop.first_month} on."],
             drop.stale,
         )
     elif form.what in USES:
         decide_use = withdrawal.withdraw if form.what == "withdraw" else withdrawal.restore
         known = decide_use(database, _items(form), since=_day(form), by=by, reason=reason, now=now)
-        said = [with_stop(f"{status.item_id} is {status.sentence}") for status in known]
+        sentences = [with_stop(f"{status.item_id} is {status.sentence}") for status in known]
     elif form.what == "undo":
         again_from = release.in_force_since(form.since, now) if form.since else None
         undone = release_undo.undo(database, form.references, by=by, reason=reason, effective_from=again_from, now=now)
-        said = ["Undone.", *(with_stop(one.sentence) for one in undone)]
+        sentences = ["Undone.", *(with_stop(one.sentence) for one in undone)]
     elif form.what == "reject":
         rejected = release.reject(database, form.references, by=by, reason=reason, seen=seen)
-        said = [f"Rejected: {_named(rejected)}.", with_stop(release.effect_of_reject(rejected))]
+        sentences = [f"Rejected: {_named(rejected)}.", with_stop(release.effect_of_reject(rejected))]
     else:
         since = release.in_force_since(form.since, now)
         seen = seen or _review(asked, form).seen
@@ -135,9 +135,9 @@ def _decide(asked: Asked, form: Form, seen: Sequence[Proposal]) -> Outcome:
         accepted = release.accept(
             database, form.references, by=by, reason=reason, effective_from=since, now=now, seen=seen
         )
-        said = [f"Accepted: {_named(accepted)}, in force from {since:%Y-%m-%d} 00:00 UTC on."]
+        sentences = [f"Accepted: {_named(accepted)}, in force from {since:%Y-%m-%d} 00:00 UTC on."]
     asked.reader.forget()
-    return Outcome(True, _few(said), stale=stale)
+    return Outcome(True, _few(sentences), stale=stale)
 
 
 def _require_decider(identity: Identity) -> None:
@@ -191,7 +191,7 @@ def _effect_of_use(item: str, use: withdrawal.Use, since: datetime) -> str:
     day = f"{since:%Y-%m-%d} 00:00 UTC"
     if use == "withdrawn":
         return (
-            f"{item} is out of use from {day} on: answers from then on count towards nobody's ability, and nothing "
+            f"{item} is out of use from {day} on: answers from then on count towards no ability, and nothing "
             "about it asks for a decision. What was reported until then stays as it is."
         )
     return f"{item} is in use again from {day} on; answers that were given while it was withdrawn never count."

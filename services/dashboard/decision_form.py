@@ -42,8 +42,8 @@ def form(asked: Asked, kinds: Sequence[What], *, since: str = "", leaked: bool =
     """
     if not may_decide(asked.identity):
         return notice(
-            f"Deciding needs the role {DECIDER}; your login has {', '.join(asked.identity.roles)}. Whoever has it can "
-            "decide at this page's address.",
+            f"Deciding needs the role {DECIDER}; your login has {', '.join(asked.identity.roles)}. Someone who has it "
+            "can decide at this page's address.",
             tone="secondary",
         )
     dated = {*kinds} - {"reject", "drop"}

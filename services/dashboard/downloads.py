@@ -84,7 +84,7 @@ def download(asked: Asked) -> Response:
 
 
 def _written(frame: pd.DataFrame, kind: Kind) -> tuple[BufferedReader, int]:
-    """The file, open and already unlinked: closing it removes it, even if nobody reads it to the end."""
+    """The file, open and already unlinked: closing it removes it, even if it was not read to the end."""
     with TemporaryDirectory(prefix="irt-download-") as folder:
         path = Path(folder, f"table.{kind}")
         write_export(frame, kind, path)

@@ -149,7 +149,7 @@ def tick_box(label: str, name: str, *, ticked: bool) -> Tag:
 
 
 def asking_form(view: str, *inputs: TagChild, kept: Mapping[str, str] | None = None, button: str = "Show") -> Tag:
-    """A form that leads to the address of a view with its inputs as fields; `kept`: fields that nobody types."""
+    """A form that leads to the address of a view with its inputs as fields; `kept`: hidden fields."""
     return tags.form(
         *(
             tags.input(type="hidden", name=name, value=value)

@@ -1,4 +1,4 @@
-"""Who asks: the token that came with the request, verified here; headers of a proxy authorise nothing.
+"""Who sends a request: its token, verified here; a proxy's headers authorise nothing.
 
 What does not belong here: what a role may do (see `jwt_verifier.tokens`), and who may ask at all (`webserver.guard`).
 """

@@ -28,7 +28,7 @@ class NotAllowed(Exception):
 
 @dataclass(frozen=True)
 class Asked:
-    """Who asks for which view of what: the fields of the page's address."""
+    """A request for a view: who sends it, and the fields of the page's address."""
 
     view: str
     fields: Mapping[str, str]

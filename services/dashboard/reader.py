@@ -1,6 +1,6 @@
-"""What the views read with: connections that cannot write and do not wait long, the object store, a recent overview.
+"""The views' access to data: read-only connections with short time limits, the object store, a recent overview.
 
-What does not belong here: SQL, which the rooms hold.
+What does not belong here: SQL, which is with its subject in `irt_assets`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CACHED_S = 30.0
 PATIENCE_S = 2.0
 """How long a page waits for the first overview, which takes a second or more for each month of answers."""
 PATIENCE_LATER_S = 20.0
-"""And for one after a decision, which hashes no answers again."""
+"""How long it waits after a decision, when no answers are hashed again."""
 REMEMBERED = 256
 Made = TypeVar("Made")
 
@@ -67,7 +67,7 @@ class Reader:
             yield connection
 
     def remembered(self, key: tuple[str, ...], read: Callable[[], Made]) -> Made:
-        """What `read` gives, read once while it is among the last `REMEMBERED`. `key`: of what never changes."""
+        """The result of `read`, cached while it is among the last `REMEMBERED`. `key`: of data that never changes."""
         found = self._remembered.get(key)
         if found is None:
             found = read()
@@ -92,7 +92,7 @@ class Reader:
         return self._reading
 
     def overview(self) -> Overview:
-        """The state of everything. If it is older than `CACHED_S`, it is read again in the background; nobody waits.
+        """The state of everything. If it is older than `CACHED_S`, it is read again in the background, without a wait.
 
         Raises BeingRead where there is none and none is read within `PATIENCE_S`, after a decision `PATIENCE_LATER_S`.
         """

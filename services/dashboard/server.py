@@ -49,7 +49,7 @@ OPEN_REQUESTS_S = 5
 KEPT = {"Cache-Control": "public, max-age=31536000, immutable"}
 NOT_KEPT = {"Cache-Control": "no-store"}
 AGAIN = tags.span(data_again="2000", hidden="")
-"""On a page: the browser asks for it again after so many milliseconds."""
+"""Milliseconds after which the browser reloads a page that is not ready."""
 
 
 class Pages:
@@ -184,7 +184,7 @@ def serve(settings: Settings, *, demo: bool, host: str = "127.0.0.1") -> None:
     """
     if demo and (settings.database_url is not None or host != "127.0.0.1"):
         raise PermanentFailure(
-            "the demo's dashboard asks nobody who they are, so it runs on the embedded database and 127.0.0.1 alone: "
+            "the demo's dashboard has no login, so it runs on the embedded database and 127.0.0.1 only: "
             "unset DATABASE_URL, or start it without --demo"
         )
     if demo and settings.has_login:

@@ -1,4 +1,4 @@
-"""The metrics as prometheus-client wants them: read at most every 30 s, and answered even if the database is down.
+"""The metrics for prometheus-client: read at most every 30 s, and served even if the database is down.
 
 What does not belong here: what is read (see `readings`).
 """

@@ -1,7 +1,7 @@
 """How each metric is read: at most one query of stored data, so that a scrape never computes a month.
 
-What is late, violated or silent is judged where `irt status` has it judged. What does not belong here: how often it is
-read, and what happens where the database is away (see `collector`).
+The same functions as for `irt status` decide what is late, violated or silent. What does not belong here: how often it
+is read, and what happens where the database is away (see `collector`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MONTH_STATES = ("green", "red", "stale", "pending", "missing")
 
 @dataclass(frozen=True)
 class Look:
-    """A look at the platform: whose connection and settings, and when."""
+    """The context of one reading: connection, settings and time."""
 
     connection: psycopg.Connection
     settings: Settings
@@ -71,10 +71,10 @@ def late_schedules(look: Look) -> Iterator[Sample]:
     for plan in PLANS:
         late = False
         if plan.name in found:
-            state, last_tick, told = found[plan.name]
+            state, last_tick, alert_keys = found[plan.name]
             last = last_tick.replace(tzinfo=UTC) if last_tick else None
             silent = overdue_since(plan, look.now, last, switched_on_at(state)) is not None
-            late = state.is_running and (silent or schedule_keys(plan)[1] in (told or ()))
+            late = state.is_running and (silent or schedule_keys(plan)[1] in (alert_keys or ()))
         yield Sample(families.LATE, late, (plan.job,))
 
 

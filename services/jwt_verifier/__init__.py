@@ -1,4 +1,4 @@
-"""The JWT verifier: tells nginx whose token a request carries, or to refuse it.
+"""The JWT verifier: answers nginx with the owner of a request's token, or a refusal.
 
 `tokens` and `keys` know nothing of HTTP: the θ API, the dashboard and the layer before Dagster verify with them too.
 Nothing here imports Dagster or numba, or connects to the database.

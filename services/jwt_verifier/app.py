@@ -61,7 +61,7 @@ def build_app(verifier: Verifier, cookie_name: str) -> FastAPI:
             headers = identity_headers(identity)
         except Refused as refused:
             return refusal(refused)
-        except Exception as error:  # noqa: BLE001 - whatever goes wrong, nobody passes
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong, the request is refused
             log_fault(error)
             return refusal(Refused("internal"))
         verifications.labels("allowed", "valid").inc()

@@ -1,6 +1,6 @@
 """Public keys that verify tokens: the one in a PEM file, or those that the issuer publishes as a JWKS.
 
-The type of a key decides its algorithm. What does not belong here: what a token must say (see `tokens`).
+The type of a key decides its algorithm. What does not belong here: a token's required claims (see `tokens`).
 """
 
 from __future__ import annotations

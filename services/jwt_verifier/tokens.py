@@ -108,7 +108,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Identity:
-    """The caller, as the issuer says. `exp`: when the token expires (Unix time, seconds)."""
+    """The caller, according to the issuer. `exp`: when the token expires (Unix time, seconds)."""
 
     sub: str
     org_id: str
@@ -132,7 +132,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Rules:
-    """What a token must say."""
+    """The required claims of a token."""
 
     issuer: str
     audience: str
@@ -155,7 +155,7 @@ class Verifier:
             raise
         except KeysUnavailable:
             raise Refused("keys_unavailable") from None
-        except Exception as error:  # noqa: BLE001 - whatever goes wrong, nobody passes
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong, the token is refused
             log_fault(error)
             raise Refused("internal") from None
 
@@ -217,7 +217,7 @@ def build_verifier(settings: Settings) -> Verifier:
 def sent_token(authorization: Sequence[str], cookies: Sequence[str], cookie_name: str) -> str:
     """The token in a request's `Authorization` or else its `Cookie` headers.
 
-    Raises Refused where there is none, or more than one of which another program might take another.
+    Raises Refused if there is none, or more than one, as another program might take another one.
     """
     if len(authorization) > 1:
         raise Refused("two_tokens")

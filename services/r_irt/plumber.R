@@ -23,7 +23,7 @@ authorised <- function(header) {
 
 #* @plumber
 function(pr) {
-  pr <- plumber::pr_set_parsers(pr, character()) # worker.R parses the body, so that a large one stops nobody else
+  pr <- plumber::pr_set_parsers(pr, character()) # worker.R parses the body, so that a large one does not block others
   pr <- plumber::pr_set_404(pr, function(req, res) {
     failure(
       res, 404, "permanent", "there is no ", req$REQUEST_METHOD, " ", req$PATH_INFO,

@@ -1,4 +1,4 @@
-"""Who asks, and for whose θ they may ask.
+"""Who sends a request, and whose θ they may ask for.
 
 A service has the static token (IRT_THETA_TOKEN). Everybody else has a JWT of the company's login: people and services
 with a role of this platform ask for anyone, a learner for their own `sub`; updating needs the scope `exam:write`.
@@ -51,12 +51,12 @@ class Caller:
 
 
 class Access:
-    """Tells callers by the static token, by JWTs, or by either. At least one of the two is there."""
+    """Identifies callers by the static token, by JWTs, or by either; at least one of the two is set."""
 
     def __init__(self, token: str | None, verifier: Verifier | None) -> None:
         if token is None and verifier is None:
             raise PermanentFailure(
-                "the θ API lets nobody in until IRT_THETA_TOKEN (a service's token) or JWT_ISSUER, JWT_AUDIENCE, "
+                "the θ API refuses everyone until IRT_THETA_TOKEN (a service's token) or JWT_ISSUER, JWT_AUDIENCE, "
                 "IRT_ORG_ID and a key are set: see docs/reference/theta-api.md"
             )
         if token is not None and not STATIC_TOKEN.fullmatch(token):

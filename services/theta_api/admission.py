@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Shed(Exception):
-    """There is more to do than can be done in time."""
+    """There are more requests than can be answered in time."""
 
 
 class TooSlow(Exception):
@@ -51,8 +51,8 @@ class LoopClock:
 class Admission:
     """Runs work in at most `workers` threads at once, and of each learner one piece at a time.
 
-    queue: requests that may wait beside those at work; wait_s: how long each may; limit_s: how long work may take
-    before who asked is told that it did not come in time.
+    queue: requests that may wait besides those at work; wait_s: how long each may; limit_s: how long work may take
+    before the caller gets an error that it took too long.
     """
 
     def __init__(self, workers: int, *, queue: int, wait_s: float, limit_s: float) -> None:
@@ -65,7 +65,7 @@ class Admission:
 
     @property
     def full(self) -> bool:
-        """Whether the next who comes is shed."""
+        """Whether the next request is shed."""
         return self.present >= self._most
 
     async def run(self, learner: str, work: Callable[[], T]) -> T:
@@ -112,6 +112,6 @@ class Admission:
 
 
 def _look_at(future: asyncio.Future[T]) -> None:
-    """The caller has given up, so nobody needs its error."""
+    """The caller has given up, so its error is dropped."""
     with suppress(asyncio.CancelledError):
         future.exception()

@@ -1,4 +1,5 @@
-"""θ over HTTP: asked for by learner, answered with what was measured and stored, or with a problem that says why not.
+"""θ over HTTP: requested by learner, answered with what was measured and stored, or with a problem that gives the
+reason.
 
 Reads and writes go through `Ledger`, in the threads of `Admission`. What does not belong here: how θ is computed (see
 `calibration.online`), and who may ask (see `access`).
@@ -40,11 +41,11 @@ LARGEST_BODY = 16 * 1024
 QUEUE_PER_WORKER = 4
 WAIT_S = 0.15
 LATE_S = 0.05
-"""Requests that the event loop reads so late would be answered later than is of use, whatever the queue."""
+"""If the event loop reads requests this late, answers would come too late to be useful, whatever the queue."""
 LIMIT_S = 5.0
 SECONDS = (0.002, 0.005, 0.01, 0.015, 0.025, 0.06, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 LOCKED = [Security(HTTPBearer(auto_error=False, description="IRT_THETA_TOKEN, or a JWT of the company's login"))]
-"""Said in the description alone: `Door` lets in."""
+"""For the API's description only: `Door` decides who may pass."""
 
 
 def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
@@ -79,7 +80,7 @@ def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
     app.add_middleware(Door, access=access, full=lambda: admission.full or clock.late_s > LATE_S, shed=shed.inc)
 
     async def work(user_id: str, task: Callable[[psycopg.Connection], Any]) -> Any:
-        """What `task` makes of a connection, in a thread; nothing of it is kept where it raises."""
+        """Run `task` on a connection, in a thread; rolled back if it raises."""
 
         def in_transaction() -> Any:
             with ledger.connect() as connection:
@@ -102,7 +103,7 @@ def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
         dependencies=LOCKED,
     )
     async def update_theta(asked: Asked, request: Request) -> Response:
-        """Measure a learner anew, keep the θ, and say what it is."""
+        """Measure a learner anew, store the θ, and return it."""
         began = time.perf_counter()
         result = "failed"
         try:
@@ -130,7 +131,7 @@ def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
         dependencies=LOCKED,
     )
     async def theta(user_id: Annotated[UserId, Query()], request: Request) -> Response:
-        """The θ that rests on the latest answers, and those before it; nothing is measured."""
+        """The θ based on the latest answers, and those before it; nothing is measured."""
         _caller(request).require(user_id)
         measures = _measures(ledger)
         known, learner = await work(user_id, lambda connection: _known(connection, user_id))
@@ -141,7 +142,7 @@ def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
     @app.get("/health")
     @app.get("/healthz")
     async def health() -> dict[str, str]:
-        """Whether the process answers; of the database it says nothing."""
+        """Whether the process answers; the database is not checked."""
         return {"status": "ok"}
 
     @app.get("/ready", responses=described(503))
@@ -153,7 +154,7 @@ def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
 
     @app.get("/invariants/latest", responses=described(401, 403, 404, 413, 503), dependencies=LOCKED)
     async def invariants_latest(request: Request) -> LatestLook:
-        """What the last look at every invariant found."""
+        """The latest evaluation of every invariant."""
         _caller(request).require_anyone()
         found = await work("", latest_invariants)
         if found is None:
@@ -162,7 +163,7 @@ def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
 
     @app.get("/invariants/history", responses=described(401, 403, 413, 503), dependencies=LOCKED)
     async def invariants_history(request: Request) -> Looks:
-        """Every look that is kept, and the violations that are open or were resolved."""
+        """Every stored evaluation, and the violations that are open or were resolved."""
         _caller(request).require_anyone()
         return Looks(**await work("", history_of_invariants))
 
@@ -182,8 +183,8 @@ def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
     async def refused(_request: Request, error: HTTPException) -> Response:
         if error.status_code == 400:
             return Problem(400, "bad_request", f'Send JSON such as {{"user_id": "…"}}: {error.detail}').response()
-        said = {404: "no_such_page", 405: "wrong_method"}.get(error.status_code, "refused")
-        problem = Problem(error.status_code, said, f"{error.detail}: see /openapi.json for what there is.")
+        code = {404: "no_such_page", 405: "wrong_method"}.get(error.status_code, "refused")
+        problem = Problem(error.status_code, code, f"{error.detail}: see /openapi.json for what there is.")
         return problem.response(error.headers)
 
     @app.exception_handler(Exception)
@@ -197,8 +198,8 @@ def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
 class Door:
     """Keeps requests without a good token, or with too large a body, from learners' data.
 
-    Where the queue is full it turns everybody away, before anything of the request is looked at: under ten times the
-    load nine requests in ten end here.
+    While the queue is full it refuses every request before reading any of it: under ten times the load nine requests in
+    ten end here.
     """
 
     def __init__(self, app: ASGIApp, access: Access, full: Callable[[], bool], shed: Callable[[], None]) -> None:
@@ -328,9 +329,9 @@ def _z(time: datetime) -> str:
 
 
 def _faults(error: RequestValidationError) -> str:
-    """Which fields are wrong and why; of what was sent, nothing is repeated."""
-    said = []
+    """Which fields are wrong and why, without repeating any of the input."""
+    faults = []
     for fault in error.errors()[:5]:
         place = ".".join(str(part) for part in fault["loc"][1:])
-        said.append(f"{place[:64]!a}: {fault['msg']}" if place else str(fault["msg"]))
-    return f'{"; ".join(said)}. Send JSON such as {{"user_id": "…", "lookback_days": 30}}.'
+        faults.append(f"{place[:64]!a}: {fault['msg']}" if place else str(fault["msg"]))
+    return f'{"; ".join(faults)}. Send JSON such as {{"user_id": "…", "lookback_days": 30}}.'

@@ -1,4 +1,4 @@
-"""The API's way to the database: a small pool of connections, and what is in force, in memory and read anew.
+"""The API's access to the database: a small pool of connections, and what is in force, cached and refreshed.
 
 What does not belong here: HTTP, and what θ is (see `calibration.online`).
 """
@@ -28,9 +28,9 @@ from resources.traced_sql import TracedCursor
 
 LOG = logging.getLogger("services.theta_api")
 REFRESH_S = 30.0
-"""A release is in force within a minute."""
+"""Seconds between refreshes: a release is in force within a minute."""
 OLDEST_S = 300.0
-"""A published set that could not be refreshed for so long scores nobody."""
+"""A published set that could not be refreshed for this long is not used for scoring."""
 AGAIN_S = 1.0
 FIRST_LOOK_S = 120.0
 """Compiling included; a database that does not answer is known to be away within seconds."""
@@ -67,7 +67,8 @@ class Ledger:
         self._thread.start()
 
     def wait_for_first_look(self) -> None:
-        """Until it is `ready`, or known why not; so requests that came during a restart are not turned away."""
+        """Wait until it is `ready`, or known why not, so that requests that came during a restart are not turned
+        away."""
         self._looked.wait(FIRST_LOOK_S)
 
     def stop(self) -> None:
@@ -87,7 +88,7 @@ class Ledger:
         return time.monotonic() - self._read_at if self._measures is not None else float("inf")
 
     def measures(self) -> Measures:
-        """What is in force. Raises Away before it was read, and where it is too old to be trusted."""
+        """What is in force. Raises Away before it was read, and when it is too old to be trusted."""
         if self._measures is None:
             raise Away(self.why_away)
         if self.age_s > OLDEST_S:
@@ -156,13 +157,13 @@ class Ledger:
                 self._wanted.wait(REFRESH_S)
 
     def _away(self, error: Exception) -> Away:
-        said = explain(error) or str(error) or type(error).__name__
+        reason = explain(error) or str(error) or type(error).__name__
         if isinstance(error, PoolTimeout):
-            said = "the database gives no connection"
+            reason = "the database gives no connection"
         if not isinstance(error, psycopg.errors.QueryCanceled | psycopg.errors.LockNotAvailable):
-            self.why_away = said
+            self.why_away = reason
             self._wanted.set()
-        return Away(said)
+        return Away(reason)
 
 
 def _compile() -> None:

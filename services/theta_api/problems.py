@@ -1,4 +1,4 @@
-"""What the API says if it gives no θ: problem+json (RFC 9457), each with a way out.
+"""The API's errors: problem+json (RFC 9457), each with a way out.
 
 What does not belong here: when a problem arises.
 """
@@ -60,7 +60,7 @@ def unavailable(detail: str, kind: str = "unavailable", retry_after: int = 2) ->
 def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Problems of these statuses as FastAPI describes responses."""
     content = {MEDIA_TYPE: {"schema": ProblemShown.model_json_schema()}}
-    told: dict[int | str, dict[str, Any]] = {
+    responses: dict[int | str, dict[str, Any]] = {
         status: {"description": TITLES[status], "content": content} for status in statuses
     }
     headers = {
@@ -68,6 +68,6 @@ def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
         503: ("Retry-After", {"type": "integer", "minimum": 1, "description": "seconds"}),
     }
     for status, (name, schema) in headers.items():
-        if status in told:
-            told[status]["headers"] = {name: {"required": True, "schema": schema}}
-    return told
+        if status in responses:
+            responses[status]["headers"] = {name: {"required": True, "schema": schema}}
+    return responses

@@ -1,4 +1,4 @@
-"""What is sent to the API, and what it answers: the models of its OpenAPI page."""
+"""Requests and responses of the API: the models of its OpenAPI page."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class OfScale(BaseModel):
 
 
 class Answer(OfScale):
-    """θ on the learner's target scale, else on that with the most answers; and on every scale."""
+    """θ on the learner's target scale, else on the scale with the most answers; and on every scale."""
 
     user_id: str
     scale_id: str
@@ -94,7 +94,7 @@ class ProblemShown(BaseModel):
 
 
 class NotTested(BaseModel):
-    """What of an invariant could not be looked at."""
+    """What of an invariant could not be tested."""
 
     invariant: str
     why: str
@@ -121,7 +121,7 @@ class Judged(BaseModel):
 
 
 class LatestLook(BaseModel):
-    """Every invariant as the last look at them found it."""
+    """Every invariant as the latest evaluation found it."""
 
     run: str
     evaluated_at: str
@@ -137,7 +137,7 @@ class Look(BaseModel):
 
 
 class Looks(BaseModel):
-    """The looks that are kept, newest first, and the violations, open ones first."""
+    """The stored evaluations, newest first, and the violations, open ones first."""
 
     runs: list[Look]
     violations: list[ViolationShown]

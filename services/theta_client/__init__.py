@@ -1,7 +1,7 @@
-"""What the exam service calls when a session is over; the learner's θ is then updated in the background.
+"""The exam service calls this when a session is over; the learner's θ is then updated in the background.
 
-Standard library only, Python 3.9 or newer: this runs inside somebody else's process and must never harm it. What is
-lost here, the sensor `theta_sweep` makes good. See docs/how-to/session-hook.md.
+Standard library only, Python 3.9 or newer: this runs inside somebody else's process and must never harm it. The sensor
+`theta_sweep` makes up for updates lost here. See docs/how-to/session-hook.md.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def on_session_complete(user_id: Any, session_id: Any) -> None:  # noqa: ARG001 
 
 
 def counters() -> dict[str, int]:
-    """What became of this process's calls: sent, failed, dropped, and merged with one that still waited."""
+    """Counts of this process's calls: sent, failed, dropped, and merged with one that still waited."""
     return _updates.counters()
 
 

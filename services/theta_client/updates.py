@@ -1,4 +1,4 @@
-"""Learners who wait for a new θ, and the one thread that asks for it.
+"""Learners who wait for a new θ, and the one thread that requests it.
 
 What belongs here: the bounded queue, the worker, the counters and the warning. How to ask is `api`'s business.
 """
@@ -55,7 +55,7 @@ class Updates:
             self._changed.notify_all()
             if not self._has_worker and not self._is_over:
                 # Unlike threading.Thread.start this does not wait until the thread runs, which takes milliseconds
-                # where other threads compute. Nobody waits for such a thread at exit.
+                # where other threads compute. Exiting does not wait for such a thread.
                 _thread.start_new_thread(self._work, ())
                 self._has_worker = True
 
@@ -85,7 +85,7 @@ class Updates:
                 self._has_worker = False
 
     def _next_learner(self) -> str | None:
-        """Waits for a learner, and warns meanwhile of what was lost. None when the process ends."""
+        """Waits for a learner, and warns meanwhile about lost updates. None when the process ends."""
         while True:
             self._warn()
             with self._changed:
@@ -95,7 +95,7 @@ class Updates:
                 if self._waiting and now >= self._resume_at:
                     self._is_sending = True
                     user_id = next(iter(self._waiting))
-                    del self._waiting[user_id]  # who completes another session from now on is sent again
+                    del self._waiting[user_id]  # learners who complete another session from now on are sent again
                     return user_id
                 times = [self._resume_at] * bool(self._waiting) + [self._warn_at] * bool(self._unreported)
                 self._changed.wait(max(min(times) - now, 0) if times else None)

@@ -576,7 +576,7 @@ def test_a_sensor_that_only_fails_is_one_alert_until_it_succeeds(real_world: Wor
     look(TickStatus.FAILURE, 10)
     assert real_world.alerts() == [("sensor late_answers", "error", "", True)]
     assert rows(Database(real_world.settings), "SELECT what FROM alert") == [
-        ("late_answers fails at every look: the log is gone",)
+        ("late_answers fails at every evaluation: the log is gone",)
     ]
     look(TickStatus.SKIPPED, 1)
     assert real_world.alerts() == [("sensor late_answers", "error", "", False)]

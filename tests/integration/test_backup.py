@@ -345,7 +345,7 @@ def test_a_migration_under_way_ends_the_backup(
 ) -> None:
     monkeypatch.setattr(programs, "LOCK_WAIT", "100ms")
     with held_table(world):
-        refused(world, tmp_path / "backups", TransientFailure, "Somebody holds a table")
+        refused(world, tmp_path / "backups", TransientFailure, "Somebody has locked a table")
 
 
 def test_a_database_that_goes_away_leaves_nothing(world: Settings, tmp_path: Path, postgres: EmbeddedPostgres) -> None:

@@ -98,7 +98,7 @@ def test_what_lost_its_information_is_flagged_and_nothing_else(made_up: tuple[Se
 
 def test_every_item_says_on_which_side_it_has_parameters(made_up: tuple[Settings, dict[str, Any]]) -> None:
     _, found = made_up
-    missing = {FEW: "60 eligible answers", NOBODY: "nobody gave it", VANISHED: "no longer in the bank"}
+    missing = {FEW: "60 eligible answers", NOBODY: "it has no eligible answer", VANISHED: "no longer in the bank"}
     for item, why in missing.items():
         row = found[item]
         assert (row["status"], row["curve"]["now"], row["now"]) == ("not estimated", None, None)

@@ -143,7 +143,7 @@ def test_the_alert_says_what_where_and_what_to_do(days: History) -> None:
 
 
 def test_a_red_month_that_its_checks_tell_of_is_not_told_twice(days: History) -> None:
-    told = Invariant(items_are_fine, "error", "scales", "Months are green.", "mend it", told_by_checks=True)
+    told = Invariant(items_are_fine, "error", "scales", "Months are green.", "mend it", alerted_by_checks=True)
     with days.database.connect() as connection:
         open_alert(connection, Alert("check x 2026-06", "error", "a check failed", "look", partition="2026-06"))
     days.look("default", partition="2026-06", invariant=told)

@@ -204,7 +204,7 @@ def test_one_learners_broken_data_is_named_and_the_others_get_their_reports(
     written = write(database, store)
     assert set(written.failed) == set(broken)
     assert "P = 2, wanted 0 to 1" in written.failed[EXPECTED[4]]
-    assert all(user in written.said for user in broken)
+    assert all(user in written.summary for user in broken)
     assert {row[0] for row in artifacts(database)} == set(EXPECTED) - set(broken)
     assert len(files(store)) == 2 * (len(EXPECTED) - len(broken)), "an old report would say what is no longer so"
 
@@ -398,7 +398,7 @@ def test_where_no_pdf_can_be_made_the_html_is_written_and_the_old_pdf_taken_away
     written = write(database, store)
     assert (written.made, written.failed) == (2, {})
     assert written.without_pdf == dict.fromkeys(EXPECTED[:2], "PDFs cannot be made: pip install typst")
-    assert "no PDF for 2: " in written.said
+    assert "no PDF for 2: " in written.summary
     without = [key(WEEK, user, "pdf") for user in EXPECTED[:2]]
     assert not set(without) & files(store).keys()
     assert all(store.exists(key(WEEK, user, "html")) for user in EXPECTED)

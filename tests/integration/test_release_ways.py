@@ -83,7 +83,7 @@ def test_picking_a_month_fills_in_what_waits_each_undecided(
     config = release_job(settings, bank, store).partitioned_config
     assert config is not None
     filled = config.get_run_config_for_partition_key(FEB)["ops"]["decide_on_proposals"]["config"]
-    assert filled["note"].startswith("1 proposals of 2026-02 wait. Write what you decide in the place of `undecided`")
+    assert filled["note"].startswith("1 proposals of 2026-02 wait. Replace `undecided` with your decisions")
     assert list(filled["proposals"]) == ["2026-02/moved"]
     line = filled["proposals"]["2026-02/moved"]
     assert line["decision"] == "undecided"

@@ -85,7 +85,7 @@ def test_a_superseded_fit_goes_with_its_parameters_its_attempt_and_its_snapshot(
     assert prune_files(database, store, LATER, dry_run=False).names == ()
 
 
-SUPERSEDED_PROPOSALS = "superseded proposals of fits that nobody decided on"
+SUPERSEDED_PROPOSALS = "superseded proposals of fits without a decision"
 PROPOSAL = """INSERT INTO item_parameter_proposal (month, scale_id, item_id, fit_id, a, b, c, why)
     VALUES ('2026-06', 's', 'I1', %s, 1, 0, 0, 'w')"""
 CITATIONS = {

@@ -97,7 +97,7 @@ def test_an_item_with_too_few_answers_for_a_fit_is_flagged_by_its_proportion_cor
     assert (severity, delta_b, tested["observed"]) == ("high", None, 1.0)
     assert 40 <= tested["n"] <= FEW
     assert tested["difference"] == pytest.approx(1 - tested["expected"]) == pytest.approx(area)
-    assert "a fit wants 120" in tested["why"]
+    assert "a fit needs 120" in tested["why"]
     assert details["change"]["kind"] in ("leak", "drift", "easier: drift or leak")
     assert set(details["published"]) == {"a", "b", "c"}
     assert items.easier in judged.items("high")
@@ -121,7 +121,7 @@ def test_what_can_be_neither_compared_nor_tested_is_named_with_the_reason(
     settings, items, judged = world_with_gaps
     assert judged.unestimated.untested == {
         items.vanished: "it is no longer in the bank",
-        items.unanswered: f"nobody gave it an eligible answer in {MONTHS[1]}",
+        items.unanswered: f"it has no eligible answer in {MONTHS[1]}",
     }
     assert "2 tested by proportion correct" in sentence(judged)
     assert "2 published items could be neither compared nor tested" in sentence(judged)

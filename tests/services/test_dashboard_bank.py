@@ -171,7 +171,7 @@ def test_an_item_says_whether_it_is_sound_and_what_waits(faulty: Faulty) -> None
     assert (status, "It has drifted since" in html, "A decision waits" in html) == (200, True, True)
     assert urlencode({"proposal": f"{drifted.proposal and drifted.proposal.reference}"}) in html
     status, html = shown(faulty[0], "item", item=sound.item_id, scale=rooms.SCALE, month=rooms.MONTHS[0])
-    assert (status, "Nothing about it waits" in html) == (200, True)
+    assert (status, "No decision on it waits" in html) == (200, True)
     assert f"a = {sound.a:.2f} and b = {sound.b:.2f}".replace("-", "−") in html
     assert html.count("data-figure") == 3
 
@@ -254,7 +254,7 @@ def test_an_item_is_withdrawn_and_restored_by_who_may_decide(faulty: Faulty) -> 
 
 def review_of_withdrawal(name: str) -> str:
     return (
-        f"{name} is out of use from 2027-01-01 00:00 UTC on: answers from then on count towards nobody's ability, and "
+        f"{name} is out of use from 2027-01-01 00:00 UTC on: answers from then on count towards no ability, and "
         "nothing about it asks for a decision. What was reported until then stays as it is."
     )
 

@@ -368,7 +368,7 @@ def test_the_effect_on_learners_is_what_the_room_computes(bank: Database, ask: A
     (told,) = proposal.impact_sentences(ask(), [MOVED])
     assert wanted.sentence.lower() in told.lower()
     assert decide(ask(), REJECT).ok
-    assert "Nothing of it can be accepted now" in proposal.impact_sentences(ask(), [MOVED])[0]
+    assert "None of it can be accepted now" in proposal.impact_sentences(ask(), [MOVED])[0]
     assert "cannot be computed" in proposal.impact_sentences(ask(), [Reference(MAR, "moved")])[0]
 
 

@@ -70,7 +70,7 @@ def test_the_page_of_the_asset_says_so_and_leads_to_the_launchpad(
     page.get_by_text("release_decision/playground").first.click()
     page.get_by_placeholder("Partition").click()
     page.get_by_text(BAD, exact=True).first.click()
-    expect(page.get_by_text("anchors moved. Write what you decide").first).to_be_visible()
+    expect(page.get_by_text("anchors moved. Replace").first).to_be_visible()
     assert page.get_by_text("undecided").count() >= 4  # of each anchor that moved
     expect(page.get_by_text("No errors", exact=True).first).to_be_visible()
     page.screenshot(path=screenshots / "red-3-launchpad.png")

@@ -55,10 +55,10 @@ RULES = {
     "easier, and no times to tell a leak": (
         Evidence("high", kind="easier: drift or leak"),
         Action.RE_ESTIMATE,
-        "leak is not ruled out",
+        "leak cannot be ruled out",
     ),
     "a trend alone": (Evidence(trend=(0.1, 0.01)), Action.KEEP, "not flagged, but"),
-    "information lost": (Evidence(information_lost=True), Action.RE_ESTIMATE, "tells less"),
+    "information lost": (Evidence(information_lost=True), Action.RE_ESTIMATE, "less precisely"),
     "large DIF": (Evidence(groups_with_large_dif=("lang: ko",)), Action.KEEP, "lang: ko"),
     "large DIF of an anchor": (
         Evidence(is_anchor=True, groups_with_large_dif=("lang: ko",)),

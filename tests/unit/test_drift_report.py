@@ -180,9 +180,9 @@ def linked(month: str, intercept: float, **changes: Any) -> Linked:
         (linked("2026-10", 0.12), ""),
         (
             linked("2026-10", 0.4),
-            "The anchors agree with each other, so it is the learners: their mean ability differs.",
+            "The anchors agree with each other, so the learners are the cause: their mean ability differs.",
         ),
-        (linked("2026-10", 0.4, q_p=1e-9), "moved anchors may have done it: decide on them first."),
+        (linked("2026-10", 0.4, q_p=1e-9), "anchors that moved may be the cause: decide on them first."),
         (linked("2026-10", 0.1, slope=1.5), "The slope jumped from 1.05 in 2026-09 to 1.50, 10.6 standard errors."),
     ],
 )

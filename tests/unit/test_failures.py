@@ -99,7 +99,7 @@ def test_a_server_that_answered_and_refused_is_not_asked_again(words: str) -> No
     [
         (errors.DiskFull("could not extend file"), "the disk of the database is full"),
         (errors.DeadlockDetected("deadlock detected"), "waited for each other"),
-        (errors.LockNotAvailable("canceling statement due to lock timeout"), "somebody else holds"),
+        (errors.LockNotAvailable("canceling statement due to lock timeout"), "somebody else has locked"),
         (errors.UndefinedColumn("column x does not exist"), "irt db upgrade"),
         (errors.UndefinedTable("relation x does not exist"), "irt db upgrade"),
         (errors.TooManyConnections("too many clients"), "no connection left"),

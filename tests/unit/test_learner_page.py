@@ -130,7 +130,7 @@ def test_an_extreme_level_is_never_said_to_be_above_everyone() -> None:
         ({"levels": (), "scale_id": None}, "No subject has been set"),
         ({"levels": (Level(MONDAY, 0.0, 0.6),)}, "This is still a rough estimate"),
         ({"levels": (Level(MONDAY, 0.0, 0.2),)}, "This is your first measurement"),
-        ({"topics": ()}, "You didn’t answer any questions with a topic in the last eight weeks"),
+        ({"topics": ()}, "In the last eight weeks you didn’t answer any questions that belong to a topic"),
         ({"answers": 0, "correct": 0, "days": 0}, "any questions this week. Your last answer was on 14 November 2026"),
         ({"kpis": missing(P="NO_TARGET")}, "Your goal: Not known yet. No goal has been set for you yet."),
         (

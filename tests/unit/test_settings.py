@@ -162,9 +162,9 @@ SECRET = "S3cretX"
         ("postgresql://u:S3cretX@h:543200/d", "no number from 1 to 65535"),
         ("postgresql://:S3cretX", "no number from 1 to 65535"),
         ("postgresql://u:S3cretX@[::1:5432/d", "without its ]"),
-        ("postgresql://u:S3cretX@h/d?S3cretX=1", "behind its ?"),
-        ("postgresql://u:S3cretX@h/d?S3cretX", "behind its ?"),
-        ("postgresql://u:ab@c?S3cretX@h/d", "behind its ?"),
+        ("postgresql://u:S3cretX@h/d?S3cretX=1", "after its ?"),
+        ("postgresql://u:S3cretX@h/d?S3cretX", "after its ?"),
+        ("postgresql://u:ab@c?S3cretX@h/d", "after its ?"),
     ],
 )
 def test_a_malformed_url_is_told_its_fault_and_nothing_of_it(given: str, fault: str) -> None:

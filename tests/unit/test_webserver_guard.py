@@ -33,7 +33,7 @@ def test_a_person_s_requests_go_through() -> None:
 def test_nobody_reports_events_from_outside(method: str, path: str) -> None:
     answer = ask(guard(), method, path, JSON)
     assert answer.status == 403
-    assert answer.text == "Materialisations and checks come from runs; nobody may report them from outside.\n"
+    assert answer.text == "Materialisations and checks come from runs; they cannot be reported from outside.\n"
 
 
 def test_debug_files_want_a_setting() -> None:

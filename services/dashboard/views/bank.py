@@ -1,4 +1,4 @@
-"""The items of a scale: what is in force, what the newest month says of each, and what waits; searched and sorted.
+"""The items of a scale: what is in force, what the newest month shows of each, and what waits; searched and sorted.
 
 Whatever is chosen stands in the address, which `downloads` reads as well.
 """
@@ -55,7 +55,7 @@ COLUMNS: Mapping[str, tuple[str, str, Key]] = {
     "anchor": ("anchor", "t", lambda item: item.anchor),
     "topic": ("topic", "t", lambda item: item.topic),
 }
-"""By the name in the address: a column's header, `n` for numbers or `t` for text, and its sort key."""
+"""Columns by name in the address: the header, `n` for numbers or `t` for text, and the sort key."""
 
 
 @dataclass(frozen=True)

@@ -121,8 +121,8 @@ def _side(connection: psycopg.Connection, state: MonthState, gates: dict[str, Ga
     start, end = month_bounds(state.month)
     scale = read_scales(connection, start)[state.scale_id]
     flags: dict[str, list[str]] = {}
-    for item, source, said in flags_of(connection, scale.scale_id, state.month):
-        flags.setdefault(item, []).append(f"{source}: {said}")
+    for item, source, finding in flags_of(connection, scale.scale_id, state.month):
+        flags.setdefault(item, []).append(f"{source}: {finding}")
     return Side(
         state,
         scale,
@@ -157,7 +157,7 @@ def _answer(one: Side, other: Side, pairs: Pairs) -> Tag:
     new, gone = other.flags.keys() - one.flags.keys(), one.flags.keys() - other.flags.keys()
     changed = len(changes_in_force(one, other))
     states = (one.state.state, other.state.state)
-    said = [
+    parts = [
         f"Both months are {states[0]}"
         if states[0] is states[1]
         else f"{one.month} is {states[0]} and {other.month} is {states[1]}",
@@ -169,7 +169,7 @@ def _answer(one: Side, other: Side, pairs: Pairs) -> Tag:
         else "the same items are flagged",
     ]
     moved = f" The curve of {pairs.items[pairs.movers[0]]} moved most." if pairs.items else ""
-    return tags.p(f"{'; '.join(said)}.{moved}", class_="lead")
+    return tags.p(f"{'; '.join(parts)}.{moved}", class_="lead")
 
 
 def _numbers(one: Side, other: Side) -> Tag:

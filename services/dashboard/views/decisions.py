@@ -1,4 +1,4 @@
-"""What waits for a person, each with its evidence in a line, and what was decided last."""
+"""What waits for a decision, each with its evidence in a line, and the latest decisions."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def page(asked: Asked) -> Page:
             tags.p(_answer(waiting, anchors, month), class_="lead"),
             _filter(months, list(scales), month, scale, every),
             section(
-                f"Every proposal of {month}" if every else "Proposals that ask for a decision",
+                f"Every proposal of {month}" if every else "Proposals that need a decision",
                 _listed(listed, asked, month, scale, every),
             ),
             *(_anchors(of_month, of_scale, moved, asked) for of_month, of_scale, moved in anchors),
@@ -90,9 +90,9 @@ def _answer(waiting: Sequence[Proposal], anchors: Moved, month: str) -> str:
     parts += [f"{counted(len(moved), 'anchor')} that moved in {held}" for held, _, moved in anchors]
     if not parts:
         return f"Nothing{of} waits for a decision."
-    said = " and ".join(parts)
+    summary = " and ".join(parts)
     one = len(waiting) + sum(len(moved) for *_, moved in anchors) == 1
-    return f"{with_capital(said)} {'waits' if one else 'wait'} for a decision."
+    return f"{with_capital(summary)} {'waits' if one else 'wait'} for a decision."
 
 
 def _filter(months: Sequence[str], scales: Sequence[str], month: str, scale: str, every: bool) -> Tag:
@@ -102,7 +102,7 @@ def _filter(months: Sequence[str], scales: Sequence[str], month: str, scale: str
         choice("Scale", "scale", {"": "all"} | {name: shortened(name) for name in scales}, scale)
         if len(scales) > 1
         else None,
-        tick_box("Also what asks for nothing", "all", ticked=every),
+        tick_box("Also proposals that need no decision", "all", ticked=every),
     )
 
 
@@ -153,7 +153,7 @@ def _anchors(month: str, scale_id: str, moved: dict[str, Suspect], asked: Asked)
         f"Anchors that moved in {month}",
         tags.p(
             f"{month} of scale {scale_id} is red: its anchors disagree. An anchor that changed (a leak, a wrong key, "
-            "an edited text) is taken out of the linking; without a reason for it, the month stays red. ",
+            "an edited text) is taken out of the linking; without such a reason, the month stays red. ",
             link(f"Why {month} is red", "month", month=month, scale=scale_id),
         ),
         _choosing(
@@ -180,7 +180,7 @@ def _choosing(
     may: bool,
     **hidden: str,
 ) -> TagChild:
-    """A table; for who may decide with a box in each row, and a button to the page that decides on those ticked."""
+    """A table; those who may decide get a box in each row, and a button to the page that decides on the ticked rows."""
     if not may:
         return TagList(
             table(caption, headers, rows, numbers=numbers),

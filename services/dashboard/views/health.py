@@ -58,7 +58,7 @@ def _answer(latest: Latest | None, counts: Mapping[str, OpenViolation], overview
     if not overview.daemon_alive:
         pace = "the daemon is not running, so that no schedule ticks"
     if latest is None:
-        return f"Nobody knows yet: the invariants were never evaluated; {pace}."
+        return f"Not known yet: the invariants were never evaluated; {pace}."
     untested = {one["invariant"] for one in latest["incomplete"]}
     of = len(latest["invariants"])
     held = sum(one["passed"] and one["name"] not in untested for one in latest["invariants"])
@@ -66,12 +66,12 @@ def _answer(latest: Latest | None, counts: Mapping[str, OpenViolation], overview
     if held == of:
         return TagList(f"All {of} invariants hold as of ", at, f"; {pace}.")
     violated = Counter(one.severity for one in counts.values())
-    said = [
+    parts = [
         f"{in_words(violated['error'])} violated" if violated["error"] else "",
         f"{in_words(violated['warning'])} with a warning" if violated["warning"] else "",
         f"{in_words(len(untested))} not tested in full" if untested else "",
     ]
-    return TagList(f"{held} of {of} invariants hold as of ", at, f", {listed(filter(None, said))}; {pace}.")
+    return TagList(f"{held} of {of} invariants hold as of ", at, f", {listed(filter(None, parts))}; {pace}.")
 
 
 def _next_steps(latest: Latest | None, counts: Mapping[str, OpenViolation], overview: Overview) -> list[TagChild]:
@@ -82,13 +82,13 @@ def _next_steps(latest: Latest | None, counts: Mapping[str, OpenViolation], over
             notice("Next: start the daemon, ", tags.code("irt serve"), ", or see why it ended.", tone="warning")
         )
     if latest is None:
-        steps.append(notice("Next: look at everything now, ", tags.code("irt invariants run"), ".", tone="warning"))
+        steps.append(notice("Next: check everything now,  ", tags.code("irt invariants run"), ".", tone="warning"))
     worst = min(counts.values(), key=lambda one: one.severity, default=None)
     if worst is not None and worst.invariant in BY_NAME:
         one = BY_NAME[worst.invariant]
-        said = tags.a(one.truth, href=address("health", invariant=one.name), class_="alert-link")
+        truth = tags.a(one.truth, href=address("health", invariant=one.name), class_="alert-link")
         tone = "danger" if one.severity == "error" else "warning"
-        steps.append(notice("Next: this does not hold: ", said, ". To fix it: ", prose(one.fix), tone=tone))
+        steps.append(notice("Next: this invariant is violated:  ", truth, ". To fix it: ", prose(one.fix), tone=tone))
     steps += [notice(f"Next: {one.late}.", tone="warning") for one in overview.schedules if one.late]
     return steps
 
@@ -118,7 +118,7 @@ def _invariants(
             numbers="tttntt",
         ),
         tags.details(
-            tags.summary(f"The last {len(looks)} looks"),
+            tags.summary(f"The last {len(looks)} evaluations"),
             table(
                 "When the invariants were evaluated, newest first",
                 ("evaluated", "held", "of"),
@@ -206,7 +206,7 @@ def _one(asked: Asked, name: str) -> Page:
             section(
                 "History",
                 table(
-                    "The last looks, newest first",
+                    "The last evaluations, newest first",
                     ("evaluated", "verdict", "seen, or what was not tested"),
                     [
                         (
@@ -231,9 +231,9 @@ def _word(look: Latest) -> str:
 
 def _verdict(looks: Sequence[Latest], still: int, zone: str) -> TagChild:
     if not looks:
-        return "Nobody knows yet: it was never evaluated."
-    said = f"It does not hold: {counted(still, 'violation')} open" if still else f"It {_word(looks[0])}"
-    return TagList(f"{said}, as of ", moment(datetime.fromisoformat(looks[0]["evaluated_at"]), zone), ".")
+        return "Not known yet: it was never evaluated."
+    summary = f"It does not hold: {counted(still, 'violation')} open" if still else f"It {_word(looks[0])}"
+    return TagList(f"{summary}, as of ", moment(datetime.fromisoformat(looks[0]["evaluated_at"]), zone), ".")
 
 
 def _violation(one: Latest, zone: str) -> tuple[TagChild, ...]:

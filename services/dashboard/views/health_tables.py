@@ -1,4 +1,4 @@
-"""The tables of the page Checks and alerts: alerts and who was told, schedules, the daemon, runs."""
+"""The tables of the page Checks and alerts: alerts and who was notified, schedules, the daemon, runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def alerts(asked: Asked, found: Sequence[RecordedAlert], most: int) -> list[TagC
     is_open = [one for one in found if one.resolved_at is None]
     over = [one for one in found if one.resolved_at is not None]
     zone = asked.reader.settings.irt_time_zone
-    headers = ("severity", "what, and what to do", "of", "told", "opened")
+    headers = ("severity", "what, and what to do", "of", "sent to", "opened")
 
     def rows(of: Sequence[RecordedAlert]) -> list[tuple[TagChild, ...]]:
         return [
@@ -69,13 +69,13 @@ def _what(asked: Asked, one: RecordedAlert) -> TagChild:
 
 def _deliveries(one: RecordedAlert) -> TagChild:
     if not one.deliveries:
-        return "nobody: no channel is configured, or it was not sent yet"
-    said = [
+        return "nobody: no channel is configured, or it has not been sent yet"
+    deliveries = [
         f"{delivery['channel']} of its {'end' if delivery['event'] == 'resolved' else 'beginning'}"
         + ("" if delivery["arrived"] else f": not yet{_because(delivery['why'])}")
         for delivery in one.deliveries
     ]
-    return TagList(*(tags.div(text) for text in said))
+    return TagList(*(tags.div(text) for text in deliveries))
 
 
 def _because(why: str | None) -> str:

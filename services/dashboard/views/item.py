@@ -97,19 +97,19 @@ def facts_asked(asked: Asked) -> ItemFacts:
 
 def sentences(facts: ItemFacts, at: datetime) -> list[TagChild]:
     """Whether it is in use, whether it is sound, and what waits."""
-    said: list[TagChild] = [_use(facts, at)]
+    sentences: list[TagChild] = [_use(facts, at)]
     if facts.status is not None and facts.status.effective_from > at:
-        said.append(f"It is {facts.status.sentence}.")
+        sentences.append(f"It is {facts.status.sentence}.")
     if facts.drifted is not None:
-        said.append(f"It has drifted since {facts.drifted.since}{_moved(facts)}.")
+        sentences.append(f"It has drifted since {facts.drifted.since}{_moved(facts)}.")
     groups = sorted({f"{row.attribute} = {row.focal_group}" for row in facts.dif if row.large})
     if groups:
-        said.append(f"Large DIF for {', '.join(groups)}.")
+        sentences.append(f"Large DIF for {', '.join(groups)}.")
     if facts.proposal is not None:
-        said.append(TagList(link("A decision waits", "proposal", proposal=str(facts.proposal.reference)), "."))
+        sentences.append(TagList(link("A decision waits", "proposal", proposal=str(facts.proposal.reference)), "."))
     elif not facts.drifted:
-        said.append("Nothing about it waits.")
-    return [part for one in said for part in (one, " ")]
+        sentences.append("No decision on it waits.")
+    return [part for one in sentences for part in (one, " ")]
 
 
 def _use(facts: ItemFacts, at: datetime) -> str:
@@ -326,7 +326,7 @@ def _decisions(facts: ItemFacts) -> Tag:
         for at, what, on, by, since, why in sorted(taken, key=lambda one: one[0], reverse=True)
     ]
     headers = ("when", "decision", "on", "by", "in force from", "why")
-    return section("Decisions", table("What people decided on it, the latest first", headers, rows))
+    return section("Decisions", table("Decisions on it, the latest first", headers, rows))
 
 
 def _lineage(facts: ItemFacts) -> Tag | None:
@@ -375,7 +375,7 @@ def _use_section(asked: Asked, facts: ItemFacts) -> Tag:
         return section("Put it back to use", decision_form.form(asked, ("restore",)))
     return section(
         "Take it out of use",
-        tags.p("Answers from that day on count towards nobody's ability; earlier ones and what was reported stay."),
+        tags.p("Answers from that day on count towards no ability; earlier ones and what was reported stay."),
         decision_form.form(asked, ("withdraw",)),
     )
 

@@ -105,8 +105,8 @@ def _one(name: str, weeks: Sequence[Quartiles]) -> TagChild:
         rows,
         numbers="tnnnn",
     )
-    said = (
+    summary = (
         f"{TITLES[name]} over {len(weeks)} weeks: the median of the newest is {number(newest.median)}, its quartiles "
         f"{number(newest.low)} and {number(newest.high)}."
     )
-    return stack(figure(drawn, said), tags.div(shown))
+    return stack(figure(drawn, summary), tags.div(shown))

@@ -57,7 +57,7 @@ def page(asked: Asked) -> Page:
             _known(learner, found, last, now, zone),
             section(
                 "θ over time",
-                tags.p("Each θ with the interval that holds the true one with a probability of 95 %."),
+                tags.p("Each θ with the interval that contains the true one with a probability of 95 %."),
                 theta_over_time(thetas, KINDS, zone) if thetas else tags.p("There is none yet."),
                 tags.p(f"Older than the latest {MOST_THETAS:,} are not shown.") if len(thetas) == MOST_THETAS else None,
             ),
@@ -81,7 +81,7 @@ def _answer(learner: Learner, found: Mapping[str, Theta], zone: str) -> TagChild
     one = found.get(wanted or "")
     if one is None:
         where = f" on scale {wanted}, the learner's target" if wanted else ""
-        return f"Nobody knows yet: there is no θ{where}."
+        return f"Not known yet: there is no θ{where}."
     return TagList(
         f"θ = {number(one.theta)} ± {number(one.se)} on scale {one.scale_id}",
         ", the learner's target" if one.scale_id == learner.target_scale_id else "",
@@ -161,7 +161,9 @@ def _inactivity(last: datetime | None, now: datetime) -> str:
 
 def _kpis(weeks: list[Week], zone: str) -> TagChild:
     if not weeks:
-        return section("Weekly KPIs", tags.p("None were computed: they are of who answered within a year of the week."))
+        return section(
+            "Weekly KPIs", tags.p("None were computed: KPIs are for learners who answered within a year of the week.")
+        )
     newest = weeks[0]
     why = newest.kpis.get("why") or {}
     rows = [
@@ -209,8 +211,8 @@ def _reports(asked: Asked, found: list[Recorded], user: str) -> TagChild:
         None
         if rows
         else tags.p(
-            "A week's reports of everybody are made by ",
+            "Everybody's reports of a week are made by  ",
             tags.code("irt report learner"),
-            ", for whoever answered in the eight weeks that end with it.",
+            ", for everyone who answered in the eight weeks that end with it.",
         ),
     )

@@ -1,4 +1,4 @@
-"""Who is there: learners whose id begins as asked. What does not belong here: what is known of one (see `learner`)."""
+"""A search for learners by the beginning of their id. What does not belong here: one learner's data (see `learner`)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def page(asked: Asked) -> Page:
         TagList(
             tags.p(_answer(prefix, len(found), more=more), class_="lead text-break"),
             asking_form("learners", text_field("The id begins with", "search", prefix), button="Search"),
-            tags.p("A learner of whom there are answers and nothing else is found by the whole id.", class_="small"),
+            tags.p("A learner who has answers but was never imported is found only by the whole id.", class_="small"),
             table(
                 "Learners in the order of their ids, each with the θ of the latest answers",
                 ("learner", "target scale", "θ", "standard error", "answers until", "remarks"),
@@ -38,7 +38,7 @@ def refuse_below_analyst(asked: Asked) -> None:
     """Raises NotAllowed."""
     if not asked.identity.has_role("analyst"):
         raise NotAllowed(
-            "What is known of single learners is personal data: analysts and those above see it. Whoever gives out the "
+            "Data of single learners are personal: analysts and those above see them. Whoever gives out the "
             "roles of your login can add that of an analyst."
         )
 
@@ -67,7 +67,7 @@ def _answer(prefix: str, n: int, *, more: bool) -> str:
         return f"Who is it? There are more than {MOST_SHOWN} learners {begins}: type more of the id."
     if n:
         return f"Who is it? {n} learner{'' if n == 1 else 's'} {begins}."
-    return f"Nobody {begins}: ids are case-sensitive, and are searched from their beginning."
+    return f"No learner {begins}: ids are case-sensitive, and are searched from their beginning."
 
 
 def _row(learner: Learner, found: Mapping[str, Theta], zone: str) -> tuple[TagChild, ...]:

@@ -114,14 +114,14 @@ def _answer(connection: psycopg.Connection, month: Month) -> Tag:
             verdict(month.state, month.waiting, month.step),
             class_="fs-5 mb-2",
         ),
-        *(tags.p(*said, class_="mb-1") for said in _what_to_do(connection, month)),
+        *(tags.p(*step, class_="mb-1") for step in _what_to_do(connection, month)),
         tone=tone,
     )
 
 
 def _what_to_do(connection: psycopg.Connection, month: Month) -> Iterator[tuple[TagChild, ...]]:
     where = {"month": month.month, "scale": month.scale.scale_id}
-    failed = [gate for gate in SET_GATES if (said := month.gates[gate.name]).passed is False and not _follows(said)]
+    failed = [gate for gate in SET_GATES if (status := month.gates[gate.name]).passed is False and not _follows(status)]
     if month.state.state is State.RED:
         if not failed:
             yield prose(month.state.why), "."
@@ -141,13 +141,13 @@ def _what_to_do(connection: psycopg.Connection, month: Month) -> Iterator[tuple[
         yield "Next: ", next_step(month.state, month.waiting)
 
 
-def _follows(said: GateStatus) -> bool:
+def _follows(status: GateStatus) -> bool:
     """Whether the gate fails only because another one does."""
-    return said.why.startswith(NOT_JUDGED)
+    return status.why.startswith(NOT_JUDGED)
 
 
 def _neighbours(month: Month, newest_first: list[str], scales: list[str]) -> Tag:
-    """Links to the months beside this one, to the comparison with the one before, and to the other scales."""
+    """Links to the months before and after, to the comparison with the one before, and to the other scales."""
     at, scale_id = newest_first.index(month.month), month.scale.scale_id
     earlier = newest_first[at + 1] if at + 1 < len(newest_first) else None
     later = newest_first[at - 1] if at else None
@@ -167,7 +167,7 @@ def _neighbours(month: Month, newest_first: list[str], scales: list[str]) -> Tag
 
 
 def _gates(month: Month) -> Tag:
-    passed = sum(said.passed is True for said in month.gates.values())
+    passed = sum(status.passed is True for status in month.gates.values())
     rows = [_gate_row(gate, month.gates[gate.name]) for gate in SET_GATES]
     return section(
         "What must hold before anything is published",
@@ -176,14 +176,14 @@ def _gates(month: Month) -> Tag:
     )
 
 
-def _gate_row(gate: SetGate, said: GateStatus) -> tuple[TagChild, ...]:
-    word, tone = ("not judged", "secondary") if _follows(said) else GATE_WORDS[said.passed]
+def _gate_row(gate: SetGate, status: GateStatus) -> tuple[TagChild, ...]:
+    word, tone = ("not judged", "secondary") if _follows(status) else GATE_WORDS[status.passed]
     return badge(word, tone), TagList(
         tags.strong(gate.explanation),
         " ",
-        prose(said.why),
+        prose(status.why),
         tags.p("What to do: ", prose(gate.fix), class_="mt-2 mb-0")
-        if said.passed is False and not _follows(said)
+        if status.passed is False and not _follows(status)
         else None,
     )
 
@@ -199,7 +199,7 @@ def _published(connection: psycopg.Connection, month: Month) -> Tag:
         ("held back", f"{step.n_held:,}", "its item gates did not pass: see the flagged items" if step.n_held else ""),
     ]
     published = f"{counted(step.n_published, 'item').capitalize()} published for the first time"
-    said = {
+    summary = {
         "done": TagList(f"{published}, {step.n_proposed:,} proposed and {step.n_held:,} held back. "),
         "pending": TagList("Nothing yet: ", prose(step.why), ". "),
         "held": TagList("Nothing: the month is held. "),
@@ -207,10 +207,10 @@ def _published(connection: psycopg.Connection, month: Month) -> Tag:
     return section(
         "What was published",
         tags.p(
-            said, link(waits(month.waiting).capitalize(), "decisions", month=month.month, scale=month.scale.scale_id)
+            summary, link(waits(month.waiting).capitalize(), "decisions", month=month.month, scale=month.scale.scale_id)
         )
         if month.waiting
-        else tags.p(said),
+        else tags.p(summary),
         table("Items by what publication did with them", ("what", "items", "why"), rows, numbers="tn")
         if step.state == "done"
         else None,
@@ -237,7 +237,7 @@ def _answers(month: Month) -> Tag:
         f"{measured.learners:,} learners were measured at its end: mean θ {number(measured.mean)}, "
         f"SD {number(measured.sd)}, mean error {number(measured.mean_se)}."
         if measured.learners
-        else "Nobody was measured at its end."
+        else "No learner was measured at its end."
     )
     return section(
         "Answers and learners",

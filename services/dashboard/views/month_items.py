@@ -40,8 +40,8 @@ def flagged_items(connection: psycopg.Connection, scale: Scale, month: str, step
     ]
     items = {item for item, _, _ in found}
     rows = [
-        (link(item, "item", item=item, scale=scale.scale_id), finding, tags.div(said, class_="in-words"))
-        for item, finding, said in found
+        (link(item, "item", item=item, scale=scale.scale_id), finding, tags.div(words, class_="in-words"))
+        for item, finding, words in found
     ]
     more = len(rows) - MOST_SHOWN
     return section(
@@ -63,17 +63,17 @@ def _counts(drifted: list[DriftRow], held: dict[str, list[str]], dif: list[DifRo
 
 def _drift(row: DriftRow) -> Row:
     change = row.details.get("change") or {}
-    said = [
+    parts = [
         row.kind or "changed",
         f"b {number(row.delta_b)}" if row.delta_b is None or row.delta_b < 0 else f"b +{number(row.delta_b)}",
         f"curves {number(row.wabc, 3)} apart (wABC)",
         f"since {change['onset']}" if change.get("onset") else "",
     ]
     finding = badge(f"drift {row.severity}", TONE_OF_DRIFT.get(row.severity, "secondary"))
-    return row.item_id, finding, ", ".join(part for part in said if part)
+    return row.item_id, finding, ", ".join(part for part in parts if part)
 
 
 def _dif(row: DifRow) -> Row:
-    said = f"{row.attribute}: {row.focal_group} against {row.reference_group} at equal ability"
-    said += f", ETS class {row.ets_class}" if row.ets_class else ""
-    return row.item_id, badge("DIF", "warning"), said
+    words = f"{row.attribute}: {row.focal_group} against {row.reference_group} at equal ability"
+    words += f", ETS class {row.ets_class}" if row.ets_class else ""
+    return row.item_id, badge("DIF", "warning"), words

@@ -46,11 +46,13 @@ def _anchors_said(constants: Mapping[str, Any]) -> Tag:
     if not constants:
         return tags.p("The month was not linked: there are no constants.")
     used, dropped, suspects = len(constants["anchors_used"]), constants["anchors_dropped"], moved(constants)
-    said = f"{used} of {used + len(dropped)} anchors were used"
-    said += f"; {counted(len(suspects), 'anchor')} moved against the others." if suspects else "; none of them moved."
+    summary = f"{used} of {used + len(dropped)} anchors were used"
+    summary += (
+        f"; {counted(len(suspects), 'anchor')} moved against the others." if suspects else "; none of them moved."
+    )
     if "q" in constants:
-        said += f" Q = {number(constants['q'], 1)} on {constants['q_df']} df, p = {constants['q_p']:.2g}."
-    return tags.p(said, f" {constants['diagnosis']}." if constants.get("diagnosis") and not suspects else None)
+        summary += f" Q = {number(constants['q'], 1)} on {constants['q_df']} df, p = {constants['q_p']:.2g}."
+    return tags.p(summary, f" {constants['diagnosis']}." if constants.get("diagnosis") and not suspects else None)
 
 
 def _moved_table(constants: Mapping[str, Any], scale: Scale) -> TagChild:
@@ -118,7 +120,7 @@ def _shifts_figure(shifts: Sequence[AnchorShift]) -> TagChild:
     )
     n_moved = sum(shift.moved for shift in shifts)
     sentence = (
-        f"How far each of {len(shifts)} anchors lies from the anchor set in b, as the anchors that did not move place "
+        f"How far each of {len(shifts)} anchors lies from the anchor set in b, as the anchors that did not move link "
         f"them, with 95 % intervals; {counted(n_moved, 'anchor')} moved."
     )
     sentence += f" Drawn are the {MOST_DRAWN} that lie furthest." if len(shifts) > MOST_DRAWN else ""

@@ -44,10 +44,10 @@ def _is_the_last_one_safe(asked: Asked, overview: Overview) -> Tag:
         for scale_id in scales:
             state = state_of(overview, last, scale_id)
             step = step_of(connection, scale_id, last) if state.state is State.RED else None
-            said = verdict(state, decisions_waiting(overview, last, scale_id), step)
-            sentences.append(said if len(scales) == 1 else f"{scale_id}: {said}")
+            summary = verdict(state, decisions_waiting(overview, last, scale_id), step)
+            sentences.append(summary if len(scales) == 1 else f"{scale_id}: {summary}")
     safe = all(state_of(overview, last, scale_id).state is State.GREEN for scale_id in scales)
-    body = [tags.p(said, class_="mb-0") for said in sentences]
+    body = [tags.p(summary, class_="mb-0") for summary in sentences]
     return tags.div(notice(*body, tone="success" if safe else "warning"), class_="fs-5")
 
 
@@ -57,7 +57,7 @@ def _around(asked: Asked, overview: Overview) -> Tag:
         "As of ",
         moment(overview.now, asked.reader.settings.irt_time_zone),
         ". ",
-        *(TagList(said, " ") for said in _what_is_wrong(asked, overview) or [ALL_IS_WELL]),
+        *(TagList(summary, " ") for summary in _what_is_wrong(asked, overview) or [ALL_IS_WELL]),
     )
 
 

@@ -1,4 +1,4 @@
-"""One proposal, or several: what is known of it, what it would do, and the decision.
+"""One proposal, or several: the evidence, the effect, and the decision.
 
 Addresses are `?view=proposal&proposal=2026-10/A21`; of several `&chosen:2026-10/A21=on` each.
 """
@@ -112,13 +112,13 @@ def impact_sentences(asked: Asked, references: Sequence[Reference]) -> tuple[str
     except PermanentFailure as failure:
         return (f"It cannot be computed: {failure}.",)
     if not effects:
-        return ("Nothing of it can be accepted now, so nobody's θ would change.",)
+        return ("None of it can be accepted now, so no θ would change.",)
     many = len(effects) > 1
     return tuple((f"Scale {one.scale_id}: " if many else "") + _capital(one.sentence) + "." for one in effects)
 
 
 def now_decided(asked: Asked, references: Sequence[Reference]) -> Tag:
-    """What the ledger says of them at this moment, and where to see it."""
+    """Their present state in the ledger, and where to see it."""
     states: list[TagChild] = []
     try:
         with asked.reader.connect() as connection:
@@ -255,7 +255,7 @@ def _first_day(asked: Asked) -> str:
 
 
 def _lead(p: Proposal) -> str:
-    """Why it asks, in a sentence."""
+    """Why it needs a decision, in a sentence."""
     n = f"{p.n:,} answers" if p.n else "answers"
     month = f"{p.window} proposes b = {number(p.new.b)} from {n}"
     if p.old is None:
@@ -264,7 +264,7 @@ def _lead(p: Proposal) -> str:
     drifted = p.severity in ("medium", "high")
     moved = f"{published}: {p.severity} drift{f' ({p.kind})' if p.kind else ''}." if drifted else f"{published}."
     if not p.asks:
-        moved += " It asks for no decision: it confirms what is published, or something newer was decided."
+        moved += " It needs no decision: it confirms what is published, or something newer was decided."
     return moved
 
 

@@ -60,9 +60,9 @@ def _answer(windows: list[Window], reports: dict[Window, list[Recorded]], month:
     newest = max(name for name, _ in reports)
     missing = sum(window not in reports for window in windows)
     there = f"{counted(len(reports), 'drift report')} {is_or_are(len(reports))} there to read"
-    said = there if month else f"{there}, the newest of {newest}"
+    summary = there if month else f"{there}, the newest of {newest}"
     lacking = f"; {counted(missing, 'report')} {is_or_are(missing)} not made yet" if missing else ""
-    return sentence(f"{said}{lacking}")
+    return sentence(f"{summary}{lacking}")
 
 
 def _drift(
@@ -85,7 +85,7 @@ def _drift(
         "Drift of months",
         tags.p(
             "Whether a month is safe to release, which items moved, and what to do with each. A report opens without "
-            "scripts and asks nothing of other machines, so it may be saved and sent."
+            "scripts and loads nothing from other machines, so it may be saved and sent."
         ),
         table("Drift reports by month and scale", ("month", "scale", "state of the month", "made", "files"), rows),
         tags.p(
