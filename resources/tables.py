@@ -169,6 +169,7 @@ data_change = _table(
     "data_change",
     "How often the answers of a day, the bank's items and scales, or the test accounts were changed. Written by "
     "triggers: equal sums prove that nothing was changed.",
+    Column("change_id", BigInteger, Identity(always=True), primary_key=True, comment="order of writing"),
     _req("part", Text, "a day of the log (UTC), question or learner"),
     _req("changes", BigInteger, "transactions that changed it; rows of a part add up"),
     Index("data_change_part", "part"),

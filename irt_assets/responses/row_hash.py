@@ -2,7 +2,7 @@
 
 A row is written as the text of its columns, in order, each followed by `|`:
 
-- null: nothing; every other value begins with `=`, so that an empty text is no null;
+- null: nothing; every other value begins with `=`, so that an empty text is not a null;
 - text: as it is, but for a backslash, which is written twice, and `|`, which is written `\\p`;
 - whole numbers: in decimal; true and false: 1 and 0;
 - times: microseconds since 1970 (UTC), in decimal.

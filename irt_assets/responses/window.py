@@ -89,7 +89,7 @@ _START, _END = datetime(2001, 2, 1, tzinfo=UTC), datetime(2001, 3, 1, tzinfo=UTC
 
 
 def encoding_of(digest: str) -> int:
-    """Of a stored hash."""
+    """The encoding that a stored hash was made with."""
     return 2 if digest.startswith(_MARK) else 1
 
 

@@ -9,7 +9,6 @@ from typing import LiteralString
 
 import psycopg
 import pytest
-from tests.integration.rooms import rows, run_sql
 
 from irt_assets.partitions import month_bounds
 from irt_assets.responses import data_versions
@@ -19,7 +18,8 @@ from irt_assets.responses.window import data_hash
 from resources.database import Database
 from resources.schema import ensure_month_partitions
 from resources.settings import Settings
-from tests.integration import rooms
+from tests.helpers import rooms
+from tests.helpers.rooms import rows, run_sql
 
 FIRST, SECOND = rooms.MONTHS[:2]
 START = month_bounds(SECOND)[0]

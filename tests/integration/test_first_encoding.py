@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 
 import dagster as dg
 import pytest
-from tests.integration.rooms import add_attempts, add_items, add_learners, attempt, rows, run_sql
 
 from irt_assets.calibration.month_status import MonthState, State, month_states
 from irt_assets.in_process_runs import run_month
@@ -20,7 +19,8 @@ from irt_assets.responses.window import data_hash, encoding_of
 from irt_assets.stack import dagster_instance
 from resources.database import Database
 from resources.settings import Settings
-from tests.integration import rooms
+from tests.helpers import rooms
+from tests.helpers.rooms import add_attempts, add_items, add_learners, attempt, rows, run_sql
 
 MONTH = rooms.MONTHS[0]
 RECORDED = "46a4d7064f757c3bbce2be8bf9efe778b75aa3b8ec75d76d39cd5bd609d41f93"

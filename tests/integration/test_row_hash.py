@@ -10,7 +10,6 @@ import duckdb
 import ibis
 import pyarrow as pa
 import pytest
-from tests.integration.rooms import SCALE, add_attempts, add_items, add_learners, attempt, run_sql
 
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.eligibility.rules import Rules
@@ -20,6 +19,7 @@ from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import SNAPSHOT, data_hash, data_hash_on_duckdb, judged_window
 from resources.database import Database
 from resources.relational import ATTEMPT, LEARNER, QUESTION, on_postgres
+from tests.helpers.rooms import SCALE, add_attempts, add_items, add_learners, attempt, run_sql
 
 MONTH = "2026-03"
 START, END = month_bounds(MONTH)

@@ -24,8 +24,8 @@ def test_the_default_engine_is_always_there_and_takes_the_threads() -> None:
     assert built.threads == 1
 
 
-def test_a_name_that_is_no_engines_is_refused_with_those_that_are() -> None:
-    with pytest.raises(PermanentFailure, match=r"no engine 'girth'; there are em, mirt, pymc, brms, remote"):
+def test_an_unknown_engine_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(PermanentFailure, match=r"unknown engine 'girth'; known are em, mirt, pymc, brms, remote"):
         registry.installed("girth", PLAIN)
 
 

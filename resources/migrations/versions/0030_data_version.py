@@ -66,10 +66,12 @@ FUNCTIONS = {
 def upgrade() -> None:
     op.create_table(
         "data_change",
+        sa.Column("change_id", sa.BigInteger(), sa.Identity(always=True), nullable=False, comment="order of writing"),
         sa.Column("part", sa.Text(), nullable=False, comment="a day of the log (UTC), question or learner"),
         sa.Column(
             "changes", sa.BigInteger(), nullable=False, comment="transactions that changed it; rows of a part add up"
         ),
+        sa.PrimaryKeyConstraint("change_id"),
         comment="How often the answers of a day, the bank's items and scales, or the test accounts were changed. "
         "Written by triggers: equal sums prove that nothing was changed.",
     )
