@@ -2,7 +2,7 @@
 
 The reference is the window that was looked at once: the origin window; where the anchors are the bank's, the scale's
 first month; and from a month on that somebody accepted as it is, that month. Belongs here: finding and reading it. Does
-not belong here: the measures (see `psychometrics.misfit`) and what holds a month (see `gates`).
+not belong here: the measures (see `psychometrics.fit.misfit`) and what holds a month (see `gates`).
 """
 
 from __future__ import annotations

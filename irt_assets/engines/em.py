@@ -1,4 +1,4 @@
-"""Adapter of our own marginal maximum likelihood engine. The numerics are in `psychometrics.em`."""
+"""Adapter of our own marginal maximum likelihood engine. The numerics are in `psychometrics.estimation`."""
 
 from __future__ import annotations
 

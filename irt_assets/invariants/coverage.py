@@ -33,7 +33,7 @@ def every_scale_and_topic_is_covered(look: InvariantContext) -> Found:
 
 @invariant(
     kind="runs",
-    protects="Abilities and new items are no older than a night.",
+    protects="Abilities and new items are at most a night old.",
     fix="See in the UI whether the daemon runs and why the last nightly run failed, then start it again.",
 )
 def the_nightly_calibration_is_fresh(look: InvariantContext) -> Found:

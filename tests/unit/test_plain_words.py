@@ -9,14 +9,7 @@ import pytest
 
 HOME = Path(__file__).resolve().parents[2]
 
-ROOTS = (
-    "irt_assets/calibration",
-    "irt_assets/cli",
-    "irt_assets/engines",
-    "irt_assets/file_commands",
-    "irt_assets/psychometrics",
-    "irt_assets/responses",
-)
+ROOTS = ("docs", "irt_assets", "jobs", "resources", "services")
 
 INSTEAD = {
     r"\b(?:told|tells?|telling) (?:\w+ )?apart\b": "distinguish, identify",
