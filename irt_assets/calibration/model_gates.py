@@ -117,7 +117,7 @@ def accepted_misfit(evidence: Evidence, found: Mapping[str, Any]) -> Verdict:
     if ratio is None:
         return Verdict(True, f"dimensions of {name} could not be tested: {FEW_TOGETHER}")
     why = (
-        f"the largest eigenvalue of the residual correlations of {name} is {ratio:.2f} times what one ability gives, "
+        f"the largest eigenvalue of the residual correlations of {name} is {ratio:.3f} times what one ability gives, "
         f"limit {LARGEST_RATIO:g}"
     )
     if ratio <= LARGEST_RATIO:

@@ -209,11 +209,18 @@ def link(
         if not enough
         else f"the {method} criterion has no minimum for the {pairs.size} that can be used"
     )
+    if n_candidates < rules.min_anchors:
+        first = (
+            f"collect answers to more anchors (rules min_anchor_responses = {rules.min_anchor_responses} and"
+            f" min_anchors = {rules.min_anchors})"
+        )
+    else:
+        first = "recalibrate or replace the anchors that moved and freeze a new anchor set"
     raise LinkingError(
         f"scale {anchors.scale_id}: the fit cannot be linked to anchor set {anchors.version}. Of its"
         f" {len(anchors.item_ids)} anchors {n_candidates} have ≥ {rules.min_anchor_responses} responses in the fit, and"
-        f" {what}. Dropped ({len(dropped)}): {named or 'none'} Two ways out: recalibrate or replace the anchors that"
-        " moved and freeze a new anchor set, or declare a window the new origin of the scale (irt scale init).",
+        f" {what}. Dropped ({len(dropped)}): {named or 'none.'} Two ways out: {first}, or declare a window the new"
+        " origin of the scale (irt scale init).",
         linking,
     )
 
