@@ -324,8 +324,9 @@ def test_too_few_anchors_left_is_an_error_that_keeps_what_was_tried() -> None:
 def test_no_anchors_in_the_window_is_an_error_without_constants() -> None:
     new, anchors = exact()
     stranger = replace(new, item_ids=tuple(f"other{j}" for j in range(new.n_items)))
-    with pytest.raises(LinkingError, match="0 have ≥ 200 responses.*Two ways out: collect answers to more anchors") as caught:
+    with pytest.raises(LinkingError, match="0 have ≥ 200 responses") as caught:
         link(stranger, anchors)
+    assert "Two ways out: collect answers to more anchors" in str(caught.value)
     assert caught.value.linking is None
 
 
