@@ -2,7 +2,7 @@
 
 What is in force was taken to the ledger by a month, together with the testlets of the items as that month found them:
 a testlet that the bank changes later counts from the next month on, and no reported θ changes. What does not belong
-here: how the SD is estimated (see `psychometrics.estimation.testlets`), and when a month may publish (see `publication`).
+here: how the SD is estimated (see `psychometrics.estimation.testlets`), and when a month may publish (`publication`).
 """
 
 from __future__ import annotations
