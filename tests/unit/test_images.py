@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
 from types import ModuleType
@@ -67,10 +68,10 @@ def test_what_is_nobodys_business_stays_out(path: str) -> None:
 
 
 def test_all_that_our_package_is_made_of_is_copied() -> None:
-    tables = (ROOT / "pyproject.toml").read_text()
-    packages = re.findall(r'^    "([a-z_]+)"', tables.partition("packages = [")[2].partition("]")[0], re.MULTILINE)
+    find = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]
+    packages = {pattern.removesuffix("*") for pattern in find["include"]}
     assert packages
-    assert set(packages) <= set(sources("Dockerfile"))
+    assert packages <= set(sources("Dockerfile"))
 
 
 def test_no_link_in_what_is_copied_leads_out_of_it() -> None:
