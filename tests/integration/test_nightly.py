@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from irt_assets.calibration.origin import initialise
 from irt_assets.definitions import build_defs
 from irt_assets.engines.em import EmEngine
 from irt_assets.engines.r_service import Service
+from irt_assets.engines.registry import build
 from irt_assets.engines.remote import RemoteEngine
 from irt_assets.invariants.coverage import the_nightly_calibration_is_fresh
 from irt_assets.invariants.invariant import InvariantContext, NotTested, Violation
@@ -53,7 +55,8 @@ COMPLETED = "IRT calibration completed successfully"
 
 
 def night_of(database: Database, day: str = LAST_DAY, run_id: str | None = None) -> Night:
-    return calibrate_night(database, day, run_id or f"run of {day}", lambda _: EM)
+    settings = Settings(irt_threads=1, _env_file=None)
+    return calibrate_night(database, day, run_id or f"run of {day}", partial(build, settings=settings))
 
 
 def fit_rows(database: Database, day: str = LAST_DAY) -> list[tuple[Any, ...]]:

@@ -338,7 +338,7 @@ def test_an_item_gate_holds_back_single_items_by_name(ledger: Database, store: F
     step = publish(ledger, store, JAN)[JAN]
     assert [row[0] for row in publications(ledger)] == ["J"]
     assert set(step.held) == {"F", "M", "A"}
-    assert "check its key" in step.held["F"][0]
+    assert "check the answer key" in step.held["F"][0]
     assert step.held["M"] == ["|b| = 6.50 is above 6"]
     assert step.n_held == 3
 

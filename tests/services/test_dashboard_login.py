@@ -193,7 +193,7 @@ def test_the_demo_asks_nobody_and_so_is_not_for_a_companys_database(settings: Se
     with pytest.raises(PermanentFailure, match="unset DATABASE_URL"):
         server.serve(company, demo=True)
     bare = Settings(irt_home=tmp_path, _env_file=None)  # type: ignore[call-arg]
-    with pytest.raises(PermanentFailure, match=r"127\.0\.0\.1 alone"):
+    with pytest.raises(PermanentFailure, match=r"127\.0\.0\.1 only"):
         server.serve(bare, demo=True, host="0.0.0.0")
     with pytest.raises(PermanentFailure, match="without --demo"):
         server.serve(settings, demo=True)
