@@ -208,7 +208,7 @@ def test_months_of_an_origin_with_a_second_ability_are_held_until_somebody_accep
     month = calibrate(log, TWO_TOO)
     assert (month.state, list(month.held_by)) == ("held", [ACCEPTED])
     assert month.misfit["ratio"] > LARGEST_RATIO
-    assert f"is {month.misfit['ratio']:.2f} times what one ability gives, limit 1.15" in month.held_by[ACCEPTED]
+    assert f"is {month.misfit['ratio']:.3f} times what one ability gives, limit 1.15" in month.held_by[ACCEPTED]
     assert "the origin window 2026-10-01 to 2026-11-01" in month.held_by[ACCEPTED]
     for where in (said, month.held_by[ACCEPTED]):
         assert are_of_one_ability(where), where
