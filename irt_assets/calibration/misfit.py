@@ -25,7 +25,7 @@ from irt_assets.psychometrics.fit.m2 import FormFit
 from irt_assets.psychometrics.fit.misfit import LARGEST_RATIO, Change, Measure, Window, change_of_misfit, rmsea_of
 from irt_assets.responses.scale_decisions import REFERENCE, decision_in_force, read_decisions
 from irt_assets.responses.scales import Scale
-from irt_assets.responses.snapshot import Snapshot, read_snapshot, snapshot_problem
+from irt_assets.responses.snapshot import Snapshot, read_snapshot
 from irt_assets.responses.window import scored_responses_of
 from irt_assets.wording import counted, listed
 from resources.failures import PermanentFailure
@@ -59,12 +59,15 @@ class Reference:
 
     def window(self, store: ObjectStore, scale_id: str) -> Window:
         """Raises PermanentFailure where its answers are not in the store, or are not those that were fitted."""
-        if problem := snapshot_problem(store, self.snapshot):
-            raise PermanentFailure(
-                f"{problem}. Restore the object store from a backup, or accept a month as what later ones are compared "
-                f"with (`irt scale accept misfit --scale {scale_id} --from MONTH`)"
-            )
-        responses, _ = scored_responses_of(read_snapshot(store, self.snapshot), scale_id)
+        table = read_snapshot(
+            store,
+            self.snapshot,
+            lambda problem: (
+                f"{problem}. Restore the object store from a backup, or accept a month as what later ones "
+                f"are compared with (`irt scale accept misfit --scale {scale_id} --from MONTH`)"
+            ),
+        )
+        responses, _ = scored_responses_of(table, scale_id)
         return Window(responses, decode(self.calibration), kept_dimensions(self.statistics, responses.item_ids))
 
 

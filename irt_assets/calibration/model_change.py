@@ -40,7 +40,7 @@ from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.core.priors import Priors, prior_as_text, prior_from_text
 from irt_assets.responses.scale_decisions import ACCEPTED, PRIORS, REFERENCE, Subject, read_decisions, record_decisions
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.responses.snapshot import Snapshot, read_snapshot, snapshot_problem
+from irt_assets.responses.snapshot import Snapshot, read_snapshot
 from irt_assets.wording import listed
 from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure
@@ -369,12 +369,14 @@ def _with_origin(connection: psycopg.Connection, change: ModelChange) -> ModelCh
 def _fit_again(database: Database, store: ObjectStore, change: ModelChange, engine: Calibrator) -> FittedWindow:
     origin = change.origin
     assert origin is not None
-    if problem := snapshot_problem(store, origin.snapshot):
-        raise PermanentFailure(
-            f"the origin window of scale {change.scale_id} cannot be fitted again: {problem}. Restore the object store "
-            "from a backup"
-        )
-    table = read_snapshot(store, origin.snapshot)
+    table = read_snapshot(
+        store,
+        origin.snapshot,
+        lambda problem: (
+            f"the origin window of scale {change.scale_id} cannot be fitted again: {problem}. Restore the "
+            "object store from a backup"
+        ),
+    )
     with database.connect() as connection:
         request = build_fit_request(connection, table, change.after, origin.window_start, None)
     snapshot = WindowSnapshot(origin.uri, origin.snapshot_hash, origin.data_hash, request.left_out)

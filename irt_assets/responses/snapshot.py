@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -118,9 +119,12 @@ def _snapshot(connection: psycopg.Connection, month: str, which: LiteralString, 
         ).fetchone()
 
 
-def read_snapshot(store: ObjectStore, snapshot: Snapshot) -> pa.Table:
-    """The attempts of a snapshot. Raises PermanentFailure where the file is gone or is not what was stored."""
-    return pq.read_table(_checked(store, snapshot))
+def read_snapshot(store: ObjectStore, snapshot: Snapshot, explain: Callable[[str], str] | None = None) -> pa.Table:
+    """The attempts of a snapshot. Raises PermanentFailure where the file is gone or is not what was stored.
+
+    `explain` makes the sentence of that failure from what is wrong; without it, it says to score the month again.
+    """
+    return pq.read_table(_checked(store, snapshot, explain))
 
 
 def read_learners_of(store: ObjectStore, snapshot: Snapshot, scale_id: str, item_id: str) -> pa.Table:
@@ -154,11 +158,12 @@ def _numbers_of(column: pa.ChunkedArray) -> npt.NDArray[np.int32]:
     return column.combine_chunks().indices.to_numpy()
 
 
-def _checked(store: ObjectStore, snapshot: Snapshot) -> io.BytesIO:
+def _checked(store: ObjectStore, snapshot: Snapshot, explain: Callable[[str], str] | None = None) -> io.BytesIO:
     content = store.get(snapshot.uri) if store.exists(snapshot.uri) else None
     problem = _missing(snapshot) if content is None else _wrong_content(snapshot, hashlib.sha256(content).hexdigest())
     if content is None or problem:
-        raise PermanentFailure(f"{problem}; materialise scored_responses of {snapshot.month} again")
+        again = f"{problem}; materialise scored_responses of {snapshot.month} again"
+        raise PermanentFailure(explain(str(problem)) if explain else again)
     return io.BytesIO(content)
 
 
