@@ -7,7 +7,8 @@
 #   make wheelhouse           dist/wheelhouse: everything to install services of systemd from (docs/how-to/deploy-systemd.md)
 #   make images               the images irt-assets and r-irt-plumber, and dist/*.cdx.json, what is in them (docs/how-to/deploy-images.md)
 #   make docs                 build/site: these pages as a site that needs no network
-#   make venv EXTRAS=bayes    with an extra besides what running needs: bayes (PyMC), r (rpy2), otel (traces), k8s, docs, dev (tests)
+#   make spark                the environment with Apache Spark, for a log that has outgrown one machine (docs/how-to/spark.md)
+#   make venv EXTRAS=bayes    with an extra besides what running needs: bayes (PyMC), r (rpy2), otel (traces), spark, k8s, docs, dev (tests)
 
 PYTHON ?= python3
 SERVE ?= 1
@@ -18,16 +19,19 @@ export IRT_HOME ?= $(if $(DATA),.irt-own,.irt)
 # Where it is set, as in many containers, every process would compile anew all that it imports, for seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: venv demo test lint docs lock wheelhouse images clean
+.PHONY: venv spark demo test lint docs lock wheelhouse images clean
 
 venv:
 	@$(PYTHON) make_venv.py $(EXTRAS)
+
+spark: EXTRAS = spark
+spark: venv
 
 demo: venv
 	@$(BIN)/irt demo $(if $(filter 0,$(SERVE)),--no-serve,--serve) \
 	  $(if $(DATA),--data '$(DATA)') $(if $(MAPPING),--mapping '$(MAPPING)') $(if $(ZONE),--zone '$(ZONE)') $(if $(AT),--at '$(AT)')
 
-lint test: EXTRAS = dev docs bayes k8s otel $(if $(shell command -v R),r)
+lint test: EXTRAS = dev docs bayes k8s otel spark $(if $(shell command -v R),r)
 lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -35,9 +39,9 @@ lint: venv
 	$(BIN)/lint-imports
 
 # Three tiers. `make test`: what a change may break, with PostgreSQL as the only server. CI=1: also servers that are
-# killed, browsers, R, S3, the demo, a bare machine. ALL=1: also what takes hours.
+# killed, browsers, R, S3, Spark, the demo, a bare machine. ALL=1: also what takes hours.
 MARKED := $(if $(ALL),,-m 'not long$(if $(CI),, and not ci)')
-FOLDERS := $(if $(CI)$(ALL),$(wildcard tests/bare) tests/deploy tests/ui) tests/integration tests/engines tests/services
+FOLDERS := $(if $(CI)$(ALL),$(wildcard tests/bare) tests/deploy tests/ui tests/spark) tests/integration tests/engines tests/services
 # $(1) is the name of a part, $(2) its command. Beside the unit tests, some tests wait for servers and some compute, so
 # three files go on at once on two cores (four take longer: idle servers cost processor time, too), in the order of the
 # folders, the longest files first.
@@ -66,10 +70,11 @@ lock: venv
 	$(EXTRA) --extra k8s --output-file requirements-k8s.lock
 	$(EXTRA) --extra otel --output-file requirements-otel.lock
 	$(EXTRA) --extra r --output-file requirements-r.lock
+	$(EXTRA) --extra spark --output-file requirements-spark.lock
 	$(EXTRA) --extra dev --output-file requirements-dev.lock \
-	  $(foreach extra,bayes k8s otel r,--constraint requirements-$(extra).lock)
+	  $(foreach extra,bayes k8s otel r spark,--constraint requirements-$(extra).lock)
 	$(call EXTRA,\|^colorama==) --extra docs --output-file requirements-docs.lock \
-	  $(foreach extra,bayes k8s otel r dev,--constraint requirements-$(extra).lock)
+	  $(foreach extra,bayes k8s otel r spark dev,--constraint requirements-$(extra).lock)
 
 # What deploy/systemd/install.sh installs from, on a machine like this one without a network; EXTRAS=otel adds an extra.
 wheelhouse:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -46,6 +47,8 @@ def main(asked: list[str]) -> None:
     wanted = {lock.name: _fingerprint(lock) for lock in map(_lock_of, ["", *asked])}
     wanted |= {name: _fingerprint(ROOT / name) for name in done if (ROOT / name).exists()}
     missing = [name for name in wanted if done.get(name) != wanted[name]]
+    if "spark" in asked and shutil.which("java") is None:
+        say("Spark also needs Java 17, and there is none here: apt install openjdk-17-jre-headless")
     if not missing:
         return
     _see_that_the_database_can_run()

@@ -52,7 +52,7 @@ def one(n_persons: int, n_items: int, rng: np.random.Generator) -> Agreement | N
         first, second = (transform(fit, link(fit, anchors)) for fit in (em, pymc))
     except LinkingError:
         return None
-    return compare(("em", "pymc"), items_of(first), items_of(second), Rules(min_responses=1))
+    return compare(("em", "pymc"), items_of(first), items_of(second), Rules.from_settings({"min_responses": 1}))
 
 
 def items_of(fit: Calibration) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def month(rng: np.random.Generator, n_old: int, n_new: int, design: Design, move
     except LinkingError:
         return Month(None, judge(known_scale(old, first, new, is_anchor)), True)
     drift = judge(compare(new, linking, anchors, published))
-    held = not linking.agrees(Rules().anchor_q_alpha)
+    held = not linking.agrees(Rules().publication.anchor_q_alpha)
     return Month(drift, judge(known_scale(old, first, new, is_anchor)), held)
 
 

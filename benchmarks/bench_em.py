@@ -40,10 +40,14 @@ DESIGNS = {  # learners, items, items seen by each, drawn at random
 }
 
 
-def simulate(n_persons: int, n_items: int, seen: int, guessing: float = 0.0) -> tuple[np.ndarray, ...]:
-    """Columns person, item, score: θ ~ N(0, 1), a ~ LogNormal(0, 0.3), b ~ N(0, 1)."""
+def simulate(
+    n_persons: int, n_items: int, seen: int, guessing: float = 0.0, *, part: int | None = None
+) -> tuple[np.ndarray, ...]:
+    """Columns person, item, score: θ ~ N(0, 1), a ~ LogNormal(0, 0.3), b ~ N(0, 1). Each `part` has other persons."""
     rng = np.random.default_rng(2026)
     a, b = np.exp(rng.normal(0, 0.3, n_items)), rng.normal(0, 1, n_items)
+    if part is not None:
+        rng = np.random.default_rng((2026, part))
     item = np.empty((n_persons, seen), dtype=np.int32)
     score = np.empty((n_persons, seen), dtype=np.int8)
     for first in range(0, n_persons, 20_000):

@@ -17,7 +17,7 @@ import numpy as np
 
 from irt_assets.reports.learner_curve import Level
 from irt_assets.reports.learner_page import Facts
-from irt_assets.reports.learner_processes import attempt, ended, processes
+from irt_assets.reports.learner_processes import attempt, closing, processes
 from irt_assets.reports.learner_verdicts import Topic
 
 WARM_UP = 10
@@ -65,7 +65,7 @@ def main() -> None:
     rng = np.random.default_rng(1)
     warm_up, everybody = ([learner(rng, i) for i in range(n)] for n in (WARM_UP * options.processes, options.learners))
     begun = seconds_of_processor()
-    with ended(processes(options.processes)) as pool:
+    with closing(processes(options.processes)) as pool:
         list(pool.map(attempt, warm_up))
         started = time.monotonic()
         made = list(pool.map(attempt, everybody))

@@ -35,7 +35,9 @@ def by_anchors_only(world: Simulated) -> Calibration:
 def linked_bias_of(world: Simulated, fit: Calibration) -> tuple[float, float]:
     """Mean bias of ln a and of b as linked to the anchors; NaN where too few of them agree."""
     try:
-        return bias_on_the_scale(world, transform(fit, link(fit, world.anchors, rules=Rules(min_anchor_share=0.5))))
+        return bias_on_the_scale(
+            world, transform(fit, link(fit, world.anchors, rules=Rules.from_settings({"min_anchor_share": 0.5})))
+        )
     except LinkingError:
         return float("nan"), float("nan")
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from irt_assets.calibration.month_status import MonthState, State
+from irt_assets.ledger.fit_spec import LinkedSpec
 from irt_assets.psychometrics.core.curves import information, probability
 from irt_assets.psychometrics.fit.observed import observed
 from irt_assets.reports import drift_report, render
@@ -123,10 +124,11 @@ def _details(rng: np.random.Generator, kind: str | None) -> dict[str, Any]:
 def _linked(rng: np.random.Generator, month: str, anchors: list[str]) -> Linked:
     slope, intercept = rng.normal(1, 0.03), rng.normal(0, 0.05)
     constants = {"slope": slope, "slope_se": 0.03, "intercept": intercept, "intercept_se": 0.03, "method": "haebara"}
-    constants |= {"anchors_used": anchors, "anchors_dropped": {}, "q": 60.0, "q_df": 58, "q_p": 0.4}
-    spec = {"latent": {"mean": 0.1, "sd": 1.0}}
+    constants |= {"anchors_used": anchors, "anchors_dropped": {}, "anchor_set": "1", "rmse": 0.01, "warnings": []}
+    constants |= {"q": 60.0, "q_df": 58, "q_p": 0.4, "share_kept": 1.0}
+    spec = LinkedSpec.from_json({"latent": {"mean": 0.1, "sd": 1.0}, "linking_constants": constants}, month)
     return Linked(
-        month, f"fit-{month}", constants, "em", "0.1.0", "2pl", 5000, 300, 300_000, True, 20, -1e5, spec,
+        month, f"fit-{month}", "em", "0.1.0", "2pl", 5000, 300, 300_000, True, 20, -1e5, spec,
         "hash", "hash", "hash", "0.1.0", "run", NOW,
     )  # fmt: skip
 

@@ -105,7 +105,9 @@ def simulate(row: Row, seed: list[int]) -> Month:
     origin, _, _ = fit(abilities(row.origin, row.learners, rng), list(range(ITEMS)))
     items = [*range(ANCHORS), *range(ITEMS, n)]
     month, histogram, guessing = fit(SLOPE * abilities(row.month, row.learners, rng) + INTERCEPT, items)
-    linking = link(month, anchors_of(origin, tuple(ids[:ANCHORS])), rules=Rules(min_anchor_responses=1))
+    linking = link(
+        month, anchors_of(origin, tuple(ids[:ANCHORS])), rules=Rules.from_settings({"min_anchor_responses": 1})
+    )
     linked = transform(month, linking)
     within = (
         np.mean(np.abs(found - truth[items]) < 1.96 * se) if row.guessing == 0 else np.nan

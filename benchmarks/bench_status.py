@@ -8,8 +8,8 @@ that the answers are those of the snapshot. Beside it stands what it costs to ha
 status without stored versions takes one for each month. FOLDER keeps the database, and one that is there is used again.
 
 Seconds are given on the wall clock and of processor time (ours and the server's), which tells what a busy machine would
-hide. Goal: 2 s of processor time, beside what every command takes to load its code, for a status where nothing has
-changed. Exit status 1 otherwise.
+hide. Goal: 2 s of processor time in all, loading the code included, for a status where nothing has changed. Exit status
+1 otherwise.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def measure(settings: Settings, months: Sequence[str], answers: int) -> int:
     print(f"{len(months)} months of {len(SCALES)} scales; load {os.getloadavg()[0]:.1f}", flush=True)
     timed = Clock(settings)
     timed("the hash of a month", lambda: hash_of(database, months[-1]))
-    loaded = min(timed("loading the code", load) for _ in range(3))
+    timed("loading the code", load)
     timed("status", status)
     unchanged = min(timed("status, nothing has changed", status) for _ in range(3))
     with database.connect() as connection:
@@ -84,8 +84,8 @@ def measure(settings: Settings, months: Sequence[str], answers: int) -> int:
     late(database, months[-1])
     timed("status, a late answer of the last month", status)
     timed("status, nothing has changed", status)
-    print("kept" if unchanged - loaded <= GOAL_S else "not kept")
-    return int(unchanged - loaded > GOAL_S)
+    print("kept" if unchanged <= GOAL_S else "not kept")
+    return int(unchanged > GOAL_S)
 
 
 def hash_of(database: Database, month: str) -> None:

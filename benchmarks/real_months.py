@@ -25,13 +25,14 @@ import numpy as np
 import pandas as pd
 
 from irt_assets.calibration.advisory_checks import ADVISORY_CHECKS
-from irt_assets.calibration.evidence import Evidence, gather
+from irt_assets.calibration.evidence import Evidence, MonthFile, load_evidence
 from irt_assets.calibration.gates import SET_GATES
 from irt_assets.calibration.misfit import eigenvalue_ratio
 from irt_assets.calibration.model_gates import MEASURES
-from irt_assets.calibration.publication import Step, step_of
+from irt_assets.ledger.fit_spec import SetStatistics
+from irt_assets.ledger.steps import Step, step_of
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.fit.misfit import LIMITS
+from irt_assets.psychometrics.fit.misfit import LIMITS, Measure
 from irt_assets.responses.scales import read_scales
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
@@ -115,7 +116,8 @@ class Installation:
         database = Database(self.settings)
         with database.connect() as connection:
             scale = read_scales(connection, month_bounds(month)[0])["default"]
-            return gather(connection, open_store(self.settings, database), month, scale)
+            file = MonthFile.verified(connection, open_store(self.settings, database), month)
+            return load_evidence(connection, file, month, scale)
 
     def step(self, month: str) -> Step:
         with Database(self.settings).connect() as connection:
@@ -131,7 +133,7 @@ class Installation:
                    FROM mirt_fit_meta WHERE kind = 'origin' ORDER BY fitted_at LIMIT 1"""
             ).fetchone()
         assert row is not None
-        return {"statistics": row[0], "anchors": row[1]}
+        return {"statistics": SetStatistics.from_json(row[0], "of the origin"), "anchors": row[1]}
 
 
 def months_of(data: Set, folder: Path, rng: np.random.Generator) -> tuple[list[str], int]:
@@ -207,11 +209,11 @@ def _row(data: Set, here: Installation, month: str, n_items: int, held: Sequence
     if here.say:
         for gate in (*SET_GATES, *ADVISORY_CHECKS):
             print(f"  {gate.name}: {gate.judge(evidence).why}", file=sys.stderr)
-    found = evidence.staged.spec.get("misfit") or {}
-    growth = found.get("growth") or {}
+    found = evidence.staged.spec.misfit
+    growth = found.growth.measured() if found else {}
     cells = [_grown(name, growth.get(name)) for name in MEASURES]
     fit = evidence.on_the_scale
-    linking = fit.constants if fit else {}
+    linking = fit.constants if fit else None
     ratio = eigenvalue_ratio(origin["statistics"])
     learners = evidence.calibration.n_persons if evidence.calibration else 0
     return (
@@ -222,9 +224,9 @@ def _row(data: Set, here: Installation, month: str, n_items: int, held: Sequence
                 f"{origin['anchors']}",
                 _shown(ratio, ".2f"),
                 *cells,
-                f"{linking['slope']:.2f} ± {linking['slope_se']:.2f}" if linking else "–",
-                f"{linking['intercept']:+.2f} ± {linking['intercept_se']:.2f}" if linking else "–",
-                f"{linking['q_p']:.2f}" if linking else "–",
+                f"{linking.slope:.2f} ± {linking.slope_se:.2f}" if linking else "–",
+                f"{linking.intercept:+.2f} ± {linking.intercept_se:.2f}" if linking else "–",
+                f"{linking.q_p:.2f}" if linking else "–",
                 _words(held) or "nothing",
                 _words(failed) or f"{step.n_published} / {step.n_proposed} / {step.n_held}",
                 _words(cautions) or "nothing",
@@ -234,12 +236,12 @@ def _row(data: Set, here: Installation, month: str, n_items: int, held: Sequence
     )
 
 
-def _grown(name: str, measure: Mapping[str, float] | None) -> str:
+def _grown(name: str, measure: Measure | None) -> str:
     """A measure's growth, bold where it is beyond its limit."""
     if measure is None:
         return "–"
-    value = f"{measure['value']:+.3f}"
-    return f"**{value}**" if measure["low"] > LIMITS[name] else value
+    value = f"{measure.value:+.3f}"
+    return f"**{value}**" if measure.low > LIMITS[name] else value
 
 
 def _shown(value: float | None, form: str) -> str:

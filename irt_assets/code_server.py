@@ -19,7 +19,7 @@ from resources.service_manager import report_to_service_manager, restart_on_hang
 from resources.settings import get_settings
 
 WORKER = "multiprocessing.spawn"
-"""Part of the command line of run workers only."""
+"""A part of the command line that only run workers have."""
 
 
 def code_server_registry() -> CollectorRegistry:

@@ -27,7 +27,7 @@ from resources.dagster_compat import have_the_last_word_on_logs, run_daemon, wat
 from resources.database import Database
 from resources.failures import PermanentFailure, TransientFailure
 from resources.folder_claim import open_store
-from resources.schema_version import open_database
+from resources.open_database import open_database
 from resources.service_manager import is_supervised, report_to_service_manager, restart_process, stop_on_hangup
 from resources.settings import get_settings
 

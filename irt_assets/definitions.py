@@ -24,12 +24,14 @@ from irt_assets.engines.registry import asset_of, build, enabled, installed
 from irt_assets.features.assets import build_feature_assets
 from irt_assets.features.checks import build_feature_checks
 from irt_assets.invariants.assets import build_invariant_assets
+from irt_assets.invariants.lake_check import build_lake_checks
 from irt_assets.kpis.assets import build_kpi_assets
 from irt_assets.kpis.checks import build_kpi_checks
 from irt_assets.partitions import daily, monthly, weekly
 from irt_assets.reports.assets import build_report_assets
 from irt_assets.reports.learner_assets import build_learner_report_assets, build_learner_report_checks
 from irt_assets.responses.assets import build_response_assets
+from irt_assets.responses.lake_assets import build_lake_assets
 from jobs import run_logs
 from jobs.automation import AFTER_A_MONTH
 from jobs.jobs import build_jobs, build_sensors
@@ -59,6 +61,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
     return dg.Definitions(
         assets=[
             *build_response_assets(months, days),
+            *build_lake_assets(settings),
             *build_calibration_assets(build=make, comparison_engines=comparison_engines, months=months),
             build_nightly_asset(build=make, days=days),
             *build_drift_assets(months, AFTER_A_MONTH),
@@ -84,6 +87,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
             *build_feature_checks(days),
             *build_kpi_checks(weeks),
             *build_learner_report_checks(weeks_over),
+            *build_lake_checks(settings),
         ],
         jobs=list(jobs.values()),
         schedules=build_schedules(jobs, settings),

@@ -23,11 +23,12 @@ from irt_assets.calibration.assets import says_held
 from irt_assets.calibration.evidence import MonthFile, load_evidence
 from irt_assets.calibration.linking_gates import anchors_agree
 from irt_assets.calibration.month_status import MonthState, State, month_states
-from irt_assets.calibration.origin import OriginWindow, initialise
+from irt_assets.calibration.origin import initialise
+from irt_assets.calibration.origin_sources import OriginWindow
 from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.engines.em import EmEngine
 from irt_assets.in_process_runs import run_job, run_month
-from irt_assets.job_names import MONTHLY_JOB, NIGHTLY_JOB
+from irt_assets.job_names import KPI_JOB, MONTHLY_JOB, NIGHTLY_JOB, same_job
 from irt_assets.partitions import DAYS, WEEKS, month_bounds, month_of
 from irt_assets.psychometrics.core.design import Component, components
 from irt_assets.psychometrics.core.models import Flag, Responses
@@ -38,6 +39,7 @@ from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.reports import drift_month, learner_copies
 from irt_assets.reports.assets import DRIFT_REPORT_JOB
 from irt_assets.responses.importing import import_attempts, import_learners, import_questions
+from irt_assets.responses.lake import export_days
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.simulated import SimulatedFiles, write
 from irt_assets.responses.window import judged_window, scored_responses_of
@@ -46,7 +48,9 @@ from irt_assets.wording import some_of
 from resources.dagster_compat import PARTITION_NAME_TAG
 from resources.database import Database
 from resources.failures import PermanentFailure
+from resources.lake import Lake
 from resources.object_store import object_store
+from resources.relational import lake
 from resources.schema import upgrade
 from resources.settings import Settings, get_settings, write_env_file
 
@@ -54,7 +58,7 @@ Say = Callable[[str], None]
 OpenInstance = Callable[[Settings, Database], AbstractContextManager[DagsterInstance]]
 EARLIEST_MONTH = "1970-01"
 FOREIGN_DATA = (
-    "this database holds other data, and a demo will not mix its answers into it. Set IRT_HOME to an empty folder "
+    "this database holds other data, and the demo does not mix its answers into it. Set IRT_HOME to an empty folder "
     "(and unset DATABASE_URL), then run the demo again"
 )
 SHARE_NAMED = 0.75  # of the moved anchors: some move by less than their errors
@@ -77,6 +81,7 @@ def simulated(
     files, truth, settings = prepare(settings.irt_home / "simulated", settings, say)
     database = Database(settings)
     load(database, files, settings, say)
+    write_lake(database, say)
     months = truth["months"][:-1]
     say("calibrating, linking, checking and publishing month by month …")
     with open_instance(settings, database) as instance:
@@ -130,7 +135,7 @@ def load(database: Database, files: SimulatedFiles, settings: Settings, say: Say
     with database.connect() as connection:
         known = read_scales(connection).values()
     if known and all(scale.initialised for scale in known):
-        say("questions, learners and answers are there already")
+        say("questions, learners and answers are already there")
         return
     rejects = settings.irt_home / "rejects"
     say("importing questions, learners and answers …")
@@ -145,9 +150,18 @@ def load(database: Database, files: SimulatedFiles, settings: Settings, say: Say
         say(f"  scale {scale_id}: {origin.anchors} anchors frozen and published")
 
 
+def write_lake(database: Database, say: Say) -> None:
+    """Write the log to the lake where Spark reads it; nothing without one. Safe to repeat."""
+    place = lake()
+    if not isinstance(place, Lake):
+        return
+    done = export_days(database, place)
+    say(f"  {done.rows:,} answers of {len(done.written):,} days written to the lake {place.name}")
+
+
 @dataclass(frozen=True)
 class Jobs:
-    """Jobs that are run here and now. What an earlier demo made stands, unless `again`."""
+    """Runs jobs here and now. What an earlier demo made is kept, unless `again`."""
 
     instance: DagsterInstance
     settings: Settings
@@ -160,8 +174,8 @@ class Jobs:
         tags = (
             dict(zip(RANGE_TAGS, (first, last), strict=True)) if last else {PARTITION_NAME_TAG: first} if first else {}
         )
-        made = RunsFilter(job_name=name, statuses=[DagsterRunStatus.SUCCESS], tags=tags)
-        if not self.again and self.instance.get_runs_count(made):
+        made = (RunsFilter(job_name=one, statuses=[DagsterRunStatus.SUCCESS], tags=tags) for one in same_job(name))
+        if not self.again and any(map(self.instance.get_runs_count, made)):
             self.say(f"  {name}{partition}: made already")
             return
         began = time.monotonic()
@@ -201,7 +215,7 @@ def run_daily_life(jobs: Jobs, settings: Settings, now: datetime) -> None:
     jobs.say("features of every day, KPIs of the last week and the running one, the last night, the invariants …")
     (yesterday,), weeks = DAYS.back(now, 1), [*WEEKS.back(now, 1), WEEKS.key_of(now)]
     asked = [("aggregate_features_daily", DAYS.key_of(month_bounds(settings.irt_first_month)[0]), yesterday)]
-    asked += [("compute_daily_kpis", week, "") for week in weeks]
+    asked += [(KPI_JOB, week, "") for week in weeks]
     asked += [(job, yesterday, "") for job in (NIGHTLY_JOB, "detect_inactivity", "invariants")]
     for job, first, last in asked:
         jobs.run(job, first, last)
@@ -224,7 +238,7 @@ def write_learner_reports(database: Database, settings: Settings, now: datetime,
     folder = (settings.report_output_dir or settings.irt_home / "reports") / week
     there = [folder / name for user in users for name in learner_copies.names(week, user)]
     if all(path.exists() for path in there):
-        say(f"  the reports of {len(users)} learners are in {folder} already")
+        say(f"  the reports of {len(users)} learners are already in {folder}")
         return
     say(f"the week's report of {len(users)} learners, one in each language …")
     copies = learner_copies.write(database, week, folder, users=users, zone=settings.irt_time_zone, n_processes=1)
@@ -300,8 +314,8 @@ def _finding(
         flags = dict(zip(calibration.item_ids, calibration.flags, strict=True))
         if all(wanted in flags.get(item, ()) for item in items):
             flagged.append(month)
-    told_in = f"{wanted.value} in {len(flagged)} of {len(active)} months"
-    return Finding(kind, planted, told_in, len(flagged) == len(active))
+    summary = f"{wanted.value} in {len(flagged)} of {len(active)} months"
+    return Finding(kind, planted, summary, len(flagged) == len(active))
 
 
 def _dif_finding(connection: psycopg.Connection, planted: str, items: set[str], judged: list[str]) -> Finding:
@@ -376,11 +390,12 @@ def own_log(
         first_month=EARLIEST_MONTH,
         reject_dir=settings.irt_home / "rejects",
     )
-    say(f"{report.accepted:,} answers imported, {report.duplicates:,} there already, rejected: {report.reasons}")
+    say(f"{report.accepted:,} answers imported, {report.duplicates:,} already there, rejected: {report.reasons}")
     if report.complaint and not report.accepted + report.duplicates:
         raise PermanentFailure(f"{log}: {report.complaint}")
     if report.complaint:
         say(report.complaint)
+    write_lake(database, say)
     window = _log_window(database)
     first_month = month_of(window[0])
     write_env_file(settings, irt_first_month=first_month, irt_schedules="stopped")
@@ -431,7 +446,7 @@ def _initialise_from(
 def _judged(
     database: Database, scale: Scale, window: tuple[datetime, datetime], min_responses: int
 ) -> tuple[Responses, dict[str, int]]:
-    tried = replace(scale, rules=Rules(min_responses=min_responses))
+    tried = replace(scale, rules=Rules.from_settings({"min_responses": min_responses}))
     with database.connect() as connection:
         judged = judged_window(connection, *window, {scale.scale_id: tried})
     return scored_responses_of(judged.table, scale.scale_id)[0], judged.judgements[scale.scale_id].counts

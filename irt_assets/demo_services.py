@@ -11,7 +11,7 @@ import shlex
 
 from pydantic import SecretStr
 
-from irt_assets.servers import Service
+from irt_assets.server_commands import Service
 from resources.database import Database
 from resources.settings import Settings, get_settings, write_env_file
 

@@ -90,14 +90,14 @@ def configuration(settings: Settings) -> bytes:
 
     made, variants = (yaml.safe_load(file.read_bytes()) for file in (CONFIGURATION, VARIANTS))
     for name in filter(changed.get, changed):
-        made = _merged(made, variants[name])
+        made = _merge(made, variants[name])
     return yaml.safe_dump(made, sort_keys=False).encode()
 
 
-def _merged(onto: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def _merge(onto: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """Merge `changes` down to single values; a mapping that names a class is replaced as a whole."""
     return onto | {
-        key: _merged(onto[key], value) if isinstance(value, dict) and key in onto and "class" not in value else value
+        key: _merge(onto[key], value) if isinstance(value, dict) and key in onto and "class" not in value else value
         for key, value in changes.items()
     }
 

@@ -5,14 +5,15 @@ What does not belong here: how a partition is computed, and what is printed abou
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
 
 from irt_assets.calibration.assets import says_held
-from irt_assets.calibration.month_status import MONTHLY_ASSETS
+from irt_assets.calibration.gates import SetGate
+from irt_assets.calibration.month_status import MONTHLY_ASSETS, latest_evaluations, unsettled_months
 from irt_assets.definitions import build_defs
 from irt_assets.job_names import LEARNER_REPORT, LEARNER_REPORT_JOB, MONTHLY_JOB, NIGHTLY, NIGHTLY_JOB
 from irt_assets.partitions import DAYS, MONTHS, WEEKS, Period
@@ -68,6 +69,34 @@ def run_month(instance: dg.DagsterInstance, settings: Settings, month: str, asse
     return _run_partition(instance, settings, MONTHLY_JOB, month, MONTHS, MONTHLY_ASSETS, assets=assets)
 
 
+def judge_again(
+    instance: dg.DagsterInstance, settings: Settings, gates: Collection[SetGate], months: Iterable[str]
+) -> Iterator[tuple[str, str, bool]]:
+    """Evaluate some checks of months again, here and now, by what is stored; nothing else is made.
+
+    Yields the month, the check and whether it passes, of the checks whose verdict changed. Left out are months that run
+    and those that were never judged by one of the checks: their runs judge by the rules of that time.
+    """
+    keys = {gate.name: dg.AssetCheckKey(dg.AssetKey(gate.asset), gate.name) for gate in gates}
+    job = build_defs(settings).resolve_job_def(MONTHLY_JOB).get_subset(asset_check_selection={*keys.values()})
+    running = unsettled_months(instance)
+    for month in months:
+        before = latest_evaluations(instance, keys.values(), month)
+        if month in running or any(before[key] is None for key in keys.values()):
+            continue
+        result = job.execute_in_process(
+            partition_key=month,
+            instance=instance,
+            raise_on_error=False,
+            tags=own_worker_tags(),
+            run_config=_console(),
+        )
+        for found in result.get_asset_check_evaluations():
+            earlier = before[found.asset_check_key]
+            if earlier is not None and earlier.passed != found.passed:
+                yield month, found.check_name, found.passed
+
+
 def run_night(instance: dg.DagsterInstance, settings: Settings, day: str) -> RunOutcome:
     """Execute the nightly job for one day here and now; it logs on a terminal too. Raises as `run_month` does."""
     return _run_partition(instance, settings, NIGHTLY_JOB, day, DAYS, (NIGHTLY,), log_level="INFO")
@@ -89,7 +118,7 @@ def _run_partition(
     assets: Sequence[str] = (),
     log_level: str | None = None,
 ) -> RunOutcome:
-    """Execute `assets`, or all of the job, for a partition, unless somebody else makes one of `made` for it."""
+    """Execute `assets`, or all of the job, for a partition, unless another run makes one of `made` for it."""
     job = job_with_partition(settings, name, partition, period)
     fail_lost_runs(instance)
     if partition in under_way(instance, name, made):

@@ -1,7 +1,28 @@
 """Names of jobs and assets that several modules use. Imports nothing."""
 
 MONTHLY_JOB = "monthly_calibration"
-NIGHTLY, NIGHTLY_JOB = "nightly_calibration", "mirt_calibrate"
+NIGHTLY, NIGHTLY_JOB = "nightly_calibration", "calibrate_night"
+KPI_JOB = "compute_weekly_kpis"
 LEARNER_REPORT, LEARNER_REPORT_JOB = "weekly_learner_report", "generate_weekly_report"
 INVARIANT_REPORT = "invariant_report"
+LAKE = "lake"
+LAKE_EQUALS_LOG = "lake_equals_log"
 PRUNE_JOB = "prune"
+ALIASES = {"mirt_calibrate": NIGHTLY_JOB, "compute_daily_kpis": KPI_JOB}
+"""The documents' names of two jobs. A run by either name is a run of the job."""
+
+
+def job_of(name: str) -> str:
+    """The job's own name, from any of its names."""
+    return ALIASES.get(name, name)
+
+
+def same_job(name: str) -> tuple[str, ...]:
+    """Every name of a job, from any of them: its own first, the documents' last."""
+    job = job_of(name)
+    return job, *(alias for alias, of in ALIASES.items() if of == job)
+
+
+def documents_name(name: str) -> str:
+    """The name that schedules, labels of metrics and keys of alerts go by: the documents', if the job has one there."""
+    return same_job(name)[-1]

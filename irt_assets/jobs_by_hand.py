@@ -1,6 +1,6 @@
 """The tick of a schedule on request, for a timer, a CronJob or a person: what it would make is queued or made here.
 
-What does not belong here: which partitions a tick wants (see `jobs.plans`), and what follows a run (see
+What does not belong here: which partitions a tick asks for (see `jobs.plans`), and what follows a run (see
 `without_daemon`).
 """
 
@@ -15,6 +15,7 @@ import dagster as dg
 
 from irt_assets.environment import CODE_LOCATION, workspace
 from irt_assets.in_process_runs import Outcome, execute, first_error
+from irt_assets.job_names import job_of
 from irt_assets.retries import first_cause, why_it_failed
 from irt_assets.run_progress import PARTITION_TAG, is_to_be_repeated, repetition, under_way
 from jobs.daemons import daemon_alive
@@ -31,14 +32,16 @@ EVENTS_A_LOOK = 1000
 
 
 def plan_of(job: str) -> Plan:
-    """The schedule of a job. Raises PermanentFailure if it has none."""
+    """The schedule of a job, by any of its names. Raises PermanentFailure if it has none."""
     for plan in PLANS:
-        if plan.job == job:
+        if plan.job == job_of(job):
             return plan
     raise PermanentFailure(f"no job {job} has a schedule; these have: {', '.join(plan.job for plan in PLANS)}")
 
 
-def to_make(instance: dg.DagsterInstance, settings: Settings, plan: Plan, asked: str | None) -> Sequence[str | None]:
+def partitions_to_run(
+    instance: dg.DagsterInstance, settings: Settings, plan: Plan, asked: str | None
+) -> Sequence[str | None]:
     """The partitions that a tick would request now, or only `asked`; a single None for a job without partitions.
 
     Raises PermanentFailure if there is no partition `asked` yet, or a run of it is under way.
@@ -69,11 +72,11 @@ def through_the_queue(
 
     A run that a daemon left in the queue, as it was stopped meanwhile, is made here.
     """
-    for partition, run_id in [(partition, queued(instance, plan, partition)) for partition in partitions]:
-        outcome = followed(instance, run_id, name_of_run(plan, partition))
+    for partition, run_id in [(partition, enqueue(instance, plan, partition)) for partition in partitions]:
+        outcome = await_run(instance, run_id, name_of_run(plan, partition))
         if withdrawn(instance, run_id):
             LOG.warning("The daemon is gone: %s leaves its queue and runs here.", outcome.name)
-            yield from in_this_process(instance, settings, plan, [partition])
+            yield from run_here(instance, settings, plan, [partition])
         else:
             yield outcome
 
@@ -86,7 +89,7 @@ def withdrawn(instance: dg.DagsterInstance, run_id: str) -> bool:
     return instance.run_coordinator.cancel_run(run_id)
 
 
-def queued(
+def enqueue(
     instance: dg.DagsterInstance, plan: Plan, partition: str | None, tags: Mapping[str, str] | None = None
 ) -> str:
     """Queue a run of a partition for the daemon; its id."""
@@ -94,7 +97,7 @@ def queued(
     return queue_run(instance, workspace(get_settings()), CODE_LOCATION, plan.job, tags)
 
 
-def in_this_process(
+def run_here(
     instance: dg.DagsterInstance, settings: Settings, plan: Plan, partitions: Sequence[str | None]
 ) -> Iterator[Outcome]:
     """Make each partition here, oldest first."""
@@ -107,7 +110,7 @@ def name_of_run(plan: Plan, partition: str | None) -> str:
     return f"{plan.job} {partition}" if partition else plan.job
 
 
-def followed(instance: dg.DagsterInstance, run_id: str, name: str, patience_s: float = 0.0) -> Outcome:
+def await_run(instance: dg.DagsterInstance, run_id: str, name: str, patience_s: float = 0.0) -> Outcome:
     """How a run ends; if its worker was killed, how its last repetition ends.
 
     patience_s: for how long the daemon may be gone while the run needs it.

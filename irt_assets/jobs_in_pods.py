@@ -2,7 +2,7 @@
 
 They may be started again at any time: they wait for runs of the same job and partition that are under way, and for
 those that they asked for before under the same IRT_RUN_KEY, and ask for no partition twice. What does not belong here:
-which partitions a tick wants (see `jobs.plans`).
+which partitions a tick asks for (see `jobs.plans`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import dagster as dg
 from dagster_postgres.utils import DagsterPostgresException
 
 from irt_assets.in_process_runs import Outcome, RunOutcome, job_with_partition, run_outcome
-from irt_assets.jobs_by_hand import followed, name_of_run, plan_of, queued, to_make
+from irt_assets.job_names import job_of, same_job
+from irt_assets.jobs_by_hand import await_run, enqueue, name_of_run, partitions_to_run, plan_of
 from irt_assets.run_progress import PARTITION_TAG, to_be_repeated
 from jobs.daemons import daemon_alive
 from jobs.plans import Plan
@@ -52,7 +53,7 @@ def through_the_daemon(
     if not runs:
         LOG.info("%s: nothing is missing. %s", plan.job, plan.description)
     for partition, run_id in runs.items():
-        yield _through_outages(partial(followed, instance, run_id, name_of_run(plan, partition), PATIENCE_S))
+        yield _through_outages(partial(await_run, instance, run_id, name_of_run(plan, partition), PATIENCE_S))
 
 
 def make_partition(
@@ -105,14 +106,14 @@ def _asked_for(
         found = mine | _under_way(instance, plan)
         if asked is not None or not plan.asset:
             chosen = {asked: found[asked]} if asked in found else {}
-            wanted = [] if chosen else to_make(instance, settings, plan, asked)
+            wanted = [] if chosen else partitions_to_run(instance, settings, plan, asked)
         else:
             due, wanted = missing(instance, plan, datetime.now(UTC), settings.irt_first_month)
             chosen = {key: run_id for key, run_id in found.items() if key in mine or key in due}
         for partition, run_id in chosen.items():
             LOG.info("%s: waiting for the run %s", name_of_run(plan, partition), run_id)
         tags = {RUN_KEY_TAG: settings.irt_run_key} if settings.irt_run_key else {}
-        new = {partition: queued(instance, plan, partition, tags) for partition in wanted if partition not in chosen}
+        new = {partition: enqueue(instance, plan, partition, tags) for partition in wanted if partition not in chosen}
     return chosen | new
 
 
@@ -120,14 +121,18 @@ def _mine(instance: dg.DagsterInstance, settings: Settings, plan: Plan) -> dict[
     """What was asked for before under this key; of a run and its repetitions the first, which leads to the others."""
     if not settings.irt_run_key:
         return {}
-    runs = instance.get_runs(dg.RunsFilter(job_name=plan.job, tags={RUN_KEY_TAG: settings.irt_run_key}))
-    return {run.tags.get(PARTITION_TAG): run.run_id for run in runs}  # the newest come first
+    tag = {RUN_KEY_TAG: settings.irt_run_key}
+    return {  # the newest come first
+        run.tags.get(PARTITION_TAG): run.run_id
+        for name in same_job(plan.job)
+        for run in instance.get_runs(dg.RunsFilter(job_name=name, tags=tag))
+    }
 
 
 def _under_way(instance: dg.DagsterInstance, plan: Plan) -> dict[str | None, str]:
     repeated = [record.dagster_run for record in to_be_repeated(instance)]
-    runs = [*repeated, *instance.get_runs(dg.RunsFilter(job_name=plan.job, statuses=NOT_FINISHED_STATUSES))]
-    return {run.tags.get(PARTITION_TAG): run.run_id for run in runs if run.job_name == plan.job}
+    runs = [*repeated, *instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))]
+    return {run.tags.get(PARTITION_TAG): run.run_id for run in runs if job_of(run.job_name) == plan.job}
 
 
 def _through_outages(do: Callable[[], T]) -> T:

@@ -6,22 +6,18 @@ about it (see `service_manager`), and what is installed or misconfigured (see `r
 
 from __future__ import annotations
 
-import http.client
-import json
 import time
-import urllib.error
-import urllib.request
 
 import psycopg
 
 from irt_assets.environment import SCHEMA
 from resources.database import Database
-from resources.failures import PermanentFailure, explain
+from resources.failures import PermanentFailure, explain, root_cause
 from resources.schema_version import schema_version
 from resources.service_manager import PATIENCE_S
 
 SILENT_S = 180.0
-"""A daemon silent for this long is gone: it sends a heartbeat every 30 s. Dagster itself waits half an hour."""
+"""A daemon silent for this long counts as dead: it sends a heartbeat every 30 s. Dagster waits half an hour."""
 DAEMONS = (
     "ASSET",
     "BACKFILL",
@@ -45,11 +41,14 @@ def schema(database: Database) -> str | None:
 
 def webserver(address: str) -> str | None:
     """Whether the page at `address` answers. Dagster answers 200 on every path, but gives its version only here."""
+    from resources.own_servers import ask
+
     try:
-        with urllib.request.urlopen(f"{address}/server_info", timeout=PATIENCE_S) as answer:  # noqa: S310 - ours
-            json.load(answer)["dagster_webserver_version"]
-    except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
-        return f"no Dagster UI answers at {address} ({getattr(error, 'reason', error)})"
+        with ask(f"{address}/server_info", PATIENCE_S) as answer:
+            answer.raise_for_status()
+            answer.json()["dagster_webserver_version"]
+    except (OSError, KeyError) as error:
+        return f"no Dagster UI answers at {address} ({root_cause(error)})"
     return None
 
 

@@ -1,6 +1,6 @@
 """What Dagster's instance knows of partitions: which are under way, and when they were made.
 
-What does not belong here: whether a partition is right (see `month_status`), or ought to be made (see `jobs`).
+What does not belong here: whether a partition is right (see `month_status`), or should be made (see `jobs`).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
+from irt_assets.job_names import job_of, same_job
 from irt_assets.partitions import keys_between
 from resources.dagster_compat import (
     ASSET_PARTITION_RANGE_END_TAG,
@@ -52,7 +53,7 @@ def under_way(
         if run.run_id != besides_run and _concerns(run, job, assets):
             found |= partitions_of(run)
     for backfill in instance.get_backfills(status=BulkActionStatus.REQUESTED):
-        wanted = _backfilled(backfill, job, assets)
+        wanted = _backfill_partitions(backfill, job, assets)
         for run in instance.get_runs(dg.RunsFilter(tags={BACKFILL_TAG: backfill.backfill_id})) if wanted else ():
             wanted -= partitions_of(run)
         found |= wanted
@@ -62,8 +63,8 @@ def under_way(
 def to_be_repeated(instance: dg.DagsterInstance) -> list[dg.RunRecord]:
     """Runs whose workers were killed and that nobody, the daemon included, has repeated yet.
 
-    Not judged by Dagster's mark that it will: it is made after the status, and taken back for good where the daemon
-    did not reach the code server.
+    Dagster's own mark is not used: it is set after the status, and removed for good if the daemon did not reach the
+    code server.
     """
     if not instance.run_retries_enabled:
         return []
@@ -104,16 +105,19 @@ def repetition(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dg.DagsterRu
 
 
 def asked_again(instance: dg.DagsterInstance, record: dg.RunRecord, *statuses: dg.DagsterRunStatus) -> bool:
-    """Whether a later run is, or was, to make at least what this one was to; with `statuses`, one that stands so.
+    """Whether a later run, with one of `statuses` if any are given, covers everything that this one was to make.
 
-    The job alone does not say so: all runs of assets that were chosen in the UI, or by automation, have the same.
+    The job is not enough: all runs of assets that were chosen in the UI, or by automation, have the same one.
     """
     run = record.dagster_run
     tag = {PARTITION_TAG: run.tags[PARTITION_TAG]} if PARTITION_TAG in run.tags else {}
-    runs = instance.get_run_records(
-        dg.RunsFilter(job_name=run.job_name, tags=tag, statuses=statuses), limit=RUNS_LOOKED_BACK
+    return any(
+        later.storage_id > record.storage_id and _makes_all_of(later.dagster_run, run)
+        for name in same_job(run.job_name)
+        for later in instance.get_run_records(
+            dg.RunsFilter(job_name=name, tags=tag, statuses=statuses), limit=RUNS_LOOKED_BACK
+        )
     )
-    return any(r.storage_id > record.storage_id and _makes_all_of(r.dagster_run, run) for r in runs)
 
 
 def _makes_all_of(later: dg.DagsterRun, run: dg.DagsterRun) -> bool:
@@ -164,13 +168,13 @@ def _concerns(run: dg.DagsterRun, job: str, assets: Collection[str]) -> bool:
     selection: Collection[dg.AssetKey] = run.asset_selection or ()
     if selection:
         return any(key.to_user_string() in assets for key in selection)
-    return run.job_name == job
+    return job_of(run.job_name) == job
 
 
-def _backfilled(backfill: PartitionBackfill, job: str, assets: Collection[str]) -> set[str]:
+def _backfill_partitions(backfill: PartitionBackfill, job: str, assets: Collection[str]) -> set[str]:
     data = backfill.asset_backfill_data
     if data is None:
-        return set(backfill.partition_names or ()) if backfill.job_name == job else set()
+        return set(backfill.partition_names or ()) if job_of(backfill.job_name or "") == job else set()
     found: set[str] = set()
     for key, subset in data.target_subset.partitions_subsets_by_asset_key.items():
         if key.to_user_string() in assets:

@@ -1,7 +1,7 @@
 """What a run's pod does: `irt run worker RUN`, which executes the run in a child process and looks after it.
 
-The run is cancelled where its status says so, whoever else can be reached. A pod that is taken away without that, as
-its node is drained or somebody deleted it, ends as if it were killed: then the run is repeated, and not merely stopped.
+The run is cancelled where its status says so, even if nothing else can be reached. A pod that is removed without that,
+because its node is drained or someone deleted it, ends as if killed: then the run is repeated instead of just stopped.
 What does not belong here: making the pod (see `jobs.kubernetes_launcher`).
 """
 
@@ -41,7 +41,7 @@ def supervise(settings: Settings, database: Database, run_id: str) -> int:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    status = _launched(database, run_id, stopping)
+    status = _await_launch(database, run_id, stopping)
     if status != "STARTING":
         LOG.info("the run %s is not executed: %s", run_id, (status or "it was not launched in time").lower())
         return 0 if status else 1
@@ -67,7 +67,7 @@ def supervise(settings: Settings, database: Database, run_id: str) -> int:
             child.kill()
 
 
-def _launched(database: Database, run_id: str, stopping: threading.Event) -> str | None:
+def _await_launch(database: Database, run_id: str, stopping: threading.Event) -> str | None:
     """The run's status as soon as it is not in the queue; None where this process is to stop, or nobody answers.
 
     While the API server is away a run may be queued again whose pod was made, and is launched anew in a moment.

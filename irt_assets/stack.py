@@ -7,7 +7,6 @@ does not: what they serve (`definitions`), and one of them by itself (`servers`)
 from __future__ import annotations
 
 import fcntl
-import json
 import logging
 import os
 import signal
@@ -15,25 +14,25 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+import requests
 from dagster import DagsterInstance
 
 from irt_assets import probes
 from irt_assets.environment import SCHEMA, STACK_LOCK, dagster_environment, instance_environment
-from irt_assets.servers import DEFINITIONS, Service, commands
+from irt_assets.server_commands import DEFINITIONS, Service, commands
 from resources.child_processes import end_with_parent
 from resources.daemon_lock import PATIENCE_S, REFUSED, DaemonLock
 from resources.dagster_compat import code_server_answers
 from resources.database import Database, advisory_lock, embedded_postgres
 from resources.failures import PermanentFailure
 from resources.folder_claim import open_store
+from resources.own_servers import ask
 from resources.service_manager import NOTIFY_SOCKET, http_health, notify
 from resources.settings import Settings, private_home
 
@@ -49,7 +48,7 @@ HEALTHY_AFTER_S = 10.0
 
 
 class StackError(PermanentFailure):
-    """The servers could not be started. The message says which, why, and the way out."""
+    """The servers could not be started. The message names the server, the reason and the way out."""
 
 
 @contextmanager
@@ -73,7 +72,7 @@ def dagster_instance(settings: Settings, database: Database) -> Iterator[Dagster
 
 @dataclass
 class _Child:
-    """One server: how it is started, and how often it had to be."""
+    """One server: how it is started, and how often it has been restarted."""
 
     name: str
     arguments: list[str]
@@ -201,15 +200,9 @@ class Stack:
 
     def graphql(self, query: str, variables: dict[str, Any] | None = None) -> dict[str, Any]:
         """The `data` of a query to the webserver. Raises StackError for errors in the query itself."""
-        body = json.dumps({"query": query, "variables": variables or {}}).encode()
-        request = urllib.request.Request(  # noqa: S310 - the address is ours
-            f"{self.address}/graphql", body, {"Content-Type": "application/json"}
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
-                answer = json.load(response)
-        except urllib.error.HTTPError as error:
-            answer = json.load(error)
+        asked = {"query": query, "variables": variables or {}}
+        with ask(f"{self.address}/graphql", 30, send=asked) as response:
+            answer = response.json()
         if "errors" in answer:
             raise StackError(f"The webserver could not answer: {answer['errors'][0]['message']}")
         data: dict[str, Any] = answer["data"]
@@ -231,7 +224,7 @@ class Stack:
             server.start()
 
     def _find_alone(self) -> None:
-        """The daemon takes its lock itself; this says so early, on the terminal of whoever starts the stack."""
+        """Fail early, on the terminal, if another daemon holds the lock; the daemon itself takes the lock later."""
         lock = DaemonLock(self.database)
         lock.acquire(self.patience_s)
         lock.release()
@@ -298,16 +291,16 @@ class Stack:
             self._children[name] = _Child(name, arguments)
             self._spawn(self._children[name])
             if name == "code server":  # else the others load the location when it does not answer yet
-                self._until(deadline, lambda: code_server_answers(socket_path))
+                self._wait_until(deadline, lambda: code_server_answers(socket_path))
         for service in self.services:
             self._children[service.package] = _Child(service.package, service.command)
             self._spawn(self._children[service.package])
-        self._until(deadline, self._loaded)
-        self._until(
+        self._wait_until(deadline, self._is_loaded)
+        self._wait_until(
             deadline, lambda: all(http_health(self.address_of(s.package), "ready") is None for s in self.services)
         )
 
-    def _until(self, deadline: float, condition: Callable[[], bool]) -> None:
+    def _wait_until(self, deadline: float, condition: Callable[[], bool]) -> None:
         while not condition():
             for child in self._children.values():
                 if child.process is not None and child.process.poll() is not None:
@@ -319,7 +312,7 @@ class Stack:
                 raise StackError(f"Dagster was not ready after {START_TIMEOUT_S:.0f} s. Its logs are in {self.logs}.")
             time.sleep(0.1)
 
-    def _loaded(self) -> bool:
+    def _is_loaded(self) -> bool:
         """Whether the UI answers with the assets. Raises StackError with the text of a load error.
 
         Where the UI has a login, this process learns only that it answers.
@@ -331,7 +324,7 @@ class Stack:
                 ... on PythonError { message errorChain { error { message stack } } } } } } } }"""
         try:
             entries = self.graphql(query)["workspaceOrError"]["locationEntries"]
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
+        except (requests.ConnectionError, requests.Timeout):
             return False
         for entry in entries:
             result = entry["locationOrLoadError"]

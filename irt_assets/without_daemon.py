@@ -60,25 +60,25 @@ def follow_up(instance: dg.DagsterInstance, settings: Settings) -> Iterator[Outc
     """Run what sensors and automation ask for, until they ask for nothing more."""
     for _ in range(MOST_ROUNDS):
         defs = build_defs(settings)
-        asked = [*_of_automation(instance, defs), *_of_sensors(instance, defs, SENSORS)]
+        asked = [*_automation_requests(instance, defs), *_sensor_requests(instance, defs, SENSORS)]
         if not asked:
             return
         for one in asked:
-            yield _made(instance, settings, one)
+            yield _run(instance, settings, one)
 
 
 def evaluate(instance: dg.DagsterInstance, settings: Settings, sensor: str) -> Iterator[Outcome]:
     """One tick of one of `SENSORS`, and the runs that it asks for."""
-    for one in _of_sensors(instance, build_defs(settings), (sensor,)):
-        yield _made(instance, settings, one)
+    for one in _sensor_requests(instance, build_defs(settings), (sensor,)):
+        yield _run(instance, settings, one)
 
 
-def _made(instance: dg.DagsterInstance, settings: Settings, one: Asked) -> Outcome:
+def _run(instance: dg.DagsterInstance, settings: Settings, one: Asked) -> Outcome:
     result = execute(instance, settings, job=one.job, partition=one.partition, assets=one.assets, tags=one.tags)
     return Outcome(one.name, result.success, "" if result.success else first_error(result))
 
 
-def _of_sensors(instance: dg.DagsterInstance, defs: dg.Definitions, names: Sequence[str]) -> Iterator[Asked]:
+def _sensor_requests(instance: dg.DagsterInstance, defs: dg.Definitions, names: Sequence[str]) -> Iterator[Asked]:
     """The runs that each sensor requests and has not had yet; cursors are stored as the daemon stores them."""
     cursors = instance.daemon_cursor_storage
     assert cursors is not None
@@ -104,7 +104,7 @@ def _of_sensors(instance: dg.DagsterInstance, defs: dg.Definitions, names: Seque
             cursors.set_cursor_values({key: tick.cursor})
 
 
-def _of_automation(instance: dg.DagsterInstance, defs: dg.Definitions) -> Iterator[Asked]:
+def _automation_requests(instance: dg.DagsterInstance, defs: dg.Definitions) -> Iterator[Asked]:
     """The automatic assets of each month that are missing or older than what they read.
 
     Those that read one another come in later rounds. The daemon remembers what it has asked for and so asks once; here

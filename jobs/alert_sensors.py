@@ -59,7 +59,7 @@ def _runs() -> dg.SensorDefinition:
                 if was_repeated(instance, run):
                     continue  # its repetition decides how it ends
                 if run.status is dg.DagsterRunStatus.CANCELED and not alerts.took_too_long(instance, run):
-                    continue  # whoever cancelled it knows
+                    continue  # the person who cancelled it knows
                 if run.status is dg.DagsterRunStatus.SUCCESS:
                     for alert in alerts.checks_never_evaluated(instance, run):
                         opened += open_alert(connection, alert)
@@ -126,7 +126,7 @@ def _schedules(plans: Sequence[Plan], first_month: str) -> dg.SensorDefinition:
     @dg.sensor(
         name="alerts_of_schedules",
         description="Opens an alert for a schedule that is switched on and did not tick, or whose runs did not make "
-        "its newest partition within 25 hours, for a sensor that only fails, and for a backup that is late; resolves "
+        "its newest partition within 25 hours, for a sensor that always fails, and for a backup that is late; resolves "
         "it when that is over.",
         minimum_interval_seconds=600,
         default_status=dg.DefaultSensorStatus.RUNNING,

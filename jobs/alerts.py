@@ -16,6 +16,7 @@ from irt_assets.calibration.checks import HOW_TO_FIX, ITEMS, KNOWN_FROM
 from irt_assets.calibration.gates import SET_GATES, held_because
 from irt_assets.calibration.release_job import RELEASE_JOB
 from irt_assets.invariants.freshness import BACKUP_AGE, LastBackup
+from irt_assets.job_names import LAKE_EQUALS_LOG, documents_name, job_of
 from irt_assets.retries import why_it_failed
 from irt_assets.run_progress import PARTITION_TAG, RANGE_TAGS, asked_again, materialized_since
 from jobs.plans import GRACE, MADE_WITHIN, Plan, last_tick_before, overdue_since, schedule_keys, switched_on_at
@@ -46,17 +47,17 @@ def partition_of(run: dg.DagsterRun) -> str:
 def name_of(run: dg.DagsterRun) -> str:
     """The job, or the assets that somebody chose in the UI."""
     if not run.job_name.startswith(IN_THE_UI):
-        return run.job_name
+        return job_of(run.job_name)
     return "+".join(sorted(key.to_user_string() for key in run.asset_selection or ()))
 
 
 def run_key(run: dg.DagsterRun) -> str:
-    """One alert for a job and a partition, whatever run failed; the run is named behind the bar."""
+    """One alert for a job and a partition, whichever run failed; the run is named after the bar."""
     return f"{run_prefix(run)}{run.run_id}"
 
 
 def run_prefix(run: dg.DagsterRun) -> str:
-    return f"run {name_of(run)} {partition_of(run)}|"
+    return f"run {documents_name(name_of(run))} {partition_of(run)}|"
 
 
 def run_alert(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Alert | None:
@@ -72,7 +73,7 @@ def run_alert(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Alert | None:
     ):
         return None
     if run.job_name == RELEASE_JOB and steps and all(e.step_failure_data.user_failure_data for e in steps):
-        return None  # whoever launched it reads what was refused
+        return None  # the person who launched it reads the refusal
     look = "read the failed step"
     if took_too_long(instance, run):
         why, look = "it took longer than it may, so it was stopped", "see which step took so long"
@@ -179,7 +180,7 @@ def held_key(month: str) -> str:
 
 
 def held_alert(instance: dg.DagsterInstance, month: str) -> Alert | None:
-    """The one alert of a month that is held, whatever number of gates fail; None where none does."""
+    """The one alert of a month that is held, however many gates fail; None where none fails."""
     failed = {
         key: evaluation
         for key in GATES
@@ -288,7 +289,7 @@ def unmade(
     that requested nothing is fine if the partition existed.
     """
     tick = last_tick_before(now - MADE_WITHIN, plan)
-    newest = plan.newest_wanted(tick, first_month)
+    newest = plan.newest_due(tick, first_month)
     if newest is None or (started is not None and started > tick):
         return None
     partition, since = newest
@@ -372,4 +373,4 @@ def _short(reason: str) -> str:
 
 def silent(key: dg.AssetCheckKey, told_elsewhere: Collection[dg.AssetKey], inventory: str) -> bool:
     """Checks that repeat what alerts already report: the invariants, and the inventories of months."""
-    return key.asset_key in told_elsewhere or key.name == inventory
+    return (key.asset_key in told_elsewhere and key.name != LAKE_EQUALS_LOG) or key.name == inventory

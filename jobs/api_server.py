@@ -25,7 +25,7 @@ AWAY = {401, 408, 429, 500, 502, 503, 504}
 
 
 class ApiServerAway(DagsterUserCodeUnreachableError):
-    """The API server does not answer. Of this type, a run that is being launched is queued again."""
+    """The API server does not answer. On this error a run that is being launched is queued again."""
 
 
 class Outage:

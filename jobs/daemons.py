@@ -1,4 +1,4 @@
-"""Whether the daemon is there. What does not belong here: starting it (see `irt_assets.stack`)."""
+"""Whether the daemon is running. What does not belong here: starting it (see `irt_assets.stack`)."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Erasing a learner: answers, features, KPIs, abilities, reports and the learner's row; snapshots are written again.
 
-The order lets nothing be lost and nothing stay readable, whenever it is interrupted. First the tombstone, so that no
-import brings the learner back. Then each snapshot that holds the learner is stored once more, without them. Then, in
-one transaction, every row goes, and what names a snapshot names the new one. Last, the old files are deleted. To do it
-again is to go on: what is left is found again.
+In this order, an interruption at any point loses nothing, and the next attempt finds what is left. First the tombstone,
+so that no import brings the learner back. Then each snapshot that holds the learner is stored once more, without them.
+Then, in one transaction, every row is deleted, and rows that name a snapshot name the new one. Last, the old files are
+deleted.
 
 Published parameters, fits and other numbers over many learners stay. What does not belong here: what is kept of who was
 erased (see `responses.erased`), and where else a learner is named (see `erasure_mentions`).
@@ -15,7 +15,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -26,21 +26,31 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from psycopg import sql
 
+from irt_assets.ledger.citations import cited_names
 from irt_assets.partitions import day_bounds
 from irt_assets.reports.learner_week import FORMATS, key
 from irt_assets.responses.data_versions import data_version
 from irt_assets.responses.erased import Erasure, Rewrite, begin, erasures_of, finish, record
+from irt_assets.responses.lake import attempts_of, forget
 from irt_assets.responses.observe import answer_versions
+from irt_assets.responses.row_hash import sums_of_table
 from irt_assets.responses.scales import read_scales
-from irt_assets.responses.snapshot import store_attempts
-from irt_assets.responses.window import encoding_of
+from irt_assets.responses.snapshot_files import (
+    Manifest,
+    is_manifest,
+    read_manifest,
+    store_manifest,
+    store_parquet,
+    stored_parts,
+)
+from irt_assets.responses.window import SNAPSHOT, encoding_of
 from jobs.erasure_mentions import drop_mentions, drop_rejected_rows
 from jobs.late_answers_cursor import spans
 from jobs.retention import WEEK
 from jobs.stuck_runs import fail_lost_runs
-from resources.citations import cited_names
 from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure, TransientFailure
+from resources.lake import Lake
 from resources.object_store import ObjectStore
 from resources.sources import record_sources, recorded_sources
 from resources.tables import METADATA
@@ -57,37 +67,45 @@ Session = psycopg.Connection
 
 @dataclass(frozen=True)
 class Holdings:
-    """What is stored about a learner: rows by table, answers by snapshot file, files of reports. `cited`: every
-    snapshot file that a row names, the learner's or not; `earlier`: tombstones of the learner."""
+    """What is stored about a learner: rows by table, answers by snapshot (a file, or a manifest) and by part of one,
+    files of reports. `cited`: every snapshot that a row names, the learner's or not; `earlier`: tombstones of the
+    learner; `in_lake`: answers by file of the lake."""
 
     user_id: str
     rows: Mapping[str, int]
     snapshots: Mapping[str, int]
+    parts: Mapping[str, int]
     reports: tuple[str, ...]
     cited: frozenset[str]
     earlier: tuple[Erasure, ...]
+    in_lake: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:
-        return not (self.rows or self.snapshots or self.reports)
+        return not (self.rows or self.snapshots or self.reports or self.in_lake)
 
 
-def holdings(database: Database, store: ObjectStore, user_id: str) -> Holdings:
-    """All that is stored about a learner; reads every snapshot. Raises PermanentFailure for an id that no learner has
-    or had."""
+def holdings(database: Database, store: ObjectStore, user_id: str, lake: Lake | None = None) -> Holdings:
+    """All that is stored about a learner; reads every snapshot, and every file of the lake. Raises PermanentFailure for
+    an id that no learner has or had."""
     with database.connect() as connection:
         counted = {table: _count(connection, table, user_id) for table in OF_LEARNERS}
         rows = {table: n for table, n in counted.items() if n}
         earlier = tuple(erasures_of(connection, user_id))
         named = frozenset(cited_names(connection, "snapshots"))
-    if not rows and not earlier:
+    in_lake = attempts_of(lake, user_id) if lake is not None else {}
+    if not rows and not earlier and not in_lake:
         raise PermanentFailure(
             f"no learner has the id {user_id!r}: ids are case-sensitive; `irt export abilities` lists those who were "
             "measured"
         )
     files = sorted(name for name, _ in store.list("snapshots"))
-    snapshots = {name: n for name in files if (n := _answers_in(store, name, user_id))}
-    return Holdings(user_id, rows, snapshots, tuple(_reports(store, user_id)), named, earlier)
+    answers = {name: n for name in files if not is_manifest(name) and (n := _answers_in(store, name, user_id))}
+    of_manifests = _parts(store, [name for name in files if is_manifest(name)])
+    parts = {part: n for part, n in answers.items() if part in {p for of_one in of_manifests.values() for p in of_one}}
+    snapshots = {name: n for name, n in answers.items() if name not in parts}
+    snapshots |= {name: n for name, of_one in of_manifests.items() if (n := sum(parts.get(p, 0) for p in of_one))}
+    return Holdings(user_id, rows, snapshots, parts, tuple(_reports(store, user_id)), named, earlier, in_lake)
 
 
 def erase(
@@ -99,6 +117,7 @@ def erase(
     by: str,
     reason: str,
     rejects: Path,
+    lake: Lake | None = None,
 ) -> tuple[Erasure, int]:
     """Remove all that is stored about a learner, or what an interrupted erasure has left. Returns the tombstone, and
     how many of the deleted files the bucket keeps as old versions.
@@ -110,8 +129,8 @@ def erase(
     refuse_while_running(instance)
     with database.connect() as only_one:
         advisory_lock(only_one, "erasure")
-        erasure_id = _begun(database, held, by, reason)
-        rewritten = [_written_again(store, name, held) for name in held.snapshots if name in held.cited]
+        erasure_id = _open_tombstone(database, held, by, reason)
+        rewritten = [_rewrite_snapshot(store, name, held) for name in held.snapshots if name in held.cited]
         with database.connect() as connection:
             removed = _remove_rows(connection, held, rewritten, f"erasure {erasure_id}")
             files = {"snapshots rewritten": len(rewritten), "reports": len(held.reports)}
@@ -119,18 +138,23 @@ def erase(
                 connection, erasure_id, removed | {k: n for k, n in files.items() if n}, [one for one, _ in rewritten]
             )
             refuse_while_running(instance)
-        old_versions = sum(store.delete(name) for name in (*held.snapshots, *held.reports))
-        dropped = drop_rejected_rows(rejects, held.user_id)
+        old_versions = sum(store.delete(name) for name in (*held.snapshots, *held.parts, *held.reports))
+        dropped = {"rejected rows": drop_rejected_rows(rejects, held.user_id)}
+        if lake is not None:
+            advisory_lock(only_one, "lake", lake.name)  # an export may have read the learner before
+            days, old_files = forget(lake, held.user_id)
+            old_versions += old_files
+            dropped |= {"answers in the lake": sum(days.values()), "days of the lake rewritten": len(days)}
         with database.connect() as connection:
-            if dropped:
-                record(connection, erasure_id, {"rejected rows": dropped}, [])
+            if any(dropped.values()):
+                record(connection, erasure_id, {what: n for what, n in dropped.items() if n}, [])
             finish(connection, erasure_id)
             done = next(one for one in erasures_of(connection, held.user_id) if one.erasure_id == erasure_id)
     return done, old_versions
 
 
 def refuse_while_running(instance: dg.DagsterInstance) -> None:
-    """Raises PermanentFailure where a run has begun and is not over: what it has read it would write."""
+    """Raises PermanentFailure while a run is under way: it would write what it has already read."""
     fail_lost_runs(instance)
     runs = instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY))
     if runs:
@@ -141,7 +165,7 @@ def refuse_while_running(instance: dg.DagsterInstance) -> None:
         )
 
 
-def _begun(database: Database, held: Holdings, by: str, reason: str) -> int:
+def _open_tombstone(database: Database, held: Holdings, by: str, reason: str) -> int:
     """The tombstone of the interrupted erasure, or a new one, committed before anything is removed."""
     with database.connect() as connection:
         left = [one for one in erasures_of(connection, held.user_id) if one.finished_at is None]
@@ -174,6 +198,17 @@ def _answers_in(store: ObjectStore, name: str, user_id: str) -> int:
         return int(pc.sum(_is_of(name, users, user_id)).as_py() or 0)
 
 
+def _parts(store: ObjectStore, manifests: list[str]) -> dict[str, list[str]]:
+    """The keys of the parts of each manifest. Raises PermanentFailure for one that cannot be read."""
+    found = stored_parts(store, manifests)
+    if unreadable := [name for name, parts in found.items() if parts is None]:
+        raise PermanentFailure(
+            f"the snapshot {unreadable[0]} cannot be read, so nobody knows whose answers it names: bring the file back "
+            "from the object store's backup, or delete it where no month cites it, and erase again"
+        )
+    return {name: [part.key for part in parts or ()] for name, parts in found.items()}
+
+
 def _is_of(name: str, users: pa.ChunkedArray, user_id: str) -> pa.ChunkedArray:
     texts = pc.cast(users, pa.string())
     if name.split("/")[1] == POOLED:
@@ -181,17 +216,36 @@ def _is_of(name: str, users: pa.ChunkedArray, user_id: str) -> pa.ChunkedArray:
     return pc.equal(texts, user_id)
 
 
-def _written_again(store: ObjectStore, name: str, held: Holdings) -> tuple[Rewrite, Counter[tuple[str, str]]]:
-    """A snapshot's file without the learner; how many answers it lost, by scale and reason."""
+def _rewrite_snapshot(store: ObjectStore, name: str, held: Holdings) -> tuple[Rewrite, Counter[tuple[str, str]]]:
+    """A snapshot without the learner; how many answers it lost, by scale and reason."""
+    folder = name.removeprefix("snapshots/").rpartition("/")[0]
+    old = name.rpartition("/")[2].partition(".")[0]
+    if not is_manifest(name):
+        new_uri, digest, _, theirs = _rewrite_file(store, folder, name, held)
+        return Rewrite(old, digest, name, new_uri), _counted(theirs)
+    manifest = read_manifest(name, store.get(name))
+    parts, lost = [], Counter[tuple[str, str]]()
+    for part in manifest.parts:
+        if part.key in held.parts:
+            key, digest, size, theirs = _rewrite_file(store, folder, part.key, held)
+            lost += _counted(theirs)
+            part = part.without(sums_of_table(theirs, SNAPSHOT), theirs.num_rows, key, digest, size)
+        parts.append(part)
+    new_uri, digest = store_manifest(store, folder, Manifest.over(manifest.month, parts, manifest.columns))
+    return Rewrite(old, digest, name, new_uri), lost
+
+
+def _rewrite_file(store: ObjectStore, folder: str, name: str, held: Holdings) -> tuple[str, str, int, pa.Table]:
+    """Key, sha256 and bytes of a Parquet file without the learner, and the learner's attempts."""
     with _local(store, name) as file:
         table = pq.read_table(file)
     theirs = _is_of(name, table["user_id"], held.user_id)
-    lost = table.filter(theirs).select(["scale_id", "reason"]).to_pylist()
-    new_uri, digest = store_attempts(
-        store, name.removeprefix("snapshots/").rpartition("/")[0], table.filter(pc.invert(theirs))
-    )
-    old = name.rpartition("/")[2].partition(".")[0]
-    return Rewrite(old, digest, name, new_uri), Counter((row["scale_id"], row["reason"] or "scored") for row in lost)
+    return *store_parquet(store, folder, table.filter(pc.invert(theirs))), table.filter(theirs)
+
+
+def _counted(attempts: pa.Table) -> Counter[tuple[str, str]]:
+    rows = attempts.select(["scale_id", "reason"]).to_pylist()
+    return Counter((row["scale_id"], row["reason"] or "scored") for row in rows)
 
 
 # -- rows --------------------------------------------------------------------------------------------
@@ -218,9 +272,9 @@ def _remove_rows(
         for asset in ("scored_responses", "item_calibration", "linked_item_parameters"):
             advisory_lock(connection, asset, month)
     if cited_names(connection, "snapshots").keys() != held.cited:
-        raise TransientFailure("snapshots were taken or deleted meanwhile: erase again, it goes on where it was")
+        raise TransientFailure("snapshots were taken or deleted meanwhile: erase again to continue from there")
     true_months = _months_as_taken(connection, months)
-    true_days = _days_as_computed(connection, user_id)
+    true_days = _current_days(connection, user_id)
     removed = {}
     for table in OF_LEARNERS:
         delete = sql.SQL("DELETE FROM {} WHERE user_id = %s").format(sql.Identifier(table))
@@ -251,7 +305,7 @@ def _months(connection: Session, user_id: str) -> list[str]:
 
 
 def _hashes(connection: Session, taken: Mapping[str, str]) -> dict[str, str]:
-    """The hashes now of months that were taken with other ones, each in the encoding of that."""
+    """The present hashes of months, each in the encoding of the hash (`taken`) that its snapshot was taken with."""
     scales = read_scales(connection)
     return {month: data_version(connection, month, scales, encoding_of(old)) for month, old in taken.items()}
 
@@ -266,7 +320,7 @@ def _months_as_taken(connection: Session, months: list[str]) -> dict[str, str]:
     return {month: now for month, now in _hashes(connection, taken).items() if now == taken[month]}
 
 
-def _days_as_computed(connection: Session, user_id: str) -> list[str]:
+def _current_days(connection: Session, user_id: str) -> list[str]:
     """The learner's days whose features were computed from the answers that the log has now."""
     sources = recorded_sources(connection, FEATURES)
     rows = connection.execute(
@@ -286,7 +340,7 @@ def _replace_snapshot(
     true_months: Mapping[str, str],
     new_data: Mapping[str, str],
 ) -> Rewrite:
-    """Let every row that names the old file name the new one."""
+    """Replace the old file by the new one in every row that names it."""
     rows = connection.execute(
         "SELECT month, data_hash, counts, superseded_at IS NULL FROM scored_snapshot WHERE snapshot_hash = %s",
         (one.old,),

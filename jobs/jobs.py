@@ -13,7 +13,17 @@ from dagster import MAX_RUNTIME_SECONDS_TAG
 from irt_assets.calibration.month_status import MONTHLY_ASSETS
 from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.drift.assets import GROUP as DRIFT_GROUP
-from irt_assets.job_names import INVARIANT_REPORT, LEARNER_REPORT, LEARNER_REPORT_JOB, MONTHLY_JOB, NIGHTLY, NIGHTLY_JOB
+from irt_assets.job_names import (
+    INVARIANT_REPORT,
+    KPI_JOB,
+    LAKE,
+    LEARNER_REPORT,
+    LEARNER_REPORT_JOB,
+    MONTHLY_JOB,
+    NIGHTLY,
+    NIGHTLY_JOB,
+    same_job,
+)
 from irt_assets.reports.assets import DRIFT_REPORT, DRIFT_REPORT_JOB
 from irt_assets.responses.item_times import ITEM_TIMES
 from jobs.alert_sensors import build_alert_sensors
@@ -25,14 +35,14 @@ from jobs.ready_months import build_ready_months_sensor
 from jobs.release import build_release_job
 from jobs.requeue_lost_retries import build_repeat_sensor
 from jobs.schedules import Job
-from jobs.sensors import build_ledger_sensor
-from jobs.theta_sensor import build_theta_sensor
+from jobs.sensors import build_ledger_sensor, build_theta_sensor
 from resources.dagster_compat import PRIORITY_TAG
+from resources.lake import lake_that_we_write
 from resources.settings import Settings
 
 
 def _tags(kind: str, hours: int, priority: int = 10) -> dict[str, str]:
-    """Tags of a job's runs: what the runs page filters by, when one has hung, which of the queued goes first.
+    """Tags of a job's runs: what the runs page filters by, when a run counts as hung, which queued run goes first.
 
     What is asked for every day goes before a backfill of months, which has no priority.
     """
@@ -42,12 +52,17 @@ def _tags(kind: str, hours: int, priority: int = 10) -> dict[str, str]:
 DAILY, MONTHLY, UPKEEP = _tags("daily", 2), _tags("monthly", 24, 0), _tags("upkeep", 2)
 DAILY_LIFE = (
     ("aggregate_features_daily", ("features_topic_daily",), DAILY, "A day's features of every learner and topic."),
-    ("compute_daily_kpis", ("weekly_kpi",), DAILY, "A week's KPIs of every learner; the running week's are of now."),
+    (
+        KPI_JOB,
+        ("weekly_kpi",),
+        DAILY,
+        "Weekly KPIs of every learner, computed every day: those of the running week are of now. It makes no days.",
+    ),
     (
         NIGHTLY_JOB,
         (ITEM_TIMES, NIGHTLY),
         _tags("nightly", 6),
-        "The last 30 days fitted and linked, everyone's θ and the items' response times, of a night.",
+        "The night, by each scale's own engine: 30 days fitted and linked, everyone's θ, the items' response times.",
     ),
     (
         LEARNER_REPORT_JOB,
@@ -57,7 +72,7 @@ DAILY_LIFE = (
     ),
     ("detect_inactivity", ("inactivity",), DAILY, "Goal probability and churn risk of learners who have gone quiet."),
 )
-"""Jobs as the documents name them: name, assets, tags, description."""
+"""Name, assets, tags, description."""
 
 
 def build_jobs(
@@ -73,19 +88,17 @@ def build_jobs(
     assets = dg.AssetSelection.assets(
         *MONTHLY_ASSETS, *comparison_engines, "abilities", "engine_agreement"
     ).without_checks()
-    checks = _selected(monthly_checks)
+    checks = _selection(monthly_checks)
     jobs: tuple[Job, ...] = (
         dg.define_asset_job(
             MONTHLY_JOB,
             selection=assets | checks,
-            executor_def=dg.in_process_executor,
             tags=MONTHLY,
             description="A month from its answers to published parameters and abilities.",
         ),
         dg.define_asset_job(
             "inventory",
-            selection=_selected([inventory]),
-            executor_def=dg.in_process_executor,
+            selection=_selection([inventory]),
             tags=UPKEEP,
             description="Which months are missing, stale, running, waiting or red.",
         ),
@@ -93,30 +106,27 @@ def build_jobs(
             dg.define_asset_job(
                 name,
                 selection=dg.AssetSelection.assets(*made),
-                executor_def=dg.in_process_executor,
                 tags=tags,
-                description=description,
+                description=description if name == job else f"The documents' name of `{job}`.",
             )
-            for name, made, tags, description in DAILY_LIFE
+            for job, made, tags, description in DAILY_LIFE
+            for name in same_job(job)
         ),
         dg.define_asset_job(
             DRIFT_JOB,
             selection=dg.AssetSelection.groups(DRIFT_GROUP),
-            executor_def=dg.in_process_executor,
             tags=_tags("drift", 2, 5),
             description="A month's drift, DIF and information; requested by itself when the month turns green.",
         ),
         dg.define_asset_job(
             DRIFT_REPORT_JOB,
             selection=dg.AssetSelection.assets(DRIFT_REPORT),
-            executor_def=dg.in_process_executor,
             tags=_tags("report", 2, 5),
             description="The drift report of a month, HTML and PDF; requested by itself after the month's drift.",
         ),
         dg.define_asset_job(
             "invariants",
             selection=dg.AssetSelection.assets(INVARIANT_REPORT),
-            executor_def=dg.in_process_executor,
             tags=UPKEEP,
             description="Checks everything that is stored against the invariants, and names every violation.",
         ),
@@ -128,9 +138,10 @@ def build_jobs(
         ),
         dg.define_asset_job(
             "observe_attempts",
-            selection=["attempts"],
+            selection=["attempts", *([LAKE] if lake_that_we_write(settings) else [])],
             tags=UPKEEP,
-            description="Notes the present version of every day's answers.",
+            description="Writes the days that are over to the lake, where there is one, and notes the present version "
+            "of every day's answers.",
         ),
         build_prune_job(settings, UPKEEP),
         build_release_job(settings, _tags("release", 1)),
@@ -138,7 +149,7 @@ def build_jobs(
     return {job.name: job for job in jobs}
 
 
-def _selected(checks: list[dg.AssetChecksDefinition]) -> dg.AssetSelection:
+def _selection(checks: list[dg.AssetChecksDefinition]) -> dg.AssetSelection:
     return dg.AssetSelection.checks(*(key for check in checks for key in check.check_keys))
 
 

@@ -132,7 +132,7 @@ class KubernetesRunLauncher(K8sRunLauncher):
             except ApiException as error:
                 if error.status != CONFLICT:
                     raise
-                self._see_that_it_is_of(run, name)
+                self._require_job_of(run, name)
         self._instance.add_run_tags(run.run_id, {JOB_TAG: name})
         given = body.spec.template.spec.containers[0].resources
         cpu, memory = given.requests["cpu"], given.limits["memory"]
@@ -143,14 +143,14 @@ class KubernetesRunLauncher(K8sRunLauncher):
             cls=type(self),
         )
 
-    def _see_that_it_is_of(self, run: DagsterRun, name: str) -> None:
+    def _require_job_of(self, run: DagsterRun, name: str) -> None:
         job = self._ask(self._batch.read_namespaced_job, name, self._namespace)
         if (job.metadata.labels or {}).get("dagster/run-id") != run.run_id:
             raise PermanentFailure(f"the Job {name} in {self._namespace} is of another run: delete it")
 
     def _job(self, run: DagsterRun, size: RunSize) -> client.V1Job:
         """The Job: a copy of this pod with the run's resources; those of the tag dagster-k8s/config go before."""
-        own = _copied(self._own_pod.spec.to_dict())
+        own = _copy_fields(self._own_pod.spec.to_dict())
         container = {name: own["containers"][0][name] for name in OF_ITS_CONTAINER if name in own["containers"][0]}
         pod = {name: own[name] for name in OF_ITS_POD if name in own}
         labels = {"app.kubernetes.io/name": PRODUCT, "app.kubernetes.io/part-of": PRODUCT, KIND_TAG: size.kind}
@@ -186,16 +186,16 @@ class KubernetesRunLauncher(K8sRunLauncher):
         return CheckRunHealthResult(WorkerStatus.FAILED, fault)
 
     def check_starting_run(self, run: DagsterRun) -> CheckRunHealthResult:
-        """As `check_run_worker_health`; a run lives whose own Job this process is about to make.
+        """As `check_run_worker_health`, but a run whose Job this process is about to make counts as alive.
 
-        A repeat has the tags of the run that it repeats.
+        A repetition carries the tags of the run that it repeats.
         """
-        if run.tags.get(JOB_TAG) != get_job_name_from_run_id(run.run_id) and not self._of_a_daemon_before(run):
+        if run.tags.get(JOB_TAG) != get_job_name_from_run_id(run.run_id) and not self._was_launched_earlier(run):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         return self.check_run_worker_health(run)
 
-    def _of_a_daemon_before(self, run: DagsterRun) -> bool:
-        """Whether it was launched before this process began: whoever was to make its Job is gone."""
+    def _was_launched_earlier(self, run: DagsterRun) -> bool:
+        """Whether it was launched before this process began, so that the process that was to make its Job is gone."""
         launched = self._instance.get_run_stats(run.run_id).launch_time
         return launched is not None and launched < self.began
 
@@ -232,9 +232,9 @@ class KubernetesRunLauncher(K8sRunLauncher):
 
     # -- ending ----------------------------------------------------------------------------------
     def terminate(self, run_id: str) -> bool:
-        """Have the run end: its worker sees that it is cancelled, also while the API server is away.
+        """Cancel the run: its worker notices, even while the API server is away.
 
-        Deleting the Job ends a pod that waits for a node, too, and is done where it can be.
+        The Job is deleted if possible, which also ends a pod that still waits for a node.
         """
         run = self._instance.get_run_by_id(run_id)
         if run is None or run.is_finished:
@@ -251,12 +251,12 @@ class KubernetesRunLauncher(K8sRunLauncher):
             if error.status == NOT_FOUND:
                 self._instance.report_run_canceled(run, "The run has no Job any more.")
             else:
-                self._left_to_the_worker(run, error)
+                self._report_undeleted_job(run, error)
         except (HTTPError, ConfigException) as error:
-            self._left_to_the_worker(run, error)
+            self._report_undeleted_job(run, error)
         return True
 
-    def _left_to_the_worker(self, run: DagsterRun, error: Exception) -> None:
+    def _report_undeleted_job(self, run: DagsterRun, error: Exception) -> None:
         self._instance.report_engine_event(
             f"The run's Job could not be deleted ({error_text(error)}); its worker ends when it sees the run's status.",
             run,
@@ -286,7 +286,7 @@ class KubernetesRunLauncher(K8sRunLauncher):
     def _api(self) -> client.ApiClient:
         load_kubernetes_config(load_incluster_config=TOKEN.exists())
         configuration = client.Configuration.get_default_copy()
-        configuration.retries = False  # whoever asks asks again
+        configuration.retries = False  # the caller asks again
         return PatchedApiClient(configuration)
 
     @cached_property
@@ -330,18 +330,18 @@ def _waits_for(pod: client.V1Pod) -> str | None:
 def _resources_asked_for(run: DagsterRun) -> UserDefinedDagsterK8sConfig:
     """What the tag dagster-k8s/config says of memory and CPU.
 
-    Nothing else of it counts: whoever may launch a run would choose the account, the image and the Secrets of a pod.
+    Other settings are ignored: they would let anyone who may launch a run choose a pod's account, image and Secrets.
     """
     asked = get_user_defined_k8s_config(run.tags).container_config.get("resources")
     return UserDefinedDagsterK8sConfig(container_config={"resources": asked} if asked else {})
 
 
-def _copied(value: Any) -> Any:
+def _copy_fields(value: Any) -> Any:
     """The fields set in the pod's spec, without unset ones and without the token's volume, which Kubernetes adds."""
     if isinstance(value, dict):
-        return {name: _copied(one) for name, one in value.items() if one is not None}
+        return {name: _copy_fields(one) for name, one in value.items() if one is not None}
     if isinstance(value, list):
-        return [_copied(one) for one in value if not _is_of_the_token(one)]
+        return [_copy_fields(one) for one in value if not _is_of_the_token(one)]
     return value
 
 

@@ -67,17 +67,17 @@ class Memory:
         )
 
     def new(self, arrived: Iterable[Arrival]) -> list[Arrival]:
-        """What has come since; of a day and hour that had come already in part, the whole."""
+        """The new arrivals; a day and hour that was seen before with fewer answers is returned whole."""
         return [one for one in arrived if self.seen.get(_cell(one)) != (one.attempts, one.live)]
 
     def live_days(self, new: Iterable[Arrival]) -> set[str]:
-        """The days that have got new answers in live mode."""
+        """The days with new answers in live mode."""
         return {one.day for one in new if self.seen.get(_cell(one), (0, 0))[1] != one.live}
 
     def waiting(self, now: datetime) -> Memory:
         return replace(self, noticed=self.noticed or now)
 
-    def dealt_with(self, arrived: Iterable[Arrival], months: Iterable[str], now: datetime) -> Memory:
+    def mark_handled(self, arrived: Iterable[Arrival], months: Iterable[str], now: datetime) -> Memory:
         since = _looks_back_to(now)
         hour = since.strftime("%Y-%m-%dT%H")
         seen = {_cell(one): (one.attempts, one.live) for one in arrived if one.hour >= hour}

@@ -12,8 +12,9 @@ import dagster as dg
 import psycopg
 
 from irt_assets.calibration.month_status import unsettled_months
-from irt_assets.job_names import MONTHLY_JOB
+from irt_assets.job_names import KPI_JOB, MONTHLY_JOB
 from irt_assets.partitions import day_bounds, month_bounds, month_of
+from irt_assets.responses.lake import days_behind
 from irt_assets.responses.late_months import arrivals, changed_hash, months_concerned, months_with_a_snapshot
 from irt_assets.responses.observe import answer_versions
 from irt_assets.responses.scales import read_scales
@@ -21,14 +22,18 @@ from irt_assets.run_progress import RANGE_TAGS
 from jobs.late_answers_cursor import Memory, digest, late_days, spans, waits, weeks_to_ask
 from jobs.schedules import Job
 from resources.database import Database
+from resources.lake import Lake
+from resources.relational import lake, on_postgres
 from resources.settings import Settings
 from resources.sources import recorded_sources
 
-FEATURES, KPIS = "aggregate_features_daily", "compute_daily_kpis"
+FEATURES = "aggregate_features_daily"
+EXPORT = "observe_attempts"
+"""Writes days that are over to the lake, where there is one."""
 SECONDS_A_TICK = 40
-"""Seconds; Dagster gives a tick 60. What cannot be read in time counts as changed."""
+"""Seconds of a tick; Dagster allows 60. Months that cannot be read in time count as changed."""
 SECONDS_BEFORE_A_MONTH = 20
-"""A month is compared with its snapshot by a tick that has taken no longer until then; others wait for the next."""
+"""Seconds after which a tick starts no further comparison of a month with its snapshot: the next tick does."""
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -41,7 +46,7 @@ def build_late_sensor(jobs: dict[str, Job], settings: Settings) -> dg.SensorDefi
         name="late_answers",
         description="Asks again for the days, weeks and months that answers which came late concern, when no more of "
         "them have come for five minutes, or after an hour.",
-        jobs=[jobs[FEATURES], jobs[KPIS], jobs[MONTHLY_JOB]],
+        jobs=[jobs[FEATURES], jobs[KPI_JOB], jobs[MONTHLY_JOB], jobs[EXPORT]],
         minimum_interval_seconds=120,
         default_status=dg.DefaultSensorStatus.STOPPED if stopped else dg.DefaultSensorStatus.RUNNING,
     )
@@ -58,6 +63,13 @@ def build_late_sensor(jobs: dict[str, Job], settings: Settings) -> dg.SensorDefi
                 skip_reason=f"answers of {len({one.day for one in new})} days keep coming",
                 cursor=memory.waiting(now).write(),
             )
+        behind = _not_in_lake(read, {one.day for one in new})
+        if behind:
+            key = f"lake {digest(*(f'{one.day} {one.hour} {one.attempts}' for one in new))}"
+            return dg.SensorResult(
+                run_requests=[dg.RunRequest(run_key=key, job_name=EXPORT)],
+                cursor=memory.waiting(now).write(),
+            )
         late = late_days(_versions(read, memory.live_days(new), now), sources, now, fresh=memory.fresh)
         made = context.instance.get_materialized_partitions(dg.AssetKey("weekly_kpi"))
         begin = month_bounds(settings.irt_first_month)[0]
@@ -72,7 +84,7 @@ def build_late_sensor(jobs: dict[str, Job], settings: Settings) -> dg.SensorDefi
         return dg.SensorResult(
             run_requests=asked,
             skip_reason=None if asked else f"{len(new)} new arrivals, nothing is stale",
-            cursor=memory.dealt_with(arrived, months, now).write(),
+            cursor=memory.mark_handled(arrived, months, now).write(),
         )
 
     return late_answers
@@ -89,7 +101,7 @@ class _Reader:
         """How long the tick has taken."""
         return time.monotonic() - self._begun
 
-    def within_the_tick(self, query: Callable[[psycopg.Connection], T], otherwise: S) -> T | S:
+    def run_in_time(self, query: Callable[[psycopg.Connection], T], otherwise: S) -> T | S:
         """The query's result, or `otherwise` if there is no time for it."""
         left = max(1, int(SECONDS_A_TICK - self.seconds))
         with self._database.connect() as connection:
@@ -114,35 +126,51 @@ def _days(late: dict[str, str], days: Iterable[str]) -> list[dg.RunRequest]:
 
 def _weeks(weeks: dict[str, str]) -> list[dg.RunRequest]:
     return [
-        dg.RunRequest(run_key=f"week {week} {why}", job_name=KPIS, partition_key=week) for week, why in weeks.items()
+        dg.RunRequest(run_key=f"week {week} {why}", job_name=KPI_JOB, partition_key=week) for week, why in weeks.items()
     ]
 
 
+def _not_in_lake(read: _Reader, days: Collection[str]) -> list[str]:
+    """The days whose answers Spark does not see yet: what they concern is made without them until they are exported."""
+    whole = lake()
+    if not isinstance(whole, Lake):
+        return []
+
+    def behind(connection: psycopg.Connection) -> list[str]:
+        return [
+            day
+            for first, last in spans(days)
+            for day in days_behind(connection, whole, day_bounds(first)[0], day_bounds(last)[1])
+        ]
+
+    return read.run_in_time(behind, sorted(days))
+
+
 def _versions(read: _Reader, days: Collection[str], now: datetime) -> dict[str, str]:
-    """The hash of the answers of each day now."""
+    """The hash of the answers of each day now, read in PostgreSQL, which has them whatever else holds the log."""
 
     def hashes(connection: psycopg.Connection) -> dict[str, str]:
         found: dict[str, str] = {}
         for first, last in spans(days):
-            found |= answer_versions(connection, day_bounds(first)[0], day_bounds(last)[1])
+            found |= answer_versions(connection, day_bounds(first)[0], day_bounds(last)[1], on_postgres(connection))
         return found
 
-    return read.within_the_tick(hashes, dict.fromkeys(days, _unread(now)))
+    return read.run_in_time(hashes, dict.fromkeys(days, _unread(now)))
 
 
 def _months(read: _Reader, since: datetime, days: set[str]) -> set[str]:
     """The months that have a snapshot, and that the new answers of these days may concern."""
     if not days:
         return set()
-    taken = read.within_the_tick(months_with_a_snapshot, set[str]())
+    taken = read.run_in_time(months_with_a_snapshot, set[str]())
     earliest = month_of(day_bounds(min(days))[0] - timedelta(days=1))
 
-    def concerned(connection: psycopg.Connection) -> set[str]:
+    def affected_months(connection: psycopg.Connection) -> set[str]:
         scales = read_scales(connection).values()
-        lookback = max((scale.rules.lookback_months for scale in scales), default=0)
+        lookback = max((scale.rules.eligibility.lookback_months for scale in scales), default=0)
         return months_concerned(connection, since, days, lookback)
 
-    return taken & read.within_the_tick(concerned, {month for month in taken if month >= earliest})
+    return taken & read.run_in_time(affected_months, {month for month in taken if month >= earliest})
 
 
 def _compare(
@@ -157,7 +185,7 @@ def _compare(
         if month in unsettled or read.seconds > SECONDS_BEFORE_A_MONTH:
             left.add(month)
             continue
-        changed = read.within_the_tick(partial(changed_hash, month=month), otherwise=_unread(now))
+        changed = read.run_in_time(partial(changed_hash, month=month), otherwise=_unread(now))
         if changed:
             requests.append(
                 dg.RunRequest(run_key=f"month {month} {changed}", job_name=MONTHLY_JOB, partition_key=month)

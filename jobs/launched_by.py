@@ -40,10 +40,10 @@ def tags_of_backfill(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 class NamingRunCoordinator(QueuedRunCoordinator):
-    """Queues runs as Dagster's own does, each with the name of whoever launched it in the UI.
+    """Queues runs as Dagster's own does, each with the name of the person who launched it in the UI.
 
-    Runs of a backfill come with the name that the backfill has. One that is repeated has the tags of the first, whoever
-    repeats it, so its runs get no name.
+    Runs of a backfill come with the name that the backfill has. One that is repeated has the tags of the first,
+    even if another person repeats it, so its runs get no name.
     """
 
     def submit_run(self, context: SubmitRunContext) -> DagsterRun:

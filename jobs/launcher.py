@@ -62,7 +62,7 @@ def boot_id() -> str:
 def own_worker_tags() -> dict[str, str]:
     """Tags for a run that this very process executes.
 
-    Its death is noticed like any other's, but the run is not repeated: whoever started it sees that it is gone.
+    Its death is noticed like any other's, but the run is not repeated: the person who started it sees that it ended.
     """
     pid = os.getpid()
     worker = {**_here(), "pid": pid, "started": process_start(pid)}
@@ -70,7 +70,7 @@ def own_worker_tags() -> dict[str, str]:
 
 
 def give_way_when_memory_runs_out() -> None:
-    """In a run worker: be the first that the kernel ends, before the code server whose memory limit it shares."""
+    """In a run worker: let the kernel end this process before the code server, whose memory limit it shares."""
     if multiprocessing.parent_process() is not None:
         be_the_first_to_go()
 
@@ -113,7 +113,7 @@ class HealthCheckedRunLauncher(DefaultRunLauncher):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         return CheckRunHealthResult(
             WorkerStatus.FAILED,
-            f"the run worker (pid {worker.get('pid')}) died without a word: killed, or out of memory",
+            f"the run worker (pid {worker.get('pid')}) died without an error message: killed, or out of memory",
         )
 
     def host_of(self, run: DagsterRun) -> str:

@@ -19,6 +19,7 @@ from irt_assets.calibration.month_status import MonthState, month_states
 from irt_assets.calibration.proposals import waiting_proposals
 from irt_assets.invariants.freshness import LastBackup, last_backup
 from irt_assets.invariants.open_violations import OpenViolation, open_violations
+from irt_assets.job_names import INVARIANT_REPORT, LAKE_EQUALS_LOG
 from irt_assets.partitions import last_complete_month, months_between
 from jobs import alerts
 from jobs.daemons import daemon_state
@@ -33,6 +34,7 @@ from resources.dagster_compat import (
     schedule_execution_time_iterator,
 )
 from resources.database import Database
+from resources.lake import lake_that_we_write
 from resources.settings import Settings
 
 
@@ -82,10 +84,24 @@ class Waiting:
 
 
 @dataclass(frozen=True)
+class OnSpark:
+    """Where Spark runs and finds the log; None where that is not set.
+
+    `last_day`: the last day that the lake holds, empty where it holds none; None for a table, whose days only Spark
+    knows. `equals_log`: what the last check of the lake found; None where none has been made.
+    """
+
+    master: str | None
+    attempts: str | None
+    last_day: str | None = None
+    equals_log: bool | None = None
+
+
+@dataclass(frozen=True)
 class Overview:
     """`daemon_seen`: the daemon's oldest heartbeat that counts, if it ever ran. `waiting`: what needs a decision,
     `waiting_by_month`: how many; a recalibration's count under its last month. `last_backup`: None where none was ever
-    made."""
+    made. `on_spark`: None where neither Spark nor a lake is set."""
 
     now: datetime
     daemon_alive: bool
@@ -98,6 +114,7 @@ class Overview:
     waiting: list[str]
     waiting_by_month: list[Waiting] = field(default_factory=list)
     last_backup: LastBackup | None = None
+    on_spark: OnSpark | None = None
 
 
 def collect_overview(database: Database, instance: dg.DagsterInstance, settings: Settings) -> Overview:
@@ -124,7 +141,22 @@ def collect_overview(database: Database, instance: dg.DagsterInstance, settings:
             for (month, scale_id), n in sorted(Counter((p.window[-7:], p.scale_id) for p in waiting).items())
         ],
         last_backup=backup,
+        on_spark=_on_spark(instance, settings),
     )
+
+
+def _on_spark(instance: dg.DagsterInstance, settings: Settings) -> OnSpark | None:
+    """Starts no Spark."""
+    if settings.irt_spark is None and settings.irt_attempts is None:
+        return None
+    lake = lake_that_we_write(settings)
+    if lake is None:
+        return OnSpark(settings.irt_spark, settings.irt_attempts)
+    check = dg.AssetCheckKey(dg.AssetKey(INVARIANT_REPORT), LAKE_EQUALS_LOG)
+    record = instance.event_log_storage.get_latest_asset_check_execution_by_key([check]).get(check)
+    found = record.evaluation if record else None
+    equals_log = found.passed if isinstance(found, dg.AssetCheckEvaluation) else None
+    return OnSpark(settings.irt_spark, lake.name, lake.last_day() or "", equals_log)
 
 
 def as_dict(overview: Overview) -> dict[str, Any]:
@@ -187,11 +219,11 @@ def _under_way(record: dg.RunRecord) -> RunUnderWay:
     began = record.start_time
     since = datetime.fromtimestamp(began, UTC) if began else record.create_timestamp.astimezone(UTC)
     return RunUnderWay(
-        run.run_id, alerts.name_of(run), alerts.partition_of(run), run.status.value.lower(), since, _by(run)
+        run.run_id, alerts.name_of(run), alerts.partition_of(run), run.status.value.lower(), since, _launched_by(run)
     )
 
 
-def _by(run: dg.DagsterRun) -> str:
+def _launched_by(run: dg.DagsterRun) -> str:
     for tag, what in ((SCHEDULE_NAME_TAG, "schedule "), (SENSOR_NAME_TAG, "sensor "), (LAUNCHED_BY, "")):
         if name := run.tags.get(tag):
             return f"{what}{name}"

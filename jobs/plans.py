@@ -1,4 +1,4 @@
-"""When each job runs, which partitions a tick of its schedule wants, and whether the schedule is late.
+"""When each job runs, which partitions a tick of its schedule asks for, and whether the schedule is late.
 
 Light to import, for the exporter. What does not belong here: which partitions exist already (see `schedules`).
 """
@@ -10,12 +10,14 @@ from datetime import UTC, datetime, timedelta
 
 from irt_assets.job_names import (
     INVARIANT_REPORT,
+    KPI_JOB,
     LEARNER_REPORT,
     LEARNER_REPORT_JOB,
     MONTHLY_JOB,
     NIGHTLY,
     NIGHTLY_JOB,
     PRUNE_JOB,
+    documents_name,
 )
 from irt_assets.partitions import DAYS, MONTHS, WEEKS, Period, month_bounds
 from resources.dagster_compat import InstigatorState, ScheduleInstigatorData, schedule_execution_time_iterator
@@ -44,8 +46,12 @@ class Plan:
     zone: str = "UTC"
 
     @property
+    def documents_name(self) -> str:
+        return documents_name(self.job)
+
+    @property
     def name(self) -> str:
-        return f"{self.job}_schedule"
+        return f"{self.documents_name}_schedule"
 
     @property
     def description(self) -> str:
@@ -54,7 +60,7 @@ class Plan:
         last = f"last {self.period.name}" if self.look_back == 1 else f"last {self.look_back} {self.period.name}s"
         return f"Asks for what is missing of the {last}{', and for the running one' if self.running else ''}."
 
-    def wanted(self, tick: datetime, first_month: str) -> list[str]:
+    def partitions_due(self, tick: datetime, first_month: str) -> list[str]:
         """The partitions that should be there after a tick, oldest first, none that ends before the first month."""
         keys = self.period.back(tick, self.look_back)
         if self.running:
@@ -62,9 +68,9 @@ class Plan:
         begin = month_bounds(first_month)[0]
         return [key for key in keys if self.period.bounds(key)[1] > begin]
 
-    def newest_wanted(self, tick: datetime, first_month: str) -> tuple[str, datetime] | None:
+    def newest_due(self, tick: datetime, first_month: str) -> tuple[str, datetime] | None:
         """The newest partition that should be there after a tick, and since when it counts as made."""
-        newest = self.wanted(tick, first_month)[-1:] if self.asset else []
+        newest = self.partitions_due(tick, first_month)[-1:] if self.asset else []
         return (newest[0], min(self.period.bounds(newest[0])[1], tick)) if newest else None
 
     @property
@@ -76,7 +82,7 @@ PLANS = (
     Plan("observe_bank", "30 0 * * *"),
     Plan("observe_attempts", "30 0 * * *"),
     Plan("aggregate_features_daily", "15 1 * * *", "features_topic_daily", DAYS, 14),
-    Plan("compute_daily_kpis", "10 2 * * *", "weekly_kpi", WEEKS, 8, running=True),
+    Plan(KPI_JOB, "10 2 * * *", "weekly_kpi", WEEKS, 8, running=True),
     # What was fitted and judged red waits for a person; what never got as far is asked for again.
     Plan(MONTHLY_JOB, "0 2 1 * *", "item_calibration", MONTHS, 3),
     # A window of 30 days hardly differs from the next day's: after a longer gap older nights add nothing.
@@ -112,7 +118,7 @@ def overdue_since(plan: Plan, now: datetime, last_tick: datetime | None, started
 
 
 def last_due(plan: Plan, now: datetime) -> datetime:
-    """The last time of a job by which it must have made something by now, whoever starts it.
+    """The newest time of a job by which it must have made its partition by now, however it was started.
 
     So what a daily job makes is 25 hours old at most; a report or a month has 25 hours to be made.
     """

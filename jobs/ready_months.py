@@ -15,23 +15,12 @@ import psycopg
 from irt_assets.calibration.month_status import State, month_states
 from irt_assets.calibration.proposals import latest_waiting, proposals
 from irt_assets.job_names import MONTHLY_JOB
+from irt_assets.ledger.steps import done_and_not_announced
 from resources.database import Database
 from resources.outbox import Alert, announce
 
 LOOK_BACK = timedelta(days=1)
 """Months that were published earlier are not announced."""
-
-_UNTOLD = """
-SELECT s.month, s.scale_id, (SELECT count(*) FROM publication_step o WHERE o.month = s.month) > 1
-FROM publication_step s
-WHERE s.state = 'done' AND s.stepped_at > %(since)s AND NOT EXISTS (
-  SELECT FROM alert announced
-  WHERE announced.key = 'ready ' || s.month || ' ' || s.scale_id AND NOT EXISTS (
-    SELECT FROM alert red
-    WHERE red.partition = s.month AND red.opened_at > announced.opened_at
-      AND (red.key = 'held ' || s.month OR starts_with(red.key, %(run)s))))
-ORDER BY 1, 2
-"""
 
 
 def build_ready_months_sensor() -> dg.SensorDefinition:
@@ -51,9 +40,7 @@ def build_ready_months_sensor() -> dg.SensorDefinition:
 def tell_of_ready_months(database: Database, instance: dg.DagsterInstance, now: datetime) -> list[str]:
     """Open an alert for each month and scale that turned green; returns the alerts' texts."""
     with database.connect() as connection:
-        untold = connection.execute(
-            _UNTOLD.encode(), {"since": now - LOOK_BACK, "run": f"run {MONTHLY_JOB} "}
-        ).fetchall()
+        untold = done_and_not_announced(connection, now - LOOK_BACK, f"run {MONTHLY_JOB} ")
     if not untold:
         return []
     states = month_states(database, instance, sorted({month for month, *_ in untold}))

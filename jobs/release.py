@@ -40,7 +40,7 @@ Metadata = dict[str, dg.MetadataValue]
 
 
 class Decision(Enum):
-    """On a proposal; the launchpad wants the names."""
+    """Decisions on a proposal, under the names that the launchpad shows."""
 
     undecided = "undecided"
     accept = "accept"

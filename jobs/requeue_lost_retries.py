@@ -36,6 +36,6 @@ def build_repeat_sensor() -> dg.SensorDefinition:
     )
     def killed_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         again = report_again(context.instance)
-        return dg.SkipReason(f"to be repeated: {', '.join(again)}" if again else "no killed run is forgotten")
+        return dg.SkipReason(f"to be repeated: {', '.join(again)}" if again else "no killed run waits to be repeated")
 
     return killed_runs

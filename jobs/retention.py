@@ -15,14 +15,16 @@ from pathlib import Path
 
 import psycopg
 
+from irt_assets.ledger import pruning
+from irt_assets.ledger.citations import CITATIONS, cited_names
+from irt_assets.ledger.decisions import decided_windows
 from irt_assets.partitions import months_between
 from irt_assets.responses.importing.report import UNFINISHED
 from irt_assets.responses.item_times import NIGHTS_KEPT
+from irt_assets.responses.snapshot_files import is_manifest, stored_parts
 from resources import tables, warehouse
-from resources.citations import CITATIONS, cited_names
 from resources.database import Database, advisory_lock
 from resources.object_store import ObjectStore
-from resources.tables import METADATA
 
 NIGHTS = timedelta(days=NIGHTS_KEPT)
 REQUESTS = timedelta(days=90)
@@ -60,26 +62,8 @@ class _Rule:
     deletes: tuple[str, ...]
 
 
-CITING = [
-    table.name
-    for table in METADATA.tables.values()
-    if "fit_id" in table.columns and table.name not in ("mirt_fit_meta", "mirt_item_params", "fit_staging")
-]
-"""Tables whose rows prove something by the fit they name: it is kept with them."""
-_NOT_CITED = " AND ".join(f"NOT EXISTS (SELECT FROM {name} c WHERE c.fit_id = f.fit_id)" for name in CITING)
-
 RULES = (
-    _Rule(
-        "fits of nights",
-        NIGHTS,
-        f"""SELECT fit_id FROM mirt_fit_meta f WHERE kind = 'nightly' AND window_end < %(before)s AND {_NOT_CITED}
-              AND EXISTS (SELECT FROM mirt_fit_meta n WHERE (n.kind, n.scale_id) = (f.kind, f.scale_id)
-                            AND n.window_end > f.window_end)""",
-        (
-            "DELETE FROM mirt_item_params WHERE fit_id = ANY(%(names)s)",
-            "DELETE FROM mirt_fit_meta WHERE fit_id = ANY(%(names)s)",
-        ),
-    ),
+    _Rule("fits of nights", NIGHTS, *pruning.FITS_OF_NIGHTS),
     _Rule(
         "abilities of nights",
         NIGHTS,
@@ -113,46 +97,10 @@ RULES = (
             "DELETE FROM partition_source WHERE asset = 'item_response_time' AND partition = ANY(%(names)s)",
         ),
     ),
-    _Rule(
-        "superseded proposals of fits without a decision",
-        SUPERSEDED,
-        """SELECT p.fit_id || '/' || p.item_id FROM item_parameter_proposal p JOIN mirt_fit_meta f USING (fit_id)
-           WHERE (f.kind = 'monthly' AND f.superseded_at < %(before)s
-                  OR EXISTS (SELECT FROM item_parameter_proposal n
-                             WHERE (n.month, n.scale_id, n.item_id) = (p.month, p.scale_id, p.item_id)
-                               AND (n.created_at, n.fit_id) > (p.created_at, p.fit_id) AND n.created_at < %(before)s))
-             AND NOT EXISTS (SELECT FROM release_decision d WHERE d.fit_id = p.fit_id)""",
-        ("DELETE FROM item_parameter_proposal WHERE fit_id || '/' || item_id = ANY(%(names)s)",),
-    ),
-    _Rule(
-        "superseded fits",
-        SUPERSEDED,
-        # Months of the model that an origin was fitted by are compared with it, whenever they are calibrated again.
-        f"""SELECT fit_id FROM mirt_fit_meta f WHERE superseded_at < %(before)s AND kind <> 'origin'
-              AND {_NOT_CITED}""",
-        (
-            "DELETE FROM mirt_item_params WHERE fit_id = ANY(%(names)s)",
-            "DELETE FROM mirt_fit_meta WHERE fit_id = ANY(%(names)s)",
-        ),
-    ),
-    _Rule(
-        "attempts at fits",
-        SUPERSEDED,
-        f"""SELECT fit_id FROM fit_staging f WHERE fitted_at < %(before)s AND {_NOT_CITED}
-              AND NOT EXISTS (SELECT FROM mirt_fit_meta m WHERE m.fit_id = f.fit_id)
-              AND EXISTS (SELECT FROM fit_staging n
-                          WHERE (n.month, n.scale_id, n.engine) = (f.month, f.scale_id, f.engine)
-                            AND (n.fitted_at, n.fit_id) > (f.fitted_at, f.fit_id))""",
-        ("DELETE FROM fit_staging WHERE fit_id = ANY(%(names)s)",),
-    ),
-    _Rule(
-        "superseded snapshots",
-        SUPERSEDED,
-        """SELECT month || '/' || snapshot_hash FROM scored_snapshot s WHERE superseded_at < %(before)s
-             AND NOT EXISTS (SELECT FROM fit_staging f WHERE f.snapshot_hash = s.snapshot_hash)
-             AND NOT EXISTS (SELECT FROM mirt_fit_meta m WHERE m.snapshot_hash = s.snapshot_hash)""",
-        ("DELETE FROM scored_snapshot WHERE month || '/' || snapshot_hash = ANY(%(names)s)",),
-    ),
+    _Rule("superseded proposals of fits without a decision", SUPERSEDED, *pruning.SUPERSEDED_PROPOSALS),
+    _Rule("superseded fits", SUPERSEDED, *pruning.SUPERSEDED_FITS),
+    _Rule("attempts at fits", SUPERSEDED, *pruning.ATTEMPTS_AT_FITS),
+    _Rule("superseded snapshots", SUPERSEDED, *pruning.SUPERSEDED_SNAPSHOTS),
     _Rule(
         "reports of learners",
         LEARNER_REPORTS,
@@ -219,8 +167,7 @@ def prune_files(database: Database, store: ObjectStore, now: datetime, *, dry_ru
     """
     gone = []
     with database.connect() as connection:
-        windows = connection.execute("SELECT DISTINCT month FROM release_decision").fetchall()
-    decided = {month for (window,) in windows for month in _months(window)}
+        decided = {month for window in decided_windows(connection) for month in _months(window)}
     for folder in CITATIONS:
         old = (key for key, written in store.list(folder) if written < now - BEING_WRITTEN)
         candidates: list[str] = []
@@ -254,10 +201,23 @@ def _months(window: str) -> Iterator[str]:
 
 
 def _uncited(connection: psycopg.Connection, store: ObjectStore, keys: Collection[str]) -> list[str]:
-    """The keys, all of one folder, that no row names."""
+    """The keys, all of one folder, that no row names, nor a manifest that a row names."""
     uris = {store.uri(key): key for key in keys}
-    named = cited_names(connection, next(iter(keys)).partition("/")[0], among=[*keys, *uris])
-    return [key for uri, key in uris.items() if uri not in named and key not in named]
+    folder = next(iter(keys)).partition("/")[0]
+    named = cited_names(connection, folder, among=[*keys, *uris])
+    left = [key for uri, key in uris.items() if uri not in named and key not in named]
+    return _of_no_manifest(connection, store, left) if folder == "snapshots" and left else left
+
+
+def _of_no_manifest(connection: psycopg.Connection, store: ObjectStore, keys: Collection[str]) -> list[str]:
+    """The keys of snapshots that no cited manifest of the same folder names. What one names that cannot be read is not
+    known: then all files of its folder stay, until it is brought back or nobody cites it."""
+    folders = {key.rpartition("/")[0] for key in keys}
+    cited = [name for name in cited_names(connection, "snapshots") if is_manifest(name)]
+    found = stored_parts(store, [name for name in cited if name.rpartition("/")[0] in folders])
+    unknown = {name.rpartition("/")[0] for name, parts in found.items() if parts is None}
+    used = {part.key for parts in found.values() for part in parts or ()}
+    return [key for key in keys if key not in used and key.rpartition("/")[0] not in unknown]
 
 
 def _wait_for_writers(connection: psycopg.Connection, key: str) -> None:

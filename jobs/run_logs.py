@@ -7,14 +7,55 @@ the function which chooses it, and a test sees both ways of a run.
 
 import logging
 import sys
+from contextlib import ExitStack
 
 import dagster as dg
+from dagster import DagsterEvent, DagsterEventType
 
-from jobs.run_spans import RunSpans
 from resources import logs, traces
 from resources.dagster_compat import coerce_valid_log_level, give_runs_these_loggers
+from resources.logs import DAGSTER_META
 
 DEFAULTS = {"log_level": "INFO", "name": "run"}
+
+BEGIN = {DagsterEventType.STEP_START, DagsterEventType.STEP_RESTARTED}
+FAILED = {DagsterEventType.STEP_FAILURE, DagsterEventType.STEP_UP_FOR_RETRY, DagsterEventType.RUN_FAILURE}
+STEP_OVER = {DagsterEventType.STEP_SUCCESS, DagsterEventType.STEP_FAILURE, DagsterEventType.STEP_UP_FOR_RETRY}
+RUN_OVER = {DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_CANCELED}
+
+
+class RunSpans(logging.Handler):
+    """The spans of one run: the current one is that of the step, or between steps that of the run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._of_run, self._of_step = ExitStack(), ExitStack()
+        self._assets: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        meta = getattr(record, DAGSTER_META, {})
+        event: DagsterEvent | None = meta.get("dagster_event")
+        if event is None:
+            return
+        kind = event.event_type
+        if kind is DagsterEventType.RUN_START:
+            partition = (meta.get("job_tags") or {}).get("dagster/partition")
+            named = {"run_id": meta["run_id"], "job": event.job_name} | ({"partition": partition} if partition else {})
+            self._of_run.enter_context(traces.span(f"run {event.job_name}", **named))
+        elif kind in BEGIN and event.step_key:
+            self._assets = []
+            self._of_step.enter_context(traces.span(event.step_key, step=event.step_key))
+        elif kind is DagsterEventType.ASSET_MATERIALIZATION and event.asset_key:
+            self._assets.append(event.asset_key.to_user_string())
+            traces.describe(asset=", ".join(self._assets))
+        if kind in RUN_OVER:
+            self._of_step.close()
+        if kind in FAILED:
+            traces.fail()
+        if kind in STEP_OVER:
+            self._of_step.close()
+        if kind in RUN_OVER:
+            self._of_run.close()
 
 
 @dg.logger(

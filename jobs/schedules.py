@@ -22,21 +22,23 @@ from resources.settings import Settings
 Job = UnresolvedAssetJobDefinition | dg.JobDefinition
 
 
-def to_ask(wanted: Sequence[str], made: Collection[str], under_way: Collection[str]) -> list[str]:
-    """The partitions that should exist and neither do nor are under way."""
+def unmade_partitions(wanted: Sequence[str], made: Collection[str], under_way: Collection[str]) -> list[str]:
+    """The partitions that should exist, do not, and are not under way."""
     return [key for key in wanted if key not in made and key not in under_way]
 
 
-def made(instance: dg.DagsterInstance, plan: Plan, partitions: Sequence[str]) -> set[str]:
-    """Which of the partitions were made after their end; none that is not over."""
+def made_partitions(instance: dg.DagsterInstance, plan: Plan, partitions: Sequence[str]) -> set[str]:
+    """The partitions that were made after their end; one that is not over does not count."""
     asset = dg.AssetKey(plan.asset)
     return {key for key in partitions if materialized_since(instance, asset, key, plan.period.bounds(key)[1])}
 
 
 def missing(instance: dg.DagsterInstance, plan: Plan, tick: datetime, first_month: str) -> tuple[list[str], list[str]]:
     """The partitions that should be there after a tick, and those of them to be asked for."""
-    wanted = plan.wanted(tick, first_month)
-    return wanted, to_ask(wanted, made(instance, plan, wanted), under_way(instance, plan.job, [plan.asset]))
+    wanted = plan.partitions_due(tick, first_month)
+    return wanted, unmade_partitions(
+        wanted, made_partitions(instance, plan, wanted), under_way(instance, plan.job, [plan.asset])
+    )
 
 
 def build_schedules(

@@ -1,7 +1,8 @@
-"""Sensors: what must happen without a run that brings it about.
+"""Sensors: what must happen although no run causes it.
 
 `ledger` clears what a failed or cancelled run left waiting: it publishes pending months whose way is
-clear, and asks for abilities again where the published set they read has changed since.
+clear, and asks for abilities again where the published set they read has changed since. `theta_sweep` updates θ after
+the session hook's request was lost.
 """
 
 from collections.abc import Collection, Iterable
@@ -11,10 +12,14 @@ import dagster as dg
 
 from irt_assets.calibration.abilities import stale_months
 from irt_assets.calibration.month_status import unsettled_months
-from irt_assets.calibration.publication import Step, pending_steps
+from irt_assets.calibration.sweep import sweep
+from irt_assets.ledger.steps import Step, pending_steps
 from resources.database import Database
+from resources.settings import Settings
 
 SECONDS_BETWEEN_TICKS = 30
+SWEEP_S = 40
+"""Longest sweep of θ; Dagster gives a tick 60 s."""
 PUBLISHED, ABILITIES = dg.AssetKey("published_item_parameters"), dg.AssetKey("abilities")
 
 
@@ -67,3 +72,22 @@ def build_ledger_sensor() -> dg.SensorDefinition:
         ]
 
     return ledger
+
+
+def build_theta_sensor(settings: Settings) -> dg.SensorDefinition:
+    @dg.sensor(
+        name="theta_sweep",
+        description="With ENABLE_IRT_ONLINE_UPDATE: updates learners whose answers are newer than their θ on request, "
+        "one minute after the answers came.",
+        minimum_interval_seconds=60,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def theta_sweep(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]) -> dg.SensorResult:
+        if not settings.enable_irt_online_update:
+            return dg.SensorResult(skip_reason="ENABLE_IRT_ONLINE_UPDATE is off")
+        swept = sweep(database, context.cursor, settings.irt_theta_lookback_days, SWEEP_S)
+        summary = swept.why or f"theta: {swept.updated} of {swept.looked_at} learners with newer answers were updated"
+        context.log.info(summary)
+        return dg.SensorResult(skip_reason=summary, cursor=swept.mark.write())
+
+    return theta_sweep

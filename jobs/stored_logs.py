@@ -39,7 +39,7 @@ UPLOAD_INTERVAL_S = 30
 class StoredComputeLogManager(CloudStorageComputeLogManager[Any], ConfigurableClass):
     """Keeps the output of steps under `run-logs/RUN/` of the object store; `base_dir` holds what is being written.
 
-    A store that does not answer costs a run its output, and nothing else.
+    If the store does not answer, a run loses its output and nothing else.
     """
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
+from irt_assets.job_names import job_of
 from irt_assets.run_progress import BACKFILL_TAG, to_be_repeated
 from jobs.alerts import name_of, partition_of
 from jobs.daemons import daemon_alive
@@ -82,7 +83,7 @@ def stuck_runs(instance: dg.DagsterInstance) -> list[StuckRun]:
     for backfill in instance.get_backfills(status=BulkActionStatus.REQUESTED):
         since = datetime.fromtimestamp(backfill.backfill_timestamp, UTC)
         why = NO_DAEMON if absent else ""
-        found.append(StuckRun(backfill.backfill_id, backfill.job_name or "assets", "", "backfill", since, why))
+        found.append(StuckRun(backfill.backfill_id, job_of(backfill.job_name or "assets"), "", "backfill", since, why))
     return sorted(found, key=lambda one: one.since, reverse=True)
 
 
@@ -94,7 +95,7 @@ def cancel_run(instance: dg.DagsterInstance, run_id: str, *, unseen: bool = Fals
     """
     named = [one for one in stuck_runs(instance) if one.run_id.startswith(run_id)]
     if len(named) != 1:
-        what = "more than one run or backfill begins with" if named else "no run or backfill that goes on begins with"
+        what = "more than one run or backfill begins with" if named else "no run or backfill under way begins with"
         raise PermanentFailure(f"{what} {run_id!r}: `irt runs list` names them")
     (one,) = named
     if one.status == "backfill":

@@ -1,4 +1,4 @@
-"""What the platform stands on: settings, the database and its tables, the object store.
+"""The foundations of the platform: settings, the database and its tables, the object store.
 
-Nothing here knows of psychometrics or of the asset graph, and nothing connects when imported.
+Nothing here knows psychometrics or the asset graph, and nothing connects when imported.
 """

@@ -101,5 +101,5 @@ def split_url(url: str) -> tuple[Origin, str]:
     parts = urlsplit(url)
     origin = parse_origin(f"{parts.scheme}://{parts.netloc}")
     if origin is None or parts.query or parts.fragment:
-        raise ValueError("wanted an address such as https://irt.example.org or https://example.org/dagster")
+        raise ValueError("must be an address such as https://irt.example.org or https://example.org/dagster")
     return origin, parts.path.rstrip("/")

@@ -40,7 +40,7 @@ class DaemonLock:
     def acquire(self, patience_s: float = PATIENCE_S) -> None:
         """Wait for the lock. Raises PermanentFailure that names the daemon that has it after `patience_s` seconds.
 
-        A database that does not answer is asked again as long, and then is a TransientFailure.
+        A database that does not answer is tried again for as long; then it is a TransientFailure.
         """
         deadline = time.monotonic() + patience_s
         announced = False
@@ -81,7 +81,7 @@ class DaemonLock:
             self._connection = None
 
     def _try(self) -> str | None:
-        """None if the lock is ours now, else who has it."""
+        """None if this process holds the lock now, else the process that does."""
         self.release()
         self._connection = psycopg.connect(
             self._database.url,

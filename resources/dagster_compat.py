@@ -252,7 +252,7 @@ def webserver_app(
             workspace_load_target=WorkspaceFileTarget([str(workspace)]),
         ) as context:
             yield create_app_from_workspace_process_context(
-                context, path_prefix, LIVE_DATA_POLL_MS, lifespan=_without_a_trace_at_the_end
+                context, path_prefix, LIVE_DATA_POLL_MS, lifespan=_end_quietly
             )
 
 
@@ -312,7 +312,7 @@ def watch_starting_runs() -> None:
 def tell_in_a_sentence(kind: type[Exception]) -> None:
     """In the daemon: an exception of `kind` is a sentence in its run's log, without a stack, and not in the daemon's.
 
-    Whoever raises it has already logged it there.
+    The code that raises it has already logged it there.
     """
     from dagster._daemon.utils import DaemonErrorCapture
     from dagster._utils.error import ExceptionInfo
@@ -346,7 +346,7 @@ def _quiet() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def _without_a_trace_at_the_end(_app: object) -> AsyncIterator[None]:
+async def _end_quietly(_app: object) -> AsyncIterator[None]:
     """uvicorn cancels the application when it is interrupted, which is not an error."""
     try:
         yield

@@ -1,7 +1,7 @@
 """The way to PostgreSQL: one `Database`, connecting lazily, always in UTC.
 
 With no DATABASE_URL the embedded server is started (or attached to) at the first connection.
-What does not belong here: SQL of any table (see `warehouse` and the rooms).
+What does not belong here: SQL of any table (see `warehouse` and the packages of `irt_assets`).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Database:
 
     @property
     def dagster_url(self) -> str:
-        """For Dagster's storage, which wants psycopg2."""
+        """The address for Dagster's storage, which connects by psycopg2."""
         return self.url.replace("postgresql://", "postgresql+psycopg2://", 1)
 
     @contextmanager

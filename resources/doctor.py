@@ -11,8 +11,6 @@ import platform
 import shutil
 import socket
 import time
-import urllib.error
-import urllib.request
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -24,9 +22,10 @@ from typing import Literal
 
 import psutil
 import psycopg
+import requests
 from packaging.requirements import Requirement
 
-from resources import notifier, traces
+from resources import notifier, spark, traces
 from resources.database import Database, embedded_postgres
 from resources.failures import PermanentFailure, TransientFailure
 from resources.logs import without_password
@@ -39,7 +38,7 @@ from resources.typesetting import missing_fonts, pdf_problem, typst_version
 OLDEST_POSTGRES = 15
 GIB = 2**30
 APT = "apt install"
-READ_BY = {"AWS_": "boto3", "OTEL_": "OpenTelemetry"}
+READ_BY = {"AWS_": "boto3", "OTEL_": "OpenTelemetry", "SPARK_": "Spark", "PYSPARK_": "Spark", "JAVA_HOME": "Spark"}
 """Variables that a library reads itself."""
 LARGEST_SKEW_S = 30.0
 """Largest difference in seconds between this machine's clock and the database's; tokens are allowed as much."""
@@ -67,6 +66,7 @@ def diagnose(settings: Settings, engines: Iterable[Finding] = ()) -> list[Findin
         *_ports(settings),
         *_alerts(settings),
         *_traces(settings),
+        *_spark(settings),
         *engines,
         *_typesetting(),
     ]
@@ -92,7 +92,7 @@ def _python() -> Iterator[Finding]:
         if version is None:
             wrong.append(f"{requirement.name} is missing")
         elif not requirement.specifier.contains(version, prereleases=True):
-            wrong.append(f"{requirement.name} is {version}, wanted {requirement.specifier}")
+            wrong.append(f"{requirement.name} is {version}, needed is {requirement.specifier}")
         else:
             present.append(f"{requirement.name} {version}")
     if wrong:
@@ -226,19 +226,19 @@ def _store(settings: Settings) -> Iterator[Finding]:
     if not same:
         yield Finding(subject, "error", f"{where} returns other bytes than were written")
     elif open_to_all:
-        fix = "Block public access to the bucket, and drop what its policy grants to everybody."
-        yield Finding(subject, "error", f"{where}: anybody can read it, without credentials", fix)
+        fix = "Block public access to the bucket, and drop what its policy grants to everyone."
+        yield Finding(subject, "error", f"{where}: anyone can read it, without credentials", fix)
     else:
         encrypted = f", encrypts with {settings.s3_sse}" if settings.s3_bucket and settings.s3_sse else ""
-        yield Finding(subject, "ok", f"{where} takes and gives{encrypted}")
+        yield Finding(subject, "ok", f"{where} can be written and read{encrypted}")
 
 
 def _anybody_reads(link: str) -> bool:
     """Whether the address of a link is enough, without its signature."""
     try:
-        with urllib.request.urlopen(link.partition("?")[0], timeout=10):  # noqa: S310 - boto3 made it
-            return True
-    except (urllib.error.URLError, OSError):
+        with requests.get(link.partition("?")[0], timeout=10, stream=True) as answer:
+            return answer.ok
+    except requests.RequestException:
         return False
 
 
@@ -261,7 +261,7 @@ def _alerts(settings: Settings) -> Iterator[Finding]:
     elif names:
         yield Finding("alerts", "ok", f"they go to {names}")
     else:
-        yield Finding("alerts", "absent", "nobody is alerted of failures", "Set ALERT_EMAIL or SLACK_WEBHOOK_URL.")
+        yield Finding("alerts", "absent", "failures alert nobody", "Set ALERT_EMAIL or SLACK_WEBHOOK_URL.")
 
 
 def _traces(settings: Settings) -> Iterator[Finding]:
@@ -272,6 +272,24 @@ def _traces(settings: Settings) -> Iterator[Finding]:
         yield Finding("traces", "warn", f"OTEL_EXPORTER_OTLP_ENDPOINT is set, {traces.PACKAGE} missing", traces.INSTALL)
     else:
         yield Finding("traces", "ok", f"they go to {without_password(endpoint)}")
+
+
+def _spark(settings: Settings) -> Iterator[Finding]:
+    """What a session needs before it starts; it starts none."""
+    subject, master = "Spark", settings.irt_spark
+    if master is None:
+        yield Finding(subject, "absent", "the log is read in PostgreSQL")
+    elif missing := spark.missing_for(master):
+        yield Finding(subject, "error", *missing)
+    elif settings.irt_attempts is None:
+        fix = "Set it to a table of Spark's catalogue, or to the folder or s3:// URL of a lake (irt attempts export)."
+        yield Finding(subject, "error", "IRT_SPARK is set, and IRT_ATTEMPTS is not", fix)
+    elif silence := spark.nobody_answers(master, spark.DOCTOR_WAITS_S):
+        yield Finding(subject, "error", *silence.rsplit(": ", 1))
+    else:
+        java = "" if master.startswith("sc://") else f" with Java {spark.java_version()}"
+        reached = ", which answers" if spark.addresses_of(master) else ""
+        yield Finding(subject, "ok", f"pyspark {_version('pyspark')}{java} at {master}{reached}")
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:
@@ -303,9 +321,9 @@ def _listener(port: int) -> str:
 
 def _is_dagster(port: int, prefix: str) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{prefix}/server_info", timeout=2) as answer:
-            return b"dagster_version" in answer.read(10_000)
-    except (urllib.error.URLError, OSError, ValueError):
+        with requests.get(f"http://127.0.0.1:{port}{prefix}/server_info", timeout=2, stream=True) as answer:
+            return b"dagster_version" in next(answer.iter_content(10_000), b"")
+    except requests.RequestException:
         return False
 
 

@@ -154,7 +154,7 @@ class EmbeddedPostgres:
                 deadline = time.monotonic() + PATIENCE
                 while not _locked(descriptor):
                     if time.monotonic() > deadline:
-                        raise TransientFailure(f"Another process is starting or stopping {self.folder} for too long.")
+                        raise TransientFailure(f"Another process is still starting or stopping {self.folder}.")
                     time.sleep(0.02)
                 yield
             finally:
@@ -198,7 +198,7 @@ class EmbeddedPostgres:
         return f"postgresql://{USER}:{self._password_file.read_text().strip()}@127.0.0.1:{int(lines[3])}/{DATABASE}"
 
     def _kill_orphans(self) -> None:
-        """End what a killed server left behind and is too busy to notice; its work is lost either way."""
+        """End processes of a killed server that are too busy to notice its end; their work is lost either way."""
         if self._postmaster() is not None:
             return
         for process in psutil.process_iter():
@@ -227,13 +227,13 @@ class EmbeddedPostgres:
         if made.returncode != 0:
             raise self._failure("initdb failed", made.stdout[-1000:] + made.stderr[-2000:])
         (part / "pg_hba.conf").write_text("host all all 127.0.0.1/32 scram-sha-256\n")
-        self._single_user(account, part, "postgres", f"CREATE DATABASE {DATABASE}")
+        self._single_user(account, part, f"CREATE DATABASE {DATABASE}")
         self._set_password(account, part)
         part.rename(self._data)
 
     def _set_password(self, account: Account, data: Path) -> None:
         password = secrets.token_urlsafe(24)
-        self._single_user(account, data, "postgres", f"ALTER ROLE {USER} PASSWORD '{password}'")
+        self._single_user(account, data, f"ALTER ROLE {USER} PASSWORD '{password}'")
         self._password_file.unlink(missing_ok=True)
         descriptor = os.open(self._password_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
@@ -241,9 +241,9 @@ class EmbeddedPostgres:
             file.flush()
             os.fsync(descriptor)
 
-    def _single_user(self, account: Account, data: Path, database: str, statement: str) -> None:
+    def _single_user(self, account: Account, data: Path, statement: str) -> None:
         ran = account.run(
-            self._program("postgres"), "--single", "-D", data, "-c", "exit_on_error=on", database, input=statement
+            self._program("postgres"), "--single", "-D", data, "-c", "exit_on_error=on", "postgres", input=statement
         )
         if ran.returncode != 0:
             raise self._failure("The embedded PostgreSQL cannot be set up", ran.stderr[-2000:])

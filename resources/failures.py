@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import re
+import sys
 
 
 class PermanentFailure(Exception):
@@ -44,11 +45,18 @@ SENTENCES = {
     "42703": "the schema in the database is not the one that this code was written for: run `irt db upgrade`",
     "42P01": "the database has no schema yet, or another than this code was written for: run `irt db upgrade`",
     "53100": "the disk of the database is full; nothing of this was kept: make room there, then try again",
-    "53300": "the database has no connection left to give: try again, or raise its max_connections",
-    "55P03": "somebody else has locked what this needs for longer than the database lets it wait; nothing of this "
+    "53300": "the database has no free connection: try again, or raise its max_connections",
+    "55P03": "someone else has locked what this needs for longer than the database lets it wait; nothing of this "
     "was kept: try again when they are done (`irt runs list`)",
-    "57014": "the database ended a statement that took too long, or somebody cancelled it; nothing of this was kept",
+    "57014": "the database ended a statement that took too long, or someone cancelled it; nothing of this was kept",
 }
+
+
+def root_cause(error: BaseException) -> str:
+    """The innermost cause of a connection error, the only informative one: refused, reset, unknown host."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return str(error) or type(error).__name__
 
 
 def is_transient(error: BaseException) -> bool:
@@ -67,11 +75,11 @@ def is_transient(error: BaseException) -> bool:
         return state in MENDED_BY_TIME or state.startswith(CONNECTION_EXCEPTIONS)
     if isinstance(error, lost):
         return REFUSED.search(str(error)) is None
-    return isinstance(error, TransientFailure)
+    return isinstance(_of_spark(error) or error, TransientFailure)
 
 
 def explain(error: BaseException) -> str | None:
-    """What an error of the database or a full disk means, and the way out; None for any other error."""
+    """What an error of the database, of Spark or a full disk means, and the way out; None for any other error."""
     import psycopg
     import sqlalchemy.exc
 
@@ -84,9 +92,17 @@ def explain(error: BaseException) -> str | None:
     if state in SENTENCES:
         return f"{SENTENCES[state]}\n{message}"
     if not isinstance(error, psycopg.OperationalError):
-        return None
+        return str(found) if (found := _of_spark(error)) else None
     verb = "does not answer" if is_transient(error) else "refuses"
     return f"the database {verb}: {message}\n`irt doctor` says which database is in use"
+
+
+def _of_spark(error: BaseException) -> PermanentFailure | TransientFailure | None:
+    if "pyspark" not in sys.modules:
+        return None
+    from resources.spark_failures import explain_spark
+
+    return explain_spark(error)
 
 
 def _sqlstate(error: BaseException) -> str | None:

@@ -40,12 +40,12 @@ def adopt_folder(settings: Settings, database: Database) -> FolderStore:
 
 def _claim(store: FolderStore, database: Database) -> None:
     with database.connect() as connection:
-        known = _known(connection)
+        known = _recorded_folder(connection)
         if known is None:
             advisory_lock(connection, "object folder")
-            known = _known(connection)  # another process may have been first
+            known = _recorded_folder(connection)  # another process may have been first
         if known is None:
-            known = (_mark(store) or _marked(store), str(store.root), socket.gethostname())
+            known = (_mark(store) or _write_folder_id(store), str(store.root), socket.gethostname())
             connection.execute("INSERT INTO object_folder (folder_id, path, host) VALUES (%s, %s, %s)", known)
     mine = _mark(store)
     folder_id, path, host = known
@@ -57,7 +57,7 @@ def _claim(store: FolderStore, database: Database) -> None:
         )
 
 
-def _known(connection: psycopg.Connection) -> tuple[str, str, str] | None:
+def _recorded_folder(connection: psycopg.Connection) -> tuple[str, str, str] | None:
     """Id, path and host of the database's folder."""
     return connection.execute("SELECT folder_id, path, host FROM object_folder").fetchone()
 
@@ -67,7 +67,7 @@ def _mark(store: FolderStore) -> str | None:
     return file.read_text("ascii").strip() if file.exists() else None
 
 
-def _marked(store: FolderStore) -> str:
+def _write_folder_id(store: FolderStore) -> str:
     made = uuid.uuid4().hex
     store.put(ID_FILE, made.encode())
     return made

@@ -26,16 +26,16 @@ WAITING = 2048
 def listening(host: str, port: int) -> socket.socket:
     """A socket that listens there: the one that was kept for this process, or a new one, which is kept from now on.
 
-    Raises PermanentFailure where the address cannot be had.
+    Raises PermanentFailure where the address is not free.
     """
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    kept = _passed()
+    kept = _inherited_socket()
     if kept is not None:
         if (kept.family, kept.getsockname()) == (family, address):
             return kept
         notify("FDSTOREREMOVE=1", f"FDNAME={NAME}")
         kept.close()
-    opened = _opened(family, address)
+    opened = _open_socket(family, address)
     passed = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [opened.fileno()]).tobytes())
     notify("FDSTORE=1", f"FDNAME={NAME}", ancillary=[passed])
     return opened
@@ -50,7 +50,7 @@ def restart_process_with(listener: socket.socket) -> None:
 
 
 @cache
-def _passed() -> socket.socket | None:
+def _inherited_socket() -> socket.socket | None:
     """The socket that this process was given."""
     process, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
     os.environ.pop("LISTEN_FDNAMES", None)
@@ -61,7 +61,7 @@ def _passed() -> socket.socket | None:
     return given
 
 
-def _opened(family: int, address: Any) -> socket.socket:
+def _open_socket(family: int, address: Any) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named, or asyncio delays small answers
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if family == socket.AF_INET6:

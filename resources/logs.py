@@ -187,7 +187,7 @@ def _fields(record: logging.LogRecord, formatter: logging.Formatter) -> Iterator
 
 
 def _settings() -> Settings | None:
-    """None if they are invalid, which whoever needs them will report."""
+    """None if they are invalid: the code that needs them reports it."""
     try:
         return get_settings()
     except PermanentFailure:

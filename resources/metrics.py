@@ -32,7 +32,7 @@ def show(registry: CollectorRegistry, port: int, setting: str, *, host: str = "1
         start_http_server(port, host, registry)
     except OSError as error:
         LOG.warning(
-            "metrics are not shown: port %d of %s: %s. Set %s to a free one", port, host, error.strerror, setting
+            "metrics are not served: port %d of %s: %s. Set %s to a free one", port, host, error.strerror, setting
         )
 
 

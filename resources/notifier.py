@@ -2,7 +2,7 @@
 
 Each channel works through its own messages in its own thread, so that one that is down or hangs delays only
 itself; a message that did not arrive stays in the outbox and is tried again later. A message may arrive
-twice (a channel that answers too late), never not at all. What does not belong here: what is worth an alert.
+twice (if a channel answers too late), but none is lost. What does not belong here: what is worth an alert.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Message:
 
     @property
     def subjects(self) -> str:
-        """The first of them, and how many there are besides."""
+        """The first of them, and how many others there are."""
         named, others = self.due.subjects[:NAMED], len(self.due.subjects) - NAMED
         return ", ".join(named) + (f" and {others} more" if others > 0 else "")
 
@@ -146,9 +146,9 @@ def channels(settings: Settings) -> dict[str, Channel]:
     """The channels that are configured, by name. Nothing connects."""
     found = []
     if settings.slack_webhook_url:
-        found.append(_of_webhook("slack", settings.slack_webhook_url))
+        found.append(_webhook_channel("slack", settings.slack_webhook_url))
     if settings.discord_webhook_url:
-        found.append(_of_webhook("discord", settings.discord_webhook_url))
+        found.append(_webhook_channel("discord", settings.discord_webhook_url))
     if settings.alert_email:
         found.append(_email(settings, settings.alert_email))
     if settings.pd_routing_key:
@@ -181,7 +181,7 @@ def send_test(settings: Settings, who: str) -> dict[str, str | None]:
 
     `who` asked for it: the name shown in the alert.
     """
-    what = "Test alert: somebody is checking whether alerts arrive"
+    what = "Test alert: someone is checking whether alerts arrive"
     ends = [
         Due(0, event, "", "warning", what, "nothing", f"sent by {who}", "", [], "") for event in ("opened", "resolved")
     ]
@@ -254,7 +254,7 @@ def _attempts(
     return found
 
 
-def _of_webhook(name: str, url: SecretStr) -> Channel:
+def _webhook_channel(name: str, url: SecretStr) -> Channel:
     """Slack and Discord: apprise knows their webhooks by their addresses."""
     value = url.get_secret_value().strip()
 
@@ -279,7 +279,7 @@ def _email(settings: Settings, to: str) -> Channel:
     url = settings.smtp_url.get_secret_value()
 
     def plugin(message: Message) -> NotifyBase:
-        server = _parsed("SMTP_URL", url)
+        server = _parse_address("SMTP_URL", url)
         user, password = (unquote(part) if part else None for part in (server.username, server.password))
         if server.scheme not in ("smtp", "smtps") or not server.hostname:
             raise PermanentFailure("SMTP_URL must be smtp://host:port or smtps://host:port")
@@ -300,7 +300,7 @@ def _email(settings: Settings, to: str) -> Channel:
             asset=ASSET,
         )
         if not plugin.targets:
-            raise PermanentFailure("ALERT_EMAIL holds no e-mail address: wanted one or more, separated by commas")
+            raise PermanentFailure("ALERT_EMAIL must be one or more e-mail addresses, separated by commas")
         return plugin
 
     return Channel("email", plugin, _passwords(url))
@@ -338,7 +338,7 @@ def _webhook(url: SecretStr) -> Channel:
     value = url.get_secret_value().strip()
 
     def plugin(message: Message) -> NotifyBase:
-        target = _parsed("ALERT_WEBHOOK_URL", value)
+        target = _parse_address("ALERT_WEBHOOK_URL", value)
         if target.scheme not in ("http", "https") or not target.hostname:
             raise PermanentFailure("ALERT_WEBHOOK_URL must be an http:// or https:// address")
         return NotifyJSON(
@@ -369,7 +369,7 @@ def _webhook(url: SecretStr) -> Channel:
 
 
 def _secrets(url: str) -> tuple[str, ...]:
-    """A webhook's address, and the parts of it that let somebody else post there."""
+    """A webhook's address, and the parts of it that would let others post there."""
     try:
         target = urlsplit(url)
     except ValueError:
@@ -387,7 +387,7 @@ def _passwords(url: str) -> tuple[str, ...]:
     return tuple({password, unquote(password)}) if password else ()
 
 
-def _parsed(name: str, url: str) -> SplitResult:
+def _parse_address(name: str, url: str) -> SplitResult:
     """The parts of an address. Raises PermanentFailure that repeats none of them."""
     try:
         parsed = urlsplit(url)

@@ -24,8 +24,6 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from resources.failures import PermanentFailure
 from resources.s3_failures import NothingThere, classified_failure
 from resources.settings import Settings, refuse_in_a_pod
@@ -36,6 +34,12 @@ IN_PARTS_FROM = 8 * 2**20
 PIECE = 2**20
 CONNECTIONS = 32
 """As many requests as go on at once in one process, at most."""
+TOLD_BOTO3 = (
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION", "AWS_REGION"),
+    *("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_MAX_ATTEMPTS"),
+    *("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION"),
+)
+"""Variables of boto3 that mean the same on every machine."""
 LINK_LIFETIME = timedelta(hours=1)
 LONGEST_LINK = timedelta(days=7)
 
@@ -98,6 +102,12 @@ class FolderStore:
             raise NothingThere(f"There is nothing at {self.uri(key)}.")
         return self._path(key).stat().st_size
 
+    def version(self, key: str) -> str:
+        """A text that is another after the file was written again; raises as `get` does."""
+        with self._there(key) as file:
+            now = os.fstat(file.fileno())
+        return f"{now.st_dev} {now.st_ino} {now.st_size} {now.st_mtime_ns} {now.st_ctime_ns}"
+
     def delete(self, key: str) -> bool:
         """A missing file counts as deleted. Returns whether an old version of it is kept: in a folder never."""
         self._path(key).unlink(missing_ok=True)
@@ -128,8 +138,8 @@ class FolderStore:
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else None
 
     def link(self, key: str, lifetime: timedelta = LINK_LIFETIME) -> str:
-        """The file's URI, which never expires: whoever may read the folder can open it. Raises ValueError as a bucket's
-        does."""
+        """The file's URI, which never expires: anyone who may read the folder can open it. Raises ValueError as a
+        bucket's does."""
         _seconds(lifetime)
         return self.uri(key)
 
@@ -148,7 +158,7 @@ class FolderStore:
                 yield path.relative_to(self.root).as_posix(), written
 
     def _path(self, key: str) -> Path:
-        path = self.root / _checked(key)
+        path = self.root / _validate_key(key)
         if not path.resolve().is_relative_to(self.root.resolve()):
             raise ValueError(f"object key {key!r} leads out of {self.root}")
         return path
@@ -177,14 +187,23 @@ class BucketStore:
         self.bucket = bucket
         self.encryption = dict(encryption or {})
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For another machine, with what boto3 was told here; what it finds in files or from a role, it finds there."""
+        told = {name: value for name in TOLD_BOTO3 if (value := os.environ.get(name))}
+        return {"bucket": self.bucket, "encryption": self.encryption, "told": told}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        os.environ |= state.pop("told")
+        self.__dict__ |= state
+
     def put(self, key: str, data: bytes | Path) -> str:
         """Store bytes, or a file's, replacing what was there; returns the permanent URI.
 
         What is larger than 8 MiB goes in parts, of a file as many at a time as are sent at once.
         """
-        kind = mimetypes.guess_type(_checked(key))[0] or "application/octet-stream"
+        kind = mimetypes.guess_type(_validate_key(key))[0] or "application/octet-stream"
         how = self.encryption | {"ContentType": f"{kind}; charset=utf-8" if kind.startswith("text/") else kind}
-        with self._explained(key):
+        with self._translate_errors(key):
             if isinstance(data, Path):
                 self._client.upload_file(str(data), self.bucket, key, ExtraArgs=how)
             elif len(data) < IN_PARTS_FROM:
@@ -195,14 +214,14 @@ class BucketStore:
 
     def get(self, key: str) -> bytes:
         """Raises NothingThere where there is nothing under `key`."""
-        with self._explained(key):
-            return cast(bytes, self._client.get_object(Bucket=self.bucket, Key=_checked(key))["Body"].read())
+        with self._translate_errors(key):
+            return cast(bytes, self._client.get_object(Bucket=self.bucket, Key=_validate_key(key))["Body"].read())
 
     def stream(self, key: str) -> Iterator[bytes]:
         """The content, piece by piece; the first piece raises as `get` does."""
         with (
-            self._explained(key),
-            closing(self._client.get_object(Bucket=self.bucket, Key=_checked(key))["Body"]) as body,
+            self._translate_errors(key),
+            closing(self._client.get_object(Bucket=self.bucket, Key=_validate_key(key))["Body"]) as body,
         ):
             yield from body.iter_chunks(PIECE)
 
@@ -222,19 +241,18 @@ class BucketStore:
 
     def size(self, key: str) -> int:
         """The size in bytes; raises as `get` does."""
-        with self._explained(key):
-            try:
-                return int(self._client.head_object(Bucket=self.bucket, Key=_checked(key))["ContentLength"])
-            except ClientError as error:
-                if error.response["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.NOT_FOUND:
-                    self._client.head_bucket(Bucket=self.bucket)  # it may be the bucket that is not there
-                raise
+        return int(self._head(key)["ContentLength"])
+
+    def version(self, key: str) -> str:
+        """A text that is another after the object was written again; raises as `get` does."""
+        head = self._head(key)
+        return f"{head['ETag']} {head['LastModified']} {head['ContentLength']} {head.get('VersionId')}"
 
     def delete(self, key: str) -> bool:
         """A missing file counts as deleted. Returns whether an old version of it is kept: if the bucket has
         versioning."""
-        with self._explained(key):
-            return bool(self._client.delete_object(Bucket=self.bucket, Key=_checked(key)).get("DeleteMarker"))
+        with self._translate_errors(key):
+            return bool(self._client.delete_object(Bucket=self.bucket, Key=_validate_key(key)).get("DeleteMarker"))
 
     def list(self, folder: str) -> Iterator[tuple[str, datetime]]:
         """Every key below `folder`, and when it was written."""
@@ -249,11 +267,11 @@ class BucketStore:
 
         The service keeps and charges for their parts, which no listing shows. Returns their keys.
         """
-        with self._explained(folder):
+        with self._translate_errors(folder):
             pages = self._client.get_paginator("list_multipart_uploads")
             begun = [
                 upload
-                for page in pages.paginate(Bucket=self.bucket, Prefix=f"{_checked(folder)}/")
+                for page in pages.paginate(Bucket=self.bucket, Prefix=f"{_validate_key(folder)}/")
                 for upload in page.get("Uploads", ())
                 if upload["Initiated"] < before
             ]
@@ -262,7 +280,7 @@ class BucketStore:
         return tuple(upload["Key"] for upload in begun)
 
     def uri(self, key: str) -> str:
-        return f"s3://{self.bucket}/{_checked(key)}"
+        return f"s3://{self.bucket}/{_validate_key(key)}"
 
     def key(self, uri: str) -> str | None:
         """The key that has this URI; None if the URI is not of this store."""
@@ -270,18 +288,29 @@ class BucketStore:
         return uri.removeprefix(start) if uri.startswith(start) else None
 
     def link(self, key: str, lifetime: timedelta = LINK_LIFETIME) -> str:
-        """A URL under which whoever has it may read the object, without credentials, until `lifetime` is over.
+        """A URL that lets anyone who has it read the object, without credentials, until `lifetime` is over.
 
         Raises ValueError for more than seven days, which no service grants.
         """
-        with self._explained(key):
-            values = {"Bucket": self.bucket, "Key": _checked(key)}
+        with self._translate_errors(key):
+            values = {"Bucket": self.bucket, "Key": _validate_key(key)}
             return str(self._client.generate_presigned_url("get_object", Params=values, ExpiresIn=_seconds(lifetime)))
 
+    def _head(self, key: str) -> dict[str, Any]:
+        from botocore.exceptions import ClientError
+
+        with self._translate_errors(key):
+            try:
+                return cast(dict[str, Any], self._client.head_object(Bucket=self.bucket, Key=_validate_key(key)))
+            except ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.NOT_FOUND:
+                    self._client.head_bucket(Bucket=self.bucket)  # it may be the bucket that is not there
+                raise
+
     def _objects(self, folder: str) -> Iterator[dict[str, Any]]:
-        with self._explained(folder):
+        with self._translate_errors(folder):
             pages = self._client.get_paginator("list_objects_v2")
-            for page in pages.paginate(Bucket=self.bucket, Prefix=f"{_checked(folder)}/"):
+            for page in pages.paginate(Bucket=self.bucket, Prefix=f"{_validate_key(folder)}/"):
                 yield from page.get("Contents", ())
 
     @cached_property
@@ -303,9 +332,10 @@ class BucketStore:
             raise PermanentFailure(f"{error}. Set AWS_ENDPOINT_URL to a URL like https://s3.example.com.") from error
 
     @contextmanager
-    def _explained(self, key: str) -> Iterator[None]:
+    def _translate_errors(self, key: str) -> Iterator[None]:
         """boto3's errors as ours: nothing there, not answering, refused."""
         import boto3.exceptions
+        from botocore.exceptions import BotoCoreError, ClientError
 
         try:
             yield
@@ -328,21 +358,26 @@ def object_store(settings: Settings) -> ObjectStore:
     if settings.s3_bucket is None:
         refuse_in_a_pod("S3_BUCKET", "a folder", "set S3_BUCKET to a bucket (docs/how-to/object-store.md)")
         return FolderStore(settings.irt_home / "objects")
+    return bucket_store(settings.s3_bucket, settings)
+
+
+def bucket_store(bucket: str, settings: Settings) -> BucketStore:
+    """A bucket, encrypted as the settings ask."""
     encryption = {"ServerSideEncryption": settings.s3_sse, "SSEKMSKeyId": settings.s3_sse_kms_key_id}
-    return BucketStore(settings.s3_bucket, {name: value for name, value in encryption.items() if value})
+    return BucketStore(bucket, {name: value for name, value in encryption.items() if value})
 
 
-def _checked(key: str) -> str:
+def _validate_key(key: str) -> str:
     """A key that means the same in a folder and in a bucket."""
     parts = key.split("/")
     if "\\" in key or "\0" in key or any(part in ("", ".", "..") or part.startswith(PART) for part in parts):
-        raise ValueError(f"{key!r} is not an object key: wanted a relative path like snapshots/2026-09/abc.parquet")
+        raise ValueError(f"{key!r} is not an object key, a relative path such as snapshots/2026-09/abc.parquet")
     return key
 
 
 def _seconds(lifetime: timedelta) -> int:
     if not timedelta() < lifetime <= LONGEST_LINK:
-        raise ValueError(f"a link that lives for {lifetime}: wanted up to {LONGEST_LINK.days} days")
+        raise ValueError(f"a link may live for at most {LONGEST_LINK.days} days, not {lifetime}")
     return int(lifetime.total_seconds())
 
 

@@ -71,7 +71,7 @@ class Collector(SpanExporter):
         else:
             if self._rests_until is None:
                 LOG.warning(
-                    "traces are dropped: %s does not take them. OTEL_EXPORTER_OTLP_ENDPOINT wants the address of an "
+                    "traces are dropped: %s does not take them. OTEL_EXPORTER_OTLP_ENDPOINT must be the address of an "
                     "OTLP/HTTP receiver, mostly http://HOST:4318 (4317 is gRPC's)",
                     self._endpoint,
                 )

@@ -1,7 +1,7 @@
 """The outbox of alerts: notifications for people, kept in PostgreSQL until every channel has delivered them.
 
-An alert is opened once and resolved once, whoever finds it however often. What belongs here: the two tables
-`alert` and `alert_delivery`. What does not: how a message is made and sent (see `notifier`).
+An alert is opened once and resolved once, however often it is found. What belongs here: the two tables `alert` and
+`alert_delivery`. What does not: how a message is made and sent (see `notifier`).
 """
 
 from __future__ import annotations

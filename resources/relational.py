@@ -1,14 +1,17 @@
 """The tables that relational expressions read, as Ibis relations made from the registry, and where such run.
 
-An expression is written once and means the same on PostgreSQL and on DuckDB over Parquet: no rounding, no JSON, no
-function that only one of them has; days are UTC because the session is. What does not belong here: expressions.
+An expression is written once and means the same on every backend, on PostgreSQL and on DuckDB over Parquet: no
+rounding, no JSON, no function that only one of them has; days are UTC because the session is. What does not belong
+here: expressions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import duckdb
 import ibis
 import ibis.expr.types as ir
 import psycopg
@@ -16,10 +19,15 @@ import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 
-from resources import tables, warehouse
+from resources import spark_rows, tables, warehouse
+from resources.settings import get_settings
 
-Run = Callable[[ir.Table], pa.Table]
-"""Executes an expression: `on_postgres` or `on_duckdb` with its connection."""
+if TYPE_CHECKING:
+    import dagster as dg
+    import duckdb
+    from pyspark.sql import SparkSession
+
+    from resources.lake import CatalogTable, Lake
 
 _TYPES = {
     sa.Text: "string",
@@ -55,19 +63,167 @@ QUESTION = relation(tables.question)
 LEARNER = relation(tables.learner)
 
 
-def on_postgres(connection: psycopg.Connection) -> Run:
-    """Runs in the connection's transaction, whose time zone must be UTC (`Database.connect` sees to that)."""
-    return lambda expression: warehouse.read_arrow(connection, ibis.to_sql(expression, dialect="postgres"))
+C = TypeVar("C")
 
 
-def on_duckdb(connection: duckdb.DuckDBPyConnection) -> Run:
-    """Runs over relations named as the registry names them, e.g. a view `attempt` over the Parquet snapshots."""
-    connection.execute("SET TimeZone = 'UTC'")
-    return lambda expression: connection.sql(ibis.to_sql(expression, dialect="duckdb")).to_arrow_table()
+@dataclass(frozen=True)
+class Backend(Generic[C]):
+    """A kind of database that expressions run on: called with a connection, it gives what runs them there.
+
+    The connection's relations are named as the registry names them, e.g. `attempt` for a view over Parquet snapshots.
+
+    Attributes:
+        dialect: its SQL, by Ibis' name for it.
+        read: the rows of a query.
+        number: SQL for the whole number that 15 hexadecimal `{digits}` write; sums of 10⁸ of them must be exact.
+        prepare: makes UTC the connection's time zone, where it may be another.
+        parts: the rows of a query in parts that fit in memory, those with equal values of some columns in one part;
+            None: they come at once.
+    """
+
+    dialect: str
+    read: Callable[[C, str], pa.Table]
+    number: str
+    prepare: Callable[[C], object] | None = None
+    parts: Callable[[C, str, Sequence[str]], Iterator[pa.Table]] | None = None
+
+    def __call__(self, connection: C) -> Run:
+        if self.prepare is not None:
+            self.prepare(connection)
+        return Run(self, connection)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Executes expressions on a connection."""
+
+    backend: Backend[Any]
+    connection: Any
+
+    def __call__(self, expression: ir.Table) -> pa.Table:
+        return self.read(ibis.to_sql(expression, dialect=self.backend.dialect))
+
+    def read(self, query: str) -> pa.Table:
+        """The rows of a query in the backend's SQL."""
+        return self.backend.read(self.connection, query)
+
+    def parts(self, expression: ir.Table, *together: str) -> Iterator[pa.Table]:
+        """The rows in parts, each of which fits in memory; those that are equal in the columns `together` in one part.
+
+        No part is empty; without rows there is none.
+        """
+        query = ibis.to_sql(expression, dialect=self.backend.dialect)
+        found = self.backend.parts(self.connection, query, together) if self.backend.parts else [self.read(query)]
+        yield from (part for part in found if part.num_rows)
+
+
+def _prepare_spark(session: SparkSession) -> None:
+    ibis.pyspark  # noqa: B018 - its dialect has options that are made when it is first touched
+    session.conf.set("spark.sql.session.timeZone", "UTC")
+
+
+on_postgres: Backend[psycopg.Connection] = Backend(
+    dialect="postgres",
+    read=warehouse.read_arrow,  # in the connection's transaction; `Database.connect` makes its time zone UTC
+    number="('x' || {digits})::bit(60)::bigint",
+)
+on_duckdb: Backend[duckdb.DuckDBPyConnection] = Backend(
+    dialect="duckdb",
+    read=lambda connection, query: connection.sql(query).to_arrow_table(),
+    number="('0x' || {digits})::bigint",
+    prepare=lambda connection: connection.execute("SET TimeZone = 'UTC'"),
+)
+on_spark: Backend[SparkSession] = Backend(
+    dialect="pyspark",
+    read=spark_rows.read,
+    number="cast(conv({digits}, 16, 10) as decimal(38, 0))",
+    prepare=_prepare_spark,
+    parts=spark_rows.parts,
+)
+
+
+def on_log(connection: psycopg.Connection, since: datetime, until: datetime) -> Run:
+    """Runs over the whole log, for expressions that read attempts of [since, until): on Spark over the lake where
+    IRT_SPARK is set, else on PostgreSQL, like `on_postgres(connection)`.
+
+    On Spark, `question` and `learner` are copies of what the connection's transaction sees now.
+    """
+    found = lake()
+    if found is None:
+        return on_postgres(connection)
+    from resources.spark import spark_session
+
+    session = spark_session(get_settings())
+    if hasattr(session, "newSession"):  # not under Spark Connect
+        session = session.newSession()  # its views are its own
+    found.register(session, since, until)
+    for table in (QUESTION, LEARNER):
+        columns = [name for name, kind in table.schema().items() if not kind.is_json()]
+        rows = on_postgres(connection)(table.select(*columns))
+        session.createDataFrame(rows).createOrReplaceTempView(table.get_name())
+    return on_spark(session)
+
+
+def on_nearest_log(connection: psycopg.Connection, since: datetime, until: datetime) -> Run:
+    """Like `on_log`, but on PostgreSQL where it has every attempt of [since, until): no Spark is started for those."""
+    return on_postgres(connection) if holds_log(connection, since, until) else on_log(connection, since, until)
+
+
+def holds_log(connection: psycopg.Connection, since: datetime, until: datetime) -> bool:
+    """Whether PostgreSQL has every attempt of [since, until).
+
+    It has them where it has an earlier one, as the oldest are dropped first, or where the lake begins no earlier.
+    """
+    whole = lake()
+    if whole is None:
+        return True
+    row = connection.execute(
+        """SELECT EXISTS (SELECT FROM attempt WHERE completed_at < %(since)s),
+                  (SELECT (min(completed_at) AT TIME ZONE 'UTC')::date::text FROM attempt
+                   WHERE completed_at >= %(since)s AND completed_at < %(until)s)""",
+        {"since": since, "until": until},
+    ).fetchone()
+    assert row is not None
+    has_earlier, first = row
+    if has_earlier:
+        return True
+    days = whole.days(since, until)
+    return days is not None and (not days or (first is not None and first <= min(days)))
+
+
+def lake() -> Lake | CatalogTable | None:
+    """What holds the whole log beside PostgreSQL; None without IRT_SPARK."""
+    settings = get_settings()
+    if settings.irt_spark is None:
+        return None
+    from resources.lake import Lake
+
+    return Lake.at(settings)
+
+
+def application() -> dict[str, dg.MetadataValue]:
+    """What the metadata of an asset says of this process's Spark: its id and UI; empty where none was started."""
+    settings = get_settings()
+    if settings.irt_spark is None:
+        return {}
+    import dagster as dg
+
+    from resources.spark import application_of, started_session
+
+    session = started_session(settings)
+    if session is None:
+        return {}
+    found = application_of(session)
+    return {
+        **({"Spark application": dg.MetadataValue.text(found.id)} if found.id else {}),
+        **({"Spark UI": dg.MetadataValue.url(found.ui_url)} if found.ui_url else {}),
+    }
 
 
 def in_memory(run: Run, relations: Mapping[str, ir.Table]) -> Run:
     """Runs over copies, read once, of what `relations` says each relation of that name is to hold."""
+    import duckdb
+
     connection = duckdb.connect(config={"temp_directory": ""})  # what does not fit fails; spilt files would be shared
     for name, rows in relations.items():
         connection.register(name, run(rows))

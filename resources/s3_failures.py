@@ -5,9 +5,12 @@ What does not belong here: the requests themselves (see `object_store`).
 
 from __future__ import annotations
 
-from botocore import exceptions
+from typing import TYPE_CHECKING
 
 from resources.failures import PermanentFailure, TransientFailure
+
+if TYPE_CHECKING:
+    from botocore import exceptions
 
 MENDED_BY_TIME = {
     "BadDigest",  # the bytes that arrived are not those that were sent
@@ -58,8 +61,10 @@ class NothingThere(PermanentFailure):
 
 def classified_failure(uri: str, error: exceptions.ClientError | exceptions.BotoCoreError) -> Exception:
     """Our failure for `error`, met at `uri`."""
+    from botocore import exceptions
+
     if isinstance(error, exceptions.ClientError):
-        return _answered(uri, error)
+        return _response_failure(uri, error)
     if isinstance(error, exceptions.SSLError):
         return PermanentFailure(
             f"{uri}: no trusted connection ({error}). Set AWS_CA_BUNDLE, or correct AWS_ENDPOINT_URL."
@@ -79,7 +84,7 @@ def classified_failure(uri: str, error: exceptions.ClientError | exceptions.Boto
     return PermanentFailure(f"{uri}: {str(error).rstrip('.')}. {CREDENTIALS}")
 
 
-def _answered(uri: str, error: exceptions.ClientError) -> Exception:
+def _response_failure(uri: str, error: exceptions.ClientError) -> Exception:
     """The failure for an error response of the service."""
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     code = error.response.get("Error", {}).get("Code", "")

@@ -5,8 +5,6 @@ What does not belong here: how a schema is changed (see `schema`, `migrations`).
 
 from __future__ import annotations
 
-import logging
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,16 +12,11 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from resources.database import Database
-from resources.failures import PermanentFailure, explain, is_transient
-from resources.service_manager import is_supervised
-from resources.settings import Settings, private_home
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-LOG = logging.getLogger(__name__)
 VERSION_TABLE = "irt_alembic_version"
-PAUSE_S = 1.0
 VERSIONS = Path(__file__).parent / "migrations" / "versions"
 
 
@@ -57,43 +50,6 @@ class SchemaVersion:
                 "install the newer irt-assets, or let that one run `irt db downgrade`"
             )
         return None
-
-
-def open_database(settings: Settings) -> Database:
-    """The database of a command. An embedded one that is new gets its schema first; a service waits for its database.
-
-    Raises PermanentFailure where the schema is not one that this code works with.
-    """
-    if settings.irt_home.is_dir():
-        private_home(settings)
-    database = Database(settings)
-    if is_supervised():
-        _wait_until_it_answers(database)
-    version = schema_version(database)
-    if version.revision is None and settings.database_url is None:
-        from resources.schema import upgrade  # Alembic takes a second to load
-
-        LOG.info("making the database in %s", settings.irt_home)
-        upgrade(database)
-    elif version.fault:
-        raise PermanentFailure(version.fault)
-    return database
-
-
-def _wait_until_it_answers(database: Database) -> None:
-    """If a server exited here, its service manager would restart it again and again and then give up."""
-    announced = False
-    while True:
-        try:
-            with database.connect():
-                return
-        except psycopg.OperationalError as error:
-            if not is_transient(error):
-                raise
-            if not announced:
-                LOG.warning("the database does not answer, waiting for it: %s", explain(error) or error)
-                announced = True
-            time.sleep(PAUSE_S)
 
 
 def schema_version(database: Database) -> SchemaVersion:

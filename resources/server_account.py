@@ -1,4 +1,4 @@
-"""Who runs the embedded PostgreSQL: this user, or where this is root, whom PostgreSQL refuses, another account.
+"""The account that runs the embedded PostgreSQL: this user, or another one if this is root, which PostgreSQL refuses.
 
     python3 resources/server_account.py PROGRAMS DATA
 

@@ -61,7 +61,7 @@ def serve_http(app: ASGIApp, *, host: str, port: int, **options: Any) -> None:
     """Serve `app` until SIGTERM, with our log, and without trusting a proxy's headers about the client.
 
     Upon SIGHUP what is under way is answered, and the process restarts; requests that come meanwhile wait. Raises
-    PermanentFailure where the port cannot be had.
+    PermanentFailure where the port is not free.
     """
     listener = listening(host, port)
     config = uvicorn.Config(

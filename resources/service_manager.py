@@ -6,7 +6,6 @@ whether a server is well (see `irt_assets.probes`).
 
 from __future__ import annotations
 
-import http.client
 import logging
 import os
 import signal
@@ -14,11 +13,12 @@ import socket
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from types import FrameType
 from typing import TYPE_CHECKING
+
+from resources.failures import root_cause
 
 if TYPE_CHECKING:
     from resources.settings import Settings
@@ -78,7 +78,7 @@ def http_health(address: str, page: str = "health") -> str | None:
     """A probe of one of our services: why its `/health`, or another page, does not answer 200."""
     try:
         return _refusal(address, page)
-    except (OSError, http.client.HTTPException) as error:
+    except OSError as error:
         return _silence(address, error)
 
 
@@ -86,22 +86,24 @@ def http_answers(address: str) -> str | None:
     """A probe of one of our services: why nothing answers at `address`. The answer's content does not matter."""
     try:
         _refusal(address, "health")
-    except (OSError, http.client.HTTPException) as error:
+    except OSError as error:
         return _silence(address, error)
     return None
 
 
 def _refusal(address: str, page: str) -> str | None:
-    """What a page answers instead of 200. Raises OSError or HTTPException where nothing answers."""
-    try:
-        with urllib.request.urlopen(f"{address}/{page}", timeout=PATIENCE_S):  # noqa: S310 - our own address
+    """What a page answers instead of 200. Raises OSError where nothing answers."""
+    from resources.own_servers import ask  # here, as every command that needs the database imports this module
+
+    with ask(f"{address}/{page}", PATIENCE_S) as answer:
+        if answer.status_code < HTTPStatus.MULTIPLE_CHOICES:
             return None
-    except urllib.error.HTTPError as error:
-        return f"{address}/{page} answers {error.code}: {error.read(200).decode(errors='replace')}"
+        beginning: bytes = next(answer.iter_content(200), b"")
+        return f"{address}/{page} answers {answer.status_code}: {beginning.decode(errors='replace')}"
 
 
 def _silence(address: str, error: Exception) -> str:
-    return f"nothing answers at {address} ({getattr(error, 'reason', error)})"
+    return f"nothing answers at {address} ({root_cause(error)})"
 
 
 def service_fault(package: str, settings: Settings, *, host: str | None = None, ready: bool = False) -> str | None:

@@ -28,6 +28,12 @@ OWNER_ALONE = 0o700
 RUN_KINDS = ("daily", "weekly", "nightly", "monthly", "drift", "report", "release", "upkeep", "other")
 """Kinds of runs by the tag irt/kind; `other` are untagged: assets that somebody chose, or automation."""
 RUN_SIZE = re.compile(r"(?P<kind>[a-z]+)=(?P<cpu>\d+m|\d+(\.\d+)?)/(?P<memory>\d+[MG]i)")
+SPARK_MASTER = re.compile(
+    r"local\[(\*|[1-9]\d*)\]"
+    r"|spark://[^\s/:,]+:\d+(,[^\s/:,]+:\d+)*"
+    r"|sc://[^\s/:;]+(:\d+)?(/(;[^\s;=]+=[^\s;]*)*)?"
+    r"|k8s://\S+"
+)
 KUBERNETES = "KUBERNETES_SERVICE_HOST"
 """Set in every container of every pod."""
 INFO_CHANNELS = ("slack", "discord", "email", "webhook")
@@ -78,6 +84,18 @@ class Settings(BaseSettings):
         "running",
         description="state of schedules until someone sets it; external: stopped, as CronJobs ask at their times",
     )
+    irt_spark: str | None = Field(
+        None, description="Apache Spark that reads the log: local[2], spark://, k8s:// or sc://HOST; unset: PostgreSQL"
+    )
+    irt_attempts: str | None = Field(
+        None, description="where Spark finds the attempts: a table of its catalogue, or a folder or s3:// URL of a lake"
+    )
+    irt_spark_fit: Literal["auto", "driver", "executors"] = Field(
+        "auto", description="where a fit is computed on Spark; auto: by the driver while its answers fit there"
+    )
+    irt_spark_fit_bytes: int = Field(
+        4_000_000_000, gt=0, description="bytes of answers, about 1.5 each, up to which the driver computes a fit"
+    )
     r_irt_base_url: str | None = Field(None, description="R IRT service of the engine remote, e.g. http://r-irt:8000")
     r_irt_internal_token: SecretStr | None = Field(None, description="its bearer token")
     irt_engines: str = Field(
@@ -91,7 +109,7 @@ class Settings(BaseSettings):
     )
     irt_ui_port: int = Field(3000, ge=1, le=65535, description="port of the Dagster UI")
     irt_ui_address: str = Field(
-        "127.0.0.1", description="address on which `irt run webserver` listens; another than this wants a login (JWT_…)"
+        "127.0.0.1", description="address on which `irt run webserver` listens; any other address needs a login (JWT_…)"
     )
     irt_ui_url: str | None = Field(
         None,
@@ -150,7 +168,7 @@ class Settings(BaseSettings):
     def _libpqs_variables(cls, values: dict[str, Any]) -> dict[str, Any]:
         """DATABASE_URL from PGHOST and PGDATABASE if it is not set at all; an empty one means the embedded server.
 
-        Both are wanted, as a developer's PGHOST or PGUSER alone is meant for another program.
+        Both are required, as a developer's PGHOST or PGUSER alone is meant for another program.
         """
         host, name = values.get("pghost"), values.get("pgdatabase")
         if "database_url" in values or not (host and name):
@@ -175,7 +193,7 @@ class Settings(BaseSettings):
     @classmethod
     def _known_zone(cls, value: str) -> str:
         if value not in available_timezones():
-            raise ValueError("not a time zone: wanted a name such as Europe/Berlin")
+            raise ValueError("not a time zone: write a name such as Europe/Berlin")
         return value
 
     @field_validator("alert_info_to")
@@ -183,8 +201,8 @@ class Settings(BaseSettings):
     def _known_channels(cls, value: str) -> str:
         if not set(_entries(value)) <= set(INFO_CHANNELS):
             raise ValueError(
-                f"wanted some of {', '.join(INFO_CHANNELS)}, with commas between them (PagerDuty would open an "
-                "incident, which somebody must close)"
+                f"must be some of {', '.join(INFO_CHANNELS)}, with commas between them (PagerDuty would open an "
+                "incident, which someone must close)"
             )
         return value
 
@@ -219,8 +237,18 @@ class Settings(BaseSettings):
         if value:
             address = parse_address(value)
             if address is None or address.port is None:
-                raise ValueError("wanted HOST:PORT, such as irt-code-server:4266")
+                raise ValueError("must be HOST:PORT, such as irt-code-server:4266")
         return value or None
+
+    @field_validator("irt_spark")
+    @classmethod
+    def _spark_master(cls, value: str | None) -> str | None:
+        if value is not None and not SPARK_MASTER.fullmatch(value):
+            raise ValueError(
+                "must be local[N] or local[*], spark://HOST:PORT, sc://HOST or sc://HOST:PORT (Spark Connect), or "
+                "k8s://https://HOST:PORT"
+            )
+        return value
 
     @field_validator("irt_run_resources")
     @classmethod
@@ -228,7 +256,7 @@ class Settings(BaseSettings):
         for entry in _entries(value):
             if not (found := RUN_SIZE.fullmatch(entry)) or found["kind"] not in RUN_KINDS:
                 raise ValueError(
-                    f"wanted KIND=CPU/MEMORY with commas, such as monthly=4/16Gi,daily=500m/2Gi; kinds: "
+                    f"must be KIND=CPU/MEMORY with commas, such as monthly=4/16Gi,daily=500m/2Gi; kinds: "
                     f"{', '.join(RUN_KINDS)}"
                 )
         return value
@@ -237,7 +265,7 @@ class Settings(BaseSettings):
     @classmethod
     def _host_names(cls, value: str) -> str:
         if not all(map(parse_address, _entries(value))):
-            raise ValueError("wanted host names with commas between them, such as irt.example.org, 10.0.0.5:3000")
+            raise ValueError("must be host names with commas between them, such as irt.example.org, 10.0.0.5:3000")
         return value
 
     @model_validator(mode="after")
@@ -259,6 +287,8 @@ class Settings(BaseSettings):
 
     @field_validator(
         "irt_run_key",
+        "irt_spark",
+        "irt_attempts",
         "pod_name",
         "pod_namespace",
         "database_url",
@@ -369,8 +399,8 @@ def _fault(problem: ErrorDetails) -> str:
 def private_home(settings: Settings) -> Path:
     """IRT_HOME, made for its owner alone, or closed to others: answers, names and passwords lie in it.
 
-    Left as it is where it is somebody else's (a mounted volume), or everybody's (/tmp). Raises PermanentFailure where
-    it cannot be made.
+    Left as it is where it belongs to someone else (a mounted volume) or to everyone (/tmp). Raises PermanentFailure
+    where it cannot be made.
     """
     home = settings.irt_home
     try:

@@ -46,13 +46,11 @@ def _scale() -> Column[Any]:
     return _key("scale_id", Text, "bank whose items measure one ability")
 
 
-def _parameters(required: bool = True) -> list[Column[Any]]:
-    column = _req if required else _opt
-    args: tuple[Any, ...] = (None,) if required else ()
+def _parameters() -> list[Column[Any]]:
     return [
-        column("a", Double, "discrimination, logistic metric (D = 1)", *args, unit="1/θ"),
-        column("b", Double, "difficulty on the bank's scale", *args, unit="θ"),
-        column("c", Double, "lower asymptote", *args, unit="probability", ge=0, le=1),
+        _req("a", Double, "discrimination, logistic metric (D = 1)", unit="1/θ"),
+        _req("b", Double, "difficulty on the bank's scale", unit="θ"),
+        _req("c", Double, "lower asymptote", unit="probability", ge=0, le=1),
         _opt("a_se", Double, "standard error of a", unit="1/θ", ge=0),
         _opt("b_se", Double, "standard error of b", unit="θ", ge=0),
         _opt("c_se", Double, "standard error of c", unit="probability", ge=0),
@@ -271,7 +269,7 @@ mirt_ability = _table(
     _key("update_id", Text, "the run or update that computed it"),
     _key("user_id", Text, "learner"),
     _scale(),
-    _req("theta", Double, "ability on the bank's scale", None, unit="θ"),
+    _req("theta", Double, "ability on the bank's scale", unit="θ"),
     _req("se", Double, "standard error", None, unit="θ", ge=0),
     _req("method", Text, "eap, map or wle"),
     _req("n_items", Integer, "answers to published items that were used", None, ge=1),
@@ -395,6 +393,13 @@ calibration_scale = _table(
     _req("new_misfit", Text, "warn or hold: what new misfit does to a month", sa.text("'warn'")),
     _opt("pass_theta", Double, "pass mark", unit="θ"),
     _req("thresholds", JSONB, "eligibility and gate settings that differ from the defaults", sa.text("'{}'::jsonb")),
+    _req(
+        "newer_rules",
+        JSONB,
+        "settings that differ from the defaults, of rules made since there is this column; a release reads those that "
+        "it knows",
+        sa.text("'{}'::jsonb"),
+    ),
     _req("anchor_version", Integer, "newest version of the anchor set", sa.text("1"), ge=1),
     _req("initialised_at", UTC, "when the scale was initialised", NOW),
 )

@@ -42,5 +42,5 @@ def _output(*command: str) -> str:
     try:
         ran = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=PATIENCE_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return f"({command[0]} says nothing: {error})"
+        return f"({command[0]} gave no output: {error})"
     return ran.stdout.strip() or ran.stderr.strip() or "nothing"

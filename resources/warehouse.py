@@ -1,16 +1,16 @@
 """Rows in and out of PostgreSQL in bulk: a query to a frame, a frame to a partition of a table.
 
-What does not belong here: which rows. Queries are the rooms', tables are the registry's.
+What does not belong here: which rows. Queries are in the packages of `irt_assets`, tables in the registry.
 """
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import psycopg
 import pyarrow as pa
 import pyarrow.csv
@@ -23,6 +23,7 @@ from resources.database import advisory_lock
 from resources.failures import PermanentFailure
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pandera.pandas as pandera
 
 CHUNK = 2**25  # bytes of CSV parsed at once
@@ -57,10 +58,20 @@ def read_arrow(connection: psycopg.Connection, query: Query, params: Params = ()
     return table
 
 
+def read_parts(connection: psycopg.Connection, query: Query, params: Params = ()) -> Iterator[pa.Table]:
+    """As `read_arrow`, in tables of some tens of MB, for rows that need not fit in memory; bytea is text.
+
+    Nobody else may use the connection until all of them are read.
+    """
+    yield from _parts(connection, query, params)[1]
+
+
 def read_frame(connection: psycopg.Connection, query: Query, params: Params = ()) -> pd.DataFrame:
     """As `read_arrow`, in pandas: Int64 and boolean (with <NA>), float64 and text (with NaN),
     datetime64[us, UTC], `datetime.date`; json(b) becomes dicts and lists (select `column::text` to keep text).
     """
+    import pandas as pd
+
     table, json_columns = _read(connection, query, params)
     nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
     frame = table.to_pandas(types_mapper=nullable.get)
@@ -77,6 +88,14 @@ def append(connection: psycopg.Connection, table: sa.Table, frame: pd.DataFrame)
     Raises PermanentFailure with every problem of the frame, before anything is written.
     """
     return _copy(connection, table, _checked(table, frame))
+
+
+def append_parts(connection: psycopg.Connection, table: sa.Table, frames: Iterable[pd.DataFrame]) -> int:
+    """As `append`, in one COPY of frames that have the same columns and need not fit in memory together.
+
+    Nobody may use the connection for the next frames, as the COPY runs.
+    """
+    return _copy_parts(connection, table, (_checked(table, frame) for frame in frames if len(frame)))
 
 
 def replace(connection: psycopg.Connection, table: sa.Table, owned: Mapping[str, object], frame: pd.DataFrame) -> int:
@@ -128,6 +147,20 @@ def frame_schema(table: sa.Table) -> pandera.DataFrameSchema:
 
 
 def _read(connection: psycopg.Connection, query: Query, params: Params) -> tuple[pa.Table, list[str]]:
+    description, parts = _parts(connection, query, params)
+    table = pa.concat_tables(parts)
+    for column in description:
+        if column.type_code == BYTEA_OID:
+            values = [None if value is None else bytes.fromhex(value[2:]) for value in table[column.name].to_pylist()]
+            place = table.column_names.index(column.name)
+            table = table.set_column(place, column.name, pa.array(values, pa.binary()))
+    return table, [column.name for column in description if column.type_code in JSON_OIDS]
+
+
+def _parts(
+    connection: psycopg.Connection, query: Query, params: Params
+) -> tuple[Sequence[psycopg.Column], Iterator[pa.Table]]:
+    """The columns of a query, and its rows in tables of about CHUNK bytes of CSV, one that is empty first."""
     text = psycopg.ClientCursor(connection).mogrify(query, params or None)  # type: ignore[arg-type]
     # Sends no row and plans only; it also opens the transaction that the raw COPY below belongs to.
     description = connection.execute(f"SELECT * FROM ({text}\n) AS described LIMIT 0".encode()).description or []
@@ -145,16 +178,13 @@ def _read(connection: psycopg.Connection, query: Query, params: Params) -> tuple
         true_values=["t"],
         false_values=["f"],
     )
-    parts = [
-        pa.csv.read_csv(pa.BufferReader(chunk), read, parse, convert)
-        for chunk in _copy_out(connection, f"COPY ({text}\n) TO STDOUT (FORMAT csv)")
-    ]
-    table = pa.concat_tables(parts) if parts else schema.empty_table()
-    for column in description:
-        if column.type_code == BYTEA_OID:
-            values = [None if value is None else bytes.fromhex(value[2:]) for value in table[column.name].to_pylist()]
-            table = table.set_column(names.index(column.name), column.name, pa.array(values, pa.binary()))
-    return table, [column.name for column in description if column.type_code in JSON_OIDS]
+
+    def parts() -> Iterator[pa.Table]:
+        yield schema.empty_table()
+        for chunk in _copy_out(connection, f"COPY ({text}\n) TO STDOUT (FORMAT csv)"):
+            yield pa.csv.read_csv(pa.BufferReader(chunk), read, parse, convert)
+
+    return description, parts()
 
 
 def _copy_out(connection: psycopg.Connection, statement: str) -> Iterator[bytearray]:
@@ -193,17 +223,25 @@ def _copy_out(connection: psycopg.Connection, statement: str) -> Iterator[bytear
 
 
 def _copy(connection: psycopg.Connection, table: sa.Table, rows: pa.Table) -> int:
-    if len(rows) == 0:
+    return _copy_parts(connection, table, iter([rows] if len(rows) else []))
+
+
+def _copy_parts(connection: psycopg.Connection, table: sa.Table, parts: Iterator[pa.Table]) -> int:
+    first = next(parts, None)  # before the COPY begins: it may be read by the same connection
+    if first is None:
         return 0
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(
-        sql.Identifier(table.name), sql.SQL(", ").join(map(sql.Identifier, rows.column_names))
+        sql.Identifier(table.name), sql.SQL(", ").join(map(sql.Identifier, first.column_names))
     )
+    written = 0
     with connection.cursor().copy(statement) as copy:
-        for start in range(0, len(rows), ROWS_AT_ONCE):
-            part = io.BytesIO()
-            pa.csv.write_csv(rows.slice(start, ROWS_AT_ONCE), part, pa.csv.WriteOptions(include_header=False))
-            copy.write(part.getvalue())
-    return len(rows)
+        for rows in chain([first], parts):
+            for start in range(0, len(rows), ROWS_AT_ONCE):
+                part = io.BytesIO()
+                pa.csv.write_csv(rows.slice(start, ROWS_AT_ONCE), part, pa.csv.WriteOptions(include_header=False))
+                copy.write(part.getvalue())
+            written += len(rows)
+    return written
 
 
 def _checked(table: sa.Table, frame: pd.DataFrame, owned: Mapping[str, object] | None = None) -> pa.Table:
@@ -286,13 +324,15 @@ def _as_arrow(column: sa.Column[Any], values: pd.Series) -> pa.Array:
     }[type(column.type)]
     if not accepted and not is_type.is_null(found):
         zone = ", with its zone" if wanted == UTC_TIME else ""
-        raise TypeError(f"holds {'text' if text else found}, wanted {column.type}{zone}")
+        raise TypeError(f"holds {'text' if text else found}, expected {column.type}{zone}")
     if wanted == pa.binary():
         return pa.array([None if value is None else "\\x" + value.hex() for value in array.to_pylist()], pa.string())
     return array.cast(wanted)
 
 
 def _absent(value: object) -> bool:
+    import pandas as pd
+
     return value is None or value is pd.NA or (isinstance(value, float) and value != value)
 
 

@@ -156,7 +156,9 @@ def simulate(row: Row, seed: list[int]) -> Month:
     origin, _ = fitted(before)
     month, guessing = fitted(now)
     try:
-        linking = link(month, anchors_of(origin, tuple(bank.ids[:ANCHORS])), rules=Rules(min_anchor_responses=1))
+        linking = link(
+            month, anchors_of(origin, tuple(bank.ids[:ANCHORS])), rules=Rules.from_settings({"min_anchor_responses": 1})
+        )
     except LinkingError:  # too few anchors agree: held
         linking = None
     change = change_of_misfit(Window(now, month), Window(before, origin), guessing=guessing, threads=1)

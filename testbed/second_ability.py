@@ -22,7 +22,7 @@ from testbed.misfit import ANCHORS, INTERCEPT, ITEMS, SLOPE, Bank, World, fitted
 
 MOVED, BY = 5, 0.5
 LEVEL = 0.01
-LOOSE = Rules(min_anchor_responses=1, min_anchors=3, min_anchor_share=0.1)
+LOOSE = Rules.from_settings({"min_anchor_responses": 1, "min_anchors": 3, "min_anchor_share": 0.1})
 """Months that too few anchors hold are counted here, and linked all the same."""
 
 
@@ -61,7 +61,7 @@ class Judged:
 
 
 def _held(linking: Linking) -> bool:
-    return linking.q_p < LEVEL or linking.share_kept < Rules().min_anchor_share
+    return linking.q_p < LEVEL or linking.share_kept < Rules().publication.min_anchor_share
 
 
 def simulate(row: Row, seed: list[int]) -> tuple[Judged, Judged]:

@@ -24,7 +24,7 @@ from irt_assets.stack import Stack, StackError, dagster_instance
 from resources.dagster_compat import MAX_RETRIES_TAG
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
-from resources.schema_version import open_database
+from resources.open_database import open_database
 from resources.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -25,7 +25,7 @@ import requests
 
 from irt_assets.calibration.abilities import estimate
 from irt_assets.calibration.origin import initialise
-from irt_assets.calibration.publication import in_force
+from irt_assets.ledger.publications import in_force
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.window import scoring_responses

@@ -32,6 +32,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # The tests may run in a pod themselves, and keep what they make on its disk.
 os.environ.pop(KUBERNETES, None)
 
+pytest_plugins = ["tests.helpers.worlds"]
+
 TEMPLATE = "template_irt"
 numbers = count(1)
 

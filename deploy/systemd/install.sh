@@ -82,7 +82,7 @@ check_env_file() {
         refuse "$1 has line ends of Windows (CRLF), which would become part of every value: sed -i 's/\\r\$//' $1"
     fi
     if bad=$(grep -nE '^[[:space:]]*(export[[:space:]]|[A-Za-z_0-9]+[[:space:]]+=|[A-Za-z_0-9]+=[[:space:]])' "$1"); then
-        refuse "$1, line ${bad%%:*}: systemd wants NAME=value, without export and without blanks around ="
+        refuse "$1, line ${bad%%:*}: systemd takes NAME=value, without export and without blanks around ="
     fi
     if bad=$(grep -nE "^[A-Za-z_0-9]+=(\"[^\"]*|'[^']*|[^\"']+[\"'])\$" "$1"); then
         refuse "$1, line ${bad%%:*}: a quote without its other one; a value needs no quotes, and systemd takes off a pair around it"

@@ -20,6 +20,8 @@ HERE = Path(__file__).resolve().parent
 CODE = ("irt_assets", "jobs", "resources", "services", "pyproject.toml", "README.md")
 PROGRAMS = ("irt-as-service", "irt-end-workers", "irt-r-service", "generate_reports.sh")
 TOOLS = "requirements-build.lock"
+SOURCES = ("pyspark",)
+"""What is published as source alone; install.sh builds it, from Python files, with the setuptools of TOOLS."""
 SOURCE_DATE_EPOCH = "1577836800"
 """The same code makes the same wheel, whenever it is made."""
 
@@ -37,12 +39,13 @@ def main(folder: Path, extras: list[str]) -> None:
         pip = [work / "venv/bin/python", "-m", "pip", "--disable-pip-version-check", "--quiet"]
         fetched = work / "wheels"
         fetched.mkdir()
-        for wheel in wheels.glob("*.whl"):  # pip checks their hashes as if it had fetched them
+        for wheel in _packages(wheels):  # pip checks their hashes as if it had fetched them
             wheel.rename(fetched / wheel.name)
         kept = work / "kept"
         kept.mkdir()
         for lock in locks:
-            hashed = ["--no-deps", "--require-hashes", "--only-binary=:all:", "--requirement", str(ROOT / lock)]
+            hashed = ["--no-deps", "--require-hashes", "--only-binary=:all:", f"--no-binary={','.join(SOURCES)}"]
+            hashed += ["--requirement", str(ROOT / lock)]
             download = [*pip, "download", "--find-links", fetched, "--dest", kept, *hashed]
             if subprocess.run([*download, "--no-index"], capture_output=True, check=False).returncode:
                 subprocess.run(download, check=True)
@@ -56,10 +59,14 @@ def main(folder: Path, extras: list[str]) -> None:
                 shutil.copy(ROOT / name, source)
         ours = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", kept, source]
         subprocess.run([*pip, *ours], check=True, env={**os.environ, "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH})
-        for wheel in sorted(kept.glob("*.whl")):
+        for wheel in _packages(kept):
             shutil.move(wheel, wheels / wheel.name)
     _add_the_rest(folder, locks)
     print(_sealed(folder))  # noqa: T201 - its answer
+
+
+def _packages(folder: Path) -> list[Path]:
+    return sorted([*folder.glob("*.whl"), *folder.glob("*.tar.gz")])
 
 
 def _add_the_rest(folder: Path, locks: list[str]) -> None:

@@ -2,7 +2,7 @@
 
     python docs/images/photograph.py [FOLDER]      # FOLDER: this one, if it is not named
 
-data-flow.svg is drawn by hand.
+spark-month.png is taken where IRT_SPARK is set, with which the demo ran. data-flow.svg is drawn by hand.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from resources.settings import Settings
 from tests.ui.browser import browser, photograph_graph
 
 DASHBOARD_SIZE = {"width": 1180, "height": 540}
+EVENT_SIZE = {"width": 1280, "height": 960}
 REPORT_SCALE = 1.5
 """Pixels for each point of the PDF."""
 PICTURE = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=]+)")
@@ -40,6 +41,8 @@ def main(folder: Path) -> None:
     with browser() as chromium:
         photograph_dashboard(chromium, settings, folder / "dashboard.png")
         photograph_graph(chromium, settings.ui_url, folder / "asset-graph.png")
+        if settings.irt_spark is not None:
+            photograph_month_of_answers(chromium, settings, months[-1], folder / "spark-month.png")
 
 
 def linking_plot(settings: Settings, database: Database, month: str) -> bytes:
@@ -65,6 +68,16 @@ def photograph_dashboard(chromium: Browser, settings: Settings, picture: Path) -
     page = chromium.new_page(viewport=DASHBOARD_SIZE)
     page.goto(f"http://127.0.0.1:{settings.irt_dashboard_port}")
     page.locator("table").first.wait_for()
+    page.screenshot(path=picture)
+    page.close()
+
+
+def photograph_month_of_answers(chromium: Browser, settings: Settings, month: str, picture: Path) -> None:
+    """The month's newest materialisation of `scored_responses`, with its metadata."""
+    page = chromium.new_page(viewport=EVENT_SIZE)
+    page.goto(f"{settings.ui_url}/assets/scored_responses?view=events&partition={month}")
+    page.get_by_role("button", name="Hide navigation").click()
+    page.get_by_text("Spark application").wait_for()
     page.screenshot(path=picture)
     page.close()
 

@@ -1,4 +1,4 @@
-"""Writes the reference pages that say what the code says: settings, commands, checks and metrics.
+"""Writes the reference pages that say what the code says: settings, commands, rules, checks and metrics.
 
 python docs/reference/generate.py            # writes them
 python docs/reference/generate.py --check    # exit code 1: names those that are not up to date
@@ -20,6 +20,7 @@ from typer.main import get_command
 from irt_assets.calibration.checks import INVENTORY
 from irt_assets.cli import app
 from irt_assets.definitions import build_defs
+from irt_assets.psychometrics.eligibility.rules import STAGES, allowed
 from resources.settings import Settings
 from services.exporter.families import FAMILIES
 
@@ -35,7 +36,8 @@ that mean nothing. The embedded server of an unset `DATABASE_URL` stays up after
 
 More about: [the bucket](../how-to/object-store.md), [engines](../how-to/engines.md),
 [the R service](../how-to/r-service.md), [schedules that others start](../how-to/deploy-kubernetes.md#jobs),
-[runs in a cluster](../how-to/runs-on-kubernetes.md), [the page](../how-to/web.md), [login](../how-to/login.md),
+[runs in a cluster](../how-to/runs-on-kubernetes.md), [Spark](../how-to/spark.md),
+[the page](../how-to/web.md), [login](../how-to/login.md),
 [the θ API](theta-api.md), [the dashboard](../how-to/dashboard.md), [metrics](../how-to/metrics.md),
 [logs and traces](../how-to/operations.md#traces), [alerts](alerts.md).
 """
@@ -45,6 +47,15 @@ COMMANDS_HEAD = """\
 
 `--help` prints the same for each command. Exit codes: 0: done; 1: it ran, and the answer is no (a month is not green,
 something is misconfigured); 2: the request or its input is wrong, and the message says what to do.
+"""
+
+RULES_HEAD = """\
+# Rules of a scale
+
+A rule holds for all months of a scale. `irt scale set NAME=VALUE` changes it: it says first which months become stale
+and which gates are judged again, and asks. `irt calibrate --month MONTH --try NAME=VALUE` shows what a rule would make
+of a month and stores nothing ([how](../how-to/scales.md#rules)). The rules stand here by the step of a month that reads
+them: a change makes stale what that step has made, and what is made from it.
 """
 
 CHECKS_HEAD = """\
@@ -123,6 +134,17 @@ def _meaning(parameter: TyperArgument | TyperOption) -> str:
     return f"{_paragraph(parameter.help)}{f' Default: `{default}`.' if plain and parameter.show_default else ''}"
 
 
+def rules_of_a_scale() -> str:
+    parts = [RULES_HEAD]
+    for stage, rules in STAGES.items():
+        rows = [
+            (f"`{name}`", _default(rule), allowed(rule), rule.description) for name, rule in rules.model_fields.items()
+        ]
+        table = _table(("rule", "default", "values", "meaning"), rows)
+        parts.append(f"## {stage.capitalize()}\n\n{_paragraph(rules.__doc__)} {rules.change}\n\n{table}")
+    return "\n".join(parts)
+
+
 def asset_checks() -> str:
     with tempfile.TemporaryDirectory() as home:
         graph = build_defs(Settings(irt_home=Path(home), _env_file=None)).resolve_asset_graph()
@@ -164,6 +186,7 @@ def _paragraph(text: str | None) -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings,
     "command-line.md": command_line,
+    "rules.md": rules_of_a_scale,
     "asset-checks.md": asset_checks,
     "metrics.md": exported_metrics,
 }

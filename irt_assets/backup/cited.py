@@ -1,11 +1,12 @@
 """The files of the object store that rows cite: what a backup lists, and what a copy must have.
 
-What does not belong here: which rows cite a file (see `resources.citations`).
+What does not belong here: which rows cite a file (see `irt_assets.ledger.citations`).
 """
 
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,8 @@ from pathlib import Path
 
 import psycopg
 
-from resources.citations import CITATIONS, cited_names
+from irt_assets.ledger.citations import CITATIONS, cited_names
+from irt_assets.responses.snapshot_files import is_manifest, stored_parts
 from resources.object_store import ObjectStore
 from resources.s3_failures import NothingThere
 
@@ -31,14 +33,18 @@ class Cited:
 
 
 def cited_files(connection: psycopg.Connection, store: ObjectStore) -> list[Cited]:
-    """Every file that a row names. A file in another store is named by its address and counts as missing."""
-    found = []
+    """Every file that a row names, or a manifest that a row names. A file in another store is named by its address and
+    counts as missing."""
+    found: dict[str, Cited] = {}
     for folder in CITATIONS:
         sizes = store.sizes(folder)
         for named, sha256 in cited_names(connection, folder).items():
             key = (store.key(named) or named) if folder == "reports" else named
-            found.append(Cited(key, sizes.get(key), sha256))
-    return found
+            found[key] = Cited(key, sizes.get(key), sha256)
+        manifests = [key for key in found if folder == "snapshots" and is_manifest(key)]
+        for part in itertools.chain.from_iterable(parts or () for parts in stored_parts(store, manifests).values()):
+            found[part.key] = Cited(part.key, sizes.get(part.key), part.sha256)
+    return [*found.values()]
 
 
 def with_hashes(files: Iterable[Cited], store: ObjectStore) -> Iterator[Cited]:

@@ -14,7 +14,7 @@ from psycopg import sql
 from pydantic import BaseModel, ValidationError
 
 from irt_assets.backup.places import MANIFEST
-from irt_assets.calibration.publication import in_force
+from irt_assets.ledger.publications import in_force
 from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure
 from resources.schema import KEPT

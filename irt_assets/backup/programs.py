@@ -164,7 +164,7 @@ def _failure(name: str, status: int, errors: IO[bytes]) -> Exception:
         return TransientFailure(f"The database went away while {name} worked; nothing was kept. Try again.\n{output}")
     if WAITED.search(output):
         return TransientFailure(
-            f"Somebody has locked a table of the database for longer than {LOCK_WAIT}, as a migration does; nothing "
+            f"Someone has locked a table of the database for longer than {LOCK_WAIT}, as a migration does; nothing "
             f"was kept. Try again when that is over.\n{output}"
         )
     if refused := NOT_ALLOWED.search(output):

@@ -1,6 +1,6 @@
 """Restoring a backup into an empty database, and proof that the copy is what the backup was made of.
 
-What does not belong here: the files of the object store, which somebody brings back first.
+What does not belong here: the files of the object store, which must be brought back first.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ def restore_backup(settings: Settings, database: Database, place: Place, name: s
         _load(database, manifest, folder / DATABASE)
         with database.connect() as connection:
             restored.differences += differences(manifest.contents, read_contents(connection, manifest.made_at))
-        restored.notes += _made_at_home(settings, database, manifest)
+        restored.notes += _adapt_to_installation(settings, database, manifest)
         if verify:
             store = object_store(settings)
             restored.differences += faults(read_listing(folder / OBJECTS), store)
-            restored.differences += _violated(settings, database, store, manifest)
+            restored.differences += _new_violations(settings, database, store, manifest)
     restored.seconds = time.monotonic() - began
     return restored
 
@@ -75,12 +75,12 @@ def _check(folder: Path, manifest: Manifest) -> None:
     for name, wanted in manifest.files.items():
         path = folder / name
         if not path.is_file():
-            raise PermanentFailure(f"The backup is damaged: {path} is not there. Take another one.")
+            raise PermanentFailure(f"The backup is damaged: {path} is missing. Use another backup.")
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != wanted.sha256:
                 raise PermanentFailure(
                     f"The backup is damaged: {path} is not as it was written ({path.stat().st_size:,} bytes, "
-                    f"{wanted.size:,} were written). Take another one."
+                    f"{wanted.size:,} were written). Use another backup."
                 )
     version = manifest.schema_version
     if version.is_newer and version.fault:
@@ -125,7 +125,7 @@ def _load(database: Database, manifest: Manifest, source: Path) -> None:
         connection.execute("ANALYZE")  # a dump has no statistics, and queries over the log are slow without
 
 
-def _made_at_home(settings: Settings, database: Database, manifest: Manifest) -> Iterator[str]:
+def _adapt_to_installation(settings: Settings, database: Database, manifest: Manifest) -> Iterator[str]:
     """Make the copy work with this code and this store; returns what was changed."""
     version = schema_version(database)
     if version.fault:
@@ -144,7 +144,7 @@ def _made_at_home(settings: Settings, database: Database, manifest: Manifest) ->
         adopt_folder(settings, database)
 
 
-def _violated(settings: Settings, database: Database, store: ObjectStore, manifest: Manifest) -> Iterator[str]:
+def _new_violations(settings: Settings, database: Database, store: ObjectStore, manifest: Manifest) -> Iterator[str]:
     """Invariants of severity error that the copy violates and the original did not report."""
     months = list(months_between(manifest.first_month, last_complete_month(manifest.made_at)))
     with dagster_instance(settings, database) as instance:
@@ -162,7 +162,7 @@ def _violated(settings: Settings, database: Database, store: ObjectStore, manife
             first = new[0]
             yield (
                 f"the copy violates the invariant '{verdict.invariant.truth}', and no report in the backup mentions "
-                f"it: {first.partition} {first.subject}: {first.observed}, wanted {first.expected}"
+                f"it: {first.partition} {first.subject}: {first.observed}, expected {first.expected}"
                 + (f" ({len(new) - 1} more)" if len(new) > 1 else "")
             )
 

@@ -1,1 +1,1 @@
-"""The room of item parameters: fits, linking, the publication ledger, abilities, and whether a month is green."""
+"""Item parameters: fits, linking, the publication ledger, abilities, and whether a month is green."""

@@ -1,6 +1,7 @@
 """Abilities at a time: every learner's θ with the published set in force, against the scale's population.
 
-What does not belong here: how θ is estimated (see `psychometrics.scoring`) and what is in force (`publication`).
+What does not belong here: how θ is estimated (see `psychometrics.scoring`) and which parameters are in force (see
+`ledger.publications`).
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 import psycopg
 
-from irt_assets.calibration.publication import in_force
-from irt_assets.calibration.testlets import InTestlets
+from irt_assets.ledger.publications import in_force
+from irt_assets.ledger.steps import done_months
+from irt_assets.ledger.testlets import InTestlets
 from irt_assets.partitions import month_bounds, month_of
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.scoring.abilities import Curves, Scores, eap_by
@@ -55,6 +56,8 @@ def measure_at(
     The published set is the one in force at `end`. Replaces the abilities of this kind and time, in the caller's
     transaction.
     """
+    import pandas as pd
+
     connection.execute("DELETE FROM mirt_ability WHERE kind = %s AND window_end = %s", (kind, end))
     measured = []
     for scale in read_scales(connection, end).values():
@@ -153,8 +156,7 @@ def stale_months(connection: psycopg.Connection) -> dict[str, str]:
     """
     scales = read_scales(connection)
     used = _sets_used(connection)
-    settled = connection.execute("SELECT DISTINCT month FROM publication_step WHERE state = 'done'").fetchall()
-    ends = {end for _, end in used} | {month_bounds(month)[1] for (month,) in settled}
+    ends = {end for _, end in used} | {month_bounds(month)[1] for month in done_months(connection)}
     stale = {}
     for end in ends:
         now = {scale_id: in_force(connection, scale_id, end) for scale_id in scales}

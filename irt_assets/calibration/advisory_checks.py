@@ -1,9 +1,9 @@
-"""What of a month is worth a look and holds nothing: each caution a pure function of `Evidence`, like a gate."""
+"""Checks that only warn about a month and never hold it: pure functions of `Evidence`, like the gates."""
 
 from __future__ import annotations
 
 from irt_assets.calibration.coverage import gaps
-from irt_assets.calibration.evidence import Evidence, Verdict, set_statistics
+from irt_assets.calibration.evidence import Evidence, Verdict
 from irt_assets.calibration.gates import SetGate
 from irt_assets.calibration.model_gates import FEW_TOGETHER, new_misfit, second_dimension
 from irt_assets.wording import some_of
@@ -17,80 +17,77 @@ MOST_UNLIKELY = 0.10
 
 def one_ability_explains_the_answers(evidence: Evidence) -> Verdict:
     """Not repeated where the scale demands one dimension: then the gate reports it."""
-    if evidence.scale.rules.second_dimension != "warn":
+    if evidence.scale.rules.publication.second_dimension != "warn":
         return Verdict(True, "the scale demands one dimension: see the gate `one_dimension`")
     return second_dimension(evidence)
 
 
 def misfit_is_as_before(evidence: Evidence) -> Verdict:
     """Not repeated where the scale holds months for new misfit: then the gates report it."""
-    if evidence.scale.rules.new_misfit != "warn":
+    if evidence.scale.rules.publication.new_misfit != "warn":
         return Verdict(True, "the scale holds months for new misfit: see the gate `misfit_has_not_grown`")
     return new_misfit(evidence)
 
 
 def items_are_independent(evidence: Evidence) -> Verdict:
     """Q3 of each pair; a pair that shares more than the ability counts part of its evidence twice."""
-    statistics = set_statistics(evidence.staged.spec) if evidence.staged else None
-    if statistics is None:
+    if evidence.statistics is None:
         return Verdict(True, "without fit statistics there is nothing to judge by")
-    q3 = statistics["q3"]
-    if not q3["pairs"]:
-        return Verdict(True, f"pairs could not be tested: {FEW_TOGETHER}", q3)
-    if not q3["flagged"]:
-        return Verdict(True, f"none of {q3['pairs']:,} pairs of items shares more than the ability", q3)
-    largest = [f"{'/'.join(pair['items'])} (Q3 {pair['q3']:.2f})" for pair in q3["largest"]]
-    named = some_of(largest, 5, q3["flagged"])
-    return Verdict(False, f"{q3['flagged']} pairs of items share more than the ability: {named}", q3)
+    q3 = evidence.statistics.q3
+    if not q3.pairs:
+        return Verdict(True, f"pairs could not be tested: {FEW_TOGETHER}", q3.as_json())
+    if not q3.flagged:
+        return Verdict(True, f"none of {q3.pairs:,} pairs of items shares more than the ability", q3.as_json())
+    largest = [f"{'/'.join(pair.items)} (Q3 {pair.q3:.2f})" for pair in q3.largest]
+    named = some_of(largest, 5, q3.flagged)
+    return Verdict(False, f"{q3.flagged} pairs of items share more than the ability: {named}", q3.as_json())
 
 
 def patterns_are_likely(evidence: Evidence) -> Verdict:
     """lz*: whether many learners have an answer pattern that is unlikely at their ability."""
-    statistics = set_statistics(evidence.staged.spec) if evidence.staged else None
-    if statistics is None or statistics["lz"]["unlikely"] is None:
+    lz = evidence.statistics.lz if evidence.statistics else None
+    if lz is None or lz.unlikely is None:
         return Verdict(True, "without patterns there is nothing to judge by")
-    lz = statistics["lz"]
     return Verdict(
-        lz["unlikely"] <= MOST_UNLIKELY,
-        f"{lz['unlikely']:.1%} of {lz['learners']:,} learners have an unlikely response pattern (lz* below the "
-        f"{lz['level']:.0%} critical value)",
-        lz,
+        lz.unlikely <= MOST_UNLIKELY,
+        f"{lz.unlikely:.1%} of {lz.learners:,} learners have an unlikely response pattern (lz* below the "
+        f"{lz.level:.0%} critical value)",
+        lz.as_json(),
     )
 
 
 def items_are_assigned_as_the_scale_says(evidence: Evidence) -> Verdict:
     """On a linear scale, item difficulty is unrelated to the learner's earlier θ."""
-    found = evidence.staged.spec.get("assignment") if evidence.staged else None
+    found = evidence.staged.spec.assignment if evidence.staged else None
     scale = evidence.scale
-    if not found or found["correlation"] is None or found["learners"] < FEWEST_LEARNERS:
+    if found is None or found.correlation is None or found.learners < FEWEST_LEARNERS:
         return Verdict(True, "too few learners have answers from before the month to see how items are assigned")
     sentence = (
-        f"over the answers of {found['learners']:,} learners, difficulty and earlier θ correlate "
-        f"{found['correlation']:+.2f}"
+        f"over the answers of {found.learners:,} learners, difficulty and earlier θ correlate {found.correlation:+.2f}"
     )
-    if scale.rules.assignment == "by_level":
-        return Verdict(True, f"fitted by level; {sentence}", found)
-    if found["correlation"] <= MOST_CORRELATED:
-        return Verdict(True, sentence, found)
+    if scale.rules.fit.assignment == "by_level":
+        return Verdict(True, f"fitted by level; {sentence}", found.as_json())
+    if found.correlation <= MOST_CORRELATED:
+        return Verdict(True, sentence, found.as_json())
     why = (
-        f"{sentence}: items are given by level on a scale declared linear, which makes slopes too small. If they are, "
+        f"{sentence}: items seem to be assigned by level on a linear scale, which makes slopes too small. If they are, "
         "declare it, for all months and for good: "
         f"`irt calibrate --month {evidence.month} --scale {scale.scale_id} --set assignment=by_level`"
     )
-    return Verdict(False, why, found)
+    return Verdict(False, why, found.as_json())
 
 
 def published_items_are_fitted(evidence: Evidence) -> Verdict:
-    """An item that scoring uses and that the month says too little of is named, not merely left out."""
-    left_out = evidence.staged.spec.get("left_out", {}) if evidence.staged else {}
+    """Published items with too few responses in the month are named, not merely left out."""
+    left_out = evidence.staged.spec.left_out if evidence.staged else {}
     missing = {item: n for item, n in sorted(left_out.items()) if item in evidence.in_force}
     if not missing:
         return Verdict(True, "every published item that was answered has been fitted")
     named = some_of([f"{item} ({n})" for item, n in missing.items()], 5)
     return Verdict(
         False,
-        f"{len(missing)} published items have too few responses to be fitted, so that nothing says whether they still "
-        f"hold: {named}. Several months have more of them together: `irt release recalibrate`",
+        f"{len(missing)} published items have too few responses to be fitted, so nothing shows whether their values "
+        f"still hold: {named}. Pool several months to get more responses: `irt release recalibrate`",
         {"left_out": missing},
     )
 
@@ -104,16 +101,16 @@ def anchors_cover_the_bank(evidence: Evidence) -> Verdict:
         return Verdict(True, "the month is not linked: see the check 'linked'")
     constants = evidence.linked.constants
     uncovered = gaps(constants, evidence.bank)
-    sentence = "; ".join(dict.fromkeys([*constants["warnings"], *uncovered]))
-    enough = constants["share_kept"] >= evidence.scale.rules.warn_anchor_share
-    n = len(constants["anchors_used"])
+    sentence = "; ".join(dict.fromkeys([*constants.warnings, *uncovered]))
+    enough = constants.share_kept >= evidence.scale.rules.warnings.warn_anchor_share
+    n = len(constants.anchors_used)
     sound = f"{n} anchors cover the difficulties and topics of the bank"
     if not evidence.bank.has_more_than_anchors:
         sound = f"{n} anchors used; how they cover the bank is judged once it has published more than its anchors"
     return Verdict(
         enough and not uncovered,
         sentence or sound,
-        {"anchors": n, "items": len(evidence.bank.topics), "warnings": constants["warnings"], "gaps": uncovered},
+        {"anchors": n, "items": len(evidence.bank.topics), "warnings": list(constants.warnings), "gaps": uncovered},
     )
 
 
@@ -124,6 +121,7 @@ ADVISORY_CHECKS: tuple[SetGate, ...] = (
         "One ability explains the answers.",
         "Look at which items go together in the largest Q3; a second ability needs a scale of its own.",
         one_ability_explains_the_answers,
+        ("second_dimension",),
     ),
     SetGate(
         "misfit_is_as_before",
@@ -170,5 +168,6 @@ ADVISORY_CHECKS: tuple[SetGate, ...] = (
         "See under `linking` which were dropped and why. New anchors need a scale of their own; until "
         "then read the b of items out there, and of topics with fewer than two, with that in mind.",
         anchors_cover_the_bank,
+        ("warn_anchor_share",),
     ),
 )

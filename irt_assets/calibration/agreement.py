@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import psycopg
 
-from irt_assets.calibration.fits import LinkedFit, latest_staged, linked_fit, of_other_model
 from irt_assets.calibration.gates import item_problems
+from irt_assets.ledger.fits import LinkedFit, engines_tried, latest_staged, linked_fit, of_other_model
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.core.models import Floats
@@ -114,7 +114,7 @@ class Agreement:
 
     def disagreeing(self, rules: Rules) -> list[Disagreement]:
         """The items beyond `agreement_max_se`."""
-        return [d for d in self.most_apart(len(self.item_ids)) if d.apart > rules.agreement_max_se]
+        return [d for d in self.most_apart(len(self.item_ids)) if d.apart > rules.warnings.agreement_max_se]
 
     def problems(self, rules: Rules) -> list[str]:
         """Why the two do not agree, as sentences; empty where they do."""
@@ -122,15 +122,15 @@ class Agreement:
         if not self.item_ids:
             found.append("they have no item in common")
         for name, of in (("a", self.a), ("b", self.b)):
-            if of.rms_apart > rules.agreement_max_rms:
+            if of.rms_apart > rules.warnings.agreement_max_rms:
                 found.append(
                     f"over all items they differ in {name} by {of.rms_apart:.2f} standard errors (root mean square), "
-                    f"at most {rules.agreement_max_rms:g} allowed"
+                    f"at most {rules.warnings.agreement_max_rms:g} allowed"
                 )
         apart = self.disagreeing(rules)
         if apart:
             named = some_of([f"{d.item_id} ({d.parameter} {d.first:.2f} and {d.second:.2f})" for d in apart], 5)
-            found.append(f"more than {rules.agreement_max_se:g} standard errors lie between them on {named}")
+            found.append(f"more than {rules.warnings.agreement_max_se:g} standard errors lie between them on {named}")
         return found
 
 
@@ -187,12 +187,10 @@ def compare(engines: tuple[str, str], first: dict[str, Any], second: dict[str, A
 def read_agreement(connection: psycopg.Connection, month: str, scale: Scale) -> MonthAgreement:
     """Compare whatever converged, linked fits of its present snapshot a month has."""
     snapshot = current_snapshot(connection, month)
-    rows = connection.execute(
-        "SELECT DISTINCT engine FROM fit_staging WHERE month = %s AND scale_id = %s", (month, scale.scale_id)
-    ).fetchall()
+    tried = engines_tried(connection, month, scale.scale_id)
     usable: dict[str, LinkedFit] = {}
     left_out: dict[str, str] = {}
-    for engine in sorted((name for (name,) in rows), key=lambda name: (name != scale.engine, name)):
+    for engine in sorted(tried, key=lambda name: (name != scale.engine, name)):
         staged = latest_staged(connection, month, scale.scale_id, engine)
         linked = linked_fit(connection, scale.scale_id, "monthly", month_bounds(month)[0], engine)
         assert staged is not None

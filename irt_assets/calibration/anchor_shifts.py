@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.linking.anchor_diagnosis import Suspect, moved
+from irt_assets.psychometrics.linking.anchor_diagnosis import Suspect
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,10 @@ class AnchorShift:
 
 
 def anchor_shifts(
-    anchors: AnchorSet, items: Mapping[str, Mapping[str, Any]], constants: Mapping[str, Any]
+    anchors: AnchorSet, items: Mapping[str, Mapping[str, Any]], constants: LinkingConstants
 ) -> list[AnchorShift]:
     """The shift of each anchor among the fit's linked `items`, largest change first."""
-    suspects = moved(constants)
-    left_out = constants["anchors_dropped"]
+    suspects = constants.moved
     frozen = {
         item: (anchors.a[k], anchors.b[k], anchors.b_se[k])
         for k, item in enumerate(anchors.item_ids)
@@ -51,7 +51,7 @@ def anchor_shifts(
             float(slope * items[item]["b"] + intercept - b),
             math.hypot(slope * (items[item].get("b_se") or math.nan), b_se),
             item in suspects,
-            str(left_out.get(item, "")),
+            constants.anchors_dropped.get(item, ""),
         )
         for item, (_, b, b_se) in frozen.items()
     ]

@@ -11,19 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 import numpy as np
 import psycopg
 
-from irt_assets.calibration import fits
-from irt_assets.calibration.origin import anchors_change_after, hash_of_anchors, read_anchors
 from irt_assets.calibration.release import require_text
+from irt_assets.ledger import fits, linked_windows
+from irt_assets.ledger.anchors import anchor_items, anchors_change_after, freeze_without, read_anchors
+from irt_assets.ledger.decisions import Decided, record
+from irt_assets.ledger.steps import step_of
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import BreakdownError, breakdowns_explained
 from irt_assets.psychometrics.core.models import Calibration
-from irt_assets.psychometrics.linking.anchor_diagnosis import Suspect, moved
+from irt_assets.psychometrics.linking.anchor_diagnosis import Suspect
 from irt_assets.psychometrics.linking.linking import Linking, LinkingError, link, transform
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.wording import some_of
@@ -75,29 +76,17 @@ class AnchorDrop:
         return f"{dropped}: {effect}; published values stay{again}"
 
 
-def held_months(connection: psycopg.Connection) -> list[tuple[str, str]]:
-    """Months and scales that are held because a gate failed, newest first."""
-    return connection.execute(
-        "SELECT month, scale_id FROM publication_step WHERE state = 'held' ORDER BY month DESC, scale_id"
-    ).fetchall()
-
-
 def moved_anchors(connection: psycopg.Connection, month: str, scale: Scale) -> dict[str, Suspect]:
     """Anchors that moved in a held month, largest change first, except those that a person has dropped since.
 
     scale: as it is for a window from the month's start on.
     """
-    held = connection.execute(
-        "SELECT 1 FROM publication_step WHERE (month, scale_id, state) = (%s, %s, 'held')", (month, scale.scale_id)
-    ).fetchone()
-    if held is None:
+    step = step_of(connection, scale.scale_id, month)
+    if step is None or step.state != "held":
         return {}
-    constants = fits.latest_constants(connection, month, scale.scale_id, scale.engine)
-    anchors = connection.execute(
-        "SELECT item_id FROM anchor_set WHERE (scale_id, version) = (%s, %s)", (scale.scale_id, scale.anchor_version)
-    )
-    still = {item for (item,) in anchors}
-    return {item: anchor for item, anchor in moved(constants).items() if item in still}
+    constants = linked_windows.latest_constants(connection, month, scale.scale_id, scale.engine)
+    still = anchor_items(connection, scale)
+    return {item: anchor for item, anchor in constants.moved.items() if item in still} if constants else {}
 
 
 def preview_drop(connection: psycopg.Connection, scale_id: str, items: Sequence[str], first_month: str) -> AnchorDrop:
@@ -125,9 +114,10 @@ def preview_drop(connection: psycopg.Connection, scale_id: str, items: Sequence[
             f"{some_of(anchors.item_ids, 10)}"
         )
     kept = _without(anchors, items)
-    if len(kept.item_ids) < scale.rules.min_anchors:
+    if len(kept.item_ids) < scale.rules.publication.min_anchors:
         raise PermanentFailure(
-            f"{len(kept.item_ids)} anchors would remain, and linking needs {scale.rules.min_anchors} (min_anchors): "
+            f"{len(kept.item_ids)} anchors would remain, and linking needs "
+            f"{scale.rules.publication.min_anchors} (min_anchors): "
             "tag and freeze others first, in a scale with an origin of its own"
         )
     month, fit_id, raw = _last_fit(connection, scale)
@@ -150,7 +140,7 @@ def preview_drop(connection: psycopg.Connection, scale_id: str, items: Sequence[
         why_not,
         float(shift.mean()),
         float(shift[np.argmax(np.abs(shift))]),
-        _stale(connection, scale, start),
+        linked_windows.months_since(connection, scale, start),
     )
 
 
@@ -166,29 +156,9 @@ def drop_anchors(
         advisory_lock(connection, "ledger", scale_id)
         done = preview_drop(connection, scale_id, items, first_month)
         start = month_bounds(first_month)[0]
-        rows = connection.execute(
-            """INSERT INTO anchor_set (scale_id, version, item_id, a, b, c, a_se, b_se, c_se, cov_ab, errors_assumed,
-                                       topic_id, cov, anchor_hash, effective_from)
-               SELECT n.scale_id, n.version + 1, item_id, a, b, c, a_se, b_se, c_se, cov_ab, errors_assumed, topic_id,
-                      cov, '', %s
-               FROM anchor_set n JOIN calibration_scale s ON (s.scale_id, s.anchor_version) = (n.scale_id, n.version)
-               WHERE n.scale_id = %s AND NOT item_id = ANY(%s)
-               RETURNING version, item_id, a, b, c, a_se, b_se, cov_ab""",
-            (start, scale_id, list(done.items)),
-        ).fetchall()
-        version = rows[0][0]
-        digest = hash_of_anchors({item: values for _, item, *values in rows})
-        connection.execute(
-            "UPDATE anchor_set SET anchor_hash = %s WHERE scale_id = %s AND version = %s", (digest, scale_id, version)
-        )
-        connection.execute("UPDATE calibration_scale SET anchor_version = %s WHERE scale_id = %s", (version, scale_id))
-        with connection.cursor() as cursor:
-            cursor.executemany(
-                """INSERT INTO release_decision
-                     (month, scale_id, item_id, fit_id, decision, decided_by, reason, effective_from)
-                   VALUES (%s, %s, %s, %s, 'drop_anchor', %s, %s, %s)""",
-                [(first_month, scale_id, item, done.fit_id, by, reason, start) for item in done.items],
-            )
+        freeze_without(connection, scale_id, done.items, start)
+        about = [Decided(first_month, scale_id, item, done.fit_id) for item in done.items]
+        record(connection, about, "drop_anchor", by, reason, start)
     return done
 
 
@@ -209,12 +179,8 @@ def _without(anchors: AnchorSet, items: Collection[str]) -> AnchorSet:
 
 def _last_fit(connection: psycopg.Connection, scale: Scale) -> tuple[str, str, Calibration | None]:
     """Month, id and fit of the last month that the scale's engine has fitted, linked or not."""
-    row = connection.execute(
-        "SELECT max(month) FROM fit_staging WHERE scale_id = %s AND engine = %s AND calibration IS NOT NULL "
-        "AND month NOT LIKE '%%:%%'",
-        (scale.scale_id, scale.engine),
-    ).fetchone()
-    staged = fits.latest_staged(connection, row[0], scale.scale_id, scale.engine) if row and row[0] else None
+    month = linked_windows.last_fitted_month(connection, scale)
+    staged = fits.latest_staged(connection, month, scale.scale_id, scale.engine) if month else None
     return (staged.month, staged.fit_id, staged.decoded()) if staged else ("", "", None)
 
 
@@ -224,16 +190,6 @@ def _linked(raw: Calibration, anchors: AnchorSet, scale: Scale) -> tuple[Linking
             return link(raw, anchors, rules=scale.rules), ""
     except (LinkingError, BreakdownError) as error:
         return None, str(error)
-
-
-def _stale(connection: psycopg.Connection, scale: Scale, start: datetime) -> tuple[str, ...]:
-    rows = connection.execute(
-        """SELECT to_char(window_start AT TIME ZONE 'UTC', 'YYYY-MM') FROM mirt_fit_meta
-           WHERE (scale_id, engine, kind) = (%s, %s, 'monthly') AND superseded_at IS NULL AND window_start >= %s
-           ORDER BY 1""",
-        (scale.scale_id, scale.engine, start),
-    ).fetchall()
-    return tuple(month for (month,) in rows)
 
 
 def _constants(linking: Linking) -> str:

@@ -1,4 +1,4 @@
-"""Assets of the room of item parameters: fit, link, publish, measure.
+"""Assets of item parameters: fit, link, publish, measure.
 
 Thin: the steps are in `month` and `abilities`. Dagster reads the annotations of the decorated
 functions, so this module does not postpone them.
@@ -21,13 +21,13 @@ from irt_assets.calibration.month import (
     publish_month,
 )
 from irt_assets.calibration.month_status import unsettled_months
-from irt_assets.calibration.publication import Step
-from irt_assets.calibration.release import decisions
 from irt_assets.calibration.release_job import RELEASE_JOB
 from irt_assets.engines import Calibrator
 from irt_assets.engines.registry import DEFAULT, asset_of, spec_of
 from irt_assets.engines.spec import LIGHT_POOL
 from irt_assets.environment import CODE_LOCATION
+from irt_assets.ledger.decisions import decisions
+from irt_assets.ledger.steps import Step
 from irt_assets.partitions import month_bounds
 from irt_assets.responses.scales import read_scales
 from irt_assets.retries import classify_failures
@@ -53,7 +53,7 @@ def build_calibration_asset(
 ) -> dg.AssetsDefinition:
     """The asset that fits a month with a registered engine, under the kind and in the pool of its spec.
 
-    `fit` is handed database, store, month and run. Of the engines' assets in one run the highest `priority` goes
+    `fit` is called with database, store, month and run. In one run the engine's asset with the highest `priority` goes
     first: they wait for the same answers and not for each other.
     """
 
@@ -91,7 +91,7 @@ def build_calibration_assets(
     comparison_engines: Mapping[str, Collection[str] | None],
     months: dg.PartitionsDefinition,
 ) -> list[dg.AssetsDefinition]:
-    """Every asset of the room.
+    """Every asset of the group.
 
     `build` makes an engine by its name. `comparison_engines`: the engines that fit the month besides the scales' own,
     in the order in which they run, each with the scales that it fits (None: all).

@@ -12,10 +12,10 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
-from psycopg.rows import dict_row
 
 from irt_assets.calibration.gates import item_problems
 from irt_assets.calibration.proposals import Proposal, waiting_proposals
+from irt_assets.ledger.fitted_items import bank_rows
 from irt_assets.responses.item_status import Status, item_status
 from irt_assets.responses.scales import Scale
 
@@ -76,60 +76,12 @@ class BankItem:
 
 def bank_items(connection: psycopg.Connection, scale: Scale, at: datetime) -> list[BankItem]:
     """Every item of the scale, by id, as it stands at `at`."""
-    with connection.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute(
-            _ITEMS,
-            {"scale": scale.scale_id, "engine": scale.engine, "version": scale.anchor_version, "at": at},
-        ).fetchall()
     waiting = {proposal.item_id: proposal for proposal in waiting_proposals(connection, scale.scale_id)}
     now, last = item_status(connection, at), item_status(connection)
     return [
         _item(row, scale, waiting.get(row["item_id"]), now.get(row["item_id"]), last.get(row["item_id"]))
-        for row in rows
+        for row in bank_rows(connection, scale, at)
     ]
-
-
-def newest_month(connection: psycopg.Connection, scale: Scale) -> str | None:
-    """The last month with a linked fit by the scale's engine."""
-    row = connection.execute(
-        """SELECT to_char(max(window_start) AT TIME ZONE 'UTC', 'YYYY-MM') FROM mirt_fit_meta
-           WHERE scale_id = %s AND kind = 'monthly' AND engine = %s AND superseded_at IS NULL""",
-        (scale.scale_id, scale.engine),
-    ).fetchone()
-    return row[0] if row else None
-
-
-_ITEMS = """
-WITH in_force AS (
-    SELECT DISTINCT ON (item_id) item_id, a, b, c, a_se, b_se, c_se, effective_from
-    FROM item_parameter_publication WHERE scale_id = %(scale)s AND effective_from <= %(at)s
-    ORDER BY item_id, effective_from DESC, publication_id DESC),
-newest AS (
-    SELECT fit_id FROM mirt_fit_meta
-    WHERE scale_id = %(scale)s AND kind = 'monthly' AND engine = %(engine)s AND superseded_at IS NULL
-    ORDER BY window_start DESC LIMIT 1),
-fitted AS (
-    SELECT item_id, params, n_responses, rmsd, flags FROM mirt_item_params JOIN newest USING (fit_id)),
-anchors AS (SELECT item_id FROM anchor_set WHERE scale_id = %(scale)s AND version = %(version)s),
-alerts AS (
-    SELECT DISTINCT ON (item_id) item_id, severity, kind, opened_month FROM drift_alerts
-    WHERE scale_id = %(scale)s AND closed_month IS NULL ORDER BY item_id, opened_month DESC),
-dif AS (
-    SELECT item_id, array_agg(DISTINCT attribute ORDER BY attribute) AS attributes FROM dif_analysis
-    WHERE scale_id = %(scale)s AND item_id <> '' AND (details->>'large')::boolean
-      AND month = (SELECT max(month) FROM dif_analysis WHERE scale_id = %(scale)s)
-    GROUP BY item_id)
-SELECT q.item_id, q.topic_id, n.item_id IS NOT NULL AS anchor, p.a, p.b, p.c, p.a_se, p.b_se, p.c_se,
-       p.effective_from, f.item_id IS NOT NULL AS fitted, f.params, f.n_responses, f.rmsd, f.flags,
-       l.severity, l.kind, l.opened_month, d.attributes
-FROM question q
-LEFT JOIN in_force p USING (item_id)
-LEFT JOIN fitted f USING (item_id)
-LEFT JOIN anchors n USING (item_id)
-LEFT JOIN alerts l USING (item_id)
-LEFT JOIN dif d USING (item_id)
-WHERE q.scale_id = %(scale)s ORDER BY q.item_id
-"""
 
 
 def _item(

@@ -9,7 +9,7 @@ Dagster reads the annotations of the decorated functions, so this module does no
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -19,14 +19,13 @@ from irt_assets.calibration.advisory_checks import ADVISORY_CHECKS
 from irt_assets.calibration.agreement import read_agreement
 from irt_assets.calibration.assets import DECIDE_IN, RELEASE_LAUNCHPAD
 from irt_assets.calibration.evidence import Evidence, MonthFile, Verdict, load_evidence
-from irt_assets.calibration.fits import explanation, latest_staged
 from irt_assets.calibration.gates import SET_GATES, SetGate, fit_problem, item_problems
 from irt_assets.calibration.linking_gates import anchors_agree
 from irt_assets.calibration.month_status import MonthState, State, month_states
 from irt_assets.dated import dated_result, partition_check
+from irt_assets.ledger.fits import explanation, latest_staged
 from irt_assets.partitions import last_complete_month, month_bounds, months_between
 from irt_assets.psychometrics.core.models import Flag
-from irt_assets.psychometrics.linking.anchor_diagnosis import moved
 from irt_assets.responses.scales import read_scales
 from irt_assets.retries import classify_failures
 from irt_assets.wording import counted
@@ -132,6 +131,11 @@ def _result(check: _MonthCheck, evidence: Mapping[str, Evidence] | str) -> dg.As
     return dg.AssetCheckResult(passed=False, severity=check.severity, description=f"could not be judged: {why}")
 
 
+def judged_by(rules: Collection[str]) -> tuple[SetGate, ...]:
+    """The set gates, and the checks like them that warn, that judge by one of `rules`."""
+    return tuple(gate for gate in (*SET_GATES, *ADVISORY_CHECKS) if {*gate.rules} & {*rules})
+
+
 def _gate_check(gate: SetGate, *, holds: bool = True) -> _MonthCheck:
     severity = dg.AssetCheckSeverity.ERROR if holds else dg.AssetCheckSeverity.WARN
 
@@ -144,7 +148,7 @@ def _gate_check(gate: SetGate, *, holds: bool = True) -> _MonthCheck:
             description=_sentence({scale: verdict.why for scale, verdict in verdicts.items()}),
             metadata={
                 "scales": rows_shown(("scale", "passed", "why"), [(s, v.passed, v.why) for s, v in verdicts.items()]),
-                **_moved_anchors(verdicts),
+                **_moved_anchors(verdicts, evidence),
                 **_evidence(verdicts),
                 **({HOW_TO_FIX: gate.fix} if failed else {}),
                 **({DECIDE_IN: RELEASE_LAUNCHPAD} if failed and gate.judge is anchors_agree else {}),
@@ -155,11 +159,12 @@ def _gate_check(gate: SetGate, *, holds: bool = True) -> _MonthCheck:
     return _MonthCheck(gate.name, f"{kind}{gate.explanation} Where it fails: {gate.fix}", severity, judge)
 
 
-def _moved_anchors(verdicts: Mapping[str, Verdict]) -> dict[str, dg.MetadataValue]:
+def _moved_anchors(verdicts: Mapping[str, Verdict], evidence: Mapping[str, Evidence]) -> dict[str, dg.MetadataValue]:
     rows = [
         (scale, item, round(anchor.delta_b, 2), round(anchor.delta_a, 2), anchor.parameter, round(anchor.z, 1))
         for scale, verdict in verdicts.items()
-        for item, anchor in moved(verdict.details).items()
+        if "suspects" in verdict.details and (constants := evidence[scale].constants)
+        for item, anchor in constants.moved.items()
     ]
     columns = ("scale", "anchor", "Δb", "Δa", "what moved", "in standard errors")
     return {"moved anchors": rows_shown(columns, rows)} if rows else {}

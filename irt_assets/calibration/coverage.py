@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 import psycopg
 
+from irt_assets.ledger.fit_spec import LinkingConstants
+from irt_assets.ledger.publications import bank_in_force
 from irt_assets.psychometrics.linking.linking import gaps_in_coverage
 
 
@@ -33,16 +34,7 @@ class Bank:
 
 
 def read_bank(connection: psycopg.Connection, scale_id: str, at: datetime) -> Bank:
-    rows = connection.execute(
-        """SELECT q.item_id, q.topic_id, p.b, n.item_id IS NOT NULL
-           FROM question q
-           LEFT JOIN (SELECT DISTINCT ON (item_id) item_id, b FROM item_parameter_publication
-                      WHERE scale_id = %(scale)s AND effective_from <= %(at)s
-                      ORDER BY item_id, effective_from DESC, publication_id DESC) p USING (item_id)
-           LEFT JOIN (SELECT DISTINCT item_id FROM anchor_set WHERE scale_id = %(scale)s) n USING (item_id)
-           WHERE q.scale_id = %(scale)s""",
-        {"scale": scale_id, "at": at},
-    ).fetchall()
+    rows = bank_in_force(connection, scale_id, at)
     return Bank(
         {item: topic for item, topic, _, _ in rows},
         {item: b for item, _, b, _ in rows if b is not None},
@@ -50,19 +42,19 @@ def read_bank(connection: psycopg.Connection, scale_id: str, at: datetime) -> Ba
     )
 
 
-def gaps(constants: Mapping[str, Any], bank: Bank) -> list[str]:
+def gaps(constants: LinkingConstants, bank: Bank) -> list[str]:
     """What the anchors used by a linking do not cover of the bank, a sentence each.
 
     Linkings that were stored without the covariance of slope and intercept are judged as if it were 0.
     """
     if not bank.has_more_than_anchors:
         return []
-    together = constants.get("slope_intercept_cov", 0.0)
+    together = constants.slope_intercept_cov or 0.0
     return gaps_in_coverage(
-        constants["slope"],
-        constants["intercept"],
-        np.array([[constants["slope_se"] ** 2, together], [together, constants["intercept_se"] ** 2]]),
-        [bank.topics[item] for item in constants["anchors_used"] if item in bank.topics],
+        constants.slope,
+        constants.intercept,
+        np.array([[constants.slope_se**2, together], [together, constants.intercept_se**2]]),
+        [bank.topics[item] for item in constants.anchors_used if item in bank.topics],
         bank.b,
         list(bank.topics.values()),
     )

@@ -1,7 +1,7 @@
-"""What a night says that the published month does not say yet: its linking and its difficulties against theirs.
+"""What a night shows before the next month does: its linking and difficulties against the published ones.
 
 Pure comparisons of stored rows, and the query that finds them. What does not belong here: drift, which is judged on
-whole months and on a and b together; nothing is held or published by what stands here.
+whole months and on a and b together. Nothing in this module holds or publishes anything.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 import psycopg
 from scipy.special import ndtr
 
-from irt_assets.calibration.fits import LinkedFit, linked_fit
-from irt_assets.partitions import month_of
+from irt_assets.ledger.fits import LinkedFit, linked_fit
+from irt_assets.ledger.linked_windows import last_sound_month
+from irt_assets.ledger.publications import publications_in_force
+from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.core.significance import q_values
 from irt_assets.responses.scales import Scale
@@ -133,36 +134,21 @@ def compare(
     constants = night.constants
     return EarlyWarning(
         month[0] if month else None,
-        tuple(Shift(name, _value(constants, name), _value(month[1].constants, name)) for name in LARGEST_SHIFT)
+        tuple(Shift(name, constants.value(name), month[1].constants.value(name)) for name in LARGEST_SHIFT)
         if month
         else (),
         Difficulties(item_ids, *b[kept].T),
-        (constants["diagnosis"] or "no single one stands out") if constants["q_p"] < alpha else "",
+        (constants.diagnosis or "no single one stands out") if constants.q_p < alpha else "",
     )
 
 
 def read_warning(connection: psycopg.Connection, scale: Scale, night: LinkedFit, end: datetime) -> EarlyWarning:
     """`night`: what was fitted on the window that ends at `end`, against what was known then."""
-    row = connection.execute(
-        """SELECT max(window_start) FROM mirt_fit_meta
-           WHERE scale_id = %s AND kind = 'monthly' AND engine = %s AND window_end <= %s AND converged
-             AND superseded_at IS NULL""",
-        (scale.scale_id, scale.engine, end),
-    ).fetchone()
-    start = row[0] if row else None
-    fit = linked_fit(connection, scale.scale_id, "monthly", start, scale.engine) if start else None
-    month = (month_of(start), fit) if start and fit else None
+    name = last_sound_month(connection, scale, end)
+    fit = linked_fit(connection, scale.scale_id, "monthly", month_bounds(name)[0], scale.engine) if name else None
+    month = (name, fit) if name and fit else None
     published = {
-        item: (b, np.nan if se is None else se)
-        for item, b, se in connection.execute(
-            """SELECT DISTINCT ON (item_id) item_id, b, b_se FROM item_parameter_publication
-               WHERE scale_id = %s AND effective_from <= %s
-               ORDER BY item_id, effective_from DESC, publication_id DESC""",
-            (scale.scale_id, end),
-        )
+        row["item_id"]: (row["b"], np.nan if row["b_se"] is None else row["b_se"])
+        for row in publications_in_force(connection, scale.scale_id, end)
     }
-    return compare(night, month, published, scale.rules.anchor_q_alpha)
-
-
-def _value(constants: Mapping[str, Any], name: str) -> Value:
-    return constants[name], constants[f"{name}_se"]
+    return compare(night, month, published, scale.rules.publication.anchor_q_alpha)

@@ -13,14 +13,11 @@ from typing import Any
 import psycopg
 
 from irt_assets.calibration.coverage import Bank, read_bank
-from irt_assets.calibration.fits import (
-    LinkedFit,
-    StagedFit,
-    latest_staged,
-    linked_fit,
-    made_otherwise,
-    released_constants,
-)
+from irt_assets.ledger.fit_spec import LinkingConstants, SetStatistics
+from irt_assets.ledger.fits import LinkedFit, StagedFit, latest_staged, linked_fit, made_otherwise
+from irt_assets.ledger.linked_windows import released_constants
+from irt_assets.ledger.publications import items_published_by
+from irt_assets.ledger.steps import held_before
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.linking.jump import Constants
@@ -73,6 +70,18 @@ class Evidence:
             return None
         return self.linked
 
+    @property
+    def constants(self) -> LinkingConstants | None:
+        """Those of the month's latest fit, linked or not; None where linking found none."""
+        if self.staged is None:
+            return None
+        return self.on_the_scale.constants if self.on_the_scale else self.staged.spec.linking_constants
+
+    @property
+    def statistics(self) -> SetStatistics | None:
+        """What the month's fit says of the whole set; None of one that did not converge, or of an earlier version."""
+        return self.staged.spec.statistics if self.staged else None
+
 
 @dataclass(frozen=True)
 class MonthFile:
@@ -83,7 +92,7 @@ class MonthFile:
 
     @classmethod
     def verified(cls, connection: psycopg.Connection, store: ObjectStore, month: str) -> MonthFile:
-        """Reads the whole file to compare its hash."""
+        """Reads the whole file to compare its hash, unless this process has read it as it is stored now."""
         snapshot = current_snapshot(connection, month)
         return cls(snapshot, snapshot_problem(store, snapshot) if snapshot else NO_SNAPSHOT)
 
@@ -107,43 +116,22 @@ def load_evidence(connection: psycopg.Connection, file: MonthFile, month: str, s
         linked_fit(connection, scale.scale_id, "monthly", month_bounds(month)[0], scale.engine),
         {
             engine: latest_staged(connection, month, scale.scale_id, engine)
-            for engine in scale.rules.demands
+            for engine in scale.rules.publication.demands
             if engine != scale.engine
         },
-        frozenset(
-            item
-            for (item,) in connection.execute(
-                "SELECT DISTINCT item_id FROM item_parameter_publication WHERE scale_id = %s AND effective_from <= %s",
-                (scale.scale_id, month_bounds(month)[0]),
-            )
-        ),
+        items_published_by(connection, scale.scale_id, month_bounds(month)[0]),
         read_bank(connection, scale.scale_id, month_bounds(month)[0]),
         accepted_subjects(connection, scale.scale_id, month_bounds(month)[0]),
         released_constants(connection, month, scale.scale_id, scale.engine),
-        _held_before(connection, scale.scale_id, month),
+        held_before(connection, scale.scale_id, month),
     )
-
-
-def _held_before(connection: psycopg.Connection, scale_id: str, month: str) -> dict[str, str]:
-    row = connection.execute(
-        """SELECT month, held FROM publication_step
-           WHERE scale_id = %s AND month < %s AND state = 'done' ORDER BY month DESC LIMIT 1""",
-        (scale_id, month),
-    ).fetchone()
-    return {item: str(row[0]) for item in row[1]} if row else {}
 
 
 def as_the_scale_says(evidence: Evidence, found: Verdict) -> Verdict:
     """What a newer gate finds, passed where the scale's rule new_misfit is to warn."""
-    if found.passed or evidence.scale.rules.new_misfit == "hold":
+    if found.passed or evidence.scale.rules.publication.new_misfit == "hold":
         return found
     return Verdict(True, f"the scale does not hold a month for it (new_misfit=warn); {found.why}", found.details)
-
-
-def set_statistics(spec: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What a staged fit says of the whole set; None of one that did not converge, or that an earlier version made."""
-    statistics = spec.get("fit_statistics")
-    return statistics["set"] if statistics else None
 
 
 def current_fit(evidence: Evidence) -> Calibration | Verdict:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from irt_assets.calibration.evidence import NO_SNAPSHOT, NOT_JUDGED, Evidence, Verdict, current_fit
-from irt_assets.calibration.fits import StagedFit, of_other_model
 from irt_assets.calibration.linking_gates import (
     anchors_agree,
     linked,
@@ -26,10 +25,11 @@ from irt_assets.calibration.model_gates import (
     one_dimension,
 )
 from irt_assets.engines.registry import asset_of, installed
+from irt_assets.ledger.fits import StagedFit, of_other_model
 from irt_assets.psychometrics.core.errors import DisconnectedDesignError
 from irt_assets.psychometrics.core.models import Flag
-from irt_assets.psychometrics.eligibility.attempts import rejected
-from irt_assets.psychometrics.eligibility.rules import Reason, Rules
+from irt_assets.psychometrics.eligibility.attempts import Reason, rejected
+from irt_assets.psychometrics.eligibility.rules import Rules
 from resources.settings import get_settings
 
 
@@ -55,7 +55,7 @@ def few_answers_are_rejected(evidence: Evidence) -> Verdict:
     )
     n_rejected, answers = (n + strays for n in rejected(counts))
     share = n_rejected / answers if answers else 0.0
-    limit = evidence.scale.rules.max_rejected_share
+    limit = evidence.scale.rules.publication.max_rejected_share
     return Verdict(
         share <= limit,
         f"{share:.1%} of {answers:,} answers were rapid guesses or unusable (at most {limit:.0%} allowed)",
@@ -121,7 +121,8 @@ def fit_problem(fit: StagedFit) -> str | None:
 class SetGate:
     """A set gate, the asset whose materialisation it judges, and what a person does when it fails.
 
-    `name` is the check's in Dagster, which keeps its history under it.
+    `name` is the check's in Dagster, which keeps its history under it. `rules`: those of the scale by which it judges
+    every month again where one changes. `new_misfit` is not among them: a person lets a single month pass by it.
     """
 
     name: str
@@ -129,6 +130,7 @@ class SetGate:
     explanation: str
     fix: str
     judge: Callable[[Evidence], Verdict]
+    rules: tuple[str, ...] = ()
 
 
 SET_GATES: tuple[SetGate, ...] = (
@@ -146,6 +148,7 @@ SET_GATES: tuple[SetGate, ...] = (
         "See in the counts by reason what was left out, and import the items that the bank lacks, or mark the answers "
         "of a form that learners did not take seriously as sandbox.",
         few_answers_are_rejected,
+        ("max_rejected_share",),
     ),
     SetGate(
         "converged",
@@ -168,6 +171,7 @@ SET_GATES: tuple[SetGate, ...] = (
         "One ability explains the answers, where the scale demands it.",
         "Look at which items go together in the largest Q3; a second ability needs a scale of its own.",
         one_dimension,
+        ("second_dimension",),
     ),
     SetGate(
         "guessing_is_in_the_model",
@@ -200,6 +204,7 @@ SET_GATES: tuple[SetGate, ...] = (
         "The month's fit stands on the scale.",
         "Follow the reason: answers to more anchors are needed, or `irt scale init` has not been run.",
         linked,
+        ("min_anchors", "min_anchor_share"),
     ),
     SetGate(
         "anchors_agree",
@@ -209,6 +214,7 @@ SET_GATES: tuple[SetGate, ...] = (
         "release_decision or `irt release drop-anchors`, or leave the month red. Those off the line in `plot: linking` "
         "have changed; where half of them moved together, compare the month's forms with those before.",
         anchors_agree,
+        ("anchor_q_alpha",),
     ),
     SetGate(
         "linking_stays_near_its_history",
@@ -234,6 +240,7 @@ SET_GATES: tuple[SetGate, ...] = (
         "Every engine that the scale demands has fitted the month.",
         "Read the engine's own check, fix what it names, and materialise the month again; or stop demanding it.",
         demanded_engines_fitted,
+        ("demanded_engines",),
     ),
 )
 
@@ -269,18 +276,18 @@ def item_problems(params: Mapping[str, Any], rules: Rules) -> list[str]:
         return ["it has no parameters"]
     if a_se is None or b_se is None:
         problems.append("its standard errors are not finite")
-    elif b_se > rules.max_b_se:
-        problems.append(f"SE(b) = {b_se:.2f} is above {rules.max_b_se:g}")
+    elif b_se > rules.publication.max_b_se:
+        problems.append(f"SE(b) = {b_se:.2f} is above {rules.publication.max_b_se:g}")
     if a <= 0:
         problems.append(f"a = {a:.2f} is not positive: check its key")
-    if abs(b) > rules.max_abs_b:
-        problems.append(f"|b| = {abs(b):.2f} is above {rules.max_abs_b:g}")
-    if params["n"] < rules.min_responses:
-        problems.append(f"{params['n']} responses are fewer than {rules.min_responses}")
+    if abs(b) > rules.publication.max_abs_b:
+        problems.append(f"|b| = {abs(b):.2f} is above {rules.publication.max_abs_b:g}")
+    if params["n"] < rules.eligibility.min_responses:
+        problems.append(f"{params['n']} responses are fewer than {rules.eligibility.min_responses}")
     rmsd, by_chance = params.get("rmsd"), params.get("fit", {}).get("rmsd_p")
-    if rmsd is not None and by_chance is not None and rmsd > rules.max_rmsd and by_chance < MISFIT_LEVEL:
+    if rmsd is not None and by_chance is not None and rmsd > rules.publication.max_rmsd and by_chance < MISFIT_LEVEL:
         problems.append(
-            f"its answers do not follow its curve: RMSD = {rmsd:.3f} is above {rules.max_rmsd:g}, and fewer than "
-            f"one in a thousand items that follow the model have one this large with as many answers"
+            f"its answers do not follow its curve: RMSD = {rmsd:.3f} is above {rules.publication.max_rmsd:g}, and "
+            f"fewer than one in a thousand items that follow the model have one this large with as many answers"
         )
     return problems

@@ -5,14 +5,12 @@ Does not belong here: linking (see `placing`), nor what a month does to θ (see 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from irt_assets.calibration.evidence import NOT_JUDGED, Evidence, Verdict, as_the_scale_says, current_fit
-from irt_assets.calibration.fits import month_number
-from irt_assets.psychometrics.linking.anchor_diagnosis import moved
+from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants
+from irt_assets.ledger.linked_windows import month_number
 from irt_assets.psychometrics.linking.jump import FEWEST_MONTHS, Constants, Jump, jumps
-from irt_assets.psychometrics.scoring.scale_shift import MonthImpact
 
 
 def linked(evidence: Evidence) -> Verdict:
@@ -22,60 +20,69 @@ def linked(evidence: Evidence) -> Verdict:
     assert evidence.staged is not None
     if evidence.on_the_scale is None:
         why = evidence.staged.error or "it has not been linked yet: materialise linked_item_parameters"
-        return Verdict(False, f"fit {evidence.staged.fit_id} is not on the scale: {why}", _constants(evidence))
-    constants = evidence.on_the_scale.constants
+        return Verdict(False, f"fit {evidence.staged.fit_id} is not on the scale: {why}", _details(evidence.constants))
+    constants, limits = evidence.on_the_scale.constants, evidence.scale.rules.publication
+    used, share = len(constants.anchors_used), constants.share_kept
+    if used < limits.min_anchors or share < limits.min_anchor_share:
+        why = (
+            f"it is linked by {used} anchors, {share:.0%} of those with enough responses; needed are "
+            f"{limits.min_anchors} and {limits.min_anchor_share:.0%}"
+        )
+        return Verdict(False, why, _details(constants))
     return Verdict(
         True,
-        f"θ* = {constants['slope']:.3f}·θ {constants['intercept']:+.3f} from {len(constants['anchors_used'])} anchors",
-        constants,
+        f"θ* = {constants.slope:.3f}·θ {constants.intercept:+.3f} from {used} anchors",
+        _details(constants),
     )
 
 
 def anchors_agree(evidence: Evidence) -> Verdict:
     """Anchors agree; if they do not, every anchor that moved is named, the largest change first."""
-    constants = _constants(evidence)
-    if not constants:
+    constants = evidence.constants
+    if constants is None:
         return Verdict(False, f"{NOT_JUDGED}: the month's fit has no linking constants, see the check `linked`")
-    dropped, suspects = constants["anchors_dropped"], moved(constants)
-    n_used = len(constants["anchors_used"])
+    dropped, suspects = constants.anchors_dropped, constants.moved
+    n_used = len(constants.anchors_used)
     n = n_used + len(dropped)
     if evidence.on_the_scale is None:
         agree, why = False, f"only {n_used} of {n} anchors agree"
     else:
-        alpha = evidence.scale.rules.anchor_q_alpha
-        agree = constants["q_p"] >= alpha
-        test = f"Q = {constants['q']:.1f} on {constants['q_df']} df, p = {constants['q_p']:.3g}, limit {alpha:g}"
+        alpha = evidence.scale.rules.publication.anchor_q_alpha
+        agree = constants.q_p >= alpha
+        test = f"Q = {constants.q:.1f} on {constants.q_df} df, p = {constants.q_p:.3g}, limit {alpha:g}"
         why = f"{n_used} anchors {'agree' if agree else 'disagree'} ({test}{_second_ability(constants)})"
     if suspects:
         named = ", ".join(f"{item} ({suspect.shown})" for item, suspect in suspects.items())
         why = f"{len(suspects)} of {n} anchors moved against the others: {named}; {why}"
-    elif constants.get("diagnosis"):
-        why += f"; {constants['diagnosis']}"
+    elif constants.diagnosis:
+        why += f"; {constants.diagnosis}"
     others = [item for item in dropped if item not in suspects]
-    return Verdict(agree, why + (f"; left out of the linking: {', '.join(others)}" if others else ""), constants)
+    return Verdict(
+        agree, why + (f"; left out of the linking: {', '.join(others)}" if others else ""), _details(constants)
+    )
 
 
-def _second_ability(constants: Mapping[str, Any]) -> str:
+def _second_ability(constants: LinkingConstants) -> str:
     """What Q allows for where the misfit of the reference was accepted, with the item that moved most by it."""
-    shifts = constants.get("q_shifts")
-    if not shifts:
+    if not constants.q_shifts:
         return ""
-    item, most = max(shifts.items(), key=lambda one: abs(one[1]["shift"]))
+    item, most = max(constants.q_shifts.items(), key=lambda one: abs(one[1].shift))
     return (
         "; misfit is accepted, so Q allows for items that lean on a second ability, "
-        f"{item} most: d {most['shift']:+.2f}, SE {most['se']:.2f}"
+        f"{item} most: d {most.shift:+.2f}, SE {most.se:.2f}"
     )
 
 
 def linking_stays_near_its_history(evidence: Evidence) -> Verdict:
     """Neither slope nor intercept lies farther from earlier months than these lie from each other."""
-    constants = _judged_by_history(evidence)
-    if isinstance(constants, Verdict):
-        return constants
+    spec = _judged_by_history(evidence)
+    if isinstance(spec, Verdict):
+        return spec
+    constants = spec.linking_constants
     n = len(evidence.earlier)
     if n < FEWEST_MONTHS:
         return Verdict(True, f"{n} earlier months were taken to the ledger, and {FEWEST_MONTHS} are needed to compare")
-    values = (constants[name] for name in ("slope", "slope_se", "intercept", "intercept_se"))
+    values = (*constants.value("slope"), *constants.value("intercept"))
     found = jumps(Constants(month_number(evidence.month), *values), evidence.earlier)
     seen = [one for one in found if one.seen]
     jumps_text = "; ".join(_jump_sentence(one) for one in seen or found)
@@ -95,26 +102,25 @@ def _numbers(found: tuple[Jump, ...]) -> dict[str, Any]:
 
 def theta_stays_on_the_same_answers(evidence: Evidence) -> Verdict:
     """The month's values of items in force leave learners' θ where the published values have it (see month_impact)."""
-    constants = _judged_by_history(evidence)
-    if isinstance(constants, Verdict):
-        return constants
-    assert evidence.on_the_scale is not None
-    impact = MonthImpact.from_dict(evidence.on_the_scale.model_spec["impact"])
-    return as_the_scale_says(evidence, Verdict(not (impact.shifts or impact.flips), impact.sentence, impact.as_dict()))
+    spec = _judged_by_history(evidence)
+    if isinstance(spec, Verdict):
+        return spec
+    impact = spec.impact
+    assert impact is not None
+    return as_the_scale_says(evidence, Verdict(not (impact.shifts or impact.flips), impact.sentence, impact.measured()))
 
 
-def _judged_by_history(evidence: Evidence) -> dict[str, Any] | Verdict:
-    """The linking constants of the month's fit, or why it is not compared with what was published before it."""
+def _judged_by_history(evidence: Evidence) -> LinkedSpec | Verdict:
+    """What is stored with the month's fit, or why it is not compared with what was published before it."""
     if evidence.on_the_scale is None:
         return Verdict(False, f"{NOT_JUDGED}: the month's fit is not on the scale, see the check `linked`")
-    if "impact" not in evidence.on_the_scale.model_spec:
+    spec = evidence.on_the_scale.model_spec
+    if spec.impact is None and spec.version is not None:
+        return Verdict(False, "what the month does to θ is not known: materialise linked_item_parameters")
+    if spec.impact is None:
         return Verdict(True, "not judged then: the month was linked before there was this gate")
-    return evidence.on_the_scale.constants
+    return spec
 
 
-def _constants(evidence: Evidence) -> dict[str, Any]:
-    if evidence.staged is None:
-        return {}
-    if evidence.on_the_scale is not None:
-        return evidence.on_the_scale.constants
-    return evidence.staged.spec.get("linking_constants") or {}
+def _details(constants: LinkingConstants | None) -> dict[str, Any]:
+    return {} if constants is None else constants.as_json()

@@ -14,6 +14,7 @@ import numpy as np
 import psycopg
 
 from irt_assets.calibration.plots import BLUE, GREY, ORANGE, as_png, message, new_figure, short, tidy, title
+from irt_assets.ledger.linked_windows import answered_items, fitted_months
 from irt_assets.partitions import months_between
 from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.responses.scales import Scale
@@ -27,8 +28,8 @@ ANCHORS_SHOWN = 12
 class LinkedMonth:
     """A month's linking of the scale's own fit.
 
-    `dropped` are anchors that had enough answers and were not used; `unseen` counts those that had not. Of a month that
-    could not be linked `error` says why, and there are no numbers (NaN, 0).
+    `dropped` are anchors that had enough answers and were not used; `unseen` counts those that had not. For a month
+    that could not be linked, `error` says why, and there are no numbers (NaN, 0).
     """
 
     month: str
@@ -44,36 +45,26 @@ class LinkedMonth:
 
 def read_history(connection: psycopg.Connection, scale: Scale, month: str) -> list[LinkedMonth]:
     """The last 24 months up to `month` that were fitted, oldest first, each by its latest fit."""
-    rows = connection.execute(
-        """SELECT DISTINCT ON (s.month) s.month, s.error, m.fit_id, m.model_spec->'linking_constants'
-           FROM fit_staging s
-           LEFT JOIN mirt_fit_meta m ON m.fit_id = s.fit_id AND m.kind = 'monthly' AND m.superseded_at IS NULL
-           WHERE s.scale_id = %s AND s.engine = %s AND s.month <= %s
-           ORDER BY s.month DESC, s.fitted_at DESC, s.fit_id DESC LIMIT %s""",
-        (scale.scale_id, scale.engine, month, MONTHS_SHOWN),
-    ).fetchall()
-    seen: dict[str, set[str]] = {}
-    for fit_id, item in connection.execute(
-        "SELECT fit_id, item_id FROM mirt_item_params WHERE fit_id = ANY(%s) AND n_responses >= %s",
-        ([fit_id for _, _, fit_id, _ in rows if fit_id], scale.rules.min_anchor_responses),
-    ):
-        seen.setdefault(fit_id, set()).add(item)
+    months = fitted_months(connection, scale, month, MONTHS_SHOWN)
+    linked = [one.fit_id for one in months if one.fit_id]
+    seen = answered_items(connection, linked, scale.rules.linking.min_anchor_responses)
     history = []
-    for at, error, fit_id, constants in reversed(rows):
-        if fit_id is None:
-            history.append(LinkedMonth(at, error=error or "it was fitted and not linked"))
+    for one in months:
+        constants = one.constants
+        if one.fit_id is None or constants is None:
+            history.append(LinkedMonth(one.month, error=one.error or "it was fitted and not linked"))
             continue
-        dropped = tuple(sorted(set(constants["anchors_dropped"]) & seen.get(fit_id, set())))
+        dropped = tuple(sorted(set(constants.anchors_dropped) & seen.get(one.fit_id, set())))
         history.append(
             LinkedMonth(
-                at,
-                slope=constants["slope"],
-                slope_se=constants["slope_se"],
-                intercept=constants["intercept"],
-                intercept_se=constants["intercept_se"],
-                used=len(constants["anchors_used"]),
+                one.month,
+                slope=constants.slope,
+                slope_se=constants.slope_se,
+                intercept=constants.intercept,
+                intercept_se=constants.intercept_se,
+                used=len(constants.anchors_used),
                 dropped=dropped,
-                unseen=len(constants["anchors_dropped"]) - len(dropped),
+                unseen=len(constants.anchors_dropped) - len(dropped),
             )
         )
     return history

@@ -17,30 +17,32 @@ from datetime import datetime
 from typing import Any, get_args
 
 import psycopg
-from psycopg.rows import class_row
 
-from irt_assets.calibration import fits
-from irt_assets.calibration.origin import (
-    FittedWindow,
-    WindowSnapshot,
-    anchor_hash,
-    anchors_change_after,
-    fit_origin,
-    freeze_anchors,
-    note_anchors,
-    read_anchors,
-    require_guessing,
-    write_origin_fit,
-)
+from irt_assets.calibration.origin import write_origin_fit
+from irt_assets.calibration.origin_sources import FittedWindow, WindowSnapshot, fit_origin, require_guessing
 from irt_assets.calibration.release import require_text
 from irt_assets.calibration.request import build_fit_request, why_no_prior_on_b
 from irt_assets.engines import Calibrator
+from irt_assets.ledger import fits
+from irt_assets.ledger.anchors import (
+    anchor_hash,
+    anchors_change_after,
+    freeze_anchors,
+    make_newest,
+    next_version,
+    read_anchors,
+)
+from irt_assets.ledger.fit_spec import StagedSpec
+from irt_assets.ledger.month_state import months_made_with
+from irt_assets.ledger.origin_fit import OriginFit, note_anchors, origin_fit
+from irt_assets.ledger.steps import last_done_month
 from irt_assets.partitions import month_bounds, month_of
+from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.core.priors import Priors, prior_as_text, prior_from_text
 from irt_assets.responses.scale_decisions import ACCEPTED, PRIORS, REFERENCE, Subject, read_decisions, record_decisions
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.responses.snapshot import Snapshot, read_snapshot
+from irt_assets.responses.snapshot import FIT_COLUMNS, read_snapshot
 from irt_assets.wording import listed
 from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure
@@ -91,7 +93,7 @@ class ModelChange:
     bank_anchors: bool = False
     by_default: bool = field(default=False, repr=False)
     newest_decision: int = field(default=0, repr=False)
-    origin: _Origin | None = field(default=None, repr=False)
+    origin: OriginFit | None = field(default=None, repr=False)
     fitted: FittedWindow | None = field(default=None, repr=False)
 
     @property
@@ -125,7 +127,7 @@ def _both(before: Scale, after: Scale, parameter: str) -> tuple[str, str]:
 def _anchor_lines(anchors: RefrozenAnchors, model: Model, first_month: str) -> list[str]:
     lines = [
         (
-            f"the origin window, {anchors.window}, is fitted again as a {fits.spoken(model)}: {anchors.kept} of "
+            f"the origin window, {anchors.window}, is fitted again as a {item_model(model).spoken}: {anchors.kept} of "
             f"{anchors.kept + len(anchors.left_out)} anchors are frozen again, as version {anchors.version}, for "
             f"months from {first_month} on; their b changes by {anchors.mean_shift:+.3f} on average and by "
             f"{anchors.largest_shift:+.3f} at most ({anchors.largest_item})"
@@ -223,10 +225,8 @@ def accept_misfit(
 
 def first_open_month(connection: psycopg.Connection, scale_id: str) -> str | None:
     """The month after the last one that was taken to the ledger; None where none was."""
-    row = connection.execute(
-        "SELECT max(month) FROM publication_step WHERE scale_id = %s AND state = 'done'", (scale_id,)
-    ).fetchone()
-    return month_of(month_bounds(row[0])[1]) if row and row[0] else None
+    last = last_done_month(connection, scale_id)
+    return month_of(month_bounds(last)[1]) if last else None
 
 
 def _start(month: str) -> datetime:
@@ -291,13 +291,13 @@ def _laid_over(scale: Scale, values: Mapping[Subject, str]) -> Scale:
 
 def _require_parameters(scale: Scale, month: str) -> None:
     """Raises PermanentFailure where a prior is on what the model, the engine or the assignment does not have."""
-    priors, model = scale.priors or Priors(), fits.spoken(scale.model)
-    if priors.a is not None and scale.model not in ("2pl", "3pl"):
+    priors, model = scale.priors or Priors(), item_model(scale.model).spoken
+    if priors.a is not None and not item_model(scale.model).own_slopes:
         raise PermanentFailure(
             f"a prior on a needs free slopes, and the {model} of scale {scale.scale_id} in {month} has none: "
             "set model=2pl or model=3pl, or prior_a=none, in the same command"
         )
-    if priors.c is not None and scale.model != "3pl":
+    if priors.c is not None and not item_model(scale.model).guesses:
         raise PermanentFailure(
             f"a prior on c needs guessing, and the {model} of scale {scale.scale_id} in {month} has none: set "
             "model=3pl, or prior_c=none, in the same command"
@@ -306,23 +306,8 @@ def _require_parameters(scale: Scale, month: str) -> None:
         raise PermanentFailure(
             f"scale {scale.scale_id} is published from {scale.engine}, which takes no priors of a scale: only em does"
         )
-    if priors.b is not None and scale.rules.assignment == "by_level":
+    if priors.b is not None and scale.rules.fit.assignment == "by_level":
         raise PermanentFailure(why_no_prior_on_b(scale.scale_id))
-
-
-@dataclass(frozen=True)
-class _Origin:
-    """The fit of an origin window, as it is stored."""
-
-    window_start: datetime
-    window_end: datetime
-    data_hash: str
-    snapshot_hash: str
-    uri: str
-
-    @property
-    def snapshot(self) -> Snapshot:
-        return Snapshot("the origin", self.snapshot_hash, self.uri, self.data_hash, 0, {}, {})
 
 
 def _with_origin(connection: psycopg.Connection, change: ModelChange) -> ModelChange:
@@ -337,27 +322,21 @@ def _with_origin(connection: psycopg.Connection, change: ModelChange) -> ModelCh
     assert anchors is not None
     if row[0] == "bank":
         guessing = dict(zip(anchors.item_ids, anchors.c.tolist(), strict=True))
-        if after.model == "3pl":
+        if item_model(after.model).guesses:
             require_guessing(scale_id, guessing)
-        elif before.model == "3pl" and any(guessing.values()):
+        elif item_model(before.model).guesses and any(guessing.values()):
             raise PermanentFailure(
                 f"anchors of scale {scale_id} have c > 0 in the bank ("
-                f"{listed(sorted(item for item, c in guessing.items() if c > 0), 5)}): a {fits.spoken(after.model)} "
-                "month cannot be linked to them. Make a scale of its own whose origin is a window "
-                f"(`irt scale init --scale NEW --model {after.model} --origin 2026-07`)"
+                f"{listed(sorted(item for item, c in guessing.items() if c > 0), 5)}): a "
+                f"{item_model(after.model).spoken} month cannot be linked to them. Make a scale of its own whose "
+                f"origin is a window (`irt scale init --scale NEW --model {after.model} --origin 2026-07`)"
             )
         return replace(change, bank_anchors=True)
     if later := anchors_change_after(connection, scale_id, start):
         raise PermanentFailure(
             f"the anchors of {scale_id} change from {later:%Y-%m} on: name that month or a later one (--from)"
         )
-    with connection.cursor(row_factory=class_row(_Origin)) as cursor:
-        origin = cursor.execute(
-            """SELECT window_start, window_end, data_hash, snapshot_hash, model_spec->>'snapshot' AS uri
-               FROM mirt_fit_meta WHERE scale_id = %s AND kind = 'origin' AND superseded_at IS NULL
-               ORDER BY fitted_at DESC LIMIT 1""",
-            (scale_id,),
-        ).fetchone()
+    origin = origin_fit(connection, scale_id)
     if origin is None:
         raise PermanentFailure(
             f"the fit of the origin window of scale {scale_id} is not in the database, so its anchors cannot be frozen "
@@ -376,6 +355,7 @@ def _fit_again(database: Database, store: ObjectStore, change: ModelChange, engi
             f"the origin window of scale {change.scale_id} cannot be fitted again: {problem}. Restore the "
             "object store from a backup"
         ),
+        FIT_COLUMNS,
     )
     with database.connect() as connection:
         request = build_fit_request(connection, table, change.after, origin.window_start, None)
@@ -404,25 +384,20 @@ def _refrozen(connection: psycopg.Connection, change: ModelChange, start: dateti
     window = (origin.window_start, origin.window_end)
     fit_id, usable, problems = write_origin_fit(connection, scale.scale_id, window, scale.engine, scale.rules, fitted)
     kept = {item: usable[item] for item in old.item_ids if item in usable}
-    if len(kept) < scale.rules.min_anchors:
+    if len(kept) < scale.rules.publication.min_anchors:
         raise PermanentFailure(
-            f"as a {fits.spoken(change.after.model)} the origin window of scale {scale.scale_id} leaves {len(kept)} of "
-            f"{len(old.item_ids)} anchors, and linking needs {scale.rules.min_anchors} (min_anchors): "
+            f"as a {item_model(change.after.model).spoken} the origin window of scale {scale.scale_id} leaves "
+            f"{len(kept)} of {len(old.item_ids)} anchors, and linking needs {scale.rules.publication.min_anchors} "
+            "(min_anchors): "
             + "; ".join(f"{item}: {problems.get(item, _UNSEEN)}" for item in old.item_ids if item not in kept)[:1000]
         )
-    row = connection.execute(
-        "SELECT max(version) + 1 FROM anchor_set WHERE scale_id = %s", (scale.scale_id,)
-    ).fetchone()
-    assert row is not None
-    version = int(row[0])
+    version = next_version(connection, scale.scale_id)
     topics = dict(zip(old.item_ids, old.topics, strict=True))
     digest = freeze_anchors(
         connection, scale.scale_id, version, kept, topics, effective_from=start, fit=fitted.calibration
     )
     note_anchors(connection, fit_id, digest)
-    connection.execute(
-        "UPDATE calibration_scale SET anchor_version = %s WHERE scale_id = %s", (version, scale.scale_id)
-    )
+    make_newest(connection, scale.scale_id, version)
     shifts = {item: kept[item][1] - float(b) for item, b in zip(old.item_ids, old.b, strict=True) if item in kept}
     largest = max(shifts, key=lambda item: abs(shifts[item]))
     return RefrozenAnchors(
@@ -441,21 +416,11 @@ _UNSEEN = "it has no answers in the origin window"
 
 def _stale(connection: psycopg.Connection, change: ModelChange) -> tuple[str, ...]:
     """Months from the first one on whose fit is of another model than theirs now, or linked to other anchors."""
-    rows = connection.execute(
-        f"""SELECT s.month, s.spec, m.anchor_hash FROM (
-             SELECT DISTINCT ON (month) month, {fits.MADE_WITH} AS spec
-             FROM fit_staging
-             WHERE (scale_id, engine) = (%(scale)s, %(engine)s) AND month >= %(first)s AND month NOT LIKE '%%:%%'
-             ORDER BY month, fitted_at DESC, fit_id DESC) s
-           LEFT JOIN mirt_fit_meta m ON (m.scale_id, m.engine, m.kind) = (%(scale)s, %(engine)s, 'monthly')
-             AND m.superseded_at IS NULL AND to_char(m.window_start AT TIME ZONE 'UTC', 'YYYY-MM') = s.month
-           ORDER BY 1""",
-        {"scale": change.scale_id, "engine": change.before.engine, "first": change.first_month},
-    ).fetchall()
     stale = []
-    for month, spec, linked_to in rows:
+    for month, spec, linked_to in months_made_with(connection, change.before, change.first_month):
         scale = read_scales(connection, month_bounds(month)[0])[change.scale_id]
         frozen = anchor_hash(connection, scale.scale_id, scale.anchor_version)
-        if fits.made_otherwise(spec, scale) or (linked_to is not None and linked_to != frozen):
+        made_with = StagedSpec.from_json(spec, f"of {month} ({change.scale_id}, {change.before.engine})")
+        if fits.made_otherwise(made_with, scale) or (linked_to is not None and linked_to != frozen):
             stale.append(month)
     return tuple(stale)

@@ -6,11 +6,9 @@ What is measured with a fit is in its spec; here it is judged. Does not belong h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from irt_assets.calibration.evidence import Evidence, Verdict, as_the_scale_says, current_fit, set_statistics
+from irt_assets.calibration.evidence import Evidence, Verdict, as_the_scale_says, current_fit
 from irt_assets.calibration.misfit import alike, eigenvalue_ratio, items_together
+from irt_assets.ledger.fit_spec import ComparedMisfit, Parallel
 from irt_assets.psychometrics.fit.dependence import SMALLEST_PAIR
 from irt_assets.psychometrics.fit.misfit import LARGEST_RATIO, LIMITS
 from irt_assets.psychometrics.fit.person_fit import SMALLEST_TEST
@@ -26,7 +24,7 @@ def one_dimension(evidence: Evidence) -> Verdict:
     if isinstance(fit, Verdict):
         return fit
     found = second_dimension(evidence)
-    if evidence.scale.rules.second_dimension == "warn":
+    if evidence.scale.rules.publication.second_dimension == "warn":
         return Verdict(True, f"the scale does not demand one dimension; {found.why}", found.details)
     return found
 
@@ -36,22 +34,20 @@ def second_dimension(evidence: Evidence) -> Verdict:
     fit = current_fit(evidence)
     if isinstance(fit, Verdict):
         return fit
-    assert evidence.staged is not None
-    statistics = set_statistics(evidence.staged.spec)
-    if statistics is None:
+    if evidence.statistics is None:
         return Verdict(False, "the fit has no fit statistics: materialise item_calibration")
-    parallel = statistics["parallel"]
+    parallel = evidence.statistics.parallel
     return one_ability(parallel) if parallel else Verdict(True, f"dimensions could not be tested: {FEW_TOGETHER}")
 
 
-def one_ability(parallel: Mapping[str, Any]) -> Verdict:
+def one_ability(parallel: Parallel) -> Verdict:
     """What the parallel analysis says that a fit is stored with; the one place that judges it."""
-    one = parallel["p"] >= MISFIT_LEVEL
+    one = parallel.p >= MISFIT_LEVEL
     why = (
-        f"the largest eigenvalue of the residual correlations is {parallel['eigenvalue']:.2f}, and "
-        f"{parallel['expected']:.2f} is expected where one ability explains the answers (p = {parallel['p']:.2g})"
+        f"the largest eigenvalue of the residual correlations is {parallel.eigenvalue:.2f}, and "
+        f"{parallel.expected:.2f} is expected where one ability explains the answers (p = {parallel.p:.2g})"
     )
-    details = {name: parallel[name] for name in ("eigenvalue", "expected", "rounds", "p")}
+    details = {name: getattr(parallel, name) for name in ("eigenvalue", "expected", "rounds", "p")}
     return Verdict(one, why if one else f"a second dimension: {why}", details)
 
 
@@ -61,14 +57,15 @@ def guessing_is_in_the_model(evidence: Evidence) -> Verdict:
     if isinstance(fit, Verdict):
         return fit
     assert evidence.staged is not None
-    shape = evidence.staged.spec.get("shape")
+    shape = evidence.staged.spec.shape
     if shape is None:
         return Verdict(True, "not judged then: guessing is judged where em fits one population")
-    if not shape["guessing"]:
-        return Verdict(True, shape["why"], shape)
+    details = evidence.staged.spec.as_json()["shape"]
+    if not shape.guessing:
+        return Verdict(True, shape.why, details)
     if "guessing" in evidence.accepted:
-        return Verdict(True, f"guessing is accepted; {shape['why']}", shape)
-    return Verdict(False, shape["why"], shape)
+        return Verdict(True, f"guessing is accepted; {shape.why}", details)
+    return Verdict(False, shape.why, details)
 
 
 def misfit_was_accepted(evidence: Evidence) -> Verdict:
@@ -93,27 +90,26 @@ def new_misfit(evidence: Evidence) -> Verdict:
     return next((verdict for verdict in verdicts if not verdict.passed), verdicts[1])
 
 
-def _compared(evidence: Evidence) -> dict[str, Any] | Verdict:
+def _compared(evidence: Evidence) -> ComparedMisfit | Verdict:
     """The month's misfit compared with its reference's, or the verdict where the fit has none."""
     fit = current_fit(evidence)
     if isinstance(fit, Verdict):
         return fit
     assert evidence.staged is not None
-    found = evidence.staged.spec.get("misfit")
+    found = evidence.staged.spec.misfit
+    if found is None and evidence.staged.spec.version is not None and fit.convergence.converged:
+        return Verdict(False, "how misfit compares with earlier months is not known: materialise item_calibration")
     if found is None:
         return Verdict(True, "not judged then: misfit is compared where the scale's engine fits the month")
     return found
 
 
-def accepted_misfit(evidence: Evidence, found: Mapping[str, Any]) -> Verdict:
-    assert evidence.staged is not None
-    reference = found["reference"]
-    if reference:
-        ratio, together = found["ratio"], found.get("ratio_together", [])
+def accepted_misfit(evidence: Evidence, found: ComparedMisfit) -> Verdict:
+    if found.reference:
+        ratio, together = found.ratio, found.ratio_together
     else:
-        statistics = set_statistics(evidence.staged.spec)
-        ratio, together = eigenvalue_ratio(statistics), items_together(statistics)
-    name = reference or f"{evidence.month}, which later months are compared with,"
+        ratio, together = eigenvalue_ratio(evidence.statistics), items_together(evidence.statistics)
+    name = found.reference or f"{evidence.month}, which later months are compared with,"
     if ratio is None:
         return Verdict(True, f"dimensions of {name} could not be tested: {FEW_TOGETHER}")
     why = (
@@ -128,27 +124,27 @@ def accepted_misfit(evidence: Evidence, found: Mapping[str, Any]) -> Verdict:
     return Verdict(True, f"misfit is accepted; {why}", {"ratio": ratio})
 
 
-def growth_of_misfit(evidence: Evidence, found: Mapping[str, Any]) -> Verdict:
-    reference = found["reference"]
+def growth_of_misfit(evidence: Evidence, found: ComparedMisfit) -> Verdict:
+    reference = found.reference
     if reference is None:
         return Verdict(True, f"{evidence.month} is the month that later ones are compared with")
-    if "why" in found:
-        return Verdict(not found.get("lost", False), f"not compared with {reference}: {found['why']}")
-    growth = {name: found["growth"][name] for name in MEASURES if found["growth"].get(name)}
-    beyond = {name: measure for name, measure in growth.items() if measure["low"] > LIMITS[name]}
-    details = {f"growth of {MEASURES[name]}": measure["value"] for name, measure in growth.items()}
+    if found.why is not None:
+        return Verdict(not found.lost, f"not compared with {reference}: {found.why}")
+    growth = found.growth.measured()
+    beyond = {name: measure for name, measure in growth.items() if measure.low > LIMITS[name]}
+    details = {f"growth of {MEASURES[name]}": measure.value for name, measure in growth.items()}
     if not growth:
-        why = FEW_TOGETHER if found["items"] >= SMALLEST_TEST else f"they have {found['items']} items in common"
+        why = FEW_TOGETHER if found.items >= SMALLEST_TEST else f"they have {found.items} items in common"
         return Verdict(True, f"could not be compared with {reference}: {why}")
-    together = found.get("together", {})
-    named = next((name for name in ("dependence", "ratio") if name in beyond and together.get(name)), None)
+    together = found.together.by_measure()
+    named = next((name for name, items in together.items() if name in beyond and items), None)
     grown = "; ".join(
-        f"{MEASURES[name]} {measure['value']:+.3f} (at least {measure['low']:+.3f}, limit {LIMITS[name]:g})"
+        f"{MEASURES[name]} {measure.value:+.3f} (at least {measure.low:+.3f}, limit {LIMITS[name]:g})"
         f"{alike(together[name]) if name == named else ''}"
         for name, measure in (beyond or growth).items()
     )
-    if found["items"] < SMALLEST_TEST:
-        grown += f"; the rest could not be compared: they have {found['items']} items in common"
+    if found.items < SMALLEST_TEST:
+        grown += f"; the rest could not be compared: they have {found.items} items in common"
     if beyond:
         return Verdict(False, f"misfit that {reference} did not have: {grown}", details)
     return Verdict(True, f"no more misfit than {reference}: {grown}", details)

@@ -1,7 +1,7 @@
 """The steps of a month, scale by scale: fit it, link it, take it to the ledger.
 
-A scale that fails does not hold the others: what went wrong is kept and returned with what went right. Of a scale's
-engines one is its own, from which it is published; whatever another one does, it does not hold the scale.
+A scale that fails does not hold the others: failures are returned together with the results. Each scale is published
+from one engine, its own; the other engines that fit it never hold it.
 What does not belong here: Dagster (see `assets`) and the gates (see `gates`).
 """
 
@@ -12,16 +12,15 @@ import hashlib
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from typing import Any
 
 import psycopg
 
-from irt_assets.calibration import fits, misfit
+from irt_assets.calibration import misfit
 from irt_assets.calibration.evidence import MonthFile
+from irt_assets.calibration.fit_place import placed
 from irt_assets.calibration.month_impact import with_impact
-from irt_assets.calibration.origin import anchor_hash, read_anchors
 from irt_assets.calibration.placing import link_to_scale
-from irt_assets.calibration.publication import Step, publish_ready_months
+from irt_assets.calibration.publication import publish_ready_months
 from irt_assets.calibration.request import (
     Calibrated,
     build_fit_request,
@@ -31,7 +30,12 @@ from irt_assets.calibration.request import (
     require_one_population,
 )
 from irt_assets.engines import Calibrator, Sampler
+from irt_assets.engines.em import EmEngine
 from irt_assets.engines.registry import build
+from irt_assets.ledger import fits
+from irt_assets.ledger.anchors import anchor_hash, read_anchors
+from irt_assets.ledger.fit_spec import ComparedMisfit, Draws, LinkingConstants, Sampling, StagedSpec, Testlets
+from irt_assets.ledger.steps import Step
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_explained
@@ -39,7 +43,7 @@ from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.estimation.latent_shape import Shape
 from irt_assets.psychometrics.linking.linking import Linking
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.responses.snapshot import current_snapshot, read_snapshot
+from irt_assets.responses.snapshot import FIT_COLUMNS, current_snapshot, read_snapshot, stored_rules
 from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure, is_transient
 from resources.object_store import ObjectStore
@@ -51,7 +55,7 @@ class FitOutcome:
     """An engine's fit of a scale, or the reason why there is none.
 
     `own`: the scale is published from this engine. `misfit`: of its own engine, as `misfit.compared` gives it;
-    `testlets`: what it says of them (see `testlets.effects_spec`).
+    `testlets`: what it says of them (see `testlets.effects_spec`). `on_spark`: its answers were laid out there.
     """
 
     scale_id: str
@@ -62,8 +66,9 @@ class FitOutcome:
     error: str | None
     seconds: float
     shape: Shape | None = None
-    misfit: dict[str, Any] | None = None
-    testlets: dict[str, Any] | None = None
+    misfit: ComparedMisfit | None = None
+    testlets: Testlets | None = None
+    on_spark: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,13 +100,17 @@ def fit_month(
     engine: Calibrator,
     run_id: str | None,
     build: Callable[[str], Calibrator] = _as_set,
+    scales: Collection[str] | None = None,
 ) -> list[FitOutcome]:
-    """Fit every scale's scored responses of the month, with `engine` and with the scale's own, and stage the fits.
+    """Fit the scored responses of each of `scales` (None: all), with `engine` and with the scale's own, and stage the
+    fits.
 
     Raises PermanentFailure where no scale could be fitted with its own; the reasons are staged all the same.
     """
 
     def engines_of(scale: Scale) -> Engines:
+        if scales is not None and scale.scale_id not in scales:
+            return {}
         return {scale.engine: functools.partial(build, scale.engine)} | {engine.name: lambda: engine}
 
     outcomes = _fit(database, store, month, engines_of, (PsychometricsError, PermanentFailure), run_id)
@@ -145,8 +154,8 @@ def _fit(
         scales = read_scales(connection, month_bounds(month)[0])
     if snapshot is None:
         raise PermanentFailure(f"{month} has no snapshot: materialise scored_responses of {month} first")
-    table = read_snapshot(store, snapshot)
-    results: list[tuple[Scale, str, Calibrated | Exception, dict[str, Any], float]] = []
+    table = read_snapshot(store, snapshot, columns=FIT_COLUMNS)
+    results: list[tuple[Scale, str, Calibrated | Exception, StagedSpec, float, bool]] = []
     for scale in scales.values():
         engines = engines_of(scale)
         if not engines:
@@ -156,8 +165,8 @@ def _fit(
             request = build_fit_request(connection, table, scale, month_bounds(month)[0], anchors)
             reference = misfit.find_reference(connection, scale, month)
         for name, make in engines.items():
-            spec: dict[str, Any] = fits.model_spec(scale) | {"eligibility": scale.rules.changed_for_a_fit()}
-            began = time.perf_counter()
+            spec = fits.model_spec(scale) | StagedSpec(eligibility=stored_rules(scale.rules))
+            began, on_spark = time.perf_counter(), False
             outcome: Calibrated | Exception
             try:
                 if request.responses.n_responses == 0:
@@ -169,23 +178,27 @@ def _fit(
                         require_one_population(name, request)
                         drawn = engine.draw(request.responses, model=scale.model, data_hash=snapshot.data_hash)
                         outcome = Calibrated(drawn.calibration)
-                        spec |= {"draws": _keep(store, month, drawn.parquet), "sampling": drawn.sampling}
+                        spec |= StagedSpec(
+                            draws=_keep(store, month, drawn.parquet),
+                            sampling=Sampling.from_json(drawn.sampling, f"of {month} by {name}"),
+                        )
                     else:
+                        if isinstance(engine, EmEngine):
+                            engine = placed(engine, get_settings(), store, snapshot, scale.scale_id, request.responses)
+                            on_spark = engine.on_spark
                         outcome = calibrate(engine, request, snapshot.data_hash)
                     spec |= fit_spec_extras(request, outcome)
                     if name == scale.engine and outcome.calibration.convergence.converged:
-                        spec["misfit"] = misfit.compared(
-                            store, request, outcome, spec["fit_statistics"]["set"], reference
-                        )
+                        spec |= StagedSpec(misfit=misfit.compared(store, request, outcome, spec.statistics, reference))
             except explained as error:
                 if is_transient(error):
                     raise
                 outcome = error
-            results.append((scale, name, outcome, spec, time.perf_counter() - began))
+            results.append((scale, name, outcome, spec, time.perf_counter() - began, on_spark))
     outcomes = []
     with database.connect() as connection:
         advisory_lock(connection, "item_calibration", month)
-        for scale, name, outcome, spec, seconds in results:
+        for scale, name, outcome, spec, seconds, on_spark in results:
             own, why, calibration, shape = name == scale.engine, None, None, None
             if isinstance(outcome, Exception):
                 fit_id = fits.stage(connection, snapshot, scale.scale_id, name, outcome, spec, run_id)
@@ -193,17 +206,17 @@ def _fit(
             else:
                 calibration, shape = outcome.calibration, outcome.shape
                 fit_id = fits.stage(connection, snapshot, scale.scale_id, name, calibration, spec, run_id)
-            found = spec.get("misfit"), spec.get("testlets")
-            outcomes.append(FitOutcome(scale.scale_id, name, own, fit_id, calibration, why, seconds, shape, *found))
+            found = calibration, why, seconds, shape, spec.misfit, spec.testlets
+            outcomes.append(FitOutcome(scale.scale_id, name, own, fit_id, *found, on_spark))
     return outcomes
 
 
-def _keep(store: ObjectStore, month: str, parquet: bytes) -> dict[str, str]:
+def _keep(store: ObjectStore, month: str, parquet: bytes) -> Draws:
     """Put posterior draws into the store; where they are and their hash."""
     digest = hashlib.sha256(parquet).hexdigest()
     key = f"posterior_draws/{month}/{digest}.parquet"
     store.put(key, parquet)
-    return {"uri": key, "sha256": digest}
+    return Draws(uri=key, sha256=digest)
 
 
 def link_month(database: Database, month: str, run_id: str | None) -> list[LinkOutcome]:
@@ -276,7 +289,7 @@ def _link_fit(connection: psycopg.Connection, scale: Scale, engine: str, month: 
     placed = link_to_scale(connection, scale, raw, month, month)
     outcome = replace(outcome, raw=raw, anchors=placed.anchors, linking=placed.linking)
     if placed.error is not None:
-        constants = placed.linking.as_constants() if placed.linking else None
+        constants = LinkingConstants.of(placed.linking) if placed.linking else None
         fits.record_failed_linking(connection, staged, placed.error, constants)
         before = f"{month} cannot be placed on scale {scale.scale_id}: " if placed.anchors else ""
         return replace(outcome, error=f"{before}{placed.error}")
@@ -296,7 +309,7 @@ def _link_fit(connection: psycopg.Connection, scale: Scale, engine: str, month: 
         window=month_bounds(month),
         snapshot_hash=staged.snapshot_hash,
         anchor_hash=digest,
-        spec=staged.spec,
+        spec=staged.spec | StagedSpec(eligibility=fits.rules_of_a_linking(staged.spec, scale.rules)),
         fitted_at=staged.fitted_at,
         fit_code_version=staged.code_version,
         run_id=run_id,

@@ -25,9 +25,11 @@ import numpy as np
 import psycopg
 
 from irt_assets.calibration.abilities import estimate
-from irt_assets.calibration.fits import LinkedFit
-from irt_assets.calibration.origin import read_every_anchor
-from irt_assets.calibration.publication import publications_in_force
+from irt_assets.ledger.anchors import read_every_anchor
+from irt_assets.ledger.cited_fits import constants_of
+from irt_assets.ledger.fit_spec import LinkingConstants, StoredImpact
+from irt_assets.ledger.fits import LinkedFit, add_to_model_spec
+from irt_assets.ledger.publications import publications_in_force
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.models import Floats, Responses
 from irt_assets.psychometrics.scoring.scale_shift import FEWEST_ANSWERS, MonthImpact, Placement, Values, scale_shift
@@ -58,14 +60,11 @@ def with_impact(connection: psycopg.Connection, scale: Scale, month: str, fit: L
     published = publications_in_force(connection, scale.scale_id, month_bounds(month)[1] - timedelta(microseconds=1))
     content = json.dumps([[row[name] for name in ("item_id", "a", "b", "c")] for row in published])
     digest = hashlib.sha256(f"{scale.anchor_version} {scale.pass_theta} {content}".encode()).hexdigest()
-    if fit.model_spec.get("impact", {}).get("compared_with") == digest:
+    if fit.model_spec.impact and fit.model_spec.impact.compared_with == digest:
         return fit
-    impact = _measured(connection, scale, month, fit, published).as_dict() | {"compared_with": digest}
-    connection.execute(
-        "UPDATE mirt_fit_meta SET model_spec = model_spec || %s WHERE fit_id = %s",
-        (json.dumps({"impact": impact}), fit.fit_id),
-    )
-    return replace(fit, model_spec=fit.model_spec | {"impact": impact})
+    impact = StoredImpact(**_measured(connection, scale, month, fit, published).as_dict(), compared_with=digest)
+    add_to_model_spec(connection, fit.fit_id, {"impact": impact.as_dict()})
+    return replace(fit, model_spec=fit.model_spec.model_copy(update={"impact": impact}))
 
 
 def _measured(
@@ -143,7 +142,7 @@ def proposed_values(
 ) -> dict[str, ItemValue]:
     """The month's values of items in force that it has estimated from enough answers to propose them; `items` as in
     `LinkedFit`."""
-    fewest = scale.rules.min_published_responses(scale.model)
+    fewest = scale.rules.eligibility.min_published_responses(scale.model)
     return {
         item: ItemValue(of["a"], of["b"], of["c"], _cov(of))
         for item, of in items.items()
@@ -203,12 +202,9 @@ def _some_learners(connection: psycopg.Connection, month: str, items: list[str])
 
 def _placements(connection: psycopg.Connection, fits: Collection[str]) -> dict[str, Placement]:
     """How each fit was linked; slope and intercept are stored without their covariance, which is taken as 0."""
-    rows = connection.execute(
-        "SELECT fit_id, model_spec->'linking_constants' FROM mirt_fit_meta WHERE fit_id = ANY(%s)", (list(fits),)
-    ).fetchall()
-    return {fit_id: _placement(constants) for fit_id, constants in rows if constants}
+    return {fit_id: _placement(constants) for fit_id, constants in constants_of(connection, fits).items()}
 
 
-def _placement(constants: Mapping[str, Any]) -> Placement:
-    errors = np.array([constants["slope_se"], constants["intercept_se"]])
-    return Placement(constants["slope"], constants["intercept"], np.diag(errors**2))
+def _placement(constants: LinkingConstants) -> Placement:
+    errors = np.array([constants.slope_se, constants.intercept_se])
+    return Placement(constants.slope, constants.intercept, np.diag(errors**2))

@@ -10,21 +10,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, LiteralString
 
 import dagster as dg
 import psycopg
 
 from irt_assets.calibration.evidence import NOT_JUDGED
-from irt_assets.calibration.fits import MADE_WITH, made_otherwise
 from irt_assets.calibration.gates import SET_GATES, SetGate
-from irt_assets.calibration.origin import anchor_hash
-from irt_assets.calibration.publication import Step, steps
 from irt_assets.job_names import MONTHLY_JOB
+from irt_assets.ledger.anchors import anchor_hash
+from irt_assets.ledger.fits import made_otherwise
+from irt_assets.ledger.month_state import fit_in_use, latest_attempt, latest_failure
+from irt_assets.ledger.steps import Step, steps
 from irt_assets.partitions import month_bounds
 from irt_assets.responses.data_versions import data_version
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.responses.snapshot import Snapshot, current_snapshot, rules_of
+from irt_assets.responses.snapshot import Snapshot, current_snapshot, differs
 from irt_assets.responses.window import encoding_of
 from irt_assets.run_progress import under_way
 from resources.dagster_compat import AssetCheckExecutionRecord, PartitionKeyFilter
@@ -155,7 +155,7 @@ def month_states(database: Database, instance: dg.DagsterInstance, months: Itera
                         changed.get(scale_id),
                         month in running,
                         snapshot is not None,
-                        _failure(connection, month, scales[scale_id], snapshot),
+                        latest_failure(connection, snapshot, scales[scale_id]) if snapshot else None,
                     )
                 )
     return found
@@ -169,6 +169,18 @@ def gate_statuses(instance: dg.DagsterInstance, month: str) -> dict[str, dict[st
         list(keys.values()), partition_filter=PartitionKeyFilter(key=month)
     )
     return {gate.name: _status(gate, records.get(keys[gate.name])) for gate in SET_GATES}
+
+
+def latest_evaluations(
+    instance: dg.DagsterInstance, keys: Iterable[dg.AssetCheckKey], month: str
+) -> dict[dg.AssetCheckKey, dg.AssetCheckEvaluation | None]:
+    """The last evaluation of each check for a month; None for a check that was never evaluated."""
+    keys = list(keys)
+    records = instance.event_log_storage.get_latest_asset_check_execution_by_key(
+        keys, partition_filter=PartitionKeyFilter(key=month)
+    )
+    latest = {key: record.evaluation if (record := records.get(key)) else None for key in keys}
+    return {key: one if isinstance(one, dg.AssetCheckEvaluation) else None for key, one in latest.items()}
 
 
 def _status(gate: SetGate, record: AssetCheckExecutionRecord | None) -> dict[str, GateStatus]:
@@ -202,68 +214,33 @@ def _changes(
     scored, fitted, linked_parameters, published = MONTHLY_ASSETS
     if data_version(connection, month, scales, encoding_of(snapshot.data_hash)) != snapshot.data_hash:
         return dict.fromkeys(scales, Newer("its answers have changed since", scored))
-    rules = rules_of(scales)
     changed = {}
     for scale_id, scale in scales.items():
-        staged = _staged(connection, month, scale_id, scale.engine)
-        linked = _linked(connection, month, scale_id, scale.engine)
+        staged = latest_attempt(connection, month, scale_id, scale.engine)
+        linked = fit_in_use(connection, month, scale_id, scale.engine)
         step = all_steps[scale_id].get(month)
-        demanded = [engine for engine in scale.rules.demands if engine != scale.engine]
-        if snapshot.rules.get(scale_id, {}) != rules[scale_id]:
+        demanded = [engine for engine in scale.rules.publication.demands if engine != scale.engine]
+        if differs(snapshot.rules.get(scale_id, {}), scale.rules, "eligibility"):
             changed[scale_id] = Newer("the scale's settings have changed since", scored)
-        elif staged is not None and staged[1] != snapshot.snapshot_hash:
+        elif staged is not None and staged.snapshot_hash != snapshot.snapshot_hash:
             changed[scale_id] = Newer("its answers were judged again and not fitted since", fitted)
-        elif staged is not None and staged[2] != rules[scale_id]:
+        elif staged is not None and differs(staged.rules, scale.rules, "eligibility", "fit"):
             changed[scale_id] = Newer("the scale's settings have changed since it was fitted", fitted)
-        elif staged is not None and (other := made_otherwise(staged[3], scale)):
+        elif staged is not None and (other := made_otherwise(staged.made_with, scale)):
             changed[scale_id] = Newer(f"the scale's model has changed since it was fitted: {other}", fitted)
-        elif staged is not None and linked is not None and linked[0] != staged[0]:
+        elif staged is not None and linked is not None and linked.fit_id != staged.fit_id:
             changed[scale_id] = Newer("it was fitted again and not linked since", linked_parameters)
-        elif linked is not None and linked[1] != anchors[scale_id]:
+        elif linked is not None and linked.anchor_hash != anchors[scale_id]:
             changed[scale_id] = Newer("the anchor set has changed since", linked_parameters)
-        elif linked is not None and step is not None and step.fit_id != linked[0]:
+        elif linked is not None and differs(linked.rules, scale.rules, "linking"):
+            changed[scale_id] = Newer("the scale's settings have changed since it was linked", linked_parameters)
+        elif linked is not None and step is not None and step.fit_id != linked.fit_id:
             changed[scale_id] = Newer("it was linked again and not taken to the ledger since", published)
         else:
             for engine in demanded:
-                fit, on_scale = (find(connection, month, scale_id, engine) for find in (_staged, _linked))
-                if fit is not None and (on_scale is None or on_scale[0] != fit[0]):
+                fit, on_scale = (find(connection, month, scale_id, engine) for find in (latest_attempt, fit_in_use))
+                if fit is not None and (on_scale is None or on_scale.fit_id != fit.fit_id):
                     changed[scale_id] = Newer(
                         f"it was fitted again by {engine} and not linked since", linked_parameters
                     )
     return changed
-
-
-def _staged(connection: psycopg.Connection, month: str, scale_id: str, engine: str) -> tuple[Any, ...] | None:
-    """Id, snapshot, settings and spec of the latest attempt at a fit; of the spec what the model was."""
-    return _row(
-        connection,
-        f"""SELECT fit_id, snapshot_hash, spec->'eligibility', {MADE_WITH} FROM fit_staging
-           WHERE month = %s AND scale_id = %s AND engine = %s
-           ORDER BY fitted_at DESC, fit_id DESC LIMIT 1""",
-        (month, scale_id, engine),
-    )
-
-
-def _linked(connection: psycopg.Connection, month: str, scale_id: str, engine: str) -> tuple[Any, ...] | None:
-    """Id and anchor set of the linked fit in use."""
-    return _row(
-        connection,
-        """SELECT fit_id, anchor_hash FROM mirt_fit_meta
-           WHERE window_start = %s AND scale_id = %s AND engine = %s AND kind = 'monthly'
-             AND superseded_at IS NULL""",
-        (month_bounds(month)[0], scale_id, engine),
-    )
-
-
-def _failure(connection: psycopg.Connection, month: str, scale: Scale, snapshot: Snapshot | None) -> str | None:
-    row = _row(
-        connection,
-        """SELECT error FROM fit_staging WHERE month = %s AND scale_id = %s AND engine = %s AND snapshot_hash = %s
-           ORDER BY fitted_at DESC, fit_id DESC LIMIT 1""",
-        (month, scale.scale_id, scale.engine, snapshot.snapshot_hash if snapshot else ""),
-    )
-    return row[0] if row else None
-
-
-def _row(connection: psycopg.Connection, query: LiteralString, values: tuple[Any, ...]) -> tuple[Any, ...] | None:
-    return connection.execute(query, values).fetchone()

@@ -13,19 +13,19 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 import psycopg
 import pyarrow.compute as pc
 
-from irt_assets.calibration import fits
 from irt_assets.calibration.abilities import ScaleAbilities, measure_at
 from irt_assets.calibration.early_warning import EarlyWarning, read_warning
-from irt_assets.calibration.origin import anchor_hash, read_anchors
 from irt_assets.calibration.placing import LinkResult, link_to_scale, no_origin
-from irt_assets.calibration.publication import in_force
 from irt_assets.calibration.request import build_fit_request, calibrate, fit_spec_extras, nothing_scored
 from irt_assets.engines import Calibrator
+from irt_assets.ledger import fits
+from irt_assets.ledger.anchors import anchor_hash, read_anchors
+from irt_assets.ledger.fit_spec import StagedSpec
+from irt_assets.ledger.publications import in_force
 from irt_assets.partitions import day_bounds, day_of, month_of
 from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_explained
 from irt_assets.psychometrics.core.models import Calibration
@@ -33,6 +33,7 @@ from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import JudgedWindow, judged_window
 from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure, TransientFailure
+from resources.relational import on_postgres
 from resources.version import code_version
 
 WINDOW = timedelta(days=30)
@@ -94,7 +95,7 @@ class _Fitted:
     scale: Scale
     loaded: int
     raw: Calibration
-    spec_extras: dict[str, Any]
+    spec_extras: StagedSpec
 
 
 def window_of(day: str) -> tuple[datetime, datetime]:
@@ -114,7 +115,7 @@ def calibrate_night(database: Database, day: str, run_id: str, build: Callable[[
         scales = read_scales(connection, day_bounds(day)[0])
         if not scales:
             raise PermanentFailure("the bank has no items: `irt import questions FILE`")
-        judged = judged_window(connection, start, end, scales)
+        judged = judged_window(connection, start, end, scales, on_postgres(connection))
     fitted = [_fit(database, judged, scale, start, end, build) for scale in scales.values()]
     with database.connect() as connection:
         advisory_lock(connection, "nightly_calibration", day)
@@ -198,7 +199,7 @@ def _write(
         snapshot_hash="",
         anchor_hash=digest,
         spec=fits.model_spec(scale)
-        | {"eligibility": scale.rules.changed(), "never_published": list(provisional)}
+        | StagedSpec(eligibility=scale.rules.changed(), never_published=provisional)
         | fitted.spec_extras,
         fitted_at=row[0],
         fit_code_version=code_version(),

@@ -17,7 +17,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from irt_assets.calibration.abilities import curves_of
-from irt_assets.calibration.publication import PublishedSet, in_force
+from irt_assets.ledger.publications import PublishedSet, in_force
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.scoring.abilities import Curves, eap_by
 from irt_assets.responses.item_times import (
@@ -30,6 +30,7 @@ from irt_assets.responses.item_times import (
 from irt_assets.responses.one_learner import ScoredItems, answered_at_all, learner_query, learner_responses
 from irt_assets.responses.scales import Scale, read_scales
 from resources.database import advisory_lock
+from resources.relational import on_postgres
 
 MOST_HISTORY = 100
 
@@ -125,7 +126,7 @@ def _item_times(connection: psycopg.Connection, scale: Scale, now: datetime) -> 
     if found is not None:
         return found[1]
     midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return current_item_times(connection, midnight, ability_times_since(midnight, scale))
+    return current_item_times(connection, midnight, ability_times_since(midnight, scale), on_postgres(connection))
 
 
 def find_learner(connection: psycopg.Connection, user_id: str) -> Learner | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import psycopg
 
 from irt_assets.calibration.misfit import find_reference
-from irt_assets.calibration.origin import read_anchors
+from irt_assets.ledger.anchors import read_anchors
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import BreakdownError, PsychometricsError, breakdowns_explained
@@ -55,7 +55,7 @@ def accepted_loadings(connection: psycopg.Connection, scale: Scale, month: str) 
     if "misfit" not in accepted_subjects(connection, scale.scale_id, month_bounds(month)[0]):
         return {}
     reference = find_reference(connection, scale, month)
-    return (reference.statistics or {}).get("loadings", {}) if reference else {}
+    return reference.statistics.loadings if reference and reference.statistics else {}
 
 
 def _link_result(scale: Scale, raw: Calibration, anchors: AnchorSet, loadings: Mapping[str, float]) -> LinkResult:
@@ -64,7 +64,7 @@ def _link_result(scale: Scale, raw: Calibration, anchors: AnchorSet, loadings: M
     except LinkingError as error:
         partial = _diagnosed(error.linking, raw, anchors, scale) if error.linking else None
         return LinkResult(anchors, partial, error=error)
-    if not linking.agrees(scale.rules.anchor_q_alpha):
+    if not linking.agrees(scale.rules.publication.anchor_q_alpha):
         linking = _diagnosed(linking, raw, anchors, scale)
     return LinkResult(anchors, linking, transform(raw, linking))
 

@@ -176,7 +176,7 @@ def ability_histogram(theta: Floats, se: Floats) -> bytes:
 
 
 def linking_scatter(
-    new: Calibration, anchors: AnchorSet, linking: Linking, alpha: float = Rules().anchor_q_alpha
+    new: Calibration, anchors: AnchorSet, linking: Linking, alpha: float = Rules().publication.anchor_q_alpha
 ) -> bytes:
     """The anchors' parameters in the anchor set against this fit's, after linking; on the line nothing changed.
 
@@ -222,14 +222,14 @@ def linking_scatter(
 
 def agreement_scatter(agreement: Agreement, rules: Rules) -> bytes:
     """Difficulty and discrimination by two engines with 95 % intervals; on the line they agree. Items further apart
-    than `rules.agreement_max_se` are orange diamonds, named next to the parameter that differs."""
+    than `rules.warnings.agreement_max_se` are orange diamonds, named next to the parameter that differs."""
     figure = new_figure(5.0)
     of = agreement.a, agreement.b
-    apart = np.any([one.apart > rules.agreement_max_se for one in of], axis=0)
+    apart = np.any([one.apart > rules.warnings.agreement_max_se for one in of], axis=0)
     no_items = np.zeros(len(agreement.item_ids), dtype=bool)
     panels = ((agreement.b, "difficulty b (SD of θ)"), (agreement.a, "discrimination a (1/θ)"))
     for ax, (one, label) in zip(figure.subplots(1, 2), panels, strict=True):
-        kinds = _Anchors(~apart, apart, no_items, one.apart > rules.agreement_max_se, agreement.item_ids)
+        kinds = _Anchors(~apart, apart, no_items, one.apart > rules.warnings.agreement_max_se, agreement.item_ids)
         _scatter(ax, (one.value[0], one.se[0]), (one.value[1], one.se[1]), kinds, differ=0.0)
         ax.set_xlabel(f"{label}, {agreement.engines[0]}")
         ax.set_ylabel(f"{label}, {agreement.engines[1]}")

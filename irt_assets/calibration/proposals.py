@@ -15,8 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import psycopg
-from psycopg.rows import dict_row
 
+from irt_assets.ledger.decisions import Decided
+from irt_assets.ledger.proposals import newest_windows_of, read_proposals
+from irt_assets.ledger.steps import step_of, steps_of_month
 from irt_assets.psychometrics.core.curves import MEDIUM_WABC
 from irt_assets.psychometrics.drift.items import wabc
 from irt_assets.responses.item_status import item_status
@@ -127,6 +129,11 @@ class Proposal:
         return Reference(self.window, self.item_id)
 
     @property
+    def decided_on(self) -> Decided:
+        """What a decision on it names."""
+        return Decided(self.window, self.scale_id, self.item_id, self.fit_id)
+
+    @property
     def severity(self) -> str:
         """Severity of the drift: none, medium, high or not tested."""
         return str(self.drift.get("severity", "not tested"))
@@ -191,16 +198,7 @@ def proposals(
 
     may_ask: only those that can need a decision, which are few of many.
     """
-    with connection.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute(
-            _PROPOSALS.encode(),
-            {
-                "windows": None if windows is None else list(windows),
-                "items": None if items is None else list(items),
-                "scale": scale_id,
-                "may_ask": may_ask,
-            },
-        ).fetchall()
+    rows = read_proposals(connection, windows=windows, items=items, scale_id=scale_id, may_ask=may_ask)
     areas = _areas(rows, read_scales(connection))
     withdrawn = {item: status.sentence for item, status in item_status(connection).items() if status.is_withdrawn}
     return [_proposal(row, area, withdrawn.get(row["item_id"], "")) for row, area in zip(rows, areas, strict=True)]
@@ -230,14 +228,6 @@ def open_changes(found: Iterable[Proposal]) -> dict[str, tuple[float, float, flo
 
 def _age(proposal: Proposal) -> tuple[str, datetime]:
     return proposal.window[-7:], proposal.lineage["created_at"]
-
-
-def find_proposal(connection: psycopg.Connection, reference: Reference) -> Proposal:
-    """The open proposal of that name, else the one that was decided last.
-
-    Raises PermanentFailure where there is none, saying what there is.
-    """
-    return find_proposals(connection, [reference])[0]
 
 
 def find_proposals(connection: psycopg.Connection, references: Iterable[Reference]) -> list[Proposal]:
@@ -273,18 +263,16 @@ def _standing(proposal: Proposal) -> tuple[bool, bool, datetime]:
 
 def why_superseded(connection: psycopg.Connection, proposal: Proposal) -> str:
     """Why a month's proposal that has no newer one of its name cannot be decided on."""
-    row = connection.execute(
-        "SELECT state, why, held->%s, fit_id FROM publication_step WHERE (month, scale_id) = (%s, %s)",
-        (proposal.item_id, proposal.window, proposal.scale_id),
-    ).fetchone()
-    state, why, held, fit_id = row or ("not taken to the ledger", "`irt status`", None, None)
-    if state == "done" and fit_id == proposal.fit_id:
+    step = step_of(connection, proposal.scale_id, proposal.window)
+    state, why = (step.state, step.why) if step else ("not taken to the ledger", "`irt status`")
+    if step and state == "done" and step.fit_id == proposal.fit_id:
         return (
             f"{proposal.reference} cannot be decided on: {proposal.window} was fitted again and not taken to the "
             f"ledger since. `irt calibrate --month {proposal.window}` does it"
         )
     if state != "done":
         return f"{proposal.reference} cannot be decided on while {proposal.window} is {state} ({why})"
+    held = step.held.get(proposal.item_id) if step else None
     again = f"{proposal.reference} was superseded when {proposal.window} was calibrated again, and its newest run"
     return f"{again} holds the item back: {'; '.join(held)}" if held else f"{again} proposes nothing for the item"
 
@@ -293,80 +281,15 @@ def _instead(connection: psycopg.Connection, reference: Reference) -> str:
     window, item = reference
     if connection.execute("SELECT 1 FROM question WHERE item_id = %s", (item,)).fetchone() is None:
         return f"the bank has no item {item!r} (ids are case-sensitive)"
-    held = connection.execute(
-        "SELECT held->%s FROM publication_step WHERE month = %s AND held ? %s", (item, window, item)
-    ).fetchone()
-    if held:
-        return f"{item} was held back: {'; '.join(held[0])}. A longer window may do: `irt release recalibrate`"
-    known = connection.execute(
-        "SELECT DISTINCT month FROM item_parameter_proposal WHERE item_id = %s ORDER BY 1 DESC LIMIT 5", (item,)
-    ).fetchall()
-    if known:
-        return f"of {item} there are proposals of {', '.join(month for (month,) in known)}"
-    month = connection.execute("SELECT state, why FROM publication_step WHERE month = %s LIMIT 1", (window,)).fetchone()
-    if month is None:
+    of_month = steps_of_month(connection, window)
+    held = next((step.held[item] for step in of_month if item in step.held), None)
+    if held is not None:
+        return f"{item} was held back: {'; '.join(held)}. A longer window may do: `irt release recalibrate`"
+    if known := newest_windows_of(connection, item):
+        return f"of {item} there are proposals of {', '.join(known)}"
+    if not of_month:
         return f"{window} has not been taken to the ledger: `irt status`"
-    return f"{window} is {month[0]} ({month[1]}), and proposed nothing for {item}"
-
-
-_PROPOSALS = """
-SELECT p.month, p.scale_id, p.item_id, p.fit_id, p.a, p.b, p.c, p.a_se, p.b_se, p.cov_ab, p.why, p.created_at,
-       i.n_responses, i.infit, i.outfit, i.rmsd, i.flags,
-       m.kind, m.window_start, m.window_end, m.data_hash, m.anchor_hash,
-       m.fit_id IS NULL OR (m.kind = 'monthly' AND (m.superseded_at IS NOT NULL OR s.fit_id IS NULL)) OR EXISTS (
-         SELECT FROM item_parameter_proposal n
-         WHERE (n.month, n.scale_id, n.item_id) = (p.month, p.scale_id, p.item_id)
-           AND (n.created_at, n.fit_id) > (p.created_at, p.fit_id)) AS superseded,
-       d.severity, d.delta_b,
-       CASE WHEN d.details->'change'->>'onset' > e.began
-            THEN jsonb_set(d.details->'change', '{onset}', to_jsonb(e.began)) ELSE d.details->'change' END AS change,
-       x.decision, x.decided_by, x.decided_at, x.reason, x.effective_from AS decided_from,
-       o.publication_id, o.a AS old_a, o.b AS old_b, o.c AS old_c, o.a_se AS old_a_se, o.b_se AS old_b_se,
-       o.effective_from AS old_since, o.rule AS old_rule,
-       o.window_end > m.window_end OR (o.window_end = m.window_end AND m.kind = 'monthly') OR EXISTS (
-         SELECT FROM standing_decision r
-         WHERE (r.scale_id, r.item_id) = (p.scale_id, p.item_id)
-           AND right(r.month, 7) >= right(p.month, 7) AND r.decided_at > p.created_at) AS outdated,
-       EXISTS (SELECT FROM anchor_set n JOIN calibration_scale k ON k.scale_id = n.scale_id
-                 AND k.anchor_version = n.version
-               WHERE n.scale_id = p.scale_id AND n.item_id = p.item_id) AS anchor,
-       f.dif
-FROM item_parameter_proposal p
-LEFT JOIN mirt_fit_meta m USING (fit_id)
-LEFT JOIN mirt_item_params i USING (fit_id, item_id)
-LEFT JOIN publication_step s ON (s.month, s.scale_id, s.fit_id, s.state) = (p.month, p.scale_id, p.fit_id, 'done')
-LEFT JOIN item_drift d
-  ON (d.month, d.scale_id, d.item_id, d.engine) = (right(p.month, 7), p.scale_id, p.item_id, m.engine)
-LEFT JOIN LATERAL (
-  SELECT coalesce(g.details->'change'->>'onset', l.opened_month || '-01') AS began
-  FROM drift_alerts l LEFT JOIN item_drift g
-    ON (g.month, g.scale_id, g.item_id, g.engine) = (l.opened_month, l.scale_id, l.item_id, m.engine)
-  WHERE (l.scale_id, l.item_id) = (p.scale_id, p.item_id) AND l.opened_month <= right(p.month, 7)
-    AND (l.closed_month IS NULL OR l.closed_month > right(p.month, 7))
-  ORDER BY l.opened_month DESC LIMIT 1) e ON true
-LEFT JOIN LATERAL (
-  SELECT * FROM release_decision r
-  WHERE (r.month, r.scale_id, r.item_id, r.fit_id) = (p.month, p.scale_id, p.item_id, p.fit_id)
-    AND r.decision IN ('accept', 'reject', 'undo')
-  ORDER BY decision_id DESC LIMIT 1) x ON true
-LEFT JOIN LATERAL (
-  SELECT l.*, w.window_end FROM item_parameter_publication l LEFT JOIN mirt_fit_meta w ON w.fit_id = l.fit_id
-  WHERE (l.scale_id, l.item_id) = (p.scale_id, p.item_id)
-  ORDER BY l.effective_from DESC, l.publication_id DESC LIMIT 1) o ON true
-LEFT JOIN LATERAL (
-  SELECT jsonb_agg(jsonb_build_object('attribute', attribute, 'group', focal_group, 'q', q_value, 'ets', ets_class,
-                                      'size', details->'wald'->>'severity')
-                   ORDER BY attribute, focal_group) AS dif
-  FROM dif_analysis y
-  WHERE (y.month, y.scale_id, y.item_id) = (right(p.month, 7), p.scale_id, p.item_id)
-    AND (p_value IS NOT NULL OR ets_class IS NOT NULL)) f ON true
-WHERE (%(windows)s::text[] IS NULL OR p.month = ANY(%(windows)s))
-  AND (%(items)s::text[] IS NULL OR p.item_id = ANY(%(items)s))
-  AND (%(scale)s::text IS NULL OR p.scale_id = %(scale)s)
-  AND (NOT %(may_ask)s OR m.kind = 'pooled' OR d.severity IN ('medium', 'high')
-       OR (p.scale_id, p.item_id) NOT IN (SELECT l.scale_id, l.item_id FROM item_parameter_publication l))
-ORDER BY p.month, p.scale_id, p.item_id, p.created_at
-"""
+    return f"{window} is {of_month[0].state} ({of_month[0].why}), and proposed nothing for {item}"
 
 
 _OF_DECISION = {"accept": State.ACCEPTED, "reject": State.REJECTED}

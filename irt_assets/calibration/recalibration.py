@@ -14,22 +14,24 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
-from psycopg.rows import class_row
 
-from irt_assets.calibration import fits, gates
-from irt_assets.calibration.origin import anchor_hash, read_anchors
+from irt_assets.calibration import gates
 from irt_assets.calibration.placing import link_to_scale
-from irt_assets.calibration.publication import steps
 from irt_assets.calibration.request import Calibrated, FitRequest, fit_spec_extras
 from irt_assets.calibration.testlets import bank_testlets
 from irt_assets.engines.em import EmEngine
+from irt_assets.ledger import fits
+from irt_assets.ledger.anchors import anchor_hash, read_anchors
+from irt_assets.ledger.cited_fits import snapshot_of_fit
+from irt_assets.ledger.fit_spec import StagedSpec
+from irt_assets.ledger.proposals import NewProposal, propose
+from irt_assets.ledger.steps import steps
 from irt_assets.partitions import month_bounds, month_of, months_between
 from irt_assets.psychometrics.core.errors import breakdowns_explained
 from irt_assets.psychometrics.core.models import Responses
@@ -97,12 +99,12 @@ def recalibrate(
         )
     table = pooled(pa.concat_tables(_scored(store, one, scale_id) for one in snapshots), changed)
     responses, persons = scored_responses_of(table, scale_id)
-    responses, left_out = _of_enough(responses, scale.rules.min_fitted_responses)
+    responses, left_out = _of_enough(responses, scale.rules.eligibility.min_fitted_responses)
     _require(items, responses, left_out)
     uri, digest = store_attempts(store, f"recalibration/{quote(scale_id, safe='')}", table)
     data_hash = hashlib.sha256("\n".join(one.data_hash for one in snapshots).encode()).hexdigest()
     n = np.bincount(responses.item, minlength=responses.n_items)
-    few = np.array(responses.item_ids)[n < scale.rules.min_published_responses(scale.model)]
+    few = np.array(responses.item_ids)[n < scale.rules.eligibility.min_published_responses(scale.model)]
     request = FitRequest(scale, responses, tuple(few.tolist()), left_out, None, anchors, testlets)
     groups = [str(person).partition("/")[0] for person in persons] if len(snapshots) > 1 else None
     with breakdowns_explained(f"{window} could not be fitted"):
@@ -117,19 +119,19 @@ def recalibrate(
         )
         if not raw.convergence.converged:
             raise PermanentFailure(f"the fit of {window} did not converge: {raw.convergence.reason}")
-        spec: dict[str, Any] = {
-            **fits.model_spec(scale),
-            "eligibility": scale.rules.changed(),
-            "snapshot": uri,
-            "pooled": {one.month: one.snapshot_hash for one in snapshots},
-            "passed_over": basis.passed_over,
-            "answers_from": {item: since.isoformat() for item, since in changed.items()},
-        } | fit_spec_extras(request, Calibrated(raw, groups, basis.shape))
+        of_window = StagedSpec(
+            eligibility=scale.rules.changed(),
+            snapshot=uri,
+            pooled={one.month: one.snapshot_hash for one in snapshots},
+            passed_over=basis.passed_over,
+            answers_from={item: since.isoformat() for item, since in changed.items()},
+        )
+        spec = fits.model_spec(scale) | of_window | fit_spec_extras(request, Calibrated(raw, groups, basis.shape))
     with database.connect() as connection:
         placed = link_to_scale(connection, scale, raw, window, first)
     if placed.linking is None or placed.linked is None:
         raise PermanentFailure(f"{window} cannot be placed on scale {scale_id}: {placed.error}")
-    if not placed.linking.agrees(scale.rules.anchor_q_alpha):
+    if not placed.linking.agrees(scale.rules.publication.anchor_q_alpha):
         diagnosis = placed.linking.diagnosis or "which of them moved is unknown"
         raise PermanentFailure(f"the anchors of {window} disagree: {diagnosis}")
     with database.connect() as connection:
@@ -171,7 +173,7 @@ def recalibrate(
 
 @dataclass(frozen=True)
 class _Basis:
-    """What a recalibration rests on besides the answers, as the database had it when they were fitted."""
+    """What a recalibration depends on besides the answers, as the database had it at the time of the fit."""
 
     scale: Scale
     anchor_hash: str
@@ -215,7 +217,7 @@ def _shape(connection: psycopg.Connection, scale: Scale, months: Sequence[str]) 
         month: fits.linked_fit(connection, scale.scale_id, "monthly", month_bounds(month)[0], scale.engine)
         for month in months
     }
-    having = [month for month, fit in linked.items() if fit is not None and fit.latent == "histogram"]
+    having = [month for month, fit in linked.items() if fit is not None and fit.model_spec.latent_shape == "histogram"]
     if having:
         return Shape("histogram", f"θ is taken as a histogram in each month, as in the fit of {', '.join(having)}")
     return Shape("normal", "θ is taken as normal in each month, as in their own fits")
@@ -275,7 +277,7 @@ def _scale(connection: psycopg.Connection, scale_id: str, window_start: datetime
         raise PermanentFailure(f"scale {scale_id} has no origin yet: `irt scale init --scale {scale_id}`")
     if scale.engine != "em":
         raise PermanentFailure(f"scale {scale_id} is published from {scale.engine}; only em fits several months as one")
-    if scale.rules.assignment == "by_level":
+    if scale.rules.fit.assignment == "by_level":
         raise PermanentFailure(
             f"items of scale {scale_id} are assigned by level, so its months cannot be pooled: decide on what months "
             "propose"
@@ -294,13 +296,7 @@ def _snapshots(
         if step is None or step.state != "done":
             passed_over[month] = f"is {step.state}: {step.why}" if step else "has not been taken to the ledger"
             continue
-        with connection.cursor(row_factory=class_row(Snapshot)) as cursor:
-            snapshot = cursor.execute(
-                """SELECT s.month, s.snapshot_hash, s.uri, s.data_hash, s.n_attempts, s.counts, s.rules
-                   FROM scored_snapshot s JOIN mirt_fit_meta m USING (snapshot_hash)
-                   WHERE m.fit_id = %s AND s.month = %s""",
-                (step.fit_id, month),
-            ).fetchone()
+        snapshot = snapshot_of_fit(connection, step.fit_id, month) if step.fit_id else None
         if snapshot is None:
             passed_over[month] = "no longer has a snapshot"
         else:
@@ -345,18 +341,20 @@ def _propose(
     assert linked is not None
     held = {item: gates.item_problems(linked.items[item], scale.rules) for item in wanted}
     proposed = tuple(item for item in wanted if not held[item])
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            """INSERT INTO item_parameter_proposal
-                 (scale_id, item_id, a, b, c, a_se, b_se, cov_ab, why, month, fit_id)
-               VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)""",
-            [
-                (scale.scale_id, item)
-                + tuple(linked.items[item][name] for name in ("a", "b", "c", "a_se", "b_se", "cov_ab"))
-                + (f"recalibrated on {_since(changed.get(item), first)} to {last}", window, fit_id)
-                for item in proposed
-            ],
-        )
+    propose(
+        connection,
+        [
+            NewProposal(
+                month=window,
+                scale_id=scale.scale_id,
+                item_id=item,
+                fit_id=fit_id,
+                **{name: linked.items[item][name] for name in ("a", "b", "c", "a_se", "b_se", "cov_ab")},
+                why=f"recalibrated on {_since(changed.get(item), first)} to {last}",
+            )
+            for item in proposed
+        ],
+    )
     return proposed, {item: problems for item, problems in held.items() if problems}
 
 

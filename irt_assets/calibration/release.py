@@ -1,8 +1,8 @@
 """What a person decides: accepted proposals go to the ledger from a date on, rejected ones are closed.
 
-A decision is one transaction under the lock of the scale's ledger, so that it is there whole or not at all, and of two
-people who decide at once the second sees what the first decided. Nothing here is ever changed or deleted: what is in
-force at a time is the last publication with `effective_from` up to then, whoever asks and whenever.
+A decision is one transaction under the lock of the scale's ledger, so it is stored as a whole or not at all, and if two
+people decide at the same time, the second sees what the first decided. Rows are never changed or deleted: the last
+publication with `effective_from` up to a time is in force at that time, no matter who asks or when.
 
 Belongs here: accepting and rejecting proposals. Does not belong here: undoing it (see `release_undo`), what is known of
 proposals (`proposals`), their effect on learners (`release_impact`) and the anchors (`anchor_versions`).
@@ -11,17 +11,17 @@ proposals (`proposals`), their effect on learners (`release_impact`) and the anc
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 import psycopg
-from psycopg.rows import class_row
 
 from irt_assets.calibration.proposals import Proposal, Reference, State, find_proposals, why_superseded
+from irt_assets.ledger.decisions import record
+from irt_assets.ledger.proposals import scales_proposed_for
+from irt_assets.ledger.publications import Publication, publish
 from irt_assets.partitions import month_bounds, month_of
 from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure
-from resources.version import code_version
 
 SAID = 10
 LONGEST = 2_000
@@ -69,7 +69,7 @@ def accept(
     with database.connect() as connection:
         found = acceptable(connection, references, since, now)
         _require_as_seen(found, seen)
-        record(connection, found, "accept", by, reason, since)
+        record(connection, [p.decided_on for p in found], "accept", by, reason, since)
         _publish(connection, found, by, reason, since, run_id)
     return found
 
@@ -80,7 +80,7 @@ def acceptable(
     """The named proposals, if all can be accepted from `since` on. Raises as `accept` does."""
     if since <= now:
         raise PermanentFailure(
-            f"{since:%Y-%m-%d %H:%M} UTC is not in the future: θ that were reported since would change after the fact. "
+            f"{since:%Y-%m-%d %H:%M} UTC is not in the future: θ reported since then would change. "
             f"The start of next month is {next_month(now):%Y-%m-%d}"
         )
     found = open_proposals(connection, references)
@@ -105,7 +105,7 @@ def refuse_leaks(accepted: Iterable[Proposal], way_out: str) -> None:
 def reject(
     database: Database, references: Sequence[Reference], *, by: str, reason: str, seen: Sequence[Proposal] = ()
 ) -> list[Proposal]:
-    """Record that `by` rejected these proposals: they ask no more, and what is published stays. All of them or none.
+    """Record that `by` rejected these proposals: they are closed, and published values stay. All of them or none.
 
     Raises PermanentFailure, naming each, for proposals that are not open, or of `seen` and changed (see `accept`).
     """
@@ -113,7 +113,7 @@ def reject(
     with database.connect() as connection:
         found = open_proposals(connection, references)
         _require_as_seen(found, seen)
-        record(connection, found, "reject", by, reason, None)
+        record(connection, [p.decided_on for p in found], "reject", by, reason, None)
     return found
 
 
@@ -141,68 +141,8 @@ def open_proposals(connection: psycopg.Connection, references: Sequence[Referenc
 
 def lock_ledgers(connection: psycopg.Connection, references: Sequence[Reference]) -> None:
     """Lock the scales of these proposals against other decisions until the transaction ends."""
-    scales = connection.execute(
-        "SELECT DISTINCT scale_id FROM item_parameter_proposal WHERE month = ANY(%s) ORDER BY 1",
-        ([reference.window for reference in references],),
-    ).fetchall()
-    for (scale_id,) in scales:
+    for scale_id in scales_proposed_for(connection, [reference.window for reference in references]):
         advisory_lock(connection, "ledger", scale_id)
-
-
-def decisions(
-    connection: psycopg.Connection, month: str, scale_id: str | None = None
-) -> list[tuple[str, str, str, str, str, str]]:
-    """What was decided on the month, newest first: on what, what, by whom, when, in force from when, why.
-
-    scale_id: decisions on this scale alone; None: on every scale.
-    """
-    return connection.execute(
-        """SELECT month || '/' || item_id, decision, decided_by, to_char(decided_at, 'YYYY-MM-DD HH24:MI'),
-                  coalesce(to_char(effective_from, 'YYYY-MM-DD'), ''), reason
-           FROM release_decision WHERE right(month, 7) = %s AND scale_id = coalesce(%s, scale_id)
-           ORDER BY decision_id DESC""",
-        (month, scale_id),
-    ).fetchall()
-
-
-@dataclass(frozen=True)
-class Decision:
-    """A line on what was decided.
-
-    Attributes:
-        what: accept, reject, undo, or drop_anchor, whose `window` is the first month without it.
-        stands: whether it is of a proposal, and nothing was decided after it on that or accepted on the item.
-    """
-
-    window: str
-    scale_id: str
-    item_id: str
-    what: str
-    by: str
-    reason: str
-    effective_from: datetime | None
-    at: datetime
-    stands: bool
-
-
-def newest_decisions(
-    connection: psycopg.Connection, limit: int, *, month: str | None = None, scale_id: str | None = None
-) -> list[Decision]:
-    """The last decisions on that month and scale (None: on all), newest first."""
-    with connection.cursor(row_factory=class_row(Decision)) as cursor:
-        return cursor.execute(
-            """SELECT month AS window, scale_id, item_id, decision AS what, decided_by AS by, reason, effective_from,
-                      decided_at AS at,
-                      decision IN ('accept', 'reject') AND NOT EXISTS (
-                        SELECT FROM release_decision n
-                        WHERE (n.scale_id, n.item_id) = (d.scale_id, d.item_id) AND n.decision_id > d.decision_id
-                          AND (n.decision = 'accept' OR (n.month, n.fit_id) = (d.month, d.fit_id))) AS stands
-               FROM release_decision d
-               WHERE (%(month)s::text IS NULL OR right(month, 7) = %(month)s)
-                 AND (%(scale)s::text IS NULL OR scale_id = %(scale)s)
-               ORDER BY decision_id DESC LIMIT %(limit)s""",
-            {"month": month, "scale": scale_id, "limit": limit},
-        ).fetchall()
 
 
 def require_text(what: str, text: str) -> str:
@@ -213,24 +153,6 @@ def require_text(what: str, text: str) -> str:
     if len(stripped) > LONGEST or any(not c.isprintable() and c not in "\n\t" for c in stripped):
         raise PermanentFailure(f"the {what} must be text of at most {LONGEST:,} printable characters")
     return stripped
-
-
-def record(
-    connection: psycopg.Connection,
-    found: Sequence[Proposal],
-    decision: str,
-    by: str,
-    reason: str,
-    since: datetime | None,
-) -> None:
-    """Write one decision on each of these proposals."""
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            """INSERT INTO release_decision
-                 (month, scale_id, item_id, fit_id, decision, decided_by, reason, effective_from)
-               VALUES (%s, %s, %s, %s, %s, %s, %s, %s)""",
-            [(p.window, p.scale_id, p.item_id, p.fit_id, decision, by, reason, since) for p in found],
-        )
 
 
 def _require_as_seen(found: Sequence[Proposal], seen: Sequence[Proposal]) -> None:
@@ -271,16 +193,29 @@ def _publish(
     since: datetime,
     run_id: str | None,
 ) -> None:
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            """INSERT INTO item_parameter_publication
-                 (scale_id, item_id, a, b, c, a_se, b_se, cov_ab, effective_from, month, fit_id, rule, decided_by,
-                  reason, replaces, data_hash, anchor_hash, code_version, run_id)
-               VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'decision', %s, %s, %s, %s, %s, %s, %s)""",
-            [
-                (p.scale_id, p.item_id, p.new.a, p.new.b, p.new.c, p.new.a_se, p.new.b_se, p.cov_ab, since)
-                + (p.window, p.fit_id, by, reason, p.replaces)
-                + (p.lineage["data_hash"], p.lineage["anchor_hash"], code_version(), run_id)
-                for p in found
-            ],
-        )
+    publish(
+        connection,
+        [
+            Publication(
+                p.scale_id,
+                p.item_id,
+                p.new.a,
+                p.new.b,
+                p.new.c,
+                p.new.a_se,
+                p.new.b_se,
+                p.cov_ab,
+                effective_from=since,
+                rule="decision",
+                reason=reason,
+                anchor_hash=p.lineage["anchor_hash"],
+                data_hash=p.lineage["data_hash"],
+                month=p.window,
+                fit_id=p.fit_id,
+                decided_by=by,
+                replaces=p.replaces,
+            )
+            for p in found
+        ],
+        run_id,
+    )

@@ -15,7 +15,8 @@ import psycopg
 
 from irt_assets.calibration.abilities import estimate
 from irt_assets.calibration.proposals import Proposal, open_changes
-from irt_assets.calibration.publication import in_force
+from irt_assets.ledger.publications import in_force
+from irt_assets.ledger.steps import last_done_month
 from irt_assets.partitions import month_bounds
 from irt_assets.responses.facts import LOOKBACK
 from irt_assets.responses.scales import Scale, read_scales
@@ -91,12 +92,9 @@ def impact(
 ) -> Impact:
     """Score the last month that was taken to the ledger with the set in force at `effective_from` as things stand, and
     with `changes` (item → a, b, c) in it."""
-    row = connection.execute(
-        "SELECT max(month) FROM publication_step WHERE scale_id = %s AND state = 'done'", (scale.scale_id,)
-    ).fetchone()
-    if row is None or row[0] is None:
+    month = last_done_month(connection, scale.scale_id)
+    if month is None:
         return Impact(scale.scale_id, "", len(changes), "no month of the scale is green yet")
-    month = str(row[0])
     end = month_bounds(month)[1]
     published = in_force(connection, scale.scale_id, effective_from)
     before = published.items

@@ -1,8 +1,8 @@
-"""Undoes a decision by another: the values before are published again, and the proposal is open again.
+"""Undoes a decision by a new one: the earlier values are published again, and the proposal is open again.
 
-The ledger and the decisions are only ever added to. Of publications that begin at the same time the last one holds, so
-values that are undone before their first day never come into force; values that are in force stay so until a date that
-is still to come, as θ that were reported since would change otherwise.
+The ledger and the decisions are only ever added to. If several publications begin at the same time, the last one
+counts, so values that are undone before their first day never come into force. Values that are in force stay so until a
+future date, because θ reported since then would change otherwise.
 
 Belongs here: undoing what was decided on proposals. Does not belong here: deciding (see `release`); anchors that were
 dropped, which come back only by a new origin.
@@ -11,12 +11,10 @@ dropped, which come back only by a new origin.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 import psycopg
-from psycopg.rows import dict_row
 
 from irt_assets.calibration.proposals import (
     EVERY,
@@ -28,12 +26,13 @@ from irt_assets.calibration.proposals import (
     proposals,
     why_superseded,
 )
-from irt_assets.calibration.release import lock_ledgers, next_month, record, require_text
+from irt_assets.calibration.release import lock_ledgers, next_month, require_text
 from irt_assets.calibration.release_impact import Impact, impact
+from irt_assets.ledger.decisions import accepted_after, last_standing, record
+from irt_assets.ledger.publications import Publication, publications_of, publish
 from irt_assets.responses.scales import read_scales
 from resources.database import Database
 from resources.failures import PermanentFailure
-from resources.version import code_version
 
 
 @dataclass(frozen=True)
@@ -45,14 +44,15 @@ class Undo:
         restored: the values that an accept had replaced; None where a reject is undone, which changed no value.
         since: when they are in force again.
         never_in_force: whether the accepted values do not come into force at all.
-        publications: of the item, the one that is restored and the ledger's last, by id.
+        restores, replaces: the publication whose values they are, and the id of the item's last one.
     """
 
     proposal: Proposal
     restored: Parameters | None = None
     since: datetime | None = None
     never_in_force: bool = False
-    publications: tuple[int, int] | None = None
+    restores: Publication | None = None
+    replaces: int | None = None
 
     @property
     def sentence(self) -> str:
@@ -121,9 +121,17 @@ def undo(
         lock_ledgers(connection, references)
         found = preview(connection, references, effective_from=effective_from, now=now)
         for one in found:
-            record(connection, [one.proposal], "undo", by, reason, one.since)
-            if one.publications is not None:
-                _publish_again(connection, one, by, reason, run_id)
+            record(connection, [one.proposal.decided_on], "undo", by, reason, one.since)
+            if one.restores is not None and one.since is not None:
+                again = replace(
+                    one.restores,
+                    rule="undo",
+                    effective_from=one.since,
+                    decided_by=by,
+                    reason=reason,
+                    replaces=one.replaces,
+                )
+                publish(connection, [again], run_id)
     return found
 
 
@@ -131,13 +139,8 @@ def _one(connection: psycopg.Connection, reference: Reference, effective_from: d
     if reference.item_id == EVERY:
         raise PermanentFailure(f"{reference} is too much to undo: name each item")
     proposal, decision_id = _decided(connection, reference)
-    later = connection.execute(
-        """SELECT month FROM standing_decision WHERE (scale_id, item_id, decision) = (%s, %s, 'accept')
-             AND decision_id > %s ORDER BY decision_id DESC LIMIT 1""",
-        (proposal.scale_id, proposal.item_id, decision_id),
-    ).fetchone()
-    if later is not None:
-        after = Reference(later[0], proposal.item_id)
+    if later := accepted_after(connection, proposal.scale_id, proposal.item_id, decision_id):
+        after = Reference(later, proposal.item_id)
         raise PermanentFailure(f"after {reference}, {after} was accepted: undo {after} first")
     if proposal.state is State.REJECTED:
         if find_proposals(connection, [reference])[0].state is State.OPEN:
@@ -150,17 +153,13 @@ def _one(connection: psycopg.Connection, reference: Reference, effective_from: d
 
 def _decided(connection: psycopg.Connection, reference: Reference) -> tuple[Proposal, int]:
     """The proposal of that name that was decided on last, and the id of the decision that stands."""
-    row = connection.execute(
-        """SELECT fit_id, decision_id FROM standing_decision WHERE (month, item_id) = (%s, %s)
-           ORDER BY decision_id DESC LIMIT 1""",
-        (reference.window, reference.item_id),
-    ).fetchone()
-    if row is None:
+    standing = last_standing(connection, reference.window, reference.item_id)
+    if standing is None:
         proposal = find_proposals(connection, [reference])[0]
         raise PermanentFailure(
             f"{reference} is {proposal.decided}" if proposal.decided else f"{reference} has not been decided on yet"
         )
-    fit_id, decision_id = row
+    fit_id, decision_id = standing
     named = proposals(connection, windows=[reference.window], items=[reference.item_id])
     return next(p for p in named if p.fit_id == fit_id), decision_id
 
@@ -169,11 +168,11 @@ def _of_accept(
     connection: psycopg.Connection, proposal: Proposal, effective_from: datetime | None, now: datetime
 ) -> Undo:
     item = proposal.item_id
-    ledger = _ledger(connection, proposal)
+    ledger = publications_of(connection, proposal.scale_id, item)
     last = ledger[-1]
-    standing: list[dict[str, Any]] = []
+    standing: list[Publication] = []
     for publication in ledger:
-        if publication["rule"] == "undo":
+        if publication.rule == "undo":
             standing.pop()
         else:
             standing.append(publication)
@@ -183,45 +182,21 @@ def _of_accept(
             f"nothing was published for {item} before {proposal.reference}, so there is nothing to go back to: "
             f"`irt items withdraw {item}` takes it out of use"
         )
-    to_come = accepted["effective_from"] > now
-    since = effective_from or max(accepted["effective_from"] if to_come else next_month(now), last["effective_from"])
+    to_come = accepted.effective_from > now
+    since = effective_from or max(accepted.effective_from if to_come else next_month(now), last.effective_from)
     if since <= now:
+        raise PermanentFailure(f"{since:%Y-%m-%d %H:%M} UTC is not in the future: θ reported since then would change")
+    if since < last.effective_from:
         raise PermanentFailure(
-            f"{since:%Y-%m-%d %H:%M} UTC is not in the future: θ that were reported since would change after the fact"
-        )
-    if since < last["effective_from"]:
-        raise PermanentFailure(
-            f"{item} has a publication in force from {last['effective_from']:%Y-%m-%d}, which would end what begins on "
+            f"{item} has a publication in force from {last.effective_from:%Y-%m-%d}, which would end what begins on "
             f"{since:%Y-%m-%d}: name that date or a later one"
         )
     restored = before[-1]
     return Undo(
         proposal,
-        Parameters(*(restored[name] for name in ("a", "b", "c", "a_se", "b_se"))),
+        Parameters(restored.a, restored.b, restored.c, restored.a_se, restored.b_se),
         since,
-        to_come and since == accepted["effective_from"],
-        (restored["publication_id"], last["publication_id"]),
-    )
-
-
-def _ledger(connection: psycopg.Connection, proposal: Proposal) -> list[dict[str, Any]]:
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(
-            """SELECT publication_id, rule, effective_from, a, b, c, a_se, b_se FROM item_parameter_publication
-               WHERE (scale_id, item_id) = (%s, %s) ORDER BY publication_id""",
-            (proposal.scale_id, proposal.item_id),
-        ).fetchall()
-
-
-def _publish_again(connection: psycopg.Connection, one: Undo, by: str, reason: str, run_id: str | None) -> None:
-    assert one.publications is not None
-    restored, last = one.publications
-    connection.execute(
-        """INSERT INTO item_parameter_publication
-             (scale_id, item_id, a, b, c, a_se, b_se, c_se, cov_ab, effective_from, month, fit_id, rule, decided_by,
-              reason, replaces, data_hash, anchor_hash, code_version, run_id)
-           SELECT scale_id, item_id, a, b, c, a_se, b_se, c_se, cov_ab, %s, month, fit_id, 'undo', %s, %s, %s,
-                  data_hash, anchor_hash, %s, %s
-           FROM item_parameter_publication WHERE publication_id = %s""",
-        (one.since, by, reason, last, code_version(), run_id, restored),
+        to_come and since == accepted.effective_from,
+        restored,
+        last.publication_id,
     )

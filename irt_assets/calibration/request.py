@@ -18,12 +18,15 @@ import psycopg
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
-from irt_assets.calibration.fits import finite, statistics_spec
 from irt_assets.calibration.testlets import bank_testlets, effects_spec
 from irt_assets.engines import Calibrator
 from irt_assets.engines.em import EmEngine
+from irt_assets.ledger.encoding import finite
+from irt_assets.ledger.fit_rows import statistics_spec
+from irt_assets.ledger.fit_spec import Assignment, FitStatistics, FittedPopulation, StagedSpec
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.core.options import Latent, Model
 from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, LogNormal, Priors
@@ -63,7 +66,7 @@ class FitRequest:
 
     @property
     def by_level(self) -> bool:
-        return self.scale.rules.assignment == "by_level"
+        return self.scale.rules.fit.assignment == "by_level"
 
     def priors(self, model: Model | None = None) -> Priors | None:
         """The scale's own and those of provisional items under a model (None: the scale's), None where there are none
@@ -76,12 +79,12 @@ class FitRequest:
         """
         model = model or self.scale.model
         own = self.scale.priors or Priors()
-        c = (own.c or GUESSING_PRIOR.c) if model == "3pl" else None
+        c = (own.c or GUESSING_PRIOR.c) if item_model(model).guesses else None
         if own.a is not None or own.b is not None:
             return Priors(own.a, own.b, c)
         anchored = set(self.anchors.item_ids) if self.anchors else set()
         only = tuple(item for item in self.provisional if item not in anchored)
-        if only and model in ("2pl", "3pl"):
+        if only and item_model(model).own_slopes:
             return Priors(a=PROVISIONAL_SLOPE, c=c, only=only)
         return Priors(c=c) if own.c is not None and c is not None else None
 
@@ -92,10 +95,10 @@ def build_fit_request(
     """The request for a window that begins at `start`, whose attempts are `table`."""
     responses, learners = scored_responses_of(table, scale.scale_id)
     n = np.bincount(responses.item, minlength=responses.n_items)
-    few = n < scale.rules.min_published_responses(scale.model)
+    few = n < scale.rules.eligibility.min_published_responses(scale.model)
     earlier = None
     if responses.n_responses:
-        by_level = scale.rules.assignment == "by_level"
+        by_level = scale.rules.fit.assignment == "by_level"
         wanted = learners if by_level else _drawn(learners)
         items = sorted({*responses.item_ids, *(anchors.item_ids if anchors else ())})
         earlier = earlier_responses(connection, start, scale, items, learners, wanted)
@@ -115,8 +118,8 @@ def nothing_scored(scale: Scale, window: str, counts: Mapping[str, int]) -> str:
     left_out = ", ".join(f"{reason} {n:,}" for reason, n in counts.items() if n and reason != "scored")
     return (
         f"{window} has no scored response on scale {scale.scale_id} ({left_out or 'no attempts'}). An item is fitted "
-        f"from {scale.rules.min_fitted_responses} responses on: where items have fewer, wait for more. That minimum is "
-        "a rule of the scale, and another one makes every month stale (`irt calibrate --help`)"
+        f"from {scale.rules.eligibility.min_fitted_responses} responses on: where items have fewer, wait for "
+        "more. That minimum is a rule of the scale, and another one makes every month stale (`irt calibrate --help`)"
     )
 
 
@@ -156,7 +159,7 @@ def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibr
                 some, model=model, data_hash=data_hash, priors=given, latent=latent, testlets=testlets, **how
             )
 
-        rule, testlets = request.scale.rules.latent, request.testlets
+        rule, testlets = request.scale.rules.fit.latent, request.testlets
         if rule != "auto":
             one, shape = fit_with_shape(partial(fit_one, testlets=testlets), responses, model, rule)
             return Calibrated(one, shape=shape)
@@ -207,7 +210,7 @@ def in_unit(priors: Priors, sd: float) -> Priors:
     return replace(priors, a=LogNormal(priors.a.mean - float(np.log(sd)), priors.a.sd))
 
 
-def fit_spec_extras(request: FitRequest, made: Calibrated) -> dict[str, Any]:
+def fit_spec_extras(request: FitRequest, made: Calibrated) -> StagedSpec:
     """What is kept in the spec of a fit besides its parameters."""
     calibration = made.calibration
     correlation, learners = float("nan"), 0
@@ -215,23 +218,25 @@ def fit_spec_extras(request: FitRequest, made: Calibrated) -> dict[str, Any]:
         unit = calibration.rescaled(1 / calibration.latent_sd, -calibration.latent_mean / calibration.latent_sd)
         earlier = Earlier.scored(request.earlier, unit.item_ids, unit.a, unit.d, unit.c)
         correlation, learners = assignment_correlation(request.responses, unit.b, earlier)
-    return {
-        "provisional": list(request.provisional),
-        "left_out": request.left_out,
-        "priors": calibration.priors,
-        "assignment": {"correlation": finite(correlation), "learners": learners, "of": request.responses.n_persons},
-        "populations": [
-            {"name": p.name, "learners": p.n_persons, "mean": p.mean, "sd": p.sd} for p in calibration.populations
-        ],
-        "shape": None if made.shape is None else made.shape.as_dict(),
-        **effects_spec(request.responses, calibration, request.testlets, made.groups),
-    } | fit_statistics(request, made)
+    kept = StagedSpec(
+        provisional=request.provisional,
+        left_out=request.left_out,
+        priors=calibration.priors,
+        assignment=Assignment(correlation=finite(correlation), learners=learners, of=request.responses.n_persons),
+        populations=tuple(
+            FittedPopulation(name=p.name, learners=p.n_persons, mean=p.mean, sd=p.sd) for p in calibration.populations
+        ),
+        shape=made.shape,
+        fit_statistics=fit_statistics(request, made),
+    )
+    found = effects_spec(request.responses, calibration, request.testlets, made.groups)
+    return kept if found is None else kept | StagedSpec(testlets=found)
 
 
-def fit_statistics(request: FitRequest, made: Calibrated) -> dict[str, Any]:
+def fit_statistics(request: FitRequest, made: Calibrated) -> FitStatistics | None:
     """The statistics that a fit's spec keeps; None without convergence, as the fit is then not a result."""
     if not made.calibration.convergence.converged:
-        return {"fit_statistics": None}
+        return None
     with threadpool_limits(1, user_api="blas"):  # many products of small matrices, for which threads only wait
         found = summarise(request.responses, made.calibration, groups=made.groups, testlets=request.testlets)
-    return {"fit_statistics": statistics_spec(found)}
+    return statistics_spec(found)

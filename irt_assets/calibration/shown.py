@@ -1,4 +1,4 @@
-"""What the assets of the room show of a month: sentences, tables, plots, and numbers whose trend Dagster draws.
+"""What the assets show of a month: sentences, tables, plots, and numbers whose trend Dagster draws.
 
 A long table is Markdown, which opens in a window of its own; a short one that programs read has rows (`rows_shown`).
 What does not belong here: what is computed, and drawing (see `plots`).
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import dagster as dg
 import numpy as np
@@ -20,20 +19,22 @@ from irt_assets.calibration.agreement import MonthAgreement
 from irt_assets.calibration.linking_history import history_plot, history_table, read_history
 from irt_assets.calibration.model_gates import MEASURES
 from irt_assets.calibration.month import FitOutcome, LinkOutcome
-from irt_assets.calibration.publication import Step
 from irt_assets.calibration.testlets import sentence
-from irt_assets.partitions import month_bounds
+from irt_assets.ledger.fit_spec import ComparedMisfit, Measures
+from irt_assets.ledger.fitted_items import items_of_month
+from irt_assets.ledger.steps import Step
 from irt_assets.psychometrics.core.models import Calibration, Flag
 from irt_assets.psychometrics.estimation.latent_shape import Shape
 from irt_assets.psychometrics.fit.misfit import LIMITS
 from irt_assets.psychometrics.linking.linking import Linking
 from irt_assets.psychometrics.scoring.abilities import Scores
 from irt_assets.psychometrics.scoring.reliability import empirical_reliability
-from irt_assets.responses.scales import read_scales
+from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.wording import listed
 from resources.dagster_schema import rows_shown
 from resources.database import Database
 from resources.markdown import markdown_table
+from resources.relational import application
 
 Metadata = dict[str, dg.MetadataValue]
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -55,6 +56,8 @@ def fit_metadata(outcomes: Sequence[FitOutcome]) -> Metadata:
         "fits": dg.MetadataValue.md(_fit_table(outcomes)),
         "flagged items": dg.MetadataValue.md(_flag_table(outcomes)),
     }
+    if any(o.on_spark for o in outcomes):
+        metadata |= application()
     for o in outcomes:
         fit = o.calibration
         if fit is None:
@@ -75,8 +78,8 @@ def fit_metadata(outcomes: Sequence[FitOutcome]) -> Metadata:
             metadata[f"distribution of θ ({where})"] = dg.MetadataValue.text(o.shape.why)
             if o.shape.compared:
                 metadata[f"models compared ({where})"] = dg.MetadataValue.md(comparison_table(o.shape))
-        if o.misfit is not None and o.misfit.get("growth"):
-            label = f"misfit compared with {o.misfit['reference']} ({where})"
+        if o.misfit is not None and o.misfit.was_compared:
+            label = f"misfit compared with {o.misfit.reference} ({where})"
             metadata[label] = dg.MetadataValue.md(misfit_table(o.misfit))
         if o.testlets is not None:
             metadata[f"testlets ({where})"] = dg.MetadataValue.text(sentence(o.testlets))
@@ -88,26 +91,27 @@ def fit_metadata(outcomes: Sequence[FitOutcome]) -> Metadata:
     return metadata
 
 
-def misfit_table(compared: Mapping[str, Any]) -> str:
+def misfit_table(compared: ComparedMisfit) -> str:
     """Each measure in the reference and in the month, what holds the month, and the items that go together for it."""
 
-    def cell(measure: Mapping[str, float] | None) -> str:
-        return "" if measure is None else f"{measure['value']:.3f}"
+    def cell(measures: Measures, name: str) -> str:
+        measure = getattr(measures, name, None)
+        return "" if measure is None else f"{measure.value:.3f}"
 
+    measured = compared.growth.measured()
     rows = [
         (
-            *(MEASURES[name], cell(compared["before"].get(name)), cell(compared["now"].get(name))),
-            *(f"{growth['value']:+.3f}", f"{growth['low']:+.3f}", f"{LIMITS[name]:g}"),
+            *(MEASURES[name], cell(compared.before, name), cell(compared.now, name)),
+            *(f"{growth.value:+.3f}", f"{growth.low:+.3f}", f"{LIMITS[name]:g}"),
         )
-        for name, growth in compared["growth"].items()
-        if growth is not None
+        for name, growth in measured.items()
     ]
-    columns = ("measure", compared["reference"], "month", "growth", "at least", "limit")
-    lines = [markdown_table(columns, rows, numeric=columns[1:]), f"\non {compared['items']} items that both have"]
+    columns = ("measure", str(compared.reference), "month", "growth", "at least", "limit")
+    lines = [markdown_table(columns, rows, numeric=columns[1:]), f"\non {compared.items} items that both have"]
     lines += [
         f"\n{MEASURES[name]}: {listed(items)} answer alike beyond ability"
-        for name, items in compared.get("together", {}).items()
-        if items and (growth := compared["growth"][name]) and growth["low"] > LIMITS[name]
+        for name, items in compared.together.by_measure().items()
+        if items and name in measured and measured[name].low > LIMITS[name]
     ]
     return "\n".join(lines)
 
@@ -228,7 +232,7 @@ def parameters_metadata(database: Database, month: str) -> Metadata:
     metadata: Metadata = {}
     with database.connect() as connection:
         for scale in read_scales(connection).values():
-            rows = _linked_items(connection, scale.scale_id, scale.engine, month)
+            rows = _linked_items(connection, scale, month)
             if rows:
                 columns = ("item", "a ± SE", "b ± SE", "answers", "right", "infit", "outfit", "RMSD", "flags")
                 table = markdown_table(columns, rows, numeric=columns[1:8])
@@ -236,21 +240,14 @@ def parameters_metadata(database: Database, month: str) -> Metadata:
     return metadata
 
 
-def _linked_items(connection: psycopg.Connection, scale_id: str, engine: str, month: str) -> list[tuple[str, ...]]:
-    found = connection.execute(
-        """SELECT i.item_id, i.params, i.n_responses, i.p_value, i.infit, i.outfit, i.rmsd, i.flags
-           FROM mirt_item_params i JOIN mirt_fit_meta m USING (fit_id)
-           WHERE (m.scale_id, m.engine, m.kind, m.window_start) = (%s, %s, 'monthly', %s) AND m.superseded_at IS NULL
-           ORDER BY jsonb_array_length(i.flags) DESC, i.rmsd DESC NULLS LAST, i.item_id""",
-        (scale_id, engine, month_bounds(month)[0]),
-    ).fetchall()
+def _linked_items(connection: psycopg.Connection, scale: Scale, month: str) -> list[tuple[str, ...]]:
     return [
         (
             *(item, _with_error(p["a"], p["a_se"]), _with_error(p["b"], p["b_se"]), f"{n:,}"),
             *("" if x is None else format(x, ".2f") for x in (right, infit, outfit)),
             *("" if rmsd is None else format(rmsd, ".3f"), ", ".join(flags or [])),
         )
-        for item, p, n, right, infit, outfit, rmsd, flags in found
+        for item, p, n, right, infit, outfit, rmsd, flags in items_of_month(connection, scale, month)
     ]
 
 

@@ -1,6 +1,6 @@
 """Learners whose answers are newer than their θ on request: the request was lost, or failed.
 
-What does not belong here: how one learner is measured (see `online`), and when the sweep runs (`jobs.theta_sensor`).
+What does not belong here: how one learner is measured (see `online`), and when the sweep runs (`jobs.sensors`).
 """
 
 from __future__ import annotations

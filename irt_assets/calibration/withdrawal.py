@@ -15,6 +15,7 @@ from typing import Literal
 import psycopg
 
 from irt_assets.calibration.release import require_text
+from irt_assets.ledger.anchors import anchors_among
 from irt_assets.responses.item_status import Status, item_status
 from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure
@@ -106,15 +107,7 @@ def _unfit(connection: psycopg.Connection, items: list[str], state: str, known: 
     if state == "restored":
         out = {item for item, status in known.items() if status.is_withdrawn}
         return problems + [f"{item} is not withdrawn" for item in items if item in there and item not in out]
-    anchors = {
-        item
-        for (item,) in connection.execute(
-            """SELECT item_id FROM anchor_set n JOIN calibration_scale s
-                 ON (s.scale_id, s.anchor_version) = (n.scale_id, n.version)
-               WHERE item_id = ANY(%s)""",
-            (items,),
-        ).fetchall()
-    }
+    anchors = anchors_among(connection, items)
     problems += [
         f"{item} is an anchor, by which months are linked: `irt release drop-anchors {item}` first"
         for item in items

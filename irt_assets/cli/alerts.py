@@ -33,7 +33,7 @@ def send_test_alert(as_json: AsJson = False) -> None:
 
 @app.command("unit-failed")
 def unit_failed(unit: Annotated[str, typer.Argument(help="Unit of systemd, e.g. irt-daemon.service.")]) -> None:
-    """Alert every configured channel that systemd gave up a unit, with its result and its last words.
+    """Alert every configured channel that systemd gave up a unit, with its result and its last log lines.
 
     For `OnFailure=`; needs no database.
     """

@@ -86,7 +86,7 @@ def fresh(
         say("no backup has been made yet: run `irt backup`")
     else:
         sentence = f"the last backup is {age.total_seconds() / 3600:.1f} hours old: {last.address}"
-        say(sentence if is_fresh else f"{sentence}; wanted one within {max_age}: run `irt backup`")
+        say(sentence if is_fresh else f"{sentence}, more than {max_age} ago: run `irt backup`")
     if not is_fresh:
         raise typer.Exit(1)
 

@@ -31,7 +31,7 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 MaxAge = Annotated[str, typer.Option("--max-age", help="Hours or minutes, e.g. 25h.")]
 By = Annotated[str, typer.Option("--by", help="Who decides.")]
-Reason = Annotated[str, typer.Option("--reason", help="Why, for those who ask later.")]
+Reason = Annotated[str, typer.Option("--reason", help="The reason, kept on record.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 
@@ -51,7 +51,7 @@ def say(line: str) -> None:
 
 
 def print_error(mark: str, text: str) -> None:
-    """Why the command ends, to standard error; with an error's priority where that is the journal of systemd."""
+    """Print to standard error why the command ends; in systemd's journal with the priority of an error."""
     from resources import logs
 
     if logs.is_journal():
@@ -74,7 +74,7 @@ def confirm(question: str, yes: bool) -> None:
     """Go on once the person confirms, or `yes` is set. Exits with 1 if they decline."""
     if yes:
         return
-    if not _attended():
+    if not _has_terminal():
         from resources.failures import PermanentFailure
 
         raise PermanentFailure("confirmation needed, but this is not a terminal: run it on a terminal, or with --yes")
@@ -83,11 +83,11 @@ def confirm(question: str, yes: bool) -> None:
         raise typer.Exit(1)
 
 
-def _attended() -> bool:
+def _has_terminal() -> bool:
     return sys.stdin.isatty()
 
 
-def shown(value: Any, settings: Settings) -> str:
+def as_text(value: Any, settings: Settings) -> str:
     """A value as text for people: times in the bank's time zone."""
     if isinstance(value, datetime):
         return value.astimezone(ZoneInfo(settings.irt_time_zone)).strftime("%Y-%m-%d %H:%M:%S %Z")
@@ -120,8 +120,8 @@ _json_out: TextIO | None = None
 
 @contextmanager
 def stdout_reserved_for_json() -> Iterator[None]:
-    """Context in which only `print_json` writes to standard output: whatever else prints, here, in a library or in a
-    child process, goes to standard error."""
+    """Context in which only `print_json` writes to standard output: everything else that prints, here, in a library or
+    in a child process, goes to standard error."""
     global _json_out
     _json_out = sys.stdout
     if sys.stdout is sys.__stdout__:  # where it was replaced, children do not inherit it

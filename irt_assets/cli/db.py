@@ -35,9 +35,9 @@ def upgrade() -> None:
 @app.command()
 def downgrade(
     revision: Annotated[str, typer.Argument(help="Earlier revision, or its number, e.g. 0013.")],
-    yes: Annotated[bool, typer.Option("--yes", help="There is a backup: do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask: a backup exists.")] = False,
 ) -> None:
-    """Take the schema back for older code, after a backup; refused where answers or rows of the ledger would go."""
+    """Take the schema back for older code, after a backup; refused if answers or rows of the ledger would be lost."""
     from resources import schema
 
     say("First stop what uses the database, and make a backup of it (irt backup).")

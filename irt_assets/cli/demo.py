@@ -1,6 +1,6 @@
 """`irt demo`: four simulated months, or your own log, from import to the UI.
 
-Exit codes: 0 all is as it should be; 1 it is not; 2 the request or its input is wrong.
+Exit codes: 0 everything is as expected; 1 it is not; 2 the request or its input is wrong.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from rich.markup import escape
 from irt_assets.cli.console import AsJson, Panel, err, out, print_json, print_table
 from irt_assets.engines import registry
 from irt_assets.file_commands import Scoring
-from irt_assets.psychometrics.core.options import LatentRule, Method, Model
+from irt_assets.psychometrics.core.options import DEFAULT_MODEL, LatentRule, Method, Model
 from irt_assets.wording import some_of
 from resources.failures import PermanentFailure
 
@@ -42,7 +42,7 @@ OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder for the re
 @app.command(rich_help_panel=Panel.FILES)
 def fit(
     file: Responses,
-    model: Annotated[Model, typer.Option(help="Item response model.")] = "2pl",
+    model: Annotated[Model, typer.Option(help="Item response model.")] = DEFAULT_MODEL,
     engine: Annotated[Engine, typer.Option(help="What estimates it.")] = registry.DEFAULT,
     anchors: Annotated[Path | None, typer.Option(help="Table item,a,b,c of items that keep these parameters.")] = None,
     key: Annotated[
@@ -55,7 +55,7 @@ def fit(
     folder: OutFolder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Estimate item parameters from answers. No thresholds: what is given is fitted, what cannot be is flagged."""
+    """Estimate item parameters from answers. There are no thresholds: what cannot be estimated is flagged."""
     from irt_assets.file_commands import files, tables
     from irt_assets.file_commands import fit as desk
     from irt_assets.responses.importing.scoring import read_key
@@ -163,13 +163,13 @@ def simulate_responses(
     folder: Annotated[Path, typer.Argument(help="Where responses.csv, items.csv and persons.csv go.")],
     persons: Annotated[int, typer.Option(help="How many.")] = 1000,
     items: Annotated[int, typer.Option(help="Number of items to draw if no --params are given.")] = 20,
-    model: Annotated[Model, typer.Option(help="Model of the items that are drawn.")] = "2pl",
+    model: Annotated[Model, typer.Option(help="Model of the items that are drawn.")] = DEFAULT_MODEL,
     params: Annotated[Path | None, typer.Option(help="Table item,a,b,c of the items to answer.")] = None,
     mean: Annotated[float, typer.Option(help="Of θ.")] = 0.0,
     sd: Annotated[float, typer.Option(help="Of θ.")] = 1.0,
     each: Annotated[int | None, typer.Option(help="Items that a person sees, at random; all by default.")] = None,
     long: Annotated[bool, typer.Option("--long", help="A list person,item,score instead of a matrix.")] = False,
-    seed: Annotated[int, typer.Option(help="Of every draw.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of all random draws.")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Answers that follow the model exactly, with the true values next to them."""
@@ -199,12 +199,13 @@ def _metrics(text: str) -> tuple[float, float]:
         values = []
     if len(values) not in (1, 2):
         raise PermanentFailure(
-            f"--metric-d wants one D for both tables or NEW,OLD, for example 1.7 or 1,1.7; got {text!r}"
+            f"--metric-d takes one D for both tables or NEW,OLD, for example 1.7 or 1,1.7, not {text!r}"
         )
     return values[0], values[-1]
 
 
 def _print_fit(result: dict[str, Any]) -> None:
+    from irt_assets.psychometrics.core.item_models import item_model
     from irt_assets.psychometrics.core.models import Flag
 
     columns = [("a", "a"), ("SE", "a_se"), ("b", "b"), ("SE", "b_se")]
@@ -257,9 +258,10 @@ def _print_fit(result: dict[str, Any]) -> None:
                 numeric=("log-likelihood", "parameters", "AIC", "BIC"),
             )
     elif normality is not None and normality["p"] < DOUBTFUL:
+        guessed = "" if item_model(result["model"]).guesses else GUESSED
         out.print(
             f"θ is not normal under this model (score test: χ²(2) = {normality['statistic']:.1f}, p ="
-            f" {normality['p']:.1g}): {_shape(normality)}{'' if result['model'] == '3pl' else GUESSED}. Parameters are"
+            f" {normality['p']:.1g}): {_shape(normality)}{guessed}. Parameters are"
             " biased where this is so: --latent auto compares models and takes a histogram of θ where one is needed"
         )
 

@@ -22,7 +22,7 @@ app = typer.Typer(
     name="import",
     rich_help_panel=Panel.MONTH,
     no_args_is_help=True,
-    help="Bring in answers, questions and learners from files.",
+    help="Import answers, questions and learners from files.",
 )
 
 Mapping = Annotated[str, typer.Option("--mapping", help="Preset name or YAML file; `auto` looks at the header.")]
@@ -46,7 +46,7 @@ def attempts(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Import answers. Re-importing a file changes nothing; an interrupted import leaves nothing half in."""
+    """Import answers. Re-importing a file changes nothing; an interrupted import stores nothing."""
     from irt_assets.responses.importing import import_attempts
 
     settings = current_settings()

@@ -33,13 +33,13 @@ def current_settings() -> Settings:
 def current_database() -> Database:
     """The database, created if it is embedded and new. Raises PermanentFailure if this code cannot work with its
     schema."""
-    from resources.schema_version import open_database
+    from resources.open_database import open_database
 
     return open_database(current_settings())
 
 
 def database_as_it_is() -> Database:
-    """Whatever its schema is, if it has any."""
+    """The database, with any schema or none."""
     from resources.database import Database
 
     return Database(current_settings())

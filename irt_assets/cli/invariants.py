@@ -24,7 +24,7 @@ app = typer.Typer(
     name="invariants",
     rich_help_panel=Panel.PROOF,
     no_args_is_help=True,
-    help="What must be true of everything stored, and whether it is.",
+    help="What must always be true of the stored data, and whether it is.",
 )
 MOST_ROWS = 10
 
@@ -129,7 +129,7 @@ def _print(report: Report) -> None:
             rows = [
                 (v.partition, escape(v.subject), escape(v.observed), escape(v.expected)) for v in verdict.violations
             ]
-            print_table(("partition", "subject", "seen", "wanted"), rows[:MOST_ROWS])
+            print_table(("partition", "subject", "seen", "expected"), rows[:MOST_ROWS])
             if len(rows) > MOST_ROWS:
                 say(f"  … and {len(rows) - MOST_ROWS} more (--json shows all)")
             say(f"  → {verdict.invariant.fix}")

@@ -56,7 +56,7 @@ def restore(
     ] = None,
     yes: Yes = False,
 ) -> None:
-    """Put withdrawn items back to use: answers from that day on count again; those given meanwhile never do."""
+    """Put withdrawn items back into use: answers from that day on count again; those given in between never do."""
     from irt_assets.calibration import release, withdrawal
 
     by, reason, now = signed(by), release.require_text("reason", reason), datetime.now(UTC)

@@ -45,20 +45,23 @@ def erase(
 ) -> None:
     """Erase a learner: answers, abilities, features, KPIs, reports; snapshots are written again without them.
 
-    Says first what would go. Published parameters and months stay as they are. Interrupted, it goes on when it is run
-    again.
+    Says first what would be removed. Published parameters and months stay as they are. If it is interrupted, run it
+    again to finish.
     """
     from irt_assets.calibration import release
     from irt_assets.stack import dagster_instance
     from jobs.erasure import erase as erase_learner
     from jobs.erasure import holdings, refuse_while_running
+    from resources.lake import CatalogTable, Lake
 
     by, reason = signed(by), release.require_text("reason", reason)
     settings, database = current_settings(), current_database()
     store = current_store(database)
+    place = None if settings.irt_attempts is None else Lake.at(settings)
+    lake = place if isinstance(place, Lake) else None
     with dagster_instance(settings, database) as instance:
         refuse_while_running(instance)
-        held = holdings(database, store, user)
+        held = holdings(database, store, user, lake)
         if held.is_empty and all(one.finished_at for one in held.earlier):
             _print(held.earlier[-1], as_json, "was erased already")
             return
@@ -66,9 +69,11 @@ def erase(
             _print_holdings(held)
         confirm(f"erase {user} for ever?", yes)
         done, old_versions = erase_learner(
-            database, store, instance, held, by=by, reason=reason, rejects=settings.irt_home / "rejects"
+            database, store, instance, held, by=by, reason=reason, rejects=settings.irt_home / "rejects", lake=lake
         )
     _print(done, as_json, "is erased")
+    if isinstance(place, CatalogTable):
+        print_error("warning: ", f"the table {place.name} may still hold the learner: delete these rows there")
     if old_versions:
         print_error(
             "warning: ",
@@ -113,6 +118,9 @@ def _print_holdings(held: Holdings) -> None:
         for name, n in held.snapshots.items()
     ]
     rows += [(name, "deleted") for name in held.reports]
+    if held.in_lake:
+        n = sum(held.in_lake.values())
+        rows.append(("the lake of attempts", f"{n:,} answers, {len(held.in_lake):,} files written again without them"))
     print_table(("what is kept of the learner", ""), [(escape(what), how) for what, how in rows])
     if held.earlier:
         say(f"{held.earlier[-1].name} was interrupted, or the learner has come back since")

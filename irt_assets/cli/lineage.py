@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from irt_assets.cli.console import AsJson, Panel, out, print_json, print_table, say, shown
+from irt_assets.cli.console import AsJson, Panel, as_text, out, print_json, print_table, say
 from irt_assets.cli.installation import current_database, current_settings
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ HASH_SHOWN = 12
 @app.command(rich_help_panel=Panel.PROOF)
 def lineage(item: Annotated[str, typer.Argument(help="Item id.")], as_json: AsJson = False) -> None:
     """Where an item's published numbers come from, and what was decided on it."""
-    from irt_assets.calibration.lineage import decisions_on
     from irt_assets.calibration.lineage import lineage as trace
+    from irt_assets.ledger.decisions import decisions_on
     from irt_assets.responses.item_status import item_status
 
     with current_database().connect() as connection:
@@ -52,7 +52,7 @@ def _print_lineage(
             ("month", "decision", "by", "on", "in force from", "reason"),
             [
                 tuple(
-                    shown(row[name], settings) if row[name] is not None else "–"
+                    as_text(row[name], settings) if row[name] is not None else "–"
                     for name in ("month", "decision", "decided_by", "decided_at", "effective_from", "reason")
                 )
                 for row in decisions
@@ -64,15 +64,17 @@ def _print_lineage(
 
 def _publication(row: dict[str, Any], settings: Settings) -> dict[str, str]:
     """What a column of the lineage says."""
+    from irt_assets.ledger.fit_spec import LinkingConstants
 
     def estimate(name: str) -> str:
         error = row.get(f"{name}_se")
         return f"{row[name]:.3f}" + (f" ± {error:.3f}" if error is not None else "")
 
-    linking = row["linking_constants"] or {}
+    stored = row["linking_constants"]
+    linking = LinkingConstants.from_json(stored, row["fit_id"]) if stored else None
     linked = (
-        f"{linking['method']}, slope {linking['slope']:.3f}, intercept {linking['intercept']:+.3f}, "
-        f"{len(linking['anchors_used'])} anchors"
+        f"{linking.method}, slope {linking.slope:.3f}, intercept {linking.intercept:+.3f}, "
+        f"{len(linking.anchors_used)} anchors"
         if linking
         else "–"
     )
@@ -95,4 +97,4 @@ def _publication(row: dict[str, Any], settings: Settings) -> dict[str, str]:
         "code": row["code_version"],
         "run": row["run_id"],
     }
-    return {name: shown(value, settings) if value else "–" for name, value in texts.items()}
+    return {name: as_text(value, settings) if value else "–" for name, value in texts.items()}

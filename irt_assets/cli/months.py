@@ -6,12 +6,13 @@ Exit codes: 0 every month is green; 1 one is not; 2 the request is wrong.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from irt_assets.cli.console import Panel, colour, out
+from irt_assets.cli.console import Panel, colour, out, say
 from irt_assets.cli.installation import current_database, current_settings, current_store
 from irt_assets.cli.scale import ScaleId, confirm_and_change_rules, settings_of
 from resources.failures import PermanentFailure
@@ -37,21 +38,46 @@ def calibrate(
             "--set", help="Change a rule of the scale first, for all months and for good, e.g. min_responses=300."
         ),
     ] = None,
+    trial: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--try",
+            help="Show what another rule of the scale would make of the month, e.g. max_rmsd=0.08, and store nothing.",
+        ),
+    ] = None,
     scale: ScaleId = "default",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before --set changes the scale.")] = False,
 ) -> None:
     """Materialise one month here and now: responses, fit, linking, publication, abilities.
 
-    In a pod the daemon materialises it, and this waits.
+    In a pod the daemon materialises it, and this waits. With --try it ends with 0 if all set gates would pass.
     """
     from irt_assets.partitions import last_complete_month
 
     settings = current_settings() if engine is None else _with_engine(current_settings(), engine)
     database = current_database()
     month = month or last_complete_month(datetime.now(UTC))
+    if trial:
+        if setting or engine is not None:
+            raise PermanentFailure(
+                "--try changes nothing and fits with the scale's own engine: leave out --set, --engine"
+            )
+        _try_rules(settings, database, month, scale, settings_of(trial, "--try"))
+        return
     if setting:
         confirm_and_change_rules(database, scale, month, settings_of(setting), yes)
     if not _run_months(settings, database, [month]):
+        raise typer.Exit(1)
+
+
+def _try_rules(settings: Settings, database: Database, month: str, scale: str, rules: dict[str, Any]) -> None:
+    from irt_assets.calibration.rule_trial import try_rules
+    from irt_assets.engines.registry import build
+
+    done = try_rules(database, current_store(database), month, scale, rules, partial(build, settings=settings))
+    for line in done.lines:
+        say(line)
+    if not done.after.may_publish:
         raise typer.Exit(1)
 
 
@@ -110,7 +136,7 @@ def _with_engine(settings: Settings, engine: str) -> Settings:
             "(in the ConfigMap irt-config), then type this without --engine"
         )
     if engine not in (DEFAULT, *comparison_names()):
-        raise PermanentFailure(f"--engine wants {DEFAULT}, {' or '.join(comparison_names())}, got {engine!r}")
+        raise PermanentFailure(f"--engine takes {DEFAULT}, {' or '.join(comparison_names())}, not {engine!r}")
     if absence := installed(engine, settings):
         raise PermanentFailure(absence)
     return settings.model_copy(update={"irt_engines": "" if engine == DEFAULT else engine})

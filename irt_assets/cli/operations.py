@@ -20,7 +20,7 @@ from irt_assets.wording import some_of
 
 if TYPE_CHECKING:
     from irt_assets.calibration.month_status import MonthState
-    from jobs.overview import Overview
+    from jobs.overview import OnSpark, Overview
 
 app = typer.Typer()
 NAMES_SHOWN = 3
@@ -99,6 +99,8 @@ def _print(overview: Overview, zone: ZoneInfo) -> None:
     if overview.last_backup:
         mark = "[red]late[/red]" if backup_alert(overview.last_backup, overview.now) else "[green]made[/green]"
         out.print(f"backup: {mark} {at(overview.last_backup.made_at)} {escape(overview.last_backup.address)}")
+    if overview.on_spark:
+        out.print(_spark_line(overview.on_spark))
     marks = {(True, False): "[green]on[/green]", (True, True): "[red]late[/red]"}
     rows = [
         (s.job, marks.get((s.on, bool(s.late)), "off"), at(s.last_tick), s.result, at(s.next_tick), s.newest)
@@ -114,6 +116,19 @@ def _print(overview: Overview, zone: ZoneInfo) -> None:
     _some("violated", [f"{v.invariant}: {v.subjects} open, e.g. {_short(v.example)}" for v in overview.violations])
     _some("alert", [f"{at(a.opened_at)} {a.partition} {_short(a.what)}" for a in overview.alerts])
     _some("run", [f"{r.name} {r.partition} {r.status} since {at(r.since)}" for r in overview.runs])
+
+
+def _spark_line(on_spark: OnSpark) -> str:
+    where = f"Spark: {on_spark.master or 'not set'}   log: {on_spark.attempts or 'not set'}"
+    if on_spark.last_day is None:
+        return escape(where)
+    days = f"to {on_spark.last_day}" if on_spark.last_day else "no day written yet → irt attempts export"
+    verdicts = {
+        True: "[green]equals the database[/green]",
+        False: "[red]not as the database[/red] → irt attempts check",
+        None: "not compared yet",
+    }
+    return f"{escape(where)} {days}, {verdicts[on_spark.equals_log]}"
 
 
 def waiting_line(references: Sequence[str]) -> str:

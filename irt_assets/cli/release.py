@@ -35,7 +35,7 @@ Names = Annotated[
 ]
 ScaleId = Annotated[str, typer.Option("--scale", help="Scale (bank whose items measure one ability).")]
 EffectiveFrom = Annotated[
-    str | None, typer.Option(help="First day (UTC) that the new values are in force. Default: the 1st of next month.")
+    str | None, typer.Option(help="First day (UTC) of the new values. Default: the 1st of next month.")
 ]
 
 
@@ -97,7 +97,7 @@ def accept(
     effective_from: EffectiveFrom = None,
     yes: Yes = False,
 ) -> None:
-    """Publish what is proposed, from a date on that is still to come."""
+    """Publish what is proposed, from a future date on."""
     from irt_assets.calibration import release
     from irt_assets.calibration.proposals import parse_reference
     from irt_assets.calibration.release_impact import impacts

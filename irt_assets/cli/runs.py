@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from irt_assets.cli.console import AsJson, Panel, out, print_json, print_table, say, shown
+from irt_assets.cli.console import AsJson, Panel, as_text, out, print_json, print_table, say
 from irt_assets.cli.installation import current_database, current_settings, current_store
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def nightly(
 @app.command(rich_help_panel=Panel.OPERATION)
 def job(
     name: Annotated[
-        str, typer.Argument(help="Job that has a schedule, e.g. compute_daily_kpis, or a sensor: theta_sweep.")
+        str, typer.Argument(help="Job that has a schedule, e.g. compute_weekly_kpis, or a sensor: theta_sweep.")
     ],
     partition: Annotated[
         str | None, typer.Option(help="This day, week or month, even if it has been made already.")
@@ -103,13 +103,13 @@ def _on_this_host(
     from jobs.stuck_runs import fail_lost_runs
 
     fail_lost_runs(instance)
-    partitions = jobs_by_hand.to_make(instance, settings, plan, partition)
+    partitions = jobs_by_hand.partitions_to_run(instance, settings, plan, partition)
     if not partitions:
         say(f"{plan.job}: nothing is missing. {plan.description}")
     if daemon_alive(instance):
         yield from jobs_by_hand.through_the_queue(instance, settings, plan, partitions)
     else:
-        yield from jobs_by_hand.in_this_process(instance, settings, plan, partitions)
+        yield from jobs_by_hand.run_here(instance, settings, plan, partitions)
     if not daemon_alive(instance):
         yield from without_daemon.follow_up(instance, settings)
 
@@ -135,7 +135,7 @@ def _tick(settings: Settings, database: Database, sensor: str) -> None:
 
 
 def _say_outcomes(outcomes: Iterable[Outcome]) -> bool:
-    """Say how each run ended, as it ends; whether all succeeded."""
+    """Print how each run ended, as it ends; returns whether all succeeded."""
     succeeded = True
     for outcome in outcomes:
         say(f"{outcome.name}: {'done' if outcome.success else f'failed – {outcome.why}'}")
@@ -159,7 +159,7 @@ def runs_list(as_json: AsJson = False) -> None:
         out.print("no run is waiting or in progress")
     else:
         rows = [
-            (one.run_id[:SHOWN_OF_AN_ID], one.name, one.partition, one.status, shown(one.since, settings), one.why)
+            (one.run_id[:SHOWN_OF_AN_ID], one.name, one.partition, one.status, as_text(one.since, settings), one.why)
             for one in found
         ]
         print_table(("id", "job", "partition", "status", "since", "waits because"), rows)
@@ -169,10 +169,10 @@ def runs_list(as_json: AsJson = False) -> None:
 def runs_cancel(
     run_id: Annotated[str, typer.Argument(help="Id of a run or a backfill, or the beginning of it.")],
     unseen: Annotated[
-        bool, typer.Option("--unseen", help="Even if its worker is on another host: you know that it is gone.")
+        bool, typer.Option("--unseen", help="Even if its worker is on another host, and you know that it is gone.")
     ] = False,
 ) -> None:
-    """End a run that waits or goes on, or what is left of a backfill; its partition is as it was before."""
+    """End a waiting or running run, or what is left of a backfill; its partition stays as it was before."""
     from irt_assets.stack import dagster_instance
     from jobs.stuck_runs import cancel_run, fail_lost_runs
 

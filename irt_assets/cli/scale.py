@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
+from typer.core import TyperCommand
 
 from irt_assets.cli.console import AsJson, By, Panel, Reason, Yes, confirm, out, print_json, say
 from irt_assets.cli.installation import current_database, current_settings, current_store, signed
-from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
 from resources.failures import PermanentFailure
 
 if TYPE_CHECKING:
@@ -31,7 +32,22 @@ app.add_typer(accept)
 ScaleId = Annotated[str, typer.Option("--scale", help="Scale (bank whose items measure one ability).")]
 
 
-@app.command()
+class CommandOnRules(TyperCommand):
+    """A command whose help ends with every rule of a scale."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from irt_assets.psychometrics.eligibility.rules import STAGES, allowed
+
+        lines = []
+        for stage, rules in STAGES.items():
+            lines.append(f"Rules of the stage {stage}: {rules.change}")
+            for name, rule in rules.model_fields.items():
+                lines.append(f"{name}={rule.default}, {allowed(rule)}: {rule.description}")
+        self.epilog = "\n\n".join(lines)
+        super().format_help(ctx, formatter)
+
+
+@app.command(cls=CommandOnRules)
 def init(
     scale: ScaleId = "default",
     origin: Annotated[
@@ -40,14 +56,15 @@ def init(
     ] = None,
     mu: Annotated[float, typer.Option(help="Mean θ of the population that is reported against.")] = 0.0,
     sigma: Annotated[float, typer.Option(min=0.01, help="Its standard deviation.")] = 1.0,
-    model: Annotated[Model, typer.Option(help="Model of its months, and of the origin window.")] = "2pl",
+    model: Annotated[Model, typer.Option(help="Model of its months, and of the origin window.")] = DEFAULT_MODEL,
     engine: Annotated[str, typer.Option(help="Engine whose fits are published.")] = "em",
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="Rule of the scale, e.g. min_responses=300.")
     ] = None,
 ) -> None:
     """Freeze a scale's anchors and publish their values. Done once."""
-    from irt_assets.calibration.origin import OriginWindow, initialise
+    from irt_assets.calibration.origin import initialise
+    from irt_assets.calibration.origin_sources import OriginWindow
     from irt_assets.engines.registry import build
 
     settings = current_settings()
@@ -106,7 +123,7 @@ def pass_mark(
     out.print(f"scale {scale}: passed from θ = {theta:g} on")
 
 
-@app.command("set")
+@app.command("set", cls=CommandOnRules)
 def set_values(
     pairs: Annotated[
         list[str],
@@ -160,7 +177,7 @@ def _texts_of(pairs: list[str]) -> dict[str, str]:
     for pair in pairs:
         name, sign, value = pair.partition("=")
         if not sign:
-            raise PermanentFailure(f"irt scale set wants NAME=VALUE, got {pair!r}")
+            raise PermanentFailure(f"irt scale set takes NAME=VALUE, not {pair!r}")
         if name in texts:
             raise PermanentFailure(f"{name} is set twice: {texts[name]} and {value}")
         texts[name] = value
@@ -253,12 +270,15 @@ def accept_misfit(
         say(f"  to be calibrated again: {first_month} and any later month that is held for misfit")
 
 
-def settings_of(pairs: list[str] | None) -> dict[str, Any]:
+ITEM_LIMITS = {"max_abs_b", "max_b_se", "max_rmsd"}
+
+
+def settings_of(pairs: list[str] | None, option: str = "--set") -> dict[str, Any]:
     settings = {}
     for pair in pairs or []:
         name, sign, value = pair.partition("=")
         if not sign:
-            raise PermanentFailure(f"--set wants NAME=VALUE, got {pair!r}")
+            raise PermanentFailure(f"{option} takes NAME=VALUE, not {pair!r}")
         try:
             settings[name] = json.loads(value)
         except json.JSONDecodeError:
@@ -269,15 +289,29 @@ def settings_of(pairs: list[str] | None) -> dict[str, Any]:
 def confirm_and_change_rules(
     database: Database, scale_id: str, month: str, settings: dict[str, Any], yes: bool
 ) -> None:
-    """Say what the change makes stale, ask, and change the scale."""
-    from irt_assets.calibration.fits import months_of_other_latent
+    """Say what the change makes stale and what is judged again, ask, change the scale, and judge."""
+    from irt_assets.calibration.checks import judged_by
+    from irt_assets.in_process_runs import judge_again
+    from irt_assets.ledger.fits import months_fitted_otherwise, months_linked_otherwise
+    from irt_assets.responses.late_months import months_with_a_snapshot
     from irt_assets.responses.scales import change_rules, consider_rules
     from irt_assets.responses.snapshot import months_of_other_rules
+    from irt_assets.stack import dagster_instance
 
     with database.connect() as connection:
         change = consider_rules(connection, scale_id, settings)
-        others = {*months_of_other_rules(connection, change.after), *months_of_other_latent(connection, change.after)}
-        stale = sorted(others - {month})
+        made = {
+            what: find(connection, change.after)
+            for stage, what, find in (
+                ("eligibility", "snapshots", months_of_other_rules),
+                ("fit", "fits", months_fitted_otherwise),
+                ("linking", "linkings", months_linked_otherwise),
+            )
+            if stage in change.stages
+        }
+        scored = sorted(months_with_a_snapshot(connection))
+    stale = sorted({one for months in made.values() for one in months} - {month})
+    gates = judged_by(change.rules) if scored else ()
     say(change.sentence)
     if change.before == change.after:
         return
@@ -286,8 +320,20 @@ def confirm_and_change_rules(
         if stale
         else "it holds for every month from now on; no other month becomes stale"
     )
+    for what, months in made.items():
+        if months:
+            say(f"  {what} that other rules made: {', '.join(months)}")
+    if gates:
+        names = ", ".join(gate.name for gate in gates)
+        say(f"  judged again by what is stored of {scored[0]} to {scored[-1]}: {names}")
+    if ITEM_LIMITS & change.rules.keys():
+        say("  items are held back by it when a month is next taken to the ledger; published values stay")
     confirm(f"change the rules of scale {scale_id}?", yes)
     change_rules(database, scale_id, settings)
+    if gates:
+        with dagster_instance(current_settings(), database) as instance:
+            for judged, gate, passed in judge_again(instance, current_settings(), gates, scored):
+                say(f"  {judged}: {gate} {'passes' if passed else 'fails'} now")
 
 
 def _window_of(origin: str) -> tuple[datetime, datetime]:
@@ -298,6 +344,6 @@ def _window_of(origin: str) -> tuple[datetime, datetime]:
             return month_bounds(origin)
         first, last = (date.fromisoformat(day) for day in origin.split(":"))
     except ValueError:
-        raise PermanentFailure(f"--origin wants a month (2026-07) or FROM:TO days, got {origin!r}") from None
+        raise PermanentFailure(f"--origin takes a month (2026-07) or FROM:TO days, not {origin!r}") from None
     start, end = (datetime(day.year, day.month, day.day, tzinfo=UTC) for day in (first, last))
     return start, end

@@ -107,7 +107,7 @@ def dashboard(
 
 @run_app.command()
 def worker(run_id: Annotated[str, typer.Argument(help="Id of a run that was launched.")]) -> None:
-    """Execute a run, and end with it: what the pod of a run does."""
+    """Execute one run and exit: the command of a run's pod."""
     from irt_assets.cli.installation import database_as_it_is
     from irt_assets.run_worker import supervise
 

@@ -16,7 +16,7 @@ app = typer.Typer()
 @app.command(rich_help_panel=Panel.START)
 def simulate(
     folder: Annotated[Path, typer.Argument(help="Where the files go.")],
-    seed: Annotated[int, typer.Option(help="Of every draw.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of all random draws.")] = 1,
     adaptive: Annotated[bool, typer.Option("--adaptive", help="Assign items by earlier ability.")] = False,
     learners: Annotated[int, typer.Option(min=1, help="New learners a month.")] = 1500,
 ) -> None:

@@ -31,7 +31,7 @@ class Episode:
 def episodes(judged: Iterable[tuple[str, str, str, dict[str, Any]]]) -> list[Episode]:
     """From (item, month, severity, details), in the order of item and month. An episode has the highest severity it
     reached and the kind and details of the latest month. A month in which the item was not compared does not end an
-    episode, nor does a proportion correct that is as expected: so few answers can miss a change."""
+    episode, nor does a proportion correct that is as expected: few answers can miss a change."""
     found: list[Episode] = []
     lasting: Episode | None = None
     for item, month, severity, details in judged:

@@ -11,10 +11,11 @@ import dagster as dg
 import psycopg
 
 from irt_assets.calibration.checks import HOW_TO_FIX, ITEMS, KNOWN_FROM
-from irt_assets.calibration.publication import in_force
 from irt_assets.dated import partition_check
 from irt_assets.drift.unestimated import items_gone
 from irt_assets.drift.unjudged import unjudged
+from irt_assets.ledger.decisions import decisions_on_drift
+from irt_assets.ledger.publications import in_force
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.curves import MEDIUM_WABC
 from irt_assets.responses.scales import read_scales
@@ -89,20 +90,7 @@ def decided(connection: psycopg.Connection, month: str) -> dict[tuple[str, str],
         """SELECT q.scale_id, w.item_id, w.since, w.decided_by
            FROM item_withdrawal w JOIN question q USING (item_id) WHERE w.until IS NULL"""
     ).fetchall()
-    rows = connection.execute(
-        """SELECT DISTINCT ON (d.scale_id, d.item_id) d.scale_id, d.item_id, r.month, r.decision, r.decided_by
-           FROM item_drift d
-           JOIN standing_decision r ON (r.scale_id, r.item_id) = (d.scale_id, d.item_id)
-           JOIN item_drift t ON (t.scale_id, t.item_id, t.month) = (d.scale_id, d.item_id, right(r.month, 7))
-             AND t.severity <> 'none' AND d.wabc <= t.wabc + %(grown)s AND (t.severity = 'high' OR d.severity <> 'high')
-           WHERE d.month = %(month)s AND d.severity <> 'none'
-             AND (r.effective_from IS NULL OR r.effective_from > %(start)s)
-             AND NOT EXISTS (SELECT FROM item_parameter_publication p
-                             WHERE (p.scale_id, p.item_id) = (d.scale_id, d.item_id) AND p.effective_from <= %(start)s
-                               AND p.effective_from > r.decided_at)
-           ORDER BY d.scale_id, d.item_id, r.decision_id DESC""",
-        {"month": month, "start": month_bounds(month)[0], "grown": MEDIUM_WABC},
-    ).fetchall()
+    rows = decisions_on_drift(connection, month, month_bounds(month)[0], grown=MEDIUM_WABC)
     return {(scale, item): f"{of}, {decision}ed by {by}" for scale, item, of, decision, by in rows} | {
         (scale, item): f"withdrawn from {since:%Y-%m-%d} on by {by}" for scale, item, since, by in withdrawn
     }

@@ -17,7 +17,8 @@ import psycopg
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
-from irt_assets.calibration.fits import finite, linked_fit
+from irt_assets.ledger.encoding import finite
+from irt_assets.ledger.fits import linked_fit
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.core.errors import BreakdownError, breakdowns_explained
@@ -26,7 +27,7 @@ from irt_assets.psychometrics.core.options import Latent
 from irt_assets.psychometrics.dif.analysis import ENOUGH, TESTABLE, Dif, Group, analyse_dif
 from irt_assets.psychometrics.dif.wald import Wald, severity_of
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.responses.snapshot import read_snapshot, snapshot_of
+from irt_assets.responses.snapshot import FIT_COLUMNS, read_snapshot, snapshot_of
 from irt_assets.responses.window import scored_sittings_of
 from resources import tables, warehouse
 from resources.database import Database
@@ -82,12 +83,12 @@ def dif_of_month(
             answers = answers_of(connection, store, month, scale, files)
             attributes = {
                 name: ([], 0) if isinstance(answers, str) else groups_of(connection, name, answers.learners.tolist())
-                for name in scale.rules.attributes
+                for name in scale.rules.warnings.attributes
             }
         rows = []
         for name, (groups, n_unreadable) in attributes.items():
             dif = _compared(name, answers, groups, scale, threads)
-            rows += rows_of(AttributeDif(dif, n_unreadable, scale.rules.assignment == "by_level"))
+            rows += rows_of(AttributeDif(dif, n_unreadable, scale.rules.fit.assignment == "by_level"))
         found[scale.scale_id] = [{"month": month, "scale_id": scale.scale_id} | row for row in rows]
     with database.connect() as connection:
         for scale_id, rows in found.items():
@@ -132,8 +133,8 @@ def answers_of(
         snapshot = snapshot_of(connection, month, fit.snapshot_hash)
         if snapshot is None:
             return f"the answers that the fit of {month} was made from are no longer kept: materialise it again"
-        files[fit.snapshot_hash] = read_snapshot(store, snapshot)
-    return Answers(*scored_sittings_of(files[fit.snapshot_hash], scale.scale_id), fit.latent)
+        files[fit.snapshot_hash] = read_snapshot(store, snapshot, columns=FIT_COLUMNS)
+    return Answers(*scored_sittings_of(files[fit.snapshot_hash], scale.scale_id), fit.model_spec.latent_shape)
 
 
 def groups_of(connection: psycopg.Connection, attribute: str, learners: Sequence[str]) -> tuple[list[str | None], int]:

@@ -16,25 +16,37 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.calibration.fits import decode, linked_fit
-from irt_assets.calibration.origin import read_every_anchor
-from irt_assets.calibration.publication import publications_in_force
+from irt_assets.ledger.anchors import read_every_anchor
+from irt_assets.ledger.cited_fits import (
+    calibration_of,
+    constants_of,
+    guessing_errors,
+    guessing_errors_of_origins,
+    learners_of,
+)
+from irt_assets.ledger.fit_spec import LinkingConstants
+from irt_assets.ledger.fits import linked_fit
+from irt_assets.ledger.linked_windows import months_before
+from irt_assets.ledger.publications import publications_in_force
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.drift.errors import Anchors, Comparison, Fitted, Published, compare
 from irt_assets.psychometrics.drift.kinds import Answers
-from irt_assets.psychometrics.eligibility.rules import Reason
+from irt_assets.psychometrics.eligibility.attempts import Reason
 from irt_assets.psychometrics.linking.linking import Linking, assumed_errors
-from irt_assets.responses.eligible import codes, numbers
+from irt_assets.responses.columns import codes, numbers
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import current_snapshot, read_snapshot
 from resources.object_store import ObjectStore
 
+COLUMNS = (
+    *("user_id", "item_id", "scale_id", "completed_at", "correct", "response", "response_time_ms", "hints_used"),
+    *("reason", "score"),
+)
+"""The columns of a snapshot that drift reads."""
 MONTHS_LOOKED_BACK, MONTHS_OF_TIMES = 12, 3
 """An item's usual response time comes from its first three months among the last twelve."""
-NO_ANSWERS = (Reason.SANDBOX, Reason.TEST_ACCOUNT, Reason.UNUSABLE, Reason.REPEAT, Reason.NOT_REACHED)
-"""Reasons that leave an answer out; rapid answers are kept, because they reveal leaks."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +72,9 @@ def linked_window(connection: psycopg.Connection, scale: Scale, month: str) -> L
     return None if fit is None or not fit.converged else _window(connection, fit.fit_id, fit.constants)
 
 
-def _window(connection: psycopg.Connection, fit_id: str, constants: dict[str, Any]) -> LinkedWindow | None:
-    row = connection.execute("SELECT calibration FROM fit_staging WHERE fit_id = %s", (fit_id,)).fetchone()
-    if row is None or row[0] is None or not constants["anchors_used"]:
-        return None
-    known = {name: constants[name] for name in Linking.__dataclass_fields__ if name in constants}
-    linking = Linking(**{**known, "cov": np.full((2, 2), np.nan)})
-    return LinkedWindow(fit_id, decode(row[0]), linking)
+def _window(connection: psycopg.Connection, fit_id: str, constants: LinkingConstants) -> LinkedWindow | None:
+    raw = calibration_of(connection, fit_id) if constants.anchors_used else None
+    return None if raw is None else LinkedWindow(fit_id, raw, constants.as_linking())
 
 
 def frozen_anchors(connection: psycopg.Connection, scale: Scale) -> Anchors | None:
@@ -75,13 +83,7 @@ def frozen_anchors(connection: psycopg.Connection, scale: Scale) -> Anchors | No
     anchors = read_every_anchor(connection, scale.scale_id, scale.anchor_version)
     if anchors is None:
         return None
-    rows = connection.execute(
-        """SELECT item_id, (params->>'a')::float, (params->>'b')::float, params->'cov_logit_c'
-           FROM mirt_item_params JOIN mirt_fit_meta USING (fit_id)
-           WHERE scale_id = %s AND kind = 'origin' AND jsonb_typeof(params->'cov_logit_c') = 'array'""",
-        (scale.scale_id,),
-    ).fetchall()
-    known = {(item, a, b): cov for item, a, b, cov in rows if None not in cov}
+    known = guessing_errors_of_origins(connection, scale.scale_id)
     values = zip(anchors.item_ids, anchors.a.tolist(), anchors.b.tolist(), strict=True)
     guessing = np.array([known.get(value, [0.0, 0.0, 0.0]) for value in values])
     return replace(Anchors.of(anchors), guessing_cov=guessing if known else None)
@@ -123,22 +125,8 @@ def _with_origins(connection: psycopg.Connection, published: Published, rows: di
     """Each value with the model it was fitted under and, for a 3PL, the errors of c; values from the bank with the
     model that the bank names."""
     fits = sorted({row["fit_id"] for row in rows.values() if row["fit_id"]})
-    of_fits = {
-        fit_id: Fitted(model, mean, sd)
-        for fit_id, model, mean, sd in connection.execute(
-            """SELECT fit_id, model, (model_spec->'latent'->>'mean')::float, (model_spec->'latent'->>'sd')::float
-               FROM mirt_fit_meta WHERE fit_id = ANY(%s)""",
-            (fits,),
-        )
-    }
-    guessing: dict[tuple[str, str], list[float | None]] = {
-        (fit_id, item): cov
-        for fit_id, item, cov in connection.execute(
-            """SELECT fit_id, item_id, params->'cov_logit_c' FROM mirt_item_params
-               WHERE fit_id = ANY(%s) AND jsonb_typeof(params->'cov_logit_c') = 'array' AND item_id = ANY(%s)""",
-            (fits, list(rows)),
-        )
-    }
+    of_fits = {fit_id: Fitted(*of_fit) for fit_id, of_fit in learners_of(connection, fits).items()}
+    guessing = guessing_errors(connection, fits, rows)
     of_bank: dict[str, str] = dict(
         connection.execute(
             "SELECT item_id, meta->'irt'->>'model' FROM question WHERE item_id = ANY(%s) AND meta->'irt' ? 'model'",
@@ -150,9 +138,8 @@ def _with_origins(connection: psycopg.Connection, published: Published, rows: di
     for j, item in enumerate(published.item_ids):
         fit_id = rows[item]["fit_id"]
         fitted.append(of_fits.get(fit_id) or _of_bank(of_bank.get(item)))
-        known = guessing.get((fit_id, item))
-        if known is not None and None not in known:
-            cov[j] = known
+        if (fit_id, item) in guessing:
+            cov[j] = guessing[fit_id, item]
     return replace(published, fitted=tuple(fitted), guessing_cov=cov)
 
 
@@ -167,10 +154,8 @@ def _of_fit(
 ) -> Published:
     """The items published as the fit had them; none where it is not kept."""
     nothing = Published.of_anchors(anchors).select([])
-    meta = connection.execute(
-        "SELECT model_spec->'linking_constants' FROM mirt_fit_meta WHERE fit_id = %s", (fit_id,)
-    ).fetchone()
-    window = _window(connection, fit_id, meta[0]) if meta else None
+    constants = constants_of(connection, [fit_id]).get(fit_id)
+    window = _window(connection, fit_id, constants) if constants else None
     if window is None:
         return nothing
     linked = Published.of_fit(window.raw, window.linking, anchors)
@@ -196,7 +181,8 @@ def answers_of(
     if table is None:
         return None
     reason = table["reason"]
-    kept = pc.invert(pc.fill_null(pc.is_in(reason, value_set=pa.array([str(r) for r in NO_ANSWERS])), False))
+    silent = [str(r) for r in Reason if not (r.meaning.is_answer and r.meaning.shows_drift)]
+    kept = pc.invert(pc.fill_null(pc.is_in(reason, value_set=pa.array(silent)), False))
     table = table.filter(pc.and_(kept, pc.is_valid(table["correct"])))
     person, _ = codes(table["user_id"])
     item, items = codes(table["item_id"])
@@ -251,11 +237,12 @@ def _usual_times(
 
 
 def attempts_of(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> pa.Table | None:
-    """The month's snapshot of every attempt on the scale; None where there is none."""
+    """The month's snapshot of every attempt on the scale, with the columns that drift reads; None where there is
+    none."""
     snapshot = current_snapshot(connection, month)
     if snapshot is None:
         return None
-    table = read_snapshot(store, snapshot)
+    table = read_snapshot(store, snapshot, columns=COLUMNS)
     return table.filter(pc.equal(table["scale_id"], scale.scale_id))
 
 
@@ -266,13 +253,7 @@ def _log_times(table: pa.Table) -> npt.NDArray[np.float64]:
 
 def linked_before(connection: psycopg.Connection, scale: Scale, month: str, n: int) -> dict[str, LinkedWindow]:
     """The last `n` months before `month` that have a linked fit, oldest first."""
-    rows = connection.execute(
-        """SELECT to_char(window_start AT TIME ZONE 'UTC', 'YYYY-MM') FROM mirt_fit_meta
-           WHERE scale_id = %s AND kind = 'monthly' AND engine = %s AND superseded_at IS NULL AND window_start < %s
-           ORDER BY window_start DESC LIMIT %s""",
-        (scale.scale_id, scale.engine, month_bounds(month)[0], n),
-    ).fetchall()
-    found = {m: linked_window(connection, scale, m) for (m,) in reversed(rows)}
+    found = {m: linked_window(connection, scale, m) for m in months_before(connection, scale, month, n)}
     return {m: window for m, window in found.items() if window is not None}
 
 

@@ -16,12 +16,13 @@ import numpy as np
 import pandas as pd
 import psycopg
 
-from irt_assets.calibration.fits import finite, spoken
-from irt_assets.calibration.testlets import InTestlets, effects_in_force
 from irt_assets.drift.compared import Compared, compare_month
 from irt_assets.drift.unestimated import Unestimated, look_at_unestimated
+from irt_assets.ledger.encoding import finite
+from irt_assets.ledger.testlets import InTestlets, effects_in_force
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_explained
+from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.drift.errors import with_errors
@@ -137,7 +138,7 @@ class MonthInformation:
     def trusted(self) -> bool:
         """Whether the flag of the whole test means something."""
         raw = self.compared.window.raw
-        return raw.model != "3pl" or raw.n_persons >= LEARNERS_OF_A_3PL
+        return not raw.item_model.guesses or raw.n_persons >= LEARNERS_OF_A_3PL
 
     @property
     def caution(self) -> str | None:
@@ -335,7 +336,8 @@ def test_row(found: MonthInformation) -> dict[str, Any]:
 
 def not_judged(published: Model, fitted: Model) -> str:
     """Why an item is not judged whose published values are of another model."""
-    return f"published as {spoken(published)}, fitted as {spoken(fitted)}: one item has another information under each"
+    then, now = item_model(published).spoken, item_model(fitted).spoken
+    return f"published as {then}, fitted as {now}: one item has another information under each"
 
 
 def _why_no_test(across: Mapping[str, tuple[Model, Model]]) -> str:

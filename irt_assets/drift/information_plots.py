@@ -49,7 +49,7 @@ def test_curves(found: MonthInformation) -> bytes:
         title(figure, "No item in force was estimated by this month")
     else:
         at, ratio, *_ = found.test.worst
-        title(figure, f"Of the published information the month leaves at least {ratio:.0%}, at θ = {at:+.1f}")
+        title(figure, f"The month keeps at least {ratio:.0%} of the published information, least at θ = {at:+.1f}")
     return as_png(figure)
 
 

@@ -13,14 +13,15 @@ import numpy as np
 import pandas as pd
 import psycopg
 
-from irt_assets.calibration.fits import finite, spoken
 from irt_assets.drift import evidence
 from irt_assets.drift.alerts import settle_alerts
 from irt_assets.drift.compared import Compared, compare_month
 from irt_assets.drift.unestimated import Unestimated, look_at_unestimated
+from irt_assets.ledger.encoding import finite
 from irt_assets.partitions import month_bounds, month_of, months_between
 from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_explained
+from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.drift.curves import CurveDifferences
 from irt_assets.psychometrics.drift.items import Drift
@@ -216,7 +217,7 @@ def _tested_rows(judged: ScaleDrift) -> list[dict[str, Any]]:
 
 
 def across_models_in_words(published: Model, fitted: Model) -> str:
-    return f"compared by curves: published as {spoken(published)}, fitted as {spoken(fitted)}"
+    return f"compared by curves: published as {item_model(published).spoken}, fitted as {item_model(fitted).spoken}"
 
 
 def curves_described(curves: CurveDifferences, j: int, inflation: float) -> dict[str, Any]:

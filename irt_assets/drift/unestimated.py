@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import psycopg
 
-from irt_assets.calibration.fits import linked_fit
 from irt_assets.drift import evidence
 from irt_assets.drift.compared import Compared
+from irt_assets.ledger.fits import linked_fit
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.models import Flag, Responses
 from irt_assets.psychometrics.drift.proportion_correct import ProportionsCorrect, proportions_correct
@@ -120,7 +120,9 @@ def _why(
         if not n.get(item):
             reasons[item] = f"it has no eligible answer in {month}"
         elif item not in estimates:
-            reasons[item] = f"{n[item]} eligible answers, and a fit needs {scale.rules.min_fitted_responses}"
+            reasons[item] = (
+                f"{n[item]} eligible answers, and a fit needs {scale.rules.eligibility.min_fitted_responses}"
+            )
         else:
             flags = [f"{flag}: {Flag(flag).explanation}" for flag in estimates[item]["flags"]]
             reasons[item] = "; ".join(flags) or "its estimate has no standard error"

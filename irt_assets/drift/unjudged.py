@@ -12,7 +12,6 @@ from psycopg import sql
 from irt_assets.calibration.evidence import Evidence, MonthFile, load_evidence
 from irt_assets.calibration.gates import failures, held_because, way_out
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.linking.anchor_diagnosis import moved
 from irt_assets.responses.scales import Scale, read_scales
 from resources.object_store import ObjectStore
 
@@ -50,7 +49,7 @@ def _red(evidence: Evidence) -> str | None:
 
 def _drop(evidence: Evidence) -> str:
     assert evidence.linked is not None
-    items = " ".join(moved(evidence.linked.constants)) or "ITEM…"
+    items = " ".join(evidence.linked.constants.moved) or "ITEM…"
     scale = "" if evidence.scale.scale_id == "default" else f" --scale {evidence.scale.scale_id}"
     return (
         f"`irt release drop-anchors {items}{scale} --from {evidence.month} --by NAME --reason WHY`, then "

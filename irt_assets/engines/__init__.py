@@ -1,4 +1,4 @@
-"""What estimates item parameters: the `Calibrator` protocol, here; which engines there are (`registry`); and a module
+"""Engines estimate item parameters. Here: the `Calibrator` protocol; which engines exist (`registry`); and a module
 for each, with its `SPEC` and what calls it. No numerics.
 
 A module with a `SPEC` imports nothing heavy: the engine's packages, and ours that compute, when one is built or fits.

@@ -53,7 +53,7 @@ class BrmsEngine:
     def calibrate(
         self, responses: Responses, *, model: Model, data_hash: str, anchors: AnchorSet | None = None
     ) -> Calibration:
-        """See `fit_brms`. Raises also what `call_r` does."""
+        """As `fit_brms`; also raises what `call_r` raises."""
         from irt_assets.engines.brms_fit import fit_brms
         from irt_assets.engines.r_process import call_r
 

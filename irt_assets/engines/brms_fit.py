@@ -12,7 +12,7 @@ import numpy as np
 
 from irt_assets.engines.brms import ENGINE, SPEC, Sampling
 from irt_assets.engines.r_calibration import Answer, Call, anchors_of, request
-from irt_assets.engines.screening import ITEM_PRIORS, screened
+from irt_assets.engines.screening import ITEM_PRIORS, screen_items
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Responses, spread
 from irt_assets.psychometrics.core.options import Model
@@ -38,7 +38,7 @@ def fit_brms(
     Raises PsychometricsError for what is refused and LinkingError where too few anchors agree with the responses.
     """
     SPEC.require_model(model)
-    em, kept = screened(responses, model, None, data_hash)
+    em, kept = screen_items(responses, model, None, data_hash)
     names = [em.item_ids[j] for j in kept]
     known = None
     if anchors is not None:
@@ -69,7 +69,7 @@ def fit_brms(
     reasons = [em.convergence.reason] if em.convergence.reason else []
     if not found.converged:
         reasons.append(found.reason or "brms did not converge, and does not say why")
-    version, software = found.made_with("brms", "rstan")
+    version, software = found.software_versions("brms", "rstan")
     return replace(
         em,
         engine=ENGINE,

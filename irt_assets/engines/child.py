@@ -1,7 +1,7 @@
-"""Child processes for engines that may crash, hang or eat all memory: an error message then, and not a dead worker.
+"""Child processes for engines that may crash, hang or eat all memory: the caller gets an error, its worker survives.
 
-Both sides are here: `run` starts, watches and ends a program, `die_with_parent` is for the program. What is asked of
-it and what it answers are files of the caller's. Nothing of R or of any other engine.
+Both sides are here: `run` starts, watches and ends a program, `die_with_parent` is for the program. The caller's files
+hold the request and the answer. What does not belong here: R, or any other engine.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def run(
             _end(process)
     if code == 0 and answer.exists():
         return
-    raise EngineCrashedError(f"{name} {_ended(code, answer.exists())}{_tail(log)}")
+    raise EngineCrashedError(f"{name} {_exit_reason(code, answer.exists())}{_tail(log)}")
 
 
 def die_with_parent() -> None:
@@ -156,11 +156,11 @@ def _signal(group: int, number: signal.Signals) -> None:
         os.killpg(group, number)
 
 
-def _ended(code: int, answered: bool) -> str:
+def _exit_reason(code: int, answered: bool) -> str:
     if code == -signal.SIGKILL:
-        return "was killed from outside, as the kernel does when memory is short (dmesg says): give it fewer answers"
+        return "was killed from outside, as the kernel does when memory is short (see dmesg): give it fewer answers"
     if code < 0:
-        return f"crashed ({signal.Signals(-code).name}), which is a fault of the program and not of the answers"
+        return f"crashed ({signal.Signals(-code).name}), which is a fault of the program, not of the answers"
     if answered:
         return f"gave an answer, but then ended with code {code}, so that the answer is not to be trusted"
     return f"ended with code {code} and no answer"

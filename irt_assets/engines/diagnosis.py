@@ -1,4 +1,4 @@
-"""What `irt doctor` says of the engines: what each needs, whether it is there, and whether months are fitted by it."""
+"""What `irt doctor` says about the engines: what each needs, whether that is installed, and whether it fits months."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def engine_findings(settings: Settings) -> Iterator[Finding]:
         yield from _r_service(settings, settings.r_irt_base_url, settings.r_irt_internal_token)
     for spec in registry.ENGINES:
         if spec.for_comparison and not spec.in_r_service(settings):
-            yield _in_use(settings, spec.name, installed(spec.name, settings))
+            yield _usage_finding(settings, spec.name, installed(spec.name, settings))
 
 
 def _r() -> Iterator[Finding]:
@@ -45,7 +45,7 @@ def _r() -> Iterator[Finding]:
     yield _package(RPY2, rpy2_version(), need, INSTALL_RPY2)
 
 
-def _in_use(settings: Settings, engine: str, absence: str | None) -> Finding:
+def _usage_finding(settings: Settings, engine: str, absence: str | None) -> Finding:
     """Whether an optional engine fits months, and why not."""
     subject = f"engine {engine}"
     fitting = enabled(settings)
@@ -89,9 +89,9 @@ def _r_service(settings: Settings, url: str, token: SecretStr | None) -> Iterato
             yield Finding(f"engine {engine}", "warn", f"{there}, which still loads it", "Ask again in a minute.")
         elif engine in not_loaded:
             why = f"it does not load where the R IRT service runs, {url}: {not_loaded[engine]}"
-            yield _in_use(settings, engine, why)
+            yield _usage_finding(settings, engine, why)
         else:
-            yield _in_use(settings, engine, f"not installed where the R IRT service runs, {url}")
+            yield _usage_finding(settings, engine, f"not installed where the R IRT service runs, {url}")
 
 
 def _package(subject: str, version: str | None, need: str, install: str) -> Finding:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from irt_assets.engines.spec import LIGHT_POOL, EngineSpec
+from irt_assets.psychometrics.core.options import MODELS
 
 if TYPE_CHECKING:
     from irt_assets.psychometrics.core.anchors import AnchorSet
@@ -23,6 +24,7 @@ class EmEngine:
 
     threads: int | None = None
     name: str = ENGINE
+    on_spark: ClassVar[bool] = False
 
     def calibrate(
         self,
@@ -61,7 +63,7 @@ class EmEngine:
 SPEC = EngineSpec(
     name=ENGINE,
     method="marginal maximum likelihood, errors from the information matrix",
-    models=("rasch", "1pl", "2pl", "3pl"),
+    models=MODELS,
     build=lambda settings: EmEngine(settings.irt_threads),
     runs_in="this process",
     kind="numba",

@@ -1,9 +1,9 @@
 # R's side of the engines mirt and brms: four functions from plain lists to plain lists, irt_versions, irt_load,
-# irt_calibrate and irt_score. The child process of `r_child.py` and the plumber service source this one file; requests and results
-# are described in docs/reference/r-engines.md. Nothing here reads files, but for the cache of compiled models.
+# irt_calibrate and irt_score. The child process of `r_child.py` and the plumber service both source this file;
+# docs/reference/r-engines.md describes requests and results. The only files it touches are cached compiled models.
 #
-# What a caller can mend stops with a condition of class `irt_request_error` (a field is wrong) or `irt_data_error`
-# (these answers cannot be fitted). NA stands for what is not known, in numbers as in matrices.
+# Errors that the caller can fix have the class `irt_request_error` (a field is wrong) or `irt_data_error`
+# (these answers cannot be fitted). NA means "not known", in vectors and matrices alike.
 
 irt_versions <- function() {
   version_of <- function(package) {
@@ -13,7 +13,7 @@ irt_versions <- function() {
   c(list(R = as.character(getRversion())), sapply(packages, version_of, simplify = FALSE))
 }
 
-# Stops with R's reason where the package of an engine does not load, though it be installed.
+# Loads the package of an engine; where that fails although it is installed, R's own error says why.
 irt_load <- function(request) {
   loadNamespace(request$engine)
   list(versions = irt_versions())
@@ -25,8 +25,8 @@ irt_calibrate <- function(request) {
   right <- tabulate(r$item[r$score == 1L], length(r$item_ids))
   keep <- right > 0 & right < n | r$anchored & n > 0
   if (sum(keep) < 2) {
-    refuse("irt_data_error", "only ", sum(keep), " items were answered both correctly and wrongly: ",
-           "fewer than two make no scale")
+    refuse("irt_data_error", "only ", sum(keep), " items have both correct and wrong answers: ",
+           "a scale needs at least two")
   }
   rows <- keep[r$item]
   seen <- sort(unique(r$person[rows]))
@@ -36,8 +36,8 @@ irt_calibrate <- function(request) {
     anchors = lapply(r$anchors, `[`, keep), anchored = r$anchored[keep],
     guessing_prior = r$guessing_prior, options = r$options
   )
-  told <- with_warnings(switch(r$engine, mirt = fit_mirt(data), brms = fit_brms(data)))
-  fit <- told$value
+  caught <- with_warnings(switch(r$engine, mirt = fit_mirt(data), brms = fit_brms(data)))
+  fit <- caught$value
   spread <- function(values) replace(rep(NA_real_, length(keep)), keep, values)
   K <- dim(fit$cov)[3]
   cov <- array(NA_real_, c(length(keep), K, K))
@@ -50,7 +50,7 @@ irt_calibrate <- function(request) {
     a = spread(fit$a), d = spread(fit$d), c = spread(fit$c), cov = cov, cov_of = c("a", "d", "logit c")[seq_len(K)],
     latent = fit$latent, loglik = fit$loglik, n_parameters = fit$n_parameters, converged = fit$converged,
     reason = paste(fit$reason, collapse = "; "), iterations = fit$iterations, max_change = NA_real_,
-    warnings = as.list(told$warnings), versions = irt_versions(), diagnostics = fit$diagnostics
+    warnings = as.list(caught$warnings), versions = irt_versions(), diagnostics = fit$diagnostics
   )
 }
 
@@ -90,14 +90,14 @@ fit_mirt <- function(data) {
     ),
     error = function(e) {
       if (!grepl("sigma matrix contains negative", conditionMessage(e), fixed = TRUE)) stop(e)
-      refuse("irt_data_error", "mirt's variance of ability ran to 0: answers to different items are unrelated")
+      refuse("irt_data_error", "mirt's variance of ability went to 0: answers to different items are unrelated")
     }
   )
   fit <- run(6)
   found <- mirt::mod2values(fit)
   mean <- found$value[latent[1]]
   sd <- sqrt(found$value[latent[2]])
-  if (abs(mean) + 4 * sd > 6) { # the nodes do not hold so wide a population
+  if (abs(mean) + 4 * sd > 6) { # the nodes do not span so wide a population
     limit <- ceiling(abs(mean) + 5 * sd)
     fit <- run(min(limit, 60))
     found <- mirt::mod2values(fit)
@@ -121,8 +121,8 @@ fit_mirt <- function(data) {
   )
 }
 
-# J x K x K from the covariance of all free parameters, whose names end in the numbers of those they stand for
-# ("a1.1.5.9"). Fixed parameters have an error of 0.
+# J x K x K, from the covariance of all free parameters. Their names end in the numbers of the parameters that share
+# them ("a1.1.5.9"). The error of a fixed parameter is 0.
 item_blocks <- function(joint, pars, rows, K) {
   joint <- as.matrix(joint)
   numbers <- lapply(strsplit(colnames(joint), ".", fixed = TRUE), function(part) as.integer(part[-1]))
@@ -141,7 +141,7 @@ item_blocks <- function(joint, pars, rows, K) {
 
 # log a = la + las * za and b = lb + lbs * zb with za, zb ~ N(0, 1) by item: the priors are columns of the data, so that
 # one compiled program serves all data and all anchors of a model. brms would call these group-level effects; their SDs
-# are the constant 1. Where draws are nearly worth the 1000 independent ones that are wanted, more are drawn.
+# are the constant 1. If the effective sample size is between 500 and the required 1000, more draws are taken.
 fit_brms <- function(data) {
   need("brms")
   options <- data$options
@@ -169,14 +169,14 @@ fit_brms <- function(data) {
     if (free["sd"]) list(brms::prior_string("normal(0, 0.5)", class = "b", nlpar = "logsd"))
   ))
   code <- brms::make_stancode(formula, frame, brms::bernoulli(), priors)
-  wanted <- unique(regmatches(code, gregexpr("\\b(r_[0-9]+_z[ab]_1|b_(slope|mean|logsd))\\b", code))[[1]])
+  sampled_names <- unique(regmatches(code, gregexpr("\\b(r_[0-9]+_z[ab]_1|b_(slope|mean|logsd))\\b", code))[[1]])
   chains <- options$chains %or% 4
   tune <- options$tune %or% 500
   model <- compiled(code, options$cache)
   standata <- unclass(brms::make_standata(formula, frame, brms::bernoulli(), priors))
   sample_with <- function(draws) {
     sampled <- rstan::sampling(
-      model, data = standata, pars = wanted, chains = chains, iter = tune + draws, warmup = tune,
+      model, data = standata, pars = sampled_names, chains = chains, iter = tune + draws, warmup = tune,
       cores = min(options$cores %or% 1, chains), seed = options$seed %or% 1, refresh = 0
     )
     divergent <- vapply(rstan::get_sampler_params(sampled, inc_warmup = FALSE),
@@ -189,7 +189,7 @@ fit_brms <- function(data) {
   if (isTRUE(ess >= 500 && ess < 1000)) sample_with(ceiling(draws * 1300 / ess)) else found
 }
 
-# Posterior means and covariances from draws x chains x parameters; whether the chains agree, and who is their worst.
+# Posterior means and covariances from draws x chains x parameters; whether the chains agree, and where least.
 summarise_brms <- function(data, prior, draws, divergences, tune) {
   J <- data$n_items
   of_items <- function(name) draws[, , grep(paste0("^r_[0-9]+_", name, "_1\\["), dimnames(draws)[[3]]), drop = FALSE]
@@ -218,10 +218,10 @@ summarise_brms <- function(data, prior, draws, divergences, tune) {
   rhat <- vapply(judged, posterior::rhat, 0)
   bulk <- vapply(judged, posterior::ess_bulk, 0)
   tail <- vapply(judged, posterior::ess_tail, 0)
-  owed <- !data$anchored & owed_to_prior(data$model, prior, log_a, b)
+  unidentified <- !data$anchored & determined_by_prior(data$model, prior, log_a, b)
   reason <- c(
     if (!isTRUE(max(rhat) <= 1.01)) {
-      sprintf("the chains disagree, most on %s: R-hat %.3f, wanted 1.01 or less", names(which.max(rhat)), max(rhat))
+      sprintf("the chains disagree, most on %s: R-hat %.3f, at most 1.01 is allowed", names(which.max(rhat)), max(rhat))
     },
     if (!isTRUE(min(bulk) >= 1000)) few_draws("bulk", bulk),
     if (!isTRUE(min(tail) >= 1000)) few_draws("tail", tail),
@@ -229,12 +229,12 @@ summarise_brms <- function(data, prior, draws, divergences, tune) {
       sprintf("%d transitions diverged: the sampler missed a part of the posterior. Look at %s first",
               as.integer(divergences), names(which.min(tail)))
     },
-    if (any(owed)) {
-      sprintf("the responses do not determine the parameters of %d items (%s): what is given for them is their prior",
-              sum(owed), some(data$item_ids[owed]))
+    if (any(unidentified)) {
+      sprintf("the responses do not determine the parameters of %d items (%s): their estimates only reflect the prior",
+              sum(unidentified), some(data$item_ids[unidentified]))
     }
   )
-  cov[owed, , ] <- NA_real_
+  cov[unidentified, , ] <- NA_real_
   latent <- list(mean = mean(mean_draws), sd = mean(sd_draws))
   fixed <- sum(diff(range(mean_draws)) == 0, diff(range(sd_draws)) == 0)
   list(
@@ -245,13 +245,13 @@ summarise_brms <- function(data, prior, draws, divergences, tune) {
     diagnostics = list(
       max_rhat = max(rhat), worst_rhat = names(which.max(rhat)), min_bulk_ess = min(bulk), min_tail_ess = min(tail),
       worst_ess = names(which.min(pmin(bulk, tail))), divergences = divergences, chains = dim(b)[2], draws = dim(b)[1],
-      unidentified = as.list(data$item_ids[owed])
+      unidentified = as.list(data$item_ids[unidentified])
     )
   )
 }
 
 few_draws <- function(kind, ess) {
-  sprintf("the draws are worth only %.0f independent ones for %s (%s ESS), wanted 1000: sample more draws",
+  sprintf("the draws are worth only %.0f independent ones for %s (%s ESS), at least 1000 are needed: sample more draws",
           min(ess), names(which.min(ess)), kind)
 }
 
@@ -269,9 +269,9 @@ brms_priors <- function(data) {
   prior
 }
 
-# Whether the posterior of an item's slope or place has more than 90 % of its prior's SD, on whichever scale it narrows
-# more (log a or a, b or d): the b of a flat item and the a of a steep one stay wide however many answers there are.
-owed_to_prior <- function(model, prior, log_a, b) {
+# Whether the posterior SD of an item's slope or location is more than 90 % of the prior's, on the scale on which it
+# shrinks most (log a or a, b or d): the b of a flat item and the a of a steep one stay wide with any number of answers.
+determined_by_prior <- function(model, prior, log_a, b) {
   spread <- function(values) apply(values, 3, stats::sd)
   variance <- prior$log_a_sd^2
   mean_a <- exp(prior$log_a_mean + variance / 2)
@@ -298,7 +298,7 @@ compiled <- function(code, folder) {
   if (is.null(model)) {
     model <- tryCatch(
       rstan::stan_model(model_code = code, model_name = "irt"),
-      error = function(e) with_the_compilers_words(code)
+      error = function(e) recompile_verbosely(code)
     )
     unfinished <- tempfile(tmpdir = folder)
     saveRDS(model, unfinished)
@@ -307,8 +307,8 @@ compiled <- function(code, folder) {
   model
 }
 
-# rstan says "invalid connection" of whatever went wrong, unless it is verbose.
-with_the_compilers_words <- function(code) {
+# Unless it is verbose, rstan reports every failure as "invalid connection".
+recompile_verbosely <- function(code) {
   tryCatch(
     {
       utils::capture.output(model <- rstan::stan_model(model_code = code, model_name = "irt", verbose = TRUE))
@@ -335,10 +335,10 @@ irt_score <- function(request) {
   rows <- usable[r$item]
   r[c("person", "item", "score")] <- list(r$person[rows], r$item[rows], r$score[rows])
   found <- if (method == "eap") posterior_moments(r) else maximum(r, method)
-  silent <- !(seq_len(r$n_persons) %in% r$person)
+  unanswered <- !(seq_len(r$n_persons) %in% r$person)
   prior <- method %in% c("eap", "map")
-  found$theta[silent] <- if (prior) r$mean else NA_real_
-  found$se[silent] <- if (prior) r$sd else NA_real_
+  found$theta[unanswered] <- if (prior) r$mean else NA_real_
+  found$se[unanswered] <- if (prior) r$sd else NA_real_
   list(theta = finite(found$theta), se = finite(found$se), versions = irt_versions())
 }
 
@@ -378,8 +378,8 @@ sum_by_person <- function(values, r) {
   out
 }
 
-# Root of the estimating function of ML, MAP or Warm's (1989) WLE. Where it has several, the one with the highest
-# integral to it; where the likelihood of ML is highest at an end, none.
+# Root of the estimating function of ML, MAP or Warm's (1989) WLE. Of several roots, the one with the largest integral
+# up to it; NA where the likelihood of ML is highest at an end of the grid.
 maximum <- function(r, method) {
   grid <- seq(-15, 15, length.out = 301) * max(r$sd, 1) + r$mean
   slope <- vapply(grid, function(theta) equation(rep(theta, r$n_persons), r, method)$slope, numeric(r$n_persons))
@@ -409,7 +409,7 @@ equation <- function(theta, r, method) {
   p <- guess + (1 - guess) * s
   q <- (1 - guess) * q_s
   first <- a * (1 - guess) * s * q_s
-  # P'/(PQ) and P'/Q stay finite where Q runs to 0: P'/Q = a s
+  # P'/(PQ) and P'/Q stay finite as Q goes to 0: P'/Q = a s
   slope <- sum_by_person(ifelse(r$score == 1L, first / p, -a * s), r)
   expected <- sum_by_person(first * a * s / p, r)
   if (method == "wle") {
@@ -428,15 +428,15 @@ equation <- function(theta, r, method) {
 # Answers with indices from 1, or a refusal that names the field.
 checked_answers <- function(request) {
   ids <- as.character(unlist(request$item_ids))
-  if (!length(ids)) refuse("irt_request_error", "item_ids: no items are named")
+  if (!length(ids)) refuse("irt_request_error", "item_ids: at least one item is needed")
   if (anyDuplicated(ids)) refuse("irt_request_error", "item_ids: ", ids[anyDuplicated(ids)], " is named twice")
   n_persons <- whole(request, "n_persons", 1, Inf)
-  if (length(n_persons) != 1) refuse("irt_request_error", "n_persons: wanted one number")
+  if (length(n_persons) != 1) refuse("irt_request_error", "n_persons: must be one number")
   item <- whole(request, "item", 0, length(ids) - 1)
   person <- whole(request, "person", 0, n_persons - 1)
   score <- whole(request, "score", 0, 1)
   if (length(unique(lengths(list(item, person, score)))) != 1) {
-    refuse("irt_request_error", sprintf("person, item and score must have one length, got %d, %d and %d",
+    refuse("irt_request_error", sprintf("person, item and score must have the same length, got %d, %d and %d",
                                         length(person), length(item), length(score)))
   }
   twice <- anyDuplicated(person * length(ids) + item)
@@ -452,7 +452,7 @@ checked_calibration <- function(request) {
   r$engine <- one_of(request, "engine", c("mirt", "brms"))
   r$model <- one_of(request, "model", c("rasch", "1pl", "2pl", "3pl"))
   if (r$engine == "brms" && r$model == "3pl") refuse("irt_request_error", "brms fits rasch, 1pl and 2pl; got model 3pl")
-  if (!length(r$score)) refuse("irt_data_error", "there are no responses: a calibration needs answers")
+  if (!length(r$score)) refuse("irt_data_error", "a calibration needs answers, and there are none")
   r$options <- as.list(request$options)
   J <- length(r$item_ids)
   r$anchored <- logical(J)
@@ -475,7 +475,7 @@ checked_calibration <- function(request) {
   }
   prior <- request$guessing_prior
   if (length(prior)) {
-    if (r$model != "3pl") refuse("irt_request_error", "guessing_prior: a ", r$model, " has no guessing")
+    if (r$model != "3pl") refuse("irt_request_error", "guessing_prior: the model ", r$model, " has no guessing")
     r$guessing_prior <- lapply(list(mean_logit = "mean_logit", sd_logit = "sd_logit"), function(name) {
       numbers(prior, name, 1, what = "guessing_prior: ")
     })
@@ -496,7 +496,8 @@ need <- function(package) {
 one_of <- function(request, name, known) {
   value <- unlist(request[[name]])
   if (length(value) != 1 || !(value %in% known)) {
-    refuse("irt_request_error", name, ": wanted ", paste(known, collapse = ", "), "; got ", some(value, "nothing"))
+    refuse("irt_request_error", name, ": must be one of ", paste(known, collapse = ", "), "; got ",
+           some(value, "nothing"))
   }
   value
 }
@@ -504,21 +505,21 @@ one_of <- function(request, name, known) {
 whole <- function(request, name, low, high) {
   value <- unlist(request[[name]])
   if (!is.null(value) && (!is.numeric(value) || anyNA(value) || any(value != round(value)))) {
-    refuse("irt_request_error", name, ": wanted whole numbers")
+    refuse("irt_request_error", name, ": must be whole numbers")
   }
   bad <- which(value < low | value > high)
   if (length(bad)) {
-    told <- sprintf("%s: wanted %g to %g, got %g at position %d", name, low, high, value[bad[1]], bad[1])
-    refuse("irt_request_error", told)
+    refuse("irt_request_error", sprintf("%s: must lie between %g and %g, got %g at position %d",
+                                        name, low, high, value[bad[1]], bad[1]))
   }
   value
 }
 
-# Numbers, NA for null.
-numbers <- function(request, name, length_wanted, otherwise = NULL, what = "") {
+# A field as numbers, with NA for null.
+numbers <- function(request, name, length_needed, otherwise = NULL, what = "") {
   value <- unlist(lapply(request[[name]], function(x) if (is.null(x)) NA_real_ else x)) %or% otherwise
-  if (length(value) != length_wanted || !(is.numeric(value) || all(is.na(value)))) {
-    refuse("irt_request_error", what, name, ": wanted ", length_wanted, " numbers, got ", length(value), " values")
+  if (length(value) != length_needed || !(is.numeric(value) || all(is.na(value)))) {
+    refuse("irt_request_error", what, name, ": must be ", length_needed, " numbers, got ", length(value), " values")
   }
   as.numeric(value)
 }
@@ -535,7 +536,7 @@ some <- function(values, otherwise = "") {
   paste0(paste(utils::head(values, 5), collapse = ", "), more)
 }
 
-# The value of an expression and what it warned of, each warning once.
+# The value of an expression, and its warnings, each once.
 with_warnings <- function(expression) {
   warnings <- character()
   value <- withCallingHandlers(

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from irt_assets.engines.spec import EngineSpec, RPackage
+from irt_assets.psychometrics.core.options import MODELS
 
 if TYPE_CHECKING:
     from irt_assets.engines import Calibrator
@@ -36,7 +37,7 @@ class MirtEngine:
         anchors: AnchorSet | None = None,
         priors: Priors | None = None,
     ) -> Calibration:
-        """See `fit_mirt`. Raises also what `call_r` does."""
+        """As `fit_mirt`; also raises what `call_r` raises."""
         from irt_assets.engines.mirt_fit import fit_mirt
         from irt_assets.engines.r_process import call_r
 
@@ -56,7 +57,7 @@ def _build(settings: Settings) -> Calibrator:
 SPEC = EngineSpec(
     name=ENGINE,
     method="marginal maximum likelihood, errors by Oakes' identity",
-    models=("rasch", "1pl", "2pl", "3pl"),
+    models=MODELS,
     build=_build,
     runs_in="child process",
     kind="r",

@@ -13,8 +13,9 @@ import numpy as np
 from irt_assets.engines.mirt import ENGINE
 from irt_assets.engines.r_calibration import Answer, Call, anchors_of, request
 from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.design import duplicate_items, require_connected, seen_sets
+from irt_assets.psychometrics.core.design import duplicate_items, links, require_connected
 from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.item_models import GUESSING_BOUNDS, SLOPE_BOUND, item_model
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Floats, Responses
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.core.priors import LogitNormal, Priors
@@ -24,15 +25,14 @@ from irt_assets.psychometrics.estimation.em_request import (
     checked_priors,
     given_parameters,
     origin_of,
+    same_answers,
     some,
     usable,
 )
 from irt_assets.psychometrics.estimation.marginal import largest_scaled_gradient
 from irt_assets.psychometrics.estimation.parameter_layout import (
     COMMON_SLOPE_FLOOR,
-    GUESSING_BOUNDS,
     LATENT_SD_BOUNDS,
-    SLOPE_BOUND,
     Fixed,
 )
 from irt_assets.psychometrics.estimation.response_layout import Counts, Mask
@@ -70,10 +70,10 @@ def fit_mirt(
     persons = Persons.of(responses, None, None, None)
     counts = Counts.of(responses, persons.weight)
     given = given_parameters(responses, anchors)
-    keep = counts.estimable | (given.items & (counts.n > 0))
+    keep = counts.estimable(item_model(model)) | (given.items & (counts.n > 0))
     kept = usable(responses, counts, persons, keep, given, model)
     held = given.items[keep]
-    require_connected(kept, seen_sets(kept), held)
+    require_connected(links(kept), kept.item_ids, held)
     origin = origin_of(given)
     fixed = Fixed(given.a[keep], (given.d + given.a * origin)[keep], given.c[keep])
     known = None
@@ -102,7 +102,7 @@ def fit_mirt(
     if found.converged and not slope <= STEEPEST:
         judged.reasons.append(
             f"mirt stopped where the likelihood still rises, most for {whose}: the gradient is {slope:.2g} standard "
-            f"errors, wanted {STEEPEST:g} or less"
+            f"errors and must be at most {STEEPEST:g}"
         )
 
     J, at = responses.n_items, np.flatnonzero(keep)
@@ -112,10 +112,7 @@ def fit_mirt(
     cov[given.items] = 0.0
     size = found.cov.shape[1]
     cov[at, :size, :size] = judged.cov
-    flags = [() if keep[j] else tuple(counts.flags(j)) for j in range(J)]
-    for k, j in enumerate(at):
-        flags[j] = judged.flags[k]
-    version, software = found.made_with(ENGINE)
+    version, software = found.software_versions(ENGINE)
     calibration = Calibration(
         item_ids=responses.item_ids,
         model=model,
@@ -128,7 +125,7 @@ def fit_mirt(
         joint_cov=None,
         n=np.rint(counts.n).astype(np.int64),
         n_correct=np.rint(counts.correct).astype(np.int64),
-        flags=tuple(flags),
+        flags=counts.flags(keep, judged.marks),
         latent_mean=found.latent_mean,
         latent_sd=found.latent_sd,
         n_persons=len(np.unique(kept.person)),
@@ -152,7 +149,7 @@ def fit_mirt(
 
 def _oriented(found: Answer, model: Model, *, anchored: bool) -> Answer:
     """θ → −θ where most slopes are negative: the likelihood is the same for both."""
-    if anchored or model not in ("2pl", "3pl") or np.sign(found.a).sum() + np.tanh(found.a.sum()) / 2 >= 0:
+    if anchored or not item_model(model).own_slopes or np.sign(found.a).sum() + np.tanh(found.a.sum()) / 2 >= 0:
         return found
     turn = np.ones(found.cov.shape[1])
     turn[0] = -1.0
@@ -161,9 +158,9 @@ def _oriented(found: Answer, model: Model, *, anchored: bool) -> Answer:
 
 @dataclass(frozen=True)
 class _Judged:
-    """Flags of mirt's items, the covariance of what is identified, and why the fit is not a result."""
+    """Which of mirt's items get which flag, the covariance of what is identified, and why the fit is not a result."""
 
-    flags: list[tuple[Flag, ...]]
+    marks: dict[Flag, Mask]
     cov: Floats
     reasons: list[str]
 
@@ -172,7 +169,7 @@ class _Judged:
         n = np.bincount(kept.item, minlength=kept.n_items)
         correct = np.bincount(kept.item, kept.score, minlength=kept.n_items)
         named = np.array(kept.item_ids, dtype=object)
-        own_slope = ~held & (model in ("2pl", "3pl"))
+        own_slope = ~held & item_model(model).own_slopes
         endless = np.sqrt(found.cov[:, 0, 0]) >= SLOPE_BOUND
         at_bound = own_slope & ((np.abs(found.a) >= SLOPE_BOUND) | endless)
         variance = np.stack([found.cov[:, 0, 0] * found.latent_sd**2, found.cov[:, 1, 1]])
@@ -180,7 +177,7 @@ class _Judged:
         unidentified = ~held & ~at_bound & ~(inflation < VARIANCE_INFLATION_LIMIT)
         reversed_ = np.where(own_slope, found.a < 0, ~held & (item_rest_correlation(kept) < 0))
         alike = duplicate_items(kept, n, correct)
-        vague = ~held & _vague_guessing(found, priors) if model == "3pl" else np.zeros(len(n), dtype=bool)
+        vague = ~held & _vague_guessing(found, priors) if item_model(model).guesses else np.zeros(len(n), dtype=bool)
         cov = found.cov.copy()
         cov[at_bound | unidentified] = np.nan
 
@@ -200,10 +197,7 @@ class _Judged:
                 f"({some(list(named[unidentified]))})"
             )
         if alike.any():
-            reasons.append(
-                f"{alike.sum()} items have the same answers by the same learners as another "
-                f"({some(list(named[alike]))}): they are not independent pieces of evidence. Leave one of each out"
-            )
+            reasons.append(same_answers(named[alike].tolist()))
         marks = {
             Flag.AT_BOUND: at_bound,
             Flag.UNIDENTIFIED: unidentified,
@@ -211,16 +205,16 @@ class _Judged:
             Flag.DUPLICATE: alike,
             Flag.GUESSING_UNIDENTIFIED: vague,
         }
-        flags = [tuple(flag for flag, mark in marks.items() if mark[k]) for k in range(len(n))]
-        return cls(flags, cov, reasons)
+        return cls(marks, cov, reasons)
 
 
 def _without_unit(found: Answer, model: Model) -> list[str]:
     """Reasons why a Rasch model's latent SD, or a common slope, shows that the answers do not make a scale."""
     what, value, (low, high) = {
-        "rasch": ("latent SD", found.latent_sd, LATENT_SD_BOUNDS),
-        "1pl": ("common slope", float(found.a[0]), (COMMON_SLOPE_FLOOR, SLOPE_BOUND)),
-    }.get(model, ("", 1.0, (0.0, 2.0)))
+        "fixed": ("latent SD", found.latent_sd, LATENT_SD_BOUNDS),
+        "common": ("common slope", float(found.a[0]), (COMMON_SLOPE_FLOOR, SLOPE_BOUND)),
+        "own": ("", 1.0, (0.0, 2.0)),
+    }[item_model(model).slopes]
     if low < value < high:
         return []
     why = "are unrelated" if value <= low else "follow from each other"

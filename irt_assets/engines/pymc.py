@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from irt_assets.engines.spec import EngineSpec, PythonPackage
+from irt_assets.psychometrics.core.options import MODELS
 
 if TYPE_CHECKING:
     from irt_assets.engines import Calibrator
@@ -22,7 +23,7 @@ def _build(settings: Settings) -> Calibrator:
 SPEC = EngineSpec(
     name=ENGINE,
     method="posterior means and SDs by NUTS, abilities integrated out",
-    models=("rasch", "1pl", "2pl", "3pl"),
+    models=MODELS,
     build=_build,
     runs_in="child process",
     kind="pymc",

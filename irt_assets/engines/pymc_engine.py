@@ -18,11 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from irt_assets.engines.pymc import ENGINE, SPEC
-from irt_assets.engines.screening import ITEM_PRIORS, screened
+from irt_assets.engines.screening import ITEM_PRIORS, screen_items
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Calibration, Responses
-from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
 from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, Priors
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.linking.linking import Linking, link, transform
@@ -59,19 +60,6 @@ class Posterior:
     model: pm.Model
     draws: Draws
     linking: Linking | None = None
-
-    def predict(self, n: int = 200, seed: int = 61) -> npt.NDArray[np.int8]:
-        """Answers of new learners who see what the learners saw, shape (n, R) in the order of the responses to
-        `item_ids`: each row from another draw, at equal distances."""
-        import arviz as az
-        import pymc as pm
-
-        flat = {name: x.reshape(-1, *x.shape[2:]) for name, x in self.draws.values.items()}
-        at = np.linspace(0, len(flat["b"]) - 1, n).round().astype(int)
-        chosen = az.from_dict(posterior={name: x[None, at] for name, x in flat.items()})
-        with self.model:
-            found = pm.sample_posterior_predictive(chosen, random_seed=seed, progressbar=False)
-        return found.posterior_predictive["scores"].to_numpy()[0].astype(np.int8)
 
     def to_parquet(self) -> bytes:
         """A row per chain, draw and item: `chain, draw, item_id, a, b, c, latent_mean, latent_sd`."""
@@ -130,7 +118,7 @@ class PymcEngine:
         engine = self if anchors is None else replace(self, anchors=anchors)
         return engine.sample(responses, model=model, data_hash=data_hash).calibration
 
-    def sample(self, responses: Responses, *, model: Model = "2pl", data_hash: str = "") -> Posterior:
+    def sample(self, responses: Responses, *, model: Model = DEFAULT_MODEL, data_hash: str = "") -> Posterior:
         """The calibration and its draws.
 
         The em engine goes first. What it refuses is refused here with the same PsychometricsError; items it cannot
@@ -143,8 +131,8 @@ class PymcEngine:
         from irt_assets.engines.pymc_sampling import Plan, sample
         from irt_assets.engines.pymc_summary import calibration_of
 
-        stated = self._stated(model)
-        em, kept = screened(responses, model, Priors(c=stated.c), data_hash)
+        stated = self._complete_priors(model)
+        em, kept = screen_items(responses, model, Priors(c=stated.c), data_hash)
         linking = None if self.anchors is None else link(em, self.anchors)
         fitted = responses.of_items(kept)
         start = (em if linking is None else transform(em, linking)).select(kept)
@@ -158,7 +146,7 @@ class PymcEngine:
         }
         likelihood = self._likelihood(fitted, priors, begin)
         begin["c"] = begin["c"][np.isnan(priors.c_given)]
-        if model == "1pl":
+        if item_model(model).common_slope:
             begin["a"] = np.exp(np.log(begin["a"]).mean())
         written = build(fitted, model, priors, likelihood)
         density = Density(written)
@@ -170,14 +158,14 @@ class PymcEngine:
         calibration = replace(summary.calibration, priors=stated.as_dict())
         return Posterior(calibration, fitted.item_ids, summary.quantities, summary.diagnostics, written, draws, linking)
 
-    def _stated(self, model: Model) -> Priors:
+    def _complete_priors(self, model: Model) -> Priors:
         """The priors, with that of c where the model has one. Raises PsychometricsError where they cannot be."""
         SPEC.require_model(model)
         if self.priors.a is None or self.priors.b is None:
             raise PsychometricsError("the pymc engine needs a prior on a and one on b, as in ITEM_PRIORS")
-        if model != "3pl" and self.priors.c is not None:
+        if not item_model(model).guesses and self.priors.c is not None:
             raise PsychometricsError(f"a {model} model has no guessing for the prior on c; leave it out or fit a 3pl")
-        if model == "3pl" and self.priors.c is None:
+        if item_model(model).guesses and self.priors.c is None:
             return replace(self.priors, c=GUESSING_PRIOR.c)
         return self.priors
 
@@ -185,7 +173,7 @@ class PymcEngine:
         """Priors of the PyMC model of these J items; anchors are those that `linking` used."""
         from irt_assets.engines.pymc_model import ModelPriors
 
-        stated, J = self._stated(model), len(item_ids)
+        stated, J = self._complete_priors(model), len(item_ids)
         assert stated.a is not None
         assert stated.b is not None
         found = ModelPriors(
@@ -195,15 +183,16 @@ class PymcEngine:
             b_sd=np.full(J, stated.b.sd),
             b_by_log_a=np.zeros(J),
             c=stated.c,
-            c_given=np.full(J, np.nan if model == "3pl" else 0.0),
+            c_given=np.full(J, np.nan if item_model(model).guesses else 0.0),
             latent_mean=None if linking is None else self.latent_mean,
-            latent_log_sd=None if linking is None and model != "rasch" else self.latent_log_sd,
+            latent_log_sd=None if linking is None and not item_model(model).fixed_slopes else self.latent_log_sd,
         )
         if linking is not None:
             assert self.anchors is not None
             row = {item: k for k, item in enumerate(self.anchors.item_ids) if item in set(linking.anchors_used)}
             at = np.array([j for j, item in enumerate(item_ids) if item in row])
-            _hold(found, at, self.anchors, np.array([row[item_ids[j]] for j in at]), slopes=model in ("2pl", "3pl"))
+            own_slopes = item_model(model).own_slopes
+            _hold(found, at, self.anchors, np.array([row[item_ids[j]] for j in at]), slopes=own_slopes)
         return found
 
     def _likelihood(self, responses: Responses, priors: ModelPriors, at: dict[str, Any]) -> Likelihood:

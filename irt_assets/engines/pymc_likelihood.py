@@ -22,6 +22,7 @@ from pytensor.graph.op import Op
 from pytensor.link.numba.dispatch.basic import register_funcify_default_op_cache_key
 
 from irt_assets.engines import pymc_kernels
+from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.models import Floats, Responses
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
@@ -40,17 +41,18 @@ class Likelihood:
 
     @classmethod
     def of(cls, responses: Responses, grid: Grid, *, guessing: bool) -> Likelihood:
-        data = ResponseLayout.of(responses, rarer=guessing)
+        data = ResponseLayout.of(responses, rarer=guessing, shards=1)
+        people = data.shards[0]
         named: dict[str, Any] = {"theta_nodes": grid.nodes, "theta_log_weights": grid.log_weights()}
         named |= {"flipped": data.flipped} if guessing else {"n_correct": data.correct}
         named |= {
-            "set_start": data.set_start,
-            "set_items": data.set_items.astype(np.int32),
-            "person_start": np.searchsorted(data.set_of, np.arange(len(data.set_group) + 1)),
-            "listed_start": data.right_start,
-            "listed_items": data.right_items.astype(np.int32),
+            "set_start": people.set_start,
+            "set_items": people.set_items.astype(np.int32),
+            "person_start": np.searchsorted(people.set_of, np.arange(len(people.set_group) + 1)),
+            "listed_start": people.right_start,
+            "listed_items": people.right_items.astype(np.int32),
         }
-        named |= {} if guessing else {"codes": _codes(data)}
+        named |= {} if guessing else {"codes": _codes(people, data.n_items)}
         return cls(
             MarginalLikelihood(guessing), tuple(pytensor.shared(v, name=n, borrow=True) for n, v in named.items())
         )
@@ -64,16 +66,16 @@ class Likelihood:
         return float(self.op.kernel(*(np.ascontiguousarray(x) for x in parameters), *arrays)[0])
 
 
-def _codes(data: ResponseLayout) -> np.ndarray:
+def _codes(people: kernels.People, n_items: int) -> np.ndarray:
     """Shape (bytes of the longest set, N): bit k of byte b of a learner is the answer to item 8b + k of the set."""
-    length = np.diff(data.set_start)
+    length = np.diff(people.set_start)
     set_of_entry = np.repeat(np.arange(len(length)), length)
-    key = set_of_entry * data.n_items + data.set_items
+    key = set_of_entry * n_items + people.set_items
     order = np.argsort(key)
-    person = np.repeat(np.arange(len(data.set_of)), np.diff(data.right_start))
-    entry = order[np.searchsorted(key[order], data.set_of[person] * data.n_items + data.right_items)]
-    place = entry - data.set_start[data.set_of[person]]
-    codes = np.zeros((-(-int(length.max()) // 8), len(data.set_of)), dtype=np.uint8)
+    person = np.repeat(np.arange(len(people.set_of)), np.diff(people.right_start))
+    entry = order[np.searchsorted(key[order], people.set_of[person] * n_items + people.right_items)]
+    place = entry - people.set_start[people.set_of[person]]
+    codes = np.zeros((-(-int(length.max()) // 8), len(people.set_of)), dtype=np.uint8)
     np.add.at(codes, (place // 8, person), (1 << place % 8).astype(np.uint8))
     return codes
 

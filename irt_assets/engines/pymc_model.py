@@ -28,6 +28,7 @@ from scipy.special import expit, logit
 
 from irt_assets.engines.pymc_likelihood import Likelihood
 from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Floats, Responses
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.core.priors import Beta, LogitNormal
@@ -79,9 +80,9 @@ def build(responses: Responses, model: Model, priors: ModelPriors, likelihood: L
     with pm.Model(coords=coords) as written:
         log_a_mean, expected_b = priors.log_a_mean, priors.b_mean
         a: Any = pt.ones(responses.n_items)
-        if model == "1pl":
+        if item_model(model).common_slope:
             a = pm.LogNormal("a", mu=log_a_mean[0], sigma=priors.log_a_sd[0]) * a
-        elif model != "rasch":
+        elif item_model(model).own_slopes:
             a = pm.LogNormal("a", mu=log_a_mean, sigma=priors.log_a_sd, dims="item")
             expected_b = expected_b + priors.b_by_log_a * (pt.log(a) - log_a_mean)
         b = pm.Normal("b", mu=expected_b, sigma=priors.b_sd, dims="item")
@@ -126,7 +127,7 @@ def _answers(responses: Responses) -> Callable[..., Any]:
 
 def _density(likelihood: Likelihood) -> Callable[..., Any]:
     def logp(scores: Any, a: Any, b: Any, mean: Any, sd: Any, *c: Any) -> Any:  # noqa: ARG001
-        """`likelihood` holds the scores, sorted as its kernels want them."""
+        """`likelihood` holds the scores, sorted as its kernels need them."""
         return likelihood(a * sd, a * (mean - b), *c)
 
     return logp

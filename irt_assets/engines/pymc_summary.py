@@ -18,8 +18,6 @@ from irt_assets.psychometrics.estimation.em import engine_version
 from irt_assets.psychometrics.estimation.em_request import some
 from irt_assets.psychometrics.estimation.standard_errors import weakly_identified
 
-Mask = npt.NDArray[np.bool_]
-
 MAX_RHAT = 1.01
 MIN_ESS = 1000.0
 """Limits that Vehtari et al. (2021) and DESIGN ask for; ESS for means (bulk) and for the ends of intervals (tail)."""
@@ -86,7 +84,7 @@ def calibration_of(
     diagnostics = found.diagnose(names, draws.divergences)
 
     slope_owed, place_owed = _owed_to_priors(found.a, found.b, priors)
-    unidentified = place_owed | (slope_owed & (em.model in ("2pl", "3pl")))
+    unidentified = place_owed | (slope_owed & em.item_model.own_slopes)
     unidentified &= ~np.isin(names, anchors_used)
     unidentified |= np.array([Flag.UNIDENTIFIED in em.flags[j] for j in kept])
     joint = _covariance(found.a, found.d)
@@ -138,7 +136,7 @@ def calibration_of(
             n_parameters=n_parameters,
             reason="; ".join(reasons),
         ),
-        guessing_cov=spread(guessing, kept, J) if em.model == "3pl" else None,
+        guessing_cov=spread(guessing, kept, J) if em.item_model.guesses else None,
         populations=(),
     )
     return Summary(calibration, found, diagnostics)
@@ -177,7 +175,8 @@ def _reasons(found: Diagnostics, unidentified: list[str]) -> list[str]:
     reasons = []
     if not found.max_rhat <= MAX_RHAT:
         reasons.append(
-            f"the chains disagree, most on {found.worst_rhat}: R-hat {found.max_rhat:.3f}, wanted {MAX_RHAT} or less"
+            f"the chains disagree, most on {found.worst_rhat}: R-hat {found.max_rhat:.3f}, at most "
+            f"{MAX_RHAT} is allowed"
         )
     for kind, least, worst in (
         ("bulk", found.min_bulk_ess, found.worst_bulk_ess),
@@ -185,7 +184,8 @@ def _reasons(found: Diagnostics, unidentified: list[str]) -> list[str]:
     ):
         if not least >= MIN_ESS:
             reasons.append(
-                f"the draws are worth only {least:.0f} independent ones for {worst} ({kind} ESS), wanted {MIN_ESS:.0f}"
+                f"the draws are worth only {least:.0f} independent ones for {worst} ({kind} ESS), at least "
+                f"{MIN_ESS:.0f} are needed"
             )
     if reasons:
         reasons.append("sample more draws")

@@ -86,7 +86,7 @@ class Answer:
         except (KeyError, TypeError, ValueError) as error:
             raise EngineFailure(f"R's answer is not one for {n_items} items: {error!r}") from error
 
-    def made_with(self, *packages: str) -> tuple[str, dict[str, str]]:
+    def software_versions(self, *packages: str) -> tuple[str, dict[str, str]]:
         """`engine_version` and `software` of a Calibration."""
         software = {name: self.versions[name] for name in (*packages, "R") if name in self.versions}
         named = ", ".join(f"{name} {version}" for name, version in software.items())
@@ -97,5 +97,5 @@ def _numbers(values: Any, shape: tuple[int, ...]) -> Floats:
     """JSON numbers and nulls as floats and NaN. Raises ValueError for another shape."""
     found = np.array(values, dtype=float)
     if found.shape != shape:
-        raise ValueError(f"shape {found.shape}, wanted {shape}")
+        raise ValueError(f"shape {found.shape}, expected {shape}")
     return found

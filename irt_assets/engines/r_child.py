@@ -39,7 +39,7 @@ def to_r(value: Any) -> Any:
     if value is None:
         return ri.NULL
     if isinstance(value, dict):
-        return _named([to_r(member) for member in value.values()], list(value))
+        return _named_list([to_r(member) for member in value.values()], list(value))
     values = value if isinstance(value, list) else [value]
     if not values:
         return ri.NULL
@@ -55,7 +55,7 @@ def to_r(value: Any) -> Any:
 
 
 def from_r(value: Any) -> Any:
-    """The way back: NA, NaN and ±Inf are null, a vector of length 1 is its value, a matrix a list of rows."""
+    """R's values as JSON: NA, NaN and ±Inf are null, a vector of length 1 is its value, a matrix a list of rows."""
     if value is ri.NULL or value.typeof == ri.RTYPES.NILSXP:
         return None
     if isinstance(value, ri.ListSexpVector):
@@ -70,7 +70,7 @@ def from_r(value: Any) -> Any:
     return members[0] if len(members) == 1 else members
 
 
-def _named(values: list[Any], names: list[str]) -> Any:
+def _named_list(values: list[Any], names: list[str]) -> Any:
     made = ri.ListSexpVector(values)
     made.names = ri.StrSexpVector(names)
     return made

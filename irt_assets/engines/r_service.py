@@ -23,7 +23,7 @@ from tenacity import (
 )
 
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from resources.failures import PermanentFailure, TransientFailure
+from resources.failures import PermanentFailure, TransientFailure, root_cause
 
 ATTEMPTS = 3
 CONNECT_SECONDS = 10.0
@@ -105,13 +105,13 @@ class Service:
                 allow_redirects=False,
             )
         except requests.exceptions.SSLError as error:
-            raise PermanentFailure(f"{url}: no trusted connection ({error}); check its certificate") from error
+            raise PermanentFailure(f"{url}: the certificate is not trusted ({error}): check it") from error
         except requests.exceptions.ReadTimeout as error:
             raise TransientFailure(f"{url}: no answer within {self.seconds:g} s") from error
         except (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
             cut_off = f", and that its R_IRT_BODY_MIB is above {len(body) / MIB:.1f}" if len(body) > MIB else ""
             raise TransientFailure(
-                f"{url}: no connection ({_cause(error)}). Check R_IRT_BASE_URL and that the service runs: /healthz "
+                f"{url}: no connection ({root_cause(error)}). Check R_IRT_BASE_URL and that the service runs: /healthz "
                 f"answers without a token{cut_off}"
             ) from error
         except requests.exceptions.RequestException as error:
@@ -147,13 +147,6 @@ def _failure(url: str, status: int, content: dict[str, Any] | None) -> Exception
     if status == 401:
         message += ". Set R_IRT_INTERNAL_TOKEN to the token that the service was started with"
     return TransientFailure(message) if transient else PermanentFailure(message)
-
-
-def _cause(error: BaseException) -> str:
-    """The innermost cause of a connection error, which alone says something: refused, reset, unknown host."""
-    while (inner := error.__cause__ or error.__context__) is not None:
-        error = inner
-    return str(error) or type(error).__name__
 
 
 def _log_retry(state: RetryCallState) -> None:

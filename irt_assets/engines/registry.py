@@ -1,4 +1,4 @@
-"""The engines there are, and what follows from the list. Adding one: a file with its `SPEC`, and a line here."""
+"""The list of engines, and what follows from it. Adding one: a file with its `SPEC`, and a line here."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def installed(name: str, settings: Settings) -> str | None:
         needed = {"R_IRT_BASE_URL": settings.r_irt_base_url, "R_IRT_INTERNAL_TOKEN": settings.r_irt_internal_token}
         missing = " and ".join(setting for setting, value in needed.items() if value is None)
         return f"engine {name} calls the R IRT service: set {missing} (docs/how-to/r-service.md)" if missing else None
-    return _why_not_in_r(spec) if spec.r_packages else None
+    return _r_obstacle(spec) if spec.r_packages else None
 
 
 def build(name: str, settings: Settings) -> Calibrator:
@@ -114,7 +114,7 @@ def build(name: str, settings: Settings) -> Calibrator:
     return spec_of(name).build(settings)
 
 
-def _why_not_in_r(spec: EngineSpec) -> str | None:
+def _r_obstacle(spec: EngineSpec) -> str | None:
     runtime = r_runtime(tuple(package.name for package in r_packages()))
     if runtime is None or missing_r(runtime):
         return f"engine {spec.name} needs {missing_r(runtime)}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from irt_assets.engines.brms import Sampling
 from irt_assets.engines.spec import EngineSpec
+from irt_assets.psychometrics.core.options import MODELS
 
 if TYPE_CHECKING:
     from irt_assets.engines.r_service import Service
@@ -23,7 +24,7 @@ QUEUE_S = 15 * 60.0
 
 @dataclass
 class RemoteEngine:
-    """mirt or brms, in the R of the service. `sampling` is brms's; where compiled models lie the service knows."""
+    """mirt or brms, in the R of the service. `sampling` is brms's; the service knows where compiled models are kept."""
 
     service: Service
     engine: Literal["mirt", "brms"] = "mirt"
@@ -33,7 +34,7 @@ class RemoteEngine:
     def calibrate(
         self, responses: Responses, *, model: Model, data_hash: str, anchors: AnchorSet | None = None
     ) -> Calibration:
-        """See `fit_mirt` and `fit_brms`. Raises also what `Service.call` does."""
+        """As `fit_mirt` and `fit_brms`; also raises what `Service.call` raises."""
         from irt_assets.engines.brms_fit import fit_brms
         from irt_assets.engines.mirt_fit import fit_mirt
 
@@ -57,8 +58,8 @@ def engine_in_service(name: str, settings: Settings) -> RemoteEngine:
 
 SPEC = EngineSpec(
     name=ENGINE,
-    method="mirt's, under another name",
-    models=("rasch", "1pl", "2pl", "3pl"),
+    method="as mirt, under another name",
+    models=MODELS,
     build=lambda settings: engine_in_service(ENGINE, settings),
     runs_in="R IRT service",
     kind="r",

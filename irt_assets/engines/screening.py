@@ -16,11 +16,11 @@ from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.em_request import some
 
 ITEM_PRIORS = Priors(a=LogNormal(0.0, 0.5), b=Normal(0.0, 1.0))
-"""Priors of items that are not anchors. irt.R repeats them."""
+"""Priors of items that are not anchors; `irt.R` has the same ones."""
 FEWEST_ITEMS = 3
 
 
-def screened(
+def screen_items(
     responses: Responses, model: Model, priors: Priors | None, data_hash: str
 ) -> tuple[Calibration, npt.NDArray[np.intp]]:
     """The em engine's fit, and the places (K,) of the items to sample: those it estimates with a positive slope.

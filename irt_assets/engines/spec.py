@@ -1,4 +1,4 @@
-"""What the platform knows of an engine before it makes one: its `EngineSpec`.
+"""What the platform knows about an engine before it builds one: its `EngineSpec`.
 
 Imports nothing heavy, as the command line reads specs before it does anything.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 LIGHT_POOL = "calibration"
 """Pool of the steps that every month takes: em, linking, the ledger, abilities."""
 HEAVY_POOL = "heavy_engines"
-"""Pool of engines that take gigabytes or hours: only one run of any of them goes on at a time."""
+"""Pool of engines that take gigabytes or hours: only one of their runs executes at a time."""
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""The room of daily features: what a learner did in a topic on a day."""
+"""Daily features: what a learner did in a topic on a day."""

@@ -10,6 +10,7 @@ from irt_assets.retries import classify_failures
 from resources import tables
 from resources.dagster_schema import column_schema
 from resources.database import Database
+from resources.relational import application
 
 
 def build_feature_assets(days: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
@@ -34,7 +35,7 @@ def build_feature_assets(days: dg.PartitionsDefinition) -> list[dg.AssetsDefinit
             written = write_features(connection, window.start, window.end)
         for day, made in written.items():
             context.add_asset_metadata(
-                {"dagster/row_count": made.rows, "answers": made.answers, "data_hash": made.data_hash},
+                {"dagster/row_count": made.rows, "answers": made.answers, "data_hash": made.data_hash} | application(),
                 partition_key=day,
             )
         return dg.MaterializeResult()

@@ -13,7 +13,7 @@ from irt_assets.responses.answers import live_answers
 from irt_assets.retries import classify_failures
 from resources.dagster_schema import rows_shown
 from resources.database import Database
-from resources.relational import on_postgres
+from resources.relational import Run, on_log
 
 
 def build_feature_checks(days: dg.PartitionsDefinition) -> list[dg.AssetChecksDefinition]:
@@ -41,10 +41,16 @@ def build_feature_checks(days: dg.PartitionsDefinition) -> list[dg.AssetChecksDe
     return [answers_are_conserved]
 
 
-def unconserved(connection: psycopg.Connection, start: datetime, end: datetime) -> dict[str, tuple[int, int]]:
-    """Days of [start, end), two midnights, where features and log differ: live answers in the one and in the other."""
+def unconserved(
+    connection: psycopg.Connection, start: datetime, end: datetime, run: Run | None = None
+) -> dict[str, tuple[int, int]]:
+    """Days of [start, end), two midnights, where features and log differ: live answers in the one and in the other.
+
+    run: where the log is read; None: `on_log`.
+    """
     answers = live_answers(start, end)
-    logged = on_postgres(connection)(answers.group_by(date=answers.day).agg(n=answers.count())).to_pydict()
+    run = run or on_log(connection, start, end)
+    logged = run(answers.group_by(date=answers.day).agg(n=answers.count())).to_pydict()
     stored = connection.execute(
         "SELECT date, sum(attempts) FROM features_topic_daily WHERE date >= %s AND date < %s GROUP BY 1",
         (start.date(), end.date()),

@@ -5,23 +5,25 @@ What does not belong here: Dagster (see `assets`).
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import ibis
 import ibis.expr.types as ir
 import pandas as pd
 import psycopg
+import pyarrow as pa
 
 from irt_assets.responses.answers import live_answers
 from irt_assets.responses.observe import answer_versions
 from resources import tables, warehouse
-from resources.relational import Run, on_postgres
+from resources.relational import Run, on_log
 from resources.sources import record_sources
 
 DAYS_AT_ONCE = 31
 """Days read in one query: a month of the log is one of its partitions."""
-
-NONE = pd.Series([], dtype="int64")
 
 
 def topic_days(start: datetime, end: datetime) -> ir.Table:
@@ -33,15 +35,25 @@ def topic_days(start: datetime, end: datetime) -> ir.Table:
     return answers.group_by("user_id", "topic_id", date=answers.day).agg(
         attempts=answers.count(),
         correct=answers.count(where=answers.correct),
-        rt_median=answers.time.median(where=answers.correct),
+        # Not `median(where=…)`, which Ibis writes so that Spark refuses it.
+        rt_median=ibis.ifelse(answers.correct, answers.time, ibis.null("float64")).median(),
         hints=answers.hints_used.cast("int64").sum(),
     )
 
 
 def features(run: Run, start: datetime, end: datetime) -> pd.DataFrame:
     """The rows of `topic_days`, fit for the table."""
-    frame = run(topic_days(start, end)).to_pandas()
-    return frame.astype({"attempts": "int64", "correct": "int64", "rt_median": "float64", "hints": "float64"})
+    return _fit_for_table(run(topic_days(start, end)))
+
+
+def features_in_parts(run: Run, start: datetime, end: datetime) -> Iterator[pd.DataFrame]:
+    """The same rows, in frames that fit in memory where the engine gives its rows in parts."""
+    return map(_fit_for_table, run.parts(topic_days(start, end)))
+
+
+def _fit_for_table(rows: pa.Table) -> pd.DataFrame:
+    kinds = {"attempts": "int64", "correct": "int64", "rt_median": "float64", "hints": "float64"}
+    return rows.to_pandas().astype(kinds)
 
 
 @dataclass(frozen=True)
@@ -61,22 +73,31 @@ def write_features(connection: psycopg.Connection, start: datetime, end: datetim
     read before them: an answer that arrives in between is in the rows and not in the hash, so that the day is asked for
     once more, and never forgotten.
     """
-    written = {}
+    written: dict[str, Written] = {}
     while start < end:
         until = min(start + timedelta(days=DAYS_AT_ONCE), end)
         days = [(start + timedelta(days=n)).date() for n in range((until - start).days)]
         for day in days:
             warehouse.own(connection, tables.features_topic_daily, {"date": day})
         hashes = answer_versions(connection, start, until)
-        frame = features(on_postgres(connection), start, until)
+        run = on_log(connection, start, until)
+        held: Counter[str] = Counter()
+        answered: Counter[str] = Counter()
         connection.execute(
             "DELETE FROM features_topic_daily WHERE date >= %s AND date < %s", (start.date(), until.date())
         )
-        warehouse.append(connection, tables.features_topic_daily, frame)
+        frames = features_in_parts(run, start, until)
+        warehouse.append_parts(connection, tables.features_topic_daily, _counted(frames, held, answered))
         record_sources(connection, tables.features_topic_daily.name, hashes)
-        held = dict(iter(frame.groupby("date")["attempts"]))
-        for day in days:
-            attempts = held.get(day, NONE)
-            written[str(day)] = Written(len(attempts), int(attempts.sum()), hashes[str(day)])
+        written |= {str(day): Written(held[str(day)], answered[str(day)], hashes[str(day)]) for day in days}
         start = until
     return written
+
+
+def _counted(frames: Iterable[pd.DataFrame], rows: Counter[str], answers: Counter[str]) -> Iterator[pd.DataFrame]:
+    """The frames; on the way their rows and answers are added to those of their days."""
+    for frame in frames:
+        for day, attempts in frame.groupby("date")["attempts"]:
+            rows[str(day)] += len(attempts)
+            answers[str(day)] += int(attempts.sum())
+        yield frame

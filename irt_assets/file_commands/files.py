@@ -54,7 +54,7 @@ def read_answers(path: Path, key: Mapping[str, str] | None = None) -> Answers:
 
     `key`: item → its right option, where cells are choices; every item needs one.
 
-    Persons of a matrix without a column of names are its rows, from 1; empty rows at its end are none.
+    Without a column of names, persons are numbered by row from 1; empty rows at the end are ignored.
     Raises PermanentFailure naming file, line and item: ragged rows, other scores, pairs or columns that occur twice.
     """
     source = open_source(path)
@@ -95,7 +95,7 @@ def read_groups(path: Path, answers: Answers) -> tuple[str, ...]:
 
 
 def rows_of(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """The columns of a small table and its rows, each with its line; all values as text, rows of nothing left out."""
+    """The columns of a small table and its rows, each with its line number; all values as text, empty rows left out."""
     source = open_source(path)
     columns = _columns_of(source)
     ids = (*ITEM_NAMES, "group", _person_column(columns))
@@ -115,7 +115,7 @@ def is_blank(text: str) -> bool:
 
 
 def faults(path: Path, what: Sequence[str], way_out: str) -> PermanentFailure:
-    """One error for all that is wrong with a file: the first five, how many there are, and the way out."""
+    """One error for everything that is wrong with a file: the first five faults, their number, and the way out."""
     more = f"; and {len(what) - 5} more" if len(what) > 5 else ""
     return PermanentFailure(f"{path}: {'; '.join(what[:5])}{more}. {way_out}")
 
@@ -159,7 +159,7 @@ def check_folder(folder: Path) -> None:
 
 def _read_matrix(source: Source, person: str | None, items: list[str], key: Mapping[str, str] | None) -> Answers:
     if not items:
-        raise PermanentFailure(f"{source.path}: it has no column of an item. {LAYOUTS}")
+        raise PermanentFailure(f"{source.path} has no column that is an item. {LAYOUTS}")
     _check_key(source.path, items, key)
     ids: list[str] = []
     lines: list[npt.NDArray[np.int64]] = []
@@ -170,7 +170,7 @@ def _read_matrix(source: Source, person: str | None, items: list[str], key: Mapp
         block = np.empty((batch.rows.num_rows, len(items)), dtype=np.int8)
         for k, item in enumerate(items):
             cells = _text(batch.rows.column(names.index(item)), item)
-            block[:, k], bad = _scores(cells) if key is None else _keyed(cells, key[item])
+            block[:, k], bad = _scores(cells) if key is None else _score_key(cells, key[item])
             named = [f"line {batch.lines[r]}, item {item}: score {cells[int(r)].as_py()!r}" for r in bad]
             if len(named) > 1 and not (block[:, k] >= 0).any():
                 named = [f"{named[0]}, and not one score in the column: delete it if it is not an item"]
@@ -213,7 +213,7 @@ def _read_list(source: Source, person: str, item: str, score: str, key: Mapping[
             _check_key(source.path, [name for name in columns[1].unique().to_pylist() if name], key)
             names = pa.array(key, pa.string())
             right = pa.array(key.values(), pa.string()).take(pc.index_in(columns[1], names))
-            values, bad = _keyed(columns[2], pc.fill_null(right, ""))
+            values, bad = _score_key(columns[2], pc.fill_null(right, ""))
         for r in bad:
             where = f"line {batch.lines[r]}, item {columns[1][int(r)].as_py()}"
             wrong.append(f"{where}: score {columns[2][int(r)].as_py()!r}")
@@ -315,7 +315,7 @@ def _ids(cells: pa.Array, name: str) -> pa.StringArray:
 
 
 def _scores(cells: pa.StringArray) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int64]]:
-    """0, 1 and −1 (blank), and where something else stands."""
+    """0, 1 and −1 (blank), and the places of anything else."""
     code = np.asarray(pc.fill_null(pc.index_in(cells, SCORES), -1))
     unknown = np.flatnonzero(code < 0)
     rest = pc.utf8_lower(cells.take(pa.array(unknown)))
@@ -323,8 +323,10 @@ def _scores(cells: pa.StringArray) -> tuple[npt.NDArray[np.int8], npt.NDArray[np
     return np.where(code < 0, -1, code & 1).astype(np.int8), unknown[~blank]
 
 
-def _keyed(cells: pa.StringArray, right: str | pa.StringArray) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int64]]:
-    """1 where the right option was chosen, 0 where another one was, −1 (blank); a choice is never something else."""
+def _score_key(
+    cells: pa.StringArray, right: str | pa.StringArray
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int64]]:
+    """1 where the right option was chosen, 0 where another one was, −1 (blank); a choice is never anything else."""
     blank = np.asarray(pc.is_in(pc.utf8_lower(cells), pa.array(BLANK)), dtype=bool)
     return np.where(blank, -1, np.asarray(pc.equal(cells, right))).astype(np.int8), np.empty(0, dtype=np.int64)
 

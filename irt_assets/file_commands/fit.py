@@ -1,4 +1,4 @@
-"""`irt fit`: item parameters from a file of answers. No eligibility rules: what is given is fitted, or flagged."""
+"""`irt fit`: item parameters from a file of answers. No eligibility rules: every answer is used."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from irt_assets.file_commands.tables import ParameterTable, anchor_set, paramete
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Calibration, Floats, Population, Responses
-from irt_assets.psychometrics.core.options import Latent, LatentRule, Model
+from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Latent, LatentRule, Model
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.latent_shape import Shape, fit_with_shape
 from irt_assets.psychometrics.estimation.normality import Normality, normality
@@ -43,7 +43,7 @@ class Fit:
             than two.
         normality: the test of normal abilities; None where it cannot be made (another engine, groups, anchors, a Rasch
             model, no convergence, too many items) or was not asked for.
-        shape: what was taken for the distribution of θ, where that was chosen; None where it is normal as ever.
+        shape: what was taken for the distribution of θ, where that was chosen; None where it is normal by default.
         seconds: that the engine took.
     """
 
@@ -123,7 +123,7 @@ class Fit:
 def fit(
     answers: Answers,
     *,
-    model: Model = "2pl",
+    model: Model = DEFAULT_MODEL,
     engine: str = DEFAULT,
     anchors: ParameterTable | None = None,
     groups: Sequence[str] | None = None,
@@ -135,7 +135,7 @@ def fit(
     `anchors`: items that keep their parameters; the latent mean and SD are then estimated. `groups`: one label per
     person; each group has its own mean and SD, but the first in sorted order stands at the scale's origin.
 
-    Raises PermanentFailure for an engine that is not there or cannot do this, and what the engine raises
+    Raises PermanentFailure for an engine that is not installed or cannot do this, and what the engine raises
     (PsychometricsError) where the answers cannot give a calibration at all. A fit that did not converge comes back
     with its reason.
     """
@@ -148,7 +148,7 @@ def fit(
     if latent == "normal":
         calibration = _calibrate(answers.responses, model, engine, known, groups)
     else:
-        calibration, shape = _with_shape(answers.responses, model, engine, known, groups, latent)
+        calibration, shape = _fit_with_shape(answers.responses, model, engine, known, groups, latent)
     seconds = time.perf_counter() - began
     item_fits = None
     if calibration.convergence.converged:
@@ -167,7 +167,7 @@ def _normality(responses: Responses, calibration: Calibration) -> Normality | No
         return None
 
 
-def _with_shape(
+def _fit_with_shape(
     responses: Responses,
     model: Model,
     engine: str,

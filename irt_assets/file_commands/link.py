@@ -9,6 +9,7 @@ import numpy as np
 
 from irt_assets.file_commands.tables import ParameterTable, anchor_set, errors_of
 from irt_assets.psychometrics.core.errors import breakdowns_explained
+from irt_assets.psychometrics.core.item_models import RASCH, TWO_PL
 from irt_assets.psychometrics.core.models import Calibration, Convergence
 from irt_assets.psychometrics.core.options import Method
 from irt_assets.psychometrics.eligibility.rules import Rules
@@ -20,7 +21,9 @@ from resources.failures import PermanentFailure
 
 FEW = 5
 """With fewer items in common, one that moved cannot be distinguished from the others, and there is a warning."""
-_RULES = Rules(min_anchor_responses=1, min_anchors=3, min_anchor_share=0.0, warn_anchor_share=0.0)
+_RULES = Rules.from_settings(
+    {"min_anchor_responses": 1, "min_anchors": 3, "min_anchor_share": 0.0, "warn_anchor_share": 0.0}
+)
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def link(
     common = [item for item in old.item_ids if item in set(new.item_ids)]
     if not common:
         raise PermanentFailure(
-            f"{new.path} has no item in common with {old.path}, so nothing says how their scales relate:"
+            f"{new.path} has no item in common with {old.path}, so their scales cannot be related:"
             f" {some_of(new.item_ids, 5)} here, {some_of(old.item_ids, 5)} there. Are the ids written alike?"
         )
     weighted = new.has_errors and old.has_errors
@@ -101,7 +104,7 @@ def link(
             with breakdowns_explained(f"{new.path} could not be linked"):
                 found = link_fit(fit, anchors, method=method, symmetric=symmetric, purify=purify, rules=_RULES)
         except LinkingError as error:
-            raise _undetermined(method, pairs) from error
+            raise _no_constants(method, pairs) from error
         slope, intercept, rmse, used, dropped = (
             found.slope,
             found.intercept,
@@ -120,7 +123,7 @@ def link(
 def _constants(pairs: Pairs, method: Method, weighted: bool) -> tuple[float, float, float]:
     constants = solve(pairs, method, weighted) if pairs.size else None
     if constants is None:
-        raise _undetermined(method, pairs)
+        raise _no_constants(method, pairs)
     slope, intercept = constants.slope, constants.intercept
     p_old, _ = curve(pairs.a_old, pairs.b_old, pairs.c_old, NODES)
     p_new, _ = curve(pairs.a_new / slope, slope * pairs.b_new + intercept, pairs.c_new, NODES)
@@ -140,7 +143,7 @@ def _as_calibration(table: ParameterTable, common: list[str], weighted: bool) ->
     many = np.ones(len(at), dtype=np.int64)
     return Calibration(
         item_ids=tuple(common),
-        model="rasch" if slopes_fixed else "2pl",
+        model=(RASCH if slopes_fixed else TWO_PL).name,
         engine="table",
         engine_version="",
         a=a,
@@ -163,7 +166,7 @@ def _places(table: ParameterTable, items: list[str]) -> np.ndarray:
     return np.array([place[item] for item in items], dtype=np.int64)
 
 
-def _undetermined(method: Method, pairs: Pairs) -> PermanentFailure:
+def _no_constants(method: Method, pairs: Pairs) -> PermanentFailure:
     return PermanentFailure(
         f"the {method} criterion gives no constants for the {pairs.size} items that can be used"
         f" ({some_of(pairs.ids, 5) or 'none'}): link through more items, or by another --method"

@@ -62,11 +62,11 @@ def score(answers: Answers, params: ParameterTable, *, method: Scoring = "eap") 
             f"{params.path}: none of its {len(place)} items with parameters is among the {responses.n_items} items of"
             f" the answers ({some_of(responses.item_ids, 5)}): are the ids written alike?"
         )
-    a, d, c = (_where(at, column) for column in (params.a, params.d, params.c))
+    a, d, c = (_take_or_nan(at, column) for column in (params.a, params.d, params.c))
     scores = score_by(responses, a, d, c, method=method, mean=params.mean, sd=params.sd)
     ignored = tuple(item for item, k in zip(responses.item_ids, at, strict=True) if k < 0)
     return ScoredPersons(answers.person_ids, scores, ignored)
 
 
-def _where(at: np.ndarray, column: Floats) -> Floats:
+def _take_or_nan(at: np.ndarray, column: Floats) -> Floats:
     return np.where(at >= 0, column[at], np.nan)

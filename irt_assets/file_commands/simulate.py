@@ -16,8 +16,9 @@ import numpy.typing as npt
 from irt_assets.file_commands.files import write_whole
 from irt_assets.file_commands.tables import ParameterTable, parameter_csv
 from irt_assets.psychometrics.core.curves import probability
+from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Floats
-from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
 from resources.failures import PermanentFailure
 
 
@@ -80,7 +81,7 @@ def simulate_responses(
     *,
     persons: int = 1000,
     items: int = 20,
-    model: Model = "2pl",
+    model: Model = DEFAULT_MODEL,
     params: ParameterTable | None = None,
     mean: float = 0.0,
     sd: float = 1.0,
@@ -89,26 +90,27 @@ def simulate_responses(
 ) -> SimulatedResponses:
     """Answers of persons with θ ~ N(mean, sd²) to the items of `params`, or to items that are drawn.
 
-    Drawn are ln a ~ N(0, 0.3²) (1 under "rasch" and "1pl"), b ~ N(0, 1) and under "3pl" c ~ Beta(5, 17), whose mean is
-    0.23. `each`: how many items, at random, a person sees; all where None. The same seed gives the same answers.
+    Drawn are ln a ~ N(0, 0.3²) (1 where items have no slopes of their own), b ~ N(0, 1) and, with guessing,
+    c ~ Beta(5, 17), whose mean is 0.23. `each`: how many items, at random, a person sees; all where
+    None. The same seed gives the same answers.
 
-    Raises PermanentFailure for numbers that make no sense.
+    Raises PermanentFailure for numbers that are out of range.
     """
     ids = params.item_ids if params is not None else tuple(_names("i", items))
     for name, value, least in (("persons", persons, 1), ("items", len(ids), 1)):
         if value < least:
-            raise PermanentFailure(f"--{name} must be at least {least}, got {value}")
+            raise PermanentFailure(f"--{name} must be at least {least}, not {value}")
     if each is not None and not 1 <= each <= len(ids):
-        raise PermanentFailure(f"--each lies between 1 and the number of items, {len(ids)}; got {each}")
+        raise PermanentFailure(f"--each must lie between 1 and the number of items, {len(ids)}, not {each}")
     if not sd > 0:
-        raise PermanentFailure(f"--sd must be above 0, got {sd}")
+        raise PermanentFailure(f"--sd must be above 0, not {sd}")
     rng = np.random.default_rng(seed)
     if params is not None:
         a, b, c = params.a, params.b, params.c
     else:
-        a = np.exp(rng.normal(0, 0.3, items)) if model in ("2pl", "3pl") else np.ones(items)
+        a = np.exp(rng.normal(0, 0.3, items)) if item_model(model).own_slopes else np.ones(items)
         b = rng.standard_normal(items)
-        c = rng.beta(5, 17, items) if model == "3pl" else np.zeros(items)
+        c = rng.beta(5, 17, items) if item_model(model).guesses else np.zeros(items)
     theta = rng.normal(mean, sd, persons)
     p = probability(theta, a, -a * b, c)
     score = (rng.random(p.shape) < p).astype(np.int8)

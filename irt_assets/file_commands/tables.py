@@ -67,7 +67,7 @@ def read_parameters(path: Path, metric_d: float = 1.0) -> ParameterTable:
     values that are not numbers.
     """
     if not (metric_d > 0 and math.isfinite(metric_d)):
-        raise PermanentFailure(f"--metric-d is a positive number, such as 1 or 1.7; got {metric_d}")
+        raise PermanentFailure(f"--metric-d must be a positive number, such as 1 or 1.7, not {metric_d}")
     fit = _fit_json(path)
     latent = {"mean": 0.0, "sd": 1.0}
     if fit is None:
@@ -83,7 +83,7 @@ def read_parameters(path: Path, metric_d: float = 1.0) -> ParameterTable:
             f"{path}: a table of item parameters has the columns item,a,b,c[,a_se,b_se]; {', '.join(lacking)} is not"
             f" among {', '.join(columns)}"
         )
-    return _checked(path, located, metric_d, latent)
+    return _parse_rows(path, located, metric_d, latent)
 
 
 def errors_of(table: ParameterTable, places: npt.NDArray[np.int64], *, known: bool) -> tuple[Floats, Floats, Floats]:
@@ -121,7 +121,7 @@ def parameter_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> 
     return text.getvalue()
 
 
-def _checked(
+def _parse_rows(
     path: Path, rows: list[tuple[str, dict[str, str]]], metric_d: float, latent: Mapping[str, float]
 ) -> ParameterTable:
     wrong: list[str] = []
@@ -170,7 +170,7 @@ def _number(text: str, name: str) -> float | None:
 
 
 def _outside(a: float, _b: float, c: float, a_se: float, b_se: float) -> list[str]:
-    """What is out of its range; a NaN error is none."""
+    """Each value that is out of its range, in words; a NaN error is not known and is accepted."""
     rules = (
         (a > 0, f"a = {a:g} is not above 0"),
         (0 <= c < 1, f"c = {c:g} is not in [0, 1)"),
@@ -195,7 +195,7 @@ def _fit_json(path: Path) -> dict[str, Any] | None:
         content = parse(text)
     except NotKept as error:
         if '"latent"' in text:
-            raise _mangled(path, str(error)) from error
+            raise _unreadable_fit(path, str(error)) from error
         return None
     return content if {"items", "latent"} <= content.keys() else None
 
@@ -205,24 +205,24 @@ def _latent(path: Path, latent: Any) -> dict[str, float]:
     numbers = {name: _number(str(given.get(name)), "latent") for name in ("mean", "sd")}
     mean, sd = numbers["mean"], numbers["sd"]
     if mean is None or sd is None or not sd > 0:
-        raise _mangled(path, "latent has no mean and SD that are numbers")
+        raise _unreadable_fit(path, "latent has no mean and SD that are numbers")
     return {"mean": mean, "sd": sd}
 
 
 def _items(path: Path, items: Any) -> list[Any]:
     if not isinstance(items, list):
-        raise _mangled(path, "items is not a list")
+        raise _unreadable_fit(path, "items is not a list")
     return items
 
 
 def _cells(path: Path, place: int, row: Any, columns: Sequence[str]) -> dict[str, str]:
     cells = {name: row.get(name) for name in columns} if isinstance(row, dict) else {"": row}
     if any(isinstance(value, dict | list | bool) for value in cells.values()) or "" in cells:
-        raise _mangled(path, f"items[{place}] is not an item with its parameters")
+        raise _unreadable_fit(path, f"items[{place}] is not an item with its parameters")
     return {name: "" if value is None else str(value) for name, value in cells.items()}
 
 
-def _mangled(path: Path, why: str) -> PermanentFailure:
+def _unreadable_fit(path: Path, why: str) -> PermanentFailure:
     return PermanentFailure(
         f"{path} is not a fit.json of `irt fit --out`: {why}. Fit again, or give a table item,a,b,c."
     )

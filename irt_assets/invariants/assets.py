@@ -93,4 +93,4 @@ def _rows(verdicts: list[Verdict], limit: int) -> str:
         rows += [(name, v.partition, v.subject, v.observed, v.expected) for v in verdict.violations[:limit]]
         if len(verdict.violations) > limit:
             rows.append((name, "", f"and {len(verdict.violations) - limit} more", "", ""))
-    return markdown_table(("invariant", "partition", "subject", "seen", "wanted"), rows)
+    return markdown_table(("invariant", "partition", "subject", "seen", "expected"), rows)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from irt_assets.invariants.freshness import last_night
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
+from irt_assets.ledger.fitted_items import topics_without_items
+from irt_assets.ledger.overview import last_night
 
 LONGEST_PAUSE = timedelta(hours=25)
 
@@ -21,12 +22,7 @@ def every_scale_and_topic_is_covered(look: InvariantContext) -> Found:
     for scale_id, scale in look.scales.items():
         if not scale.initialised:
             yield Violation(f"scale {scale_id}", "it has no origin", "an origin")
-    rows = look.connection.execute(
-        """SELECT q.scale_id, coalesce(q.topic_id, 'unknown'), count(*), count(p.item_id)
-           FROM question q LEFT JOIN item_parameter_current p ON p.scale_id = q.scale_id AND p.item_id = q.item_id
-           GROUP BY 1, 2 HAVING count(p.item_id) = 0 ORDER BY 1, 2"""
-    ).fetchall()
-    for scale_id, topic, n, _ in rows:
+    for scale_id, topic, n in topics_without_items(look.connection):
         if look.scales[scale_id].initialised:
             yield Violation(f"topic {topic} of scale {scale_id}", f"none of its {n} items is published", "at least one")
 

@@ -6,6 +6,8 @@ from datetime import timedelta
 
 from irt_assets.calibration.month_status import State
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
+from irt_assets.ledger.audit import drift_without_a_publication, judgements_without_a_fit, large_drift
+from irt_assets.ledger.linked_windows import last_linked_at
 from irt_assets.reports.assets import DRIFT_REPORT, TOLD_BY
 
 FOLLOWING = (*TOLD_BY, DRIFT_REPORT)
@@ -25,12 +27,7 @@ def every_green_month_was_judged(look: InvariantContext) -> Found:
     if not green:
         yield NotTested("no month is green yet")
     for month, scale_id in green:
-        row = look.connection.execute(
-            """SELECT max(greatest(fitted_at, superseded_at)) FROM mirt_fit_meta
-               WHERE kind = 'monthly' AND scale_id = %s AND engine = %s AND window_start = %s""",
-            (scale_id, look.scales[scale_id].engine, look.window(month)["start"]),
-        ).fetchone()
-        linked = row[0] if row else None
+        linked = last_linked_at(look.connection, look.scales[scale_id], month)
         if linked is None:
             continue
         if look.now - linked < MADE_WITHIN:
@@ -58,30 +55,11 @@ def judgements_rest_on_fits_and_publications(look: InvariantContext) -> Found:
     if judged is None or not judged[0]:
         yield NotTested("no month has been judged yet")
         return
-    rows = look.connection.execute(
-        """SELECT name, j.month, j.scale_id, count(*) FROM (
-             SELECT 'item_drift' AS name, month, scale_id, engine FROM item_drift
-             UNION ALL SELECT 'dif_analysis', month, scale_id, NULL FROM dif_analysis
-             UNION ALL SELECT 'test_information', month, scale_id, NULL FROM test_information) j
-           WHERE NOT EXISTS (
-             SELECT FROM mirt_fit_meta f
-             WHERE f.kind = 'monthly' AND f.superseded_at IS NULL AND f.scale_id = j.scale_id
-               AND f.engine = coalesce(j.engine, f.engine)
-               AND f.window_start = (j.month || '-01')::timestamp AT TIME ZONE 'UTC')
-           GROUP BY 1, 2, 3 ORDER BY 2, 1, 3"""
-    ).fetchall()
-    for table, month, scale_id, n in rows:
+    for table, month, scale_id, n in judgements_without_a_fit(look.connection):
         yield Violation(
             f"{table} of {scale_id}", f"{n} rows without a linked fit", "the fit they were made from", month
         )
-    for month, scale_id, item in look.connection.execute(
-        """SELECT month, scale_id, item_id FROM item_drift d
-           WHERE NOT EXISTS (
-             SELECT FROM item_parameter_publication p
-             WHERE (p.scale_id, p.item_id) = (d.scale_id, d.item_id)
-               AND p.effective_from <= (d.month || '-01')::timestamp AT TIME ZONE 'UTC')
-           ORDER BY 1, 2, 3"""
-    ):
+    for month, scale_id, item in drift_without_a_publication(look.connection):
         observed = "compared, with nothing in force when the month began"
         yield Violation(f"{scale_id}: {item}", observed, "the published value it was compared with", month)
     for month, scale_id, item in look.connection.execute(
@@ -100,17 +78,7 @@ def judgements_rest_on_fits_and_publications(look: InvariantContext) -> Found:
     fix="Read the item's page of the drift report, then `irt release accept` or `reject`, or `irt items withdraw`.",
 )
 def large_drift_is_decided_on(look: InvariantContext) -> Found:
-    rows = look.connection.execute(
-        """SELECT scale_id, item_id, opened_month, kind, opened_at < %s,
-                  EXISTS (SELECT FROM release_decision d LEFT JOIN standing_decision s USING (decision_id)
-                          WHERE (d.scale_id, d.item_id) = (a.scale_id, a.item_id) AND d.decided_at >= a.opened_at
-                            AND (s.decision_id IS NOT NULL OR d.decision = 'drop_anchor'))
-           FROM drift_alerts a JOIN question q USING (scale_id, item_id)
-           WHERE closed_month IS NULL AND severity = 'high'
-             AND NOT EXISTS (SELECT FROM item_withdrawal w WHERE w.item_id = a.item_id AND w.until IS NULL)
-           ORDER BY 1, 2""",
-        (look.now - LONGEST_UNDECIDED,),
-    ).fetchall()
+    rows = large_drift(look.connection, look.now - LONGEST_UNDECIDED)
     judged = look.connection.execute("SELECT EXISTS (SELECT FROM item_drift)").fetchone()
     if judged is None or not judged[0]:
         yield NotTested("no month has been compared with the published set yet")

@@ -15,8 +15,8 @@ from functools import cached_property
 import psycopg
 
 from irt_assets.calibration.month_status import MonthState
-from irt_assets.calibration.publication import steps
 from irt_assets.invariants.open_violations import SEVERITY
+from irt_assets.ledger.steps import steps
 from irt_assets.partitions import month_bounds
 from irt_assets.responses.scales import Scale, read_scales
 from resources.failures import is_transient

@@ -9,8 +9,8 @@ import numpy as np
 import psycopg
 
 from irt_assets.calibration.online import Measure, read_past_measure, read_score
-from irt_assets.calibration.publication import in_force
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant, no_month_yet
+from irt_assets.ledger.publications import in_force
 from irt_assets.partitions import month_bounds
 from irt_assets.responses.facts import LOOKBACK
 from irt_assets.responses.scales import read_scales
@@ -133,9 +133,9 @@ def _compare_nights_with_months(look: InvariantContext) -> Found:
     protects="No item that is chosen freely is shown to so many learners that it becomes known.",
     fix="Show the item less often, or add items to its topic.",
     note="At most 30 % of a month's learners may have seen an item. On a scale with `assignment=by_level` every "
-    "attempt counts; on a linear one those outside forms, as whoever takes a form sees its items, and everybody the "
-    "anchors. Where learners see more than 15 % of the scale's items on average it is not tested: so small a bank "
-    "keeps nothing unknown.",
+    "attempt counts; on a linear one, only attempts outside forms count, because everyone who takes a form sees its "
+    "items and its anchors. It is not tested if learners see more than 15 % of the scale's items on average: in so "
+    "small a bank no item stays unknown.",
 )
 def items_are_not_overexposed(look: InvariantContext) -> Found:
     for scale_id, scale in look.scales.items():
@@ -144,7 +144,7 @@ def items_are_not_overexposed(look: InvariantContext) -> Found:
             yield no_month_yet(scale_id, subject)
             continue
         month = look.settled[scale_id][-1]
-        forms_too = scale.rules.assignment == "by_level"
+        forms_too = scale.rules.fit.assignment == "by_level"
         rows = look.connection.execute(
             """WITH seen AS (
                  SELECT DISTINCT a.user_id, a.item_id FROM attempt a JOIN question q USING (item_id)

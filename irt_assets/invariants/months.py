@@ -7,6 +7,7 @@ from statistics import fmean, stdev
 
 from irt_assets.calibration.month_status import State
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
+from irt_assets.ledger.linked_windows import PlacedMonth, placed_months
 from irt_assets.psychometrics.eligibility.attempts import rejected
 
 EARLIER_MONTHS = 6
@@ -39,13 +40,9 @@ def every_month_is_green(look: InvariantContext) -> Found:
 )
 def samples_stay_as_they_were(look: InvariantContext) -> Found:
     latent: dict[str, dict[str, tuple[float, float]]] = {}
-    for scale_id, month, engine, mean, sd in look.connection.execute(
-        """SELECT scale_id, to_char(window_start AT TIME ZONE 'UTC', 'YYYY-MM'), engine,
-                  (model_spec->'latent'->>'mean')::float8, (model_spec->'latent'->>'sd')::float8
-           FROM mirt_fit_meta WHERE kind = 'monthly' AND superseded_at IS NULL AND model_spec->'latent' IS NOT NULL"""
-    ):
-        if scale_id in look.scales and engine == look.scales[scale_id].engine:
-            latent.setdefault(scale_id, {})[month] = (mean, sd)
+    for one in _placed(look):
+        if one.mean is not None and one.sd is not None:
+            latent.setdefault(one.scale_id, {})[one.month] = (one.mean, one.sd)
     counts: dict[str, dict[str, dict[str, int]]] = dict(
         look.connection.execute("SELECT month, counts FROM scored_snapshot WHERE superseded_at IS NULL").fetchall()
     )
@@ -109,16 +106,17 @@ def shares_of_the_sample_stay_as_they_were(look: InvariantContext) -> Found:
 )
 def the_linking_intercept_stays_near_its_history(look: InvariantContext) -> Found:
     intercepts: dict[str, dict[str, float]] = {scale_id: {} for scale_id in look.scales}
-    for scale_id, month, engine, method, intercept in look.connection.execute(
-        """SELECT scale_id, to_char(window_start AT TIME ZONE 'UTC', 'YYYY-MM'), engine,
-                  model_spec->'linking_constants'->>'method',
-                  (model_spec->'linking_constants'->>'intercept')::float8
-           FROM mirt_fit_meta WHERE kind = 'monthly' AND superseded_at IS NULL"""
-    ):
-        if scale_id in intercepts and engine == look.scales[scale_id].engine and method != "fixed":
-            intercepts[scale_id][month] = intercept
+    for one in _placed(look):
+        if one.method != "fixed" and one.intercept is not None:
+            intercepts[one.scale_id][one.month] = one.intercept
     for scale_id, values in intercepts.items():
         yield from _compared("intercept", values, scale_id)
+
+
+def _placed(look: InvariantContext) -> list[PlacedMonth]:
+    """The months that each scale's own engine placed."""
+    own = {(scale_id, scale.engine) for scale_id, scale in look.scales.items()}
+    return [one for one in placed_months(look.connection) if (one.scale_id, one.engine) in own]
 
 
 def _compared(quantity: str, by_month: dict[str, float], subject: str) -> Found:

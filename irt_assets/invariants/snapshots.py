@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping
-from typing import Any
-
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from irt_assets.calibration.fits import linked_fit
 from irt_assets.calibration.model_gates import FEW_TOGETHER, MISFIT_LEVEL, one_ability
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant, no_month_yet
+from irt_assets.ledger.cited_fits import snapshots_of_other_answers, snapshots_to_keep
+from irt_assets.ledger.fit_spec import SetStatistics
+from irt_assets.ledger.fits import linked_fit
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.fit.dependence import FLAG_ABOVE_MEAN
 from irt_assets.responses.erased import rewrites_behind
-from irt_assets.responses.snapshot import Snapshot, current_snapshot, snapshot_problem
+from irt_assets.responses.snapshot import current_snapshot, read_snapshot, snapshot_problem
 
 
 @invariant(
@@ -26,17 +23,10 @@ from irt_assets.responses.snapshot import Snapshot, current_snapshot, snapshot_p
     reads_files=True,
 )
 def snapshots_match_their_hash(look: InvariantContext) -> Found:
-    rows = look.connection.execute(
-        """SELECT month, snapshot_hash, uri, data_hash, n_attempts, counts, rules FROM scored_snapshot s
-           WHERE superseded_at IS NULL OR EXISTS (
-             SELECT 1 FROM item_parameter_publication JOIN mirt_fit_meta m USING (fit_id)
-             WHERE m.snapshot_hash = s.snapshot_hash)
-           ORDER BY month"""
-    ).fetchall()
-    if not rows:
+    kept = snapshots_to_keep(look.connection)
+    if not kept:
         yield NotTested("no snapshot has been taken yet")
-    for row in rows:
-        snapshot = Snapshot(*row)
+    for snapshot in kept:
         problem = snapshot_problem(look.store, snapshot)
         if problem:
             yield Violation(snapshot.uri, problem, f"the file with sha256 {snapshot.snapshot_hash}", snapshot.month)
@@ -46,12 +36,8 @@ def snapshots_match_their_hash(look: InvariantContext) -> Found:
 def _changed_without_an_erasure(look: InvariantContext) -> Found:
     """A fit keeps the hash of the answers that it saw. The snapshot's is another only where a learner was erased, and
     then the tombstones lead from the one to the other."""
-    rows = look.connection.execute(
-        """SELECT s.uri, s.month, m.fit_id, s.snapshot_hash, s.data_hash, m.data_hash
-           FROM scored_snapshot s JOIN mirt_fit_meta m USING (snapshot_hash) WHERE s.data_hash <> m.data_hash"""
-    ).fetchall()
     behind = rewrites_behind(look.connection)
-    for uri, month, fit_id, snapshot_hash, now, seen in rows:
+    for uri, month, fit_id, snapshot_hash, now, seen in snapshots_of_other_answers(look.connection):
         for _, was in behind(snapshot_hash):
             now = was.old_data if was.new_data == now else now
         if now != seen:
@@ -79,9 +65,7 @@ def no_test_answer_was_scored(look: InvariantContext) -> Found:
         if problem:
             yield NotTested(problem, partition=month)
             continue
-        table = pq.read_table(
-            io.BytesIO(look.store.get(snapshot.uri)), columns=["user_id", "mode", "is_test", "reason"]
-        )
+        table = read_snapshot(look.store, snapshot, columns=["user_id", "mode", "is_test", "reason"])
         scored = table.filter(pc.is_null(table["reason"]))
         of_test = pc.or_(scored["is_test"], pc.is_in(scored["user_id"], pa.array(sorted(tests), pa.string())))
         wrong = scored.filter(pc.or_(of_test, pc.not_equal(scored["mode"], "live")))
@@ -100,15 +84,15 @@ def items_are_locally_independent(look: InvariantContext) -> Found:
         if isinstance(statistics, NotTested):
             yield statistics
             continue
-        q3 = statistics["q3"]
-        if not q3["pairs"]:
+        q3 = statistics.q3
+        if not q3.pairs or q3.mean is None:
             yield _too_few_pairs(scale_id)
             continue
-        limit = f"at most {q3['mean'] + FLAG_ABOVE_MEAN:.2f} (mean + {FLAG_ABOVE_MEAN:.2f})"
-        for pair in q3["largest"]:
-            yield Violation(f"{scale_id}: {' × '.join(pair['items'])}", f"Q3 = {pair['q3']:.2f}", limit)
-        if q3["flagged"] > len(q3["largest"]):
-            yield Violation(f"{scale_id}: further pairs", f"{q3['flagged'] - len(q3['largest'])} more", limit)
+        limit = f"at most {q3.mean + FLAG_ABOVE_MEAN:.2f} (mean + {FLAG_ABOVE_MEAN:.2f})"
+        for pair in q3.largest:
+            yield Violation(f"{scale_id}: {' × '.join(pair.items)}", f"Q3 = {pair.q3:.2f}", limit)
+        if q3.flagged > len(q3.largest):
+            yield Violation(f"{scale_id}: further pairs", f"{q3.flagged - len(q3.largest)} more", limit)
 
 
 @invariant(
@@ -121,9 +105,9 @@ def one_ability_explains_a_scale(look: InvariantContext) -> Found:
         statistics = _statistics(look, scale_id)
         if isinstance(statistics, NotTested):
             yield statistics
-        elif statistics["parallel"] is None:
+        elif statistics.parallel is None:
             yield _too_few_pairs(scale_id)
-        elif not (verdict := one_ability(statistics["parallel"])).passed:
+        elif not (verdict := one_ability(statistics.parallel)).passed:
             yield Violation(scale_id, verdict.why, f"p ≥ {MISFIT_LEVEL:g}")
 
 
@@ -131,13 +115,13 @@ def _too_few_pairs(scale_id: str) -> NotTested:
     return NotTested(f"{FEW_TOGETHER} of scale {scale_id}", subject=scale_id)
 
 
-def _statistics(look: InvariantContext, scale_id: str) -> Mapping[str, Any] | NotTested:
+def _statistics(look: InvariantContext, scale_id: str) -> SetStatistics | NotTested:
     """Fit statistics of the whole set for the scale's last month that was taken to the ledger."""
     if not look.settled[scale_id]:
         return no_month_yet(scale_id, scale_id)
     month = look.settled[scale_id][-1]
     fit = linked_fit(look.connection, scale_id, "monthly", month_bounds(month)[0], look.scales[scale_id].engine)
-    if fit is None or not fit.model_spec.get("fit_statistics"):
+    if fit is None or fit.model_spec.fit_statistics is None:
         why = f"{month} of scale {scale_id} is stored without fit statistics: `irt calibrate --month {month}`"
         return NotTested(why, subject=scale_id)
-    return fit.model_spec["fit_statistics"]
+    return fit.model_spec.fit_statistics

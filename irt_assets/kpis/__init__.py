@@ -1,1 +1,1 @@
-"""The room of weekly KPIs: a learner's week in six numbers, and who has gone quiet."""
+"""Weekly KPIs: a learner's week in six numbers, and who has gone quiet."""

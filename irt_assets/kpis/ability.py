@@ -14,9 +14,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from irt_assets.calibration.abilities import estimate
-from irt_assets.calibration.publication import PublishedSet
 from irt_assets.kpis.behaviour import YEAR, microseconds
 from irt_assets.kpis.meaning import LEAST_ANSWERS
+from irt_assets.ledger.publications import PublishedSet
 from irt_assets.psychometrics.core.models import Floats, Responses
 from irt_assets.psychometrics.scoring.progress import improvement
 from irt_assets.responses.eligible import Eligible, EligibleAnswers
@@ -47,18 +47,18 @@ def abilities(
 
     n_recent, n_previous: eligible answers of the last 14 days and of the 14 before; improvement: see
     `progress.improvement`, NaN unless both are at least 5; theta, se: EAP; weeks: since the last eligible answer.
-    `everybody`: see `EligibleAnswers`.
+    `everybody`: see `EligibleAnswers.read`.
     """
-    eligible = EligibleAnswers(run, end - YEAR, end, scales, everybody)
     parts = []
-    for scale_id, scale in scales.items():
-        answers = eligible.of(scale, published[scale_id].items, published[scale_id].withdrawn)
-        if answers.score.size:
-            parts.append(_of_scale(eligible, answers, scale, published[scale_id]))
+    for eligible in EligibleAnswers.in_parts(run, end - YEAR, end, scales, everybody):
+        for scale_id, scale in scales.items():
+            answers = eligible.of(scale, published[scale_id].items, published[scale_id].withdrawn)
+            if answers.score.size:
+                parts.append(_abilities(eligible, answers, scale, published[scale_id]))
     return pd.concat(parts) if parts else pd.DataFrame({name: np.array([], kind) for name, kind in COLUMNS.items()})
 
 
-def _of_scale(eligible: EligibleAnswers, answers: Eligible, scale: Scale, published: PublishedSet) -> pd.DataFrame:
+def _abilities(eligible: EligibleAnswers, answers: Eligible, scale: Scale, published: PublishedSet) -> pd.DataFrame:
     item_ids, column = _present(eligible.item_ids, answers.item)
     order = np.argsort((answers.user.astype(np.int64) * len(item_ids) + column) * 2 + answers.score)
     user_ids, person = _present(eligible.user_ids, answers.user[order])

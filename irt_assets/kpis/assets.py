@@ -3,23 +3,23 @@
 Dagster reads the annotations of the decorated functions, so this module does not postpone them.
 """
 
-from collections import Counter
 from datetime import UTC, datetime
 from statistics import median
-from typing import Any
 
 import dagster as dg
+import numpy as np
 
-from irt_assets.calibration.plots import as_markdown
-from irt_assets.kpis.meaning import MEANINGS, RANGES
-from irt_assets.kpis.plots import distributions
-from irt_assets.kpis.weekly import reasons, write_quiet, write_week
+from irt_assets.calibration.plots import BLUE, as_markdown, as_png, new_figure
+from irt_assets.kpis.meaning import MEANINGS, RANGES, TITLES
+from irt_assets.kpis.summary import Summary
+from irt_assets.kpis.weekly import write_quiet, write_week
 from irt_assets.partitions import week_of
 from irt_assets.retries import classify_failures
 from resources import tables
 from resources.dagster_schema import column_schema
 from resources.database import Database
 from resources.markdown import markdown_table
+from resources.relational import application
 
 GROUP = "kpis"
 OWNERS = ["team:psychometrics"]
@@ -45,15 +45,16 @@ def build_kpi_assets(weeks: dg.PartitionsDefinition, days: dg.PartitionsDefiniti
     )
     def weekly_kpi(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> dg.MaterializeResult:
         with classify_failures(), database.connect() as connection:
-            frame = write_week(connection, context.partition_key, datetime.now(UTC))
+            written = write_week(connection, context.partition_key, datetime.now(UTC))
         return dg.MaterializeResult(
             metadata={
-                "dagster/row_count": len(frame),
-                "KPIs": dg.MetadataValue.md(kpi_table(frame["kpis"].tolist())),
-                **_medians(frame["kpis"].tolist()),
-                "without a value": dg.MetadataValue.md(_reason_table(reasons(frame), len(frame))),
+                "dagster/row_count": written.learners,
+                **application(),
+                "KPIs": dg.MetadataValue.md(kpi_table(written)),
+                **_medians(written),
+                "without a value": dg.MetadataValue.md(_reason_table(written)),
                 "plot: distributions": dg.MetadataValue.md(
-                    as_markdown(distributions(frame["kpis"].tolist()), "how the KPIs are distributed")
+                    as_markdown(_distributions(written), "how the KPIs are distributed")
                 ),
             }
         )
@@ -72,43 +73,56 @@ def build_kpi_assets(weeks: dg.PartitionsDefinition, days: dg.PartitionsDefiniti
         week = week_of(context.partition_time_window.end)
         with classify_failures(), database.connect() as connection:
             frame = write_quiet(connection, week, datetime.now(UTC))
+        written = Summary()
+        written.add(frame["kpis"])
         return dg.MaterializeResult(
             metadata={
                 "week": week,
                 "dagster/row_count": len(frame),
                 "idle learners": len(frame),
-                "without a value": dg.MetadataValue.md(_reason_table(reasons(frame), len(frame))),
+                **application(),
+                "without a value": dg.MetadataValue.md(_reason_table(written)),
             }
         )
 
     return [weekly_kpi, inactivity]
 
 
-def _values(records: list[dict[str, Any]], name: str) -> list[float]:
-    return [record[name] for record in records if record.get(name) is not None]
-
-
-def _medians(records: list[dict[str, Any]]) -> dict[str, dg.MetadataValue]:
+def _medians(written: Summary) -> dict[str, dg.MetadataValue]:
     return {
         f"median {name}": dg.MetadataValue.float(median(values))
         for name in MEANINGS
-        if (values := _values(records, name))
+        if (values := written.values[name])
     }
 
 
-def kpi_table(records: list[dict[str, Any]]) -> str:
+def kpi_table(written: Summary) -> str:
     """What each KPI means, for how many learners it is known, and its median."""
     rows = []
     for name, meaning in MEANINGS.items():
-        values = _values(records, name)
+        values = written.values[name]
         low, high = RANGES[name]
         middle = f"{median(values):.2f}" if values else ""
         rows.append((name, meaning, f"{low:g} to {high:g}", f"{len(values):,}", middle))
     return markdown_table(("KPI", "what it says", "range", "learners", "median"), rows, numeric=("learners", "median"))
 
 
-def _reason_table(counts: Counter[tuple[str, str]], learners: int) -> str:
-    if not counts:
+def _reason_table(written: Summary) -> str:
+    if not written.missing:
         return "every KPI of every learner has a value"
-    rows = [(name, why, f"{n:,} of {learners:,}") for (name, why), n in sorted(counts.items())]
+    rows = [(name, why, f"{n:,} of {written.learners:,}") for (name, why), n in sorted(written.missing.items())]
     return markdown_table(("KPI", "why there is none", "learners"), rows, numeric=("learners",))
+
+
+def _distributions(written: Summary) -> bytes:
+    """PNG with a histogram of each KPI over its whole range; learners without a value are counted in the title."""
+    figure = new_figure(4.8)
+    for ax, (name, (low, high)) in zip(figure.subplots(2, 3).flat, RANGES.items(), strict=True):
+        values = np.array(written.values[name])
+        ax.hist(values, bins=np.linspace(low, high, 26), color=BLUE)
+        ax.set_title(
+            f"{name}: {TITLES[name]}\n{values.size:,} learners, {written.learners - values.size:,} without", size=9
+        )
+        ax.set_xlim(low, high)
+        ax.spines[["top", "right"]].set_visible(False)
+    return as_png(figure)

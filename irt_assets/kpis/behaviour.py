@@ -92,8 +92,9 @@ def pace(end: datetime) -> ir.Table:
     return own.group_by("user_id", "scale_id").agg(
         timed_recent=own.count(where=own.recent),
         timed_previous=own.count(where=~own.recent),
-        slow_recent=own.slow.median(where=own.recent),
-        slow_previous=own.slow.median(where=~own.recent),
+        # Not `median(where=…)`, which Ibis writes so that Spark refuses it.
+        slow_recent=ibis.ifelse(own.recent, own.slow, ibis.null("float64")).median(),
+        slow_previous=ibis.ifelse(own.recent, ibis.null("float64"), own.slow).median(),
     )
 
 
@@ -118,15 +119,17 @@ def recovery(end: datetime) -> ir.Table:
         right_since=time.max(where=answers.correct & recent),
         wrong_since=time.max(where=~answers.correct & recent),
     )
-    wrong = with_scale(items.filter(items.wrong_before.notnull() & ~_after(items.right_before, items.wrong_before)))
+    wrong = with_scale(
+        items.filter(items.wrong_before.notnull() & ~_none_later(items.right_before, items.wrong_before))
+    )
     return wrong.group_by("user_id", "scale_id").agg(
         wrong=wrong.count(),
         again=wrong.count(where=wrong.right_since.notnull() | wrong.wrong_since.notnull()),
-        recovered=wrong.count(where=_after(wrong.right_since, wrong.wrong_since)),
+        recovered=wrong.count(where=_none_later(wrong.right_since, wrong.wrong_since)),
     )
 
 
-def _after(one: ir.TimestampColumn, other: ir.TimestampColumn) -> ir.BooleanColumn:
+def _none_later(one: ir.TimestampColumn, other: ir.TimestampColumn) -> ir.BooleanColumn:
     """Whether there is `one` without an `other` at its time or later."""
     return (one > other).fill_null(one.notnull())
 

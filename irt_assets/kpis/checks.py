@@ -36,7 +36,7 @@ def out_of_range(record: Mapping[str, Any]) -> Iterator[str]:
         if name not in record:
             yield f"{name} is missing"
         elif record[name] is not None and not low <= record[name] <= high:
-            yield f"{name} = {record[name]}, wanted {low:g} to {high:g}"
+            yield f"{name} = {record[name]}, expected {low:g} to {high:g}"
 
 
 def unexplained(record: Mapping[str, Any]) -> Iterator[str]:

@@ -105,7 +105,7 @@ def engagement(presence: pd.DataFrame) -> tuple[Floats, list[list[str]]]:
             "hints": (0.20, 1 - np.minimum(1.0, presence["hints"].to_numpy(dtype=float) / 3)),
             "dwell": (0.20, np.minimum(1.0, presence["dwell"].to_numpy(dtype=float) / LONG_SESSION)),
         }
-    return _weighted(parts, there=days > 0, without=0.0)
+    return _weighted_sum(parts, there=days > 0, without=0.0)
 
 
 def churn(presence: pd.DataFrame, idle: Floats) -> tuple[Floats, list[list[str]]]:
@@ -118,10 +118,10 @@ def churn(presence: pd.DataFrame, idle: Floats) -> tuple[Floats, list[list[str]]
         "gaps": (0.25, gap),
         "sessions": (0.15, np.where(sessions > 0, 1 - np.minimum(1.0, sessions / 10), np.nan)),
     }
-    return _weighted(parts, there=idle <= microseconds(EIGHT_WEEKS), without=1.0)
+    return _weighted_sum(parts, there=idle <= microseconds(EIGHT_WEEKS), without=1.0)
 
 
-def _weighted(
+def _weighted_sum(
     parts: Mapping[str, tuple[float, Floats]], *, there: Bools, without: float
 ) -> tuple[Floats, list[list[str]]]:
     """Σ weight · part, a NaN part counting 0.5 and being named; `without` where the learner was not `there`."""

@@ -7,14 +7,13 @@ What does not belong here: formulas (see `record`), relations (see `behaviour`, 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime, timedelta
 
+import numpy as np
 import pandas as pd
 import psycopg
 
-from irt_assets.calibration.publication import PublishedSet, in_force
 from irt_assets.kpis.ability import abilities
 from irt_assets.kpis.behaviour import (
     YEAR,
@@ -27,14 +26,17 @@ from irt_assets.kpis.behaviour import (
 )
 from irt_assets.kpis.meaning import RANGES, Why
 from irt_assets.kpis.record import Record, churn, engagement, goal, progress, records
+from irt_assets.kpis.summary import Summary
+from irt_assets.ledger.publications import PublishedSet, in_force
 from irt_assets.partitions import week_bounds
 from irt_assets.responses.answers import attempts_between
-from irt_assets.responses.facts import COLUMNS, LATER, lookback_start
+from irt_assets.responses.facts import COLUMNS, ITEM_COLUMNS, LATER, LEARNER_COLUMNS, lookback_start
 from irt_assets.responses.scales import Scale, read_scales
 from resources import tables, warehouse
-from resources.relational import LEARNER, QUESTION, Run, in_memory, on_postgres
+from resources.relational import LEARNER, QUESTION, Run, in_memory, on_log, on_spark
 
 IDLE = timedelta(days=7)
+LEARNERS_AT_ONCE = 10_000
 ON_SCALE = ["user_id", "scale_id"]
 Scales = Mapping[str, Scale]
 Published = Mapping[str, PublishedSet]
@@ -46,21 +48,38 @@ def kpis(run: Run, end: datetime, scales: Scales, published: Published) -> pd.Da
     docs/reference/kpis.md describes the record. `published` are the sets in force at `end`.
     A learner without a target scale has that of a bank with only one.
     """
+    return pd.concat(kpi_parts(run, end, scales, published), ignore_index=True)
+
+
+def kpi_parts(run: Run, end: datetime, scales: Scales, published: Published) -> Iterator[pd.DataFrame]:
+    """The rows of `kpis` in frames of LEARNERS_AT_ONCE learners, one of them at least: a record takes some kilobytes
+    where its numbers take a tenth of it."""
     people = _people(run, end, scales)
     pairs = pd.concat([people[ON_SCALE], run(scales_answered(end)).to_pandas()]).drop_duplicates(ON_SCALE)
     rows = pairs.merge(people[[*ON_SCALE, "target_theta"]], on=ON_SCALE, how="left")
     for columns in (abilities(run, end, scales, published), run(pace(end)).to_pandas(), run(recovery(end)).to_pandas()):
         rows = rows.merge(columns, on=ON_SCALE, how="left")
+    came = _presence(run, end, people)
     in_use = {scale_id for scale_id, one in published.items() if one.items}
+    learner = pd.Index(people["user_id"]).get_indexer(rows["user_id"])
+    order = np.argsort(learner, kind="stable")
+    for first in range(0, max(len(people), 1), LEARNERS_AT_ONCE):
+        part = slice(first, min(first + LEARNERS_AT_ONCE, len(people)))
+        begin, stop = np.searchsorted(learner, (part.start, part.stop), sorter=order)
+        yield _records(people[part], rows.iloc[order[begin:stop]], came[part], in_use)
+
+
+def _records(people: pd.DataFrame, rows: pd.DataFrame, came: pd.DataFrame, in_use: Collection[str]) -> pd.DataFrame:
+    """The records of some learners, whose pairs with scales are `rows`."""
     on_scale = records(progress(rows, in_use) | {"P": goal(rows, in_use)})
     targets = dict(zip(people["user_id"], people["scale_id"], strict=True))
     found: dict[str, Record] = {user: {"by_scale": {}, "assumed": {}} for user in targets}
     for user, scale, record in zip(rows["user_id"], rows["scale_id"], on_scale, strict=True):
-        if user in targets and (scale == targets[user] or pd.isna(scale)):
+        if scale == targets[user] or pd.isna(scale):
             found[user] |= record
-        elif user in targets:
+        else:
             found[user]["by_scale"][scale] = record
-    came, idle = _presence(run, end, people), people["idle"].to_numpy(dtype=float)
+    idle = people["idle"].to_numpy(dtype=float)
     for name, (values, unknown) in (("A_t", engagement(came)), ("S", churn(came, idle))):
         for user, value, parts in zip(targets, values.tolist(), unknown, strict=True):
             found[user][name] = value
@@ -69,14 +88,17 @@ def kpis(run: Run, end: datetime, scales: Scales, published: Published) -> pd.Da
     return pd.DataFrame({"user_id": list(found), "kpis": list(found.values())})
 
 
-def write_week(connection: psycopg.Connection, week: str, now: datetime) -> pd.DataFrame:
-    """Compute the week of a Monday's key and replace its stored rows; returns the rows."""
+def write_week(connection: psycopg.Connection, week: str, now: datetime) -> Summary:
+    """Compute the week of a Monday's key and replace its stored rows; returns what they hold."""
     start, end = week_bounds(week)
     monday = {"week_start": start.date()}
     warehouse.own(connection, tables.weekly_kpi, monday)
-    frame = kpis(*_at_hand(connection, min(end, now))).assign(**monday)
-    warehouse.replace(connection, tables.weekly_kpi, monday, frame)
-    return frame
+    inputs = _load_inputs(connection, min(end, now))
+    connection.execute("DELETE FROM weekly_kpi WHERE week_start = %s", (start.date(),))
+    written = Summary()
+    frames = (frame.assign(**monday) for frame in written.counted(kpi_parts(*inputs)))
+    warehouse.append_parts(connection, tables.weekly_kpi, frames)
+    return written
 
 
 def quiet(run: Run, end: datetime, scales: Scales, published: Published) -> pd.DataFrame:
@@ -100,7 +122,7 @@ def write_quiet(connection: psycopg.Connection, week: str, now: datetime) -> pd.
     """
     start, end = week_bounds(week)
     warehouse.own(connection, tables.weekly_kpi, {"week_start": start.date()})
-    frame = quiet(*_at_hand(connection, min(end, now)))
+    frame = quiet(*_load_inputs(connection, min(end, now)))
     others = [name for name in (*RANGES, "R_t_coverage") if name not in ("P", "S")]
     blank = dict.fromkeys(others) | {"by_scale": {}, "why": dict.fromkeys(others, Why.NOT_COMPUTED)}
     with connection.cursor() as cursor:
@@ -124,27 +146,24 @@ def write_quiet(connection: psycopg.Connection, week: str, now: datetime) -> pd.
     return frame
 
 
-def reasons(frame: pd.DataFrame) -> Counter[tuple[str, str]]:
-    """How often each KPI of the rows is null, by the reason."""
-    return Counter((name, why) for record in frame["kpis"] for name, why in record["why"].items())
-
-
-def _at_hand(connection: psycopg.Connection, end: datetime) -> tuple[Run, datetime, Scales, Published]:
+def _load_inputs(connection: psycopg.Connection, end: datetime) -> tuple[Run, datetime, Scales, Published]:
     """What the KPIs at `end` are made of: a copy of the log as far as they read it, the end, the scales and sets.
 
     The log is read once, so that all KPIs are of the same answers: 100 bytes an attempt of two years. Sorting and
-    grouping it in memory takes a fraction of the server's time.
+    grouping it in memory takes a fraction of the server's time. On Spark it stays where it is.
     """
     scales = read_scales(connection)
-    log = attempts_between(lookback_start(end - YEAR, scales), end + LATER)
-    run = in_memory(
-        on_postgres(connection),
-        {
-            "attempt": log.select(*COLUMNS, "started_at"),
-            "question": QUESTION.select("item_id", "scale_id"),
-            "learner": LEARNER.select("user_id", "is_test", "target_scale_id", "target_theta"),
-        },
-    )
+    span = lookback_start(end - YEAR, scales), end + LATER
+    run = on_log(connection, *span)
+    if run.backend is not on_spark:
+        run = in_memory(
+            run,
+            {
+                "attempt": attempts_between(*span).select(*{*COLUMNS, "started_at"}),
+                "question": QUESTION.select(*ITEM_COLUMNS),
+                "learner": LEARNER.select(*{*LEARNER_COLUMNS, "target_scale_id", "target_theta"}),
+            },
+        )
     return run, end, scales, {scale_id: in_force(connection, scale_id, end) for scale_id in scales}
 
 

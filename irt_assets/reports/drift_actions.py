@@ -92,10 +92,8 @@ def _propose_in_use(e: Evidence) -> Proposal | None:
     flagged = e.severity != "none"
     if e.kind == Kind.WRONG_KEY:
         return Proposal(Action.CHECK_KEY, "its answers are those of a wrong key: what is scored right is not")
-    if Flag.NEGATIVE_DISCRIMINATION in e.flags:
-        return Proposal(Action.CHECK_KEY, "stronger learners get it wrong more often")
-    if alike := {Flag.ALL_CORRECT, Flag.ALL_WRONG} & set(e.flags):
-        return Proposal(Action.CHECK_KEY, f"{Flag(min(alike)).explanation}; a key that takes any answer does the same")
+    if doubt := next((doubt for flag in e.flags if (doubt := Flag(flag).meaning.key_doubt)), ""):
+        return Proposal(Action.CHECK_KEY, doubt)
     if flagged and e.kind == Kind.LEAK:
         since = f" since {e.onset}" + (" or earlier" if e.onset.endswith("-01") else "") if e.onset else ""
         known = "some learners know the answer, and answer fast"

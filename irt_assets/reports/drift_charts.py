@@ -92,7 +92,7 @@ def history(item: Item) -> Drawn:
 
 def linking(linkings: tuple[Linked, ...], name: str) -> Drawn:
     """`slope` or `intercept` of the last months with 95 % intervals."""
-    value, se = (np.array([linked.constants[key] for linked in linkings], dtype=float) for key in (name, f"{name}_se"))
+    value, se = np.array([linked.constants.value(name) for linked in linkings], dtype=float).reshape(-1, 2).T
     same = 1.0 if name == "slope" else 0.0
     at = np.arange(len(linkings))
     chart = Chart(
@@ -114,7 +114,7 @@ def anchors(facts: Facts) -> Drawn:
     """Difficulty of the anchors as published against the month's with 95 % intervals, named where there is room;
     dropped and moved ones are triangles."""
     assert facts.fit is not None
-    off = facts.fit.constants["anchors_dropped"].keys() | facts.fit.constants.get("suspects", {}).keys()
+    off = facts.fit.constants.anchors_dropped.keys() | facts.fit.constants.suspects.keys()
     found = [i for i in facts.items.values() if i.is_anchor and i.published and i.now]
     both = [(i.item_id, i.published.b, i.now.b, i.now.b_se or 0.0) for i in found if i.published and i.now]
     both.sort(key=lambda row: row[0] not in off)  # what is named first has room

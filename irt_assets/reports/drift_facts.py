@@ -13,29 +13,31 @@ from typing import Any
 
 import numpy as np
 import psycopg
-from psycopg.rows import dict_row
 
 from irt_assets.calibration.coverage import gaps, read_bank
-from irt_assets.calibration.fits import latest_staged
 from irt_assets.calibration.month_status import MonthState
 from irt_assets.calibration.proposals import Proposal as Change
 from irt_assets.calibration.proposals import latest_waiting, open_changes, proposals
-from irt_assets.calibration.publication import Step, anchor_items, publications_in_force, step_of
 from irt_assets.calibration.release import next_month
 from irt_assets.calibration.release_impact import Impact, impact
 from irt_assets.drift.alerts import first_seen
 from irt_assets.drift.unjudged import why_not
+from irt_assets.ledger.anchors import anchor_items
+from irt_assets.ledger.fit_spec import Spread
+from irt_assets.ledger.fits import latest_staged
+from irt_assets.ledger.fitted_items import items_of_fit
+from irt_assets.ledger.publications import publications_in_force
+from irt_assets.ledger.steps import Step, step_of
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.fit.observed import Observed, observed
-from irt_assets.psychometrics.linking.anchor_diagnosis import Suspect
 from irt_assets.psychometrics.scoring.abilities import eap
 from irt_assets.reports import drift_rows as rows
 from irt_assets.reports.drift_actions import Evidence, Proposal, propose
 from irt_assets.reports.drift_rows import AlertRow, Curve, DecisionRow, DifRow, DriftRow, InformationRow, Linked
 from irt_assets.responses.item_status import item_status
 from irt_assets.responses.scales import Scale
-from irt_assets.responses.snapshot import Snapshot, current_snapshot, read_snapshot
+from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, current_snapshot, read_snapshot
 from irt_assets.responses.window import scored_responses_of
 from resources.object_store import ObjectStore
 
@@ -149,9 +151,7 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
         waiting,
         impact(connection, scale, changes, next_month(datetime.now(UTC))) if changes else None,
         tuple(
-            dict.fromkeys(
-                [*fit.constants["warnings"], *gaps(fit.constants, read_bank(connection, scale.scale_id, start))]
-            )
+            dict.fromkeys([*fit.constants.warnings, *gaps(fit.constants, read_bank(connection, scale.scale_id, start))])
         )
         if fit
         else (),
@@ -171,13 +171,7 @@ def _items(
     step: Step | None,
 ) -> dict[str, Item]:
     """Every item of the fit, or of the month's drift."""
-    with connection.cursor(row_factory=dict_row) as cursor:
-        fitted = cursor.execute(
-            """SELECT item_id, params, n_responses, p_value, point_biserial, infit, outfit, rmsd, flags
-               FROM mirt_item_params WHERE fit_id = %s""",
-            (fit.fit_id if fit else None,),
-        ).fetchall()
-    of_fit = {row["item_id"]: row for row in fitted}
+    of_fit = items_of_fit(connection, fit.fit_id) if fit else {}
     topics: dict[str, str | None] = dict(
         connection.execute("SELECT item_id, topic_id FROM question WHERE scale_id = %s", (scale.scale_id,)).fetchall()
     )
@@ -186,7 +180,7 @@ def _items(
     for test in dif:
         if test.large:
             large.setdefault(test.item_id, []).append(f"{test.attribute}: {test.focal_group}")
-    suspects = fit.constants.get("suspects", {}) if fit else {}
+    suspects = fit.constants.suspects if fit else {}
     found = {}
     for name in sorted(of_fit.keys() | {i for i, past in history.items() if past[-1].month == month}):
         past = history.get(name, [])
@@ -204,7 +198,7 @@ def _items(
             months_flagged=_in_a_row(reversed([r.severity != "none" for r in past])) if drift else 0,
             trend=(trend["b_a_month"], trend["q"]) if trend and None not in (trend["b_a_month"], trend["q"]) else None,
             is_anchor=name in anchors,
-            moved_against=Suspect(**suspects[name]).shown if name in suspects else "",
+            moved_against=suspects[name].shown if name in suspects else "",
             months_dropped=_months_dropped(name, row.get("n_responses", 0), scale, fit, linkings),
             flags=flags,
             groups_with_large_dif=tuple(large.get(name, ())),
@@ -235,9 +229,9 @@ def _items(
 def _months_dropped(item: str, n: int, scale: Scale, fit: Linked | None, linkings: Sequence[Linked]) -> int:
     """Months in a row in which linking left the anchor out; a month with too few answers to show a move does not
     count."""
-    if fit is None or n < scale.rules.min_anchor_responses:
+    if fit is None or n < scale.rules.linking.min_anchor_responses:
         return 0
-    return _in_a_row(item in linked.constants["anchors_dropped"] for linked in reversed(linkings))
+    return _in_a_row(item in linked.constants.anchors_dropped for linked in reversed(linkings))
 
 
 def _in_a_row(newest_first: Iterable[bool]) -> int:
@@ -253,17 +247,17 @@ def _observed(
     store: ObjectStore, snapshot: Snapshot, scale: Scale, fit: Linked, items: dict[str, Item], wanted: list[str]
 ) -> dict[str, Observed]:
     """`observed_of` of the answers that were fitted."""
-    responses, _ = scored_responses_of(read_snapshot(store, snapshot), scale.scale_id)
-    return observed_of(responses, {name: item.now for name, item in items.items()}, fit.spec["latent"], wanted)
+    responses, _ = scored_responses_of(read_snapshot(store, snapshot, columns=FIT_COLUMNS), scale.scale_id)
+    return observed_of(responses, {name: item.now for name, item in items.items()}, fit.spec.latent, wanted)
 
 
 def observed_of(
-    responses: Responses, curves: Mapping[str, Curve | None], latent: Mapping[str, float], wanted: Collection[str]
+    responses: Responses, curves: Mapping[str, Curve | None], latent: Spread, wanted: Collection[str]
 ) -> dict[str, Observed]:
     """Proportions correct by ability of the `wanted` items; θ is from the other items by their curves."""
     known = [None if name in wanted else curves.get(name) for name in responses.item_ids]
     a, b, c = (np.array([getattr(curve, k) if curve else np.nan for curve in known]) for k in ("a", "b", "c"))
-    theta = eap(responses, a, -a * b, c, mean=latent["mean"], sd=latent["sd"]).theta
+    theta = eap(responses, a, -a * b, c, mean=latent.mean, sd=latent.sd).theta
     found = {}
     for name in wanted:
         if name in responses.item_ids:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.reports import drift_charts as charts
 from irt_assets.reports.document import Block, Figure, Figures, Pairs, Paragraph, Text, table_of
 from irt_assets.reports.drift_facts import Facts
@@ -41,7 +42,7 @@ def since_last_month(facts: Facts) -> Iterator[Block]:
             ("still flagged", listed(sorted(flagged & flagged_before)) or "none"),
             ("no longer flagged", listed(sorted(flagged_before - flagged)) or "none"),
         ]
-    dropped, dropped_before = (set(one.constants["anchors_dropped"]) for one in (facts.fit, before))
+    dropped, dropped_before = (set(one.constants.anchors_dropped) for one in (facts.fit, before))
     rows.append(("anchors newly left out", listed(sorted(dropped - dropped_before)) or "none"))
     if back := dropped_before - dropped:
         rows.append(("anchors used again", listed(sorted(back))))
@@ -64,15 +65,15 @@ def jumped(facts: Facts) -> str:
         return ""
     jumps = []
     for name, of_learners in (("intercept", "mean ability"), ("slope", "spread of ability")):
-        old, new = before.constants[name], now.constants[name]
-        error = (before.constants[f"{name}_se"] ** 2 + now.constants[f"{name}_se"] ** 2) ** 0.5
+        (old, old_se), (new, new_se) = before.constants.value(name), now.constants.value(name)
+        error = (old_se**2 + new_se**2) ** 0.5
         if abs(new - old) > JUMP * error:
             change = f"from {number(old)} in {before.month} to {number(new)}"
             jumps.append((f"The {name} jumped {change}, {abs(new - old) / error:.1f} standard errors.", of_learners))
     if not jumps:
         return ""
     summary = " ".join(sentence for sentence, _ in jumps)
-    if now.constants.get("q_p", 1.0) < facts.scale.rules.anchor_q_alpha:
+    if now.constants.q_p < facts.scale.rules.publication.anchor_q_alpha:
         return (
             f"{summary} The anchors disagree with each other, so anchors that moved may be the cause: decide on them "
             "first."
@@ -87,9 +88,10 @@ def linking(facts: Facts) -> Iterator[Block]:
         return
     constants = facts.fit.constants
     yield Paragraph(
-        f"θ on the scale = {number(constants['slope'], 3)} ± {number(constants['slope_se'], 3)} · θ of the fit "
-        f"{signed(constants['intercept'], 3)} ± {number(constants['intercept_se'], 3)} ({constants['method']}), from "
-        f"{len(constants['anchors_used'])} anchors.{_agreement(constants, facts.scale.rules.anchor_q_alpha)}"
+        f"θ on the scale = {number(constants.slope, 3)} ± {number(constants.slope_se, 3)} · θ of the fit "
+        f"{signed(constants.intercept, 3)} ± {number(constants.intercept_se, 3)} ({constants.method}), from "
+        f"{len(constants.anchors_used)} anchors."
+        f"{_agreement(constants, facts.scale.rules.publication.anchor_q_alpha)}"
     )
     for warning in facts.linking_warnings:
         yield Paragraph(f"Be careful: {warning}.")
@@ -111,9 +113,9 @@ def linking(facts: Facts) -> Iterator[Block]:
             ),
         )
     )
-    yield Paragraph(f"Used this month: {listed(constants['anchors_used']) or 'none'}.", "quiet")
-    if constants["anchors_dropped"]:
-        yield table_of(("anchor left out", "why"), sorted(constants["anchors_dropped"].items()))
+    yield Paragraph(f"Used this month: {listed(constants.anchors_used) or 'none'}.", "quiet")
+    if constants.anchors_dropped:
+        yield table_of(("anchor left out", "why"), sorted(constants.anchors_dropped.items()))
     else:
         yield Paragraph("No anchor was left out.")
     yield table_of(
@@ -123,8 +125,8 @@ def linking(facts: Facts) -> Iterator[Block]:
                 one.month,
                 _plus_minus(one.constants, "slope"),
                 _plus_minus(one.constants, "intercept"),
-                str(len(one.constants["anchors_used"])),
-                ", ".join(sorted(one.constants["anchors_dropped"])) or "none",
+                str(len(one.constants.anchors_used)),
+                ", ".join(sorted(one.constants.anchors_dropped)) or "none",
             )
             for one in facts.linkings
         ],
@@ -132,14 +134,15 @@ def linking(facts: Facts) -> Iterator[Block]:
     )
 
 
-def _agreement(constants: dict[str, Any], alpha: float) -> str:
+def _agreement(constants: LinkingConstants, alpha: float) -> str:
     agreement = ""
-    if "q" in constants:
-        agree = "agree" if constants["q_p"] >= alpha else "DISAGREE"
-        q, p = number(constants["q"], 1), chance(constants["q_p"])
-        agreement = f" They {agree}: Q = {q} on {constants['q_df']} df, p = {p}."
-    return agreement + (f" Diagnosis: {constants['diagnosis']}." if constants.get("diagnosis") else "")
+    if constants.tested:
+        agree = "agree" if constants.q_p >= alpha else "DISAGREE"
+        q, p = number(constants.q, 1), chance(constants.q_p)
+        agreement = f" They {agree}: Q = {q} on {constants.q_df} df, p = {p}."
+    return agreement + (f" Diagnosis: {constants.diagnosis}." if constants.diagnosis else "")
 
 
-def _plus_minus(constants: dict[str, Any], name: str) -> str:
-    return f"{number(constants[name], 3)} ± {number(constants[f'{name}_se'], 3)}"
+def _plus_minus(constants: LinkingConstants, name: str) -> str:
+    value, se = constants.value(name)
+    return f"{number(value, 3)} ± {number(se, 3)}"

@@ -73,7 +73,7 @@ def verdict(facts: Facts) -> Verdict:
     look_at = f"Look at {counted(n, 'item')}: {asked}." if n else "No items need review."
     if facts.not_compared:
         look_at = f"Drift was not tested: {facts.not_compared}." + (f" {look_at}" if n else "")
-    stays = "What is published stays in force until somebody decides otherwise."
+    stays = "What is published stays in force until someone decides otherwise."
     why = stays if facts.state.state is State.GREEN else f"{facts.state.why}."
     return Verdict(mark, f"{name} {says}", why, look_at, len(facts.open_decisions))
 
@@ -170,7 +170,7 @@ def key_figures(facts: Facts) -> list[tuple[str, str]]:
         )
     figures += [("large DIF", _dif(facts)), ("information", information_said(facts.information))]
     if facts.fit:
-        used, dropped = (facts.fit.constants[name] for name in ("anchors_used", "anchors_dropped"))
+        used, dropped = facts.fit.constants.anchors_used, facts.fit.constants.anchors_dropped
         named = f": {listed(sorted(dropped))}" if dropped else ""
         figures.append(
             (

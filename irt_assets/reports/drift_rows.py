@@ -14,6 +14,11 @@ import numpy as np
 import psycopg
 from psycopg.rows import class_row
 
+from irt_assets.ledger.decisions import decisions_on_month
+from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants
+from irt_assets.ledger.linked_windows import linked_months
+from irt_assets.ledger.proposals import proposals_by_reason
+from irt_assets.partitions import month_of
 from irt_assets.psychometrics.core.curves import probability_interval
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.responses.scales import Scale
@@ -128,7 +133,6 @@ class Linked:
 
     month: str
     fit_id: str
-    constants: dict[str, Any]
     engine: str
     engine_version: str
     model: str
@@ -138,13 +142,17 @@ class Linked:
     converged: bool
     iterations: int
     loglik: float
-    spec: dict[str, Any]
+    spec: LinkedSpec
     data_hash: str
     snapshot_hash: str
     anchor_hash: str
     code_version: str
     run_id: str | None
     fitted_at: datetime
+
+    @property
+    def constants(self) -> LinkingConstants:
+        return self.spec.linking_constants
 
 
 DIF_COLUMNS = "item_id, attribute, reference_group, focal_group, p_value, q_value, ets_class, details"
@@ -203,19 +211,8 @@ def _rows(connection: psycopg.Connection, row: type[Row], query: LiteralString, 
 
 def linkings_of(connection: psycopg.Connection, scale: Scale, start: datetime) -> tuple[Linked, ...]:
     """The last linked fits by the scale's own engine, up to the month that begins at `start`, oldest first."""
-    with connection.cursor(row_factory=class_row(Linked)) as cursor:
-        found = cursor.execute(
-            """SELECT to_char(window_start AT TIME ZONE 'UTC', 'YYYY-MM') AS month, fit_id,
-                      model_spec->'linking_constants' AS constants, engine, engine_version, model, n_persons, n_items,
-                      n_responses, converged, iterations, loglik, model_spec AS spec, data_hash, snapshot_hash,
-                      anchor_hash, code_version, run_id, fitted_at
-               FROM mirt_fit_meta
-               WHERE scale_id = %s AND kind = 'monthly' AND engine = %s AND superseded_at IS NULL
-                 AND window_start <= %s
-               ORDER BY window_start DESC LIMIT %s""",
-            (scale.scale_id, scale.engine, start, MONTHS_SHOWN),
-        ).fetchall()
-    return tuple(reversed(found))
+    found = linked_months(connection, scale, month_of(start), MONTHS_SHOWN)
+    return tuple(Linked(**row) for row in found)
 
 
 def histories_of(connection: psycopg.Connection, scale: Scale, month: str) -> dict[str, list[DriftRow]]:
@@ -237,18 +234,9 @@ def histories_of(connection: psycopg.Connection, scale: Scale, month: str) -> di
 
 def decisions_of(connection: psycopg.Connection, scale: Scale, month: str, fit: Linked | None) -> list[DecisionRow]:
     """What was decided on the month's proposals, and on anchors of its fit."""
-    with connection.cursor(row_factory=class_row(DecisionRow)) as cursor:
-        return cursor.execute(
-            """SELECT item_id, decision, decided_by, reason, effective_from, decided_at FROM release_decision
-               WHERE scale_id = %s AND (month = %s OR fit_id = %s) ORDER BY decision_id""",
-            (scale.scale_id, month, fit.fit_id if fit else None),
-        ).fetchall()
+    found = decisions_on_month(connection, scale.scale_id, month, fit.fit_id if fit else None)
+    return [DecisionRow(**row) for row in found]
 
 
 def proposed_of(connection: psycopg.Connection, scale: Scale, month: str, fit: Linked | None) -> dict[str, int]:
-    rows = connection.execute(
-        """SELECT why, count(*) FROM item_parameter_proposal WHERE scale_id = %s AND month = %s AND fit_id = %s
-           GROUP BY why ORDER BY why""",
-        (scale.scale_id, month, fit.fit_id if fit else None),
-    ).fetchall()
-    return dict(rows)
+    return proposals_by_reason(connection, scale.scale_id, month, fit.fit_id if fit else None)

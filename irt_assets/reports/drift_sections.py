@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from irt_assets.calibration.month_status import State
 from irt_assets.calibration.release_job import RELEASE_JOB
 from irt_assets.environment import CODE_LOCATION
+from irt_assets.ledger.fit_spec import SetStatistics
 from irt_assets.psychometrics.drift.kinds import Kind
 from irt_assets.reports import drift_charts as charts
 from irt_assets.reports.document import (
@@ -236,10 +236,10 @@ def information(facts: Facts) -> Iterator[Block]:
 
 def fit(facts: Facts) -> Iterator[Block]:
     if facts.fit:
-        latent, found = facts.fit.spec["latent"], facts.fit.spec.get("fit_statistics")
+        latent, found = facts.fit.spec.latent, facts.fit.spec.fit_statistics
         yield Paragraph(
             f"{facts.fit.n_responses:,} answers of {facts.fit.n_persons:,} learners to {facts.fit.n_items} items; the "
-            f"learners' θ has mean {signed(latent['mean'])} and SD {number(latent['sd'])} on the scale."
+            f"learners' θ has mean {signed(latent.mean)} and SD {number(latent.sd)} on the scale."
         )
         if found:
             yield Paragraph(_fit_statistics(found))
@@ -258,15 +258,14 @@ def fit(facts: Facts) -> Iterator[Block]:
         yield Paragraph(f"Proposed and not published: {named}.")
 
 
-def _fit_statistics(found: dict[str, Any]) -> str:
-    sentences = [f"Reliability {number(found['reliability'])}."]
-    if parallel := found.get("parallel"):
+def _fit_statistics(found: SetStatistics) -> str:
+    sentences = [f"Reliability {number(found.reliability)}."]
+    if parallel := found.parallel:
         sentences.append(
-            f"Largest eigenvalue of the residual correlations {number(parallel['eigenvalue'])}, expected "
-            f"{number(parallel['expected'])} (p {chance(parallel['p'])})."
+            f"Largest eigenvalue of the residual correlations {number(parallel.eigenvalue)}, expected "
+            f"{number(parallel.expected)} (p {chance(parallel.p)})."
         )
-    if q3 := found.get("q3"):
-        sentences.append(f"{q3['flagged']} of {q3['pairs']} pairs of items are locally dependent.")
+    sentences.append(f"{found.q3.flagged} of {found.q3.pairs} pairs of items are locally dependent.")
     return " ".join(sentences)
 
 

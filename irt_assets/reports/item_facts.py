@@ -12,13 +12,16 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
-from psycopg.rows import class_row, dict_row
+from psycopg.rows import class_row
 
 from irt_assets.calibration.bank import Drifted
-from irt_assets.calibration.lineage import decisions_on, lineage
+from irt_assets.calibration.lineage import lineage
 from irt_assets.calibration.proposals import Proposal, waiting_proposals
-from irt_assets.calibration.publication import anchor_items
 from irt_assets.drift.alerts import first_seen
+from irt_assets.ledger.anchors import anchor_items
+from irt_assets.ledger.decisions import decisions_on
+from irt_assets.ledger.fit_spec import Spread
+from irt_assets.ledger.fitted_items import items_of_fit, months_of_item
 from irt_assets.psychometrics.fit.observed import Observed
 from irt_assets.reports.drift_details import change_in_words
 from irt_assets.reports.drift_facts import observed_of
@@ -107,7 +110,7 @@ def item_facts(connection: psycopg.Connection, scale: Scale, item_id: str, at: d
     except PermanentFailure as failure:
         unpublished = str(failure)
     keys = {"scale": scale.scale_id, "engine": scale.engine, "item": item_id}
-    months = _months(connection, keys)
+    months = _months(connection, scale, item_id)
     red = {month.month for month in months if month.red}  # drift found before they turned red is on another scale
     with connection.cursor(row_factory=class_row(DriftRow)) as cursor:
         drift = tuple(row for row in cursor.execute(_DRIFT, keys).fetchall() if row.month not in red)
@@ -149,24 +152,11 @@ def observed_in(
         raise PermanentFailure(f"the snapshot that {month.fit_id} was fitted to is no longer recorded")
     table = read_learners_of(store, snapshot, facts.scale.scale_id, facts.item_id)
     responses, _ = scored_responses_of(table, facts.scale.scale_id)
-    params = connection.execute(
-        "SELECT item_id, params FROM mirt_item_params WHERE fit_id = %s", (month.fit_id,)
-    ).fetchall()
-    curves = {item: Curve.of(values) for item, values in params}
-    return observed_of(responses, curves, month.latent, [facts.item_id]).get(facts.item_id)
+    curves = {item: Curve.of(row["params"]) for item, row in items_of_fit(connection, month.fit_id).items()}
+    latent = Spread.from_json(month.latent, month.fit_id)
+    return observed_of(responses, curves, latent, [facts.item_id]).get(facts.item_id)
 
 
-_MONTHS = """
-SELECT to_char(m.window_start AT TIME ZONE 'UTC', 'YYYY-MM') AS month, m.window_start AS start, m.fit_id,
-       m.snapshot_hash, m.model_spec->'latent' AS latent, i.params, i.n_responses, i.p_value, i.point_biserial,
-       i.infit, i.outfit, i.rmsd, i.flags, CASE WHEN s.state = 'held' THEN s.why ELSE '' END AS red
-FROM mirt_fit_meta m
-JOIN mirt_item_params i ON i.fit_id = m.fit_id AND i.item_id = %(item)s
-LEFT JOIN publication_step s
-  ON s.scale_id = m.scale_id AND s.month = to_char(m.window_start AT TIME ZONE 'UTC', 'YYYY-MM')
-WHERE m.scale_id = %(scale)s AND m.kind = 'monthly' AND m.engine = %(engine)s AND m.superseded_at IS NULL
-ORDER BY m.window_start
-"""
 _DRIFT = f"""
 SELECT {DRIFT_COLUMNS}
 FROM item_drift WHERE scale_id = %(scale)s AND item_id = %(item)s AND engine = %(engine)s ORDER BY month
@@ -187,9 +177,7 @@ WHERE as_of = (SELECT max(as_of) FROM item_response_time) AND item_id = %(item)s
 """
 
 
-def _months(connection: psycopg.Connection, keys: Mapping[str, str]) -> tuple[FittedMonth, ...]:
-    with connection.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute(_MONTHS, keys).fetchall()
+def _months(connection: psycopg.Connection, scale: Scale, item_id: str) -> tuple[FittedMonth, ...]:
     names = ("p_value", "point_biserial", "infit", "outfit", "rmsd")
     return tuple(
         FittedMonth(
@@ -204,5 +192,5 @@ def _months(connection: psycopg.Connection, keys: Mapping[str, str]) -> tuple[Fi
             tuple(row["flags"]),
             row["red"],
         )
-        for row in rows
+        for row in months_of_item(connection, scale, item_id)
     )

@@ -12,7 +12,7 @@ from irt_assets.dated import partition_check
 from irt_assets.job_names import LEARNER_REPORT
 from irt_assets.reports import learner_week
 from irt_assets.reports.artifacts import Format, ids, page_path
-from irt_assets.reports.learner_facts import who
+from irt_assets.reports.learner_facts import report_learners
 from irt_assets.retries import classify_failures
 from irt_assets.wording import some_of
 from resources import tables
@@ -101,7 +101,7 @@ def build_learner_report_checks(weeks: dg.PartitionsDefinition) -> list[dg.Asset
         context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]
     ) -> dg.AssetCheckResult:
         with classify_failures(), database.connect() as connection:
-            expected = who(connection, context.partition_key)
+            expected = report_learners(connection, context.partition_key)
             have = _formats(connection, context.partition_key)
         wrong = {user: "has no report" for user in expected if user not in have}
         wrong |= {user: f"has {'/'.join(sorted(found))} alone" for user, found in have.items() if len(found) == 1}

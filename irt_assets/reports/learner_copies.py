@@ -1,4 +1,4 @@
-"""A learner's reports for somebody who asks: links to those that are stored, or files made now in a folder.
+"""A learner's reports on request: links to those that are stored, or files made now in a folder.
 
 What does not belong here: the week's run (see `learner_week`).
 """
@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 
 import psycopg
 
-from irt_assets.reports.learner_facts import gather
-from irt_assets.reports.learner_processes import attempt, ended, processes
+from irt_assets.reports.learner_facts import load_facts
+from irt_assets.reports.learner_processes import attempt, closing, processes
 from irt_assets.reports.learner_week import FORMATS, key
 from resources.database import Database
 from resources.failures import PermanentFailure
@@ -41,7 +41,7 @@ def links(database: Database, store: ObjectStore, week: str, user: str) -> list[
         if not rows:
             _refuse_unknown(connection, [user])
             raise PermanentFailure(
-                f"{user} has no report of the week {week}: `irt report learner --week {week}` makes them, for whoever "
+                f"{user} has no report of the week {week}: `irt report learner --week {week}` makes them, for all who "
                 "answered in the eight weeks that end with it"
             )
     return [store.link(key(week, user, kind)) for (kind,) in rows]
@@ -52,18 +52,18 @@ def write(
 ) -> Copies:
     """HTML and PDF of some learners, or of all (None), in a folder that is made where it is missing.
 
-    Raises PermanentFailure as `gather` does, and if one of the learners is not due a report.
+    Raises PermanentFailure as `load_facts` does, and if one of the learners is not due a report.
     """
     with database.connect() as connection:
         _refuse_unknown(connection, users or ())
-        wanted = gather(connection, week, zone, users)
+        wanted = load_facts(connection, week, zone, users)
     if missing := sorted({*(users or ())} - {facts.user_id for facts in wanted}):
         raise PermanentFailure(
             f"{', '.join(missing)} gave no live answer in the eight weeks that end with the week {week}"
         )
     folder.mkdir(parents=True, exist_ok=True)
     files, failed = list[Path](), dict[str, str]()
-    with ended(processes(n_processes)) as rendering:
+    with closing(processes(n_processes)) as rendering:
         for facts, made in zip(wanted, rendering.map(attempt, wanted), strict=True):
             if isinstance(made, str):
                 failed[facts.user_id] = made

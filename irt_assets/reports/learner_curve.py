@@ -38,7 +38,7 @@ def curve(
     Beyond 2.6 SD of the population the curve is cut off. Raises ValueError where σ is not positive.
     """
     if not sigma > 0:
-        raise ValueError(f"the population's SD is {sigma}, wanted one above 0")
+        raise ValueError(f"the population's SD must be above 0, got {sigma}")
     span = (levels[-1].day - levels[0].day).days
 
     def x(level: Level) -> float:

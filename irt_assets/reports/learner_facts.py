@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 import psycopg
 
-from irt_assets.calibration.publication import PublishedSet, in_force
 from irt_assets.features.checks import unconserved
 from irt_assets.kpis.ability import abilities
 from irt_assets.kpis.behaviour import EIGHT_WEEKS, YEAR
 from irt_assets.kpis.meaning import RANGES, Why
+from irt_assets.ledger.publications import PublishedSet, in_force
 from irt_assets.partitions import week_bounds
 from irt_assets.psychometrics.scoring.progress import topic_differences
 from irt_assets.reports.learner_curve import Level
@@ -28,7 +28,7 @@ from irt_assets.reports.learner_verdicts import Topic
 from irt_assets.reports.learner_words import language_of
 from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.eligible import EligibleAnswers
-from irt_assets.responses.facts import COLUMNS, LATER, lookback_start
+from irt_assets.responses.facts import COLUMNS, ITEM_COLUMNS, LATER, LEARNER_COLUMNS, lookback_start
 from irt_assets.responses.scales import Scale, read_scales
 from resources.failures import PermanentFailure
 from resources.relational import LEARNER, QUESTION, Run, in_memory, on_postgres
@@ -39,7 +39,7 @@ Published = Mapping[str, PublishedSet]
 NO_KPIS = dict.fromkeys([*RANGES, "R_t_coverage"]) | {"why": dict.fromkeys(RANGES, Why.NOT_COMPUTED)}
 
 
-def who(connection: psycopg.Connection, week: str) -> list[str]:
+def report_learners(connection: psycopg.Connection, week: str) -> list[str]:
     """The learners who get a report of the week, in order of id; no test accounts."""
     start, end = _eight_weeks(week)
     rows = connection.execute(
@@ -51,21 +51,23 @@ def who(connection: psycopg.Connection, week: str) -> list[str]:
     return [user for (user,) in rows]
 
 
-def gather(connection: psycopg.Connection, week: str, zone: str, only_of: Collection[str] | None = None) -> list[Facts]:
-    """The facts of everybody in `who`, in that order; `zone`: of the bank, for times that people read.
+def load_facts(
+    connection: psycopg.Connection, week: str, zone: str, only_of: Collection[str] | None = None
+) -> list[Facts]:
+    """The facts of everybody in `report_learners`, in that order; `zone`: of the bank, for times that people read.
 
     only_of: reads the answers of these learners alone.
 
     Raises PermanentFailure where features or KPIs of the week are missing, or the KPIs are of before its end.
     """
-    users, (_, end) = who(connection, week), week_bounds(week)
+    users, (_, end) = report_learners(connection, week), week_bounds(week)
     users = [user for user in users if only_of is None or user in only_of]
     if users:
         _refuse_a_half_made_week(connection, week)
     scales = read_scales(connection)
     only = next(iter(scales)) if len(scales) == 1 else None
     people = _people(connection)
-    run, published = _at_hand(connection, end, scales, only_of), {s: in_force(connection, s, end) for s in scales}
+    run, published = _copy_log(connection, end, scales, only_of), {s: in_force(connection, s, end) for s in scales}
     everybody = on_postgres(connection) if only_of is not None else run
     now = abilities(run, end, scales, published, everybody)
     levels, kpis = _levels(connection, end, now, only_of), _kpis(connection, week)
@@ -76,7 +78,7 @@ def gather(connection: psycopg.Connection, week: str, zone: str, only_of: Collec
         for user, scale in on_scale.items()
         if scale and (found := levels.get((user, scale.scale_id)))
     }
-    eligible = EligibleAnswers(run, end - EIGHT_WEEKS, end, scales, everybody)
+    eligible = EligibleAnswers.read(run, end - EIGHT_WEEKS, end, scales, everybody)
     judged, topic_names = _judge_topics(connection, eligible, scales, published, theta), _topic_names(connection)
     facts = []
     for user in users:
@@ -113,7 +115,9 @@ def gather(connection: psycopg.Connection, week: str, zone: str, only_of: Collec
 
 def _refuse_a_half_made_week(connection: psycopg.Connection, week: str) -> None:
     start, end = week_bounds(week)
-    if missing := [day for day, (have, _) in unconserved(connection, start, end).items() if not have]:
+    if missing := [
+        day for day, (have, _) in unconserved(connection, start, end, on_postgres(connection)).items() if not have
+    ]:
         raise PermanentFailure(
             f"features_topic_daily has nothing of {', '.join(missing)}, days with answers of the week {week}: "
             "materialise these days, then the week's reports"
@@ -189,7 +193,7 @@ def _kpis(connection: psycopg.Connection, week: str) -> dict[str, dict[str, Any]
     return dict(rows)
 
 
-def _at_hand(
+def _copy_log(
     connection: psycopg.Connection, end: datetime, scales: Scales, only_of: Collection[str] | None = None
 ) -> Run:
     """A copy of the log as far as abilities of the year before `end` read it."""
@@ -200,8 +204,8 @@ def _at_hand(
         on_postgres(connection),
         {
             "attempt": attempts,
-            "question": QUESTION.select("item_id", "scale_id"),
-            "learner": LEARNER.select("user_id", "is_test", "target_scale_id", "target_theta"),
+            "question": QUESTION.select(*ITEM_COLUMNS),
+            "learner": LEARNER.select(*{*LEARNER_COLUMNS, "target_scale_id", "target_theta"}),
         },
     )
 

@@ -18,7 +18,7 @@ from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.reports import render
 from irt_assets.reports.document import Box, Document, Figure, Figures, Heading, Numbered, Paragraph, Span
 from irt_assets.reports.learner_curve import Level, curve
-from irt_assets.reports.learner_verdicts import KPIS, Topic, next_steps, sorted_topics, verdict, why
+from irt_assets.reports.learner_verdicts import KPIS, Topic, next_steps, reason_key, sorted_topics, verdict
 from irt_assets.reports.learner_words import Words, language_of
 
 TOPICS_NAMED = 3
@@ -157,12 +157,12 @@ def _topics(facts: Facts, words: Words) -> Iterator[tuple[str, str]]:
 def _kpi(kpis: Mapping[str, Any], kpi: str, words: Words) -> Box:
     value, title = kpis[kpi], words(f"kpis.{kpi}.title")
     if value is None:
-        text = words(f"why.{why(kpis, kpi)}")
+        text = words(f"why.{reason_key(kpis, kpi)}")
         return _in_words(title, words("kpis.missing"), text, "missing")
     found = verdict(kpi, value)
     coverage = kpis["R_t_coverage"] if kpi == "R_t" else 0.0
     text = words(
-        f"kpis.{kpi}.said.{found}",
+        f"kpis.{kpi}.sentences.{found}",
         value=words.chance(value) if kpi == "P" else words.share(value),
         points=round(100 * value),
         coverage=words.share(coverage),

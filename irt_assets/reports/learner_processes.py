@@ -1,7 +1,7 @@
 """Processes that make pages: each keeps a core busy, so as many work as there are cores.
 
 They are started afresh (the database's sockets do not survive a fork), end with the process that started them
-however that dies, and leave an interrupt to it. What does not belong here: what is done with a page.
+however it dies, and leave an interrupt to it. What does not belong here: what is done with a page.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Pages:
 
 
 @contextmanager
-def ended(pool: Executor) -> Iterator[Executor]:
+def closing(pool: Executor) -> Iterator[Executor]:
     """The pool; on leaving, even by an error, tasks under way are finished and all others dropped."""
     try:
         yield pool

@@ -66,11 +66,11 @@ def verdict(kpi: str, value: float) -> str:
     """The word that a KPI's value deserves. Raises ValueError for one out of its range."""
     low, high = RANGES[kpi]
     if not low <= value <= high:
-        raise ValueError(f"{kpi} = {value}, wanted {low:g} to {high:g}")
+        raise ValueError(f"{kpi} = {value}, expected {low:g} to {high:g}")
     return next(word for limit, word in LADDERS[kpi] if value >= limit)
 
 
-def why(kpis: Mapping[str, Any], kpi: str) -> str:
+def reason_key(kpis: Mapping[str, Any], kpi: str) -> str:
     """The key of the reason why a KPI is null; `other` for one that this code does not know."""
     stored = kpis["why"].get(kpi)
     return next((reason.name for reason in Why if reason == stored), "other")
@@ -96,7 +96,7 @@ def _steps(kpis: Mapping[str, Any], topics: Sequence[Topic], answered: bool) -> 
     elif weak:
         yield "weak", weak[0].shown
     if kpis["R_t"] is None:
-        if why(kpis, "R_t") == "NOT_AGAIN":
+        if reason_key(kpis, "R_t") == "NOT_AGAIN":
             yield "retry", ""
     elif kpis["R_t"] < LADDERS["R_t"][1][0]:
         yield "explain", ""
@@ -104,10 +104,10 @@ def _steps(kpis: Mapping[str, Any], topics: Sequence[Topic], answered: bool) -> 
         yield "retry", ""
     if answered and kpis["S"] is not None and verdict("S", kpis["S"]) != "steady":
         yield "routine", ""
-    if answered and kpis["I_t"] is None and why(kpis, "I_t") in ("FEW_RECENT", "FEW_PREVIOUS"):
+    if answered and kpis["I_t"] is None and reason_key(kpis, "I_t") in ("FEW_RECENT", "FEW_PREVIOUS"):
         yield "new_questions", ""
     if kpis["P"] is None:
-        if why(kpis, "P") == "NO_TARGET":
+        if reason_key(kpis, "P") == "NO_TARGET":
             yield "set_goal", ""
     elif verdict("P", kpis["P"]) == "reached":
         yield "raise_goal", ""

@@ -25,9 +25,9 @@ import psycopg
 
 from irt_assets.partitions import week_bounds
 from irt_assets.reports.artifacts import Artifact, Format, put, record, unrecorded
-from irt_assets.reports.learner_facts import gather
+from irt_assets.reports.learner_facts import load_facts
 from irt_assets.reports.learner_page import Facts
-from irt_assets.reports.learner_processes import attempt, ended, processes
+from irt_assets.reports.learner_processes import attempt, closing, processes
 from irt_assets.reports.learner_words import language_of
 from irt_assets.wording import some_of
 from resources import tables, warehouse
@@ -127,7 +127,7 @@ def write_week(
         warehouse.own(only_writer, tables.report_artifacts, {"week_start": date.fromisoformat(week)})
         there = {store.uri(name) for name, _ in store.list(folder(week))}
         with database.connect() as connection:
-            everybody = gather(connection, week, zone)
+            everybody = load_facts(connection, week, zone)
             known = _recorded(connection, week)
         hashes = {facts.user_id: inputs_hash(facts) for facts in everybody}
         new = [
@@ -213,7 +213,7 @@ def _make(
             problems.append(error)
             raise
 
-    with ended(processes(min(n_processes, len(new)))) as rendering, ended(ThreadPoolExecutor(AT_ONCE)) as writing:
+    with closing(processes(min(n_processes, len(new)))) as rendering, closing(ThreadPoolExecutor(AT_ONCE)) as writing:
         users = {writing.submit(make, facts): facts.user_id for facts in new}
         finished = as_completed(users)
         for n in range(0, len(new), RECORDED_TOGETHER):

@@ -1,1 +1,1 @@
-"""The room of answers: how they come in, and which of them calibration may use."""
+"""Answers: how they come in, and which of them calibration may use."""

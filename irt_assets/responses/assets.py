@@ -1,12 +1,11 @@
-"""Assets of the room of answers: the bank and the log (observed), and each month's scored responses."""
+"""Assets of answers: the bank and the log (observed), and each month's scored responses."""
 
 from datetime import UTC, datetime
 
 import dagster as dg
 
 from irt_assets.partitions import day_bounds
-from irt_assets.psychometrics.eligibility.attempts import rejected
-from irt_assets.psychometrics.eligibility.rules import Reason
+from irt_assets.psychometrics.eligibility.attempts import Reason, rejected
 from irt_assets.responses.item_times import current_ability_times
 from irt_assets.responses.observe import bank_version, day_versions
 from irt_assets.responses.snapshot import take_snapshot
@@ -15,6 +14,7 @@ from resources.dagster_schema import column_schema, rows_shown
 from resources.database import Database
 from resources.markdown import markdown_table
 from resources.object_store import ObjectStore
+from resources.relational import application
 from resources.tables import item_response_time as item_response_time_table
 from resources.tables import question, response_log
 
@@ -73,6 +73,7 @@ def build_response_assets(
             metadata={
                 "dagster/row_count": sum(times.n.size for times in stored.values()),
                 "answers with a time": max((int(times.n.sum()) for times in stored.values()), default=0),
+                **application(),
             }
         )
 
@@ -114,6 +115,7 @@ def build_response_assets(
                 },
                 "snapshot": snapshot.uri,
                 "data_hash": snapshot.data_hash,
+                **application(),
             },
             data_version=dg.DataVersion(snapshot.data_hash),
         )

@@ -15,8 +15,10 @@ or look-back. So these hold:
 2. Of the bank and the learners, whose every change would concern every month, the month keeps what it read: the scale
    and topic of its items, and which test accounts answered. Where only these states differ, these facts decide.
 3. A transaction that has itself changed the data stores nothing, as a part that it changes twice is counted once.
-4. Where the states prove nothing (a view over other tables, a trigger that is missing) every answer is hashed, each
-   time.
+4. Where the log is in a lake (`relational.on_log`), the hashes of its days are its state; of the bank and the learners
+   it is PostgreSQL's.
+5. Where the states prove nothing (a view over other tables, a trigger that is missing, a table of Spark's
+   catalogue) every answer is hashed, each time.
 
 What does not belong here: how answers are hashed (see `window.data_hash`).
 """
@@ -33,10 +35,12 @@ from datetime import timedelta
 import psycopg
 
 from irt_assets.partitions import day_of, month_bounds
+from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.facts import LATER, lookback_start
 from irt_assets.responses.scales import Scale
-from irt_assets.responses.window import ENCODING, data_hash, query_of_hash
+from irt_assets.responses.window import ENCODING, data_hash, data_hash_by, query_of_hash, whole_log
 from resources.database import lock_key
+from resources.relational import LEARNER, holds_log, lake, on_postgres
 from resources.tables import VIEWS
 
 TRIGGERS = {
@@ -85,6 +89,10 @@ SELECT md5(coalesce(string_agg(user_id, E'\\n' ORDER BY user_id), ''))
 FROM learner l WHERE is_test AND EXISTS (
   SELECT FROM attempt a WHERE a.user_id = l.user_id AND a.completed_at >= %(start)s AND a.completed_at < %(end)s)
 """
+_ANSWERED_IN_LAKE = _ITEMS.format(items="SELECT unnest(%(answered)s::text[]) AS item_id")
+_TEST_ACCOUNTS_IN_LAKE = """
+SELECT md5(coalesce(string_agg(user_id, E'\\n' ORDER BY user_id), '')) FROM unnest(%(users)s::text[]) user_id
+"""
 
 
 @dataclass(frozen=True)
@@ -102,11 +110,31 @@ def data_version(
     """The hash of a month's answers now, as `window.data_hash` has it: the stored one where nothing has changed, else
     computed and stored."""
     before = states_of(connection, month, scales, encoding)
-    if before is not None and (known := _known(connection, month, encoding, before)):
+    if before is not None and (known := _known(connection, month, scales, encoding, before)):
         return known
     digest = data_hash(connection, *month_bounds(month), scales, encoding)
     store_version(connection, month, scales, digest, before, encoding)
     return digest
+
+
+def mark_of_change(
+    connection: psycopg.Connection, month: str, scales: Mapping[str, Scale], data_hash: str, encoding: int
+) -> str | None:
+    """None where a month's answers have the hash `data_hash` now; else what tells the present ones from others.
+
+    That is their hash, or their state, where a day of the lake has changed and PostgreSQL does not have all the answers
+    that the hash is of: it is not worth a session of Spark to whoever asks every few minutes.
+    """
+    before = states_of(connection, month, scales, encoding) if _is_in_lake(encoding) else None
+    if before is None:
+        now = data_version(connection, month, scales, encoding)
+    elif known := _known(connection, month, scales, encoding, before):
+        now = known
+    else:
+        start, end = month_bounds(month)
+        in_postgres = holds_log(connection, lookback_start(start, scales), end + LATER)
+        now = data_hash_by(on_postgres(connection), start, end, scales) if in_postgres else before.log
+    return now if now != data_hash else None
 
 
 def states_of(
@@ -126,10 +154,19 @@ def states_of(
             "until": day_of(until),
         },
     ).fetchall()
-    found = {part: state for part, state, is_counted, view in rows if is_counted and _is_ours(view)}
-    if found.keys() != TRIGGERS.keys():
-        return None
-    log = f"{query_of_hash(scales, encoding)}\n{since} {start} {end}\n{rows[0][3]}\n{found['response_log']}"
+    if _is_in_lake(encoding):
+        whole = lake()
+        days = None if whole is None else whole.days(since, until)
+        found = {part: state for part, state, is_counted, _ in rows if is_counted}
+        if days is None or not found.keys() >= {"question", "learner"}:
+            return None
+        state = "\n".join(f"{day} {digest}" for day, digest in sorted(days.items()))
+        log = f"{query_of_hash(scales, encoding)}\n{since} {start} {end}\nlake\n{state}"
+    else:
+        found = {part: state for part, state, is_counted, view in rows if is_counted and _is_ours(view)}
+        if found.keys() != TRIGGERS.keys():
+            return None
+        log = f"{query_of_hash(scales, encoding)}\n{since} {start} {end}\n{rows[0][3]}\n{found['response_log']}"
     return States(_digest(log), _digest(found["question"]), _digest(found["learner"]))
 
 
@@ -149,8 +186,12 @@ def store_version(
     if before is None or not _may_store(connection, month):
         return
     start, end = month_bounds(month)
-    window = {"start": start, "end": end}
-    items, accounts = (_value(connection, query, window) for query in (_ANSWERED, _TEST_ACCOUNTS))
+    window: dict[str, object] = {"start": start, "end": end}
+    facts = _ANSWERED, _TEST_ACCOUNTS
+    if _is_in_lake(encoding):
+        window = _answered(connection, month, scales) | _test_accounts(connection, month, scales)
+        facts = _ANSWERED_IN_LAKE, _TEST_ACCOUNTS_IN_LAKE
+    items, accounts = (_value(connection, query, window) for query in facts)
     if states_of(connection, month, scales, encoding) != before:
         return
     connection.execute(
@@ -180,7 +221,9 @@ def merge_changes(connection: psycopg.Connection) -> int:
     return int(row[0])
 
 
-def _known(connection: psycopg.Connection, month: str, encoding: int, now: States) -> str | None:
+def _known(
+    connection: psycopg.Connection, month: str, scales: Mapping[str, Scale], encoding: int, now: States
+) -> str | None:
     """The stored hash if it still holds. Where the bank or the learners were changed, what the month read decides."""
     row = connection.execute(
         """SELECT data_hash, bank_state, account_state FROM data_version
@@ -192,13 +235,18 @@ def _known(connection: psycopg.Connection, month: str, encoding: int, now: State
     digest, bank, accounts = row
     if (bank, accounts) != (now.bank, now.accounts):
         start, end = month_bounds(month)
+        test_accounts, users = _TEST_ACCOUNTS, {}
+        if _is_in_lake(encoding):
+            test_accounts = _TEST_ACCOUNTS_IN_LAKE
+            users = _test_accounts(connection, month, scales) if accounts != now.accounts else {"users": []}
         same = connection.execute(
             f"""SELECT (v.bank_state = %(bank)s OR v.items = ({_KNOWN}))
-                   AND (v.account_state = %(accounts)s OR v.test_accounts = ({_TEST_ACCOUNTS}))
+                   AND (v.account_state = %(accounts)s OR v.test_accounts = ({test_accounts}))
                 FROM data_version v
                 WHERE month = %(month)s AND encoding = %(encoding)s AND log_state = %(log)s""".encode(),
             {"month": month, "encoding": encoding, "start": start, "end": end}
-            | {"log": now.log, "bank": now.bank, "accounts": now.accounts},
+            | {"log": now.log, "bank": now.bank, "accounts": now.accounts}
+            | users,
         ).fetchone()
         if same != (True,):
             return None
@@ -209,6 +257,26 @@ def _known(connection: psycopg.Connection, month: str, encoding: int, now: State
                 (now.bank, now.accounts, month, encoding, now.log, bank, accounts),
             )
     return str(digest)
+
+
+def _is_in_lake(encoding: int) -> bool:
+    """Whether the log that a hash is of is in a lake: hashes of the first encoding are of PostgreSQL's."""
+    return encoding == ENCODING and lake() is not None
+
+
+def _answered(connection: psycopg.Connection, month: str, scales: Mapping[str, Scale]) -> dict[str, object]:
+    """The items with an attempt in the month, in a lake."""
+    start, end = month_bounds(month)
+    found = whole_log(connection, start, end, scales)(attempts_between(start, end).select("item_id").distinct())
+    return {"answered": found["item_id"].to_pylist()}
+
+
+def _test_accounts(connection: psycopg.Connection, month: str, scales: Mapping[str, Scale]) -> dict[str, object]:
+    """The test accounts with an attempt in the month, in a lake."""
+    start, end = month_bounds(month)
+    attempts = attempts_between(start, end).semi_join(LEARNER.filter(LEARNER.is_test), "user_id")
+    found = whole_log(connection, start, end, scales)(attempts.select("user_id").distinct())
+    return {"users": found["user_id"].to_pylist()}
 
 
 def _may_store(connection: psycopg.Connection, month: str) -> bool:

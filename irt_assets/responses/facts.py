@@ -7,7 +7,7 @@ not belong here: what the facts mean (see `psychometrics.eligibility`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 import ibis
@@ -20,7 +20,7 @@ from resources.relational import LEARNER, QUESTION
 
 LOOKBACK = timedelta(days=365)
 """A learner with eligible answers within this long before a time has an ability as of that time."""
-USUAL_LOOKBACK_MONTHS = Rules().lookback_months
+USUAL_LOOKBACK_MONTHS = Rules().eligibility.lookback_months
 LATER = timedelta(days=1)
 """A session may go on after the end: how far an omission looks for a later answer."""
 COLUMNS = (
@@ -37,11 +37,24 @@ COLUMNS = (
     "mode",
 )
 """Columns of `attempt` that eligibility reads."""
+ITEM_COLUMNS = ("scale_id", "item_id")
+"""Columns of `question` that it reads."""
+LEARNER_COLUMNS = ("is_test", "user_id")
+"""Columns of `learner` that it reads."""
+SETTLED = {
+    "mode": "live",
+    "form_id": "",
+    "is_test": False,
+    "unknown_item": False,
+    "seen_before": False,
+    "answered_later": True,
+}
+"""What judging `candidates` need not read of them, because they are chosen by it."""
 
 
 def lookback_start(start: datetime, scales: Mapping[str, Scale]) -> datetime:
     """The first time whose attempts bear on which after `start` are eligible: the longest look-back of the scales."""
-    months = max((scale.rules.lookback_months for scale in scales.values()), default=USUAL_LOOKBACK_MONTHS)
+    months = max((scale.rules.eligibility.lookback_months for scale in scales.values()), default=USUAL_LOOKBACK_MONTHS)
     years, month = divmod(start.year * 12 + start.month - 1 - months, 12)
     return start.replace(year=years, month=month + 1, day=min(start.day, 28))
 
@@ -49,11 +62,10 @@ def lookback_start(start: datetime, scales: Mapping[str, Scale]) -> datetime:
 def eligibility_facts(start: datetime, end: datetime, scales: Mapping[str, Scale], *also: str) -> ir.Table:
     """Every attempt of [start, end), with what eligibility needs to know of it.
 
-    Beside columns of `attempt` (`also`: more of them): scale_id ('default' where the bank does not know the item);
-    is_test, of the account; unknown_item; seen_before: whether the learner met the item within the look-back of the
-    scale; answered_later: whether it was left out in an exam (see `_omitted`). An item is met where it is answered or
-    left out so.
+    Beside columns of `attempt` (`also`: more of them): scale_id ('default' where the bank does not know the item), and
+    the `FACTS`. An item is met where it is answered or left out in an exam (see `_omitted`).
     """
+    columns = dict.fromkeys((*COLUMNS, *also))
     lookback, pair = lookback_start(start, scales), ["user_id", "item_id"]
     omitted = _omitted(lookback, end)
     answered = attempts_between(lookback, start).filter(lambda t: t.correct.notnull())
@@ -61,44 +73,60 @@ def eligibility_facts(start: datetime, end: datetime, scales: Mapping[str, Scale
         omitted.filter(omitted.completed_at < instant(start)).select(*pair, "completed_at")
     )
     earlier = met.group_by(pair).agg(seen_at=met.completed_at.max())
-    attempts, left_out = attempts_between(start, end).select(*COLUMNS, *also), omitted.select(omitted_id="id")
+    attempts, left_out = attempts_between(start, end).select(*columns), omitted.select(omitted_id="id")
     attempts = attempts.left_join(left_out, attempts.id == left_out.omitted_id)
     attempts = attempts.mutate(answered_later=attempts.omitted_id.notnull())
     before = ibis.window(group_by=pair, order_by=["completed_at", "id"], preceding=(None, 1))
     is_met = attempts.correct.notnull() | attempts.answered_later
     attempts = attempts.mutate(seen_in_window=attempts.completed_at.max(where=is_met).over(before))
     attempts = attempts.left_join(earlier, pair).drop("user_id_right", "item_id_right")
-    bank = QUESTION.select("scale_id", known_item="item_id")
+    bank = QUESTION.select(*ITEM_COLUMNS).rename(known_item="item_id")
     attempts = attempts.left_join(bank, attempts.item_id == bank.known_item)
-    learners = LEARNER.select("is_test", known_user="user_id")
+    learners = LEARNER.select(*LEARNER_COLUMNS).rename(known_user="user_id")
     rows = attempts.left_join(learners, attempts.user_id == learners.known_user)
     rows = rows.mutate(scale_id=rows.scale_id.fill_null("default"))
+    facts = {name: fact(rows, scales) for name, fact in FACTS.items()}
+    # In this order, because a stored hash counts as current only while the text of its query is the same.
+    return rows.select(*columns, "scale_id", answered_later=facts.pop("answered_later"), **facts)
+
+
+def _seen_before(rows: ir.Table, scales: Mapping[str, Scale]) -> ir.BooleanValue:
+    """Few attempts have been seen: dates are counted back for these alone."""
     seen_at = ibis.coalesce(rows.seen_in_window, rows.seen_at)
-    return rows.select(
-        *COLUMNS,
-        *also,
-        "scale_id",
-        "answered_later",
-        is_test=rows.is_test.fill_null(False),
-        unknown_item=rows.known_item.isnull(),
-        # Few attempts have been seen: dates are counted back for these alone.
-        seen_before=ibis.ifelse(seen_at.notnull(), seen_at >= _since(rows, scales), False),
-    )
+    return ibis.ifelse(seen_at.notnull(), seen_at >= _since(rows, scales), False)
 
 
 def _since(rows: ir.Table, scales: Mapping[str, Scale]) -> ir.TimestampColumn:
     """Start of the look-back of each row's scale."""
     since = rows.completed_at - ibis.interval(months=USUAL_LOOKBACK_MONTHS)
     for scale_id, scale in scales.items():
-        if (months := scale.rules.lookback_months) != USUAL_LOOKBACK_MONTHS:
+        if (months := scale.rules.eligibility.lookback_months) != USUAL_LOOKBACK_MONTHS:
             since = ibis.ifelse(rows.scale_id == scale_id, rows.completed_at - ibis.interval(months=months), since)
     return since
+
+
+FACTS: dict[str, Callable[[ir.Table, Mapping[str, Scale]], ir.BooleanValue]] = {
+    "is_test": lambda rows, _: rows.is_test.fill_null(False),
+    "unknown_item": lambda rows, _: rows.known_item.isnull(),
+    "seen_before": _seen_before,
+    "answered_later": lambda rows, _: rows.answered_later,
+}
+"""What is true of an attempt or not, by name: is_test, of the account; seen_before: whether the learner met the item
+within the look-back of the scale; answered_later: whether it was left out in an exam.
+
+Each is a field of `Attempts` and a column of snapshots, which ends with them in this order. The hash of a month is made
+of these columns too, so that one more makes every month stale."""
+
+
+JUDGED = ("form_id", "mode", "correct", "hints_used", "response_time_ms", *FACTS)
+"""What the rules read of an attempt beside its learner, its item and the item's usual time."""
 
 
 def candidates(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> ir.Table:
     """What of [start, end) may be eligible by its `eligibility_facts`; hints and times are still to be judged.
 
-    Columns: user_id, item_id, completed_at, correct (null: omitted in an exam), hints_used, response_time_ms.
+    Columns: user_id, item_id, completed_at, and of `JUDGED` those that are not `SETTLED`; a null `correct` was omitted
+    in an exam.
     """
     rows = eligibility_facts(start, end, scales)
     rows = rows.filter(
@@ -108,7 +136,7 @@ def candidates(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> i
         ~rows.seen_before,
         rows.correct.notnull() | rows.answered_later,
     )
-    return rows.select("user_id", "item_id", "completed_at", "correct", "hints_used", "response_time_ms")
+    return rows.select("user_id", "item_id", "completed_at", *(name for name in JUDGED if name not in SETTLED))
 
 
 def _omitted(start: datetime, end: datetime) -> ir.Table:

@@ -20,7 +20,6 @@ from functools import cached_property
 import ibis.expr.types as ir
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import psycopg
 import pyarrow as pa
 
@@ -30,7 +29,7 @@ from irt_assets.responses.facts import LOOKBACK, lookback_start
 from irt_assets.responses.scales import Scale, read_scales
 from resources import tables, warehouse
 from resources.database import lock_key
-from resources.relational import Run, on_postgres
+from resources.relational import Run, on_nearest_log
 from resources.sources import record_sources
 
 ITEM_TIMES = tables.item_response_time.name
@@ -70,18 +69,25 @@ def item_times(connection: psycopg.Connection, as_of: datetime, since: datetime)
     return stored and stored[0]
 
 
-def current_item_times(connection: psycopg.Connection, as_of: datetime, since: datetime) -> ItemTimes:
+def current_item_times(
+    connection: psycopg.Connection, as_of: datetime, since: datetime, run: Run | None = None
+) -> ItemTimes:
     """The times of [since, as_of) as the log has them now: read if they are stored, else computed and stored.
 
     They are stored in the caller's transaction. One that may not write, or meets another that is storing the same
     rows, computes them for itself instead of waiting.
+
+    run: where the log is read; None: `on_nearest_log`, so that nights start no Spark for what PostgreSQL has.
     """
     stored = _stored(connection, as_of, since)
-    if stored is not None and stored[1] == _hash_now(connection, as_of, since):
+    run = run or on_nearest_log(connection, since, as_of)
+    if stored is not None and stored[1] == _hash_now(run, as_of, since):
         return stored[0]
-    times, digest = _computed(on_postgres(connection), as_of, since)
+    times, digest = _computed(run, as_of, since)
     if _may_store(connection, as_of, since):
         connection.execute("DELETE FROM item_response_time WHERE as_of = %s AND since = %s", (as_of, since))
+        import pandas as pd
+
         rows = {"item_id": times.item_ids, "median_ms": times.median_ms, "n": times.n}
         frame = pd.DataFrame({"as_of": pd.Timestamp(as_of), "since": pd.Timestamp(since), **rows})
         warehouse.append(connection, tables.item_response_time, frame)
@@ -143,11 +149,11 @@ def _computed(run: Run, as_of: datetime, since: datetime) -> tuple[ItemTimes, st
     return times, _hash(found)
 
 
-def _hash_now(connection: psycopg.Connection, as_of: datetime, since: datetime) -> str:
+def _hash_now(run: Run, as_of: datetime, since: datetime) -> str:
     """The hash of the times in the log, from a sum and a count of each item: a fraction of the cost of medians."""
     timed = _timed(as_of, since)
     sums = timed.group_by("item_id").agg(n=timed.response_time_ms.count(), total_ms=timed.response_time_ms.sum())
-    return _hash(on_postgres(connection)(sums))
+    return _hash(run(sums))
 
 
 def _hash(sums: pa.Table) -> str:

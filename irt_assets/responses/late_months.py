@@ -15,7 +15,7 @@ from datetime import datetime
 import psycopg
 
 from irt_assets.partitions import day_bounds, day_of
-from irt_assets.responses.data_versions import data_version
+from irt_assets.responses.data_versions import mark_of_change
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import current_snapshot
 from irt_assets.responses.window import encoding_of
@@ -102,9 +102,9 @@ def months_with_a_snapshot(connection: psycopg.Connection) -> set[str]:
 
 
 def changed_hash(connection: psycopg.Connection, month: str) -> str | None:
-    """The hash of a month's answers now, where its snapshot was made from others; None where they are the same."""
+    """`mark_of_change` where a month's snapshot was made from other answers than there are; None where it was not."""
     snapshot = current_snapshot(connection, month)
     if snapshot is None:
         return None
-    now = data_version(connection, month, read_scales(connection), encoding_of(snapshot.data_hash))
-    return now if snapshot.data_hash != now else None
+    scales = read_scales(connection)
+    return mark_of_change(connection, month, scales, snapshot.data_hash, encoding_of(snapshot.data_hash))

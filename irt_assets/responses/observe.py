@@ -6,12 +6,15 @@ What was computed from a version is kept in `resources.sources`.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 import ibis
 import psycopg
 
-from irt_assets.responses.answers import live_answers
+from irt_assets.responses.answers import attempts_between, live_answers
+from irt_assets.responses.row_hash import row_hash, sums_by
+from resources.relational import ATTEMPT, Run, lake, on_log
 
 
 def bank_version(connection: psycopg.Connection) -> str:
@@ -21,7 +24,17 @@ def bank_version(connection: psycopg.Connection) -> str:
 
 
 def day_versions(connection: psycopg.Connection, start: datetime, end: datetime) -> dict[str, str]:
-    """A hash of the answers of every day in [start, end), by day (UTC, YYYY-MM-DD); days without are absent."""
+    """A hash of the answers of every day in [start, end), by day (UTC, YYYY-MM-DD); days without are absent.
+
+    In a lake, that of its manifests; of a table of Spark's catalogue, which has none, it is computed.
+    """
+    if (whole := lake()) is not None:
+        if (stored := whole.days(start, end)) is not None:
+            return stored
+        attempts = attempts_between(start, end)
+        hashed = attempts.select(day=attempts.completed_at.date(), h=row_hash(attempts, ATTEMPT.columns))
+        sums = sums_by(on_log(connection, start, end), hashed, "day")
+        return {str(day): _short(text) for day, text in sums.items()}
     rows = connection.execute(
         """
         SELECT to_char(completed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD'), count(*),
@@ -33,15 +46,26 @@ def day_versions(connection: psycopg.Connection, start: datetime, end: datetime)
         """,
         (start, end),
     ).fetchall()
-    return {day: hashlib.sha256(f"{n} {total}".encode()).hexdigest()[:16] for day, n, total in rows}
+    return {day: _short(f"{n} {total}") for day, n, total in rows}
 
 
-def answer_versions(connection: psycopg.Connection, start: datetime, end: datetime) -> dict[str, str]:
+def answer_versions(
+    connection: psycopg.Connection, start: datetime, end: datetime, run: Run | None = None
+) -> dict[str, str]:
     """A hash of the live answers of every day of [start, end), two midnights, by day (UTC, YYYY-MM-DD).
 
     Changes with anything that features and KPIs read of a day (`answers.live_answers`), and with nothing else: not with
-    sandbox answers or those of test accounts.
+    sandbox answers or those of test accounts. It is of the log that these are made from (`relational.on_log`), and not
+    the same without Spark and with it.
+
+    run: where it is read with Spark, the same wherever the same answers are; None: `on_log`.
     """
+    if lake() is not None:
+        rows = live_answers(start, end, "topic_id")
+        rows = rows.mutate(time=rows.time.cast("int64"))  # milliseconds
+        hashed = rows.select("day", h=row_hash(rows, [name for name in rows.columns if name != "day"]))
+        sums = sums_by(run or on_log(connection, start, end), hashed, "day")
+        return _of_days(start, end, {str(day): text for day, text in sums.items()})
     answers = ibis.to_sql(live_answers(start, end, "topic_id"), dialect="postgres")
     # Rows are hashed as they are and not as text, which takes a quarter of the time.
     rows = connection.execute(
@@ -50,6 +74,13 @@ def answer_versions(connection: psycopg.Connection, start: datetime, end: dateti
         FROM (SELECT day, count(*) AS n, sum(hash_record_extended(a, 0)) AS total FROM ({answers}) a GROUP BY 1) hashed
         """.encode()
     ).fetchall()
+    return _of_days(start, end, {day: f"{n} {total}" for day, n, total in rows})
+
+
+def _of_days(start: datetime, end: datetime, found: Mapping[str, str]) -> dict[str, str]:
     days = [str((start + timedelta(days=n)).date()) for n in range((end - start).days)]
-    found = {day: f"{n} {total}" for day, n, total in rows}
-    return {day: hashlib.sha256(found.get(day, "empty").encode()).hexdigest()[:16] for day in days}
+    return {day: _short(found.get(day, "empty")) for day in days}
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -16,19 +16,25 @@ import ibis
 import numpy as np
 import numpy.typing as npt
 import psycopg
+import pyarrow as pa
 from psycopg.rows import tuple_row
 
 from irt_assets.psychometrics.core.models import Floats, Responses
-from irt_assets.psychometrics.eligibility.attempts import Attempts, judge
-from irt_assets.responses.facts import COLUMNS, LATER, eligibility_facts, lookback_start
+from irt_assets.psychometrics.eligibility.attempts import judge
+from irt_assets.responses.columns import attempts_of
+from irt_assets.responses.facts import (
+    COLUMNS,
+    ITEM_COLUMNS,
+    JUDGED,
+    LATER,
+    LEARNER_COLUMNS,
+    eligibility_facts,
+    lookback_start,
+)
 from irt_assets.responses.item_status import Withdrawals
 from irt_assets.responses.item_times import ItemTimes
 from irt_assets.responses.scales import Scale
 
-READ = """item_id, completed_at, coalesce(mode = 'live', false), is_test, unknown_item, seen_before,
-  form_id IS NOT NULL, answered_later, coalesce(correct::int, -1), coalesce(hints_used, -1),
-  coalesce(response_time_ms::float8, 'NaN')"""
-"""The facts that the rules read, as `Attempts` has them."""
 _START, _END = datetime(2001, 2, 3, 4, 5, 6, 7, UTC), datetime(2001, 3, 5, 7, 9, 11, 13, UTC)
 """Placeholder times in the text of the query, to be replaced by its parameters."""
 
@@ -51,10 +57,15 @@ def learner_query(scale: Scale) -> str:
     return f"""WITH attempt AS MATERIALIZED (
   SELECT {", ".join(COLUMNS)} FROM attempt
   WHERE user_id = %(user)s AND completed_at >= %(begin)s::timestamptz AND completed_at < %(after)s::timestamptz),
-learner AS MATERIALIZED (SELECT user_id, is_test FROM learner WHERE user_id = %(user)s),
+learner AS MATERIALIZED (SELECT {", ".join(LEARNER_COLUMNS)} FROM learner WHERE user_id = %(user)s),
 question AS MATERIALIZED (
-  SELECT item_id, scale_id FROM question WHERE item_id = ANY(ARRAY(SELECT item_id FROM attempt)))
-SELECT {READ} FROM ({text}) f"""
+  SELECT {", ".join(ITEM_COLUMNS)} FROM question WHERE item_id = ANY(ARRAY(SELECT item_id FROM attempt)))
+SELECT item_id, completed_at, {", ".join(JUDGED)} FROM ({text}) f"""
+
+
+@cache
+def _judged_columns() -> pa.Schema:
+    return eligibility_facts(_START, _END, {}).select(*JUDGED).schema().to_pyarrow()
 
 
 @dataclass(frozen=True)
@@ -101,25 +112,10 @@ def learner_responses(
     if not rows:
         nothing = np.empty(0, dtype=np.int32)
         return Responses(nothing, nothing, nothing.astype(np.int8), 1, items.item_ids)
-    item_ids, _, live, test_account, unusable, repeat, exam, answered_later, correct, hints, time_ms = zip(
-        *rows, strict=True
-    )
+    item_ids, _, *facts = zip(*rows, strict=True)
     item = np.array([places[item_id] for item_id in item_ids], dtype=np.int32)
-    attempts = Attempts(
-        user=np.zeros(item.size, dtype=np.int32),
-        item=item,
-        live=np.array(live),
-        test_account=np.array(test_account),
-        unusable=np.array(unusable),
-        repeat=np.array(repeat),
-        exam=np.array(exam),
-        answered_later=np.array(answered_later),
-        correct=np.array(correct, dtype=np.int8),
-        hints=np.array(hints, dtype=np.int32),
-        time_ms=np.array(time_ms),
-        item_median_ms=items.median_ms[item],
-        item_n_timed=items.n_timed[item],
-    )
+    found = pa.table(facts, schema=_judged_columns())
+    attempts = attempts_of(found, np.zeros(item.size, dtype=np.int32), item, items.median_ms, items.n_timed)
     score = judge(attempts, scale.rules, min_learner=False, min_item=False).score
     scored = np.flatnonzero(score >= 0)
     scored = scored[np.argsort(item[scored], kind="stable")]

@@ -15,6 +15,7 @@ numbers, which do not depend on the order of the rows, make the hash.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import ibis
 import ibis.expr.types as ir
@@ -23,16 +24,8 @@ import pyarrow as pa
 
 from irt_assets.responses.answers import instant
 from irt_assets.responses.item_status import EPOCH
+from resources.relational import Backend, Run, on_duckdb
 
-SUMS = {
-    dialect: f"SELECT count(*), coalesce(sum({first}), 0), coalesce(sum({second}), 0) FROM ({{rows}} OFFSET 0) hashed"
-    for dialect, (first, second) in {
-        "postgres": ("('x' || substr(h, 1, 15))::bit(60)::bigint", "('x' || substr(h, 17, 15))::bit(60)::bigint"),
-        "duckdb": ("('0x' || substr(h, 1, 15))::bigint", "('0x' || substr(h, 17, 15))::bigint"),
-    }.items()
-}
-"""By dialect: the count of {rows}, and the sums of both numbers of their column `h`. OFFSET 0 keeps PostgreSQL from
-writing a row out for each of them."""
 _VALUE_OF_DIGIT = np.zeros(256, dtype=np.uint8)
 _VALUE_OF_DIGIT[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
 
@@ -62,6 +55,39 @@ def _written(column: ir.Column) -> ir.StringValue:
     if kind.is_timestamp():
         return column.delta(instant(EPOCH), unit="microsecond").cast("string")
     raise TypeError(f"{column.get_name()} is {kind}: only text, whole numbers, booleans and times are hashed")
+
+
+def _numbers(backend: Backend[Any]) -> tuple[str, str]:
+    """SQL for both numbers of the column `h`."""
+    first, second = (backend.number.format(digits=f"substr(h, {start}, 15)") for start in (1, 17))
+    return first, second
+
+
+def query_of_sums(rows: ir.Table, backend: Backend[Any]) -> str:
+    """The count of rows, and the sums of both numbers of their column `h`, a `row_hash`."""
+    first, second = _numbers(backend)
+    hashed = ibis.to_sql(rows, dialect=backend.dialect)
+    # OFFSET 0 keeps PostgreSQL from writing a row out for each of the sums.
+    return f"SELECT count(*), coalesce(sum({first}), 0), coalesce(sum({second}), 0) FROM ({hashed} OFFSET 0) hashed"
+
+
+def sums_by(run: Run, rows: ir.Table, key: str) -> dict[Any, str]:
+    """The count and both sums, as text, of the rows with each value of a column; their column `h` is a `row_hash`."""
+    first, second = _numbers(run.backend)
+    hashed = ibis.to_sql(rows, dialect=run.backend.dialect)
+    sums = f"concat(count(*), ' ', sum({first}), ' ', sum({second})) AS sums"
+    found = run.read(f"SELECT {key}, {sums} FROM ({hashed} OFFSET 0) hashed GROUP BY {key}")
+    return dict(zip(found[key].to_pylist(), found["sums"].to_pylist(), strict=True))
+
+
+def sums_of_table(table: pa.Table, columns: Sequence[str]) -> tuple[int, int]:
+    """The sums of both numbers of a table's rows."""
+    import duckdb
+
+    rows = ibis.table(ibis.Schema.from_pyarrow(table.schema), name="hashed_rows")
+    with duckdb.connect() as connection:
+        connection.register("hashed_rows", table)
+        return sums_of(on_duckdb(connection)(rows.select(h=row_hash(rows, columns)))["h"])
 
 
 def sums_of(hashes: pa.ChunkedArray) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import psycopg
 from psycopg.rows import class_row
@@ -18,7 +18,6 @@ from psycopg.rows import class_row
 from irt_assets.psychometrics.core.priors import NO_PRIOR, Priors, prior_from_text
 
 Subject = Literal["model", "prior_a", "prior_b", "prior_c", "guessing", "misfit"]
-SUBJECTS: tuple[Subject, ...] = get_args(Subject)
 OF_THE_MODEL: tuple[Subject, ...] = ("model", "prior_a", "prior_b", "prior_c")
 """Subjects that a fit depends on."""
 ACCEPTABLE: tuple[Subject, ...] = ("guessing", "misfit")

@@ -5,7 +5,6 @@ What does not belong here: anchors and how a scale is initialised (see `calibrat
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections.abc import Mapping
@@ -17,9 +16,9 @@ import psycopg
 from psycopg.rows import dict_row
 
 from irt_assets.engines.registry import require_demandable
-from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
 from irt_assets.psychometrics.core.priors import Priors
-from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.psychometrics.eligibility.rules import STAGE_OF, STAGES, Rules
 from irt_assets.responses.scale_decisions import (
     ACCEPTABLE,
     ScaleDecision,
@@ -34,6 +33,14 @@ from resources.failures import PermanentFailure
 OWN_COLUMNS = ("latent", "new_misfit")
 """Rules that have a column of their own in `calibration_scale`, so that a release that does not know them can read the
 scale."""
+IN_THRESHOLDS = frozenset({
+    "min_responses", "min_learner_responses", "min_responses_3pl", "min_provisional_responses", "hinted", "rapid_share",
+    "rapid_cap_ms", "rapid_min_times", "lookback_months", "assignment", "min_anchor_responses", "max_rejected_share",
+    "max_abs_b", "max_b_se", "max_rmsd", "second_dimension", "min_anchors", "min_anchor_share", "anchor_q_alpha",
+    "demanded_engines", "warn_anchor_share", "agreement_max_se", "agreement_max_rms", "dif_attributes",
+})  # fmt: skip
+"""Rules that stand in the column `thresholds`, where a release refuses a name that it does not know: no other will ever
+stand there. The rules that are in neither stand in `newer_rules`, where a release reads the names that it knows."""
 ASSIGNMENT = {"linear": "linear", "by_level": "adaptive"}
 """The column `assignment` as the rule of that name decides; nothing is read from it."""
 
@@ -51,7 +58,7 @@ class Scale:
     scale_id: str
     mu: float = 0.0
     sigma: float = 1.0
-    model: Model = "2pl"
+    model: Model = DEFAULT_MODEL
     engine: str = "em"
     rules: Rules = field(default_factory=Rules)
     anchor_version: int = 1
@@ -70,7 +77,7 @@ def read_scales(connection: psycopg.Connection, window_start: datetime | None = 
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
             """
-            SELECT s.scale_id, c.mu, c.sigma, c.model, c.engine, c.thresholds, c.latent, c.new_misfit,
+            SELECT s.scale_id, c.mu, c.sigma, c.model, c.engine, c.thresholds, c.newer_rules, c.latent, c.new_misfit,
                    coalesce(v.version, c.anchor_version) AS anchor_version,
                    c.pass_theta, c.scale_id IS NOT NULL AS initialised
             FROM (SELECT scale_id FROM question UNION SELECT scale_id FROM calibration_scale) s
@@ -97,7 +104,11 @@ def _scale(row: Mapping[str, Any], decisions: list[ScaleDecision], window_start:
         sigma=row["sigma"],
         model=decided.value if decided else row["model"],  # type: ignore[arg-type]
         engine=row["engine"],
-        rules=Rules.from_settings(row["thresholds"] | {name: row[name] for name in OWN_COLUMNS}),
+        rules=Rules.from_settings(
+            {name: value for name, value in row["newer_rules"].items() if name in STAGE_OF}
+            | row["thresholds"]
+            | {name: row[name] for name in OWN_COLUMNS}
+        ),
         anchor_version=row["anchor_version"],
         initialised=True,
         pass_theta=row["pass_theta"],
@@ -114,6 +125,19 @@ def accepted_subjects(connection: psycopg.Connection, scale_id: str, month_start
     return frozenset(decided.subject for decided in in_force if decided is not None)
 
 
+def store_scale(connection: psycopg.Connection, scale: Scale, origin: Mapping[str, Any]) -> None:
+    """Make a scale. `origin`: its kind, and the start and end of a window; kept as it is."""
+    connection.execute(
+        """INSERT INTO calibration_scale
+             (scale_id, origin, mu, sigma, model, engine, assignment, thresholds, newer_rules, latent, new_misfit)
+           VALUES (%(scale_id)s, %(origin)s, %(mu)s, %(sigma)s, %(model)s, %(engine)s, %(assignment)s,
+                   %(thresholds)s, %(newer_rules)s, %(latent)s, %(new_misfit)s)""",
+        {"scale_id": scale.scale_id, "origin": json.dumps(origin), "mu": scale.mu, "sigma": scale.sigma}
+        | {"model": scale.model, "engine": scale.engine}
+        | columns_of(scale.rules),
+    )
+
+
 def set_pass_mark(database: Database, scale_id: str, theta: float) -> None:
     """The θ from which on a learner has passed. Raises PermanentFailure for a scale without an origin, or no number."""
     if not math.isfinite(theta):
@@ -126,9 +150,15 @@ def set_pass_mark(database: Database, scale_id: str, theta: float) -> None:
         raise PermanentFailure(f"scale {scale_id} has no origin yet: `irt scale init --scale {scale_id}`")
 
 
-def kept_in_thresholds(rules: Rules) -> dict[str, Any]:
-    """The rules as the column `thresholds` keeps them."""
-    return {name: value for name, value in rules.changed().items() if name not in OWN_COLUMNS}
+def columns_of(rules: Rules) -> dict[str, Any]:
+    """The rules as the columns of `calibration_scale` keep them."""
+    settings, changed = rules.settings(), rules.changed()
+    newer = {name: changed[name] for name in changed.keys() - IN_THRESHOLDS - {*OWN_COLUMNS}}
+    return {
+        "thresholds": json.dumps({name: changed[name] for name in changed if name in IN_THRESHOLDS}),
+        "newer_rules": json.dumps(newer),
+        "assignment": ASSIGNMENT[rules.fit.assignment],
+    } | {name: settings[name] for name in OWN_COLUMNS}
 
 
 @dataclass(frozen=True)
@@ -139,10 +169,22 @@ class RuleChange:
     after: Scale
 
     @property
+    def rules(self) -> dict[str, Any]:
+        """The rules that would change, with their new values."""
+        old, new = self.before.rules.settings(), self.after.rules.settings()
+        return {name: new[name] for name in new if new[name] != old[name]}
+
+    @property
+    def stages(self) -> list[str]:
+        """The stages that they belong to, in the order of a month."""
+        old, new = self.before.rules, self.after.rules
+        return [stage for stage in STAGES if getattr(old, stage).hash != getattr(new, stage).hash]
+
+    @property
     def sentence(self) -> str:
         """Which rules would change, and from what to what."""
-        old, new = dataclasses.asdict(self.before.rules), dataclasses.asdict(self.after.rules)
-        changes = [f"{name} {old[name]} → {new[name]}" for name in old if old[name] != new[name]]
+        old = self.before.rules.settings()
+        changes = [f"{name} {old[name]} → {value}" for name, value in self.rules.items()]
         return f"scale {self.before.scale_id}: " + (", ".join(changes) or "its rules have these values already")
 
 
@@ -163,7 +205,7 @@ def consider_rules(connection: psycopg.Connection, scale_id: str, settings: Mapp
 def rules_from_settings(settings: Mapping[str, Any]) -> Rules:
     """`Rules.from_settings`, which also raises PsychometricsError for demanding an engine that there is not."""
     rules = Rules.from_settings(settings)
-    require_demandable(rules.demands)
+    require_demandable(rules.publication.demands)
     return rules
 
 
@@ -172,9 +214,10 @@ def change_rules(database: Database, scale_id: str, settings: Mapping[str, Any])
     with database.connect() as connection:
         rules = consider_rules(connection, scale_id, settings).after.rules
         connection.execute(
-            """UPDATE calibration_scale SET thresholds = %s, latent = %s, new_misfit = %s, assignment = %s
-               WHERE scale_id = %s""",
-            (json.dumps(kept_in_thresholds(rules)), rules.latent, rules.new_misfit)
-            + (ASSIGNMENT[rules.assignment], scale_id),
+            """UPDATE calibration_scale
+               SET thresholds = %(thresholds)s, newer_rules = newer_rules - %(known)s::text[] || %(newer_rules)s::jsonb,
+                   latent = %(latent)s, new_misfit = %(new_misfit)s, assignment = %(assignment)s
+               WHERE scale_id = %(scale_id)s""",
+            columns_of(rules) | {"known": [*STAGE_OF], "scale_id": scale_id},
         )
     return rules.changed()

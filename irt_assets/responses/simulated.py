@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from irt_assets.psychometrics.core.item_models import THREE_PL, TWO_PL
 from irt_assets.psychometrics.simulation.scenario import OPTIONS, Bank
 from irt_assets.psychometrics.simulation.truth import Learners, SimulatedLog, Truth
 
@@ -130,7 +131,7 @@ def _questions(bank: Bank) -> Iterable[dict[str, Any]]:
                 "cov_ab": float(cov[0, 1]),
                 "n": bank.bank_n,
                 "D": 1.0,
-                "model": "3pl" if bank.c[j] > 0 else "2pl",
+                "model": (THREE_PL if bank.c[j] > 0 else TWO_PL).name,
             }
         yield {
             "item_id": item,

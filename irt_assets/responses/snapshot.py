@@ -1,18 +1,16 @@
-"""Snapshots: a month's attempts, each with its reason, as one Parquet file stored under its own hash.
+"""Snapshots: a month's attempts, each with its reason, as Parquet stored under its own hash.
 
-A fit names the snapshot it was made from, so what it saw can be read again whatever happens to the log.
+A fit names the snapshot it was made from, so what it saw can be read again whatever happens to the log. What does not
+belong here: the files that a snapshot is made of (see `snapshot_files`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, LiteralString
+from typing import Any, BinaryIO, LiteralString
 
 import numpy as np
 import numpy.typing as npt
@@ -23,12 +21,27 @@ import pyarrow.parquet as pq
 from psycopg.rows import class_row
 
 from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.eligibility.rules import Rules, of_stage
 from irt_assets.responses.data_versions import data_version, states_of, store_version
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.responses.window import ENCODING, JudgedWindow, encoding_of, judged_window
+from irt_assets.responses.snapshot_files import (
+    Manifest,
+    SpoiltSnapshotError,
+    columns_of,
+    snapshot_files,
+    store_manifest,
+    store_parquet,
+)
+from irt_assets.responses.window import ENCODING, WindowTotals, encoding_of, judged_window, whole_log
+from irt_assets.responses.window_on_spark import COLUMNS, judge_on_spark
 from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure
 from resources.object_store import ObjectStore
+from resources.relational import Run, on_spark
+from resources.spark import spark_jobs
+
+FIT_COLUMNS = ("user_id", "item_id", "scale_id", "form_id", "reason", "score")
+"""What a fit reads of a snapshot: the scored responses, and which items have too few."""
 
 
 @dataclass(frozen=True)
@@ -45,31 +58,37 @@ class Snapshot:
 
 
 def take_snapshot(
-    database: Database, store: ObjectStore, month: str, run_id: str | None
-) -> tuple[Snapshot, JudgedWindow]:
-    """Judge the month's attempts and store them; the file is in place before the row that names it.
+    database: Database, store: ObjectStore, month: str, run_id: str | None, log: Run | None = None
+) -> tuple[Snapshot, WindowTotals]:
+    """Judge the month's attempts and store them; the files are in place before the row that names them.
 
-    Raises PermanentFailure where the month has no attempt at all.
+    `log`: where the attempts are; None: where the settings say. On Spark they are judged there, and the snapshot is a
+    manifest. Raises PermanentFailure where the month has no attempt at all, or has an attempt twice.
     """
     start, end = month_bounds(month)
+    folder = f"scored_responses/{month}"
     with database.connect() as connection:
         advisory_lock(connection, "scored_responses", month)
         scales = read_scales(connection)
         states = states_of(connection, month, scales)
-        window = judged_window(connection, start, end, scales)
-        if window.table.num_rows == 0:
-            raise PermanentFailure(
-                f"month {month} has no attempts: import its log with `irt import attempts FILE`, "
-                "or materialise another month"
-            )
-        key, digest = store_attempts(store, f"scored_responses/{month}", window.table)
+        run = log or whole_log(connection, start, end, scales)
+        if run.backend is on_spark:
+            with spark_jobs(run.connection, f"scored_responses of {month}"):
+                totals, parts = judge_on_spark(run, store, folder, start, end, scales)
+            _refuse_empty(month, totals)
+            key, digest = store_manifest(store, folder, Manifest.over(month, parts, columns_of(COLUMNS)))
+        else:
+            window = judged_window(connection, start, end, scales, run)
+            totals = window.totals
+            _refuse_empty(month, totals)
+            key, digest = store_attempts(store, folder, window.table)
         snapshot = Snapshot(
             month,
             digest,
             key,
-            _hash_as_known(connection, month, scales, window, digest),
-            window.table.num_rows,
-            {scale: _counts(window, scale) for scale in window.judgements},
+            _hash_as_known(connection, month, scales, totals.data_hash, digest),
+            totals.n_attempts,
+            totals.counts,
             rules_of(scales),
         )
         connection.execute(
@@ -86,17 +105,26 @@ def take_snapshot(
             (month, digest, key, snapshot.data_hash, snapshot.n_attempts)
             + (json.dumps(snapshot.counts), json.dumps(snapshot.rules), run_id),
         )
-        store_version(connection, month, scales, window.data_hash, states)
-    return snapshot, window
+        if log is None:  # of another log these states prove nothing
+            store_version(connection, month, scales, totals.data_hash, states)
+    return snapshot, totals
+
+
+def _refuse_empty(month: str, totals: WindowTotals) -> None:
+    if totals.n_attempts == 0:
+        raise PermanentFailure(
+            f"month {month} has no attempts: import its log with `irt import attempts FILE`, "
+            "or materialise another month"
+        )
 
 
 def _hash_as_known(
-    connection: psycopg.Connection, month: str, scales: dict[str, Scale], window: JudgedWindow, digest: str
+    connection: psycopg.Connection, month: str, scales: dict[str, Scale], data_hash: str, digest: str
 ) -> str:
     """The window's hash in the encoding that the month's snapshot `digest` has already, as fits of it name that."""
     known = snapshot_of(connection, month, digest)
     if known is None or encoding_of(known.data_hash) == ENCODING:
-        return window.data_hash
+        return data_hash
     return data_version(connection, month, scales, encoding_of(known.data_hash))
 
 
@@ -119,21 +147,44 @@ def _snapshot(connection: psycopg.Connection, month: str, which: LiteralString, 
         ).fetchone()
 
 
-def read_snapshot(store: ObjectStore, snapshot: Snapshot, explain: Callable[[str], str] | None = None) -> pa.Table:
-    """The attempts of a snapshot. Raises PermanentFailure where the file is gone or is not what was stored.
+def read_snapshot(
+    store: ObjectStore,
+    snapshot: Snapshot,
+    explain: Callable[[str], str] | None = None,
+    columns: Sequence[str] | None = None,
+) -> pa.Table:
+    """The attempts of a snapshot, with some `columns` alone (None: all).
 
-    `explain` makes the sentence of that failure from what is wrong; without it, it says to score the month again.
+    Raises PermanentFailure where a file is gone or is not what was stored. `explain` makes the sentence of that failure
+    from what is wrong; without it, it says to score the month again.
     """
-    return pq.read_table(_checked(store, snapshot, explain))
+    wanted = None if columns is None else list(columns)
+    with _explained(snapshot, explain):
+        found = [pq.read_table(file, columns=wanted) for file in _files(store, snapshot)]
+        table = pa.concat_tables(found)
+        if len(found) > 1 and "attempt_id" in table.column_names:
+            twice = table.num_rows - pc.count_distinct(table["attempt_id"]).as_py()
+            if twice:
+                raise SpoiltSnapshotError(f"the parts of the snapshot {snapshot.uri} have {twice:,} attempts twice")
+    return table
 
 
 def read_learners_of(store: ObjectStore, snapshot: Snapshot, scale_id: str, item_id: str) -> pa.Table:
     """The scored answers to items of a scale by those learners whose answer to `item_id` was scored.
 
-    Raises as `read_snapshot` does. It reads only six columns of the file, and decodes only the texts that it returns.
+    Raises as `read_snapshot` does. It reads only six columns of the files, and decodes only the texts that it returns.
+    Servers may call it: it keeps nothing of the files.
     """
-    texts = ["user_id", "item_id", "scale_id", "form_id", "reason"]
-    table = pq.read_table(_checked(store, snapshot), columns=[*texts, "score"], read_dictionary=texts)
+    texts = [name for name in FIT_COLUMNS if name != "score"]
+    found = []
+    with _explained(snapshot):
+        for file in _files(store, snapshot, keep=False):  # no learner is in two of them
+            part = pq.read_table(file, columns=[*texts, "score"], read_dictionary=texts)
+            found.append(_learners_of(part, scale_id, item_id, texts))
+    return pa.concat_tables(found)
+
+
+def _learners_of(table: pa.Table, scale_id: str, item_id: str, texts: Sequence[str]) -> pa.Table:
     scored = table.filter(pc.is_null(table["reason"])).combine_chunks()
     of_scale = _are(scored["scale_id"], scale_id)
     learners = _numbers_of(scored["user_id"])
@@ -158,58 +209,58 @@ def _numbers_of(column: pa.ChunkedArray) -> npt.NDArray[np.int32]:
     return column.combine_chunks().indices.to_numpy()
 
 
-def _checked(store: ObjectStore, snapshot: Snapshot, explain: Callable[[str], str] | None = None) -> io.BytesIO:
-    content = store.get(snapshot.uri) if store.exists(snapshot.uri) else None
-    problem = _missing(snapshot) if content is None else _wrong_content(snapshot, hashlib.sha256(content).hexdigest())
-    if content is None or problem:
-        again = f"{problem}; materialise scored_responses of {snapshot.month} again"
-        raise PermanentFailure(explain(str(problem)) if explain else again)
-    return io.BytesIO(content)
+@contextmanager
+def _explained(snapshot: Snapshot, explain: Callable[[str], str] | None = None) -> Iterator[None]:
+    """A spoilt snapshot as a PermanentFailure with the way out."""
+    try:
+        yield
+    except SpoiltSnapshotError as error:
+        again = f"{error}; materialise scored_responses of {snapshot.month} again"
+        raise PermanentFailure(explain(str(error)) if explain else again) from error
 
 
 def snapshot_problem(store: ObjectStore, snapshot: Snapshot) -> str | None:
-    """Why the stored file is not the snapshot that was taken; None where it is."""
-    if not store.exists(snapshot.uri):
-        return _missing(snapshot)
-    return _wrong_content(snapshot, store.sha256(snapshot.uri))
+    """Why the stored files are not the snapshot that was taken; None where they are."""
+    try:
+        for _ in _files(store, snapshot):
+            pass
+    except SpoiltSnapshotError as error:
+        return str(error)
+    return None
 
 
-def _missing(snapshot: Snapshot) -> str:
-    return f"the snapshot {snapshot.uri} is missing from the object store"
-
-
-def _wrong_content(snapshot: Snapshot, digest: str) -> str | None:
-    if digest == snapshot.snapshot_hash:
-        return None
-    return f"the snapshot {snapshot.uri} has sha256 {digest[:12]}…, not {snapshot.snapshot_hash[:12]}…"
+def _files(store: ObjectStore, snapshot: Snapshot, *, keep: bool = True) -> Iterator[BinaryIO]:
+    return snapshot_files(store, snapshot.uri, snapshot.snapshot_hash, keep=keep)
 
 
 def rules_of(scales: dict[str, Scale]) -> dict[str, dict[str, Any]]:
     """Each scale's settings that differ from the defaults, as they are stored with a snapshot."""
-    return {scale_id: scale.rules.changed_for_a_fit() for scale_id, scale in scales.items()}
+    return {scale_id: stored_rules(scale.rules) for scale_id, scale in scales.items()}
+
+
+def stored_rules(rules: Rules) -> dict[str, Any]:
+    """The settings that a snapshot and a fit are stored with. Three never were: the release before would call every
+    month stale that says them."""
+    unsaid = ("dif_attributes", "latent", "new_misfit")
+    return {name: value for name, value in rules.changed().items() if name not in unsaid}
+
+
+def differs(used: Mapping[str, Any], rules: Rules, *stages: str) -> bool:
+    """Whether `used`, as `stored_rules` gave it once, has other settings of some of `stages` than `rules` have."""
+    now = stored_rules(rules)
+    return any(of_stage(stage, used) != of_stage(stage, now) for stage in stages)
 
 
 def months_of_other_rules(connection: psycopg.Connection, scale: Scale) -> list[str]:
     """The months whose answers were judged by other rules than the scale's: they are stale."""
-    rules = rules_of({scale.scale_id: scale})[scale.scale_id]
     rows = connection.execute(
         "SELECT month, coalesce(rules->%s, '{}') FROM scored_snapshot WHERE superseded_at IS NULL ORDER BY month",
         (scale.scale_id,),
     )
-    return [month for month, used in rows if used != rules]
-
-
-def _counts(window: JudgedWindow, scale: str) -> dict[str, int]:
-    return {str(reason): int(n) for reason, n in window.judgements[scale].counts.items()}
+    return [month for month, used in rows if differs(used, scale.rules, "eligibility")]
 
 
 def store_attempts(store: ObjectStore, folder: str, table: pa.Table) -> tuple[str, str]:
     """Put a window's attempts into the store as Parquet, under their hash; the key and the sha256."""
-    with TemporaryDirectory() as folder_here:
-        file = Path(folder_here, "attempts.parquet")
-        pq.write_table(table, file, compression="zstd")
-        with file.open("rb") as written:
-            digest = hashlib.file_digest(written, "sha256").hexdigest()
-        key = f"snapshots/{folder}/{digest}.parquet"
-        store.put(key, file)
+    key, digest, _ = store_parquet(store, folder, table)
     return key, digest

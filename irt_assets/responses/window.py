@@ -7,11 +7,12 @@ The facts (is it a test account, was the item seen before, was a later item answ
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ibis
 import ibis.expr.types as ir
@@ -22,38 +23,32 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.eligibility.attempts import Attempts, Judgement, judge
-from irt_assets.psychometrics.eligibility.rules import Reason, Rules
-from irt_assets.responses.eligible import codes, numbers
-from irt_assets.responses.facts import eligibility_facts, lookback_start
+from irt_assets.psychometrics.eligibility.attempts import Attempts, Judgement, Reason, judge
+from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.responses.columns import attempts_of, codes, numbers
+from irt_assets.responses.facts import FACTS, JUDGED, LATER, eligibility_facts, lookback_start
 from irt_assets.responses.item_status import Withdrawals
 from irt_assets.responses.item_times import ItemTimes, current_item_times
-from irt_assets.responses.row_hash import SUMS, row_hash, sums_of
+from irt_assets.responses.row_hash import query_of_sums, row_hash, sums_of
 from irt_assets.responses.scales import Scale
-from resources.relational import on_postgres
+from resources.relational import Backend, Run, on_log, on_postgres
 from resources.warehouse import read_arrow
-
-if TYPE_CHECKING:
-    import duckdb
 
 SNAPSHOT = (
     "attempt_id", "user_id", "item_id", "scale_id", "topic_id", "session_id", "form_id", "position", "started_at",
-    "completed_at", "correct", "response", "response_time_ms", "hints_used", "mode", "is_test", "unknown_item",
-    "seen_before", "answered_later",
+    "completed_at", "correct", "response", "response_time_ms", "hints_used", "mode", *FACTS,
 )  # fmt: skip
 """The columns of a snapshot. A row in this order is what its hash is made of: to change it makes every month stale."""
-FACTS = f"id AS {', '.join(SNAPSHOT)}"
 
 
 def _with_facts(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> str:
     """The opening of a query that reads `f`, the facts of the window."""
     found = ibis.to_sql(eligibility_facts(start, end, scales, "topic_id", "started_at", "response"), dialect="postgres")
-    return f"WITH f AS (SELECT {FACTS} FROM ({found}) r)"
+    return f"WITH f AS (SELECT id AS {', '.join(SNAPSHOT)} FROM ({found}) r)"
 
 
-_FOR_SCORING = """
-SELECT f.user_id, f.item_id, f.form_id, f.correct, f.response_time_ms, f.hints_used, f.mode, f.is_test, f.unknown_item,
-       f.seen_before, f.answered_later, f.completed_at
+_FOR_SCORING = f"""
+SELECT user_id, item_id, completed_at, {", ".join(JUDGED)}
 FROM f
 WHERE f.item_id = ANY(%(items)s) AND (%(learners)s::text[] IS NULL OR f.user_id = ANY(%(learners)s))
 """
@@ -79,6 +74,24 @@ class JudgedWindow:
     left_out: dict[str, dict[str, int]]
     data_hash: str
 
+    @property
+    def totals(self) -> WindowTotals:
+        counts = {scale: {str(k): int(n) for k, n in one.counts.items()} for scale, one in self.judgements.items()}
+        return WindowTotals(self.table.num_rows, counts, self.left_out, self.data_hash)
+
+
+@dataclass(frozen=True)
+class WindowTotals:
+    """What is known of a judged window without its attempts, which may lie on a cluster.
+
+    `counts`: attempts by scale and reason, those that are scored under "scored". `left_out`: as in `JudgedWindow`.
+    """
+
+    n_attempts: int
+    counts: dict[str, dict[str, int]]
+    left_out: dict[str, dict[str, int]]
+    data_hash: str
+
 
 ENCODING = 2
 """How the rows of a window are written out to be hashed: as `row_hash` says. Hashes of the first encoding, by the text
@@ -100,52 +113,65 @@ def data_hash(
     scales: Mapping[str, Scale],
     encoding: int = ENCODING,
 ) -> str:
-    """Hash of the answers of [start, end) and of every fact that eligibility reads about them, now."""
+    """Hash of the answers of [start, end) and of every fact that eligibility reads about them, now.
+
+    That of the first encoding is of what PostgreSQL has.
+    """
+    if encoding == ENCODING:
+        return data_hash_by(whole_log(connection, start, end, scales), start, end, scales)
     row = connection.execute(_hash_query(start, end, scales, encoding).encode()).fetchone()
     assert row is not None
-    return _digest(row, encoding)
+    return digest_of(row, encoding)
 
 
-def data_hash_on_duckdb(
-    connection: duckdb.DuckDBPyConnection, start: datetime, end: datetime, scales: Mapping[str, Scale]
-) -> str:
-    """The same hash, of the second encoding, over relations in DuckDB."""
-    connection.execute("SET TimeZone = 'UTC'")
-    row = connection.execute(_sums_of_rows(start, end, scales, "duckdb")).fetchone()
-    assert row is not None
-    return _digest(row, ENCODING)
+def whole_log(connection: psycopg.Connection, start: datetime, end: datetime, scales: Mapping[str, Scale]) -> Run:
+    """Runs over the log, as far as the facts of [start, end) read it."""
+    return on_log(connection, lookback_start(start, scales), end + LATER)
+
+
+def data_hash_by(run: Run, start: datetime, end: datetime, scales: Mapping[str, Scale]) -> str:
+    """The same hash, of the second encoding, over whatever holds the relations."""
+    sums = _sums_of_rows(start, end, scales, run.backend)
+    # As text, because numbers as large as the sums are read as floats.
+    found = run.read(f"SELECT concat(a, ' ', b, ' ', c) AS sums FROM ({sums}) t(a, b, c)")
+    return digest_of(found["sums"][0].as_py().split(), ENCODING)
 
 
 def query_of_hash(scales: Mapping[str, Scale], encoding: int = ENCODING) -> str:
     """The query of `data_hash` for some month: with the bounds of a window, all that its hash depends on but rows."""
-    return _query_of_hash(frozenset((one.scale_id, one.rules.lookback_months) for one in scales.values()), encoding)
+    return _query_of_hash(
+        frozenset((one.scale_id, one.rules.eligibility.lookback_months) for one in scales.values()), encoding
+    )
 
 
 @cache
 def _query_of_hash(lookbacks: frozenset[tuple[str, int]], encoding: int) -> str:
-    scales = {scale: Scale(scale, rules=Rules(lookback_months=months)) for scale, months in sorted(lookbacks)}
+    scales = {
+        scale: Scale(scale, rules=Rules.from_settings({"lookback_months": months}))
+        for scale, months in sorted(lookbacks)
+    }
     return _hash_query(_START, _END, scales, encoding)
 
 
 def _hash_query(start: datetime, end: datetime, scales: Mapping[str, Scale], encoding: int) -> str:
     if encoding == 1:
         return _with_facts(start, end, scales) + _HASH
-    return _sums_of_rows(start, end, scales, "postgres")
+    return _sums_of_rows(start, end, scales, on_postgres)
 
 
-def _sums_of_rows(start: datetime, end: datetime, scales: Mapping[str, Scale], dialect: str) -> str:
-    rows = _rows(start, end, scales)
-    hashed = rows.select(h=row_hash(rows, rows.columns))
-    return SUMS[dialect].format(rows=ibis.to_sql(hashed, dialect=dialect))
+def _sums_of_rows(start: datetime, end: datetime, scales: Mapping[str, Scale], backend: Backend[Any]) -> str:
+    rows = window_rows(start, end, scales)
+    return query_of_sums(rows.select(h=row_hash(rows, rows.columns)), backend)
 
 
-def _rows(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> ir.Table:
+def window_rows(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> ir.Table:
     """The facts of a window with the columns of its snapshot: each row in this order is what is hashed."""
     found = eligibility_facts(start, end, scales, "topic_id", "started_at", "response")
     return found.rename(attempt_id="id").select(*SNAPSHOT)
 
 
-def _digest(count_and_sums: Sequence[Any], encoding: int) -> str:
+def digest_of(count_and_sums: Sequence[Any], encoding: int = ENCODING) -> str:
+    """The hash of a window from the count of its rows and the sums of their hashes."""
     digest = hashlib.sha256(" ".join(str(int(n)) for n in count_and_sums).encode()).hexdigest()
     return digest if encoding == 1 else _MARK + digest
 
@@ -155,68 +181,57 @@ def judged_window(
     start: datetime,
     end: datetime,
     scales: Mapping[str, Scale],
+    run: Run | None = None,
 ) -> JudgedWindow:
-    """Every attempt of [start, end) and what the rules of its scale say of it."""
-    rows = _rows(start, end, scales)
+    """Every attempt of [start, end) and what the rules of its scale say of it.
+
+    run: where the attempts are read; None: `on_log`.
+    """
+    rows = window_rows(start, end, scales)
     hashed = rows.mutate(h=row_hash(rows, rows.columns)).order_by("user_id", "completed_at", "attempt_id")
-    found = on_postgres(connection)(hashed)
+    found = (run or whole_log(connection, start, end, scales))(hashed)
     # After the answers, so that the times are of no fewer than these.
     times = current_item_times(connection, end, lookback_start(start, scales))
-    digest = _digest((found.num_rows, *sums_of(found["h"])), ENCODING)
+    digest = digest_of((found.num_rows, *sums_of(found["h"])), ENCODING)
     found = found.drop_columns(["h"])
-    reason = np.full(found.num_rows, -1, dtype=np.int8)
-    score = np.full(found.num_rows, -1, dtype=np.int8)
+    code, score = (np.full(found.num_rows, -1, dtype=np.int8) for _ in range(2))
     judgements, left_out = {}, {}
+    for part in by_scale(found, sorted({*found["scale_id"].unique().to_pylist(), *scales}), times):
+        rules = scales[part.scale_id].rules if part.scale_id in scales else Rules()
+        judgement = judge(part.attempts, rules)
+        judgements[part.scale_id] = judgement
+        left_out[part.scale_id] = {part.items[item]: few for item, few in judgement.few_items.items()}
+        code[part.rows], score[part.rows] = judgement.code, judgement.score
+    return JudgedWindow(with_outcome(found, code, score), judgements, left_out, digest)
+
+
+@dataclass(frozen=True)
+class ScaleAttempts:
+    """The attempts of a scale: their `rows` in a table, and the `items` by the codes of `attempts`."""
+
+    scale_id: str
+    rows: npt.NDArray[np.intp]
+    items: npt.NDArray[np.object_]
+    attempts: Attempts
+
+
+def by_scale(found: pa.Table, scales: Iterable[str], times: ItemTimes) -> Iterator[ScaleAttempts]:
+    """The rows of `found`, which has the columns of a snapshot that the rules read, for each of `scales`."""
     scale_of_row, present = codes(found["scale_id"])
     code_of = {scale_id: code for code, scale_id in enumerate(present.tolist())}
-    judged = found.select(_JUDGED)
-    for scale_id in sorted({*code_of, *scales}):
+    judged = found.select(["user_id", "item_id", *JUDGED])
+    for scale_id in scales:
         rows = np.flatnonzero(scale_of_row == code_of.get(scale_id, -1))
-        rules = scales[scale_id].rules if scale_id in scales else Rules()
         part = judged if rows.size == found.num_rows else judged.take(pa.array(rows))
         item, items = codes(part["item_id"])
-        judgement = judge(_attempts(part, codes(part["user_id"])[0], item, items, times), rules)
-        judgements[scale_id] = judgement
-        left_out[scale_id] = {items[code]: few for code, few in judgement.few_items.items()}
-        reason[rows] = judgement.code
-        score[rows] = judgement.score
+        yield ScaleAttempts(scale_id, rows, items, attempts_of(part, codes(part["user_id"])[0], item, *times.of(items)))
+
+
+def with_outcome(found: pa.Table, code: npt.NDArray[np.int8], score: npt.NDArray[np.int8]) -> pa.Table:
+    """The attempts with the columns `reason` and `score` of a judgement's arrays."""
     reasons = pa.array([str(one.value) for one in Judgement.REASONS], pa.string())
-    table = found.append_column("reason", reasons.take(pa.array(reason, mask=reason < 0)))
-    table = table.append_column("score", pa.array(score, pa.int8(), mask=score < 0))
-    return JudgedWindow(table, judgements, left_out, digest)
-
-
-_JUDGED = (
-    "user_id", "item_id", "form_id", "mode", "is_test", "unknown_item", "seen_before", "answered_later", "correct",
-    "hints_used", "response_time_ms",
-)  # fmt: skip
-"""Columns of a window that the rules read."""
-
-
-def _attempts(
-    found: pa.Table,
-    person: npt.NDArray[np.int32],
-    item: npt.NDArray[np.int32],
-    items: npt.NDArray[np.object_],
-    times: ItemTimes,
-) -> Attempts:
-    """`person` codes the learners, `item` codes `items`."""
-    median, n_timed = times.of(items)
-    return Attempts(
-        user=person,
-        item=item,
-        live=numbers(pc.equal(found["mode"], "live"), False).astype(bool),
-        test_account=numbers(found["is_test"], False).astype(bool),
-        unusable=numbers(found["unknown_item"], False).astype(bool),
-        repeat=numbers(found["seen_before"], False).astype(bool),
-        exam=numbers(pc.is_valid(found["form_id"]), False).astype(bool),
-        answered_later=numbers(found["answered_later"], False).astype(bool),
-        correct=numbers(pc.cast(found["correct"], pa.int8()), -1).astype(np.int8),
-        hints=numbers(found["hints_used"], -1).astype(np.int32),
-        time_ms=numbers(pc.cast(found["response_time_ms"], pa.float64()), np.nan),
-        item_median_ms=median[item],
-        item_n_timed=n_timed[item],
-    )
+    found = found.append_column("reason", reasons.take(pa.array(code, mask=code < 0)))
+    return found.append_column("score", pa.array(score, pa.int8(), mask=score < 0))
 
 
 def scoring_responses(
@@ -242,7 +257,8 @@ def scoring_responses(
     person, users = codes(found["user_id"])
     item, item_ids = codes(found["item_id"])
     times = current_item_times(connection, end, lookback_start(start, scales))
-    judgement = judge(_attempts(found, person, item, item_ids, times), scale.rules, min_learner=False, min_item=False)
+    attempts = attempts_of(found, person, item, *times.of(item_ids))
+    judgement = judge(attempts, scale.rules, min_learner=False, min_item=False)
     responses, present, _ = _responses(person, users, item, item_ids, judgement.score)
     return responses, present
 
@@ -313,7 +329,9 @@ def _responses(
     present, index = np.unique(person[rows], return_inverse=True)
     order = np.lexsort((item[rows], index))
     rows = rows[order]
+    learners = learners[present]
+    key = np.array([zlib.crc32(learner.encode()) for learner in learners], dtype=np.uint32)
     responses = Responses(
-        index[order].astype(np.int32), item[rows], score[rows], len(present), tuple(str(x) for x in items)
+        index[order].astype(np.int32), item[rows], score[rows], len(present), tuple(str(x) for x in items), key=key
     )
-    return responses, learners[present], rows
+    return responses, learners, rows

@@ -10,11 +10,11 @@ import sys
 from functools import partial
 
 import uvicorn
+from dagster import DagsterInstance
 from starlette.types import ASGIApp
 
 from irt_assets.environment import workspace
 from irt_assets.probes import webserver
-from irt_assets.webserver.earlier_runs import EarlierRuns
 from irt_assets.webserver.guard import Guard
 from irt_assets.webserver.identity import Identified
 from irt_assets.webserver.report_files import ReportFiles
@@ -35,6 +35,25 @@ OPEN_REQUESTS_S = 5
 """How long shutdown waits for requests under way, and for subscriptions, which never end."""
 
 
+class EarlierRuns:
+    """The job of an earlier run or backfill that somebody asks to repeat.
+
+    Reads the instance of DAGSTER_HOME, opened for each question, as questions are rare.
+    """
+
+    def of_run(self, run_id: str) -> str | None:
+        with DagsterInstance.get() as instance:
+            run = instance.get_run_by_id(run_id)
+        return None if run is None else run.job_name
+
+    def of_backfill(self, backfill_id: str) -> str | None:
+        """The name of the job's partition set; a backfill of assets has none."""
+        with DagsterInstance.get() as instance:
+            backfill = instance.get_backfill(backfill_id)
+        origin = None if backfill is None else backfill.partition_set_origin
+        return None if origin is None else origin.partition_set_name
+
+
 def guarded(dagster: ASGIApp, settings: Settings, *, read_only: bool = False) -> ASGIApp:
     """Dagster's UI behind our layers, as `settings` configure them.
 
@@ -53,7 +72,7 @@ def listening_address(settings: Settings) -> str:
     """Raises PermanentFailure if others could reach the page without a login."""
     if not (settings.has_login or Address(settings.irt_ui_address).is_loopback):
         raise PermanentFailure(
-            f"IRT_UI_ADDRESS={settings.irt_ui_address}: whoever reaches the page without a login may start runs. "
+            f"IRT_UI_ADDRESS={settings.irt_ui_address}: anyone who reaches the page could start runs without a login. "
             "Set up the login (JWT_…, docs/how-to/login.md), or unset IRT_UI_ADDRESS."
         )
     return settings.irt_ui_address
@@ -62,7 +81,7 @@ def listening_address(settings: Settings) -> str:
 def serve(settings: Settings, *, port: int, read_only: bool) -> None:
     """Run until SIGTERM.
 
-    Raises PermanentFailure if settings of the login are unfit or missing, and where the port cannot be had.
+    Raises PermanentFailure if settings of the login are unfit or missing, and where the port is not free.
     """
     host = listening_address(settings)
     traces.start("page")

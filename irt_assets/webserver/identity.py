@@ -66,7 +66,7 @@ class Identified:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        scope = _named(scope, None)
+        scope = _scope_of_caller(scope, None)
         path = path_within(self.prefix, scope["path"])
         if self.verifier is None or (path == PROBE and scope.get("method") in READING):
             await self.app(scope, receive, send)
@@ -74,14 +74,14 @@ class Identified:
         try:
             identity = await self._identity(scope, self.verifier)
             identity.require_role("operator" if path.startswith(DEBUG_FILES) else self.role)
-            scope = _named(scope, identity)
+            scope = _scope_of_caller(scope, identity)
             if scope["type"] == "websocket":
                 await self._converse(identity, scope, receive, send)
                 return
             if scope["method"] == HTTPMethod.POST:
                 body = await _body(receive)
                 await self._require_allowed(read_body(body), identity)
-                scope, receive = _as_judged(scope), _with_body(body, receive)
+                scope, receive = _normalise_scope(scope), _with_body(body, receive)
             await self.app(scope, receive, send)
         except Refused as refused:
             await _refuse(HTTPStatus(refused.status), str(refused), scope, receive, send)
@@ -178,7 +178,7 @@ def _error(message: Message, why: str) -> Message:
     return {"type": "websocket.send", "text": json.dumps({"type": "error", "id": of, "payload": {"message": why}})}
 
 
-def _named(scope: Scope, identity: Identity | None) -> Scope:
+def _scope_of_caller(scope: Scope, identity: Identity | None) -> Scope:
     """The request with the verified caller's name, and without any that came from outside."""
     headers = [(name, value) for name, value in scope["headers"] if name.lower() != CALLER_HEADER.encode()]
     if identity is not None:
@@ -187,7 +187,7 @@ def _named(scope: Scope, identity: Identity | None) -> Scope:
     return {**scope, "headers": headers}
 
 
-def _as_judged(scope: Scope) -> Scope:
+def _normalise_scope(scope: Scope) -> Scope:
     """The request as it was judged, so that Dagster cannot take a query from anywhere but the body.
 
     Dagster knows one spelling of the media type, and with any other takes the query from the address.

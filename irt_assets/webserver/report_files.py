@@ -68,20 +68,24 @@ class Reports:
         no_learners: why learners' reports are not handed out; empty where they are. saved: as a download, a page too.
         """
         try:
-            report = self._recorded(int(name)) if ID.fullmatch(name) else None
+            report = self._report_file(int(name)) if ID.fullmatch(name) else None
             if report is None:
-                return _said(HTTPStatus.NOT_FOUND, f"There is no report {name[:18]!r}; it may have been deleted since.")
+                return _reply(
+                    HTTPStatus.NOT_FOUND, f"There is no report {name[:18]!r}; it may have been deleted since."
+                )
             if report.of_learner and no_learners:
-                return _said(HTTPStatus.FORBIDDEN, no_learners)
+                return _reply(HTTPStatus.FORBIDDEN, no_learners)
             return self._file(report, saved=saved)
         except (TransientFailure, psycopg.OperationalError):
             LOG.exception("report %s", name)
-            return _said(HTTPStatus.SERVICE_UNAVAILABLE, "The database or the object store does not answer; try again.")
+            return _reply(
+                HTTPStatus.SERVICE_UNAVAILABLE, "The database or the object store does not answer; try again."
+            )
         except PermanentFailure:
             LOG.exception("report %s", name)
-            return _said(HTTPStatus.BAD_GATEWAY, "The object store refuses the report; this service's log says why.")
+            return _reply(HTTPStatus.BAD_GATEWAY, "The object store refuses the report; this service's log says why.")
 
-    def _recorded(self, artifact_id: int) -> ReportFile | None:
+    def _report_file(self, artifact_id: int) -> ReportFile | None:
         with self.connect() as connection:
             row = connection.execute(
                 'SELECT url, format, user_id, week_start, "window" FROM report_artifacts WHERE artifact_id = %s',
@@ -95,7 +99,7 @@ class Reports:
 
     def _file(self, report: ReportFile, *, saved: bool) -> Response:
         key = self.store.key(report.url)
-        gone = _said(
+        gone = _reply(
             HTTPStatus.NOT_FOUND,
             f"The file {report.name} is no longer in the object store; materialise the report again.",
         )
@@ -132,5 +136,5 @@ class ReportFiles:
         await answer(scope, receive, send)
 
 
-def _said(status: HTTPStatus, sentence: str) -> Response:
+def _reply(status: HTTPStatus, sentence: str) -> Response:
     return PlainTextResponse(f"{sentence}\n", status, HEADERS)

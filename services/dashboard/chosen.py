@@ -1,4 +1,4 @@
-"""The things that an address names. Raises NotFound for what does not exist, and says what does."""
+"""What an address names. Raises NotFound, listing what exists, for anything that does not."""
 
 from __future__ import annotations
 

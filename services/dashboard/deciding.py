@@ -147,7 +147,7 @@ def _require_decider(identity: Identity) -> None:
 
 def _require_leaks_confirmed(form: Form, accepted: Sequence[Proposal]) -> None:
     if not form.although_it_leaked:
-        release.refuse_leaks(accepted, "say that it is accepted although it leaked")
+        release.refuse_leaks(accepted, "confirm that it is accepted although it leaked")
 
 
 def _in_words(attempt: Callable[[], Outcome]) -> Outcome:
@@ -194,7 +194,7 @@ def _effect_of_use(item: str, use: withdrawal.Use, since: datetime) -> str:
             f"{item} is out of use from {day} on: answers from then on count towards no ability, and nothing "
             "about it asks for a decision. What was reported until then stays as it is."
         )
-    return f"{item} is in use again from {day} on; answers that were given while it was withdrawn never count."
+    return f"{item} is in use again from {day} on; answers given while it was withdrawn never count."
 
 
 def _month(form: Form) -> str:

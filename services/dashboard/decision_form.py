@@ -22,7 +22,7 @@ BUTTONS: dict[What, str] = {
     "undo": "Undo …",
     "drop": "Drop from the anchors …",
     "withdraw": "Take it out of use …",
-    "restore": "Put it back to use …",
+    "restore": "Put it back into use …",
 }
 CONFIRM: dict[What, str] = {
     "accept": "Yes, publish",
@@ -48,7 +48,7 @@ def form(asked: Asked, kinds: Sequence[What], *, since: str = "", leaked: bool =
         )
     dated = {*kinds} - {"reject", "drop"}
     return tags.div(
-        ui.input_text_area("reason", "Reason, for those who ask later (required)", rows=3, width="100%"),
+        ui.input_text_area("reason", "Reason, kept on record (required)", rows=3, width="100%"),
         ui.input_text("since", _day_label(kinds), since, width="100%", placeholder="2026-11-01") if dated else None,
         ui.input_checkbox("although_it_leaked", "Accept it although it leaked", width="100%") if leaked else None,
         tags.div(

@@ -62,7 +62,7 @@ def download(asked: Asked) -> Response:
     if not AT_ONCE.acquire(timeout=LONGEST_WAIT_S):
         return _sorry(503, "other files are being made: try again in a minute")
     try:
-        opened, size = _written(wanted.table(asked), cast("Kind", kind))
+        opened, size = _write_table(wanted.table(asked), cast("Kind", kind))
     except NotFound as missing:
         return _sorry(404, str(missing))
     except PermanentFailure as failure:
@@ -83,7 +83,7 @@ def download(asked: Asked) -> Response:
     return StreamingResponse(_pieces(opened), media_type=TYPES[kind], headers=headers)
 
 
-def _written(frame: pd.DataFrame, kind: Kind) -> tuple[BufferedReader, int]:
+def _write_table(frame: pd.DataFrame, kind: Kind) -> tuple[BufferedReader, int]:
     """The file, open and already unlinked: closing it removes it, even if it was not read to the end."""
     with TemporaryDirectory(prefix="irt-download-") as folder:
         path = Path(folder, f"table.{kind}")

@@ -61,7 +61,7 @@ def _head(asked: Asked, views: Sequence[View]) -> Tag:
             class_="ms-auto small",
         ),
         tags.p(
-            "This is a demo: whoever opens this page on this machine is its psychometrician, and may decide.",
+            "This is a demo: anyone who opens this page on this machine acts as its psychometrician and may decide.",
             class_="banner",
         )
         if asked.identity is DEMO

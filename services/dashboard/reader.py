@@ -115,7 +115,7 @@ class Reader:
     def _read(self, reading: Future[Overview]) -> None:
         try:
             found = collect_overview(self.database, self.instance, self.settings)
-        except Exception as error:  # noqa: BLE001 - for whoever waits
+        except Exception as error:  # noqa: BLE001 - for those who wait
             LOG.warning("the overview was not read: %s", explain(error) or error)
             reading.set_exception(error)
             return

@@ -27,10 +27,10 @@ def report(asked: Asked) -> Response:
 def no_learner_reports(asked: Asked) -> str:
     """Why learners' reports are not shown; empty if they are."""
     if not asked.identity.has_role("analyst"):
-        return "Learners' reports are personal data: analysts and those above read them."
+        return "Learners' reports are personal data: only analysts and higher roles may read them."
     if not asked.reader.settings.ui_hands_out_learner_reports:
         return (
-            "This installation does not hand out learners' reports. Where only people who may read them reach it, set "
+            "This installation does not hand out learners' reports. If only people who may read them can reach it, set "
             "IRT_UI_LEARNER_REPORTS=true and start the dashboard again."
         )
     return ""

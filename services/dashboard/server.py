@@ -29,7 +29,7 @@ from irt_assets.webserver.guard import Guard
 from resources import metrics, traces
 from resources.dagster_compat import keep_connections
 from resources.failures import PermanentFailure, explain, is_transient
-from resources.schema_version import open_database
+from resources.open_database import open_database
 from resources.service import serve_http
 from resources.settings import Settings
 from services.dashboard.downloads import download
@@ -64,9 +64,9 @@ class Pages:
             await self.app(scope, receive, send)
             return
         request = Request(scope)
-        asked = asked_for(request.query_params, identity_of(request), self.reader)
+        asked = parse_request(request.query_params, identity_of(request), self.reader)
         began = time.perf_counter()
-        status, page = await run_in_threadpool(made, asked)
+        status, page = await run_in_threadpool(make_page, asked)
         taken = 1000 * (time.perf_counter() - began)
         scope["state"]["shown"] = page, asked
 
@@ -80,11 +80,11 @@ class Pages:
         await self.app(scope, receive, send_with_status)
 
 
-def asked_for(query: QueryParams, identity: Identity, reader: Reader) -> Asked:
+def parse_request(query: QueryParams, identity: Identity, reader: Reader) -> Asked:
     return Asked(query.get("view") or VIEWS[0].name, dict(query), identity, reader)
 
 
-def made(asked: Asked) -> tuple[HTTPStatus, Page]:
+def make_page(asked: Asked) -> tuple[HTTPStatus, Page]:
     """The page, or one that says why there is none."""
     try:
         return HTTPStatus.OK, view_of(asked).page(asked)
@@ -93,7 +93,7 @@ def made(asked: Asked) -> tuple[HTTPStatus, Page]:
     except NotAllowed as refused:
         return HTTPStatus.FORBIDDEN, _sorry("Not for your role", str(refused))
     except BeingRead:
-        why = "After a start the answers of every month are read once. This page comes by itself when they are."
+        why = "After a start the answers of every month are read once. The page reloads by itself once they are."
         return HTTPStatus.SERVICE_UNAVAILABLE, _sorry("The months are being read", why, AGAIN)
     except PermanentFailure as failure:
         return HTTPStatus.UNPROCESSABLE_ENTITY, _sorry("This cannot be shown", str(failure))
@@ -125,14 +125,14 @@ def view_of(asked: Asked) -> View:
 def build_app(reader: Reader, verifier: Verifier | None, settings: Settings) -> ASGIApp:
     """All routes behind the guards. Without a verifier everybody is the demo's psychometrician."""
 
-    def shown(request: Request) -> Tag:
+    def show_page(request: Request) -> Tag:
         page, asked = request.scope["state"]["shown"]
         return document(page, asked, VIEWS)
 
     def converse(input: Inputs, output: Outputs, session: Session) -> None:  # noqa: A002 - Shiny's names
         with reactive.isolate():
             query = QueryParams(session.clientdata.url_search().removeprefix("?"))
-        asked = asked_for(query, identity_of(session.http_conn), reader)  # type: ignore[attr-defined]
+        asked = parse_request(query, identity_of(session.http_conn), reader)  # type: ignore[attr-defined]
         try:
             view = view_of(asked)
         except NotFound:
@@ -140,11 +140,11 @@ def build_app(reader: Reader, verifier: Verifier | None, settings: Settings) -> 
         if view.server is not None:
             view.server(asked, input, output, session)
 
-    app = App(shown, converse)
+    app = App(show_page, converse)
     app.sanitize_errors = True
 
-    def downloaded(request: Request) -> Response:
-        return download(asked_for(request.query_params, identity_of(request), reader))
+    def send_download(request: Request) -> Response:
+        return download(parse_request(request.query_params, identity_of(request), reader))
 
     def ready(_request: Request) -> Response:
         """Whether the first overview has been read; it is read again where that failed."""
@@ -154,20 +154,20 @@ def build_app(reader: Reader, verifier: Verifier | None, settings: Settings) -> 
 
     registry = metrics.server_registry()
 
-    def shown_metrics(_request: Request) -> Response:
+    def send_metrics(_request: Request) -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
-    def reported(request: Request) -> Response:
-        return report(asked_for(request.query_params, identity_of(request), reader))
+    def send_report(request: Request) -> Response:
+        return report(parse_request(request.query_params, identity_of(request), reader))
 
     routes = [
         Route("/health", _health),
         Route("/ready", ready),
-        Route("/metrics", shown_metrics),
+        Route("/metrics", send_metrics),
         Route("/plotly.min.js", _file(PLOTLY_JS, KEPT)),
         *(Route(f"/{path.name}", _file(path, NOT_KEPT)) for path in sorted(STATIC.iterdir())),
-        Route("/download", downloaded),
-        Route("/report", reported),
+        Route("/download", send_download),
+        Route("/report", send_report),
         Mount("/", Pages(app, reader)),
     ]
     inner = GZipMiddleware(Router(routes), minimum_size=4096)

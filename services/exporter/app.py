@@ -1,4 +1,4 @@
-"""The exporter over HTTP: `/metrics`, and `/health`, which answers whatever state the database is in."""
+"""The exporter over HTTP: `/metrics`, and `/health`, which answers in any state of the database."""
 
 from __future__ import annotations
 

@@ -16,8 +16,10 @@ from typing import Any, LiteralString
 import psycopg
 from dagster import deserialize_value
 
-from irt_assets.invariants.freshness import last_backup, last_evaluated, last_night
+from irt_assets.invariants.freshness import last_backup, last_evaluated
 from irt_assets.invariants.open_violations import SEVERITY, open_violations
+from irt_assets.job_names import job_of
+from irt_assets.ledger.overview import last_linkings, last_night, settled_months
 from irt_assets.partitions import last_complete_month, months_between
 from irt_assets.probes import DAEMONS, heartbeats
 from jobs.plans import PLANS, last_due, overdue_since, schedule_keys, switched_on_at
@@ -42,17 +44,18 @@ class Look:
 
 def runs(look: Look) -> Iterator[Sample]:
     rows = _of_dagster(
-        look.connection, "SELECT pipeline_name, status, count(*), max(end_time) FROM dagster.runs GROUP BY 1, 2"
+        look.connection,
+        "SELECT pipeline_name, status, count(*), max(end_time) FROM dagster.runs GROUP BY 1, 2 ORDER BY 4",
     )
     by_status: Counter[str] = Counter()
     for _, status, n, _ in rows:
         by_status[status.lower()] += n
     for status, n in by_status.items():
         yield Sample(families.RUNS, n, (status,))
-    ended = {job: end for job, status, _, end in rows if status == "SUCCESS" and end is not None}
+    ended = {job_of(job): end for job, status, _, end in rows if status == "SUCCESS" and end is not None}
     for plan in PLANS:
         if plan.job in ended:
-            yield Sample(families.LAST_SUCCESS, ended[plan.job], (plan.job,))
+            yield Sample(families.LAST_SUCCESS, ended[plan.job], (plan.documents_name,))
 
 
 def late_schedules(look: Look) -> Iterator[Sample]:
@@ -75,7 +78,7 @@ def late_schedules(look: Look) -> Iterator[Sample]:
             last = last_tick.replace(tzinfo=UTC) if last_tick else None
             silent = overdue_since(plan, look.now, last, switched_on_at(state)) is not None
             late = state.is_running and (silent or schedule_keys(plan)[1] in (alert_keys or ()))
-        yield Sample(families.LATE, late, (plan.job,))
+        yield Sample(families.LATE, late, (plan.documents_name,))
 
 
 def overdue_jobs(look: Look) -> Iterator[Sample]:
@@ -84,7 +87,7 @@ def overdue_jobs(look: Look) -> Iterator[Sample]:
     since = {plan.job: tick for plan, tick in ticks.items() if not plan.asset}
     wanted = []
     for plan, tick in ticks.items():
-        if newest := plan.newest_wanted(tick, look.settings.irt_first_month):
+        if newest := plan.newest_due(tick, look.settings.irt_first_month):
             partition, since[plan.job] = newest
             wanted.append((plan.job, json.dumps([plan.asset]), partition))
     rows = _of_dagster(
@@ -103,30 +106,21 @@ def overdue_jobs(look: Look) -> Iterator[Sample]:
     )
     made = {job: time for job, time in rows if time is not None}
     begun = made.get(None, look.now)
-    for job in (plan.job for plan in PLANS):
-        was_due = job in since and begun <= since[job]
-        yield Sample(families.OVERDUE, was_due and made.get(job, begun) < since[job], (job,))
+    for plan in PLANS:
+        was_due = plan.job in since and begun <= since[plan.job]
+        is_overdue = was_due and made.get(plan.job, begun) < since[plan.job]
+        yield Sample(families.OVERDUE, is_overdue, (plan.documents_name,))
 
 
 def months(look: Look) -> Iterator[Sample]:
     """As the fit and the publication step left the month. Only `irt status` sees that answers changed since."""
     last = list(months_between(look.settings.irt_first_month, last_complete_month(look.now)))[-MONTHS:]
-    rows = look.connection.execute(
-        """SELECT s.scale_id, m.month, p.state, p.n_published, p.fit_id, f.fit_id, f.error
-           FROM calibration_scale s CROSS JOIN unnest(%s::text[]) AS m (month)
-           LEFT JOIN publication_step p ON p.scale_id = s.scale_id AND p.month = m.month
-           LEFT JOIN LATERAL (
-             SELECT fit_id, error FROM fit_staging f
-             WHERE f.month = m.month AND f.scale_id = s.scale_id AND f.engine = s.engine
-             ORDER BY fitted_at DESC, fit_id DESC LIMIT 1
-           ) f ON true""",
-        (last,),
-    )
-    for scale, month, step, published, published_fit, newest_fit, error in rows:
-        now = month_state(step, refit=newest_fit is not None and newest_fit != published_fit, failed=error is not None)
+    for one in settled_months(look.connection, last):
+        refit = one.newest_fit is not None and one.newest_fit != one.published_fit
+        now = month_state(one.step, refit=refit, failed=one.error is not None)
         for state in MONTH_STATES:
-            yield Sample(families.MONTH_STATE, state == now, (scale, month, state))
-        yield Sample(families.PUBLISHED, published or 0, (scale, month))
+            yield Sample(families.MONTH_STATE, state == now, (one.scale_id, one.month, state))
+        yield Sample(families.PUBLISHED, one.n_published or 0, (one.scale_id, one.month))
 
 
 def month_state(step: str | None, *, refit: bool, failed: bool) -> str:
@@ -143,15 +137,7 @@ def month_state(step: str | None, *, refit: bool, failed: bool) -> str:
 
 
 def links(look: Look) -> Iterator[Sample]:
-    rows = look.connection.execute(
-        """SELECT DISTINCT ON (m.scale_id) m.scale_id, (c->>'slope')::float8, (c->>'intercept')::float8
-           FROM calibration_scale s
-           JOIN mirt_fit_meta m ON m.scale_id = s.scale_id AND m.engine = s.engine
-           CROSS JOIN LATERAL (SELECT m.model_spec->'linking_constants') AS l (c)
-           WHERE m.kind = 'monthly' AND m.superseded_at IS NULL
-           ORDER BY m.scale_id, m.window_start DESC"""
-    )
-    for scale, slope, intercept in rows:
+    for scale, slope, intercept in last_linkings(look.connection):
         if slope is not None and intercept is not None:
             yield Sample(families.SLOPE, slope, (scale,))
             yield Sample(families.INTERCEPT, intercept, (scale,))

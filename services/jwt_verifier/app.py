@@ -7,7 +7,6 @@ belong here: what makes a token good (see `tokens`).
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import threading
 from collections.abc import AsyncIterator, Sequence
@@ -26,7 +25,6 @@ from resources.settings import Settings
 from services.jwt_verifier.keys import OLDEST_S
 from services.jwt_verifier.tokens import ROLES, Identity, Refused, Role, Verifier, build_verifier, log_fault, sent_token
 
-LOG = logging.getLogger("services.jwt_verifier")
 CHALLENGE = 'Bearer realm="irt"'
 NOT_STORED = {"Cache-Control": "no-store"}
 

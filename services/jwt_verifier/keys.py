@@ -301,5 +301,5 @@ def _stamp(path: Path) -> tuple[int, ...]:
 
 
 def _safe_words(error: Exception) -> str:
-    """Our own messages in full; of others only the type, as they quote what the issuer sent."""
+    """Our own messages in full; of others only the type, because they may quote what the issuer sent."""
     return str(error) if type(error) is ValueError else type(error).__name__

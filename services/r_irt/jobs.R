@@ -94,7 +94,7 @@ outcome <- function(exit, folder) {
     ))
   }
   how <- if (exit < 0) paste("signal", -exit) else paste("exit code", exit)
-  message("r-irt: R ended with ", how, " and no answer; its last words:")
+  message("r-irt: R ended with ", how, " and no answer; its last output:")
   log <- file.path(folder, "log")
   if (file.exists(log)) {
     words <- utils::tail(readLines(log, warn = FALSE), LAST_WORDS)
@@ -103,7 +103,7 @@ outcome <- function(exit, folder) {
   killed <- exit == -9 # by the kernel for want of memory, or by hand: another time there may be more
   list(status = 500, body = error_json(
     if (killed) "transient" else "permanent", "R ended with ", how, " and without an answer",
-    if (killed) ", as it does where memory runs out" else "", "; the log of the service has its last words"
+    if (killed) ", as it does where memory runs out" else "", "; the log of the service has its last output"
   ))
 }
 

@@ -27,7 +27,7 @@ for (package in c("plumber", "promises", "later", "processx", "jsonlite", "sodiu
 }
 
 token <- setting("R_IRT_INTERNAL_TOKEN")
-if (!nzchar(token)) refuse("R_IRT_INTERNAL_TOKEN is not set: callers show it as their bearer token")
+if (!nzchar(token)) refuse("R_IRT_INTERNAL_TOKEN is not set: callers send it as their bearer token")
 Sys.unsetenv("R_IRT_INTERNAL_TOKEN") # no fit needs it
 
 irt_file <- setting("R_IRT_SOURCE", file.path(here, "..", "..", "irt_assets", "engines", "irt.R"))

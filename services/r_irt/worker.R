@@ -16,7 +16,7 @@ read_request <- function(file) {
   )
   if (!is.list(request) || is.null(names(request))) refuse("the body must be a JSON object with fields")
   for (field in c("anchors", "guessing_prior", "options")) {
-    if (!is.null(request[[field]]) && !is.list(request[[field]])) refuse(field, ": wanted a JSON object or null")
+    if (!is.null(request[[field]]) && !is.list(request[[field]])) refuse(field, ": must be a JSON object or null")
   }
   request
 }

@@ -1,4 +1,4 @@
-"""Which requests are worked on, which wait, and which are turned away before they cost the database anything.
+"""Which requests are handled, which wait, and which are turned away before they cost the database anything.
 
 A request waits here, in the event loop: it holds neither a thread nor a connection meanwhile. What does not belong
 here: what the work is.
@@ -104,14 +104,14 @@ class Admission:
         except TimeoutError:
             if future.done():
                 return future.result()
-            future.add_done_callback(_look_at)
+            future.add_done_callback(_drop_error)
             raise TooSlow from None
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _look_at(future: asyncio.Future[T]) -> None:
+def _drop_error(future: asyncio.Future[T]) -> None:
     """The caller has given up, so its error is dropped."""
     with suppress(asyncio.CancelledError):
         future.exception()

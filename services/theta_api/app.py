@@ -136,7 +136,7 @@ def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
         measures = _measures(ledger)
         known, learner = await work(user_id, lambda connection: _known(connection, user_id))
         answer = _answer(learner, online.latest(known), measures)
-        history = [_shown(one, measures) | {"scale_id": one.scale_id} for one in known]
+        history = [_ability_body(one, measures) | {"scale_id": one.scale_id} for one in known]
         return JSONResponse(answer | {"history": history}, headers={"Cache-Control": "no-store"})
 
     @app.get("/health")
@@ -295,7 +295,7 @@ def _learner(connection: psycopg.Connection, user_id: str) -> online.Learner:
 
 def _answer(learner: online.Learner, found: dict[str, Theta], measures: Measures) -> dict[str, Any]:
     """θ of the learner's target scale; without one, of the scale with the most answers."""
-    by_scale = {scale_id: _shown(one, measures) for scale_id, one in sorted(found.items())}
+    by_scale = {scale_id: _ability_body(one, measures) for scale_id, one in sorted(found.items())}
     wanted = online.scale_to_answer_by(learner, found)
     if wanted is None or wanted not in found:
         where = "" if wanted is None else f" on scale {wanted}, the learner's target"
@@ -309,7 +309,7 @@ def _answer(learner: online.Learner, found: dict[str, Theta], measures: Measures
     return {"user_id": learner.user_id, **by_scale[wanted], "scale_id": wanted, "by_scale": by_scale}
 
 
-def _shown(one: Theta, measures: Measures) -> dict[str, Any]:
+def _ability_body(one: Theta, measures: Measures) -> dict[str, Any]:
     measure = measures.scales.get(one.scale_id)
     return {
         "theta": one.theta,

@@ -41,8 +41,8 @@ OPTIONS = (
     "-c idle_in_transaction_session_timeout=10s -c plan_cache_mode=force_generic_plan "
     "-c enable_nestloop=off -c jit=off"
 )
-"""One plan for each statement and connection: to plan a learner's query takes longer than to run it. That plan must do
-for who has thousands of answers too: with 400 omissions among 2,000, nested loops took 170 ms, hashes take 30."""
+"""One plan for each statement and connection: to plan a learner's query takes longer than to run it. That plan must
+suit learners with thousands of answers too: with 400 omissions in 2,000, nested loops took 170 ms, hashes take 30."""
 
 
 class Away(TransientFailure):
@@ -50,7 +50,7 @@ class Away(TransientFailure):
 
 
 class Ledger:
-    """Opens connections and reads `measures`, from `start` to `stop`, as often as the database goes and comes."""
+    """Opens connections and reads `measures`, from `start` to `stop`, again whenever the database comes back."""
 
     def __init__(self, database: Database, connections: int, clock: Callable[[], datetime] | None = None) -> None:
         self.clock = clock or (lambda: datetime.now(UTC))

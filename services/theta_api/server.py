@@ -18,10 +18,10 @@ from services.theta_api.ledger import Ledger
 LOG = logging.getLogger("services.theta_api")
 DRAIN_S = 20
 TURN_S = 0.0005
-"""How long a thread that computes keeps the others waiting, the one that takes requests among them. Python's 5 ms is
-as long as a whole update."""
+"""How long a computing thread may keep the others waiting, among them the one that takes requests. Python's default of
+5 ms is as long as a whole update."""
 KEPT_S = 75
-"""For longer than nginx keeps an idle connection (60 s), so that it never sends a request into one that closes."""
+"""Longer than nginx keeps an idle connection (60 s), so that it never sends a request into a closing one."""
 
 
 def theta_app(settings: Settings) -> FastAPI:

@@ -17,7 +17,7 @@ def _storable(text: str) -> str:
     except UnicodeEncodeError:
         raise ValueError("not valid Unicode") from None
     if "\x00" in text:
-        raise ValueError("an id must not contain NUL")
+        raise ValueError("an id must not contain the character NUL")
     if size > LONGEST_ID:
         raise ValueError(f"an id may have at most {LONGEST_ID} bytes")
     return text
@@ -48,7 +48,7 @@ class Asked(BaseModel):
 
     user_id: UserId
     lookback_days: Annotated[
-        int, Field(ge=1, le=365, description="answers of so many days count"), BeforeValidator(_whole)
+        int, Field(ge=1, le=365, description="answers of this many days count"), BeforeValidator(_whole)
     ] = 30
 
 

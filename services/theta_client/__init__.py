@@ -1,7 +1,7 @@
 """The exam service calls this when a session is over; the learner's θ is then updated in the background.
 
-Standard library only, Python 3.9 or newer: this runs inside somebody else's process and must never harm it. The sensor
-`theta_sweep` makes up for updates lost here. See docs/how-to/session-hook.md.
+Standard library only, Python 3.9 or newer: this runs inside another program's process and must never harm it. The
+sensor `theta_sweep` makes up for updates lost here. See docs/how-to/session-hook.md.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ LONGEST_PAUSE = 60.0
 
 
 class UpdateFailed(Exception):
-    """Says why θ was not updated. For `pause` seconds the API wants no further request."""
+    """Says why θ was not updated. For `pause` seconds no further request should be sent."""
 
     def __init__(self, reason: str, pause: float = 0.0) -> None:
         super().__init__(reason)
@@ -45,7 +45,7 @@ class Address(NamedTuple):
 
 
 def update_theta(user_id: str) -> None:
-    """Has the API update one learner's θ, or raises `UpdateFailed`."""
+    """Asks the API to update one learner's θ. Raises `UpdateFailed` if it does not."""
     address = _address()
     deadline = time.monotonic() + SECONDS
     try:

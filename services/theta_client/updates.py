@@ -65,7 +65,7 @@ class Updates:
             return dict(self._counts)
 
     def finish(self, seconds: float) -> None:
-        """Gives the worker this long to empty the queue, less if the API wants silence, then ends it."""
+        """Gives the worker this long to empty the queue, less if the API asked for a pause, then ends it."""
         deadline = monotonic() + seconds
         with self._changed:
             self._changed.wait_for(self._has_nothing_to_send, timeout=seconds)

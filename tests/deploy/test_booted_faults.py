@@ -117,7 +117,7 @@ def test_faults_of_an_env_file_are_refused_before_anything_is_installed(machine:
         (SETTINGS, 0o644, "can be read by others than root, and holds passwords: chmod 600 /etc/irt/irt.env"),
         (SETTINGS.replace("\n", "\r\n"), 0o600, "line ends of Windows (CRLF)"),
         (SETTINGS.replace(f'{IN_URL}@127.0.0.1:5432/irt"', "x"), 0o600, "line 1: a quote without its other one"),
-        (f"export {SETTINGS}", 0o600, "line 1: systemd wants NAME=value, without export"),
+        (f"export {SETTINGS}", 0o600, "line 1: systemd takes NAME=value, without export"),
     ):
         write(machine, text, mode)
         assert words in refusal(machine, INSTALLER)

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from irt_assets.calibration.evidence import Evidence
-from irt_assets.calibration.fits import LinkedFit, StagedFit, encode
 from irt_assets.calibration.linking_gates import anchors_agree
+from irt_assets.ledger.encoding import encode
+from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants, Spread, StagedSpec
+from irt_assets.ledger.fits import LinkedFit, StagedFit
 from irt_assets.psychometrics.linking.anchor_diagnosis import Diagnosis, diagnose
 from irt_assets.psychometrics.linking.linking import link
 from irt_assets.responses.scales import Scale
@@ -135,8 +137,8 @@ def test_a_month_whose_anchors_disagree_says_which_moved() -> None:
     assert list(by_name) != list(found.suspects)
     linking = replace(link(new, anchors, purify=False), suspects=by_name, diagnosis=found.sentence)
     at = datetime(2026, 9, 1, tzinfo=UTC)
-    staged = StagedFit("fit", "2026-08", "math", "em", "hash", encode(new), None, None, {}, "code", at)
-    spec = {"linking_constants": linking.as_constants()}
+    staged = StagedFit("fit", "2026-08", "math", "em", "hash", encode(new), None, None, StagedSpec(), "code", at)
+    spec = LinkedSpec(linking_constants=LinkingConstants.of(linking), latent=Spread(mean=0.0, sd=1.0))
     linked = LinkedFit("fit", "math", "hash", "data", "anchors", True, spec, {})
     judged = anchors_agree(Evidence("2026-08", Scale("math"), None, None, staged, new, linked))
     assert not judged.passed

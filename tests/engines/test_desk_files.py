@@ -153,7 +153,7 @@ def test_parquet_columns_of_any_type_are_scores(tmp_path: Path, kind: str) -> No
         ("person,i1,i1\na,1,0\n", ("i1", "twice")),
         ("person,i1\na,1\n,1\n", ("line 3", "without a person")),
         ("person,item,score\na,i1,1\na,,1\n", ("line 3", "without a person or an item")),
-        ("person\na\n", ("column of an item",)),
+        ("person\na\n", ("column that is an item",)),
         ("", ("empty",)),
     ],
 )

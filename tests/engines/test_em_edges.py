@@ -8,9 +8,9 @@ from scipy.special import expit
 
 from irt_assets.psychometrics.core.design import components
 from irt_assets.psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
+from irt_assets.psychometrics.core.item_models import SLOPE_BOUND
 from irt_assets.psychometrics.core.models import Flag, Responses
 from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.estimation.parameter_layout import SLOPE_BOUND
 from irt_assets.psychometrics.estimation.standard_errors import inverse
 
 MODELS = ("rasch", "1pl", "2pl", "3pl")

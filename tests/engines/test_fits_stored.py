@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from irt_assets.calibration.fits import decode, encode
+from irt_assets.ledger.encoding import DecodedFits, decode, encode
 from irt_assets.psychometrics.core.models import Flag, Responses
 from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, Priors
 from irt_assets.psychometrics.estimation.em import fit_em
+from tests.helpers import rooms
 from tests.helpers.same_fits import assert_same
 
 
@@ -32,3 +34,15 @@ def test_a_3pl_with_groups_a_histogram_and_anchors_comes_back_whole() -> None:
     fit = fit_em(Responses.from_wide(scores), model="3pl", groups=["x", "y", "z"] * 100, latent="histogram")
     assert_same(decode(encode(fit)), fit)
     assert Priors.from_dict(fit.priors) == GUESSING_PRIOR
+
+
+def test_a_fit_that_was_just_decoded_is_not_decoded_again_and_nobody_can_write_to_it() -> None:
+    first, second = (encode(rooms.made_up_calibration({item: (1.0, 0.0)})) for item in ("one", "two"))
+    size = sum(array.nbytes for array in vars(decode(first)).values() if isinstance(array, np.ndarray))
+    for most_bytes, is_kept in ((2 * size, True), (2 * size - 1, False)):
+        fits = DecodedFits(most_bytes)
+        fit = fits.decode(first)
+        assert fits.decode(second).item_ids == ("two",)
+        assert (fits.decode(bytes(bytearray(first))) is fit) == is_kept
+    with pytest.raises(ValueError, match="read-only"):
+        fit.a[0] = 2.0

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from irt_assets.calibration.fits import statistics_spec
+from irt_assets.ledger.fit_rows import statistics_spec
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.fit import fit_summary
@@ -108,6 +108,6 @@ def test_statistics_survive_json_with_nulls_for_what_is_missing() -> None:
     x = np.column_stack([answers(np.random.default_rng(9), persons=400), np.ones(400)])
     responses = Responses.from_wide(x)
     spec = statistics_spec(summarise(responses, fit_em(responses)))
-    again = json.loads(json.dumps(spec, allow_nan=False))
+    again = json.loads(json.dumps(spec.as_json(), allow_nan=False))
     assert again["items"]["rmsd"][-1] is None
     assert len(again["items"]["rmsd"]) == 25

@@ -51,7 +51,7 @@ def test_loss_is_that_of_louis_formula_for_every_kind_of_person(slope, design, g
     half = (np.arange(80)[:, None] % 2 == 0) == (np.arange(ITEMS) < ITEMS // 2)
     x[half if design == "forms" else rng.random(x.shape) < 0.4] = np.nan
     x[0] = 1.0
-    data = ResponseLayout.of(Responses.from_wide(x), group=np.arange(80) % 2, rarer=guessing)
+    data = ResponseLayout.of(Responses.from_wide(x), group=np.arange(80) % 2, rarer=guessing, shards=3)
     grid = Grid.spanning()
     log_weights = np.stack([grid.log_weights(), grid.log_weights(0.5, 1.2)])
     latent = rng.normal(size=(2, 2, 1)) * np.stack([grid.nodes, grid.nodes**2])[:, None]
@@ -63,9 +63,9 @@ def test_loss_is_that_of_louis_formula_for_every_kind_of_person(slope, design, g
         factors = np.stack(np.broadcast_arrays(grid.nodes, np.ones_like(curves.p), curves.p)[:2])
     plain = plain_loss(x, curves, log_weights, latent, factors)
     with kernels.runner(2) as run:
-        chunks = kernels.cut(data.cost, 3)
-        found = missing_information(curves, run, chunks, log_weights, latent)
-        blocks = missing_information_blocks(curves, run, chunks, log_weights)
+        total = data.sums(run)
+        found = missing_information(curves, total, log_weights, latent)
+        blocks = missing_information_blocks(curves, total, log_weights)
     scale = np.sqrt(np.diag(plain))
     # a sum of 6 or 12 terms is cut off where about 1e-5 of a score's variance is left, somewhat more with guessing
     tolerance = 5e-5 if guessing else 2e-5

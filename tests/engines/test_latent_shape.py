@@ -220,7 +220,7 @@ def test_slope_and_intercept_of_skewed_months_have_honest_errors_and_hardly_a_bi
         columns = (anchors.a, anchors.b, anchors.c, anchors.a_se, anchors.b_se, anchors.cov_ab[:, 0, 1])
         none = np.zeros(15, dtype=bool)
         frozen = AnchorSet("s", "1", ids, *columns, (None,) * 15, none, covariance_ab(anchors))
-        linking = link(month, frozen, rules=Rules(min_anchor_responses=1))
+        linking = link(month, frozen, rules=Rules.from_settings({"min_anchor_responses": 1}))
         found.append((linking.slope, linking.intercept))
         reported.append((linking.slope_se, linking.intercept_se))
     sd = np.std(found, axis=0, ddof=1)

@@ -155,7 +155,7 @@ def test_unrelated_answers_have_no_common_slope():
 
 
 def test_unrelated_answers_have_no_variance_of_ability_and_mirts_error_is_explained():
-    with pytest.raises(PsychometricsError, match=r"variance of ability ran to 0: .* are unrelated"):
+    with pytest.raises(PsychometricsError, match=r"variance of ability went to 0: .* are unrelated"):
         calibrate(every_pattern_equally_often(), "rasch")
 
 

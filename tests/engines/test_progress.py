@@ -76,7 +76,7 @@ def test_a_learner_who_gains_half_a_unit_is_seen_to_improve() -> None:
 
 
 def test_a_window_that_says_nothing_of_ability_gives_no_improvement() -> None:
-    responses = Responses.from_long(["u", "u"], ["flat", "good"], [1, 0])
+    responses = Responses.from_wide([[1, 0]], ["flat", "good"])
     a, d = np.array([0.0, 1.0]), np.array([0.3, 0.0])
     assert np.isnan(improvement(responses, np.array([True, False]), a, d, np.zeros(2))).all()
 

@@ -24,6 +24,7 @@ from irt_assets.psychometrics.estimation.marginal import Problem
 from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
 from irt_assets.psychometrics.linking.linking import LinkingError
+from tests.helpers.predicted_answers import predicted_answers
 
 pytestmark = pytest.mark.ci
 
@@ -154,7 +155,7 @@ def test_predicted_answers_have_the_proportions_and_sum_scores_of_the_observed_o
     """Posterior predictive checks of a model that is true: per item the proportion correct, and the distribution of sum
     scores in ten classes, are within what new learners and other draws vary."""
     responses = truth[2]
-    predicted = posterior.predict(100)
+    predicted = predicted_answers(posterior, 100)
     assert predicted.shape == (100, responses.n_responses)
     assert set(np.unique(predicted)) == {0, 1}
     n = np.bincount(responses.item)
@@ -177,7 +178,7 @@ def test_predicted_sum_scores_show_a_model_that_is_wrong(truth):
     responses = Responses.from_wide(x)
     posterior = PymcEngine(draws=200, tune=200, chains=2).sample(responses)
     edges = np.arange(1, 12)
-    expected = np.stack([_classes(np.bincount(responses.person, s), edges) for s in posterior.predict(100)])
+    expected = np.stack([_classes(np.bincount(responses.person, s), edges) for s in predicted_answers(posterior, 100)])
     off = np.abs(_classes(np.bincount(responses.person, responses.score), edges) - expected.mean(0)) / expected.std(0)
     assert off.max() > 6
 

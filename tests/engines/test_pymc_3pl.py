@@ -26,6 +26,7 @@ from irt_assets.psychometrics.estimation.marginal import Problem
 from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
 from irt_assets.psychometrics.linking.linking import Linking
+from tests.helpers.predicted_answers import predicted_answers
 
 pytestmark = pytest.mark.ci
 
@@ -122,7 +123,7 @@ def test_predicted_sum_scores_and_proportions_are_those_observed(truth, posterio
     under the 3PL's prior of c: too few sum scores are predicted below chance.)"""
     responses = truth[3]
     shape = (100, responses.n_persons, responses.n_items)  # everybody saw everything
-    predicted, observed = posterior.predict(100).reshape(shape), responses.score.reshape(shape[1:])
+    predicted, observed = predicted_answers(posterior, 100).reshape(shape), responses.score.reshape(shape[1:])
     p = predicted.mean(axis=1)
     assert np.all(np.abs(p.mean(0) - observed.mean(0)) < 4.5 * p.std(0))
     edges = np.quantile(observed.sum(axis=1), np.linspace(0, 1, 9)[1:-1])

@@ -67,15 +67,15 @@ def test_an_error_of_r_is_an_error_with_its_words():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": "4pl"}, "model: wanted rasch, 1pl, 2pl, 3pl; got 4pl"),
-        ({"item": [0, 7]}, "item: wanted 0 to 1, got 7 at position 2"),
+        ({"model": "4pl"}, "model: must be one of rasch, 1pl, 2pl, 3pl; got 4pl"),
+        ({"item": [0, 7]}, "item: must lie between 0 and 1, got 7 at position 2"),
         ({"person": [0, 0], "item": [1, 1]}, "person 0 has two answers to item y"),
         ({"item_ids": ["x", "x"]}, "item_ids: x is named twice"),
-        ({"score": [1]}, "must have one length, got 2, 2 and 1"),
-        ({"score": []}, "must have one length, got 2, 2 and 0"),
-        ({"item": [0.5, 1]}, "item: wanted whole numbers"),
+        ({"score": [1]}, "must have the same length, got 2, 2 and 1"),
+        ({"score": []}, "must have the same length, got 2, 2 and 0"),
+        ({"item": [0.5, 1]}, "item: must be whole numbers"),
         ({"anchors": {"item_ids": ["z"], "a": [1], "d": [0], "c": [0]}}, "anchors: z is not among item_ids"),
-        ({}, "only 0 items were answered both correctly and wrongly"),
+        ({}, "only 0 items have both correct and wrong answers"),
     ],
 )
 def test_a_wrong_request_is_refused_with_the_field_named(change, message):

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pytest
 from scipy.special import expit
 
@@ -438,9 +439,9 @@ def test_the_rules_of_eligibility_judge_the_attempts_as_the_truth_counts_them(de
                 user=log.person[rows],
                 item=item,
                 live=~log.sandbox[rows],
-                test_account=truth.learners.is_test[log.person[rows]],
-                unusable=np.zeros(rows.size, dtype=bool),
-                repeat=log.category[rows] == CATEGORIES.index("repeat"),
+                is_test=truth.learners.is_test[log.person[rows]],
+                unknown_item=np.zeros(rows.size, dtype=bool),
+                seen_before=log.category[rows] == CATEGORIES.index("repeat"),
                 exam=log.form[rows] >= 0,
                 answered_later=log.position[rows] < last[log.session[rows]],
                 correct=log.correct[rows],
@@ -449,7 +450,7 @@ def test_the_rules_of_eligibility_judge_the_attempts_as_the_truth_counts_them(de
                 item_median_ms=median[item],
                 item_n_timed=np.bincount(log.item[timed], minlength=120)[item],
             ),
-            Rules(min_learner_responses=1, min_responses=1),
+            Rules.from_settings({"min_learner_responses": 1, "min_responses": 1}),
         )
         planned = truth.counts[str(month)]
         for name in ("sandbox", "test_account", "repeat", "not_reached"):
@@ -464,7 +465,9 @@ def test_a_fit_of_each_sound_month_recovers_the_items(demo):
     for month in (0, 2, 3):
         rows = log.scored & (month_index(log, truth) == month)
         items = np.array(log.item_ids)[log.item[rows]]
-        fit = fit_em(Responses.from_long(log.person[rows], items, log.score[rows]))
+        answers = pd.DataFrame({"person": log.person[rows], "item": items, "score": log.score[rows]})
+        scores = answers.pivot(index="person", columns="item", values="score")
+        fit = fit_em(Responses.from_wide(scores, list(scores.columns)))
         assert fit.item_ids == bank.item_ids
         clean = bank.sound
         slope, intercept = truth.sample_sd[month], truth.sample_mean[month]

@@ -10,6 +10,9 @@ from dagster._core.remote_origin import (
     RemotePartitionSetOrigin,
     RemoteRepositoryOrigin,
 )
+from dagster._core.remote_representation.external import RemoteRepository
+from dagster._core.remote_representation.external_data import RepositorySnap
+from dagster._core.remote_representation.handle import RepositoryHandle
 from dagster._core.scheduler.instigation import InstigatorStatus, SensorInstigatorData, TickData
 from dagster._core.storage.tags import ROOT_RUN_ID_TAG, WILL_RETRY_TAG
 from dagster._core.test_utils import create_run_for_test, freeze_time
@@ -33,7 +36,10 @@ __all__ = [
     "RemoteInstigatorOrigin",
     "RemoteJobOrigin",
     "RemotePartitionSetOrigin",
+    "RemoteRepository",
     "RemoteRepositoryOrigin",
+    "RepositoryHandle",
+    "RepositorySnap",
     "SensorInstigatorData",
     "TickData",
     "api",

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from irt_assets.calibration.month_status import MonthState, State
+from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants, Spread
 from irt_assets.psychometrics.fit.observed import Observed
 from irt_assets.reports.drift_actions import Evidence, propose
 from irt_assets.reports.drift_facts import Facts, Item
 from irt_assets.reports.drift_rows import Curve, DriftRow, Linked
 from irt_assets.responses.scales import Scale
+from tests.helpers.fit_specs import CONSTANTS
 
 NOW = datetime(2026, 11, 1, 3, tzinfo=UTC)
 BAD = "<script>alert('x')</script>"
@@ -63,21 +65,17 @@ def made_up_item(name: str, *history: DriftRow, **evidence: Any) -> Item:
     )
 
 
+_CONSTANTS = CONSTANTS | {
+    "slope": 1.05,
+    "slope_se": 0.03,
+    "intercept": 0.1,
+    "intercept_se": 0.03,
+    "anchors_used": ["K1"],
+    "anchors_dropped": {"K2": "Its b differs by +0.60 (SE 0.10) from the anchor set's."},
+}
 FIT = Linked(
     "2026-10",
     "fit-1",
-    {
-        "slope": 1.05,
-        "slope_se": 0.03,
-        "intercept": 0.1,
-        "intercept_se": 0.03,
-        "method": "stocking-lord",
-        "anchors_used": ["K1"],
-        "anchors_dropped": {"K2": "Its b differs by +0.60 (SE 0.10) from the anchor set's."},
-        "q": 3.0,
-        "q_df": 4,
-        "q_p": 0.5,
-    },
     "em",
     "0.1.0",
     "2pl",
@@ -87,7 +85,7 @@ FIT = Linked(
     True,
     16,
     -65372.2,
-    {"latent": {"mean": 0.17, "sd": 1.06}},
+    LinkedSpec(latent=Spread(mean=0.17, sd=1.06), linking_constants=LinkingConstants.from_json(_CONSTANTS, "fit-1")),
     "data-hash",
     "snapshot-hash",
     "anchor-hash",

@@ -14,7 +14,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from irt_assets.calibration.publication import PublishedSet
+from irt_assets.ledger.publications import PublishedSet
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale
 from resources.database import Database
@@ -134,7 +134,9 @@ def random_world(
 
 def scales_of(world: World) -> dict[str, Scale]:
     return {
-        scale: Scale(scale, *world.population.get(scale, (0.0, 1.0)), rules=Rules(**world.rules.get(scale, {})))
+        scale: Scale(
+            scale, *world.population.get(scale, (0.0, 1.0)), rules=Rules.from_settings(world.rules.get(scale, {}))
+        )
         for scale in sorted(world.scales())
     }
 

@@ -23,8 +23,9 @@ import psycopg
 import pyarrow.parquet as pq
 from pydantic import SecretStr
 
-from irt_assets.calibration import fits
 from irt_assets.calibration.evidence import Evidence, MonthFile, load_evidence
+from irt_assets.ledger import fits
+from irt_assets.ledger.fit_spec import StagedSpec
 from irt_assets.partitions import month_bounds, month_of
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag
 from irt_assets.psychometrics.linking.linking import Linking
@@ -250,7 +251,7 @@ def stage_made_up(database: Database, store: ObjectStore, month: str, calibratio
     """A month that is fitted and not linked; the id of the fit."""
     with database.connect() as connection:
         snapshot = made_up_snapshot(connection, store, month)
-        return fits.stage(connection, snapshot, SCALE, "em", calibration, {"model": "2pl"}, None)
+        return fits.stage(connection, snapshot, SCALE, "em", calibration, StagedSpec(model="2pl"), None)
 
 
 def link_made_up(
@@ -259,7 +260,7 @@ def link_made_up(
     """A month that is fitted and linked; the id of the fit. `q_p` below 0.01: its anchors disagree."""
     with database.connect() as connection:
         snapshot = made_up_snapshot(connection, store, month)
-        fit_id = fits.stage(connection, snapshot, SCALE, "em", calibration, {"model": "2pl"}, None)
+        fit_id = fits.stage(connection, snapshot, SCALE, "em", calibration, StagedSpec(model="2pl"), None)
         fits.save_linked_fit(
             connection,
             fit_id,
@@ -271,7 +272,7 @@ def link_made_up(
             window=month_bounds(month),
             snapshot_hash=snapshot.snapshot_hash,
             anchor_hash="made up",
-            spec={"model": "2pl"},
+            spec=StagedSpec(model="2pl"),
             fitted_at=datetime.now(UTC),
             fit_code_version="made up",
             run_id=None,

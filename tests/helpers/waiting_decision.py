@@ -53,7 +53,7 @@ def bank(database: Database, store: FolderStore) -> Database:
     """January published two items; February proposes both, of which one has become easier by 0.8 and is flagged."""
     add_items(database, {item: {"a": a, "b": b, "a_se": 0.1, "b_se": 0.1} for item, (a, b) in ANCHORS.items()})
     add_items(database, dict.fromkeys(["moved", "still", "late"]))
-    initialise(database, SCALE, first_month=JAN)
+    initialise(database, SCALE, first_month=JAN, thresholds={"min_anchors": 3})
     for month, b in ((JAN, 0.5), (FEB, -0.3)):
         link(database, store, month, {"moved": (1.0, b), "still": (1.2, 0.1 if month == JAN else 0.12)})
         publish(database, store, month)

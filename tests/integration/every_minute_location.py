@@ -7,7 +7,8 @@ from dataclasses import replace
 import dagster as dg
 
 from irt_assets import definitions
-from jobs.late_sensor import FEATURES, KPIS
+from irt_assets.job_names import KPI_JOB
+from jobs.late_sensor import FEATURES
 from jobs.plans import PLANS
 from jobs.schedules import build_schedules
 from resources.dagster_compat import UnresolvedAssetJobDefinition
@@ -15,7 +16,7 @@ from resources.settings import Settings, get_settings
 
 
 def _every_minute(jobs: dict[str, UnresolvedAssetJobDefinition], settings: Settings) -> list[dg.ScheduleDefinition]:
-    plans = [replace(plan, cron="* * * * *") for plan in PLANS if plan.job in (FEATURES, KPIS)]
+    plans = [replace(plan, cron="* * * * *") for plan in PLANS if plan.job in (FEATURES, KPI_JOB)]
     return build_schedules(jobs, settings, plans)
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import dagster as dg
+import pytest
 
 from irt_assets.calibration.month_status import MonthState, month_states
+from irt_assets.calibration.origin import initialise
 from irt_assets.definitions import build_defs
 from irt_assets.job_names import MONTHLY_JOB
 from resources.database import Database
@@ -38,3 +43,14 @@ class Graph:
         return self.instance.create_run_for_job(
             job, tags={"dagster/partition": month}, status=dg.DagsterRunStatus.STARTED
         )
+
+
+@contextmanager
+def graph_of_small_world(server: str, name: str, folders: pytest.TempPathFactory) -> Iterator[Graph]:
+    """The graph over a copy of the small world's database, whose scale begins with the first month; nothing has run."""
+    with (
+        rooms.copied(server, "template_rooms", f"rooms_{name}", folders.mktemp(name)) as settings,
+        dg.DagsterInstance.local_temp(str(folders.mktemp("dagster"))) as instance,
+    ):
+        initialise(Database(settings), rooms.SCALE, first_month=rooms.MONTHS[0], thresholds=rooms.LOWERED)
+        yield Graph(settings, instance)

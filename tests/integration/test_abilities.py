@@ -10,7 +10,7 @@ import pytest
 
 from irt_assets.calibration.abilities import measure, stale_months
 from irt_assets.calibration.origin import initialise
-from irt_assets.calibration.publication import in_force
+from irt_assets.ledger.publications import in_force
 from irt_assets.partitions import month_bounds
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.window import judged_window

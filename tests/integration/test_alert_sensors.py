@@ -102,6 +102,8 @@ class World:
             jobs=[
                 dg.define_asset_job("calibration", selection=[*judged, "published_item_parameters"]),
                 dg.define_asset_job("month", selection=["first", "second"]),
+                dg.define_asset_job("mirt_calibrate", selection=["first"]),
+                dg.define_asset_job("calibrate_night", selection=["first"]),
                 dg.define_asset_job("rest", selection=["second"]),
                 dg.define_asset_job("only_third", selection=["third"]),
                 dg.define_asset_job("only_fourth", selection=["fourth"]),
@@ -194,6 +196,20 @@ def test_a_failed_run_is_one_alert_until_its_repetition_succeeds(real_world: Wor
     assert real_world.run()
     real_world.watch()
     assert real_world.alerts() == [("run month 2026-06", "error", JUNE, False)]
+
+
+def test_a_run_by_either_name_of_its_job_is_one_alert_with_the_key_of_before(world: World) -> None:
+    world.broken = True
+    for name in ("mirt_calibrate", "calibrate_night"):
+        world.run(name)
+        world.watch()
+    ((key, what),) = rows(Database(world.settings), "SELECT key, what FROM alert")
+    assert key.startswith(f"run mirt_calibrate {JUNE}|")
+    assert what == "the run of calibrate_night failed: the month has no answers"
+    world.broken = False
+    world.run("calibrate_night")
+    world.watch()
+    assert rows(Database(world.settings), "SELECT 1 FROM alert WHERE resolved_at IS NULL") == []
 
 
 def test_a_failed_run_is_over_when_somebody_made_its_assets_otherwise(world: World) -> None:

@@ -335,7 +335,7 @@ def test_no_secret_is_ever_logged_or_stored(
         ({"slack_webhook_url": SecretStr("https://example.org/x")}, "SLACK_WEBHOOK_URL is not an address of a Slack"),
         ({"slack_webhook_url": SecretStr(DISCORD)}, "SLACK_WEBHOOK_URL is not an address of a Slack webhook"),
         ({"discord_webhook_url": SecretStr("nonsense")}, "DISCORD_WEBHOOK_URL is not an address of a Discord webhook"),
-        ({"alert_email": "nobody"}, "ALERT_EMAIL holds no e-mail address"),
+        ({"alert_email": "nobody"}, "ALERT_EMAIL must be one or more e-mail addresses"),
         ({"alert_email": "a@b.org", "smtp_url": SecretStr("mail.org:25")}, "SMTP_URL must be smtp://"),
         ({"alert_webhook_url": SecretStr("ftp://example.org")}, "ALERT_WEBHOOK_URL must be an http://"),
     ],

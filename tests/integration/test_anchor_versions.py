@@ -9,12 +9,13 @@ import pytest
 
 from irt_assets.calibration.anchor_versions import drop_anchors, preview_drop
 from irt_assets.calibration.month import fit_month, link_month, publish_month
-from irt_assets.calibration.origin import anchor_hash, initialise
-from irt_assets.calibration.publication import in_force
+from irt_assets.calibration.origin import initialise
 from irt_assets.drift.month import drift_of_month
 from irt_assets.engines.em import EmEngine
 from irt_assets.invariants.invariant import InvariantContext, evaluate
 from irt_assets.invariants.publications import anchors_change_by_decision_alone
+from irt_assets.ledger.anchors import anchor_hash
+from irt_assets.ledger.publications import in_force
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.scales import read_scales

@@ -226,7 +226,7 @@ def test_a_flipped_byte_is_found_before_anything_is_restored(damaged: Path, copy
 @pytest.mark.parametrize("name", [DATABASE, OBJECTS])
 def test_a_missing_part_is_named(damaged: Path, copy: Settings, name: str) -> None:
     (damaged / name).unlink()
-    with pytest.raises(PermanentFailure, match=f"damaged: .*{name} is not there"):
+    with pytest.raises(PermanentFailure, match=f"damaged: .*{name} is missing"):
         restore(copy, damaged)
     assert is_empty(copy)
 
@@ -345,7 +345,7 @@ def test_a_migration_under_way_ends_the_backup(
 ) -> None:
     monkeypatch.setattr(programs, "LOCK_WAIT", "100ms")
     with held_table(world):
-        refused(world, tmp_path / "backups", TransientFailure, "Somebody has locked a table")
+        refused(world, tmp_path / "backups", TransientFailure, "Someone has locked a table")
 
 
 def test_a_database_that_goes_away_leaves_nothing(world: Settings, tmp_path: Path, postgres: EmbeddedPostgres) -> None:

@@ -394,7 +394,7 @@ def doctor_says(bucket: str = BUCKET, **values: str) -> Finding:
 
 def test_the_doctor_tries_the_bucket_and_leaves_nothing_there(s3: SeaweedFS) -> None:
     assert doctor_says(s3_sse="AES256") == Finding(
-        "object store", "ok", "s3://bank/ takes and gives, encrypts with AES256"
+        "object store", "ok", "s3://bank/ can be written and read, encrypts with AES256"
     )
     assert "Contents" not in s3.owner().list_objects_v2(Bucket=BUCKET)
 
@@ -422,7 +422,7 @@ def test_the_doctor_finds_a_bucket_that_anybody_can_read(s3: SeaweedFS) -> None:
     finally:
         s3.owner().delete_bucket_policy(Bucket=BUCKET)
     assert finding.state == "error"
-    assert "anybody can read it" in finding.detail
+    assert "anyone can read it" in finding.detail
     assert doctor_says().state == "ok"
 
 

@@ -10,11 +10,17 @@ import dagster as dg
 import pytest
 
 from irt_assets.definitions import build_defs
+from irt_assets.job_names import ALIASES, KPI_JOB, NIGHTLY_JOB
+from irt_assets.jobs_by_hand import partitions_to_run, plan_of
 from irt_assets.partitions import DAYS, WEEKS
+from irt_assets.run_progress import PARTITION_TAG, asked_again
+from jobs.alerts import schedule_states
 from jobs.plans import PLANS
-from resources.dagster_compat import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
+from resources.dagster_compat import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG, TickStatus
+from resources.failures import PermanentFailure
 from resources.settings import Settings
-from tests.helpers.dagster_private import freeze_time
+from tests.helpers.dagster_private import RemoteRepository, RepositoryHandle, RepositorySnap, freeze_time
+from tests.integration.schedule_states import tick
 
 pytestmark = pytest.mark.ci
 
@@ -28,7 +34,8 @@ class Graph:
 
     def __init__(self, home: Path, instance: dg.DagsterInstance) -> None:
         self.instance = instance
-        self.defs = build_defs(Settings(irt_home=home, irt_first_month="2026-01", _env_file=None))
+        self.settings = Settings(irt_home=home, irt_first_month="2026-01", _env_file=None)
+        self.defs = build_defs(self.settings)
 
     def tick(self, job: str, at: datetime) -> list[str]:
         """The partitions that a tick asks for."""
@@ -109,12 +116,12 @@ def test_the_running_week_is_asked_for_every_day_and_once_more_when_it_is_over(g
     graph.made("weekly_kpi", *earlier, at=thursday)
     for day in range(2):
         tick = thursday - timedelta(days=1 - day)
-        assert graph.tick("compute_daily_kpis", tick) == [running]
+        assert graph.tick(KPI_JOB, tick) == [running]
         graph.made("weekly_kpi", running, at=tick)
     tuesday = datetime(2026, 7, 21, 2, 10, tzinfo=UTC)
-    assert graph.tick("compute_daily_kpis", tuesday) == [running, "2026-07-20"]
+    assert graph.tick(KPI_JOB, tuesday) == [running, "2026-07-20"]
     graph.made("weekly_kpi", running, at=tuesday)
-    assert graph.tick("compute_daily_kpis", tuesday + timedelta(days=1)) == ["2026-07-20"]
+    assert graph.tick(KPI_JOB, tuesday + timedelta(days=1)) == ["2026-07-20"]
 
 
 def test_a_month_that_was_fitted_waits_for_a_person_and_one_that_never_was_is_asked_for(graph: Graph) -> None:
@@ -133,5 +140,66 @@ def test_every_schedule_has_a_tick_that_can_be_launched(graph: Graph) -> None:
     """Partitions that a job does not have are refused when the tick is evaluated."""
     for plan in PLANS:
         if plan.asset:
-            wanted = plan.wanted(FRIDAY, "2026-01")
+            wanted = plan.partitions_due(FRIDAY, "2026-01")
             assert graph.tick(plan.job, FRIDAY) == wanted
+
+
+@pytest.mark.parametrize(("alias", "job"), ALIASES.items())
+def test_the_documents_name_starts_the_same(graph: Graph, alias: str, job: str) -> None:
+    one, other = (graph.defs.resolve_job_def(name) for name in (alias, job))
+    assert one.asset_layer.executable_asset_keys == other.asset_layer.executable_asset_keys
+    assert (one.tags, one.partitions_def, one.executor_def) == (other.tags, other.partitions_def, other.executor_def)
+    assert one.description == f"The documents' name of `{job}`."
+    assert plan_of(alias) is plan_of(job)
+
+
+@pytest.mark.parametrize("name", ["mirt_calibrate", NIGHTLY_JOB])
+def test_a_night_that_was_started_by_either_name_is_on_its_way(graph: Graph, name: str) -> None:
+    """No tick and no command starts it a second time."""
+    day = DAYS.back(datetime.now(UTC), 1)[0]
+    graph.run(name, dg.DagsterRunStatus.STARTED, **{PARTITION_TAG: day})
+    assert day not in partitions_to_run(graph.instance, graph.settings, plan_of("mirt_calibrate"), None)
+    with pytest.raises(PermanentFailure, match=f"a run of {day} is queued or under way"):
+        partitions_to_run(graph.instance, graph.settings, plan_of("mirt_calibrate"), day)
+    graph.run(name, dg.DagsterRunStatus.STARTED, **{PARTITION_TAG: TWO_WEEKS[-1]})
+    assert graph.tick(NIGHTLY_JOB, FRIDAY) == TWO_WEEKS[-3:-1]
+
+
+@pytest.mark.parametrize("names", [("mirt_calibrate", NIGHTLY_JOB), (NIGHTLY_JOB, "mirt_calibrate")])
+def test_a_failed_night_is_made_good_by_either_name(graph: Graph, names: tuple[str, str]) -> None:
+    statuses = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS)
+    for name, status in zip(names, statuses, strict=True):
+        graph.run(name, status, **{PARTITION_TAG: TWO_WEEKS[-1]})
+    second, first = graph.instance.get_run_records()
+    assert asked_again(graph.instance, first, dg.DagsterRunStatus.SUCCESS)
+    assert not asked_again(graph.instance, second)
+
+
+def test_a_schedule_that_was_switched_off_by_the_documents_name_stays_off(graph: Graph) -> None:
+    """And keeps its ticks: its name is that of before, when the job had the documents' name."""
+    before = dg.Definitions(
+        jobs=[dg.define_asset_job("mirt_calibrate", selection=["night"])],
+        assets=[dg.asset(name="night")(lambda: None)],
+        schedules=[
+            dg.ScheduleDefinition(name="mirt_calibrate_schedule", job_name="mirt_calibrate", cron_schedule="0 3 * * *")
+        ],
+    )
+    handle = RepositoryHandle.for_test(location_name="irt_assets", repository_name="__repository__")
+    was, now = (
+        RemoteRepository(
+            RepositorySnap.from_def(defs.get_repository_def()), handle, auto_materialize_use_sensors=True
+        ).get_schedule("mirt_calibrate_schedule")
+        for defs in (before, graph.defs)
+    )
+    assert (was.job_name, now.job_name) == ("mirt_calibrate", NIGHTLY_JOB)
+    graph.instance.start_schedule(was)
+    stopped = graph.instance.stop_schedule(was.get_remote_origin_id(), was.selector_id, was)
+    tick(graph.instance, stopped, FRIDAY, TickStatus.SUCCESS)
+
+    found = graph.instance.get_instigator_state(now.get_remote_origin_id(), now.selector_id)
+    assert now.get_current_instigator_state(found) == stopped
+    assert not stopped.is_running
+    assert [one.timestamp for one in graph.instance.get_ticks(now.get_remote_origin_id(), now.selector_id)] == [
+        FRIDAY.timestamp()
+    ]
+    assert schedule_states(graph.instance)[BY_JOB[NIGHTLY_JOB].name] == stopped

@@ -36,6 +36,10 @@ def test_rules_are_changed_by_who_knows_what_becomes_stale_and_says_so(
     assert "with --yes" in refused.err
     assert "scale default: min_responses 120 → 110" in refused.out
     assert "it holds for every month from now on; stale until calibrated again: 2026-07" in refused.out
+    assert "  snapshots that other rules made: 2026-06, 2026-07" in refused.out
+    limit = typed("scale", "set", "max_rmsd=0.08", "--by", "ann", "--reason", "to see")
+    assert "no other month becomes stale" in limit.out
+    assert "items are held back by it when a month is next taken to the ledger" in limit.out
     assert rooms.rows(database, rules) == before
     with database.connect() as connection:
         same = consider_rules(connection, rooms.SCALE, {"min_responses": 120})
@@ -110,6 +114,22 @@ def test_a_month_goes_from_files_to_published_numbers_by_typed_commands(
     calibrated = typed("calibrate", "--month", "2026-06")
     assert calibrated.code == 0, calibrated.out + calibrated.err
     assert "2026-06 default: green" in calibrated.out
+    tried = typed("calibrate", "--month", "2026-06", "--try", "anchor_q_alpha=1.0", "--try", "max_abs_b=0.5")
+    assert tried.code == 1, tried.err
+    assert "max_abs_b 6.0 → 0.5, anchor_q_alpha 0.01 → 1.0" in tried.out
+    assert "its stored fit was judged again in " in tried.out
+    assert "anchors_agree: passes → fails: " in tried.out
+    both = typed("calibrate", "--try", "max_rmsd=0.1", "--set", "max_rmsd=0.1")
+    assert (both.code, "leave out --set" in both.err) == (2, True)
+    decided = ("--by", "ann", "--reason", "to see", "--yes")
+    tightened = typed("scale", "set", "anchor_q_alpha=1.0", *decided)
+    assert tightened.out.splitlines() == [
+        "scale default: anchor_q_alpha 0.01 → 1.0",
+        "it holds for every month from now on; no other month becomes stale",
+        "  judged again by what is stored of 2026-06 to 2026-06: anchors_agree",
+        "  2026-06: anchors_agree fails now",
+    ], tightened.err
+    assert "2026-06: anchors_agree passes now" in typed("scale", "set", "anchor_q_alpha=0.01", *decided).out
     item = next(
         i for j, i in enumerate(truth.bank.item_ids) if not truth.bank.anchor[j] and i not in faulty(truth.as_dict())
     )

@@ -51,7 +51,7 @@ def test_without_a_daemon_a_month_has_its_drift_and_its_report_follow_once(
     world: Settings, instance: DagsterInstance
 ) -> None:
     plan = jobs_by_hand.plan_of(MONTHLY_JOB)
-    (outcome,) = jobs_by_hand.in_this_process(instance, world, plan, [MONTH])
+    (outcome,) = jobs_by_hand.run_here(instance, world, plan, [MONTH])
     assert outcome == jobs_by_hand.Outcome(f"{MONTHLY_JOB} {MONTH}", success=True)
     drift, report = followed(instance, world)
     in_group = [key.to_user_string() for key in build_defs(world).resolve_all_asset_keys() if key.path[-1] in drift]
@@ -60,7 +60,7 @@ def test_without_a_daemon_a_month_has_its_drift_and_its_report_follow_once(
     assert followed(instance, world) == []
 
     made = last_made(instance, AssetKey(DRIFT_REPORT))[MONTH]
-    list(jobs_by_hand.in_this_process(instance, world, plan, [MONTH]))
+    list(jobs_by_hand.run_here(instance, world, plan, [MONTH]))
     assert len(followed(instance, world)) == 2, "a month that was fitted again has both made again"
     assert last_made(instance, AssetKey(DRIFT_REPORT))[MONTH] > made
 
@@ -71,14 +71,14 @@ def test_without_a_daemon_a_run_that_failed_is_told_of_once_and_so_is_its_end(wo
     anchors = "UPDATE anchor_set SET item_id = {}"
     with dagster_instance(settings, Database(settings)) as instance:
         rooms.run_sql(Database(settings), anchors.format("'gone ' || item_id"))
-        (outcome,) = jobs_by_hand.in_this_process(instance, settings, plan, [MONTH])
+        (outcome,) = jobs_by_hand.run_here(instance, settings, plan, [MONTH])
         assert not outcome.success
         assert "anchor" in outcome.why
         for _ in range(2):
             followed(instance, settings)
         (told,) = [body for body in http.bodies() if MONTH in body["partition"]]
         rooms.run_sql(Database(settings), anchors.format("substr(item_id, 6)"))
-        assert next(jobs_by_hand.in_this_process(instance, settings, plan, [MONTH])).success
+        assert next(jobs_by_hand.run_here(instance, settings, plan, [MONTH])).success
         followed(instance, settings)
         assert [body["event"] for body in http.bodies() if body["id"] == told["id"]] == ["opened", "resolved"]
 
@@ -112,6 +112,7 @@ def test_a_run_that_a_stopped_daemon_left_in_its_queue_is_made_here(
     [
         (("nightly",), "these have: observe_bank"),
         (("observe_bank", "--partition", "2026-06-30"), "has no partitions"),
+        (("mirt_calibrate", "--partition", "2099-01-01"), "the day 2099-01-01 is not over yet"),
         (("detect_inactivity", "--partition", "June"), "'June' is not a day: write it as 20"),
         (("detect_inactivity", "--partition", "2099-01-01"), "the day 2099-01-01 is not over yet"),
     ],

@@ -12,6 +12,7 @@ import dagster as dg
 import pytest
 
 from irt_assets.definitions import build_defs
+from irt_assets.job_names import KPI_JOB
 from irt_assets.kpis.checks import build_kpi_checks
 from irt_assets.partitions import week_of, weekly
 from resources.dagster_compat import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
@@ -99,7 +100,7 @@ def test_a_year_of_days_is_one_run_and_every_day_says_what_it_holds(graph: Graph
 
 
 def test_the_running_week_is_computed_and_the_quiet_are_found_after_it(graph: Graph) -> None:
-    result = graph.run("compute_daily_kpis", RUNNING)
+    result = graph.run(KPI_JOB, RUNNING)
     assert result.success
     assert all(evaluation.passed for evaluation in checks(result).values())
     assert set(checks(result)) == {"kpis_are_present_and_in_range", "every_null_has_a_reason"}
@@ -116,13 +117,13 @@ def test_the_running_week_is_computed_and_the_quiet_are_found_after_it(graph: Gr
 
 
 def test_a_record_that_was_spoilt_is_named_by_the_checks(graph: Graph) -> None:
-    graph.run("compute_daily_kpis", RUNNING)
+    graph.run(KPI_JOB, RUNNING)
     run_sql(graph.database, """UPDATE weekly_kpi SET kpis = kpis - 'A_t' || '{"S": 2}' WHERE user_id = 'u07'""")
     present, _ = build_kpi_checks(weekly("2026-01", running=True))
     context = check_context(RUNNING, graph.instance)
     evaluation = present.op.compute_fn.decorated_fn(context, graph.database)
     assert not evaluation.passed
-    assert "u07: A_t is missing; S = 2, wanted 0 to 1" in (evaluation.description or "")
+    assert "u07: A_t is missing; S = 2, expected 0 to 1" in (evaluation.description or "")
 
 
 def test_the_running_week_can_be_backfilled_though_its_days_and_months_are_still_to_come(graph: Graph) -> None:

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses import data_versions
 from irt_assets.responses.data_versions import data_version, merge_changes, states_of
 from irt_assets.responses.scales import Scale, read_scales
@@ -182,7 +183,7 @@ def test_another_look_back_is_another_version(look: Look) -> None:
     look()
     with look.database.connect() as connection:
         scale = read_scales(connection)[rooms.SCALE]
-    short = replace(scale, rules=replace(scale.rules, lookback_months=0))
+    short = replace(scale, rules=Rules.from_settings(scale.rules.changed() | {"lookback_months": 0}))
     version, truth, readings = look(**{rooms.SCALE: short})
     assert (version, readings) == (truth, 1)
 

@@ -207,7 +207,7 @@ def test_a_package_that_is_missing_or_too_old_is_an_error(tmp_path: Path, monkey
     monkeypatch.setattr(doctor, "_version", lambda name: versions.get(name, real(name)))
     finding = found(at_home(tmp_path), "packages")
     assert finding.state == "error"
-    assert "numba is missing; scipy is 1.0, wanted >=" in finding.detail
+    assert "numba is missing; scipy is 1.0, needed is >=" in finding.detail
     assert finding.fix == "make venv"
 
 

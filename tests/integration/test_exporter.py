@@ -9,6 +9,7 @@ from itertools import count
 import dagster as dg
 import psycopg
 import pytest
+from dagster import DagsterEvent
 from pydantic import SecretStr
 
 from irt_assets.calibration.month_status import month_states
@@ -26,7 +27,7 @@ from resources.settings import Settings
 from services.exporter.collector import CACHED_S, StateCollector
 from services.exporter.families import FAMILIES, UP
 from tests.helpers import rooms
-from tests.helpers.dagster_private import DaemonHeartbeat, InstigatorStatus
+from tests.helpers.dagster_private import DaemonHeartbeat, InstigatorStatus, create_run_for_test
 from tests.integration.schedule_states import switch_on, tick
 
 NOW = datetime.now(UTC)
@@ -75,8 +76,8 @@ def test_a_calibrated_world(calibrated: Settings) -> None:
     assert found["irt_invariant_violations"] == {(one.name, one.severity): 0.0 for one in INVARIANTS}
     # Dagster never ran here, and nobody looked at the invariants.
     assert found["irt_daemon_heartbeat_age_seconds"] == {(): float("inf")}
-    assert found["irt_schedule_late"] == {(plan.job,): 0.0 for plan in PLANS}
-    assert found["irt_job_overdue"] == {(plan.job,): 0.0 for plan in PLANS}
+    assert found["irt_schedule_late"] == {(plan.documents_name,): 0.0 for plan in PLANS}
+    assert found["irt_job_overdue"] == {(plan.documents_name,): 0.0 for plan in PLANS}
     nothing = {name for name, samples in found.items() if not samples}
     assert nothing == {
         "irt_runs",
@@ -159,13 +160,13 @@ def test_what_a_suspended_cronjob_no_longer_makes_is_overdue(world: Settings, in
 
     assert overdue() == set(), "nothing was due before the scale was there"
     rooms.run_sql(Database(world), "UPDATE calibration_scale SET initialised_at = now() - interval '40 days'")
-    assert overdue() == {plan.job for plan in PLANS}
+    assert overdue() == {plan.documents_name for plan in PLANS}
     run_job(instance, world, "observe_bank")
-    assert overdue() == {plan.job for plan in PLANS} - {"observe_bank"}
+    assert overdue() == {plan.documents_name for plan in PLANS} - {"observe_bank"}
     made(5, 4, 3)
     assert "detect_inactivity" in overdue()
     made(2, 1)
-    assert overdue() == {plan.job for plan in PLANS} - {"observe_bank", "detect_inactivity"}
+    assert overdue() == {plan.documents_name for plan in PLANS} - {"observe_bank", "detect_inactivity"}
 
 
 def test_runs_and_the_end_of_the_last_that_succeeded(world: Settings, instance: dg.DagsterInstance) -> None:
@@ -176,6 +177,18 @@ def test_runs_and_the_end_of_the_last_that_succeeded(world: Settings, instance: 
     ((job, ended),) = found["irt_schedule_last_success_timestamp_seconds"].items()
     assert job == ("observe_bank",)
     assert before <= ended <= datetime.now(UTC).timestamp()
+
+
+def test_runs_by_either_name_of_a_job_have_the_label_of_the_documents_name(
+    world: Settings, instance: dg.DagsterInstance
+) -> None:
+    for name in ("calibrate_night", "mirt_calibrate"):
+        run = create_run_for_test(instance, job_name=name)
+        for event in ("PIPELINE_START", "PIPELINE_SUCCESS"):
+            instance.report_dagster_event(DagsterEvent(event, name), run_id=run.run_id)
+        record = instance.get_run_record_by_id(run.run_id)
+        assert record is not None
+        assert read(world)["irt_schedule_last_success_timestamp_seconds"] == {("mirt_calibrate",): record.end_time}
 
 
 def test_the_daemon_is_as_old_as_its_part_that_is_silent_longest(world: Settings, instance: dg.DagsterInstance) -> None:

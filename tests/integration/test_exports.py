@@ -11,7 +11,7 @@ import pytest
 
 from irt_assets.calibration import exports
 from irt_assets.calibration.abilities import measure
-from irt_assets.calibration.publication import in_force
+from irt_assets.ledger.publications import in_force
 from irt_assets.partitions import month_bounds
 from resources.database import Database
 from resources.failures import PermanentFailure

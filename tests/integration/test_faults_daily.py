@@ -20,6 +20,7 @@ import pytest
 
 from irt_assets.definitions import build_defs
 from irt_assets.in_process_runs import run_month
+from irt_assets.job_names import KPI_JOB, NIGHTLY_JOB
 from irt_assets.partitions import month_bounds, week_of
 from irt_assets.run_progress import PARTITION_TAG
 from irt_assets.stack import dagster_instance
@@ -43,9 +44,9 @@ LAST_DAY = month_bounds(MONTHS[-1])[1] - timedelta(days=1)
 DAY = f"{LAST_DAY:%Y-%m-%d}"
 JOBS = {
     "aggregate_features_daily": ("features_topic_daily", DAY),
-    "compute_daily_kpis": ("weekly_kpi", week_of(LAST_DAY)),
+    KPI_JOB: ("weekly_kpi", week_of(LAST_DAY)),
     "detect_inactivity": ("weekly_kpi", DAY),
-    "mirt_calibrate": ("mirt_item_params", DAY),
+    NIGHTLY_JOB: ("mirt_item_params", DAY),
     "invariants": ("invariant_result", f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}"),
 }
 """The table that a job writes, and a partition of it."""

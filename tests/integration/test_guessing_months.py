@@ -16,9 +16,10 @@ from irt_assets.calibration.anchor_versions import drop_anchors
 from irt_assets.calibration.model_change import accept_guessing, decide_model_change, preview_model_change
 from irt_assets.calibration.month import fit_month, link_month, publish_month
 from irt_assets.calibration.month_status import State
-from irt_assets.calibration.origin import initialise, read_anchors
+from irt_assets.calibration.origin import initialise
 from irt_assets.cli.scale import app as cli_scale
 from irt_assets.engines.em import EmEngine
+from irt_assets.ledger.anchors import read_anchors
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.estimation.latent_shape import GUESSING_GAIN

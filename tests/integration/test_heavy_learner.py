@@ -116,8 +116,8 @@ def test_its_kpis_and_its_night_are_made_in_time(heavy: Settings) -> None:
     database = Database(heavy)
     week = week_of(END - timedelta(days=7))
     with in_time("KPIs of a week"), database.connect() as connection:
-        frame = write_week(connection, week, END)
-    record = frame.set_index("user_id").loc[HEAVY, "kpis"]
+        write_week(connection, week, END)
+    ((record,),) = rooms.rows(database, "SELECT kpis FROM weekly_kpi WHERE user_id = %s", (HEAVY,))
     assert record["A_t"] > 0.5
     assert record["S"] < 0.2
     with in_time("inactivity"), database.connect() as connection:

@@ -151,9 +151,10 @@ def many_casual_learners(world: World) -> None:
 
 
 def stored_statistics(path: str, value: str) -> Callable[[World], None]:
-    """July's fit stored with another value of what is said of its whole set."""
+    """July's fit, of an earlier version, stored with another value of a statistic of its whole set."""
     return sql(
-        f"""UPDATE mirt_fit_meta SET model_spec = jsonb_set(model_spec, '{{fit_statistics,{path}}}', '{value}')
+        f"""UPDATE mirt_fit_meta
+            SET model_spec = jsonb_set(model_spec - 'version', '{{fit_statistics,{path}}}', '{value}')
             WHERE window_start = '2026-07-01Z' AND kind = 'monthly' AND superseded_at IS NULL"""
     )
 
@@ -659,7 +660,10 @@ def test_of_a_session_only_the_first_answer_may_count(world: World) -> None:
 @pytest.mark.parametrize(
     ("plant", "why"),
     [
-        (sql("UPDATE mirt_fit_meta SET model_spec = model_spec - 'fit_statistics'"), "irt calibrate --month 2026-07"),
+        (
+            sql("UPDATE mirt_fit_meta SET model_spec = model_spec - 'fit_statistics' - 'version'"),
+            "irt calibrate --month 2026-07",
+        ),
         (sql("UPDATE mirt_fit_meta SET superseded_at = now()"), "irt calibrate --month 2026-07"),
         (
             lambda world: (

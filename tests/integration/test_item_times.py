@@ -37,7 +37,11 @@ MONTH = "2026-03"
 START, END = month_bounds(MONTH)
 NIGHT = "2026-03-30"
 ITEMS = [f"i{k}" for k in range(4)]
-SCALES = {SCALE: Scale(SCALE, rules=Rules(min_responses=1, min_learner_responses=1, rapid_min_times=3))}
+SCALES = {
+    SCALE: Scale(
+        SCALE, rules=Rules.from_settings({"min_responses": 1, "min_learner_responses": 1, "rapid_min_times": 3})
+    )
+}
 TINY = timedelta(microseconds=1)
 Answers = list[dict[str, Any]]
 
@@ -188,7 +192,7 @@ def test_late_answers_that_move_a_median_are_in_it_when_the_month_is_made_again(
     add_attempts(bank, [attempt(f"u{k}", "i0", at, response_time_ms=2_000) for k in range(150)])
     add_attempts(bank, [attempt("quick", "i0", at, response_time_ms=500)])
     first, window = take_snapshot(bank, store, MONTH, None)
-    assert window.judgements[SCALE].counts["rapid"] == 0
+    assert window.counts[SCALE]["rapid"] == 0
     add_attempts(bank, [attempt(f"late{k}", "i0", at, response_time_ms=20_000) for k in range(200)])
     span = END, lookback_start(START, {})
     with bank.connect() as connection:
@@ -197,7 +201,7 @@ def test_late_answers_that_move_a_median_are_in_it_when_the_month_is_made_again(
     assert until_then is not None
     assert as_dict(until_then) == {"i0": (2_000, 151)}
     again, window = take_snapshot(bank, store, MONTH, None)
-    assert window.judgements[SCALE].counts["rapid"] == 1
+    assert window.counts[SCALE]["rapid"] == 1
     assert again.data_hash != first.data_hash
     assert stored(bank) == {span: {"i0": (20_000, 351)}}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import dagster as dg
 import psycopg
@@ -40,7 +41,7 @@ FEATURES, BANK = plan_of("aggregate_features_daily"), plan_of("observe_bank")
 def instance(settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
     """With a daemon that is alive, and runs that are queued as the page queues them."""
     monkeypatch.setattr(jobs_in_pods, "daemon_alive", lambda _: True)
-    monkeypatch.setattr(jobs_in_pods, "queued", queued)
+    monkeypatch.setattr(jobs_in_pods, "enqueue", queued)
     monkeypatch.setattr(jobs_in_pods, "BETWEEN_LOOKS_S", 0.01)
     with dagster_instance(settings, database) as instance:
         yield instance
@@ -95,12 +96,12 @@ def test_a_pod_that_is_started_again_tells_of_the_run_that_the_first_asked_for(
     def killed(*_: object) -> Outcome:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(jobs_in_pods, "followed", killed)
+    monkeypatch.setattr(jobs_in_pods, "await_run", killed)
     with pytest.raises(KeyboardInterrupt):
         asked(instance, as_job)
     (run,) = instance.get_runs()
     assert run.tags[RUN_KEY_TAG] == "features-29384720"
-    monkeypatch.setattr(jobs_in_pods, "followed", ends(instance, well=well))
+    monkeypatch.setattr(jobs_in_pods, "await_run", ends(instance, well=well))
     for _ in range(2):  # while the run goes on, and when it has ended
         assert asked(instance, as_job) == [Outcome(f"aggregate_features_daily {DAY}", well)]
     assert len(instance.get_runs()) == 1
@@ -112,7 +113,7 @@ def test_a_pod_that_is_started_again_tells_of_the_run_that_the_first_asked_for(
 def test_a_run_that_somebody_else_asked_for_is_waited_for(
     instance: dg.DagsterInstance, as_job: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs_in_pods, "followed", ends(instance))
+    monkeypatch.setattr(jobs_in_pods, "await_run", ends(instance))
     queued(instance, FEATURES, DAY, {"dagster/schedule_name": "aggregate_features_daily_schedule"})
     queued(instance, FEATURES, "2026-03-06", {})
     assert [one.name for one in asked(instance, as_job)] == [f"aggregate_features_daily {DAY}"]
@@ -122,12 +123,25 @@ def test_a_run_that_somebody_else_asked_for_is_waited_for(
     assert len(instance.get_runs()) == 3
 
 
+def test_a_run_by_the_documents_name_is_waited_for(
+    instance: dg.DagsterInstance, as_job: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under way, as somebody started it in the UI, or over, as this Job's first pod asked before an upgrade."""
+    monkeypatch.setattr(jobs_in_pods, "await_run", ends(instance))
+    night = plan_of("mirt_calibrate")
+    queued(instance, replace(night, job="mirt_calibrate"), DAY, {})
+    queued(instance, replace(night, job="mirt_calibrate"), "2026-03-06", {RUN_KEY_TAG: as_job.irt_run_key})
+    for day in (DAY, "2026-03-06", "2026-03-06"):
+        assert asked(instance, as_job, night, day)[0] == Outcome(f"calibrate_night {day}", success=True)
+    assert len(instance.get_runs()) == 2
+
+
 def test_what_is_missing_is_asked_for_and_what_is_under_way_waited_for(
     instance: dg.DagsterInstance, as_job: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A pod that was killed between two partitions has asked for the first alone."""
     monkeypatch.setattr(jobs_in_pods, "missing", lambda *_: (["2026-03-04", DAY, "2026-03-06"], ["2026-03-06"]))
-    monkeypatch.setattr(jobs_in_pods, "followed", ends(instance))
+    monkeypatch.setattr(jobs_in_pods, "await_run", ends(instance))
     queued(instance, FEATURES, DAY, {})
     queued(instance, FEATURES, "2025-01-01", {"dagster/backfill": "old"})
     names = [one.name for one in asked(instance, as_job, partition=None)]
@@ -138,7 +152,7 @@ def test_what_is_missing_is_asked_for_and_what_is_under_way_waited_for(
 def test_two_pods_at_once_ask_for_one_run(
     instance: dg.DagsterInstance, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs_in_pods, "followed", lambda _, run_id, *__: Outcome(run_id, success=True))
+    monkeypatch.setattr(jobs_in_pods, "await_run", lambda _, run_id, *__: Outcome(run_id, success=True))
     found: list[str] = []
     pods = [threading.Thread(target=lambda: found.append(asked(instance, settings)[0].name)) for _ in range(2)]
     for pod in pods:
@@ -152,7 +166,7 @@ def test_two_pods_at_once_ask_for_one_run(
 def test_a_code_server_that_restarts_is_waited_for(
     instance: dg.DagsterInstance, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs_in_pods, "followed", ends(instance))
+    monkeypatch.setattr(jobs_in_pods, "await_run", ends(instance))
     answers = iter([TransientFailure("the code server of irt_assets does not answer"), None])
 
     def restarting(*arguments: object) -> str:
@@ -160,7 +174,7 @@ def test_a_code_server_that_restarts_is_waited_for(
             raise fault
         return queued(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(jobs_in_pods, "queued", restarting)
+    monkeypatch.setattr(jobs_in_pods, "enqueue", restarting)
     assert asked(instance, settings)[0].success
 
 
@@ -217,7 +231,7 @@ def test_a_month_that_is_typed_in_a_pod_is_made_by_the_daemon(
     def follow(_: object, run_id: str, name: str, patience_s: float) -> Outcome:
         return Outcome(name, well, "" if well else "its worker was killed", run_id)
 
-    monkeypatch.setattr(jobs_in_pods, "followed", follow)
+    monkeypatch.setattr(jobs_in_pods, "await_run", follow)
     made = make_partition(instance, settings, Database(settings), MONTHLY_JOB, "2026-02")
     (run,) = instance.get_runs()
     assert (run.job_name, run.tags[PARTITION_TAG], run.status) == (MONTHLY_JOB, "2026-02", Status.QUEUED)
@@ -250,7 +264,7 @@ def test_a_run_that_is_repeated_between_two_looks_is_followed(
         return False
 
     monkeypatch.setattr(jobs_by_hand, "is_to_be_repeated", just_now)
-    assert jobs_by_hand.followed(instance, first, "bank") == Outcome("bank", success=True)
+    assert jobs_by_hand.await_run(instance, first, "bank") == Outcome("bank", success=True)
 
 
 def test_a_partition_that_is_not_over_is_refused_at_once(instance: dg.DagsterInstance, settings: Settings) -> None:

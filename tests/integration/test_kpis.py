@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pandas as pd
 import psycopg
-import pyarrow as pa
 import pytest
 
 from irt_assets.features.checks import unconserved
@@ -22,6 +21,7 @@ from irt_assets.partitions import week_bounds
 from irt_assets.psychometrics.scoring.abilities import eap
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.responses.window import scoring_responses
+from resources import warehouse
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.relational import LEARNER, QUESTION, Run, on_duckdb, on_postgres
@@ -29,11 +29,10 @@ from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.kpi_worlds import END, WEEK, load, published_of, random_world, scales_of
 from tests.helpers.rooms import rows, run_sql
+from tests.helpers.same_rows import EQUAL, assert_same, flat, in_order
 
 WORLD = random_world(11)
 SCALES, PUBLISHED = scales_of(WORLD), published_of(WORLD)
-EQUAL = 1e-9
-"""What two engines may differ by: both give doubles, and only sums and logarithms differ in their last bits."""
 START = END - timedelta(days=60)
 
 
@@ -81,35 +80,6 @@ def parquet(log: Settings) -> Run:
 def connection(log: Settings) -> Iterator[psycopg.Connection]:
     with Database(log).connect() as connection:
         yield connection
-
-
-def flat(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A record's leaves by their path."""
-    found: dict[str, Any] = {}
-    for key, value in record.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found
-
-
-def parted(leaves: dict[str, Any]) -> tuple[dict[str, Any], dict[str, float]]:
-    """What is not a number, and what is."""
-    numbers = {path: value for path, value in leaves.items() if isinstance(value, float)}
-    return {path: value for path, value in leaves.items() if path not in numbers}, numbers
-
-
-def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
-    """Records by learner."""
-    assert list(one) == list(other)
-    for user in one:
-        (words, numbers), (other_words, other_numbers) = (parted(flat(record[user])) for record in (one, other))
-        assert words == other_words, user
-        assert numbers == pytest.approx(other_numbers, abs=EQUAL, rel=0), user
-
-
-def in_order(table: pa.Table, keys: list[str]) -> pd.DataFrame:
-    frame = table.to_pandas()
-    numbers = [c for c in frame.columns if c not in (*keys, "target_scale_id")]
-    return frame.astype(dict.fromkeys(numbers, float)).sort_values(keys, ignore_index=True)
 
 
 # -- two engines ---------------------------------------------------------------------------------------
@@ -218,29 +188,45 @@ def test_a_week_computed_again_has_the_same_rows_and_no_others(own: Settings) ->
     assert "stranger" not in dict(found[0])
 
 
+def week_of_log(connection: psycopg.Connection, now: datetime) -> dict[str, Any]:
+    """The records of the week, as stored."""
+    write_week(connection, WEEK, now)
+    return dict(connection.execute("SELECT user_id, kpis FROM weekly_kpi WHERE week_start = %s", (WEEK,)).fetchall())
+
+
 def test_the_running_week_is_of_now_and_knows_nothing_later(own: Settings) -> None:
     database, now = Database(own), END - timedelta(days=4, hours=5)
     with database.connect() as connection:
-        running = write_week(connection, WEEK, now)
+        running = week_of_log(connection, now)
         on_server = kpis(on_postgres(connection), now, SCALES, PUBLISHED)
-        assert_same(*(dict(zip(frame["user_id"], frame["kpis"], strict=True)) for frame in (running, on_server)))
-        over = write_week(connection, WEEK, END + timedelta(days=1))
-    assert running["kpis"].tolist() != over["kpis"].tolist()
+        assert_same(running, dict(zip(on_server["user_id"], on_server["kpis"], strict=True)))
+        over = week_of_log(connection, END + timedelta(days=1))
+    assert running != over
+
+
+def test_records_are_the_same_however_many_are_made_at_once(own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Database(own).connect() as connection:
+        together, written = week_of_log(connection, END), write_week(connection, WEEK, END)
+        monkeypatch.setattr("irt_assets.kpis.weekly.LEARNERS_AT_ONCE", 3)
+        assert week_of_log(connection, END) == together
+        again = write_week(connection, WEEK, END)
+    assert len(together) == written.learners > 6
+    assert again == written
 
 
 def test_a_past_week_uses_the_set_that_was_in_force_then(own: Settings) -> None:
     database = Database(own)
     with database.connect() as connection:
-        before = write_week(connection, WEEK, END)["kpis"].tolist()
+        before = week_of_log(connection, END)
     later = """INSERT INTO item_parameter_publication
                  (scale_id, item_id, a, b, c, effective_from, rule, reason, anchor_hash, code_version)
                SELECT scale_id, item_id, a, b + 1, c, %s, 'decision', '', '', '' FROM item_parameter_publication"""
     run_sql(database, later, (END + timedelta(seconds=1),))
     with database.connect() as connection:
-        assert write_week(connection, WEEK, END)["kpis"].tolist() == before
+        assert week_of_log(connection, END) == before
     run_sql(database, later, (END,))
     with database.connect() as connection:
-        assert write_week(connection, WEEK, END)["kpis"].tolist() != before
+        assert week_of_log(connection, END) != before
 
 
 def test_inactivity_touches_goal_probability_and_risk_and_nothing_else(own: Settings) -> None:
@@ -281,7 +267,10 @@ def test_nothing_is_written_where_the_work_fails_half_way(own: Settings, monkeyp
     with database.connect() as connection:
         write_week(connection, WEEK, END)
     before = rows(database, "SELECT user_id, kpis, updated_at FROM weekly_kpi ORDER BY 1")
-    monkeypatch.setattr("resources.warehouse._copy", lambda *_: 1 / 0)
+    monkeypatch.setattr("irt_assets.kpis.weekly.LEARNERS_AT_ONCE", len(before) // 2)
+    half = iter(["one part goes through"])
+    checked = warehouse._checked
+    monkeypatch.setattr(warehouse, "_checked", lambda *those: checked(*those) if next(half, None) else 1 / 0)
     with pytest.raises(ZeroDivisionError), database.connect() as connection:
         write_week(connection, WEEK, END)
     assert rows(database, "SELECT user_id, kpis, updated_at FROM weekly_kpi ORDER BY 1") == before

@@ -12,6 +12,7 @@ import pytest
 
 from irt_assets.definitions import build_defs
 from irt_assets.features.daily import write_features
+from irt_assets.job_names import KPI_JOB
 from irt_assets.partitions import WEEKS, day_bounds, day_of, month_bounds, month_of, week_of
 from irt_assets.responses.late_months import months_concerned
 from irt_assets.responses.snapshot import take_snapshot
@@ -118,7 +119,7 @@ def test_a_late_answer_asks_for_its_day_its_week_and_eight_more_its_month_and_th
     made.arrive(attempt("u1", "q1", day))
     assert made.tick() == {
         "aggregate_features_daily": [day_of(day)],
-        "compute_daily_kpis": weeks_after(day),
+        KPI_JOB: weeks_after(day),
         "monthly_calibration": MONTHS[:2],
     }
     assert made.tick() == {}
@@ -159,7 +160,7 @@ def test_an_import_that_is_committed_hours_after_it_began_is_found(made: World) 
     made.arrive(attempt("u1", "q3", day), recorded_ago=timedelta(hours=20))
     assert made.tick() == {
         "aggregate_features_daily": [day_of(day)],
-        "compute_daily_kpis": weeks_after(day),
+        KPI_JOB: weeks_after(day),
         "monthly_calibration": [MONTHS[1]],
     }
 
@@ -190,7 +191,7 @@ def test_what_was_never_made_is_not_asked_for(world: World) -> None:
     day = month_bounds(MONTHS[1])[0] + timedelta(days=1) + NOON
     world.make_weeks([week_of(day + timedelta(weeks=1))])
     world.arrive(attempt("u1", "q1", day))
-    assert world.tick() == {"compute_daily_kpis": [week_of(day + timedelta(weeks=1))]}
+    assert world.tick() == {KPI_JOB: [week_of(day + timedelta(weeks=1))]}
 
 
 def test_what_was_computed_with_the_late_answers_before_the_sensor_looked_is_not_asked_for(made: World) -> None:

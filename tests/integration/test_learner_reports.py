@@ -29,7 +29,7 @@ from irt_assets.definitions import build_defs
 from irt_assets.features.daily import write_features
 from irt_assets.kpis.weekly import write_week as write_kpis
 from irt_assets.reports import learner_copies, learner_week, render
-from irt_assets.reports.learner_facts import gather
+from irt_assets.reports.learner_facts import load_facts
 from irt_assets.reports.learner_week import WeekWritten, key, write_week
 from resources.dagster_schema import rows_of
 from resources.database import Database
@@ -203,7 +203,7 @@ def test_one_learners_broken_data_is_named_and_the_others_get_their_reports(
         run_sql(database, statement, (kpis, user))
     written = write(database, store)
     assert set(written.failed) == set(broken)
-    assert "P = 2, wanted 0 to 1" in written.failed[EXPECTED[4]]
+    assert "P = 2, expected 0 to 1" in written.failed[EXPECTED[4]]
     assert all(user in written.summary for user in broken)
     assert {row[0] for row in artifacts(database)} == set(EXPECTED) - set(broken)
     assert len(files(store)) == 2 * (len(EXPECTED) - len(broken)), "an old report would say what is no longer so"
@@ -261,7 +261,7 @@ def test_ids_that_are_no_file_names_have_reports_too(database: Database, store: 
 def test_the_levels_are_those_that_were_measured_and_the_one_of_the_weeks_end(database: Database) -> None:
     """The night of the week's end is stored here: what is computed again on the same answers is the same."""
     with database.connect() as connection:
-        found = {facts.user_id: facts for facts in gather(connection, WEEK, "UTC")}
+        found = {facts.user_id: facts for facts in load_facts(connection, WEEK, "UTC")}
     stored = rows(database, "SELECT user_id, scale_id, window_end, theta, se FROM mirt_ability ORDER BY window_end")
     for user, facts in found.items():
         wanted = [
@@ -276,16 +276,16 @@ def test_the_levels_are_those_that_were_measured_and_the_one_of_the_weeks_end(da
 def test_the_facts_of_one_learner_are_those_of_the_weeks_run(database: Database) -> None:
     """Items' times are everybody's, although one learner's answers are read."""
     with database.connect() as connection:
-        everybody = gather(connection, WEEK, "UTC")
+        everybody = load_facts(connection, WEEK, "UTC")
         assert len(everybody) > 10
         for facts in everybody[::6]:
-            assert gather(connection, WEEK, "UTC", [facts.user_id]) == [facts]
+            assert load_facts(connection, WEEK, "UTC", [facts.user_id]) == [facts]
 
 
 def test_a_level_does_not_wait_for_a_night(database: Database) -> None:
     run_sql(database, "DELETE FROM mirt_ability")
     with database.connect() as connection:
-        found = gather(connection, WEEK, "UTC")
+        found = load_facts(connection, WEEK, "UTC")
     measured = [facts for facts in found if facts.levels]
     assert len(measured) > 10
     assert {level.day for facts in measured for level in facts.levels} == {(END - timedelta(days=1)).date()}
@@ -293,7 +293,7 @@ def test_a_level_does_not_wait_for_a_night(database: Database) -> None:
 
 def test_topics_are_counted_as_the_features_count(database: Database) -> None:
     with database.connect() as connection:
-        found = gather(connection, WEEK, "UTC")
+        found = load_facts(connection, WEEK, "UTC")
     for facts in found:
         counted = rows(
             database,
@@ -310,7 +310,9 @@ def test_a_topic_has_the_name_that_its_questions_have_in_the_learners_language(d
     run_sql(database, "UPDATE question SET meta = %s WHERE topic_id <> %s", (json.dumps(nonsense), topic))
     run_sql(database, "UPDATE question SET meta = %s WHERE topic_id = %s", (json.dumps({"topic_names": names}), topic))
     with database.connect() as connection:
-        found = {(facts.lang, t.topic_id, t.shown) for facts in gather(connection, WEEK, "UTC") for t in facts.topics}
+        found = {
+            (facts.lang, t.topic_id, t.shown) for facts in load_facts(connection, WEEK, "UTC") for t in facts.topics
+        }
     assert ("ko", topic, "대수") in found
     assert {shown for lang, of, shown in found if lang != "ko" or of != topic} == {of for _, of, _ in found}
 
@@ -318,7 +320,7 @@ def test_a_topic_has_the_name_that_its_questions_have_in_the_learners_language(d
 def test_topics_are_judged_by_the_eligible_answers_at_the_learners_level(database: Database) -> None:
     """Against a plain reference that goes through the answers one at a time; equal but for the order of sums."""
     with database.connect() as connection:
-        found = gather(connection, WEEK, "UTC")
+        found = load_facts(connection, WEEK, "UTC")
     eligible = {scale: kpi_reference.eligible(WORLD, scale, END) for scale in WORLD.scales()}
     checked = 0
     for facts in found:

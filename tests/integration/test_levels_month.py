@@ -61,7 +61,7 @@ def calibrate(settings: Settings, **rules: Any) -> dict[str, dict[str, Any]]:
         evidence = evidence_of(connection, store, MONTH, read_scales(connection)[SCALE])
     assert evidence.linked is not None
     assert evidence.staged is not None
-    return {"items": evidence.linked.items, "evidence": evidence, "spec": evidence.staged.spec}
+    return {"items": evidence.linked.items, "evidence": evidence, "spec": evidence.staged.spec.as_json()}
 
 
 def raw_bias(found: dict[str, Any], truth: Truth) -> float:
@@ -115,7 +115,7 @@ def test_items_with_few_responses_are_provisional_and_never_published(settings: 
     assert not {item for (item,) in published} & provisional
     anchors = {item for (item,) in rows(database, "SELECT item_id FROM anchor_set")}
     assert set(found["spec"]["priors"]["only"]) == provisional - anchors
-    assert anchors & provisional & set(found["evidence"].linked.constants["anchors_used"])
+    assert anchors & provisional & set(found["evidence"].linked.constants.anchors_used)
     ((held,),) = rows(database, "SELECT held FROM publication_step WHERE month = %s", (MONTH,))
     for item in provisional:
         assert held[item] == ["provisional: it has too few responses to be published, or to be used for a reported θ"]

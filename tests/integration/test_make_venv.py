@@ -73,7 +73,14 @@ def test_without_a_network_one_sentence_says_so(checkout: Path) -> None:
 
 
 def test_an_extra_that_is_none_is_answered_with_those_there_are(checkout: Path) -> None:
-    assert made(checkout, "bayesian").stderr == "there is no extra bayesian; there are bayes, dev, docs, k8s, otel, r\n"
+    there_are = "bayes, dev, docs, k8s, otel, r, spark"
+    assert made(checkout, "bayesian").stderr == f"there is no extra bayesian; there are {there_are}\n"
+
+
+def test_spark_without_java_is_told_the_command_that_installs_it(checkout: Path, tmp_path: Path) -> None:
+    (without_java := tmp_path / "bin").mkdir()
+    said = made(checkout, "spark", **NOWHERE, PATH=str(without_java)).stderr
+    assert said.startswith("Spark also needs Java 17, and there is none here: apt install openjdk-17-jre-headless\n")
 
 
 def test_what_stands_is_not_installed_again(checkout: Path) -> None:

@@ -17,19 +17,22 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from irt_assets.calibration import checks, fits, gates, linking_gates, misfit, model_gates
+from irt_assets.calibration import checks, gates, linking_gates, misfit, model_gates
 from irt_assets.calibration.advisory_checks import misfit_is_as_before
 from irt_assets.calibration.evidence import Evidence
 from irt_assets.calibration.misfit import BY_LEVEL, find_reference
 from irt_assets.calibration.model_change import decide_model_change, preview_model_change
 from irt_assets.calibration.month import fit_month, link_month, publish_month
 from irt_assets.calibration.month_status import State, month_states
-from irt_assets.calibration.origin import Origin, OriginWindow, initialise
+from irt_assets.calibration.origin import Origin, initialise
+from irt_assets.calibration.origin_sources import OriginWindow
 from irt_assets.definitions import build_defs
 from irt_assets.engines.em import EmEngine
 from irt_assets.job_names import MONTHLY_JOB
+from irt_assets.ledger import encoding
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.models import Population
+from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.fit.misfit import LARGEST_RATIO, LIMITS
 from irt_assets.responses.scales import change_rules, read_scales
 from irt_assets.responses.snapshot import take_snapshot
@@ -159,7 +162,7 @@ def calibrate(settings: Settings, month: str) -> Month:
     step = publish_month(database, store, month, (), "run")[SCALE][month]
     evidence = judged(settings, month)
     assert evidence.staged is not None
-    return Month(step.state, evidence.staged.spec["misfit"], gates.failures(evidence), evidence)
+    return Month(step.state, evidence.staged.spec.as_json()["misfit"], gates.failures(evidence), evidence)
 
 
 def judged(settings: Settings, month: str) -> Evidence:
@@ -374,7 +377,7 @@ def test_a_month_whose_reference_has_lost_its_answers_is_held_and_says_what_is_m
 
 def test_a_fit_from_before_says_nothing_of_misfit_and_passes(world: Settings) -> None:
     assert calibrate(world, SOUND).state == "done"
-    run_sql(Database(world), "UPDATE fit_staging SET spec = spec - 'misfit'")
+    run_sql(Database(world), "UPDATE fit_staging SET spec = spec - 'misfit' - 'version'")
     evidence = judged(world, SOUND)
     assert gates.failures(evidence) == {}
     for judge in (model_gates.misfit_was_accepted, model_gates.misfit_has_not_grown):
@@ -383,7 +386,7 @@ def test_a_fit_from_before_says_nothing_of_misfit_and_passes(world: Settings) ->
 
 
 def warned(scale: Any) -> Any:
-    return replace(scale, rules=replace(scale.rules, new_misfit="warn"))
+    return replace(scale, rules=Rules.from_settings(scale.rules.changed() | {"new_misfit": "warn"}))
 
 
 def test_a_month_judged_before_the_gates_existed_stays_green(
@@ -412,8 +415,8 @@ def test_a_month_judged_before_the_gates_existed_stays_green(
         assert "| share answering at random | 0.0" in shown
         assert f"on {len(ITEMS)} items that both have" in shown
         assert not {ACCEPTED, GROWN} & {e.check_name for e in result.get_asset_check_evaluations()}
-        run_sql(database, "UPDATE fit_staging SET spec = spec - 'misfit'")
-        run_sql(database, "UPDATE mirt_fit_meta SET model_spec = model_spec - 'misfit'")
+        run_sql(database, "UPDATE fit_staging SET spec = spec - 'misfit' - 'version'")
+        run_sql(database, "UPDATE mirt_fit_meta SET model_spec = model_spec - 'misfit' - 'version'")
         (found,) = month_states(database, instance, [SOUND])
     assert found.state is State.GREEN, found.why
 
@@ -458,7 +461,7 @@ def test_a_month_is_not_compared_with_an_origin_that_was_fitted_by_level(world: 
     levels = tuple(
         Population(name, LEARNERS // 2, mean, 1.0, 0.0, 0.0) for name, mean in (("low", -1.0), ("high", 1.0))
     )
-    by_level = fits.encode(replace(fits.decode(content), populations=levels))
+    by_level = encoding.encode(replace(encoding.decode(content), populations=levels))
     run_sql(Database(world), "UPDATE mirt_fit_meta SET calibration = %s WHERE kind = 'origin'", (by_level,))
     month = calibrate(world, SOUND)
     assert (month.state, month.held_by) == ("done", {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from irt_assets.calibration import misfit
 from irt_assets.calibration.assets import DECIDE_IN, HELD, RELEASE_LAUNCHPAD
 from irt_assets.calibration.gates import SET_GATES
 from irt_assets.calibration.model_change import decide_model_change, preview_model_change
@@ -22,14 +24,15 @@ from irt_assets.calibration.month_status import (
     classify_month,
     unsettled_months,
 )
-from irt_assets.calibration.origin import initialise
-from irt_assets.calibration.publication import Step
 from irt_assets.engines.em import EmEngine
 from irt_assets.job_names import MONTHLY_JOB
-from irt_assets.responses.scales import change_rules
-from irt_assets.responses.snapshot import take_snapshot
+from irt_assets.ledger import cited_fits, encoding, fits
+from irt_assets.ledger.encoding import DecodedFits
+from irt_assets.ledger.steps import Step
+from irt_assets.psychometrics.eligibility.rules import PublicationRules, Rules, WarningRules
+from irt_assets.responses.scales import change_rules, read_scales
+from irt_assets.responses.snapshot import stored_rules, take_snapshot
 from resources.dagster_compat import BulkActionStatus, PartitionBackfill
-from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from tests.helpers import rooms
 from tests.helpers.dagster_private import (
@@ -38,7 +41,7 @@ from tests.helpers.dagster_private import (
     RemotePartitionSetOrigin,
     RemoteRepositoryOrigin,
 )
-from tests.integration.graph import Graph
+from tests.integration.graph import Graph, graph_of_small_world
 
 MONTH, LATER = rooms.MONTHS
 PASSED, FAILED, UNKNOWN = GateStatus(True, "fine"), GateStatus(False, "broken"), GateStatus(None, "not evaluated")
@@ -96,16 +99,15 @@ def test_the_state_of_a_month_follows_from_its_evidence(
 
 @pytest.fixture(scope="module")
 def graph(postgres: EmbeddedPostgres, small_truth: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
-    home = tmp_path_factory.mktemp("green")
-    with (
-        rooms.copied(postgres.start(), "template_rooms", "rooms_green", home) as settings,
-        dg.DagsterInstance.local_temp(str(tmp_path_factory.mktemp("dagster"))) as instance,
-    ):
-        initialise(Database(settings), rooms.SCALE, first_month=MONTH, thresholds=rooms.LOWERED)
-        graph = Graph(settings, instance)
+    with graph_of_small_world(postgres.start(), "green", tmp_path_factory) as graph:
         assert graph.state(MONTH).state is State.MISSING
         assert graph.run(MONTH).success
         yield graph
+
+
+def scale_rules(graph: Graph) -> Rules:
+    with graph.database.connect() as connection:
+        return read_scales(connection)[rooms.SCALE].rules
 
 
 def test_a_month_whose_run_ended_well_is_green(graph: Graph) -> None:
@@ -128,18 +130,65 @@ def test_an_answer_that_came_late_makes_its_month_stale(graph: Graph) -> None:
     assert graph.state(MONTH).state is State.GREEN
 
 
-def test_a_changed_rule_makes_a_month_stale(graph: Graph) -> None:
-    change_rules(graph.database, rooms.SCALE, {"max_b_se": 0.9})
+@pytest.mark.parametrize(
+    ("rule", "value", "asset", "why"),
+    [
+        ("rapid_share", 0.2, "scored_responses", "the scale's settings have changed since"),
+        ("assignment", "by_level", "item_calibration", "the scale's settings have changed since it was fitted"),
+        ("latent", "histogram", "item_calibration", "the scale's model has changed since it was fitted"),
+        ("min_anchor_responses", 81, "linked_item_parameters", "the scale's settings have changed since it was linked"),
+    ],
+)
+def test_a_changed_rule_makes_a_month_stale_from_its_stage_on(
+    graph: Graph, rule: str, value: Any, asset: str, why: str
+) -> None:
+    before = scale_rules(graph).settings()[rule]
+    change_rules(graph.database, rooms.SCALE, {rule: value})
     found = graph.state(MONTH)
-    change_rules(graph.database, rooms.SCALE, {"max_b_se": 1.0})
-    assert found.state is State.STALE
-    assert "settings have changed" in found.why
+    change_rules(graph.database, rooms.SCALE, {rule: before})
+    assert (found.state, found.asset, found.why.partition(":")[0]) == (State.STALE, asset, why)
     assert graph.state(MONTH).state is State.GREEN
+
+
+LIMITS: dict[str, Any] = {
+    "max_abs_b": 5.0, "max_b_se": 0.9, "max_rmsd": 0.08, "min_anchors": 4, "min_anchor_share": 0.6,
+    "anchor_q_alpha": 0.02, "max_rejected_share": 0.2, "second_dimension": "hold", "new_misfit": "warn",
+    "demanded_engines": "pymc", "warn_anchor_share": 0.8, "agreement_max_se": 2.0, "agreement_max_rms": 1.0,
+    "dif_attributes": "lang",
+}  # fmt: skip
+
+
+def test_no_limit_of_a_gate_and_no_warning_makes_a_month_stale(graph: Graph) -> None:
+    assert set(LIMITS) == {*PublicationRules.model_fields, *WarningRules.model_fields}
+    before = scale_rules(graph).settings()
+    change_rules(graph.database, rooms.SCALE, LIMITS)
+    found = graph.state(MONTH)
+    change_rules(graph.database, rooms.SCALE, {name: before[name] for name in LIMITS})
+    assert found.state is State.GREEN
+
+
+def test_a_month_of_the_release_before_is_not_stale(graph: Graph) -> None:
+    """It stored all rules but three with its snapshots and fits, the limits of gates among them."""
+    before = scale_rules(graph)
+    used = stored_rules(before) | {
+        name: value for name, value in LIMITS.items() if name not in ("dif_attributes", "new_misfit")
+    }
+    for statement in (
+        "UPDATE scored_snapshot SET rules = jsonb_build_object('default', %s::jsonb)",
+        "UPDATE fit_staging SET spec = spec || jsonb_build_object('eligibility', %s::jsonb)",
+        "UPDATE mirt_fit_meta SET model_spec = model_spec || jsonb_build_object('eligibility', %s::jsonb)",
+    ):
+        rooms.run_sql(graph.database, statement, (json.dumps(used),))
+    change_rules(graph.database, rooms.SCALE, LIMITS)
+    found = [graph.state(MONTH)]
+    change_rules(graph.database, rooms.SCALE, {name: before.settings()[name] for name in LIMITS})
+    found.append(graph.state(MONTH))
+    assert [one.state for one in found] == [State.GREEN, State.GREEN]
 
 
 def test_a_decision_on_the_model_makes_its_months_stale_and_no_month_before(graph: Graph) -> None:
     """What an earlier version staged says nothing of a scale's own priors, and stays green."""
-    rooms.run_sql(graph.database, "UPDATE fit_staging SET spec = spec - 'scale_priors'")
+    rooms.run_sql(graph.database, "UPDATE fit_staging SET spec = spec - 'scale_priors' - 'version'")
     assert graph.state(MONTH).state is State.GREEN
     found = []
     for values, since in (({"model": "1pl"}, LATER), ({"model": "1pl"}, MONTH), ({"prior_a": "lognormal(0,1)"}, MONTH)):
@@ -185,11 +234,11 @@ def test_a_step_that_ran_alone_makes_a_month_stale_until_the_next_ones_ran(graph
 
 
 def test_a_new_snapshot_does_not_hide_that_the_fit_was_made_by_other_rules(graph: Graph) -> None:
-    """The rule of the anchors changes nothing in the snapshot, which is then the same file with the new rules."""
-    change_rules(graph.database, rooms.SCALE, {"warn_anchor_share": 0.9})
+    """No item has so many answers that this changes the snapshot, which is then the same file with the new rules."""
+    change_rules(graph.database, rooms.SCALE, {"rapid_min_times": 101})
     take_snapshot(graph.database, graph.store, MONTH, None)
     found = graph.state(MONTH)
-    change_rules(graph.database, rooms.SCALE, {"warn_anchor_share": 0.85})
+    change_rules(graph.database, rooms.SCALE, {"rapid_min_times": 100})
     take_snapshot(graph.database, graph.store, MONTH, None)
     assert found.state is State.STALE
     assert "settings have changed since it was fitted" in found.why
@@ -205,6 +254,17 @@ def test_a_run_under_way_is_running_and_a_killed_one_red(graph: Graph) -> None:
     assert "not evaluated" in found.why
     assert graph.run(MONTH).success
     assert graph.state(MONTH).state is State.GREEN
+
+
+def test_the_steps_of_a_month_decode_each_fit_once(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded, asked = [], []
+    kept, decode_anew = DecodedFits(), encoding._decoded
+    monkeypatch.setattr(encoding, "_decoded", lambda content: decoded.append(content) or decode_anew(content))
+    for module in (fits, cited_fits, misfit):
+        monkeypatch.setattr(module, "decode", lambda content: asked.append(content) or kept.decode(content))
+    assert graph.run(MONTH).success
+    assert len(asked) >= 5
+    assert decoded == [*dict.fromkeys(asked)]
 
 
 def test_a_failed_gate_is_red_and_the_runs_last_words_say_why(graph: Graph) -> None:

@@ -32,6 +32,7 @@ from irt_assets.engines.remote import RemoteEngine
 from irt_assets.invariants.coverage import the_nightly_calibration_is_fresh
 from irt_assets.invariants.invariant import InvariantContext, NotTested, Violation
 from irt_assets.invariants.learners import runs_agree_on_abilities
+from irt_assets.job_names import NIGHTLY_JOB
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.simulation.truth import Truth
@@ -493,7 +494,7 @@ def test_the_job_of_the_documents_makes_a_night_with_its_check_its_tables_and_it
     calibrated: Settings, instance: dg.DagsterInstance
 ) -> None:
     defs = build_defs(calibrated, resources={"database": Database(calibrated), "store": rooms.folder_store(calibrated)})
-    result = defs.resolve_job_def("mirt_calibrate").execute_in_process(partition_key=LAST_DAY, instance=instance)
+    result = defs.resolve_job_def(NIGHTLY_JOB).execute_in_process(partition_key=LAST_DAY, instance=instance)
     assert result.success
     (evaluation,) = result.get_asset_check_evaluations()
     assert (evaluation.check_name, evaluation.passed, evaluation.partition) == (
@@ -524,7 +525,7 @@ def test_a_night_that_no_scale_came_through_is_a_failed_run_with_the_reason(
     database = Database(world)
     run_sql(database, "UPDATE anchor_set SET item_id = 'gone ' || item_id")
     defs = build_defs(world, resources={"database": database, "store": rooms.folder_store(world)})
-    result = defs.resolve_job_def("mirt_calibrate").execute_in_process(
+    result = defs.resolve_job_def(NIGHTLY_JOB).execute_in_process(
         partition_key=LAST_DAY, instance=instance, raise_on_error=False
     )
     assert not result.success

@@ -8,9 +8,11 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import psycopg
 import pytest
@@ -55,7 +57,10 @@ def test_another_database_of_the_same_server_has_a_daemon_of_its_own(first: Daem
 def test_the_second_daemon_waits_for_the_first_to_end(
     first: DaemonLock, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("resources.daemon_lock.time.sleep", lambda _: first.release())
+    monkeypatch.setattr(
+        "resources.daemon_lock.time",
+        SimpleNamespace(sleep=lambda _: first.release(), monotonic=time.monotonic),
+    )
     second = DaemonLock(database)
     second.acquire(60)
     assert second.is_held()

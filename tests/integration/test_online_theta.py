@@ -9,7 +9,7 @@ import pytest
 
 from irt_assets.calibration.abilities import measure, measure_at
 from irt_assets.calibration.online import Theta, read_measures, read_thetas, update
-from irt_assets.calibration.publication import in_force
+from irt_assets.ledger.publications import in_force
 from irt_assets.partitions import month_bounds
 from resources.database import Database
 from resources.settings import Settings

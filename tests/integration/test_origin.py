@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from irt_assets.calibration import origin
-from irt_assets.calibration.origin import OriginWindow, anchor_hash, initialise, read_anchors
-from irt_assets.calibration.publication import in_force
+from irt_assets.calibration.origin import initialise
+from irt_assets.calibration.origin_sources import OriginWindow
 from irt_assets.engines.em import EmEngine
+from irt_assets.ledger.anchors import anchor_hash, read_anchors
+from irt_assets.ledger.publications import in_force
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Calibration
@@ -65,7 +67,7 @@ def test_the_banks_values_are_frozen_and_published_from_the_first_month_on(datab
         ("a1", 1.2, 0.5, start, "origin", None, None, digest),
         ("a2", 1.2, -1.0, start, "origin", None, None, digest),
     ]
-    assert (scale.mu, scale.sigma, scale.rules.min_responses, scale.initialised) == (0.2, 1.1, 50, True)
+    assert (scale.mu, scale.sigma, scale.rules.eligibility.min_responses, scale.initialised) == (0.2, 1.1, 50, True)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from irt_assets.calibration import release
 from irt_assets.calibration.anchor_versions import drop_anchors
 from irt_assets.calibration.month import fit_month, link_month, publish_month
 from irt_assets.calibration.origin import initialise
-from irt_assets.calibration.proposals import State, find_proposal, latest_waiting, parse_reference, proposals
+from irt_assets.calibration.proposals import State, find_proposals, latest_waiting, parse_reference, proposals
 from irt_assets.calibration.recalibration import answers_from, pooled, recalibrate
 from irt_assets.drift import evidence
 from irt_assets.drift.month import drift_of_month
@@ -191,7 +191,7 @@ def test_after_the_decision_the_item_is_compared_with_its_new_value_and_its_tren
         assert drifted not in earlier.item_ids, "no month before the decision counts for the trend"
         assert drifted in evidence.against_published(window, anchors, at, month_bounds(LAST)[0]).item_ids
         assert drifted not in [p.item_id for p in latest_waiting(proposals(connection))]
-        assert find_proposal(connection, name).state is State.ACCEPTED
+        assert find_proposals(connection, [name])[0].state is State.ACCEPTED
     closed = rows(faulty.database, "SELECT count(*) FROM drift_alerts WHERE item_id = %s", (drifted,))
     assert closed == [(0,)], "the month that opened its alert, judged again, flags it no more"
 

@@ -21,15 +21,17 @@ from irt_assets.calibration.abilities import measure, stale_months
 from irt_assets.calibration.proposals import (
     Reference,
     State,
-    find_proposal,
+    find_proposals,
     latest_waiting,
     parse_reference,
     proposals,
     waiting_proposals,
 )
-from irt_assets.calibration.publication import in_force, steps
 from irt_assets.calibration.release_impact import Impact, impact
 from irt_assets.calibration.release_undo import undo
+from irt_assets.ledger.decisions import newest_decisions
+from irt_assets.ledger.publications import in_force
+from irt_assets.ledger.steps import steps
 from irt_assets.partitions import month_bounds
 from irt_assets.responses.scales import read_scales, set_pass_mark
 from jobs.sensors import asks
@@ -94,7 +96,7 @@ def test_all_that_ask_are_found_without_reading_what_cannot(bank: Database, stor
 
 def test_what_was_shown_is_decided_on_or_nothing(bank: Database, store: FolderStore) -> None:
     with bank.connect() as connection:
-        shown = find_proposal(connection, MOVED)
+        shown = find_proposals(connection, [MOVED])[0]
     link(bank, store, FEB, {"moved": (1.0, -0.9), "still": (1.2, 0.1)})
     publish(bank, store, FEB)
     for decide in (
@@ -105,7 +107,7 @@ def test_what_was_shown_is_decided_on_or_nothing(bank: Database, store: FolderSt
             decide()
     assert decisions(bank) == []
     with bank.connect() as connection:
-        accept(bank, seen=[find_proposal(connection, MOVED)])
+        accept(bank, seen=[find_proposals(connection, [MOVED])[0]])
     assert published(bank)[-1][0] == -0.9
 
 
@@ -114,15 +116,15 @@ def test_the_last_decisions_say_which_of_them_stand(bank: Database) -> None:
     release.reject(bank, [Reference(FEB, "still")], by="Ben", reason="too small")
     undo(bank, [MOVED], by="Ann", reason="an error", now=NOW)
     with bank.connect() as connection:
-        found = release.newest_decisions(connection, 10)
+        found = newest_decisions(connection, 10)
         assert [(d.item_id, d.what, d.by, d.stands) for d in found] == [
             ("moved", "undo", "Ann", False),
             ("still", "reject", "Ben", True),
             ("moved", "accept", "Ann", False),
         ]
-        assert release.newest_decisions(connection, 1, month=FEB, scale_id=SCALE) == found[:1]
-        assert release.newest_decisions(connection, 10, month=MAR) == []
-        assert release.newest_decisions(connection, 10, scale_id="none") == []
+        assert newest_decisions(connection, 1, month=FEB, scale_id=SCALE) == found[:1]
+        assert newest_decisions(connection, 10, month=MAR) == []
+        assert newest_decisions(connection, 10, scale_id="none") == []
 
 
 def test_a_leak_began_when_the_first_month_saw_it(bank: Database) -> None:
@@ -130,7 +132,7 @@ def test_a_leak_began_when_the_first_month_saw_it(bank: Database) -> None:
     leak = '{"change": {"kind": "leak", "size": 0.5, "onset": "%s"}}'
     run_sql(bank, "UPDATE item_drift SET details = %s", (leak % "2026-02-01",))
     with bank.connect() as connection:
-        assert find_proposal(connection, MOVED).drift["change"]["onset"] == "2026-02-01"
+        assert find_proposals(connection, [MOVED])[0].drift["change"]["onset"] == "2026-02-01"
     run_sql(
         bank,
         """INSERT INTO item_drift (month, scale_id, item_id, engine, severity, details)
@@ -144,7 +146,11 @@ def test_a_leak_began_when_the_first_month_saw_it(bank: Database) -> None:
         (SCALE, JAN),
     )
     with bank.connect() as connection:
-        assert find_proposal(connection, MOVED).drift["change"] == {"kind": "leak", "size": 0.5, "onset": "2026-01-20"}
+        assert find_proposals(connection, [MOVED])[0].drift["change"] == {
+            "kind": "leak",
+            "size": 0.5,
+            "onset": "2026-01-20",
+        }
 
 
 def test_a_month_calibrated_again_supersedes_all_that_it_proposed_also_what_it_proposes_no_more(
@@ -187,8 +193,8 @@ def test_evidence_says_what_a_person_must_know_first(bank: Database) -> None:
         bank, """UPDATE item_drift SET details = '{"change": {"kind": "leak", "size": 0.3, "onset": "2026-02-11"}}'"""
     )
     with bank.connect() as connection:
-        leaked = find_proposal(connection, MOVED)
-        anchor = find_proposal(connection, Reference(FEB, "K1"))
+        leaked = find_proposals(connection, [MOVED])[0]
+        anchor = find_proposals(connection, [Reference(FEB, "K1")])[0]
     assert [c.split(":")[0].split(",")[0] for c in leaked.cautions] == ["leak", "it changed on 2026-02-11"]
     assert "drop-anchors K1" in anchor.cautions[0]
 
@@ -204,7 +210,7 @@ def test_dif_is_told_found_not_found_and_not_tested(bank: Database) -> None:
         (FEB, SCALE) * 3,
     )
     with bank.connect() as connection:
-        found = {item: find_proposal(connection, Reference(FEB, item)).dif for item in ("moved", "still", "K1")}
+        found = {item: find_proposals(connection, [Reference(FEB, item)])[0].dif for item in ("moved", "still", "K1")}
     assert found == {"moved": ("DIF high for lang = ko, q = 0.0001, ETS C",), "still": (), "K1": None}
 
 
@@ -223,7 +229,7 @@ def test_an_accepted_value_is_in_force_from_its_date_on_and_says_who_and_why(
     with bank.connect() as connection:
         assert in_force(connection, SCALE, APRIL - timedelta(microseconds=1)).items["moved"][1] == 0.5
         assert in_force(connection, SCALE, APRIL).items["moved"][1] == -0.3
-        assert find_proposal(connection, MOVED).state is State.ACCEPTED
+        assert find_proposals(connection, [MOVED])[0].state is State.ACCEPTED
         assert latest_waiting(proposals(connection)) == []
     assert violations(bank, store) == []
 
@@ -301,7 +307,7 @@ def test_new_numbers_are_a_new_proposal(bank: Database, store: FolderStore) -> N
     link(bank, store, FEB, {"moved": (1.0, -0.35), "still": (1.2, 0.12)})
     publish(bank, store, FEB)
     with bank.connect() as connection:
-        again = find_proposal(connection, MOVED)
+        again = find_proposals(connection, [MOVED])[0]
     assert (again.state, again.new.b) == (State.OPEN, pytest.approx(-0.35))
 
 

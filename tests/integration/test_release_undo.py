@@ -10,9 +10,9 @@ import pytest
 from irt_assets.calibration import release
 from irt_assets.calibration.exports import read_export
 from irt_assets.calibration.lineage import lineage
-from irt_assets.calibration.proposals import Reference, State, find_proposal, latest_waiting, proposals
-from irt_assets.calibration.publication import in_force
+from irt_assets.calibration.proposals import Reference, State, find_proposals, latest_waiting, proposals
 from irt_assets.calibration.release_undo import Undo, undo
+from irt_assets.ledger.publications import in_force
 from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.object_store import FolderStore
@@ -61,7 +61,7 @@ def b_at(database: Database, at: datetime) -> float:
 
 def state(database: Database, reference: Reference = MOVED) -> State:
     with database.connect() as connection:
-        return find_proposal(connection, reference).state
+        return find_proposals(connection, [reference])[0].state
 
 
 def asked(database: Database) -> list[str]:

@@ -18,6 +18,7 @@ from irt_assets.calibration.origin import initialise
 from irt_assets.calibration.release import next_month
 from irt_assets.cli import app, installation
 from irt_assets.definitions import build_defs
+from irt_assets.ledger.decisions import decisions as decisions_of
 from jobs.alerts import run_alert
 from jobs.launched_by import LAUNCHED_BY
 from jobs.release import waiting
@@ -128,7 +129,7 @@ def test_the_launchpad_accepts_and_ledger_and_asset_name_who_and_from_when(
     assert (seen.asset_key.to_user_string(), seen.partition) == ("published_item_parameters", FEB)
     assert seen.description == f"2026-02/moved accepted, in force from {EFFECTIVE:%Y-%m-%d} on; by Ann: easier"
     with bank.connect() as connection:
-        ((what, decision, by, _, since, why),) = release.decisions(connection, FEB)
+        ((what, decision, by, _, since, why),) = decisions_of(connection, FEB)
     assert (what, decision, by, why) == ("2026-02/moved", "accept", "Ann", "easier")
     assert since == f"{EFFECTIVE:%Y-%m-%d}"
 
@@ -311,7 +312,7 @@ def test_where_names_are_verified_a_typed_one_is_kept_with_the_account_that_type
 
 
 def test_who_answers_no_has_decided_nothing(irt: Any, bank: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("irt_assets.cli.console._attended", lambda: True)
+    monkeypatch.setattr("irt_assets.cli.console._has_terminal", lambda: True)
     words = ["release", "reject", "2026-02/moved", "--by", "Ben", "--reason", "wait"]
     no = CliRunner().invoke(app, words, input="n\n")
     assert (no.exit_code, decisions(bank)) == (1, [])

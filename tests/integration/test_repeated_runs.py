@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import dagster as dg
 import pytest
@@ -119,7 +121,8 @@ def test_who_follows_a_run_that_is_repeated_hears_how_the_last_attempt_ended(
 
     monkeypatch.setattr("irt_assets.jobs_by_hand.queue_run", lambda *_: runs[0].run_id)
     monkeypatch.setattr("irt_assets.jobs_by_hand.daemon_alive", lambda _: True)
-    monkeypatch.setattr("irt_assets.jobs_by_hand.time.sleep", daemons_turn)
+    # Not `time.sleep` itself: threads that other tests left behind sleep, too.
+    monkeypatch.setattr("irt_assets.jobs_by_hand.time", SimpleNamespace(sleep=daemons_turn, monotonic=time.monotonic))
     (outcome,) = through_the_queue(killed.instance, killed.settings, plan_of(MONTHLY_JOB), [MONTH])
     assert outcome.success is succeeds
     assert outcome.why == ("" if succeeds else f"its run {runs[3].run_id} ended as FAILURE")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import duckdb
@@ -11,61 +11,16 @@ import ibis
 import pyarrow as pa
 import pytest
 
-from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.facts import LATER
 from irt_assets.responses.row_hash import row_hash, sums_of
-from irt_assets.responses.scales import Scale
-from irt_assets.responses.window import SNAPSHOT, data_hash, data_hash_on_duckdb, judged_window
+from irt_assets.responses.window import SNAPSHOT, data_hash, data_hash_by, judged_window
 from resources.database import Database
-from resources.relational import ATTEMPT, LEARNER, QUESTION, on_postgres
-from tests.helpers.rooms import SCALE, add_attempts, add_items, add_learners, attempt, run_sql
+from resources.relational import ATTEMPT, LEARNER, QUESTION, on_duckdb, on_postgres
+from tests.helpers.dirty_log import DIRTY, END, SCALES, START, TINY, load_dirty
+from tests.helpers.rooms import run_sql
 
-MONTH = "2026-03"
-START, END = month_bounds(MONTH)
-SCALES = {SCALE: Scale(SCALE, rules=Rules()), "other": Scale("other", rules=Rules(lookback_months=2))}
-TINY = timedelta(microseconds=1)
-DIRTY = [
-    "o'neill", 'say "hi"', "a|b", "a\\pb", "\\", "\\\\", "|", "=", "", " ", "a,b\nc\t\r", "NULL", "\\N", "null",
-    "0.1", "-0.0",
-    "NaN", "🦉", "e\u0301", "é", "Straße", "\u200b", "名前", "x" * 500, "%s {} $1",
-]  # fmt: skip
-"""Texts, as ids and as options."""
 ONE_OF_THEM = f"{DIRTY.index('NaN')}NaN"
 """The id of an attempt of this month."""
-
-
-def dirty_log() -> list[dict[str, Any]]:
-    """Every text as learner, item, session and option; nulls; the window's edges, fractions of a second, and an hour
-    that New York's clocks left out (2026-03-08 02:30 is 07:30 UTC)."""
-    times = [
-        START,
-        START + TINY,
-        END - TINY,
-        datetime(2026, 3, 8, 7, 30, 0, 1, UTC),
-        START + timedelta(days=9, microseconds=999_999),
-    ]
-    log = []
-    for n, text in enumerate(DIRTY):
-        log.append(
-            attempt(
-                text,
-                DIRTY[-n - 1],
-                times[n % len(times)],
-                attempt_id=f"{n}{text}",
-                session_id=text if n % 3 else None,
-                form_id=text if n % 2 else None,
-                position=n or None,
-                started_at=None if n % 4 else datetime(1969, 12, 31, 23, 59, 59, 999_999, UTC) - n * TINY,
-                correct=(True, False, None)[n % 3],
-                response=text if n % 5 else None,
-                response_time_ms=None if n % 3 == 0 else 2**40 + n,
-                hints_used=(None, 0, 2)[n % 3],
-                mode="sandbox" if n % 7 == 0 else "live",
-            )
-        )
-        log.append(attempt(text, DIRTY[-n - 1], START - timedelta(days=20 * n + 1), attempt_id=f"before {n}"))
-    return log
 
 
 def written(value: object) -> str:
@@ -92,14 +47,7 @@ def by_hand(table: list[dict[str, Any]]) -> str:
 
 @pytest.fixture
 def dirty(database: Database) -> Database:
-    """A log of dirty texts; some items are in no bank, some learners are test accounts, some nobody knows."""
-    add_items(database, dict.fromkeys(DIRTY[::2]))
-    add_items(database, dict.fromkeys(DIRTY[1::4]), "other")
-    run_sql(database, "UPDATE question SET topic_id = NULL WHERE item_id < 'a'")
-    run_sql(database, "UPDATE question SET topic_id = item_id WHERE item_id > 'm'")
-    add_learners(database, DIRTY[:9])
-    add_learners(database, DIRTY[9:12], is_test=True)
-    add_attempts(database, dirty_log())
+    load_dirty(database)
     return database
 
 
@@ -114,7 +62,7 @@ def hash_on_duckdb(database: Database) -> str:
         copies.execute("SET TimeZone = 'America/New_York'")
         for name, relation in relations.items():
             copies.register(name, on_postgres(connection)(relation))
-        return data_hash_on_duckdb(copies, START, END, SCALES)
+        return data_hash_by(on_duckdb(copies), START, END, SCALES)
 
 
 def test_postgresql_duckdb_and_the_description_agree_on_dirty_rows(dirty: Database) -> None:

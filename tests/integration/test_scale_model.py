@@ -11,10 +11,12 @@ import pytest
 from irt_assets.calibration.model_change import accept_guessing, decide_model_change, preview_model_change
 from irt_assets.calibration.month import UnlinkedMonthError, fit_month, link_month, publish_month
 from irt_assets.calibration.nightly import calibrate_night
-from irt_assets.calibration.origin import OriginWindow, initialise, read_anchors
+from irt_assets.calibration.origin import initialise
+from irt_assets.calibration.origin_sources import OriginWindow
 from irt_assets.engines.em import EmEngine
 from irt_assets.invariants.invariant import InvariantContext, evaluate
 from irt_assets.invariants.publications import anchors_change_by_decision_alone
+from irt_assets.ledger.anchors import read_anchors
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.priors import Beta, LogNormal, Normal, Priors
 from irt_assets.responses.scales import Scale, accepted_subjects, change_rules, read_scales
@@ -483,7 +485,7 @@ def test_a_rule_goes_its_old_way_and_holds_for_all_months(world: Settings, irt: 
     signed = ("--by", "Ann", "--reason", "fewer learners")
     said = typed("scale", "set", "min_responses=110", *signed, "--yes")
     assert "scale default: min_responses 120 → 110" in said.out
-    assert scale_of(database, FIRST).rules.min_responses == 110
+    assert scale_of(database, FIRST).rules.eligibility.min_responses == 110
     assert rows(database, "SELECT * FROM scale_decision") == []
 
 
@@ -492,7 +494,7 @@ def test_a_rule_goes_its_old_way_and_holds_for_all_months(world: Settings, irt: 
     [
         (("min_responses=110", "--from", NEXT), "a rule such as min_responses holds for all months: leave it out"),
         (("min_responses=110", "model=1pl"), "min_responses is a rule, for all months, and a model or a prior holds"),
-        (("model",), "wants NAME=VALUE, got 'model'"),
+        (("model",), "takes NAME=VALUE, not 'model'"),
         (("model=1pl", "model=2pl"), "model is set twice: 1pl and 2pl"),
         (("modell=1pl",), "no such rule: modell"),
         (("model=1pl", "--from", "June"), "a decision on a scale holds from a month on"),

@@ -12,7 +12,8 @@ from resources import schema
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure
-from resources.schema_version import newest_known, open_database, schema_version
+from resources.open_database import open_database
+from resources.schema_version import newest_known, schema_version
 from resources.settings import Settings
 from tests.helpers.rooms import rows, run_sql
 from tests.helpers.typed import command_line

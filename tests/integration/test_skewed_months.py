@@ -10,14 +10,16 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from irt_assets.calibration import checks, fits, gates, model_gates
+from irt_assets.calibration import checks, gates, model_gates
 from irt_assets.calibration.month import fit_month
 from irt_assets.calibration.month_status import State
-from irt_assets.calibration.origin import OriginWindow, initialise
+from irt_assets.calibration.origin import initialise
+from irt_assets.calibration.origin_sources import OriginWindow
 from irt_assets.calibration.placing import link_to_scale
 from irt_assets.calibration.recalibration import recalibrate
 from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.engines.em import EmEngine
+from irt_assets.ledger import fits
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.estimation.latent_shape import HISTOGRAM_GAIN
 from irt_assets.reports.assets import DRIFT_REPORT_JOB
@@ -173,7 +175,7 @@ def test_a_month_judged_before_the_gate_existed_stays_green(
     bank_scale(graph.database)
     run_sql(graph.database, "UPDATE calibration_scale SET latent = DEFAULT")
     with graph.database.connect() as connection:
-        assert read_scales(connection)[SCALE].rules.latent == "normal"
+        assert read_scales(connection)[SCALE].rules.fit.latent == "normal"
     with monkeypatch.context() as before:
         before.setattr(checks, "SET_GATES", tuple(gate for gate in gates.SET_GATES if gate.name != GATE))
         result = Graph(settings, instance).run(FIRST)
@@ -181,8 +183,8 @@ def test_a_month_judged_before_the_gate_existed_stays_green(
     assert GATE not in {e.check_name for e in result.get_asset_check_evaluations()}
     shape = staged_shape(graph.database, FIRST)
     assert (shape["latent"], shape["why"]) == ("normal", "θ is taken as normal, as asked")
-    run_sql(graph.database, "UPDATE fit_staging SET spec = spec - 'shape'")
-    run_sql(graph.database, "UPDATE mirt_fit_meta SET model_spec = model_spec - 'shape'")
+    run_sql(graph.database, "UPDATE fit_staging SET spec = spec - 'shape' - 'version'")
+    run_sql(graph.database, "UPDATE mirt_fit_meta SET model_spec = model_spec - 'shape' - 'version'")
     found = graph.state(FIRST)
     assert found.state is State.GREEN, found.why
     with graph.database.connect() as connection:
@@ -219,7 +221,7 @@ def test_a_scale_made_now_has_its_distribution_judged_unless_it_is_by_level(
     rooms.add_items(Database(settings), {f"a{j}": VALUES for j in range(6)})
     initialise(Database(settings), SCALE, first_month=FIRST, thresholds=given)
     with Database(settings).connect() as connection:
-        assert read_scales(connection)[SCALE].rules.latent == kept
+        assert read_scales(connection)[SCALE].rules.fit.latent == kept
     assert "latent" not in thresholds_of(Database(settings))
 
 

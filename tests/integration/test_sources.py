@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from irt_assets.features.daily import features, write_features
+from irt_assets.features.daily import features, features_in_parts, write_features
 from irt_assets.responses.observe import answer_versions
 from resources.database import Database
 from resources.relational import on_postgres
@@ -102,9 +102,9 @@ def test_an_answer_that_arrives_while_a_day_is_made_leaves_it_stale(
 ) -> None:
     def late(*arguments: object) -> object:
         run_sql(log, LOG, ("9", START, "ann", "j", True, "live"))
-        return features(*arguments)  # type: ignore[arg-type]
+        return features_in_parts(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("irt_assets.features.daily.features", late)
+    monkeypatch.setattr("irt_assets.features.daily.features_in_parts", late)
     with log.connect() as connection:
         write_features(connection, START, START + timedelta(days=1))
         assert features(on_postgres(connection), START, END)["attempts"].sum() == 4
@@ -118,7 +118,7 @@ def test_a_day_that_could_not_be_written_keeps_its_hash_too(log: Database, monke
         write_features(connection, START, END)
         before = recorded_sources(connection, ASSET)
     run_sql(log, LOG, ("9", START, "ann", "j", True, "live"))
-    monkeypatch.setattr("resources.warehouse._copy", lambda *_: 1 / 0)
+    monkeypatch.setattr("resources.warehouse._copy_parts", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError), log.connect() as connection:
         write_features(connection, START, END)
     with log.connect() as connection:

@@ -6,6 +6,7 @@ Dagster reads the annotations of the decorated functions, so this module does no
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -14,10 +15,11 @@ from typer.testing import CliRunner
 from irt_assets.cli import app
 from irt_assets.in_process_runs import run_job, run_month
 from irt_assets.stack import dagster_instance
-from jobs.overview import Overview, collect_overview
+from jobs.overview import OnSpark, Overview, collect_overview
 from jobs.plans import PLANS
 from resources.dagster_compat import TickStatus
 from resources.database import Database
+from resources.lake import Lake
 from resources.outbox import Alert, open_alert
 from resources.settings import Settings
 from tests.helpers import rooms
@@ -130,3 +132,22 @@ def test_months_violations_alerts_and_runs_are_on_the_screen(seen: Seen, monkeyp
     assert {m["month"]: m["state"] for m in told["months"]}["2026-07"] == "running"
     assert told["alerts"][0]["partition"] == "2026-06"
     assert len(shown.output.splitlines()) <= 30
+
+
+def test_spark_and_the_lake_are_named_where_they_are_set(world: Settings, tmp_path: Path) -> None:
+    lake = Lake.at(world.model_copy(update={"irt_attempts": f"{tmp_path}/lake"}))
+    assert isinstance(lake, Lake)
+    there = world.model_copy(update={"irt_spark": "local[2]", "irt_attempts": lake.name})
+    database = Database(world)
+    with dagster_instance(world, database) as instance:
+
+        def seen_with(settings: Settings) -> OnSpark | None:
+            return collect_overview(database, instance, settings).on_spark
+
+        assert seen_with(world) is None
+        assert seen_with(there) == OnSpark("local[2]", lake.name, "", None)
+        table = world.model_copy(update={"irt_attempts": "db.attempt"})
+        assert seen_with(table) == OnSpark(None, "db.attempt")
+        lake.commit("2026-10-31", [], "")
+        run_job(instance, there, "invariants", f"{NOW - timedelta(days=1):%Y-%m-%d}")
+        assert seen_with(there) == OnSpark("local[2]", lake.name, "2026-10-31", False)

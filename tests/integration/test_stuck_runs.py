@@ -147,7 +147,7 @@ def test_a_worker_on_another_host_is_left_alone_unless_it_is_known_to_be_gone(ru
 
 
 def test_an_id_that_names_nothing_or_too_much_is_refused(runs: Runs) -> None:
-    with pytest.raises(PermanentFailure, match="no run or backfill that goes on begins with 'abc'"):
+    with pytest.raises(PermanentFailure, match="no run or backfill under way begins with 'abc'"):
         cancel_run(runs.instance, "abc")
     runs.queued()
     runs.queued()

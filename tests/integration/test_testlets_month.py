@@ -18,14 +18,15 @@ from irt_assets.calibration.abilities import ScaleAbilities, estimate, measure, 
 from irt_assets.calibration.month import FitOutcome, fit_month, link_month, publish_month
 from irt_assets.calibration.nightly import calibrate_night
 from irt_assets.calibration.online import read_past_measure, read_score
-from irt_assets.calibration.origin import OriginWindow, initialise
-from irt_assets.calibration.publication import PublishedSet, in_force, publications_in_force
+from irt_assets.calibration.origin import initialise
+from irt_assets.calibration.origin_sources import OriginWindow
 from irt_assets.calibration.shown import ability_metadata, fit_metadata
 from irt_assets.drift.information import information_of_month
 from irt_assets.engines.em import EmEngine
 from irt_assets.invariants.invariant import InvariantContext, Violation
 from irt_assets.invariants.learners import runs_agree_on_abilities
 from irt_assets.kpis import ability as kpis
+from irt_assets.ledger.publications import PublishedSet, in_force, publications_in_force
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.information.functions import item_information
 from irt_assets.responses.facts import LOOKBACK
@@ -194,7 +195,7 @@ def test_a_scale_may_ask_for_the_distribution_of_theta_too(world: Settings) -> N
     assert outcome.calibration is not None
     assert outcome.shape is not None
     assert outcome.testlets is not None
-    assert abs(outcome.testlets["sd"] - SD) < 4 * outcome.testlets["se"] + 0.05 * SD
+    assert abs(outcome.testlets.sd - SD) < 4 * outcome.testlets.se + 0.05 * SD
     run_sql(database, "UPDATE calibration_scale SET latent = 'normal'")
     run_sql(database, "UPDATE question SET testlet_id = NULL")
     plain = fit(world, NEXT).calibration
@@ -213,7 +214,7 @@ def test_a_month_that_cannot_estimate_says_why_and_publishes_nothing(world: Sett
     run_sql(database, f"UPDATE question SET testlet_id = {testlet}")
     outcome = calibrate(world, NEXT)
     assert outcome.testlets is not None
-    assert outcome.testlets["sd"] is None
+    assert outcome.testlets.sd is None
     shown = str(fit_metadata([outcome])[f"testlets ({SCALE}, em)"].value)
     assert shown.startswith("standard errors of θ are not corrected for testlets by this month: ")
     assert why in shown

@@ -10,7 +10,7 @@ import pytest
 from irt_assets.calibration.online import read_measures, update
 from irt_assets.calibration.sweep import Mark, Swept, sweep
 from irt_assets.without_daemon import SENSORS
-from jobs.theta_sensor import build_theta_sensor
+from jobs.sensors import build_theta_sensor
 from resources.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import add_attempts, add_learners, attempt, rows, run_sql

@@ -50,7 +50,7 @@ def store(settings: Settings) -> FolderStore:
 @pytest.fixture
 def bank(database: Database) -> Database:
     add_items(database, {item: {"a": a, "b": b, "a_se": 0.1, "b_se": 0.1} for item, (a, b) in ANCHORS.items()})
-    initialise(database, SCALE, first_month="2026-01")
+    initialise(database, SCALE, first_month="2026-01", thresholds={"min_anchors": 3})
     return database
 
 

@@ -242,16 +242,16 @@ def test_all_problems_of_a_frame_are_named_at_once_and_nothing_is_written(connec
     assert "column attempts: 2 rows fail" in message
     assert "-2" in message
     assert "column correct: holds text" in message
-    assert "column computed_at: holds timestamp[us], wanted TIMESTAMP, with its zone" in message
+    assert "column computed_at: holds timestamp[us], expected TIMESTAMP, with its zone" in message
     assert connection.execute("SELECT count(*) FROM features_topic_daily").fetchone() == (0,)
 
 
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
-        ({"user_id": [1, 2]}, "column user_id: holds int64, wanted TEXT"),
-        ({"target_theta": ["1", "2"]}, "column target_theta: holds text, wanted DOUBLE"),
-        ({"is_test": [0, 1]}, "column is_test: holds int64, wanted BOOLEAN"),
+        ({"user_id": [1, 2]}, "column user_id: holds int64, expected TEXT"),
+        ({"target_theta": ["1", "2"]}, "column target_theta: holds text, expected DOUBLE"),
+        ({"is_test": [0, 1]}, "column is_test: holds int64, expected BOOLEAN"),
         ({"attributes": [{"se": math.nan}, {}]}, "column attributes: Out of range float values"),
         ({"attributes": [{"se": object()}, {}]}, "column attributes: object"),
     ],

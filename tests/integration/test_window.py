@@ -5,7 +5,6 @@ from __future__ import annotations
 import calendar
 import statistics
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -32,7 +31,7 @@ from tests.helpers.rooms import (
 MONTH = "2026-03"
 START, END = month_bounds(MONTH)
 TINY = timedelta(microseconds=1)
-EVERYTHING = Rules(min_responses=1, min_learner_responses=1, rapid_min_times=3)
+EVERYTHING = Rules.from_settings({"min_responses": 1, "min_learner_responses": 1, "rapid_min_times": 3})
 Attempt = Mapping[str, Any]
 
 
@@ -82,7 +81,7 @@ class Reference:
         return a["correct"] is None and a["form_id"] is not None and self.answered_later(a)
 
     def repeat(self, a: Attempt) -> bool:
-        since = months_before(a["completed_at"], self.rules.lookback_months)
+        since = months_before(a["completed_at"], self.rules.eligibility.lookback_months)
         return any(
             o["user_id"] == a["user_id"]
             and o["item_id"] == a["item_id"]
@@ -93,7 +92,7 @@ class Reference:
         )
 
     def rapid(self, a: Attempt, start: datetime, end: datetime) -> bool:
-        since = months_before(start, self.rules.lookback_months)
+        since = months_before(start, self.rules.eligibility.lookback_months)
         times = [
             o["response_time_ms"]
             for o in self.log
@@ -103,9 +102,9 @@ class Reference:
             and o["correct"] is not None
             and o["response_time_ms"] is not None
         ]
-        if a["response_time_ms"] is None or len(times) < self.rules.rapid_min_times:
+        if a["response_time_ms"] is None or len(times) < self.rules.eligibility.rapid_min_times:
             return False
-        limit = min(self.rules.rapid_share * statistics.median(times), self.rules.rapid_cap_ms)
+        limit = min(self.rules.eligibility.rapid_share * statistics.median(times), self.rules.eligibility.rapid_cap_ms)
         return a["correct"] is not None and a["response_time_ms"] < limit
 
     def reason(self, a: Attempt, start: datetime = START, end: datetime = END) -> str | None:
@@ -269,7 +268,7 @@ def test_each_scale_looks_back_as_far_as_its_own_rules_say(bank: Database) -> No
     add_attempts(bank, log + again)
     scales = {
         SCALE: Scale(SCALE, rules=EVERYTHING),
-        "other": Scale("other", rules=replace(EVERYTHING, lookback_months=2)),
+        "other": Scale("other", rules=Rules.from_settings(EVERYTHING.changed() | {"lookback_months": 2})),
     }
     reasons = column(judged(bank, scales), "reason")
     assert reasons == {again[0]["attempt_id"]: "repeat", again[1]["attempt_id"]: None}
@@ -290,7 +289,7 @@ def test_items_left_out_are_named_with_how_many_responses_they_had(bank: Databas
     scores = np.ones((4, 2))
     scores[1:, 1] = np.nan
     add_attempts(bank, answer_matrix(MONTH, scores, ["i0", "i1"]))
-    window = judged(bank, {SCALE: Scale(SCALE, rules=replace(EVERYTHING, min_responses=2))})
+    window = judged(bank, {SCALE: Scale(SCALE, rules=Rules.from_settings(EVERYTHING.changed() | {"min_responses": 2}))})
     assert window.left_out == {SCALE: {"i1": 1}}
     assert window.judgements[SCALE].counts["few_item_responses"] == 1
 

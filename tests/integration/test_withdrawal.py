@@ -13,12 +13,12 @@ from irt_assets.calibration.abilities import measure, measure_at, stale_months
 from irt_assets.calibration.anchor_versions import drop_anchors
 from irt_assets.calibration.exports import read_export
 from irt_assets.calibration.online import read_measures, update
-from irt_assets.calibration.proposals import find_proposal, latest_waiting, proposals
-from irt_assets.calibration.publication import in_force
+from irt_assets.calibration.proposals import find_proposals, latest_waiting, proposals
 from irt_assets.calibration.withdrawal import next_day, restore, withdraw
 from irt_assets.cli import app
 from irt_assets.drift.checks import decided
 from irt_assets.kpis.ability import abilities
+from irt_assets.ledger.publications import in_force
 from irt_assets.partitions import month_bounds
 from irt_assets.responses.item_status import Status, item_status, read_withdrawals
 from irt_assets.responses.scales import read_scales
@@ -152,7 +152,7 @@ def test_a_withdrawn_item_asks_for_nothing_and_its_values_stay_with_its_status(b
     assert status.effective_from == datetime(2026, 3, 11, tzinfo=UTC) == next_day(NOW)
     with bank.connect() as connection:
         assert latest_waiting(proposals(connection)) == []
-        assert "it leaked" in find_proposal(connection, MOVED).cautions[-1]
+        assert "it leaked" in find_proposals(connection, [MOVED])[0].cautions[-1]
         assert decided(connection, FEB)[SCALE, "moved"] == "withdrawn from 2026-03-11 on by Ann"
         on_the_day = read_export(connection, "parameters", status.effective_from).set_index("item_id")
         before = read_export(connection, "parameters", NOW).set_index("item_id")

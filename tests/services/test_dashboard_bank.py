@@ -21,8 +21,9 @@ from starlette.responses import Response
 
 from irt_assets.calibration.bank import bank_items
 from irt_assets.calibration.proposals import Reference, latest_waiting, proposals, waiting_proposals
-from irt_assets.calibration.publication import publications_in_force
 from irt_assets.drift.month import ScaleDrift
+from irt_assets.ledger.fit_spec import Spread
+from irt_assets.ledger.publications import publications_in_force
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.reports.drift_facts import observed_of
 from irt_assets.reports.drift_rows import Curve
@@ -36,17 +37,16 @@ from services.dashboard.deciding import Form, decide, review
 from services.dashboard.downloads import TYPES, download
 from services.dashboard.page import Asked
 from services.dashboard.reader import Reader
-from services.dashboard.server import made
+from services.dashboard.server import make_page
 from services.dashboard.views.bank import PAGE_SIZE
 from services.jwt_verifier.tokens import Identity, Role
 from tests.helpers import rooms
-from tests.integration.conftest import faulty, small_truth  # noqa: F401 - fixtures
 
 Faulty = tuple[Settings, Truth, dict[str, list[ScaleDrift]]]
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 
 
-def test_what_waits_is_what_asks_of_all_that_is_proposed(faulty: Faulty) -> None:  # noqa: F811
+def test_what_waits_is_what_asks_of_all_that_is_proposed(faulty: Faulty) -> None:
     with Database(faulty[0]).connect() as connection:
         found, wanted = waiting_proposals(connection), latest_waiting(proposals(connection))
         assert [replace(p, wabc=None) for p in found] == [replace(p, wabc=None) for p in wanted] != []
@@ -56,7 +56,7 @@ def test_what_waits_is_what_asks_of_all_that_is_proposed(faulty: Faulty) -> None
         assert waiting_proposals(connection, "elsewhere") == []
 
 
-def test_the_bank_is_what_is_in_force_and_what_drifted(faulty: Faulty) -> None:  # noqa: F811
+def test_the_bank_is_what_is_in_force_and_what_drifted(faulty: Faulty) -> None:
     with Database(faulty[0]).connect() as connection:
         scale = read_scales(connection)[rooms.SCALE]
         found = bank_items(connection, scale, NOW)
@@ -76,7 +76,7 @@ def test_the_bank_is_what_is_in_force_and_what_drifted(faulty: Faulty) -> None: 
 
 
 @pytest.mark.parametrize("month", rooms.MONTHS)
-def test_observed_proportions_are_those_of_the_whole_snapshot(faulty: Faulty, month: str) -> None:  # noqa: F811
+def test_observed_proportions_are_those_of_the_whole_snapshot(faulty: Faulty, month: str) -> None:
     settings = faulty[0]
     store = rooms.folder_store(settings)
     with Database(settings).connect() as connection:
@@ -90,7 +90,8 @@ def test_observed_proportions_are_those_of_the_whole_snapshot(faulty: Faulty, mo
         assert snapshot is not None
         responses, _ = scored_responses_of(read_snapshot(store, snapshot), scale.scale_id)
         rows = connection.execute("SELECT item_id, params FROM mirt_item_params WHERE fit_id = %s", (fitted.fit_id,))
-        wanted = observed_of(responses, {name: Curve.of(of) for name, of in rows}, fitted.latent, [item])[item]
+        latent = Spread.from_json(fitted.latent, fitted.fit_id)
+        wanted = observed_of(responses, {name: Curve.of(of) for name, of in rows}, latent, [item])[item]
     assert seen is not None
     assert seen.n.tolist() == wanted.n.tolist()
     assert seen.n.sum() == fitted.n
@@ -107,7 +108,7 @@ def asked(settings: Settings, view: str, role: Role = "viewer", **fields: str) -
 
 def shown(settings: Settings, view: str, **fields: str) -> tuple[int, str]:
     """Status and text of a page."""
-    status, page = made(asked(settings, view, **fields))
+    status, page = make_page(asked(settings, view, **fields))
     return int(status), f"{page.title}\n{TagList(page.body)}"
 
 
@@ -116,7 +117,7 @@ def rows_of(html: str) -> list[str]:
     return re.findall(r'view=item&amp;scale=default&amp;item=([^"]+)"', html)
 
 
-def test_the_bank_shows_fifty_items_a_page_in_the_order_asked_for(faulty: Faulty) -> None:  # noqa: F811
+def test_the_bank_shows_fifty_items_a_page_in_the_order_asked_for(faulty: Faulty) -> None:
     with Database(faulty[0]).connect() as connection:
         scale = read_scales(connection)[rooms.SCALE]
         items = bank_items(connection, scale, NOW)
@@ -152,7 +153,7 @@ def test_the_bank_shows_fifty_items_a_page_in_the_order_asked_for(faulty: Faulty
         ("item", {"item": "FIRST", "month": "2026-13"}),
     ],
 )
-def test_what_does_not_exist_is_not_found(faulty: Faulty, view: str, fields: dict[str, str]) -> None:  # noqa: F811
+def test_what_does_not_exist_is_not_found(faulty: Faulty, view: str, fields: dict[str, str]) -> None:
     if fields.get("item") == "FIRST":
         with Database(faulty[0]).connect() as connection:
             fields = fields | {"item": waiting_proposals(connection)[0].item_id}
@@ -161,7 +162,7 @@ def test_what_does_not_exist_is_not_found(faulty: Faulty, view: str, fields: dic
     assert "<script>" not in html
 
 
-def test_an_item_says_whether_it_is_sound_and_what_waits(faulty: Faulty) -> None:  # noqa: F811
+def test_an_item_says_whether_it_is_sound_and_what_waits(faulty: Faulty) -> None:
     with Database(faulty[0]).connect() as connection:
         scale = read_scales(connection)[rooms.SCALE]
         items = bank_items(connection, scale, NOW)
@@ -176,7 +177,7 @@ def test_an_item_says_whether_it_is_sound_and_what_waits(faulty: Faulty) -> None
     assert html.count("data-figure") == 3
 
 
-def test_answers_that_are_gone_are_said_to_be(faulty: Faulty, tmp_path: Path) -> None:  # noqa: F811
+def test_answers_that_are_gone_are_said_to_be(faulty: Faulty, tmp_path: Path) -> None:
     settings = faulty[0].model_copy(update={"irt_home": tmp_path})
     with Database(settings).connect() as connection:
         item = waiting_proposals(connection)[0].item_id
@@ -185,7 +186,7 @@ def test_answers_that_are_gone_are_said_to_be(faulty: Faulty, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("kind", ["csv", "xlsx", "parquet"])
-def test_a_file_has_the_items_that_the_page_shows(faulty: Faulty, kind: str) -> None:  # noqa: F811
+def test_a_file_has_the_items_that_the_page_shows(faulty: Faulty, kind: str) -> None:
     response = download(asked(faulty[0], "", what="bank", to=kind, flag="drift", sort="-b"))
     content = body_of(response)
     items = rows_of(shown(faulty[0], "bank", flag="drift", sort="-b")[1])
@@ -202,7 +203,7 @@ def test_a_file_has_the_items_that_the_page_shows(faulty: Faulty, kind: str) -> 
         assert frame.item_id.tolist() == items
 
 
-def test_learners_data_are_for_analysts_and_files_have_safe_names(faulty: Faulty) -> None:  # noqa: F811
+def test_learners_data_are_for_analysts_and_files_have_safe_names(faulty: Faulty) -> None:
     refused = download(asked(faulty[0], "", what="abilities"))
     assert (refused.status_code, b"the role analyst" in bytes(refused.body)) == (403, True)
     given = download(asked(faulty[0], "", role="analyst", what="abilities", to="parquet"))
@@ -214,7 +215,7 @@ def test_learners_data_are_for_analysts_and_files_have_safe_names(faulty: Faulty
     assert f'"parameters_{rooms.SCALE}_2026-12-01.csv"' in named.headers["content-disposition"]
 
 
-def test_an_item_is_withdrawn_and_restored_by_who_may_decide(faulty: Faulty) -> None:  # noqa: F811
+def test_an_item_is_withdrawn_and_restored_by_who_may_decide(faulty: Faulty) -> None:
     with Database(faulty[0]).connect() as connection:
         items = bank_items(connection, read_scales(connection)[rooms.SCALE], NOW)
     anchor = next(i.item_id for i in items if i.anchor)
@@ -260,7 +261,7 @@ def review_of_withdrawal(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", ['=HYPERLINK("x")', "<script>alert(1)</script>", "a/b?c&d#🎓 ", "@" + "y" * 10_000])
-def test_an_id_is_data_wherever_it_stands(faulty: Faulty, name: str) -> None:  # noqa: F811
+def test_an_id_is_data_wherever_it_stands(faulty: Faulty, name: str) -> None:
     rooms.add_items(Database(faulty[0]), {name: None})
     status, html = shown(faulty[0], "bank", search=name)
     assert (status, rows_of(html)) == (200, [quote_plus(name)])

@@ -15,11 +15,11 @@ import dagster as dg
 import pytest
 from pydantic import SecretStr
 
-from irt_assets.calibration import proposals
 from irt_assets.calibration.anchor_versions import moved_anchors
-from irt_assets.calibration.proposals import Reference, State, find_proposal
+from irt_assets.calibration.proposals import Reference, State, find_proposals
 from irt_assets.calibration.release import next_month
 from irt_assets.calibration.release_impact import impacts
+from irt_assets.ledger import proposals
 from irt_assets.partitions import month_bounds
 from irt_assets.responses.scales import read_scales
 from resources.database import Database
@@ -29,7 +29,7 @@ from services.dashboard import deciding
 from services.dashboard.deciding import Form, Outcome, decide, review
 from services.dashboard.page import Asked
 from services.dashboard.reader import Reader
-from services.dashboard.server import made
+from services.dashboard.server import make_page
 from services.dashboard.views import proposal
 from services.jwt_verifier.tokens import LEEWAY_S, Identity, Role
 from tests.helpers.rooms import SCALE, rows, run_sql
@@ -72,7 +72,7 @@ def get(ask: Ask) -> Get:
     """The status and the text of a page; `fields`: a mapping, as names may hold a colon."""
 
     def page(view: str, fields: dict[str, str], identity: Identity = ANN) -> tuple[int, str]:
-        status, shown = made(Asked(view, fields, identity, ask().reader))
+        status, shown = make_page(Asked(view, fields, identity, ask().reader))
         return int(status), unescape(f"{shown.title}\n{shown.body}")
 
     return page
@@ -218,7 +218,7 @@ def test_an_undo_is_told_first_and_asks_again(bank: Database, ask: Ask) -> None:
     assert decide(ask(identity=BEN), UNDO).ok
     assert [(what, by) for _, _, what, by, _, _ in decisions(bank)] == [("accept", "Ann"), ("undo", "Ben")]
     with bank.connect() as connection:
-        assert find_proposal(connection, MOVED).state is State.OPEN
+        assert find_proposals(connection, [MOVED])[0].state is State.OPEN
     assert not decide(ask(), UNDO).ok
 
 
@@ -265,7 +265,7 @@ def test_of_all_alerts_that_ever_were_those_of_a_proposal_are_found_by_an_index(
 def test_what_waits_is_listed_with_its_evidence_in_a_line(bank: Database, get: Get) -> None:
     status, text = get("decisions", {})
     with bank.connect() as connection:
-        p = find_proposal(connection, MOVED)
+        p = find_proposals(connection, [MOVED])[0]
     assert status == 200
     assert "One proposal waits for a decision." in text
     for part in (str(MOVED), str(p.old), str(p.new), f"{p.wabc:.3f}", "high (drift)"):
@@ -303,7 +303,7 @@ def test_the_list_has_pages(bank: Database, get: Get) -> None:
 def test_a_proposal_shows_the_question_its_evidence_and_both_curves(bank: Database, get: Get) -> None:
     status, text = get("proposal", {"proposal": str(MOVED)})
     with bank.connect() as connection:
-        p = find_proposal(connection, MOVED)
+        p = find_proposals(connection, [MOVED])[0]
     assert status == 200
     assert text.startswith("Publish the new values of moved?")
     for part in (
@@ -364,7 +364,7 @@ def test_what_is_not_a_proposal_is_not_found(bank: Database, get: Get) -> None:
 
 def test_the_effect_on_learners_is_what_the_room_computes(bank: Database, ask: Ask) -> None:
     with bank.connect() as connection:
-        (wanted,) = impacts(connection, [find_proposal(connection, MOVED)], next_month(NOW))
+        (wanted,) = impacts(connection, [find_proposals(connection, [MOVED])[0]], next_month(NOW))
     (told,) = proposal.impact_sentences(ask(), [MOVED])
     assert wanted.sentence.lower() in told.lower()
     assert decide(ask(), REJECT).ok

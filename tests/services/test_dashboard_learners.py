@@ -34,7 +34,7 @@ from services.dashboard.login import DEMO
 from services.dashboard.page import Asked
 from services.dashboard.reader import Reader
 from services.dashboard.report_files import report
-from services.dashboard.server import build_app, made
+from services.dashboard.server import build_app, make_page
 from services.jwt_verifier.tokens import Identity, Role
 from tests.helpers import rooms
 from tests.helpers.asgi import Answer, ask
@@ -96,7 +96,7 @@ def get(reader: Reader) -> Get:
     """The status and the text of a page."""
 
     def page(view: str, identity: Identity = DEMO, **fields: str) -> tuple[int, str]:
-        status, shown = made(Asked(view, fields, identity, reader))
+        status, shown = make_page(Asked(view, fields, identity, reader))
         return int(status), unescape(f"{shown.title}\n{shown.body}")
 
     return page
@@ -187,14 +187,14 @@ def test_an_id_is_text_wherever_it_stands(reader: Reader, get: Get) -> None:
     assert (status, STRANGE in text) == (200, True)
     assert urlencode({"user": STRANGE}) in get("learners", search="a/b")[1]
     for view in ("learner", "learners"):
-        body = str(made(Asked(view, {"user": STRANGE, "search": STRANGE[:20]}, DEMO, reader))[1].body)
+        body = str(make_page(Asked(view, {"user": STRANGE, "search": STRANGE[:20]}, DEMO, reader))[1].body)
         assert ("&lt;d&gt;" in body, "<d>" in body) == (True, False)
 
 
 @pytest.mark.parametrize("view", ["learners", "learner"])
 def test_a_viewer_sees_no_learner_and_is_told_why(get: Get, view: str) -> None:
     status, text = get(view, person("viewer"), user=SOMEBODY, search=SOMEBODY)
-    assert (status, "are personal" in text) == (403, True)
+    assert (status, "is personal" in text) == (403, True)
     assert SOMEBODY not in text
     assert get(view, person("analyst"), user=SOMEBODY)[0] == 200
 
@@ -297,10 +297,10 @@ def test_learners_reports_are_for_analysts_where_the_settings_hand_them_out(
         return Asked(view, fields, person(role), At(settings.model_copy(update=changes), instance))
 
     assert report(asked("analyst", "")).status_code == 200
-    assert f'report?id={reported["learner"]}"' in unescape(str(made(asked("analyst", "learner"))[1].body))
+    assert f'report?id={reported["learner"]}"' in unescape(str(make_page(asked("analyst", "learner"))[1].body))
     assert report(asked("viewer", "")).status_code == 403
     assert report(asked("analyst", "", irt_ui_learner_reports=False)).status_code == 403
-    refused = unescape(str(made(asked("analyst", "learner", irt_ui_learner_reports=False))[1].body))
+    refused = unescape(str(make_page(asked("analyst", "learner", irt_ui_learner_reports=False))[1].body))
     assert "IRT_UI_LEARNER_REPORTS" in refused
     assert f"report?id={reported['learner']}" not in refused
 
@@ -378,4 +378,4 @@ def test_a_viewer_reads_of_checks_without_learners(get: Get, looked: str) -> Non
     for fields in ({}, {"invariant": "kpis_are_whole"}):
         status, text = get("health", person("viewer"), **fields)
         assert (status, looked in text) == (200, False)
-        assert "analysts and those above" in text
+        assert "analysts and higher roles" in text

@@ -18,14 +18,14 @@ from htmltools import TagList
 from irt_assets.calibration import gates
 from irt_assets.calibration.abilities import measure
 from irt_assets.calibration.evidence import Verdict
-from irt_assets.calibration.fits import linked_fit
 from irt_assets.calibration.linking_history import read_history
 from irt_assets.calibration.month_status import MonthState, State, month_states
 from irt_assets.calibration.proposals import Reference, latest_waiting, proposals
-from irt_assets.calibration.publication import steps
 from irt_assets.calibration.release import reject
 from irt_assets.drift.month import ScaleDrift
 from irt_assets.job_names import MONTHLY_JOB
+from irt_assets.ledger.fits import linked_fit
+from irt_assets.ledger.steps import steps
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.scales import read_scales
@@ -41,15 +41,12 @@ from services.dashboard.login import DEMO
 from services.dashboard.page import Asked
 from services.dashboard.reader import Reader
 from services.dashboard.safety import in_short, verdict
-from services.dashboard.server import made
+from services.dashboard.server import make_page
 from tests.helpers import rooms
 from tests.helpers.dagster_private import create_run_for_test
-from tests.integration import conftest
 
 JUNE, JULY = rooms.MONTHS
 NOW = datetime(2026, 8, 20, 12, 30, tzinfo=UTC)
-faulty = conftest.faulty
-small_truth = conftest.small_truth
 
 
 class Seen(Reader):
@@ -75,7 +72,7 @@ class World:
         return html
 
     def answer(self, **fields: str) -> tuple[HTTPStatus, str]:
-        status, page = made(Asked(fields.pop("view"), fields, DEMO, self.reader))
+        status, page = make_page(Asked(fields.pop("view"), fields, DEMO, self.reader))
         return status, f"<h1>{escape(page.title)}</h1>{TagList(page.body).get_html_string()}"
 
     def look(self) -> None:
@@ -261,7 +258,7 @@ def test_gates_that_no_run_evaluated_are_not_said_to_have_passed(world: World) -
     with dg.DagsterInstance.ephemeral() as nothing_ran:
         reader = Seen(world.reader.settings, nothing_ran)
         reader.seen = world.reader.seen
-        _, page = made(Asked("month", {"month": JULY}, DEMO, reader))
+        _, page = make_page(Asked("month", {"month": JULY}, DEMO, reader))
     html = TagList(page.body).get_html_string()
     assert f"0 of {len(gates.SET_GATES)} gates passed" in html
     assert html.count(">not evaluated<") == len(gates.SET_GATES)

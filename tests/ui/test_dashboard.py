@@ -18,10 +18,10 @@ from playwright.sync_api import Browser, Page, Response, expect
 
 from irt_assets.calibration.month_status import State, month_states
 from irt_assets.calibration.proposals import waiting_proposals
-from irt_assets.calibration.publication import in_force
 from irt_assets.calibration.release import next_month
 from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.in_process_runs import run_job, run_month
+from irt_assets.ledger.publications import in_force
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.simulation.scenario import Fault
 from irt_assets.stack import dagster_instance

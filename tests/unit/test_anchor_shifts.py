@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from irt_assets.calibration.anchor_shifts import anchor_shifts
+from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.psychometrics.core.anchors import AnchorSet
+from tests.helpers.fit_specs import CONSTANTS
 
 A, B = np.array([0.8, 1.0, 1.2, 1.5]), np.array([-1.0, 0.0, 0.5, 1.5])
 MOVED_BY = np.array([0.0, 0.0, 0.7, 0.0])  # in b; the third anchor moved
@@ -24,14 +26,15 @@ def anchors() -> AnchorSet:
     )
 
 
-def month(suspects: dict[str, Any]) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+def month(suspects: dict[str, Any]) -> tuple[dict[str, dict[str, Any]], LinkingConstants]:
     """The month's linked items, and constants that name `suspects`."""
     raw_a, raw_b = A * OTHERS[0], (B + MOVED_BY - OTHERS[1]) / OTHERS[0]
     linked = {
         item: {"a": raw_a[k] / USED[0], "b": USED[0] * raw_b[k] + USED[1], "b_se": 0.2}
         for k, item in enumerate(("A1", "A2", "A3", "A4"))
     }
-    return linked, {"suspects": suspects, "anchors_dropped": {"A4": "It has 3 responses."}}
+    stored = CONSTANTS | {"suspects": suspects, "anchors_dropped": {"A4": "It has 3 responses."}}
+    return linked, LinkingConstants.from_json(stored, "of the test")
 
 
 def test_those_that_stayed_lie_on_the_anchor_set_though_the_constants_are_off() -> None:

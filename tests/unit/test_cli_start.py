@@ -6,6 +6,10 @@ import json
 import subprocess
 import sys
 
+NOT_FOR_STATUS = {
+    *("scipy.stats", "duckdb", "botocore", "boto3", "matplotlib", "pandera", "jinja2", "pymc"),
+    *("irt_assets.definitions", "irt_assets.reports", "irt_assets.kpis"),
+}
 HEAVY = {"dagster", "numpy", "pandas", "psycopg", "pyarrow", "pydantic", "scipy", "sqlalchemy"}
 
 
@@ -18,6 +22,34 @@ def test_help_imports_nothing_heavy() -> None:
     done = run("import sys, irt_assets.cli; print(*sys.modules)")
     assert done.returncode == 0, done.stderr
     assert not HEAVY & {name.partition(".")[0] for name in done.stdout.split()}
+
+
+def test_status_imports_nothing_that_only_other_commands_need() -> None:
+    """It once took three seconds to load, most of them in garbage collections, SciPy's distributions and DuckDB."""
+    done = run("import sys, irt_assets.cli, irt_assets.stack, jobs.overview, jobs.stuck_runs; print(*sys.modules)")
+    assert done.returncode == 0, done.stderr
+    assert not NOT_FOR_STATUS & set(done.stdout.split())
+
+
+def test_a_command_leaves_its_memory_to_the_system_unless_duckdb_would_list_it() -> None:
+    """DuckDB writes on standard error what of its own was not freed when the process ends."""
+    program = """
+import gc, sys
+from irt_assets import cli
+
+@cli.app.command()
+def loaded(name: str) -> None:
+    __import__(name)
+
+try:
+    cli.main()
+finally:
+    cli._leave_memory_to_the_system()
+    print(gc.get_freeze_count() > 0)
+"""
+    for module, is_left in (("json", "True"), ("duckdb", "False")):
+        done = run(program, "loaded", module)
+        assert (done.stdout.split(), done.stderr) == ([is_left], "")
 
 
 def test_json_is_json_whatever_a_library_or_a_child_process_prints() -> None:

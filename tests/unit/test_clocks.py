@@ -14,7 +14,7 @@ from irt_assets.responses.late_months import Arrival
 from jobs.late_answers_cursor import LONGEST_WAIT, QUIET, Memory, waits
 from jobs.launcher import WORKER_TAG, _alive, own_worker_tags
 from jobs.plans import PLANS, Plan
-from jobs.schedules import to_ask
+from jobs.schedules import unmade_partitions
 
 HOUR = timedelta(hours=1)
 NOW = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
@@ -48,10 +48,10 @@ def test_a_worker_lives_though_the_time_of_boot_moves_by_its_second(
 @pytest.mark.parametrize("plan", [plan for plan in PLANS if plan.asset], ids=lambda plan: plan.job)
 def test_a_tick_that_comes_twice_asks_once(plan: Plan) -> None:
     """Set back over the time of a tick, the clock comes to it again; what was asked for is under way or made."""
-    first = set(to_ask(plan.wanted(NOW, "2026-01"), set(), set()))
+    first = set(unmade_partitions(plan.partitions_due(NOW, "2026-01"), set(), set()))
     assert first
     for under_way, made in ((first, set()), (set(), first)):
-        assert to_ask(plan.wanted(NOW, "2026-01"), made, under_way) == []
+        assert unmade_partitions(plan.partitions_due(NOW, "2026-01"), made, under_way) == []
 
 
 def test_late_answers_are_asked_for_in_the_end_though_the_clock_was_set_back_while_they_came() -> None:
@@ -66,11 +66,11 @@ def test_late_answers_are_asked_for_in_the_end_though_the_clock_was_set_back_whi
 @pytest.mark.parametrize("jump", [HOUR, -HOUR])
 def test_late_answers_that_come_after_the_clock_was_set_are_not_passed_over(jump: timedelta) -> None:
     before = arrival(NOW - 10 * MINUTE)
-    memory = Memory.read(None, NOW).dealt_with([before], [], NOW)
+    memory = Memory.read(None, NOW).mark_handled([before], [], NOW)
     after = NOW + jump
     assert memory.since <= after
     came = arrival(after, 7)
     assert memory.new([before, came]) == [came]
-    again = memory.dealt_with([before, came], [], after)
+    again = memory.mark_handled([before, came], [], after)
     assert again.new([before, came]) == []
     assert again.since <= NOW  # set right again, the clock finds what comes then too

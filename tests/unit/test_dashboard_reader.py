@@ -19,7 +19,7 @@ from services.dashboard import reader as module
 from services.dashboard.login import DEMO
 from services.dashboard.page import Asked
 from services.dashboard.reader import BeingRead, Reader
-from services.dashboard.server import made
+from services.dashboard.server import make_page
 
 LONG_S = 60.0
 
@@ -63,7 +63,7 @@ def test_a_page_does_not_wait_for_the_first_overview_but_says_that_it_is_being_r
 ) -> None:
     asked = Asked("months", {}, DEMO, reader)
     for _ in range(3):
-        status, page = made(asked)
+        status, page = make_page(asked)
         assert int(status) == 503
         assert "The months are being read" in page.title
         assert 'data-again="2000"' in str(page.body)
@@ -72,7 +72,7 @@ def test_a_page_does_not_wait_for_the_first_overview_but_says_that_it_is_being_r
     assert looks.begun.empty()
     reader.begin().result(LONG_S)
     assert reader.is_ready
-    assert int(made(asked)[0]) == 200
+    assert int(make_page(asked)[0]) == 200
 
 
 def test_why_the_first_overview_could_not_be_read_is_told_and_it_is_read_again(reader: Reader, looks: Looks) -> None:
@@ -97,7 +97,7 @@ def test_a_connection_of_dagster_s_that_was_lost_is_no_fault_of_the_dashboard(
 
     monkeypatch.setattr(module, "collect_overview", look)
     monkeypatch.setattr(module, "PATIENCE_S", LONG_S)
-    status, page = made(Asked("months", {}, DEMO, reader))
+    status, page = make_page(Asked("months", {}, DEMO, reader))
     assert (int(status), page.title) == (503, "The database does not answer")
 
 

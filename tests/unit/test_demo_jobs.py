@@ -8,6 +8,7 @@ import pytest
 
 from irt_assets import demo
 from resources.settings import Settings
+from tests.helpers.dagster_private import create_run_for_test
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -58,3 +59,12 @@ def test_another_job_another_partition_and_a_range_are_not_what_was_made(
     jobs.run("other", "made")
     jobs.run("work", "made", "new")
     assert ran == [("other", "made", ""), ("work", "made", "new")]
+
+
+def test_what_was_made_by_the_documents_name_stands(instance: dg.DagsterInstance, tmp_path: Path) -> None:
+    tags = {"dagster/partition": "2026-07-16"}
+    create_run_for_test(instance, job_name="mirt_calibrate", tags=tags, status=dg.DagsterRunStatus.SUCCESS)
+    said: list[str] = []
+    jobs = demo.Jobs(instance, Settings(irt_home=tmp_path, _env_file=None), said.append, again=False)
+    jobs.run("calibrate_night", "2026-07-16")
+    assert said == ["  calibrate_night 2026-07-16: made already"]

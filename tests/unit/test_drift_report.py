@@ -171,7 +171,8 @@ def test_every_link_in_the_page_leads_somewhere(items: tuple[Item, ...]) -> None
 
 
 def linked(month: str, intercept: float, **changes: Any) -> Linked:
-    return replace(FIT, month=month, constants=FIT.constants | {"intercept": intercept} | changes)
+    constants = FIT.constants.model_copy(update={"intercept": intercept} | changes)
+    return replace(FIT, month=month, spec=FIT.spec.model_copy(update={"linking_constants": constants}))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from irt_assets.calibration.early_warning import Difficulties, EarlyWarning, Value, compare
-from irt_assets.calibration.fits import LinkedFit
+from irt_assets.ledger.fit_spec import LinkedSpec
+from irt_assets.ledger.fits import LinkedFit
+from tests.helpers.fit_specs import CONSTANTS
 
 ALPHA = 0.01
 
@@ -17,7 +19,8 @@ def linked(
     items: dict[str, Value], slope: Value = (1.0, 0.02), intercept: Value = (0.0, 0.02), **constants: Any
 ) -> LinkedFit:
     said = {"slope": slope[0], "slope_se": slope[1], "intercept": intercept[0], "intercept_se": intercept[1]}
-    spec = {"linking_constants": said | {"q_p": 0.5, "diagnosis": ""} | constants}
+    constants = CONSTANTS | said | constants
+    spec = LinkedSpec.from_json({"linking_constants": constants, "latent": {"mean": 0.0, "sd": 1.0}}, "fit")
     params = {item: {"b": b, "b_se": se} for item, (b, se) in items.items()}
     return LinkedFit("fit", "default", "", "", "", True, spec, params)
 

@@ -99,10 +99,10 @@ def test_a_server_that_answered_and_refused_is_not_asked_again(words: str) -> No
     [
         (errors.DiskFull("could not extend file"), "the disk of the database is full"),
         (errors.DeadlockDetected("deadlock detected"), "waited for each other"),
-        (errors.LockNotAvailable("canceling statement due to lock timeout"), "somebody else has locked"),
+        (errors.LockNotAvailable("canceling statement due to lock timeout"), "someone else has locked"),
         (errors.UndefinedColumn("column x does not exist"), "irt db upgrade"),
         (errors.UndefinedTable("relation x does not exist"), "irt db upgrade"),
-        (errors.TooManyConnections("too many clients"), "no connection left"),
+        (errors.TooManyConnections("too many clients"), "no free connection"),
         (psycopg.OperationalError("server closed the connection unexpectedly"), "does not answer"),
         (psycopg.OperationalError('password authentication failed for user "irt"'), "the database refuses"),
         (OSError(errno.ENOSPC, "No space left on device", "/data/x.part"), "the disk is full: /data/x.part"),

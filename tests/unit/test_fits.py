@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irt_assets.calibration.fits import decode, encode, finite
+from irt_assets.ledger.encoding import decode, encode, finite
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Population
 from irt_assets.psychometrics.core.priors import GUESSING_PRIOR
 from tests.helpers.same_fits import assert_same

@@ -13,26 +13,20 @@ import pytest
 from irt_assets.calibration import gates
 from irt_assets.calibration.advisory_checks import one_ability_explains_the_answers, published_items_are_fitted
 from irt_assets.calibration.evidence import Evidence, Verdict
-from irt_assets.calibration.fits import LinkedFit, StagedFit, month_number
 from irt_assets.calibration.gates import SET_GATES, demanded_engines_fitted, failures, item_problems
 from irt_assets.calibration.linking_gates import linking_stays_near_its_history, theta_stays_on_the_same_answers
 from irt_assets.calibration.model_gates import guessing_is_in_the_model
+from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants, StagedSpec
+from irt_assets.ledger.fits import LinkedFit, StagedFit
+from irt_assets.ledger.linked_windows import month_number
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag
 from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.psychometrics.estimation.latent_shape import Shape
 from irt_assets.psychometrics.linking.jump import Constants
 from irt_assets.psychometrics.scoring.scale_shift import MonthImpact
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot
-
-CONSTANTS = {
-    "slope": 1.1,
-    "intercept": -0.2,
-    "anchors_used": ["k1", "k2", "k3"],
-    "anchors_dropped": {},
-    "q": 3.0,
-    "q_df": 4,
-    "q_p": 0.5,
-}
+from tests.helpers.fit_specs import CONSTANTS, SET
 
 
 def calibration(converged: bool = True) -> Calibration:
@@ -45,7 +39,7 @@ def calibration(converged: bool = True) -> Calibration:
 
 def staged(**changes: Any) -> StagedFit:
     fit = StagedFit(
-        "fit", "2026-06", "default", "em", "hash", b"", None, None, {}, "1", datetime(2026, 7, 1, tzinfo=UTC)
+        "fit", "2026-06", "default", "em", "hash", b"", None, None, StagedSpec(), "1", datetime(2026, 7, 1, tzinfo=UTC)
     )
     return replace(fit, **changes)
 
@@ -53,13 +47,13 @@ def staged(**changes: Any) -> StagedFit:
 def evidence(**changes: Any) -> Evidence:
     """A month that passes every gate, changed in one thing."""
     snapshot = Snapshot("2026-06", "hash", "uri", "data", 110, {"default": {"scored": 100, "rapid": 10}}, {})
-    linked = LinkedFit("fit", "default", "hash", "data", "anchors", True, {"linking_constants": CONSTANTS}, {})
-    sound = Evidence("2026-06", Scale("default"), snapshot, None, staged(), calibration(), linked)
+    sound = Evidence("2026-06", Scale("default"), snapshot, None, staged(), calibration(), linked())
     return replace(sound, **changes)
 
 
-def linked(**constants: Any) -> LinkedFit:
-    spec = {"linking_constants": CONSTANTS | constants}
+def linked(impact: MonthImpact | None = None, **constants: Any) -> LinkedFit:
+    stored = {"linking_constants": CONSTANTS | constants, "latent": {"mean": 0.0, "sd": 1.0}}
+    spec = LinkedSpec.from_json(stored | ({"impact": impact.as_dict()} if impact else {}), "fit")
     return LinkedFit("fit", "default", "hash", "data", "anchors", True, spec, {})
 
 
@@ -127,13 +121,17 @@ CASES: dict[str, tuple[dict[str, Any], set[str], str]] = {
             "linked": None,
             "staged": staged(
                 error="too few anchors are left",
-                spec={"linking_constants": {"anchors_used": ["k1"], "anchors_dropped": {"k2": "", "k3": ""}}},
+                spec=StagedSpec(
+                    linking_constants=LinkingConstants.from_json(
+                        CONSTANTS | {"anchors_used": ["k1"], "anchors_dropped": {"k2": "", "k3": ""}}, "fit"
+                    )
+                ),
             ),
         },
         OF_A_LINKED_MONTH,
         "only 1 of 3 anchors agree; left out of the linking: k2, k3",
     ),
-    "the anchors disagree": ({"linked": linked(q_p=0.0099)}, {"anchors_agree"}, "3 anchors disagree (Q = 3.0 on 4 df"),
+    "the anchors disagree": ({"linked": linked(q_p=0.0099)}, {"anchors_agree"}, "5 anchors disagree (Q = 3.0 on 4 df"),
 }
 
 
@@ -219,7 +217,7 @@ def test_every_reason_that_holds_an_item_back_is_given() -> None:
 
 def with_statistics(p: float | None, rule: str) -> Evidence:
     parallel = None if p is None else {"eigenvalue": 2.0, "expected": 1.5, "rounds": 11, "p": p}
-    spec = {"fit_statistics": {"items": {}, "set": {"parallel": parallel}}}
+    spec = StagedSpec.from_json({"fit_statistics": {"items": {}, "set": SET | {"parallel": parallel}}}, "fit")
     return evidence(
         staged=staged(spec=spec), scale=Scale("default", rules=Rules.from_settings({"second_dimension": rule}))
     )
@@ -241,7 +239,9 @@ def test_a_second_dimension_is_warned_of_where_no_gate_tells() -> None:
 
 
 def test_a_published_item_with_too_few_responses_is_named_and_an_unpublished_one_is_not() -> None:
-    of_month = evidence(staged=staged(spec={"left_out": {"new": 12, "old": 34}}), in_force=frozenset({"old", "other"}))
+    of_month = evidence(
+        staged=staged(spec=StagedSpec(left_out={"new": 12, "old": 34})), in_force=frozenset({"old", "other"})
+    )
     verdict = published_items_are_fitted(of_month)
     assert not verdict.passed
     assert verdict.details == {"left_out": {"old": 34}}
@@ -250,7 +250,7 @@ def test_a_published_item_with_too_few_responses_is_named_and_an_unpublished_one
 
 
 def test_a_scale_that_demands_one_dimension_does_not_publish_a_fit_without_statistics() -> None:
-    scale = Scale("default", rules=Rules(second_dimension="hold"))
+    scale = Scale("default", rules=Rules.from_settings({"second_dimension": "hold"}))
     assert "materialise item_calibration" in failures(evidence(scale=scale))["one_dimension"]
 
 
@@ -274,9 +274,7 @@ def compared(
     earlier: tuple[Constants, ...] = HISTORY,
     **constants: Any,
 ) -> Verdict:
-    of_month = linked(**{"slope_se": 0.03, "intercept_se": 0.04} | constants)
-    judged = {} if impact is None else {"impact": impact.as_dict() | {"of a later version": 1}}
-    fit = replace(of_month, model_spec=of_month.model_spec | judged)
+    fit = linked(impact, **{"slope_se": 0.03, "intercept_se": 0.04} | constants)
     rules = Rules.from_settings({"new_misfit": rule})
     return gate(evidence(linked=fit, scale=Scale("default", rules=rules), earlier=earlier))
 
@@ -329,24 +327,24 @@ def test_values_that_move_theta_on_the_same_answers_hold_a_month(
 # -- guessing ----------------------------------------------------------------------------------------
 
 
-def of_shape(shape: dict[str, Any] | None, **changes: Any) -> Verdict:
-    return guessing_is_in_the_model(evidence(staged=staged(spec={} if shape is None else {"shape": shape}), **changes))
+def of_shape(shape: Shape | None, **changes: Any) -> Verdict:
+    return guessing_is_in_the_model(evidence(staged=staged(spec=StagedSpec(shape=shape)), **changes))
 
 
-GUESSED = {"latent": "normal", "guessing": True, "why": "learners guess: a 3PL raises 2 log L by 44"}
+GUESSED = Shape("normal", "learners guess: a 3PL raises 2 log L by 44", guessing=True)
 
 
 @pytest.mark.parametrize(
     ("shape", "accepted", "passed", "why"),
     [
         (None, False, True, "not judged then: guessing is judged where em fits one population"),
-        ({"latent": "histogram", "guessing": False, "why": "θ is skewed"}, False, True, "θ is skewed"),
+        (Shape("histogram", "θ is skewed"), False, True, "θ is skewed"),
         (GUESSED, False, False, "learners guess: a 3PL raises 2 log L by 44"),
         (GUESSED, True, True, "guessing is accepted; learners guess: a 3PL raises 2 log L by 44"),
     ],
 )
 def test_guessing_holds_a_month_unless_somebody_accepts_it(
-    shape: dict[str, Any] | None, accepted: bool, passed: bool, why: str
+    shape: Shape | None, accepted: bool, passed: bool, why: str
 ) -> None:
     verdict = of_shape(shape, accepted=frozenset({"guessing"} if accepted else ()))
     assert (verdict.passed, verdict.why) == (passed, why)

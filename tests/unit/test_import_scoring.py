@@ -110,7 +110,7 @@ def test_counting_skips_what_the_mapping_skips(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("given", ["at=0", "at=-1", "at=x", "at=", "half", "at=99", "at=nan"])
 def test_a_rule_that_is_none_is_refused(given: str) -> None:
-    with pytest.raises(PermanentFailure, match="wanted is full"):
+    with pytest.raises(PermanentFailure, match="it takes full"):
         scoring_of(given, None)
 
 

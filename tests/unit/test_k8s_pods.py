@@ -38,7 +38,7 @@ def asks_for(job: str) -> list[str]:
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.job)
 def test_every_schedule_has_a_cron_job_at_its_time(plan: Plan) -> None:
-    found = asks_for(plan.job)
+    found = asks_for(plan.documents_name)
     (active,) = [name for name in found if not CRON_JOBS[name]["spec"]["suspend"]]
     assert set(found) - {active} == ({"mirt-calibrate"} if plan.job == NIGHTLY_JOB else set())
     for name in found:
@@ -49,7 +49,7 @@ def test_every_schedule_has_a_cron_job_at_its_time(plan: Plan) -> None:
 
 
 def test_there_is_no_cron_job_for_anything_else() -> None:
-    planned = {name for plan in PLANS for name in asks_for(plan.job)}
+    planned = {name for plan in PLANS for name in asks_for(plan.documents_name)}
     assert set(CRON_JOBS) - planned == {"irt-backup"}
     assert CRON_JOBS["irt-backup"]["spec"]["suspend"]
 

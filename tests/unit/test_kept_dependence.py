@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
 from irt_assets.calibration.misfit import kept_dimensions
+from irt_assets.ledger.fit_spec import SetStatistics
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.fit.dependence import parallel_analysis
 from irt_assets.psychometrics.fit.fit_summary import PARALLEL_ROUNDS, summarise
+from tests.helpers.fit_specs import SET
 
-OF_AN_EARLIER_VERSION = {"parallel": {"eigenvalue": 1.5, "expected": 1.4, "rounds": 11, "p": 0.4}}
+OF_AN_EARLIER_VERSION = {"eigenvalue": 1.5, "expected": 1.4, "rounds": 11, "p": 0.4}
 
 
 def test_what_is_kept_is_the_analysis_itself() -> None:
@@ -21,7 +21,7 @@ def test_what_is_kept_is_the_analysis_itself() -> None:
     z = rng.normal(size=(500, 1)) - np.linspace(-1, 1, 6)
     responses = Responses.from_wide((rng.random(z.shape) < 1 / (1 + np.exp(-z))).astype(float))
     fit = fit_em(responses, threads=1)
-    statistics = json.loads(json.dumps(summarise(responses, fit, threads=1).whole))
+    statistics = SetStatistics.from_json(summarise(responses, fit, threads=1).whole, "fit")
     found = kept_dimensions(statistics, responses.item_ids)
     again = parallel_analysis(responses, fit, replications=PARALLEL_ROUNDS, threads=1)
     assert found is not None
@@ -32,6 +32,7 @@ def test_what_is_kept_is_the_analysis_itself() -> None:
     assert kept_dimensions(statistics, without) is None, "its items have left the scale"
 
 
-@pytest.mark.parametrize("statistics", [None, {}, {"parallel": None}, OF_AN_EARLIER_VERSION])
-def test_of_a_fit_that_kept_none_there_is_none(statistics: dict[str, object] | None) -> None:
-    assert kept_dimensions(statistics, ("i1", "i2")) is None
+@pytest.mark.parametrize("kept", [None, OF_AN_EARLIER_VERSION])
+def test_of_a_fit_that_kept_none_there_is_none(kept: dict[str, object] | None) -> None:
+    assert kept_dimensions(SetStatistics.from_json(SET | {"parallel": kept}, "fit"), ("i1", "i2")) is None
+    assert kept_dimensions(None, ("i1", "i2")) is None

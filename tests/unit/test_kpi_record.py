@@ -73,5 +73,5 @@ def test_a_lively_learner_is_engaged_and_at_no_risk() -> None:
 def test_what_is_missing_out_of_range_or_unexplained_is_said() -> None:
     record = dict.fromkeys(RANGES, 0.5) | {"P": None, "S": 1.5, "why": {"A_t": "none"}}
     del record["E_t"]
-    assert [*out_of_range(record)] == ["E_t is missing", "S = 1.5, wanted 0 to 1"]
+    assert [*out_of_range(record)] == ["E_t is missing", "S = 1.5, expected 0 to 1"]
     assert [*unexplained(record)] == ["E_t = None, why: None", "A_t = 0.5, why: none", "P = None, why: None"]

@@ -20,7 +20,7 @@ def arrival(
 
 
 def remembered(*arrived: Arrival) -> Memory:
-    return Memory.read(None, NOW).dealt_with(arrived, (), NOW)
+    return Memory.read(None, NOW).mark_handled(arrived, (), NOW)
 
 
 def test_what_was_seen_is_not_new_and_what_was_added_to_it_is() -> None:
@@ -54,7 +54,7 @@ def test_the_memory_is_a_cursor_and_looks_back_over_a_full_day() -> None:
 
 def test_hours_that_are_looked_at_no_more_are_forgotten() -> None:
     memory = remembered(arrival(hour="2026-07-16T12", ago=86400))
-    assert memory.dealt_with([arrival(hour="2026-07-16T12", ago=86400)], (), NOW + timedelta(hours=1)).seen == {}
+    assert memory.mark_handled([arrival(hour="2026-07-16T12", ago=86400)], (), NOW + timedelta(hours=1)).seen == {}
 
 
 @pytest.mark.parametrize(

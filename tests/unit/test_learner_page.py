@@ -54,7 +54,7 @@ def test_every_verdict_and_every_reason_has_its_words() -> None:
         for kpi, ladder in LADDERS.items():
             for _, found in ladder:
                 assert words(f"kpis.{kpi}.{found}")
-                assert words(f"kpis.{kpi}.said.{found}", value="", points="", coverage="")
+                assert words(f"kpis.{kpi}.sentences.{found}", value="", points="", coverage="")
         assert all(words(f"why.{reason.name}") for reason in Why)
 
 
@@ -75,7 +75,7 @@ def test_ladders_reach_over_the_whole_range_of_each_kpi() -> None:
 
 @pytest.mark.parametrize("value", [1.01, -0.01, float("nan")])
 def test_a_value_out_of_range_is_refused_and_named(value: float) -> None:
-    with pytest.raises(ValueError, match=r"P = .*, wanted 0 to 1"):
+    with pytest.raises(ValueError, match=r"P = .*, expected 0 to 1"):
         verdict("P", value)
 
 
@@ -130,7 +130,7 @@ def test_an_extreme_level_is_never_said_to_be_above_everyone() -> None:
         ({"levels": (), "scale_id": None}, "No subject has been set"),
         ({"levels": (Level(MONDAY, 0.0, 0.6),)}, "This is still a rough estimate"),
         ({"levels": (Level(MONDAY, 0.0, 0.2),)}, "This is your first measurement"),
-        ({"topics": ()}, "In the last eight weeks you didn’t answer any questions that belong to a topic"),
+        ({"topics": ()}, "You didn’t answer any questions that belong to a topic in the last eight weeks"),
         ({"answers": 0, "correct": 0, "days": 0}, "any questions this week. Your last answer was on 14 November 2026"),
         ({"kpis": missing(P="NO_TARGET")}, "Your goal: Not known yet. No goal has been set for you yet."),
         (
@@ -175,7 +175,7 @@ def test_topics_are_called_what_the_bank_calls_them_in_the_learners_language() -
     topics = (replace(STRONG, name="대수"), WEAK)
     said = text(page(replace(FACTS, topics=topics, lang="ko")))
     assert "강한 주제: 대수 (40문항 중 33문항 정답)" in said
-    assert "‘대수’ 주제에 강합니다." in said
+    assert "‘대수’ 주제를 잘하고 있습니다." in said
     assert "‘geometry’ 주제를 10문항" in said, "where the bank has no name the id is said"
 
 
@@ -228,5 +228,5 @@ def test_the_curve_stays_on_its_paper_however_extreme_the_level() -> None:
 
 
 def test_a_population_without_spread_is_refused() -> None:
-    with pytest.raises(ValueError, match="SD is 0"):
+    with pytest.raises(ValueError, match="SD must be above 0"):
         curve([Level(MONDAY, 0.0, 1.0)], None, mu=0.0, sigma=0.0, axis="", goal="", ends=["", ""])

@@ -31,7 +31,7 @@ from tests.helpers.linked_months import INTERCEPT, SLOPE, anchor_set, calibratio
 METHODS = get_args(Method)
 CRITERIA = [*((method, False) for method in METHODS), ("stocking-lord", True), ("haebara", True)]
 """Each method, and whether it is symmetric."""
-ALPHA = Rules().anchor_q_alpha
+ALPHA = Rules().publication.anchor_q_alpha
 
 
 def months(n: int, seed: int, **options: object) -> list[tuple[bool, Linking]]:
@@ -105,7 +105,7 @@ def test_mean_sigma_and_mean_mean_are_as_by_hand() -> None:
     a_old, a_new = np.array([0.5, 1.0, 1.5]), np.array([1.0, 1.5, 2.0])
     ones = np.tile(np.eye(2) * 0.04, (3, 1, 1))
     new, anchors = calibration(a_new, b_new, ones), anchor_set(a_old, b_old, ones, assumed=True)
-    few = Rules(min_anchors=3)
+    few = Rules.from_settings({"min_anchors": 3})
     sigma = link(new, anchors, method="mean-sigma", purify=False, rules=few)
     assert (sigma.slope, sigma.intercept) == pytest.approx((2.0, 1.0))
     mean = link(new, anchors, method="mean-mean", purify=False, rules=few)
@@ -199,7 +199,8 @@ def test_standard_errors_are_the_spread_over_simulated_months(
     method: Method, symmetric: bool, n_new: int, n_old: int
 ) -> None:
     rng = np.random.default_rng(11)
-    n, options = 150, {"method": method, "symmetric": symmetric, "rules": Rules(min_anchor_share=0), "purify": False}
+    n, loose = 150, Rules.from_settings({"min_anchor_share": 0})
+    options = {"method": method, "symmetric": symmetric, "rules": loose, "purify": False}
     found = [link(*month(rng, k=20, n_new=n_new, n_old=n_old), **options) for _ in range(n)]
     for name, truth in (("slope", SLOPE), ("intercept", INTERCEPT)):
         values = np.array([getattr(f, name) for f in found])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from irt_assets.calibration.model_gates import growth_of_misfit, misfit_has_not_grown, misfit_was_accepted
 from irt_assets.calibration.shown import misfit_table
+from irt_assets.ledger.fit_spec import ComparedMisfit, StagedSpec
+from irt_assets.psychometrics.eligibility.rules import Rules
+from tests.helpers.fit_specs import MISFIT
 from tests.unit.test_gates import evidence, staged
 
 ITEMS = [f"reading_{j:02d}" for j in range(7)]
@@ -16,14 +18,16 @@ NAMED = "reading_00, reading_01, reading_02, reading_03, reading_04 and 2 more a
 BOTH = {"dependence": ITEMS, "ratio": ITEMS[::-1]}
 
 
-def compared(together: dict[str, list[str]] | None = None, **low: float) -> dict[str, Any]:
+def compared(together: dict[str, list[str]] | None = None, **low: float) -> ComparedMisfit:
     """A month's `misfit`; `low`: lower limits of growth, −.01 of the others."""
     growth = {
         name: {"value": low.get(name, -0.01) + 0.02, "low": low.get(name, -0.01), "high": 1.0}
         for name in ("dependence", "ratio", "rmsea", "unlikely", "random")
     }
-    found = {"reference": "2026-01", "ratio": 1.3, "items": 20, "growth": growth, "now": {}, "before": {}}
-    return found if together is None else found | {"together": together, "ratio_together": ITEMS}
+    found = MISFIT | {"ratio": 1.3, "growth": growth, "together": together, "ratio_together": ITEMS}
+    if together is None:
+        del found["together"], found["ratio_together"]
+    return ComparedMisfit.from_json(found, "fit")
 
 
 @pytest.mark.parametrize(
@@ -57,16 +61,21 @@ def test_the_table_names_all_of_them() -> None:
 
 
 def test_the_misfit_to_be_accepted_names_its_items() -> None:
-    month = evidence(staged=staged(spec={"misfit": compared(BOTH)}))
-    month = replace(month, scale=replace(month.scale, rules=replace(month.scale.rules, new_misfit="hold")))
+    month = evidence(staged=staged(spec=StagedSpec(misfit=compared(BOTH))))
+    month = replace(
+        month,
+        scale=replace(month.scale, rules=Rules.from_settings(month.scale.rules.changed() | {"new_misfit": "hold"})),
+    )
     verdict = misfit_was_accepted(month)
     assert not verdict.passed
     assert verdict.why.endswith(f"limit 1.15: {NAMED}")
 
 
 def test_a_comparison_of_an_earlier_version_is_judged_and_names_nothing() -> None:
-    old = evidence(staged=staged(spec={"misfit": compared(dependence=0.3)}))
-    old = replace(old, scale=replace(old.scale, rules=replace(old.scale.rules, new_misfit="hold")))
+    old = evidence(staged=staged(spec=StagedSpec(misfit=compared(dependence=0.3))))
+    old = replace(
+        old, scale=replace(old.scale, rules=Rules.from_settings(old.scale.rules.changed() | {"new_misfit": "hold"}))
+    )
     for judge in (misfit_has_not_grown, misfit_was_accepted):
         verdict = judge(old)
         assert not verdict.passed

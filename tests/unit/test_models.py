@@ -37,17 +37,11 @@ def calibration(a, d, cov):
 COV = np.array([[[0.04, 0.01], [0.01, 0.09]], [[0.02, -0.005], [-0.005, 0.03]]])
 
 
-def test_wide_and_long_give_the_same_responses():
+def test_a_matrix_gives_its_responses_by_person_and_item():
     wide = Responses.from_wide([[1, np.nan, 0], [np.nan, 1, 1]], ["a", "b", "c"])
-    long = Responses.from_long(["p2", "p1", "p2", "p1"], ["c", "a", "b", "c"], [1, 1, 1, 0])
-    for name in ("person", "item", "score"):
-        np.testing.assert_array_equal(getattr(wide, name), getattr(long, name))
+    for name, expected in (("person", [0, 0, 1, 1]), ("item", [0, 2, 1, 2]), ("score", [1, 0, 1, 1])):
+        np.testing.assert_array_equal(getattr(wide, name), expected)
     assert (wide.n_persons, wide.n_items, wide.n_responses) == (2, 3, 4)
-
-
-def test_a_pair_that_occurs_twice_is_named():
-    with pytest.raises(PsychometricsError, match="1 person-item pairs occur more than once: p1/x"):
-        Responses.from_long(["p1", "p1", "p2"], ["x", "x", "x"], [1, 0, 1])
 
 
 def test_a_score_of_two_is_named_with_its_place():

@@ -25,6 +25,13 @@ INSTEAD = {
     r"\bso many \w+ and more\b": "at least this many",
     r"\bon which nothing rests\b": "that nothing references",
     r"\blets? expect\b": "as expected at",
+    r"[:;,] wanted \w": "must be …, expected …, at least … is needed",
+    r"\bwants (?:NAME|one|a month|DEFAULT|KIND)": "takes …, must be …",
+    r"\broom of\b": "the package or the asset group; of a disk: space",
+    r"\bcannot be had\b": "is not free, is missing",
+    r"\bthough it (?:be|were)\b": "although it is",
+    r"\basks? no more\b": "is closed, needs no decision",
+    r"\bwhat (?:it|they) knows? of\b": "what is known about …",
 }
 """Pattern, whatever its case → what to write instead."""
 
@@ -89,6 +96,13 @@ def test_the_patterns_find_what_they_are_for() -> None:
         "so many learners and more of a data set",
         "runs on which nothing rests",
         "as your level lets expect",
+        "R-hat 1.2, wanted 1.01 or less",
+        "--set wants NAME=VALUE",
+        "the room of item parameters",
+        "where the port cannot be had",
+        "though it be installed",
+        "a rejected proposal asks no more",
+        "what it knows of the learner",
     )
     for pattern, sentence in zip(INSTEAD, bad, strict=True):
         assert re.search(pattern, sentence, re.IGNORECASE), (pattern, sentence)

@@ -89,12 +89,12 @@ def test_a_prior_holds_in_the_unit_of_all_learners_whatever_the_unit_of_the_fit(
     [("2pl", {}, 500), ("3pl", {}, 1000), ("3pl", {"min_responses": 2000}, 2000), ("2pl", {"min_responses": 120}, 120)],
 )
 def test_a_3pl_needs_more_responses_to_be_published(model: str, rules: dict[str, int], minimum: int) -> None:
-    assert Rules.from_settings(rules).min_published_responses(model) == minimum  # type: ignore[arg-type]
+    assert Rules.from_settings(rules).eligibility.min_published_responses(model) == minimum  # type: ignore[arg-type]
 
 
 def test_a_scale_that_publishes_items_with_fewer_fits_them_too() -> None:
-    assert Rules().min_fitted_responses == 200
-    assert Rules(min_responses=120).min_fitted_responses == 120
+    assert Rules().eligibility.min_fitted_responses == 200
+    assert Rules.from_settings({"min_responses": 120}).eligibility.min_fitted_responses == 120
 
 
 class OnePopulation:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from irt_assets.calibration.fits import made_otherwise, model_spec
+from irt_assets.ledger.fit_spec import StagedSpec
+from irt_assets.ledger.fits import made_otherwise, model_spec
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.priors import (
     Beta,
@@ -124,14 +125,14 @@ def test_priors_are_those_of_the_window_and_none_is_no_prior() -> None:
 def test_a_fit_is_made_otherwise_where_its_model_or_priors_are_not_those_in_force() -> None:
     scale = Scale("s", model="3pl", model_since=month(8), priors=Priors(c=Beta(5.0, 17.0)))
     assert made_otherwise(model_spec(scale), scale) is None
-    other = made_otherwise({"model": "2pl"}, scale)
+    other = made_otherwise(StagedSpec(model="2pl"), scale)
     assert other == "the fit is a 2PL and the scale's model is 3pl since 2026-08"
-    assert made_otherwise({"model": "rasch"}, Scale("s")) == "the fit is a Rasch and the scale's model is 2pl"
-    assert made_otherwise({"model": "3pl"}, scale) == (
+    assert made_otherwise(StagedSpec(model="rasch"), Scale("s")) == "the fit is a Rasch and the scale's model is 2pl"
+    assert made_otherwise(StagedSpec(model="3pl"), scale) == (
         "the fit was made with priors none and the scale's are c beta(5, 17)"
     )
 
 
 @pytest.mark.parametrize("spec", [{"model": "2pl"}, {"model": "2pl", "scale_priors": None, "priors": {}}, {}])
 def test_a_fit_of_an_earlier_version_is_not_made_otherwise(spec: dict[str, Any]) -> None:
-    assert made_otherwise(spec, Scale("s")) is None
+    assert made_otherwise(StagedSpec.from_json(spec, "fit"), Scale("s")) is None

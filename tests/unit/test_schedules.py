@@ -12,17 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from irt_assets.job_names import KPI_JOB
 from irt_assets.partitions import DAYS, MONTHS, WEEKS, Period
 from jobs.late_sensor import build_late_sensor
 from jobs.plans import PLANS, Plan, last_due
-from jobs.schedules import build_schedules, to_ask
+from jobs.schedules import build_schedules, unmade_partitions
 from resources.dagster_compat import schedule_execution_time_iterator
 from resources.settings import Settings
 
 BY_JOB = {plan.job: plan for plan in PLANS}
-FEATURES, KPIS, MONTHLY = (
-    BY_JOB[job] for job in ("aggregate_features_daily", "compute_daily_kpis", "monthly_calibration")
-)
+FEATURES, KPIS, MONTHLY = (BY_JOB[job] for job in ("aggregate_features_daily", KPI_JOB, "monthly_calibration"))
 LONG_AGO = "2019-01"
 
 
@@ -40,7 +39,7 @@ def ticks(plan: Plan, since: datetime, n: int) -> list[datetime]:
     ("job", "first"),
     [
         ("aggregate_features_daily", utc(2026, 7, 1, 1, 15)),
-        ("compute_daily_kpis", utc(2026, 7, 1, 2, 10)),
+        (KPI_JOB, utc(2026, 7, 1, 2, 10)),
         ("monthly_calibration", utc(2026, 7, 1, 2, 0)),
         ("detect_inactivity", utc(2026, 7, 1, 5, 0)),
         ("invariants", utc(2026, 7, 1, 6, 0)),
@@ -55,7 +54,7 @@ def test_jobs_run_at_the_documents_times(job: str, first: datetime) -> None:
     [
         ("detect_inactivity", utc(2026, 8, 4, 5, 59), utc(2026, 8, 3, 5), ("2026-08-02", utc(2026, 8, 3))),
         ("detect_inactivity", utc(2026, 8, 4, 6, 1), utc(2026, 8, 4, 5), ("2026-08-03", utc(2026, 8, 4))),
-        ("compute_daily_kpis", utc(2026, 8, 4, 4), utc(2026, 8, 4, 2, 10), ("2026-08-03", utc(2026, 8, 4, 2, 10))),
+        (KPI_JOB, utc(2026, 8, 4, 4), utc(2026, 8, 4, 2, 10), ("2026-08-03", utc(2026, 8, 4, 2, 10))),
         ("generate_weekly_report", utc(2026, 8, 4, 4, 59), utc(2026, 7, 27, 4), ("2026-07-20", utc(2026, 7, 27))),
         ("generate_weekly_report", utc(2026, 8, 4, 5, 1), utc(2026, 8, 3, 4), ("2026-07-27", utc(2026, 8, 3))),
         ("monthly_calibration", utc(2026, 8, 2, 2, 59), utc(2026, 7, 1, 2), ("2026-06", utc(2026, 7, 1))),
@@ -68,7 +67,7 @@ def test_what_a_job_must_have_made_by_now(
 ) -> None:
     """Daily ones an hour after their time, others 25 hours after it."""
     assert last_due(BY_JOB[job], now) == due
-    assert BY_JOB[job].newest_wanted(due, LONG_AGO) == newest
+    assert BY_JOB[job].newest_due(due, LONG_AGO) == newest
 
 
 @pytest.mark.parametrize(
@@ -84,7 +83,7 @@ def test_what_a_job_must_have_made_by_now(
     ],
 )
 def test_a_day_is_wanted_on_the_morning_after_it(tick: datetime, day: str) -> None:
-    wanted = FEATURES.wanted(tick, LONG_AGO)
+    wanted = FEATURES.partitions_due(tick, LONG_AGO)
     assert wanted[-1] == day
     assert len(wanted) == 14
     assert date.fromisoformat(wanted[0]) == date.fromisoformat(day) - timedelta(days=13)
@@ -100,7 +99,7 @@ def test_a_day_is_wanted_on_the_morning_after_it(tick: datetime, day: str) -> No
     ],
 )
 def test_the_running_week_is_wanted_and_the_eight_before_it(tick: datetime, running: str) -> None:
-    wanted = KPIS.wanted(tick, LONG_AGO)
+    wanted = KPIS.partitions_due(tick, LONG_AGO)
     mondays = [date.fromisoformat(week) for week in wanted]
     assert wanted[-1] == running
     assert [later - earlier for earlier, later in pairwise(mondays)] == [timedelta(weeks=1)] * 8
@@ -121,12 +120,12 @@ def test_the_running_week_is_wanted_and_the_eight_before_it(tick: datetime, runn
     ],
 )
 def test_a_tick_looks_back_over_three_months_that_are_over(tick: datetime, first_month: str, months: list[str]) -> None:
-    assert MONTHLY.wanted(tick, first_month) == months
+    assert MONTHLY.partitions_due(tick, first_month) == months
 
 
 def test_nothing_before_the_first_month_is_wanted_but_the_week_that_its_first_day_is_in() -> None:
-    assert FEATURES.wanted(utc(2026, 7, 3, 1, 15), "2026-07") == ["2026-07-01", "2026-07-02"]
-    assert KPIS.wanted(utc(2026, 7, 7, 2, 10), "2026-07") == ["2026-06-29", "2026-07-06"]
+    assert FEATURES.partitions_due(utc(2026, 7, 3, 1, 15), "2026-07") == ["2026-07-01", "2026-07-02"]
+    assert KPIS.partitions_due(utc(2026, 7, 7, 2, 10), "2026-07") == ["2026-06-29", "2026-07-06"]
 
 
 @pytest.mark.parametrize(
@@ -145,7 +144,7 @@ def test_invariants_come_once_a_day_when_new_york_changes_its_clocks(
     found = ticks(plan, around, 3)
     assert found == instants
     yesterdays = [(tick.date() - timedelta(days=1)).isoformat() for tick in instants]
-    assert [plan.wanted(tick, LONG_AGO) for tick in found] == [[day] for day in yesterdays]
+    assert [plan.partitions_due(tick, LONG_AGO) for tick in found] == [[day] for day in yesterdays]
 
 
 @pytest.mark.parametrize("period", [DAYS, WEEKS, MONTHS])
@@ -161,8 +160,8 @@ def test_the_last_periods_are_over_follow_each_other_and_leave_nothing_out(
 
 
 def test_what_is_there_or_on_its_way_is_not_asked_for() -> None:
-    assert to_ask(["a", "b", "c", "d"], {"a", "other"}, {"c"}) == ["b", "d"]
-    assert to_ask([], {"a"}, {"b"}) == []
+    assert unmade_partitions(["a", "b", "c", "d"], {"a", "other"}, {"c"}) == ["b", "d"]
+    assert unmade_partitions([], {"a"}, {"b"}) == []
 
 
 def test_every_schedule_is_in_the_documentation_with_its_time() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from irt_assets.calibration.publication import Step
+from irt_assets.ledger.steps import Step
 from jobs.sensors import Ask, asks
 
 STEPPED = datetime(2026, 7, 1, tzinfo=UTC)

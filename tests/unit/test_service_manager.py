@@ -20,6 +20,8 @@ from resources.service_manager import Probe, http_answers, http_health, notify, 
 from resources.settings import Settings
 
 GIVEN_UP_S = 10.0
+LONGER_THAN_THE_TESTS = "3600000000"
+"""A watchdog in microseconds: it asks a probe again after a quarter of it, from a thread that outlives its test."""
 
 
 @pytest.fixture(params=["a file", "an abstract name"])
@@ -61,7 +63,7 @@ def test_ready_is_said_when_it_is_and_the_watchdog_is_fed_only_while_it_is_well(
 
 
 def test_what_lives_and_still_warms_up_is_not_ready(manager: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WATCHDOG_USEC", "60000000")
+    monkeypatch.setenv("WATCHDOG_USEC", LONGER_THAN_THE_TESTS)
     said = iter(["it warms up", None])
     report_to_service_manager(lambda: None, ready=lambda: next(said))
     assert heard(manager) == ["WATCHDOG=1"]
@@ -71,7 +73,7 @@ def test_what_lives_and_still_warms_up_is_not_ready(manager: socket.socket, monk
 def test_what_hangs_before_it_is_ready_does_not_feed_the_watchdog(
     manager: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("WATCHDOG_USEC", "60000000")
+    monkeypatch.setenv("WATCHDOG_USEC", LONGER_THAN_THE_TESTS)
     said = iter(["it waits", None])
     report_to_service_manager(lambda: "it hangs", ready=lambda: next(said))
     assert heard(manager) == ["READY=1", "WATCHDOG=1"]

@@ -11,6 +11,7 @@ from irt_assets.calibration.abilities import ScaleAbilities
 from irt_assets.calibration.month import FitOutcome
 from irt_assets.kpis.assets import kpi_table
 from irt_assets.kpis.meaning import MEANINGS, RANGES
+from irt_assets.kpis.summary import Summary
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag
 from resources.dagster_schema import rows_of, rows_shown
 
@@ -74,7 +75,10 @@ def test_rows_that_people_see_as_a_table_are_read_back() -> None:
 
 def test_every_kpi_is_explained_beside_its_numbers() -> None:
     assert MEANINGS.keys() == RANGES.keys()
-    lines = kpi_table([{"E_t": 0.2, "S": None}, {"E_t": 0.4}]).splitlines()
+    written = Summary()
+    written.add([{"E_t": 0.2, "S": None, "why": {"S": "no answer"}}, {"E_t": 0.4, "why": {}}])
+    assert written.missing == {("S", "no answer"): 1}
+    lines = kpi_table(written).splitlines()
     assert [cells(line)[0] for line in lines[2:]] == list(RANGES)
     (efficiency,) = [cells(line) for line in lines if line.startswith("| E_t ")]
     assert efficiency == ["E_t", MEANINGS["E_t"], "0 to 1", "2", "0.30"]

@@ -11,7 +11,7 @@ import yaml
 from pydantic import SecretStr, ValidationError
 
 from irt_assets.environment import CONFIGURATION, LONGEST_SOCKET_PATH, WORKSPACE_OVER_TCP, instance_environment
-from irt_assets.servers import commands
+from irt_assets.server_commands import commands
 from jobs.kubernetes_launcher import KubernetesRunLauncher
 from jobs.run_sizes import LONGEST_S
 from jobs.stored_logs import StoredComputeLogManager
@@ -110,13 +110,13 @@ def test_a_code_server_elsewhere_is_named_by_host_and_port(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("wrong", ["irt-code-server", "http://irt-code-server:4266", ":4266", "a b:1"])
 def test_a_code_server_without_host_and_port_is_refused(wrong: str) -> None:
-    with pytest.raises(ValidationError, match="wanted HOST:PORT"):
+    with pytest.raises(ValidationError, match="must be HOST:PORT"):
         Settings(irt_code_server=wrong)
 
 
 @pytest.mark.parametrize("wrong", ["monthly", "monthly=4", "monthly=4/16GB", "yearly=1/1Gi", "monthly=-1/1Gi"])
 def test_what_runs_get_is_checked(wrong: str) -> None:
-    with pytest.raises(ValidationError, match="wanted KIND=CPU/MEMORY"):
+    with pytest.raises(ValidationError, match="must be KIND=CPU/MEMORY"):
         Settings(irt_run_resources=wrong)
     assert Settings(irt_run_resources="monthly=4/16Gi, daily=500m/2Gi").run_sizes == {
         "monthly": ("4", "16Gi"),

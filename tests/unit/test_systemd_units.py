@@ -106,7 +106,7 @@ def started(name: str) -> list[list[str]]:
 
 
 def test_what_units_start_exists() -> None:
-    jobs = {plan.job for plan in PLANS} | set(SENSORS)
+    jobs = {plan.documents_name for plan in PLANS} | set(SENSORS)
     for name in SERVICES:
         for command, *words in started(name):
             if command.endswith("bin/irt"):
@@ -133,7 +133,7 @@ def test_every_schedule_has_a_timer_at_its_time(plan: Plan) -> None:
     (service,) = [
         name
         for name in SERVICES
-        if [plan.job] == [w[2] for w in started(name) if w[1:2] == ["job"] and w[2] == plan.job]
+        if [plan.documents_name] == [w[2] for w in started(name) if w[1:2] == ["job"] and w[2] == plan.documents_name]
     ]
     minute, hour, day, _, weekday = plan.cron.split()
     date = f"*-*-{day.rjust(2, '0') if day != '*' else '*'}"

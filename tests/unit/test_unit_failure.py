@@ -52,4 +52,4 @@ def test_it_names_the_unit_its_result_and_its_last_words(heard: Heard, tmp_path:
 def test_it_is_sent_where_systemd_says_nothing(heard: Heard, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     unit_failure.send_unit_failure(Settings(_env_file=None), "irt-daemon.service")
-    assert "systemctl says nothing" in heard.messages[0].title
+    assert "systemctl gave no output" in heard.messages[0].title

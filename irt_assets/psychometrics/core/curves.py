@@ -22,9 +22,7 @@ def probability(theta: Floats, a: Floats | float, d: Floats | float, c: Floats |
     return p
 
 
-def probability_interval(
-    theta: Floats, a: float, b: float, c: float, cov: Floats, z: float = Z95
-) -> tuple[Floats, Floats]:
+def probability_interval(theta: Floats, a: float, b: float, c: float, cov: Floats) -> tuple[Floats, Floats]:
     """Pointwise 95 % interval of one item's curve, two arrays of shape (T,).
 
     cov: shape (2, 2), of a and b; c is held. By the delta method on the logit η = a(θ − b), where errors are nearest to
@@ -33,7 +31,7 @@ def probability_interval(
     theta = np.asarray(theta, dtype=float)
     eta = a * (theta - b)
     gradient = np.stack([theta - b, np.full_like(theta, -a)])
-    half = z * np.sqrt(np.einsum("it,ij,jt->t", gradient, cov, gradient))
+    half = Z95 * np.sqrt(np.einsum("it,ij,jt->t", gradient, cov, gradient))
     return c + (1.0 - c) * expit(eta - half), c + (1.0 - c) * expit(eta + half)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,13 +42,19 @@ def seen_sets(responses: Responses) -> SeenSets:
     """
     row_start = row_starts(responses)
     some = np.flatnonzero(np.diff(row_start))
-    key = np.random.default_rng(61).integers(0, 2**64, size=max(responses.n_items, 1), dtype=np.uint64)
-    code = np.empty(responses.n_persons, dtype=np.uint64)
-    layout_kernels.hash_rows(row_start, responses.item, key, code)
+    code = set_codes(row_start, responses.item, responses.n_items)
     _, representative, inverse = np.unique(code[some], return_index=True, return_inverse=True)
     of_person = np.full(responses.n_persons, -1, dtype=np.int64)
     of_person[some] = inverse
     return SeenSets(row_start, of_person, some[representative])
+
+
+def set_codes(row_start: Ints, item: npt.NDArray[np.int32], n_items: int) -> npt.NDArray[np.uint64]:
+    """Shape (n_persons,): a number for the set of items that each person saw, equal where the sets are."""
+    key = np.random.default_rng(61).integers(0, 2**64, size=max(n_items, 1), dtype=np.uint64)
+    code = np.empty(len(row_start) - 1, dtype=np.uint64)
+    layout_kernels.hash_rows(row_start, item, key, code)
+    return code
 
 
 def duplicates(responses: Responses) -> Ints:
@@ -55,9 +62,15 @@ def duplicates(responses: Responses) -> Ints:
 
     Distinguished as in `seen_sets`. Items without answers are all alike.
     """
-    key = np.random.default_rng(67).integers(0, 2**64, size=(max(responses.n_persons, 1), 2), dtype=np.uint64)
+    most = int(responses.n_categories.max(initial=2))
+    key = np.random.default_rng(67).integers(0, 2**64, size=(max(responses.n_persons, 1), most), dtype=np.uint64)
     code = np.zeros(responses.n_items, dtype=np.uint64)
     layout_kernels.hash_columns(responses.person, responses.item, responses.score, key, code)
+    return first_alike(code)
+
+
+def first_alike(code: npt.NDArray[np.uint64]) -> Ints:
+    """Shape (J,): the first item whose answers have the same `code`, the item itself where none has."""
     _, first, inverse = np.unique(code, return_index=True, return_inverse=True)
     return first[inverse]
 
@@ -67,10 +80,14 @@ def duplicate_items(responses: Responses, n: npt.ArrayLike, correct: npt.ArrayLi
 
     `n`, `correct`: shape (J,), the answers and correct answers of each item, as the fit counts them.
     """
-    first = duplicates(responses)
-    alike = np.bincount(first, minlength=responses.n_items)[first] > 1
+    return alike(duplicates(responses), n, correct)
+
+
+def alike(first: Ints, n: npt.ArrayLike, correct: npt.ArrayLike) -> Mask:
+    """`duplicate_items` from `first_alike`."""
+    several = np.bincount(first, minlength=len(first))[first] > 1
     rarer: Mask = np.minimum(correct, np.subtract(n, correct)) >= MANY_ALIKE
-    return alike & rarer
+    return several & rarer
 
 
 def row_starts(responses: Responses) -> Ints:
@@ -88,20 +105,77 @@ class Component:
     n_persons: int
 
 
+@dataclass(frozen=True)
+class Links:
+    """Which items persons connect.
+
+    Attributes:
+        parent: shape (J,), the forest of a union-find; items with one root are connected.
+        persons: shape (J,), the number of persons who saw an item, each counted at one of theirs.
+    """
+
+    parent: Ints
+    persons: Ints
+
+    @classmethod
+    def of(cls, row_start: Ints, item: npt.NDArray[np.int32], n_items: int, person: Ints, alike: Ints) -> Links:
+        """What sets of items connect, each seen by a `person` and by `alike` persons in all."""
+        parent = np.arange(n_items)
+        layout_kernels.join_items(person, row_start, item, parent)
+        at = item[row_start[person]]
+        return cls(parent, np.bincount(at, alike, minlength=n_items).astype(np.int64))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Links]) -> Links:
+        """What the persons of all parts connect."""
+        parent = parts[0].parent.copy()
+        for part in parts[1:]:
+            _join(np.stack([np.arange(len(parent)), part.parent], axis=1), parent)
+        return cls(parent, np.sum([part.persons for part in parts], axis=0))
+
+    def components(self, item_ids: Sequence[str], anchored: Mask | None = None) -> list[Component]:
+        """See `components`; `anchored` as in `require_connected`."""
+        parent = self.parent.copy()
+        if anchored is not None and anchored.any():
+            _join(np.flatnonzero(anchored)[None], parent)
+        label = np.array([layout_kernels.root(parent, j) for j in range(len(parent))], dtype=np.int64)
+        persons = np.bincount(label, self.persons, minlength=len(parent))
+        names: dict[int, list[str]] = {int(k): [] for k in np.flatnonzero(persons)}
+        for j, k in enumerate(label):
+            if int(k) in names:
+                names[int(k)].append(item_ids[j])
+        parts = [Component(tuple(items), int(persons[k])) for k, items in names.items()]
+        return sorted(parts, key=lambda part: (-len(part.items), part.items))
+
+
+def _join(together: npt.NDArray[np.int64], parent: Ints) -> None:
+    """Connects the items of each row."""
+    rows, width = together.shape
+    start = np.arange(rows + 1) * width
+    layout_kernels.join_items(np.arange(rows), start, together.astype(np.int32).ravel(), parent)
+
+
+def links(responses: Responses) -> Links:
+    """What the persons of all responses connect."""
+    sets = seen_sets(responses)
+    alike = np.bincount(sets.of_person[sets.of_person >= 0], minlength=len(sets.person))
+    return Links.of(sets.row_start, responses.item, responses.n_items, sets.person, alike)
+
+
 def components(responses: Responses) -> list[Component]:
     """The connected components of the graph of persons and items, the one with most items first.
 
     Only what was answered counts: an item without responses and a person without responses are in no component.
     """
-    return _components(responses, seen_sets(responses))
+    return links(responses).components(responses.item_ids)
 
 
-def require_connected(responses: Responses, sets: SeenSets, anchored: npt.NDArray[np.bool_] | None = None) -> None:
+def require_connected(linked: Links, item_ids: Sequence[str], anchored: Mask | None = None) -> None:
     """Raises DisconnectedDesignError, naming the components, where there are two or more.
 
     `anchored`, shape (J,): items with known parameters, which connect whoever answered any of them.
     """
-    parts = _components(responses, sets, anchored)
+    parts = linked.components(item_ids, anchored)
     if len(parts) < 2:
         return
     named = "; ".join(
@@ -115,20 +189,3 @@ def require_connected(responses: Responses, sets: SeenSets, anchored: npt.NDArra
         f"cannot be put on one scale. {named}{more}. Either collect common items or common learners that join them, "
         f"or calibrate each group apart and link it to the scale through anchors."
     )
-
-
-def _components(responses: Responses, sets: SeenSets, anchored: npt.NDArray[np.bool_] | None = None) -> list[Component]:
-    parent = np.arange(responses.n_items)
-    layout_kernels.join_items(sets.person, sets.row_start, responses.item, parent)
-    if anchored is not None and anchored.any():
-        known = np.flatnonzero(anchored).astype(np.int32)
-        layout_kernels.join_items(np.zeros(1, dtype=np.int64), np.array([0, len(known)]), known, parent)
-    label = np.array([layout_kernels.root(parent, j) for j in range(responses.n_items)], dtype=np.int64)
-    of_set = label[responses.item[sets.row_start[sets.person]]]
-    persons = np.bincount(of_set[sets.of_person[sets.of_person >= 0]], minlength=responses.n_items)
-    names: dict[int, list[str]] = {int(k): [] for k in np.unique(of_set)}
-    for j, k in enumerate(label):
-        if int(k) in names:
-            names[int(k)].append(responses.item_ids[j])
-    parts = [Component(tuple(items), int(persons[k])) for k, items in names.items()]
-    return sorted(parts, key=lambda part: (-len(part.items), part.items))

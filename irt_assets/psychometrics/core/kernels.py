@@ -3,7 +3,7 @@
 Kernels release the GIL and are called from a thread pool: numba's own parallel layers abort the process when two
 Python threads use them at once, and do not survive a fork. Every chunk fills accumulators of its own, which are
 added in the order of the chunks; how persons are cut depends on the data only, so results are the same bit for bit
-for any number of threads. Nothing here knows of models, convergence or item ids.
+for any number of threads (see `estimation.sums`). Nothing here knows of models, convergence or item ids.
 
 Loops over a window of nodes run over slices: numba takes an index that starts above 0 for one that may be negative, and
 does not vectorise it.
@@ -21,10 +21,12 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
 
 import numba
 import numpy as np
@@ -35,16 +37,30 @@ EXP_OF_MINUS_THREE_TENTHS = 0.74081822068171786607
 BLOCK = 32
 """Persons whose distributions are computed together: few enough to stay in the nearest cache."""
 
-Run = Callable[[Callable[..., Any], Sequence[tuple[int, int]]], list[Any]]
+T = TypeVar("T")
+R = TypeVar("R")
 
 
-def _compiled(function: Callable[..., Any], relaxed: Sequence[str] = ("contract", "reassoc", "nsz")) -> Any:
+def _compiled(
+    function: Callable[..., Any], relaxed: Sequence[str] = ("contract", "reassoc", "nsz"), *, forceinline: bool = False
+) -> Any:
     """njit, kept on disk across processes where any cache directory is writable, in memory only where none is."""
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": set(relaxed)}
+    options: dict[str, Any] = {
+        "nogil": True,
+        "error_model": "numpy",
+        "fastmath": set(relaxed),
+        "forceinline": forceinline,
+    }
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # numba: "no locator available": neither the package nor the home directory is writable
         return numba.njit(**options)(function)
+
+
+def _inlined(function: Callable[..., Any]) -> Any:
+    """Compiled into whatever calls it. As a function of its own it would be compiled once for each, and a process that
+    has just compiled a kernel takes another of these copies, with other last digits, than one that loads it."""
+    return _compiled(function, forceinline=True)
 
 
 def available_threads() -> int:
@@ -52,20 +68,39 @@ def available_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@dataclass(frozen=True)
+class Run:
+    """Applies functions on the threads of a pool; results come in the order of the arguments."""
+
+    pool: ThreadPoolExecutor
+    threads: int
+
+    def __call__(self, function: Callable[[int, int], R], chunks: Sequence[tuple[int, int]]) -> list[R]:
+        """[function(first, last) for each chunk]."""
+        return list(self.in_order(lambda chunk: function(*chunk), chunks, len(chunks)))
+
+    def in_order(self, function: Callable[[T], R], arguments: Sequence[T], at_once: int) -> Iterator[R]:
+        """function(argument) for each, no more than `at_once` of them begun and not yet taken."""
+        if self.threads == 1 or len(arguments) == 1:
+            yield from map(function, arguments)
+            return
+        begun: deque[Future[R]] = deque()
+        for argument in arguments:
+            if len(begun) == at_once:
+                yield begun.popleft().result()
+            begun.append(self.pool.submit(function, argument))
+        while begun:
+            yield begun.popleft().result()
+
+
 @contextmanager
 def runner(threads: int | None) -> Iterator[Run]:
-    """A function run(f, chunks) that returns [f(first, last) for each chunk] in order, on `threads` threads."""
+    """A `Run` on `threads` threads, None for all processors."""
     count = threads if threads is not None else available_threads()
     if count < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
     with ThreadPoolExecutor(count) as pool:
-
-        def run(function: Callable[..., Any], chunks: Sequence[tuple[int, int]]) -> list[Any]:
-            if count == 1 or len(chunks) == 1:
-                return [function(first, last) for first, last in chunks]
-            return list(pool.map(lambda chunk: function(*chunk), chunks))
-
-        yield run
+        yield Run(pool, count)
 
 
 def cut(cost: np.ndarray, pieces: int) -> list[tuple[int, int]]:
@@ -88,6 +123,12 @@ class People(NamedTuple):
     weight: np.ndarray
 
 
+def cost(people: People) -> np.ndarray:
+    """Shape (N,): work per person, in responses, with that of a posterior and of a change of set."""
+    new_set = np.diff(people.set_of, prepend=-1) != 0
+    return 30 + np.diff(people.right_start) + new_set * np.diff(people.set_start)[people.set_of] * 8
+
+
 class Curves(NamedTuple):
     """J items on Q nodes: slope (J,), log P(wrong) (J, Q), and log-odds (J, Q), with no rows without guessing."""
 
@@ -107,7 +148,7 @@ def logistic_table(a, d, nodes, log_wrong, p):  # type: ignore[no-untyped-def]
             p[j, q] = (1.0 if eta >= 0 else e) / (1.0 + e)
 
 
-@_compiled
+@_inlined
 def _take(table, items, first, last, into):  # type: ignore[no-untyped-def]
     """Adds the rows items[first:last] of a table to `into` (Q,), four at a time: each visit to `into` costs a store."""
     r = first
@@ -123,7 +164,7 @@ def _take(table, items, first, last, into):  # type: ignore[no-untyped-def]
         r += 1
 
 
-@_compiled
+@_inlined
 def _scatter(row, items, first, last, table):  # type: ignore[no-untyped-def]
     """Adds `row` (Q,) to the rows items[first:last] of a table."""
     for r in range(first, last):
@@ -132,7 +173,7 @@ def _scatter(row, items, first, last, table):  # type: ignore[no-untyped-def]
             table[j, q] += row[q]
 
 
-@_compiled
+@_inlined
 def _normalise(post):  # type: ignore[no-untyped-def]
     """Turn log weights (Q,) into a distribution; returns log Σ exp.
 
@@ -170,7 +211,7 @@ def _normalise(post):  # type: ignore[no-untyped-def]
     return top + np.log(total)
 
 
-@_compiled
+@_inlined
 def _posteriors(first, last, people, curves, nodes, log_weights, current, base, post):  # type: ignore[no-untyped-def]
     """Fills post (at least last − first, Q) with the distribution of θ of persons first … last − 1.
 

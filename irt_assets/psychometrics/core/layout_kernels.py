@@ -25,6 +25,14 @@ def hash_columns(person, item, score, key, out):  # type: ignore[no-untyped-def]
 
 
 @_compiled
+def hash_answers(person, start, item, score, key, out):  # type: ignore[no-untyped-def]
+    """The same over the answers of some persons only, with key[k] that of person[k]."""
+    for k in range(person.size):
+        for r in range(start[person[k]], start[person[k] + 1]):
+            out[item[r]] += key[k, score[r]]
+
+
+@_compiled
 def count_scores(person, item, score, weight, out):  # type: ignore[no-untyped-def]
     """Adds the weights of wrong and right answers to each item to out (J, 2)."""
     for r in range(item.size):

@@ -13,50 +13,71 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import logit
 
+from irt_assets.psychometrics.core.arrays import Floats as Floats
 from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.item_models import ItemModel, item_model
+from irt_assets.psychometrics.core.meanings import Meaning, NameWithMeaning
 from irt_assets.psychometrics.core.options import Model as Model
 
-Floats = npt.NDArray[np.float64]
+
+@dataclass(frozen=True)
+class _Meaning(Meaning):
+    """What others ask of a flag.
+
+    Attributes:
+        anchors_may_carry: linking uses an anchor in spite of it: a slope is checked by itself, and where c comes from
+            its prior, the curve over the learners is as well known as any other.
+        key_doubt: why the drift report proposes to check the item's key; empty where it does not.
+    """
+
+    anchors_may_carry: bool = False
+    key_doubt: str = ""
 
 
-class Flag(StrEnum):
+class Flag(NameWithMeaning):
     """What an engine says about an item it could not, or could only badly, estimate.
 
     PROVISIONAL is what a scale's rules say of an item: it stands in stored fits and not in a `Calibration`.
     """
 
-    ALL_CORRECT = "all_correct"
-    ALL_WRONG = "all_wrong"
-    NO_DATA = "no_data"
-    AT_BOUND = "at_bound"
-    UNIDENTIFIED = "unidentified"
-    NEGATIVE_DISCRIMINATION = "negative_discrimination"
-    GUESSING_UNIDENTIFIED = "guessing_unidentified"
-    DUPLICATE = "duplicate"
-    PROVISIONAL = "provisional"
+    meaning: _Meaning
 
-    @property
-    def explanation(self) -> str:
-        return _EXPLANATIONS[self]
-
-
-_EXPLANATIONS = {
-    Flag.ALL_CORRECT: "every learner answered it correctly, so it has no finite difficulty",
-    Flag.ALL_WRONG: "no learner answered it correctly, so it has no finite difficulty",
-    Flag.NO_DATA: "no learner answered it in this window",
-    Flag.AT_BOUND: "the estimate stopped at a bound and is not a maximum",
-    Flag.UNIDENTIFIED: "the responses do not determine its parameters (information is singular)",
-    Flag.NEGATIVE_DISCRIMINATION: "stronger learners get it wrong more often; check the answer key",
-    Flag.DUPLICATE: "the same learners gave it the same answers as another item: one of the two counts twice",
-    Flag.PROVISIONAL: "it has too few responses to be published, or to be used for a reported θ",
-    Flag.GUESSING_UNIDENTIFIED: "its answers hardly determine guessing: c reflects the prior or a bound",
-}
+    ALL_CORRECT = _Meaning(
+        "all_correct",
+        "every learner answered it correctly, so it has no finite difficulty",
+        key_doubt="every learner answered it correctly, so it has no finite difficulty; "
+        "a key that takes any answer does the same",
+    )
+    ALL_WRONG = _Meaning(
+        "all_wrong",
+        "no learner answered it correctly, so it has no finite difficulty",
+        key_doubt="no learner answered it correctly, so it has no finite difficulty; "
+        "a key that takes any answer does the same",
+    )
+    NO_DATA = _Meaning("no_data", "no learner answered it in this window")
+    AT_BOUND = _Meaning("at_bound", "the estimate stopped at a bound and is not a maximum")
+    UNIDENTIFIED = _Meaning("unidentified", "the responses do not determine its parameters (information is singular)")
+    NEGATIVE_DISCRIMINATION = _Meaning(
+        "negative_discrimination",
+        "stronger learners get it wrong more often; check the answer key",
+        anchors_may_carry=True,
+        key_doubt="stronger learners get it wrong more often",
+    )
+    DUPLICATE = _Meaning(
+        "duplicate", "the same learners gave it the same answers as another item: one of the two counts twice"
+    )
+    GUESSING_UNIDENTIFIED = _Meaning(
+        "guessing_unidentified",
+        "its answers hardly determine guessing: c reflects the prior or a bound",
+        anchors_may_carry=True,
+    )
+    PROVISIONAL = _Meaning("provisional", "it has too few responses to be published, or to be used for a reported θ")
 
 
 @dataclass(frozen=True)
@@ -66,9 +87,11 @@ class Responses:
     Attributes:
         person: shape (R,), int32, index of the person, non-decreasing.
         item: shape (R,), int32, index into `item_ids`.
-        score: shape (R,), int8, 0 or 1.
+        score: shape (R,), int8, 0 or 1, or below the number of the item's categories.
         n_persons: number of persons (indices run from 0 to n_persons − 1).
         item_ids: J item ids; an item may have no responses.
+        categories: shape (J,), how many categories each item has; None: 2 for all.
+        key: shape (n_persons,), a hash of each learner's id, by which sums over learners are divided; None: by number.
     """
 
     person: npt.NDArray[np.int32]
@@ -76,53 +99,65 @@ class Responses:
     score: npt.NDArray[np.int8]
     n_persons: int
     item_ids: tuple[str, ...]
+    categories: npt.NDArray[np.int64] | None = None
+    key: npt.NDArray[np.uint32] | None = None
 
     def __post_init__(self) -> None:
+        if self.key is not None and self.key.shape != (self.n_persons,):
+            raise PsychometricsError(f"key must be {self.n_persons} numbers, one per person; got {self.key.shape}")
         if not (self.person.shape == self.item.shape == self.score.shape):
             raise PsychometricsError("person, item and score must have one length")
-        if not (binary := (self.score == 0) | (self.score == 1)).all():
+        if self.categories is None and not (binary := (self.score == 0) | (self.score == 1)).all():
             raise PsychometricsError(f"scores must be 0 or 1, found {self.score[~binary][0]}")
         for name, index, size in (("person", self.person, self.n_persons), ("item", self.item, self.n_items)):
             if index.size and not (index.min() >= 0 and index.max() < size):
                 raise PsychometricsError(
                     f"{name} indices must lie in 0 … {size - 1}, found {index.min()} … {index.max()}"
                 )
+        if self.categories is not None:
+            self._require_categories(self.categories)
         if np.any(np.diff(self.person) < 0):
             raise PsychometricsError("responses must be sorted by person (use Responses.from_long)")
         # compiled kernels check no bounds and are compiled again for every other type, order and read-only buffer
         for name, dtype in (("person", np.int32), ("item", np.int32), ("score", np.int8)):
             object.__setattr__(self, name, np.require(getattr(self, name), dtype, ["C", "W"]))
 
-    @classmethod
-    def from_long(cls, person: npt.ArrayLike, item: npt.ArrayLike, score: npt.ArrayLike) -> Responses:
-        """Build from three columns of length R; ids are any sortable labels, items come out sorted by id.
-
-        Raises PsychometricsError where a person-item pair occurs twice (the first five are named).
-        """
-        persons, person_index = np.unique(np.asarray(person), return_inverse=True)
-        items, item_index = np.unique(np.asarray(item), return_inverse=True)
-        order = np.lexsort((item_index, person_index))
-        p, i = person_index[order].astype(np.int32), item_index[order].astype(np.int32)
-        twice = np.flatnonzero((np.diff(p) == 0) & (np.diff(i) == 0))
-        if twice.size:
-            named = ", ".join(f"{persons[p[k]]}/{items[i[k]]}" for k in twice[:5])
-            raise PsychometricsError(f"{twice.size} person-item pairs occur more than once: {named}")
-        s = np.asarray(score)[order].astype(np.int8)
-        return cls(p, i, s, len(persons), tuple(str(x) for x in items))
+    def _require_categories(self, categories: npt.NDArray[np.int64]) -> None:
+        if categories.shape != (self.n_items,) or np.any(categories < 2):
+            raise PsychometricsError(
+                f"categories must be {self.n_items} numbers of at least 2, one per item; got shape {categories.shape}"
+                f"{f', the least {categories.min()}' if categories.size else ''}"
+            )
+        beyond = np.flatnonzero((self.score < 0) | (self.score >= categories[self.item]))
+        if beyond.size:
+            j = self.item[beyond[0]]
+            raise PsychometricsError(
+                f"item {self.item_ids[j]} has {categories[j]} categories, scored 0 … {categories[j] - 1}; found a "
+                f"score of {self.score[beyond[0]]}"
+            )
 
     @classmethod
-    def from_wide(cls, matrix: npt.ArrayLike, item_ids: Sequence[str] | None = None) -> Responses:
-        """Build from a persons × items matrix of 0, 1 and NaN (not seen). Persons keep their row number."""
+    def from_wide(
+        cls,
+        matrix: npt.ArrayLike,
+        item_ids: Sequence[str] | None = None,
+        categories: npt.ArrayLike | None = None,
+    ) -> Responses:
+        """Build from a persons × items matrix of scores, 0 and 1 without `categories`, and NaN (not seen). Persons keep
+        their row number."""
         x = np.asarray(matrix, dtype=float)
         person, item = np.nonzero(~np.isnan(x))
         values = x[person, item]
-        if not np.isin(values, (0.0, 1.0)).all():
-            k = np.flatnonzero(~np.isin(values, (0.0, 1.0)))[0]
+        known = (0.0, 1.0) if categories is None else np.arange(np.max(categories, initial=2))
+        if not np.isin(values, known).all():
+            k = np.flatnonzero(~np.isin(values, known))[0]
             raise PsychometricsError(
-                f"scores must be 0, 1 or NaN, found {values[k]} in row {person[k]}, column {item[k]}"
+                f"scores must be 0, {'1' if categories is None else '1, …'} or NaN, found {values[k]} in row "
+                f"{person[k]}, column {item[k]}"
             )
         ids = tuple(item_ids) if item_ids is not None else tuple(f"i{j + 1}" for j in range(x.shape[1]))
-        return cls(person.astype(np.int32), item.astype(np.int32), values.astype(np.int8), x.shape[0], ids)
+        sizes = None if categories is None else np.asarray(categories, dtype=np.int64)
+        return cls(person.astype(np.int32), item.astype(np.int32), values.astype(np.int8), x.shape[0], ids, sizes)
 
     def of_items(self, keep: npt.ArrayLike) -> Responses:
         """The responses to the items of `keep` (a boolean mask or ascending indices); persons keep their number."""
@@ -131,7 +166,14 @@ class Responses:
         place[kept] = np.arange(len(kept))
         rows = place[self.item] >= 0
         ids = tuple(self.item_ids[j] for j in kept)
-        return Responses(self.person[rows], place[self.item[rows]], self.score[rows], self.n_persons, ids)
+        sizes = None if self.categories is None else self.categories[kept]
+        item, score = place[self.item[rows]], self.score[rows]
+        return Responses(self.person[rows], item, score, self.n_persons, ids, sizes, self.key)
+
+    @property
+    def n_categories(self) -> npt.NDArray[np.int64]:
+        """Shape (J,): how many categories each item has."""
+        return np.full(self.n_items, 2) if self.categories is None else self.categories
 
     @property
     def n_items(self) -> int:
@@ -192,7 +234,7 @@ class Calibration:
         a, d, c: shape (J,). Slope, intercept, lower asymptote; NaN where an item could not be estimated.
         cov: shape (J, 2, 2), covariance of (a_j, d_j); NaN where there is none.
         joint_cov: shape (2J, 2J) in the order a_1, d_1, a_2, d_2, …; None where only the blocks are kept.
-        n, n_correct: shape (J,), responses and correct responses per item.
+        n, n_correct: shape (J,), responses and correct responses per item, those of the highest category.
         flags: J tuples of `Flag`.
         latent_mean, latent_sd: of θ on this scale, in the population that was fitted (all its groups together).
         guessing_cov: shape (J, 3), covariances of logit c_j with a_j and d_j, and its variance; NaN where c was not
@@ -201,6 +243,11 @@ class Calibration:
         priors: of the item parameters, where an engine had any; as `Priors.as_dict`.
         anchored: the items whose parameters were given and held. Their errors are 0: they are not part of this fit.
         software: versions of what an engine runs in, besides `engine_version`; empty where that says all.
+        categories: shape (J,), of items that may have more than two; None for models of two.
+        further: shape (J, M), the parameters that such a model adds to a and d, in the order of its `parameter_names`;
+            NaN for those that an item does not have. None for models of two categories.
+        further_cov: shape (J, 2 + M, M), their covariances with a, d and each other; 0 for those that an item does not
+            have.
     """
 
     item_ids: tuple[str, ...]
@@ -225,6 +272,9 @@ class Calibration:
     priors: dict[str, Any] = field(default_factory=dict)
     anchored: tuple[str, ...] = ()
     software: dict[str, str] = field(default_factory=dict)
+    categories: npt.NDArray[np.int64] | None = None
+    further: Floats | None = None
+    further_cov: Floats | None = None
 
     @property
     def n_items(self) -> int:
@@ -233,6 +283,32 @@ class Calibration:
     @property
     def n_responses(self) -> int:
         return int(self.n.sum())
+
+    @property
+    def item_model(self) -> ItemModel:
+        return item_model(self.model)
+
+    @property
+    def n_categories(self) -> npt.NDArray[np.int64]:
+        """Shape (J,): how many categories each item has."""
+        return np.full(self.n_items, 2) if self.categories is None else self.categories
+
+    @property
+    def parameters(self) -> Floats:
+        """Shape (P, J), as `item_models` has them; 0 for those that an item does not have."""
+        if self.further is not None:
+            return np.concatenate([np.stack([self.a, self.d]), np.nan_to_num(self.further.T)])
+        with np.errstate(divide="ignore"):
+            values = np.stack([self.a, self.d, logit(self.c)])
+        return values if self.item_model.guesses else values[:2]
+
+    def further_of(self, j: int) -> dict[str, tuple[float, float]]:
+        """The further parameters of an item by name, each with its standard error."""
+        if self.further is None or self.further_cov is None:
+            return {}
+        names = self.item_model.parameter_names(int(self.n_categories[j]))[2:]
+        errors = _root(self.further_cov[j, 2:].diagonal())
+        return {name: (float(self.further[j, k]), float(errors[k])) for k, name in enumerate(names)}
 
     @property
     def estimated(self) -> npt.NDArray[np.bool_]:
@@ -319,6 +395,9 @@ class Calibration:
             flags=tuple(self.flags[i] for i in idx),
             guessing_cov=None if self.guessing_cov is None else self.guessing_cov[idx],
             anchored=tuple(item for item in self.anchored if item in {self.item_ids[i] for i in idx}),
+            categories=None if self.categories is None else self.categories[idx],
+            further=None if self.further is None else self.further[idx],
+            further_cov=None if self.further_cov is None else self.further_cov[idx],
         )
 
     def rescaled(self, slope: float, intercept: float) -> Calibration:
@@ -332,6 +411,13 @@ class Calibration:
         guessing = self.guessing_cov
         if guessing is not None:
             guessing = np.column_stack([guessing[:, :2] @ own.T, guessing[:, 2]])
+        further, further_cov = self.further, self.further_cov
+        if further is not None and further_cov is not None:
+            values = np.concatenate([np.stack([self.a, self.d]), further.T])
+            further = self.item_model.transformed(values, slope, intercept)[2:].T
+            whole = np.concatenate([self.cov, further_cov[:, :2].transpose(0, 2, 1)], axis=1)
+            by = self.item_model.jacobian(slope, intercept, len(values))
+            further_cov = (by @ np.concatenate([whole, further_cov], axis=2) @ by.T)[:, :, 2:]
         return replace(
             self,
             a=self.a / slope,
@@ -342,7 +428,23 @@ class Calibration:
             latent_mean=slope * self.latent_mean + intercept,
             latent_sd=slope * self.latent_sd,
             populations=tuple(population.rescaled(slope, intercept) for population in self.populations),
+            further=further,
+            further_cov=further_cov,
         )
+
+
+def category_rows(categories: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Item and category of the rows, shape (M,) each, of which an item has one for each category above 0."""
+    item = np.repeat(np.arange(len(categories)), categories - 1)
+    return item, np.arange(len(item)) - (np.cumsum(categories - 1) - categories + 1)[item] + 1
+
+
+def answered_rows(responses: Responses) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int8]]:
+    """Answers to items of several categories as right and wrong answers to rows, shape (R,) each: the row of the chosen
+    category is right, and where this is 0 the item's first is wrong."""
+    rows = responses.n_categories - 1
+    chosen = (np.cumsum(rows) - rows)[responses.item] + np.maximum(responses.score, 1) - 1
+    return chosen.astype(np.int32), (responses.score > 0).astype(np.int8)
 
 
 def spread(values: Floats, kept: npt.NDArray[np.intp], n_items: int) -> Floats:

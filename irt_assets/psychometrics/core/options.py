@@ -5,9 +5,11 @@ Imports nothing, so that the command line can list them.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 Model = Literal["rasch", "1pl", "2pl", "3pl"]
+MODELS: tuple[Model, ...] = get_args(Model)
+DEFAULT_MODEL: Model = "2pl"
 Latent = Literal["normal", "histogram"]
 LatentRule = Literal["normal", "histogram", "auto"]
 Method = Literal["stocking-lord", "haebara", "mean-sigma", "mean-mean"]

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import betaln, expit, xlog1py, xlogy
 
+from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.models import Floats
 
 Mask = npt.NDArray[np.bool_]
 Terms = tuple[Floats, Floats, Floats]
@@ -35,14 +35,16 @@ def _require(prior: object, **conditions: bool) -> None:
 
 
 @dataclass(frozen=True)
-class Normal:
-    """b ~ N(mean, sd²)."""
-
+class _MeanAndSd:
     mean: float
     sd: float
 
     def __post_init__(self) -> None:
         _require(self, sd=self.sd > 0)
+
+
+class Normal(_MeanAndSd):
+    """b ~ N(mean, sd²)."""
 
     def terms(self, value: Floats) -> Terms:
         z = (value - self.mean) / self.sd
@@ -53,15 +55,8 @@ class Normal:
         )
 
 
-@dataclass(frozen=True)
-class LogNormal:
+class LogNormal(_MeanAndSd):
     """ln a ~ N(mean, sd²), as a density of a > 0."""
-
-    mean: float
-    sd: float
-
-    def __post_init__(self) -> None:
-        _require(self, sd=self.sd > 0)
 
     def terms(self, value: Floats) -> Terms:
         z = (np.log(value) - self.mean) / self.sd
@@ -72,15 +67,8 @@ class LogNormal:
         )
 
 
-@dataclass(frozen=True)
-class LogitNormal:
+class LogitNormal(_MeanAndSd):
     """logit c ~ N(mean, sd²), as a density of logit c."""
-
-    mean: float
-    sd: float
-
-    def __post_init__(self) -> None:
-        _require(self, sd=self.sd > 0)
 
     @property
     def mode(self) -> float:

@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Calibration, Responses
-from irt_assets.psychometrics.core.options import Latent, Model
+from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Latent, Model
 from irt_assets.psychometrics.dif.forms import Cells, Ints, cells, sittings
 from irt_assets.psychometrics.dif.logistic import LogisticDif, logistic_dif
 from irt_assets.psychometrics.dif.mantel_haenszel import MantelHaenszel, mantel_haenszel
@@ -111,10 +112,6 @@ class Dif:
         return next((g for g in self.groups if first in (g.name, None)), None)
 
     @property
-    def not_testable(self) -> tuple[Group, ...]:
-        return tuple(group for group in self.groups if not group.tested)
-
-    @property
     def low_power(self) -> tuple[str, ...]:
         return tuple(group.name for group in self.groups if group.low_power)
 
@@ -137,9 +134,8 @@ def analyse_dif(
     values: Sequence[str | None],
     *,
     forms: Sequence[str | None] | None = None,
-    model: Model = "2pl",
+    model: Model = DEFAULT_MODEL,
     latent: Latent = "normal",
-    anchor_items: Collection[str] | None = None,
     threads: int | None = None,
 ) -> Dif:
     """Compare the groups of an attribute.
@@ -151,7 +147,6 @@ def analyse_dif(
         forms: the form of each response, R of them; None outside forms.
         model: under a 3PL there is no Wald test, and what is compared within forms stands alone.
         latent: of the groups' θ; a histogram only of groups with learners enough for one.
-        anchor_items: items known to be free of DIF; None to find them.
         threads: of the fits; None for all processors.
 
     Groups of fewer than 200 learners, those whose fit fails and those that share too few items with the reference are
@@ -159,6 +154,7 @@ def analyse_dif(
 
     Raises PsychometricsError where lengths do not agree.
     """
+    item_model(model).require_two_categories("differential item functioning")
     for name, given, size in (("values", values, responses.n_persons), ("forms", forms, responses.n_responses)):
         if given is not None and len(given) != size:
             raise PsychometricsError(f"{name} of {attribute} must be {size} labels, got {len(given)}")
@@ -171,17 +167,17 @@ def analyse_dif(
         group = Group(name, int((member == g).sum()), answers[g])
         if group.n_learners < TESTABLE:
             group = replace(group, reason=f"{group.n_learners} learners, {TESTABLE} are needed")
-        elif model != "3pl":
+        elif not item_model(model).guesses:
             group, fit = _fitted(group, responses, member == g, model, latent, threads)
             fits |= {} if fit is None else {name: fit}
         groups.append(group)
     large = [group.name for group in groups if group.n_learners >= TESTABLE]
     wald, left_out = None, dict[str, str]()
     reason = f"{len(fits)} of {len(groups)} groups can be tested, two are needed" if groups else "no learner has it"
-    if model == "3pl":
+    if item_model(model).guesses:
         reason = GUESSING
     elif len(fits) > 1:
-        wald, left_out, reason = _compared(fits, anchor_items)
+        wald, left_out, reason = _compared(fits)
     groups = [replace(group, reason=left_out.get(group.name, group.reason)) for group in groups]
     within = None
     if forms is not None and len(large) > 1:
@@ -241,9 +237,7 @@ def _fitted(
     return replace(group, unestimated=why), fit
 
 
-def _compared(
-    fits: Mapping[str, Calibration], anchor_items: Collection[str] | None
-) -> tuple[Wald | None, dict[str, str], str]:
+def _compared(fits: Mapping[str, Calibration]) -> tuple[Wald | None, dict[str, str], str]:
     """The test of the groups that can be compared, the largest first, why others cannot, and why there is none.
 
     Where the groups cannot all be compared, those that cannot with the reference are left out; where none can, it is.
@@ -251,7 +245,7 @@ def _compared(
 
     def attempt(names: Sequence[str]) -> Wald | str:
         try:
-            return compare_groups([fits[name] for name in names], names, anchor_items=anchor_items)
+            return compare_groups([fits[name] for name in names], names)
         except PsychometricsError as error:
             return str(error)
 

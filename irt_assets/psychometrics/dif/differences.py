@@ -62,7 +62,7 @@ class Differences:
 
     @classmethod
     def of(cls, fits: Sequence[Calibration], groups: Sequence[str]) -> Differences:
-        common = fits[0].model != "2pl"
+        common = not fits[0].item_model.own_slopes
         usable = np.stack([np.isfinite(f.cov).all(axis=(1, 2)) & (f.cov[:, 1, 1] > 0) for f in fits])
         x = np.stack([np.stack([np.ones_like(f.a) if common else f.a, f.d], axis=1) for f in fits])
         x = np.where(usable[:, :, None], x, [1.0, 0.0])

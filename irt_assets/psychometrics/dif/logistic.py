@@ -44,17 +44,17 @@ class LogisticDif:
     size: Size | None
 
 
-def logistic_dif(counts: Cells, focal: int, reference: int = 0) -> LogisticDif:
+def logistic_dif(counts: Cells, focal: int) -> LogisticDif:
     """Swaminathan & Rogers' (1990) likelihood ratio tests of three models of logit P(right):
 
         form + form·score,   … + group,   … + group + group·score,
 
-    every form with an intercept and a slope of its own. ΔR² is the third's less the first's, each Nagelkerke's (1991)
-    against intercepts of forms alone.
+    every form with an intercept and a slope of its own, and group 0 as the reference. ΔR² is the third's less the
+    first's, each Nagelkerke's (1991) against intercepts of forms alone.
     """
-    used = counts.n[:, [reference, focal]] > 0
+    used = counts.n[:, [0, focal]] > 0
     cell, which = np.nonzero(used)
-    columns = np.array([reference, focal])[which]
+    columns = np.array([0, focal])[which]
     n, right = counts.n[cell, columns], counts.right[cell, columns]
     by_group = [(right[which == g].sum(), n[which == g].sum()) for g in (0, 1)]
     if not all(0 < r < m for r, m in by_group):

@@ -45,8 +45,8 @@ class MantelHaenszel:
     n_focal: int
 
 
-def mantel_haenszel(counts: Cells, focal: int, reference: int = 0) -> MantelHaenszel:
-    """Mantel & Haenszel's (1959) common odds ratio over forms × scores and their χ².
+def mantel_haenszel(counts: Cells, focal: int) -> MantelHaenszel:
+    """Mantel & Haenszel's (1959) common odds ratio over forms × scores and their χ², against group 0.
 
     With right and wrong of the reference A, B and of the focal group C, D, T together in a stratum, α̂ = ΣAD/T ÷ ΣBC/T.
     The variance of ln α̂ is that of Robins, Breslow & Greenland (1986), with P = (A + D)/T, Q = (B + C)/T, R = AD/T and
@@ -55,10 +55,10 @@ def mantel_haenszel(counts: Cells, focal: int, reference: int = 0) -> MantelHaen
     Classes are ETS's (Zieky 1993), with one-sided 5 % for C: C where |Δ| ≥ 1.5 and |Δ| − 1.645 SE > 1; A where |Δ| < 1
     or p ≥ 0.05; B otherwise.
     """
-    n_ref, n_foc = counts.n[:, reference], counts.n[:, focal]
+    n_ref, n_foc = counts.n[:, 0], counts.n[:, focal]
     both = (n_ref > 0) & (n_foc > 0)
     n_ref, n_foc = n_ref[both], n_foc[both]
-    A, C = counts.right[both, reference], counts.right[both, focal]
+    A, C = counts.right[both, 0], counts.right[both, focal]
     B, D, T = n_ref - A, n_foc - C, n_ref + n_foc
     R, S, P, Q = A * D / T, B * C / T, (A + D) / T, (B + C) / T
     seen = int(n_ref.sum()), int(n_foc.sum())

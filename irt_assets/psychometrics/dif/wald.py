@@ -165,7 +165,7 @@ def _check(fits: Sequence[Calibration], groups: Sequence[str]) -> None:
     if len(fits) != len(groups) or len(fits) < 2:
         raise PsychometricsError(f"two groups or more are compared, each with its fit; got {len(groups)} groups")
     models = sorted({fit.model for fit in fits})
-    if len(models) > 1 or models[0] == "3pl":
+    if len(models) > 1 or fits[0].item_model.guesses:
         raise PsychometricsError(
             f"groups are compared by fits of one model without guessing, got {', '.join(models)}: what guessing and"
             f" difficulty explain of an easy item cannot be separated within a group. Fit a 2pl"

@@ -34,19 +34,17 @@ have in common with the linking's constants is left out.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
+from irt_assets.psychometrics.core.item_models import ITEM_MODELS, item_model
 from irt_assets.psychometrics.core.models import Floats
-from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.core.options import DEFAULT_MODEL
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.drift.errors import Comparison, Fitted
 
-_FROM_THE_SIMPLEST: tuple[Model, ...] = ("rasch", "1pl", "2pl", "3pl")
-assert set(_FROM_THE_SIMPLEST) == set(get_args(Model))
 FEWEST = 5
 """Fewest items of a fit that can place its learners on the scale of another model."""
 BEYOND = 13.8
@@ -79,7 +77,7 @@ class CurveDifferences:
 
 def curve_differences(comparison: Comparison, *, mean: float, sd: float) -> CurveDifferences:
     """Comparison of all items; N(mean, sd²) is the scale's population."""
-    old, window = comparison.published, comparison.fitted or Fitted("2pl")
+    old, window = comparison.published, comparison.fitted or Fitted(DEFAULT_MODEL)
     across = comparison.across_models
     simpler = [
         min(window, of or Fitted(model), key=_rank) if is_across else Fitted(model)
@@ -88,7 +86,7 @@ def curve_differences(comparison: Comparison, *, mean: float, sd: float) -> Curv
     learners = np.array([[mean if f.mean is None else f.mean, sd if f.sd is None else f.sd] for f in simpler])
     learners = learners.reshape(-1, 2)
     of_window, of_published = learners.copy(), learners.copy()
-    df = np.array([2 if fit.model in ("2pl", "3pl") else 1 for fit in simpler], dtype=np.int64)
+    df = np.array([2 if item_model(fit.model).own_slopes else 1 for fit in simpler], dtype=np.int64)
     for fit in {fit for fit, is_across in zip(simpler, across, strict=True) if is_across}:
         some = across & np.array([one == fit for one in simpler])
         theirs = of_published if fit is window else of_window
@@ -136,7 +134,7 @@ def _differences(
 
 
 def _rank(fit: Fitted) -> int:
-    return _FROM_THE_SIMPLEST.index(fit.model)
+    return list(ITEM_MODELS).index(fit.model)
 
 
 def _moments(a: Floats, b: Floats, c: Floats, learners: Floats) -> tuple[Floats, Floats, Floats]:

@@ -34,6 +34,7 @@ import numpy.typing as npt
 
 from irt_assets.psychometrics.core.anchors import AnchorSet, block_diagonal
 from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.item_models import THREE_PL, item_model
 from irt_assets.psychometrics.core.models import Calibration, Floats
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.eligibility.rules import Rules
@@ -206,7 +207,7 @@ class Published:
 
     def models(self, window: Model) -> tuple[Model, ...]:
         """Models of J values. An unknown one is the window's, unless c shows that only one of the two has guessing."""
-        unknown: dict[bool, Model] = {True: "3pl", False: "2pl" if window == "3pl" else window}
+        unknown: dict[bool, Model] = {True: THREE_PL.name, False: item_model(window).without_guessing.name}
         return tuple(of.model if of else unknown[c > 0] for of, c in zip(self.fitted, self.c.tolist(), strict=True))
 
     @property
@@ -301,7 +302,7 @@ def _compared(raw: Calibration) -> npt.NDArray[np.bool_]:
 def _constants(raw: Calibration, linking: Linking, anchors: Anchors) -> tuple[Constants, Places, Places]:
     """The linking's constants, with derivatives by (a, d) of the fit and (a, b) of the anchor set, and where those
     that were used stand among the two, both shape (2K_used,)."""
-    pairs, _, _ = match(raw, anchors.set, Rules(min_anchor_responses=1))
+    pairs, _, _ = match(raw, anchors.set, Rules.from_settings({"min_anchor_responses": 1}))
     pairs = pairs.keep(np.isin(pairs.ids, linking.anchors_used))
     whole = pairs.size == len(linking.anchors_used)
     compared = weighted_by_populations(pairs, raw, linking.symmetric)
@@ -397,7 +398,7 @@ class Comparison:
     @property
     def by_curves(self) -> Bools:
         """Shape (J,): whose curves are compared and not their parameters, across models and under a 3PL."""
-        return self.across_models | (self.fitted is not None and self.fitted.model == "3pl")
+        return self.across_models | (self.fitted is not None and item_model(self.fitted.model).guesses)
 
     @property
     def shared_ab(self) -> Floats:
@@ -433,6 +434,7 @@ def compare(raw: Calibration, linking: Linking, anchors: Anchors, published: Pub
     `raw` is the fit on its own scale, with its joint covariance where it kept one (without it errors that all items
     share are taken as independent); `linking` is what `link` made of it and of `anchors`.
     """
+    raw.item_model.require_two_categories("drift")
     y = _Linked.of(raw, linking, anchors)
     known = set(published.item_ids)
     j = np.array([k for k, item in enumerate(y.item_ids) if item in known], dtype=int)
@@ -464,7 +466,7 @@ def compare(raw: Calibration, linking: Linking, anchors: Anchors, published: Pub
         cov_ad=covariance(as_it_is, to_ad),
         cov=covariance(to_ab, as_it_is),
         by_anchors=to_ab @ by_anchors,
-        tests_slopes=raw.model in ("2pl", "3pl"),
+        tests_slopes=raw.item_model.own_slopes,
         guessing_cov=None if y.guessing_cov is None else y.guessing_cov[j],
         fitted=Fitted.of(raw, linking),
         shared=None if shared is None else to_ab @ shared,

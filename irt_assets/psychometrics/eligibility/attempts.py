@@ -6,21 +6,21 @@ Does not belong here: reading attempts, and knowing what was answered before (th
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from irt_assets.psychometrics.core.anchors import Bools
 from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.meanings import Meaning, NameWithMeaning
 from irt_assets.psychometrics.core.models import Floats
-from irt_assets.psychometrics.eligibility.rules import Reason, Rules
+from irt_assets.psychometrics.eligibility.rules import Rules
 
 Codes = npt.NDArray[np.integer[Any]]
-_REASONS = tuple(Reason)
-_CODE = {reason: code for code, reason in enumerate(_REASONS)}
+K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Attempts:
 
     Attributes:
         user, item: codes ≥ 0 (small whole numbers: arrays of max + 1 counts are made from them).
-        live: made in live mode. test_account: by a test account. unusable: the row contradicts itself.
-        repeat: the learner met the item earlier within the look-back.
+        live: made in live mode. is_test: by a test account. unknown_item: the bank does not know the item.
+        seen_before: the learner met the item earlier within the look-back.
         exam: made inside an exam session. answered_later: a later item of that session was answered.
         correct: int8; 1, 0, or −1 where shown and not answered.
         hints: int32; hints taken, −1 where unknown.
@@ -41,9 +41,9 @@ class Attempts:
     user: Codes
     item: Codes
     live: Bools
-    test_account: Bools
-    unusable: Bools
-    repeat: Bools
+    is_test: Bools
+    unknown_item: Bools
+    seen_before: Bools
     exam: Bools
     answered_later: Bools
     correct: npt.NDArray[np.int8]
@@ -72,6 +72,86 @@ class Attempts:
     @property
     def size(self) -> int:
         return int(self.user.size)
+
+    @property
+    def answered(self) -> Bools:
+        return self.correct >= 0
+
+    @property
+    def hinted(self) -> Bools:
+        return self.answered & (self.hints > 0)
+
+
+@dataclass(frozen=True)
+class _Meaning(Meaning):
+    """What others ask of a reason.
+
+    Attributes:
+        applies: shape (R,), the attempts that it applies to by themselves; None for a minimum.
+        is_answer: real learners' answers and omissions in live mode, of which the rejected are a share.
+        is_rejected: counts as rejected.
+        shows_drift: drift of an item is looked for in such answers, too: leaks show in rapid ones.
+    """
+
+    applies: Callable[[Attempts, Rules], Bools] | None = None
+    is_answer: bool = True
+    is_rejected: bool = False
+    shows_drift: bool = True
+
+
+def _rapid(attempts: Attempts, rules: Rules) -> Bools:
+    """Comparisons with an unknown time or median (NaN) are false: such an answer is kept."""
+    limit = np.minimum(rules.eligibility.rapid_share * attempts.item_median_ms, rules.eligibility.rapid_cap_ms)
+    return attempts.answered & (attempts.item_n_timed >= rules.eligibility.rapid_min_times) & (attempts.time_ms < limit)
+
+
+class Reason(NameWithMeaning):
+    """Why an attempt is not scored, in order of precedence: of several reasons the first is given."""
+
+    meaning: _Meaning
+
+    SANDBOX = _Meaning("sandbox", "It was made in sandbox mode.", lambda attempts, _: ~attempts.live, is_answer=False)
+    TEST_ACCOUNT = _Meaning(
+        "test_account", "The learner is a test account.", lambda attempts, _: attempts.is_test, is_answer=False
+    )
+    UNUSABLE = _Meaning(
+        "unusable",
+        "The row contradicts itself, so it cannot be read as an answer.",
+        lambda attempts, _: attempts.unknown_item,
+        is_rejected=True,
+        shows_drift=False,
+    )
+    REPEAT = _Meaning(
+        "repeat",
+        "The learner had met the item within the look-back, and seen items are easier.",
+        lambda attempts, _: attempts.seen_before,
+        shows_drift=False,
+    )
+    NOT_REACHED = _Meaning(
+        "not_reached",
+        "The item was shown and not answered, and no later item of an exam session was answered.",
+        lambda attempts, _: ~attempts.answered & ~(attempts.exam & attempts.answered_later),
+        is_answer=False,
+    )
+    HINTED = _Meaning(
+        "hinted",
+        "The learner took a hint, and this scale excludes hinted answers.",
+        lambda attempts, rules: attempts.hinted & (rules.eligibility.hinted == "exclude"),
+    )
+    RAPID = _Meaning(
+        "rapid",
+        "It was answered faster than the item can be read, so it says nothing about ability.",
+        _rapid,
+        is_rejected=True,
+    )
+    FEW_LEARNER_RESPONSES = _Meaning(
+        "few_learner_responses", "The learner has fewer responses than the scale's minimum."
+    )
+    FEW_ITEM_RESPONSES = _Meaning("few_item_responses", "The item has fewer responses than the scale's minimum.")
+
+
+_REASONS = tuple(Reason)
+_CODE = {reason: code for code, reason in enumerate(_REASONS)}
 
 
 @dataclass(frozen=True)
@@ -104,10 +184,6 @@ class Judgement:
     def n_responses(self) -> int:
         return self.counts["scored"]
 
-    def reason_column(self) -> npt.NDArray[np.object_]:
-        """Shape (R,): the reason as text, None where scored."""
-        return np.array([*(str(reason.value) for reason in _REASONS), None], dtype=object)[self.code]
-
 
 def judge(attempts: Attempts, rules: Rules, *, min_learner: bool = True, min_item: bool = True) -> Judgement:
     """Give every attempt a score or the first reason that applies to it.
@@ -119,39 +195,80 @@ def judge(attempts: Attempts, rules: Rules, *, min_learner: bool = True, min_ite
     `min_learner=False` and `min_item=False` leave those filters out: abilities are reported for every learner, and
     from answers to items that were published long ago.
     """
-    answered = attempts.correct >= 0
-    hinted = answered & (attempts.hints > 0)
-    score = np.maximum(attempts.correct, 0).astype(np.int8)
-    if rules.hinted == "wrong":
-        score[hinted] = 0
-
-    code = np.full(attempts.size, -1, np.int8)
-    last_to_first = (
-        (Reason.RAPID, answered & _rapid(attempts, rules)),
-        (Reason.HINTED, hinted & (rules.hinted == "exclude")),
-        (Reason.NOT_REACHED, ~answered & ~(attempts.exam & attempts.answered_later)),
-        (Reason.REPEAT, attempts.repeat),
-        (Reason.UNUSABLE, attempts.unusable),
-        (Reason.TEST_ACCOUNT, attempts.test_account),
-        (Reason.SANDBOX, ~attempts.live),
-    )
-    for reason, applies in last_to_first:
-        code[applies] = _CODE[reason]
-    few_items = _filter_small(
-        attempts, code, rules.min_learner_responses if min_learner else 0, rules.min_fitted_responses if min_item else 0
-    )
-
-    score[code >= 0] = -1
-    tally = np.bincount(code + 1, minlength=len(_REASONS) + 1)
-    counts = {"scored": int(tally[0])} | {str(r.value): int(tally[_CODE[r] + 1]) for r in _REASONS}
+    part = JudgedLearners(attempts, rules, min_learner=min_learner)
+    present = np.flatnonzero(np.bincount(attempts.item)) if attempts.size else np.empty(0, np.int64)
+    least = rules.eligibility.min_fitted_responses if min_item else 0
+    few_items: dict[int, int] = {}
+    while few := items_with_few(
+        zip(present.tolist(), part.responses()[present].tolist(), strict=True), least, few_items
+    ):
+        part.drop_items([*few])
+        few_items |= few
+    code, score = part.outcome()
     return Judgement(
         code=code,
         score=score,
-        counts=counts,
+        counts=counts_by_reason(code),
         few_items=few_items,
         n_persons=_n_distinct(attempts.user[code < 0]),
         n_items=_n_distinct(attempts.item[code < 0]),
     )
+
+
+class JudgedLearners:
+    """Some learners' attempts of one scale, all of each learner, judged as `judge` says but for the minimum of items:
+    that needs the responses of everybody.
+
+    Whoever has them, counted over all parts (`responses`), drops the `items_with_few` from every part, and counts again
+    until there are none.
+    """
+
+    def __init__(self, attempts: Attempts, rules: Rules, *, min_learner: bool = True) -> None:
+        self._attempts, self._rules = attempts, rules
+        self._least = rules.eligibility.min_learner_responses if min_learner else 0
+        self._code = np.full(attempts.size, -1, np.int8)
+        for reason in reversed(_REASONS):
+            if reason.meaning.applies is not None:
+                self._code[reason.meaning.applies(attempts, rules)] = _CODE[reason]
+        self._kept = np.flatnonzero(self._code < 0)
+        self._drop_learners()
+
+    def responses(self) -> npt.NDArray[np.int64]:
+        """Responses that are left, by code of the item up to the highest that occurs."""
+        highest = int(self._attempts.item.max()) if self._attempts.size else -1
+        return np.bincount(self._attempts.item[self._kept], minlength=highest + 1)
+
+    def drop_items(self, items: Sequence[int] | Codes) -> None:
+        """Leave out items, which have too few responses, and then the learners who have too few without them."""
+        self._drop(np.isin(self._attempts.item[self._kept], items), Reason.FEW_ITEM_RESPONSES)
+        self._drop_learners()
+
+    def outcome(self) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int8]]:
+        """Code and score of each attempt, as a `Judgement` has them."""
+        score = np.maximum(self._attempts.correct, 0).astype(np.int8)
+        if self._rules.eligibility.hinted == "wrong":
+            score[self._attempts.hinted] = 0
+        score[self._code >= 0] = -1
+        return self._code, score
+
+    def _drop_learners(self) -> None:
+        learner = self._attempts.user[self._kept]
+        self._drop(np.bincount(learner)[learner] < self._least, Reason.FEW_LEARNER_RESPONSES)
+
+    def _drop(self, small: Bools, reason: Reason) -> None:
+        self._code[self._kept[small]] = _CODE[reason]
+        self._kept = self._kept[~small]
+
+
+def items_with_few(responses: Iterable[tuple[K, int]], least: int, before: Container[K]) -> dict[K, int]:
+    """The items with fewer responses than `least` that were not dropped `before`, and how many each has."""
+    return {item: n for item, n in responses if n < least and item not in before}
+
+
+def counts_by_reason(code: npt.NDArray[np.int8]) -> dict[str, int]:
+    """Attempts by reason, every reason present, those that are scored under "scored"."""
+    tally = np.bincount(code + 1, minlength=len(_REASONS) + 1)
+    return {"scored": int(tally[0])} | {str(r.value): int(tally[_CODE[r] + 1]) for r in _REASONS}
 
 
 def rejected(counts: Mapping[str, int]) -> tuple[int, int]:
@@ -160,37 +277,9 @@ def rejected(counts: Mapping[str, int]) -> tuple[int, int]:
     An omission counts as an answer, as it is scored; what was not reached, and what was ineligible for who or how it
     was answered in (test accounts, sandbox), does not count.
     """
-    no_answer = (Reason.SANDBOX, Reason.TEST_ACCOUNT, Reason.NOT_REACHED)
+    no_answer = {reason for reason in Reason if not reason.meaning.is_answer}
     answers = sum(n for reason, n in counts.items() if reason not in no_answer)
-    return counts.get(Reason.RAPID, 0) + counts.get(Reason.UNUSABLE, 0), answers
-
-
-def _rapid(attempts: Attempts, rules: Rules) -> Bools:
-    """Comparisons with an unknown time or median (NaN) are false: such an answer is kept."""
-    limit = np.minimum(rules.rapid_share * attempts.item_median_ms, rules.rapid_cap_ms)
-    return (attempts.item_n_timed >= rules.rapid_min_times) & (attempts.time_ms < limit)
-
-
-def _filter_small(attempts: Attempts, code: npt.NDArray[np.int8], min_user: int, min_item: int) -> dict[int, int]:
-    """Write the two FEW_ reasons into `code` until both minima hold; returns the dropped items and their counts."""
-    kept = np.flatnonzero(code < 0)
-    items_left = np.flatnonzero(np.bincount(attempts.item)) if attempts.size else np.empty(0, np.int64)
-    few_items: dict[int, int] = {}
-    while True:
-        n_of_user = np.bincount(attempts.user[kept])
-        small = n_of_user[attempts.user[kept]] < min_user
-        code[kept[small]] = _CODE[Reason.FEW_LEARNER_RESPONSES]
-        kept = kept[~small]
-
-        n_of_item = np.bincount(attempts.item[kept], minlength=int(items_left[-1]) + 1 if items_left.size else 0)
-        dropped = items_left[n_of_item[items_left] < min_item]
-        if dropped.size == 0:
-            return few_items  # learners were filtered last on these very items, so both minima hold
-        few_items |= {int(j): int(n_of_item[j]) for j in dropped}
-        items_left = np.setdiff1d(items_left, dropped)
-        small = n_of_item[attempts.item[kept]] < min_item
-        code[kept[small]] = _CODE[Reason.FEW_ITEM_RESPONSES]
-        kept = kept[~small]
+    return sum(counts.get(reason, 0) for reason in Reason if reason.meaning.is_rejected), answers
 
 
 def _n_distinct(codes: Codes) -> int:

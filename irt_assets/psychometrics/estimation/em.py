@@ -23,7 +23,7 @@ The likelihood is in `marginal`, the optimiser in `optimizer`, the covariance in
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -35,25 +35,30 @@ from scipy.special import expit
 
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.design import duplicate_items
+from irt_assets.psychometrics.core.design import alike, require_connected
 from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.item_models import ITEM_MODELS
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Floats, Population, Responses, spread
-from irt_assets.psychometrics.core.options import Latent, Model
+from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Latent, Model
 from irt_assets.psychometrics.core.priors import Normal, Priors
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation.em_request import (
-    MIN_ITEMS,
+    Items,
     Persons,
+    checked_model,
     checked_priors,
     given_parameters,
     origin_of,
+    require_items,
+    require_persons,
+    same_answers,
     some,
-    usable,
 )
 from irt_assets.psychometrics.estimation.marginal import Problem
 from irt_assets.psychometrics.estimation.optimizer import Pair, Solution, maximise
 from irt_assets.psychometrics.estimation.parameter_layout import Fixed, ParameterLayout
-from irt_assets.psychometrics.estimation.response_layout import Counts, Mask, ResponseLayout
+from irt_assets.psychometrics.estimation.response_layout import Answers, Counts, Mask
+from irt_assets.psychometrics.estimation.source import InMemory, Source
 from irt_assets.psychometrics.estimation.standard_errors import Errors, errors, no_errors
 from irt_assets.psychometrics.estimation.testlets import share_testlets
 from irt_assets.psychometrics.estimation.unrelated import why_unrelated
@@ -78,7 +83,7 @@ fit need not converge."""
 def fit_em(
     responses: Responses,
     *,
-    model: Model = "2pl",
+    model: Model = DEFAULT_MODEL,
     priors: Priors | None = None,
     anchors: AnchorSet | None = None,
     groups: Sequence[str] | None = None,
@@ -98,7 +103,7 @@ def fit_em(
 
     Args:
         responses: sparse responses; any pattern of missing responses, ignorable given the observed ones.
-        model: "rasch" (a = 1), "1pl" (one slope), "2pl" or "3pl".
+        model: the name of one of `ITEM_MODELS`.
         priors: of a, b and c. None: none, but for a 3PL `GUESSING_PRIOR`; `Priors()` requests a 3PL without any.
         anchors: items that keep their parameters a, b and c (their errors are not used). All others come out on their
             scale, and the latent mean and SD are estimated. Anchors that are not among the items are left out.
@@ -121,15 +126,19 @@ def fit_em(
         likelihood_only: for a comparison with other fits. The log-likelihood is within .05 of its value at the maximum,
             there are no errors, and `convergence` judges the ascent alone, not what the answers determine.
 
+    Items of several categories need a model for these. Their errors come from differences of gradients, at the cost of
+    two E-steps for each parameter.
+
     Returns a `Calibration` for all items of `responses`. `joint_cov` is the inverse observed information in the order
     a_1, d_1, a_2, d_2, … for up to 2000 items, 500 with guessing (above, `cov` inverts each item's own block, with the
-    other items taken as known). Under "1pl" the slope is one parameter, so its variance and its covariances stand in
-    every item's rows and the matrix is singular by design; under "rasch" rows and columns of a are 0, as are those of
-    anchors. Covariances include the uncertainty of c and of estimated latent means and SDs. `convergence.loglik` is the
+    other items taken as known). A common slope is one parameter, so its variance and its covariances stand in every
+    item's rows and the matrix is singular by design; of fixed slopes rows and columns are 0, as are those of anchors.
+    Covariances include the uncertainty of c and of estimated latent means and SDs. `convergence.loglik` is the
     marginal log-likelihood over the items that could be estimated, without the priors' density; `max_gradient` is in
     the units of `tolerance`. `n_persons` counts learners with a response to such an item.
 
-    Items answered all correctly, all wrongly or not at all have NaN parameters and a flag. `AT_BOUND` items stand at
+    Items answered all correctly, all wrongly or not at all, or with a category that nobody chose, have NaN parameters
+    and a flag. `AT_BOUND` items stand at
     |a| = 10 (a slope without a finite maximum, usually from too few wrong or right answers), without errors: they are
     not a maximum, which item gates see, and the others' estimates hold with or without them;
     `UNIDENTIFIED` ones, whose information is singular, have no errors and make the fit unconverged;
@@ -140,26 +149,70 @@ def fit_em(
     Raises PsychometricsError where nothing can be estimated or the request makes no sense (the message says why) and
     DisconnectedDesignError where the responses fall into groups without common learners, items or anchors.
     """
-    if model not in MIN_ITEMS:
-        raise PsychometricsError(f"the em engine fits {', '.join(MIN_ITEMS)}; got model {model!r}")
+    return fit_source(
+        lambda: InMemory(responses, Persons.of(responses, groups, reference, weights)),
+        responses,
+        model=model,
+        priors=priors,
+        anchors=anchors,
+        latent=latent,
+        testlets=testlets,
+        nodes=nodes,
+        tolerance=tolerance,
+        max_iterations=max_iterations,
+        threads=threads,
+        data_hash=data_hash,
+        start=start,
+        likelihood_only=likelihood_only,
+    )
+
+
+def fit_source(
+    source_of: Callable[[], Source],
+    items: Items,
+    *,
+    model: Model = DEFAULT_MODEL,
+    priors: Priors | None = None,
+    anchors: AnchorSet | None = None,
+    latent: Latent = "normal",
+    testlets: Mapping[str, str] | None = None,
+    nodes: int = 61,
+    tolerance: float = 1e-5,
+    max_iterations: int = 500,
+    threads: int | None = None,
+    data_hash: str = "",
+    start: Calibration | None = None,
+    likelihood_only: bool = False,
+) -> Calibration:
+    """`fit_em` of answers wherever they are. `source_of` is asked for them once the request makes sense for `items`."""
+    if model not in ITEM_MODELS:
+        raise PsychometricsError(f"the em engine fits {', '.join(ITEM_MODELS)}; got model {model!r}")
     if latent not in ("normal", "histogram"):
         raise PsychometricsError(f"latent must be 'normal' or 'histogram', got {latent!r}")
+    of = checked_model(model, items, anchors, share_testlets(items.item_ids, testlets or {}))
     given_priors = priors = checked_priors(model, priors)
-    persons = Persons.of(responses, groups, reference, weights)
-    counts = Counts.of(responses, persons.weight)
-    given = given_parameters(responses, anchors)
-    keep = counts.estimable | (given.items & (counts.n > 0))
-    kept = usable(responses, counts, persons, keep, given, model)
+    source = source_of()
+    counts = source.counts()
+    given = given_parameters(items, anchors)
+    keep = counts.estimable(of) | (given.items & (counts.n > 0))
+    require_items(items, counts, keep, given, model)
     origin = origin_of(given)
     held = Fixed(given.a[keep], (given.d + given.a * origin)[keep], given.c[keep])
     if priors.b is not None:
         priors = replace(priors, b=Normal(priors.b.mean - origin, priors.b.sd))
+    kept_ids = tuple(np.array(items.item_ids, dtype=object)[keep])
     structure = ParameterLayout.of(
-        model, kept.n_items, given=held, n_groups=len(persons.names), positive_slopes=priors.slopes_held(kept.item_ids)
+        model,
+        len(kept_ids),
+        given=held,
+        n_groups=len(source.names),
+        positive_slopes=priors.slopes_held(kept_ids),
+        categories=items.n_categories[keep],
     )
-    data = ResponseLayout.of(
-        kept, group=persons.group, weights=persons.weight, anchored=held.items, rarer=structure.K == 3
-    )
+    laid = source.laid_out(keep, rarer=structure.guessing, by_category=not of.two_categories)
+    data = laid.answers
+    require_persons(laid.informative, source.names)
+    require_connected(laid.links, kept_ids, held.items)
     with kernels.runner(threads) as run:
 
         def ascended(problem: Problem, near: Solution) -> Solution:
@@ -188,18 +241,18 @@ def fit_em(
         if likelihood_only:
             found = no_errors(problem, solution.point)
         else:
-            shared = share_testlets(kept.item_ids, testlets or {})
+            shared = share_testlets(kept_ids, testlets or {})
             found = errors(problem, solution.point, solution.at_bound, robust=shared)
-        doubt = why_unrelated(kept, persons, problem, solution.point.loglik)
+        doubt = why_unrelated(lambda: source.gathered(keep), problem, solution.point.loglik)
     calibration = _calibration(
-        responses,
+        items,
         counts,
         problem,
         solution,
         found,
         keep,
-        duplicate_items(kept, data.n, data.correct),
-        persons,
+        alike(laid.first_alike, data.n, data.correct),
+        source.names,
         doubt,
         data_hash,
     )
@@ -211,7 +264,7 @@ def fit_em(
 
 
 def _near(
-    data: ResponseLayout,
+    data: Answers,
     structure: ParameterLayout,
     run: kernels.Run,
     priors: Priors,
@@ -222,14 +275,19 @@ def _near(
 ) -> Solution:
     """The starting point: the maximum on half of the nodes, which itself starts from a fit or from that of a sample."""
     grid = Grid.spanning(max(8 * round(nodes / 16), 3))
-    step = min(SAMPLE_STEP, len(data.set_of) // SAMPLE)
+    step = _sample_step(data)
     whole = Problem(data, structure, grid, run, priors)
     if step < 2:
         return maximise(whole, whole.start(begun), tolerance, max_iterations)
     sample = Problem(data.thinned(step), structure, grid, run, priors)
     first = maximise(sample, sample.start(begun), tolerance, min(SAMPLE_ITERATIONS, max_iterations))
-    alike = first.pairs if structure.K == 2 else ()  # with guessing a sample bends elsewhere than the whole
+    alike = first.pairs if not structure.guessing else ()  # with guessing a sample bends elsewhere than the whole
     return _then(first, maximise(whole, first.point.x, tolerance, max_iterations, alike))
+
+
+def _sample_step(data: Answers) -> int:
+    """Every how-manieth learner makes a sample to start on. Items of several categories have too rare ones for it."""
+    return 1 if data.counts is not None else min(SAMPLE_STEP, data.size // SAMPLE)
 
 
 def _then(first: Solution, second: Solution) -> Solution:
@@ -250,19 +308,19 @@ def _with_histogram(problem: Problem, x: Floats, held: Fixed, max_iterations: in
     near that of a sample of many learners, and this at x with normal distributions."""
     old, data, Q = problem.structure, problem.data, len(problem.grid.nodes)
     few = Grid.spanning(max(8 * round(Q / 16), 3), float(problem.grid.nodes[-1]))
-    coarse = _with_free_weights(old, len(few.nodes), held)
+    coarse = _with_free_weights(old, data, len(few.nodes), held)
     full = old.expand(x)
     normal = [few.log_weights(mean, sd) for mean, sd in zip(full[old.means], np.exp(full[old.log_sds]), strict=True)]
     x = np.concatenate([x[: coarse.n_before_weights], *normal])
     whole, iterations = Problem(data, coarse, few, problem.run, problem.priors), 0
     known: tuple[Pair, ...] = ()
-    step = min(SAMPLE_STEP, len(data.set_of) // SAMPLE)
+    step = _sample_step(data)
     if step >= 2:
         sample = Problem(data.thinned(step), coarse, few, problem.run, problem.priors)
         first = maximise(sample, x, 0.0, min(SAMPLE_ITERATIONS, max_iterations), least_gain=COARSE_GAIN)
-        x, iterations, known = first.point.x, first.iterations, first.pairs if old.K == 2 else ()
+        x, iterations, known = first.point.x, first.iterations, first.pairs if not old.guessing else ()
     near = maximise(whole, x, 0.0, max_iterations, known, least_gain=COARSE_GAIN)
-    fine = Problem(data, _with_free_weights(old, Q, held), problem.grid, problem.run, problem.priors)
+    fine = Problem(data, _with_free_weights(old, data, Q, held), problem.grid, problem.run, problem.priors)
     return fine, replace(_on_all_nodes(near, whole, fine), iterations=iterations + near.iterations)
 
 
@@ -281,7 +339,7 @@ def _on_all_nodes(near: Solution, few: Problem, all_nodes: Problem) -> Solution:
     return replace(near, point=all_nodes.evaluate(spread_out(near.point.x)), pairs=kept)
 
 
-def _with_free_weights(structure: ParameterLayout, nodes: int, held: Fixed) -> ParameterLayout:
+def _with_free_weights(structure: ParameterLayout, data: Answers, nodes: int, held: Fixed) -> ParameterLayout:
     return ParameterLayout.of(
         structure.model,
         structure.n_items,
@@ -289,30 +347,31 @@ def _with_free_weights(structure: ParameterLayout, nodes: int, held: Fixed) -> P
         n_groups=structure.n_groups,
         histogram_nodes=nodes,
         positive_slopes=structure.positive_slopes,
+        categories=data.n_categories,
     )
 
 
 def _standardised(calibration: Calibration) -> Calibration:
     """Origin and unit at mean and SD of the reference group's histogram; a Rasch model keeps its unit."""
     reference = calibration.populations[0]
-    slope = 1.0 if calibration.model == "rasch" else 1 / reference.sd
+    slope = 1.0 if calibration.item_model.fixed_slopes else 1 / reference.sd
     return calibration.rescaled(slope, -slope * reference.mean)
 
 
 def _calibration(
-    responses: Responses,
+    items: Items,
     counts: Counts,
     problem: Problem,
     solution: Solution,
     found: Errors,
     keep: Mask,
-    alike: Mask,
-    persons: Persons,
+    same: Mask,
+    names: Sequence[str],
     doubt: str,
     data_hash: str,
 ) -> Calibration:
     """Places the estimates of the items that took part among all items, with their flags and the fit's judgement."""
-    J, point, structure = responses.n_items, solution.point, problem.structure
+    J, point, structure = items.n_items, solution.point, problem.structure
     kept = np.flatnonzero(keep)
     a, d, c = (spread(values, kept, J) for values in (point.a, point.d, expit(point.logit_c)))
     both = (2 * kept[:, None] + np.arange(2)).ravel()
@@ -320,30 +379,33 @@ def _calibration(
     if found.joint is not None:
         joint = np.full((2 * J, 2 * J), np.nan)
         joint[np.ix_(both, both)] = found.joint
-    flags = [counts.flags(j) if not keep[j] else [] for j in range(J)]
     at_bound = structure.items_using(solution.at_bound)
-    own_slope = structure.index[structure.block(0)] >= 0 if structure.model in ("2pl", "3pl") else False
-    reversed_ = np.where(own_slope, point.a < 0, (point.association < 0) & counts.estimable[kept])
+    estimable = counts.estimable(structure.item_model)[kept]
+    own_slope = structure.index[structure.block(0)] >= 0 if structure.item_model.own_slopes else False
+    reversed_ = np.where(own_slope, point.a < 0, (point.association < 0) & estimable)
     reversed_ &= ~at_bound | (
         counts.rarer[kept] >= ENOUGH_FOR_SIGN
     )  # a slope unbounded because of a single answer says nothing of the key
-    for k, j in enumerate(kept):
-        flags[j] += [Flag.AT_BOUND] * bool(at_bound[k])
-        flags[j] += [Flag.UNIDENTIFIED] * bool(found.unidentified[k])
-        flags[j] += [Flag.NEGATIVE_DISCRIMINATION] * bool(reversed_[k])
-        flags[j] += [Flag.DUPLICATE] * bool(alike[k])
-        flags[j] += [Flag.GUESSING_UNIDENTIFIED] * bool(found.guessing_unidentified[k])
-    named = np.array(responses.item_ids, dtype=object)[kept]
-    populations = _populations(problem, solution, found, persons)
-    reasons = _reasons(problem, solution, found, named, persons.names, doubt)
-    if alike.any():
-        reasons.append(
-            f"{alike.sum()} items have the same answers by the same learners as another ({some(list(named[alike]))}): "
-            f"they are not independent pieces of evidence. Leave one of each out"
-        )
+    marks = {
+        Flag.AT_BOUND: at_bound,
+        Flag.UNIDENTIFIED: found.unidentified,
+        Flag.NEGATIVE_DISCRIMINATION: reversed_,
+        Flag.DUPLICATE: same,
+        Flag.GUESSING_UNIDENTIFIED: found.guessing_unidentified,
+    }
+    further = None
+    if found.further is not None:
+        own = slice(2 * len(kept), structure.means.start)
+        values = np.where(structure.index[own] >= 0, structure.expand(point.x)[own], np.nan)
+        further = spread(values.reshape(-1, len(kept)).T, kept, J)
+    named = np.array(items.item_ids, dtype=object)[kept]
+    populations = _populations(problem, solution, found, names)
+    reasons = _reasons(problem, solution, found, named, names, doubt)
+    if same.any():
+        reasons.append(same_answers(named[same].tolist()))
     mean, sd = _pooled(populations)
     return Calibration(
-        item_ids=responses.item_ids,
+        item_ids=items.item_ids,
         model=structure.model,
         engine=ENGINE,
         engine_version=engine_version(),
@@ -354,7 +416,7 @@ def _calibration(
         joint_cov=joint,
         n=np.rint(counts.n).astype(np.int64),
         n_correct=np.rint(counts.correct).astype(np.int64),
-        flags=tuple(tuple(item) for item in flags),
+        flags=counts.flags(keep, marks),
         latent_mean=mean,
         latent_sd=sd,
         n_persons=problem.data.n_persons,
@@ -364,30 +426,27 @@ def _calibration(
             max_change=solution.max_change,
             max_gradient=solution.max_gradient,
             loglik=point.loglik,
-            n_parameters=structure.size - structure.n_groups * structure.n_weights + round(found.weights),
+            n_parameters=structure.n_before_weights + round(found.weights),
             reason="; ".join(reasons),
         ),
         data_hash=data_hash,
         guessing_cov=None if found.guessing is None else spread(found.guessing, kept, J),
         populations=populations,
         priors=problem.priors.as_dict(),
+        categories=None if further is None else items.n_categories,
+        further=further,
+        further_cov=None if found.further is None else spread(found.further, kept, J),
     )
 
 
-def _populations(problem: Problem, solution: Solution, found: Errors, persons: Persons) -> tuple[Population, ...]:
-    point, histogram = solution.point, problem.structure.n_weights > 0
-    nodes = problem.grid.nodes
-    out = []
-    for g, name in enumerate(persons.names):
-        mean, sd, se = float(point.means[g]), float(point.sds[g]), np.sqrt(found.latent[g])
-        shape: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
-        if histogram:
-            weights = np.exp(point.log_weights[g])
-            mean = float(weights @ nodes)
-            sd = float(np.sqrt(weights @ (nodes - mean) ** 2))
-            shape = (tuple(nodes.tolist()), tuple(weights.tolist()))
-        n_persons = int(np.rint(point.mass[g]))
-        out.append(Population(name, n_persons, mean, sd, float(se[0]), float(sd * se[1]), *shape))
+def _populations(problem: Problem, solution: Solution, found: Errors, names: Sequence[str]) -> tuple[Population, ...]:
+    point, out = solution.point, []
+    for g, name in enumerate(names):
+        mean, sd, nodes, weights = problem.latent.described(
+            float(point.means[g]), float(point.sds[g]), point.log_weights[g]
+        )
+        n_persons, se = int(np.rint(point.mass[g])), np.sqrt(found.latent[g])
+        out.append(Population(name, n_persons, mean, sd, float(se[0]), float(sd * se[1]), tuple(nodes), tuple(weights)))
     return tuple(out)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,20 +15,33 @@ import numpy.typing as npt
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.design import row_starts
 from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.item_models import ItemModel, item_model
 from irt_assets.psychometrics.core.models import Floats, Responses
 from irt_assets.psychometrics.core.options import Model
-from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, Priors
+from irt_assets.psychometrics.core.priors import Priors
 from irt_assets.psychometrics.estimation.parameter_layout import Fixed
 from irt_assets.psychometrics.estimation.response_layout import Counts, Ints, Mask
+from irt_assets.psychometrics.estimation.standard_errors import FULL_COVARIANCE_ITEMS_WITH_GUESSING
 
 MIN_PERSONS = 10
 """With fewer learners who answered at least two items, every estimate rests on a handful of answers."""
-MIN_ITEMS: dict[Model, int] = {"rasch": 2, "1pl": 2, "2pl": 3, "3pl": 4}
-"""With fewer items a model has more parameters than there are response patterns, so it has no unique maximum."""
 FAR_ANCHORS = 2.0
 """If the anchors' mean difficulty is further than this from 0, the default quadrature range would miss the learners."""
 EVERYONE = "all"
 """The name of the population of a fit without groups."""
+
+
+class Items(Protocol):
+    """The items of a request, as `Responses` has them."""
+
+    @property
+    def item_ids(self) -> tuple[str, ...]: ...
+
+    @property
+    def n_items(self) -> int: ...
+
+    @property
+    def n_categories(self) -> Ints: ...
 
 
 @dataclass(frozen=True)
@@ -69,19 +83,37 @@ class Persons:
 
 def checked_priors(model: Model, priors: Priors | None) -> Priors:
     if priors is None:
-        return GUESSING_PRIOR if model == "3pl" else Priors()
-    if model == "rasch" and priors.a is not None:
+        return item_model(model).default_priors
+    if "a" not in item_model(model).priors_on and priors.a is not None:
         raise PsychometricsError("a rasch model has no slope for the prior on a; leave it out or fit a 1pl or 2pl")
-    if model != "3pl" and priors.c is not None:
+    if "c" not in item_model(model).priors_on and priors.c is not None:
         raise PsychometricsError(f"a {model} model has no guessing for the prior on c; leave it out or fit a 3pl")
+    if "b" not in item_model(model).priors_on and priors.b is not None:
+        raise PsychometricsError(f"a {model} model has no difficulty for the prior on b; leave it out")
     return priors
 
 
-def given_parameters(responses: Responses, anchors: AnchorSet | None) -> Fixed:
+def checked_model(model: Model, items: Items, anchors: AnchorSet | None, testlets: bool) -> ItemModel:
+    """The model; raises where it does not go with the categories of the items or with what else is asked for."""
+    found = item_model(model)
+    found.require_categories(items.item_ids, items.n_categories)
+    if anchors is not None and not found.anchors:
+        raise PsychometricsError(f"anchors have a, b and c, which do not make up the curves of a {found.spoken}")
+    if testlets:
+        found.require_two_categories("an error that holds within testlets")
+    if not found.two_categories and items.n_items > FULL_COVARIANCE_ITEMS_WITH_GUESSING:
+        raise PsychometricsError(
+            f"errors of a {found.spoken} are made for up to {FULL_COVARIANCE_ITEMS_WITH_GUESSING} items, and there are "
+            f"{items.n_items}. Fit fewer at once"
+        )
+    return found
+
+
+def given_parameters(items: Items, anchors: AnchorSet | None) -> Fixed:
     """The anchors' parameters at their places among the items of `responses`, NaN elsewhere."""
-    a, d, c = (np.full(responses.n_items, np.nan) for _ in range(3))
+    a, d, c = (np.full(items.n_items, np.nan) for _ in range(3))
     if anchors is not None:
-        place = {item: j for j, item in enumerate(responses.item_ids)}
+        place = {item: j for j, item in enumerate(items.item_ids)}
         rows = [k for k, item in enumerate(anchors.item_ids) if item in place]
         if not rows:
             raise PsychometricsError(
@@ -102,37 +134,58 @@ def origin_of(given: Fixed) -> float:
 
 def usable(responses: Responses, counts: Counts, persons: Persons, keep: Mask, given: Fixed, model: Model) -> Responses:
     """Responses to anchors and to items that were answered both ways; raises where they are too few."""
+    require_items(responses, counts, keep, given, model)
+    kept = responses if keep.all() else responses.of_items(keep)
+    several = np.diff(row_starts(kept)) >= 2
+    informative = np.bincount(persons.group[several], persons.weight[several], len(persons.names)).astype(np.float64)
+    require_persons(informative, persons.names)
+    return kept
+
+
+def require_items(items: Items, counts: Counts, keep: Mask, given: Fixed, model: Model) -> None:
+    """Raises where too few items can be estimated, or no anchor was answered."""
     if counts.n.sum() == 0:
         raise PsychometricsError("a calibration needs learners who answered items, got no responses")
-    if keep.sum() < MIN_ITEMS[model]:
-        left_out = [f"{responses.item_ids[j]} ({counts.flags(j)[0].value})" for j in np.flatnonzero(~keep)]
+    least = item_model(model).min_items
+    ways = "both correctly and wrongly" if item_model(model).two_categories else "in each of their categories"
+    if keep.sum() < least:
+        flags = counts.flags(keep, {})
+        left_out = [f"{items.item_ids[j]} ({flags[j][0].value})" for j in np.flatnonzero(~keep)]
         because = f"; left out: {some(left_out)}" if left_out else ""
         raise PsychometricsError(
-            f"a {model} model needs at least {MIN_ITEMS[model]} items that were answered both correctly and wrongly, "
+            f"a {model} model needs at least {least} items that were answered {ways}, "
             f"found {keep.sum()}{because}. With fewer it has more parameters than the answers determine"
         )
     if given.items.any() and not (given.items & keep).any():
         raise PsychometricsError(
-            f"no learner answered an anchor ({some(list(np.array(responses.item_ids, dtype=object)[given.items]))}), "
+            f"no learner answered an anchor ({some(list(np.array(items.item_ids, dtype=object)[given.items]))}), "
             f"so they cannot hold the scale. Fit without anchors and link"
         )
-    kept = responses if keep.all() else responses.of_items(keep)
-    several = np.diff(row_starts(kept)) >= 2
-    informative = np.bincount(persons.group[several], persons.weight[several], minlength=len(persons.names))
+
+
+def require_persons(informative: Floats, names: Sequence[str]) -> None:
+    """Raises where too few persons, of each group (G,), answered two items or more."""
     if 0 < informative.sum() < MIN_PERSONS:
         raise PsychometricsError(
             f"only {informative.sum():.0f} learners answered two or more items that can be estimated; at least "
             f"{MIN_PERSONS} are needed, and hundreds for errors worth having. Widen the window or collect more answers"
         )
     small = np.flatnonzero(informative < MIN_PERSONS)
-    if small.size and len(persons.names) > 1:
-        named = [f"{persons.names[g]} ({informative[g]:.0f})" for g in small]
+    if small.size and len(names) > 1:
+        named = [f"{names[g]} ({informative[g]:.0f})" for g in small.tolist()]
         raise PsychometricsError(
             f"{small.size} groups have fewer than {MIN_PERSONS} learners who answered two or more items, too few for "
             f"an ability distribution of their own: {some(named)}. Join them to another group or leave them out"
         )
-    return kept
 
 
 def some(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def same_answers(alike: Sequence[str]) -> str:
+    """Why a fit of items of which these are `alike` is not a result."""
+    return (
+        f"{len(alike)} items have the same answers by the same learners as another ({some(alike)}): "
+        f"they are not independent pieces of evidence. Leave one of each out"
+    )

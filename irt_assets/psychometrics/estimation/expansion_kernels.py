@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from irt_assets.psychometrics.core.kernels import _compiled
+from irt_assets.psychometrics.core.kernels import _inlined
 
 FEW, MORE = 6, 12
 """Terms of a covariance, where the spread of the person's log-odds on their steepest item is up to NARROW and up to
@@ -20,7 +20,7 @@ UNSEEN = 1e-15
 """Nodes with less posterior weight are left out."""
 
 
-@_compiled
+@_inlined
 def window(post, nodes, steepest):  # type: ignore[no-untyped-def]
     """The nodes low … high − 1 that count, how many terms a covariance needs, and whether they are of polynomials."""
     low, high = 0, post.size
@@ -39,7 +39,7 @@ def window(post, nodes, steepest):  # type: ignore[no-untyped-def]
     return low, high, terms, reach < WIDE
 
 
-@_compiled
+@_inlined
 def orthonormal(p, theta, size, polynomials, moments):  # type: ignore[no-untyped-def]
     """Fills polynomials[m, q] = p_q·φ_m(θ_q) and moments[m] = (α_m, β_m) for m < size, with
     θφ_m = β_m φ_{m−1} + α_m φ_m + β_{m+1} φ_{m+1}."""
@@ -63,7 +63,7 @@ def orthonormal(p, theta, size, polynomials, moments):  # type: ignore[no-untype
             phi[q] = after[q] * scale
 
 
-@_compiled
+@_inlined
 def project(row, polynomials, size, into):  # type: ignore[no-untyped-def]
     """into[m] = Σ_q row[q]·polynomials[m, q], four at a time."""
     for m in range(0, size, 4):
@@ -76,7 +76,7 @@ def project(row, polynomials, size, into):  # type: ignore[no-untyped-def]
         into[m], into[m + 1], into[m + 2], into[m + 3] = one, two, three, four
 
 
-@_compiled
+@_inlined
 def expand(row, theta, p, smooth, polynomials, moments, found, into, expected):  # type: ignore[no-untyped-def]
     """into (terms, 2): components of θ·row and of row whose products sum up to covariances; expected (2,): means."""
     if smooth:
@@ -91,7 +91,7 @@ def expand(row, theta, p, smooth, polynomials, moments, found, into, expected): 
         expected[1] = deviations(row, np.ones_like(p), p, into[:, 1])
 
 
-@_compiled
+@_inlined
 def expand_alone(row, p, smooth, polynomials, found, into):  # type: ignore[no-untyped-def]
     """Like `expand`, for the row alone."""
     if smooth:
@@ -102,7 +102,7 @@ def expand_alone(row, p, smooth, polynomials, found, into):  # type: ignore[no-u
         deviations(row, np.ones_like(p), p, into)
 
 
-@_compiled
+@_inlined
 def deviations(row, factor, p, into):  # type: ignore[no-untyped-def]
     """into[q] = √p_q·(f_q − E f) with f = row·factor, then 0: the products of two such rows sum up to their covariance.
     Returns E f."""
@@ -115,7 +115,7 @@ def deviations(row, factor, p, into):  # type: ignore[no-untyped-def]
     return mean
 
 
-@_compiled
+@_inlined
 def products(parts, terms, k, start, weight, into):  # type: ignore[no-untyped-def]
     """into[q] = weight · Σ_m parts[m, k]·parts[m, q] from q = start on, six terms at a time; not NaN there before."""
     sums, kept = into[start:], 0.0

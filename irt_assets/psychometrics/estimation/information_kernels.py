@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from irt_assets.psychometrics.core.kernels import _compiled, _posteriors, _scatter
+from irt_assets.psychometrics.core.kernels import _compiled, _inlined, _posteriors, _scatter
 from irt_assets.psychometrics.estimation.expansion_kernels import (
     MORE,
     expand,
@@ -93,7 +93,7 @@ def missing_information(first, last, people, curves, nodes, log_weights, scores,
             i += 1
 
 
-@_compiled
+@_inlined
 def _add_person(i, steepest, people, nodes, scores, post, polynomials, moments, place, parts, whole, out):  # type: ignore[no-untyped-def]
     s, C = people.set_of[i], out.shape[2]
     group = people.set_group[s]
@@ -134,7 +134,7 @@ def _add_person(i, steepest, people, nodes, scores, post, polynomials, moments, 
     _add_pairs(items, out.shape[0] - scores.latent.shape[0] + group, parts, terms, people.weight[i], out)
 
 
-@_compiled
+@_inlined
 def _add_pairs(items, last, parts, terms, weight, out):  # type: ignore[no-untyped-def]
     """Adds weight · Σ_m parts[m, k]·parts[m, l] to the blocks of all pairs of `items` and `last`, half of it to an
     item's own."""
@@ -160,7 +160,7 @@ def _add_pairs(items, last, parts, terms, weight, out):  # type: ignore[no-untyp
                         into[at + C * c + e] += sums[c, C * t + e]
 
 
-@_compiled
+@_inlined
 def _combine(by, rows, factor, into):  # type: ignore[no-untyped-def]
     """Adds factor · Σ_q by[q]·rows[q] to `into`. Not by np.dot: a threaded BLAS called from threads spins."""
     for q in range(by.size):
@@ -169,7 +169,7 @@ def _combine(by, rows, factor, into):  # type: ignore[no-untyped-def]
             into[k] += share * rows[q, k]
 
 
-@_compiled
+@_inlined
 def _add_run(first, last, people, curves, nodes, log_weights, scores, place, out):  # type: ignore[no-untyped-def]
     s = people.set_of[first]
     Q, group = nodes.size, people.set_group[s]
@@ -208,7 +208,7 @@ def _add_run(first, last, people, curves, nodes, log_weights, scores, place, out
     _spread(items, group, nodes, scores, K, mass, shared[:, :Q].copy().reshape(n, 1, Q), out)
 
 
-@_compiled
+@_inlined
 def _add_guessed_run(first, last, people, curves, nodes, log_weights, scores, polynomials, moments, place, out):  # type: ignore[no-untyped-def]
     s = people.set_of[first]
     Q = nodes.size
@@ -278,7 +278,7 @@ def _add_guessed_run(first, last, people, curves, nodes, log_weights, scores, po
     _spread(items, people.set_group[s], nodes, scores, K, mass, linear, out)
 
 
-@_compiled
+@_inlined
 def _spread(items, group, nodes, scores, K, mass, linear, out):  # type: ignore[no-untyped-def]
     """Adds half of BᵀKB and, in the rows of an item k's first scores, linear[k]·B; K still without its diagonal."""
     C, n, Q = out.shape[2], items.size, nodes.size

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.item_models import ONE_PL, THREE_PL, TWO_PL, item_model
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.core.options import Latent, LatentRule, Model
 from irt_assets.psychometrics.estimation.normality import Normality, normality
@@ -110,9 +111,10 @@ def fit_with_shape(fit: Fit, responses: Responses, model: Model, rule: LatentRul
         return calibration, Shape("normal", "θ is taken as normal: the fit did not converge, so nothing was tested")
     made: dict[tuple[Model, Latent], Calibration] = {(model, "normal"): calibration}
     try:
-        if model == "rasch":
-            made["1pl", "normal"] = fit(responses, "1pl", "normal")
-        test = normality(responses, made["1pl" if model == "rasch" else model, "normal"])
+        pinned = item_model(model).with_unit_sd.name
+        if pinned != model:
+            made[pinned, "normal"] = fit(responses, pinned, "normal")
+        test = normality(responses, made[pinned, "normal"])
     except PsychometricsError as error:
         return calibration, Shape("normal", f"θ is taken as normal and was not tested: {error}")
     test_text = f"χ² = {test.statistic:.1f} on 2 df, p = {test.p:.2g}"
@@ -157,17 +159,17 @@ def _compare(
     def loglik(of: Model, latent: Latent) -> float:
         return made_or_added(of, latent).convergence.loglik
 
-    guessing_gain = 2 * (loglik("3pl", "histogram") - loglik("2pl", "histogram"))
+    guessing_gain = 2 * (loglik(THREE_PL.name, "histogram") - loglik(TWO_PL.name, "histogram"))
     found = guessing_gain > GUESSING_GAIN
-    chosen: Model = "3pl" if found else model
+    chosen: Model = THREE_PL.name if found else model
     histogram_gain = 2 * (loglik(chosen, "histogram") - loglik(chosen, "normal"))
     loglik(model, "histogram")
-    for shown in ("1pl", "2pl", "3pl"):
-        loglik(shown, "normal")
+    for shown in (ONE_PL, TWO_PL, THREE_PL):
+        loglik(shown.name, "normal")
     taken: Latent = "histogram" if histogram_gain > HISTOGRAM_GAIN else "normal"
     usable = made[(model, "histogram")].convergence.converged
     reasons = [f"a normal θ is rejected under the {model.upper()} ({test_text})"]
-    if found and model != "3pl":
+    if found and not item_model(model).guesses:
         reasons.append(f"learners guess: a 3PL raises 2 log L by {guessing_gain:.0f}, both with histograms")
     under = " under the 3PL" if chosen != model else ""
     reasons.append(
@@ -184,7 +186,7 @@ def _compare(
         test,
         histogram_gain,
         guessing_gain,
-        found and model != "3pl",
+        found and not item_model(model).guesses,
         some.n_persons,
         tuple(Compared.of(made[key], key[1]) for key in sorted(made)),
     )
@@ -199,7 +201,12 @@ def drawn(responses: Responses, learners: int) -> Responses:
     rows = kept[responses.person]
     place = np.cumsum(kept) - 1
     return Responses(
-        place[responses.person[rows]], responses.item[rows], responses.score[rows], learners, responses.item_ids
+        place[responses.person[rows]],
+        responses.item[rows],
+        responses.score[rows],
+        learners,
+        responses.item_ids,
+        responses.categories,
     )
 
 

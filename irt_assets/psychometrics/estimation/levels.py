@@ -125,11 +125,13 @@ def fit_by_level(fit: Fit, answers: Responses, anchors: AnchorSet | None) -> Lev
 def _fitted(fit: Fit, earlier: Earlier, sd: float) -> Calibration:
     groups = earlier.groups()
     names = sorted(set(groups) - {UNKNOWN}) or [UNKNOWN]
-    return fit(groups, names[len(names) // 2], sd)
+    found = fit(groups, names[len(names) // 2], sd)
+    found.item_model.require_two_categories("a fit by level")
+    return found
 
 
 def _standardised(fit: Calibration) -> Calibration:
-    slope = 1.0 if fit.model == "rasch" else 1.0 / fit.latent_sd
+    slope = 1.0 if fit.item_model.fixed_slopes else 1.0 / fit.latent_sd
     return fit.rescaled(slope, -slope * fit.latent_mean)
 
 

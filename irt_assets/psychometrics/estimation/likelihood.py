@@ -1,29 +1,31 @@
 """What one E-step says of the items: expected counts, gradient and information, without and with guessing.
 
-`Logistic` and `Guessing` have one interface; both stand for J curves on Q nodes at one parameter vector. A complete-
-data score of an item (θ known) is (x − P)·V with V = (θ, 1) or, with guessing, V = (θL/P, L/P, c/P) for (a, d, logit c)
-and L the logistic part. The ability distribution, priors and the optimiser are elsewhere.
+`Logistic`, `Guessing` and `Categories` have one interface; all stand for J curves on Q nodes at one parameter vector. A
+complete-data score of an item (θ known) is (x − P)·V with V = (θ, 1) or, with guessing, V = (θL/P, L/P, c/P) for (a, d,
+logit c) and L the logistic part. The ability distribution, priors and the optimiser are elsewhere.
+
+`Categories` serves any `ItemModel`. log P(pattern) is Σ log P(0) over the items seen plus Σ log P(k)/P(0) over the
+categories k > 0 that were chosen, so that kernels take a row for each item and category where they else take an item.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.special import expit
 
 from irt_assets.psychometrics.core import kernels
+from irt_assets.psychometrics.core.item_models import ItemModel
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.estimation import information_kernels, robust_kernels, tilt_kernels
-from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
+from irt_assets.psychometrics.estimation.response_layout import Answers
+from irt_assets.psychometrics.estimation.sums import SumOverPersons, Sums
 
-Chunks = Sequence[tuple[int, int]]
-
-INFORMATION_BYTES = 256 * 2**20
-"""Most memory for the accumulators of all chunks where the whole information matrix is computed."""
-
-
+TILT = 1e-3
+"""A step for finite differences: the relative error of a second derivative is one in a million."""
 NOTHING = -1e4
 """The log weight of a node that is not in use."""
 
@@ -40,7 +42,8 @@ class Expectation:
         association: shape (J,), Σ over those who saw an item of θ(x − x̄), with θ expected: negative where abler persons
             answer it worse, whatever slope the model gives it.
         seen: shape (J, Q), expected number of persons at each node who saw an item.
-        right: shape (J, Q), of those who answered it correctly; without guessing (J, 1), their sum of θ.
+        right: shape (J, Q), of those who answered it correctly; without guessing (J, 1), their sum of θ; by category
+            (M, Q), of those who chose the category of a row.
     """
 
     loglik: float
@@ -58,13 +61,13 @@ class Logistic:
 
     K = 2
 
-    def __init__(self, data: ResponseLayout, nodes: Floats, a: Floats, d: Floats) -> None:
+    def __init__(self, data: Answers, nodes: Floats, a: Floats, d: Floats) -> None:
         self.data, self.nodes, self.d = data, nodes, d
         log_wrong, self.p = _logistic(a, d, nodes)
         self.curves = kernels.Curves(a, _padded(log_wrong), _padded(np.empty((0, len(nodes)))))
 
-    def expect(self, run: kernels.Run, chunks: Chunks, log_weights: Floats) -> Expectation:
-        value, seen, right, mass = _counts(self, False, run, chunks, log_weights)
+    def expect(self, total: SumOverPersons, log_weights: Floats) -> Expectation:
+        value, seen, right, mass = _counts(self, total, log_weights)
         theta_right = right[:, 0]
         expected = seen * self.p
         weight = expected * (1.0 - self.p)
@@ -89,7 +92,7 @@ class Guessing:
 
     K = 3
 
-    def __init__(self, data: ResponseLayout, nodes: Floats, a: Floats, d: Floats, logit_c: Floats) -> None:
+    def __init__(self, data: Answers, nodes: Floats, a: Floats, d: Floats, logit_c: Floats) -> None:
         self.data, self.nodes = data, nodes
         log_rest, logistic = _logistic(a, d, nodes)
         c, rest = expit(logit_c)[:, None], expit(-logit_c)[:, None]
@@ -111,8 +114,8 @@ class Guessing:
             by_c = np.where(c > 0, c / self.p, 0.0)
         self.derivatives = np.stack([by_eta * nodes, by_eta, by_c])
 
-    def expect(self, run: kernels.Run, chunks: Chunks, log_weights: Floats) -> Expectation:
-        loglik, seen, listed, mass = _counts(self, True, run, chunks, log_weights)
+    def expect(self, total: SumOverPersons, log_weights: Floats) -> Expectation:
+        loglik, seen, listed, mass = _counts(self, total, log_weights)
         flip = self.data.flipped[:, None]
         residual = listed - seen * np.where(flip, self.q, self.p)
         residual = np.where(flip, -residual, residual)
@@ -151,13 +154,45 @@ class Guessing:
         )
 
 
+class Categories:
+    """Curves of items of several categories under any model. `parameters`: shape (K, J)."""
+
+    def __init__(self, data: Answers, nodes: Floats, model: ItemModel, parameters: Floats) -> None:
+        assert data.row_item is not None
+        assert data.row_category is not None
+        self.data, self.nodes, self.K = data, nodes, len(parameters)
+        self.rows = data.row_item, data.row_category
+        item, category = self.rows
+        logs = model.log_probabilities(nodes, parameters, data.n_categories)
+        self.p = np.exp(logs)
+        self.by_parameters = model.by_parameters(nodes, parameters, data.n_categories)
+        log_odds = logs[item, :, category] - logs[item, :, 0]
+        self.curves = kernels.Curves(parameters[0].copy(), _padded(logs[:, :, 0]), _padded(log_odds))
+
+    def expect(self, total: SumOverPersons, log_weights: Floats) -> Expectation:
+        value, seen, right, mass = _counts(self, total, log_weights)
+        item, category = self.rows
+        answers = np.zeros(self.p.shape)
+        answers[item, :, category] = right
+        answers[:, :, 0] = seen - answers.sum(axis=2)
+        gradient = np.einsum("kjqc,jqc->kj", self.by_parameters, answers)
+        expected = self.p * seen[:, :, None]
+        information = np.einsum("kjqc,mjqc,jqc->jkm", self.by_parameters, self.by_parameters, expected)
+        score = answers @ np.arange(self.p.shape[2])
+        association = score @ self.nodes - score.sum(axis=1) / self.data.n * (seen @ self.nodes)
+        return Expectation(value, gradient, information, np.empty((0, 0)), mass, association, seen, right)
+
+
+Curves = Logistic | Guessing | Categories
+
+
 def missing_information(
-    curves: Logistic | Guessing, run: kernels.Run, chunks: Chunks, log_weights: Floats, latent: Floats
+    curves: Logistic | Guessing, total: SumOverPersons, log_weights: Floats, latent: Floats
 ) -> Floats:
     """Σ_i Cov(complete-data score | pattern i), shape (KJ + 2G, KJ + 2G), in the order of `Structure`; `latent`
     (2, G, Q) are the scores of the groups' means and log SDs."""
     J, G, K = curves.data.n_items, len(log_weights), curves.K
-    half = _missing(curves, run, chunks, log_weights, latent, J + G)
+    half = _missing(curves, total, log_weights, latent, J + G)
     whole = half.transpose(2, 0, 3, 1).reshape(K * (J + G), K * (J + G))
     whole = whole + whole.T
     items = (np.arange(K)[:, None] * (J + G) + np.arange(J)).ravel()
@@ -166,101 +201,118 @@ def missing_information(
     return whole[np.ix_(order, order)]
 
 
-def missing_information_blocks(
-    curves: Logistic | Guessing, run: kernels.Run, chunks: Chunks, log_weights: Floats
-) -> Floats:
+def missing_information_blocks(curves: Logistic | Guessing, total: SumOverPersons, log_weights: Floats) -> Floats:
     """Shape (J, K, K): each item's own block of `missing_information`."""
     latent = np.zeros((2, *log_weights.shape))
-    return 2 * _missing(curves, run, chunks, log_weights, latent, 1)[:, 0]
+    return 2 * _missing(curves, total, log_weights, latent, 1)[:, 0]
 
 
-def shared_with_nodes(curves: Logistic | Guessing, run: kernels.Run, chunks: Chunks, log_weights: Floats) -> Floats:
+def shared_with_nodes(curves: Curves, total: SumOverPersons, log_weights: Floats) -> Floats:
     """Minus the second derivatives of the log-likelihood by the items' parameters and the groups' log weights, which
     are free and not tied to a sum: shape (KJ, GQ), in the order of `Structure` (Louis 1982)."""
     J, K, (G, Q) = curves.data.n_items, curves.K, log_weights.shape
-    raw = curves.scores(np.zeros((G, 2, Q)))
-    scores = information_kernels.Scores(*(_padded(table) if table.ndim > 1 else table for table in raw))
+    if isinstance(curves, Categories):
+        return shared_by_differences(curves, total, log_weights, np.broadcast_to(np.eye(Q), (G, Q, Q)))
+    scores = _padded_scores(curves.scores(np.zeros((G, 2, Q))))
     nodes, log_weights = _padded(curves.nodes), _padded(log_weights, NOTHING)
-    shape = (K, J, G, len(nodes))
-
-    def work(first: int, last: int) -> Floats:
-        out = np.zeros(shape)
-        tilt_kernels.shared_with_nodes(first, last, curves.data.people, curves.curves, nodes, log_weights, scores, out)
-        return out
-
-    found: Floats = np.sum(run(work, _affordable(curves.data, chunks, int(np.prod(shape)))), axis=0)
+    tables = (curves.curves, nodes, log_weights, scores)
+    (found,) = total(_SharedWithNodes(tables, ((K, J, G, len(nodes)),)))
     return found[..., :Q].reshape(K * J, G * Q)
 
 
-def products_of_posteriors(
-    curves: Logistic | Guessing, run: kernels.Run, chunks: Chunks, log_weights: Floats
-) -> Floats:
+def shared_by_differences(curves: Curves, total: SumOverPersons, log_weights: Floats, tilts: Floats) -> Floats:
+    """What information the items' parameters share with `tilts` (G, M, Q) of the log weights, shape (KJ, GM), by
+    differences of gradients."""
+    columns = []
+    for g, m in np.ndindex(*tilts.shape[:2]):
+        step = np.zeros_like(log_weights)
+        step[g] = TILT * tilts[g, m]
+        down, up = (curves.expect(total, log_weights + move).gradient.ravel() for move in (-step, step))
+        columns.append((down - up) / (2 * TILT))
+    return np.stack(columns, axis=1)
+
+
+def products_of_posteriors(curves: Curves, total: SumOverPersons, log_weights: Floats) -> Floats:
     """Σ p pᵀ over the persons of each group with posterior weights p at the nodes, shape (G, Q, Q)."""
     Q = len(curves.nodes)
     nodes, log_weights = _padded(curves.nodes), _padded(log_weights, NOTHING)
-
-    def work(first: int, last: int) -> Floats:
-        out = np.zeros((*log_weights.shape, len(nodes)))
-        tilt_kernels.products_of_posteriors(first, last, curves.data.people, curves.curves, nodes, log_weights, out)
-        return out
-
-    found: Floats = np.sum(run(work, chunks), axis=0)[:, :Q, :Q].copy()
-    return found
+    shape = (*log_weights.shape, len(nodes))
+    (found,) = total(_ProductsOfPosteriors((curves.curves, nodes, log_weights), (shape,)))
+    return found[:, :Q, :Q].copy()
 
 
-def products_of_tilts(
-    curves: Logistic | Guessing, run: kernels.Run, chunks: Chunks, log_weights: Floats, tilts: Floats
-) -> Floats:
+def products_of_tilts(curves: Curves, total: SumOverPersons, log_weights: Floats, tilts: Floats) -> Floats:
     """Sum of products of persons' scores of two `tilts` (G, M, Q), shape (G, M, M)."""
     nodes, log_weights, padded = _padded(curves.nodes), _padded(log_weights, NOTHING), _padded(tilts)
     G, M, _ = tilts.shape
-
-    def work(first: int, last: int) -> Floats:
-        own = np.zeros((G, M, M))
-        tilt_kernels.tilt_products(first, last, curves.data.people, curves.curves, nodes, log_weights, padded, own)
-        return own
-
-    return np.sum(run(work, chunks), axis=0)
+    (found,) = total(_ProductsOfTilts((curves.curves, nodes, log_weights, padded), ((G, M, M),)))
+    return found
 
 
-def score_products(
-    curves: Logistic | Guessing, run: kernels.Run, chunks: Chunks, log_weights: Floats, tilts: Floats
-) -> Floats:
+def score_products(curves: Logistic | Guessing, total: SumOverPersons, log_weights: Floats, tilts: Floats) -> Floats:
     """Σ_i s_i s_iᵀ over persons, shape (KJ + GM, KJ + GM): scores of the items' parameters in the order of `Structure`,
     then those of the M `tilts` (G, M, Q) of each group."""
     J, (G, M, _) = curves.data.n_items, tilts.shape
-    raw = curves.scores(np.zeros((G, 2, len(curves.nodes))))
-    scores = information_kernels.Scores(*(_padded(table) if table.ndim > 1 else table for table in raw))
+    scores = _padded_scores(curves.scores(np.zeros((G, 2, len(curves.nodes)))))
     nodes, log_weights, tilts = _padded(curves.nodes), _padded(log_weights, NOTHING), _padded(tilts)
     size = curves.K * J + G * M
-
-    def work(first: int, last: int) -> Floats:
-        out = np.zeros((size, size))
-        people = curves.data.people
-        robust_kernels.score_products(first, last, people, curves.curves, nodes, log_weights, scores, tilts, out)
-        return out
-
-    once: Floats = np.sum(run(work, _affordable(curves.data, chunks, size**2)), axis=0)
+    (once,) = total(_ScoreProducts((curves.curves, nodes, log_weights, scores, tilts), ((size, size),)))
     return once + once.T - np.diag(np.diag(once))
 
 
-def _counts(
-    curves: Logistic | Guessing, guessing: bool, run: kernels.Run, chunks: Chunks, log_weights: Floats
-) -> tuple[float, Floats, Floats, Floats]:
+@dataclass(frozen=True)
+class _KernelSum:
+    """A `PersonSum` that a kernel adds up from `tables` into arrays of these `shapes`."""
+
+    tables: tuple[Any, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    kernel: ClassVar[Callable[..., Any]]
+
+    def zeros(self) -> Sums:
+        return tuple(np.zeros(shape) for shape in self.shapes)
+
+    def add(self, first: int, last: int, people: kernels.People, into: Sums) -> None:
+        self.kernel(first, last, people, *self.tables, *into)
+
+
+class _ExpectedCounts(_KernelSum):
+    """The value first, shape (1,), which the kernel returns."""
+
+    kernel = staticmethod(kernels.expected_counts)
+
+    def add(self, first: int, last: int, people: kernels.People, into: Sums) -> None:
+        value, *counts = into
+        value += self.kernel(first, last, people, *self.tables, *counts)
+
+
+class _MissingInformation(_KernelSum):
+    kernel = staticmethod(information_kernels.missing_information)
+
+
+class _SharedWithNodes(_KernelSum):
+    kernel = staticmethod(tilt_kernels.shared_with_nodes)
+
+
+class _ProductsOfPosteriors(_KernelSum):
+    kernel = staticmethod(tilt_kernels.products_of_posteriors)
+
+
+class _ProductsOfTilts(_KernelSum):
+    kernel = staticmethod(tilt_kernels.tilt_products)
+
+
+class _ScoreProducts(_KernelSum):
+    kernel = staticmethod(robust_kernels.score_products)
+
+
+def _counts(curves: Curves, total: SumOverPersons, log_weights: Floats) -> tuple[float, Floats, Floats, Floats]:
     """`kernels.expected_counts` over all persons: value, seen, right and mass."""
-    J, Q = curves.p.shape
+    J, Q, rows = curves.data.n_items, len(curves.nodes), len(curves.curves.log_odds)
     nodes, log_weights = _padded(curves.nodes), _padded(log_weights, NOTHING)
-    width = len(nodes) if guessing else 1
-
-    def work(first: int, last: int) -> tuple[float, Floats, Floats, Floats]:
-        seen, right, mass = np.zeros((J, len(nodes))), np.zeros((J, width)), np.zeros_like(log_weights)
-        people = curves.data.people
-        value = kernels.expected_counts(first, last, people, curves.curves, nodes, log_weights, seen, right, mass)
-        return value, seen, right, mass
-
-    parts = run(work, chunks)
-    value, seen, right, mass = (sum(part[k] for part in parts) for k in range(4))
-    return value, seen[:, :Q], right[:, :Q], mass[:, :Q]
+    right_shape = (rows, len(nodes)) if rows else (J, 1)
+    shapes = ((1,), (J, len(nodes)), right_shape, log_weights.shape)
+    value, seen, right, mass = total(_ExpectedCounts((curves.curves, nodes, log_weights), shapes))
+    return float(value[0]), seen[:, :Q], right[:, :Q], mass[:, :Q]
 
 
 def _padded(table: Floats, value: float | None = None) -> Floats:
@@ -272,10 +324,13 @@ def _padded(table: Floats, value: float | None = None) -> Floats:
     return out
 
 
+def _padded_scores(raw: information_kernels.Scores) -> information_kernels.Scores:
+    return information_kernels.Scores(*(_padded(table) if table.ndim > 1 else table for table in raw))
+
+
 def _missing(
     curves: Logistic | Guessing,
-    run: kernels.Run,
-    chunks: Chunks,
+    total: SumOverPersons,
     log_weights: Floats,
     latent: Floats,
     width: int,
@@ -284,27 +339,10 @@ def _missing(
     J, G, K = curves.data.n_items, len(log_weights), curves.K
     whole = width > 1
     shape = (J + G if whole else J, width, K, K)
-    raw = curves.scores(np.ascontiguousarray(latent.transpose(1, 0, 2)))
-    scores = information_kernels.Scores(*(_padded(table) if table.ndim > 1 else table for table in raw))
+    scores = _padded_scores(curves.scores(np.ascontiguousarray(latent.transpose(1, 0, 2))))
     nodes, log_weights = _padded(curves.nodes), _padded(log_weights, NOTHING)
-
-    def work(first: int, last: int) -> Floats:
-        out = np.zeros(shape)
-        information_kernels.missing_information(
-            first, last, curves.data.people, curves.curves, nodes, log_weights, scores, whole, out
-        )
-        return out
-
-    parts = run(work, _affordable(curves.data, chunks, int(np.prod(shape))))
-    total = parts.pop()
-    while parts:
-        total += parts.pop()
-    return total
-
-
-def _affordable(data: ResponseLayout, chunks: Chunks, numbers: int) -> Chunks:
-    """Number of chunks with which the accumulators, each of this many numbers, stay within INFORMATION_BYTES."""
-    return kernels.cut(data.cost, min(len(chunks), max(1, INFORMATION_BYTES // (8 * numbers))))
+    (found,) = total(_MissingInformation((curves.curves, nodes, log_weights, scores, whole), (shape,)))
+    return found
 
 
 def _logistic(a: Floats, d: Floats, theta: Floats) -> tuple[Floats, Floats]:

@@ -8,15 +8,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import block_diag, cho_factor, cho_solve
+from scipy.linalg import block_diag
 from scipy.special import expit, logit
 
 from irt_assets.psychometrics.core import kernels
+from irt_assets.psychometrics.core.item_models import GUESSING_BOUNDS
 from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.core.priors import ItemTerms, Priors, item_terms
 from irt_assets.psychometrics.core.quadrature import Grid
+from irt_assets.psychometrics.estimation.latent_distribution import Histograms, NormalGroups
 from irt_assets.psychometrics.estimation.likelihood import (
+    Categories,
+    Curves,
     Expectation,
     Guessing,
     Logistic,
@@ -25,28 +29,16 @@ from irt_assets.psychometrics.estimation.likelihood import (
     products_of_posteriors,
     products_of_tilts,
     score_products,
+    shared_by_differences,
     shared_with_nodes,
 )
-from irt_assets.psychometrics.estimation.parameter_layout import GUESSING_BOUNDS, Fixed, Mask, ParameterLayout
-from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
+from irt_assets.psychometrics.estimation.parameter_layout import Fixed, Mask, ParameterLayout
+from irt_assets.psychometrics.estimation.response_layout import Answers, ResponseLayout
 
-_RESPONSES_PER_CHUNK = 100_000
-_MAX_CHUNKS = 16
-_START_GUESSING = 0.15
 _MIDDLE = 0.4
 """A c above it leaves nothing to match around a proportion of one half."""
-ROUGHNESS = 0.03
-"""Weight of ½∫ (d³ log f/dθ³)² dθ of a histogram's density f (Silverman 1982) against the log-likelihood.
-
-Without it the best histogram is a handful of spikes (Laird 1978) that EM approaches for thousands of cycles. A normal
-density costs nothing; what others cost does not grow with the learners, who outweigh it more and more as their number
-grows.
-"""
-UPTURN = 1.0
-"""Weight of ∫ max(d² log f/dθ², 0)³/6 dθ: where there are hardly any learners, roughness alone would let a tail turn up
-again."""
-TILT = 1e-3
-"""A step for finite differences: the relative error of a second derivative is one in a million."""
+_STEP = 1e-4
+"""A step in a parameter for differences of gradients, small against every standard error."""
 _RIDGE = 1e-9  # relative; a 3PL item's own information is nearly singular without guessing
 
 
@@ -93,7 +85,7 @@ class Problem:
 
     def __init__(
         self,
-        data: ResponseLayout,
+        data: Answers,
         structure: ParameterLayout,
         grid: Grid,
         run: kernels.Run,
@@ -101,38 +93,25 @@ class Problem:
     ) -> None:
         self.data, self.structure, self.grid, self.priors = data, structure, grid, priors or Priors()
         self.run = run
-        pieces = min(_MAX_CHUNKS, 1 + int(data.cost.sum()) // _RESPONSES_PER_CHUNK)
-        self._chunks = kernels.cut(data.cost, pieces)
+        self._total = data.sums(run)
         self.prior_share = np.zeros((data.n_items, 3))
-        for k in range(structure.K):
+        for k in range(2 + structure.guessing):
             self.prior_share[:, k] = structure.index[structure.block(k)] >= 0
         self.prior_share[:, 1] = self.prior_share[:, 1] > 0
         if self.priors.only is not None:
             self.prior_share[:, :2] *= self.priors.slopes_held(data.item_ids)[:, None]
-        third = np.diff(np.eye(len(grid.nodes)), 3, axis=0)
-        step = grid.nodes[1] - grid.nodes[0]
-        self.roughness = ROUGHNESS / step**5 * third.T @ third
-        self._second = np.diff(np.eye(len(grid.nodes)), 2, axis=0) / step**2
-        self._upturn = UPTURN * step
+        self.latent = (Histograms if structure.n_weights else NormalGroups)(structure, grid)
         if structure.common_slope:
             self.prior_share[:, 0] /= self.prior_share[:, 0].sum()
 
     def start(self, begun: Calibration | None = None) -> Floats:
-        """Slopes of 1, latent distributions N(0, 1), c at its prior's mode, and intercepts that give each item its
-        proportion correct in the population; or the curves of a fit `begun` of the same items with one normal
-        distribution, as near as the model comes where an item is answered half the time."""
-        spread = 1.16  # a logistic curve with a = 1 over θ ~ N(0, 1) is flatter by about √(1 + 1/1.7²)
+        """Latent distributions N(0, 1) and the model's start; or the curves of a fit `begun` of the same items with one
+        normal distribution, as near as the model comes where an item is answered half the time."""
         s = self.structure
         full = np.zeros(len(s.index))
-        full[s.block(0)] = 1.0
-        p = np.clip(self.data.correct / np.maximum(self.data.n, 1), 1e-6, 1 - 1e-6)
-        if s.K == 3:
-            mode = float(logit(_START_GUESSING)) if self.priors.c is None else self.priors.c.mode
-            full[s.block(2)] = mode
-            c = np.where(s.index[s.block(2)] >= 0, 1 / (1 + np.exp(-mode)), 0.0)
-            p = np.clip((p - c) / (1 - c), 0.05, 1 - 1e-6) if s.model == "3pl" else p
-        full[s.block(1)] = spread * logit(p)
-        full[s.weights] = np.tile(self.grid.log_weights(), s.n_groups)[: s.n_groups * s.n_weights]
+        begin = s.item_model.start(self.data.shares, self.data.n_categories, self.priors)
+        full[: begin.size] = begin.ravel()
+        full[s.weights] = self.latent.start()
         if begun is not None:
             self._begin_at(begun, full)
         x = np.empty(s.size)
@@ -141,7 +120,7 @@ class Problem:
 
     def _begin_at(self, begun: Calibration, full: Floats) -> None:
         s, J = self.structure, self.structure.n_items
-        if s.model == "rasch":
+        if s.item_model.fixed_slopes:
             full[s.log_sds] = np.log(begun.latent_sd)
             unit = begun
         else:
@@ -149,35 +128,51 @@ class Problem:
         known = unit.estimated
         before = np.minimum(unit.c, _MIDDLE)
         c = np.zeros(J)
-        if s.model == "3pl":
-            full[s.block(2)][known] = logit(before[known]) if unit.model == "3pl" else full[s.block(2)][known]
+        if s.item_model.guesses:
+            full[s.block(2)][known] = logit(before[known]) if unit.item_model.guesses else full[s.block(2)][known]
             c = np.minimum(expit(full[s.block(2)]), _MIDDLE)
         steeper = (0.5 - before) / (1 - before) * (1 - c) / (0.5 - c)
         a, d = steeper * unit.a, steeper * (unit.d - logit((0.5 - before) / (1 - before))) + logit((0.5 - c) / (1 - c))
-        if s.model in ("rasch", "1pl"):
+        if not s.item_model.own_slopes:
             common = a[known].mean() if s.common_slope else 1.0
             d *= np.sqrt((1 + (common / 1.7) ** 2) / (1 + (a / 1.7) ** 2))
             a = np.full(J, common)
         full[s.block(0)][known], full[s.block(1)][known] = a[known], d[known]
+        if unit.further is not None and unit.model == s.model:
+            further = unit.parameters[2:]
+            full[2 * J : s.means.start].reshape(further.shape)[:, known] = further[:, known]
 
-    def curves(self, point_or_full: Floats) -> Logistic | Guessing:
+    @property
+    def histograms(self) -> Histograms:
+        """The latent distribution of a fit that estimates its shape."""
+        assert isinstance(self.latent, Histograms)
+        return self.latent
+
+    def curves(self, full: Floats) -> Curves:
         """The items' curves at all F parameters."""
-        s, full, theta = self.structure, point_or_full, self.grid.nodes
+        if self.data.counts is None:
+            return self._logistic(full)
+        s = self.structure
+        return Categories(self.data, self.grid.nodes, s.item_model, full[: s.means.start].reshape(s.K, -1))
+
+    def _logistic(self, full: Floats) -> Logistic | Guessing:
+        s, theta = self.structure, self.grid.nodes
         a, d = full[s.block(0)], full[s.block(1)]
-        return Logistic(self.data, theta, a, d) if s.K == 2 else Guessing(self.data, theta, a, d, full[s.block(2)])
+        return Guessing(self.data, theta, a, d, full[s.block(2)]) if s.guessing else Logistic(self.data, theta, a, d)
 
     def evaluate(self, x: Floats) -> Point:
         """One E-step over all persons."""
         s = self.structure
         full = s.expand(x)
         means, sds = full[s.means], np.exp(full[s.log_sds])
-        log_weights = self._log_weights(full)
-        found = self.curves(full).expect(self.run, self._chunks, log_weights)
+        log_weights = self.latent.log_weights(full)
+        found = self.curves(full).expect(self._total, log_weights)
+        self.data.evaluated(found.loglik)
         persons = found.mass.sum(axis=1)
-        scores = self._latent_scores(means, sds, log_weights)
+        scores = self.latent.scores(means, sds, log_weights)
         latent_gradient = np.einsum("mgq,gq->mg", scores, found.mass)
         spread = np.einsum("mgq,ngq,gq->gmn", scores, scores, np.exp(log_weights)) * persons[:, None, None]
-        roughness, weight_gradient = self._weight_terms(log_weights, found.mass)
+        cost, weight_gradient = self.latent.cost(log_weights, found.mass)
         terms = self._prior_terms(full)
         full_gradient = np.concatenate(
             [(found.gradient + terms.gradient).ravel(), latent_gradient.ravel(), weight_gradient.ravel()]
@@ -186,12 +181,12 @@ class Problem:
             x,
             full[s.block(0)],
             full[s.block(1)],
-            full[s.block(2)] if s.K == 3 else np.full(s.n_items, -np.inf),
+            full[s.block(2)] if s.guessing else np.full(s.n_items, -np.inf),
             means,
             sds,
             log_weights,
             found.loglik,
-            found.loglik + float(terms.value.sum()) - roughness,
+            found.loglik + float(terms.value.sum()) - cost,
             s.gather(full_gradient),
             found.information + terms.curvature,
             found,
@@ -204,94 +199,18 @@ class Problem:
 
     def _prior_terms(self, full: Floats) -> ItemTerms:
         s = self.structure
-        logit_c = full[s.block(2)] if s.K == 3 else np.zeros(s.n_items)
+        logit_c = full[s.block(2)] if s.guessing else np.zeros(s.n_items)
         return item_terms(self.priors, full[s.block(0)], full[s.block(1)], logit_c, self.prior_share, s.K)
-
-    def _weight_terms(self, log_weights: Floats, mass: Floats) -> tuple[float, Floats]:
-        """What histograms cost, and the gradient (G, Q) of the log-likelihood less this in their log weights.
-
-        The cost is their roughness and, as nothing else distinguishes a wider histogram from flatter slopes, the
-        distance of the reference group's mean and variance from 0 and 1; not under anchors, and under Rasch that of the
-        mean.
-        """
-        if not self.structure.n_weights:
-            return 0.0, np.zeros(0)
-        persons = mass.sum(axis=1)
-        costs = [self._cost_of_weights(log_weights[g], persons[g], g) for g in range(len(mass))]
-        slopes = np.stack([slope for _, slope in costs])
-        return sum(cost for cost, _ in costs), mass - persons[:, None] * np.exp(log_weights) - slopes
-
-    def _cost_of_weights(self, log_weights: Floats, persons: float, group: int) -> tuple[float, Floats]:
-        """What the histogram of a group costs, and its derivatives (Q,) by the log weights (Q,)."""
-        bent, upward = self.roughness @ log_weights, np.maximum(self._second @ log_weights, 0.0)
-        cost = float(0.5 * (log_weights @ bent) + self._upturn / 6 * (upward**3).sum())
-        slope = bent + 0.5 * self._upturn * upward**2 @ self._second
-        for off, by_weights in self._pins(np.exp(log_weights), persons) if group == 0 else []:
-            cost += 0.5 * off**2
-            slope = slope + off * by_weights
-        return cost, slope
-
-    def look_at_weights(self, log_weights: Floats, at_nodes: Floats, group: int) -> tuple[float, Floats]:
-        """What the expected persons at the nodes (Q,) say of a group's log weights (Q,), whose weights sum to 1, less
-        what these cost; and its derivatives (Q,)."""
-        cost, slope = self._cost_of_weights(log_weights, at_nodes.sum(), group)
-        return float(at_nodes @ log_weights) - cost, at_nodes - at_nodes.sum() * np.exp(log_weights) - slope
-
-    def complete_information_of_weights(self, log_weights: Floats, persons: float, group: int) -> Floats:
-        """Shape (Q, Q): of a group's log weights where abilities are known; a change of all of them together, which
-        changes nothing, is held."""
-        return np.diag(persons * np.exp(log_weights)) + self._bent_cost(log_weights, persons, group)
-
-    def _pins(self, weights: Floats, persons: float) -> list[tuple[float, Floats]]:
-        """What keeps the reference group's mean and variance at 0 and 1: terms whose squares cost half of themselves,
-        with their derivatives (Q,) by its log weights."""
-        s, nodes = self.structure, self.grid.nodes
-        if s.anchored:
-            return []
-        mean = float(weights @ nodes)
-        unit = np.sqrt(persons)
-        pins = [(unit * mean, unit * weights * (nodes - mean))]
-        if s.model != "rasch":
-            variance = float(weights @ (nodes - mean) ** 2)
-            unit = np.sqrt(0.5 * persons)
-            pins.append((unit * (variance - 1), unit * weights * ((nodes - mean) ** 2 - variance)))
-        return pins
-
-    def _bends_of_pins(self, weights: Floats, persons: float) -> Floats:
-        """Shape (Q, Q): the pins' second derivatives by the log weights, each times its pin."""
-        out, pins = np.zeros((len(weights), len(weights))), self._pins(weights, persons)
-        for off, by in pins:
-            out += off * (np.diag(by) - np.outer(by, weights) - np.outer(weights, by))
-        if len(pins) == 2:
-            by_mean, (off, _) = weights * (self.grid.nodes - weights @ self.grid.nodes), pins[1]
-            out -= off * np.sqrt(2 * persons) * np.outer(by_mean, by_mean)
-        return out
-
-    def _log_weights(self, full: Floats) -> Floats:
-        """Shape (G, Q): log weights of the nodes in each group."""
-        s = self.structure
-        if s.n_weights:
-            return normalised(full[s.weights].reshape(s.n_groups, -1))
-        return np.stack(
-            [
-                self.grid.log_weights(mean, np.exp(log_sd))
-                for mean, log_sd in zip(full[s.means], full[s.log_sds], strict=True)
-            ]
-        )
-
-    def _latent_scores(self, means: Floats, sds: Floats, log_weights: Floats) -> Floats:
-        """Shape (2, G, Q): ∂ log w/∂ mean and ∂ log w/∂ log σ of a normal distribution at the nodes."""
-        z = (self.grid.nodes - means[:, None]) / sds[:, None]
-        raw = np.stack([z / sds[:, None], z**2])
-        return raw - (raw * np.exp(log_weights)).sum(axis=2, keepdims=True)
 
     def observed_information(self, point: Point) -> Floats:
         """Minus the Hessian of the objective in all parameters but the weights of histograms, which it takes as known:
-        shape (KJ + 2G, KJ + 2G), Louis (1982)."""
+        shape (KJ + 2G, KJ + 2G), Louis (1982); by differences of gradients where items have several categories."""
         s, J, G = self.structure, self.structure.n_items, self.structure.n_groups
-        latent = self._latent_scores(point.means, point.sds, point.log_weights)
-        curves = self.curves(s.expand(point.x))
-        information = -missing_information(curves, self.run, self._chunks, point.log_weights, latent)
+        if self.data.counts is not None:
+            return self._information_by_differences(point)
+        latent = self.latent.scores(point.means, point.sds, point.log_weights)
+        curves = self._logistic(s.expand(point.x))
+        information = -missing_information(curves, self._total, point.log_weights, latent)
         items, curvature = np.arange(J), self._curvature(point)
         for k in range(s.K):
             for m in range(s.K):
@@ -302,41 +221,43 @@ class Problem:
                 information[groups + k * G, groups + m * G] += point.latent[:, k, m]
         return information
 
+    def _information_by_differences(self, point: Point) -> Floats:
+        """`observed_information` at the cost of two E-steps for each free parameter. That of parameters with one place
+        in x stands at the first of them."""
+        s = self.structure
+        places = np.unique(s.index[: s.weights.start], return_index=True)
+        first = places[1][places[0] >= 0]
+        rows = []
+        for k in range(len(first)):
+            step = np.zeros_like(point.x)
+            step[k] = _STEP
+            down, up = self.evaluate(point.x - step).gradient, self.evaluate(point.x + step).gradient
+            rows.append((down - up)[: len(first)] / (2 * _STEP))
+        information = np.zeros((s.weights.start, s.weights.start))
+        information[np.ix_(first, first)] = (np.array(rows) + np.array(rows).T) / 2
+        return information
+
     def _curvature(self, point: Point) -> Floats:
         """Shape (J, K, K): complete-data information given the answers, plus minus the Hessian of the priors."""
         full = self.structure.expand(point.x)
-        return self.curves(full).curvature(point.expected) + self._prior_terms(full).hessian
+        return self._logistic(full).curvature(point.expected) + self._prior_terms(full).hessian
 
     def information_of_tilts(self, point: Point, tilts: Floats) -> tuple[Floats, Floats]:
         """Information of few `tilts` (G, M, Q): shared with a, d (and logit c) of the items, (KJ, G, M), by differences
         of gradients, and the sum of products of their own scores, (G, M, M)."""
         curves = self.curves(self.structure.expand(point.x))
 
-        def gradient(tilted: Floats) -> Floats:
-            return curves.expect(self.run, self._chunks, point.log_weights + tilted).gradient.ravel()
-
-        shared = np.zeros((self.structure.means.start, *tilts.shape[:2]))
-        for g, m in np.ndindex(*tilts.shape[:2]):
-            step = np.zeros_like(point.log_weights)
-            step[g] = TILT * tilts[g, m]
-            shared[:, g, m] = (gradient(-step) - gradient(step)) / (2 * TILT)
-        return shared, products_of_tilts(curves, self.run, self._chunks, point.log_weights, tilts)
+        shared = shared_by_differences(curves, self._total, point.log_weights, tilts)
+        return shared.reshape(-1, *tilts.shape[:2]), products_of_tilts(curves, self._total, point.log_weights, tilts)
 
     def score_products(self, point: Point) -> Floats:
         """Σ s sᵀ of the learners' scores in all F parameters, shape (F, F), plus what priors say of the items, as
         if these were answers, too; 0 for means and SDs of histograms."""
         s, items = self.structure, self.structure.means.start
-        if s.n_weights:
-            tilts = np.eye(s.n_weights) - np.exp(point.log_weights)[:, :, None]
-            places = np.arange(s.weights.start, s.weights.stop)
-        else:
-            tilts = self._latent_scores(point.means, point.sds, point.log_weights).transpose(1, 0, 2)
-            places = items + np.arange(2) * s.n_groups + np.arange(s.n_groups)[:, None]
+        tilts, places = self.latent.tilts(point.means, point.sds, point.log_weights)
         places = np.concatenate([np.arange(items), places.ravel()])
         found, full = np.zeros((len(s.index), len(s.index))), s.expand(point.x)
-        found[np.ix_(places, places)] = score_products(
-            self.curves(full), self.run, self._chunks, point.log_weights, np.ascontiguousarray(tilts)
-        )
+        found[np.ix_(places, places)] = score_products(self._logistic(full), self._total, point.log_weights, tilts)
         own, prior = np.arange(s.K)[:, None] * s.n_items + np.arange(s.n_items), self._prior_terms(full).hessian
         found[own[:, None], own] += prior.transpose(1, 2, 0)
         return found
@@ -344,7 +265,7 @@ class Problem:
     def information_with_weights(self, point: Point) -> Floats:
         """Minus the Hessian of the objective in all parameters, shape (F, F), where there are histograms."""
         s, items = self.structure, slice(0, self.structure.means.start)
-        shared = shared_with_nodes(self.curves(s.expand(point.x)), self.run, self._chunks, point.log_weights)
+        shared = shared_with_nodes(self.curves(s.expand(point.x)), self._total, point.log_weights)
         full = np.zeros((len(s.index), len(s.index)))
         full[: s.weights.start, : s.weights.start] = self.observed_information(point)
         full[items, s.weights] = shared.reshape(len(shared), -1)
@@ -355,29 +276,14 @@ class Problem:
     def information_of_weights(self, point: Point) -> Floats:
         """Minus the Hessian of the objective in the log weights of each group's histogram, shape (G, Q, Q), with the
         items known."""
-        curves, weights = self.curves(self.structure.expand(point.x)), np.exp(point.log_weights)
-        found = products_of_posteriors(curves, self.run, self._chunks, point.log_weights)
-        for g, (w, persons) in enumerate(zip(weights, point.mass, strict=True)):
-            found[g] += self._bent_cost(point.log_weights[g], persons, g) + np.diag(persons * w - point.at_nodes[g])
-        found[0] += self._bends_of_pins(weights[0], point.mass[0])
-        return found
-
-    def price_of_shape(self, log_weights: Floats) -> Floats:
-        """Shape (Q, Q): second derivatives of the penalties on roughness and upturns of a histogram."""
-        upward = np.maximum(self._second @ log_weights, 0.0)
-        return self.roughness + self._upturn * self._second.T @ (upward[:, None] * self._second)
-
-    def _bent_cost(self, log_weights: Floats, persons: float, group: int) -> Floats:
-        """Shape (Q, Q): second derivatives of a histogram's penalties, without those of its pins."""
-        cost = self.price_of_shape(log_weights)
-        for _, by_weights in self._pins(np.exp(log_weights), persons) if group == 0 else []:
-            cost += np.outer(by_weights, by_weights)
-        return cost
+        curves = self.curves(self.structure.expand(point.x))
+        products = products_of_posteriors(curves, self._total, point.log_weights)
+        return self.histograms.observed_information(products, point.log_weights, point.at_nodes)
 
     def observed_blocks(self, point: Point) -> Floats:
         """Shape (J, K, K): each item's own block of `observed_information`."""
-        curves = self.curves(self.structure.expand(point.x))
-        return self._curvature(point) - missing_information_blocks(curves, self.run, self._chunks, point.log_weights)
+        curves = self._logistic(self.structure.expand(point.x))
+        return self._curvature(point) - missing_information_blocks(curves, self._total, point.log_weights)
 
     def precondition(self, point: Point, gradient: Floats, frozen: Mask) -> Floats:
         """complete-data information⁻¹ · gradient with the frozen parameters held: the EM gradient step."""
@@ -407,11 +313,7 @@ class Problem:
         if latent.any():
             solved = np.linalg.solve(held(point.latent, latent), np.where(latent, side, 0.0)[:, :, None])
             step[K * J : s.log_sds.stop] = solved[:, :, 0].T.ravel()
-        if s.n_weights:
-            for g, (persons, log_weights) in enumerate(zip(point.mass, point.log_weights, strict=True)):
-                at = slice(s.weights.start + g * s.n_weights, s.weights.start + (g + 1) * s.n_weights)
-                matrix = self.complete_information_of_weights(log_weights, persons, g)
-                step[at] = cho_solve(cho_factor(matrix, check_finite=False), full[at], check_finite=False)
+        step[s.weights] = self.latent.newton_step(full[s.weights], point.log_weights, point.at_nodes)
         x = np.zeros_like(gradient)
         x[s.index[s.free]] = step[s.free]
         return x
@@ -423,16 +325,10 @@ class Problem:
             [
                 np.einsum("jkk->kj", point.information).ravel(),
                 np.einsum("gkk->kg", point.latent).ravel(),
-                (point.mass[:, None] * np.exp(point.log_weights) + np.diag(self.roughness))[:, : s.n_weights].ravel(),
+                self.latent.information_scale(point.log_weights, point.at_nodes).ravel(),
             ]
         )
         return np.sqrt(np.maximum(s.gather(diagonal), 1e-300))
-
-
-def normalised(log_weights: Floats) -> Floats:
-    """The log weights of distributions that sum to 1 over the last axis."""
-    off: Floats = log_weights - log_weights.max(axis=-1, keepdims=True)
-    return off - np.log(np.exp(off).sum(axis=-1, keepdims=True))
 
 
 def held(matrix: Floats, free: Mask) -> Floats:

@@ -1,5 +1,5 @@
-"""Whole M-steps: every item of a 3PL and every histogram to its own maximum, given the expected counts. No E-step and
-no line search over all.
+"""Whole M-steps: every item of a 3PL to its own maximum, given the expected counts. No E-step and no line search over
+all.
 
 The likelihood of (a, d, logit c) is far from quadratic, in a few items of most banks much farther than in the others. A
 Newton step for all items together then goes as far as the worst item lets it; here each item goes its own way, at the
@@ -14,7 +14,7 @@ from scipy.special import expit
 
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.core.priors import item_terms
-from irt_assets.psychometrics.estimation.marginal import Point, Problem, held, normalised
+from irt_assets.psychometrics.estimation.marginal import Point, Problem, held
 from irt_assets.psychometrics.estimation.parameter_layout import Mask
 
 _STEPS, _HALVINGS = 20, 8
@@ -32,11 +32,9 @@ def em_step(problem: Problem, point: Point, gradient: Floats, frozen: Mask) -> F
     means and SDs."""
     s = problem.structure
     step = problem.precondition(point, gradient, frozen)
-    if s.model == "3pl":
+    if s.item_model.guesses:
         _move_items(problem, point, step)
-    if s.n_weights:
-        moved = [_weights_at_maximum(problem, point, g) - point.log_weights[g] for g in range(s.n_groups)]
-        step[s.n_before_weights :] = np.concatenate(moved)
+    step[s.n_before_weights :] = problem.latent.em_step(point.log_weights, point.at_nodes)
     return step
 
 
@@ -51,26 +49,6 @@ def _move_items(problem: Problem, point: Point, step: Floats) -> None:
     moved = np.where(free, _maximum(problem, point, start, free, lower, upper) - start, 0.0).ravel()
     places = s.index[items]
     step[places[places >= 0]] = moved[places >= 0]
-
-
-def _weights_at_maximum(problem: Problem, point: Point, group: int) -> Floats:
-    """The log weights (Q,) of a group that its expected persons at the nodes and the price of its shape give."""
-    at_nodes, log_weights = point.at_nodes[group], point.log_weights[group]
-    value, slope = problem.look_at_weights(log_weights, at_nodes, group)
-    for _ in range(_STEPS):
-        step = np.linalg.solve(problem.complete_information_of_weights(log_weights, at_nodes.sum(), group), slope)
-        if step @ slope < _ENOUGH:
-            break
-        for _ in range(_HALVINGS):
-            there = normalised(log_weights + step)
-            found = problem.look_at_weights(there, at_nodes, group)
-            if found[0] > value:
-                break
-            step *= 0.5
-        else:
-            break
-        log_weights, (value, slope) = there, found
-    return log_weights
 
 
 def _maximum(problem: Problem, point: Point, start: Floats, free: Mask, low: Floats, high: Floats) -> Floats:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import logit
-from scipy.stats import chi2
 
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.errors import PsychometricsError
@@ -63,7 +62,10 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
 
     Raises PsychometricsError for other calibrations.
     """
-    if len(calibration.populations) > 1 or calibration.anchored or calibration.model == "rasch":
+    from scipy.stats import chi2
+
+    calibration.item_model.require_two_categories("the test of normality")
+    if len(calibration.populations) > 1 or calibration.anchored or calibration.item_model.fixed_slopes:
         raise PsychometricsError("normality is tested for one population with mean 0 and SD 1, without anchors")
     if calibration.joint_cov is None:
         raise PsychometricsError(
@@ -71,7 +73,7 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
         )
     persons = Persons.of(responses, None, None, None)
     counts = Counts.of(responses, persons.weight)
-    keep = np.isfinite(calibration.a) & counts.estimable
+    keep = np.isfinite(calibration.a) & counts.estimable(calibration.item_model)
     unknown = np.full(responses.n_items, np.nan)
     kept = usable(responses, counts, persons, keep, Fixed(unknown, unknown, unknown), calibration.model)
     structure = ParameterLayout.of(calibration.model, kept.n_items)
@@ -82,7 +84,7 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
         full[structure.block(k)] = values[k][keep]
     x = np.empty(structure.size)
     x[structure.index[structure.free]] = full[structure.free]
-    data = ResponseLayout.of(kept, rarer=structure.K == 3)
+    data = ResponseLayout.of(kept, rarer=structure.guessing)
     at_bound = [Flag.AT_BOUND in flags for flags, part in zip(calibration.flags, keep, strict=True) if part]
     with kernels.runner(threads) as run:
         problem = Problem(data, structure, Grid.spanning(), run, Priors.from_dict(calibration.priors))
@@ -106,7 +108,7 @@ def _covariance_of_items(
     """Shape (KJ, KJ), in the order of `ParameterLayout`; 0 for items at a bound. A fit without guessing keeps it, and
     with guessing it is made again."""
     s, J = problem.structure, problem.structure.n_items
-    if s.K == 2:
+    if not s.guessing:
         assert calibration.joint_cov is not None
         at = 2 * np.flatnonzero(keep) + np.arange(2)[:, None]
         return np.nan_to_num(calibration.joint_cov[np.ix_(at.ravel(), at.ravel())])

@@ -15,13 +15,9 @@ Pair = tuple[Floats, Floats, float]
 """A step, the change of the gradient along it with the sign of curvature, and their product: what a quasi-Newton matrix
 is made of."""
 
-_MEMORY, _MEMORY_WITH_WEIGHTS = 12, 30
 _LONGEST_STEP = 2.0
 _FAR, _CYCLES = 1.0, 10
 """As long as a gradient exceeds one standard error, but at most for this many cycles, a 3PL takes EM cycles."""
-_CYCLES_OF_WEIGHTS = 3
-"""EM cycles that come first where there are histograms: a Newton step would move log weights far too far in the
-tails."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +58,13 @@ def maximise(
     frozen = np.zeros(len(x), dtype=bool)
     outward, gradient = _scaled_gradient(problem, point)
     change, reason, iterations = np.inf, "", 0
-    cycles = _CYCLES_OF_WEIGHTS if problem.structure.n_weights else 0
-    memory = _MEMORY_WITH_WEIGHTS if problem.structure.n_weights else _MEMORY
+    latent = problem.latent
     for iterations in range(1, max_iterations + 1):
         if np.any(outward != frozen):
             frozen, pairs = outward, []
         free_gradient = np.where(frozen, 0.0, point.gradient)
-        far = problem.structure.model == "3pl" and gradient > _FAR and iterations <= _CYCLES
-        if far or iterations <= cycles:
+        far = problem.structure.item_model.guesses and gradient > _FAR and iterations <= _CYCLES
+        if far or iterations <= latent.cycles:
             step = em_step(problem, point, free_gradient, frozen)
         else:
             step = _direction(problem, point, free_gradient, frozen, pairs)
@@ -90,7 +85,7 @@ def maximise(
         bend = np.where(frozen, 0.0, point.gradient - ahead.gradient)
         along = float(moved @ bend)
         if along > 1e-12 * np.linalg.norm(moved) * np.linalg.norm(bend):
-            pairs = [*pairs[-(memory - 1) :], (moved, bend, along)]
+            pairs = [*pairs[-(latent.memory - 1) :], (moved, bend, along)]
         point = ahead
         outward, gradient = _scaled_gradient(problem, point)
         change = float(np.abs(moved[: problem.structure.n_before_weights]).max(initial=0.0))

@@ -10,18 +10,15 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 from scipy.special import logit
 
+from irt_assets.psychometrics.core.item_models import LOGIT_C, ItemModel, item_model
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.core.options import Model
 
 Mask = npt.NDArray[np.bool_]
 
-SLOPE_BOUND = 10.0
-"""|a| stops here: a steeper curve rises from 0.1 to 0.9 between two or three of 61 nodes, which cannot resolve it."""
 COMMON_SLOPE_FLOOR = 0.01
 """A common slope stops here: below it the answers to different items are unrelated and difficulty has no unit. So do
 slopes under a prior that knows only positive ones."""
-GUESSING_BOUNDS = (1e-4, 0.95)
-"""c stops here: one lucky answer in ten thousand, and a curve that rises by a twentieth."""
 LATENT_SD_BOUNDS = (0.1, 10.0)
 """A latent SD stops here: half the distance of two nodes, and a curve of logits no test can measure."""
 LATENT_MEAN_BOUND = 20.0
@@ -43,17 +40,17 @@ class Fixed:
 
 @dataclass(frozen=True)
 class ParameterLayout:
-    """How the free parameters x make up all F: a_1 … a_J, d_1 … d_J, (logit c_1 … logit c_J,) then for each of G
-    groups the latent means, the latent log SDs, and the log weights of a histogram, group by group.
+    """How the free parameters x make up all F: a_1 … a_J, d_1 … d_J, (logit c_1 … logit c_J, or what else `names` has,)
+    then for each of G groups the latent means, the latent log SDs, and the log weights of a histogram, group by group.
 
     `index` (F,) is the place of a parameter in x, −1 where it is fixed at `fixed` (F,). Items with one common slope
-    have one place. `K` is 3 where any item can be guessed, else 2.
+    have one place. `names` are those of the K parameters of an item, with logit c where any item can be guessed.
     """
 
     model: Model
     n_items: int
     n_groups: int
-    K: int
+    names: tuple[str, ...]
     n_weights: int
     index: npt.NDArray[np.int64]
     fixed: Floats
@@ -69,37 +66,58 @@ class ParameterLayout:
         n_groups: int = 1,
         histogram_nodes: int = 0,
         positive_slopes: Mask | None = None,
+        categories: npt.NDArray[np.int64] | None = None,
     ) -> ParameterLayout:
         """`given`: items to hold; all groups then have a free mean and SD, else all but the first (its SD is free in a
         Rasch model). `histogram_nodes`: above 0, each group has that many free weights instead of mean and SD.
-        `positive_slopes`: (J,), items whose slopes stay above 0."""
+        `positive_slopes`: (J,), items whose slopes stay above 0. `categories`: (J,), of the items; None: 2."""
         J, G = n_items, n_groups
         anchored = given.items if given is not None else np.zeros(J, dtype=bool)
-        K = 3 if model == "3pl" or (given is not None and np.any(given.c[anchored] > 0)) else 2
-        slopes = ~anchored & (model != "rasch")
-        normal = histogram_nodes == 0
-        free = [slopes, ~anchored]
-        if K == 3:
-            free.append(~anchored & (model == "3pl"))
+        of = item_model(model)
+        categories = np.full(J, 2) if categories is None else categories
+        names, own = of.parameter_names(int(categories.max(initial=2))), of.free(categories) & ~anchored
+        fixed_at = of.fixed_at(categories)
+        if not of.guesses and given is not None and np.any(given.c[anchored] > 0):
+            names, own = (*names, LOGIT_C), np.vstack([own, np.zeros(J, dtype=bool)])
+            fixed_at = np.append(fixed_at, -np.inf)
+        slopes, normal = own[0], histogram_nodes == 0
+        free = [own.ravel()]
         free.append(np.full(G, normal) & (anchored.any() | (np.arange(G) > 0)))
-        free.append(np.full(G, normal) & (anchored.any() | (model == "rasch") | (np.arange(G) > 0)))
+        free.append(np.full(G, normal) & (anchored.any() | of.fixed_slopes | (np.arange(G) > 0)))
         free.append(np.ones(G * histogram_nodes, dtype=bool))
         mask = np.concatenate(free)
         index = np.where(mask, np.cumsum(mask) - 1, -1)
-        if model == "1pl" and slopes.any():
+        if of.common_slope and slopes.any():
             index[:J][slopes] = 0
             index[J:][mask[J:]] -= slopes.sum() - 1
         fixed = np.zeros(len(mask))
-        fixed[:J] = 1.0
-        if K == 3:
-            fixed[2 * J : 3 * J] = -np.inf
+        fixed[: own.size] = np.repeat(fixed_at, J)
         if given is not None:
             with np.errstate(divide="ignore"):
-                values = [given.a, given.d, logit(given.c)][:K]
+                values = [given.a, given.d, logit(given.c)][: len(names)]
             for k, value in enumerate(values):
                 fixed[k * J : (k + 1) * J][anchored] = value[anchored]
         positive = np.zeros(J, dtype=bool) if positive_slopes is None else positive_slopes
-        return cls(model, J, G, K, histogram_nodes, index, fixed, positive)
+        return cls(model, J, G, names, histogram_nodes, index, fixed, positive)
+
+    @property
+    def item_model(self) -> ItemModel:
+        return item_model(self.model)
+
+    @property
+    def K(self) -> int:  # noqa: N802
+        """How many parameters an item has."""
+        return len(self.names)
+
+    @property
+    def guessing(self) -> bool:
+        """Whether any item can be guessed: then its third parameter is logit c."""
+        return LOGIT_C in self.names
+
+    @property
+    def n_curve(self) -> int:
+        """How many parameters an item has besides logit c."""
+        return self.K - self.guessing
 
     @property
     def size(self) -> int:
@@ -117,7 +135,7 @@ class ParameterLayout:
 
     @property
     def common_slope(self) -> bool:
-        return self.model == "1pl" and self.n_slopes == 1
+        return self.item_model.common_slope and self.n_slopes == 1
 
     @cached_property
     def free(self) -> npt.NDArray[np.int64]:
@@ -125,7 +143,7 @@ class ParameterLayout:
         return np.flatnonzero(self.index >= 0)
 
     def block(self, k: int) -> slice:
-        """Positions of all items' a (k = 0), d (1) or logit c (2) among all parameters."""
+        """Positions of all items' k-th parameter among all: a (0), d (1), logit c or another (2)."""
         return slice(k * self.n_items, (k + 1) * self.n_items)
 
     @property
@@ -153,11 +171,12 @@ class ParameterLayout:
 
     @cached_property
     def bounds(self) -> tuple[Floats, Floats]:
-        floor = np.where(self.positive_slopes | self.common_slope, COMMON_SLOPE_FLOOR, -SLOPE_BOUND)
+        held = self.positive_slopes | self.common_slope
+        floor = np.where(held, COMMON_SLOPE_FLOOR, self.item_model.bounds("a")[0])
         low, high = np.full(len(self.index), -np.inf), np.full(len(self.index), np.inf)
-        low[self.block(0)], high[self.block(0)] = floor, SLOPE_BOUND
-        if self.K == 3:
-            low[self.block(2)], high[self.block(2)] = logit(GUESSING_BOUNDS)
+        for k, name in enumerate(self.names):
+            low[self.block(k)], high[self.block(k)] = self.item_model.bounds(name)
+        low[self.block(0)] = floor
         low[self.means], high[self.means] = -LATENT_MEAN_BOUND, LATENT_MEAN_BOUND
         low[self.log_sds], high[self.log_sds] = np.log(LATENT_SD_BOUNDS)
         lower, upper = np.empty(self.size), np.empty(self.size)
@@ -178,9 +197,10 @@ class ParameterLayout:
         return (places >= 0) & free[places]
 
     def items_using(self, free: Mask) -> Mask:
-        """Shape (J,): items whose slope or intercept, or whose ability distribution, is at a marked place of x."""
+        """Shape (J,): items with a parameter other than c, or whose ability distribution, at a marked place of x."""
         latent = self.marked(free, slice(self.means.start, self.log_sds.stop)).any()
-        return self.marked(free, self.block(0)) | self.marked(free, self.block(1)) | latent
+        own = self.marked(free, slice(0, self.n_curve * self.n_items)).reshape(self.n_curve, -1)
+        return np.any(own, axis=0) | latent
 
     def mirrored(self, x: Floats) -> Floats:
         """The same distribution of answers with −θ for θ; only where no slope is fixed."""

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from irt_assets.psychometrics.core import kernels, layout_kernels
-from irt_assets.psychometrics.core.design import require_connected, seen_sets
-from irt_assets.psychometrics.core.models import Flag, Floats, Responses
+from irt_assets.psychometrics.core.design import Links, require_connected, row_starts, set_codes
+from irt_assets.psychometrics.core.item_models import ItemModel
+from irt_assets.psychometrics.core.models import Flag, Floats, Responses, answered_rows, category_rows
+from irt_assets.psychometrics.estimation.sums import SumOverPersons, ThreadSums, number_of_shards, pieces, shard_of
 
 Mask = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -20,54 +26,217 @@ RARE = 20
 
 @dataclass(frozen=True)
 class Counts:
-    """Answers and correct answers per item, shape (J,), each answer counted as often as its learner."""
+    """Answers per item and category (J, C), with all of an item and those of its highest category, the correct ones,
+    shape (J,); each answer is counted as often as its learner."""
 
     n: Floats
     correct: Floats
+    table: Floats
+    categories: Ints
 
     @classmethod
     def of(cls, responses: Responses, weights: Floats) -> Counts:
-        table = np.zeros((responses.n_items, 2))
+        categories = responses.n_categories
+        table = np.zeros((responses.n_items, categories.max(initial=2)))
         layout_kernels.count_scores(responses.person, responses.item, responses.score, weights, table)
-        return cls(table.sum(axis=1), table[:, 1].copy())
+        return cls(table.sum(axis=1), table[np.arange(len(table)), categories - 1], table, categories)
 
-    @property
-    def estimable(self) -> Mask:
-        return (self.correct > 0) & (self.correct < self.n)
+    def estimable(self, model: ItemModel) -> Mask:
+        """Shape (J,): the items whose answers have a finite maximum under the model."""
+        return model.estimable(self.table, self.categories)
 
     @property
     def rarer(self) -> Floats:
         """How many answers were of the kind that was given less often."""
         return np.minimum(self.correct, self.n - self.correct)
 
-    def flags(self, j: int | np.intp) -> list[Flag]:
-        if self.n[j] == 0:
-            return [Flag.NO_DATA]
-        if self.correct[j] == self.n[j]:
-            return [Flag.ALL_CORRECT]
-        return [Flag.ALL_WRONG] if self.correct[j] == 0 else []
+    def flags(self, kept: Mask, marks: Mapping[Flag, Mask]) -> tuple[tuple[Flag, ...], ...]:
+        """The flags of all items, in the order of `Flag`: those that the answers alone give, whatever the engine, and
+        for the K items `kept` (J,) those with which their engine `marks` (K,) them."""
+        all_wrong = (self.n > 0) & (self.table[:, 0] == self.n)
+        never_given = ((self.table == 0) & (np.arange(self.table.shape[1]) < self.categories[:, None])).any(axis=1)
+        given = {
+            Flag.NO_DATA: ~kept & (self.n == 0),
+            Flag.ALL_CORRECT: ~kept & (self.n > 0) & (self.correct == self.n),
+            Flag.ALL_WRONG: ~kept & all_wrong,
+            Flag.UNIDENTIFIED: ~kept & (self.n > 0) & (self.correct < self.n) & ~all_wrong & never_given,
+        }
+        for flag, mark in marks.items():
+            given.setdefault(flag, np.zeros(kept.size, dtype=bool))[kept] |= mark
+        in_order = [flag for flag in Flag if flag in given]
+        return tuple(tuple(flag for flag in in_order if given[flag][j]) for j in range(kept.size))
 
 
 @dataclass(frozen=True)
-class ResponseLayout:
-    """N persons with a response, sorted by the set of items they saw and by group; correct items only.
+class Shard:
+    """The persons of one shard with a response and a weight, and what sums over shards say of the design.
 
-    `set_group` (S,) is the group of a set: the same items seen in two groups are two sets. `weight` (N,) says how many
-    persons each stands for. Of `flipped` items (J,) the wrong answers are listed in place of the correct ones.
+    Attributes:
+        links: which items the persons connect.
+        code: shape (J,), a sum of random numbers over an item's answers, equal for items with the same answers.
+        informative: shape (G,), persons of each group with two responses or more, by weight.
+    """
+
+    people: kernels.People
+    links: Links
+    code: npt.NDArray[np.uint64]
+    informative: Floats
+
+
+@dataclass(frozen=True)
+class Listing:
+    """How a fit's answers are listed.
+
+    Attributes:
+        flipped: shape (J,), the items whose wrong answers are listed in place of the correct ones.
+        n_groups: how many groups persons fall into.
+        by_category: whether the category of each answer is listed.
+    """
+
+    flipped: Mask
+    n_groups: int = 1
+    by_category: bool = False
+
+    def shards(
+        self, responses: Responses, group: Ints, weights: Floats, number: int, only: int | None = None
+    ) -> list[Shard]:
+        """The persons in so many shards; `group` and `weights` have shape (n_persons,). `only`: the responses are
+        those of this shard."""
+        start = row_starts(responses)
+        code = set_codes(start, responses.item, responses.n_items)
+        item, score, flipped = responses.item, responses.score, self.flipped
+        if self.by_category:
+            item, score = answered_rows(responses)
+            flipped = np.zeros(int((responses.n_categories - 1).sum()), dtype=bool)
+        index = np.uint16 if len(flipped) <= 2**16 else np.int32
+        order, edges = np.arange(responses.n_persons), np.array([0, responses.n_persons])
+        if only is None:
+            of_person = shard_of(responses.key, responses.n_persons, number)
+            order = np.argsort(of_person, kind="stable")
+            edges = np.searchsorted(of_person[order], np.arange(number + 1))
+        found = []
+        for shard, (first, last) in enumerate(itertools.pairwise(edges), start=only or 0):
+            persons = order[first:last]
+            persons = persons[start[persons] < start[persons + 1]]
+            _, seen_first, rank = np.unique(code[persons], return_index=True, return_inverse=True)
+            seen_first = persons[seen_first]
+            links = Links.of(start, responses.item, responses.n_items, seen_first, np.bincount(rank))
+            several = persons[np.diff(start)[persons] >= 2]
+            informative = np.bincount(group[several], weights[several], self.n_groups).astype(np.float64)
+            key = np.random.default_rng((67, shard)).integers(
+                0, 2**64, size=(len(persons), int(responses.n_categories.max(initial=2))), dtype=np.uint64
+            )
+            answered = np.zeros(responses.n_items, dtype=np.uint64)
+            layout_kernels.hash_answers(persons, start, responses.item, responses.score, key, answered)
+            own = rank * self.n_groups + group[persons]
+            persons, own = persons[weights[persons] > 0], own[weights[persons] > 0]
+            kinds, set_of = np.unique(own, return_inverse=True)
+            by_set = np.argsort(set_of, kind="stable")
+            persons, set_of = persons[by_set], set_of[by_set]
+            shown = seen_first[kinds // self.n_groups]
+            set_start = _ends(np.diff(start)[shown])
+            set_items = np.empty(set_start[-1], dtype=index)
+            layout_kernels.take_rows(shown, start, responses.item, set_items)
+            rows = (persons, start, item, score, flipped)
+            right = np.empty(len(persons), dtype=np.int64)
+            layout_kernels.count_marked(*rows, right)
+            right_start = _ends(right)
+            right_items = np.empty(right_start[-1], dtype=index)
+            layout_kernels.take_marked(*rows, right_items)
+            sets = (set_of, kinds % self.n_groups, set_start, set_items)
+            people = kernels.People(*sets, right_start, right_items, weights[persons])
+            found.append(Shard(people, links, answered, informative))
+        return found
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a fit needs to know of its answers besides sums over persons.
+
+    Attributes:
+        n, correct: shape (J,), answers and correct answers per item, each counted as often as its learner.
+        size: how many persons have a response.
+        weight: how many persons these stand for.
+        n_groups, flipped: as in `Listing`.
+        counts: of all learners, where items have several categories, with the item and category of each row, (M,), as
+            `answered_rows` makes them.
     """
 
     item_ids: tuple[str, ...]
     n: Floats
     correct: Floats
-    set_of: Ints
-    set_group: Ints
-    set_start: Ints
-    set_items: npt.NDArray[np.uint16] | npt.NDArray[np.int32]
-    right_start: Ints
-    right_items: npt.NDArray[np.uint16] | npt.NDArray[np.int32]
-    weight: Floats
+    size: int
+    weight: float
     n_groups: int
     flipped: Mask
+    counts: Counts | None = None
+    row_item: Ints | None = None
+    row_category: Ints | None = None
+
+    def sums(self, run: kernels.Run) -> SumOverPersons:
+        """Who adds up over these persons: the threads of `run`, where the persons are in memory."""
+        raise NotImplementedError
+
+    def thinned(self, step: int) -> ResponseLayout:
+        """A sample that stands for all: every step-th person of a shard with `step` times the weight, and with their
+        own weight everybody who gave an answer of a kind that would otherwise be too rare to estimate its item."""
+        raise NotImplementedError
+
+    def evaluated(self, loglik: float) -> None:
+        """Called after each E-step."""
+
+    def sample_of(self, shards: Iterable[kernels.People]) -> ResponseLayout:
+        """The layout of what `thinned_shard` leaves of every shard."""
+        shards = tuple(shards)
+        n, listed = np.zeros(self.n_items), np.zeros(self.n_items)
+        for people in shards:
+            layout_kernels.count_listed(people, n, listed)
+        correct = np.where(self.flipped, n - listed, listed)
+        return ResponseLayout.holding(shards, self, n=n, correct=correct)
+
+    def rare(self, step: int) -> Mask:
+        """Shape (2, J): whether the answers of an item that are not listed, and those that are, would be too rare among
+        every step-th person."""
+        listed = np.where(self.flipped, self.n - self.correct, self.correct)
+        return np.stack([self.n - listed, listed]) < RARE * step
+
+    @property
+    def shares(self) -> Floats:
+        """Shape (J, C): the share of an item's answers in each category."""
+        if self.counts is not None:
+            return self.counts.table / np.maximum(self.counts.n, 1)[:, None]
+        right = self.correct / np.maximum(self.n, 1)
+        return np.stack([1 - right, right], axis=1)
+
+    @property
+    def n_categories(self) -> Ints:
+        return np.full(self.n_items, 2) if self.counts is None else self.counts.categories
+
+    @property
+    def n_items(self) -> int:
+        return len(self.item_ids)
+
+    @property
+    def n_persons(self) -> int:
+        """Persons, each counted by weight, to the nearest one."""
+        return int(np.rint(self.weight))
+
+
+@dataclass(frozen=True)
+class ResponseLayout(Answers):
+    """The persons of a fit in memory, in shards, in each sorted by the set of items they saw and by group.
+
+    The same items seen in two groups, or in two shards, are two sets.
+    """
+
+    shards: tuple[kernels.People, ...] = ()
+
+    @classmethod
+    def holding(cls, shards: Sequence[kernels.People], answers: Answers, **changes: Any) -> ResponseLayout:
+        """These persons, with everything else as `answers` have it but for `changes`."""
+        known = {field.name: getattr(answers, field.name) for field in fields(Answers)}
+        size, weight = sum(len(p.weight) for p in shards), math.fsum(float(p.weight.sum()) for p in shards)
+        return cls(**{**known, "size": size, "weight": weight, **changes}, shards=tuple(shards))
 
     @classmethod
     def of(
@@ -78,98 +247,57 @@ class ResponseLayout:
         weights: Floats | None = None,
         anchored: Mask | None = None,
         rarer: bool = False,
+        by_category: bool = False,
+        shards: int | None = None,
     ) -> ResponseLayout:
         """Raises DisconnectedDesignError where the responses do not hang together.
 
         `group`, `weights`: shape (n_persons,), groups numbered from 0, weights ≥ 0 (those of 0 are left out).
         `anchored`: shape (J,), items with known parameters. `rarer`: list the rarer kind of answer of each item, and
-        not always the correct one.
+        not always the correct one. `by_category`: list the category of each answer. `shards`: how many; None: as many
+        as a request of these responses has.
         """
         group = np.zeros(responses.n_persons, dtype=np.int64) if group is None else group
         weights = np.ones(responses.n_persons) if weights is None else weights
-        sets = seen_sets(responses)
-        require_connected(responses, sets, anchored)
-        counts = Counts.of(responses, weights)
-        n_groups = int(group.max(initial=0)) + 1
-        own = sets.of_person * n_groups + group
-        persons = np.flatnonzero((sets.of_person >= 0) & (weights > 0))
-        kinds, set_of = np.unique(own[persons], return_inverse=True)
-        order = np.argsort(set_of, kind="stable")
-        persons, set_of = persons[order], set_of[order]
-        shown = sets.person[kinds // n_groups]
-        index = np.uint16 if responses.n_items <= 2**16 else np.int32
-        set_start = _ends(np.diff(sets.row_start)[shown])
-        set_items = np.empty(set_start[-1], dtype=index)
-        layout_kernels.take_rows(shown, sets.row_start, responses.item, set_items)
-        right = np.empty(len(persons), dtype=np.int64)
-        flipped = (2 * counts.correct > counts.n) & rarer
-        rows = (persons, sets.row_start, responses.item, responses.score, flipped)
-        layout_kernels.count_marked(*rows, right)
-        right_start = _ends(right)
-        right_items = np.empty(right_start[-1], dtype=index)
-        layout_kernels.take_marked(*rows, right_items)
-        return cls(
-            responses.item_ids,
-            counts.n,
-            counts.correct,
-            set_of,
-            kinds % n_groups,
-            set_start,
-            set_items,
-            right_start,
-            right_items,
-            weights[persons],
-            n_groups,
-            flipped,
+        number = number_of_shards(responses.n_responses) if shards is None else shards
+        answers, listing = listed_answers(
+            Counts.of(responses, weights), responses.item_ids, int(group.max(initial=0)) + 1, rarer, by_category
         )
+        found = listing.shards(responses, group, weights, number)
+        require_connected(Links.joined([shard.links for shard in found]), responses.item_ids, anchored)
+        return cls.holding([shard.people for shard in found], answers)
+
+    def sums(self, run: kernels.Run) -> SumOverPersons:
+        return ThreadSums(run, pieces(self.shards))
 
     def thinned(self, step: int) -> ResponseLayout:
-        """A sample that stands for all: every step-th person with `step` times the weight, and with their own weight
-        everybody who gave an answer of a kind that would otherwise be too rare to estimate its item."""
-        listed = np.where(self.flipped, self.n - self.correct, self.correct)
-        rare = np.stack([self.n - listed, listed]) < RARE * step
-        kept = np.empty(len(self.set_of), dtype=np.bool_)
-        layout_kernels.mark_rare(self.people, rare, kept)
-        weight = np.where(kept, self.weight, step * self.weight)
-        kept[::step] = True
-        persons = np.flatnonzero(kept)
-        right_start = _ends(np.diff(self.right_start)[persons])
-        right_items = np.empty(right_start[-1], dtype=self.right_items.dtype)
-        layout_kernels.take_rows(persons, self.right_start, self.right_items, right_items)
-        thin = replace(
-            self, set_of=self.set_of[persons], right_start=right_start, right_items=right_items, weight=weight[persons]
-        )
-        n, listed = np.zeros(self.n_items), np.zeros(self.n_items)
-        layout_kernels.count_listed(thin.people, n, listed)
-        return replace(thin, n=n, correct=np.where(self.flipped, n - listed, listed))
+        rare = self.rare(step)
+        return self.sample_of(thinned_shard(people, rare, step) for people in self.shards)
 
-    @property
-    def n_items(self) -> int:
-        return len(self.item_ids)
 
-    @property
-    def n_persons(self) -> int:
-        """Persons, each counted by weight, to the nearest one."""
-        return int(np.rint(self.weight.sum()))
+def listed_answers(
+    counts: Counts, item_ids: tuple[str, ...], n_groups: int, rarer: bool, by_category: bool
+) -> tuple[Answers, Listing]:
+    """What is known of a fit's answers before its persons are laid out, and how to lay them out."""
+    listing = Listing((2 * counts.correct > counts.n) & rarer, n_groups, by_category)
+    rows = category_rows(counts.categories) if by_category else (None, None)
+    known = counts if by_category else None
+    return Answers(item_ids, counts.n, counts.correct, 0, 0.0, n_groups, listing.flipped, known, *rows), listing
 
-    @property
-    def people(self) -> kernels.People:
-        """The persons as kernels take them."""
-        return kernels.People(
-            self.set_of,
-            self.set_group,
-            self.set_start,
-            self.set_items,
-            self.right_start,
-            self.right_items,
-            self.weight,
-        )
 
-    @property
-    def cost(self) -> Ints:
-        """Shape (N,): work per person, in responses, with that of a posterior and of a change of set."""
-        new_set = np.diff(self.set_of, prepend=-1) != 0
-        return 30 + np.diff(self.right_start) + new_set * np.diff(self.set_start)[self.set_of] * 8
+def thinned_shard(people: kernels.People, rare: Mask, step: int) -> kernels.People:
+    """The persons of one shard in a sample of every step-th, with `rare` from `Answers`."""
+    kept = np.empty(len(people.set_of), dtype=np.bool_)
+    layout_kernels.mark_rare(people, rare, kept)
+    weight = np.where(kept, people.weight, step * people.weight)
+    kept[::step] = True
+    persons = np.flatnonzero(kept)
+    right_start = _ends(np.diff(people.right_start)[persons])
+    right_items = np.empty(right_start[-1], dtype=people.right_items.dtype)
+    layout_kernels.take_rows(persons, people.right_start, people.right_items, right_items)
+    return people._replace(
+        set_of=people.set_of[persons], right_start=right_start, right_items=right_items, weight=weight[persons]
+    )
 
 
 def _ends(length: Ints) -> Ints:

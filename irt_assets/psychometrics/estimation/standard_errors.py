@@ -33,6 +33,8 @@ class Errors:
     latent: shape (G, 2), variance of each group's mean and log SD, 0 where fixed, NaN where not determined.
     unidentified, guessing_unidentified: shape (J,), items whose a or d, and whose c, the answers do not determine.
     weights: how many parameters the weights of histograms are worth, which their price leaves less free.
+    further: shape (J, 2 + M, M), covariance of an item's M further parameters with a, d and each other; None where
+        there are none.
     """
 
     cov: Floats
@@ -42,6 +44,7 @@ class Errors:
     unidentified: Mask
     guessing_unidentified: Mask
     weights: float = 0.0
+    further: Floats | None = None
 
 
 def errors(problem: Problem, point: Point, at_bound: Mask, *, robust: bool = False) -> Errors:
@@ -65,20 +68,20 @@ def no_errors(problem: Problem, point: Point) -> Errors:
     """Errors of a fit made for its likelihood: NaN, and nothing is called unidentified. What the weights of histograms
     are worth is known."""
     s, J = problem.structure, problem.data.n_items
-    guessing, none = np.full((J, 3), np.nan) if s.K == 3 else None, np.zeros(J, dtype=bool)
+    guessing, none = np.full((J, 3), np.nan) if s.guessing else None, np.zeros(J, dtype=bool)
     worth = 0.0
-    if s.n_weights:
-        free, _ = _free_directions(problem, point)
+    if problem.latent.n_free_weights:
+        free, _ = problem.histograms.free_directions(point.log_weights)
         own = free.T @ block_diag(*problem.information_of_weights(point)) @ free
-        worth = _worth(_scaled_inverse(own), _price(problem, point, free))
-    return Errors(
-        np.full((J, 2, 2), np.nan), None, guessing, np.full((s.n_groups, 2), np.nan), none, none.copy(), worth
-    )
+        worth = _worth(_scaled_inverse(own), problem.histograms.price(point.log_weights, free))
+    latent, further = np.full((s.n_groups, 2), np.nan), np.full((J, s.K, s.K - 2), np.nan) if s.n_curve > 2 else None
+    return Errors(np.full((J, 2, 2), np.nan), None, guessing, latent, none, none.copy(), worth, further)
 
 
 def affords_whole_matrix(problem: Problem) -> bool:
     """Whether the information of all items together is made."""
-    limit = FULL_COVARIANCE_ITEMS if problem.structure.K == 2 else FULL_COVARIANCE_ITEMS_WITH_GUESSING
+    simple = problem.structure.K == 2
+    limit = FULL_COVARIANCE_ITEMS if simple else FULL_COVARIANCE_ITEMS_WITH_GUESSING
     return problem.data.n_items <= limit
 
 
@@ -89,7 +92,7 @@ def _joint(problem: Problem, point: Point, at_bound: Mask, robust: bool) -> Erro
     w = s.weights.start
     to_full = s.matrix[:w, np.flatnonzero(free)]
     scale = problem.information_scale(point)[free]
-    profile = _Profile.of(problem, point) if s.n_weights else None
+    profile = _Profile.of(problem, point) if problem.latent.n_free_weights else None
     observed = problem.observed_information(point) if profile is None else profile.information
     information = to_full.T @ (to_full.T @ observed).T / np.outer(scale, scale)
     covariance, lost = inverse(information)
@@ -100,16 +103,19 @@ def _joint(problem: Problem, point: Point, at_bound: Mask, robust: bool) -> Erro
     elif profile is not None:
         full = profile.sampling(full)
     share = to_full @ lost
-    unidentified = share[: 2 * J].reshape(2, J).max(axis=0) > _SHARE
+    unidentified = share[: s.n_curve * J].reshape(-1, J).max(axis=0) > _SHARE
     interleaved = np.arange(2 * J).reshape(2, J).T.ravel()
     joint = full[np.ix_(interleaved, interleaved)]
     missing = unidentified | s.items_using(at_bound)
     joint[np.repeat(missing, 2)] = np.nan
     joint[:, np.repeat(missing, 2)] = np.nan
     own = 2 * np.arange(J)[:, None] + np.arange(2)
-    guessing, vague = None, np.zeros(J, dtype=bool)
-    if s.K == 3:
-        items = np.arange(J)
+    guessing, further, vague, items = None, None, np.zeros(J, dtype=bool), np.arange(J)
+    if s.n_curve > 2:
+        whole = full[: s.means.start, : s.means.start].reshape(s.K, J, s.K, J)[:, items, :, items]
+        further = whole[:, :, 2:].copy()
+        further[missing] = np.nan
+    if s.guessing:
         guessing = np.stack([full[k * J + items, 2 * J + items] for k in range(3)], axis=1)
         vague = _guessing_weakly_identified(problem, point, guessing[:, 2], at_bound) | (share[s.block(2)] > _SHARE)
         guessing[missing | (share[s.block(2)] > _SHARE) | s.marked(at_bound, s.block(2))] = np.nan
@@ -119,7 +125,7 @@ def _joint(problem: Problem, point: Point, at_bound: Mask, robust: bool) -> Erro
         latent = profile.of_latent(full)
     blocks = joint[own[:, :, None], own[:, None, :]]
     worth = 0.0 if profile is None else _worth(profile.own, profile.price)
-    return Errors(blocks, joint, guessing, latent.reshape(2, -1).T, unidentified, vague, worth)
+    return Errors(blocks, joint, guessing, latent.reshape(2, -1).T, unidentified, vague, worth, further)
 
 
 @dataclass(frozen=True)
@@ -144,7 +150,7 @@ class _Profile:
     def of(cls, problem: Problem, point: Point) -> _Profile:
         s = problem.structure
         whole = problem.information_with_weights(point)
-        free, moments = _free_directions(problem, point)
+        free, moments = problem.histograms.free_directions(point.log_weights)
         shared, own = whole[: s.weights.start, s.weights] @ free, free.T @ whole[s.weights, s.weights] @ free
         covariance = _scaled_inverse(own)
         reply = covariance @ shared.T
@@ -152,7 +158,7 @@ class _Profile:
             whole[: s.weights.start, : s.weights.start] - shared @ reply,
             reply,
             covariance,
-            _price(problem, point, free),
+            problem.histograms.price(point.log_weights, free),
             moments @ free,
             free,
         )
@@ -179,29 +185,6 @@ class _Profile:
         found = np.diag(self.by_moment @ self.own @ self.by_moment.T + moved @ np.nan_to_num(covariance) @ moved.T)
         order = found.reshape(-1, 2).T.ravel()
         return np.where(order < 1e-12, 0.0, order)
-
-
-def _free_directions(problem: Problem, point: Point) -> tuple[Floats, Floats]:
-    """Directions (GQ, W) of the log weights that keep their sum, and origin and unit in place; and the derivatives
-    (2G, GQ) of each group's mean and log SD."""
-    s, nodes = problem.structure, problem.grid.nodes
-    directions, moments = [], []
-    for g, log_weights in enumerate(point.log_weights):
-        weights = np.exp(log_weights)
-        off = nodes - weights @ nodes
-        variance = weights @ off**2
-        by_mean, by_log_sd = weights * off, weights * (off**2 - variance) / (2 * variance)
-        pinned = [] if g or s.anchored else [by_mean] if s.model == "rasch" else [by_mean, by_log_sd]
-        held = np.stack([weights, *pinned], axis=1)
-        directions.append(np.linalg.qr(held, mode="complete")[0][:, held.shape[1] :])
-        moments.append(np.stack([by_mean, by_log_sd]))
-    return block_diag(*directions), block_diag(*moments)
-
-
-def _price(problem: Problem, point: Point, free: Floats) -> Floats:
-    """Shape (W, W): what of the information of the free directions is a price."""
-    found: Floats = free.T @ block_diag(*(problem.price_of_shape(each) for each in point.log_weights)) @ free
-    return found
 
 
 def _worth(own: Floats, price: Floats) -> float:
@@ -251,13 +234,12 @@ def _blocks(problem: Problem, point: Point, at_bound: Mask) -> Errors:
     stopped = s.items_using(at_bound)
     cov[stopped | unidentified] = np.nan
     guessing, vague = None, np.zeros(J, dtype=bool)
-    if K == 3:
+    if s.guessing:
         guessing = cov[:, :, 2].copy()
         vague = _guessing_weakly_identified(problem, point, guessing[:, 2], at_bound) | ~sound[:, 2]
         guessing[~sound[:, 2] | s.marked(at_bound, s.block(2))] = np.nan
-    free_weights = s.n_groups * s.n_weights - s.n_groups if s.n_weights else 0  # those of a group sum to 1
-    shape = latent.reshape(2, -1).T
-    return Errors(cov[:, :2, :2].copy(), None, guessing, shape, unidentified & ~stopped, vague, free_weights)
+    shape, worth = latent.reshape(2, -1).T, problem.latent.n_free_weights
+    return Errors(cov[:, :2, :2].copy(), None, guessing, shape, unidentified & ~stopped, vague, worth)
 
 
 def _shared(problem: Problem, point: Point, shared: np.ndarray, own: Mask) -> tuple[Floats, Floats]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from irt_assets.psychometrics.core.kernels import _compiled, _posteriors
+from irt_assets.psychometrics.core.kernels import _compiled, _inlined, _posteriors
 from irt_assets.psychometrics.estimation.expansion_kernels import UNSEEN
 
 
@@ -69,7 +69,7 @@ def products_of_posteriors(first, last, people, curves, nodes, log_weights, out)
             _add(people.weight[i] * post[0, k], p, out[people.set_group[people.set_of[i]], k, low:high])
 
 
-@_compiled
+@_inlined
 def _counting(post):  # type: ignore[no-untyped-def]
     """The range of nodes in which a posterior is not negligible, in whole blocks of a loop."""
     low, high = 0, post.size
@@ -96,7 +96,7 @@ def tilt_products(first, last, people, curves, nodes, log_weights, tilts, own): 
             _add(people.weight[i] * moments[m], moments, own[group, m])
 
 
-@_compiled
+@_inlined
 def _dot(x, y):  # type: ignore[no-untyped-def]
     total = 0.0
     for k in range(x.size):
@@ -104,7 +104,7 @@ def _dot(x, y):  # type: ignore[no-untyped-def]
     return total
 
 
-@_compiled
+@_inlined
 def _add(factor, x, into):  # type: ignore[no-untyped-def]
     for k in range(into.size):
         into[k] += factor * x[k]

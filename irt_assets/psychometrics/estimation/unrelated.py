@@ -9,13 +9,14 @@ no gain of 99 shuffles reaches the real one has a probability of 1 in 100 withou
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
 from scipy.special import xlogy
 
 from irt_assets.psychometrics.core import kernels
+from irt_assets.psychometrics.core.item_models import ONE_PL, TWO_PL
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.core.quadrature import Grid
@@ -23,7 +24,7 @@ from irt_assets.psychometrics.estimation.em_request import Persons
 from irt_assets.psychometrics.estimation.marginal import Problem
 from irt_assets.psychometrics.estimation.optimizer import maximise
 from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
-from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
+from irt_assets.psychometrics.estimation.response_layout import Answers, ResponseLayout
 
 NOISE_PER_ITEM, NOISE = 3.0, 8.0
 """Twice the log-likelihood that one factor gains on independent answers is 1.3 to 1.8 per item on average and never was
@@ -33,23 +34,33 @@ _NODES, _ITERATIONS, _TOLERANCE = 16, 15, 1e-2
 """Real and shuffled answers are compared by a short ascent on few nodes: 40 ms for 28,000 answers to 163 items."""
 
 
-def why_unrelated(responses: Responses, persons: Persons, problem: Problem, loglik: float) -> str:
+def why_unrelated(gathered: Callable[[], tuple[Responses, Persons] | None], problem: Problem, loglik: float) -> str:
     """A sentence where answers of items with slopes of their own could as well have nothing in common, else "".
+    Items of several categories are not tested.
 
-    `responses`: those that `problem` was made from; `loglik`: its maximum.
+    `gathered`: gives the responses that `problem` was made from, in memory; `loglik`: its maximum.
     """
     s = problem.structure
-    ratio = 2 * (loglik - _apart(problem.data))
-    if s.anchored or s.model in ("rasch", "1pl") or ratio >= NOISE_PER_ITEM * s.n_items + NOISE:
+    if not s.item_model.two_categories:
         return ""
-    reached = _reached(responses, persons, "2pl", problem.run)
+    ratio = 2 * (loglik - _apart(problem.data))
+    if s.anchored or not s.item_model.own_slopes or ratio >= NOISE_PER_ITEM * s.n_items + NOISE:
+        return ""
+    found = gathered()
+    if found is None:
+        return (
+            f"the answers may have nothing in common: with an ability behind them they are likelier than without by a "
+            f"likelihood ratio statistic of only {ratio:.1f}, and there are too many to compare with shuffled ones"
+        )
+    responses, persons = found
+    reached = _reached(responses, persons, TWO_PL.name, problem.run)
     if reached is None:
         return ""
     chance = (
         f"they are likelier than without by a likelihood ratio statistic of {ratio:.1f}, and answers shuffled among "
         f"the learners of each item gain as much (shuffle {reached} of {SHUFFLES} did)"
     )
-    if _reached(responses, persons, "1pl", problem.run) is None:
+    if _reached(responses, persons, ONE_PL.name, problem.run) is None:
         return (
             f"the answers do not distinguish slopes of items' own from chance: with such slopes {chance}. One slope "
             f"for all items gains more than in any shuffle: fit a rasch or 1pl model, or give more answers"
@@ -93,7 +104,7 @@ def _gain(responses: Responses, persons: Persons, model: Model, run: kernels.Run
     return 2 * (found.point.loglik - _apart(data))
 
 
-def _apart(data: ResponseLayout) -> float:
+def _apart(data: Answers) -> float:
     """The log-likelihood of answers that have nothing in common."""
     n, right = data.n, data.correct
     return float((xlogy(right, right / n) + xlogy(n - right, 1 - right / n)).sum())

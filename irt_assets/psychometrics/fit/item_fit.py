@@ -136,8 +136,8 @@ class _Tables:
         tiny = np.finfo(float).tiny
         p, q = np.maximum(p, tiny), np.maximum(q, tiny)
         intercept = (1.0 - fit.c[:, None]) * expit(eta) / p
-        own = [intercept] if fit.model in ("rasch", "1pl") else [intercept, intercept * theta]
-        if fit.model == "3pl":
+        own = [intercept, intercept * theta] if fit.item_model.own_slopes else [intercept]
+        if fit.item_model.guesses:
             own.append(1.0 / p)
         return cls(p, q, np.stack(own, axis=1) * whole.estimated_here[:, None, None])
 

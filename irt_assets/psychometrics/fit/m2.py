@@ -146,9 +146,9 @@ def _derivatives(
     logistic = expit(np.multiply.outer(theta, fit.a) + fit.d)
     by_logit = (1.0 - fit.c) * logistic * (1.0 - logistic)
     curves = [by_logit]
-    if fit.model in ("2pl", "3pl"):
+    if fit.item_model.own_slopes:
         curves.append(by_logit * theta[:, None])
-    if fit.model == "3pl":
+    if fit.item_model.guesses:
         curves.append(1.0 - logistic)
     free = ~np.isin(fit.item_ids, fit.anchored)
     rows = np.arange(len(first))
@@ -165,10 +165,10 @@ def _derivatives(
         pair = curve[:, first] * p[:, second] + curve[:, second] * p[:, first]
         return (weights @ np.hstack([curve, pair]))[:, None]
 
-    if fit.model == "1pl" and free.any():
+    if fit.item_model.common_slope and free.any():
         columns.append(of_all(by_logit * theta[:, None]))
     if population.mean_se != 0:  # moving the latent mean moves θ of everybody
         columns.append(of_all(by_logit * fit.a))
-    if population.sd_se != 0 or fit.model == "rasch":
+    if population.sd_se != 0 or fit.item_model.fixed_slopes:
         columns.append(of_all(by_logit * fit.a * ((theta - population.mean) / population.sd)[:, None]))
     return np.hstack(columns)

@@ -72,7 +72,7 @@ def sum_score_fit(
             statistic[j] += value
             cells[j] += number
             n[j] += len(answers)
-    parameters = {"rasch": 1, "1pl": 1, "2pl": 2, "3pl": 3}[fit.model] * whole.estimated_here
+    parameters = fit.item_model.n_own * whole.estimated_here
     df = np.maximum(cells - parameters, 0)
     statistic = np.where(df > 0, statistic, np.nan)
     all_df, all_n = np.zeros(whole.n_all, dtype=np.int64), np.zeros(whole.n_all, dtype=np.int64)

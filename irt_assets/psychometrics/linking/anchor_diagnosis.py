@@ -15,7 +15,6 @@ anchors much better than one, W is that of the nearer group: otherwise constants
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -103,12 +102,6 @@ def diagnose(new: Calibration, anchors: AnchorSet, rules: Rules | None = None) -
     named = [f"{item} ({suspect.shown})" for item, suspect in suspects.items()]
     sentence = f"moved against the others: {', '.join(named)}" if named else "no anchor stands out"
     return Diagnosis(agreeing, suspects, sentence)
-
-
-def moved(constants: Mapping[str, Any]) -> dict[str, Suspect]:
-    """The suspects that `linking_constants` stores, largest |z| first: a jsonb forgets the order of its keys."""
-    found = {item: Suspect(**stored) for item, stored in (constants.get("suspects") or {}).items()}
-    return dict(sorted(found.items(), key=lambda of: -abs(of[1].z)))
 
 
 def _groups(pairs: Pairs) -> list[Constants]:

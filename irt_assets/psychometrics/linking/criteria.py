@@ -20,6 +20,7 @@ from scipy.special import expit
 
 from irt_assets.psychometrics.core.anchors import Bools
 from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.core.options import Method, Model
 
@@ -79,11 +80,11 @@ class Pairs:
 
     @property
     def free_slope(self) -> bool:
-        return self.model != "rasch"
+        return not item_model(self.model).fixed_slopes
 
     @property
     def tests_slopes(self) -> bool:
-        return self.model in ("2pl", "3pl")
+        return item_model(self.model).own_slopes
 
     @property
     def tested(self) -> Bools:
@@ -248,7 +249,7 @@ def _by_curves(pairs: Pairs, method: Method, weighted: bool) -> Constants | None
 
     by_new, by_old = _delta_by_parameters(pairs, beta)
     constants = Constants(slope, float(beta[1]), influence(by_new), influence(by_old))
-    if pairs.model != "3pl":
+    if not item_model(pairs.model).guesses:
         return constants
     theta_old, theta_new = _compared_at(pairs, beta)
     by_c_new = -_curve_by_logit_c(pairs.a_new, pairs.b_new, pairs.c_new, theta_new)

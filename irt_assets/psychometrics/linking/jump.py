@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import t
 
 from irt_assets.psychometrics.core.models import Floats
 
@@ -58,7 +57,7 @@ class Jump:
         return abs(self.change) > self.limit
 
 
-def jumps(month: Constants, earlier: Sequence[Constants], level: float = LEVEL) -> tuple[Jump, ...]:
+def jumps(month: Constants, earlier: Sequence[Constants]) -> tuple[Jump, ...]:
     """The month's ln slope and intercept against those of `earlier`; empty with fewer than 3 earlier months.
 
     A constant without error and without spread, as the slope of a Rasch fit, is left out.
@@ -69,7 +68,7 @@ def jumps(month: Constants, earlier: Sequence[Constants], level: float = LEVEL) 
     found = []
     for name in ("slope", "intercept"):
         values = np.array([_point(name, one) for one in earlier])
-        found.append(jump(name, *_point(name, month), at, values[:, 0], values[:, 1], level))
+        found.append(jump(name, *_point(name, month), at, values[:, 0], values[:, 1]))
     return tuple(one for one in found if one is not None)
 
 
@@ -93,6 +92,8 @@ def jump(
 
     A steady rise is not a jump, even where no trend is taken out: |t| is √3 whatever n.
     """
+    from scipy.stats import t
+
     n = earlier.size
     usual_error = float(np.mean(earlier_se**2))
     for degree in (1, 0) if n >= FEWEST_FOR_A_TREND else (0,):

@@ -18,7 +18,7 @@ from scipy.special import chdtrc
 
 from irt_assets.psychometrics.core.anchors import AnchorSet, block_diagonal
 from irt_assets.psychometrics.core.errors import BreakdownError, PsychometricsError
-from irt_assets.psychometrics.core.models import Calibration, Flag, Floats
+from irt_assets.psychometrics.core.models import Calibration, Floats
 from irt_assets.psychometrics.core.options import Method
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.linking.criteria import NODES, WEIGHTS, Agreement, Pairs, curve, medians, q_test, solve
@@ -31,9 +31,6 @@ _ENDS = (0.1, 0.9)
 _BIG_TOPIC = 0.10
 _ANCHORS_A_TOPIC = 2
 _FEWEST = 3  # two constants fit two anchors whatever they are
-_HARMLESS = (Flag.NEGATIVE_DISCRIMINATION, Flag.GUESSING_UNIDENTIFIED)
-"""Flags that do not exclude an anchor: its slope is checked by itself; and where c comes from its prior, the curve over
-the learners is as well known as any other."""
 
 
 @dataclass(frozen=True)
@@ -144,9 +141,10 @@ def link(
     `loadings`, item → λ (second_ability.py), of a second ability that the scale lives with: Q allows for learners whose
     mean on it is not where their θ predicts it (`q_test`). Nothing else changes by it.
 
-    Raises LinkingError, with what could be computed in its attribute `linking`, where fewer than `rules.min_anchors`
-    or less than `rules.min_anchor_share` of the anchors with enough responses are left; BreakdownError where the errors
-    of either side are not a covariance matrix; PsychometricsError for an unknown method or a symmetric one of moments.
+    Raises LinkingError, with what could be computed in its attribute `linking`, where fewer than the rule
+    min_anchors or less than min_anchor_share of the anchors with enough responses are left; BreakdownError where the
+    errors of either side are not a covariance matrix; PsychometricsError for an unknown method or a symmetric one of
+    moments.
     """
     if method not in get_args(Method):
         raise PsychometricsError(f"no such linking method: {method!r}; the methods are {', '.join(get_args(Method))}")
@@ -157,7 +155,7 @@ def link(
     if purify:
         pairs = _purify(pairs, dropped)
     share = pairs.size / n_candidates if n_candidates else 0.0
-    enough = pairs.size >= rules.min_anchors and share >= rules.min_anchor_share
+    enough = pairs.size >= rules.publication.min_anchors and share >= rules.publication.min_anchor_share
 
     warnings = []
     if n_assumed:
@@ -165,7 +163,7 @@ def link(
             f"{n_assumed} anchors have no errors in the bank: those of a calibration with n = {ASSUMED_N} are assumed,"
             " and anchors are not weighted"
         )
-    if share < rules.warn_anchor_share:
+    if share < rules.warnings.warn_anchor_share:
         warnings.append(f"only {share:.0%} of the anchors with enough responses are used: review those dropped")
 
     linking = None
@@ -204,23 +202,24 @@ def link(
     if enough and linking is not None:
         return linking
     named = "; ".join(f"{item}: {why}" for item, why in list(dropped.items())[:5])
+    needed = rules.publication
     what = (
-        f"{pairs.size} of these can be used; needed are {rules.min_anchors} and {rules.min_anchor_share:.0%}"
+        f"{pairs.size} of these can be used; needed are {needed.min_anchors} and {needed.min_anchor_share:.0%}"
         if not enough
         else f"the {method} criterion has no minimum for the {pairs.size} that can be used"
     )
-    if n_candidates < rules.min_anchors:
+    if n_candidates < needed.min_anchors:
         first = (
-            f"collect answers to more anchors (rules min_anchor_responses = {rules.min_anchor_responses} and"
-            f" min_anchors = {rules.min_anchors})"
+            f"collect answers to more anchors (rules min_anchor_responses = {rules.linking.min_anchor_responses} and"
+            f" min_anchors = {needed.min_anchors})"
         )
     else:
         first = "recalibrate or replace the anchors that moved and freeze a new anchor set"
     raise LinkingError(
         f"scale {anchors.scale_id}: the fit cannot be linked to anchor set {anchors.version}. Of its"
-        f" {len(anchors.item_ids)} anchors {n_candidates} have ≥ {rules.min_anchor_responses} responses in the fit, and"
-        f" {what}. Dropped ({len(dropped)}): {named or 'none.'} Two ways out: {first}, or declare a window the new"
-        " origin of the scale (irt scale init).",
+        f" {len(anchors.item_ids)} anchors {n_candidates} have ≥ {rules.linking.min_anchor_responses} responses in the"
+        f" fit, and {what}. Dropped ({len(dropped)}): {named or 'none.'} Two ways out: {first}, or declare a window the"
+        " new origin of the scale (irt scale init).",
         linking,
     )
 
@@ -238,9 +237,10 @@ def _shifts(anchors: AnchorSet, loadings: Mapping[str, float], agreement: Agreem
 
 def match(new: Calibration, anchors: AnchorSet, rules: Rules) -> tuple[Pairs, dict[str, str], int]:
     """The anchors usable on both sides, why the others are not, and how many had enough responses."""
+    new.item_model.require_two_categories("linking through anchors")
     place = {item: j for j, item in enumerate(new.item_ids)}
     cov_ab = new.cov_ab
-    slopes_fixed = new.model == "rasch"
+    slopes_fixed = new.item_model.fixed_slopes
     dropped: dict[str, str] = {}
     rows: list[tuple[int, int]] = []
     n_candidates = 0
@@ -249,11 +249,13 @@ def match(new: Calibration, anchors: AnchorSet, rules: Rules) -> tuple[Pairs, di
         if j is None:
             dropped[item] = "It is not among the items of this fit."
             continue
-        if new.n[j] < rules.min_anchor_responses:
-            dropped[item] = f"It has {new.n[j]} responses in this window, {rules.min_anchor_responses} are needed."
+        if new.n[j] < rules.linking.min_anchor_responses:
+            dropped[item] = (
+                f"It has {new.n[j]} responses in this window, {rules.linking.min_anchor_responses} are needed."
+            )
             continue
         n_candidates += 1
-        bad_flag = next((f for f in new.flags[j] if f not in _HARMLESS), None)
+        bad_flag = next((f for f in new.flags[j] if not f.meaning.anchors_may_carry), None)
         if bad_flag is not None:
             dropped[item] = f"This fit could not estimate it: {bad_flag.explanation}."
         elif not new.a[j] > 0:

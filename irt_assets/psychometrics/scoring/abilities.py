@@ -15,7 +15,8 @@ from scipy.special import log_expit
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.curves import information
 from irt_assets.psychometrics.core.design import row_starts
-from irt_assets.psychometrics.core.models import Floats, Responses
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Calibration, Floats, Responses, answered_rows, category_rows
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.scoring import score_kernels, testlet_kernels
 
@@ -69,6 +70,7 @@ def score(
         return eap(responses, a, d, c, mean=mean, sd=sd, nodes=nodes, threads=threads)
     if method not in _EQUATIONS:
         raise ValueError(f"method must be one of {', '.join(get_args(Method))}; got {method!r}")
+    _require_two_categories(responses)
     usable = _usable(responses, a, d, c, sd) & (np.asarray(a) != 0)
     theta_nodes = mean + sd * Grid.spanning(nodes).nodes
     log_right, log_wrong = log_tables(a, d, c, theta_nodes)
@@ -147,7 +149,8 @@ class Curves:
     """What items say about θ at the nodes of the prior N(mean, sd²): log P and log(1 − P), shape (n_items, nodes).
 
     Made once, they score any number of learners. `usable`: which items have a curve. `effects`: of testlets, and
-    `information` (nodes, n_items) where there are any.
+    `information` (nodes, n_items) where there are any. `by_category`: a row of `log_right` is not an item but one of
+    its categories above 0, as in `category_rows`, and that of `log_wrong` its category 0.
     """
 
     mean: float
@@ -158,6 +161,7 @@ class Curves:
     usable: npt.NDArray[np.bool_]
     effects: Effects | None = None
     information: Floats | None = None
+    by_category: bool = False
 
     @classmethod
     def of(
@@ -179,6 +183,19 @@ class Curves:
             item_information = information(theta, *(np.where(usable, x, 0.0) for x in (a, d, c)))
         return cls(mean, sd, unit, *log_tables(a, d, c, theta), usable, effects, item_information)
 
+    @classmethod
+    def of_calibration(cls, calibration: Calibration, *, mean: float = 0.0, sd: float = 1.0, nodes: int = 61) -> Curves:
+        """The curves of a calibration under any model, for responses to its items in its order."""
+        if calibration.item_model.two_categories:
+            return cls.of(calibration.a, calibration.d, calibration.c, mean=mean, sd=sd, nodes=nodes)
+        unit, categories = Grid.spanning(nodes), calibration.n_categories
+        theta, usable = mean + sd * unit.nodes, calibration.estimated
+        parameters = np.where(usable, calibration.parameters, 0.0)
+        logs = calibration.item_model.log_probabilities(theta, parameters, categories)
+        item, category = category_rows(categories)
+        chosen, lowest = (np.where(usable[item, None], logs[item, :, k], 0.0) for k in (category, 0))
+        return cls(mean, sd, unit, chosen, lowest, usable, by_category=True)
+
 
 def eap_by(responses: Responses, curves: Curves, *, threads: int | None = None) -> Scores:
     """`eap` with curves in the order of `responses.item_ids`.
@@ -188,7 +205,11 @@ def eap_by(responses: Responses, curves: Curves, *, threads: int | None = None) 
     the score Σ (x_j − P_j) P'_j/(P_j Q_j) by se².
     """
     mean, sd = curves.mean, curves.sd
-    start = row_starts(responses)
+    start, item, score = row_starts(responses), responses.item, responses.score
+    if curves.by_category:
+        item, score = answered_rows(responses)
+    else:
+        _require_two_categories(responses)
     theta = np.full(responses.n_persons, float(mean))
     se = np.full(responses.n_persons, float(sd))
     if responses.n_responses:
@@ -198,8 +219,8 @@ def eap_by(responses: Responses, curves: Curves, *, threads: int | None = None) 
                 first,
                 last,
                 start,
-                responses.item,
-                responses.score,
+                item,
+                score,
                 curves.log_right,
                 curves.log_wrong,
                 mean + sd * curves.unit.nodes,
@@ -234,6 +255,14 @@ def _shared(
     with kernels.runner(threads) as run:
         run(add_up, _chunks(responses, start))
     return pairs
+
+
+def _require_two_categories(responses: Responses) -> None:
+    if responses.categories is not None and (responses.categories > 2).any():
+        raise PsychometricsError(
+            "a, d and c are curves of two categories, and items have more: score them by `eap_by` with the curves of "
+            "their calibration, `Curves.of_calibration`"
+        )
 
 
 def _usable(responses: Responses, a: Floats, d: Floats, c: Floats, sd: float) -> npt.NDArray[np.bool_]:

@@ -6,8 +6,8 @@ which items and learners are compared.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -140,13 +140,8 @@ class MonthImpact:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data for the fit's spec, which `from_dict` reads back."""
+        """Plain data for the fit's spec."""
         return asdict(self)
-
-    @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> MonthImpact:
-        """Read `as_dict`, ignoring fields of later versions."""
-        return cls(**{field.name: stored[field.name] for field in fields(cls) if field.name in stored})
 
 
 def scale_shift(responses: Responses, old: Values, new: Values, *, mean: float, sd: float) -> Shift | None:

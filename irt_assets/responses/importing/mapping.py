@@ -93,10 +93,6 @@ class Binding:
     mapping: Mapping
     columns: Map[str, tuple[str, ...]]
 
-    @property
-    def has_times(self) -> bool:
-        return "completed_at" in self.columns
-
 
 @cache
 def _presets() -> dict[str, Mapping]:

@@ -90,7 +90,7 @@ def scoring_of(dichotomise: str | None, key: Path | None) -> Scoring:
     mark = dichotomise.removeprefix("at=")
     if not re.match(NUMBER, mark) or not 0 < float(mark) < MOST_POINTS + 1:
         raise PermanentFailure(
-            f"--dichotomise {dichotomise}: wanted is full (right is the item's highest score) or at=K (right is K"
+            f"--dichotomise {dichotomise}: it takes full (right is the item's highest score) or at=K (right is K"
             f" points or more, K up to {MOST_POINTS}), such as at=2."
         )
     return FromPoints(float(mark))

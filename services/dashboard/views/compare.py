@@ -13,11 +13,12 @@ import psycopg
 from htmltools import Tag, TagChild, TagList, tags
 
 from irt_assets.calibration.abilities import Measured, measured_in
-from irt_assets.calibration.exports import flags_of
-from irt_assets.calibration.fits import LinkedFit, linked_fit
 from irt_assets.calibration.gates import SET_GATES
 from irt_assets.calibration.month_status import GateStatus, MonthState, gate_statuses
-from irt_assets.calibration.publication import Step, publications_in_force, step_of
+from irt_assets.ledger.findings import findings_of
+from irt_assets.ledger.fits import LinkedFit, linked_fit
+from irt_assets.ledger.publications import publications_in_force
+from irt_assets.ledger.steps import Step, step_of
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.drift.items import wabc
@@ -121,7 +122,7 @@ def _side(connection: psycopg.Connection, state: MonthState, gates: dict[str, Ga
     start, end = month_bounds(state.month)
     scale = read_scales(connection, start)[state.scale_id]
     flags: dict[str, list[str]] = {}
-    for item, source, finding in flags_of(connection, scale.scale_id, state.month):
+    for item, source, finding in findings_of(connection, scale.scale_id, state.month):
         flags.setdefault(item, []).append(f"{source}: {finding}")
     return Side(
         state,
@@ -180,7 +181,8 @@ def _numbers(one: Side, other: Side) -> Tag:
 def _constant(side: Side, name: str) -> str:
     if side.linked is None:
         return DASH
-    return f"{number(side.linked.constants[name], 3)} ± {number(side.linked.constants[f'{name}_se'], 3)}"
+    value, se = side.linked.constants.value(name)
+    return f"{number(value, 3)} ± {number(se, 3)}"
 
 
 _ROWS: Sequence[tuple[str, Any]] = (
@@ -191,8 +193,8 @@ _ROWS: Sequence[tuple[str, Any]] = (
     ("items fitted", lambda s: f"{s.linked.n_items:,}" if s.linked else DASH),
     ("slope of the linking", lambda s: _constant(s, "slope")),
     ("intercept of the linking", lambda s: _constant(s, "intercept")),
-    ("anchors used", lambda s: f"{len(s.linked.constants['anchors_used'])}" if s.linked else DASH),
-    ("anchors left out", lambda s: f"{len(s.linked.constants['anchors_dropped'])}" if s.linked else DASH),
+    ("anchors used", lambda s: f"{len(s.linked.constants.anchors_used)}" if s.linked else DASH),
+    ("anchors left out", lambda s: f"{len(s.linked.constants.anchors_dropped)}" if s.linked else DASH),
     ("first published", lambda s: f"{s.step.n_published:,}" if s.step else DASH),
     ("proposed", lambda s: f"{s.step.n_proposed:,}" if s.step else DASH),
     ("held back", lambda s: f"{s.step.n_held:,}" if s.step else DASH),

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import psycopg
 from htmltools import Tag, TagChild, TagList, tags
 
-from irt_assets.calibration.anchor_versions import held_months, moved_anchors
+from irt_assets.calibration.anchor_versions import moved_anchors
 from irt_assets.calibration.proposal_words import drift_in_a_word, remarks
 from irt_assets.calibration.proposals import Proposal, Reference, proposals, waiting_proposals
-from irt_assets.calibration.publication import stepped_months
-from irt_assets.calibration.release import Decision, newest_decisions
+from irt_assets.ledger.decisions import Decision, newest_decisions
+from irt_assets.ledger.steps import held_months, stepped_months
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.linking.anchor_diagnosis import Suspect
 from irt_assets.responses.scales import Scale, read_scales
@@ -64,10 +64,10 @@ def page(asked: Asked) -> Page:
             _filter(months, list(scales), month, scale, every),
             section(
                 f"Every proposal of {month}" if every else "Proposals that need a decision",
-                _listed(listed, asked, month, scale, every),
+                _proposal_list(listed, asked, month, scale, every),
             ),
             *(_anchors(of_month, of_scale, moved, asked) for of_month, of_scale, moved in anchors),
-            section("Decided last", _decided(decided, asked.reader.settings.irt_time_zone)),
+            section("Decided last", _latest_decisions(decided, asked.reader.settings.irt_time_zone)),
         ),
         wide=True,
     )
@@ -106,7 +106,7 @@ def _filter(months: Sequence[str], scales: Sequence[str], month: str, scale: str
     )
 
 
-def _listed(found: Sequence[Proposal], asked: Asked, month: str, scale: str, every: bool) -> TagChild:
+def _proposal_list(found: Sequence[Proposal], asked: Asked, month: str, scale: str, every: bool) -> TagChild:
     if not found:
         return tags.p("None.")
     first = whole_number(asked, "first", "place in this list", 0, 0, len(found) - 1)
@@ -205,7 +205,7 @@ def _box(name: str, *, disabled: bool = False) -> Tag:
     )
 
 
-def _decided(found: Sequence[Decision], zone: str) -> Tag:
+def _latest_decisions(found: Sequence[Decision], zone: str) -> Tag:
     rows = [
         (
             moment(d.at, zone),

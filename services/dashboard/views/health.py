@@ -31,7 +31,7 @@ Latest = Mapping[str, Any]
 def page(asked: Asked) -> Page:
     name = asked.field("invariant")
     if name:
-        return _one(asked, name)
+        return _one_invariant(asked, name)
     overview, zone = asked.reader.overview(), asked.reader.settings.irt_time_zone
     with asked.reader.connect() as connection:
         latest = latest_invariants(connection)
@@ -163,11 +163,11 @@ def _state(one: Invariant, verdict: Latest | None, untested: str, found: OpenVio
 
 def _example(asked: Asked, one: Invariant, example: str) -> str:
     if one.kind in PERSONAL and not asked.identity.has_role("analyst"):
-        return "learners, whom analysts and those above see"
+        return "learners, shown to analysts and higher roles"
     return shortened(example, LONGEST)
 
 
-def _one(asked: Asked, name: str) -> Page:
+def _one_invariant(asked: Asked, name: str) -> Page:
     one = BY_NAME.get(name)
     if one is None:
         raise NotFound(f"There is no invariant {shortened(name)!r}: take one from the page Checks and alerts.")
@@ -197,11 +197,11 @@ def _one(asked: Asked, name: str) -> Page:
                 "Violations",
                 table(
                     "Open ones first, then those that are over; at most 500",
-                    ("partition", one.kind, "seen", "wanted", "since", "over"),
+                    ("partition", one.kind, "seen", "expected", "since", "over"),
                     [_violation(violation, zone) for violation in found["violations"]],
                 )
                 if shown
-                else tags.p(f"{still:,} are open. They name learners, whom analysts and those above see."),
+                else tags.p(f"{still:,} are open. They name learners, shown to analysts and higher roles."),
             ),
             section(
                 "History",

@@ -56,7 +56,7 @@ def of_partition(key: str) -> TagChild:
 
 def _what(asked: Asked, one: RecordedAlert) -> TagChild:
     if one.kind in PERSONAL and not asked.identity.has_role("analyst"):
-        return f"{one.key.partition('|')[0].strip()}: it names learners, whom analysts and those above see"
+        return f"{one.key.partition('|')[0].strip()}: it names learners, shown to analysts and higher roles"
     where = f"{asked.reader.settings.ui_url}{one.link}"
     return TagList(
         tags.div(shortened(one.what, LONGEST), class_="text-break"),

@@ -9,6 +9,7 @@ from htmltools import Tag, TagChild, TagList, tags
 from shiny import Inputs, Outputs, Session
 
 from irt_assets.calibration.proposals import Reference
+from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.models import Flag
 from irt_assets.psychometrics.fit.observed import Observed
@@ -53,7 +54,7 @@ def page(asked: Asked) -> Page:
         f"Item {name}",
         TagList(
             tags.p(*sentences(facts, asked.reader.now()), class_="lead text-break"),
-            _known(facts),
+            _facts_table(facts),
             _answered(asked, facts, month) if month else None,
             _history(facts) if facts.months else None,
             _drift(facts),
@@ -132,7 +133,7 @@ def _moved(facts: ItemFacts) -> str:
     return f": {'easier' if delta < 0 else 'harder'} by {number(abs(delta))}"
 
 
-def _known(facts: ItemFacts) -> Tag:
+def _facts_table(facts: ItemFacts) -> Tag:
     row, newest = facts.published, facts.months[-1] if facts.months else None
     published: TagChild = "nothing"
     if row is not None:
@@ -334,8 +335,9 @@ def _lineage(facts: ItemFacts) -> Tag | None:
         return None
     blocks = []
     for row in facts.publications:
-        linking = row["linking_constants"] or {}
-        linked = f"{linking['method']}, slope {number(linking['slope'], 3)}" if linking else DASH
+        stored = row["linking_constants"]
+        linking = LinkingConstants.from_json(stored, row["fit_id"]) if stored else None
+        linked = f"{linking.method}, slope {number(linking.slope, 3)}" if linking else DASH
         known: dict[str, TagChild] = {
             "values": TagList("a ", parameter(row["a"], row["a_se"]), ", b ", parameter(row["b"], row["b_se"])),
             "published": moment(row["published_at"]),
@@ -372,7 +374,7 @@ def _use_section(asked: Asked, facts: ItemFacts) -> Tag:
             "Take it out of use", tags.p(text, tags.code(f"irt release drop-anchors {shortened(facts.item_id)}"))
         )
     if facts.status is not None and facts.status.is_withdrawn:
-        return section("Put it back to use", decision_form.form(asked, ("restore",)))
+        return section("Put it back into use", decision_form.form(asked, ("restore",)))
     return section(
         "Take it out of use",
         tags.p("Answers from that day on count towards no ability; earlier ones and what was reported stay."),

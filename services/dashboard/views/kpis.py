@@ -65,13 +65,13 @@ def _kpis(found: Sequence[Quartiles]) -> list[TagChild]:
         section(
             f"{name} {TITLES[name]}",
             tags.p(sentence(MEANINGS[name])),
-            _one(name, [one for one in found if one.name == name]),
+            _kpi_section(name, [one for one in found if one.name == name]),
         )
         for name in RANGES
     ]
 
 
-def _one(name: str, weeks: Sequence[Quartiles]) -> TagChild:
+def _kpi_section(name: str, weeks: Sequence[Quartiles]) -> TagChild:
     """Newest first."""
     newest = weeks[0]
     drawn = empty("week from", name)

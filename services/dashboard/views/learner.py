@@ -54,7 +54,7 @@ def page(asked: Asked) -> Page:
         TagList(
             tags.p(_answer(learner, found, zone), class_="lead text-break"),
             _next_step(learner, found),
-            _known(learner, found, last, now, zone),
+            _thetas(learner, found, last, now, zone),
             section(
                 "θ over time",
                 tags.p("Each θ with the interval that contains the true one with a probability of 95 %."),
@@ -114,7 +114,7 @@ def _next_step(learner: Learner, found: Mapping[str, Theta]) -> TagChild:
     )
 
 
-def _known(learner: Learner, found: Mapping[str, Theta], last: datetime | None, now: datetime, zone: str) -> TagChild:
+def _thetas(learner: Learner, found: Mapping[str, Theta], last: datetime | None, now: datetime, zone: str) -> TagChild:
     rows = [
         (
             scale,

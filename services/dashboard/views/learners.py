@@ -17,7 +17,7 @@ def page(asked: Asked) -> Page:
     refuse_below_analyst(asked)
     prefix = asked.fields.get("search", "")
     zone = asked.reader.settings.irt_time_zone
-    found, more, thetas = _found(asked, prefix)
+    found, more, thetas = _search(asked, prefix)
     return Page(
         "Learners",
         TagList(
@@ -38,8 +38,8 @@ def refuse_below_analyst(asked: Asked) -> None:
     """Raises NotAllowed."""
     if not asked.identity.has_role("analyst"):
         raise NotAllowed(
-            "Data of single learners are personal: analysts and those above see them. Whoever gives out the "
-            "roles of your login can add that of an analyst."
+            "Data of individual learners is personal: only analysts and higher roles see it. The person who assigns "
+            "your login's roles can give you that of an analyst."
         )
 
 
@@ -48,7 +48,7 @@ def cannot_be_an_id(text: str) -> bool:
     return "\x00" in text
 
 
-def _found(asked: Asked, prefix: str) -> tuple[list[Learner], bool, Mapping[str, Mapping[str, Theta]]]:
+def _search(asked: Asked, prefix: str) -> tuple[list[Learner], bool, Mapping[str, Mapping[str, Theta]]]:
     """At most `MOST_SHOWN`, whether there are more, and by learner and scale the θ of the latest answers."""
     if cannot_be_an_id(prefix):
         return [], False, {}

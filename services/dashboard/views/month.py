@@ -14,14 +14,13 @@ from htmltools import Tag, TagChild, TagList, tags
 
 from irt_assets.calibration.abilities import Measured, measured_in
 from irt_assets.calibration.evidence import NOT_JUDGED
-from irt_assets.calibration.fits import latest_constants
 from irt_assets.calibration.gates import SET_GATES, SetGate
 from irt_assets.calibration.month_status import GateStatus, MonthState, State, gate_statuses
-from irt_assets.calibration.publication import Step, step_of
-from irt_assets.calibration.release import decisions
+from irt_assets.ledger.decisions import decisions
+from irt_assets.ledger.linked_windows import latest_constants
+from irt_assets.ledger.steps import Step, step_of
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.eligibility.rules import Reason
-from irt_assets.psychometrics.linking.anchor_diagnosis import moved
+from irt_assets.psychometrics.eligibility.attempts import Reason
 from irt_assets.reports.artifacts import of_months
 from irt_assets.reports.drift_rows import Linked, linkings_of, proposed_of
 from irt_assets.responses.scales import Scale, read_scales
@@ -125,18 +124,19 @@ def _what_to_do(connection: psycopg.Connection, month: Month) -> Iterator[tuple[
     if month.state.state is State.RED:
         if not failed:
             yield prose(month.state.why), "."
-        if moved(latest_constants(connection, month.month, month.scale.scale_id, month.scale.engine)):
+        constants = latest_constants(connection, month.month, month.scale.scale_id, month.scale.engine)
+        if constants and constants.suspects:
             yield "Next: ", link("decide on the anchors", "decisions", **where), TAKE_OUT
             failed = [gate for gate in failed if gate.name != "anchors_agree"]
         for gate in failed:
             yield "Next: ", prose(gate.fix)
     elif month.state.state is State.GREEN and month.waiting:
         yield (
-            "What is published stays in force until somebody decides otherwise. Next: ",
+            "What is published stays in force until someone decides otherwise. Next: ",
             link(f"look at what waits ({waits(month.waiting)})", "decisions", **where),
         )
     elif month.state.state is State.GREEN:
-        yield ("What is published stays in force until somebody decides otherwise.",)
+        yield ("What is published stays in force until someone decides otherwise.",)
     else:
         yield "Next: ", next_step(month.state, month.waiting)
 

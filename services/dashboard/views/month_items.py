@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import psycopg
 from htmltools import Tag, TagChild, tags
 
-from irt_assets.calibration.publication import Step
+from irt_assets.ledger.steps import Step
 from irt_assets.reports.drift_report import information_said
 from irt_assets.reports.drift_rows import DifRow, DriftRow, drifted_of, information_lost_in, large_dif_of
 from irt_assets.responses.scales import Scale

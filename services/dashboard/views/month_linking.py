@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import plotly.graph_objects as go
 import psycopg
 from htmltools import Tag, TagChild, TagList, tags
 
 from irt_assets.calibration.anchor_shifts import AnchorShift, anchor_shifts
-from irt_assets.calibration.fits import latest_constants, linked_fit
 from irt_assets.calibration.linking_history import LinkedMonth, read_history
-from irt_assets.calibration.origin import read_anchors
+from irt_assets.ledger.anchors import read_anchors
+from irt_assets.ledger.fit_spec import LinkingConstants
+from irt_assets.ledger.fits import linked_fit
+from irt_assets.ledger.linked_windows import latest_constants
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.confidence import Z95
-from irt_assets.psychometrics.linking.anchor_diagnosis import Suspect, moved
+from irt_assets.psychometrics.linking.anchor_diagnosis import Suspect
 from irt_assets.reports.drift_words import signed
 from irt_assets.responses.scales import Scale
 from irt_assets.wording import counted
@@ -42,23 +43,24 @@ def anchors_and_linking(connection: psycopg.Connection, scale: Scale, month: str
     )
 
 
-def _anchors_said(constants: Mapping[str, Any]) -> Tag:
-    if not constants:
+def _anchors_said(constants: LinkingConstants | None) -> Tag:
+    if constants is None:
         return tags.p("The month was not linked: there are no constants.")
-    used, dropped, suspects = len(constants["anchors_used"]), constants["anchors_dropped"], moved(constants)
+    used, dropped, suspects = len(constants.anchors_used), constants.anchors_dropped, constants.suspects
     summary = f"{used} of {used + len(dropped)} anchors were used"
     summary += (
         f"; {counted(len(suspects), 'anchor')} moved against the others." if suspects else "; none of them moved."
     )
-    if "q" in constants:
-        summary += f" Q = {number(constants['q'], 1)} on {constants['q_df']} df, p = {constants['q_p']:.2g}."
-    return tags.p(summary, f" {constants['diagnosis']}." if constants.get("diagnosis") and not suspects else None)
+    if constants.tested:
+        summary += f" Q = {number(constants.q, 1)} on {constants.q_df} df, p = {constants.q_p:.2g}."
+    return tags.p(summary, f" {constants.diagnosis}." if constants.diagnosis and not suspects else None)
 
 
-def _moved_table(constants: Mapping[str, Any], scale: Scale) -> TagChild:
+def _moved_table(constants: LinkingConstants | None, scale: Scale) -> TagChild:
     """Those that moved, the surest first, then those that were left out for another reason."""
-    suspects = moved(constants)
-    dropped: Mapping[str, str] = constants.get("anchors_dropped", {})
+    if constants is None:
+        return None
+    suspects, dropped = constants.moved, constants.anchors_dropped
     others = [item for item in sorted(dropped) if item not in suspects]
     if not suspects and not others:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from htmltools import Tag, TagChild, TagList, tags
 
 from irt_assets.calibration.month_status import MonthState, State
-from irt_assets.calibration.publication import step_of
+from irt_assets.ledger.steps import step_of
 from irt_assets.wording import counted, is_or_are, listed
 from jobs.overview import Overview
 from services.dashboard.chosen import decisions_waiting, months_of, scales_of, state_of

@@ -45,17 +45,17 @@ _impacts = ThreadPoolExecutor(max_workers=1, thread_name_prefix="impact")  # eac
 
 
 def page(asked: Asked) -> Page:
-    references = named(asked)
+    references = references_in(asked)
     with asked.reader.connect() as connection:
-        found = _found(connection, references)
+        found = _load_proposals(connection, references)
         if len(found) > 1:
-            return _of_several(found, asked)
-        return _of_one(connection, found[0], asked)
+            return _several_proposals(found, asked)
+        return _one_proposal(connection, found[0], asked)
 
 
 def server(asked: Asked, inputs: Inputs, _output: Outputs, _session: Session) -> None:
     try:
-        references = tuple(named(asked))
+        references = tuple(references_in(asked))
     except NotFound:
         return
 
@@ -73,13 +73,13 @@ def server(asked: Asked, inputs: Inputs, _output: Outputs, _session: Session) ->
         return Form(what, references, reason, since, although_it_leaked)
 
     def after(_form: Form, _outcome: Outcome) -> TagChild:
-        return now_decided(asked, references)
+        return decision_state(asked, references)
 
     decision_form.converse(asked, inputs, fill, after, KINDS)
     computed()
 
 
-def named(asked: Asked) -> list[Reference]:
+def references_in(asked: Asked) -> list[Reference]:
     """The proposals of the address. Raises NotFound where it names none."""
     names = names_in(asked, "proposal")
     if not names or len(names) > MOST:
@@ -117,7 +117,7 @@ def impact_sentences(asked: Asked, references: Sequence[Reference]) -> tuple[str
     return tuple((f"Scale {one.scale_id}: " if many else "") + _capital(one.sentence) + "." for one in effects)
 
 
-def now_decided(asked: Asked, references: Sequence[Reference]) -> Tag:
+def decision_state(asked: Asked, references: Sequence[Reference]) -> Tag:
     """Their present state in the ledger, and where to see it."""
     states: list[TagChild] = []
     try:
@@ -147,14 +147,14 @@ def curves(new: Parameters, old: Parameters | None, *, mu: float = 0.0, sigma: f
     return figure(drawn, sentence, numbers)
 
 
-def _found(connection: psycopg.Connection, references: Sequence[Reference]) -> list[Proposal]:
+def _load_proposals(connection: psycopg.Connection, references: Sequence[Reference]) -> list[Proposal]:
     try:
         return find_proposals(connection, references)
     except PermanentFailure as failure:
         raise NotFound(f"{_capital(shortened(str(failure), 500))}. What waits is under Decisions.") from None
 
 
-def _of_one(connection: psycopg.Connection, p: Proposal, asked: Asked) -> Page:
+def _one_proposal(connection: psycopg.Connection, p: Proposal, asked: Asked) -> Page:
     item = shortened(p.item_id)
     if p.state is State.OPEN:
         title, lead = f"Publish the new values of {item}?", _lead(p)
@@ -188,7 +188,7 @@ def _of_one(connection: psycopg.Connection, p: Proposal, asked: Asked) -> Page:
     )
 
 
-def _of_several(found: Sequence[Proposal], asked: Asked) -> Page:
+def _several_proposals(found: Sequence[Proposal], asked: Asked) -> Page:
     rows = [
         (
             link(shortened(str(p.reference)), "proposal", proposal=str(p.reference)),

@@ -1,0 +1,45 @@
+"""The check that a lake holds what PostgreSQL holds; it is there where IRT_ATTEMPTS names a lake.
+
+Dagster reads the annotations of the decorated functions, so this module does not postpone them.
+"""
+
+import dagster as dg
+
+from irt_assets.calibration.checks import HOW_TO_FIX
+from irt_assets.job_names import INVARIANT_REPORT, LAKE_EQUALS_LOG
+from irt_assets.responses.lake import compare_days
+from irt_assets.retries import classify_failures
+from resources.database import Database
+from resources.lake import EXPORT, Lake, lake_that_we_write
+from resources.settings import Settings
+
+ROWS_SHOWN = 10
+FIX = f"Export the days again: {EXPORT}. Where the lake has more answers than the database, see which of them is right."
+
+
+def build_lake_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
+    """None without a lake: a table of Spark's catalogue is written by others."""
+    place = lake_that_we_write(settings)
+    return [] if place is None else [_lake_check(place)]
+
+
+def _lake_check(lake: Lake) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=INVARIANT_REPORT,
+        name=LAKE_EQUALS_LOG,
+        description="Every day of the last 366 has as many answers in the lake as in the database, and the same ones. "
+        f"To fix it: {FIX}",
+    )
+    def lake_equals_log(database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
+        with classify_failures(), database.connect() as connection:
+            connection.read_only = True
+            found = compare_days(connection, lake)
+        named = "; ".join(str(one) for one in found[:ROWS_SHOWN])
+        more = f"; and {len(found) - ROWS_SHOWN:,} days more" if len(found) > ROWS_SHOWN else ""
+        return dg.AssetCheckResult(
+            passed=not found,
+            description=f"{named}{more}" if found else f"{lake.name} has the answers of the last 366 days",
+            metadata={HOW_TO_FIX: FIX},
+        )
+
+    return lake_equals_log

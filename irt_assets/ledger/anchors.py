@@ -1,0 +1,194 @@
+"""Anchor sets: the values of a version, the hash it is frozen under, and the writing of new versions.
+
+A version holds for windows from its `effective_from` on (null: from the origin on), and its rows are never changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import psycopg
+from psycopg.rows import dict_row
+
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.models import Calibration, Floats
+from irt_assets.psychometrics.linking.linking import covariance_ab
+from irt_assets.responses.scales import Scale
+
+MOST_WITH_COVARIANCES = 300
+"""Anchors of a set that is kept with all their covariances: 360,000 numbers."""
+_COLUMNS = ("a", "b", "c", "a_se", "b_se", "cov_ab")
+AnchorValues = tuple[float, float, float, float, float, float]
+Anchors = dict[str, AnchorValues]
+Topics = dict[str, str | None]
+
+
+def read_anchors(connection: psycopg.Connection, scale_id: str, version: int) -> AnchorSet | None:
+    """The frozen anchors of a scale; None where it has not been initialised."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(
+            "SELECT * FROM anchor_set WHERE scale_id = %s AND version = %s ORDER BY item_id", (scale_id, version)
+        ).fetchall()
+    return _anchor_set(scale_id, rows)
+
+
+def read_every_anchor(connection: psycopg.Connection, scale_id: str, version: int) -> AnchorSet | None:
+    """The anchors of all versions of the set up to `version`, each with its newest values; None where the scale has not
+    been initialised."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(
+            """SELECT DISTINCT ON (item_id) * FROM anchor_set WHERE scale_id = %s AND version <= %s
+               ORDER BY item_id, version DESC""",
+            (scale_id, version),
+        ).fetchall()
+    return _anchor_set(scale_id, rows)
+
+
+def _anchor_set(scale_id: str, rows: list[dict[str, Any]]) -> AnchorSet | None:
+    if not rows:
+        return None
+    return AnchorSet(
+        scale_id=scale_id,
+        version=str(max(row["version"] for row in rows)),
+        item_ids=tuple(row["item_id"] for row in rows),
+        topics=tuple(row["topic_id"] for row in rows),
+        errors_assumed=np.array([row["errors_assumed"] for row in rows]),
+        cov=_joint(rows),
+        **{name: np.array([row[name] for row in rows], dtype=float) for name in _COLUMNS},
+    )
+
+
+def _joint(rows: list[dict[str, Any]]) -> Floats | None:
+    """Shape (2K, 2K): covariance of all anchors' (a, b), 0 between those of two fits; None where any has none."""
+    if any(row["cov"] is None for row in rows):
+        return None
+    joint = np.zeros((len(rows), 2, len(rows), 2))
+    for j, one in enumerate(rows):
+        for k, other in enumerate(rows):
+            if one["version"] == other["version"] and other["item_id"] in one["cov"]:
+                joint[j, :, k] = np.reshape(one["cov"][other["item_id"]], (2, 2))
+    return joint.reshape(2 * len(rows), 2 * len(rows))
+
+
+def anchor_items(connection: psycopg.Connection, scale: Scale) -> set[str]:
+    """The anchors in the version of the set that holds for `scale`."""
+    rows = connection.execute(
+        "SELECT item_id FROM anchor_set WHERE scale_id = %s AND version = %s", (scale.scale_id, scale.anchor_version)
+    )
+    return {item for (item,) in rows}
+
+
+def anchors_among(connection: psycopg.Connection, items: Sequence[str]) -> set[str]:
+    """Those of `items` that are anchors in the newest version of a scale's set."""
+    rows = connection.execute(
+        """SELECT item_id FROM anchor_set n JOIN calibration_scale s
+             ON (s.scale_id, s.anchor_version) = (n.scale_id, n.version)
+           WHERE item_id = ANY(%s)""",
+        (list(items),),
+    )
+    return {item for (item,) in rows}
+
+
+def anchor_hash(connection: psycopg.Connection, scale_id: str, version: int) -> str | None:
+    """The hash under which the anchor set was frozen."""
+    row = connection.execute(
+        "SELECT anchor_hash FROM anchor_set WHERE scale_id = %s AND version = %s LIMIT 1", (scale_id, version)
+    ).fetchone()
+    return row[0] if row else None
+
+
+def anchors_change_after(connection: psycopg.Connection, scale_id: str, start: datetime) -> datetime | None:
+    """The time from which the newest version of the anchor set holds if that is later than `start`, else None."""
+    row = connection.execute(
+        "SELECT max(effective_from) FROM anchor_set WHERE scale_id = %s HAVING max(effective_from) > %s",
+        (scale_id, start),
+    ).fetchone()
+    return row[0] if row else None
+
+
+def hash_of_anchors(anchors: Mapping[str, Sequence[float]]) -> str:
+    """The hash of item → (a, b, c, a_se, b_se, cov_ab), whatever their order."""
+    return hashlib.sha256(json.dumps(anchors, sort_keys=True).encode()).hexdigest()
+
+
+def freeze_anchors(
+    connection: psycopg.Connection,
+    scale_id: str,
+    version: int,
+    anchors: Anchors,
+    topics: Topics,
+    assumed: Collection[str] = (),
+    effective_from: datetime | None = None,
+    fit: Calibration | None = None,
+) -> str:
+    """Write a version of the anchor set, for windows from `effective_from` on (None: from the origin on); its hash.
+
+    `assumed`: the items whose errors are assumed. `fit`: on the bank's scale, that all values come from.
+    """
+    digest = hash_of_anchors(anchors)
+    together = {} if fit is None else _covariances(fit, sorted(anchors))
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            """INSERT INTO anchor_set (scale_id, version, item_id, a, b, c, a_se, b_se, cov_ab, errors_assumed,
+                                       topic_id, anchor_hash, effective_from, cov)
+               VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)""",
+            [
+                (scale_id, version, item, *values, item in assumed, topics[item], digest, effective_from)
+                + (json.dumps(together[item]) if together else None,)
+                for item, values in sorted(anchors.items())
+            ],
+        )
+    return digest
+
+
+def _covariances(fit: Calibration, items: Sequence[str]) -> dict[str, dict[str, list[float]]]:
+    """The covariance of (a, b) of each of `items` with each other, row by row, as `anchor_set.cov` keeps it.
+
+    Empty where the fit has no joint covariance, and for more than MOST_WITH_COVARIANCES items.
+    """
+    if fit.joint_cov is None or len(items) > MOST_WITH_COVARIANCES:
+        return {}
+    place = {item: j for j, item in enumerate(fit.item_ids)}
+    blocks = covariance_ab(fit.select([place[item] for item in items])).reshape(len(items), 2, len(items), 2)
+    return {
+        one: {other: blocks[j, :, k].ravel().tolist() for k, other in enumerate(items)} for j, one in enumerate(items)
+    }
+
+
+def freeze_without(
+    connection: psycopg.Connection, scale_id: str, items: Sequence[str], effective_from: datetime
+) -> None:
+    """Write the scale's version without `items`, for windows from `effective_from` on, and make it the scale's."""
+    rows = connection.execute(
+        """INSERT INTO anchor_set (scale_id, version, item_id, a, b, c, a_se, b_se, c_se, cov_ab, errors_assumed,
+                                   topic_id, cov, anchor_hash, effective_from)
+           SELECT n.scale_id, n.version + 1, item_id, a, b, c, a_se, b_se, c_se, cov_ab, errors_assumed, topic_id,
+                  cov, '', %s
+           FROM anchor_set n JOIN calibration_scale s ON (s.scale_id, s.anchor_version) = (n.scale_id, n.version)
+           WHERE n.scale_id = %s AND NOT item_id = ANY(%s)
+           RETURNING version, item_id, a, b, c, a_se, b_se, cov_ab""",
+        (effective_from, scale_id, list(items)),
+    ).fetchall()
+    version = rows[0][0]
+    digest = hash_of_anchors({item: values for _, item, *values in rows})
+    connection.execute(
+        "UPDATE anchor_set SET anchor_hash = %s WHERE scale_id = %s AND version = %s", (digest, scale_id, version)
+    )
+    make_newest(connection, scale_id, version)
+
+
+def next_version(connection: psycopg.Connection, scale_id: str) -> int:
+    """The number of the version that would be frozen next."""
+    row = connection.execute("SELECT max(version) + 1 FROM anchor_set WHERE scale_id = %s", (scale_id,)).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def make_newest(connection: psycopg.Connection, scale_id: str, version: int) -> None:
+    """Record with the scale which version of its anchors is the newest."""
+    connection.execute("UPDATE calibration_scale SET anchor_version = %s WHERE scale_id = %s", (version, scale_id))

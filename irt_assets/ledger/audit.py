@@ -1,0 +1,215 @@
+"""Rows of the ledger side by side with what they ought to agree with, as the invariants compare them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import psycopg
+from psycopg.rows import class_row
+
+from irt_assets.ledger.fit_spec import LinkingConstants
+from irt_assets.ledger.relations import MONTHS_IN_USE
+
+
+@dataclass(frozen=True)
+class SourceOfPublication:
+    """A publication, and the fit it names.
+
+    Attributes:
+        fit_is_there, converged, slope, fitted_hash: of the fit: whether it is stored and converged, the slope of its
+            linking (None: it is not linked), and the hash of the answers it has seen.
+    """
+
+    item_id: str
+    month: str
+    fit_id: str | None
+    rule: str
+    data_hash: str | None
+    code_version: str
+    fit_is_there: bool
+    converged: bool | None
+    slope: str | None
+    fitted_hash: str | None
+
+
+def sources_of_publications(connection: psycopg.Connection) -> list[SourceOfPublication]:
+    """Every publication, in the order in which they were made, with its fit."""
+    with connection.cursor(row_factory=class_row(SourceOfPublication)) as cursor:
+        return cursor.execute(
+            """SELECT p.item_id, coalesce(p.month, '') AS month, p.fit_id, p.rule, p.data_hash, p.code_version,
+                      m.fit_id IS NOT NULL AS fit_is_there, m.converged,
+                      m.model_spec->'linking_constants'->>'slope' AS slope, m.data_hash AS fitted_hash
+               FROM item_parameter_publication p LEFT JOIN mirt_fit_meta m USING (fit_id)
+               ORDER BY p.publication_id"""
+        ).fetchall()
+
+
+def values_now(
+    connection: psycopg.Connection,
+) -> list[tuple[str, str, float, float, float | None, float | None]]:
+    """Scale, item, a, b and their errors, of everything in force now, by scale and item."""
+    return connection.execute(
+        "SELECT scale_id, item_id, a, b, a_se, b_se FROM item_parameter_current ORDER BY scale_id, item_id"
+    ).fetchall()
+
+
+@dataclass(frozen=True)
+class Change:
+    """A publication with the one before it of the same item.
+
+    Attributes:
+        earlier, earlier_since, earlier_rule: id, first day and rule of the one before; None where there is none.
+        decided: whether a decision of that date and kind is recorded. replaced: whether what it replaces is there.
+    """
+
+    item_id: str
+    month: str
+    rule: str
+    effective_from: datetime
+    replaces: int | None
+    earlier: int | None
+    earlier_since: datetime | None
+    earlier_rule: str | None
+    decided: bool
+    replaced: bool
+    a: float
+    b: float
+    c: float
+
+    @property
+    def values(self) -> tuple[float, float, float]:
+        return self.a, self.b, self.c
+
+
+def changes(connection: psycopg.Connection) -> list[Change]:
+    """Every publication, in the order in which they were made, with the decision behind it."""
+    with connection.cursor(row_factory=class_row(Change)) as cursor:
+        return cursor.execute(
+            """SELECT p.item_id, coalesce(p.month, '') AS month, p.rule, p.effective_from, p.replaces,
+                      lag(p.publication_id) OVER mine AS earlier, lag(p.effective_from) OVER mine AS earlier_since,
+                      lag(p.rule) OVER mine AS earlier_rule,
+                      EXISTS (SELECT 1 FROM release_decision d
+                              WHERE d.scale_id = p.scale_id AND d.item_id = p.item_id
+                                AND d.effective_from = p.effective_from
+                                AND CASE WHEN p.rule = 'undo' THEN d.decision = 'undo'
+                                         ELSE d.decision = 'accept' AND d.fit_id = p.fit_id END) AS decided,
+                      EXISTS (SELECT 1 FROM item_parameter_publication r
+                              WHERE r.publication_id = p.replaces AND r.scale_id = p.scale_id
+                                AND r.item_id = p.item_id) AS replaced,
+                      p.a, p.b, p.c
+               FROM item_parameter_publication p
+               WINDOW mine AS (PARTITION BY p.scale_id, p.item_id ORDER BY p.publication_id)
+               ORDER BY p.publication_id"""
+        ).fetchall()
+
+
+@dataclass(frozen=True)
+class FrozenVersion:
+    """A version of an anchor set: item → (a, b, c, a_se, b_se, cov_ab), and the hashes that its rows carry."""
+
+    scale_id: str
+    version: int
+    anchors: dict[str, list[float]] = field(default_factory=dict)
+    hashes: set[str] = field(default_factory=set)
+
+
+def frozen_versions(connection: psycopg.Connection) -> dict[tuple[str, int], FrozenVersion]:
+    """Every version of every scale's anchors, by scale and version, in order."""
+    found: dict[tuple[str, int], FrozenVersion] = {}
+    for scale_id, version, item, *values, digest in connection.execute(
+        """SELECT scale_id, version, item_id, a, b, c, a_se, b_se, cov_ab, anchor_hash FROM anchor_set
+           ORDER BY scale_id, version, item_id"""
+    ):
+        of_version = found.setdefault((scale_id, version), FrozenVersion(scale_id, version))
+        of_version.anchors[item] = values
+        of_version.hashes.add(digest)
+    return found
+
+
+def versions_of_a_new_model(connection: psycopg.Connection) -> set[tuple[str, int]]:
+    """Scale and version of anchors that were frozen by the decision on another model, in its transaction."""
+    return set(
+        connection.execute(
+            """SELECT DISTINCT s.scale_id, s.version FROM anchor_set s
+               JOIN scale_decision d ON (d.scale_id, d.effective_from, d.decided_at)
+                                      = (s.scale_id, s.effective_from, s.frozen_at)
+               WHERE d.subject = 'model'"""
+        ).fetchall()
+    )
+
+
+def anchors_in_the_bank(connection: psycopg.Connection) -> list[tuple[str, str, str | None]]:
+    """Scale and item of each anchor of a newest version, and the scale that the bank has it on; None: on none."""
+    return connection.execute(
+        """SELECT s.scale_id, s.item_id, q.scale_id
+           FROM anchor_set s JOIN calibration_scale c ON c.scale_id = s.scale_id AND c.anchor_version = s.version
+           LEFT JOIN question q USING (item_id) ORDER BY 1, 2"""
+    ).fetchall()
+
+
+def flagged_estimates(connection: psycopg.Connection) -> list[tuple[str, str, str, bool, bool]]:
+    """Item, month and flags of each flagged estimate of a month that was taken to the ledger; whether the month's step
+    holds it back, and whether the estimate was published."""
+    return connection.execute(
+        f"""SELECT i.item_id, m.month, i.flags::text, coalesce(s.held ? i.item_id, false),
+                  EXISTS (SELECT 1 FROM item_parameter_publication p
+                          WHERE p.fit_id = i.fit_id AND p.item_id = i.item_id)
+           FROM mirt_item_params i JOIN {MONTHS_IN_USE} m USING (fit_id)
+           JOIN publication_step s ON s.fit_id = i.fit_id AND s.state = 'done'
+           WHERE i.flags <> '[]'::jsonb ORDER BY 2, 1"""
+    ).fetchall()
+
+
+def linkings(connection: psycopg.Connection) -> list[tuple[str, str, str, LinkingConstants]]:
+    """Scale, month, engine and linking constants of every month's linked fit in use, by month and scale."""
+    rows = connection.execute(
+        f"""SELECT scale_id, month, engine, model_spec->'linking_constants' FROM {MONTHS_IN_USE} m
+           ORDER BY month, scale_id"""
+    )
+    return [
+        (scale_id, month, engine, LinkingConstants.from_json(stored, f"of {month} ({scale_id}, {engine})"))
+        for scale_id, month, engine, stored in rows
+    ]
+
+
+def judgements_without_a_fit(connection: psycopg.Connection) -> list[tuple[str, str, str, int]]:
+    """Table, month, scale and number of rows of drift, DIF or information whose month has no linked fit in use."""
+    return connection.execute(
+        f"""SELECT name, j.month, j.scale_id, count(*) FROM (
+             SELECT 'item_drift' AS name, month, scale_id, engine FROM item_drift
+             UNION ALL SELECT 'dif_analysis', month, scale_id, NULL FROM dif_analysis
+             UNION ALL SELECT 'test_information', month, scale_id, NULL FROM test_information) j
+           WHERE NOT EXISTS (
+             SELECT FROM {MONTHS_IN_USE} m
+             WHERE (m.scale_id, m.month) = (j.scale_id, j.month) AND m.engine = coalesce(j.engine, m.engine))
+           GROUP BY 1, 2, 3 ORDER BY 2, 1, 3"""
+    ).fetchall()
+
+
+def drift_without_a_publication(connection: psycopg.Connection) -> list[tuple[str, str, str]]:
+    """Month, scale and item compared with a published value where none was in force when the month began."""
+    return connection.execute(
+        """SELECT month, scale_id, item_id FROM item_drift d
+           WHERE NOT EXISTS (
+             SELECT FROM item_parameter_publication p
+             WHERE (p.scale_id, p.item_id) = (d.scale_id, d.item_id)
+               AND p.effective_from <= (d.month || '-01')::timestamp AT TIME ZONE 'UTC')
+           ORDER BY 1, 2, 3"""
+    ).fetchall()
+
+
+def large_drift(connection: psycopg.Connection, before: datetime) -> list[tuple[str, str, str, str, bool, bool]]:
+    """Scale, item, first month and kind of each open alert of high drift, of items in use; whether it was opened
+    `before`, and whether somebody has decided on the item since."""
+    return connection.execute(
+        """SELECT scale_id, item_id, opened_month, kind, opened_at < %s,
+                  EXISTS (SELECT FROM release_decision d LEFT JOIN standing_decision s USING (decision_id)
+                          WHERE (d.scale_id, d.item_id) = (a.scale_id, a.item_id) AND d.decided_at >= a.opened_at
+                            AND (s.decision_id IS NOT NULL OR d.decision = 'drop_anchor'))
+           FROM drift_alerts a JOIN question q USING (scale_id, item_id)
+           WHERE closed_month IS NULL AND severity = 'high'
+             AND NOT EXISTS (SELECT FROM item_withdrawal w WHERE w.item_id = a.item_id AND w.until IS NULL)
+           ORDER BY 1, 2""",
+        (before,),
+    ).fetchall()

@@ -1,0 +1,98 @@
+"""Linked fits by their ids, as publications, decisions and snapshots cite them: superseded ones as well."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import psycopg
+from psycopg.rows import class_row
+
+from irt_assets.ledger.encoding import decode
+from irt_assets.ledger.fit_spec import LinkingConstants
+from irt_assets.psychometrics.core.models import Calibration
+from irt_assets.psychometrics.core.options import Model
+from irt_assets.responses.snapshot import Snapshot
+
+_SNAPSHOT = "s.month, s.snapshot_hash, s.uri, s.data_hash, s.n_attempts, s.counts, s.rules"
+
+
+def constants_of(connection: psycopg.Connection, fit_ids: Collection[str]) -> dict[str, LinkingConstants]:
+    """Linking constants by fit."""
+    rows = connection.execute(
+        "SELECT fit_id, model_spec->'linking_constants' FROM mirt_fit_meta WHERE fit_id = ANY(%s)", ([*fit_ids],)
+    )
+    return {fit_id: LinkingConstants.from_json(stored, fit_id) for fit_id, stored in rows if stored}
+
+
+def calibration_of(connection: psycopg.Connection, fit_id: str) -> Calibration | None:
+    """The fit as its engine left it; None where that is not kept."""
+    row = connection.execute("SELECT calibration FROM fit_staging WHERE fit_id = %s", (fit_id,)).fetchone()
+    return None if row is None or row[0] is None else decode(row[0])
+
+
+def learners_of(
+    connection: psycopg.Connection, fit_ids: Collection[str]
+) -> dict[str, tuple[Model, float | None, float | None]]:
+    """Model, and mean and SD of the learners on the bank's scale, by fit."""
+    rows = connection.execute(
+        """SELECT fit_id, model, (model_spec->'latent'->>'mean')::float, (model_spec->'latent'->>'sd')::float
+           FROM mirt_fit_meta WHERE fit_id = ANY(%s)""",
+        ([*fit_ids],),
+    )
+    return {fit_id: (model, mean, sd) for fit_id, model, mean, sd in rows}
+
+
+def guessing_errors(
+    connection: psycopg.Connection, fit_ids: Collection[str], items: Collection[str]
+) -> dict[tuple[str, str], list[float]]:
+    """Covariances of logit c with a, b and itself by fit and item, where they are known."""
+    rows = connection.execute(
+        """SELECT fit_id, item_id, params->'cov_logit_c' FROM mirt_item_params
+           WHERE fit_id = ANY(%s) AND jsonb_typeof(params->'cov_logit_c') = 'array' AND item_id = ANY(%s)""",
+        ([*fit_ids], [*items]),
+    )
+    return {(fit_id, item): cov for fit_id, item, cov in rows if None not in cov}
+
+
+def guessing_errors_of_origins(
+    connection: psycopg.Connection, scale_id: str
+) -> dict[tuple[str, float, float], list[float]]:
+    """Covariances of logit c with a, b and itself by item, a and b, of every origin of the scale."""
+    rows = connection.execute(
+        """SELECT item_id, (params->>'a')::float, (params->>'b')::float, params->'cov_logit_c'
+           FROM mirt_item_params JOIN mirt_fit_meta USING (fit_id)
+           WHERE scale_id = %s AND kind = 'origin' AND jsonb_typeof(params->'cov_logit_c') = 'array'""",
+        (scale_id,),
+    )
+    return {(item, a, b): cov for item, a, b, cov in rows if None not in cov}
+
+
+def snapshot_of_fit(connection: psycopg.Connection, fit_id: str, month: str) -> Snapshot | None:
+    """The snapshot of the month that the fit was made from; None where it is no longer recorded."""
+    with connection.cursor(row_factory=class_row(Snapshot)) as cursor:
+        return cursor.execute(
+            f"""SELECT {_SNAPSHOT} FROM scored_snapshot s JOIN mirt_fit_meta m USING (snapshot_hash)
+                WHERE m.fit_id = %s AND s.month = %s""",
+            (fit_id, month),
+        ).fetchone()
+
+
+def snapshots_to_keep(connection: psycopg.Connection) -> list[Snapshot]:
+    """The current snapshot of each month, and those that publications came from, by month."""
+    with connection.cursor(row_factory=class_row(Snapshot)) as cursor:
+        return cursor.execute(
+            f"""SELECT {_SNAPSHOT} FROM scored_snapshot s
+                WHERE superseded_at IS NULL OR EXISTS (
+                  SELECT 1 FROM item_parameter_publication JOIN mirt_fit_meta m USING (fit_id)
+                  WHERE m.snapshot_hash = s.snapshot_hash)
+                ORDER BY month"""
+        ).fetchall()
+
+
+def snapshots_of_other_answers(connection: psycopg.Connection) -> list[tuple[str, str, str, str, str, str]]:
+    """Where a snapshot's answers have another hash than its fit's: uri, month, fit, hash of the snapshot, hash of its
+    answers, and the fit's."""
+    return connection.execute(
+        """SELECT s.uri, s.month, m.fit_id, s.snapshot_hash, s.data_hash, m.data_hash
+           FROM scored_snapshot s JOIN mirt_fit_meta m USING (snapshot_hash) WHERE s.data_hash <> m.data_hash"""
+    ).fetchall()

@@ -1,0 +1,177 @@
+"""What people decided on proposals and anchors: every decision as it was made, and which of them stand.
+
+A decision is never changed: one is undone by another. It stands until it is undone or the proposal is decided on again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+
+import psycopg
+from psycopg.rows import class_row, dict_row
+
+What = Literal["accept", "reject", "undo", "drop_anchor"]
+
+
+class Decided(NamedTuple):
+    """What is decided on: a proposal, or an anchor with the first month without it and the last linked fit."""
+
+    window: str
+    scale_id: str
+    item_id: str
+    fit_id: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A line on what was decided.
+
+    Attributes:
+        what: accept, reject, undo, or drop_anchor, whose `window` is the first month without it.
+        stands: whether it is of a proposal, and nothing was decided after it on that or accepted on the item.
+    """
+
+    window: str
+    scale_id: str
+    item_id: str
+    what: str
+    by: str
+    reason: str
+    effective_from: datetime | None
+    at: datetime
+    stands: bool
+
+
+def record(
+    connection: psycopg.Connection,
+    decided: Iterable[Decided],
+    what: What,
+    by: str,
+    reason: str,
+    effective_from: datetime | None,
+) -> None:
+    """Append one decision on each of them, in the caller's transaction."""
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            """INSERT INTO release_decision
+                 (month, scale_id, item_id, fit_id, decision, decided_by, reason, effective_from)
+               VALUES (%s, %s, %s, %s, %s, %s, %s, %s)""",
+            [(*one, what, by, reason, effective_from) for one in decided],
+        )
+
+
+def decisions(
+    connection: psycopg.Connection, month: str, scale_id: str | None = None
+) -> list[tuple[str, str, str, str, str, str]]:
+    """What was decided on the month, newest first: on what, what, by whom, when, in force from when, why.
+
+    scale_id: decisions on this scale alone; None: on every scale.
+    """
+    return connection.execute(
+        """SELECT month || '/' || item_id, decision, decided_by, to_char(decided_at, 'YYYY-MM-DD HH24:MI'),
+                  coalesce(to_char(effective_from, 'YYYY-MM-DD'), ''), reason
+           FROM release_decision WHERE right(month, 7) = %s AND scale_id = coalesce(%s, scale_id)
+           ORDER BY decision_id DESC""",
+        (month, scale_id),
+    ).fetchall()
+
+
+def newest_decisions(
+    connection: psycopg.Connection, limit: int, *, month: str | None = None, scale_id: str | None = None
+) -> list[Decision]:
+    """The last decisions on that month and scale (None: on all), newest first."""
+    with connection.cursor(row_factory=class_row(Decision)) as cursor:
+        return cursor.execute(
+            """SELECT month AS window, scale_id, item_id, decision AS what, decided_by AS by, reason, effective_from,
+                      decided_at AS at,
+                      decision IN ('accept', 'reject') AND NOT EXISTS (
+                        SELECT FROM release_decision n
+                        WHERE (n.scale_id, n.item_id) = (d.scale_id, d.item_id) AND n.decision_id > d.decision_id
+                          AND (n.decision = 'accept' OR (n.month, n.fit_id) = (d.month, d.fit_id))) AS stands
+               FROM release_decision d
+               WHERE (%(month)s::text IS NULL OR right(month, 7) = %(month)s)
+                 AND (%(scale)s::text IS NULL OR scale_id = %(scale)s)
+               ORDER BY decision_id DESC LIMIT %(limit)s""",
+            {"month": month, "scale": scale_id, "limit": limit},
+        ).fetchall()
+
+
+def decisions_on(connection: psycopg.Connection, item_id: str) -> list[dict[str, Any]]:
+    """Every decision on an item, on a proposal for it or on it as an anchor, latest first."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(
+            """SELECT decision_id, scale_id, month, decision, decided_by, decided_at, effective_from, reason, fit_id
+               FROM release_decision WHERE item_id = %s ORDER BY decision_id DESC""",
+            (item_id,),
+        ).fetchall()
+
+
+def decisions_on_month(
+    connection: psycopg.Connection, scale_id: str, month: str, fit_id: str | None
+) -> list[dict[str, Any]]:
+    """The decisions on what the month proposed, and on anchors of its fit, as they were made."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(
+            """SELECT item_id, decision, decided_by, reason, effective_from, decided_at FROM release_decision
+               WHERE scale_id = %s AND (month = %s OR fit_id = %s) ORDER BY decision_id""",
+            (scale_id, month, fit_id),
+        ).fetchall()
+
+
+def decided_windows(connection: psycopg.Connection) -> list[str]:
+    """The months, and for recalibrations FIRST:LAST, on which somebody decided."""
+    return [window for (window,) in connection.execute("SELECT DISTINCT month FROM release_decision")]
+
+
+def last_standing(connection: psycopg.Connection, window: str, item_id: str) -> tuple[str, int] | None:
+    """The fit and the id of the last decision that stands on what a window proposed for an item."""
+    return connection.execute(
+        """SELECT fit_id, decision_id FROM standing_decision WHERE (month, item_id) = (%s, %s)
+           ORDER BY decision_id DESC LIMIT 1""",
+        (window, item_id),
+    ).fetchone()
+
+
+def accepted_after(connection: psycopg.Connection, scale_id: str, item_id: str, decision_id: int) -> str | None:
+    """The window of the last accept on an item that stands and was made after that decision."""
+    row = connection.execute(
+        """SELECT month FROM standing_decision WHERE (scale_id, item_id, decision) = (%s, %s, 'accept')
+             AND decision_id > %s ORDER BY decision_id DESC LIMIT 1""",
+        (scale_id, item_id, decision_id),
+    ).fetchone()
+    return row[0] if row else None
+
+
+def dropped_anchors(connection: psycopg.Connection) -> set[tuple[str, str]]:
+    """Scale and item of each anchor that a person took out of its set."""
+    return set(
+        connection.execute("SELECT scale_id, item_id FROM release_decision WHERE decision = 'drop_anchor'").fetchall()
+    )
+
+
+def decisions_on_drift(
+    connection: psycopg.Connection, month: str, start: datetime, grown: float
+) -> list[tuple[str, str, str, str, str]]:
+    """Scale, item, window, decision and by whom, of the last decision on each item that drifted in the month.
+
+    Only decisions that stand, on a window that saw the item's drift with the same severity or a higher one and a wABC
+    that is at most `grown` smaller; whose value is not in force at the month's `start`; and after which nothing else
+    of the item came into force by then.
+    """
+    return connection.execute(
+        """SELECT DISTINCT ON (d.scale_id, d.item_id) d.scale_id, d.item_id, r.month, r.decision, r.decided_by
+           FROM item_drift d
+           JOIN standing_decision r ON (r.scale_id, r.item_id) = (d.scale_id, d.item_id)
+           JOIN item_drift t ON (t.scale_id, t.item_id, t.month) = (d.scale_id, d.item_id, right(r.month, 7))
+             AND t.severity <> 'none' AND d.wabc <= t.wabc + %(grown)s AND (t.severity = 'high' OR d.severity <> 'high')
+           WHERE d.month = %(month)s AND d.severity <> 'none'
+             AND (r.effective_from IS NULL OR r.effective_from > %(start)s)
+             AND NOT EXISTS (SELECT FROM item_parameter_publication p
+                             WHERE (p.scale_id, p.item_id) = (d.scale_id, d.item_id) AND p.effective_from <= %(start)s
+                               AND p.effective_from > r.decided_at)
+           ORDER BY d.scale_id, d.item_id, r.decision_id DESC""",
+        {"month": month, "start": start, "grown": grown},
+    ).fetchall()

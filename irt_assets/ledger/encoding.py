@@ -1,0 +1,93 @@
+"""A Calibration as the bytes that a row keeps, and numbers as JSON takes them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+from dataclasses import asdict
+from threading import Lock
+
+import numpy as np
+
+from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Population
+
+_ARRAYS = ("a", "d", "c", "cov", "n", "n_correct")
+_NOT_OF_ALL = ("joint_cov", "guessing_cov", "categories", "further", "further_cov")
+KEPT_BYTES = 2**28
+"""The most that the arrays of kept fits take: as much as eight fits of 1000 items with all their covariances."""
+
+
+def encode(calibration: Calibration) -> bytes:
+    """A Calibration as compressed bytes; `decode` gives it back to the last bit."""
+    header = {
+        "item_ids": calibration.item_ids,
+        "model": calibration.model,
+        "engine": calibration.engine,
+        "engine_version": calibration.engine_version,
+        "flags": calibration.flags,
+        "latent_mean": calibration.latent_mean,
+        "latent_sd": calibration.latent_sd,
+        "n_persons": calibration.n_persons,
+        "convergence": asdict(calibration.convergence),
+        "data_hash": calibration.data_hash,
+        "populations": [asdict(population) for population in calibration.populations],
+        "priors": calibration.priors,
+        "anchored": calibration.anchored,
+        "software": calibration.software,
+    }
+    arrays = {name: getattr(calibration, name) for name in _ARRAYS}
+    arrays |= {name: value for name in _NOT_OF_ALL if (value := getattr(calibration, name)) is not None}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, header=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8), **arrays)
+    return buffer.getvalue()
+
+
+class DecodedFits:
+    """The fits that were decoded last, by the hash of their bytes: each step of a month asks for the same few."""
+
+    def __init__(self, most_bytes: int = KEPT_BYTES) -> None:
+        self._most_bytes = most_bytes
+        self._fits: dict[bytes, Calibration] = {}
+        self._lock = Lock()
+
+    def decode(self, content: bytes) -> Calibration:
+        digest = hashlib.sha256(content).digest()
+        with self._lock:
+            fit = self._fits.pop(digest, None) or _decoded(content)
+            self._fits[digest] = fit  # the last one is the newest
+            while sum(map(_size, self._fits.values())) > self._most_bytes:
+                del self._fits[next(iter(self._fits))]
+        return fit
+
+
+def _size(fit: Calibration) -> int:
+    return sum(array.nbytes for array in vars(fit).values() if isinstance(array, np.ndarray))
+
+
+decode = DecodedFits().decode
+"""The Calibration that `encode` stored, with arrays that cannot be written to: others read the same ones."""
+
+
+def _decoded(content: bytes) -> Calibration:
+    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+        header = json.loads(stored["header"].tobytes())
+        arrays = {name: stored[name] for name in _ARRAYS}
+        arrays |= {name: stored.get(name) for name in _NOT_OF_ALL}
+    for array in filter(lambda array: array is not None, arrays.values()):
+        array.setflags(write=False)
+    header["item_ids"] = tuple(header["item_ids"])
+    header["flags"] = tuple(tuple(Flag(f) for f in flags) for flags in header["flags"])
+    header["convergence"] = Convergence(**header["convergence"])
+    header["populations"] = tuple(
+        Population(**population | {name: tuple(population[name]) for name in ("nodes", "weights")})
+        for population in header.get("populations", ())
+    )
+    header["anchored"] = tuple(header.get("anchored", ()))
+    return Calibration(**header, **arrays)
+
+
+def finite(x: float) -> float | None:
+    """JSON has no NaN or infinity: they become null."""
+    return float(x) if math.isfinite(x) else None

@@ -1,0 +1,91 @@
+"""A linked fit as rows: what each of its items and the whole set keep.
+
+What does not belong here: writing and reading them (see `fits`).
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from irt_assets.ledger.encoding import finite
+from irt_assets.ledger.fit_spec import FitStatistics, SetStatistics, StagedSpec, Testlets
+from irt_assets.psychometrics.core.models import Calibration, Flag
+from irt_assets.psychometrics.linking.linking import Linking
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from irt_assets.psychometrics.fit.fit_summary import FitSummary
+
+STATISTIC_COLUMNS = ("point_biserial", "infit", "outfit", "rmsd")
+"""Statistics that have a column of their own; the others stand in `params` under `fit`."""
+
+
+def statistics_spec(summary: FitSummary) -> FitStatistics:
+    """Fit statistics as they are staged."""
+    return FitStatistics(
+        items={name: tuple(finite(x) for x in values) for name, values in summary.items.items()},
+        set=SetStatistics.from_json(summary.whole, "that was summarised"),
+    )
+
+
+def item_rows(
+    fit_id: str,
+    raw: Calibration,
+    linked: Calibration,
+    fitted_at: datetime,
+    spec: StagedSpec,
+) -> pd.DataFrame:
+    import pandas as pd
+
+    statistics = spec.fit_statistics.items if spec.fit_statistics else {}
+    provisional, unpublished = set(spec.provisional), set(spec.never_published)
+    cov_ab, c_se = linked.cov_ab, linked.c_se
+    with_logit_c = linked.guessing_cov_ab
+    rows = []
+    for j, item_id in enumerate(raw.item_ids):
+        params: dict[str, Any] = {
+            "a": finite(linked.a[j]),
+            "b": finite(linked.b[j]),
+            "c": finite(linked.c[j]),
+            "a_se": finite(linked.a_se[j]),
+            "b_se": finite(linked.b_se[j]),
+            "c_se": finite(c_se[j]) if linked.item_model.guesses else None,
+            "cov_ab": finite(cov_ab[j, 0, 1]),
+            "cov_logit_c": None if with_logit_c is None else [finite(x) for x in with_logit_c[j]],
+            "raw": {
+                "a": finite(raw.a[j]),
+                "b": finite(raw.b[j]),
+                "d": finite(raw.d[j]),
+                "a_se": finite(raw.a_se[j]),
+                "b_se": finite(raw.b_se[j]),
+                "d_se": finite(raw.d_se[j]),
+            },
+            "fit": {name: values[j] for name, values in statistics.items() if name not in STATISTIC_COLUMNS},
+        } | ({"provisional": True} if item_id in unpublished else {})
+        if further := linked.further_of(j):
+            params["further"] = {name: {"value": finite(x), "se": finite(se)} for name, (x, se) in further.items()}
+        rows.append(
+            {
+                "fit_id": fit_id,
+                "item_id": item_id,
+                "params": params,
+                "n_responses": int(raw.n[j]),
+                "p_value": raw.n_correct[j] / raw.n[j] if raw.n[j] else None,
+                "flags": [str(f) for f in raw.flags[j]] + [str(Flag.PROVISIONAL)] * (item_id in provisional),
+                "fitted_at": fitted_at,
+            }
+            | {name: statistics[name][j] if statistics else None for name in STATISTIC_COLUMNS}
+        )
+    return pd.DataFrame(rows)
+
+
+def testlets_on_the_scale(found: Testlets, linking: Linking | None) -> Testlets:
+    """What a fit found of testlet effects in units of the bank's scale, the fit's own under `raw_sd`. `linking` is None
+    for an origin."""
+    if found.sd is None or found.se is None or linking is None:
+        return found
+    error = math.hypot(linking.slope * found.se, found.sd * linking.slope_se)
+    return found.model_copy(update={"raw_sd": found.sd, "sd": linking.slope * found.sd, "se": error})

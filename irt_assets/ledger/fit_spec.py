@@ -1,0 +1,572 @@
+"""What is stored with a fit besides its parameters, with a type for each fact: how it was made, how well it describes
+the answers, and how it came to the scale.
+
+It is JSON in two places, of nearly the same form: `fit_staging.spec` of a fit as its engine left it (`StagedSpec`) and
+`mirt_fit_meta.model_spec` of a linked one (`LinkedSpec`). What a fit of an earlier version did not store is not known:
+None, or an empty collection. A key that nobody knows, one that is missing and one of the wrong type are errors. What
+does not belong here: judging a fit (see the gates in `calibration`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import numpy as np
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.options import Latent, LatentRule, Method, Model
+from irt_assets.psychometrics.core.priors import Priors
+from irt_assets.psychometrics.estimation.latent_shape import Shape
+from irt_assets.psychometrics.fit.misfit import Measure
+from irt_assets.psychometrics.linking.anchor_diagnosis import Suspect
+from irt_assets.psychometrics.linking.linking import Linking
+from irt_assets.psychometrics.scoring.scale_shift import MonthImpact
+from resources.failures import PermanentFailure
+
+VERSION = 1
+"""The version of what a fit stores. A fit that stores none is of an earlier one."""
+
+
+class Part(BaseModel):
+    """A JSON object with a fixed set of keys. A field without a default is of every version; one with a default is
+    absent where an earlier version wrote the object, and `sometimes` names those that this version leaves out too."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, ser_json_inf_nan="constants")
+
+    sometimes: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any], fit: str) -> Self:
+        """Read what `as_json` gave; `fit` names whose it is. Raises PermanentFailure where it cannot be read."""
+        return cls._read(stored, fit, None)
+
+    @classmethod
+    def _read(cls, stored: Mapping[str, Any], fit: str, version: int | None) -> Self:
+        try:
+            found = cls.model_validate_json(
+                json.dumps(stored),
+                context=None if version is None else VERSION,
+                extra="ignore" if version is not None and version > VERSION else "forbid",
+            )
+            filled_in = _filled_in(found.model_dump(mode="json", exclude_unset=True), stored)
+            problems = [f"{key} is missing" for key, value in filled_in if value is not None or version is not None]
+        except ValidationError as error:
+            problems = [_problem(one["type"], ".".join(map(str, one["loc"])), one["msg"]) for one in error.errors()]
+        if problems:
+            raise PermanentFailure(
+                f"what is stored with the fit {fit} cannot be read: {'; '.join(problems)}. Materialise "
+                "item_calibration again for its window; where nobody changed the row by hand, report it as a fault"
+            )
+        return found
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data, its keys in the order in which jsonb keeps them; what was absent stays absent."""
+        found: dict[str, Any] = _in_order(self.model_dump(mode="json", exclude_unset=True))
+        return found
+
+    @model_validator(mode="after")
+    def _is_complete(self, info: ValidationInfo) -> Self:
+        if info.context == VERSION:
+            _require_none(self._lacking())
+        return self
+
+    def _lacking(self) -> set[str]:
+        """Keys that a spec of this version has and that are absent."""
+        return set(type(self).model_fields) - self.model_fields_set - self.sometimes
+
+
+def _require_none(lacking: set[str]) -> None:
+    if lacking:
+        raise ValueError(f"{', '.join(sorted(lacking))} is missing")
+
+
+def _problem(kind: str, key: str, message: str) -> str:
+    if kind == "missing":
+        return f"{key} is missing"
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"{key} is a key that is not known"
+    return ": ".join(filter(None, (key, message.removeprefix("Value error, "))))
+
+
+def _filled_in(read: Any, stored: Any, at: str = "") -> Iterator[tuple[str, Any]]:
+    """Keys that were absent and have a value now, which a class of the numerics has as its default; and that value."""
+    if isinstance(read, dict):
+        for name, value in read.items():
+            if name in stored:
+                yield from _filled_in(value, stored[name], f"{at}{name}.")
+            else:
+                yield f"{at}{name}", value
+    elif _holds_objects(read):
+        for one, other in zip(read, stored, strict=True):
+            yield from _filled_in(one, other, at)
+
+
+def _in_order(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _in_order(value[key]) for key in sorted(value, key=lambda key: (len(key.encode()), key.encode()))}
+    return [_in_order(one) for one in value] if _holds_objects(value) else value
+
+
+def _holds_objects(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict | list)
+
+
+# -- how the fit was made ------------------------------------------------------------------------------
+
+
+def _read_priors(stored: Any) -> Priors:
+    if isinstance(stored, Priors):
+        return stored
+    try:
+        return Priors.from_dict(stored)
+    except (PsychometricsError, AttributeError, TypeError) as error:
+        raise ValueError(str(error)) from None
+
+
+ScalePriors = Annotated[Priors, PlainValidator(_read_priors), PlainSerializer(Priors.as_dict)]
+
+
+class Draws(Part):
+    """The posterior draws of a fit: their key in the object store and the file's hash."""
+
+    uri: str
+    sha256: str
+
+
+class Sampling(Part):
+    """How good the draws are."""
+
+    max_rhat: float | None
+    min_ess: float | None
+    divergences: int
+
+
+class Assignment(Part):
+    """Correlation of item difficulty with the learner's earlier θ over the answers of `learners`, out of `of`."""
+
+    correlation: float | None
+    learners: int
+    of: int
+
+
+class FittedPopulation(Part):
+    name: str
+    learners: int
+    mean: float
+    sd: float
+
+
+class Testlets(Part):
+    """The SD of testlet effects, or `why` it is None, and the testlets `of` the bank's items. Of a linked fit in units
+    of the bank's scale, with the fit's own under `raw_sd`."""
+
+    sometimes = frozenset({"raw_sd"})
+
+    sd: float | None
+    se: float | None
+    n_testlets: int
+    n_items: int
+    learners: int
+    of: dict[str, str]
+    why: str = ""
+    raw_sd: float | None = None
+
+
+# -- how well it describes the answers -----------------------------------------------------------------
+
+
+class LearnersUsed(Part):
+    """How many learners the statistics of items, of the set, and parallel analysis rest on."""
+
+    items: int
+    set: int
+    parallel: int
+
+
+class Patterns(Part):
+    """Learners with an lz*: the share of those below its `level` point (`unlikely`) and its 2 % point (`rare`)."""
+
+    learners: int
+    unlikely: float | None
+    level: float
+    rare: float | None = None
+
+
+class Pair(Part):
+    """Two items, their Q3, and how many learners saw both."""
+
+    items: tuple[str, str]
+    q3: float | None
+    n: int
+
+
+class LocalDependence(Part):
+    """Yen's Q3 over the pairs seen by enough learners: its mean, how many are flagged, and the largest of these."""
+
+    pairs: int
+    mean: float | None
+    flagged: int
+    largest: tuple[Pair, ...]
+    clusters: tuple[tuple[str, ...], ...] = ()
+
+
+class Parallel(Part):
+    """Parallel analysis of the residual correlations: their largest eigenvalue and the one under the model.
+
+    `under_model`: eigenvalues of the rounds; `together`: the items that contribute most. A fit of an earlier version
+    kept neither, nor the eigenvalue's error (`se`) and the `learners` it rests on.
+    """
+
+    eigenvalue: float
+    expected: float
+    rounds: int
+    p: float
+    under_model: tuple[float, ...] = ()
+    se: float | None = None
+    learners: int = 0
+    together: tuple[str, ...] = ()
+
+    @property
+    def ratio(self) -> float:
+        return self.eigenvalue / self.expected
+
+
+class Form(Part):
+    """M₂ of a form: the number of its items and learners, the statistic and RMSEA₂."""
+
+    items: int
+    learners: int
+    m2: float | None
+    df: int
+    p: float | None
+    rmsea: float | None
+
+
+class Halves(Part):
+    """How far apart in θ the halves of the items that disagree most place a learner, and what their errors explain."""
+
+    apart: float
+    expected: float
+
+
+class SetStatistics(Part):
+    """Fit statistics of the set (see `psychometrics.fit.fit_summary`); None for what could not be tested. `loadings`:
+    item → loading on what the items share beyond θ."""
+
+    learners: LearnersUsed
+    reliability: float | None
+    lz: Patterns
+    q3: LocalDependence
+    parallel: Parallel | None
+    m2: tuple[Form, ...] | None
+    loadings: dict[str, float] = {}
+    halves: Halves | None = None
+
+
+class FitStatistics(Part):
+    """Statistics of the items by name, each in the calibration's order, and of the set."""
+
+    items: dict[str, tuple[float | None, ...]]
+    set: SetStatistics
+
+
+class Measures(Part):
+    """Measures of misfit, as in `psychometrics.fit.misfit.Misfit`; None for what could not be measured."""
+
+    ratio: Measure | None = None
+    rmsea: Measure | None = None
+    unlikely: Measure | None = None
+    random: Measure | None = None
+
+
+class Growth(Measures):
+    """How much they grew from the reference. `chance` is measured where learners guess."""
+
+    sometimes = frozenset({"chance"})
+
+    dependence: Measure | None = None
+    chance: Measure | None = None
+
+    def measured(self) -> dict[str, Measure]:
+        """By name, those that could be measured, in the order in which they are shown."""
+        names = ("dependence", "ratio", "rmsea", "unlikely", "random", "chance")
+        return {name: measure for name in names if (measure := getattr(self, name)) is not None}
+
+
+class Together(Part):
+    """By measure, the items that contribute most to it."""
+
+    sometimes = frozenset({"dependence", "ratio"})
+
+    dependence: tuple[str, ...] = ()
+    ratio: tuple[str, ...] = ()
+
+    def by_measure(self) -> dict[str, tuple[str, ...]]:
+        return {"dependence": self.dependence, "ratio": self.ratio}
+
+
+class ComparedMisfit(Part):
+    """A month's misfit compared with that of its reference; `reference` is None for a month that is one itself.
+
+    `ratio` is the eigenvalue ratio of the reference's own fit, None where its dimensions could not be tested, and
+    `ratio_together` the items that contribute most to it. Then either `why` it could not be compared, and whether it
+    should have been (`lost`); or on how many `items` of both it was, and what was found.
+    """
+
+    sometimes = frozenset({"fit_id", "ratio", "ratio_together", "why", "lost"}) | {
+        "items", "growth", "now", "before", "together"
+    }  # fmt: skip
+
+    reference: str | None
+    fit_id: str = ""
+    ratio: float | None = None
+    ratio_together: tuple[str, ...] = ()
+    why: str | None = None
+    lost: bool = False
+    items: int = 0
+    growth: Growth = Growth()
+    now: Measures = Measures()
+    before: Measures = Measures()
+    together: Together = Together()
+
+    @property
+    def was_compared(self) -> bool:
+        return self.reference is not None and self.why is None
+
+    @model_validator(mode="after")
+    def _is_one_of_three(self) -> Self:
+        needed = set() if self.reference is None else {"fit_id", "ratio"}
+        needed |= {"items", "growth", "now", "before"} if self.was_compared else set()
+        _require_none(needed - self.model_fields_set)
+        return self
+
+    def _lacking(self) -> set[str]:
+        needed = set() if self.reference is None else {"ratio_together"}
+        return (needed | ({"together"} if self.was_compared else set())) - self.model_fields_set
+
+
+# -- how it came to the scale --------------------------------------------------------------------------
+
+
+class LeaningShift(Part):
+    """How far an anchor's d moved with a second ability, and the standard error of that."""
+
+    shift: float
+    se: float
+
+
+class LinkingConstants(Part):
+    """How a fit was placed on the scale (see `psychometrics.linking.linking.Linking`). An origin defines the scale: its
+    constants have no test of agreement, as nothing can disagree.
+
+    `slope_intercept_cov`: None of an earlier version's.
+    """
+
+    slope: float
+    slope_se: float
+    intercept: float
+    intercept_se: float
+    method: Method | Literal["origin", "fixed"]
+    rmse: float
+    anchors_used: tuple[str, ...]
+    anchors_dropped: dict[str, str]
+    anchor_set: str | None
+    q: float = 0.0
+    q_df: int = 0
+    q_p: float = 1.0
+    share_kept: float = 1.0
+    warnings: tuple[str, ...] = ()
+    weighted: bool = True
+    symmetric: bool = False
+    suspects: dict[str, Suspect] = {}
+    diagnosis: str = ""
+    q_shifts: dict[str, LeaningShift] = {}
+    slope_intercept_cov: float | None = None
+
+    @classmethod
+    def of(cls, linking: Linking) -> Self:
+        return cls.from_json(linking.as_constants(), "that was linked")
+
+    @classmethod
+    def of_origin(cls) -> Self:
+        return cls(
+            slope=1.0,
+            slope_se=0.0,
+            intercept=0.0,
+            intercept_se=0.0,
+            method="origin",
+            rmse=0.0,
+            anchors_used=(),
+            anchors_dropped={},
+            anchor_set=None,
+        )
+
+    @property
+    def tested(self) -> bool:
+        """Whether it is known how well the anchors agree."""
+        return self.method != "origin"
+
+    @property
+    def moved(self) -> dict[str, Suspect]:
+        """The anchors that moved against the others, largest |z| first."""
+        return dict(sorted(self.suspects.items(), key=lambda of: -abs(of[1].z)))
+
+    def value(self, name: str) -> tuple[float, float]:
+        """`slope` or `intercept`, and its standard error."""
+        return getattr(self, name), getattr(self, f"{name}_se")
+
+    def as_linking(self) -> Linking:
+        """The linking itself, without the covariance of its constants."""
+        known = self.as_json()
+        known = {name: known[name] for name in Linking.__dataclass_fields__ if name in known}
+        return Linking(**known | {"cov": np.full((2, 2), np.nan)})
+
+    @model_validator(mode="after")
+    def _is_tested(self) -> Self:
+        if self.tested:
+            _require_none({"q", "q_df", "q_p", "share_kept", "warnings"} - self.model_fields_set)
+        return self
+
+    def _lacking(self) -> set[str]:
+        return super()._lacking() if self.tested else set()
+
+
+class Spread(Part):
+    """Mean and SD of the learners' θ on the scale."""
+
+    mean: float
+    sd: float
+
+
+@dataclass(frozen=True)
+class StoredImpact(MonthImpact):
+    """`compared_with`: a digest of the values in force that it was measured against; None of an earlier version's."""
+
+    compared_with: str | None = None
+
+    def measured(self) -> dict[str, Any]:
+        """What was measured, as plain data."""
+        return {name: value for name, value in self.as_dict().items() if name != "compared_with"}
+
+
+# -- all of it -----------------------------------------------------------------------------------------
+
+_OF_A_FIT = frozenset({"provisional", "left_out", "priors", "assignment", "populations", "shape", "fit_statistics"})
+"""Facts that a fit has together; an attempt that failed has none of them."""
+
+
+class FitSpec(Part):
+    """What staged and linked fits store alike.
+
+    Attributes:
+        model, scale_priors: the scale's, which the fit was made with.
+        eligibility: the scale's rules that are not the defaults.
+        provisional: items with too few responses to be published; never_published: of a night, items that nobody
+            published yet; left_out: items with too few to be fitted, and how many they had.
+        priors: all that the engine used, in its own words.
+        shape: what em took for the distribution of θ of one population; None of other engines and of groups.
+        misfit: of the scale's own engine.
+        snapshot: where the answers are, of a window that is not a month; pooled, passed_over, answers_from: of several
+            months that were fitted together the snapshots, the months left out and why, and since when the answers to
+            an item count.
+    """
+
+    sometimes = frozenset(
+        {"model", "scale_priors", "never_published", "testlets", "misfit", "draws", "sampling"}
+        | {"snapshot", "pooled", "passed_over", "answers_from"}
+    )
+
+    version: int | None = None
+    model: Model | None = None
+    scale_priors: ScalePriors | None = None
+    eligibility: dict[str, Any] = {}
+    provisional: tuple[str, ...] = ()
+    never_published: tuple[str, ...] = ()
+    left_out: dict[str, int] = {}
+    priors: dict[str, Any] | None = None
+    assignment: Assignment | None = None
+    populations: tuple[FittedPopulation, ...] = ()
+    shape: Shape | None = None
+    testlets: Testlets | None = None
+    misfit: ComparedMisfit | None = None
+    draws: Draws | None = None
+    sampling: Sampling | None = None
+    snapshot: str | None = None
+    pooled: dict[str, str] = {}
+    passed_over: dict[str, str] = {}
+    answers_from: dict[str, str] = {}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any], fit: str) -> Self:
+        """Read what `as_json` gave. `fit` names whose it is: month, scale and engine.
+
+        A fit of this version has every fact, one of an earlier version those that were known then, and of one of a
+        later version the facts that are not known here are ignored. Raises PermanentFailure for any other.
+        """
+        version = stored.get("version")
+        return cls._read(stored, fit, version if isinstance(version, int) else None)
+
+    def __or__(self, more: Self) -> Self:
+        """These facts, and those of `more` in place of them."""
+        return self.model_copy(update={name: getattr(more, name) for name in more.model_fields_set})
+
+    @property
+    def latent_shape(self) -> Latent:
+        """What the fit took for the distribution of θ."""
+        return self.shape.latent if self.shape else "normal"
+
+
+class StagedSpec(FitSpec):
+    """What a fit as its engine left it stores, or an attempt that failed. `latent`: the scale's rule for the
+    distribution of θ; `linking_constants`: of a fit that could not be linked, as far as that came."""
+
+    sometimes = FitSpec.sometimes - {"model", "scale_priors"} | {"linking_constants"}
+
+    latent: LatentRule | None = None
+    fit_statistics: FitStatistics | None = None
+    linking_constants: LinkingConstants | None = None
+
+    @property
+    def statistics(self) -> SetStatistics | None:
+        """What it says of the whole set; None of a fit that did not converge, or that an earlier version made."""
+        return self.fit_statistics.set if self.fit_statistics else None
+
+    def linked(
+        self, constants: LinkingConstants, latent: Spread, testlets: Testlets | None, software: dict[str, str]
+    ) -> LinkedSpec:
+        """What the fit stores once it is linked. `testlets`: in units of the scale."""
+        kept: dict[str, Any] = {
+            name: getattr(self, name) for name in FitSpec.model_fields if name in self.model_fields_set
+        }
+        kept |= {"testlets": testlets} if testlets else {}
+        kept |= {"software": software} if software else {}
+        return LinkedSpec(**kept, fit_statistics=self.statistics, latent=latent, linking_constants=constants)
+
+    def _lacking(self) -> set[str]:
+        lacking = super()._lacking()
+        return lacking if self.model_fields_set & _OF_A_FIT else lacking - _OF_A_FIT
+
+
+class LinkedSpec(FitSpec):
+    """What a fit on the scale stores. `software`: versions of what the engine ran in; `impact`: of the scale's own
+    engine, what the month's values do to θ."""
+
+    sometimes = FitSpec.sometimes | {"software", "impact"}
+
+    linking_constants: LinkingConstants
+    latent: Spread
+    fit_statistics: SetStatistics | None = None
+    software: dict[str, str] = {}
+    impact: StoredImpact | None = None

@@ -1,0 +1,341 @@
+"""Fits in the database: staged as they left the engine, then linked and visible to everyone.
+
+Fits are append-only. A month's earlier fit is marked superseded when a later one is linked, never changed; of a night,
+from which nothing is ever published, a later run of its day replaces the fit.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from irt_assets.ledger.encoding import decode, encode
+from irt_assets.ledger.fit_rows import item_rows, testlets_on_the_scale
+from irt_assets.ledger.fit_spec import (
+    VERSION,
+    LinkedSpec,
+    LinkingConstants,
+    Spread,
+    StagedSpec,
+)
+from irt_assets.ledger.relations import IN_USE, LATEST_STAGED, MONTHS_IN_USE
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.item_models import item_model
+from irt_assets.psychometrics.core.models import Calibration
+from irt_assets.psychometrics.core.priors import Priors, prior_as_text
+from irt_assets.psychometrics.eligibility.rules import STAGE_OF, Rules
+from irt_assets.psychometrics.linking.linking import Linking
+from irt_assets.responses.scales import Scale
+from irt_assets.responses.snapshot import Snapshot, differs
+from resources import tables, warehouse
+from resources.failures import PermanentFailure, TransientFailure
+from resources.version import code_version
+
+
+@dataclass(frozen=True)
+class StagedFit:
+    """The latest attempt to fit a month of a scale with an engine; `error` says why there is none."""
+
+    fit_id: str
+    month: str
+    scale_id: str
+    engine: str
+    snapshot_hash: str
+    calibration: bytes | None
+    error: str | None
+    error_kind: str | None
+    spec: StagedSpec
+    code_version: str
+    fitted_at: datetime
+
+    def decoded(self) -> Calibration | None:
+        return None if self.calibration is None else decode(self.calibration)
+
+
+def model_spec(scale: Scale) -> StagedSpec:
+    """What a fit's spec keeps of the model: the model, the scale's own priors and the rule of θ's distribution that it
+    is made with."""
+    return StagedSpec(version=VERSION, model=scale.model, scale_priors=scale.priors, latent=scale.rules.fit.latent)
+
+
+def made_otherwise(spec: StagedSpec, scale: Scale) -> str | None:
+    """Why a fit is not of the model, priors and distribution of θ of `scale`, as its window follows them; None where it
+    is.
+
+    A fit that an earlier version staged says nothing of priors: it had none of the scale's. Where it says nothing of
+    θ's distribution it stands as it is.
+    """
+    if other := of_other_model(spec, scale):
+        return other
+    if spec.latent is not None and spec.latent != scale.rules.fit.latent:
+        return f"the fit was made with latent={spec.latent} and the scale's rule is {scale.rules.fit.latent}"
+    if spec.scale_priors == scale.priors:
+        return None
+    used = priors_as_text(spec.scale_priors)
+    return f"the fit was made with priors {used} and the scale's are {priors_as_text(scale.priors)}"
+
+
+def months_fitted_otherwise(connection: psycopg.Connection, scale: Scale) -> list[str]:
+    """The months whose latest fit by the scale's engine was made by other rules of the stage `fit`."""
+    rows = connection.execute(
+        f"""SELECT month, coalesce(spec->'eligibility', '{{}}'), spec->>'latent' FROM {LATEST_STAGED} s
+           WHERE (scale_id, engine) = (%s, %s) AND month NOT LIKE '%%:%%' ORDER BY 1""",
+        (scale.scale_id, scale.engine),
+    )
+    rules = scale.rules
+    return [
+        month for month, used, latent in rows if latent not in (None, rules.fit.latent) or differs(used, rules, "fit")
+    ]
+
+
+def months_linked_otherwise(connection: psycopg.Connection, scale: Scale) -> list[str]:
+    """The months whose linked fit in use was placed by other rules of the stage `linking`."""
+    rows = connection.execute(
+        f"""SELECT month, coalesce(model_spec->'eligibility', '{{}}') FROM {MONTHS_IN_USE} m
+           WHERE (scale_id, engine) = (%s, %s) ORDER BY 1""",
+        (scale.scale_id, scale.engine),
+    )
+    return [month for month, used in rows if differs(used, scale.rules, "linking")]
+
+
+def rules_of_a_linking(spec: StagedSpec, rules: Rules) -> dict[str, Any]:
+    """The settings that a linked fit is stored with: those of its fit, and those that it is linked by now."""
+    of_the_fit = {name: value for name, value in spec.eligibility.items() if STAGE_OF.get(name) != "linking"}
+    return of_the_fit | rules.linking.changed()
+
+
+def of_other_model(spec: StagedSpec, scale: Scale) -> str | None:
+    """Like `made_otherwise`, but for the model alone: engines other than em do not take a scale's priors."""
+    if spec.model is None or spec.model == scale.model:
+        return None
+    since = f" since {scale.model_since:%Y-%m}" if scale.model_since else ""
+    return f"the fit is a {item_model(spec.model).spoken} and the scale's model is {scale.model}{since}"
+
+
+def priors_as_text(priors: Priors | None) -> str:
+    """A scale's own priors in a line: `a lognormal(0, 0.5), c beta(5, 17)`, or `none`."""
+    named = {name: getattr(priors, name) for name in ("a", "b", "c")} if priors else {}
+    return ", ".join(f"{name} {prior_as_text(prior)}" for name, prior in named.items() if prior) or prior_as_text(None)
+
+
+@dataclass(frozen=True)
+class LinkedFit:
+    """A row of `mirt_fit_meta` that is in use, with its items."""
+
+    fit_id: str
+    scale_id: str
+    snapshot_hash: str
+    data_hash: str
+    anchor_hash: str
+    converged: bool
+    model_spec: LinkedSpec
+    items: dict[str, dict[str, Any]]
+
+    @property
+    def constants(self) -> LinkingConstants:
+        return self.model_spec.linking_constants
+
+
+def new_fit_id(window: str, scale_id: str, engine: str) -> str:
+    return f"{window}-{scale_id}-{engine}-{uuid.uuid4().hex[:8]}"
+
+
+def stage(
+    connection: psycopg.Connection,
+    snapshot: Snapshot,
+    scale_id: str,
+    engine: str,
+    outcome: Calibration | Exception,
+    spec: StagedSpec,
+    run_id: str | None,
+) -> str:
+    """Store a fit, or the reason why there is none, and return its id."""
+    fit_id = new_fit_id(snapshot.month, scale_id, engine)
+    error = outcome if isinstance(outcome, Exception) else None
+    connection.execute(
+        """INSERT INTO fit_staging (fit_id, month, scale_id, engine, snapshot_hash, calibration, error, error_kind,
+                                    spec, code_version, run_id)
+           VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)""",
+        (fit_id, snapshot.month, scale_id, engine, snapshot.snapshot_hash)
+        + (None if isinstance(outcome, Exception) else encode(outcome), explanation(error) if error else None)
+        + (type(error).__name__ if error else None, json.dumps(spec.as_json()), code_version(), run_id),
+    )
+    return fit_id
+
+
+def latest_staged(connection: psycopg.Connection, month: str, scale_id: str, engine: str) -> StagedFit | None:
+    with connection.cursor(row_factory=dict_row) as cursor:
+        row = cursor.execute(
+            f"""SELECT fit_id, month, scale_id, engine, snapshot_hash, calibration, error, error_kind, spec,
+                       code_version, fitted_at
+                FROM {LATEST_STAGED} s WHERE (month, scale_id, engine) = (%s, %s, %s)""",
+            (month, scale_id, engine),
+        ).fetchone()
+    if row is None:
+        return None
+    return StagedFit(
+        **row | {"spec": StagedSpec.from_json(row["spec"], f"{row['fit_id']} ({month}, {scale_id}, {engine})")}
+    )
+
+
+def engines_staged(connection: psycopg.Connection, snapshot: Snapshot, scale_id: str) -> list[str]:
+    """The engines whose latest attempt at the month saw this very snapshot, in alphabetical order."""
+    rows = connection.execute(
+        f"""SELECT engine FROM {LATEST_STAGED} s
+           WHERE (month, scale_id, snapshot_hash) = (%s, %s, %s) ORDER BY engine""",
+        (snapshot.month, scale_id, snapshot.snapshot_hash),
+    ).fetchall()
+    return [engine for (engine,) in rows]
+
+
+def engines_tried(connection: psycopg.Connection, month: str, scale_id: str) -> set[str]:
+    """The engines that were ever asked to fit the month."""
+    rows = connection.execute(
+        "SELECT DISTINCT engine FROM fit_staging WHERE (month, scale_id) = (%s, %s)", (month, scale_id)
+    )
+    return {engine for (engine,) in rows}
+
+
+def never_linked(connection: psycopg.Connection, staged: StagedFit, run_id: str | None) -> StagedFit:
+    """`staged`, or where it is linked already a copy under a new id: what is linked, and cited, stays as it is."""
+    if connection.execute("SELECT 1 FROM mirt_fit_meta WHERE fit_id = %s", (staged.fit_id,)).fetchone() is None:
+        return staged
+    fit_id = new_fit_id(staged.month, staged.scale_id, staged.engine)
+    row = connection.execute(
+        """INSERT INTO fit_staging (fit_id, month, scale_id, engine, snapshot_hash, calibration, spec, code_version,
+                                    run_id)
+           SELECT %s, month, scale_id, engine, snapshot_hash, calibration, spec - 'linking_constants', code_version, %s
+           FROM fit_staging WHERE fit_id = %s RETURNING fitted_at""",
+        (fit_id, run_id, staged.fit_id),
+    ).fetchone()
+    assert row is not None
+    return replace(staged, fit_id=fit_id, fitted_at=row[0])
+
+
+def record_failed_linking(
+    connection: psycopg.Connection, staged: StagedFit, error: Exception, constants: LinkingConstants | None
+) -> None:
+    """Record with the staged fit why it could not be linked, and the constants that could be computed."""
+    found = StagedSpec(linking_constants=constants)
+    connection.execute(
+        "UPDATE fit_staging SET error = %s, error_kind = %s, spec = spec || %s WHERE fit_id = %s",
+        (explanation(error), type(error).__name__, json.dumps(found.as_json()), staged.fit_id),
+    )
+
+
+def save_linked_fit(
+    connection: psycopg.Connection,
+    fit_id: str,
+    raw: Calibration,
+    linked: Calibration,
+    linking: Linking | None,
+    *,
+    kind: str,
+    scale_id: str,
+    window: tuple[datetime, datetime],
+    snapshot_hash: str,
+    anchor_hash: str,
+    spec: StagedSpec,
+    fitted_at: datetime,
+    fit_code_version: str,
+    run_id: str | None,
+) -> None:
+    """Complete a fit on the bank's scale, superseding the window's earlier one, in the caller's transaction.
+
+    `linking` is None for an origin, which defines the scale (slope 1, intercept 0).
+    """
+    constants = LinkingConstants.of_origin() if linking is None else LinkingConstants.of(linking)
+    latent = Spread(mean=linked.latent_mean, sd=linked.latent_sd)
+    testlets = None if spec.testlets is None else testlets_on_the_scale(spec.testlets, linking)
+    connection.execute(
+        """UPDATE mirt_fit_meta SET superseded_at = now()
+           WHERE scale_id = %s AND kind = %s AND window_start = %s AND engine = %s AND superseded_at IS NULL""",
+        (scale_id, kind, window[0], raw.engine),
+    )
+    c = raw.convergence
+    meta = {
+        "fit_id": fit_id,
+        "scale_id": scale_id,
+        "kind": kind,
+        "window_start": window[0],
+        "window_end": window[1],
+        "engine": raw.engine,
+        "engine_version": raw.engine_version,
+        "model": raw.model,
+        "n_persons": raw.n_persons,
+        "n_items": int(raw.estimated.sum()),
+        "n_responses": raw.n_responses,
+        "loglik": c.loglik,
+        "aic": raw.aic,
+        "bic": raw.bic,
+        "converged": c.converged,
+        "iterations": c.iterations,
+        "max_rhat": spec.sampling.max_rhat if spec.sampling else None,
+        "min_ess": spec.sampling.min_ess if spec.sampling else None,
+        "model_spec": spec.linked(constants, latent, testlets, raw.software).as_json(),
+        "data_hash": raw.data_hash,
+        "snapshot_hash": snapshot_hash,
+        "anchor_hash": anchor_hash,
+        "code_version": fit_code_version,
+        "run_id": run_id,
+        "fitted_at": fitted_at,
+    }
+    import pandas as pd
+
+    warehouse.append(connection, tables.mirt_fit_meta, pd.DataFrame([meta]))
+    warehouse.append(connection, tables.mirt_item_params, item_rows(fit_id, raw, linked, fitted_at, spec))
+
+
+def forget(connection: psycopg.Connection, scale_id: str, kind: str, window_start: datetime) -> None:
+    """Delete a window's linked fits, whatever their engine: only of a kind that nothing is ever published from."""
+    connection.execute(
+        """WITH gone AS (
+             DELETE FROM mirt_fit_meta WHERE scale_id = %s AND kind = %s AND window_start = %s RETURNING fit_id)
+           DELETE FROM mirt_item_params WHERE fit_id IN (SELECT fit_id FROM gone)""",
+        (scale_id, kind, window_start),
+    )
+
+
+def linked_fit(
+    connection: psycopg.Connection, scale_id: str, kind: str, window_start: datetime, engine: str
+) -> LinkedFit | None:
+    """The window's linked fit that no later one has superseded."""
+    row = (
+        connection.cursor(row_factory=dict_row)
+        .execute(
+            f"""SELECT fit_id, scale_id, snapshot_hash, data_hash, anchor_hash, converged, model_spec
+                FROM {IN_USE} m WHERE (scale_id, kind, window_start, engine) = (%s, %s, %s, %s)""",
+            (scale_id, kind, window_start, engine),
+        )
+        .fetchone()
+    )
+    if row is None:
+        return None
+    items = connection.execute(
+        "SELECT item_id, params, n_responses, flags, rmsd FROM mirt_item_params WHERE fit_id = %s ORDER BY 1",
+        (row["fit_id"],),
+    ).fetchall()
+    spec = LinkedSpec.from_json(row["model_spec"], f"{row['fit_id']} ({kind}, {scale_id}, {engine})")
+    return LinkedFit(
+        **row | {"model_spec": spec},
+        items={i: params | {"n": n, "flags": flags, "rmsd": rmsd} for i, params, n, flags, rmsd in items},
+    )
+
+
+def add_to_model_spec(connection: psycopg.Connection, fit_id: str, part: dict[str, Any]) -> None:
+    """Record what was found out about a linked fit after it was linked."""
+    connection.execute(
+        "UPDATE mirt_fit_meta SET model_spec = model_spec || %s WHERE fit_id = %s", (json.dumps(part), fit_id)
+    )
+
+
+def explanation(error: Exception) -> str:
+    """An error in a sentence, with its type if it is an unforeseen one."""
+    foreseen = isinstance(error, PsychometricsError | PermanentFailure | TransientFailure)
+    return str(error) if foreseen else f"{type(error).__name__}: {error}"

@@ -1,0 +1,99 @@
+"""Items as fits estimated them: all items of a fit, an item over its months, and the bank as it stands."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from irt_assets.ledger.publications import in_force_at
+from irt_assets.ledger.relations import MONTHS_IN_USE
+from irt_assets.responses.scales import Scale
+
+
+def items_of_fit(connection: psycopg.Connection, fit_id: str) -> dict[str, dict[str, Any]]:
+    """The items of a linked fit: params, answers, statistics and flags by item."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(
+            """SELECT item_id, params, n_responses, p_value, point_biserial, infit, outfit, rmsd, flags
+               FROM mirt_item_params WHERE fit_id = %s""",
+            (fit_id,),
+        ).fetchall()
+    return {row["item_id"]: row for row in rows}
+
+
+def items_of_month(connection: psycopg.Connection, scale: Scale, month: str) -> list[tuple[Any, ...]]:
+    """The items of the month's linked fit in use, those with most flags and the worst fit first: id, params, answers,
+    proportion correct, infit, outfit, RMSD and flags."""
+    return connection.execute(
+        f"""SELECT i.item_id, i.params, i.n_responses, i.p_value, i.infit, i.outfit, i.rmsd, i.flags
+           FROM mirt_item_params i JOIN {MONTHS_IN_USE} m USING (fit_id)
+           WHERE (m.scale_id, m.engine, m.month) = (%s, %s, %s)
+           ORDER BY jsonb_array_length(i.flags) DESC, i.rmsd DESC NULLS LAST, i.item_id""",
+        (scale.scale_id, scale.engine, month),
+    ).fetchall()
+
+
+def months_of_item(connection: psycopg.Connection, scale: Scale, item_id: str) -> list[dict[str, Any]]:
+    """The item in each month that is linked by the scale's engine, oldest first; `red` says why the month is held, ""
+    where it is not."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(
+            f"""SELECT m.month, m.window_start AS start, m.fit_id, m.snapshot_hash, m.model_spec->'latent' AS latent,
+                       i.params, i.n_responses, i.p_value, i.point_biserial, i.infit, i.outfit, i.rmsd, i.flags,
+                       CASE WHEN s.state = 'held' THEN s.why ELSE '' END AS red
+                FROM {MONTHS_IN_USE} m JOIN mirt_item_params i ON (i.fit_id, i.item_id) = (m.fit_id, %s)
+                LEFT JOIN publication_step s USING (scale_id, month)
+                WHERE (scale_id, m.engine) = (%s, %s) ORDER BY m.window_start""",
+            (item_id, scale.scale_id, scale.engine),
+        ).fetchall()
+
+
+def bank_rows(connection: psycopg.Connection, scale: Scale, at: datetime) -> list[dict[str, Any]]:
+    """Every item of the scale, by id: what is in force at `at`, the newest linked month's estimate, the open alert of
+    drift and the attributes with large DIF."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(
+            _BANK, {"scale": scale.scale_id, "engine": scale.engine, "version": scale.anchor_version, "at": at}
+        ).fetchall()
+
+
+def topics_without_items(connection: psycopg.Connection) -> list[tuple[str, str, int]]:
+    """Scale, topic and number of items of the topics of which none is published."""
+    return connection.execute(
+        """SELECT q.scale_id, coalesce(q.topic_id, 'unknown'), count(*)
+           FROM question q LEFT JOIN item_parameter_current p ON p.scale_id = q.scale_id AND p.item_id = q.item_id
+           GROUP BY 1, 2 HAVING count(p.item_id) = 0 ORDER BY 1, 2"""
+    ).fetchall()
+
+
+_BANK = f"""
+WITH in_force AS (
+    SELECT * FROM ({in_force_at("a, b, c, a_se, b_se, c_se, effective_from")}) i WHERE scale_id = %(scale)s),
+newest AS (
+    SELECT fit_id FROM {MONTHS_IN_USE} m WHERE (scale_id, engine) = (%(scale)s, %(engine)s)
+    ORDER BY month DESC LIMIT 1),
+fitted AS (
+    SELECT item_id, params, n_responses, rmsd, flags FROM mirt_item_params JOIN newest USING (fit_id)),
+anchors AS (SELECT item_id FROM anchor_set WHERE scale_id = %(scale)s AND version = %(version)s),
+alerts AS (
+    SELECT DISTINCT ON (item_id) item_id, severity, kind, opened_month FROM drift_alerts
+    WHERE scale_id = %(scale)s AND closed_month IS NULL ORDER BY item_id, opened_month DESC),
+dif AS (
+    SELECT item_id, array_agg(DISTINCT attribute ORDER BY attribute) AS attributes FROM dif_analysis
+    WHERE scale_id = %(scale)s AND item_id <> '' AND (details->>'large')::boolean
+      AND month = (SELECT max(month) FROM dif_analysis WHERE scale_id = %(scale)s)
+    GROUP BY item_id)
+SELECT q.item_id, q.topic_id, n.item_id IS NOT NULL AS anchor, p.a, p.b, p.c, p.a_se, p.b_se, p.c_se,
+       p.effective_from, f.item_id IS NOT NULL AS fitted, f.params, f.n_responses, f.rmsd, f.flags,
+       l.severity, l.kind, l.opened_month, d.attributes
+FROM question q
+LEFT JOIN in_force p USING (scale_id, item_id)
+LEFT JOIN fitted f USING (item_id)
+LEFT JOIN anchors n USING (item_id)
+LEFT JOIN alerts l USING (item_id)
+LEFT JOIN dif d USING (item_id)
+WHERE q.scale_id = %(scale)s ORDER BY q.item_id
+"""

@@ -1,0 +1,193 @@
+"""How the windows of a scale were linked, one after the other: its months, and the last night.
+
+What does not belong here: one window's fit with its items (see `fits`), and whether a month is green (`month_state`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg.rows import class_row, dict_row
+
+from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants
+from irt_assets.ledger.relations import LATEST_STAGED, MONTHS_IN_USE
+from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.linking.jump import Constants
+from irt_assets.responses.scales import Scale
+
+MONTHS_COMPARED = 24
+"""How many earlier months a month's linking is compared with."""
+
+
+@dataclass(frozen=True)
+class FittedMonth:
+    """A month's latest attempt at a fit: why there is none, or the linked fit in use that it became."""
+
+    month: str
+    error: str | None
+    fit_id: str | None
+    constants: LinkingConstants | None
+
+
+@dataclass(frozen=True)
+class PlacedMonth:
+    """Where an engine's linked fit in use placed a month's learners, and how; None where it does not say."""
+
+    scale_id: str
+    month: str
+    engine: str
+    mean: float | None
+    sd: float | None
+    method: str | None
+    intercept: float | None
+
+
+def latest_constants(connection: psycopg.Connection, month: str, scale_id: str, engine: str) -> LinkingConstants | None:
+    """Linking constants of the month's latest fit, linked or not; None if linking found none."""
+    row = connection.execute(
+        f"""SELECT coalesce(m.model_spec->'linking_constants', s.spec->'linking_constants')
+           FROM {LATEST_STAGED} s LEFT JOIN mirt_fit_meta m USING (fit_id)
+           WHERE (s.month, s.scale_id, s.engine) = (%s, %s, %s)""",
+        (month, scale_id, engine),
+    ).fetchone()
+    return LinkingConstants.from_json(row[0], f"of {month} ({scale_id}, {engine})") if row and row[0] else None
+
+
+def month_number(month: str) -> int:
+    """Months since the year 0."""
+    year, of_year = map(int, month.split("-"))
+    return year * 12 + of_year
+
+
+def released_constants(connection: psycopg.Connection, month: str, scale_id: str, engine: str) -> tuple[Constants, ...]:
+    """Linking constants of the last 24 months before `month` that were taken to the ledger, newest first; without those
+    of an engine that anchored itself."""
+    rows = connection.execute(
+        f"""SELECT s.month, (c->>'slope')::float8, (c->>'slope_se')::float8, (c->>'intercept')::float8,
+                   (c->>'intercept_se')::float8
+           FROM publication_step s JOIN {MONTHS_IN_USE} m USING (fit_id)
+           CROSS JOIN LATERAL (SELECT m.model_spec->'linking_constants') AS l (c)
+           WHERE s.scale_id = %s AND s.state = 'done' AND s.month < %s AND m.engine = %s AND c->>'method' <> 'fixed'
+           ORDER BY s.month DESC LIMIT %s""",
+        (scale_id, month, engine, MONTHS_COMPARED),
+    ).fetchall()
+    return tuple(Constants(month_number(at), *values) for at, *values in rows)
+
+
+def fitted_months(connection: psycopg.Connection, scale: Scale, last: str, most: int) -> list[FittedMonth]:
+    """The last `most` months up to `last` that the scale's engine tried to fit, oldest first."""
+    found = connection.execute(
+        f"""SELECT s.month, s.error, m.fit_id, m.model_spec->'linking_constants'
+            FROM {LATEST_STAGED} s LEFT JOIN {MONTHS_IN_USE} m USING (fit_id)
+            WHERE (s.scale_id, s.engine) = (%s, %s) AND s.month <= %s ORDER BY s.month DESC LIMIT %s""",
+        (scale.scale_id, scale.engine, last, most),
+    ).fetchall()
+    return [
+        FittedMonth(month, error, fit_id, LinkingConstants.from_json(constants, fit_id) if fit_id else None)
+        for month, error, fit_id, constants in reversed(found)
+    ]
+
+
+def answered_items(connection: psycopg.Connection, fit_ids: Collection[str], fewest: int) -> dict[str, set[str]]:
+    """The items with at least `fewest` answers, by linked fit."""
+    answered: dict[str, set[str]] = {}
+    for fit_id, item in connection.execute(
+        "SELECT fit_id, item_id FROM mirt_item_params WHERE fit_id = ANY(%s) AND n_responses >= %s",
+        ([*fit_ids], fewest),
+    ):
+        answered.setdefault(fit_id, set()).add(item)
+    return answered
+
+
+def linked_months(connection: psycopg.Connection, scale: Scale, last: str, most: int) -> list[dict[str, Any]]:
+    """Provenance and linking of the last `most` months up to `last` that the scale's engine linked, oldest first.
+
+    `spec` is what the fit stores.
+    """
+    with connection.cursor(row_factory=dict_row) as cursor:
+        found = cursor.execute(
+            f"""SELECT month, fit_id, engine, engine_version, model, n_persons, n_items, n_responses, converged,
+                       iterations, loglik, model_spec AS spec, data_hash, snapshot_hash, anchor_hash, code_version,
+                       run_id, fitted_at
+                FROM {MONTHS_IN_USE} m WHERE (scale_id, engine) = (%s, %s) AND month <= %s
+                ORDER BY month DESC LIMIT %s""",
+            (scale.scale_id, scale.engine, last, most),
+        ).fetchall()
+    of_scale = f"{scale.scale_id}, {scale.engine}"
+    return [
+        row | {"spec": LinkedSpec.from_json(row["spec"], f"{row['fit_id']} ({of_scale})")} for row in reversed(found)
+    ]
+
+
+def months_before(connection: psycopg.Connection, scale: Scale, month: str, most: int) -> list[str]:
+    """The last `most` months before `month` that are linked by the scale's engine, oldest first."""
+    rows = connection.execute(
+        f"""SELECT month FROM {MONTHS_IN_USE} m WHERE (scale_id, engine) = (%s, %s) AND month < %s
+           ORDER BY month DESC LIMIT %s""",
+        (scale.scale_id, scale.engine, month, most),
+    ).fetchall()
+    return [month for (month,) in reversed(rows)]
+
+
+def months_since(connection: psycopg.Connection, scale: Scale, start: datetime) -> tuple[str, ...]:
+    """The months that begin at `start` or later and are linked by the scale's engine, oldest first."""
+    rows = connection.execute(
+        f"""SELECT month FROM {MONTHS_IN_USE} m WHERE (scale_id, engine) = (%s, %s) AND window_start >= %s
+           ORDER BY month""",
+        (scale.scale_id, scale.engine, start),
+    ).fetchall()
+    return tuple(month for (month,) in rows)
+
+
+def last_linked_at(connection: psycopg.Connection, scale: Scale, month: str) -> datetime | None:
+    """When a linked fit of the month by the scale's engine was last made or replaced; None where there is none."""
+    row = connection.execute(
+        """SELECT max(greatest(fitted_at, superseded_at)) FROM mirt_fit_meta
+           WHERE kind = 'monthly' AND scale_id = %s AND engine = %s AND window_start = %s""",
+        (scale.scale_id, scale.engine, month_bounds(month)[0]),
+    ).fetchone()
+    return row[0] if row else None
+
+
+def last_fitted_month(connection: psycopg.Connection, scale: Scale) -> str | None:
+    """The last month that the scale's engine fitted, linked or not."""
+    row = connection.execute(
+        """SELECT max(month) FROM fit_staging
+           WHERE scale_id = %s AND engine = %s AND calibration IS NOT NULL AND month NOT LIKE '%%:%%'""",
+        (scale.scale_id, scale.engine),
+    ).fetchone()
+    return row[0] if row else None
+
+
+def newest_month(connection: psycopg.Connection, scale: Scale) -> str | None:
+    """The last month that is linked by the scale's engine."""
+    row = connection.execute(
+        f"SELECT max(month) FROM {MONTHS_IN_USE} m WHERE (scale_id, engine) = (%s, %s)", (scale.scale_id, scale.engine)
+    ).fetchone()
+    return row[0] if row else None
+
+
+def last_sound_month(connection: psycopg.Connection, scale: Scale, end: datetime) -> str | None:
+    """The last month that is over by `end` and linked by the scale's engine, from a fit that converged."""
+    row = connection.execute(
+        f"""SELECT max(month) FROM {MONTHS_IN_USE} m
+           WHERE (scale_id, engine) = (%s, %s) AND window_end <= %s AND converged""",
+        (scale.scale_id, scale.engine, end),
+    ).fetchone()
+    return row[0] if row else None
+
+
+def placed_months(connection: psycopg.Connection) -> list[PlacedMonth]:
+    """Every month, scale and engine with a linked fit in use."""
+    with connection.cursor(row_factory=class_row(PlacedMonth)) as cursor:
+        return cursor.execute(
+            f"""SELECT scale_id, month, engine, (model_spec->'latent'->>'mean')::float8 AS mean,
+                       (model_spec->'latent'->>'sd')::float8 AS sd,
+                       model_spec->'linking_constants'->>'method' AS method,
+                       (model_spec->'linking_constants'->>'intercept')::float8 AS intercept
+                FROM {MONTHS_IN_USE} m"""
+        ).fetchall()

@@ -1,0 +1,140 @@
+"""What the tables know of the state of a month: its fits and its publication step.
+
+What does not belong here: what state follows from it (see `calibration.month_status`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg.rows import class_row, dict_row
+
+from irt_assets.ledger.fit_spec import SetStatistics, StagedSpec
+from irt_assets.ledger.relations import LATEST_FIRST, LATEST_STAGED, MADE_WITH, MONTHS_IN_USE
+from irt_assets.responses.scales import Scale
+from irt_assets.responses.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class Attempted:
+    """A month's latest attempt at a fit by an engine: what it saw, the scale's settings, and of its spec what the model
+    was."""
+
+    fit_id: str
+    snapshot_hash: str
+    rules: dict[str, Any]
+    made_with: StagedSpec
+
+
+@dataclass(frozen=True)
+class InUse:
+    """A month's linked fit in use, with the anchors and the scale's settings that it was linked by."""
+
+    fit_id: str
+    anchor_hash: str
+    rules: dict[str, Any]
+
+
+def latest_attempt(connection: psycopg.Connection, month: str, scale_id: str, engine: str) -> Attempted | None:
+    row = connection.execute(
+        f"""SELECT fit_id, snapshot_hash, coalesce(spec->'eligibility', '{{}}'), {MADE_WITH}
+            FROM {LATEST_STAGED} s WHERE (month, scale_id, engine) = (%s, %s, %s)""",
+        (month, scale_id, engine),
+    ).fetchone()
+    if row is None:
+        return None
+    fit_id, snapshot_hash, rules, made_with = row
+    return Attempted(fit_id, snapshot_hash, rules, StagedSpec.from_json(made_with, fit_id))
+
+
+def fit_in_use(connection: psycopg.Connection, month: str, scale_id: str, engine: str) -> InUse | None:
+    with connection.cursor(row_factory=class_row(InUse)) as cursor:
+        return cursor.execute(
+            f"""SELECT fit_id, anchor_hash, coalesce(model_spec->'eligibility', '{{}}') AS rules
+                FROM {MONTHS_IN_USE} m WHERE (month, scale_id, engine) = (%s, %s, %s)""",
+            (month, scale_id, engine),
+        ).fetchone()
+
+
+def latest_failure(connection: psycopg.Connection, snapshot: Snapshot, scale: Scale) -> str | None:
+    """Why the latest attempt of the scale's engine at this very snapshot gave no linked fit, if it did not."""
+    row = connection.execute(
+        f"""SELECT error FROM fit_staging WHERE (month, scale_id, engine, snapshot_hash) = (%s, %s, %s, %s)
+           ORDER BY {LATEST_FIRST} LIMIT 1""",
+        (snapshot.month, scale.scale_id, scale.engine, snapshot.snapshot_hash),
+    ).fetchone()
+    return row[0] if row else None
+
+
+def months_made_with(
+    connection: psycopg.Connection, scale: Scale, first_month: str
+) -> list[tuple[str, dict[str, Any], str | None]]:
+    """Months from `first_month` on that the scale's engine tried to fit, in order: what the latest attempt was made
+    with (see `fits.made_otherwise`), and the hash of the anchors that the month is linked to, None where it is not."""
+    return connection.execute(
+        f"""SELECT s.month, {MADE_WITH}, m.anchor_hash
+            FROM {LATEST_STAGED} s LEFT JOIN {MONTHS_IN_USE} m USING (month, scale_id, engine)
+            WHERE (scale_id, engine) = (%s, %s) AND month >= %s AND month NOT LIKE '%%:%%' ORDER BY month""",
+        (scale.scale_id, scale.engine, first_month),
+    ).fetchall()
+
+
+@dataclass(frozen=True)
+class ToCompare:
+    """A fit that later months are compared with, what it stores of the whole set, and where its answers are.
+
+    `month`: None of an origin window; `name` is for people.
+    """
+
+    fit_id: str
+    month: str | None
+    name: str
+    calibration: bytes
+    statistics: SetStatistics | None
+    snapshot_hash: str
+    uri: str
+
+
+def _to_compare(row: dict[str, Any] | None) -> ToCompare | None:
+    if row is None:
+        return None
+    kept = row["statistics"]
+    return ToCompare(**row | {"statistics": SetStatistics.from_json(kept, row["fit_id"]) if kept else None})
+
+
+def origin_to_compare(connection: psycopg.Connection, scale: Scale) -> ToCompare | None:
+    """The newest origin fit by the scale's engine and model."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        row = cursor.execute(
+            """SELECT fit_id, NULL AS month, calibration, model_spec->'fit_statistics' AS statistics, snapshot_hash,
+                      model_spec->>'snapshot' AS uri,
+                      format('the origin window %%s to %%s', window_start::date, window_end::date) AS name
+               FROM mirt_fit_meta
+               WHERE kind = 'origin' AND calibration IS NOT NULL AND (scale_id, engine, model) = (%s, %s, %s)
+               ORDER BY fitted_at DESC LIMIT 1""",
+            (scale.scale_id, scale.engine, scale.model),
+        ).fetchone()
+    return _to_compare(row)
+
+
+def month_to_compare(connection: psycopg.Connection, scale: Scale, month: str, since: str) -> ToCompare | None:
+    """Like `origin_to_compare`, of the first month from `since` to before `month` that the scale's engine and model
+    fitted; a month that is held is passed over, unless it is `since`."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        row = cursor.execute(
+            f"""SELECT fit_id, month, calibration, statistics, snapshot_hash, uri, month AS name FROM (
+                 SELECT DISTINCT ON (month) * FROM (
+                   SELECT f.fit_id, f.month, f.calibration, f.spec->'fit_statistics'->'set' AS statistics,
+                          f.snapshot_hash, s.uri, f.fitted_at
+                   FROM fit_staging f JOIN scored_snapshot s USING (month, snapshot_hash)
+                   LEFT JOIN publication_step p USING (month, scale_id)
+                   WHERE (scale_id, f.engine, f.spec->>'model') = (%(scale)s, %(engine)s, %(model)s)
+                     AND month < %(month)s AND month >= %(since)s
+                     AND (p.state IS DISTINCT FROM 'held' OR month = %(since)s)) attempts
+                 ORDER BY month, {LATEST_FIRST}) latest
+               WHERE calibration IS NOT NULL AND jsonb_typeof(statistics) = 'object' ORDER BY month LIMIT 1""",
+            {"scale": scale.scale_id, "engine": scale.engine, "model": scale.model, "month": month, "since": since},
+        ).fetchone()
+    return _to_compare(row)

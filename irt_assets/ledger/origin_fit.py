@@ -1,0 +1,47 @@
+"""The fit of a scale's origin window: what is read and recorded of it beside what every linked fit has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import psycopg
+from psycopg.rows import class_row
+
+from irt_assets.responses.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class OriginFit:
+    """The fit of an origin window, as it is stored."""
+
+    window_start: datetime
+    window_end: datetime
+    data_hash: str
+    snapshot_hash: str
+    uri: str
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return Snapshot("the origin", self.snapshot_hash, self.uri, self.data_hash, 0, {}, {})
+
+
+def origin_fit(connection: psycopg.Connection, scale_id: str) -> OriginFit | None:
+    """The last fit of a scale's origin window."""
+    with connection.cursor(row_factory=class_row(OriginFit)) as cursor:
+        return cursor.execute(
+            """SELECT window_start, window_end, data_hash, snapshot_hash, model_spec->>'snapshot' AS uri
+               FROM mirt_fit_meta WHERE scale_id = %s AND kind = 'origin' AND superseded_at IS NULL
+               ORDER BY fitted_at DESC LIMIT 1""",
+            (scale_id,),
+        ).fetchone()
+
+
+def keep_calibration(connection: psycopg.Connection, fit_id: str, calibration: bytes) -> None:
+    """Store the whole calibration with a linked fit that was never staged."""
+    connection.execute("UPDATE mirt_fit_meta SET calibration = %s WHERE fit_id = %s", (calibration, fit_id))
+
+
+def note_anchors(connection: psycopg.Connection, fit_id: str, digest: str) -> None:
+    """Record with the fit of an origin window which anchor set was frozen from it."""
+    connection.execute("UPDATE mirt_fit_meta SET anchor_hash = %s WHERE fit_id = %s", (digest, fit_id))

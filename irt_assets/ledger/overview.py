@@ -1,0 +1,66 @@
+"""How far every scale came, for a process that loads nothing that computes: its months, linkings and nights.
+
+What does not belong here: queries whose result is a calibration or a spec (see `fits`, `linked_windows`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import psycopg
+from psycopg.rows import class_row
+
+from irt_assets.ledger.relations import LATEST_STAGED, MONTHS_IN_USE
+
+
+@dataclass(frozen=True)
+class SettledMonth:
+    """How far a month of a scale came: its publication step, if any, and the latest attempt at a fit, if any."""
+
+    scale_id: str
+    month: str
+    step: str | None
+    n_published: int | None
+    published_fit: str | None
+    newest_fit: str | None
+    error: str | None
+
+
+def settled_months(connection: psycopg.Connection, months: Sequence[str]) -> list[SettledMonth]:
+    """Each of the months on each scale, as its fit and its publication step left it."""
+    with connection.cursor(row_factory=class_row(SettledMonth)) as cursor:
+        return cursor.execute(
+            f"""SELECT c.scale_id, m.month, p.state AS step, p.n_published, p.fit_id AS published_fit,
+                       s.fit_id AS newest_fit, s.error
+                FROM calibration_scale c CROSS JOIN unnest(%s::text[]) AS m (month)
+                LEFT JOIN publication_step p USING (month, scale_id)
+                LEFT JOIN {LATEST_STAGED} s USING (month, scale_id, engine)""",
+            ([*months],),
+        ).fetchall()
+
+
+def last_linkings(connection: psycopg.Connection) -> list[tuple[str, float | None, float | None]]:
+    """Slope and intercept of the last month that each scale's engine linked."""
+    return connection.execute(
+        f"""SELECT DISTINCT ON (scale_id) scale_id, (c->>'slope')::float8, (c->>'intercept')::float8
+           FROM calibration_scale JOIN {MONTHS_IN_USE} m USING (scale_id, engine)
+           CROSS JOIN LATERAL (SELECT m.model_spec->'linking_constants') AS l (c)
+           ORDER BY scale_id, month DESC"""
+    ).fetchall()
+
+
+def last_night(connection: psycopg.Connection) -> datetime | None:
+    """When the last nightly calibration wrote; None where there is none.
+
+    A night with too few answers for a fit still measures everyone.
+    """
+    row = connection.execute(
+        """SELECT greatest((SELECT max(fitted_at) FROM mirt_fit_meta WHERE kind = 'nightly'),
+                           (SELECT fitted_at FROM mirt_ability WHERE kind = 'nightly'
+                            ORDER BY window_end DESC LIMIT 1))"""
+    ).fetchone()
+    assert row is not None
+    newest: datetime | None = row[0]
+    return newest

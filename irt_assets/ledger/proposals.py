@@ -1,0 +1,152 @@
+"""Proposals: what a month or a recalibration would publish but only a person may, with what is stored about each."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+
+@dataclass(frozen=True)
+class NewProposal:
+    """A row of `item_parameter_proposal`."""
+
+    month: str
+    scale_id: str
+    item_id: str
+    fit_id: str
+    a: float
+    b: float
+    c: float
+    a_se: float | None
+    b_se: float | None
+    cov_ab: float | None
+    why: str
+
+
+def propose(connection: psycopg.Connection, proposals: Iterable[NewProposal]) -> None:
+    """Append proposals in the caller's transaction; one that the same fit made before stays as it is."""
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            """INSERT INTO item_parameter_proposal
+                 (month, scale_id, item_id, fit_id, a, b, c, a_se, b_se, cov_ab, why)
+               VALUES (%(month)s, %(scale_id)s, %(item_id)s, %(fit_id)s, %(a)s, %(b)s, %(c)s, %(a_se)s, %(b_se)s,
+                       %(cov_ab)s, %(why)s) ON CONFLICT DO NOTHING""",
+            [asdict(one) for one in proposals],
+        )
+
+
+def read_proposals(
+    connection: psycopg.Connection,
+    *,
+    windows: Iterable[str] | None = None,
+    items: Iterable[str] | None = None,
+    scale_id: str | None = None,
+    may_ask: bool = False,
+) -> list[dict[str, Any]]:
+    """Every proposal of these windows, items and scale (None: all), by window and item, the latest fit last; with its
+    fit, the item's drift and DIF in the window's last month, the last decision on it and what it would replace.
+
+    may_ask: only those that can need a decision, which are few of many.
+    """
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(
+            _PROPOSALS.encode(),
+            {
+                "windows": None if windows is None else list(windows),
+                "items": None if items is None else list(items),
+                "scale": scale_id,
+                "may_ask": may_ask,
+            },
+        ).fetchall()
+
+
+def scales_proposed_for(connection: psycopg.Connection, windows: Collection[str]) -> list[str]:
+    """The scales with a proposal of one of these windows, in order."""
+    rows = connection.execute(
+        "SELECT DISTINCT scale_id FROM item_parameter_proposal WHERE month = ANY(%s) ORDER BY 1", (list(windows),)
+    ).fetchall()
+    return [scale_id for (scale_id,) in rows]
+
+
+def newest_windows_of(connection: psycopg.Connection, item_id: str) -> list[str]:
+    """The newest five windows with a proposal for the item, the newest first."""
+    rows = connection.execute(
+        "SELECT DISTINCT month FROM item_parameter_proposal WHERE item_id = %s ORDER BY 1 DESC LIMIT 5", (item_id,)
+    ).fetchall()
+    return [month for (month,) in rows]
+
+
+def proposals_by_reason(
+    connection: psycopg.Connection, scale_id: str, month: str, fit_id: str | None
+) -> dict[str, int]:
+    """How many proposals the month's fit made, by the reason why a person decides."""
+    rows = connection.execute(
+        """SELECT why, count(*) FROM item_parameter_proposal WHERE (scale_id, month, fit_id) = (%s, %s, %s)
+           GROUP BY why ORDER BY why""",
+        (scale_id, month, fit_id),
+    ).fetchall()
+    return dict(rows)
+
+
+_PROPOSALS = """
+SELECT p.month, p.scale_id, p.item_id, p.fit_id, p.a, p.b, p.c, p.a_se, p.b_se, p.cov_ab, p.why, p.created_at,
+       i.n_responses, i.infit, i.outfit, i.rmsd, i.flags,
+       m.kind, m.window_start, m.window_end, m.data_hash, m.anchor_hash,
+       m.fit_id IS NULL OR (m.kind = 'monthly' AND (m.superseded_at IS NOT NULL OR s.fit_id IS NULL)) OR EXISTS (
+         SELECT FROM item_parameter_proposal n
+         WHERE (n.month, n.scale_id, n.item_id) = (p.month, p.scale_id, p.item_id)
+           AND (n.created_at, n.fit_id) > (p.created_at, p.fit_id)) AS superseded,
+       d.severity, d.delta_b,
+       CASE WHEN d.details->'change'->>'onset' > e.began
+            THEN jsonb_set(d.details->'change', '{onset}', to_jsonb(e.began)) ELSE d.details->'change' END AS change,
+       x.decision, x.decided_by, x.decided_at, x.reason, x.effective_from AS decided_from,
+       o.publication_id, o.a AS old_a, o.b AS old_b, o.c AS old_c, o.a_se AS old_a_se, o.b_se AS old_b_se,
+       o.effective_from AS old_since, o.rule AS old_rule,
+       o.window_end > m.window_end OR (o.window_end = m.window_end AND m.kind = 'monthly') OR EXISTS (
+         SELECT FROM standing_decision r
+         WHERE (r.scale_id, r.item_id) = (p.scale_id, p.item_id)
+           AND right(r.month, 7) >= right(p.month, 7) AND r.decided_at > p.created_at) AS outdated,
+       EXISTS (SELECT FROM anchor_set n JOIN calibration_scale k ON k.scale_id = n.scale_id
+                 AND k.anchor_version = n.version
+               WHERE n.scale_id = p.scale_id AND n.item_id = p.item_id) AS anchor,
+       f.dif
+FROM item_parameter_proposal p
+LEFT JOIN mirt_fit_meta m USING (fit_id)
+LEFT JOIN mirt_item_params i USING (fit_id, item_id)
+LEFT JOIN publication_step s ON (s.month, s.scale_id, s.fit_id, s.state) = (p.month, p.scale_id, p.fit_id, 'done')
+LEFT JOIN item_drift d
+  ON (d.month, d.scale_id, d.item_id, d.engine) = (right(p.month, 7), p.scale_id, p.item_id, m.engine)
+LEFT JOIN LATERAL (
+  SELECT coalesce(g.details->'change'->>'onset', l.opened_month || '-01') AS began
+  FROM drift_alerts l LEFT JOIN item_drift g
+    ON (g.month, g.scale_id, g.item_id, g.engine) = (l.opened_month, l.scale_id, l.item_id, m.engine)
+  WHERE (l.scale_id, l.item_id) = (p.scale_id, p.item_id) AND l.opened_month <= right(p.month, 7)
+    AND (l.closed_month IS NULL OR l.closed_month > right(p.month, 7))
+  ORDER BY l.opened_month DESC LIMIT 1) e ON true
+LEFT JOIN LATERAL (
+  SELECT * FROM release_decision r
+  WHERE (r.month, r.scale_id, r.item_id, r.fit_id) = (p.month, p.scale_id, p.item_id, p.fit_id)
+    AND r.decision IN ('accept', 'reject', 'undo')
+  ORDER BY decision_id DESC LIMIT 1) x ON true
+LEFT JOIN LATERAL (
+  SELECT l.*, w.window_end FROM item_parameter_publication l LEFT JOIN mirt_fit_meta w ON w.fit_id = l.fit_id
+  WHERE (l.scale_id, l.item_id) = (p.scale_id, p.item_id)
+  ORDER BY l.effective_from DESC, l.publication_id DESC LIMIT 1) o ON true
+LEFT JOIN LATERAL (
+  SELECT jsonb_agg(jsonb_build_object('attribute', attribute, 'group', focal_group, 'q', q_value, 'ets', ets_class,
+                                      'size', details->'wald'->>'severity')
+                   ORDER BY attribute, focal_group) AS dif
+  FROM dif_analysis y
+  WHERE (y.month, y.scale_id, y.item_id) = (right(p.month, 7), p.scale_id, p.item_id)
+    AND (p_value IS NOT NULL OR ets_class IS NOT NULL)) f ON true
+WHERE (%(windows)s::text[] IS NULL OR p.month = ANY(%(windows)s))
+  AND (%(items)s::text[] IS NULL OR p.item_id = ANY(%(items)s))
+  AND (%(scale)s::text IS NULL OR p.scale_id = %(scale)s)
+  AND (NOT %(may_ask)s OR m.kind = 'pooled' OR d.severity IN ('medium', 'high')
+       OR (p.scale_id, p.item_id) NOT IN (SELECT l.scale_id, l.item_id FROM item_parameter_publication l))
+ORDER BY p.month, p.scale_id, p.item_id, p.created_at
+"""

@@ -1,0 +1,58 @@
+"""Which fits, proposals and snapshots may go: those that nothing cites any more.
+
+For each kind a query for the names of what goes, older than %(before)s, and the statements that delete what is given as
+%(names)s. What does not belong here: how long each is kept (see `jobs.retention`).
+"""
+
+from __future__ import annotations
+
+from irt_assets.ledger.relations import LATEST_STAGED
+from resources.tables import METADATA
+
+Prunable = tuple[str, tuple[str, ...]]
+
+_CITING = [
+    table.name
+    for table in METADATA.tables.values()
+    if "fit_id" in table.columns and table.name not in ("mirt_fit_meta", "mirt_item_params", "fit_staging")
+]
+"""Tables whose rows prove something by the fit they name: it is kept with them."""
+_NOT_CITED = " AND ".join(f"NOT EXISTS (SELECT FROM {name} c WHERE c.fit_id = f.fit_id)" for name in _CITING)
+_LINKED_FITS = (
+    "DELETE FROM mirt_item_params WHERE fit_id = ANY(%(names)s)",
+    "DELETE FROM mirt_fit_meta WHERE fit_id = ANY(%(names)s)",
+)
+
+FITS_OF_NIGHTS: Prunable = (
+    f"""SELECT fit_id FROM mirt_fit_meta f WHERE kind = 'nightly' AND window_end < %(before)s AND {_NOT_CITED}
+          AND EXISTS (SELECT FROM mirt_fit_meta n WHERE (n.kind, n.scale_id) = (f.kind, f.scale_id)
+                        AND n.window_end > f.window_end)""",
+    _LINKED_FITS,
+)
+SUPERSEDED_PROPOSALS: Prunable = (
+    """SELECT p.fit_id || '/' || p.item_id FROM item_parameter_proposal p JOIN mirt_fit_meta f USING (fit_id)
+       WHERE (f.kind = 'monthly' AND f.superseded_at < %(before)s
+              OR EXISTS (SELECT FROM item_parameter_proposal n
+                         WHERE (n.month, n.scale_id, n.item_id) = (p.month, p.scale_id, p.item_id)
+                           AND (n.created_at, n.fit_id) > (p.created_at, p.fit_id) AND n.created_at < %(before)s))
+         AND NOT EXISTS (SELECT FROM release_decision d WHERE d.fit_id = p.fit_id)""",
+    ("DELETE FROM item_parameter_proposal WHERE fit_id || '/' || item_id = ANY(%(names)s)",),
+)
+SUPERSEDED_FITS: Prunable = (
+    # Months of the model that an origin was fitted by are compared with it, whenever they are calibrated again.
+    f"""SELECT fit_id FROM mirt_fit_meta f WHERE superseded_at < %(before)s AND kind <> 'origin'
+          AND {_NOT_CITED}""",
+    _LINKED_FITS,
+)
+ATTEMPTS_AT_FITS: Prunable = (
+    f"""SELECT fit_id FROM fit_staging f WHERE fitted_at < %(before)s AND {_NOT_CITED}
+          AND NOT EXISTS (SELECT FROM mirt_fit_meta m WHERE m.fit_id = f.fit_id)
+          AND fit_id NOT IN (SELECT fit_id FROM {LATEST_STAGED} l)""",
+    ("DELETE FROM fit_staging WHERE fit_id = ANY(%(names)s)",),
+)
+SUPERSEDED_SNAPSHOTS: Prunable = (
+    """SELECT month || '/' || snapshot_hash FROM scored_snapshot s WHERE superseded_at < %(before)s
+         AND NOT EXISTS (SELECT FROM fit_staging f WHERE f.snapshot_hash = s.snapshot_hash)
+         AND NOT EXISTS (SELECT FROM mirt_fit_meta m WHERE m.snapshot_hash = s.snapshot_hash)""",
+    ("DELETE FROM scored_snapshot WHERE month || '/' || snapshot_hash = ANY(%(names)s)",),
+)

@@ -1,0 +1,215 @@
+"""Published item parameters: which are in force at a time, what was published of an item, and publishing.
+
+The table is only ever added to. What is in force at a time is the last publication with `effective_from` up to then;
+of those that begin together, the one that was made last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, LiteralString
+
+import psycopg
+from psycopg.rows import class_row, dict_row
+
+from irt_assets.ledger.testlets import InTestlets, effects_in_force
+from irt_assets.responses.item_status import Withdrawals, read_withdrawals
+from resources.version import code_version
+from resources.warehouse import read_frame
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+VALUES = ("a", "b", "c", "a_se", "b_se", "cov_ab")
+"""Columns with the values that are published of an item: those that a fit's items have by these names."""
+
+
+@dataclass(frozen=True)
+class PublishedSet:
+    """The parameters in force on a scale at a time: item id → (a, b, c); which answers to them do not count; and what
+    answers in one testlet have in common, None where that is not known."""
+
+    items: dict[str, tuple[float, float, float]]
+    set_hash: str
+    withdrawn: Withdrawals = field(default_factory=Withdrawals)
+    testlets: InTestlets | None = None
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A row of `item_parameter_publication`; `publication_id` is None until it is published."""
+
+    scale_id: str
+    item_id: str
+    a: float
+    b: float
+    c: float
+    a_se: float | None
+    b_se: float | None
+    cov_ab: float | None
+    effective_from: datetime
+    rule: str
+    reason: str
+    anchor_hash: str
+    data_hash: str | None
+    c_se: float | None = None
+    month: str | None = None
+    fit_id: str | None = None
+    decided_by: str | None = None
+    replaces: int | None = None
+    publication_id: int | None = None
+
+
+def in_force(connection: psycopg.Connection, scale_id: str, at: datetime) -> PublishedSet:
+    """The published set in force at `at`: of each item the last publication with effective_from ≤ at.
+
+    Where no SD of testlet effects is in force the hash is of the parameters alone.
+    """
+    content = [
+        (row["item_id"], row["a"], row["b"], row["c"]) for row in publications_in_force(connection, scale_id, at)
+    ]
+    items = {item: (a, b, c) for item, a, b, c in content}
+    testlets = effects_in_force(connection, scale_id, at, items)
+    hashed: Any = content if testlets is None else [content, testlets.sd, testlets.of]
+    digest = hashlib.sha256(json.dumps(hashed).encode()).hexdigest()
+    return PublishedSet(items, digest, read_withdrawals(connection), testlets)
+
+
+def in_force_at(columns: LiteralString) -> LiteralString:
+    """A query for the publications in force at `at`, with these columns: of each item the last one up to then.
+
+    Who reads those of one scale says so outside: PostgreSQL then looks at no other.
+    """
+    return f"""SELECT DISTINCT ON (scale_id, item_id) scale_id, item_id, {columns}
+               FROM item_parameter_publication WHERE effective_from <= %(at)s
+               ORDER BY scale_id, item_id, effective_from DESC, publication_id DESC"""
+
+
+def publications_in_force(connection: psycopg.Connection, scale_id: str, at: datetime) -> list[dict[str, Any]]:
+    """The last publication of each item with effective_from ≤ at, in order: values, errors, where from, since when."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(
+            f"""SELECT item_id, a, b, c, a_se, b_se, cov_ab, fit_id, effective_from
+                FROM ({in_force_at("a, b, c, a_se, b_se, cov_ab, fit_id, effective_from")}) p
+                WHERE scale_id = %(scale)s ORDER BY item_id""",
+            {"scale": scale_id, "at": at},
+        ).fetchall()
+
+
+def bank_in_force(
+    connection: psycopg.Connection, scale_id: str, at: datetime
+) -> list[tuple[str, str | None, float | None, bool]]:
+    """Every item of the bank's scale: its id, topic, the b in force at `at` if any, and whether it ever was an
+    anchor."""
+    return connection.execute(
+        f"""SELECT q.item_id, q.topic_id, p.b, n.item_id IS NOT NULL
+            FROM question q
+            LEFT JOIN (SELECT item_id, b FROM ({in_force_at("b")}) i WHERE scale_id = %(scale)s) p USING (item_id)
+            LEFT JOIN (SELECT DISTINCT item_id FROM anchor_set WHERE scale_id = %(scale)s) n USING (item_id)
+            WHERE q.scale_id = %(scale)s""",
+        {"scale": scale_id, "at": at},
+    ).fetchall()
+
+
+def parameters_of_every_scale(connection: psycopg.Connection, at: datetime) -> pd.DataFrame:
+    """What is in force at `at` by scale and item, who decided it, and whether the item was in use then."""
+    published = in_force_at("a, b, c, a_se, b_se, c_se, effective_from, rule, month, decided_by, reason, fit_id")
+    return read_frame(
+        connection,
+        f"""SELECT scale_id, p.item_id, a, b, c, a_se, b_se, c_se, effective_from, rule, month, p.decided_by, p.reason,
+                   fit_id, CASE WHEN w.since IS NULL THEN 'in use' ELSE 'withdrawn' END AS status,
+                   w.since AS withdrawn_from, w.reason AS withdrawn_because
+            FROM ({published}) p
+            LEFT JOIN item_withdrawal w
+              ON w.item_id = p.item_id AND w.since <= %(at)s AND (w.until IS NULL OR w.until > %(at)s)
+            ORDER BY scale_id, item_id""",
+        {"at": at},
+    )
+
+
+def items_ever_published(connection: psycopg.Connection, scale_id: str) -> set[str]:
+    """The items of which anything was published, whenever it begins."""
+    rows = connection.execute(
+        "SELECT DISTINCT item_id FROM item_parameter_publication WHERE scale_id = %s", (scale_id,)
+    )
+    return {item for (item,) in rows}
+
+
+def items_published_by(connection: psycopg.Connection, scale_id: str, at: datetime) -> frozenset[str]:
+    """The items with a publication in force at `at`."""
+    rows = connection.execute(
+        "SELECT DISTINCT item_id FROM item_parameter_publication WHERE scale_id = %s AND effective_from <= %s",
+        (scale_id, at),
+    )
+    return frozenset(item for (item,) in rows)
+
+
+def values_settled(
+    connection: psycopg.Connection, scale_id: str, month: str
+) -> dict[str, list[tuple[float, float, float]]]:
+    """(a, b, c) of every item that the month first published, or that a person has decided on as proposed by it."""
+    settled: dict[str, list[tuple[float, float, float]]] = {}
+    for item, a, b, c in connection.execute(
+        """SELECT item_id, a, b, c FROM item_parameter_publication
+           WHERE (scale_id, month, rule) = (%(scale)s, %(month)s, 'first')
+           UNION
+           SELECT item_id, a, b, c FROM item_parameter_proposal p
+           JOIN standing_decision d USING (month, scale_id, item_id, fit_id)
+           WHERE (p.scale_id, p.month) = (%(scale)s, %(month)s)""",
+        {"scale": scale_id, "month": month},
+    ):
+        settled.setdefault(item, []).append((a, b, c))
+    return settled
+
+
+def publications_of(connection: psycopg.Connection, scale_id: str, item_id: str) -> list[Publication]:
+    """Every publication of an item of a scale, in the order in which they were made."""
+    with connection.cursor(row_factory=class_row(Publication)) as cursor:
+        return cursor.execute(
+            """SELECT publication_id, scale_id, item_id, a, b, c, a_se, b_se, c_se, cov_ab, effective_from, month,
+                      fit_id, rule, decided_by, reason, replaces, data_hash, anchor_hash
+               FROM item_parameter_publication WHERE (scale_id, item_id) = (%s, %s) ORDER BY publication_id""",
+            (scale_id, item_id),
+        ).fetchall()
+
+
+def publish(connection: psycopg.Connection, publications: Iterable[Publication], run_id: str | None = None) -> None:
+    """Append publications, made by this version of the code, in the caller's transaction."""
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            """INSERT INTO item_parameter_publication
+                 (scale_id, item_id, a, b, c, a_se, b_se, c_se, cov_ab, effective_from, month, fit_id, rule, decided_by,
+                  reason, replaces, data_hash, anchor_hash, code_version, run_id)
+               VALUES (%(scale_id)s, %(item_id)s, %(a)s, %(b)s, %(c)s, %(a_se)s, %(b_se)s, %(c_se)s, %(cov_ab)s,
+                       %(effective_from)s, %(month)s, %(fit_id)s, %(rule)s, %(decided_by)s, %(reason)s, %(replaces)s,
+                       %(data_hash)s, %(anchor_hash)s, %(code_version)s, %(run_id)s)""",
+            [asdict(one) | {"code_version": code_version(), "run_id": run_id} for one in publications],
+        )
+
+
+def publications_with_their_fits(connection: psycopg.Connection, item_id: str) -> list[dict[str, Any]]:
+    """Every publication of an item, latest in force first, with the fit, snapshot and anchors behind it."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(
+            """
+            SELECT p.publication_id, p.scale_id, p.item_id, p.a, p.b, p.c, p.a_se, p.b_se, p.effective_from, p.rule,
+                   p.decided_by, p.reason, p.replaces, p.month, p.fit_id, p.data_hash, p.anchor_hash, p.code_version,
+                   p.run_id, p.published_at,
+                   current.publication_id IS NOT NULL AS in_force,
+                   m.engine, m.engine_version, m.model, m.n_persons, m.n_responses AS fit_responses,
+                   m.model_spec->'linking_constants' AS linking_constants, m.snapshot_hash,
+                   coalesce(s.uri, m.model_spec->>'snapshot') AS snapshot,
+                   i.n_responses, i.params->'raw' AS raw
+            FROM item_parameter_publication p
+            LEFT JOIN item_parameter_current current ON current.publication_id = p.publication_id
+            LEFT JOIN mirt_fit_meta m ON m.fit_id = p.fit_id
+            LEFT JOIN mirt_item_params i ON i.fit_id = p.fit_id AND i.item_id = p.item_id
+            LEFT JOIN scored_snapshot s ON s.month = p.month AND s.snapshot_hash = m.snapshot_hash
+            WHERE p.item_id = %s ORDER BY p.effective_from DESC, p.publication_id DESC
+            """,
+            (item_id,),
+        ).fetchall()

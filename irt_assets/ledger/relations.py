@@ -1,0 +1,20 @@
+"""Relations over fits that several queries read, as SQL. What does not belong here: queries."""
+
+from __future__ import annotations
+
+from typing import LiteralString
+
+LATEST_FIRST: LiteralString = "fitted_at DESC, fit_id DESC"
+"""The order of attempts at a fit: the first of them counts."""
+LATEST_STAGED: LiteralString = f"""(SELECT DISTINCT ON (month, scale_id, engine) * FROM fit_staging
+                                   ORDER BY month, scale_id, engine, {LATEST_FIRST})"""
+"""The latest attempt to fit each month of each scale with each engine, as a relation. Who asks for some of them says so
+outside: PostgreSQL looks at no others."""
+IN_USE: LiteralString = "(SELECT * FROM mirt_fit_meta WHERE superseded_at IS NULL)"
+"""The linked fits that no later one of their window has superseded, as a relation."""
+MONTHS_IN_USE: LiteralString = f"""(SELECT *, to_char(window_start AT TIME ZONE 'UTC', 'YYYY-MM') AS month
+                                   FROM {IN_USE} in_use WHERE kind = 'monthly')"""
+"""Those of months, each with its `month`, as a relation."""
+MADE_WITH: LiteralString = """jsonb_build_object('model', spec->'model', 'scale_priors', spec->'scale_priors',
+                                            'latent', spec->'latent')"""
+"""The keys of a staged fit's spec that `made_otherwise` compares: those of `model_spec`."""

@@ -1,0 +1,143 @@
+"""How far publication has come with each month of a scale: one row of `publication_step` each, read and written."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, LiteralString
+
+import psycopg
+from psycopg.rows import class_row
+
+StepState = Literal["done", "pending", "held"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far publication has come with a month of a scale; a row of `publication_step`."""
+
+    month: str
+    scale_id: str
+    fit_id: str | None
+    state: StepState
+    n_published: int
+    n_proposed: int
+    n_held: int
+    held: dict[str, list[str]]
+    why: str
+    settled_at: datetime | None
+    stepped_at: datetime | None = None
+
+
+def steps(connection: psycopg.Connection, scale_id: str) -> dict[str, Step]:
+    """Every month's step of a scale."""
+    return {step.month: step for step in _read_steps(connection, "scale_id = %s", (scale_id,))}
+
+
+def step_of(connection: psycopg.Connection, scale_id: str, month: str) -> Step | None:
+    """A month's step of a scale."""
+    found = _read_steps(connection, "scale_id = %s AND month = %s", (scale_id, month))
+    return found[0] if found else None
+
+
+def steps_of_month(connection: psycopg.Connection, month: str) -> list[Step]:
+    """A month's step of every scale that has one."""
+    return _read_steps(connection, "month = %s", (month,))
+
+
+def pending_steps(connection: psycopg.Connection) -> list[Step]:
+    """Months, of any scale, that wait for an earlier one."""
+    return _read_steps(connection, "state = 'pending'", ())
+
+
+def last_step_that_held(connection: psycopg.Connection, scale_id: str, item_id: str) -> Step | None:
+    """The step of the newest month of a scale that held the item back."""
+    found = _read_steps(connection, "scale_id = %s AND held ? %s", (scale_id, item_id))
+    return found[-1] if found else None
+
+
+def held_before(connection: psycopg.Connection, scale_id: str, month: str) -> dict[str, str]:
+    """The items that the last month before `month` on the ledger held back, each with that month."""
+    row = connection.execute(
+        """SELECT month, held FROM publication_step
+           WHERE scale_id = %s AND month < %s AND state = 'done' ORDER BY month DESC LIMIT 1""",
+        (scale_id, month),
+    ).fetchone()
+    return {item: str(row[0]) for item in row[1]} if row else {}
+
+
+def _read_steps(connection: psycopg.Connection, condition: LiteralString, values: tuple[str, ...]) -> list[Step]:
+    """By month and scale."""
+    with connection.cursor(row_factory=class_row(Step)) as cursor:
+        return cursor.execute(
+            """SELECT month, scale_id, fit_id, state, n_published, n_proposed, n_held, held, why, settled_at, stepped_at
+               FROM publication_step WHERE """
+            + condition
+            + " ORDER BY month, scale_id",
+            values,
+        ).fetchall()
+
+
+def stepped_months(connection: psycopg.Connection, scale_id: str | None = None) -> list[str]:
+    """Every month that has a step, of the scale or (None) of any, newest first."""
+    rows = connection.execute(
+        """SELECT DISTINCT month FROM publication_step WHERE %(scale)s::text IS NULL OR scale_id = %(scale)s
+           ORDER BY 1 DESC""",
+        {"scale": scale_id},
+    ).fetchall()
+    return [month for (month,) in rows]
+
+
+def held_months(connection: psycopg.Connection) -> list[tuple[str, str]]:
+    """Months and scales that are held because a gate failed, newest first."""
+    return connection.execute(
+        "SELECT month, scale_id FROM publication_step WHERE state = 'held' ORDER BY month DESC, scale_id"
+    ).fetchall()
+
+
+def done_months(connection: psycopg.Connection) -> set[str]:
+    """Months that were taken to the ledger, of any scale."""
+    return {
+        month for (month,) in connection.execute("SELECT DISTINCT month FROM publication_step WHERE state = 'done'")
+    }
+
+
+def last_done_month(connection: psycopg.Connection, scale_id: str) -> str | None:
+    """The newest month of a scale that was taken to the ledger."""
+    row = connection.execute(
+        "SELECT max(month) FROM publication_step WHERE scale_id = %s AND state = 'done'", (scale_id,)
+    ).fetchone()
+    return row[0] if row else None
+
+
+def done_and_not_announced(connection: psycopg.Connection, since: datetime, runs: str) -> list[tuple[str, str, bool]]:
+    """Month and scale of each step that was done after `since`, and whether the month has others, where no alert says
+    so, or the month was red after it: held, or by an alert on a run, whose key begins with `runs`."""
+    return connection.execute(
+        """SELECT s.month, s.scale_id, (SELECT count(*) FROM publication_step o WHERE o.month = s.month) > 1
+           FROM publication_step s
+           WHERE s.state = 'done' AND s.stepped_at > %(since)s AND NOT EXISTS (
+             SELECT FROM alert announced
+             WHERE announced.key = 'ready ' || s.month || ' ' || s.scale_id AND NOT EXISTS (
+               SELECT FROM alert red
+               WHERE red.partition = s.month AND red.opened_at > announced.opened_at
+                 AND (red.key = 'held ' || s.month OR starts_with(red.key, %(runs)s))))
+           ORDER BY 1, 2""",
+        {"since": since, "runs": runs},
+    ).fetchall()
+
+
+def write_step(connection: psycopg.Connection, step: Step, run_id: str | None) -> None:
+    """Write a month's step in place of its earlier one."""
+    connection.execute(
+        """INSERT INTO publication_step
+             (month, scale_id, fit_id, state, n_published, n_proposed, n_held, held, why, settled_at, run_id)
+           VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+           ON CONFLICT (month, scale_id) DO UPDATE SET
+             fit_id = excluded.fit_id, state = excluded.state, n_published = excluded.n_published,
+             n_proposed = excluded.n_proposed, n_held = excluded.n_held, held = excluded.held, why = excluded.why,
+             settled_at = excluded.settled_at, run_id = excluded.run_id, stepped_at = now()""",
+        (step.month, step.scale_id, step.fit_id, step.state, step.n_published, step.n_proposed, step.n_held)
+        + (json.dumps(step.held), step.why, step.settled_at, run_id),
+    )

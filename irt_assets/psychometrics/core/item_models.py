@@ -1,0 +1,281 @@
+"""Item models: the probability of each category of an answer given θ, and which parameters an item has.
+
+Belongs here: whatever depends on the model of an item alone. Does not belong here: data, fits, distributions of θ.
+Code elsewhere asks a model what it needs to know and compares no names.
+
+Parameters of J items are an array (P, J) on the scale on which they are estimated: the slope a, the intercept d, and
+what a model adds to them (logit c, or intercepts of further categories). θ (Q,) are abilities. `categories` (J,) are
+the numbers of categories, which are scored 0, 1, …; arrays over C categories are as long as the most of them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit, log_expit, logit
+
+from irt_assets.psychometrics.core.arrays import Floats
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, Priors
+
+Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+SLOPE_BOUND = 10.0
+"""|a| stops here: a steeper curve rises from 0.1 to 0.9 between two or three of 61 nodes, which cannot resolve it."""
+GUESSING_BOUNDS = (1e-4, 0.95)
+"""c stops here: one lucky answer in ten thousand, and a curve that rises by a twentieth."""
+_START_GUESSING = 0.15
+LOGIT_C = "logit c"
+"""The name of the parameter that is estimated for c."""
+_FLATTER = 1.16  # a logistic curve with a = 1 over θ ~ N(0, 1) is flatter by about √(1 + 1/1.7²)
+
+
+class ItemModel(ABC):
+    """A model of items.
+
+    Attributes:
+        name: as settings, tables and files have it.
+        spoken: its name in a sentence.
+        slopes: "own" of each item, one "common" to all, or "fixed" at 1, where the SD of θ is free.
+        guesses: whether items have a lower asymptote c.
+        min_items: with fewer, the model has more parameters than there are response patterns, so no unique maximum.
+        priors_on: the parameters that priors may be on.
+        anchors: whether items with given a, b and c can be held.
+    """
+
+    name: Model
+    spoken: str
+    slopes: Literal["own", "common", "fixed"] = "own"
+    guesses: bool = False
+    min_items: int = 3
+    priors_on: tuple[str, ...] = ("a",)
+    anchors: bool = False
+
+    @property
+    def own_slopes(self) -> bool:
+        return self.slopes == "own"
+
+    @property
+    def common_slope(self) -> bool:
+        return self.slopes == "common"
+
+    @property
+    def fixed_slopes(self) -> bool:
+        return self.slopes == "fixed"
+
+    @property
+    def two_categories(self) -> bool:
+        """Whether answers are right or wrong, and nothing between."""
+        return False
+
+    @property
+    def default_priors(self) -> Priors:
+        return Priors()
+
+    @property
+    def without_guessing(self) -> ItemModel:
+        return self
+
+    @property
+    def with_unit_sd(self) -> ItemModel:
+        """The model of the same answers whose θ has an SD of 1."""
+        return self
+
+    @property
+    def n_own(self) -> int:
+        """How many parameters an item of two categories has for itself."""
+        return 1 + self.own_slopes + self.guesses
+
+    def require_categories(self, item_ids: Sequence[str], categories: Ints) -> None:
+        """Raises PsychometricsError, naming items, where the model is not for so many categories."""
+        if self.two_categories and (categories > 2).any():
+            many = [f"{item} ({n})" for item, n in zip(item_ids, categories.tolist(), strict=True) if n > 2]
+            raise PsychometricsError(
+                f"a {self.spoken} is for items of two categories, and {len(many)} items have more: "
+                f"{', '.join(many[:5])}{' …' if len(many) > 5 else ''}. Score them as right and wrong"
+            )
+
+    def require_two_categories(self, what: str) -> None:
+        """Raises PsychometricsError where items may have more; `what` is the subject of the sentence."""
+        if not self.two_categories:
+            raise PsychometricsError(f"{what} is defined for items of two categories, and a {self.spoken} has more")
+
+    @abstractmethod
+    def parameter_names(self, categories: int) -> tuple[str, ...]:
+        """Names of the parameters of an item with this many categories; the first two are a and d."""
+
+    @abstractmethod
+    def log_probabilities(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
+        """log P(category | θ), shape (J, Q, C); −∞ for categories that an item does not have."""
+
+    @abstractmethod
+    def by_parameters(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
+        """∂ log P/∂ parameter, shape (P, J, Q, C); 0 for categories and parameters that an item does not have."""
+
+    @abstractmethod
+    def by_theta(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
+        """∂ log P/∂θ, shape (J, Q, C); 0 for categories that an item does not have."""
+
+    @abstractmethod
+    def start(self, shares: Floats, categories: Ints, priors: Priors) -> Floats:
+        """Where a fit begins, shape (P, J): slopes of 1, and θ ~ N(0, 1) gives about these `shares` (J, C) of
+        answers in each category."""
+
+    def free(self, categories: Ints) -> Mask:
+        """Shape (P, J): the parameters that are estimated."""
+        names = self.parameter_names(int(categories.max(initial=2)))
+        has = np.zeros((len(names), len(categories)), dtype=bool)
+        for n in np.unique(categories).tolist():
+            has[:, categories == n] = np.isin(names, self.parameter_names(n))[:, None]
+        has[0] &= not self.fixed_slopes
+        return has
+
+    def fixed_at(self, categories: Ints) -> Floats:
+        """Shape (P,): the values of parameters that are not estimated: slopes of 1, no guessing, else 0."""
+        names = self.parameter_names(int(categories.max(initial=2)))
+        return np.array([{"a": 1.0, LOGIT_C: -np.inf}.get(name, 0.0) for name in names])
+
+    def bounds(self, parameter: str) -> tuple[float, float]:
+        """Where the estimate of a parameter stops."""
+        if parameter == "a":
+            return -SLOPE_BOUND, SLOPE_BOUND
+        return -np.inf, np.inf
+
+    def estimable(self, counts: Floats, categories: Ints) -> Mask:
+        """Shape (J,): items with an answer in each category; without, an intercept has no finite maximum."""
+        beyond = np.arange(counts.shape[1]) >= categories[:, None]
+        return np.all((counts > 0) | beyond, axis=1)
+
+    def transformed(self, parameters: Floats, slope: float, intercept: float) -> Floats:
+        """The parameters in θ* = slope·θ + intercept, slope > 0: a* = a/slope, d* = d − a·intercept/slope."""
+        out = parameters.copy()
+        out[0] = parameters[0] / slope
+        out[1] = parameters[1] - parameters[0] * intercept / slope
+        return out
+
+    def jacobian(self, slope: float, intercept: float, size: int) -> Floats:
+        """Derivatives (size, size) of one item's `transformed` parameters by the parameters."""
+        out = np.eye(size)
+        out[0, 0], out[1, 0] = 1 / slope, -intercept / slope
+        return out
+
+    def probabilities(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
+        """P(category | θ), shape (J, Q, C)."""
+        found: Floats = np.exp(self.log_probabilities(theta, parameters, categories))
+        return found
+
+    def expected_score(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
+        """Shape (J, Q): Σ k·P(k | θ)."""
+        p = self.probabilities(theta, parameters, categories)
+        return p @ np.arange(p.shape[2])
+
+    def expected_score_by_parameters(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
+        """Shape (P, J, Q): derivatives of `expected_score`."""
+        p = self.probabilities(theta, parameters, categories)
+        found: Floats = (self.by_parameters(theta, parameters, categories) * p) @ np.arange(p.shape[2])
+        return found
+
+    def information(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
+        """Fisher information of an answer about θ, shape (J, Q): Σ P·(∂ log P/∂θ)² (Samejima 1969)."""
+        p = self.probabilities(theta, parameters, categories)
+        return (p * self.by_theta(theta, parameters, categories) ** 2).sum(axis=2)
+
+
+@dataclass(frozen=True)
+class LogisticModel(ItemModel):
+    """Items of two categories: P(1) = c + (1 − c)·L with L = 1/(1 + exp(−(aθ + d))) (Rasch 1960; Birnbaum 1968)."""
+
+    name: Model
+    spoken: str
+    slopes: Literal["own", "common", "fixed"]
+    guesses: bool
+    min_items: int
+    priors_on: tuple[str, ...]
+    anchors: bool = True
+
+    @property
+    def two_categories(self) -> bool:
+        return True
+
+    @property
+    def default_priors(self) -> Priors:
+        return GUESSING_PRIOR if self.guesses else Priors()
+
+    @property
+    def without_guessing(self) -> ItemModel:
+        return TWO_PL if self.guesses else self
+
+    @property
+    def with_unit_sd(self) -> ItemModel:
+        return ONE_PL if self.fixed_slopes else self
+
+    def parameter_names(self, categories: int) -> tuple[str, ...]:  # noqa: ARG002
+        return ("a", "d", LOGIT_C) if self.guesses else ("a", "d")
+
+    def bounds(self, parameter: str) -> tuple[float, float]:
+        if parameter == LOGIT_C:
+            low, high = logit(GUESSING_BOUNDS)
+            return float(low), float(high)
+        return super().bounds(parameter)
+
+    def start(self, shares: Floats, categories: Ints, priors: Priors) -> Floats:  # noqa: ARG002
+        """c at its prior's mode, and intercepts that give each item its proportion correct in the population."""
+        p = np.clip(shares[:, 1], 1e-6, 1 - 1e-6)
+        mode = float(logit(_START_GUESSING)) if priors.c is None else priors.c.mode
+        if self.guesses:
+            c = 1 / (1 + np.exp(-mode))
+            p = np.clip((p - c) / (1 - c), 0.05, 1 - 1e-6)
+        return np.stack([np.ones_like(p), _FLATTER * logit(p), np.full_like(p, mode)][: 2 + self.guesses])
+
+    def log_probabilities(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:  # noqa: ARG002
+        eta, c = self._logits(theta, parameters)
+        with np.errstate(divide="ignore"):
+            log_right = np.logaddexp(np.log(c), np.log1p(-c) + log_expit(eta))
+        return np.stack([np.log1p(-c) + log_expit(-eta), log_right], axis=2)
+
+    def by_parameters(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:  # noqa: ARG002
+        eta, c = self._logits(theta, parameters)
+        by_eta = self._by_eta(eta, c)
+        found = [by_eta * theta[:, None], by_eta]
+        if self.guesses:
+            right = c * (1 - c) * expit(-eta) / (c + (1 - c) * expit(eta))
+            found.append(np.stack([np.broadcast_to(-c, eta.shape), right], axis=2))
+        return np.stack(found)
+
+    def by_theta(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:  # noqa: ARG002
+        found: Floats = parameters[0][:, None, None] * self._by_eta(*self._logits(theta, parameters))
+        return found
+
+    def _logits(self, theta: Floats, parameters: Floats) -> tuple[Floats, Floats]:
+        """aθ + d (J, Q), and c (J, 1)."""
+        c = expit(parameters[2]) if self.guesses else np.zeros(parameters.shape[1])
+        return np.multiply.outer(parameters[0], theta) + parameters[1][:, None], c[:, None]
+
+    def _by_eta(self, eta: Floats, c: Floats) -> Floats:
+        """∂ log P/∂(aθ + d), shape (J, Q, 2)."""
+        right = (1 - c) * expit(eta) * expit(-eta) / (c + (1 - c) * expit(eta))
+        return np.stack([-expit(eta), right], axis=2)
+
+
+RASCH = LogisticModel("rasch", "Rasch", "fixed", False, 2, ("b",))
+ONE_PL = LogisticModel("1pl", "1PL", "common", False, 2, ("a", "b"))
+TWO_PL = LogisticModel("2pl", "2PL", "own", False, 3, ("a", "b"))
+THREE_PL = LogisticModel("3pl", "3PL", "own", True, 4, ("a", "b", "c"))
+
+ITEM_MODELS: dict[str, ItemModel] = {model.name: model for model in (RASCH, ONE_PL, TWO_PL, THREE_PL)}
+"""By name, from the simplest."""
+
+
+def item_model(name: str) -> ItemModel:
+    """Raises PsychometricsError for a name that no model has."""
+    try:
+        return ITEM_MODELS[name]
+    except KeyError:
+        raise PsychometricsError(f"there are the models {', '.join(ITEM_MODELS)}; got model {name!r}") from None

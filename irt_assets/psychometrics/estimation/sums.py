@@ -1,0 +1,106 @@
+"""Sums over persons: how they are divided, and in which order their parts are added. No likelihood here.
+
+Persons are cut into *shards* by the data alone: by a hash of each learner's id, or by their number where there is none.
+Shards in their order make at most 64 groups; a group's shards are added up one after the other in the same accumulators
+and the groups' sums are added in order. So a sum is the same bit for bit, whoever works it out: any number of threads,
+or other machines that hold the shards.
+
+What is added up is a `PersonSum`, an object that can be pickled; who adds it up is a `SumOverPersons`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from irt_assets.psychometrics.core import kernels
+
+Array = npt.NDArray[Any]
+Sums = tuple[Array, ...]
+Piece = tuple[kernels.People, int, int]
+"""A run of the persons of a shard: first … last − 1."""
+T = TypeVar("T")
+
+RESPONSES_PER_SHARD, MOST_SHARDS = 100_000, 16
+LARGEST_SHARD = 20_000_000
+"""Shards are of this many responses at least, up to this many shards; beyond, of this many at most."""
+MOST_GROUPS = 64
+_COST_PER_PIECE = 100_000
+_IN_FLIGHT_BYTES = 256 * 2**20
+
+
+class PersonSum(Protocol):
+    """Sums that are zero at first and to which runs of persons are added."""
+
+    def zeros(self) -> Sums: ...
+
+    def add(self, first: int, last: int, people: kernels.People, into: Sums) -> None: ...
+
+
+class SumOverPersons(Protocol):
+    """Adds up over all persons of a data set. The arrays that come back are the caller's own."""
+
+    def __call__(self, what: PersonSum) -> Sums: ...
+
+
+def number_of_shards(n_responses: int) -> int:
+    """How many shards the persons of a request of so many responses are cut into."""
+    return max(min(MOST_SHARDS, 1 + n_responses // RESPONSES_PER_SHARD), -(-n_responses // LARGEST_SHARD))
+
+
+def shard_of(key: npt.NDArray[np.uint32] | None, n_persons: int, shards: int) -> npt.NDArray[np.int64]:
+    """Shape (n_persons,): the shard of each person, by the `key` of each or else in the order of the persons."""
+    if key is None:
+        return np.arange(n_persons) * shards // max(n_persons, 1)
+    return (key % np.uint32(shards)).astype(np.int64)
+
+
+def groups(shards: int) -> list[range]:
+    """The groups of consecutive shards."""
+    edges = [k * shards // min(shards, MOST_GROUPS) for k in range(min(shards, MOST_GROUPS) + 1)]
+    return [range(first, last) for first, last in itertools.pairwise(edges)]
+
+
+def pieces(shards: Sequence[kernels.People]) -> list[list[Piece]]:
+    """What is added up in accumulators of its own, in order. A single shard is cut for several threads."""
+    if len(shards) == 1:
+        cost = kernels.cost(shards[0])
+        cut = kernels.cut(cost, min(MOST_SHARDS, 1 + int(cost.sum()) // _COST_PER_PIECE))
+        return [[(shards[0], first, last)] for first, last in cut]
+    return [[(shards[k], 0, len(shards[k].set_of)) for k in group] for group in groups(len(shards))]
+
+
+def over(what: PersonSum, group: Iterable[Piece]) -> Sums:
+    """The sums over one group."""
+    into = what.zeros()
+    for people, first, last in group:
+        what.add(first, last, people, into)
+    return into
+
+
+def added(parts: Iterable[Sums]) -> Sums:
+    """The sums of parts in their order, of which no more than two need exist at once."""
+    rest = iter(parts)
+    total = next(rest)
+    for part in rest:
+        for into, one in zip(total, part, strict=True):
+            into += one
+    return total
+
+
+@dataclass(frozen=True)
+class ThreadSums:
+    """A `SumOverPersons` of shards in memory by the threads of `run`."""
+
+    run: kernels.Run
+    pieces: Sequence[Sequence[Piece]]
+
+    def __call__(self, what: PersonSum) -> Sums:
+        size = sum(array.nbytes for array in what.zeros())
+        at_once = max(2, _IN_FLIGHT_BYTES // max(size, 1))
+        return added(self.run.in_order(lambda group: over(what, group), self.pieces, at_once))

@@ -1,0 +1,62 @@
+"""Columns of attempts as arrays: codes, numbers, and the `Attempts` that the rules take.
+
+Whoever judges attempts builds them here, so that a fact reaches every reader at once. What does not belong here: which
+attempts are read (see `facts`), and judging them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from irt_assets.psychometrics.core.models import Floats
+from irt_assets.psychometrics.eligibility.attempts import Attempts
+from irt_assets.responses.facts import FACTS, SETTLED
+
+
+def attempts_of(
+    found: pa.Table,
+    user: npt.NDArray[np.int32],
+    item: npt.NDArray[np.int32],
+    median_ms: Floats,
+    n_timed: npt.NDArray[np.int64],
+) -> Attempts:
+    """The rows of `found`, which has the columns `facts.JUDGED`; of `candidates` it lacks those that are settled.
+
+    `user`, `item`: their codes. `median_ms`, `n_timed`: by code of the item, as `ItemTimes.of` has them.
+    """
+    for name in SETTLED.keys() - {*found.column_names}:
+        found = found.append_column(name, pa.repeat(SETTLED[name], found.num_rows))
+    return Attempts(
+        user=user,
+        item=item,
+        live=numbers(pc.equal(found["mode"], "live"), False).astype(bool),
+        exam=numbers(pc.is_valid(found["form_id"]), False).astype(bool),
+        correct=numbers(pc.cast(found["correct"], pa.int8()), -1).astype(np.int8),
+        hints=numbers(found["hints_used"], -1).astype(np.int32),
+        time_ms=numbers(pc.cast(found["response_time_ms"], pa.float64()), np.nan),
+        item_median_ms=median_ms[item],
+        item_n_timed=n_timed[item],
+        **{name: numbers(found[name], False).astype(bool) for name in FACTS},
+    )
+
+
+def numbers(column: pa.ChunkedArray, missing: Any) -> npt.NDArray[Any]:
+    """The values, `missing` in the place of nulls."""
+    return pc.fill_null(column, missing).to_numpy()
+
+
+def codes(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.object_]]:
+    """Integer codes in the sort order of the labels, whatever that of the rows, and the labels."""
+    if len(column) == 0:
+        return np.array([], dtype=np.int32), np.array([], dtype=object)
+    encoded = column.combine_chunks().dictionary_encode()
+    labels = encoded.dictionary.to_numpy(zero_copy_only=False)
+    order = pc.array_sort_indices(encoded.dictionary).to_numpy()
+    rank = np.empty(len(order), dtype=np.int32)
+    rank[order] = np.arange(len(order), dtype=np.int32)
+    return rank[encoded.indices.to_numpy(zero_copy_only=False)], labels[order]

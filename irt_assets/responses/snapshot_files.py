@@ -1,0 +1,204 @@
+"""The files of a snapshot: one Parquet file, or a manifest over several, its parts.
+
+One machine writes one file. A cluster writes parts, each under its own hash, and last the manifest that names them; the
+manifest's hash is the snapshot's. What does not belong here: which snapshot a month has (see `snapshot`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from irt_assets.responses.window import digest_of
+from resources.object_store import ObjectStore
+from resources.s3_failures import NothingThere
+from resources.stored_copies import open_hashed
+
+MANIFEST = ".json"
+"""How the key of a manifest ends."""
+FORMAT = 1
+
+
+def columns_of(schema: pa.Schema) -> tuple[tuple[str, str], ...]:
+    """Names and types as a manifest has them."""
+    return tuple((field.name, str(field.type)) for field in schema)
+
+
+class SpoiltSnapshotError(Exception):
+    """The stored files are not the snapshot that was taken; the text says which, and why."""
+
+
+class Part(BaseModel):
+    """A Parquet file of a snapshot. `sums`: of its rows' hashes (see `row_hash`), in decimal, as they have more digits
+    than other readers of JSON keep."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str
+    sha256: str
+    rows: int
+    bytes: int
+    sums: tuple[str, str]
+
+    def without(self, sums: tuple[int, int], rows: int, key: str, sha256: str, size: int) -> Part:
+        """The part less `rows` whose hashes have these `sums`, which is stored as `key`."""
+        first, second = (str(int(mine) - gone) for mine, gone in zip(self.sums, sums, strict=True))
+        return Part(key=key, sha256=sha256, rows=self.rows - rows, bytes=size, sums=(first, second))
+
+
+class Manifest(BaseModel):
+    """What a snapshot is made of. `columns`: names and Arrow types, as in each part. `data_hash` is that of the rows of
+    all parts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = FORMAT
+    month: str
+    parts: tuple[Part, ...]
+    rows: int
+    data_hash: str
+    columns: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def over(cls, month: str, parts: Iterable[Part], columns: Iterable[tuple[str, str]]) -> Manifest:
+        found = tuple(sorted(parts, key=lambda part: part.key))
+        return cls(
+            month=month,
+            parts=found,
+            rows=sum(part.rows for part in found),
+            data_hash=_hash_of(found),
+            columns=tuple(columns),
+        )
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Manifest:
+        if len({part.key for part in self.parts}) < len(self.parts):
+            raise ValueError("it names a part twice")
+        if self.rows != sum(part.rows for part in self.parts) or self.data_hash != _hash_of(self.parts):
+            raise ValueError("its parts do not add up to its rows and its hash")
+        return self
+
+    def written(self) -> bytes:
+        """As it is stored: the same bytes for the same parts."""
+        return json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":")).encode()
+
+
+def _hash_of(parts: Iterable[Part]) -> str:
+    sums = [(part.rows, *map(int, part.sums)) for part in parts]
+    return digest_of([sum(column) for column in zip(*sums, strict=True)] or [0, 0, 0])
+
+
+def is_manifest(key: str) -> bool:
+    return key.endswith(MANIFEST)
+
+
+def read_manifest(key: str, content: bytes) -> Manifest:
+    """Raises SpoiltSnapshotError for what is not a manifest, or of another format."""
+    try:
+        described = json.loads(content)
+        if isinstance(described, dict) and described.get("format", FORMAT) != FORMAT:
+            raise SpoiltSnapshotError(
+                f"the snapshot {key} has format {described['format']}, and this code reads {FORMAT}: install the newer "
+                "irt-assets"
+            )
+        return Manifest.model_validate(described)
+    except ValueError as error:
+        why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise SpoiltSnapshotError(f"the snapshot {key} is not a manifest of parts: {why}") from error
+
+
+def stored_parts(store: ObjectStore, manifests: Collection[str]) -> dict[str, tuple[Part, ...] | None]:
+    """The parts that stored manifests name; None of one that is gone or cannot be read."""
+    found: dict[str, tuple[Part, ...] | None] = {}
+    for key in manifests:
+        try:
+            found[key] = read_manifest(key, store.get(key)).parts
+        except (NothingThere, SpoiltSnapshotError):
+            found[key] = None
+    return found
+
+
+def part_keys(store: ObjectStore, uri: str) -> list[str]:
+    """The keys of the Parquet files of a snapshot. Raises SpoiltSnapshotError as `read_manifest` does."""
+    return [part.key for part in read_manifest(uri, store.get(uri)).parts] if is_manifest(uri) else [uri]
+
+
+def store_parquet(store: ObjectStore, folder: str, table: pa.Table) -> tuple[str, str, int]:
+    """Put a table into the store under its hash, `snapshots/FOLDER/HASH.parquet`; its key, sha256 and bytes."""
+    with TemporaryDirectory() as folder_here:
+        file = Path(folder_here, "attempts.parquet")
+        pq.write_table(table, file, compression="zstd")
+        with file.open("rb") as written:
+            digest = hashlib.file_digest(written, "sha256").hexdigest()
+        key = f"snapshots/{folder}/{digest}.parquet"
+        store.put(key, file)
+        return key, digest, file.stat().st_size
+
+
+def store_manifest(store: ObjectStore, folder: str, manifest: Manifest) -> tuple[str, str]:
+    """Put a manifest into the store under its hash, its parts being there; its key and sha256."""
+    content = manifest.written()
+    digest = hashlib.sha256(content).hexdigest()
+    key = f"snapshots/{folder}/{digest}{MANIFEST}"
+    store.put(key, content)
+    return key, digest
+
+
+def snapshot_files(store: ObjectStore, uri: str, sha256: str, *, keep: bool = True) -> Iterator[BinaryIO]:
+    """The Parquet files of a snapshot, one after the other, each verified and closed when the next is asked for.
+
+    Raises SpoiltSnapshotError where one is gone or is not what was stored. `keep`: see `open_hashed`.
+    """
+    with _verified(store, f"the snapshot {uri}", uri, sha256, keep=keep) as file:
+        if not is_manifest(uri):
+            yield file
+            return
+        manifest = read_manifest(uri, file.read())
+    for part in manifest.parts:
+        name = f"the part {part.key} of the snapshot of {manifest.month}"
+        with _verified(store, name, part.key, part.sha256, keep=keep) as file:
+            _check_columns(name, file, manifest, part)
+            yield file
+
+
+def _verified(store: ObjectStore, name: str, key: str, sha256: str, *, keep: bool) -> BinaryIO:
+    try:
+        file, digest = open_hashed(store, key, keep=keep)
+    except NothingThere as error:
+        raise SpoiltSnapshotError(f"{name} is missing from the object store") from error
+    if digest == sha256:
+        return file
+    file.close()
+    raise SpoiltSnapshotError(f"{name} has sha256 {digest[:12]}…, not {sha256[:12]}…")
+
+
+def _check_columns(name: str, file: BinaryIO, manifest: Manifest, part: Part) -> None:
+    """Raises SpoiltSnapshotError for a part that cannot be read, or with other rows or columns than the manifest says.
+
+    Reads the end of the file, where Parquet describes itself.
+    """
+    try:
+        described = pq.ParquetFile(file)
+        found = dict(columns_of(described.schema_arrow))
+        rows = described.metadata.num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise SpoiltSnapshotError(f"{name} is not a Parquet file that can be read ({error})") from error
+    for column, kind in manifest.columns:
+        if found.get(column) != kind:
+            is_there = (
+                f"has the column {column} as {found[column]}" if column in found else f"lacks the column {column}"
+            )
+            raise SpoiltSnapshotError(f"{name} {is_there}, and the manifest says {kind}")
+    if unknown := sorted(found.keys() - {column for column, _ in manifest.columns}):
+        raise SpoiltSnapshotError(f"{name} has columns that the manifest does not name: {', '.join(unknown)}")
+    if rows != part.rows:
+        raise SpoiltSnapshotError(f"{name} has {rows:,} rows, and the manifest says {part.rows:,}")
+    file.seek(0)

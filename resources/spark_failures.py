@@ -1,0 +1,226 @@
+"""What Spark's errors mean: which are transient, which need a person, and which setting or file to change.
+
+Spark hands most of them on as the text of a Java exception with its causes, so they are known by their words. What does
+not belong here: sessions and jobs (see `spark`).
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from types import TracebackType
+from typing import NamedTuple
+
+from resources.failures import PermanentFailure, TransientFailure
+
+Failure = PermanentFailure | TransientFailure
+
+CONFIGURE = "in spark-defaults.conf, in the folder that SPARK_CONF_DIR names"
+MEMORY = f"set spark.executor.memory higher (spark.driver.memory where IRT_SPARK is local[…]) {CONFIGURE}"
+PACKAGE = (
+    "its Python has to import irt_assets: install the same wheel there (PYSPARK_PYTHON names that Python), or see that "
+    "it reads the folders of this machine"
+)
+LAKE = "write that file again (`irt attempts export` writes a day of the log)"
+OURS = ("PermanentFailure", "TransientFailure", "PsychometricsError", "LinkingError", "EngineFailure")
+"""Failures that our own code raises on an executor."""
+LOST = ("Py4JNetworkError", "ConnectionRefusedError", "ConnectionResetError")
+NO_ANSWER = re.compile(r"An error occurred while calling \S+")
+"""What py4j says where the JVM answers nothing; else the Java exception follows."""
+PYTHON_ERROR = re.compile(r"^(?P<type>[A-Za-z_][\w.]*(?:Error|Failure|Exception)): (?P<message>.*)", re.M | re.S)
+JAVA_PART = re.compile(r"\n+(?:\s+at |Driver stacktrace|JVM stacktrace|\s*Caused by)")
+
+
+class Meaning(NamedTuple):
+    """`sentence` may name the groups of `words`."""
+
+    words: re.Pattern[str]
+    kind: type[Failure]
+    sentence: str
+
+
+def _meaning(words: str, kind: type[Failure], sentence: str) -> Meaning:
+    return Meaning(re.compile(words, re.DOTALL), kind, sentence)
+
+
+READING = r"FAILED_READ_FILE\.{0}\].*?(?:reading|read) file (?P<file>\S+?)\.?\s"
+MEANINGS = [
+    _meaning(
+        READING.format("PARQUET_COLUMN_DATA_TYPE_MISMATCH")
+        + r".*?column \[(?P<column>.*?)\]. Expected Spark type (?P<expected>[\w()<>, ]+), "
+        + r"actual Parquet type (?P<actual>\w+)",
+        PermanentFailure,
+        f"{{file}}: the column {{column}} has the type {{actual}}, where {{expected}} is expected: {LAKE}",
+    ),
+    _meaning(
+        READING.format("FILE_NOT_EXIST"),
+        PermanentFailure,
+        f"{{file}} is missing, and a manifest or a table names it: {LAKE}",
+    ),
+    _meaning(
+        READING.format(r"\w+"),
+        PermanentFailure,
+        f"{{file}} cannot be read, it is cut short, spoilt or no Parquet file: {LAKE}",
+    ),
+    _meaning(
+        r"PATH_NOT_FOUND\] Path does not exist: (?P<path>\S+?)\.?\s",
+        PermanentFailure,
+        "there is nothing at {path}: see IRT_ATTEMPTS, and that the cluster sees the same folders",
+    ),
+    _meaning(
+        r"TABLE_OR_VIEW_NOT_FOUND\] The table or view (?P<table>\S+)",
+        PermanentFailure,
+        "Spark's catalogue has no table {table}: see IRT_ATTEMPTS, and the catalogue of spark-defaults.conf",
+    ),
+    _meaning(
+        r"UNABLE_TO_INFER_SCHEMA",
+        PermanentFailure,
+        "there is no Parquet file where IRT_ATTEMPTS points: set it to the lake's folder, or fill that "
+        "(`irt attempts export`)",
+    ),
+    _meaning(
+        r'No FileSystem for scheme "(?P<scheme>\w+)"|Class (?P<class>org\.apache\.hadoop\.fs\.s3a\.\w+) not found',
+        PermanentFailure,
+        "Spark cannot read this kind of address: for s3:// set spark.jars.packages "
+        "org.apache.hadoop:hadoop-aws:3.4.1 and spark.hadoop.fs.s3.impl org.apache.hadoop.fs.s3a.S3AFileSystem "
+        f"{CONFIGURE}",
+    ),
+    _meaning(
+        r"Status Code: 403|AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|NoAuthWithAWSException",
+        PermanentFailure,
+        "the object store refuses Spark: give its executors credentials of a user that may read the bucket",
+    ),
+    _meaning(
+        r"bigger than (?:spark\.driver\.maxResultSize|local maxResultSize)",
+        PermanentFailure,
+        "a result is larger than what the driver takes: set spark.driver.maxResultSize and spark.driver.memory higher "
+        f"{CONFIGURE}",
+    ),
+    _meaning(
+        r"No space left on device|DISK_FULL|Disk quota exceeded",
+        PermanentFailure,
+        "a disk of the cluster is full: make room, or set spark.local.dir (workers: SPARK_LOCAL_DIRS) to a larger one",
+    ),
+    _meaning(
+        r"PYTHON_VERSION_MISMATCH|Python in worker has different version.*?(?P<worker>[\d.]+)",
+        PermanentFailure,
+        "an executor's Python has another version than this process's: install the same version there, and name it by "
+        "PYSPARK_PYTHON",
+    ),
+    _meaning(
+        r'Cannot run program "(?P<program>[^"]+)"',
+        PermanentFailure,
+        "an executor has no Python at {program}: set PYSPARK_PYTHON to where it is on the cluster's hosts",
+    ),
+    _meaning(
+        r"(?:^|\n)(?:MemoryError|numpy\.[\w.]*ArrayMemoryError|pyarrow\.[\w.]*ArrowMemoryError)\b",
+        PermanentFailure,
+        "the Python of an executor got no memory for its share of the answers: where spark.executor.pyspark.memory is "
+        f"set, set it higher, else spark.executor.memoryOverhead {CONFIGURE}, or give the machine more",
+    ),
+    _meaning(
+        r"OutOfMemoryError|SparkOutOfMemoryError|UNABLE_TO_ACQUIRE_MEMORY"
+        r"|(?:exit|exited with) code:? (?:52|137)\b"
+        r"|exceeding memory limits|OOMKilled|container (?:was )?killed.*?memory",
+        PermanentFailure,
+        f"an executor ran out of memory: {MEMORY}",
+    ),
+    _meaning(
+        r"ExecutorLostFailure|Max number of executor failures|FetchFailed.*?has failed the maximum allowable",
+        PermanentFailure,
+        "a task's executors were lost again and again, most often as they had too little memory; their logs say why: "
+        f"{MEMORY}",
+    ),
+    _meaning(
+        r"Python worker exited unexpectedly",
+        PermanentFailure,
+        "a Python process of an executor was killed, most often for want of memory: set "
+        f"spark.executor.memoryOverhead (the room beside Java's) higher {CONFIGURE}, or give the machine more",
+    ),
+    _meaning(
+        r"All masters are unresponsive|Master removed our application|stopped SparkContext|SparkContext was shut down"
+        r"|SparkContext has been shut ?down|Disconnected from Spark cluster|SESSION_CHANGED|SESSION_NOT_FOUND"
+        r"|SESSION_CLOSED|OPERATION_NOT_FOUND",
+        TransientFailure,
+        "the Spark application has ended, as its master or its driver went away: the next attempt starts a new one; "
+        "see that the cluster runs, and runs Spark 4.0, as a master of another version does not answer",
+    ),
+    _meaning(
+        r"StatusCode\.UNAVAILABLE|<_MultiThreadedRendezvous|RETRIES_EXCEEDED|UNAVAILABLE: ",
+        TransientFailure,
+        "the Spark Connect server does not answer any more: see that it runs",
+    ),
+    _meaning(
+        r"JAVA_GATEWAY_EXITED",
+        PermanentFailure,
+        "Java ended while Spark started, and the log says why: see spark-defaults.conf and JAVA_HOME",
+    ),
+    _meaning(
+        r"InvalidClassException|RpcEndpointNotFoundException|local class incompatible",
+        PermanentFailure,
+        "the cluster runs another version of Spark than this program's pyspark: use a cluster of that version",
+    ),
+]
+
+
+def explain_spark(error: BaseException) -> Failure | None:
+    """Our failure for an error of Spark; None for what is none of Spark's, or a fault of the program.
+
+    Imports nothing of Spark.
+    """
+    if "pyspark" not in sys.modules or isinstance(error, PermanentFailure | TransientFailure):
+        return None
+    if not _is_sparks(error):
+        return None
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - py4j asks the JVM for the text, which may be gone
+        text = "stopped SparkContext"
+    if type(error).__name__ in LOST or (type(error).__name__ == "Py4JError" and NO_ANSWER.fullmatch(text)):
+        return TransientFailure(
+            "the Java process of the Spark driver has ended, most often for want of memory: the next attempt starts a "
+            f"new one; if it ends again, set spark.driver.memory higher {CONFIGURE}"
+        )
+    if type(error).__name__ == "PythonException" and (failure := _of_python(text)):
+        return failure
+    for meaning in MEANINGS:
+        if found := meaning.words.search(f"{text}\n"):
+            return meaning.kind(f"{meaning.sentence.format(**found.groupdict())}\nSpark: {_essence(text)}")
+    return None
+
+
+def _is_sparks(error: BaseException) -> bool:
+    module = type(error).__module__
+    if module.startswith(("pyspark.", "py4j.")) or module == "grpc._channel":
+        return True
+    return isinstance(error, ConnectionError) and _raised_within(error.__traceback__, "py4j")
+
+
+def _raised_within(trace: TracebackType | None, package: str) -> bool:
+    while trace is not None:
+        if trace.tb_frame.f_globals.get("__name__", "").startswith(package):
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def _of_python(text: str) -> Failure | None:
+    """The failure of a function that ran on an executor."""
+    found = [*PYTHON_ERROR.finditer(JAVA_PART.split(text, maxsplit=1)[0])]
+    if not found:
+        return None
+    name, message = found[-1]["type"].rpartition(".")[2], found[-1]["message"].strip()
+    if name == "ModuleNotFoundError":
+        return PermanentFailure(f"an executor lacks a Python package ({message}): {PACKAGE}")
+    if name in OURS:
+        kind = TransientFailure if name == "TransientFailure" else PermanentFailure
+        return kind(message)
+    return None
+
+
+def _essence(text: str) -> str:
+    """The line that says most in a Java exception with its stack."""
+    lines = [line.strip() for line in text.splitlines() if not line.lstrip().startswith(("at ", "..."))]
+    causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
+    told = [line for line in lines if line and not line.startswith("An error occurred while calling")]
+    return next(iter(causes[-1:] or told), "").removeprefix(": ")[:300]

@@ -1,0 +1,55 @@
+"""Simulated answers in memory and as a table for Spark, and whether two fits of them are the same bit for bit."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+
+import numpy as np
+import pyarrow as pa
+
+from irt_assets.psychometrics.core.models import Calibration, Responses
+
+ITEMS = 30
+
+
+@dataclasses.dataclass(frozen=True)
+class World:
+    """The same answers in memory and as a DataFrame; learners of even number are in group a, the others in b."""
+
+    responses: Responses
+    groups: list[str]
+    table: pa.Table
+
+    @classmethod
+    def of(cls, n_persons: int, seen: int, seed: int = 5) -> World:
+        rng = np.random.default_rng(seed)
+        a, b, theta = np.exp(rng.normal(0, 0.3, ITEMS)), rng.normal(0, 1, ITEMS), rng.normal(0, 1, n_persons)
+        item = np.sort(rng.random((n_persons, ITEMS)).argsort(axis=1)[:, :seen], axis=1).ravel().astype(np.int32)
+        person = np.repeat(np.arange(n_persons, dtype=np.int32), seen)
+        p = 0.15 + 0.85 / (1 + np.exp(-a[item] * (theta[person] - b[item])))
+        score = (rng.random(len(item)) < p).astype(np.int8)
+        users = np.array(sorted(f"learner-{k}" for k in range(n_persons)))
+        key = np.array([zlib.crc32(user.encode()) for user in users], dtype=np.uint32)
+        ids = tuple(f"i{j:02d}" for j in range(ITEMS))
+        responses = Responses(person, item, score, n_persons, ids, key=key)
+        groups = ["ab"[k % 2] for k in range(n_persons)]
+        shuffled = rng.permutation(len(item))
+        table = pa.table(
+            {
+                "user_id": users[person][shuffled],
+                "item_id": np.array(ids)[item][shuffled],
+                "score": score[shuffled],
+                "group": np.array(groups)[person][shuffled],
+            }
+        )
+        return cls(responses, groups, table)
+
+
+def assert_same(found: Calibration, wanted: Calibration) -> None:
+    for field in dataclasses.fields(Calibration):
+        one, other = getattr(found, field.name), getattr(wanted, field.name)
+        if isinstance(one, np.ndarray):
+            np.testing.assert_array_equal(one, other, err_msg=field.name)
+        else:
+            assert repr(one) == repr(other), field.name

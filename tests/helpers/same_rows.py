@@ -1,0 +1,44 @@
+"""Rows and records of two engines, compared: numbers nearly, all else exactly.
+
+What does not belong here: where they come from.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+EQUAL = 1e-9
+"""What two engines may differ by: both give doubles, and only sums and logarithms differ in their last bits."""
+
+
+def flat(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A record's leaves by their path."""
+    found: dict[str, Any] = {}
+    for key, value in record.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
+def parted(leaves: dict[str, Any]) -> tuple[dict[str, Any], dict[str, float]]:
+    """What is not a number, and what is."""
+    numbers = {path: value for path, value in leaves.items() if isinstance(value, float)}
+    return {path: value for path, value in leaves.items() if path not in numbers}, numbers
+
+
+def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
+    """Records by learner."""
+    assert list(one) == list(other)
+    for user in one:
+        (words, numbers), (other_words, other_numbers) = (parted(flat(record[user])) for record in (one, other))
+        assert words == other_words, user
+        assert numbers == pytest.approx(other_numbers, abs=EQUAL, rel=0), user
+
+
+def in_order(table: pa.Table, keys: list[str]) -> pd.DataFrame:
+    frame = table.to_pandas()
+    numbers = [c for c in frame.columns if c not in (*keys, "target_scale_id")]
+    return frame.astype(dict.fromkeys(numbers, float)).sort_values(keys, ignore_index=True)

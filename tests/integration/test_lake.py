@@ -1,0 +1,370 @@
+"""The log in a lake: what is exported is what PostgreSQL has, whatever happens meanwhile; what is wrong is found."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from irt_assets import retries
+from irt_assets.definitions import build_defs
+from irt_assets.invariants.lake_check import build_lake_checks
+from irt_assets.job_names import LAKE
+from irt_assets.responses import lake as exports
+from irt_assets.responses import lake_assets
+from irt_assets.responses.lake import compare_days, export_days, faults, forget, prune, require_days
+from resources.database import Database
+from resources.failures import PermanentFailure
+from resources.lake import MANIFESTS, SCHEMA, CatalogTable, Lake
+from resources.object_store import BucketStore, FolderStore
+from resources.settings import Settings
+from testbed.stack_harness import ROOT
+from tests.helpers.rooms import add_attempts, attempt, run_sql
+from tests.helpers.seaweed import BUCKET, SeaweedFS
+from tests.helpers.typed import Irt
+from tests.integration.graph import Graph
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+DAYS = ["2026-03-01", "2026-03-02", "2026-03-03", "2026-03-04"]
+DIRTY = ["u|1", "u\\p", "ü", "", " ", "z", "A", 'say "hi"', "a,b\nc", "NULL"]
+
+
+@pytest.fixture
+def logged(database: Database) -> Database:
+    """Four days, the third without answers; every text as id, learner and option, and nulls."""
+    log = []
+    for n, text in enumerate(DIRTY):
+        for day in (0, 1, 3):
+            at = START + timedelta(days=day, hours=2 * n, microseconds=n)
+            facts = {"response": text if n % 3 else None, "response_time_ms": 2**40 + n if n % 2 else None}
+            log.append(attempt(text, f"q{day}", at, attempt_id=f"{day}{text}", position=n or None, **facts))
+    add_attempts(database, log)
+    return database
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(FolderStore(tmp_path), "lake")
+
+
+def export(database: Database, lake: Lake, **options: bool) -> exports.Exported:
+    return export_days(database, lake, DAYS[0], DAYS[-1], **options)
+
+
+def read(lake: Lake) -> list[dict[str, object]]:
+    files = [file for one in lake.manifests().values() for file in one.files]
+    tables = []
+    for file in files:
+        with lake.local(file) as path:
+            tables.append(pq.ParquetFile(path).read())
+    return pa.concat_tables(tables).to_pylist()
+
+
+def in_postgres(database: Database) -> list[dict[str, object]]:
+    names = SCHEMA.names
+    with database.connect() as connection:
+        query = f'SELECT {", ".join(names)} FROM attempt ORDER BY completed_at::date, user_id COLLATE "C", completed_at'
+        return [dict(zip(names, row, strict=True)) for row in connection.execute(query.encode()).fetchall()]
+
+
+def differences(database: Database, lake: Lake) -> list[str]:
+    with database.connect() as connection:
+        return [str(one) for one in compare_days(connection, lake, START, START + timedelta(days=4))]
+
+
+def file_of(lake: Lake, day: str) -> Path:
+    (file,) = lake.manifests()[day].files
+    return Path(lake.name, file.path)
+
+
+def test_the_lake_holds_the_rows_of_postgresql_and_a_second_export_writes_nothing(
+    logged: Database, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exports, "ROWS_OF_FILE", 4)
+    done = export(logged, lake)
+    assert (done.written, done.rows) == (DAYS, 30)
+    assert read(lake) == in_postgres(logged)
+    manifests = lake.manifests()
+    assert [len(one.files) for one in manifests.values()] == [3, 3, 0, 3]
+    assert lake.days().keys() == set(DAYS) - {DAYS[2]}
+    written = json.loads(Path(lake.name, MANIFESTS, f"{DAYS[0]}.json").read_text())
+    assert (written["day"], written["rows"], written["format"]) == (DAYS[0], 10, 1)
+    again = export(logged, lake)
+    assert (again.written, again.skipped) == ([], DAYS)
+    assert lake.manifests() == manifests
+    assert differences(logged, lake) == []
+    assert list(faults(lake)) == []
+
+
+def test_a_late_answer_writes_its_day_again_and_the_old_file_is_pruned(logged: Database, lake: Lake) -> None:
+    export(logged, lake)
+    old = file_of(lake, DAYS[1])
+    add_attempts(logged, [attempt("late", "q1", START + timedelta(days=1, hours=23))])
+    assert differences(logged, lake) == [f"{DAYS[1]}: 10 attempts in the lake, 11 in PostgreSQL"]
+    done = export(logged, lake)
+    assert (done.written, len(done.skipped)) == ([DAYS[1]], 3)
+    assert read(lake) == in_postgres(logged)
+    assert prune(lake) == 0  # whoever reads it may need it for a day
+    os.utime(old, (0, 0))
+    assert prune(lake) == 1
+    assert not old.exists()
+    assert list(faults(lake)) == []
+
+
+def test_a_day_with_more_than_postgresql_stays_unless_it_is_to_be_replaced(
+    logged: Database, lake: Lake, settings: Settings, irt: Callable[[Settings], Irt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export(logged, lake)
+    run_sql(logged, "DELETE FROM response_log WHERE completed_at < %s AND user_id <> 'z'", [START + timedelta(days=1)])
+    monkeypatch.setenv("IRT_ATTEMPTS", lake.name)
+    typed = irt(settings)
+    words = ("attempts", "export", "--since", DAYS[0], "--until", DAYS[-1])
+    refused = typed(*words)
+    assert refused.code == 1
+    assert f"{DAYS[0]}: the lake has 10 attempts and PostgreSQL 1" in refused.err
+    assert lake.manifests()[DAYS[0]].rows == 10
+    checked = typed("attempts", "check", "--since", DAYS[0], "--until", DAYS[-1])
+    assert checked.code == 1
+    assert f"{DAYS[0]}: 10 attempts in the lake, 1 in PostgreSQL" in checked.out
+    replaced = typed(*words, "--replace")
+    assert replaced.code == 0
+    assert "days written: 1 (answers: 1," in replaced.out
+    assert "has them: 3" in replaced.out
+    assert typed("attempts", "check", "--since", DAYS[0], "--until", DAYS[-1]).code == 0
+
+
+def test_damage_is_found_by_the_check_and_mended_by_an_export(logged: Database, lake: Lake) -> None:
+    export(logged, lake)
+    file_of(lake, DAYS[0]).unlink()
+    corrupt = file_of(lake, DAYS[1])
+    corrupt.write_bytes(b"x" * corrupt.stat().st_size)
+    found = [f"{one.day}: {one.what}" for one in faults(lake)]
+    assert len(found) == 2
+    assert found[0].endswith("is missing")
+    assert "is not as it was written" in found[1]
+    assert export(logged, lake).written == [DAYS[0]]
+    assert [one.day for one in faults(lake)] == [DAYS[1]]
+    assert export(logged, lake, replace=True).written == [DAYS[1]]
+    assert list(faults(lake)) == []
+    assert read(lake) == in_postgres(logged)
+
+
+def test_hand_made_days_with_a_column_of_another_type_or_ids_twice_are_found(
+    logged: Database, lake: Lake, tmp_path: Path
+) -> None:
+    export(logged, lake)
+    rows = pq.ParquetFile(file_of(lake, DAYS[0])).read()
+    commit(lake, DAYS[0], [rows, rows.slice(0, 2)], tmp_path)
+    place = rows.schema.get_field_index("position")
+    other = pq.ParquetFile(file_of(lake, DAYS[1])).read()
+    commit(lake, DAYS[1], [other.set_column(place, "position", other["position"].cast(pa.string()))], tmp_path)
+    moved = pc.add(rows["completed_at"], pa.scalar(timedelta(days=3), pa.duration("us")))
+    later = rows.set_column(rows.schema.get_field_index("completed_at"), "completed_at", moved)
+    commit(lake, DAYS[3], [later], tmp_path)
+    found = [f"{one.day}: {one.what}" for one in faults(lake)]
+    twice = [one for one in found if "more than once" in one]
+    assert any(one.startswith(f"{DAYS[3]}: ") and f"and on {DAYS[0]}" in one and "such as 0" in one for one in twice)
+    assert any("has a column position of type string and not int32" in one for one in found)
+    assert {one[:10] for one in differences(logged, lake)} == {DAYS[0], DAYS[1], DAYS[3]}
+
+
+def commit(lake: Lake, day: str, tables: list[pa.Table], folder: Path) -> None:
+    files = []
+    for table in tables:
+        pq.write_table(table, folder / "made.parquet")
+        files.append(lake.store_file(day, folder / "made.parquet"))
+    lake.commit(day, files, "made by hand")
+
+
+def test_ids_twice_within_a_day_are_found(logged: Database, lake: Lake, tmp_path: Path) -> None:
+    export(logged, lake)
+    rows = pq.ParquetFile(file_of(lake, DAYS[0])).read()
+    commit(lake, DAYS[0], [rows, rows.slice(0, 2)], tmp_path)
+    (other, twice) = [one.what for one in faults(lake)]
+    assert other == "12 attempts in its files, or others than the 12 of its manifest"
+    assert twice.startswith("2 ids are there more than once, such as 0")
+
+
+def test_missing_days_and_places_that_are_not_a_lake_are_named(logged: Database, lake: Lake) -> None:
+    until = START + timedelta(days=4)
+    with pytest.raises(PermanentFailure, match=r"there is no lake.*irt attempts export"):
+        require_days(lake, START, until)
+    export(logged, lake)
+    require_days(lake, START - timedelta(days=300), until)  # the log begins with the lake's first day
+    with pytest.raises(PermanentFailure, match=r"no manifest of 2026-03-05, 2026-03-06: .*--since 2026-03-05"):
+        require_days(lake, START, until + timedelta(days=2))
+    require_days(lake, datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC))
+    Path(lake.name, MANIFESTS, f"{DAYS[0]}.json").write_text('{"format": 1')
+    with pytest.raises(PermanentFailure, match="is not a manifest"):
+        lake.manifests()
+
+
+@pytest.mark.parametrize("place", ["lake", "s3://bucket", "gs://bucket/lake", "a/b", "/"])
+def test_a_place_that_is_neither_a_lake_nor_a_table_is_refused(place: str, settings: Settings) -> None:
+    at = settings.model_copy(update={"irt_attempts": place})
+    if place == "lake":
+        assert Lake.at(at) == CatalogTable("lake")
+    else:
+        with pytest.raises(PermanentFailure, match="IRT_ATTEMPTS is"):
+            Lake.at(at)
+
+
+KILLED = """
+import os, signal
+from resources.database import Database
+from resources.lake import Lake
+from resources.object_store import FolderStore
+from resources.settings import get_settings
+from irt_assets.responses.lake import export_days
+from pathlib import Path
+method, calls = {method!r}, {calls}
+was = getattr(Lake, method)
+def until_killed(*args):
+    global calls
+    calls -= 1
+    if calls < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return was(*args)
+setattr(Lake, method, until_killed)
+place = Path({place!r})
+export_days(Database(get_settings()), Lake(FolderStore(place.parent), place.name), {first!r}, {last!r})
+"""
+
+
+@pytest.mark.parametrize(("method", "calls", "days"), [("store_file", 1, 1), ("commit", 0, 0), ("commit", 3, 3)])
+def test_an_export_that_is_killed_leaves_whole_days_and_the_next_one_completes_it(
+    logged: Database, lake: Lake, settings: Settings, method: str, calls: int, days: int
+) -> None:
+    script = KILLED.format(method=method, calls=calls, place=lake.name, first=DAYS[0], last=DAYS[-1])
+    assert settings.database_url is not None
+    environment = os.environ | {
+        "DATABASE_URL": settings.database_url.get_secret_value(),
+        "IRT_HOME": str(settings.irt_home),
+        "PYTHONPATH": str(ROOT),
+    }
+    command = [sys.executable, "-c", script]
+    killed = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert list(lake.manifests()) == DAYS[:days]
+    assert list(faults(lake)) == []
+    assert len(export(logged, lake).skipped) == days
+    assert read(lake) == in_postgres(logged)
+
+
+def test_a_learner_is_erased_from_every_file(logged: Database, lake: Lake) -> None:
+    export(logged, lake)
+    add_attempts(logged, [attempt("late", "q1", START + timedelta(hours=23))])
+    export(logged, lake)  # the file of before is still there, and no manifest names it
+    assert len(lake.unnamed()) == 1
+    days, old_versions = forget(lake, "ü")
+    assert (days, old_versions) == ({DAYS[0]: 1, DAYS[1]: 1, DAYS[3]: 1}, 0)
+    assert exports.attempts_of(lake, "ü") == {}
+    assert lake.unnamed() == []
+    run_sql(logged, "DELETE FROM response_log WHERE user_id = 'ü'")
+    assert read(lake) == in_postgres(logged)
+    assert differences(logged, lake) == []
+    assert forget(lake, "ü") == ({}, 0)
+
+
+def test_a_lake_in_a_bucket(
+    logged: Database, s3: SeaweedFS, settings: Settings, irt: Callable[[Settings], Irt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IRT_ATTEMPTS", f"s3://{BUCKET}/log/of/answers/")
+    lake = Lake(BucketStore(BUCKET), "log/of/answers")
+    typed = irt(settings)
+    words = ("--since", DAYS[0], "--until", DAYS[-1])
+    assert "days written: 4 (answers: 30," in typed("attempts", "export", *words).out
+    assert read(lake) == in_postgres(logged)
+    assert "holds what the database holds" in typed("attempts", "check", *words).out
+    lake.delete(lake.manifests()[DAYS[1]].files[0].path)
+    assert [one.day for one in faults(lake)] == [DAYS[1]]
+    assert export(logged, lake).written == [DAYS[1]]
+    assert forget(lake, "z")[0] == {DAYS[0]: 1, DAYS[1]: 1, DAYS[3]: 1}
+
+
+def test_a_check_compares_the_lake_with_the_log_where_there_is_a_lake(
+    logged: Database, lake: Lake, settings: Settings
+) -> None:
+    assert build_lake_checks(settings) == []
+    assert build_lake_checks(settings.model_copy(update={"irt_attempts": "db.attempt"})) == []
+    yesterday = f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}"
+    export_days(logged, lake, DAYS[0], yesterday)
+    (check,) = build_lake_checks(settings.model_copy(update={"irt_attempts": lake.name}))
+    assert check.node_def.compute_fn.decorated_fn(logged).passed  # type: ignore[union-attr]
+    late = datetime.now(UTC) - timedelta(days=2)
+    add_attempts(logged, [attempt("late", "q1", late), attempt("late", "q2", late)])
+    result = check.node_def.compute_fn.decorated_fn(logged)  # type: ignore[union-attr]
+    assert (result.passed, result.description) == (
+        False,
+        f"{late:%Y-%m-%d}: 0 attempts in the lake, 2 in PostgreSQL",
+    )
+
+
+def test_the_nightly_observation_writes_the_days_that_are_over_to_the_lake(
+    logged: Database, lake: Lake, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert LAKE not in assets_of(settings)
+    assert LAKE not in assets_of(settings.model_copy(update={"irt_attempts": "db.attempt"}))
+    with dg.DagsterInstance.ephemeral() as instance:
+        graph = Graph(settings.model_copy(update={"irt_attempts": lake.name}), instance)
+
+        def written() -> str:
+            result = graph.defs.resolve_job_def("observe_attempts").execute_in_process(instance=instance)
+            (made,) = result.get_asset_materialization_events()
+            return str(made.materialization.metadata["days written"].value)
+
+        assert written().startswith(", ".join(DAYS))
+        assert read(lake) == in_postgres(logged)
+        assert written() == "none"
+        add_attempts(logged, [attempt("late", "q1", START + timedelta(hours=1))])
+        monkeypatch.setattr(retries, "FIRST_WAIT_S", 0)
+        monkeypatch.setattr(lake_assets, "export_days", failing_once(psycopg.OperationalError("the server went away")))
+        assert written() == DAYS[0]
+        assert read(lake) == in_postgres(logged)
+        observed = instance.get_latest_data_version_record(dg.AssetKey("attempts"), partition_key=DAYS[0])
+    assert observed is not None
+
+
+def assets_of(settings: Settings) -> set[str]:
+    keys = build_defs(settings).resolve_job_def("observe_attempts").asset_layer.selected_asset_keys
+    return {key.to_user_string() for key in keys}
+
+
+def failing_once(error: Exception) -> Callable[..., exports.Exported]:
+    failures = [error]
+
+    def export_days_or_fail(*asked: Any) -> exports.Exported:
+        if failures:
+            raise failures.pop()
+        return export_days(*asked)
+
+    return export_days_or_fail
+
+
+def test_erasing_a_learner_erases_them_from_the_lake_too_also_from_days_that_postgresql_dropped(
+    logged: Database, lake: Lake, settings: Settings, irt: Callable[[Settings], Irt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export(logged, lake)
+    run_sql(logged, "DELETE FROM response_log WHERE completed_at < %s", [START + timedelta(days=1)])
+    monkeypatch.setenv("IRT_ATTEMPTS", lake.name)
+    words = ("learner", "erase", "z", "--by", "Kim", "--reason", "asked to", "--yes")
+    done = irt(settings)(*words)
+    assert done.code == 0, done.err
+    assert "the lake of attempts" in done.out
+    assert "3 days of the lake rewritten" in done.out
+    assert "3 answers in the lake" in done.out
+    assert {one["user_id"] for one in read(lake)} == {*DIRTY} - {"z"}
+    assert "erased already" in irt(settings)(*words).out

@@ -1,0 +1,127 @@
+"""What other rules would make of a month: a trial leaves nothing behind, and says what the change then does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from irt_assets.calibration.checks import judged_by
+from irt_assets.calibration.gates import SET_GATES
+from irt_assets.calibration.month import fit_month, link_month
+from irt_assets.calibration.month_status import State
+from irt_assets.calibration.rule_trial import Judged, try_rules
+from irt_assets.engines.em import EmEngine
+from irt_assets.engines.registry import build
+from irt_assets.in_process_runs import judge_again
+from irt_assets.psychometrics.eligibility.rules import PublicationRules, Rules
+from irt_assets.responses.scales import change_rules, read_scales
+from irt_assets.responses.snapshot import take_snapshot
+from resources.embedded_postgres import EmbeddedPostgres
+from tests.helpers import rooms
+from tests.integration.graph import Graph, graph_of_small_world
+
+MONTH = rooms.MONTHS[0]
+
+
+@pytest.fixture(scope="module")
+def graph(postgres: EmbeddedPostgres, small_truth: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
+    with graph_of_small_world(postgres.start(), "trial", tmp_path_factory) as graph:
+        assert graph.run(MONTH).success
+        yield graph
+
+
+def everything(graph: Graph) -> tuple[object, ...]:
+    """The rows of every table, as text, the files of the store, and the runs."""
+    tables = rooms.rows(
+        graph.database, "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY tablename"
+    )
+    content = [
+        rooms.rows(graph.database, f"SELECT count(*), md5(string_agg(t::text, ',' ORDER BY t::text)) FROM \"{name}\" t")
+        for (name,) in tables
+    ]
+    return content, sorted(map(str, graph.store.root.rglob("*"))), len(graph.instance.get_run_ids())
+
+
+@pytest.mark.parametrize(
+    ("settings", "done"),
+    [
+        ({"max_rmsd": 0.001}, "its stored fit was judged again"),
+        ({"min_anchor_responses": 1}, "its stored fit was linked again"),
+        ({"latent": "normal"}, "it was fitted and linked again"),
+        ({"hinted": "exclude", "max_abs_b": 1.0}, "its answers were judged, fitted and linked again"),
+    ],
+)
+def test_a_trial_stores_nothing_and_is_what_the_change_does(graph: Graph, settings: dict, done: str) -> None:
+    before = everything(graph)
+    trial = try_rules(
+        graph.database, graph.store, MONTH, rooms.SCALE, settings, partial(build, settings=graph.settings)
+    )
+    assert everything(graph) == before
+    assert done in "\n".join(trial.lines)
+    assert trial.change.sentence in trial.lines
+    kept = rules_of(graph).settings()
+    change_rules(graph.database, rooms.SCALE, settings)
+    try:
+        if done != "its stored fit was judged again":
+            take_snapshot(graph.database, graph.store, MONTH, None)
+            if "fitted" in done:
+                fit_month(graph.database, graph.store, MONTH, EmEngine(1), None)
+            link_month(graph.database, MONTH, None)
+        now = as_it_is(graph)
+    finally:
+        change_rules(graph.database, rooms.SCALE, {name: kept[name] for name in settings})
+        assert graph.run(MONTH).success
+    assert now.held == trial.after.held
+    assert {name: of.passed for name, of in now.verdicts.items()} == {
+        name: of.passed for name, of in trial.after.verdicts.items()
+    }
+    # The same code on the same answers; threads may add them up in another order.
+    for item, values in trial.after.items.items():
+        assert now.items[item] == pytest.approx(values, abs=1e-6)
+
+
+def as_it_is(graph: Graph) -> Judged:
+    """The month as a trial of the rules that it has finds it before it begins."""
+    make = partial(build, settings=graph.settings)
+    return try_rules(graph.database, graph.store, MONTH, rooms.SCALE, {}, make).before
+
+
+def rules_of(graph: Graph) -> Rules:
+    with graph.database.connect() as connection:
+        return read_scales(connection)[rooms.SCALE].rules
+
+
+def test_a_changed_limit_is_judged_again_by_what_is_stored(graph: Graph) -> None:
+    """A month that was green is red by the new limit, and green again by the old one."""
+    fits = rooms.rows(graph.database, "SELECT count(*) FROM fit_staging")
+    gates = judged_by({"anchor_q_alpha"})
+    assert [gate.name for gate in gates] == ["anchors_agree"]
+    found = []
+    for alpha in (1.0, 0.01):  # no anchors agree so well
+        change_rules(graph.database, rooms.SCALE, {"anchor_q_alpha": alpha})
+        changed = list(judge_again(graph.instance, graph.settings, gates, rooms.MONTHS))
+        found.append((changed, graph.state(MONTH).state))
+    assert found == [
+        ([(MONTH, "anchors_agree", False)], State.RED),
+        ([(MONTH, "anchors_agree", True)], State.GREEN),
+    ]
+    assert rooms.rows(graph.database, "SELECT count(*) FROM fit_staging") == fits
+
+
+def test_the_limits_of_a_linking_are_judged_by_what_is_stored(graph: Graph) -> None:
+    (linked,) = judged_by({"min_anchors"})
+    kept = rules_of(graph).publication.min_anchors
+    change_rules(graph.database, rooms.SCALE, {"min_anchors": 1000})
+    (failed,) = judge_again(graph.instance, graph.settings, [linked], [MONTH])
+    red = graph.state(MONTH)
+    change_rules(graph.database, rooms.SCALE, {"min_anchors": kept})
+    (passed,) = judge_again(graph.instance, graph.settings, [linked], [MONTH])
+    assert (failed, passed) == ((MONTH, "linked", False), (MONTH, "linked", True))
+    assert "of those with enough responses; needed are 1000 and 70%" in red.why
+
+
+def test_every_limit_of_a_month_is_judged_again_but_the_one_that_lets_a_month_pass_for_once() -> None:
+    of_gates = {rule for gate in SET_GATES for rule in gate.rules}
+    assert {*PublicationRules.model_fields} - of_gates == {"max_abs_b", "max_b_se", "max_rmsd", "new_misfit"}

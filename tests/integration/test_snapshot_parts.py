@@ -1,0 +1,236 @@
+"""A snapshot as a manifest over parts: read as one file is, and refused, erased, pruned and backed up by its parts."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from irt_assets.backup.cited import cited_files
+from irt_assets.calibration.month import fit_month
+from irt_assets.engines.em import EmEngine
+from irt_assets.partitions import month_bounds
+from irt_assets.responses.row_hash import sums_of_table
+from irt_assets.responses.scales import read_scales
+from irt_assets.responses.snapshot import (
+    Snapshot,
+    current_snapshot,
+    read_learners_of,
+    read_snapshot,
+    snapshot_problem,
+    take_snapshot,
+)
+from irt_assets.responses.snapshot_files import Manifest, Part, columns_of, read_manifest, store_manifest, store_parquet
+from irt_assets.responses.window import SNAPSHOT, data_hash
+from jobs.erasure import erase, holdings
+from jobs.retention import prune_files
+from resources.database import Database
+from resources.failures import PermanentFailure
+from resources.object_store import FolderStore
+from resources.settings import Settings
+from tests.helpers import rooms
+
+MONTH = rooms.MONTHS[0]
+FOLDER = f"scored_responses/{MONTH}"
+N_PARTS = 3
+
+
+def in_parts(database: Database, store: FolderStore) -> tuple[Snapshot, Snapshot]:
+    """The month's snapshot as one file, and the same as parts, which is the month's from then on."""
+    whole, _ = take_snapshot(database, store, MONTH, None)
+    table = read_snapshot(store, whole)
+    learner = pc.rank(table["user_id"], tiebreaker="dense").to_numpy()
+    parts = [stored_part(store, table.filter(pa.array(learner % N_PARTS == n))) for n in range(N_PARTS)]
+    key, digest = store_manifest(store, FOLDER, Manifest.over(MONTH, parts, columns_of(table.schema)))
+    rooms.run_sql(
+        database, "UPDATE scored_snapshot SET snapshot_hash = %s, uri = %s WHERE month = %s", (digest, key, MONTH)
+    )
+    with database.connect() as connection:
+        found = current_snapshot(connection, MONTH)
+    assert found is not None
+    return whole, found
+
+
+def stored_part(store: FolderStore, table: pa.Table) -> Part:
+    key, digest, size = store_parquet(store, FOLDER, table)
+    first, second = sums_of_table(table, SNAPSHOT)
+    return Part(key=key, sha256=digest, rows=table.num_rows, bytes=size, sums=(str(first), str(second)))
+
+
+def manifest_of(store: FolderStore, snapshot: Snapshot) -> Manifest:
+    return read_manifest(snapshot.uri, store.get(snapshot.uri))
+
+
+def with_part(store: FolderStore, snapshot: Snapshot, table: pa.Table, **said: Any) -> Snapshot:
+    """The snapshot with a manifest whose first part is `table`, of which the manifest says what it said before."""
+    manifest = manifest_of(store, snapshot)
+    key, digest, size = store_parquet(store, FOLDER, table)
+    first = manifest.parts[0].model_copy(update={"key": key, "sha256": digest, "bytes": size, **said})
+    changed = manifest.model_copy(update={"parts": (first, *manifest.parts[1:])})
+    uri, snapshot_hash = store_manifest(store, FOLDER, changed)
+    return Snapshot(**vars(snapshot) | {"uri": uri, "snapshot_hash": snapshot_hash})
+
+
+def part_table(store: FolderStore, part: Part) -> pa.Table:
+    return pq.read_table(io.BytesIO(store.get(part.key)))
+
+
+def in_order(table: pa.Table) -> pa.Table:
+    return table.sort_by([("attempt_id", "ascending")]).combine_chunks()
+
+
+def test_parts_are_read_as_one_file_is(world: Settings) -> None:
+    database, store = Database(world), rooms.folder_store(world)
+    whole, parts = in_parts(database, store)
+    assert manifest_of(store, parts).data_hash == whole.data_hash
+    assert snapshot_problem(store, parts) is None
+    assert in_order(read_snapshot(store, parts)).equals(in_order(read_snapshot(store, whole)))
+    few = read_snapshot(store, parts, columns=("attempt_id", "score"))
+    assert few.column_names == ["attempt_id", "score"]
+    assert in_order(few).equals(in_order(read_snapshot(store, whole).select(few.column_names)))
+    item = read_snapshot(store, whole)["item_id"][0].as_py()
+    by = [("user_id", "ascending"), ("item_id", "ascending")]
+    found, expected = (read_learners_of(store, one, rooms.SCALE, item).sort_by(by) for one in (parts, whole))
+    assert found.num_rows > 0
+    assert found.combine_chunks().equals(expected.combine_chunks())
+    assert read_learners_of(store, parts, rooms.SCALE, "no item").num_rows == 0
+
+
+def test_a_fit_of_parts_is_that_of_the_file(world: Settings) -> None:
+    database, store = Database(world), rooms.folder_store(world)
+    take_snapshot(database, store, MONTH, None)
+    fits = "SELECT md5(calibration) FROM fit_staging ORDER BY fitted_at"
+    fit_month(database, store, MONTH, EmEngine(1), None)
+    in_parts(database, store)
+    fit_month(database, store, MONTH, EmEngine(1), None)
+    first, second = rooms.rows(database, fits)
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda store, part: store.delete(part.key), "{part} of the snapshot of {month} is missing"),
+        (lambda store, part: store.put(part.key, b"x"), "{part} of the snapshot of {month} has sha256"),
+    ],
+    ids=["missing", "corrupt"],
+)
+def test_a_part_that_is_gone_or_changed_is_named(world: Settings, spoil: Any, sentence: str) -> None:
+    store = rooms.folder_store(world)
+    _, snapshot = in_parts(Database(world), store)
+    part = manifest_of(store, snapshot).parts[1]
+    spoil(store, part)
+    why = sentence.format(part=part.key, month=MONTH)
+    assert why in (snapshot_problem(store, snapshot) or "")
+    for read in (read_snapshot, lambda *of: read_learners_of(*of, rooms.SCALE, "i")):
+        with pytest.raises(PermanentFailure, match=f"(?s){why}.*materialise scored_responses of {MONTH} again"):
+            read(store, snapshot)
+
+
+def test_a_part_of_other_columns_rows_or_form_is_refused(world: Settings) -> None:
+    store = rooms.folder_store(world)
+    _, snapshot = in_parts(Database(world), store)
+    table = part_table(store, manifest_of(store, snapshot).parts[0])
+    place = table.schema.get_field_index("response_time_ms")
+    other = table.set_column(place, "response_time_ms", table["response_time_ms"].cast(pa.float64()))
+    for spoilt, why in (
+        (other, "column response_time_ms as double, and the manifest says int64"),
+        (table.drop_columns(["score"]), "lacks the column score"),
+        (table.append_column("more", table["score"]), "columns that the manifest does not name: more"),
+        (table.slice(1), "rows, and the manifest says"),
+    ):
+        assert why in (snapshot_problem(store, with_part(store, snapshot, spoilt)) or "")
+    key = f"snapshots/{FOLDER}/no_parquet"
+    store.put(key, b"no parquet")
+    text = with_part(store, snapshot, table, key=key, sha256=hashlib.sha256(b"no parquet").hexdigest())
+    assert "is not a Parquet file" in (snapshot_problem(store, text) or "")
+
+
+def test_attempts_that_two_parts_have_are_refused(world: Settings) -> None:
+    store = rooms.folder_store(world)
+    _, snapshot = in_parts(Database(world), store)
+    first, second, _ = (part_table(store, part) for part in manifest_of(store, snapshot).parts)
+    n = first.num_rows
+    doubled = with_part(store, snapshot, pa.concat_tables([first.slice(1), second.slice(0, 1)]), rows=n)
+    with pytest.raises(PermanentFailure, match="have 1 attempts twice"):
+        read_snapshot(store, doubled)
+
+
+def test_a_manifest_that_does_not_add_up_or_is_of_a_later_format_is_refused(world: Settings) -> None:
+    store = rooms.folder_store(world)
+    _, snapshot = in_parts(Database(world), store)
+    said = json.loads(store.get(snapshot.uri))
+    for change, why in (
+        ({"rows": 1}, "do not add up"),
+        ({"data_hash": "v2:other"}, "do not add up"),
+        ({"parts": said["parts"] * 2}, "names a part twice"),
+        ({"format": 2}, "has format 2, and this code reads 1: install the newer irt-assets"),
+        ({"parts": None}, "is not a manifest"),
+    ):
+        content = json.dumps(said | change).encode()
+        store.put(snapshot.uri, content)
+        spoilt = Snapshot(**vars(snapshot) | {"snapshot_hash": hashlib.sha256(content).hexdigest()})
+        assert why in (snapshot_problem(store, spoilt) or "")
+
+
+def test_pruning_keeps_the_parts_of_cited_manifests_and_no_others(world: Settings) -> None:
+    database, store = Database(world), rooms.folder_store(world)
+    whole, snapshot = in_parts(database, store)
+    table = part_table(store, manifest_of(store, snapshot).parts[0])
+    left = store_parquet(store, FOLDER, table.slice(1))[0]
+    later = datetime.now(UTC) + timedelta(days=2)
+    gone = prune_files(database, store, later, dry_run=False)
+    assert set(gone.names) == {whole.uri, left}
+    assert snapshot_problem(store, snapshot) is None
+    store.delete(snapshot.uri)
+    assert prune_files(database, store, later, dry_run=False).names == (), "a manifest that is gone may come back"
+    rooms.run_sql(database, "DELETE FROM scored_snapshot")
+    assert len(prune_files(database, store, later, dry_run=False).names) == N_PARTS
+    assert [*store.list("snapshots")] == []
+
+
+def test_a_backup_lists_the_parts(world: Settings) -> None:
+    database, store = Database(world), rooms.folder_store(world)
+    _, snapshot = in_parts(database, store)
+    with database.connect() as connection:
+        listed = {one.key: one for one in cited_files(connection, store)}
+    parts = manifest_of(store, snapshot).parts
+    assert listed.keys() == {snapshot.uri, *(part.key for part in parts)}
+    assert all((listed[part.key].sha256, listed[part.key].size) == (part.sha256, part.bytes) for part in parts)
+    store.delete(parts[0].key)
+    with database.connect() as connection:
+        assert [one.key for one in cited_files(connection, store) if one.size is None] == [parts[0].key]
+
+
+def test_an_erased_learner_is_in_no_part_and_the_month_stays_current(world: Settings, tmp_path: Path) -> None:
+    database, store = Database(world), rooms.folder_store(world)
+    _, before = in_parts(database, store)
+    kept = read_snapshot(store, before)
+    user = kept.filter(pc.is_null(kept["reason"]))["user_id"][0].as_py()
+    n = int(pc.sum(pc.equal(kept["user_id"], user)).as_py())
+    held = holdings(database, store, user)
+    assert held.snapshots[before.uri] == n
+    old = {part.key for part in manifest_of(store, before).parts}
+    with dg.instance_for_test() as instance:
+        erase(database, store, instance, held, by="me", reason="asked", rejects=tmp_path / "rejects")
+    with database.connect() as connection:
+        after = current_snapshot(connection, MONTH)
+        now = data_hash(connection, *month_bounds(MONTH), read_scales(connection))
+    assert after is not None
+    manifest = manifest_of(store, after)
+    assert (manifest.data_hash, manifest.rows) == (after.data_hash, after.n_attempts)
+    assert after.data_hash == now
+    assert len(old & {part.key for part in manifest.parts}) == N_PARTS - 1
+    assert not any(store.exists(key) for key in (before.uri, *(old - {part.key for part in manifest.parts})))
+    found = read_snapshot(store, after)
+    assert in_order(found).equals(in_order(kept.filter(pc.not_equal(kept["user_id"], user))))
+    assert holdings(database, store, user).is_empty

@@ -1,0 +1,163 @@
+"""A process reads a stored file once, and still notices whatever happens to it. The bucket is that of a real server."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from resources import stored_copies
+from resources.object_store import BucketStore, FolderStore, NothingThere, ObjectStore
+from resources.stored_copies import open_hashed
+from tests.helpers.seaweed import BUCKET
+
+KEY = "snapshots/2026-09/a.parquet"
+CONTENT = bytes(range(256)) * 20_000
+"""Five pieces."""
+READ = f"""
+from pathlib import Path
+from resources.object_store import BucketStore, FolderStore
+from resources.stored_copies import open_hashed
+store = {{store}}
+{{more}}
+file, digest = open_hashed(store, {KEY!r})
+print(digest, len(file.read()), flush=True)
+"""
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+    """Of a process that has read nothing yet."""
+    while stored_copies._copies:
+        stored_copies._copies.popitem()[1].file.close()
+    if request.param == "bucket":
+        request.getfixturevalue("s3")
+    store = FolderStore(tmp_path / "objects") if request.param == "folder" else BucketStore(BUCKET)
+    store.put(KEY, CONTENT)
+    return store
+
+
+@pytest.fixture
+def pieces(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The keys whose content was asked for, in order."""
+    asked: list[str] = []
+    stream = type(store).stream
+
+    def counted(store: ObjectStore, key: str) -> Iterator[bytes]:
+        asked.append(key)
+        return stream(store, key)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(store), "stream", counted)
+    return asked
+
+
+def content(store: ObjectStore, key: str = KEY) -> bytes:
+    file, digest = open_hashed(store, key)
+    with file:
+        found = file.read()
+    assert hashlib.sha256(found).hexdigest() == digest
+    return found
+
+
+def another_process(store: ObjectStore, more: str = "", **environment: str) -> subprocess.Popen[str]:
+    made = f"FolderStore(Path({str(store.root)!r}))" if isinstance(store, FolderStore) else f"BucketStore({BUCKET!r})"
+    return subprocess.Popen(
+        [sys.executable, "-c", READ.format(store=made, more=more)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+    )
+
+
+def test_a_file_is_read_once(store: ObjectStore, pieces: list[str]) -> None:
+    assert [content(store) for _ in range(3)] == [CONTENT] * 3
+    assert pieces == [KEY]
+
+
+def test_a_server_keeps_nothing(store: ObjectStore, pieces: list[str]) -> None:
+    for _ in range(2):
+        file, digest = open_hashed(store, KEY, keep=False)
+        with file:
+            assert hashlib.sha256(file.read()).hexdigest() == digest
+    assert pieces == [KEY, KEY]
+    assert not stored_copies._copies
+
+
+def test_a_file_that_was_written_again_is_read_again(store: ObjectStore, pieces: list[str]) -> None:
+    assert content(store) == CONTENT
+    store.put(KEY, CONTENT[::-1])
+    assert content(store) == CONTENT[::-1]
+    assert pieces == [KEY, KEY]
+
+
+def test_a_file_that_is_gone_is_noticed_although_it_was_read(store: ObjectStore) -> None:
+    content(store)
+    store.delete(KEY)
+    with pytest.raises(NothingThere, match=KEY):
+        open_hashed(store, KEY)
+
+
+def test_a_file_that_was_damaged_where_it_is_is_read_again(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    store.put(KEY, CONTENT)
+    assert content(store) == CONTENT
+    known = (tmp_path / KEY).stat()
+    with (tmp_path / KEY).open("r+b") as file:
+        file.write(b"x")
+    os.utime(tmp_path / KEY, ns=(known.st_atime_ns, known.st_mtime_ns))
+    assert content(store) == b"x" + CONTENT[1:]
+
+
+def test_a_download_that_breaks_off_is_not_kept(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: ObjectStore, __: str) -> Iterator[bytes]:
+        yield CONTENT[:1000]
+        raise ConnectionResetError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(store), "stream", broken)
+        with pytest.raises(ConnectionResetError):
+            open_hashed(store, KEY)
+    assert content(store) == CONTENT
+
+
+def test_a_process_killed_while_it_reads_leaves_nothing_behind(store: ObjectStore, tmp_path: Path) -> None:
+    (tmp_path / "temporary").mkdir()
+    slow = """
+import time
+def stream(store, key):
+    yield b"x" * 1000
+    print("begun", flush=True)
+    time.sleep(600)
+type(store).stream = stream
+"""
+    with another_process(store, slow, TMPDIR=str(tmp_path / "temporary")) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        process.kill()
+    assert list((tmp_path / "temporary").iterdir()) == []
+    assert content(store) == CONTENT
+
+
+def test_two_processes_read_at_once(store: ObjectStore) -> None:
+    with another_process(store) as one, another_process(store) as other:
+        said = [process.communicate(timeout=60)[0] for process in (one, other)]
+    assert said == [f"{hashlib.sha256(CONTENT).hexdigest()} {len(CONTENT)}\n"] * 2
+
+
+def test_few_copies_are_kept_and_whoever_reads_one_goes_on(
+    store: ObjectStore, pieces: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored_copies, "KEPT_BYTES", len(CONTENT))
+    store.put("snapshots/b", CONTENT[1:])
+    file, _ = open_hashed(store, KEY)
+    assert file.read(10) == CONTENT[:10]
+    assert content(store, "snapshots/b") == CONTENT[1:]
+    assert file.read() == CONTENT[10:]
+    file.close()
+    assert content(store) == CONTENT
+    assert pieces == [KEY, "snapshots/b", KEY]

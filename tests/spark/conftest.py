@@ -1,0 +1,71 @@
+"""A Spark of this machine's own for the tests: two cores of one process, or a cluster whose parts can be killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from resources.settings import Settings
+from resources.spark import spark_session, stop_session
+from testbed.spark_cluster import EXECUTOR_MEMORY, Cluster, connect_server
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with tests that end the session which others share come last."""
+    ending = {item.path for item in items if {"cluster", "connect"} & {*getattr(item, "fixturenames", ())}}
+    items.sort(key=lambda item: item.path in ending)
+
+
+@pytest.fixture(scope="session")
+def has_spark(require: Callable[[bool, str], None]) -> None:
+    require(find_spec("pyspark") is not None, "pyspark (make spark)")
+    require(shutil.which("java") is not None, "Java (apt install openjdk-17-jre-headless)")
+
+
+@pytest.fixture(scope="session")
+def spark(has_spark: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    """A session on `local[2]`. Tests register their own views."""
+    os.environ["SPARK_LOCAL_DIRS"] = str(tmp_path_factory.mktemp("spark"))
+    session = spark_session(Settings(irt_spark="local[2]", _env_file=None))
+    yield session
+    stop_session()
+
+
+@pytest.fixture
+def cluster(
+    has_spark: None, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Cluster]:
+    """A cluster for a test, with executors of half a gigabyte. The process's other session ends for it."""
+    configuration = tmp_path / "conf"
+    configuration.mkdir()
+    (configuration / "spark-defaults.conf").write_text(f"spark.executor.memory {EXECUTOR_MEMORY}\n")
+    monkeypatch.setenv("SPARK_CONF_DIR", str(configuration))
+    monkeypatch.setenv("SPARK_LOCAL_DIRS", str(tmp_path / "driver"))
+    monkeypatch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
+    found = Cluster(tmp_path_factory.mktemp("cluster"))
+    try:
+        found.start()
+        yield found
+    finally:
+        stop_session()
+        found.stop()
+
+
+@pytest.fixture
+def connect(has_spark: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """Settings whose session is on a Spark Connect server of this machine. The process's other session ends for it."""
+    stop_session()
+    with connect_server(tmp_path_factory.mktemp("connect")) as found:
+        try:
+            yield found
+        finally:
+            stop_session()

@@ -1,0 +1,81 @@
+"""A run that is terminated in the UI while its Spark job works: the job ends, the month stays as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import requests
+from dagster import DagsterRunStatus
+
+from irt_assets.job_names import MONTHLY_JOB
+from irt_assets.responses.lake import export_days
+from irt_assets.responses.snapshot import current_snapshot, take_snapshot
+from irt_assets.responses.snapshot_files import is_manifest
+from resources.lake import Lake
+from resources.object_store import object_store
+from resources.settings import Settings
+from testbed.spark_cluster import Cluster
+from testbed.stack_harness import Harness, running_stack, wait_for
+from tests.helpers.kpi_worlds import load, random_world
+from tests.helpers.rooms import run_sql
+
+MONTH = "2026-10"
+ASSETS = ["scored_responses"]
+
+
+def sleeping(cluster: Cluster) -> list[str]:
+    """The applications that the master says are at work."""
+    state = requests.get(f"http://127.0.0.1:{cluster.web_port}/json/", timeout=10).json()
+    return [one["id"] for one in state["activeapps"]]
+
+
+def pythons_of(cluster: Cluster) -> list[psutil.Process]:
+    """What executors run in Python."""
+    found = [child for executor in cluster.executors() for child in executor.children(recursive=True)]
+    return [one for one in found if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_a_run_that_is_terminated_ends_its_job_on_the_cluster(
+    cluster: Cluster, settings: Settings, tmp_path: Path
+) -> None:
+    on_spark = settings.model_copy(
+        update={"irt_spark": cluster.url, "irt_attempts": str(tmp_path / "lake"), "irt_first_month": "2026-08"}
+    )
+    with running_stack(on_spark, "testbed.slow_spark_location") as stack:
+        load(stack.database, random_world(11))
+        store = object_store(on_spark)
+        before, _ = take_snapshot(stack.database, store, MONTH, "first")
+        run_sql(stack.database, "UPDATE response_log SET hints_used = 7")
+        lake = Lake.at(on_spark)
+        assert isinstance(lake, Lake)
+        export_days(stack.database, lake)
+        (on_spark.irt_home / "slow").touch()
+        run_id = stack.launch(MONTHLY_JOB, MONTH, ASSETS)
+        (application,) = wait_for("an application", lambda: sleeping(cluster), 120)
+        wait_for("its tasks", lambda: pythons_of(cluster), 60)
+        assert stack.terminate(run_id) == "TerminateRunSuccess"
+        stack.until(run_id, DagsterRunStatus.CANCELED, timeout=60)
+        wait_for("the application's end", lambda: application not in sleeping(cluster), 60)
+        wait_for("the end of its Python", lambda: not pythons_of(cluster), 60)
+        with stack.database.connect() as connection:
+            assert current_snapshot(connection, MONTH) == before
+        (on_spark.irt_home / "slow").unlink()
+        again = stack.launch(MONTHLY_JOB, MONTH, ASSETS)
+        stack.until(again, DagsterRunStatus.SUCCESS, timeout=240)
+        assert spark_of(stack, again)
+        with stack.database.connect() as connection:
+            after = current_snapshot(connection, MONTH)
+    assert after is not None
+    assert is_manifest(after.uri)
+    assert (after.n_attempts, after.data_hash != before.data_hash) == (before.n_attempts, True)
+
+
+def spark_of(stack: Harness, run_id: str) -> str:
+    """The Spark application that the materialisation of a run names."""
+    (made,) = [
+        event.get_dagster_event().step_materialization_data.materialization
+        for event in stack.instance.all_logs(run_id)
+        if event.is_dagster_event and event.get_dagster_event().is_step_materialization
+    ]
+    return str(made.metadata["Spark application"].value)

@@ -1,0 +1,194 @@
+"""A fit on Spark is the fit in memory, bit for bit, wherever sums are worked out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from irt_assets.engines import executors
+from irt_assets.engines.executors import SparkAnswers, fit_on_spark
+from irt_assets.psychometrics.core import kernels
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
+from irt_assets.psychometrics.core.priors import Normal, Priors
+from irt_assets.psychometrics.core.quadrature import Grid
+from irt_assets.psychometrics.estimation import standard_errors, sums
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.estimation.em_request import Persons
+from irt_assets.psychometrics.estimation.marginal import Problem
+from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
+from irt_assets.psychometrics.estimation.source import InMemory
+from resources.settings import Settings
+from tests.helpers.answers_on_spark import ITEMS, World, assert_same
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+
+@pytest.fixture(scope="module")
+def small() -> World:
+    return World.of(1500, 20)
+
+
+@pytest.fixture(scope="module")
+def large() -> World:
+    """More than one shard."""
+    return World.of(10_000, ITEMS)
+
+
+@pytest.fixture
+def frame(spark: SparkSession) -> Iterator[Any]:
+    spark.conf.set("spark.sql.shuffle.partitions", "2")
+
+    def of(world: World, *, groups: bool = False, partitions: int = 2) -> DataFrame:
+        table = world.table if groups else world.table.drop_columns(["group"])
+        return spark.createDataFrame(table).repartition(partitions)
+
+    yield of
+    spark.conf.unset("spark.sql.shuffle.partitions")
+
+
+def at(where: str) -> Settings:
+    return Settings(irt_spark="local[2]", irt_spark_fit=where, irt_threads=2, _env_file=None)
+
+
+ANCHORS = AnchorSet(
+    scale_id="default",
+    version="1",
+    item_ids=("i03", "i11", "i19"),
+    a=np.array([1.0, 1.2, 0.8]),
+    b=np.array([-0.3, 0.2, 0.6]),
+    c=np.zeros(3),
+    a_se=np.full(3, 0.1),
+    b_se=np.full(3, 0.1),
+    cov_ab=np.zeros(3),
+    topics=(None,) * 3,
+    errors_assumed=np.zeros(3, dtype=bool),
+)
+KINDS: dict[str, dict[str, Any]] = {
+    "2pl": {},
+    "rasch": {"model": "rasch"},
+    "1pl": {"model": "1pl"},
+    "3pl": {"model": "3pl"},
+    "priors": {"priors": Priors(b=Normal(0.0, 1.5))},
+    "histogram": {"latent": "histogram"},
+    "robust": {"testlets": {"i00": "t", "i01": "t", "i02": "t"}},
+    "for its likelihood": {"likelihood_only": True},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fit_of_one_shard_on_executors_is_that_in_memory(spark, frame, small, kind):
+    assert sums.number_of_shards(small.responses.n_responses) == 1
+    found = fit_on_spark(spark, frame(small), at("executors"), **KINDS[kind])
+    assert_same(found, fit_em(small.responses, **KINDS[kind]))
+
+
+@pytest.mark.parametrize("kind", ["2pl", "3pl"])
+@pytest.mark.parametrize("where", ["executors", "driver"])
+def test_a_fit_of_several_shards_is_that_in_memory(spark, frame, large, kind, where):
+    assert sums.number_of_shards(large.responses.n_responses) == 4
+    found = fit_on_spark(spark, frame(large, partitions=3), at(where), **KINDS[kind])
+    assert_same(found, fit_em(large.responses, **KINDS[kind]))
+
+
+def test_groups_are_those_in_memory(spark, frame, large):
+    found = fit_on_spark(spark, frame(large, groups=True), at("executors"), reference="b")
+    assert_same(found, fit_em(large.responses, groups=large.groups, reference="b"))
+
+
+def test_anchors_are_those_in_memory(spark, frame, small):
+    found = fit_on_spark(spark, frame(small), at("executors"), anchors=ANCHORS)
+    assert_same(found, fit_em(small.responses, anchors=ANCHORS))
+
+
+def test_errors_by_block_are_those_in_memory(spark, frame, large, monkeypatch):
+    monkeypatch.setattr(standard_errors, "FULL_COVARIANCE_ITEMS", 5)
+    found = fit_on_spark(spark, frame(large), at("executors"))
+    assert found.joint_cov is None
+    assert_same(found, fit_em(large.responses))
+
+
+@pytest.mark.parametrize("partitions", [1, 2, 3, 50])
+def test_groups_of_shards_and_waves_change_nothing(spark, frame, small, monkeypatch, partitions):
+    """Seven shards in three groups whose sums come one at a time, in so many partitions, and the same in memory."""
+    monkeypatch.setattr(executors, "_cores", lambda session: partitions)
+    monkeypatch.setattr(sums, "RESPONSES_PER_SHARD", 5000)
+    monkeypatch.setattr(sums, "MOST_GROUPS", 3)
+    monkeypatch.setattr(executors, "WAVE_BYTES", 1)
+    assert sums.number_of_shards(small.responses.n_responses) == 7
+    everything, structure, found = np.ones(ITEMS, dtype=bool), ParameterLayout.of("2pl", ITEMS), []
+    x = np.random.default_rng(2).normal(0.5, 0.2, structure.size)
+    there = SparkAnswers(spark, frame(small), at("executors"), None)
+    here = InMemory(small.responses, Persons.of(small.responses, None, None, None))
+    with kernels.runner(2) as run:
+        for source in (there, here):
+            laid = source.laid_out(everything, rarer=False, by_category=False)
+            if source is there:
+                assert laid.answers.shards.rdd.getNumPartitions() == min(partitions, 3)
+            for data in (laid.answers, laid.answers.thinned(4)):
+                problem = Problem(data, structure, Grid.spanning(), run)
+                point = problem.evaluate(x)
+                found.append([point.loglik, point.gradient, problem.observed_information(point), data.n, data.size])
+    there.close()
+    for k in range(2):
+        for one, other in zip(found[k], found[2 + k], strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_an_item_that_all_answered_alike_is_left_out(spark, frame, small):
+    score = small.responses.score.copy()
+    score[small.responses.item == 4] = 1
+    item = small.table["item_id"].to_numpy(zero_copy_only=False)
+    table = small.table.set_column(2, "score", pa.array(np.where(item == "i04", 1, small.table["score"]), pa.int8()))
+    found = fit_on_spark(spark, frame(dataclasses.replace(small, table=table)), at("executors"))
+    assert found.flags[4]
+    assert_same(found, fit_em(dataclasses.replace(small.responses, score=score)))
+
+
+def test_unrelated_answers_are_doubted_alike(spark, frame):
+    world = World.of(400, 10)
+    rng = np.random.default_rng(8)
+    score = rng.integers(0, 2, world.responses.n_responses).astype(np.int8)
+    users = sorted(set(world.table["user_id"].to_pylist()))
+    ids = world.responses.item_ids
+    table = pa.table(
+        {
+            "user_id": [users[k] for k in world.responses.person],
+            "item_id": [ids[j] for j in world.responses.item],
+            "score": score,
+            "group": ["a"] * len(score),
+        }
+    )
+    found = fit_on_spark(spark, frame(dataclasses.replace(world, table=table)), at("executors"))
+    wanted = fit_em(dataclasses.replace(world.responses, score=score))
+    assert "unrelated" in wanted.convergence.reason
+    assert_same(found, wanted)
+
+
+def test_what_is_not_carried_over_is_refused(spark, frame, small):
+    from pyspark.sql import functions as f
+
+    answers = frame(small)
+    with pytest.raises(PsychometricsError, match="weights"):
+        fit_on_spark(spark, answers.withColumn("weight", f.lit(2.0)), at("executors"))
+    with pytest.raises(PsychometricsError, match="0 or 1, found 2"):
+        fit_on_spark(spark, answers.withColumn("score", f.col("score") + 1), at("executors"))
+    with pytest.raises(PsychometricsError, match="more than once"):
+        fit_on_spark(spark, answers.union(answers.limit(3)), at("executors"))
+    with pytest.raises(PsychometricsError, match="more than one group"):
+        fit_on_spark(spark, answers.withColumn("group", f.col("item_id")), at("executors"))
+
+
+def test_answers_that_nothing_connects_are_refused_as_in_memory(spark, frame, small):
+    from pyspark.sql import functions as f
+
+    of_learner = f.crc32("user_id") % 2
+    apart = frame(small).where((of_learner == 0) == (f.col("item_id") < "i15"))
+    with pytest.raises(DisconnectedDesignError, match="2 groups"):
+        fit_on_spark(spark, apart, at("executors"))

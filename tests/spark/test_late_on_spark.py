@@ -1,0 +1,64 @@
+"""Late answers where months are made on Spark: the sensor sees to it that they reach the lake, and starts no Spark."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pytest
+
+from irt_assets.job_names import KPI_JOB
+from irt_assets.partitions import WEEKS, day_bounds, day_of, month_bounds, week_of
+from irt_assets.responses.lake import export_days
+from irt_assets.responses.observe import answer_versions
+from resources import spark as spark_module
+from resources.failures import PermanentFailure
+from resources.lake import Lake
+from resources.relational import on_postgres
+from resources.settings import Settings, get_settings
+from tests.helpers.rooms import attempt
+from tests.integration.test_late_answers import MONTHS, NOON, NOW, World, weeks_after
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+LATE = month_bounds(MONTHS[0])[0] + timedelta(days=1) + NOON
+
+
+def test_late_answers_are_written_to_the_lake_and_then_ask_for_what_they_concern(
+    settings: Settings, spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dagster").mkdir()
+    monkeypatch.setenv("IRT_SPARK", "local[2]")
+    monkeypatch.setenv("IRT_ATTEMPTS", str(tmp_path / "lake"))
+    get_settings.cache_clear()
+    there = {"irt_first_month": MONTHS[0], "irt_spark": "local[2]", "irt_attempts": str(tmp_path / "lake")}
+    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
+        world = World(settings.model_copy(update=there), instance)
+        lake = Lake.at(world.settings)
+        assert isinstance(lake, Lake)
+        export_days(world.database, lake)
+        world.make_days()
+        world.make_weeks([*WEEKS.back(NOW, 20), week_of(NOW)])
+        world.make_months(*MONTHS)
+        with world.database.connect() as connection:
+            span = month_bounds(MONTHS[0])[0], day_bounds(day_of(NOW))[0]
+            assert answer_versions(connection, *span) == answer_versions(connection, *span, on_postgres(connection))
+
+        def refused(_: Settings) -> SparkSession:
+            raise PermanentFailure("a sensor starts no Spark")
+
+        monkeypatch.setattr(spark_module, "spark_session", refused)
+        assert world.tick() == {}
+        world.arrive(attempt("u1", "q1", LATE))
+        assert list(world.tick()) == ["observe_attempts"]
+        export_days(world.database, lake)
+        assert world.tick() == {
+            "aggregate_features_daily": [day_of(LATE)],
+            KPI_JOB: weeks_after(LATE),
+            "monthly_calibration": MONTHS[:2],
+        }
+        assert world.tick() == {}
+    get_settings.cache_clear()

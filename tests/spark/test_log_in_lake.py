@@ -1,0 +1,295 @@
+"""Assets that read the log on Spark: what they store is what they store from PostgreSQL."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from irt_assets.job_names import KPI_JOB
+from irt_assets.partitions import month_bounds
+from irt_assets.responses import data_versions
+from irt_assets.responses.data_versions import data_version
+from irt_assets.responses.item_times import ItemTimes, current_item_times, item_times
+from irt_assets.responses.observe import answer_versions, day_versions
+from irt_assets.responses.scales import read_scales
+from irt_assets.responses.snapshot import read_snapshot, take_snapshot
+from irt_assets.responses.snapshot_files import is_manifest
+from irt_assets.responses.window import data_hash
+from jobs.late_sensor import FEATURES
+from resources.database import Database
+from resources.relational import ATTEMPT, on_nearest_log, on_postgres
+from resources.settings import Settings, get_settings
+from tests.helpers import rooms
+from tests.helpers.kpi_worlds import END, WEEK, load, random_world
+from tests.helpers.rooms import rows, run_sql
+from tests.helpers.same_rows import assert_same
+from tests.integration.graph import Graph
+from tests.spark.test_relations import write_parquet
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+MONTH = "2026-10"
+START = END - timedelta(days=60)
+EMPTY = "TRUNCATE response_log"
+
+
+class ParquetLake:
+    """A folder `attempt` of Parquet files, and a hash of each day of it; or, as of a table, none."""
+
+    def __init__(self, folder: Path, *, has_manifests: bool = True) -> None:
+        self.files, self.has_manifests = folder / "attempt" / "*.parquet", has_manifests
+
+    def register(self, session: SparkSession, since: datetime, until: datetime) -> None:
+        rows = session.read.parquet(str(self.files))
+        rows.filter(rows.completed_at.between(since, until)).createOrReplaceTempView("attempt")
+
+    def days(self, since: datetime, until: datetime) -> dict[str, str] | None:
+        if not self.has_manifests:
+            return None
+        with duckdb.connect() as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            found = connection.execute(
+                f"""SELECT completed_at::date, string_agg(t::text ORDER BY id) FROM read_parquet('{self.files}') t
+                    WHERE completed_at >= ? AND completed_at < ? GROUP BY 1""",
+                (since, until),
+            ).fetchall()
+        return {str(day): hashlib.sha256(text.encode()).hexdigest() for day, text in found}
+
+
+@pytest.fixture
+def loaded(database: Database) -> Database:
+    load(database, random_world(11))
+    return database
+
+
+@pytest.fixture
+def move_to_lake(
+    loaded: Database, spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[], ParquetLake]]:
+    """Writes the log out and empties it; from then on it is read on Spark."""
+
+    def move() -> ParquetLake:
+        folder = tmp_path / "lake"
+        folder.mkdir()
+        lake = ParquetLake(folder)
+        with loaded.connect() as connection:
+            write_parquet(on_postgres(connection), ATTEMPT, folder)
+        run_sql(loaded, EMPTY)
+        monkeypatch.setitem(sys.modules, "resources.lake", SimpleNamespace(Lake=SimpleNamespace(at=lambda _: lake)))
+        monkeypatch.setenv("IRT_SPARK", "local[2]")
+        monkeypatch.setenv("IRT_ATTEMPTS", str(folder))
+        get_settings.cache_clear()
+        return lake
+
+    yield move
+    get_settings.cache_clear()
+
+
+def features_of(database: Database) -> dict[tuple[str, str, str], tuple[Any, ...]]:
+    found = rows(
+        database,
+        "SELECT user_id, topic_id, date::text, attempts, correct, rt_median, hints FROM features_topic_daily",
+    )
+    return {row[:3]: row[3:] for row in found}
+
+
+def kpis_of(database: Database) -> dict[str, Any]:
+    return dict(rows(database, "SELECT user_id, kpis FROM weekly_kpi ORDER BY 1"))
+
+
+def made_by(graph: Graph) -> tuple[dict[tuple[str, str, str], tuple[Any, ...]], dict[str, Any], list[dict[str, Any]]]:
+    """What the jobs of features and KPIs store of 60 days and a week, and the metadata of each partition."""
+    first, last = START.date(), END.date() - timedelta(days=1)
+    tags = {"dagster/asset_partition_range_start": str(first), "dagster/asset_partition_range_end": str(last)}
+    runs = [
+        graph.defs.resolve_job_def(FEATURES).execute_in_process(tags=tags, instance=graph.instance),
+        graph.defs.resolve_job_def(KPI_JOB).execute_in_process(partition_key=WEEK, instance=graph.instance),
+    ]
+    metadata = [
+        {name: value.value for name, value in event.materialization.metadata.items()}
+        for run in runs
+        for event in run.get_asset_materialization_events()
+    ]
+    return features_of(graph.database), kpis_of(graph.database), metadata
+
+
+def test_features_and_kpis_made_on_spark_are_those_made_on_postgresql(
+    loaded: Database, settings: Settings, move_to_lake: Callable[[], ParquetLake]
+) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        graph = Graph(settings, instance)
+        features, kpis, metadata = made_by(graph)
+        assert len(features) > 100
+        assert len(kpis) > 10
+        assert not any("Spark application" in one for one in metadata)
+        run_sql(loaded, "TRUNCATE features_topic_daily, weekly_kpi")
+        move_to_lake()
+        features_there, kpis_there, metadata_there = made_by(graph)
+    assert features_there == features  # medians are of whole milliseconds, so they are exact too
+    assert_same(kpis_there, kpis)
+    assert all(one["Spark application"].startswith("local-") for one in metadata_there)
+
+
+class Readings:
+    """Counts how often a month's answers are hashed to find its version."""
+
+    def __init__(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.database, self.n = database, 0
+
+        def counted(*asked: Any) -> str:
+            self.n += 1
+            return data_hash(*asked)
+
+        monkeypatch.setattr(data_versions, "data_hash", counted)
+
+    def version(self) -> str:
+        with self.database.connect() as connection:
+            return data_version(connection, MONTH, read_scales(connection))
+
+
+def test_a_month_read_on_spark_has_the_snapshot_and_the_hash_of_the_month_on_postgresql(
+    loaded: Database, settings: Settings, move_to_lake: Callable[[], ParquetLake]
+) -> None:
+    store = rooms.folder_store(settings)
+    here, totals = take_snapshot(loaded, store, MONTH, "run")
+    move_to_lake()
+    there, totals_there = take_snapshot(loaded, store, MONTH, "run")
+    assert totals.n_attempts > 100
+    assert totals_there == totals
+    assert is_manifest(there.uri)
+    assert there == replace(here, uri=there.uri, snapshot_hash=there.snapshot_hash)
+    order = ["user_id", "completed_at", "attempt_id"]
+    rows_here, rows_there = (
+        read_snapshot(store, one).sort_by([(c, "ascending") for c in order]) for one in (here, there)
+    )
+    assert rows_there.to_pylist() == rows_here.to_pylist()
+    with loaded.connect() as connection:
+        assert data_hash(connection, *month_bounds(MONTH), read_scales(connection)) == here.data_hash
+
+
+def test_the_version_of_a_month_in_a_lake_holds_while_its_days_and_what_it_read_of_the_bank_do(
+    loaded: Database, move_to_lake: Callable[[], ParquetLake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readings = Readings(loaded, monkeypatch)
+    on_server = readings.version()
+    lake = move_to_lake()
+    assert readings.version() == readings.version() == on_server
+    assert readings.n == 2  # once on each
+    run_sql(loaded, "INSERT INTO learner (user_id, is_test) VALUES ('never came', true)")
+    run_sql(loaded, "INSERT INTO question (item_id, scale_id) VALUES ('never shown', 'math')")
+    assert readings.version() == on_server
+    assert readings.n == 2
+    run_sql(loaded, "UPDATE learner SET is_test = true WHERE user_id = 'u03'")
+    changed = readings.version()
+    assert changed != on_server
+    assert readings.n == 3
+    # An answer of the look-back comes to the lake.
+    lake_file = sorted(lake.files.parent.iterdir())[0]
+    answers = pq.read_table(lake_file).slice(0, 1).to_pylist()[0]
+    late = answers | {"id": "late", "completed_at": month_bounds(MONTH)[0] - timedelta(days=1)}
+    pq.write_table(pa.Table.from_pylist([late], pq.read_schema(lake_file)), lake_file.with_name("late.parquet"))
+    readings.version()
+    assert readings.n == 4
+
+
+def test_the_version_of_a_month_in_a_table_without_manifests_is_computed_each_time(
+    loaded: Database, move_to_lake: Callable[[], ParquetLake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readings = Readings(loaded, monkeypatch)
+    on_server = readings.version()
+    move_to_lake().has_manifests = False
+    assert readings.version() == readings.version() == on_server
+    assert readings.n == 3
+
+
+def test_days_in_a_lake_have_the_hashes_of_its_manifests_and_features_those_of_what_they_read(
+    loaded: Database, move_to_lake: Callable[[], ParquetLake]
+) -> None:
+    lake = move_to_lake()
+    with loaded.connect() as connection:
+        assert day_versions(connection, START, END) == lake.days(START, END)
+        before = answer_versions(connection, START, END)
+        assert list(before) == [str((START + timedelta(days=n)).date()) for n in range(60)]
+        connection.execute("UPDATE learner SET attributes = '{}' WHERE user_id = 'u02'")
+        assert answer_versions(connection, START, END) == before
+        connection.execute("UPDATE learner SET is_test = true WHERE user_id = 'u02'")
+        after = answer_versions(connection, START, END)
+        lake.has_manifests = False
+        computed = day_versions(connection, START, END)
+    days = {day for day in before if before[day] != after[day]}
+    answered = on_duckdb_days(lake, "u02")
+    assert 0 < len(days) < 60
+    assert days == answered
+    assert computed.keys() == on_duckdb_days(lake)
+
+
+def test_item_times_are_of_the_whole_log_and_the_theta_api_reads_what_is_stored(
+    loaded: Database, move_to_lake: Callable[[], ParquetLake]
+) -> None:
+    since = END - timedelta(days=400)
+    with loaded.connect() as connection:
+        on_server = current_item_times(connection, END, since)
+        connection.execute("DELETE FROM item_response_time")
+        connection.execute("DELETE FROM partition_source")
+    move_to_lake()
+    with loaded.connect() as connection:
+        found = current_item_times(connection, END, since)
+        stored = item_times(connection, END, since)
+        assert stored is not None
+        assert as_dict(found) == as_dict(stored) == as_dict(on_server)
+        assert not as_dict(current_item_times(connection, END, since, on_postgres(connection)))
+
+
+@pytest.mark.parametrize(
+    ("of_the_log", "reads_it_there"),
+    [
+        ("true", True),  # nothing was dropped: the lake begins no earlier
+        ("completed_at >= %(since)s - interval '1 day'", True),
+        ("completed_at >= %(since)s + interval '30 days'", False),
+        ("false", False),
+    ],
+)
+def test_item_times_are_read_from_postgresql_where_it_has_all_that_count(
+    loaded: Database, move_to_lake: Callable[[], ParquetLake], of_the_log: str, reads_it_there: bool
+) -> None:
+    since = END - timedelta(days=60)
+    with loaded.connect() as connection:
+        kept = connection.execute(
+            f"SELECT * FROM response_log WHERE {of_the_log}".encode(), {"since": since}
+        ).fetchall()
+    move_to_lake()
+    with loaded.connect() as connection:
+        connection.cursor().executemany(
+            f"INSERT INTO response_log VALUES ({', '.join(['%s'] * (len(kept[0]) if kept else 1))})".encode(), kept
+        )
+        assert (on_nearest_log(connection, since, END).backend is on_postgres) == reads_it_there
+
+
+def as_dict(times: ItemTimes) -> dict[str, tuple[float, int]]:
+    return dict(zip(times.item_ids.tolist(), zip(times.median_ms.tolist(), times.n.tolist(), strict=True), strict=True))
+
+
+def on_duckdb_days(lake: ParquetLake, user: str | None = None) -> set[str]:
+    """Days with live answers of a learner, or with any attempt."""
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        found = connection.execute(
+            f"""SELECT DISTINCT completed_at::date FROM read_parquet('{lake.files}')
+                WHERE completed_at >= $1 AND completed_at < $2
+                  AND ($3::text IS NULL OR user_id = $3 AND mode = 'live' AND correct IS NOT NULL)""",
+            (START, END, user),
+        ).fetchall()
+    return {str(day) for (day,) in found}

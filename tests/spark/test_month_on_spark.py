@@ -1,0 +1,83 @@
+"""Months from the lake to the ledger: what one machine makes of the same answers in PostgreSQL, and as green."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from irt_assets.calibration.month_status import State
+from irt_assets.psychometrics.simulation.truth import Truth
+from irt_assets.responses.lake import export_days
+from irt_assets.responses.snapshot import current_snapshot
+from irt_assets.responses.snapshot_files import is_manifest
+from resources.embedded_postgres import EmbeddedPostgres
+from resources.lake import Lake
+from resources.settings import get_settings
+from tests.helpers import rooms
+from tests.integration.graph import Graph, graph_of_small_world
+
+QUERIES = (
+    "SELECT month, data_hash, n_attempts, counts FROM scored_snapshot WHERE superseded_at IS NULL ORDER BY 1",
+    """SELECT window_start, scale_id, engine, kind, anchor_hash, data_hash, n_persons, loglik, iterations
+       FROM mirt_fit_meta ORDER BY 1, 2, 3, 4""",
+    """SELECT m.window_start, m.kind, p.item_id, p.params, p.infit, p.rmsd, p.flags
+       FROM mirt_item_params p JOIN mirt_fit_meta m USING (fit_id) ORDER BY 1, 2, 3""",
+    """SELECT item_id, a, b, c, a_se, b_se, cov_ab, month, rule, data_hash, anchor_hash
+       FROM item_parameter_publication ORDER BY month, item_id""",
+    "SELECT month, scale_id, state, n_published, n_proposed, held, why FROM publication_step ORDER BY 1, 2",
+    "SELECT month, item_id, engine, delta_a, delta_b, q_value, wabc, severity FROM item_drift ORDER BY 1, 2, 3",
+    "SELECT window_end, user_id, theta, se, set_hash FROM mirt_ability ORDER BY 1, 2",
+)
+"""What months leave in the ledger, bit for bit."""
+
+
+def made(graph: Graph, *, fits_on_spark: bool) -> tuple[list[list[tuple[Any, ...]]], dict[tuple[str, ...], bool]]:
+    """What both months leave in the ledger, and the verdict of every check of theirs."""
+    verdicts = {}
+    for month in rooms.MONTHS:
+        result = graph.run(month)
+        assert result.success, [event.step_failure_data.error for event in result.all_events if event.is_step_failure]
+        assert graph.state(month).state is State.GREEN
+        (fit,) = result.asset_materializations_for_node("item_calibration")
+        assert ("Spark application" in fit.metadata) == fits_on_spark
+        for event in result.all_events:
+            if event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+                one = event.asset_check_evaluation_data
+                verdicts[month, one.asset_key.to_user_string(), one.check_name] = one.passed
+    with graph.database.connect() as connection:
+        return [connection.execute(query.encode()).fetchall() for query in QUERIES], verdicts
+
+
+@pytest.mark.parametrize("where", ["auto", "executors"])
+def test_months_made_on_spark_are_those_of_one_machine(
+    postgres: EmbeddedPostgres,
+    small_truth: Truth,
+    has_spark: None,
+    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+) -> None:
+    server = postgres.start()
+    with graph_of_small_world(server, f"here_{where}", tmp_path_factory) as graph:
+        ledger, verdicts = made(graph, fits_on_spark=False)
+        lake = Lake.at(get_settings().model_copy(update={"irt_attempts": str(tmp_path / "lake")}))
+        assert isinstance(lake, Lake)
+        export_days(graph.database, lake)
+    monkeypatch.setenv("IRT_SPARK", "local[2]")
+    monkeypatch.setenv("IRT_SPARK_FIT", where)
+    monkeypatch.setenv("IRT_ATTEMPTS", str(tmp_path / "lake"))
+    get_settings.cache_clear()
+    with graph_of_small_world(server, f"there_{where}", tmp_path_factory) as graph:
+        ledger_there, verdicts_there = made(graph, fits_on_spark=where == "executors")
+        with graph.database.connect() as connection:
+            snapshot = current_snapshot(connection, rooms.MONTHS[0])
+    assert snapshot is not None
+    assert is_manifest(snapshot.uri)
+    assert len(verdicts) > 20
+    assert verdicts_there == verdicts
+    for table_there, table in zip(ledger_there, ledger, strict=True):
+        assert table_there == table

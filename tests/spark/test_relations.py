@@ -1,0 +1,199 @@
+"""Relations on Spark: the same rows as on DuckDB and PostgreSQL over the same attempts, and of the same types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import ibis.expr.types as ir
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from irt_assets.features.daily import features, topic_days
+from irt_assets.kpis.behaviour import learners, pace, presence, recovery, scales_answered
+from irt_assets.kpis.weekly import kpis
+from irt_assets.responses.answers import attempts_between
+from irt_assets.responses.facts import candidates, eligibility_facts
+from irt_assets.responses.item_times import compute_item_times
+from irt_assets.responses.scales import Scale
+from irt_assets.responses.window import data_hash_by
+from resources.database import Database
+from resources.embedded_postgres import EmbeddedPostgres
+from resources.relational import ATTEMPT, LEARNER, QUESTION, Run, on_duckdb, on_postgres, on_spark
+from tests.helpers import dirty_log, kpi_worlds, rooms
+from tests.helpers.same_rows import EQUAL, assert_same
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+LEARNERS = kpi_worlds.random_world(11)
+
+
+@dataclass(frozen=True)
+class Log:
+    """A log on three engines, and the times that its months begin and end."""
+
+    runs: dict[str, Run]
+    start: datetime
+    end: datetime
+    scales: dict[str, Scale]
+
+
+def load_learners(database: Database) -> None:
+    kpi_worlds.load(database, LEARNERS)
+
+
+LOGS: dict[str, tuple[Callable[[Database], None], datetime, datetime, dict[str, Scale]]] = {
+    "dirty": (dirty_log.load_dirty, dirty_log.START, dirty_log.END, dirty_log.SCALES),
+    "learners": (
+        load_learners,
+        kpi_worlds.END - timedelta(days=60),
+        kpi_worlds.END,
+        kpi_worlds.scales_of(LEARNERS),
+    ),
+    "nothing": (lambda _: None, dirty_log.START, dirty_log.END, dirty_log.SCALES),
+}
+
+
+@pytest.fixture(scope="module", params=list(LOGS))
+def log(
+    request: pytest.FixtureRequest,
+    spark: SparkSession,
+    postgres: EmbeddedPostgres,
+    migrated_template: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Log]:
+    """PostgreSQL, and DuckDB and Spark over Parquet files of what it has."""
+    load, start, end, scales = LOGS[request.param]
+    template, folder = migrated_template.rpartition("/")[2], tmp_path_factory.mktemp("relations")
+    with rooms.copied(postgres.start(), template, f"relations_{request.param}", folder) as settings:
+        database = Database(settings)
+        load(database)
+        duck, session = duckdb.connect(), spark.newSession()
+        duck.execute("SET TimeZone = 'Asia/Seoul'")
+        session.conf.set("spark.sql.session.timeZone", "America/New_York")
+        with database.connect() as connection:
+            for table in (ATTEMPT, QUESTION, LEARNER):
+                write_parquet(on_postgres(connection), table, folder)
+                name = table.get_name()
+                duck.execute(f"CREATE VIEW {name} AS FROM read_parquet('{folder}/{name}/*.parquet')")
+                session.read.parquet(f"{folder}/{name}").createOrReplaceTempView(name)
+            runs = {"postgres": on_postgres(connection), "duckdb": on_duckdb(duck), "spark": on_spark(session)}
+            yield Log(runs, start, end, scales)
+
+
+def write_parquet(run: Run, table: ir.Table, folder: Path) -> None:
+    """A relation without its JSON, in two files where it has rows; whole numbers as wide as the registry says."""
+    kinds = {name: kind for name, kind in table.schema().items() if not kind.is_json()}
+    rows = run(table).select(list(kinds))  # the view's own order is another
+    rows = rows.cast(pa.schema([(name, kind.to_pyarrow()) for name, kind in kinds.items()]))
+    (folder / table.get_name()).mkdir()
+    half = rows.num_rows // 2
+    for number, part in enumerate((rows.slice(0, half), rows.slice(half))):
+        pq.write_table(part, folder / table.get_name() / f"{number}.parquet")
+
+
+def rows_of(table: pa.Table, keys: list[str]) -> pd.DataFrame:
+    """Sorted, with sums of whole numbers, which are decimals on some engines, as the numbers that they are."""
+    frame = table.to_pandas().sort_values(keys, ignore_index=True, na_position="first")
+    sums = dict.fromkeys({"hints"} & {*table.column_names}, float)
+    return frame.astype(sums)
+
+
+EXPRESSIONS: dict[str, tuple[Callable[[Log], ir.Table], list[str]]] = {
+    "attempts": (
+        lambda log: attempts_between(log.start, log.end).select(
+            "id", "completed_at", "started_at", "position", "correct", "response", "hints_used", "topic_id", "hint_used"
+        ),
+        ["id"],
+    ),
+    "topic_days": (lambda log: topic_days(log.start, log.end), ["user_id", "topic_id", "date"]),
+    "learners": (lambda log: learners(log.end), ["user_id"]),
+    "scales_answered": (lambda log: scales_answered(log.end), ["user_id", "scale_id"]),
+    "presence": (lambda log: presence(log.end), ["user_id"]),
+    "pace": (lambda log: pace(log.end), ["user_id", "scale_id"]),
+    "recovery": (lambda log: recovery(log.end), ["user_id", "scale_id"]),
+    "eligibility_facts": (lambda log: eligibility_facts(log.start, log.end, log.scales, "topic_id"), ["id"]),
+    "candidates": (
+        lambda log: candidates(log.start, log.end, log.scales),
+        ["user_id", "item_id", "completed_at", "correct", "response_time_ms", "hints_used"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(EXPRESSIONS))
+def test_all_engines_give_the_same_rows(name: str, log: Log) -> None:
+    make, keys = EXPRESSIONS[name]
+    found = {engine: run(make(log)) for engine, run in log.runs.items()}
+    on_spark, on_server = (
+        dict(zip(rows.column_names, rows.schema.types, strict=True)) for rows in (found["spark"], found["postgres"])
+    )
+    sums = {"hints"} if name == "topic_days" else set()  # of whole numbers, PostgreSQL's are decimals
+    assert {c: kind for c, kind in on_spark.items() if c not in sums} == {
+        c: kind for c, kind in on_server.items() if c not in sums
+    }
+    expected = rows_of(found["postgres"], keys)
+    for engine in ("duckdb", "spark"):
+        pd.testing.assert_frame_equal(
+            rows_of(found[engine], keys), expected, rtol=0, atol=EQUAL, check_dtype=False, obj=f"{name} on {engine}"
+        )
+
+
+def test_all_engines_give_the_same_features_in_parts_as_well(log: Log) -> None:
+    keys = ["user_id", "topic_id", "date"]
+    frames = {engine: features(run, log.start, log.end) for engine, run in log.runs.items()}
+    in_parts = list(log.runs["spark"].parts(topic_days(log.start, log.end)))
+    for frame in (frames["duckdb"], frames["spark"], *([pa.concat_tables(in_parts).to_pandas()] if in_parts else [])):
+        one, other = (each.sort_values(keys, ignore_index=True) for each in (frame, frames["postgres"]))
+        pd.testing.assert_frame_equal(one, other, rtol=0, atol=EQUAL, check_dtype=False)
+
+
+def test_all_engines_hash_a_window_alike(log: Log) -> None:
+    hashes = {engine: data_hash_by(run, log.start, log.end, log.scales) for engine, run in log.runs.items()}
+    assert len(set(hashes.values())) == 1, hashes
+
+
+def test_all_engines_give_the_same_item_times(log: Log) -> None:
+    found = {}
+    for engine, run in log.runs.items():
+        times = compute_item_times(run, log.end, log.start - timedelta(days=400))
+        found[engine] = dict(zip(times.item_ids, zip(times.median_ms, times.n, strict=True), strict=True))
+    assert found["spark"] == found["duckdb"] == found["postgres"]
+
+
+@pytest.mark.parametrize("back", [timedelta(0), timedelta(days=3, seconds=1, microseconds=7)])
+def test_all_engines_give_the_same_kpis(back: timedelta, log: Log) -> None:
+    published = kpi_worlds.published_of(LEARNERS)
+    scales = log.scales if log.scales.keys() == published.keys() else kpi_worlds.scales_of(LEARNERS)
+    found: dict[str, dict[str, Any]] = {}
+    for engine, run in log.runs.items():
+        frame = kpis(run, log.end - back, scales, published)
+        found[engine] = dict(zip(frame["user_id"], frame["kpis"], strict=True))
+    assert_same(found["spark"], found["postgres"])
+    assert_same(found["spark"], found["duckdb"])
+
+
+def test_rows_that_belong_together_come_in_one_part(log: Log) -> None:
+    attempts = attempts_between(log.start - timedelta(days=400), log.end).select("user_id", "id")
+    parts = list(log.runs["spark"].parts(attempts, "user_id"))
+    users = [set(part["user_id"].to_pylist()) for part in parts]
+    assert sum(map(len, users)) == len(set[str]().union(*users))
+    whole = log.runs["postgres"](attempts)
+    assert sorted(one for part in parts for one in part["id"].to_pylist()) == sorted(whole["id"].to_pylist())
+
+
+def test_the_time_zone_is_utc_whatever_the_cluster_has(spark: SparkSession) -> None:
+    spark.conf.set("spark.sql.session.timeZone", "Asia/Seoul")
+    run = on_spark(spark)
+    found = run.read("SELECT CAST(TIMESTAMP '2026-08-31 23:30:00' AS DATE) AS day, current_timezone() AS zone")
+    assert found.to_pylist()[0]["zone"] == "UTC"
+
+
+def test_an_overflow_is_an_error_as_on_postgresql(spark: SparkSession) -> None:
+    assert spark.conf.get("spark.sql.ansi.enabled") == "true"

@@ -1,0 +1,92 @@
+"""A session on a standalone cluster: what its executors are, and what killing them, the master or Java does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from threading import Thread
+
+import pytest
+
+from resources.failures import TransientFailure
+from resources.settings import Settings
+from resources.spark import application_of, executors_report, spark_jobs, spark_session, stop_session
+from resources.spark_executors import describe_this_python
+from testbed.spark_cluster import Cluster
+from testbed.spark_functions import slowly, with_our_code
+
+NUMBERS = 40
+TASKS = 20
+
+
+def test_two_executors_import_our_package_and_say_what_they_are(cluster: Cluster) -> None:
+    session = spark_session(cluster.settings)
+    answered = session.range(3).mapInArrow(with_our_code, "id long").toArrow()
+    assert sorted(answered["id"].to_pylist()) == [18, 19, 20]
+    assert len(cluster.executors()) == 2
+    report = executors_report(session)
+    assert report == [describe_this_python()]  # both are of this machine
+    application = application_of(session)
+    assert application.id is not None
+    assert application.id.startswith("app-")
+    assert application.ui_url is not None
+    assert spark_session(cluster.settings) is session
+
+
+def test_a_driver_without_memory_ends_and_says_so(cluster: Cluster) -> None:
+    session = spark_session(cluster.settings)
+    more_than_its_heap = 2**31 - 9
+    with pytest.raises(TransientFailure, match=r"set spark\.driver\.memory higher"), spark_jobs(session, "too large"):
+        session.sparkContext._jvm.java.nio.ByteBuffer.allocate(more_than_its_heap)
+    assert spark_session(cluster.settings).range(7).count() == 7
+
+
+def test_an_executor_that_is_killed_costs_time_and_nothing_else(cluster: Cluster) -> None:
+    session = spark_session(cluster.settings)
+    cluster.wait_for("two executors", lambda: len(cluster.executors()) == 2)
+    found: list[int] = []
+
+    def job() -> None:
+        doubled = session.range(0, NUMBERS, 1, TASKS).mapInArrow(slowly, "id long")
+        with spark_jobs(session, "in the middle of which an executor is killed"):
+            found.extend(row["id"] for row in doubled.collect())
+
+    thread = Thread(target=job)
+    thread.start()
+    time.sleep(2)
+    before = {process.pid for process in cluster.executors()}
+    cluster.kill_executor()
+    thread.join(120)
+    assert sorted(found) == list(range(NUMBERS))
+    cluster.wait_for("a new executor", lambda: len(cluster.executors()) == 2)
+    assert {process.pid for process in cluster.executors()} != before
+
+
+def test_a_master_that_is_away_is_transient_and_a_new_one_is_found(cluster: Cluster) -> None:
+    first = spark_session(cluster.settings)
+    cluster.kill_master()
+    first.stop()
+    began = time.monotonic()
+    with pytest.raises(TransientFailure, match=rf"no Spark master answers at 127\.0\.0\.1:{cluster.port}: See"):
+        spark_session(cluster.settings)
+    assert time.monotonic() - began < 20
+    cluster.start_master()
+    assert spark_session(cluster.settings).range(5).count() == 5
+
+
+def test_a_session_whose_application_or_java_has_ended_is_made_anew(has_spark: None) -> None:
+    settings = Settings(irt_spark="local[2]", _env_file=None)
+    try:
+        first = spark_session(settings)
+        first.sparkContext._jsc.sc().stop()
+        with pytest.raises(TransientFailure, match="the Spark application has ended"), spark_jobs(first, "too late"):
+            first.range(3).count()
+        second = spark_session(settings)
+        assert second is not first
+        os.kill(second._jvm.java.lang.ProcessHandle.current().pid(), signal.SIGKILL)
+        with pytest.raises(TransientFailure, match="the Java process of the Spark"), spark_jobs(second, "too late"):
+            second.range(3).count()
+        assert spark_session(settings).range(3).count() == 3
+    finally:
+        stop_session()

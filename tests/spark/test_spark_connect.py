@@ -1,0 +1,46 @@
+"""A session on a server of Spark Connect: what has to work there too."""
+
+from __future__ import annotations
+
+import signal
+import time
+from os import getpid, kill
+from pathlib import Path
+from threading import Timer
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from resources.failures import PermanentFailure
+from resources.settings import Settings
+from resources.spark import application_of, is_remote, spark_jobs, spark_session
+from testbed.spark_functions import refuses, sleeps, with_our_code
+
+ENDS_WITHIN_S = 30.0
+"""Of a job that would sleep for a minute."""
+
+
+def test_a_session_of_spark_connect_computes_fails_and_is_cancelled(connect: Settings, tmp_path: Path) -> None:
+    session = spark_session(connect)
+    assert is_remote(session)
+    assert spark_session(connect) is session
+    assert application_of(session).ui_url is None
+    assert session.conf.get("spark.sql.session.timeZone") == "UTC"
+    added = session.range(3).mapInArrow(with_our_code, "id long").toArrow()
+    assert sorted(added["id"].to_pylist()) == [18, 19, 20]
+
+    path = tmp_path / "cut.parquet"
+    pq.write_table(pa.table({"a": [*range(1000)]}), path)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(PermanentFailure, match=r"cut\.parquet cannot be read"), spark_jobs(session, "fails"):
+        session.read.schema("a long").parquet(str(path)).toArrow()
+    with pytest.raises(PermanentFailure, match=r"^item 7 has no key: import it$"), spark_jobs(session, "fails"):
+        session.range(1).mapInArrow(refuses, "id long").toArrow()
+
+    Timer(3, kill, (getpid(), signal.SIGINT)).start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), spark_jobs(session, "sleeping"):
+        session.range(2).mapInArrow(sleeps, "id long").toArrow()
+    assert time.monotonic() - began < ENDS_WITHIN_S
+    assert session.range(7).count() == 7

@@ -1,0 +1,143 @@
+"""Sessions that do not start, jobs that are cancelled, and Spark's errors in words."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from threading import Timer
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from resources import spark_executors
+from resources.failures import PermanentFailure, explain, is_transient
+from resources.settings import Settings
+from resources.spark import application_of, refuse_another_version, spark_jobs, spark_session
+from resources.spark_executors import with_same_packages
+from resources.spark_failures import explain_spark
+from testbed.spark_functions import is_killed, refuses, sleeps, slowly, wants_a_buffer, wants_an_array
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+LOCAL = Settings(irt_spark="local[2]", _env_file=None)
+ENDS_WITHIN_S = 10.0
+"""Of a job that would sleep for a minute: two seconds until Spark kills its Python, and a busy machine."""
+
+
+class Interrupted(BaseException):
+    """As Dagster's."""
+
+
+def test_a_session_is_started_once(spark: SparkSession) -> None:
+    assert spark_session(LOCAL) is spark
+    assert (application_of(spark).id or "").startswith("local-")
+
+
+def test_an_executor_that_joined_later_with_other_packages_refuses_work(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As executors see it where this process is the one that is newer."""
+    with spark_jobs(spark, "the same packages"):
+        assert spark.range(3).mapInArrow(with_same_packages(slowly), "id long").count() == 3
+    monkeypatch.setattr(spark_executors, "_version", lambda package: "99.1")
+    refused = spark.range(3).mapInArrow(with_same_packages(slowly), "id long")
+    sentence = r"the executor on \S+ .* numba \S+ \(here 99\.1\), .*; install the same lock file"
+    with pytest.raises(PermanentFailure, match=sentence), spark_jobs(spark, "other packages"):
+        refused.count()
+
+
+@pytest.mark.parametrize("fetch", ["toArrow", "collect", "count"])
+def test_an_interrupt_cancels_the_job_and_comes_through(spark: SparkSession, fetch: str) -> None:
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        Timer(2, os.kill, (os.getpid(), signal.SIGINT)).start()
+        began = time.monotonic()
+        with pytest.raises(Interrupted), spark_jobs(spark, "sleeping"):
+            getattr(spark.range(2).mapInArrow(sleeps, "id long"), fetch)()
+        assert signal.getsignal(signal.SIGINT) is interrupt
+    finally:
+        signal.signal(signal.SIGINT, before)
+    tracker = spark.sparkContext.statusTracker()
+    while tracker.getActiveJobsIds():
+        assert time.monotonic() - began < ENDS_WITHIN_S
+        time.sleep(0.1)
+    assert spark.range(7).count() == 7  # the connection to the JVM is sound
+
+
+def parquet(folder: Path, name: str, **columns: list[object]) -> str:
+    pq.write_table(pa.table(columns), folder / name)
+    return str(folder / name)
+
+
+def cut_short(spark: SparkSession, folder: Path) -> object:
+    path = Path(parquet(folder, "cut.parquet", a=[*range(1000)]))
+    path.write_bytes(path.read_bytes()[:200])
+    return spark.read.schema("a long").parquet(str(path)).toArrow()
+
+
+def of_another_type(spark: SparkSession, folder: Path) -> object:
+    return spark.read.schema("a long").parquet(parquet(folder, "typed.parquet", a=["text"])).toArrow()
+
+
+def taken_away(spark: SparkSession, folder: Path) -> object:
+    read = spark.read.parquet(parquet(folder, "gone.parquet", a=[1]))
+    (folder / "gone.parquet").unlink()
+    return read.toArrow()
+
+
+@pytest.mark.parametrize(
+    ("provoke", "said"),
+    [
+        (cut_short, r"cut\.parquet cannot be read, it is cut short, spoilt or no Parquet file"),
+        (of_another_type, r"typed\.parquet: the column a has the type BINARY, where bigint is expected"),
+        (taken_away, r"gone\.parquet is missing, and a manifest or a table names it"),
+        (lambda spark, folder: spark.read.parquet(str(folder / "nothing")), r"there is nothing at file:.*nothing"),
+        (lambda spark, folder: spark.table("lake.attempt").count(), r"no table `lake`\.`attempt`: see IRT_ATTEMPTS"),
+        (lambda spark, folder: spark.read.parquet("s3://bucket/x"), r"for s3:// set spark\.jars\.packages"),
+        (
+            lambda spark, folder: spark.range(1).mapInArrow(refuses, "id long").count(),
+            r"^item 7 has no key: import it$",
+        ),
+        (
+            lambda spark, folder: spark.range(1).mapInArrow(is_killed, "id long").count(),
+            "spark.executor.memoryOverhead",
+        ),
+        *(
+            (
+                lambda spark, folder, wants=wants: spark.range(1).mapInArrow(wants, "id long").count(),
+                r"got no memory for its share of the answers: where spark\.executor\.pyspark\.memory",
+            )
+            for wants in (wants_an_array, wants_a_buffer)
+        ),
+    ],
+)
+def test_an_error_of_spark_names_the_file_or_the_setting(
+    spark: SparkSession, tmp_path: Path, provoke: Callable[[SparkSession, Path], object], said: str
+) -> None:
+    with pytest.raises(PermanentFailure, match=said), spark_jobs(spark, "fails"):
+        provoke(spark, tmp_path)
+
+
+def test_a_fault_of_the_program_stays_what_it_is(spark: SparkSession) -> None:
+    with pytest.raises(Exception, match="UNRESOLVED_COLUMN") as caught, spark_jobs(spark, "fails"):
+        spark.range(1).select("nothing").collect()
+    assert explain_spark(caught.value) is None
+    assert explain(caught.value) is None
+    assert not is_transient(caught.value)
+
+
+def test_spark_of_another_major_version_is_refused(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyspark.__version__", "3.5.1")
+    with pytest.raises(
+        PermanentFailure, match=r"^Spark is 4\.\S+, and this program works with Spark 3: unset SPARK_HOME"
+    ):
+        refuse_another_version(spark)

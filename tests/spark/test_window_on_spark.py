@@ -1,0 +1,217 @@
+"""A month judged on Spark: row by row what one machine makes of the same answers in PostgreSQL, and its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.responses import window_on_spark
+from irt_assets.responses.facts import LATER
+from irt_assets.responses.scales import Scale, read_scales, store_scale
+from irt_assets.responses.snapshot import Snapshot, read_snapshot, snapshot_problem, take_snapshot
+from irt_assets.responses.snapshot_files import Manifest
+from irt_assets.responses.window import WindowTotals, judged_window
+from resources.database import Database
+from resources.failures import PermanentFailure
+from resources.object_store import BucketStore, FolderStore
+from resources.relational import ATTEMPT, LEARNER, QUESTION, Run, on_postgres, on_spark
+from tests.helpers.rooms import SCALE, add_attempts, add_items, add_learners, attempt
+from tests.helpers.seaweed import BUCKET, SeaweedFS
+from tests.integration.test_row_hash import dirty  # noqa: F401 - a fixture
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+MONTH = "2026-03"
+START, END = month_bounds(MONTH)
+numbers = count(1)
+TEXTS = ("attempt_id", "user_id", "item_id", "scale_id", "form_id", "reason")
+
+
+def crowd(rng: np.random.Generator) -> list[dict[str, Any]]:
+    """Learners of very different diligence and items of very different popularity, so that to leave out an item leaves
+    out learners, and then items: practice and exams, hints, omissions, rapid guesses, repeats, a sandbox."""
+    log = []
+    for learner in range(90):
+        for item in np.flatnonzero(rng.random(60) < (learner + 5) / 70 * (1 - np.arange(60) / 62)):
+            exam = learner % 3 == 0
+            early = rng.random() < 0.15
+            at = START + timedelta(days=-40 if early else int(item) % 20, minutes=int(item), seconds=learner)
+            log.append(
+                attempt(
+                    f"learner {learner}",
+                    f"item {item}",
+                    at,
+                    session_id=f"s{learner}{early}" if exam else None,
+                    form_id="exam" if exam else None,
+                    position=int(item) + 1 if exam else None,
+                    correct=None if rng.random() < 0.1 else bool(rng.random() < 0.6),
+                    hints_used=int(rng.integers(0, 2)) if rng.random() < 0.2 else None,
+                    response_time_ms=int(rng.choice([300, 20_000, 40_000])) if rng.random() < 0.9 else None,
+                    mode="sandbox" if rng.random() < 0.05 else "live",
+                )
+            )
+            if rng.random() < 0.1:
+                log.append(attempt(f"learner {learner}", f"item {item}", at + timedelta(hours=30)))
+    return log
+
+
+@pytest.fixture
+def mixed(dirty: Database) -> Database:  # noqa: F811
+    """The dirty log and a crowd on three scales with rules of their own, and items that the bank does not know."""
+    add_items(dirty, {f"item {n}": None for n in range(30)})
+    add_items(dirty, {f"item {n}": None for n in range(30, 55)}, "other")
+    add_items(dirty, {"never answered": None}, "third")
+    add_learners(dirty, [f"learner {n}" for n in range(70)])
+    add_learners(dirty, [f"learner {n}" for n in range(70, 75)], is_test=True)
+    add_attempts(dirty, crowd(np.random.default_rng(15)))
+    rules = {
+        SCALE: {"min_responses": 18, "min_provisional_responses": 18, "min_learner_responses": 5, "rapid_min_times": 3},
+        "other": {
+            "min_responses": 6,
+            "min_provisional_responses": 6,
+            "min_learner_responses": 3,
+            "hinted": "exclude",
+            "lookback_months": 1,
+        },
+    }
+    with dirty.connect() as connection:
+        for scale_id, settings in rules.items():
+            store_scale(connection, Scale(scale_id, rules=Rules.from_settings(settings)), {"kind": "made up"})
+    return dirty
+
+
+@pytest.fixture
+def on_lake(spark: SparkSession, tmp_path: Path) -> Callable[[Database], Run]:
+    """What runs on Spark over Parquet copies of a database's relations."""
+
+    def copy(database: Database) -> Run:
+        with database.connect() as connection:
+            for relation in (ATTEMPT.filter(ATTEMPT.completed_at < END + 30 * LATER), QUESTION, LEARNER):
+                name = relation.get_name() if relation.op().__class__.__name__ == "UnboundTable" else "attempt"
+                file = tmp_path / f"{name}{next(numbers)}.parquet"
+                pq.write_table(on_postgres(connection)(relation), file)
+                spark.read.parquet(str(file)).createOrReplaceTempView(name)
+        return on_spark(spark)
+
+    return copy
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(window_on_spark, "ROWS_OF_A_PART", 300)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> FolderStore:
+    return FolderStore(tmp_path / "objects")
+
+
+def judged_here(database: Database) -> tuple[pa.Table, WindowTotals]:
+    with database.connect() as connection:
+        window = judged_window(connection, START, END, read_scales(connection))
+    return window.table, window.totals
+
+
+def in_order(table: pa.Table) -> pa.Table:
+    return table.sort_by([("attempt_id", "ascending")]).combine_chunks()
+
+
+def manifest_of(store: FolderStore, snapshot: Snapshot) -> Manifest:
+    return Manifest.model_validate_json(store.get(snapshot.uri))
+
+
+def test_every_attempt_is_judged_as_on_one_machine(
+    mixed: Database, on_lake: Callable[[Database], Run], folder: FolderStore, small_parts: None
+) -> None:
+    table, totals = judged_here(mixed)
+    snapshot, found = take_snapshot(mixed, folder, MONTH, None, on_lake(mixed))
+    assert found == totals
+    assert snapshot.data_hash == totals.data_hash
+    kept = read_snapshot(folder, snapshot)
+    assert in_order(kept).equals(in_order(table))
+    for scale_id in (SCALE, "other"):
+        assert min(totals.counts[scale_id][r] for r in ("scored", "few_learner_responses", "few_item_responses")) > 0
+    assert len(manifest_of(folder, snapshot).parts) > 2
+    assert snapshot_problem(folder, snapshot) is None
+    assert len({part for part in folder.sizes("snapshots") if part.endswith(".parquet")}) == len(
+        manifest_of(folder, snapshot).parts
+    )
+
+
+def test_the_same_answers_give_the_same_manifest(
+    mixed: Database, on_lake: Callable[[Database], Run], folder: FolderStore, small_parts: None
+) -> None:
+    lake = on_lake(mixed)
+    first, _ = take_snapshot(mixed, folder, MONTH, "one", lake)
+    second, _ = take_snapshot(mixed, folder, MONTH, "two", lake)
+    assert second == first
+    assert first.uri == f"snapshots/scored_responses/{MONTH}/{first.snapshot_hash}.json"
+
+
+def test_one_learners_answers_may_be_more_than_a_part_and_stay_in_one(
+    database: Database, on_lake: Callable[[Database], Run], folder: FolderStore, small_parts: None
+) -> None:
+    add_items(database, {f"i{n}": None for n in range(40)})
+    add_learners(database, ["busy", "idle"])
+    at = [START + timedelta(minutes=n) for n in range(1200)]
+    add_attempts(database, [attempt("busy", f"i{n % 40}", time) for n, time in enumerate(at)])
+    add_attempts(database, [attempt("idle", "i0", START)])
+    snapshot, totals = take_snapshot(database, folder, MONTH, None, on_lake(database))
+    assert totals == judged_here(database)[1]
+    assert sorted(part.rows for part in manifest_of(folder, snapshot).parts)[-1] >= 1200
+
+
+def test_a_month_without_attempts_says_so_and_leaves_nothing(
+    database: Database, on_lake: Callable[[Database], Run], folder: FolderStore
+) -> None:
+    add_attempts(database, [attempt("u", "i", START - timedelta(days=1))])
+    with pytest.raises(PermanentFailure, match=r"2026-03 has no attempts.*irt import attempts"):
+        take_snapshot(database, folder, MONTH, None, on_lake(database))
+    assert [*folder.list("snapshots")] == []
+
+
+def test_an_attempt_that_two_learners_have_is_refused(
+    database: Database, on_lake: Callable[[Database], Run], folder: FolderStore
+) -> None:
+    """PostgreSQL holds two of an id at two times; a lake may hold two files of a day."""
+    add_attempts(database, [attempt(f"u{n}", "i", START + n * LATER, attempt_id="the same") for n in range(2)])
+    with pytest.raises(PermanentFailure, match=r"attempt_id more than once.*the same.*IRT_ATTEMPTS"):
+        take_snapshot(database, folder, MONTH, None, on_lake(database))
+    assert [*folder.list("snapshots")] == []
+
+
+def test_executors_write_into_a_bucket_with_what_the_driver_was_told(
+    mixed: Database,
+    on_lake: Callable[[Database], Run],
+    s3: SeaweedFS,
+) -> None:
+    """Java was started before the bucket's credentials were in the environment."""
+    bucket = BucketStore(BUCKET)
+    snapshot, totals = take_snapshot(mixed, bucket, MONTH, None, on_lake(mixed))
+    assert totals == judged_here(mixed)[1]
+    assert read_snapshot(bucket, snapshot, columns=["attempt_id"]).num_rows == snapshot.n_attempts
+
+
+def test_parts_that_do_not_reach_the_drivers_store_are_noticed(
+    mixed: Database, on_lake: Callable[[Database], Run], tmp_path: Path
+) -> None:
+    with pytest.raises(PermanentFailure, match="executors on other machines need a bucket"):
+        take_snapshot(mixed, OnEachMachine(tmp_path / "driver"), MONTH, None, on_lake(mixed))
+
+
+class OnEachMachine(FolderStore):
+    """A folder that is another one in every process."""
+
+    def __reduce__(self) -> tuple[type[FolderStore], tuple[Path]]:
+        return FolderStore, (self.root.with_name("executor"),)

@@ -1,0 +1,181 @@
+"""What is stored with a fit is read as it was written, and not read where a key is missing, misspelt or mistyped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from irt_assets.calibration.advisory_checks import ADVISORY_CHECKS
+from irt_assets.calibration.evidence import Verdict
+from irt_assets.calibration.gates import SET_GATES
+from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants, Spread, StagedSpec
+from irt_assets.psychometrics.core.priors import LogNormal, Priors
+from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.responses.scales import Scale
+from resources.failures import PermanentFailure
+from tests.helpers.fit_specs import CONSTANTS, SET, linked_json, staged_json
+from tests.unit.test_gates import evidence, linked, staged
+
+FIT = "2026-06-default-em-1 (2026-06, default, em)"
+RULES = Rules.from_settings({"second_dimension": "hold", "new_misfit": "hold", "latent": "auto"})
+SCALE = Scale("default", priors=Priors(a=LogNormal(0.0, 0.5)), rules=RULES)
+OF_NAMES = {"left_out", "of", "loadings", "eligibility", "scale_priors", "priors"}
+"""Objects whose keys are items, rules or parameters, or statistics of items."""
+
+
+def test_a_spec_is_written_as_it_was_read() -> None:
+    assert StagedSpec.from_json(staged_json(), FIT).as_json() == staged_json()
+    assert LinkedSpec.from_json(linked_json(), FIT).as_json() == linked_json()
+
+
+def test_keys_are_in_the_order_in_which_jsonb_keeps_them() -> None:
+    """By length, then by bytes (`compareJsonbScalarValue` and `lengthCompareJsonbStringValue` in jsonb_util.c)."""
+    written = LinkedSpec.from_json(linked_json(), FIT).as_json()["linking_constants"]
+    assert list(written)[:6] == ["q", "q_p", "q_df", "rmse", "slope", "method"]
+
+
+def first_release() -> dict[str, Any]:
+    """What the first release staged with a fit that converged and was not linked."""
+    stored = staged_json()
+    for name in ("version", "scale_priors", "latent", "shape", "misfit", "testlets"):
+        del stored[name]
+    of_set = stored["fit_statistics"]["set"]
+    del of_set["loadings"], of_set["halves"], of_set["lz"]["rare"], of_set["q3"]["clusters"]
+    for name in ("under_model", "se", "learners", "together"):
+        del of_set["parallel"][name]
+    later = ("weighted", "symmetric", "suspects", "diagnosis", "q_shifts", "slope_intercept_cov")
+    stored["linking_constants"] = {name: value for name, value in CONSTANTS.items() if name not in later}
+    return stored
+
+
+@pytest.mark.parametrize("stored", [{}, {"model": "2pl", "eligibility": {}}, first_release()])
+def test_a_fit_of_an_earlier_version_is_read_and_says_what_is_not_known(stored: dict[str, Any]) -> None:
+    spec = StagedSpec.from_json(stored, FIT)
+    assert spec.as_json() == stored
+    assert (spec.version, spec.shape, spec.misfit, spec.latent) == (None, None, None, None)
+
+
+def test_an_attempt_that_failed_has_no_facts_of_a_fit() -> None:
+    stored = {"version": 1, "model": "2pl", "scale_priors": None, "latent": "auto", "eligibility": {}}
+    assert StagedSpec.from_json(stored, FIT).as_json() == stored
+    with pytest.raises(PermanentFailure, match="assignment, fit_statistics, left_out, populations, priors, shape is"):
+        StagedSpec.from_json(stored | {"provisional": []}, FIT)
+
+
+def test_of_a_later_version_what_is_not_known_here_is_ignored() -> None:
+    later = linked_json() | {"version": 2, "of a later version": 1}
+    later["impact"]["of a later version"] = 1
+    spec = LinkedSpec.from_json(later, FIT)
+    assert spec.impact is not None
+    assert (spec.version, spec.impact.shift) == (2, 0.02)
+    with pytest.raises(PermanentFailure, match="of a later version is a key that is not known"):
+        LinkedSpec.from_json(later | {"version": 1}, FIT)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"fit_statistics": {"set": SET}}, "fit_statistics.items is missing"),
+        ({"left_out": {"i3": "12"}}, "left_out.i3: Input should be a valid integer"),
+        ({"latent": "gamma"}, "latent: Input should be 'normal', 'histogram' or 'auto'"),
+        ({"misfit": {"refrence": None}}, "misfit.reference is missing; misfit.refrence is a key that is not known"),
+        ({"scale_priors": {"a": {"family": "Cauchy"}}}, "scale_priors: prior {'family': 'Cauchy'} on 'a' is not known"),
+        ({"version": "1"}, "version: Input should be a valid integer"),
+    ],
+)
+def test_what_cannot_be_read_is_named_with_the_fit_the_key_and_the_way_out(change: Any, problem: str) -> None:
+    with pytest.raises(PermanentFailure) as failure:
+        StagedSpec.from_json(staged_json() | change, FIT)
+    assert str(failure.value).startswith(f"what is stored with the fit {FIT} cannot be read: {problem}")
+    assert "Materialise item_calibration again" in str(failure.value)
+
+
+def test_constants_of_an_origin_have_no_test_and_others_have_one() -> None:
+    origin = LinkingConstants.of_origin()
+    assert LinkingConstants.from_json(origin.as_json(), FIT) == origin
+    assert (origin.tested, "q_p" in origin.as_json()) == (False, False)
+    with pytest.raises(PermanentFailure, match="q, q_df, q_p, share_kept, warnings is missing"):
+        LinkingConstants.from_json(origin.as_json() | {"method": "haebara"}, FIT)
+
+
+def test_a_linked_fit_keeps_what_was_staged() -> None:
+    spec = StagedSpec.from_json(staged_json(), FIT)
+    constants = LinkingConstants.from_json(CONSTANTS, FIT)
+    stored = linked_json()
+    found = spec.linked(constants, Spread(mean=-0.2, sd=1.1), LinkedSpec.from_json(stored, FIT).testlets, {})
+    del stored["impact"]
+    assert found.as_json() == stored
+    assert LinkedSpec.from_json(found.as_json(), FIT) == found
+
+
+# -- a gate never passes because a key is not there ------------------------------------------------------
+
+
+def damaged(stored: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Each key of an object removed, and misspelt, everywhere below it; which one it was, and the whole."""
+    if isinstance(stored, list):
+        for k, one in enumerate(stored):
+            for where, changed in damaged(one, (*at, k)):
+                yield where, [*stored[:k], changed, *stored[k + 1 :]]
+    if not isinstance(stored, dict):
+        return
+    for key, value in stored.items():
+        if not OF_NAMES & set(at) and at != ("fit_statistics", "items") and (*at, key) != ("version",):
+            rest = {name: of for name, of in stored.items() if name != key}
+            yield ".".join(map(str, (*at, key))), rest
+            yield ".".join(map(str, (*at, f"{key} misspelt"))), rest | {f"{key}x": value}
+        for where, changed in damaged(value, (*at, key)):
+            yield where, stored | {key: changed}
+
+
+def verdicts(staged_as: dict[str, Any], linked_as: dict[str, Any]) -> dict[str, Verdict]:
+    """Of every gate and check on a month whose fit is stored like this."""
+    month = evidence(
+        scale=SCALE,
+        staged=staged(spec=StagedSpec.from_json(staged_as, FIT)),
+        linked=replace(linked(), model_spec=LinkedSpec.from_json(linked_as, FIT)),
+    )
+    return {gate.name: gate.judge(month) for gate in (*SET_GATES, *ADVISORY_CHECKS)}
+
+
+def test_the_fit_passes_as_it_is() -> None:
+    found = verdicts(staged_json(), linked_json())
+    assert found.keys() - passed(found) == {"items_are_independent"}  # i1 and i2
+
+
+def test_no_gate_passes_in_silence_on_a_damaged_staged_spec() -> None:
+    """Absent of sound fits too, and nothing is judged by them: testlets, and which items lead a measure."""
+    cases = {where: (spec, linked_json()) for where, spec in damaged(staged_json())}
+    assert len(cases) > 200
+    assert unnoticed(cases) == {"testlets", "misfit.together.dependence", "misfit.together.ratio"}
+
+
+def test_no_gate_passes_in_silence_on_a_damaged_linked_spec() -> None:
+    """Model and misfit are judged as they were staged; an origin has no priors of a scale."""
+    cases = {where: (staged_json(), spec) for where, spec in damaged(linked_json())}
+    assert len(cases) > 200
+    assert unnoticed(cases) == {
+        "model", "scale_priors", "misfit", "testlets", "testlets.raw_sd",
+        "misfit.together.dependence", "misfit.together.ratio",
+    }  # fmt: skip
+
+
+def unnoticed(cases: dict[str, tuple[dict[str, Any], dict[str, Any]]]) -> set[str]:
+    """The cases that can be read, and on which every gate and check says what it says of the whole fit."""
+    whole = passed(verdicts(staged_json(), linked_json()))
+    found = set()
+    for where, (staged_as, linked_as) in cases.items():
+        try:
+            if passed(verdicts(staged_as, linked_as)) == whole:
+                found.add(where)
+        except PermanentFailure as failure:
+            if FIT not in str(failure):
+                found.add(where)
+    return found
+
+
+def passed(found: dict[str, Verdict]) -> set[str]:
+    return {name for name, verdict in found.items() if verdict.passed}

@@ -1,0 +1,205 @@
+"""Spark before a session: the forms of IRT_SPARK, what is missing, what doctor says, executors that differ."""
+
+from __future__ import annotations
+
+import logging
+import re
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from pydantic import ValidationError
+
+from resources import doctor, spark
+from resources.failures import PermanentFailure, TransientFailure
+from resources.settings import Settings
+from resources.spark_executors import describe_this_python
+from resources.spark_failures import explain_spark
+
+JAVA = "#!/bin/sh\necho 'openjdk version \"{version}\" 2025-04-15' >&2\n"
+
+
+def with_java(monkeypatch: pytest.MonkeyPatch, folder: Path, version: str | None) -> None:
+    """A PATH on which Java has this version, or is not."""
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", str(folder))
+    if version is not None:
+        (folder / "java").write_text(JAVA.format(version=version))
+        (folder / "java").chmod(0o755)
+
+
+@pytest.fixture
+def has_pyspark(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spark, "find_spec", lambda name: object())
+
+
+def finding(**settings: str) -> doctor.Finding:
+    (found,) = doctor._spark(Settings(**settings, _env_file=None))
+    return found
+
+
+@pytest.mark.parametrize(
+    "master",
+    [
+        "local[2]",
+        "local[*]",
+        "spark://master:7077",
+        "spark://one:7077,two:7077",
+        "sc://host",
+        "sc://host:15002",
+        "sc://host:443/;use_ssl=true;token=abc",
+        "k8s://https://10.0.0.1:6443",
+    ],
+)
+def test_the_forms_of_a_master(master: str) -> None:
+    assert Settings(irt_spark=master, _env_file=None).irt_spark == master
+
+
+@pytest.mark.parametrize("master", ["local", "local[0]", "yarn", "spark://master", "master:7077", "sc://", "k8s://"])
+def test_anything_else_is_refused_with_the_forms(master: str) -> None:
+    with pytest.raises(ValidationError, match=r"must be local\[N\] or local\[\*\], spark://HOST:PORT"):
+        Settings(irt_spark=master, _env_file=None)
+
+
+def test_the_addresses_that_are_asked() -> None:
+    assert spark.addresses_of("spark://one:7077,two:7078") == [("one", 7077), ("two", 7078)]
+    assert spark.addresses_of("sc://host/;token=a:b") == [("host", 15002)]
+    assert spark.addresses_of("sc://host:443") == [("host", 443)]
+    assert spark.addresses_of("local[2]") == spark.addresses_of("k8s://https://host:6443") == []
+
+
+@pytest.mark.usefixtures("has_pyspark")
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        (None, "Java is missing: apt install openjdk-17-jre-headless"),
+        ("11.0.20", "Java is 11 .*, and Spark needs 17 or newer: apt install openjdk-17-jre-headless"),
+        ("1.8.0_392", "Java is 8 .*, and Spark needs 17 or newer"),
+    ],
+)
+def test_a_session_without_the_right_java_says_which_to_install(
+    version: str | None, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with_java(monkeypatch, tmp_path, version)
+    with pytest.raises(PermanentFailure, match=said):
+        spark.spark_session(Settings(irt_spark="local[2]", _env_file=None))
+    found = finding(irt_spark="local[2]", irt_attempts="lake")
+    assert (found.state, found.fix) == ("error", spark.INSTALL_JAVA)
+
+
+def test_a_session_without_pyspark_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spark, "find_spec", lambda name: None)
+    with pytest.raises(PermanentFailure, match="the package pyspark is missing: make spark"):
+        spark.spark_session(Settings(irt_spark="sc://host", _env_file=None))
+    found = finding(irt_spark="sc://host")
+    assert (found.state, found.detail, found.fix) == ("error", "the package pyspark is missing", "make spark")
+
+
+@pytest.mark.usefixtures("has_pyspark")
+def test_a_master_where_nobody_listens_is_transient_and_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with_java(monkeypatch, tmp_path, "17.0.15")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]  # bound, and nobody listens
+        for master, what in ((f"spark://127.0.0.1:{port}", "master"), (f"sc://127.0.0.1:{port}", "Connect server")):
+            with pytest.raises(TransientFailure, match=rf"no Spark {what} answers at 127\.0\.0\.1:{port}: See"):
+                spark.spark_session(Settings(irt_spark=master, _env_file=None))
+            found = finding(irt_spark=master, irt_attempts="lake")
+            assert (found.state, found.detail) == ("error", f"no Spark {what} answers at 127.0.0.1:{port}")
+        taken.listen()
+        assert finding(irt_spark=f"sc://127.0.0.1:{port}", irt_attempts="lake").state == "ok"
+
+
+@pytest.mark.usefixtures("has_pyspark")
+def test_attempts_have_to_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with_java(monkeypatch, tmp_path, "17.0.15")
+    with pytest.raises(PermanentFailure, match="IRT_SPARK is set, and IRT_ATTEMPTS is not"):
+        spark.attempts_of(Settings(irt_spark="local[2]", _env_file=None))
+    found = finding(irt_spark="local[2]")
+    assert (found.state, found.detail) == ("error", "IRT_SPARK is set, and IRT_ATTEMPTS is not")
+    assert finding(irt_spark="local[2]", irt_attempts="lake").detail.endswith("with Java 17 at local[2]")
+
+
+def test_who_does_not_set_it_imports_nothing_of_spark() -> None:
+    assert finding().state == "absent"
+    code = (
+        "import sys; from resources import doctor, failures; from resources.settings import Settings;"
+        "list(doctor._spark(Settings(_env_file=None))); failures.explain(ValueError()); "
+        "failures.is_transient(OSError());"
+        "print([name for name in sys.modules if name.startswith(('pyspark', 'py4j', 'grpc'))])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"
+
+
+LOST = (
+    "Job aborted due to stage failure: Task 0 in stage 9.0 failed 4 times, most recent failure: Lost task 0.3 in stage "
+    "9.0 (TID 14) (node7 executor 3): ExecutorLostFailure (executor 3 exited caused by one of the running tasks) "
+    "Reason: {why}"
+)
+"""What Spark says, with what an executor of another cluster than the tests' may end of."""
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "said"),
+    [
+        (
+            LOST.format(why="Command exited with code 137"),
+            PermanentFailure,
+            r"ran out of memory: set spark\.executor\.memory",
+        ),
+        (
+            LOST.format(why="Command exited with code 52"),
+            PermanentFailure,
+            r"ran out of memory: set spark\.executor\.memory",
+        ),
+        (LOST.format(why="worker lost"), PermanentFailure, r"lost again and again.*set spark\.executor\.memory"),
+        ("java.io.IOException: No space left on device", PermanentFailure, "a disk of the cluster is full"),
+        ("Master removed our application: FAILED", TransientFailure, "the Spark application has ended"),
+        (
+            "status = StatusCode.UNAVAILABLE, Connection refused",
+            TransientFailure,
+            "Spark Connect server does not answer",
+        ),
+        ("[PYTHON_VERSION_MISMATCH] Python in worker has different version: 3.12", PermanentFailure, "another version"),
+        ('Cannot run program "/opt/python": error=2', PermanentFailure, "an executor has no Python at /opt/python"),
+    ],
+)
+def test_what_a_cluster_may_say(text: str, kind: type[Exception], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = type("SparkException", (Exception,), {"__module__": "pyspark.errors"})(text)
+    monkeypatch.delitem(sys.modules, "pyspark", raising=False)
+    assert explain_spark(error) is None  # without Spark in the process it is somebody else's
+    monkeypatch.setitem(sys.modules, "pyspark", ModuleType("pyspark"))
+    found = explain_spark(error)
+    assert type(found) is kind
+    assert re.search(said, str(found))
+
+
+def test_an_executor_with_other_packages_is_refused_and_another_processor_is_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ours = describe_this_python()
+    other = replace(ours, host="node7", cpu="Another CPU")
+    with caplog.at_level(logging.WARNING):
+        spark.refuse_other_packages([ours, other])
+    assert "the executor on node7 computes on another processor (Another CPU, here" in caplog.text
+    older = replace(ours, host="node8", versions={**ours.versions, "numba": "0.60.0", "irt_assets": None})
+    with pytest.raises(PermanentFailure, match=r"the executor on node8 .*irt_assets missing .*numba 0\.60\.0 \(here "):
+        spark.refuse_other_packages([older])
+
+
+def test_spark_defaults_win_over_what_may_be_set_otherwise(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("SPARK_HOME", raising=False)
+    monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path))
+    assert spark._configuration("spark://host:7077")["spark.log.level"] == "WARN"
+    (tmp_path / "spark-defaults.conf").write_text("# ours\nspark.log.level=INFO\nspark.executorEnv.PYTHONPATH  /srv\n")
+    (tmp_path / "log4j2.properties").write_text("")
+    configured = spark._configuration("spark://host:7077")
+    assert not {"spark.log.level", "spark.executorEnv.PYTHONPATH"} & {*configured}
+    assert configured["spark.driver.defaultJavaOptions"] == spark.END_WITHOUT_MEMORY
+    assert configured["spark.sql.session.timeZone"] == "UTC"
+    assert "spark.executorEnv.PYTHONPATH" not in spark._configuration("k8s://https://host:6443")
