@@ -166,7 +166,9 @@ def on_log(connection: psycopg.Connection, since: datetime, until: datetime) -> 
 
 def on_nearest_log(connection: psycopg.Connection, since: datetime, until: datetime) -> Run:
     """Like `on_log`, but on PostgreSQL where it has every attempt of [since, until): no Spark is started for those."""
-    return on_postgres(connection) if holds_log(connection, since, until) else on_log(connection, since, until)
+    if lake() is not None and holds_log(connection, since, until):
+        return on_postgres(connection)
+    return on_log(connection, since, until)
 
 
 def holds_log(connection: psycopg.Connection, since: datetime, until: datetime) -> bool:
