@@ -96,6 +96,12 @@ class Settings(BaseSettings):
     irt_spark_fit_bytes: int = Field(
         4_000_000_000, gt=0, description="bytes of answers, about 1.5 each, up to which the driver computes a fit"
     )
+    irt_spark_sample: int = Field(
+        20_000_000,
+        gt=0,
+        description="attempts of a scale's month that a run reads; of a larger month, those of a random sample of "
+        "learners",
+    )
     r_irt_base_url: str | None = Field(None, description="R IRT service of the engine remote, e.g. http://r-irt:8000")
     r_irt_internal_token: SecretStr | None = Field(None, description="its bearer token")
     irt_engines: str = Field(

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import psycopg
 
 from irt_assets.ledger.publications import in_force
@@ -22,9 +23,15 @@ from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.scoring.abilities import Curves, Scores, eap_by
 from irt_assets.responses.facts import LOOKBACK
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.responses.window import scoring_responses
+from irt_assets.responses.window import scoring_groups
 from resources import tables, warehouse
 from resources.database import Database, advisory_lock
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LEARNERS_WRITTEN = 100_000
+"""Learners whose abilities are written at once."""
 
 
 @dataclass(frozen=True)
@@ -67,38 +74,44 @@ def measure_at(
             why = f"no parameters of scale {scale.scale_id} are in force at {end:%Y-%m-%d %H:%M} UTC"
             measured.append(ScaleAbilities(scale.scale_id, nothing, nothing, 0, published.set_hash, why))
             continue
-        responses, learners = scoring_responses(
-            connection, end - LOOKBACK, end, scale, list(published.items), withdrawn=published.withdrawn
+        groups = scoring_groups(connection, end - LOOKBACK, end, scale, list(published.items), published.withdrawn)
+        scored = pd.concat(
+            [_scored(*group, published.items, scale, published.testlets) for group in groups], ignore_index=True
         )
-        scores = estimate(responses, published.items, scale, published.testlets)
-        warehouse.append(
-            connection,
-            tables.mirt_ability,
-            pd.DataFrame(
-                {
-                    "update_id": update_id,
-                    "user_id": learners,
-                    "scale_id": scale.scale_id,
-                    "theta": scores.theta,
-                    "se": scores.se,
-                    "method": "eap",
-                    "n_items": np.bincount(responses.person, minlength=len(learners)),
-                    "kind": kind,
-                    "window_end": pd.Timestamp(end),
-                    "published_as_of": pd.Timestamp(end),
-                    "set_hash": published.set_hash,
-                    "scale_version": scale.anchor_version,
-                    "fitted_at": pd.Timestamp.now("UTC"),
-                }
-            ),
-        )
+        same: dict[str, Any] = {
+            "update_id": update_id,
+            "scale_id": scale.scale_id,
+            "method": "eap",
+            "kind": kind,
+            "window_end": pd.Timestamp(end),
+            "published_as_of": pd.Timestamp(end),
+            "set_hash": published.set_hash,
+            "scale_version": scale.anchor_version,
+            "fitted_at": pd.Timestamp.now("UTC"),
+        }
+        rows = (scored[first : first + LEARNERS_WRITTEN] for first in range(0, len(scored), LEARNERS_WRITTEN))
+        warehouse.append_parts(connection, tables.mirt_ability, (some.assign(**same) for some in rows))
+        theta, se = (scored[name].to_numpy() for name in ("theta", "se"))
         sd = published.testlets.sd if published.testlets else None
         measured.append(
-            ScaleAbilities(
-                scale.scale_id, scores.theta, scores.se, len(published.items), published.set_hash, testlet_sd=sd
-            )
+            ScaleAbilities(scale.scale_id, theta, se, len(published.items), published.set_hash, testlet_sd=sd)
         )
     return measured
+
+
+def _scored(
+    responses: Responses,
+    learners: npt.NDArray[np.object_],
+    items: Mapping[str, tuple[float, float, float]],
+    scale: Scale,
+    testlets: InTestlets | None,
+) -> pd.DataFrame:
+    """A row for each of the learners: user_id, theta, se and n_items."""
+    import pandas as pd
+
+    scores = estimate(responses, items, scale, testlets)
+    n_items = np.bincount(responses.person, minlength=len(learners))
+    return pd.DataFrame({"user_id": learners, "theta": scores.theta, "se": scores.se, "n_items": n_items})
 
 
 def estimate(

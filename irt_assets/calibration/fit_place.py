@@ -5,36 +5,61 @@ What does not belong here: how either does it (see `engines.em`, `engines.execut
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from irt_assets.calibration.request import FitRequest
 from irt_assets.engines.em import EmEngine
-from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.eligibility.attempts import Reason
 from irt_assets.responses.snapshot import Snapshot
 from irt_assets.responses.snapshot_files import part_keys
+from irt_assets.responses.window import ItemCounts
 from resources.object_store import ObjectStore
 from resources.settings import Settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
 
 BYTES_AN_ANSWER = 1.5
 """What an answer takes in a fit's layout."""
 
 
 def placed(
-    engine: EmEngine, settings: Settings, store: ObjectStore, snapshot: Snapshot, scale_id: str, responses: Responses
+    engine: EmEngine, settings: Settings, store: ObjectStore, snapshot: Snapshot, request: FitRequest
 ) -> EmEngine:
-    """The engine that fits `responses`, the scored answers of a scale in a snapshot, where IRT_SPARK_FIT says."""
-    too_large = BYTES_AN_ANSWER * responses.n_responses > settings.irt_spark_fit_bytes
-    where = settings.irt_spark_fit
-    if settings.irt_spark is None or where == "driver" or (where == "auto" and not too_large):
+    """The engine that fits the scored answers of the request's scale in a snapshot, where IRT_SPARK_FIT says.
+
+    Where the request has a sample of them, all are laid out by executors, and fetched if the driver is to fit them.
+    """
+    where, drawn = settings.irt_spark_fit, request.drawn_from is not None
+    too_large = BYTES_AN_ANSWER * request.responses.n_responses > settings.irt_spark_fit_bytes
+    here = not drawn and (where == "driver" or (where == "auto" and not too_large))
+    if settings.irt_spark is None or here:
         return engine
     from irt_assets.engines.executors import EmOnSpark
-    from resources.spark import path_for_spark, spark_session
 
-    session = spark_session(settings)
-    files = [path_for_spark(store.uri(key)) for key in part_keys(store, snapshot.uri)]
-    attempts = session.read.parquet(*files)
-    frame = attempts.where(attempts.reason.isNull() & (attempts.scale_id == scale_id))
+    attempts = _attempts(settings, store, snapshot, request.scale.scale_id)
     return EmOnSpark(
         engine.threads,
-        session=session,
-        frame=frame.select("user_id", "item_id", "score"),
+        session=attempts.sparkSession,
+        frame=attempts.where(attempts.reason.isNull()).select("user_id", "item_id", "score"),
         settings=settings,
-        responses=responses,
+        responses=request.responses,
     )
+
+
+def count_items(settings: Settings, store: ObjectStore, snapshot: Snapshot, scale_id: str) -> ItemCounts:
+    """How many answers the items of a scale have in a snapshot, counted on Spark."""
+    attempts = _attempts(settings, store, snapshot, scale_id)
+    few = attempts.reason == str(Reason.FEW_ITEM_RESPONSES)
+    counted = attempts.where(attempts.reason.isNull() | few).groupBy("item_id", few.alias("few")).count().collect()
+    n = {(row["item_id"], bool(row["few"])): row["count"] for row in counted}
+    scored, left_out = ({item: n[item, few] for item, few in sorted(n) if few is which} for which in (False, True))
+    return ItemCounts(scored, left_out)
+
+
+def _attempts(settings: Settings, store: ObjectStore, snapshot: Snapshot, scale_id: str) -> DataFrame:
+    from resources.spark import path_for_spark, spark_session
+
+    files = [path_for_spark(store.uri(key)) for key in part_keys(store, snapshot.uri)]
+    attempts = spark_session(settings).read.parquet(*files)
+    return attempts.where(attempts.scale_id == scale_id)

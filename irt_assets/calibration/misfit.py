@@ -26,7 +26,7 @@ from irt_assets.psychometrics.fit.m2 import FormFit
 from irt_assets.psychometrics.fit.misfit import LARGEST_RATIO, Window, change_of_misfit, rmsea_of
 from irt_assets.responses.scale_decisions import REFERENCE, decision_in_force, read_decisions
 from irt_assets.responses.scales import Scale
-from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, read_snapshot
+from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, read_for_run
 from irt_assets.responses.window import scored_responses_of
 from irt_assets.wording import counted, listed
 from resources.failures import PermanentFailure
@@ -49,17 +49,21 @@ class Reference(ToCompare):
 
     def window(self, store: ObjectStore, scale_id: str) -> Window:
         """Raises PermanentFailure where its answers are not in the store, or are not those that were fitted."""
-        table = read_snapshot(
+        table = read_for_run(
             store,
             self.snapshot,
+            FIT_COLUMNS,
+            (scale_id,),
             lambda problem: (
                 f"{problem}. Restore the object store from a backup, or accept a month as what later ones "
                 f"are compared with (`irt scale accept misfit --scale {scale_id} --from MONTH`)"
             ),
-            FIT_COLUMNS,
         )
         responses, _ = scored_responses_of(table, scale_id)
-        return Window(responses, decode(self.calibration), kept_dimensions(self.statistics, responses.item_ids))
+        calibration = decode(self.calibration)
+        if set(responses.item_ids) < set(calibration.item_ids):  # a sample of learners, who did not see them all
+            responses = responses.among(calibration.item_ids)
+        return Window(responses, calibration, kept_dimensions(self.statistics, responses.item_ids))
 
 
 def find_reference(connection: psycopg.Connection, scale: Scale, month: str) -> Reference | None:

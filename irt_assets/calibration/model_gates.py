@@ -6,6 +6,10 @@ What is measured with a fit is in its spec; here it is judged. Does not belong h
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from dataclasses import replace
+
 from irt_assets.calibration.evidence import Evidence, Verdict, as_the_scale_says, current_fit
 from irt_assets.calibration.misfit import alike, eigenvalue_ratio, items_together
 from irt_assets.ledger.fit_spec import ComparedMisfit, Parallel
@@ -16,6 +20,18 @@ from irt_assets.psychometrics.fit.person_fit import SMALLEST_TEST
 MISFIT_LEVEL = 0.001
 """Significance level at which an item is held back or a second dimension is reported."""
 FEW_TOGETHER = f"no two items were seen by {SMALLEST_PAIR} learners"
+
+
+def _names_its_sample(judge: Callable[[Evidence], Verdict]) -> Callable[[Evidence], Verdict]:
+    """The same gate, which says so where it is judged by answers of a random sample of the month's learners."""
+
+    @functools.wraps(judge)
+    def judged(evidence: Evidence) -> Verdict:
+        verdict = judge(evidence)
+        sample = evidence.staged.spec.sample if evidence.staged else None
+        return replace(verdict, why=f"{verdict.why}; judged on {sample}") if sample else verdict
+
+    return judged
 
 
 def one_dimension(evidence: Evidence) -> Verdict:
@@ -29,6 +45,7 @@ def one_dimension(evidence: Evidence) -> Verdict:
     return found
 
 
+@_names_its_sample
 def second_dimension(evidence: Evidence) -> Verdict:
     """Parallel analysis of the month's fit, whatever the scale demands."""
     fit = current_fit(evidence)
@@ -51,6 +68,7 @@ def one_ability(parallel: Parallel) -> Verdict:
     return Verdict(one, why if one else f"a second dimension: {why}", details)
 
 
+@_names_its_sample
 def guessing_is_in_the_model(evidence: Evidence) -> Verdict:
     """Learners do not guess, or the scale's model has guessing, or a person has accepted it."""
     fit = current_fit(evidence)
@@ -68,6 +86,7 @@ def guessing_is_in_the_model(evidence: Evidence) -> Verdict:
     return Verdict(False, shape.why, details)
 
 
+@_names_its_sample
 def misfit_was_accepted(evidence: Evidence) -> Verdict:
     """Items of the window that months are compared with measure one ability, or a person has accepted that they do
     not."""
@@ -75,6 +94,7 @@ def misfit_was_accepted(evidence: Evidence) -> Verdict:
     return found if isinstance(found, Verdict) else as_the_scale_says(evidence, accepted_misfit(evidence, found))
 
 
+@_names_its_sample
 def misfit_has_not_grown(evidence: Evidence) -> Verdict:
     """What of the month does not follow the model was so before."""
     found = _compared(evidence)

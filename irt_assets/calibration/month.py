@@ -17,7 +17,7 @@ import psycopg
 
 from irt_assets.calibration import misfit
 from irt_assets.calibration.evidence import MonthFile
-from irt_assets.calibration.fit_place import placed
+from irt_assets.calibration.fit_place import count_items, placed
 from irt_assets.calibration.month_impact import with_impact
 from irt_assets.calibration.placing import link_to_scale
 from irt_assets.calibration.publication import publish_ready_months
@@ -27,6 +27,7 @@ from irt_assets.calibration.request import (
     calibrate,
     fit_spec_extras,
     nothing_scored,
+    require_everybody,
     require_one_population,
 )
 from irt_assets.engines import Calibrator, Sampler
@@ -34,7 +35,7 @@ from irt_assets.engines.em import EmEngine
 from irt_assets.engines.registry import build
 from irt_assets.ledger import fits
 from irt_assets.ledger.anchors import anchor_hash, read_anchors
-from irt_assets.ledger.fit_spec import ComparedMisfit, Draws, LinkingConstants, Sampling, StagedSpec, Testlets
+from irt_assets.ledger.fit_spec import ComparedMisfit, Draws, LinkingConstants, Sample, Sampling, StagedSpec, Testlets
 from irt_assets.ledger.steps import Step
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.anchors import AnchorSet
@@ -43,7 +44,7 @@ from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.estimation.latent_shape import Shape
 from irt_assets.psychometrics.linking.linking import Linking
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.responses.snapshot import FIT_COLUMNS, current_snapshot, read_snapshot, stored_rules
+from irt_assets.responses.snapshot import FIT_COLUMNS, current_snapshot, read_for_run, sample_for_run, stored_rules
 from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure, is_transient
 from resources.object_store import ObjectStore
@@ -55,7 +56,8 @@ class FitOutcome:
     """An engine's fit of a scale, or the reason why there is none.
 
     `own`: the scale is published from this engine. `misfit`: of its own engine, as `misfit.compared` gives it;
-    `testlets`: what it says of them (see `testlets.effects_spec`). `on_spark`: its answers were laid out there.
+    `testlets`: what it says of them (see `testlets.effects_spec`). `sample`: the learners behind its statistics, where
+    these are not all; `summed`: where answers were added up that were laid out on Spark.
     """
 
     scale_id: str
@@ -68,7 +70,8 @@ class FitOutcome:
     shape: Shape | None = None
     misfit: ComparedMisfit | None = None
     testlets: Testlets | None = None
-    on_spark: bool = False
+    sample: Sample | None = None
+    summed: str = ""
 
 
 @dataclass(frozen=True)
@@ -154,19 +157,21 @@ def _fit(
         scales = read_scales(connection, month_bounds(month)[0])
     if snapshot is None:
         raise PermanentFailure(f"{month} has no snapshot: materialise scored_responses of {month} first")
-    table = read_snapshot(store, snapshot, columns=FIT_COLUMNS)
-    results: list[tuple[Scale, str, Calibrated | Exception, StagedSpec, float, bool]] = []
+    table, settings = read_for_run(store, snapshot, FIT_COLUMNS), get_settings()
+    results: list[tuple[Scale, str, Calibrated | Exception, StagedSpec, float, str]] = []
     for scale in scales.values():
         engines = engines_of(scale)
         if not engines:
             continue
+        drawn = sample_for_run(snapshot, scale.scale_id)
+        everybody = count_items(settings, store, snapshot, scale.scale_id) if drawn else None
         with database.connect() as connection:
             anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
-            request = build_fit_request(connection, table, scale, month_bounds(month)[0], anchors)
+            request = build_fit_request(connection, table, scale, month_bounds(month)[0], anchors, everybody)
             reference = misfit.find_reference(connection, scale, month)
         for name, make in engines.items():
             spec = fits.model_spec(scale) | StagedSpec(eligibility=stored_rules(scale.rules))
-            began, on_spark = time.perf_counter(), False
+            began, summed = time.perf_counter(), ""
             outcome: Calibrated | Exception
             try:
                 if request.responses.n_responses == 0:
@@ -176,17 +181,18 @@ def _fit(
                 with breakdowns_explained(f"scale {scale.scale_id} could not be fitted by {name}"):
                     if isinstance(engine, Sampler):
                         require_one_population(name, request)
-                        drawn = engine.draw(request.responses, model=scale.model, data_hash=snapshot.data_hash)
-                        outcome = Calibrated(drawn.calibration)
+                        require_everybody(f"a scale of engine {name}", request)
+                        sampled = engine.draw(request.responses, model=scale.model, data_hash=snapshot.data_hash)
+                        outcome = Calibrated(sampled.calibration)
                         spec |= StagedSpec(
-                            draws=_keep(store, month, drawn.parquet),
-                            sampling=Sampling.from_json(drawn.sampling, f"of {month} by {name}"),
+                            draws=_keep(store, month, sampled.parquet),
+                            sampling=Sampling.from_json(sampled.sampling, f"of {month} by {name}"),
                         )
                     else:
                         if isinstance(engine, EmEngine):
-                            engine = placed(engine, get_settings(), store, snapshot, scale.scale_id, request.responses)
-                            on_spark = engine.on_spark
+                            engine = placed(engine, settings, store, snapshot, request)
                         outcome = calibrate(engine, request, snapshot.data_hash)
+                        summed = engine.summed if isinstance(engine, EmEngine) else ""
                     spec |= fit_spec_extras(request, outcome)
                     if name == scale.engine and outcome.calibration.convergence.converged:
                         spec |= StagedSpec(misfit=misfit.compared(store, request, outcome, spec.statistics, reference))
@@ -194,11 +200,11 @@ def _fit(
                 if is_transient(error):
                     raise
                 outcome = error
-            results.append((scale, name, outcome, spec, time.perf_counter() - began, on_spark))
+            results.append((scale, name, outcome, spec, time.perf_counter() - began, summed))
     outcomes = []
     with database.connect() as connection:
         advisory_lock(connection, "item_calibration", month)
-        for scale, name, outcome, spec, seconds, on_spark in results:
+        for scale, name, outcome, spec, seconds, summed in results:
             own, why, calibration, shape = name == scale.engine, None, None, None
             if isinstance(outcome, Exception):
                 fit_id = fits.stage(connection, snapshot, scale.scale_id, name, outcome, spec, run_id)
@@ -206,8 +212,8 @@ def _fit(
             else:
                 calibration, shape = outcome.calibration, outcome.shape
                 fit_id = fits.stage(connection, snapshot, scale.scale_id, name, calibration, spec, run_id)
-            found = calibration, why, seconds, shape, spec.misfit, spec.testlets
-            outcomes.append(FitOutcome(scale.scale_id, name, own, fit_id, *found, on_spark))
+            found = calibration, why, seconds, shape, spec.misfit, spec.testlets, spec.sample, summed
+            outcomes.append(FitOutcome(scale.scale_id, name, own, fit_id, *found))
     return outcomes
 
 

@@ -37,7 +37,7 @@ from irt_assets.psychometrics.core.errors import breakdowns_explained
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.estimation.latent_shape import Shape
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.responses.snapshot import Snapshot, read_snapshot, store_attempts
+from irt_assets.responses.snapshot import Snapshot, read_snapshot, sample_for_run, store_attempts
 from irt_assets.responses.window import scored_responses_of
 from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure
@@ -96,6 +96,11 @@ def recalibrate(
     if not snapshots:
         raise PermanentFailure(
             f"no month of {window} is green: " + "; ".join(f"{m} {w}" for m, w in basis.passed_over.items())
+        )
+    if large := [one.month for one in snapshots if sample_for_run(one, scale_id)]:
+        raise PermanentFailure(
+            f"months that are fitted together are read whole, and {', '.join(large)} has more attempts than "
+            "IRT_SPARK_SAMPLE allows: name other months, or set it higher where there is memory for them"
         )
     table = pooled(pa.concat_tables(_scored(store, one, scale_id) for one in snapshots), changed)
     responses, persons = scored_responses_of(table, scale_id)

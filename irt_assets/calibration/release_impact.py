@@ -5,12 +5,13 @@ The code that scores is the one that measures (`abilities`). Does not belong her
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import psycopg
 
 from irt_assets.calibration.abilities import estimate
@@ -18,9 +19,10 @@ from irt_assets.calibration.proposals import Proposal, open_changes
 from irt_assets.ledger.publications import in_force
 from irt_assets.ledger.steps import last_done_month
 from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.core.models import Responses
 from irt_assets.responses.facts import LOOKBACK
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.responses.window import scoring_responses
+from irt_assets.responses.window import scoring_groups
 
 LARGE_SHIFT = 0.2
 """θ shift considered large: close to the SE of a good test, so learners may notice."""
@@ -99,14 +101,18 @@ def impact(
     published = in_force(connection, scale.scale_id, effective_from)
     before = published.items
     after = {**before, **changes}
-    responses, _ = scoring_responses(connection, end - LOOKBACK, end, scale, list(after), withdrawn=published.withdrawn)
-    if responses.n_persons == 0:
+    groups = scoring_groups(connection, end - LOOKBACK, end, scale, list(after), published.withdrawn)
+    found = [
+        (
+            *(_has_answers(responses, items) for items in (before, changes)),
+            *(estimate(responses, items, scale).theta for items in (before, after)),
+        )
+        for responses, _ in groups
+    ]
+    measured, touched, old, new = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    if measured.size == 0:
         return Impact(scale.scale_id, month, len(changes), f"no answers to published items before {end:%Y-%m-%d}")
-    known = np.array([item in before for item in responses.item_ids])
-    changed = np.array([item in changes for item in responses.item_ids])
-    measured = np.bincount(responses.person[known[responses.item]], minlength=responses.n_persons) > 0
-    touched = np.bincount(responses.person[changed[responses.item]], minlength=responses.n_persons) > 0
-    old, new = (estimate(responses, items, scale).theta[measured] for items in (before, after))
+    old, new = old[measured], new[measured]
     shift = new - old
     if not shift.size:
         return Impact(
@@ -128,3 +134,10 @@ def impact(
         newly_passed=int(((old < mark) & (new >= mark)).sum()),
         newly_failed=int(((old >= mark) & (new < mark)).sum()),
     )
+
+
+def _has_answers(responses: Responses, items: Collection[str]) -> npt.NDArray[np.bool_]:
+    """Shape (n_persons,): whether each answered one of `items`."""
+    among = np.array([item in items for item in responses.item_ids], dtype=bool)
+    n: npt.NDArray[np.intp] = np.bincount(responses.person[among[responses.item]], minlength=responses.n_persons)
+    return n > 0

@@ -23,7 +23,7 @@ from irt_assets.engines import Calibrator
 from irt_assets.engines.em import EmEngine
 from irt_assets.ledger.encoding import finite
 from irt_assets.ledger.fit_rows import statistics_spec
-from irt_assets.ledger.fit_spec import Assignment, FitStatistics, FittedPopulation, StagedSpec
+from irt_assets.ledger.fit_spec import Assignment, FitStatistics, FittedPopulation, Sample, StagedSpec
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import item_model
@@ -35,7 +35,8 @@ from irt_assets.psychometrics.estimation.levels import Earlier, assignment_corre
 from irt_assets.psychometrics.estimation.testlets import share_testlets
 from irt_assets.psychometrics.fit.fit_summary import summarise
 from irt_assets.responses.scales import Scale
-from irt_assets.responses.window import earlier_responses, left_out_items, scored_responses_of
+from irt_assets.responses.window import ItemCounts, earlier_responses, left_out_items, scored_responses_of
+from resources.settings import get_settings
 
 PROVISIONAL_SLOPE = LogNormal(0.0, 0.5)
 """Prior on the slope of an item with few answers: 95 % of slopes lie between 0.38 and 2.7."""
@@ -54,6 +55,8 @@ class FitRequest:
             of some of them only.
         anchors: the scale's frozen anchors, None where it has no origin.
         testlets: item → testlet, of the bank's items that stand in one.
+        drawn_from: how many scored answers there are in all, where `responses` are those of a random sample of
+            learners: the engine is to fit all of them. None where they are everybody's.
     """
 
     scale: Scale
@@ -63,6 +66,7 @@ class FitRequest:
     earlier: Responses | None = None
     anchors: AnchorSet | None = None
     testlets: Mapping[str, str] = field(default_factory=dict)
+    drawn_from: int | None = None
 
     @property
     def by_level(self) -> bool:
@@ -90,12 +94,24 @@ class FitRequest:
 
 
 def build_fit_request(
-    connection: psycopg.Connection, table: pa.Table, scale: Scale, start: datetime, anchors: AnchorSet | None
+    connection: psycopg.Connection,
+    table: pa.Table,
+    scale: Scale,
+    start: datetime,
+    anchors: AnchorSet | None,
+    everybody: ItemCounts | None = None,
 ) -> FitRequest:
-    """The request for a window that begins at `start`, whose attempts are `table`."""
+    """The request for a window that begins at `start`, whose attempts are `table`; `everybody`: the counts of all
+    attempts, where these are of a random sample of learners."""
     responses, learners = scored_responses_of(table, scale.scale_id)
-    n = np.bincount(responses.item, minlength=responses.n_items)
-    few = n < scale.rules.eligibility.min_published_responses(scale.model)
+    drawn_from = None
+    if everybody is None:
+        n = np.bincount(responses.item, minlength=responses.n_items).tolist()
+        everybody = ItemCounts(dict(zip(responses.item_ids, n, strict=True)), left_out_items(table, scale.scale_id))
+    else:
+        drawn_from = sum(everybody.scored.values())
+        responses = responses.among(tuple(everybody.scored))
+    few = scale.rules.eligibility.min_published_responses(scale.model)
     earlier = None
     if responses.n_responses:
         by_level = scale.rules.fit.assignment == "by_level"
@@ -105,11 +121,12 @@ def build_fit_request(
     return FitRequest(
         scale,
         responses,
-        tuple(item for item, is_few in zip(responses.item_ids, few, strict=True) if is_few),
-        left_out_items(table, scale.scale_id),
+        tuple(item for item, n_scored in everybody.scored.items() if n_scored < few),
+        dict(everybody.left_out),
         earlier,
         anchors,
         bank_testlets(connection, scale.scale_id),
+        drawn_from,
     )
 
 
@@ -144,8 +161,11 @@ def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibr
     model, responses, priors = request.scale.model, request.responses, request.priors()
     if request.by_level and priors is not None and priors.b is not None:
         raise PsychometricsError(why_no_prior_on_b(request.scale.scale_id))
+    if request.by_level:
+        require_everybody(f"scale {request.scale.scale_id}, whose items are assigned by level,", request)
     if not isinstance(engine, EmEngine):
         require_one_population(engine.name, request)
+        require_everybody(f"a scale of engine {engine.name}", request)
         # A scale's fits are looked for under the name of its engine, and `remote` answers as what runs behind it.
         found = engine.calibrate(responses, model=model, data_hash=data_hash)
         return Calibrated(replace(found, engine=engine.name))
@@ -195,6 +215,16 @@ def require_one_population(engine: str, request: FitRequest) -> None:
         )
 
 
+def require_everybody(what: str, request: FitRequest) -> None:
+    """Raises PsychometricsError where the request has a sample's answers; `what` is fitted in this process only."""
+    if request.drawn_from is not None:
+        raise PsychometricsError(
+            f"{what} is fitted in the run's own process, which reads at most {get_settings().irt_spark_sample:,} "
+            f"attempts, and there are {request.drawn_from:,} scored answers: set IRT_SPARK_SAMPLE higher where there "
+            "is memory for them"
+        )
+
+
 def why_no_prior_on_b(scale_id: str) -> str:
     """Why a scale whose items are assigned by level cannot have one, and the way out."""
     return (
@@ -229,6 +259,15 @@ def fit_spec_extras(request: FitRequest, made: Calibrated) -> StagedSpec:
         shape=made.shape,
         fit_statistics=fit_statistics(request, made),
     )
+    if request.drawn_from is not None:
+        kept |= StagedSpec(
+            sample=Sample(
+                learners=request.responses.n_persons,
+                answers=request.responses.n_responses,
+                of_learners=calibration.n_persons,
+                of_answers=request.drawn_from,
+            )
+        )
     found = effects_spec(request.responses, calibration, request.testlets, made.groups)
     return kept if found is None else kept | StagedSpec(testlets=found)
 

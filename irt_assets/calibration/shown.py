@@ -56,7 +56,7 @@ def fit_metadata(outcomes: Sequence[FitOutcome]) -> Metadata:
         "fits": dg.MetadataValue.md(_fit_table(outcomes)),
         "flagged items": dg.MetadataValue.md(_flag_table(outcomes)),
     }
-    if any(o.on_spark for o in outcomes):
+    if any(o.summed for o in outcomes):
         metadata |= application()
     for o in outcomes:
         fit = o.calibration
@@ -74,6 +74,10 @@ def fit_metadata(outcomes: Sequence[FitOutcome]) -> Metadata:
                 "seconds": round(o.seconds, 1),
             },
         )
+        if o.summed:
+            metadata[f"laid out on Spark ({where})"] = dg.MetadataValue.text(o.summed)
+        if o.sample is not None:
+            metadata[f"fit statistics rest on ({where})"] = dg.MetadataValue.text(str(o.sample))
         if o.shape is not None:
             metadata[f"distribution of θ ({where})"] = dg.MetadataValue.text(o.shape.why)
             if o.shape.compared:

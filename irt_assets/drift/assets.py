@@ -58,6 +58,11 @@ def build_drift_assets(
                     if s.drift
                     for level in ("high", "medium")
                 },
+                **{
+                    f"answers read ({s.scale_id})": dg.MetadataValue.text(f"those of {s.sample}")
+                    for s in found
+                    if s.sample
+                },
                 **{f"plot: drift ({scale})": plot(png, "drift") for scale, png in maps.items() if png is not None},
                 "dagster/row_count": dg.MetadataValue.int(
                     sum(len(s.drift.item_ids) + len(s.unestimated.tested_items) for s in found if s.drift)

@@ -27,7 +27,7 @@ from irt_assets.psychometrics.core.options import Latent
 from irt_assets.psychometrics.dif.analysis import ENOUGH, TESTABLE, Dif, Group, analyse_dif
 from irt_assets.psychometrics.dif.wald import Wald, severity_of
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.responses.snapshot import FIT_COLUMNS, read_snapshot, snapshot_of
+from irt_assets.responses.snapshot import FIT_COLUMNS, read_for_run, sample_for_run, snapshot_of
 from irt_assets.responses.window import scored_sittings_of
 from resources import tables, warehouse
 from resources.database import Database
@@ -49,22 +49,24 @@ BY_LEVEL = (
 @dataclass(frozen=True)
 class Answers:
     """The responses that a month's fit of a scale was made from, with their forms and learners, and what it took for
-    the distribution of θ."""
+    the distribution of θ. `sample`: whose responses these are, where they are not everybody's."""
 
     responses: Responses
     learners: npt.NDArray[np.object_]
     forms: npt.NDArray[np.object_]
     latent: Latent
+    sample: str = ""
 
 
 @dataclass(frozen=True)
 class AttributeDif:
     """An attribute's groups; `n_unreadable` of the learners without one have a value that makes no group. `by_level`:
-    items were assigned by what was known about the learner."""
+    items were assigned by what was known about the learner. `sample`: as of `Answers`."""
 
     dif: Dif
     n_unreadable: int
     by_level: bool = False
+    sample: str = ""
 
 
 def dif_of_month(
@@ -88,7 +90,8 @@ def dif_of_month(
         rows = []
         for name, (groups, n_unreadable) in attributes.items():
             dif = _compared(name, answers, groups, scale, threads)
-            rows += rows_of(AttributeDif(dif, n_unreadable, scale.rules.fit.assignment == "by_level"))
+            sample = "" if isinstance(answers, str) else answers.sample
+            rows += rows_of(AttributeDif(dif, n_unreadable, scale.rules.fit.assignment == "by_level", sample))
         found[scale.scale_id] = [{"month": month, "scale_id": scale.scale_id} | row for row in rows]
     with database.connect() as connection:
         for scale_id, rows in found.items():
@@ -129,12 +132,13 @@ def answers_of(
     fit = linked_fit(connection, scale.scale_id, "monthly", month_bounds(month)[0], scale.engine)
     if fit is None or not fit.converged:
         return f"{month} has no converged fit that was linked to the anchors"
+    snapshot = snapshot_of(connection, month, fit.snapshot_hash)
+    if snapshot is None:
+        return f"the answers that the fit of {month} was made from are no longer kept: materialise it again"
     if fit.snapshot_hash not in files:
-        snapshot = snapshot_of(connection, month, fit.snapshot_hash)
-        if snapshot is None:
-            return f"the answers that the fit of {month} was made from are no longer kept: materialise it again"
-        files[fit.snapshot_hash] = read_snapshot(store, snapshot, columns=FIT_COLUMNS)
-    return Answers(*scored_sittings_of(files[fit.snapshot_hash], scale.scale_id), fit.model_spec.latent_shape)
+        files[fit.snapshot_hash] = read_for_run(store, snapshot, FIT_COLUMNS)
+    sittings = scored_sittings_of(files[fit.snapshot_hash], scale.scale_id)
+    return Answers(*sittings, fit.model_spec.latent_shape, sample_for_run(snapshot, scale.scale_id))
 
 
 def groups_of(connection: psycopg.Connection, attribute: str, learners: Sequence[str]) -> tuple[list[str | None], int]:
@@ -189,7 +193,7 @@ def rows_of(found: AttributeDif) -> list[Row]:
         "n_unknown": dif.n_unknown,
         "n_unreadable": found.n_unreadable,
         "anchors": list(dif.wald.anchors) if dif.wald else [],
-        "warnings": [*dif.wald.warnings, *[BY_LEVEL] * found.by_level] if dif.wald else [],
+        "warnings": [*dif.wald.warnings, *[BY_LEVEL] * found.by_level, *_judged_on(found.sample)] if dif.wald else [],
         "sittings": {"complete": dif.within_forms.n_sittings, "incomplete": dif.within_forms.n_incomplete}
         if dif.within_forms
         else None,
@@ -201,6 +205,10 @@ def rows_of(found: AttributeDif) -> list[Row]:
     }
     nothing = dict.fromkeys(("p_value", "q_value", "ets_class"))
     return [key | {"item_id": "", "focal_group": ""} | nothing | {"details": whole}, *items]
+
+
+def _judged_on(sample: str) -> list[str]:
+    return [f"judged on {sample}"] if sample else []
 
 
 def _group(group: Group, wald: Wald | None) -> dict[str, Any]:

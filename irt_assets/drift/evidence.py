@@ -37,7 +37,7 @@ from irt_assets.psychometrics.eligibility.attempts import Reason
 from irt_assets.psychometrics.linking.linking import Linking, assumed_errors
 from irt_assets.responses.columns import codes, numbers
 from irt_assets.responses.scales import Scale
-from irt_assets.responses.snapshot import current_snapshot, read_snapshot
+from irt_assets.responses.snapshot import current_snapshot, read_for_run, sample_for_run
 from resources.object_store import ObjectStore
 
 COLUMNS = (
@@ -237,13 +237,19 @@ def _usual_times(
 
 
 def attempts_of(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> pa.Table | None:
-    """The month's snapshot of every attempt on the scale, with the columns that drift reads; None where there is
-    none."""
+    """The month's attempts on the scale as its snapshot has them, with the columns that drift reads, of a large month
+    those of a sample of learners; None where there is none."""
     snapshot = current_snapshot(connection, month)
     if snapshot is None:
         return None
-    table = read_snapshot(store, snapshot, columns=COLUMNS)
+    table = read_for_run(store, snapshot, COLUMNS, (scale.scale_id,))
     return table.filter(pc.equal(table["scale_id"], scale.scale_id))
+
+
+def sample_of(connection: psycopg.Connection, month: str, scale: Scale) -> str:
+    """The sample of learners that `attempts_of` gives, in words; empty where it gives everybody."""
+    snapshot = current_snapshot(connection, month)
+    return sample_for_run(snapshot, scale.scale_id) if snapshot else ""
 
 
 def _log_times(table: pa.Table) -> npt.NDArray[np.float64]:

@@ -37,7 +37,9 @@ TREND_MONTHS = 12
 
 @dataclass(frozen=True)
 class ScaleDrift:
-    """What became of a scale's published items in a month; `why` says why nothing was compared, if so."""
+    """What became of a scale's published items in a month; `why` says why nothing was compared, if so. `sample`: the
+    learners whose answers were read to classify changes and to test items without an estimate, where these are not
+    all."""
 
     scale_id: str
     drift: Drift | None = None
@@ -45,6 +47,7 @@ class ScaleDrift:
     changes: dict[str, Change] = field(default_factory=dict)
     unestimated: Unestimated = field(default_factory=Unestimated)
     why: str = ""
+    sample: str = ""
 
     def items(self, severity: str) -> list[str]:
         """The items of this severity, the most changed first."""
@@ -86,7 +89,8 @@ def _judge(connection: psycopg.Connection, store: ObjectStore, month: str, scale
     unestimated = look_at_unestimated(connection, store, month, scale, compared)
     flagged = [*compared.drift.flagged, *unestimated.items("high"), *unestimated.items("medium")]
     changes = _changes(connection, store, month, scale, compared, flagged) if flagged else {}
-    return ScaleDrift(scale.scale_id, compared.drift, _trends(connection, month, scale, compared), changes, unestimated)
+    found = _trends(connection, month, scale, compared), changes, unestimated
+    return ScaleDrift(scale.scale_id, compared.drift, *found, sample=evidence.sample_of(connection, month, scale))
 
 
 def _trends(connection: psycopg.Connection, month: str, scale: Scale, compared: Compared) -> Trends | None:

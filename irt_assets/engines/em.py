@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from irt_assets.engines.spec import LIGHT_POOL, EngineSpec
 from irt_assets.psychometrics.core.options import MODELS
@@ -20,11 +20,12 @@ ENGINE = "em"
 
 @dataclass
 class EmEngine:
-    """The default engine. `threads`: None for all processors; results do not depend on it."""
+    """The default engine. `threads`: None for all processors; results do not depend on it. `summed`: where the answers
+    of its last fit were added up, if they were laid out on Spark."""
 
     threads: int | None = None
     name: str = ENGINE
-    on_spark: ClassVar[bool] = False
+    summed: str = field(default="", init=False)
 
     def calibrate(
         self,

@@ -15,7 +15,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -94,11 +94,13 @@ def fit_on_spark(
     data_hash: str = "",
     start: Calibration | None = None,
     likelihood_only: bool = False,
+    report: Callable[[str], None] = _log.info,
 ) -> Calibration:
     """`fit_em` of the scored answers in `frame`: user_id, item_id and score, and with groups the column `group`, the
     same for all answers of a learner.
 
-    The answers are laid out on the executors. IRT_SPARK_FIT says where sums are worked out.
+    The answers are laid out on the executors. IRT_SPARK_FIT says where sums are computed; `report` is called with a
+    sentence on where they are.
 
     Raises PsychometricsError as `fit_em` does, and for what is fitted on one machine only: weights of learners and
     items of several categories.
@@ -107,7 +109,7 @@ def fit_on_spark(
         raise PsychometricsError("weights of learners are not carried over to Spark: fit on one machine")
     if not item_model(model).two_categories:
         raise PsychometricsError(f"a {item_model(model).spoken} is not fitted on Spark yet: fit it on one machine")
-    answers = SparkAnswers(session, frame, settings, reference)
+    answers = SparkAnswers(session, frame, settings, reference, report)
     try:
         return fit_source(
             lambda: answers,
@@ -135,7 +137,6 @@ class EmOnSpark(EmEngine):
     frame: DataFrame = field(kw_only=True)
     settings: Settings = field(kw_only=True)
     responses: Responses = field(kw_only=True)
-    on_spark: ClassVar[bool] = True
 
     def calibrate(self, responses: Responses, *, data_hash: str, **how: Any) -> Calibration:
         """See `fit_em`. Raises PsychometricsError where the scale has groups of learners."""
@@ -146,17 +147,29 @@ class EmOnSpark(EmEngine):
                 "a scale whose items are assigned by level is fitted in groups of learners, which months do not do on "
                 "executors yet: set IRT_SPARK_FIT=driver"
             )
-        with spark_jobs(self.session, f"fit of {responses.n_responses:,} answers"):
-            return fit_on_spark(self.session, self.frame, self.settings, data_hash=data_hash, **how)
+        how |= {"data_hash": data_hash, "report": self._report}
+        with spark_jobs(self.session, "fit of item parameters"):
+            return fit_on_spark(self.session, self.frame, self.settings, **how)
+
+    def _report(self, sentence: str) -> None:
+        _log.info(sentence)
+        self.summed = sentence
 
 
 class SparkAnswers:
     """A `Source` of the answers in a DataFrame."""
 
-    def __init__(self, session: SparkSession, frame: DataFrame, settings: Settings, reference: str | None) -> None:
+    def __init__(
+        self,
+        session: SparkSession,
+        frame: DataFrame,
+        settings: Settings,
+        reference: str | None,
+        report: Callable[[str], None] = _log.info,
+    ) -> None:
         from pyspark.sql import functions as f
 
-        self.session, self.frame, self.settings = session, frame, settings
+        self.session, self.frame, self.settings, self._report = session, frame, settings, report
         self._cached: list[DataFrame] = []
         score, given = f.col("score"), f.col("score").isNotNull() & f.col("user_id").isNotNull()
         found = (
@@ -226,13 +239,10 @@ class SparkAnswers:
         if where == "driver" or (where == "auto" and n_bytes <= self.settings.irt_spark_fit_bytes):
             there = fetched(sharded)
             self.close()
-        _log.info(
-            "%d answers of %d learners in %d shards of %d MB in all; sums by %s",
-            int(of_kept.n.sum()),
-            size,
-            self.n_shards,
-            n_bytes >> 20,
-            "the driver" if isinstance(there, ResponseLayout) else "the executors",
+        by = "the driver" if isinstance(there, ResponseLayout) else "the executors"
+        self._report(
+            f"{int(of_kept.n.sum()):,} answers of {size:,} learners in {self.n_shards} shards of {n_bytes >> 20} MB in "
+            f"all; sums by {by}"
         )
         return LaidOut.of(there, map(_facts, known))
 

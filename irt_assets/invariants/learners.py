@@ -14,7 +14,7 @@ from irt_assets.ledger.publications import in_force
 from irt_assets.partitions import month_bounds
 from irt_assets.responses.facts import LOOKBACK
 from irt_assets.responses.scales import read_scales
-from irt_assets.responses.window import scoring_responses
+from irt_assets.responses.window import scoring_groups
 from resources.warehouse import read_arrow
 
 LARGEST_EXPOSURE = 0.30
@@ -41,9 +41,9 @@ def every_learner_with_answers_has_an_ability(look: InvariantContext) -> Found:
             continue
         end = month_bounds(look.settled[scale_id][-1])[1]
         published = in_force(look.connection, scale_id, end)
-        _, learners = scoring_responses(
-            look.connection, end - LOOKBACK, end, scale, list(published.items), withdrawn=published.withdrawn
-        )
+        items, withdrawn = list(published.items), published.withdrawn
+        groups = scoring_groups(look.connection, end - LOOKBACK, end, scale, items, withdrawn)
+        learners = {user for _, some in groups for user in some.tolist()}
         measured = {
             user
             for (user,) in look.connection.execute(
@@ -51,7 +51,7 @@ def every_learner_with_answers_has_an_ability(look: InvariantContext) -> Found:
                 (end, scale_id),
             )
         }
-        for user in sorted(set(learners) - measured):
+        for user in sorted(learners - measured):
             yield Violation(f"{scale_id}: {user}", f"no ability at {end:%Y-%m-%d}", "one")
 
 

@@ -13,7 +13,7 @@ from irt_assets.ledger.fits import linked_fit
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.fit.dependence import FLAG_ABOVE_MEAN
 from irt_assets.responses.erased import rewrites_behind
-from irt_assets.responses.snapshot import current_snapshot, read_snapshot, snapshot_problem
+from irt_assets.responses.snapshot import current_snapshot, read_parts, snapshot_problem
 
 
 @invariant(
@@ -65,10 +65,12 @@ def no_test_answer_was_scored(look: InvariantContext) -> Found:
         if problem:
             yield NotTested(problem, partition=month)
             continue
-        table = read_snapshot(look.store, snapshot, columns=["user_id", "mode", "is_test", "reason"])
-        scored = table.filter(pc.is_null(table["reason"]))
-        of_test = pc.or_(scored["is_test"], pc.is_in(scored["user_id"], pa.array(sorted(tests), pa.string())))
-        wrong = scored.filter(pc.or_(of_test, pc.not_equal(scored["mode"], "live")))
+        found = []
+        for table in read_parts(look.store, snapshot, ["user_id", "mode", "is_test", "reason"]):
+            scored = table.filter(pc.is_null(table["reason"]))
+            of_test = pc.or_(scored["is_test"], pc.is_in(scored["user_id"], pa.array(sorted(tests), pa.string())))
+            found.append(scored.filter(pc.or_(of_test, pc.not_equal(scored["mode"], "live"))))
+        wrong = pa.concat_tables(found)
         for row in wrong.group_by("user_id").aggregate([([], "count_all")]).sort_by("user_id").to_pylist():
             yield Violation(row["user_id"], f"{row['count_all']} answers were scored", "none", month)
 

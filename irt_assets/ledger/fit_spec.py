@@ -153,6 +153,22 @@ class Sampling(Part):
     divergences: int
 
 
+class Sample(Part):
+    """The learners and scored answers that were drawn from `of_learners` with `of_answers`: the fit is of all of them,
+    and all else that is known of it rests on these."""
+
+    learners: int
+    answers: int
+    of_learners: int
+    of_answers: int
+
+    def __str__(self) -> str:
+        return (
+            f"a random sample of {self.learners:,} of {self.of_learners:,} learners, with {self.answers:,} of "
+            f"{self.of_answers:,} scored answers"
+        )
+
+
 class Assignment(Part):
     """Correlation of item difficulty with the learner's earlier θ over the answers of `learners`, out of `of`."""
 
@@ -477,6 +493,7 @@ class FitSpec(Part):
             published yet; left_out: items with too few to be fitted, and how many they had.
         priors: all that the engine used, in its own words.
         shape: what em took for the distribution of θ of one population; None of other engines and of groups.
+        sample: the learners behind the statistics of a month that is too large to be read whole.
         misfit: of the scale's own engine.
         snapshot: where the answers are, of a window that is not a month; pooled, passed_over, answers_from: of several
             months that were fitted together the snapshots, the months left out and why, and since when the answers to
@@ -484,7 +501,7 @@ class FitSpec(Part):
     """
 
     sometimes = frozenset(
-        {"model", "scale_priors", "never_published", "testlets", "misfit", "draws", "sampling"}
+        {"model", "scale_priors", "never_published", "sample", "testlets", "misfit", "draws", "sampling"}
         | {"snapshot", "pooled", "passed_over", "answers_from"}
     )
 
@@ -499,6 +516,7 @@ class FitSpec(Part):
     assignment: Assignment | None = None
     populations: tuple[FittedPopulation, ...] = ()
     shape: Shape | None = None
+    sample: Sample | None = None
     testlets: Testlets | None = None
     misfit: ComparedMisfit | None = None
     draws: Draws | None = None

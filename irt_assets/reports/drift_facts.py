@@ -37,7 +37,7 @@ from irt_assets.reports.drift_actions import Evidence, Proposal, propose
 from irt_assets.reports.drift_rows import AlertRow, Curve, DecisionRow, DifRow, DriftRow, InformationRow, Linked
 from irt_assets.responses.item_status import item_status
 from irt_assets.responses.scales import Scale
-from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, current_snapshot, read_snapshot
+from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, current_snapshot, read_for_run
 from irt_assets.responses.window import scored_responses_of
 from resources.object_store import ObjectStore
 
@@ -247,7 +247,8 @@ def _observed(
     store: ObjectStore, snapshot: Snapshot, scale: Scale, fit: Linked, items: dict[str, Item], wanted: list[str]
 ) -> dict[str, Observed]:
     """`observed_of` of the answers that were fitted."""
-    responses, _ = scored_responses_of(read_snapshot(store, snapshot, columns=FIT_COLUMNS), scale.scale_id)
+    table = read_for_run(store, snapshot, FIT_COLUMNS, (scale.scale_id,))
+    responses, _ = scored_responses_of(table, scale.scale_id)
     return observed_of(responses, {name: item.now for name, item in items.items()}, fit.spec.latent, wanted)
 
 

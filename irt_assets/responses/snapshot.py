@@ -7,7 +7,8 @@ belong here: the files that a snapshot is made of (see `snapshot_files`).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, LiteralString
@@ -28,6 +29,7 @@ from irt_assets.responses.snapshot_files import (
     Manifest,
     SpoiltSnapshotError,
     columns_of,
+    is_manifest,
     snapshot_files,
     store_manifest,
     store_parquet,
@@ -38,6 +40,7 @@ from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure
 from resources.object_store import ObjectStore
 from resources.relational import Run, on_spark
+from resources.settings import get_settings
 from resources.spark import spark_jobs
 
 FIT_COLUMNS = ("user_id", "item_id", "scale_id", "form_id", "reason", "score")
@@ -55,6 +58,10 @@ class Snapshot:
     n_attempts: int
     counts: dict[str, dict[str, int]]
     rules: dict[str, dict[str, Any]]
+
+    def attempts_on(self, scale_id: str) -> int:
+        """All attempts on a scale, whatever became of them."""
+        return sum(self.counts.get(scale_id, {}).values())
 
 
 def take_snapshot(
@@ -158,15 +165,64 @@ def read_snapshot(
     Raises PermanentFailure where a file is gone or is not what was stored. `explain` makes the sentence of that failure
     from what is wrong; without it, it says to score the month again.
     """
-    wanted = None if columns is None else list(columns)
     with _explained(snapshot, explain):
-        found = [pq.read_table(file, columns=wanted) for file in _files(store, snapshot)]
+        found = list(_tables(store, snapshot, columns))
         table = pa.concat_tables(found)
         if len(found) > 1 and "attempt_id" in table.column_names:
             twice = table.num_rows - pc.count_distinct(table["attempt_id"]).as_py()
             if twice:
                 raise SpoiltSnapshotError(f"the parts of the snapshot {snapshot.uri} have {twice:,} attempts twice")
     return table
+
+
+def read_parts(store: ObjectStore, snapshot: Snapshot, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """The attempts of a snapshot, a file at a time. Raises as `read_snapshot` does."""
+    with _explained(snapshot):
+        yield from _tables(store, snapshot, columns)
+
+
+def read_for_run(
+    store: ObjectStore,
+    snapshot: Snapshot,
+    columns: Sequence[str],
+    scales: Collection[str] | None = None,
+    explain: Callable[[str], str] | None = None,
+) -> pa.Table:
+    """The attempts of a snapshot on some `scales` (None: all) that a run reads into its process: where IRT_SPARK is set
+    and a scale has more than IRT_SPARK_SAMPLE of them, those of a random sample of learners.
+
+    A cluster deals learners to the parts of a snapshot by a hash of their ids, and a part is named after its content.
+    The first parts that hold so many attempts are therefore a random sample of learners, each with all of theirs; one
+    part is read in any case. Raises as `read_snapshot` does.
+    """
+    most = _most_for_run()
+    if most is None:
+        return read_snapshot(store, snapshot, explain, columns)
+    open_scales = {*(snapshot.counts if scales is None else scales)}
+    held: Counter[str] = Counter()
+    found: list[pa.Table] = []
+    with _explained(snapshot, explain):
+        for part in _tables(store, snapshot, columns):
+            rows = {row["values"]: row["counts"] for row in pc.value_counts(part["scale_id"]).to_pylist()}
+            open_scales -= {scale for scale in open_scales if held[scale] and held[scale] + rows.get(scale, 0) > most}
+            found.append(part.filter(pc.is_in(part["scale_id"], pa.array(sorted(open_scales), pa.string()))))
+            held.update({scale: rows.get(scale, 0) for scale in open_scales})
+            if not open_scales:
+                break
+    return pa.concat_tables(found)
+
+
+def sample_for_run(snapshot: Snapshot, scale_id: str) -> str:
+    """What `read_for_run` reads of a scale, in words; empty where that is everybody."""
+    most, attempts = _most_for_run(), snapshot.attempts_on(scale_id)
+    if most is None or attempts <= most or not is_manifest(snapshot.uri):
+        return ""
+    return f"a random sample of learners, with at most {most:,} of {attempts:,} attempts (IRT_SPARK_SAMPLE)"
+
+
+def _most_for_run() -> int | None:
+    settings = get_settings()
+    return settings.irt_spark_sample if settings.irt_spark else None
 
 
 def read_learners_of(store: ObjectStore, snapshot: Snapshot, scale_id: str, item_id: str) -> pa.Table:
@@ -227,6 +283,11 @@ def snapshot_problem(store: ObjectStore, snapshot: Snapshot) -> str | None:
     except SpoiltSnapshotError as error:
         return str(error)
     return None
+
+
+def _tables(store: ObjectStore, snapshot: Snapshot, columns: Sequence[str] | None) -> Iterator[pa.Table]:
+    wanted = None if columns is None else list(columns)
+    return (pq.read_table(file, columns=wanted) for file in _files(store, snapshot))
 
 
 def _files(store: ObjectStore, snapshot: Snapshot, *, keep: bool = True) -> Iterator[BinaryIO]:

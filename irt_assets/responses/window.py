@@ -32,7 +32,7 @@ from irt_assets.responses.item_times import ItemTimes, current_item_times
 from irt_assets.responses.row_hash import query_of_sums, row_hash, sums_of
 from irt_assets.responses.scales import Scale
 from resources.relational import Backend, Run, on_log, on_postgres
-from resources.warehouse import read_arrow
+from resources.warehouse import read_arrow, read_parts
 
 SNAPSHOT = (
     "attempt_id", "user_id", "item_id", "scale_id", "topic_id", "session_id", "form_id", "position", "started_at",
@@ -60,6 +60,10 @@ SELECT count(*), coalesce(sum(('x' || left(h, 16))::bit(64)::bigint::numeric), 0
        coalesce(sum(('x' || right(h, 16))::bit(64)::bigint::numeric), 0)
 FROM (SELECT md5(f::text) AS h FROM f OFFSET 0) t
 """
+
+
+ANSWERS_OF_A_GROUP = 5_000_000
+"""Answers of the learners who are scored at once: some two gigabytes while they are judged."""
 
 
 @dataclass(frozen=True)
@@ -250,13 +254,47 @@ def scoring_responses(
     scales = {scale.scale_id: scale}
     wanted = {"items": list(items), "learners": None if learners is None else list(learners)}
     found = read_arrow(connection, _with_facts(start, end, scales) + _FOR_SCORING, wanted)
+    return _judged_for_scoring(
+        found, current_item_times(connection, end, lookback_start(start, scales)), scale, withdrawn
+    )
+
+
+def scoring_groups(
+    connection: psycopg.Connection,
+    start: datetime,
+    end: datetime,
+    scale: Scale,
+    items: Sequence[str],
+    withdrawn: Withdrawals | None = None,
+) -> Iterator[tuple[Responses, npt.NDArray[np.object_]]]:
+    """`scoring_responses` of all learners, some learners after the others, so that answers need not fit in memory.
+
+    Nobody may use the connection until all of them are read. Item times are those before the answers are.
+    """
+    scales = {scale.scale_id: scale}
+    times = current_item_times(connection, end, lookback_start(start, scales))
+    query = _with_facts(start, end, scales) + _FOR_SCORING + 'ORDER BY user_id COLLATE "C"'
+    held: list[pa.Table] = []
+    for part in read_parts(connection, query, {"items": list(items), "learners": None}):
+        held.append(part)
+        if sum(one.num_rows for one in held) >= ANSWERS_OF_A_GROUP:
+            found = pa.concat_tables(held)
+            whole = pc.index(found["user_id"], found["user_id"][-1]).as_py()
+            held = [found.slice(whole)]
+            if whole:
+                yield _judged_for_scoring(found.slice(0, whole), times, scale, withdrawn)
+    yield _judged_for_scoring(pa.concat_tables(held), times, scale, withdrawn)
+
+
+def _judged_for_scoring(
+    found: pa.Table, times: ItemTimes, scale: Scale, withdrawn: Withdrawals | None
+) -> tuple[Responses, npt.NDArray[np.object_]]:
     if withdrawn is not None and withdrawn.stretches:
         item, item_ids = codes(found["item_id"])
         at = pc.cast(pc.cast(found["completed_at"], pa.timestamp("us", "UTC")), pa.int64()).to_numpy()
         found = found.filter(pa.array(~withdrawn.mask(item, item_ids, at)))
     person, users = codes(found["user_id"])
     item, item_ids = codes(found["item_id"])
-    times = current_item_times(connection, end, lookback_start(start, scales))
     attempts = attempts_of(found, person, item, *times.of(item_ids))
     judgement = judge(attempts, scale.rules, min_learner=False, min_item=False)
     responses, present, _ = _responses(person, users, item, item_ids, judgement.score)
@@ -279,6 +317,15 @@ def earlier_responses(
     responses, users = scoring_responses(connection, begin, start, scale, items, wanted.tolist())
     person = np.searchsorted(learners, users).astype(np.int32)[responses.person]
     return Responses(person, responses.item, responses.score, learners.size, responses.item_ids)
+
+
+@dataclass(frozen=True)
+class ItemCounts:
+    """By item of a scale, how many responses are `scored`, and how many those have that are `left_out` because they
+    have too few."""
+
+    scored: Mapping[str, int]
+    left_out: Mapping[str, int]
 
 
 def left_out_items(table: pa.Table, scale_id: str) -> dict[str, int]:

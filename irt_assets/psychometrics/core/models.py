@@ -170,6 +170,19 @@ class Responses:
         item, score = place[self.item[rows]], self.score[rows]
         return Responses(self.person[rows], item, score, self.n_persons, ids, sizes, self.key)
 
+    def among(self, item_ids: Sequence[str]) -> Responses:
+        """The same responses with `item_ids` as the items, of which some may have no response.
+
+        Raises PsychometricsError where an item is not among them, or has more than two categories.
+        """
+        place = {item: j for j, item in enumerate(item_ids)}
+        if self.categories is not None:
+            raise PsychometricsError("items are added to responses of two categories only")
+        if missing := [item for item in self.item_ids if item not in place]:
+            raise PsychometricsError(f"item {missing[0]} has responses and is not among the items")
+        code = np.array([place[item] for item in self.item_ids], dtype=np.int32)
+        return replace(self, item=code[self.item], item_ids=tuple(item_ids))
+
     @property
     def n_categories(self) -> npt.NDArray[np.int64]:
         """Shape (J,): how many categories each item has."""
