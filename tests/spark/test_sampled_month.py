@@ -1,0 +1,157 @@
+"""Months with more attempts than a run reads: fitted to everybody, judged on a sample of learners that is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import pyarrow.compute as pc
+import pytest
+
+from irt_assets.calibration.month import fit_month_for_comparison
+from irt_assets.calibration.recalibration import recalibrate
+from irt_assets.drift.dif_month import Answers, answers_of
+from irt_assets.engines import Calibrator
+from irt_assets.ledger.fits import latest_staged
+from irt_assets.psychometrics.simulation.truth import Truth
+from irt_assets.responses import window_on_spark
+from irt_assets.responses.lake import export_days
+from irt_assets.responses.scales import read_scales
+from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, current_snapshot, read_for_run, read_snapshot
+from resources.embedded_postgres import EmbeddedPostgres
+from resources.failures import PermanentFailure
+from resources.lake import Lake
+from resources.settings import get_settings
+from tests.helpers import rooms
+from tests.helpers.trial_engine import TrialEngine
+from tests.integration.graph import Graph, graph_of_small_world
+
+MOST = 4_000
+"""About half of a month of the small world."""
+OF_EVERYBODY = (
+    """SELECT m.window_start, p.item_id, p.params #- '{fit}', p.flags
+       FROM mirt_item_params p JOIN mirt_fit_meta m USING (fit_id) ORDER BY 1, 2""",
+    "SELECT window_start, n_persons, loglik, data_hash, anchor_hash FROM mirt_fit_meta ORDER BY 1",
+    "SELECT month, spec->'provisional', spec->'left_out', spec->'shape'->'latent' FROM fit_staging ORDER BY 1",
+    "SELECT item_id, a, b, c, a_se, b_se, month FROM item_parameter_publication ORDER BY month, item_id",
+    "SELECT window_end, user_id, theta, se FROM mirt_ability ORDER BY 1, 2",
+)
+"""What a fit of everybody leaves, bit for bit."""
+
+
+Made = tuple[Graph, list[dg.ExecuteInProcessResult], list[Any], dict[str, str]]
+
+
+@pytest.fixture(scope="module")
+def made(
+    postgres: EmbeddedPostgres, small_truth: Truth, has_spark: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Made]:
+    """Both months of the small world from a sample on Spark: their graph, their runs, what one machine makes of
+    everybody, and the settings."""
+    server = postgres.start()
+    with pytest.MonkeyPatch.context() as patch, graph_of_small_world(server, "whole", tmp_path_factory) as graph:
+        assert all(graph.run(month).success for month in rooms.MONTHS)
+        of_everybody = _left(graph)
+        folder = str(tmp_path_factory.mktemp("lake"))
+        lake = Lake.at(get_settings().model_copy(update={"irt_attempts": folder}))
+        assert isinstance(lake, Lake)
+        export_days(graph.database, lake)
+        settings = {"IRT_SPARK": "local[2]", "IRT_ATTEMPTS": folder, "IRT_SPARK_SAMPLE": str(MOST)}
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        patch.setattr(window_on_spark, "ROWS_OF_A_PART", 500)
+        get_settings.cache_clear()
+        with graph_of_small_world(server, "sampled", tmp_path_factory) as sampled:
+            yield sampled, [sampled.run(month) for month in rooms.MONTHS], of_everybody, settings
+
+
+@pytest.fixture
+def months(made: Made, monkeypatch: pytest.MonkeyPatch) -> Iterator[Made]:
+    """The same, with its settings in the environment."""
+    for name, value in made[-1].items():
+        monkeypatch.setenv(name, value)
+    get_settings.cache_clear()
+    yield made
+    get_settings.cache_clear()
+
+
+def _left(graph: Graph) -> list[Any]:
+    with graph.database.connect() as connection:
+        return [connection.execute(query.encode()).fetchall() for query in OF_EVERYBODY]
+
+
+def _snapshot(graph: Graph, month: str) -> Snapshot:
+    with graph.database.connect() as connection:
+        found = current_snapshot(connection, month)
+    assert found is not None
+    return found
+
+
+def test_parameters_are_those_of_everybody(months: Made) -> None:
+    graph, runs, of_everybody, _ = months
+    for run in runs:
+        assert run.success, [event.step_failure_data.error for event in run.all_events if event.is_step_failure]
+    for found, expected in zip(_left(graph), of_everybody, strict=True):
+        assert found == expected
+
+
+def test_a_sample_has_all_answers_of_its_learners(months: Made) -> None:
+    graph, *_ = months
+    snapshot = _snapshot(graph, rooms.MONTHS[0])
+    sample, everybody = (read(graph.store, snapshot, columns=FIT_COLUMNS) for read in (read_for_run, read_snapshot))
+    assert 0.7 * MOST < sample.num_rows <= MOST < everybody.num_rows
+    theirs = everybody.filter(pc.is_in(everybody["user_id"], sample["user_id"]))
+    assert theirs.num_rows == sample.num_rows
+
+
+def test_the_fit_and_its_gates_name_the_sample(months: Made) -> None:
+    graph, runs, *_ = months
+    for month, run in zip(rooms.MONTHS, runs, strict=True):
+        with graph.database.connect() as connection:
+            staged = latest_staged(connection, month, rooms.SCALE, "em")
+        sample, snapshot = staged.spec.sample, _snapshot(graph, month)
+        assert sample.of_answers == snapshot.counts[rooms.SCALE]["scored"]
+        assert sample.answers < MOST < sample.of_answers
+        assert sample.learners < sample.of_learners == staged.decoded().n_persons
+        assert staged.spec.statistics.learners.items == sample.learners
+        (fit,) = run.asset_materializations_for_node("item_calibration")
+        assert fit.metadata[f"fit statistics rest on ({rooms.SCALE}, em)"].value == str(sample)
+        assert "sums by" in fit.metadata[f"laid out on Spark ({rooms.SCALE}, em)"].value
+        verdicts = {
+            event.asset_check_evaluation_data.check_name: event.asset_check_evaluation_data.description
+            for event in run.all_events
+            if event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION
+        }
+        for gate in ("one_dimension", "guessing_is_in_the_model", "misfit_was_accepted", "misfit_has_not_grown"):
+            assert f"judged on {sample}" in verdicts[gate]
+        assert "sample" not in verdicts["converged"]
+
+
+def test_drift_and_dif_name_the_sample(months: Made) -> None:
+    graph, *_ = months
+    words = f"a random sample of learners, with at most {MOST:,} of"
+    run = graph.run(rooms.MONTHS[1], "detect_drift")
+    assert run.success
+    (drift,) = run.asset_materializations_for_node("item_drift")
+    assert words in drift.metadata[f"answers read ({rooms.SCALE})"].value
+    with graph.database.connect() as connection:
+        scale = read_scales(connection)[rooms.SCALE]
+        answers = answers_of(connection, graph.store, rooms.MONTHS[1], scale, {})
+    assert isinstance(answers, Answers)
+    assert words in answers.sample
+    assert answers.responses.n_responses < MOST
+
+
+def test_what_needs_everybody_in_one_process_is_refused(months: Made) -> None:
+    graph, *_ = months
+
+    def build(name: str) -> Calibrator:
+        return TrialEngine(1)
+
+    (fit,) = fit_month_for_comparison(graph.database, graph.store, rooms.MONTHS[0], "trial", None, None, build)
+    assert fit.error is not None
+    assert f"reads at most {MOST:,} attempts" in fit.error
+    assert "set IRT_SPARK_SAMPLE higher" in fit.error
+    with pytest.raises(PermanentFailure, match=f"{rooms.MONTHS[1]} has more attempts than IRT_SPARK_SAMPLE allows"):
+        recalibrate(graph.database, graph.store, rooms.SCALE, rooms.MONTHS[1], rooms.MONTHS[1])
