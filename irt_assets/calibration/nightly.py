@@ -30,7 +30,7 @@ from irt_assets.partitions import day_bounds, day_of, month_of
 from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_explained
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.responses.window import JudgedWindow, judged_window
+from irt_assets.responses.window import JudgedWindow, judged_window, share_for_run
 from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure, TransientFailure
 from resources.relational import on_postgres
@@ -65,11 +65,13 @@ class NightOutcome:
 
 @dataclass(frozen=True)
 class Night:
-    """What became of every scale in the window that ends with `day`, and everyone's θ as of its end."""
+    """What became of every scale in the window that ends with `day`, and everyone's θ as of its end. `share`: of
+    learners whose answers were fitted, drawn at random where a run does not read all."""
 
     day: str
     outcomes: list[NightOutcome]
     measured: list[ScaleAbilities]
+    share: float = 1.0
 
     @property
     def failed(self) -> dict[str, str]:
@@ -115,7 +117,8 @@ def calibrate_night(database: Database, day: str, run_id: str, build: Callable[[
         scales = read_scales(connection, day_bounds(day)[0])
         if not scales:
             raise PermanentFailure("the bank has no items: `irt import questions FILE`")
-        judged = judged_window(connection, start, end, scales, on_postgres(connection))
+        share = share_for_run(on_postgres(connection), start, end)
+        judged = judged_window(connection, start, end, scales, on_postgres(connection), share)
     fitted = [_fit(database, judged, scale, start, end, build) for scale in scales.values()]
     with database.connect() as connection:
         advisory_lock(connection, "nightly_calibration", day)
@@ -124,7 +127,7 @@ def calibrate_night(database: Database, day: str, run_id: str, build: Callable[[
             if outcome.quiet:
                 fits.forget(connection, outcome.scale_id, "nightly", start)
         measured = measure_at(connection, end, "nightly", run_id)
-    night = Night(day, outcomes, measured)
+    night = Night(day, outcomes, measured, share)
     if night.failed:
         _log.warning("IRT calibration failed: %s", _by_scale(night.failed))
     elif any(o.warning for o in outcomes):

@@ -93,7 +93,8 @@ def check_night(night: Night) -> dg.AssetCheckResult:
         check_name=CHECK,
         passed=not problems,
         severity=dg.AssetCheckSeverity.ERROR if night.failed else dg.AssetCheckSeverity.WARN,
-        description=f"{night.day}: {'; '.join(parts) or quiet or 'as the last month and the published parameters'}",
+        description=f"{night.day}: {'; '.join(parts) or quiet or 'as the last month and the published parameters'}"
+        + (f"; judged on {_sample(night)}" if night.share < 1 else ""),
         metadata={
             ITEMS: rows_shown(
                 ("scale", "item", "moved"),
@@ -102,6 +103,10 @@ def check_night(night: Night) -> dg.AssetCheckResult:
             **({HOW_TO_FIX: _UNFITTED if night.failed else _MOVED} if problems else {}),
         },
     )
+
+
+def _sample(night: Night) -> str:
+    return f"a random sample of {night.share:.2%} of the learners (IRT_SPARK_SAMPLE)"
 
 
 def night_metadata(night: Night) -> Metadata:
@@ -115,6 +120,8 @@ def night_metadata(night: Night) -> Metadata:
         **ability_metadata(night.measured),
         "dagster/row_count": dg.MetadataValue.int(sum(o.raw.n_items for o in linked if o.raw)),
     }
+    if night.share < 1:
+        metadata["fitted to"] = dg.MetadataValue.text(_sample(night))
     for o in night.outcomes:
         if o.placed and o.placed.linking and o.placed.anchors and o.raw:
             metadata |= link_numbers(o.scale_id, o.placed.linking)

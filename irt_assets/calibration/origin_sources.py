@@ -28,7 +28,13 @@ from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.linking.linking import assumed_errors
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import Snapshot, store_attempts
-from irt_assets.responses.window import judged_window, scored_responses_of
+from irt_assets.responses.window import (
+    judged_window,
+    most_for_run,
+    scored_responses_of,
+    share_for_run,
+    whole_log,
+)
 from irt_assets.wording import some_of
 from resources.database import Database
 from resources.failures import PermanentFailure
@@ -157,7 +163,13 @@ def fit_window(database: Database, scale_id: str, window: OriginWindow, rules: R
                 f"no item belongs to scale {scale_id}; the bank has: {', '.join(scales) or 'no items'}"
             )
         scale = replace(scales[scale_id], rules=rules, model=model)
-        judged = judged_window(connection, window.start, window.end, {scale_id: scale})
+        run = whole_log(connection, window.start, window.end, {scale_id: scale})
+        if share_for_run(run, window.start, window.end) < 1:
+            raise PermanentFailure(
+                f"the window {window.start:%Y-%m-%d} to {window.end:%Y-%m-%d} has more attempts than IRT_SPARK_SAMPLE "
+                f"allows a run to read, {most_for_run():,}: name fewer days (`--origin FROM:TO`)"
+            )
+        judged = judged_window(connection, window.start, window.end, {scale_id: scale}, run)
         responses, _ = scored_responses_of(judged.table, scale_id)
         if responses.n_responses == 0:
             counts = judged.judgements[scale_id].counts

@@ -31,7 +31,7 @@ _VALUE_OF_DIGIT[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
 
 
 @ibis.udf.scalar.builtin(name="md5")
-def _md5(text: str) -> str: ...  # type: ignore[empty-body]
+def md5(text: str) -> str: ...  # type: ignore[empty-body]
 
 
 def row_hash(rows: ir.Table, columns: Sequence[str]) -> ir.StringValue:
@@ -40,7 +40,7 @@ def row_hash(rows: ir.Table, columns: Sequence[str]) -> ir.StringValue:
     text = ibis.literal("")
     for name in columns:
         text = text + ("=" + _written(rows[name]) + "|").fill_null("|")
-    return _md5(text)
+    return md5(text)
 
 
 def _written(column: ir.Column) -> ir.StringValue:

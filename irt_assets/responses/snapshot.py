@@ -34,13 +34,12 @@ from irt_assets.responses.snapshot_files import (
     store_manifest,
     store_parquet,
 )
-from irt_assets.responses.window import ENCODING, WindowTotals, encoding_of, judged_window, whole_log
+from irt_assets.responses.window import ENCODING, WindowTotals, encoding_of, judged_window, most_for_run, whole_log
 from irt_assets.responses.window_on_spark import COLUMNS, judge_on_spark
 from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure
 from resources.object_store import ObjectStore
 from resources.relational import Run, on_spark
-from resources.settings import get_settings
 from resources.spark import spark_jobs
 
 FIT_COLUMNS = ("user_id", "item_id", "scale_id", "form_id", "reason", "score")
@@ -195,7 +194,7 @@ def read_for_run(
     The first parts that hold so many attempts are therefore a random sample of learners, each with all of theirs; one
     part is read in any case. Raises as `read_snapshot` does.
     """
-    most = _most_for_run()
+    most = most_for_run()
     if most is None:
         return read_snapshot(store, snapshot, explain, columns)
     open_scales = {*(snapshot.counts if scales is None else scales)}
@@ -214,15 +213,10 @@ def read_for_run(
 
 def sample_for_run(snapshot: Snapshot, scale_id: str) -> str:
     """What `read_for_run` reads of a scale, in words; empty where that is everybody."""
-    most, attempts = _most_for_run(), snapshot.attempts_on(scale_id)
+    most, attempts = most_for_run(), snapshot.attempts_on(scale_id)
     if most is None or attempts <= most or not is_manifest(snapshot.uri):
         return ""
     return f"a random sample of learners, with at most {most:,} of {attempts:,} attempts (IRT_SPARK_SAMPLE)"
-
-
-def _most_for_run() -> int | None:
-    settings = get_settings()
-    return settings.irt_spark_sample if settings.irt_spark else None
 
 
 def read_learners_of(store: ObjectStore, snapshot: Snapshot, scale_id: str, item_id: str) -> pa.Table:

@@ -25,13 +25,15 @@ import pyarrow.compute as pc
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.eligibility.attempts import Attempts, Judgement, Reason, judge
 from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.columns import attempts_of, codes, numbers
 from irt_assets.responses.facts import FACTS, JUDGED, LATER, eligibility_facts, lookback_start
 from irt_assets.responses.item_status import Withdrawals
 from irt_assets.responses.item_times import ItemTimes, current_item_times
-from irt_assets.responses.row_hash import query_of_sums, row_hash, sums_of
+from irt_assets.responses.row_hash import md5, query_of_sums, row_hash, sums_of
 from irt_assets.responses.scales import Scale
 from resources.relational import Backend, Run, on_log, on_postgres
+from resources.settings import get_settings
 from resources.warehouse import read_arrow, read_parts
 
 SNAPSHOT = (
@@ -180,18 +182,38 @@ def digest_of(count_and_sums: Sequence[Any], encoding: int = ENCODING) -> str:
     return digest if encoding == 1 else _MARK + digest
 
 
+def most_for_run() -> int | None:
+    """How many attempts a run reads into its process, IRT_SPARK_SAMPLE; None without IRT_SPARK, where there is no
+    limit."""
+    settings = get_settings()
+    return settings.irt_spark_sample if settings.irt_spark else None
+
+
+def share_for_run(run: Run, start: datetime, end: datetime) -> float:
+    """The share of learners whose attempts of [start, end) a run reads, so that they are no more than that."""
+    most = most_for_run()
+    if most is None:
+        return 1.0
+    n = run(attempts_between(start, end).aggregate(n=lambda t: t.count()))["n"][0].as_py()
+    return min(1.0, most / n) if n else 1.0
+
+
 def judged_window(
     connection: psycopg.Connection,
     start: datetime,
     end: datetime,
     scales: Mapping[str, Scale],
     run: Run | None = None,
+    share: float = 1.0,
 ) -> JudgedWindow:
     """Every attempt of [start, end) and what the rules of its scale say of it.
 
     run: where the attempts are read; None: `on_log`.
+    share: less than 1 for the attempts of this share of learners only, those with the smallest md5 of their ids.
     """
     rows = window_rows(start, end, scales)
+    if share < 1:
+        rows = rows.filter(md5(rows.user_id)[:8] < f"{int(share * 16**8):08x}")
     hashed = rows.mutate(h=row_hash(rows, rows.columns)).order_by("user_id", "completed_at", "attempt_id")
     found = (run or whole_log(connection, start, end, scales))(hashed)
     # After the answers, so that the times are of no fewer than these.

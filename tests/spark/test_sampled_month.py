@@ -10,10 +10,16 @@ import pyarrow.compute as pc
 import pytest
 
 from irt_assets.calibration.month import fit_month_for_comparison
+from irt_assets.calibration.nightly import calibrate_night, window_of
+from irt_assets.calibration.nightly_assets import check_night, night_metadata
+from irt_assets.calibration.origin_sources import OriginWindow, fit_window
 from irt_assets.calibration.recalibration import recalibrate
 from irt_assets.drift.dif_month import Answers, answers_of
 from irt_assets.engines import Calibrator
+from irt_assets.engines.em import EmEngine
 from irt_assets.ledger.fits import latest_staged
+from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses import window_on_spark
 from irt_assets.responses.lake import export_days
@@ -155,3 +161,30 @@ def test_what_needs_everybody_in_one_process_is_refused(months: Made) -> None:
     assert "set IRT_SPARK_SAMPLE higher" in fit.error
     with pytest.raises(PermanentFailure, match=f"{rooms.MONTHS[1]} has more attempts than IRT_SPARK_SAMPLE allows"):
         recalibrate(graph.database, graph.store, rooms.SCALE, rooms.MONTHS[1], rooms.MONTHS[1])
+    window = OriginWindow(*month_bounds(rooms.MONTHS[0]), EmEngine(1), graph.store)
+    with pytest.raises(PermanentFailure, match=f"allows a run to read, {MOST:,}: name fewer days"):
+        fit_window(graph.database, rooms.SCALE, window, Rules(), "2pl")
+
+
+def test_a_night_is_fitted_to_a_sample_and_measures_everyone(months: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, *_ = months
+    start, end = window_of("2026-07-31")
+    with graph.database.connect() as connection:
+        n, of_month = connection.execute(
+            """SELECT (SELECT count(*) FROM attempt WHERE completed_at >= %(start)s AND completed_at < %(end)s),
+                      (SELECT count(*) FROM mirt_ability WHERE kind = 'monthly' AND window_end = %(end)s)""",
+            {"start": start, "end": end},
+        ).fetchall()[0]
+    most = int(0.85 * n)  # so that items have the 120 answers that the scale asks for
+    monkeypatch.setenv("IRT_SPARK_SAMPLE", str(most))
+    get_settings.cache_clear()
+    night = calibrate_night(graph.database, "2026-07-31", "night", lambda _: EmEngine(1))
+    (outcome,) = night.outcomes
+    assert night.share == most / n
+    assert abs(outcome.loaded / most - 1) < 0.1  # four standard errors of the share of 600 learners are 6 %
+    assert outcome.loaded < n
+    assert outcome.warning is not None
+    assert len(night.measured[0].theta) == of_month
+    sample = f"a random sample of {night.share:.2%} of the learners (IRT_SPARK_SAMPLE)"
+    assert check_night(night).description.endswith(f"judged on {sample}")
+    assert night_metadata(night)["fitted to"].value == sample
