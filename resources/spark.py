@@ -373,6 +373,19 @@ def refuse_other_packages(report: list[ExecutorPython]) -> None:
             )
 
 
+def lost_executors(session: SparkSession) -> dict[str, str]:
+    """The executors that a session had and has no more, and why; empty under Spark Connect, which does not tell."""
+    if is_remote(session):
+        return {}
+    executors = session.sparkContext._jsc.sc().statusStore().executorList(False)
+    found = [executors.apply(k) for k in range(executors.size())]
+    return {
+        one.id(): one.removeReason().get() if one.removeReason().isDefined() else "no reason is known"
+        for one in found
+        if not one.isActive()
+    }
+
+
 @contextmanager
 def spark_jobs(session: SparkSession, description: str) -> Iterator[None]:
     """Jobs that are started inside, by this thread, have `description` in Spark's UI, and are cancelled where an

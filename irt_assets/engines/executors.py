@@ -43,7 +43,7 @@ from irt_assets.psychometrics.estimation.response_layout import (
 )
 from irt_assets.psychometrics.estimation.source import Facts, LaidOut, facts
 from resources.settings import Settings
-from resources.spark import spark_jobs
+from resources.spark import lost_executors, spark_jobs
 from resources.spark_executors import with_same_packages
 from resources.spark_rows import options
 
@@ -327,7 +327,17 @@ class ShardedAnswers(Answers):
     def _steps(self) -> Iterator[int]:
         return itertools.count(1)
 
+    @cached_property
+    def _lost(self) -> dict[str, str]:
+        """Executors that were lost before the fit, or that the log has named."""
+        return lost_executors(self.shards.sparkSession)
+
     def evaluated(self, loglik: float) -> None:
+        known = self._lost
+        for executor, why in lost_executors(self.shards.sparkSession).items():
+            if executor not in known:
+                _log.warning("executor %s was lost, and others laid out its shards again: %s", executor, why)
+                known[executor] = why
         _log.info("E-step %d on the executors: log-likelihood %.4f", next(self._steps), loglik)
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from threading import Thread
 
-import pytest
+import dagster as dg
+import yaml
 
+import irt_assets
 from irt_assets.engines.executors import fit_on_spark
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.estimation.em import fit_em
@@ -28,26 +31,45 @@ class Killer(logging.Handler):
             Thread(target=self.cluster.kill_executor).start()
 
 
-def test_a_fit_in_which_an_executor_is_killed_is_that_of_one_machine(
-    cluster: Cluster, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+def test_a_fit_in_which_an_executor_is_killed_is_that_of_one_machine_and_the_runs_log_says_so(
+    cluster: Cluster, tmp_path: Path
 ) -> None:
     world = World.of(10_000, 30)
-    caplog.set_level(logging.INFO, "irt_assets.calibration")
     log, killer = logging.getLogger("irt_assets.calibration"), Killer(cluster)
     settings = cluster.settings.model_copy(update={"irt_spark_fit": "executors"})
     session = spark_session(settings)
     cluster.wait_for("two executors", lambda: len(cluster.executors()) == 2)
     frame = session.createDataFrame(world.table.drop_columns(["group"]))
+    made: list[Calibration] = []
 
-    def fit() -> Calibration:
-        return fit_on_spark(session, frame, settings)
+    @dg.op
+    def fit() -> None:
+        made.append(fit_on_spark(session, frame, settings))
 
+    @dg.job
+    def calibration() -> None:
+        fit()
+
+    configured = yaml.safe_load((Path(irt_assets.__file__).parent / "dagster.yaml").read_text("utf-8"))
+    with dg.DagsterInstance.local_temp(str(tmp_path), {"python_logs": configured["python_logs"]}) as instance:
+
+        def messages() -> list[str]:
+            run = calibration.execute_in_process(instance=instance)
+            return [entry.user_message for entry in instance.all_logs(run.run_id)]
+
+        quiet = messages()
+        log.addHandler(killer)
+        try:
+            with_a_loss = messages()
+        finally:
+            log.removeHandler(killer)
     on_one_machine = fit_em(world.responses)
-    assert_same(fit(), on_one_machine)
-    log.addHandler(killer)
-    try:
-        assert_same(fit(), on_one_machine)
-    finally:
-        log.removeHandler(killer)
+    for found in made:
+        assert_same(found, on_one_machine)
     assert killer.has_killed
-    assert "Lost executor" in capfd.readouterr().err
+    steps = [message for message in quiet if message.startswith("E-step ")]
+    assert steps[0].startswith("E-step 1 on the executors: log-likelihood -")
+    assert steps == [message for message in with_a_loss if message.startswith("E-step ")]
+    assert not [message for message in quiet if "was lost" in message]
+    (warning,) = [message for message in with_a_loss if "was lost" in message]
+    assert warning.startswith("executor ")
