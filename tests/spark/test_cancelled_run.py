@@ -36,6 +36,16 @@ def pythons_of(cluster: Cluster) -> list[psutil.Process]:
     return [one for one in found if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
 
 
+def drivers_on(cluster: Cluster) -> list[int]:
+    """The Java processes that runs have started for the cluster."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if any("SparkSubmit" in word for word in words) and any(cluster.url in word for word in words):
+            found.append(process.pid)
+    return found
+
+
 def test_a_run_that_is_terminated_ends_its_job_on_the_cluster(
     cluster: Cluster, settings: Settings, tmp_path: Path
 ) -> None:
@@ -54,10 +64,12 @@ def test_a_run_that_is_terminated_ends_its_job_on_the_cluster(
         run_id = stack.launch(MONTHLY_JOB, MONTH, ASSETS)
         (application,) = wait_for("an application", lambda: sleeping(cluster), 120)
         wait_for("its tasks", lambda: pythons_of(cluster), 60)
+        assert drivers_on(cluster)
         assert stack.terminate(run_id) == "TerminateRunSuccess"
         stack.until(run_id, DagsterRunStatus.CANCELED, timeout=60)
         wait_for("the application's end", lambda: application not in sleeping(cluster), 60)
         wait_for("the end of its Python", lambda: not pythons_of(cluster), 60)
+        wait_for("the end of the run's own Java", lambda: not drivers_on(cluster), 60)
         with stack.database.connect() as connection:
             assert current_snapshot(connection, MONTH) == before
         (on_spark.irt_home / "slow").unlink()
