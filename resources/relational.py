@@ -21,6 +21,7 @@ from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 
 from resources import spark_rows, tables, warehouse
 from resources.settings import get_settings
+from resources.spark_medians import medians_of_learners_by_lists
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -77,6 +78,7 @@ class Backend(Generic[C]):
         read: the rows of a query.
         number: SQL for the whole number that 15 hexadecimal `{digits}` write; sums of 10⁸ of them must be exact.
         prepare: makes UTC the connection's time zone, where it may be another.
+        rewrite: an expression that means the same and is cheaper there.
         parts: the rows of a query in parts that fit in memory, those with equal values of some columns in one part;
             None: they come at once.
     """
@@ -85,12 +87,17 @@ class Backend(Generic[C]):
     read: Callable[[C, str], pa.Table]
     number: str
     prepare: Callable[[C], object] | None = None
+    rewrite: Callable[[ir.Table], ir.Table] | None = None
     parts: Callable[[C, str, Sequence[str]], Iterator[pa.Table]] | None = None
 
     def __call__(self, connection: C) -> Run:
         if self.prepare is not None:
             self.prepare(connection)
         return Run(self, connection)
+
+    def sql(self, expression: ir.Table) -> str:
+        rewritten = expression if self.rewrite is None else self.rewrite(expression)
+        return ibis.to_sql(rewritten, dialect=self.dialect)
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,7 @@ class Run:
     connection: Any
 
     def __call__(self, expression: ir.Table) -> pa.Table:
-        return self.read(ibis.to_sql(expression, dialect=self.backend.dialect))
+        return self.read(self.backend.sql(expression))
 
     def read(self, query: str) -> pa.Table:
         """The rows of a query in the backend's SQL."""
@@ -112,7 +119,7 @@ class Run:
 
         No part is empty; without rows there is none.
         """
-        query = ibis.to_sql(expression, dialect=self.backend.dialect)
+        query = self.backend.sql(expression)
         found = self.backend.parts(self.connection, query, together) if self.backend.parts else [self.read(query)]
         yield from (part for part in found if part.num_rows)
 
@@ -138,6 +145,7 @@ on_spark: Backend[SparkSession] = Backend(
     read=spark_rows.read,
     number="cast(conv({digits}, 16, 10) as decimal(38, 0))",
     prepare=_prepare_spark,
+    rewrite=medians_of_learners_by_lists,
     parts=spark_rows.parts,
 )
 
