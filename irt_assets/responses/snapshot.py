@@ -216,7 +216,7 @@ def sample_for_run(snapshot: Snapshot, scale_id: str) -> str:
     most, attempts = most_for_run(), snapshot.attempts_on(scale_id)
     if most is None or attempts <= most or not is_manifest(snapshot.uri):
         return ""
-    return f"a random sample of learners, with at most {most:,} of {attempts:,} attempts (IRT_SPARK_SAMPLE)"
+    return f"a random sample of learners, with about {most:,} of {attempts:,} attempts (IRT_SPARK_SAMPLE)"
 
 
 def read_learners_of(store: ObjectStore, snapshot: Snapshot, scale_id: str, item_id: str) -> pa.Table:

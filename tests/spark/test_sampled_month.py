@@ -136,7 +136,7 @@ def test_the_fit_and_its_gates_name_the_sample(months: Made) -> None:
 
 def test_drift_and_dif_name_the_sample(months: Made) -> None:
     graph, *_ = months
-    words = f"a random sample of learners, with at most {MOST:,} of"
+    words = f"a random sample of learners, with about {MOST:,} of"
     run = graph.run(rooms.MONTHS[1], "detect_drift")
     assert run.success
     (drift,) = run.asset_materializations_for_node("item_drift")

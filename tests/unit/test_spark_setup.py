@@ -166,6 +166,13 @@ LOST = (
             "Spark Connect server does not answer",
         ),
         ("[PYTHON_VERSION_MISMATCH] Python in worker has different version: 3.12", PermanentFailure, "another version"),
+        (
+            "org.apache.spark.SparkException: Exception thrown in awaitResult: \nCaused by: java.lang.RuntimeException: "
+            "java.io.InvalidClassException: org.apache.spark.rpc.netty.NettyRpcEndpointRef; local class incompatible: "
+            "stream classdesc serialVersionUID = -1, local class serialVersionUID = 2",
+            PermanentFailure,
+            "another version of Spark than this program's pyspark",
+        ),
         ('Cannot run program "/opt/python": error=2', PermanentFailure, "an executor has no Python at /opt/python"),
     ],
 )
