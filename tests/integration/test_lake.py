@@ -21,6 +21,7 @@ import pytest
 
 from irt_assets import retries
 from irt_assets.definitions import build_defs
+from irt_assets.demo import write_lake
 from irt_assets.invariants.lake_check import build_lake_checks
 from irt_assets.job_names import LAKE
 from irt_assets.responses import lake as exports
@@ -30,7 +31,7 @@ from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.lake import MANIFESTS, SCHEMA, CatalogTable, Lake
 from resources.object_store import BucketStore, FolderStore
-from resources.settings import Settings
+from resources.settings import Settings, get_settings
 from testbed.stack_harness import ROOT
 from tests.helpers.rooms import add_attempts, attempt, run_sql
 from tests.helpers.seaweed import BUCKET, SeaweedFS
@@ -88,6 +89,25 @@ def differences(database: Database, lake: Lake) -> list[str]:
 def file_of(lake: Lake, day: str) -> Path:
     (file,) = lake.manifests()[day].files
     return Path(lake.name, file.path)
+
+
+def test_the_demo_writes_its_log_to_the_lake_once(
+    logged: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    write_lake(logged, said.append)
+    assert said == []  # without Spark there is none
+    monkeypatch.setenv("IRT_SPARK", "local[2]")
+    monkeypatch.setenv("IRT_ATTEMPTS", str(tmp_path / "lake"))
+    get_settings.cache_clear()
+    write_lake(logged, said.append)
+    written = Lake.at(get_settings())
+    assert isinstance(written, Lake)
+    assert read(written) == in_postgres(logged)
+    write_lake(logged, said.append)
+    first, second = said
+    assert first.startswith("  30 answers of ")
+    assert second == f"  0 answers of 0 days written to the lake {written.name}"
 
 
 def test_the_lake_holds_the_rows_of_postgresql_and_a_second_export_writes_nothing(

@@ -167,9 +167,7 @@ LOST = (
         ),
         ("[PYTHON_VERSION_MISMATCH] Python in worker has different version: 3.12", PermanentFailure, "another version"),
         (
-            "org.apache.spark.SparkException: Exception thrown in awaitResult: \nCaused by: java.lang.RuntimeException: "
-            "java.io.InvalidClassException: org.apache.spark.rpc.netty.NettyRpcEndpointRef; local class incompatible: "
-            "stream classdesc serialVersionUID = -1, local class serialVersionUID = 2",
+            "java.io.InvalidClassException: org.apache.spark.rpc.RpcEndpointRef; local class incompatible: stream class",
             PermanentFailure,
             "another version of Spark than this program's pyspark",
         ),
