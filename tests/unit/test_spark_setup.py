@@ -167,7 +167,7 @@ LOST = (
         ),
         ("[PYTHON_VERSION_MISMATCH] Python in worker has different version: 3.12", PermanentFailure, "another version"),
         (
-            "java.io.InvalidClassException: org.apache.spark.rpc.RpcEndpointRef; local class incompatible: stream class",
+            "java.io.InvalidClassException: org.apache.spark.rpc.RpcEndpointRef; local class incompatible",
             PermanentFailure,
             "another version of Spark than this program's pyspark",
         ),
