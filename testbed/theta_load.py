@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import psycopg
 import requests
 
@@ -279,6 +280,12 @@ def servers(url: str, home: Path, *, api: int, hello: int) -> Iterator[int]:
 
 def memory_mb(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time of the process until now, of the user and of the system."""
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
 
 
 def wait_for(url: str) -> None:
