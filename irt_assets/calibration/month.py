@@ -85,6 +85,7 @@ class LinkOutcome:
     linked: Calibration | None = None
     linking: Linking | None = None
     anchors: AnchorSet | None = None
+    anchors_agree: bool = False
     error: str | None = None
 
 
@@ -293,7 +294,9 @@ def _link_fit(connection: psycopg.Connection, scale: Scale, engine: str, month: 
         return replace(outcome, error=f"{month} of scale {scale.scale_id}: {other}: materialise item_calibration")
     staged = fits.never_linked(connection, staged, run_id)
     placed = link_to_scale(connection, scale, raw, month, month)
-    outcome = replace(outcome, raw=raw, anchors=placed.anchors, linking=placed.linking)
+    outcome = replace(
+        outcome, raw=raw, anchors=placed.anchors, linking=placed.linking, anchors_agree=placed.anchors_agree
+    )
     if placed.error is not None:
         constants = LinkingConstants.of(placed.linking) if placed.linking else None
         fits.record_failed_linking(connection, staged, placed.error, constants)

@@ -123,10 +123,11 @@ def night_metadata(night: Night) -> Metadata:
     if night.share < 1:
         metadata["fitted to"] = dg.MetadataValue.text(_sample(night))
     for o in night.outcomes:
-        if o.placed and o.placed.linking and o.placed.anchors and o.raw:
-            metadata |= link_numbers(o.scale_id, o.placed.linking)
+        k = o.placed
+        if k and k.linking and k.anchors and o.raw:
+            metadata |= link_numbers(o.scale_id, k.linking)
             metadata[f"plot: linking ({o.scale_id})"] = plot(
-                plots.linking_scatter(o.raw, o.placed.anchors, o.placed.linking), "anchors against the night"
+                plots.linking_scatter(o.raw, k.anchors, k.linking, agree=k.anchors_agree), "anchors against the night"
             )
         if o.warning and o.warning.difficulties.item_ids:
             metadata[f"plot: nightly b against published ({o.scale_id})"] = plot(

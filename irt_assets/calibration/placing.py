@@ -23,10 +23,14 @@ from irt_assets.responses.scales import Scale, accepted_subjects
 
 @dataclass(frozen=True)
 class LinkResult:
-    """A fit on the bank's scale, or the reason why it is not there; the linking as far as it came."""
+    """A fit on the bank's scale, or the reason why it is not there; the linking as far as it came.
+
+    anchors_agree: whether the anchors in use agree, as the scale's `anchor_q_alpha` judges it.
+    """
 
     anchors: AnchorSet | None
     linking: Linking | None = None
+    anchors_agree: bool = False
     linked: Calibration | None = None
     error: PsychometricsError | None = None
 
@@ -59,14 +63,18 @@ def accepted_loadings(connection: psycopg.Connection, scale: Scale, month: str) 
 
 
 def _link_result(scale: Scale, raw: Calibration, anchors: AnchorSet, loadings: Mapping[str, float]) -> LinkResult:
+    alpha = scale.rules.publication.anchor_q_alpha
     try:
         linking = link(raw, anchors, rules=scale.rules, loadings=loadings)
     except LinkingError as error:
-        partial = _diagnosed(error.linking, raw, anchors, scale) if error.linking else None
-        return LinkResult(anchors, partial, error=error)
-    if not linking.agrees(scale.rules.publication.anchor_q_alpha):
+        if error.linking is None:
+            return LinkResult(anchors, error=error)
+        partial = _diagnosed(error.linking, raw, anchors, scale)
+        return LinkResult(anchors, partial, partial.agrees(alpha), error=error)
+    agree = linking.agrees(alpha)
+    if not agree:
         linking = _diagnosed(linking, raw, anchors, scale)
-    return LinkResult(anchors, linking, transform(raw, linking))
+    return LinkResult(anchors, linking, agree, transform(raw, linking))
 
 
 def no_origin(scale: Scale, window: str) -> LinkingError:

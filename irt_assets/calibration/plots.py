@@ -175,13 +175,12 @@ def ability_histogram(theta: Floats, se: Floats) -> bytes:
     return as_png(figure)
 
 
-def linking_scatter(
-    new: Calibration, anchors: AnchorSet, linking: Linking, alpha: float = Rules().publication.anchor_q_alpha
-) -> bytes:
+def linking_scatter(new: Calibration, anchors: AnchorSet, linking: Linking, *, agree: bool) -> bytes:
     """The anchors' parameters in the anchor set against this fit's, after linking; on the line nothing changed.
 
-    `new` is the fit before linking. Dropped anchors are orange crosses, those off the line with their names; anchors
-    in use that moved against the others are orange diamonds, named next to the parameter that moved.
+    `new` is the fit before linking; `agree`: whether the anchors in use do. Dropped anchors are orange crosses, those
+    off the line with their names; anchors in use that moved against the others are orange diamonds, named next to the
+    parameter that moved.
     """
     linked = transform(new, linking)
     place = {item: j for j, item in enumerate(linked.item_ids)}
@@ -203,7 +202,7 @@ def linking_scatter(
         _scatter(ax, (x[k_rows], x_se[k_rows]), (y[j_rows], y_se[j_rows]), kinds)
         ax.set_xlabel(f"{label} in the anchor set")
         ax.set_ylabel(f"{label} in this fit, linked")
-    verdict = "agree" if linking.agrees(alpha) else "DISAGREE"
+    verdict = "agree" if agree else "DISAGREE"
     unseen = len(anchors.item_ids) - len(rows)
     dropped = len(linking.anchors_dropped) - unseen
     n_moved = int(np.count_nonzero(used & (moved != "")))

@@ -201,7 +201,8 @@ def link_metadata(outcomes: Sequence[LinkOutcome]) -> Metadata:
             metadata[f"anchors that disagree ({o.scale_id})"] = dg.MetadataValue.text(k.diagnosis)
         if o.raw is not None and o.anchors is not None:
             metadata[f"plot: linking ({o.scale_id})"] = plot(
-                plots.linking_scatter(o.raw, o.anchors, k), "anchors against the month's estimates"
+                plots.linking_scatter(o.raw, o.anchors, k, agree=o.anchors_agree),
+                "anchors against the month's estimates",
             )
         if o.linked is not None:
             metadata[f"plot: parameters ({o.scale_id})"] = plot(

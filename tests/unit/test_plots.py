@@ -15,7 +15,7 @@ from irt_assets.calibration import plots
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag
 from irt_assets.psychometrics.fit.observed import Observed
-from irt_assets.psychometrics.linking.linking import LinkingError, assumed_errors, link
+from irt_assets.psychometrics.linking.linking import Linking, LinkingError, assumed_errors, link
 
 MAX_BYTES = 150_000
 
@@ -102,13 +102,17 @@ def test_information_of_a_fit_without_any_parameters_says_so() -> None:
     assert image(empty).shape[0] < image(full).shape[0]
 
 
+def drawn(calibration: Calibration, anchors: AnchorSet, linking: Linking) -> bytes:
+    return plots.linking_scatter(calibration, anchors, linking, agree=linking.agrees(0.01))
+
+
 def test_dropped_anchors_and_only_they_are_marked() -> None:
     calibration = fit(30)
     for moved in (0, 1, 6):
         anchors = anchors_of(calibration, moved)
         linking = link(calibration, anchors)
         assert len(linking.anchors_dropped) == moved
-        assert (orange(plots.linking_scatter(calibration, anchors, linking)) > 20) == (moved > 0)
+        assert (orange(drawn(calibration, anchors, linking)) > 20) == (moved > 0)
 
 
 def test_anchors_in_use_that_moved_against_the_others_are_marked_and_named() -> None:
@@ -117,7 +121,7 @@ def test_anchors_in_use_that_moved_against_the_others_are_marked_and_named() -> 
     linking = link(calibration, anchors)
     one = {"delta_b": 0.5, "delta_a": 0.0, "z": 4.0, "parameter": "b"}
     told = replace(linking, suspects={"i3": one, "i4": one, "not in this fit": one})
-    before, after = (plots.linking_scatter(calibration, anchors, k) for k in (linking, told))
+    before, after = (drawn(calibration, anchors, k) for k in (linking, told))
     assert orange(before) == 0
     assert orange(after) > 20
     named = [np.count_nonzero((image(png)[60:, :450] < 0.3).all(axis=2)) for png in (before, after)]
@@ -131,7 +135,7 @@ def test_a_linking_that_failed_can_still_be_drawn() -> None:
     with pytest.raises(LinkingError) as caught:
         link(partly, anchors)
     assert caught.value.linking is not None
-    assert orange(plots.linking_scatter(partly, anchors, caught.value.linking)) > 100
+    assert orange(drawn(partly, anchors, caught.value.linking)) > 100
 
 
 @pytest.mark.parametrize("item_id", ["x" * 500, "$x_1$", "$\\frac{", "emoji 😀", "項目", "'; drop", "", "line\nbreak"])
@@ -144,7 +148,7 @@ def test_any_text_is_a_drawable_item_id(item_id: str) -> None:
     anchors = anchors_of(fit(12), moved=1)
     sound = replace(fit(12), item_ids=odd.item_ids)
     named = replace(anchors, item_ids=odd.item_ids)
-    image(plots.linking_scatter(sound, named, link(sound, named)))
+    image(drawn(sound, named, link(sound, named)))
 
 
 def test_markdown_holds_the_picture_and_a_harmless_alternative_text() -> None:
