@@ -254,7 +254,7 @@ def _agreement_check(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinitio
     @partition_check(
         asset="engine_agreement",
         name="engines_agree",
-        description="In standard errors no item is far apart between two engines, nor are all of them together.",
+        description="Two engines differ by few standard errors, on each item and on all items together.",
         partitions_def=months,
     )
     def check(context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:

@@ -28,7 +28,7 @@ def build_dif_asset(
         partitions_def=months,
         deps=["linked_item_parameters", "published_item_parameters"],
         description="Which items function differently for groups of learners of equal ability (DIF): a Wald test "
-        "between groups fitted apart, plus Mantel-Haenszel and logistic regression within forms, for each of the "
+        "between groups fitted separately, plus Mantel-Haenszel and logistic regression within forms, for each of the "
         "scale's attributes.",
         kinds={"postgres"},
         owners=["team:psychometrics"],

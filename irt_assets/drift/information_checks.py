@@ -34,7 +34,7 @@ def _of_items(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
     @partition_check(
         asset="test_information",
         name="no_item_lost_information",
-        description="No item's information is certainly below what is published, and by a fifth. It holds nothing.",
+        description="No item has lost a fifth of its published information beyond doubt. It holds nothing.",
         partitions_def=months,
     )
     def check(

@@ -91,7 +91,7 @@ def _propose_in_use(e: Evidence) -> Proposal | None:
     """
     flagged = e.severity != "none"
     if e.kind == Kind.WRONG_KEY:
-        return Proposal(Action.CHECK_KEY, "its answers are those of a wrong key: what is scored right is not")
+        return Proposal(Action.CHECK_KEY, "it seems to have a wrong key: the option scored as correct is not")
     if doubt := next((doubt for flag in e.flags if (doubt := Flag(flag).meaning.key_doubt)), ""):
         return Proposal(Action.CHECK_KEY, doubt)
     if flagged and e.kind == Kind.LEAK:

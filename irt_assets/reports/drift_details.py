@@ -40,7 +40,7 @@ def change_in_words(change: Mapping[str, Any], onset: str | None) -> str:
     }[Kind(change["kind"])]
     gains = ", ".join(f"{name} {signed(gain, 1)}" for name, gain in change["gains"].items())
     times = f"; correct answers came {'faster' if z < 0 else 'slower'} than usual (z {signed(z, 1)})" if z else ""
-    option = "; a distractor goes with ability more than the key does" if change["distractor_above_the_key"] else ""
+    option = "; a distractor rises with ability more than the key does" if change["distractor_above_the_key"] else ""
     return f"{what} (2ΔLL over the published curve: {gains}){times}{option}"
 
 

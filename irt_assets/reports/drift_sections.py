@@ -108,7 +108,7 @@ def what_moved(facts: Facts) -> Iterator[Block]:
         summary = f"{counted(len(across), 'item')} {'was' if len(across) == 1 else 'were'} {across[0]}"
         yield Paragraph(
             f"{sentence(summary)} Parameters of two models are not compared: what counts is the share of the learners "
-            "who answer right, and how that goes with ability."
+            "who answer correctly, and how it rises with ability."
         )
     if len(across) == facts.compared:
         return
@@ -125,7 +125,7 @@ def what_moved(facts: Facts) -> Iterator[Block]:
 
 def _tested(facts: Facts) -> str:
     by_curves = any(item.drift and item.drift.details.get("curves") for item in facts.items.values())
-    return "its curves (of the share of right answers, and of how it goes with ability)" if by_curves else "a and b"
+    return "its curves (of the share of correct answers, and of how it rises with ability)" if by_curves else "a and b"
 
 
 def alerts(facts: Facts) -> Iterator[Block]:

@@ -1,4 +1,4 @@
-"""Whether items differ between groups of learners at equal ability: the Wald test over groups fitted apart.
+"""Whether items differ between groups of learners at equal ability: the Wald test over groups fitted separately.
 
 Belongs here: the groups' scales put on one another by the items that do not differ, and the test of each item. Does not
 belong here: which learners make a group (analysis.py), how large a difference is (effects.py), methods that match on
