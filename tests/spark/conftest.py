@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
+QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+"""For every Java that tests start: most live for a minute, and spent two fifths of their time on optimising code."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with tests that end the session which others share come last."""
     ending = {item.path for item in items if {"cluster", "connect"} & {*getattr(item, "fixturenames", ())}}
@@ -26,9 +30,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def has_spark(require: Callable[[bool, str], None]) -> None:
+def has_spark(require: Callable[[bool, str], None]) -> Iterator[None]:
     require(find_spec("pyspark") is not None, "pyspark (make spark)")
     require(shutil.which("java") is not None, "Java (apt install openjdk-17-jre-headless)")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("JDK_JAVA_OPTIONS", QUICK_JAVA)
+        yield
 
 
 @pytest.fixture(scope="session")
