@@ -119,6 +119,12 @@ MEANINGS = [
         f"set, set it higher, else spark.executor.memoryOverhead {CONFIGURE}, or give the machine more",
     ),
     _meaning(
+        r"Could not find/load shared object file|failed to map segment from shared object|LLVM ERROR: out of memory",
+        PermanentFailure,
+        "the Python of an executor cannot load numba, most often because spark.executor.pyspark.memory leaves it less "
+        f"than 1g: set that higher {CONFIGURE}, and see that `import numba` works on the cluster's hosts",
+    ),
+    _meaning(
         r"OutOfMemoryError|SparkOutOfMemoryError|UNABLE_TO_ACQUIRE_MEMORY"
         r"|(?:exit|exited with) code:? (?:52|137)\b"
         r"|exceeding memory limits|OOMKilled|container (?:was )?killed.*?memory",

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from threading import Thread
 
 import dagster as dg
+import pytest
 import yaml
 
 import irt_assets
 from irt_assets.engines.executors import fit_on_spark
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.estimation.em import fit_em
-from resources.spark import spark_session
+from resources.failures import PermanentFailure
+from resources.spark import spark_jobs, spark_session
 from testbed.spark_cluster import Cluster
 from tests.helpers.answers_on_spark import World, assert_same
 
@@ -73,3 +76,18 @@ def test_a_fit_in_which_an_executor_is_killed_is_that_of_one_machine_and_the_run
     assert not [message for message in quiet if "was lost" in message]
     (warning,) = [message for message in with_a_loss if "was lost" in message]
     assert warning.startswith("executor ")
+
+
+def test_executors_whose_python_has_too_little_memory_for_a_fit_name_the_setting(cluster: Cluster) -> None:
+    """400 MB suffice to say what is installed; with numba it takes 450 to 500 MB of addresses."""
+    with (Path(os.environ["SPARK_CONF_DIR"]) / "spark-defaults.conf").open("a") as configuration:
+        configuration.write("spark.executor.pyspark.memory 400m\n")
+    settings = cluster.settings.model_copy(update={"irt_spark_fit": "executors"})
+    session = spark_session(settings)
+    frame = session.createDataFrame(World.of(200, 30).table.drop_columns(["group"]))
+    with (
+        pytest.raises(PermanentFailure, match=r"set that higher in spark-defaults\.conf") as raised,
+        spark_jobs(session, "a fit"),
+    ):
+        fit_on_spark(session, frame, settings)
+    assert "spark.executor.pyspark.memory" in str(raised.value)
