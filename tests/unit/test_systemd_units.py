@@ -78,9 +78,9 @@ def test_settings_as_a_credential_are_no_fault_either(units: Path) -> None:
         shutil.rmtree(dropin.parent)
 
 
-@pytest.mark.skipif(APPARMOR is None, reason="apparmor_parser is not installed")
-def test_the_profile_of_apparmor_is_one() -> None:
+def test_the_profile_of_apparmor_is_one(require: Callable[[bool, str], None]) -> None:
     """Its syntax alone: no kernel of the tests has AppArmor."""
+    require(APPARMOR is not None, "apparmor_parser (apt install apparmor)")
     assert APPARMOR is not None
     ran = subprocess.run(
         [APPARMOR, "--skip-kernel-load", "--skip-cache", SYSTEMD / "etc/apparmor.conf"],
