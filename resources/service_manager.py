@@ -139,12 +139,12 @@ _LISTENS: dict[str, Callable[[Settings], tuple[str, int]]] = {
 
 
 def _tell(probe: Probe, ready: Probe) -> None:
+    pause = int(os.environ.get("WATCHDOG_USEC", "0")) / 4e6 or SECONDS_BETWEEN_LOOKS
     while ready() is not None:
         if ready is not probe and probe() is None:  # it waits for something else, perhaps after a restart of its own
             notify("WATCHDOG=1")
         time.sleep(UNTIL_READY_S)
     notify("READY=1", "WATCHDOG=1")
-    pause = int(os.environ.get("WATCHDOG_USEC", "0")) / 4e6 or SECONDS_BETWEEN_LOOKS
     while True:
         time.sleep(pause)
         fault = probe()
