@@ -279,7 +279,7 @@ def servers(url: str, home: Path, *, api: int, hello: int) -> Iterator[int]:
 
 
 def memory_mb(pid: int) -> float:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    return float(psutil.Process(pid).memory_info().rss / 2**20)
 
 
 def cpu_s(pid: int) -> float:

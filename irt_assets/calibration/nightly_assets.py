@@ -123,11 +123,12 @@ def night_metadata(night: Night) -> Metadata:
     if night.share < 1:
         metadata["fitted to"] = dg.MetadataValue.text(_sample(night))
     for o in night.outcomes:
-        k = o.placed
-        if k and k.linking and k.anchors and o.raw:
-            metadata |= link_numbers(o.scale_id, k.linking)
+        placed = o.placed
+        if placed and placed.linking and placed.anchors and o.raw:
+            metadata |= link_numbers(o.scale_id, placed.linking)
             metadata[f"plot: linking ({o.scale_id})"] = plot(
-                plots.linking_scatter(o.raw, k.anchors, k.linking, agree=k.anchors_agree), "anchors against the night"
+                plots.linking_scatter(o.raw, placed.anchors, placed.linking, agree=placed.anchors_agree),
+                "anchors against the night",
             )
         if o.warning and o.warning.difficulties.item_ids:
             metadata[f"plot: nightly b against published ({o.scale_id})"] = plot(

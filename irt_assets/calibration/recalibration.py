@@ -136,7 +136,7 @@ def recalibrate(
         placed = link_to_scale(connection, scale, raw, window, first)
     if placed.linking is None or placed.linked is None:
         raise PermanentFailure(f"{window} cannot be placed on scale {scale_id}: {placed.error}")
-    if not placed.linking.agrees(scale.rules.publication.anchor_q_alpha):
+    if not placed.anchors_agree:
         diagnosis = placed.linking.diagnosis or "which of them moved is unknown"
         raise PermanentFailure(f"the anchors of {window} disagree: {diagnosis}")
     with database.connect() as connection:
