@@ -7,6 +7,7 @@ this one, however it ends. What does not belong here: what the hash ought to be.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import tempfile
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ from typing import BinaryIO
 
 from resources.object_store import ObjectStore
 
-KEPT_BYTES = 2**30
-"""Copies of more than this are not kept, but for the newest."""
+KEPT_BYTES, KEPT_FILES = 2**30, 128
+"""Copies beyond this are not kept, but for the newest. A process may open 1,024 files, where nobody set more."""
 
 
 @dataclass(frozen=True)
@@ -74,5 +75,11 @@ def _keep(uri: str, copy: _Copy) -> None:
     if before := _copies.pop(uri, None):
         before.file.close()
     _copies[uri] = copy
-    while len(_copies) > 1 and sum(one.size for one in _copies.values()) > KEPT_BYTES:
+    while len(_copies) > 1 and (len(_copies) > KEPT_FILES or sum(one.size for one in _copies.values()) > KEPT_BYTES):
         _copies.pop(next(iter(_copies))).file.close()
+
+
+@atexit.register
+def _close_all() -> None:
+    for one in _copies.values():
+        one.file.close()

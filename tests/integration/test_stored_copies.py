@@ -149,10 +149,11 @@ def test_two_processes_read_at_once(store: ObjectStore) -> None:
     assert said == [f"{hashlib.sha256(CONTENT).hexdigest()} {len(CONTENT)}\n"] * 2
 
 
+@pytest.mark.parametrize(("limit", "one_copy"), [("KEPT_BYTES", len(CONTENT)), ("KEPT_FILES", 1)])
 def test_few_copies_are_kept_and_whoever_reads_one_goes_on(
-    store: ObjectStore, pieces: list[str], monkeypatch: pytest.MonkeyPatch
+    store: ObjectStore, pieces: list[str], monkeypatch: pytest.MonkeyPatch, limit: str, one_copy: int
 ) -> None:
-    monkeypatch.setattr(stored_copies, "KEPT_BYTES", len(CONTENT))
+    monkeypatch.setattr(stored_copies, limit, one_copy)
     store.put("snapshots/b", CONTENT[1:])
     file, _ = open_hashed(store, KEY)
     assert file.read(10) == CONTENT[:10]
