@@ -44,6 +44,7 @@ def placed(
         frame=attempts.where(attempts.reason.isNull()).select("user_id", "item_id", "score"),
         settings=settings,
         responses=request.responses,
+        sampled=drawn,
     )
 
 

@@ -34,6 +34,7 @@ from irt_assets.psychometrics.estimation.latent_shape import Shape, fit_with_sha
 from irt_assets.psychometrics.estimation.levels import Earlier, assignment_correlation, fit_by_level
 from irt_assets.psychometrics.estimation.testlets import share_testlets
 from irt_assets.psychometrics.fit.fit_summary import summarise
+from irt_assets.psychometrics.fit.item_sums import ItemSums
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import ItemCounts, earlier_responses, left_out_items, scored_responses_of
 from resources.settings import get_settings
@@ -149,11 +150,13 @@ def _drawn(learners: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
 @dataclass(frozen=True)
 class Calibrated:
     """An engine's calibration. `groups`: of each learner, where the fit has groups; `shape`: what em took for the
-    distribution of θ of one population, None of other engines and of groups."""
+    distribution of θ of one population, None of other engines and of groups; `everybody`: sums over all learners, where
+    the request has a sample of them."""
 
     calibration: Calibration
     groups: list[str] | None = None
     shape: Shape | None = None
+    everybody: ItemSums | None = None
 
 
 def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibrated:
@@ -182,12 +185,12 @@ def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibr
         rule, testlets = request.scale.rules.fit.latent, request.testlets
         if rule != "auto":
             one, shape = fit_with_shape(partial(fit_one, testlets=testlets), responses, model, rule)
-            return Calibrated(one, shape=shape)
+            return Calibrated(one, shape=shape, everybody=engine.item_sums(one))
         one, shape = fit_with_shape(fit_one, responses, model, rule)
         if share_testlets(responses.item_ids, testlets):
             # Not before: the test of θ's distribution needs the inverse information for the covariance of the items.
             one = fit_one(responses, model, shape.latent, testlets)
-        return Calibrated(one, shape=shape)
+        return Calibrated(one, shape=shape, everybody=engine.item_sums(one))
 
     def fit(groups: list[str], reference: str, unit: float) -> Calibration:
         priors_in_unit = None if priors is None else in_unit(priors, unit)
@@ -277,5 +280,11 @@ def fit_statistics(request: FitRequest, made: Calibrated) -> FitStatistics | Non
     if not made.calibration.convergence.converged:
         return None
     with threadpool_limits(1, user_api="blas"):  # many products of small matrices, for which threads only wait
-        found = summarise(request.responses, made.calibration, groups=made.groups, testlets=request.testlets)
+        found = summarise(
+            request.responses,
+            made.calibration,
+            groups=made.groups,
+            testlets=request.testlets,
+            everybody=made.everybody,
+        )
     return statistics_spec(found)

@@ -77,7 +77,9 @@ def fit_metadata(outcomes: Sequence[FitOutcome]) -> Metadata:
         if o.summed:
             metadata[f"laid out on Spark ({where})"] = dg.MetadataValue.text(o.summed)
         if o.sample is not None:
-            metadata[f"fit statistics rest on ({where})"] = dg.MetadataValue.text(str(o.sample))
+            metadata[f"fit statistics rest on ({where})"] = dg.MetadataValue.text(
+                f"all learners: infit, outfit, RMSD and item-rest correlations; all others on {o.sample}"
+            )
         if o.shape is not None:
             metadata[f"distribution of θ ({where})"] = dg.MetadataValue.text(o.shape.why)
             if o.shape.compared:

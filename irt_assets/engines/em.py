@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from irt_assets.psychometrics.core.models import Calibration, Responses
     from irt_assets.psychometrics.core.options import Latent, Model
     from irt_assets.psychometrics.core.priors import Priors
+    from irt_assets.psychometrics.fit.item_sums import ItemSums
 
 ENGINE = "em"
 
@@ -59,6 +60,10 @@ class EmEngine:
             start=start,
             likelihood_only=likelihood_only,
         )
+
+    def item_sums(self, calibration: Calibration) -> ItemSums | None:  # noqa: ARG002
+        """Of all learners of one of its fits, where `responses` were those of a sample; else None."""
+        return None
 
 
 SPEC = EngineSpec(

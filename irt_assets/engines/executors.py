@@ -42,6 +42,7 @@ from irt_assets.psychometrics.estimation.response_layout import (
     thinned_shard,
 )
 from irt_assets.psychometrics.estimation.source import Facts, LaidOut, facts
+from irt_assets.psychometrics.fit.item_sums import ItemSums
 from resources.settings import Settings
 from resources.spark import lost_executors, spark_jobs
 from resources.spark_executors import with_same_packages
@@ -95,12 +96,13 @@ def fit_on_spark(
     start: Calibration | None = None,
     likelihood_only: bool = False,
     report: Callable[[str], None] = _log.info,
+    then: Callable[[Answers, Calibration], None] | None = None,
 ) -> Calibration:
     """`fit_em` of the scored answers in `frame`: user_id, item_id and score, and with groups the column `group`, the
     same for all answers of a learner.
 
     The answers are laid out on the executors. IRT_SPARK_FIT says where sums are computed; `report` is called with a
-    sentence on where they are.
+    sentence on where they are. `then` is called with the answers and their fit, before executors give them up.
 
     Raises PsychometricsError as `fit_em` does, and for what is fitted on one machine only: weights of learners and
     items of several categories.
@@ -111,7 +113,7 @@ def fit_on_spark(
         raise PsychometricsError(f"a {item_model(model).spoken} is not fitted on Spark yet: fit it on one machine")
     answers = SparkAnswers(session, frame, settings, reference, report)
     try:
-        return fit_source(
+        found = fit_source(
             lambda: answers,
             answers,
             model=model,
@@ -124,19 +126,27 @@ def fit_on_spark(
             start=start,
             likelihood_only=likelihood_only,
         )
+        if then is not None:
+            assert answers.there is not None
+            then(answers.there, found)
+        return found
     finally:
         answers.close()
 
 
 @dataclass
 class EmOnSpark(EmEngine):
-    """The em engine where the answers of `responses` are in a DataFrame, too: fits of these are made on Spark, those of
-    any others, such as a sample, in this process."""
+    """The em engine where the answers of `responses`, or those that these are a sample of, are in a DataFrame: fits of
+    `responses` are made of all of them on Spark, and fits of any others in this process.
+
+    `sampled`: `responses` are a sample, so that sums over everybody are kept for the statistics."""
 
     session: SparkSession = field(kw_only=True)
     frame: DataFrame = field(kw_only=True)
     settings: Settings = field(kw_only=True)
     responses: Responses = field(kw_only=True)
+    sampled: bool = field(kw_only=True)
+    _sums: list[tuple[Calibration, ItemSums]] = field(default_factory=list, init=False)
 
     def calibrate(self, responses: Responses, *, data_hash: str, **how: Any) -> Calibration:
         """See `fit_em`. Raises PsychometricsError where the scale has groups of learners."""
@@ -147,9 +157,17 @@ class EmOnSpark(EmEngine):
                 "a scale whose items are assigned by level is fitted in groups of learners, which months do not do on "
                 "executors yet: set IRT_SPARK_FIT=driver"
             )
-        how |= {"data_hash": data_hash, "report": self._report}
+        then = self._keep_sums if self.sampled else None
+        how |= {"data_hash": data_hash, "report": self._report, "then": then}
         with spark_jobs(self.session, "fit of item parameters"):
             return fit_on_spark(self.session, self.frame, self.settings, **how)
+
+    def item_sums(self, calibration: Calibration) -> ItemSums | None:
+        return next((sums for known, sums in self._sums if known is calibration), None)
+
+    def _keep_sums(self, answers: Answers, calibration: Calibration) -> None:
+        if calibration.convergence.converged:
+            self._sums.append((calibration, ItemSums.of(answers, calibration, threads=self.settings.irt_threads)))
 
     def _report(self, sentence: str) -> None:
         _log.info(sentence)
@@ -157,7 +175,7 @@ class EmOnSpark(EmEngine):
 
 
 class SparkAnswers:
-    """A `Source` of the answers in a DataFrame."""
+    """A `Source` of the answers in a DataFrame. `there`: as they were laid out last."""
 
     def __init__(
         self,
@@ -171,6 +189,7 @@ class SparkAnswers:
 
         self.session, self.frame, self.settings, self._report = session, frame, settings, report
         self._cached: list[DataFrame] = []
+        self.there: Answers | None = None
         score, given = f.col("score"), f.col("score").isNotNull() & f.col("user_id").isNotNull()
         found = (
             frame.groupBy("item_id")
@@ -234,17 +253,17 @@ class SparkAnswers:
         sharded = ShardedAnswers(
             **{**held, "size": size, "weight": float(size)}, shards=shards, n_shards=self.n_shards, n_bytes=n_bytes
         )
-        there: Answers = sharded
+        self.there = sharded
         where = self.settings.irt_spark_fit
         if where == "driver" or (where == "auto" and n_bytes <= self.settings.irt_spark_fit_bytes):
-            there = fetched(sharded)
+            self.there = fetched(sharded)
             self.close()
-        by = "the driver" if isinstance(there, ResponseLayout) else "the executors"
+        by = "the driver" if isinstance(self.there, ResponseLayout) else "the executors"
         self._report(
             f"{int(of_kept.n.sum()):,} answers of {size:,} learners in {self.n_shards} shards of {n_bytes >> 20} MB in "
             f"all; sums by {by}"
         )
-        return LaidOut.of(there, map(_facts, known))
+        return LaidOut.of(self.there, map(_facts, known))
 
     def _shards(self, build: _Builder) -> DataFrame:
         """One row a shard, those of consecutive groups in one partition: a Python task costs more than most sums, so

@@ -154,8 +154,8 @@ class Sampling(Part):
 
 
 class Sample(Part):
-    """The learners and scored answers that were drawn from `of_learners` with `of_answers`: the fit is of all of them,
-    and all else that is known of it rests on these."""
+    """The learners and scored answers that were drawn from `of_learners` with `of_answers`. The fit is of all of them,
+    as are infit, outfit, RMSD and item-rest correlations; all other statistics rest on these."""
 
     learners: int
     answers: int

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import pyarrow.compute as pc
 import pytest
 
@@ -44,9 +45,11 @@ OF_EVERYBODY = (
     "SELECT window_end, user_id, theta, se FROM mirt_ability ORDER BY 1, 2",
 )
 """What a fit of everybody leaves, bit for bit."""
+SUMS_OVER_EVERYBODY = """
+    SELECT p.infit, p.outfit, p.rmsd, p.point_biserial FROM mirt_item_params p JOIN mirt_fit_meta m USING (fit_id)
+    ORDER BY m.window_start, p.item_id"""
 
-
-Made = tuple[Graph, list[dg.ExecuteInProcessResult], list[Any], dict[str, str]]
+Made = tuple[Graph, list[dg.ExecuteInProcessResult], list[Any], np.ndarray, dict[str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +57,11 @@ def made(
     postgres: EmbeddedPostgres, small_truth: Truth, has_spark: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Made]:
     """Both months of the small world from a sample on Spark: their graph, their runs, what one machine makes of
-    everybody, and the settings."""
+    everybody, with the items' statistics, and the settings."""
     server = postgres.start()
     with pytest.MonkeyPatch.context() as patch, graph_of_small_world(server, "whole", tmp_path_factory) as graph:
         assert all(graph.run(month).success for month in rooms.MONTHS)
-        of_everybody = _left(graph)
+        of_everybody, statistics = _left(graph), _statistics(graph)
         folder = str(tmp_path_factory.mktemp("lake"))
         lake = Lake.at(get_settings().model_copy(update={"irt_attempts": folder}))
         assert isinstance(lake, Lake)
@@ -69,7 +72,7 @@ def made(
         patch.setattr(window_on_spark, "ROWS_OF_A_PART", 500)
         get_settings.cache_clear()
         with graph_of_small_world(server, "sampled", tmp_path_factory) as sampled:
-            yield sampled, [sampled.run(month) for month in rooms.MONTHS], of_everybody, settings
+            yield sampled, [sampled.run(month) for month in rooms.MONTHS], of_everybody, statistics, settings
 
 
 @pytest.fixture
@@ -87,6 +90,11 @@ def _left(graph: Graph) -> list[Any]:
         return [connection.execute(query.encode()).fetchall() for query in OF_EVERYBODY]
 
 
+def _statistics(graph: Graph) -> np.ndarray:
+    with graph.database.connect() as connection:
+        return np.array(connection.execute(SUMS_OVER_EVERYBODY).fetchall(), dtype=float)
+
+
 def _snapshot(graph: Graph, month: str) -> Snapshot:
     with graph.database.connect() as connection:
         found = current_snapshot(connection, month)
@@ -95,11 +103,18 @@ def _snapshot(graph: Graph, month: str) -> Snapshot:
 
 
 def test_parameters_are_those_of_everybody(months: Made) -> None:
-    graph, runs, of_everybody, _ = months
+    graph, runs, of_everybody, *_ = months
     for run in runs:
         assert run.success, [event.step_failure_data.error for event in run.all_events if event.is_step_failure]
     for found, expected in zip(_left(graph), of_everybody, strict=True):
         assert found == expected
+
+
+def test_fit_statistics_that_are_sums_are_those_of_everybody(months: Made) -> None:
+    graph, *_, of_everybody, _ = months
+    found = _statistics(graph)
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found, of_everybody, rtol=1e-8)  # of as many answers, added in another order
 
 
 def test_a_sample_has_all_answers_of_its_learners(months: Made) -> None:
@@ -120,9 +135,10 @@ def test_the_fit_and_its_gates_name_the_sample(months: Made) -> None:
         assert sample.of_answers == snapshot.counts[rooms.SCALE]["scored"]
         assert sample.answers < MOST < sample.of_answers
         assert sample.learners < sample.of_learners == staged.decoded().n_persons
-        assert staged.spec.statistics.learners.items == sample.learners
+        assert staged.spec.statistics.learners.items == sample.of_learners
+        assert staged.spec.statistics.learners.set == sample.learners
         (fit,) = run.asset_materializations_for_node("item_calibration")
-        assert fit.metadata[f"fit statistics rest on ({rooms.SCALE}, em)"].value == str(sample)
+        assert fit.metadata[f"fit statistics rest on ({rooms.SCALE}, em)"].value.endswith(f"all others on {sample}")
         assert "sums by" in fit.metadata[f"laid out on Spark ({rooms.SCALE}, em)"].value
         verdicts = {
             event.asset_check_evaluation_data.check_name: event.asset_check_evaluation_data.description

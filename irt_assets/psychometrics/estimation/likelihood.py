@@ -10,9 +10,7 @@ categories k > 0 that were chosen, so that kernels take a row for each item and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import numpy as np
 from scipy.special import expit
@@ -22,7 +20,7 @@ from irt_assets.psychometrics.core.item_models import ItemModel
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.estimation import information_kernels, robust_kernels, tilt_kernels
 from irt_assets.psychometrics.estimation.response_layout import Answers
-from irt_assets.psychometrics.estimation.sums import SumOverPersons, Sums
+from irt_assets.psychometrics.estimation.sums import KernelSum, SumOverPersons, Sums
 
 TILT = 1e-3
 """A step for finite differences: the relative error of a second derivative is one in a million."""
@@ -260,22 +258,7 @@ def score_products(curves: Logistic | Guessing, total: SumOverPersons, log_weigh
     return once + once.T - np.diag(np.diag(once))
 
 
-@dataclass(frozen=True)
-class _KernelSum:
-    """A `PersonSum` that a kernel adds up from `tables` into arrays of these `shapes`."""
-
-    tables: tuple[Any, ...]
-    shapes: tuple[tuple[int, ...], ...]
-    kernel: ClassVar[Callable[..., Any]]
-
-    def zeros(self) -> Sums:
-        return tuple(np.zeros(shape) for shape in self.shapes)
-
-    def add(self, first: int, last: int, people: kernels.People, into: Sums) -> None:
-        self.kernel(first, last, people, *self.tables, *into)
-
-
-class _ExpectedCounts(_KernelSum):
+class _ExpectedCounts(KernelSum):
     """The value first, shape (1,), which the kernel returns."""
 
     kernel = staticmethod(kernels.expected_counts)
@@ -285,23 +268,23 @@ class _ExpectedCounts(_KernelSum):
         value += self.kernel(first, last, people, *self.tables, *counts)
 
 
-class _MissingInformation(_KernelSum):
+class _MissingInformation(KernelSum):
     kernel = staticmethod(information_kernels.missing_information)
 
 
-class _SharedWithNodes(_KernelSum):
+class _SharedWithNodes(KernelSum):
     kernel = staticmethod(tilt_kernels.shared_with_nodes)
 
 
-class _ProductsOfPosteriors(_KernelSum):
+class _ProductsOfPosteriors(KernelSum):
     kernel = staticmethod(tilt_kernels.products_of_posteriors)
 
 
-class _ProductsOfTilts(_KernelSum):
+class _ProductsOfTilts(KernelSum):
     kernel = staticmethod(tilt_kernels.tilt_products)
 
 
-class _ScoreProducts(_KernelSum):
+class _ScoreProducts(KernelSum):
     kernel = staticmethod(robust_kernels.score_products)
 
 

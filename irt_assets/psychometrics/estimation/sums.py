@@ -11,9 +11,9 @@ What is added up is a `PersonSum`, an object that can be pickled; who adds it up
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,21 @@ class SumOverPersons(Protocol):
     """Adds up over all persons of a data set. The arrays that come back are the caller's own."""
 
     def __call__(self, what: PersonSum) -> Sums: ...
+
+
+@dataclass(frozen=True)
+class KernelSum:
+    """A `PersonSum` that a kernel adds up from `tables` into arrays of these `shapes`."""
+
+    tables: tuple[Any, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    kernel: ClassVar[Callable[..., Any]]
+
+    def zeros(self) -> Sums:
+        return tuple(np.zeros(shape) for shape in self.shapes)
+
+    def add(self, first: int, last: int, people: kernels.People, into: Sums) -> None:
+        self.kernel(first, last, people, *self.tables, *into)
 
 
 def number_of_shards(n_responses: int) -> int:

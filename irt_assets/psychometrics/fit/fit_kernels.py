@@ -119,6 +119,35 @@ def direction_moments(  # type: ignore[no-untyped-def]
 
 
 @_compiled
+def item_rest_sums(first, last, people, flipped, p, sums):  # type: ignore[no-untyped-def]
+    """Adds to sums (J, 5), for each answer x of a person who gave others, 1, x, rest, x·rest and rest²: the rest is the
+    mean of x − p over those others. `flipped` (J,): items whose wrong answers are listed; p (J,): shares correct."""
+    listed = np.zeros(flipped.size, dtype=np.bool_)
+    for i in range(first, last):
+        s, weight = people.set_of[i], people.weight[i]
+        begin, end = people.set_start[s], people.set_start[s + 1]
+        if end - begin < 2:
+            continue
+        for r in range(people.right_start[i], people.right_start[i + 1]):
+            listed[people.right_items[r]] = True
+        total = 0.0
+        for r in range(begin, end):
+            j = people.set_items[r]
+            total += (1.0 if listed[j] != flipped[j] else 0.0) - p[j]
+        for r in range(begin, end):
+            j = people.set_items[r]
+            x = 1.0 if listed[j] != flipped[j] else 0.0
+            rest = (total - (x - p[j])) / (end - begin - 1)
+            sums[j, 0] += weight
+            sums[j, 1] += weight * x
+            sums[j, 2] += weight * rest
+            sums[j, 3] += weight * x * rest
+            sums[j, 4] += weight * rest**2
+        for r in range(people.right_start[i], people.right_start[i + 1]):
+            listed[people.right_items[r]] = False
+
+
+@_compiled
 def likelihood_moments(first, last, start, item, score, a, d, c, theta, moments):  # type: ignore[no-untyped-def]
     """Fills moments (N, 3) with lz*'s numerator, its variance and its third central moment at theta (N,), a WLE.
 

@@ -4,9 +4,9 @@ Belongs here: which statistics a fit is stored with, and on how many of its lear
 the statistics themselves (see `item_fit`, `sum_score_fit`, `dependence`, `m2`, `person_fit`, `reliability`), and what
 is held back for them (see the gates).
 
-Infit, outfit, RMSD and item-rest correlations are of all learners, up to ten million answers. What speaks of the whole
-set (Q3, S-X², lz*, parallel analysis, reliability) is known well enough from fewer, and rests on learners drawn from
-all: how many is in the summary.
+Infit, outfit, RMSD and item-rest correlations are of all learners: in memory up to ten million answers, elsewhere by
+their sums. What speaks of the whole set (Q3, S-X², lz*, parallel analysis, reliability) is known well enough from
+fewer, and rests on learners drawn from all: how many is in the summary.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from irt_assets.psychometrics.fit.dependence import (
     parallel_analysis,
 )
 from irt_assets.psychometrics.fit.item_fit import item_fit
+from irt_assets.psychometrics.fit.item_sums import ItemSums
 from irt_assets.psychometrics.fit.m2 import form_fit
 from irt_assets.psychometrics.fit.person_fit import person_fit
 from irt_assets.psychometrics.fit.second_ability import loadings
@@ -65,18 +66,20 @@ def summarise(
     *,
     groups: Sequence[str] | None = None,
     testlets: Mapping[str, str] | None = None,
+    everybody: ItemSums | None = None,
     seed: int = 0,
     threads: int | None = None,
 ) -> FitSummary:
     """The statistics of a converged fit to `responses`, those it was estimated from.
 
     `groups`: the label of each person, where the fit has groups. `testlets` (item → testlet): pairs of items of one
-    share more than θ, and errors count it, so that Q3 names only other pairs. `seed`: of the drawn learners and
-    simulated answers; the same seed gives the same numbers.
+    share more than θ, and errors count it, so that Q3 names only other pairs. `everybody`: sums over all learners,
+    where `responses` are those of a random sample: infit, outfit, RMSD and item-rest correlations are then everybody's.
+    `seed`: of the drawn learners and simulated answers; the same seed gives the same numbers.
     """
     rng = np.random.default_rng(seed)
     many, of_many = _some_learners(responses, groups, ITEM_RESPONSES, rng)
-    fit = item_fit(many, calibration, groups=of_many, seed=seed, threads=threads)
+    fit = item_fit(many, calibration, groups=of_many, everybody=everybody, seed=seed, threads=threads)
     some, of_some = _some_learners(responses, groups, SET_RESPONSES, rng)
     by_score = sum_score_fit(some, calibration, groups=of_some)
     pairs = local_dependence(some, calibration, groups=of_some, threads=threads)
@@ -90,7 +93,7 @@ def summarise(
     tested = np.isfinite(persons.p)
     names = calibration.item_ids
     items = {
-        "point_biserial": item_rest_correlation(many),
+        "point_biserial": item_rest_correlation(many) if everybody is None else everybody.item_rest,
         "infit": fit.infit,
         "outfit": fit.outfit,
         "infit_z": fit.infit_z,
@@ -103,7 +106,7 @@ def summarise(
         "s_x2_p": by_score.p,
     }
     whole = {
-        "learners": {"items": many.n_persons, "set": some.n_persons, "parallel": few.n_persons},
+        "learners": {"items": (everybody or many).n_persons, "set": some.n_persons, "parallel": few.n_persons},
         "reliability": _number(fitted_reliability(some, calibration, groups=of_some, threads=threads)),
         "lz": {
             "learners": int(tested.sum()),

@@ -36,6 +36,7 @@ from irt_assets.psychometrics.core.design import row_starts
 from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.core.significance import normal_score
 from irt_assets.psychometrics.fit import fit_kernels
+from irt_assets.psychometrics.fit.item_sums import ItemSums
 from irt_assets.psychometrics.fit.model_replicates import Fitted
 
 SIMULATED_RESPONSES = 500_000
@@ -80,6 +81,7 @@ def item_fit(
     calibration: Calibration,
     *,
     groups: Sequence[str] | None = None,
+    everybody: ItemSums | None = None,
     seed: int = 0,
     threads: int | None = None,
 ) -> ItemFit:
@@ -87,6 +89,8 @@ def item_fit(
 
     Args:
         responses: those the calibration was estimated from, in the same order of items; any pattern of missing ones.
+        everybody: the sums over all learners, where `responses` are those of a random sample. The sample then only
+            says what to judge them by.
         groups: the group of each person, n_persons labels, where the fit has groups.
         seed: of the simulated answers. The same seed gives the same numbers on any number of threads.
 
@@ -98,7 +102,10 @@ def item_fit(
     with kernels.runner(threads) as run:
         tables = _Tables.of(whole)
         shape = tables.p.shape
-        seen, residual = tables.sums(whole, run, fit_kernels.residual_counts, [shape, shape])
+        if everybody is None:
+            seen, residual = tables.sums(whole, run, fit_kernels.residual_counts, [shape, shape])
+        else:
+            seen, residual = everybody.seen[whole.place], everybody.residual[whole.place]
         n = seen.sum(axis=1)
         wanted = max(SIMULATED_RESPONSES, min(_SIMULATED_PER_ITEM * len(whole.place), _MOST_SIMULATED))
         persons = max(1, round(whole.responses.n_persons * wanted / max(whole.responses.n_responses, 1)))

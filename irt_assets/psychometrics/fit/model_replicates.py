@@ -61,7 +61,7 @@ class Abilities:
                     f"no such group in the fit: {', '.join(strange[:5])}; it has {', '.join(names[:5])}"
                 )
             group = np.array([names.index(str(g)) for g in groups], dtype=np.int64)
-        nodes, log_weights = _on_common_nodes(populations)
+        nodes, log_weights = on_common_nodes(populations)
         return cls(nodes, log_weights, group, populations)
 
     @property
@@ -78,7 +78,8 @@ class Abilities:
         return self.nodes[place]
 
 
-def _on_common_nodes(populations: tuple[Population, ...]) -> tuple[Floats, Floats]:
+def on_common_nodes(populations: tuple[Population, ...]) -> tuple[Floats, Floats]:
+    """The nodes of `Abilities` (Q,), and log weights (G, Q) there."""
     if populations[0].nodes:
         with np.errstate(divide="ignore"):
             return np.array(populations[0].nodes), np.log([population.weights for population in populations])

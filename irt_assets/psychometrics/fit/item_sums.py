@@ -1,0 +1,71 @@
+"""What the fit of items is judged by, as sums over learners, wherever these are: in memory or on other machines.
+
+Belongs here: the sums. Does not belong here: what is made of them (see `item_fit`, which makes the same sums of
+responses), and how they are added up (see `estimation.sums`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import logit
+
+from irt_assets.psychometrics.core import kernels
+from irt_assets.psychometrics.core.models import Calibration, Floats
+from irt_assets.psychometrics.estimation.likelihood import Guessing
+from irt_assets.psychometrics.estimation.response_layout import Answers
+from irt_assets.psychometrics.estimation.sums import KernelSum
+from irt_assets.psychometrics.fit import fit_kernels
+from irt_assets.psychometrics.fit.model_replicates import on_common_nodes
+
+
+@dataclass(frozen=True)
+class ItemSums:
+    """Of the J items of a calibration, in its order; 0 where an item has no answers, or no parameters.
+
+    Attributes:
+        n_persons: learners with an answer.
+        seen, residual: shape (J, Q), as `item_fit` describes them, at the nodes of `Abilities`.
+        item_rest: shape (J,), correlation of each item with the rest, as `classical.item_rest_correlation` has it over
+            the items that have parameters; NaN where it is not known.
+    """
+
+    n_persons: int
+    seen: Floats
+    residual: Floats
+    item_rest: Floats
+
+    @classmethod
+    def of(cls, answers: Answers, calibration: Calibration, *, threads: int | None = None) -> ItemSums:
+        """The sums over the answers that a calibration was estimated from, as its engine laid them out: one more E-step
+        and one pass over the answers."""
+        nodes, log_weights = on_common_nodes(calibration.populations)
+        place_of = {item: place for place, item in enumerate(calibration.item_ids)}
+        place = np.array([place_of[item] for item in answers.item_ids])
+        fit = calibration.select(place)
+        with kernels.runner(threads) as run, np.errstate(divide="ignore"):
+            total = answers.sums(run)
+            found = Guessing(answers, nodes, fit.a, fit.d, logit(fit.c)).expect(total, log_weights)
+            (rest,) = total(_ItemRest((answers.flipped, answers.correct / answers.n), ((answers.n_items, 5),)))
+
+        def among_all(values: Floats, otherwise: float = 0.0) -> Floats:
+            out = np.full((calibration.n_items, *values.shape[1:]), otherwise)
+            out[place] = values
+            return out
+
+        return cls(
+            answers.n_persons, among_all(found.seen), among_all(found.residual), among_all(_correlation(rest), np.nan)
+        )
+
+
+class _ItemRest(KernelSum):
+    kernel = staticmethod(fit_kernels.item_rest_sums)
+
+
+def _correlation(sums: Floats) -> Floats:
+    """Shape (J,), of x and the rest, from their sums (J, 5)."""
+    n, x, rest, both, squares = sums.T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        correlation = (both - x * rest / n) / np.sqrt((x - x**2 / n) * (squares - rest**2 / n))
+    return np.where(n >= 3, correlation, np.nan)
