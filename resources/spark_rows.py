@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
 PART = 2**25
 """Bytes of Arrow after which a part of the rows ends: with the copies that Spark, its sockets and the reader of a part
@@ -39,12 +39,15 @@ def parts(session: SparkSession, query: str, together: Sequence[str] = ()) -> It
     Spark's.
     """
     rows = session.sql(query)
-    if together:
-        rows = rows.repartition(*together)
-    packed = rows.mapInArrow(_packed_whole if together else _packed, "part binary")
-    with _jobs(session):
+    return parts_of(rows.repartition(*together) if together else rows, whole_partitions=bool(together))
+
+
+def parts_of(rows: DataFrame, *, whole_partitions: bool = False) -> Iterator[pa.Table]:
+    """Rows in such parts, or in those that their partitions are."""
+    packed = rows.mapInArrow(_packed_whole if whole_partitions else _packed, "part binary")
+    with _jobs(rows.sparkSession):
         try:
-            with options(session, SMALL_PARTITIONS):  # what is fetched one by one would be computed so, too
+            with options(rows.sparkSession, SMALL_PARTITIONS):  # what is fetched one by one would be computed so, too
                 packed.persist().count()
             for row in packed.toLocalIterator(prefetchPartitions=True):
                 yield typed(pa.ipc.open_stream(row["part"]).read_all())

@@ -6,32 +6,36 @@ What does not belong here: how θ is estimated (see `psychometrics.scoring`) and
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import psycopg
+import pyarrow as pa
 
-from irt_assets.ledger.publications import in_force
+from irt_assets.ledger.publications import PublishedSet, in_force
 from irt_assets.ledger.steps import done_months
 from irt_assets.ledger.testlets import InTestlets
 from irt_assets.partitions import month_bounds, month_of
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.scoring.abilities import Curves, Scores, eap_by
-from irt_assets.responses.facts import LOOKBACK
+from irt_assets.responses.facts import LATER, LOOKBACK, lookback_start
+from irt_assets.responses.item_times import current_item_times
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import scoring_groups
+from irt_assets.responses.window_on_spark import map_learners
 from resources import tables, warehouse
 from resources.database import Database, advisory_lock
-
-if TYPE_CHECKING:
-    import pandas as pd
+from resources.relational import holds_log, lake, on_log
 
 LEARNERS_WRITTEN = 100_000
 """Learners whose abilities are written at once."""
+_SCORED = pa.schema({"user_id": pa.string(), "theta": pa.float64(), "se": pa.float64(), "n_items": pa.int64()})
+_SPARK_SCHEMA = "user_id string, theta double, se double, n_items bigint"
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,9 @@ def measure_at(
 ) -> list[ScaleAbilities]:
     """EAP and SE of every learner with an answer to a published item in the 365 days before `end`.
 
-    The published set is the one in force at `end`. Replaces the abilities of this kind and time, in the caller's
-    transaction.
+    The published set is the one in force at `end`. With IRT_SPARK a month is scored by executors, from the whole log; a
+    night too where PostgreSQL has dropped answers that count. Replaces the abilities of this kind and time, in the
+    caller's transaction.
     """
     import pandas as pd
 
@@ -74,10 +79,8 @@ def measure_at(
             why = f"no parameters of scale {scale.scale_id} are in force at {end:%Y-%m-%d %H:%M} UTC"
             measured.append(ScaleAbilities(scale.scale_id, nothing, nothing, 0, published.set_hash, why))
             continue
-        groups = scoring_groups(connection, end - LOOKBACK, end, scale, list(published.items), published.withdrawn)
-        scored = pd.concat(
-            [_scored(*group, published.items, scale, published.testlets) for group in groups], ignore_index=True
-        )
+        parts = [_SCORED.empty_table(), *_scored_parts(connection, end, kind, scale, published)]
+        scored = pa.concat_tables(parts).sort_by("user_id").to_pandas()
         same: dict[str, Any] = {
             "update_id": update_id,
             "scale_id": scale.scale_id,
@@ -99,19 +102,33 @@ def measure_at(
     return measured
 
 
+def _scored_parts(
+    connection: psycopg.Connection, end: datetime, kind: str, scale: Scale, published: PublishedSet
+) -> Iterator[pa.Table]:
+    """A row for each learner, some learners after the others."""
+    start, items = end - LOOKBACK, list(published.items)
+    since = lookback_start(start, {scale.scale_id: scale})
+    if lake() is None or (kind == "nightly" and holds_log(connection, since, end)):
+        for responses, learners in scoring_groups(connection, start, end, scale, items, published.withdrawn):
+            yield _scored(published, scale, None, responses, learners)
+        return
+    run = on_log(connection, since, end + LATER)
+    times = current_item_times(connection, end, since)
+    score = partial(_scored, published, scale, 1)
+    yield from map_learners(run, start, end, scale, items, published.withdrawn, times, score, _SPARK_SCHEMA)
+
+
 def _scored(
+    published: PublishedSet,
+    scale: Scale,
+    threads: int | None,
     responses: Responses,
     learners: npt.NDArray[np.object_],
-    items: Mapping[str, tuple[float, float, float]],
-    scale: Scale,
-    testlets: InTestlets | None,
-) -> pd.DataFrame:
-    """A row for each of the learners: user_id, theta, se and n_items."""
-    import pandas as pd
-
-    scores = estimate(responses, items, scale, testlets)
+) -> pa.Table:
+    """A row for each of the learners."""
+    scores = estimate(responses, published.items, scale, published.testlets, threads)
     n_items = np.bincount(responses.person, minlength=len(learners))
-    return pd.DataFrame({"user_id": learners, "theta": scores.theta, "se": scores.se, "n_items": n_items})
+    return pa.table([pa.array(learners, pa.string()), scores.theta, scores.se, n_items], schema=_SCORED)
 
 
 def estimate(
@@ -119,12 +136,13 @@ def estimate(
     items: Mapping[str, tuple[float, float, float]],
     scale: Scale,
     testlets: InTestlets | None = None,
+    threads: int | None = None,
 ) -> Scores:
     """θ as it is reported, with `items` (id → a, b, c) as the set in force: EAP against the scale's population.
 
     An answer to an item that has no parameters there says nothing. `testlets` widen the standard error.
     """
-    return eap_by(responses, curves_of(responses.item_ids, items, scale, testlets))
+    return eap_by(responses, curves_of(responses.item_ids, items, scale, testlets), threads=threads)
 
 
 def curves_of(

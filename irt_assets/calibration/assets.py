@@ -36,6 +36,7 @@ from resources.dagster_compat import StepFailureData
 from resources.dagster_schema import column_schema, rows_shown
 from resources.database import Database
 from resources.object_store import ObjectStore
+from resources.relational import application
 
 GROUP = "calibration"
 OWNERS = ["team:psychometrics"]
@@ -188,6 +189,7 @@ def build_calibration_assets(
             measured = measure(database, context.partition_key, context.run.run_id)
         return dg.MaterializeResult(
             metadata=shown.ability_metadata(measured)
+            | application()
             | {"dagster/row_count": dg.MetadataValue.int(sum(len(m.theta) for m in measured))}
         )
 

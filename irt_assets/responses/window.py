@@ -276,7 +276,7 @@ def scoring_responses(
     scales = {scale.scale_id: scale}
     wanted = {"items": list(items), "learners": None if learners is None else list(learners)}
     found = read_arrow(connection, _with_facts(start, end, scales) + _FOR_SCORING, wanted)
-    return _judged_for_scoring(
+    return judged_for_scoring(
         found, current_item_times(connection, end, lookback_start(start, scales)), scale, withdrawn
     )
 
@@ -304,13 +304,14 @@ def scoring_groups(
             whole = pc.index(found["user_id"], found["user_id"][-1]).as_py()
             held = [found.slice(whole)]
             if whole:
-                yield _judged_for_scoring(found.slice(0, whole), times, scale, withdrawn)
-    yield _judged_for_scoring(pa.concat_tables(held), times, scale, withdrawn)
+                yield judged_for_scoring(found.slice(0, whole), times, scale, withdrawn)
+    yield judged_for_scoring(pa.concat_tables(held), times, scale, withdrawn)
 
 
-def _judged_for_scoring(
+def judged_for_scoring(
     found: pa.Table, times: ItemTimes, scale: Scale, withdrawn: Withdrawals | None
 ) -> tuple[Responses, npt.NDArray[np.object_]]:
+    """The eligible responses among `found`, which has user_id, item_id, completed_at and `JUDGED`, and the learners."""
     if withdrawn is not None and withdrawn.stretches:
         item, item_ids = codes(found["item_id"])
         at = pc.cast(pc.cast(found["completed_at"], pa.timestamp("us", "UTC")), pa.int64()).to_numpy()

@@ -5,6 +5,8 @@ that, responses are counted over all partitions, the items with too few are drop
 none: as many rounds as on one machine. Executors import this package. They are given the object store, and no
 credentials of the database. A task that runs twice leaves a part of the same name, or one that no manifest names.
 
+Learners are scored on a cluster in the same way: a partition has all of their answers.
+
 What does not belong here: the manifest (see `snapshot_files`), and the judgement on one machine (see `window`).
 """
 
@@ -13,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -21,12 +23,15 @@ from typing import TYPE_CHECKING, Any
 
 import ibis
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
+from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.eligibility.attempts import JudgedLearners, counts_by_reason, items_with_few
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.answers import attempts_between
-from irt_assets.responses.facts import FACTS, JUDGED, lookback_start
+from irt_assets.responses.facts import FACTS, JUDGED, eligibility_facts, lookback_start
+from irt_assets.responses.item_status import Withdrawals
 from irt_assets.responses.item_times import ItemTimes, compute_item_times
 from irt_assets.responses.row_hash import row_hash, sums_of
 from irt_assets.responses.scales import Scale
@@ -37,9 +42,11 @@ from irt_assets.responses.window import (
     WindowTotals,
     by_scale,
     digest_of,
+    judged_for_scoring,
     window_rows,
     with_outcome,
 )
+from resources import spark_rows
 from resources.failures import PermanentFailure, TransientFailure
 from resources.object_store import ObjectStore
 from resources.relational import Run
@@ -59,6 +66,7 @@ _KINDS = (
 )
 COLUMNS = pa.schema([(name, _KINDS.get(name, pa.string())) for name in (*SNAPSHOT, "reason", "score")])
 """Those of a part: as a snapshot from PostgreSQL has them."""
+_FOR_SCORING = ("user_id", "item_id", "completed_at", *JUDGED)
 Batches = Iterable[pa.RecordBatch]
 FewItems = Mapping[str, Mapping[str, int]]
 """By scale, the items that a round drops, and how many responses each has."""
@@ -112,6 +120,33 @@ def judge_on_spark(
         raise TransientFailure("attempts changed while they were judged on the cluster: judge the month again")
     _require_stored(store, parts)
     return _totals(found, judging.rounds, scales, digest_of((total, *sums))), parts
+
+
+def map_learners(
+    run: Run,
+    start: datetime,
+    end: datetime,
+    scale: Scale,
+    items: Sequence[str],
+    withdrawn: Withdrawals,
+    times: ItemTimes,
+    make: Callable[[Responses, npt.NDArray[np.object_]], pa.Table],
+    schema: str,
+) -> Iterator[pa.Table]:
+    """What executors make of the learners' eligible responses in [start, end), those of `window.scoring_groups`: rows
+    of Spark's `schema`, in parts."""
+    n = run(attempts_between(start, end).aggregate(n=lambda t: t.count()))["n"][0].as_py()
+    if n == 0:
+        return
+    from pyspark.sql import functions
+
+    facts = eligibility_facts(start, end, {scale.scale_id: scale}).select(*_FOR_SCORING)
+    rows = run.connection.sql(ibis.to_sql(facts, dialect=run.backend.dialect))
+    wanted = run.connection.createDataFrame(pa.table({"item_id": pa.array(items, pa.string())}))
+    rows = rows.join(functions.broadcast(wanted), "item_id", "left_semi").select(*_FOR_SCORING)
+    by_learner = rows.repartition(math.ceil(n / ROWS_OF_A_PART), functions.crc32("user_id"))
+    work = partial(_made, lambda table: make(*judged_for_scoring(table, times, scale, withdrawn)))
+    yield from spark_rows.parts_of(by_learner.mapInArrow(with_same_packages(work), schema))
 
 
 def _by_learner(facts: DataFrame, parts: int) -> DataFrame:
@@ -208,6 +243,13 @@ def _responses(judging: _Judging, batches: Batches) -> Batches:
         scale = pa.array([part.scale_id] * part.items.size, pa.string())
         items, n = pa.array(part.items, pa.string()), pa.array(judged.responses(), pa.int64())
         yield pa.record_batch([scale, items, n], ["scale_id", "item_id", "n"])
+
+
+def _made(make: Callable[[pa.Table], pa.Table], batches: Batches) -> Batches:
+    """What is made of a partition."""
+    table = _table(batches)
+    if table is not None:
+        yield from make(table).to_batches()
 
 
 def _write(judging: _Judging, store: ObjectStore, folder: str, batches: Batches) -> Batches:

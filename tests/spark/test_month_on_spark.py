@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import psycopg
 import pytest
 
+from irt_assets.calibration.abilities import measure_at
 from irt_assets.calibration.month_status import State
+from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.lake import export_days
 from irt_assets.responses.snapshot import current_snapshot
@@ -51,6 +54,28 @@ def made(graph: Graph, *, fits_on_spark: bool) -> tuple[list[list[tuple[Any, ...
         return [connection.execute(query.encode()).fetchall() for query in QUERIES], verdicts
 
 
+def _assert_abilities_are_of_the_whole_log(graph: Graph) -> None:
+    """They are the same once PostgreSQL has dropped answers of them, of the month and of its last night."""
+    start, end = month_bounds(rooms.MONTHS[1])
+
+    def abilities(connection: psycopg.Connection, kind: str) -> list[tuple[Any, ...]]:
+        return connection.execute(
+            """SELECT user_id, theta, se, n_items, set_hash FROM mirt_ability
+               WHERE (kind, window_end) = (%s, %s) ORDER BY 1""",
+            (kind, end),
+        ).fetchall()
+
+    with graph.database.connect() as connection:
+        before = abilities(connection, "monthly")
+        connection.execute("DELETE FROM response_log WHERE completed_at < %s", (start,))
+        for kind in ("monthly", "nightly"):
+            connection.execute("DELETE FROM mirt_ability WHERE (kind, window_end) = (%s, %s)", (kind, end))
+            measure_at(connection, end, kind, f"{kind}, with a month dropped")  # type: ignore[arg-type]
+            assert abilities(connection, kind) == before
+        connection.rollback()
+    assert len(before) > 400
+
+
 @pytest.mark.parametrize("where", ["auto", "executors"])
 def test_months_made_on_spark_are_those_of_one_machine(
     postgres: EmbeddedPostgres,
@@ -73,6 +98,7 @@ def test_months_made_on_spark_are_those_of_one_machine(
     get_settings.cache_clear()
     with graph_of_small_world(server, f"there_{where}", tmp_path_factory) as graph:
         ledger_there, verdicts_there = made(graph, fits_on_spark=where == "executors")
+        _assert_abilities_are_of_the_whole_log(graph)
         with graph.database.connect() as connection:
             snapshot = current_snapshot(connection, rooms.MONTHS[0])
     assert snapshot is not None
