@@ -1,15 +1,15 @@
-"""Daily features and weekly KPIs on Spark against DuckDB, over the same Parquet files.
+"""Daily features, abilities and weekly KPIs on Spark against DuckDB, over the same Parquet files.
 
     python -m benchmarks.spark_relations --millions 2 5
     python -m benchmarks.spark_relations --millions 25 100 --workers 2 --memory 3g
 
 Attempts are made up: sessions of ten answers to two topics on a day, ten sessions a learner, spread over the 365 days
 before a Monday; 2,000 items. Features are of the whole year, in parts as they go to PostgreSQL, and thrown away; KPIs
-are records, in parts, too. Each pair of engine and size is a process of its own, which has run a query before;
-features are made twice, as Java takes ten seconds or more to compile what it runs for the first time.
-`driver` is the peak of its memory without Java's, which is `Java`. `--workers` starts a standalone cluster here, of one
-core and `--memory` a worker; without it executors are threads of `local[cores]`. `stages` is the part of Spark's time
-in which executors worked. Prints a Markdown table.
+are records, in parts, too. Abilities are of the year; beside DuckDB one process scores all learners at once. Each pair
+of engine and size is a process of its own, which has run a query before; features are made twice, as Java takes ten
+seconds or more to compile what it runs for the first time. `driver` is the peak of its memory without Java's, which is
+`Java`. `--workers` starts a standalone cluster here, of one core and `--memory` a worker; without it executors are
+threads of `local[cores]`. `stages` is the part of Spark's time in which executors worked. Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -31,10 +32,16 @@ import duckdb
 import numpy as np
 
 from benchmarks.spark_masters import master, stage_seconds
+from irt_assets.calibration.abilities import SCORED_ON_SPARK, scored
 from irt_assets.features.daily import topic_days
 from irt_assets.kpis.weekly import kpi_parts
 from irt_assets.ledger.publications import PublishedSet
+from irt_assets.responses.facts import lookback_start
+from irt_assets.responses.item_status import Withdrawals
+from irt_assets.responses.item_times import compute_item_times
 from irt_assets.responses.scales import Scale
+from irt_assets.responses.window import judged_for_scoring, scoring_facts
+from irt_assets.responses.window_on_spark import map_learners
 from resources.relational import Run, on_duckdb, on_spark
 from resources.settings import Settings
 
@@ -101,17 +108,37 @@ def features(run: Run) -> int:
     return sum(rows.to_pandas().shape[0] for rows in run.parts(topic_days(START, END)))
 
 
-def records(run: Run) -> int:
+def made_up_set() -> PublishedSet:
     rng = np.random.default_rng(1)
-    published = {f"item {i}": (float(rng.lognormal(0, 0.3)), float(rng.normal()), 0.0) for i in range(ITEMS)}
-    parts = kpi_parts(run, END, {SCALE: Scale(SCALE)}, {SCALE: PublishedSet(published, "made up")})
+    items = {f"item {i}": (float(rng.lognormal(0, 0.3)), float(rng.normal()), 0.0) for i in range(ITEMS)}
+    return PublishedSet(items, "made up")
+
+
+def records(run: Run) -> int:
+    parts = kpi_parts(run, END, {SCALE: Scale(SCALE)}, {SCALE: made_up_set()})
     return sum(len(part) for part in parts)
 
 
-TASKS: dict[str, Callable[[Run], int]] = {"features": features, "features again": features, "KPIs": records}
+def abilities(run: Run) -> int:
+    scale, published = Scale(SCALE), made_up_set()
+    times = compute_item_times(run, END, lookback_start(START, {SCALE: scale}))
+    if run.backend is on_duckdb:
+        found = judged_for_scoring(run(scoring_facts(START, END, scale)), times, scale, Withdrawals())
+        return scored(published, scale, None, *found).num_rows
+    score, items = partial(scored, published, scale, 1), list(published.items)
+    parts = map_learners(run, START, END, scale, items, Withdrawals(), times, score, SCORED_ON_SPARK)
+    return sum(part.num_rows for part in parts)
 
 
-def measured(engine: str, folder: Path, url: str) -> Iterator[dict[str, Any]]:
+TASKS: dict[str, Callable[[Run], int]] = {
+    "features": features,
+    "features again": features,
+    "abilities": abilities,
+    "KPIs": records,
+}
+
+
+def measured(engine: str, folder: Path, url: str, tasks: Sequence[str]) -> Iterator[dict[str, Any]]:
     """In a process of its own: seconds, rows and memory of each task, after a query that starts the engine."""
     run = on_files(engine, folder, url)
     run.read("SELECT count(*) AS n FROM question")
@@ -119,9 +146,9 @@ def measured(engine: str, folder: Path, url: str) -> Iterator[dict[str, Any]]:
     def in_stages() -> float:
         return stage_seconds(run.connection) if engine == "spark" else 0.0
 
-    for name, task in TASKS.items():
+    for name in tasks:
         began, worked = time.perf_counter(), in_stages()
-        rows = task(run)
+        rows = TASKS[name](run)
         yield {
             "task": name,
             "seconds": time.perf_counter() - began,
@@ -145,9 +172,9 @@ def java_memory() -> float:
     return most
 
 
-def measure(engine: str, folder: Path, url: str) -> dict[str, dict[str, Any]]:
+def measure(engine: str, folder: Path, url: str, tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
     module = [sys.executable, "-m", "benchmarks.spark_relations"]
-    asked = [*module, "--of", engine, "--folder", str(folder), "--master", url]
+    asked = [*module, "--of", engine, "--folder", str(folder), "--master", url, "--tasks", *tasks]
     said = subprocess.run(asked, check=True, stdout=subprocess.PIPE, text=True).stdout
     return {one["task"]: one for one in map(json.loads, said.splitlines())}
 
@@ -155,6 +182,7 @@ def measure(engine: str, folder: Path, url: str) -> dict[str, dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--millions", type=float, nargs="+", default=[2, 5])
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--memory", default="2g")
@@ -164,7 +192,7 @@ def main() -> None:
     parser.add_argument("--master", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.of:
-        for found in measured(options.of, options.folder, options.master):
+        for found in measured(options.of, options.folder, options.master, options.tasks):
             print(json.dumps(found), flush=True)
         return
     print(f"| {' | '.join(COLUMNS)} |\n|--:|---|{'--:|' * (len(COLUMNS) - 2)}")
@@ -175,8 +203,8 @@ def main() -> None:
         for millions in options.millions:
             with TemporaryDirectory(dir=options.folder) as folder:
                 write_log(Path(folder), int(millions * 1e6))
-                local = {} if options.spark_only else measure("duckdb", Path(folder), url)
-                spark = measure("spark", Path(folder), url)
+                local = {} if options.spark_only else measure("duckdb", Path(folder), url, options.tasks)
+                spark = measure("spark", Path(folder), url, options.tasks)
             for task, there in spark.items():
                 here, peer = local.get(task), ["", "", ""]
                 if here is not None:

@@ -34,8 +34,8 @@ from resources.relational import holds_log, lake, on_log
 
 LEARNERS_WRITTEN = 100_000
 """Learners whose abilities are written at once."""
-_SCORED = pa.schema({"user_id": pa.string(), "theta": pa.float64(), "se": pa.float64(), "n_items": pa.int64()})
-_SPARK_SCHEMA = "user_id string, theta double, se double, n_items bigint"
+SCORED = pa.schema({"user_id": pa.string(), "theta": pa.float64(), "se": pa.float64(), "n_items": pa.int64()})
+SCORED_ON_SPARK = "user_id string, theta double, se double, n_items bigint"
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def measure_at(
             why = f"no parameters of scale {scale.scale_id} are in force at {end:%Y-%m-%d %H:%M} UTC"
             measured.append(ScaleAbilities(scale.scale_id, nothing, nothing, 0, published.set_hash, why))
             continue
-        parts = [_SCORED.empty_table(), *_scored_parts(connection, end, kind, scale, published)]
+        parts = [SCORED.empty_table(), *_scored_parts(connection, end, kind, scale, published)]
         scored = pa.concat_tables(parts).sort_by("user_id").to_pandas()
         same: dict[str, Any] = {
             "update_id": update_id,
@@ -110,25 +110,25 @@ def _scored_parts(
     since = lookback_start(start, {scale.scale_id: scale})
     if lake() is None or (kind == "nightly" and holds_log(connection, since, end)):
         for responses, learners in scoring_groups(connection, start, end, scale, items, published.withdrawn):
-            yield _scored(published, scale, None, responses, learners)
+            yield scored(published, scale, None, responses, learners)
         return
     run = on_log(connection, since, end + LATER)
     times = current_item_times(connection, end, since)
-    score = partial(_scored, published, scale, 1)
-    yield from map_learners(run, start, end, scale, items, published.withdrawn, times, score, _SPARK_SCHEMA)
+    score = partial(scored, published, scale, 1)
+    yield from map_learners(run, start, end, scale, items, published.withdrawn, times, score, SCORED_ON_SPARK)
 
 
-def _scored(
+def scored(
     published: PublishedSet,
     scale: Scale,
     threads: int | None,
     responses: Responses,
     learners: npt.NDArray[np.object_],
 ) -> pa.Table:
-    """A row for each of the learners."""
+    """A row of `SCORED` for each of the learners."""
     scores = estimate(responses, published.items, scale, published.testlets, threads)
     n_items = np.bincount(responses.person, minlength=len(learners))
-    return pa.table([pa.array(learners, pa.string()), scores.theta, scores.se, n_items], schema=_SCORED)
+    return pa.table([pa.array(learners, pa.string()), scores.theta, scores.se, n_items], schema=SCORED)
 
 
 def estimate(

@@ -308,10 +308,16 @@ def scoring_groups(
     yield judged_for_scoring(pa.concat_tables(held), times, scale, withdrawn)
 
 
+def scoring_facts(start: datetime, end: datetime, scale: Scale) -> ir.Table:
+    """What `judged_for_scoring` reads of [start, end), of the items of every scale."""
+    facts = eligibility_facts(start, end, {scale.scale_id: scale})
+    return facts.select("user_id", "item_id", "completed_at", *JUDGED)
+
+
 def judged_for_scoring(
     found: pa.Table, times: ItemTimes, scale: Scale, withdrawn: Withdrawals | None
 ) -> tuple[Responses, npt.NDArray[np.object_]]:
-    """The eligible responses among `found`, which has user_id, item_id, completed_at and `JUDGED`, and the learners."""
+    """The eligible responses among `found`, which has the columns of `scoring_facts`, and the learners."""
     if withdrawn is not None and withdrawn.stretches:
         item, item_ids = codes(found["item_id"])
         at = pc.cast(pc.cast(found["completed_at"], pa.timestamp("us", "UTC")), pa.int64()).to_numpy()

@@ -30,7 +30,7 @@ from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.eligibility.attempts import JudgedLearners, counts_by_reason, items_with_few
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.answers import attempts_between
-from irt_assets.responses.facts import FACTS, JUDGED, eligibility_facts, lookback_start
+from irt_assets.responses.facts import FACTS, JUDGED, lookback_start
 from irt_assets.responses.item_status import Withdrawals
 from irt_assets.responses.item_times import ItemTimes, compute_item_times
 from irt_assets.responses.row_hash import row_hash, sums_of
@@ -43,6 +43,7 @@ from irt_assets.responses.window import (
     by_scale,
     digest_of,
     judged_for_scoring,
+    scoring_facts,
     window_rows,
     with_outcome,
 )
@@ -66,7 +67,6 @@ _KINDS = (
 )
 COLUMNS = pa.schema([(name, _KINDS.get(name, pa.string())) for name in (*SNAPSHOT, "reason", "score")])
 """Those of a part: as a snapshot from PostgreSQL has them."""
-_FOR_SCORING = ("user_id", "item_id", "completed_at", *JUDGED)
 Batches = Iterable[pa.RecordBatch]
 FewItems = Mapping[str, Mapping[str, int]]
 """By scale, the items that a round drops, and how many responses each has."""
@@ -140,10 +140,9 @@ def map_learners(
         return
     from pyspark.sql import functions
 
-    facts = eligibility_facts(start, end, {scale.scale_id: scale}).select(*_FOR_SCORING)
-    rows = run.connection.sql(ibis.to_sql(facts, dialect=run.backend.dialect))
+    rows = run.connection.sql(run.backend.sql(scoring_facts(start, end, scale)))
     wanted = run.connection.createDataFrame(pa.table({"item_id": pa.array(items, pa.string())}))
-    rows = rows.join(functions.broadcast(wanted), "item_id", "left_semi").select(*_FOR_SCORING)
+    rows = rows.join(functions.broadcast(wanted), "item_id", "left_semi")
     by_learner = rows.repartition(math.ceil(n / ROWS_OF_A_PART), functions.crc32("user_id"))
     work = partial(_made, lambda table: make(*judged_for_scoring(table, times, scale, withdrawn)))
     yield from spark_rows.parts_of(by_learner.mapInArrow(with_same_packages(work), schema))
