@@ -27,7 +27,9 @@ import pyarrow.parquet as pq
 
 from benchmarks.bench_em import simulate
 from benchmarks.spark_masters import master, stage_seconds
-from irt_assets.engines.executors import SparkAnswers, fetched, fit_on_spark
+from irt_assets.engines.em_on_spark import fit_on_spark
+from irt_assets.engines.spark_answers import SparkAnswers
+from irt_assets.engines.spark_sums import fetched
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.core.quadrature import Grid

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from irt_assets.engines import executors
-from irt_assets.engines.executors import SparkAnswers, fit_on_spark
+from irt_assets.engines import spark_answers, spark_sums
+from irt_assets.engines.em_on_spark import fit_on_spark
+from irt_assets.engines.spark_answers import SparkAnswers
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
@@ -117,10 +118,10 @@ def test_errors_by_block_are_those_in_memory(spark, frame, large, monkeypatch):
 @pytest.mark.parametrize("partitions", [1, 2, 3, 50])
 def test_groups_of_shards_and_waves_change_nothing(spark, frame, small, monkeypatch, partitions):
     """Seven shards in three groups whose sums come one at a time, in so many partitions, and the same in memory."""
-    monkeypatch.setattr(executors, "_cores", lambda session: partitions)
+    monkeypatch.setattr(spark_answers, "_cores", lambda session: partitions)
     monkeypatch.setattr(sums, "RESPONSES_PER_SHARD", 5000)
     monkeypatch.setattr(sums, "MOST_GROUPS", 3)
-    monkeypatch.setattr(executors, "WAVE_BYTES", 1)
+    monkeypatch.setattr(spark_sums, "WAVE_BYTES", 1)
     assert sums.number_of_shards(small.responses.n_responses) == 7
     everything, structure, found = np.ones(ITEMS, dtype=bool), ParameterLayout.of("2pl", ITEMS), []
     x = np.random.default_rng(2).normal(0.5, 0.2, structure.size)

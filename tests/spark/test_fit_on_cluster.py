@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import irt_assets
-from irt_assets.engines.executors import fit_on_spark
+from irt_assets.engines.em_on_spark import fit_on_spark
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.estimation.em import fit_em
 from resources.failures import PermanentFailure

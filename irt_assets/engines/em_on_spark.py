@@ -1,0 +1,127 @@
+"""The em engine on Apache Spark: learners' answers stay on the executors in shards, and sums over learners come back.
+
+A fit is the same bit for bit as in memory, on one CPU type (see `spark_sums`). Where the shards fit the driver they are
+fetched, and its threads add up.
+
+What does not belong here: which answers count (see `responses`), and how a fit proceeds (see `psychometrics`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from irt_assets.engines.em import EmEngine
+from irt_assets.engines.spark_answers import SparkAnswers
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.item_models import item_model
+from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Latent, Model
+from irt_assets.psychometrics.estimation.em import fit_source
+from irt_assets.psychometrics.estimation.response_layout import Answers
+from irt_assets.psychometrics.fit.item_sums import ItemSums
+from resources.settings import Settings
+from resources.spark import spark_jobs
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+    from irt_assets.psychometrics.core.anchors import AnchorSet
+    from irt_assets.psychometrics.core.priors import Priors
+
+_log = logging.getLogger("irt_assets.calibration")
+
+
+def fit_on_spark(
+    session: SparkSession,
+    frame: DataFrame,
+    settings: Settings,
+    *,
+    model: Model = DEFAULT_MODEL,
+    priors: Priors | None = None,
+    anchors: AnchorSet | None = None,
+    reference: str | None = None,
+    latent: Latent = "normal",
+    testlets: Mapping[str, str] | None = None,
+    data_hash: str = "",
+    start: Calibration | None = None,
+    likelihood_only: bool = False,
+    report: Callable[[str], None] = _log.info,
+    then: Callable[[Answers, Calibration], None] | None = None,
+) -> Calibration:
+    """`fit_em` of the scored answers in `frame`: user_id, item_id and score, and with groups the column `group`, the
+    same for all answers of a learner.
+
+    The answers are laid out on the executors. IRT_SPARK_FIT says where sums are computed; `report` is called with a
+    sentence on where they are. `then` is called with the answers and their fit, before executors give them up.
+
+    Raises PsychometricsError as `fit_em` does, and for what is fitted on one machine only: weights of learners and
+    items of several categories.
+    """
+    if "weight" in frame.columns:
+        raise PsychometricsError("weights of learners are not carried over to Spark: fit on one machine")
+    if not item_model(model).two_categories:
+        raise PsychometricsError(f"a {item_model(model).spoken} is not fitted on Spark yet: fit it on one machine")
+    answers = SparkAnswers(session, frame, settings, reference, report)
+    try:
+        found = fit_source(
+            lambda: answers,
+            answers,
+            model=model,
+            priors=priors,
+            anchors=anchors,
+            latent=latent,
+            testlets=testlets,
+            threads=settings.irt_threads,
+            data_hash=data_hash,
+            start=start,
+            likelihood_only=likelihood_only,
+        )
+        if then is not None:
+            assert answers.there is not None
+            then(answers.there, found)
+        return found
+    finally:
+        answers.close()
+
+
+@dataclass
+class EmOnSpark(EmEngine):
+    """The em engine where the answers of `responses`, or those that these are a sample of, are in a DataFrame: fits of
+    `responses` are made of all of them on Spark, and fits of any others in this process.
+
+    `sampled`: `responses` are a sample, so that sums over everybody are kept for the statistics."""
+
+    session: SparkSession = field(kw_only=True)
+    frame: DataFrame = field(kw_only=True)
+    settings: Settings = field(kw_only=True)
+    responses: Responses = field(kw_only=True)
+    sampled: bool = field(kw_only=True)
+    _sums: list[tuple[Calibration, ItemSums]] = field(default_factory=list, init=False)
+
+    def calibrate(self, responses: Responses, *, data_hash: str, **how: Any) -> Calibration:
+        """See `fit_em`. Raises PsychometricsError where the scale has groups of learners."""
+        if responses is not self.responses:
+            return super().calibrate(responses, data_hash=data_hash, **how)
+        if how.pop("groups", None) is not None:
+            raise PsychometricsError(
+                "a scale whose items are assigned by level is fitted in groups of learners, which months do not do on "
+                "executors yet: set IRT_SPARK_FIT=driver"
+            )
+        then = self._keep_sums if self.sampled else None
+        how |= {"data_hash": data_hash, "report": self._report, "then": then}
+        with spark_jobs(self.session, "fit of item parameters"):
+            return fit_on_spark(self.session, self.frame, self.settings, **how)
+
+    def item_sums(self, calibration: Calibration) -> ItemSums | None:
+        return next((sums for known, sums in self._sums if known is calibration), None)
+
+    def _keep_sums(self, answers: Answers, calibration: Calibration) -> None:
+        if calibration.convergence.converged:
+            self._sums.append((calibration, ItemSums.of(answers, calibration, threads=self.settings.irt_threads)))
+
+    def _report(self, sentence: str) -> None:
+        _log.info(sentence)
+        self.summed = sentence

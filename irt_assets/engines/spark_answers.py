@@ -1,0 +1,303 @@
+"""Answers in a DataFrame of Apache Spark, laid out by executors as `psychometrics.estimation` reads them.
+
+What does not belong here: which answers count (see `responses`), and sums over the shards (see `spark_sums`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from irt_assets.engines.spark_sums import PEOPLE, Batches, ShardedAnswers, as_binary, fetched
+from irt_assets.psychometrics.core.design import Links
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.estimation import sums
+from irt_assets.psychometrics.estimation.em_request import EVERYONE, Persons
+from irt_assets.psychometrics.estimation.response_layout import (
+    Answers,
+    Counts,
+    Listing,
+    Mask,
+    ResponseLayout,
+    listed_answers,
+)
+from irt_assets.psychometrics.estimation.source import Facts, LaidOut, facts
+from resources.settings import Settings
+from resources.spark_executors import with_same_packages
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame, SparkSession
+
+_log = logging.getLogger("irt_assets.calibration")
+
+MOST_IN_A_PARTITION = 50_000_000
+"""Answers of a partition that is laid out and recomputed as one, where there are groups enough for more partitions."""
+MOST_SHUFFLED = 20_000_000
+"""Answers that the driver reads to compare them with shuffled ones, where a fit hardly gains on chance."""
+_FACTS = {"parent": np.int64, "persons": np.int64, "code": np.uint64, "informative": np.float64}
+
+
+class SparkAnswers:
+    """A `Source` of the answers in a DataFrame. `there`: as they were laid out last."""
+
+    def __init__(
+        self,
+        session: SparkSession,
+        frame: DataFrame,
+        settings: Settings,
+        reference: str | None,
+        report: Callable[[str], None] = _log.info,
+    ) -> None:
+        from pyspark.sql import functions as f
+
+        self.session, self.frame, self.settings, self._report = session, frame, settings, report
+        self._cached: list[DataFrame] = []
+        self.there: Answers | None = None
+        score, given = f.col("score"), f.col("score").isNotNull() & f.col("user_id").isNotNull()
+        found = (
+            frame.groupBy("item_id")
+            .agg(
+                f.count("*").alias("n"),
+                f.sum(score).cast("long").alias("right"),
+                f.min(score).cast("double").alias("least"),
+                f.max(score).cast("double").alias("most"),
+                f.sum(f.when(given, 0).otherwise(1)).alias("missing"),
+            )
+            .collect()
+        )
+        if any(row.item_id is None or row.missing for row in found):
+            raise PsychometricsError("answers to be fitted need a user_id, an item_id and a score; some have none")
+        wrong = [row for row in found if row.least not in (0, 1) or row.most not in (0, 1)]
+        if wrong:
+            other = next(x for x in (wrong[0].least, wrong[0].most) if x not in (0, 1))
+            raise PsychometricsError(f"scores must be 0 or 1, found {other:g} of item {wrong[0].item_id}")
+        found.sort(key=lambda row: row.item_id)
+        self.item_ids = tuple(row.item_id for row in found)
+        self._right = np.array([row.right for row in found], dtype=float)
+        self._n = np.array([row.n for row in found], dtype=float)
+        self.n_shards = sums.number_of_shards(int(self._n.sum()))
+        self.names = self._groups(reference)
+
+    def _groups(self, reference: str | None) -> tuple[str, ...]:
+        if "group" not in self.frame.columns:
+            if reference is not None:
+                raise PsychometricsError(f"reference group {reference!r} was named without groups")
+            return (EVERYONE,)
+        labels = sorted(str(row.group) for row in self.frame.select("group").distinct().collect())
+        if reference is not None and reference not in labels:
+            raise PsychometricsError(f"no person is in the reference group {reference!r}; groups: {', '.join(labels)}")
+        return tuple(sorted(labels, key=lambda label: reference is not None and label != reference))
+
+    @property
+    def n_items(self) -> int:
+        return len(self.item_ids)
+
+    @property
+    def n_categories(self) -> npt.NDArray[np.int64]:
+        return np.full(self.n_items, 2)
+
+    def counts(self) -> Counts:
+        table = np.stack([self._n - self._right, self._right], axis=1)
+        return Counts(self._n, self._right, table, self.n_categories)
+
+    def laid_out(self, keep: Mask, *, rarer: bool, by_category: bool) -> LaidOut:
+        counts, ids = self.counts(), tuple(np.array(self.item_ids, dtype=object)[keep])
+        of_kept = Counts(counts.n[keep], counts.correct[keep], counts.table[keep], counts.categories[keep])
+        answers, listing = listed_answers(of_kept, ids, len(self.names), rarer, by_category)
+        shards = self._shards(_Builder(self.item_ids, keep, self.names, listing, self.n_shards))
+        known = shards.select("shard", "trouble", "size", "bytes", *_FACTS).collect()
+        trouble = sorted(row.trouble for row in known if row.trouble)
+        if trouble:
+            raise PsychometricsError(trouble[0])
+        known.sort(key=lambda row: row.shard)
+        size = sum(row.size for row in known)
+        held = {field.name: getattr(answers, field.name) for field in fields(Answers)}
+        n_bytes = sum(row.bytes for row in known)
+        sharded = ShardedAnswers(
+            **{**held, "size": size, "weight": float(size)}, shards=shards, n_shards=self.n_shards, n_bytes=n_bytes
+        )
+        self.there = sharded
+        where = self.settings.irt_spark_fit
+        if where == "driver" or (where == "auto" and n_bytes <= self.settings.irt_spark_fit_bytes):
+            self.there = fetched(sharded)
+            self.close()
+        by = "the driver" if isinstance(self.there, ResponseLayout) else "the executors"
+        self._report(
+            f"{int(of_kept.n.sum()):,} answers of {size:,} learners in {self.n_shards} shards of {n_bytes >> 20} MB in "
+            f"all; sums by {by}"
+        )
+        return LaidOut.of(self.there, map(_facts, known))
+
+    def _shards(self, build: _Builder) -> DataFrame:
+        """One row a shard, those of consecutive groups in one partition: a Python task costs more than most sums, so
+        that there are no more partitions than cores, save where they were too large."""
+        from pyspark import StorageLevel
+        from pyspark.sql import functions as f
+
+        n_groups = len(sums.groups(self.n_shards))
+        n_parts = min(n_groups, max(_cores(self.session), -(-int(self._n.sum()) // MOST_IN_A_PARTITION)))
+        shard = (f.crc32(f.col("user_id").cast("binary")) % self.n_shards).cast("int")
+        group_number = f"(((shard + 1) * {n_groups} - 1) div {self.n_shards})"
+        part = f.expr(f"({group_number} * {n_parts}) div {n_groups}").cast("int")
+        rows = self.frame.select(
+            shard.alias("shard"),
+            "user_id",
+            "item_id",
+            f.col("score").cast("byte").alias("score"),
+            *([f.col("group").cast("string").alias("group")] if len(self.names) > 1 else []),
+        )
+        placed = rows.repartition(n_parts, self._places(n_parts, part))
+        ordered = placed.sortWithinPartitions("shard", "user_id", "item_id")
+        shards = ordered.mapInArrow(with_same_packages(build), _Builder.SCHEMA).persist(StorageLevel.MEMORY_AND_DISK)
+        self._cached.append(shards)
+        return shards
+
+    def _places(self, n_parts: int, part: Column) -> Column:
+        """A number for each part that Spark's hash partitioning sends to a partition of its own."""
+        from pyspark.sql import functions as f
+
+        if n_parts == 1:
+            return part
+        number = self.session.range(40 * n_parts).select("id", f.pmod(f.hash("id"), f.lit(n_parts)).alias("at"))
+        place = {row["at"]: row["id"] for row in number.collect()}
+        return f.array(*(f.lit(place[k]).cast("long") for k in range(n_parts)))[part]
+
+    def gathered(self, keep: Mask) -> tuple[Responses, Persons] | None:
+        if self._n.sum() > MOST_SHUFFLED:
+            return None
+        columns = ["user_id", "item_id", "score", *(["group"] if len(self.names) > 1 else [])]
+        found = self.frame.select(*columns).orderBy("user_id", "item_id").toArrow()
+        users, item = found["user_id"].combine_chunks(), _codes(found["item_id"], self.item_ids)
+        starts = _starts(users)
+        person = (np.cumsum(starts) - 1).astype(np.int32)
+        score = found["score"].to_numpy().astype(np.int8)
+        group = np.zeros(int(starts.sum()), dtype=np.int64)
+        if len(self.names) > 1:
+            group = _codes(found["group"], self.names)[starts].astype(np.int64)
+        responses = Responses(person, item, score, len(group), self.item_ids)
+        kept = responses if keep.all() else responses.of_items(keep)
+        return kept, Persons(self.names, group, np.ones(len(group)))
+
+    def close(self) -> None:
+        """Gives the executors' memory back."""
+        while self._cached:
+            self._cached.pop().unpersist()
+
+
+def _cores(session: SparkSession) -> int:
+    """How many tasks run at once: Spark cuts a range into as many partitions, under Spark Connect too."""
+    last = session.range(1_000_000).selectExpr("spark_partition_id() AS part").agg({"part": "max"}).collect()[0][0]
+    return int(last) + 1
+
+
+@dataclass(frozen=True)
+class _Builder:
+    """On an executor: makes shards of sorted answers."""
+
+    item_ids: tuple[str, ...]
+    keep: Mask
+    names: tuple[str, ...]
+    listing: Listing
+    n_shards: int
+
+    SCHEMA = ", ".join(
+        [
+            "shard int",
+            "trouble string",
+            "size long",
+            "bytes long",
+            *(f"{name} binary" for name in (*PEOPLE, *_FACTS)),
+        ]
+    )
+
+    def __call__(self, batches: Batches) -> Batches:
+        parts: list[_Part] = []
+        for batch in batches:
+            shard = batch.column("shard").to_numpy()
+            edges = [0, *(np.flatnonzero(np.diff(shard)) + 1).tolist(), len(shard)]
+            for first, last in itertools.pairwise(edges):
+                if first == last:
+                    continue
+                if parts and parts[0].shard != shard[first]:
+                    yield self._built(parts)
+                    parts = []
+                parts.append(self._part(batch.slice(first, last - first), int(shard[first]), parts))
+        if parts:
+            yield self._built(parts)
+
+    def _part(self, rows: pa.RecordBatch, shard: int, before: Sequence[_Part]) -> _Part:
+        users, item = rows.column("user_id"), _codes(rows.column("item_id"), self.item_ids)
+        starts = _starts(users)
+        starts[0] = not before or before[-1].last_user != users[0].as_py()
+        group = np.zeros(len(item), dtype=np.int32)
+        if len(self.names) > 1:
+            group = _codes(rows.column("group"), self.names)
+        score = rows.column("score").to_numpy().astype(np.int8)
+        return _Part(shard, users[len(users) - 1].as_py(), starts, item, score, group)
+
+    def _built(self, parts: Sequence[_Part]) -> pa.RecordBatch:
+        shard = parts[0].shard
+        starts, item, score, group = (
+            np.concatenate([getattr(part, name) for part in parts]) for name in ("starts", "item", "score", "group")
+        )
+        person = (np.cumsum(starts) - 1).astype(np.int32)
+        same = ~starts[1:]
+        trouble = None
+        if np.any(same & (item[1:] == item[:-1])):
+            at = int(np.flatnonzero(same & (item[1:] == item[:-1]))[0])
+            trouble = f"person-item pairs occur more than once, of item {self.item_ids[item[at]]} among others"
+        elif np.any(same & (group[1:] != group[:-1])):
+            trouble = "a learner stands in more than one group"
+        responses = Responses(person, item, score, int(starts.sum()), self.item_ids)
+        kept = responses if self.keep.all() else responses.of_items(self.keep)
+        weights = np.ones(kept.n_persons)
+        (made,) = self.listing.shards(kept, group[starts].astype(np.int64), weights, self.n_shards, only=shard)
+        links, code, informative = facts(made)
+        arrays = [*made.people, links.parent, links.persons, code, informative]
+        size, n_bytes = len(made.people.weight), sum(array.nbytes for array in made.people)
+        columns = [
+            pa.array([shard], pa.int32()),
+            pa.array([trouble], pa.string()),
+            pa.array([size], pa.int64()),
+            pa.array([n_bytes], pa.int64()),
+            *(as_binary(array) for array in arrays),
+        ]
+        return pa.RecordBatch.from_arrays(columns, names=["shard", "trouble", "size", "bytes", *PEOPLE, *_FACTS])
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some answers of a shard: whether each is the first of its learner, the codes of item and group, the score."""
+
+    shard: int
+    last_user: str
+    starts: npt.NDArray[np.bool_]
+    item: npt.NDArray[np.int32]
+    score: npt.NDArray[np.int8]
+    group: npt.NDArray[np.int32]
+
+
+def _facts(row: Any) -> Facts:
+    found: dict[str, Any] = {name: np.frombuffer(row[name], dtype=dtype).copy() for name, dtype in _FACTS.items()}
+    return Links(found["parent"], found["persons"]), found["code"], found["informative"]
+
+
+def _codes(values: Any, among: Sequence[str]) -> npt.NDArray[np.int32]:
+    return pc.index_in(values, value_set=pa.array(among, pa.string())).to_numpy(zero_copy_only=False).astype(np.int32)
+
+
+def _starts(users: pa.Array) -> npt.NDArray[np.bool_]:
+    """Whether each of the sorted users is another than the one before."""
+    starts = np.ones(len(users), dtype=bool)
+    if len(users) > 1:
+        starts[1:] = pc.not_equal(users[1:], users[:-1]).to_numpy(zero_copy_only=False)
+    return starts
