@@ -122,7 +122,7 @@ def build_calibration_assets(
                 metadata = shown.link_metadata(error.outcomes) | shown.history_metadata(database, month)
                 raise dg.Failure(description=str(error), metadata=metadata, allow_retries=False) from error
             more = shown.history_metadata(database, month) | shown.parameters_metadata(database, month)
-        linked = [o.linked for o in outcomes if o.linked is not None]
+        linked = [o.placed.linked for o in outcomes if o.placed is not None and o.placed.linked is not None]
         return dg.MaterializeResult(
             metadata=shown.link_metadata(outcomes)
             | more

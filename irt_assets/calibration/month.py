@@ -19,7 +19,7 @@ from irt_assets.calibration import misfit
 from irt_assets.calibration.evidence import MonthFile
 from irt_assets.calibration.fit_place import count_items, placed
 from irt_assets.calibration.month_impact import with_impact
-from irt_assets.calibration.placing import link_to_scale
+from irt_assets.calibration.placing import LinkResult, link_to_scale
 from irt_assets.calibration.publication import publish_ready_months
 from irt_assets.calibration.request import (
     Calibrated,
@@ -38,11 +38,9 @@ from irt_assets.ledger.anchors import anchor_hash, read_anchors
 from irt_assets.ledger.fit_spec import ComparedMisfit, Draws, LinkingConstants, Sample, Sampling, StagedSpec, Testlets
 from irt_assets.ledger.steps import Step
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_explained
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.estimation.latent_shape import Shape
-from irt_assets.psychometrics.linking.linking import Linking
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import FIT_COLUMNS, current_snapshot, read_for_run, sample_for_run, stored_rules
 from resources.database import Database, advisory_lock
@@ -76,16 +74,13 @@ class FitOutcome:
 
 @dataclass(frozen=True)
 class LinkOutcome:
-    """A fit on the bank's scale, or the reason why it is not there; the linking as far as it came."""
+    """A fit and where it is placed, or the reason why it is not on the bank's scale."""
 
     scale_id: str
     engine: str
     own: bool
     raw: Calibration | None = None
-    linked: Calibration | None = None
-    linking: Linking | None = None
-    anchors: AnchorSet | None = None
-    anchors_agree: bool = False
+    placed: LinkResult | None = None
     error: str | None = None
 
 
@@ -294,9 +289,7 @@ def _link_fit(connection: psycopg.Connection, scale: Scale, engine: str, month: 
         return replace(outcome, error=f"{month} of scale {scale.scale_id}: {other}: materialise item_calibration")
     staged = fits.never_linked(connection, staged, run_id)
     placed = link_to_scale(connection, scale, raw, month, month)
-    outcome = replace(
-        outcome, raw=raw, anchors=placed.anchors, linking=placed.linking, anchors_agree=placed.anchors_agree
-    )
+    outcome = replace(outcome, raw=raw, placed=placed)
     if placed.error is not None:
         constants = LinkingConstants.of(placed.linking) if placed.linking else None
         fits.record_failed_linking(connection, staged, placed.error, constants)
@@ -327,7 +320,7 @@ def _link_fit(connection: psycopg.Connection, scale: Scale, engine: str, month: 
         fit = fits.linked_fit(connection, scale.scale_id, "monthly", month_bounds(month)[0], engine)
         assert fit is not None
         with_impact(connection, scale, month, fit)
-    return replace(outcome, linked=linked, linking=linking)
+    return outcome
 
 
 def _require_one(

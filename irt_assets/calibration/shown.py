@@ -189,10 +189,10 @@ def link_metadata(outcomes: Sequence[LinkOutcome]) -> Metadata:
     rows = []
     metadata: Metadata = {}
     for o in outcomes:
-        if o.linking is None:
+        if o.placed is None or o.placed.linking is None:
             rows.append((o.scale_id, o.engine, "", "", "", "", f"{o.error}"))
             continue
-        k = o.linking
+        k, linked = o.placed.linking, o.placed.linked
         dropped = ", ".join(k.anchors_dropped) or "none"
         constants = f"{k.slope:.3f} ± {k.slope_se:.3f}", f"{k.intercept:+.3f} ± {k.intercept_se:.3f}"
         outcome = "not linked" if o.error else "linked"
@@ -201,17 +201,17 @@ def link_metadata(outcomes: Sequence[LinkOutcome]) -> Metadata:
             continue
         if k.diagnosis:
             metadata[f"anchors that disagree ({o.scale_id})"] = dg.MetadataValue.text(k.diagnosis)
-        if o.raw is not None and o.anchors is not None:
+        if o.raw is not None and o.placed.anchors is not None:
             metadata[f"plot: linking ({o.scale_id})"] = plot(
-                plots.linking_scatter(o.raw, o.anchors, k, agree=o.anchors_agree),
+                plots.linking_scatter(o.raw, o.placed.anchors, k, agree=o.placed.anchors_agree),
                 "anchors against the month's estimates",
             )
-        if o.linked is not None:
+        if linked is not None:
             metadata[f"plot: parameters ({o.scale_id})"] = plot(
-                plots.parameters_with_intervals(o.linked), "parameters with 95 % intervals"
+                plots.parameters_with_intervals(linked), "parameters with 95 % intervals"
             )
             metadata[f"plot: test information ({o.scale_id})"] = plot(
-                plots.test_information(o.linked), "test information"
+                plots.test_information(linked), "test information"
             )
         metadata |= link_numbers(o.scale_id, k)
     return {"linking": dg.MetadataValue.md(markdown_table(columns, rows, numeric=columns[2:5]))} | metadata

@@ -62,7 +62,7 @@ class EmEngine:
         )
 
     def item_sums(self, calibration: Calibration) -> ItemSums | None:  # noqa: ARG002
-        """Of all learners of one of its fits, where `responses` were those of a sample; else None."""
+        """Sums over all learners of one of its fits, where `responses` were those of a sample; else None."""
         return None
 
 

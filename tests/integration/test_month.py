@@ -485,7 +485,8 @@ def two_scales(database: Database, settings: Settings) -> Database:
 def test_a_scale_whose_linking_breaks_down_is_red_and_holds_no_other(two_scales: Database, settings: Settings) -> None:
     outcomes = {o.scale_id: o for o in link_month(two_scales, MONTH, None)}
     assert outcomes[SCALE].error is None
-    assert outcomes[SCALE].linked is not None
+    assert outcomes[SCALE].placed is not None
+    assert outcomes[SCALE].placed.linked is not None
     why = "it could not be linked to the anchors: the arithmetic broke down on its data (LinAlgError: "
     assert why in (outcomes[BROKEN].error or "")
     assert rows(two_scales, "SELECT scale_id FROM mirt_fit_meta") == [(SCALE,)]

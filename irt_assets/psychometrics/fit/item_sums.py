@@ -22,7 +22,7 @@ from irt_assets.psychometrics.fit.model_replicates import on_common_nodes
 
 @dataclass(frozen=True)
 class ItemSums:
-    """Of the J items of a calibration, in its order; 0 where an item has no answers, or no parameters.
+    """Sums for the J items of a calibration, in its order; 0 where an item has no answers, or no parameters.
 
     Attributes:
         n_persons: learners with an answer.
