@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.bench_em import simulate
-from benchmarks.spark_masters import master, stage_seconds
+from benchmarks.spark_masters import java_memory, master, stage_seconds
 from irt_assets.engines.em_on_spark import fit_on_spark
 from irt_assets.engines.spark_answers import SparkAnswers
 from irt_assets.engines.spark_sums import fetched
@@ -120,7 +120,8 @@ def fits(session: SparkSession, paths: list[str], settings: Settings) -> None:
         print(
             f"fit by the {where}: {time.perf_counter() - began:.1f} s, {end.iterations} iterations, converged: "
             f"{end.converged}, log-likelihood {end.loglik!r}, median error of a "
-            f"{np.median(np.sqrt(fit.cov[:, 0, 0])):.5f}, peak of the driver's Python {peak_mb()} MB",
+            f"{np.median(np.sqrt(fit.cov[:, 0, 0])):.5f}, peak of the driver's Python {peak_mb()} MB and of "
+            f"its Java {java_memory():.0f} MB",
             flush=True,
         )
     one, other = found.values()

@@ -51,3 +51,16 @@ def stage_seconds(session: SparkSession) -> float:
 
 def moment(text: str) -> float:
     return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fGMT").replace(tzinfo=UTC).timestamp()
+
+
+def java_memory() -> float:
+    """Peak MB of this process's Java; 0 without."""
+    most = 0.0
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            said = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
+        except OSError:
+            continue
+        if said.get("Name", "").strip() == "java" and int(said["PPid"]) == os.getpid():
+            most = max(most, int(said["VmHWM"].split()[0]) / 1024)
+    return most

@@ -31,7 +31,7 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from benchmarks.spark_masters import master, stage_seconds
+from benchmarks.spark_masters import java_memory, master, stage_seconds
 from irt_assets.calibration.abilities import SCORED_ON_SPARK, scored
 from irt_assets.features.daily import topic_days
 from irt_assets.kpis.weekly import kpi_parts
@@ -157,19 +157,6 @@ def measured(engine: str, folder: Path, url: str, tasks: Sequence[str]) -> Itera
             "driver": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
             "java": java_memory(),
         }
-
-
-def java_memory() -> float:
-    """Peak MB of this process's Java; 0 without."""
-    most = 0.0
-    for status in Path("/proc").glob("[0-9]*/status"):
-        try:
-            said = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
-        except OSError:
-            continue
-        if said.get("Name", "").strip() == "java" and int(said["PPid"]) == os.getpid():
-            most = max(most, int(said["VmHWM"].split()[0]) / 1024)
-    return most
 
 
 def measure(engine: str, folder: Path, url: str, tasks: Sequence[str]) -> dict[str, dict[str, Any]]:

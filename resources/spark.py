@@ -60,6 +60,10 @@ UNLESS_SET = {
 """What spark-defaults.conf may say otherwise."""
 END_WITHOUT_MEMORY = "-XX:+ExitOnOutOfMemoryError"
 """Else only the thread ends, such as the one that launches tasks, and a job waits for ever."""
+SMALLER_DRIVER = "-XX:+UseSerialGC"
+"""A driver that only asks executors holds 1.0 GB so in a fit of 50 million answers, and 1.5 GB otherwise; it is no
+slower. Java refuses a second collector."""
+JAVA_VARIABLES = ("JDK_JAVA_OPTIONS", "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS")
 
 _lock = threading.Lock()
 _sessions: dict[str, SparkSession] = {}
@@ -222,6 +226,9 @@ def _configuration(master: str) -> dict[str, str]:
     folder = _configuration_folder()
     if "spark.driver.defaultJavaOptions" not in named:
         options = [END_WITHOUT_MEMORY]
+        may_name_another = any("GC" in os.environ.get(name, "") for name in JAVA_VARIABLES)
+        if not (master.startswith("local") or may_name_another or "spark.driver.extraJavaOptions" in named):
+            options.append(SMALLER_DRIVER)
         if not (folder and (folder / "log4j2.properties").exists()):
             logged = Path(__file__).with_name("spark_log4j2.properties")
             options.append(f"-Dlog4j2.configurationFile={logged.as_uri()}")

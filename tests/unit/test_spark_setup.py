@@ -205,6 +205,26 @@ def test_spark_defaults_win_over_what_may_be_set_otherwise(monkeypatch: pytest.M
     (tmp_path / "log4j2.properties").write_text("")
     configured = spark._configuration("spark://host:7077")
     assert not {"spark.log.level", "spark.executorEnv.PYTHONPATH"} & {*configured}
-    assert configured["spark.driver.defaultJavaOptions"] == spark.END_WITHOUT_MEMORY
+    assert configured["spark.driver.defaultJavaOptions"].startswith(spark.END_WITHOUT_MEMORY)
     assert configured["spark.sql.session.timeZone"] == "UTC"
     assert "spark.executorEnv.PYTHONPATH" not in spark._configuration("k8s://https://host:6443")
+
+
+def test_a_driver_that_only_asks_executors_has_a_small_java_unless_another_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in (*spark.JAVA_VARIABLES, "SPARK_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path))
+
+    def is_small(master: str = "spark://host:7077") -> bool:
+        return spark.SMALLER_DRIVER in spark._configuration(master)["spark.driver.defaultJavaOptions"]
+
+    assert is_small()
+    assert not is_small("local[2]")
+    monkeypatch.setenv("JDK_JAVA_OPTIONS", "-XX:+UseZGC")
+    assert not is_small()
+    monkeypatch.setenv("JDK_JAVA_OPTIONS", "-Xss2m")
+    assert is_small()
+    (tmp_path / "spark-defaults.conf").write_text("spark.driver.extraJavaOptions -XX:+UseG1GC\n")
+    assert not is_small()
