@@ -292,12 +292,19 @@ def thinned_shard(people: kernels.People, rare: Mask, step: int) -> kernels.Peop
     weight = np.where(kept, people.weight, step * people.weight)
     kept[::step] = True
     persons = np.flatnonzero(kept)
-    right_start = _ends(np.diff(people.right_start)[persons])
-    right_items = np.empty(right_start[-1], dtype=people.right_items.dtype)
-    layout_kernels.take_rows(persons, people.right_start, people.right_items, right_items)
-    return people._replace(
-        set_of=people.set_of[persons], right_start=right_start, right_items=right_items, weight=weight[persons]
-    )
+    sets, set_of = np.unique(people.set_of[persons], return_inverse=True)
+    set_start, set_items = _taken(sets, people.set_start, people.set_items)
+    right_start, right_items = _taken(persons, people.right_start, people.right_items)
+    groups = people.set_group[sets]
+    return kernels.People(set_of, groups, set_start, set_items, right_start, right_items, weight[persons])
+
+
+def _taken(rows: Ints, start: Ints, items: npt.NDArray[Any]) -> tuple[Ints, npt.NDArray[Any]]:
+    """The starts and the items of some rows."""
+    taken_start = _ends(np.diff(start)[rows])
+    taken = np.empty(taken_start[-1], dtype=items.dtype)
+    layout_kernels.take_rows(rows, start, items, taken)
+    return taken_start, taken
 
 
 def _ends(length: Ints) -> Ints:
