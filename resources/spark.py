@@ -61,8 +61,8 @@ UNLESS_SET = {
 END_WITHOUT_MEMORY = "-XX:+ExitOnOutOfMemoryError"
 """Else only the thread ends, such as the one that launches tasks, and a job waits for ever."""
 SMALLER_DRIVER = "-XX:+UseSerialGC"
-"""A driver that only asks executors holds 1.0 GB so in a fit of 50 million answers, and 1.5 GB otherwise; it is no
-slower. Java refuses a second collector."""
+"""For a driver that only asks executors: its Java holds 0.9 GB in a fit of 50 million answers, and 1.5 GB otherwise, and
+takes as long. Java refuses a second collector."""
 JAVA_VARIABLES = ("JDK_JAVA_OPTIONS", "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS")
 
 _lock = threading.Lock()
