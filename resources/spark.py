@@ -61,7 +61,7 @@ UNLESS_SET = {
 END_WITHOUT_MEMORY = "-XX:+ExitOnOutOfMemoryError"
 """Else only the thread ends, such as the one that launches tasks, and a job waits for ever."""
 SMALLER_DRIVER = "-XX:+UseSerialGC"
-"""For a driver that only asks executors: its Java holds 0.9 GB in a fit of 50 million answers, and 1.5 GB otherwise, and
+"""For a driver that only asks executors: its Java holds 0.9 GB in a fit of 50 million answers and 1.5 GB otherwise, and
 takes as long. Java refuses a second collector."""
 JAVA_VARIABLES = ("JDK_JAVA_OPTIONS", "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS")
 
