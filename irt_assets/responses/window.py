@@ -189,12 +189,17 @@ def most_for_run() -> int | None:
     return settings.irt_spark_sample if settings.irt_spark else None
 
 
+def n_attempts(run: Run, start: datetime, end: datetime) -> int:
+    """How many attempts [start, end) has."""
+    return int(run(attempts_between(start, end).aggregate(n=lambda t: t.count()))["n"][0].as_py())
+
+
 def share_for_run(run: Run, start: datetime, end: datetime) -> float:
     """The share of learners whose attempts of [start, end) a run reads, so that they are no more than that."""
     most = most_for_run()
     if most is None:
         return 1.0
-    n = run(attempts_between(start, end).aggregate(n=lambda t: t.count()))["n"][0].as_py()
+    n = n_attempts(run, start, end)
     return min(1.0, most / n) if n else 1.0
 
 

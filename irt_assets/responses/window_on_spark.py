@@ -29,7 +29,6 @@ import pyarrow as pa
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.eligibility.attempts import JudgedLearners, counts_by_reason, items_with_few
 from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.facts import FACTS, JUDGED, lookback_start
 from irt_assets.responses.item_status import Withdrawals
 from irt_assets.responses.item_times import ItemTimes, compute_item_times
@@ -43,6 +42,7 @@ from irt_assets.responses.window import (
     by_scale,
     digest_of,
     judged_for_scoring,
+    n_attempts,
     scoring_facts,
     window_rows,
     with_outcome,
@@ -98,7 +98,7 @@ def judge_on_spark(
     Raises PermanentFailure where an attempt is there twice, or a part is not where executors wrote it, and
     TransientFailure where the attempts changed meanwhile.
     """
-    n = run(attempts_between(start, end).aggregate(n=lambda t: t.count()))["n"][0].as_py()
+    n = n_attempts(run, start, end)
     if n == 0:
         return WindowTotals(0, {}, {}, digest_of((0, 0, 0))), []
     rows = window_rows(start, end, scales)
@@ -135,7 +135,7 @@ def map_learners(
 ) -> Iterator[pa.Table]:
     """What executors make of the learners' eligible responses in [start, end), those of `window.scoring_groups`: rows
     of Spark's `schema`, in parts."""
-    n = run(attempts_between(start, end).aggregate(n=lambda t: t.count()))["n"][0].as_py()
+    n = n_attempts(run, start, end)
     if n == 0:
         return
     from pyspark.sql import functions

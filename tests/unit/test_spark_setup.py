@@ -198,14 +198,15 @@ def test_an_executor_with_other_packages_is_refused_and_another_processor_is_a_w
 
 
 def test_spark_defaults_win_over_what_may_be_set_otherwise(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv("SPARK_HOME", raising=False)
+    for name in (*spark.JAVA_VARIABLES, "SPARK_HOME"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path))
     assert spark._configuration("spark://host:7077")["spark.log.level"] == "WARN"
     (tmp_path / "spark-defaults.conf").write_text("# ours\nspark.log.level=INFO\nspark.executorEnv.PYTHONPATH  /srv\n")
     (tmp_path / "log4j2.properties").write_text("")
     configured = spark._configuration("spark://host:7077")
     assert not {"spark.log.level", "spark.executorEnv.PYTHONPATH"} & {*configured}
-    assert configured["spark.driver.defaultJavaOptions"].startswith(spark.END_WITHOUT_MEMORY)
+    assert configured["spark.driver.defaultJavaOptions"] == f"{spark.END_WITHOUT_MEMORY} {spark.SMALLER_DRIVER}"
     assert configured["spark.sql.session.timeZone"] == "UTC"
     assert "spark.executorEnv.PYTHONPATH" not in spark._configuration("k8s://https://host:6443")
 
