@@ -19,7 +19,8 @@ from testbed.stack_harness import Harness, running_stack
 from tests.ui.browser import PICTURE_WIDTH, photograph_graph
 
 MONTHS = last_months(3)
-MONTH = MONTHS[0]
+MONTH, QUIET_MONTH = MONTHS[:2]
+"""One that is made here, and one that is not: no sensor requests anything of it beside a test."""
 GROUPS = {
     "responses": ["attempts", "question_bank", "item_response_time", "scored_responses"],
     "calibration": ["item_calibration"],
@@ -98,12 +99,16 @@ def test_the_readme_s_picture_of_the_graph_can_be_taken(stack: Harness, chromium
 def test_a_report_opens_with_one_click_and_runs_no_script(stack: Harness, page: Page, screenshots: Path) -> None:
     database, store = stack.database, object_store(stack.settings)
     evil = "<title>Drift report</title><h1>Safe to release: yes.</h1><script>document.body.remove()</script>"
-    html = store_report(database, store, "reports/drift/a.html", evil.encode(), format="html", window=f"{MONTH}/s")
-    pdf = store_report(database, store, "reports/drift/a.pdf", b"%PDF-1.7", format="pdf", window=f"{MONTH}/s")
+    html = store_report(
+        database, store, "reports/drift/a.html", evil.encode(), format="html", window=f"{QUIET_MONTH}/s"
+    )
+    pdf = store_report(database, store, "reports/drift/a.pdf", b"%PDF-1.7", format="pdf", window=f"{QUIET_MONTH}/s")
     links = [page_path(one.artifact_id, "") for one in (html, pdf)]
     metadata = {name: dg.MetadataValue.url(link) for name, link in zip(("open", "download"), links, strict=True)}
-    stack.instance.report_runless_asset_event(dg.AssetMaterialization(DRIFT_REPORT, partition=MONTH, metadata=metadata))
-    page.goto(f"{stack.stack.address}/assets/{DRIFT_REPORT}?view=partitions&partition={MONTH}")
+    stack.instance.report_runless_asset_event(
+        dg.AssetMaterialization(DRIFT_REPORT, partition=QUIET_MONTH, metadata=metadata)
+    )
+    page.goto(f"{stack.stack.address}/assets/{DRIFT_REPORT}?view=partitions&partition={QUIET_MONTH}")
     with page.context.expect_page() as opened:
         page.get_by_role("link", name=links[0]).first.click()
     report = opened.value
@@ -111,7 +116,7 @@ def test_a_report_opens_with_one_click_and_runs_no_script(stack: Harness, page: 
     expect(report.get_by_role("heading", name="Safe to release: yes.")).to_be_visible()
     report.screenshot(path=screenshots / "7-report.png")
     answer = page.request.get(f"{stack.stack.address}{links[1]}")
-    assert answer.headers["content-disposition"] == f"attachment; filename*=utf-8''drift_{MONTH}_s.pdf"
+    assert answer.headers["content-disposition"] == f"attachment; filename*=utf-8''drift_{QUIET_MONTH}_s.pdf"
 
 
 def node(page: Page, name: str) -> Locator:
