@@ -86,8 +86,10 @@ def test_a_process_that_compiles_gives_the_bits_of_one_that_loads(tmp_path: Path
     script.write_text(
         "import pickle, sys\n"
         "from irt_assets.psychometrics.estimation.em import fit_em\n"
-        "fit = fit_em(pickle.load(open(sys.argv[1], 'rb')), threads=1)\n"
-        "print(fit.a.tobytes().hex(), fit.cov.tobytes().hex())\n"
+        "answers = pickle.load(open(sys.argv[1], 'rb'))\n"
+        "for model in ('2pl', '3pl'):\n"
+        "    fit = fit_em(answers, model=model, threads=1)\n"
+        "    print(fit.a.tobytes().hex(), fit.cov.tobytes().hex())\n"
     )
     (tmp_path / "answers").write_bytes(pickle.dumps(drawn(600)))
     environment = {

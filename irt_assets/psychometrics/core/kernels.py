@@ -44,12 +44,16 @@ R = TypeVar("R")
 def _compiled(
     function: Callable[..., Any], relaxed: Sequence[str] = ("contract", "reassoc", "nsz"), *, forceinline: bool = False
 ) -> Any:
-    """njit, kept on disk across processes where any cache directory is writable, in memory only where none is."""
+    """njit, kept on disk across processes where any cache directory is writable, in memory only where none is.
+
+    No wrappers are compiled for callers that there are not: C, and Python where a function is inlined."""
     options: dict[str, Any] = {
         "nogil": True,
         "error_model": "numpy",
         "fastmath": set(relaxed),
         "forceinline": forceinline,
+        "no_cfunc_wrapper": True,
+        "no_cpython_wrapper": forceinline,
     }
     try:
         return numba.njit(cache=True, **options)(function)

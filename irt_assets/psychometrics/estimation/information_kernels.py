@@ -5,7 +5,7 @@ V = θ·L/P, L/P and, with guessing, c/P (L the logistic part; without guessing 
 is a function of θ alone; abilities are all that is not known, so each covariance is one between functions of θ under
 the person's posterior.
 
-Each person by himself (`_add_person`): see `expansion_kernels`.
+Each person by himself (`_add_persons`): see `expansion_kernels`.
 
 Persons of one set together (`_add_run`): a score is that of an answer that is not listed, one function B_j for all of
 them, plus l_ij·V_j where the answer is listed. With K = Σ_i diag(p_i) − p_i p_iᵀ and G_j = Σ_i l_ij p_i (V_j − E_i V_j)
@@ -58,80 +58,89 @@ class Scores(NamedTuple):
 
 @_compiled
 def missing_information(first, last, people, curves, nodes, log_weights, scores, whole, out):  # type: ignore[no-untyped-def]
-    """Adds half the loss of persons first … last − 1 to `out`: (J + G, J + G, C, C), or (J, 1, C, C) for each item's
-    own block where `whole` is False."""
-    Q = nodes.size
-    guessing = curves.log_odds.shape[0] > 0
+    """Adds half the loss of persons first … last − 1, without guessing, to `out`: (J + G, J + G, 2, 2), or (J, 1, 2, 2)
+    for each item's own block where `whole` is False."""
     place = np.full(out.shape[0], -1)
-    base, post = np.empty(Q), np.empty((1, Q))
-    polynomials, moments = np.empty((MORE + 4, Q)), np.empty((MORE + 4, 2))
-    parts = np.empty((0, 0))
-    current = -1
     i = first
     while i < last:
-        s = people.set_of[i]
-        begin, end = people.set_start[s], people.set_start[s + 1]
-        stop = i + 1
-        while stop < last and people.set_of[stop] == s:
-            stop += 1
+        stop = _end_of_set(i, last, people)
         if whole and stop - i >= RUN:
-            if guessing:
-                _add_guessed_run(i, stop, people, curves, nodes, log_weights, scores, polynomials, moments, place, out)
-            else:
-                _add_run(i, stop, people, curves, nodes, log_weights, scores, place, out)
-            i = stop
-            continue
-        C = out.shape[2]
-        if parts.shape[1] < C * (end - begin + 1):
-            parts = np.empty((Q + 6, C * (end - begin + 1)))
-        while i < stop:
-            _, current = _posteriors(i, i + 1, people, curves, nodes, log_weights, current, base, post)
-            steepest = 0.0
-            for r in range(begin, end):
-                steepest = max(steepest, abs(curves.slope[people.set_items[r]]))
-            _add_person(i, steepest, people, nodes, scores, post[0], polynomials, moments, place, parts, whole, out)
-            i += 1
+            _add_run(i, stop, people, curves, nodes, log_weights, scores, place, out)
+        else:
+            _add_persons(i, stop, people, curves, nodes, log_weights, scores, place, whole, out)
+        i = stop
+
+
+@_compiled
+def missing_guessed_information(first, last, people, curves, nodes, log_weights, scores, whole, out):  # type: ignore[no-untyped-def]
+    """Like `missing_information`, with guessing: (J + G, J + G, 3, 3) or (J, 1, 3, 3). A kernel of its own, as both
+    together take twice the time to compile."""
+    place = np.full(out.shape[0], -1)
+    i = first
+    while i < last:
+        stop = _end_of_set(i, last, people)
+        if whole and stop - i >= RUN:
+            _add_guessed_run(i, stop, people, curves, nodes, log_weights, scores, place, out)
+        else:
+            _add_persons(i, stop, people, curves, nodes, log_weights, scores, place, whole, out)
+        i = stop
 
 
 @_inlined
-def _add_person(i, steepest, people, nodes, scores, post, polynomials, moments, place, parts, whole, out):  # type: ignore[no-untyped-def]
-    s, C = people.set_of[i], out.shape[2]
+def _end_of_set(first, last, people):  # type: ignore[no-untyped-def]
+    """The first person from `first` on who saw another set than that one, `last` where there is none."""
+    stop = first + 1
+    while stop < last and people.set_of[stop] == people.set_of[first]:
+        stop += 1
+    return stop
+
+
+@_inlined
+def _add_persons(first, last, people, curves, nodes, log_weights, scores, place, whole, out):  # type: ignore[no-untyped-def]
+    s, Q, C = people.set_of[first], nodes.size, out.shape[2]
     group = people.set_group[s]
     items = people.set_items[people.set_start[s] : people.set_start[s + 1]]
     n = items.size
-    low, high, terms, smooth = window(post, nodes, (BEND if C == 3 else 1.0) * steepest)
-    p, theta = post[low:high], nodes[low:high]
-    if smooth:
-        orthonormal(p, theta, terms + 2, polynomials, moments)
-    for r in range(people.right_start[i], people.right_start[i + 1]):
-        place[people.right_items[r]] = 1
-    found, expected = np.empty(MORE + 4), np.empty(2)
+    steepest = 0.0
     for k in range(n):
-        j = items[k]
-        right = place[j] == 1
-        place[j] = -1
-        row = (scores.right if right else scores.wrong)[j, low:high]
-        into = parts[:terms, C * k : C * k + 2]
-        expand(row, theta, p, smooth, polynomials, moments, found, into, expected)
-        if C == 3:
-            row = (scores.guess_right if right else scores.guess_wrong)[j, low:high]
-            expand_alone(row, p, smooth, polynomials, found, parts[:terms, C * k + 2])
-    if not whole:
+        steepest = max(steepest, abs(curves.slope[items[k]]))
+    base, post, current = np.empty(Q), np.empty((1, Q)), -1
+    polynomials, moments = np.empty((MORE + 4, Q)), np.empty((MORE + 4, 2))
+    parts, found, expected = np.empty((Q + 6, C * (n + 1))), np.empty(MORE + 4), np.empty(2)
+    for i in range(first, last):
+        _, current = _posteriors(i, i + 1, people, curves, nodes, log_weights, current, base, post)
+        low, high, terms, smooth = window(post[0], nodes, (BEND if C == 3 else 1.0) * steepest)
+        p, theta = post[0, low:high], nodes[low:high]
+        if smooth:
+            orthonormal(p, theta, terms + 2, polynomials, moments)
+        for r in range(people.right_start[i], people.right_start[i + 1]):
+            place[people.right_items[r]] = 1
         for k in range(n):
+            j = items[k]
+            right = place[j] == 1
+            place[j] = -1
+            row = (scores.right if right else scores.wrong)[j, low:high]
+            into = parts[:terms, C * k : C * k + 2]
+            expand(row, theta, p, smooth, polynomials, moments, found, into, expected)
+            if C == 3:
+                row = (scores.guess_right if right else scores.guess_wrong)[j, low:high]
+                expand_alone(row, p, smooth, polynomials, found, parts[:terms, C * k + 2])
+        if whole:
             for c in range(C):
-                for e in range(C):
-                    total = 0.0
-                    for m in range(terms):
-                        total += parts[m, C * k + c] * parts[m, C * k + e]
-                    out[items[k], 0, c, e] += 0.5 * people.weight[i] * total
-        return
-    for c in range(C):
-        if c < 2:
-            row = scores.latent[group, c, low:high]
-            expand_alone(row, p, smooth, polynomials, found, parts[:terms, C * n + c])
+                if c < 2:
+                    row = scores.latent[group, c, low:high]
+                    expand_alone(row, p, smooth, polynomials, found, parts[:terms, C * n + c])
+                else:
+                    parts[:terms, C * n + c] = 0.0
+            _add_pairs(items, out.shape[0] - scores.latent.shape[0] + group, parts, terms, people.weight[i], out)
         else:
-            parts[:terms, C * n + c] = 0.0
-    _add_pairs(items, out.shape[0] - scores.latent.shape[0] + group, parts, terms, people.weight[i], out)
+            for k in range(n):
+                for c in range(C):
+                    for e in range(C):
+                        total = 0.0
+                        for m in range(terms):
+                            total += parts[m, C * k + c] * parts[m, C * k + e]
+                        out[items[k], 0, c, e] += 0.5 * people.weight[i] * total
 
 
 @_inlined
@@ -209,7 +218,7 @@ def _add_run(first, last, people, curves, nodes, log_weights, scores, place, out
 
 
 @_inlined
-def _add_guessed_run(first, last, people, curves, nodes, log_weights, scores, polynomials, moments, place, out):  # type: ignore[no-untyped-def]
+def _add_guessed_run(first, last, people, curves, nodes, log_weights, scores, place, out):  # type: ignore[no-untyped-def]
     s = people.set_of[first]
     Q = nodes.size
     items = people.set_items[people.set_start[s] : people.set_start[s + 1]]
@@ -222,6 +231,7 @@ def _add_guessed_run(first, last, people, curves, nodes, log_weights, scores, po
     base, post, current = np.empty(Q), np.empty((1, Q)), -1
     row, positions = post[0], np.empty(n, dtype=np.int64)
     K, mass, linear, pairs = np.zeros((Q, Q)), np.zeros(Q), np.zeros((n, 3, Q)), np.zeros((n, n, 4))
+    polynomials, moments = np.empty((MORE + 4, Q)), np.empty((MORE + 4, 2))
     parts, sums, found, expected = np.empty((Q + 6, 2 * n)), np.zeros((2, 2 * n)), np.empty(MORE + 4), np.empty(2)
     for i in range(first, last):
         _, current = _posteriors(i, i + 1, people, curves, nodes, log_weights, current, base, post)

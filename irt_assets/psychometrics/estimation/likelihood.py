@@ -272,6 +272,10 @@ class _MissingInformation(KernelSum):
     kernel = staticmethod(information_kernels.missing_information)
 
 
+class _MissingGuessedInformation(KernelSum):
+    kernel = staticmethod(information_kernels.missing_guessed_information)
+
+
 class _SharedWithNodes(KernelSum):
     kernel = staticmethod(tilt_kernels.shared_with_nodes)
 
@@ -318,13 +322,14 @@ def _missing(
     latent: Floats,
     width: int,
 ) -> Floats:
-    """`information_kernels.missing_information` over all persons, with `width` blocks for each item."""
+    """A kernel of `information_kernels` over all persons, with `width` blocks for each item."""
     J, G, K = curves.data.n_items, len(log_weights), curves.K
     whole = width > 1
     shape = (J + G if whole else J, width, K, K)
     scores = _padded_scores(curves.scores(np.ascontiguousarray(latent.transpose(1, 0, 2))))
     nodes, log_weights = _padded(curves.nodes), _padded(log_weights, NOTHING)
-    (found,) = total(_MissingInformation((curves.curves, nodes, log_weights, scores, whole), (shape,)))
+    of_curves = _MissingGuessedInformation if isinstance(curves, Guessing) else _MissingInformation
+    (found,) = total(of_curves((curves.curves, nodes, log_weights, scores, whole), (shape,)))
     return found
 
 
