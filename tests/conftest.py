@@ -8,19 +8,17 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
-from itertools import count
 from pathlib import Path
 
 import hypothesis
-import psycopg
 import pytest
-from pydantic import SecretStr
 
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.object_store import ObjectStore, object_store
-from resources.schema import upgrade
 from resources.settings import KUBERNETES, Settings, get_settings
+from testbed import patience
+from tests.helpers.databases import empty_template, run_folder, server_of_the_run, template_copy
 
 # How long an example takes says how busy the machine is.
 hypothesis.settings.register_profile("untimed", deadline=None)
@@ -29,13 +27,18 @@ hypothesis.settings.load_profile("untimed")
 # As in `cli.main`: where the tests run in the background, Dagster's copiers of output would ignore SIGTERM.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# The workers of a run take over what the first process of it measured.
+os.environ.setdefault(patience.VARIABLE, f"{patience.measured():.2f}")
+
 # The tests may run in a pod themselves, and keep what they make on its disk.
 os.environ.pop(KUBERNETES, None)
 
-pytest_plugins = ["tests.helpers.worlds"]
+pytest_plugins = ["tests.helpers.record", "tests.helpers.selection", "tests.helpers.leftovers", "tests.helpers.worlds"]
 
-TEMPLATE = "template_irt"
-numbers = count(1)
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    config.option.timeout = patience.patient(float(config.getini("timeout")))
 
 
 @pytest.fixture(scope="session")
@@ -73,33 +76,30 @@ def shared(require: Callable[[bool, str], None]) -> Path:
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
-    """A server for the whole session."""
-    server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"))
-    server.start()
-    yield server
-    server.stop()
+    """The server of all tests."""
+    with server_of_the_run(run_folder(tmp_path_factory)) as server:
+        yield server
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """The workers share their server, and leave it to the process that started them."""
+    if getattr(session.config.option, "numprocesses", None):
+        folder = session.config._tmp_path_factory.getbasetemp() / "postgres"  # type: ignore[attr-defined]
+        EmbeddedPostgres(folder).stop()
 
 
 @pytest.fixture(scope="session")
 def migrated_template(postgres: EmbeddedPostgres) -> str:
-    """URL of a migrated database that others are copied from; nothing may stay connected to it."""
-    url = _sibling(postgres.start(), TEMPLATE)
-    with psycopg.connect(postgres.start(), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {TEMPLATE}")
-    upgrade(Database(Settings(database_url=SecretStr(url), _env_file=None)))
-    return url
+    """Name of a migrated database that others are copied from; nothing may stay connected to it."""
+    return empty_template(postgres)
 
 
 @pytest.fixture
 def settings(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path) -> Iterator[Settings]:
     """Settings with an own home and an own, migrated, empty database."""
-    admin = postgres.start()
-    name = f"test_{next(numbers)}"
-    with psycopg.connect(admin, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
-    yield Settings(irt_home=tmp_path / "irt", database_url=SecretStr(_sibling(admin, name)), _env_file=None)
-    with psycopg.connect(admin, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with template_copy(postgres, migrated_template, tmp_path / "irt") as settings:
+        yield settings
 
 
 @pytest.fixture
@@ -110,8 +110,3 @@ def database(settings: Settings) -> Database:
 @pytest.fixture
 def store(settings: Settings) -> ObjectStore:
     return object_store(settings)
-
-
-def _sibling(url: str, database: str) -> str:
-    """The URL of another database of the same server."""
-    return f"{url.rpartition('/')[0]}/{database}"

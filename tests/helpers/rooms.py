@@ -40,6 +40,7 @@ from resources.database import Database
 from resources.object_store import FolderStore, ObjectStore
 from resources.schema import ensure_month_partitions
 from resources.settings import Settings
+from tests.helpers.databases import database_copy
 
 SCALE = simulated.SCALE_ID
 MONTHS = ("2026-06", "2026-07")
@@ -60,12 +61,10 @@ attempt_numbers = count(1)
 @contextmanager
 def copied(server: str, template: str, name: str, home: Path) -> Iterator[Settings]:
     """Settings of a copy of the database `template`, dropped at the end."""
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-    url = f"{server.rpartition('/')[0]}/{name}"
-    yield Settings(irt_home=home, database_url=SecretStr(url), irt_first_month=MONTHS[0], irt_threads=1, _env_file=None)
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with database_copy(server, template, name) as url:
+        yield Settings(
+            irt_home=home, database_url=SecretStr(url), irt_first_month=MONTHS[0], irt_threads=1, _env_file=None
+        )
 
 
 def folder_store(settings: Settings) -> FolderStore:

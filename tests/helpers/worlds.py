@@ -7,7 +7,6 @@ once more for that file.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -23,26 +22,25 @@ from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.helpers import rooms
+from tests.helpers.databases import made_once, template_copy
 from tests.helpers.seaweed import BUCKET, WEED, SeaweedFS
 
-numbers = count(1)
+OF_MONTHS = {"irt_first_month": rooms.MONTHS[0], "irt_threads": 1}
 
 
 @pytest.fixture(scope="session")
-def small_truth(
-    postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Truth]:
+def small_truth(postgres: EmbeddedPostgres, migrated_template: str) -> Truth:
     """The truth of the small world; the database `template_rooms` holds its log, no scale is initialised."""
-    template = migrated_template.rpartition("/")[2]
-    with rooms.copied(postgres.start(), template, "template_rooms", tmp_path_factory.mktemp("rooms")) as settings:
-        yield rooms.load_small_world(Database(settings))
+    return made_once(
+        postgres, "template_rooms", migrated_template, lambda settings: rooms.load_small_world(Database(settings))
+    )
 
 
 @pytest.fixture
 def world(postgres: EmbeddedPostgres, small_truth: Truth, tmp_path: Path) -> Iterator[Settings]:
     """Settings of a database of the test's own with the small world's log; its scale is initialised."""
-    with rooms.copied(postgres.start(), "template_rooms", f"rooms_{next(numbers)}", tmp_path) as settings:
-        initialise(Database(settings), rooms.SCALE, first_month=rooms.MONTHS[0], thresholds=rooms.LOWERED)
+    made_once(postgres, "template_world", "template_rooms", _initialised)
+    with template_copy(postgres, "template_world", tmp_path, **OF_MONTHS) as settings:
         yield settings
 
 
@@ -51,16 +49,28 @@ def calibrated(
     postgres: EmbeddedPostgres, small_truth: Truth, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Settings]:
     """As `world`, with both months published and shared by a module's tests, which only read it."""
-    home = tmp_path_factory.mktemp("calibrated")
-    with rooms.copied(postgres.start(), "template_rooms", f"rooms_{next(numbers)}", home) as settings:
-        database, store = Database(settings), rooms.folder_store(settings)
-        initialise(database, rooms.SCALE, first_month=rooms.MONTHS[0], thresholds=rooms.LOWERED)
-        for month in rooms.MONTHS:
-            take_snapshot(database, store, month, "run")
-            fit_month(database, store, month, EmEngine(1), "run")
-            link_month(database, month, "run")
-            publish_month(database, store, month, (), "run")
+    made_once(postgres, "template_calibrated", "template_rooms", _calibrated, **OF_MONTHS)
+    with template_copy(postgres, "template_calibrated", tmp_path_factory.mktemp("calibrated"), **OF_MONTHS) as settings:
         yield settings
+
+
+def _initialised(settings: Settings) -> None:
+    initialise(Database(settings), rooms.SCALE, first_month=rooms.MONTHS[0], thresholds=rooms.LOWERED)
+
+
+def _calibrated(settings: Settings) -> None:
+    _initialised(settings)
+    for month in rooms.MONTHS:
+        _publish(settings, month)
+
+
+def _publish(settings: Settings, month: str) -> None:
+    """A month from its snapshot to its publication."""
+    database, store = Database(settings), rooms.folder_store(settings)
+    take_snapshot(database, store, month, "run")
+    fit_month(database, store, month, EmEngine(1), "run")
+    link_month(database, month, "run")
+    publish_month(database, store, month, (), "run")
 
 
 @pytest.fixture(scope="session")
@@ -97,17 +107,16 @@ def faulty(
     postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Settings, Truth, dict[str, list[ScaleDrift]]]]:
     """The small world with faults from its second month on, calibrated and judged."""
-    template = migrated_template.rpartition("/")[2]
-    home = tmp_path_factory.mktemp("faulty")
-    with rooms.copied(postgres.start(), template, f"rooms_drift_{next(numbers)}", home) as settings:
-        database, store = Database(settings), rooms.folder_store(settings)
-        truth = rooms.load_small_world(database, faults=FAULTS)
-        initialise(database, rooms.SCALE, first_month=rooms.MONTHS[0], thresholds=rooms.LOWERED)
-        found = {}
-        for month in rooms.MONTHS:
-            take_snapshot(database, store, month, "run")
-            fit_month(database, store, month, EmEngine(1), "run")
-            link_month(database, month, "run")
-            publish_month(database, store, month, (), "run")
-            found[month] = drift_of_month(database, store, month)
+    truth, found = made_once(postgres, "template_faulty", migrated_template, _judged, **OF_MONTHS)
+    with template_copy(postgres, "template_faulty", tmp_path_factory.mktemp("faulty"), **OF_MONTHS) as settings:
         yield settings, truth, found
+
+
+def _judged(settings: Settings) -> tuple[Truth, dict[str, list[ScaleDrift]]]:
+    database, found = Database(settings), {}
+    truth = rooms.load_small_world(database, faults=FAULTS)
+    _initialised(settings)
+    for month in rooms.MONTHS:
+        _publish(settings, month)
+        found[month] = drift_of_month(database, rooms.folder_store(settings), month)
+    return truth, found

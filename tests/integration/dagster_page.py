@@ -31,7 +31,7 @@ def settings(
     postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Settings]:
     home = tmp_path_factory.mktemp("page")
-    with rooms.copied(postgres.start(), migrated_template.rpartition("/")[2], "webserver", home) as settings:
+    with rooms.copied(postgres.start(), migrated_template, "webserver", home) as settings:
         yield settings
 
 

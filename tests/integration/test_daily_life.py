@@ -48,10 +48,9 @@ class Graph:
 @pytest.fixture
 def graph(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path) -> Iterator[Graph]:
     """The real graph over answers up to now, first month a year ago."""
-    template = migrated_template.rpartition("/")[2]
     first = (NOW - timedelta(days=DAYS)).strftime("%Y-%m")
     with (
-        rooms.copied(postgres.start(), template, "daily_life", tmp_path) as settings,
+        rooms.copied(postgres.start(), migrated_template, "daily_life", tmp_path) as settings,
         dg.DagsterInstance.ephemeral() as instance,
     ):
         load(Database(settings), random_world(21, end=NOW))

@@ -52,9 +52,8 @@ def planted(
     postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Settings, Truth]]:
     """One month of a world with an item that is harder for one language, calibrated."""
-    template = migrated_template.rpartition("/")[2]
     home = tmp_path_factory.mktemp("dif")
-    with rooms.copied(postgres.start(), template, "rooms_dif", home) as settings:
+    with rooms.copied(postgres.start(), migrated_template, "rooms_dif", home) as settings:
         database, store = Database(settings), folder_store(settings)
         truth = rooms.load_small_world(database, faults=(Fault("dif", size=1.2),), learners_per_month=LEARNERS)
         initialise(database, SCALE, first_month=MONTH, thresholds=rooms.LOWERED)

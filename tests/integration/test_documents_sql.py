@@ -117,8 +117,8 @@ def lived(
     """Two months that are over and the running one, and what the platform makes of them until now."""
     before = last_complete_month(NOW)
     months = (last_complete_month(month_bounds(before)[0]), before, month_of(NOW))
-    template, home = migrated_template.rpartition("/")[2], tmp_path_factory.mktemp("lived")
-    with rooms.copied(postgres.start(), template, "documents", home) as settings:
+    home = tmp_path_factory.mktemp("lived")
+    with rooms.copied(postgres.start(), migrated_template, "documents", home) as settings:
         database, store = Database(settings), rooms.folder_store(settings)
         _import(database, months)
         initialise(database, rooms.SCALE, first_month=months[0], thresholds=rooms.LOWERED)

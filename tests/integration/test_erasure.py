@@ -64,7 +64,7 @@ def template(
 ) -> Iterator[Settings]:
     """Three months calibrated and a fourth to come; USER has answers in all of them, and all that can be kept."""
     home = tmp_path_factory.mktemp("erasure")
-    with rooms.copied(postgres.start(), migrated_template.rpartition("/")[2], "template_erasure", home) as settings:
+    with rooms.copied(postgres.start(), migrated_template, "template_erasure", home) as settings:
         database, store = Database(settings), rooms.folder_store(settings)
         rooms.load_small_world(database, months=(*MONTHS, NEXT), now=NOW)
         for month in (*MONTHS, NEXT):  # one newcomer of each month is USER

@@ -77,7 +77,7 @@ def template(
     `template_guessed`; the folder of its files, and what `irt scale init` said."""
     home, rng = tmp_path_factory.mktemp("guessed"), np.random.default_rng(5)
     a, b = truth(rng)
-    with rooms.copied(postgres.start(), migrated_template.rpartition("/")[2], "template_guessed", home) as settings:
+    with rooms.copied(postgres.start(), migrated_template, "template_guessed", home) as settings:
         database = Database(settings)
         rooms.add_items(database, dict.fromkeys(ITEMS))
         add_answers(database, FIRST, rng.normal(0.0, 1.0, LEARNERS), a, b, ITEMS[:OLD], rng, guessing=0.2)

@@ -43,7 +43,7 @@ def made_up(
 ) -> Iterator[tuple[Settings, dict[str, Any]]]:
     """The month judged, and its rows by item."""
     home = tmp_path_factory.mktemp("information")
-    with rooms.copied(postgres.start(), migrated_template.rpartition("/")[2], "rooms_information", home) as settings:
+    with rooms.copied(postgres.start(), migrated_template, "rooms_information", home) as settings:
         database, store = Database(settings), folder_store(settings)
         a_se, b_se, cov = (x / np.sqrt(6) for x in assumed_errors(A, B, np.zeros(ITEMS)))  # of 3000 learners
         cov = cov / np.sqrt(6)

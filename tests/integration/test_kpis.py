@@ -41,8 +41,8 @@ def log(
     postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Settings]:
     """A database with the random world, which the module's tests only read."""
-    template, home = migrated_template.rpartition("/")[2], tmp_path_factory.mktemp("kpis")
-    with rooms.copied(postgres.start(), template, "template_kpis", home) as settings:
+    home = tmp_path_factory.mktemp("kpis")
+    with rooms.copied(postgres.start(), migrated_template, "template_kpis", home) as settings:
         load(Database(settings), WORLD)
         yield settings
 

@@ -61,8 +61,8 @@ def made(
     postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Settings]:
     """The random world with its features, KPIs and abilities, every second learner Korean; tests copy it."""
-    template, home = migrated_template.rpartition("/")[2], tmp_path_factory.mktemp("reports")
-    with rooms.copied(postgres.start(), template, "template_reports", home) as settings:
+    home = tmp_path_factory.mktemp("reports")
+    with rooms.copied(postgres.start(), migrated_template, "template_reports", home) as settings:
         database = Database(settings)
         load(database, WORLD)
         run_sql(

@@ -89,7 +89,7 @@ def answered(
     """The answers of all months; no scale has an origin."""
     home, rng, n, J = tmp_path_factory.mktemp("misfit"), np.random.default_rng(3), LEARNERS, len(ITEMS)
     a, b = np.exp(rng.normal(0.3, 0.2, J + len(NEW))), rng.normal(0.0, 0.8, J + len(NEW))
-    with rooms.copied(postgres.start(), migrated_template.rpartition("/")[2], "template_misfit", home) as settings:
+    with rooms.copied(postgres.start(), migrated_template, "template_misfit", home) as settings:
         database = Database(settings)
         rooms.add_items(database, dict.fromkeys([*ITEMS, *NEW]))
 

@@ -47,7 +47,7 @@ def template(
     home, rng = tmp_path_factory.mktemp("month_gates"), np.random.default_rng(11)
     a, b = np.exp(rng.normal(0.2, 0.2, ANCHORS + OTHERS)), rng.normal(0.2, 0.9, ANCHORS + OTHERS)
     easier = b - np.where(np.arange(b.size) < ANCHORS, EASIER, 0.0)
-    with rooms.copied(postgres.start(), migrated_template.rpartition("/")[2], "template_month_gates", home) as settings:
+    with rooms.copied(postgres.start(), migrated_template, "template_month_gates", home) as settings:
         database = Database(settings)
         of_bank = [{"a": a[j], "b": b[j], "a_se": 0.05, "b_se": 0.04} if j < ANCHORS else None for j in range(b.size)]
         rooms.add_items(database, dict(zip(ITEMS, of_bank, strict=True)))

@@ -58,9 +58,8 @@ class Faulty:
 def faulty(
     postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Faulty]:
-    template = migrated_template.rpartition("/")[2]
     home = tmp_path_factory.mktemp("recalibrated")
-    with rooms.copied(postgres.start(), template, "rooms_recalibration", home) as settings:
+    with rooms.copied(postgres.start(), migrated_template, "rooms_recalibration", home) as settings:
         database, store = Database(settings), folder_store(settings)
         truth = rooms.load_small_world(database, faults=FAULTS)
         initialise(database, SCALE, first_month=FIRST, thresholds=rooms.LOWERED)

@@ -78,7 +78,7 @@ def home(
 ) -> Iterator[tuple[Database, dg.DagsterInstance]]:
     with rooms.copied(
         postgres.start(),
-        migrated_template.rpartition("/")[2],
+        migrated_template,
         "run_retention",
         tmp_path_factory.mktemp("home"),
     ) as settings:

@@ -88,8 +88,7 @@ def guessers(
 ) -> Iterator[tuple[str, Any]]:
     """Name of a database in which learners guess in two months, and the folder of its files; no scale has an origin."""
     home, rng = tmp_path_factory.mktemp("guessers"), np.random.default_rng(11)
-    name = migrated_template.rpartition("/")[2]
-    with rooms.copied(postgres.start(), name, "template_guessers", home) as settings:
+    with rooms.copied(postgres.start(), migrated_template, "template_guessers", home) as settings:
         database = Database(settings)
         add_items(database, dict.fromkeys([*ITEMS, "few"]))
         for month, mean in ((FIRST, 0.0), (NEXT, SHIFT)):

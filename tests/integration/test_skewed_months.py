@@ -75,7 +75,7 @@ def skewed_month(
     home, rng = tmp_path_factory.mktemp("skewed"), np.random.default_rng(8)
     a, b = truth(rng)
     with (
-        rooms.copied(postgres.start(), migrated_template.rpartition("/")[2], "rooms_skewed", home) as settings,
+        rooms.copied(postgres.start(), migrated_template, "rooms_skewed", home) as settings,
         dg.DagsterInstance.local_temp(str(tmp_path_factory.mktemp("dagster"))) as instance,
     ):
         database = Database(settings)

@@ -102,7 +102,7 @@ def template(
 ) -> Iterator[Path]:
     """Two months of a bank whose first is the origin; the second has two new items. All are calibrated."""
     home, rng = tmp_path_factory.mktemp("testlets"), np.random.default_rng(5)
-    with rooms.copied(postgres.start(), migrated_template.rpartition("/")[2], "template_testlets", home) as settings:
+    with rooms.copied(postgres.start(), migrated_template, "template_testlets", home) as settings:
         database = Database(settings)
         add_items(database, dict.fromkeys(ITEMS))
         for item, testlet in (SHARING | NEW | {"i32": "nobody else", "i33": " "}).items():

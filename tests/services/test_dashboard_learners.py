@@ -68,7 +68,7 @@ def settings(
 ) -> Iterator[Settings]:
     """The random world with features, KPIs and abilities, and some odd ids; no report, alert or look yet."""
     home = tmp_path_factory.mktemp("dashboard")
-    with rooms.copied(postgres.start(), migrated_template.rpartition("/")[2], "dashboard_learners", home) as settings:
+    with rooms.copied(postgres.start(), migrated_template, "dashboard_learners", home) as settings:
         database = Database(settings)
         load(database, WORLD)
         rooms.add_learners(database, [STRANGE, "100%", "100x"])

@@ -74,8 +74,9 @@ def database_of_it(
     postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Database]:
     """A bank of ten items, a learner who answered one a month, one who answered none, and a test account."""
-    template = migrated_template.rpartition("/")[2]
-    with rooms.copied(postgres.start(), template, "theta_contract", tmp_path_factory.mktemp("contract")) as settings:
+    with rooms.copied(
+        postgres.start(), migrated_template, "theta_contract", tmp_path_factory.mktemp("contract")
+    ) as settings:
         database = Database(settings)
         items = {f"i{k}": {"a": 1.0, "b": k / 5 - 1, "a_se": 0.1, "b_se": 0.1} for k in range(10)}
         rooms.add_items(database, items)

@@ -68,8 +68,7 @@ def served(
     postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
     home: Path = tmp_path_factory.mktemp("load")
-    template = migrated_template.rpartition("/")[2]
-    with rooms.copied(postgres.start(), template, "theta_load", home) as settings:
+    with rooms.copied(postgres.start(), migrated_template, "theta_load", home) as settings:
         database = Database(settings)
         log = Log(database, load_log(database, 60_000, np.random.default_rng(1)))
         ports = free_port(), free_port()

@@ -71,8 +71,8 @@ def log(
 ) -> Iterator[Log]:
     """PostgreSQL, and DuckDB and Spark over Parquet files of what it has."""
     load, start, end, scales = LOGS[request.param]
-    template, folder = migrated_template.rpartition("/")[2], tmp_path_factory.mktemp("relations")
-    with rooms.copied(postgres.start(), template, f"relations_{request.param}", folder) as settings:
+    folder = tmp_path_factory.mktemp("relations")
+    with rooms.copied(postgres.start(), migrated_template, f"relations_{request.param}", folder) as settings:
         database = Database(settings)
         load(database)
         duck, session = duckdb.connect(), spark.newSession()

@@ -1,0 +1,135 @@
+"""The PostgreSQL of a run of the tests, its templates, and copies of them.
+
+One server serves all workers. A template, a database with the files that belong to it, is made once, by the worker that
+first asks for it; every test works on a copy, whose name carries the worker's. What belongs here: making and copying
+them. What does not: what is in them (`worlds`).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pickle
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any, TypeVar
+from unittest.mock import patch
+
+import psycopg
+import pytest
+from pydantic import SecretStr
+
+from resources import embedded_postgres
+from resources.database import Database
+from resources.embedded_postgres import EmbeddedPostgres
+from resources.folder_claim import ID_FILE, adopt_folder
+from resources.schema import upgrade
+from resources.settings import Settings
+
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
+UNSAFE = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "max_connections": "400",
+    "autovacuum": "off",
+}
+"""Nothing on this server outlives the run, and several workers share it."""
+EMPTY = "template_irt"
+"""Migrated, without a row."""
+T = TypeVar("T")
+numbers = count(1)
+
+
+def run_folder(folders: pytest.TempPathFactory) -> Path:
+    """The temporary folder that the workers of a run share."""
+    own = folders.getbasetemp()
+    return own if WORKER == "main" else own.parent
+
+
+@contextmanager
+def server_of_the_run(folder: Path) -> Iterator[EmbeddedPostgres]:
+    """Started by the first who asks. A run without workers stops it here, one with them at its end (`stop_server`)."""
+    server = EmbeddedPostgres(folder / "postgres")
+    with patch.dict(embedded_postgres.SERVER_SETTINGS, UNSAFE):
+        server.start()
+    try:
+        yield server
+    finally:
+        if WORKER == "main":
+            server.stop()
+
+
+@contextmanager
+def database_copy(server: str, template: str, name: str) -> Iterator[str]:
+    """The URL of a copy of a database under this name and the worker's, dropped at the end."""
+    own = f"{name}_{WORKER}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {own} TEMPLATE {_known(connection, template)} STRATEGY FILE_COPY".encode())
+    try:
+        yield f"{server.rpartition('/')[0]}/{own}"
+    finally:
+        with psycopg.connect(server, autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE {own} WITH (FORCE)".encode())
+
+
+def _known(connection: psycopg.Connection, template: str) -> str:
+    """A template of this worker's own, else one of the run."""
+    own = f"{template}_{WORKER}"
+    row = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (own,)).fetchone()
+    return own if row else template
+
+
+def empty_template(server: EmbeddedPostgres) -> str:
+    """The template of all others: its name."""
+    made_once(server, EMPTY, "template1", lambda settings: upgrade(Database(settings)))
+    return EMPTY
+
+
+def made_once(server: EmbeddedPostgres, name: str, template: str, fill: Callable[[Settings], T], **others: Any) -> T:
+    """What `fill` returned when it made the template `name`, in this process or another.
+
+    It gets settings of a copy of the database `template`, `others` among them, and leaves no connection to it.
+    """
+    folder = server.folder.parent / "templates" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    result = folder / "result.pickle"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not result.exists():
+            url = server.start()
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
+                connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY".encode())
+            shutil.rmtree(folder / "home", ignore_errors=True)
+            made = fill(_settings(f"{url.rpartition('/')[0]}/{name}", folder / "home", **others))
+            part = folder / "result.part"
+            part.write_bytes(pickle.dumps(made))
+            part.rename(result)
+    loaded: T = pickle.loads(result.read_bytes())
+    return loaded
+
+
+@contextmanager
+def template_copy(server: EmbeddedPostgres, name: str, home: Path, **others: Any) -> Iterator[Settings]:
+    """A copy of a template that `made_once` made: its database, and its files in `home`, which are the copy's alone.
+
+    `others` are further settings.
+    """
+    files = server.folder.parent / "templates" / name / "home"
+    if files.exists():
+        shutil.copytree(files, home, dirs_exist_ok=True)
+    with database_copy(server.start(), name, f"{name}_{next(numbers)}") as url:
+        settings = _settings(url, home, **others)
+        mark = home / "objects" / ID_FILE
+        if mark.exists():
+            mark.unlink()
+            adopt_folder(settings, Database(settings))
+        yield settings
+
+
+def _settings(url: str, home: Path, **others: Any) -> Settings:
+    return Settings(irt_home=home, database_url=SecretStr(url), _env_file=None, **others)

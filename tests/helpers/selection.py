@@ -1,0 +1,88 @@
+"""Which expensive tests a run leaves out: those of files that did not change.
+
+A plugin of pytest, which `tests/conftest.py` names. A test marked `on_change("deploy/**", …)` runs with `--changed` only
+where one of these files, or its own, differs from the merge base. What was left out is listed at the end of the run.
+What does not belong here: the tiers, which are markers that the Makefile selects.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from functools import cache
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from tests.helpers.record import LEFT_OUT
+
+ROOT = Path(__file__).parents[2]
+BASE = "IRT_BASE"
+"""The commit to compare with, where it is known."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--changed", action="store_true", help="leave out tests marked on_change whose files did not change"
+    )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """After the selection by markers, so that only what would have run is listed."""
+    changed = changed_files(ROOT) if config.getoption("--changed") else None
+    if changed is None:
+        return
+    left_out = [item for item in items if not _concerned(item, changed)]
+    if left_out:
+        items[:] = [item for item in items if _concerned(item, changed)]
+        config.hook.pytest_deselected(items=left_out)
+        LEFT_OUT.parent.mkdir(exist_ok=True)
+        with LEFT_OUT.open("a") as lines:
+            lines.writelines(f"{item.nodeid}\n" for item in left_out)
+
+
+def _concerned(item: pytest.Item, changed: tuple[str, ...]) -> bool:
+    patterns = [pattern for mark in item.iter_markers("on_change") for pattern in mark.args]
+    own = item.path.relative_to(ROOT).as_posix()
+    return not patterns or any(file == own or any(_matches(file, pattern) for pattern in patterns) for file in changed)
+
+
+def _matches(file: str, pattern: str) -> bool:
+    """`folder/**` is all below the folder; else a pattern of the shell, for the whole path."""
+    if pattern.endswith("/**"):
+        return file.startswith(pattern.removesuffix("**"))
+    return PurePosixPath(file).match(pattern)
+
+
+@cache
+def changed_files(root: Path) -> tuple[str, ...] | None:
+    """What differs from the base, with what is not committed; None where no base is known, so that everything runs."""
+    base = _base(root)
+    if base is None:
+        return None
+    committed = _git(root, "diff", "--name-only", base)
+    new = _git(root, "ls-files", "--others", "--exclude-standard")
+    if committed is None or new is None:
+        return None
+    return tuple(sorted({*committed.splitlines(), *new.splitlines()}))
+
+
+def _base(root: Path) -> str | None:
+    """`IRT_BASE`, else the merge base with the main branch; on that branch itself the last commit of half a day before."""
+    if given := os.environ.get(BASE):
+        return given
+    head = _git(root, "rev-parse", "HEAD")
+    for branch in ("origin/main", "main"):
+        base = _git(root, "merge-base", "HEAD", branch)
+        if base is not None and base != head:
+            return base
+    date = _git(root, "log", "-1", "--format=%ct")
+    if date is None:
+        return None
+    return _git(root, "rev-list", "-1", f"--before={int(date) - 43_200}", "HEAD") or None
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    ran = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
+    return ran.stdout.strip() if ran.returncode == 0 else None
