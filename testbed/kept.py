@@ -1,5 +1,5 @@
-"""What takes minutes to build and does not change with the tests: kept for the machine's later runs, in a folder outside
-the repository. A machine may keep it or not.
+"""What takes minutes to build and does not change with the tests: kept for later runs, in a folder outside the
+repository. A machine may keep it or not.
 
 What belongs here: finding it, by what it is made from. What does not: how each thing is made.
 """
