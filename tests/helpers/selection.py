@@ -1,8 +1,8 @@
 """Which expensive tests a run leaves out: those of files that did not change.
 
-A plugin of pytest, which `tests/conftest.py` names. A test marked `on_change("deploy/**", …)` runs with `--changed` only
-where one of these files, or its own, differs from the merge base. What was left out is listed at the end of the run.
-What does not belong here: the tiers, which are markers that the Makefile selects.
+A plugin of pytest, which `tests/conftest.py` names. A test marked `on_change("deploy/**", …)` runs with `--changed`
+only where one of these files, or its own, differs from the merge base. What was left out is listed at the end of the
+run. What does not belong here: the tiers, which are markers that the Makefile selects.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def changed_files(root: Path) -> tuple[str, ...] | None:
 
 
 def _base(root: Path) -> str | None:
-    """`IRT_BASE`, else the merge base with the main branch; on that branch itself the last commit of half a day before."""
+    """`IRT_BASE`, else the merge base with the main branch; on that branch the last commit of half a day before."""
     if given := os.environ.get(BASE):
         return given
     head = _git(root, "rev-parse", "HEAD")
