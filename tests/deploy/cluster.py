@@ -22,10 +22,12 @@ from typing import Any
 
 import requests
 
+from testbed.patience import patient
 from tests.deploy.commands import completed
 
 CLONE_NEWNET = 0x40000000
 START_S = 120.0
+SHELL_S = 300.0
 ADDRESS = "192.0.2.1"
 """Of this machine in a network of its own; kept for examples by RFC 5737."""
 NODE = "this-machine"
@@ -43,7 +45,8 @@ class Cluster:
     """Its files lie in `folder`: outside /tmp, as its pods have a /tmp of their own."""
 
     folder: Path
-    programs: Path
+    programs: str
+    """Their folders, as in PATH."""
     controllers: str = WITHOUT_NODES
     token: str = field(default_factory=lambda: secrets.token_hex(16))
     port: int = 0
@@ -145,15 +148,15 @@ class Cluster:
         url = f"https://127.0.0.1:{self.port}{path}"
         return requests.request(method, url, data=data, headers=headers, verify=str(self.certificate), timeout=30)
 
-    def shell(self, command: str, *, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
+    def shell(self, command: str) -> subprocess.CompletedProcess[str]:
         """A line as an operator types it, in the root of the repository, with the kubectl of this Kubernetes. What it
         says is shown where a test fails."""
-        path = f"{self.programs}:{os.environ['PATH']}"
+        path = f"{self.programs}{os.pathsep}{os.environ['PATH']}"
         ran = completed(
             ["bash", "-c", command],
             os.environ | {"KUBECONFIG": str(self.kubeconfig), "PATH": path},
             folder=Path(__file__).parents[2],
-            timeout_s=timeout_s,
+            timeout_s=patient(SHELL_S),
         )
         print("$", command, f"→ {ran.returncode}\n{ran.stdout}")
         return ran
@@ -164,8 +167,8 @@ class Cluster:
         return ran.stdout
 
     def wait(self, condition: Callable[[], bool], within_s: float, what: str) -> float:
-        """Seconds until it came true."""
-        began = time.monotonic()
+        """Seconds until it came true; `within_s` are those of an idle machine."""
+        began, within_s = time.monotonic(), patient(within_s)
         while not condition():
             assert not self._ends(), self._ends()
             assert time.monotonic() - began < within_s, f"{what} did not come within {within_s:.0f} s"
@@ -198,9 +201,11 @@ class Cluster:
 
     def launch(self, name: str, *options: str, through: Sequence[str] = ()) -> None:
         """A part of the cluster, whose log is NAME.log; `through` is a command that becomes it."""
+        program = shutil.which(name, path=self.programs)
+        assert program is not None
         with (self.folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                [*through, self.programs / name, *options],
+                [*through, program, *options],
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -236,7 +241,7 @@ def own_network() -> Iterator[None]:
 
 
 @contextmanager
-def kubernetes(programs: Path, controllers: str = WITHOUT_NODES) -> Iterator[Cluster]:
+def kubernetes(programs: str, controllers: str = WITHOUT_NODES) -> Iterator[Cluster]:
     folder = Path(mkdtemp(prefix="irt-kubernetes-", dir="/var/tmp"))
     folder.chmod(0o755)
     cluster = Cluster(folder, programs, controllers)

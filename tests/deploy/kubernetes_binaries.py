@@ -1,6 +1,7 @@
-"""The programs of a Kubernetes cluster, built from their Go modules once for each machine: the versions below, in a
-cache outside the repository. `python tests/deploy/kubernetes_binaries.py` builds them and prints the folder: about
-12 minutes of CPU time where nothing is cached.
+"""The programs of a Kubernetes cluster, built from their Go modules and kept: the versions below.
+
+`python -m tests.deploy.kubernetes_binaries` builds them and prints their folders: about 12 minutes of CPU time where
+nothing is kept.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
+
+from testbed.kept import kept
 
 KUBERNETES = "1.34.4"
 ETCD = "3.6.4"
@@ -27,17 +31,14 @@ class MissingBuilderError(RuntimeError):
     """There is nothing here to build them with."""
 
 
-def kubernetes_programs(*others: str) -> Path:
-    """The folder with the programs, `others` among them; what it lacks is built."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "irt-assets/kubernetes" / KUBERNETES
-    missing = [program for program in (*PROGRAMS, *others) if not (folder / program).exists()]
-    if missing:
-        go = _go()
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="irt-kubernetes-") as work:
-            for program in missing:
-                _build(go, Path(work), program, folder / program)
-    return folder
+def kubernetes_programs(*others: str) -> str:
+    """The folders of the programs, `others` among them, as in PATH; what is not kept is built."""
+    return os.pathsep.join(str(_folder(program)) for program in (*PROGRAMS, *others))
+
+
+def _folder(program: str) -> Path:
+    version = ETCD if program == "etcd" else KUBERNETES
+    return kept("kubernetes", f"{program}-{version}", partial(_build, program))
 
 
 def _go() -> str:
@@ -53,10 +54,9 @@ def _go() -> str:
     return go
 
 
-def _build(go: str, work: Path, program: str, target: Path) -> None:
-    """Neither can be installed by its name, as both replace modules: so each is built from a module of our own."""
-    module = work / program
-    module.mkdir()
+def _build(program: str, folder: Path) -> None:
+    """None can be installed by its name, as they replace modules: so each is built from a module of our own."""
+    go = _go()
     if program == "etcd":
         package, version = "go.etcd.io/etcd/server/v3", ETCD
         required, stamp = package, ""
@@ -67,12 +67,10 @@ def _build(go: str, work: Path, program: str, target: Path) -> None:
     lines = ["module irt-assets/kubernetes", f"go {GO[0]}.{GO[1]}.0", f"require {required} v{version}"]
     staged = "0" + KUBERNETES[KUBERNETES.index(".") :]
     lines += [f"replace {name} => {name} v{staged}" for name in replaced]
-    (module / "go.mod").write_text("\n".join(lines) + "\n")
-    built = module / "built"
-    command = [go, "build", "-ldflags", f"-s -w {stamp}".strip(), "-o", str(built), package]
-    subprocess.run(command, cwd=module, env=_environment(), check=True)
-    shutil.move(built, target.with_suffix(".new"))
-    target.with_suffix(".new").rename(target)
+    with tempfile.TemporaryDirectory(prefix="irt-kubernetes-") as module:
+        (Path(module) / "go.mod").write_text("\n".join(lines) + "\n")
+        command = [go, "build", "-ldflags", f"-s -w {stamp}".strip(), "-o", str(folder / program), package]
+        subprocess.run(command, cwd=module, env=_environment(), check=True)
 
 
 def _replaced(go: str, module: str) -> list[str]:

@@ -27,6 +27,7 @@ from tests.deploy.cluster import Cluster
 from tests.deploy.surroundings import NODE, PAUSE_S, Pod, Surroundings, WaitingError, expanded
 
 RESTART_S = 3.0
+LAST_WORDS = 500
 MERGE = "application/strategic-merge-patch+json"
 
 
@@ -63,6 +64,11 @@ class PodRunner:
         for pod in self._seen.values():
             if pod.name == name:
                 pod.signal(signal.SIGKILL)
+
+    def last_words(self) -> str:
+        """The end of each container's log."""
+        logs = sorted((self.cluster.folder / "pods").rglob("*.log"))
+        return "\n".join(f"{log.parent.name}: {log.read_text('utf-8', 'replace')[-LAST_WORDS:]}" for log in logs)
 
     def _register(self, port: int) -> None:
         node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}}

@@ -39,9 +39,11 @@ bind() {  # a folder or a file; where the place does not exist, the nearest fold
 }
 """
 READ_ONLY = "mount -o remount,bind,ro /\n"
-AS_USER = """exec setpriv --reuid {user} --regid {group} --clear-groups --no-new-privs --bounding-set -all,+{reads} \
---inh-caps -all,+{reads} --ambient-caps -all,+{reads} -- "$@"
+AS_USER = """exec setpriv --reuid {user} --regid {group} --clear-groups --no-new-privs \
+--securebits +no_setuid_fixup --bounding-set -all,+{reads} --inh-caps -all,+{reads} --ambient-caps -all,+{reads} \
+-- "$@"
 """
+"""access(2) heeds a capability of another user than root only where `no_setuid_fixup` is set."""
 READS = "dac_read_search"
 """A checkout and its Python may lie in a home folder that only their owner may enter; an image has neither."""
 

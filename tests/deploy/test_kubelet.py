@@ -200,10 +200,12 @@ def platform(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
 @pytest.fixture
 def harness(platform: Platform) -> Iterator[Harness]:
     """The UI as an operator reaches it, and its instance."""
-    command = (
-        f"exec {platform.cluster.programs}/kubectl --kubeconfig {platform.cluster.kubeconfig} -n seedtest port-forward"
+    kubectl = shutil.which("kubectl", path=platform.cluster.programs)
+    assert kubectl is not None
+    config = f"--kubeconfig={platform.cluster.kubeconfig}"
+    forward = subprocess.Popen(
+        [kubectl, config, "--namespace=seedtest", "port-forward", "deployment/dagster-webserver", "3000"]
     )
-    forward = subprocess.Popen(["bash", "-c", f"{command} deployment/dagster-webserver 3000"])
     try:
         page = Page()
         wait_for("the UI, with what there is to run", page.is_up, READY_S, pause=1)

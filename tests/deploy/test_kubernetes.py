@@ -1,7 +1,8 @@
 """The manifests and the documents' commands on a real API server, with its controllers and pods that run as processes.
 
 In this order, on one cluster: what stands in docs/reference/kubernetes-commands.md is typed, and its outcome checked.
-CI runs what creates every object, a night by a CronJob and the backfill with a killed pod.
+CI runs what creates every object, a night by a CronJob and the backfill with a killed pod, where something changed that
+they show: a fake API server's answers are in integration/test_kubernetes_launcher.py, the files in unit/test_k8s_*.py.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -34,6 +36,7 @@ from resources.embedded_postgres import EmbeddedPostgres
 from resources.schema import upgrade
 from resources.settings import Settings
 from testbed.kills import ASSETS
+from testbed.patience import patient
 from testbed.small_world import last_months
 from testbed.stack_harness import Harness, wait_for
 from tests.deploy.cluster import START_S, Cluster, kubernetes, own_network
@@ -58,7 +61,24 @@ FOUR_PODS_S = 900.0
 """One after the other, with 10, 20 and 40 s between them; each starts Python, on a machine that has other work."""
 WORKERS = "app.kubernetes.io/component=run-worker"
 STARTED, SUCCESS, FAILURE = DagsterRunStatus.STARTED, DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE
-pytestmark = pytest.mark.timeout(5400)
+SHOWN = (
+    "deploy/k8s/**",
+    "docs/reference/kubernetes-commands.md",
+    "irt_assets/dagster-variants.yaml",
+    "irt_assets/jobs_in_pods.py",
+    "irt_assets/run_worker.py",
+    "jobs/api_server.py",
+    "jobs/kubernetes_launcher.py",
+    "jobs/run_sizes.py",
+    "requirements-k8s.lock",
+    "tests/deploy/**",
+)
+"""What a real API server and pods show of: the manifests, the page, the launcher and what it starts."""
+pytestmark = [
+    pytest.mark.xdist_group("kubernetes"),
+    pytest.mark.on_change(*SHOWN),
+    pytest.mark.timeout(patient(5400)),
+]
 
 
 @dataclass
@@ -131,7 +151,7 @@ def cluster(require: Callable[[bool, str], None]) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="module")
-def platform(
+def site(
     cluster: Cluster,
     tmp_path_factory: pytest.TempPathFactory,
     require: Callable[[bool, str], None],
@@ -168,6 +188,45 @@ def platform(
 
 
 @pytest.fixture(scope="module")
+def prepared(site: Platform) -> dict[str, str]:
+    """What the commands of the documents' two steps say, by their section."""
+    keys = site.store.user("owner")
+    return {
+        "Namespace": site.type("Namespace"),
+        "Secrets": site.type("Secrets", database_url=site.url),
+        "Object store": site.type(
+            "Object store",
+            bucket=BUCKET,
+            address=site.store.endpoint,
+            your_access_key=keys["AWS_ACCESS_KEY_ID"],
+            your_secret_key=keys["AWS_SECRET_ACCESS_KEY"],
+        ),
+        "A CronJob": site.type("A CronJob"),
+        "More CronJobs": site.type("More CronJobs"),
+    }
+
+
+@pytest.fixture(scope="module")
+def platform(site: Platform, prepared: dict[str, str]) -> Platform:
+    """The site with a daemon that runs. Where it does not come up, its tests fail at once with what its pods said.
+
+    θ API and exporter are left out, and no schedule ticks: their ports and their times are this machine's.
+    """
+    overlay = site.cluster.folder / "overlay"
+    first = f"kubectl -n seedtest create configmap irt-config --from-literal=IRT_FIRST_MONTH={site.months[0]}"
+    site.cluster.must(first)
+    left_out = [{"name": name, "count": 0} for name in ("seedtest-api", "irt-exporter")]
+    _write_overlay(overlay, [K8S / "overlays/seedtest"], replicas=left_out)
+    began = time.monotonic()
+    try:
+        site.type("Platform", overlay=str(overlay))
+    except (AssertionError, subprocess.TimeoutExpired) as failure:
+        raise AssertionError(f"the platform did not come up: {site.pods.last_words()}") from failure
+    print(f"from the first command to a daemon that runs: {time.monotonic() - began:.0f} s")
+    return site
+
+
+@pytest.fixture(scope="module")
 def harness(platform: Platform) -> Iterator[Harness]:
     """The platform's UI, asked as a browser asks it, and its instance."""
     page = Page()
@@ -200,7 +259,7 @@ def test_every_object_is_created(cluster: Cluster, tmp_path: Path) -> None:
         assert len(said.splitlines()) == len(given) > 10
         missing = {each["metadata"]["name"] for each in given if each["kind"] == "Deployment"}
         began = time.monotonic()
-        while missing and time.monotonic() - began < POD_S:
+        while missing and time.monotonic() - began < patient(POD_S):
             pods = cluster.get(f"/api/v1/namespaces/{space}/pods")["items"]
             missing -= {each["metadata"]["labels"].get("app") for each in pods}
         events = cluster.get(f"/api/v1/namespaces/{space}/events")["items"]
@@ -224,35 +283,22 @@ def test_every_cronjob_applies_alone(cluster: Cluster) -> None:
 
 
 @pytest.mark.ci
-def test_the_two_steps_of_the_documents(platform: Platform) -> None:
-    keys = platform.store.user("owner")
-    platform.type("Namespace")
-    said = platform.type("Secrets", database_url=platform.url)
-    assert len(re.findall(r"^\S+ +Opaque +1 ", said, re.MULTILINE)) == 2
-    platform.type("Object store", bucket=BUCKET, address=platform.store.endpoint,
-                  your_access_key=keys["AWS_ACCESS_KEY_ID"], your_secret_key=keys["AWS_SECRET_ACCESS_KEY"])  # fmt: skip
-    assert re.search(r"calibrate-irt-nightly +0 3 \* \* \* +Etc/UTC +False +0 +<none>", platform.type("A CronJob"))
-    assert "generate-weekly-report" in platform.type("More CronJobs")
+def test_the_two_steps_of_the_documents(prepared: dict[str, str]) -> None:
+    assert len(re.findall(r"^\S+ +Opaque +1 ", prepared["Secrets"], re.MULTILINE)) == 2
+    assert re.search(r"calibrate-irt-nightly +0 3 \* \* \* +Etc/UTC +False +0 +<none>", prepared["A CronJob"])
+    assert "generate-weekly-report" in prepared["More CronJobs"]
 
 
 @pytest.mark.ci
-def test_suspending_resuming_and_rescheduling(platform: Platform) -> None:
-    said = platform.type("Suspend, resume, reschedule").splitlines()
+def test_suspending_resuming_and_rescheduling(site: Platform, prepared: dict[str, str]) -> None:
+    said = site.type("Suspend, resume, reschedule").splitlines()
     assert [word for line in said for word in line.split() if word in ("True", "False")] == ["True", "False"]
     assert said[-1] == "0 3 * * 0"
 
 
 @pytest.mark.ci
 def test_the_platform_starts(platform: Platform) -> None:
-    """θ API and exporter are left out, and no schedule ticks: their ports and their times are this machine's."""
-    overlay = platform.cluster.folder / "overlay"
-    first = f"kubectl -n seedtest create configmap irt-config --from-literal=IRT_FIRST_MONTH={platform.months[0]}"
-    platform.cluster.must(first)
-    left_out = [{"name": name, "count": 0} for name in ("seedtest-api", "irt-exporter")]
-    _write_overlay(overlay, [K8S / "overlays/seedtest"], replicas=left_out)
-    began = time.monotonic()
-    platform.type("Platform", overlay=str(overlay))
-    print(f"from the first command to a daemon that runs: {time.monotonic() - began:.0f} s")
+    assert platform.server("dagster-daemon") != ("", 0)
 
 
 @pytest.mark.ci

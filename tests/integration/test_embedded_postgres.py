@@ -419,10 +419,13 @@ class TestAsAPlainUser:
 
     @staticmethod
     def start(folder: Path) -> subprocess.CompletedProcess[str]:
-        """This interpreter may lie below /root, so the child may read everything; it may write as nobody does."""
-        search = "--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"
-        user = "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *search
-        command = [*user, sys.executable, "-B", "-c", START, str(folder)]
+        """This interpreter may lie below /root, so the child may read everything; it may write as nobody does.
+
+        access(2) heeds its capability only where `no_setuid_fixup` is set.
+        """
+        user = "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"
+        search = (f"--{kind}-caps=-all,+dac_read_search" for kind in ("inh", "ambient"))
+        command = [*user, *search, "--securebits=+no_setuid_fixup", sys.executable, "-B", "-c", START, str(folder)]
         return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
 
     def test_the_server_is_theirs_and_root_finds_it(self, home: Path) -> None:

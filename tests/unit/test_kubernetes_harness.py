@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from testbed import kept
 from tests.deploy.kubernetes_binaries import MissingBuilderError, kubernetes_programs
 
 ROOT = Path(__file__).parents[2]
@@ -17,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 def test_without_a_new_go_a_sentence_says_what_is_missing(
     version: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(kept, "FOLDER", tmp_path / "kept")
     go = tmp_path / "go"
     go.write_text(f"#!/bin/sh\necho go version go{version} linux/amd64\n")
     go.chmod(0o755)
@@ -29,13 +30,13 @@ def test_without_a_new_go_a_sentence_says_what_is_missing(
 
 
 def test_what_is_built_is_not_built_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(kept, "FOLDER", tmp_path)
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
-    folder = tmp_path / "irt-assets/kubernetes/1.34.4"
-    folder.mkdir(parents=True)
-    for program in ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl"):
-        (folder / program).touch()
-    assert kubernetes_programs() == folder
+    programs = ("etcd-3.6.4", "kube-apiserver-1.34.4", "kube-controller-manager-1.34.4", "kubectl-1.34.4")
+    folders = [tmp_path / "kubernetes" / program for program in programs]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    assert kubernetes_programs() == ":".join(map(str, folders))
 
 
 def test_every_command_of_the_page_is_typed() -> None:
@@ -43,4 +44,5 @@ def test_every_command_of_the_page_is_typed() -> None:
     typed = (ROOT / "tests/deploy/test_kubernetes.py").read_text("utf-8")
     sections = [each for each in page.split("\n## ")[1:] if "```bash" in each]
     assert len(sections) > 10
-    assert set(re.findall(r'platform\.type\(\s*"([^"]+)"', typed)) == {each.partition("\n")[0] for each in sections}
+    found = re.findall(r'(?:site|platform)\.type\(\s*"([^"]+)"', typed)
+    assert set(found) == {each.partition("\n")[0] for each in sections}
