@@ -24,8 +24,11 @@ import pyarrow.parquet as pq
 from pydantic import SecretStr
 
 from irt_assets.calibration.evidence import Evidence, MonthFile, load_evidence
+from irt_assets.calibration.month import fit_month, link_month, publish_month
+from irt_assets.engines.em import EmEngine
 from irt_assets.ledger import fits
 from irt_assets.ledger.fit_spec import StagedSpec
+from irt_assets.ledger.steps import Step
 from irt_assets.partitions import month_bounds, month_of
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag
 from irt_assets.psychometrics.linking.linking import Linking
@@ -34,7 +37,7 @@ from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses import simulated
 from irt_assets.responses.scales import Scale
-from irt_assets.responses.snapshot import Snapshot
+from irt_assets.responses.snapshot import Snapshot, take_snapshot
 from resources import tables, warehouse
 from resources.database import Database
 from resources.object_store import FolderStore, ObjectStore
@@ -97,6 +100,15 @@ def load_small_world(database: Database, **knobs: Any) -> Truth:
             warehouse.append(connection, table, pd.DataFrame(lines))
         warehouse.append(connection, tables.response_log, pq.read_table(files.attempts).to_pandas())
     return truth
+
+
+def calibrate(settings: Settings, month: str) -> Step:
+    """A month from its snapshot to its publication; the step that it is at."""
+    database, store = Database(settings), folder_store(settings)
+    take_snapshot(database, store, month, "run")
+    fit_month(database, store, month, EmEngine(1), "run")
+    link_month(database, month, "run")
+    return publish_month(database, store, month, (), "run")[SCALE][month]
 
 
 # -- made-up rows ------------------------------------------------------------------------------------

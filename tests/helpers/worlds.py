@@ -11,13 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from irt_assets.calibration.month import fit_month, link_month, publish_month
 from irt_assets.calibration.origin import initialise
 from irt_assets.drift.month import ScaleDrift, drift_of_month
-from irt_assets.engines.em import EmEngine
 from irt_assets.psychometrics.simulation.scenario import Fault
 from irt_assets.psychometrics.simulation.truth import Truth
-from irt_assets.responses.snapshot import take_snapshot
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
@@ -54,6 +51,14 @@ def calibrated(
         yield settings
 
 
+@pytest.fixture
+def published(postgres: EmbeddedPostgres, small_truth: Truth, tmp_path: Path) -> Iterator[Settings]:
+    """As `calibrated`, in a database of the test's own."""
+    made_once(postgres, "template_calibrated", "template_rooms", _calibrated, **OF_MONTHS)
+    with template_copy(postgres, "template_calibrated", tmp_path, **OF_MONTHS) as settings:
+        yield settings
+
+
 def _initialised(settings: Settings) -> None:
     initialise(Database(settings), rooms.SCALE, first_month=rooms.MONTHS[0], thresholds=rooms.LOWERED)
 
@@ -61,16 +66,7 @@ def _initialised(settings: Settings) -> None:
 def _calibrated(settings: Settings) -> None:
     _initialised(settings)
     for month in rooms.MONTHS:
-        _publish(settings, month)
-
-
-def _publish(settings: Settings, month: str) -> None:
-    """A month from its snapshot to its publication."""
-    database, store = Database(settings), rooms.folder_store(settings)
-    take_snapshot(database, store, month, "run")
-    fit_month(database, store, month, EmEngine(1), "run")
-    link_month(database, month, "run")
-    publish_month(database, store, month, (), "run")
+        rooms.calibrate(settings, month)
 
 
 @pytest.fixture(scope="session")
@@ -117,6 +113,6 @@ def _judged(settings: Settings) -> tuple[Truth, dict[str, list[ScaleDrift]]]:
     truth = rooms.load_small_world(database, faults=FAULTS)
     _initialised(settings)
     for month in rooms.MONTHS:
-        _publish(settings, month)
+        rooms.calibrate(settings, month)
         found[month] = drift_of_month(database, rooms.folder_store(settings), month)
     return truth, found

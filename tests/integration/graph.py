@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -13,8 +14,11 @@ from irt_assets.calibration.origin import initialise
 from irt_assets.definitions import build_defs
 from irt_assets.job_names import MONTHLY_JOB
 from resources.database import Database
+from resources.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.helpers import rooms
+from tests.helpers.databases import made_once, template_copy
+from tests.helpers.worlds import OF_MONTHS
 
 
 class Graph:
@@ -43,6 +47,26 @@ class Graph:
         return self.instance.create_run_for_job(
             job, tags={"dagster/partition": month}, status=dg.DagsterRunStatus.STARTED
         )
+
+
+@contextmanager
+def graph_after_first_month(postgres: EmbeddedPostgres, home: Path) -> Iterator[Graph]:
+    """The graph over a copy of the small world whose first month Dagster's job has made, and of its instance."""
+    made_once(postgres, "template_graph", "template_rooms", _run_first_month, **OF_MONTHS)
+    with (
+        template_copy(postgres, "template_graph", home, **OF_MONTHS) as settings,
+        dg.DagsterInstance.local_temp(str(settings.irt_home / "dagster")) as instance,
+    ):
+        yield Graph(settings, instance)
+
+
+def _run_first_month(settings: Settings) -> None:
+    folder = settings.irt_home / "dagster"
+    folder.mkdir(parents=True)
+    with dg.DagsterInstance.local_temp(str(folder)) as instance:
+        initialise(Database(settings), rooms.SCALE, first_month=rooms.MONTHS[0], thresholds=rooms.LOWERED)
+        graph = Graph(settings, instance)
+        assert graph.run(rooms.MONTHS[0]).success
 
 
 @contextmanager

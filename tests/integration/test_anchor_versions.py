@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from irt_assets.calibration.anchor_versions import drop_anchors, preview_drop
-from irt_assets.calibration.month import fit_month, link_month, publish_month
-from irt_assets.calibration.origin import initialise
+from irt_assets.calibration.month import link_month
 from irt_assets.drift.month import drift_of_month
-from irt_assets.engines.em import EmEngine
 from irt_assets.invariants.invariant import InvariantContext, evaluate
 from irt_assets.invariants.publications import anchors_change_by_decision_alone
 from irt_assets.ledger.anchors import anchor_hash
 from irt_assets.ledger.publications import in_force
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.scales import read_scales
-from irt_assets.responses.snapshot import take_snapshot
 from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure
+from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.rooms import MONTHS, SCALE, folder_store, rows, run_sql
 
@@ -30,28 +25,9 @@ FIRST, LAST = MONTHS
 LATER = month_bounds(LAST)[1]
 
 
-@pytest.fixture(scope="module")
-def template(
-    postgres: EmbeddedPostgres, small_truth: Truth, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[str, Any]]:
-    """Name of a database in which both months are published, and the folder of its files."""
-    home = tmp_path_factory.mktemp("anchors")
-    with rooms.copied(postgres.start(), "template_rooms", "rooms_anchors", home) as settings:
-        database, store = Database(settings), folder_store(settings)
-        initialise(database, SCALE, first_month=FIRST, thresholds=rooms.LOWERED)
-        for month in MONTHS:
-            take_snapshot(database, store, month, "run")
-            fit_month(database, store, month, EmEngine(1), "run")
-            link_month(database, month, "run")
-            publish_month(database, store, month, (), "run")
-        yield "rooms_anchors", home
-
-
 @pytest.fixture
-def bank(postgres: EmbeddedPostgres, template: tuple[str, Any]) -> Iterator[Database]:
-    name, home = template
-    with rooms.copied(postgres.start(), name, f"{name}_copy", home) as settings:
-        yield Database(settings)
+def bank(published: Settings) -> Database:
+    return Database(published)
 
 
 def anchor(bank: Database) -> str:

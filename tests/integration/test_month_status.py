@@ -41,7 +41,7 @@ from tests.helpers.dagster_private import (
     RemotePartitionSetOrigin,
     RemoteRepositoryOrigin,
 )
-from tests.integration.graph import Graph, graph_of_small_world
+from tests.integration.graph import Graph, graph_after_first_month
 
 MONTH, LATER = rooms.MONTHS
 PASSED, FAILED, UNKNOWN = GateStatus(True, "fine"), GateStatus(False, "broken"), GateStatus(None, "not evaluated")
@@ -99,9 +99,7 @@ def test_the_state_of_a_month_follows_from_its_evidence(
 
 @pytest.fixture(scope="module")
 def graph(postgres: EmbeddedPostgres, small_truth: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
-    with graph_of_small_world(postgres.start(), "green", tmp_path_factory) as graph:
-        assert graph.state(MONTH).state is State.MISSING
-        assert graph.run(MONTH).success
+    with graph_after_first_month(postgres, tmp_path_factory.mktemp("graph")) as graph:
         yield graph
 
 
