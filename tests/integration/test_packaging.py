@@ -11,10 +11,11 @@ import pytest
 pytestmark = pytest.mark.ci
 
 ROOT = Path(__file__).parents[2]
+PACKAGES = ("irt_assets", "jobs", "resources", "services")
 
 
-def _listed(*folders: str) -> list[str]:
-    command = ["git", "ls-files", *folders]
+def _listed(*names: str) -> list[str]:
+    command = ["git", "ls-files", *names]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     return [name for name in listed if (ROOT / name).is_file()]
 
@@ -23,11 +24,13 @@ def _listed(*folders: str) -> list[str]:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"  # a copy: a build folder left in the checkout would end up in the next wheel
-    for name in _listed("."):
+    for name in _listed(*PACKAGES, "pyproject.toml", "README.md"):
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, source / name)
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(source)]
-    done = subprocess.run(build, capture_output=True, text=True, check=False)
+    build = "import sys, setuptools.build_meta; setuptools.build_meta.build_wheel(sys.argv[1])"
+    done = subprocess.run(
+        [sys.executable, "-c", build, folder], cwd=source, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return next(folder.glob("*.whl"))
 
@@ -43,19 +46,7 @@ def test_the_wheel_holds_every_module_of_the_checkout(wheel: Path) -> None:
 
 
 def test_the_installed_wheel_imports_without_the_checkout(wheel: Path, tmp_path: Path) -> None:
-    install = [
-        sys.executable,
-        "-m",
-        "uv",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--target",
-        str(tmp_path / "site"),
-        str(wheel),
-    ]
-    subprocess.run(install, check=True)
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")  # as installing does with a wheel of Python files
     program = (
         "import sys; sys.path.insert(0, 'site')\n"
         "import irt_assets.definitions, jobs.launcher, resources.schema, irt_assets.stack, services.jwt_verifier.app\n"

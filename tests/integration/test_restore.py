@@ -16,6 +16,7 @@ from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.object_store import BucketStore
 from resources.settings import Settings
+from testbed.patience import patient
 from testbed.stack_harness import wait_for
 from tests.helpers import rooms
 from tests.helpers.seaweed import BUCKET, SeaweedFS
@@ -41,7 +42,7 @@ def test_a_killed_restore_leaves_the_database_empty_and_is_run_again(
                 wait_for("pg_restore waits", lambda: rooms.rows(Database(world), OURS_WAIT) == [(1,)], 180)
             finally:
                 process.kill()
-                process.wait(30)
+                process.wait(patient(30))
             connection.rollback()
         assert process.returncode == -signal.SIGKILL
         wait_for("pg_restore ended", lambda: rooms.rows(Database(world), OURS) == [(0,)])
@@ -50,6 +51,7 @@ def test_a_killed_restore_leaves_the_database_empty_and_is_run_again(
 
 
 @pytest.mark.ci
+@pytest.mark.xdist_group("s3")
 def test_files_of_a_bucket_that_are_missing_or_changed_in_the_copy_are_named(
     world: Settings,
     s3: SeaweedFS,

@@ -16,7 +16,7 @@ from tests.helpers.asgi import ask
 from tests.helpers.seaweed import BUCKET, SeaweedFS
 from tests.integration.dagster_page import post, served
 
-pytestmark = pytest.mark.ci
+pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("s3")]
 
 KEY = ["0a1b2c", "compute_logs", "fit"]
 SHOWN = f"query {{ capturedLogs(logKey: {json.dumps(KEY)}) {{ stdout stderr }} }}"
