@@ -56,8 +56,8 @@ class PodRunner:
             logs.server_close()
             for pod in self._seen.values():
                 pod.leave()
-            for pod in self._seen.values():
-                pod.thread.join()
+            for thread in (*self._threads, *(pod.thread for pod in self._seen.values())):
+                thread.join()
 
     def kill(self, name: str) -> None:
         """As the kernel would: SIGKILL for every process of the pod. What comes then is for its restartPolicy."""
@@ -95,6 +95,9 @@ class PodRunner:
                 self._seen[uid] = _Running(self.cluster, self.image, pod)
             elif uid in self._seen and "deletionTimestamp" in pod["metadata"]:
                 self._seen[uid].end(pod["metadata"].get("deletionGracePeriodSeconds", 30))
+                if not self._seen[uid].thread.is_alive():
+                    at_once = {"gracePeriodSeconds": 0, "preconditions": {"uid": uid}}
+                    self.cluster.ask("DELETE", _path(pod), at_once)
         there = {pod["metadata"]["uid"] for pod in pods}
         for uid, gone in self._seen.items():
             if uid not in there:
@@ -109,6 +112,7 @@ class _Running:
         self.folder = cluster.folder / "pods" / pod["metadata"]["namespace"] / self.name
         self.surroundings = Surroundings(cluster, image, pod, self.folder)
         self._ending, self._left = threading.Event(), threading.Event()
+        self._killer: threading.Timer | None = None
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._states: dict[str, dict[str, Any]] = {}
         self.thread = threading.Thread(target=self._run, daemon=True)
@@ -127,14 +131,15 @@ class _Running:
 
     def end(self, grace_s: float) -> None:
         """SIGTERM for the first processes, SIGKILL after a while, in its own time."""
-        if not self._ending.is_set():
+        if not self._ending.is_set() and self.thread.is_alive():
             self._ending.set()
             self.signal(signal.SIGTERM)
-            threading.Timer(grace_s, self.signal, [signal.SIGKILL]).start()
+            self._killer = threading.Timer(grace_s, self.signal, [signal.SIGKILL])
+            self._killer.start()
 
     def signal(self, number: signal.Signals) -> None:
         """To the first process of each container: with it, the kernel ends all that it started."""
-        for process in list(self._processes.values()):
+        for process in [each for each in self._processes.values() if each.poll() is None]:
             with suppress(psutil.NoSuchProcess):
                 for first in psutil.Process(process.pid).children() or [process]:
                     first.send_signal(number)
@@ -156,19 +161,8 @@ class _Running:
             for thread in threads:
                 thread.join()
         self._report("Succeeded" if not any(codes) else "Failed")
-        while not self._left.wait(PAUSE_S) and not self._removed():
-            pass
-
-    def _removed(self) -> bool:
-        """A pod is deleted by whoever runs it, once its processes are gone."""
-        with suppress(requests.RequestException):
-            answer = self.cluster.ask("GET", _path(self.pod))
-            pod = answer.json() if answer.ok else None
-            if pod is None or pod["metadata"]["uid"] != self.pod["metadata"]["uid"]:
-                return True
-            if "deletionTimestamp" in pod["metadata"]:
-                self.cluster.ask("DELETE", _path(self.pod), {"gracePeriodSeconds": 0})
-        return False
+        if self._killer is not None:
+            self._killer.cancel()
 
     def _container(self, container: Pod, codes: list[int]) -> None:
         policy = self.pod["spec"]["restartPolicy"]

@@ -16,13 +16,14 @@ import psycopg
 import pytest
 
 from resources.embedded_postgres import EmbeddedPostgres
+from testbed.patience import patient
 from tests.deploy.images import PLATFORM, ROOT, Podman, podman_of
 
 R_SERVICE = "localhost/irt-test-r"
 START_S = 60.0
 LOADED_S = 300.0
 """brms takes four seconds to load on an idle machine."""
-pytestmark = [pytest.mark.long, pytest.mark.timeout(5400)]
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("images"), pytest.mark.timeout(patient(5400))]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def test_what_goes_on_ends_when_it_is_told_to(platform: Podman) -> None:
     try:
         began = time.monotonic()
         while "here" not in platform.must("logs", container):
-            assert time.monotonic() - began < START_S
+            assert time.monotonic() - began < patient(START_S)
         print(f"TERM: it ends after {platform.ends(container):.1f} s")
     finally:
         platform.must("rm", "--force", container)
@@ -140,7 +141,7 @@ def test_the_r_service_answers_and_names_its_engines(podman: Podman) -> None:
     try:
         answer = ""
         while '"loading":[]' not in answer:
-            assert time.monotonic() - began < LOADED_S, podman.must("logs", container)
+            assert time.monotonic() - began < patient(LOADED_S), podman.must("logs", container)
             asked = subprocess.run(
                 ["podman", "exec", container, "Rscript", "-e", ask],
                 env=podman.environment,

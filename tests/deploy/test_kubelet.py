@@ -31,6 +31,7 @@ from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.schema_version import VERSIONS, newest_known, number, schema_version
 from resources.settings import Settings
+from testbed.patience import patient
 from testbed.small_world import last_months
 from testbed.stack_harness import Harness, wait_for
 from tests.deploy.booted import CONTROL_GROUPS
@@ -54,7 +55,7 @@ READY_S = RUN_S = 1500.0
 POD_S = 120.0
 CONFINED = "id -u; grep -E '^(CapEff|NoNewPrivs|Seccomp):' /proc/self/status; touch /opt/irt/x 2>&1 || true"
 STARTED, SUCCESS, FAILURE = DagsterRunStatus.STARTED, DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE
-pytestmark = [pytest.mark.long, pytest.mark.timeout(7200)]
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("kubernetes"), pytest.mark.timeout(patient(7200))]
 
 
 @dataclass
@@ -65,6 +66,8 @@ class Platform:
     store: SeaweedFS
     months: list[str]
     began: float = field(default_factory=time.monotonic)
+    ready_after: dict[str, float] = field(default_factory=dict)
+    """Of each server, seconds from the schema."""
 
     def type(self, section: str, *, before: str = "\n## ", **values: str) -> str:
         """The first commands of a section of the page, up to `before`, each of `values` put in; what they say."""
@@ -182,7 +185,7 @@ def cluster(podman: Podman, images: Sequence[str], require: Callable[[bool, str]
 
 
 @pytest.fixture(scope="module")
-def platform(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+def site(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """An empty database, an empty bucket, an empty cluster."""
     store, postgres = SeaweedFS(tmp_path_factory.mktemp("s3")), EmbeddedPostgres(tmp_path_factory.mktemp("postgres"))
     months = last_months(3)
@@ -195,6 +198,30 @@ def platform(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
     finally:
         store.kill()
         postgres.stop()
+
+
+@pytest.fixture(scope="module")
+def platform(site: Platform) -> Platform:
+    """The site, its servers ready by the page's own commands. Where they do not become so, its tests fail at once."""
+    cluster, keys = site.cluster, site.store.user("owner")
+    assert site.settings.database_url is not None
+    here = site.settings.database_url.get_secret_value()
+    settings = {"IRT_FIRST_MONTH": site.months[0], "IRT_RUN_RESOURCES": SIZES}
+    settings["AWS_ENDPOINT_URL"] = site.store.endpoint.replace("127.0.0.1", ADDRESS)
+    site.type("Install in five minutes", before="\nkubectl apply -k", **{
+        "postgresql://user:password@host:5432/seedtest": here.replace("127.0.0.1", ADDRESS),
+        "<your-access-key>": keys["AWS_ACCESS_KEY_ID"],
+        "<your-secret-key>": keys["AWS_SECRET_ACCESS_KEY"],
+        "dreamseed-reports": BUCKET,
+    })  # fmt: skip
+    given = " ".join(f"--from-literal={name}='{value}'" for name, value in settings.items())
+    cluster.must(f"kubectl -n seedtest create configmap irt-config {given}")
+    cluster.must(f"kubectl apply -k {_overlay(cluster, PLATFORM)}")
+    site.migrated()
+    print(f"schema: {time.monotonic() - site.began:.0f} s after the first command")
+    site.ready_after = site.until_ready()
+    print(f"ready: {time.monotonic() - site.began:.0f} s after the first command; after the schema: {site.ready_after}")
+    return site
 
 
 @pytest.fixture
@@ -220,28 +247,11 @@ def harness(platform: Platform) -> Iterator[Harness]:
 
 
 def test_the_servers_become_ready_by_their_own_probes(platform: Platform) -> None:
-    """From an empty cluster and an empty database, by the page's own commands."""
-    cluster, keys = platform.cluster, platform.store.user("owner")
-    assert platform.settings.database_url is not None
-    here = platform.settings.database_url.get_secret_value()
-    settings = {"IRT_FIRST_MONTH": platform.months[0], "IRT_RUN_RESOURCES": SIZES}
-    settings["AWS_ENDPOINT_URL"] = platform.store.endpoint.replace("127.0.0.1", ADDRESS)
-    platform.type("Install in five minutes", before="\nkubectl apply -k", **{
-        "postgresql://user:password@host:5432/seedtest": here.replace("127.0.0.1", ADDRESS),
-        "<your-access-key>": keys["AWS_ACCESS_KEY_ID"],
-        "<your-secret-key>": keys["AWS_SECRET_ACCESS_KEY"],
-        "dreamseed-reports": BUCKET,
-    })  # fmt: skip
-    given = " ".join(f"--from-literal={name}='{value}'" for name, value in settings.items())
-    cluster.must(f"kubectl -n seedtest create configmap irt-config {given}")
-    cluster.must(f"kubectl apply -k {_overlay(cluster, PLATFORM)}")
-    platform.migrated()
-    print(f"schema: {time.monotonic() - platform.began:.0f} s after the first command")
-    took = platform.until_ready()
-    print(f"ready: {time.monotonic() - platform.began:.0f} s after the first command; after the schema: {took}")
-    assert {"dagster-daemon", "dagster-webserver", "irt-code-server", "irt-exporter", "seedtest-api"} == set(took)
-    for server in took:
-        said = cluster.must(f'kubectl -n seedtest exec deployment/{server} -- sh -c "{CONFINED}"')
+    """From an empty cluster and an empty database."""
+    servers = {"dagster-daemon", "dagster-webserver", "irt-code-server", "irt-exporter", "seedtest-api"}
+    assert platform.ready_after.keys() == servers
+    for server in servers:
+        said = platform.cluster.must(f'kubectl -n seedtest exec deployment/{server} -- sh -c "{CONFINED}"')
         assert re.search(r"^10001$", said, re.MULTILINE)
         assert re.search(r"^CapEff:\s+0+$", said, re.MULTILINE)
         assert re.search(r"^NoNewPrivs:\s+1$", said, re.MULTILINE)

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-pytestmark = pytest.mark.ci
+READS = ("Makefile", "make_venv.py", "pyproject.toml", "requirements*.lock", "resources/server_account.py")
+pytestmark = [pytest.mark.ci, pytest.mark.on_change(*READS)]
 
 ROOT = Path(__file__).parents[2]
 LOCKS = sorted(ROOT.glob("requirements*.lock"))

@@ -26,6 +26,10 @@ REPOSITORY = Path(__file__).parents[2]
 RELEASE = "daca6d2a3dc39594b52a1f0daaa9a6d2133a7daf"
 """The last commit of main before migration 0020. A schema that no longer serves it wants a later one here."""
 
+SCHEMA = ("requirements.lock", "resources/migrations/**", "resources/schema*.py", "resources/tables.py")
+"""What may break a downgrade, or the release before: its code runs in the present environment."""
+pytestmark = pytest.mark.on_change(*SCHEMA)
+
 CATALOG = (
     """SELECT 'column', c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull::text,
               a.attidentity::text, pg_get_expr(d.adbin, d.adrelid), col_description(c.oid, a.attnum)
