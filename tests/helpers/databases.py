@@ -92,7 +92,7 @@ def empty_template(server: EmbeddedPostgres) -> str:
 def made_once(server: EmbeddedPostgres, name: str, template: str, fill: Callable[[Settings], T], **others: Any) -> T:
     """What `fill` returned when it made the template `name`, in this process or another.
 
-    It gets settings of a copy of the database `template`, `others` among them, and leaves no connection to it.
+    It gets settings of a copy of the template `template`, `others` among them, and leaves no connection to it.
     """
     folder = server.folder.parent / "templates" / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -105,6 +105,9 @@ def made_once(server: EmbeddedPostgres, name: str, template: str, fill: Callable
                 connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
                 connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY".encode())
             shutil.rmtree(folder / "home", ignore_errors=True)
+            files = folder.with_name(template) / "home"
+            if files.exists():
+                shutil.copytree(files, folder / "home")
             made = fill(_settings(f"{url.rpartition('/')[0]}/{name}", folder / "home", **others))
             part = folder / "result.part"
             part.write_bytes(pickle.dumps(made))

@@ -1,4 +1,4 @@
-"""Fixtures of several folders: databases of a small world, loaded once and copied for each test, and an S3 server.
+"""Fixtures of several folders: databases of a small world, made once and copied, an S3 server, and the time.
 
 A plugin of pytest, which `tests/conftest.py` names: a fixture of a session that a test file imported would be set up
 once more for that file.
@@ -6,7 +6,9 @@ once more for that file.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from irt_assets.psychometrics.simulation.truth import Truth
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
+from testbed.patience import patient
 from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy
 from tests.helpers.seaweed import BUCKET, WEED, SeaweedFS
@@ -67,6 +70,22 @@ def _calibrated(settings: Settings) -> None:
     _initialised(settings)
     for month in rooms.MONTHS:
         rooms.calibrate(settings, month)
+
+
+@pytest.fixture
+def now() -> datetime:
+    """The time, on a day that lasts as long as the test."""
+    return not_before_midnight(30.0)
+
+
+def not_before_midnight(seconds: float) -> datetime:
+    """The time; where the day of UTC ends within so many seconds of an idle machine, the first of the next day."""
+    at = datetime.now(UTC)
+    left = datetime.combine(at.date() + timedelta(days=1), datetime.min.time(), UTC) - at
+    if left > timedelta(seconds=patient(seconds)):
+        return at
+    time.sleep(left.total_seconds())
+    return datetime.now(UTC)
 
 
 @pytest.fixture(scope="session")
