@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from io import BytesIO
-from itertools import count
 from pathlib import Path
 
 import dagster as dg
@@ -19,12 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from irt_assets.calibration.abilities import measure
-from irt_assets.calibration.month import fit_month, link_month, publish_month
 from irt_assets.calibration.month_status import MonthState, State
 from irt_assets.calibration.online import read_measures, update
 from irt_assets.calibration.origin import initialise
 from irt_assets.calibration.sweep import Mark
-from irt_assets.engines.em import EmEngine
 from irt_assets.features.daily import write_features
 from irt_assets.invariants.invariant import InvariantContext, evaluate
 from irt_assets.invariants.registry import INVARIANTS
@@ -34,7 +31,6 @@ from irt_assets.reports.artifacts import store_report
 from irt_assets.reports.learner_week import key
 from irt_assets.responses.late_months import changed_hash
 from irt_assets.responses.observe import answer_versions
-from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.stack import dagster_instance
 from irt_assets.wording import counted
 from jobs.erasure import OF_LEARNERS
@@ -46,68 +42,59 @@ from resources.settings import Settings
 from resources.sources import recorded_sources
 from testbed.stack_harness import ROOT
 from tests.helpers import rooms
+from tests.helpers.databases import made_once, template_copy
 from tests.helpers.rooms import SCALE, rows, run_sql
 from tests.helpers.seaweed import BUCKET, SeaweedFS
 from tests.helpers.typed import Irt
+from tests.helpers.worlds import OF_MONTHS
 
 USER = "Zoë o'Neil:7%"
 """What a company may call a learner."""
 MONTHS, NEXT = ("2026-06", "2026-07", "2026-08"), "2026-09"
 NOW = datetime(2026, 10, 2, 12, tzinfo=UTC)
 WEEK = "2026-08-24"
-numbers = count(1)
 
 
-@pytest.fixture(scope="module")
-def template(
-    postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Settings]:
-    """Three months calibrated and a fourth to come; USER has answers in all of them, and all that can be kept."""
-    home = tmp_path_factory.mktemp("erasure")
-    with rooms.copied(postgres.start(), migrated_template, "template_erasure", home) as settings:
-        database, store = Database(settings), rooms.folder_store(settings)
-        rooms.load_small_world(database, months=(*MONTHS, NEXT), now=NOW)
-        for month in (*MONTHS, NEXT):  # one newcomer of each month is USER
-            start, end = month_bounds(month)
-            run_sql(
-                database,
-                """UPDATE response_log SET user_id = %s WHERE user_id = (
-                     SELECT user_id FROM response_log GROUP BY 1 HAVING min(completed_at) >= %s AND
-                     max(completed_at) < %s AND count(*) > 9 ORDER BY 1 LIMIT 1)""",
-                (USER, start, end),
-            )
+def everything_of_user(settings: Settings) -> Path:
+    """Three months calibrated and a fourth to come; USER has answers in all of them, and all that can be kept. The
+    folder of its files."""
+    database, store = Database(settings), rooms.folder_store(settings)
+    rooms.load_small_world(database, months=(*MONTHS, NEXT), now=NOW)
+    for month in (*MONTHS, NEXT):  # one newcomer of each month is USER
+        start, end = month_bounds(month)
         run_sql(
-            database, "INSERT INTO learner (user_id, target_scale_id, target_theta) VALUES (%s, %s, 1)", (USER, SCALE)
+            database,
+            """UPDATE response_log SET user_id = %s WHERE user_id = (
+                 SELECT user_id FROM response_log GROUP BY 1 HAVING min(completed_at) >= %s AND
+                 max(completed_at) < %s AND count(*) > 9 ORDER BY 1 LIMIT 1)""",
+            (USER, start, end),
         )
-        initialise(database, SCALE, first_month=MONTHS[0], thresholds=rooms.LOWERED)
-        for month in MONTHS:
-            calibrate(settings, month)
-        with database.connect() as connection:
-            write_features(connection, month_bounds(MONTHS[0])[0], month_bounds(NEXT)[1])
-            write_week(connection, WEEK, NOW)
-            update(connection, read_measures(connection, NOW), USER, 365, NOW)
-        for kind in ("html", "pdf"):
-            store_report(
-                database,
-                store,
-                key(WEEK, USER, kind),
-                USER.encode(),
-                format=kind,
-                user_id=USER,
-                week_start=date.fromisoformat(WEEK),
-            )
-        store.put(key("2026-08-17", USER, "html"), b"of a week whose row is gone")
-        mention(settings)
-        yield settings
+    run_sql(database, "INSERT INTO learner (user_id, target_scale_id, target_theta) VALUES (%s, %s, 1)", (USER, SCALE))
+    initialise(database, SCALE, first_month=MONTHS[0], thresholds=rooms.LOWERED)
+    for month in MONTHS:
+        calibrate(settings, month)
+    with database.connect() as connection:
+        write_features(connection, month_bounds(MONTHS[0])[0], month_bounds(NEXT)[1])
+        write_week(connection, WEEK, NOW)
+        update(connection, read_measures(connection, NOW), USER, 365, NOW)
+    for kind in ("html", "pdf"):
+        store_report(
+            database,
+            store,
+            key(WEEK, USER, kind),
+            USER.encode(),
+            format=kind,
+            user_id=USER,
+            week_start=date.fromisoformat(WEEK),
+        )
+    store.put(key("2026-08-17", USER, "html"), b"of a week whose row is gone")
+    mention(settings)
+    return settings.irt_home
 
 
 def calibrate(settings: Settings, month: str) -> None:
-    database, store = Database(settings), rooms.folder_store(settings)
-    take_snapshot(database, store, month, "run")
-    assert all(one.error is None for one in fit_month(database, store, month, EmEngine(1), "run"))
-    assert all(one.error is None for one in link_month(database, month, "run"))
-    publish_month(database, store, month, (), "run")
-    measure(database, month, f"abilities {month}")
+    rooms.calibrate(settings, month)
+    measure(Database(settings), month, f"abilities {month}")
 
 
 def mention(settings: Settings) -> None:
@@ -148,29 +135,31 @@ def mention(settings: Settings) -> None:
 
 
 @pytest.fixture
-def world(postgres: EmbeddedPostgres, template: Settings, tmp_path: Path) -> Iterator[Settings]:
-    """A copy of the world, files too."""
-    shutil.copytree(template.irt_home, tmp_path / "home")
-    with rooms.copied(postgres.start(), "template_erasure", f"erasure_{next(numbers)}", tmp_path / "home") as settings:
-        moved = (str(template.irt_home), str(settings.irt_home))
+def world(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path) -> Iterator[Settings]:
+    made_in = made_once(postgres, "template_erasure", migrated_template, everything_of_user, **OF_MONTHS)
+    with template_copy(postgres, "template_erasure", tmp_path / "home", **OF_MONTHS) as settings:
+        moved = (str(made_in), str(settings.irt_home))
         run_sql(Database(settings), "UPDATE report_artifacts SET url = replace(url, %s, %s)", moved)
         yield settings
 
 
 def named_in(settings: Settings) -> list[str]:
     """Wherever the id is: every column of every table in every schema, every file below IRT_HOME or in the bucket."""
-    database, found = Database(settings), []
-    columns = rows(
-        database,
-        """SELECT table_schema, table_name, column_name FROM information_schema.columns
-           JOIN information_schema.tables USING (table_schema, table_name)
-           WHERE table_type = 'BASE TABLE' AND table_schema NOT IN ('pg_catalog', 'information_schema')
-             AND data_type IN ('text', 'character varying', 'jsonb', 'bytea', 'character')""",
-    )
     forms = [USER, json.dumps(USER)[1:-1], json.dumps(json.dumps(USER)[1:-1])[1:-1]]
-    for schema, table, column in columns:
-        query = f'SELECT count(*) FROM "{schema}"."{table}" WHERE strpos("{column}"::text, %s) > 0'
-        found += [f"{table}.{column}: {n}" for form in forms if (n := rows(database, query, (form,))[0][0])]
+    found = []
+    with Database(settings).connect() as connection:
+        tables = connection.execute(
+            """SELECT table_schema, table_name, array_agg(column_name::text) FROM information_schema.columns
+               JOIN information_schema.tables USING (table_schema, table_name)
+               WHERE table_type = 'BASE TABLE' AND table_schema NOT IN ('pg_catalog', 'information_schema')
+                 AND data_type IN ('text', 'character varying', 'jsonb', 'bytea', 'character') GROUP BY 1, 2"""
+        ).fetchall()
+        for schema, table, columns in tables:
+            looked = [(column, form) for column in columns for form in forms]
+            counts = ", ".join(f'count(*) FILTER (WHERE strpos("{column}"::text, %s) > 0)' for column, _ in looked)
+            query = f'SELECT {counts} FROM "{schema}"."{table}"'.encode()
+            numbers = connection.execute(query, [form for _, form in looked]).fetchone() or ()
+            found += [f"{table}.{column}: {n}" for (column, _), n in zip(looked, numbers, strict=True) if n]
     names = [form.encode() for form in (*forms, "Zo%C3%AB")]
     for file, content in files_of(settings):
         if file.endswith(".parquet"):
@@ -433,8 +422,7 @@ def test_from_an_encrypted_bucket_whenever_it_is_killed_and_no_later_backup_brin
 
     made = typed("backup", "--json")
     assert made.json["missing"] == []
-    name = f"restored_erasure_{next(numbers)}"
-    with rooms.copied(postgres.start(), "template0", name, tmp_path / "copy") as copy:
+    with rooms.copied(postgres.start(), "template0", "restored_erasure", tmp_path / "copy") as copy:
         restored = irt(copy)("restore", made.json["address"], "--json")
         assert (restored.code, restored.json["differences"]) == (0, []), restored.err
         assert named_in(copy) == []
