@@ -10,14 +10,18 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from testbed.patience import patient
+from tests.helpers.debian import debian_root
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = "python3,python3-venv,make,git,ca-certificates"
+BOOKWORM = pytest.param(("bookworm", "user"), id="bookworm-user")
 INDEX = ("PIP_", "UV_", "SSL_CERT_", "REQUESTS_CA_", "CURL_CA_")
 """How names of variables begin that say where packages come from and whom to trust."""
 PROXY = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
@@ -27,7 +31,24 @@ mount --rbind /dev "$1/dev"
 root=$1 user=$2 folder=$3; shift 3
 exec chroot --userspec="$user" "$root" sh -c 'cd "$1" && shift && exec "$@"' sh "$folder" "$@"
 """
-pytestmark = [pytest.mark.bare, pytest.mark.timeout(1800)]
+DEMO_S = 1800
+RESTS_ON = (
+    "Makefile",
+    "irt_assets/**",
+    "jobs/**",
+    "make_venv.py",
+    "pyproject.toml",
+    "requirements-build.lock",
+    "requirements.lock",
+    "resources/**",
+)
+"""What the two commands run."""
+pytestmark = [
+    pytest.mark.bare,
+    pytest.mark.xdist_group("bare"),
+    pytest.mark.on_change(*RESTS_ON),
+    pytest.mark.timeout(patient(DEMO_S)),
+]
 
 
 @dataclass(frozen=True)
@@ -56,30 +77,14 @@ class Machine:
         return ran
 
 
-@pytest.fixture(scope="session")
-def bare_root(tmp_path_factory: pytest.TempPathFactory, require: Callable[[bool, str], None]) -> Callable[[str], Path]:
-    """The root of a release of Debian, made once."""
-    require(shutil.which("debootstrap") is not None and os.geteuid() == 0, "debootstrap, and root to run it")
-    made: dict[str, Path] = {}
-
-    def root_of(release: str) -> Path:
-        if release not in made:
-            root = tmp_path_factory.mktemp(release)
-            root.chmod(0o755)
-            command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", release, str(root)]
-            ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-            require(ran.returncode == 0, f"a root of {release} ({ran.stdout[-500:]})")
-            _hand_in_the_index(root)
-            made[release] = root
-        return made[release]
-
-    return root_of
-
-
 @pytest.fixture(scope="module")
-def machine(request: pytest.FixtureRequest, bare_root: Callable[[str], Path]) -> Machine:
+def machine(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, require: Callable[[bool, str], None]
+) -> Iterator[Machine]:
     release, who = request.param
-    root = bare_root(release)
+    root = tmp_path_factory.mktemp(release)
+    debian_root(root, release, PACKAGES, require)
+    _hand_in_the_index(root)
     user, home = (0, root / "root") if who == "root" else (1000, root / "home" / "person")
     home.mkdir(exist_ok=True)
     home.chmod(0o700)
@@ -98,7 +103,8 @@ def machine(request: pytest.FixtureRequest, bare_root: Callable[[str], Path]) ->
         with (root / "etc" / "passwd").open("a") as accounts:
             accounts.write(f"person:x:{user}:{user}::/home/person:/bin/sh\n")
         subprocess.run(["chown", "-R", f"{user}:{user}", home], check=True)
-    return Machine(root, user, f"/{clone.relative_to(root)}")
+    yield Machine(root, user, f"/{clone.relative_to(root)}")
+    shutil.rmtree(root)
 
 
 def _hand_in_the_index(root: Path) -> None:
@@ -116,7 +122,7 @@ def _hand_in_the_index(root: Path) -> None:
             shutil.copy(file, root / "etc" / "pip.conf")
 
 
-@pytest.mark.parametrize("machine", [pytest.param(("bookworm", "user"), id="bookworm-user")], indirect=True)
+@pytest.mark.parametrize("machine", [BOOKWORM], indirect=True)
 def test_without_what_makes_environments_a_sentence_names_the_package(machine: Machine) -> None:
     """Debian's python3 has the module venv without python3-venv, and leaves half an environment behind."""
     (module,) = machine.root.glob("usr/lib/python3.*/ensurepip")
@@ -136,7 +142,7 @@ def test_without_what_makes_environments_a_sentence_names_the_package(machine: M
 @pytest.mark.parametrize(
     "machine",
     [
-        pytest.param(("bookworm", "user"), id="bookworm-user"),
+        BOOKWORM,
         pytest.param(("bookworm", "root"), id="bookworm-root", marks=pytest.mark.long),
         pytest.param(("trixie", "user"), id="trixie-user", marks=pytest.mark.long),
     ],
@@ -150,7 +156,8 @@ def test_the_demo_finds_what_was_planted_and_speaks_to_people(machine: Machine) 
         assert strange not in ran.stdout
 
 
-@pytest.mark.parametrize("machine", [pytest.param(("bookworm", "user"), id="bookworm-user")], indirect=True)
+@pytest.mark.long
+@pytest.mark.parametrize("machine", [BOOKWORM], indirect=True)
 def test_the_unit_tier_passes(machine: Machine) -> None:
     assert machine.run("make", "venv", "EXTRAS=dev k8s otel").returncode == 0  # as `make test` has it, without PyMC
     ran = machine.run(".venv/bin/pytest", "-q", "-m", "not long", "--numprocesses=2", "--dist=loadfile", "tests/unit")
