@@ -40,17 +40,27 @@ lint: venv
 
 # Three tiers. `make test`: what a change may break, with PostgreSQL as the only server. CI=1: also servers that are
 # killed, browsers, R, S3, Spark, the demo, a bare machine. ALL=1: also what takes hours.
-MARKED := $(if $(ALL),,-m 'not long$(if $(CI),, and not ci)')
-FOLDERS := $(if $(CI)$(ALL),$(wildcard tests/bare) tests/deploy tests/ui tests/spark) tests/integration tests/engines tests/services
-# $(1) is the name of a part, $(2) its command. Beside the unit tests, some tests wait for servers and some compute, so
-# three files go on at once on two cores (four take longer: idle servers cost processor time, too), in the order of the
-# folders, the longest files first.
+# Tests that wait for servers, by groups of which each has a stack or a cluster and stays on one worker, go on beside
+# those that compute: two that wait and one that computes keep two cores busy.
+TIER := $(if $(ALL),,$(if $(CI),and not long,and not long and not ci))
+PYTEST = $(BIN)/pytest --quiet $(if $(ALL),,$(if $(CI),--changed))
+FOLDERS := $(if $(CI)$(ALL),tests/deploy $(wildcard tests/bare) tests/ui tests/spark) tests/integration tests/engines tests/services
 timed = @began=$$(date +%s); $(2); status=$$?; took=$$(($$(date +%s) - began)); \
   printf '%s took %d:%02d minutes\n' '$(1)' $$((took / 60)) $$((took % 60)); exit $$status
+.PHONY: tests-unit tests-servers tests-computing
 test: venv
+	@rm -f build/durations.tsv build/failed.tsv build/left-out.tsv
+	@$(BIN)/python -m testbed.compiled take
 	$(call timed,lint,$(MAKE) --no-print-directory lint)
-	$(call timed,unit tests,$(BIN)/pytest --numprocesses=2 --dist=loadfile $(MARKED) tests/unit)
-	$(call timed,$(FOLDERS),$(BIN)/pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder $(MARKED) $(FOLDERS))
+	@status=0; $(MAKE) --no-print-directory tests-unit || status=$$?; \
+	  $(MAKE) --no-print-directory --jobs=2 --keep-going tests-servers tests-computing || status=$$?; \
+	  $(BIN)/python -m testbed.compiled keep; $(BIN)/python -m tests.helpers.record; exit $$status
+tests-unit:
+	$(call timed,unit tests,$(PYTEST) --numprocesses=2 --dist=worksteal -m 'not xdist_group $(TIER)' tests/unit)
+tests-servers:
+	$(call timed,tests of servers,$(PYTEST) --numprocesses=2 --dist=loadgroup -m 'xdist_group $(TIER)' $(FOLDERS))
+tests-computing:
+	$(call timed,tests that compute,$(PYTEST) --numprocesses=1 --dist=worksteal -m 'not xdist_group $(TIER)' $(FOLDERS))
 
 docs: EXTRAS = docs
 docs: venv

@@ -17,13 +17,11 @@ FOLDER = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "irt
 
 
 def fingerprint(*made_from: Path | str) -> str:
-    """Of the contents of files and of everything below folders, and of texts."""
+    """Of the contents of files, and of texts."""
     digest = hashlib.sha256()
     for each in made_from:
-        files = sorted(file for file in each.rglob("*") if file.is_file()) if isinstance(each, Path) else []
-        for file in files or [each]:
-            content = file.read_bytes() if isinstance(file, Path) else file.encode()
-            digest.update(hashlib.sha256(content).digest())
+        content = each.read_bytes() if isinstance(each, Path) else each.encode()
+        digest.update(hashlib.sha256(content).digest())
     return digest.hexdigest()[:16]
 
 

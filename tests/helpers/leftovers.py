@@ -1,7 +1,7 @@
-"""Names the test that leaves a thread, a process or a connection behind.
+"""Names the test that leaves a thread or a process behind, a server among them.
 
-A plugin of pytest, which `tests/conftest.py` names. What was there before a test, or belongs to a fixture of its module
-or session, is not its own. What does not belong here: stopping what was left.
+A plugin of pytest, which `tests/conftest.py` names. What was there before a test belongs to a fixture of its module or
+session. What does not belong here: stopping what was left.
 """
 
 from __future__ import annotations
@@ -19,40 +19,45 @@ from testbed.patience import patient
 ENDS_WITHIN_S = 5.0
 """What is being stopped may take so long."""
 PAUSE_S = 0.02
+POOLS = ("asyncio_", "ThreadPoolExecutor-", "AnyIO worker thread")
+"""How names of threads begin that a pool of a wider fixture starts when it is first busy."""
+KEPT_BY_PYTHON = "multiprocessing.resource_tracker"
+"""The process that it starts once, and ends with its own."""
 
 
 @pytest.fixture(autouse=True)
-def no_leftovers(request: pytest.FixtureRequest) -> Iterator[None]:
+def no_leftovers() -> Iterator[None]:
     threads, processes = set(threading.enumerate()), _children()
     yield
     deadline = time.monotonic() + patient(ENDS_WITHIN_S)
     while left := _left(threads, processes):
         if time.monotonic() > deadline:
-            with Path("/tmp/w/leftovers.txt").open("a") as f:
-                f.write(f"{request.node.nodeid}\t{left}\n")
-            return
+            pytest.fail(f"the test leaves behind: {', '.join(left)}", pytrace=False)
         time.sleep(PAUSE_S)
 
 
 def _left(threads: set[threading.Thread], processes: set[int]) -> list[str]:
-    left = [f"thread {thread.name}" for thread in threading.enumerate() if thread not in threads]
-    return left + [f"process {pid}: {said}" for pid in _children() - processes if (said := _command(pid))]
+    begun = [thread.name for thread in threading.enumerate() if thread not in threads]
+    left = [f"thread {name}" for name in begun if not name.startswith(POOLS)]
+    return left + [f"process {pid} ({said})" for pid in _children() - processes if (said := _command(pid))]
 
 
 def _children() -> set[int]:
-    """Processes that this one started, by their ids; what ended and was not waited for is none."""
+    """Processes that this one started and did not wait for, by their ids."""
     found = set()
-    for task in Path("/proc/self/task").iterdir():
+    for task in Path("/proc/self/task").glob("*/children"):
         try:
-            found |= {int(pid) for pid in (task / "children").read_text().split()}
-        except FileNotFoundError:  # the thread ended
+            found |= {int(pid) for pid in task.read_text().split()}
+        except OSError:  # the thread ended
             continue
     return found
 
 
 def _command(pid: int) -> str:
+    """What it runs; nothing of one that ended."""
     try:
         process = psutil.Process(pid)
-        return "" if process.status() == psutil.STATUS_ZOMBIE else " ".join(process.cmdline())[:200]
+        said = " ".join(process.cmdline())
+        return "" if process.status() == psutil.STATUS_ZOMBIE or KEPT_BY_PYTHON in said else said[:200]
     except psutil.Error:
         return ""

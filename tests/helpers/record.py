@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
-BUILD = Path(__file__).parents[2] / "build"
-DURATIONS, FAILED, LEFT_OUT = BUILD / "durations.tsv", BUILD / "failed.tsv", BUILD / "left-out.tsv"
+DURATIONS, FAILED, LEFT_OUT = (Path("build", f"{name}.tsv") for name in ("durations", "failed", "left-out"))
+"""Below the root of the tests."""
 GROUPS = Path("/sys/fs/cgroup/cpuacct")
 LONGEST = 25
 
@@ -56,6 +56,7 @@ class Recorder:
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
+        self.root = config.rootpath
         self.worker = hasattr(config, "workerinput")
         self.time = ProcessorTime()
         self.mark = 0.0
@@ -66,7 +67,7 @@ class Recorder:
 
     def pytest_testnodedown(self, node: Any) -> None:
         spent = getattr(node, "workeroutput", {}).get("collecting", 0.0)
-        _append(DURATIONS, node.gateway.id, "(collecting)", "", "collect", "0", f"{spent:.3f}", "")
+        append(self.root / DURATIONS, node.gateway.id, "(collecting)", "", "collect", "0", f"{spent:.3f}", "")
 
     def pytest_runtest_logstart(self) -> None:
         self.mark = self.time()
@@ -77,7 +78,7 @@ class Recorder:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         now = self.time()
         if call.excinfo is not None and not call.excinfo.errisinstance(pytest.skip.Exception):
-            _append(FAILED, item.nodeid, call.when, call.excinfo.typename, _one_line(call.excinfo.value))
+            append(self.root / FAILED, item.nodeid, call.when, call.excinfo.typename, _one_line(call.excinfo.value))
         try:
             report = yield
         except Exception as error:  # noqa: BLE001 - pytest's own, which would end the worker and name nothing
@@ -92,7 +93,16 @@ class Recorder:
         file, _, test = report.nodeid.partition("::")
         worker = getattr(report, "worker_id", "")
         spent = getattr(report, "processor_s", 0.0)
-        _append(DURATIONS, worker, file, test, report.when, f"{report.duration:.3f}", f"{spent:.3f}", report.outcome)
+        append(
+            self.root / DURATIONS,
+            worker,
+            file,
+            test,
+            report.when,
+            f"{report.duration:.3f}",
+            f"{spent:.3f}",
+            report.outcome,
+        )
         if report.failed:
             said = report.longreprtext.splitlines()
             reporter = self.config.pluginmanager.get_plugin("terminalreporter")
@@ -128,7 +138,7 @@ def _one_line(error: BaseException) -> str:
         return ""
 
 
-def _append(file: Path, *columns: str) -> None:
+def append(file: Path, *columns: str) -> None:
     file.parent.mkdir(exist_ok=True)
     with file.open("a") as lines:
         lines.write("\t".join(column.replace("\t", " ") for column in columns) + "\n")

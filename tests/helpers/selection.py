@@ -9,63 +9,57 @@ from __future__ import annotations
 
 import os
 import subprocess
-from functools import cache
 from pathlib import Path, PurePosixPath
 
 import pytest
 
-from tests.helpers.record import LEFT_OUT
+from tests.helpers.record import LEFT_OUT, append
 
-ROOT = Path(__file__).parents[2]
 BASE = "IRT_BASE"
 """The commit to compare with, where it is known."""
+RECENT_S = 12 * 3600
+"""On the main branch itself, what came so long before the last commit is not compared."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--changed", action="store_true", help="leave out tests marked on_change whose files did not change"
-    )
+    parser.addoption("--changed", action="store_true", help="leave out what is marked on_change and did not")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """After the selection by markers, so that only what would have run is listed."""
-    changed = changed_files(ROOT) if config.getoption("--changed") else None
+    changed = changed_files(config.rootpath) if config.getoption("--changed") else None
     if changed is None:
         return
     left_out = [item for item in items if not _concerned(item, changed)]
     if left_out:
-        items[:] = [item for item in items if _concerned(item, changed)]
+        items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
-        LEFT_OUT.parent.mkdir(exist_ok=True)
-        with LEFT_OUT.open("a") as lines:
-            lines.writelines(f"{item.nodeid}\n" for item in left_out)
+        for item in left_out:
+            append(config.rootpath / LEFT_OUT, item.nodeid)
 
 
-def _concerned(item: pytest.Item, changed: tuple[str, ...]) -> bool:
+def _concerned(item: pytest.Item, changed: list[str]) -> bool:
     patterns = [pattern for mark in item.iter_markers("on_change") for pattern in mark.args]
-    own = item.path.relative_to(ROOT).as_posix()
+    own = item.path.relative_to(item.config.rootpath).as_posix()
     return not patterns or any(file == own or any(_matches(file, pattern) for pattern in patterns) for file in changed)
 
 
 def _matches(file: str, pattern: str) -> bool:
-    """`folder/**` is all below the folder; else a pattern of the shell, for the whole path."""
+    """`folder/**` is all below the folder; else a pattern of the shell, for the end of the path."""
     if pattern.endswith("/**"):
         return file.startswith(pattern.removesuffix("**"))
     return PurePosixPath(file).match(pattern)
 
 
-@cache
-def changed_files(root: Path) -> tuple[str, ...] | None:
+def changed_files(root: Path) -> list[str] | None:
     """What differs from the base, with what is not committed; None where no base is known, so that everything runs."""
     base = _base(root)
     if base is None:
         return None
     committed = _git(root, "diff", "--name-only", base)
     new = _git(root, "ls-files", "--others", "--exclude-standard")
-    if committed is None or new is None:
-        return None
-    return tuple(sorted({*committed.splitlines(), *new.splitlines()}))
+    return None if committed is None or new is None else [*committed.splitlines(), *new.splitlines()]
 
 
 def _base(root: Path) -> str | None:
@@ -80,7 +74,7 @@ def _base(root: Path) -> str | None:
     date = _git(root, "log", "-1", "--format=%ct")
     if date is None:
         return None
-    return _git(root, "rev-list", "-1", f"--before={int(date) - 43_200}", "HEAD") or None
+    return _git(root, "rev-list", "-1", f"--before={int(date) - RECENT_S}", "HEAD") or None
 
 
 def _git(root: Path, *arguments: str) -> str | None:

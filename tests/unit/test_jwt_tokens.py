@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -42,13 +43,16 @@ def pem(tmp_path_factory: pytest.TempPathFactory) -> Verifier:
 
 
 @pytest.fixture(scope="module")
-def jwks() -> Verifier:
-    return Verifier(JwksKeys("https://login.example.org/jwks", fetch=lambda _: Issuer().jwks), RULES)
+def jwks() -> Iterator[Verifier]:
+    keys = JwksKeys("https://login.example.org/jwks", fetch=lambda _: Issuer().jwks)
+    keys.refresh()
+    yield Verifier(keys, RULES)
+    keys.close()
 
 
 @pytest.fixture(params=["pem", "jwks"])
-def verifier(request: pytest.FixtureRequest) -> Verifier:
-    return request.getfixturevalue(request.param)
+def verifier(request: pytest.FixtureRequest, pem: Verifier, jwks: Verifier) -> Verifier:
+    return {"pem": pem, "jwks": jwks}[request.param]
 
 
 def asked(verifier: Verifier, token: str, *more: tuple[str, str], method: str = "GET") -> Answer:
@@ -74,12 +78,15 @@ def test_an_attack_is_refused(verifier: Verifier, attack: Attack) -> None:
 
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
 @pytest.mark.parametrize("source", ["pem", "jwks"])
-def test_the_type_of_the_key_decides_the_algorithm(tmp_path: Path, source: str, algorithm: str) -> None:
+def test_the_type_of_the_key_decides_the_algorithm(
+    tmp_path: Path, source: str, algorithm: str, request: pytest.FixtureRequest
+) -> None:
     issuer = Issuer(algorithm)
     (tmp_path / "public.pem").write_bytes(issuer.pem)
     keys: KeySource = (
         PemKey(tmp_path / "public.pem") if source == "pem" else JwksKeys("https://x/", fetch=lambda _: issuer.jwks)
     )
+    request.addfinalizer(keys.close)
     verifier = Verifier(keys, RULES)
     assert verifier.verify(issuer.token()).sub == "ann"
     for other in {"RS256", "ES256", "EdDSA", "HS256", "none"} - {algorithm}:

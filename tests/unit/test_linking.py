@@ -193,26 +193,28 @@ def test_the_constants_follow_each_anchor_as_their_derivatives_say(method: Metho
             assert (slope, intercept) == pytest.approx(tuple(stated[:, 2 * k + column]), abs=1e-5)
 
 
-@pytest.mark.parametrize(("method", "symmetric"), CRITERIA)
-@pytest.mark.parametrize(("n_new", "n_old"), [(1000, 1000), (3000, 400)])
+@pytest.mark.parametrize(
+    ("method", "symmetric", "n_new", "n_old"),
+    [*((*criterion, 1000, 1000) for criterion in CRITERIA), *((*criterion, 3000, 400) for criterion in CRITERIA[-2:])],
+)
 def test_standard_errors_are_the_spread_over_simulated_months(
     method: Method, symmetric: bool, n_new: int, n_old: int
 ) -> None:
     rng = np.random.default_rng(11)
-    n, loose = 150, Rules.from_settings({"min_anchor_share": 0})
+    n, loose = 100, Rules.from_settings({"min_anchor_share": 0})
     options = {"method": method, "symmetric": symmetric, "rules": loose, "purify": False}
     found = [link(*month(rng, k=20, n_new=n_new, n_old=n_old), **options) for _ in range(n)]
     for name, truth in (("slope", SLOPE), ("intercept", INTERCEPT)):
         values = np.array([getattr(f, name) for f in found])
         stated = np.mean([getattr(f, f"{name}_se") for f in found])
-        # an SD over 150 months has a relative standard error of 1/√300 = 5.8 %; three of them
-        assert values.std() == pytest.approx(stated, rel=0.17)
+        # an SD over 100 months has a relative standard error of 1/√200 = 7.1 %; three of them
+        assert values.std() == pytest.approx(stated, rel=0.21)
         # bias below a third of a standard error, tested with 3 standard errors of the mean on top
         assert abs(values.mean() - truth) < stated * (0.33 + 3 / np.sqrt(n))
     ends = np.array([-1.3, 1.3])
     placed = np.array([f.slope * (ends - INTERCEPT) / SLOPE + f.intercept for f in found])
     errors_of_ends = [error_of_linking(f.slope, f.intercept, f.cov, ends) for f in found]
-    assert placed.std(axis=0) == pytest.approx(np.mean(errors_of_ends, axis=0), rel=0.17)  # as above
+    assert placed.std(axis=0) == pytest.approx(np.mean(errors_of_ends, axis=0), rel=0.21)  # as above
 
 
 def test_what_all_items_of_a_fit_have_in_common_is_part_of_the_intercepts_error() -> None:

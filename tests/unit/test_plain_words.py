@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,16 @@ NO_SUBJECT = re.compile(r"Of [^,.]*[.,:]")
 """A docstring that begins so describes something that it does not name: begin with the thing."""
 
 
+@cache
+def all_sentences() -> list[tuple[str, str]]:
+    """Place and text, on one line, of what people read."""
+    return [
+        (f"{path.relative_to(HOME)}:{line}", " ".join(text.split()))
+        for path in files(".py", ".md")
+        for line, text in sentences(path)
+    ]
+
+
 def sentences(path: Path) -> Iterator[tuple[int, str]]:
     """Line and text of what people read in a file: of Python its strings and docstrings, of a page all but its code."""
     text = path.read_text(encoding="utf-8")
@@ -64,12 +75,8 @@ def files(*suffixes: str) -> list[Path]:
 
 @pytest.mark.parametrize(("pattern", "instead"), INSTEAD.items())
 def test_sentences_are_plain(pattern: str, instead: str) -> None:
-    found = [
-        f"{path.relative_to(HOME)}:{line}: {match[0]!r}"
-        for path in files(".py", ".md")
-        for line, text in sentences(path)
-        for match in re.finditer(pattern, " ".join(text.split()), re.IGNORECASE)
-    ]
+    sought = re.compile(pattern, re.IGNORECASE)
+    found = [f"{place}: {match[0]!r}" for place, text in all_sentences() for match in sought.finditer(text)]
     assert not found, f"write instead: {instead}\n" + "\n".join(found)
 
 

@@ -6,7 +6,7 @@ import logging
 import urllib.request
 
 import pytest
-from prometheus_client import generate_latest
+from prometheus_client import generate_latest, start_http_server
 from pydantic import SecretStr
 from starlette.types import Receive, Scope, Send
 
@@ -24,8 +24,10 @@ def text(registry: metrics.CollectorRegistry) -> str:
     return generate_latest(registry).decode()
 
 
-def test_a_server_shows_its_process_and_its_code_to_this_machine() -> None:
+def test_a_server_shows_its_process_and_its_code_to_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     registry, port = metrics.server_registry(), free_port()
+    started = []
+    monkeypatch.setattr(metrics, "start_http_server", lambda *given: started.append(start_http_server(*given)))
     metrics.show(registry, port, "A_PORT")
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         shown = answer.read().decode()
@@ -33,6 +35,10 @@ def test_a_server_shows_its_process_and_its_code_to_this_machine() -> None:
     assert "\nprocess_resident_memory_bytes " in shown
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(f"http://127.0.0.2:{port}/metrics", timeout=10)
+    ((server, thread),) = started
+    server.shutdown()
+    server.server_close()
+    thread.join()
 
 
 def test_where_the_port_is_taken_a_warning_names_the_setting_and_the_server_goes_on(

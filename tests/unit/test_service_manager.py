@@ -6,22 +6,31 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from irt_assets.daemon import ended_part
 from irt_assets.probes import DAEMONS
-from resources import service
+from resources import service, service_manager
 from resources.database import Database, embedded_postgres
 from resources.failures import PermanentFailure
 from resources.service_manager import Probe, http_answers, http_health, notify, report_to_service_manager, service_fault
 from resources.settings import Settings
 
 GIVEN_UP_S = 10.0
-LONGER_THAN_THE_TESTS = "3600000000"
-"""A watchdog in microseconds: it asks a probe again after a quarter of it, from a thread that outlives its test."""
+WATCHDOG_USEC = "100000"
+
+
+class Ending(threading.Thread):
+    """A thread that looks for ever, until its probe ends it."""
+
+    def run(self) -> None:
+        with suppress(SystemExit):
+            super().run()
 
 
 @pytest.fixture(params=["a file", "an abstract name"])
@@ -30,12 +39,25 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
         path = str(tmp_path / "notify")
         listening.bind(path if request.param == "a file" else f"\0{path}")
         listening.settimeout(GIVEN_UP_S)
+        monkeypatch.setattr(service_manager, "threading", SimpleNamespace(Thread=Ending))
         monkeypatch.setenv("NOTIFY_SOCKET", path if request.param == "a file" else f"@{path}")
         yield listening
 
 
 def heard(manager: socket.socket) -> list[str]:
     return manager.recv(4096).decode().split("\n")
+
+
+def answering(*faults: str | None) -> Probe:
+    """A probe that gives these answers, and then ends the thread that asks."""
+    said = iter(faults)
+
+    def probe() -> str | None:
+        for fault in said:
+            return fault
+        raise SystemExit
+
+    return probe
 
 
 def test_a_state_is_one_message(manager: socket.socket) -> None:
@@ -46,16 +68,8 @@ def test_a_state_is_one_message(manager: socket.socket) -> None:
 def test_ready_is_said_when_it_is_and_the_watchdog_is_fed_only_while_it_is_well(
     manager: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("WATCHDOG_USEC", "100000")
-    said = iter(["it starts", "it starts", None, None, *["it hangs"] * 3])
-
-    def probe() -> str | None:
-        for fault in said:
-            return fault
-        threading.Event().wait()  # the thread that asks has said all it was to say
-        return None
-
-    report_to_service_manager(probe)
+    monkeypatch.setenv("WATCHDOG_USEC", WATCHDOG_USEC)
+    report_to_service_manager(answering("it starts", "it starts", None, None, *["it hangs"] * 3))
     assert heard(manager) == ["READY=1", "WATCHDOG=1"]
     assert heard(manager) == ["WATCHDOG=1", "STATUS=well"]
     for _ in range(3):
@@ -63,9 +77,8 @@ def test_ready_is_said_when_it_is_and_the_watchdog_is_fed_only_while_it_is_well(
 
 
 def test_what_lives_and_still_warms_up_is_not_ready(manager: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WATCHDOG_USEC", LONGER_THAN_THE_TESTS)
-    said = iter(["it warms up", None])
-    report_to_service_manager(lambda: None, ready=lambda: next(said))
+    monkeypatch.setenv("WATCHDOG_USEC", WATCHDOG_USEC)
+    report_to_service_manager(answering(None), ready=answering("it warms up", None))
     assert heard(manager) == ["WATCHDOG=1"]
     assert heard(manager) == ["READY=1", "WATCHDOG=1"]
 
@@ -73,9 +86,8 @@ def test_what_lives_and_still_warms_up_is_not_ready(manager: socket.socket, monk
 def test_what_hangs_before_it_is_ready_does_not_feed_the_watchdog(
     manager: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("WATCHDOG_USEC", LONGER_THAN_THE_TESTS)
-    said = iter(["it waits", None])
-    report_to_service_manager(lambda: "it hangs", ready=lambda: next(said))
+    monkeypatch.setenv("WATCHDOG_USEC", WATCHDOG_USEC)
+    report_to_service_manager(answering("it hangs"), ready=answering("it waits", None))
     assert heard(manager) == ["READY=1", "WATCHDOG=1"]
 
 

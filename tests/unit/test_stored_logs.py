@@ -19,7 +19,8 @@ KEY = [RUN, "compute_logs", "fit"]
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> StoredComputeLogManager:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StoredComputeLogManager:
+    monkeypatch.setattr(stored_logs, "UPLOAD_INTERVAL_S", 0.05)
     return StoredComputeLogManager(str(tmp_path / "pod"))
 
 
@@ -49,10 +50,8 @@ def test_output_is_read_elsewhere_after_the_pod_is_gone(
 def test_output_so_far_is_there_when_the_pod_is_killed(
     here: StoredComputeLogManager,
     elsewhere: StoredComputeLogManager,
-    monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(stored_logs, "UPLOAD_INTERVAL_S", 0.05)
     with here.capture_logs(KEY):
         print("half of it", flush=True)
         wait_for("a copy", lambda: printed(elsewhere)[0] == b"half of it\n", 20)

@@ -1,0 +1,154 @@
+"""What a run of the tests says of itself: planted failures, deaths and leftovers are named, and what did not change is
+left out."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from testbed import kept
+from testbed.patience import VARIABLE
+from tests.helpers.selection import changed_files
+
+ROOT = Path(__file__).parents[2]
+CONFTEST = 'pytest_plugins = ["tests.helpers.record", "tests.helpers.selection", "tests.helpers.leftovers"]\n'
+PLANTED = """
+import os, subprocess, threading
+import pytest
+
+forever = threading.Event()
+
+def test_fails():
+    assert "a" == "b"
+
+def test_kills_its_worker():
+    os.kill(os.getpid(), 9)
+
+def test_leaves_a_thread():
+    threading.Thread(target=forever.wait, args=(60,), name="poller", daemon=True).start()
+
+def test_leaves_a_process():
+    subprocess.Popen(["sleep", "60"])
+
+class Unspeakable(Exception):
+    def __str__(self):
+        raise SystemError("AST constructor recursion depth mismatch")
+
+    __repr__ = __str__
+
+def test_fails_at_its_report():
+    raise Unspeakable
+
+def test_is_sound():
+    forever.set()
+"""
+
+
+def pytest_of(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """A run of the tests in `folder`, whose root it is."""
+    (folder / "pytest.ini").write_text("[pytest]\nmarkers = on_change\n")
+    (folder / "conftest.py").write_text(CONFTEST)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "--rootdir", folder, folder, *options],
+        cwd=folder,
+        env=environment | {"PYTHONPATH": str(ROOT), VARIABLE: "0.2"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+@pytest.mark.ci
+def test_what_fails_dies_or_leaves_something_behind_is_named_and_costs_itself_alone(tmp_path: Path) -> None:
+    (tmp_path / "test_planted.py").write_text(PLANTED)
+    ran = pytest_of(tmp_path, "-n", "1", "--dist=worksteal")
+    assert ran.returncode == 1, ran.stdout + ran.stderr
+    failed = [line for line in ran.stdout.splitlines() if line.startswith("FAILED test_planted.py")]
+    for test, said in {
+        "test_fails": "assert",
+        "test_kills_its_worker": "crashed while running",
+        "test_leaves_a_thread": "the test leaves behind: thread poller",
+        "test_leaves_a_process": "(sleep 60)",
+        "test_fails_at_its_report": "",
+    }.items():
+        assert any(f"::{test} " in line and said in line for line in failed), (test, ran.stdout)
+    assert not any("test_is_sound" in line for line in failed)
+    by_the_worker = (tmp_path / "build/failed.tsv").read_text()
+    assert "::test_fails\tcall\tAssertionError" in by_the_worker
+    assert "::test_fails_at_its_report\tcall\tUnspeakable" in by_the_worker
+    rows = [line.split("\t") for line in (tmp_path / "build/durations.tsv").read_text().splitlines()]
+    (sound,) = (row for row in rows if row[2:4] == ["test_is_sound", "call"])
+    assert sound[6] == "passed"
+    assert all(float(value) >= 0 for value in sound[4:6])
+
+
+def git(folder: Path, *arguments: str) -> None:
+    subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], cwd=folder, check=True)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A branch off main on which `deploy/unit` and a test changed."""
+    git(tmp_path, "init", "-q", "-b", "main")
+    for name in ("deploy/unit", "core/em", "test_a.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("1")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "-m", "first")
+    git(tmp_path, "checkout", "-q", "-b", "branch")
+    (tmp_path / "deploy/unit").write_text("2")
+    git(tmp_path, "commit", "-q", "-a", "-m", "second")
+    (tmp_path / "test_a.py").write_text(
+        "import pytest\n"
+        + "".join(
+            f"@pytest.mark.on_change({pattern!r})\ndef test_{name}(): pass\n"
+            for name, pattern in {"unit": "deploy/**", "core": "core/*"}.items()
+        )
+    )
+    return tmp_path
+
+
+def test_what_changed_is_what_differs_from_the_merge_base(repository: Path) -> None:
+    assert changed_files(repository) == ["deploy/unit", "test_a.py"]
+    git(repository, "checkout", "-q", "main", "-f")
+    assert changed_files(repository) is None, "main has one commit: there is nothing to compare it with"
+
+
+@pytest.mark.ci
+def test_what_is_marked_and_did_not_change_is_left_out_and_listed(repository: Path) -> None:
+    git(repository, "commit", "-q", "-a", "-m", "third")
+    (repository / "test_b.py").write_text((repository / "test_a.py").read_text())
+    git(repository, "branch", "-q", "-f", "main")
+    git(repository, "checkout", "-q", "-b", "other")
+    git(repository, "add", "test_b.py")
+    git(repository, "commit", "-q", "-m", "fourth")
+    (repository / "deploy/unit").write_text("3")
+    ran = pytest_of(repository, "--changed")
+    assert "3 passed, 1 deselected" in ran.stdout, ran.stdout + ran.stderr
+    assert (repository / "build/left-out.tsv").read_text() == "test_a.py::test_core\n"
+
+
+def test_what_is_kept_is_made_once_and_not_where_making_it_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "FOLDER", tmp_path)
+    made = []
+
+    def make(folder: Path) -> None:
+        made.append(folder)
+        (folder / "program").write_text("it")
+        if len(made) == 1:
+            raise OSError("no compiler")
+
+    with pytest.raises(OSError, match="no compiler"):
+        kept.kept("stan", "a", make)
+    found = {kept.kept("stan", "a", make) for _ in range(2)}
+    assert [(folder / "program").read_text() for folder in found] == ["it"]
+    assert len(made) == 2
+    assert kept.fingerprint("a", tmp_path / "stan/a/program") != kept.fingerprint("b", tmp_path / "stan/a/program")
