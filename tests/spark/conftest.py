@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,23 +19,42 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
+FOLDER = Path(__file__).parent
 QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 """For every Java that tests start: most live for a minute, and spent two fifths of their time on optimising code."""
+SMALL = {
+    "spark.sql.shuffle.partitions": "2",
+    "spark.ui.enabled": "false",
+    "spark.python.daemon.module": "testbed.spark_daemon",
+}
+"""Of a session on two cores with a few thousand answers."""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with tests that end the session which others share come last."""
+    """One worker runs all that is on Spark, and files with tests that end the session which others share come last."""
     ending = {item.path for item in items if {"cluster", "connect"} & {*getattr(item, "fixturenames", ())}}
     items.sort(key=lambda item: item.path in ending)
+    for item in items:
+        if FOLDER in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("spark"))
 
 
 @pytest.fixture(scope="session")
-def has_spark(require: Callable[[bool, str], None]) -> Iterator[None]:
+def has_spark(require: Callable[[bool, str], None], tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     require(find_spec("pyspark") is not None, "pyspark (make spark)")
     require(shutil.which("java") is not None, "Java (apt install openjdk-17-jre-headless)")
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("JDK_JAVA_OPTIONS", QUICK_JAVA)
+        patched.setenv("SPARK_CONF_DIR", str(configured(tmp_path_factory.mktemp("conf"), SMALL)))
         yield
+
+
+def configured(folder: Path, properties: Mapping[str, str]) -> Path:
+    """The folder as that of Spark's configuration."""
+    lines = [f"{name} {value}\n" for name, value in properties.items()]
+    (folder / "spark-defaults.conf").write_text("".join(lines))
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -52,9 +71,8 @@ def cluster(
     has_spark: None, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Cluster]:
     """A cluster for a test, with executors of half a gigabyte. The process's other session ends for it."""
-    configuration = tmp_path / "conf"
-    configuration.mkdir()
-    (configuration / "spark-defaults.conf").write_text(f"spark.executor.memory {EXECUTOR_MEMORY}\n")
+    (tmp_path / "conf").mkdir()
+    configuration = configured(tmp_path / "conf", {"spark.executor.memory": EXECUTOR_MEMORY})
     monkeypatch.setenv("SPARK_CONF_DIR", str(configuration))
     monkeypatch.setenv("SPARK_LOCAL_DIRS", str(tmp_path / "driver"))
     monkeypatch.setenv("SPARK_LOCAL_IP", "127.0.0.1")

@@ -19,6 +19,9 @@ from resources.failures import PermanentFailure
 from resources.spark import spark_jobs, spark_session
 from testbed.spark_cluster import Cluster
 from tests.helpers.answers_on_spark import World, assert_same
+from tests.helpers.spark_files import WHERE_SPARK_CHANGES
+
+pytestmark = WHERE_SPARK_CHANGES
 
 
 class Killer(logging.Handler):

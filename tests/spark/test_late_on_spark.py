@@ -19,10 +19,13 @@ from resources.lake import Lake
 from resources.relational import on_postgres
 from resources.settings import Settings, get_settings
 from tests.helpers.rooms import attempt
+from tests.helpers.spark_files import WHERE_SPARK_CHANGES
 from tests.integration.test_late_answers import MONTHS, NOON, NOW, World, weeks_after
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+pytestmark = [WHERE_SPARK_CHANGES, pytest.mark.on_change("jobs/late_sensor.py")]
 
 LATE = month_bounds(MONTHS[0])[0] + timedelta(days=1) + NOON
 

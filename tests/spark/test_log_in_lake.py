@@ -35,6 +35,7 @@ from tests.helpers import rooms
 from tests.helpers.kpi_worlds import END, WEEK, load, random_world
 from tests.helpers.rooms import rows, run_sql
 from tests.helpers.same_rows import assert_same
+from tests.helpers.spark_files import WHERE_SPARK_CHANGES
 from tests.integration.graph import Graph
 from tests.spark.test_relations import write_parquet
 
@@ -160,6 +161,7 @@ class Readings:
             return data_version(connection, MONTH, read_scales(connection))
 
 
+@WHERE_SPARK_CHANGES
 def test_a_month_read_on_spark_has_the_snapshot_and_the_hash_of_the_month_on_postgresql(
     loaded: Database, settings: Settings, move_to_lake: Callable[[], ParquetLake]
 ) -> None:
@@ -205,6 +207,7 @@ def test_the_version_of_a_month_in_a_lake_holds_while_its_days_and_what_it_read_
     assert readings.n == 4
 
 
+@WHERE_SPARK_CHANGES
 def test_the_version_of_a_month_in_a_table_without_manifests_is_computed_each_time(
     loaded: Database, move_to_lake: Callable[[], ParquetLake], monkeypatch: pytest.MonkeyPatch
 ) -> None:

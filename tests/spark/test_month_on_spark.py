@@ -20,6 +20,7 @@ from resources.embedded_postgres import EmbeddedPostgres
 from resources.lake import Lake
 from resources.settings import get_settings
 from tests.helpers import rooms
+from tests.helpers.spark_files import WHERE_SPARK_CHANGES
 from tests.integration.graph import Graph, graph_of_small_world
 
 QUERIES = (
@@ -76,7 +77,7 @@ def _assert_abilities_are_of_the_whole_log(graph: Graph) -> None:
     assert len(before) > 400
 
 
-@pytest.mark.parametrize("where", ["auto", "executors"])
+@pytest.mark.parametrize("where", ["executors", pytest.param("auto", marks=WHERE_SPARK_CHANGES)])
 def test_months_made_on_spark_are_those_of_one_machine(
     postgres: EmbeddedPostgres,
     small_truth: Truth,

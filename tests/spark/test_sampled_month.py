@@ -31,8 +31,11 @@ from resources.failures import PermanentFailure
 from resources.lake import Lake
 from resources.settings import get_settings
 from tests.helpers import rooms
+from tests.helpers.spark_files import WHERE_SPARK_CHANGES
 from tests.helpers.trial_engine import TrialEngine
 from tests.integration.graph import Graph, graph_of_small_world
+
+pytestmark = WHERE_SPARK_CHANGES
 
 MOST = 4_000
 """About half of a month of the small world."""

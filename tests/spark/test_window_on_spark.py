@@ -27,6 +27,7 @@ from resources.object_store import BucketStore, FolderStore
 from resources.relational import ATTEMPT, LEARNER, QUESTION, Run, on_postgres, on_spark
 from tests.helpers.rooms import SCALE, add_attempts, add_items, add_learners, attempt
 from tests.helpers.seaweed import BUCKET, SeaweedFS
+from tests.helpers.spark_files import WHERE_SPARK_CHANGES
 from tests.integration.test_row_hash import dirty  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
@@ -149,6 +150,7 @@ def test_every_attempt_is_judged_as_on_one_machine(
     )
 
 
+@WHERE_SPARK_CHANGES
 def test_the_same_answers_give_the_same_manifest(
     mixed: Database, on_lake: Callable[[Database], Run], folder: FolderStore, small_parts: None
 ) -> None:
@@ -191,6 +193,7 @@ def test_an_attempt_that_two_learners_have_is_refused(
     assert [*folder.list("snapshots")] == []
 
 
+@WHERE_SPARK_CHANGES
 def test_executors_write_into_a_bucket_with_what_the_driver_was_told(
     mixed: Database,
     on_lake: Callable[[Database], Run],
