@@ -19,8 +19,8 @@ from testbed.patience import patient
 ENDS_WITHIN_S = 5.0
 """What is being stopped may take so long."""
 PAUSE_S = 0.02
-POOLS = ("asyncio_", "ThreadPoolExecutor-", "AnyIO worker thread")
-"""How names of threads begin that a pool of a wider fixture starts when it is first busy."""
+POOLS = ("asyncio_", "uvloop_", "ThreadPoolExecutor-", "AnyIO worker thread", "impact_")
+"""How names of threads begin that a pool of a wider fixture, or of a whole process, starts when it is first busy."""
 KEPT_BY_PYTHON = "multiprocessing.resource_tracker"
 """The process that it starts once, and ends with its own."""
 
