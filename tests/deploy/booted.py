@@ -6,15 +6,23 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import psutil
+import pytest
 
+from testbed.kept import fingerprint, kept
+from testbed.patience import patient
+from testbed.small_world import last_months
 from tests.deploy.commands import completed
+from tests.helpers.debian import debian_root
 
 ROOT = Path(__file__).parents[2]
+MAKE_WHEELHOUSE = ROOT / "deploy/systemd/make_wheelhouse.py"
 IRT = "/usr/local/bin/irt"
 PAUSE_S = 1.0
 BOOT_S = 420.0
@@ -80,7 +88,7 @@ class Machine:
         """systemd-nspawn ends, as it leaves the next boot to whoever started it."""
         assert self._nspawn is not None
         self.run("systemctl", "reboot", *options)
-        self._nspawn.wait(BOOT_S)
+        self._nspawn.wait(patient(BOOT_S))
         self.boot()
 
     def power_off(self) -> None:
@@ -90,7 +98,7 @@ class Machine:
         if (init := self._init()) is not None:
             subprocess.run(["kill", "-s", POWER_OFF, str(init)], check=False)
         try:
-            self._nspawn.wait(BOOT_S)
+            self._nspawn.wait(patient(BOOT_S))
         except subprocess.TimeoutExpired:
             self._nspawn.kill()
             self._nspawn.wait()
@@ -104,7 +112,7 @@ class Machine:
         ran = completed(
             ["nsenter", "-t", str(self._init()), "-m", "-u", "-i", "-n", "-p", "-C", "--", *command],
             {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
-            timeout_s=timeout_s,
+            timeout_s=patient(timeout_s),
         )
         print("$", *command, f"→ {ran.returncode}\n{ran.stdout}")
         return ran
@@ -122,8 +130,8 @@ class Machine:
         return self.says("systemctl", "show", "-P", name, unit)
 
     def wait(self, condition: Callable[[], bool], within_s: float, what: str) -> float:
-        """Seconds until it came true."""
-        began = time.monotonic()
+        """Seconds until it came true; `within_s` are those of an idle machine."""
+        began, within_s = time.monotonic(), patient(within_s)
         while not condition():
             assert time.monotonic() - began < within_s, f"{what} did not come within {within_s:.0f} s"
             time.sleep(PAUSE_S)
@@ -137,21 +145,46 @@ class Machine:
         return children[0].pid if children else None
 
 
-def debian_root(folder: Path, packages: str) -> str:
-    """Make a root of Debian 12 in `folder`. Returns what went wrong, if anything did."""
-    if shutil.which("debootstrap") is None:
-        return "debootstrap is not installed"
-    command = ["debootstrap", "--variant=minbase", f"--include={packages}", "bookworm", str(folder)]
-    ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    return ran.stdout[-500:] if ran.returncode else ""
+@contextmanager
+def booted(
+    folders: pytest.TempPathFactory,
+    require: Callable[[bool, str], None],
+    name: str,
+    packages: str,
+    fill: Callable[[Path], None],
+) -> Iterator[Machine]:
+    """A machine that has booted: Debian 12 with these packages, in whose root `fill` has put what it needs."""
+    require(shutil.which("systemd-nspawn") is not None, "systemd-nspawn")
+    folder = folders.mktemp("booted")
+    (root := folder / name).mkdir()
+    debian_root(root, "bookworm", packages, require)
+    fill(root)
+    machine = Machine(root, folder / "console.log")
+    try:
+        machine.boot()
+        yield machine
+    finally:
+        machine.power_off()
+        shutil.rmtree(root)
+
+
+@cache
+def first_month() -> str:
+    """The month that machines begin with: the last one that is over."""
+    return last_months(1)[0]
 
 
 def fill_srv(root: Path, learners: int) -> None:
     """Put into /srv of a root the wheelhouse of this code, and a log with so many new learners a month."""
-    wheelhouse = ROOT / "dist/wheelhouse"
-    subprocess.run([sys.executable, ROOT / "deploy/systemd/make_wheelhouse.py", wheelhouse], check=True)
-    shutil.copytree(wheelhouse, root / "srv/wheelhouse")
+    wheelhouse = root / "srv/wheelhouse"
+    made_from = (*sorted(ROOT.glob("requirements*.lock")), MAKE_WHEELHOUSE, sys.version)
+    shutil.copytree(kept("wheelhouse", fingerprint(*made_from), _make_wheelhouse), wheelhouse)
+    _make_wheelhouse(wheelhouse)  # our own wheel is made anew
     subprocess.run([ROOT / ".venv/bin/irt", "simulate", "--learners", str(learners), root / "srv/log"], check=True)
+
+
+def _make_wheelhouse(folder: Path) -> None:
+    subprocess.run([sys.executable, MAKE_WHEELHOUSE, folder], check=True)
 
 
 def import_log(machine: Machine) -> None:

@@ -5,4 +5,4 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def no_leftovers() -> None:
-    """Pods and servers that a test starts live on: who made the machine or the cluster ends it with all that is on it."""
+    """Pods and servers that a test starts live on: who made the machine or the cluster ends it all."""

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.deploy.booted import debian_root
 from tests.deploy.commands import completed
+from tests.helpers.debian import debian_root
 
 ROOT = Path(__file__).parents[2]
 BASE = "localhost/irt-test-base"
@@ -78,9 +78,9 @@ def podman_of(folder: Path, require: Callable[[bool, str], None], database: str 
     (folder / "containers.conf").write_text(ENGINE)
     podman = Podman({**os.environ, "CONTAINERS_CONF": str(folder / "containers.conf")}, database, home)
     if subprocess.run(["podman", "image", "exists", BASE], check=False).returncode:
-        fault = debian_root(folder / "root", PACKAGES)
-        require(not fault, f"a root of Debian 12 ({fault})")
+        (root := folder / "root").mkdir()
+        debian_root(root, "bookworm", PACKAGES, require)
         with (folder / "root.tar").open("wb") as tar:
-            subprocess.run(["tar", "-C", folder / "root", "-c", "."], stdout=tar, check=True)
+            subprocess.run(["tar", "-C", root, "-c", "."], stdout=tar, check=True)
         podman.must("import", folder / "root.tar", BASE)
     return podman

