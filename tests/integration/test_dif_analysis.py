@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -28,7 +30,9 @@ from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.helpers import rooms
+from tests.helpers.databases import made_once, template_copy
 from tests.helpers.rooms import MONTHS, SCALE, folder_store, rows, run_sql
+from tests.helpers.worlds import OF_MONTHS
 
 MONTH = MONTHS[0]
 LEARNERS = 1500
@@ -47,27 +51,37 @@ BAD = {
 """Attributes of the learners, in SQL by their number; NULL: they have no such key."""
 
 
+Made = tuple[Truth, list[Row]]
+
+
+def analysed(settings: Settings) -> Made:
+    """One month of a world with an item that is harder for one language, calibrated; the rows of the attributes that a
+    scale asks about if nobody says otherwise."""
+    database, store = Database(settings), folder_store(settings)
+    truth = rooms.load_small_world(database, faults=(Fault("dif", size=1.2),), learners_per_month=LEARNERS)
+    initialise(database, SCALE, first_month=MONTH, thresholds=rooms.LOWERED)
+    take_snapshot(database, store, MONTH, "run")
+    fit_month(database, store, MONTH, EmEngine(1), "run")
+    link_month(database, MONTH, "run")
+    return truth, dif_of_month(database, store, MONTH, 1)[SCALE]
+
+
+@pytest.fixture(scope="module")
+def made(postgres: EmbeddedPostgres, migrated_template: str) -> Made:
+    return made_once(postgres, "template_dif", migrated_template, analysed, **OF_MONTHS)
+
+
 @pytest.fixture(scope="module")
 def planted(
-    postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+    postgres: EmbeddedPostgres, made: Made, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Settings, Truth]]:
-    """One month of a world with an item that is harder for one language, calibrated."""
-    home = tmp_path_factory.mktemp("dif")
-    with rooms.copied(postgres.start(), migrated_template, "rooms_dif", home) as settings:
-        database, store = Database(settings), folder_store(settings)
-        truth = rooms.load_small_world(database, faults=(Fault("dif", size=1.2),), learners_per_month=LEARNERS)
-        initialise(database, SCALE, first_month=MONTH, thresholds=rooms.LOWERED)
-        take_snapshot(database, store, MONTH, "run")
-        fit_month(database, store, MONTH, EmEngine(1), "run")
-        link_month(database, MONTH, "run")
-        yield settings, truth
+    with template_copy(postgres, "template_dif", tmp_path_factory.mktemp("dif"), **OF_MONTHS) as settings:
+        yield settings, made[0]
 
 
-@pytest.fixture(scope="module")
-def found(planted: tuple[Settings, Truth]) -> list[Row]:
-    """The rows of the attributes that a scale asks about if nobody says otherwise."""
-    settings, _ = planted
-    return dif_of_month(Database(settings), folder_store(settings), MONTH, 1)[SCALE]
+@pytest.fixture
+def found(made: Made) -> list[Row]:
+    return made[1]
 
 
 def whole(rows_: list[Row], attribute: str) -> dict[str, object]:
@@ -179,11 +193,9 @@ def test_its_check_warns_of_the_item_and_holds_nothing(planted: tuple[Settings, 
 # -- bad input ---------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def bad(planted: tuple[Settings, Truth], found: list[Row]) -> list[Row]:
-    """The rows of attributes as bad as people keep them; of one that nobody has; and of one that says who met an item.
-    After `found`, as the scale asks about others from here on."""
-    settings, truth = planted
+def analysed_as_bad(settings: Settings, truth: Truth) -> list[Row]:
+    """The rows of attributes as bad as people keep them; of one that nobody has; and of one that says who met an
+    item."""
     database = Database(settings)
     for name, value in BAD.items():
         run_sql(
@@ -201,6 +213,11 @@ def bad(planted: tuple[Settings, Truth], found: list[Row]) -> list[Row]:
     )
     change_rules(database, SCALE, {"dif_attributes": ",".join([*BAD, "met", "nobody"])})
     return dif_of_month(database, folder_store(settings), MONTH, 1)[SCALE]
+
+
+@pytest.fixture(scope="module")
+def bad(postgres: EmbeddedPostgres, made: Made) -> list[Row]:
+    return made_once(postgres, "template_dif_bad", "template_dif", partial(analysed_as_bad, truth=made[0]), **OF_MONTHS)
 
 
 def test_a_group_with_one_learner_is_named_and_not_tested(bad: list[Row]) -> None:
@@ -268,23 +285,24 @@ def test_an_item_that_one_group_never_met_is_named_and_the_others_are_tested(
     assert len(tested) >= len(by_item) / 2
 
 
-def test_what_is_stored_of_bad_attributes_is_what_was_found(planted: tuple[Settings, Truth], bad: list[Row]) -> None:
-    stored = rows(Database(planted[0]), "SELECT attribute, item_id, focal_group, details FROM dif_analysis")
+def test_what_is_stored_of_bad_attributes_is_what_was_found(
+    postgres: EmbeddedPostgres, bad: list[Row], tmp_path: Path
+) -> None:
+    with template_copy(postgres, "template_dif_bad", tmp_path, **OF_MONTHS) as settings:
+        stored = rows(Database(settings), "SELECT attribute, item_id, focal_group, details FROM dif_analysis")
     wanted = {(r["attribute"], r["item_id"], r["focal_group"]): json.dumps(r["details"], sort_keys=True) for r in bad}
     assert {key: json.dumps(details, sort_keys=True) for *key_, details in stored for key in [tuple(key_)]} == wanted
 
 
 def test_a_3pl_scale_has_no_wald_test_and_still_what_its_forms_say(
-    planted: tuple[Settings, Truth], bad: list[Row]
+    postgres: EmbeddedPostgres, made: Made, tmp_path: Path
 ) -> None:
-    settings, truth = planted
-    database = Database(settings)
-    change_rules(database, SCALE, {"dif_attributes": "lang"})
-    run_sql(database, "UPDATE calibration_scale SET model = '3pl'")
-    try:
+    truth, _ = made
+    with template_copy(postgres, "template_dif", tmp_path, **OF_MONTHS) as settings:
+        database = Database(settings)
+        change_rules(database, SCALE, {"dif_attributes": "lang"})
+        run_sql(database, "UPDATE calibration_scale SET model = '3pl'")
         found = dif_of_month(database, folder_store(settings), MONTH, 1)[SCALE]
-    finally:
-        run_sql(database, "UPDATE calibration_scale SET model = '2pl'")
     assert "not compared by a 3pl" in str(whole(found, "lang")["why_not"])
     of_items = {r["item_id"]: r for r in found if r["item_id"]}
     assert {r["p_value"] for r in of_items.values()} == {None}

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from irt_assets.calibration import gates
 from irt_assets.calibration.anchor_versions import drop_anchors
 from irt_assets.calibration.model_change import accept_guessing, decide_model_change, preview_model_change
-from irt_assets.calibration.month import fit_month, link_month, publish_month
+from irt_assets.calibration.month import fit_month
 from irt_assets.calibration.month_status import State
 from irt_assets.calibration.origin import initialise
 from irt_assets.cli.scale import app as cli_scale
@@ -30,8 +30,10 @@ from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings, get_settings
 from tests.helpers import rooms
+from tests.helpers.databases import made_once, template_copy
 from tests.helpers.rooms import SCALE, folder_store, rows
 from tests.helpers.typed import Irt
+from tests.helpers.worlds import OF_MONTHS
 from tests.integration.answers_of_a_shape import (
     FIRST,
     GATE,
@@ -49,14 +51,6 @@ from tests.integration.answers_of_a_shape import (
 from tests.integration.graph import Graph
 
 
-def calibrate(settings: Settings, month: str) -> Any:
-    database, store = Database(settings), folder_store(settings)
-    take_snapshot(database, store, month, "run")
-    fit_month(database, store, month, EmEngine(1), "run")
-    link_month(database, month, "run")
-    return publish_month(database, store, month, (), "run")[SCALE][month]
-
-
 def published(database: Database) -> list[Any]:
     """Items that a month has published, with c."""
     return rows(database, "SELECT item_id, c FROM item_parameter_publication WHERE rule = 'first' ORDER BY 1")
@@ -69,20 +63,15 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
         yield made
 
 
-@pytest.fixture(scope="module")
-def template(
-    postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Path, str]]:
-    """Learners guess in two months, the second with new items, and the first is the origin of a 2PL, in the database
-    `template_guessed`; the folder of its files, and what `irt scale init` said."""
-    home, rng = tmp_path_factory.mktemp("guessed"), np.random.default_rng(5)
+def begin_with_guessers(settings: Settings) -> str:
+    """Learners guess in two months, the second with new items, and the first is the origin of a 2PL. What
+    `irt scale init` said."""
+    database, rng = Database(settings), np.random.default_rng(5)
     a, b = truth(rng)
-    with rooms.copied(postgres.start(), migrated_template, "template_guessed", home) as settings:
-        database = Database(settings)
-        rooms.add_items(database, dict.fromkeys(ITEMS))
-        add_answers(database, FIRST, rng.normal(0.0, 1.0, LEARNERS), a, b, ITEMS[:OLD], rng, guessing=0.2)
-        add_answers(database, NEXT, rng.normal(0.3, 1.0, LEARNERS), a, b, ITEMS, rng, guessing=0.2)
-        yield home, init_by_hand(settings)
+    rooms.add_items(database, dict.fromkeys(ITEMS))
+    add_answers(database, FIRST, rng.normal(0.0, 1.0, LEARNERS), a, b, ITEMS[:OLD], rng, guessing=0.2)
+    add_answers(database, NEXT, rng.normal(0.3, 1.0, LEARNERS), a, b, ITEMS, rng, guessing=0.2)
+    return init_by_hand(settings)
 
 
 def init_by_hand(settings: Settings) -> str:
@@ -100,15 +89,17 @@ def init_by_hand(settings: Settings) -> str:
 
 
 @pytest.fixture
-def guessers(postgres: EmbeddedPostgres, template: tuple[Path, str]) -> Iterator[Settings]:
-    with rooms.copied(postgres.start(), "template_guessed", "guessers_copy", template[0]) as settings:
+def said(postgres: EmbeddedPostgres, migrated_template: str) -> str:
+    return made_once(postgres, "template_guessed", migrated_template, begin_with_guessers, **OF_MONTHS)
+
+
+@pytest.fixture
+def guessers(postgres: EmbeddedPostgres, said: str, tmp_path: Path) -> Iterator[Settings]:
+    with template_copy(postgres, "template_guessed", tmp_path, **OF_MONTHS) as settings:
         yield settings
 
 
-def test_who_declares_a_guessed_window_the_origin_is_told_and_how_to_decide(
-    template: tuple[Path, str], guessers: Settings
-) -> None:
-    _, said = template
+def test_who_declares_a_guessed_window_the_origin_is_told_and_how_to_decide(said: str, guessers: Settings) -> None:
     assert "a normal θ is rejected under the 2PL (χ² = " in said
     assert "learners guess: a 3PL raises 2 log L by " in said
     assert f"`irt scale set model=3pl --scale {SCALE}` freezes the anchors again" in said
@@ -161,7 +152,7 @@ def test_a_guessed_month_of_a_3pl_publishes_c(guessers: Settings) -> None:
         build=lambda _: EmEngine(1),
     )
     decide_model_change(database, change, by="Ann", reason="multiple choice")
-    step = calibrate(guessers, NEXT)
+    step = rooms.calibrate(guessers, NEXT)
     assert step.state == "done", step.why
     shape = staged_shape(database, NEXT)
     assert not shape["guessing"], "the model has it"

@@ -13,7 +13,6 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from irt_assets.calibration.month import fit_month, link_month, publish_month
 from irt_assets.calibration.origin import initialise
 from irt_assets.definitions import build_defs
 from irt_assets.drift.assets import DRIFT_JOB
@@ -21,14 +20,14 @@ from irt_assets.drift.information import information_of_month
 from irt_assets.drift.information_assets import flagged_table, sentence
 from irt_assets.drift.information_checks import OF_ITEMS
 from irt_assets.drift.month import drift_of_month
-from irt_assets.engines.em import EmEngine
 from irt_assets.psychometrics.linking.linking import assumed_errors
-from irt_assets.responses.snapshot import take_snapshot
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.helpers import rooms
+from tests.helpers.databases import made_once, template_copy
 from tests.helpers.rooms import MONTHS, SCALE, folder_store, rows, run_sql
+from tests.helpers.worlds import OF_MONTHS
 
 ITEMS, LEARNERS = 24, 900
 FLAT, KEY, FEW, NOBODY, VANISHED, NEW = "q00", "q01", "q02", "q03", "q04", "q99"
@@ -42,41 +41,43 @@ def made_up(
     postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Settings, dict[str, Any]]]:
     """The month judged, and its rows by item."""
+    found = made_once(postgres, "template_information", migrated_template, judged_month, **OF_MONTHS)
     home = tmp_path_factory.mktemp("information")
-    with rooms.copied(postgres.start(), migrated_template, "rooms_information", home) as settings:
-        database, store = Database(settings), folder_store(settings)
-        a_se, b_se, cov = (x / np.sqrt(6) for x in assumed_errors(A, B, np.zeros(ITEMS)))  # of 3000 learners
-        cov = cov / np.sqrt(6)
-        values = zip(IDS, A, B, a_se, b_se, cov, strict=True)
-        bank: dict[str, dict[str, Any] | None] = {
-            item: {"a": a, "b": b, "a_se": sa, "b_se": sb, "cov_ab": sab, "n": 3000, "D": 1.0}
-            for item, a, b, sa, sb, sab in values
-        }
-        rooms.add_items(database, bank | {NEW: None})
-        rooms.add_items(database, {"nothing": None}, "empty scale")
-        initialise(database, SCALE, first_month=MONTH, thresholds=rooms.LOWERED)
-        rng = np.random.default_rng(11)
-        theta = rng.normal(0.3, 1.1, LEARNERS)
-        a_now = np.append(np.where(np.array(IDS) == FLAT, 0.4, A), 1.0)
-        scores = rooms.model_scores(theta, a_now, np.append(B, 0.0), rng)
-        scores[:, 1] = 1 - scores[:, 1]
-        scores[60:, 2] = np.nan
-        scores[:, 3] = np.nan
-        users = [f"u{i:04d}" for i in range(LEARNERS)]
-        rooms.add_learners(database, users)
-        rooms.add_attempts(database, rooms.answer_matrix(MONTH, scores, [*IDS, NEW], users))
-        run_sql(database, "DELETE FROM question WHERE item_id = %s", (VANISHED,))
-        take_snapshot(database, store, MONTH, "run")
-        fit_month(database, store, MONTH, EmEngine(1), "run")
-        link_month(database, MONTH, "run")
-        publish_month(database, store, MONTH, (), "run")
-        information_of_month(database, store, MONTH)
-        stored = rows(
-            database,
-            "SELECT item_id, curve, flagged, details FROM test_information WHERE month = %s AND scale_id = %s",
-            (MONTH, SCALE),
-        )
-        yield settings, {item: {"curve": curve, "flagged": flag} | details for item, curve, flag, details in stored}
+    with template_copy(postgres, "template_information", home, **OF_MONTHS) as settings:
+        yield settings, found
+
+
+def judged_month(settings: Settings) -> dict[str, Any]:
+    database, store = Database(settings), folder_store(settings)
+    a_se, b_se, cov = (x / np.sqrt(6) for x in assumed_errors(A, B, np.zeros(ITEMS)))  # of 3000 learners
+    cov = cov / np.sqrt(6)
+    values = zip(IDS, A, B, a_se, b_se, cov, strict=True)
+    bank: dict[str, dict[str, Any] | None] = {
+        item: {"a": a, "b": b, "a_se": sa, "b_se": sb, "cov_ab": sab, "n": 3000, "D": 1.0}
+        for item, a, b, sa, sb, sab in values
+    }
+    rooms.add_items(database, bank | {NEW: None})
+    rooms.add_items(database, {"nothing": None}, "empty scale")
+    initialise(database, SCALE, first_month=MONTH, thresholds=rooms.LOWERED)
+    rng = np.random.default_rng(11)
+    theta = rng.normal(0.3, 1.1, LEARNERS)
+    a_now = np.append(np.where(np.array(IDS) == FLAT, 0.4, A), 1.0)
+    scores = rooms.model_scores(theta, a_now, np.append(B, 0.0), rng)
+    scores[:, 1] = 1 - scores[:, 1]
+    scores[60:, 2] = np.nan
+    scores[:, 3] = np.nan
+    users = [f"u{i:04d}" for i in range(LEARNERS)]
+    rooms.add_learners(database, users)
+    rooms.add_attempts(database, rooms.answer_matrix(MONTH, scores, [*IDS, NEW], users))
+    run_sql(database, "DELETE FROM question WHERE item_id = %s", (VANISHED,))
+    rooms.calibrate(settings, MONTH)
+    information_of_month(database, store, MONTH)
+    stored = rows(
+        database,
+        "SELECT item_id, curve, flagged, details FROM test_information WHERE month = %s AND scale_id = %s",
+        (MONTH, SCALE),
+    )
+    return {item: {"curve": curve, "flagged": flag} | details for item, curve, flag, details in stored}
 
 
 def information(a: float, b: float, theta: np.ndarray) -> np.ndarray:

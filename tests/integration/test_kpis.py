@@ -27,9 +27,11 @@ from resources.embedded_postgres import EmbeddedPostgres
 from resources.relational import LEARNER, QUESTION, Run, on_duckdb, on_postgres
 from resources.settings import Settings
 from tests.helpers import rooms
+from tests.helpers.databases import made_once, template_copy
 from tests.helpers.kpi_worlds import END, WEEK, load, published_of, random_world, scales_of
 from tests.helpers.rooms import rows, run_sql
 from tests.helpers.same_rows import EQUAL, assert_same, flat, in_order
+from tests.helpers.worlds import OF_MONTHS
 
 WORLD = random_world(11)
 SCALES, PUBLISHED = scales_of(WORLD), published_of(WORLD)
@@ -41,16 +43,15 @@ def log(
     postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Settings]:
     """A database with the random world, which the module's tests only read."""
-    home = tmp_path_factory.mktemp("kpis")
-    with rooms.copied(postgres.start(), migrated_template, "template_kpis", home) as settings:
-        load(Database(settings), WORLD)
+    made_once(postgres, "template_kpis", migrated_template, lambda settings: load(Database(settings), WORLD))
+    with template_copy(postgres, "template_kpis", tmp_path_factory.mktemp("kpis"), **OF_MONTHS) as settings:
         yield settings
 
 
 @pytest.fixture
 def own(postgres: EmbeddedPostgres, log: Settings, tmp_path: Path) -> Iterator[Settings]:
     """A copy of it that a test may write to."""
-    with rooms.copied(postgres.start(), "template_kpis", "kpis_own", tmp_path) as settings:
+    with template_copy(postgres, "template_kpis", tmp_path, **OF_MONTHS) as settings:
         yield settings
 
 

@@ -93,20 +93,16 @@ def test_a_month_by_level_is_warned_of_and_fitted_right(adaptive: tuple[Settings
     assert levelled["spec"]["fit_statistics"]["set"]["reliability"] > 0.5
 
 
-def test_a_month_whose_learners_are_new_says_that_assignment_cannot_be_seen(settings: Settings) -> None:
-    load_small_world(Database(settings))
-    initialise(Database(settings), SCALE, first_month=MONTHS[0], thresholds=dict(LOWERED))
-    verdict = items_are_assigned_as_the_scale_says(calibrate(settings)["evidence"])
+def test_a_month_whose_learners_are_new_says_that_assignment_cannot_be_seen(world: Settings) -> None:
+    verdict = items_are_assigned_as_the_scale_says(calibrate(world)["evidence"])
     assert verdict.passed
     assert "too few learners have answers from before the month" in verdict.why
 
 
-def test_items_with_few_responses_are_provisional_and_never_published(settings: Settings) -> None:
-    database = Database(settings)
-    load_small_world(database)
-    initialise(database, SCALE, first_month=MONTHS[0], thresholds={"min_anchor_responses": 80})
-    half = int(np.median([params["n"] for params in calibrate(settings, **LOWERED)["items"].values()])) + 1
-    found = calibrate(settings, min_responses=half, min_provisional_responses=50)
+def test_items_with_few_responses_are_provisional_and_never_published(world: Settings) -> None:
+    database = Database(world)
+    half = int(np.median([params["n"] for params in calibrate(world)["items"].values()])) + 1
+    found = calibrate(world, min_responses=half, min_provisional_responses=50)
     provisional = {item for item, params in found["items"].items() if "provisional" in params["flags"]}
     assert provisional == {item for item, params in found["items"].items() if params["n"] < half}
     assert 0 < len(provisional) < len(found["items"])

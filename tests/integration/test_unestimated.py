@@ -8,20 +8,19 @@ from typing import NamedTuple
 import dagster as dg
 import pytest
 
-from irt_assets.calibration.month import fit_month, link_month, publish_month
 from irt_assets.calibration.origin import initialise
 from irt_assets.definitions import build_defs
 from irt_assets.drift.alerts import episodes
 from irt_assets.drift.assets import DRIFT_JOB, sentence, unestimated_table
 from irt_assets.drift.month import ScaleDrift, drift_of_month
-from irt_assets.engines.em import EmEngine
 from irt_assets.psychometrics.simulation.truth import Truth
-from irt_assets.responses.snapshot import take_snapshot
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.helpers import rooms
+from tests.helpers.databases import made_once, template_copy
 from tests.helpers.rooms import MONTHS, SCALE, folder_store, rows, run_sql
+from tests.helpers.worlds import OF_MONTHS
 
 FEW = 80
 """Answers that are left of an item; a fit of the small world wants 120."""
@@ -41,35 +40,31 @@ def world_with_gaps(
     postgres: EmbeddedPostgres, small_truth: Truth, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Settings, Items, ScaleDrift]]:
     """The small world whose second month lost answers to three published items, and the bank one item."""
-    home = tmp_path_factory.mktemp("gaps")
-    with rooms.copied(postgres.start(), "template_rooms", "rooms_gaps", home) as settings:
-        database, store = Database(settings), folder_store(settings)
-        initialise(database, SCALE, first_month=MONTHS[0], thresholds=rooms.LOWERED)
-        _calibrate(settings, MONTHS[0])
-        items = Items(*_published_and_answered(database))
-        second = f"completed_at >= '{MONTHS[1]}-01' AND completed_at < '2026-08-01'"
-        for item in (items.easier, items.sound):
-            run_sql(
-                database,
-                f"""DELETE FROM response_log WHERE item_id = %s AND {second} AND attempt_id NOT IN (
-                      SELECT attempt_id FROM response_log WHERE item_id = %s AND {second}
-                      ORDER BY md5(attempt_id) LIMIT {FEW})""",
-                (item, item),
-            )
-        run_sql(database, f"UPDATE response_log SET correct = true WHERE item_id = %s AND {second}", (items.easier,))
-        run_sql(database, f"DELETE FROM response_log WHERE item_id = %s AND {second}", (items.unanswered,))
-        run_sql(database, "DELETE FROM question WHERE item_id = %s", (items.vanished,))
-        _calibrate(settings, MONTHS[1])
-        (judged,) = drift_of_month(database, store, MONTHS[1])
+    items, judged = made_once(postgres, "template_gaps", "template_rooms", with_gaps, **OF_MONTHS)
+    with template_copy(postgres, "template_gaps", tmp_path_factory.mktemp("gaps"), **OF_MONTHS) as settings:
         yield settings, items, judged
 
 
-def _calibrate(settings: Settings, month: str) -> None:
+def with_gaps(settings: Settings) -> tuple[Items, ScaleDrift]:
     database, store = Database(settings), folder_store(settings)
-    take_snapshot(database, store, month, "run")
-    fit_month(database, store, month, EmEngine(1), "run")
-    link_month(database, month, "run")
-    publish_month(database, store, month, (), "run")
+    initialise(database, SCALE, first_month=MONTHS[0], thresholds=rooms.LOWERED)
+    rooms.calibrate(settings, MONTHS[0])
+    items = Items(*_published_and_answered(database))
+    second = f"completed_at >= '{MONTHS[1]}-01' AND completed_at < '2026-08-01'"
+    for item in (items.easier, items.sound):
+        run_sql(
+            database,
+            f"""DELETE FROM response_log WHERE item_id = %s AND {second} AND attempt_id NOT IN (
+                  SELECT attempt_id FROM response_log WHERE item_id = %s AND {second}
+                  ORDER BY md5(attempt_id) LIMIT {FEW})""",
+            (item, item),
+        )
+    run_sql(database, f"UPDATE response_log SET correct = true WHERE item_id = %s AND {second}", (items.easier,))
+    run_sql(database, f"DELETE FROM response_log WHERE item_id = %s AND {second}", (items.unanswered,))
+    run_sql(database, "DELETE FROM question WHERE item_id = %s", (items.vanished,))
+    rooms.calibrate(settings, MONTHS[1])
+    (judged,) = drift_of_month(database, store, MONTHS[1])
+    return items, judged
 
 
 def _published_and_answered(database: Database) -> list[str]:
