@@ -12,12 +12,13 @@ from irt_assets.engines.registry import installed
 from irt_assets.psychometrics.core.models import Responses
 from resources.r_runtime import r_runtime, rpy2_version
 from resources.settings import Settings
+from testbed.kept import kept
 
 
 @pytest.fixture(scope="session")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where Stan models are kept for the session: a compilation takes a minute."""
-    return tmp_path_factory.mktemp("compiled")
+def compiled() -> Path:
+    """Where Stan models are kept, as a compilation takes a minute: named by the hash of their code and versions."""
+    return kept("stan", "programs", lambda _: None)
 
 
 @pytest.fixture(scope="session")

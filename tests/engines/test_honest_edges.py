@@ -20,8 +20,14 @@ from irt_assets.engines.remote import RemoteEngine
 from irt_assets.psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
 from irt_assets.psychometrics.core.models import Flag, Responses
 from tests.engines.r_service import missing_packages, running
+from tests.helpers.what_changed import WHERE_ENGINES_CHANGE
 
-ENGINES = ("em", *(pytest.param(name, marks=pytest.mark.ci) for name in ("pymc", "mirt", "brms", "remote")))
+SLOW = [pytest.mark.ci, WHERE_ENGINES_CHANGE]
+ENGINES = (
+    "em",
+    *(pytest.param(name, marks=SLOW) for name in ("pymc", "mirt", "brms")),
+    pytest.param("remote", marks=[*SLOW, pytest.mark.xdist_group("r")]),
+)
 BAYESIAN = ("pymc", "brms")
 MODELS = {name: registry.spec_of(name).models for name in ("pymc", "brms")}
 SHORT = Sampling(draws=100, tune=200, chains=2, cores=2)

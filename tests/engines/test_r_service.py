@@ -18,6 +18,7 @@ from scipy.special import expit
 
 from irt_assets.engines.diagnosis import engine_findings
 from irt_assets.engines.em import EmEngine
+from irt_assets.engines.r_service import Service
 from irt_assets.engines.remote import RemoteEngine
 from irt_assets.file_commands.files import Answers
 from irt_assets.file_commands.fit import fit
@@ -25,6 +26,7 @@ from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.scoring.abilities import score
 from resources.failures import PermanentFailure, TransientFailure
 from resources.settings import Settings
+from testbed.patience import patient
 from tests.engines.r_service import (
     IRT_FILE,
     ROOT,
@@ -37,15 +39,16 @@ from tests.engines.r_service import (
     running,
 )
 
-pytestmark = pytest.mark.ci
+pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("r")]
 
 SECONDS, WAIT_SECONDS = 10, 1
-LOADED_WITHIN = 120
+LOADED_WITHIN = 30
 """brms takes four seconds on an idle machine."""
 
-# What R may do in a fit, by `options.fault`.
+# What R may do in a fit, by `options.fault`; no engine is loaded for it.
 FAULTS = f"""
 sys.source("{IRT_FILE}", environment())
+irt_versions <- function() list(R = R.version.string, mirt = NA, brms = NA)
 irt_calibrate <- function(request) switch(
   request$options$fault,
   segfault = tools::pskill(Sys.getpid(), 11), killed = tools::pskill(Sys.getpid(), 9), quit = quit(status = 7),
@@ -69,13 +72,18 @@ def service(r, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def faulty(r, tmp_path_factory):
-    """A service whose fits fail as they are told, one at a time, with little time and memory."""
-    folder = tmp_path_factory.mktemp("faulty")
-    source = folder / "faults.R"
+def faults(r, tmp_path_factory):
+    """The source of a service that starts quickly and whose fits fail as they are told."""
+    source = tmp_path_factory.mktemp("faults") / "faults.R"
     source.write_text(FAULTS, "utf-8")
+    return source
+
+
+@pytest.fixture(scope="module")
+def faulty(faults, tmp_path_factory):
+    """Its service, of one fit at a time, with little time and memory."""
     limits = {"R_IRT_FITS": 1, "R_IRT_SECONDS": SECONDS, "R_IRT_WAIT_SECONDS": WAIT_SECONDS, "R_IRT_MEMORY_MIB": 3000}
-    with running(folder, R_IRT_SOURCE=source, **limits) as started:
+    with running(tmp_path_factory.mktemp("faulty"), R_IRT_SOURCE=faults, **limits) as started:
         yield started
 
 
@@ -144,7 +152,7 @@ def test_an_engine_that_is_installed_and_does_not_load_is_no_engine(r, tmp_path)
 
 def loaded(service: Running) -> dict[str, Any]:
     """What the service says when every engine was loaded, or was not."""
-    end = time.monotonic() + LOADED_WITHIN
+    end = time.monotonic() + patient(LOADED_WITHIN)
     while (said := service.health())["loading"]:
         assert time.monotonic() < end, said
         time.sleep(0.1)
@@ -372,10 +380,8 @@ def test_health_answers_while_a_fit_runs_and_others_wait_in_line_for_a_while(fau
     assert faulty.health()["waiting"] == 0
 
 
-def test_a_fit_does_not_outlive_a_service_that_is_killed(r, tmp_path):
-    source = tmp_path / "faults.R"
-    source.write_text(FAULTS, "utf-8")
-    with running(tmp_path, R_IRT_SOURCE=source) as service, ThreadPoolExecutor(1) as pool:
+def test_a_fit_does_not_outlive_a_service_that_is_killed(faults, tmp_path):
+    with running(tmp_path, R_IRT_SOURCE=faults) as service, ThreadPoolExecutor(1) as pool:
         slow = pool.submit(service.post, "calibrate", json.dumps(request(options={"fault": "sleep"})))
         _until(lambda: service.health()["running"] == 1)
         children = psutil.Process(service.process.pid).children(recursive=True)
@@ -387,15 +393,14 @@ def test_a_fit_does_not_outlive_a_service_that_is_killed(r, tmp_path):
         _until(lambda: not any(_alive(child) for child in children))
 
 
-def test_a_call_outlasts_a_restart_of_the_service(r, tmp_path):
+def test_a_call_outlasts_a_restart_of_the_service(faults, tmp_path):
     port = free_port()
+    client = Service(f"http://127.0.0.1:{port}", TOKEN, pause=5.0)
     body = {"item_ids": ["i1"], "n_persons": 1, "person": [0], "item": [0], "score": [1], "method": "eap"}
     body |= {"a": [1.0], "d": [0.0], "c": [0.0], "mean": 0.0, "sd": 1.0}
     with ThreadPoolExecutor(1) as pool:
-        with running(tmp_path, port) as service:
-            client = service.client
-        answer = pool.submit(type(client)(client.base_url, TOKEN, pause=5.0).call, "irt_score", body)
-        with running(tmp_path, port):
+        answer = pool.submit(client.call, "irt_score", body)
+        with running(tmp_path, port, R_IRT_SOURCE=faults):
             assert answer.result()["theta"][0] > 0
 
 
@@ -430,18 +435,18 @@ def _alive(process: psutil.Process) -> bool:
 
 
 def _until(holds: Any, seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
+    end = time.monotonic() + patient(seconds)
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.05)
 
 
-def test_systemd_hears_that_it_is_ready_and_then_that_it_turns(r, require, tmp_path):
+def test_systemd_hears_that_it_is_ready_and_then_that_it_turns(faults, require, tmp_path):
     require(shutil.which("systemd-notify") is not None, "systemd-notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(STARTED_WITHIN)
-        with running(tmp_path, NOTIFY_SOCKET=tmp_path / "notify", WATCHDOG_USEC=2_000_000):
+        with running(tmp_path, R_IRT_SOURCE=faults, NOTIFY_SOCKET=tmp_path / "notify", WATCHDOG_USEC=2_000_000):
             heard = []
             while heard.count("WATCHDOG=1") < 2:
                 heard += manager.recv(4096).decode().split()

@@ -19,7 +19,7 @@ from testbed.spark_cluster import Cluster
 from testbed.stack_harness import Harness, running_stack, wait_for
 from tests.helpers.kpi_worlds import load, random_world
 from tests.helpers.rooms import run_sql
-from tests.helpers.spark_files import WHERE_SPARK_CHANGES
+from tests.helpers.what_changed import WHERE_SPARK_CHANGES
 
 pytestmark = WHERE_SPARK_CHANGES
 

@@ -26,7 +26,7 @@ from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_assets.psychometrics.estimation.source import InMemory
 from resources.settings import Settings
 from tests.helpers.answers_on_spark import ITEMS, World, assert_same
-from tests.helpers.spark_files import WHERE_SPARK_CHANGES
+from tests.helpers.what_changed import WHERE_SPARK_CHANGES
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

@@ -19,7 +19,7 @@ from resources.failures import PermanentFailure
 from resources.spark import spark_jobs, spark_session
 from testbed.spark_cluster import Cluster
 from tests.helpers.answers_on_spark import World, assert_same
-from tests.helpers.spark_files import WHERE_SPARK_CHANGES
+from tests.helpers.what_changed import WHERE_SPARK_CHANGES
 
 pytestmark = WHERE_SPARK_CHANGES
 

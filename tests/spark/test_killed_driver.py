@@ -20,7 +20,7 @@ from resources.object_store import object_store
 from resources.settings import Settings, get_settings
 from tests.helpers.kpi_worlds import load, random_world
 from tests.helpers.rooms import run_sql
-from tests.helpers.spark_files import WHERE_SPARK_CHANGES
+from tests.helpers.what_changed import WHERE_SPARK_CHANGES
 
 pytestmark = WHERE_SPARK_CHANGES
 

@@ -19,7 +19,7 @@ from resources.lake import Lake
 from resources.relational import on_postgres
 from resources.settings import Settings, get_settings
 from tests.helpers.rooms import attempt
-from tests.helpers.spark_files import WHERE_SPARK_CHANGES
+from tests.helpers.what_changed import WHERE_SPARK_CHANGES
 from tests.integration.test_late_answers import MONTHS, NOON, NOW, World, weeks_after
 
 if TYPE_CHECKING:

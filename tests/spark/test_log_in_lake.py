@@ -35,7 +35,7 @@ from tests.helpers import rooms
 from tests.helpers.kpi_worlds import END, WEEK, load, random_world
 from tests.helpers.rooms import rows, run_sql
 from tests.helpers.same_rows import assert_same
-from tests.helpers.spark_files import WHERE_SPARK_CHANGES
+from tests.helpers.what_changed import WHERE_SPARK_CHANGES
 from tests.integration.graph import Graph
 from tests.spark.test_relations import write_parquet
 

@@ -20,7 +20,7 @@ from resources.embedded_postgres import EmbeddedPostgres
 from resources.lake import Lake
 from resources.settings import get_settings
 from tests.helpers import rooms
-from tests.helpers.spark_files import WHERE_SPARK_CHANGES
+from tests.helpers.what_changed import WHERE_SPARK_CHANGES
 from tests.integration.graph import Graph, graph_of_small_world
 
 QUERIES = (

@@ -28,6 +28,7 @@ from resources.embedded_postgres import EmbeddedPostgres
 from resources.relational import ATTEMPT, LEARNER, QUESTION, Run, on_duckdb, on_postgres, on_spark
 from tests.helpers import dirty_log, kpi_worlds, rooms
 from tests.helpers.same_rows import EQUAL, assert_same
+from tests.helpers.what_changed import WHERE_SPARK_CHANGES
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -59,9 +60,10 @@ LOGS: dict[str, tuple[Callable[[Database], None], datetime, datetime, dict[str, 
     ),
     "nothing": (lambda _: None, dirty_log.START, dirty_log.END, dirty_log.SCALES),
 }
+NOTHING = pytest.param("nothing", marks=WHERE_SPARK_CHANGES)
 
 
-@pytest.fixture(scope="module", params=list(LOGS))
+@pytest.fixture(scope="module", params=["dirty", "learners", NOTHING])
 def log(
     request: pytest.FixtureRequest,
     spark: SparkSession,
@@ -167,7 +169,16 @@ def test_all_engines_give_the_same_item_times(log: Log) -> None:
     assert found["spark"] == found["duckdb"] == found["postgres"]
 
 
-@pytest.mark.parametrize("back", [timedelta(0), timedelta(days=3, seconds=1, microseconds=7)])
+@pytest.mark.parametrize(
+    ("log", "back"),
+    [
+        ("dirty", timedelta(0)),
+        ("learners", timedelta(days=3, seconds=1, microseconds=7)),
+        pytest.param("nothing", timedelta(0), marks=WHERE_SPARK_CHANGES),
+    ],
+    indirect=["log"],
+    scope="module",
+)
 def test_all_engines_give_the_same_kpis(back: timedelta, log: Log) -> None:
     published = kpi_worlds.published_of(LEARNERS)
     scales = log.scales if log.scales.keys() == published.keys() else kpi_worlds.scales_of(LEARNERS)

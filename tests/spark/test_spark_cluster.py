@@ -15,7 +15,7 @@ from resources.spark import application_of, executors_report, spark_jobs, spark_
 from resources.spark_executors import describe_this_python
 from testbed.spark_cluster import Cluster
 from testbed.spark_functions import slowly, with_our_code
-from tests.helpers.spark_files import WHERE_SPARK_CHANGES
+from tests.helpers.what_changed import WHERE_SPARK_CHANGES
 
 pytestmark = WHERE_SPARK_CHANGES
 

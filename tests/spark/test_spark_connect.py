@@ -17,7 +17,7 @@ from resources.settings import Settings
 from resources.spark import application_of, is_remote, spark_jobs, spark_session
 from testbed.patience import patient
 from testbed.spark_functions import refuses, sleeps, with_our_code
-from tests.helpers.spark_files import WHERE_SPARK_CHANGES
+from tests.helpers.what_changed import WHERE_SPARK_CHANGES
 
 pytestmark = WHERE_SPARK_CHANGES
 

@@ -27,7 +27,7 @@ from resources.object_store import BucketStore, FolderStore
 from resources.relational import ATTEMPT, LEARNER, QUESTION, Run, on_postgres, on_spark
 from tests.helpers.rooms import SCALE, add_attempts, add_items, add_learners, attempt
 from tests.helpers.seaweed import BUCKET, SeaweedFS
-from tests.helpers.spark_files import WHERE_SPARK_CHANGES
+from tests.helpers.what_changed import WHERE_SPARK_CHANGES
 from tests.integration.test_row_hash import dirty  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
