@@ -27,7 +27,9 @@ from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.folder_claim import ID_FILE, adopt_folder
 from resources.schema import upgrade
+from resources.server_account import surroundings
 from resources.settings import Settings
+from tests.helpers import new_year
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
 UNSAFE = {
@@ -54,7 +56,12 @@ def run_folder(folders: pytest.TempPathFactory) -> Path:
 def server_of_the_run(folder: Path) -> Iterator[EmbeddedPostgres]:
     """Started by the first who asks. A run without workers stops it here, one with them at its end (`stop_server`)."""
     server = EmbeddedPostgres(folder / "postgres")
-    with patch.dict(embedded_postgres.SERVER_SETTINGS, UNSAFE):
+    around = surroundings()
+    around["env"] |= {name: os.environ[name] for name in new_year.VARIABLES if name in os.environ}
+    with (
+        patch.dict(embedded_postgres.SERVER_SETTINGS, UNSAFE),
+        patch.object(embedded_postgres, "surroundings", lambda: around),
+    ):
         server.start()
     try:
         yield server
