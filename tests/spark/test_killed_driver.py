@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -21,6 +22,9 @@ from resources.settings import Settings, get_settings
 from tests.helpers.kpi_worlds import load, random_world
 from tests.helpers.rooms import run_sql
 from tests.helpers.what_changed import WHERE_SPARK_CHANGES
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 pytestmark = WHERE_SPARK_CHANGES
 
@@ -44,7 +48,7 @@ snapshot.take_snapshot(Database(settings), object_store(settings), sys.argv[1], 
 
 
 def test_a_driver_that_is_killed_leaves_the_month_as_it_was(
-    database: Database, settings: Settings, has_spark: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database: Database, settings: Settings, spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load(database, random_world(11))
     store = object_store(settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import psycopg
@@ -22,6 +22,9 @@ from resources.settings import get_settings
 from tests.helpers import rooms
 from tests.helpers.what_changed import WHERE_SPARK_CHANGES
 from tests.integration.graph import Graph, graph_of_small_world
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 QUERIES = (
     "SELECT month, data_hash, n_attempts, counts FROM scored_snapshot WHERE superseded_at IS NULL ORDER BY 1",
@@ -81,7 +84,7 @@ def _assert_abilities_are_of_the_whole_log(graph: Graph) -> None:
 def test_months_made_on_spark_are_those_of_one_machine(
     postgres: EmbeddedPostgres,
     small_truth: Truth,
-    has_spark: None,
+    spark: SparkSession,
     tmp_path_factory: pytest.TempPathFactory,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

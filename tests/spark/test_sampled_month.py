@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import numpy as np
@@ -35,6 +35,9 @@ from tests.helpers.trial_engine import TrialEngine
 from tests.helpers.what_changed import WHERE_SPARK_CHANGES
 from tests.integration.graph import Graph, graph_of_small_world
 
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
 pytestmark = WHERE_SPARK_CHANGES
 
 MOST = 4_000
@@ -57,7 +60,7 @@ Made = tuple[Graph, list[dg.ExecuteInProcessResult], list[Any], np.ndarray, dict
 
 @pytest.fixture(scope="module")
 def made(
-    postgres: EmbeddedPostgres, small_truth: Truth, has_spark: None, tmp_path_factory: pytest.TempPathFactory
+    postgres: EmbeddedPostgres, small_truth: Truth, spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Made]:
     """Both months of the small world from a sample on Spark: their graph, their runs, what one machine makes of
     everybody, with the items' statistics, and the settings."""
