@@ -43,24 +43,38 @@ lint: venv
 # Tests that wait for servers, by groups of which each has a stack or a cluster and stays on one worker, go on beside
 # those that compute: two that wait and one that computes keep two cores busy.
 TIER := $(if $(ALL),,$(if $(CI),and not long,and not long and not ci))
-PYTEST = $(BIN)/pytest --quiet $(if $(ALL),,$(if $(CI),--changed))
 FOLDERS := $(if $(CI)$(ALL),tests/deploy $(wildcard tests/bare) tests/ui tests/spark) tests/integration tests/engines tests/services
+PYTEST = $(BIN)/pytest --quiet $(if $(ALL),,$(if $(CI),--changed))
+COVER = $(if $(ALL),--cov --cov-append --cov-report=)
+SUBMAKE = $(MAKE) --no-print-directory
 timed = @began=$$(date +%s); $(2); status=$$?; took=$$(($$(date +%s) - began)); \
   printf '%s took %d:%02d minutes\n' '$(1)' $$((took / 60)) $$((took % 60)); exit $$status
-.PHONY: tests-unit tests-servers tests-computing
 test: venv
-	@rm -f build/durations.tsv build/failed.tsv build/left-out.tsv
+	@rm -f build/durations.tsv build/failed.tsv build/left-out.tsv .coverage
 	@$(BIN)/python -m testbed.compiled take
-	$(call timed,lint,$(MAKE) --no-print-directory lint)
-	@status=0; $(MAKE) --no-print-directory tests-unit || status=$$?; \
-	  $(MAKE) --no-print-directory --jobs=2 --keep-going tests-servers tests-computing || status=$$?; \
+	$(call timed,lint,$(SUBMAKE) lint)
+	@status=0; $(SUBMAKE) tests-unit || status=$$?; \
+	  $(SUBMAKE) --jobs=2 --keep-going tests-servers tests-computing || status=$$?; \
+	  $(if $(ALL),$(SUBMAKE) --keep-going tests-new-year coverage || status=$$?;) \
 	  $(BIN)/python -m testbed.compiled keep; $(BIN)/python -m tests.helpers.record; exit $$status
+.PHONY: tests-unit tests-servers tests-computing tests-new-year coverage
 tests-unit:
-	$(call timed,unit tests,$(PYTEST) --numprocesses=2 --dist=worksteal -m 'not xdist_group $(TIER)' tests/unit)
+	$(call timed,unit tests,$(PYTEST) $(COVER) --numprocesses=2 --dist=worksteal -m 'not xdist_group $(TIER)' tests/unit)
 tests-servers:
 	$(call timed,tests of servers,$(PYTEST) --numprocesses=2 --dist=loadgroup -m 'xdist_group $(TIER)' $(FOLDERS))
 tests-computing:
-	$(call timed,tests that compute,$(PYTEST) --numprocesses=1 --dist=worksteal -m 'not xdist_group $(TIER)' $(FOLDERS))
+	$(call timed,tests that compute,$(PYTEST) $(COVER) --numprocesses=1 --dist=worksteal -m 'not xdist_group $(TIER)' $(FOLDERS))
+
+# Once more what needs no server, while the year ends for it: at the twentieth second, and at the second minute.
+tests-new-year: NEW_YEAR = $(BIN)/python -m tests.helpers.new_year
+tests-new-year: WITHOUT_SERVERS = --quiet --numprocesses=2 --dist=worksteal -m 'not xdist_group and not long and not ci'
+tests-new-year:
+	$(call timed,unit tests at New Year,$(NEW_YEAR) 20 $(BIN)/pytest $(WITHOUT_SERVERS) tests/unit)
+	$(call timed,integration at New Year,$(NEW_YEAR) 120 $(BIN)/pytest $(WITHOUT_SERVERS) tests/integration)
+
+# Of what the tests run in their own processes; the floor is in pyproject.toml.
+coverage:
+	@$(BIN)/coverage report
 
 docs: EXTRAS = docs
 docs: venv
