@@ -13,6 +13,7 @@ from irt_assets.engines.screening import ITEM_PRIORS
 from irt_assets.psychometrics.core.models import Flag, Responses
 from irt_assets.psychometrics.estimation.em import fit_em
 from resources.failures import PermanentFailure
+from tests.helpers.what_changed import WHERE_ENGINES_CHANGE
 
 pytestmark = pytest.mark.ci
 
@@ -74,6 +75,7 @@ def test_the_compiled_program_serves_other_data(responses, fit, compiled):
     assert any(f"of item i{j}" in found.convergence.reason for j in range(1, 6))
 
 
+@WHERE_ENGINES_CHANGE
 def test_an_item_that_only_its_prior_determines_is_unidentified_and_stops_the_fit(responses, compiled):
     matrix = responses.score.reshape(PERSONS, ITEMS).astype(float)
     barely = np.full(PERSONS, np.nan)

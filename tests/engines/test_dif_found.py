@@ -16,6 +16,7 @@ from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.dif.analysis import Dif, analyse_dif
 from irt_assets.psychometrics.dif.wald import compare_groups
 from irt_assets.psychometrics.estimation.em import fit_em
+from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 
 pytestmark = pytest.mark.ci
 
@@ -57,6 +58,7 @@ def test_the_planted_items_of_the_reference_are_found_and_nothing_else(shared: P
     assert beyond_a == certain == ["d05", "d12"]
 
 
+@WHERE_STATISTICS_CHANGE
 @pytest.mark.timeout(300)
 def test_groups_one_sd_apart_have_p_below_5_percent_in_a_twentieth_of_sound_items() -> None:
     """1200 tests have a standard error of 0.63 %, items of a month taken as independent; 2.5 to 7.5 % is four of them.
@@ -73,6 +75,7 @@ def test_groups_one_sd_apart_have_p_below_5_percent_in_a_twentieth_of_sound_item
     assert np.mean(means) == pytest.approx(-1.0, abs=0.09)
 
 
+@WHERE_STATISTICS_CHANGE
 @pytest.mark.timeout(300)
 def test_three_groups_are_judged_by_one_test_and_the_unfair_items_are_found() -> None:
     """4 of 20 items, all against the last group. By 0.7 at 1500 learners one test misses an item where it is extreme or
@@ -92,6 +95,7 @@ def test_three_groups_are_judged_by_one_test_and_the_unfair_items_are_found() ->
     assert false <= 7
 
 
+@WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize(
     ("sizes", "mean", "moved"), [((1000, 1000), -1.0, 0), ((1500, 300), -1.0, 3), ((400, 400), 1.0, 3)]
 )

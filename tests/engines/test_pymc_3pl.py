@@ -27,6 +27,7 @@ from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
 from irt_assets.psychometrics.linking.linking import Linking
 from tests.helpers.predicted_answers import predicted_answers
+from tests.helpers.what_changed import WHERE_ENGINES_CHANGE
 
 pytestmark = pytest.mark.ci
 
@@ -84,6 +85,7 @@ def test_the_density_is_the_marginal_likelihood_times_the_priors_and_its_gradien
     assert (density(x + step)[0] - density(x - step)[0]) / 2 == pytest.approx(gradient @ step, abs=1e-6)
 
 
+@WHERE_ENGINES_CHANGE
 def test_draws_rank_the_truth_uniformly_when_it_comes_from_the_priors(truth, posterior):
     """Talts et al. (2018), as for the 2PL: 24 slopes, difficulties and lower asymptotes."""
     q = posterior.quantities
@@ -94,6 +96,7 @@ def test_draws_rank_the_truth_uniformly_when_it_comes_from_the_priors(truth, pos
     assert 0.9 - inside < 3 * np.sqrt(0.9 * 0.1 / 72)  # binomial
 
 
+@WHERE_ENGINES_CHANGE
 def test_curves_are_recovered(truth, posterior):
     """a, b and c trade off against each other; what they give, the curve, is known to about 1/√(1000·0.3)."""
     a, b, c, _ = truth
@@ -104,6 +107,7 @@ def test_curves_are_recovered(truth, posterior):
     assert np.abs(off).max() < 0.12
 
 
+@WHERE_ENGINES_CHANGE
 def test_draws_of_c_are_kept_and_summarised(posterior):
     table = pd.read_parquet(io.BytesIO(posterior.to_parquet()))
     assert list(table.columns) == ["chain", "draw", "item_id", "a", "b", "c", "latent_mean", "latent_sd"]
@@ -118,6 +122,7 @@ def test_draws_of_c_are_kept_and_summarised(posterior):
     json.dumps(fit.priors)
 
 
+@WHERE_ENGINES_CHANGE
 def test_predicted_sum_scores_and_proportions_are_those_observed(truth, posterior):
     """Posterior predictive checks of a model that is true, as for the 2PL. (Answers without guessing fail this check
     under the 3PL's prior of c: too few sum scores are predicted below chance.)"""
@@ -132,6 +137,7 @@ def test_predicted_sum_scores_and_proportions_are_those_observed(truth, posterio
     assert np.all(np.abs(shares[-1] - shares[:-1].mean(0)) < 4.5 * shares[:-1].std(0))
 
 
+@WHERE_ENGINES_CHANGE
 def test_the_reference_3pl_differs_by_what_the_priors_explain(shared):
     """mirt has the same prior on logit c and none on a and b. To first order a prior moves an estimate by covariance ·
     its log-density's slope. What remains is Monte-Carlo error (two chains of 300 draws: 0.05 SD) and skewness."""
@@ -155,7 +161,7 @@ def test_the_reference_3pl_differs_by_what_the_priors_explain(shared):
     assert np.abs(np.median(sd / named, axis=0) - 1).max() < 0.1
 
 
-@pytest.mark.parametrize("name", ["lsat6", "lsat7"])
+@pytest.mark.parametrize("name", ["lsat6", pytest.param("lsat7", marks=WHERE_ENGINES_CHANGE)])
 def test_five_items_of_a_published_set_give_the_curves_of_mirt(shared, name):
     """With five items a, d and c are skewed and hardly told apart; P(θ) in the middle of the learners is: mirt's
     there, within what priors on a and b move."""
@@ -170,6 +176,7 @@ def test_five_items_of_a_published_set_give_the_curves_of_mirt(shared, name):
     assert np.abs(off).max() < 0.07
 
 
+@WHERE_ENGINES_CHANGE
 def test_the_posterior_is_that_of_em_where_it_is_nearly_normal():
     """Many learners, hard items whose lower asymptote is seen: mode and mean, curvature and SD agree."""
     rng = np.random.default_rng(9)
@@ -186,6 +193,7 @@ def test_the_posterior_is_that_of_em_where_it_is_nearly_normal():
     assert not any(fit.flags)
 
 
+@WHERE_ENGINES_CHANGE
 def test_an_item_that_says_nothing_of_guessing_is_named_as_the_em_engine_names_it():
     """Nobody guesses at an item everybody knows: the posterior of c is the prior, with a sound-looking mean."""
     rng = np.random.default_rng(10)
@@ -235,6 +243,7 @@ def test_anchors_hold_their_c_and_the_joint_errors_of_a_and_b():
     assert found.b_by_log_a[1] == 0
 
 
+@WHERE_ENGINES_CHANGE
 def test_it_is_typed_as_any_other_fit(monkeypatch, capsys, tmp_path):
     rng = np.random.default_rng(12)
     b = np.linspace(-1, 1, 6)

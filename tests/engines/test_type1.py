@@ -21,7 +21,7 @@ from tests.engines.fit_worlds import planned, unseen
 
 pytestmark = pytest.mark.ci
 
-SETS, PERSONS, LENGTH = 24, 1200, 16
+SETS, PERSONS, LENGTH = 12, 1200, 16
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_five_percent_of_sound_items_and_forms_are_rejected(found, name):
     p = found[0][name]
     assert np.isfinite(p).all()
     assert p.size == {"m2": 3 * SETS}.get(name, 2 * LENGTH * SETS)
-    # four binomial errors beside the 4 to 6 % that are asked for: 768 items (0.8 % each), 72 forms (2.6 %)
+    # four binomial errors beside the 4 to 6 % that are asked for: 384 items (1.1 % each), 36 forms (3.6 %)
     slack = 0.01 + 4 * np.sqrt(0.05 * 0.95 / p.size)
     assert np.mean(p < 0.05) == pytest.approx(0.05, abs=slack)
     assert np.mean(p) == pytest.approx(0.5, abs=4 * np.sqrt(1 / 12 / p.size) + 0.02)
@@ -63,7 +63,7 @@ def test_five_percent_of_sound_items_and_forms_are_rejected(found, name):
 def test_four_to_six_percent_of_sound_learners_are_rejected(found):
     p = found[0]["lz"]
     assert p.size == PERSONS * SETS
-    # 28,800 learners: binomial error 0.13 %
+    # 14,400 learners: binomial error 0.18 %
     assert 0.04 < np.mean(p < 0.05) < 0.06
     assert np.mean(p < 0.01) == pytest.approx(0.01, abs=0.005)
 

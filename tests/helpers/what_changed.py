@@ -18,7 +18,16 @@ WHERE_SPARK_CHANGES = pytest.mark.on_change(
     "tests/helpers/*spark*",
     "tests/spark/**",
 )
-WHERE_STATISTICS_CHANGE = pytest.mark.on_change("irt_assets/psychometrics/**", "testbed/**", "tests/engines/**")
+WHERE_STATISTICS_CHANGE = pytest.mark.on_change(
+    "irt_assets/psychometrics/**",
+    "requirements.lock",
+    "testbed/anchors.py",
+    "testbed/levels.py",
+    "testbed/misfit.py",
+    "testbed/second_ability.py",
+    "tests/engines/fit_worlds.py",
+    "tests/helpers/drift_worlds.py",
+)
 WHERE_ENGINES_CHANGE = pytest.mark.on_change(
     "irt_assets/engines/**",
     "irt_assets/psychometrics/core/**",
@@ -26,5 +35,6 @@ WHERE_ENGINES_CHANGE = pytest.mark.on_change(
     "requirements-bayes.lock",
     "requirements-r.lock",
     "services/r_irt/**",
-    "tests/engines/**",
+    "tests/engines/conftest.py",
+    "tests/engines/r_service.py",
 )
