@@ -10,11 +10,18 @@ from irt_assets.environment import workspace
 from resources.settings import Settings
 
 DEFINITIONS = "irt_assets.definitions"
+DAEMON = "irt_assets.daemon"
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - a pod's; who may ask is the network policy's
 
 
 def commands(
-    settings: Settings, environment: Mapping[str, str], *, port: int, read_only: bool, module: str = DEFINITIONS
+    settings: Settings,
+    environment: Mapping[str, str],
+    *,
+    port: int,
+    read_only: bool,
+    module: str = DEFINITIONS,
+    daemon: str = DAEMON,
 ) -> dict[str, list[str]]:
     """The command of each server, in the order of starting; `environment`: theirs, of `irt_assets.environment`.
 
@@ -27,7 +34,7 @@ def commands(
     location = ["-m", module, "-a", "defs", "--empty-working-directory", "--lazy-load-user-code"]
     return {
         "code server": [*python, "irt_assets.code_server", *listening, *location, "--log-format", "json"],
-        "daemon": [*python, "irt_assets.daemon", "run", "--log-format", "json", "-w", str(workspace(settings))],
+        "daemon": [*python, daemon, "run", "--log-format", "json", "-w", str(workspace(settings))],
         "webserver": [*python, "irt_assets.webserver", "--port", str(port)] + ["--read-only"] * read_only,
     }
 

@@ -25,7 +25,7 @@ from dagster import DagsterInstance
 
 from irt_assets import probes
 from irt_assets.environment import SCHEMA, STACK_LOCK, dagster_environment, instance_environment
-from irt_assets.server_commands import DEFINITIONS, Service, commands
+from irt_assets.server_commands import DAEMON, DEFINITIONS, Service, commands
 from resources.child_processes import end_with_parent
 from resources.daemon_lock import PATIENCE_S, REFUSED, DaemonLock
 from resources.dagster_compat import code_server_answers
@@ -88,8 +88,9 @@ class Stack:
 
     Each is the leader of its own process group and writes to `IRT_HOME/logs`. A run worker belongs to
     the code server's group: it outlives a code server that dies, and is stopped with the stack.
-    `module` has the definitions that are served, as its `defs`. With `read_only` the page changes nothing; schedules
-    go on. To the kernel the parent is a thread: the one that starts and supervises must live as long as the stack.
+    `module` has the definitions that are served, as its `defs`; `daemon` is the module that runs as Dagster's daemon.
+    With `read_only` the page changes nothing; schedules go on. To the kernel the parent is a thread: the one that
+    starts and supervises must live as long as the stack.
     If another daemon uses the same database, the stack waits `patience_s` for it to stop. `services`
     run next to them, each on its port or the next free one.
     """
@@ -99,6 +100,7 @@ class Stack:
     port: int | None = None
     read_only: bool = False
     module: str = DEFINITIONS
+    daemon: str = DAEMON
     patience_s: float = PATIENCE_S
     services: tuple[Service, ...] = ()
     _children: dict[str, _Child] = field(default_factory=dict, init=False)
@@ -285,7 +287,12 @@ class Stack:
         assert self.port is not None
         deadline = time.monotonic() + START_TIMEOUT_S
         started = commands(
-            self.settings, self._environment, port=self.port, read_only=self.read_only, module=self.module
+            self.settings,
+            self._environment,
+            port=self.port,
+            read_only=self.read_only,
+            module=self.module,
+            daemon=self.daemon,
         )
         for name, arguments in started.items():
             self._children[name] = _Child(name, arguments)

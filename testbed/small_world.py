@@ -54,28 +54,33 @@ def small_world(home: Path, months: list[str], *faults: Fault) -> Iterator[Setti
         irt_schedules="stopped",
         _env_file=None,  # type: ignore[call-arg]
     )
-    database = Database(settings)
     try:
-        upgrade(database)
-        scenario = Scenario(
-            months=tuple(months),
-            now=month_bounds(months[-1])[1],
-            seed=20260702,
-            learners_per_month=300,
-            items_per_block=12,
-            anchors_per_block=5,
-            faults=faults,
-        )
-        files = simulated.write(*simulate(scenario), home / "simulated")
-        with database.connect() as connection:
-            ensure_month_partitions(connection, months[0], month_of(datetime.now(UTC)))
-            warehouse.append(connection, tables.question, _lines(files.questions))
-            warehouse.append(connection, tables.learner, _lines(files.learners))
-            warehouse.append(connection, tables.response_log, pq.read_table(files.attempts).to_pandas())
-        initialise(database, simulated.SCALE_ID, first_month=months[0], thresholds=THRESHOLDS)
+        upgrade(Database(settings))
+        fill(settings, months, *faults)
         yield settings
     finally:
         EmbeddedPostgres(home / "postgres").stop()
+
+
+def fill(settings: Settings, months: list[str], *faults: Fault) -> None:
+    """Load the bank and its answers into an empty database, and initialise the scale."""
+    database = Database(settings)
+    scenario = Scenario(
+        months=tuple(months),
+        now=month_bounds(months[-1])[1],
+        seed=20260702,
+        learners_per_month=300,
+        items_per_block=12,
+        anchors_per_block=5,
+        faults=faults,
+    )
+    files = simulated.write(*simulate(scenario), settings.irt_home / "simulated")
+    with database.connect() as connection:
+        ensure_month_partitions(connection, months[0], month_of(datetime.now(UTC)))
+        warehouse.append(connection, tables.question, _lines(files.questions))
+        warehouse.append(connection, tables.learner, _lines(files.learners))
+        warehouse.append(connection, tables.response_log, pq.read_table(files.attempts).to_pandas())
+    initialise(database, simulated.SCALE_ID, first_month=months[0], thresholds=THRESHOLDS)
 
 
 def _lines(path: Path) -> pd.DataFrame:

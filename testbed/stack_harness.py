@@ -15,26 +15,33 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest.mock import patch
 
 import psutil
 from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
 
+from irt_assets import stack as stack_module
 from irt_assets.run_progress import PARTITION_TAG
+from irt_assets.server_commands import DAEMON
 from irt_assets.stack import Stack, StackError, dagster_instance
 from resources.dagster_compat import MAX_RETRIES_TAG
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.open_database import open_database
 from resources.settings import Settings
+from testbed.patience import patient
 
 ROOT = Path(__file__).resolve().parents[1]
 REPOSITORY = {"repositoryName": "__repository__", "repositoryLocationName": "irt_assets"}
 FINISHED = {DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED}
+QUEUE_IS_LOOKED_AT = "Priority sorting"
+"""What Dagster's daemon logs each time."""
 T = TypeVar("T")
 
 
 def wait_for(what: str, probe: Callable[[], T | None], timeout: float = 60.0, pause: float = 0.1) -> T:
-    """The first true answer of `probe`; TimeoutError names `what` otherwise."""
+    """The first true answer of `probe`; TimeoutError names `what` otherwise. `timeout` is of an idle machine."""
+    timeout = patient(timeout)
     deadline = time.monotonic() + timeout
     while True:
         answer = probe()
@@ -113,6 +120,16 @@ class Harness:
         return self.stack.graphql(
             "mutation ($id: String!) { terminateRun(runId: $id) { __typename } }", {"id": run_id}
         )["terminateRun"]["__typename"]
+
+    def looked_at_its_queue(self, times: int = 2) -> None:
+        """Return when the daemon has gone through its queue so often, and a run was in it."""
+        log = self.stack.logs / "daemon.log"
+
+        def looks() -> int:
+            return log.read_text().count(QUEUE_IS_LOOKED_AT)
+
+        wanted = looks() + times
+        wait_for("the daemon to look at its queue", lambda: looks() >= wanted)
 
     # -- from below -------------------------------------------------------------------------------
     def status(self, run_id: str) -> DagsterRunStatus:
@@ -196,15 +213,16 @@ def _pairs(tags: dict[str, Any]) -> list[dict[str, str]]:
 
 
 @contextmanager
-def running_stack(settings: Settings, module: str) -> Iterator[Harness]:
-    """A stack on `settings`, supervised in a thread; everything is gone at the end, the database too."""
+def running_stack(settings: Settings, module: str, daemon: str = DAEMON) -> Iterator[Harness]:
+    """A stack on `settings`, supervised in a thread; everything is gone at the end, an embedded database too."""
     path = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = str(ROOT)
     database = open_database(settings)
     ended = threading.Event()
     try:
         with (
-            Stack(settings, database, module=module) as stack,
+            patch.object(stack_module, "START_TIMEOUT_S", patient(stack_module.START_TIMEOUT_S)),
+            Stack(settings, database, module=module, daemon=daemon) as stack,
             dagster_instance(settings, database) as instance,
         ):
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -14,109 +13,107 @@ from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.reports.artifacts import page_path, store_report
 from irt_assets.reports.assets import DRIFT_REPORT
 from resources.object_store import object_store
-from testbed.small_world import last_months, small_world
-from testbed.stack_harness import Harness, running_stack
+from testbed.stack_harness import wait_for
 from tests.ui.browser import PICTURE_WIDTH, photograph_graph
+from tests.ui.walked_platform import Picture, Platform
 
-MONTHS = last_months(3)
-MONTH, QUIET_MONTH = MONTHS[:2]
-"""One that is made here, and one that is not: no sensor requests anything of it beside a test."""
+pytestmark = pytest.mark.xdist_group("ui")
+
 GROUPS = {
     "responses": ["attempts", "question_bank", "item_response_time", "scored_responses"],
     "calibration": ["item_calibration"],
 }
-RUN_MS = 300_000
 SET_GATES = {"item_calibration": ["converged", "connected"], "linked_item_parameters": ["linked", "anchors_agree"]}
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
-    with (
-        small_world(tmp_path_factory.mktemp("world"), MONTHS) as settings,
-        running_stack(settings, "irt_assets.definitions") as harness,
-    ):
-        yield harness
-
-
-def test_a_month_is_made_by_clicking_and_the_page_follows_it(stack: Harness, page: Page, screenshots: Path) -> None:
+def test_a_month_is_made_by_clicking_and_the_page_follows_it(platform: Platform, page: Page, picture: Picture) -> None:
     """It is told of what happens through a WebSocket, which our layer lets the page itself open."""
     told: list[str] = []
     page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: told.append(str(frame))))
     opened = ",".join(f"global@global:{group}" for group in GROUPS)
-    page.goto(f"{stack.stack.address}/asset-groups?expanded={opened}")
+    page.goto(f"{platform.address}/asset-groups?expanded={opened}")
     for assets in GROUPS.values():
         for name in assets:
             expect(node(page, name)).to_be_attached()
-    page.screenshot(path=screenshots / "1-groups.png")
+    picture(page, "1-groups")
 
-    page.goto(f"{stack.stack.address}/jobs")
+    page.goto(f"{platform.address}/jobs")
     page.get_by_role("link", name=MONTHLY_JOB).first.click()
     page.get_by_role("button", name="Materialize all").click()
-    page.get_by_placeholder("ex: ").fill(MONTH)
+    page.get_by_placeholder("ex: ").fill(platform.months[0])
     page.get_by_placeholder("ex: ").press("Enter")
-    page.screenshot(path=screenshots / "2-month.png")
+    picture(page, "2-month")
     page.get_by_role("button", name="Launch 1 run").click()
     expect(page.get_by_text("Launched run")).to_be_visible()
     page.get_by_text("View", exact=True).click()
     page.wait_for_url("**/runs/*")
-    expect(page.get_by_text("Success", exact=True).first).to_be_visible(timeout=RUN_MS)
-    assert any(json.loads(frame)["type"] == "data" for frame in told)
-    page.screenshot(path=screenshots / "3-run.png")
+    wait_for("the page to be told", lambda: told_of_events(page, told))
+    shown = page.url
+    page.goto("about:blank")  # a page that shows progress costs more than the progress
+    platform.stack.finished(shown.rpartition("/")[2])
+    page.goto(shown)
+    expect(page.get_by_text("Success", exact=True).first).to_be_visible()
+    picture(page, "3-run")
 
 
-def test_its_checks_tell_in_a_sentence_what_they_saw(stack: Harness, page: Page, screenshots: Path) -> None:
+def told_of_events(page: Page, frames: list[str]) -> bool:
+    page.wait_for_timeout(100)  # while it waits, frames arrive
+    return any(json.loads(frame)["type"] == "data" for frame in frames)
+
+
+def test_its_checks_tell_in_a_sentence_what_they_saw(platform: Platform, page: Page, picture: Picture) -> None:
     for asset, gates in SET_GATES.items():
-        page.goto(f"{stack.stack.address}/assets/{asset}")
+        page.goto(f"{platform.address}/assets/{asset}")
         page.get_by_role("tab", name="Checks").click()
         for gate in gates:
             page.get_by_text(gate, exact=True).first.click()
             expect(page.get_by_text("Passed", exact=True).first).to_be_visible()
-            expect(page.get_by_text(MONTH).first).to_be_visible()
-    page.screenshot(path=screenshots / "4-checks.png")
+            expect(page.get_by_text(platform.months[0]).first).to_be_visible()
+    picture(page, "4-checks")
 
 
-def test_its_plots_are_pictures(stack: Harness, page: Page, screenshots: Path) -> None:
-    page.goto(f"{stack.stack.address}/assets/linked_item_parameters")
+def test_its_plots_are_pictures(platform: Platform, page: Page, picture: Picture) -> None:
+    page.goto(f"{platform.address}/assets/linked_item_parameters")
     page.get_by_role("tab", name="Partitions").click()
-    page.get_by_text(MONTH, exact=True).first.click()
+    page.get_by_text(platform.months[0], exact=True).first.click()
     row = page.get_by_role("row").filter(has_text="plot: parameters")
-    page.screenshot(path=screenshots / "5-partition.png")
+    picture(page, "5-partition")
     row.get_by_text("Show Markdown").click()
-    picture = page.locator("img[src^='data:image/png']").first
-    expect(picture).to_be_visible()
-    assert picture.evaluate("image => image.naturalWidth") > 300
-    page.wait_for_timeout(500)  # the window fades in
-    page.screenshot(path=screenshots / "6-plot.png")
+    plot = page.locator("img[src^='data:image/png']").first
+    expect(plot).to_be_visible()
+    assert plot.evaluate("image => image.naturalWidth") > 300
+    picture(page, "6-plot")
 
 
-def test_the_readme_s_picture_of_the_graph_can_be_taken(stack: Harness, chromium: Browser, screenshots: Path) -> None:
-    picture = screenshots / "asset-graph.png"
-    photograph_graph(chromium, stack.stack.address, picture)
-    width = int.from_bytes(picture.read_bytes()[16:20], "big")  # of the PNG's header
+@pytest.mark.on_change("tests/ui/browser.py", "requirements.lock")
+def test_the_readme_s_picture_of_the_graph_can_be_taken(platform: Platform, chromium: Browser, tmp_path: Path) -> None:
+    taken = tmp_path / "asset-graph.png"
+    photograph_graph(chromium, platform.address, taken)
+    width = int.from_bytes(taken.read_bytes()[16:20], "big")  # of the PNG's header
     assert width == PICTURE_WIDTH
 
 
-def test_a_report_opens_with_one_click_and_runs_no_script(stack: Harness, page: Page, screenshots: Path) -> None:
-    database, store = stack.database, object_store(stack.settings)
+def test_a_report_opens_with_one_click_and_runs_no_script(platform: Platform, page: Page, picture: Picture) -> None:
+    database, store = platform.stack.database, object_store(platform.stack.settings)
     evil = "<title>Drift report</title><h1>Safe to release: yes.</h1><script>document.body.remove()</script>"
     html = store_report(
-        database, store, "reports/drift/a.html", evil.encode(), format="html", window=f"{QUIET_MONTH}/s"
+        database, store, "reports/drift/a.html", evil.encode(), format="html", window=f"{platform.bad}/s"
     )
-    pdf = store_report(database, store, "reports/drift/a.pdf", b"%PDF-1.7", format="pdf", window=f"{QUIET_MONTH}/s")
+    pdf = store_report(database, store, "reports/drift/a.pdf", b"%PDF-1.7", format="pdf", window=f"{platform.bad}/s")
     links = [page_path(one.artifact_id, "") for one in (html, pdf)]
     metadata = {name: dg.MetadataValue.url(link) for name, link in zip(("open", "download"), links, strict=True)}
-    stack.instance.report_runless_asset_event(
-        dg.AssetMaterialization(DRIFT_REPORT, partition=QUIET_MONTH, metadata=metadata)
+    platform.stack.instance.report_runless_asset_event(
+        dg.AssetMaterialization(DRIFT_REPORT, partition=platform.bad, metadata=metadata)
     )
-    page.goto(f"{stack.stack.address}/assets/{DRIFT_REPORT}?view=partitions&partition={QUIET_MONTH}")
+    page.goto(f"{platform.address}/assets/{DRIFT_REPORT}?view=partitions&partition={platform.bad}")
     with page.context.expect_page() as opened:
         page.get_by_role("link", name=links[0]).first.click()
     report = opened.value
     expect(report).to_have_title("Drift report")
     expect(report.get_by_role("heading", name="Safe to release: yes.")).to_be_visible()
-    report.screenshot(path=screenshots / "7-report.png")
-    answer = page.request.get(f"{stack.stack.address}{links[1]}")
-    assert answer.headers["content-disposition"] == f"attachment; filename*=utf-8''drift_{QUIET_MONTH}_s.pdf"
+    picture(report, "7-report")
+    answer = page.request.get(f"{platform.address}{links[1]}")
+    assert answer.headers["content-disposition"] == f"attachment; filename*=utf-8''drift_{platform.bad}_s.pdf"
 
 
 def node(page: Page, name: str) -> Locator:

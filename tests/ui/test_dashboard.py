@@ -1,7 +1,7 @@
 """Two people on the dashboard, in a real browser: a psychometrician's month, and a viewer who may only look.
 
-The tests are one story and run in order. In the second of three months the correct answers to some anchors were
-recorded as wrong, so it is red; in the third some items have become easy, so that a decision waits.
+The tests are one story and run in order. The second of three months is red; in the third some items have become easy,
+so that a decision waits.
 """
 
 from __future__ import annotations
@@ -9,32 +9,28 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from http import HTTPStatus
-from pathlib import Path
 
 import psycopg
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Response, expect
 
-from irt_assets.calibration.month_status import State, month_states
+from irt_assets.calibration.month_status import State
 from irt_assets.calibration.proposals import waiting_proposals
 from irt_assets.calibration.release import next_month
 from irt_assets.drift.assets import DRIFT_JOB
-from irt_assets.in_process_runs import run_job, run_month
+from irt_assets.in_process_runs import run_job
 from irt_assets.ledger.publications import in_force
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.simulation.scenario import Fault
-from irt_assets.stack import dagster_instance
-from resources.database import Database
 from services.dashboard.reader import Reader
 from services.dashboard.server import build_app
 from services.jwt_verifier.tokens import build_verifier
 from testbed.issuer import Issuer
-from testbed.small_world import last_months, small_world
+from testbed.patience import patient
 from tests.helpers.door import listening, port_of, served
+from tests.ui.walked_platform import PAGE_MS, Picture, Platform
 
-MONTHS = last_months(3)
-RED, LAST = MONTHS[1], MONTHS[2]
+pytestmark = pytest.mark.xdist_group("ui")
 COOKIE = "irt"
 AXE = {"resultTypes": ["violations"], "preload": {"assets": ["media"]}}
 """Else it fetches Bootstrap's `@import url("font.css")` once more, as if it stood in the page, where there is none."""
@@ -46,50 +42,36 @@ REASON = "read by two people, and asked too often"
 class Dashboard:
     """Where it answers, and what it reads."""
 
-    def __init__(self, address: str, reader: Reader, item: str) -> None:
+    def __init__(self, address: str, reader: Reader, months: list[str], item: str) -> None:
         self.address, self.reader, self.database, self.item = address, reader, reader.database, item
+        self.first, self.red, self.last = months
 
     @property
     def proposal(self) -> str:
-        return f"{LAST}/{self.item}"
+        return f"{self.last}/{self.item}"
 
 
 @pytest.fixture(scope="module")
-def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
-    home = tmp_path_factory.mktemp("world")
-    with small_world(home, MONTHS, Fault("drift", first_month=LAST, size=-0.9, n_items=3)) as settings:
-        database = Database(settings)
-        _misrecord(database)
-        with dagster_instance(settings, database) as instance:
-            for month in MONTHS:
-                run_month(instance, settings, month)
-            for month in (MONTHS[0], LAST):
-                run_job(instance, settings, DRIFT_JOB, month)
-            assert [s.state for s in month_states(database, instance, MONTHS)] == [State.GREEN, State.RED, State.GREEN]
-            with database.connect() as connection:
-                waiting = next(p for p in waiting_proposals(connection) if p.window == LAST)
-            settings = settings.model_copy(update={**Issuer().settings(home), "jwt_cookie_name": COOKIE})
-            reader = Reader(settings, instance)
-            reader.begin().result()
-            own = listening()
-            with served(build_app(reader, build_verifier(settings), settings), [own]):
-                yield Dashboard(f"http://localhost:{port_of(own)}", reader, waiting.item_id)
+def dashboard(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
+    first, _, last = platform.months
+    platform.make(*platform.months)
+    stack = platform.stack
+    for month in (first, last):
+        assert platform.beside_the_browser(run_job, DRIFT_JOB, month)
+    assert platform.states() == [State.GREEN, State.RED, State.GREEN]
+    with stack.database.connect() as connection:
+        waiting = next(p for p in waiting_proposals(connection) if p.window == last)
+    login = Issuer().settings(tmp_path_factory.mktemp("login"))
+    settings = stack.settings.model_copy(update={**login, "jwt_cookie_name": COOKIE})
+    reader = Reader(settings, stack.instance)
+    reader.begin().result()
+    own = listening()
+    with served(build_app(reader, build_verifier(settings), settings), [own]):
+        yield Dashboard(f"http://localhost:{port_of(own)}", reader, platform.months, waiting.item_id)
 
 
 def waiting_in(connection: psycopg.Connection) -> list[str]:
     return [str(p.reference) for p in waiting_proposals(connection)]
-
-
-def _misrecord(database: Database) -> None:
-    """Half of the correct answers to some anchors as wrong, in one month."""
-    with database.connect() as connection:
-        start, end = month_bounds(RED)
-        connection.execute(
-            """UPDATE response_log SET correct = false
-               WHERE completed_at >= %s AND completed_at < %s AND correct AND hashtext(attempt_id) %% 2 = 0
-                 AND item_id IN (SELECT item_id FROM anchor_set ORDER BY item_id LIMIT 6)""",
-            (start, end),
-        )
 
 
 def opened(browser: Browser, dashboard: Dashboard, role: str, **context: object) -> Page:
@@ -97,7 +79,7 @@ def opened(browser: Browser, dashboard: Dashboard, role: str, **context: object)
     made = browser.new_context(**context)  # type: ignore[arg-type]
     made.add_cookies([{"name": COOKIE, "value": Issuer().token(sub="ann", roles=[role]), "url": dashboard.address}])
     page = made.new_page()
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(patient(PAGE_MS))
     page.on("pageerror", lambda error: pytest.fail(f"a script failed: {error}"))
     return page
 
@@ -105,7 +87,6 @@ def opened(browser: Browser, dashboard: Dashboard, role: str, **context: object)
 @pytest.fixture(scope="module")
 def psychometrician(chromium: Browser, dashboard: Dashboard) -> Iterator[Page]:
     page = opened(chromium, dashboard, "psychometrician", viewport={"width": 1280, "height": 900})
-    expect.set_options(timeout=30_000)
     yield page
     page.context.close()
 
@@ -114,16 +95,16 @@ def psychometrician(chromium: Browser, dashboard: Dashboard) -> Iterator[Page]:
 
 
 def test_the_first_screen_says_whether_the_month_is_safe(
-    dashboard: Dashboard, psychometrician: Page, screenshots: Path
+    dashboard: Dashboard, psychometrician: Page, picture: Picture
 ) -> None:
     psychometrician.goto(dashboard.address)
-    expect(psychometrician.get_by_text(f"{LAST} is green and safe to release; ")).to_be_visible()
-    expect(psychometrician.get_by_role("row").filter(has_text=RED).get_by_text("red")).to_be_visible()
-    psychometrician.screenshot(path=screenshots / "dashboard-1-months.png")
+    expect(psychometrician.get_by_text(f"{dashboard.last} is green and safe to release; ")).to_be_visible()
+    expect(psychometrician.get_by_role("row").filter(has_text=dashboard.red).get_by_text("red")).to_be_visible()
+    picture(psychometrician, "dashboard-1-months")
 
 
 def test_one_click_leads_to_what_waits_and_another_to_its_evidence(
-    dashboard: Dashboard, psychometrician: Page, screenshots: Path
+    dashboard: Dashboard, psychometrician: Page, picture: Picture
 ) -> None:
     psychometrician.get_by_role("link", name=WAITING).first.click()
     expect(psychometrician.get_by_role("heading", level=1)).to_have_text("What waits for a decision?")
@@ -131,11 +112,11 @@ def test_one_click_leads_to_what_waits_and_another_to_its_evidence(
     expect(psychometrician.get_by_role("heading", level=1)).to_have_text(f"Publish the new values of {dashboard.item}?")
     expect(psychometrician.locator(".figure .main-svg").first).to_be_visible()
     expect(psychometrician.locator("#impact")).not_to_contain_text("Being computed")
-    psychometrician.screenshot(path=screenshots / "dashboard-2-proposal.png", full_page=True)
+    picture(psychometrician, "dashboard-2-proposal", full_page=True)
 
 
 def test_a_decision_wants_a_reason_and_says_what_it_will_do(
-    dashboard: Dashboard, psychometrician: Page, screenshots: Path
+    dashboard: Dashboard, psychometrician: Page, picture: Picture
 ) -> None:
     psychometrician.get_by_role("button", name="Accept").click()
     expect(psychometrician.locator("#decision")).to_contain_text("needs a reason")
@@ -145,7 +126,7 @@ def test_a_decision_wants_a_reason_and_says_what_it_will_do(
         leaked.check()
     psychometrician.get_by_role("button", name="Accept").click()
     expect(psychometrician.locator("#decision")).to_contain_text("This will happen:")
-    psychometrician.screenshot(path=screenshots / "dashboard-3-confirm.png", full_page=True)
+    picture(psychometrician, "dashboard-3-confirm", full_page=True)
     psychometrician.get_by_role("button", name="Yes, publish").click()
     expect(psychometrician.locator("#decision .decided")).to_contain_text("accepted by ann")
     with dashboard.database.connect() as connection:
@@ -154,39 +135,39 @@ def test_a_decision_wants_a_reason_and_says_what_it_will_do(
     assert row == [("accept", "ann", REASON)]
 
 
-def test_it_is_seen_to_take_effect(dashboard: Dashboard, psychometrician: Page, screenshots: Path) -> None:
+def test_it_is_seen_to_take_effect(dashboard: Dashboard, psychometrician: Page, picture: Picture) -> None:
     psychometrician.locator("#decision").get_by_role("link", name=dashboard.item, exact=True).click()
     expect(psychometrician.get_by_role("heading", level=1)).to_have_text(f"Item {dashboard.item}")
     expect(psychometrician.get_by_text(REASON).first).to_be_attached()
-    psychometrician.screenshot(path=screenshots / "dashboard-4-item.png", full_page=True)
+    picture(psychometrician, "dashboard-4-item", full_page=True)
     psychometrician.goto(f"{dashboard.address}/?view=decisions")
     expect(psychometrician.get_by_text(REASON).first).to_be_visible()
     expect(psychometrician.locator("form").get_by_role("link", name=dashboard.proposal, exact=True)).to_have_count(0)
 
 
-def test_a_decision_is_undone_by_another(dashboard: Dashboard, psychometrician: Page, screenshots: Path) -> None:
+def test_a_decision_is_undone_by_another(dashboard: Dashboard, psychometrician: Page, picture: Picture) -> None:
     psychometrician.goto(f"{dashboard.address}/?view=proposal&proposal={dashboard.proposal}")
     expect(psychometrician.get_by_role("heading", level=1)).to_contain_text("is accepted")
     psychometrician.get_by_label("Reason").fill("the other way round")
     psychometrician.get_by_role("button", name="Undo").click()
     psychometrician.get_by_role("button", name="Yes, undo").click()
     expect(psychometrician.locator("#decision .decided")).to_be_visible()
-    psychometrician.screenshot(path=screenshots / "dashboard-5-undone.png", full_page=True)
+    picture(psychometrician, "dashboard-5-undone", full_page=True)
     with dashboard.database.connect() as connection:
         assert dashboard.proposal in waiting_in(connection)
         later = next_month(dashboard.reader.now())
         before, after = (
-            in_force(connection, "default", at).items[dashboard.item] for at in (month_bounds(LAST)[1], later)
+            in_force(connection, "default", at).items[dashboard.item] for at in (month_bounds(dashboard.last)[1], later)
         )
     assert before == after
 
 
-def test_why_a_month_is_red_takes_one_click(dashboard: Dashboard, psychometrician: Page, screenshots: Path) -> None:
+def test_why_a_month_is_red_takes_one_click(dashboard: Dashboard, psychometrician: Page, picture: Picture) -> None:
     psychometrician.goto(dashboard.address)
     psychometrician.get_by_role("link", name="why, and what to do").click()
-    expect(psychometrician.get_by_role("heading", level=1)).to_have_text(f"Is {RED} safe to release?")
+    expect(psychometrician.get_by_role("heading", level=1)).to_have_text(f"Is {dashboard.red} safe to release?")
     expect(psychometrician.get_by_text("anchors moved against the others").first).to_be_visible()
-    psychometrician.screenshot(path=screenshots / "dashboard-6-red.png", full_page=True)
+    picture(psychometrician, "dashboard-6-red", full_page=True)
 
 
 def test_the_first_of_two_decides_and_the_second_is_told(
@@ -230,9 +211,9 @@ def views(dashboard: Dashboard) -> dict[str, str]:
     assert row is not None
     return {
         "months": "view=months",
-        "month": f"view=month&month={LAST}&scale=default",
-        "red month": f"view=month&month={RED}&scale=default",
-        "compare": f"view=compare&scale=default&first={MONTHS[0]}&second={LAST}",
+        "month": f"view=month&month={dashboard.last}&scale=default",
+        "red month": f"view=month&month={dashboard.red}&scale=default",
+        "compare": f"view=compare&scale=default&first={dashboard.first}&second={dashboard.last}",
         "bank": "view=bank&scale=default",
         "item": f"view=item&scale=default&item={dashboard.item}",
         "decisions": "view=decisions",
@@ -246,12 +227,11 @@ def views(dashboard: Dashboard) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_screen_reader_and_a_keyboard_can_use_every_view(
-    chromium: Browser, dashboard: Dashboard, scheme: str, screenshots: Path
+    chromium: Browser, dashboard: Dashboard, picture: Picture
 ) -> None:
     """axe finds nothing serious; the first Tab leads to the content. No file that a page asks for is missing."""
-    page = opened(chromium, dashboard, "psychometrician", color_scheme=scheme)
+    page = opened(chromium, dashboard, "psychometrician")
     found = {}
     missing: list[str] = []
 
@@ -263,11 +243,8 @@ def test_a_screen_reader_and_a_keyboard_can_use_every_view(
     for name, query in views(dashboard).items():
         page.goto(f"{dashboard.address}/?{query}")
         page.wait_for_function("document.readyState === 'complete'")
-        page.screenshot(path=screenshots / f"dashboard-{scheme}-{name.replace(' ', '-')}.png", full_page=True)
-        violations = Axe().run(page, options=AXE).response["violations"]
-        found[name] = [
-            f"{v['id']}: {v['nodes'][0]['html'][:200]}" for v in violations if v["impact"] in ("serious", "critical")
-        ]
+        picture(page, f"dashboard-{name.replace(' ', '-')}", full_page=True)
+        found[name] = serious(page, AXE)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "To the content"
     page.context.close()
@@ -275,13 +252,26 @@ def test_a_screen_reader_and_a_keyboard_can_use_every_view(
     assert {name: faults for name, faults in found.items() if faults} == {}
 
 
-def test_every_view_fits_a_telephone(chromium: Browser, dashboard: Dashboard, screenshots: Path) -> None:
-    page = opened(chromium, dashboard, "psychometrician", viewport=PHONE)
-    wide = {}
+def test_every_view_can_be_read_in_the_dark_and_fits_a_telephone(
+    chromium: Browser, dashboard: Dashboard, picture: Picture
+) -> None:
+    page = opened(chromium, dashboard, "psychometrician", viewport=PHONE, color_scheme="dark")
+    dim, wide = {}, {}
     for name, query in views(dashboard).items():
         page.goto(f"{dashboard.address}/?{query}")
         page.wait_for_function("document.readyState === 'complete'")
-        page.screenshot(path=screenshots / f"dashboard-phone-{name.replace(' ', '-')}.png", full_page=True)
+        picture(page, f"dashboard-phone-{name.replace(' ', '-')}", full_page=True)
         wide[name] = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        dim[name] = serious(page, {**AXE, "runOnly": {"type": "rule", "values": ["color-contrast"]}})
     page.context.close()
     assert {name: pixels for name, pixels in wide.items() if pixels > 0} == {}
+    assert {name: faults for name, faults in dim.items() if faults} == {}
+
+
+def serious(page: Page, options: dict[str, object]) -> list[str]:
+    """What axe finds."""
+    return [
+        f"{v['id']}: {v['nodes'][0]['html'][:200]}"
+        for v in Axe().run(page, options=options).response["violations"]
+        if v["impact"] in ("serious", "critical")
+    ]

@@ -13,6 +13,7 @@ from irt_assets.reports.drift_report import html
 from tests.helpers.drift_facts import ANCHOR, BAD, LEAKED, NOW, SOUND, drift_row, made_up_facts, made_up_item
 from tests.helpers.learner_facts import FACTS
 
+pytestmark = pytest.mark.xdist_group("ui")
 LEARNERS = (FACTS, replace(FACTS, lang="ko", name="김하늘"))
 
 

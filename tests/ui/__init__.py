@@ -1,0 +1,1 @@
+"""A package, so that the platform ends with the last test of this folder."""

@@ -1,0 +1,78 @@
+"""From a run that fails to a message that arrives, through the real daemon and code server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from dagster import DagsterRunStatus
+
+from irt_assets.job_names import MONTHLY_JOB
+from irt_assets.partitions import month_bounds
+from resources.dagster_compat import TickStatus
+from testbed.stack_harness import wait_for
+from tests.helpers.rooms import add_attempts, attempt, rows
+from tests.ui.walked_platform import Platform
+
+pytestmark = pytest.mark.xdist_group("ui")
+
+
+@pytest.fixture
+def told(platform: Platform) -> Iterator[Platform]:
+    """The platform, when everything before has been told of."""
+    wait_for("what is to be told to arrive", lambda: not undelivered(platform))
+    yield platform
+    platform.web.gate.set()
+
+
+def test_a_failed_run_is_told_of_once_and_its_end_too(told: Platform) -> None:
+    month, stack = told.empty[0], told.stack
+    run_id = stack.launch(MONTHLY_JOB, month, ["scored_responses"])
+    assert stack.finished(run_id) is DagsterRunStatus.FAILURE
+    wait_for("the alert", lambda: bodies(told, month))
+    (item,) = rows(stack.database, "SELECT min(item_id) FROM question")[0]
+    add_attempts(stack.database, [attempt("u1", item, month_bounds(month)[0])])
+    again = stack.launch(MONTHLY_JOB, month, ["scored_responses"])
+    assert stack.finished(again) is DagsterRunStatus.SUCCESS
+    wait_for("its end", lambda: len(bodies(told, month)) > 1)
+    wait_for("all to be on record as delivered", lambda: not undelivered(told))
+    opened, resolved = bodies(told, month)
+    assert (opened["event"], resolved["event"]) == ("opened", "resolved")
+    assert opened["id"] == resolved["id"]
+    assert opened["title"].startswith(f"[test] the run of {MONTHLY_JOB} failed: month {month} has no attempts")
+    assert (opened["partition"], opened["subjects"]) == (month, ["scored_responses"])
+    assert opened["link"] == f"{stack.settings.ui_url}/runs/{run_id}"
+
+
+def test_a_channel_that_takes_a_message_and_never_answers_delays_its_own_alone(told: Platform) -> None:
+    """The sensor that delivers keeps its time while a channel hangs, and what hung arrives in the end."""
+    month, stack = told.empty[1], told.stack
+    mails = len(told.mail.received)
+    told.web.gate.clear()
+    assert stack.finished(stack.launch(MONTHLY_JOB, month, ["scored_responses"])) is DagsterRunStatus.FAILURE
+    wait_for("the mail", lambda: len(told.mail.received) > mails)
+    wait_for("the webhook to be tried", lambda: bodies(told, month))
+    wait_for("its failure to be noted", lambda: [said for _, said in undelivered(told)] not in ([], [None]))
+    wait_for("the mail to be noted", lambda: [channel for channel, _ in undelivered(told)] == ["webhook"])
+    told.web.gate.set()
+    wait_for("all to arrive", lambda: not undelivered(told), 120)
+    ticks = [
+        tick.status
+        for state in stack.instance.all_instigator_state()
+        if state.instigator_name == "alert_delivery"
+        for tick in stack.instance.get_ticks(state.instigator_origin_id, state.selector_id)
+    ]
+    assert TickStatus.SKIPPED in ticks  # a tick that only delivers asks for no run
+    assert TickStatus.FAILURE not in ticks
+    assert len(told.mail.received) == mails + 1
+
+
+def bodies(platform: Platform, month: str) -> list[dict[str, Any]]:
+    """What the webhook was told of a month."""
+    return [body for body in platform.web.bodies() if body["partition"] == month]
+
+
+def undelivered(platform: Platform) -> list[tuple[str, str | None]]:
+    """The channels that have not taken a message yet, and why their last try failed."""
+    return rows(platform.stack.database, "SELECT channel, last_error FROM alert_delivery WHERE delivered_at IS NULL")
