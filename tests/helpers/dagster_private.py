@@ -17,7 +17,7 @@ from dagster._core.scheduler.instigation import InstigatorStatus, SensorInstigat
 from dagster._core.storage.tags import ROOT_RUN_ID_TAG, WILL_RETRY_TAG
 from dagster._core.test_utils import create_run_for_test, freeze_time
 from dagster._core.utils import make_new_run_id
-from dagster._daemon import controller, sensor
+from dagster._daemon import controller
 from dagster._daemon.monitoring import run_monitoring
 from dagster._daemon.monitoring.run_monitoring import check_run_timeout
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
@@ -48,17 +48,16 @@ __all__ = [
     "controller",
     "create_run_for_test",
     "freeze_time",
-    "look_every",
+    "look_more_often",
     "make_new_run_id",
     "run_monitoring",
 ]
 
 
-def look_every(seconds: int) -> None:
-    """In a daemon: at backfills, and at sensors whatever interval they ask for.
+def look_more_often() -> None:
+    """In a daemon: at backfills, and at sensors whatever interval they ask for; each look at a sensor is expensive.
 
     The queue and the health of runs have intervals of their own, in `dagster.yaml`.
     """
-    sensor.MIN_INTERVAL_LOOP_TIME = seconds
-    controller.DEFAULT_DAEMON_INTERVAL_SECONDS = seconds  # of backfills
-    RemoteSensor.min_interval_seconds = property(lambda _: seconds)  # type: ignore[assignment,method-assign]
+    controller.DEFAULT_DAEMON_INTERVAL_SECONDS = 2  # of backfills
+    RemoteSensor.min_interval_seconds = property(lambda _: 10)  # type: ignore[assignment,method-assign]

@@ -1,13 +1,10 @@
-"""Dagster's daemon for stacks of tests that wait for what it does: it looks every few seconds."""
+"""Dagster's daemon for stacks of tests that wait for what it does: it looks more often."""
 
 from __future__ import annotations
 
 from irt_assets import daemon
-from tests.helpers.dagster_private import look_every
-
-SECONDS = 3
-"""Each look costs processor time, too."""
+from tests.helpers.dagster_private import look_more_often
 
 if __name__ == "__main__":
-    look_every(SECONDS)
+    look_more_often()
     daemon.main()

@@ -78,6 +78,7 @@ def test_what_is_replaced_is_there_and_takes_what_it_took() -> None:
     from dagster import _loggers
     from dagster._cli import api, job
     from dagster._core.execution import context_creation_job
+    from dagster._core.remote_representation.external import RemoteSensor
     from dagster._core.workspace.context import WorkspaceProcessContext, WorkspaceRequestContext
     from dagster._daemon import controller
     from dagster._daemon.monitoring import run_monitoring
@@ -98,6 +99,8 @@ def test_what_is_replaced_is_there_and_takes_what_it_took() -> None:
     assert hasattr(DaemonErrorCapture, "process_exception")
     assert hasattr(context_creation_job, "default_system_loggers")
     assert all(hasattr(module, "configure_loggers") for module in (api, controller))
+    assert hasattr(controller, "DEFAULT_DAEMON_INTERVAL_SECONDS")
+    assert isinstance(RemoteSensor.min_interval_seconds, property)
     assert {"remote_repo", "remote_job", "code_location", "run_id"} <= {*inspect.signature(job._create_run).parameters}
 
 
