@@ -19,6 +19,7 @@ from resources.database import Database
 from resources.lake import Lake
 from resources.object_store import object_store
 from resources.settings import Settings, get_settings
+from testbed.patience import patient
 from tests.helpers.kpi_worlds import load, random_world
 from tests.helpers.rooms import run_sql
 from tests.helpers.what_changed import WHERE_SPARK_CHANGES
@@ -70,7 +71,7 @@ def test_a_driver_that_is_killed_leaves_the_month_as_it_was(
         assert driver.stdout.readline() == "the parts are stored\n"
         children = psutil.Process(driver.pid).children(recursive=True)
         driver.send_signal(signal.SIGKILL)
-    gone, _ = psutil.wait_procs(children, timeout=30)
+    gone, _ = psutil.wait_procs(children, timeout=patient(10))
     assert len(gone) == len(children), "Java and its Python end with the driver"
     with database.connect() as connection:
         assert current_snapshot(connection, MONTH) == before

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,34 +20,33 @@ from resources.relational import on_postgres
 from resources.settings import Settings, get_settings
 from tests.helpers.rooms import attempt
 from tests.helpers.what_changed import WHERE_SPARK_CHANGES
-from tests.integration.test_late_answers import MONTHS, NOON, NOW, World, weeks_after
+from tests.integration.test_late_answers import NOON, World
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 pytestmark = [WHERE_SPARK_CHANGES, pytest.mark.on_change("jobs/late_sensor.py")]
 
-LATE = month_bounds(MONTHS[0])[0] + timedelta(days=1) + NOON
-
 
 def test_late_answers_are_written_to_the_lake_and_then_ask_for_what_they_concern(
-    settings: Settings, spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, now: datetime
 ) -> None:
     (tmp_path / "dagster").mkdir()
     monkeypatch.setenv("IRT_SPARK", "local[2]")
     monkeypatch.setenv("IRT_ATTEMPTS", str(tmp_path / "lake"))
     get_settings.cache_clear()
-    there = {"irt_first_month": MONTHS[0], "irt_spark": "local[2]", "irt_attempts": str(tmp_path / "lake")}
+    there = {"irt_spark": "local[2]", "irt_attempts": str(tmp_path / "lake")}
     with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
-        world = World(settings.model_copy(update=there), instance)
+        world = World(settings.model_copy(update=there), instance, now)
+        late = month_bounds(world.months[0])[0] + timedelta(days=1) + NOON
         lake = Lake.at(world.settings)
         assert isinstance(lake, Lake)
         export_days(world.database, lake)
         world.make_days()
-        world.make_weeks([*WEEKS.back(NOW, 20), week_of(NOW)])
-        world.make_months(*MONTHS)
+        world.make_weeks([*WEEKS.back(now, 20), week_of(now)])
+        world.make_months(*world.months)
         with world.database.connect() as connection:
-            span = month_bounds(MONTHS[0])[0], day_bounds(day_of(NOW))[0]
+            span = month_bounds(world.months[0])[0], day_bounds(day_of(now))[0]
             assert answer_versions(connection, *span) == answer_versions(connection, *span, on_postgres(connection))
 
         def refused(_: Settings) -> SparkSession:
@@ -55,13 +54,13 @@ def test_late_answers_are_written_to_the_lake_and_then_ask_for_what_they_concern
 
         monkeypatch.setattr(spark_module, "spark_session", refused)
         assert world.tick() == {}
-        world.arrive(attempt("u1", "q1", LATE))
+        world.arrive(attempt("u1", "q1", late))
         assert list(world.tick()) == ["observe_attempts"]
         export_days(world.database, lake)
         assert world.tick() == {
-            "aggregate_features_daily": [day_of(LATE)],
-            KPI_JOB: weeks_after(LATE),
-            "monthly_calibration": MONTHS[:2],
+            "aggregate_features_daily": [day_of(late)],
+            KPI_JOB: world.weeks_after(late),
+            "monthly_calibration": world.months[:2],
         }
         assert world.tick() == {}
     get_settings.cache_clear()
