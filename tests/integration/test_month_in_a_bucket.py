@@ -14,6 +14,7 @@ from irt_assets.invariants.reports import report_files_are_as_they_were_written
 from irt_assets.invariants.snapshots import no_test_answer_was_scored, snapshots_match_their_hash
 from irt_assets.reports.assets import DRIFT_REPORT_JOB
 from irt_assets.stack import dagster_instance
+from jobs import stored_logs
 from jobs.prune import prune
 from resources.database import Database
 from resources.object_store import object_store
@@ -25,6 +26,12 @@ pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("s3")]
 
 JUNE, JULY = rooms.MONTHS
 ON_FILES = [snapshots_match_their_hash, no_test_answer_was_scored, report_files_are_as_they_were_written]
+
+
+@pytest.fixture(autouse=True)
+def captures_end_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dagster's thread of a capture ends at the next copy of its output."""
+    monkeypatch.setattr(stored_logs, "UPLOAD_INTERVAL_S", 1)
 
 
 def test_months_become_green_and_are_reported_on_with_every_file_in_the_bucket(s3: SeaweedFS, world: Settings) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from irt_assets.stack import dagster_instance
+from jobs import stored_logs
 from jobs.stored_logs import StoredComputeLogManager
 from resources.database import Database
 from resources.settings import Settings, get_settings
@@ -30,6 +31,7 @@ def test_the_page_shows_what_a_pod_printed_that_is_gone(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr(stored_logs, "UPLOAD_INTERVAL_S", 1)  # Dagster's thread of a capture ends at the next
     monkeypatch.setenv("S3_BUCKET", BUCKET)
     get_settings.cache_clear()
     with_bucket = settings.model_copy(update={"s3_bucket": BUCKET})
