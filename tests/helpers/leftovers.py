@@ -23,11 +23,14 @@ POOLS = ("asyncio_", "uvloop_", "ThreadPoolExecutor-", "AnyIO worker thread", "i
 """How names of threads begin that a pool of a wider fixture, or of a whole process, starts when it is first busy."""
 KEPT_BY_PYTHON = "multiprocessing.resource_tracker"
 """The process that it starts once, and ends with its own."""
+of_fixtures: set[str] = set()
+"""Commands of what fixtures of a module or a session run: a stack starts its servers again when they die."""
 
 
 @pytest.fixture(autouse=True)
 def no_leftovers() -> Iterator[None]:
     threads, processes = set(threading.enumerate()), _children()
+    of_fixtures.update(map(_command, processes))
     yield
     deadline = time.monotonic() + patient(ENDS_WITHIN_S)
     while left := _left(threads, processes):
@@ -39,7 +42,8 @@ def no_leftovers() -> Iterator[None]:
 def _left(threads: set[threading.Thread], processes: set[int]) -> list[str]:
     begun = [thread.name for thread in threading.enumerate() if thread not in threads]
     left = [f"thread {name}" for name in begun if not name.startswith(POOLS)]
-    return left + [f"process {pid} ({said})" for pid in _children() - processes if (said := _command(pid))]
+    begun_here = {pid: said for pid in _children() - processes if (said := _command(pid)) not in of_fixtures}
+    return left + [f"process {pid} ({said})" for pid, said in begun_here.items() if said]
 
 
 def _children() -> set[int]:

@@ -56,7 +56,7 @@ def test_a_channel_that_takes_a_message_and_never_answers_delays_its_own_alone(t
     wait_for("its failure to be noted", lambda: [said for _, said in undelivered(told)] not in ([], [None]))
     wait_for("the mail to be noted", lambda: [channel for channel, _ in undelivered(told)] == ["webhook"])
     told.web.gate.set()
-    run_sql(stack.database, "UPDATE alert_delivery SET next_attempt_at = now()")  # else in some minutes
+    run_sql(stack.database, "UPDATE alert_delivery SET next_attempt_at = now()")  # else in a minute
     wait_for("all to arrive", lambda: not undelivered(told))
     ticks = [
         tick.status
