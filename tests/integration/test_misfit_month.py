@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -22,7 +21,6 @@ from irt_assets.calibration.advisory_checks import misfit_is_as_before
 from irt_assets.calibration.evidence import Evidence
 from irt_assets.calibration.misfit import BY_LEVEL, find_reference
 from irt_assets.calibration.model_change import decide_model_change, preview_model_change
-from irt_assets.calibration.month import fit_month, link_month, publish_month
 from irt_assets.calibration.month_status import State, month_states
 from irt_assets.calibration.origin import Origin, initialise
 from irt_assets.calibration.origin_sources import OriginWindow
@@ -35,7 +33,6 @@ from irt_assets.psychometrics.core.models import Population
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.fit.misfit import LARGEST_RATIO, LIMITS
 from irt_assets.responses.scales import change_rules, read_scales
-from irt_assets.responses.snapshot import take_snapshot
 from jobs.erasure import erase, holdings
 from jobs.retention import prune_files, prune_rows
 from resources import tables, warehouse
@@ -44,8 +41,10 @@ from resources.embedded_postgres import EmbeddedPostgres
 from resources.schema import ensure_month_partitions
 from resources.settings import Settings
 from tests.helpers import rooms
+from tests.helpers.databases import made_once, template_copy
 from tests.helpers.rooms import SCALE, answer_matrix, evidence_of, folder_store, rows, run_sql
 from tests.helpers.typed import Irt
+from tests.helpers.worlds import OF_MONTHS
 
 FIRST, RANDOM, RANDOM_TOO, SOUND, TWO, TWO_TOO, OTHER_ITEMS = (f"2026-{m:02d}" for m in range(6, 13))
 """Sound answers in the first and the fourth; 15 % of the learners answer at random in the second and third; a second
@@ -82,54 +81,57 @@ def add_answers(database: Database, month: str, scores: np.ndarray, items: Seque
         warehouse.append(connection, tables.response_log, pd.DataFrame(attempts))
 
 
-@pytest.fixture(scope="module")
-def answered(
-    postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[str, Path]]:
-    """The answers of all months; no scale has an origin."""
-    home, rng, n, J = tmp_path_factory.mktemp("misfit"), np.random.default_rng(3), LEARNERS, len(ITEMS)
+def answer_all_months(settings: Settings) -> None:
+    rng, n, J = np.random.default_rng(3), LEARNERS, len(ITEMS)
     a, b = np.exp(rng.normal(0.3, 0.2, J + len(NEW))), rng.normal(0.0, 0.8, J + len(NEW))
-    with rooms.copied(postgres.start(), migrated_template, "template_misfit", home) as settings:
-        database = Database(settings)
-        rooms.add_items(database, dict.fromkeys([*ITEMS, *NEW]))
+    database = Database(settings)
+    rooms.add_items(database, dict.fromkeys([*ITEMS, *NEW]))
 
-        def one_ability(items: int) -> np.ndarray:
-            return np.repeat(rng.normal(0.0, 1.0, (n, 1)), items, axis=1)
+    def one_ability(items: int) -> np.ndarray:
+        return np.repeat(rng.normal(0.0, 1.0, (n, 1)), items, axis=1)
 
-        for month in (FIRST, RANDOM, RANDOM_TOO, SOUND, TWO, TWO_TOO):
-            theta = one_ability(J)
-            if month in (TWO, TWO_TOO):
-                theta[:, J // 2 :] = 0.6 * theta[:, J // 2 :] + 0.8 * rng.normal(0.0, 1.0, (n, 1))
-            scores = made_scores(theta, a[:J], b[:J], rng)
-            if month in (RANDOM, RANDOM_TOO):
-                share = round(AT_RANDOM * n)
-                scores[:share] = rng.random((share, J)) < 0.25
-            add_answers(database, month, scores, ITEMS)
-        places = np.r_[: len(KEPT), J : J + len(NEW)]
-        scores = made_scores(one_ability(len(places)), a[places], b[places], rng)
-        add_answers(database, OTHER_ITEMS, scores, [*KEPT, *NEW])
-        yield "template_misfit", home
+    for month in (FIRST, RANDOM, RANDOM_TOO, SOUND, TWO, TWO_TOO):
+        theta = one_ability(J)
+        if month in (TWO, TWO_TOO):
+            theta[:, J // 2 :] = 0.6 * theta[:, J // 2 :] + 0.8 * rng.normal(0.0, 1.0, (n, 1))
+        scores = made_scores(theta, a[:J], b[:J], rng)
+        if month in (RANDOM, RANDOM_TOO):
+            share = round(AT_RANDOM * n)
+            scores[:share] = rng.random((share, J)) < 0.25
+        add_answers(database, month, scores, ITEMS)
+    places = np.r_[: len(KEPT), J : J + len(NEW)]
+    scores = made_scores(one_ability(len(places)), a[places], b[places], rng)
+    add_answers(database, OTHER_ITEMS, scores, [*KEPT, *NEW])
 
 
-@pytest.fixture(scope="module")
-def made(postgres: EmbeddedPostgres, answered: tuple[str, Path]) -> Iterator[tuple[str, Path]]:
-    """As `answered`, with the first month as the origin."""
-    with rooms.copied(postgres.start(), answered[0], "template_misfit_origin", answered[1]) as settings:
-        done = from_window(settings, FIRST)
-        assert (done.misfit_holds, done.anchors) == (False, len(ITEMS))
-        yield "template_misfit_origin", answered[1]
+def begin_with_the_first(settings: Settings) -> None:
+    done = from_window(settings, FIRST)
+    assert (done.misfit_holds, done.anchors) == (False, len(ITEMS))
 
 
 @pytest.fixture
-def log(postgres: EmbeddedPostgres, answered: tuple[str, Path], tmp_path: Path) -> Iterator[Settings]:
-    with rooms.copied(postgres.start(), answered[0], "misfit_log", tmp_path) as settings:
+def answered(postgres: EmbeddedPostgres, migrated_template: str) -> str:
+    """The template with the answers of all months; no scale has an origin."""
+    made_once(postgres, "template_misfit", migrated_template, answer_all_months)
+    return "template_misfit"
+
+
+@pytest.fixture
+def begun(postgres: EmbeddedPostgres, answered: str) -> str:
+    """As `answered`, with the first month as the origin."""
+    made_once(postgres, "template_misfit_origin", answered, begin_with_the_first, **OF_MONTHS)
+    return "template_misfit_origin"
+
+
+@pytest.fixture
+def log(postgres: EmbeddedPostgres, answered: str, tmp_path: Path) -> Iterator[Settings]:
+    with template_copy(postgres, answered, tmp_path, **OF_MONTHS) as settings:
         yield settings
 
 
 @pytest.fixture
-def world(postgres: EmbeddedPostgres, made: tuple[str, Path], tmp_path: Path) -> Iterator[Settings]:
-    shutil.copytree(made[1] / "objects", tmp_path / "objects")
-    with rooms.copied(postgres.start(), made[0], "misfit_world", tmp_path) as settings:
+def world(postgres: EmbeddedPostgres, begun: str, tmp_path: Path) -> Iterator[Settings]:
+    with template_copy(postgres, begun, tmp_path, **OF_MONTHS) as settings:
         yield settings
 
 
@@ -155,11 +157,7 @@ class Month:
 
 
 def calibrate(settings: Settings, month: str) -> Month:
-    database, store = Database(settings), folder_store(settings)
-    take_snapshot(database, store, month, "run")
-    fit_month(database, store, month, EmEngine(1), "run")
-    link_month(database, month, "run")
-    step = publish_month(database, store, month, (), "run")[SCALE][month]
+    step = rooms.calibrate(settings, month)
     evidence = judged(settings, month)
     assert evidence.staged is not None
     return Month(step.state, evidence.staged.spec.as_json()["misfit"], gates.failures(evidence), evidence)
@@ -306,9 +304,9 @@ def test_a_month_that_is_accepted_as_it_is_is_what_later_ones_are_compared_with(
 
 
 @pytest.fixture
-def values_of_anchors(postgres: EmbeddedPostgres, made: tuple[str, Path]) -> dict[str, dict[str, float]]:
+def values_of_anchors(postgres: EmbeddedPostgres, begun: str, tmp_path: Path) -> dict[str, dict[str, float]]:
     names = ("a", "b", "a_se", "b_se", "cov_ab")
-    with rooms.copied(postgres.start(), made[0], "misfit_values", made[1]) as settings:
+    with template_copy(postgres, begun, tmp_path / "with values", **OF_MONTHS) as settings:
         found = rows(Database(settings), f"SELECT item_id, {', '.join(names)} FROM anchor_set")
     return {item: dict(zip(names, values, strict=True)) for item, *values in found}
 

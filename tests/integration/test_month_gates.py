@@ -27,7 +27,9 @@ from resources.embedded_postgres import EmbeddedPostgres
 from resources.schema import ensure_month_partitions
 from resources.settings import Settings
 from tests.helpers import rooms
+from tests.helpers.databases import made_once, template_copy
 from tests.helpers.rooms import SCALE, answer_matrix, evidence_of, folder_store, rows, run_sql
+from tests.helpers.worlds import OF_MONTHS
 
 FIRST, NEXT, OTHERS_LEARN = "2026-06", "2026-07", "2026-08"
 EARLIER = list(months_between("2025-10", "2026-05"))
@@ -38,32 +40,26 @@ EASIER = 0.5
 """By so much all anchors are easier in the second month: seven standard errors of the shift that the gate sees."""
 
 
-@pytest.fixture(scope="module")
-def template(
-    postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Path]:
-    """Three months in the database `template_month_gates`: a sound one, one whose anchors are all easier, and one of
-    learners who are 1 SD better."""
-    home, rng = tmp_path_factory.mktemp("month_gates"), np.random.default_rng(11)
+def three_months(settings: Settings) -> None:
+    """A sound one, one whose anchors are all easier, and one of learners who are 1 SD better."""
+    database, rng = Database(settings), np.random.default_rng(11)
     a, b = np.exp(rng.normal(0.2, 0.2, ANCHORS + OTHERS)), rng.normal(0.2, 0.9, ANCHORS + OTHERS)
     easier = b - np.where(np.arange(b.size) < ANCHORS, EASIER, 0.0)
-    with rooms.copied(postgres.start(), migrated_template, "template_month_gates", home) as settings:
-        database = Database(settings)
-        of_bank = [{"a": a[j], "b": b[j], "a_se": 0.05, "b_se": 0.04} if j < ANCHORS else None for j in range(b.size)]
-        rooms.add_items(database, dict(zip(ITEMS, of_bank, strict=True)))
-        for month, mean, of_month in ((FIRST, 0.0, b), (NEXT, 0.1, easier), (OTHERS_LEARN, 1.0, b)):
-            p = expit(a * (rng.normal(mean, 1.0, LEARNERS)[:, None] - of_month))
-            scores = (rng.random(p.shape) < p).astype(float)
-            attempts = answer_matrix(month, scores, ITEMS, [f"{month}-{i}" for i in range(LEARNERS)])
-            with database.connect() as connection:
-                ensure_month_partitions(connection, month, month)
-                warehouse.append(connection, tables.response_log, pd.DataFrame(attempts))
-        yield home
+    of_bank = [{"a": a[j], "b": b[j], "a_se": 0.05, "b_se": 0.04} if j < ANCHORS else None for j in range(b.size)]
+    rooms.add_items(database, dict(zip(ITEMS, of_bank, strict=True)))
+    for month, mean, of_month in ((FIRST, 0.0, b), (NEXT, 0.1, easier), (OTHERS_LEARN, 1.0, b)):
+        p = expit(a * (rng.normal(mean, 1.0, LEARNERS)[:, None] - of_month))
+        scores = (rng.random(p.shape) < p).astype(float)
+        attempts = answer_matrix(month, scores, ITEMS, [f"{month}-{i}" for i in range(LEARNERS)])
+        with database.connect() as connection:
+            ensure_month_partitions(connection, month, month)
+            warehouse.append(connection, tables.response_log, pd.DataFrame(attempts))
 
 
 @pytest.fixture
-def bank(postgres: EmbeddedPostgres, template: Path) -> Iterator[Settings]:
-    with rooms.copied(postgres.start(), "template_month_gates", "month_gates_copy", template) as settings:
+def bank(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path) -> Iterator[Settings]:
+    made_once(postgres, "template_month_gates", migrated_template, three_months)
+    with template_copy(postgres, "template_month_gates", tmp_path, **OF_MONTHS) as settings:
         yield settings
 
 

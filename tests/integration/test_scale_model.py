@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,12 @@ from irt_assets.responses.snapshot import take_snapshot
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure
-from resources.object_store import ObjectStore
 from resources.settings import Settings
 from tests.helpers import rooms
+from tests.helpers.databases import made_once, template_copy
 from tests.helpers.rooms import SCALE, add_attempts, add_items, answer_matrix, folder_store, rows, run_sql
 from tests.helpers.typed import Irt
+from tests.helpers.worlds import OF_MONTHS
 
 FIRST, NEXT = rooms.MONTHS
 AFTER = "2026-08"
@@ -47,13 +49,6 @@ def guessed_scores(mean: float, rng: np.random.Generator) -> np.ndarray:
     scores = (rng.random(p.shape) < p).astype(float)
     scores[300:, -1] = np.nan
     return scores
-
-
-def calibrate(database: Database, store: ObjectStore, month: str) -> Any:
-    take_snapshot(database, store, month, "run")
-    fit_month(database, store, month, ENGINE, "run")
-    link_month(database, month, "run")
-    return publish_month(database, store, month, (), "run")[SCALE][month]
 
 
 def scale_of(database: Database, month: str | None) -> Scale:
@@ -82,41 +77,37 @@ def decide(settings: Settings, values: dict[Any, str], first_month: str | None =
 # -- the origin --------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def guessers(
-    postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[str, Any]]:
-    """Name of a database in which learners guess in two months, and the folder of its files; no scale has an origin."""
-    home, rng = tmp_path_factory.mktemp("guessers"), np.random.default_rng(11)
-    with rooms.copied(postgres.start(), migrated_template, "template_guessers", home) as settings:
-        database = Database(settings)
-        add_items(database, dict.fromkeys([*ITEMS, "few"]))
-        for month, mean in ((FIRST, 0.0), (NEXT, SHIFT)):
-            users = [f"{month}-{i}" for i in range(N)]
-            add_attempts(database, answer_matrix(month, guessed_scores(mean, rng), [*ITEMS, "few"], users))
-        yield "template_guessers", home
+def answered_by_guessers(settings: Settings) -> None:
+    database, rng = Database(settings), np.random.default_rng(11)
+    add_items(database, dict.fromkeys([*ITEMS, "few"]))
+    for month, mean in ((FIRST, 0.0), (NEXT, SHIFT)):
+        users = [f"{month}-{i}" for i in range(N)]
+        add_attempts(database, answer_matrix(month, guessed_scores(mean, rng), [*ITEMS, "few"], users))
 
 
-@pytest.fixture(scope="module")
-def template(postgres: EmbeddedPostgres, guessers: tuple[str, Any]) -> Iterator[tuple[str, Any]]:
-    """As `guessers`, with the first month as the origin of a 2PL, and published."""
-    name, home = guessers
-    with rooms.copied(postgres.start(), name, "template_window", home) as settings:
-        database, store = Database(settings), folder_store(settings)
-        from_window(settings, "2pl")
-        assert calibrate(database, store, FIRST).state == "done"
-        yield "template_window", home
+def with_a_window(settings: Settings) -> None:
+    from_window(settings, "2pl")
+    assert rooms.calibrate(settings, FIRST).state == "done"
 
 
 @pytest.fixture
-def fresh(postgres: EmbeddedPostgres, guessers: tuple[str, Any]) -> Iterator[Settings]:
-    with rooms.copied(postgres.start(), guessers[0], "fresh_guessers", guessers[1]) as settings:
+def guessers(postgres: EmbeddedPostgres, migrated_template: str) -> str:
+    made_once(postgres, "template_guessers", migrated_template, answered_by_guessers)
+    return "template_guessers"
+
+
+@pytest.fixture
+def fresh(postgres: EmbeddedPostgres, guessers: str, tmp_path: Path) -> Iterator[Settings]:
+    """Learners guess in two months; no scale has an origin."""
+    with template_copy(postgres, guessers, tmp_path, **OF_MONTHS) as settings:
         yield settings
 
 
 @pytest.fixture
-def window(postgres: EmbeddedPostgres, template: tuple[str, Any]) -> Iterator[Settings]:
-    with rooms.copied(postgres.start(), template[0], "window_copy", template[1]) as settings:
+def window(postgres: EmbeddedPostgres, guessers: str, tmp_path: Path) -> Iterator[Settings]:
+    """As `fresh`, with the first month as the origin of a 2PL, and published."""
+    made_once(postgres, "template_window", guessers, with_a_window, **OF_MONTHS)
+    with template_copy(postgres, "template_window", tmp_path, **OF_MONTHS) as settings:
         yield settings
 
 
@@ -139,7 +130,7 @@ def test_the_model_at_init_is_stored_and_fits_the_origin_window(fresh: Settings)
     assert scale_of(database, FIRST).model == "3pl"
     assert "few" in done.left_out, "a 3PL wants 500 responses"
     assert all(c > 0 for (c,) in rows(database, "SELECT c FROM anchor_set"))
-    assert calibrate(database, folder_store(fresh), NEXT).state == "done"
+    assert rooms.calibrate(fresh, NEXT).state == "done"
 
 
 def test_a_rasch_origin_stands_at_mean_0_and_sd_1_of_its_learners(fresh: Settings) -> None:
@@ -157,7 +148,7 @@ def test_a_rasch_origin_stands_at_mean_0_and_sd_1_of_its_learners(fresh: Setting
 
 
 def test_another_model_freezes_the_anchors_again_from_the_origin_window(window: Settings) -> None:
-    database, store = Database(window), folder_store(window)
+    database = Database(window)
     old_set = rows(database, "SELECT item_id, a, b, anchor_hash FROM anchor_set ORDER BY 1")
     published = rows(database, "SELECT * FROM item_parameter_publication ORDER BY publication_id")
     done = decide(window, {"model": "3pl"})
@@ -185,7 +176,7 @@ def test_another_model_freezes_the_anchors_again_from_the_origin_window(window: 
     assert violations(window) == []
     # A month of the new model then stands on the scale: its learners were drawn with mean 0.4 and SD 1, and slope and
     # intercept of 1500 learners and 14 anchors have standard errors of about 0.05.
-    assert calibrate(database, store, NEXT).state == "done"
+    assert rooms.calibrate(window, NEXT).state == "done"
     (constants,) = rows(
         database,
         "SELECT model_spec->'linking_constants' FROM mirt_fit_meta WHERE kind = 'monthly' AND model = '3pl'",
@@ -237,7 +228,7 @@ def test_a_change_that_the_preview_did_not_know_of_is_refused(window: Settings) 
         decide_model_change(database, change, by="Ann", reason="once more")
     change = preview(window, {"prior_b": "normal(0, 2)"})
     assert change.first_month == NEXT
-    assert calibrate(database, folder_store(window), NEXT).state == "done"
+    assert rooms.calibrate(window, NEXT).state == "done"
     with pytest.raises(PermanentFailure, match="changed since"):
         decide_model_change(database, change, by="Ann", reason="once more")
 
@@ -268,12 +259,12 @@ def test_a_model_cannot_change_before_a_month_from_which_anchors_change_already(
 
 
 def test_a_prior_holds_from_its_month_on_and_serves_every_item(window: Settings) -> None:
-    database, store = Database(window), folder_store(window)
+    database = Database(window)
     done = decide(window, {"prior_a": "lognormal(0, 0.1)"})
     assert (done.first_month, done.anchors) == (NEXT, None)
     assert scale_of(database, FIRST).priors is None
     assert scale_of(database, NEXT).priors == Priors(a=LogNormal(0.0, 0.1))
-    calibrate(database, store, NEXT)
+    rooms.calibrate(window, NEXT)
     spec, slopes = rows(
         database,
         """SELECT model_spec, (SELECT array_agg((params->'raw'->>'a')::float) FROM mirt_item_params i
@@ -409,7 +400,7 @@ def test_a_model_that_changes_while_months_are_under_way_leaves_none_published_u
     assert rows(database, first) == [(0,)]
     with pytest.raises(UnlinkedMonthError, match=wrong):
         link_month(database, FIRST, "run again")
-    assert [calibrate(database, store, month).state for month in (FIRST, NEXT)] == ["done", "done"]
+    assert [rooms.calibrate(world, month).state for month in (FIRST, NEXT)] == ["done", "done"]
     models = rows(
         database,
         """SELECT DISTINCT m.model FROM item_parameter_publication p JOIN mirt_fit_meta m USING (fit_id)

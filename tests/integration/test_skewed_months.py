@@ -29,8 +29,10 @@ from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.helpers import rooms
+from tests.helpers.databases import made_once, template_copy
 from tests.helpers.rooms import SCALE, evidence_of, folder_store, rows, run_sql
 from tests.helpers.typed import Irt
+from tests.helpers.worlds import OF_MONTHS
 from tests.integration.answers_of_a_shape import (
     FIRST,
     GATE,
@@ -42,7 +44,6 @@ from tests.integration.answers_of_a_shape import (
     RULES,
     VALUES,
     add_answers,
-    check,
     skewed,
     staged_shape,
     truth,
@@ -67,40 +68,47 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
         yield made
 
 
+Skewed = tuple[Graph, dict[str, bool]]
+
+
 @pytest.fixture(scope="module")
 def skewed_month(
     postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Graph, dg.ExecuteInProcessResult]]:
+) -> Iterator[Skewed]:
     """An origin window of normal learners, and a month of skewed ones that went through the real job."""
-    home, rng = tmp_path_factory.mktemp("skewed"), np.random.default_rng(8)
-    a, b = truth(rng)
+    passed = made_once(postgres, "template_skewed", migrated_template, run_skewed, **OF_MONTHS)
     with (
-        rooms.copied(postgres.start(), migrated_template, "rooms_skewed", home) as settings,
-        dg.DagsterInstance.local_temp(str(tmp_path_factory.mktemp("dagster"))) as instance,
+        template_copy(postgres, "template_skewed", tmp_path_factory.mktemp("skewed"), **OF_MONTHS) as settings,
+        dg.DagsterInstance.local_temp(str(settings.irt_home / "dagster")) as instance,
     ):
-        database = Database(settings)
-        rooms.add_items(database, dict.fromkeys(ITEMS))
-        add_answers(database, FIRST, rng.normal(0.0, 1.0, LEARNERS), a, b, ITEMS[:OLD], rng)
-        add_answers(database, NEXT, 1.2 * skewed(LEARNERS, rng) + 0.5, a, b, ITEMS, rng)
-        done = from_window(settings)
-        assert not done.guessing
-        assert "a normal θ is not rejected" in (done.shape or "")
-        graph = Graph(settings, instance)
-        yield graph, graph.run(NEXT)
+        yield Graph(settings, instance), passed
 
 
-Skewed = tuple[Graph, dg.ExecuteInProcessResult]
+def run_skewed(settings: Settings) -> dict[str, bool]:
+    """Whether each check of the month passed."""
+    database, rng = Database(settings), np.random.default_rng(8)
+    a, b = truth(rng)
+    rooms.add_items(database, dict.fromkeys(ITEMS))
+    add_answers(database, FIRST, rng.normal(0.0, 1.0, LEARNERS), a, b, ITEMS[:OLD], rng)
+    add_answers(database, NEXT, 1.2 * skewed(LEARNERS, rng) + 0.5, a, b, ITEMS, rng)
+    done = from_window(settings)
+    assert not done.guessing
+    assert "a normal θ is not rejected" in (done.shape or "")
+    (settings.irt_home / "dagster").mkdir(parents=True)
+    with dg.DagsterInstance.local_temp(str(settings.irt_home / "dagster")) as instance:
+        result = Graph(settings, instance).run(NEXT)
+        assert result.success
+        return {evaluation.check_name: evaluation.passed for evaluation in result.get_asset_check_evaluations()}
 
 
 def test_a_skewed_month_is_fitted_with_a_histogram_and_green(skewed_month: Skewed) -> None:
-    graph, result = skewed_month
-    assert result.success
+    graph, passed = skewed_month
     shape = staged_shape(graph.database, NEXT)
     assert (shape["latent"], shape["guessing"]) == ("histogram", False)
     assert shape["histogram_gain"] > HISTOGRAM_GAIN
     assert shape["why"].startswith("a normal θ is rejected under the 2PL (χ² = ")
     assert shape["why"].endswith("θ is taken as a histogram")
-    assert check(result, GATE).passed
+    assert passed[GATE]
     assert graph.state(NEXT).state is State.GREEN, graph.state(NEXT).why
 
 

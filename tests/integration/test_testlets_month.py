@@ -40,7 +40,9 @@ from resources.relational import on_postgres
 from resources.schema import ensure_month_partitions
 from resources.settings import Settings
 from tests.helpers import rooms
+from tests.helpers.databases import made_once, template_copy
 from tests.helpers.rooms import SCALE, add_items, answer_matrix, folder_store, rows, run_sql
+from tests.helpers.worlds import OF_MONTHS
 
 FIRST, NEXT = rooms.MONTHS
 END = month_bounds(NEXT)[1]
@@ -96,29 +98,24 @@ def published_set(database: Database, at: Any = END) -> PublishedSet:
         return in_force(connection, SCALE, at)
 
 
-@pytest.fixture(scope="module")
-def template(
-    postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Path]:
+def with_testlets(settings: Settings) -> None:
     """Two months of a bank whose first is the origin; the second has two new items. All are calibrated."""
-    home, rng = tmp_path_factory.mktemp("testlets"), np.random.default_rng(5)
-    with rooms.copied(postgres.start(), migrated_template, "template_testlets", home) as settings:
-        database = Database(settings)
-        add_items(database, dict.fromkeys(ITEMS))
-        for item, testlet in (SHARING | NEW | {"i32": "nobody else", "i33": " "}).items():
-            run_sql(database, "UPDATE question SET testlet_id = %s WHERE item_id = %s", (testlet, item))
-        add_answers(database, FIRST, ITEMS[:36], 0.0, rng)
-        add_answers(database, NEXT, ITEMS, 0.3, rng)
-        window = OriginWindow(*month_bounds(FIRST), EmEngine(1), folder_store(settings))
-        initialise(database, SCALE, first_month=FIRST, thresholds=RULES, window=window)
-        for month in rooms.MONTHS:
-            calibrate(settings, month)
-        yield home
+    database, rng = Database(settings), np.random.default_rng(5)
+    add_items(database, dict.fromkeys(ITEMS))
+    for item, testlet in (SHARING | NEW | {"i32": "nobody else", "i33": " "}).items():
+        run_sql(database, "UPDATE question SET testlet_id = %s WHERE item_id = %s", (testlet, item))
+    add_answers(database, FIRST, ITEMS[:36], 0.0, rng)
+    add_answers(database, NEXT, ITEMS, 0.3, rng)
+    window = OriginWindow(*month_bounds(FIRST), EmEngine(1), folder_store(settings))
+    initialise(database, SCALE, first_month=FIRST, thresholds=RULES, window=window)
+    for month in rooms.MONTHS:
+        calibrate(settings, month)
 
 
 @pytest.fixture
-def world(postgres: EmbeddedPostgres, template: Path) -> Iterator[Settings]:
-    with rooms.copied(postgres.start(), "template_testlets", "testlets_copy", template) as settings:
+def world(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path) -> Iterator[Settings]:
+    made_once(postgres, "template_testlets", migrated_template, with_testlets, **OF_MONTHS)
+    with template_copy(postgres, "template_testlets", tmp_path, **OF_MONTHS) as settings:
         yield settings
 
 
