@@ -17,7 +17,6 @@ from resources.schema_version import schema_version
 from resources.settings import Settings
 
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
-SCHEMA = ("resources/migrations/**", "resources/schema*.py", "resources/tables.py")
 
 
 def test_from_nothing_to_head_is_what_the_registry_says(database: Database) -> None:
@@ -33,7 +32,6 @@ def test_upgrading_again_changes_nothing(database: Database) -> None:
         assert connection.execute("SELECT count(*) FROM question").fetchone() == (1,)
 
 
-@pytest.mark.on_change(*SCHEMA)
 def test_postgresql_15_takes_the_same_schema(tmp_path: Path, require: Callable[[bool, str], None]) -> None:
     require(DEBIAN_15.is_dir(), f"Debian's PostgreSQL 15 in {DEBIAN_15}")
     server = EmbeddedPostgres(tmp_path / "postgres", bin_folder=DEBIAN_15)
