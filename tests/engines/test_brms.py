@@ -36,7 +36,7 @@ def responses():
 
 @pytest.fixture(scope="module")
 def fit(responses, compiled):
-    engine = BrmsEngine(Sampling(draws=1500, tune=300, chains=4, cores=2, cache=compiled))
+    engine = BrmsEngine(Sampling(draws=1000, tune=300, chains=4, cores=2, cache=compiled))
     return engine.calibrate(responses, model="2pl", data_hash="f00")
 
 
@@ -57,7 +57,7 @@ def test_a_sound_fit_converges_and_says_how_it_came_about(responses, fit):
     assert all(f"{name} {version}" in fit.engine_version for name, version in fit.software.items())
     assert (fit.engine, fit.data_hash, fit.n_persons, fit.latent_mean, fit.latent_sd) == ("brms", "f00", PERSONS, 0, 1)
     assert fit.convergence.n_parameters == 2 * ITEMS
-    assert fit.convergence.iterations == 4 * 1800
+    assert fit.convergence.iterations == 4 * 1300
     assert fit.priors == ITEM_PRIORS.as_dict()
     # the likelihood at the posterior means lies below its maximum, by about half the number of parameters or less
     assert 0 < fit_em(responses).convergence.loglik - fit.convergence.loglik < ITEMS
