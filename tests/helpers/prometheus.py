@@ -11,7 +11,9 @@ from typing import Any
 
 import requests
 
-PATIENCE_S = 60
+from testbed.patience import patient
+
+PATIENCE_S = patient(60)
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""The real graph with two of its schedules, which tick every minute: nobody waits for a quarter past one."""
+"""The real graph with two of its schedules, which tick every minute: nobody waits for a quarter past one.
+
+Of its sensors there is the one of late answers.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import dagster as dg
 
 from irt_assets import definitions
 from irt_assets.job_names import KPI_JOB
-from jobs.late_sensor import FEATURES
+from jobs.late_sensor import FEATURES, build_late_sensor
 from jobs.plans import PLANS
 from jobs.schedules import build_schedules
 from resources.dagster_compat import UnresolvedAssetJobDefinition
@@ -21,4 +24,5 @@ def _every_minute(jobs: dict[str, UnresolvedAssetJobDefinition], settings: Setti
 
 
 definitions.build_schedules = _every_minute  # type: ignore[assignment]
+definitions.build_sensors = lambda jobs, settings: [build_late_sensor(jobs, settings)]
 defs = definitions.build_defs(get_settings())

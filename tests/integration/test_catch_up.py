@@ -32,10 +32,10 @@ BY_JOB = {plan.job: plan for plan in PLANS}
 class Graph:
     """The real schedules over an instance; nothing of the graph is run."""
 
-    def __init__(self, home: Path, instance: dg.DagsterInstance) -> None:
-        self.instance = instance
-        self.settings = Settings(irt_home=home, irt_first_month="2026-01", _env_file=None)
-        self.defs = build_defs(self.settings)
+    settings = Settings(irt_first_month="2026-01", _env_file=None)
+
+    def __init__(self, defs: dg.Definitions, instance: dg.DagsterInstance) -> None:
+        self.defs, self.instance = defs, instance
 
     def tick(self, job: str, at: datetime) -> list[str]:
         """The partitions that a tick asks for."""
@@ -61,10 +61,15 @@ class Graph:
         self.instance.create_run_for_job(self.defs.resolve_job_def(job), tags=tags, status=status)
 
 
+@pytest.fixture(scope="module")
+def defs() -> dg.Definitions:
+    return build_defs(Graph.settings)
+
+
 @pytest.fixture
-def graph(tmp_path: Path) -> Iterator[Graph]:
+def graph(defs: dg.Definitions, tmp_path: Path) -> Iterator[Graph]:
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
-        yield Graph(tmp_path, instance)
+        yield Graph(defs, instance)
 
 
 def test_a_platform_that_was_just_switched_on_asks_for_its_whole_look_back(graph: Graph) -> None:

@@ -21,12 +21,12 @@ from irt_assets.calibration.month_status import State, month_states
 from irt_assets.environment import instance_environment
 from irt_assets.job_names import MONTHLY_JOB
 from resources.settings import Settings
+from testbed.patience import patient
 from testbed.small_world import last_months, small_world
 from testbed.stack_harness import ROOT, Harness, running_stack, wait_for
 
-pytestmark = pytest.mark.ci
+pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("faults")]
 
-GRAPH = "irt_assets.definitions"
 WRITES = {
     "scored_responses": "scored_snapshot",
     "item_calibration": "fit_staging",
@@ -35,14 +35,15 @@ WRITES = {
     "abilities": "mirt_ability",
 }
 """The last table that each step of the monthly job writes."""
-TWO = ("linked_item_parameters", "published_item_parameters")
-"""What puts a fit on the scale, and what publishes it; the others in the long tier."""
+ONE = "published_item_parameters"
+"""What changes the ledger; the others in the long tier."""
 TABLES = [*WRITES.values(), "mirt_fit_meta", "item_parameter_publication", "item_parameter_proposal"]
 GATE = 7_201_901
 FAILED_WITHIN_S = 60.0
 
 MONTHS = last_months(3)
 MONTH = MONTHS[0]
+"""Months that are over stay so, whenever the tests run."""
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 @pytest.fixture(scope="module")
 def stack(world: Settings) -> Iterator[Harness]:
     """A stack on which a month was materialised."""
-    with running_stack(world, GRAPH) as harness:
+    with running_stack(world, "tests.helpers.quiet_location") as harness:
         with harness.database.connect() as connection:
             connection.execute(
                 f"""CREATE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS
@@ -114,7 +115,7 @@ def stopped_while_writing(stack: Harness, step: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "step", [step if step in TWO else pytest.param(step, marks=pytest.mark.long) for step in WRITES]
+    "step", [step if step == ONE else pytest.param(step, marks=pytest.mark.long) for step in WRITES]
 )
 def test_a_month_survives_the_end_of_everything_in_every_step(stack: Harness, step: str) -> None:
     """Worker and code server while it writes, the worker while it computes; then the code server alone."""
@@ -142,7 +143,7 @@ def test_a_month_survives_the_end_of_everything_in_every_step(stack: Harness, st
     assert contents(stack)[WRITES[step]] != before[WRITES[step]]
 
     print(f"{step}: failed {both:.1f} s after both were killed, {alone:.1f} s after the worker was")
-    assert max(both, alone) < FAILED_WITHIN_S
+    assert max(both, alone) < patient(FAILED_WITHIN_S)
 
 
 def test_after_all_that_the_month_is_green_again(stack: Harness) -> None:
@@ -193,7 +194,7 @@ def test_the_command_line_refuses_a_month_that_the_ui_is_calibrating(stack: Harn
     with closed_gate(stack):
         run_id = stopped_while_writing(stack, "scored_responses")
         with calibrate(stack) as refused:
-            said, _ = refused.communicate(timeout=60)
+            said, _ = refused.communicate(timeout=patient(60))
     assert refused.returncode != 0
     assert "queued or under way" in said
     stack.until(run_id, DagsterRunStatus.SUCCESS)
@@ -210,9 +211,9 @@ def test_the_ui_waits_for_the_command_line_and_goes_on_when_that_is_killed(stack
                 )
                 assert killed.poll() is None, killed.stdout.read()
                 of_the_month = RunsFilter(job_name=MONTHLY_JOB, statuses=[DagsterRunStatus.STARTED])
-                (own,) = stack.instance.get_runs(of_the_month)  # automation may be at work beside it
+                (own,) = stack.instance.get_runs(of_the_month)
                 waiting = stack.launch(MONTHLY_JOB, MONTH, ["scored_responses"])
-                time.sleep(5)
+                stack.looked_at_its_queue()
                 assert stack.status(waiting) is DagsterRunStatus.QUEUED
             finally:
                 killed.kill()

@@ -9,11 +9,12 @@ import pytest
 from dagster import DagsterRunStatus, RunsFilter
 
 from testbed import kills
+from testbed.patience import patient
 from testbed.small_world import last_months, small_world
 from testbed.stack_harness import running_stack
 from tests.helpers.rooms import rows
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("kills")]
 
 KILLS = 3
 RUNS_TOLD = "SELECT partition FROM alert WHERE starts_with(key, 'run ')"
@@ -21,7 +22,7 @@ WHOLE_WITHIN_S = 600.0
 """A minute on an idle machine; what runs beside the tests may take most of it."""
 
 
-@pytest.mark.timeout(2 * WHOLE_WITHIN_S)
+@pytest.mark.timeout(patient(2 * WHOLE_WITHIN_S))
 def test_killed_months_are_made_whole_without_anybody_asking_again(tmp_path: Path) -> None:
     """The code server's death once failed the whole backfill, and that of a worker its month, until a person came."""
     months = last_months(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 import time
@@ -17,11 +18,14 @@ from dagster import DagsterEvent, DagsterEventType, DagsterRunStatus, RunsFilter
 from irt_assets.stack import Stack, StackError
 from jobs.launcher import WORKER_TAG, own_worker_tags, process_start
 from resources.database import Database
+from resources.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
+from testbed.patience import patient
 from testbed.stack_harness import ROOT, Harness, running_stack, wait_for
-from tests.helpers.dagster_private import make_new_run_id
+from tests.helpers.dagster_private import freeze_time, make_new_run_id, run_monitoring
+from tests.helpers.databases import template_copy
 
-pytestmark = pytest.mark.ci
+pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("launcher")]
 
 TOY = "tests.integration.toy_location"
 SECONDS = {"seconds": "600"}
@@ -29,8 +33,13 @@ FAILED_WITHIN_S = 60.0
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
-    with running_stack(Settings(irt_home=tmp_path_factory.mktemp("home")), TOY) as harness:
+def stack(
+    postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Harness]:
+    with (
+        template_copy(postgres, migrated_template, tmp_path_factory.mktemp("home")) as settings,
+        running_stack(settings, TOY) as harness,
+    ):
         yield harness
 
 
@@ -52,14 +61,7 @@ def test_a_killed_worker_fails_its_run_and_frees_its_pool(stack: Harness, victim
     failed_after = time.monotonic() - killed
     assert stack.until(waiting, DagsterRunStatus.SUCCESS) is DagsterRunStatus.SUCCESS
     print(f"{'+'.join(victims)}: failed after {failed_after:.1f} s, next ended {time.monotonic() - killed:.1f} s")
-    assert failed_after < FAILED_WITHIN_S
-
-
-def test_a_worker_outlives_its_code_server(stack: Harness) -> None:
-    run_id = stack.launch("toy_job", "2026-05", seconds="8")
-    stack.step_started(run_id, "sleeper")
-    stack.kill(stack.server("code server"))
-    assert stack.finished(run_id) is DagsterRunStatus.SUCCESS
+    assert failed_after < patient(FAILED_WITHIN_S)
 
 
 def test_a_worker_that_outlived_its_code_server_can_be_stopped(stack: Harness) -> None:
@@ -70,8 +72,8 @@ def test_a_worker_that_outlived_its_code_server_can_be_stopped(stack: Harness) -
     stack.finished(stack.launch_when_up("toy_job", "2026-06", ["dream"]))
     stack.terminate(run_id)
     assert stack.finished(run_id) in (DagsterRunStatus.CANCELED, DagsterRunStatus.FAILURE)
-    worker.wait(20)
-    assert time.monotonic() - old < FAILED_WITHIN_S
+    worker.wait(patient(20))
+    assert time.monotonic() - old < patient(FAILED_WITHIN_S)
 
 
 def test_a_killed_webserver_and_a_killed_daemon_come_back(stack: Harness) -> None:
@@ -79,26 +81,17 @@ def test_a_killed_webserver_and_a_killed_daemon_come_back(stack: Harness) -> Non
     assert stack.finished(stack.launch_when_up("toy_job", "2026-06")) is DagsterRunStatus.SUCCESS
 
 
-def test_two_runs_of_one_month_are_never_started_together(stack: Harness) -> None:
-    first = sleeping(stack, "2026-07")
-    second = stack.launch("toy_job", "2026-07")
-    time.sleep(5)
-    assert stack.status(second) is DagsterRunStatus.QUEUED
-    stack.terminate(first)
-    assert stack.finished(second) is DagsterRunStatus.SUCCESS
-
-
 def test_runs_of_a_pool_go_one_by_one_and_the_urgent_one_first(stack: Harness) -> None:
     """What is asked for during a backfill of months waits for the one under way, and not for all of them."""
     first = sleeping(stack, "2026-01")
-    months = [stack.launch("toy_job", month, seconds="1") for month in ("2026-02", "2026-03")]
+    month = stack.launch("toy_job", "2026-02", seconds="1")
     night = stack.launch("toy_job", "2026-04", **{"seconds": "1", "dagster/priority": "10"})
-    time.sleep(6)
-    assert {stack.status(run_id) for run_id in (*months, night)} == {DagsterRunStatus.QUEUED}
+    stack.looked_at_its_queue()
+    assert {stack.status(run_id) for run_id in (month, night)} == {DagsterRunStatus.QUEUED}
     stack.terminate(first)
-    for run_id in (night, *months):
+    for run_id in (night, month):
         stack.finished(run_id, 180)
-    records = stack.instance.get_run_records(RunsFilter(run_ids=[night, *months]))
+    records = stack.instance.get_run_records(RunsFilter(run_ids=[night, month]))
     spans = sorted((r.start_time or 0, r.end_time or 0, r.dagster_run.run_id) for r in records)
     assert spans[0][2] == night
     assert all(later[0] >= earlier[1] for earlier, later in pairwise(spans))
@@ -133,6 +126,7 @@ def test_the_servers_die_with_the_process_that_started_them(settings: Settings, 
 import json, time
 from irt_assets.stack import Stack
 from resources.database import Database
+from resources.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 settings = Settings(irt_home={str(settings.irt_home)!r}, database_url={database.url!r})
 with Stack(settings, Database(settings), module={TOY!r}) as stack:
@@ -168,9 +162,12 @@ def test_a_run_whose_launch_was_lost_in_a_crash_does_not_wait_for_ever(stack: Ha
     stack.instance.add_run(lost)
     launching = DagsterEvent(DagsterEventType.PIPELINE_STARTING.value, lost.job_name)
     stack.instance.report_dagster_event(launching, lost.run_id)
-    assert stack.status(lost.run_id) is DagsterRunStatus.STARTING
+    (record,) = stack.instance.get_run_records(RunsFilter(run_ids=[lost.run_id]))
     # dagster.yaml gives a launch two minutes
-    assert stack.finished(lost.run_id, 240) is DagsterRunStatus.FAILURE
+    for seconds, expected in ((100, DagsterRunStatus.STARTING), (140, DagsterRunStatus.FAILURE)):
+        with freeze_time(time.time() + seconds):
+            run_monitoring.monitor_starting_run(stack.instance, record, logging.getLogger(__name__))
+        assert stack.status(lost.run_id) is expected
 
 
 def worker_on_record(stack: Harness, run_id: str) -> dict[str, Any]:

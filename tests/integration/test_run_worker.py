@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import dagster as dg
@@ -16,13 +18,15 @@ import pytest
 from dagster import DagsterEvent
 from dagster import DagsterRunStatus as Status
 
+from irt_assets.run_worker import _await_launch
 from irt_assets.stack import dagster_instance
 from resources.database import Database
 from resources.settings import Settings
+from testbed.patience import patient
 from testbed.stack_harness import ROOT, wait_for
 from tests.helpers.dagster_private import create_run_for_test
 
-pytestmark = pytest.mark.ci
+pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("run_worker")]
 
 LET_IT_END = "IRT_HOME"
 
@@ -80,27 +84,37 @@ def dreaming(instance: dg.DagsterInstance, run_id: str) -> None:
     def begun() -> bool:
         return bool(instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_START))
 
-    wait_for("the step to start", begun, 90)
+    wait_for("the step to start", begun)
 
 
-def test_a_run_is_executed_once_it_is_launched_and_its_end_is_the_worker_s(
+def test_a_run_that_was_launched_is_executed_and_its_end_is_the_worker_s(
     settings: Settings, instance: dg.DagsterInstance
 ) -> None:
-    """It may be in the queue once more: its Job was made, and the API server's answer lost."""
-    run_id = made(instance)
+    run_id = made(instance, "PIPELINE_STARTING")
     (settings.irt_home / "nightmare").touch()
     with worker(settings, run_id) as process:
-        time.sleep(2)
-        assert status(instance, run_id) is Status.NOT_STARTED
-        instance.report_dagster_event(DagsterEvent("PIPELINE_STARTING", "sleeper"), run_id=run_id)
-        assert process.wait(120) == 1
+        assert process.wait(patient(60)) == 1
     assert status(instance, run_id) is Status.FAILURE
+
+
+def test_a_run_that_is_in_the_queue_once_more_is_waited_for(instance: dg.DagsterInstance, database: Database) -> None:
+    """Its Job was made, and the API server's answer lost."""
+    run_id, looks = made(instance), count(1)
+
+    class Patience(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            if next(looks) == 3:
+                instance.report_dagster_event(DagsterEvent("PIPELINE_STARTING", "sleeper"), run_id=run_id)
+            return False
+
+    assert _await_launch(database, run_id, Patience()) == "STARTING"
+    assert next(looks) == 4
 
 
 def test_a_run_that_was_cancelled_meanwhile_is_not_executed(settings: Settings, instance: dg.DagsterInstance) -> None:
     run_id = made(instance, "PIPELINE_STARTING", "PIPELINE_CANCELING", "PIPELINE_CANCELED")
     with worker(settings, run_id) as process:
-        assert process.wait(120) == 0
+        assert process.wait(patient(60)) == 0
     assert not instance.all_logs(run_id, of_type=dg.DagsterEventType.RUN_START)
 
 
@@ -111,7 +125,7 @@ def test_a_run_is_cancelled_by_its_status_alone(settings: Settings, instance: dg
         run = instance.get_run_by_id(run_id)
         assert run is not None
         instance.report_run_canceling(run)
-        process.wait(120)
+        process.wait(patient(60))
     assert status(instance, run_id) is Status.CANCELED
 
 
@@ -124,6 +138,6 @@ def test_a_pod_that_is_taken_away_leaves_its_run_to_be_repeated(
         dreaming(instance, run_id)
         (child,) = psutil.Process(process.pid).children()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 128 + signal.SIGKILL
+        assert process.wait(patient(30)) == 128 + signal.SIGKILL
         assert not child.is_running()
     assert status(instance, run_id) is Status.STARTED, "its Job is seen to have failed"

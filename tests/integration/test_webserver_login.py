@@ -24,6 +24,7 @@ from tests.helpers.dagster_private import DagsterGrpcClient
 from tests.integration.dagster_page import GO, JSON, PAUSED, instance, post, served, settings
 
 __all__ = ["instance", "settings"]  # fixtures
+pytestmark = pytest.mark.xdist_group("webserver")
 REPOSITORY = {"repositoryName": "__repository__", "repositoryLocationName": "here"}
 LAUNCHED = "{ __typename ... on LaunchRunSuccess { run { runId } } ... on Error { message } }"
 RUN = f"mutation ($p: ExecutionParams!) {{ launchRun(executionParams: $p) {LAUNCHED} }}"

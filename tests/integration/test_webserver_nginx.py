@@ -25,7 +25,7 @@ from tests.integration.dagster_page import GO, PAUSED, instance, settings
 from tests.integration.dagster_page import served as page
 
 __all__ = ["instance", "settings"]  # fixtures
-pytestmark = pytest.mark.ci
+pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("nginx")]
 
 
 class Pages(Recorder):

@@ -26,7 +26,7 @@ from testbed.issuer import Issuer
 from tests.helpers.door import HOST, NGINX, Door, Recorder, listening, opened, port_of, served
 from tests.services import test_dashboard_login as pages
 
-pytestmark = pytest.mark.ci
+pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("nginx")]
 
 
 class Dashboard(Recorder):

@@ -16,6 +16,7 @@ import pytest
 import requests
 
 from testbed.issuer import ATTACKS, AUDIENCE, ISSUER, ORGANISATION, Issuer, private_key
+from testbed.patience import patient
 from tests.helpers.door import ROOT, free_port
 
 OTHER = Issuer(key=private_key("RS256", "a stranger's"))
@@ -44,7 +45,7 @@ def running(environment: dict[str, str], folder: Path) -> Iterator[tuple[subproc
         command = [sys.executable, "-W", "error", "-m", "services.jwt_verifier"]
         child = subprocess.Popen(command, env=environment, cwd=folder, stderr=log, stdout=log)
         try:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + patient(60)
             while child.poll() is None and time.monotonic() < deadline:
                 try:
                     assert requests.get(f"{url}/health", timeout=5).json() == {"status": "ok"}

@@ -19,7 +19,7 @@ from services.jwt_verifier.tokens import ROLES, Role, Rules, Verifier
 from testbed.issuer import ATTACKS, AUDIENCE, ISSUER, MAX_AGE_S, ORGANISATION, UNFIT_FOR_HEADERS, Attack, Issuer
 from tests.helpers.door import HOST, NGINX, Door, Recorder, bearer, free_port, listening, opened, port_of, served, told
 
-pytestmark = pytest.mark.ci
+pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("nginx")]
 
 PLACES: dict[str, tuple[str, Role]] = {
     "/admin/": ("dashboard", "viewer"),

@@ -22,6 +22,7 @@ from services.exporter.families import FAMILIES
 from tests.helpers.door import ROOT, free_port
 from tests.helpers.prometheus import PATIENCE_S, answer, child
 
+pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("prometheus")]
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 SILENT = "IrtDaemonSilent"
 """What is wrong with a new installation whose daemon was never started."""
@@ -56,7 +57,6 @@ def exporter(settings: Settings, folder: Path) -> Iterator[tuple[subprocess.Pope
             yield process, port
 
 
-@pytest.mark.ci
 def test_it_serves_on_loopback_alone_and_ends_when_it_is_told_to(settings: Settings, tmp_path: Path) -> None:
     with exporter(settings, tmp_path) as (process, port):
         said = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=20)
@@ -69,7 +69,6 @@ def test_it_serves_on_loopback_alone_and_ends_when_it_is_told_to(settings: Setti
         process.wait(PATIENCE_S)
 
 
-@pytest.mark.ci
 def test_promtool_finds_the_rules_sound_and_each_fires_when_it_should(promtool: str) -> None:
     for command in (["check", "rules", "rules.yml"], ["check", "config", "prometheus.yml"]):
         done = subprocess.run([promtool, *command], cwd=PROMETHEUS, capture_output=True, text=True, check=False)
@@ -79,7 +78,6 @@ def test_promtool_finds_the_rules_sound_and_each_fires_when_it_should(promtool: 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.ci
 def test_prometheus_understands_every_expression_of_the_dashboards(promtool: str, tmp_path: Path) -> None:
     """As rules that record, with a name for what a person chooses on the dashboard."""
     dashboards = [json.loads(path.read_text("utf-8")) for path in (ROOT / "deploy" / "grafana").glob("*.json")]
@@ -94,7 +92,6 @@ def test_prometheus_understands_every_expression_of_the_dashboards(promtool: str
     assert f"{len(rules)} rules found" in done.stdout
 
 
-@pytest.mark.ci
 def test_a_prometheus_scrapes_the_exporter_and_judges_by_our_rules(
     settings: Settings, tmp_path: Path, require: Callable[[bool, str], None]
 ) -> None:

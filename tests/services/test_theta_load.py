@@ -22,8 +22,16 @@ from testbed.theta_load import WORK, Answered, Log, compare, cpu_s, load, load_l
 from tests.helpers import rooms
 from tests.helpers.door import free_port
 
+pytestmark = [
+    pytest.mark.ci,
+    pytest.mark.on_change(
+        *("services/theta_api/**", "services/theta_client/**", "irt_assets/calibration/**", "testbed/theta_load.py"),
+        *("irt_assets/psychometrics/**", "resources/**", "requirements.lock"),
+    ),
+    pytest.mark.xdist_group("theta load"),
+]
 TRIES = 3
-USUAL, SECONDS = 25, 10
+USUAL, SECONDS = 25, 5
 TENFOLD = 1_000
 """Ten times what the API is made for: more than any machine answers."""
 LIMITS_MS = 4 * 15, 4 * 60
@@ -101,7 +109,6 @@ def with_cpu(served: Served, rate: int, seconds: int, seed: int) -> tuple[Answer
     return api, cpu_s(served.pid) - began
 
 
-@pytest.mark.ci
 def test_at_a_usual_rate_it_is_in_time_and_right(served: Served) -> None:
     taken = []
 
@@ -116,7 +123,6 @@ def test_at_a_usual_rate_it_is_in_time_and_right(served: Served) -> None:
     assert compare(served.database, served.log, some(taken, 100)) < 1e-12
 
 
-@pytest.mark.ci
 def test_at_ten_times_the_rate_it_sheds_grows_by_nothing_and_is_never_wrong(served: Served) -> None:
     api, cpu = with_cpu(served, USUAL, SECONDS, 9)
     cpu_of_an_answer = cpu / api.statuses[200]
