@@ -1,13 +1,23 @@
-"""What the tests of this folder share besides `tests.helpers.worlds`: commands as they are typed."""
+"""What the tests of this folder share besides `tests.helpers.worlds`: commands as they are typed, and a month that
+Dagster has made."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from irt_assets.calibration.origin import initialise
+from irt_assets.in_process_runs import run_month
+from irt_assets.stack import dagster_instance
+from resources.database import Database
+from resources.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
+from tests.helpers import rooms
+from tests.helpers.databases import made_once, template_copy
 from tests.helpers.typed import Irt, command_line
+from tests.helpers.worlds import OF_MONTHS
 
 
 @pytest.fixture
@@ -22,3 +32,18 @@ def irt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return command_line(monkeypatch, capsys)
 
     return of
+
+
+@pytest.fixture
+def made_month(postgres: EmbeddedPostgres, small_truth: object, tmp_path: Path) -> Iterator[Settings]:
+    """As `world`, with its first month made by a run in this process, which Dagster's tables in the database know."""
+    made_once(postgres, "template_made_month", "template_rooms", _make_first_month, **OF_MONTHS)
+    with template_copy(postgres, "template_made_month", tmp_path, **OF_MONTHS) as settings:
+        yield settings
+
+
+def _make_first_month(settings: Settings) -> None:
+    database = Database(settings)
+    initialise(database, rooms.SCALE, first_month=rooms.MONTHS[0], thresholds=rooms.LOWERED)
+    with dagster_instance(settings, database) as instance:
+        assert run_month(instance, settings, rooms.MONTHS[0]).success

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from dagster import AssetKey, DagsterInstance, DagsterRunStatus
+from dagster import AssetKey, AssetMaterialization, DagsterInstance, DagsterRunStatus
 from pydantic import SecretStr
 
 from irt_assets import jobs_by_hand, without_daemon
@@ -47,22 +47,20 @@ def followed(instance: DagsterInstance, settings: Settings) -> list[str]:
     return [outcome.name for outcome in outcomes]
 
 
-def test_without_a_daemon_a_month_has_its_drift_and_its_report_follow_once(
-    world: Settings, instance: DagsterInstance
-) -> None:
-    plan = jobs_by_hand.plan_of(MONTHLY_JOB)
-    (outcome,) = jobs_by_hand.run_here(instance, world, plan, [MONTH])
-    assert outcome == jobs_by_hand.Outcome(f"{MONTHLY_JOB} {MONTH}", success=True)
-    drift, report = followed(instance, world)
-    in_group = [key.to_user_string() for key in build_defs(world).resolve_all_asset_keys() if key.path[-1] in drift]
-    assert {"item_drift", "dif_analysis", "test_information"} <= set(in_group), GROUP
-    assert report == f"{DRIFT_REPORT} {MONTH}"
-    assert followed(instance, world) == []
+def test_without_a_daemon_a_month_has_its_drift_and_its_report_follow_once(made_month: Settings) -> None:
+    with dagster_instance(made_month, Database(made_month)) as instance:
+        drift, report = followed(instance, made_month)
+        defs = build_defs(made_month)
+        in_group = [key.to_user_string() for key in defs.resolve_all_asset_keys() if key.path[-1] in drift]
+        assert {"item_drift", "dif_analysis", "test_information"} <= set(in_group), GROUP
+        assert report == f"{DRIFT_REPORT} {MONTH}"
+        assert followed(instance, made_month) == []
 
-    made = last_made(instance, AssetKey(DRIFT_REPORT))[MONTH]
-    list(jobs_by_hand.run_here(instance, world, plan, [MONTH]))
-    assert len(followed(instance, world)) == 2, "a month that was fitted again has both made again"
-    assert last_made(instance, AssetKey(DRIFT_REPORT))[MONTH] > made
+        made = last_made(instance, AssetKey(DRIFT_REPORT))[MONTH]
+        (outcome,) = jobs_by_hand.run_here(instance, made_month, jobs_by_hand.plan_of(MONTHLY_JOB), [MONTH])
+        assert outcome == jobs_by_hand.Outcome(f"{MONTHLY_JOB} {MONTH}", success=True)
+        assert len(followed(instance, made_month)) == 2, "a month that was fitted again has both made again"
+        assert last_made(instance, AssetKey(DRIFT_REPORT))[MONTH] > made
 
 
 def test_without_a_daemon_a_run_that_failed_is_told_of_once_and_so_is_its_end(world: Settings, http: HttpSink) -> None:
@@ -126,14 +124,17 @@ def test_a_wrong_request_says_what_is_right(
 
 
 def test_a_job_makes_what_a_tick_would_ask_for_and_then_nothing(
-    world: Settings, irt: Callable[[Settings], Irt]
+    world: Settings, instance: DagsterInstance, irt: Callable[[Settings], Irt], now: datetime
 ) -> None:
+    """Of the days that it looks back at, all but two are made."""
     typed = irt(world)
     (plan,) = [plan for plan in PLANS if plan.job == "detect_inactivity"]
+    *made, first_day, last_day = days = DAYS.back(now, plan.look_back)
+    for day in made:
+        instance.report_runless_asset_event(AssetMaterialization(plan.asset, partition=day))
     first = typed("job", "detect_inactivity")
-    days = DAYS.back(datetime.now(UTC), plan.look_back)
     assert first.code == 0, first.err
-    assert first.out.split("\n")[:-1] == [f"detect_inactivity {day}: done" for day in days]
+    assert first.out.split("\n")[:-1] == [f"detect_inactivity {day}: done" for day in (first_day, last_day)]
     assert {json.loads(line).get("job") for line in first.err.splitlines()} <= {"detect_inactivity", None}
     again = typed("job", "detect_inactivity")
     assert (again.code, again.out.startswith("detect_inactivity: nothing is missing.")) == (0, True)

@@ -56,7 +56,6 @@ class Home:
 
     def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
         self.settings, self.instance, self.database = settings, instance, Database(settings)
-        assert run_month(instance, settings, MONTH).success
         with self.database.connect() as connection:
             digest = data_hash(connection, *month_bounds(MONTH), read_scales(connection), encoding=1)
             for table in ("scored_snapshot", "mirt_fit_meta", "item_parameter_publication"):
@@ -84,9 +83,9 @@ class Home:
 
 
 @pytest.fixture
-def home(world: Settings) -> Iterator[Home]:
-    with dagster_instance(world, Database(world)) as instance:
-        yield Home(world, instance)
+def home(made_month: Settings) -> Iterator[Home]:
+    with dagster_instance(made_month, Database(made_month)) as instance:
+        yield Home(made_month, instance)
 
 
 def test_a_month_of_the_first_encoding_is_green_until_its_answers_change(home: Home) -> None:

@@ -29,14 +29,13 @@ from resources.database import Database
 from resources.object_store import PART, FolderStore, ObjectStore
 from resources.outbox import Alert, open_alert, resolve_alert
 from resources.settings import Settings
+from testbed.patience import patient
 from tests.helpers import rooms
 
 MONTH = "2026-06"
 FITTED = ("mirt_fit_meta", "mirt_item_params", "fit_staging")
+LATER, MUCH_LATER = timedelta(days=101), timedelta(days=366)
 ITEMS = {"I1": (1.0, 0.0), "K1": (1.2, -0.5), "K2": (0.9, 0.4), "K3": (1.1, 0.9)}
-NOW = datetime.now(UTC)
-LATER = NOW + timedelta(days=101)
-MUCH_LATER = NOW + timedelta(days=366)
 
 
 def pruned(database: Database, now: datetime, *, dry_run: bool = False) -> dict[str, tuple[str, ...]]:
@@ -59,14 +58,14 @@ def fits_of(database: Database) -> dict[str, set[str]]:
 
 
 def test_a_superseded_fit_goes_with_its_parameters_its_attempt_and_its_snapshot(
-    database: Database, store: ObjectStore
+    database: Database, store: ObjectStore, now: datetime
 ) -> None:
     old, new = refitted(database, store)
-    assert pruned(database, NOW) == {}
-    would = pruned(database, LATER, dry_run=True)
+    assert pruned(database, now) == {}
+    would = pruned(database, now + LATER, dry_run=True)
     assert set(fits_of(database)["mirt_fit_meta"]) == {old, new}, "a dry run deleted something"
     assert (
-        pruned(database, LATER)
+        pruned(database, now + LATER)
         == would
         == {
             "superseded fits": (old,),
@@ -75,14 +74,14 @@ def test_a_superseded_fit_goes_with_its_parameters_its_attempt_and_its_snapshot(
         }
     )
     assert fits_of(database) == {table: {new} for table in FITTED}
-    assert prune_files(database, store, NOW, dry_run=False).names == (), "they may be about to be cited"
+    assert prune_files(database, store, now, dry_run=False).names == (), "they may be about to be cited"
     old_file = f"snapshots/scored_responses/{MONTH}/old.parquet"
-    assert prune_files(database, store, LATER, dry_run=True).names == (old_file,)
+    assert prune_files(database, store, now + LATER, dry_run=True).names == (old_file,)
     assert store.exists(old_file)
-    assert prune_files(database, store, LATER, dry_run=False).names == (old_file,)
+    assert prune_files(database, store, now + LATER, dry_run=False).names == (old_file,)
     assert not store.exists(old_file)
-    assert pruned(database, LATER) == {}
-    assert prune_files(database, store, LATER, dry_run=False).names == ()
+    assert pruned(database, now + LATER) == {}
+    assert prune_files(database, store, now + LATER, dry_run=False).names == ()
 
 
 SUPERSEDED_PROPOSALS = "superseded proposals of fits without a decision"
@@ -101,47 +100,47 @@ CITATIONS = {
 
 @pytest.mark.parametrize("table", CITATIONS)
 def test_a_fit_that_anything_rests_on_stays_with_all_that_it_came_from(
-    table: str, database: Database, store: ObjectStore
+    table: str, database: Database, store: ObjectStore, now: datetime
 ) -> None:
     old, new = refitted(database, store)
     rooms.run_sql(database, CITATIONS[table], (old,))
-    assert pruned(database, LATER) == {}
-    assert prune_files(database, store, LATER, dry_run=False).names == ()
+    assert pruned(database, now + LATER) == {}
+    assert prune_files(database, store, now + LATER, dry_run=False).names == ()
     assert fits_of(database) == {table: {old, new} for table in FITTED}
 
 
 def test_a_proposal_of_a_superseded_fit_goes_unless_somebody_decided_on_that_fit(
-    database: Database, store: ObjectStore
+    database: Database, store: ObjectStore, now: datetime
 ) -> None:
     old, new = refitted(database, store)
     for fit in (old, new):
         rooms.run_sql(database, PROPOSAL, (fit,))
     rooms.run_sql(database, CITATIONS["release_decision"], (old,))
-    assert pruned(database, LATER) == {}
+    assert pruned(database, now + LATER) == {}
     rooms.run_sql(database, "DELETE FROM release_decision")
-    assert pruned(database, LATER)[SUPERSEDED_PROPOSALS] == (f"{old}/I1",)
+    assert pruned(database, now + LATER)[SUPERSEDED_PROPOSALS] == (f"{old}/I1",)
     assert rooms.rows(database, "SELECT fit_id FROM item_parameter_proposal") == [(new,)]
     assert fits_of(database)["mirt_fit_meta"] == {new}
 
 
 def test_of_a_recalibration_a_proposal_goes_only_where_a_newer_one_took_its_place(
-    database: Database, store: ObjectStore
+    database: Database, store: ObjectStore, now: datetime
 ) -> None:
     """The later recalibration of the window proposes I1 alone, and supersedes the whole fit."""
     old, new = refitted(database, store)
     rooms.run_sql(database, "UPDATE mirt_fit_meta SET kind = 'pooled'")
     for fit, item in ((old, "I1"), (old, "I2"), (new, "I1")):
         rooms.run_sql(database, PROPOSAL.replace("'2026-06'", "'2026-06:2026-07'").replace("I1", item), (fit,))
-    assert pruned(database, LATER) == {SUPERSEDED_PROPOSALS: (f"{old}/I1",)}
+    assert pruned(database, now + LATER) == {SUPERSEDED_PROPOSALS: (f"{old}/I1",)}
     assert fits_of(database)["mirt_fit_meta"] == {old, new}, "the open proposal rests on the superseded fit"
 
 
 def test_the_last_attempt_at_a_fit_stays_however_old_as_it_says_why_a_month_is_red(
-    database: Database, store: ObjectStore
+    database: Database, store: ObjectStore, now: datetime
 ) -> None:
     first = rooms.stage_made_up(database, store, MONTH, rooms.made_up_calibration(ITEMS))
     last = rooms.stage_made_up(database, store, MONTH, rooms.made_up_calibration(ITEMS))
-    assert pruned(database, LATER) == {"attempts at fits": (first,)}
+    assert pruned(database, now + LATER) == {"attempts at fits": (first,)}
     assert fits_of(database)["fit_staging"] == {last}
 
 
@@ -165,9 +164,11 @@ def nights(database: Database, store: ObjectStore, last: datetime, n: int) -> No
         )
 
 
-def test_nights_are_kept_for_thirty_days_and_months_for_ever(database: Database, store: ObjectStore) -> None:
-    nights(database, store, NOW, 40)
-    gone = pruned(database, NOW + timedelta(hours=1))
+def test_nights_are_kept_for_thirty_days_and_months_for_ever(
+    database: Database, store: ObjectStore, now: datetime
+) -> None:
+    nights(database, store, now, 40)
+    gone = pruned(database, now + timedelta(hours=1))
     assert set(gone["fits of nights"]) == {f"night {k}" for k in range(30, 40)}
     assert len(gone["abilities of nights"]) == 10
     assert rooms.rows(database, "SELECT count(*) FROM mirt_ability") == [(30,)]
@@ -176,9 +177,9 @@ def test_nights_are_kept_for_thirty_days_and_months_for_ever(database: Database,
     assert len(fits["mirt_fit_meta"]) == 31
 
 
-def test_the_last_night_stays_however_long_ago_it_was(database: Database, store: ObjectStore) -> None:
-    nights(database, store, NOW, 3)
-    pruned(database, MUCH_LATER)
+def test_the_last_night_stays_however_long_ago_it_was(database: Database, store: ObjectStore, now: datetime) -> None:
+    nights(database, store, now, 3)
+    pruned(database, now + MUCH_LATER)
     assert rooms.rows(database, "SELECT fit_id FROM mirt_fit_meta WHERE kind = 'nightly'") == [("night 0",)]
     assert rooms.rows(database, "SELECT update_id FROM mirt_ability") == [("night 0",)]
 
@@ -190,39 +191,40 @@ ON_REQUEST = """INSERT INTO mirt_ability (update_id, user_id, scale_id, theta, s
 
 def test_a_theta_on_request_goes_after_ninety_days_unless_it_is_the_learners_last_on_a_scale(
     database: Database,
+    now: datetime,
 ) -> None:
     ago = [timedelta(days=days) for days in (400, 200, 89, 1)]
     for k, when in enumerate(ago):
-        rooms.run_sql(database, ON_REQUEST, (f"busy {k}", "busy", "s", "online", NOW - when))
-        rooms.run_sql(database, ON_REQUEST, (f"month {k}", "busy", "s", "monthly", NOW - when))
+        rooms.run_sql(database, ON_REQUEST, (f"busy {k}", "busy", "s", "online", now - when))
+        rooms.run_sql(database, ON_REQUEST, (f"month {k}", "busy", "s", "monthly", now - when))
     for user, scale, when in (("idle", "s", ago[1]), ("idle", "s", ago[0]), ("busy", "another", ago[0])):
-        rooms.run_sql(database, ON_REQUEST, (f"{user} {scale} {when.days}", user, scale, "online", NOW - when))
-    would = pruned(database, NOW, dry_run=True)
+        rooms.run_sql(database, ON_REQUEST, (f"{user} {scale} {when.days}", user, scale, "online", now - when))
+    would = pruned(database, now, dry_run=True)
     assert would == {"abilities on request": ("busy 0", "busy 1", "idle s 400")}
-    assert pruned(database, NOW) == would
+    assert pruned(database, now) == would
     kept = rooms.rows(database, "SELECT update_id FROM mirt_ability WHERE kind = 'online' ORDER BY 1")
     assert kept == [("busy 2",), ("busy 3",), ("busy another 400",), ("idle s 200",)]
     assert rooms.rows(database, "SELECT count(*) FROM mirt_ability WHERE kind = 'monthly'") == [(4,)]
 
 
-def test_a_theta_that_is_asked_for_again_while_its_row_is_pruned_stays(database: Database) -> None:
+def test_a_theta_that_is_asked_for_again_while_its_row_is_pruned_stays(database: Database, now: datetime) -> None:
     """The update makes the old row the newest after the prune found it old, and commits before the prune deletes."""
     for name, days in (("old", 200), ("new", 1)):
-        rooms.run_sql(database, ON_REQUEST, (name, "u", "s", "online", NOW - timedelta(days=days)))
+        rooms.run_sql(database, ON_REQUEST, (name, "u", "s", "online", now - timedelta(days=days)))
     with psycopg.connect(database.url) as updating, ThreadPoolExecutor(1) as thread:
-        updating.execute("UPDATE mirt_ability SET window_end = %s WHERE update_id = 'old'", (NOW,))
-        pruning = thread.submit(pruned, database, NOW)
+        updating.execute("UPDATE mirt_ability SET window_end = %s WHERE update_id = 'old'", (now,))
+        pruning = thread.submit(pruned, database, now)
         while not rooms.rows(
             database,
             "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
         ):
             assert not pruning.done()
         updating.commit()
-        pruning.result(60)
+        pruning.result(patient(60))
     assert rooms.rows(database, "SELECT update_id FROM mirt_ability ORDER BY 1") == [("new",), ("old",)]
 
 
-def test_item_times_go_after_thirty_days_but_for_those_of_the_last_day(database: Database) -> None:
+def test_item_times_go_after_thirty_days_but_for_those_of_the_last_day(database: Database, now: datetime) -> None:
     rooms.add_items(database, {"i": None})
     rooms.add_attempts(database, [rooms.attempt("u", "i", datetime(2026, 1, 5, tzinfo=UTC), response_time_ms=9)])
     days = [datetime(2026, 2, day, tzinfo=UTC) for day in (1, 2, 3)]
@@ -230,15 +232,17 @@ def test_item_times_go_after_thirty_days_but_for_those_of_the_last_day(database:
         for day in days:
             current_ability_times(connection, day)
     kept = "SELECT as_of FROM item_response_time ORDER BY 1"
-    assert pruned(database, NOW + timedelta(days=29)) == {}
-    assert len(pruned(database, NOW + timedelta(days=31))["item times"]) == 2
+    assert pruned(database, now + timedelta(days=29)) == {}
+    assert len(pruned(database, now + timedelta(days=31))["item times"]) == 2
     assert rooms.rows(database, kept) == [(days[2],)]
     with database.connect() as connection:
         current_ability_times(connection, days[0])
     assert rooms.rows(database, kept) == [(days[0],), (days[2],)]
 
 
-def test_alerts_and_violations_go_a_year_after_they_are_over_and_never_while_they_are_open(database: Database) -> None:
+def test_alerts_and_violations_go_a_year_after_they_are_over_and_never_while_they_are_open(
+    database: Database, now: datetime
+) -> None:
     with database.connect() as connection:
         for key in ("over", "open"):
             open_alert(connection, Alert(key, "error", "what", "fix"))
@@ -249,7 +253,7 @@ def test_alerts_and_violations_go_a_year_after_they_are_over_and_never_while_the
         for run, subject, passed, resolved in (
             ("r1", "", True, None),
             ("r2", "", True, None),
-            ("r1", "item over", False, NOW),
+            ("r1", "item over", False, now),
             ("r1", "item open", False, None),
         ):
             connection.execute(
@@ -257,8 +261,8 @@ def test_alerts_and_violations_go_a_year_after_they_are_over_and_never_while_the
                    VALUES (%s, 'truth', '', %s, %s, %s, now() + %s)""",
                 (run, subject, passed, resolved, timedelta(minutes=run == "r2")),
             )
-    assert pruned(database, NOW + timedelta(days=364)) == {}
-    assert pruned(database, MUCH_LATER) == {
+    assert pruned(database, now + timedelta(days=364)) == {}
+    assert pruned(database, now + MUCH_LATER) == {
         "alerts that are over": ("1",),
         "violations that are gone": ("r1|truth",),
         "verdicts of invariants": ("r1|truth",),
@@ -269,7 +273,9 @@ def test_alerts_and_violations_go_a_year_after_they_are_over_and_never_while_the
     assert kept == [("r1", "item open"), ("r2", "")]
 
 
-def test_what_an_interrupted_prune_left_is_found_the_next_time(database: Database, store: ObjectStore) -> None:
+def test_what_an_interrupted_prune_left_is_found_the_next_time(
+    database: Database, store: ObjectStore, now: datetime
+) -> None:
     """Rows went, the process died: the file has no row."""
     keys = (
         "snapshots/scored_responses/2026-05/abc",
@@ -279,23 +285,25 @@ def test_what_an_interrupted_prune_left_is_found_the_next_time(database: Databas
     for key in keys:
         store.put(key, b"x")
     store.put("elsewhere/2026-05.pdf", b"not ours")
-    assert prune_files(database, store, LATER, dry_run=False).names == keys
+    assert prune_files(database, store, now + LATER, dry_run=False).names == keys
     assert [key for key, _ in store.list("elsewhere")] == ["elsewhere/2026-05.pdf"]
 
 
-def test_a_file_that_a_killed_process_left_half_written_goes_after_a_day(store: FolderStore) -> None:
+def test_a_file_that_a_killed_process_left_half_written_goes_after_a_day(store: FolderStore, now: datetime) -> None:
     part = store.root / "reports" / "2026-05-04" / f"{PART}x1"
     part.parent.mkdir(parents=True)
     part.write_bytes(b"half")
-    assert prune_unfinished(store, NOW, dry_run=False).names == ()
+    assert prune_unfinished(store, now, dry_run=False).names == ()
     left = (f"reports/2026-05-04/{PART}x1",)
-    assert prune_unfinished(store, LATER, dry_run=True).names == left
+    assert prune_unfinished(store, now + LATER, dry_run=True).names == left
     assert part.exists()
-    assert prune_unfinished(store, LATER, dry_run=False).names == left
+    assert prune_unfinished(store, now + LATER, dry_run=False).names == left
     assert not part.exists()
 
 
-def test_a_learners_report_goes_after_a_school_year_and_the_banks_stay(database: Database, store: ObjectStore) -> None:
+def test_a_learners_report_goes_after_a_school_year_and_the_banks_stay(
+    database: Database, store: ObjectStore, now: datetime
+) -> None:
     monday = date(2025, 9, 1)
     for user in ("u1", "u2"):
         store_report(
@@ -305,13 +313,13 @@ def test_a_learners_report_goes_after_a_school_year_and_the_banks_stay(database:
     after = datetime(2025, 9, 1, tzinfo=UTC)
     assert pruned(database, after + timedelta(days=399)) == {}
     assert len(pruned(database, after + timedelta(days=401))["reports of learners"]) == 2
-    gone = prune_files(database, store, LATER, dry_run=False).names
+    gone = prune_files(database, store, now + LATER, dry_run=False).names
     assert gone == ("reports/2025-09-01/u1.pdf", "reports/2025-09-01/u2.pdf")
     assert [key for key, _ in store.list("reports")] == ["reports/drift/2025-09/math-1.pdf"]
 
 
 def test_a_drift_report_that_was_made_anew_goes_unless_somebody_decided_on_its_month(
-    database: Database, store: ObjectStore
+    database: Database, store: ObjectStore, now: datetime
 ) -> None:
     """What a person had read when deciding is evidence."""
     for month in ("2026-05", "2026-06"):
@@ -320,33 +328,37 @@ def test_a_drift_report_that_was_made_anew_goes_unless_somebody_decided_on_its_m
                 database, store, f"reports/drift/{month}/math-{n}.pdf", b"x", format="pdf", window=f"{month}/math"
             )
     rooms.run_sql(database, CITATIONS["release_decision"], ("a fit",))
-    assert prune_files(database, store, LATER, dry_run=True).names == ("reports/drift/2026-05/math-1.pdf",)
+    assert prune_files(database, store, now + LATER, dry_run=True).names == ("reports/drift/2026-05/math-1.pdf",)
     rooms.run_sql(database, "UPDATE release_decision SET month = '2026-04:2026-05'")
-    assert prune_files(database, store, LATER, dry_run=True).names == ("reports/drift/2026-06/math-1.pdf",)
+    assert prune_files(database, store, now + LATER, dry_run=True).names == ("reports/drift/2026-06/math-1.pdf",)
     rooms.run_sql(database, "UPDATE release_decision SET month = '2026-06'")
-    assert prune_files(database, store, LATER, dry_run=False).names == ("reports/drift/2026-05/math-1.pdf",)
+    assert prune_files(database, store, now + LATER, dry_run=False).names == ("reports/drift/2026-05/math-1.pdf",)
     assert {key for key, _ in store.list("reports/drift/2026-06")} == {
         "reports/drift/2026-06/math-1.pdf",
         "reports/drift/2026-06/math-2.pdf",
     }
 
 
-def test_a_file_whose_writer_has_not_recorded_it_yet_is_waited_for(database: Database, store: ObjectStore) -> None:
+def test_a_file_whose_writer_has_not_recorded_it_yet_is_waited_for(
+    database: Database, store: ObjectStore, now: datetime
+) -> None:
     """A week is written again: its old file is replaced, its row comes when the writer is done."""
     key, monday = "reports/2026-05-04/u1.pdf", date(2026, 5, 4)
     uri = store.put(key, b"new")
     with database.connect() as writer, ThreadPoolExecutor(1) as other:
         warehouse.own(writer, tables.report_artifacts, {"week_start": monday})
-        pruning = other.submit(prune_files, database, store, LATER, dry_run=False)
+        pruning = other.submit(prune_files, database, store, now + LATER, dry_run=False)
         with pytest.raises(TimeoutError):
             pruning.result(0.5)
         record(writer, [Artifact(uri, "0", "pdf", "u1", monday)])
         writer.commit()
-        assert pruning.result(60).names == ()
+        assert pruning.result(patient(60)).names == ()
     assert store.exists(key)
 
 
-def test_an_origins_snapshot_and_draws_of_a_fit_that_stays_are_cited(database: Database, store: ObjectStore) -> None:
+def test_an_origins_snapshot_and_draws_of_a_fit_that_stays_are_cited(
+    database: Database, store: ObjectStore, now: datetime
+) -> None:
     fit = rooms.link_made_up(database, store, MONTH, rooms.made_up_calibration(ITEMS))
     for key in ("snapshots/origin/math/abc", "posterior_draws/2026-06/d"):
         store.put(key, b"x")
@@ -356,11 +368,11 @@ def test_an_origins_snapshot_and_draws_of_a_fit_that_stays_are_cited(database: D
            UPDATE fit_staging SET spec = spec || '{"draws": {"uri": "posterior_draws/2026-06/d"}}'""",
     )
     assert fit
-    assert prune_files(database, store, LATER, dry_run=False).names == ()
+    assert prune_files(database, store, now + LATER, dry_run=False).names == ()
 
 
 def test_a_file_that_only_an_attempt_at_a_fit_names_is_kept_and_backed_up(
-    database: Database, store: ObjectStore
+    database: Database, store: ObjectStore, now: datetime
 ) -> None:
     """Of a recalibration whose fit is gone, the attempt may stay: it alone names the answers that it was made from."""
     rooms.stage_made_up(database, store, MONTH, rooms.made_up_calibration(ITEMS))
@@ -372,26 +384,28 @@ def test_a_file_that_only_an_attempt_at_a_fit_names_is_kept_and_backed_up(
         """UPDATE fit_staging SET spec = spec || '{"snapshot": "snapshots/recalibration/math/abc.parquet",
              "draws": {"uri": "posterior_draws/2026-06/d", "sha256": "e1"}}'""",
     )
-    assert prune_files(database, store, LATER, dry_run=False).names == ()
+    assert prune_files(database, store, now + LATER, dry_run=False).names == ()
     with database.connect() as connection:
         listed = {file.key: file.sha256 for file in cited_files(connection, store)}
         assert listed.items() >= files.items()
         assert cited_names(connection, "snapshots").keys() >= {"snapshots/recalibration/math/abc.parquet"}
 
 
-def test_old_files_of_rejected_rows_go(settings: Settings) -> None:
+def test_old_files_of_rejected_rows_go(settings: Settings, now: datetime) -> None:
     folder = settings.irt_home / "rejects"
-    assert prune_rejects(folder, NOW, dry_run=False).names == ()
+    assert prune_rejects(folder, now, dry_run=False).names == ()
     folder.mkdir(parents=True)
     for name, age in (("old.csv", 181), ("new.csv", 179), ("killed.rejected.part", 2), ("under-way.rejected.part", 0)):
         (folder / name).write_text("x")
-        os.utime(folder / name, times=((NOW - timedelta(days=age)).timestamp(),) * 2)
-    assert prune_rejects(folder, NOW, dry_run=True).names == ("killed.rejected.part", "old.csv")
-    assert prune_rejects(folder, NOW, dry_run=False).names == ("killed.rejected.part", "old.csv")
+        os.utime(folder / name, times=((now - timedelta(days=age)).timestamp(),) * 2)
+    assert prune_rejects(folder, now, dry_run=True).names == ("killed.rejected.part", "old.csv")
+    assert prune_rejects(folder, now, dry_run=False).names == ("killed.rejected.part", "old.csv")
     assert sorted(file.name for file in folder.iterdir()) == ["new.csv", "under-way.rejected.part"]
 
 
-def test_months_stay_what_they_are_when_all_that_is_old_goes(world: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_months_stay_what_they_are_when_all_that_is_old_goes(
+    world: Settings, monkeypatch: pytest.MonkeyPatch, now: datetime
+) -> None:
     """Of a month that was made three times, the second time goes: the first published. What is said of it stays."""
     database, store = Database(world), rooms.folder_store(world)
 
@@ -411,7 +425,7 @@ def test_months_stay_what_they_are_when_all_that_is_old_goes(world: Settings, mo
         assert instance.get_runs_count() == runs
         gone = {g.kind: g.names for g in prune(database, store, instance, world, dry_run=False) if g.names}
         assert month_states(database, instance, rooms.MONTHS) == before
-        report = look_at_everything(database, store, before, NOW, {}, [snapshots_match_their_hash])
+        report = look_at_everything(database, store, before, now, {}, [snapshots_match_their_hash])
         again = [g for g in prune(database, store, instance, world, dry_run=False) if g.names]
     print(gone)
     assert {g.kind for g in would} <= set(gone)
@@ -435,6 +449,6 @@ def test_the_job_deletes_what_the_command_would(world: Settings) -> None:
     assert fits_of(database)["mirt_fit_meta"] == {new}
 
 
-def test_a_prune_says_nothing_where_there_is_nothing(settings: Settings) -> None:
+def test_a_prune_says_nothing_where_there_is_nothing(settings: Settings, now: datetime) -> None:
     database = Database(settings)
-    assert all(gone == Gone(gone.kind, ()) for gone in prune_rows(database, NOW, dry_run=False))
+    assert all(gone == Gone(gone.kind, ()) for gone in prune_rows(database, now, dry_run=False))

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from irt_assets.cli import app
-from irt_assets.in_process_runs import run_job, run_month
+from irt_assets.in_process_runs import run_job
 from irt_assets.stack import dagster_instance
 from jobs.overview import OnSpark, Overview, collect_overview
 from jobs.plans import PLANS
@@ -25,8 +25,6 @@ from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.dagster_private import DaemonHeartbeat, InstigatorStatus
 from tests.integration.schedule_states import switch_on, tick
-
-NOW = datetime.now(UTC)
 
 
 class Seen:
@@ -73,44 +71,49 @@ def test_the_daemon_is_alive_while_every_one_of_its_parts_is_heard_of(seen: Seen
     assert overview.now - overview.daemon_seen > timedelta(minutes=4)
 
 
-def test_of_a_schedule_its_last_tick_is_told_and_what_came_of_it(seen: Seen) -> None:
+def test_of_a_schedule_its_last_tick_is_told_and_what_came_of_it(seen: Seen, now: datetime) -> None:
     plan = next(plan for plan in PLANS if plan.job == "observe_bank")
-    state = switch_on(seen.instance, plan, NOW - timedelta(days=9))
+    state = switch_on(seen.instance, plan, now - timedelta(days=9))
 
     def said() -> tuple[bool, str, bool]:
         (one,) = [s for s in seen.look().schedules if s.job == plan.job]
         return one.on, one.result, bool(one.late)
 
-    tick(seen.instance, state, NOW - timedelta(days=3), TickStatus.SKIPPED)
+    tick(seen.instance, state, now - timedelta(days=3), TickStatus.SKIPPED)
     assert said() == (True, "nothing", True)
     run_job(seen.instance, seen.settings, "observe_bank")
     (run,) = seen.instance.get_runs()
-    tick(seen.instance, state, NOW, TickStatus.SUCCESS, (run.run_id,))
+    tick(seen.instance, state, now, TickStatus.SUCCESS, (run.run_id,))
     assert said() == (True, "1 success", False)
     seen.instance.update_instigator_state(state.with_status(InstigatorStatus.STOPPED))
     assert said()[0] is False
 
 
-def test_months_violations_alerts_and_runs_are_on_the_screen(seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_month(seen.instance, seen.settings, rooms.MONTHS[0])
-    done = seen.instance.get_runs()[0]
-    seen.instance.add_run(
+@pytest.fixture
+def seen_month(made_month: Settings) -> Iterator[Seen]:
+    with dagster_instance(made_month, Database(made_month)) as instance:
+        yield Seen(made_month, instance)
+
+
+def test_months_violations_alerts_and_runs_are_on_the_screen(seen_month: Seen) -> None:
+    done = seen_month.instance.get_runs()[0]
+    seen_month.instance.add_run(
         done._replace(run_id="e" * 32, status=dg.DagsterRunStatus.STARTED, tags={"dagster/partition": "2026-07"})
     )
-    with seen.database.connect() as connection:
+    with seen_month.database.connect() as connection:
         open_alert(connection, Alert("check x", "error", "the check anchors_agree failed", "look", partition="2026-06"))
         connection.execute(
             """INSERT INTO invariant_result (run, invariant, partition, subject, passed, observed)
                SELECT 'r', 'anchors_agree', '2026-06', 'K' || n, false, 'moved' FROM generate_series(1, 7) n"""
         )
-    overview = seen.look()
+    overview = seen_month.look()
     assert [(v.invariant, v.severity, v.subjects, v.example) for v in overview.violations] == [
         ("anchors_agree", "error", 7, "2026-06 K1")
     ]
     assert [(r.name, r.partition, r.status) for r in overview.runs] == [("monthly_calibration", "2026-07", "started")]
     environment = {
-        "DATABASE_URL": seen.settings.database_url.get_secret_value() if seen.settings.database_url else "",
-        "IRT_HOME": str(seen.settings.irt_home),
+        "DATABASE_URL": seen_month.settings.database_url.get_secret_value() if seen_month.settings.database_url else "",
+        "IRT_HOME": str(seen_month.settings.irt_home),
         "IRT_FIRST_MONTH": rooms.MONTHS[0],
     }
     from resources.settings import get_settings
@@ -134,7 +137,7 @@ def test_months_violations_alerts_and_runs_are_on_the_screen(seen: Seen, monkeyp
     assert len(shown.output.splitlines()) <= 30
 
 
-def test_spark_and_the_lake_are_named_where_they_are_set(world: Settings, tmp_path: Path) -> None:
+def test_spark_and_the_lake_are_named_where_they_are_set(world: Settings, tmp_path: Path, now: datetime) -> None:
     lake = Lake.at(world.model_copy(update={"irt_attempts": f"{tmp_path}/lake"}))
     assert isinstance(lake, Lake)
     there = world.model_copy(update={"irt_spark": "local[2]", "irt_attempts": lake.name})
@@ -149,5 +152,5 @@ def test_spark_and_the_lake_are_named_where_they_are_set(world: Settings, tmp_pa
         table = world.model_copy(update={"irt_attempts": "db.attempt"})
         assert seen_with(table) == OnSpark(None, "db.attempt")
         lake.commit("2026-10-31", [], "")
-        run_job(instance, there, "invariants", f"{NOW - timedelta(days=1):%Y-%m-%d}")
+        run_job(instance, there, "invariants", f"{now - timedelta(days=1):%Y-%m-%d}")
         assert seen_with(there) == OnSpark("local[2]", lake.name, "2026-10-31", False)
