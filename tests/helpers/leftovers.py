@@ -6,6 +6,7 @@ session. What does not belong here: stopping what was left.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from testbed.patience import patient
 ENDS_WITHIN_S = 5.0
 """What is being stopped may take so long."""
 PAUSE_S = 0.02
-POOLS = ("asyncio_", "uvloop_", "ThreadPoolExecutor-", "AnyIO worker thread", "impact_")
+POOLS = ("asyncio_", "uvloop_", "ThreadPoolExecutor-", "AnyIO worker thread", "impact_", "theta_")
 """How names of threads begin that a pool of a wider fixture, or of a whole process, starts when it is first busy."""
 KEPT_BY_PYTHON = "multiprocessing.resource_tracker"
 """The process that it starts once, and ends with its own."""
@@ -40,7 +41,8 @@ def no_leftovers() -> Iterator[None]:
 
 
 def _left(threads: set[threading.Thread], processes: set[int]) -> list[str]:
-    begun = [thread.name for thread in threading.enumerate() if thread not in threads]
+    running = sys._current_frames()  # a thread that Python did not start stays in its list when it has ended
+    begun = [each.name for each in threading.enumerate() if each not in threads and each.ident in running]
     left = [f"thread {name}" for name in begun if not name.startswith(POOLS)]
     begun_here = {pid: said for pid in _children() - processes if (said := _command(pid)) not in of_fixtures}
     return left + [f"process {pid} ({said})" for pid, said in begun_here.items() if said]
