@@ -30,7 +30,6 @@ from tests.helpers import rooms
 from tests.helpers.dagster_private import DaemonHeartbeat, InstigatorStatus, create_run_for_test
 from tests.integration.schedule_states import switch_on, tick
 
-NOW = datetime.now(UTC)
 Read = dict[str, dict[tuple[str, ...], float]]
 
 
@@ -114,7 +113,7 @@ def test_months_that_are_held_wait_or_could_not_be_linked(world: Settings, insta
     assert said.state == "red"
 
 
-def test_late_schedules_are_those_of_the_status(world: Settings, instance: dg.DagsterInstance) -> None:
+def test_late_schedules_are_those_of_the_status(world: Settings, instance: dg.DagsterInstance, now: datetime) -> None:
     def late() -> set[str]:
         found = {job for (job,), value in read(world)["irt_schedule_late"].items() if value}
         assert found == {s.job for s in collect_overview(Database(world), instance, world).schedules if s.late}
@@ -124,30 +123,32 @@ def test_late_schedules_are_those_of_the_status(world: Settings, instance: dg.Da
     observed, pruned = plans["observe_bank"], plans["inventory"]
     assert late() == set()
     for plan in (observed, pruned):
-        tick(instance, switch_on(instance, plan, NOW - timedelta(days=9)), NOW - timedelta(days=3), TickStatus.SUCCESS)
+        tick(instance, switch_on(instance, plan, now - timedelta(days=9)), now - timedelta(days=3), TickStatus.SUCCESS)
     assert late() == {observed.job, pruned.job}
-    tick(instance, switch_on(instance, observed, NOW - timedelta(days=9)), NOW, TickStatus.FAILURE)
+    tick(instance, switch_on(instance, observed, now - timedelta(days=9)), now, TickStatus.FAILURE)
     assert late() == {observed.job, pruned.job}
-    tick(instance, switch_on(instance, observed, NOW - timedelta(days=9)), NOW, TickStatus.SKIPPED)
+    tick(instance, switch_on(instance, observed, now - timedelta(days=9)), now, TickStatus.SKIPPED)
     assert late() == {pruned.job}
     instance.update_instigator_state(
-        switch_on(instance, pruned, NOW - timedelta(days=9)).with_status(InstigatorStatus.STOPPED)
+        switch_on(instance, pruned, now - timedelta(days=9)).with_status(InstigatorStatus.STOPPED)
     )
     assert late() == set()
 
 
 def test_a_schedule_that_made_nothing_is_late_once_the_daemon_has_found_it(
-    world: Settings, instance: dg.DagsterInstance
+    world: Settings, instance: dg.DagsterInstance, now: datetime
 ) -> None:
     plan = next(plan for plan in PLANS if plan.asset)
-    tick(instance, switch_on(instance, plan, NOW - timedelta(days=9)), NOW, TickStatus.SUCCESS)
+    tick(instance, switch_on(instance, plan, now - timedelta(days=9)), now, TickStatus.SUCCESS)
     assert read(world)["irt_schedule_late"][plan.job,] == 0.0
     with Database(world).connect() as connection:
         open_alert(connection, Alert(schedule_keys(plan)[1], "error", "nothing was made", "look"))
     assert read(world)["irt_schedule_late"][plan.job,] == 1.0
 
 
-def test_what_a_suspended_cronjob_no_longer_makes_is_overdue(world: Settings, instance: dg.DagsterInstance) -> None:
+def test_what_a_suspended_cronjob_no_longer_makes_is_overdue(
+    world: Settings, instance: dg.DagsterInstance, now: datetime
+) -> None:
     """No schedule is on, as where CronJobs or timers ask. A newer partition counts, not one made anew."""
 
     def overdue() -> set[str]:
@@ -155,7 +156,7 @@ def test_what_a_suspended_cronjob_no_longer_makes_is_overdue(world: Settings, in
 
     def made(*days_ago: int) -> None:
         for days in days_ago:
-            day = f"{NOW - timedelta(days=days):%Y-%m-%d}"
+            day = f"{now - timedelta(days=days):%Y-%m-%d}"
             instance.report_runless_asset_event(dg.AssetMaterialization("inactivity", partition=day))
 
     assert overdue() == set(), "nothing was due before the scale was there"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,6 @@ from testbed.small_world import last_months
 from tests.helpers import rooms
 from tests.helpers.rooms import add_attempts, add_items, add_learners, attempt, rows, run_sql
 
-NOW = datetime.now(UTC)
-MONTHS = last_months(3)
 NOON = timedelta(hours=12)
 QUIET = timedelta(minutes=10)
 """Recorded so long ago, answers have stopped coming."""
@@ -33,18 +31,20 @@ QUIET = timedelta(minutes=10)
 class World:
     """Three months of answers of two learners, all made: days, weeks and months."""
 
-    def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
-        self.settings, self.instance, self.database = settings, instance, Database(settings)
+    def __init__(self, settings: Settings, instance: dg.DagsterInstance, now: datetime) -> None:
+        self.now, self.months = now, last_months(3)
+        self.settings = settings.model_copy(update={"irt_first_month": self.months[0]})
+        self.instance, self.database = instance, Database(settings)
         self.store = rooms.folder_store(settings)
-        self.defs = build_defs(settings, resources={"database": self.database, "store": self.store})
+        self.defs = build_defs(self.settings, resources={"database": self.database, "store": self.store})
         self.cursor: str | None = None
         add_items(self.database, {"q1": None, "q2": None, "q3": None})
         add_learners(self.database, ["u1", "u2", "t1"])
         run_sql(self.database, "UPDATE learner SET is_test = true WHERE user_id = 't1'")
-        for month in MONTHS:
+        for month in self.months:
             first = month_bounds(month)[0]
             self.arrive(attempt("u2", "q2", first + timedelta(days=9)))
-            if month != MONTHS[0]:
+            if month != self.months[0]:
                 self.arrive(attempt("u1", "q1", first + timedelta(days=3)))
         run_sql(self.database, "UPDATE response_log SET recorded_at = completed_at")
 
@@ -57,10 +57,10 @@ class World:
             (recorded_ago, ids),
         )
 
-    def make_days(self, until: datetime = NOW) -> None:
+    def make_days(self, until: datetime | None = None) -> None:
         """Features of the days from the first month to the day of `until`, which is left out."""
         with self.database.connect() as connection:
-            write_features(connection, month_bounds(MONTHS[0])[0], day_bounds(day_of(until))[0])
+            write_features(connection, month_bounds(self.months[0])[0], day_bounds(day_of(until or self.now))[0])
 
     def make_weeks(self, weeks: Sequence[str]) -> None:
         for week in weeks:
@@ -69,6 +69,10 @@ class World:
     def make_months(self, *months: str) -> None:
         for month in months:
             take_snapshot(self.database, self.store, month, None)
+
+    def weeks_after(self, day: datetime) -> list[str]:
+        weeks = [week_of(day + timedelta(weeks=n)) for n in range(9)]
+        return [week for week in weeks if week <= week_of(self.now)]
 
     def tick(self) -> dict[str, list[str]]:
         """What is asked for, by job: partitions, or first…last."""
@@ -90,49 +94,44 @@ class World:
 
 
 @pytest.fixture
-def world(settings: Settings, tmp_path: Path) -> Iterator[World]:
+def world(settings: Settings, tmp_path: Path, now: datetime) -> Iterator[World]:
     (tmp_path / "dagster").mkdir()
     with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
-        yield World(settings.model_copy(update={"irt_first_month": MONTHS[0]}), instance)
+        yield World(settings, instance, now)
 
 
 @pytest.fixture
 def made(world: World) -> World:
     """All days, weeks and months are made, and the sensor has looked once."""
     world.make_days()
-    world.make_weeks([*WEEKS.back(NOW, 20), week_of(NOW)])
-    world.make_months(*MONTHS)
+    world.make_weeks([*WEEKS.back(world.now, 20), week_of(world.now)])
+    world.make_months(*world.months)
     assert world.tick() == {}
     return world
-
-
-def weeks_after(day: datetime) -> list[str]:
-    weeks = [week_of(day + timedelta(weeks=n)) for n in range(9)]
-    return [week for week in weeks if week <= week_of(NOW)]
 
 
 def test_a_late_answer_asks_for_its_day_its_week_and_eight_more_its_month_and_the_items_later_months_once(
     made: World,
 ) -> None:
     """u1 answered q1 in the second month and again in the third: now the second time is a repeat too."""
-    day = month_bounds(MONTHS[0])[0] + timedelta(days=1) + NOON
+    day = month_bounds(made.months[0])[0] + timedelta(days=1) + NOON
     made.arrive(attempt("u1", "q1", day))
     assert made.tick() == {
         "aggregate_features_daily": [day_of(day)],
-        KPI_JOB: weeks_after(day),
-        "monthly_calibration": MONTHS[:2],
+        KPI_JOB: made.weeks_after(day),
+        "monthly_calibration": made.months[:2],
     }
     assert made.tick() == {}
 
 
 def test_an_item_that_the_learner_met_no_more_concerns_its_own_month_alone(made: World) -> None:
-    day = month_bounds(MONTHS[1])[0] + timedelta(days=1) + NOON
+    day = month_bounds(made.months[1])[0] + timedelta(days=1) + NOON
     made.arrive(attempt("u1", "q3", day))
-    assert made.tick()["monthly_calibration"] == [MONTHS[1]]
+    assert made.tick()["monthly_calibration"] == [made.months[1]]
 
 
 def test_several_days_are_one_run_where_they_follow_each_other(made: World) -> None:
-    first = month_bounds(MONTHS[2])[0] + timedelta(days=4) + NOON
+    first = month_bounds(made.months[2])[0] + timedelta(days=4) + NOON
     for n in (0, 1, 2, 6):
         made.arrive(attempt("u2", "q3", first + timedelta(days=n)))
     days = [day_of(first + timedelta(days=n)) for n in (0, 2, 6)]
@@ -140,7 +139,7 @@ def test_several_days_are_one_run_where_they_follow_each_other(made: World) -> N
 
 
 def test_answers_that_keep_coming_are_waited_for(made: World) -> None:
-    day = month_bounds(MONTHS[1])[0] + timedelta(days=1) + NOON
+    day = month_bounds(made.months[1])[0] + timedelta(days=1) + NOON
     made.arrive(attempt("u1", "q3", day), recorded_ago=timedelta(minutes=1))
     assert made.tick() == {}
     assert made.said == "answers of 1 days keep coming"
@@ -152,67 +151,67 @@ def test_answers_that_keep_coming_are_waited_for(made: World) -> None:
 
 def test_an_import_that_is_committed_hours_after_it_began_is_found(made: World) -> None:
     """Its `recorded_at` lies before ticks that could not see it."""
-    day = month_bounds(MONTHS[1])[0] + timedelta(days=1) + NOON
+    day = month_bounds(made.months[1])[0] + timedelta(days=1) + NOON
     made.arrive(attempt("u2", "q3", day + timedelta(days=5)), recorded_ago=timedelta(hours=1))
     assert made.tick()["aggregate_features_daily"] == [day_of(day + timedelta(days=5))]
     made.make_days()
-    made.make_months(*MONTHS)
+    made.make_months(*made.months)
     made.arrive(attempt("u1", "q3", day), recorded_ago=timedelta(hours=20))
     assert made.tick() == {
         "aggregate_features_daily": [day_of(day)],
-        KPI_JOB: weeks_after(day),
-        "monthly_calibration": [MONTHS[1]],
+        KPI_JOB: made.weeks_after(day),
+        "monthly_calibration": [made.months[1]],
     }
 
 
 def test_answers_that_arrive_in_time_ask_for_nothing(world: World) -> None:
     """Today's: their day is not over, and the running week is computed again by its schedule."""
-    world.make_days(until=NOW - timedelta(days=1))
-    world.make_weeks([week_of(NOW - timedelta(days=1)), week_of(NOW)])
-    world.make_months(*MONTHS)
+    world.make_days(until=world.now - timedelta(days=1))
+    world.make_weeks([week_of(world.now - timedelta(days=1)), week_of(world.now)])
+    world.make_months(*world.months)
     assert world.tick() == {}
-    world.arrive(attempt("u1", "q1", NOW - timedelta(seconds=1)))
+    world.arrive(attempt("u1", "q1", world.now - timedelta(seconds=1)))
     assert world.tick() == {}
 
 
 def test_sandbox_answers_concern_the_month_and_neither_features_nor_kpis(made: World) -> None:
-    day = month_bounds(MONTHS[1])[0] + timedelta(days=1) + NOON
+    day = month_bounds(made.months[1])[0] + timedelta(days=1) + NOON
     made.arrive(attempt("u1", "q3", day, mode="sandbox"))
-    assert made.tick() == {"monthly_calibration": [MONTHS[1]]}
+    assert made.tick() == {"monthly_calibration": [made.months[1]]}
 
 
 def test_answers_of_test_accounts_do_not_concern_features(made: World) -> None:
-    made.arrive(attempt("t1", "q3", month_bounds(MONTHS[1])[0] + NOON))
+    made.arrive(attempt("t1", "q3", month_bounds(made.months[1])[0] + NOON))
     assert "aggregate_features_daily" not in made.tick()
 
 
 def test_what_was_never_made_is_not_asked_for(world: World) -> None:
     assert world.tick() == {}
-    day = month_bounds(MONTHS[1])[0] + timedelta(days=1) + NOON
+    day = month_bounds(world.months[1])[0] + timedelta(days=1) + NOON
     world.make_weeks([week_of(day + timedelta(weeks=1))])
     world.arrive(attempt("u1", "q1", day))
     assert world.tick() == {KPI_JOB: [week_of(day + timedelta(weeks=1))]}
 
 
 def test_what_was_computed_with_the_late_answers_before_the_sensor_looked_is_not_asked_for(made: World) -> None:
-    day = month_bounds(MONTHS[1])[0] + timedelta(days=1) + NOON
+    day = month_bounds(made.months[1])[0] + timedelta(days=1) + NOON
     made.arrive(attempt("u1", "q3", day))
     made.make_days()
-    made.make_months(MONTHS[1])
+    made.make_months(made.months[1])
     assert made.tick() == {}
 
 
 def test_a_month_that_is_under_way_is_compared_when_it_is_done(made: World) -> None:
-    day = month_bounds(MONTHS[1])[0] + timedelta(days=1) + NOON
+    day = month_bounds(made.months[1])[0] + timedelta(days=1) + NOON
     run = made.instance.create_run_for_job(
         made.defs.resolve_job_def("monthly_calibration"),
-        tags={"dagster/partition": MONTHS[1]},
+        tags={"dagster/partition": made.months[1]},
         status=dg.DagsterRunStatus.STARTED,
     )
     made.arrive(attempt("u1", "q3", day))
     assert "monthly_calibration" not in made.tick()
     made.instance.report_run_failed(run)
-    assert made.tick() == {"monthly_calibration": [MONTHS[1]]}
+    assert made.tick() == {"monthly_calibration": [made.months[1]]}
 
 
 def test_a_month_that_cannot_be_read_in_time_is_taken_to_have_changed(
@@ -222,23 +221,23 @@ def test_a_month_that_cannot_be_read_in_time_is_taken_to_have_changed(
         "jobs.late_sensor.changed_hash", lambda connection, month: connection.execute("SELECT pg_sleep(9)")
     )
     monkeypatch.setattr("jobs.late_sensor.SECONDS_A_TICK", 1)
-    made.arrive(attempt("u1", "q3", month_bounds(MONTHS[1])[0] + NOON))
-    assert made.tick()["monthly_calibration"] == [MONTHS[1]]
+    made.arrive(attempt("u1", "q3", month_bounds(made.months[1])[0] + NOON))
+    assert made.tick()["monthly_calibration"] == [made.months[1]]
 
 
 def test_an_answer_that_makes_an_earlier_one_omitted_concerns_the_months_of_that_one(world: World) -> None:
     """An exam over midnight: what was left open in the old month counts as wrong once a later answer is known."""
-    end = month_bounds(MONTHS[0])[1]
+    end = month_bounds(world.months[0])[1]
     exam = {"form_id": "f", "session_id": "s"}
     world.arrive(attempt("u1", "q3", end - timedelta(minutes=5), correct=None, position=1, **exam))
-    world.arrive(attempt("u1", "q3", month_bounds(MONTHS[2])[0] + NOON))
+    world.arrive(attempt("u1", "q3", month_bounds(world.months[2])[0] + NOON))
     late = end + timedelta(minutes=5)
-    world.make_months(*MONTHS)
+    world.make_months(*world.months)
     world.tick()
     world.arrive(attempt("u1", "q2", late, position=2, **exam))
     with world.database.connect() as connection:
-        found = months_concerned(connection, NOW - timedelta(hours=2), {day_of(late)}, 12)
-    assert {MONTHS[0], MONTHS[1], MONTHS[2]} <= found
-    assert set(world.tick()["monthly_calibration"]) == set(MONTHS)
-    assert month_of(late) == MONTHS[1]
+        found = months_concerned(connection, world.now - timedelta(hours=2), {day_of(late)}, 12)
+    assert {world.months[0], world.months[1], world.months[2]} <= found
+    assert set(world.tick()["monthly_calibration"]) == set(world.months)
+    assert month_of(late) == world.months[1]
     assert rows(world.database, "SELECT count(*) FROM scored_snapshot WHERE superseded_at IS NULL") == [(3,)]

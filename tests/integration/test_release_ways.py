@@ -30,7 +30,6 @@ from tests.helpers.rooms import add_items, rows, run_sql
 from tests.helpers.waiting_decision import FEB, JAN, MOVED, bank, decisions, published, store
 
 __all__ = ["bank", "store"]  # fixtures
-EFFECTIVE = next_month(datetime.now(UTC))
 OLD = "a = 1.00 ± 0.01, b = 0.50 ± 0.10"
 
 
@@ -119,19 +118,19 @@ def test_the_launchpad_shows_and_decides_nothing_until_it_is_told_to(
 
 
 def test_the_launchpad_accepts_and_ledger_and_asset_name_who_and_from_when(
-    settings: Settings, bank: Database, store: FolderStore
+    settings: Settings, bank: Database, store: FolderStore, now: datetime
 ) -> None:
     result = launch(settings, bank, store, **on("accept"), decided_by="Ann", reason="easier")
     assert result.success, failure(result)
-    assert decisions(bank) == [(FEB, "moved", "accept", "Ann", "easier", EFFECTIVE)]
+    assert decisions(bank) == [(FEB, "moved", "accept", "Ann", "easier", next_month(now))]
     assert rows(bank, "SELECT run_id FROM item_parameter_publication WHERE rule = 'decision'") == [(result.run_id,)]
     (seen,) = [e.asset_observation_data.asset_observation for e in result.all_events if e.is_asset_observation]
     assert (seen.asset_key.to_user_string(), seen.partition) == ("published_item_parameters", FEB)
-    assert seen.description == f"2026-02/moved accepted, in force from {EFFECTIVE:%Y-%m-%d} on; by Ann: easier"
+    assert seen.description == f"2026-02/moved accepted, in force from {next_month(now):%Y-%m-%d} on; by Ann: easier"
     with bank.connect() as connection:
         ((what, decision, by, _, since, why),) = decisions_of(connection, FEB)
     assert (what, decision, by, why) == ("2026-02/moved", "accept", "Ann", "easier")
-    assert since == f"{EFFECTIVE:%Y-%m-%d}"
+    assert since == f"{next_month(now):%Y-%m-%d}"
 
 
 def test_the_launchpad_rejects(settings: Settings, bank: Database, store: FolderStore) -> None:
@@ -142,7 +141,7 @@ def test_the_launchpad_rejects(settings: Settings, bank: Database, store: Folder
 
 
 def test_behind_a_login_decisions_are_of_whoever_launched_the_run(
-    settings: Settings, bank: Database, store: FolderStore
+    settings: Settings, bank: Database, store: FolderStore, now: datetime
 ) -> None:
     settings = settings.model_copy(update={"jwt_issuer": "https://login.example.org"})
     asked = on("accept") | {"reason": "easier"}
@@ -155,7 +154,7 @@ def test_behind_a_login_decisions_are_of_whoever_launched_the_run(
         assert failure(refused).startswith("no login vouches for 'ann'")
     assert decisions(bank) == []
     assert launch(settings, bank, store, tags=ann, **asked).success
-    assert decisions(bank) == [(FEB, "moved", "accept", "ann", "easier", EFFECTIVE)]
+    assert decisions(bank) == [(FEB, "moved", "accept", "ann", "easier", next_month(now))]
 
 
 def test_a_name_that_was_verified_counts_wherever_the_job_runs(

@@ -18,7 +18,7 @@ from resources.outbox import Alert, open_alert, resolve_alert
 from tests.helpers import rooms
 
 MONTHS = dg.StaticPartitionsDefinition(["2026-01", "2026-02"])
-LATER = datetime.now(UTC) + RUNS + timedelta(days=1)
+LATER = RUNS + timedelta(days=1)
 SUPERSEDED, STAY = "runs that were superseded or failed", "output of old runs that stay"
 
 
@@ -64,8 +64,9 @@ class Graph:
             .run_id
         )
 
-    def pruned(self, now: datetime = LATER, *, dry_run: bool = False) -> tuple[str, ...]:
-        gone = {one.kind: one.names for one in prune_runs(self.database, self.instance, now, dry_run=dry_run)}
+    def pruned(self, later: timedelta = LATER, *, dry_run: bool = False) -> tuple[str, ...]:
+        at = datetime.now(UTC) + later
+        gone = {one.kind: one.names for one in prune_runs(self.database, self.instance, at, dry_run=dry_run)}
         return gone[SUPERSEDED]
 
     def runs(self) -> set[str]:
@@ -189,8 +190,14 @@ def test_output_of_an_old_run_goes_though_the_run_stays(graph: Graph) -> None:
     with log.open_log_stream([run, "compute_logs", "month"], ComputeIOType.STDERR) as stream:
         assert stream is not None
         stream.write("a line")
-    gone = {one.kind: one.names for one in prune_runs(graph.database, graph.instance, LATER, dry_run=False)}
+    gone = {
+        one.kind: one.names
+        for one in prune_runs(graph.database, graph.instance, datetime.now(UTC) + LATER, dry_run=False)
+    }
     assert gone == {SUPERSEDED: (), STAY: (run,)}
     assert graph.runs() == {run}
-    gone = {one.kind: one.names for one in prune_runs(graph.database, graph.instance, LATER, dry_run=False)}
+    gone = {
+        one.kind: one.names
+        for one in prune_runs(graph.database, graph.instance, datetime.now(UTC) + LATER, dry_run=False)
+    }
     assert gone == {SUPERSEDED: (), STAY: ()}

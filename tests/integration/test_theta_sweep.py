@@ -15,16 +15,14 @@ from resources.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import add_attempts, add_learners, attempt, rows, run_sql
 
-NOW = datetime.now(UTC)
-
 
 @pytest.fixture
-def answered(world: Settings) -> Database:
+def answered(world: Settings, now: datetime) -> Database:
     """Of ann, bob and eve each an answer of half an hour ago, recorded one minute apart; nothing else is so new."""
     database = Database(world)
     item = rows(database, "SELECT item_id FROM item_parameter_publication ORDER BY 1 LIMIT 1")[0][0]
     run_sql(database, "UPDATE response_log SET recorded_at = completed_at")
-    add_attempts(database, [attempt(user, item, NOW - timedelta(minutes=30)) for user in ("ann", "bob", "eve")])
+    add_attempts(database, [attempt(user, item, now - timedelta(minutes=30)) for user in ("ann", "bob", "eve")])
     for user, minutes in (("ann", 20), ("bob", 19), ("eve", 18)):
         recorded(database, user, minutes)
     return database
