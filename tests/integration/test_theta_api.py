@@ -31,9 +31,12 @@ from services.theta_api.access import Access
 from services.theta_api.app import build_app
 from services.theta_api.ledger import Ledger
 from services.theta_client.api import PATH
+from testbed.patience import patient
 from tests.helpers import rooms
 from tests.helpers.door import ROOT, free_port, served
 from tests.helpers.rooms import SCALE, add_attempts, add_items, add_learners, attempt, rows, run_sql
+
+pytestmark = pytest.mark.xdist_group("theta api")
 
 END = month_bounds(rooms.MONTHS[1])[1]
 TOKEN = "a-service-token-of-32-characters"
@@ -41,7 +44,7 @@ HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 
 
 def until(true: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + patient(30)
     while not true():
         assert time.monotonic() < deadline, what
         time.sleep(0.02)
@@ -49,9 +52,9 @@ def until(true: Callable[[], bool], what: str) -> None:
 
 def unless_busy(ask: Callable[[], requests.Response]) -> requests.Response:
     """Asked again after a 503, as a client does: a machine that stands still for two seconds makes one."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + patient(30)
     while (answer := ask()).status_code == 503 and time.monotonic() < deadline:
-        time.sleep(1)
+        time.sleep(0.1)
     return answer
 
 

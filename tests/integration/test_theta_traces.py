@@ -21,6 +21,8 @@ from tests.helpers.door import port_of, served
 from tests.helpers.rooms import add_attempts, attempt, rows
 from tests.integration.test_theta_api import HEADERS, TOKEN, until
 
+pytestmark = pytest.mark.xdist_group("theta api")
+
 ANN = "ann-7@example.org"
 
 

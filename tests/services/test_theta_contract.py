@@ -39,6 +39,8 @@ from tests.helpers import rooms
 from tests.helpers.door import served
 from tests.services.test_theta_requests import HISTORY, TOKEN, UNFIT
 
+pytestmark = pytest.mark.xdist_group("theta contract")
+
 END = month_bounds(rooms.MONTHS[1])[1]
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 JSON = {"Content-Type": "application/json"}

@@ -25,6 +25,8 @@ from services.theta_client.api import PATH
 from testbed.issuer import ATTACKS, Issuer
 from tests.helpers.door import served
 
+pytestmark = pytest.mark.xdist_group("theta requests")
+
 TOKEN = "a-service-token-of-32-characters"
 HISTORY = "/api/seedtest/analysis/irt/theta"
 
