@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import psutil
@@ -38,6 +38,15 @@ def no_leftovers() -> Iterator[None]:
         if time.monotonic() > deadline:
             pytest.fail(f"the test leaves behind: {', '.join(left)}", pytrace=False)
         time.sleep(PAUSE_S)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object]) -> Generator[None, object, object]:
+    """Also of a wider fixture that a test asks for while it runs."""
+    made = yield
+    if fixturedef.scope != "function":
+        of_fixtures.update(map(_command, _children()))
+    return made
 
 
 def _left(threads: set[threading.Thread], processes: set[int]) -> list[str]:
