@@ -37,7 +37,7 @@ from services.theta_api.ledger import Ledger
 from services.theta_client.api import PATH
 from tests.helpers import rooms
 from tests.helpers.door import served
-from tests.services.test_theta_requests import HISTORY, TOKEN, UNFIT
+from tests.services.test_theta_requests import HISTORY, TOKEN, UNFIT, unhurried
 
 pytestmark = pytest.mark.xdist_group("theta contract")
 
@@ -96,7 +96,7 @@ def database_of_it(
 def url(database_of_it: Database) -> Iterator[str]:
     ledger = Ledger(database_of_it, 2, clock=lambda: END)
     listening = socket.create_server(("127.0.0.1", 0))
-    with served(build_app(Access(TOKEN, None), ledger, 2), [listening]):
+    with unhurried(), served(build_app(Access(TOKEN, None), ledger, 2), [listening]):
         while not ledger.ready:
             assert "starting" in ledger.why_away, ledger.why_away
             time.sleep(0.01)

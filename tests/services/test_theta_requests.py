@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from irt_assets.calibration.online import Measures
 from resources.failures import PermanentFailure
 from resources.settings import Settings
+from services.theta_api import app
 from services.theta_api.access import Access, build_access
 from services.theta_api.app import Door, build_app
 from services.theta_api.ledger import Away
@@ -61,6 +62,15 @@ class Untouched:
         yield
 
 
+@contextmanager
+def unhurried() -> Iterator[None]:
+    """Nobody is turned away as the machine is busy."""
+    with pytest.MonkeyPatch.context() as limits:
+        for name in ("WAIT_S", "LATE_S", "LIMIT_S"):
+            limits.setattr(app, name, 60.0)
+        yield
+
+
 @pytest.fixture(scope="module")
 def issuer_settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return Issuer().settings(tmp_path_factory.mktemp("keys"))
@@ -75,7 +85,7 @@ def ledger() -> Untouched:
 def url(issuer_settings: dict[str, Any], ledger: Untouched) -> Iterator[str]:
     access = build_access(Settings(_env_file=None, irt_theta_token=SecretStr(TOKEN), **issuer_settings))
     listening = socket.create_server(("127.0.0.1", 0))
-    with served(build_app(access, ledger, 2), [listening]):  # type: ignore[arg-type]
+    with unhurried(), served(build_app(access, ledger, 2), [listening]):  # type: ignore[arg-type]
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
