@@ -69,8 +69,9 @@ def _misrecord(database: Database, month: str) -> None:
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium(require: Callable[[bool, str], None]) -> Iterator[Browser]:
+    """While it is open, an event loop runs in this thread, in which tests of other folders may start one."""
     require(CHROMIUM.exists(), f"browser {CHROMIUM}")
     with browser() as chromium:
         expect.set_options(timeout=patient(PAGE_MS))
