@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -156,7 +157,8 @@ def booted(
     """A machine that has booted: Debian 12 with these packages, in whose root `fill` has put what it needs."""
     require(shutil.which("systemd-nspawn") is not None, "systemd-nspawn")
     folder = folders.mktemp("booted")
-    (root := folder / name).mkdir()
+    root = folder / f"{name}-{os.getpid()}"  # machines of one name would share control groups
+    root.mkdir()
     debian_root(root, "bookworm", packages, require)
     fill(root)
     machine = Machine(root, folder / "console.log")
