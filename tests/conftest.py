@@ -33,7 +33,7 @@ os.environ.setdefault(patience.VARIABLE, f"{patience.measured():.2f}")
 # The tests may run in a pod themselves, and keep what they make on its disk.
 os.environ.pop(KUBERNETES, None)
 
-pytest_plugins = ["tests.helpers.record", "tests.helpers.selection", "tests.helpers.leftovers", "tests.helpers.worlds"]
+pytest_plugins = [f"tests.helpers.{name}" for name in ("record", "selection", "groups", "leftovers", "worlds")]
 
 
 @pytest.hookimpl(tryfirst=True)

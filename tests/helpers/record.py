@@ -14,6 +14,7 @@ import os
 import sys
 from collections import defaultdict
 from collections.abc import Generator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +45,12 @@ class ProcessorTime:
             return sum(os.times()[:4])
         return int((self.group / "cpuacct.usage").read_text()) / 1e9
 
-    def processes(self) -> set[int] | None:
-        """All that live, where the kernel keeps them together."""
-        if self.group is None:
-            return None
-        return {int(line) for line in (self.group / "cgroup.procs").read_text().split()}
+    def end(self) -> None:
+        """Leave the group, which goes unless something that was started lives on."""
+        if self.group is not None:
+            with suppress(OSError):
+                (GROUPS / "cgroup.procs").write_text(str(os.getpid()))
+                self.group.rmdir()
 
 
 class Recorder:
@@ -64,6 +66,9 @@ class Recorder:
     def pytest_collection_finish(self) -> None:
         if self.worker:
             self.config.workeroutput["collecting"] = self.time()  # type: ignore[attr-defined]
+
+    def pytest_unconfigure(self) -> None:
+        self.time.end()
 
     def pytest_testnodedown(self, node: Any) -> None:
         spent = getattr(node, "workeroutput", {}).get("collecting", 0.0)
