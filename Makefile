@@ -61,7 +61,7 @@ test: venv
 tests-unit:
 	$(call timed,unit tests,$(PYTEST) $(COVER) --numprocesses=2 --dist=worksteal -m 'not xdist_group $(TIER)' tests/unit)
 tests-servers:
-	$(call timed,tests of servers,$(PYTEST) --numprocesses=2 --dist=loadgroup -m 'xdist_group $(TIER)' $(FOLDERS))
+	$(call timed,tests of servers,$(PYTEST) --numprocesses=2 --dist=loadgroup --no-loadscope-reorder -m 'xdist_group $(TIER)' $(FOLDERS))
 tests-computing:
 	$(call timed,tests that compute,$(PYTEST) $(COVER) --numprocesses=2 --dist=worksteal -m 'not xdist_group $(TIER)' $(FOLDERS))
 
