@@ -57,8 +57,8 @@ METRICS_PORTS = {
 }
 """The setting of each server, and what our configuration of Prometheus has."""
 IRT = [sys.executable, "-m", "irt_assets.cli"]
-STARTS_WITHIN_S = 60.0
-"""Five times what it takes on an idle machine."""
+STARTS_WITHIN_S = 120.0
+"""Ten times what it takes on an idle machine."""
 
 
 @dataclass

@@ -98,7 +98,9 @@ def test_requests_that_are_no_http_get_nothing_that_lets_in(environment: dict[st
 def test_without_settings_it_does_not_start_and_names_them(tmp_path: Path) -> None:
     given = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "services.jwt_verifier"]
-    done = subprocess.run(command, env=given, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        command, env=given, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=patient(60)
+    )
     assert done.returncode == 1
     assert done.stderr.startswith("tokens cannot be verified: set JWT_ISSUER, JWT_AUDIENCE, IRT_ORG_ID")
 
