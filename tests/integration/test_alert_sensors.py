@@ -319,25 +319,25 @@ def test_a_run_that_took_too_long_is_an_alert_whoever_has_the_last_word(world: W
 # -- checks ------------------------------------------------------------------------------------------
 
 
-def test_a_held_month_is_one_alert_that_ends_when_every_gate_passes(real_world: World) -> None:
+def test_a_held_month_is_one_alert_that_ends_when_every_gate_passes(world: World) -> None:
     """It is a failed run and any number of failed checks; the run is silent, and the checks tell together."""
-    real_world.failed_gates = {"linked", "anchors_agree"}
-    assert not real_world.run("calibration")
-    real_world.watch()
-    assert real_world.alerts() == [("held 2026-06", "error", JUNE, True)]
-    ((what, fix, subjects, link),) = rows(Database(real_world.settings), "SELECT what, fix, subjects, link FROM alert")
+    world.failed_gates = {"linked", "anchors_agree"}
+    assert not world.run("calibration")
+    world.watch()
+    assert world.alerts() == [("held 2026-06", "error", JUNE, True)]
+    ((what, fix, subjects, link),) = rows(Database(world.settings), "SELECT what, fix, subjects, link FROM alert")
     assert what == "2026-06 is held: of linked; of anchors_agree"
     assert fix == next(gate.fix for gate in SET_GATES if gate.name == "linked")
     assert subjects == ["linked", "anchors_agree"]
     assert link == "/assets/linked_item_parameters?view=checks&checkDetail=linked"
-    real_world.failed_gates = {"anchors_agree"}
-    assert not real_world.run("calibration")
-    real_world.watch()
-    assert [open_ for *_, open_ in real_world.alerts()] == [True]
-    real_world.failed_gates = set()
-    assert real_world.run("calibration")
-    real_world.watch()
-    assert real_world.alerts() == [("held 2026-06", "error", JUNE, False)]
+    world.failed_gates = {"anchors_agree"}
+    assert not world.run("calibration")
+    world.watch()
+    assert [open_ for *_, open_ in world.alerts()] == [True]
+    world.failed_gates = set()
+    assert world.run("calibration")
+    world.watch()
+    assert world.alerts() == [("held 2026-06", "error", JUNE, False)]
 
 
 def test_a_publication_that_is_held_though_no_gate_has_told_is_a_failed_run(world: World) -> None:

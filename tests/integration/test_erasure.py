@@ -399,6 +399,7 @@ def moved_to(bucket: str, world: Settings, monkeypatch: pytest.MonkeyPatch, encr
 
 
 @pytest.mark.ci
+@pytest.mark.xdist_group("s3")
 def test_from_an_encrypted_bucket_whenever_it_is_killed_and_no_later_backup_brings_the_learner_back(
     world: Settings,
     s3: SeaweedFS,
@@ -429,6 +430,7 @@ def test_from_an_encrypted_bucket_whenever_it_is_killed_and_no_later_backup_brin
 
 
 @pytest.mark.ci
+@pytest.mark.xdist_group("s3")
 def test_a_bucket_that_keeps_old_versions_is_told_of_with_the_rule_that_removes_them(
     world: Settings, s3: SeaweedFS, irt: Callable[[Settings], Irt], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,10 +37,13 @@ from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure, TransientFailure
 from resources.object_store import BucketStore, FolderStore, ObjectStore
 from resources.settings import Settings
+from testbed.patience import patient
 from tests.helpers import kpi_reference, rooms
+from tests.helpers.databases import made_once, template_copy
 from tests.helpers.kpi_worlds import END, WEEK, load, random_world
 from tests.helpers.rooms import rows, run_sql
 from tests.helpers.seaweed import BUCKET, SeaweedFS
+from tests.helpers.worlds import OF_MONTHS
 
 pytestmark = pytest.mark.timeout(300)
 FOLDER = f"reports/{WEEK}"
@@ -56,31 +59,26 @@ EXPECTED = sorted(ANSWERED - TEST_ACCOUNTS)
 KOREAN = {user for user in WORLD.learners if int(user[1:]) % 2 == 0}
 
 
-@pytest.fixture(scope="module")
-def made(
-    postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Settings]:
-    """The random world with its features, KPIs and abilities, every second learner Korean; tests copy it."""
-    home = tmp_path_factory.mktemp("reports")
-    with rooms.copied(postgres.start(), migrated_template, "template_reports", home) as settings:
-        database = Database(settings)
-        load(database, WORLD)
-        run_sql(
-            database,
-            """UPDATE learner SET attributes = '{"lang": "ko"}' WHERE right(user_id, 1)::int IN (0, 2, 4, 6, 8)""",
-        )
-        with database.connect() as connection:
-            write_features(connection, END - timedelta(days=63), END)
-            write_kpis(connection, WEEK, END + timedelta(hours=2))
-            for days, kind in ((40, "monthly"), (7, "nightly"), (0, "nightly")):
-                measure_at(connection, END - timedelta(days=days), kind, f"{days} days before")  # type: ignore[arg-type]
-        run_sql(database, "UPDATE weekly_kpi SET updated_at = %s", (END + timedelta(hours=2),))
-        yield settings
+def with_kpis_and_abilities(settings: Settings) -> None:
+    """The random world with its features, KPIs and abilities, every second learner Korean."""
+    database = Database(settings)
+    load(database, WORLD)
+    run_sql(
+        database,
+        """UPDATE learner SET attributes = '{"lang": "ko"}' WHERE right(user_id, 1)::int IN (0, 2, 4, 6, 8)""",
+    )
+    with database.connect() as connection:
+        write_features(connection, END - timedelta(days=63), END)
+        write_kpis(connection, WEEK, END + timedelta(hours=2))
+        for days, kind in ((40, "monthly"), (7, "nightly"), (0, "nightly")):
+            measure_at(connection, END - timedelta(days=days), kind, f"{days} days before")  # type: ignore[arg-type]
+    run_sql(database, "UPDATE weekly_kpi SET updated_at = %s", (END + timedelta(hours=2),))
 
 
 @pytest.fixture
-def settings(postgres: EmbeddedPostgres, made: Settings, tmp_path: Path) -> Iterator[Settings]:
-    with rooms.copied(postgres.start(), "template_reports", "reports_own", tmp_path) as own:
+def settings(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path) -> Iterator[Settings]:
+    made_once(postgres, "template_reports", migrated_template, with_kpis_and_abilities)
+    with template_copy(postgres, "template_reports", tmp_path, **OF_MONTHS) as own:
         yield own
 
 
@@ -458,6 +456,7 @@ def test_a_store_that_refuses_to_list_is_told_before_anything_is_made(database: 
         write(database, Refusing(store.root))
 
 
+@pytest.mark.xdist_group("s3")
 @pytest.mark.usefixtures("quick")
 def test_in_a_bucket_reports_are_private_and_read_by_links_that_are_signed(database: Database, s3: SeaweedFS) -> None:
     bucket = BucketStore(BUCKET)
@@ -511,7 +510,9 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    "how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.on_change("irt_assets/reports/**"))]
+)
 def test_a_run_that_was_killed_goes_on_at_the_learner_where_it_stopped(
     database: Database, settings: Settings, store: FolderStore, tmp_path: Path, how: signal.Signals
 ) -> None:
@@ -533,11 +534,11 @@ def test_a_run_that_was_killed_goes_on_at_the_learner_where_it_stopped(
         children = psutil.Process(process.pid).children(recursive=True)
         assert len(children) >= 2
         process.send_signal(how)
-        process.wait(60)
+        process.wait(patient(60))
     finally:
         process.kill()
         process.wait()
-    _, alive = psutil.wait_procs(children, timeout=30)
+    _, alive = psutil.wait_procs(children, timeout=patient(30))
     assert alive == [], "processes that make pages outlived the run"
     there = len(artifacts(database))
     assert 6 <= there < 2 * len(EXPECTED), "it was killed too late for this test to say anything"

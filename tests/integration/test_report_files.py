@@ -24,7 +24,7 @@ NEWEST, EARLIER = date(2026, 11, 9), date(2026, 11, 2)
 LEARNERS = 40
 
 
-@pytest.fixture(params=["folder", "bucket"])
+@pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.xdist_group("s3"))])
 def kept(request: pytest.FixtureRequest, store: ObjectStore) -> ObjectStore:
     """A store of either kind that counts what was read."""
     if request.param == "folder":

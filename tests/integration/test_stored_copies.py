@@ -14,6 +14,7 @@ import pytest
 from resources import stored_copies
 from resources.object_store import BucketStore, FolderStore, NothingThere, ObjectStore
 from resources.stored_copies import open_hashed
+from testbed.patience import patient
 from tests.helpers.seaweed import BUCKET
 
 KEY = "snapshots/2026-09/a.parquet"
@@ -30,7 +31,7 @@ print(digest, len(file.read()), flush=True)
 """
 
 
-@pytest.fixture(params=["folder", "bucket"])
+@pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.xdist_group("s3"))])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
     """Of a process that has read nothing yet."""
     while stored_copies._copies:
@@ -145,7 +146,7 @@ type(store).stream = stream
 
 def test_two_processes_read_at_once(store: ObjectStore) -> None:
     with another_process(store) as one, another_process(store) as other:
-        said = [process.communicate(timeout=60)[0] for process in (one, other)]
+        said = [process.communicate(timeout=patient(60))[0] for process in (one, other)]
     assert said == [f"{hashlib.sha256(CONTENT).hexdigest()} {len(CONTENT)}\n"] * 2
 
 
