@@ -14,7 +14,6 @@ from irt_assets.psychometrics.core.models import Calibration, Convergence
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.dif.effects import expected_scores
 from irt_assets.psychometrics.dif.wald import compare_groups
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 
 J, ERROR = 12, 0.02
 A = np.exp(np.linspace(-0.4, 0.4, J))
@@ -37,7 +36,6 @@ def fit(a: np.ndarray, d: np.ndarray, error: float = ERROR) -> Calibration:
     )  # fmt: skip
 
 
-@WHERE_STATISTICS_CHANGE
 def test_errors_are_those_of_both_groups_and_of_what_links_them() -> None:
     """The SDs of 300 draws of both groups' estimates about known parameters: of a sound item, one that is flat in
     the reference, one that is flat in the focal group, and a hard one. An SD of 300 draws errs by 4 %."""
@@ -104,7 +102,6 @@ def test_no_difference_is_more_certain_than_the_test_that_it_belongs_to() -> Non
         assert np.all((found.delta / found.se)[0, :, 1] ** 2 <= found.wald * 1.6 + 0.1)
 
 
-@WHERE_STATISTICS_CHANGE
 def test_a_common_slope_has_errors_of_difficulty_alone() -> None:
     rng = np.random.default_rng(6)
     a = np.full(J, 0.8)

@@ -14,7 +14,6 @@ from irt_assets.psychometrics.drift.items import Drift, judge
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.linking.linking import link
 from tests.helpers.drift_worlds import anchor_set
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 
 pytestmark = pytest.mark.ci
 
@@ -53,7 +52,6 @@ def test_items_that_moved_by_half_are_found_and_the_others_are_not() -> None:
     assert abs(unmoved.mean()) <= 0.03
 
 
-@WHERE_STATISTICS_CHANGE
 @pytest.mark.timeout(300)
 def test_published_values_from_500_learners_make_no_flags_in_sound_months() -> None:
     """At 5 % of months the chance of more than four flagged ones among 25 is 0.7 %. The share of p < 0.05 among 750

@@ -16,7 +16,6 @@ from irt_assets.psychometrics.linking.linking import link
 from testbed.anchors import anchors_of
 from testbed.misfit import ANCHORS, INTERCEPT, ITEMS, SLOPE, TWO, Bank
 from testbed.second_ability import Row, simulate
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 
 
 def test_loadings_are_those_that_answers_were_made_with() -> None:
@@ -51,7 +50,6 @@ def test_pairs_that_nobody_saw_together_take_nothing_from_the_factor() -> None:
     np.testing.assert_allclose(found * np.sign(found @ true), true, atol=1e-3)  # after 100 rounds
 
 
-@WHERE_STATISTICS_CHANGE
 @pytest.mark.ci
 def test_once_a_second_ability_is_accepted_anchors_agree_as_far_as_chance_goes() -> None:
     """Q over its degrees of freedom, 30 or so, in twelve months of 10,000 learners that are as their origins were:

@@ -18,7 +18,6 @@ from irt_assets.psychometrics.drift.errors import Anchors, Comparison, Fitted, P
 from irt_assets.psychometrics.drift.items import Drift, judge
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.linking.linking import Linking, link
-from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 
 pytestmark = [pytest.mark.ci, pytest.mark.timeout(300)]
 
@@ -105,7 +104,6 @@ def test_an_anchor_whose_c_is_its_priors_links_and_one_that_is_unidentified_does
     assert "information is singular" in link(lost, one.anchors.set).anchors_dropped[first]
 
 
-@WHERE_STATISTICS_CHANGE
 def test_months_of_a_3pl_are_linked_without_bias_and_their_errors_are_those_they_have() -> None:
     """The means of 10 slopes and intercepts, of which the SD is about 0.045, have standard errors of 0.014: 0.05 is
     three and a half. The mean square of 10 z is χ²₁₀/10, below 2.96 in 999 of 1000 runs."""
@@ -117,7 +115,6 @@ def test_months_of_a_3pl_are_linked_without_bias_and_their_errors_are_those_they
     assert sum(one.q_p < 0.01 for one in linkings) <= 1
 
 
-@WHERE_STATISTICS_CHANGE
 def test_items_that_moved_are_found_on_their_curves_and_sound_ones_are_left_alone() -> None:
     """Of 30 moved items four fifths are found in the long run, standard error 0.07: half of them is four below. By the
     parameters' errors, in which b is traded for c, three in ten were. The 4 % of p < 0.05 among 270 sound items have a
@@ -127,7 +124,6 @@ def test_items_that_moved_are_found_on_their_curves_and_sound_ones_are_left_alon
     assert false <= 0.09
 
 
-@WHERE_STATISTICS_CHANGE
 def test_values_of_a_2pl_are_compared_with_a_month_of_a_3pl_by_curves() -> None:
     """As above. The 2PL is the one that the same answers of the origin give, so that an item that did not move is the
     same item under another model."""
@@ -145,7 +141,6 @@ def test_values_of_a_2pl_are_compared_with_a_month_of_a_3pl_by_curves() -> None:
     assert false <= 0.09
 
 
-@WHERE_STATISTICS_CHANGE
 def test_values_of_a_3pl_are_compared_with_a_month_of_a_2pl_by_curves() -> None:
     """The other way round: the month's 2PL is linked to a 2PL of the origin. Tolerances as above."""
     months = []

@@ -21,12 +21,7 @@ WHERE_SPARK_CHANGES = pytest.mark.on_change(
 WHERE_STATISTICS_CHANGE = pytest.mark.on_change(
     "irt_assets/psychometrics/**",
     "requirements.lock",
-    "testbed/anchors.py",
-    "testbed/levels.py",
     "testbed/misfit.py",
-    "testbed/second_ability.py",
-    "tests/engines/fit_worlds.py",
-    "tests/helpers/drift_worlds.py",
 )
 WHERE_ENGINES_CHANGE = pytest.mark.on_change(
     "irt_assets/engines/**",
