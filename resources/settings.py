@@ -40,10 +40,8 @@ INFO_CHANNELS = ("slack", "discord", "email", "webhook")
 """Channels that can take info alerts; PagerDuty would make an incident of each."""
 
 
-@cache
-def _time_zones() -> set[str]:
-    """Read from the machine's disk, which takes 20 ms."""
-    return available_timezones()
+time_zones = cache(available_timezones)
+"""Read from the machine's disk, which takes 20 ms."""
 
 
 class Settings(BaseSettings):
@@ -204,7 +202,7 @@ class Settings(BaseSettings):
     @field_validator("irt_time_zone")
     @classmethod
     def _known_zone(cls, value: str) -> str:
-        if value not in _time_zones():
+        if value not in time_zones():
             raise ValueError("not a time zone: write a name such as Europe/Berlin")
         return value
 
