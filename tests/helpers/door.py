@@ -114,9 +114,11 @@ def served(app: ASGIApp, sockets: list[socket.socket]) -> Iterator[None]:
     while not server.started:
         assert thread.is_alive(), "the server did not start"
         time.sleep(0.005)
-    yield
-    server.should_exit = True
-    thread.join(10)
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(10)
 
 
 def listening() -> socket.socket:

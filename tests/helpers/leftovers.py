@@ -6,7 +6,6 @@ session. What does not belong here: stopping what was left.
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -22,6 +21,8 @@ ENDS_WITHIN_S = 5.0
 PAUSE_S = 0.02
 POOLS = ("asyncio_", "uvloop_", "ThreadPoolExecutor-", "AnyIO worker thread", "impact_", "theta_")
 """How names of threads begin that a pool of a wider fixture, or of a whole process, starts when it is first busy."""
+FOREIGN = "Dummy-"
+"""And of those that Python did not start: they stay in its list when they have ended."""
 KEPT_BY_PYTHON = "multiprocessing.resource_tracker"
 """The process that it starts once, and ends with its own."""
 of_fixtures: set[str] = set()
@@ -50,9 +51,8 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object]) -> Generator[Non
 
 
 def _left(threads: set[threading.Thread], processes: set[int]) -> list[str]:
-    running = sys._current_frames()  # a thread that Python did not start stays in its list when it has ended
-    begun = [each.name for each in threading.enumerate() if each not in threads and each.ident in running]
-    left = [f"thread {name}" for name in begun if not name.startswith(POOLS)]
+    begun = [each.name for each in threading.enumerate() if each not in threads]
+    left = [f"thread {name}" for name in begun if not name.startswith((*POOLS, FOREIGN))]
     begun_here = {pid: said for pid in _children() - processes if (said := _command(pid)) not in of_fixtures}
     return left + [f"process {pid} ({said})" for pid, said in begun_here.items() if said]
 

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
@@ -269,11 +269,13 @@ def test_each_monthly_asset_has_an_inventory() -> None:
     }
 
 
-def test_the_inventories_name_each_month_once_where_it_stands(world: Settings, instance: dg.DagsterInstance) -> None:
+def test_the_inventories_name_each_month_once_where_it_stands(
+    world: Settings, instance: dg.DagsterInstance, now: datetime
+) -> None:
     """The first month has a snapshot, whose gates no run has evaluated; of the others nothing was made."""
     take_snapshot(Database(world), folder_store(world), MONTH, None)
     found = take_stock(world, instance)
-    months = list(months_between(MONTH, last_complete_month(datetime.now(UTC))))
+    months = list(months_between(MONTH, last_complete_month(now)))
     scored = found["scored_responses"]
     assert not scored.passed
     assert (scored.description or "").startswith(f"{len(months)} of {len(months)} months: {months[-1]} missing, ")

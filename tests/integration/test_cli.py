@@ -167,11 +167,11 @@ def test_a_night_is_made_by_a_typed_command_and_says_what_it_did(
 
 
 def test_the_day_of_a_night_is_over_and_its_default_is_yesterday(
-    world: Settings, irt: Callable[[Settings], Irt]
+    world: Settings, irt: Callable[[Settings], Irt], now: datetime
 ) -> None:
     typed = irt(world)
-    refused = typed("nightly", "--day", f"{datetime.now(UTC):%Y-%m-%d}")
-    yesterday = f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}"
+    refused = typed("nightly", "--day", f"{now:%Y-%m-%d}")
+    yesterday = f"{now - timedelta(days=1):%Y-%m-%d}"
     assert refused.code == 2
     assert "is not a day that is over: the days run from 2026-06-01 (IRT_FIRST_MONTH) to" in refused.err
     assert typed("nightly").out.endswith(f"{yesterday}: done\n")

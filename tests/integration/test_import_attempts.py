@@ -26,6 +26,7 @@ from resources import schema
 from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.settings import Settings
+from testbed.patience import patient
 
 FIRST_MONTH = "2026-06"
 HEADER = ["attempt_id", "user_id", "item_id", "completed_at", "correct"]
@@ -477,7 +478,7 @@ def test_an_import_that_is_killed_leaves_nothing_and_can_be_repeated(
         gate.execute(f"LOCK TABLE {blocked} IN SHARE MODE")
         process = subprocess.Popen([sys.executable, "-c", KILLED, database.url, log, tmp_path / "rejects"])
         try:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + patient(30)
             while query(database, waiting) == [(0,)]:
                 assert time.monotonic() < deadline
                 assert process.poll() is None

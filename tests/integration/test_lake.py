@@ -299,6 +299,7 @@ def test_a_learner_is_erased_from_every_file(logged: Database, lake: Lake) -> No
     assert forget(lake, "ü") == ({}, 0)
 
 
+@pytest.mark.xdist_group("s3")
 def test_a_lake_in_a_bucket(
     logged: Database, s3: SeaweedFS, settings: Settings, irt: Callable[[Settings], Irt], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -316,15 +317,15 @@ def test_a_lake_in_a_bucket(
 
 
 def test_a_check_compares_the_lake_with_the_log_where_there_is_a_lake(
-    logged: Database, lake: Lake, settings: Settings
+    logged: Database, lake: Lake, settings: Settings, now: datetime
 ) -> None:
     assert build_lake_checks(settings) == []
     assert build_lake_checks(settings.model_copy(update={"irt_attempts": "db.attempt"})) == []
-    yesterday = f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}"
+    yesterday = f"{now - timedelta(days=1):%Y-%m-%d}"
     export_days(logged, lake, DAYS[0], yesterday)
     (check,) = build_lake_checks(settings.model_copy(update={"irt_attempts": lake.name}))
     assert check.node_def.compute_fn.decorated_fn(logged).passed  # type: ignore[union-attr]
-    late = datetime.now(UTC) - timedelta(days=2)
+    late = now - timedelta(days=2)
     add_attempts(logged, [attempt("late", "q1", late), attempt("late", "q2", late)])
     result = check.node_def.compute_fn.decorated_fn(logged)  # type: ignore[union-attr]
     assert (result.passed, result.description) == (

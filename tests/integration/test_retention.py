@@ -404,29 +404,29 @@ def test_old_files_of_rejected_rows_go(settings: Settings, now: datetime) -> Non
 
 
 def test_months_stay_what_they_are_when_all_that_is_old_goes(
-    world: Settings, monkeypatch: pytest.MonkeyPatch, now: datetime
+    made_month: Settings, monkeypatch: pytest.MonkeyPatch, now: datetime
 ) -> None:
     """Of a month that was made three times, the second time goes: the first published. What is said of it stays."""
-    database, store = Database(world), rooms.folder_store(world)
+    database, store = Database(made_month), rooms.folder_store(made_month)
 
     class Later(datetime):
         @classmethod
         def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
             return datetime.now(tz) + timedelta(days=400)
 
-    with dagster_instance(world, database) as instance:
-        for month in (*rooms.MONTHS, rooms.MONTHS[0], rooms.MONTHS[0]):
-            run_month(instance, world, month)
+    with dagster_instance(made_month, database) as instance:
+        for month in (rooms.MONTHS[1], rooms.MONTHS[0], rooms.MONTHS[0]):
+            run_month(instance, made_month, month)
         before = month_states(database, instance, rooms.MONTHS)
         assert {state.state for state in before} <= {State.GREEN, State.RED}
         runs = instance.get_runs_count()
         monkeypatch.setattr("jobs.prune.datetime", Later)
-        would = [g for g in prune(database, store, instance, world, dry_run=True) if g.names]
+        would = [g for g in prune(database, store, instance, made_month, dry_run=True) if g.names]
         assert instance.get_runs_count() == runs
-        gone = {g.kind: g.names for g in prune(database, store, instance, world, dry_run=False) if g.names}
+        gone = {g.kind: g.names for g in prune(database, store, instance, made_month, dry_run=False) if g.names}
         assert month_states(database, instance, rooms.MONTHS) == before
         report = look_at_everything(database, store, before, now, {}, [snapshots_match_their_hash])
-        again = [g for g in prune(database, store, instance, world, dry_run=False) if g.names]
+        again = [g for g in prune(database, store, instance, made_month, dry_run=False) if g.names]
     print(gone)
     assert {g.kind for g in would} <= set(gone)
     assert len(gone["superseded fits"]) == len(gone["attempts at fits"]) == 1
