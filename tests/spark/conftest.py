@@ -32,9 +32,12 @@ SMALL = {
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker runs all that is on Spark, and files with tests that end the session which others share come last."""
-    ending = {item.path for item in items if {"cluster", "connect"} & {*getattr(item, "fixturenames", ())}}
-    items.sort(key=lambda item: item.path in ending)
+    """One worker runs all that is on Spark. Files whose tests end the session that others share come last, and of these
+    the one after whose session pyspark starts no other kind.
+    """
+    uses = [(item.path, set(getattr(item, "fixturenames", ()))) for item in items]
+    of_cluster, of_connect = ({path for path, names in uses if name in names} for name in ("cluster", "connect"))
+    items.sort(key=lambda item: (item.path in of_connect, item.path in of_cluster))
     for item in items:
         if FOLDER in item.path.parents:
             item.add_marker(pytest.mark.xdist_group("spark"))
