@@ -33,8 +33,7 @@ SMALL = {
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One worker runs all that is on Spark. Files whose tests end the session that others share come last, and of these
-    the one after whose session pyspark starts no other kind.
-    """
+    those of a server: after it pyspark starts no session of another kind."""
     uses = [(item.path, set(getattr(item, "fixturenames", ()))) for item in items]
     of_cluster, of_connect = ({path for path, names in uses if name in names} for name in ("cluster", "connect"))
     items.sort(key=lambda item: (item.path in of_connect, item.path in of_cluster))
