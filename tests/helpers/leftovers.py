@@ -1,7 +1,8 @@
-"""Names the test that leaves a thread or a process behind, a server among them.
+"""Names the test that leaves a thread, a process (a server among them) or a connection to PostgreSQL behind.
 
 A plugin of pytest, which `tests/conftest.py` names. What was there before a test belongs to a fixture of its module or
-session. What does not belong here: stopping what was left.
+session. A connection of a pool is its pool's, which is named by its threads. What does not belong here: stopping what
+was left.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import threading
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from weakref import WeakSet
 
 import psutil
+import psycopg
 import pytest
 
 from testbed.patience import patient
@@ -27,15 +30,29 @@ KEPT_BY_PYTHON = "multiprocessing.resource_tracker"
 """The process that it starts once, and ends with its own."""
 of_fixtures: set[str] = set()
 """Commands of what fixtures of a module or a session run: a stack starts its servers again when they die."""
+opened: WeakSet[psycopg.Connection] = WeakSet()
+kept_open: WeakSet[psycopg.Connection] = WeakSet()
+"""By a fixture of a module or a session."""
+
+
+def pytest_configure() -> None:
+    connected = psycopg.Connection.__init__
+
+    def remember(connection: psycopg.Connection, *args: object, **kwargs: object) -> None:
+        connected(connection, *args, **kwargs)  # type: ignore[arg-type]
+        opened.add(connection)
+
+    psycopg.Connection.__init__ = remember  # type: ignore[method-assign]
 
 
 @pytest.fixture(autouse=True)
 def no_leftovers() -> Iterator[None]:
     threads, processes = set(threading.enumerate()), _children()
     of_fixtures.update(map(_command, processes))
+    kept_open.update(opened)
     yield
     deadline = time.monotonic() + patient(ENDS_WITHIN_S)
-    while left := _left(threads, processes):
+    while left := [*_left(threads, processes), *_open_connections()]:
         if time.monotonic() > deadline:
             pytest.fail(f"the test leaves behind: {', '.join(left)}", pytrace=False)
         time.sleep(PAUSE_S)
@@ -47,6 +64,7 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object]) -> Generator[Non
     made = yield
     if fixturedef.scope != "function":
         of_fixtures.update(map(_command, _children()))
+        kept_open.update(opened)
     return made
 
 
@@ -55,6 +73,11 @@ def _left(threads: set[threading.Thread], processes: set[int]) -> list[str]:
     left = [f"thread {name}" for name in begun if not name.startswith((*POOLS, FOREIGN))]
     begun_here = {pid: said for pid in _children() - processes if (said := _command(pid)) not in of_fixtures}
     return left + [f"process {pid} ({said})" for pid, said in begun_here.items() if said]
+
+
+def _open_connections() -> list[str]:
+    left = [each for each in opened - kept_open if not (each.closed or hasattr(each, "_pool"))]
+    return [f"connection to the database {each.info.dbname} as {each.info.user}" for each in left]
 
 
 def _children() -> set[int]:

@@ -15,7 +15,7 @@ import pytest
 
 from tests.helpers.record import LEFT_OUT, append
 
-BASE = "IRT_BASE"
+BASE = "CHANGED_SINCE"
 """The commit to compare with, where it is known."""
 RECENT_S = 12 * 3600
 """On the main branch itself, what came so long before the last commit is not compared."""
@@ -63,7 +63,7 @@ def changed_files(root: Path) -> list[str] | None:
 
 
 def _base(root: Path) -> str | None:
-    """`IRT_BASE`, else the merge base with the main branch; on that branch the last commit of half a day before."""
+    """`CHANGED_SINCE`, else the merge base with main; on that branch the last commit of half a day before."""
     if given := os.environ.get(BASE):
         return given
     head = _git(root, "rev-parse", "HEAD")

@@ -19,15 +19,13 @@ from resources.dagster_compat import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTIT
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
+from testbed.patience import patient
 from tests.helpers import rooms
 from tests.helpers.kpi_worlds import load, random_world
 from tests.helpers.rooms import check_context, rows, run_sql
 
 pytestmark = pytest.mark.ci
 
-NOW = datetime.now(UTC)
-DAY = (NOW - timedelta(days=1)).strftime("%Y-%m-%d")
-RUNNING = week_of(NOW)
 DAYS = 365
 SECONDS = 90.0
 """Wanted of a year in one run; as a run for each day, Dagster alone would take twice that."""
@@ -35,7 +33,8 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 class Graph:
-    def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
+    def __init__(self, settings: Settings, instance: dg.DagsterInstance, now: datetime) -> None:
+        self.now, self.yesterday, self.week = now, day(now - timedelta(days=1)), week_of(now)
         self.instance, self.database = instance, Database(settings)
         self.defs = build_defs(settings, resources={"database": self.database, "store": rooms.folder_store(settings)})
 
@@ -48,13 +47,18 @@ class Graph:
 @pytest.fixture
 def graph(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path) -> Iterator[Graph]:
     """The real graph over answers up to now, first month a year ago."""
-    first = (NOW - timedelta(days=DAYS)).strftime("%Y-%m")
+    now = datetime.now(UTC)
+    first = (now - timedelta(days=DAYS)).strftime("%Y-%m")
     with (
         rooms.copied(postgres.start(), migrated_template, "daily_life", tmp_path) as settings,
         dg.DagsterInstance.ephemeral() as instance,
     ):
-        load(Database(settings), random_world(21, end=NOW))
-        yield Graph(settings.model_copy(update={"irt_first_month": first}), instance)
+        load(Database(settings), random_world(21, end=now))
+        yield Graph(settings.model_copy(update={"irt_first_month": first}), instance, now)
+
+
+def day(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d}"
 
 
 def checks(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:
@@ -68,19 +72,19 @@ def metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
 
 
 def test_a_day_is_aggregated_and_checked_by_the_job_of_the_documents(graph: Graph) -> None:
-    result = graph.run("aggregate_features_daily", DAY)
+    result = graph.run("aggregate_features_daily", graph.yesterday)
     assert result.success
-    (n,) = rows(graph.database, "SELECT count(*) FROM features_topic_daily WHERE date = %s", (DAY,))[0]
+    (n,) = rows(graph.database, "SELECT count(*) FROM features_topic_daily WHERE date = %s", (graph.yesterday,))[0]
     assert metadata(result, "features_topic_daily")["dagster/row_count"] == n > 0
     assert checks(result)["answers_are_conserved"].passed
 
 
 def test_a_year_of_days_is_one_run_and_every_day_says_what_it_holds(graph: Graph) -> None:
-    days = [(NOW - timedelta(days=n)).strftime("%Y-%m-%d") for n in range(DAYS, 0, -1)]
+    days = [day(graph.now - timedelta(days=n)) for n in range(DAYS, 0, -1)]
     tags = {ASSET_PARTITION_RANGE_START_TAG: days[0], ASSET_PARTITION_RANGE_END_TAG: days[-1]}
     started = time.monotonic()
     result = graph.run("aggregate_features_daily", **tags)
-    assert time.monotonic() - started < SECONDS
+    assert time.monotonic() - started < patient(SECONDS)
     assert result.success
     assert checks(result)["answers_are_conserved"].passed
     assert graph.instance.get_materialized_partitions(dg.AssetKey("features_topic_daily")) == set(days)
@@ -93,33 +97,33 @@ def test_a_year_of_days_is_one_run_and_every_day_says_what_it_holds(graph: Graph
     }
     assert list(said) == days
     assert 10 < len(stored) < DAYS
-    for day in days:
-        n, answers = stored.get(day, (0, 0))
-        assert said[day] == {"dagster/row_count": n, "answers": answers, "data_hash": hashes[day]}, day
+    for each in days:
+        n, answers = stored.get(each, (0, 0))
+        assert said[each] == {"dagster/row_count": n, "answers": answers, "data_hash": hashes[each]}, each
 
 
 def test_the_running_week_is_computed_and_the_quiet_are_found_after_it(graph: Graph) -> None:
-    result = graph.run(KPI_JOB, RUNNING)
+    result = graph.run(KPI_JOB, graph.week)
     assert result.success
     assert all(evaluation.passed for evaluation in checks(result).values())
     assert set(checks(result)) == {"kpis_are_present_and_in_range", "every_null_has_a_reason"}
     said = metadata(result, "weekly_kpi")
-    (n,) = rows(graph.database, "SELECT count(*) FROM weekly_kpi WHERE week_start = %s", (RUNNING,))[0]
+    (n,) = rows(graph.database, "SELECT count(*) FROM weekly_kpi WHERE week_start = %s", (graph.week,))[0]
     assert said["dagster/row_count"] == n > 10
     assert said["plot: distributions"].startswith("![how the KPIs are distributed](data:image/png")
     assert "| I_t | fewer than 5 eligible answers" in said["without a value"]
 
-    found = metadata(graph.run("detect_inactivity", DAY), "inactivity")
-    assert found["week"] == RUNNING
+    found = metadata(graph.run("detect_inactivity", graph.yesterday), "inactivity")
+    assert found["week"] == graph.week
     assert 0 < found["idle learners"] < n
-    assert rows(graph.database, "SELECT count(*) FROM weekly_kpi WHERE week_start = %s", (RUNNING,)) == [(n,)]
+    assert rows(graph.database, "SELECT count(*) FROM weekly_kpi WHERE week_start = %s", (graph.week,)) == [(n,)]
 
 
 def test_a_record_that_was_spoilt_is_named_by_the_checks(graph: Graph) -> None:
-    graph.run(KPI_JOB, RUNNING)
+    graph.run(KPI_JOB, graph.week)
     run_sql(graph.database, """UPDATE weekly_kpi SET kpis = kpis - 'A_t' || '{"S": 2}' WHERE user_id = 'u07'""")
     present, _ = build_kpi_checks(weekly("2026-01", running=True))
-    context = check_context(RUNNING, graph.instance)
+    context = check_context(graph.week, graph.instance)
     evaluation = present.op.compute_fn.decorated_fn(context, graph.database)
     assert not evaluation.passed
     assert "u07: A_t is missing; S = 2, expected 0 to 1" in (evaluation.description or "")
@@ -130,9 +134,9 @@ def test_the_running_week_can_be_backfilled_though_its_days_and_months_are_still
     week = assets.get(dg.AssetKey("weekly_kpi"))
     weeks = week.partitions_def
     assert weeks is not None
-    assert weeks.get_partition_keys()[-1] == RUNNING
+    assert weeks.get_partition_keys()[-1] == graph.week
     for upstream in (dg.AssetKey("attempts"), dg.AssetKey("published_item_parameters")):
         found = assets.get_partition_mapping(week.key, upstream).get_upstream_mapped_partitions_result_for_partitions(
-            weeks.subset_with_partition_keys([RUNNING]), weeks, assets.get(upstream).partitions_def, NOW
+            weeks.subset_with_partition_keys([graph.week]), weeks, assets.get(upstream).partitions_def, graph.now
         )
         assert found.required_but_nonexistent_subset.is_empty, upstream

@@ -3,19 +3,15 @@ left out."""
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from testbed import kept
-from testbed.patience import VARIABLE
-from tests.helpers.selection import changed_files
+from tests.helpers.planted import pytest_of
+from tests.helpers.selection import BASE, changed_files
 
-ROOT = Path(__file__).parents[2]
-CONFTEST = 'pytest_plugins = ["tests.helpers.record", "tests.helpers.selection", "tests.helpers.leftovers"]\n'
 PLANTED = """
 import os, subprocess, threading
 import pytest
@@ -46,22 +42,6 @@ def test_fails_at_its_report():
 def test_is_sound():
     forever.set()
 """
-
-
-def pytest_of(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """A run of the tests in `folder`, whose root it is."""
-    (folder / "pytest.ini").write_text("[pytest]\nmarkers = on_change\n")
-    (folder / "conftest.py").write_text(CONFTEST)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "--rootdir", folder, folder, *options],
-        cwd=folder,
-        env=environment | {"PYTHONPATH": str(ROOT), VARIABLE: "0.2"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
 
 
 @pytest.mark.ci
@@ -114,7 +94,8 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_what_changed_is_what_differs_from_the_merge_base(repository: Path) -> None:
+def test_what_changed_is_what_differs_from_the_merge_base(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(BASE, raising=False)
     assert changed_files(repository) == ["deploy/unit", "test_a.py"]
     git(repository, "checkout", "-q", "main", "-f")
     assert changed_files(repository) is None, "main has one commit: there is nothing to compare it with"
