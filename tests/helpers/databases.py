@@ -115,7 +115,10 @@ def made_once(server: EmbeddedPostgres, name: str, template: str, fill: Callable
             files = folder.with_name(template) / "home"
             if files.exists():
                 shutil.copytree(files, folder / "home")
-            made = fill(_settings(f"{url.rpartition('/')[0]}/{name}", folder / "home", **others))
+            own = f"{url.rpartition('/')[0]}/{name}"
+            made = fill(_settings(own, folder / "home", **others))
+            with psycopg.connect(own, autocommit=True) as connection:
+                connection.execute("VACUUM ANALYZE")  # without statistics a copy is read as no server reads for long
             part = folder / "result.part"
             part.write_bytes(pickle.dumps(made))
             part.rename(result)
