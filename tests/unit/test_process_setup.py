@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import logging
-import multiprocessing
 import subprocess
 import sys
 from pathlib import Path
@@ -16,11 +15,12 @@ import pytest
 from irt_assets import definitions
 from jobs.launcher import WORKER_OOM_SCORE_ADJ, HealthCheckedRunLauncher
 from resources.settings import Settings
+from testbed.patience import patient
 
 OWN_SCORE = Path("/proc/self/oom_score_adj")
 
 LOADED = """
-import json, logging, sys, warnings
+import json, logging, pathlib, sys, warnings
 import dagster as dg
 logging.getLogger("dagster").addHandler(logging.StreamHandler())
 import irt_assets.definitions
@@ -31,8 +31,24 @@ print(json.dumps({
     "dagster": [type(one).__name__ for one in logging.getLogger("dagster").handlers],
     "root": [type(one).__name__ for one in logging.getLogger().handlers],
     "runs": context_creation_job.default_system_loggers(None)[0][1],
+    "score": pathlib.Path("/proc/self/oom_score_adj").read_text().strip(),
 }))
 """
+AS_A_WORKER = f"""
+import multiprocessing
+worker = multiprocessing.get_context("spawn").Process(target=exec, args=({LOADED!r},))
+worker.start()
+worker.join()
+raise SystemExit(worker.exitcode)
+"""
+
+
+@pytest.fixture(scope="module")
+def loaded() -> tuple[dict[str, object], str]:
+    """What a process has become that Dagster starts, as a worker, to load the graph; and what it wrote as errors."""
+    done = subprocess.run([sys.executable, "-c", AS_A_WORKER], capture_output=True, text=True, timeout=patient(120))
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), done.stderr
 
 
 def test_the_module_of_the_graph_does_nothing_but_build_it() -> None:
@@ -43,16 +59,17 @@ def test_the_module_of_the_graph_does_nothing_but_build_it() -> None:
     assert done == ["defs = build_defs(get_settings())"]
 
 
-def test_whoever_loads_the_graph_logs_as_we_do_and_is_not_warned_of_what_is_used_knowingly() -> None:
+def test_whoever_loads_the_graph_logs_as_we_do_and_is_not_warned_of_what_is_used_knowingly(
+    loaded: tuple[dict[str, object], str],
+) -> None:
     """The code server, and a worker that Dagster starts, have no other code of ours before it."""
-    done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {
+    found, errors = loaded
+    assert {name: found[name] for name in ("dagster", "root", "runs")} == {
         "dagster": [],
         "root": ["_StandardError"],
         "runs": {"log_level": "INFO", "name": "run"},
     }
-    (line,) = done.stderr.splitlines()
+    (line,) = errors.splitlines()
     assert json.loads(line)["message"] == "loaded"
 
 
@@ -67,20 +84,11 @@ def test_the_daemon_and_the_webserver_log_as_we_do_from_their_instance_on(monkey
     assert [type(one).__name__ for one in logging.getLogger().handlers] == ["_StandardError"]
 
 
-WORKER = """
-from pathlib import Path
-import irt_assets.definitions
-Path({found!r}).write_text(Path("/proc/self/oom_score_adj").read_text().strip())
-"""
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux chooses whom to end")
-def test_a_worker_goes_first_when_memory_runs_out_and_the_code_server_does_not(tmp_path: Path) -> None:
-    found = tmp_path / "score"
+def test_a_worker_goes_first_when_memory_runs_out_and_the_code_server_does_not(
+    loaded: tuple[dict[str, object], str], tmp_path: Path
+) -> None:
     before = OWN_SCORE.read_text()
-    worker = multiprocessing.get_context("spawn").Process(target=exec, args=(WORKER.format(found=str(found)),))
-    worker.start()
-    worker.join(120)
-    assert found.read_text() == WORKER_OOM_SCORE_ADJ
+    assert loaded[0]["score"] == WORKER_OOM_SCORE_ADJ
     definitions.build_defs(Settings(irt_home=tmp_path))
     assert OWN_SCORE.read_text() == before

@@ -1,5 +1,4 @@
-"""What a run of the tests says of itself: planted failures, deaths and leftovers are named, and what did not change is
-left out."""
+"""What a run of the tests leaves out, as nothing changed that it concerns, and what it keeps for the next."""
 
 from __future__ import annotations
 
@@ -11,61 +10,6 @@ import pytest
 from testbed import kept
 from tests.helpers.planted import pytest_of
 from tests.helpers.selection import BASE, changed_files
-
-PLANTED = """
-import os, subprocess, threading
-import pytest
-
-forever = threading.Event()
-
-def test_fails():
-    assert "a" == "b"
-
-def test_kills_its_worker():
-    os.kill(os.getpid(), 9)
-
-def test_leaves_a_thread():
-    threading.Thread(target=forever.wait, args=(60,), name="poller", daemon=True).start()
-
-def test_leaves_a_process():
-    subprocess.Popen(["sleep", "60"])
-
-class Unspeakable(Exception):
-    def __str__(self):
-        raise SystemError("AST constructor recursion depth mismatch")
-
-    __repr__ = __str__
-
-def test_fails_at_its_report():
-    raise Unspeakable
-
-def test_is_sound():
-    forever.set()
-"""
-
-
-@pytest.mark.ci
-def test_what_fails_dies_or_leaves_something_behind_is_named_and_costs_itself_alone(tmp_path: Path) -> None:
-    (tmp_path / "test_planted.py").write_text(PLANTED)
-    ran = pytest_of(tmp_path, "-n", "1", "--dist=worksteal")
-    assert ran.returncode == 1, ran.stdout + ran.stderr
-    failed = [line for line in ran.stdout.splitlines() if line.startswith("FAILED test_planted.py")]
-    for test, said in {
-        "test_fails": "assert",
-        "test_kills_its_worker": "crashed while running",
-        "test_leaves_a_thread": "the test leaves behind: thread poller",
-        "test_leaves_a_process": "(sleep 60)",
-        "test_fails_at_its_report": "",
-    }.items():
-        assert any(f"::{test} " in line and said in line for line in failed), (test, ran.stdout)
-    assert not any("test_is_sound" in line for line in failed)
-    by_the_worker = (tmp_path / "build/failed.tsv").read_text()
-    assert "::test_fails\tcall\tAssertionError" in by_the_worker
-    assert "::test_fails_at_its_report\tcall\tUnspeakable" in by_the_worker
-    rows = [line.split("\t") for line in (tmp_path / "build/durations.tsv").read_text().splitlines()]
-    (sound,) = (row for row in rows if row[2:4] == ["test_is_sound", "call"])
-    assert sound[6] == "passed"
-    assert all(float(value) >= 0 for value in sound[4:6])
 
 
 def git(folder: Path, *arguments: str) -> None:
