@@ -292,11 +292,6 @@ def faults(
         yield from _ids_seen_twice(ids, lake, manifests)
 
 
-def require_days(lake: Lake, since: datetime, until: datetime) -> None:
-    """Raises PermanentFailure that names the days of [since, until) which the lake has no manifest of."""
-    lake.require_days(since, until)
-
-
 def _of(manifest: Manifest) -> DayRows:
     return DayRows(manifest.rows, manifest.data_hash)
 

@@ -1,8 +1,9 @@
-"""Simulated data and known calibrations that the tests of the fit statistics share."""
+"""Simulated data, known calibrations and a probability that the tests of the fit statistics share."""
 
 from __future__ import annotations
 
 import numpy as np
+from scipy.stats import norm
 
 from irt_assets.psychometrics.core.curves import probability
 from irt_assets.psychometrics.core.models import Calibration, Convergence
@@ -44,3 +45,8 @@ def unseen(persons, length):
     first = (np.arange(persons) % 3)[:, None] * (length // 2)
     place = np.arange(2 * length)
     return (place < first) | (place >= first + length)
+
+
+def two_sided(z) -> np.ndarray:
+    """Probability of a standard normal at least as far from 0 as z."""
+    return 2 * norm.sf(np.abs(z))

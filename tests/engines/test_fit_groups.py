@@ -10,7 +10,6 @@ import pytest
 from irt_assets.psychometrics.core.curves import probability
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Population, Responses
-from irt_assets.psychometrics.core.significance import two_sided
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.fit.dependence import local_dependence, parallel_analysis
 from irt_assets.psychometrics.fit.item_fit import item_fit
@@ -18,7 +17,7 @@ from irt_assets.psychometrics.fit.m2 import form_fit
 from irt_assets.psychometrics.fit.model_replicates import Abilities
 from irt_assets.psychometrics.fit.person_fit import person_fit
 from irt_assets.psychometrics.fit.sum_score_fit import sum_score_fit
-from tests.engines.fit_worlds import known, unseen
+from tests.engines.fit_worlds import known, two_sided, unseen
 
 pytestmark = pytest.mark.ci
 

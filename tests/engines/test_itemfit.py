@@ -10,7 +10,7 @@ import pytest
 from irt_assets.psychometrics.core.curves import probability
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.core.significance import normal_score, two_sided
+from irt_assets.psychometrics.core.significance import normal_score
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
 from irt_assets.psychometrics.fit.classical import item_rest_correlation, proportion_correct
@@ -18,7 +18,7 @@ from irt_assets.psychometrics.fit.item_fit import item_fit
 from irt_assets.psychometrics.fit.item_sums import ItemSums
 from irt_assets.psychometrics.fit.sum_score_fit import sum_score_fit
 from irt_assets.psychometrics.scoring.abilities import eap
-from tests.engines.fit_worlds import planned
+from tests.engines.fit_worlds import planned, two_sided
 from tests.helpers.linked_months import anchor_set
 
 

@@ -10,14 +10,13 @@ import pytest
 
 from irt_assets.psychometrics.core.curves import probability
 from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.core.significance import two_sided
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.fit.dependence import local_dependence
 from irt_assets.psychometrics.fit.item_fit import item_fit
 from irt_assets.psychometrics.fit.m2 import form_fit
 from irt_assets.psychometrics.fit.person_fit import person_fit
 from irt_assets.psychometrics.fit.sum_score_fit import sum_score_fit
-from tests.engines.fit_worlds import planned, unseen
+from tests.engines.fit_worlds import planned, two_sided, unseen
 
 pytestmark = pytest.mark.ci
 

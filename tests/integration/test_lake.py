@@ -26,7 +26,7 @@ from irt_assets.invariants.lake_check import build_lake_checks
 from irt_assets.job_names import LAKE
 from irt_assets.responses import lake as exports
 from irt_assets.responses import lake_assets
-from irt_assets.responses.lake import compare_days, export_days, faults, forget, prune, require_days
+from irt_assets.responses.lake import compare_days, export_days, faults, forget, prune
 from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.lake import MANIFESTS, SCHEMA, CatalogTable, Lake
@@ -221,12 +221,12 @@ def test_ids_twice_within_a_day_are_found(logged: Database, lake: Lake, tmp_path
 def test_missing_days_and_places_that_are_not_a_lake_are_named(logged: Database, lake: Lake) -> None:
     until = START + timedelta(days=4)
     with pytest.raises(PermanentFailure, match=r"there is no lake.*irt attempts export"):
-        require_days(lake, START, until)
+        lake.require_days(START, until)
     export(logged, lake)
-    require_days(lake, START - timedelta(days=300), until)  # the log begins with the lake's first day
+    lake.require_days(START - timedelta(days=300), until)  # the log begins with the lake's first day
     with pytest.raises(PermanentFailure, match=r"no manifest of 2026-03-05, 2026-03-06: .*--since 2026-03-05"):
-        require_days(lake, START, until + timedelta(days=2))
-    require_days(lake, datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC))
+        lake.require_days(START, until + timedelta(days=2))
+    lake.require_days(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC))
     Path(lake.name, MANIFESTS, f"{DAYS[0]}.json").write_text('{"format": 1')
     with pytest.raises(PermanentFailure, match="is not a manifest"):
         lake.manifests()

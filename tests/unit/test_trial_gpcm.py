@@ -253,13 +253,6 @@ def test_expected_score_and_information_are_those_of_finite_differences(world):
     np.testing.assert_allclose(
         MODEL.information(theta, truth, CATEGORIES), truth[0][:, None] * (up - down) / (2 * step), atol=1e-8
     )
-    by = MODEL.expected_score_by_parameters(theta, truth, CATEGORIES)
-    for k in range(4):
-        move = np.zeros_like(truth)
-        move[k] = step
-        move[:, CATEGORIES == 3] *= k < 3
-        up, down = (MODEL.expected_score(theta, truth + sign * move, CATEGORIES) for sign in (1, -1))
-        np.testing.assert_allclose(by[k], (up - down) / (2 * step), atol=1e-8)
 
 
 def test_items_of_two_categories_are_those_of_the_2pl():

@@ -176,12 +176,6 @@ class ItemModel(ABC):
         p = self.probabilities(theta, parameters, categories)
         return p @ np.arange(p.shape[2])
 
-    def expected_score_by_parameters(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
-        """Shape (P, J, Q): derivatives of `expected_score`."""
-        p = self.probabilities(theta, parameters, categories)
-        found: Floats = (self.by_parameters(theta, parameters, categories) * p) @ np.arange(p.shape[2])
-        return found
-
     def information(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
         """Fisher information of an answer about θ, shape (J, Q): Σ P·(∂ log P/∂θ)² (Samejima 1969)."""
         p = self.probabilities(theta, parameters, categories)

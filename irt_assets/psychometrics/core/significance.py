@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr
 
 from irt_assets.psychometrics.core.models import Floats
 
@@ -32,8 +31,3 @@ def normal_score(z: Floats, skewness: Floats) -> Floats:
     """
     g = np.where(np.abs(skewness) > 1e-6, skewness, 1e-6)
     return 6 / g * (np.cbrt(1 + g * z / 2) - 1) + g / 6
-
-
-def two_sided(z: Floats) -> Floats:
-    """Probability of a standard normal at least as far from 0 as z."""
-    return 2 * ndtr(-np.abs(z))
