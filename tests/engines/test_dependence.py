@@ -11,6 +11,9 @@ from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.fit.dependence import SMALLEST_PAIR, local_dependence, parallel_analysis
 from irt_assets.psychometrics.scoring.abilities import eap
 from tests.engines.fit_worlds import known, planned
+from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+
+pytestmark = WHERE_STATISTICS_CHANGE
 
 
 def test_q3_is_the_correlation_of_residuals_over_those_who_saw_both(monkeypatch):

@@ -10,8 +10,9 @@ from irt_assets.psychometrics.drift.errors import Comparison
 from irt_assets.psychometrics.drift.items import judge
 from irt_assets.psychometrics.drift.trends import trends
 from tests.helpers.drift_worlds import ANCHORS, IDS, ITEMS, world
+from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 
-pytestmark = pytest.mark.ci
+pytestmark = [pytest.mark.ci, WHERE_STATISTICS_CHANGE]
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,9 @@ from irt_assets.psychometrics.drift.items import Drift, judge
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.linking.linking import link
 from tests.helpers.drift_worlds import anchor_set
+from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 
-pytestmark = pytest.mark.ci
+pytestmark = [pytest.mark.ci, WHERE_STATISTICS_CHANGE]
 
 ITEMS, MOVED, LEARNERS = 30, 3, 2000
 IDS = [f"item{j:02d}" for j in range(ITEMS)]

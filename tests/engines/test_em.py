@@ -18,6 +18,9 @@ from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.marginal import Problem
 from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
+from tests.helpers.what_changed import WHERE_ENGINES_CHANGE
+
+pytestmark = WHERE_ENGINES_CHANGE
 
 MODELS = ("rasch", "1pl", "2pl")
 

@@ -11,8 +11,9 @@ from scipy.special import expit
 from irt_assets.engines.r_process import call_r
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.estimation.em import fit_em
+from tests.helpers.what_changed import WHERE_ENGINES_CHANGE
 
-pytestmark = pytest.mark.ci
+pytestmark = [pytest.mark.ci, WHERE_ENGINES_CHANGE]
 
 SOURCE = Path(__file__).with_name("r") / "erm.R"
 SAME_SE = 0.15

@@ -18,8 +18,9 @@ from irt_assets.psychometrics.fit.model_replicates import Abilities
 from irt_assets.psychometrics.fit.person_fit import person_fit
 from irt_assets.psychometrics.fit.sum_score_fit import sum_score_fit
 from tests.engines.fit_worlds import known, two_sided, unseen
+from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 
-pytestmark = pytest.mark.ci
+pytestmark = [pytest.mark.ci, WHERE_STATISTICS_CHANGE]
 
 PERSONS, LENGTH = 1500, 16
 LEVELS = np.array(["low", "middle", "high"])[np.arange(PERSONS) % 3]

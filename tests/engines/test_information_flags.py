@@ -20,6 +20,9 @@ from irt_assets.psychometrics.information.functions import (
 )
 from irt_assets.psychometrics.linking.linking import link
 from tests.helpers.drift_worlds import anchor_set
+from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+
+pytestmark = WHERE_STATISTICS_CHANGE
 
 ITEMS, FLATTENED = 30, 3
 IDS = [f"item{j:02d}" for j in range(ITEMS)]

@@ -17,6 +17,9 @@ from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.latent_shape import GUESSING_GAIN, HISTOGRAM_GAIN, drawn, fit_with_shape
 from irt_assets.psychometrics.linking.linking import covariance_ab, link
+from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+
+pytestmark = WHERE_STATISTICS_CHANGE
 
 
 def skewed(degrees: int, persons: int, rng: np.random.Generator) -> Floats:

@@ -10,8 +10,9 @@ import pytest
 
 from irt_assets.psychometrics.estimation.em import fit_em
 from testbed.levels import World, bias_of, by_level, simulate
+from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 
-pytestmark = pytest.mark.ci
+pytestmark = [pytest.mark.ci, WHERE_STATISTICS_CHANGE]
 
 
 @pytest.mark.parametrize(("width", "least"), [(1.0, 0.10), (0.5, 0.30)])

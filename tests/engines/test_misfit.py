@@ -26,6 +26,8 @@ from irt_assets.psychometrics.fit.model_replicates import Fitted
 from testbed.misfit import CHOOSING, GUESS, INTERCEPT, ITEMS, SLOPE, Bank, Row, World, simulate
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 
+pytestmark = WHERE_STATISTICS_CHANGE
+
 ROWS = {row.name: row for row in CHOOSING}
 
 
@@ -78,7 +80,6 @@ def test_a_class_of_nobody_and_of_everybody_has_limits_too(log_ratio: np.ndarray
     assert found.high - found.low > 0.01
 
 
-@WHERE_STATISTICS_CHANGE
 def test_the_error_of_an_eigenvalue_that_stands_out_is_the_sd_that_samples_have() -> None:
     """With items' parameters known, as the error takes them. 100 samples give an SD its error of 7 %."""
     truth = fit_em(answers(np.random.default_rng(2), 50_000, second=2.0), threads=1)
@@ -110,7 +111,6 @@ def test_dependence_that_was_there_before_is_not_new() -> None:
 PLANTED = {"a testlet": 5, "a second ability": 8, "items not reached": 12}
 
 
-@WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("kind", PLANTED)
 def test_the_items_that_are_named_are_those_that_go_together(kind: str) -> None:
     """In 12 other months of each kind all of the five were, and 92 % where items are not reached."""
@@ -158,7 +158,6 @@ def test_a_kept_parallel_analysis_is_used_where_as_many_learners_stand_behind_it
     assert made == [600, 600, 600], "none was kept with an earlier version's fit"
 
 
-@WHERE_STATISTICS_CHANGE
 def test_the_law_of_new_dependence_is_that_of_independent_replications() -> None:
     """7 × 7 pairs of replications have the mean of 60 independent ones, within the errors of both."""
     rng = np.random.default_rng(9)
@@ -177,7 +176,6 @@ def held(row: Row, seed: int) -> set[str]:
     return {name for name, measure in growth.items() if measure is not None and measure.low > LIMITS[name]}
 
 
-@WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("row", [name for name in ROWS if name.endswith("as before")])
 def test_what_the_origin_had_holds_no_month(row: str) -> None:
     """Of 200 such months under 1 % are held: none of four is with probability 0.96, and seeds are fixed."""

@@ -14,6 +14,9 @@ from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Floats, Responses
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.normality import normality
+from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+
+pytestmark = WHERE_STATISTICS_CHANGE
 
 NODES = np.linspace(-6, 6, 61)
 TILTS = np.stack([(NODES**3 - 3 * NODES) / 6, (NODES**4 - 6 * NODES**2 + 3) / 24])

@@ -10,6 +10,9 @@ from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.scoring.abilities import eap
 from irt_assets.psychometrics.scoring.progress import goal_probability, improvement
 from tests.helpers.kpi_reference import curve, wle
+from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+
+pytestmark = WHERE_STATISTICS_CHANGE
 
 
 def bank(n: int, rng: np.random.Generator, guessing: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

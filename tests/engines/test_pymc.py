@@ -27,7 +27,7 @@ from irt_assets.psychometrics.linking.linking import LinkingError
 from tests.helpers.predicted_answers import predicted_answers
 from tests.helpers.what_changed import WHERE_ENGINES_CHANGE
 
-pytestmark = pytest.mark.ci
+pytestmark = [pytest.mark.ci, WHERE_ENGINES_CHANGE]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -170,7 +170,6 @@ def test_predicted_answers_have_the_proportions_and_sum_scores_of_the_observed_o
     assert np.all(np.abs(_classes(totals, edges) - expected.mean(0)) < 4.5 * expected.std(0))
 
 
-@WHERE_ENGINES_CHANGE
 def test_predicted_sum_scores_show_a_model_that_is_wrong(truth):
     """Half of the learners guess at everything: sum scores that no normal distribution of ability makes."""
     rng = np.random.default_rng(17)
@@ -206,7 +205,6 @@ def test_the_reference_2pl_differs_by_what_the_priors_explain(shared):
     assert np.abs((got - expected) / sd).mean() < 0.08
 
 
-@WHERE_ENGINES_CHANGE
 @pytest.mark.parametrize("model", ["rasch", "1pl"])
 def test_models_with_one_slope_agree_with_em(model):
     """With 1500 learners the priors hardly count: means within half a standard error of the maximum, errors alike."""
@@ -249,7 +247,6 @@ def anchored():
     return a, b, anchors, responses
 
 
-@WHERE_ENGINES_CHANGE
 def test_anchors_carry_the_scale_to_new_items_of_another_cohort(anchored):
     """The error of the mean of 20 new b: 0.04/√19 from the anchors' values, 0.06/√19 from their answers, 0.06/√20 from
     the new items' own: 0.02. Anchors pinned under θ ~ N(0, 1) would give −0.13; the moved anchor alone −0.05."""
@@ -279,7 +276,7 @@ def test_anchors_that_are_not_there_are_refused(anchored):
         PymcEngine(anchors=anchors).sample(renamed)
 
 
-@pytest.fixture(scope="module", params=["2pl", pytest.param("3pl", marks=WHERE_ENGINES_CHANGE)])
+@pytest.fixture(scope="module", params=["2pl", "3pl"])
 def bad_items(request):
     """400 learners, ten sound items i1 … i10, and: i11 all correct, i12 all wrong, i13 nobody's, i14 with one answer,
     i15 with two, the abler learner's right, i16 keyed wrongly; a learner with one answer, one with every answer right
@@ -327,7 +324,6 @@ def test_too_few_draws_do_not_converge_and_the_worst_item_is_named(bad_items):
     assert "sample more draws" in reason
 
 
-@WHERE_ENGINES_CHANGE
 @pytest.mark.parametrize("model", ["2pl", "3pl"])
 def test_two_identical_items_do_not_pass_for_an_ability_scale(model):
     rng = np.random.default_rng(5)
@@ -355,7 +351,6 @@ def test_disconnected_forms_are_refused(truth):
         PymcEngine().sample(Responses.from_wide(x))
 
 
-@WHERE_ENGINES_CHANGE
 def test_both_samplers_give_the_same_posterior(require, truth, posterior, monkeypatch):
     require(find_spec("nutpie") is not None, "nutpie (make venv EXTRAS=bayes)")
     from irt_assets.engines import pymc_sampling

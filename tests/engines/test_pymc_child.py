@@ -24,8 +24,9 @@ from irt_assets.engines.registry import build, installed
 from irt_assets.psychometrics.core.errors import DisconnectedDesignError
 from irt_assets.psychometrics.core.models import Responses
 from resources.settings import Settings
+from tests.helpers.what_changed import WHERE_ENGINES_CHANGE
 
-pytestmark = pytest.mark.ci
+pytestmark = [pytest.mark.ci, WHERE_ENGINES_CHANGE]
 
 QUICK = {"draws": 50, "tune": 50, "chains": 2}
 

@@ -19,8 +19,9 @@ from irt_assets.engines.r_process import RStoppedError, call_r
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from resources.failures import PermanentFailure, is_transient
 from resources.r_runtime import r_runtime
+from tests.helpers.what_changed import WHERE_ENGINES_CHANGE
 
-pytestmark = pytest.mark.ci
+pytestmark = [pytest.mark.ci, WHERE_ENGINES_CHANGE]
 
 SOURCE = Path(__file__).with_name("r") / "misbehaving.R"
 

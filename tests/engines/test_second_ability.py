@@ -16,6 +16,9 @@ from irt_assets.psychometrics.linking.linking import link
 from testbed.anchors import anchors_of
 from testbed.misfit import ANCHORS, INTERCEPT, ITEMS, SLOPE, TWO, Bank
 from testbed.second_ability import Row, simulate
+from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+
+pytestmark = WHERE_STATISTICS_CHANGE
 
 
 def test_loadings_are_those_that_answers_were_made_with() -> None:

@@ -26,6 +26,9 @@ from irt_assets.psychometrics.simulation.scenario import (
 )
 from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.psychometrics.simulation.truth import CATEGORIES, SimulatedLog, Truth
+from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+
+pytestmark = WHERE_STATISTICS_CHANGE
 
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
 MONTHS = ("2026-07", "2026-08", "2026-09")

@@ -18,6 +18,9 @@ from irt_assets.psychometrics.fit.fit_summary import summarise
 from irt_assets.psychometrics.information.functions import information_of_test, item_information
 from irt_assets.psychometrics.scoring.abilities import Curves, Effects, eap, eap_by, score
 from testbed.testlets import IDS, Row, answers, bank, pseudo_true, simulate
+from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+
+pytestmark = WHERE_STATISTICS_CHANGE
 
 SEED = 1
 

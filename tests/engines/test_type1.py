@@ -17,8 +17,9 @@ from irt_assets.psychometrics.fit.m2 import form_fit
 from irt_assets.psychometrics.fit.person_fit import person_fit
 from irt_assets.psychometrics.fit.sum_score_fit import sum_score_fit
 from tests.engines.fit_worlds import planned, two_sided, unseen
+from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 
-pytestmark = pytest.mark.ci
+pytestmark = [pytest.mark.ci, WHERE_STATISTICS_CHANGE]
 
 SETS, PERSONS, LENGTH = 12, 1200, 16
 

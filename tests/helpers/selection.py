@@ -1,8 +1,9 @@
 """Which expensive tests a run leaves out: those of files that did not change.
 
 A plugin of pytest, which `tests/conftest.py` names. A test marked `on_change("deploy/**", …)` runs with `--changed`
-only where one of these files, or its own, differs from the merge base. What was left out is listed at the end of the
-run. What does not belong here: the tiers, which are markers that the Makefile selects.
+only where one of these files, or its own, differs from the merge base; with `imports=True` also where a file does that
+its own imports, at any remove. What was left out is listed at the end of the run. What does not belong here: the tiers,
+which are markers that the Makefile selects.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from tests.helpers.imported_files import imported_files
 from tests.helpers.record import LEFT_OUT, append
 
 BASE = "CHANGED_SINCE"
@@ -40,9 +42,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _concerned(item: pytest.Item, changed: list[str]) -> bool:
-    patterns = [pattern for mark in item.iter_markers("on_change") for pattern in mark.args]
-    own = item.path.relative_to(item.config.rootpath).as_posix()
-    return not patterns or any(file == own or any(_matches(file, pattern) for pattern in patterns) for file in changed)
+    marks = list(item.iter_markers("on_change"))
+    patterns = [pattern for mark in marks for pattern in mark.args]
+    root = item.config.rootpath
+    imports = any(mark.kwargs.get("imports") for mark in marks)
+    own = imported_files(root, item.path) if imports else {item.path}
+    return not marks or any(root / file in own or any(_matches(file, each) for each in patterns) for file in changed)
 
 
 def _matches(file: str, pattern: str) -> bool:

@@ -19,17 +19,16 @@ WHERE_SPARK_CHANGES = pytest.mark.on_change(
     "tests/spark/**",
 )
 WHERE_STATISTICS_CHANGE = pytest.mark.on_change(
-    "irt_assets/psychometrics/**",
-    "requirements.lock",
-    "testbed/misfit.py",
+    "requirements.lock", "tests/conftest.py", "tests/engines/conftest.py", imports=True
 )
+"""For tests that compute and ask nothing else of the platform."""
 WHERE_ENGINES_CHANGE = pytest.mark.on_change(
     "irt_assets/engines/**",
-    "irt_assets/psychometrics/core/**",
-    "irt_assets/psychometrics/estimation/**",
-    "requirements-bayes.lock",
-    "requirements-r.lock",
     "services/r_irt/**",
+    "requirements*.lock",
+    "tests/conftest.py",
     "tests/engines/conftest.py",
+    "tests/engines/r/**",
     "tests/engines/r_service.py",
+    imports=True,
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from testbed import kept
+from tests.helpers.imported_files import imported_files
 from tests.helpers.planted import pytest_of
 from tests.helpers.selection import BASE, changed_files
 
@@ -57,6 +58,36 @@ def test_what_is_marked_and_did_not_change_is_left_out_and_listed(repository: Pa
     ran = pytest_of(repository, "--changed")
     assert "3 passed, 1 deselected" in ran.stdout, ran.stdout + ran.stderr
     assert (repository / "build/left-out.tsv").read_text() == "test_a.py::test_core\n"
+
+
+def test_what_a_file_imports_is_followed_to_the_end(tmp_path: Path) -> None:
+    for name, text in {
+        "a.py": "def f():\n    from package import middle",
+        "package/__init__.py": "import sys",
+        "package/middle.py": "from .last import value as other",
+        "package/last.py": "import numpy.linalg",
+        "package/aside.py": "import a",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = {path.relative_to(tmp_path).as_posix() for path in imported_files(tmp_path, tmp_path / "a.py")}
+    assert found == {"a.py", "package/__init__.py", "package/middle.py", "package/last.py"}
+
+
+@pytest.mark.ci
+def test_where_imports_count_a_test_runs_if_one_of_them_changed(repository: Path) -> None:
+    (repository / "core/em.py").write_text("1")
+    (repository / "test_a.py").write_text(
+        "import pytest, core.em\n@pytest.mark.on_change(imports=True)\ndef test_em(): pass\n"
+    )
+    git(repository, "add", ".")
+    git(repository, "commit", "-q", "-m", "third")
+    git(repository, "branch", "-q", "-f", "main")
+    git(repository, "checkout", "-q", "-b", "other")
+    git(repository, "commit", "-q", "--allow-empty", "-m", "fourth")
+    assert "1 deselected" in pytest_of(repository, "--changed").stdout
+    (repository / "core/em.py").write_text("2")
+    assert "1 passed" in pytest_of(repository, "--changed").stdout
 
 
 def test_what_is_kept_is_made_once_and_not_where_making_it_fails(
