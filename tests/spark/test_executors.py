@@ -31,6 +31,8 @@ from tests.helpers.what_changed import WHERE_SPARK_CHANGES
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+pytestmark = [WHERE_SPARK_CHANGES, pytest.mark.on_change(imports=True)]
+
 
 @pytest.fixture(scope="module")
 def small() -> World:
@@ -79,47 +81,33 @@ KINDS: dict[str, dict[str, Any]] = {
     "robust": {"testlets": {"i00": "t", "i01": "t", "i02": "t"}},
     "for its likelihood": {"likelihood_only": True},
 }
-ALWAYS = {"robust", "rasch"}
-"""One of several latent terms and the simplest; the others where something changed."""
 
 
-@pytest.mark.parametrize(
-    "kind", [kind if kind in ALWAYS else pytest.param(kind, marks=WHERE_SPARK_CHANGES) for kind in KINDS]
-)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_fit_of_one_shard_on_executors_is_that_in_memory(spark, frame, small, kind):
     assert sums.number_of_shards(small.responses.n_responses) == 1
     found = fit_on_spark(spark, frame(small), at("executors"), **KINDS[kind])
     assert_same(found, fit_em(small.responses, **KINDS[kind]))
 
 
-@pytest.mark.parametrize(
-    ("where", "kind"),
-    [
-        ("executors", "2pl"),
-        ("driver", "3pl"),
-        pytest.param("executors", "3pl", marks=WHERE_SPARK_CHANGES),
-        pytest.param("driver", "2pl", marks=WHERE_SPARK_CHANGES),
-    ],
-)
+@pytest.mark.parametrize("kind", ["2pl", "3pl"])
+@pytest.mark.parametrize("where", ["executors", "driver"])
 def test_a_fit_of_several_shards_is_that_in_memory(spark, frame, large, where, kind):
     assert sums.number_of_shards(large.responses.n_responses) == 4
     found = fit_on_spark(spark, frame(large, partitions=3), at(where), **KINDS[kind])
     assert_same(found, fit_em(large.responses, **KINDS[kind]))
 
 
-@WHERE_SPARK_CHANGES
 def test_groups_are_those_in_memory(spark, frame, large):
     found = fit_on_spark(spark, frame(large, groups=True), at("executors"), reference="b")
     assert_same(found, fit_em(large.responses, groups=large.groups, reference="b"))
 
 
-@WHERE_SPARK_CHANGES
 def test_anchors_are_those_in_memory(spark, frame, small):
     found = fit_on_spark(spark, frame(small), at("executors"), anchors=ANCHORS)
     assert_same(found, fit_em(small.responses, anchors=ANCHORS))
 
 
-@WHERE_SPARK_CHANGES
 def test_errors_by_block_are_those_in_memory(spark, frame, large, monkeypatch):
     monkeypatch.setattr(standard_errors, "FULL_COVARIANCE_ITEMS", 5)
     found = fit_on_spark(spark, frame(large), at("executors"))
@@ -164,7 +152,6 @@ def test_an_item_that_all_answered_alike_is_left_out(spark, frame, small):
     assert_same(found, fit_em(dataclasses.replace(small.responses, score=score)))
 
 
-@WHERE_SPARK_CHANGES
 def test_unrelated_answers_are_doubted_alike(spark, frame):
     world = World.of(400, 10)
     rng = np.random.default_rng(8)
