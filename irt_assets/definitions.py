@@ -6,11 +6,13 @@ process's settings, and connects nowhere.
 
 from __future__ import annotations
 
+import gc
 import warnings
 from functools import partial
 
 import dagster as dg
 
+from irt_assets import undisturbed_loading  # noqa: F401 - before all that it concerns
 from irt_assets.calibration.assets import build_calibration_assets
 from irt_assets.calibration.checks import build_calibration_checks
 from irt_assets.calibration.nightly_assets import build_nightly_asset
@@ -101,7 +103,8 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
 
 
 def _set_up_process() -> None:
-    """Set up our logs, let the kernel end the worker first when memory runs out, silence warnings about known uses.
+    """Set up our logs, let the kernel end the worker first when memory runs out, silence warnings about known uses,
+    collect garbage again.
 
     Dagster starts the worker of a run itself: this is the first code of ours in it. Safe to repeat.
     """
@@ -109,6 +112,7 @@ def _set_up_process() -> None:
     warnings.filterwarnings("ignore", category=dg.BetaWarning)
     run_logs.install()
     give_way_when_memory_runs_out()
+    gc.enable()
 
 
 defs = build_defs(get_settings())

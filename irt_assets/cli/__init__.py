@@ -64,7 +64,7 @@ for noun in NOUNS:
 
 def main() -> None:
     """Entry point: every explained error becomes one message and exit code 2."""
-    atexit.register(_leave_memory_to_the_system)
+    _collect_garbage_rarely()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a character that the terminal cannot show must not end the command
@@ -91,8 +91,14 @@ def main() -> None:
         sys.exit(2)
 
 
+def _collect_garbage_rarely() -> None:
+    """Half of what a short command takes is otherwise searching the code that it loads for garbage, most of it at the
+    end. Servers replace this process, and collect as usual."""
+    gc.set_threshold(10_000)
+    atexit.register(_leave_memory_to_the_system)
+
+
 def _leave_memory_to_the_system() -> None:
-    """A short command would search all that it loaded for garbage as it ends."""
     if "duckdb" not in sys.modules:  # which lists on stderr whatever of its own was not freed
         gc.freeze()
 

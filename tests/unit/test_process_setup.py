@@ -20,7 +20,7 @@ from testbed.patience import patient
 OWN_SCORE = Path("/proc/self/oom_score_adj")
 
 LOADED = """
-import json, logging, pathlib, sys, warnings
+import gc, json, logging, pathlib, sys, warnings
 import dagster as dg
 logging.getLogger("dagster").addHandler(logging.StreamHandler())
 import irt_assets.definitions
@@ -31,6 +31,7 @@ print(json.dumps({
     "dagster": [type(one).__name__ for one in logging.getLogger("dagster").handlers],
     "root": [type(one).__name__ for one in logging.getLogger().handlers],
     "runs": context_creation_job.default_system_loggers(None)[0][1],
+    "collects": gc.isenabled(),
     "score": pathlib.Path("/proc/self/oom_score_adj").read_text().strip(),
 }))
 """
@@ -64,7 +65,8 @@ def test_whoever_loads_the_graph_logs_as_we_do_and_is_not_warned_of_what_is_used
 ) -> None:
     """The code server, and a worker that Dagster starts, have no other code of ours before it."""
     found, errors = loaded
-    assert {name: found[name] for name in ("dagster", "root", "runs")} == {
+    assert {name: found[name] for name in ("collects", "dagster", "root", "runs")} == {
+        "collects": True,
         "dagster": [],
         "root": ["_StandardError"],
         "runs": {"log_level": "INFO", "name": "run"},
