@@ -293,6 +293,7 @@ def test_a_file_that_a_killed_process_left_half_written_goes_after_a_day(store: 
     part = store.root / "reports" / "2026-05-04" / f"{PART}x1"
     part.parent.mkdir(parents=True)
     part.write_bytes(b"half")
+    os.utime(part, times=(now.timestamp(), now.timestamp()))
     assert prune_unfinished(store, now, dry_run=False).names == ()
     left = (f"reports/2026-05-04/{PART}x1",)
     assert prune_unfinished(store, now + LATER, dry_run=True).names == left
