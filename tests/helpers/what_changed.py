@@ -18,16 +18,13 @@ WHERE_SPARK_CHANGES = pytest.mark.on_change(
     "tests/helpers/*spark*",
     "tests/spark/**",
 )
-WHERE_STATISTICS_CHANGE = pytest.mark.on_change(
-    "requirements.lock", "tests/conftest.py", "tests/engines/conftest.py", imports=True
-)
+WHERE_STATISTICS_CHANGE = pytest.mark.on_change("requirements.lock", "conftest.py", imports=True)
 """For tests that compute and ask nothing else of the platform."""
 WHERE_ENGINES_CHANGE = pytest.mark.on_change(
     "irt_assets/engines/**",
     "services/r_irt/**",
     "requirements*.lock",
-    "tests/conftest.py",
-    "tests/engines/conftest.py",
+    "conftest.py",
     "tests/engines/r/**",
     "tests/engines/r_service.py",
     imports=True,

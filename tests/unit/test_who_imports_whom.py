@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.helpers.imported_files import imported_names
 
 ROOT = Path(__file__).parents[2]
 MUST_NOT_IMPORT = {
@@ -25,15 +25,7 @@ def test_only_what_it_may(folder: str) -> None:
     found = [
         f"{path.relative_to(ROOT)}:{line}: {name}"
         for path in sorted((ROOT / folder).rglob("*.py"))
-        for line, name in imported(path)
+        for line, name in imported_names(ROOT, path)
         if name.partition(".")[0] in MUST_NOT_IMPORT[folder]
     ]
     assert not found, f"what tests and benchmarks share is in testbed: {found}"
-
-
-def imported(path: Path) -> Iterator[tuple[int, str]]:
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from ((node.lineno, one.name) for one in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield node.lineno, node.module or ""
