@@ -46,6 +46,12 @@ def sparse(path: Path, mebibytes: int) -> Path:
     return path
 
 
+def time_of_files(folder: Path) -> datetime:
+    """What the system gives to a file that is written now: a test's own clock may be ahead of it."""
+    (folder / "now").touch()
+    return datetime.fromtimestamp((folder / "now").stat().st_mtime, UTC)
+
+
 @contextmanager
 def in_another_process(store: ObjectStore, code: str) -> Iterator[subprocess.Popen[bytes]]:
     """`code`, which knows the same store as `store`. Its process and its pipe are gone afterwards, whatever failed."""
@@ -99,7 +105,7 @@ def test_keys_stay_inside(either: ObjectStore, key: str) -> None:
             use(key)
 
 
-def test_every_key_is_listed_as_it_was_given(either: ObjectStore) -> None:
+def test_every_key_is_listed_as_it_was_given(either: ObjectStore, tmp_path: Path) -> None:
     names = [
         "한국어 보고서",
         "a+b",
@@ -117,7 +123,7 @@ def test_every_key_is_listed_as_it_was_given(either: ObjectStore) -> None:
     for key in keys:
         either.put(key, key.encode())
     either.put("reports-of-others/a", b"")
-    before = datetime.now(UTC) - timedelta(minutes=1)
+    before = time_of_files(tmp_path) - timedelta(minutes=1)
     assert {key for key, written in either.list("reports") if before < written} == keys
     assert {either.get(key).decode() for key in keys} == keys
     assert {either.key(either.uri(key)) for key in keys} == keys
@@ -149,20 +155,20 @@ def test_a_process_killed_while_it_writes_leaves_the_old_object_and_what_it_bega
 ) -> None:
     either.put("reports/old", b"old")
     large = sparse(tmp_path / "large", 2000)
-    later = datetime.now(UTC) + timedelta(hours=1)
+    now, hour = time_of_files(tmp_path), timedelta(hours=1)
     until = time.monotonic() + patient(30)
     with in_another_process(either, f"store.put('reports/old', Path({str(large)!r}))") as process:
-        while not either.drop_unfinished("reports", later, dry_run=True):
+        while not either.drop_unfinished("reports", now + hour, dry_run=True):
             assert time.monotonic() < until
             assert process.poll() is None
             time.sleep(0.005)
     assert either.get("reports/old") == b"old"
     assert [key for key, _ in either.list("reports")] == ["reports/old"]
-    assert either.drop_unfinished("reports", datetime.now(UTC) - timedelta(hours=1)) == ()
-    assert either.drop_unfinished("reports-of-others", later) == ()
-    (dropped,) = either.drop_unfinished("reports", later)
+    assert either.drop_unfinished("reports", now - hour) == ()
+    assert either.drop_unfinished("reports-of-others", now + hour) == ()
+    (dropped,) = either.drop_unfinished("reports", now + hour)
     assert dropped.startswith("reports/")
-    assert either.drop_unfinished("reports", later) == ()
+    assert either.drop_unfinished("reports", now + hour) == ()
     assert either.get("reports/old") == b"old"
 
 

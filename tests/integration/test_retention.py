@@ -58,7 +58,7 @@ def fits_of(database: Database) -> dict[str, set[str]]:
 
 
 def test_a_superseded_fit_goes_with_its_parameters_its_attempt_and_its_snapshot(
-    database: Database, store: ObjectStore, now: datetime
+    database: Database, store: FolderStore, now: datetime
 ) -> None:
     old, new = refitted(database, store)
     assert pruned(database, now) == {}
@@ -74,8 +74,9 @@ def test_a_superseded_fit_goes_with_its_parameters_its_attempt_and_its_snapshot(
         }
     )
     assert fits_of(database) == {table: {new} for table in FITTED}
-    assert prune_files(database, store, now, dry_run=False).names == (), "they may be about to be cited"
     old_file = f"snapshots/scored_responses/{MONTH}/old.parquet"
+    os.utime(store.root / old_file, times=(now.timestamp(), now.timestamp()))
+    assert prune_files(database, store, now, dry_run=False).names == (), "they may be about to be cited"
     assert prune_files(database, store, now + LATER, dry_run=True).names == (old_file,)
     assert store.exists(old_file)
     assert prune_files(database, store, now + LATER, dry_run=False).names == (old_file,)
