@@ -66,6 +66,7 @@ def main() -> None:
         "backfills asked for, by months": [len(m) for m in asked.months],
         "backfills ended": asked.ended,
         "months asked for again by hand": sorted(asked.again),
+        "months asked for again as stale": sorted(asked.stale),
         "months that differ from the undisturbed": differ,
         "left behind": behind,
         "irt status": dict(Counter(state for state, _ in said.values())),

@@ -79,10 +79,12 @@ class Kill:
 
 @dataclass
 class Asked:
-    """Backfills as the analyst asked for them: months, how each ended, and months that were not green when it had."""
+    """Backfills as the analyst asked for them: months, how each ended, and the months that were stale when it had, or
+    were not green otherwise. A month is stale that was fitted before the repeated one with which it is compared."""
 
     months: list[list[str]] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
+    stale: set[str] = field(default_factory=set)
     again: set[str] = field(default_factory=set)
 
 
@@ -104,9 +106,7 @@ def kill_while_backfilling(
         time.sleep(rng.uniform(*pause))
         if is_over(stack, backfill):
             asked.ended.append(status(stack, backfill))
-            left = unfinished(stack, months)
-            asked.again |= set(left)
-            backfill = ask(stack, asked, left or months)
+            backfill = ask(stack, asked, unfinished(stack, months, asked) or months)
         kind = rng.choice(KINDS)
         victims = _victims(stack, kind, rng)
         if victims:
@@ -116,15 +116,14 @@ def kill_while_backfilling(
 
 
 def until_whole(stack: Harness, months: Sequence[str], asked: Asked, timeout: float) -> None:
-    """Wait for the backfill, and ask again for what ended red, as its alert says, until nothing is left to ask."""
+    """Wait for the backfill, and ask again for what is not green, as `irt status` says, until nothing is left to ask."""
     deadline = time.monotonic() + timeout
     while True:
         wait_for("the backfill to end", lambda: is_over(stack, None), deadline - time.monotonic(), pause=1)
         asked.ended.append(str(stack.instance.get_backfills(limit=1)[0].status.value))
-        left = unfinished(stack, months)
+        left = unfinished(stack, months, asked)
         if not left:
             return
-        asked.again |= set(left)
         ask(stack, asked, left)
 
 
@@ -153,8 +152,9 @@ def status(stack: Harness, backfill: str) -> str:
     return str(found.status.value)
 
 
-def unfinished(stack: Harness, months: Sequence[str]) -> list[str]:
-    """Months that are not green when nothing is under way, and the sensors have asked for what follows a month."""
+def unfinished(stack: Harness, months: Sequence[str], asked: Asked) -> list[str]:
+    """Months that are not green when nothing is under way, and the sensors have asked for what follows a month. They
+    are added to what `asked` says."""
 
     def settled() -> dict[str, str] | None:
         with stack.database.connect() as connection:
@@ -167,7 +167,10 @@ def unfinished(stack: Harness, months: Sequence[str]) -> list[str]:
         return None if stale or under_way or not all(map(partial(_followed, stack), green)) else states
 
     states = wait_for("the months to settle", settled, SETTLED_WITHIN_S, pause=2)
-    return [month for month in months if states[month] != "green"]
+    left = [month for month in months if states[month] != "green"]
+    for month in left:
+        (asked.stale if states[month] == "stale" else asked.again).add(month)
+    return left
 
 
 def _followed(stack: Harness, month: str) -> bool:

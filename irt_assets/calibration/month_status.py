@@ -16,6 +16,7 @@ import psycopg
 
 from irt_assets.calibration.evidence import NOT_JUDGED
 from irt_assets.calibration.gates import SET_GATES, SetGate
+from irt_assets.calibration.misfit import find_reference
 from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.ledger.anchors import anchor_hash
 from irt_assets.ledger.fits import made_otherwise
@@ -228,6 +229,8 @@ def _changes(
             changed[scale_id] = Newer("the scale's settings have changed since it was fitted", fitted)
         elif staged is not None and (other := made_otherwise(staged.made_with, scale)):
             changed[scale_id] = Newer(f"the scale's model has changed since it was fitted: {other}", fitted)
+        elif staged and staged.is_reference and (earlier := find_reference(connection, scale, month)):
+            changed[scale_id] = Newer(f"{earlier.name} was fitted later and its misfit not compared with it", fitted)
         elif staged is not None and linked is not None and linked.fit_id != staged.fit_id:
             changed[scale_id] = Newer("it was fitted again and not linked since", linked_parameters)
         elif linked is not None and linked.anchor_hash != anchors[scale_id]:

@@ -19,13 +19,14 @@ from irt_assets.responses.snapshot import Snapshot
 
 @dataclass(frozen=True)
 class Attempted:
-    """A month's latest attempt at a fit by an engine: what it saw, the scale's settings, and of its spec what the model
-    was."""
+    """A month's latest attempt at a fit by an engine: what it saw, the scale's settings, of its spec what the model
+    was, and whether its misfit was compared with no other window's."""
 
     fit_id: str
     snapshot_hash: str
     rules: dict[str, Any]
     made_with: StagedSpec
+    is_reference: bool
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,15 @@ class InUse:
 
 def latest_attempt(connection: psycopg.Connection, month: str, scale_id: str, engine: str) -> Attempted | None:
     row = connection.execute(
-        f"""SELECT fit_id, snapshot_hash, coalesce(spec->'eligibility', '{{}}'), {MADE_WITH}
+        f"""SELECT fit_id, snapshot_hash, coalesce(spec->'eligibility', '{{}}'), {MADE_WITH},
+                   coalesce(spec->'misfit'->'reference' = 'null', false)
             FROM {LATEST_STAGED} s WHERE (month, scale_id, engine) = (%s, %s, %s)""",
         (month, scale_id, engine),
     ).fetchone()
     if row is None:
         return None
-    fit_id, snapshot_hash, rules, made_with = row
-    return Attempted(fit_id, snapshot_hash, rules, StagedSpec.from_json(made_with, fit_id))
+    fit_id, snapshot_hash, rules, made_with, is_reference = row
+    return Attempted(fit_id, snapshot_hash, rules, StagedSpec.from_json(made_with, fit_id), is_reference)
 
 
 def fit_in_use(connection: psycopg.Connection, month: str, scale_id: str, engine: str) -> InUse | None:

@@ -23,7 +23,7 @@ WHOLE_WITHIN_S = 600.0
 
 
 @pytest.mark.timeout(patient(2 * WHOLE_WITHIN_S))
-def test_killed_months_are_made_whole_without_anybody_asking_again(tmp_path: Path) -> None:
+def test_killed_months_are_repeated_and_nobody_asks_again_for_them(tmp_path: Path) -> None:
     """The code server's death once failed the whole backfill, and that of a worker its month, until a person came."""
     months = last_months(2)
     wanted = kills.undisturbed(tmp_path / "undisturbed", months)
@@ -41,6 +41,7 @@ def test_killed_months_are_made_whole_without_anybody_asking_again(tmp_path: Pat
         failed = stack.instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.FAILURE]))
         killed_for_good = {run.tags[kills.PARTITION_TAG] for run in failed if run.tags["dagster/will_retry"] == "false"}
         assert asked.again <= killed_for_good  # nobody asks again for what the daemon repeats
+        assert asked.stale <= set(months[1:])  # fitted before the first, which was repeated
         told = {partition for (partition,) in rows(stack.database, RUNS_TOLD)}
         assert told <= killed_for_good
     print(f"{len(made)} kills: {[' + '.join(kill.kind) for kill in made]}, {len(failed)} runs failed")

@@ -43,6 +43,7 @@ from tests.helpers.dagster_private import (
 )
 from tests.integration.graph import Graph, graph_after_first_month
 
+BEFORE = "2026-05"
 MONTH, LATER = rooms.MONTHS
 PASSED, FAILED, UNKNOWN = GateStatus(True, "fine"), GateStatus(False, "broken"), GateStatus(None, "not evaluated")
 NEVER_ASKED = GateStatus(None, "not evaluated", asked=False)
@@ -208,6 +209,22 @@ def test_a_decision_on_the_model_makes_its_months_stale_and_no_month_before(grap
         "2026-06: materialise the month again"
     )
     assert "the fit was made with priors none and the scale's are a lognormal(0, 1)" in found[2].why
+    assert graph.state(MONTH).state is State.GREEN
+
+
+def test_a_month_fitted_before_the_one_it_is_to_be_compared_with_is_stale(graph: Graph) -> None:
+    """A killed month that is made again may come after the next: whose misfit was then compared with nothing."""
+    for table, key in (("scored_snapshot", {}), ("fit_staging", {"fit_id": "later"})):
+        rooms.run_sql(
+            graph.database,
+            f"INSERT INTO {table} SELECT (jsonb_populate_record(t, %s)).* FROM {table} t WHERE month = %s",
+            (json.dumps({"month": BEFORE} | key), MONTH),
+        )
+    found = graph.state(MONTH)
+    for table in ("fit_staging", "scored_snapshot"):
+        rooms.run_sql(graph.database, f"DELETE FROM {table} WHERE month = %s", (BEFORE,))
+    assert (found.state, found.asset) == (State.STALE, "item_calibration")
+    assert found.why.startswith("2026-05 was fitted later and its misfit not compared with it")
     assert graph.state(MONTH).state is State.GREEN
 
 
