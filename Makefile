@@ -19,6 +19,9 @@ export IRT_HOME ?= $(if $(DATA),.irt-own,.irt)
 # Where it is set, as in many containers, every process would compile anew all that it imports, for seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
+# What mypy has checked is kept from clone to clone: it looks at contents.
+export MYPY_CACHE_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/irt-assets/mypy
+
 .PHONY: venv spark demo test lint docs lock wheelhouse images clean
 
 venv:

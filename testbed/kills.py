@@ -116,7 +116,7 @@ def kill_while_backfilling(
 
 
 def until_whole(stack: Harness, months: Sequence[str], asked: Asked, timeout: float) -> None:
-    """Wait for the backfill, and ask again for what is not green, as `irt status` says, until nothing is left to ask."""
+    """Wait for the backfill, and ask again for what `irt status` does not call green, until nothing is left."""
     deadline = time.monotonic() + timeout
     while True:
         wait_for("the backfill to end", lambda: is_over(stack, None), deadline - time.monotonic(), pause=1)

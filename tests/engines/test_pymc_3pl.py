@@ -56,6 +56,7 @@ def posterior(truth):
     return PymcEngine(draws=500, tune=300, chains=2).sample(truth[3], model="3pl")
 
 
+@WHERE_ENGINES_CHANGE
 @pytest.mark.parametrize("prior", [GUESSING_PRIOR.c, Beta(5, 17)])
 def test_the_density_is_the_marginal_likelihood_times_the_priors_and_its_gradient_is_right(truth, prior):
     from irt_assets.engines.pymc_likelihood import Likelihood

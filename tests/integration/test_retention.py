@@ -405,6 +405,7 @@ def test_old_files_of_rejected_rows_go(settings: Settings, now: datetime) -> Non
     assert sorted(file.name for file in folder.iterdir()) == ["new.csv", "under-way.rejected.part"]
 
 
+@pytest.mark.on_change("jobs/**", "irt_assets/ledger/**", "irt_assets/invariants/**", "irt_assets/backup/cited.py")
 def test_months_stay_what_they_are_when_all_that_is_old_goes(
     made_month: Settings, monkeypatch: pytest.MonkeyPatch, now: datetime
 ) -> None:
