@@ -104,7 +104,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
 
 def _set_up_process() -> None:
     """Set up our logs, let the kernel end the worker first when memory runs out, silence warnings about known uses,
-    collect garbage again.
+    collect garbage again, though not among what was loaded, which stays.
 
     Dagster starts the worker of a run itself: this is the first code of ours in it. Safe to repeat.
     """
@@ -112,7 +112,9 @@ def _set_up_process() -> None:
     warnings.filterwarnings("ignore", category=dg.BetaWarning)
     run_logs.install()
     give_way_when_memory_runs_out()
-    gc.enable()
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 defs = build_defs(get_settings())

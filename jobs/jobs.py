@@ -132,13 +132,13 @@ def build_jobs(
         ),
         dg.define_asset_job(
             "observe_bank",
-            selection=["question_bank"],
+            selection=dg.AssetSelection.assets("question_bank"),
             tags=UPKEEP,
             description="Notes the present version of the item bank.",
         ),
         dg.define_asset_job(
             "observe_attempts",
-            selection=["attempts", *([LAKE] if lake_that_we_write(settings) else [])],
+            selection=dg.AssetSelection.assets("attempts", *([LAKE] if lake_that_we_write(settings) else [])),
             tags=UPKEEP,
             description="Writes the days that are over to the lake, where there is one, and notes the present version "
             "of every day's answers.",

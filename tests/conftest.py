@@ -5,6 +5,7 @@ No test reads the developer's environment or writes outside its temporary folder
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -33,12 +34,21 @@ os.environ.setdefault(patience.VARIABLE, f"{patience.measured():.2f}")
 # The tests may run in a pod themselves, and keep what they make on its disk.
 os.environ.pop(KUBERNETES, None)
 
+# What is loaded to collect the tests stays: garbage is not searched for while it loads, nor later in it.
+gc.disable()
+
 pytest_plugins = [f"tests.helpers.{name}" for name in ("record", "selection", "groups", "leftovers", "worlds")]
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     config.option.timeout = patience.patient(float(config.getini("timeout")))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
