@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -45,10 +45,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.timeout = patience.patient(float(config.getini("timeout")))
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_finish() -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Also in the process that collects nothing itself, as its workers do."""
+    found = yield
     gc.freeze()
     gc.enable()
+    return found
 
 
 @pytest.fixture(scope="session")
