@@ -65,7 +65,8 @@ OF_THE_ATTEMPT = (
     *("fit_id", "publication_id", "replaces", "update_id", "run_id"),
     *("created_at", "fitted_at", "published_at", "code_version"),
 )
-"""Columns that say when, by which run and from which checkout a row was made. All others are equal to the last bit."""
+"""Columns that say when, by which run and from which checkout a row was made. All others are equal to the last bit,
+but for the id of the fit that a month was compared with."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,8 @@ def rows_of_months(database: Database) -> dict[str, dict[str, str]]:
         for name, query in BY_MONTH.items():
             cursor = connection.execute(
                 f"""SELECT partition, string_agg(line, E'\\n' ORDER BY line) FROM (
-                      SELECT partition, (to_jsonb(r) - %s::text[])::text AS line FROM ({query}) r
+                      SELECT partition, (to_jsonb(r) - %s::text[] #- '{{model_spec,misfit,fit_id}}')::text AS line
+                      FROM ({query}) r
                     ) lines GROUP BY partition""".encode(),
                 (list(OF_THE_ATTEMPT),),
             )
