@@ -92,10 +92,10 @@ def _children() -> set[int]:
 
 
 def _command(pid: int) -> str:
-    """What it runs; nothing of one that ended."""
+    """What it runs; nothing of one that ended. The kernel tells a new program's arguments after its name."""
     try:
         process = psutil.Process(pid)
-        said = " ".join(process.cmdline())
+        said = " ".join(process.cmdline()) or process.name()
         return "" if process.status() == psutil.STATUS_ZOMBIE or KEPT_BY_PYTHON in said else said[:200]
     except psutil.Error:
         return ""
