@@ -230,7 +230,7 @@ def _changes(
         elif staged is not None and (other := made_otherwise(staged.made_with, scale)):
             changed[scale_id] = Newer(f"the scale's model has changed since it was fitted: {other}", fitted)
         elif staged and staged.is_reference and (earlier := find_reference(connection, scale, month)):
-            changed[scale_id] = Newer(f"{earlier.name} was fitted later and its misfit not compared with it", fitted)
+            changed[scale_id] = Newer(f"its misfit was judged before {earlier.name} was fitted", fitted)
         elif staged is not None and linked is not None and linked.fit_id != staged.fit_id:
             changed[scale_id] = Newer("it was fitted again and not linked since", linked_parameters)
         elif linked is not None and linked.anchor_hash != anchors[scale_id]:

@@ -224,7 +224,7 @@ def test_a_month_fitted_before_the_one_it_is_to_be_compared_with_is_stale(graph:
     for table in ("fit_staging", "scored_snapshot"):
         rooms.run_sql(graph.database, f"DELETE FROM {table} WHERE month = %s", (BEFORE,))
     assert (found.state, found.asset) == (State.STALE, "item_calibration")
-    assert found.why.startswith("2026-05 was fitted later and its misfit not compared with it")
+    assert found.why.startswith("its misfit was judged before 2026-05 was fitted")
     assert graph.state(MONTH).state is State.GREEN
 
 
