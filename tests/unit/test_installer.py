@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.on_change("deploy/systemd/**")
+
 SYSTEMD = Path(__file__).parents[2] / "deploy" / "systemd"
 RELEASES = ("1.0-aaaaaaaaaaaa", "1.1-bbbbbbbbbbbb", "1.2-cccccccccccc")
 URL = "DATABASE_URL=postgresql:///irt?host=/var/run/postgresql\n"

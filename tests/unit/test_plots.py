@@ -71,7 +71,7 @@ def orange(png: bytes) -> int:
     return int((np.abs(image(png) - wanted).max(axis=2) < 0.1).sum())
 
 
-@pytest.mark.parametrize("k", [1, 30, 120, 1000])
+@pytest.mark.parametrize("k", [1, 120, 1000])
 def test_flagged_items_and_only_they_are_marked_among_the_parameters(k: int) -> None:
     assert orange(plots.parameters_with_intervals(fit(k))) == 0
     assert orange(plots.parameters_with_intervals(fit(k, flagged=(0,)))) > 20
@@ -138,15 +138,16 @@ def test_a_linking_that_failed_can_still_be_drawn() -> None:
     assert orange(drawn(partly, anchors, caught.value.linking)) > 100
 
 
-@pytest.mark.parametrize("item_id", ["x" * 500, "$x_1$", "$\\frac{", "emoji 😀", "項目", "'; drop", "", "line\nbreak"])
 @pytest.mark.filterwarnings("error")
-def test_any_text_is_a_drawable_item_id(item_id: str) -> None:
-    calibration = fit(12, flagged=(0,))
-    odd = replace(calibration, item_ids=(item_id, *calibration.item_ids[1:]))
+def test_any_text_is_a_drawable_item_id() -> None:
+    """Each is an item that all four pictures name: flagged, and an anchor that moved."""
+    ids = ("x" * 500, "$x_1$", "$\\frac{", "emoji 😀", "項目", "'; drop", "", "line\nbreak")
+    calibration = fit(40, flagged=tuple(range(len(ids))))
+    odd = replace(calibration, item_ids=(*ids, *calibration.item_ids[len(ids) :]))
     image(plots.parameters_with_intervals(odd))
-    image(plots.item_curves(odd, odd.item_ids[:2]))
-    anchors = anchors_of(fit(12), moved=1)
-    sound = replace(fit(12), item_ids=odd.item_ids)
+    image(plots.item_curves(odd, ids))
+    anchors = anchors_of(fit(40), moved=len(ids))
+    sound = replace(fit(40), item_ids=odd.item_ids)
     named = replace(anchors, item_ids=odd.item_ids)
     image(drawn(sound, named, link(sound, named)))
 

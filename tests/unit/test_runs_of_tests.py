@@ -47,6 +47,7 @@ def test_what_changed_is_what_differs_from_the_merge_base(repository: Path, monk
 
 
 @pytest.mark.ci
+@pytest.mark.on_change("requirements-dev.lock", imports=True)
 def test_what_is_marked_and_did_not_change_is_left_out_and_listed(repository: Path) -> None:
     git(repository, "commit", "-q", "-a", "-m", "third")
     (repository / "test_b.py").write_text((repository / "test_a.py").read_text())
@@ -75,6 +76,7 @@ def test_what_a_file_imports_is_followed_to_the_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.ci
+@pytest.mark.on_change("requirements-dev.lock", imports=True)
 def test_where_imports_count_a_test_runs_if_one_of_them_changed(repository: Path) -> None:
     (repository / "core/em.py").write_text("1")
     (repository / "test_a.py").write_text(
