@@ -41,13 +41,14 @@ lint: venv
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Three tiers. `make test`: what a change may break, with PostgreSQL as the only server. CI=1: also servers that are
-# killed, browsers, R, S3, Spark, the demo, a bare machine. ALL=1: also what takes hours.
+# Three tiers. `make test`: what a change may break anywhere, with PostgreSQL as the only server. CI=1: also studies,
+# what one part of the product alone may break, servers that are killed, browsers, R, S3, Spark, the demo, a bare
+# machine. ALL=1: also what takes hours.
 # Tests that wait for servers, by groups of which each has a stack or a cluster and stays on one worker, go on beside
 # those that compute, so that the cores have work while servers are waited for.
 TIER := $(if $(ALL),,$(if $(CI),and not long,and not long and not ci))
 FOLDERS := $(if $(CI)$(ALL),tests/deploy $(wildcard tests/bare) tests/ui tests/spark) tests/integration tests/engines tests/services
-PYTEST = $(BIN)/pytest --quiet $(if $(ALL),,$(if $(CI),--changed))
+PYTEST = $(BIN)/pytest --quiet $(if $(ALL),,--changed)
 COVER = $(if $(ALL),--cov --cov-append --cov-report=)
 SUBMAKE = $(MAKE) --no-print-directory
 timed = @began=$$(date +%s); $(2); status=$$?; took=$$(($$(date +%s) - began)); \

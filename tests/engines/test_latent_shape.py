@@ -191,6 +191,7 @@ def test_a_histogram_is_worth_the_parameters_that_it_gains_by_where_theta_is_nor
     assert abs(np.mean(gains) - np.mean(worth)) < 3 * 0.8
 
 
+@pytest.mark.ci
 def test_errors_of_a_histogram_count_its_weights_as_estimated() -> None:
     """Means of 20 items' ln a over 60 samples: SD and reported error agree within 25 %, which is 2.7 standard errors of
     an SD of 60. With the weights taken as known the error was two thirds of the SD."""
@@ -208,6 +209,7 @@ def test_errors_of_a_histogram_count_its_weights_as_estimated() -> None:
     assert np.mean(reported) == pytest.approx(np.std(means, ddof=1), rel=0.25)
 
 
+@pytest.mark.ci
 def test_slope_and_intercept_of_skewed_months_have_honest_errors_and_hardly_a_bias() -> None:
     """40 pairs of an origin window and a month, θ χ²₄ in both, slope 1.2, intercept .5: bias within 3 errors of
     .02, SD and reported error within a third of each other (3 standard errors of an SD of 40)."""

@@ -176,12 +176,14 @@ def held(row: Row, seed: int) -> set[str]:
     return {name for name, measure in growth.items() if measure is not None and measure.low > LIMITS[name]}
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("row", [name for name in ROWS if name.endswith("as before")])
 def test_what_the_origin_had_holds_no_month(row: str) -> None:
     """Of 200 such months under 1 % are held: none of four is with probability 0.96, and seeds are fixed."""
     assert [held(ROWS[row], seed) for seed in range(4)] == [set()] * 4
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("row", "measure"),
     [

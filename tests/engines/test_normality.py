@@ -67,6 +67,7 @@ def test_it_is_what_brute_force_gives() -> None:
     assert found.statistic == pytest.approx(float(scores.sum(axis=0) @ expected), rel=1e-3)
 
 
+@pytest.mark.ci
 def test_normal_abilities_are_rejected_as_often_as_the_level_says() -> None:
     """200 data sets: the mean of χ²(2) is 2 with a standard error of .14; at most 18 of 200 beyond the 5 % point, which
     a binomial exceeds once in 200 times."""

@@ -83,6 +83,7 @@ def test_an_e_step_in_shards_is_that_of_all_persons_for_any_number_of_threads(sh
     np.testing.assert_allclose(found[0][2], information, atol=1e-5)
 
 
+@pytest.mark.ci
 def test_a_process_that_compiles_gives_the_bits_of_one_that_loads(tmp_path: Path):
     """Once, helpers of kernels had copies, and which of them was used depended on this."""
     script = tmp_path / "fit.py"

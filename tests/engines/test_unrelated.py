@@ -39,6 +39,7 @@ def fitted(responses: Responses) -> Calibration:
     return fit_em(responses, threads=1)
 
 
+@pytest.mark.ci
 def test_a_weak_scale_is_accepted_below_what_chance_never_exceeds_and_refused_once_it_is_shuffled() -> None:
     """Eight of each. With 12 answers a learner the gain of half of them lies below the bound of 3 an item and 8; a
     shuffled log passes once in a hundred."""

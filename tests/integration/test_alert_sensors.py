@@ -38,6 +38,8 @@ from tests.helpers.dagster_private import (
 )
 from tests.helpers.rooms import rows, run_sql
 
+pytestmark = pytest.mark.ci
+
 MONTHS = dg.MonthlyPartitionsDefinition(start_date="2026-06", fmt="%Y-%m", end_offset=0)
 JUNE = "2026-06"
 NIGHTLY = Plan("nightly", "0 3 * * *", "nights", DAYS, 14)

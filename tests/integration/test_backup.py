@@ -113,6 +113,7 @@ class Waiting(EmEngine):
         return super().calibrate(*args, **options)
 
 
+@pytest.mark.ci
 def test_the_drill(world: Settings, copy: Settings, tmp_path: Path, irt: Callable[[Settings], Irt]) -> None:
     """A backup in the middle of a month: the copy has the same ledger, and makes the same of the month."""
     calibrate(world, JUNE)

@@ -26,6 +26,8 @@ from tests.helpers.dagster_private import GrpcServerCodeLocationOrigin, RemoteJo
 from tests.helpers.typed import Irt
 from tests.integration.sinks import HttpSink, http_sink
 
+pytestmark = pytest.mark.ci
+
 MONTH = rooms.MONTHS[0]
 
 

@@ -22,6 +22,8 @@ from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.rooms import rows, run_sql
 
+pytestmark = pytest.mark.ci
+
 FIRST, SECOND = rooms.MONTHS[:2]
 START = month_bounds(SECOND)[0]
 ANSWER = """INSERT INTO response_log (attempt_id, user_id, item_id, completed_at, correct, response_time_ms, mode)

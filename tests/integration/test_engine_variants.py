@@ -23,6 +23,8 @@ from resources.settings import Settings
 from tests.helpers import rooms, trial_engine
 from tests.helpers.rooms import SCALE, rows
 
+pytestmark = pytest.mark.ci
+
 MONTH = rooms.MONTHS[0]
 N_LEARNERS, N_ITEMS = 400, 15
 A = np.linspace(0.7, 1.8, N_ITEMS)[np.random.default_rng(1).permutation(N_ITEMS)]

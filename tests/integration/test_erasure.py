@@ -213,6 +213,7 @@ def assert_erased(settings: Settings, before: dict[str, list[str]]) -> None:
     assert violations(settings) == before
 
 
+@pytest.mark.ci
 def test_nothing_of_an_erased_learner_is_left_and_nothing_else_is_lost(
     world: Settings, irt: Callable[[Settings], Irt], tmp_path: Path
 ) -> None:

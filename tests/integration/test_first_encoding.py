@@ -22,6 +22,8 @@ from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.rooms import add_attempts, add_items, add_learners, attempt, rows, run_sql
 
+pytestmark = pytest.mark.ci
+
 MONTH = rooms.MONTHS[0]
 RECORDED = "46a4d7064f757c3bbce2be8bf9efe778b75aa3b8ec75d76d39cd5bd609d41f93"
 """What the last version before the second encoding made of `small_log`."""

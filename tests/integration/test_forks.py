@@ -5,6 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.ci
+
 PROGRAM = """
 import os, subprocess
 from irt_assets import stack

@@ -107,6 +107,7 @@ def test_who_declares_a_guessed_window_the_origin_is_told_and_how_to_decide(said
     assert rows(Database(guessers), "SELECT latent FROM calibration_scale") == [("auto",)]
 
 
+@pytest.mark.ci
 def test_a_guessed_month_under_a_2pl_is_held_until_somebody_accepts_it(
     guessers: Settings, instance: dg.DagsterInstance
 ) -> None:

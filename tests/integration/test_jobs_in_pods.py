@@ -33,6 +33,8 @@ from tests.helpers.dagster_private import (
 )
 from tests.helpers.typed import Irt
 
+pytestmark = pytest.mark.ci
+
 DAY = "2026-03-05"
 FEATURES, BANK = plan_of("aggregate_features_daily"), plan_of("observe_bank")
 

@@ -39,6 +39,8 @@ from tests.helpers.dagster_private import (
 )
 from tests.integration.api_server import NAMESPACE, ApiServer
 
+pytestmark = pytest.mark.ci
+
 JOB = "monthly_calibration"
 DAEMON = "dagster-daemon-5f7d-abcde"
 OUTAGE_S, BETWEEN_POLLS_S = 120, 5

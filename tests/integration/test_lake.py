@@ -38,6 +38,8 @@ from tests.helpers.seaweed import BUCKET, SeaweedFS
 from tests.helpers.typed import Irt
 from tests.integration.graph import Graph
 
+pytestmark = pytest.mark.ci
+
 START = datetime(2026, 3, 1, tzinfo=UTC)
 DAYS = ["2026-03-01", "2026-03-02", "2026-03-03", "2026-03-04"]
 DIRTY = ["u|1", "u\\p", "ü", "", " ", "z", "A", 'say "hi"', "a,b\nc", "NULL"]

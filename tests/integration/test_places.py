@@ -24,6 +24,8 @@ from resources.settings import Settings
 from tests.helpers.kpi_worlds import WEEK, load, random_world
 from tests.helpers.rooms import run_sql
 
+pytestmark = pytest.mark.ci
+
 ROOT = Path(__file__).parents[2]
 
 

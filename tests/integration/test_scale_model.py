@@ -32,6 +32,8 @@ from tests.helpers.rooms import SCALE, add_attempts, add_items, answer_matrix, f
 from tests.helpers.typed import Irt
 from tests.helpers.worlds import OF_MONTHS
 
+pytestmark = pytest.mark.ci
+
 FIRST, NEXT = rooms.MONTHS
 AFTER = "2026-08"
 ENGINE = EmEngine(1)

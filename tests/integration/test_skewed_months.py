@@ -50,6 +50,8 @@ from tests.integration.answers_of_a_shape import (
 )
 from tests.integration.graph import Graph
 
+pytestmark = pytest.mark.ci
+
 
 def from_window(settings: Settings) -> Any:
     return initialise(
