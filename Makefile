@@ -45,7 +45,8 @@ lint: venv
 # what one part of the product alone may break, servers that are killed, browsers, R, S3, Spark, the demo, a bare
 # machine. ALL=1: also what takes hours.
 # Tests that wait for servers, by groups of which each has a stack or a cluster and stays on one worker, go on beside
-# those that compute, so that the cores have work while servers are waited for.
+# those that compute, so that the cores have work while servers are waited for. Where hardly any do, a third process
+# computes while others wait for the database.
 TIER := $(if $(ALL),,$(if $(CI),and not long,and not long and not ci))
 FOLDERS := $(if $(CI)$(ALL),tests/deploy $(wildcard tests/bare) tests/ui tests/spark) tests/integration tests/engines tests/services
 PYTEST = $(BIN)/pytest --quiet $(if $(ALL),,--changed)
@@ -67,7 +68,7 @@ tests-unit:
 tests-servers:
 	$(call timed,tests of servers,$(PYTEST) --numprocesses=2 --dist=loadgroup --no-loadscope-reorder -m 'xdist_group $(TIER)' $(FOLDERS))
 tests-computing:
-	$(call timed,tests that compute,$(PYTEST) $(COVER) --numprocesses=2 --dist=worksteal -m 'not xdist_group $(TIER)' $(FOLDERS))
+	$(call timed,tests that compute,$(PYTEST) $(COVER) --numprocesses=$(if $(CI)$(ALL),2,3) --dist=worksteal -m 'not xdist_group $(TIER)' $(FOLDERS))
 
 # Once more what needs no server, while the year ends for it: at the twentieth second, and at the second minute.
 tests-new-year: NEW_YEAR = $(BIN)/python -m tests.helpers.new_year
