@@ -128,6 +128,14 @@ def test_what_is_watched_can_say_that_it_is_well_and_its_death_is_told() -> None
         assert ("OnFailure=irt-failure@%n.service" in text) == (name not in silent), name
 
 
+def test_what_outlives_its_server_keeps_its_temporary_files() -> None:
+    """systemd removes the private /tmp of a service that crashed before it starts it again."""
+    folders = re.findall(r"^d (\S+) 0700 irt irt 2d$", (SYSTEMD / "etc/tmpfiles.conf").read_text(), re.M)
+    for name in SERVICES:
+        text = (UNITS / name).read_text()
+        assert re.findall(r"^Environment=TMPDIR=(\S+)$", text, re.M) == folders * ("KillMode=process" in text), name
+
+
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.job)
 def test_every_schedule_has_a_timer_at_its_time(plan: Plan) -> None:
     (service,) = [
