@@ -117,7 +117,7 @@ def refused(bare_machine: Machine) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def machine(bare_machine: Machine, refused: subprocess.CompletedProcess[str]) -> Machine:
+def installed(bare_machine: Machine, refused: subprocess.CompletedProcess[str]) -> Machine:
     """Installed, with the database that the installer asked for. Where that fails, all its tests do at once."""
     for command in commands(refused):  # as they are printed
         bare_machine.must("sh", "-c", command)
@@ -129,6 +129,13 @@ def machine(bare_machine: Machine, refused: subprocess.CompletedProcess[str]) ->
         (bare_machine.root / f"etc/irt/{name}.env").write_text(text)
     bare_machine.must(INSTALLER)
     return bare_machine
+
+
+@pytest.fixture
+def machine(installed: Machine) -> Machine:
+    """What fails on it is the test's own."""
+    installed.must("systemctl", "reset-failed")
+    return installed
 
 
 def commands(refused: subprocess.CompletedProcess[str]) -> list[str]:
