@@ -139,15 +139,16 @@ def erase(
             )
             refuse_while_running(instance)
         old_versions = sum(store.delete(name) for name in (*held.snapshots, *held.parts, *held.reports))
-        dropped = {"rejected rows": drop_rejected_rows(rejects, held.user_id)}
-        if lake is not None:
-            advisory_lock(only_one, "lake", lake.name)  # an export may have read the learner before
-            days, old_files = forget(lake, held.user_id)
-            old_versions += old_files
-            dropped |= {"answers in the lake": sum(days.values()), "days of the lake rewritten": len(days)}
+        try:
+            if lake is not None:
+                advisory_lock(only_one, "lake", lake.name)  # an export may have read the learner before
+                days, old_files = forget(lake, held.user_id)
+                old_versions += old_files
+                lost = {"answers in the lake": sum(days.values()), "days of the lake rewritten": len(days)}
+                _record(database, erasure_id, lost)
+        finally:
+            _record(database, erasure_id, {"rejected rows": drop_rejected_rows(rejects, held.user_id)})
         with database.connect() as connection:
-            if any(dropped.values()):
-                record(connection, erasure_id, {what: n for what, n in dropped.items() if n}, [])
             finish(connection, erasure_id)
             done = next(one for one in erasures_of(connection, held.user_id) if one.erasure_id == erasure_id)
     return done, old_versions
@@ -163,6 +164,12 @@ def refuse_while_running(instance: dg.DagsterInstance) -> None:
             f"{len(runs)} runs are under way and may have read the learner: {names}. Nothing of the learner was "
             "deleted yet. Wait for their end (`irt runs list`), and erase again"
         )
+
+
+def _record(database: Database, erasure_id: int, removed: Mapping[str, int]) -> None:
+    if some := {what: n for what, n in removed.items() if n}:
+        with database.connect() as connection:
+            record(connection, erasure_id, some, [])
 
 
 def _open_tombstone(database: Database, held: Holdings, by: str, reason: str) -> int:

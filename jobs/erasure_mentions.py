@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 import json
 import re
-import tempfile
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, LiteralString
 
@@ -17,11 +18,15 @@ import psycopg
 
 from irt_assets.environment import SCHEMA
 from irt_assets.invariants.registry import INVARIANTS
+from irt_assets.responses.importing.report import UNFINISHED, delete_unfinished, open_unfinished
+from resources.failures import TransientFailure
 
 MENTIONING = ("invariant_result", "alert")
 """Our tables that may name a learner in text instead of in a column of its own."""
 KIND = "learners"
 SHORTEST = 4
+ESCAPED = re.compile(r"(?:\\u[0-9a-fA-F]{4})+|\\[\"\\/bfnrt]")
+"""In strings of JSON."""
 EVENTS: tuple[tuple[LiteralString, LiteralString], ...] = (
     ("event_logs", "event"),
     ("asset_check_executions", "evaluation_event"),
@@ -46,9 +51,9 @@ def drop_mentions(connection: psycopg.Connection, user_id: str, instead: str) ->
         changed["alert"] += connection.execute(
             """UPDATE alert SET what = regexp_replace(what, %(id)s, %(instead)s, 'g'),
                                 key = regexp_replace(key, %(id)s, %(instead)s, 'g'),
-                                subjects = regexp_replace(subjects::text, %(id)s, %(instead)s, 'g')::jsonb
-               WHERE concat_ws(' ', what, key, subjects::text) ~ %(id)s""",
-            {"id": pattern, "instead": instead},
+                                subjects = regexp_replace(subjects::text, %(in_json)s, %(instead)s, 'g')::jsonb
+               WHERE concat_ws(' ', what, key) ~ %(id)s OR subjects::text ~ %(in_json)s""",
+            {"id": pattern, "in_json": _pattern(json.dumps(user_id, ensure_ascii=False)[1:-1]), "instead": instead},
         ).rowcount
     for table, column in EVENTS:
         if connection.execute("SELECT to_regclass(%s) IS NULL", (f"{SCHEMA}.{table}",)).fetchone() == (True,):
@@ -64,20 +69,45 @@ def is_distinctive(connection: psycopg.Connection, user_id: str) -> bool:
 
 
 def drop_rejected_rows(folder: Path, user_id: str) -> int:
-    """Take the rows that hold the id out of the files of rejected rows on this machine; how many there were."""
+    """Take the rows that hold the id out of the files of rejected rows on this machine; how many there were.
+
+    Raises TransientFailure while an import is under way that has refused rows, and may refuse the learner's.
+    """
     named = re.compile(rf"(?<![\w-]){re.escape(user_id)}(?![\w-])")
+    csv.field_size_limit(sys.maxsize)  # a row that an import refused is of any length
     dropped = 0
     for file in sorted(folder.glob("*.csv")):
-        with file.open(encoding="utf-8", newline="") as old:
-            header, *rows = csv.reader(old)
-        kept = [row for row in rows if not any(named.search(cell) for cell in row[2:])]
-        if len(kept) == len(rows):
+        rows = [not _holds(row, named) for row in _read(file)]
+        if all(rows):
             continue
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", newline="", dir=folder, delete=False) as new:
-            csv.writer(new).writerows([header, *kept])
-        Path(new.name).replace(file)
-        dropped += len(rows) - len(kept)
+        part = file.with_suffix(UNFINISHED)
+        with open_unfinished(part) as new:
+            csv.writer(new).writerows(row for row in _read(file) if not _holds(row, named))
+            new.flush()
+            part.replace(file)
+        dropped += rows.count(False)
+    if in_use := delete_unfinished(folder):
+        raise TransientFailure(
+            f"an import is under way ({in_use[0].name}) and may refuse rows of the learner: erase again once it has "
+            "ended. All else of the learner is erased"
+        )
     return dropped
+
+
+def _read(file: Path) -> Iterator[list[str]]:
+    with file.open(encoding="utf-8", newline="") as opened:
+        yield from csv.reader(opened)
+
+
+def _holds(row: list[str], named: re.Pattern[str]) -> bool:
+    """Whether the value or the row that was refused holds the id, as it is or as CSV or JSON writes it."""
+    return any(named.search(text) for cell in row[2:] for text in _readings(cell))
+
+
+def _readings(cell: str) -> Iterator[str]:
+    for text in (cell, cell.replace('""', '"')):
+        yield text
+        yield ESCAPED.sub(lambda escaped: json.loads(f'"{escaped[0]}"'), text)
 
 
 def _subjects(connection: psycopg.Connection, user_id: str) -> list[str]:

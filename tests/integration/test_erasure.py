@@ -29,6 +29,7 @@ from irt_assets.kpis.weekly import write_week
 from irt_assets.partitions import month_bounds
 from irt_assets.reports.artifacts import store_report
 from irt_assets.reports.learner_week import key
+from irt_assets.responses.importing.report import UNFINISHED
 from irt_assets.responses.late_months import changed_hash
 from irt_assets.responses.observe import answer_versions
 from irt_assets.stack import dagster_instance
@@ -48,7 +49,7 @@ from tests.helpers.seaweed import BUCKET, SeaweedFS
 from tests.helpers.typed import Irt
 from tests.helpers.worlds import OF_MONTHS
 
-USER = "Zoë o'Neil:7%"
+USER = "Zoë \"o'Neil:7%"
 """What a company may call a learner."""
 MONTHS, NEXT = ("2026-06", "2026-07", "2026-08"), "2026-09"
 NOW = datetime(2026, 10, 2, 12, tzinfo=UTC)
@@ -129,9 +130,11 @@ def mention(settings: Settings) -> None:
     rejects = settings.irt_home / "rejects"
     rejects.mkdir(parents=True)
     with (rejects / "log-1.rejected.csv").open("w", encoding="utf-8", newline="") as file:
+        as_they_came = (f"{USER},x", '"' + USER.replace('"', '""') + '",x', json.dumps({"user": USER}))
         csv.writer(file).writerows(
-            [("file", "line", "reason", "value", "row"), ("log.csv", 2, "bad_time", "", f"{USER},x")]
+            [("file", "line", "reason", "value", "row"), *(("log", 2, "bad_time", "", row) for row in as_they_came)]
         )
+    (rejects / f"log-2.rejected{UNFINISHED}").write_text(f"file,line,reason,value,row\nlog,2,bad_time,,{USER}")
 
 
 @pytest.fixture
@@ -145,7 +148,8 @@ def world(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path) ->
 
 def named_in(settings: Settings) -> list[str]:
     """Wherever the id is: every column of every table in every schema, every file below IRT_HOME or in the bucket."""
-    forms = [USER, json.dumps(USER)[1:-1], json.dumps(json.dumps(USER)[1:-1])[1:-1]]
+    in_json = [json.dumps(USER, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False)]
+    forms = [USER, *in_json, json.dumps(in_json[0])[1:-1], USER.replace('"', '""')]
     found = []
     with Database(settings).connect() as connection:
         tables = connection.execute(
@@ -250,7 +254,7 @@ def test_nothing_of_an_erased_learner_is_left_and_nothing_else_is_lost(
 
     [tombstone] = typed("learner", "erasures", "--json").json
     assert USER not in json.dumps(tombstone, ensure_ascii=False)
-    assert (tombstone["by"], tombstone["reason"], tombstone["removed"]["rejected rows"]) == ("Kim", "asked to", 1)
+    assert (tombstone["by"], tombstone["reason"], tombstone["removed"]["rejected rows"]) == ("Kim", "asked to", 3)
     assert len(tombstone["rewritten"]) == len(MONTHS)
     item = rows(database, "SELECT min(item_id) FROM item_parameter_publication WHERE rule = 'first'")[0][0]
     assert "a learner was erased from it (erasure 1 of" in " ".join(typed("lineage", item).out.split())

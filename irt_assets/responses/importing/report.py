@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import csv
+import fcntl
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 UNFINISHED = ".part"
 ERASED = "erased_learner"
@@ -82,24 +86,50 @@ class ImportReport:
         }
 
 
+def open_unfinished(path: Path) -> TextIO:
+    """A new file for text, in use until it is closed or its process ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        file = open(path, "w", encoding="utf-8", newline="", opener=partial(os.open, mode=0o600))  # noqa: SIM115
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                return file
+        file.close()  # `delete_unfinished` came before the lock
+
+
+def delete_unfinished(folder: Path) -> list[Path]:
+    """Delete what killed processes had half written; those files that are in use stay, and are returned."""
+    in_use = []
+    for path in sorted(folder.glob(f"*{UNFINISHED}")):
+        with suppress(FileNotFoundError), path.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                in_use.append(path)
+            else:
+                path.unlink()
+    return in_use
+
+
 class RejectFile:
     """A CSV of the refused rows: file, line, reason, value, row. It appears when all is written, if anything is.
 
-    As a context: what was written so far is thrown away when an error leaves it.
+    As a context: what was written so far is thrown away when an error leaves it. What a killed import left in the
+    folder goes.
     """
 
     def __init__(self, folder: Path, source: Path) -> None:
+        delete_unfinished(folder)
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
         self._path = folder / f"{source.name.partition('.')[0]}-{stamp}.rejected.csv"
         self._part = self._path.with_suffix(UNFINISHED)
-        self._file: Any = None
+        self._file: TextIO | None = None
 
     def add(self, rows: Iterable[tuple[str, int, str, str, str]]) -> None:
         for row in rows:
             if self._file is None:
-                self._part.parent.mkdir(parents=True, exist_ok=True)
-                self._part.touch(mode=0o600)
-                self._file = self._part.open("w", encoding="utf-8", newline="")
+                self._file = open_unfinished(self._part)
                 self._writer = csv.writer(self._file)
                 self._writer.writerow(COLUMNS)
             self._writer.writerow(row)
@@ -110,11 +140,12 @@ class RejectFile:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if self._file is None:
             return
-        self._file.close()
-        if kind is None:
-            self._part.replace(self._path)
-        else:
-            self._part.unlink()
+        with self._file:
+            self._file.flush()
+            if kind is None:
+                self._part.replace(self._path)
+            else:
+                self._part.unlink()
 
     @property
     def path(self) -> Path | None:
