@@ -121,7 +121,7 @@ def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
             taken = time.perf_counter() - began
             updates.labels(result).inc()
             seconds.observe(taken)
-            LOG.info("theta of %r: %s in %.1f ms", asked.user_id, result, 1000 * taken)
+            LOG.info("theta: %s in %.1f ms", result, 1000 * taken)
         return JSONResponse(answer, headers={"Cache-Control": "no-store"})
 
     @app.get(
