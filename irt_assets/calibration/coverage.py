@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-import numpy as np
 import psycopg
 
 from irt_assets.ledger.fit_spec import LinkingConstants
@@ -43,17 +42,13 @@ def read_bank(connection: psycopg.Connection, scale_id: str, at: datetime) -> Ba
 
 
 def gaps(constants: LinkingConstants, bank: Bank) -> list[str]:
-    """What the anchors used by a linking do not cover of the bank, a sentence each.
-
-    Linkings that were stored without the covariance of slope and intercept are judged as if it were 0.
-    """
+    """What the anchors used by a linking do not cover of the bank, a sentence each."""
     if not bank.has_more_than_anchors:
         return []
-    together = constants.slope_intercept_cov or 0.0
     return gaps_in_coverage(
         constants.slope,
         constants.intercept,
-        np.array([[constants.slope_se**2, together], [together, constants.intercept_se**2]]),
+        constants.cov,
         [bank.topics[item] for item in constants.anchors_used if item in bank.topics],
         bank.b,
         list(bank.topics.values()),

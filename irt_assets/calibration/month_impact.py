@@ -201,10 +201,9 @@ def _some_learners(connection: psycopg.Connection, month: str, items: list[str])
 
 
 def _placements(connection: psycopg.Connection, fits: Collection[str]) -> dict[str, Placement]:
-    """How each fit was linked; slope and intercept are stored without their covariance, which is taken as 0."""
+    """How each fit was linked."""
     return {fit_id: _placement(constants) for fit_id, constants in constants_of(connection, fits).items()}
 
 
 def _placement(constants: LinkingConstants) -> Placement:
-    errors = np.array([constants.slope_se, constants.intercept_se])
-    return Placement(constants.slope, constants.intercept, np.diag(errors**2))
+    return Placement(constants.slope, constants.intercept, constants.cov)

@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.core.options import Latent, LatentRule, Method, Model
 from irt_assets.psychometrics.core.priors import Priors
 from irt_assets.psychometrics.estimation.latent_shape import Shape
@@ -410,6 +411,12 @@ class LinkingConstants(Part):
     diagnosis: str = ""
     q_shifts: dict[str, LeaningShift] = {}
     slope_intercept_cov: float | None = None
+
+    @property
+    def cov(self) -> Floats:
+        """Shape (2, 2), of slope and intercept."""
+        together = self.slope_intercept_cov or 0.0
+        return np.array([[self.slope_se**2, together], [together, self.intercept_se**2]])
 
     @classmethod
     def of(cls, linking: Linking) -> Self:

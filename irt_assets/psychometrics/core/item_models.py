@@ -153,18 +153,13 @@ class ItemModel(ABC):
         beyond = np.arange(counts.shape[1]) >= categories[:, None]
         return np.all((counts > 0) | beyond, axis=1)
 
+    @abstractmethod
     def transformed(self, parameters: Floats, slope: float, intercept: float) -> Floats:
-        """The parameters in θ* = slope·θ + intercept, slope > 0: a* = a/slope, d* = d − a·intercept/slope."""
-        out = parameters.copy()
-        out[0] = parameters[0] / slope
-        out[1] = parameters[1] - parameters[0] * intercept / slope
-        return out
+        """The parameters in θ* = slope·θ + intercept, slope > 0."""
 
+    @abstractmethod
     def jacobian(self, slope: float, intercept: float, size: int) -> Floats:
         """Derivatives (size, size) of one item's `transformed` parameters by the parameters."""
-        out = np.eye(size)
-        out[0, 0], out[1, 0] = 1 / slope, -intercept / slope
-        return out
 
     def probabilities(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
         """P(category | θ), shape (J, Q, C)."""
@@ -246,6 +241,18 @@ class LogisticModel(ItemModel):
     def by_theta(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:  # noqa: ARG002
         found: Floats = parameters[0][:, None, None] * self._by_eta(*self._logits(theta, parameters))
         return found
+
+    def transformed(self, parameters: Floats, slope: float, intercept: float) -> Floats:
+        """a* = a/slope, d* = d − a·intercept/slope, and c as it is."""
+        out = parameters.copy()
+        out[0] = parameters[0] / slope
+        out[1] = parameters[1] - parameters[0] * intercept / slope
+        return out
+
+    def jacobian(self, slope: float, intercept: float, size: int) -> Floats:
+        out = np.eye(size)
+        out[0, 0], out[1, 0] = 1 / slope, -intercept / slope
+        return out
 
     def _logits(self, theta: Floats, parameters: Floats) -> tuple[Floats, Floats]:
         """aθ + d (J, Q), and c (J, 1)."""
