@@ -155,6 +155,16 @@ def test_a_wide_population_gets_a_wider_grid():
     assert fit.latent_sd == pytest.approx(theta.std(), abs=0.12)
 
 
+def test_learners_with_many_answers_get_a_denser_grid():
+    """Their posteriors are narrower than 61 nodes are apart: slopes are then off by up to a tenth."""
+    x, _, _ = simulated(np.random.default_rng(12), 150, 500)
+    found, dense = (fit_em(Responses.from_wide(x), nodes=nodes, threads=2) for nodes in (61, 301))
+    assert found.convergence.converged
+    # both end where a step would move no parameter by more than 1e-6
+    np.testing.assert_allclose(found.a, dense.a, atol=2e-5)
+    np.testing.assert_allclose(found.d, dense.d, atol=2e-5)
+
+
 def test_order_of_persons_and_items_is_irrelevant():
     rng = np.random.default_rng(6)
     x, _, _ = simulated(rng, 500, 12, seen=0.6)

@@ -9,8 +9,9 @@ import pytest
 
 from irt_assets.psychometrics.core.curves import probability
 from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.scoring.abilities import Scores, eap
-from irt_assets.psychometrics.scoring.reliability import empirical_reliability, marginal_reliability
+from irt_assets.psychometrics.scoring.reliability import empirical_reliability, fitted_reliability, marginal_reliability
 from irt_assets.psychometrics.scoring.sum_scores import expected_proportions, sum_score_table
 
 A = np.array([0.8, 1.2, -0.5, 2.0, 1.0])
@@ -85,6 +86,23 @@ def test_marginal_reliability_leaves_out_items_without_parameters_and_has_its_li
     )
     assert marginal_reliability(np.zeros(3), np.zeros(3), np.zeros(3)) == 0
     assert 0.99 < marginal_reliability(np.ones(2000), np.linspace(-3, 3, 2000), np.zeros(2000)) < 1
+
+
+def test_a_fits_reliability_is_that_under_its_histogram():
+    """Two kinds of learners: under N(0, 1) their scores would be drawn to a middle where nobody is."""
+    rng = np.random.default_rng(9)
+    a, d = rng.uniform(1.0, 2.0, 12), rng.normal(0, 1, 12)
+    theta = np.where(rng.random(1500) < 0.5, -1.0, 1.0) + rng.normal(0, 0.2, 1500)
+    right = rng.random((1500, 12)) < probability(theta, a, d, np.zeros(12))
+    responses = Responses.from_wide(right.astype(float))
+    fit = fit_em(responses, latent="histogram")
+    (population,) = fit.populations
+    p = probability(np.array(population.nodes), fit.a, fit.d, fit.c)
+    joint = np.exp(right @ np.log(p).T + ~right @ np.log1p(-p).T) * population.weights
+    posterior = joint / joint.sum(axis=1, keepdims=True)
+    mean = posterior @ population.nodes
+    between, within = mean.var(ddof=1), (posterior @ np.square(population.nodes) - mean**2).mean()
+    assert fitted_reliability(responses, fit) == pytest.approx(between / (between + within), abs=1e-12)
 
 
 def test_one_learner_has_no_empirical_reliability():

@@ -281,6 +281,25 @@ def expected_counts(first, last, people, curves, nodes, log_weights, seen, right
     return loglik
 
 
+@_inlined
+def _mean_and_sd(post, nodes):  # type: ignore[no-untyped-def]
+    """Of a posterior on the nodes, from its logarithm up to a constant, which is overwritten."""
+    top = -np.inf
+    for q in range(nodes.size):
+        top = max(top, post[q])
+    total = 0.0
+    mean = 0.0
+    for q in range(nodes.size):
+        post[q] = np.exp(post[q] - top)
+        total += post[q]
+        mean += post[q] * nodes[q]
+    mean /= total
+    variance = 0.0
+    for q in range(nodes.size):
+        variance += post[q] * (nodes[q] - mean) ** 2
+    return mean, np.sqrt(variance / total)
+
+
 @_compiled
 def posterior_moments(first, last, start, item, score, log_right, log_wrong, nodes, log_weights, theta, se):  # type: ignore[no-untyped-def]
     """EAP and posterior SD of persons first … last − 1 from tables log P and log(1 − P), both (J, Q)."""
@@ -297,18 +316,23 @@ def posterior_moments(first, last, start, item, score, log_right, log_wrong, nod
             else:
                 for q in range(Q):
                     post[q] += log_wrong[j, q]
-        top = -np.inf
-        for q in range(Q):
-            top = max(top, post[q])
-        total = 0.0
-        mean = 0.0
-        for q in range(Q):
-            post[q] = np.exp(post[q] - top)
-            total += post[q]
-            mean += post[q] * nodes[q]
-        mean /= total
-        variance = 0.0
-        for q in range(Q):
-            variance += post[q] * (nodes[q] - mean) ** 2
-        theta[i] = mean
-        se[i] = np.sqrt(variance / total)
+        theta[i], se[i] = _mean_and_sd(post, nodes)
+
+
+@_compiled
+def posterior_moments_near(  # type: ignore[no-untyped-def]
+    first, last, persons, start, item, score, log_right, log_wrong, nodes, log_weights, reach, theta, se
+):
+    """`posterior_moments` of persons[first … last − 1] on the nodes, equally spaced, that are at most `reach` nodes
+    from the one nearest to `theta`."""
+    for k in range(first, last):
+        i = persons[k]
+        nearest = round((theta[i] - nodes[0]) / (nodes[1] - nodes[0]))
+        low, high = max(0, nearest - reach), min(nodes.size, nearest + reach + 1)
+        post = log_weights[low:high].copy()
+        for r in range(start[i], start[i + 1]):
+            j = item[r]
+            logs = log_right[j, low:high] if score[r] == 1 else log_wrong[j, low:high]
+            for q in range(logs.size):
+                post[q] += logs[q]
+        theta[i], se[i] = _mean_and_sd(post, nodes[low:high])

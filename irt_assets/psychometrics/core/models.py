@@ -227,6 +227,14 @@ class Population:
     nodes: tuple[float, ...] = ()
     weights: tuple[float, ...] = ()
 
+    def log_density(self, theta: Floats) -> Floats:
+        """At `theta`, up to a constant; a histogram's is linear between its nodes."""
+        if not self.nodes:
+            return -0.5 * ((theta - self.mean) / self.sd) ** 2
+        least = np.finfo(float).tiny
+        logs = np.log(np.maximum(self.weights, least))
+        return np.interp(theta, self.nodes, logs, left=np.log(least), right=np.log(least))
+
     def rescaled(self, slope: float, intercept: float) -> Population:
         """The same calibration in θ* = slope·θ + intercept, slope > 0."""
         return replace(
@@ -300,6 +308,11 @@ class Calibration:
     @property
     def item_model(self) -> ItemModel:
         return item_model(self.model)
+
+    @property
+    def latent(self) -> tuple[Population, ...]:
+        """The populations; where an engine names none, the one that `latent_mean` and `latent_sd` describe."""
+        return self.populations or (Population("all", self.n_persons, self.latent_mean, self.latent_sd, 0.0, 0.0),)
 
     @property
     def n_categories(self) -> npt.NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,14 @@ class Grid:
         if nodes < 3:
             raise ValueError(f"nodes must be at least 3, got {nodes}")
         return cls(np.linspace(-limit, limit, nodes))
+
+    @classmethod
+    def resolving(cls, narrowest: float) -> Grid:
+        """61 points on [−6, 6], or so many that they are at most 1.2 times `narrowest` apart, the SD of a posterior.
+
+        The error of a sum over them is then of the order exp(−2π²/1.2²), 1e-6.
+        """
+        return cls.spanning(max(61, 1 + 2 * math.ceil(6 / (1.2 * narrowest))))
 
     def log_weights(self, mean: float = 0.0, sd: float = 1.0) -> Floats:
         """Shape (Q,): log of the N(mean, sd²) density at the nodes, normalised so that the weights sum to 1."""

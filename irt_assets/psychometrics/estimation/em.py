@@ -23,6 +23,7 @@ The likelihood is in `marginal`, the optimiser in `optimizer`, the covariance in
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -75,6 +76,8 @@ COARSE_GAIN = 1e-2
 COMPARED_GAIN = 1e-5
 """A fit made for its log-likelihood ends where a step promises less gain than this in what it maximises. With priors or
 a histogram's penalty added, the log-likelihood itself still moves by about the root of that."""
+NARROWEST = 0.8
+"""Least SD of a posterior, in distances of the nodes; the error of a sum is then of the order exp(−2π² .8²), 3e-6."""
 SAMPLE, SAMPLE_STEP, SAMPLE_ITERATIONS = 2000, 16, 50
 """A fit starts on a sample of every k-th learner, k at most SAMPLE_STEP, that has at least SAMPLE learners; this first
 fit need not converge."""
@@ -116,7 +119,8 @@ def fit_em(
             persons repeated so often.
         testlets: item → testlet. Where two items of the fit share one, the errors are robust (see
             `standard_errors.errors`), as answers in a testlet depend on each other beyond θ; estimates are the same.
-        nodes: equally spaced on [−6, 6]; a fit whose populations reach beyond is repeated on a wider grid.
+        nodes: equally spaced on [−6, 6]; a fit whose populations reach beyond is repeated on a wider grid, and one with
+            learners whose answers say more of θ than nodes so far apart can hold on a denser one.
         tolerance: the fit has converged when the last step changed no parameter by more than this *and* no gradient,
             divided by the root of its complete-data information (so in standard errors), exceeds it.
         max_iterations: quasi-Newton iterations, about one pass over the data each.
@@ -223,6 +227,7 @@ def fit_source(
         if latent == "histogram" and begun is not None and begun.model == model:
             grid = _wide_enough(nodes, begun.latent_mean, begun.latent_sd)
             problem = Problem(data, structure, grid, run, priors)
+            problem = Problem(data, structure, _dense_enough(problem, problem.start(begun)), run, priors)
             problem, solution = _with_histogram(problem, problem.start(begun), held, max_iterations)
             solution = ascended(problem, solution)
         else:
@@ -231,6 +236,8 @@ def fit_source(
             near = _near(data, structure, run, priors, nodes, coarse, max_iterations, begun)
             solution = ascended(problem, near)
             grid = _wide_enough(nodes, solution.point.means, solution.point.sds)
+            wide = Problem(data, structure, grid, run, priors)
+            grid = _dense_enough(wide, solution.point.x)
             if len(grid.nodes) > nodes:
                 problem = Problem(data, structure, grid, run, priors)
                 solution = ascended(problem, replace(solution, pairs=()))
@@ -301,6 +308,16 @@ def _wide_enough(nodes: int, means: npt.ArrayLike, sds: npt.ArrayLike) -> Grid:
         return Grid.spanning(nodes)
     limit = float(np.ceil(np.max(away + 5 * sds)))
     return Grid.spanning(1 + round((nodes - 1) * limit / 6), limit)
+
+
+def _dense_enough(problem: Problem, x: Floats) -> Grid:
+    """The problem's grid, with more nodes where the narrowest posterior's SD is less than .8 of their distance: sums
+    over the nodes are then no longer integrals, and bend slopes."""
+    nodes = problem.grid.nodes
+    apart = problem.narrowest_posterior(x) / NARROWEST
+    if apart >= nodes[1] - nodes[0]:
+        return problem.grid
+    return Grid.spanning(1 + 2 * math.ceil(nodes[-1] / apart), float(nodes[-1]))
 
 
 def _with_histogram(problem: Problem, x: Floats, held: Fixed, max_iterations: int) -> tuple[Problem, Solution]:

@@ -39,6 +39,24 @@ BEND = 1.5
 """Factor by which a curve with guessing bends more than its slope suggests."""
 
 
+@_compiled
+def count_by_information(first, last, people, information, counts):  # type: ignore[no-untyped-def]
+    """Adds each person to counts (M,) by the information, rounded down, that the person's items have together at the
+    node where they have most; information: (J, Q) of each item."""
+    together = np.empty(information.shape[1])
+    place = 0
+    for i in range(first, last):
+        s = people.set_of[i]
+        if i == first or s != people.set_of[i - 1]:
+            together[:] = 0.0
+            for r in range(people.set_start[s], people.set_start[s + 1]):
+                own = information[people.set_items[r]]
+                for q in range(together.size):
+                    together[q] += own[q]
+            place = min(int(together.max()), counts.size - 1)
+        counts[place] += 1.0
+
+
 class Scores(NamedTuple):
     """What one answer adds to the scores, by node.
 

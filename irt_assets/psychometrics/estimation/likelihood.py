@@ -26,6 +26,8 @@ TILT = 1e-3
 """A step for finite differences: the relative error of a second derivative is one in a million."""
 NOTHING = -1e4
 """The log weight of a node that is not in use."""
+MOST_INFORMATION = 10_000
+"""Information about θ that is told from less: an SD of a posterior of .01."""
 
 
 @dataclass(frozen=True)
@@ -256,6 +258,16 @@ def score_products(curves: Logistic | Guessing, total: SumOverPersons, log_weigh
     size = curves.K * J + G * M
     (once,) = total(_ScoreProducts((curves.curves, nodes, log_weights, scores, tilts), ((size, size),)))
     return once + once.T - np.diag(np.diag(once))
+
+
+def most_information(information: Floats, total: SumOverPersons) -> float:
+    """The most that the items of one person have together at one node, rounded up; information: (J, Q), of items."""
+    (persons,) = total(_CountsByInformation((information,), ((MOST_INFORMATION,),)))
+    return float(1 + np.flatnonzero(persons)[-1])
+
+
+class _CountsByInformation(KernelSum):
+    kernel = staticmethod(information_kernels.count_by_information)
 
 
 class _ExpectedCounts(KernelSum):

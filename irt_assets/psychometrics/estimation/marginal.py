@@ -12,7 +12,7 @@ from scipy.linalg import block_diag
 from scipy.special import expit, logit
 
 from irt_assets.psychometrics.core import kernels
-from irt_assets.psychometrics.core.item_models import GUESSING_BOUNDS
+from irt_assets.psychometrics.core.item_models import GUESSING_BOUNDS, SLOPE_BOUND
 from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.core.priors import ItemTerms, Priors, item_terms
@@ -26,6 +26,7 @@ from irt_assets.psychometrics.estimation.likelihood import (
     Logistic,
     missing_information,
     missing_information_blocks,
+    most_information,
     products_of_posteriors,
     products_of_tilts,
     score_products,
@@ -196,6 +197,18 @@ class Problem:
             found.seen,
             found.right,
         )
+
+    def narrowest_posterior(self, x: Floats) -> float:
+        """SD of θ, about, of the person whose items say most of it, at that θ of the populations where they do. Slopes
+        at their bound are left out: these items say all they can at one point."""
+        s, nodes = self.structure, self.grid.nodes
+        full = s.expand(x)
+        means, sds = full[s.means], np.exp(full[s.log_sds])
+        peopled = (np.abs(nodes - means[:, None]) <= 3 * sds[:, None]).any(axis=0)
+        parameters = full[: s.means.start].reshape(s.K, -1)
+        information = s.item_model.information(nodes[peopled], parameters, self.data.n_categories)
+        information[np.abs(parameters[0]) >= SLOPE_BOUND] = 0.0
+        return float(1 / np.sqrt(1 / sds.max() ** 2 + most_information(information, self._total)))
 
     def _prior_terms(self, full: Floats) -> ItemTerms:
         s = self.structure

@@ -292,20 +292,14 @@ def _drawn(
     some = Responses(
         place[responses.person[rows]], responses.item[rows], responses.score[rows], len(answered), responses.item_ids
     )
-    populations = calibration.populations
-    middles = [p.mean for p in populations] or [calibration.latent_mean]
-    sds = [p.sd for p in populations] or [calibration.latent_sd]
-    low = min(mean - _REACH * sd for mean, sd in zip(middles, sds, strict=True))
-    high = max(mean + _REACH * sd for mean, sd in zip(middles, sds, strict=True))
-    item_information = information(np.array(middles), calibration.a[at], calibration.d[at], calibration.c[at])
+    populations = calibration.latent
+    middles, sds = np.array([(p.mean, p.sd) for p in populations]).T
+    low, high = (middles - _REACH * sds).min(), (middles + _REACH * sds).max()
+    item_information = information(middles, calibration.a[at], calibration.d[at], calibration.c[at])
     seen = np.bincount(some.item, minlength=some.n_items) / some.n_persons
-    errors = 1 / np.sqrt(1 / np.array(sds) ** 2 + item_information @ seen)
+    errors = 1 / np.sqrt(1 / sds**2 + item_information @ seen)
     nodes = np.linspace(low, high, int(np.ceil((high - low) / (_STEP * errors.min()))) + 1)
-    log_weights = -0.5 * ((nodes - np.array(middles)[:, None]) / np.array(sds)[:, None]) ** 2
-    for g, population in enumerate(populations):
-        if population.nodes:
-            logs = np.log(np.maximum(population.weights, 1e-300))
-            log_weights[g] = np.interp(nodes, population.nodes, logs, left=-700.0, right=-700.0)
+    log_weights = np.array([population.log_density(nodes) for population in populations])
     log_weights -= log_weights.max(axis=1, keepdims=True)
     log_weights -= np.log(np.exp(log_weights).sum(axis=1, keepdims=True))
     group = np.zeros(len(answered), dtype=np.int64)

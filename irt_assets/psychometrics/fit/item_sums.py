@@ -40,7 +40,7 @@ class ItemSums:
     def of(cls, answers: Answers, calibration: Calibration, *, threads: int | None = None) -> ItemSums:
         """The sums over the answers that a calibration was estimated from, as its engine laid them out: one more E-step
         and one pass over the answers."""
-        nodes, log_weights = on_common_nodes(calibration.populations)
+        nodes, log_weights = on_common_nodes(calibration)
         place_of = {item: place for place, item in enumerate(calibration.item_ids)}
         place = np.array([place_of[item] for item in answers.item_ids])
         fit = calibration.select(place)

@@ -20,7 +20,8 @@ from irt_assets.psychometrics.core.quadrature import Grid
 Ints = npt.NDArray[np.int64]
 
 _STEP, _REACH, _MOST_NODES = 0.2, 6.0, 241
-"""Nodes: their distance and how far they go, in SDs of the narrowest and of each group; and how many at most."""
+"""Nodes: their distance and how far they go, in SDs of the narrowest and of each group; and how many at most. They are
+no further apart than one SD of the posterior of a person with as many answers as persons have on average."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,7 @@ class Abilities:
     @classmethod
     def of(cls, calibration: Calibration, groups: Sequence[str] | None, n_persons: int) -> Abilities:
         """Raises PsychometricsError where the fit has groups and not every person is given one of them."""
-        populations = calibration.populations or (
-            Population("all", n_persons, calibration.latent_mean, calibration.latent_sd, 0.0, 0.0),
-        )
+        populations = calibration.latent
         names = [population.name for population in populations]
         if groups is None:
             if len(populations) > 1:
@@ -61,7 +60,7 @@ class Abilities:
                     f"no such group in the fit: {', '.join(strange[:5])}; it has {', '.join(names[:5])}"
                 )
             group = np.array([names.index(str(g)) for g in groups], dtype=np.int64)
-        nodes, log_weights = on_common_nodes(populations)
+        nodes, log_weights = on_common_nodes(calibration)
         return cls(nodes, log_weights, group, populations)
 
     @property
@@ -78,16 +77,27 @@ class Abilities:
         return self.nodes[place]
 
 
-def on_common_nodes(populations: tuple[Population, ...]) -> tuple[Floats, Floats]:
+def on_common_nodes(calibration: Calibration) -> tuple[Floats, Floats]:
     """The nodes of `Abilities` (Q,), and log weights (G, Q) there."""
+    populations = calibration.latent
     if populations[0].nodes:
         with np.errstate(divide="ignore"):
             return np.array(populations[0].nodes), np.log([population.weights for population in populations])
     low = min(p.mean - _REACH * p.sd for p in populations)
     high = max(p.mean + _REACH * p.sd for p in populations)
-    count = 1 + round((high - low) / (_STEP * min(p.sd for p in populations)))
+    narrowest = min(p.sd for p in populations)
+    posterior_sd = 1 / np.sqrt(1 / narrowest**2 + _most_information(calibration, low, high))
+    count = 1 + round((high - low) / min(_STEP * narrowest, posterior_sd))
     nodes = np.linspace(low, high, min(count, _MOST_NODES))
     return nodes, np.stack([Grid(nodes).log_weights(p.mean, p.sd) for p in populations])
+
+
+def _most_information(calibration: Calibration, low: float, high: float) -> float:
+    """About θ, from the average person's answers, where it is most."""
+    known = calibration.select(calibration.estimated)
+    theta = np.linspace(low, high, _MOST_NODES)
+    each = known.item_model.information(theta, known.parameters, known.n_categories)
+    return float((known.n @ each).max() / max(calibration.n_persons, 1))
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ Estimating the parameters is elsewhere; abilities for sum scores are in `sum_sco
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +17,26 @@ from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.curves import information
 from irt_assets.psychometrics.core.design import row_starts
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.models import Calibration, Floats, Responses, answered_rows, category_rows
+from irt_assets.psychometrics.core.models import (
+    Calibration,
+    Floats,
+    Population,
+    Responses,
+    answered_rows,
+    category_rows,
+)
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.scoring import score_kernels, testlet_kernels
 
 Method = Literal["eap", "map", "wle", "ml", "jeffreys"]
 
 _RESPONSES_PER_CHUNK = 50_000
+_NARROW = 0.17
+"""Posteriors whose SD, in SDs of the prior, is less are computed again on a finer grid: the usual nodes, .2 apart, are
+then more than 1.2 posterior SDs apart, and the error of their sums grows as exp(−2π²/1.2²) and beyond."""
+_FINE_NODES, _REACH = 481, 40
+"""The finer grid: .025 SDs of the prior apart, enough for posterior SDs from .02 on; and as many nodes to either side
+of the first estimate as are looked at, 1 SD of the prior."""
 _EQUATIONS = {
     "ml": score_kernels.ML,
     "map": score_kernels.MAP,
@@ -146,18 +160,19 @@ class Effects:
 
 @dataclass(frozen=True)
 class Curves:
-    """What items say about θ at the nodes of the prior N(mean, sd²): log P and log(1 − P), shape (n_items, nodes).
+    """What items say about θ at the nodes, equally spaced: log P and log(1 − P), shape (n_items, nodes).
 
-    Made once, they score any number of learners. `usable`: which items have a curve. `effects`: of testlets, and
-    `information` (nodes, n_items) where there are any. `by_category`: a row of `log_right` is not an item but one of
-    its categories above 0, as in `category_rows`, and that of `log_wrong` its category 0.
+    Made once, they score any number of learners, of one population. `at`: the same of some of the items at other θ.
+    `usable`: which items have a curve. `effects`: of testlets, and `information` (nodes, n_items) where there are any.
+    `by_category`: a row of `log_right` is not an item but one of its categories above 0, as in `category_rows`, and
+    that of `log_wrong` its category 0.
     """
 
-    mean: float
-    sd: float
-    unit: Grid
+    population: Population
+    nodes: Floats
     log_right: Floats
     log_wrong: Floats
+    at: Callable[[npt.NDArray[np.integer[Any]], Floats], tuple[Floats, Floats]]
     usable: npt.NDArray[np.bool_]
     effects: Effects | None = None
     information: Floats | None = None
@@ -173,38 +188,60 @@ class Curves:
         mean: float = 0.0,
         sd: float = 1.0,
         nodes: int = 61,
+        population: Population | None = None,
         effects: Effects | None = None,
     ) -> Curves:
-        unit = Grid.spanning(nodes)
+        """For learners of N(mean, sd²), on mean ± 6 sd, or of a population, where it has a histogram at its nodes."""
+        population = population or _normal(mean, sd)
         usable = np.isfinite(a) & np.isfinite(d) & np.isfinite(c)
-        theta = mean + sd * unit.nodes
+        theta = np.array(population.nodes) if population.nodes else _around(population, nodes)
         item_information = None
         if effects is not None:
             item_information = information(theta, *(np.where(usable, x, 0.0) for x in (a, d, c)))
-        return cls(mean, sd, unit, *log_tables(a, d, c, theta), usable, effects, item_information)
+
+        def at(items: npt.NDArray[np.integer[Any]], theta: Floats) -> tuple[Floats, Floats]:
+            return log_tables(a[items], d[items], c[items], theta)
+
+        return cls(population, theta, *log_tables(a, d, c, theta), at, usable, effects, item_information)
 
     @classmethod
     def of_calibration(cls, calibration: Calibration, *, mean: float = 0.0, sd: float = 1.0, nodes: int = 61) -> Curves:
         """The curves of a calibration under any model, for responses to its items in its order."""
         if calibration.item_model.two_categories:
             return cls.of(calibration.a, calibration.d, calibration.c, mean=mean, sd=sd, nodes=nodes)
-        unit, categories = Grid.spanning(nodes), calibration.n_categories
-        theta, usable = mean + sd * unit.nodes, calibration.estimated
+        population, categories = _normal(mean, sd), calibration.n_categories
+        usable = calibration.estimated
         parameters = np.where(usable, calibration.parameters, 0.0)
-        logs = calibration.item_model.log_probabilities(theta, parameters, categories)
         item, category = category_rows(categories)
-        chosen, lowest = (np.where(usable[item, None], logs[item, :, k], 0.0) for k in (category, 0))
-        return cls(mean, sd, unit, chosen, lowest, usable, by_category=True)
+
+        def at(rows: npt.NDArray[np.integer[Any]], theta: Floats) -> tuple[Floats, Floats]:
+            logs = calibration.item_model.log_probabilities(theta, parameters, categories)
+            here = usable[item[rows], None]
+            chosen, lowest = (np.where(here, logs[item[rows], :, k], 0.0) for k in (category[rows], 0))
+            return chosen, lowest
+
+        theta = _around(population, nodes)
+        return cls(population, theta, *at(np.arange(len(item)), theta), at, usable, by_category=True)
+
+
+def _normal(mean: float, sd: float) -> Population:
+    return Population("all", 0, mean, sd, 0.0, 0.0)
+
+
+def _around(population: Population, nodes: int) -> Floats:
+    return population.mean + population.sd * Grid.spanning(nodes).nodes
 
 
 def eap_by(responses: Responses, curves: Curves, *, threads: int | None = None) -> Scores:
     """`eap` with curves in the order of `responses.item_ids`.
 
+    Posteriors too narrow for the nodes are computed on a finer grid around their mean.
+
     Where testlets have effects, θ is the same and SE² = se² + se⁴ σ² Σ_t Σ_{j≠k ∈ t} I_j I_k, with the items'
     information I at θ: answers in a testlet have covariances σ² P'_j P'_k at θ, to first order in σ², and θ moves with
     the score Σ (x_j − P_j) P'_j/(P_j Q_j) by se².
     """
-    mean, sd = curves.mean, curves.sd
+    mean, sd, nodes = curves.population.mean, curves.population.sd, curves.nodes
     start, item, score = row_starts(responses), responses.item, responses.score
     if curves.by_category:
         item, score = answered_rows(responses)
@@ -213,6 +250,7 @@ def eap_by(responses: Responses, curves: Curves, *, threads: int | None = None) 
     theta = np.full(responses.n_persons, float(mean))
     se = np.full(responses.n_persons, float(sd))
     if responses.n_responses:
+        prior = curves.population.log_density(nodes)
 
         def moments(first: int, last: int) -> None:
             kernels.posterior_moments(
@@ -223,8 +261,8 @@ def eap_by(responses: Responses, curves: Curves, *, threads: int | None = None) 
                 score,
                 curves.log_right,
                 curves.log_wrong,
-                mean + sd * curves.unit.nodes,
-                curves.unit.log_weights(),
+                nodes,
+                prior,
                 theta,
                 se,
             )
@@ -233,9 +271,53 @@ def eap_by(responses: Responses, curves: Curves, *, threads: int | None = None) 
             run(moments, _chunks(responses, start))
         informed = np.bincount(responses.person[curves.usable[responses.item]], minlength=responses.n_persons) > 0
         theta[~informed], se[~informed] = mean, sd
+        _refine(start, item, score, curves, theta, se, threads)
         if curves.effects is not None:
             se *= np.sqrt(1 + se**2 * curves.effects.sd**2 * _shared(responses, start, curves, theta, threads))
     return Scores(theta, se)
+
+
+def _refine(
+    start: npt.NDArray[np.int64],
+    item: npt.NDArray[np.int32],
+    score: npt.NDArray[np.int8],
+    curves: Curves,
+    theta: Floats,
+    se: Floats,
+    threads: int | None,
+) -> None:
+    """Compute `theta` and `se` anew, in place, where a posterior is narrower than the nodes are apart."""
+    narrow = se < _NARROW * curves.population.sd
+    persons = np.flatnonzero(narrow)
+    if not persons.size:
+        return
+    items = np.unique(item[np.repeat(narrow, np.diff(start))])
+    place = np.zeros(len(curves.log_right), dtype=np.int32)
+    place[items] = np.arange(items.size)
+    row = place[item]
+    nodes = _around(curves.population, _FINE_NODES)
+    log_right, log_wrong = curves.at(items, nodes)
+    prior = curves.population.log_density(nodes)
+
+    def moments(first: int, last: int) -> None:
+        kernels.posterior_moments_near(
+            first,
+            last,
+            persons,
+            start,
+            row,
+            score,
+            log_right,
+            log_wrong,
+            nodes,
+            prior,
+            _REACH,
+            theta,
+            se,
+        )
+
+    with kernels.runner(threads) as run:
+        run(moments, kernels.cut(np.diff(start)[persons], min(64, persons.size)))
 
 
 def _shared(
@@ -244,7 +326,7 @@ def _shared(
     """Shape (n_persons,): Σ_t Σ_{j≠k ∈ t} I_j I_k over the answers of each learner in testlets, at theta."""
     assert curves.effects is not None
     testlet, item_information = curves.effects.testlet, curves.information
-    nodes = curves.mean + curves.sd * curves.unit.nodes
+    nodes = curves.nodes
     pairs = np.empty(responses.n_persons)
 
     def add_up(first: int, last: int) -> None:

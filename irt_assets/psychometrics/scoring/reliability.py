@@ -9,7 +9,7 @@ import numpy as np
 from irt_assets.psychometrics.core.curves import information
 from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.core.quadrature import Grid
-from irt_assets.psychometrics.scoring.abilities import Scores, eap
+from irt_assets.psychometrics.scoring.abilities import Curves, Scores, eap_by
 
 
 def empirical_reliability(scores: Scores) -> float:
@@ -46,12 +46,11 @@ def fitted_reliability(
     """
     fit, N = calibration, responses.n_persons
     informed = np.bincount(responses.person[fit.estimated[responses.item]], minlength=N) > 0
-    populations = [(fit.latent_mean, fit.latent_sd, np.ones(N, dtype=bool))]
-    if groups is not None:
-        label = np.array(groups, dtype=object)
-        populations = [(population.mean, population.sd, label == population.name) for population in fit.populations]
+    label = np.array([fit.latent[0].name] * N if groups is None else groups, dtype=object)
     theta, se = np.full(N, np.nan), np.full(N, np.nan)
-    for mean, sd, here in populations:
-        scores = eap(responses, fit.a, fit.d, fit.c, mean=mean, sd=sd, threads=threads)
+    for group in fit.latent:
+        here = label == group.name
+        curves = Curves.of(fit.a, fit.d, fit.c, population=group)
+        scores = eap_by(responses, curves, threads=threads)
         theta[here], se[here] = scores.theta[here], scores.se[here]
     return empirical_reliability(Scores(theta[informed], se[informed]))

@@ -52,13 +52,17 @@ class RestPosterior:
         mean: float,
         sd: float,
     ) -> RestPosterior:
-        """person, item, correct: shape (R,), indices and 0 or 1. telling, a, b, c: shape (J,); N(mean, sd²): prior."""
-        grid = Grid.spanning()
-        nodes = mean + sd * grid.nodes
+        """person, item, correct: shape (R,), indices and 0 or 1. telling, a, b, c: shape (J,); N(mean, sd²): prior.
+
+        There are as many nodes as the posterior of the learner with the most information needs.
+        """
         shape = (int(person.max(initial=-1)) + 1, a.size)
         right, wrong = (
             csr_matrix((chosen.astype(float), (person, item)), shape=shape) for chosen in (correct == 1, correct == 0)
         )
+        most = (right + wrong) @ np.where(telling, a**2 / 4, 0.0)  # information is at most a²/4
+        grid = Grid.resolving(1 / np.sqrt(1 + sd**2 * most.max(initial=0.0)))
+        nodes = mean + sd * grid.nodes
         log_right, log_wrong = log_tables(np.where(telling, a, np.nan), -a * b, c, nodes)
         return cls(nodes, right, wrong, log_right, log_wrong, grid.log_weights())
 
