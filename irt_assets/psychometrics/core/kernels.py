@@ -283,7 +283,7 @@ def expected_counts(first, last, people, curves, nodes, log_weights, seen, right
 
 @_inlined
 def _mean_and_sd(post, nodes):  # type: ignore[no-untyped-def]
-    """Of a posterior on the nodes, from its logarithm up to a constant, which is overwritten."""
+    """Mean and SD of a posterior on the nodes, from its logarithm up to a constant, which is overwritten."""
     top = -np.inf
     for q in range(nodes.size):
         top = max(top, post[q])

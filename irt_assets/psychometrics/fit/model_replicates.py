@@ -20,8 +20,8 @@ from irt_assets.psychometrics.core.quadrature import Grid
 Ints = npt.NDArray[np.int64]
 
 _STEP, _REACH, _MOST_NODES = 0.2, 6.0, 241
-"""Nodes: their distance and how far they go, in SDs of the narrowest and of each group; and how many at most. They are
-no further apart than one SD of the posterior of a person with as many answers as persons have on average."""
+"""Nodes: their distance and how far they go, in SDs of the narrowest and of each group; and how many at most. Their
+distance is at most one SD of the posterior of a person with as many answers as persons have on average."""
 
 
 @dataclass(frozen=True)
