@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, LiteralString
+from typing import LiteralString
 
 import psycopg
 
@@ -53,7 +53,7 @@ def drop_mentions(connection: psycopg.Connection, user_id: str, instead: str) ->
                                 key = regexp_replace(key, %(id)s, %(instead)s, 'g'),
                                 subjects = regexp_replace(subjects::text, %(in_json)s, %(instead)s, 'g')::jsonb
                WHERE concat_ws(' ', what, key) ~ %(id)s OR subjects::text ~ %(in_json)s""",
-            {"id": pattern, "in_json": _pattern(json.dumps(user_id, ensure_ascii=False)[1:-1]), "instead": instead},
+            {"id": pattern, "in_json": _pattern(_in_json(user_id, ensure_ascii=False)), "instead": instead},
         ).rowcount
     for table, column in EVENTS:
         if connection.execute("SELECT to_regclass(%s) IS NULL", (f"{SCHEMA}.{table}",)).fetchone() == (True,):
@@ -77,19 +77,19 @@ def drop_rejected_rows(folder: Path, user_id: str) -> int:
     csv.field_size_limit(sys.maxsize)  # a row that an import refused is of any length
     dropped = 0
     for file in sorted(folder.glob("*.csv")):
-        rows = [not _holds(row, named) for row in _read(file)]
-        if all(rows):
+        theirs = [k for k, row in enumerate(_read(file)) if k and _holds(row, named)]  # the first is the header
+        if not theirs:
             continue
-        part = file.with_suffix(UNFINISHED)
+        part, gone = file.with_suffix(UNFINISHED), set(theirs)
         with open_unfinished(part) as new:
-            csv.writer(new).writerows(row for row in _read(file) if not _holds(row, named))
+            csv.writer(new).writerows(row for k, row in enumerate(_read(file)) if k not in gone)
             new.flush()
             part.replace(file)
-        dropped += rows.count(False)
+        dropped += len(theirs)
     if in_use := delete_unfinished(folder):
         raise TransientFailure(
             f"an import is under way ({in_use[0].name}) and may refuse rows of the learner: erase again once it has "
-            "ended. All else of the learner is erased"
+            "ended"
         )
     return dropped
 
@@ -157,8 +157,8 @@ def _from_events(
     return changed
 
 
-def _in_json(text: Any) -> str:
-    return json.dumps(text)[1:-1]
+def _in_json(text: str, *, ensure_ascii: bool = True) -> str:
+    return json.dumps(text, ensure_ascii=ensure_ascii)[1:-1]
 
 
 def _pattern(text: str) -> str:

@@ -50,6 +50,14 @@ def test_rows_that_an_import_refused_go_where_they_hold_the_id_and_nowhere_else(
     assert drop_rejected_rows(tmp_path, "u-1") == 0
 
 
+def test_a_learner_named_like_a_column_leaves_the_header(tmp_path: Path) -> None:
+    with RejectFile(tmp_path, Path("log.csv")) as rejects:
+        rejects.add([("log.csv", 2, "bad_time", "", "row,q1"), ("log.csv", 3, "bad_time", "", "u2,q1")])
+    assert drop_rejected_rows(tmp_path, "row") == 1
+    (file,) = tmp_path.iterdir()
+    assert file.read_text().splitlines() == ["file,line,reason,value,row", 'log.csv,3,bad_time,,"u2,q1"']
+
+
 def written(folder: Path, *cells: str) -> list[str]:
     """What is left of rows that an import refused, with these cells, once `q"q7` is erased."""
     with RejectFile(folder, Path("log.csv")) as rejects:

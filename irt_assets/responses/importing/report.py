@@ -120,7 +120,8 @@ class RejectFile:
     """
 
     def __init__(self, folder: Path, source: Path) -> None:
-        delete_unfinished(folder)
+        with suppress(PermissionError):  # another account's, who finds it the next time
+            delete_unfinished(folder)
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
         self._path = folder / f"{source.name.partition('.')[0]}-{stamp}.rejected.csv"
         self._part = self._path.with_suffix(UNFINISHED)
