@@ -227,6 +227,11 @@ class Population:
     nodes: tuple[float, ...] = ()
     weights: tuple[float, ...] = ()
 
+    @classmethod
+    def normal(cls, mean: float, sd: float, n_persons: int = 0) -> Population:
+        """N(mean, sd²), taken as known."""
+        return cls("all", n_persons, mean, sd, 0.0, 0.0)
+
     def log_density(self, theta: Floats) -> Floats:
         """At `theta`, up to a constant; a histogram's is linear between its nodes."""
         if not self.nodes:
@@ -312,7 +317,7 @@ class Calibration:
     @property
     def latent(self) -> tuple[Population, ...]:
         """The populations; where an engine names none, the one that `latent_mean` and `latent_sd` describe."""
-        return self.populations or (Population("all", self.n_persons, self.latent_mean, self.latent_sd, 0.0, 0.0),)
+        return self.populations or (Population.normal(self.latent_mean, self.latent_sd, self.n_persons),)
 
     @property
     def n_categories(self) -> npt.NDArray[np.int64]:

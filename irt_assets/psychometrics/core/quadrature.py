@@ -9,6 +9,10 @@ import numpy as np
 
 from irt_assets.psychometrics.core.models import Floats
 
+WIDEST_STEP = 1.2
+"""Distance of nodes in SDs of the posterior over which they sum, at most: the error of a rectangle rule is then of the
+order exp(−2π²/1.2²), 1e-6."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -29,11 +33,8 @@ class Grid:
 
     @classmethod
     def resolving(cls, narrowest: float) -> Grid:
-        """61 points on [−6, 6], or so many that they are at most 1.2 times `narrowest` apart, the SD of a posterior.
-
-        The error of a sum over them is then of the order exp(−2π²/1.2²), 1e-6.
-        """
-        return cls.spanning(max(61, 1 + 2 * math.ceil(6 / (1.2 * narrowest))))
+        """61 points on [−6, 6], or as many as a posterior needs whose SD is `narrowest`."""
+        return cls.spanning(max(61, 1 + 2 * math.ceil(6 / (WIDEST_STEP * narrowest))))
 
     def log_weights(self, mean: float = 0.0, sd: float = 1.0) -> Floats:
         """Shape (Q,): log of the N(mean, sd²) density at the nodes, normalised so that the weights sum to 1."""

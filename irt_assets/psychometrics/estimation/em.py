@@ -227,7 +227,7 @@ def fit_source(
         if latent == "histogram" and begun is not None and begun.model == model:
             grid = _wide_enough(nodes, begun.latent_mean, begun.latent_sd)
             problem = Problem(data, structure, grid, run, priors)
-            problem = Problem(data, structure, _dense_enough(problem, problem.start(begun)), run, priors)
+            problem = _dense_enough(problem, problem.start(begun))
             problem, solution = _with_histogram(problem, problem.start(begun), held, max_iterations)
             solution = ascended(problem, solution)
         else:
@@ -236,10 +236,9 @@ def fit_source(
             near = _near(data, structure, run, priors, nodes, coarse, max_iterations, begun)
             solution = ascended(problem, near)
             grid = _wide_enough(nodes, solution.point.means, solution.point.sds)
-            wide = Problem(data, structure, grid, run, priors)
-            grid = _dense_enough(wide, solution.point.x)
-            if len(grid.nodes) > nodes:
-                problem = Problem(data, structure, grid, run, priors)
+            resolved = _dense_enough(Problem(data, structure, grid, run, priors), solution.point.x)
+            if len(resolved.grid.nodes) > nodes:
+                problem = resolved
                 solution = ascended(problem, replace(solution, pairs=()))
             if latent == "histogram":
                 problem, near = _with_histogram(problem, solution.point.x, held, max_iterations)
@@ -310,14 +309,15 @@ def _wide_enough(nodes: int, means: npt.ArrayLike, sds: npt.ArrayLike) -> Grid:
     return Grid.spanning(1 + round((nodes - 1) * limit / 6), limit)
 
 
-def _dense_enough(problem: Problem, x: Floats) -> Grid:
-    """The problem's grid, with more nodes where the narrowest posterior's SD is less than .8 of their distance: sums
+def _dense_enough(problem: Problem, x: Floats) -> Problem:
+    """The problem, on a grid of more nodes where the narrowest posterior's SD is less than .8 of their distance: sums
     over the nodes are then no longer integrals, and bend slopes."""
     nodes = problem.grid.nodes
     apart = problem.narrowest_posterior(x) / NARROWEST
     if apart >= nodes[1] - nodes[0]:
-        return problem.grid
-    return Grid.spanning(1 + 2 * math.ceil(nodes[-1] / apart), float(nodes[-1]))
+        return problem
+    grid = Grid.spanning(1 + 2 * math.ceil(nodes[-1] / apart), float(nodes[-1]))
+    return Problem(problem.data, problem.structure, grid, problem.run, problem.priors)
 
 
 def _with_histogram(problem: Problem, x: Floats, held: Fixed, max_iterations: int) -> tuple[Problem, Solution]:

@@ -22,6 +22,7 @@ from scipy.special import expit
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.curves import information
 from irt_assets.psychometrics.core.models import Calibration, Flag, Floats, Responses
+from irt_assets.psychometrics.core.quadrature import WIDEST_STEP
 from irt_assets.psychometrics.scoring import testlet_kernels
 
 Ints = npt.NDArray[np.int64]
@@ -43,8 +44,6 @@ BENT = 0.6
 """An item for which k²a²σ² is larger would be more than half again as steep given γ."""
 _REACH = 4.5
 """SDs of each population on both sides of its mean that abilities range over."""
-_STEP = 1.2
-"""Distance of nodes in standard errors of θ: a rectangle rule then leaves about e^(−2π²/1.44) ≈ 1e-6."""
 _EFFECT_NODES = 9
 
 
@@ -298,7 +297,7 @@ def _drawn(
     item_information = information(middles, calibration.a[at], calibration.d[at], calibration.c[at])
     seen = np.bincount(some.item, minlength=some.n_items) / some.n_persons
     errors = 1 / np.sqrt(1 / sds**2 + item_information @ seen)
-    nodes = np.linspace(low, high, int(np.ceil((high - low) / (_STEP * errors.min()))) + 1)
+    nodes = np.linspace(low, high, int(np.ceil((high - low) / (WIDEST_STEP * errors.min()))) + 1)
     log_weights = np.array([population.log_density(nodes) for population in populations])
     log_weights -= log_weights.max(axis=1, keepdims=True)
     log_weights -= np.log(np.exp(log_weights).sum(axis=1, keepdims=True))

@@ -192,7 +192,7 @@ class Curves:
         effects: Effects | None = None,
     ) -> Curves:
         """For learners of N(mean, sd²), on mean ± 6 sd, or of a population, where it has a histogram at its nodes."""
-        population = population or _normal(mean, sd)
+        population = population or Population.normal(mean, sd)
         usable = np.isfinite(a) & np.isfinite(d) & np.isfinite(c)
         theta = np.array(population.nodes) if population.nodes else _around(population, nodes)
         item_information = None
@@ -209,7 +209,7 @@ class Curves:
         """The curves of a calibration under any model, for responses to its items in its order."""
         if calibration.item_model.two_categories:
             return cls.of(calibration.a, calibration.d, calibration.c, mean=mean, sd=sd, nodes=nodes)
-        population, categories = _normal(mean, sd), calibration.n_categories
+        population, categories = Population.normal(mean, sd), calibration.n_categories
         usable = calibration.estimated
         parameters = np.where(usable, calibration.parameters, 0.0)
         item, category = category_rows(categories)
@@ -222,10 +222,6 @@ class Curves:
 
         theta = _around(population, nodes)
         return cls(population, theta, *at(np.arange(len(item)), theta), at, usable, by_category=True)
-
-
-def _normal(mean: float, sd: float) -> Population:
-    return Population("all", 0, mean, sd, 0.0, 0.0)
 
 
 def _around(population: Population, nodes: int) -> Floats:
