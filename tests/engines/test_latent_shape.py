@@ -15,7 +15,13 @@ from irt_assets.psychometrics.core.options import Latent, Model
 from irt_assets.psychometrics.dif.analysis import analyse_dif
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.estimation.latent_shape import GUESSING_GAIN, HISTOGRAM_GAIN, drawn, fit_with_shape
+from irt_assets.psychometrics.estimation.latent_shape import (
+    GUESSING_GAIN,
+    HISTOGRAM_GAIN,
+    drawn,
+    fit_with_origins_shape,
+    fit_with_shape,
+)
 from irt_assets.psychometrics.linking.linking import covariance_ab, link
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 
@@ -101,6 +107,30 @@ def test_a_rasch_scale_is_judged_too() -> None:
     assert np.all(calibration.a == 1)
     sd = calibration.populations[0]
     assert abs(sd.sd - 1.5) < 3 * sd.sd_se  # in the unit of the items; its error counts the histogram as estimated
+
+
+def test_a_month_takes_the_shape_of_its_origin_and_says_what_it_asks_for() -> None:
+    rng = np.random.default_rng(6)
+    normal = answers(rng.normal(size=1500), *bank(30, rng), rng)
+    skew = answers(skewed(4, 1500, rng), *bank(30, rng), rng)
+
+    asks_too, shape, asked_for = fit_with_origins_shape(fit, normal, "2pl", "histogram")
+    assert shape.latent == "histogram"
+    assert asks_too.populations[0].nodes != ()
+    assert asked_for is None, "a normal θ that is not rejected asks for nothing"
+
+    held, shape, asked_for = fit_with_origins_shape(fit, skew, "2pl", "normal")
+    assert shape.latent == "normal"
+    assert "the scale's origin has a normal distribution" in shape.why
+    assert held.populations[0].nodes == ()
+    assert asked_for is not None
+    assert asked_for.populations[0].nodes != ()
+
+    for responses, origin in ((normal, "normal"), (skew, "histogram"), (skew, None)):
+        own, shape = fit_with_shape(fit, responses, "2pl", "auto")
+        taken, same, asked_for = fit_with_origins_shape(fit, responses, "2pl", origin)  # type: ignore[arg-type]
+        assert np.array_equal(taken.b, own.b)
+        assert (same, asked_for) == (shape, None)
 
 
 @pytest.mark.parametrize(("shape_of_theta", "guessing"), [("skewed", 0.0), ("normal", 0.2)])

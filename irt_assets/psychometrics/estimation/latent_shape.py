@@ -9,7 +9,7 @@ judged with the other free, on fits with and without both.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -137,6 +137,26 @@ def fit_with_shape(fit: Fit, responses: Responses, model: Model, rule: LatentRul
     if some is responses:
         return made[model, "histogram"], shape
     return fit(responses, model, "histogram", start=calibration), shape
+
+
+def fit_with_origins_shape(
+    fit: Fit, responses: Responses, model: Model, origin: Latent | None
+) -> tuple[Calibration, Shape, Calibration | None]:
+    """Like `fit_with_shape` by the rule `auto`, but with the distribution of θ that the fit of the scale's origin took:
+    under a 3PL a normal one and a histogram move the scale against each other.
+
+    `origin`: None where it is not known; then the answers decide. The last of the three is the calibration with the
+    histogram that the answers ask for where the origin's θ is normal, None elsewhere.
+    """
+    own, shape = fit_with_shape(fit, responses, model, "auto")
+    if origin is None or origin == shape.latent or not own.convergence.converged:
+        return own, shape, None
+    taken = fit(responses, model, origin, start=own)
+    if not taken.convergence.converged:
+        why = f"{shape.why}; with the origin's {origin} the fit did not converge: {taken.convergence.reason}"
+        return own, replace(shape, why=why), None
+    why = f"{shape.why}; the scale's origin has a {origin} distribution, so the month takes it too"
+    return taken, replace(shape, latent=origin, why=why), own if shape.latent == "histogram" else None
 
 
 def _compare(
