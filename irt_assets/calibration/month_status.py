@@ -32,11 +32,12 @@ from resources.dagster_compat import AssetCheckExecutionRecord, PartitionKeyFilt
 from resources.dagster_schema import rows_of
 from resources.database import Database
 
+DECIDED = "decided, to be made again"
 MONTHLY_ASSETS = ("scored_responses", "item_calibration", "linked_item_parameters", "published_item_parameters")
 
 
 class State(StrEnum):
-    """State of a month of a scale, worst first."""
+    """State of a month of a scale, worst first. One that was red is stale once a person has decided what to change."""
 
     RED = "red"
     STALE = "stale"
@@ -70,10 +71,11 @@ class GateStatus:
 
 @dataclass(frozen=True)
 class Newer:
-    """What is newer than a month's numbers, and the asset to be made again first."""
+    """What is newer than a month's numbers, the asset to be made again first, and whether a person decided so."""
 
     why: str
     asset: str
+    decided: bool = False
 
 
 def classify_month(
@@ -98,6 +100,8 @@ def classify_month(
         return state(State.RUNNING, "a run of the month is queued or under way")
     if not has_snapshot:
         return state(State.MISSING, f"never materialised: `irt calibrate --month {month}`", MONTHLY_ASSETS[0])
+    if changed and changed.decided:  # what held the month may no longer do so
+        return state(State.STALE, f"{DECIDED}: {changed.why}", changed.asset)
     if step is not None:
         gates = _of_its_time(gates)
     failed = {name: status for name, status in gates.items() if status.passed is False}
@@ -222,21 +226,23 @@ def _changes(
         step = all_steps[scale_id].get(month)
         demanded = [engine for engine in scale.rules.publication.demands if engine != scale.engine]
         if differs(snapshot.rules.get(scale_id, {}), scale.rules, "eligibility"):
-            changed[scale_id] = Newer("the scale's settings have changed since", scored)
+            changed[scale_id] = Newer("the scale's settings have changed since", scored, decided=True)
         elif staged is not None and staged.snapshot_hash != snapshot.snapshot_hash:
             changed[scale_id] = Newer("its answers were judged again and not fitted since", fitted)
         elif staged is not None and differs(staged.rules, scale.rules, "eligibility", "fit"):
-            changed[scale_id] = Newer("the scale's settings have changed since it was fitted", fitted)
+            changed[scale_id] = Newer("the scale's settings have changed since it was fitted", fitted, decided=True)
         elif staged is not None and (other := made_otherwise(staged.made_with, scale)):
-            changed[scale_id] = Newer(f"the scale's model has changed since it was fitted: {other}", fitted)
+            why = f"the scale's model has changed since it was fitted: {other}"
+            changed[scale_id] = Newer(why, fitted, decided=True)
         elif staged and staged.is_reference and (earlier := find_reference(connection, scale, month)):
             changed[scale_id] = Newer(f"its misfit was judged before {earlier.name} was fitted", fitted)
         elif staged is not None and linked is not None and linked.fit_id != staged.fit_id:
             changed[scale_id] = Newer("it was fitted again and not linked since", linked_parameters)
         elif linked is not None and linked.anchor_hash != anchors[scale_id]:
-            changed[scale_id] = Newer("the anchor set has changed since", linked_parameters)
+            changed[scale_id] = Newer("the anchor set has changed since", linked_parameters, decided=True)
         elif linked is not None and differs(linked.rules, scale.rules, "linking"):
-            changed[scale_id] = Newer("the scale's settings have changed since it was linked", linked_parameters)
+            why = "the scale's settings have changed since it was linked"
+            changed[scale_id] = Newer(why, linked_parameters, decided=True)
         elif linked is not None and step is not None and step.fit_id != linked.fit_id:
             changed[scale_id] = Newer("it was linked again and not taken to the ledger since", published)
         else:

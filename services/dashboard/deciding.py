@@ -17,7 +17,8 @@ import psycopg
 from irt_assets.calibration import anchor_versions, release, release_undo, withdrawal
 from irt_assets.calibration.proposals import Proposal, Reference
 from irt_assets.wording import counted, listed, with_stop
-from resources.failures import PermanentFailure, explain
+from jobs import made_again
+from resources.failures import PermanentFailure, TransientFailure, explain
 from services.dashboard.page import Asked
 from services.jwt_verifier.tokens import Identity, Refused, Role
 
@@ -75,6 +76,21 @@ def review(asked: Asked, form: Form) -> Outcome:
 def decide(asked: Asked, form: Form, seen: Sequence[Proposal] = ()) -> Outcome:
     """Decide, wholly or not at all. seen: the proposals as they were reviewed; it fails if they changed."""
     return _in_words(lambda: _decide(asked, form, seen))
+
+
+def make_again(asked: Asked, months: Sequence[str]) -> Outcome:
+    """Queue a run of each of the months that is stale, in the name of who asks."""
+
+    def queue() -> Outcome:
+        _require_decider(asked.identity)
+        reader = asked.reader
+        queued = made_again.make_again(reader.instance, reader.database, reader.settings, months, asked.identity.sub)
+        reader.forget()
+        if not queued:
+            return Outcome(True, ("Nothing was queued: their runs are under way, or they have been made.",))
+        return Outcome(True, (f"{made_again.span(queued)} will be made again, asked for by {asked.identity.sub}.",))
+
+    return _in_words(queue)
 
 
 def _review(asked: Asked, form: Form) -> Outcome:
@@ -158,7 +174,7 @@ def _in_words(attempt: Callable[[], Outcome]) -> Outcome:
         if refused.reason == "role_too_low":
             return _not(f"Deciding needs the role {DECIDER}, which your login does not give.")
         return _not("Your login has expired: reload the page, and log in. Nothing was decided.")
-    except PermanentFailure as failure:
+    except (PermanentFailure, TransientFailure) as failure:
         return _not(with_stop(str(failure)))
     except (psycopg.errors.QueryCanceled, psycopg.errors.DeadlockDetected):
         return _not("The database is busy, and nothing was decided: try again. What you typed is still there.")

@@ -63,6 +63,7 @@ def next_step(state: MonthState, waiting: int) -> TagChild:
         case State.RUNNING:
             return link("what runs", "health")
         case State.STALE:
-            return TagList("make it again: ", tags.code(f"irt calibrate --month {state.month}"))
+            by_hand = tags.code(f"irt calibrate --month {state.month}")
+            return TagList(link("make it again", "month", **where), " or ", by_hand)
         case _:
             return tags.code(f"irt calibrate --month {state.month}")

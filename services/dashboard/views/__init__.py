@@ -18,8 +18,8 @@ from services.dashboard.views import (
 )
 
 VIEWS: tuple[View, ...] = (
-    View("months", months.page, menu="Months"),
-    View("month", month.page),
+    View("months", months.page, menu="Months", server=months.server),
+    View("month", month.page, server=month.server),
     View("compare", compare.page, menu="Compare"),
     View("bank", bank.page, menu="Items"),
     View("item", item.page, server=item.server),

@@ -13,7 +13,7 @@ from irt_assets.calibration.proposals import Reference
 from irt_assets.responses.scales import read_scales
 from irt_assets.wording import counted, listed
 from resources.failures import PermanentFailure
-from services.dashboard import decision_form
+from services.dashboard import decision_form, making
 from services.dashboard.chosen import bounds_of_month, names_in, require_known
 from services.dashboard.deciding import Form, Outcome, What
 from services.dashboard.elements import DASH, link, notice, number, section, shortened, table
@@ -74,13 +74,10 @@ def server(asked: Asked, inputs: Inputs, _output: Outputs, _session: Session) ->
         links = tags.p(link("All that waits", "decisions"), " · ", link(month, "month", month=month, scale=scale_id))
         if not outcome.stale:
             return links
-        return TagList(
-            tags.p("Linked with them, and to be materialised again, in Dagster or by:"),
-            tags.ul(*(tags.li(tags.code(f"irt calibrate --month {stale}")) for stale in outcome.stale)),
-            links,
-        )
+        return TagList(tags.p("To be made again: ", listed(outcome.stale, NAMED), "."), making.place(asked), links)
 
     decision_form.converse(asked, inputs, fill, after, KINDS)
+    making.converse(asked, inputs)
 
 
 def _named(asked: Asked) -> tuple[str, str, list[str]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import psycopg
 from htmltools import Tag, TagChild, TagList, tags
+from shiny import Inputs, Outputs, Session
 
 from irt_assets.calibration.abilities import Measured, measured_in
 from irt_assets.calibration.evidence import NOT_JUDGED
@@ -26,6 +27,7 @@ from irt_assets.reports.drift_rows import Linked, linkings_of, proposed_of
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import Snapshot, current_snapshot
 from irt_assets.wording import counted
+from services.dashboard import making
 from services.dashboard.chosen import decisions_waiting, month_named, months_of, scale_named, scales_of, state_of
 from services.dashboard.elements import DASH, badge, facts, link, moment, notice, number, prose, section, table
 from services.dashboard.page import Asked, Page
@@ -36,7 +38,7 @@ from services.dashboard.views.month_linking import anchors_and_linking
 
 GATE_WORDS = {True: ("passed", "success"), False: ("failed", "danger"), None: ("not evaluated", "secondary")}
 
-TAKE_OUT = ": take out those that really changed (a leak, a wrong key, an edited text), then calibrate the month again."
+TAKE_OUT = ": take out those that really changed (a leak, a wrong key, an edited text), then make the month again."
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ def page(asked: Asked) -> Page:
         )
         body = TagList(
             _answer(connection, month),
+            making.place(asked) if month.state.state in (State.STALE, State.RUNNING) else None,
             _neighbours(month, months_of(overview), scales_of(overview)),
             _gates(month),
             anchors_and_linking(connection, month.scale, month.month),
@@ -95,6 +98,10 @@ def page(asked: Asked) -> Page:
             _provenance(month),
         )
     return Page(f"Is {name} safe to release?", body)
+
+
+def server(asked: Asked, inputs: Inputs, _output: Outputs, _session: Session) -> None:
+    making.converse(asked, inputs)
 
 
 def gate_of(by_scale: dict[str, GateStatus], scale_id: str) -> GateStatus:
@@ -168,7 +175,8 @@ def _neighbours(month: Month, newest_first: list[str], scales: list[str]) -> Tag
 
 def _gates(month: Month) -> Tag:
     passed = sum(status.passed is True for status in month.gates.values())
-    rows = [_gate_row(gate, month.gates[gate.name]) for gate in SET_GATES]
+    undecided = month.state.state is State.RED
+    rows = [_gate_row(gate, month.gates[gate.name], undecided=undecided) for gate in SET_GATES]
     return section(
         "What must hold before anything is published",
         tags.p(f"{passed} of {len(SET_GATES)} gates passed. One that fails holds the whole month of the scale."),
@@ -176,14 +184,14 @@ def _gates(month: Month) -> Tag:
     )
 
 
-def _gate_row(gate: SetGate, status: GateStatus) -> tuple[TagChild, ...]:
+def _gate_row(gate: SetGate, status: GateStatus, *, undecided: bool) -> tuple[TagChild, ...]:
     word, tone = ("not judged", "secondary") if _follows(status) else GATE_WORDS[status.passed]
     return badge(word, tone), TagList(
         tags.strong(gate.explanation),
         " ",
         prose(status.why),
         tags.p("What to do: ", prose(gate.fix), class_="mt-2 mb-0")
-        if status.passed is False and not _follows(status)
+        if undecided and status.passed is False and not _follows(status)
         else None,
     )
 

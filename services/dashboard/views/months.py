@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from htmltools import Tag, TagChild, TagList, tags
+from shiny import Inputs, Outputs, Session
 
 from irt_assets.calibration.month_status import MonthState, State
 from irt_assets.ledger.steps import step_of
 from irt_assets.wording import counted, is_or_are, listed
 from jobs.overview import Overview
+from services.dashboard import making
 from services.dashboard.chosen import decisions_waiting, months_of, scales_of, state_of
 from services.dashboard.elements import badge, link, moment, notice, prose, table
 from services.dashboard.page import Asked, Page
@@ -29,11 +31,16 @@ def page(asked: Asked) -> Page:
         "Months",
         tags.div(
             _is_the_last_one_safe(asked, overview),
+            making.place(asked) if any(one.state in (State.STALE, State.RUNNING) for one in overview.months) else None,
             _around(asked, overview),
             _grid(overview) if len(scales_of(overview)) > 1 else _list(overview),
         ),
         wide=len(scales_of(overview)) > 1,
     )
+
+
+def server(asked: Asked, inputs: Inputs, _output: Outputs, _session: Session) -> None:
+    making.converse(asked, inputs)
 
 
 def _is_the_last_one_safe(asked: Asked, overview: Overview) -> Tag:
