@@ -17,7 +17,7 @@ import psycopg
 from pydantic import Field
 
 from irt_assets.calibration import release, release_undo
-from irt_assets.calibration.anchor_versions import drop_anchors, moved_anchors, preview_drop
+from irt_assets.calibration.anchor_versions import change_anchors, moved_anchors, preview_change
 from irt_assets.calibration.proposals import Proposal, open_changes, parse_reference, waiting_proposals
 from irt_assets.calibration.recalibration import recalibrate
 from irt_assets.calibration.release_impact import impact
@@ -238,7 +238,9 @@ def _decide(config: ReleaseConfig, who: str, month: str, database: Database, run
         ]
         effects += [release.effect_of_reject(rejected)] if rejected else []
         effects += [one.sentence for one in to_undo]
-        effects += [preview_drop(connection, scale, items, month).sentence for scale, items in anchors.items()]
+        effects += [
+            preview_change(connection, "drop_anchor", scale, items, month).sentence for scale, items in anchors.items()
+        ]
     why = config.reason
     if accepted:
         names = [p.reference for p in accepted]
@@ -248,7 +250,7 @@ def _decide(config: ReleaseConfig, who: str, month: str, database: Database, run
     if undone:
         release_undo.undo(database, undone, by=who, reason=why, effective_from=again_from, now=now, run_id=run_id)
     for scale, items in anchors.items() if dropped else ():
-        drop_anchors(database, scale, items, month, by=who, reason=why)
+        change_anchors(database, "drop_anchor", scale, items, month, by=who, reason=why)
     done = [f"{_named(accepted)} accepted, in force from {since:%Y-%m-%d} on"] if accepted else []
     done += [f"{_named(rejected)} rejected"] if rejected else []
     done += [f"{_named(one.proposal for one in to_undo)}: what was decided is undone"] if undone else []

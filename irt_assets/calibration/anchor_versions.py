@@ -1,8 +1,8 @@
-"""Anchors that a person takes out of the set: a new version without them, for windows from a month on.
+"""Anchors that a person takes out of the set, or puts back: a new version of it, for windows from a month on.
 
-The anchors that remain keep the values they were frozen with, so the scale stays where it is; what changes is by which
-items new windows find their way to it. Months before keep the version that they were linked to. Published values do not
-change. Months from the first one on that were linked already are stale until they are materialised again.
+Anchors that remain or come back have the values they were frozen with, so the scale stays where it is; what changes is
+by which items new windows find their way to it. Months before keep the version that they were linked to. Published
+values do not change. Months from the first one on that were linked already are stale until they are materialised again.
 
 Does not belong here: how anchors are frozen at first (see `origin`) and what linking makes of them.
 """
@@ -11,13 +11,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import psycopg
 
 from irt_assets.calibration.release import require_text
 from irt_assets.ledger import fits, linked_windows
-from irt_assets.ledger.anchors import anchor_items, anchors_change_after, freeze_without, read_anchors
+from irt_assets.ledger.anchors import (
+    anchor_items,
+    anchors_change_after,
+    anchors_with,
+    former_anchors,
+    freeze_changed,
+    read_anchors,
+)
 from irt_assets.ledger.decisions import Decided, record
 from irt_assets.ledger.steps import step_of
 from irt_assets.partitions import month_bounds
@@ -26,24 +34,28 @@ from irt_assets.psychometrics.core.errors import BreakdownError, breakdowns_expl
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.linking.anchor_diagnosis import Suspect
 from irt_assets.psychometrics.linking.linking import Linking, LinkingError, link, transform
+from irt_assets.responses.item_status import item_status
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.wording import some_of
 from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure
 
+What = Literal["drop_anchor", "restore_anchor"]
+
 
 @dataclass(frozen=True)
-class AnchorDrop:
-    """What taking anchors out does.
+class AnchorChange:
+    """What taking anchors out or putting them back does.
 
     Attributes:
-        left: anchors that remain.
+        left: anchors that there are then.
         shown_on: the last month that is linked, fit `fit_id`; empty where there is none.
-        before, after: its linking with and without them; None where it cannot be linked, `why_not` says why.
+        before, after: its linking as the anchors are now, and then; None where it cannot be linked, `why_not` says why.
         mean_shift, largest_shift: of b of its items, in θ.
-        stale: months that are linked to a version with them and would have to be materialised again.
+        stale: months that are linked to the version before and would have to be materialised again.
     """
 
+    what: What
     scale_id: str
     items: tuple[str, ...]
     first_month: str
@@ -60,20 +72,31 @@ class AnchorDrop:
     @property
     def sentence(self) -> str:
         """What a person reads before deciding."""
-        dropped = f"{', '.join(self.items)} out of the anchors from {self.first_month} on, {self.left} remain"
+        dropped = self.what == "drop_anchor"
+        move, now, then = ("out of", "with", "without") if dropped else ("back among", "without", "with")
+        changed = f"{', '.join(self.items)} {move} the anchors from {self.first_month} on, {self.left} " + (
+            "remain" if dropped else "there are then, with the values they were frozen with"
+        )
         if not self.shown_on:
             effect = "no month is linked yet"
         elif self.after is None:
-            effect = f"{self.shown_on} could not be linked without them: {self.why_not}"
+            effect = f"{self.shown_on} could not be linked {then} them: {self.why_not}"
         elif self.before is None:
-            effect = f"{self.shown_on}, which cannot be linked with them, could be: {_constants(self.after)}"
+            effect = f"{self.shown_on}, which cannot be linked {now} them, could be: {_constants(self.after)}"
         else:
             effect = (
                 f"{self.shown_on} would be linked with {_constants(self.after)} instead of {_constants(self.before)}; "
                 f"b moves by {self.mean_shift:+.3f} on average and {self.largest_shift:+.3f} at most"
             )
         again = f"; to be materialised again: {', '.join(self.stale)}" if self.stale else ""
-        return f"{dropped}: {effect}; published values stay{again}"
+        return f"{changed}: {effect}; published values stay{again}"
+
+    @property
+    def way_back(self) -> str:
+        """What undoes the change."""
+        command = "restore-anchors" if self.what == "drop_anchor" else "drop-anchors"
+        scale = "" if self.scale_id == "default" else f" --scale {self.scale_id}"
+        return f"`irt release {command} {' '.join(self.items)}{scale} --from {self.first_month}` undoes it"
 
 
 def moved_anchors(connection: psycopg.Connection, month: str, scale: Scale) -> dict[str, Suspect]:
@@ -89,16 +112,18 @@ def moved_anchors(connection: psycopg.Connection, month: str, scale: Scale) -> d
     return {item: anchor for item, anchor in constants.moved.items() if item in still} if constants else {}
 
 
-def preview_drop(connection: psycopg.Connection, scale_id: str, items: Sequence[str], first_month: str) -> AnchorDrop:
-    """What taking `items` out of the anchors of windows from `first_month` on would do.
+def preview_change(
+    connection: psycopg.Connection, what: What, scale_id: str, items: Sequence[str], first_month: str
+) -> AnchorChange:
+    """What taking `items` out of the anchors of windows from `first_month` on, or putting them back, would do.
 
-    Raises PermanentFailure where an item is not an anchor then, where too few would remain, or where the set was
-    changed from a later month on already.
+    Raises PermanentFailure where an item is not an anchor then, or was not dropped, where too few would remain, or
+    where the set was changed from a later month on already.
     """
     try:
         start = month_bounds(first_month)[0]
     except ValueError as error:
-        raise PermanentFailure(f"anchors are dropped from a month on: {error}") from None
+        raise PermanentFailure(f"anchors change from a month on: {error}") from None
     scale = read_scales(connection, start).get(scale_id)
     anchors = read_anchors(connection, scale_id, scale.anchor_version) if scale else None
     if scale is None or anchors is None:
@@ -107,16 +132,12 @@ def preview_drop(connection: psycopg.Connection, scale_id: str, items: Sequence[
         raise PermanentFailure(
             f"the anchors of {scale_id} change from {later:%Y-%m} on: name that month or a later one"
         )
-    strange = sorted(set(items) - set(anchors.item_ids))
-    if strange or not items:
+    then = _without(anchors, items) if what == "drop_anchor" else anchors_with(connection, scale, items)
+    assert then is not None
+    _require_changeable(connection, what, scale, anchors, items, first_month)
+    if len(then.item_ids) < scale.rules.publication.min_anchors:
         raise PermanentFailure(
-            f"no anchors of scale {scale_id} in {first_month}: {', '.join(strange) or 'none was named'}; it has "
-            f"{some_of(anchors.item_ids, 10)}"
-        )
-    kept = _without(anchors, items)
-    if len(kept.item_ids) < scale.rules.publication.min_anchors:
-        raise PermanentFailure(
-            f"{len(kept.item_ids)} anchors would remain, and linking needs "
+            f"{len(then.item_ids)} anchors would remain, and linking needs "
             f"{scale.rules.publication.min_anchors} (min_anchors): "
             "tag and freeze others first, in a scale with an origin of its own"
         )
@@ -124,15 +145,16 @@ def preview_drop(connection: psycopg.Connection, scale_id: str, items: Sequence[
     before, after, why_not, shift = None, None, "", np.zeros(1)
     if raw is not None:
         before, _ = _linked(raw, anchors, scale)
-        after, why_not = _linked(raw, kept, scale)
+        after, why_not = _linked(raw, then, scale)
         if before is not None and after is not None:
             shift = transform(raw, after).b - transform(raw, before).b
             shift = shift[np.isfinite(shift)]
-    return AnchorDrop(
+    return AnchorChange(
+        what,
         scale_id,
         tuple(sorted(set(items))),
         first_month,
-        len(kept.item_ids),
+        len(then.item_ids),
         month,
         fit_id,
         before,
@@ -144,22 +166,57 @@ def preview_drop(connection: psycopg.Connection, scale_id: str, items: Sequence[
     )
 
 
-def drop_anchors(
-    database: Database, scale_id: str, items: Sequence[str], first_month: str, *, by: str, reason: str
-) -> AnchorDrop:
-    """Record that `by` takes `items` out of the anchors, and freeze the version without them.
+def _require_changeable(
+    connection: psycopg.Connection,
+    what: What,
+    scale: Scale,
+    anchors: AnchorSet,
+    items: Sequence[str],
+    first_month: str,
+) -> None:
+    if what == "drop_anchor":
+        strange = sorted(set(items) - set(anchors.item_ids))
+        if strange or not items:
+            raise PermanentFailure(
+                f"no anchors of scale {scale.scale_id} in {first_month}: {', '.join(strange) or 'none was named'}; it "
+                f"has {some_of(anchors.item_ids, 10)}"
+            )
+        return
+    former = former_anchors(connection, scale)
+    strange = sorted(set(items) - former)
+    if strange or not items:
+        raise PermanentFailure(
+            f"not dropped from the anchors of scale {scale.scale_id} in {first_month}: "
+            f"{', '.join(strange) or 'none was named'}; dropped were {some_of(sorted(former), 10) or 'none'}"
+        )
+    known = item_status(connection)
+    if withdrawn := sorted(item for item in items if item in known and known[item].is_withdrawn):
+        raise PermanentFailure(f"{', '.join(withdrawn)} out of use: `irt items restore {' '.join(withdrawn)}` first")
 
-    Raises as `preview_drop` does.
+
+def change_anchors(
+    database: Database, what: What, scale_id: str, items: Sequence[str], first_month: str, *, by: str, reason: str
+) -> AnchorChange:
+    """Record that `by` takes `items` out of the anchors or puts them back, and freeze the version that results.
+
+    Raises as `preview_change` does.
     """
     by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection:
         advisory_lock(connection, "ledger", scale_id)
-        done = preview_drop(connection, scale_id, items, first_month)
-        start = month_bounds(first_month)[0]
-        freeze_without(connection, scale_id, done.items, start)
+        done = preview_change(connection, what, scale_id, items, first_month)
+        freeze(connection, done)
         about = [Decided(first_month, scale_id, item, done.fit_id) for item in done.items]
-        record(connection, about, "drop_anchor", by, reason, start)
+        record(connection, about, what, by, reason, month_bounds(first_month)[0])
     return done
+
+
+def freeze(connection: psycopg.Connection, change: AnchorChange) -> None:
+    """Write the version of the anchors that results, in the caller's transaction."""
+    start = month_bounds(change.first_month)[0]
+    scale = read_scales(connection, start)[change.scale_id]
+    moved = {"dropped" if change.what == "drop_anchor" else "restored": change.items}
+    freeze_changed(connection, scale, start, **moved)
 
 
 def _without(anchors: AnchorSet, items: Collection[str]) -> AnchorSet:

@@ -1,4 +1,4 @@
-"""What other rules of a scale would make of a month: its steps, taken in a transaction that is rolled back.
+"""What other rules or anchors of a scale would make of a month: its steps, in a transaction that is rolled back.
 
 What does not belong here: changing the rules (see `responses.scales`) and how the comparison is printed.
 """
@@ -18,6 +18,7 @@ import psycopg
 
 from irt_assets.calibration.advisory_checks import ADVISORY_CHECKS
 from irt_assets.calibration.agreement import read_agreement
+from irt_assets.calibration.anchor_versions import AnchorChange, freeze
 from irt_assets.calibration.evidence import MonthFile, Verdict, load_evidence
 from irt_assets.calibration.gates import SET_GATES, item_problems
 from irt_assets.calibration.month import fit_month, link_month
@@ -54,6 +55,14 @@ class Judged:
     @property
     def may_publish(self) -> bool:
         return all(self.verdicts[gate.name].passed for gate in SET_GATES)
+
+    @property
+    def would_be(self) -> str:
+        """Whether the month would be green, and what would hold it."""
+        if self.may_publish:
+            return f"would be green: {_passed(self)}"
+        failed = [(gate.name, self.verdicts[gate.name]) for gate in SET_GATES if not self.verdicts[gate.name].passed]
+        return "would be red: " + "; ".join(f"{name}: {verdict.why}" for name, verdict in failed)
 
 
 @dataclass(frozen=True)
@@ -149,6 +158,29 @@ def try_rules(
                 link_month(within, month, None)
         after = _judged(connection, apart, month, scale_id)
         return RuleTrial(month, change, stage, before, after, time.perf_counter() - began)
+
+
+def try_anchors(database: Database, store: ObjectStore, change: AnchorChange) -> dict[str, str]:
+    """Whether each month that an anchor change makes stale would be green with it, oldest first.
+
+    Its stored fit is linked again and judged. Meanwhile another run of the month waits.
+    """
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        database.connect() as connection,
+        connection.transaction(force_rollback=True),
+    ):
+        within, apart = _OpenTransaction(connection), _WrittenApart(store, Path(folder))
+        freeze(connection, change)
+        found = {}
+        for month in change.stale:
+            with contextlib.suppress(PermanentFailure):
+                link_month(within, month, None)
+            try:
+                found[month] = _judged(connection, apart, month, change.scale_id).would_be
+            except PermanentFailure as failure:
+                found[month] = f"cannot be judged: {failure}"
+        return found
 
 
 def _judged(connection: psycopg.Connection, store: ObjectStore, month: str, scale_id: str) -> Judged:

@@ -17,6 +17,7 @@ from irt_assets.cli.installation import current_database, current_settings, curr
 from irt_assets.wording import counted
 
 if TYPE_CHECKING:
+    from irt_assets.calibration import anchor_versions
     from irt_assets.calibration.proposals import Proposal
 
 app = typer.Typer(
@@ -36,6 +37,10 @@ Names = Annotated[
 ScaleId = Annotated[str, typer.Option("--scale", help="Scale (bank whose items measure one ability).")]
 EffectiveFrom = Annotated[
     str | None, typer.Option(help="First day (UTC) of the new values. Default: the 1st of next month.")
+]
+Anchors = Annotated[list[str], typer.Argument(help="Anchors.")]
+FirstMonth = Annotated[
+    str | None, typer.Option("--from", help="First month that is linked so, YYYY-MM. Default: the next.")
 ]
 
 
@@ -206,28 +211,48 @@ def recalibrate(
 
 @app.command("drop-anchors")
 def drop_anchors(
-    items: Annotated[list[str], typer.Argument(help="Anchors.")],
-    by: By,
-    reason: Reason,
-    first_month: Annotated[
-        str | None, typer.Option("--from", help="First month that is linked without them. Default: the next.")
-    ] = None,
-    scale: ScaleId = "default",
-    yes: Yes = False,
+    items: Anchors, by: By, reason: Reason, first_month: FirstMonth = None, scale: ScaleId = "default", yes: Yes = False
 ) -> None:
     """Take items out of the anchors of the months to come; the others keep their frozen values."""
-    from irt_assets.calibration import anchor_versions, release
+    _change_anchors("drop_anchor", items, by, reason, first_month, scale, yes)
+
+
+@app.command("restore-anchors")
+def restore_anchors(
+    items: Anchors, by: By, reason: Reason, first_month: FirstMonth = None, scale: ScaleId = "default", yes: Yes = False
+) -> None:
+    """Put dropped items back among the anchors of the months to come, with the values they were frozen with."""
+    _change_anchors("restore_anchor", items, by, reason, first_month, scale, yes)
+
+
+def _change_anchors(
+    what: anchor_versions.What,
+    items: list[str],
+    by: str,
+    reason: str,
+    first_month: str | None,
+    scale: str,
+    yes: bool,
+) -> None:
+    from irt_assets.calibration import release
+    from irt_assets.calibration.anchor_versions import change_anchors, preview_change
+    from irt_assets.calibration.rule_trial import try_anchors
     from irt_assets.partitions import month_of
 
     by, reason = signed(by), release.require_text("reason", reason)
     month = first_month or month_of(release.next_month(datetime.now(UTC)))
     database = current_database()
     with database.connect() as connection:
-        say(anchor_versions.preview_drop(connection, scale, items, month).sentence)
-    confirm(f"drop {', '.join(items)} from the anchors?", yes)
-    done = anchor_versions.drop_anchors(database, scale, items, month, by=by, reason=reason)
-    out.print(f"dropped: {done.left} anchors from {month} on")
-    for stale in done.stale:
+        change = preview_change(connection, what, scale, items, month)
+    say(change.sentence)
+    for stale, would_be in try_anchors(database, current_store(database), change).items():
+        say(f"  {stale} {would_be}")
+    say(f"  {change.way_back}")
+    verb, done = ("drop", "dropped") if what == "drop_anchor" else ("restore", "restored")
+    confirm(f"{verb} {', '.join(items)} {'from' if verb == 'drop' else 'to'} the anchors?", yes)
+    change = change_anchors(database, what, scale, items, month, by=by, reason=reason)
+    out.print(f"{done}: {change.left} anchors from {month} on")
+    for stale in change.stale:
         say(f"  to be materialised again: irt calibrate --month {stale}")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
 from irt_assets.ledger.anchors import hash_of_anchors
 from irt_assets.ledger.audit import (
@@ -14,7 +16,7 @@ from irt_assets.ledger.audit import (
     values_now,
     versions_of_a_new_model,
 )
-from irt_assets.ledger.decisions import dropped_anchors
+from irt_assets.ledger.decisions import decided_anchors
 
 
 @invariant(
@@ -116,16 +118,22 @@ def anchors_change_by_decision_alone(look: InvariantContext) -> Found:
     if not versions:
         yield NotTested("no scale has frozen anchors yet: `irt scale init`")
     frozen_again = versions_of_a_new_model(look.connection)
-    dropped = dropped_anchors(look.connection)
+    dropped, restored = (decided_anchors(look.connection, what) for what in ("drop_anchor", "restore_anchor"))
+    frozen_last: dict[tuple[str, str], Sequence[float]] = {}
     for (scale_id, version), frozen in versions.items():
         anchors = frozen.anchors
         if frozen.hashes != {hash_of_anchors(anchors)}:
             yield Violation(scale_id, f"version {version} is not what was frozen", "the hash it was frozen under")
+        last = {i: frozen_last.get((scale_id, i)) for i in anchors}
+        frozen_last |= {(scale_id, i): values for i, values in anchors.items()}
         if (scale_id, version) in frozen_again:
             continue  # by the decision on the model that was made with it
         before = versions.get((scale_id, version - 1), frozen).anchors
         silently = sorted(i for i in before.keys() - anchors.keys() if (scale_id, i) not in dropped)
-        changed = sorted(i for i in anchors if before.get(i) != anchors[i])
+        known: dict[str, Sequence[float] | None] = before | {
+            i: last[i] for i in anchors.keys() - before.keys() if (scale_id, i) in restored
+        }
+        changed = sorted(i for i in anchors if known.get(i) != anchors[i])
         if silently or changed:
             observed = f"version {version}: {', '.join([*silently, *changed][:5])} left or changed without a decision"
             yield Violation(scale_id, observed, "anchors leave by decision and keep their values")

@@ -23,6 +23,11 @@ from irt_assets.responses.scales import Scale
 MOST_WITH_COVARIANCES = 300
 """Anchors of a set that is kept with all their covariances: 360,000 numbers."""
 _COLUMNS = ("a", "b", "c", "a_se", "b_se", "cov_ab")
+_WITH_RESTORED = """
+    SELECT DISTINCT ON (item_id) * FROM anchor_set
+    WHERE scale_id = %(scale)s AND version <= %(version)s
+      AND (version = %(version)s OR item_id = ANY(%(restored)s))
+    ORDER BY item_id, version DESC"""
 AnchorValues = tuple[float, float, float, float, float, float]
 Anchors = dict[str, AnchorValues]
 Topics = dict[str, str | None]
@@ -160,26 +165,62 @@ def _covariances(fit: Calibration, items: Sequence[str]) -> dict[str, dict[str, 
     }
 
 
-def freeze_without(
-    connection: psycopg.Connection, scale_id: str, items: Sequence[str], effective_from: datetime
-) -> None:
-    """Write the scale's version without `items`, for windows from `effective_from` on, and make it the scale's."""
+def anchors_with(connection: psycopg.Connection, scale: Scale, restored: Collection[str]) -> AnchorSet | None:
+    """The anchors that hold for `scale`, and `restored` with the values that they were last frozen with."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(
+            f"SELECT * FROM ({_WITH_RESTORED}) found ORDER BY item_id",
+            {"scale": scale.scale_id, "version": scale.anchor_version, "restored": list(restored)},
+        ).fetchall()
+    return _anchor_set(scale.scale_id, [row | {"version": scale.anchor_version} for row in rows])
+
+
+def former_anchors(connection: psycopg.Connection, scale: Scale) -> set[str]:
+    """Items that were dropped from the set that holds for `scale`, since it was last frozen for a model."""
     rows = connection.execute(
-        """INSERT INTO anchor_set (scale_id, version, item_id, a, b, c, a_se, b_se, c_se, cov_ab, errors_assumed,
+        """SELECT item_id FROM anchor_set s
+           WHERE scale_id = %(scale)s AND version < %(version)s AND version >= coalesce(
+             (SELECT max(n.version) FROM anchor_set n JOIN scale_decision d
+                ON (d.scale_id, d.effective_from, d.decided_at) = (n.scale_id, n.effective_from, n.frozen_at)
+              WHERE d.subject = 'model' AND n.scale_id = %(scale)s AND n.version <= %(version)s), 0)
+           EXCEPT SELECT item_id FROM anchor_set WHERE (scale_id, version) = (%(scale)s, %(version)s)""",
+        {"scale": scale.scale_id, "version": scale.anchor_version},
+    )
+    return {item for (item,) in rows}
+
+
+def freeze_changed(
+    connection: psycopg.Connection,
+    scale: Scale,
+    effective_from: datetime,
+    *,
+    dropped: Collection[str] = (),
+    restored: Collection[str] = (),
+) -> None:
+    """Write the scale's newest version without `dropped` and with `restored`, which have the values that they were last
+    frozen with; it holds for windows from `effective_from` on, and becomes the scale's."""
+    rows = connection.execute(
+        f"""INSERT INTO anchor_set (scale_id, version, item_id, a, b, c, a_se, b_se, c_se, cov_ab, errors_assumed,
                                    topic_id, cov, anchor_hash, effective_from)
-           SELECT n.scale_id, n.version + 1, item_id, a, b, c, a_se, b_se, c_se, cov_ab, errors_assumed, topic_id,
-                  cov, '', %s
-           FROM anchor_set n JOIN calibration_scale s ON (s.scale_id, s.anchor_version) = (n.scale_id, n.version)
-           WHERE n.scale_id = %s AND NOT item_id = ANY(%s)
+           SELECT scale_id, %(version)s + 1, item_id, a, b, c, a_se, b_se, c_se, cov_ab, errors_assumed, topic_id,
+                  cov, '', %(since)s
+           FROM ({_WITH_RESTORED}) newest WHERE NOT item_id = ANY(%(dropped)s)
            RETURNING version, item_id, a, b, c, a_se, b_se, cov_ab""",
-        (effective_from, scale_id, list(items)),
+        {
+            "scale": scale.scale_id,
+            "version": scale.anchor_version,
+            "restored": list(restored),
+            "dropped": list(dropped),
+            "since": effective_from,
+        },
     ).fetchall()
     version = rows[0][0]
     digest = hash_of_anchors({item: values for _, item, *values in rows})
     connection.execute(
-        "UPDATE anchor_set SET anchor_hash = %s WHERE scale_id = %s AND version = %s", (digest, scale_id, version)
+        "UPDATE anchor_set SET anchor_hash = %s WHERE scale_id = %s AND version = %s",
+        (digest, scale.scale_id, version),
     )
-    make_newest(connection, scale_id, version)
+    make_newest(connection, scale.scale_id, version)
 
 
 def next_version(connection: psycopg.Connection, scale_id: str) -> int:

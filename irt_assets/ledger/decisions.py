@@ -13,11 +13,11 @@ from typing import Any, Literal, NamedTuple
 import psycopg
 from psycopg.rows import class_row, dict_row
 
-What = Literal["accept", "reject", "undo", "drop_anchor"]
+What = Literal["accept", "reject", "undo", "drop_anchor", "restore_anchor"]
 
 
 class Decided(NamedTuple):
-    """What is decided on: a proposal, or an anchor with the first month without it and the last linked fit."""
+    """What is decided on: a proposal, or an anchor with the first month without or with it and the last linked fit."""
 
     window: str
     scale_id: str
@@ -30,7 +30,8 @@ class Decision:
     """A line on what was decided.
 
     Attributes:
-        what: accept, reject, undo, or drop_anchor, whose `window` is the first month without it.
+        what: accept, reject, undo, or drop_anchor and restore_anchor, whose `window` is the first month without or with
+            it.
         stands: whether it is of a proposal, and nothing was decided after it on that or accepted on the item.
     """
 
@@ -145,10 +146,10 @@ def accepted_after(connection: psycopg.Connection, scale_id: str, item_id: str, 
     return row[0] if row else None
 
 
-def dropped_anchors(connection: psycopg.Connection) -> set[tuple[str, str]]:
-    """Scale and item of each anchor that a person took out of its set."""
+def decided_anchors(connection: psycopg.Connection, what: What) -> set[tuple[str, str]]:
+    """Scale and item of each anchor that a person ever took out of its set, or put back into it."""
     return set(
-        connection.execute("SELECT scale_id, item_id FROM release_decision WHERE decision = 'drop_anchor'").fetchall()
+        connection.execute("SELECT scale_id, item_id FROM release_decision WHERE decision = %s", (what,)).fetchall()
     )
 
 

@@ -26,7 +26,8 @@ LOG = logging.getLogger("services.dashboard")
 DECIDER: Role = "psychometrician"
 NAMED = 10
 """How many proposals are named one by one; the others are counted."""
-What = Literal["accept", "reject", "undo", "drop", "withdraw", "restore"]
+What = Literal["accept", "reject", "undo", "drop", "put_back", "withdraw", "restore"]
+ANCHORS: dict[str, anchor_versions.What] = {"drop": "drop_anchor", "put_back": "restore_anchor"}
 USES: dict[str, withdrawal.Use] = {"withdraw": "withdrawn", "restore": "restored"}
 
 
@@ -35,7 +36,7 @@ class Form:
     """The filled-in form.
 
     Attributes:
-        references: the proposals; of anchors that are dropped, the first month without them, and the item; of items
+        references: the proposals; of anchors, the first month that is linked so, and the item; of items
             that are withdrawn or restored, no window, and the item.
         scale_id: of the anchors.
         since: first day that values are in force, or that the item is in use or not; empty for the usual one.
@@ -87,7 +88,7 @@ def make_again(asked: Asked, months: Sequence[str]) -> Outcome:
         queued = made_again.make_again(reader.instance, reader.database, reader.settings, months, asked.identity.sub)
         reader.forget()
         if not queued:
-            return Outcome(True, ("Nothing was queued: their runs are under way, or they have been made.",))
+            return Outcome(True, ("They are being made again already, or have been: nothing was queued twice.",))
         return Outcome(True, (f"{made_again.span(queued)} will be made again, asked for by {asked.identity.sub}.",))
 
     return _in_words(queue)
@@ -99,9 +100,9 @@ def _review(asked: Asked, form: Form) -> Outcome:
     release.require_text("reason", form.reason)
     now = asked.reader.now()
     with asked.reader.connect() as connection:
-        if form.what == "drop":
-            drop = anchor_versions.preview_drop(connection, form.scale_id, _items(form), _month(form))
-            return Outcome(True, (with_stop(drop.sentence),), stale=drop.stale)
+        if what := ANCHORS.get(form.what):
+            change = anchor_versions.preview_change(connection, what, form.scale_id, _items(form), _month(form))
+            return Outcome(True, (with_stop(change.sentence), with_stop(change.way_back)), stale=change.stale)
         if use := USES.get(form.what):
             begins = withdrawal.preview(connection, _items(form), use, since=_day(form), now=now)
             return Outcome(True, _few(_effect_of_use(item, use, since) for item, since in begins.items()))
@@ -127,12 +128,15 @@ def _decide(asked: Asked, form: Form, seen: Sequence[Proposal]) -> Outcome:
     _require_decider(asked.identity)
     by, reason, now, database = asked.identity.sub, form.reason, asked.reader.now(), asked.reader.database
     stale: tuple[str, ...] = ()
-    if form.what == "drop":
-        drop = anchor_versions.drop_anchors(database, form.scale_id, _items(form), _month(form), by=by, reason=reason)
-        sentences, stale = (
-            [f"Dropped: {', '.join(drop.items)}; {drop.left} anchors remain from {drop.first_month} on."],
-            drop.stale,
-        )
+    if what := ANCHORS.get(form.what):
+        items, month = _items(form), _month(form)
+        change = anchor_versions.change_anchors(database, what, form.scale_id, items, month, by=by, reason=reason)
+        word = "Dropped" if form.what == "drop" else "Restored"
+        sentences = [
+            f"{word}: {', '.join(change.items)}; {change.left} anchors remain from {change.first_month} on.",
+            with_stop(change.way_back),
+        ]
+        stale = change.stale
     elif form.what in USES:
         decide_use = withdrawal.withdraw if form.what == "withdraw" else withdrawal.restore
         known = decide_use(database, _items(form), since=_day(form), by=by, reason=reason, now=now)

@@ -13,7 +13,7 @@ from htmltools import Tag, TagChild, TagList, tags
 from shiny import Inputs, reactive, render, ui
 
 from services.dashboard.deciding import DECIDER, Form, Outcome, What, decide, may_decide, review
-from services.dashboard.elements import notice
+from services.dashboard.elements import notice, prose
 from services.dashboard.page import Asked
 
 BUTTONS: dict[What, str] = {
@@ -21,6 +21,7 @@ BUTTONS: dict[What, str] = {
     "reject": "Reject …",
     "undo": "Undo …",
     "drop": "Drop from the anchors …",
+    "put_back": "Restore to the anchors …",
     "withdraw": "Take it out of use …",
     "restore": "Put it back into use …",
 }
@@ -29,6 +30,7 @@ CONFIRM: dict[What, str] = {
     "reject": "Yes, reject",
     "undo": "Yes, undo",
     "drop": "Yes, drop",
+    "put_back": "Yes, restore",
     "withdraw": "Yes, withdraw",
     "restore": "Yes, restore",
 }
@@ -46,7 +48,7 @@ def form(asked: Asked, kinds: Sequence[What], *, since: str = "", leaked: bool =
             "can decide at this page's address.",
             tone="secondary",
         )
-    dated = {*kinds} - {"reject", "drop"}
+    dated = {*kinds} - {"reject", "drop", "put_back"}
     return tags.div(
         ui.input_text_area("reason", "Reason, kept on record (required)", rows=3, width="100%"),
         ui.input_text("since", _day_label(kinds), since, width="100%", placeholder="2026-11-01") if dated else None,
@@ -129,7 +131,7 @@ def converse(
 def _question(asked: Asked, filled: Form, outcome: Outcome) -> Tag:
     return tags.div(
         tags.p(tags.strong("This will happen:")),
-        *(tags.p(sentence) for sentence in outcome.sentences),
+        *(tags.p(prose(sentence)) for sentence in outcome.sentences),
         tags.p(f"Decided by {asked.identity.sub}. Reason: {filled.reason.strip()}"),
         tags.div(
             ui.input_action_button("confirm", CONFIRM[filled.what], class_="btn-primary"),
@@ -144,7 +146,7 @@ def _message(outcome: Outcome, follows: TagChild = None, *, tone: str) -> TagLis
     """The outcome's sentences. The class `decided` closes the form."""
     return TagList(
         tags.div(
-            *(tags.p(sentence) for sentence in outcome.sentences),
+            *(tags.p(prose(sentence)) for sentence in outcome.sentences),
             follows,
             class_=f"alert alert-{tone}" + (" decided" if outcome.ok else ""),
         )

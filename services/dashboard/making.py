@@ -98,7 +98,7 @@ def _look(asked: Asked, watched: set[str]) -> _Seen:
         overview.daemon_alive,
         [_row(asked, month, record, overview.months) for month, record in runs.items()],
         under_way=not all(record.dagster_run.is_finished for record in runs.values())
-        or bool(months_in(overview.months, State.RUNNING)),
+        or any(one.month in watched and one.state in (State.RUNNING, State.PENDING) for one in overview.months),
     )
 
 

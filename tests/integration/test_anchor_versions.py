@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from irt_assets.calibration.anchor_versions import drop_anchors, preview_drop
+from irt_assets.calibration.anchor_versions import change_anchors, preview_change
 from irt_assets.calibration.month import link_month
 from irt_assets.drift.month import drift_of_month
 from irt_assets.invariants.invariant import InvariantContext, evaluate
@@ -42,7 +42,7 @@ def anchor(bank: Database) -> str:
 
 
 def drop(bank: Database, items: list[str], month: str) -> Any:
-    return drop_anchors(bank, SCALE, items, month, by="Ann", reason="its text was changed")
+    return change_anchors(bank, "drop_anchor", SCALE, items, month, by="Ann", reason="its text was changed")
 
 
 def linked_with(bank: Database, month: str) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def test_enough_anchors_must_remain(bank: Database) -> None:
     with pytest.raises(PermanentFailure, match="4 anchors would remain, and linking needs 5"):
         drop(bank, every[:-4], LAST)
     with bank.connect() as connection:
-        few = preview_drop(connection, SCALE, every[:-5], LAST)
+        few = preview_change(connection, "drop_anchor", SCALE, every[:-5], LAST)
     assert few.left == 5
 
 

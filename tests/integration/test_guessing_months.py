@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from irt_assets.calibration import gates
-from irt_assets.calibration.anchor_versions import drop_anchors
+from irt_assets.calibration.anchor_versions import change_anchors
 from irt_assets.calibration.model_change import accept_guessing, decide_model_change, preview_model_change
 from irt_assets.calibration.month import fit_month
 from irt_assets.calibration.month_status import State
@@ -209,7 +209,7 @@ def test_anchors_of_an_origin_window_keep_the_covariance_of_their_fit(guessers: 
     assert np.abs(off_diagonal).max() > 0
 
     dropped = anchors.item_ids[3]
-    drop_anchors(database, SCALE, [dropped], NEXT, by="Ann", reason="its text was changed")
+    change_anchors(database, "drop_anchor", SCALE, [dropped], NEXT, by="Ann", reason="its text was changed")
     with database.connect() as connection:
         left = read_anchors(connection, SCALE, 2)
     assert left is not None

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from irt_assets.calibration import release
-from irt_assets.calibration.anchor_versions import drop_anchors
+from irt_assets.calibration.anchor_versions import change_anchors
 from irt_assets.calibration.proposals import State, find_proposals, latest_waiting, parse_reference, proposals
 from irt_assets.calibration.recalibration import answers_from, pooled, recalibrate
 from irt_assets.drift import evidence
@@ -133,7 +133,7 @@ def test_no_transaction_is_open_during_the_fit_and_what_it_rests_on_is_looked_at
 
     def meanwhile(self: EmEngine, *args: Any, **others: Any) -> Any:
         seen.extend(rows(faulty.database, IN_TRANSACTION))
-        drop_anchors(faulty.database, SCALE, [anchor], LAST, by="Ann", reason="it leaked")
+        change_anchors(faulty.database, "drop_anchor", SCALE, [anchor], LAST, by="Ann", reason="it leaked")
         return calibrate(self, *args, **others)
 
     monkeypatch.setattr(EmEngine, "calibrate", meanwhile)

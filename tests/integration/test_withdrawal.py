@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from irt_assets.calibration.abilities import measure, measure_at, stale_months
-from irt_assets.calibration.anchor_versions import drop_anchors
+from irt_assets.calibration.anchor_versions import change_anchors
 from irt_assets.calibration.exports import read_export
 from irt_assets.calibration.online import read_measures, update
 from irt_assets.calibration.proposals import find_proposals, latest_waiting, proposals
@@ -40,7 +40,7 @@ def free_items(database: Database) -> list[str]:
     """Two published items, made ordinary items: every published item of this world is an anchor."""
     with database.connect() as connection:
         items = list(in_force(connection, SCALE, END).items)[:2]
-    drop_anchors(database, SCALE, items, f"{END:%Y-%m}", by="Ann", reason="to be withdrawn")
+    change_anchors(database, "drop_anchor", SCALE, items, f"{END:%Y-%m}", by="Ann", reason="to be withdrawn")
     return items
 
 

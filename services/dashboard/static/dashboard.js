@@ -33,6 +33,14 @@ addEventListener("DOMContentLoaded", () => {
     localStorage.setItem("theme", wanted);
     show(wanted);
   });
+  for (const button of document.querySelectorAll("[data-choose-all]")) {
+    const boxes = [...button.form.querySelectorAll("input[type=checkbox]:not(:disabled)")];
+    button.addEventListener("click", () => {
+      const chosen = !boxes.every((box) => box.checked);
+      for (const box of boxes) box.checked = chosen;
+    });
+  }
+  document.getElementById("reason")?.focus({ preventScroll: true }); // what is known of it stays in view
   const again = document.querySelector("[data-again]");
   if (again) setTimeout(() => location.reload(), Number(again.dataset.again));
   new MutationObserver(draw).observe(document.getElementById("content"), { childList: true, subtree: false });

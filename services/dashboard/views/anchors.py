@@ -1,26 +1,36 @@
-"""Anchors of a red month that a person may take out of the linking: why, what it would do, and the decision.
+"""Anchors that a person may take out of the linking, or put back: why, what it would do, and the decision.
 
 Addresses are `?view=anchors&month=2026-08&scale=default&item=K7`; of several `&chosen:K7=on` each.
 """
 
 from __future__ import annotations
 
-from htmltools import TagChild, TagList, tags
-from shiny import Inputs, Outputs, Session
+import asyncio
 
-from irt_assets.calibration.anchor_versions import moved_anchors, preview_drop
+import psycopg
+from htmltools import TagChild, TagList, tags
+from shiny import Inputs, Outputs, Session, render, ui
+
+from irt_assets.calibration.anchor_versions import moved_anchors, preview_change
 from irt_assets.calibration.proposals import Reference
+from irt_assets.calibration.rule_trial import try_anchors
+from irt_assets.ledger.anchors import former_anchors
 from irt_assets.responses.scales import read_scales
-from irt_assets.wording import counted, listed
+from irt_assets.wording import counted, listed, with_capital, with_stop
 from resources.failures import PermanentFailure
 from services.dashboard import decision_form, making
 from services.dashboard.chosen import bounds_of_month, names_in, require_known
-from services.dashboard.deciding import Form, Outcome, What
-from services.dashboard.elements import DASH, link, notice, number, section, shortened, table
+from services.dashboard.deciding import ANCHORS, Form, Outcome, What, may_decide
+from services.dashboard.elements import DASH, link, notice, number, prose, section, shortened, table
 from services.dashboard.page import Asked, NotFound, Page
 
-KINDS: tuple[What, ...] = ("drop",)
+KINDS: tuple[What, ...] = ("drop", "put_back")
 NAMED = 5
+DROPPING = (
+    "An anchor that changed by itself pulls the whole scale along. The others keep their frozen values. Find out first "
+    "what these have in common: a form, a topic, a position, a new text, a leak. Without a cause, leave the month red."
+)
+RESTORING = "They come back with the values that they were frozen with, and later windows are linked with them again."
 
 
 def page(asked: Asked) -> Page:
@@ -29,8 +39,9 @@ def page(asked: Asked) -> Page:
         scales = read_scales(connection, bounds_of_month(month)[0])
         require_known("scale", scale_id, scales)
         moved = moved_anchors(connection, month, scales[scale_id])
+        kind = _kind(connection, asked)
         try:
-            effect, can = preview_drop(connection, scale_id, items, month).sentence, True
+            effect, can = preview_change(connection, ANCHORS[kind], scale_id, items, month).sentence, True
         except PermanentFailure as failure:
             effect, can = shortened(str(failure), 500), False
     rows = [
@@ -42,12 +53,10 @@ def page(asked: Asked) -> Page:
         for item in items
     ]
     return Page(
-        f"Link {month} without {listed((shortened(item) for item in items), NAMED)}?",
+        f"Link {month} {'without' if kind == 'drop' else 'with'} "
+        f"{listed((shortened(item) for item in items), NAMED)}{'?' if kind == 'drop' else ' again?'}",
         TagList(
-            tags.p(
-                "An anchor that changed by itself pulls the whole scale along. The others keep their frozen values.",
-                class_="lead",
-            ),
+            tags.p(DROPPING if kind == "drop" else RESTORING, class_="lead"),
             section(
                 "What is known of them",
                 table(f"Moved in {month} against the other anchors", ("anchor", "moved by", "standard errors"), rows),
@@ -55,8 +64,12 @@ def page(asked: Asked) -> Page:
                     link("The month", "month", month=month, scale=scale_id), " · ", link("All that waits", "decisions")
                 ),
             ),
-            section("What it would do", tags.p(f"{effect}.") if can else notice(f"{effect}.", tone="warning")),
-            section("Decide", decision_form.form(asked, KINDS)) if can else None,
+            section(
+                "What it would do",
+                tags.p(f"{effect}.") if can else notice(f"{effect}.", tone="warning"),
+                tags.div(ui.output_ui("would_be"), aria_live="polite") if can and may_decide(asked.identity) else None,
+            ),
+            section("Decide", decision_form.form(asked, (kind,))) if can else None,
         ),
     )
 
@@ -66,6 +79,10 @@ def server(asked: Asked, inputs: Inputs, _output: Outputs, _session: Session) ->
         month, scale_id, items = _named(asked)
     except NotFound:
         return
+
+    @render.ui
+    async def would_be() -> TagChild:
+        return await asyncio.to_thread(_would_be, asked, month, scale_id, items) if may_decide(asked.identity) else None
 
     def fill(what: What, reason: str, _since: str, _leaked: bool) -> Form:
         return Form(what, tuple(Reference(month, item) for item in items), reason, scale_id=scale_id)
@@ -78,6 +95,24 @@ def server(asked: Asked, inputs: Inputs, _output: Outputs, _session: Session) ->
 
     decision_form.converse(asked, inputs, fill, after, KINDS)
     making.converse(asked, inputs)
+
+
+def _kind(connection: psycopg.Connection, asked: Asked) -> What:
+    """Whether the page is about dropping the anchors or, as all of them were dropped, about restoring them."""
+    month, scale_id, items = _named(asked)
+    scale = read_scales(connection, bounds_of_month(month)[0])[scale_id]
+    return "put_back" if {*items} <= former_anchors(connection, scale) else "drop"
+
+
+def _would_be(asked: Asked, month: str, scale_id: str, items: list[str]) -> TagChild:
+    """For each month that the change makes stale, whether it would be green."""
+    try:
+        with asked.reader.connect() as connection:
+            change = preview_change(connection, ANCHORS[_kind(connection, asked)], scale_id, items, month)
+        found = try_anchors(asked.reader.database, asked.reader.store, change)
+    except PermanentFailure as failure:
+        return tags.p(with_stop(with_capital(str(failure))))
+    return tags.ul(*(tags.li(tags.strong(f"{stale} "), prose(with_stop(said))) for stale, said in found.items()))
 
 
 def _named(asked: Asked) -> tuple[str, str, list[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import psycopg
 from htmltools import Tag, TagChild, TagList, tags
@@ -10,6 +10,7 @@ from htmltools import Tag, TagChild, TagList, tags
 from irt_assets.calibration.anchor_versions import moved_anchors
 from irt_assets.calibration.proposal_words import drift_in_a_word, remarks
 from irt_assets.calibration.proposals import Proposal, Reference, proposals, waiting_proposals
+from irt_assets.ledger.anchors import former_anchors
 from irt_assets.ledger.decisions import Decision, newest_decisions
 from irt_assets.ledger.steps import held_months, stepped_months
 from irt_assets.partitions import month_bounds
@@ -35,7 +36,13 @@ from services.dashboard.page import Asked, NotFound, Page
 
 PER_PAGE = 100
 LAST_DECISIONS = 20
-DECIDED = {"accept": "accepted", "reject": "rejected", "undo": "undone", "drop_anchor": "dropped from the anchors"}
+DECIDED = {
+    "accept": "accepted",
+    "reject": "rejected",
+    "undo": "undone",
+    "drop_anchor": "dropped from the anchors",
+    "restore_anchor": "restored to the anchors",
+}
 Moved = list[tuple[str, str, dict[str, Suspect]]]
 
 
@@ -57,6 +64,7 @@ def page(asked: Asked) -> Page:
             listed, every = waiting, False
         anchors = moved_in_held_months(connection, month, scale)
         decided = newest_decisions(connection, LAST_DECISIONS, month=month or None, scale_id=scale or None)
+        dropped = {(of, item) for of, one in scales.items() for item in former_anchors(connection, one)}
     return Page(
         "What waits for a decision?",
         TagList(
@@ -67,7 +75,7 @@ def page(asked: Asked) -> Page:
                 _proposal_list(listed, asked, month, scale, every),
             ),
             *(_anchors(of_month, of_scale, moved, asked) for of_month, of_scale, moved in anchors),
-            section("Decided last", _latest_decisions(decided, asked.reader.settings.irt_time_zone)),
+            section("Decided last", _latest_decisions(decided, dropped, asked.reader.settings.irt_time_zone)),
         ),
         wide=True,
     )
@@ -186,9 +194,10 @@ def _choosing(
             table(caption, headers, rows, numbers=numbers),
             notice(f"Deciding needs the role {DECIDER}.", tone="secondary"),
         )
+    all_of_them = tags.button("all", type="button", data_choose_all="", class_="btn btn-sm btn-link p-0")
     return tags.form(
         *(tags.input(type="hidden", name=name, value=value) for name, value in {"view": view, **hidden}.items()),
-        table(caption, ("choose", *headers), rows, numbers=f"t{numbers}"),
+        table(caption, (tags.span("choose ", all_of_them), *headers), rows, numbers=f"t{numbers}"),
         tags.button(label, class_="btn btn-sm btn-primary"),
         method="get",
     )
@@ -205,7 +214,7 @@ def _box(name: str, *, disabled: bool = False) -> Tag:
     )
 
 
-def _latest_decisions(found: Sequence[Decision], zone: str) -> Tag:
+def _latest_decisions(found: Sequence[Decision], dropped: Collection[tuple[str, str]], zone: str) -> Tag:
     rows = [
         (
             moment(d.at, zone),
@@ -214,15 +223,25 @@ def _latest_decisions(found: Sequence[Decision], zone: str) -> Tag:
             f"{d.effective_from:%Y-%m-%d}" if d.effective_from else DASH,
             d.by,
             shortened(d.reason, 200),
-            link("Undo …", "proposal", proposal=str(Reference(d.window, d.item_id))) if d.stands else DASH,
+            _undo(d, [one for one in found if one.at == d.at and (one.scale_id, one.item_id) in dropped]),
         )
         for d in found
     ]
     return table(f"The last {LAST_DECISIONS}", ("when", "on", "decision", "from", "by", "reason", "undo"), rows)
 
 
+def _undo(d: Decision, dropped_with_it: Sequence[Decision]) -> TagChild:
+    """A link to the page that undoes the decision; anchors that were dropped together are restored together."""
+    if d.stands:
+        return link("Undo …", "proposal", proposal=str(Reference(d.window, d.item_id)))
+    if d.what == "drop_anchor" and d in dropped_with_it:
+        ticked = {f"{CHOSEN}{one.item_id}": "on" for one in dropped_with_it}
+        return link("Restore …", "anchors", month=d.window, scale=d.scale_id, **ticked)
+    return DASH
+
+
 def _subject(d: Decision) -> TagChild:
     name = str(Reference(d.window, d.item_id))
-    if d.what == "drop_anchor":
+    if d.what in ("drop_anchor", "restore_anchor"):
         return link(shortened(d.item_id), "item", scale=d.scale_id, item=d.item_id)
     return link(shortened(name), "proposal", proposal=name)

@@ -144,6 +144,8 @@ def _what_to_do(connection: psycopg.Connection, month: Month) -> Iterator[tuple[
         )
     elif month.state.state is State.GREEN:
         yield ("What is published stays in force until someone decides otherwise.",)
+    elif month.state.state is State.STALE:
+        yield "Next: make it again, here or by ", tags.code(f"irt calibrate --month {month.month}"), "."
     else:
         yield "Next: ", next_step(month.state, month.waiting)
 
