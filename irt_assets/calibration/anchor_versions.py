@@ -9,7 +9,7 @@ Does not belong here: how anchors are frozen at first (see `origin`) and what li
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,10 +21,10 @@ from irt_assets.ledger import fits, linked_windows
 from irt_assets.ledger.anchors import (
     anchor_items,
     anchors_change_after,
-    anchors_with,
-    former_anchors,
-    freeze_changed,
+    dropped_anchors,
+    freeze_set,
     read_anchors,
+    set_of,
 )
 from irt_assets.ledger.decisions import Decided, record
 from irt_assets.ledger.steps import step_of
@@ -48,7 +48,7 @@ class AnchorChange:
     """What taking anchors out or putting them back does.
 
     Attributes:
-        left: anchors that there are then.
+        kept: the anchors that there are then.
         shown_on: the last month that is linked, fit `fit_id`; empty where there is none.
         before, after: its linking as the anchors are now, and then; None where it cannot be linked, `why_not` says why.
         mean_shift, largest_shift: of b of its items, in θ.
@@ -59,7 +59,7 @@ class AnchorChange:
     scale_id: str
     items: tuple[str, ...]
     first_month: str
-    left: int
+    kept: tuple[str, ...]
     shown_on: str
     fit_id: str
     before: Linking | None
@@ -70,13 +70,16 @@ class AnchorChange:
     stale: tuple[str, ...]
 
     @property
+    def left(self) -> int:
+        return len(self.kept)
+
+    @property
     def sentence(self) -> str:
         """What a person reads before deciding."""
-        dropped = self.what == "drop_anchor"
-        move, now, then = ("out of", "with", "without") if dropped else ("back among", "without", "with")
-        changed = f"{', '.join(self.items)} {move} the anchors from {self.first_month} on, {self.left} " + (
-            "remain" if dropped else "there are then, with the values they were frozen with"
-        )
+        move, now, then, are = "out of", "with", "without", "remain"
+        if self.what == "restore_anchor":
+            move, now, then, are = "back among", "without", "with", "again, as they were frozen"
+        changed = f"{', '.join(self.items)} {move} the anchors from {self.first_month} on, {self.left} {are}"
         if not self.shown_on:
             effect = "no month is linked yet"
         elif self.after is None:
@@ -88,7 +91,7 @@ class AnchorChange:
                 f"{self.shown_on} would be linked with {_constants(self.after)} instead of {_constants(self.before)}; "
                 f"b moves by {self.mean_shift:+.3f} on average and {self.largest_shift:+.3f} at most"
             )
-        again = f"; to be materialised again: {', '.join(self.stale)}" if self.stale else ""
+        again = f"; to be made again: {', '.join(self.stale)}" if self.stale else "; no month is to be made again"
         return f"{changed}: {effect}; published values stay{again}"
 
     @property
@@ -132,15 +135,24 @@ def preview_change(
         raise PermanentFailure(
             f"the anchors of {scale_id} change from {later:%Y-%m} on: name that month or a later one"
         )
-    then = _without(anchors, items) if what == "drop_anchor" else anchors_with(connection, scale, items)
-    assert then is not None
-    _require_changeable(connection, what, scale, anchors, items, first_month)
-    if len(then.item_ids) < scale.rules.publication.min_anchors:
+    there = anchors.item_ids if what == "drop_anchor" else sorted(dropped_anchors(connection, scale))
+    if (strange := sorted(set(items) - set(there))) or not items:
         raise PermanentFailure(
-            f"{len(then.item_ids)} anchors would remain, and linking needs "
+            f"no {'' if what == 'drop_anchor' else 'dropped '}anchors of scale {scale_id} in {first_month}: "
+            f"{', '.join(strange) or 'none was named'}; it has {some_of(there, 10) or 'none'}"
+        )
+    known = item_status(connection)
+    if withdrawn := sorted(item for item in items if item in known and known[item].is_withdrawn):
+        raise PermanentFailure(f"out of use: {', '.join(withdrawn)}; `irt items restore` puts them back into use first")
+    kept = tuple({*anchors.item_ids} ^ {*items})
+    if len(kept) < scale.rules.publication.min_anchors:
+        raise PermanentFailure(
+            f"{len(kept)} anchors would remain, and linking needs "
             f"{scale.rules.publication.min_anchors} (min_anchors): "
             "tag and freeze others first, in a scale with an origin of its own"
         )
+    then, digest = set_of(connection, scale, kept)
+    assert then is not None
     month, fit_id, raw = _last_fit(connection, scale)
     before, after, why_not, shift = None, None, "", np.zeros(1)
     if raw is not None:
@@ -154,7 +166,7 @@ def preview_change(
         scale_id,
         tuple(sorted(set(items))),
         first_month,
-        len(then.item_ids),
+        kept,
         month,
         fit_id,
         before,
@@ -162,36 +174,8 @@ def preview_change(
         why_not,
         float(shift.mean()),
         float(shift[np.argmax(np.abs(shift))]),
-        linked_windows.months_since(connection, scale, start),
+        linked_windows.months_linked_otherwise(connection, scale, start, digest),
     )
-
-
-def _require_changeable(
-    connection: psycopg.Connection,
-    what: What,
-    scale: Scale,
-    anchors: AnchorSet,
-    items: Sequence[str],
-    first_month: str,
-) -> None:
-    if what == "drop_anchor":
-        strange = sorted(set(items) - set(anchors.item_ids))
-        if strange or not items:
-            raise PermanentFailure(
-                f"no anchors of scale {scale.scale_id} in {first_month}: {', '.join(strange) or 'none was named'}; it "
-                f"has {some_of(anchors.item_ids, 10)}"
-            )
-        return
-    former = former_anchors(connection, scale)
-    strange = sorted(set(items) - former)
-    if strange or not items:
-        raise PermanentFailure(
-            f"not dropped from the anchors of scale {scale.scale_id} in {first_month}: "
-            f"{', '.join(strange) or 'none was named'}; dropped were {some_of(sorted(former), 10) or 'none'}"
-        )
-    known = item_status(connection)
-    if withdrawn := sorted(item for item in items if item in known and known[item].is_withdrawn):
-        raise PermanentFailure(f"{', '.join(withdrawn)} out of use: `irt items restore {' '.join(withdrawn)}` first")
 
 
 def change_anchors(
@@ -214,24 +198,7 @@ def change_anchors(
 def freeze(connection: psycopg.Connection, change: AnchorChange) -> None:
     """Write the version of the anchors that results, in the caller's transaction."""
     start = month_bounds(change.first_month)[0]
-    scale = read_scales(connection, start)[change.scale_id]
-    moved = {"dropped" if change.what == "drop_anchor" else "restored": change.items}
-    freeze_changed(connection, scale, start, **moved)
-
-
-def _without(anchors: AnchorSet, items: Collection[str]) -> AnchorSet:
-    keep = np.array([item not in items for item in anchors.item_ids])
-    arrays = {
-        name: getattr(anchors, name)[keep] for name in ("a", "b", "c", "a_se", "b_se", "cov_ab", "errors_assumed")
-    }
-    return AnchorSet(
-        scale_id=anchors.scale_id,
-        version=anchors.version,
-        item_ids=tuple(item for item, kept in zip(anchors.item_ids, keep, strict=True) if kept),
-        topics=tuple(topic for topic, kept in zip(anchors.topics, keep, strict=True) if kept),
-        cov=None if anchors.cov is None else anchors.cov[np.ix_(np.repeat(keep, 2), np.repeat(keep, 2))],
-        **arrays,
-    )
+    freeze_set(connection, read_scales(connection, start)[change.scale_id], change.kept, start)
 
 
 def _last_fit(connection: psycopg.Connection, scale: Scale) -> tuple[str, str, Calibration | None]:

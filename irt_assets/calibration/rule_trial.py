@@ -60,9 +60,9 @@ class Judged:
     def would_be(self) -> str:
         """Whether the month would be green, and what would hold it."""
         if self.may_publish:
-            return f"would be green: {_passed(self)}"
-        failed = [(gate.name, self.verdicts[gate.name]) for gate in SET_GATES if not self.verdicts[gate.name].passed]
-        return "would be red: " + "; ".join(f"{name}: {verdict.why}" for name, verdict in failed)
+            return f"would be green: all {len(SET_GATES)} set gates pass"
+        failed = {gate.name: self.verdicts[gate.name] for gate in SET_GATES if not self.verdicts[gate.name].passed}
+        return "would be red: " + "; ".join(f"{name}: {verdict.why}" for name, verdict in failed.items())
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import numpy as np
 import psycopg
 from psycopg.rows import dict_row
 
+from irt_assets.ledger.audit import versions_of_a_new_model
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.models import Calibration, Floats
 from irt_assets.psychometrics.linking.linking import covariance_ab
@@ -23,11 +24,6 @@ from irt_assets.responses.scales import Scale
 MOST_WITH_COVARIANCES = 300
 """Anchors of a set that is kept with all their covariances: 360,000 numbers."""
 _COLUMNS = ("a", "b", "c", "a_se", "b_se", "cov_ab")
-_WITH_RESTORED = """
-    SELECT DISTINCT ON (item_id) * FROM anchor_set
-    WHERE scale_id = %(scale)s AND version <= %(version)s
-      AND (version = %(version)s OR item_id = ANY(%(restored)s))
-    ORDER BY item_id, version DESC"""
 AnchorValues = tuple[float, float, float, float, float, float]
 Anchors = dict[str, AnchorValues]
 Topics = dict[str, str | None]
@@ -165,62 +161,47 @@ def _covariances(fit: Calibration, items: Sequence[str]) -> dict[str, dict[str, 
     }
 
 
-def anchors_with(connection: psycopg.Connection, scale: Scale, restored: Collection[str]) -> AnchorSet | None:
-    """The anchors that hold for `scale`, and `restored` with the values that they were last frozen with."""
+_SET_OF = """
+    SELECT DISTINCT ON (item_id) * FROM anchor_set
+    WHERE scale_id = %(scale)s AND version <= %(version)s AND item_id = ANY(%(items)s) ORDER BY item_id, version DESC"""
+"""These items, each as it was last frozen."""
+
+
+def set_of(connection: psycopg.Connection, scale: Scale, items: Collection[str]) -> tuple[AnchorSet | None, str]:
+    """What `freeze_set` would write of the same items, and the hash that it would have."""
+    wanted = {"scale": scale.scale_id, "version": scale.anchor_version, "items": [*items]}
     with connection.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute(
-            f"SELECT * FROM ({_WITH_RESTORED}) found ORDER BY item_id",
-            {"scale": scale.scale_id, "version": scale.anchor_version, "restored": list(restored)},
-        ).fetchall()
-    return _anchor_set(scale.scale_id, [row | {"version": scale.anchor_version} for row in rows])
+        rows = [row | {"version": scale.anchor_version} for row in cursor.execute(_SET_OF.encode(), wanted)]
+    digest = hash_of_anchors({row["item_id"]: [row[name] for name in _COLUMNS] for row in rows})
+    return _anchor_set(scale.scale_id, rows), digest
 
 
-def former_anchors(connection: psycopg.Connection, scale: Scale) -> set[str]:
-    """Items that were dropped from the set that holds for `scale`, since it was last frozen for a model."""
-    rows = connection.execute(
-        """SELECT item_id FROM anchor_set s
-           WHERE scale_id = %(scale)s AND version < %(version)s AND version >= coalesce(
-             (SELECT max(n.version) FROM anchor_set n JOIN scale_decision d
-                ON (d.scale_id, d.effective_from, d.decided_at) = (n.scale_id, n.effective_from, n.frozen_at)
-              WHERE d.subject = 'model' AND n.scale_id = %(scale)s AND n.version <= %(version)s), 0)
-           EXCEPT SELECT item_id FROM anchor_set WHERE (scale_id, version) = (%(scale)s, %(version)s)""",
-        {"scale": scale.scale_id, "version": scale.anchor_version},
-    )
-    return {item for (item,) in rows}
-
-
-def freeze_changed(
-    connection: psycopg.Connection,
-    scale: Scale,
-    effective_from: datetime,
-    *,
-    dropped: Collection[str] = (),
-    restored: Collection[str] = (),
-) -> None:
-    """Write the scale's newest version without `dropped` and with `restored`, which have the values that they were last
-    frozen with; it holds for windows from `effective_from` on, and becomes the scale's."""
-    rows = connection.execute(
+def freeze_set(connection: psycopg.Connection, scale: Scale, items: Collection[str], effective_from: datetime) -> None:
+    """Write a version of these items, each with the values it was last frozen with, for windows from `effective_from`
+    on, and make it the scale's."""
+    _, digest = set_of(connection, scale, items)
+    version = scale.anchor_version + 1
+    connection.execute(
         f"""INSERT INTO anchor_set (scale_id, version, item_id, a, b, c, a_se, b_se, c_se, cov_ab, errors_assumed,
                                    topic_id, cov, anchor_hash, effective_from)
-           SELECT scale_id, %(version)s + 1, item_id, a, b, c, a_se, b_se, c_se, cov_ab, errors_assumed, topic_id,
-                  cov, '', %(since)s
-           FROM ({_WITH_RESTORED}) newest WHERE NOT item_id = ANY(%(dropped)s)
-           RETURNING version, item_id, a, b, c, a_se, b_se, cov_ab""",
-        {
-            "scale": scale.scale_id,
-            "version": scale.anchor_version,
-            "restored": list(restored),
-            "dropped": list(dropped),
-            "since": effective_from,
-        },
-    ).fetchall()
-    version = rows[0][0]
-    digest = hash_of_anchors({item: values for _, item, *values in rows})
-    connection.execute(
-        "UPDATE anchor_set SET anchor_hash = %s WHERE scale_id = %s AND version = %s",
-        (digest, scale.scale_id, version),
+           SELECT scale_id, %(new)s, item_id, a, b, c, a_se, b_se, c_se, cov_ab, errors_assumed, topic_id, cov,
+                  %(digest)s, %(since)s
+           FROM ({_SET_OF}) as_frozen""".encode(),
+        {"scale": scale.scale_id, "version": scale.anchor_version, "items": [*items]}
+        | {"new": version, "digest": digest, "since": effective_from},
     )
     make_newest(connection, scale.scale_id, version)
+
+
+def dropped_anchors(connection: psycopg.Connection, scale: Scale) -> set[str]:
+    """Items that have left the set that holds for `scale` since it was last frozen for a model."""
+    of_models = [version for scale_id, version in versions_of_a_new_model(connection) if scale_id == scale.scale_id]
+    rows = connection.execute(
+        """SELECT item_id FROM anchor_set WHERE scale_id = %(scale)s AND version >= %(first)s AND version < %(now)s
+           EXCEPT SELECT item_id FROM anchor_set WHERE (scale_id, version) = (%(scale)s, %(now)s)""",
+        {"scale": scale.scale_id, "first": max(of_models, default=0), "now": scale.anchor_version},
+    )
+    return {item for (item,) in rows}
 
 
 def next_version(connection: psycopg.Connection, scale_id: str) -> int:

@@ -133,12 +133,14 @@ def months_before(connection: psycopg.Connection, scale: Scale, month: str, most
     return [month for (month,) in reversed(rows)]
 
 
-def months_since(connection: psycopg.Connection, scale: Scale, start: datetime) -> tuple[str, ...]:
-    """The months that begin at `start` or later and are linked by the scale's engine, oldest first."""
+def months_linked_otherwise(
+    connection: psycopg.Connection, scale: Scale, start: datetime, anchor_hash: str
+) -> tuple[str, ...]:
+    """The months that begin at `start` or later and are linked by the scale's engine to other anchors, oldest first."""
     rows = connection.execute(
         f"""SELECT month FROM {MONTHS_IN_USE} m WHERE (scale_id, engine) = (%s, %s) AND window_start >= %s
-           ORDER BY month""",
-        (scale.scale_id, scale.engine, start),
+             AND anchor_hash <> %s ORDER BY month""",
+        (scale.scale_id, scale.engine, start, anchor_hash),
     ).fetchall()
     return tuple(month for (month,) in rows)
 

@@ -81,17 +81,16 @@ def decide(asked: Asked, form: Form, seen: Sequence[Proposal] = ()) -> Outcome:
 
 def make_again(asked: Asked, months: Sequence[str]) -> Outcome:
     """Queue a run of each of the months that is stale, in the name of who asks."""
+    return _in_words(lambda: _make_again(asked, months))
 
-    def queue() -> Outcome:
-        _require_decider(asked.identity)
-        reader = asked.reader
-        queued = made_again.make_again(reader.instance, reader.database, reader.settings, months, asked.identity.sub)
-        reader.forget()
-        if not queued:
-            return Outcome(True, ("They are being made again already, or have been: nothing was queued twice.",))
-        return Outcome(True, (f"{made_again.span(queued)} will be made again, asked for by {asked.identity.sub}.",))
 
-    return _in_words(queue)
+def _make_again(asked: Asked, months: Sequence[str]) -> Outcome:
+    _require_decider(asked.identity)
+    reader, by = asked.reader, asked.identity.sub
+    queued = made_again.make_again(reader.instance, reader.database, reader.settings, months, by)
+    reader.forget()
+    said = f"{listed(queued, NAMED)}: asked for by {by}." if queued else "Nothing was queued twice."
+    return Outcome(True, (said,), stale=tuple(queued))
 
 
 def _review(asked: Asked, form: Form) -> Outcome:
@@ -133,7 +132,7 @@ def _decide(asked: Asked, form: Form, seen: Sequence[Proposal]) -> Outcome:
         change = anchor_versions.change_anchors(database, what, form.scale_id, items, month, by=by, reason=reason)
         word = "Dropped" if form.what == "drop" else "Restored"
         sentences = [
-            f"{word}: {', '.join(change.items)}; {change.left} anchors remain from {change.first_month} on.",
+            f"{word}: {', '.join(change.items)}; {change.left} anchors are in the set from {change.first_month} on.",
             with_stop(change.way_back),
         ]
         stale = change.stale

@@ -6,18 +6,21 @@ What does not belong here: how runs are queued (see `jobs.made_again`), and who 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import suppress
 
 import dagster as dg
-from htmltools import TagChild, tags
+from htmltools import TagChild, TagList, tags
 from shiny import Inputs, reactive, render, ui
 
-from irt_assets.calibration.month_status import MonthState, State
-from irt_assets.wording import with_stop
+from irt_assets.calibration.month_status import State
+from irt_assets.job_names import MONTHLY_JOB
+from irt_assets.partitions import months_between
+from irt_assets.run_progress import PARTITION_TAG
+from irt_assets.wording import listed
 from jobs.launched_by import LAUNCHED_BY
-from jobs.made_again import command, months_in, newest_runs, span
-from services.dashboard.deciding import DECIDER, Outcome, make_again, may_decide
-from services.dashboard.elements import DASH, badge, moment, notice, prose, table
+from services.dashboard.deciding import DECIDER, make_again, may_decide
+from services.dashboard.elements import DASH, badge, table
 from services.dashboard.page import Asked
 from services.dashboard.reader import BeingRead
 
@@ -28,86 +31,67 @@ def place(asked: Asked) -> TagChild:
     """Where the button and the progress of the runs appear, for those who may make months again."""
     if not may_decide(asked.identity):
         return tags.p(f"Making months again needs the role {DECIDER}.", class_="text-body-secondary")
-    return tags.div(
-        ui.output_ui("making"),
-        tags.noscript(notice("The button needs JavaScript; `irt backfill` needs none.", tone="warning")),
-        aria_live="polite",
-        class_="my-3",
-    )
-
-
-@dataclass(frozen=True)
-class _Seen:
-    stale: list[str]
-    daemon_alive: bool
-    rows: list[tuple[TagChild, ...]]
-    under_way: bool
+    return tags.div(ui.output_ui("making"), aria_live="polite", class_="my-3")
 
 
 def converse(asked: Asked, inputs: Inputs) -> None:
     """Show the button and the runs for as long as the page is open."""
     watched: set[str] = set()
     offered: list[str] = []
-    said: reactive.Value[Outcome | None] = reactive.Value(None)
+    said: reactive.Value[tuple[str, ...]] = reactive.Value(())
 
     @render.ui
     async def making() -> TagChild:
-        outcome = said()
-        try:
-            seen = await asyncio.to_thread(_look, asked, watched)
-        except BeingRead:
+        sentences, goes_on = said(), True
+        shown: TagChild = tags.p("The months are being read.")
+        with suppress(BeingRead):
+            offered[:], goes_on, shown = await asyncio.to_thread(_look, asked, watched)
+        if goes_on:
             reactive.invalidate_later(LOOK_AGAIN_S)
-            return tags.p("The months are being read.")
-        if seen.under_way:
-            reactive.invalidate_later(LOOK_AGAIN_S)
-        offered[:] = seen.stale
-        return tags.div(
-            tags.p(*(prose(sentence) for sentence in outcome.sentences)) if outcome else None,
-            _offer(seen),
-            table("Runs of these months", ("month", "run", "since", "asked for by", "month is now"), seen.rows)
-            if seen.rows
-            else None,
-        )
+        return TagList(tags.p(*sentences) if sentences else None, shown)
 
     @reactive.effect
     @reactive.event(inputs["make_again"])
     async def _() -> None:
-        months = tuple(offered)
-        watched.update(months)
-        said.set(await asyncio.to_thread(make_again, asked, months))
+        watched.update(offered)
+        said.set((await asyncio.to_thread(make_again, asked, tuple(offered))).sentences)
 
 
-def _offer(seen: _Seen) -> TagChild:
-    if not seen.stale:
-        return None
-    if not seen.daemon_alive:
-        return tags.p(prose(with_stop(f"No daemon runs, so nothing starts from here: {command(seen.stale)}")))
-    return ui.input_action_button("make_again", f"Make {span(seen.stale)} again", class_="btn-primary")
-
-
-def _look(asked: Asked, watched: set[str]) -> _Seen:
-    """What is stale, and the runs of the months that are `watched`; those that run are watched from now on."""
+def _look(asked: Asked, watched: set[str]) -> tuple[list[str], bool, TagChild]:
+    """The stale months, whether to look again soon, and the button with the runs of the months that are `watched`;
+    a month that runs is watched from now on."""
     overview = asked.reader.overview()
-    watched.update(months_in(overview.months, State.RUNNING))
-    runs = newest_runs(asked.reader.instance, sorted(watched))
-    if any(record.end_time and record.end_time > overview.now.timestamp() for record in runs.values()):
+    watched.update(one.month for one in overview.months if one.state is State.RUNNING)
+    runs = [run for month in sorted(watched) for run in _newest_run(asked.reader.instance, month)]
+    if any(run.end_time and run.end_time > overview.now.timestamp() for run in runs):
         asked.reader.forget()
         overview = asked.reader.overview()
-    return _Seen(
-        months_in(overview.months, State.STALE),
-        overview.daemon_alive,
-        [_row(asked, month, record, overview.months) for month, record in runs.items()],
-        under_way=not all(record.dagster_run.is_finished for record in runs.values())
-        or any(one.month in watched and one.state in (State.RUNNING, State.PENDING) for one in overview.months),
-    )
+    states = {month: [one.state for one in overview.months if one.month == month] for month in sorted(watched)}
+    goes_on = any(state in (State.RUNNING, State.PENDING) for found in states.values() for state in found)
+    stale = sorted({one.month for one in overview.months if one.state is State.STALE})
+    rows = [
+        (
+            run.dagster_run.tags[PARTITION_TAG],
+            run.dagster_run.status.value.lower().replace("_", " "),
+            run.dagster_run.tags.get(LAUNCHED_BY) or DASH,
+            tags.span(*(badge(state) for state in states[run.dagster_run.tags[PARTITION_TAG]])),
+        )
+        for run in runs
+    ]
+    shown = table("Runs of these months", ("month", "run", "asked for by", "month is now"), rows) if rows else None
+    return stale, goes_on, TagList(_button(stale, daemon_alive=overview.daemon_alive) if stale else None, shown)
 
 
-def _row(asked: Asked, month: str, record: dg.RunRecord, states: list[MonthState]) -> tuple[TagChild, ...]:
-    run = record.dagster_run
-    return (
-        month,
-        run.status.value.lower().replace("_", " "),
-        moment(record.update_timestamp, asked.reader.settings.irt_time_zone),
-        run.tags.get(LAUNCHED_BY) or DASH,
-        tags.span(*(badge(one.state) for one in states if one.month == month)) if run.is_finished else DASH,
-    )
+def _newest_run(instance: dg.DagsterInstance, month: str) -> Sequence[dg.RunRecord]:
+    chosen = dg.RunsFilter(job_name=MONTHLY_JOB, tags={PARTITION_TAG: month})
+    return instance.get_run_records(chosen, limit=1)
+
+
+def _button(months: Sequence[str], *, daemon_alive: bool) -> TagChild:
+    """The button; without a daemon, what to type instead."""
+    if not daemon_alive:
+        by_hand = tags.code(f"irt backfill --from {months[0]} --to {months[-1]}")
+        return tags.p("No daemon runs, so nothing starts from here: ", by_hand)
+    in_a_row = len(months) > 1 and [*months_between(months[0], months[-1])] == [*months]
+    span = f"{months[0]} … {months[-1]}" if in_a_row else listed(months, 5)
+    return ui.input_action_button("make_again", f"Make {span} again", class_="btn-primary")

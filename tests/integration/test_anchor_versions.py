@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from irt_assets.calibration.anchor_versions import change_anchors, preview_change
+from irt_assets.calibration.gates import SET_GATES
 from irt_assets.calibration.month import link_month
+from irt_assets.calibration.rule_trial import try_anchors
 from irt_assets.drift.month import drift_of_month
 from irt_assets.invariants.invariant import InvariantContext, evaluate
 from irt_assets.invariants.publications import anchors_change_by_decision_alone
@@ -164,6 +166,112 @@ def test_versions_follow_each_other_in_time_and_twice_is_refused(bank: Database)
     second = anchor_other_than(bank, item)
     assert drop(bank, [second], LAST).left == 13
     assert violations(bank) == []
+
+
+def restore(bank: Database, items: list[str], month: str) -> Any:
+    return change_anchors(bank, "restore_anchor", SCALE, items, month, by="Ben", reason="the text was the old one")
+
+
+def values_of(bank: Database, version: int) -> list[tuple[Any, ...]]:
+    return rows(
+        bank,
+        """SELECT item_id, a, b, c, a_se, b_se, cov_ab, cov, errors_assumed, topic_id, anchor_hash FROM anchor_set
+           WHERE version = %s ORDER BY item_id""",
+        (version,),
+    )
+
+
+def test_dropped_anchors_come_back_with_the_values_they_were_frozen_with(bank: Database) -> None:
+    item = anchor(bank)
+    drop(bank, [item], LAST)
+    link_month(bank, LAST, "without it")
+    done = restore(bank, [item], LAST)
+    assert (done.left, done.stale) == (15, (LAST,))
+    assert f"{item} back among the anchors from {LAST} on, 15 again, as they were frozen" in done.sentence
+    assert done.sentence.endswith(f"to be made again: {LAST}")
+    assert values_of(bank, 3) == values_of(bank, 1), "the very set that was frozen first, under its hash"
+    assert len(values_of(bank, 2)) == 14, "history only grows"
+    assert violations(bank) == []
+    assert rows(bank, "SELECT decision, decided_by FROM release_decision ORDER BY decision_id") == [
+        ("drop_anchor", "Ann"),
+        ("restore_anchor", "Ben"),
+    ]
+    assert drop(bank, [item], LAST).left == 14
+
+
+def test_a_restored_set_makes_no_month_stale_that_is_linked_to_it(bank: Database) -> None:
+    item = anchor(bank)
+    drop(bank, [item], LAST)
+    done = restore(bank, [item], LAST)
+    assert done.stale == ()
+    assert "no month is to be made again" in done.sentence
+    with bank.connect() as connection:
+        assert anchor_hash(connection, SCALE, 3) == linked_with(bank, LAST)["hash"]
+
+
+def test_what_was_not_dropped_or_is_out_of_use_is_not_restored(bank: Database) -> None:
+    item, other = anchor(bank), anchor_other_than(bank, anchor(bank))
+    drop(bank, [item], LAST)
+    with pytest.raises(
+        PermanentFailure, match=f"no dropped anchors of scale default in {LAST}: {other}; it has {item}"
+    ):
+        restore(bank, [item, other], LAST)
+    run_sql(
+        bank,
+        """INSERT INTO item_status (item_id, state, effective_from, reason, decided_by)
+           VALUES (%s, 'withdrawn', '2026-01-01', 'leaked', 'Ann')""",
+        (item,),
+    )
+    with pytest.raises(PermanentFailure, match=f"out of use: {item}; `irt items restore`"):
+        restore(bank, [item], LAST)
+
+
+def test_anchors_that_another_model_was_frozen_without_are_gone(bank: Database) -> None:
+    """Their values are of the model before."""
+    item = anchor(bank)
+    drop(bank, [item], LAST)
+    run_sql(
+        bank,
+        """INSERT INTO scale_decision (scale_id, subject, value, effective_from, decided_by, reason, decided_at)
+           SELECT scale_id, 'model', '3pl', effective_from, 'Ann', 'guessing', frozen_at FROM anchor_set
+           WHERE version = 2 LIMIT 1""",
+    )
+    with pytest.raises(PermanentFailure, match="it has none"):
+        restore(bank, [item], LAST)
+
+
+def test_an_anchor_that_came_back_without_a_decision_is_found(bank: Database) -> None:
+    item = anchor(bank)
+    drop(bank, [item], LAST)
+    restore(bank, [item], LAST)
+    run_sql(bank, "DELETE FROM release_decision WHERE decision = 'restore_anchor'")
+    (found,) = violations(bank)
+    assert f"version 3: {item}" in found
+
+
+def test_a_change_is_tried_before_it_is_made_and_leaves_nothing(bank: Database) -> None:
+    item = anchor(bank)
+    tables = "SELECT count(*), max(version) FROM anchor_set", "SELECT fit_id, anchor_hash FROM mirt_fit_meta ORDER BY 1"
+    before = [rows(bank, table) for table in tables]
+    with bank.connect() as connection:
+        one = preview_change(connection, "drop_anchor", SCALE, [item], LAST)
+    assert try_anchors(bank, folder_store_of(bank), one) == {
+        LAST: f"would be green: all {len(SET_GATES)} set gates pass"
+    }
+    assert [rows(bank, table) for table in tables] == before
+
+
+def test_a_trial_names_the_gate_that_would_hold_the_month(bank: Database) -> None:
+    """Half of the anchors, frozen one logit too hard: red with them and green without them."""
+    half = [item for (item,) in rows(bank, "SELECT item_id FROM anchor_set ORDER BY item_id LIMIT 7")]
+    drop(bank, half, LAST)
+    link_month(bank, LAST, "without them")
+    run_sql(bank, "UPDATE anchor_set SET b = b + 1 WHERE version = 1 AND item_id = ANY(%s)", (half,))
+    with bank.connect() as connection:
+        back = preview_change(connection, "restore_anchor", SCALE, half, LAST)
+    (said,) = try_anchors(bank, folder_store_of(bank), back).values()
+    assert said.startswith("would be red: ")
+    assert "anchors_agree: " in said
 
 
 def anchor_other_than(bank: Database, item: str) -> str:

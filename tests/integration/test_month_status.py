@@ -46,6 +46,7 @@ from tests.integration.graph import Graph, graph_after_first_month
 BEFORE = "2026-05"
 MONTH, LATER = rooms.MONTHS
 PASSED, FAILED, UNKNOWN = GateStatus(True, "fine"), GateStatus(False, "broken"), GateStatus(None, "not evaluated")
+ANCHORS = Newer("anchors were dropped", "linked_item_parameters", decided=True)
 NEVER_ASKED = GateStatus(None, "not evaluated", asked=False)
 NEVER_JUDGED = GateStatus(None, "not evaluated", "scored_responses", asked=False)
 """Of an asset none of whose gates was asked."""
@@ -76,6 +77,9 @@ def step(state: Any) -> Step:
         ({"g": UNKNOWN, "h": NEVER_ASKED}, None, None, False, True, State.RED, "a run ended early"),
         ({"g": FAILED}, step("done"), Newer("new answers", "fits"), False, True, State.RED, "g: broken"),
         ({"g": PASSED}, step("done"), Newer("new answers", "fits"), False, True, State.STALE, "new answers"),
+        ({"g": FAILED}, step("held"), ANCHORS, False, True, State.STALE, "decided, to be made again: anchors"),
+        ({"g": UNKNOWN}, step("held"), ANCHORS, False, True, State.STALE, "decided, to be made again: anchors"),
+        ({"g": FAILED}, step("held"), ANCHORS, True, True, State.RUNNING, "queued or under way"),
         ({"g": PASSED}, None, None, False, True, State.RED, "publication step has not run"),
         ({"g": PASSED}, step("pending"), None, False, True, State.PENDING, "it is pending"),
         ({"g": PASSED}, step("held"), None, False, True, State.RED, "it is held"),
@@ -145,7 +149,8 @@ def test_a_changed_rule_makes_a_month_stale_from_its_stage_on(
     change_rules(graph.database, rooms.SCALE, {rule: value})
     found = graph.state(MONTH)
     change_rules(graph.database, rooms.SCALE, {rule: before})
-    assert (found.state, found.asset, found.why.partition(":")[0]) == (State.STALE, asset, why)
+    assert (found.state, found.asset) == (State.STALE, asset)
+    assert found.why.startswith(f"decided, to be made again: {why}")
     assert graph.state(MONTH).state is State.GREEN
 
 
@@ -205,8 +210,8 @@ def test_a_decision_on_the_model_makes_its_months_stale_and_no_month_before(grap
         rooms.run_sql(graph.database, "DELETE FROM scale_decision")
     assert [one.state for one in found] == [State.GREEN, State.STALE, State.STALE]
     assert found[1].why == (
-        "the scale's model has changed since it was fitted: the fit is a 2PL and the scale's model is 1pl since "
-        "2026-06: materialise the month again"
+        "decided, to be made again: the scale's model has changed since it was fitted: the fit is a 2PL and the "
+        "scale's model is 1pl since 2026-06"
     )
     assert "the fit was made with priors none and the scale's are a lognormal(0, 1)" in found[2].why
     assert graph.state(MONTH).state is State.GREEN

@@ -420,10 +420,36 @@ def test_anchors_that_moved_wait_until_they_are_dropped(red: Database, ask: Ask,
     done = decide(ask(), form)
     assert done.ok
     assert done.stale == (FEB,)
-    assert "3 anchors remain from 2026-02 on" in said(done)
+    assert "3 anchors are in the set from 2026-02 on" in said(done)
     assert not decide(ask(), form).ok
     assert rows(red, "SELECT decision, decided_by FROM release_decision") == [("drop_anchor", "Ann")]
     assert "that moved in 2026-02" not in get("decisions", {})[1]
+
+
+def test_a_drop_says_what_undoes_it_and_is_undone_on_its_page(red: Database, ask: Ask, get: Get) -> None:
+    address = {"month": FEB, "scale": SCALE, "item": "K2"}
+    drop = Form("drop", (Reference(FEB, "K2"),), "its text was changed", scale_id=SCALE)
+    back = replace(drop, what="put_back", reason="the old text is back")
+    assert "`irt release restore-anchors K2 --from 2026-02` undoes it." in said(review(ask(), drop))
+    assert "no dropped anchors" in refusal(review(ask(), back))
+    assert decide(ask(), drop).ok
+    assert "?view=anchors&month=2026-02&scale=default&chosen%3AK2=on" in get("decisions", {})[1]
+    status, text = get("anchors", address)
+    assert status == 200
+    assert text.startswith("Link 2026-02 with K2 again?")
+    assert "needs the role psychometrician" in refusal(decide(ask(identity=person("analyst")), back))
+    assert "4 again, as they were frozen" in said(review(ask(), back))
+    done = decide(ask(), back)
+    assert "Restored: K2; 4 anchors are in the set from 2026-02 on." in said(done)
+    text = get("decisions", {})[1]
+    assert "restored to the anchors" in text
+    assert "Restore …" not in text
+    assert get("anchors", address)[1].startswith("Link 2026-02 without K2?")
+
+
+def test_every_row_is_chosen_in_one_click_and_the_cause_comes_first(red: Database, get: Get) -> None:
+    assert "data-choose-all" in get("decisions", {})[1]
+    assert "Find out first what these have in common" in get("anchors", {"month": FEB, "scale": SCALE, "item": "K2"})[1]
 
 
 def test_what_cannot_be_dropped_says_why(bank: Database, get: Get) -> None:

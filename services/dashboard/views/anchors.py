@@ -14,7 +14,7 @@ from shiny import Inputs, Outputs, Session, render, ui
 from irt_assets.calibration.anchor_versions import moved_anchors, preview_change
 from irt_assets.calibration.proposals import Reference
 from irt_assets.calibration.rule_trial import try_anchors
-from irt_assets.ledger.anchors import former_anchors
+from irt_assets.ledger.anchors import dropped_anchors
 from irt_assets.responses.scales import read_scales
 from irt_assets.wording import counted, listed, with_capital, with_stop
 from resources.failures import PermanentFailure
@@ -101,7 +101,7 @@ def _kind(connection: psycopg.Connection, asked: Asked) -> What:
     """Whether the page is about dropping the anchors or, as all of them were dropped, about restoring them."""
     month, scale_id, items = _named(asked)
     scale = read_scales(connection, bounds_of_month(month)[0])[scale_id]
-    return "put_back" if {*items} <= former_anchors(connection, scale) else "drop"
+    return "put_back" if {*items} <= dropped_anchors(connection, scale) else "drop"
 
 
 def _would_be(asked: Asked, month: str, scale_id: str, items: list[str]) -> TagChild:

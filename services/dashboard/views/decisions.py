@@ -10,7 +10,7 @@ from htmltools import Tag, TagChild, TagList, tags
 from irt_assets.calibration.anchor_versions import moved_anchors
 from irt_assets.calibration.proposal_words import drift_in_a_word, remarks
 from irt_assets.calibration.proposals import Proposal, Reference, proposals, waiting_proposals
-from irt_assets.ledger.anchors import former_anchors
+from irt_assets.ledger.anchors import dropped_anchors
 from irt_assets.ledger.decisions import Decision, newest_decisions
 from irt_assets.ledger.steps import held_months, stepped_months
 from irt_assets.partitions import month_bounds
@@ -64,7 +64,7 @@ def page(asked: Asked) -> Page:
             listed, every = waiting, False
         anchors = moved_in_held_months(connection, month, scale)
         decided = newest_decisions(connection, LAST_DECISIONS, month=month or None, scale_id=scale or None)
-        dropped = {(of, item) for of, one in scales.items() for item in former_anchors(connection, one)}
+        dropped = {(of, item) for of, one in scales.items() for item in dropped_anchors(connection, one)}
     return Page(
         "What waits for a decision?",
         TagList(

@@ -1,0 +1,107 @@
+"""Stale months made again by one button: once however often it is pressed, in the name of who pressed it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from htmltools import TagList
+
+from irt_assets.calibration.month_status import MonthState, State
+from irt_assets.job_names import MONTHLY_JOB
+from irt_assets.run_progress import PARTITION_TAG, under_way
+from jobs import made_again
+from jobs.launched_by import LAUNCHED_BY
+from resources.failures import TransientFailure
+from resources.settings import Settings
+from services.dashboard import deciding, making
+from services.dashboard.login import DEMO
+from services.dashboard.page import Asked
+from services.dashboard.reader import Reader
+from services.dashboard.safety import next_step
+from tests.helpers.dagster_private import create_run_for_test
+
+MONTHS = ["2026-08", "2026-09", "2026-10"]
+STALE = [MonthState(month, "default", State.STALE, "decided, to be made again: x") for month in MONTHS]
+
+
+@pytest.fixture
+def asked(settings: Settings, database: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[Asked]:
+    """A page of someone who may decide, on stale months, with a daemon."""
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def states(_database: object, _instance: object, months: list[str]) -> list[MonthState]:
+            running = under_way(instance, MONTHLY_JOB, ())
+            return [
+                replace(one, state=State.RUNNING if one.month in running else State.STALE)
+                for one in STALE
+                if one.month in months
+            ]
+
+        def queue(_i: object, _workspace: Path, _location: str, job: str, tags: Mapping[str, str]) -> str:
+            return create_run_for_test(instance, job, status=dg.DagsterRunStatus.STARTED, tags=dict(tags)).run_id
+
+        monkeypatch.setattr(made_again, "month_states", states)
+        monkeypatch.setattr(made_again, "queue_run", queue)
+        monkeypatch.setattr(made_again, "daemon_alive", lambda _: True)
+        yield Asked("months", {}, replace(DEMO, sub="Ann"), Reader(settings, instance))
+
+
+def runs(asked: Asked) -> list[tuple[str, str]]:
+    return sorted((run.tags[PARTITION_TAG], run.tags[LAUNCHED_BY]) for run in asked.reader.instance.get_runs())
+
+
+def test_each_stale_month_is_queued_once_however_often_it_is_asked_for(asked: Asked) -> None:
+    first = deciding.make_again(asked, MONTHS)
+    assert first.ok
+    assert first.sentences == ("2026-08, 2026-09 and 2026-10: asked for by Ann.",)
+    again = deciding.make_again(asked, MONTHS)
+    assert again.sentences == ("Nothing was queued twice.",)
+    assert runs(asked) == [(month, "Ann") for month in MONTHS]
+
+
+def test_only_the_months_that_were_named_are_made(asked: Asked) -> None:
+    assert deciding.make_again(asked, MONTHS[:1]).stale == ("2026-08",)
+    assert runs(asked) == [("2026-08", "Ann")]
+
+
+@pytest.mark.parametrize(("roles", "may"), [("viewer", False), ("analyst", False), ("operator", True)])
+def test_it_needs_the_role_that_decides(asked: Asked, roles: Any, may: bool) -> None:
+    of_role = replace(asked, identity=replace(asked.identity, roles=(roles,)))
+    assert deciding.make_again(of_role, MONTHS).ok is may
+    assert bool(runs(asked)) is may
+    assert ("needs the role psychometrician" in str(making.place(of_role))) is not may
+
+
+def test_without_a_daemon_or_its_code_server_nothing_is_queued(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object) -> str:
+        raise TransientFailure("the code server does not answer")
+
+    monkeypatch.setattr(made_again, "queue_run", away)
+    assert deciding.make_again(asked, MONTHS).sentences == ("the code server does not answer.",)
+    monkeypatch.setattr(made_again, "daemon_alive", lambda _: False)
+    assert "no daemon runs" in deciding.make_again(asked, MONTHS).sentences[0]
+    assert runs(asked) == []
+
+
+@pytest.mark.parametrize(
+    ("months", "alive", "said"),
+    [
+        (MONTHS, True, "Make 2026-08 … 2026-10 again"),
+        (["2026-08", "2026-10"], True, "Make 2026-08 and 2026-10 again"),
+        (MONTHS[:1], True, "Make 2026-08 again"),
+        (MONTHS, False, "irt backfill --from 2026-08 --to 2026-10"),
+    ],
+)
+def test_the_button_names_its_months_or_what_to_type(months: list[str], alive: bool, said: str) -> None:
+    shown = str(TagList(making._button(months, daemon_alive=alive)))
+    assert said in shown
+    assert ("<button" in shown) is alive
+
+
+def test_the_next_step_of_a_stale_month_leads_to_the_button() -> None:
+    assert "?view=month&amp;month=2026-08" in str(TagList(next_step(STALE[0], 0)))
