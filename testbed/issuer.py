@@ -172,9 +172,9 @@ TWICE = [
     '"s\\u0075b": "root"',
 ]
 CLAIMS: list[tuple[str, str, int, list[Any]]] = [
-    ("exp", "malformed expired", 401, ["9999999999", True, [], {}, float("inf"), float("nan"), -1, 0]),
-    ("iat", "malformed not_yet_valid", 401, ["0", True, [], float("inf")]),
-    ("nbf", "malformed not_yet_valid", 401, ["0", True, [], float("inf")]),
+    ("exp", "malformed expired", 401, ["9999999999", True, [], {}, float("inf"), float("nan"), -1, 0, 10**400]),
+    ("iat", "malformed not_yet_valid", 401, ["0", True, [], float("inf"), 10**400]),
+    ("nbf", "malformed not_yet_valid", 401, ["0", True, [], float("inf"), 10**400]),
     ("iss", "wrong_issuer", 401, ["https://evil.example", f"{ISSUER}/", ISSUER[:-1], "", [ISSUER], {ISSUER: 1}]),
     ("aud", "wrong_audience", 401, ["other", "irt2", "ir", ["other"], {"irt": 1}, 7, [7, "irt"]]),
     *((name, "missing_claim", 401, [ABSENT]) for name in ("iss", "aud", "exp", "iat", "sub")),
@@ -261,6 +261,7 @@ ATTACKS = [
     Attack("issued too long ago", lambda i: i.token(iat=after(-MAX_AGE_S - 90)), "too_old"),
     Attack("exp null", lambda i: i.token(exp=None), "malformed"),
     Attack("exp 1e999", lambda i: _raw(i, "exp", "1e999"), "malformed"),
+    Attack("exp with 401 digits, not signed", lambda i: _endless(i), "malformed"),
     *(
         Attack(_shown(name, value), lambda i, n=name, v=value: i.token(**{n: v}), reasons, status)
         for name, reasons, status, values in CLAIMS
@@ -271,6 +272,10 @@ ATTACKS = [
 
 UNFIT_FOR_HEADERS = ["Zoë", "ann operator", "안나", "😀"]
 """Names that are printed elsewhere, but not sent in a header."""
+
+
+def _endless(issuer: Issuer) -> str:
+    return issuer.sign(json.dumps(issuer.header(alg="none")), json.dumps(issuer.claims(exp=10**400)), lambda _: b"none")
 
 
 def _raw(issuer: Issuer, name: str, value: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import re
 import time
 import traceback
@@ -29,6 +28,8 @@ ROLES: tuple[Role, ...] = ("viewer", "analyst", "psychometrician", "operator")
 """Each may do what those before it may."""
 REQUIRED = ["iss", "aud", "exp", "iat", "sub"]
 TIMES = ("exp", "iat", "nbf")
+LATEST = 253_402_300_800
+"""Unix time of the year 10000; numbers beyond it are no times."""
 LEEWAY_S = 30
 LARGEST_TOKEN = 8 * 1024
 LONGEST_NAME = 256
@@ -272,7 +273,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _is_time(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LATEST
 
 
 def _reason(error: jwt.PyJWTError) -> Reason:
