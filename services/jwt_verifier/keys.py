@@ -155,7 +155,7 @@ class JwksKeys:
     """The keys that the issuer publishes at one fixed address. A thread fetches them, from the first use on.
 
     They are fetched every five minutes and, at most every thirty seconds, for a key id that is not known. While the
-    issuer is away they stay in force for a day.
+    issuer is away, or publishes no usable key, they stay in force for a day.
     """
 
     def __init__(
@@ -231,7 +231,9 @@ class JwksKeys:
             self.is_fetching = True
         keys = None
         try:
-            keys = parse_jwks(self._fetch(self._url), self._algorithm)
+            keys = parse_jwks(self._fetch(self._url), self._algorithm) or None
+            if keys is None:
+                LOG.warning("no key at JWT_JWKS_URL may verify tokens: those read before stay in force")
         except Exception as error:  # noqa: BLE001 - whatever the issuer answers, the thread lives on
             LOG.warning("the keys at JWT_JWKS_URL cannot be read: %s", _safe_words(error))
         with self._state:

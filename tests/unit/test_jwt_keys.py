@@ -98,10 +98,28 @@ def test_a_key_that_is_withdrawn_goes_with_the_next_fetch() -> None:
     issuer = FakeIssuer()
     with issuer.keys() as source:
         assert source.find("2026") is not None
-        issuer.answer = lambda: b'{"keys": []}'
+        issuer.answer = lambda: Issuer(key_id="2027", key=OTHER).jwks
+        issuer.now += 31
+        assert source.find("2027") is not None
+        assert source.find("2026") is None
+
+
+@pytest.mark.parametrize("published", [[], [Issuer().jwk | {"use": "enc"}]], ids=["none", "none that verifies"])
+def test_an_issuer_that_publishes_no_key_locks_nobody_out(
+    published: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    issuer = FakeIssuer()
+    with issuer.keys() as source:
+        assert source.find("2026") is not None
+        issuer.answer = lambda: json.dumps({"keys": published}).encode()
         issuer.now += 31
         assert source.find("another") is None
-        assert source.find("2026") is None
+        assert source.find("2026") is not None
+        assert len(issuer.asked) == 2
+        assert "no key at JWT_JWKS_URL may verify tokens" in caplog.text
+        issuer.now += keys.OLDEST_S
+        with pytest.raises(KeysUnavailable):
+            source.find("2026")
 
 
 def test_while_the_issuer_is_away_its_keys_stay_for_a_day() -> None:
