@@ -8,6 +8,7 @@ a new way to write that Dagster opens stays shut. What does not belong here: wha
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from email.message import Message as Header
@@ -24,6 +25,8 @@ PROBE = "/server_info"
 GRAPHQL = "/graphql"
 REPORTED_EVENTS = "/report_asset_"
 DEBUG_FILES = "/download_debug"
+OUTPUT_OF_A_RUN = re.compile(r"/logs(/[^./\\\0][^/\\\0]*){2,}")
+"""Two names or more, none of which leads elsewhere: of any other path Dagster makes an error of its own."""
 READING = (HTTPMethod.GET, HTTPMethod.HEAD)
 SAME_ORIGIN_HEADERS = {
     "X-Frame-Options": "SAMEORIGIN",
@@ -107,6 +110,8 @@ class Guard:
                 HTTPStatus.FORBIDDEN,
                 "Debug files of runs are for operators: set IRT_UI_DEBUG_FILES=true and start the webserver again.",
             )
+        if path.startswith("/logs/") and not OUTPUT_OF_A_RUN.fullmatch(path):
+            return Refusal(HTTPStatus.NOT_FOUND, "There is no such output of a run.")
         if method is None:
             return self._foreign_origin(headers, asked)
         if method in READING:

@@ -49,7 +49,7 @@ class Refusal(Exception):
 class Identified:
     """`app` for callers whose token gives them `role`; a mutation also needs the role that it requires.
 
-    Without a verifier everybody may do everything, anonymously.
+    Without a verifier everybody may do everything, anonymously; what is no GraphQL request is refused all the same.
     """
 
     def __init__(
@@ -68,19 +68,23 @@ class Identified:
             return
         scope = _scope_of_caller(scope, None)
         path = path_within(self.prefix, scope["path"])
-        if self.verifier is None or (path == PROBE and scope.get("method") in READING):
+        if path == PROBE and scope.get("method") in READING:
             await self.app(scope, receive, send)
             return
+        identity = None
         try:
-            identity = await self._identity(scope, self.verifier)
-            identity.require_role("operator" if path.startswith(DEBUG_FILES) else self.role)
-            scope = _scope_of_caller(scope, identity)
-            if scope["type"] == "websocket":
-                await self._converse(identity, scope, receive, send)
-                return
-            if scope["method"] == HTTPMethod.POST:
+            if self.verifier is not None:
+                identity = await self._identity(scope, self.verifier)
+                identity.require_role("operator" if path.startswith(DEBUG_FILES) else self.role)
+                scope = _scope_of_caller(scope, identity)
+                if scope["type"] == "websocket":
+                    await self._converse(identity, scope, receive, send)
+                    return
+            if scope.get("method") == HTTPMethod.POST:
                 body = await _body(receive)
-                await self._require_allowed(read_body(body), identity)
+                request = read_body(body)
+                if identity is not None:
+                    await self._require_allowed(request, identity)
                 scope, receive = _normalise_scope(scope), _with_body(body, receive)
             await self.app(scope, receive, send)
         except Refused as refused:

@@ -42,6 +42,15 @@ def test_the_ui_s_own_requests_work_and_those_of_foreign_pages_change_nothing(
         assert instance.get_latest_materialization_event(AssetKey("abilities")) is None
 
 
+def test_what_dagster_would_stumble_over_gets_an_answer(instance: DagsterInstance, settings: Settings) -> None:
+    with served(settings) as app:
+        for body in ("[]", '[{"query": "{ version }"}]', "7", '{"query": 7}', "nothing", '{"query": "{"}'):
+            assert ask(app, "POST", "/graphql", JSON, body=body.encode()).status == 400, body
+        for path in ("/logs/", "/logs/..", "/logs/a", "/logs/../../x.out", "/logs/a\0/b.out", "/logs/a/b.out"):
+            assert ask(app, "GET", path).status == 404, path
+        assert "version" in post(app, "{ version }").text
+
+
 def test_a_read_only_page_shows_and_changes_nothing(instance: DagsterInstance, settings: Settings) -> None:
     with served(settings, read_only=True) as app:
         before = post(app, PAUSED).text
