@@ -19,7 +19,7 @@ from irt_assets.ledger import pruning
 from irt_assets.ledger.citations import CITATIONS, cited_names
 from irt_assets.ledger.decisions import decided_windows
 from irt_assets.partitions import months_between
-from irt_assets.responses.importing.report import UNFINISHED
+from irt_assets.responses.importing.report import UNFINISHED, delete_unfinished
 from irt_assets.responses.item_times import NIGHTS_KEPT
 from irt_assets.responses.snapshot_files import is_manifest, stored_parts
 from resources import tables, warehouse
@@ -230,14 +230,15 @@ def _wait_for_writers(connection: psycopg.Connection, key: str) -> None:
 
 
 def prune_rejects(folder: Path, now: datetime, *, dry_run: bool) -> Gone:
-    """Delete old files of rows that imports refused, and what killed imports had half written."""
-    kept = {True: BEING_WRITTEN, False: REJECTS}
-    old = [
+    """Delete old files of rows that imports refused, and whatever killed imports had half written."""
+    old = {
         file
-        for file in sorted(folder.glob("*"))
-        if file.is_file() and datetime.fromtimestamp(file.stat().st_mtime, UTC) < now - kept[file.suffix == UNFINISHED]
-    ]
+        for file in folder.glob("*.csv")
+        if file.is_file() and datetime.fromtimestamp(file.stat().st_mtime, UTC) < now - REJECTS
+    }
     if not dry_run:
         for file in old:
             file.unlink(missing_ok=True)
-    return Gone("files of rejected rows", tuple(file.name for file in old))
+    unfinished = {*folder.glob(f"*{UNFINISHED}")}
+    gone = old | unfinished.difference(delete_unfinished(folder, dry_run=dry_run))
+    return Gone("files of rejected rows", tuple(sorted(file.name for file in gone)))

@@ -20,6 +20,7 @@ from irt_assets.invariants.snapshots import snapshots_match_their_hash
 from irt_assets.job_names import PRUNE_JOB
 from irt_assets.ledger.citations import cited_names
 from irt_assets.reports.artifacts import Artifact, record, store_report
+from irt_assets.responses.importing.report import open_unfinished
 from irt_assets.responses.item_times import current_ability_times
 from irt_assets.stack import dagster_instance
 from jobs.prune import prune
@@ -397,12 +398,15 @@ def test_old_files_of_rejected_rows_go(settings: Settings, now: datetime) -> Non
     folder = settings.irt_home / "rejects"
     assert prune_rejects(folder, now, dry_run=False).names == ()
     folder.mkdir(parents=True)
-    for name, age in (("old.csv", 181), ("new.csv", 179), ("killed.rejected.part", 2), ("under-way.rejected.part", 0)):
+    for name, age in (("old.csv", 181), ("new.csv", 179)):
         (folder / name).write_text("x")
         os.utime(folder / name, times=((now - timedelta(days=age)).timestamp(),) * 2)
-    assert prune_rejects(folder, now, dry_run=True).names == ("killed.rejected.part", "old.csv")
-    assert prune_rejects(folder, now, dry_run=False).names == ("killed.rejected.part", "old.csv")
-    assert sorted(file.name for file in folder.iterdir()) == ["new.csv", "under-way.rejected.part"]
+    open_unfinished(folder / "killed.rejected.part").close()
+    with open_unfinished(folder / "under-way.rejected.part"):
+        os.utime(folder / "under-way.rejected.part", times=((now - timedelta(days=2)).timestamp(),) * 2)
+        assert prune_rejects(folder, now, dry_run=True).names == ("killed.rejected.part", "old.csv")
+        assert prune_rejects(folder, now, dry_run=False).names == ("killed.rejected.part", "old.csv")
+        assert sorted(file.name for file in folder.iterdir()) == ["new.csv", "under-way.rejected.part"]
 
 
 @pytest.mark.on_change("jobs/**", "irt_assets/ledger/**", "irt_assets/invariants/**", "irt_assets/backup/cited.py")

@@ -98,18 +98,20 @@ def open_unfinished(path: Path) -> TextIO:
         file.close()  # `delete_unfinished` came before the lock
 
 
-def delete_unfinished(folder: Path) -> list[Path]:
-    """Delete what killed processes had half written; those files that are in use stay, and are returned."""
-    in_use = []
+def delete_unfinished(folder: Path, *, dry_run: bool = False) -> list[Path]:
+    """Delete what killed processes had half written; files in use, or of another account, stay and are returned."""
+    staying = []
     for path in sorted(folder.glob(f"*{UNFINISHED}")):
-        with suppress(FileNotFoundError), path.open("rb") as file:
-            try:
+        try:
+            with path.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                in_use.append(path)
-            else:
-                path.unlink()
-    return in_use
+                if not dry_run:
+                    path.unlink()
+        except (BlockingIOError, PermissionError):
+            staying.append(path)
+        except FileNotFoundError:
+            pass
+    return staying
 
 
 class RejectFile:
@@ -120,8 +122,7 @@ class RejectFile:
     """
 
     def __init__(self, folder: Path, source: Path) -> None:
-        with suppress(PermissionError):  # another account's, who finds it the next time
-            delete_unfinished(folder)
+        delete_unfinished(folder)
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
         self._path = folder / f"{source.name.partition('.')[0]}-{stamp}.rejected.csv"
         self._part = self._path.with_suffix(UNFINISHED)
