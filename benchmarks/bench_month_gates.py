@@ -24,6 +24,7 @@ import numpy as np
 
 from benchmarks.bench_three_parameter import Truth, usable
 from irt_assets.calibration.month_impact import ItemValue, compare, proposed_values
+from irt_assets.psychometrics.core.covariances import of_each
 from irt_assets.psychometrics.core.models import Calibration, Floats
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.estimation.em import fit_em
@@ -165,7 +166,7 @@ def world(row: Row, seed: list[int]) -> tuple[Judged, Judged]:
     linking = link(first, frozen)
     published = transform(first, linking)
     before = {
-        item: ItemValue(frozen.a[k], frozen.b[k], frozen.c[k], frozen.covariance[2 * k : 2 * k + 2, 2 * k : 2 * k + 2])
+        item: ItemValue(frozen.a[k], frozen.b[k], frozen.c[k], of_each(frozen.covariance)[k])
         for k, item in enumerate(frozen.item_ids)
     }
     for item, value in proposed_values(_rows(published), scale, truth.ids[row.anchors :]).items():

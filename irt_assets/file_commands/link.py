@@ -75,7 +75,8 @@ def link(
     Raises PermanentFailure where no item is common or the items determine no constants; PsychometricsError for a
     symmetric criterion of moments.
     """
-    common = [item for item in old.item_ids if item in set(new.item_ids)]
+    known_items = set(new.item_ids)
+    common = [item for item in old.item_ids if item in known_items]
     if not common:
         raise PermanentFailure(
             f"{new.path} has no item in common with {old.path}, so their scales cannot be related:"

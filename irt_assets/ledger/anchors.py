@@ -17,6 +17,7 @@ from psycopg.rows import dict_row
 
 from irt_assets.ledger.audit import versions_of_a_new_model
 from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.covariances import block_diagonal
 from irt_assets.psychometrics.core.models import Calibration, Floats
 from irt_assets.psychometrics.linking.linking import covariance_ab
 from irt_assets.responses.scales import Scale
@@ -155,7 +156,8 @@ def _covariances(fit: Calibration, items: Sequence[str]) -> dict[str, dict[str, 
     if fit.joint_cov is None or len(items) > MOST_WITH_COVARIANCES:
         return {}
     place = {item: j for j, item in enumerate(fit.item_ids)}
-    blocks = covariance_ab(fit.select([place[item] for item in items])).reshape(len(items), 2, len(items), 2)
+    cov = block_diagonal(covariance_ab(fit.select([place[item] for item in items])))
+    blocks = cov.reshape(len(items), 2, len(items), 2)
     return {
         one: {other: blocks[j, :, k].ravel().tolist() for k, other in enumerate(items)} for j, one in enumerate(items)
     }

@@ -9,6 +9,7 @@ import pytest
 from scipy.special import expit
 
 from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.covariances import block_diagonal
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.core.options import Latent, Model
@@ -254,7 +255,7 @@ def test_slope_and_intercept_of_skewed_months_have_honest_errors_and_hardly_a_bi
         ids = tuple(f"i{j + 1}" for j in range(15))
         columns = (anchors.a, anchors.b, anchors.c, anchors.a_se, anchors.b_se, anchors.cov_ab[:, 0, 1])
         none = np.zeros(15, dtype=bool)
-        frozen = AnchorSet("s", "1", ids, *columns, (None,) * 15, none, covariance_ab(anchors))
+        frozen = AnchorSet("s", "1", ids, *columns, (None,) * 15, none, block_diagonal(covariance_ab(anchors)))
         linking = link(month, frozen, rules=Rules.from_settings({"min_anchor_responses": 1}))
         found.append((linking.slope, linking.intercept))
         reported.append((linking.slope_se, linking.intercept_se))

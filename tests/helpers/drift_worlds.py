@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from irt_assets.psychometrics.core.anchors import AnchorSet, block_diagonal
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.covariances import block_diagonal
 from irt_assets.psychometrics.core.models import Calibration, Convergence
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.drift.errors import Anchors, Comparison, Published, compare

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -11,10 +12,12 @@ import numpy as np
 import pytest
 
 from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.covariances import block_diagonal
 from irt_assets.psychometrics.core.errors import BreakdownError, PsychometricsError, breakdowns_explained
 from irt_assets.psychometrics.core.models import Calibration, Flag
-from irt_assets.psychometrics.core.options import Method
+from irt_assets.psychometrics.core.options import Method, Model
 from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.psychometrics.linking.anchor_diagnosis import diagnose
 from irt_assets.psychometrics.linking.criteria import NODES, WEIGHTS, Pairs, solve
 from irt_assets.psychometrics.linking.linking import (
     Linking,
@@ -172,7 +175,7 @@ def on_both_scales(pairs: Pairs, symmetric: bool) -> Pairs:
 def test_the_constants_follow_each_anchor_as_their_derivatives_say(method: Method, symmetric: bool, side: str) -> None:
     rng = np.random.default_rng(0)
     a, b = rng.lognormal(0, 0.3, 6), rng.normal(0, 1, 6)
-    cov = np.eye(12) * 0.01
+    cov = np.tile(np.eye(2) * 0.01, (6, 1, 1))
     pairs = Pairs(
         ids(6), a * SLOPE, (b - INTERCEPT) / SLOPE, np.zeros(6), cov, a, b, np.zeros(6), cov, "2pl"
     )  # fmt: skip
@@ -465,6 +468,51 @@ def test_constants_are_stored_as_plain_json_under_the_documents_names() -> None:
     assert json.loads(json.dumps(stored, allow_nan=False)) == stored
 
 
+def joint(new: Calibration, anchors: AnchorSet) -> tuple[Calibration, AnchorSet]:
+    """The same with a matrix of all items' covariances on both sides."""
+    return (
+        replace(new, joint_cov=block_diagonal(new.cov)),
+        replace(anchors, cov=block_diagonal(anchors.covariance)),
+    )
+
+
+@pytest.mark.parametrize("sides", ["new", "old", "both"])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("model", ["rasch", "1pl", "2pl"])
+def test_errors_item_by_item_say_what_their_matrix_says(model: Model, method: Method, sides: str) -> None:
+    new, anchors = month(np.random.default_rng(3), moved=2, shift=0.7)
+    if model != "2pl":
+        slopes = np.full(new.n_items, 1.0)
+        new = replace(new, model=model, a=slopes, d=-slopes * new.b)
+        anchors = replace(anchors, a=slopes.copy())
+    whole_new, whole_anchors = joint(new, anchors)
+    other = (new if sides == "old" else whole_new), (anchors if sides == "new" else whole_anchors)
+    loadings = dict(zip(anchors.item_ids, np.linspace(-0.5, 0.5, len(anchors.item_ids)), strict=True))
+    items, whole = (link(*pair, method=method, loadings=loadings) for pair in ((new, anchors), other))
+    assert items.anchors_used == whole.anchors_used
+    for name in ("slope", "intercept", "cov", "q", "q_p", "rmse"):
+        np.testing.assert_allclose(getattr(items, name), getattr(whole, name), rtol=1e-10, atol=1e-12)
+    assert items.q_shifts.keys() == whole.q_shifts.keys()
+    found, said = diagnose(new, anchors), diagnose(*other)
+    assert (found.agreeing, found.sentence) == (said.agreeing, said.sentence)
+    assert found.suspects
+    for item, suspect in found.suspects.items():
+        other_suspect = said.suspects[item]
+        assert (suspect.delta_a, suspect.delta_b, suspect.z) == pytest.approx(
+            (other_suspect.delta_a, other_suspect.delta_b, other_suspect.z), rel=1e-9
+        )
+
+
+def test_many_anchors_without_common_errors_need_no_matrix_of_them_all() -> None:
+    """At 1,200 anchors such a matrix has 46 MB, and arrays of curves 1 MB each."""
+    new, anchors = month(np.random.default_rng(3), k=1200)
+    tracemalloc.start()
+    link(new, anchors)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 30e6
+
+
 def test_an_unknown_method_is_refused_by_name() -> None:
     with pytest.raises(PsychometricsError, match="'equipercentile'; the methods are stocking-lord"):
         link(*exact(), method="equipercentile")
@@ -571,10 +619,7 @@ def test_the_constants_change_with_c_as_their_derivatives_say(symmetric: bool) -
     a, b, c = rng.lognormal(0, 0.3, k), rng.normal(0, 1, k), rng.uniform(0.1, 0.3, k)
     cov = errors(a, b, 1000)
     a_new, b_new = a * SLOPE * np.exp(rng.normal(0, 0.01, k)), (b - INTERCEPT) / SLOPE + rng.normal(0, 0.01, k)
-    block = np.zeros((2 * k, 2 * k))
-    for j in range(k):
-        block[2 * j : 2 * j + 2, 2 * j : 2 * j + 2] = cov[j]
-    pairs = on_both_scales(Pairs(ids(k), a_new, b_new, c, block, a, b, c, block, "3pl"), symmetric)
+    pairs = on_both_scales(Pairs(ids(k), a_new, b_new, c, cov, a, b, c, cov, "3pl"), symmetric)
     found = solve(pairs, "stocking-lord", weighted=False)
     assert found is not None
     for side, derivatives in (("c_new", found.by_c_new), ("c_old", found.by_c_old)):

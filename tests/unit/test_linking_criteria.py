@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from irt_assets.psychometrics.core.anchors import AnchorSet, block_diagonal
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.covariances import block_diagonal
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Population
 from irt_assets.psychometrics.core.options import Method, Model
 from irt_assets.psychometrics.linking.criteria import Pairs, q_test, solve
@@ -34,7 +35,7 @@ def columns(form: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def pairs_of(new: tuple[np.ndarray, ...], old: tuple[np.ndarray, ...], theta: np.ndarray, weights: np.ndarray) -> Pairs:
     """In one direction, over these nodes of the old scale."""
-    k, no_errors = len(new[0]), np.zeros((2 * len(new[0]),) * 2)
+    k, no_errors = len(new[0]), np.zeros((len(new[0]), 2, 2))
     weights = weights / weights.sum()
     return Pairs(tuple(f"i{j}" for j in range(k)), *new, no_errors, *old, no_errors, "3pl", theta, weights)
 
@@ -166,7 +167,7 @@ def disagreeing(model: Model, seed: int = 3) -> tuple[Pairs, np.ndarray]:
     k = 9
     a_old, b_old = np.ones(k) if model == "rasch" else rng.lognormal(0, 0.3, k), rng.normal(0, 1, k)
     a_new, b_new = a_old * (1 if model == "rasch" else rng.lognormal(0.1, 0.2, k)), b_old + rng.normal(0.3, 0.3, k)
-    cov_new, cov_old = (block_diagonal(np.tile([[0.01, s], [s, 0.02]], (k, 1, 1))) for s in (0.004, -0.003))
+    cov_new, cov_old = (np.tile([[0.01, s], [s, 0.02]], (k, 1, 1)) for s in (0.004, -0.003))
     ids = tuple(f"i{j}" for j in range(k))
     pairs = Pairs(ids, a_new, b_new, np.zeros(k), cov_new, a_old, b_old, np.zeros(k), cov_old, model)
     return pairs, rng.normal(0, 0.3, k)
@@ -180,7 +181,7 @@ def test_q_is_the_least_that_its_constants_leave(model: Model, with_loadings: bo
     pairs, loadings = disagreeing(model)
     slope, intercept = (1.0 if model == "rasch" else 0.95), 0.1
     use = pairs.tested
-    v = np.linalg.inv(pairs.covariance_of_differences(slope)[np.ix_(use, use)])
+    v = np.linalg.inv(block_diagonal(pairs.errors_of_tested(slope)))
     at = pairs.differences(slope, intercept)
 
     def left(x: np.ndarray) -> float:

@@ -66,11 +66,10 @@ class AnchorSet:
 
     @property
     def covariance(self) -> Floats:
-        """Shape (2K, 2K): of a₁, b₁, a₂, b₂, …, between anchors only where `cov` says it."""
+        """Covariance of the anchors' (a, b), in the form of `covariances`: between anchors only where `cov` says it."""
         if self.cov is not None:
-            return self.cov
-        blocks = np.stack([[self.a_se**2, self.cov_ab], [self.cov_ab, self.b_se**2]])
-        return block_diagonal(blocks.transpose(2, 0, 1))
+            return self.cov[None]
+        return np.stack([[self.a_se**2, self.cov_ab], [self.cov_ab, self.b_se**2]]).transpose(2, 0, 1)
 
     @property
     def hash(self) -> str:
@@ -78,11 +77,3 @@ class AnchorSet:
         columns = [getattr(self, f.name) for f in fields(self)[2:] if f.name != "cov"]
         rows = sorted(zip(*(c.tolist() if isinstance(c, np.ndarray) else c for c in columns), strict=True))
         return hashlib.sha256(json.dumps([self.scale_id, self.version, rows]).encode()).hexdigest()
-
-
-def block_diagonal(blocks: Floats) -> Floats:
-    """(K, 2, 2) blocks on the diagonal of a (2K, 2K) matrix of zeros."""
-    k = len(blocks)
-    full = np.zeros((k, 2, k, 2))
-    full[np.arange(k), :, np.arange(k), :] = blocks
-    return full.reshape(2 * k, 2 * k)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve
 from scipy.special import chdtrc, expit
 
-from irt_assets.psychometrics.core.anchors import block_diagonal
+from irt_assets.psychometrics.core.covariances import block_diagonal
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Calibration, Floats
 from irt_assets.psychometrics.core.quadrature import Grid

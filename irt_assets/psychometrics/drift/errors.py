@@ -32,7 +32,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from irt_assets.psychometrics.core.anchors import AnchorSet, block_diagonal
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.covariances import block_diagonal, of_each
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import THREE_PL, item_model
 from irt_assets.psychometrics.core.models import Calibration, Floats
@@ -76,7 +77,7 @@ class Anchors:
     @classmethod
     def of(cls, anchors: AnchorSet) -> Anchors:
         """The anchors with the covariance that the set was frozen with."""
-        return cls(anchors, anchors.covariance)
+        return cls(anchors, block_diagonal(anchors.covariance))
 
     @property
     def cov_with_guessing(self) -> Floats:
@@ -151,7 +152,7 @@ class Published:
     def of_anchors(cls, anchors: Anchors) -> Published:
         """The frozen values themselves, published when the scale began."""
         k = len(anchors.set.item_ids)
-        own = anchors.cov.reshape(k, 2, k, 2)[np.arange(k), :, np.arange(k), :]
+        own = of_each(anchors.cov[None])
         rows = anchors.cov.reshape(k, 2, 2 * k)
         values = anchors.set.item_ids, anchors.set.a, anchors.set.b, anchors.set.c, own, rows
         if anchors.guessing_cov is None:
@@ -239,7 +240,7 @@ class _Linked:
         slope, intercept, J = linking.slope, linking.intercept, raw.n_items
         constants, used, frozen = _constants(raw, linking, anchors)
         sigma = _joint(raw)
-        own = sigma.reshape(J, 2, J, 2)[np.arange(J), :, np.arange(J), :]
+        own = of_each(sigma[None])
         by_item = np.array([[1 / slope, 0.0], [-intercept / slope, 1.0]])  # T
         by_constants = np.zeros((J, 2, 2))  # B
         by_constants[:, 0, 0] = -raw.a / slope**2

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from scipy.special import chdtri, ndtr
 
 from irt_assets.psychometrics.core.anchors import AnchorSet, Bools
+from irt_assets.psychometrics.core.covariances import of_each, times
 from irt_assets.psychometrics.core.models import Calibration, Floats
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.linking.criteria import Pairs, medians
@@ -129,13 +130,11 @@ def _limit(pairs: Pairs) -> float:
     return float(chdtri(2 if pairs.tests_slopes else 1, 2 * ndtr(-ROBUST_Z)))
 
 
-def _scores(pairs: Pairs, d: Floats, v: Floats) -> tuple[Floats, Floats]:
-    """V⁻¹D of each anchor and the diagonal of V⁻¹, both (K, 2), from D (K, 2) and V (2K, 2K).
+def _scores(pairs: Pairs, d: Floats, block: Floats) -> tuple[Floats, Floats]:
+    """V⁻¹D of each anchor and the diagonal of V⁻¹, both (K, 2), from its D, (K, 2), and V, (K, 2, 2).
 
     Where slopes testify nothing, of D₂ alone, with 0 and 1 in the place of D₁.
     """
-    k = np.arange(pairs.size)
-    block = v.reshape(pairs.size, 2, pairs.size, 2)[k, :, k]
     if not pairs.tests_slopes:
         zero, one, precision = np.zeros(pairs.size), np.ones(pairs.size), 1 / block[:, 1, 1]
         return np.stack([zero, d[:, 1] * precision], axis=1), np.stack([one, precision], axis=1)
@@ -149,7 +148,7 @@ def _quadratic(pairs: Pairs, d: Floats, v: Floats) -> Floats:
 
 
 def _wald(pairs: Pairs, slope: float, intercept: float) -> Floats:
-    return _quadratic(pairs, pairs.differences(slope, intercept), pairs.covariance_of_differences(slope))
+    return _quadratic(pairs, pairs.differences(slope, intercept), of_each(pairs.covariance_of_differences(slope)))
 
 
 def _homes(pairs: Pairs, groups: list[Constants]) -> npt.NDArray[np.intp]:
@@ -182,7 +181,8 @@ def _least_squares(pairs: Pairs, members: Bools, at: Constants) -> tuple[Constan
     inside = np.repeat(members, 2) & pairs.tested
     x = pairs.differences_by_constants(slope)
     d = pairs.differences(slope, intercept).ravel()
-    solved = np.linalg.solve(pairs.covariance_of_differences(slope)[np.ix_(inside, inside)], x[inside])
+    cov = pairs.keep(members).errors_of_tested(slope)
+    solved = np.linalg.solve(cov, x[inside].reshape(*cov.shape[:2], -1)).reshape(-1, x.shape[1])
     by_d = np.zeros((x.shape[1], d.size))
     by_d[:, inside] = -np.linalg.solve(x[inside].T @ solved, solved.T)
     step = by_d @ d
@@ -196,8 +196,11 @@ def _suspects(pairs: Pairs, members: Bools, at: Constants) -> dict[str, Suspect]
     """
     (slope, intercept), by_d = _least_squares(pairs, members, at)
     d = pairs.differences(slope, intercept)
-    rest = np.eye(d.size) + pairs.differences_by_constants(slope) @ by_d
-    v = rest @ pairs.covariance_of_differences(slope) @ rest.T
+    cov = pairs.covariance_of_differences(slope)
+    x = pairs.differences_by_constants(slope).reshape(pairs.size, 2, -1)
+    moved = times(by_d, cov)
+    shared = x @ moved.reshape(-1, pairs.size, 2).swapaxes(0, 1)
+    v = of_each(cov) + shared + shared.swapaxes(1, 2) + x @ (moved @ by_d.T) @ x.swapaxes(1, 2)
     scores, information = _scores(pairs, d, v)
     alone = scores / np.sqrt(information)
     parameter = np.abs(alone).argmax(axis=1)

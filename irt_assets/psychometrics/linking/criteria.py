@@ -19,6 +19,7 @@ from scipy.optimize import least_squares
 from scipy.special import expit
 
 from irt_assets.psychometrics.core.anchors import Bools
+from irt_assets.psychometrics.core.covariances import added, of_each, of_some, scaled, times
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Floats
@@ -40,7 +41,7 @@ def curve(a: Floats, b: Floats, c: Floats, theta: Floats) -> tuple[Floats, Float
 
 @dataclass(frozen=True)
 class Pairs:
-    """K anchors seen from both sides. Covariances are (2K, 2K) in the order a₁, b₁, a₂, b₂, …
+    """K anchors seen from both sides; `cov_new`, `cov_old`: of their (a, b), in the form of `covariances`.
 
     `nodes` and `weights`, shape (Q,): the distribution on the old scale over which curves are compared. `nodes_new` and
     `weights_new`, shape (R,): the one on the new scale, where a symmetric criterion compares them as well; empty for a
@@ -65,11 +66,10 @@ class Pairs:
     weights_new: Floats = field(default_factory=lambda: NOWHERE)
 
     def keep(self, mask: Bools) -> Pairs:
-        both = np.ix_(np.repeat(mask, 2), np.repeat(mask, 2))
         return Pairs(
             tuple(i for i, kept in zip(self.ids, mask, strict=True) if kept),
-            self.a_new[mask], self.b_new[mask], self.c_new[mask], self.cov_new[both],
-            self.a_old[mask], self.b_old[mask], self.c_old[mask], self.cov_old[both],
+            self.a_new[mask], self.b_new[mask], self.c_new[mask], of_some(self.cov_new, mask),
+            self.a_old[mask], self.b_old[mask], self.c_old[mask], of_some(self.cov_old, mask),
             self.model, self.nodes, self.weights,
             None if self.guessing_new is None else self.guessing_new[mask], self.nodes_new, self.weights_new,
         )  # fmt: skip
@@ -104,10 +104,15 @@ class Pairs:
         return by_constants.reshape(-1, 2)[:, 0 if self.free_slope else 1 :]
 
     def covariance_of_differences(self, slope: float) -> Floats:
-        """Shape (2K, 2K): covariance of D₁, D₂ of the first anchor, of the second, …, the constants given."""
+        """Covariance of the anchors' D₁ and D₂, the constants given, in the form of `covariances`."""
         from_new = np.stack([1 / self.a_new, np.full(self.size, slope)], axis=1).ravel()
         from_old = np.stack([1 / self.a_old, np.ones(self.size)], axis=1).ravel()
-        return from_new[:, None] * self.cov_new * from_new + from_old[:, None] * self.cov_old * from_old
+        return added(scaled(self.cov_new, from_new), scaled(self.cov_old, from_old))
+
+    def errors_of_tested(self, slope: float) -> Floats:
+        """The part of `covariance_of_differences` that is of the differences that are `tested`, K or 2K of them."""
+        cov = self.covariance_of_differences(slope)
+        return cov if self.tests_slopes else cov[:, 1::2, 1::2]
 
 
 def medians(pairs: Pairs) -> tuple[float, float]:
@@ -129,7 +134,7 @@ class Constants:
 
     def covariance(self, pairs: Pairs) -> Floats:
         """Shape (2, 2): of (slope, intercept), by the delta method from both sides' errors; the old c is held."""
-        cov = self.by_new @ pairs.cov_new @ self.by_new.T + self.by_old @ pairs.cov_old @ self.by_old.T
+        cov = times(self.by_new, pairs.cov_new) @ self.by_new.T + times(self.by_old, pairs.cov_old) @ self.by_old.T
         if self.by_c_new is None or pairs.guessing_new is None:
             return cov
         return cov + of_guessing(self.by_new, self.by_c_new, pairs.guessing_new)
@@ -164,7 +169,7 @@ def _by_moments(pairs: Pairs, method: Method, weighted: bool) -> Constants | Non
     """Mean-mean and mean-sigma: slope from the anchors' mean a or the SD of their b, intercept from their mean b."""
     start, _ = medians(pairs)
     var_a, var_b = (
-        np.diag(pairs.cov_new)[k::2] * scale**2 + np.diag(pairs.cov_old)[k::2]
+        of_each(pairs.cov_new)[:, k, k] * scale**2 + of_each(pairs.cov_old)[:, k, k]
         for k, scale in ((0, 1 / start), (1, start))
     )  # of a_new/slope − a_old and of D₂
     w_b = 1 / var_b if weighted else np.ones(pairs.size)
@@ -321,8 +326,7 @@ def _curve_weights(pairs: Pairs, method: Method, slope: float, intercept: float)
     weights = np.concatenate([pairs.weights, pairs.weights_new])
     by_x = _curve_by_parameters(a, b, (pairs.c_old + pairs.c_new) / 2, theta)
     by_d = by_x * np.stack([a, np.ones_like(a)], axis=1)[:, None, :]  # D₁ is a difference of ln a
-    k = np.arange(pairs.size)
-    cov = pairs.covariance_of_differences(slope).reshape(pairs.size, 2, pairs.size, 2)[k, :, k]
+    cov = of_each(pairs.covariance_of_differences(slope))
     v = np.einsum("q,kqx,kxy,kqy->k", weights, by_d, cov, by_d)
     omega: Floats = 1 / v if method == "haebara" else np.sqrt(by_d[:, :, 1] ** 2 @ weights) / v
     return omega / omega.mean()
@@ -350,15 +354,19 @@ def q_test(pairs: Pairs, slope: float, intercept: float, loadings: Floats | None
     """
     use = pairs.tested
     x = pairs.differences_by_constants(slope)[use]
-    factor = np.linalg.cholesky(pairs.covariance_of_differences(slope)[np.ix_(use, use)])
-    white_d = np.linalg.solve(factor, pairs.differences(slope, intercept).ravel()[use])
-    white_x = np.linalg.solve(factor, x)
+    factor = np.linalg.cholesky(pairs.errors_of_tested(slope))
+
+    def white(y: Floats) -> Floats:
+        return np.linalg.solve(factor, y.reshape(*factor.shape[:2], -1)).reshape(y.shape)
+
+    white_d = white(pairs.differences(slope, intercept).ravel()[use])
+    white_x = white(x)
     rest = _unexplained(white_d, white_x)
     agreement = Agreement(float(rest @ rest), int(use.sum()) - x.shape[1])
     if loadings is None:
         return agreement
     by_shift = np.column_stack([np.zeros(pairs.size), -loadings / pairs.a_old]).ravel()[use]
-    white_shift = np.linalg.solve(factor, by_shift)
+    white_shift = white(by_shift)
     own = _unexplained(white_shift, white_x)
     squared_norm = float(own @ own)
     if squared_norm <= 1e-8 * float(white_shift @ white_shift):  # two constants do already what the shift would

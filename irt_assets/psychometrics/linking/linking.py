@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import chdtrc
 
-from irt_assets.psychometrics.core.anchors import AnchorSet, block_diagonal
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.covariances import block_diagonal, of_each, of_some
 from irt_assets.psychometrics.core.errors import BreakdownError, PsychometricsError
 from irt_assets.psychometrics.core.models import Calibration, Floats
 from irt_assets.psychometrics.core.options import Method
@@ -268,11 +269,10 @@ def match(new: Calibration, anchors: AnchorSet, rules: Rules) -> tuple[Pairs, di
             rows.append((k, j))
     k_rows = np.array([k for k, _ in rows], dtype=int)
     j_rows = np.array([j for _, j in rows], dtype=int)
-    both = (2 * k_rows[:, None] + np.arange(2)).ravel()
     pairs = Pairs(
         tuple(anchors.item_ids[k] for k in k_rows),
         new.a[j_rows], new.b[j_rows], new.c[j_rows], covariance_ab(new.select(j_rows)),
-        anchors.a[k_rows], anchors.b[k_rows], anchors.c[k_rows], anchors.covariance[np.ix_(both, both)],
+        anchors.a[k_rows], anchors.b[k_rows], anchors.c[k_rows], of_some(anchors.covariance, k_rows),
         new.model, guessing_new=new.select(j_rows).guessing_cov_ab,
     )  # fmt: skip
     return pairs, dropped, n_candidates
@@ -297,14 +297,14 @@ def weighted_by_populations(pairs: Pairs, new: Calibration, symmetric: bool) -> 
 
 
 def covariance_ab(new: Calibration) -> Floats:
-    """Shape (2J, 2J): covariance of a₁, b₁, a₂, b₂, …; between items only where the fit kept its joint covariance."""
+    """Covariance of (a, b), in the form of `covariances`; between items only where the fit kept a joint one."""
     if new.joint_cov is None or not np.isfinite(new.joint_cov).all():
-        return block_diagonal(new.cov_ab)
+        return new.cov_ab
     to_ab = np.zeros((new.n_items, 2, 2))
     to_ab[:, 0, 0] = 1.0
     to_ab[:, 1, 0], to_ab[:, 1, 1] = new.d / new.a**2, -1 / new.a
     g = block_diagonal(to_ab)
-    return g @ new.joint_cov @ g.T
+    return (g @ new.joint_cov @ g.T)[None]
 
 
 def _purify(pairs: Pairs, dropped: dict[str, str]) -> Pairs:
@@ -321,7 +321,7 @@ def _purify(pairs: Pairs, dropped: dict[str, str]) -> Pairs:
                 continue
             slope, intercept = medians(pairs)
             d = pairs.differences(slope, intercept)[:, column]
-            se = np.sqrt(np.diag(pairs.covariance_of_differences(slope)))[column::2]
+            se = np.sqrt(of_each(pairs.covariance_of_differences(slope))[:, column, column])
             z = _robust_z(d / se)
             for k in np.flatnonzero(np.abs(z) > ROBUST_Z):
                 dropped[pairs.ids[k]] = (

@@ -1,0 +1,57 @@
+"""Covariances of two parameters of each of K items, as matrices along a diagonal.
+
+Shape (K, 2, 2) where errors of different items are independent, or (1, 2K, 2K) where they are not: NumPy's functions of
+stacks of matrices serve both, and what is independent costs no more than K.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from irt_assets.psychometrics.core.models import Floats
+
+
+def block_diagonal(blocks: Floats) -> Floats:
+    """(k, n, n) blocks on the diagonal of a (kn, kn) matrix of zeros."""
+    k, n, _ = blocks.shape
+    full = np.zeros((k, n, k, n))
+    full[np.arange(k), :, np.arange(k), :] = blocks
+    return full.reshape(k * n, k * n)
+
+
+def of_each(cov: Floats) -> Floats:
+    """Shape (K, 2, 2): each item's own covariance."""
+    if cov.shape[1] == 2:
+        return cov
+    k = np.arange(cov.shape[1] // 2)
+    return cov.reshape(k.size, 2, k.size, 2)[k, :, k, :]
+
+
+def of_some(cov: Floats, items: npt.NDArray[Any]) -> Floats:
+    """The covariance of some items only; items: places, or a mask of shape (K,)."""
+    if cov.shape[1] == 2:
+        return cov[items]
+    kept = np.arange(cov.shape[1]).reshape(-1, 2)[items].ravel()
+    return cov[:, kept[:, None], kept]
+
+
+def scaled(cov: Floats, by: Floats) -> Floats:
+    """The covariance of the 2K parameters times `by`, shape (2K,)."""
+    factors = by.reshape(cov.shape[:2])
+    return factors[:, :, None] * cov * factors[:, None]
+
+
+def added(one: Floats, other: Floats) -> Floats:
+    """The covariance of sums of independent terms."""
+    if one.shape == other.shape:
+        return one + other
+    return (block_diagonal(one) + block_diagonal(other))[None]
+
+
+def times(by: Floats, cov: Floats) -> Floats:
+    """by · cov, shape (m, 2K), of `by`, shape (m, 2K)."""
+    product: Floats = (by.reshape(len(by), len(cov), 1, -1) @ cov).reshape(by.shape)
+    return product
