@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -19,9 +19,10 @@ import psycopg
 from irt_assets.ledger.decisions import Decided
 from irt_assets.ledger.proposals import newest_windows_of, read_proposals
 from irt_assets.ledger.steps import step_of, steps_of_month
+from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.core.curves import MEDIUM_WABC
 from irt_assets.psychometrics.drift.items import wabc
-from irt_assets.responses.item_status import item_status
+from irt_assets.responses.item_status import Status, item_status
 from irt_assets.responses.scales import Scale, read_scales
 from resources.failures import PermanentFailure
 
@@ -77,6 +78,11 @@ class Parameters:
         )
         return f"a = {a}, b = {b}" + (f", c = {self.c:.2f}" if self.c else "")
 
+    def agree_with(self, other: Parameters) -> bool:
+        """Whether a and b of `other` both lie in the 95 % intervals of these; False where an error is not known."""
+        pairs = ((self.a, other.a, self.a_se), (self.b, other.b, self.b_se))
+        return all(se is not None and abs(theirs - own) <= Z95 * se for own, theirs, se in pairs)
+
 
 @dataclass(frozen=True)
 class Proposal:
@@ -94,6 +100,8 @@ class Proposal:
         superseded: whether it would be, had it not been decided on.
         withdrawn: since when, by whom and why; empty if the item is in use. A withdrawn item does not need a decision.
         decided: by whom, when and why, where it was; also by whom a decision was undone, where it is open again.
+        settled: why an open one that would need a decision needs none: the latest later green month agrees with what is
+            published and not with it, or it is the value of a leak that was rejected.
         outdated: what is published comes from a later window, or from the month itself; or somebody has decided since
             on what such a window proposed for the item.
     """
@@ -123,6 +131,7 @@ class Proposal:
     superseded: bool = False
     withdrawn: str = ""
     decided: str = ""
+    settled: str = ""
 
     @property
     def reference(self) -> Reference:
@@ -148,10 +157,15 @@ class Proposal:
         return self.kind == "leak"
 
     @property
+    def standing(self) -> str:
+        """Its state in words: what was decided on it, or why it needs no decision."""
+        return self.decided or self.settled or self.state
+
+    @property
     def asks(self) -> bool:
         """Whether somebody should decide: nothing is published for the item, it was recalibrated, or it drifted and
-        what is proposed still differs from what is published now."""
-        if self.state is not State.OPEN or self.outdated or self.withdrawn:
+        what is proposed still differs from what is published now; unless that is settled."""
+        if self.state is not State.OPEN or self.outdated or self.withdrawn or self.settled:
             return False
         moved = self.severity in ("medium", "high") and (self.wabc or 0.0) > MEDIUM_WABC
         return self.old is None or self.recalibrated or moved
@@ -200,8 +214,8 @@ def proposals(
     """
     rows = read_proposals(connection, windows=windows, items=items, scale_id=scale_id, may_ask=may_ask)
     areas = _areas(rows, read_scales(connection))
-    withdrawn = {item: status.sentence for item, status in item_status(connection).items() if status.is_withdrawn}
-    return [_proposal(row, area, withdrawn.get(row["item_id"], "")) for row, area in zip(rows, areas, strict=True)]
+    use = item_status(connection)
+    return [_proposal(row, area, use.get(row["item_id"])) for row, area in zip(rows, areas, strict=True)]
 
 
 def waiting_proposals(
@@ -319,7 +333,8 @@ def _areas(rows: list[dict[str, Any]], scales: Mapping[str, Scale]) -> list[floa
     return found
 
 
-def _proposal(row: dict[str, Any], area: float | None, withdrawn: str) -> Proposal:
+def _proposal(row: dict[str, Any], area: float | None, use: Status | None) -> Proposal:
+    new, old = _parameters(row), None if row["old_a"] is None else _parameters(row, "old_")
     state = _OF_DECISION.get(row["decision"], State.SUPERSEDED if row["superseded"] else State.OPEN)
     decided = ""
     if row["decision"]:
@@ -327,12 +342,12 @@ def _proposal(row: dict[str, Any], area: float | None, withdrawn: str) -> Propos
         outcome = f"{state} again, the decision undone" if undone else state
         since = f", in force from {row['decided_from']:%Y-%m-%d}" if row["decided_from"] and not undone else ""
         decided = f"{outcome} by {row['decided_by']} on {row['decided_at']:%Y-%m-%d %H:%M} UTC{since}: {row['reason']}"
-    return Proposal(
+    found = Proposal(
         window=row["month"],
         scale_id=row["scale_id"],
         item_id=row["item_id"],
         fit_id=row["fit_id"],
-        new=Parameters(*(row[name] for name in ("a", "b", "c", "a_se", "b_se"))),
+        new=new,
         cov_ab=row["cov_ab"],
         n=row["n_responses"],
         why=row["why"],
@@ -340,9 +355,7 @@ def _proposal(row: dict[str, Any], area: float | None, withdrawn: str) -> Propos
         recalibrated=row["kind"] == "pooled",
         anchor=row["anchor"],
         outdated=bool(row["outdated"]),
-        old=None
-        if row["old_a"] is None
-        else Parameters(*(row[f"old_{name}"] for name in ("a", "b", "c", "a_se", "b_se"))),
+        old=old,
         old_since=row["old_since"],
         old_rule=row["old_rule"],
         replaces=row["publication_id"],
@@ -353,9 +366,24 @@ def _proposal(row: dict[str, Any], area: float | None, withdrawn: str) -> Propos
         fit={name: row[name] for name in ("infit", "outfit", "rmsd")} | {"flags": row["flags"] or []},
         lineage={name: row[name] for name in ("data_hash", "anchor_hash", "created_at")},
         superseded=row["superseded"],
-        withdrawn=withdrawn,
+        withdrawn=use.sentence if use and use.is_withdrawn else "",
         decided=decided,
     )
+    return replace(found, settled=_settled(row, new, old, use)) if found.asks else found
+
+
+def _parameters(row: Mapping[str, Any], before: str = "") -> Parameters:
+    return Parameters(*(row[before + name] for name in ("a", "b", "c", "a_se", "b_se")))
+
+
+def _settled(row: Mapping[str, Any], new: Parameters, old: Parameters | None, use: Status | None) -> str:
+    later, leak = row["later"], row["rejected_leak"]
+    if later and old and (estimate := _parameters(later)).agree_with(old) and not estimate.agree_with(new):
+        return f"contradicted by {later['month']}"
+    if leak and _parameters(leak).agree_with(new):
+        if use is None or use.decided_at < datetime.fromisoformat(leak["decided_at"]):
+            return f"the leak that {leak['decided_by']} rejected in {leak['month']}"
+    return ""
 
 
 def _differs(found: Mapping[str, Any]) -> bool:

@@ -9,6 +9,8 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
+from irt_assets.ledger.relations import MONTHS_IN_USE
+
 
 @dataclass(frozen=True)
 class NewProposal:
@@ -48,7 +50,9 @@ def read_proposals(
     may_ask: bool = False,
 ) -> list[dict[str, Any]]:
     """Every proposal of these windows, items and scale (None: all), by window and item, the latest fit last; with its
-    fit, the item's drift and DIF in the window's last month, the last decision on it and what it would replace.
+    fit, the item's drift and DIF in the window's last month, the last decision on it and what it would replace; and, of
+    an item that changed, `later`: the estimate of the latest later green month that has one, and `rejected_leak`: what
+    was proposed and rejected, where that is the last decision on the item, and it leaked.
 
     may_ask: only those that can need a decision, which are few of many.
     """
@@ -92,7 +96,10 @@ def proposals_by_reason(
     return dict(rows)
 
 
-_PROPOSALS = """
+_PROPOSALS = f"""
+WITH green AS MATERIALIZED (
+  SELECT scale_id, month, engine, fit_id, held FROM {MONTHS_IN_USE} m JOIN publication_step s
+  USING (scale_id, month, fit_id) WHERE s.state = 'done')
 SELECT p.month, p.scale_id, p.item_id, p.fit_id, p.a, p.b, p.c, p.a_se, p.b_se, p.cov_ab, p.why, p.created_at,
        i.n_responses, i.infit, i.outfit, i.rmsd, i.flags,
        m.kind, m.window_start, m.window_end, m.data_hash, m.anchor_hash,
@@ -102,7 +109,7 @@ SELECT p.month, p.scale_id, p.item_id, p.fit_id, p.a, p.b, p.c, p.a_se, p.b_se, 
            AND (n.created_at, n.fit_id) > (p.created_at, p.fit_id)) AS superseded,
        d.severity, d.delta_b,
        CASE WHEN d.details->'change'->>'onset' > e.began
-            THEN jsonb_set(d.details->'change', '{onset}', to_jsonb(e.began)) ELSE d.details->'change' END AS change,
+            THEN jsonb_set(d.details->'change', '{{onset}}', to_jsonb(e.began)) ELSE d.details->'change' END AS change,
        x.decision, x.decided_by, x.decided_at, x.reason, x.effective_from AS decided_from,
        o.publication_id, o.a AS old_a, o.b AS old_b, o.c AS old_c, o.a_se AS old_a_se, o.b_se AS old_b_se,
        o.effective_from AS old_since, o.rule AS old_rule,
@@ -113,7 +120,7 @@ SELECT p.month, p.scale_id, p.item_id, p.fit_id, p.a, p.b, p.c, p.a_se, p.b_se, 
        EXISTS (SELECT FROM anchor_set n JOIN calibration_scale k ON k.scale_id = n.scale_id
                  AND k.anchor_version = n.version
                WHERE n.scale_id = p.scale_id AND n.item_id = p.item_id) AS anchor,
-       f.dif
+       f.dif, to_jsonb(later) AS later, to_jsonb(leak) AS rejected_leak
 FROM item_parameter_proposal p
 LEFT JOIN mirt_fit_meta m USING (fit_id)
 LEFT JOIN mirt_item_params i USING (fit_id, item_id)
@@ -143,6 +150,24 @@ LEFT JOIN LATERAL (
   FROM dif_analysis y
   WHERE (y.month, y.scale_id, y.item_id) = (right(p.month, 7), p.scale_id, p.item_id)
     AND (p_value IS NOT NULL OR ets_class IS NOT NULL)) f ON true
+LEFT JOIN LATERAL (
+  SELECT t.month, v.a, v.b, v.c, v.a_se, v.b_se
+  FROM green t JOIN mirt_item_params i2 USING (fit_id)
+  CROSS JOIN LATERAL jsonb_to_record(i2.params)
+    AS v (a float8, b float8, c float8, a_se float8, b_se float8)
+  WHERE (t.scale_id, t.engine, i2.item_id) = (p.scale_id, m.engine, p.item_id) AND t.month > right(p.month, 7)
+    AND NOT t.held ? p.item_id AND v.a_se + v.b_se IS NOT NULL
+    AND (m.kind = 'pooled' OR d.severity IN ('medium', 'high'))
+  ORDER BY t.month DESC LIMIT 1) later ON true
+LEFT JOIN LATERAL (
+  SELECT * FROM (
+    SELECT r.month, r.decision, r.decided_by, r.decided_at, q.a, q.b, q.c, q.a_se, q.b_se,
+           (SELECT g.details->'change'->>'kind' FROM item_drift g
+            WHERE (g.month, g.scale_id, g.item_id, g.engine) = (right(r.month, 7), p.scale_id, p.item_id, m.engine))
+    FROM standing_decision r JOIN item_parameter_proposal q USING (month, scale_id, item_id, fit_id)
+    WHERE (r.scale_id, r.item_id) = (p.scale_id, p.item_id) ORDER BY r.decision_id DESC LIMIT 1
+  ) AS last (month, decision, decided_by, decided_at, a, b, c, a_se, b_se, kind)
+  WHERE decision = 'reject' AND 'leak' IN (kind, d.details->'change'->>'kind')) leak ON true
 WHERE (%(windows)s::text[] IS NULL OR p.month = ANY(%(windows)s))
   AND (%(items)s::text[] IS NULL OR p.item_id = ANY(%(items)s))
   AND (%(scale)s::text IS NULL OR p.scale_id = %(scale)s)

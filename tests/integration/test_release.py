@@ -29,6 +29,7 @@ from irt_assets.calibration.proposals import (
 )
 from irt_assets.calibration.release_impact import Impact, impact
 from irt_assets.calibration.release_undo import undo
+from irt_assets.calibration.withdrawal import restore, withdraw
 from irt_assets.ledger.decisions import newest_decisions
 from irt_assets.ledger.publications import in_force
 from irt_assets.ledger.steps import steps
@@ -198,6 +199,78 @@ def test_evidence_says_what_a_person_must_know_first(bank: Database) -> None:
         anchor = find_proposals(connection, [Reference(FEB, "K1")])[0]
     assert [c.split(":")[0].split(",")[0] for c in leaked.cautions] == ["leak", "it changed on 2026-02-11"]
     assert "drop-anchors K1" in anchor.cautions[0]
+
+
+def test_what_a_later_green_month_contradicts_does_not_wait_until_a_later_one_confirms_it(
+    bank: Database, store: FolderStore
+) -> None:
+    """Intervals: b ± 1.96 · 0.1; February proposes -0.3 and 0.5 is published. A red month says nothing."""
+    asked = ("2026-02/moved: open", [str(MOVED)])
+    contradicted = "2026-02/moved: contradicted by 2026-03", []
+
+    def standing() -> tuple[str, list[str]]:
+        with bank.connect() as connection:
+            p = find_proposals(connection, [MOVED])[0]
+            assert p.state is State.OPEN
+            return f"{p.reference}: {p.standing}", [str(p.reference) for p in waiting_proposals(connection)]
+
+    def calibrate(month: str, b: float, *, q_p: float = 0.5, se: float = 0.1) -> None:
+        link_made_up(
+            bank, store, month, made_up_calibration(ANCHORS | {"moved": (1.0, b)}, b_se={"moved": se}), q_p=q_p
+        )
+        publish(bank, store, month)
+
+    assert standing() == asked
+    for b in (0.32, 0.68):
+        calibrate(MAR, b)
+        assert standing() == contradicted
+    for b in (0.28, 0.72, -0.12, -0.3):  # neither value, or the proposed one
+        calibrate(MAR, b)
+        assert standing() == asked
+    calibrate(MAR, 0.1, se=0.5)  # both
+    assert standing() == asked
+    calibrate(MAR, 0.5, q_p=0.001)
+    assert standing() == asked
+    calibrate(MAR, 0.5)
+    assert standing() == contradicted
+    accept(bank)
+    undo(bank, [MOVED], by="Ann", reason="March says otherwise", now=NOW)
+    with bank.connect() as connection:
+        assert find_proposals(connection, [MOVED])[0].asks is False, "it is contradicted as before"
+    calibrate("2026-04", -0.28)
+    assert standing()[1] == [str(MOVED)]
+
+
+def test_a_rejected_leak_waits_again_only_where_its_value_leaves_the_rejected_interval(
+    bank: Database, store: FolderStore
+) -> None:
+    """b = -0.3 ± 1.96 · 0.1 was rejected, and a = 1 ± 1.96 · 0.01."""
+    run_sql(bank, """UPDATE item_drift SET details = '{"change": {"kind": "leak", "size": 0.3}}'""")
+    release.reject(bank, [MOVED], by="Ben", reason="leaked; to be replaced")
+    run_sql(
+        bank,
+        """INSERT INTO item_drift (month, scale_id, item_id, engine, severity, details)
+           VALUES (%s, %s, 'moved', 'em', 'high', '{"change": {"kind": "leak"}}')""",
+        (MAR, SCALE),
+    )
+
+    def asked(month: str, a: float, b: float) -> list[str]:
+        link(bank, store, month, {"moved": (a, b)})
+        publish(bank, store, month)
+        with bank.connect() as connection:
+            return [str(p.reference) for p in waiting_proposals(connection)]
+
+    assert asked(FEB, 1.01, -0.3) == []
+    with bank.connect() as connection:
+        p = find_proposals(connection, [MOVED])[0]
+        assert (p.state, p.standing) == (State.OPEN, "the leak that Ben rejected in 2026-02")
+    assert asked(MAR, 0.99, -0.45) == []
+    assert asked(MAR, 1.0, -0.51) == ["2026-03/moved"]
+    assert asked(MAR, 1.03, -0.3) == ["2026-03/moved"]
+    assert asked(MAR, 1.0, -0.3) == []
+    withdraw(bank, ["moved"], by="Ann", reason="posted", now=NOW)
+    restore(bank, ["moved"], by="Ann", reason="replaced", now=NOW)
+    assert asked(MAR, 1.0, -0.31) == ["2026-03/moved"], "it was out of use in between"
 
 
 def test_dif_is_told_found_not_found_and_not_tested(bank: Database) -> None:
