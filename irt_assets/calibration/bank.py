@@ -41,6 +41,7 @@ class BankItem:
 
     Attributes:
         a, b, c and their errors: in force; None where nothing is published for it. `since`: from when on.
+        to_come: the values that were decided for a later day, and the day; "" where there are none.
         n: answers in the newest linked month; None where it has no linked month.
         drifted: the open alert on it.
         dif: attributes with large DIF in the newest month that was tested.
@@ -59,6 +60,7 @@ class BankItem:
     b_se: float | None
     c_se: float | None
     since: datetime | None
+    to_come: str
     n: int | None
     drifted: Drifted | None
     dif: tuple[str, ...]
@@ -102,6 +104,7 @@ def _item(
         row["b_se"],
         row["c_se"],
         row["effective_from"],
+        "a = {next_a:.2f}, b = {next_b:.2f} from {next_from:%Y-%m-%d} on".format(**row) if row["next_from"] else "",
         row["n_responses"],
         Drifted(row["severity"], row["kind"], row["opened_month"]) if row["severity"] else None,
         tuple(row["attributes"] or ()),

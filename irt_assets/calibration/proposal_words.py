@@ -13,7 +13,7 @@ def evidence(proposal: Proposal) -> list[tuple[str, str]]:
     drift, fit = proposal.drift, proposal.fit
     change = drift.get("change") or {}
     return [
-        ("state", proposal.decided or proposal.state),
+        ("state", proposal.standing),
         ("proposed", f"{proposal.new} from {proposal.n or 0:,} answers"),
         ("published", f"{proposal.old}, since {proposal.old_since:%Y-%m-%d}" if proposal.old else "nothing"),
         ("area between the curves", "–" if proposal.wabc is None else f"wABC = {proposal.wabc:.3f}"),

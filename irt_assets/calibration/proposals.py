@@ -379,10 +379,10 @@ def _parameters(row: Mapping[str, Any], before: str = "") -> Parameters:
 def _settled(row: Mapping[str, Any], new: Parameters, old: Parameters | None, use: Status | None) -> str:
     later, leak = row["later"], row["rejected_leak"]
     if later and old and (estimate := _parameters(later)).agree_with(old) and not estimate.agree_with(new):
-        return f"contradicted by {later['month']}"
-    if leak and _parameters(leak).agree_with(new):
-        if use is None or use.decided_at < datetime.fromisoformat(leak["decided_at"]):
-            return f"the leak that {leak['decided_by']} rejected in {leak['month']}"
+        return f"contradicted by {row['later_month']}"
+    in_use_since = leak and (use is None or use.decided_at < datetime.fromisoformat(leak["decided_at"]))
+    if in_use_since and _parameters(leak).agree_with(new):
+        return f"the leak of {leak['month']} that {leak['decided_by']} rejected"
     return ""
 
 

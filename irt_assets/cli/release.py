@@ -67,7 +67,10 @@ def list_(
     silent = sum(p.state == "open" for p in found) - sum(p.state == "open" for p in shown)
     asks = f"{len(shown)} of {len(found)} proposals need a decision"
     asks += f"; the {MOST_LISTED} that change most are listed" if len(shown) > MOST_LISTED else ""
-    rest = f"; {silent} open ones confirm what is published (--all)" if silent else ""
+    settled = sum(bool(p.settled) for p in found)
+    rest = f"; {settled} are contradicted by later months or rejected leaks" if settled else ""
+    rest += f"; {silent - settled} open ones confirm what is published" if silent > settled else ""
+    rest += " (--all)" if silent else ""
     say(f"{len(found)} proposals" if every else f"{asks}{rest}")
 
 
@@ -264,6 +267,7 @@ def as_dict(proposal: Proposal) -> dict[str, Any]:
         "fit_id": proposal.fit_id,
         "state": proposal.state,
         "asks_for_a_decision": proposal.asks,
+        "settled": proposal.settled or None,
         "proposed": vars(proposal.new) | {"n": proposal.n},
         "published": None if proposal.old is None else vars(proposal.old) | {"since": proposal.old_since},
         "wabc": proposal.wabc,
@@ -294,7 +298,7 @@ def _row(proposal: Proposal, every: bool) -> tuple[str, ...]:
         "" if proposal.wabc is None else f"{proposal.wabc:.3f}",
         drift_in_a_word(proposal),
         f"{proposal.n:,}" if proposal.n is not None else "",
-        escape(proposal.decided or proposal.state if every else ", ".join(remarks(proposal))),
+        escape(proposal.standing if every else ", ".join(remarks(proposal))),
     )
 
 

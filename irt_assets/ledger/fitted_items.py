@@ -52,8 +52,8 @@ def months_of_item(connection: psycopg.Connection, scale: Scale, item_id: str) -
 
 
 def bank_rows(connection: psycopg.Connection, scale: Scale, at: datetime) -> list[dict[str, Any]]:
-    """Every item of the scale, by id: what is in force at `at`, the newest linked month's estimate, the open alert of
-    drift and the attributes with large DIF."""
+    """Every item of the scale, by id: what is in force at `at`, what is next if it differs, the newest linked month's
+    estimate, the open alert of drift and the attributes with large DIF."""
     with connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(
             _BANK, {"scale": scale.scale_id, "engine": scale.engine, "version": scale.anchor_version, "at": at}
@@ -72,6 +72,9 @@ def topics_without_items(connection: psycopg.Connection) -> list[tuple[str, str,
 _BANK = f"""
 WITH in_force AS (
     SELECT * FROM ({in_force_at("a, b, c, a_se, b_se, c_se, effective_from")}) i WHERE scale_id = %(scale)s),
+to_come AS (
+    SELECT DISTINCT ON (item_id) item_id, a, b, c, effective_from FROM item_parameter_publication
+    WHERE scale_id = %(scale)s AND effective_from > %(at)s ORDER BY item_id, effective_from, publication_id DESC),
 newest AS (
     SELECT fit_id FROM {MONTHS_IN_USE} m WHERE (scale_id, engine) = (%(scale)s, %(engine)s)
     ORDER BY month DESC LIMIT 1),
@@ -87,13 +90,15 @@ dif AS (
       AND month = (SELECT max(month) FROM dif_analysis WHERE scale_id = %(scale)s)
     GROUP BY item_id)
 SELECT q.item_id, q.topic_id, n.item_id IS NOT NULL AS anchor, p.a, p.b, p.c, p.a_se, p.b_se, p.c_se,
-       p.effective_from, f.item_id IS NOT NULL AS fitted, f.params, f.n_responses, f.rmsd, f.flags,
+       p.effective_from, t.a AS next_a, t.b AS next_b, t.effective_from AS next_from,
+       f.item_id IS NOT NULL AS fitted, f.params, f.n_responses, f.rmsd, f.flags,
        l.severity, l.kind, l.opened_month, d.attributes
 FROM question q
 LEFT JOIN in_force p USING (scale_id, item_id)
-LEFT JOIN fitted f USING (item_id)
-LEFT JOIN anchors n USING (item_id)
-LEFT JOIN alerts l USING (item_id)
-LEFT JOIN dif d USING (item_id)
+LEFT JOIN to_come t ON t.item_id = q.item_id AND (t.a, t.b, t.c) IS DISTINCT FROM (p.a, p.b, p.c)
+LEFT JOIN fitted f ON f.item_id = q.item_id
+LEFT JOIN anchors n ON n.item_id = q.item_id
+LEFT JOIN alerts l ON l.item_id = q.item_id
+LEFT JOIN dif d ON d.item_id = q.item_id
 WHERE q.scale_id = %(scale)s ORDER BY q.item_id
 """

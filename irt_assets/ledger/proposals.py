@@ -120,7 +120,7 @@ SELECT p.month, p.scale_id, p.item_id, p.fit_id, p.a, p.b, p.c, p.a_se, p.b_se, 
        EXISTS (SELECT FROM anchor_set n JOIN calibration_scale k ON k.scale_id = n.scale_id
                  AND k.anchor_version = n.version
                WHERE n.scale_id = p.scale_id AND n.item_id = p.item_id) AS anchor,
-       f.dif, to_jsonb(later) AS later, to_jsonb(leak) AS rejected_leak
+       f.dif, later.month AS later_month, later.params AS later, to_jsonb(leak) AS rejected_leak
 FROM item_parameter_proposal p
 LEFT JOIN mirt_fit_meta m USING (fit_id)
 LEFT JOIN mirt_item_params i USING (fit_id, item_id)
@@ -151,12 +151,9 @@ LEFT JOIN LATERAL (
   WHERE (y.month, y.scale_id, y.item_id) = (right(p.month, 7), p.scale_id, p.item_id)
     AND (p_value IS NOT NULL OR ets_class IS NOT NULL)) f ON true
 LEFT JOIN LATERAL (
-  SELECT t.month, v.a, v.b, v.c, v.a_se, v.b_se
-  FROM green t JOIN mirt_item_params i2 USING (fit_id)
-  CROSS JOIN LATERAL jsonb_to_record(i2.params)
-    AS v (a float8, b float8, c float8, a_se float8, b_se float8)
-  WHERE (t.scale_id, t.engine, i2.item_id) = (p.scale_id, m.engine, p.item_id) AND t.month > right(p.month, 7)
-    AND NOT t.held ? p.item_id AND v.a_se + v.b_se IS NOT NULL
+  SELECT t.month, v.params FROM green t JOIN mirt_item_params v USING (fit_id)
+  WHERE (t.scale_id, t.engine, v.item_id) = (p.scale_id, m.engine, p.item_id) AND t.month > right(p.month, 7)
+    AND NOT t.held ? p.item_id AND v.params->>'a_se' IS NOT NULL AND v.params->>'b_se' IS NOT NULL
     AND (m.kind = 'pooled' OR d.severity IN ('medium', 'high'))
   ORDER BY t.month DESC LIMIT 1) later ON true
 LEFT JOIN LATERAL (

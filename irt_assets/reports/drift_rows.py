@@ -5,7 +5,7 @@ What does not belong here: what follows from them (drift_facts.py).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, LiteralString, TypeVar
@@ -215,7 +215,10 @@ def linkings_of(connection: psycopg.Connection, scale: Scale, start: datetime) -
     return tuple(Linked(**row) for row in found)
 
 
-def histories_of(connection: psycopg.Connection, scale: Scale, month: str) -> dict[str, list[DriftRow]]:
+def histories_of(
+    connection: psycopg.Connection, scale: Scale, month: str, items: Collection[str] | None = None
+) -> dict[str, list[DriftRow]]:
+    """Drift of these items (None: of all) over the last months, `month` the last, in order."""
     with connection.cursor(row_factory=class_row(DriftRow)) as cursor:
         rows = cursor.execute(
             f"""SELECT {DRIFT_COLUMNS}
@@ -223,8 +226,10 @@ def histories_of(connection: psycopg.Connection, scale: Scale, month: str) -> di
                WHERE scale_id = %(scale)s AND engine = %(engine)s AND month <= %(month)s AND month IN (
                  SELECT DISTINCT month FROM item_drift WHERE scale_id = %(scale)s AND month <= %(month)s
                  ORDER BY month DESC LIMIT %(most)s)
+                 AND (%(items)s::text[] IS NULL OR item_id = ANY(%(items)s))
                ORDER BY item_id, month""",
-            {"scale": scale.scale_id, "engine": scale.engine, "month": month, "most": MONTHS_SHOWN},
+            {"scale": scale.scale_id, "engine": scale.engine, "month": month, "most": MONTHS_SHOWN}
+            | {"items": None if items is None else list(items)},
         ).fetchall()
     found: dict[str, list[DriftRow]] = {}
     for row in rows:

@@ -154,7 +154,7 @@ def _message(outcome: Outcome, follows: TagChild = None, *, tone: str) -> TagLis
 
 
 def _day_label(kinds: Sequence[What]) -> str:
-    if "withdraw" in kinds:
+    if kinds == ("withdraw",):
         return "First day out of use, UTC (empty: tomorrow)"
     if "restore" in kinds:
         return "First day back in use, UTC (empty: the first that is still to come)"

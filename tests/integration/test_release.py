@@ -263,7 +263,7 @@ def test_a_rejected_leak_waits_again_only_where_its_value_leaves_the_rejected_in
     assert asked(FEB, 1.01, -0.3) == []
     with bank.connect() as connection:
         p = find_proposals(connection, [MOVED])[0]
-        assert (p.state, p.standing) == (State.OPEN, "the leak that Ben rejected in 2026-02")
+        assert (p.state, p.standing) == (State.OPEN, "the leak of 2026-02 that Ben rejected")
     assert asked(MAR, 0.99, -0.45) == []
     assert asked(MAR, 1.0, -0.51) == ["2026-03/moved"]
     assert asked(MAR, 1.03, -0.3) == ["2026-03/moved"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from irt_assets.calibration.anchor_versions import moved_anchors
 from irt_assets.calibration.proposals import Reference, State, find_proposals
 from irt_assets.calibration.release import next_month
 from irt_assets.calibration.release_impact import impacts
+from irt_assets.drift.alerts import settle_alerts
 from irt_assets.ledger import proposals
 from irt_assets.partitions import month_bounds
 from irt_assets.responses.scales import read_scales
@@ -30,7 +32,8 @@ from services.dashboard.deciding import Form, Outcome, decide, review
 from services.dashboard.page import Asked
 from services.dashboard.reader import Reader
 from services.dashboard.server import make_page
-from services.dashboard.views import proposal
+from services.dashboard.views import item, proposal
+from services.dashboard.views.month_items import flagged_items
 from services.jwt_verifier.tokens import LEEWAY_S, Identity, Role
 from tests.helpers.rooms import SCALE, rows, run_sql
 from tests.helpers.waiting_decision import FEB, JAN, MAR, MOVED, NOW, bank, decisions, link, publish, published, store
@@ -89,6 +92,10 @@ def leaked(bank: Database) -> None:
 def refusal(outcome: Outcome) -> str:
     assert not outcome.ok
     return said(outcome)
+
+
+def headline_of(name: str, ask: Ask) -> str:
+    return "".join(map(str, item.sentences(item.facts_asked(ask("item", item=name)), NOW)))
 
 
 def said(outcome: Outcome) -> str:
@@ -323,6 +330,81 @@ def test_a_proposal_shows_the_question_its_evidence_and_both_curves(bank: Databa
     text = get("proposal", {"proposal": str(MOVED)})[1]
     assert "although_it_leaked" in text
     assert "the item appears to have leaked" in text
+
+
+def test_what_a_later_month_contradicts_is_shown_with_the_months_and_can_be_decided_on(
+    bank: Database, store: FolderStore, get: Get
+) -> None:
+    link(bank, store, MAR, {"moved": (1.0, 0.47), "still": (1.2, 0.1)})
+    publish(bank, store, MAR)
+    status, text = get("proposal", {"proposal": str(MOVED)})
+    assert (status, "It needs no decision: contradicted by 2026-03." in text) == (200, True)
+    assert "Accept …" in text
+    for shown in ("Month by month", "discrimination a", "difficulty b", "0.47<small", "−0.30<small", "0.50<small"):
+        assert shown in text
+    text = get("decisions", {})[1]
+    assert "Nothing waits for a decision." in text
+    assert "No decision needed: one proposal" in text
+    assert re.search(r"2026-02/moved</a>\s*: contradicted by 2026-03", text)
+    assert "contradicted by 2026-03" in get("decisions", {"month": FEB, "all": "1"})[1]
+    assert "No decision needed" not in get("decisions", {"month": MAR})[1]
+
+
+def test_a_leak_can_be_taken_out_of_use_where_it_is_decided_on(bank: Database, ask: Ask, get: Get) -> None:
+    offered = "Take it out of use …"
+    assert offered not in get("proposal", {"proposal": str(MOVED)})[1]
+    leaked(bank)
+    assert offered in get("proposal", {"proposal": str(MOVED)})[1]
+    assert decide(ask(), REJECT).ok
+    assert offered in get("proposal", {"proposal": str(MOVED)})[1]
+    form = proposal.filled((MOVED,), "withdraw", "leaked", "2026-05-01", although_it_leaked=False)
+    assert "moved is out of use from 2026-03-11 00:00 UTC on" in said(review(ask(), form))
+    assert decide(ask(), form).ok
+    assert offered not in get("proposal", {"proposal": str(MOVED)})[1]
+    assert "withdrawn from 2026-03-11 on by Ann: leaked" in str(proposal.decision_state(ask(), [MOVED]))
+
+
+def test_a_value_decided_for_a_later_day_is_in_the_headline_of_the_item_and_in_the_bank(
+    bank: Database, ask: Ask, get: Get
+) -> None:
+    run_sql(bank, "UPDATE item_drift SET details = '{}'")
+    assert decide(ask(), replace(ACCEPT, since="2099-05-01")).ok
+    headline = (
+        "moved is in use with a = 1.00 and b = 0.50 since 2026-02-01. Ann decided on a = 1.00 and b = −0.30 from "
+    )
+    assert f"{headline}2099-05-01 on." in headline_of("moved", ask)
+    assert "2026-02-01; a = 1.00, b = -0.30 from 2099-05-01 on" in get("bank", {})[1]
+    assert decide(ask(), UNDO).ok
+    assert "2099-05-01" not in headline_of("moved", ask)
+    assert "2099-05-01" not in get("bank", {})[1]
+
+
+def test_a_leak_has_one_first_day_on_every_page(bank: Database, store: FolderStore, ask: Ask, get: Get) -> None:
+    """The month that saw it first dates it; the next sees it from its own first day on."""
+    link(bank, store, MAR, {"moved": (1.0, -0.3), "still": (1.2, 0.1)})
+    publish(bank, store, MAR)
+    known = '{"change": {"kind": "leak", "size": 0.3, "gains": {"leak": 9}, "distractor_above_the_key": null, "onset": '
+    change = known + '"%s"}}'
+    run_sql(bank, "UPDATE item_drift SET details = %s", (change % "2026-02-20",))
+    run_sql(
+        bank,
+        """INSERT INTO item_drift (month, scale_id, item_id, engine, delta_b, severity, details)
+           VALUES (%s, %s, 'moved', 'em', -0.8, 'high', %s)""",
+        (MAR, SCALE, change % "2026-03-01"),
+    )
+    with bank.connect() as connection:
+        settle_alerts(connection, SCALE)
+        scale = read_scales(connection)[SCALE]
+        of_months = [str(flagged_items(connection, scale, month, None, red=False)) for month in (FEB, MAR)]
+    shown = [
+        headline_of("moved", ask) + item.facts_asked(ask("item", item="moved")).change,
+        get("proposal", {"proposal": f"{MAR}/moved"})[1],
+        *of_months,
+    ]
+    for text in shown:
+        assert re.search("(since|from) 2026-02-20", text)
+        assert not re.search("(since|from|on) 2026-03-01", text)
+    assert "It has drifted since 2026-02-20: easier by 0.80." in shown[0]
 
 
 def test_who_may_not_decide_sees_the_evidence_and_why(bank: Database, get: Get) -> None:

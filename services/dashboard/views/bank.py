@@ -207,7 +207,7 @@ def state(item: BankItem) -> TagChild:
 
 FILE_COLUMNS = (
     *("scale_id", "item_id", "topic_id", "anchor", "status", "decided_on_its_use", "a", "b", "c", "a_se", "b_se"),
-    *("c_se", "effective_from", "n_responses", "drift", "dif", "estimate", "proposal"),
+    *("c_se", "effective_from", "decided_values", "n_responses", "drift", "dif", "estimate", "proposal"),
 )
 
 
@@ -215,7 +215,7 @@ def as_row(item: BankItem, scale: str) -> tuple[Any, ...]:
     """The item as a row of a file with the columns `FILE_COLUMNS`."""
     return (
         *(scale, item.item_id, item.topic, item.anchor, item.status, item.decided.sentence if item.decided else None),
-        *(item.a, item.b, item.c, item.a_se, item.b_se, item.c_se, item.since, item.n),
+        *(item.a, item.b, item.c, item.a_se, item.b_se, item.c_se, item.since, item.to_come or None, item.n),
         item.drifted.sentence if item.drifted else None,
         ", ".join(item.dif) or None,
         "; ".join(item.problems) or None,
@@ -231,7 +231,7 @@ def _row(item: BankItem, scale: str) -> tuple[TagChild, ...]:
         parameter(item.a, item.a_se),
         parameter(item.b, item.b_se),
         parameter(item.c, item.c_se) if item.c else number(item.c),
-        f"{item.since:%Y-%m-%d}" if item.since else DASH,
+        "; ".join(filter(None, (f"{item.since:%Y-%m-%d}" if item.since else "", item.to_come))) or DASH,
         DASH if item.n is None else f"{item.n:,}",
         "anchor" if item.anchor else DASH,
         shortened(item.topic or DASH, 30),

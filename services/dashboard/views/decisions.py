@@ -9,7 +9,7 @@ from htmltools import Tag, TagChild, TagList, tags
 
 from irt_assets.calibration.anchor_versions import moved_anchors
 from irt_assets.calibration.proposal_words import drift_in_a_word, remarks
-from irt_assets.calibration.proposals import Proposal, Reference, proposals, waiting_proposals
+from irt_assets.calibration.proposals import Proposal, Reference, latest_waiting, proposals
 from irt_assets.ledger.anchors import dropped_anchors
 from irt_assets.ledger.decisions import Decision, newest_decisions
 from irt_assets.ledger.steps import held_months, stepped_months
@@ -55,7 +55,9 @@ def page(asked: Asked) -> Page:
         months = stepped_months(connection, scale or None)
         if month and month not in months:
             raise NotFound(f"Nothing was taken to the ledger of a month {shortened(month)!r}: look under Months.")
-        waiting = [p for p in waiting_proposals(connection, scale or None) if month in ("", p.window[-7:])]
+        changing = proposals(connection, scale_id=scale or None, may_ask=True)
+        waiting = [p for p in latest_waiting(changing) if month in ("", p.window[-7:])]
+        settled = [p for p in changing if p.settled and month in ("", p.window[-7:])]
         if every and months:
             month = month or months[0]
             listed = proposals(connection, windows=[month], scale_id=scale or None)
@@ -73,6 +75,7 @@ def page(asked: Asked) -> Page:
             section(
                 f"Every proposal of {month}" if every else "Proposals that need a decision",
                 _proposal_list(listed, asked, month, scale, every),
+                _settled(settled) if settled else None,
             ),
             *(_anchors(of_month, of_scale, moved, asked) for of_month, of_scale, moved in anchors),
             section("Decided last", _latest_decisions(decided, dropped, asked.reader.settings.irt_time_zone)),
@@ -129,7 +132,7 @@ def _proposal_list(found: Sequence[Proposal], asked: Asked, month: str, scale: s
             number(p.wabc, 3),
             drift_in_a_word(p),
             DASH if p.n is None else f"{p.n:,}",
-            (p.decided or p.state) if every else "; ".join(remarks(p)) or DASH,
+            p.standing if every else "; ".join(remarks(p)) or DASH,
         )
         for p in shown
     ]
@@ -144,6 +147,13 @@ def _proposal_list(found: Sequence[Proposal], asked: Asked, month: str, scale: s
         _choosing("proposal", "Decide on those chosen …", caption, headers, rows, "tttntnt", may),
         tags.nav(*(tags.span(one, class_="me-3") for one in steps_on), aria_label="Pages") if steps_on else None,
     )
+
+
+def _settled(found: Sequence[Proposal]) -> Tag:
+    names = [(p, str(p.reference)) for p in found]
+    lines = [tags.li(link(shortened(name), "proposal", proposal=name), f": {p.settled}") for p, name in names]
+    summary = f"No decision needed: {counted(len(found), 'proposal')} that would change a published value"
+    return tags.details(tags.summary(summary), tags.ul(*lines))
 
 
 def _anchors(month: str, scale_id: str, moved: dict[str, Suspect], asked: Asked) -> Tag:

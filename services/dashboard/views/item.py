@@ -12,6 +12,7 @@ from irt_assets.calibration.proposals import Reference
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.models import Flag
+from irt_assets.psychometrics.drift.kinds import Kind
 from irt_assets.psychometrics.fit.observed import Observed
 from irt_assets.reports.drift_words import chance, signed
 from irt_assets.reports.item_facts import FittedMonth, ItemFacts, item_facts, observed_in
@@ -56,7 +57,7 @@ def page(asked: Asked) -> Page:
             tags.p(*sentences(facts, asked.reader.now()), class_="lead text-break"),
             _facts_table(facts),
             _answered(asked, facts, month) if month else None,
-            _history(facts) if facts.months else None,
+            month_by_month(facts) if facts.months else None,
             _drift(facts),
             _fit(facts),
             _dif(facts),
@@ -102,7 +103,7 @@ def sentences(facts: ItemFacts, at: datetime) -> list[TagChild]:
     if facts.status is not None and facts.status.effective_from > at:
         sentences.append(f"It is {facts.status.sentence}.")
     if facts.drifted is not None:
-        sentences.append(f"It has drifted since {facts.drifted.since}{_moved(facts)}.")
+        sentences.append(f"It has drifted since {_began(facts)}{_moved(facts)}.")
     groups = sorted({f"{row.attribute} = {row.focal_group}" for row in facts.dif if row.large})
     if groups:
         sentences.append(f"Large DIF for {', '.join(groups)}.")
@@ -123,7 +124,19 @@ def _use(facts: ItemFacts, at: datetime) -> str:
             return f"{name} comes into use on {min(to_come):%Y-%m-%d}."
         return f"{name} is not in use: {facts.unpublished.replace(facts.item_id, name)}."
     values = f"a = {number(row['a'])} and b = {number(row['b'])}"
-    return f"{name} is in use with {values} since {row['effective_from']:%Y-%m-%d}."
+    in_use = f"{name} is in use with {values} since {row['effective_from']:%Y-%m-%d}."
+    to_come = [one for one in facts.publications if one["effective_from"] > at]  # of each day the one that counts first
+    after = min(to_come, key=lambda one: one["effective_from"], default=row)
+    if all(after[value] == row[value] for value in "abc"):
+        return in_use
+    values = f"a = {number(after['a'])} and b = {number(after['b'])}"
+    return f"{in_use} {after['decided_by']} decided on {values} from {after['effective_from']:%Y-%m-%d} on."
+
+
+def _began(facts: ItemFacts) -> str:
+    """The first day of a leak; of another change the first month."""
+    month = facts.drifted.since if facts.drifted else DASH
+    return facts.onset or month if facts.drift and facts.drift[-1].kind == Kind.LEAK else month
 
 
 def _moved(facts: ItemFacts) -> str:
@@ -201,7 +214,8 @@ def _observed(asked: Asked, facts: ItemFacts, month: FittedMonth) -> tuple[Obser
     return seen, "" if seen is not None else f"No answer of {month.month} to this item could be used."
 
 
-def _history(facts: ItemFacts) -> Tag:
+def month_by_month(facts: ItemFacts) -> Tag:
+    """a and b as each month estimated them, with their errors, and as they were published; for an item with a month."""
     end = month_bounds(facts.months[-1].month)[1]
     rows = [
         (

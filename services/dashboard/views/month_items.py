@@ -7,9 +7,18 @@ from collections.abc import Iterator
 import psycopg
 from htmltools import Tag, TagChild, tags
 
+from irt_assets.drift.alerts import first_seen
 from irt_assets.ledger.steps import Step
+from irt_assets.psychometrics.drift.kinds import Kind
 from irt_assets.reports.drift_report import information_said
-from irt_assets.reports.drift_rows import DifRow, DriftRow, drifted_of, information_lost_in, large_dif_of
+from irt_assets.reports.drift_rows import (
+    DifRow,
+    DriftRow,
+    drifted_of,
+    histories_of,
+    information_lost_in,
+    large_dif_of,
+)
 from irt_assets.responses.scales import Scale
 from irt_assets.wording import counted
 from services.dashboard.elements import badge, link, number, percent, section, table
@@ -31,7 +40,10 @@ def flagged_items(connection: psycopg.Connection, scale: Scale, month: str, step
     information = {row.item_id: row for row in information_lost_in(connection, scale, month)}
     lost = {item: row.details.get("ratio") for item, row in information.items() if item and row.flagged}
     held = step.held if step else {}
-    found: list[Row] = [_drift(row) for row in drifted]
+    leaks = [row.item_id for row in drifted if row.kind == Kind.LEAK]
+    past = histories_of(connection, scale, month, leaks)
+    began = {item: first_seen((r.month, r.severity, r.details) for r in reversed(rows)) for item, rows in past.items()}
+    found: list[Row] = [_drift(row, began.get(row.item_id)) for row in drifted]
     found += [(item, badge("held back", "danger"), "; ".join(why)) for item, why in sorted(held.items())]
     found += [_dif(row) for row in dif]
     found += [
@@ -61,13 +73,12 @@ def _counts(drifted: list[DriftRow], held: dict[str, list[str]], dif: list[DifRo
     yield f"{len(held)} held back"
 
 
-def _drift(row: DriftRow) -> Row:
-    change = row.details.get("change") or {}
+def _drift(row: DriftRow, began: str | None) -> Row:
     parts = [
         row.kind or "changed",
         f"b {number(row.delta_b)}" if row.delta_b is None or row.delta_b < 0 else f"b +{number(row.delta_b)}",
         f"curves {number(row.wabc, 3)} apart (wABC)",
-        f"since {change['onset']}" if change.get("onset") else "",
+        f"since {began}" if began else "",
     ]
     finding = badge(f"drift {row.severity}", TONE_OF_DRIFT.get(row.severity, "secondary"))
     return row.item_id, finding, ", ".join(part for part in parts if part)

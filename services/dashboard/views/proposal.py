@@ -29,18 +29,22 @@ from irt_assets.calibration.proposals import (
 from irt_assets.calibration.release import next_month
 from irt_assets.calibration.release_impact import impacts
 from irt_assets.psychometrics.core.curves import probability
+from irt_assets.reports.item_facts import item_facts
+from irt_assets.responses.scales import read_scales
 from irt_assets.wording import counted, with_capital
 from resources.failures import PermanentFailure
 from services.dashboard import decision_form
 from services.dashboard.chosen import CHOSEN, names_in
 from services.dashboard.deciding import Form, Outcome, What
-from services.dashboard.elements import DASH, facts, link, notice, number, section, shortened, table
+from services.dashboard.elements import DASH, link, notice, number, section, shortened, table
+from services.dashboard.elements import facts as pairs
 from services.dashboard.figures import empty, figure
 from services.dashboard.page import Asked, NotFound, Page, address
+from services.dashboard.views.item import month_by_month
 
 MOST = 200
 IMPACT_TIMEOUT_MS = 30_000
-KINDS: tuple[What, ...] = ("accept", "reject", "undo")
+KINDS: tuple[What, ...] = ("accept", "reject", "undo", "withdraw")
 _impacts = ThreadPoolExecutor(max_workers=1, thread_name_prefix="impact")  # each needs a processor to itself
 
 
@@ -70,13 +74,20 @@ def server(asked: Asked, inputs: Inputs, _output: Outputs, _session: Session) ->
         return TagList(*(tags.p(sentence) for sentence in computed.result()))
 
     def fill(what: What, reason: str, since: str, although_it_leaked: bool) -> Form:
-        return Form(what, references, reason, since, although_it_leaked)
+        return filled(references, what, reason, since, although_it_leaked=although_it_leaked)
 
     def after(_form: Form, _outcome: Outcome) -> TagChild:
         return decision_state(asked, references)
 
     decision_form.converse(asked, inputs, fill, after, KINDS)
     computed()
+
+
+def filled(references: tuple[Reference, ...], what: What, reason: str, since: str, *, although_it_leaked: bool) -> Form:
+    """since: first day of the accepted values; an item is taken out of use from tomorrow on."""
+    if what == "withdraw":
+        return Form(what, tuple(Reference("", reference.item_id) for reference in references), reason)
+    return Form(what, references, reason, since, although_it_leaked)
 
 
 def references_in(asked: Asked) -> list[Reference]:
@@ -124,7 +135,8 @@ def decision_state(asked: Asked, references: Sequence[Reference]) -> Tag:
         with asked.reader.connect() as connection:
             for p in find_proposals(connection, references)[:MOST]:
                 item = link(shortened(p.item_id), "item", scale=p.scale_id, item=p.item_id)
-                states.append(tags.li(shortened(str(p.reference)), f": {p.decided or p.state}. See the item: ", item))
+                state = f": {p.withdrawn or p.standing}. See the item: "
+                states.append(tags.li(shortened(str(p.reference)), state, item))
     except (psycopg.Error, PermanentFailure):
         states = []
     return tags.div(tags.ul(*states), tags.a("Reload this page", href=address_of(references)))
@@ -156,6 +168,7 @@ def _load_proposals(connection: psycopg.Connection, references: Sequence[Referen
 
 def _one_proposal(connection: psycopg.Connection, p: Proposal, asked: Asked) -> Page:
     item = shortened(p.item_id)
+    facts = item_facts(connection, read_scales(connection)[p.scale_id], p.item_id, asked.reader.now())
     if p.state is State.OPEN:
         title, lead = f"Publish the new values of {item}?", _lead(p)
     elif p.state is State.SUPERSEDED:
@@ -172,7 +185,7 @@ def _one_proposal(connection: psycopg.Connection, p: Proposal, asked: Asked) -> 
             *(notice(tags.strong("Look at: "), shortened(caution, 500), tone="warning") for caution in p.cautions),
             section(
                 "What is known of it",
-                facts((name, shortened(value, 500)) for name, value in evidence(p)),
+                pairs((name, shortened(value, 500)) for name, value in evidence(p)),
                 curves(p.new, p.old if p.state is State.OPEN else None),
                 tags.p(
                     link("The item", "item", scale=p.scale_id, item=p.item_id),
@@ -182,6 +195,7 @@ def _one_proposal(connection: psycopg.Connection, p: Proposal, asked: Asked) -> 
                     link("All that waits", "decisions"),
                 ),
             ),
+            month_by_month(facts) if facts and facts.months else None,
             _impact_section("What accepting it would do to learners") if p.state is State.OPEN else None,
             _decide_section(connection, p, asked),
         ),
@@ -197,7 +211,7 @@ def _several_proposals(found: Sequence[Proposal], asked: Asked) -> Page:
             number(p.wabc, 3),
             drift_in_a_word(p),
             "; ".join(p.cautions) or DASH,
-            p.decided or str(p.state),
+            p.standing,
         )
         for p in found
     ]
@@ -235,7 +249,7 @@ def _being_computed() -> Tag:
 
 def _decide_section(connection: psycopg.Connection, p: Proposal, asked: Asked) -> Tag | None:
     if p.state is State.OPEN:
-        kinds: tuple[What, ...] = ("accept", "reject")
+        kinds: tuple[What, ...] = ("accept", "reject", *_out_of_use(p))
         return section("Decide", decision_form.form(asked, kinds, since=_first_day(asked), leaked=p.leaked))
     if p.state is State.SUPERSEDED:
         return None
@@ -246,8 +260,13 @@ def _decide_section(connection: psycopg.Connection, p: Proposal, asked: Asked) -
     return section(
         "Undo",
         tags.p(f"Undone, {undone.sentence}."),
-        decision_form.form(asked, ("undo",)),
+        decision_form.form(asked, ("undo", *_out_of_use(p))),
     )
+
+
+def _out_of_use(p: Proposal) -> tuple[What, ...]:
+    """The way out of a leak; months are linked by an anchor, which stays in use until it is dropped."""
+    return ("withdraw",) if p.leaked and not p.anchor and not p.withdrawn else ()
 
 
 def _first_day(asked: Asked) -> str:
@@ -263,6 +282,8 @@ def _lead(p: Proposal) -> str:
     published = f"{month}, where b = {number(p.old.b)} is published"
     drifted = p.severity in ("medium", "high")
     moved = f"{published}: {p.severity} drift{f' ({p.kind})' if p.kind else ''}." if drifted else f"{published}."
+    if p.settled:
+        return f"{moved} It needs no decision: {p.settled}."
     if not p.asks:
         moved += " It needs no decision: it confirms what is published, or something newer was decided."
     return moved
