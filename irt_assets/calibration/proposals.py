@@ -100,8 +100,8 @@ class Proposal:
         superseded: whether it would be, had it not been decided on.
         withdrawn: since when, by whom and why; empty if the item is in use. A withdrawn item does not need a decision.
         decided: by whom, when and why, where it was; also by whom a decision was undone, where it is open again.
-        settled: why an open one that would need a decision needs none: the latest later green month agrees with what is
-            published and not with it, or it is the value of a leak that was rejected.
+        settled: why an open one that would need a decision needs none: the latest later green month leaves its value
+            out and agrees with what is published, or it is the value of a leak that was rejected.
         outdated: what is published comes from a later window, or from the month itself; or somebody has decided since
             on what such a window proposed for the item.
     """
@@ -378,7 +378,8 @@ def _parameters(row: Mapping[str, Any], before: str = "") -> Parameters:
 
 def _settled(row: Mapping[str, Any], new: Parameters, old: Parameters | None, use: Status | None) -> str:
     later, leak = row["later"], row["rejected_leak"]
-    if later and old and (estimate := _parameters(later)).agree_with(old) and not estimate.agree_with(new):
+    estimate = _parameters(later) if later and old else None
+    if estimate and old and (row["no_drift"] or estimate.agree_with(old)) and not estimate.agree_with(new):
         return f"contradicted by {row['later_month']}"
     in_use_since = leak and (use is None or use.decided_at < datetime.fromisoformat(leak["decided_at"]))
     if in_use_since and _parameters(leak).agree_with(new):

@@ -51,8 +51,9 @@ def read_proposals(
 ) -> list[dict[str, Any]]:
     """Every proposal of these windows, items and scale (None: all), by window and item, the latest fit last; with its
     fit, the item's drift and DIF in the window's last month, the last decision on it and what it would replace; and, of
-    an item that changed, `later`: the estimate of the latest later green month that has one, and `rejected_leak`: what
-    was proposed and rejected, where that is the last decision on the item, and it leaked.
+    an item that changed, `later`: the estimate of the latest later green month that has one, `no_drift`: whether that
+    month compared it with what it would replace and found none, and `rejected_leak`: what was proposed and rejected,
+    where that is the last decision on the item, and it leaked.
 
     may_ask: only those that can need a decision, which are few of many.
     """
@@ -98,7 +99,7 @@ def proposals_by_reason(
 
 _PROPOSALS = f"""
 WITH green AS MATERIALIZED (
-  SELECT scale_id, month, engine, fit_id, held FROM {MONTHS_IN_USE} m JOIN publication_step s
+  SELECT scale_id, month, window_start, engine, fit_id, held FROM {MONTHS_IN_USE} m JOIN publication_step s
   USING (scale_id, month, fit_id) WHERE s.state = 'done')
 SELECT p.month, p.scale_id, p.item_id, p.fit_id, p.a, p.b, p.c, p.a_se, p.b_se, p.cov_ab, p.why, p.created_at,
        i.n_responses, i.infit, i.outfit, i.rmsd, i.flags,
@@ -120,7 +121,7 @@ SELECT p.month, p.scale_id, p.item_id, p.fit_id, p.a, p.b, p.c, p.a_se, p.b_se, 
        EXISTS (SELECT FROM anchor_set n JOIN calibration_scale k ON k.scale_id = n.scale_id
                  AND k.anchor_version = n.version
                WHERE n.scale_id = p.scale_id AND n.item_id = p.item_id) AS anchor,
-       f.dif, later.month AS later_month, later.params AS later, to_jsonb(leak) AS rejected_leak
+       f.dif, later.month AS later_month, later.params AS later, later.no_drift, to_jsonb(leak) AS rejected_leak
 FROM item_parameter_proposal p
 LEFT JOIN mirt_fit_meta m USING (fit_id)
 LEFT JOIN mirt_item_params i USING (fit_id, item_id)
@@ -151,7 +152,9 @@ LEFT JOIN LATERAL (
   WHERE (y.month, y.scale_id, y.item_id) = (right(p.month, 7), p.scale_id, p.item_id)
     AND (p_value IS NOT NULL OR ets_class IS NOT NULL)) f ON true
 LEFT JOIN LATERAL (
-  SELECT t.month, v.params FROM green t JOIN mirt_item_params v USING (fit_id)
+  SELECT t.month, v.params, coalesce(w.severity = 'none' AND o.effective_from <= t.window_start, false) AS no_drift
+  FROM green t JOIN mirt_item_params v USING (fit_id)
+  LEFT JOIN item_drift w ON (w.month, w.scale_id, w.item_id, w.engine) = (t.month, t.scale_id, v.item_id, t.engine)
   WHERE (t.scale_id, t.engine, v.item_id) = (p.scale_id, m.engine, p.item_id) AND t.month > right(p.month, 7)
     AND NOT t.held ? p.item_id AND v.params->>'a_se' IS NOT NULL AND v.params->>'b_se' IS NOT NULL
     AND (m.kind = 'pooled' OR d.severity IN ('medium', 'high'))

@@ -227,6 +227,16 @@ def test_what_a_later_green_month_contradicts_does_not_wait_until_a_later_one_co
     for b in (0.28, 0.72, -0.12, -0.3):  # neither value, or the proposed one
         calibrate(MAR, b)
         assert standing() == asked
+    calibrate(MAR, 0.72)
+    for severity, expected in (("none", contradicted), ("medium", asked)):
+        run_sql(
+            bank,
+            """INSERT INTO item_drift (month, scale_id, item_id, engine, severity, details)
+               VALUES (%s, %s, 'moved', 'em', %s, '{}')""",
+            (MAR, SCALE, severity),
+        )
+        assert standing()[0] == expected[0]
+        run_sql(bank, "DELETE FROM item_drift WHERE month = %s", (MAR,))
     calibrate(MAR, 0.1, se=0.5)  # both
     assert standing() == asked
     calibrate(MAR, 0.5, q_p=0.001)
