@@ -50,10 +50,10 @@ def read_proposals(
     may_ask: bool = False,
 ) -> list[dict[str, Any]]:
     """Every proposal of these windows, items and scale (None: all), by window and item, the latest fit last; with its
-    fit, the item's drift and DIF in the window's last month, the last decision on it and what it would replace; and, of
-    an item that changed, `later`: the estimate of the latest later green month that has one, `no_drift`: whether that
-    month compared it with what it would replace and found none, and `rejected_leak`: what was proposed and rejected,
-    where that is the last decision on the item, and it leaked.
+    fit, the item's drift and DIF in the window's last month, the last decision on it and what it would replace.
+
+    Of an item that changed also `later`, the estimate of the latest later green month that has one, with `no_drift`,
+    whether that month found none from what it would replace; and `rejected_leak`, if that is the item's last decision.
 
     may_ask: only those that can need a decision, which are few of many.
     """

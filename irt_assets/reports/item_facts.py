@@ -22,6 +22,7 @@ from irt_assets.ledger.anchors import anchor_items
 from irt_assets.ledger.decisions import decisions_on
 from irt_assets.ledger.fit_spec import Spread
 from irt_assets.ledger.fitted_items import items_of_fit, months_of_item
+from irt_assets.psychometrics.drift.kinds import Kind
 from irt_assets.psychometrics.fit.observed import Observed
 from irt_assets.reports.drift_details import change_in_words
 from irt_assets.reports.drift_facts import observed_of
@@ -59,7 +60,7 @@ class ItemFacts:
         publications: as `lineage` has them, the latest first; `unpublished`: why there is none, "" if there is one.
         months: with a linked fit, oldest first; `drift`: those that were compared with the published values.
         dif: tests of `dif_month`, the newest month of the scale that was tested.
-        onset: the day on which the change began that the newest month sees.
+        onset: the day on which the leak began that the newest month sees.
         response_time: median in ms, and the number of answers.
         withdrawn: whether it is now; `status`: the decision on its use that begins last, perhaps in the future;
             `uses`: all decisions on its use, the latest first.
@@ -130,7 +131,9 @@ def item_facts(connection: psycopg.Connection, scale: Scale, item_id: str, at: d
         months,
         drift,
         Drifted(*alert) if alert else None,
-        first_seen((row.month, row.severity, row.details) for row in reversed(drift)),
+        first_seen((row.month, row.severity, row.details) for row in reversed(drift))
+        if drift and drift[-1].kind == Kind.LEAK
+        else None,
         dif,
         dif_month[0] if dif_month else None,
         tuple(decisions_on(connection, item_id)),

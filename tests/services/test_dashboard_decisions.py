@@ -357,7 +357,7 @@ def test_a_leak_can_be_taken_out_of_use_where_it_is_decided_on(bank: Database, a
     assert offered in get("proposal", {"proposal": str(MOVED)})[1]
     assert decide(ask(), REJECT).ok
     assert offered in get("proposal", {"proposal": str(MOVED)})[1]
-    form = proposal.filled((MOVED,), "withdraw", "leaked", "2026-05-01", although_it_leaked=False)
+    form = Form("withdraw", (MOVED,), "leaked")
     assert "moved is out of use from 2026-03-11 00:00 UTC on" in said(review(ask(), form))
     assert decide(ask(), form).ok
     assert offered not in get("proposal", {"proposal": str(MOVED)})[1]

@@ -12,7 +12,6 @@ from irt_assets.calibration.proposals import Reference
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.models import Flag
-from irt_assets.psychometrics.drift.kinds import Kind
 from irt_assets.psychometrics.fit.observed import Observed
 from irt_assets.reports.drift_words import chance, signed
 from irt_assets.reports.item_facts import FittedMonth, ItemFacts, item_facts, observed_in
@@ -103,7 +102,7 @@ def sentences(facts: ItemFacts, at: datetime) -> list[TagChild]:
     if facts.status is not None and facts.status.effective_from > at:
         sentences.append(f"It is {facts.status.sentence}.")
     if facts.drifted is not None:
-        sentences.append(f"It has drifted since {_began(facts)}{_moved(facts)}.")
+        sentences.append(f"It has drifted since {facts.onset or facts.drifted.since}{_moved(facts)}.")
     groups = sorted({f"{row.attribute} = {row.focal_group}" for row in facts.dif if row.large})
     if groups:
         sentences.append(f"Large DIF for {', '.join(groups)}.")
@@ -131,12 +130,6 @@ def _use(facts: ItemFacts, at: datetime) -> str:
         return in_use
     values = f"a = {number(after['a'])} and b = {number(after['b'])}"
     return f"{in_use} {after['decided_by']} decided on {values} from {after['effective_from']:%Y-%m-%d} on."
-
-
-def _began(facts: ItemFacts) -> str:
-    """The first day of a leak; of another change the first month."""
-    month = facts.drifted.since if facts.drifted else DASH
-    return facts.onset or month if facts.drift and facts.drift[-1].kind == Kind.LEAK else month
 
 
 def _moved(facts: ItemFacts) -> str:

@@ -74,20 +74,14 @@ def server(asked: Asked, inputs: Inputs, _output: Outputs, _session: Session) ->
         return TagList(*(tags.p(sentence) for sentence in computed.result()))
 
     def fill(what: What, reason: str, since: str, although_it_leaked: bool) -> Form:
-        return filled(references, what, reason, since, although_it_leaked=although_it_leaked)
+        tomorrow = what == "withdraw"  # the day on the form is that of the values
+        return Form(what, references, reason, "" if tomorrow else since, although_it_leaked)
 
     def after(_form: Form, _outcome: Outcome) -> TagChild:
         return decision_state(asked, references)
 
     decision_form.converse(asked, inputs, fill, after, KINDS)
     computed()
-
-
-def filled(references: tuple[Reference, ...], what: What, reason: str, since: str, *, although_it_leaked: bool) -> Form:
-    """since: first day of the accepted values; an item is taken out of use from tomorrow on."""
-    if what == "withdraw":
-        return Form(what, tuple(Reference("", reference.item_id) for reference in references), reason)
-    return Form(what, references, reason, since, although_it_leaked)
 
 
 def references_in(asked: Asked) -> list[Reference]:
