@@ -60,8 +60,8 @@ class FitRequest:
         testlets: item → testlet, of the bank's items that stand in one.
         drawn_from: how many scored answers there are in all, where `responses` are those of a random sample of
             learners: the engine is to fit all of them. None where they are everybody's.
-        origin_latent: what the origin's fit took for the distribution of θ, which a month of a 3PL takes too; None where
-            no fit says, and under models without guessing, which stand where they do with either.
+        origin_latent: what the origin's fit took for the distribution of θ, which a 3PL month takes too; None where no
+            fit says, and under models without guessing, which stand where they do with either.
     """
 
     scale: Scale
