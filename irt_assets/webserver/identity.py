@@ -49,7 +49,7 @@ class Refusal(Exception):
 class Identified:
     """`app` for callers whose token gives them `role`; a mutation also needs the role that it requires.
 
-    Without a verifier everybody may do everything, anonymously; what is no GraphQL request is refused all the same.
+    Without a verifier everybody may do everything, anonymously; all else than a GraphQL request is refused even then.
     """
 
     def __init__(

@@ -29,7 +29,7 @@ ROLES: tuple[Role, ...] = ("viewer", "analyst", "psychometrician", "operator")
 REQUIRED = ["iss", "aud", "exp", "iat", "sub"]
 TIMES = ("exp", "iat", "nbf")
 LATEST = 253_402_300_800
-"""Unix time of the year 10000; numbers beyond it are no times."""
+"""Unix time of the year 10000; a larger number is not a time."""
 LEEWAY_S = 30
 LARGEST_TOKEN = 8 * 1024
 LONGEST_NAME = 256
