@@ -41,6 +41,11 @@ from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure
 
 What = Literal["drop_anchor", "restore_anchor"]
+FIND_OUT_FIRST = (
+    "Find out first what they have in common: a form, a topic, a position, a new text, a leak. Without a cause, change "
+    "nothing."
+)
+"""About anchors that moved, before any command."""
 
 
 @dataclass(frozen=True)

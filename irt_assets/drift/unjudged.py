@@ -9,6 +9,7 @@ from __future__ import annotations
 import psycopg
 from psycopg import sql
 
+from irt_assets.calibration.anchor_versions import FIND_OUT_FIRST
 from irt_assets.calibration.evidence import Evidence, MonthFile, load_evidence
 from irt_assets.calibration.gates import failures, held_because, way_out
 from irt_assets.partitions import month_bounds
@@ -43,7 +44,9 @@ def _red(evidence: Evidence) -> str | None:
     if not failed:
         return None
     if "anchors_agree" in failed:
-        return f"the month is red; decide on the anchors first: {_drop(evidence)}"
+        return (
+            f"the month is red, as its anchors disagree. {FIND_OUT_FIRST} Those that really changed: {_drop(evidence)}"
+        )
     return f"the month is red ({held_because(failed)}); {way_out(failed)}"
 
 

@@ -31,7 +31,7 @@ ON_THE_FIRST_PAGE = 10
 ASKED = {
     Action.RETIRE: "retire {}",
     Action.CHECK_KEY: "check the key of {}",
-    Action.DROP_ANCHOR: "drop {} from the anchors",
+    Action.DROP_ANCHOR: "find out whether to drop {} from the anchors",
     Action.RE_ESTIMATE: "re-estimate {}",
     Action.KEEP: "watch {}",
 }

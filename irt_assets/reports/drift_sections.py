@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 
+from irt_assets.calibration.anchor_versions import FIND_OUT_FIRST
 from irt_assets.calibration.month_status import State
 from irt_assets.calibration.release_job import RELEASE_JOB
 from irt_assets.environment import CODE_LOCATION
@@ -80,7 +81,9 @@ def open_decisions(items: Sequence[Item], facts: Facts, ui_url: str) -> Iterator
         month = "" if facts.state.state is State.GREEN else f" --from {facts.month}"
         scale = f"--scale {shlex.quote(facts.scale.scale_id)}"
         command = f'irt release drop-anchors {named} {scale}{month} --by NAME --reason "WHY"'
-        rows.append((listed(anchors, 3), "They moved, and months are linked through them.", Span(command, "code")))
+        undone = ("; ", Span("irt release restore-anchors", "code"), " undoes it")
+        what = ("those that really changed: ", Span(command, "code"), *undone)
+        rows.append((listed(anchors, 3), f"Months are linked through them. {FIND_OUT_FIRST}", what))
     if not rows:
         return
     columns = (Column("item", share=1.5), Column("why", share=4), Column("command", share=5))

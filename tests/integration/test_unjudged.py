@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from irt_assets.calibration.advisory_checks import anchors_cover_the_bank
+from irt_assets.calibration.anchor_versions import FIND_OUT_FIRST
 from irt_assets.calibration.evidence import Verdict
 from irt_assets.calibration.month_status import MonthState, State
 from irt_assets.calibration.origin import initialise
@@ -37,7 +38,8 @@ from tests.helpers.rooms import (
 MONTH = "2026-02"
 ANCHORS = {"K1": (1.0, -1.0), "K2": (1.0, 0.0), "K3": (1.0, 1.0)}
 WAY_OUT = (
-    "the month is red; decide on the anchors first: `irt release drop-anchors K3 K1 --from 2026-02 --by NAME "
+    f"the month is red: its anchors disagree. {FIND_OUT_FIRST} Those that did change: "
+    "`irt release drop-anchors K3 K1 --from 2026-02 --by NAME "
     "--reason WHY`, then `irt calibrate --month 2026-02`"
 )
 

@@ -531,7 +531,7 @@ def test_a_drop_says_what_undoes_it_and_is_undone_on_its_page(red: Database, ask
 
 def test_every_row_is_chosen_in_one_click_and_the_cause_comes_first(red: Database, get: Get) -> None:
     assert "data-choose-all" in get("decisions", {})[1]
-    assert "Find out first what these have in common" in get("anchors", {"month": FEB, "scale": SCALE, "item": "K2"})[1]
+    assert "Find out first what they have in common" in get("anchors", {"month": FEB, "scale": SCALE, "item": "K2"})[1]
 
 
 def test_what_cannot_be_dropped_says_why(bank: Database, get: Get) -> None:

@@ -53,7 +53,7 @@ def test_a_green_month_is_safe_and_its_items_are_to_be_looked_at_in_the_order_of
     assert said.mark == "yes"
     assert (
         said.in_short == "2026-10 of scale default is safe to release. "
-        "Look at two items: retire one and drop one from the anchors."
+        "Look at two items: retire one and find out whether to drop one from the anchors."
     )
     assert [item.item_id for item in to_look_at(facts)] == ["B1", "K2"]
 
@@ -223,6 +223,8 @@ def test_what_waits_for_a_decision_is_counted_and_stands_with_what_to_type_and_i
     assert 'irt release accept 2026-10/B2 --by NAME --reason "WHY"' in page
     assert "accept 2026-10/B1" not in page, "what a leak made is not to be published"
     assert 'irt release drop-anchors K2 --scale default --by NAME --reason "WHY"' in page
+    assert page.index("Find out first what they have in common") < page.index("irt release drop-anchors")
+    assert "irt release restore-anchors undoes it" in page
     assert "If all of them were accepted: 7 learners of 2026-10 (5 of them answered what changes)" in page
 
 

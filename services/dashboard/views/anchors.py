@@ -11,7 +11,7 @@ import psycopg
 from htmltools import TagChild, TagList, tags
 from shiny import Inputs, Outputs, Session, render, ui
 
-from irt_assets.calibration.anchor_versions import moved_anchors, preview_change
+from irt_assets.calibration.anchor_versions import FIND_OUT_FIRST, moved_anchors, preview_change
 from irt_assets.calibration.proposals import Reference
 from irt_assets.calibration.rule_trial import try_anchors
 from irt_assets.ledger.anchors import dropped_anchors
@@ -27,8 +27,8 @@ from services.dashboard.page import Asked, NotFound, Page
 KINDS: tuple[What, ...] = ("drop", "put_back")
 NAMED = 5
 DROPPING = (
-    "An anchor that changed by itself pulls the whole scale along. The others keep their frozen values. Find out first "
-    "what these have in common: a form, a topic, a position, a new text, a leak. Without a cause, leave the month red."
+    "An anchor that changed by itself pulls the whole scale along. The others keep their frozen values. "
+    + FIND_OUT_FIRST
 )
 RESTORING = "They come back with the values that they were frozen with, and later windows are linked with them again."
 
