@@ -36,6 +36,7 @@ from irt_assets.engines.registry import build
 from irt_assets.ledger import fits
 from irt_assets.ledger.anchors import anchor_hash, read_anchors
 from irt_assets.ledger.fit_spec import ComparedMisfit, Draws, LinkingConstants, Sample, Sampling, StagedSpec, Testlets
+from irt_assets.ledger.publications import items_published_by
 from irt_assets.ledger.steps import Step
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_explained
@@ -163,7 +164,9 @@ def _fit(
         everybody = count_items(settings, store, snapshot, scale.scale_id) if drawn else None
         with database.connect() as connection:
             anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
-            request = build_fit_request(connection, table, scale, month_bounds(month)[0], anchors, everybody)
+            start = month_bounds(month)[0]
+            published = items_published_by(connection, scale.scale_id, start)
+            request = build_fit_request(connection, table, scale, start, anchors, everybody, published)
             reference = misfit.find_reference(connection, scale, month)
         for name, make in engines.items():
             spec = fits.model_spec(scale) | StagedSpec(eligibility=stored_rules(scale.rules))

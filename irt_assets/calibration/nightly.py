@@ -25,7 +25,7 @@ from irt_assets.engines import Calibrator
 from irt_assets.ledger import fits
 from irt_assets.ledger.anchors import anchor_hash, read_anchors
 from irt_assets.ledger.fit_spec import StagedSpec
-from irt_assets.ledger.publications import in_force
+from irt_assets.ledger.publications import in_force, items_published_by
 from irt_assets.partitions import day_bounds, day_of, month_of
 from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_explained
 from irt_assets.psychometrics.core.models import Calibration
@@ -148,7 +148,8 @@ def _fit(
     _log.info("Loaded %d observations from attempt VIEW", loaded, extra=about)
     with database.connect() as connection:
         anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
-        request = build_fit_request(connection, judged.table, scale, start, anchors)
+        published = items_published_by(connection, scale.scale_id, end)
+        request = build_fit_request(connection, judged.table, scale, start, anchors, published=published)
     _log.info("Loaded %d anchors/seeds from question.meta", len(anchors.item_ids) if anchors else 0, extra=about)
     if request.responses.n_responses == 0:
         counts = {str(reason): n for reason, n in judged.judgements[scale.scale_id].counts.items()}

@@ -62,6 +62,7 @@ class FitRequest:
             learners: the engine is to fit all of them. None where they are everybody's.
         origin_latent: what the origin's fit took for the distribution of θ, which a 3PL month takes too; None where no
             fit says, and under models without guessing, which stand where they do with either.
+        published: the items whose published values are compared with this fit.
     """
 
     scale: Scale
@@ -73,6 +74,7 @@ class FitRequest:
     testlets: Mapping[str, str] = field(default_factory=dict)
     drawn_from: int | None = None
     origin_latent: Latent | None = None
+    published: frozenset[str] = frozenset()
 
     @property
     def by_level(self) -> bool:
@@ -83,17 +85,18 @@ class FitRequest:
         to give.
 
         A scale's own prior on a or b serves all items, anchors and provisional ones too, and nothing is added to it.
-        Where it has none, provisional items have one on their slope. Anchors have not: they are there to be compared,
-        and never published from a month. Nor has a slope that items have in common, which is not known from one item's
-        answers. On c of a 3PL there is always one, for all items: the scale's own or else `GUESSING_PRIOR`.
+        Where it has none, provisional items have one on their slope. Anchors and published items have not: they are
+        there to be compared, which a shrunken slope is not fit for. Nor has a slope that items have in common, which is
+        not known from one item's answers. On c of a 3PL there is always one, for all items: the scale's own or else
+        `GUESSING_PRIOR`.
         """
         model = model or self.scale.model
         own = self.scale.priors or Priors()
         c = (own.c or GUESSING_PRIOR.c) if item_model(model).guesses else None
         if own.a is not None or own.b is not None:
             return Priors(own.a, own.b, c)
-        anchored = set(self.anchors.item_ids) if self.anchors else set()
-        only = tuple(item for item in self.provisional if item not in anchored)
+        compared = self.published.union(self.anchors.item_ids if self.anchors else ())
+        only = tuple(item for item in self.provisional if item not in compared)
         if only and item_model(model).own_slopes:
             return Priors(a=PROVISIONAL_SLOPE, c=c, only=only)
         return Priors(c=c) if own.c is not None and c is not None else None
@@ -106,9 +109,10 @@ def build_fit_request(
     start: datetime,
     anchors: AnchorSet | None,
     everybody: ItemCounts | None = None,
+    published: frozenset[str] = frozenset(),
 ) -> FitRequest:
     """The request for a window that begins at `start`, whose attempts are `table`; `everybody`: the counts of all
-    attempts, where these are of a random sample of learners."""
+    attempts, where these are of a random sample of learners; `published`: as in `FitRequest`."""
     responses, learners = scored_responses_of(table, scale.scale_id)
     drawn_from = None
     if everybody is None:
@@ -134,6 +138,7 @@ def build_fit_request(
         bank_testlets(connection, scale.scale_id),
         drawn_from,
         origin_latent(connection, scale) if anchors and item_model(scale.model).guesses else None,
+        published,
     )
 
 

@@ -168,8 +168,11 @@ def _of_fit(
 
 
 def against_published(window: LinkedWindow, anchors: Anchors, at: InForce, start: datetime) -> Comparison:
-    """The comparison of an earlier window with the values already in force at its `start`."""
-    items = [item for item, since in zip(at.published.item_ids, at.since, strict=True) if since <= start]
+    """The comparison of a window with the values already in force at its `start`, without items whose slope the fit
+    held by a prior, as it does until they are published."""
+    held = set(window.raw.priors.get("only", ()))
+    in_force = zip(at.published.item_ids, at.since, strict=True)
+    items = [item for item, since in in_force if since <= start and item not in held]
     return compare(window.raw, window.linking, anchors, at.published.select(items))
 
 

@@ -30,6 +30,13 @@ def test_provisional_items_that_are_no_anchors_have_a_prior_on_their_slope() -> 
     assert request().priors() == Priors(a=LogNormal(0.0, 0.5), only=("i1",))
 
 
+def test_a_published_item_has_none_as_the_fit_judges_it() -> None:
+    assert replace(request(provisional=("i1", "i2", "k")), published=frozenset({"i2", "other"})).priors() == Priors(
+        a=LogNormal(0.0, 0.5), only=("i1",)
+    )
+    assert replace(request(), published=frozenset({"i1"})).priors() is None
+
+
 def test_a_3pl_keeps_its_prior_on_guessing_for_all_items() -> None:
     priors = request("3pl").priors()
     assert priors is not None
