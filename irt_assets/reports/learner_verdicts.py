@@ -86,7 +86,8 @@ def sorted_topics(topics: Sequence[Topic], of: str) -> list[Topic]:
 
 def next_steps(kpis: Mapping[str, Any], topics: Sequence[Topic], *, answered: bool) -> list[tuple[str, str]]:
     """At most three things to do, most urgent first, at least one: keys under `steps`, and the topic's name or ''."""
-    return [*_steps(kpis, topics, answered)][:MOST_STEPS] or [("keep_going", "")]
+    far = kpis["P"] is not None and verdict("P", kpis["P"]) in ("away", "far")
+    return [*_steps(kpis, topics, answered)][:MOST_STEPS] or [("easier" if far else "keep_going", "")]
 
 
 def _steps(kpis: Mapping[str, Any], topics: Sequence[Topic], answered: bool) -> Iterator[tuple[str, str]]:

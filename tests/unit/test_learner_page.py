@@ -199,6 +199,8 @@ def test_the_clearest_topics_come_first_and_the_rest_are_counted() -> None:
     ("kpis", "topics", "answered", "steps"),
     [
         (GOOD, [], True, ["keep_going"]),
+        (GOOD | {"P": 0.04}, [], True, ["easier"]),
+        (GOOD | {"P": 0.04}, [WEAK], True, ["weak"]),
         (GOOD, [STRONG, WEAK, FEW], True, ["weak", "harder"]),
         (GOOD, [WEAK], False, ["come_back_topic"]),
         (GOOD | {"S": 1.0, "A_t": 0.0}, [], False, ["come_back"]),
