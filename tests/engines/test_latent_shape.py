@@ -16,6 +16,7 @@ from irt_assets.psychometrics.core.options import Latent, Model
 from irt_assets.psychometrics.dif.analysis import analyse_dif
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.estimation.guessing import guessed_items, one_step_guessing
 from irt_assets.psychometrics.estimation.latent_shape import (
     GUESSING_GAIN,
     HISTOGRAM_GAIN,
@@ -185,6 +186,69 @@ def test_where_a_fit_begins_does_not_matter_to_where_it_ends(model: Model, laten
         assert from_there.convergence.converged
         assert from_there.convergence.loglik == pytest.approx(alone.convergence.loglik, abs=1e-3)
         np.testing.assert_allclose(from_there.a, alone.a, atol=1e-3)
+
+
+def mixed(learners: int, items: int, rng: np.random.Generator) -> tuple[Responses, set[str]]:
+    """Answers with c = .2 in three of ten items, θ normal; and the names of these."""
+    c = np.where(np.arange(items) % 10 < 3, 0.2, 0.0)
+    a, b = bank(items, rng)
+    p = c + (1 - c) * expit(a * (rng.normal(size=(learners, 1)) - b))
+    responses = Responses.from_wide((rng.random(p.shape) < p).astype(float))
+    return responses, {item for item, guessed in zip(responses.item_ids, c > 0, strict=True) if guessed}
+
+
+def test_some_items_that_can_be_guessed_are_found_and_named_among_many() -> None:
+    """They are too few to make θ look skewed, which a 3PL was compared after."""
+    responses, guessable = mixed(2000, 150, np.random.default_rng([15, 4]))
+    calibration, shape = fit_with_shape(fit, responses, "2pl", "auto")
+    assert "a normal θ is not rejected" in shape.why
+    assert (shape.latent, shape.guessing) == ("normal", True)
+    named = guessed_items(responses, fit(responses, "2pl", "histogram", start=calibration))
+    assert 1 < len(named) <= 5
+    assert set(named) <= guessable
+    assert f"; learners guess: score tests find c > 0 (q < 0.01) in {len(named)} items: {', '.join(named)}" in shape.why
+
+
+def test_one_step_estimates_of_guessing_are_those_of_scores_learner_by_learner() -> None:
+    rng = np.random.default_rng(16)
+    responses = answers(rng.normal(size=500), *bank(8, rng), rng, guessing=0.1)
+    calibration = fit_em(responses)
+    c, se = one_step_guessing(responses, calibration)
+    theta = np.linspace(-6, 6, 241)
+    x = responses.score.reshape(500, 8)
+    p = expit(calibration.a * theta[:, None] + calibration.d)
+    post = np.exp(np.log(p) @ x.T + np.log(1 - p) @ (1 - x.T) - theta[:, None] ** 2 / 2)
+    post /= post.sum(axis=0)
+    for j in range(8):
+        of_c = np.where(x[:, j] == 1, ((1 - p[:, j]) / p[:, j]) @ post, -1.0)
+        residuals = (x[:, j] - p[:, [j]]) * post
+        of_own = np.stack([theta @ residuals, residuals.sum(axis=0)])
+        explained = np.linalg.lstsq(of_own.T, of_c, rcond=None)[0]
+        left = of_c - explained @ of_own
+        # The rules of 61 and 241 nodes differ by less than 1e-6, of which differences of sums keep six digits.
+        assert c[j] == pytest.approx(left.sum() / (left @ left), rel=1e-4)
+        assert se[j] == pytest.approx(1 / np.sqrt(left @ left), rel=1e-4)
+
+
+def test_guessing_is_looked_for_among_few_learners_and_where_they_are_too_few_that_is_said() -> None:
+    rng = np.random.default_rng(17)
+    responses = answers(rng.normal(size=600), *bank(40, rng), rng, guessing=0.25)
+    _, shape = fit_with_shape(fit, responses, "2pl", "auto")
+    assert (shape.latent, shape.guessing) == ("normal", True)
+    assert "; learners guess: " in shape.why
+    _, shape = fit_with_shape(fit, drawn(responses, 299), "2pl", "auto")
+    assert not shape.guessing
+    assert shape.why.endswith("; guessing was not looked for: 300 learners are needed, there are 299")
+
+
+@pytest.mark.parametrize("shape_of_theta", ["normal", "skewed"])
+def test_no_item_is_guessed_where_c_is_0(shape_of_theta: str) -> None:
+    """5 months each; a month is called guessed in one of a hundred or fewer."""
+    for seed in range(5):
+        rng = np.random.default_rng([18, seed])
+        theta = rng.normal(size=800) if shape_of_theta == "normal" else skewed(4, 800, rng)
+        _, shape = fit_with_shape(fit, answers(theta, *bank(30, rng), rng), "2pl", "auto")
+        assert not shape.guessing, shape.why
 
 
 def test_few_learners_keep_a_normal_theta_and_are_told_why() -> None:

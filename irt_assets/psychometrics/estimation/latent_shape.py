@@ -1,10 +1,14 @@
 """Which distribution of ability a fit takes, and whether learners guess where the model has no guessing.
 
-Belongs here: the comparison of fits and its limits. Does not belong here: the score test (see `normality`), estimation
-(see `em`), and what a month does about guessing (see `calibration.gates`).
+Belongs here: the comparison of fits and its limits. Does not belong here: the score tests (see `normality` and
+`guessing`), estimation (see `em`), and what a month does about guessing (see `calibration.gates`).
 
 Skewness and guessing look alike: a 3PL can stand in for a skewed θ, and a histogram for guessing. Each is therefore
 judged with the other free, on fits with and without both.
+
+Guessing is looked for in two ways, as neither finds all of it: item by item, which finds some items of many that can be
+guessed, and by the likelihood of a 3PL, which finds what all items have in common. The prior of a 3PL on c, with a mode
+around .2 for every item, may cost more than what the few items gain that can be guessed.
 """
 
 from __future__ import annotations
@@ -18,6 +22,9 @@ from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import ONE_PL, THREE_PL, TWO_PL, item_model
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.core.options import Latent, LatentRule, Model
+from irt_assets.psychometrics.estimation.em_request import some as few_of
+from irt_assets.psychometrics.estimation.guessing import LEVEL as GUESSING_LEVEL
+from irt_assets.psychometrics.estimation.guessing import guessed_items
 from irt_assets.psychometrics.estimation.normality import Normality, normality
 
 LEVEL = 0.01
@@ -25,13 +32,15 @@ LEVEL = 0.01
 FEWEST_LEARNERS = 1000
 """Fewer learners do not determine the shape of their distribution: a histogram's slopes vary more than a normal's are
 biased."""
+FEWEST_LEARNERS_FOR_GUESSING = 300
+"""Guessing is looked for where there are at least this many learners."""
 MOST_LEARNERS = 10_000
 """Learners drawn at random from a larger month for the comparison: enough to show any skewness or guessing that
 matters."""
 HISTOGRAM_GAIN = 20.0
 """A histogram is used if it raises 2 log L by more than this."""
 GUESSING_GAIN = 20.0
-"""Learners are taken to guess if a 3PL raises 2 log L by more than this, both with histograms."""
+"""Learners are also taken to guess if a 3PL raises 2 log L by more than this, both with histograms."""
 
 
 class Fit(Protocol):
@@ -78,7 +87,8 @@ class Shape:
         normality: the score test; None where it was not asked for, or could not be made.
         histogram_gain: 2Δ log L of the histogram over the normal distribution, with guessing free where it was found;
             None where they were not compared.
-        guessing_gain: 2Δ log L of the 3PL over the 2PL, both with histograms; None likewise.
+        guessing_gain: 2Δ log L of the 3PL over the 2PL, both with histograms; None likewise. Items on which learners
+            guess are named in `why`.
         guessing: whether guessing was found that the model does not have.
         learners: that the fits were compared on; 0 where none were.
         compared: the fits.
@@ -100,9 +110,11 @@ class Shape:
 def fit_with_shape(fit: Fit, responses: Responses, model: Model, rule: LatentRule) -> tuple[Calibration, Shape]:
     """The calibration with the distribution of θ that the rule gives, and what that rests on.
 
-    `auto` begins with a normal distribution, tests it, and only where the test rejects compares {2PL, 3PL} × {normal,
-    histogram}. The histogram is taken where it gains enough under the model; guessing that is found where the model has
-    none changes no model, and never makes a histogram: then the histogram's gain is that over a normal 3PL.
+    `auto` begins with a normal distribution and tests it. Where the test rejects, {2PL, 3PL} × {normal, histogram} are
+    compared, and the histogram is taken where it gains enough under the model and there are enough learners for it.
+    Guessing is looked for in items of the 2PL, and where a normal distribution is rejected by the 3PL's likelihood as
+    well. Where the model has none, guessing that is found changes no model, and never makes a histogram: then the
+    histogram's gain is that over a normal 3PL.
     """
     if rule != "auto":
         return fit(responses, model, rule), Shape(rule, _forced(rule, responses.n_persons))
@@ -116,22 +128,30 @@ def fit_with_shape(fit: Fit, responses: Responses, model: Model, rule: LatentRul
             made[pinned, "normal"] = fit(responses, pinned, "normal")
         test = normality(responses, made[pinned, "normal"])
     except PsychometricsError as error:
-        return calibration, Shape("normal", f"θ is taken as normal and was not tested: {error}")
-    test_text = f"χ² = {test.statistic:.1f} on 2 df, p = {test.p:.2g}"
-    if test.p >= LEVEL:
-        return calibration, Shape("normal", f"a normal θ is not rejected ({test_text})", test)
-    if responses.n_persons < FEWEST_LEARNERS:
+        return calibration, Shape("normal", f"θ is taken as normal; neither it nor guessing was tested: {error}")
+    n, test_text = responses.n_persons, f"χ² = {test.statistic:.1f} on 2 df, p = {test.p:.2g}"
+    rejected, why = test.p < LEVEL, f"a normal θ is not rejected ({test_text})"
+    if rejected and n < FEWEST_LEARNERS:
         why = (
-            f"θ is not normal under the {model.upper()} ({test_text}), and is taken as normal: {responses.n_persons:,} "
+            f"θ is not normal under the {model.upper()} ({test_text}), and is taken as normal: {n:,} "
             f"learners do not determine its shape, {FEWEST_LEARNERS:,} are needed"
         )
+    if n < FEWEST_LEARNERS_FOR_GUESSING:
+        if not item_model(model).guesses:
+            why += f"; guessing was not looked for: {FEWEST_LEARNERS_FOR_GUESSING} learners are needed, there are {n:,}"
         return calibration, Shape("normal", why, test)
     some = drawn(responses, MOST_LEARNERS)
-    if some is responses:
-        made[model, "histogram"] = fit(responses, model, "histogram", start=calibration)
-    else:
-        made = {(model, "normal"): fit(some, model, "normal", start=calibration, likelihood_only=True)}
-    shape = _compare(fit, some, model, made, test, test_text)
+    if rejected and n >= FEWEST_LEARNERS:
+        if some is responses:
+            made[model, "histogram"] = fit(responses, model, "histogram", start=calibration)
+        else:
+            made = {(model, "normal"): fit(some, model, "normal", start=calibration, likelihood_only=True)}
+    fits = _Fits(fit, some, model, made)
+    if not rejected or n < FEWEST_LEARNERS:
+        guessing, gain = _guessing(fits, rejected)
+        why = f"{why}; {guessing}" if guessing else why
+        return calibration, Shape("normal", why, test, guessing_gain=gain, guessing=guessing is not None)
+    shape = _compare(fits, test, test_text)
     if shape.latent == "normal":
         return calibration, shape
     if some is responses:
@@ -159,46 +179,68 @@ def fit_with_origins_shape(
     return taken, replace(shape, latent=origin, why=why), own if shape.latent == "histogram" else None
 
 
-def _compare(
-    fit: Fit,
-    some: Responses,
-    model: Model,
-    made: dict[tuple[Model, Latent], Calibration],
-    test: Normality,
-    test_text: str,
-) -> Shape:
-    """`made`: fits of `some` by model and distribution, with one of `model` and a normal distribution. Those that are
-    missing are added: each begins at the normal one of its model, and that at this one."""
+@dataclass(frozen=True)
+class _Fits:
+    """Fits of `responses` by model and distribution, with one of `model` and a normal distribution among `made`. Those
+    that are missing are added: each begins at the normal one of its model, and that at this one."""
 
-    def made_or_added(of: Model, latent: Latent) -> Calibration:
-        if (of, latent) not in made:
-            start = made[model, "normal"] if latent == "normal" else made_or_added(of, "normal")
-            made[of, latent] = fit(some, of, latent, start=start, likelihood_only=True)
-        return made[of, latent]
+    fit: Fit
+    responses: Responses
+    model: Model
+    made: dict[tuple[Model, Latent], Calibration]
 
-    def loglik(of: Model, latent: Latent) -> float:
-        return made_or_added(of, latent).convergence.loglik
+    def of(self, model: Model, latent: Latent) -> Calibration:
+        if (model, latent) not in self.made:
+            start = self.made[self.model, "normal"] if latent == "normal" else self.of(model, "normal")
+            self.made[model, latent] = self.fit(self.responses, model, latent, start=start, likelihood_only=True)
+        return self.made[model, latent]
 
-    guessing_gain = 2 * (loglik(THREE_PL.name, "histogram") - loglik(TWO_PL.name, "histogram"))
-    found = guessing_gain > GUESSING_GAIN
-    chosen: Model = THREE_PL.name if found else model
-    histogram_gain = 2 * (loglik(chosen, "histogram") - loglik(chosen, "normal"))
-    loglik(model, "histogram")
+    def loglik(self, model: Model, latent: Latent) -> float:
+        return self.of(model, latent).convergence.loglik
+
+    def guessed(self, latent: Latent) -> tuple[str, ...]:
+        return guessed_items(self.responses, self.of(TWO_PL.name, latent))
+
+
+def _guessing(fits: _Fits, rejected: bool) -> tuple[str | None, float | None]:
+    """What shows that learners guess, None where nothing does or the model has guessing; and the gain of a 3PL, where a
+    normal θ is `rejected`.
+
+    Items that a normal θ shows are shown by a histogram as well, or else it was the shape of θ.
+    """
+    if item_model(fits.model).guesses or not (rejected or fits.guessed("normal")):
+        return None, None
+    items, gain, signs = fits.guessed("histogram"), None, list[str]()
+    if rejected:
+        gain = 2 * (fits.loglik(THREE_PL.name, "histogram") - fits.loglik(TWO_PL.name, "histogram"))
+        if gain > GUESSING_GAIN:
+            signs.append(f"a 3PL raises 2 log L by {gain:.0f}, both with histograms")
+    if items:
+        signs.append(f"score tests find c > 0 (q < {GUESSING_LEVEL:g}) in {len(items)} items: {few_of(items)}")
+    return ("learners guess: " + "; ".join(signs) if signs else None), gain
+
+
+def _compare(fits: _Fits, test: Normality, test_text: str) -> Shape:
+    model = fits.model
+    guessing, guessing_gain = _guessing(fits, rejected=True)
+    chosen: Model = THREE_PL.name if guessing else model
+    histogram_gain = 2 * (fits.loglik(chosen, "histogram") - fits.loglik(chosen, "normal"))
+    fits.of(model, "histogram")
     for shown in (ONE_PL, TWO_PL, THREE_PL):
-        loglik(shown.name, "normal")
+        fits.of(shown.name, "normal")
     taken: Latent = "histogram" if histogram_gain > HISTOGRAM_GAIN else "normal"
-    usable = made[(model, "histogram")].convergence.converged
+    convergence = fits.of(model, "histogram").convergence
     reasons = [f"a normal θ is rejected under the {model.upper()} ({test_text})"]
-    if found and not item_model(model).guesses:
-        reasons.append(f"learners guess: a 3PL raises 2 log L by {guessing_gain:.0f}, both with histograms")
+    if guessing:
+        reasons.append(guessing)
     under = " under the 3PL" if chosen != model else ""
     reasons.append(
         f"a histogram raises 2 log L by {histogram_gain:.0f}{under}, "
         f"{'more' if taken == 'histogram' else 'no more'} than {HISTOGRAM_GAIN:g}: θ is taken as "
-        f"{'a histogram' if taken == 'histogram' and usable else 'normal'}"
+        f"{'a histogram' if taken == 'histogram' and convergence.converged else 'normal'}"
     )
-    if taken == "histogram" and not usable:
-        reasons.append(f"its fit did not converge: {made[(model, 'histogram')].convergence.reason}")
+    if taken == "histogram" and not convergence.converged:
+        reasons.append(f"its fit did not converge: {convergence.reason}")
         taken = "normal"
     return Shape(
         taken,
@@ -206,9 +248,9 @@ def _compare(
         test,
         histogram_gain,
         guessing_gain,
-        found and not item_model(model).guesses,
-        some.n_persons,
-        tuple(Compared.of(made[key], key[1]) for key in sorted(made)),
+        guessing is not None,
+        fits.responses.n_persons,
+        tuple(Compared.of(fits.made[key], key[1]) for key in sorted(fits.made)),
     )
 
 

@@ -1,0 +1,76 @@
+"""Which items learners guess on: a score test of c = 0 for each item of a fitted 2PL (Glas & Suárez Falcón 2003).
+
+What does not belong here: comparing fits, and the shape of θ (see `latent_shape`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from irt_assets.psychometrics.core import kernels
+from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
+from irt_assets.psychometrics.core.quadrature import Grid
+from irt_assets.psychometrics.core.significance import q_values
+from irt_assets.psychometrics.estimation.likelihood import Guessing, missing_information_blocks
+from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
+
+LEVEL = 0.01
+"""False discovery rate at which items are named (Benjamini & Hochberg 1995)."""
+LEAST_GUESSING = 0.05
+"""An item with a smaller one-step estimate of c is not named."""
+LARGEST_ERROR = 0.2
+"""Answers say nothing of an item's c if its one-step estimate has a larger standard error, as hardly any weak learner
+answered it: it is not tested."""
+_ZERO = 1e-8
+"""The c at which the test of c = 0 is made: logit c, in which kernels work, has no value at 0."""
+
+
+def guessed_items(responses: Responses, calibration: Calibration) -> tuple[str, ...]:
+    """Items with c > 0 by a one-sided test of each, the most certain first; arguments are those of
+    `one_step_guessing`."""
+    from scipy.stats import norm
+
+    c, se = one_step_guessing(responses, calibration)
+    tested = np.flatnonzero(se < LARGEST_ERROR)
+    c, z = c[tested], c[tested] / se[tested]
+    named = np.flatnonzero((q_values(norm.sf(z)) < LEVEL) & (c >= LEAST_GUESSING))
+    return tuple(responses.item_ids[j] for j in tested[named[np.argsort(-z[named], kind="stable")]])
+
+
+def one_step_guessing(responses: Responses, calibration: Calibration) -> tuple[Floats, Floats]:
+    """One-step estimates of c from 0, and their standard errors where c is 0; shape (J,) each, NaN for items without
+    parameters.
+
+    The complete-data score of c at 0 is (x − P)/P. What the answers say of it on average (Fisher's identity) is freed
+    from what the item's own a and d explain, by products of learners' scores: so it holds where these were estimated
+    under a prior as well (Neyman's C(α)). Other items would explain a little more, and errors are somewhat too large.
+
+    calibration: of these answers or of more, one population with mean 0 and SD 1 by a 2PL, θ normal or a histogram; its
+    errors are not needed.
+    """
+    keep = np.isfinite(calibration.a)
+    kept = responses.of_items(keep)
+    a, d = calibration.a[keep], calibration.d[keep]
+    (population,) = calibration.populations
+    if population.nodes:
+        nodes = np.array(population.nodes)
+        log_weights = np.log(np.maximum(population.weights, np.finfo(float).tiny))
+    else:
+        most = np.bincount(kept.person, a[kept.item] ** 2 / 4, kept.n_persons).max()
+        grid = Grid.resolving(1 / np.sqrt(1 + most))
+        nodes, log_weights = grid.nodes, grid.log_weights()
+    data = ResponseLayout.of(kept, rarer=True)
+    with kernels.runner(None) as run:
+        total = data.sums(run)
+        curves = Guessing(data, nodes, a, d, np.full(len(a), np.log(_ZERO)))
+        found = curves.expect(total, log_weights[None])
+        missing = missing_information_blocks(curves, total, log_weights[None])
+    squares = found.right * curves.q**2 + (found.seen - found.right) * curves.p**2
+    products = np.einsum("kjq,mjq,jq->jkm", curves.derivatives, curves.derivatives, squares) - missing
+    explained = np.linalg.solve(products[:, :2, :2], products[:, :2, 2:])[:, :, 0]
+    score = found.gradient[2] - np.einsum("jk,kj->j", explained, found.gradient[:2])
+    information = products[:, 2, 2] - np.einsum("jk,jk->j", explained, products[:, 2, :2])
+    c, se = np.full(len(keep), np.nan), np.full(len(keep), np.nan)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        c[keep], se[keep] = _ZERO * score / information, _ZERO / np.sqrt(information)
+    return c, se
