@@ -104,7 +104,8 @@ class AnchorChange:
         """What undoes the change."""
         command = "restore-anchors" if self.what == "drop_anchor" else "drop-anchors"
         scale = "" if self.scale_id == "default" else f" --scale {self.scale_id}"
-        return f"`irt release {command} {' '.join(self.items)}{scale} --from {self.first_month}` undoes it"
+        named = f"{command} {' '.join(self.items)}{scale} --from {self.first_month}"
+        return f"`irt release {named} --by NAME --reason WHY` undoes it"
 
 
 def moved_anchors(connection: psycopg.Connection, month: str, scale: Scale) -> dict[str, Suspect]:

@@ -44,9 +44,7 @@ def _red(evidence: Evidence) -> str | None:
     if not failed:
         return None
     if "anchors_agree" in failed:
-        return (
-            f"the month is red, as its anchors disagree. {FIND_OUT_FIRST} Those that really changed: {_drop(evidence)}"
-        )
+        return f"the month is red: its anchors disagree. {FIND_OUT_FIRST} Those that did change: {_drop(evidence)}"
     return f"the month is red ({held_because(failed)}); {way_out(failed)}"
 
 

@@ -320,6 +320,25 @@ def test_who_answers_no_has_decided_nothing(irt: Any, bank: Database, monkeypatc
     assert [row[1:4] for row in decisions(bank)] == [("moved", "reject", "Ben")]
 
 
+def test_dropped_anchors_are_restored_by_a_command_that_the_drop_names(irt: Any, bank: Database) -> None:
+    run_sql(
+        bank,
+        """INSERT INTO anchor_set (scale_id, version, item_id, a, b, c, a_se, b_se, cov_ab, errors_assumed, anchor_hash)
+           SELECT scale_id, version, 'K4', a, b, c, a_se, b_se, cov_ab, errors_assumed, anchor_hash FROM anchor_set
+           WHERE item_id = 'K1'""",
+    )
+    who = ["--from", FEB, "--by", "Ben", "--reason", "reworded", "--yes"]
+    dropped = irt("drop-anchors", "K2", *who)
+    assert dropped.exit_code == 0, dropped.output
+    assert "`irt release restore-anchors K2 --from 2026-02 --by NAME --reason WHY` undoes it" in dropped.output
+    assert "dropped: 3 anchors from 2026-02 on" in dropped.output
+    back = irt("restore-anchors", "K2", *who)
+    assert back.exit_code == 0, back.output
+    assert "restored: 4 anchors from 2026-02 on" in back.output
+    assert [row[1:3] for row in decisions(bank)] == [("K2", "drop_anchor"), ("K2", "restore_anchor")]
+    assert "no dropped anchors" in str(irt("restore-anchors", "K2", *who).exception)
+
+
 def test_a_decided_proposal_shows_its_decision(irt: Any) -> None:
     irt("reject", "2026-02/moved", "--by", "Ben", "--reason", "wait [for] more", "--yes")
     shown = irt("show", "2026-02/moved").output

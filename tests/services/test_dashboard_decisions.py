@@ -512,7 +512,9 @@ def test_a_drop_says_what_undoes_it_and_is_undone_on_its_page(red: Database, ask
     address = {"month": FEB, "scale": SCALE, "item": "K2"}
     drop = Form("drop", (Reference(FEB, "K2"),), "its text was changed", scale_id=SCALE)
     back = replace(drop, what="put_back", reason="the old text is back")
-    assert "`irt release restore-anchors K2 --from 2026-02` undoes it." in said(review(ask(), drop))
+    assert "`irt release restore-anchors K2 --from 2026-02 --by NAME --reason WHY` undoes it." in said(
+        review(ask(), drop)
+    )
     assert "no dropped anchors" in refusal(review(ask(), back))
     assert decide(ask(), drop).ok
     assert "?view=anchors&month=2026-02&scale=default&chosen%3AK2=on" in get("decisions", {})[1]

@@ -159,7 +159,7 @@ def test_every_pod_of_ours_is_closed_and_only_ours_reach_the_code_server() -> No
     (rule,) = policies["irt-code-server"]["ingress"]
     (who,) = rule["from"]
     let_in = {name for name, pod in PODS.items() if selects(who["podSelector"], pod.labels)}
-    assert let_in == {"dagster-daemon", "dagster-webserver", *CRON_JOBS}
+    assert let_in == {"dagster-daemon", "dagster-webserver", "shiny-dashboard", *CRON_JOBS}
 
 
 # Monitoring
