@@ -170,6 +170,25 @@ def test_why_a_month_is_red_takes_one_click(dashboard: Dashboard, psychometricia
     picture(psychometrician, "dashboard-6-red", full_page=True)
 
 
+def test_all_anchors_that_moved_are_dropped_in_five_clicks_and_the_page_says_first_what_comes_of_it(
+    dashboard: Dashboard, psychometrician: Page, picture: Picture
+) -> None:
+    """The fifth, which confirms, is not made here: the tests that follow need the red month."""
+    page = psychometrician
+    page.goto(f"{dashboard.address}/?view=month&month={dashboard.red}")
+    page.get_by_role("link", name="decide on the anchors").click()
+    page.get_by_role("button", name="all", exact=True).last.click()
+    page.get_by_role("button", name="Drop those chosen").click()
+    expect(page.get_by_text("Find out first what they have in common")).to_be_visible()
+    expect(page.locator("#would_be li").first).to_contain_text(f"{dashboard.red} would be green", timeout=60_000)
+    expect(page.locator("#reason")).to_be_focused()
+    page.keyboard.type(REASON)
+    page.get_by_role("button", name="Drop from the anchors").click()
+    expect(page.locator("#decision")).to_contain_text("irt release restore-anchors")
+    expect(page.get_by_role("button", name="Yes, drop")).to_be_visible()
+    picture(page, "dashboard-6-anchors", full_page=True)
+
+
 def test_the_first_of_two_decides_and_the_second_is_told(
     dashboard: Dashboard, chromium: Browser, psychometrician: Page
 ) -> None:
