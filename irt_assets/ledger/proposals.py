@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-from irt_assets.ledger.relations import MONTHS_IN_USE
+from irt_assets.ledger.relations import IN_USE
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,6 @@ def proposals_by_reason(
 
 
 _PROPOSALS = f"""
-WITH green AS MATERIALIZED (
-  SELECT scale_id, month, window_start, engine, fit_id, held FROM {MONTHS_IN_USE} m JOIN publication_step s
-  USING (scale_id, month, fit_id) WHERE s.state = 'done')
 SELECT p.month, p.scale_id, p.item_id, p.fit_id, p.a, p.b, p.c, p.a_se, p.b_se, p.cov_ab, p.why, p.created_at,
        i.n_responses, i.infit, i.outfit, i.rmsd, i.flags,
        m.kind, m.window_start, m.window_end, m.data_hash, m.anchor_hash,
@@ -152,13 +149,13 @@ LEFT JOIN LATERAL (
   WHERE (y.month, y.scale_id, y.item_id) = (right(p.month, 7), p.scale_id, p.item_id)
     AND (p_value IS NOT NULL OR ets_class IS NOT NULL)) f ON true
 LEFT JOIN LATERAL (
-  SELECT t.month, v.params, coalesce(w.severity = 'none' AND o.effective_from <= t.window_start, false) AS no_drift
-  FROM green t JOIN mirt_item_params v USING (fit_id)
-  LEFT JOIN item_drift w ON (w.month, w.scale_id, w.item_id, w.engine) = (t.month, t.scale_id, v.item_id, t.engine)
-  WHERE (t.scale_id, t.engine, v.item_id) = (p.scale_id, m.engine, p.item_id) AND t.month > right(p.month, 7)
-    AND NOT t.held ? p.item_id AND v.params->>'a_se' IS NOT NULL AND v.params->>'b_se' IS NOT NULL
-    AND (m.kind = 'pooled' OR d.severity IN ('medium', 'high'))
-  ORDER BY t.month DESC LIMIT 1) later ON true
+  SELECT u.month, v.params, coalesce(w.severity = 'none' AND o.effective_from <= t.window_start, false) AS no_drift
+  FROM publication_step u JOIN {IN_USE} t USING (fit_id) JOIN mirt_item_params v USING (fit_id)
+  LEFT JOIN item_drift w ON (w.month, w.scale_id, w.item_id, w.engine) = (u.month, u.scale_id, v.item_id, t.engine)
+  WHERE (u.scale_id, t.engine, v.item_id, u.state) = (p.scale_id, m.engine, p.item_id, 'done')
+    AND u.month > right(p.month, 7) AND (m.kind = 'pooled' OR d.severity IN ('medium', 'high'))
+    AND v.params->>'a_se' IS NOT NULL AND v.params->>'b_se' IS NOT NULL AND NOT u.held ? p.item_id
+  ORDER BY u.month DESC LIMIT 1) later ON true
 LEFT JOIN LATERAL (
   SELECT * FROM (
     SELECT r.month, r.decision, r.decided_by, r.decided_at, q.a, q.b, q.c, q.a_se, q.b_se,
