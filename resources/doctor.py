@@ -13,7 +13,7 @@ import socket
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from importlib import metadata
@@ -28,7 +28,7 @@ from packaging.requirements import Requirement
 from resources import notifier, spark, traces
 from resources.database import Database, embedded_postgres
 from resources.failures import PermanentFailure, TransientFailure
-from resources.logs import without_password
+from resources.logs import hide
 from resources.object_store import BucketStore, FolderStore, object_store
 from resources.schema import drift
 from resources.schema_version import schema_version
@@ -55,8 +55,8 @@ class Finding:
 
 
 def diagnose(settings: Settings, engines: Iterable[Finding] = ()) -> list[Finding]:
-    """Everything examined, in the order of repair. `engines`: the findings on engines."""
-    found = [
+    """Everything examined, in the order of repair, without passwords. `engines`: the findings on engines."""
+    findings = [
         *_python(),
         *_names(settings),
         *_home(settings),
@@ -70,6 +70,7 @@ def diagnose(settings: Settings, engines: Iterable[Finding] = ()) -> list[Findin
         *engines,
         *_typesetting(),
     ]
+    found = [replace(finding, detail=hide(finding.detail)) for finding in findings]
     return [*found, *_debian_packages(found)]
 
 
@@ -156,7 +157,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
             return
     database = Database(settings)
     try:
-        shown = without_password(database.url)
+        shown = database.url
         with database.connect() as connection:
             number = connection.info.server_version
             theirs = connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
@@ -166,7 +167,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
         return
     except psycopg.Error as error:
         fix = "Check DATABASE_URL, and that the server runs and lets this host in."
-        yield Finding(subject, "error", f"{shown}: {without_password(str(error))}".strip(), fix)
+        yield Finding(subject, "error", f"{shown}: {error}".strip(), fix)
         return
     kind = "embedded" if settings.database_url is None else "external"
     version = f"PostgreSQL {number // 10000}.{number % 10000}"
@@ -271,7 +272,7 @@ def _traces(settings: Settings) -> Iterator[Finding]:
     elif _version(traces.PACKAGE) is None:
         yield Finding("traces", "warn", f"OTEL_EXPORTER_OTLP_ENDPOINT is set, {traces.PACKAGE} missing", traces.INSTALL)
     else:
-        yield Finding("traces", "ok", f"they go to {without_password(endpoint)}")
+        yield Finding("traces", "ok", f"they go to {endpoint}")
 
 
 def _spark(settings: Settings) -> Iterator[Finding]:

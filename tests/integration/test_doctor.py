@@ -282,3 +282,12 @@ def test_channels_of_alerts_are_named_and_a_wrong_one_is_an_error(tmp_path: Path
     assert found(at_home(home, alert_email="ops@example.org"), "alerts").detail == "they go to email"
     wrong = found(at_home(home, slack_webhook_url=SecretStr("https://example.org/secret-path")), "alerts")
     assert (wrong.state, "secret-path" in str(wrong)) == ("error", False)
+
+
+@pytest.mark.parametrize("token", [None, "a-token"])
+def test_the_password_in_a_service_s_address_is_not_shown(tmp_path: Path, token: str | None) -> None:
+    url = "http://irt:hunter2@127.0.0.1:9"
+    settings = at_home(tmp_path / "irt", r_irt_base_url=url, r_irt_internal_token=token, irt_engines="mirt")
+    finding = found(settings, "R IRT service")
+    assert "http://irt:***@127.0.0.1:9" in finding.detail
+    assert not [finding for finding in diagnose(settings, engine_findings(settings)) if "hunter2" in str(finding)]
