@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -32,6 +33,8 @@ from resources.service_manager import (
 from resources.settings import Settings, get_settings
 
 SETTLES_S = 0.2
+REQUEST_S = 90.0
+"""How long a connection may take to send its next request whole; longer than any server keeps an idle one."""
 
 
 def argument_parser(name: str, description: str) -> argparse.ArgumentParser:
@@ -71,8 +74,28 @@ def serve_http(app: ASGIApp, *, host: str, port: int, **options: Any) -> None:
 
 
 class Server(uvicorn.Server):
-    """uvicorn, which closes connections without a request when it stops; here those just taken have the time to send
-    theirs."""
+    """uvicorn, which closes connections without a request when it stops, and never before.
+
+    Here those just taken have the time to send theirs, and those that have sent none within `REQUEST_S` are closed.
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._waiting: dict[tuple[Any, Any], float] = {}
+        """Since when each connection has been waiting for a request, after the request that it names."""
+
+    async def on_tick(self, counter: int) -> bool:
+        now, waiting = time.monotonic(), {}
+        by_http: type[Any] = self.config.http_protocol_class
+        for one in self.server_state.connections:
+            if not isinstance(one, by_http):
+                continue  # a WebSocket
+            if one.cycle is None or one.cycle.response_complete or one.cycle.more_body:
+                waiting[one, one.cycle] = since = self._waiting.get((one, one.cycle), now)
+                if now - since > REQUEST_S:
+                    one.transport.close()
+        self._waiting = waiting
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:
