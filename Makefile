@@ -1,7 +1,7 @@
 # Two commands do everything: `make demo` and `make test`.
 #   make demo                 four simulated months with planted faults, then the UI
 #   make demo SERVE=0         the same without the UI; exit 0 only if every month is in the state it should be in
-#   make demo DATA=log.csv    your own log, as one window; MAPPING=…, ZONE=Asia/Seoul, AT=2026-09-01 where it needs them
+#   make demo DATA=log.csv    your own log, as one window; MAPPING=…, ZONE=Asia/Seoul, AT=2026-09-01 where it needs them, MODEL=3pl
 #   make test                 lint, types, layers, then the tests; CI=1 what CI runs, ALL=1 everything, which takes hours
 #   make venv                 only the environment; the command line is then .venv/bin/irt
 #   make wheelhouse           dist/wheelhouse: everything to install services of systemd from (docs/how-to/deploy-systemd.md)
@@ -32,7 +32,7 @@ spark: venv
 
 demo: venv
 	@$(BIN)/irt demo $(if $(filter 0,$(SERVE)),--no-serve,--serve) \
-	  $(if $(DATA),--data '$(DATA)') $(if $(MAPPING),--mapping '$(MAPPING)') $(if $(ZONE),--zone '$(ZONE)') $(if $(AT),--at '$(AT)')
+	  $(if $(DATA),--data '$(DATA)') $(if $(MAPPING),--mapping '$(MAPPING)') $(if $(ZONE),--zone '$(ZONE)') $(if $(AT),--at '$(AT)') $(if $(MODEL),--model '$(MODEL)')
 
 lint test: EXTRAS = dev docs bayes k8s otel spark $(if $(shell command -v R),r)
 lint: venv

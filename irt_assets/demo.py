@@ -32,6 +32,7 @@ from irt_assets.job_names import KPI_JOB, MONTHLY_JOB, NIGHTLY_JOB, same_job
 from irt_assets.partitions import DAYS, WEEKS, month_bounds, month_of
 from irt_assets.psychometrics.core.design import Component, components
 from irt_assets.psychometrics.core.models import Flag, Responses
+from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
 from irt_assets.psychometrics.eligibility.minimum import propose_minimum, recommend
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.simulation.scenario import demo_scenario
@@ -362,6 +363,7 @@ def own_log(
     at: date | None,
     dichotomise: str | None,
     key: Path | None,
+    model: Model = DEFAULT_MODEL,
 ) -> Settings:
     """Import a user's log, propose thresholds for its size, and make it its own origin, as one window.
 
@@ -404,7 +406,7 @@ def own_log(
     with database.connect() as connection:
         new = [scale for scale in read_scales(connection).values() if not scale.initialised]
     for scale in new:
-        _initialise_from(database, settings, scale, window, say)
+        _initialise_from(database, settings, scale, window, model, say)
     last_month = month_of(window[1])
     if last_month < month_of(datetime.now(UTC)):
         with open_instance(settings, database) as instance:
@@ -416,7 +418,7 @@ def own_log(
 
 
 def _initialise_from(
-    database: Database, settings: Settings, scale: Scale, window: tuple[datetime, datetime], say: Say
+    database: Database, settings: Settings, scale: Scale, window: tuple[datetime, datetime], model: Model, say: Say
 ) -> None:
     """Propose a minimum, split the scale where its answers do not hang together, and make the window its origin."""
     responses, counts = _judged(database, scale, window, min_responses=1)
@@ -433,6 +435,7 @@ def _initialise_from(
             database,
             scale_id,
             first_month=settings.irt_first_month,
+            model=model,
             thresholds={"min_responses": chosen.min_responses},
             window=OriginWindow(*window, EmEngine(settings.irt_threads), object_store(settings)),
         )

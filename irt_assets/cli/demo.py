@@ -16,6 +16,7 @@ from irt_assets.cli.console import Panel, print_states, print_table, say
 from irt_assets.cli.import_ import Dichotomise, Mapping, ScoringKey
 from irt_assets.cli.installation import current_settings
 from irt_assets.cli.serve import serve_until_interrupted, server_of_our_own
+from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
 
 app = typer.Typer()
 
@@ -28,6 +29,7 @@ def demo(
     at: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Day of a log without times.")] = None,
     dichotomise: Dichotomise = None,
     key: ScoringKey = None,
+    model: Annotated[Model, typer.Option(help="Model of your own log.")] = DEFAULT_MODEL,
     serve_ui: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the UI at the end.")] = True,
 ) -> None:
     """Four months with planted faults, or your own log: calibrated, published, compared, served."""
@@ -49,6 +51,7 @@ def demo(
                 at=at.date() if at else None,
                 dichotomise=dichotomise,
                 key=key,
+                model=model,
             )
             as_expected = True
         else:
