@@ -17,6 +17,7 @@ import psycopg
 from irt_assets.calibration.evidence import NOT_JUDGED
 from irt_assets.calibration.gates import SET_GATES, SetGate
 from irt_assets.calibration.misfit import find_reference
+from irt_assets.calibration.placing import no_origin
 from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.ledger.anchors import anchor_hash
 from irt_assets.ledger.fits import made_otherwise
@@ -160,10 +161,15 @@ def month_states(database: Database, instance: dg.DagsterInstance, months: Itera
                         changed.get(scale_id),
                         month in running,
                         snapshot is not None,
-                        latest_failure(connection, snapshot, scales[scale_id]) if snapshot else None,
+                        _failure(connection, month, snapshot, scales[scale_id]) if snapshot else None,
                     )
                 )
     return found
+
+
+def _failure(connection: psycopg.Connection, month: str, snapshot: Snapshot, scale: Scale) -> str | None:
+    """Why the month could not be fitted or linked. Without an origin, more answers would not help it."""
+    return latest_failure(connection, snapshot, scale) if scale.initialised else str(no_origin(scale, month))
 
 
 def gate_statuses(instance: dg.DagsterInstance, month: str) -> dict[str, dict[str, GateStatus]]:

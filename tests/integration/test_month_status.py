@@ -6,13 +6,14 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 import pytest
 
-from irt_assets.calibration import misfit
+from irt_assets.calibration import misfit, month_status
 from irt_assets.calibration.assets import DECIDE_IN, HELD, RELEASE_LAUNCHPAD
 from irt_assets.calibration.gates import SET_GATES
 from irt_assets.calibration.model_change import decide_model_change, preview_model_change
@@ -30,7 +31,7 @@ from irt_assets.ledger import cited_fits, encoding, fits
 from irt_assets.ledger.encoding import DecodedFits
 from irt_assets.ledger.steps import Step
 from irt_assets.psychometrics.eligibility.rules import PublicationRules, Rules, WarningRules
-from irt_assets.responses.scales import change_rules, read_scales
+from irt_assets.responses.scales import Scale, change_rules, read_scales
 from irt_assets.responses.snapshot import stored_rules, take_snapshot
 from resources.dagster_compat import BulkActionStatus, PartitionBackfill
 from resources.embedded_postgres import EmbeddedPostgres
@@ -117,6 +118,25 @@ def test_a_month_whose_run_ended_well_is_green(graph: Graph) -> None:
     found = graph.state(MONTH)
     assert found.state is State.GREEN, found.why
     assert "first published" in found.why
+
+
+def test_a_month_of_a_scale_without_an_origin_says_so_whatever_its_fit_lacked(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def uninitialised(*asked: Any) -> dict[str, Scale]:
+        return {name: replace(scale, initialised=False) for name, scale in read_scales(*asked).items()}
+
+    def unfitted(*_: Any) -> str:
+        return "only 7 learners answered two or more items: widen the window or collect more answers"
+
+    monkeypatch.setattr(month_status, "read_scales", uninitialised)
+    monkeypatch.setattr(month_status, "latest_failure", unfitted)
+    monkeypatch.setattr(month_status, "gate_statuses", lambda *_: {"converged": {"": UNKNOWN}})
+    found = graph.state(MONTH)
+    assert found.state is State.RED
+    assert f"scale {rooms.SCALE} has no origin" in found.why
+    assert f"`irt scale init --scale {rooms.SCALE} --origin {MONTH}`" in found.why
+    assert "collect more answers" not in found.why
 
 
 def test_a_month_without_a_run_is_missing(graph: Graph) -> None:
