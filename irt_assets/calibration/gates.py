@@ -178,8 +178,8 @@ SET_GATES: tuple[SetGate, ...] = (
         "guessing_is_in_the_model",
         "item_calibration",
         "Learners do not guess, or the scale's model knows that they do.",
-        "Decide once: give the scale a model with guessing from this month on (`irt scale set model=3pl`), or accept "
-        "it with a reason (`irt scale accept guessing`). Then materialise the month again.",
+        "Give the scale a model with guessing from this month on (`irt scale set model=3pl`), or accept it with a "
+        "reason (`irt scale accept guessing`). Then materialise the month again.",
         guessing_is_in_the_model,
     ),
     SetGate(
@@ -195,8 +195,8 @@ SET_GATES: tuple[SetGate, ...] = (
         "misfit_was_accepted",
         "item_calibration",
         "The misfit of the window that months are compared with is small, or accepted.",
-        "Look at its clusters of items and decide once: accept it with a reason (`irt scale accept misfit`), or give a "
-        "second ability a scale of its own.",
+        "Look at its clusters of items; then accept it with a reason (`irt scale accept misfit`), or give a second "
+        "ability a scale of its own.",
         misfit_was_accepted,
     ),
     SetGate(

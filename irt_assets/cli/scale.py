@@ -235,11 +235,13 @@ def accept_guessing(
     first_month: Annotated[
         str | None, typer.Option("--from", help="First month it holds for, YYYY-MM. Default: the first of all.")
     ] = None,
+    yes: Yes = False,
 ) -> None:
     """Accept, on record, that learners guess on a scale whose model has no guessing."""
     from irt_assets.calibration.model_change import accept_guessing as record
 
     month = first_month or current_settings().irt_first_month
+    confirm(f"accept that learners guess on scale {scale}, for months from {month} on?", yes)
     record(current_database(), scale, month, by=signed(by), reason=reason)
     say(f"scale {scale}: accepted that learners guess, for months from {month} on")
 
@@ -257,10 +259,12 @@ def accept_misfit(
             "stays what they are compared with.",
         ),
     ] = None,
+    yes: Yes = False,
 ) -> None:
     """Accept, on record, that a scale's items do not measure one ability, as they are in its origin or in a month."""
     from irt_assets.calibration.model_change import accept_misfit as record
 
+    confirm(f"accept {first_month or 'the origin'} of scale {scale} with its misfit?", yes)
     record(current_database(), scale, first_month, current_settings().irt_first_month, by=signed(by), reason=reason)
     if first_month is None:
         say(f"scale {scale}: accepted that its items do not measure one ability")

@@ -218,7 +218,7 @@ def test_months_of_an_origin_with_a_second_ability_are_held_until_somebody_accep
     assert model_gates.misfit_has_not_grown(month.evidence).passed, "it was so in the origin"
 
     typed = irt(log)
-    accepted = typed("scale", "accept", "misfit", *SIGNED)
+    accepted = typed("scale", "accept", "misfit", "--yes", *SIGNED)
     assert accepted.code == 0, accepted.err
     again = calibrate(log, TWO_TOO)
     assert (again.state, again.held_by) == ("done", {})
@@ -278,10 +278,10 @@ def test_a_month_that_is_accepted_as_it_is_is_what_later_ones_are_compared_with(
 ) -> None:
     assert calibrate(world, RANDOM).state == "held"
     typed = irt(world)
-    refused = typed("scale", "accept", "misfit", "--from", SOUND, *SIGNED)
+    refused = typed("scale", "accept", "misfit", "--yes", "--from", SOUND, *SIGNED)
     assert refused.code == 2
     assert f"{SOUND} of scale {SCALE} has not been fitted" in " ".join(refused.err.split())
-    said = typed("scale", "accept", "misfit", "--from", RANDOM, *SIGNED)
+    said = typed("scale", "accept", "misfit", "--yes", "--from", RANDOM, *SIGNED)
     assert f"{RANDOM} is accepted as it is, and later months are compared with it" in said.out
     assert f"to be calibrated again: {RANDOM}" in said.out
     assert f"misfit reference from {RANDOM} on: Ann: short tests" in typed("scale", "decisions").out
@@ -296,7 +296,7 @@ def test_a_month_that_is_accepted_as_it_is_is_what_later_ones_are_compared_with(
     later = calibrate(world, RANDOM_TOO)
     assert (later.state, later.held_by, later.misfit["reference"]) == ("done", {}, RANDOM)
     assert reference_of(world, FIRST).name == ORIGIN_IN_WORDS, "months before stay as they are"
-    assert typed("scale", "accept", "misfit", *SIGNED).code == 0
+    assert typed("scale", "accept", "misfit", "--yes", *SIGNED).code == 0
     assert reference_of(world, RANDOM_TOO).name == ORIGIN_IN_WORDS, "the newest decision holds"
 
 

@@ -428,7 +428,10 @@ def test_a_night_follows_the_model_of_its_day(world: Settings) -> None:
 
 def test_guessing_is_accepted_from_a_month_on(world: Settings, irt: Callable[[Settings], Irt]) -> None:
     database, typed = Database(world), irt(world)
-    said = typed("scale", "accept", "guessing", "--by", "Ann", "--reason", "short tests", "--from", NEXT)
+    asked = typed("scale", "accept", "guessing", "--by", "Ann", "--reason", "short tests", "--from", NEXT)
+    assert asked.code == 2
+    assert "confirmation needed" in asked.err
+    said = typed("scale", "accept", "guessing", "--yes", "--by", "Ann", "--reason", "short tests", "--from", NEXT)
     assert said.out.strip() == f"scale {SCALE}: accepted that learners guess, for months from {NEXT} on"
     with database.connect() as connection:
         accepted = [
@@ -437,7 +440,7 @@ def test_guessing_is_accepted_from_a_month_on(world: Settings, irt: Callable[[Se
         assert not accepted_subjects(connection, "other", month_bounds(NEXT)[0])
     assert accepted == [False, True, True]
     assert scale_of(database, NEXT).model == "2pl"
-    assert typed("scale", "accept", "guessing", "--by", "Ann", "--reason", "all of them").code == 0
+    assert typed("scale", "accept", "guessing", "--yes", "--by", "Ann", "--reason", "all of them").code == 0
     with database.connect() as connection:
         assert accepted_subjects(connection, SCALE, month_bounds(FIRST)[0]) == {"guessing"}
 
