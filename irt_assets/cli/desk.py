@@ -80,6 +80,14 @@ def fit(
         _print_fit(result)
     if not result["converged"]:
         err.print(f"[yellow]not converged:[/yellow] {escape(done.reason)}")
+    if done.loose_items:
+        _warn(
+            f"the answers hardly determine {len(done.loose_items)} of {result['n_items']} items, which a month would "
+            "hold back for |b| or SE(b), and other slopes may be as far off. It is so where learners were given items "
+            "near their ability: take more answers, or --model 1pl",
+            done.loose_items,
+        )
+    if done.loose_items or not result["converged"]:
         raise typer.Exit(1)
 
 

@@ -19,6 +19,7 @@ from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Calibration, Floats, Population, Responses
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Latent, LatentRule, Model
+from irt_assets.psychometrics.eligibility.rules import PublicationRules
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.latent_shape import Shape, fit_with_shape
 from irt_assets.psychometrics.estimation.normality import Normality, normality
@@ -58,6 +59,13 @@ class Fit:
     def reason(self) -> str:
         """Why the fit did not converge; empty where it did."""
         return self.calibration.convergence.reason
+
+    @property
+    def loose_items(self) -> list[str]:
+        """Items without a flag whose difficulty is beyond the limits of a month, so that it would not publish them."""
+        cal, limits = self.calibration, PublicationRules()
+        loose = (np.abs(cal.b) > limits.max_abs_b) | (cal.b_se > limits.max_b_se)
+        return [cal.item_ids[j] for j in np.flatnonzero(loose) if not cal.flags[j]]
 
     def as_dict(self) -> dict[str, Any]:
         cal = self.calibration

@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.helpers.typed import Irt, command_line
@@ -46,6 +47,27 @@ def test_a_fit_its_scores_and_its_link_to_the_truth(irt, data: Path, tmp_path: P
     refused = irt("link", out / "params.csv", data / "items.csv", "--method", "mean-mean", "--symmetric")
     assert refused.code == 2
     assert "mean-mean compares no curves" in refused.err
+
+
+def test_a_fit_of_answers_to_items_near_each_ability_names_what_it_hardly_determines(irt, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    a, b = rng.lognormal(0, 0.3, 60), np.sort(rng.normal(0, 1, 60))
+    lines = ["person,item,score"]
+    for person, theta in enumerate(rng.normal(0, 1, 1500)):
+        nearest = np.argsort(np.abs(b - theta - rng.normal(0, 0.3)))[:12]
+        right = rng.random(12) < 1 / (1 + np.exp(-a[nearest] * (theta - b[nearest])))
+        lines += [f"p{person},i{item},{int(score)}" for item, score in zip(nearest, right, strict=True)]
+    (tmp_path / "adaptive.csv").write_text("\n".join(lines))
+    done = irt("fit", tmp_path / "adaptive.csv", "--json")
+    result = json.loads(done.out)
+    loose = [
+        row["item"] for row in result["items"] if not row["flags"] and (abs(row["b"]) > 6 or (row["b_se"] or 0) > 1)
+    ]
+    assert result["converged"]
+    assert loose
+    assert done.code == 1
+    assert f"hardly determine {len(loose)} of 60 items" in done.err
+    assert loose[0] in done.err
 
 
 def test_people_get_a_table_and_machines_nothing_but_json(irt, data: Path, tmp_path: Path) -> None:
