@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from urllib.parse import urlencode
 
 from htmltools import TagChild
@@ -41,11 +42,12 @@ class Asked:
 
 @dataclass(frozen=True)
 class Page:
-    """`title` is the heading; `wide`: tables may need the whole width of the window."""
+    """`title` is the heading; `wide`: tables may need the whole width of the window; `as_of`: of its overview."""
 
     title: str
     body: TagChild
     wide: bool = False
+    as_of: datetime | None = None
 
 
 @dataclass(frozen=True)

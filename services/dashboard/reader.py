@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TypeVar, cast
 
@@ -26,17 +25,21 @@ from resources.settings import Settings
 
 LOG = logging.getLogger("services.dashboard")
 STATEMENT_TIMEOUT_MS = 5_000
-CACHED_S = 30.0
+FRESH = timedelta(seconds=30)
+OLDEST_SHOWN = timedelta(minutes=10)
+"""No verdict that is older is shown: the month may have turned red since."""
 PATIENCE_S = 2.0
 """How long a page waits for the first overview, which takes a second or more for each month of answers."""
 PATIENCE_LATER_S = 20.0
 """How long it waits after a decision, when no answers are hashed again."""
+PATIENCE_OLD_S = 5.0
+"""How long it waits for a new one where there is an old one to show."""
 REMEMBERED = 256
 Made = TypeVar("Made")
 
 
 class BeingRead(Exception):
-    """The overview is not there yet: the page can be asked for again in a moment."""
+    """No overview that can be shown is there yet: the page can be asked for again in a moment."""
 
 
 class Reader:
@@ -50,7 +53,7 @@ class Reader:
         self._reading: Future[Overview] | None = None
         self._remembering = threading.Lock()
         self._remembered: dict[tuple[str, ...], object] = {}
-        self._overview: tuple[float, Overview] | None = None
+        self._overview: Overview | None = None
         self.is_ready = False
         """Whether an overview was ever read."""
 
@@ -92,20 +95,27 @@ class Reader:
         return self._reading
 
     def overview(self) -> Overview:
-        """The state of everything. If it is older than `CACHED_S`, it is read again in the background, without a wait.
+        """The state of everything, read again where it is not `FRESH`.
 
-        Raises BeingRead where there is none and none is read within `PATIENCE_S`, after a decision `PATIENCE_LATER_S`.
+        The old one where none is read within `PATIENCE_OLD_S`. Raises BeingRead where that is over `OLDEST_SHOWN`, or
+        there is none and none is read within `PATIENCE_S`, after a decision `PATIENCE_LATER_S`.
         """
         with self._turn:
             known = self._overview
-            if known is None or time.monotonic() - known[0] > CACHED_S:
-                reading = self._begin()
-        if known is not None:
-            return known[1]
+            if known is not None and self.age(known.now) <= FRESH:
+                return known
+            reading = self._begin()
+        patience = PATIENCE_OLD_S if known else PATIENCE_LATER_S if self.is_ready else PATIENCE_S
         try:
-            return reading.result(timeout=PATIENCE_LATER_S if self.is_ready else PATIENCE_S)
+            return reading.result(timeout=patience)
         except TimeoutError:
-            raise BeingRead from None
+            if known is None or self.age(known.now) > OLDEST_SHOWN:
+                raise BeingRead from None
+            return known
+
+    def age(self, then: datetime) -> timedelta:
+        """How long ago it was; a time to come, as after a clock was set back, counts as long."""
+        return abs(self.now() - then)
 
     def forget(self) -> None:
         """Have the next overview read again, as after a decision; one that is being read now is not kept."""
@@ -121,6 +131,6 @@ class Reader:
             return
         with self._turn:
             if reading is self._reading:
-                self._overview = time.monotonic(), found
+                self._overview = found
                 self.is_ready = True
         reading.set_result(found)

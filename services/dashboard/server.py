@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import psycopg
-from htmltools import Tag, TagChild, tags
+from htmltools import Tag, TagChild, TagList, tags
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from shiny import App, Inputs, Outputs, Session, reactive
 from starlette.concurrency import run_in_threadpool
@@ -26,6 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from irt_assets.stack import dagster_instance
 from irt_assets.webserver.guard import Guard
+from irt_assets.wording import counted
 from resources import metrics, traces
 from resources.dagster_compat import keep_connections
 from resources.failures import PermanentFailure, explain, is_transient
@@ -38,7 +40,7 @@ from services.dashboard.figures import PLOTLY_JS
 from services.dashboard.layout import document
 from services.dashboard.login import OPEN_PATHS, Login, identity_of
 from services.dashboard.page import Asked, NotAllowed, NotFound, Page, View
-from services.dashboard.reader import BeingRead, Reader
+from services.dashboard.reader import FRESH, BeingRead, Reader
 from services.dashboard.report_files import report
 from services.dashboard.views import VIEWS
 from services.jwt_verifier.tokens import Identity, Verifier, build_verifier
@@ -49,7 +51,7 @@ OPEN_REQUESTS_S = 5
 KEPT = {"Cache-Control": "public, max-age=31536000, immutable"}
 NOT_KEPT = {"Cache-Control": "no-store"}
 AGAIN = tags.span(data_again="2000", hidden="")
-"""Milliseconds after which the browser reloads a page that is not ready."""
+"""Milliseconds after which the browser reloads a page that is not ready, or old."""
 
 
 class Pages:
@@ -87,13 +89,16 @@ def parse_request(query: QueryParams, identity: Identity, reader: Reader) -> Ask
 def make_page(asked: Asked) -> tuple[HTTPStatus, Page]:
     """The page, or one that says why there is none."""
     try:
-        return HTTPStatus.OK, view_of(asked).page(asked)
+        return HTTPStatus.OK, _with_age(view_of(asked).page(asked), asked.reader)
     except NotFound as missing:
         return HTTPStatus.NOT_FOUND, _sorry("Not found", str(missing))
     except NotAllowed as refused:
         return HTTPStatus.FORBIDDEN, _sorry("Not for your role", str(refused))
     except BeingRead:
-        why = "After a start the answers of every month are read once. The page reloads by itself once they are."
+        why = (
+            "What is known of them is too old to be shown, or was never read; the first reading after a start takes "
+            "longest, as it covers the answers of every month. The page reloads by itself."
+        )
         return HTTPStatus.SERVICE_UNAVAILABLE, _sorry("The months are being read", why, AGAIN)
     except PermanentFailure as failure:
         return HTTPStatus.UNPROCESSABLE_ENTITY, _sorry("This cannot be shown", str(failure))
@@ -108,6 +113,19 @@ def make_page(asked: Asked) -> tuple[HTTPStatus, Page]:
         LOG.exception("the page %s %s failed", asked.view, dict(asked.fields))
         why = "This is a fault of the dashboard: its log says more. Nothing was changed."
         return HTTPStatus.INTERNAL_SERVER_ERROR, _sorry("This page failed", why)
+
+
+def _with_age(page: Page, reader: Reader) -> Page:
+    """The page; where its overview is not fresh, its age is in the headline and the browser reloads it."""
+    if page.as_of is None or (age := reader.age(page.as_of)) <= FRESH:
+        return page
+    minutes = round(age.total_seconds() / 60)
+    ago = counted(minutes, "minute") if minutes else "less than a minute"
+    return replace(
+        page,
+        title=f"{page.title.rstrip('?')}, as of {ago} ago{'?' * page.title.endswith('?')}",
+        body=TagList(notice("This is being read again; the page reloads by itself.", AGAIN, tone="warning"), page.body),
+    )
 
 
 def _away(error: Exception) -> tuple[HTTPStatus, Page]:

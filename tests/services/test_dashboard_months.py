@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from html import escape
 from http import HTTPStatus
 from typing import Any
@@ -56,6 +56,9 @@ class Seen(Reader):
 
     def overview(self) -> Overview:
         return self.seen
+
+    def now(self) -> datetime:
+        return NOW
 
 
 @dataclass
@@ -376,3 +379,12 @@ def test_a_reason_in_short_is_its_first_clause(why: str, short: str) -> None:
 )
 def test_the_verdict_of_a_month_in_a_sentence(state: State, why: str, waiting: int, said: str) -> None:
     assert f"{JUNE} {said}" in verdict(MonthState(JUNE, rooms.SCALE, state, why), waiting, None)
+
+
+def test_every_page_of_an_overview_says_how_old_that_is(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    later = replace(world.reader.seen, now=NOW - timedelta(minutes=3))
+    monkeypatch.setattr(world.reader, "seen", later)
+    for view in ("months", "month", "compare", "reports", "health"):
+        html = world.page(view=view)
+        assert "as of three minutes ago" in html.partition("</h1>")[0]
+        assert 'data-again="2000"' in html

@@ -1,10 +1,10 @@
-"""The overview that pages read: the first one is waited for a moment, a later one by nobody, a decision's is new."""
+"""The overview that pages read: how long one is waited for, how old one may be shown, and that a decision's is new."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from queue import Queue
 
 import dagster as dg
@@ -25,7 +25,7 @@ LONG_S = 60.0
 
 
 def overview(minute: int) -> Overview:
-    now = datetime(2026, 11, 1, 0, minute, tzinfo=UTC)
+    now = datetime(2026, 11, 1, 0, 0, minute, tzinfo=UTC)
     return Overview(now, True, now, [], [], [], [], [], [])
 
 
@@ -55,7 +55,9 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
 @pytest.fixture
 def reader() -> Iterator[Reader]:
     with dg.DagsterInstance.ephemeral() as instance:
-        yield Reader(Settings(_env_file=None), instance)
+        reader = Reader(Settings(_env_file=None), instance)
+        reader.now = lambda: overview(1).now  # type: ignore[method-assign]
+        yield reader
 
 
 def test_a_page_does_not_wait_for_the_first_overview_but_says_that_it_is_being_read(
@@ -101,19 +103,54 @@ def test_a_connection_of_dagster_s_that_was_lost_is_no_fault_of_the_dashboard(
     assert (int(status), page.title) == (503, "The database does not answer")
 
 
-def test_an_old_overview_is_shown_while_a_new_one_is_read(
+def age(reader: Reader, looks: Looks, **since: float) -> None:
+    """Have an overview that was read `since` ago."""
+    reading = reader.begin()
+    looks.begun.get(timeout=LONG_S).put(overview(1))
+    reading.result(LONG_S)
+    reader.now = lambda: overview(1).now + timedelta(**since)  # type: ignore[method-assign]
+
+
+def test_a_fresh_overview_is_not_read_again(reader: Reader, looks: Looks) -> None:
+    age(reader, looks, seconds=30)
+    assert reader.overview() == overview(1)
+    assert looks.begun.empty()
+
+
+@pytest.mark.parametrize("seconds", [31, 15 * 60, -3600])
+def test_an_old_overview_gives_way_to_the_new_one(reader: Reader, looks: Looks, seconds: float) -> None:
+    """Also where a clock that was set back makes it one of the future."""
+    age(reader, looks, seconds=seconds)
+    shown = Queue[Overview]()
+    visitor = threading.Thread(target=lambda: shown.put(reader.overview()))
+    visitor.start()
+    looks.begun.get(timeout=LONG_S).put(overview(2))
+    assert shown.get(timeout=LONG_S) == overview(2)
+
+
+@pytest.mark.parametrize(("seconds", "ago"), [(31, "one minute"), (13, None), (9 * 60, "nine minutes")])
+def test_a_page_of_an_old_overview_says_its_age_and_reloads(
+    reader: Reader, looks: Looks, monkeypatch: pytest.MonkeyPatch, seconds: float, ago: str | None
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE_OLD_S", 0.01)
+    age(reader, looks, seconds=seconds)
+    status, page = make_page(Asked("months", {}, DEMO, reader))
+    assert int(status) == 200
+    assert page.title == ("Months" if ago is None else f"Months, as of {ago} ago")
+    assert ('data-again="2000"' in str(page.body)) is (ago is not None)
+    if ago is not None:
+        looks.begun.get(timeout=LONG_S).put(overview(2))
+
+
+def test_an_overview_older_than_ten_minutes_is_never_shown(
     reader: Reader, looks: Looks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = reader.begin()
-    looks.begun.get().put(overview(1))
-    first.result(LONG_S)
-    monkeypatch.setattr(module, "CACHED_S", -1.0)
-    assert reader.overview() == overview(1)
-    second = reader.begin()
-    looks.begun.get().put(overview(2))
-    second.result(LONG_S)
-    assert reader.overview() == overview(2)
-    looks.begun.get().put(overview(3))
+    monkeypatch.setattr(module, "PATIENCE_OLD_S", 0.01)
+    age(reader, looks, minutes=13)
+    status, page = make_page(Asked("months", {}, DEMO, reader))
+    assert (int(status), page.title) == (503, "The months are being read")
+    assert 'data-again="2000"' in str(page.body)
+    looks.begun.get(timeout=LONG_S).put(overview(2))
 
 
 def test_after_a_decision_no_overview_of_before_is_shown(reader: Reader, looks: Looks) -> None:

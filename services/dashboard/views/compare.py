@@ -115,6 +115,7 @@ def page(asked: Asked) -> Page:
             _in_force(one, other),
             _flags(one, other),
         ),
+        as_of=overview.now,
     )
 
 

@@ -48,6 +48,7 @@ def page(asked: Asked) -> Page:
             section("Schedules", daemon(overview, zone), schedules(overview, zone)),
             section("Runs under way", runs(overview, asked.reader.settings)),
         ),
+        as_of=overview.now,
     )
 
 

@@ -97,7 +97,7 @@ def page(asked: Asked) -> Page:
             _reports(connection, month),
             _provenance(month),
         )
-    return Page(f"Is {name} safe to release?", body)
+    return Page(f"Is {name} safe to release?", body, as_of=overview.now)
 
 
 def server(asked: Asked, inputs: Inputs, _output: Outputs, _session: Session) -> None:

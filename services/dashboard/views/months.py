@@ -26,7 +26,7 @@ ALL_IS_WELL = "The daemon runs, no schedule is late, and no rule is broken."
 def page(asked: Asked) -> Page:
     overview = asked.reader.overview()
     if not overview.months:
-        return Page("Months", notice(prose(NOTHING_YET), tone="warning"))
+        return Page("Months", notice(prose(NOTHING_YET), tone="warning"), as_of=overview.now)
     return Page(
         "Months",
         tags.div(
@@ -36,6 +36,7 @@ def page(asked: Asked) -> Page:
             _grid(overview) if len(scales_of(overview)) > 1 else _list(overview),
         ),
         wide=len(scales_of(overview)) > 1,
+        as_of=overview.now,
     )
 
 

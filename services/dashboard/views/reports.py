@@ -30,11 +30,8 @@ def page(asked: Asked) -> Page:
     for one in found:
         name, _, scale = (one.window or "").partition("/")
         reports[name, scale].append(one)
-    states = {
-        (state.month, state.scale_id): state.state
-        for state in asked.reader.overview().months
-        if month in ("", state.month)
-    }
+    overview = asked.reader.overview()
+    states = {(state.month, state.scale_id): state.state for state in overview.months if month in ("", state.month)}
     windows = sorted(reports.keys() | states.keys(), key=lambda window: window[1])
     windows.sort(key=lambda window: window[0], reverse=True)
     if month and not windows:
@@ -48,6 +45,7 @@ def page(asked: Asked) -> Page:
             _drift(windows, reports, states, asked.reader.settings.irt_time_zone),
             None if month else _learners(of_weeks, asked),
         ),
+        as_of=overview.now,
     )
 
 
