@@ -16,7 +16,6 @@ from functools import partial
 from typing import TypeVar
 
 import dagster as dg
-from dagster_postgres.utils import DagsterPostgresException
 
 from irt_assets.in_process_runs import Outcome, RunOutcome, job_with_partition, run_outcome
 from irt_assets.job_names import job_of, same_job
@@ -83,7 +82,7 @@ def _with_daemon(instance: dg.DagsterInstance, do: Callable[[], T]) -> T:
             if daemon_alive(instance):
                 return do()
         except Exception as error:
-            if not _passes(error):
+            if not is_transient(error):
                 raise
             why = str(error) if isinstance(error, TransientFailure) else "the database did not answer"
         if time.monotonic() >= given_up:
@@ -146,13 +145,7 @@ def _through_outages(do: Callable[[], T]) -> T:
             now = time.monotonic()
             if outage_began is None or now - began > PATIENCE_S:
                 outage_began = now
-            if not _passes(error) or now - outage_began > PATIENCE_S:
+            if not is_transient(error) or now - outage_began > PATIENCE_S:
                 raise
             LOG.warning("%s; looking again", error)
         time.sleep(BETWEEN_LOOKS_S)
-
-
-def _passes(error: Exception) -> bool:
-    """Whether the error is transient; Dagster's storage hides the cause when it gives up."""
-    cause = error.__cause__ if isinstance(error, DagsterPostgresException) else None
-    return is_transient(cause or error)

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import dagster as dg
-from dagster_postgres.utils import DagsterPostgresException
 from dagster_shared.error import SerializableErrorInfo
 
 from irt_assets.psychometrics.core.errors import PsychometricsError
@@ -34,12 +33,10 @@ def classify_failures() -> Iterator[None]:
     except (PermanentFailure, PsychometricsError) as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
     except Exception as error:
-        # Dagster's storage hides what it gave up on.
-        cause = error.__cause__ if isinstance(error, DagsterPostgresException) else None
-        if is_transient(cause or error):
+        if is_transient(error):
             wait = FIRST_WAIT_S * 2 ** dg.OpExecutionContext.get().retry_number
             raise dg.RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=wait) from error
-        if explanation := explain(cause or error):
+        if explanation := explain(error):
             raise dg.Failure(description=explanation, allow_retries=False) from error
         raise
 

@@ -28,7 +28,7 @@ from irt_assets.environment import SCHEMA, STACK_LOCK, dagster_environment, inst
 from irt_assets.server_commands import DAEMON, DEFINITIONS, Service, commands
 from resources.child_processes import end_with_parent
 from resources.daemon_lock import PATIENCE_S, REFUSED, DaemonLock
-from resources.dagster_compat import code_server_answers
+from resources.dagster_compat import code_server_answers, wait_for_database
 from resources.database import Database, advisory_lock, embedded_postgres
 from resources.failures import PermanentFailure
 from resources.folder_claim import open_store
@@ -53,7 +53,10 @@ class StackError(PermanentFailure):
 
 @contextmanager
 def dagster_instance(settings: Settings, database: Database) -> Iterator[DagsterInstance]:
-    """The instance the servers use, for runs inside this process. Creates Dagster's tables at first use."""
+    """The instance the servers use, for runs inside this process. Creates Dagster's tables at first use.
+
+    What goes on in it waits five minutes for a database that goes away; one that is away at the start is an error.
+    """
     environment = dagster_environment(settings, database)
     before = dict(os.environ)
     os.environ.update(environment)
@@ -61,9 +64,11 @@ def dagster_instance(settings: Settings, database: Database) -> Iterator[Dagster
         with database.connect() as one_at_a_time:
             advisory_lock(one_at_a_time, "dagster's tables")
             with database.connect() as connection:
-                connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+                if connection.execute("SELECT to_regnamespace(%s)", (SCHEMA,)).fetchone() == (None,):
+                    connection.execute(f"CREATE SCHEMA {SCHEMA}")
             instance = DagsterInstance.from_config(environment["DAGSTER_HOME"])
         with instance:
+            wait_for_database(instance)
             yield instance
     finally:
         os.environ.clear()

@@ -5,6 +5,7 @@ What does not belong here: which partitions are busy (see `run_progress`), wheth
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -16,8 +17,9 @@ from jobs.alerts import name_of, partition_of
 from jobs.daemons import daemon_alive
 from jobs.launcher import HealthCheckedRunLauncher
 from resources.dagster_compat import MAX_RETRIES_TAG, NOT_FINISHED_STATUSES, BulkActionStatus
-from resources.failures import PermanentFailure
+from resources.failures import PermanentFailure, explain, is_transient
 
+LOG = logging.getLogger(__name__)
 LAUNCHED_WITHIN = timedelta(minutes=2)
 """As `start_timeout_seconds` in dagster.yaml: a run not heard of by then never will be."""
 IN_THE_QUEUE = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED)
@@ -43,7 +45,10 @@ class StuckRun:
 
 
 def fail_lost_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Fail every run whose worker is known to be gone, as the daemon would; their ids."""
+    """Fail every run whose worker is known to be gone, as the daemon would; their ids.
+
+    Where the database can only be read, they stay as they are.
+    """
     if not sees_processes(instance):
         return []
     launcher = instance.run_launcher
@@ -56,10 +61,16 @@ def fail_lost_runs(instance: dg.DagsterInstance) -> list[str]:
         launching = run.status is not dg.DagsterRunStatus.STARTED and not launcher.was_seen(run)
         if launching and datetime.now(UTC) - record.update_timestamp.astimezone(UTC) < LAUNCHED_WITHIN:
             continue
-        if run.status is dg.DagsterRunStatus.CANCELING:
-            instance.report_run_canceled(run, "the run worker is gone")
-        else:
-            instance.report_run_failed(run, "the process that executed the run is gone: killed, or out of memory")
+        try:
+            if run.status is dg.DagsterRunStatus.CANCELING:
+                instance.report_run_canceled(run, "the run worker is gone")
+            else:
+                instance.report_run_failed(run, "the process that executed the run is gone: killed, or out of memory")
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            LOG.warning("the run %s stays as it is: %s", run.run_id, explain(error))
+            break
         lost.append(run.run_id)
     return lost
 

@@ -8,6 +8,8 @@ here: what `dagster` itself exports, and the layer of our own around the page (s
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -57,16 +59,16 @@ from dagster._core.utils import coerce_valid_log_level
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 from dagster._utils import ensure_file
 from dagster._utils.schedules import schedule_execution_time_iterator
+from sqlalchemy.event import listen
 from starlette.types import ASGIApp
 
-from resources.failures import PermanentFailure, TransientFailure
+from resources.failures import PermanentFailure, TransientFailure, explain, is_transient
 
 if TYPE_CHECKING:
-    import logging
-
     from dagster import DagsterInstance, LoggerDefinition, RunRecord
     from dagster._daemon.types import DaemonStatus
 
+LOG = logging.getLogger(__name__)
 __all__ = [
     "ASSET_PARTITION_RANGE_END_TAG",
     "ASSET_PARTITION_RANGE_START_TAG",
@@ -130,6 +132,9 @@ POOL_RECYCLE_S = 3_600
 MAX_OVERFLOW = 20
 LIVE_DATA_POLL_MS = 2_000
 """These four are what `dagster-webserver` uses by default."""
+LONGEST_OUTAGE_S = 300.0
+"""About as long as a step is tried again (see `irt_assets.retries`)."""
+RECONNECT_S = 1.0
 
 
 def check_version() -> None:
@@ -145,6 +150,35 @@ def keep_connections(instance: DagsterInstance) -> None:
     Otherwise each query opens one, which takes longer than the query.
     """
     instance.optimize_for_webserver(STATEMENT_TIMEOUT_MS, POOL_RECYCLE_S, MAX_OVERFLOW)
+
+
+def wait_for_database(instance: DagsterInstance) -> None:
+    """Let the instance's storages wait for a database that does not answer, up to `LONGEST_OUTAGE_S`.
+
+    They give up after six seconds otherwise, and the run with them. Storages that keep connections do not wait.
+    """
+    began: float | None = None
+
+    def connect(dialect: Any, _record: Any, arguments: Any, options: Any) -> Any:
+        nonlocal began
+        while True:
+            try:
+                made = dialect.connect(*arguments, **options)
+            except Exception as error:
+                now = time.monotonic()
+                if not is_transient(error) or (began is not None and now - began > LONGEST_OUTAGE_S):
+                    raise
+                if began is None:
+                    began = now
+                    LOG.warning("waiting %.0f minutes at most: %s", LONGEST_OUTAGE_S / 60, explain(error))
+                time.sleep(RECONNECT_S)
+            else:
+                began = None
+                return made
+
+    storages: tuple[Any, ...] = (instance.run_storage, instance.event_log_storage, instance.schedule_storage)
+    for storage in storages:
+        listen(storage._engine, "do_connect", connect)
 
 
 def code_server_answers(socket: str) -> bool:

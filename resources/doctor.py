@@ -160,8 +160,11 @@ def _database(settings: Settings) -> Iterator[Finding]:
         shown = database.url
         with database.connect() as connection:
             number = connection.info.server_version
-            theirs = connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
-            ahead_s = time.time() - theirs[0] if theirs else 0.0
+            theirs = connection.execute(
+                "SELECT extract(epoch FROM clock_timestamp())::float8, current_setting('transaction_read_only')"
+            ).fetchone()
+            assert theirs is not None
+            ahead_s = time.time() - theirs[0]
     except (PermanentFailure, TransientFailure) as error:
         yield Finding(subject, "error", str(error), "Set DATABASE_URL=postgresql://user:password@host:5432/database.")
         return
@@ -178,6 +181,10 @@ def _database(settings: Settings) -> Iterator[Finding]:
     if abs(ahead_s) > LARGEST_SKEW_S:
         is_wrong = f"this machine's is {abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} the database's"
         yield Finding("clock", "error", is_wrong, "Set both by NTP: timedatectl says whether this one is.")
+    if theirs[1] == "on":
+        fix = "Wait until it takes over, or set DATABASE_URL to the primary."
+        yield Finding(subject, "error", "it can be read and not changed, as a standby", fix)
+        return
     yield from _schema(database)
 
 

@@ -21,6 +21,7 @@ class TransientFailure(Exception):
 
 CONNECTION_EXCEPTIONS = "08"  # a class of SQLSTATEs; psycopg's types for them have no common base
 MENDED_BY_TIME = {
+    "25006",  # read-only transaction
     "40001",  # serialization failure
     "40P01",  # deadlock detected
     "53300",  # too many connections
@@ -40,6 +41,8 @@ REFUSED = re.compile(
 
 
 SENTENCES = {
+    "25006": "the database can be read and not changed at the moment, as a standby before it takes over, or one with "
+    "default_transaction_read_only; nothing of this was kept: try again, or set DATABASE_URL to the primary",
     "40001": "two transactions changed the same rows, and the database ended this one; nothing was kept: try again",
     "40P01": "two transactions waited for each other, and the database ended this one; nothing was kept: try again",
     "42703": "the schema in the database is not the one that this code was written for: run `irt db upgrade`",
@@ -60,41 +63,47 @@ def root_cause(error: BaseException) -> str:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether trying again may help: lost connections, restarts, deadlocks and serialisation conflicts."""
-    import psycopg  # here, as every command imports this module and `irt --help` must answer at once
-    import sqlalchemy.exc
-
-    lost: tuple[type[BaseException], ...] = (psycopg.OperationalError,)
-    if isinstance(error, sqlalchemy.exc.DBAPIError) and error.orig is not None:
-        # Dagster's storage speaks psycopg2, whose errors are known by what SQLAlchemy makes of them.
-        if isinstance(error, sqlalchemy.exc.OperationalError | sqlalchemy.exc.InterfaceError):
-            lost = (*lost, type(error.orig))
-        error = error.orig
+    """Whether trying again may help: lost connections, restarts, failovers, deadlocks, serialisation conflicts."""
+    error, of_connection = _of_driver(error)
     state = _sqlstate(error)
     if state is not None:
         return state in MENDED_BY_TIME or state.startswith(CONNECTION_EXCEPTIONS)
-    if isinstance(error, lost):
+    if of_connection:
         return REFUSED.search(str(error)) is None
     return isinstance(_of_spark(error) or error, TransientFailure)
 
 
 def explain(error: BaseException) -> str | None:
     """What an error of the database, of Spark or a full disk means, and the way out; None for any other error."""
-    import psycopg
-    import sqlalchemy.exc
-
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full{f': {error.filename}' if error.filename else ''}: make room, then try again"
-    if isinstance(error, sqlalchemy.exc.DBAPIError) and error.orig is not None:
-        error = error.orig
-    state = _sqlstate(error)
-    message = str(error).strip()
+    driver_error, of_connection = _of_driver(error)
+    state = _sqlstate(driver_error)
+    message = str(driver_error).strip()
     if state in SENTENCES:
         return f"{SENTENCES[state]}\n{message}"
-    if not isinstance(error, psycopg.OperationalError):
+    if not of_connection:
         return str(found) if (found := _of_spark(error)) else None
     verb = "does not answer" if is_transient(error) else "refuses"
     return f"the database {verb}: {message}\n`irt doctor` says which database is in use"
+
+
+def _of_driver(error: BaseException) -> tuple[BaseException, bool]:
+    """The driver's own error, which SQLAlchemy and Dagster's storage wrap, and whether it is one of the connection."""
+    import psycopg  # here, as every command imports this module and `irt --help` must answer at once
+    import sqlalchemy.exc
+
+    if (storage := sys.modules.get("dagster_postgres.utils")) and isinstance(error, storage.DagsterPostgresException):
+        error = error.__cause__ or error  # what it gave up on
+    if isinstance(error, sqlalchemy.exc.DBAPIError) and error.orig is not None:
+        error = error.orig
+    return error, isinstance(error, (psycopg.OperationalError, *_of_dagsters_driver()))
+
+
+def _of_dagsters_driver() -> tuple[type[BaseException], ...]:
+    if (psycopg2 := sys.modules.get("psycopg2")) is None:
+        return ()
+    return psycopg2.OperationalError, psycopg2.InterfaceError
 
 
 def _of_spark(error: BaseException) -> PermanentFailure | TransientFailure | None:

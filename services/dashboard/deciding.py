@@ -181,6 +181,11 @@ def _in_words(attempt: Callable[[], Outcome]) -> Outcome:
         return _not(with_stop(str(failure)))
     except (psycopg.errors.QueryCanceled, psycopg.errors.DeadlockDetected):
         return _not("The database is busy, and nothing was decided: try again. What you typed is still there.")
+    except psycopg.errors.ReadOnlySqlTransaction:
+        return _not(
+            "The database can be read and not changed at the moment, and nothing was decided: try again in a minute. "
+            "What you typed is still there."
+        )
     except psycopg.OperationalError as error:
         LOG.warning("the database does not answer: %s", explain(error) or error)
         return _not(

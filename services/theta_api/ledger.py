@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import psycopg
+from psycopg.errors import LockNotAvailable, QueryCanceled, ReadOnlySqlTransaction
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from irt_assets.calibration.abilities import estimate
@@ -102,8 +103,12 @@ class Ledger:
             raise Away(self.why_away)
         try:
             with traces.span("transaction"), self._pool.connection(CONNECT_S) as connection:
-                yield connection
-        except (PoolTimeout, psycopg.OperationalError) as error:
+                try:
+                    yield connection
+                except ReadOnlySqlTransaction:
+                    connection.close()  # a new one may lead to the primary
+                    raise
+        except (PoolTimeout, psycopg.OperationalError, ReadOnlySqlTransaction) as error:
             raise self._away(error) from error
 
     def refresh(self) -> None:
@@ -160,7 +165,7 @@ class Ledger:
         reason = explain(error) or str(error) or type(error).__name__
         if isinstance(error, PoolTimeout):
             reason = "the database gives no connection"
-        if not isinstance(error, psycopg.errors.QueryCanceled | psycopg.errors.LockNotAvailable):
+        if not isinstance(error, QueryCanceled | LockNotAvailable | ReadOnlySqlTransaction):
             self.why_away = reason
             self._wanted.set()
         return Away(reason)

@@ -42,6 +42,8 @@ UNSAFE = {
 """Nothing on this server outlives the run, and several workers share it."""
 EMPTY = "template_irt"
 """Migrated, without a row."""
+READ_ONLY = ("SET default_transaction_read_only = on", "RESET default_transaction_read_only")
+"""How a database is `altered` to what it is after a failover."""
 T = TypeVar("T")
 numbers = count(1)
 
@@ -146,3 +148,19 @@ def template_copy(server: EmbeddedPostgres, name: str, home: Path, **others: Any
 
 def _settings(url: str, home: Path, **others: Any) -> Settings:
     return Settings(irt_home=home, database_url=SecretStr(url), _env_file=None, **others)
+
+
+@contextmanager
+def altered(settings: Settings, change: str, back: str) -> Iterator[None]:
+    """Context in which `ALTER DATABASE … change` is in force; what is connected at its start is cut off."""
+    server, _, name = Database(settings).url.rpartition("/")
+    with psycopg.connect(f"{server}/postgres", autocommit=True) as admin:
+        admin.execute(f"ALTER DATABASE {name} {change}".encode())
+        try:
+            admin.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()",
+                (name,),
+            )
+            yield
+        finally:
+            admin.execute(f"ALTER DATABASE {name} {back}".encode())

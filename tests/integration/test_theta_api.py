@@ -34,6 +34,7 @@ from services.theta_api.ledger import Ledger
 from services.theta_client.api import PATH
 from testbed.patience import patient
 from tests.helpers import rooms
+from tests.helpers.databases import READ_ONLY, altered
 from tests.helpers.door import ROOT, free_port, served
 from tests.helpers.rooms import SCALE, add_attempts, add_items, add_learners, attempt, rows, run_sql
 
@@ -239,6 +240,21 @@ def test_a_database_that_goes_is_a_503_and_one_that_comes_back_needs_no_restart(
         until(lambda: api.is_ready, "it did not come back")
         until(lambda: api.update(user).status_code == 200, "it did not come back")
         assert api.update(user).json() == before
+
+
+def test_a_database_that_can_only_be_read_is_a_503_with_the_reason_and_what_only_reads_goes_on(world: Settings) -> None:
+    database = Database(world)
+    item = rows(database, "SELECT item_id FROM item_parameter_publication ORDER BY 1 LIMIT 1")[0][0]
+    add_attempts(database, [attempt("ann", item, END - timedelta(days=1))])
+    with running(world) as api:
+        with altered(world, *READ_ONLY):
+            answer = api.update_at_once("ann")
+            assert kind(answer) == (503, "database_away")
+            assert "can be read and not changed" in answer.json()["detail"]
+            assert int(answer.headers["Retry-After"]) > 0
+            assert api.get("/ready").status_code == 200
+            assert api.get("/invariants/history").status_code == 200
+        until(lambda: api.update("ann").status_code == 200, "it did not come back")
 
 
 def test_a_learner_whom_somebody_else_holds_is_a_503_and_holds_nobody_up(world: Settings) -> None:

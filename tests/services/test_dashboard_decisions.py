@@ -35,6 +35,7 @@ from services.dashboard.server import make_page
 from services.dashboard.views import item, proposal
 from services.dashboard.views.month_items import flagged_items
 from services.jwt_verifier.tokens import LEEWAY_S, Identity, Role
+from tests.helpers.databases import READ_ONLY, altered
 from tests.helpers.rooms import SCALE, rows, run_sql
 from tests.helpers.waiting_decision import FEB, JAN, MAR, MOVED, NOW, bank, decisions, link, publish, published, store
 
@@ -238,6 +239,15 @@ def test_a_database_that_is_away_is_told_with_the_way_out(ask: Ask, settings: Se
             assert not told.ok
             assert "try again" in said(told)
             assert "What you typed is still there" in said(told)
+
+
+def test_a_database_that_can_only_be_read_shows_a_decision_and_does_not_take_it(ask: Ask, settings: Settings) -> None:
+    with altered(settings, *READ_ONLY):
+        assert review(ask(), ACCEPT).ok
+        told = decide(ask(), ACCEPT)
+    assert not told.ok
+    assert "can be read and not changed" in said(told)
+    assert decide(ask(), ACCEPT).ok
 
 
 def test_a_fault_is_told_without_its_traceback(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,10 @@ import socket
 from pathlib import Path
 
 import psycopg
+import psycopg2
 import pytest
 import sqlalchemy.exc
+from dagster_postgres.utils import DagsterPostgresException
 from psycopg import errors
 
 import irt_assets
@@ -40,6 +42,7 @@ def test_a_server_that_is_not_there_is_transient() -> None:
         errors.ConnectionFailure("connection lost"),
         errors.DeadlockDetected("deadlock detected"),
         errors.LockNotAvailable("canceling statement due to lock timeout"),
+        errors.ReadOnlySqlTransaction("cannot execute INSERT in a read-only transaction"),
         errors.SerializationFailure("could not serialize access"),
         errors.TooManyConnections("sorry, too many clients already"),
         psycopg.OperationalError("server closed the connection unexpectedly"),
@@ -100,6 +103,7 @@ def test_a_server_that_answered_and_refused_is_not_asked_again(words: str) -> No
         (errors.DiskFull("could not extend file"), "the disk of the database is full"),
         (errors.DeadlockDetected("deadlock detected"), "waited for each other"),
         (errors.LockNotAvailable("canceling statement due to lock timeout"), "someone else has locked"),
+        (errors.ReadOnlySqlTransaction("cannot execute INSERT"), "set DATABASE_URL to the primary"),
         (errors.UndefinedColumn("column x does not exist"), "irt db upgrade"),
         (errors.UndefinedTable("relation x does not exist"), "irt db upgrade"),
         (errors.TooManyConnections("too many clients"), "no free connection"),
@@ -123,7 +127,7 @@ def test_a_fault_of_the_program_has_no_sentence() -> None:
     assert explain(FileNotFoundError(2, "No such file")) is None
 
 
-class OfAnotherDriver(Exception):
+class OfAnotherDriver(psycopg2.OperationalError):
     """psycopg2's errors have `pgcode`, and none where the connection is gone."""
 
     pgcode: str | None = None
@@ -138,7 +142,11 @@ def test_dagsters_storage_is_judged_as_ours_is() -> None:
     deadlock.pgcode = "40P01"
     wrapped = [sqlalchemy.exc.OperationalError("SELECT 1", {}, error) for error in (lost, refused_it, deadlock)]
     assert [is_transient(error) for error in wrapped] == [True, False, True]
-    assert not is_transient(sqlalchemy.exc.ProgrammingError("SELECT 1", {}, lost))
+    assert not is_transient(sqlalchemy.exc.ProgrammingError("SELECT 1", {}, psycopg2.ProgrammingError("no such table")))
+    given_up = DagsterPostgresException("too many retries for DB connection")
+    given_up.__cause__ = wrapped[0]
+    assert is_transient(given_up)
+    assert "does not answer: server closed the connection" in str(explain(given_up))
 
 
 DEFINING = {"asset", "multi_asset", "asset_check", "multi_asset_check", "op", "observable_source_asset"}
