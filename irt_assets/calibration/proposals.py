@@ -7,6 +7,7 @@ its effect on learners (`release_impact`) and who proposes (`publication`, `reca
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -179,12 +180,12 @@ class Proposal:
         if onset and not self.recalibrated and str(onset) > f"{self.window}-01":
             found.append(
                 f"it changed on {onset}, so this estimate mixes answers from before and after: "
-                f"`irt release recalibrate --from {self.window} --to {self.window} --item {self.item_id}`"
+                f"`irt release recalibrate --from {self.window} --to {self.window} --item {shlex.quote(self.item_id)}`"
             )
         if self.anchor:
             found.append(
                 "it is an anchor: scoring would use the new value, linking its frozen one, until "
-                f"`irt release drop-anchors {self.item_id}`"
+                f"`irt release drop-anchors {shlex.quote(self.item_id)}`"
             )
         return tuple(found)
 

@@ -10,6 +10,7 @@ dropped, which come back only by a new origin.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -180,7 +181,7 @@ def _of_accept(
     if not before:
         raise PermanentFailure(
             f"nothing was published for {item} before {proposal.reference}, so there is nothing to go back to: "
-            f"`irt items withdraw {item}` takes it out of use"
+            f"`irt items withdraw {shlex.quote(item)}` takes it out of use"
         )
     to_come = accepted.effective_from > now
     since = effective_from or max(accepted.effective_from if to_come else next_month(now), last.effective_from)

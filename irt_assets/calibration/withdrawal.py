@@ -8,6 +8,7 @@ Belongs here: the decisions. Does not belong here: what they do to answers (see 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -109,7 +110,7 @@ def _unfit(connection: psycopg.Connection, items: list[str], state: str, known: 
         return problems + [f"{item} is not withdrawn" for item in items if item in there and item not in out]
     anchors = anchors_among(connection, items)
     problems += [
-        f"{item} is an anchor, by which months are linked: `irt release drop-anchors {item}` first"
+        f"{item} is an anchor, by which months are linked: `irt release drop-anchors {shlex.quote(item)}` first"
         for item in items
         if item in anchors
     ]

@@ -6,6 +6,8 @@ not belong here: DIF, which compares groups within the month and needs no scale.
 
 from __future__ import annotations
 
+import shlex
+
 import psycopg
 from psycopg import sql
 
@@ -50,8 +52,8 @@ def _red(evidence: Evidence) -> str | None:
 
 def _drop(evidence: Evidence) -> str:
     assert evidence.linked is not None
-    items = " ".join(evidence.linked.constants.moved) or "ITEM…"
-    scale = "" if evidence.scale.scale_id == "default" else f" --scale {evidence.scale.scale_id}"
+    items = shlex.join(evidence.linked.constants.moved) or "ITEM…"
+    scale = "" if evidence.scale.scale_id == "default" else f" --scale {shlex.quote(evidence.scale.scale_id)}"
     return (
         f"`irt release drop-anchors {items}{scale} --from {evidence.month} --by NAME --reason WHY`, then "
         f"`irt calibrate --month {evidence.month}`"

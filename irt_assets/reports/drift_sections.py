@@ -71,13 +71,13 @@ def open_decisions(items: Sequence[Item], facts: Facts, ui_url: str) -> Iterator
         )
         leaked = change.kind == Kind.LEAK
         accept, reject = (
-            Span(f'irt release {verb} {change.reference} --by NAME --reason "WHY"', "code")
+            Span(f'irt release {verb} {shlex.quote(str(change.reference))} --by NAME --reason "WHY"', "code")
             for verb in ("accept", "reject")
         )
         what: Text = (reject, " (it leaked: replace the item)") if leaked else (accept, ", or ", reject)
         rows.append((change.item_id, sentence(f"{drift}: {values}"), what))
     if anchors := [i.item_id for i in items if i.proposal and i.proposal.action is Action.DROP_ANCHOR]:
-        named = " ".join(shlex.quote(anchor) for anchor in anchors)
+        named = shlex.join(anchors)
         month = "" if facts.state.state is State.GREEN else f" --from {facts.month}"
         scale = f"--scale {shlex.quote(facts.scale.scale_id)}"
         command = f'irt release drop-anchors {named} {scale}{month} --by NAME --reason "WHY"'

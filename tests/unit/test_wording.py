@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
+import irt_assets
 from irt_assets.wording import listed, some_of
 
 
@@ -29,3 +33,16 @@ def test_what_holds_commas_is_kept_apart_by_semicolons() -> None:
 def test_a_list_in_prose_ends_with_and() -> None:
     assert listed(["a", "b", "c"]) == "a, b and c"
     assert listed(["a", "b", "c", "d"], 2) == "a, b and 2 more"
+
+
+NAMES = re.compile(r"irt (?:release|items|lineage)\b[^`\n]*?\{(?!shlex\.)[^}]*(?:item_id|item|reference|anchors?)\)?\}")
+"""A command in an f-string with the name of an item in it, unquoted."""
+
+
+def test_a_command_to_paste_quotes_the_items_that_it_names() -> None:
+    """An item's name is any text of an import: `$(…)` or `;` in one would run in the shell it is pasted into."""
+    root = Path(irt_assets.__file__).parents[1]
+    files = [file for folder in ("irt_assets", "jobs", "services") for file in root.glob(f"{folder}/**/*.py")]
+    assert len(files) > 100
+    found = [f"{file.name}: {match[0]}" for file in files for match in NAMES.finditer(file.read_text("utf-8"))]
+    assert found == []

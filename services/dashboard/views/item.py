@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -378,7 +379,7 @@ def _use_section(asked: Asked, facts: ItemFacts) -> Tag:
     if facts.anchor:
         text = "Months are linked by this anchor, so it cannot be taken out of use before it is dropped as an anchor: "
         return section(
-            "Take it out of use", tags.p(text, tags.code(f"irt release drop-anchors {shortened(facts.item_id)}"))
+            "Take it out of use", tags.p(text, tags.code(f"irt release drop-anchors {shlex.quote(facts.item_id)}"))
         )
     if facts.status is not None and facts.status.is_withdrawn:
         return section("Put it back into use", decision_form.form(asked, ("restore",)))
