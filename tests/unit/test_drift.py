@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import product
 
 import numpy as np
 import pytest
 from scipy.stats import norm
 
+from irt_assets.drift.evidence import InForce, LinkedWindow, against_published
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Calibration
+from irt_assets.psychometrics.core.priors import LogNormal, Priors
 from irt_assets.psychometrics.drift.errors import Anchors, Published, compare, with_errors
 from irt_assets.psychometrics.drift.items import Drift, judge
 from irt_assets.psychometrics.drift.trends import trends
@@ -74,6 +77,22 @@ def test_an_item_without_estimates_or_never_published_is_not_compared() -> None:
     found = compare(now, link(now, frozen), anchors, Published.of_anchors(anchors))
     assert found.item_ids == tuple(item for item in IDS[:ANCHORS] if item != "item01")
     assert np.isfinite(found.cov).all()
+
+
+def test_an_estimate_under_a_prior_is_not_compared_with_a_value_published_since() -> None:
+    """Proportion correct then tests the item."""
+    start = datetime(2026, 7, 1, tzinfo=UTC)
+    frozen = anchor_set(A[:ANCHORS], B[:ANCHORS], ANCHOR_BLOCKS)
+    anchors = Anchors.of(frozen)
+    at = InForce(Published.of_anchors(anchors), (start,) * ANCHORS)
+    for priors, compared_items in (
+        (Priors(a=LogNormal(0.0, 0.5), only=(IDS[1],)), ANCHORS - 1),
+        (Priors(a=LogNormal(0.0, 0.5)), ANCHORS),  # the scale's own, which published values were estimated under too
+    ):
+        now = replace(estimated(np.random.default_rng(2)), priors=priors.as_dict())
+        found = against_published(LinkedWindow("fit", now, link(now, frozen)), anchors, at, start)
+        assert len(found.item_ids) == compared_items
+        assert (IDS[1] in found.item_ids) == (compared_items == ANCHORS)
 
 
 # --- a second ability --------------------------------------------------------------------------------------------
