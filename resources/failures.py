@@ -97,13 +97,10 @@ def _of_driver(error: BaseException) -> tuple[BaseException, bool]:
         error = error.__cause__ or error  # what it gave up on
     if isinstance(error, sqlalchemy.exc.DBAPIError) and error.orig is not None:
         error = error.orig
-    return error, isinstance(error, (psycopg.OperationalError, *_of_dagsters_driver()))
-
-
-def _of_dagsters_driver() -> tuple[type[BaseException], ...]:
-    if (psycopg2 := sys.modules.get("psycopg2")) is None:
-        return ()
-    return psycopg2.OperationalError, psycopg2.InterfaceError
+    kinds: tuple[type[BaseException], ...] = (psycopg.OperationalError,)
+    if psycopg2 := sys.modules.get("psycopg2"):
+        kinds += (psycopg2.OperationalError, psycopg2.InterfaceError)
+    return error, isinstance(error, kinds)
 
 
 def _of_spark(error: BaseException) -> PermanentFailure | TransientFailure | None:
