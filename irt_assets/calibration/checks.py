@@ -155,7 +155,11 @@ def _gate_check(gate: SetGate, *, holds: bool = True) -> _MonthCheck:
             },
         )
 
-    kind = "Set gate: holds the whole month. " if holds else ""
+    kind = (
+        "Set gate: it holds the whole month, after all steps have run (so Dagster calls it non-blocking). "
+        if holds
+        else ""
+    )
     return _MonthCheck(gate.name, f"{kind}{gate.explanation} Where it fails: {gate.fix}", severity, judge)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from irt_assets.calibration import gates
 from irt_assets.calibration.advisory_checks import one_ability_explains_the_answers, published_items_are_fitted
+from irt_assets.calibration.checks import build_calibration_checks
 from irt_assets.calibration.evidence import Evidence, Verdict
 from irt_assets.calibration.gates import SET_GATES, demanded_engines_fitted, failures, item_problems
 from irt_assets.calibration.linking_gates import linking_stays_near_its_history, theta_stays_on_the_same_answers
@@ -19,6 +20,7 @@ from irt_assets.calibration.model_gates import guessing_is_in_the_model, shape_l
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants, OtherShape, StagedSpec
 from irt_assets.ledger.fits import LinkedFit, StagedFit
 from irt_assets.ledger.linked_windows import month_number
+from irt_assets.partitions import monthly
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.estimation.latent_shape import Shape
@@ -421,3 +423,10 @@ def test_a_demanded_engine_that_is_not_installed_is_red_and_says_how_to_install_
     verdict = demanded(None)
     assert not verdict.passed
     assert "has no fit of the month: engine pymc needs the package pymc: pip install" in verdict.why
+
+
+def test_a_set_gate_says_why_dagster_calls_it_non_blocking() -> None:
+    checks, _ = build_calibration_checks(monthly("2026-07"), "2026-07")
+    meaning = {spec.name: spec.description or "" for check in checks for spec in check.check_specs}
+    for gate in SET_GATES:
+        assert "after all steps have run (so Dagster calls it non-blocking)" in meaning[gate.name]
