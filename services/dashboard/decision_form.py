@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from htmltools import Tag, TagChild, TagList, tags
 from shiny import Inputs, reactive, render, ui
@@ -51,7 +52,7 @@ def form(asked: Asked, kinds: Sequence[What], *, since: str = "", leaked: bool =
     dated = {*kinds} - {"reject", "drop", "put_back"}
     return tags.div(
         ui.input_text_area("reason", "Reason, kept on record (required)", rows=3, width="100%"),
-        ui.input_text("since", _day_label(kinds), since, width="100%", placeholder="2026-11-01") if dated else None,
+        ui.input_text("since", _day_label(kinds), since, width="100%", placeholder=_tomorrow(asked)) if dated else None,
         ui.input_checkbox("although_it_leaked", "Accept it although it leaked", width="100%") if leaked else None,
         tags.div(
             *(ui.input_action_button(what, BUTTONS[what], class_=f"btn-{TONES[what]}") for what in kinds),
@@ -139,6 +140,7 @@ def _question(asked: Asked, filled: Form, outcome: Outcome) -> Tag:
             class_="d-flex flex-wrap gap-2",
         ),
         class_="alert alert-info",
+        data_seen="",
     )
 
 
@@ -149,8 +151,13 @@ def _message(outcome: Outcome, follows: TagChild = None, *, tone: str) -> TagLis
             *(tags.p(prose(sentence)) for sentence in outcome.sentences),
             follows,
             class_=f"alert alert-{tone}" + (" decided" if outcome.ok else ""),
+            data_seen="",
         )
     )
+
+
+def _tomorrow(asked: Asked) -> str:
+    return f"{asked.reader.now() + timedelta(days=1):%Y-%m-%d}"
 
 
 def _day_label(kinds: Sequence[What]) -> str:

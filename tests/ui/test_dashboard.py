@@ -126,9 +126,13 @@ def test_a_decision_wants_a_reason_and_says_what_it_will_do(
         leaked.check()
     psychometrician.get_by_role("button", name="Accept").click()
     expect(psychometrician.locator("#decision")).to_contain_text("This will happen:")
+    expect(psychometrician.get_by_role("button", name="Yes, publish")).to_be_in_viewport()
+    expect(psychometrician.get_by_role("button", name="Yes, publish")).to_be_focused()
     picture(psychometrician, "dashboard-3-confirm", full_page=True)
     psychometrician.get_by_role("button", name="Yes, publish").click()
     expect(psychometrician.locator("#decision .decided")).to_contain_text("accepted by ann")
+    expect(psychometrician.get_by_role("heading", level=1)).to_contain_text("is accepted")
+    expect(psychometrician.locator("main dl")).not_to_contain_text("open")
     with dashboard.database.connect() as connection:
         assert dashboard.proposal not in waiting_in(connection)
         row = connection.execute("SELECT decision, decided_by, reason FROM release_decision").fetchall()

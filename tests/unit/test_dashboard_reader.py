@@ -15,6 +15,7 @@ import sqlalchemy.exc
 from jobs.overview import Overview
 from resources.failures import PermanentFailure
 from resources.settings import Settings
+from services.dashboard import decision_form
 from services.dashboard import reader as module
 from services.dashboard.login import DEMO
 from services.dashboard.page import Asked
@@ -193,3 +194,8 @@ def test_who_comes_at_once_waits_for_one_reading(reader: Reader, looks: Looks, m
     looks.begun.get().put(overview(1))
     assert [shown.get(timeout=LONG_S) for _ in visitors] == [overview(1)] * 4
     assert looks.begun.empty()
+
+
+def test_the_first_day_that_a_form_shows_is_one_to_come(reader: Reader) -> None:
+    shown = str(decision_form.form(Asked("item", {}, DEMO, reader), ("withdraw",)))
+    assert 'placeholder="2026-11-02"' in shown

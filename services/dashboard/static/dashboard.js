@@ -45,4 +45,24 @@ addEventListener("DOMContentLoaded", () => {
   if (again) setTimeout(() => location.reload(), Number(again.dataset.again));
   new MutationObserver(draw).observe(document.getElementById("content"), { childList: true, subtree: false });
 });
+// What the page said of the state before a decision gives way to what it says after it.
+async function showDecided() {
+  const answer = await fetch(location.href);
+  if (!answer.ok) return;
+  const after = new DOMParser().parseFromString(await answer.text(), "text/html");
+  for (const part of ["#content > h1", "#content .lead", "#content dl"]) {
+    const now = after.querySelector(part);
+    if (now) document.querySelector(part)?.replaceWith(now);
+  }
+  document.title = after.title;
+}
+
+// A question or an answer of the decision form is in view, and under the keyboard, as soon as it is there.
+new MutationObserver((changes) => changes.forEach(({ addedNodes }) => addedNodes.forEach((node) => {
+  const said = node.matches?.("[data-seen]") ? node : node.querySelector?.("[data-seen]");
+  if (!said) return;
+  said.scrollIntoView({ block: "center" });
+  said.querySelector("button")?.focus({ preventScroll: true });
+  if (said.matches(".decided")) showDecided();
+}))).observe(root, { childList: true, subtree: true });
 addEventListener("load", draw);
