@@ -119,8 +119,7 @@ def _with_age(page: Page, reader: Reader) -> Page:
     """The page; where its overview is not fresh, its age is in the headline and the browser reloads it."""
     if page.as_of is None or (age := reader.age(page.as_of)) <= FRESH:
         return page
-    minutes = round(age.total_seconds() / 60)
-    ago = counted(minutes, "minute") if minutes else "less than a minute"
+    ago = counted(round(age.total_seconds() / 60), "minute")
     return replace(
         page,
         title=f"{page.title.rstrip('?')}, as of {ago} ago{'?' * page.title.endswith('?')}",
