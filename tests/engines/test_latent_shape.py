@@ -232,7 +232,7 @@ def test_one_step_estimates_of_guessing_are_those_of_scores_learner_by_learner()
 
 def test_guessing_is_looked_for_among_few_learners_and_where_they_are_too_few_that_is_said() -> None:
     rng = np.random.default_rng(17)
-    responses = answers(rng.normal(size=600), *bank(40, rng), rng, guessing=0.25)
+    responses = answers(rng.normal(size=900), *bank(40, rng), rng, guessing=0.25)
     _, shape = fit_with_shape(fit, responses, "2pl", "auto")
     assert (shape.latent, shape.guessing) == ("normal", True)
     assert "; learners guess: " in shape.why

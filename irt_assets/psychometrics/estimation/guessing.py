@@ -25,15 +25,15 @@ _ZERO = 1e-8
 """The c at which the test of c = 0 is made: logit c, in which kernels work, has no value at 0."""
 
 
-def guessed_items(responses: Responses, calibration: Calibration) -> tuple[str, ...]:
-    """Items with c > 0 by a one-sided test of each, the most certain first; arguments are those of
-    `one_step_guessing`."""
+def guessed_items(responses: Responses, calibration: Calibration, level: float = LEVEL) -> tuple[str, ...]:
+    """Items with c > 0 by a one-sided test of each, at this false discovery rate, the most certain first; other
+    arguments are those of `one_step_guessing`."""
     from scipy.stats import norm
 
     c, se = one_step_guessing(responses, calibration)
     tested = np.flatnonzero(se < LARGEST_ERROR)
     c, z = c[tested], c[tested] / se[tested]
-    named = np.flatnonzero((q_values(norm.sf(z)) < LEVEL) & (c >= LEAST_GUESSING))
+    named = np.flatnonzero((q_values(norm.sf(z)) < level) & (c >= LEAST_GUESSING))
     return tuple(responses.item_ids[j] for j in tested[named[np.argsort(-z[named], kind="stable")]])
 
 

@@ -39,8 +39,10 @@ MOST_LEARNERS = 10_000
 matters."""
 HISTOGRAM_GAIN = 20.0
 """A histogram is used if it raises 2 log L by more than this."""
-GUESSING_GAIN = 20.0
-"""Learners are also taken to guess if a 3PL raises 2 log L by more than this, both with histograms."""
+GUESSING_GAIN, GUESSING_GAIN_OF_ITEM, SUSPECTED = 20.0, 0.7, 0.05
+"""Learners are also taken to guess if a 3PL raises 2 log L by more than the first, both with histograms, and either by
+more than the second for each item or with an item that is guessed at this false discovery rate: what a histogram
+smooths of a skewed θ a 3PL can imitate, but in no single item."""
 
 
 class Fit(Protocol):
@@ -198,8 +200,8 @@ class _Fits:
     def loglik(self, model: Model, latent: Latent) -> float:
         return self.of(model, latent).convergence.loglik
 
-    def guessed(self, latent: Latent) -> tuple[str, ...]:
-        return guessed_items(self.responses, self.of(TWO_PL.name, latent))
+    def guessed(self, latent: Latent, level: float = GUESSING_LEVEL) -> tuple[str, ...]:
+        return guessed_items(self.responses, self.of(TWO_PL.name, latent), level)
 
 
 def _guessing(fits: _Fits, rejected: bool) -> tuple[str | None, float | None]:
@@ -213,7 +215,8 @@ def _guessing(fits: _Fits, rejected: bool) -> tuple[str | None, float | None]:
     items, gain, signs = fits.guessed("histogram"), None, list[str]()
     if rejected:
         gain = 2 * (fits.loglik(THREE_PL.name, "histogram") - fits.loglik(TWO_PL.name, "histogram"))
-        if gain > GUESSING_GAIN:
+        suspected = gain > GUESSING_GAIN_OF_ITEM * fits.responses.n_items or fits.guessed("histogram", SUSPECTED)
+        if gain > GUESSING_GAIN and suspected:
             signs.append(f"a 3PL raises 2 log L by {gain:.0f}, both with histograms")
     if items:
         signs.append(f"score tests find c > 0 (q < {GUESSING_LEVEL:g}) in {len(items)} items: {few_of(items)}")
