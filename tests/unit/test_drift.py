@@ -17,7 +17,7 @@ from irt_assets.psychometrics.core.priors import LogNormal, Priors
 from irt_assets.psychometrics.drift.errors import Anchors, Published, compare, with_errors
 from irt_assets.psychometrics.drift.items import Drift, judge
 from irt_assets.psychometrics.drift.trends import trends
-from irt_assets.psychometrics.linking.linking import Linking, link
+from irt_assets.psychometrics.linking.linking import Linking, link, transform
 from tests.helpers.drift_worlds import (
     ANCHOR_BLOCKS,
     ANCHORS,
@@ -244,3 +244,18 @@ def test_constants_that_were_stored_get_back_the_errors_of_their_linking() -> No
         linking = link(raw, frozen, symmetric=symmetric, purify=False)
         stored = replace(linking, cov=np.full((2, 2), np.nan))
         np.testing.assert_allclose(with_errors(stored, raw, Anchors.of(frozen)).cov, linking.cov, rtol=1e-9)
+
+
+def test_a_fit_that_was_moved_to_the_scale_has_the_errors_that_drift_takes() -> None:
+    now = estimated(np.random.default_rng(4))
+    frozen = anchor_set(A[:ANCHORS], B[:ANCHORS], ANCHOR_BLOCKS)
+    for raw in (now, replace(now, joint_cov=None)):
+        linking = link(raw, frozen, purify=False)
+        moved = transform(raw, linking)
+        published = Published.of_fit(raw, linking, Anchors.of(frozen))
+        np.testing.assert_allclose(moved.cov_ab, published.cov, rtol=1e-9, atol=1e-15)
+        if moved.joint_cov is not None:
+            own = [moved.joint_cov[2 * j : 2 * j + 2, 2 * j : 2 * j + 2] for j in range(moved.n_items)]
+            np.testing.assert_allclose(moved.cov, own, rtol=1e-9, atol=1e-15)
+        as_if_independent = transform(raw, replace(linking, with_items=None))
+        assert (moved.b_se[:ANCHORS] < as_if_independent.b_se[:ANCHORS]).all()

@@ -587,8 +587,11 @@ def test_transformed_covariances_hold_the_items_and_the_constants_errors() -> No
     moved = transform(new, found)
     rng = np.random.default_rng(2)
     n = 40_000
-    items = rng.multivariate_normal(np.stack([new.a, new.d], 1).ravel(), joint, n).reshape(n, 8, 2)
-    constants = rng.multivariate_normal([found.slope, found.intercept], found.cov, n)
+    assert found.with_items is not None
+    between = found.with_items[:, :2].reshape(16, 2)
+    values = [*np.stack([new.a, new.d], 1).ravel(), found.slope, found.intercept]
+    together = rng.multivariate_normal(values, np.block([[joint, between], [between.T, found.cov]]), n)
+    items, constants = together[:, :16].reshape(n, 8, 2), together[:, 16:]
     a = items[:, :, 0] / constants[:, :1]
     d = items[:, :, 1] - a * constants[:, 1:]
     drawn = np.cov(np.stack([a, d], 2).reshape(n, 16).T)

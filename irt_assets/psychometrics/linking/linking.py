@@ -22,7 +22,17 @@ from irt_assets.psychometrics.core.errors import BreakdownError, PsychometricsEr
 from irt_assets.psychometrics.core.models import Calibration, Floats
 from irt_assets.psychometrics.core.options import Method
 from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.psychometrics.linking.criteria import NODES, WEIGHTS, Agreement, Pairs, curve, medians, q_test, solve
+from irt_assets.psychometrics.linking.criteria import (
+    NODES,
+    WEIGHTS,
+    Agreement,
+    Constants,
+    Pairs,
+    curve,
+    medians,
+    q_test,
+    solve,
+)
 
 ASSUMED_N = 500  # a bank that gives no errors is taken for one calibrated with this many learners
 ROBUST_Z = 2.7  # Huynh & Meyer 2010
@@ -50,6 +60,8 @@ class Linking:
         symmetric: whether curves were compared on both scales.
         q_shifts: where Q allows for a second ability: item id → how far its d moved with that (`shift`), and the
             standard error of it (`se`), of every anchor that leans on it.
+        with_items: shape (J, 3, 2), covariance of each item's (a, d, logit c) in the fit with (slope, intercept); None
+            where that was not kept, as in what is stored.
         suspects, diagnosis: for people, where the anchors disagree: item id → how far it moved against the others,
             and a sentence (anchor_diagnosis.py). Nothing is linked or judged by them.
     """
@@ -74,6 +86,7 @@ class Linking:
     suspects: dict[str, dict[str, Any]] = field(default_factory=dict)
     diagnosis: str = ""
     q_shifts: dict[str, dict[str, float]] = field(default_factory=dict)
+    with_items: Floats | None = field(default=None, compare=False)
 
     def agrees(self, alpha: float) -> bool:
         """Whether Q leaves it open that one slope and one intercept explain all kept anchors."""
@@ -84,7 +97,7 @@ class Linking:
         constants = {
             f.name: list(value) if isinstance(value := getattr(self, f.name), tuple) else value
             for f in fields(self)
-            if f.name != "cov"
+            if f.name not in ("cov", "with_items")
         }
         return constants | {"slope_intercept_cov": float(self.cov[0, 1])}
 
@@ -199,6 +212,7 @@ def link(
             weighted=n_assumed == 0,
             symmetric=symmetric,
             q_shifts=_shifts(anchors, loadings or {}, agreement),
+            with_items=_with_items(new, pairs, constants),
         )
     if enough and linking is not None:
         return linking
@@ -307,6 +321,26 @@ def covariance_ab(new: Calibration) -> Floats:
     return (g @ new.joint_cov @ g.T)[None]
 
 
+def _with_items(new: Calibration, pairs: Pairs, constants: Constants) -> Floats:
+    """See `Linking.with_items`."""
+    place = {item: j for j, item in enumerate(new.item_ids)}
+    used = np.array([place[item] for item in pairs.ids])
+    to_ab = np.zeros((pairs.size, 2, 2))  # ∂(a, b)/∂(a, d)
+    to_ab[:, 0, 0], to_ab[:, 1, 0], to_ab[:, 1, 1] = 1.0, -pairs.b_new / pairs.a_new, -1 / pairs.a_new
+    by_ad = constants.by_new.reshape(2, -1, 2).swapaxes(0, 1) @ to_ab
+    shared = np.zeros((new.n_items, 3, 2))
+    if new.joint_cov is None or len(pairs.cov_new) == pairs.size:
+        shared[used, :2] = new.cov[used] @ by_ad.swapaxes(1, 2)
+    else:
+        with_used = new.joint_cov.reshape(new.n_items, 2, new.n_items, 2)[:, :, used]
+        shared[:, :2] = np.einsum("jxky,kiy->jxi", with_used, by_ad, optimize=True)
+    if new.guessing_cov is not None and constants.by_c_new is not None:
+        of_c = np.nan_to_num(new.guessing_cov)[used]
+        shared[used, :2] += of_c[:, :2, None] * constants.by_c_new.T[:, None]
+        shared[used, 2] = np.einsum("kix,kx->ki", by_ad, of_c[:, :2]) + of_c[:, 2:] * constants.by_c_new.T
+    return shared
+
+
 def _purify(pairs: Pairs, dropped: dict[str, str]) -> Pairs:
     """Drop anchors whose difference stands out, on ln a and then on b, until none does; says why in `dropped`.
 
@@ -398,9 +432,10 @@ def gaps_in_coverage(
 def transform(calibration: Calibration, linking: Linking) -> Calibration:
     """The fit on the bank's scale: a* = a/slope, b* = slope·b + intercept, so d* = d − a·intercept/slope.
 
-    The latent mean and SD move along. Covariances gain the constants' own error by the delta method, as if it were
-    independent of the items' errors. It is not: an anchor's error has gone into the constants, and all items share
-    the sample of learners, both with a sign that takes error away; so the errors given here err on the large side.
+    The latent mean and SD move along. Covariances gain by the delta method the constants' own error and what it shares
+    with the items' errors: an anchor's error has gone into the constants, and all items share the sample of learners,
+    both with a sign that takes error away. A linking that was stored does not say what they share: errors are then on
+    the large side.
     """
     a, slope, intercept = calibration.a, linking.slope, linking.intercept
     with np.errstate(invalid="ignore"):
@@ -409,8 +444,16 @@ def transform(calibration: Calibration, linking: Linking) -> Calibration:
         by_constants[:, 1, 0] = a * intercept / slope**2
         by_constants[:, 1, 1] = -a / slope
     moved = calibration.rescaled(slope, intercept)
-    joint = moved.joint_cov
+    shared = np.zeros((calibration.n_items, 3, 2)) if linking.with_items is None else linking.with_items
+    of_items = np.array([[1 / slope, 0.0], [-intercept / slope, 1.0]]) @ shared[:, :2]
+    cross = of_items @ by_constants.transpose(0, 2, 1)
+    cov = moved.cov + by_constants @ linking.cov @ by_constants.transpose(0, 2, 1) + cross + cross.transpose(0, 2, 1)
+    joint, guessing = moved.joint_cov, moved.guessing_cov
     if joint is not None:
         all_constants = by_constants.reshape(-1, 2)
-        joint = joint + all_constants @ linking.cov @ all_constants.T
-    return replace(moved, cov=moved.cov + by_constants @ linking.cov @ by_constants.transpose(0, 2, 1), joint_cov=joint)
+        between = of_items.reshape(-1, 2) @ all_constants.T
+        joint = joint + all_constants @ linking.cov @ all_constants.T + between + between.T
+    if guessing is not None:
+        guessing = guessing.copy()
+        guessing[:, :2] += np.einsum("jxi,ji->jx", by_constants, shared[:, 2])
+    return replace(moved, cov=cov, joint_cov=joint, guessing_cov=guessing)
