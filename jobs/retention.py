@@ -19,6 +19,7 @@ from irt_assets.ledger import pruning
 from irt_assets.ledger.citations import CITATIONS, cited_names
 from irt_assets.ledger.decisions import decided_windows
 from irt_assets.partitions import months_between
+from irt_assets.reports.artifacts import recorded_keys
 from irt_assets.responses.importing.report import UNFINISHED, delete_unfinished
 from irt_assets.responses.item_times import NIGHTS_KEPT
 from irt_assets.responses.snapshot_files import is_manifest, stored_parts
@@ -206,6 +207,9 @@ def _uncited(connection: psycopg.Connection, store: ObjectStore, keys: Collectio
     folder = next(iter(keys)).partition("/")[0]
     named = cited_names(connection, folder, among=[*keys, *uris])
     left = [key for uri, key in uris.items() if uri not in named and key not in named]
+    if folder == "reports" and left:
+        found = recorded_keys(connection, store, folder)
+        return [key for key in left if key not in found]
     return _of_no_manifest(connection, store, left) if folder == "snapshots" and left else left
 
 

@@ -133,9 +133,12 @@ class FolderStore:
         return self._path(key).as_uri()
 
     def key(self, uri: str) -> str | None:
-        """The key that has this URI; None if the URI is not of this store."""
+        """The key that has this URI, or had it before the folder moved under its name; None for another store's."""
         path = Path(unquote(urlsplit(uri).path))
-        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else None
+        if path.is_relative_to(self.root):
+            return path.relative_to(self.root).as_posix()
+        _, moved, key = path.as_posix().rpartition(f"/{self.root.name}/")
+        return key if moved and uri.startswith("file:") else None
 
     def link(self, key: str, lifetime: timedelta = LINK_LIFETIME) -> str:
         """The file's URI, which never expires: anyone who may read the folder can open it. Raises ValueError as a

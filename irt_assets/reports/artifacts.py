@@ -159,6 +159,10 @@ def ids(connection: psycopg.Connection, urls: Iterable[str]) -> dict[str, int]:
 def unrecorded(connection: psycopg.Connection, store: ObjectStore, folder: str) -> list[str]:
     """Keys below `folder` that no row names. A file that was just written has no row yet: before deleting, make sure
     that nobody is writing there."""
-    uris = {store.uri(key): key for key, _ in store.list(folder)}
-    named = connection.execute("SELECT url FROM report_artifacts WHERE url = ANY(%s)", ([*uris],)).fetchall()
-    return sorted(uris[uri] for uri in uris.keys() - {url for (url,) in named})
+    return sorted({key for key, _ in store.list(folder)} - recorded_keys(connection, store, folder))
+
+
+def recorded_keys(connection: psycopg.Connection, store: ObjectStore, folder: str) -> set[str | None]:
+    """Keys below `folder` that rows name, wherever the store was when they were written."""
+    named = connection.execute("SELECT url FROM report_artifacts WHERE strpos(url, %s) > 0", (f"/{folder}/",))
+    return {store.key(url) for (url,) in named}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import date
+import shutil
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from dagster import AssetKey, DagsterInstance
 
-from irt_assets.reports.artifacts import store_report
+from irt_assets.reports.artifacts import store_report, unrecorded
+from jobs.retention import prune_files
 from resources.database import Database
 from resources.object_store import PIECE, BucketStore, FolderStore, ObjectStore
 from resources.settings import Settings
@@ -98,6 +100,17 @@ def test_reports_are_read_from_the_store_by_the_id_of_their_row(
         assert ask(app, "GET", f"/reports/{html.artifact_id}", {"host": "evil.example"}).status == 403
         store.delete("reports/drift/a.html")
         assert "no longer in the object store" in ask(app, "GET", f"/reports/{html.artifact_id}").text
+    if kind == "folder":  # the home moves: the rows keep the addresses that it had
+        store.put("reports/drift/a.html", page.encode())
+        moved = settings.irt_home.with_name("moved")
+        shutil.copytree(store.root, moved / "objects")
+        shutil.rmtree(store.root)
+        with served(settings, irt_home=moved) as app:
+            assert ask(app, "GET", f"/reports/{html.artifact_id}").text == page
+        with database.connect() as connection:
+            assert unrecorded(connection, FolderStore(moved / "objects"), "reports/drift") == []
+        later = datetime.now(UTC) + timedelta(days=2)
+        assert prune_files(database, FolderStore(moved / "objects"), later, dry_run=True).names == ()
     with served(settings, irt_ui_url="https://irt.example.org") as app:
         refused = ask(app, "GET", f"/reports/{learners.artifact_id}", {"host": "irt.example.org"})
         assert (refused.status, "IRT_UI_LEARNER_REPORTS" in refused.text) == (403, True)
