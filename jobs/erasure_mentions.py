@@ -74,7 +74,6 @@ def drop_rejected_rows(folder: Path, user_id: str) -> int:
     Raises TransientFailure while an import is under way that has refused rows, and may refuse the learner's.
     """
     named = re.compile(rf"(?<![\w-]){re.escape(user_id)}(?![\w-])")
-    csv.field_size_limit(sys.maxsize)  # a row that an import refused is of any length
     dropped = 0
     for file in sorted(folder.glob("*.csv")):
         theirs = [k for k, row in enumerate(_read(file)) if k and _holds(row, named)]  # the first is the header
@@ -95,8 +94,13 @@ def drop_rejected_rows(folder: Path, user_id: str) -> int:
 
 
 def _read(file: Path) -> Iterator[list[str]]:
-    with file.open(encoding="utf-8", newline="") as opened:
-        yield from csv.reader(opened)
+    """The rows of a file. One that an import refused is of any length, while other readers keep their limit."""
+    limit = csv.field_size_limit(sys.maxsize)
+    try:
+        with file.open(encoding="utf-8", newline="") as opened:
+            yield from csv.reader(opened)
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _holds(row: list[str], named: re.Pattern[str]) -> bool:
