@@ -23,6 +23,7 @@ from irt_assets.calibration.month_status import MonthState, State, month_states
 from irt_assets.calibration.proposals import Reference, latest_waiting, proposals
 from irt_assets.calibration.release import reject
 from irt_assets.drift.month import ScaleDrift
+from irt_assets.invariants.open_violations import OpenViolation
 from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.ledger.fits import linked_fit
 from irt_assets.ledger.steps import steps
@@ -152,6 +153,23 @@ def test_the_first_screen_says_whether_the_last_month_is_safe_to_release(world: 
     assert html.index(f">{JULY}</a>") < html.index(f">{JUNE}</a>")
     assert f"?view=decisions&amp;month={JULY}&amp;scale={rooms.SCALE}" in html
     assert "The daemon runs, no schedule is late, and no rule is broken." in html
+
+
+@pytest.mark.parametrize(
+    ("severities", "said"),
+    [
+        (["warning", "warning"], "are broken (only warnings, which speak against no release)."),
+        (["error", "warning"], "are broken (one error: settle it before a release)."),
+    ],
+)
+def test_broken_rules_under_the_verdict_say_whether_they_matter_for_a_release(
+    world: World, monkeypatch: pytest.MonkeyPatch, severities: list[str], said: str
+) -> None:
+    violations = [OpenViolation(f"rule_{k}", severity, 1, "x") for k, severity in enumerate(severities)]
+    monkeypatch.setattr(world.reader, "seen", replace(world.reader.seen, violations=violations))
+    html = world.page(view="months")
+    assert f"{JULY} is green and safe to release; " in html
+    assert said in html
 
 
 def test_a_red_month_leads_to_its_page_and_its_long_reason_is_there_alone(world: World) -> None:
