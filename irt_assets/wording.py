@@ -38,6 +38,11 @@ def some_of(names: Sequence[str], most: int, n: int | None = None, between: str 
     return between.join(names[:most]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
+def span(first: str, last: str) -> str:
+    """2026-01…2026-08; 2026-01 alone where it is both."""
+    return first if first == last else f"{first}…{last}"
+
+
 def with_capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 

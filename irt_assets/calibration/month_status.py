@@ -32,8 +32,10 @@ from irt_assets.run_progress import under_way
 from resources.dagster_compat import AssetCheckExecutionRecord, PartitionKeyFilter
 from resources.dagster_schema import rows_of
 from resources.database import Database
+from resources.relational import lake
 
 DECIDED = "decided, to be made again"
+NO_ANSWERS = "no answers"
 MONTHLY_ASSETS = ("scored_responses", "item_calibration", "linked_item_parameters", "published_item_parameters")
 
 
@@ -57,6 +59,11 @@ class MonthState:
     state: State
     why: str
     asset: str = MONTHLY_ASSETS[-1]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the month has no answers, and so nothing to be made from."""
+        return self.why == NO_ANSWERS
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,7 @@ def classify_month(
     running: bool,
     has_snapshot: bool,
     failure: str | None = None,
+    has_answers: bool = True,
 ) -> MonthState:
     """The state of a month of a scale from its evidence.
 
@@ -100,7 +108,8 @@ def classify_month(
     if running:
         return state(State.RUNNING, "a run of the month is queued or under way")
     if not has_snapshot:
-        return state(State.MISSING, f"never materialised: `irt calibrate --month {month}`", MONTHLY_ASSETS[0])
+        why = f"never materialised: `irt calibrate --month {month}`" if has_answers else NO_ANSWERS
+        return state(State.MISSING, why, MONTHLY_ASSETS[0])
     if changed and changed.decided:  # what held the month may no longer do so
         return state(State.STALE, f"{DECIDED}: {changed.why}", changed.asset)
     if step is not None:
@@ -151,6 +160,7 @@ def month_states(database: Database, instance: dg.DagsterInstance, months: Itera
             changed = _changes(connection, month, snapshot, scales, all_steps, anchors) if snapshot else {}
             connection.commit()  # keeps the hash that was computed, whatever happens to the next
             gates = gate_statuses(instance, month) if snapshot else {}
+            has_answers = snapshot is not None or _has_answers(connection, month)
             for scale_id in scales:
                 found.append(
                     classify_month(
@@ -162,9 +172,18 @@ def month_states(database: Database, instance: dg.DagsterInstance, months: Itera
                         month in running,
                         snapshot is not None,
                         _failure(connection, month, snapshot, scales[scale_id]) if snapshot else None,
+                        has_answers,
                     )
                 )
     return found
+
+
+def _has_answers(connection: psycopg.Connection, month: str) -> bool:
+    """Whether the log has an answer of the month; True where the log is in a lake, which is not asked."""
+    if lake() is not None:
+        return True
+    answers = "SELECT EXISTS (SELECT FROM attempt WHERE completed_at >= %s AND completed_at < %s)"
+    return connection.execute(answers, month_bounds(month)).fetchone() == (True,)
 
 
 def _failure(connection: psycopg.Connection, month: str, snapshot: Snapshot, scale: Scale) -> str | None:

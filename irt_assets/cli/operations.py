@@ -16,7 +16,7 @@ from rich.markup import escape
 
 from irt_assets.cli.console import AsJson, Panel, colour, out, print_json, print_table
 from irt_assets.cli.installation import current_database, current_settings, current_store
-from irt_assets.wording import some_of
+from irt_assets.wording import counted, some_of, span
 
 if TYPE_CHECKING:
     from irt_assets.calibration.month_status import MonthState
@@ -139,10 +139,11 @@ def waiting_line(references: Sequence[str]) -> str:
 
 def _months(states: Sequence[MonthState]) -> Iterator[tuple[str, str, str, str]]:
     by_scale = sorted(states, key=lambda state: (state.scale_id, state.month))
-    for (scale_id, state), run in groupby(by_scale, lambda one: (one.scale_id, one.state)):
+    for (scale_id, state, is_empty), run in groupby(by_scale, lambda one: (one.scale_id, one.state, one.is_empty)):
         months = list(run)
-        if state == "green" and len(months) >= GREEN_IN_A_LINE:
-            yield f"{months[0].month}…{months[-1].month}", scale_id, colour(state), f"{len(months)} months"
+        if is_empty or (state == "green" and len(months) >= GREEN_IN_A_LINE):
+            why = f"{counted(len(months), 'month')} without answers" if is_empty else f"{len(months)} months"
+            yield span(months[0].month, months[-1].month), scale_id, colour(state), why
         else:
             yield from ((one.month, scale_id, colour(state), escape(_short(one.why))) for one in months)
 

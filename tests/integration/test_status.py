@@ -51,6 +51,7 @@ def test_a_new_installation_is_told_what_is_missing(seen: Seen) -> None:
     assert {(s.last_tick, s.result, s.newest, s.late) for s in overview.schedules} == {(None, "", "", "")}
     assert all(s.next_tick and s.next_tick > overview.now for s in overview.schedules)
     assert {month.state for month in overview.months} == {"missing"}
+    assert {month.month for month in overview.months if not month.is_empty} == set(rooms.MONTHS)
     assert (overview.violations, overview.alerts, overview.runs) == ([], [], [])
 
 
@@ -128,12 +129,16 @@ def test_months_violations_alerts_and_runs_are_on_the_screen(seen_month: Seen) -
         "2026-06 the check anchors_agree failed",
         "violated anchors_agree: 7 open, e.g. 2026-06 K1",
         "run monthly_calibration 2026-07 started",
+        "without answers",
     ):
         assert words in shown.output
     as_json = CliRunner().invoke(app, ["status", "--json"], env=environment)
     told = json.loads(as_json.stdout)
     assert {m["month"]: m["state"] for m in told["months"]}["2026-07"] == "running"
     assert told["alerts"][0]["partition"] == "2026-06"
+    empty = [month["month"] for month in told["months"] if month["why"] == "no answers"]
+    assert empty
+    assert sum(any(month in line for month in empty) for line in shown.output.splitlines()) == 1
     assert len(shown.output.splitlines()) <= 30
 
 

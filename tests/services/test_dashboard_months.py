@@ -19,7 +19,7 @@ from irt_assets.calibration import gates
 from irt_assets.calibration.abilities import measure
 from irt_assets.calibration.evidence import Verdict
 from irt_assets.calibration.linking_history import read_history
-from irt_assets.calibration.month_status import MonthState, State, month_states
+from irt_assets.calibration.month_status import NO_ANSWERS, MonthState, State, month_states
 from irt_assets.calibration.proposals import Reference, latest_waiting, proposals
 from irt_assets.calibration.release import reject
 from irt_assets.drift.month import ScaleDrift
@@ -222,6 +222,23 @@ def test_several_scales_are_a_grid(world: World, monkeypatch: pytest.MonkeyPatch
     assert f"default: {JULY} is green" in html
     assert html.count('<th scope="col"') == 3
     assert html.count("<tr>") == 3
+
+
+@pytest.mark.parametrize("scales", [(rooms.SCALE,), (rooms.SCALE, "other")])
+def test_months_in_a_row_without_answers_share_a_line(
+    world: World, monkeypatch: pytest.MonkeyPatch, scales: tuple[str, ...]
+) -> None:
+    seen = world.reader.seen
+    empty = [MonthState(f"2025-{k:02}", rooms.SCALE, State.MISSING, NO_ANSWERS) for k in range(1, 13)]
+    later = [MonthState(month, rooms.SCALE, State.MISSING, NO_ANSWERS) for month in ("2026-08", "2026-09")]
+    months = [replace(state, scale_id=scale) for state in empty + seen.months + later for scale in scales]
+    monkeypatch.setattr(world.reader, "seen", replace(seen, months=months))
+    html = world.page(view="months")
+    assert html.count("<tr>") == 1 + len(seen.months) + 2
+    assert "2025-01…2025-12" in html
+    assert "2026-08…2026-09: no answers." in html
+    assert f"{JULY} is green and safe to release" in html
+    assert "2026-09 has no answers." in world.page(view="month", scale=rooms.SCALE)
 
 
 def test_before_there_is_a_month_the_page_says_how_to_begin(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+
 from htmltools import Tag, TagChild, TagList, tags
 from shiny import Inputs, Outputs, Session
 
-from irt_assets.calibration.month_status import MonthState, State
+from irt_assets.calibration.month_status import NO_ANSWERS, MonthState, State
 from irt_assets.ledger.steps import step_of
-from irt_assets.wording import counted, is_or_are, listed
+from irt_assets.wording import counted, is_or_are, listed, span
 from jobs.overview import Overview
 from services.dashboard import making
 from services.dashboard.chosen import decisions_waiting, months_of, scales_of, state_of
-from services.dashboard.elements import badge, link, moment, notice, prose, table
+from services.dashboard.elements import DASH, badge, link, moment, notice, prose, table
 from services.dashboard.page import Asked, Page
 from services.dashboard.safety import in_short, next_step, verdict
 
@@ -27,15 +30,16 @@ def page(asked: Asked) -> Page:
     overview = asked.reader.overview()
     if not overview.months:
         return Page("Months", notice(prose(NOTHING_YET), tone="warning"), as_of=overview.now)
+    scales = scales_of(overview)
     return Page(
         "Months",
         tags.div(
             _is_the_last_one_safe(asked, overview),
             making.place(asked) if any(one.state in (State.STALE, State.RUNNING) for one in overview.months) else None,
             _around(asked, overview),
-            _grid(overview) if len(scales_of(overview)) > 1 else _list(overview),
+            _grid(overview, scales) if len(scales) > 1 else _list(overview, scales[0]),
         ),
-        wide=len(scales_of(overview)) > 1,
+        wide=len(scales) > 1,
         as_of=overview.now,
     )
 
@@ -45,16 +49,18 @@ def server(asked: Asked, inputs: Inputs, _output: Outputs, _session: Session) ->
 
 
 def _is_the_last_one_safe(asked: Asked, overview: Overview) -> Tag:
-    """A sentence on the last month of every scale."""
-    last, scales = months_of(overview)[0], scales_of(overview)
-    sentences = []
+    """A sentence on the last month of every scale, of those with answers where there is one."""
+    months, scales = months_of(overview), scales_of(overview)
+    with_answers = {state.month for state in overview.months if not state.is_empty}
+    last = next((month for month in months if month in with_answers), months[0])
+    sentences = [f"{span(months[months.index(last) - 1], months[0])}: {NO_ANSWERS}."] if last != months[0] else []
     with asked.reader.connect() as connection:
         for scale_id in scales:
             state = state_of(overview, last, scale_id)
             step = step_of(connection, scale_id, last) if state.state is State.RED else None
             summary = verdict(state, decisions_waiting(overview, last, scale_id), step)
             sentences.append(summary if len(scales) == 1 else f"{scale_id}: {summary}")
-    safe = all(state_of(overview, last, scale_id).state is State.GREEN for scale_id in scales)
+    safe = all(state_of(overview, months[0], scale_id).state is State.GREEN for scale_id in scales)
     body = [tags.p(summary, class_="mb-0") for summary in sentences]
     return tags.div(notice(*body, tone="success" if safe else "warning"), class_="fs-5")
 
@@ -95,27 +101,36 @@ def _what_is_wrong(asked: Asked, overview: Overview) -> list[TagChild]:
     return found
 
 
-def _list(overview: Overview) -> Tag:
-    rows = [
-        (
-            _month(state),
-            badge(state.state),
-            in_short(state.why),
-            next_step(state, decisions_waiting(overview, state.month, state.scale_id)),
-        )
-        for state in reversed(overview.months)
-    ]
-    return table("Months, the newest first", ("month", "state", "why", "next step"), rows)
+def _list(overview: Overview, scale_id: str) -> Tag:
+    def row(month: str) -> Sequence[TagChild]:
+        state = state_of(overview, month, scale_id)
+        next_one = next_step(state, decisions_waiting(overview, month, scale_id))
+        return _month(state), badge(state.state), in_short(state.why), next_one
+
+    headers = ("month", "state", "why", "next step")
+    return table("Months, the newest first", headers, _rows(overview, row, len(headers)))
 
 
-def _grid(overview: Overview) -> Tag:
+def _grid(overview: Overview, scales: Sequence[str]) -> Tag:
     """A row a month, a column a scale."""
-    scales = scales_of(overview)
     by_place = {(state.month, state.scale_id): state for state in overview.months}
-    rows: list[list[TagChild]] = [
-        [month, *(_light(by_place[month, scale_id], overview) for scale_id in scales)] for month in months_of(overview)
-    ]
-    return table("Months, the newest first, by scale", ("month", *scales), rows)
+
+    def row(month: str) -> Sequence[TagChild]:
+        return month, *(_light(by_place[month, scale_id], overview) for scale_id in scales)
+
+    headers = ("month", *scales)
+    return table("Months, the newest first, by scale", headers, _rows(overview, row, len(headers)))
+
+
+def _rows(overview: Overview, row: Callable[[str], Sequence[TagChild]], n_columns: int) -> Iterator[Sequence[TagChild]]:
+    """A row a month, and one for all months in a row without answers."""
+    with_answers = {state.month for state in overview.months if not state.is_empty}
+    for answered, together in groupby(months_of(overview), with_answers.__contains__):
+        months = list(together)
+        if answered:
+            yield from map(row, months)
+        else:
+            yield span(months[-1], months[0]), badge(NO_ANSWERS), *[DASH] * (n_columns - 2)
 
 
 def _light(state: MonthState, overview: Overview) -> Tag:
