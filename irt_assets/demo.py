@@ -29,7 +29,7 @@ from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.engines.em import EmEngine
 from irt_assets.in_process_runs import run_job, run_month
 from irt_assets.job_names import KPI_JOB, MONTHLY_JOB, NIGHTLY_JOB, same_job
-from irt_assets.partitions import DAYS, WEEKS, month_bounds, month_of
+from irt_assets.partitions import DAYS, WEEKS, last_complete_month, month_bounds, month_of
 from irt_assets.psychometrics.core.design import Component, components
 from irt_assets.psychometrics.core.models import Flag, Responses
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
@@ -62,6 +62,13 @@ FOREIGN_DATA = (
     "this database holds other data, and the demo does not mix its answers into it. Set IRT_HOME to an empty folder "
     "(and unset DATABASE_URL), then run the demo again"
 )
+NEXT_STEPS = """
+what to do next, in the same IRT_HOME:
+  look at the window's fit, and at every item: the dashboard, which `irt demo --data LOG` serves without --no-serve
+  take the values: irt export parameters --to csv
+  fit a month by itself and compare it with them, for drift: irt job monthly_calibration --partition {month}
+  read what came of it: irt report drift --month {month} --out reports
+  add later answers: irt import attempts FILE"""
 SHARE_NAMED = 0.75  # of the moved anchors: some move by less than their errors
 
 
@@ -414,6 +421,7 @@ def own_log(
             if not outcome.success:
                 raise PermanentFailure(outcome.error or "the run failed")
         _say_abilities(database, last_month, say)
+    say(NEXT_STEPS.format(month=min(last_month, last_complete_month(datetime.now(UTC)))))
     return settings
 
 

@@ -239,6 +239,8 @@ def test_months_in_a_row_without_answers_share_a_line(
     assert "2026-08…2026-09: no answers." in html
     assert f"{JULY} is green and safe to release" in html
     assert "2026-09 has no answers." in world.page(view="month", scale=rooms.SCALE)
+    assert "2026-09" not in world.page(view="reports")
+    assert "2026-09" in world.page(view="reports", month="2026-09")
 
 
 def test_before_there_is_a_month_the_page_says_how_to_begin(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,8 @@ def page(asked: Asked) -> Page:
         name, _, scale = (one.window or "").partition("/")
         reports[name, scale].append(one)
     overview = asked.reader.overview()
-    states = {(state.month, state.scale_id): state.state for state in overview.months if month in ("", state.month)}
+    asked_for = [one for one in overview.months if one.month == month or not (month or one.is_empty)]
+    states = {(one.month, one.scale_id): one.state for one in asked_for}
     windows = sorted(reports.keys() | states.keys(), key=lambda window: window[1])
     windows.sort(key=lambda window: window[0], reverse=True)
     if month and not windows:
