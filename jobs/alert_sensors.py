@@ -13,6 +13,7 @@ import dagster as dg
 
 from irt_assets.calibration.checks import INVENTORY
 from irt_assets.invariants.freshness import last_backup
+from irt_assets.invariants.history import resolve_told_by_checks
 from irt_assets.job_names import INVARIANT_REPORT
 from irt_assets.run_progress import to_be_repeated, was_repeated
 from jobs import alerts
@@ -106,6 +107,7 @@ def _checks() -> dg.SensorDefinition:
                 alert = alerts.held_alert(context.instance, month)
                 if alert is not None:
                     opened += open_alert(connection, alert)
+                    resolved += resolve_told_by_checks(connection, month)
                 elif alerts.gates_pass(context.instance, month):
                     resolved += resolve_alert(connection, alerts.held_key(month))
             for key, partition in sorted(touched):

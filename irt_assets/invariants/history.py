@@ -192,6 +192,13 @@ def _open(connection: psycopg.Connection, name: str) -> dict[tuple[str, str], st
     return {(partition, subject): observed for partition, subject, observed in rows}
 
 
+def resolve_told_by_checks(connection: psycopg.Connection, partition: str) -> int:
+    """Resolve the partition's alerts that its checks now tell of; returns how many there were."""
+    names = [invariant.name for invariant in INVARIANTS if invariant.alerted_by_checks]
+    keys = [key for name in names for key in open_keys(connection, f"invariant {name} {partition}|")]
+    return sum(resolve_alert(connection, key) for key in keys)
+
+
 def _alerted_by_checks(connection: psycopg.Connection, partition: str) -> bool:
     row = connection.execute(
         """SELECT 1 FROM alert WHERE resolved_at IS NULL AND partition = %s

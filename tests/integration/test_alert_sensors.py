@@ -16,6 +16,9 @@ from dagster_shared.error import SerializableErrorInfo
 from irt_assets.calibration.assets import HELD
 from irt_assets.calibration.checks import HOW_TO_FIX, ITEMS, KNOWN_FROM
 from irt_assets.calibration.gates import SET_GATES, SetGate
+from irt_assets.invariants.history import Report, record
+from irt_assets.invariants.invariant import Verdict, Violation
+from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.partitions import DAYS, WEEKS
 from irt_assets.partitions import MONTHS as MONTHS_PERIOD
 from irt_assets.stack import dagster_instance
@@ -340,6 +343,26 @@ def test_a_held_month_is_one_alert_that_ends_when_every_gate_passes(world: World
     assert world.run("calibration")
     world.watch()
     assert world.alerts() == [("held 2026-06", "error", JUNE, False)]
+
+
+def test_a_held_month_stays_one_alert_where_invariants_were_evaluated_before_it_was_told(world: World) -> None:
+    """As where months were made and invariants evaluated before the daemon was started."""
+    world.failed_gates = {"anchors_agree"}
+    assert not world.run("calibration")
+    told = ("anchors_agree", "every_month_is_green")
+    violated = [one for one in INVARIANTS if one.name in (*told, "large_drift_is_decided_on")]
+    red = Violation("default", "red: anchors moved", "green", JUNE)
+    with Database(world.settings).connect() as connection:
+        record(connection, "night", Report(datetime.now(UTC), tuple(Verdict(one, (red,)) for one in violated)))
+    assert [open_ for *_, open_ in world.alerts()] == [True] * 3
+    world.watch()
+    another = ("invariant large_drift_is_decided_on 2026-06", "warning", JUNE, True)
+    held = ("held 2026-06", "error", JUNE, True)
+    assert [alert for alert in world.alerts() if alert[-1]] == [another, held]
+    world.failed_gates = set()
+    assert world.run("calibration")
+    world.watch()
+    assert [alert for alert in world.alerts() if alert[-1]] == [another]
 
 
 def test_a_publication_that_is_held_though_no_gate_has_told_is_a_failed_run(world: World) -> None:
