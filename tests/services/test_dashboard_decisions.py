@@ -530,7 +530,7 @@ def test_a_drop_says_what_undoes_it_and_is_undone_on_its_page(red: Database, ask
     assert "?view=anchors&month=2026-02&scale=default&chosen%3AK2=on" in get("decisions", {})[1]
     status, text = get("anchors", address)
     assert status == 200
-    assert text.startswith("Link 2026-02 with K2 again?")
+    assert text.startswith("Out of the anchors in 2026-02: K2")  # what is said above "Dropped" once it was decided
     assert "needs the role psychometrician" in refusal(decide(ask(identity=person("analyst")), back))
     assert "4 again, as they were frozen" in said(review(ask(), back))
     done = decide(ask(), back)

@@ -30,7 +30,7 @@ DROPPING = (
     "An anchor that changed by itself pulls the whole scale along. The others keep their frozen values. "
     + FIND_OUT_FIRST
 )
-RESTORING = "They come back with the values that they were frozen with, and later windows are linked with them again."
+RESTORING = "Restored, they have the values that they were frozen with, and later windows are linked with them again."
 
 
 def page(asked: Asked) -> Page:
@@ -52,9 +52,9 @@ def page(asked: Asked) -> Page:
         )
         for item in items
     ]
+    named = listed((shortened(item) for item in items), NAMED)
     return Page(
-        f"Link {month} {'without' if kind == 'drop' else 'with'} "
-        f"{listed((shortened(item) for item in items), NAMED)}{'?' if kind == 'drop' else ' again?'}",
+        f"Link {month} without {named}?" if kind == "drop" else f"Out of the anchors in {month}: {named}",
         TagList(
             tags.p(DROPPING if kind == "drop" else RESTORING, class_="lead"),
             section(
