@@ -51,13 +51,15 @@ class OpenViolation:
     severity: str
     subjects: int
     example: str
+    partitions: list[str]
 
 
 def open_violations(connection: psycopg.Connection) -> Iterator[OpenViolation]:
-    """For each invariant that is violated now: the number of subjects, and one of them."""
+    """For each invariant that is violated now: the number of subjects, one of them, and where, "" for no partition."""
     rows = connection.execute(
-        """SELECT invariant, count(*), min(concat_ws(' ', nullif(partition, ''), subject)) FROM invariant_result
-           WHERE NOT passed AND subject <> '' AND resolved_at IS NULL GROUP BY 1"""
+        """SELECT invariant, count(*), min(concat_ws(' ', nullif(partition, ''), subject)),
+                  array_agg(DISTINCT partition)
+           FROM invariant_result WHERE NOT passed AND subject <> '' AND resolved_at IS NULL GROUP BY 1"""
     ).fetchall()
-    found = [OpenViolation(name, SEVERITY.get(name, "error"), n, example) for name, n, example in rows]
+    found = [OpenViolation(name, SEVERITY.get(name, "error"), *rest) for name, *rest in rows]
     yield from sorted(found, key=lambda one: (one.severity, one.invariant))

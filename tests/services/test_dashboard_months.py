@@ -156,20 +156,21 @@ def test_the_first_screen_says_whether_the_last_month_is_safe_to_release(world: 
 
 
 @pytest.mark.parametrize(
-    ("severities", "said"),
+    ("severities", "partitions", "said"),
     [
-        (["warning", "warning"], "are broken (only warnings, which speak against no release)."),
-        (["error", "warning"], "are broken (one error: settle it before a release)."),
+        (["error", "error"], [JUNE], f" are broken, for {JUNE} and not for {JULY}."),
+        (["warning", "warning"], [JUNE, JULY], " are broken (only warnings, which speak against no release)."),
+        (["error", "warning"], [""], " are broken (one error: settle it before a release)."),
     ],
 )
 def test_broken_rules_under_the_verdict_say_whether_they_matter_for_a_release(
-    world: World, monkeypatch: pytest.MonkeyPatch, severities: list[str], said: str
+    world: World, monkeypatch: pytest.MonkeyPatch, severities: list[str], partitions: list[str], said: str
 ) -> None:
-    violations = [OpenViolation(f"rule_{k}", severity, 1, "x") for k, severity in enumerate(severities)]
+    violations = [OpenViolation(f"rule_{k}", severity, 1, "x", partitions) for k, severity in enumerate(severities)]
     monkeypatch.setattr(world.reader, "seen", replace(world.reader.seen, violations=violations))
     html = world.page(view="months")
     assert f"{JULY} is green and safe to release; " in html
-    assert said in html
+    assert f"two rules</a>{said}" in html
 
 
 def test_a_red_month_leads_to_its_page_and_its_long_reason_is_there_alone(world: World) -> None:

@@ -85,14 +85,15 @@ def _what_is_wrong(asked: Asked, overview: Overview) -> list[TagChild]:
     if late := [schedule.job for schedule in overview.schedules if schedule.late]:
         n = counted(len(late), "schedule")
         found.append(TagList(badge("late", "warning"), " ", link(n, "health"), f": {listed(late, 3)}."))
-    errors = sum(violation.severity == "error" for violation in overview.violations)
-    matters = (
-        f"{counted(errors, 'error')}: settle {'it' if errors == 1 else 'them'} before a release"
-        if errors
-        else "only warnings, which speak against no release"
-    )
+    where, last = {p for one in overview.violations for p in one.partitions}, months_of(overview)[0]
+    if not any(p == "" or p.startswith(last) for p in where):
+        matters = f", for {listed(sorted(where), 3)} and not for {last}"
+    elif errors := sum(one.severity == "error" for one in overview.violations):
+        matters = f" ({counted(errors, 'error')}: settle {'it' if errors == 1 else 'them'} before a release)"
+    else:
+        matters = " (only warnings, which speak against no release)"
     for word, what, n_found, state in (
-        ("broken", "rule", len(overview.violations), f"broken ({matters})"),
+        ("broken", "rule", len(overview.violations), f"broken{matters}"),
         ("alert", "alert", len(overview.alerts), "open"),
     ):
         if n_found:
