@@ -311,6 +311,7 @@ def test_a_decision_that_was_taken_stands_on_the_page_as_it_was_written(world: W
     reject(world.database, [Reference(JUNE, item)], by="Ann <b>", reason="wait & see")
     html = world.page(view="month", month=JUNE)
     assert "One decision so far." in html
+    assert "<td>rejected</td>" in html
     assert "Ann &lt;b&gt;" in html
     assert "wait &amp; see" in html
     assert f"?view=proposal&amp;proposal={JUNE}%2F{item}" in html

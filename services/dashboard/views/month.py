@@ -33,6 +33,7 @@ from services.dashboard.elements import DASH, badge, facts, link, moment, notice
 from services.dashboard.page import Asked, Page
 from services.dashboard.report_files import report_files
 from services.dashboard.safety import next_step, verdict, waits
+from services.dashboard.views.decisions import DECIDED
 from services.dashboard.views.month_items import flagged_items
 from services.dashboard.views.month_linking import anchors_and_linking
 
@@ -262,7 +263,8 @@ def _answers(month: Month) -> Tag:
 def _decisions(connection: psycopg.Connection, month: Month) -> Tag:
     taken = decisions(connection, month.month, month.scale.scale_id)
     rows = [
-        (_proposal(what), decision, by, f"{at} UTC", since or DASH, why) for what, decision, by, at, since, why in taken
+        (_proposal(what), DECIDED.get(decision, decision), by, f"{at} UTC", since or DASH, why)
+        for what, decision, by, at, since, why in taken
     ]
     return section(
         "Decisions taken on it",
