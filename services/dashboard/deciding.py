@@ -89,7 +89,7 @@ def _make_again(asked: Asked, months: Sequence[str]) -> Outcome:
     reader, by = asked.reader, asked.identity.sub
     queued = made_again.make_again(reader.instance, reader.database, reader.settings, months, by)
     reader.forget()
-    said = f"{listed(queued, NAMED)}: asked for by {by}." if queued else "Nothing was queued twice."
+    said = f"{listed(queued, NAMED)}: asked for by {by}." if queued else "Each month is queued or made already."
     return Outcome(True, (said,), stale=tuple(queued))
 
 

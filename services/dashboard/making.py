@@ -79,7 +79,9 @@ def _look(asked: Asked, watched: set[str]) -> tuple[list[str], bool, TagChild]:
         for run in runs
     ]
     shown = table("Runs of these months", ("month", "run", "asked for by", "month is now"), rows) if rows else None
-    return stale, goes_on, TagList(_button(stale, daemon_alive=overview.daemon_alive) if stale else None, shown)
+    older = tags.p("Nothing runs any more: ", tags.a("load this page again", href=""), ", the rest of it is older.")
+    button = _button(stale, daemon_alive=overview.daemon_alive) if stale else None
+    return stale, goes_on, TagList(button, shown, older if rows and not goes_on else None)
 
 
 def _newest_run(instance: dg.DagsterInstance, month: str) -> Sequence[dg.RunRecord]:

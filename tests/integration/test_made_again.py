@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import dagster as dg
 import pytest
@@ -60,8 +62,26 @@ def test_each_stale_month_is_queued_once_however_often_it_is_asked_for(asked: As
     assert first.ok
     assert first.sentences == ("2026-08, 2026-09 and 2026-10: asked for by Ann.",)
     again = deciding.make_again(asked, MONTHS)
-    assert again.sentences == ("Nothing was queued twice.",)
+    assert again.sentences == ("Each month is queued or made already.",)
     assert runs(asked) == [(month, "Ann") for month in MONTHS]
+
+
+def test_once_nothing_runs_the_page_says_that_the_rest_of_it_is_older(asked: Asked) -> None:
+    """The headline and the list of months were made when the page was opened, and still say that months are stale."""
+    assert deciding.make_again(asked, MONTHS[:1]).ok
+
+    def look(state: State) -> str:
+        months = [replace(STALE[0], state=state)]
+        seen = SimpleNamespace(months=months, now=datetime.now(UTC), daemon_alive=True)
+        return str(making._look(replace(asked, reader=cast("Any", _Seen(asked, seen))), {MONTHS[0]})[2])
+
+    assert "load this page again" not in look(State.RUNNING)
+    assert "load this page again" in look(State.GREEN)
+
+
+class _Seen(SimpleNamespace):
+    def __init__(self, asked: Asked, seen: object) -> None:
+        super().__init__(overview=lambda: seen, instance=asked.reader.instance, forget=lambda: None)
 
 
 def test_only_the_months_that_were_named_are_made(asked: Asked) -> None:
