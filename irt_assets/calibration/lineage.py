@@ -6,6 +6,7 @@ from typing import Any
 
 import psycopg
 
+from irt_assets.calibration.origin import read_origin
 from irt_assets.ledger.publications import publications_with_their_fits
 from irt_assets.ledger.steps import last_step_that_held
 from irt_assets.responses.erased import rewrites_behind, rewrites_in_words
@@ -27,4 +28,6 @@ def lineage(connection: psycopg.Connection, item_id: str) -> list[dict[str, Any]
         raise PermanentFailure(f"the bank has no item {item_id!r}: ids are case-sensitive; `irt import questions FILE`")
     step = last_step_that_held(connection, known[0], item_id)
     why = f"; {step.month} held it back: {'; '.join(step.held[item_id])}" if step else ""
+    if step is None and (origin := read_origin(connection, known[0])) and item_id in origin.left_out:
+        why = f"; the origin window left it out: {origin.left_out[item_id]}"
     raise PermanentFailure(f"nothing was ever published for item {item_id} of scale {known[0]}{why}")

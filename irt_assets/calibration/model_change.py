@@ -359,7 +359,7 @@ def _fit_again(database: Database, store: ObjectStore, change: ModelChange, engi
     )
     with database.connect() as connection:
         request = build_fit_request(connection, table, change.after, origin.window_start, None)
-    snapshot = WindowSnapshot(origin.uri, origin.snapshot_hash, origin.data_hash, request.left_out)
+    snapshot = WindowSnapshot(origin.uri, origin.snapshot_hash, origin.data_hash)
     return fit_origin(engine, request, snapshot)
 
 

@@ -26,7 +26,7 @@ from irt_assets.engines.registry import installed
 from irt_assets.ledger import encoding, fits
 from irt_assets.ledger.anchors import Anchors, Topics, freeze_anchors
 from irt_assets.ledger.fit_spec import VERSION, StagedSpec
-from irt_assets.ledger.origin_fit import keep_calibration, note_anchors
+from irt_assets.ledger.origin_fit import OriginFit, keep_calibration, note_anchors, origin_fit
 from irt_assets.ledger.publications import Publication, publish
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.item_models import item_model
@@ -213,14 +213,14 @@ def write_origin_fit(
     keep_calibration(connection, fit_id, encoding.encode(fitted.calibration))
     linked = fits.linked_fit(connection, scale_id, "origin", window[0], engine)
     assert linked is not None
-    problems = {item: gates.item_problems(params, rules) for item, params in linked.items.items()}
+    left_out = left_out_of(linked, rules)
     usable: Anchors = {
         item: (params["a"], params["b"], params["c"], params["a_se"], params["b_se"], params["cov_ab"])
         for item, params in linked.items.items()
-        if not problems[item]
+        if item not in left_out
     }
     if not usable:
-        first = next((f": {item}: {'; '.join(found)}" for item, found in problems.items()), "")
+        first = next((f": {item}: {why}" for item, why in left_out.items()), "")
         most = max((params["n"] for params in linked.items.values()), default=0)
         needed = rules.eligibility.min_published_responses(fitted.calibration.model)
         rule = "min_responses" if needed == rules.eligibility.min_responses else "min_responses_3pl"
@@ -230,7 +230,38 @@ def write_origin_fit(
         raise PermanentFailure(
             f"no item of the origin window of scale {scale_id} passes the item gates{first}{most_text}"
         )
-    left_out = {item: "; ".join(found) for item, found in problems.items() if found}
-    few = fitted.snapshot.left_out.items()
-    left_out |= {item: f"{n} responses are fewer than {rules.eligibility.min_fitted_responses}" for item, n in few}
     return fit_id, usable, left_out
+
+
+@dataclass(frozen=True)
+class OriginRead:
+    """The fit of an origin window as it is stored; `left_out`: the items that it did not publish, with the reasons."""
+
+    window: OriginFit
+    fit: fits.LinkedFit
+    left_out: dict[str, str]
+
+    @property
+    def in_words(self) -> list[str]:
+        """What its answers say of the model, a sentence on each statistic."""
+        spec = self.fit.model_spec
+        said = [spec.shape.why] if spec.shape else []
+        return said + (misfit_in_words(spec.fit_statistics) if spec.fit_statistics else [])
+
+
+def read_origin(connection: psycopg.Connection, scale_id: str) -> OriginRead | None:
+    """None where the anchors of the scale are the bank's."""
+    window = origin_fit(connection, scale_id)
+    if window is None:
+        return None
+    fit = fits.linked_fit(connection, scale_id, "origin", window.window_start, window.engine)
+    assert fit is not None
+    return OriginRead(window, fit, left_out_of(fit, Rules.from_settings(fit.model_spec.eligibility)))
+
+
+def left_out_of(fit: fits.LinkedFit, rules: Rules) -> dict[str, str]:
+    """The items that the fit of an origin window did not publish, each with the reason."""
+    problems = {item: "; ".join(gates.item_problems(params, rules)) for item, params in fit.items.items()}
+    least, few = rules.eligibility.min_fitted_responses, fit.model_spec.left_out
+    problems |= {item: f"{n} responses are fewer than {least}" for item, n in few.items()}
+    return {item: why for item, why in problems.items() if why}

@@ -134,13 +134,11 @@ class OriginWindow:
 
 @dataclass(frozen=True)
 class WindowSnapshot:
-    """The stored answers of an origin window. `digest`: sha256 of the file. `left_out`: item → its responses, too few
-    to be fitted."""
+    """The stored answers of an origin window. `digest`: sha256 of the file."""
 
     uri: str
     digest: str
     data_hash: str
-    left_out: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -185,9 +183,9 @@ def fit_window(database: Database, scale_id: str, window: OriginWindow, rules: R
         request = build_fit_request(connection, judged.table, scale, window.start, None)
     counts = {str(reason): n for reason, n in judged.judgements[scale_id].counts.items()}
     uri, digest = store_attempts(window.store, f"origin/{quote(scale_id, safe='')}", judged.table)
-    data_hash, left_out = judged.data_hash, judged.left_out[scale_id]
+    data_hash = judged.data_hash
     del judged, responses
-    fitted = fit_origin(window.engine, request, WindowSnapshot(uri, digest, data_hash, left_out))
+    fitted = fit_origin(window.engine, request, WindowSnapshot(uri, digest, data_hash))
     _require_gates(window, scale, fitted, counts)
     return fitted
 

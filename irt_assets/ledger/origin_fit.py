@@ -22,6 +22,9 @@ class OriginFit:
     data_hash: str
     snapshot_hash: str
     uri: str
+    engine: str
+    n_persons: int
+    n_responses: int
 
     @property
     def snapshot(self) -> Snapshot:
@@ -32,7 +35,8 @@ def origin_fit(connection: psycopg.Connection, scale_id: str) -> OriginFit | Non
     """The last fit of a scale's origin window."""
     with connection.cursor(row_factory=class_row(OriginFit)) as cursor:
         return cursor.execute(
-            """SELECT window_start, window_end, data_hash, snapshot_hash, model_spec->>'snapshot' AS uri
+            """SELECT window_start, window_end, data_hash, snapshot_hash, model_spec->>'snapshot' AS uri,
+                      engine, n_persons, n_responses
                FROM mirt_fit_meta WHERE scale_id = %s AND kind = 'origin' AND superseded_at IS NULL
                ORDER BY fitted_at DESC LIMIT 1""",
             (scale_id,),

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from irt_assets.calibration import origin
-from irt_assets.calibration.origin import initialise
+from irt_assets.calibration.lineage import lineage
+from irt_assets.calibration.origin import initialise, read_origin
 from irt_assets.calibration.origin_sources import OriginWindow
 from irt_assets.engines.em import EmEngine
 from irt_assets.ledger.anchors import anchor_hash, read_anchors
@@ -218,6 +219,15 @@ def test_a_window_publishes_what_passes_the_item_gates_with_the_rule_origin(
     assert set(origin.left_out) == {"all", "few"}
     assert "all_correct" in origin.left_out["all"]
     assert origin.left_out["few"] == "30 responses are fewer than 200"
+    with answered.connect() as connection:
+        read = read_origin(connection, SCALE)
+        with pytest.raises(PermanentFailure, match=r"item few of .*; the origin window left it out: 30 responses are"):
+            lineage(connection, "few")
+    assert read is not None
+    assert read.left_out == origin.left_out
+    assert (read.window.n_persons, read.window.n_responses) == (400, 400 * 13)
+    assert read.in_words[0] == origin.shape
+    assert tuple(read.in_words[1:]) == origin.misfit
     published = rows(
         answered,
         """SELECT p.item_id, p.rule, p.effective_from, p.a = (i.params->>'a')::float, p.b = (i.params->>'b')::float,

@@ -20,12 +20,14 @@ from irt_assets.calibration.abilities import measure
 from irt_assets.calibration.evidence import Verdict
 from irt_assets.calibration.linking_history import read_history
 from irt_assets.calibration.month_status import NO_ANSWERS, MonthState, State, month_states
+from irt_assets.calibration.origin import OriginRead
 from irt_assets.calibration.proposals import Reference, latest_waiting, proposals
 from irt_assets.calibration.release import reject
 from irt_assets.drift.month import ScaleDrift
 from irt_assets.invariants.open_violations import OpenViolation
 from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.ledger.fits import linked_fit
+from irt_assets.ledger.origin_fit import OriginFit
 from irt_assets.ledger.steps import steps
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.simulation.truth import Truth
@@ -43,6 +45,7 @@ from services.dashboard.page import Asked
 from services.dashboard.reader import Reader
 from services.dashboard.safety import in_short, verdict
 from services.dashboard.server import make_page
+from services.dashboard.views import months
 from tests.helpers import rooms
 from tests.helpers.dagster_private import create_run_for_test
 
@@ -176,11 +179,11 @@ def test_broken_rules_under_the_verdict_say_whether_they_matter_for_a_release(
 def test_a_red_month_leads_to_its_page_and_its_long_reason_is_there_alone(world: World) -> None:
     why = "3 of 15 anchors moved against the others: A01 (b +0.80), A02 (b +0.75); decide"
     with world.judged(JULY, anchors_agree=why) as red:
-        months = red.page(view="months")
-        assert "3 of 15 anchors moved against the others" in months
-        assert "A01 (b +0.80)" not in months
-        assert f"{JULY} is red and not safe to release" in months
-        assert "What it published before stays in force." in months
+        html = red.page(view="months")
+        assert "3 of 15 anchors moved against the others" in html
+        assert "A01 (b +0.80)" not in html
+        assert f"{JULY} is red and not safe to release" in html
+        assert "What it published before stays in force." in html
         month = red.page(view="month", month=JULY)
         assert "<strong>No. </strong>" in month
         assert why in month
@@ -232,8 +235,8 @@ def test_months_in_a_row_without_answers_share_a_line(
     seen = world.reader.seen
     empty = [MonthState(f"2025-{k:02}", rooms.SCALE, State.MISSING, NO_ANSWERS) for k in range(1, 13)]
     later = [MonthState(month, rooms.SCALE, State.MISSING, NO_ANSWERS) for month in ("2026-08", "2026-09")]
-    months = [replace(state, scale_id=scale) for state in empty + seen.months + later for scale in scales]
-    monkeypatch.setattr(world.reader, "seen", replace(seen, months=months))
+    states = [replace(state, scale_id=scale) for state in empty + seen.months + later for scale in scales]
+    monkeypatch.setattr(world.reader, "seen", replace(seen, months=states))
     html = world.page(view="months")
     assert html.count("<tr>") == 1 + len(seen.months) + 2
     assert "2025-01…2025-12" in html
@@ -242,6 +245,27 @@ def test_months_in_a_row_without_answers_share_a_line(
     assert "2026-09 has no answers." in world.page(view="month", scale=rooms.SCALE)
     assert "2026-09" not in world.page(view="reports")
     assert "2026-09" in world.page(view="reports", month="2026-09")
+
+
+def test_an_origin_window_is_shown_with_its_fit_and_what_it_left_out(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "left out" not in world.page(view="months"), "the anchors are the bank's"
+    start, end = month_bounds(JUNE)
+    with world.database.connect() as connection:
+        (scale,) = read_scales(connection).values()
+        fit = linked_fit(connection, scale.scale_id, "monthly", start, scale.engine)
+    assert fit is not None
+    left_out = {next(iter(fit.items)): "SE(b) = 1.09 is above 1", "<b>": "30 responses are fewer than 125"}
+    window = OriginFit(start, end, "", "", "", scale.engine, 478, 20_897)
+    monkeypatch.setattr(months, "read_origin", lambda *_: OriginRead(window, fit, left_out))
+    html = world.page(view="months")
+    assert "2026-06-01 to 2026-07-01" in html
+    assert "20,897 of 478 learners" in html
+    assert f">{len(fit.items) - 1} items</a>" in html
+    assert "two items" in html
+    assert "&lt;b&gt;: 30 responses are fewer than 125" in html
+    assert "items that share more than the ability (Q3)" in html
 
 
 def test_before_there_is_a_month_the_page_says_how_to_begin(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,12 +9,13 @@ from htmltools import Tag, TagChild, TagList, tags
 from shiny import Inputs, Outputs, Session
 
 from irt_assets.calibration.month_status import NO_ANSWERS, MonthState, State
+from irt_assets.calibration.origin import read_origin
 from irt_assets.ledger.steps import step_of
 from irt_assets.wording import counted, is_or_are, listed, span
 from jobs.overview import Overview
 from services.dashboard import making
 from services.dashboard.chosen import decisions_waiting, months_of, scales_of, state_of
-from services.dashboard.elements import DASH, badge, link, moment, notice, prose, table
+from services.dashboard.elements import DASH, badge, link, moment, notice, prose, section, shortened, table
 from services.dashboard.page import Asked, Page
 from services.dashboard.safety import in_short, next_step, verdict
 
@@ -38,6 +39,7 @@ def page(asked: Asked) -> Page:
             making.place(asked) if any(one.state in (State.STALE, State.RUNNING) for one in overview.months) else None,
             _around(asked, overview),
             _grid(overview, scales) if len(scales) > 1 else _list(overview, scales[0]),
+            _origins(asked, scales),
         ),
         wide=len(scales) > 1,
         as_of=overview.now,
@@ -132,6 +134,31 @@ def _rows(overview: Overview, row: Callable[[str], Sequence[TagChild]], n_column
             yield from map(row, months)
         else:
             yield span(months[-1], months[0]), badge(NO_ANSWERS), *[DASH] * (n_columns - 2)
+
+
+def _origins(asked: Asked, scales: Sequence[str]) -> Tag | None:
+    """The fit of each scale's origin window, and what that left out."""
+    rows = []
+    with asked.reader.connect() as connection:
+        for scale_id in scales:
+            if (origin := read_origin(connection, scale_id)) is None:
+                continue
+            window, left_out = origin.window, origin.left_out
+            reasons = [tags.li(f"{shortened(item)}: {why}") for item, why in left_out.items()]
+            rows.append(
+                (
+                    f"{window.window_start:%Y-%m-%d} to {window.window_end:%Y-%m-%d}",
+                    scale_id,
+                    f"{window.n_responses:,} of {counted(window.n_persons, 'learner')}",
+                    link(counted(len(origin.fit.items.keys() - left_out.keys()), "item"), "bank", scale=scale_id),
+                    tags.details(tags.summary(counted(len(left_out), "item")), tags.ul(*reasons)) if left_out else DASH,
+                    tags.ul(*map(tags.li, origin.in_words)),
+                )
+            )
+    if not rows:
+        return None
+    headers = ("window", "scale", "answers", "published", "left out", "how well the model fits")
+    return section("Origin", table("The windows that the scales were made from", headers, rows))
 
 
 def _light(state: MonthState, overview: Overview) -> Tag:
