@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg.rows import dict_row
 
 from irt_assets.ledger.publications import in_force_at
-from irt_assets.ledger.relations import MONTHS_IN_USE
+from irt_assets.ledger.relations import MONTHS_IN_USE, ORIGINS_IN_USE
 from irt_assets.responses.scales import Scale
 
 
@@ -36,19 +36,23 @@ def items_of_month(connection: psycopg.Connection, scale: Scale, month: str) -> 
     ).fetchall()
 
 
-def months_of_item(connection: psycopg.Connection, scale: Scale, item_id: str) -> list[dict[str, Any]]:
-    """The item in each month that is linked by the scale's engine, oldest first; `red` says why the month is held, ""
-    where it is not."""
+def months_of_item(
+    connection: psycopg.Connection, scale: Scale, item_id: str, among: LiteralString = MONTHS_IN_USE
+) -> list[dict[str, Any]]:
+    """The item in each month that is linked by the scale's engine, oldest first, or else in the origin window; `red`
+    says why the month is held, "" where it is not."""
     with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(
-            f"""SELECT m.month, m.window_start AS start, m.fit_id, m.snapshot_hash, m.model_spec->'latent' AS latent,
+        found = cursor.execute(
+            f"""SELECT m.month, m.window_start AS start, m.window_end AS "end",
+                       m.fit_id, m.snapshot_hash, m.model_spec->'latent' AS latent,
                        i.params, i.n_responses, i.p_value, i.point_biserial, i.infit, i.outfit, i.rmsd, i.flags,
                        CASE WHEN s.state = 'held' THEN s.why ELSE '' END AS red
-                FROM {MONTHS_IN_USE} m JOIN mirt_item_params i ON (i.fit_id, i.item_id) = (m.fit_id, %s)
+                FROM {among} m JOIN mirt_item_params i ON (i.fit_id, i.item_id) = (m.fit_id, %s)
                 LEFT JOIN publication_step s USING (scale_id, month)
                 WHERE (scale_id, m.engine) = (%s, %s) ORDER BY m.window_start""",
             (item_id, scale.scale_id, scale.engine),
         ).fetchall()
+    return found or ([] if among == ORIGINS_IN_USE else months_of_item(connection, scale, item_id, ORIGINS_IN_USE))
 
 
 def bank_rows(connection: psycopg.Connection, scale: Scale, at: datetime) -> list[dict[str, Any]]:

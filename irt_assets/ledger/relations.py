@@ -15,6 +15,10 @@ IN_USE: LiteralString = "(SELECT * FROM mirt_fit_meta WHERE superseded_at IS NUL
 MONTHS_IN_USE: LiteralString = f"""(SELECT *, to_char(window_start AT TIME ZONE 'UTC', 'YYYY-MM') AS month
                                    FROM {IN_USE} in_use WHERE kind = 'monthly')"""
 """Those of months, each with its `month`, as a relation."""
+ORIGIN_WINDOW: LiteralString = "the origin window"
+ORIGINS_IN_USE: LiteralString = f"""(SELECT *, '{ORIGIN_WINDOW}' AS month FROM {IN_USE} in_use
+                                    WHERE kind = 'origin')"""
+"""Those of origin windows, in the place of a month."""
 MADE_WITH: LiteralString = """jsonb_build_object('model', spec->'model', 'scale_priors', spec->'scale_priors',
                                             'latent', spec->'latent')"""
 """The keys of a staged fit's spec that `made_otherwise` compares: those of `model_spec`."""

@@ -22,6 +22,7 @@ from irt_assets.ledger.anchors import anchor_items
 from irt_assets.ledger.decisions import decisions_on
 from irt_assets.ledger.fit_spec import Spread
 from irt_assets.ledger.fitted_items import items_of_fit, months_of_item
+from irt_assets.ledger.origin_fit import origin_fit
 from irt_assets.psychometrics.drift.kinds import Kind
 from irt_assets.psychometrics.fit.observed import Observed
 from irt_assets.reports.drift_details import change_in_words
@@ -37,11 +38,12 @@ from resources.object_store import ObjectStore
 
 @dataclass(frozen=True)
 class FittedMonth:
-    """An item in a month's linked fit. `curve`: None if it was not estimated. `red`: why the month is red, and its
-    scale so unreliable; "" if it is not red."""
+    """An item in a month's linked fit, or in the origin window's where no month has one. `curve`: None if it was not
+    estimated. `red`: why the month is red, and its scale so unreliable; "" if it is not red."""
 
     month: str
     start: datetime
+    end: datetime
     fit_id: str
     snapshot_hash: str
     latent: Mapping[str, float]
@@ -150,7 +152,9 @@ def observed_in(
 ) -> Observed | None:
     """Proportions correct of the answers that were fitted, by ability from the other items; None where the month has
     no answer. Raises PermanentFailure where the month's snapshot is gone."""
-    snapshot = snapshot_of(connection, month.month, month.snapshot_hash)
+    origin = origin_fit(connection, facts.scale.scale_id)
+    is_origin = origin is not None and origin.snapshot_hash == month.snapshot_hash
+    snapshot = origin.snapshot if origin and is_origin else snapshot_of(connection, month.month, month.snapshot_hash)
     if snapshot is None:
         raise PermanentFailure(f"the snapshot that {month.fit_id} was fitted to is no longer recorded")
     table = read_learners_of(store, snapshot, facts.scale.scale_id, facts.item_id)
@@ -186,6 +190,7 @@ def _months(connection: psycopg.Connection, scale: Scale, item_id: str) -> tuple
         FittedMonth(
             row["month"],
             row["start"],
+            row["end"],
             row["fit_id"],
             row["snapshot_hash"],
             row["latent"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.linking.linking import assumed_errors
+from irt_assets.reports.item_facts import item_facts, observed_in
 from irt_assets.responses.scales import read_scales
 from resources.database import Database
 from resources.failures import PermanentFailure
@@ -241,6 +243,23 @@ def test_a_window_publishes_what_passes_the_item_gates_with_the_rule_origin(
     assert hashlib.sha256(store.get(uri)).hexdigest() == fit_snapshot
     assert published == [(f"i{j:02d}", "origin", start, True, True, "origin", "origin", True, True) for j in range(12)]
     assert not any(values["errors_assumed"] for values in frozen(answered).values())
+
+
+def test_an_item_that_no_month_has_fitted_is_shown_by_the_fit_of_the_origin_window(
+    answered: Database, store: ObjectStore
+) -> None:
+    from_window(answered, store)
+    with answered.connect() as connection:
+        facts = item_facts(connection, read_scales(connection)[SCALE], "i03", datetime.now(UTC))
+        assert facts is not None
+        (window,) = facts.months
+        seen = observed_in(connection, store, facts, window)
+    assert (window.month, window.start, window.end) == ("the origin window", *month_bounds(FIRST))
+    assert window.curve is not None
+    assert facts.published is not None
+    assert (window.curve.a, window.curve.b) == (facts.published["a"], facts.published["b"])
+    assert seen is not None
+    assert seen.n.sum() == window.n == 400
 
 
 class WatchfulEngine(EmEngine):

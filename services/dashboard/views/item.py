@@ -11,7 +11,7 @@ from shiny import Inputs, Outputs, Session
 
 from irt_assets.calibration.proposals import Reference
 from irt_assets.ledger.fit_spec import LinkingConstants
-from irt_assets.partitions import month_bounds
+from irt_assets.ledger.relations import ORIGIN_WINDOW
 from irt_assets.psychometrics.core.models import Flag
 from irt_assets.psychometrics.fit.observed import Observed
 from irt_assets.reports.drift_words import chance, signed
@@ -210,10 +210,12 @@ def _observed(asked: Asked, facts: ItemFacts, month: FittedMonth) -> tuple[Obser
 
 def month_by_month(facts: ItemFacts) -> Tag:
     """a and b as each month estimated them, with their errors, and as they were published; for an item with a month."""
-    end = month_bounds(facts.months[-1].month)[1]
+    end = facts.months[-1].end
     rows = [
         (
-            link(month.month, "month", month=month.month, scale=facts.scale.scale_id),
+            link(month.month, "months")
+            if month.month == ORIGIN_WINDOW
+            else link(month.month, "month", month=month.month, scale=facts.scale.scale_id),
             f"{month.n:,}",
             *(
                 parameter(getattr(month.curve, name), getattr(month.curve, f"{name}_se")) if month.curve else DASH
