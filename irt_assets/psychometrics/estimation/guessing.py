@@ -25,16 +25,18 @@ _ZERO = 1e-8
 """The c at which the test of c = 0 is made: logit c, in which kernels work, has no value at 0."""
 
 
-def guessed_items(responses: Responses, calibration: Calibration, level: float = LEVEL) -> tuple[str, ...]:
-    """Items with c > 0 by a one-sided test of each, at this false discovery rate, the most certain first; other
-    arguments are those of `one_step_guessing`."""
+def guessed_items(responses: Responses, calibration: Calibration, level: float = LEVEL) -> dict[str, float]:
+    """Items with c > 0 by a one-sided test of each, at this false discovery rate, and the rate from which on each is
+    named, the most certain first; other arguments are those of `one_step_guessing`."""
     from scipy.stats import norm
 
     c, se = one_step_guessing(responses, calibration)
     tested = np.flatnonzero(se < LARGEST_ERROR)
     c, z = c[tested], c[tested] / se[tested]
-    named = np.flatnonzero((q_values(norm.sf(z)) < level) & (c >= LEAST_GUESSING))
-    return tuple(responses.item_ids[j] for j in tested[named[np.argsort(-z[named], kind="stable")]])
+    q = q_values(norm.sf(z))
+    named = np.flatnonzero((q < level) & (c >= LEAST_GUESSING))
+    named = named[np.argsort(-z[named], kind="stable")]
+    return {responses.item_ids[tested[j]]: float(q[j]) for j in named}
 
 
 def one_step_guessing(responses: Responses, calibration: Calibration) -> tuple[Floats, Floats]:
@@ -54,11 +56,10 @@ def one_step_guessing(responses: Responses, calibration: Calibration) -> tuple[F
     (population,) = calibration.populations
     if population.nodes:
         nodes = np.array(population.nodes)
-        log_weights = np.log(np.maximum(population.weights, np.finfo(float).tiny))
     else:
         most = np.bincount(kept.person, a[kept.item] ** 2 / 4, kept.n_persons).max()
-        grid = Grid.resolving(1 / np.sqrt(1 + most))
-        nodes, log_weights = grid.nodes, grid.log_weights()
+        nodes = Grid.resolving(1 / np.sqrt(1 + most)).nodes
+    log_weights = population.log_density(nodes)
     data = ResponseLayout.of(kept, rarer=True)
     with kernels.runner(None) as run:
         total = data.sums(run)

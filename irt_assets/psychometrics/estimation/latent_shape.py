@@ -200,7 +200,7 @@ class _Fits:
     def loglik(self, model: Model, latent: Latent) -> float:
         return self.of(model, latent).convergence.loglik
 
-    def guessed(self, latent: Latent, level: float = GUESSING_LEVEL) -> tuple[str, ...]:
+    def guessed(self, latent: Latent, level: float = GUESSING_LEVEL) -> dict[str, float]:
         return guessed_items(self.responses, self.of(TWO_PL.name, latent), level)
 
 
@@ -212,11 +212,11 @@ def _guessing(fits: _Fits, rejected: bool) -> tuple[str | None, float | None]:
     """
     if item_model(fits.model).guesses or not (rejected or fits.guessed("normal")):
         return None, None
-    items, gain, signs = fits.guessed("histogram"), None, list[str]()
+    suspects, gain, signs = fits.guessed("histogram", SUSPECTED), None, list[str]()
+    items = [item for item, q in suspects.items() if q < GUESSING_LEVEL]
     if rejected:
         gain = 2 * (fits.loglik(THREE_PL.name, "histogram") - fits.loglik(TWO_PL.name, "histogram"))
-        suspected = gain > GUESSING_GAIN_OF_ITEM * fits.responses.n_items or fits.guessed("histogram", SUSPECTED)
-        if gain > GUESSING_GAIN and suspected:
+        if gain > GUESSING_GAIN and (suspects or gain > GUESSING_GAIN_OF_ITEM * fits.responses.n_items):
             signs.append(f"a 3PL raises 2 log L by {gain:.0f}, both with histograms")
     if items:
         signs.append(f"score tests find c > 0 (q < {GUESSING_LEVEL:g}) in {len(items)} items: {few_of(items)}")
