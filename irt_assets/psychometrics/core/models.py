@@ -252,6 +252,13 @@ class Population:
         )
 
 
+def ab_by_ad(a: Floats, d: Floats) -> Floats:
+    """Shape (J, 2, 2): ∂(a, b)/∂(a, d), as ∂b/∂a = d/a² and ∂b/∂d = −1/a."""
+    jacobian = np.zeros((len(a), 2, 2))
+    jacobian[:, 0, 0], jacobian[:, 1, 0], jacobian[:, 1, 1] = 1.0, d / a**2, -1.0 / a
+    return jacobian
+
+
 @dataclass(frozen=True)
 class Calibration:
     """One engine's estimates for J items, on the fit's own scale or (after linking) on the bank's.
@@ -378,12 +385,9 @@ class Calibration:
 
     @property
     def cov_ab(self) -> Floats:
-        """Shape (J, 2, 2), covariance of (a, b) by the delta method: ∂b/∂a = d/a², ∂b/∂d = −1/a."""
+        """Shape (J, 2, 2), covariance of (a, b) by the delta method."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            g = np.zeros((self.n_items, 2, 2))
-            g[:, 0, 0] = 1.0
-            g[:, 1, 0] = self.d / self.a**2
-            g[:, 1, 1] = -1.0 / self.a
+            g = ab_by_ad(self.a, self.d)
             return g @ self.cov @ g.transpose(0, 2, 1)
 
     @property

@@ -36,7 +36,7 @@ from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.covariances import block_diagonal, of_each
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import THREE_PL, item_model
-from irt_assets.psychometrics.core.models import Calibration, Floats
+from irt_assets.psychometrics.core.models import Calibration, Floats, ab_by_ad
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.linking.criteria import Constants, of_guessing, solve
@@ -100,7 +100,7 @@ class Anchors:
         guessing = fit.guessing_cov_ab
         if fit.joint_cov is None:
             return replace(cls.of(anchors), guessing_cov=guessing)
-        to_ab = block_diagonal(_to_ab(fit.a, fit.d))
+        to_ab = block_diagonal(ab_by_ad(fit.a, fit.d))
         return cls(anchors, to_ab @ fit.joint_cov @ to_ab.T, guessing)
 
 
@@ -265,7 +265,7 @@ class _Linked:
         by_anchors[:, :, frozen] = by_constants @ constants.by_old
         moved = raw.rescaled(slope, intercept)
         if guessing is not None:
-            with_ab = np.einsum("jkl,jl->jk", _to_ab(moved.a, moved.d), guessing[:, :2])
+            with_ab = np.einsum("jkl,jl->jk", ab_by_ad(moved.a, moved.d), guessing[:, :2])
             guessing = np.column_stack([with_ab, guessing[:, 2]])
         by_all = None if by_c is None else np.concatenate([by_anchors, by_c], axis=2)
         return cls(raw.item_ids, moved.a, moved.d, raw.c, cov, by_anchors, guessing, by_all)
@@ -276,14 +276,7 @@ class _Linked:
 
     @property
     def to_ab(self) -> Floats:
-        return _to_ab(self.a, self.d)
-
-
-def _to_ab(a: Floats, d: Floats) -> Floats:
-    """Shape (J, 2, 2): ∂(a, b)/∂(a, d)."""
-    to_ab = np.zeros((len(a), 2, 2))
-    to_ab[:, 0, 0], to_ab[:, 1, 0], to_ab[:, 1, 1] = 1.0, d / a**2, -1 / a
-    return to_ab
+        return ab_by_ad(self.a, self.d)
 
 
 def _with_guessing(cov: Floats, guessing: Floats | None) -> Floats:
@@ -317,7 +310,7 @@ def _constants(raw: Calibration, linking: Linking, anchors: Anchors) -> tuple[Co
     for ids in (raw.item_ids, anchors.set.item_ids):
         place = {item: j for j, item in enumerate(ids)}
         places.append((2 * np.array([place[i] for i in pairs.ids])[:, None] + np.arange(2)).ravel())
-    by_new = found.by_new @ block_diagonal(_to_ab(pairs.a_new, -pairs.a_new * pairs.b_new))
+    by_new = found.by_new @ block_diagonal(ab_by_ad(pairs.a_new, -pairs.a_new * pairs.b_new))
     found = replace(found, by_new=by_new)
     if raw.guessing_cov is not None and found.by_c_new is None:  # a criterion of moments, which c has no part in
         found = replace(found, by_c_new=np.zeros((2, pairs.size)), by_c_old=np.zeros((2, pairs.size)))

@@ -19,7 +19,7 @@ from scipy.special import chdtrc
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.covariances import block_diagonal, of_each, of_some
 from irt_assets.psychometrics.core.errors import BreakdownError, PsychometricsError
-from irt_assets.psychometrics.core.models import Calibration, Floats
+from irt_assets.psychometrics.core.models import Calibration, Floats, ab_by_ad
 from irt_assets.psychometrics.core.options import Method
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.linking.criteria import (
@@ -314,10 +314,7 @@ def covariance_ab(new: Calibration) -> Floats:
     """Covariance of (a, b), in the form of `covariances`; between items only where the fit kept a joint one."""
     if new.joint_cov is None or not np.isfinite(new.joint_cov).all():
         return new.cov_ab
-    to_ab = np.zeros((new.n_items, 2, 2))
-    to_ab[:, 0, 0] = 1.0
-    to_ab[:, 1, 0], to_ab[:, 1, 1] = new.d / new.a**2, -1 / new.a
-    g = block_diagonal(to_ab)
+    g = block_diagonal(ab_by_ad(new.a, new.d))
     return (g @ new.joint_cov @ g.T)[None]
 
 
@@ -325,9 +322,7 @@ def _with_items(new: Calibration, pairs: Pairs, constants: Constants) -> Floats:
     """See `Linking.with_items`."""
     place = {item: j for j, item in enumerate(new.item_ids)}
     used = np.array([place[item] for item in pairs.ids])
-    to_ab = np.zeros((pairs.size, 2, 2))  # ∂(a, b)/∂(a, d)
-    to_ab[:, 0, 0], to_ab[:, 1, 0], to_ab[:, 1, 1] = 1.0, -pairs.b_new / pairs.a_new, -1 / pairs.a_new
-    by_ad = constants.by_new.reshape(2, -1, 2).swapaxes(0, 1) @ to_ab
+    by_ad = constants.by_new.reshape(2, -1, 2).swapaxes(0, 1) @ ab_by_ad(new.a[used], new.d[used])
     shared = np.zeros((new.n_items, 3, 2))
     if new.joint_cov is None or len(pairs.cov_new) == pairs.size:
         shared[used, :2] = new.cov[used] @ by_ad.swapaxes(1, 2)
