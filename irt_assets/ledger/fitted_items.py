@@ -36,23 +36,27 @@ def items_of_month(connection: psycopg.Connection, scale: Scale, month: str) -> 
     ).fetchall()
 
 
-def months_of_item(
-    connection: psycopg.Connection, scale: Scale, item_id: str, among: LiteralString = MONTHS_IN_USE
-) -> list[dict[str, Any]]:
+def months_of_item(connection: psycopg.Connection, scale: Scale, item_id: str) -> list[dict[str, Any]]:
     """The item in each month that is linked by the scale's engine, oldest first, or else in the origin window; `red`
     says why the month is held, "" where it is not."""
+    in_months = _item_among(MONTHS_IN_USE, connection, scale, item_id)
+    return in_months or _item_among(ORIGINS_IN_USE, connection, scale, item_id)
+
+
+def _item_among(
+    windows: LiteralString, connection: psycopg.Connection, scale: Scale, item_id: str
+) -> list[dict[str, Any]]:
     with connection.cursor(row_factory=dict_row) as cursor:
-        found = cursor.execute(
+        return cursor.execute(
             f"""SELECT m.month, m.window_start AS start, m.window_end AS "end",
                        m.fit_id, m.snapshot_hash, m.model_spec->'latent' AS latent,
                        i.params, i.n_responses, i.p_value, i.point_biserial, i.infit, i.outfit, i.rmsd, i.flags,
                        CASE WHEN s.state = 'held' THEN s.why ELSE '' END AS red
-                FROM {among} m JOIN mirt_item_params i ON (i.fit_id, i.item_id) = (m.fit_id, %s)
+                FROM {windows} m JOIN mirt_item_params i ON (i.fit_id, i.item_id) = (m.fit_id, %s)
                 LEFT JOIN publication_step s USING (scale_id, month)
                 WHERE (scale_id, m.engine) = (%s, %s) ORDER BY m.window_start""",
             (item_id, scale.scale_id, scale.engine),
         ).fetchall()
-    return found or ([] if among == ORIGINS_IN_USE else months_of_item(connection, scale, item_id, ORIGINS_IN_USE))
 
 
 def bank_rows(connection: psycopg.Connection, scale: Scale, at: datetime) -> list[dict[str, Any]]:
