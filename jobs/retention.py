@@ -169,13 +169,14 @@ def prune_files(database: Database, store: ObjectStore, now: datetime, *, dry_ru
     gone = []
     with database.connect() as connection:
         decided = {month for window in decided_windows(connection) for month in _months(window)}
+        reports = recorded_keys(connection, store, "reports")  # also under URLs from before the store moved
     for folder in CITATIONS:
         old = (key for key, written in store.list(folder) if written < now - BEING_WRITTEN)
         candidates: list[str] = []
         while batch := [*islice(old, LOOKED_UP_TOGETHER)]:
             with database.connect() as connection:
                 candidates += _uncited(connection, store, batch)
-        for key in sorted(candidates):
+        for key in sorted({*candidates} - reports):
             if key.startswith(DRIFT_REPORTS) and key.split("/")[2] in decided:
                 continue
             with database.connect() as connection:
@@ -207,9 +208,6 @@ def _uncited(connection: psycopg.Connection, store: ObjectStore, keys: Collectio
     folder = next(iter(keys)).partition("/")[0]
     named = cited_names(connection, folder, among=[*keys, *uris])
     left = [key for uri, key in uris.items() if uri not in named and key not in named]
-    if folder == "reports" and left:
-        found = recorded_keys(connection, store, folder)
-        return [key for key in left if key not in found]
     return _of_no_manifest(connection, store, left) if folder == "snapshots" and left else left
 
 
