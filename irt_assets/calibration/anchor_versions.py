@@ -9,7 +9,8 @@ Does not belong here: how anchors are frozen at first (see `origin`) and what li
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,6 +47,13 @@ FIND_OUT_FIRST = (
     "nothing."
 )
 """About anchors that moved, before any command."""
+
+
+def command(what: What, items: Iterable[str], scale_id: str, first_month: str) -> str:
+    """What a person types to take the items out of the anchors, or to put them back."""
+    named = shlex.join(items) or "ITEM…"
+    scale = "" if scale_id == "default" else f" --scale {shlex.quote(scale_id)}"
+    return f"`irt release {what.replace('_', '-')}s {named}{scale} --from {first_month} --by NAME --reason WHY`"
 
 
 @dataclass(frozen=True)
@@ -102,10 +110,8 @@ class AnchorChange:
     @property
     def way_back(self) -> str:
         """What undoes the change."""
-        command = "restore-anchors" if self.what == "drop_anchor" else "drop-anchors"
-        scale = "" if self.scale_id == "default" else f" --scale {self.scale_id}"
-        named = f"{command} {' '.join(self.items)}{scale} --from {self.first_month}"
-        return f"`irt release {named} --by NAME --reason WHY` undoes it"
+        back: What = "restore_anchor" if self.what == "drop_anchor" else "drop_anchor"
+        return f"{command(back, self.items, self.scale_id, self.first_month)} undoes it"
 
 
 def moved_anchors(connection: psycopg.Connection, month: str, scale: Scale) -> dict[str, Suspect]:

@@ -5,7 +5,7 @@ counts, so values that are undone before their first day never come into force. 
 future date, because θ reported since then would change otherwise.
 
 Belongs here: undoing what was decided on proposals. Does not belong here: deciding (see `release`); anchors that were
-dropped, which come back only by a new origin.
+dropped, which are restored by another change of the set (see `anchor_versions`).
 """
 
 from __future__ import annotations

@@ -6,12 +6,10 @@ not belong here: DIF, which compares groups within the month and needs no scale.
 
 from __future__ import annotations
 
-import shlex
-
 import psycopg
 from psycopg import sql
 
-from irt_assets.calibration.anchor_versions import FIND_OUT_FIRST
+from irt_assets.calibration.anchor_versions import FIND_OUT_FIRST, command
 from irt_assets.calibration.evidence import Evidence, MonthFile, load_evidence
 from irt_assets.calibration.gates import failures, held_because, way_out
 from irt_assets.partitions import month_bounds
@@ -52,9 +50,5 @@ def _red(evidence: Evidence) -> str | None:
 
 def _drop(evidence: Evidence) -> str:
     assert evidence.linked is not None
-    items = shlex.join(evidence.linked.constants.moved) or "ITEM…"
-    scale = "" if evidence.scale.scale_id == "default" else f" --scale {shlex.quote(evidence.scale.scale_id)}"
-    return (
-        f"`irt release drop-anchors {items}{scale} --from {evidence.month} --by NAME --reason WHY`, then "
-        f"`irt calibrate --month {evidence.month}`"
-    )
+    drop = command("drop_anchor", evidence.linked.constants.moved, evidence.scale.scale_id, evidence.month)
+    return f"{drop}, then `irt calibrate --month {evidence.month}`"
