@@ -11,6 +11,7 @@ import dagster as dg
 import psycopg
 
 from irt_assets.calibration.checks import HOW_TO_FIX, ITEMS, KNOWN_FROM
+from irt_assets.calibration.proposals import proposals
 from irt_assets.dated import partition_check
 from irt_assets.drift.unestimated import items_gone
 from irt_assets.drift.unjudged import unjudged
@@ -52,8 +53,9 @@ def _check(
     @partition_check(
         asset="item_drift",
         name=name,
-        description=f"No item changed against the published set with {level} severity, except those that a person has "
-        "decided on and that changed no further. It holds nothing.",
+        description=f"No item changed against the published set with {level} severity, except those that need no "
+        "decision: a person has decided on them and they changed no further, or a later month contradicts what is "
+        "proposed. It holds nothing.",
         partitions_def=months,
     )
     def check(
@@ -72,28 +74,32 @@ def _check(
                    WHERE month = %s AND severity = %s ORDER BY wabc DESC, scale_id, item_id""",
                 (month, level),
             ).fetchall()
-            known = decided(connection, month)
+            known = settled_items(connection, month)
         found = [Named(scale, item, kind or "", known.get((scale, item), "")) for scale, item, kind in rows]
         return items_result(found, f"no item of {level} severity", WHAT_TO_DO[level], severity=severity, silent=silent)
 
     return check
 
 
-def decided(connection: psycopg.Connection, month: str) -> dict[tuple[str, str], str]:
-    """The month's items whose drift a person has decided on: the month of the proposal, and the decision.
+def settled_items(connection: psycopg.Connection, month: str) -> dict[tuple[str, str], str]:
+    """The month's items whose drift needs no decision, each with the reason: the month of a proposal that a person has
+    decided on, and the decision; or why what this month proposes is settled without one.
 
     A decision covers what was known then: a change that the proposal's month saw as well and that has not grown since.
     A rejection holds until something else is published, an acceptance until its value is in force. A withdrawn item
     needs no other decision.
     """
+    proposed = proposals(connection, windows=[month], may_ask=True)
     withdrawn = connection.execute(
         """SELECT q.scale_id, w.item_id, w.since, w.decided_by
            FROM item_withdrawal w JOIN question q USING (item_id) WHERE w.until IS NULL"""
     ).fetchall()
     rows = decisions_on_drift(connection, month, month_bounds(month)[0], grown=MEDIUM_WABC)
-    return {(scale, item): f"{of}, {decision}ed by {by}" for scale, item, of, decision, by in rows} | {
-        (scale, item): f"withdrawn from {since:%Y-%m-%d} on by {by}" for scale, item, since, by in withdrawn
-    }
+    return (
+        {(p.scale_id, p.item_id): p.settled for p in proposed if p.settled}
+        | {(scale, item): f"{of}, {decision}ed by {by}" for scale, item, of, decision, by in rows}
+        | {(scale, item): f"withdrawn from {since:%Y-%m-%d} on by {by}" for scale, item, since, by in withdrawn}
+    )
 
 
 def _published_items_are_in_the_bank(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
@@ -117,7 +123,7 @@ def _published_items_are_in_the_bank(months: dg.PartitionsDefinition) -> dg.Asse
 
 
 class Named(NamedTuple):
-    """An item that a check names, why, and which month or decision reported it before."""
+    """An item that a check names, why, and which month or decision reported it before or settled it."""
 
     scale_id: str
     item_id: str
@@ -142,7 +148,7 @@ def items_result(
     unknown = not_judged(silent or {})
     description = "; ".join([*unknown, *([items_said(list(map(str, new)), fine)] if new or not unknown else [])])
     if known:
-        description += f"; decided before: {', '.join(n.item_id for n in known)}"
+        description += f"; no decision needed: {', '.join(n.item_id for n in known)}"
     return dg.AssetCheckResult(
         passed=not new and not unknown,
         severity=severity if new else dg.AssetCheckSeverity.WARN,

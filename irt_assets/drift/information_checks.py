@@ -7,7 +7,7 @@ import dagster as dg
 
 from irt_assets.calibration.checks import HOW_TO_FIX
 from irt_assets.dated import partition_check
-from irt_assets.drift.checks import Named, decided, items_result, not_judged
+from irt_assets.drift.checks import Named, items_result, not_judged, settled_items
 from irt_assets.drift.information import THE_TEST
 from irt_assets.drift.unjudged import unjudged
 from irt_assets.retries import classify_failures
@@ -49,7 +49,7 @@ def _of_items(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
                    WHERE month = %s AND flagged AND item_id <> %s ORDER BY 3, 1, 2""",
                 (context.partition_key, THE_TEST),
             ).fetchall()
-            known = decided(connection, context.partition_key)
+            known = settled_items(connection, context.partition_key)
         found = [Named(scale, item, f"keeps {ratio:.0%}", known.get((scale, item), "")) for scale, item, ratio in rows]
         return items_result(found, "no item lost a fifth of its information", OF_ITEMS, silent=silent)
 

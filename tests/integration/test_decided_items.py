@@ -10,7 +10,7 @@ import pytest
 
 from irt_assets.calibration import release
 from irt_assets.cli.operations import waiting_line
-from irt_assets.drift.checks import build_drift_checks, decided
+from irt_assets.drift.checks import build_drift_checks, settled_items
 from irt_assets.drift.information_checks import build_information_checks
 from irt_assets.partitions import monthly
 from jobs.overview import collect_overview
@@ -53,7 +53,7 @@ def test_what_waits_is_in_the_status(bank: Database, settings: Settings, tmp_pat
 
 def known(database: Database, month: str = MAR) -> dict[tuple[str, str], str]:
     with database.connect() as connection:
-        return decided(connection, month)
+        return settled_items(connection, month)
 
 
 def evaluate(check: Any, database: Database, store: FolderStore, month: str) -> dg.AssetCheckResult:
@@ -78,7 +78,7 @@ def test_an_item_that_was_decided_on_does_not_fail_again_and_is_still_named(
     assert known(drifted) == {(SCALE, "moved"): f"{FEB}, rejected by Ann"}
     found = evaluate(FAR, drifted, store, MAR)
     assert found.passed
-    assert found.description == f"{MAR}: no item of high severity; decided before: moved"
+    assert found.description == f"{MAR}: no item of high severity; no decision needed: moved"
     assert [row["known from"] for row in rows_of(found.metadata, "items")] == [f"{FEB}, rejected by Ann"]
 
 
@@ -112,3 +112,14 @@ def test_a_decision_is_over_when_its_value_is_in_force(drifted: Database) -> Non
     assert list(known(drifted).values()) == [f"{FEB}, accepted by Ann"]
     run_sql(drifted, "UPDATE release_decision SET effective_from = '2026-03-01 00:00+00'")
     assert known(drifted) == {}
+
+
+def test_an_item_whose_proposal_a_later_month_contradicts_does_not_fail(bank: Database, store: FolderStore) -> None:
+    """February is made late, as after a decision on its anchors: March has shown that its change is not real."""
+    assert evaluate(FAR, bank, store, FEB).description == f"{FEB}: one item: moved (drift)"
+    link(bank, store, MAR, {"moved": (1.0, 0.5), "still": (1.2, 0.1)})
+    publish(bank, store, MAR)
+    assert known(bank, FEB) == {(SCALE, "moved"): f"contradicted by {MAR}"}
+    found = evaluate(FAR, bank, store, FEB)
+    assert found.passed
+    assert found.description == f"{FEB}: no item of high severity; no decision needed: moved"
