@@ -27,8 +27,6 @@ from irt_assets.responses.snapshot import Snapshot, current_snapshot, snapshot_p
 from resources.object_store import ObjectStore
 
 NO_SNAPSHOT = "no snapshot of the month has been taken"
-NOT_JUDGED = "not judged"
-"""The reason of a gate that fails only because another one does begins with these words."""
 
 
 @dataclass(frozen=True)

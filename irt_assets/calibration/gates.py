@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from irt_assets.calibration.evidence import NO_SNAPSHOT, NOT_JUDGED, Evidence, Verdict, current_fit
+from irt_assets.calibration.evidence import NO_SNAPSHOT, Evidence, Verdict, current_fit
 from irt_assets.calibration.linking_gates import (
     anchors_agree,
     linked,
@@ -25,6 +25,7 @@ from irt_assets.calibration.model_gates import (
     one_dimension,
     shape_leaves_the_scale,
 )
+from irt_assets.calibration.month_judged import NOT_JUDGED
 from irt_assets.engines.registry import asset_of, installed
 from irt_assets.ledger.fits import StagedFit, of_other_model
 from irt_assets.psychometrics.core.errors import DisconnectedDesignError

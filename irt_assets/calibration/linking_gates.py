@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from irt_assets.calibration.evidence import NOT_JUDGED, Evidence, Verdict, as_the_scale_says, current_fit
+from irt_assets.calibration.evidence import Evidence, Verdict, as_the_scale_says, current_fit
+from irt_assets.calibration.month_judged import NOT_JUDGED
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants
 from irt_assets.ledger.linked_windows import month_number
 from irt_assets.psychometrics.linking.jump import FEWEST_MONTHS, Constants, Jump, jumps

@@ -8,20 +8,27 @@ check fails, so nothing may judge by it. What does not belong here: the gates th
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from enum import StrEnum
 
 import dagster as dg
 import psycopg
 
-from irt_assets.calibration.evidence import NOT_JUDGED
 from irt_assets.calibration.gates import SET_GATES, SetGate
 from irt_assets.calibration.misfit import find_reference
+from irt_assets.calibration.month_judged import (
+    DECIDED,
+    MONTHLY_ASSETS,
+    NO_ANSWERS,
+    GateStatus,
+    MonthState,
+    Newer,
+    State,
+    classify_month,
+)
 from irt_assets.calibration.placing import no_origin
 from irt_assets.job_names import MONTHLY_JOB
-from irt_assets.ledger.anchors import anchor_hash
 from irt_assets.ledger.fits import made_otherwise
 from irt_assets.ledger.month_state import fit_in_use, latest_attempt, latest_failure
+from irt_assets.ledger.overview import decided_since
 from irt_assets.ledger.steps import Step, steps
 from irt_assets.partitions import month_bounds
 from irt_assets.responses.data_versions import data_version
@@ -34,116 +41,16 @@ from resources.dagster_schema import rows_of
 from resources.database import Database
 from resources.relational import lake
 
-DECIDED = "decided, to be made again"
-NO_ANSWERS = "no answers"
-MONTHLY_ASSETS = ("scored_responses", "item_calibration", "linked_item_parameters", "published_item_parameters")
-
-
-class State(StrEnum):
-    """State of a month of a scale, worst first. One that was red is stale once a person has decided what to change."""
-
-    RED = "red"
-    STALE = "stale"
-    PENDING = "pending"
-    RUNNING = "running"
-    MISSING = "missing"
-    GREEN = "green"
-
-
-@dataclass(frozen=True)
-class MonthState:
-    """What state a month of a scale is in, why, and what to do about it. `asset`: the one at which the month stands."""
-
-    month: str
-    scale_id: str
-    state: State
-    why: str
-    asset: str = MONTHLY_ASSETS[-1]
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether the month has no answers, and so nothing to be made from."""
-        return self.why == NO_ANSWERS
-
-
-@dataclass(frozen=True)
-class GateStatus:
-    """The latest evaluation of a set gate: None where it was never evaluated or its run was killed. `asked`: whether a
-    run ever set out to evaluate it."""
-
-    passed: bool | None
-    why: str
-    asset: str = MONTHLY_ASSETS[-1]
-    asked: bool = True
-
-
-@dataclass(frozen=True)
-class Newer:
-    """What is newer than a month's numbers, the asset to be made again first, and whether a person decided so."""
-
-    why: str
-    asset: str
-    decided: bool = False
-
-
-def classify_month(
-    month: str,
-    scale_id: str,
-    gates: dict[str, GateStatus],
-    step: Step | None,
-    changed: Newer | None,
-    running: bool,
-    has_snapshot: bool,
-    failure: str | None = None,
-    has_answers: bool = True,
-) -> MonthState:
-    """The state of a month of a scale from its evidence.
-
-    `changed` says what is newer than the month's numbers, `failure` why it could not be fitted or linked.
-    """
-
-    def state(value: State, why: str, asset: str = MONTHLY_ASSETS[-1]) -> MonthState:
-        return MonthState(month, scale_id, value, why, asset)
-
-    if running:
-        return state(State.RUNNING, "a run of the month is queued or under way")
-    if not has_snapshot:
-        why = f"never materialised: `irt calibrate --month {month}`" if has_answers else NO_ANSWERS
-        return state(State.MISSING, why, MONTHLY_ASSETS[0])
-    if changed and changed.decided:  # what held the month may no longer do so
-        return state(State.STALE, f"{DECIDED}: {changed.why}", changed.asset)
-    if step is not None:
-        gates = _of_its_time(gates)
-    failed = {name: status for name, status in gates.items() if status.passed is False}
-    if failed:
-        failures = {name: status.why for name, status in failed.items() if not status.why.startswith(NOT_JUDGED)}
-        return state(State.RED, "; ".join(f"{name}: {why}" for name, why in failures.items()), _first(failed))
-    unknown = {name: status for name, status in gates.items() if status.passed is None}
-    if unknown and step is None and failure is None and not any(status.asked for status in unknown.values()):
-        why = f"its answers are scored and nothing was fitted: `irt calibrate --month {month}`"
-        return state(State.MISSING, why, _first(unknown))
-    if unknown:
-        why = failure or "a run ended early, materialise the month again"
-        return state(State.RED, f"{why} (not evaluated: {', '.join(unknown)})", _first(unknown))
-    if changed:
-        return state(State.STALE, f"{changed.why}: materialise the month again", changed.asset)
-    if step is None:
-        return state(State.RED, "its publication step has not run: materialise published_item_parameters")
-    if step.state == "pending":
-        return state(State.PENDING, step.why)
-    if step.state == "held":
-        return state(State.RED, step.why)
-    return state(State.GREEN, step.why)
-
-
-def _of_its_time(gates: dict[str, GateStatus]) -> dict[str, GateStatus]:
-    """The gates without those that did not exist when a month was judged: only others of their asset were evaluated."""
-    judged = {status.asset for status in gates.values() if status.asked}
-    return {name: status for name, status in gates.items() if status.asked or status.asset not in judged}
-
-
-def _first(gates: dict[str, GateStatus]) -> str:
-    return next(iter(gates.values())).asset
+__all__ = [
+    "DECIDED",
+    "MONTHLY_ASSETS",
+    "NO_ANSWERS",
+    "GateStatus",
+    "MonthState",
+    "Newer",
+    "State",
+    "classify_month",
+]
 
 
 def month_states(database: Database, instance: dg.DagsterInstance, months: Iterable[str]) -> list[MonthState]:
@@ -152,12 +59,12 @@ def month_states(database: Database, instance: dg.DagsterInstance, months: Itera
     running = unsettled_months(instance)
     with database.connect() as connection:
         all_steps = {scale_id: steps(connection, scale_id) for scale_id in read_scales(connection)}
+        decided = decided_since(connection, months)
         found = []
         for month in months:
             scales = read_scales(connection, month_bounds(month)[0])
-            anchors = {s.scale_id: anchor_hash(connection, s.scale_id, s.anchor_version) for s in scales.values()}
             snapshot = current_snapshot(connection, month)
-            changed = _changes(connection, month, snapshot, scales, all_steps, anchors) if snapshot else {}
+            changed = _changes(connection, month, snapshot, scales, all_steps, decided) if snapshot else {}
             connection.commit()  # keeps the hash that was computed, whatever happens to the next
             gates = gate_statuses(instance, month) if snapshot else {}
             has_answers = snapshot is not None or _has_answers(connection, month)
@@ -238,7 +145,7 @@ def _changes(
     snapshot: Snapshot,
     scales: dict[str, Scale],
     all_steps: dict[str, dict[str, Step]],
-    anchors: dict[str, str | None],
+    decided: dict[tuple[str, str], str],
 ) -> dict[str, Newer]:
     """What is newer than the numbers made from it, by scale: the answers, the rules, a step without the next."""
     scored, fitted, linked_parameters, published = MONTHLY_ASSETS
@@ -263,8 +170,8 @@ def _changes(
             changed[scale_id] = Newer(f"its misfit was judged before {earlier.name} was fitted", fitted)
         elif staged is not None and linked is not None and linked.fit_id != staged.fit_id:
             changed[scale_id] = Newer("it was fitted again and not linked since", linked_parameters)
-        elif linked is not None and linked.anchor_hash != anchors[scale_id]:
-            changed[scale_id] = Newer("the anchor set has changed since", linked_parameters, decided=True)
+        elif (month, scale_id) in decided:
+            changed[scale_id] = Newer(decided[month, scale_id], linked_parameters, decided=True)
         elif linked is not None and differs(linked.rules, scale.rules, "linking"):
             why = "the scale's settings have changed since it was linked"
             changed[scale_id] = Newer(why, linked_parameters, decided=True)

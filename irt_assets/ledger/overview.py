@@ -13,6 +13,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from irt_assets.ledger.relations import LATEST_STAGED, MONTHS_IN_USE
+from irt_assets.ledger.steps import StepState
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class SettledMonth:
 
     scale_id: str
     month: str
-    step: str | None
+    step: StepState | None
     n_published: int | None
     published_fit: str | None
     newest_fit: str | None
@@ -39,6 +40,33 @@ def settled_months(connection: psycopg.Connection, months: Sequence[str]) -> lis
                 LEFT JOIN {LATEST_STAGED} s USING (month, scale_id, engine)""",
             ([*months],),
         ).fetchall()
+
+
+def decided_since(connection: psycopg.Connection, months: Sequence[str]) -> dict[tuple[str, str], str]:
+    """Month and scale of those of the months for which a person decided something since they were made, and what: on
+    the anchors that they are linked to, or where they are held, on the scale's model or what it accepts."""
+    rows = connection.execute(
+        f"""SELECT month, scale_id, linked.anchor_hash <> frozen.anchor_hash, d.subject
+            FROM calibration_scale c CROSS JOIN unnest(%s::text[]) AS m (month)
+            CROSS JOIN LATERAL (SELECT (month || '-01')::timestamp AT TIME ZONE 'UTC' AS start) s
+            LEFT JOIN {MONTHS_IN_USE} linked USING (month, scale_id, engine)
+            LEFT JOIN publication_step p USING (month, scale_id)
+            LEFT JOIN LATERAL (
+              SELECT anchor_hash FROM anchor_set a
+              WHERE a.scale_id = c.scale_id AND coalesce(a.effective_from <= start, true)
+              ORDER BY version DESC LIMIT 1) frozen ON true
+            LEFT JOIN LATERAL (
+              SELECT subject FROM scale_decision d
+              WHERE d.scale_id = c.scale_id AND d.effective_from <= start
+                AND p.state = 'held' AND d.decided_at > p.stepped_at
+              ORDER BY decision_id DESC LIMIT 1) d ON true
+            WHERE linked.anchor_hash <> frozen.anchor_hash OR d.subject IS NOT NULL""",
+        ([*months],),
+    ).fetchall()
+    return {
+        (month, scale_id): "the anchor set has changed since" if anchors else f"{subject} was decided on since"
+        for month, scale_id, anchors, subject in rows
+    }
 
 
 def last_linkings(connection: psycopg.Connection) -> list[tuple[str, float | None, float | None]]:

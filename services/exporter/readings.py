@@ -1,4 +1,4 @@
-"""How each metric is read: at most one query of stored data, so that a scrape never computes a month.
+"""How each metric is read: a query or two of stored data, so that a scrape never computes a month.
 
 The same functions as for `irt status` decide what is late, violated or silent. What does not belong here: how often it
 is read, and what happens where the database is away (see `collector`).
@@ -16,10 +16,12 @@ from typing import Any, LiteralString
 import psycopg
 from dagster import deserialize_value
 
+from irt_assets.calibration.month_judged import GateStatus, Newer, State, classify_month
 from irt_assets.invariants.freshness import last_backup, last_evaluated
 from irt_assets.invariants.open_violations import SEVERITY, open_violations
 from irt_assets.job_names import job_of
-from irt_assets.ledger.overview import last_linkings, last_night, settled_months
+from irt_assets.ledger.overview import SettledMonth, decided_since, last_linkings, last_night, settled_months
+from irt_assets.ledger.steps import Step
 from irt_assets.partitions import last_complete_month, months_between
 from irt_assets.probes import DAEMONS, heartbeats
 from jobs.plans import PLANS, last_due, overdue_since, schedule_keys, switched_on_at
@@ -30,7 +32,7 @@ from services.exporter import families
 from services.exporter.families import Family, Sample
 
 MONTHS = 13
-MONTH_STATES = ("green", "red", "stale", "pending", "missing")
+MONTH_STATES = (State.GREEN, State.RED, State.STALE, State.PENDING, State.MISSING)
 
 
 @dataclass(frozen=True)
@@ -113,27 +115,31 @@ def overdue_jobs(look: Look) -> Iterator[Sample]:
 
 
 def months(look: Look) -> Iterator[Sample]:
-    """As the fit and the publication step left the month. Only `irt status` sees that answers changed since."""
+    """As the fit and the publication step left the month, and what a person decided since. Only `irt status` sees that
+    answers or rules changed."""
     last = list(months_between(look.settings.irt_first_month, last_complete_month(look.now)))[-MONTHS:]
+    decided = decided_since(look.connection, last)
     for one in settled_months(look.connection, last):
-        refit = one.newest_fit is not None and one.newest_fit != one.published_fit
-        now = month_state(one.step, refit=refit, failed=one.error is not None)
+        now = month_state(one, decided.get((one.month, one.scale_id)))
         for state in MONTH_STATES:
-            yield Sample(families.MONTH_STATE, state == now, (one.scale_id, one.month, state))
+            yield Sample(families.MONTH_STATE, state is now, (one.scale_id, one.month, state))
         yield Sample(families.PUBLISHED, one.n_published or 0, (one.scale_id, one.month))
 
 
-def month_state(step: str | None, *, refit: bool, failed: bool) -> str:
-    """The state, from the publication step. refit: there is a newer fit; failed: the newest could not be linked."""
-    if refit and failed:
-        return "red"
-    if step is None:
-        return "missing"
-    if step == "held":
-        return "red"
-    if refit:
-        return "stale"
-    return "pending" if step == "pending" else "green"
+def month_state(one: SettledMonth, decided: str | None) -> State:
+    """As `irt status` judges it, from what the tables alone know. decided: what a person decided since."""
+    refit = one.newest_fit is not None and one.newest_fit != one.published_fit
+    unlinked = refit and one.error is not None
+    changed = Newer(decided or "it was fitted again", "", decided=decided is not None) if decided or refit else None
+    return classify_month(
+        one.month,
+        one.scale_id,
+        {"held": GateStatus(passed=not unlinked and one.step != "held", why="")},
+        one.step and Step(one.month, one.scale_id, one.published_fit, one.step, 0, 0, 0, {}, "", None),
+        changed,
+        running=False,
+        has_snapshot=one.step is not None or unlinked,
+    ).state
 
 
 def links(look: Look) -> Iterator[Sample]:

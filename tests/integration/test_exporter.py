@@ -15,7 +15,9 @@ from pydantic import SecretStr
 from irt_assets.calibration.month_status import month_states
 from irt_assets.in_process_runs import run_job
 from irt_assets.invariants.registry import INVARIANTS
+from irt_assets.partitions import month_bounds
 from irt_assets.probes import DAEMONS
+from irt_assets.responses.scale_decisions import ACCEPTED, record_decisions
 from irt_assets.stack import dagster_instance
 from jobs.overview import collect_overview
 from jobs.plans import PLANS, schedule_keys
@@ -104,6 +106,10 @@ def test_months_that_are_held_wait_or_could_not_be_linked(world: Settings, insta
         "2026-08": "pending",
     }
     assert found["irt_month_published_items"][rooms.SCALE, "2026-06"] == 7.0
+    with database.connect() as connection:
+        start = month_bounds("2026-07")[0]
+        record_decisions(connection, rooms.SCALE, {"guessing": ACCEPTED}, start, by="Ann", reason="short tests")
+    assert states(read(world))["2026-07"] == "stale", "decided, to be made again"
     store = rooms.folder_store(world)
     fit_id = rooms.stage_made_up(database, store, "2026-06", rooms.made_up_calibration({"K1": (1.0, 0.0)}))
     assert states(read(world))["2026-06"] == "stale"

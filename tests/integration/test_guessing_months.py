@@ -136,7 +136,8 @@ def test_a_guessed_month_under_a_2pl_is_held_until_somebody_accepts_it(
     assert "| 3PL | histogram |" in str(shown[f"models compared ({SCALE}, em)"].value)
 
     accept_guessing(graph.database, SCALE, NEXT, by="Ann", reason="short tests")
-    assert graph.state(NEXT).state is State.RED, "the gate was judged before"
+    decided = graph.state(NEXT)
+    assert (decided.state, decided.why) == (State.STALE, "decided, to be made again: guessing was decided on since")
     again = graph.run(NEXT)
     assert again.success
     assert (check(again, GATE).description or "").startswith(f"{NEXT}: guessing is accepted; a normal θ is rejected")

@@ -15,6 +15,8 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
+from irt_assets.ledger.overview import SettledMonth
+from irt_assets.ledger.steps import StepState
 from resources.database import Database
 from resources.settings import Settings
 from resources.version import code_version
@@ -93,22 +95,30 @@ def test_the_exporter_loads_nothing_that_computes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("step", "refit", "failed", "state"),
+    ("step", "refit", "failed", "decided", "state"),
     [
-        (None, False, False, "missing"),
-        (None, True, False, "missing"),
-        (None, True, True, "red"),
-        ("held", False, False, "red"),
-        ("held", False, True, "red"),
-        ("pending", False, False, "pending"),
-        ("pending", True, False, "stale"),
-        ("done", False, False, "green"),
-        ("done", True, False, "stale"),
-        ("done", True, True, "red"),
+        (None, False, False, None, "missing"),
+        (None, True, False, None, "missing"),
+        (None, True, True, None, "red"),
+        ("held", False, False, None, "red"),
+        ("held", False, True, None, "red"),
+        ("held", True, False, None, "red"),
+        ("held", False, False, "the anchor set has changed since", "stale"),
+        ("pending", False, False, None, "pending"),
+        ("pending", True, False, None, "stale"),
+        ("done", False, False, None, "green"),
+        ("done", True, False, None, "stale"),
+        ("done", True, True, None, "red"),
+        ("done", False, False, "the anchor set has changed since", "stale"),
     ],
 )
-def test_the_state_of_a_month_from_what_is_stored(step: str | None, refit: bool, failed: bool, state: str) -> None:
-    assert month_state(step, refit=refit, failed=failed) == state
+def test_the_state_of_a_month_from_what_is_stored(
+    step: StepState | None, refit: bool, failed: bool, decided: str | None, state: str
+) -> None:
+    """As `irt status` says it of a month that a person has decided on: it is not red, though its gate failed."""
+    newest = "newer" if refit else "fit"
+    month = SettledMonth("maths", "2026-08", step, 0, "fit", newest, "no anchors" if failed else None)
+    assert month_state(month, decided) == state
 
 
 def test_names_and_labels_are_prometheus_own() -> None:
