@@ -17,7 +17,7 @@ import psycopg
 from pydantic import Field
 
 from irt_assets.calibration import release, release_undo
-from irt_assets.calibration.anchor_versions import change_anchors, moved_anchors, preview_change
+from irt_assets.calibration.anchor_versions import What, change_anchors, moved_anchors, preview_change
 from irt_assets.calibration.proposals import Proposal, open_changes, parse_reference, waiting_proposals
 from irt_assets.calibration.recalibration import recalibrate
 from irt_assets.calibration.release_impact import impact
@@ -49,10 +49,14 @@ class Decision(Enum):
 
 
 class AnchorDecision(Enum):
-    """On an anchor of a month that is red."""
+    """On an anchor of a month that is red, or on one that was dropped."""
 
     undecided = "undecided"
     drop = "drop"
+    restore = "restore"
+
+
+CHANGES: dict[AnchorDecision, What] = {AnchorDecision.drop: "drop_anchor", AnchorDecision.restore: "restore_anchor"}
 
 
 class OnProposal(dg.Config):
@@ -71,7 +75,9 @@ class OnProposal(dg.Config):
 class OnAnchor(dg.Config):
     """A line of the launchpad."""
 
-    decision: AnchorDecision = Field(default=AnchorDecision.undecided, description="undecided or drop.")
+    decision: AnchorDecision = Field(
+        default=AnchorDecision.undecided, description="undecided, drop, or restore of one that was dropped."
+    )
     evidence: str = Field(default="", description="How far it moved; for reading only, its value is ignored.")
 
 
@@ -99,7 +105,7 @@ class ReleaseConfig(dg.Config):
     )
     proposals: dict[str, OnProposal] = Field(default={}, description="By MONTH/ITEM: what is decided on each proposal.")
     anchors: dict[str, OnAnchor] = Field(
-        default={}, description="By item: which anchors the month and later ones are linked without."
+        default={}, description="By item: which anchors the month and later ones are linked without, or with again."
     )
     recalibrate: list[Recalibration] = Field(default=[], description="Fits of several months as one.")
 
@@ -212,7 +218,10 @@ def _decide(config: ReleaseConfig, who: str, month: str, database: Database, run
     strays = [str(r) for r in references if r.window[-7:] != month]
     if strays:
         raise PermanentFailure(f"not of {month}, the month that was picked: {', '.join(strays)}")
-    dropped = [item for item, line in config.anchors.items() if line.decision is AnchorDecision.drop]
+    by_change = {
+        what: [item for item, line in config.anchors.items() if line.decision is decision]
+        for decision, what in CHANGES.items()
+    }
     undone = [r for r in references if config.proposals[str(r)].decision is Decision.undo]
     again_from = since if config.effective_from else None
     with database.connect() as connection:
@@ -222,10 +231,16 @@ def _decide(config: ReleaseConfig, who: str, month: str, database: Database, run
         by_decision = {d: [p for p in found if config.proposals[str(p.reference)].decision is d] for d in Decision}
         accepted, rejected = by_decision[Decision.accept], by_decision[Decision.reject]
         release.refuse_leaks((p for p in accepted if not _leak_confirmed(config, p)), "set although_it_leaked: true")
-        if accepted or rejected or dropped or undone:
+        if accepted or rejected or undone or any(by_change.values()):
             release.require_text("name", who)
             release.require_text("reason", config.reason)
-        anchors = _by_scale(connection, dropped or list(config.anchors))
+        changes = [
+            (what, scale, items)
+            for what, named in by_change.items()
+            for scale, items in _by_scale(connection, named).items()
+        ]
+        undecided = _by_scale(connection, [] if changes else [*config.anchors])
+        shown = [*changes, *((CHANGES[AnchorDecision.drop], *of_scale) for of_scale in undecided.items())]
         scales = read_scales(connection)
         to_publish = (
             accepted if accepted or rejected or undone else found
@@ -238,9 +253,7 @@ def _decide(config: ReleaseConfig, who: str, month: str, database: Database, run
         ]
         effects += [release.effect_of_reject(rejected)] if rejected else []
         effects += [one.sentence for one in to_undo]
-        effects += [
-            preview_change(connection, "drop_anchor", scale, items, month).sentence for scale, items in anchors.items()
-        ]
+        effects += [preview_change(connection, what, scale, items, month).sentence for what, scale, items in shown]
     why = config.reason
     if accepted:
         names = [p.reference for p in accepted]
@@ -249,12 +262,15 @@ def _decide(config: ReleaseConfig, who: str, month: str, database: Database, run
         release.reject(database, [p.reference for p in rejected], by=who, reason=why)
     if undone:
         release_undo.undo(database, undone, by=who, reason=why, effective_from=again_from, now=now, run_id=run_id)
-    for scale, items in anchors.items() if dropped else ():
-        change_anchors(database, "drop_anchor", scale, items, month, by=who, reason=why)
+    for what, scale, items in changes:
+        change_anchors(database, what, scale, items, month, by=who, reason=why)
     done = [f"{_named(accepted)} accepted, in force from {since:%Y-%m-%d} on"] if accepted else []
     done += [f"{_named(rejected)} rejected"] if rejected else []
     done += [f"{_named(one.proposal for one in to_undo)}: what was decided is undone"] if undone else []
-    done += [f"{', '.join(dropped)} dropped from the anchors from {month} on"] if dropped else []
+    done += [
+        f"{', '.join(items)} {'dropped from' if what == 'drop_anchor' else 'restored to'} the anchors from {month} on"
+        for what, _, items in changes
+    ]
     return {
         "outcome": dg.MetadataValue.text(f"{'; '.join(done)}; by {who}: {why}" if done else NOTHING),
         "effect": dg.MetadataValue.text("; ".join(effects) or "none"),

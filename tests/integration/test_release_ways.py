@@ -189,7 +189,11 @@ def test_the_launchpad_drops_anchors_once_it_is_told_to(settings: Settings, bank
     assert decisions(bank) == []
     who = {"decided_by": "Ann", "reason": "reworded"}
     assert launch(settings, bank, store, "2026-04", anchors={"X1": {"decision": "drop"}}, **who).success
-    assert [row[:4] for row in decisions(bank)] == [("2026-04", "X1", "drop_anchor", "Ann")]
+    assert launch(settings, bank, store, "2026-04", anchors={"X1": {"decision": "restore"}}, **who).success
+    assert [row[:4] for row in decisions(bank)] == [
+        ("2026-04", "X1", "drop_anchor", "Ann"),
+        ("2026-04", "X1", "restore_anchor", "Ann"),
+    ]
 
 
 def test_the_launchpad_asks_for_a_recalibration(settings: Settings, bank: Database, store: FolderStore) -> None:
