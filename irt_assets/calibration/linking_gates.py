@@ -82,7 +82,8 @@ def linking_stays_near_its_history(evidence: Evidence) -> Verdict:
     constants = spec.linking_constants
     n = len(evidence.earlier)
     if n < FEWEST_MONTHS:
-        return Verdict(True, f"{n} earlier months were taken to the ledger, and {FEWEST_MONTHS} are needed to compare")
+        months = "1 earlier month was" if n == 1 else f"{n} earlier months were"
+        return Verdict(True, f"{months} taken to the ledger, and {FEWEST_MONTHS} are needed to compare")
     values = (*constants.value("slope"), *constants.value("intercept"))
     found = jumps(Constants(month_number(evidence.month), *values), evidence.earlier)
     seen = [one for one in found if one.seen]

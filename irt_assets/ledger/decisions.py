@@ -30,8 +30,8 @@ class Decision:
     """A line on what was decided.
 
     Attributes:
-        what: accept, reject, undo, or drop_anchor and restore_anchor, whose `window` is the first month without or with
-            it.
+        what: accept, reject, undo; drop_anchor and restore_anchor, whose `window` is the first month without or with
+            it; or withdrawn and restored, of an item's use, which have no `window`.
         stands: whether it is of a proposal, and nothing was decided after it on that or accepted on the item.
     """
 
@@ -83,11 +83,12 @@ def decisions(
 def newest_decisions(
     connection: psycopg.Connection, limit: int, *, month: str | None = None, scale_id: str | None = None
 ) -> list[Decision]:
-    """The last decisions on that month and scale (None: on all), newest first."""
+    """The last decisions on that month and scale (None: on all), newest first. Those on items' use are of no month."""
     with connection.cursor(row_factory=class_row(Decision)) as cursor:
         return cursor.execute(
-            """SELECT month AS window, scale_id, item_id, decision AS what, decided_by AS by, reason, effective_from,
-                      decided_at AS at,
+            """SELECT "window", scale_id, item_id, what, by, reason, effective_from, at, stands FROM (
+               SELECT month AS window, scale_id, item_id, decision AS what, decision_id, decided_by AS by, reason,
+                      effective_from, decided_at AS at,
                       decision IN ('accept', 'reject') AND NOT EXISTS (
                         SELECT FROM release_decision n
                         WHERE (n.scale_id, n.item_id) = (d.scale_id, d.item_id) AND n.decision_id > d.decision_id
@@ -95,7 +96,11 @@ def newest_decisions(
                FROM release_decision d
                WHERE (%(month)s::text IS NULL OR right(month, 7) = %(month)s)
                  AND (%(scale)s::text IS NULL OR scale_id = %(scale)s)
-               ORDER BY decision_id DESC LIMIT %(limit)s""",
+               UNION ALL
+               SELECT '', scale_id, item_id, state, status_id, decided_by, reason, effective_from, decided_at, false
+               FROM item_status JOIN question USING (item_id)
+               WHERE %(month)s::text IS NULL AND (%(scale)s::text IS NULL OR scale_id = %(scale)s)
+               ORDER BY at DESC, decision_id DESC LIMIT %(limit)s) newest""",
             {"month": month, "scale": scale_id, "limit": limit},
         ).fetchall()
 

@@ -101,7 +101,7 @@ def _review(asked: Asked, form: Form) -> Outcome:
     with asked.reader.connect() as connection:
         if what := ANCHORS.get(form.what):
             change = anchor_versions.preview_change(connection, what, form.scale_id, _items(form), _month(form))
-            return Outcome(True, (with_stop(change.sentence), with_stop(change.way_back)), stale=change.stale)
+            return Outcome(True, (with_stop(change.sentence), _way_back(change)), stale=change.stale)
         if use := USES.get(form.what):
             begins = withdrawal.preview(connection, _items(form), use, since=_day(form), now=now)
             return Outcome(True, _few(_effect_of_use(item, use, since) for item, since in begins.items()))
@@ -133,7 +133,7 @@ def _decide(asked: Asked, form: Form, seen: Sequence[Proposal]) -> Outcome:
         word = "Dropped" if form.what == "drop" else "Restored"
         sentences = [
             f"{word}: {', '.join(change.items)}; {change.left} anchors are in the set from {change.first_month} on.",
-            with_stop(change.way_back),
+            _way_back(change),
         ]
         stale = change.stale
     elif form.what in USES:
@@ -209,6 +209,11 @@ def _items(form: Form) -> list[str]:
 
 def _day(form: Form) -> datetime | None:
     return release.midnight(form.since, "the first day") if form.since else None
+
+
+def _way_back(change: anchor_versions.AnchorChange) -> str:
+    here = "“Restore …” under Decisions, or " if change.what == "drop_anchor" else ""
+    return with_stop(f"{here}{change.way_back}")
 
 
 def _effect_of_use(item: str, use: withdrawal.Use, since: datetime) -> str:

@@ -361,16 +361,20 @@ def test_what_a_later_month_contradicts_is_shown_with_the_months_and_can_be_deci
 
 
 def test_a_leak_can_be_taken_out_of_use_where_it_is_decided_on(bank: Database, ask: Ask, get: Get) -> None:
-    offered = "Take it out of use …"
+    offered, elsewhere = "Take it out of use …", "Take the item out of use</a>"
     assert offered not in get("proposal", {"proposal": str(MOVED)})[1]
     leaked(bank)
     assert offered in get("proposal", {"proposal": str(MOVED)})[1]
     assert decide(ask(), REJECT).ok
-    assert offered in get("proposal", {"proposal": str(MOVED)})[1]
+    text = get("proposal", {"proposal": str(MOVED)})[1]
+    assert (offered in text, elsewhere in text) == (False, True), "the day of the form there is that of the undoing"
     form = Form("withdraw", (MOVED,), "leaked")
     assert "moved is out of use from 2026-03-11 00:00 UTC on" in said(review(ask(), form))
     assert decide(ask(), form).ok
-    assert offered not in get("proposal", {"proposal": str(MOVED)})[1]
+    assert elsewhere not in get("proposal", {"proposal": str(MOVED)})[1]
+    text = get("decisions", {})[1]
+    assert "Two decisions, the newest first" in text
+    assert text.index("taken out of use") < text.index("rejected")
     assert "withdrawn from 2026-03-11 on by Ann: leaked" in str(proposal.decision_state(ask(), [MOVED]))
 
 
@@ -522,8 +526,9 @@ def test_a_drop_says_what_undoes_it_and_is_undone_on_its_page(red: Database, ask
     address = {"month": FEB, "scale": SCALE, "item": "K2"}
     drop = Form("drop", (Reference(FEB, "K2"),), "its text was changed", scale_id=SCALE)
     back = replace(drop, what="put_back", reason="the old text is back")
-    assert "`irt release restore-anchors K2 --from 2026-02 --by NAME --reason WHY` undoes it." in said(
-        review(ask(), drop)
+    assert (
+        "“Restore …” under Decisions, or `irt release restore-anchors K2 --from 2026-02 --by NAME --reason WHY` "
+        in (said(review(ask(), drop)))
     )
     assert "no dropped anchors" in refusal(review(ask(), back))
     assert decide(ask(), drop).ok
@@ -538,7 +543,9 @@ def test_a_drop_says_what_undoes_it_and_is_undone_on_its_page(red: Database, ask
     text = get("decisions", {})[1]
     assert "restored to the anchors" in text
     assert "Restore …" not in text
-    assert get("anchors", address)[1].startswith("Link 2026-02 without K2?")
+    assert get("anchors", address)[1].startswith("Among the anchors in 2026-02: K2")
+    run_sql(red, "UPDATE publication_step SET state = 'done' WHERE month = %s", (FEB,))
+    assert "Moved in 2026-02" not in get("anchors", address)[1]
 
 
 def test_every_row_is_chosen_in_one_click_and_the_cause_comes_first(red: Database, get: Get) -> None:

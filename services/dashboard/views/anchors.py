@@ -15,6 +15,7 @@ from irt_assets.calibration.anchor_versions import FIND_OUT_FIRST, moved_anchors
 from irt_assets.calibration.proposals import Reference
 from irt_assets.calibration.rule_trial import try_anchors
 from irt_assets.ledger.anchors import dropped_anchors
+from irt_assets.ledger.decisions import decided_anchors
 from irt_assets.responses.scales import read_scales
 from irt_assets.wording import counted, listed, with_capital, with_stop
 from resources.failures import PermanentFailure
@@ -40,26 +41,27 @@ def page(asked: Asked) -> Page:
         require_known("scale", scale_id, scales)
         moved = moved_anchors(connection, month, scales[scale_id])
         kind = _kind(connection, asked)
+        restored = {(scale_id, item) for item in items} <= decided_anchors(connection, "restore_anchor")
         try:
             effect, can = preview_change(connection, ANCHORS[kind], scale_id, items, month).sentence, True
         except PermanentFailure as failure:
             effect, can = shortened(str(failure), 500), False
-    rows = [
-        (
-            link(shortened(item), "item", scale=scale_id, item=item),
-            moved[item].shown if item in moved else DASH,
-            number(moved[item].z if item in moved else None, 1),
-        )
-        for item in items
-    ]
+    links = {item: link(shortened(item), "item", scale=scale_id, item=item) for item in items}
+    rows = [(links[item], moved[item].shown, number(moved[item].z, 1)) for item in items if item in moved]
+    others = [one for item, one in links.items() if item not in moved]
     named = listed((shortened(item) for item in items), NAMED)
     return Page(
-        f"Link {month} without {named}?" if kind == "drop" else f"Out of the anchors in {month}: {named}",
+        f"Link {month} without {named}?"
+        if kind == "drop" and not restored
+        else f"{'Among' if kind == 'drop' else 'Out of'} the anchors in {month}: {named}",
         TagList(
             tags.p(DROPPING if kind == "drop" else RESTORING, class_="lead"),
             section(
                 "What is known of them",
-                table(f"Moved in {month} against the other anchors", ("anchor", "moved by", "standard errors"), rows),
+                table(f"Moved in {month} against the other anchors", ("anchor", "moved by", "standard errors"), rows)
+                if rows
+                else None,
+                tags.ul(*map(tags.li, others)) if others else None,
                 tags.p(
                     link("The month", "month", month=month, scale=scale_id), " · ", link("All that waits", "decisions")
                 ),

@@ -42,6 +42,8 @@ DECIDED = {
     "undo": "undone",
     "drop_anchor": "dropped from the anchors",
     "restore_anchor": "restored to the anchors",
+    "withdrawn": "taken out of use",
+    "restored": "put back into use",
 }
 Moved = list[tuple[str, str, dict[str, Suspect]]]
 
@@ -237,7 +239,11 @@ def _latest_decisions(found: Sequence[Decision], dropped: Collection[tuple[str, 
         )
         for d in found
     ]
-    return table(f"The last {LAST_DECISIONS}", ("when", "on", "decision", "from", "by", "reason", "undo"), rows)
+    return table(
+        f"{with_capital(counted(len(rows), 'decision'))}, the newest first",
+        ("when", "on", "decision", "from", "by", "reason", "undo"),
+        rows,
+    )
 
 
 def _undo(d: Decision, dropped_with_it: Sequence[Decision]) -> TagChild:
@@ -252,6 +258,6 @@ def _undo(d: Decision, dropped_with_it: Sequence[Decision]) -> TagChild:
 
 def _subject(d: Decision) -> TagChild:
     name = str(Reference(d.window, d.item_id))
-    if d.what in ("drop_anchor", "restore_anchor"):
+    if d.what not in ("accept", "reject", "undo"):
         return link(shortened(d.item_id), "item", scale=d.scale_id, item=d.item_id)
     return link(shortened(name), "proposal", proposal=name)

@@ -254,7 +254,10 @@ def _decide_section(connection: psycopg.Connection, p: Proposal, asked: Asked) -
     return section(
         "Undo",
         tags.p(f"Undone, {undone.sentence}."),
-        decision_form.form(asked, ("undo", *_out_of_use(p))),
+        decision_form.form(asked, ("undo",)),
+        tags.p(link("Take the item out of use", "item", scale=p.scale_id, item=p.item_id), " on its page.")
+        if _out_of_use(p)
+        else None,
     )
 
 
