@@ -124,7 +124,9 @@ def _compared(quantity: str, by_month: dict[str, float], subject: str) -> Found:
     months = sorted(by_month)
     earlier = [by_month[month] for month in months[-(EARLIER_MONTHS + 1) : -1]]
     if len(earlier) < FEWEST_EARLIER:
-        yield NotTested(f"{subject}: earlier months: {len(earlier)}, {FEWEST_EARLIER} are needed", subject=subject)
+        yield NotTested(
+            f"{subject}: {len(earlier)} of the {FEWEST_EARLIER} earlier months that are needed", subject=subject
+        )
         return
     last, usual, allowed = by_month[months[-1]], fmean(earlier), _allowed(quantity, earlier)
     if abs(last - usual) > allowed:

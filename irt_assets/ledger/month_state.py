@@ -31,10 +31,9 @@ class Attempted:
 
 @dataclass(frozen=True)
 class InUse:
-    """A month's linked fit in use, with the anchors and the scale's settings that it was linked by."""
+    """A month's linked fit in use, with the scale's settings that it was linked by."""
 
     fit_id: str
-    anchor_hash: str
     rules: dict[str, Any]
 
 
@@ -54,7 +53,7 @@ def latest_attempt(connection: psycopg.Connection, month: str, scale_id: str, en
 def fit_in_use(connection: psycopg.Connection, month: str, scale_id: str, engine: str) -> InUse | None:
     with connection.cursor(row_factory=class_row(InUse)) as cursor:
         return cursor.execute(
-            f"""SELECT fit_id, anchor_hash, coalesce(model_spec->'eligibility', '{{}}') AS rules
+            f"""SELECT fit_id, coalesce(model_spec->'eligibility', '{{}}') AS rules
                 FROM {MONTHS_IN_USE} m WHERE (month, scale_id, engine) = (%s, %s, %s)""",
             (month, scale_id, engine),
         ).fetchone()
