@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from irt_assets.engines.spec import LIGHT_POOL, EngineSpec
 from irt_assets.psychometrics.core.options import MODELS
 
 if TYPE_CHECKING:
-    from irt_assets.psychometrics.core.anchors import AnchorSet
     from irt_assets.psychometrics.core.models import Calibration, Responses
-    from irt_assets.psychometrics.core.options import Latent, Model
-    from irt_assets.psychometrics.core.priors import Priors
+    from irt_assets.psychometrics.estimation.em import How
     from irt_assets.psychometrics.fit.item_sums import ItemSums
 
 ENGINE = "em"
@@ -32,34 +30,15 @@ class EmEngine:
         self,
         responses: Responses,
         *,
-        model: Model,
-        data_hash: str,
-        priors: Priors | None = None,
-        anchors: AnchorSet | None = None,
         groups: Sequence[str] | None = None,
         reference: str | None = None,
-        latent: Latent = "normal",
-        testlets: Mapping[str, str] | None = None,
-        start: Calibration | None = None,
-        likelihood_only: bool = False,
+        **how: Unpack[How],
     ) -> Calibration:
         """See `fit_em`."""
         from irt_assets.psychometrics.estimation.em import fit_em
 
-        return fit_em(
-            responses,
-            model=model,
-            priors=priors,
-            anchors=anchors,
-            groups=groups,
-            reference=reference,
-            latent=latent,
-            testlets=testlets,
-            threads=self.threads,
-            data_hash=data_hash,
-            start=start,
-            likelihood_only=likelihood_only,
-        )
+        how["threads"] = self.threads
+        return fit_em(responses, groups=groups, reference=reference, **how)
 
     def item_sums(self, calibration: Calibration) -> ItemSums | None:  # noqa: ARG002
         """Sums over all learners of one of its fits, where `responses` were those of a sample; else None."""

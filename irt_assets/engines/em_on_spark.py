@@ -9,17 +9,17 @@ What does not belong here: which answers count (see `responses`), and how a fit 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 from irt_assets.engines.em import EmEngine
 from irt_assets.engines.spark_answers import SparkAnswers
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Calibration, Responses
-from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Latent, Model
-from irt_assets.psychometrics.estimation.em import fit_source
+from irt_assets.psychometrics.core.options import DEFAULT_MODEL
+from irt_assets.psychometrics.estimation.em import How, fit_source
 from irt_assets.psychometrics.estimation.response_layout import Answers
 from irt_assets.psychometrics.fit.item_sums import ItemSums
 from resources.settings import Settings
@@ -27,9 +27,6 @@ from resources.spark import spark_jobs
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
-
-    from irt_assets.psychometrics.core.anchors import AnchorSet
-    from irt_assets.psychometrics.core.priors import Priors
 
 _log = logging.getLogger("irt_assets.calibration")
 
@@ -39,17 +36,10 @@ def fit_on_spark(
     frame: DataFrame,
     settings: Settings,
     *,
-    model: Model = DEFAULT_MODEL,
-    priors: Priors | None = None,
-    anchors: AnchorSet | None = None,
     reference: str | None = None,
-    latent: Latent = "normal",
-    testlets: Mapping[str, str] | None = None,
-    data_hash: str = "",
-    start: Calibration | None = None,
-    likelihood_only: bool = False,
     report: Callable[[str], None] = _log.info,
     then: Callable[[Answers, Calibration], None] | None = None,
+    **how: Unpack[How],
 ) -> Calibration:
     """`fit_em` of the scored answers in `frame`: user_id, item_id and score, and with groups the column `group`, the
     same for all answers of a learner.
@@ -62,23 +52,13 @@ def fit_on_spark(
     """
     if "weight" in frame.columns:
         raise PsychometricsError("weights of learners are not carried over to Spark: fit on one machine")
-    if not item_model(model).two_categories:
-        raise PsychometricsError(f"a {item_model(model).spoken} is not fitted on Spark yet: fit it on one machine")
+    model = item_model(how.get("model", DEFAULT_MODEL))
+    if not model.two_categories:
+        raise PsychometricsError(f"a {model.spoken} is not fitted on Spark yet: fit it on one machine")
     answers = SparkAnswers(session, frame, settings, reference, report)
     try:
-        found = fit_source(
-            lambda: answers,
-            answers,
-            model=model,
-            priors=priors,
-            anchors=anchors,
-            latent=latent,
-            testlets=testlets,
-            threads=settings.irt_threads,
-            data_hash=data_hash,
-            start=start,
-            likelihood_only=likelihood_only,
-        )
+        how["threads"] = settings.irt_threads
+        found = fit_source(lambda: answers, answers, **how)
         if then is not None:
             assert answers.there is not None
             then(answers.there, found)
@@ -101,19 +81,26 @@ class EmOnSpark(EmEngine):
     sampled: bool = field(kw_only=True)
     _sums: list[tuple[Calibration, ItemSums]] = field(default_factory=list, init=False)
 
-    def calibrate(self, responses: Responses, *, data_hash: str, **how: Any) -> Calibration:
+    def calibrate(
+        self,
+        responses: Responses,
+        *,
+        groups: Sequence[str] | None = None,
+        reference: str | None = None,
+        **how: Unpack[How],
+    ) -> Calibration:
         """See `fit_em`. Raises PsychometricsError where the scale has groups of learners."""
         if responses is not self.responses:
-            return super().calibrate(responses, data_hash=data_hash, **how)
-        if how.pop("groups", None) is not None:
+            return super().calibrate(responses, groups=groups, reference=reference, **how)
+        if groups is not None:
             raise PsychometricsError(
                 "a scale whose items are assigned by level is fitted in groups of learners, which months do not do on "
                 "executors yet: set IRT_SPARK_FIT=driver"
             )
         then = self._keep_sums if self.sampled else None
-        how |= {"data_hash": data_hash, "report": self._report, "then": then}
+        on = self.session, self.frame, self.settings
         with spark_jobs(self.session, "fit of item parameters"):
-            return fit_on_spark(self.session, self.frame, self.settings, **how)
+            return fit_on_spark(*on, reference=reference, report=self._report, then=then, **how)
 
     def item_sums(self, calibration: Calibration) -> ItemSums | None:
         return next((sums for known, sums in self._sums if known is calibration), None)

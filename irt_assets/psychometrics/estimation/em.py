@@ -28,6 +28,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from typing import TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -83,24 +84,30 @@ SAMPLE, SAMPLE_STEP, SAMPLE_ITERATIONS = 2000, 16, 50
 fit need not converge."""
 
 
+class How(TypedDict, total=False):
+    """How a fit is made, wherever the answers are. `fit_em` says what each means, `fit_source` the default."""
+
+    model: Model
+    priors: Priors | None
+    anchors: AnchorSet | None
+    latent: Latent
+    testlets: Mapping[str, str] | None
+    nodes: int
+    tolerance: float
+    max_iterations: int
+    threads: int | None
+    data_hash: str
+    start: Calibration | None
+    likelihood_only: bool
+
+
 def fit_em(
     responses: Responses,
     *,
-    model: Model = DEFAULT_MODEL,
-    priors: Priors | None = None,
-    anchors: AnchorSet | None = None,
     groups: Sequence[str] | None = None,
     reference: str | None = None,
-    latent: Latent = "normal",
     weights: npt.ArrayLike | None = None,
-    testlets: Mapping[str, str] | None = None,
-    nodes: int = 61,
-    tolerance: float = 1e-5,
-    max_iterations: int = 500,
-    threads: int | None = None,
-    data_hash: str = "",
-    start: Calibration | None = None,
-    likelihood_only: bool = False,
+    **how: Unpack[How],
 ) -> Calibration:
     """Calibrates items by marginal maximum likelihood, or to the posterior mode where there are priors.
 
@@ -153,22 +160,7 @@ def fit_em(
     Raises PsychometricsError where nothing can be estimated or the request makes no sense (the message says why) and
     DisconnectedDesignError where the responses fall into groups without common learners, items or anchors.
     """
-    return fit_source(
-        lambda: InMemory(responses, Persons.of(responses, groups, reference, weights)),
-        responses,
-        model=model,
-        priors=priors,
-        anchors=anchors,
-        latent=latent,
-        testlets=testlets,
-        nodes=nodes,
-        tolerance=tolerance,
-        max_iterations=max_iterations,
-        threads=threads,
-        data_hash=data_hash,
-        start=start,
-        likelihood_only=likelihood_only,
-    )
+    return fit_source(lambda: InMemory(responses, Persons.of(responses, groups, reference, weights)), responses, **how)
 
 
 def fit_source(
