@@ -32,96 +32,90 @@ FIRST_LOOK_BACK = timedelta(days=1)
 
 def build_alert_sensors(plans: Sequence[Plan], settings: Settings) -> list[dg.SensorDefinition]:
     """Failed runs, failed or missing checks, schedules that did not run or made nothing, and delivery."""
-    return [_runs(), _checks(), _schedules(plans, settings.irt_first_month), _delivery(settings)]
+    return [alerts_of_runs, alerts_of_checks, _schedules(plans, settings.irt_first_month), _delivery(settings)]
 
 
-def _runs() -> dg.SensorDefinition:
-    @dg.sensor(
-        name="alerts_of_runs",
-        description="Opens an alert for a run that failed or took too long, and resolves it when what it should have "
-        "made is made.",
-        minimum_interval_seconds=30,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+@dg.sensor(
+    name="alerts_of_runs",
+    description="Opens an alert for a run that failed or took too long, and resolves it when what it should have "
+    "made is made.",
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def alerts_of_runs(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]) -> dg.SkipReason:
+    now, instance = datetime.now(UTC), context.instance
+    since = datetime.fromisoformat(context.cursor) if context.cursor else now - FIRST_LOOK_BACK
+    since = min(since, now)  # the clock may have been set back, and what ends then is dated before the cursor
+    ended = instance.get_run_records(
+        dg.RunsFilter(statuses=FINISHED_STATUSES, updated_after=since - OVERLAP),
+        order_by="update_timestamp",
+        ascending=True,
     )
-    def alerts_of_runs(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]) -> dg.SkipReason:
-        now, instance = datetime.now(UTC), context.instance
-        since = datetime.fromisoformat(context.cursor) if context.cursor else now - FIRST_LOOK_BACK
-        since = min(since, now)  # the clock may have been set back, and what ends then is dated before the cursor
-        ended = instance.get_run_records(
-            dg.RunsFilter(statuses=FINISHED_STATUSES, updated_after=since - OVERLAP),
-            order_by="update_timestamp",
-            ascending=True,
-        )
-        repeated = {record.storage_id for record in to_be_repeated(instance)}
-        undecided = [record for record in ended if record.storage_id in repeated]
-        opened = resolved = 0
-        with database.connect() as connection:
-            for run in (record.dagster_run for record in ended if record not in undecided):
-                if was_repeated(instance, run):
-                    continue  # its repetition decides how it ends
-                if run.status is dg.DagsterRunStatus.CANCELED and not alerts.took_too_long(instance, run):
-                    continue  # the person who cancelled it knows
-                if run.status is dg.DagsterRunStatus.SUCCESS:
-                    for alert in alerts.checks_never_evaluated(instance, run):
-                        opened += open_alert(connection, alert)
-                elif not open_keys(connection, alerts.run_prefix(run)) and not alerts.run_is_over(instance, run):
-                    found = alerts.run_alert(instance, run)
-                    opened += found is not None and open_alert(connection, found)
-            for key in open_keys(connection, "run "):
-                failed = instance.get_run_by_id(key.rpartition("|")[2])
-                if failed is None or alerts.run_is_over(instance, failed):
-                    resolved += resolve_alert(connection, key)
-        latest = max([since, *(record.update_timestamp.astimezone(UTC) for record in ended)])
-        context.update_cursor(min([latest, *(r.update_timestamp.astimezone(UTC) for r in undecided)]).isoformat())
-        return dg.SkipReason(f"{len(ended)} runs ended, {opened} alerts opened, {resolved} resolved")
-
-    return alerts_of_runs
-
-
-def _checks() -> dg.SensorDefinition:
-    @dg.sensor(
-        name="alerts_of_checks",
-        description="Opens an alert for an asset check that failed, one for all gates that hold a month, and resolves "
-        "it when they pass.",
-        minimum_interval_seconds=30,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-    )
-    def alerts_of_checks(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]) -> dg.SkipReason:
-        cursor = int(context.cursor or 0)
-        records = context.instance.get_event_records(
-            dg.EventRecordsFilter(
-                event_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION, after_cursor=max(0, cursor - OVERLAP_IDS)
-            ),
-            limit=EVENTS_A_TICK,
-            ascending=True,
-        )
-        touched = set()
-        for record in records:
-            event = record.event_log_entry.get_dagster_event().asset_check_evaluation_data
-            if not alerts.silent(event.asset_check_key, (dg.AssetKey(INVARIANT_REPORT),), INVENTORY):
-                touched.add((event.asset_check_key, event.partition or ""))
-        opened = resolved = 0
-        held = {partition for key, partition in touched if key in alerts.GATES}
-        with database.connect() as connection:
-            for month in sorted(held):
-                alert = alerts.held_alert(context.instance, month)
-                if alert is not None:
+    repeated = {record.storage_id for record in to_be_repeated(instance)}
+    undecided = [record for record in ended if record.storage_id in repeated]
+    opened = resolved = 0
+    with database.connect() as connection:
+        for run in (record.dagster_run for record in ended if record not in undecided):
+            if was_repeated(instance, run):
+                continue  # its repetition decides how it ends
+            if run.status is dg.DagsterRunStatus.CANCELED and not alerts.took_too_long(instance, run):
+                continue  # the person who cancelled it knows
+            if run.status is dg.DagsterRunStatus.SUCCESS:
+                for alert in alerts.checks_never_evaluated(instance, run):
                     opened += open_alert(connection, alert)
-                    resolved += resolve_told_by_checks(connection, month)
-                elif alerts.gates_pass(context.instance, month):
-                    resolved += resolve_alert(connection, alerts.held_key(month))
-            for key, partition in sorted(touched):
-                evaluation = alerts.latest_evaluation(context.instance, key, partition)
-                if evaluation is None:
-                    continue  # its run goes on, or died: a run that died has an alert of its own
-                if evaluation.passed:
-                    resolved += resolve_alert(connection, alerts.check_key(key, partition))
-                elif key not in alerts.GATES:
-                    opened += open_alert(connection, alerts.check_alert(evaluation))
-        context.update_cursor(str(max([cursor, *(record.storage_id for record in records)])))
-        return dg.SkipReason(f"{len(touched)} checks evaluated, {opened} alerts opened, {resolved} resolved")
+            elif not open_keys(connection, alerts.run_prefix(run)) and not alerts.run_is_over(instance, run):
+                found = alerts.run_alert(instance, run)
+                opened += found is not None and open_alert(connection, found)
+        for key in open_keys(connection, "run "):
+            failed = instance.get_run_by_id(key.rpartition("|")[2])
+            if failed is None or alerts.run_is_over(instance, failed):
+                resolved += resolve_alert(connection, key)
+    latest = max([since, *(record.update_timestamp.astimezone(UTC) for record in ended)])
+    context.update_cursor(min([latest, *(r.update_timestamp.astimezone(UTC) for r in undecided)]).isoformat())
+    return dg.SkipReason(f"{len(ended)} runs ended, {opened} alerts opened, {resolved} resolved")
 
-    return alerts_of_checks
+
+@dg.sensor(
+    name="alerts_of_checks",
+    description="Opens an alert for an asset check that failed, one for all gates that hold a month, and resolves "
+    "it when they pass.",
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def alerts_of_checks(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]) -> dg.SkipReason:
+    cursor = int(context.cursor or 0)
+    records = context.instance.get_event_records(
+        dg.EventRecordsFilter(
+            event_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION, after_cursor=max(0, cursor - OVERLAP_IDS)
+        ),
+        limit=EVENTS_A_TICK,
+        ascending=True,
+    )
+    touched = set()
+    for record in records:
+        event = record.event_log_entry.get_dagster_event().asset_check_evaluation_data
+        if not alerts.silent(event.asset_check_key, (dg.AssetKey(INVARIANT_REPORT),), INVENTORY):
+            touched.add((event.asset_check_key, event.partition or ""))
+    opened = resolved = 0
+    held = {partition for key, partition in touched if key in alerts.GATES}
+    with database.connect() as connection:
+        for month in sorted(held):
+            alert = alerts.held_alert(context.instance, month)
+            if alert is not None:
+                opened += open_alert(connection, alert)
+                resolved += resolve_told_by_checks(connection, month)
+            elif alerts.gates_pass(context.instance, month):
+                resolved += resolve_alert(connection, alerts.held_key(month))
+        for key, partition in sorted(touched):
+            evaluation = alerts.latest_evaluation(context.instance, key, partition)
+            if evaluation is None:
+                continue  # its run goes on, or died: a run that died has an alert of its own
+            if evaluation.passed:
+                resolved += resolve_alert(connection, alerts.check_key(key, partition))
+            elif key not in alerts.GATES:
+                opened += open_alert(connection, alerts.check_alert(evaluation))
+    context.update_cursor(str(max([cursor, *(record.storage_id for record in records)])))
+    return dg.SkipReason(f"{len(touched)} checks evaluated, {opened} alerts opened, {resolved} resolved")
 
 
 def _schedules(plans: Sequence[Plan], first_month: str) -> dg.SensorDefinition:

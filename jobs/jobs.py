@@ -31,11 +31,11 @@ from jobs.automation import build_automation_sensor
 from jobs.late_sensor import build_late_sensor
 from jobs.plans import PLANS
 from jobs.prune import build_prune_job
-from jobs.ready_months import build_ready_months_sensor
+from jobs.ready_months import ready_months
 from jobs.release import build_release_job
-from jobs.requeue_lost_retries import build_repeat_sensor
+from jobs.requeue_lost_retries import killed_runs
 from jobs.schedules import Job
-from jobs.sensors import build_ledger_sensor, build_theta_sensor
+from jobs.sensors import build_theta_sensor, ledger
 from resources.dagster_compat import PRIORITY_TAG
 from resources.lake import lake_that_we_write
 from resources.settings import Settings
@@ -155,11 +155,11 @@ def _selection(checks: list[dg.AssetChecksDefinition]) -> dg.AssetSelection:
 
 def build_sensors(jobs: dict[str, Job], settings: Settings) -> list[dg.SensorDefinition]:
     return [
-        build_ledger_sensor(),
-        build_repeat_sensor(),
+        ledger,
+        killed_runs,
         build_late_sensor(jobs, settings),
         build_theta_sensor(settings),
         build_automation_sensor(),
         *build_alert_sensors(PLANS, settings),
-        build_ready_months_sensor(),
+        ready_months,
     ]

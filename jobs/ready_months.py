@@ -23,18 +23,15 @@ LOOK_BACK = timedelta(days=1)
 """Months that were published earlier are not announced."""
 
 
-def build_ready_months_sensor() -> dg.SensorDefinition:
-    @dg.sensor(
-        name="ready_months",
-        description="Notifies the channels in ALERT_INFO_TO of a month that turned green, and how many decisions wait.",
-        minimum_interval_seconds=60,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-    )
-    def ready_months(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]) -> dg.SkipReason:
-        sentences = tell_of_ready_months(database, context.instance, datetime.now(UTC))
-        return dg.SkipReason("; ".join(sentences) or "no month has turned green")
-
-    return ready_months
+@dg.sensor(
+    name="ready_months",
+    description="Notifies the channels in ALERT_INFO_TO of a month that turned green, and how many decisions wait.",
+    minimum_interval_seconds=60,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def ready_months(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]) -> dg.SkipReason:
+    sentences = tell_of_ready_months(database, context.instance, datetime.now(UTC))
+    return dg.SkipReason("; ".join(sentences) or "no month has turned green")
 
 
 def tell_of_ready_months(database: Database, instance: dg.DagsterInstance, now: datetime) -> list[str]:

@@ -27,15 +27,12 @@ def report_again(instance: dg.DagsterInstance) -> list[str]:
     return [run.run_id for run in forgotten]
 
 
-def build_repeat_sensor() -> dg.SensorDefinition:
-    @dg.sensor(
-        name="killed_runs",
-        description="Repeats runs whose workers were killed together with the process that should have repeated them.",
-        minimum_interval_seconds=30,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-    )
-    def killed_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        again = report_again(context.instance)
-        return dg.SkipReason(f"to be repeated: {', '.join(again)}" if again else "no killed run waits to be repeated")
-
-    return killed_runs
+@dg.sensor(
+    name="killed_runs",
+    description="Repeats runs whose workers were killed together with the process that should have repeated them.",
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def killed_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    again = report_again(context.instance)
+    return dg.SkipReason(f"to be repeated: {', '.join(again)}" if again else "no killed run waits to be repeated")

@@ -45,33 +45,30 @@ def asks(pending: Iterable[Step], stale: dict[str, str], unsettled: Collection[s
     return [found[month] for month in sorted(found)]
 
 
-def build_ledger_sensor() -> dg.SensorDefinition:
-    @dg.sensor(
-        name="ledger",
-        description="Publishes months that waited for an earlier one, and refreshes abilities whose set changed.",
-        asset_selection=dg.AssetSelection.assets(PUBLISHED, ABILITIES),
-        minimum_interval_seconds=SECONDS_BETWEEN_TICKS,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-    )
-    def ledger(
-        context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]
-    ) -> list[dg.RunRequest] | dg.SkipReason:
-        with database.connect() as connection:
-            pending = pending_steps(connection)
-            stale = stale_months(connection)
-        wanted = asks(pending, stale, unsettled_months(context.instance)) if pending or stale else []
-        if not wanted:
-            return dg.SkipReason("no month waits and no ability is stale")
-        return [
-            dg.RunRequest(
-                run_key=ask.key,
-                partition_key=ask.month,
-                asset_selection=[PUBLISHED, ABILITIES] if ask.settle else [ABILITIES],
-            )
-            for ask in wanted
-        ]
-
-    return ledger
+@dg.sensor(
+    name="ledger",
+    description="Publishes months that waited for an earlier one, and refreshes abilities whose set changed.",
+    asset_selection=dg.AssetSelection.assets(PUBLISHED, ABILITIES),
+    minimum_interval_seconds=SECONDS_BETWEEN_TICKS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def ledger(
+    context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]
+) -> list[dg.RunRequest] | dg.SkipReason:
+    with database.connect() as connection:
+        pending = pending_steps(connection)
+        stale = stale_months(connection)
+    wanted = asks(pending, stale, unsettled_months(context.instance)) if pending or stale else []
+    if not wanted:
+        return dg.SkipReason("no month waits and no ability is stale")
+    return [
+        dg.RunRequest(
+            run_key=ask.key,
+            partition_key=ask.month,
+            asset_selection=[PUBLISHED, ABILITIES] if ask.settle else [ABILITIES],
+        )
+        for ask in wanted
+    ]
 
 
 def build_theta_sensor(settings: Settings) -> dg.SensorDefinition:

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from irt_assets.calibration.month_status import MonthState, State
 from jobs import ready_months
-from jobs.ready_months import build_ready_months_sensor, tell_of_ready_months
+from jobs.ready_months import tell_of_ready_months
 from resources.database import Database
 from resources.notifier import deliver, problems
 from resources.outbox import Alert, open_alert, open_keys, resolve_alert
@@ -104,7 +104,7 @@ def test_months_published_long_ago_are_not_announced(months: Instance) -> None:
 
 def test_the_sensor_says_what_it_told(months: Instance) -> None:
     with dg.build_sensor_context(instance=months.instance, resources={"database": months.database}) as context:
-        said = build_ready_months_sensor()(context)
+        said = ready_months.ready_months(context)
     assert isinstance(said, dg.SkipReason)
     assert said.skip_message == WAITS
 
