@@ -6,16 +6,13 @@ wrong.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from irt_assets.cli.console import AsJson, Panel, err, print_error, print_json, say
+from irt_assets.cli.console import AsJson, Panel, print_error, print_json, progress_bar, say
 from irt_assets.cli.installation import current_database, current_settings
 from irt_assets.wording import counted
 
@@ -51,7 +48,7 @@ def export(
     from irt_assets.responses.lake import export_days
 
     lake, database = _lake(), current_database()
-    with _progress("exporting days", as_json) as progress:
+    with progress_bar("exporting days", as_json) as progress:
         done = export_days(database, lake, _key(since), _key(until), replace=replace, progress=progress)
     if as_json:
         print_json(asdict(done))
@@ -79,7 +76,7 @@ def check(since: Since = None, until: Until = None, as_json: AsJson = False) -> 
     start = None if since is None else _utc(since)
     with database.connect() as connection:
         different = compare_days(connection, lake, start, end)
-    with _progress("reading days", as_json) as progress:
+    with progress_bar("reading days", as_json) as progress:
         found = list(faults(lake, start, end, progress))
     if as_json:
         print_json({"differences": [asdict(one) for one in different], "faults": [asdict(one) for one in found]})
@@ -117,11 +114,3 @@ def _utc(day: datetime) -> datetime:
 
 def _key(day: datetime | None) -> str | None:
     return None if day is None else f"{day:%Y-%m-%d}"
-
-
-@contextmanager
-def _progress(what: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=err, disable=quiet or not err.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

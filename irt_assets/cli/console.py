@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -20,7 +20,10 @@ from zoneinfo import ZoneInfo
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+from resources.failures import PermanentFailure
 
 if TYPE_CHECKING:
     from irt_assets.calibration.month_status import MonthState
@@ -64,8 +67,6 @@ def duration(text: str) -> timedelta:
     """Parse the option --max-age: 25h, 90m."""
     found = re.fullmatch(r"(\d{1,6})(h|m)", text)
     if found is None:
-        from resources.failures import PermanentFailure
-
         raise PermanentFailure(f"--max-age takes hours or minutes, such as 25h or 90m, not {text!r}")
     return int(found[1]) * (timedelta(hours=1) if found[2] == "h" else timedelta(minutes=1))
 
@@ -75,8 +76,6 @@ def confirm(question: str, yes: bool) -> None:
     if yes:
         return
     if not _has_terminal():
-        from resources.failures import PermanentFailure
-
         raise PermanentFailure("confirmation needed, but this is not a terminal: run it on a terminal, or with --yes")
     if not typer.confirm(question):
         out.print("nothing was decided")
@@ -113,6 +112,15 @@ def print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, num
     for row in rows:
         table.add_row(*row)
     Console(highlight=False, width=None if out.is_terminal else 160).print(table)
+
+
+@contextmanager
+def progress_bar(what: str, quiet: bool) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar on standard error, if that is a terminal, moved by what is done and the total."""
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, disable=quiet or not err.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 _json_out: TextIO | None = None

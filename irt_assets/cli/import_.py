@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from irt_assets.cli.console import AsJson, Panel, err, print_json, say
+from irt_assets.cli.console import AsJson, Panel, err, print_json, progress_bar, say
 from irt_assets.cli.installation import current_database, current_settings
 
 if TYPE_CHECKING:
@@ -50,7 +48,7 @@ def attempts(
     from irt_assets.responses.importing import import_attempts
 
     settings = current_settings()
-    with _progress_bar(as_json) as progress:
+    with progress_bar("importing", as_json) as progress:
         report = import_attempts(
             current_database(),
             files,
@@ -89,14 +87,6 @@ def _import_rows(importer: Callable[..., ImportReport], file: Path, mapping: str
     rejects = settings.irt_home / "rejects"
     report = importer(current_database(), file, mapping=mapping, dry_run=dry_run, reject_dir=rejects)
     _print_import(report, as_json)
-
-
-@contextmanager
-def _progress_bar(quiet: bool) -> Iterator[Any]:
-    columns = (TextColumn("importing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=err, disable=quiet or not err.is_terminal) as bar:
-        task = bar.add_task("importing", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _print_import(report: ImportReport, as_json: bool) -> None:

@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from dagster import DagsterInstance
+
     from resources.database import Database
     from resources.object_store import ObjectStore
     from resources.settings import Settings
@@ -50,6 +54,13 @@ def current_store(database: Database) -> ObjectStore:
     from resources.folder_claim import open_store
 
     return open_store(current_settings(), database)
+
+
+def current_instance(database: Database) -> AbstractContextManager[DagsterInstance]:
+    """Dagster's instance on `database`."""
+    from irt_assets.stack import dagster_instance
+
+    return dagster_instance(current_settings(), database)
 
 
 def os_user() -> str:

@@ -15,7 +15,7 @@ import typer
 from rich.markup import escape
 
 from irt_assets.cli.console import AsJson, MaxAge, Panel, duration, out, print_json, print_table, say
-from irt_assets.cli.installation import current_database, current_settings, current_store
+from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store
 
 if TYPE_CHECKING:
     from irt_assets.invariants.history import Report
@@ -36,13 +36,12 @@ def run(
 ) -> None:
     """Evaluate every invariant, store what was found, and alert on new violations."""
     from irt_assets.invariants.history import take_report
-    from irt_assets.stack import dagster_instance
     from resources.notifier import deliver
 
     settings = current_settings()
     database = current_database()
     name = f"cli {datetime.now(UTC):%Y-%m-%dT%H:%M:%S} {uuid4().hex[:6]}"
-    with dagster_instance(settings, database) as instance:
+    with current_instance(database) as instance:
         report = take_report(
             database, current_store(database), instance, first_month=settings.irt_first_month, run=name
         )

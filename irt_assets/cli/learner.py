@@ -23,7 +23,7 @@ from irt_assets.cli.console import (
     print_table,
     say,
 )
-from irt_assets.cli.installation import current_database, current_settings, current_store, signed
+from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store, signed
 from irt_assets.wording import counted
 
 if TYPE_CHECKING:
@@ -49,7 +49,6 @@ def erase(
     again to finish.
     """
     from irt_assets.calibration import release
-    from irt_assets.stack import dagster_instance
     from jobs.erasure import erase as erase_learner
     from jobs.erasure import holdings, refuse_while_running
     from resources.lake import CatalogTable, Lake
@@ -59,7 +58,7 @@ def erase(
     store = current_store(database)
     place = None if settings.irt_attempts is None else Lake.at(settings)
     lake = place if isinstance(place, Lake) else None
-    with dagster_instance(settings, database) as instance:
+    with current_instance(database) as instance:
         refuse_while_running(instance)
         held = holdings(database, store, user, lake)
         if held.is_empty and all(one.finished_at for one in held.earlier):

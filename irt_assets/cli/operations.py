@@ -15,7 +15,7 @@ import typer
 from rich.markup import escape
 
 from irt_assets.cli.console import AsJson, Panel, colour, out, print_json, print_table
-from irt_assets.cli.installation import current_database, current_settings, current_store
+from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store
 from irt_assets.wording import counted, some_of, span
 
 if TYPE_CHECKING:
@@ -35,14 +35,13 @@ GREEN_IN_A_LINE = 3
 @app.command(rich_help_panel=Panel.PROOF)
 def status(as_json: AsJson = False) -> None:
     """Everything on a screen: the daemon, every schedule and month, what is open, what runs."""
-    from irt_assets.stack import dagster_instance
     from jobs.overview import as_dict, collect_overview
     from jobs.stuck_runs import fail_lost_runs
     from resources.dagster_compat import keep_connections
 
     settings = current_settings()
     database = current_database()
-    with dagster_instance(settings, database) as instance:
+    with current_instance(database) as instance:
         keep_connections(instance)
         fail_lost_runs(instance)
         overview = collect_overview(database, instance, settings)
@@ -60,12 +59,11 @@ def prune(
     as_json: AsJson = False,
 ) -> None:
     """Delete what nothing needs any more: old nights, superseded fits, snapshots and runs, alerts that are over."""
-    from irt_assets.stack import dagster_instance
     from jobs.prune import prune as prune_all
 
     settings = current_settings()
     database = current_database()
-    with dagster_instance(settings, database) as instance:
+    with current_instance(database) as instance:
         gone = list(prune_all(database, current_store(database), instance, settings, dry_run=dry_run))
     if as_json:
         print_json([{"kind": one.kind, "names": one.names, "deleted": not dry_run} for one in gone])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from irt_assets.cli.console import AsJson, Panel, print_json, say
-from irt_assets.cli.installation import current_database, current_settings, current_store
+from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store
 from resources.failures import PermanentFailure
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ def drift(
 ) -> None:
     """Write the drift report of a month, or of the last N, as HTML and PDF. Works for a red month too."""
     from irt_assets.reports import drift_month
-    from irt_assets.stack import dagster_instance
 
     settings = current_settings()
     database = current_database()
@@ -54,7 +53,7 @@ def drift(
         raise PermanentFailure(f"{month} is not a month that was calibrated; there are: {', '.join(sorted(windows))}")
     chosen = [month] if month is not None else windows[: last or 1]
     written = []
-    with dagster_instance(settings, database) as instance:
+    with current_instance(database) as instance:
         for one in chosen:
             for report in drift_month.make(database, store, instance, one, scale):
                 folder = out_dir or settings.report_output_dir or settings.irt_home / "reports"
@@ -145,10 +144,9 @@ def _make_week(settings: Settings, database: Database, monday: str, as_json: boo
     from irt_assets.in_process_runs import run_learner_reports
     from irt_assets.job_names import LEARNER_REPORT_JOB
     from irt_assets.jobs_in_pods import make_partition
-    from irt_assets.stack import dagster_instance
     from resources.settings import in_a_pod
 
-    with dagster_instance(settings, database) as instance:
+    with current_instance(database) as instance:
         outcome = (
             make_partition(instance, settings, database, LEARNER_REPORT_JOB, monday)
             if in_a_pod()

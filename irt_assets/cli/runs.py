@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 
 from irt_assets.cli.console import AsJson, Panel, as_text, out, print_json, print_table, say
-from irt_assets.cli.installation import current_database, current_settings, current_store
+from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -39,13 +39,12 @@ def nightly(
     from irt_assets.job_names import NIGHTLY_JOB
     from irt_assets.jobs_in_pods import make_partition
     from irt_assets.partitions import DAYS
-    from irt_assets.stack import dagster_instance
     from resources.settings import in_a_pod
 
     day = day or DAYS.back(datetime.now(UTC), 1)[0]
     settings, database = current_settings(), current_database()
     current_store(database)
-    with dagster_instance(settings, database) as instance:
+    with current_instance(database) as instance:
         outcome = (
             make_partition(instance, settings, database, NIGHTLY_JOB, day)
             if in_a_pod()
@@ -75,7 +74,6 @@ def job(
     In a pod nothing runs here: it waits ten minutes for a daemon, and for runs that are under way.
     """
     from irt_assets import jobs_by_hand, jobs_in_pods, without_daemon
-    from irt_assets.stack import dagster_instance
     from resources.settings import in_a_pod
 
     settings, database = current_settings(), current_database()
@@ -84,7 +82,7 @@ def job(
         _tick(settings, database, name)
         return
     plan = jobs_by_hand.plan_of(name)
-    with dagster_instance(settings, database) as instance:
+    with current_instance(database) as instance:
         succeeded = _say_outcomes(
             jobs_in_pods.through_the_daemon(instance, settings, database, plan, partition)
             if in_a_pod()
@@ -117,12 +115,11 @@ def _on_this_host(
 def _tick(settings: Settings, database: Database, sensor: str) -> None:
     """Evaluate the sensor here, unless the daemon does; in a pod it has to."""
     from irt_assets.jobs_in_pods import wait_for_the_daemon
-    from irt_assets.stack import dagster_instance
     from irt_assets.without_daemon import evaluate
     from jobs.daemons import daemon_alive
     from resources.settings import in_a_pod
 
-    with dagster_instance(settings, database) as instance:
+    with current_instance(database) as instance:
         if in_a_pod():
             wait_for_the_daemon(instance)
         if daemon_alive(instance):
@@ -146,11 +143,10 @@ def _say_outcomes(outcomes: Iterable[Outcome]) -> bool:
 @runs_app.command("list")
 def runs_list(as_json: AsJson = False) -> None:
     """What is queued, under way, or still to come in a backfill, and what it waits for."""
-    from irt_assets.stack import dagster_instance
     from jobs.stuck_runs import SHOWN_OF_AN_ID, fail_lost_runs, stuck_runs
 
     settings = current_settings()
-    with dagster_instance(settings, current_database()) as instance:
+    with current_instance(current_database()) as instance:
         fail_lost_runs(instance)
         found = stuck_runs(instance)
     if as_json:
@@ -173,9 +169,8 @@ def runs_cancel(
     ] = False,
 ) -> None:
     """End a waiting or running run, or what is left of a backfill; its partition stays as it was before."""
-    from irt_assets.stack import dagster_instance
     from jobs.stuck_runs import cancel_run, fail_lost_runs
 
-    with dagster_instance(current_settings(), current_database()) as instance:
+    with current_instance(current_database()) as instance:
         fail_lost_runs(instance)
         out.print(f"{escape(run_id)}: {cancel_run(instance, run_id, unseen=unseen)}")

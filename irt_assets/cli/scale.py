@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from functools import partial
@@ -13,7 +14,7 @@ from rich.markup import escape
 from typer.core import TyperCommand
 
 from irt_assets.cli.console import AsJson, By, Panel, Reason, Yes, confirm, out, print_json, say
-from irt_assets.cli.installation import current_database, current_settings, current_store, signed
+from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store, signed
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
 from resources.failures import PermanentFailure
 
@@ -174,10 +175,7 @@ def set_values(
 
 def _texts_of(pairs: list[str]) -> dict[str, str]:
     texts: dict[str, str] = {}
-    for pair in pairs:
-        name, sign, value = pair.partition("=")
-        if not sign:
-            raise PermanentFailure(f"irt scale set takes NAME=VALUE, not {pair!r}")
+    for name, value in _named(pairs, "irt scale set"):
         if name in texts:
             raise PermanentFailure(f"{name} is set twice: {texts[name]} and {value}")
         texts[name] = value
@@ -279,15 +277,20 @@ ITEM_LIMITS = {"max_abs_b", "max_b_se", "max_rmsd"}
 
 def settings_of(pairs: list[str] | None, option: str = "--set") -> dict[str, Any]:
     settings = {}
-    for pair in pairs or []:
-        name, sign, value = pair.partition("=")
-        if not sign:
-            raise PermanentFailure(f"{option} takes NAME=VALUE, not {pair!r}")
+    for name, value in _named(pairs or [], option):
         try:
             settings[name] = json.loads(value)
         except json.JSONDecodeError:
             settings[name] = value
     return settings
+
+
+def _named(pairs: list[str], what: str) -> Iterator[tuple[str, str]]:
+    for pair in pairs:
+        name, sign, value = pair.partition("=")
+        if not sign:
+            raise PermanentFailure(f"{what} takes NAME=VALUE, not {pair!r}")
+        yield name, value
 
 
 def confirm_and_change_rules(
@@ -300,7 +303,6 @@ def confirm_and_change_rules(
     from irt_assets.responses.late_months import months_with_a_snapshot
     from irt_assets.responses.scales import change_rules, consider_rules
     from irt_assets.responses.snapshot import months_of_other_rules
-    from irt_assets.stack import dagster_instance
 
     with database.connect() as connection:
         change = consider_rules(connection, scale_id, settings)
@@ -335,7 +337,7 @@ def confirm_and_change_rules(
     confirm(f"change the rules of scale {scale_id}?", yes)
     change_rules(database, scale_id, settings)
     if gates:
-        with dagster_instance(current_settings(), database) as instance:
+        with current_instance(database) as instance:
             for judged, gate, passed in judge_again(instance, current_settings(), gates, scored):
                 say(f"  {judged}: {gate} {'passes' if passed else 'fails'} now")
 
