@@ -5,7 +5,7 @@ functions, so this module does not postpone them.
 """
 
 from collections.abc import Callable, Collection, Mapping
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import dagster as dg
 
@@ -98,17 +98,21 @@ def build_calibration_assets(
     in the order in which they run, each with the scales that it fits (None: all).
     """
 
+    of_a_month: dict[str, Any] = {
+        "group_name": GROUP,
+        "partitions_def": months,
+        "kinds": {"postgres"},
+        "owners": OWNERS,
+        "pool": POOL,
+    }
+
     @dg.asset(
-        group_name=GROUP,
-        partitions_def=months,
+        **of_a_month,
         # Fits of other engines are read too. As a dependency each of them would make Dagster call every month that was
         # made before the engine was enabled unsynced; what compares them, engine_agreement, depends on them.
         deps=["item_calibration"],
         description="The month's parameters on the bank's scale, linked to the frozen anchor set: every engine's fit, "
         "and only the scale's own is published.",
-        kinds={"postgres"},
-        owners=OWNERS,
-        pool=POOL,
         metadata={"dagster/column_schema": column_schema(tables.mirt_item_params)},
     )
     def linked_item_parameters(
@@ -130,14 +134,10 @@ def build_calibration_assets(
         )
 
     @dg.asset(
-        group_name=GROUP,
-        partitions_def=months,
+        **of_a_month,
         deps=["linked_item_parameters"],
         description="The ledger of what scoring uses. A green month publishes what was never published; everything "
         "else it proposes, for a person to decide.",
-        kinds={"postgres"},
-        owners=OWNERS,
-        pool=POOL,
         metadata={"dagster/column_schema": column_schema(tables.item_parameter_publication)},
     )
     def published_item_parameters(
@@ -168,8 +168,7 @@ def build_calibration_assets(
         )
 
     @dg.asset(
-        group_name=GROUP,
-        partitions_def=months,
+        **of_a_month,
         deps=[
             "published_item_parameters",
             dg.AssetDep(
@@ -179,9 +178,6 @@ def build_calibration_assets(
         ],
         description="θ and its standard error of every learner with an answer to a published item in the 365 days "
         "that end with the month (EAP against the scale's population).",
-        kinds={"postgres"},
-        owners=OWNERS,
-        pool=POOL,
         metadata={"dagster/column_schema": column_schema(tables.mirt_ability)},
     )
     def abilities(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> dg.MaterializeResult:
@@ -194,13 +190,9 @@ def build_calibration_assets(
         )
 
     @dg.asset(
-        group_name=GROUP,
-        partitions_def=months,
+        **of_a_month,
         deps=["linked_item_parameters", *(asset_of(engine) for engine in comparison_engines)],
         description="How far the month's engines agree, item by item, on the bank's scale.",
-        kinds={"postgres"},
-        owners=OWNERS,
-        pool=POOL,
         op_tags={"dagster/priority": "-1"},  # publication does not wait for it
     )
     def engine_agreement(

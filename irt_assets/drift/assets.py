@@ -4,9 +4,12 @@ Thin: the steps are in `month`. Dagster reads the annotations of the decorated f
 postpone them.
 """
 
+from typing import Any
+
 import dagster as dg
 import numpy as np
 import psycopg
+import sqlalchemy as sa
 
 from irt_assets.calibration.shown import plot
 from irt_assets.drift import plots
@@ -23,22 +26,35 @@ DRIFT_JOB = "detect_drift"
 MONTHS_SHOWN, ITEMS_SHOWN = 12, 10
 
 
+def of_a_month(
+    months: dg.PartitionsDefinition, follows_a_month: dg.AutomationCondition, table: sa.Table
+) -> dict[str, Any]:
+    """What the assets of the group have in common, with `table` to write to.
+
+    DIF and information do not depend on item_drift, whose verdict is made again from the same evidence: its rows may be
+    of an earlier fit.
+    """
+    return {
+        "group_name": GROUP,
+        "partitions_def": months,
+        "deps": ["linked_item_parameters", "published_item_parameters"],
+        "kinds": {"postgres"},
+        "owners": ["team:psychometrics"],
+        "pool": "calibration",
+        "automation_condition": follows_a_month,
+        "metadata": {"dagster/column_schema": column_schema(table)},
+    }
+
+
 def build_drift_assets(
     months: dg.PartitionsDefinition, follows_a_month: dg.AutomationCondition
 ) -> list[dg.AssetsDefinition]:
     """The assets of drift. `follows_a_month`: the condition that requests a month's drift."""
 
     @dg.asset(
-        group_name=GROUP,
-        partitions_def=months,
-        deps=["linked_item_parameters", "published_item_parameters"],
+        **of_a_month(months, follows_a_month, tables.item_drift),
         description="Which items moved against the set in force when the month began, how much it matters, and what "
         "happened to them: drift, a leak, a wrong key.",
-        kinds={"postgres"},
-        owners=["team:psychometrics"],
-        pool="calibration",
-        automation_condition=follows_a_month,
-        metadata={"dagster/column_schema": column_schema(tables.item_drift)},
     )
     def item_drift(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]

@@ -8,12 +8,11 @@ import dagster as dg
 
 from irt_assets.calibration.shown import plot
 from irt_assets.drift import dif_page
-from irt_assets.drift.assets import GROUP
+from irt_assets.drift.assets import of_a_month
 from irt_assets.drift.dif_month import dif_of_month
 from irt_assets.drift.dif_plots import differences_plot
 from irt_assets.retries import classify_failures
 from resources import tables
-from resources.dagster_schema import column_schema
 from resources.database import Database
 from resources.object_store import ObjectStore
 
@@ -24,17 +23,10 @@ def build_dif_asset(
     """`follows_a_month`: the condition that requests a month. `threads`: for the groups' fits; None for all."""
 
     @dg.asset(
-        group_name=GROUP,
-        partitions_def=months,
-        deps=["linked_item_parameters", "published_item_parameters"],
+        **of_a_month(months, follows_a_month, tables.dif_analysis),
         description="Which items function differently for groups of learners of equal ability (DIF): a Wald test "
         "between groups fitted separately, plus Mantel-Haenszel and logistic regression within forms, for each of the "
         "scale's attributes.",
-        kinds={"postgres"},
-        owners=["team:psychometrics"],
-        pool="calibration",
-        automation_condition=follows_a_month,
-        metadata={"dagster/column_schema": column_schema(tables.dif_analysis)},
     )
     def dif_analysis(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]

@@ -9,11 +9,10 @@ import dagster as dg
 
 from irt_assets.calibration.shown import plot
 from irt_assets.drift import information_plots
-from irt_assets.drift.assets import GROUP
+from irt_assets.drift.assets import of_a_month
 from irt_assets.drift.information import MonthInformation, ScaleInformation, information_of_month, item_rows, not_judged
 from irt_assets.retries import classify_failures
 from resources import tables
-from resources.dagster_schema import column_schema
 from resources.database import Database
 from resources.markdown import markdown_table
 from resources.object_store import ObjectStore
@@ -27,17 +26,9 @@ def build_information_asset(
     """`follows_a_month`: the condition that requests a month's information."""
 
     @dg.asset(
-        group_name=GROUP,
-        partitions_def=months,
-        # Not item_drift, whose verdict is made again from the same evidence: its rows may be of an earlier fit.
-        deps=["linked_item_parameters", "published_item_parameters"],
+        **of_a_month(months, follows_a_month, tables.test_information),
         description="Information of the items and the test over θ, as published and as the month has it; which items "
         "lost a fifth of it, and what the set in force keeps without those that did or drifted far.",
-        kinds={"postgres"},
-        owners=["team:psychometrics"],
-        pool="calibration",
-        automation_condition=follows_a_month,
-        metadata={"dagster/column_schema": column_schema(tables.test_information)},
     )
     def test_information(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
