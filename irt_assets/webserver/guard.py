@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from email.message import Message as Header
 from http import HTTPMethod, HTTPStatus
 
@@ -48,6 +48,7 @@ class Refusal:
     allow: str = ""
 
 
+@dataclass(eq=False)
 class Guard:
     """`app` for those who may ask.
 
@@ -55,20 +56,12 @@ class Guard:
     cluster's probes and Prometheus ask for a pod's address.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        names: Names,
-        *,
-        prefix: str = "",
-        debug_files: bool = False,
-        probes: Collection[str] = (PROBE,),
-    ) -> None:
-        self.app = app
-        self.names = names
-        self.prefix = prefix
-        self.debug_files = debug_files
-        self.probes = probes
+    app: ASGIApp
+    names: Names
+    _: KW_ONLY
+    prefix: str = ""
+    debug_files: bool = False
+    probes: Collection[str] = (PROBE,)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import KW_ONLY, dataclass
 from http import HTTPMethod, HTTPStatus
 
 from starlette.concurrency import run_in_threadpool
@@ -46,21 +47,20 @@ class Refusal(Exception):
         self.status = status
 
 
+@dataclass(eq=False)
 class Identified:
     """`app` for callers whose token gives them `role`; a mutation also needs the role that it requires.
 
     Without a verifier everybody may do everything, anonymously; all else than a GraphQL request is refused even then.
     """
 
-    def __init__(
-        self, app: ASGIApp, verifier: Verifier | None, cookie_name: str, role: Role, jobs: Jobs, *, prefix: str = ""
-    ) -> None:
-        self.app = app
-        self.verifier = verifier
-        self.cookie_name = cookie_name
-        self.role = role
-        self.jobs = jobs
-        self.prefix = prefix
+    app: ASGIApp
+    verifier: Verifier | None
+    cookie_name: str
+    role: Role
+    jobs: Jobs
+    _: KW_ONLY
+    prefix: str = ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
