@@ -84,13 +84,7 @@ def judge_again(
         before = latest_evaluations(instance, keys.values(), month)
         if month in running or any(before[key] is None for key in keys.values()):
             continue
-        result = job.execute_in_process(
-            partition_key=month,
-            instance=instance,
-            raise_on_error=False,
-            tags=own_worker_tags(),
-            run_config=_console(),
-        )
+        result = _execute(job, instance, month)
         for found in result.get_asset_check_evaluations():
             earlier = before[found.asset_check_key]
             if earlier is not None and earlier.passed != found.passed:
@@ -126,14 +120,7 @@ def _run_partition(
         raise PermanentFailure(
             f"a run of {partition} is queued or under way: wait for it, or cancel it\n{_as_lines(runs)}"
         )
-    result = job.execute_in_process(
-        partition_key=partition,
-        asset_selection=[dg.AssetKey(name) for name in assets] or None,
-        instance=instance,
-        raise_on_error=False,
-        tags=own_worker_tags(),
-        run_config=_console(log_level),
-    )
+    result = _execute(job, instance, partition, [dg.AssetKey(name) for name in assets], log_level=log_level)
     return run_outcome(partition, result.run_id, result.success, result.all_events)
 
 
@@ -200,7 +187,18 @@ def execute(
     defs = build_defs(settings)
     chosen = defs.resolve_job_def(job) if job else defs.resolve_implicit_job_def_def_for_assets(assets)
     assert chosen is not None
-    return chosen.execute_in_process(
+    return _execute(chosen, instance, partition, assets, tags, log_level)
+
+
+def _execute(
+    job: dg.JobDefinition,
+    instance: dg.DagsterInstance,
+    partition: str | None,
+    assets: Sequence[dg.AssetKey] = (),
+    tags: Mapping[str, str] | None = None,
+    log_level: str | None = None,
+) -> dg.ExecuteInProcessResult:
+    return job.execute_in_process(
         partition_key=partition,
         asset_selection=list(assets) or None,
         instance=instance,
