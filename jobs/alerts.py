@@ -210,7 +210,8 @@ def gates_pass(instance: dg.DagsterInstance, month: str) -> bool:
 
 def check_alert(evaluation: dg.AssetCheckEvaluation) -> Alert:
     """The alert of an evaluation that failed."""
-    subjects = _items_of(evaluation)
+    # The items that a check names, without those reported before.
+    subjects = tuple(row["item"] for row in rows_of(evaluation.metadata, ITEMS) if not row.get(KNOWN_FROM))
     return _check_alert(
         evaluation.asset_check_key,
         evaluation.partition or "",
@@ -250,11 +251,6 @@ def _reason(evaluation: dg.AssetCheckEvaluation, partition: str) -> str:
     """The description without its leading partition, which the alert names anyway."""
     reason = evaluation.description or "it gave no reason"
     return reason.removeprefix(f"{partition}: ") if partition else reason
-
-
-def _items_of(evaluation: dg.AssetCheckEvaluation) -> tuple[str, ...]:
-    """The items that a check names, without those reported before."""
-    return tuple(row["item"] for row in rows_of(evaluation.metadata, ITEMS) if not row.get(KNOWN_FROM))
 
 
 # -- schedules ---------------------------------------------------------------------------------------

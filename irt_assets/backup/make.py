@@ -75,7 +75,8 @@ def make_backup(settings: Settings, database: Database, store: ObjectStore, plac
         (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", "utf-8")
         for path in folder.iterdir():
             path.chmod(0o600)
-            _sync(path)
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
     total = sum(file.size for file in manifest.files.values())
     seconds = time.monotonic() - began
     with database.connect() as connection:
@@ -111,8 +112,3 @@ def _value(connection: psycopg.Connection, query: str, *values: object) -> objec
 def _file(path: Path) -> File:
     with path.open("rb") as file:
         return File(size=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

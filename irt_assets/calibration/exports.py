@@ -80,10 +80,6 @@ def _no_formulas(column: pd.Series[Any]) -> pd.Series[Any]:
     return column.map(lambda text: f"'{text}" if isinstance(text, str) and text.startswith(FORMULA) else text)
 
 
-def _write_parquet(frame: pd.DataFrame, path: str) -> None:
-    frame.to_parquet(path, index=False)
-
-
 def _write_excel(frame: pd.DataFrame, path: str) -> None:
     times = frame.select_dtypes("datetimetz").columns
     naive = frame.assign(**{name: frame[name].dt.tz_localize(None) for name in times})
@@ -96,5 +92,5 @@ def _write_excel(frame: pd.DataFrame, path: str) -> None:
 _WRITERS: dict[Kind, Callable[[pd.DataFrame, str], None]] = {
     "csv": _write_csv,
     "xlsx": _write_excel,
-    "parquet": _write_parquet,
+    "parquet": lambda frame, path: frame.to_parquet(path, index=False),
 }

@@ -83,7 +83,8 @@ def _measured(
     learners = _some_learners(connection, month, items)
     withdrawn = read_withdrawals(connection)
     responses, _ = scoring_responses(connection, start, end, scale, items, learners, withdrawn)
-    old = _placements(connection, {value.fit_id for value in before.values() if value.fit_id})
+    linkings = constants_of(connection, {value.fit_id for value in before.values() if value.fit_id})
+    old = {fit_id: _placement(constants) for fit_id, constants in linkings.items()}
     return compare(responses, before, after, anchors, old, _placement(fit.constants), scale)
 
 
@@ -198,11 +199,6 @@ def _some_learners(connection: psycopg.Connection, month: str, items: list[str])
         (start, end, items, MOST_LEARNERS + 1),
     ).fetchall()
     return [user for (user,) in rows[:MOST_LEARNERS]] if len(rows) > MOST_LEARNERS else None
-
-
-def _placements(connection: psycopg.Connection, fits: Collection[str]) -> dict[str, Placement]:
-    """How each fit was linked."""
-    return {fit_id: _placement(constants) for fit_id, constants in constants_of(connection, fits).items()}
 
 
 def _placement(constants: LinkingConstants) -> Placement:

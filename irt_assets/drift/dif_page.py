@@ -28,7 +28,7 @@ def sentence(scale_id: str, rows: Sequence[Row]) -> str:
     parts = []
     for whole, items in by_attribute(rows):
         details = whole["details"]
-        judged = {row["item_id"] for row in items if _is_judged(row)}
+        judged = {row["item_id"] for row in items if row["q_value"] is not None or row["ets_class"] is not None}
         if not judged:
             parts.append(f"{whole['attribute']} not tested ({details['why_not'] or 'no item could be compared'})")
             continue
@@ -109,10 +109,6 @@ def harder_by(wald: Mapping[str, Any]) -> str:
     if wald.get("delta_b") is None and wald.get("shift_se") is not None:
         return f"score {wald['shift']:+.3f} ± {wald['shift_se']:.3f}"
     return _with_error(wald.get("delta_b"), wald.get("delta_b_se"))
-
-
-def _is_judged(row: Row) -> bool:
-    return row["q_value"] is not None or row["ets_class"] is not None
 
 
 def differs(row: Row) -> bool:

@@ -13,7 +13,6 @@ from irt_assets.file_commands import Scoring
 from irt_assets.file_commands.files import Answers, write_whole
 from irt_assets.file_commands.fit import number
 from irt_assets.file_commands.tables import ParameterTable, parameter_csv
-from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.scoring.abilities import Scores
 from irt_assets.psychometrics.scoring.abilities import score as score_by
 from irt_assets.wording import some_of
@@ -62,11 +61,7 @@ def score(answers: Answers, params: ParameterTable, *, method: Scoring = "eap") 
             f"{params.path}: none of its {len(place)} items with parameters is among the {responses.n_items} items of"
             f" the answers ({some_of(responses.item_ids, 5)}): are the ids written alike?"
         )
-    a, d, c = (_take_or_nan(at, column) for column in (params.a, params.d, params.c))
+    a, d, c = (np.where(at >= 0, column[at], np.nan) for column in (params.a, params.d, params.c))
     scores = score_by(responses, a, d, c, method=method, mean=params.mean, sd=params.sd)
     ignored = tuple(item for item, k in zip(responses.item_ids, at, strict=True) if k < 0)
     return ScoredPersons(answers.person_ids, scores, ignored)
-
-
-def _take_or_nan(at: np.ndarray, column: Floats) -> Floats:
-    return np.where(at >= 0, column[at], np.nan)

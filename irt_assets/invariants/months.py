@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from statistics import fmean, stdev
 
 from irt_assets.calibration.month_status import State
@@ -128,10 +127,7 @@ def _compared(quantity: str, by_month: dict[str, float], subject: str) -> Found:
             f"{subject}: {len(earlier)} of the {FEWEST_EARLIER} earlier months that are needed", subject=subject
         )
         return
-    last, usual, allowed = by_month[months[-1]], fmean(earlier), _allowed(quantity, earlier)
+    last, usual = by_month[months[-1]], fmean(earlier)
+    allowed = max(LARGEST_SHIFT[quantity], SDS * stdev(earlier))
     if abs(last - usual) > allowed:
         yield Violation(subject, f"{quantity} {last:.3f} in {months[-1]}", f"{usual:.3f} ± {allowed:.3f}")
-
-
-def _allowed(quantity: str, earlier: Sequence[float]) -> float:
-    return max(LARGEST_SHIFT[quantity], SDS * stdev(earlier))

@@ -65,10 +65,11 @@ def document(facts: Facts) -> Document:
     steps = next_steps(facts.kpis, facts.topics, answered=facts.answers > 0)
     judged = any(topic.verdict != "few" for topic in facts.topics)
     topics = [Paragraph((Span(f"{label}:", "bold"), f" {named}")) for label, named in _topics(facts, words)]
+    who = words("name", name=facts.name) if facts.name else words("unnamed", id=facts.user_id)
     made = words("foot.made", until=f"{words.in_full(until)} {until:%H:%M}", zone=facts.zone)
     return Document(
         title=words("title"),
-        subtitle=f"{_who(facts, words)} · {words.week(facts.week)}",
+        subtitle=f"{who} · {words.week(facts.week)}",
         language=words.language,
         kind="learner",
         blocks=(
@@ -96,10 +97,6 @@ def page(facts: Facts) -> str:
 @cache
 def _words(language: str) -> Words:
     return Words(language)
-
-
-def _who(facts: Facts, words: Words) -> str:
-    return words("name", name=facts.name) if facts.name else words("unnamed", id=facts.user_id)
 
 
 def _headline(facts: Facts, words: Words) -> str:

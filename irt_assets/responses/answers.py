@@ -36,7 +36,8 @@ def live_answers(start: datetime, end: datetime, *also: str) -> ir.Table:
     zero is known (a time of zero is none).
     """
     attempts = attempts_between(start, end)
-    answers = _of_real_learners(attempts.filter(attempts.mode == "live", attempts.correct.notnull()))
+    live = attempts.filter(attempts.mode == "live", attempts.correct.notnull())
+    answers = live.anti_join(LEARNER.filter(LEARNER.is_test), "user_id")
     return answers.select(
         "user_id",
         "item_id",
@@ -56,7 +57,3 @@ def with_scale(answers: ir.Table) -> ir.Table:
     scales = QUESTION.select("item_id", "scale_id")
     joined = answers.left_join(scales, "item_id").drop("item_id_right")
     return joined.mutate(scale_id=joined.scale_id.fill_null("default"))
-
-
-def _of_real_learners(attempts: ir.Table) -> ir.Table:
-    return attempts.anti_join(LEARNER.filter(LEARNER.is_test), "user_id")

@@ -158,7 +158,7 @@ class _Cohort:
         n = self.learners.user_ids.size
         self.row_session = np.repeat(np.arange(self.person.size), self.n_items)
         self.uniform = rng.random(self.row_session.size)
-        self.row_theta = self._theta_of(self.row_session)
+        self.row_theta = self.learners.theta[self.person[self.row_session], self._month_of(self.row_session)]
         if s.assignment == "linear":
             self.form = rng.permutation(n) % s.blocks
             starts = self.form[:, None] * s.items_per_block
@@ -196,9 +196,6 @@ class _Cohort:
         best = np.argsort(-preference, axis=1)
         later = best[np.arange(n)[:, None], np.maximum(np.cumsum(~placed, axis=1) - 1, 0)]
         return np.where(placed, items, later)
-
-    def _theta_of(self, session: Ints) -> Floats:
-        return self.learners.theta[self.person[session], self._month_of(session)]
 
     def _month_of(self, session: Ints) -> Ints:
         """Index of the session's month; sessions after the last month are dropped later and count as of the last."""
