@@ -31,6 +31,12 @@ def weekly(first_month: str, *, running: bool) -> dg.WeeklyPartitionsDefinition:
     return dg.WeeklyPartitionsDefinition(start_date=first, day_offset=1, end_offset=int(running))
 
 
+def those_there_are(asset: str) -> dg.AssetDep:
+    """A dependency on those partitions of `asset`, in the period of one's own, that exist."""
+    mapping = dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
+    return dg.AssetDep(asset, partition_mapping=mapping)
+
+
 def day_bounds(day: str) -> tuple[datetime, datetime]:
     """Start (inclusive) and end (exclusive) of a day's key. Raises ValueError for anything but YYYY-MM-DD."""
     start = datetime.strptime(day, DAY_FORMAT).replace(tzinfo=UTC)

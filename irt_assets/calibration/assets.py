@@ -28,7 +28,7 @@ from irt_assets.engines.spec import LIGHT_POOL
 from irt_assets.environment import CODE_LOCATION
 from irt_assets.ledger.decisions import decisions
 from irt_assets.ledger.steps import Step
-from irt_assets.partitions import month_bounds
+from irt_assets.partitions import month_bounds, those_there_are
 from irt_assets.responses.scales import read_scales
 from irt_assets.retries import classify_failures
 from resources import tables
@@ -169,13 +169,7 @@ def build_calibration_assets(
 
     @dg.asset(
         **of_a_month,
-        deps=[
-            "published_item_parameters",
-            dg.AssetDep(
-                "attempts",
-                partition_mapping=dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True),
-            ),
-        ],
+        deps=["published_item_parameters", those_there_are("attempts")],
         description="θ and its standard error of every learner with an answer to a published item in the 365 days "
         "that end with the month (EAP against the scale's population).",
         metadata={"dagster/column_schema": column_schema(tables.mirt_ability)},

@@ -45,9 +45,7 @@ def fit(
     model: Annotated[Model, typer.Option(help="Item response model.")] = DEFAULT_MODEL,
     engine: Annotated[Engine, typer.Option(help="What estimates it.")] = registry.DEFAULT,
     anchors: Annotated[Path | None, typer.Option(help="Table item,a,b,c of items that keep these parameters.")] = None,
-    key: Annotated[
-        Path | None, typer.Option(help="Table item,key of the right options, where cells are choices.")
-    ] = None,
+    key: Key = None,
     groups: Annotated[Path | None, typer.Option(help="Table person,group: groups with their own mean and SD.")] = None,
     latent: Annotated[
         LatentRule, typer.Option(help="Distribution of θ; auto: a histogram where the answers need one.")

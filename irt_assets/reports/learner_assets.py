@@ -10,6 +10,7 @@ import psycopg
 
 from irt_assets.dated import partition_check
 from irt_assets.job_names import LEARNER_REPORT
+from irt_assets.partitions import those_there_are
 from irt_assets.reports import learner_week
 from irt_assets.reports.artifacts import Format, ids, page_path
 from irt_assets.reports.learner_facts import report_learners
@@ -38,10 +39,7 @@ def build_learner_report_assets(
         partitions_def=weeks,
         deps=[
             "weekly_kpi",
-            dg.AssetDep(
-                "features_topic_daily",
-                partition_mapping=dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True),
-            ),
+            those_there_are("features_topic_daily"),
             dg.AssetDep("abilities", partition_mapping=dg.LastPartitionMapping()),
         ],
         description="A learner's week, in the learner's language, as HTML and PDF: level, topics, the "
