@@ -5,7 +5,7 @@ What does not belong here: sentences about a month or an item, and how a report 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 _IN_WORDS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
@@ -36,6 +36,11 @@ def some_of(names: Sequence[str], most: int, n: int | None = None, between: str 
     """a, b, c; beyond `most` the rest is counted: a, b, c and 12 more. `n`: the total, if `names` lacks some."""
     rest = (len(names) if n is None else n) - most
     return between.join(names[:most]) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+def by_scale(said: Mapping[str, str]) -> list[str]:
+    """A sentence for each scale, which is named where there are several."""
+    return list(said.values()) if len(said) == 1 else [f"{scale}: {why}" for scale, why in said.items()]
 
 
 def span(first: str, last: str) -> str:

@@ -31,6 +31,7 @@ from irt_assets.ledger.steps import Step
 from irt_assets.partitions import month_bounds, those_there_are
 from irt_assets.responses.scales import read_scales
 from irt_assets.retries import classify_failures
+from irt_assets.wording import by_scale
 from resources import tables
 from resources.dagster_compat import StepFailureData
 from resources.dagster_schema import column_schema, rows_shown
@@ -220,10 +221,7 @@ def _comparison_fit(build: Callable[[str], Calibrator], engine: str, scales: Col
 def _fail_as_held(context: dg.AssetExecutionContext, month: str, held: list[Step]) -> NoReturn:
     """Say why nothing is published where people look: on the asset's page, and as the run's last words."""
     reasons = {step.scale_id: step.why for step in held}
-    explanation = (
-        next(iter(reasons.values())) if len(reasons) == 1 else "; ".join(f"{s}: {why}" for s, why in reasons.items())
-    )
-    sentence = f"{month} is held: {explanation}"
+    sentence = f"{month} is held: {'; '.join(by_scale(reasons))}"
     metadata: shown.Metadata = {HELD: dg.MetadataValue.text(sentence), DECIDE_IN: RELEASE_LAUNCHPAD}
     context.log_event(dg.AssetObservation(context.asset_key, description=sentence, partition=month, metadata=metadata))
     raise dg.Failure(description=sentence, metadata=metadata, allow_retries=False)

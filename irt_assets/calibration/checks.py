@@ -28,7 +28,7 @@ from irt_assets.partitions import last_complete_month, month_bounds, months_betw
 from irt_assets.psychometrics.core.models import Flag
 from irt_assets.responses.scales import read_scales
 from irt_assets.retries import classify_failures
-from irt_assets.wording import counted
+from irt_assets.wording import by_scale, counted
 from resources.dagster_schema import rows_shown
 from resources.database import Database
 from resources.object_store import ObjectStore
@@ -145,7 +145,7 @@ def _gate_check(gate: SetGate, *, holds: bool = True) -> _MonthCheck:
         return dg.AssetCheckResult(
             passed=not failed,
             severity=severity,
-            description=_sentence({scale: verdict.why for scale, verdict in verdicts.items()}),
+            description="; ".join(by_scale({scale: verdict.why for scale, verdict in verdicts.items()})),
             metadata={
                 "scales": rows_shown(("scale", "passed", "why"), [(s, v.passed, v.why) for s, v in verdicts.items()]),
                 **_moved_anchors(verdicts, evidence),
@@ -246,7 +246,7 @@ def _engine_check(engine: str, months: dg.PartitionsDefinition) -> dg.AssetCheck
         return dg.AssetCheckResult(
             passed=not problems,
             severity=dg.AssetCheckSeverity.WARN,
-            description=_sentence(problems)
+            description="; ".join(by_scale(problems))
             or (f"fitted {', '.join(problem_of)}" if problem_of else "it has no scale to fit"),
             metadata={"scales": rows_shown(("scale", "fit"), [(s, why or "fitted") for s, why in problem_of.items()])},
         )
@@ -270,7 +270,7 @@ def _agreement_check(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinitio
         return dg.AssetCheckResult(
             passed=all(month.agrees for month in found.values()),
             severity=dg.AssetCheckSeverity.WARN,
-            description=_sentence({scale: month.sentence for scale, month in found.items()}),
+            description="; ".join(by_scale({scale: month.sentence for scale, month in found.items()})),
         )
 
     return check
@@ -345,9 +345,3 @@ def _inventory_sentence(months: list[str], states: list[MonthState], standing: l
     named = ", ".join(f"{state.month} {state.state}" for state in newest[:6])
     more = f" and {len(newest) - 6} before" if len(newest) > 6 else ""
     return f"{len(standing)} of {len(states)} months: {named}{more}"
-
-
-def _sentence(by_scale: dict[str, str]) -> str:
-    if len(by_scale) == 1:
-        return next(iter(by_scale.values()))
-    return "; ".join(f"{scale}: {why}" for scale, why in by_scale.items())

@@ -21,7 +21,7 @@ from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.curves import MEDIUM_WABC
 from irt_assets.responses.scales import read_scales
 from irt_assets.retries import classify_failures
-from irt_assets.wording import counted, some_of
+from irt_assets.wording import by_scale, counted, some_of
 from resources.dagster_schema import rows_shown
 from resources.database import Database
 from resources.object_store import ObjectStore
@@ -145,7 +145,7 @@ def items_result(
     """Fails if any item is new: names it, has a row for each item, and says what to do. Warns about `silent` scales,
     each with the reason why nothing is known about its items."""
     new, known = [n for n in found if not n.known], [n for n in found if n.known]
-    unknown = not_judged(silent or {})
+    unknown = by_scale(silent or {})
     description = "; ".join([*unknown, *([items_said(list(map(str, new)), fine)] if new or not unknown else [])])
     if known:
         description += f"; no decision needed: {', '.join(n.item_id for n in known)}"
@@ -160,11 +160,6 @@ def items_result(
             **({HOW_TO_FIX: fix if new else "; ".join(unknown)} if new or unknown else {}),
         },
     )
-
-
-def not_judged(silent: Mapping[str, str]) -> list[str]:
-    """A sentence for each scale, which is named where there are several."""
-    return list(silent.values()) if len(silent) == 1 else [f"{scale}: {why}" for scale, why in silent.items()]
 
 
 def items_said(named: Sequence[str], fine: str) -> str:

@@ -7,10 +7,11 @@ import dagster as dg
 
 from irt_assets.calibration.checks import HOW_TO_FIX
 from irt_assets.dated import partition_check
-from irt_assets.drift.checks import Named, items_result, not_judged, settled_items
+from irt_assets.drift.checks import Named, items_result, settled_items
 from irt_assets.drift.information import THE_TEST
 from irt_assets.drift.unjudged import unjudged
 from irt_assets.retries import classify_failures
+from irt_assets.wording import by_scale
 from resources.database import Database
 from resources.object_store import ObjectStore
 
@@ -77,7 +78,7 @@ def _of_test(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
                 (context.partition_key, THE_TEST),
             ).fetchall()
         lost = [scale for scale, flagged, _ in rows if flagged]
-        unknown = not_judged(silent)
+        unknown = by_scale(silent)
         description = "; ".join([*unknown, *(f"{scale}: {_kept(details)}" for scale, _, details in rows)])
         return dg.AssetCheckResult(
             passed=not lost and not unknown,
