@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 
@@ -51,24 +52,18 @@ def build_schedules(
 
 
 def _build(plan: Plan, job: Job, first_month: str, status: dg.DefaultScheduleStatus) -> dg.ScheduleDefinition:
+    how: dict[str, Any] = {
+        "name": plan.name,
+        "job": job,
+        "cron_schedule": plan.cron,
+        "execution_timezone": plan.zone,
+        "description": plan.description,
+        "default_status": status,
+    }
     if not plan.asset:
-        return dg.ScheduleDefinition(
-            name=plan.name,
-            job=job,
-            cron_schedule=plan.cron,
-            execution_timezone=plan.zone,
-            description=plan.description,
-            default_status=status,
-        )
+        return dg.ScheduleDefinition(**how)
 
-    @dg.schedule(
-        name=plan.name,
-        job=job,
-        cron_schedule=plan.cron,
-        execution_timezone=plan.zone,
-        description=plan.description,
-        default_status=status,
-    )
+    @dg.schedule(**how)
     def schedule(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
         tick = context.scheduled_execution_time.astimezone(UTC)
         wanted, asked = missing(context.instance, plan, tick, first_month)

@@ -77,24 +77,23 @@ class RecordedAlert:
 
 def open_alert(connection: psycopg.Connection, alert: Alert) -> bool:
     """Open `alert` unless one with its key is open; returns whether it was opened."""
-    inserted = connection.execute(
-        """INSERT INTO alert (key, severity, what, partition, kind, subjects, fix, link)
-           VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
-           ON CONFLICT (key) WHERE resolved_at IS NULL DO NOTHING""",
-        (alert.key, alert.severity, alert.what, alert.partition, alert.kind)
-        + (json.dumps(alert.subjects), alert.fix, alert.link),
-    )
-    return inserted.rowcount == 1
+    return _insert(connection, alert, is_over=False)
 
 
 def announce(connection: psycopg.Connection, alert: Alert) -> None:
     """Open an alert and resolve it at once: nothing stays open, and no channel is notified of its end."""
-    connection.execute(
+    _insert(connection, alert, is_over=True)
+
+
+def _insert(connection: psycopg.Connection, alert: Alert, *, is_over: bool) -> bool:
+    inserted = connection.execute(
         """INSERT INTO alert (key, severity, what, partition, kind, subjects, fix, link, resolved_at)
-           VALUES (%s, %s, %s, %s, %s, %s, %s, %s, now())""",
+           VALUES (%s, %s, %s, %s, %s, %s, %s, %s, CASE WHEN %s THEN now() END)
+           ON CONFLICT (key) WHERE resolved_at IS NULL DO NOTHING""",
         (alert.key, alert.severity, alert.what, alert.partition, alert.kind)
-        + (json.dumps(alert.subjects), alert.fix, alert.link),
+        + (json.dumps(alert.subjects), alert.fix, alert.link, is_over),
     )
+    return inserted.rowcount == 1
 
 
 def resolve_alert(connection: psycopg.Connection, key: str) -> bool:
