@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, LiteralString, TypeVar
 
 import numpy as np
@@ -176,37 +177,21 @@ _ALERTS = """SELECT item_id, kind, severity, opened_month, closed_month FROM dri
                AND (closed_month IS NULL OR closed_month >= %(month)s) ORDER BY opened_month DESC, item_id"""
 
 
-def information_of(connection: psycopg.Connection, scale: Scale, month: str) -> list[InformationRow]:
-    return _rows(connection, InformationRow, _INFORMATION, scale, month)
-
-
-def information_lost_in(connection: psycopg.Connection, scale: Scale, month: str) -> list[InformationRow]:
-    """Information of the whole test, and of the items that lost some."""
-    return _rows(connection, InformationRow, _LOST, scale, month)
-
-
-def drifted_of(connection: psycopg.Connection, scale: Scale, month: str) -> list[DriftRow]:
-    """The items that drifted, the largest change first."""
-    return _rows(connection, DriftRow, _DRIFTED, scale, month)
-
-
-def large_dif_of(connection: psycopg.Connection, scale: Scale, month: str) -> list[DifRow]:
-    """The items with large DIF."""
-    return _rows(connection, DifRow, _LARGE_DIF, scale, month)
-
-
-def dif_of(connection: psycopg.Connection, scale: Scale, month: str) -> list[DifRow]:
-    return _rows(connection, DifRow, _DIF, scale, month)
-
-
-def alerts_of(connection: psycopg.Connection, scale: Scale, month: str) -> list[AlertRow]:
-    """The alerts that were open in the month, or closed by it."""
-    return _rows(connection, AlertRow, _ALERTS, scale, month)
-
-
-def _rows(connection: psycopg.Connection, row: type[Row], query: LiteralString, scale: Scale, month: str) -> list[Row]:
+def _rows(row: type[Row], query: LiteralString, connection: psycopg.Connection, scale: Scale, month: str) -> list[Row]:
     with connection.cursor(row_factory=class_row(row)) as cursor:
         return cursor.execute(query, {"scale": scale.scale_id, "engine": scale.engine, "month": month}).fetchall()
+
+
+information_of = partial(_rows, InformationRow, _INFORMATION)
+information_lost_in = partial(_rows, InformationRow, _LOST)
+"""Information of the whole test, and of the items that lost some."""
+drifted_of = partial(_rows, DriftRow, _DRIFTED)
+"""The items that drifted, the largest change first."""
+dif_of = partial(_rows, DifRow, _DIF)
+large_dif_of = partial(_rows, DifRow, _LARGE_DIF)
+"""The items with large DIF."""
+alerts_of = partial(_rows, AlertRow, _ALERTS)
+"""The alerts that were open in the month, or closed by it."""
 
 
 def linkings_of(connection: psycopg.Connection, scale: Scale, start: datetime) -> tuple[Linked, ...]:
