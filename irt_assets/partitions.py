@@ -31,7 +31,7 @@ def weekly(first_month: str, *, running: bool) -> dg.WeeklyPartitionsDefinition:
     return dg.WeeklyPartitionsDefinition(start_date=first, day_offset=1, end_offset=int(running))
 
 
-def those_there_are(asset: str) -> dg.AssetDep:
+def existing_partitions(asset: str) -> dg.AssetDep:
     """A dependency on those partitions of `asset`, in the period of one's own, that exist."""
     mapping = dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
     return dg.AssetDep(asset, partition_mapping=mapping)

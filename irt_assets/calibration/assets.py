@@ -28,7 +28,7 @@ from irt_assets.engines.spec import LIGHT_POOL
 from irt_assets.environment import CODE_LOCATION
 from irt_assets.ledger.decisions import decisions
 from irt_assets.ledger.steps import Step
-from irt_assets.partitions import month_bounds, those_there_are
+from irt_assets.partitions import existing_partitions, month_bounds
 from irt_assets.responses.scales import read_scales
 from irt_assets.retries import classify_failures
 from irt_assets.wording import by_scale
@@ -170,7 +170,7 @@ def build_calibration_assets(
 
     @dg.asset(
         **of_a_month,
-        deps=["published_item_parameters", those_there_are("attempts")],
+        deps=["published_item_parameters", existing_partitions("attempts")],
         description="θ and its standard error of every learner with an answer to a published item in the 365 days "
         "that end with the month (EAP against the scale's population).",
         metadata={"dagster/column_schema": column_schema(tables.mirt_ability)},

@@ -11,7 +11,7 @@ from irt_assets.psychometrics.core.options import MODELS
 
 if TYPE_CHECKING:
     from irt_assets.psychometrics.core.models import Calibration, Responses
-    from irt_assets.psychometrics.estimation.em import How
+    from irt_assets.psychometrics.estimation.em import FitOptions
     from irt_assets.psychometrics.fit.item_sums import ItemSums
 
 ENGINE = "em"
@@ -32,7 +32,7 @@ class EmEngine:
         *,
         groups: Sequence[str] | None = None,
         reference: str | None = None,
-        **how: Unpack[How],
+        **how: Unpack[FitOptions],
     ) -> Calibration:
         """See `fit_em`."""
         from irt_assets.psychometrics.estimation.em import fit_em

@@ -19,7 +19,7 @@ from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL
-from irt_assets.psychometrics.estimation.em import How, fit_source
+from irt_assets.psychometrics.estimation.em import FitOptions, fit_source
 from irt_assets.psychometrics.estimation.response_layout import Answers
 from irt_assets.psychometrics.fit.item_sums import ItemSums
 from resources.settings import Settings
@@ -39,7 +39,7 @@ def fit_on_spark(
     reference: str | None = None,
     report: Callable[[str], None] = _log.info,
     then: Callable[[Answers, Calibration], None] | None = None,
-    **how: Unpack[How],
+    **how: Unpack[FitOptions],
 ) -> Calibration:
     """`fit_em` of the scored answers in `frame`: user_id, item_id and score, and with groups the column `group`, the
     same for all answers of a learner.
@@ -87,7 +87,7 @@ class EmOnSpark(EmEngine):
         *,
         groups: Sequence[str] | None = None,
         reference: str | None = None,
-        **how: Unpack[How],
+        **how: Unpack[FitOptions],
     ) -> Calibration:
         """See `fit_em`. Raises PsychometricsError where the scale has groups of learners."""
         if responses is not self.responses:

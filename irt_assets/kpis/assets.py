@@ -13,7 +13,7 @@ from irt_assets.calibration.plots import BLUE, as_markdown, as_png, new_figure
 from irt_assets.kpis.meaning import MEANINGS, RANGES, TITLES
 from irt_assets.kpis.summary import Summary
 from irt_assets.kpis.weekly import write_quiet, write_week
-from irt_assets.partitions import those_there_are, week_of
+from irt_assets.partitions import existing_partitions, week_of
 from irt_assets.retries import classify_failures
 from resources import tables
 from resources.dagster_schema import column_schema
@@ -32,7 +32,7 @@ def build_kpi_assets(weeks: dg.PartitionsDefinition, days: dg.PartitionsDefiniti
     @dg.asset(
         group_name=GROUP,
         partitions_def=weeks,
-        deps=[those_there_are("attempts"), "question_bank", in_force],
+        deps=[existing_partitions("attempts"), "question_bank", in_force],
         description="Improvement (I_t), efficiency (E_t), recovery (R_t), engagement (A_t), goal probability (P) and "
         "churn risk (S) of every learner with a live answer in the year before the week's end, or before now while the "
         "week runs.\n\n" + "\n".join(f"- `{name}` {meaning}" for name, meaning in MEANINGS.items()),

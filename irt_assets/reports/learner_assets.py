@@ -10,7 +10,7 @@ import psycopg
 
 from irt_assets.dated import partition_check
 from irt_assets.job_names import LEARNER_REPORT
-from irt_assets.partitions import those_there_are
+from irt_assets.partitions import existing_partitions
 from irt_assets.reports import learner_week
 from irt_assets.reports.artifacts import Format, ids, page_path
 from irt_assets.reports.learner_facts import report_learners
@@ -39,7 +39,7 @@ def build_learner_report_assets(
         partitions_def=weeks,
         deps=[
             "weekly_kpi",
-            those_there_are("features_topic_daily"),
+            existing_partitions("features_topic_daily"),
             dg.AssetDep("abilities", partition_mapping=dg.LastPartitionMapping()),
         ],
         description="A learner's week, in the learner's language, as HTML and PDF: level, topics, the "

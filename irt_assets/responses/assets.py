@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from irt_assets.partitions import day_bounds, those_there_are
+from irt_assets.partitions import day_bounds, existing_partitions
 from irt_assets.psychometrics.eligibility.attempts import Reason, rejected
 from irt_assets.responses.item_times import current_ability_times
 from irt_assets.responses.observe import bank_version, day_versions
@@ -80,7 +80,7 @@ def build_response_assets(
     @dg.asset(
         group_name="responses",
         partitions_def=months,
-        deps=[those_there_are("attempts"), "question_bank"],
+        deps=[existing_partitions("attempts"), "question_bank"],
         description="Every attempt of the month and whether calibration may use it: a Parquet snapshot with a "
         "`reason` (empty: scored), kept under its own hash.",
         kinds={"parquet", "postgres"},

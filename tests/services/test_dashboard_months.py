@@ -343,7 +343,7 @@ def test_a_decision_that_was_taken_stands_on_the_page_as_it_was_written(world: W
 
 
 @pytest.mark.parametrize("month", ["2026-05", "2026-13", "", "'; DROP TABLE question --", "x" * 10_000, "2026-07\x00"])
-def test_an_address_that_names_no_month_is_answered_with_those_there_are(world: World, month: str) -> None:
+def test_an_address_that_names_no_month_is_answered_with_existing_partitions(world: World, month: str) -> None:
     status, html = world.answer(view="month", month=month)
     if month == "":  # the newest
         assert status == HTTPStatus.OK
@@ -355,7 +355,7 @@ def test_an_address_that_names_no_month_is_answered_with_those_there_are(world: 
     assert world.answer(view="compare", first=month)[0] == HTTPStatus.NOT_FOUND
 
 
-def test_an_address_that_names_no_scale_is_answered_with_those_there_are(world: World) -> None:
+def test_an_address_that_names_no_scale_is_answered_with_existing_partitions(world: World) -> None:
     for view in ("month", "compare"):
         status, html = world.answer(view=view, scale="<script>alert(1)</script>")
         assert status == HTTPStatus.NOT_FOUND

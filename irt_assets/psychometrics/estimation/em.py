@@ -84,8 +84,8 @@ SAMPLE, SAMPLE_STEP, SAMPLE_ITERATIONS = 2000, 16, 50
 fit need not converge."""
 
 
-class How(TypedDict, total=False):
-    """How a fit is made, wherever the answers are. `fit_em` says what each means, `fit_source` the default."""
+class FitOptions(TypedDict, total=False):
+    """What a fit may be asked, wherever its answers are. `fit_em` explains them, `fit_source` has the defaults."""
 
     model: Model
     priors: Priors | None
@@ -107,7 +107,7 @@ def fit_em(
     groups: Sequence[str] | None = None,
     reference: str | None = None,
     weights: npt.ArrayLike | None = None,
-    **how: Unpack[How],
+    **how: Unpack[FitOptions],
 ) -> Calibration:
     """Calibrates items by marginal maximum likelihood, or to the posterior mode where there are priors.
 
