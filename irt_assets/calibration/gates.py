@@ -23,7 +23,6 @@ from irt_assets.calibration.model_gates import (
     misfit_has_not_grown,
     misfit_was_accepted,
     one_dimension,
-    shape_leaves_the_scale,
 )
 from irt_assets.calibration.month_judged import NOT_JUDGED
 from irt_assets.engines.registry import asset_of, installed
@@ -182,15 +181,6 @@ SET_GATES: tuple[SetGate, ...] = (
         "Give the scale a model with guessing from this month on (`irt scale set model=3pl`), or accept it with a "
         "reason (`irt scale accept guessing`). Then materialise the month again.",
         guessing_is_in_the_model,
-    ),
-    SetGate(
-        "shape_leaves_the_scale",
-        "item_calibration",
-        "The month's distribution of ability is its origin's, or another one leaves the month where it is.",
-        "Look at what is new about the month's learners. Where the scale's learners are like these, begin a scale anew "
-        "from a window of them (`irt scale init --origin`), or let the month pass: `irt scale set new_misfit=warn`, "
-        "materialise the month again, and set it back to hold.",
-        shape_leaves_the_scale,
     ),
     SetGate(
         "misfit_was_accepted",

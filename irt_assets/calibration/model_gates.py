@@ -86,23 +86,6 @@ def guessing_is_in_the_model(evidence: Evidence) -> Verdict:
     return Verdict(False, shape.why, details)
 
 
-def shape_leaves_the_scale(evidence: Evidence) -> Verdict:
-    """The month asks for no other distribution of θ than its origin's, or with it would stand where it does."""
-    fit = current_fit(evidence)
-    if isinstance(fit, Verdict):
-        return fit
-    assert evidence.staged is not None
-    other = evidence.staged.spec.other_shape
-    if other is None:
-        return Verdict(True, "the month asks for no other distribution of θ than it was fitted with")
-    why = (
-        "θ is normal in the origin, and the month asks for a histogram, with which its slope would be "
-        f"{other.slope:+.3f} (SE {other.slope_se:.3f}) and its intercept {other.intercept:+.3f} (SE "
-        f"{other.intercept_se:.3f}) away; at most one SE is allowed"
-    )
-    return as_the_scale_says(evidence, Verdict(not other.matters, why, other.as_json()))
-
-
 @_names_its_sample
 def misfit_was_accepted(evidence: Evidence) -> Verdict:
     """Items of the window that months are compared with measure one ability, or a person has accepted that they do

@@ -23,20 +23,18 @@ from irt_assets.engines import Calibrator
 from irt_assets.engines.em import EmEngine
 from irt_assets.ledger.encoding import finite
 from irt_assets.ledger.fit_rows import statistics_spec
-from irt_assets.ledger.fit_spec import Assignment, FitStatistics, FittedPopulation, OtherShape, Sample, StagedSpec
-from irt_assets.ledger.origin_fit import origin_latent
+from irt_assets.ledger.fit_spec import Assignment, FitStatistics, FittedPopulation, Sample, StagedSpec
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.core.options import Latent, Model
 from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, LogNormal, Priors
-from irt_assets.psychometrics.estimation.latent_shape import Shape, fit_with_origins_shape, fit_with_shape
+from irt_assets.psychometrics.estimation.latent_shape import Shape, fit_with_shape
 from irt_assets.psychometrics.estimation.levels import Earlier, assignment_correlation, fit_by_level
 from irt_assets.psychometrics.estimation.testlets import share_testlets
 from irt_assets.psychometrics.fit.fit_summary import summarise
 from irt_assets.psychometrics.fit.item_sums import ItemSums
-from irt_assets.psychometrics.linking.linking import LinkingError, link
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import ItemCounts, earlier_responses, left_out_items, scored_responses_of
 from resources.settings import get_settings
@@ -60,8 +58,6 @@ class FitRequest:
         testlets: item → testlet, of the bank's items that stand in one.
         drawn_from: how many scored answers there are in all, where `responses` are those of a random sample of
             learners: the engine is to fit all of them. None where they are everybody's.
-        origin_latent: what the origin's fit took for the distribution of θ, which a 3PL month takes too; None where no
-            fit says, and under models without guessing, which stand where they do with either.
         published: the items whose published values are compared with this fit.
     """
 
@@ -73,7 +69,6 @@ class FitRequest:
     anchors: AnchorSet | None = None
     testlets: Mapping[str, str] = field(default_factory=dict)
     drawn_from: int | None = None
-    origin_latent: Latent | None = None
     published: frozenset[str] = frozenset()
 
     @property
@@ -137,7 +132,6 @@ def build_fit_request(
         anchors,
         bank_testlets(connection, scale.scale_id),
         drawn_from,
-        origin_latent(connection, scale) if anchors and item_model(scale.model).guesses else None,
         published,
     )
 
@@ -161,14 +155,12 @@ def _drawn(learners: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
 @dataclass(frozen=True)
 class Calibrated:
     """An engine's calibration. `groups`: of each learner, where the fit has groups; `shape`: what em took for the
-    distribution of θ of one population, None of other engines and of groups; `asked_for`: the calibration with the
-    histogram that the answers ask for, where the origin's θ is normal; `everybody`: sums over all learners, where the
-    request has a sample of them."""
+    distribution of θ of one population, None of other engines and of groups; `everybody`: sums over all learners, where
+    the request has a sample of them."""
 
     calibration: Calibration
     groups: list[str] | None = None
     shape: Shape | None = None
-    asked_for: Calibration | None = None
     everybody: ItemSums | None = None
 
 
@@ -196,14 +188,12 @@ def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibr
             )
 
         rule, testlets = request.scale.rules.fit.latent, request.testlets
-        if rule != "auto":
-            one, shape = fit_with_shape(partial(fit_one, testlets=testlets), responses, model, rule)
-            return Calibrated(one, shape=shape, everybody=engine.item_sums(one))
-        one, shape, asked_for = fit_with_origins_shape(fit_one, responses, model, request.origin_latent)
-        if share_testlets(responses.item_ids, testlets):
+        tested = rule == "auto" and not item_model(model).guesses
+        one, shape = fit_with_shape(fit_one if tested else partial(fit_one, testlets=testlets), responses, model, rule)
+        if tested and share_testlets(responses.item_ids, testlets):
             # Not before: the test of θ's distribution needs the inverse information for the covariance of the items.
             one = fit_one(responses, model, shape.latent, testlets)
-        return Calibrated(one, shape=shape, asked_for=asked_for, everybody=engine.item_sums(one))
+        return Calibrated(one, shape=shape, everybody=engine.item_sums(one))
 
     def fit(groups: list[str], reference: str, unit: float) -> Calibration:
         priors_in_unit = None if priors is None else in_unit(priors, unit)
@@ -284,29 +274,8 @@ def fit_spec_extras(request: FitRequest, made: Calibrated) -> StagedSpec:
                 of_answers=request.drawn_from,
             )
         )
-    if (other := _other_shape(request, made)) is not None:
-        kept |= StagedSpec(other_shape=other)
     found = effects_spec(request.responses, calibration, request.testlets, made.groups)
     return kept if found is None else kept | StagedSpec(testlets=found)
-
-
-def _other_shape(request: FitRequest, made: Calibrated) -> OtherShape | None:
-    """How far the constants lie from those of the distribution of θ that the answers ask for; None where they ask for
-    no other one, or too few anchors link either fit."""
-    if made.asked_for is None or request.anchors is None:
-        return None
-    try:
-        own, other = (
-            link(one, request.anchors, rules=request.scale.rules) for one in (made.calibration, made.asked_for)
-        )
-    except LinkingError:
-        return None
-    return OtherShape(
-        slope=other.slope - own.slope,
-        slope_se=own.slope_se,
-        intercept=other.intercept - own.intercept,
-        intercept_se=own.intercept_se,
-    )
 
 
 def fit_statistics(request: FitRequest, made: Calibrated) -> FitStatistics | None:

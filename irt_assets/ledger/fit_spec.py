@@ -466,21 +466,6 @@ class LinkingConstants(Part):
         return super()._lacking() if self.tested else set()
 
 
-class OtherShape(Part):
-    """What a histogram of θ, which a month's answers ask for and its origin's did not, would add to slope and intercept
-    of its linking, and the standard errors of these."""
-
-    slope: float
-    slope_se: float
-    intercept: float
-    intercept_se: float
-
-    @property
-    def matters(self) -> bool:
-        """Whether one of them would move by more than its standard error."""
-        return abs(self.slope) > self.slope_se or abs(self.intercept) > self.intercept_se
-
-
 class Spread(Part):
     """Mean and SD of the learners' θ on the scale."""
 
@@ -570,14 +555,14 @@ class FitSpec(Part):
 
 class StagedSpec(FitSpec):
     """What a fit as its engine left it stores, or an attempt that failed. `latent`: the scale's rule for the
-    distribution of θ; `other_shape`: of a month that asks for another distribution than its origin's;
-    `linking_constants`: of a fit that could not be linked, as far as that came."""
+    distribution of θ; `other_shape`: of an earlier version's; `linking_constants`: of a fit that could not be linked,
+    as far as that came."""
 
     sometimes = FitSpec.sometimes - {"model", "scale_priors"} | {"linking_constants", "other_shape"}
 
     latent: LatentRule | None = None
     fit_statistics: FitStatistics | None = None
-    other_shape: OtherShape | None = None
+    other_shape: dict[str, float] | None = None
     linking_constants: LinkingConstants | None = None
 
     @property

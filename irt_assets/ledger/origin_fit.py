@@ -8,8 +8,6 @@ from datetime import datetime
 import psycopg
 from psycopg.rows import class_row
 
-from irt_assets.psychometrics.core.options import Latent
-from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot
 
 
@@ -41,17 +39,6 @@ def origin_fit(connection: psycopg.Connection, scale_id: str) -> OriginFit | Non
                ORDER BY fitted_at DESC LIMIT 1""",
             (scale_id,),
         ).fetchone()
-
-
-def origin_latent(connection: psycopg.Connection, scale: Scale) -> Latent | None:
-    """What the newest origin fit by the scale's engine and model took for the distribution of θ; None where there is
-    none, or it does not say."""
-    row = connection.execute(
-        """SELECT model_spec->'shape'->>'latent' FROM mirt_fit_meta
-           WHERE kind = 'origin' AND (scale_id, engine, model) = (%s, %s, %s) ORDER BY fitted_at DESC LIMIT 1""",
-        (scale.scale_id, scale.engine, scale.model),
-    ).fetchone()
-    return row[0] if row else None
 
 
 def keep_calibration(connection: psycopg.Connection, fit_id: str, calibration: bytes) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from irt_assets.calibration.origin import initialise
 from irt_assets.cli.scale import app as cli_scale
 from irt_assets.engines.em import EmEngine
 from irt_assets.ledger.anchors import read_anchors
-from irt_assets.ledger.origin_fit import origin_latent
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.covariances import block_diagonal
 from irt_assets.psychometrics.core.models import Calibration
@@ -156,18 +154,17 @@ def test_a_guessed_month_of_a_3pl_publishes_c(guessers: Settings) -> None:
         calibrations_begin=FIRST,
         build=lambda _: EmEngine(1),
     )
-    with database.connect() as connection:
-        assert origin_latent(connection, read_scales(connection, month_bounds(NEXT)[0])[SCALE]) == "normal"
     decide_model_change(database, change, by="Ann", reason="multiple choice")
     with database.connect() as connection:
         scale = read_scales(connection, month_bounds(NEXT)[0])[SCALE]
         assert scale.model == "3pl"
-        assert origin_latent(connection, scale) == "normal", "of the origin that was fitted again"
-        assert origin_latent(connection, replace(scale, engine="pymc")) is None
     step = rooms.calibrate(guessers, NEXT)
     assert step.state == "done", step.why
     shape = staged_shape(database, NEXT)
     assert not shape["guessing"], "the model has it"
+    of_origin = "SELECT model_spec->'shape'->>'latent' FROM mirt_fit_meta WHERE kind = 'origin' AND model = '3pl'"
+    assert rows(database, of_origin) == [("histogram",)], "of the origin that was fitted again"
+    assert shape["latent"] == "histogram"
     done = dict(published(database))
     assert done
     assert set(done) <= set(ITEMS[OLD:])

@@ -16,8 +16,8 @@ from irt_assets.calibration.checks import build_calibration_checks
 from irt_assets.calibration.evidence import Evidence, Verdict
 from irt_assets.calibration.gates import SET_GATES, demanded_engines_fitted, failures, item_problems
 from irt_assets.calibration.linking_gates import linking_stays_near_its_history, theta_stays_on_the_same_answers
-from irt_assets.calibration.model_gates import guessing_is_in_the_model, shape_leaves_the_scale
-from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants, OtherShape, StagedSpec
+from irt_assets.calibration.model_gates import guessing_is_in_the_model
+from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants, StagedSpec
 from irt_assets.ledger.fits import LinkedFit, StagedFit
 from irt_assets.ledger.linked_windows import month_number
 from irt_assets.partitions import monthly
@@ -68,7 +68,6 @@ OF_A_FIT = {
     "connected",
     "one_dimension",
     "guessing_is_in_the_model",
-    "shape_leaves_the_scale",
     "misfit_was_accepted",
     "misfit_has_not_grown",
 }
@@ -354,26 +353,6 @@ def test_guessing_holds_a_month_unless_somebody_accepts_it(
 
 
 # -- the distribution of θ in origin and month -------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("slope", "intercept", "rule", "passed"),
-    [
-        (0.03, -0.04, "hold", True),
-        (-0.06, 0.01, "hold", False),
-        (0.01, 0.06, "hold", False),
-        (-0.06, 0.01, "warn", True),
-    ],
-)
-def test_a_shape_that_moves_the_constants_by_more_than_their_errors_holds_a_month(
-    slope: float, intercept: float, rule: str, passed: bool
-) -> None:
-    shape = OtherShape(slope=slope, slope_se=0.04, intercept=intercept, intercept_se=0.05)
-    scale = Scale("default", rules=Rules.from_settings({"new_misfit": rule}))
-    verdict = shape_leaves_the_scale(evidence(staged=staged(spec=StagedSpec(other_shape=shape)), scale=scale))
-    assert verdict.passed is passed
-    assert f"{slope:+.3f} (SE 0.040)" in verdict.why
-    assert f"{intercept:+.3f} (SE 0.050)" in verdict.why
 
 
 # -- engines that a scale demands --------------------------------------------------------------------

@@ -109,8 +109,9 @@ class FitRules(Stage):
     )
     latent: LatentRule = Field(
         default="normal",
-        description="What `em` takes for the distribution of θ: normal, a histogram, or (auto) a histogram where a "
-        "test and a comparison of fits ask for one. A scale by level has normal distributions, level by level.",
+        description="What `em` takes for the distribution of θ: normal, a histogram, or (auto) a histogram under a 3PL "
+        "and where a test and a comparison of fits ask for one. A scale by level has normal distributions, level by "
+        "level.",
     )
 
     @model_validator(mode="after")

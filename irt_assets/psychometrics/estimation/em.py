@@ -56,6 +56,7 @@ from irt_assets.psychometrics.estimation.em_request import (
     same_answers,
     some,
 )
+from irt_assets.psychometrics.estimation.latent_distribution import ROUGHNESS, ROUGHNESS_WITH_GUESSING
 from irt_assets.psychometrics.estimation.marginal import Problem
 from irt_assets.psychometrics.estimation.optimizer import Pair, Solution, maximise
 from irt_assets.psychometrics.estimation.parameter_layout import Fixed, ParameterLayout
@@ -135,7 +136,8 @@ def fit_em(
         start: a fit of these or like responses with one normal distribution, by any of the models: the ascent begins
             there, and comes to the same maximum sooner.
         likelihood_only: for a comparison with other fits. The log-likelihood is within .05 of its value at the maximum,
-            there are no errors, and `convergence` judges the ascent alone, not what the answers determine.
+            a histogram's roughness has the same price under all models, there are no errors, and `convergence` judges
+            the ascent alone, not what the answers determine.
 
     Items of several categories need a model for these. Their errors come from differences of gradients, at the cost of
     two E-steps for each parameter.
@@ -205,6 +207,7 @@ def fit_source(
         positive_slopes=priors.slopes_held(kept_ids),
         categories=items.n_categories[keep],
     )
+    roughness = ROUGHNESS_WITH_GUESSING if of.guesses and not likelihood_only else ROUGHNESS
     laid = source.laid_out(keep, rarer=structure.guessing, by_category=not of.two_categories)
     data = laid.answers
     require_persons(laid.informative, source.names)
@@ -220,7 +223,7 @@ def fit_source(
             grid = _wide_enough(nodes, begun.latent_mean, begun.latent_sd)
             problem = Problem(data, structure, grid, run, priors)
             problem = _dense_enough(problem, problem.start(begun))
-            problem, solution = _with_histogram(problem, problem.start(begun), held, max_iterations)
+            problem, solution = _with_histogram(problem, problem.start(begun), held, max_iterations, roughness)
             solution = ascended(problem, solution)
         else:
             coarse = max(tolerance, COARSE_TOLERANCE)
@@ -233,7 +236,7 @@ def fit_source(
                 problem = resolved
                 solution = ascended(problem, replace(solution, pairs=()))
             if latent == "histogram":
-                problem, near = _with_histogram(problem, solution.point.x, held, max_iterations)
+                problem, near = _with_histogram(problem, solution.point.x, held, max_iterations, roughness)
                 solution = ascended(problem, _then(solution, near))
         solution = solution.oriented(problem)
         if likelihood_only:
@@ -312,12 +315,14 @@ def _dense_enough(problem: Problem, x: Floats) -> Problem:
     return Problem(problem.data, problem.structure, grid, problem.run, problem.priors)
 
 
-def _with_histogram(problem: Problem, x: Floats, held: Fixed, max_iterations: int) -> tuple[Problem, Solution]:
+def _with_histogram(
+    problem: Problem, x: Floats, held: Fixed, max_iterations: int, roughness: float
+) -> tuple[Problem, Solution]:
     """The same problem with free weights, and where to start: near their maximum on half of the nodes, itself begun
     near that of a sample of many learners, and this at x with normal distributions."""
     old, data, Q = problem.structure, problem.data, len(problem.grid.nodes)
     few = Grid.spanning(max(8 * round(Q / 16), 3), float(problem.grid.nodes[-1]))
-    coarse = _with_free_weights(old, data, len(few.nodes), held)
+    coarse = _with_free_weights(old, data, len(few.nodes), held, roughness)
     full = old.expand(x)
     normal = [few.log_weights(mean, sd) for mean, sd in zip(full[old.means], np.exp(full[old.log_sds]), strict=True)]
     x = np.concatenate([x[: coarse.n_before_weights], *normal])
@@ -329,7 +334,8 @@ def _with_histogram(problem: Problem, x: Floats, held: Fixed, max_iterations: in
         first = maximise(sample, x, 0.0, min(SAMPLE_ITERATIONS, max_iterations), least_gain=COARSE_GAIN)
         x, iterations, known = first.point.x, first.iterations, first.pairs if not old.guessing else ()
     near = maximise(whole, x, 0.0, max_iterations, known, least_gain=COARSE_GAIN)
-    fine = Problem(data, _with_free_weights(old, data, Q, held), problem.grid, problem.run, problem.priors)
+    free = _with_free_weights(old, data, Q, held, roughness)
+    fine = Problem(data, free, problem.grid, problem.run, problem.priors)
     return fine, replace(_on_all_nodes(near, whole, fine), iterations=iterations + near.iterations)
 
 
@@ -348,13 +354,16 @@ def _on_all_nodes(near: Solution, few: Problem, all_nodes: Problem) -> Solution:
     return replace(near, point=all_nodes.evaluate(spread_out(near.point.x)), pairs=kept)
 
 
-def _with_free_weights(structure: ParameterLayout, data: Answers, nodes: int, held: Fixed) -> ParameterLayout:
+def _with_free_weights(
+    structure: ParameterLayout, data: Answers, nodes: int, held: Fixed, roughness: float
+) -> ParameterLayout:
     return ParameterLayout.of(
         structure.model,
         structure.n_items,
         given=held,
         n_groups=structure.n_groups,
         histogram_nodes=nodes,
+        roughness=roughness,
         positive_slopes=structure.positive_slopes,
         categories=data.n_categories,
     )

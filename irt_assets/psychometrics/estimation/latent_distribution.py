@@ -21,6 +21,10 @@ Without it the best histogram is a handful of spikes (Laird 1978) that EM approa
 density costs nothing; what others cost does not grow with the learners, who outweigh it more and more as their number
 grows.
 """
+ROUGHNESS_WITH_GUESSING = 5.0
+"""The same under a model with c: there, learners at chance level say nothing of how far down they are, and an ill-known
+lower tail would move the SD that all slopes are relative to. Chosen by `benchmarks.bench_origin_shape`. Fits that are
+compared with those of other models pay for roughness as these do."""
 UPTURN = 1.0
 """Weight of ∫ max(d² log f/dθ², 0)³/6 dθ: where there are hardly any learners, roughness alone would let a tail turn up
 again."""
@@ -105,7 +109,7 @@ class Histograms(NormalGroups):
         super().__init__(structure, grid)
         Q, step = len(grid.nodes), grid.nodes[1] - grid.nodes[0]
         third = np.diff(np.eye(Q), 3, axis=0)
-        self._roughness = ROUGHNESS / step**5 * third.T @ third
+        self._roughness = structure.roughness / step**5 * third.T @ third
         self._second = np.diff(np.eye(Q), 2, axis=0) / step**2
         self._upturn = UPTURN * step
         self.n_free_weights = structure.n_groups * (Q - 1)  # those of a group sum to 1

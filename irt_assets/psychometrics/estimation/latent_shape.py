@@ -13,7 +13,7 @@ around .2 for every item, may cost more than what the few items gain that can be
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -39,6 +39,9 @@ MOST_LEARNERS = 10_000
 matters."""
 HISTOGRAM_GAIN = 20.0
 """A histogram is used if it raises 2 log L by more than this."""
+UNDER_GUESSING = "θ is taken as a histogram: under a normal one, c takes up a skew of θ, and slopes of linking with it"
+"""Why a model with guessing has a histogram without a test: its score test misses a skew that moves the slope of a
+month's linking by .04."""
 GUESSING_GAIN, GUESSING_GAIN_OF_ITEM, SUSPECTED = 20.0, 0.7, 0.05
 """Learners are also taken to guess if a 3PL raises 2 log L by more than the first, both with histograms, and either by
 more than the second for each item or with an item that is guessed at this false discovery rate: what a histogram
@@ -112,14 +115,16 @@ class Shape:
 def fit_with_shape(fit: Fit, responses: Responses, model: Model, rule: LatentRule) -> tuple[Calibration, Shape]:
     """The calibration with the distribution of θ that the rule gives, and what that rests on.
 
-    `auto` begins with a normal distribution and tests it. Where the test rejects, {2PL, 3PL} × {normal, histogram} are
-    compared, and the histogram is taken where it gains enough under the model and there are enough learners for it.
-    Guessing is looked for in items of the 2PL, and where a normal distribution is rejected by the 3PL's likelihood as
-    well. Where the model has none, guessing that is found changes no model, and never makes a histogram: then the
-    histogram's gain is that over a normal 3PL.
+    `auto` takes a histogram under a model with guessing. Under others it begins with a normal distribution and tests
+    it. Where the test rejects, {2PL, 3PL} × {normal, histogram} are compared, and the histogram is taken where it gains
+    enough under the model and there are enough learners for it. Guessing is looked for in items of the 2PL, and where a
+    normal distribution is rejected by the 3PL's likelihood as well. Guessing that is found changes no model, and never
+    makes a histogram: then the histogram's gain is that over a normal 3PL.
     """
     if rule != "auto":
         return fit(responses, model, rule), Shape(rule, _forced(rule, responses.n_persons))
+    if item_model(model).guesses:
+        return fit(responses, model, "histogram"), Shape("histogram", UNDER_GUESSING)
     calibration = fit(responses, model, "normal")
     if not calibration.convergence.converged:
         return calibration, Shape("normal", "θ is taken as normal: the fit did not converge, so nothing was tested")
@@ -139,8 +144,7 @@ def fit_with_shape(fit: Fit, responses: Responses, model: Model, rule: LatentRul
             f"learners do not determine its shape, {FEWEST_LEARNERS:,} are needed"
         )
     if n < FEWEST_LEARNERS_FOR_GUESSING:
-        if not item_model(model).guesses:
-            why += f"; guessing was not looked for: {FEWEST_LEARNERS_FOR_GUESSING} learners are needed, there are {n:,}"
+        why += f"; guessing was not looked for: {FEWEST_LEARNERS_FOR_GUESSING} learners are needed, there are {n:,}"
         return calibration, Shape("normal", why, test)
     some = drawn(responses, MOST_LEARNERS)
     if rejected and n >= FEWEST_LEARNERS:
@@ -159,26 +163,6 @@ def fit_with_shape(fit: Fit, responses: Responses, model: Model, rule: LatentRul
     if some is responses:
         return made[model, "histogram"], shape
     return fit(responses, model, "histogram", start=calibration), shape
-
-
-def fit_with_origins_shape(
-    fit: Fit, responses: Responses, model: Model, origin: Latent | None
-) -> tuple[Calibration, Shape, Calibration | None]:
-    """Like `fit_with_shape` by the rule `auto`, but with the distribution of θ that the fit of the scale's origin took:
-    under a 3PL a normal one and a histogram move the scale against each other.
-
-    `origin`: None where it is not known; then the answers decide. The last of the three is the calibration with the
-    histogram that the answers ask for where the origin's θ is normal, None elsewhere.
-    """
-    own, shape = fit_with_shape(fit, responses, model, "auto")
-    if origin is None or origin == shape.latent or not own.convergence.converged:
-        return own, shape, None
-    taken = fit(responses, model, origin, start=own)
-    if not taken.convergence.converged:
-        why = f"{shape.why}; with the origin's {origin} the fit did not converge: {taken.convergence.reason}"
-        return own, replace(shape, why=why), None
-    why = f"{shape.why}; the scale's origin has a {origin} distribution, so the month takes it too"
-    return taken, replace(shape, latent=origin, why=why), own if shape.latent == "histogram" else None
 
 
 @dataclass(frozen=True)
@@ -205,12 +189,11 @@ class _Fits:
 
 
 def _guessing(fits: _Fits, rejected: bool) -> tuple[str | None, float | None]:
-    """What shows that learners guess, None where nothing does or the model has guessing; and the gain of a 3PL, where a
-    normal θ is `rejected`.
+    """What shows that learners guess, None where nothing does; and the gain of a 3PL, where a normal θ is `rejected`.
 
     Items that a normal θ shows are shown by a histogram as well, or else it was the shape of θ.
     """
-    if item_model(fits.model).guesses or not (rejected or fits.guessed("normal")):
+    if not (rejected or fits.guessed("normal")):
         return None, None
     suspects, gain, signs = fits.guessed("histogram", SUSPECTED), None, list[str]()
     items = [item for item, q in suspects.items() if q < GUESSING_LEVEL]

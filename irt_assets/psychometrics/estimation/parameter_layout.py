@@ -45,6 +45,7 @@ class ParameterLayout:
 
     `index` (F,) is the place of a parameter in x, −1 where it is fixed at `fixed` (F,). Items with one common slope
     have one place. `names` are those of the K parameters of an item, with logit c where any item can be guessed.
+    `roughness`: the price of a histogram's.
     """
 
     model: Model
@@ -55,6 +56,7 @@ class ParameterLayout:
     index: npt.NDArray[np.int64]
     fixed: Floats
     positive_slopes: Mask
+    roughness: float
 
     @classmethod
     def of(
@@ -65,11 +67,13 @@ class ParameterLayout:
         given: Fixed | None = None,
         n_groups: int = 1,
         histogram_nodes: int = 0,
+        roughness: float = 0.0,
         positive_slopes: Mask | None = None,
         categories: npt.NDArray[np.int64] | None = None,
     ) -> ParameterLayout:
         """`given`: items to hold; all groups then have a free mean and SD, else all but the first (its SD is free in a
-        Rasch model). `histogram_nodes`: above 0, each group has that many free weights instead of mean and SD.
+        Rasch model). `histogram_nodes`: above 0, each group has that many free weights instead of mean and SD, at the
+        price of `roughness`.
         `positive_slopes`: (J,), items whose slopes stay above 0. `categories`: (J,), of the items; None: 2."""
         J, G = n_items, n_groups
         anchored = given.items if given is not None else np.zeros(J, dtype=bool)
@@ -98,7 +102,7 @@ class ParameterLayout:
             for k, value in enumerate(values):
                 fixed[k * J : (k + 1) * J][anchored] = value[anchored]
         positive = np.zeros(J, dtype=bool) if positive_slopes is None else positive_slopes
-        return cls(model, J, G, names, histogram_nodes, index, fixed, positive)
+        return cls(model, J, G, names, histogram_nodes, index, fixed, positive, roughness)
 
     @property
     def item_model(self) -> ItemModel:
