@@ -108,8 +108,8 @@ class Histograms(NormalGroups):
     def __init__(self, structure: ParameterLayout, grid: Grid) -> None:
         super().__init__(structure, grid)
         Q, step = len(grid.nodes), grid.nodes[1] - grid.nodes[0]
-        third = np.diff(np.eye(Q), 3, axis=0)
-        self._roughness = structure.roughness / step**5 * third.T @ third
+        self._third = np.sqrt(structure.roughness / step**5) * np.diff(np.eye(Q), 3, axis=0)
+        self._roughness = self._third.T @ self._third
         self._second = np.diff(np.eye(Q), 2, axis=0) / step**2
         self._upturn = UPTURN * step
         self.n_free_weights = structure.n_groups * (Q - 1)  # those of a group sum to 1
@@ -208,9 +208,10 @@ class Histograms(NormalGroups):
 
     def _cost(self, log_weights: Floats, persons: float, group: int) -> tuple[float, Floats]:
         """What the histogram of a group costs, and its derivatives (Q,) by the log weights (Q,)."""
-        bent, upward = self._roughness @ log_weights, np.maximum(self._second @ log_weights, 0.0)
-        cost = float(0.5 * (log_weights @ bent) + self._upturn / 6 * (upward**3).sum())
-        slope = bent + 0.5 * self._upturn * upward**2 @ self._second
+        # By differences: sums of all log weights times the roughness lose the digits that an ascent ends by.
+        rough, upward = self._third @ log_weights, np.maximum(self._second @ log_weights, 0.0)
+        cost = float(0.5 * (rough @ rough) + self._upturn / 6 * (upward**3).sum())
+        slope = rough @ self._third + 0.5 * self._upturn * upward**2 @ self._second
         for off, by_weights in self._pins(np.exp(log_weights), persons) if group == 0 else []:
             cost += 0.5 * off**2
             slope = slope + off * by_weights
