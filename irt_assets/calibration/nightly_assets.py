@@ -116,7 +116,7 @@ def night_metadata(night: Night) -> Metadata:
         "night": dg.MetadataValue.md(_night_table(night.outcomes)),
         "linking against the last month": dg.MetadataValue.md(_shift_table(linked)),
         "difficulties against the published": dg.MetadataValue.md(_difficulty_table(linked)),
-        "provisional items": dg.MetadataValue.md(_provisional(linked)),
+        "provisional items": dg.MetadataValue.text(_provisional(linked)),
         **ability_metadata(night.measured),
         "dagster/row_count": dg.MetadataValue.int(sum(o.raw.n_items for o in linked if o.raw)),
     }
@@ -162,7 +162,7 @@ def _shift_table(linked: list[NightOutcome]) -> str:
         for shift in warning.shifts:
             by, se = shift.difference
             moved = f"{shift.month[0]:.3f}", f"{shift.night[0]:.3f}", f"{by:+.3f} ± {se:.3f}"
-            rows.append((o.scale_id, f"{warning.month}", shift.name, *moved, "**far**" if shift.is_large else ""))
+            rows.append((o.scale_id, f"{warning.month}", shift.name, *moved, "far" if shift.is_large else ""))
     columns = ("scale", "month", "", "then", "tonight", "moved by", "")
     return markdown_table(columns, rows, numeric=columns[3:6]) if rows else "no month is linked yet"
 
@@ -177,7 +177,7 @@ def _difficulty_table(linked: list[NightOutcome]) -> str:
         moved += int(is_moved.sum())
         for j in d.furthest(_MOST_SHOWN):
             change = f"{d.published[j]:+.3f}", f"{d.night[j]:+.3f}", f"{by[j]:+.3f} ± {se[j]:.3f}"
-            rows.append((o.scale_id, d.item_ids[j], *change, "**moved**" if is_moved[j] else ""))
+            rows.append((o.scale_id, d.item_ids[j], *change, "moved" if is_moved[j] else ""))
     if not compared:
         return "no published item was fitted"
     columns = ("scale", "item", "published b", "tonight", "moved by", "")

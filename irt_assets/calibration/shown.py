@@ -33,7 +33,7 @@ from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.wording import listed
 from resources.dagster_schema import rows_shown
 from resources.database import Database
-from resources.markdown import markdown_table
+from resources.markdown import escaped, markdown_table
 from resources.relational import application
 
 Metadata = dict[str, dg.MetadataValue]
@@ -115,7 +115,7 @@ def misfit_table(compared: ComparedMisfit) -> str:
     columns = ("measure", str(compared.reference), "month", "growth", "at least", "limit")
     lines = [markdown_table(columns, rows, numeric=columns[1:]), f"\non {compared.items} items that both have"]
     lines += [
-        f"\n{MEASURES[name]}: {listed(items)} answer alike beyond ability"
+        f"\n{MEASURES[name]}: {escaped(listed(items))} answer alike beyond ability"
         for name, items in compared.together.by_measure().items()
         if items and name in measured and measured[name].low > LIMITS[name]
     ]

@@ -5,8 +5,6 @@ What does not belong here: what makes a row (dif_month.py), and drawing (dif_plo
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -57,8 +55,8 @@ def items_table(found: dict[str, list[Row]]) -> str:
         wald, within = details["wald"] or {}, details["within_forms"] or {}
         mh, logistic = within.get("mantel_haenszel") or {}, within.get("logistic") or {}
         cells = [
-            *(cell(row[name]) for name in ("scale_id", "item_id", "attribute")),
-            f"{cell(row['focal_group'])}, {cell(row['reference_group'])}",
+            *(row[name] for name in ("scale_id", "item_id", "attribute")),
+            f"{row['focal_group']}, {row['reference_group']}",
             row["ets_class"] or "",
             _with_error(mh.get("delta"), mh.get("se")),
             _number(logistic.get("delta_r2"), ".3f"),
@@ -83,25 +81,20 @@ def groups_table(found: dict[str, list[Row]]) -> str:
     for scale_id, rows in found.items():
         for whole, _ in by_attribute(rows):
             details, counts = whole["details"], whole["details"]["items"]
-            start = cell(scale_id), cell(whole["attribute"])
+            start = scale_id, whole["attribute"]
             for group in details["groups"][:GROUPS_SHOWN]:
                 ability = _number(group["mean"], "+.2f"), _number(group["sd"], ".2f")
-                shown.append((*start, cell(group["name"]), f"{group['n_learners']:,}", *ability, _tested(group, whole)))
+                shown.append((*start, group["name"], f"{group['n_learners']:,}", *ability, _tested(group, whole)))
             rest = len(details["groups"][GROUPS_SHOWN:]) + details["smaller_groups"]["groups"]
             shown += [(*start, f"{rest} smaller groups", "", "", "", "no")] * (rest > 0)
             unreadable = f", {details['n_unreadable']:,} of them with a value that is not a group"
             left_out = f"left out{unreadable if details['n_unreadable'] else ''}"
             shown.append((*start, "(unknown)", f"{details['n_unknown']:,}", "", "", left_out))
             pairs = f"items × groups: {counts['tested']:,} tested, {counts['low_power']:,} of them with low power, "
-            why = f": {cell(details['why_not'])}" if details["why_not"] else ""
+            why = f": {details['why_not']}" if details["why_not"] else ""
             shown.append((*start, "(all)", "", "", "", f"{pairs}{counts['not_tested']:,} not tested{why}"))
     columns = ("scale", "attribute", "group", "learners", "mean θ", "SD", "tested")
     return markdown_table(columns, shown, numeric=columns[3:6])
-
-
-def cell(text: str) -> str:
-    """A text escaped as the cell of a Markdown table."""
-    return re.sub(r"([\\`*_\[\]|#!~])", r"\\\1", html.escape(" ".join(text.split()), quote=False))
 
 
 def harder_by(wald: Mapping[str, Any]) -> str:
@@ -131,7 +124,7 @@ def _weight(row: Row) -> tuple[bool, float, float]:
 
 def _tested(group: Row, whole: Row) -> str:
     if group["why_not"]:
-        return f"no: {cell(group['why_not'])}"
+        return f"no: {group['why_not']}"
     if whole["details"]["why_not"]:
         return "no"
     answer = "reference" if group["name"] == whole["reference_group"] else "yes"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from irt_assets.drift.dif_month import AttributeDif, Row, group_of, rows_of
-from irt_assets.drift.dif_page import cell, groups_table, items_table, sentence
+from irt_assets.drift.dif_page import groups_table, items_table, sentence
 from irt_assets.drift.dif_plots import differences_plot
 from irt_assets.psychometrics.core.models import Calibration, Convergence
 from irt_assets.psychometrics.dif.analysis import Dif, Group
@@ -118,12 +118,6 @@ def test_a_plot_is_drawn_of_any_number_of_items_and_names(names: int) -> None:
 )  # fmt: skip
 def test_a_value_of_any_type_makes_a_group_or_none(value: object, group: str | None) -> None:
     assert group_of(value) == group
-
-
-def test_a_cell_holds_any_text() -> None:
-    assert cell("a|b") == "a\\|b"
-    assert cell("<script>\n`x`</script>") == "&lt;script&gt; \\`x\\`&lt;/script&gt;"
-    assert cell("![](http://x)") == "\\!\\[\\](http://x)"
 
 
 def test_where_difficulty_is_an_extrapolation_the_table_has_the_difference_of_expected_scores() -> None:

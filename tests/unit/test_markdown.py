@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from resources.markdown import markdown_table
 
 
@@ -15,5 +17,16 @@ def test_a_table_has_its_numbers_to_the_right_and_a_line_a_row() -> None:
     ]
 
 
-def test_no_text_ends_its_cell_or_its_line() -> None:
-    assert markdown_table(("x",), [("a|b\nc",), (r"a\|b",)]).splitlines()[2:] == [r"| a\|b c |", r"| a\|b |"]
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("a|b\nc", r"a\|b c"),
+        (r"a\|b", r"a\\\|b"),
+        ("<script>alert(1)</script>", "&lt;script&gt;alert(1)&lt;/script&gt;"),
+        ("*bold* `x` ~~y~~", r"\*bold\* \`x\` \~\~y\~\~"),
+        ("![](http://x)", r"!\[\](http://x)"),
+        ("an_item _x_", r"an_item \_x\_"),
+    ],
+)
+def test_a_cell_shows_any_text_as_it_is(text: str, cell: str) -> None:
+    assert markdown_table(("x",), [(text,)]).splitlines()[2] == f"| {cell} |"
