@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from resources.database_url import read_database_url, refused_value
+from resources.database_url import for_sqlalchemy, read_database_url, refused_value
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure
 from resources.service_manager import started_by_systemd
@@ -42,13 +42,9 @@ class Database:
         return read_database_url(self._settings.database_url.get_secret_value())
 
     @property
-    def sqlalchemy_url(self) -> str:
-        return self.url.replace("postgresql://", "postgresql+psycopg://", 1)
-
-    @property
     def dagster_url(self) -> str:
         """The address for Dagster's storage, which connects by psycopg2."""
-        return self.url.replace("postgresql://", "postgresql+psycopg2://", 1)
+        return for_sqlalchemy(self.url, "psycopg2")
 
     @contextmanager
     def connect(self) -> Iterator[psycopg.Connection]:
@@ -71,7 +67,7 @@ class Database:
     def engine(self) -> sa.Engine:
         import sqlalchemy as sa  # takes longer to load than most commands take
 
-        return sa.create_engine(self.sqlalchemy_url, connect_args={"options": "-c timezone=UTC"})
+        return sa.create_engine(for_sqlalchemy(self.url, "psycopg"), connect_args={"options": "-c timezone=UTC"})
 
 
 def embedded_postgres(settings: Settings) -> EmbeddedPostgres:

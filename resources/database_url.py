@@ -46,6 +46,16 @@ def read_database_url(text: str) -> str:
     return url
 
 
+def for_sqlalchemy(url: str, driver: str) -> str:
+    """`url` for SQLAlchemy, which takes one host and a port that is a number, and hands on what is in the query."""
+    import sqlalchemy as sa  # takes longer to load than most commands take
+
+    parts = {name: str(value) for name, value in conninfo_to_dict(url).items()}
+    user, password, database = (parts.pop(name, None) for name in ("user", "password", "dbname"))
+    made = sa.URL.create(f"postgresql+{driver}", user, password, database=database, query=parts)
+    return made.render_as_string(hide_password=False)
+
+
 def refused_value(error: psycopg.OperationalError) -> PermanentFailure | None:
     """The fault if libpq refuses an option's value, which its own message would show; None for any other error."""
     found = REFUSED_VALUE.search(str(error))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr, ValidationError
+from sqlalchemy import make_url
 
 from resources.database import Database
 from resources.failures import PermanentFailure
@@ -132,9 +133,23 @@ def test_any_usual_form_of_the_url_is_taken(given: str) -> None:
     database = Database(Settings(database_url=SecretStr(given), _env_file=None))
     rest = "u:p%40@h:5432/d?sslmode=require"
     assert database.url == f"postgresql://{rest}"
-    assert database.sqlalchemy_url == f"postgresql+psycopg://{rest}"
-    assert database.dagster_url == f"postgresql+psycopg2://{rest}"
     assert database.engine().url.password == "p@"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "postgresql://u:p%40@h:5432/d?sslmode=require",
+        "postgresql://u@a:5431,b:5432/d?target_session_attrs=read-write",
+        "postgresql://u@[::1]:5432/d",
+        "postgresql://u@%2Frun%2Fpostgresql/d",
+    ],
+)
+def test_dagster_connects_where_libpq_does(given: str) -> None:
+    database = Database(Settings(database_url=SecretStr(given), _env_file=None))
+    url = make_url(database.dagster_url)
+    _, arguments = url.get_dialect()().create_connect_args(url)
+    assert {name: str(value) for name, value in arguments.items()} == conninfo_to_dict(given)
 
 
 @pytest.mark.parametrize("given", ["mysql://u:secret@h/d", "localhost/d", "postgresql://", "host=h password=secret"])
