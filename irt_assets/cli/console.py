@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 from zoneinfo import ZoneInfo
 
 import typer
+from rich import markup
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -46,6 +46,15 @@ class Panel(StrEnum):
     PROOF = "What came of it, and why"
     FILES = "On files, without a database"
     OPERATION = "Operation"
+
+
+STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What moves a terminal's cursor, sets its title, or turns the direction of what follows."""
+
+
+def escape(text: str) -> str:
+    """Anyone's text as it is: brackets in it are not markup, and what would steer the terminal is shown instead."""
+    return markup.escape(STEERING.sub(lambda one: ascii(one[0])[1:-1], text))
 
 
 def say(line: str) -> None:
@@ -99,7 +108,7 @@ def colour(state: str) -> str:
 
 
 def print_states(states: Sequence[MonthState]) -> None:
-    rows = [(s.month, s.scale_id, colour(s.state), escape(s.why)) for s in states]
+    rows = [(s.month, escape(s.scale_id), colour(s.state), escape(s.why)) for s in states]
     print_table(("month", "scale", "state", "why"), rows)
 
 

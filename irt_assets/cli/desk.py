@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.markup import escape
 
-from irt_assets.cli.console import AsJson, Panel, err, out, print_json, print_table
+from irt_assets.cli.console import AsJson, Panel, err, escape, out, print_json, print_table
 from irt_assets.engines import registry
 from irt_assets.file_commands import Scoring
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, LatentRule, Method, Model

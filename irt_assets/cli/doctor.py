@@ -6,9 +6,8 @@ Exit codes: 0 nothing is wrong; 1 something is; 2 the settings cannot be read.
 from __future__ import annotations
 
 import typer
-from rich.markup import escape
 
-from irt_assets.cli.console import AsJson, Panel, print_json, print_table
+from irt_assets.cli.console import AsJson, Panel, escape, print_json, print_table
 from irt_assets.cli.installation import current_settings
 
 app = typer.Typer()

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
-from irt_assets.cli.console import AsJson, Panel, err, print_json, progress_bar, say
+from irt_assets.cli.console import AsJson, Panel, err, escape, print_json, progress_bar, say
 from irt_assets.cli.installation import current_database, current_settings
 
 if TYPE_CHECKING:

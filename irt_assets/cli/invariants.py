@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid4
 
 import typer
-from rich.markup import escape
 
-from irt_assets.cli.console import AsJson, MaxAge, Panel, duration, out, print_json, print_table, say
+from irt_assets.cli.console import AsJson, MaxAge, Panel, duration, escape, out, print_json, print_table, say
 from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store
 
 if TYPE_CHECKING:

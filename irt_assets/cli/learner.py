@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from irt_assets.cli.console import (
     AsJson,
@@ -17,6 +16,7 @@ from irt_assets.cli.console import (
     Reason,
     Yes,
     confirm,
+    escape,
     out,
     print_error,
     print_json,

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
-from irt_assets.cli.console import AsJson, Panel, as_text, out, print_json, print_table, say
+from irt_assets.cli.console import AsJson, Panel, as_text, escape, out, print_json, print_table, say
 from irt_assets.cli.installation import current_database, current_settings
 
 if TYPE_CHECKING:

@@ -10,9 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
-from irt_assets.cli.console import Panel, colour, out, say
+from irt_assets.cli.console import Panel, colour, escape, out, say
 from irt_assets.cli.installation import current_database, current_settings, current_store
 from irt_assets.cli.scale import ScaleId, confirm_and_change_rules, settings_of
 from resources.failures import PermanentFailure
@@ -120,7 +119,7 @@ def _run_months(settings: Settings, database: Database, months: list[str]) -> bo
             if not outcome.success:
                 out.print(f"{month}: [red]failed[/red] – {escape(outcome.error or '')}")
             for state in month_states(database, instance, [month]):
-                out.print(f"{month} {state.scale_id}: {colour(state.state)} – {escape(state.why)}")
+                out.print(f"{month} {escape(state.scale_id)}: {colour(state.state)} – {escape(state.why)}")
         states = month_states(database, instance, months)
     return all(s.state is State.GREEN for s in states)
 

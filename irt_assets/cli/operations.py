@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 from zoneinfo import ZoneInfo
 
 import typer
-from rich.markup import escape
 
-from irt_assets.cli.console import AsJson, Panel, colour, out, print_json, print_table
+from irt_assets.cli.console import AsJson, Panel, colour, escape, out, print_json, print_table
 from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store
 from irt_assets.wording import counted, some_of, span
 
@@ -141,9 +140,9 @@ def _months(states: Sequence[MonthState]) -> Iterator[tuple[str, str, str, str]]
         months = list(run)
         if is_empty or (state == "green" and len(months) >= GREEN_IN_A_LINE):
             why = f"{counted(len(months), 'month')} without answers" if is_empty else f"{len(months)} months"
-            yield span(months[0].month, months[-1].month), scale_id, colour(state), why
+            yield span(months[0].month, months[-1].month), escape(scale_id), colour(state), why
         else:
-            yield from ((one.month, scale_id, colour(state), escape(_short(one.why))) for one in months)
+            yield from ((one.month, escape(scale_id), colour(state), escape(_short(one.why))) for one in months)
 
 
 def _some(what: str, lines: list[str]) -> None:

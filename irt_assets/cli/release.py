@@ -10,9 +10,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
-from irt_assets.cli.console import AsJson, By, Panel, Reason, Yes, confirm, out, print_json, print_table, say
+from irt_assets.cli.console import AsJson, By, Panel, Reason, Yes, confirm, escape, out, print_json, print_table, say
 from irt_assets.cli.installation import current_database, current_settings, current_store, signed
 from irt_assets.wording import counted
 

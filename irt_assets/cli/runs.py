@@ -10,9 +10,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
-from irt_assets.cli.console import AsJson, Panel, as_text, out, print_json, print_table, say
+from irt_assets.cli.console import AsJson, Panel, as_text, escape, out, print_json, print_table, say
 from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store
 
 if TYPE_CHECKING:

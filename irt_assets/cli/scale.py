@@ -10,10 +10,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from typer.core import TyperCommand
 
-from irt_assets.cli.console import AsJson, By, Panel, Reason, Yes, confirm, out, print_json, say
+from irt_assets.cli.console import AsJson, By, Panel, Reason, Yes, confirm, escape, out, print_json, say
 from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store, signed
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
 from resources.failures import PermanentFailure
@@ -81,7 +80,7 @@ def init(
         engine=engine,
         window=OriginWindow(*_window_of(origin), build(engine, settings), current_store(database)) if origin else None,
     )
-    out.print(f"scale {scale}: {done.anchors} anchors frozen and published from {settings.irt_first_month} on")
+    say(f"scale {scale}: {done.anchors} anchors frozen and published from {settings.irt_first_month} on")
     if done.errors_assumed:
         out.print(
             f"  {done.errors_assumed} of them came without errors: those of a calibration with n = 500 are assumed"
@@ -121,7 +120,7 @@ def pass_mark(
     from irt_assets.responses.scales import set_pass_mark
 
     set_pass_mark(current_database(), scale, theta)
-    out.print(f"scale {scale}: passed from θ = {theta:g} on")
+    say(f"scale {scale}: passed from θ = {theta:g} on")
 
 
 @app.command("set", cls=CommandOnRules)
