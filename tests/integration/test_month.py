@@ -482,6 +482,17 @@ def two_scales(database: Database, settings: Settings) -> Database:
     return database
 
 
+def test_the_last_fit_counts_although_the_clock_was_set_back(database: Database, settings: Settings) -> None:
+    values = {item: (1.0, float(b)) for b, item in enumerate(OF_SCALE[SCALE], -1)}
+    for again in (False, True):
+        last = rooms.stage_made_up(database, folder_store(settings), MONTH, rooms.made_up_calibration(values))
+        with database.connect() as connection:
+            staged = fits.latest_staged(connection, MONTH, SCALE, "em")
+            connection.execute("UPDATE fit_staging SET fitted_at = fitted_at + interval '1 day'")
+        assert staged is not None
+        assert staged.fit_id == last, again
+
+
 def test_a_scale_whose_linking_breaks_down_is_red_and_holds_no_other(two_scales: Database, settings: Settings) -> None:
     outcomes = {o.scale_id: o for o in link_month(two_scales, MONTH, None)}
     assert outcomes[SCALE].error is None
