@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from irt_assets.probes import code_server
 from resources import logs, metrics
-from resources.dagster_compat import have_the_last_word_on_logs, run_code_server
+from resources.dagster_compat import have_the_last_word_on_logs, let_runs_wait, run_code_server
 from resources.service_manager import report_to_service_manager, restart_on_hangup
 from resources.settings import get_settings
 
@@ -45,6 +45,7 @@ def main() -> None:
     restart_on_hangup()
     tcp, socket = os.environ["IRT_CODE_SERVER_PORT"], os.environ["IRT_CODE_SERVER_SOCKET"]
     report_to_service_manager(partial(code_server, f"127.0.0.1:{tcp}" if tcp else f"unix:{socket}"))
+    let_runs_wait()
     run_code_server()
 
 

@@ -12,9 +12,11 @@ import logging
 import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
+from functools import wraps
 from importlib.metadata import version
 from pathlib import Path
+from threading import local
 from typing import TYPE_CHECKING, Any
 
 from dagster._core.definitions.run_request import InstigatorType
@@ -59,7 +61,7 @@ from dagster._core.utils import coerce_valid_log_level
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 from dagster._utils import ensure_file
 from dagster._utils.schedules import schedule_execution_time_iterator
-from sqlalchemy.event import listen
+from sqlalchemy.exc import DBAPIError
 from starlette.types import ASGIApp
 
 from resources.failures import PermanentFailure, TransientFailure, explain, is_transient
@@ -135,6 +137,11 @@ LIVE_DATA_POLL_MS = 2_000
 LONGEST_OUTAGE_S = 300.0
 """About as long as a step is tried again (see `irt_assets.retries`)."""
 RECONNECT_S = 1.0
+REPEATED = ("add_", "all_", "create_", "fetch_", "get_", "handle_", "has_", "store_", "update_")
+"""How the names of a storage's methods begin that are made again when they are cut off."""
+NUMBER = "SELECT pg_current_xact_id_if_assigned()::text"
+BECAME = """SELECT CASE WHEN %(number)s::xid8 < pg_current_xact_id() THEN pg_xact_status(%(number)s::xid8) END"""
+"""What became of a transaction; nothing, if a crash took its number back."""
 
 
 def check_version() -> None:
@@ -157,28 +164,90 @@ def wait_for_database(instance: DagsterInstance) -> None:
 
     They give up after six seconds otherwise, and the run with them. Storages that keep connections do not wait.
     """
-    began: float | None = None
+    _repeat_what_is_cut_off(instance.run_storage, "connect")
+    _repeat_what_is_cut_off(instance.event_log_storage, "_connect")
+    _repeat_what_is_cut_off(instance.schedule_storage, "connect")
 
-    def connect(dialect: Any, _record: Any, arguments: Any, options: Any) -> Any:
-        nonlocal began
-        while True:
-            try:
-                made = dialect.connect(*arguments, **options)
-            except Exception as error:
-                now = time.monotonic()
-                if not is_transient(error) or (began is not None and now - began > LONGEST_OUTAGE_S):
-                    raise
-                if began is None:
-                    began = now
-                    LOG.warning("waiting %.0f minutes at most: %s", LONGEST_OUTAGE_S / 60, explain(error))
-                time.sleep(RECONNECT_S)
-            else:
-                began = None
-                return made
 
-    storages: tuple[Any, ...] = (instance.run_storage, instance.event_log_storage, instance.schedule_storage)
-    for storage in storages:
-        listen(storage._engine, "do_connect", connect)
+def _repeat_what_is_cut_off(storage: Any, connect_by: str) -> None:
+    """Let each call of the storage be one transaction, and be made again where its connection breaks or, once something
+    was written, where the database may only be read.
+
+    What breaks off leaves nothing, unless it does so while it is being committed; then the database knows what became
+    of it. So nothing is doubled.
+    """
+    from dagster_postgres.utils import DagsterPostgresException
+
+    connect, of_thread = getattr(storage, connect_by), local()
+    has_written = False
+    away_since: float | None = None
+
+    def whole(method: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(method)
+        def called(*arguments: Any, **options: Any) -> Any:
+            nonlocal has_written, away_since
+            if hasattr(of_thread, "connection"):
+                return method(*arguments, **options)
+            number, result = None, None
+            broke: Exception = TransientFailure()
+            while True:
+                try:
+                    with connect() as made, made.execution_options(isolation_level="READ COMMITTED").begin():
+                        became = number and made.exec_driver_sql(BECAME, {"number": number}).scalar()
+                        if became == "in progress":
+                            raise broke
+                        if became != "committed":
+                            of_thread.connection = made
+                            try:
+                                result = method(*arguments, **options)
+                            finally:
+                                del of_thread.connection
+                            number = made.exec_driver_sql(NUMBER).scalar()
+                except (DBAPIError, DagsterPostgresException) as error:
+                    broke, now = error, time.monotonic()
+                    is_lost = not isinstance(error, DBAPIError) or error.connection_invalidated or has_written
+                    if not is_lost or not is_transient(error) or now - (away_since or now) > LONGEST_OUTAGE_S:
+                        raise
+                    if away_since is None:
+                        away_since = now
+                        LOG.warning("waiting %.0f minutes at most: %s", LONGEST_OUTAGE_S / 60, explain(error))
+                    time.sleep(RECONNECT_S)
+                else:
+                    has_written, away_since = has_written or number is not None, None
+                    return result
+
+        return called
+
+    def connected(*_: Any) -> Any:
+        return nullcontext(of_thread.connection) if hasattr(of_thread, "connection") else connect()
+
+    setattr(storage, connect_by, connected)
+    for name in dir(type(storage)):
+        if name.startswith(REPEATED) and callable(getattr(type(storage), name)):
+            setattr(storage, name, whole(getattr(storage, name)))
+
+
+def let_runs_wait() -> None:
+    """In the code server: the runs that it starts wait for the database, as `wait_for_database` says."""
+    from dagster._grpc import server
+
+    vars(server)["start_run_in_subprocess"] = _execute_waiting
+
+
+def _execute_waiting(*arguments: Any) -> None:
+    """What a process does that executes a run and was started by the code server."""
+    from dagster import DagsterInstance
+    from dagster._grpc.impl import start_run_in_subprocess
+
+    make = DagsterInstance.from_ref
+
+    def made(ref: Any) -> DagsterInstance:
+        instance = make(ref)
+        wait_for_database(instance)
+        return instance
+
+    DagsterInstance.from_ref = staticmethod(made)  # type: ignore[method-assign]
+    start_run_in_subprocess(*arguments)
 
 
 def code_server_answers(socket: str) -> bool:
@@ -368,6 +437,7 @@ def execute_launched_run(run_id: str) -> int:
     from dagster._utils.interrupts import capture_interrupts
 
     with capture_interrupts(), DagsterInstance.get() as instance:
+        wait_for_database(instance)
         return _execute_run_command_body(run_id, instance, lambda _: None, set_exit_code_on_failure=True)
 
 

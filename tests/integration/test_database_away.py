@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import Any, Literal, cast
 
 import dagster_postgres.utils
 import pytest
+from dagster_postgres import PostgresRunStorage
 
 from irt_assets import retries
 from irt_assets.stack import dagster_instance
@@ -125,3 +127,74 @@ def test_a_calibration_whose_database_stays_away_ends_in_a_sentence(
     assert done.code == 2, done.err + done.out
     assert "error: the database does not answer" in done.err
     assert "Traceback" not in done.err + done.out
+
+
+CUTS_OFF = """
+    CREATE SEQUENCE public.writes;
+    CREATE FUNCTION cut_off() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        IF nextval('public.writes') % 9 = 0 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF;
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER cut_off AFTER INSERT OR UPDATE ON dagster.event_logs EXECUTE FUNCTION cut_off();
+    CREATE TRIGGER cut_off AFTER INSERT OR UPDATE ON dagster.runs EXECUTE FUNCTION cut_off();
+    CREATE TRIGGER cut_off AFTER INSERT OR UPDATE ON dagster.asset_keys EXECUTE FUNCTION cut_off();
+    CREATE TRIGGER cut_off AFTER INSERT OR UPDATE ON dagster.asset_check_executions EXECUTE FUNCTION cut_off()
+"""
+EVENTS_OF_THE_LAST_RUN = """
+    SELECT dagster_event_type, step_key, asset_key, count(*) FROM dagster.event_logs
+    WHERE run_id = (SELECT run_id FROM dagster.runs ORDER BY id DESC LIMIT 1) AND dagster_event_type IS NOT NULL
+    GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+"""
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_calibration_whose_connections_are_cut_off_while_dagster_writes_is_recorded_once(
+    made_month: Settings, irt: Callable[[Settings], Irt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dagster_compat, "RECONNECT_S", 0.01)
+    typed, database = irt(made_month), Database(made_month)
+    with database.connect() as connection:
+        undisturbed = connection.execute(EVENTS_OF_THE_LAST_RUN).fetchall()
+        connection.execute(CUTS_OFF)
+    done = typed("calibrate", "--month", MONTH)
+    assert done.code == 0, done.err + done.out
+    assert "Exception" not in done.err
+    with database.connect() as connection:
+        assert connection.execute(EVENTS_OF_THE_LAST_RUN).fetchall() == undisturbed
+        ((writes,),) = connection.execute("SELECT last_value FROM writes").fetchall()
+    assert writes > 90, "ten at least were cut off"
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("at", ["before", "after"])
+def test_a_commit_that_is_cut_off_is_made_once(
+    made_month: Settings, monkeypatch: pytest.MonkeyPatch, at: Literal["before", "after"]
+) -> None:
+    """A cut after it leaves open whether it was made, and only the database knows."""
+    database = Database(made_month)
+    tags = {f"tag {number}": "here" for number in range(3)}
+    with dagster_instance(made_month, database) as instance:
+        ((run_id,),) = _fetch(database, "SELECT run_id FROM dagster.runs ORDER BY id DESC LIMIT 1")
+        dialect = cast("PostgresRunStorage", instance.run_storage)._engine.dialect
+        commit, cuts = dialect.do_commit, iter([True])
+
+        def cut_off(connection: Any) -> None:
+            if at == "after":
+                commit(connection)
+            if next(cuts, False):
+                _fetch(database, "SELECT pg_terminate_backend(%s)", connection.get_backend_pid())
+                connection.cursor().execute("SELECT 1")
+            if at == "before":
+                commit(connection)
+
+        monkeypatch.setattr(dialect, "do_commit", cut_off)
+        instance.add_run_tags(run_id, tags)
+        monkeypatch.undo()
+    kept = _fetch(database, "SELECT key, value FROM dagster.run_tags WHERE run_id = %s AND key LIKE 'tag %%'", run_id)
+    assert sorted(kept) == sorted(tags.items())
+    assert next(cuts, None) is None
+
+
+def _fetch(database: Database, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+    with database.connect() as connection:
+        return connection.execute(query.encode(), parameters).fetchall()

@@ -24,6 +24,7 @@ from resources.settings import Settings
 from testbed.patience import patient
 from testbed.small_world import last_months, small_world
 from testbed.stack_harness import ROOT, Harness, running_stack, wait_for
+from tests.helpers.databases import altered
 
 pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("faults")]
 
@@ -40,6 +41,7 @@ ONE = "published_item_parameters"
 TABLES = [*WRITES.values(), "mirt_fit_meta", "item_parameter_publication", "item_parameter_proposal"]
 GATE = 7_201_901
 FAILED_WITHIN_S = 60.0
+AWAY_S = 12.0
 
 MONTHS = last_months(3)
 MONTH = MONTHS[0]
@@ -144,6 +146,17 @@ def test_a_month_survives_the_end_of_everything_in_every_step(stack: Harness, st
 
     print(f"{step}: failed {both:.1f} s after both were killed, {alone:.1f} s after the worker was")
     assert max(both, alone) < patient(FAILED_WITHIN_S)
+
+
+def test_a_run_goes_on_when_a_database_that_went_away_is_back(world: Settings, stack: Harness) -> None:
+    """For longer than Dagster's storage tries again by itself; nobody repeats the run."""
+    before = stack.instance.get_runs_count()
+    with closed_gate(stack):
+        run_id = stopped_while_writing(stack, ONE)
+        with altered(world, "ALLOW_CONNECTIONS false", "ALLOW_CONNECTIONS true"):
+            time.sleep(AWAY_S)
+    stack.until(run_id, DagsterRunStatus.SUCCESS)
+    assert stack.instance.get_runs_count() == before + 1
 
 
 def test_after_all_that_the_month_is_green_again(stack: Harness) -> None:
