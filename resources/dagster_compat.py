@@ -193,7 +193,7 @@ def _repeat_what_is_cut_off(storage: Any, connect_by: str) -> None:
             while True:
                 try:
                     with connect() as made, made.execution_options(isolation_level="READ COMMITTED").begin():
-                        became = number and made.exec_driver_sql(BECAME, {"number": number}).scalar()
+                        became: str | None = number and made.exec_driver_sql(BECAME, {"number": number}).scalar()
                         if became == "in progress":
                             raise broke
                         if became != "committed":
@@ -246,7 +246,7 @@ def _execute_waiting(*arguments: Any) -> None:
         wait_for_database(instance)
         return instance
 
-    DagsterInstance.from_ref = staticmethod(made)  # type: ignore[method-assign]
+    DagsterInstance.from_ref = staticmethod(made)  # type: ignore[method-assign,assignment]
     start_run_in_subprocess(*arguments)
 
 
