@@ -10,13 +10,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 import dagster as dg
 
 from irt_assets.definitions import build_defs
 from irt_assets.in_process_runs import Outcome, execute, first_error
-from irt_assets.run_progress import last_made
 from resources.dagster_compat import RUN_KEY_TAG, SENSOR_NAME_TAG
 from resources.settings import Settings
 
@@ -38,7 +36,6 @@ NOT_A_CAUSE = "linked_item_parameters"
 MOST_ROUNDS = 5
 """At most this many rounds, as a run may cause another: drift, then its report."""
 CURSOR = "irt without a daemon: {}"
-NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -113,13 +110,15 @@ def _automation_requests(instance: dg.DagsterInstance, defs: dg.Definitions) -> 
     graph = defs.resolve_asset_graph()
     follow = [key for key in graph.toposorted_asset_keys if graph.get(key).automation_condition is not None]
     read = {key: graph.get(key).parent_keys for key in follow}
-    made = {key: last_made(instance, key) for key in {*follow, *(parent for key in follow for parent in read[key])}}
+    stored, kind = instance.event_log_storage, dg.DagsterEventType.ASSET_MATERIALIZATION
+    concerned = {*follow, *(parent for key in follow for parent in read[key])}
+    made = {key: stored.get_latest_storage_id_by_partition(key, kind) for key in concerned}  # clocks are set back
     due: dict[str, list[dg.AssetKey]] = {}
     for key in follow:
         causes = [parent for parent in read[key] if parent.to_user_string() != NOT_A_CAUSE]
         for month in set.intersection(*(set(made[parent]) for parent in read[key])):
             waits = any(parent in due.get(month, ()) for parent in read[key])
-            if not waits and max(made[cause][month] for cause in causes) > made[key].get(month, NEVER):
+            if not waits and max(made[cause][month] for cause in causes) > made[key].get(month, -1):
                 due.setdefault(month, []).append(key)
     for month in sorted(due):
         yield Asked(month, assets=tuple(due[month]))

@@ -22,7 +22,12 @@ from jobs.plans import PLANS
 from resources.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
-from tests.helpers.dagster_private import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from tests.helpers.dagster_private import (
+    GrpcServerCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+    freeze_time,
+)
 from tests.helpers.typed import Irt
 from tests.integration.sinks import HttpSink, http_sink
 
@@ -59,9 +64,11 @@ def test_without_a_daemon_a_month_has_its_drift_and_its_report_follow_once(made_
         assert followed(instance, made_month) == []
 
         made = last_made(instance, AssetKey(DRIFT_REPORT))[MONTH]
-        instance.report_runless_asset_event(AssetMaterialization("published_item_parameters", partition=MONTH))
+        with freeze_time(datetime.now(UTC) + timedelta(days=1)):
+            instance.report_runless_asset_event(AssetMaterialization("published_item_parameters", partition=MONTH))
         assert len(followed(instance, made_month)) == 2, "a month that was published again has both made again"
         assert last_made(instance, AssetKey(DRIFT_REPORT))[MONTH] > made
+        assert followed(instance, made_month) == [], "although the clock was set back since"
 
 
 def test_without_a_daemon_a_run_that_failed_is_told_of_once_and_so_is_its_end(world: Settings, http: HttpSink) -> None:
