@@ -317,8 +317,9 @@ def _inventory_checks(first_month: str) -> dg.AssetChecksDefinition:
         months = list(months_between(first_month, last_complete_month(datetime.now(UTC))))
         with classify_failures():
             states = month_states(database, context.instance, months)
+        waiting = [state for state in states if state.state not in (State.GREEN, State.ORIGIN)]
         for key in sorted(context.selected_asset_check_keys):
-            standing = [s for s in states if s.state is not State.GREEN and s.asset == key.asset_key.to_user_string()]
+            standing = [state for state in waiting if state.asset == key.asset_key.to_user_string()]
             yield dg.AssetCheckResult(
                 asset_key=key.asset_key,
                 check_name=key.name,

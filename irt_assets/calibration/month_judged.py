@@ -12,20 +12,22 @@ from enum import StrEnum
 from irt_assets.ledger.steps import Step
 
 DECIDED = "decided, to be made again"
-NO_ANSWERS = "no answers"
 NOT_JUDGED = "not judged"
 """The reason of a gate that fails only because another one does begins with these words."""
 MONTHLY_ASSETS = ("scored_responses", "item_calibration", "linked_item_parameters", "published_item_parameters")
 
 
 class State(StrEnum):
-    """State of a month of a scale, worst first. One that was red is stale once a person has decided what to change."""
+    """State of a month of a scale, worst first. One that was red is stale once a person has decided what to change.
+    `EMPTY`: it has no answers; `ORIGIN`: it lies in the origin window, which stands for it."""
 
     RED = "red"
     STALE = "stale"
     PENDING = "pending"
     RUNNING = "running"
     MISSING = "missing"
+    EMPTY = "empty"
+    ORIGIN = "origin"
     GREEN = "green"
 
 
@@ -38,11 +40,6 @@ class MonthState:
     state: State
     why: str
     asset: str = MONTHLY_ASSETS[-1]
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether the month has no answers, and so nothing to be made from."""
-        return self.why == NO_ANSWERS
 
 
 @dataclass(frozen=True)
@@ -75,20 +72,29 @@ def classify_month(
     has_snapshot: bool,
     failure: str | None = None,
     has_answers: bool = True,
+    drift_begins: str | None = None,
 ) -> MonthState:
     """The state of a month of a scale from its evidence.
 
-    `changed` says what is newer than the month's numbers, `failure` why it could not be fitted or linked.
+    `changed` says what is newer than the month's numbers, `failure` why it could not be fitted or linked;
+    `drift_begins`: of a month in the scale's origin window, the first month after that.
     """
 
     def state(value: State, why: str, asset: str = MONTHLY_ASSETS[-1]) -> MonthState:
         return MonthState(month, scale_id, value, why, asset)
 
+    def unmade(what: str, asset: str) -> MonthState:
+        if drift_begins:
+            why = f"part of the origin window, and drift begins after it, in {drift_begins}"
+            return state(State.ORIGIN, why, asset)
+        return state(State.MISSING, f"{what}: `irt calibrate --month {month}`", asset)
+
     if running:
         return state(State.RUNNING, "a run of the month is queued or under way")
     if not has_snapshot:
-        why = f"never materialised: `irt calibrate --month {month}`" if has_answers else NO_ANSWERS
-        return state(State.MISSING, why, MONTHLY_ASSETS[0])
+        if not (has_answers or drift_begins):
+            return state(State.EMPTY, "no answers", MONTHLY_ASSETS[0])
+        return unmade("never materialised", MONTHLY_ASSETS[0])
     if changed and changed.decided:  # what held the month may no longer do so
         return state(State.STALE, f"{DECIDED}: {changed.why}", changed.asset)
     if step is not None:
@@ -99,8 +105,7 @@ def classify_month(
         return state(State.RED, "; ".join(f"{name}: {why}" for name, why in failures.items()), _first(failed))
     unknown = {name: status for name, status in gates.items() if status.passed is None}
     if unknown and step is None and failure is None and not any(status.asked for status in unknown.values()):
-        why = f"its answers are scored and nothing was fitted: `irt calibrate --month {month}`"
-        return state(State.MISSING, why, _first(unknown))
+        return unmade("its answers are scored and nothing was fitted", _first(unknown))
     if unknown:
         why = failure or "a run ended early, materialise the month again"
         return state(State.RED, f"{why} (not evaluated: {', '.join(unknown)})", _first(unknown))

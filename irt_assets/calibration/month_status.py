@@ -8,6 +8,7 @@ check fails, so nothing may judge by it. What does not belong here: the gates th
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 
 import dagster as dg
 import psycopg
@@ -17,7 +18,6 @@ from irt_assets.calibration.misfit import find_reference
 from irt_assets.calibration.month_judged import (
     DECIDED,
     MONTHLY_ASSETS,
-    NO_ANSWERS,
     GateStatus,
     MonthState,
     Newer,
@@ -28,9 +28,10 @@ from irt_assets.calibration.placing import no_origin
 from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.ledger.fits import made_otherwise
 from irt_assets.ledger.month_state import fit_in_use, latest_attempt, latest_failure
+from irt_assets.ledger.origin_fit import origin_windows
 from irt_assets.ledger.overview import decided_since
 from irt_assets.ledger.steps import Step, steps
-from irt_assets.partitions import month_bounds
+from irt_assets.partitions import month_bounds, month_of
 from irt_assets.responses.data_versions import data_version
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import Snapshot, current_snapshot, differs
@@ -44,7 +45,6 @@ from resources.relational import lake
 __all__ = [
     "DECIDED",
     "MONTHLY_ASSETS",
-    "NO_ANSWERS",
     "GateStatus",
     "MonthState",
     "Newer",
@@ -60,6 +60,7 @@ def month_states(database: Database, instance: dg.DagsterInstance, months: Itera
     with database.connect() as connection:
         all_steps = {scale_id: steps(connection, scale_id) for scale_id in read_scales(connection)}
         decided = decided_since(connection, months)
+        answered, windows = _with_answers(connection, months), origin_windows(connection)
         found = []
         for month in months:
             scales = read_scales(connection, month_bounds(month)[0])
@@ -67,7 +68,6 @@ def month_states(database: Database, instance: dg.DagsterInstance, months: Itera
             changed = _changes(connection, month, snapshot, scales, all_steps, decided) if snapshot else {}
             connection.commit()  # keeps the hash that was computed, whatever happens to the next
             gates = gate_statuses(instance, month) if snapshot else {}
-            has_answers = snapshot is not None or _has_answers(connection, month)
             for scale_id in scales:
                 found.append(
                     classify_month(
@@ -79,18 +79,30 @@ def month_states(database: Database, instance: dg.DagsterInstance, months: Itera
                         month in running,
                         snapshot is not None,
                         _failure(connection, month, snapshot, scales[scale_id]) if snapshot else None,
-                        has_answers,
+                        month in answered,
+                        _drift_begins(month, windows.get(scale_id)),
                     )
                 )
     return found
 
 
-def _has_answers(connection: psycopg.Connection, month: str) -> bool:
-    """Whether the log has an answer of the month; True where the log is in a lake, which is not asked."""
+def _with_answers(connection: psycopg.Connection, months: list[str]) -> set[str]:
+    """The months of which the log has an answer; all of them where the log is in a lake, which is not asked."""
     if lake() is not None:
-        return True
-    answers = "SELECT EXISTS (SELECT FROM attempt WHERE completed_at >= %s AND completed_at < %s)"
-    return connection.execute(answers, month_bounds(month)).fetchone() == (True,)
+        return {*months}
+    bounds = [month_bounds(month) for month in months]
+    rows = connection.execute(
+        """SELECT month FROM unnest(%s::text[], %s::timestamptz[], %s::timestamptz[]) AS asked (month, start, stop)
+           WHERE EXISTS (SELECT FROM attempt WHERE completed_at >= start AND completed_at < stop)""",
+        (months, [start for start, _ in bounds], [stop for _, stop in bounds]),
+    ).fetchall()
+    return {month for (month,) in rows}
+
+
+def _drift_begins(month: str, window: tuple[datetime, datetime] | None) -> str | None:
+    """The first month after an origin window in which the month lies; None where it lies in none."""
+    start, end = month_bounds(month)
+    return month_of(window[1]) if window and window[0] <= start and end <= window[1] else None
 
 
 def _failure(connection: psycopg.Connection, month: str, snapshot: Snapshot, scale: Scale) -> str | None:

@@ -48,7 +48,7 @@ def status(as_json: AsJson = False) -> None:
         print_json(as_dict(overview))
     else:
         _print(overview, ZoneInfo(settings.irt_time_zone))
-    if any(month.state != "green" for month in overview.months):
+    if any(month.state not in ("green", "origin") for month in overview.months):
         raise typer.Exit(1)
 
 
@@ -136,10 +136,11 @@ def waiting_line(references: Sequence[str]) -> str:
 
 def _months(states: Sequence[MonthState]) -> Iterator[tuple[str, str, str, str]]:
     by_scale = sorted(states, key=lambda state: (state.scale_id, state.month))
-    for (scale_id, state, is_empty), run in groupby(by_scale, lambda one: (one.scale_id, one.state, one.is_empty)):
+    for (scale_id, state), run in groupby(by_scale, lambda one: (one.scale_id, one.state)):
         months = list(run)
-        if is_empty or (state == "green" and len(months) >= GREEN_IN_A_LINE):
-            why = f"{counted(len(months), 'month')} without answers" if is_empty else f"{len(months)} months"
+        if state in ("empty", "origin") or (state == "green" and len(months) >= GREEN_IN_A_LINE):
+            whys = {"empty": f"{counted(len(months), 'month')} without answers", "origin": months[0].why}
+            why = whys.get(state, f"{len(months)} months")
             yield span(months[0].month, months[-1].month), escape(scale_id), colour(state), why
         else:
             yield from ((one.month, escape(scale_id), colour(state), escape(_short(one.why))) for one in months)

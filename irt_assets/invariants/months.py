@@ -28,7 +28,7 @@ def every_month_is_green(look: InvariantContext) -> Found:
     if not look.states:
         yield NotTested("no month is over yet since IRT_FIRST_MONTH, or the bank has no items")
     for state in look.states:
-        if state.state in (State.RED, State.STALE, State.MISSING):
+        if state.state in (State.RED, State.STALE, State.MISSING, State.EMPTY):
             yield Violation(state.scale_id, f"{state.state}: {state.why}", "green", state.month)
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 import psycopg
 from psycopg.rows import class_row
 
+from irt_assets.ledger.relations import ORIGINS_IN_USE
 from irt_assets.responses.snapshot import Snapshot
 
 
@@ -39,6 +40,12 @@ def origin_fit(connection: psycopg.Connection, scale_id: str) -> OriginFit | Non
                ORDER BY fitted_at DESC LIMIT 1""",
             (scale_id,),
         ).fetchone()
+
+
+def origin_windows(connection: psycopg.Connection) -> dict[str, tuple[datetime, datetime]]:
+    """Start and end of each scale's origin window."""
+    rows = connection.execute(f"SELECT scale_id, window_start, window_end FROM {ORIGINS_IN_USE} o").fetchall()
+    return {scale_id: (start, end) for scale_id, start, end in rows}
 
 
 def keep_calibration(connection: psycopg.Connection, fit_id: str, calibration: bytes) -> None:

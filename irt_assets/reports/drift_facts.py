@@ -15,7 +15,7 @@ import numpy as np
 import psycopg
 
 from irt_assets.calibration.coverage import gaps, read_bank
-from irt_assets.calibration.month_status import MonthState
+from irt_assets.calibration.month_status import MonthState, State
 from irt_assets.calibration.proposals import Proposal as Change
 from irt_assets.calibration.proposals import latest_waiting, open_changes, proposals
 from irt_assets.calibration.release import next_month
@@ -134,7 +134,7 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
         scale,
         state,
         red
-        or ("" if any(item.drift for item in items.values()) else _why_not(connection, scale, month, fit, in_force)),
+        or ("" if any(item.drift for item in items.values()) else _why_not(connection, scale, state, fit, in_force)),
         items,
         fit,
         linkings,
@@ -268,9 +268,12 @@ def observed_of(
 
 
 def _why_not(
-    connection: psycopg.Connection, scale: Scale, month: str, fit: Linked | None, in_force: dict[str, Any]
+    connection: psycopg.Connection, scale: Scale, state: MonthState, fit: Linked | None, in_force: dict[str, Any]
 ) -> str:
     """Why no item of the month was compared, with the way out."""
+    month = state.month
+    if state.state is State.ORIGIN:
+        return f"it is {state.why}"
     if fit is None:
         staged = latest_staged(connection, month, scale.scale_id, scale.engine)
         if staged is None:

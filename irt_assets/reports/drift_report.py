@@ -64,6 +64,7 @@ def verdict(facts: Facts) -> Verdict:
     name = f"{facts.month} of scale {facts.scale.scale_id}"
     mark, says = {
         State.GREEN: ("yes", "is safe to release."),
+        State.ORIGIN: ("yes", "was released with the scale."),
         State.RED: ("no", "is NOT safe to release."),
     }.get(facts.state.state, ("not yet", f"is not settled yet ({facts.state.state})."))
     proposals = Counter(item.proposal.action for item in to_look_at(facts) if item.proposal)
@@ -74,7 +75,7 @@ def verdict(facts: Facts) -> Verdict:
     if facts.not_compared:
         look_at = f"Drift was not tested: {facts.not_compared}." + (f" {look_at}" if n else "")
     stays = "What is published stays in force until someone decides otherwise."
-    why = stays if facts.state.state is State.GREEN else f"{facts.state.why}."
+    why = stays if mark == "yes" else f"{facts.state.why}."
     return Verdict(mark, f"{name} {says}", why, look_at, len(facts.open_decisions))
 
 

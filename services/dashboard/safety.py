@@ -39,8 +39,10 @@ def verdict(state: MonthState, waiting: int, step: Step | None) -> str:
             return f"{name} is not released yet: it {short}."
         case State.RUNNING:
             return f"{name} is not settled yet: {short}."
-        case _ if state.is_empty:
+        case State.EMPTY:
             return f"{name} has no answers."
+        case State.ORIGIN:
+            return f"{name} is {state.why}."
         case _:
             return f"{name} has not been calibrated: {short}."
 
@@ -67,7 +69,9 @@ def next_step(state: MonthState, waiting: int) -> TagChild:
         case State.STALE:
             by_hand = tags.code(f"irt calibrate --month {state.month}")
             return TagList(link("make it again", "month", **where), " or ", by_hand)
-        case _ if state.is_empty:
+        case State.ORIGIN:
+            return link("look at the window's fit", "months")
+        case State.EMPTY:
             return tags.code("irt import attempts FILE")
         case _:
             return tags.code(f"irt calibrate --month {state.month}")

@@ -7,10 +7,11 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
+import psycopg
 import pytest
 
 from irt_assets.calibration import misfit, month_status
@@ -20,9 +21,11 @@ from irt_assets.calibration.model_change import decide_model_change, preview_mod
 from irt_assets.calibration.month import fit_month, link_month
 from irt_assets.calibration.month_status import (
     GateStatus,
+    MonthState,
     Newer,
     State,
     classify_month,
+    month_states,
     unsettled_months,
 )
 from irt_assets.engines.em import EmEngine
@@ -30,6 +33,7 @@ from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.ledger import cited_fits, encoding, fits
 from irt_assets.ledger.encoding import DecodedFits
 from irt_assets.ledger.steps import Step
+from irt_assets.partitions import month_bounds, months_between
 from irt_assets.psychometrics.eligibility.rules import PublicationRules, Rules, WarningRules
 from irt_assets.responses.scales import Scale, change_rules, read_scales
 from irt_assets.responses.snapshot import stored_rules, take_snapshot
@@ -100,6 +104,22 @@ def test_the_state_of_a_month_follows_from_its_evidence(
     assert why in found.why
 
 
+@pytest.mark.parametrize(
+    ("gates", "has_snapshot"), [({}, False), ({"g": PASSED, "h": NEVER_ASKED}, True)], ids=["never made", "only scored"]
+)
+def test_a_month_in_the_origin_window_is_not_missing_and_says_where_drift_begins(
+    gates: dict[str, GateStatus], has_snapshot: bool
+) -> None:
+    def found(drift_begins: str | None) -> MonthState:
+        return classify_month(
+            MONTH, rooms.SCALE, gates, None, None, False, has_snapshot, has_answers=False, drift_begins=drift_begins
+        )
+
+    assert found(LATER).state is State.ORIGIN
+    assert found(LATER).why == f"part of the origin window, and drift begins after it, in {LATER}"
+    assert found(None).state in (State.EMPTY, State.MISSING)
+
+
 # -- the real job ------------------------------------------------------------------------------------
 
 
@@ -141,6 +161,31 @@ def test_a_month_of_a_scale_without_an_origin_says_so_whatever_its_fit_lacked(
 
 def test_a_month_without_a_run_is_missing(graph: Graph) -> None:
     assert graph.state(LATER).state is State.MISSING
+
+
+def test_only_a_month_that_lies_wholly_in_the_origin_window_is_part_of_it(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (start, _), (_, end) = month_bounds(MONTH), month_bounds(LATER)
+    for until, state in ((end, State.ORIGIN), (end - timedelta(days=1), State.MISSING)):
+        monkeypatch.setattr(month_status, "origin_windows", lambda _, until=until: {rooms.SCALE: (start, until)})
+        assert graph.state(LATER).state is state
+        assert graph.state(MONTH).state is State.GREEN, "it was made"
+
+
+def test_one_query_finds_the_months_without_answers(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    execute = psycopg.Connection.execute
+
+    def counted(connection: psycopg.Connection, query: Any, *others: Any, **options: Any) -> Any:
+        asked.append(str(query))
+        return execute(connection, query, *others, **options)
+
+    monkeypatch.setattr(psycopg.Connection, "execute", counted)
+    years = list(months_between("2016-01", BEFORE))
+    states = month_states(graph.database, graph.instance, [*years, LATER])
+    assert [one.state for one in states] == [State.EMPTY] * len(years) + [State.MISSING]
+    assert sum("EXISTS (SELECT FROM attempt" in query for query in asked) == 1
 
 
 def test_an_answer_that_came_late_makes_its_month_stale(graph: Graph) -> None:

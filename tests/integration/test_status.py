@@ -50,8 +50,8 @@ def test_a_new_installation_is_told_what_is_missing(seen: Seen) -> None:
     assert [s.job for s in overview.schedules] == [plan.job for plan in PLANS]
     assert {(s.last_tick, s.result, s.newest, s.late) for s in overview.schedules} == {(None, "", "", "")}
     assert all(s.next_tick and s.next_tick > overview.now for s in overview.schedules)
-    assert {month.state for month in overview.months} == {"missing"}
-    assert {month.month for month in overview.months if not month.is_empty} == set(rooms.MONTHS)
+    assert {month.state for month in overview.months} == {"missing", "empty"}
+    assert {month.month for month in overview.months if month.state == "missing"} == set(rooms.MONTHS)
     assert (overview.violations, overview.alerts, overview.runs) == ([], [], [])
 
 
@@ -136,7 +136,7 @@ def test_months_violations_alerts_and_runs_are_on_the_screen(seen_month: Seen) -
     told = json.loads(as_json.stdout)
     assert {m["month"]: m["state"] for m in told["months"]}["2026-07"] == "running"
     assert told["alerts"][0]["partition"] == "2026-06"
-    empty = [month["month"] for month in told["months"] if month["why"] == "no answers"]
+    empty = [month["month"] for month in told["months"] if month["state"] == "empty"]
     assert empty
     assert sum(any(month in line for month in empty) for line in shown.output.splitlines()) == 1
     assert len(shown.output.splitlines()) <= 30

@@ -19,7 +19,7 @@ from irt_assets.calibration import gates
 from irt_assets.calibration.abilities import measure
 from irt_assets.calibration.evidence import Verdict
 from irt_assets.calibration.linking_history import read_history
-from irt_assets.calibration.month_status import NO_ANSWERS, MonthState, State, month_states
+from irt_assets.calibration.month_status import MonthState, State, month_states
 from irt_assets.calibration.origin import OriginRead
 from irt_assets.calibration.proposals import Reference, latest_waiting, proposals
 from irt_assets.calibration.release import reject
@@ -233,8 +233,8 @@ def test_months_in_a_row_without_answers_share_a_line(
     world: World, monkeypatch: pytest.MonkeyPatch, scales: tuple[str, ...]
 ) -> None:
     seen = world.reader.seen
-    empty = [MonthState(f"2025-{k:02}", rooms.SCALE, State.MISSING, NO_ANSWERS) for k in range(1, 13)]
-    later = [MonthState(month, rooms.SCALE, State.MISSING, NO_ANSWERS) for month in ("2026-08", "2026-09")]
+    empty = [MonthState(f"2025-{k:02}", rooms.SCALE, State.EMPTY, "no answers") for k in range(1, 13)]
+    later = [MonthState(month, rooms.SCALE, State.EMPTY, "no answers") for month in ("2026-08", "2026-09")]
     states = [replace(state, scale_id=scale) for state in empty + seen.months + later for scale in scales]
     monkeypatch.setattr(world.reader, "seen", replace(seen, months=states))
     html = world.page(view="months")
@@ -245,6 +245,24 @@ def test_months_in_a_row_without_answers_share_a_line(
     assert "2026-09 has no answers." in world.page(view="month", scale=rooms.SCALE)
     assert "2026-09" not in world.page(view="reports")
     assert "2026-09" in world.page(view="reports", month="2026-09")
+
+
+@pytest.mark.parametrize("scales", [(rooms.SCALE,), (rooms.SCALE, "other")])
+def test_months_of_the_origin_window_share_a_line_that_says_where_drift_begins(
+    world: World, monkeypatch: pytest.MonkeyPatch, scales: tuple[str, ...]
+) -> None:
+    seen, why = world.reader.seen, f"part of the origin window, and drift begins after it, in {JUNE}"
+    window = [MonthState(f"2026-{k:02}", rooms.SCALE, State.ORIGIN, why) for k in range(1, 6)]
+    states = [replace(state, scale_id=scale) for state in window + seen.months for scale in scales]
+    monkeypatch.setattr(world.reader, "seen", replace(seen, months=states))
+    html = world.page(view="months")
+    assert html.count("<tr>") == 1 + len(seen.months) + 1
+    assert "2026-01…2026-05" in html
+    assert html.count(why) == len(scales)
+    assert f"2026-05 is {why}." in world.page(view="month", month="2026-05", scale=rooms.SCALE)
+    assert "irt report drift --month 2026-05" not in world.page(view="month", month="2026-05", scale=rooms.SCALE)
+    assert "2026-05" not in world.page(view="reports")
+    assert "none: drift begins after the origin window" in world.page(view="reports", month="2026-05")
 
 
 def test_an_origin_window_is_shown_with_its_fit_and_what_it_left_out(
@@ -260,6 +278,7 @@ def test_an_origin_window_is_shown_with_its_fit_and_what_it_left_out(
     window = OriginFit(start, end, "", "", "", scale.engine, 478, 20_897)
     monkeypatch.setattr(months, "read_origin", lambda *_: OriginRead(window, fit, left_out))
     html = world.page(view="months")
+    assert "it begins with the first month after it" in html
     assert "2026-06-01 to 2026-07-01" in html
     assert "20,897 of 478 learners" in html
     assert f">{len(fit.items) - 1} items</a>" in html

@@ -112,7 +112,12 @@ def gate_of(by_scale: dict[str, GateStatus], scale_id: str) -> GateStatus:
 def _answer(connection: psycopg.Connection, month: Month) -> Tag:
     """Yes or no in a sentence, and the next step."""
     state = month.state.state
-    mark, tone = {State.GREEN: ("Yes", "success"), State.RED: ("No", "danger")}.get(state, ("Not yet", "warning"))
+    marks = {
+        State.GREEN: ("Yes", "success"),
+        State.RED: ("No", "danger"),
+        State.ORIGIN: ("It is released with the scale", "info"),
+    }
+    mark, tone = marks.get(state, ("Not yet", "warning"))
     return notice(
         tags.p(
             badge(state),
@@ -278,15 +283,12 @@ def _decisions(connection: psycopg.Connection, month: Month) -> Tag:
 def _reports(connection: psycopg.Connection, month: Month) -> Tag:
     name, scale_id = month.month, month.scale.scale_id
     made = [one for one in of_months(connection, name) if one.window == f"{name}/{scale_id}"]
-    return section(
-        "Reports",
-        tags.p(
-            "The drift report, to read and to send: ",
-            report_files(f"the drift report of {name}, scale {scale_id}", made),
-        )
-        if made
-        else tags.p("No drift report was made yet: ", tags.code(f"irt report drift --month {name}")),
-    )
+    if made:
+        found = report_files(f"the drift report of {name}, scale {scale_id}", made)
+        return section("Reports", tags.p("The drift report, to read and to send: ", found))
+    in_origin = month.state.state is State.ORIGIN
+    why: TagChild = verdict(month.state, 0, None) if in_origin else tags.code(f"irt report drift --month {name}")
+    return section("Reports", tags.p("No drift report was made yet: ", why))
 
 
 def _proposal(reference: str) -> Tag:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 from htmltools import Tag, TagChild, TagList, tags
 from shiny import Inputs, Outputs, Session
 
-from irt_assets.calibration.month_status import NO_ANSWERS, MonthState, State
+from irt_assets.calibration.month_status import MonthState, State
 from irt_assets.calibration.origin import read_origin
 from irt_assets.ledger.steps import step_of
 from irt_assets.wording import counted, is_or_are, listed, span
@@ -53,9 +54,9 @@ def server(asked: Asked, inputs: Inputs, _output: Outputs, _session: Session) ->
 def _is_the_last_one_safe(asked: Asked, overview: Overview) -> Tag:
     """A sentence on the last month of every scale, of those with answers where there is one."""
     months, scales = months_of(overview), scales_of(overview)
-    with_answers = {state.month for state in overview.months if not state.is_empty}
+    with_answers = {state.month for state in overview.months if state.state is not State.EMPTY}
     last = next((month for month in months if month in with_answers), months[0])
-    sentences = [f"{span(months[months.index(last) - 1], months[0])}: {NO_ANSWERS}."] if last != months[0] else []
+    sentences = [f"{span(months[months.index(last) - 1], months[0])}: no answers."] if last != months[0] else []
     with asked.reader.connect() as connection:
         for scale_id in scales:
             state = state_of(overview, last, scale_id)
@@ -110,8 +111,7 @@ def _list(overview: Overview, scale_id: str) -> Tag:
         next_one = next_step(state, decisions_waiting(overview, month, scale_id))
         return _month(state), badge(state.state), in_short(state.why), next_one
 
-    headers = ("month", "state", "why", "next step")
-    return table("Months, the newest first", headers, _rows(overview, row, len(headers)))
+    return table("Months, the newest first", ("month", "state", "why", "next step"), _rows(overview, row))
 
 
 def _grid(overview: Overview, scales: Sequence[str]) -> Tag:
@@ -121,19 +121,20 @@ def _grid(overview: Overview, scales: Sequence[str]) -> Tag:
     def row(month: str) -> Sequence[TagChild]:
         return month, *(_light(by_place[month, scale_id], overview) for scale_id in scales)
 
-    headers = ("month", *scales)
-    return table("Months, the newest first, by scale", headers, _rows(overview, row, len(headers)))
+    return table("Months, the newest first, by scale", ("month", *scales), _rows(overview, row))
 
 
-def _rows(overview: Overview, row: Callable[[str], Sequence[TagChild]], n_columns: int) -> Iterator[Sequence[TagChild]]:
-    """A row a month, and one for all months in a row without answers."""
-    with_answers = {state.month for state in overview.months if not state.is_empty}
-    for answered, together in groupby(months_of(overview), with_answers.__contains__):
+def _rows(overview: Overview, row: Callable[[str], Sequence[TagChild]]) -> Iterator[Sequence[TagChild]]:
+    """A row a month, and one for months in a row that are all empty, or all in the origin window, on every scale."""
+    states: dict[str, set[State]] = defaultdict(set)
+    for one in overview.months:
+        states[one.month].add(one.state)
+    for alike, together in groupby(months_of(overview), states.__getitem__):
         months = list(together)
-        if answered:
-            yield from map(row, months)
+        if alike <= {State.EMPTY, State.ORIGIN}:
+            yield span(months[-1], months[0]), *row(months[0])[1:]
         else:
-            yield span(months[-1], months[0]), badge(NO_ANSWERS), *[DASH] * (n_columns - 2)
+            yield from map(row, months)
 
 
 def _origins(asked: Asked, scales: Sequence[str]) -> Tag | None:
@@ -158,7 +159,11 @@ def _origins(asked: Asked, scales: Sequence[str]) -> Tag | None:
     if not rows:
         return None
     headers = ("window", "scale", "answers", "published", "left out", "how well the model fits")
-    return section("Origin", table("The windows that the scales were made from", headers, rows))
+    return section(
+        "Origin",
+        tags.p("Drift is what has changed since the window, so it begins with the first month after it."),
+        table("The windows that the scales were made from", headers, rows),
+    )
 
 
 def _light(state: MonthState, overview: Overview) -> Tag:

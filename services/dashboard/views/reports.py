@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from htmltools import TagChild, TagList, tags
 
+from irt_assets.calibration.month_status import State
 from irt_assets.reports.artifacts import Recorded, WeekOfReports, of_months, weeks
 from irt_assets.wording import counted, is_or_are, sentence
 from services.dashboard.chosen import bounds_of_month
@@ -15,6 +16,7 @@ from services.dashboard.page import Asked, NotFound, Page
 from services.dashboard.report_files import no_learner_reports, report_files
 
 WEEKS_SHOWN = 12
+UNREPORTED = (State.EMPTY, State.ORIGIN)
 Window = tuple[str, str]
 """Month and scale."""
 
@@ -31,7 +33,7 @@ def page(asked: Asked) -> Page:
         name, _, scale = (one.window or "").partition("/")
         reports[name, scale].append(one)
     overview = asked.reader.overview()
-    asked_for = [one for one in overview.months if one.month == month or not (month or one.is_empty)]
+    asked_for = [one for one in overview.months if one.month == month or not (month or one.state in UNREPORTED)]
     states = {(one.month, one.scale_id): one.state for one in asked_for}
     windows = sorted(reports.keys() | states.keys(), key=lambda window: window[1])
     windows.sort(key=lambda window: window[0], reverse=True)
@@ -65,19 +67,20 @@ def _answer(windows: list[Window], reports: dict[Window, list[Recorded]], month:
 
 
 def _drift(
-    windows: list[Window], reports: dict[Window, list[Recorded]], states: Mapping[Window, str], zone: str
+    windows: list[Window], reports: dict[Window, list[Recorded]], states: Mapping[Window, State], zone: str
 ) -> TagChild:
     rows = []
     for month, scale in windows:
         made = reports.get((month, scale), [])
         state = states.get((month, scale))
+        lacking = "none: drift begins after the origin window" if state is State.ORIGIN else "not made yet"
         rows.append(
             (
                 link(month, "month", month=month, scale=scale),
                 scale,
                 badge(state) if state else "",
                 moment(max((one.generated_at for one in made), default=None), zone),
-                report_files(f"the drift report of {month}, scale {scale}", made) if made else "not made yet",
+                report_files(f"the drift report of {month}, scale {scale}", made) if made else lacking,
             )
         )
     return section(
