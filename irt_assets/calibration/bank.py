@@ -42,10 +42,10 @@ class BankItem:
     Attributes:
         a, b, c and their errors: in force; None where nothing is published for it. `since`: from when on.
         to_come: the values that were decided for a later day, and the day; "" where there are none.
-        n: answers in the newest linked month; None where it has no linked month.
+        n: answers in the newest linked month, or else in the origin window; None where it was in neither.
         drifted: the open alert on it.
         dif: attributes with large DIF in the newest month that was tested.
-        problems: why the newest month's estimate could not be published.
+        problems: why that window's estimate could not be published.
         proposal: the one that waits for a decision.
         withdrawn: whether it is now; `decided`: the last decision on its use, which may begin later.
     """

@@ -9,7 +9,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from irt_assets.ledger.publications import in_force_at
-from irt_assets.ledger.relations import MONTHS_IN_USE, ORIGINS_IN_USE
+from irt_assets.ledger.relations import MONTHS_IN_USE, NEWEST_WINDOW, ORIGINS_IN_USE
 from irt_assets.responses.scales import Scale
 
 
@@ -60,7 +60,7 @@ def _item_among(
 
 
 def bank_rows(connection: psycopg.Connection, scale: Scale, at: datetime) -> list[dict[str, Any]]:
-    """Every item of the scale, by id: what is in force at `at`, what is next if it differs, the newest linked month's
+    """Every item of the scale, by id: what is in force at `at`, what is next if it differs, the newest window's
     estimate, the open alert of drift and the attributes with large DIF."""
     with connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(
@@ -83,11 +83,8 @@ WITH in_force AS (
 to_come AS (
     SELECT DISTINCT ON (item_id) item_id, a, b, c, effective_from FROM item_parameter_publication
     WHERE scale_id = %(scale)s AND effective_from > %(at)s ORDER BY item_id, effective_from, publication_id DESC),
-newest AS (
-    SELECT fit_id FROM {MONTHS_IN_USE} m WHERE (scale_id, engine) = (%(scale)s, %(engine)s)
-    ORDER BY month DESC LIMIT 1),
 fitted AS (
-    SELECT item_id, params, n_responses, rmsd, flags FROM mirt_item_params JOIN newest USING (fit_id)),
+    SELECT i.* FROM mirt_item_params i JOIN {NEWEST_WINDOW} w USING (fit_id)),
 anchors AS (SELECT item_id FROM anchor_set WHERE scale_id = %(scale)s AND version = %(version)s),
 alerts AS (
     SELECT DISTINCT ON (item_id) item_id, severity, kind, opened_month FROM drift_alerts

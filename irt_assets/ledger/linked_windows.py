@@ -14,7 +14,7 @@ import psycopg
 from psycopg.rows import class_row, dict_row
 
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants
-from irt_assets.ledger.relations import LATEST_STAGED, MONTHS_IN_USE
+from irt_assets.ledger.relations import LATEST_STAGED, MONTHS_IN_USE, NEWEST_WINDOW
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.linking.jump import Constants
 from irt_assets.responses.scales import Scale
@@ -165,11 +165,10 @@ def last_fitted_month(connection: psycopg.Connection, scale: Scale) -> str | Non
     return row[0] if row else None
 
 
-def newest_month(connection: psycopg.Connection, scale: Scale) -> str | None:
-    """The last month that is linked by the scale's engine."""
-    row = connection.execute(
-        f"SELECT max(month) FROM {MONTHS_IN_USE} m WHERE (scale_id, engine) = (%s, %s)", (scale.scale_id, scale.engine)
-    ).fetchone()
+def newest_window(connection: psycopg.Connection, scale: Scale) -> str | None:
+    """The last month that is linked by the scale's engine, or else the origin window, in words."""
+    asked = {"scale": scale.scale_id, "engine": scale.engine}
+    row = connection.execute(f"SELECT month FROM {NEWEST_WINDOW} w", asked).fetchone()
     return row[0] if row else None
 
 

@@ -22,6 +22,11 @@ ORIGIN_WINDOW: LiteralString = "the origin window"
 ORIGINS_IN_USE: LiteralString = f"""(SELECT *, '{ORIGIN_WINDOW}' AS month FROM {IN_USE} in_use
                                     WHERE kind = 'origin')"""
 """Those of origin windows, in the place of a month."""
+NEWEST_WINDOW: LiteralString = f"""(SELECT * FROM (SELECT * FROM {MONTHS_IN_USE} m
+                                                UNION ALL SELECT * FROM {ORIGINS_IN_USE} o) w
+                                  WHERE (scale_id, engine) = (%(scale)s, %(engine)s)
+                                  ORDER BY kind, month DESC LIMIT 1)"""
+"""The newest month that the engine of a scale linked, or else the origin window, as a relation."""
 MADE_WITH: LiteralString = """jsonb_build_object('model', spec->'model', 'scale_priors', spec->'scale_priors',
                                             'latent', spec->'latent')"""
 """The keys of a staged fit's spec that `made_otherwise` compares: those of `model_spec`."""

@@ -23,7 +23,10 @@ from irt_assets.calibration.bank import bank_items
 from irt_assets.calibration.proposals import Reference, latest_waiting, proposals, waiting_proposals
 from irt_assets.drift.month import ScaleDrift
 from irt_assets.ledger.fit_spec import Spread
+from irt_assets.ledger.linked_windows import newest_window
 from irt_assets.ledger.publications import publications_in_force
+from irt_assets.ledger.relations import ORIGIN_WINDOW
+from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.reports.drift_facts import observed_of
 from irt_assets.reports.drift_rows import Curve
@@ -38,6 +41,7 @@ from services.dashboard.downloads import TYPES, download
 from services.dashboard.page import Asked
 from services.dashboard.reader import Reader
 from services.dashboard.server import make_page
+from services.dashboard.views import item_figures
 from services.dashboard.views.bank import PAGE_SIZE
 from services.jwt_verifier.tokens import Identity, Role
 from tests.helpers import rooms
@@ -73,6 +77,36 @@ def test_the_bank_is_what_is_in_force_and_what_drifted(faulty: Faulty) -> None:
         row["item_id"]: (row["a"], row["b"], row["a_se"], row["b_se"]) for row in in_force
     }
     assert {item.item_id for item in found if item.drifted} == flagged != set()
+
+
+def test_without_a_month_the_answers_of_the_bank_are_those_of_the_origin_window(faulty: Faulty) -> None:
+    with Database(faulty[0]).connect() as connection:
+        scale = read_scales(connection)[rooms.SCALE]
+        assert newest_window(connection, scale) == rooms.MONTHS[-1]
+        start = month_bounds(rooms.MONTHS[0])[0]
+        connection.execute("UPDATE mirt_fit_meta SET superseded_at = now() WHERE window_start <> %s", (start,))
+        connection.execute("UPDATE mirt_fit_meta SET kind = 'origin' WHERE superseded_at IS NULL")
+        answered = dict(
+            connection.execute(
+                """SELECT item_id, i.n_responses FROM mirt_item_params i JOIN mirt_fit_meta m USING (fit_id)
+                   WHERE m.superseded_at IS NULL"""
+            ).fetchall()
+        )
+        assert newest_window(connection, scale) == ORIGIN_WINDOW
+        assert {item.item_id: item.n for item in bank_items(connection, scale, NOW) if item.n} == answered != {}
+        connection.rollback()
+
+
+def test_the_figures_of_an_item_with_one_month_have_an_axis_of_days(faulty: Faulty) -> None:
+    with Database(faulty[0]).connect() as connection:
+        scale = read_scales(connection)[rooms.SCALE]
+        facts = item_facts(connection, scale, waiting_proposals(connection)[0].item_id, NOW)
+    assert facts is not None
+    alone = replace(facts, months=facts.months[:1], publications=())
+    (month,) = alone.months
+    drawn = str(item_figures.history(alone, "b", month.end))
+    first, last = re.findall(r"range&quot;:\[&quot;(.{10})[^,]*,&quot;(.{10})", drawn)[0]
+    assert first < f"{month.start:%Y-%m-%d}" < last == f"{month.end:%Y-%m-%d}"
 
 
 @pytest.mark.parametrize("month", rooms.MONTHS)

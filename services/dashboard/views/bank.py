@@ -13,7 +13,7 @@ from typing import Any
 from htmltools import Tag, TagChild, TagList, tags
 
 from irt_assets.calibration.bank import IN_USE, NOT_PUBLISHED, WITHDRAWN, BankItem, bank_items
-from irt_assets.ledger.linked_windows import newest_month
+from irt_assets.ledger.linked_windows import newest_window
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.wording import counted
 from services.dashboard.chosen import require_known, whole_number
@@ -65,7 +65,7 @@ class Chosen:
 
     scale: Scale
     scales: tuple[str, ...]
-    month: str | None
+    window: str | None
     all: Sequence[BankItem]
     items: Sequence[BankItem]
     sort: str
@@ -82,7 +82,7 @@ def chosen(asked: Asked, at: datetime) -> Chosen:
     require_known("order", sort.removeprefix("-"), COLUMNS)
     with asked.reader.connect() as connection:
         scale, scales = scale_asked(asked, read_scales(connection))
-        month = newest_month(connection, scale)
+        window = newest_window(connection, scale)
         items = bank_items(connection, scale, at)
     wanted = search.casefold()
     found = [
@@ -92,7 +92,7 @@ def chosen(asked: Asked, at: datetime) -> Chosen:
         and (not status or item.status == STATUSES[status])
         and (not flag or FLAGS[flag][1](item))
     ]
-    return Chosen(scale, scales, month, items, in_order(found, sort), sort)
+    return Chosen(scale, scales, window, items, in_order(found, sort), sort)
 
 
 def scale_asked(asked: Asked, scales: Mapping[str, Scale]) -> tuple[Scale, tuple[str, ...]]:
@@ -128,7 +128,7 @@ def page(asked: Asked) -> Page:
             tags.p(summary(shown), class_="lead"),
             form(asked, shown),
             table(
-                f"{caption}. Answers are those of {shown.month or 'no month yet'}; ± is the standard error.",
+                f"{caption}. Answers are those of {shown.window or 'no month yet'}; ± is the standard error.",
                 [_header(asked, name, shown.sort) for name in COLUMNS],
                 [_row(item, shown.scale.scale_id) for item in rows],
                 numbers="".join(kind for _, kind, _ in COLUMNS.values()),

@@ -6,7 +6,7 @@ What does not belong here: what they are drawn from (see `reports.item_facts`), 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +25,8 @@ from services.dashboard.figures import empty, figure
 BLUE, BLUE_BAND, ORANGE, GREY = "#3B8FD4", "rgba(59, 143, 212, 0.25)", "#D9730D", "#808080"
 """Colours that can be distinguished on light and dark pages; dashes and shapes distinguish them too."""
 WIDTH_SD = 4.0
+ROOM = timedelta(days=10)
+"""Left of the first month, so that its point is not on the edge; a single date would be drawn to milliseconds."""
 NAMES: dict[str, str] = {"a": "discrimination a", "b": "difficulty b"}
 
 
@@ -87,16 +89,17 @@ def history(facts: ItemFacts, name: Literal["a", "b"], end: datetime) -> TagList
                 name=label,
             )
     steps = sorted(facts.publications, key=lambda row: (row["effective_from"], row["publication_id"]))
+    times = [end, *(month.start for month in fitted), *(row["effective_from"] for row in steps)]
     if steps:
-        last = max(end, steps[-1]["effective_from"])
         drawn.add_scatter(
-            x=[*(row["effective_from"] for row in steps), last],
+            x=[*(row["effective_from"] for row in steps), max(times)],
             y=[*(row[name] for row in steps), steps[-1][name]],
             mode="lines",
             line={"shape": "hv", "color": ORANGE, "dash": "dash"},
             name="published",
         )
     drawn.update_layout(legend={"orientation": "h", "y": 1.15})
+    drawn.update_xaxes(range=[min(times) - ROOM, max(times)])
     sentence = (
         f"The {NAMES[name]} of {shortened(facts.item_id)} by month with 95 % intervals, and the published values."
     )
