@@ -29,7 +29,7 @@ from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.engines.em import EmEngine
 from irt_assets.in_process_runs import run_job, run_month
 from irt_assets.job_names import KPI_JOB, MONTHLY_JOB, NIGHTLY_JOB, same_job
-from irt_assets.partitions import DAYS, WEEKS, last_complete_month, month_bounds, month_of
+from irt_assets.partitions import DAYS, WEEKS, month_bounds, month_of
 from irt_assets.psychometrics.core.design import Component, components
 from irt_assets.psychometrics.core.models import Flag, Responses
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
@@ -66,9 +66,11 @@ NEXT_STEPS = """
 what to do next, in the same IRT_HOME:
   look at the window's fit, and at every item: the dashboard, which `irt demo --data LOG` serves without --no-serve
   take the values: irt export parameters --to csv
-  fit a month by itself and compare it with them, for drift: irt job monthly_calibration --partition {month}
+drift is what has changed since the window, so it begins after it, in {month}; once that month is over:
+  add its answers: irt import attempts FILE
+  calibrate it and judge its drift: irt job monthly_calibration --partition {month}
   read what came of it: irt report drift --month {month} --out reports
-  add later answers: irt import attempts FILE"""
+to judge drift within this log, make its first month the origin, in another IRT_HOME: docs/tutorial/own-log.md"""
 SHARE_NAMED = 0.75  # of the moved anchors: some move by less than their errors
 
 
@@ -414,14 +416,14 @@ def own_log(
         new = [scale for scale in read_scales(connection).values() if not scale.initialised]
     for scale in new:
         _initialise_from(database, settings, scale, window, model, say)
-    last_month = month_of(window[1])
+    last_month = month_of(window[1] - timedelta(microseconds=1))
     if last_month < month_of(datetime.now(UTC)):
         with open_instance(settings, database) as instance:
             outcome = run_month(instance, settings, last_month, ("scored_responses", "abilities"))
             if not outcome.success:
                 raise PermanentFailure(outcome.error or "the run failed")
         _say_abilities(database, last_month, say)
-    say(NEXT_STEPS.format(month=min(last_month, last_complete_month(datetime.now(UTC)))))
+    say(NEXT_STEPS.format(month=month_of(window[1])))
     return settings
 
 
@@ -488,9 +490,10 @@ def _say_abilities(database: Database, month: str, say: Say) -> None:
 
 
 def _log_window(database: Database) -> tuple[datetime, datetime]:
-    """From the start of the first answer's month to just after the last answer."""
+    """From the start of the first answer's month to the end of the last one's, or to just after it while that runs."""
     with database.connect() as connection:
         row = connection.execute("SELECT min(completed_at), max(completed_at) FROM attempt").fetchone()
     if row is None or row[0] is None:
         raise PermanentFailure("no answer of the log was accepted: see the reject file for the reasons")
-    return month_bounds(month_of(row[0]))[0], row[1] + timedelta(microseconds=1)
+    end = month_bounds(month_of(row[1]))[1]
+    return month_bounds(month_of(row[0]))[0], end if end <= datetime.now(UTC) else row[1] + timedelta(microseconds=1)

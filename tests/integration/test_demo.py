@@ -146,4 +146,4 @@ def test_a_real_log_becomes_its_own_origin(shared: Path, tmp_path: Path) -> None
     assert "default-1" in done.stdout
     assert "default-2" in done.stdout
     assert "478 learners measured" in done.stdout
-    assert "irt report drift --month 2015-12 --out reports" in done.stdout[done.stdout.index("what to do next") :]
+    assert "irt report drift --month 2016-01 --out reports" in done.stdout[done.stdout.index("what to do next") :]
