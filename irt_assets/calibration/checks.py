@@ -305,7 +305,7 @@ def _inventory_checks(first_month: str) -> dg.AssetChecksDefinition:
         dg.AssetCheckSpec(
             INVENTORY,
             asset=asset,
-            description="Which of the months that are over stand here: missing, stale, running, waiting or red.",
+            description="Which of the months that are over stand here: missing, empty, stale, running, waiting or red.",
         )
         for asset in ASSETS
     ]
