@@ -41,6 +41,7 @@ from irt_assets.responses.scales import read_scales
 from resources.dagster_schema import rows_of
 from resources.database import Database
 from resources.failures import PermanentFailure, TransientFailure
+from resources.markdown import escaped
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.rooms import SCALE, add_items, answer_matrix, model_scores, rows, run_sql
@@ -252,7 +253,7 @@ def test_a_night_with_too_few_answers_is_quiet_and_still_measures_everyone(
     assert check_night(night).passed
     why = night.outcomes[0].quiet
     assert why.startswith("the window of 30 days to 2026-10-15 has no scored response on scale default (no attempts)")
-    assert why in str(night_metadata(night)["night"].value)
+    assert escaped(why) in str(night_metadata(night)["night"].value)
     assert fit_rows(database, "2026-10-15") == []
     assert len(abilities(database, "nightly", datetime(2026, 10, 16, tzinfo=UTC))) > 500
     assert messages(caplog)[0] == "Loaded 0 observations from attempt VIEW"

@@ -30,8 +30,8 @@ def environment(
 def test_dagster_s_tables_get_a_schema_of_their_own_and_the_url_keeps_the_rest(tmp_path: Path) -> None:
     url = sa.make_url(environment(tmp_path)["IRT_DAGSTER_DATABASE_URL"])
     assert url.drivername == "postgresql+psycopg2"
-    assert (url.username, url.password, url.host, url.database) == ("someone", "secret", "db.example", "assess")
-    assert url.query == {"sslmode": "require", "options": "-csearch_path=dagster"}
+    assert (url.username, url.password, url.database) == ("someone", "secret", "assess")
+    assert url.query == {"host": "db.example", "sslmode": "require", "options": "-csearch_path=dagster"}
 
 
 def test_options_that_the_url_has_already_are_kept(tmp_path: Path) -> None:
