@@ -192,7 +192,7 @@ def _schema(database: Database) -> Iterator[Finding]:
     version = schema_version(database)
     current = version.revision
     if version.fault:
-        yield Finding("schema", "error" if version.is_newer else "warn", *version.fault.rsplit(": ", 1))
+        yield Finding("schema", "warn" if version.can_be_upgraded else "error", *version.fault.rsplit(": ", 1))
     elif version.is_newer:
         yield Finding("schema", "ok", f"{current}, newer than this code, which it still serves")
     elif differences := drift(database):

@@ -42,10 +42,11 @@ def is_ours(_object: Any, name: str | None, type_: str, _reflected: bool, _compa
 def upgrade(database: Database) -> None:
     """`alembic upgrade head`: bring `database` to the newest schema. Safe to repeat, and for two at once.
 
-    A newer schema that serves this code stays as it is; PermanentFailure where it does not.
+    A newer schema that serves this code stays as it is. PermanentFailure where it does not, and where the schema is
+    from before the first migration.
     """
     version = schema_version(database)
-    if version.is_newer:
+    if not version.can_be_upgraded:
         if version.fault:
             raise PermanentFailure(version.fault)
         return
@@ -62,7 +63,7 @@ def downgrade(database: Database, revision: str) -> str:
     current = schema_version(database).revision
     scripts = ScriptDirectory.from_config(_alembic())
     earlier = [script.revision for script in scripts.walk_revisions() if number(script.revision) < number(current)]
-    named = [name for name in earlier if name.startswith(revision)]
+    named = [name for name in earlier if revision in (name, name[:4])]
     if len(named) != 1:
         raise PermanentFailure(
             f"the schema is at {current}: {revision!r} does not name one of the earlier "

@@ -7,14 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psycopg
 
 from resources.database import Database
-
-if TYPE_CHECKING:
-    import sqlalchemy as sa
 
 VERSION_TABLE = "irt_alembic_version"
 VERSIONS = Path(__file__).parent / "migrations" / "versions"
@@ -34,10 +30,20 @@ class SchemaVersion:
         return number(self.revision) > newest_known()
 
     @property
+    def can_be_upgraded(self) -> bool:
+        """Whether migrations lead from it to this code's schema: not from a newer one, nor from before the first."""
+        return self.revision is None or first_known() <= number(self.revision) <= newest_known()
+
+    @property
     def fault(self) -> str | None:
         """Why this code must not work with it, and the way out; None where it may."""
         if self.revision is None:
             return "the database has no schema yet: run `irt db upgrade`"
+        if number(self.revision) < first_known():
+            return (
+                f"the schema in the database is at {self.revision}, from before the first release, and no migration "
+                "leads from there to this code: use a new database, or a new IRT_HOME, and import the log again"
+            )
         if number(self.revision) < newest_known():
             return (
                 f"the schema in the database is at {self.revision}, this code needs {newest_known():04d}: "
@@ -62,22 +68,18 @@ def schema_version(database: Database) -> SchemaVersion:
     return SchemaVersion(row[0]["version_num"], row[0].get("oldest_code")) if row else SchemaVersion(None)
 
 
-def record_oldest_code(connection: sa.Connection, revision: str, oldest_code: str) -> None:
-    """Write down the oldest migration whose code works with the schema at `revision`."""
-    if number(revision) >= FIRST_RECORDED:
-        import sqlalchemy as sa  # only migrations come here, which have it
-
-        statement = sa.text(f"UPDATE {VERSION_TABLE} SET oldest_code = :oldest_code")
-        connection.execute(statement, {"oldest_code": oldest_code})
-
-
-FIRST_RECORDED = 14
-"""The migration that made room for it."""
+def first_known() -> int:
+    """The number of the migration that makes the first schema."""
+    return min(_known())
 
 
 def newest_known() -> int:
     """The number of the newest migration of this code."""
-    return max(int(path.name[:4]) for path in VERSIONS.glob("[0-9][0-9][0-9][0-9]*.py"))
+    return max(_known())
+
+
+def _known() -> list[int]:
+    return [number(path.name) for path in VERSIONS.glob("[0-9][0-9][0-9][0-9]*.py")]
 
 
 def number(revision: str | None) -> int:

@@ -83,10 +83,13 @@ def _check(folder: Path, manifest: Manifest) -> None:
                     f"{wanted.size:,} were written). Use another backup."
                 )
     version = manifest.schema_version
-    if version.is_newer and version.fault:
+    if version.fault and not version.can_be_upgraded:
         raise PermanentFailure(
             f"The backup's schema is at {version.revision} and serves code from {version.oldest_code} on, this code is "
             f"older: install irt-assets {manifest.code_version} or newer"
+            if version.is_newer
+            else f"The backup's schema is at {version.revision}, from before the first release, and no migration leads "
+            "from there to this code: use a later backup, or import the log again"
         )
 
 

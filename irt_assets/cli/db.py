@@ -34,7 +34,7 @@ def upgrade() -> None:
 
 @app.command()
 def downgrade(
-    revision: Annotated[str, typer.Argument(help="Earlier revision, or its number, e.g. 0013.")],
+    revision: Annotated[str, typer.Argument(help="Earlier revision, or its number, e.g. 0031.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask: a backup exists.")] = False,
 ) -> None:
     """Take the schema back for older code, after a backup; refused if answers or rows of the ledger would be lost."""

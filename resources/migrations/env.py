@@ -10,7 +10,7 @@ from alembic import context
 
 from resources.database import Database
 from resources.schema import is_ours
-from resources.schema_version import VERSION_TABLE, record_oldest_code
+from resources.schema_version import VERSION_TABLE
 from resources.settings import get_settings
 from resources.tables import METADATA
 
@@ -31,7 +31,7 @@ try:
             with context.config.attributes.get("guard", nullcontext)(connection):
                 context.run_migrations()
             if revision := context.get_context().get_current_revision():
-                migration = context.script.get_revision(revision).module
-                record_oldest_code(connection, revision, getattr(migration, "oldest_code", revision))
+                oldest_code = context.script.get_revision(revision).module.oldest_code
+                connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET oldest_code = %s", (oldest_code,))
 finally:
     engine.dispose()

@@ -3,6 +3,7 @@ Dagster has made."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,10 +12,11 @@ import pytest
 from irt_assets.calibration.origin import initialise
 from irt_assets.in_process_runs import run_month
 from irt_assets.stack import dagster_instance
+from resources import schema, schema_version
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
-from tests.helpers import rooms
+from tests.helpers import next_migration, rooms
 from tests.helpers.databases import made_once, template_copy
 from tests.helpers.typed import Irt, command_line
 from tests.helpers.worlds import OF_MONTHS
@@ -32,6 +34,19 @@ def irt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return command_line(monkeypatch, capsys)
 
     return of
+
+
+@pytest.fixture
+def next_version(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """From here on the code is one migration ahead of `database`: its revision."""
+    folder = tmp_path / "migrations"
+    shutil.copytree(schema_version.VERSIONS.parent, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    versions, config = folder / "versions", schema._alembic()
+    shutil.copy(next_migration.__file__, versions / f"{next_migration.revision}.py")
+    config.set_main_option("script_location", str(folder))
+    monkeypatch.setattr(schema_version, "VERSIONS", versions)
+    monkeypatch.setattr(schema, "_alembic", lambda: config)
+    return next_migration.revision
 
 
 @pytest.fixture

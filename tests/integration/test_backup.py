@@ -238,11 +238,17 @@ def test_a_missing_part_is_named(damaged: Path, copy: Settings, name: str) -> No
     ("change", "said"),
     [
         ({"revision": "9999_later", "oldest_code": "9999_later"}, "serves code from 9999_later on"),
+        (
+            {"revision": "0020_decisions_by_item"},
+            "at 0020_.*, from before the first release.*import the log",
+        ),
         ({"format": 2}, "install the newer one"),
         ({"contents": None}, "damaged"),
     ],
 )
-def test_a_newer_backup_is_refused(damaged: Path, copy: Settings, change: dict[str, Any], said: str) -> None:
+def test_a_backup_that_is_not_for_this_code_is_refused(
+    damaged: Path, copy: Settings, change: dict[str, Any], said: str
+) -> None:
     manifest = json.loads((damaged / MANIFEST).read_text("utf-8"))
     (damaged / MANIFEST).write_text(json.dumps(manifest | change), "utf-8")
     with pytest.raises(PermanentFailure, match=said):

@@ -39,7 +39,7 @@ def test_the_wheel_holds_every_module_of_the_checkout(wheel: Path) -> None:
     wanted = {
         name
         for name in _listed("irt_assets", "jobs", "resources", "services/jwt_verifier")
-        if name.endswith((".py", ".yaml", ".R"))
+        if name.endswith((".py", ".yaml", ".R", ".sql"))
     }
     missing = wanted - set(zipfile.ZipFile(wheel).namelist())
     assert not missing

@@ -10,6 +10,7 @@ import pytest
 
 from resources import schema
 from resources.database import Database
+from resources.doctor import diagnose
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure
 from resources.open_database import open_database
@@ -18,7 +19,7 @@ from resources.settings import Settings
 from tests.helpers.rooms import rows, run_sql
 from tests.helpers.typed import command_line
 
-BEFORE_LAST = "0011_anchor_versions"
+FIRST, BEFORE_THE_FIRST = "0031_newer_rules", "0020_decisions_by_item"
 COMMANDS = (
     ("status",),
     ("prune", "--dry-run"),
@@ -70,12 +71,41 @@ def structure(database: Database) -> set[str]:
 
 
 def test_every_command_names_the_way_to_the_newer_schema(
-    database: Database, typed: Callable[..., tuple[int, str]]
+    database: Database, next_version: str, typed: Callable[..., tuple[int, str]]
 ) -> None:
-    became(database, BEFORE_LAST, None)
+    before = str(schema_version(database).revision)
     for words in COMMANDS:
         code, printed = typed(*words)
-        assert (code, "run `irt db upgrade`" in printed, BEFORE_LAST in printed) == (2, True, True), (words, printed)
+        assert (code, "run `irt db upgrade`" in printed, before in printed) == (2, True, True), (words, printed)
+    assert typed("db", "upgrade") == (0, f"schema is at {next_version}\n")
+    assert schema_version(database).fault is None
+
+
+@pytest.mark.parametrize("had_oldest_code", [True, False])
+def test_a_schema_from_before_the_first_is_refused_by_every_command_and_by_an_upgrade(
+    had_oldest_code: bool, database: Database, settings: Settings, typed: Callable[..., tuple[int, str]]
+) -> None:
+    """No migration leads from there: to be sent to `irt db upgrade` would be to be sent in a circle."""
+    became(database, BEFORE_THE_FIRST, None)
+    if not had_oldest_code:
+        run_sql(database, "ALTER TABLE irt_alembic_version DROP COLUMN oldest_code")
+    before = structure(database)
+    for words in (
+        *COMMANDS,
+        ("db", "upgrade"),
+        ("serve",),
+        ("run", "code-server"),
+        ("run", "daemon"),
+        ("run", "webserver"),
+    ):
+        code, printed = typed(*words)
+        assert code == 2, (words, printed)
+        assert f"at {BEFORE_THE_FIRST}, from before the first release" in printed, (words, printed)
+        assert "import the log again" in printed
+        assert "irt db upgrade" not in printed
+    [finding] = [each for each in diagnose(settings) if each.subject == "schema"]
+    assert (finding.state, "import the log again" in finding.fix) == ("error", True)
+    assert (schema_version(database).revision, structure(database)) == (BEFORE_THE_FIRST, before)
 
 
 def test_a_newer_schema_that_serves_this_code_is_used_as_it_is(database: Database, settings: Settings) -> None:
@@ -103,8 +133,8 @@ def test_the_newest_schema_says_which_code_it_serves(database: Database) -> None
     assert int(version.oldest_code[:4]) <= newest_known()  # type: ignore[index]
 
 
-def test_each_way_back_leaves_what_was_there_before(database: Database) -> None:
-    """Upgraded step by step from an early one, and taken back step by step; no row is in the way."""
+def test_each_way_back_leaves_what_was_there_before(database: Database, next_version: str) -> None:
+    """Upgraded step by step from the first schema, and taken back step by step; no row is in the way."""
     config = schema._alembic()
     config.attributes["database"] = database
     names = [script.revision for script in schema.ScriptDirectory.from_config(config).walk_revisions()][::-1]
@@ -119,42 +149,52 @@ def test_each_way_back_leaves_what_was_there_before(database: Database) -> None:
         assert structure(database) == then[name], name
         assert schema_version(database).revision == name
     schema.upgrade(database)
-    assert structure(database) == then[names[-1]]
-    assert schema.drift(database) == []
+    assert structure(database) == then[next_version]
 
 
 def test_going_back_is_refused_where_the_ledger_would_lose_something(
-    database: Database, typed: Callable[..., tuple[int, str]]
+    database: Database, next_version: str, typed: Callable[..., tuple[int, str]]
 ) -> None:
+    earlier = str(schema_version(database).revision)
+    schema.upgrade(database)
     run_sql(
         database,
-        "INSERT INTO anchor_set (scale_id, version, item_id, a, b, c, errors_assumed, anchor_hash, effective_from) "
-        "VALUES ('default', 1, 'A01', 1, 0, 0, false, 'x', now())",
+        "INSERT INTO anchor_set (scale_id, version, item_id, a, b, c, errors_assumed, anchor_hash, note) "
+        "VALUES ('default', 1, 'A01', 1, 0, 0, false, 'x', 'kept')",
     )
     before = schema_version(database), structure(database)
-    code, printed = typed("db", "downgrade", "0010", "--yes")
+    code, printed = typed("db", "downgrade", earlier[:4], "--yes")
     assert code == 2
-    assert "1 values of anchor_set.effective_from" in printed
+    assert "1 values of anchor_set.note" in printed
     assert (schema_version(database), structure(database)) == before
-    run_sql(database, "UPDATE anchor_set SET effective_from = NULL")
-    assert typed("db", "downgrade", "0010", "--yes")[1].endswith("schema is at 0010_dif_large\n")
+    run_sql(database, "UPDATE anchor_set SET note = NULL")
+    assert typed("db", "downgrade", earlier[:4], "--yes")[1].endswith(f"schema is at {earlier}\n")
+    assert schema.drift(database) == []
 
 
-@pytest.mark.parametrize("revision", ["0999", "", "base", "head"])
-def test_only_an_earlier_schema_can_be_gone_back_to(revision: str, database: Database) -> None:
+@pytest.mark.parametrize("revision", ["0999", "", "0", "base", "head"])
+def test_only_an_earlier_schema_can_be_gone_back_to(revision: str, database: Database, next_version: str) -> None:
+    schema.upgrade(database)
     with pytest.raises(PermanentFailure, match="does not name one of the earlier"):
         schema.downgrade(database, revision)
 
 
+def test_nothing_comes_before_the_first_schema(database: Database) -> None:
+    run_sql(database, "UPDATE irt_alembic_version SET version_num = %s", (FIRST,))
+    with pytest.raises(PermanentFailure, match=r"'0013' does not name one of the earlier \(there is none\)"):
+        schema.downgrade(database, "0013")
+
+
 def test_going_back_wants_a_backup(
-    database: Database, typed: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+    database: Database, next_version: str, typed: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = schema_version(database)
+    earlier = str(schema_version(database).revision)
+    schema.upgrade(database)
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
-    code, printed = typed("db", "downgrade", "0010")
+    code, printed = typed("db", "downgrade", earlier)
     assert code == 2
     assert "irt backup" in printed
-    assert schema_version(database) == before
+    assert schema_version(database).revision == next_version
 
 
 def test_the_first_command_makes_an_embedded_database_with_its_schema(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from irt_assets.partitions import month_bounds
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure
-from resources.schema_version import SchemaVersion, newest_known
+from resources.schema_version import SchemaVersion, first_known, newest_known
 from services.theta_api.access import Access
 from services.theta_api.app import build_app
 from services.theta_api.ledger import Ledger
@@ -152,12 +152,19 @@ def test_a_method_that_is_not_there_is_told_which_is(url: str) -> None:
     assert (answer.status_code, answer.headers["Allow"]) == (405, "POST")
 
 
+@pytest.mark.parametrize(
+    ("revision", "said"),
+    [
+        (None, "run `irt db upgrade`"),
+        (f"{first_known() - 1:04d}_before", "import the log again"),
+        (f"{newest_known() + 1:04d}_later", "install the newer irt-assets"),
+    ],
+)
 def test_nothing_is_read_from_a_schema_that_is_not_for_this_code(
-    database_of_it: Database, monkeypatch: pytest.MonkeyPatch
+    revision: str | None, said: str, database_of_it: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    older = SchemaVersion(f"{newest_known() - 1:04d}_before")
-    monkeypatch.setattr("services.theta_api.ledger.schema_version", lambda _: older)
+    monkeypatch.setattr("services.theta_api.ledger.schema_version", lambda _: SchemaVersion(revision))
     ledger = Ledger(database_of_it, 1)
-    with pytest.raises(PermanentFailure, match="run `irt db upgrade`"):
+    with pytest.raises(PermanentFailure, match=said):
         ledger.refresh()
     assert not ledger.ready

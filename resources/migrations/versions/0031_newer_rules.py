@@ -1,27 +1,19 @@
-"""Rules of a scale that a release before does not know have a column together, which it does not read."""
+"""The first schema, as one file of SQL: the item bank, the answers, and everything that is computed from them.
 
-import sqlalchemy as sa
+It has the name of the newest step from before the first release, as it makes what all steps until then had made.
+"""
+
+from pathlib import Path
+
 from alembic import op
-from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0031_newer_rules"
-down_revision = "0030_data_version"
+down_revision = None
 oldest_code = "0013_abilities_by_window"
 
 
 def upgrade() -> None:
-    op.add_column(
-        "calibration_scale",
-        sa.Column(
-            "newer_rules",
-            JSONB(),
-            server_default=sa.text("'{}'::jsonb"),
-            nullable=False,
-            comment="settings that differ from the defaults, of rules made since there is this column; a release reads "
-            "those that it knows",
-        ),
-    )
-
-
-def downgrade() -> None:
-    op.drop_column("calibration_scale", "newer_rules")
+    connection = op.get_bind()
+    schema = connection.exec_driver_sql("SELECT quote_ident(current_schema())").scalar_one()
+    statements = Path(__file__).with_suffix(".sql").read_text("utf-8").replace("{schema}", schema)
+    connection.exec_driver_sql(statements, execution_options={"no_parameters": True})
