@@ -242,8 +242,11 @@ def test_constants_that_were_stored_get_back_the_errors_of_their_linking() -> No
     whole = estimated(np.random.default_rng(21))
     for raw, symmetric in product((whole, replace(whole, joint_cov=None)), (False, True)):
         linking = link(raw, frozen, symmetric=symmetric, purify=False)
-        stored = replace(linking, cov=np.full((2, 2), np.nan))
-        np.testing.assert_allclose(with_errors(stored, raw, Anchors.of(frozen)).cov, linking.cov, rtol=1e-9)
+        stored = replace(linking, cov=np.full((2, 2), np.nan), with_items=None)
+        again = with_errors(stored, raw, Anchors.of(frozen))
+        np.testing.assert_allclose(again.cov, linking.cov, rtol=1e-9)
+        assert again.with_items is not None
+        np.testing.assert_allclose(again.with_items, linking.with_items, rtol=1e-9, atol=1e-15)
 
 
 def test_a_fit_that_was_moved_to_the_scale_has_the_errors_that_drift_takes() -> None:

@@ -15,7 +15,7 @@ values themselves or come from a fit that was linked to the same s. With T = ∂
 where Σ = Cov x, Σ_item its block, K = Cov(x_item, β_x x), S = Cov s, P = Cov p and C = Cov(p, s). For an anchor whose
 frozen value is the published one P is its block of S and C its rows, so that the pull of an anchor on the constants, on
 either side, takes from its difference what it must. For p of an earlier linked fit P is that fit's Cov y and
-C = B' β'_s S.
+C = B' β'_s S. Cov y is what `linking.transform` gives.
 
 A window's parameters and published ones of another model mean different things: they have no difference here, only
 their curves have (curves.py).
@@ -33,14 +33,21 @@ import numpy as np
 import numpy.typing as npt
 
 from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.covariances import block_diagonal, of_each
+from irt_assets.psychometrics.core.covariances import block_diagonal, of_each, of_some
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import THREE_PL, item_model
 from irt_assets.psychometrics.core.models import Calibration, Floats, ab_by_ad
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.linking.criteria import Constants, of_guessing, solve
-from irt_assets.psychometrics.linking.linking import Linking, match, weighted_by_populations
+from irt_assets.psychometrics.linking.linking import (
+    Linking,
+    ad_by_constants,
+    match,
+    transform,
+    weighted_by_populations,
+    with_items,
+)
 
 Bools = npt.NDArray[np.bool_]
 Places = npt.NDArray[np.intp]
@@ -165,15 +172,14 @@ class Published:
     def of_fit(cls, raw: Calibration, linking: Linking, anchors: Anchors) -> Published:
         """All items that a fit could estimate, linked to the anchors."""
         y = _Linked.of(raw, linking, anchors)
-        to_ab = y.to_ab
-        cov = to_ab @ y.cov @ to_ab.transpose(0, 2, 1)
-        fitted = (Fitted.of(raw, linking),) * len(y.item_ids)
+        fit, to_ab = y.fit, y.to_ab
+        values = fit.item_ids, fit.a, fit.b, fit.c, fit.cov_ab
+        fitted = (Fitted.of(raw, linking),) * fit.n_items
         if y.by_anchors_and_guessing is None:
-            return cls(y.item_ids, y.a, y.b, y.c, cov, to_ab @ y.by_anchors @ anchors.cov, fitted)
-        with_all = np.zeros((len(y.a), 3, len(anchors.cov) * 3 // 2))
+            return cls(*values, to_ab @ y.by_anchors @ anchors.cov, fitted)
+        with_all = np.zeros((fit.n_items, 3, len(anchors.cov) * 3 // 2))
         with_all[:, :2] = to_ab @ y.by_anchors_and_guessing @ anchors.cov_with_guessing
-        with_anchors = with_all[:, :2, : len(anchors.cov)]
-        return cls(y.item_ids, y.a, y.b, y.c, cov, with_anchors, fitted, y.guessing_cov, with_all)
+        return cls(*values, with_all[:, :2, : len(anchors.cov)], fitted, fit.guessing_cov_ab, with_all)
 
     @classmethod
     def of_values(
@@ -221,62 +227,32 @@ class Published:
 
 @dataclass(frozen=True)
 class _Linked:
-    """A fit's items on the bank's scale: `cov` (J, 2, 2) of (a, d) with the linking's errors and all that these share
-    with the items', `by_anchors` (J, 2, 2K), derivatives of (a, d) by the anchors' frozen (a, b); `guessing_cov` as
-    in `Published`, and, under a 3PL, `by_anchors_and_guessing` (J, 2, 3K), as `Anchors.cov_with_guessing` has them."""
+    """A fit's compared items on the bank's scale; `by_anchors` (J, 2, 2K), derivatives of their (a, d) by the anchors'
+    frozen (a, b), and, under a 3PL, `by_anchors_and_guessing` (J, 2, 3K), as `Anchors.cov_with_guessing` has them."""
 
-    item_ids: tuple[str, ...]
-    a: Floats
-    d: Floats
-    c: Floats
-    cov: Floats
+    fit: Calibration
     by_anchors: Floats
-    guessing_cov: Floats | None
     by_anchors_and_guessing: Floats | None
 
     @classmethod
     def of(cls, raw: Calibration, linking: Linking, anchors: Anchors) -> _Linked:
         raw = raw.select(_compared(raw))
-        slope, intercept, J = linking.slope, linking.intercept, raw.n_items
-        constants, used, frozen = _constants(raw, linking, anchors)
-        sigma = _joint(raw)
-        own = of_each(sigma[None])
-        by_item = np.array([[1 / slope, 0.0], [-intercept / slope, 1.0]])  # T
-        by_constants = np.zeros((J, 2, 2))  # B
-        by_constants[:, 0, 0] = -raw.a / slope**2
-        by_constants[:, 1, 0], by_constants[:, 1, 1] = raw.a * intercept / slope**2, -raw.a / slope
-        with_constants = (sigma[:, used] @ constants.by_new.T).reshape(J, 2, 2)  # K
-        of_constants = _covariance(constants, raw, anchors, used, frozen)
-        guessing, by_c = None, None
-        if constants.by_c_new is not None and constants.by_c_old is not None and raw.guessing_cov is not None:
-            mine, theirs, of_c = used[::2] // 2, frozen[::2] // 2, np.nan_to_num(raw.guessing_cov)
-            with_constants[mine] += np.einsum("kx,ik->kxi", of_c[mine, :2], constants.by_c_new)
-            c_with_constants = np.zeros((J, 2))
-            c_with_constants[mine] = np.einsum("ikx,kx->ki", constants.by_new.reshape(2, -1, 2), of_c[mine, :2])
-            c_with_constants[mine] += of_c[mine, 2][:, None] * constants.by_c_new.T
-            with_c = of_c[:, :2] @ by_item.T + np.einsum("jxi,ji->jx", by_constants, c_with_constants)
-            guessing = np.column_stack([with_c, of_c[:, 2]])
-            by_c = np.zeros((J, 2, len(anchors.cov) // 2))
-            by_c[:, :, theirs] = by_constants @ constants.by_c_old
-        cross = by_item @ with_constants @ by_constants.transpose(0, 2, 1)
-        cov = by_item @ own @ by_item.T + cross + cross.transpose(0, 2, 1)
-        cov += by_constants @ of_constants @ by_constants.transpose(0, 2, 1)
-        by_anchors = np.zeros((J, 2, len(anchors.cov)))
-        by_anchors[:, :, frozen] = by_constants @ constants.by_old
-        moved = raw.rescaled(slope, intercept)
-        if guessing is not None:
-            with_ab = np.einsum("jkl,jl->jk", ab_by_ad(moved.a, moved.d), guessing[:, :2])
-            guessing = np.column_stack([with_ab, guessing[:, 2]])
-        by_all = None if by_c is None else np.concatenate([by_anchors, by_c], axis=2)
-        return cls(raw.item_ids, moved.a, moved.d, raw.c, cov, by_anchors, guessing, by_all)
-
-    @property
-    def b(self) -> Floats:
-        return -self.d / self.a
+        linking, constants, frozen = _again(raw, linking, anchors)
+        by_constants = ad_by_constants(raw.a, linking)
+        by_value = np.zeros((raw.n_items, 2, len(anchors.set.item_ids), 2))
+        by_value[:, :, frozen] = (by_constants @ constants.by_old).reshape(raw.n_items, 2, -1, 2)
+        by_anchors = by_value.reshape(raw.n_items, 2, -1)
+        by_all = None
+        if raw.guessing_cov is not None:
+            by_c = np.zeros((raw.n_items, 2, len(anchors.set.item_ids)))
+            if constants.by_c_old is not None:
+                by_c[:, :, frozen] = by_constants @ constants.by_c_old
+            by_all = np.concatenate([by_anchors, by_c], axis=2)
+        return cls(transform(replace(raw, joint_cov=None), linking), by_anchors, by_all)
 
     @property
     def to_ab(self) -> Floats:
-        return ab_by_ad(self.a, self.d)
+        return ab_by_ad(self.fit.a, self.fit.d)
 
 
 def _with_guessing(cov: Floats, guessing: Floats | None) -> Floats:
@@ -293,9 +269,9 @@ def _compared(raw: Calibration) -> npt.NDArray[np.bool_]:
     return np.isfinite(raw.cov_ab).all(axis=(1, 2)) & (raw.cov[:, 1, 1] > 0)
 
 
-def _constants(raw: Calibration, linking: Linking, anchors: Anchors) -> tuple[Constants, Places, Places]:
-    """The linking's constants, with derivatives by (a, d) of the fit and (a, b) of the anchor set, and where those
-    that were used stand among the two, both shape (2K_used,)."""
+def _again(raw: Calibration, linking: Linking, anchors: Anchors) -> tuple[Linking, Constants, Places]:
+    """A linking with its covariances, which were not stored, its constants with their derivatives, and the places of
+    the anchors that it used in their set, shape (K_used,)."""
     pairs, _, _ = match(raw, anchors.set, Rules.from_settings({"min_anchor_responses": 1}))
     pairs = pairs.keep(np.isin(pairs.ids, linking.anchors_used))
     whole = pairs.size == len(linking.anchors_used)
@@ -306,38 +282,17 @@ def _constants(raw: Calibration, linking: Linking, anchors: Anchors) -> tuple[Co
             f"this is not the linking of this fit: it used {len(linking.anchors_used)} anchors, {pairs.size} of them"
             f" are in the fit and in anchor set {anchors.set.version}; link the fit again"
         )
-    places = []
-    for ids in (raw.item_ids, anchors.set.item_ids):
-        place = {item: j for j, item in enumerate(ids)}
-        places.append((2 * np.array([place[i] for i in pairs.ids])[:, None] + np.arange(2)).ravel())
-    by_new = found.by_new @ block_diagonal(ab_by_ad(pairs.a_new, -pairs.a_new * pairs.b_new))
-    found = replace(found, by_new=by_new)
-    if raw.guessing_cov is not None and found.by_c_new is None:  # a criterion of moments, which c has no part in
-        found = replace(found, by_c_new=np.zeros((2, pairs.size)), by_c_old=np.zeros((2, pairs.size)))
-    return found, places[0], places[1]
-
-
-def _joint(raw: Calibration) -> Floats:
-    """Shape (2J, 2J), of (a, d); block-diagonal where the fit kept no more."""
-    return block_diagonal(raw.cov) if raw.joint_cov is None else raw.joint_cov
-
-
-def _covariance(constants: Constants, raw: Calibration, anchors: Anchors, used: Places, frozen: Places) -> Floats:
-    """Shape (2, 2), of (slope, intercept), from the errors of both sides of the anchors in use."""
-    of_fit, of_anchors = _joint(raw)[np.ix_(used, used)], anchors.cov[np.ix_(frozen, frozen)]
-    cov: Floats = constants.by_new @ of_fit @ constants.by_new.T + constants.by_old @ of_anchors @ constants.by_old.T
-    if constants.by_c_new is not None and raw.guessing_cov is not None:
-        cov = cov + of_guessing(constants.by_new, constants.by_c_new, np.nan_to_num(raw.guessing_cov)[used[::2] // 2])
-    if constants.by_c_old is not None and anchors.guessing_cov is not None:
-        cov = cov + of_guessing(constants.by_old, constants.by_c_old, anchors.guessing_cov[frozen[::2] // 2])
-    return cov
+    place = {item: k for k, item in enumerate(anchors.set.item_ids)}
+    frozen = np.array([place[item] for item in pairs.ids])
+    cov = found.covariance(replace(pairs, cov_old=of_some(anchors.cov[None], frozen)))
+    if found.by_c_old is not None and anchors.guessing_cov is not None:
+        cov = cov + of_guessing(found.by_old, found.by_c_old, anchors.guessing_cov[frozen])
+    return replace(linking, cov=cov, with_items=with_items(raw, pairs, found)), found, frozen
 
 
 def with_errors(linking: Linking, raw: Calibration, anchors: Anchors) -> Linking:
-    """A linking as it was stored, with the covariance of its constants, which is not; arguments as in `compare`."""
-    raw = raw.select(_compared(raw))
-    constants, used, frozen = _constants(raw, linking, anchors)
-    return replace(linking, cov=_covariance(constants, raw, anchors, used, frozen))
+    """A linking as it was stored, with its covariances, which are not; arguments as in `compare`."""
+    return _again(raw, linking, anchors)[0]
 
 
 @dataclass(frozen=True)
@@ -431,8 +386,8 @@ def compare(raw: Calibration, linking: Linking, anchors: Anchors, published: Pub
     raw.item_model.require_two_categories("drift")
     y = _Linked.of(raw, linking, anchors)
     known = set(published.item_ids)
-    j = np.array([k for k, item in enumerate(y.item_ids) if item in known], dtype=int)
-    old = published.select([y.item_ids[k] for k in j])
+    j = np.array([k for k, item in enumerate(y.fit.item_ids) if item in known], dtype=int)
+    old = published.select([y.fit.item_ids[k] for k in j])
     by_anchors, to_ab, to_ad = y.by_anchors[j], y.to_ab[j], old.to_ad
     shared = None
     if y.by_anchors_and_guessing is not None:
@@ -444,24 +399,24 @@ def compare(raw: Calibration, linking: Linking, anchors: Anchors, published: Pub
             both = new_side @ by_anchors @ (old_side @ old.with_anchors).transpose(0, 2, 1)
         else:
             both = new_side @ shared[:, :, :2] @ old_side.transpose(0, 2, 1)
-        cov = new_side @ y.cov[j] @ new_side.transpose(0, 2, 1) + old_side @ old.cov @ old_side.transpose(0, 2, 1)
+        cov = new_side @ y.fit.cov[j] @ new_side.transpose(0, 2, 1) + old_side @ old.cov @ old_side.transpose(0, 2, 1)
         return cov - both - both.transpose(0, 2, 1)
 
+    guessing = y.fit.guessing_cov_ab
     as_it_is = np.broadcast_to(np.eye(2), to_ab.shape)
-    c_se = dict(zip(raw.item_ids, raw.c_se, strict=True))
     return Comparison(
         item_ids=old.item_ids,
-        a=y.a[j],
-        b=y.b[j],
-        c=y.c[j],
-        c_se=np.array([c_se[item] for item in old.item_ids]),
+        a=y.fit.a[j],
+        b=y.fit.b[j],
+        c=y.fit.c[j],
+        c_se=y.fit.c_se[j],
         published=old,
-        delta_ad=np.stack([y.a[j] - old.a, y.d[j] + old.a * old.b], axis=1),
+        delta_ad=np.stack([y.fit.a[j] - old.a, y.fit.d[j] + old.a * old.b], axis=1),
         cov_ad=covariance(as_it_is, to_ad),
         cov=covariance(to_ab, as_it_is),
         by_anchors=to_ab @ by_anchors,
         tests_slopes=raw.item_model.own_slopes,
-        guessing_cov=None if y.guessing_cov is None else y.guessing_cov[j],
+        guessing_cov=None if guessing is None else guessing[j],
         fitted=Fitted.of(raw, linking),
         shared=None if shared is None else to_ab @ shared,
         shift=_shift(old, linking, anchors) if linking.q_shifts else None,

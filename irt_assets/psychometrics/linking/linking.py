@@ -61,7 +61,7 @@ class Linking:
         q_shifts: where Q allows for a second ability: item id → how far its d moved with that (`shift`), and the
             standard error of it (`se`), of every anchor that leans on it.
         with_items: shape (J, 3, 2), covariance of each item's (a, d, logit c) in the fit with (slope, intercept); None
-            where that was not kept, as in what is stored.
+            in what is stored, to which `drift.errors.with_errors` gives it back.
         suspects, diagnosis: for people, where the anchors disagree: item id → how far it moved against the others,
             and a sentence (anchor_diagnosis.py). Nothing is linked or judged by them.
     """
@@ -212,7 +212,7 @@ def link(
             weighted=n_assumed == 0,
             symmetric=symmetric,
             q_shifts=_shifts(anchors, loadings or {}, agreement),
-            with_items=_with_items(new, pairs, constants),
+            with_items=with_items(new, pairs, constants),
         )
     if enough and linking is not None:
         return linking
@@ -318,7 +318,7 @@ def covariance_ab(new: Calibration) -> Floats:
     return (g @ new.joint_cov @ g.T)[None]
 
 
-def _with_items(new: Calibration, pairs: Pairs, constants: Constants) -> Floats:
+def with_items(new: Calibration, pairs: Pairs, constants: Constants) -> Floats:
     """See `Linking.with_items`."""
     place = {item: j for j, item in enumerate(new.item_ids)}
     used = np.array([place[item] for item in pairs.ids])
@@ -329,10 +329,11 @@ def _with_items(new: Calibration, pairs: Pairs, constants: Constants) -> Floats:
     else:
         with_used = new.joint_cov.reshape(new.n_items, 2, new.n_items, 2)[:, :, used]
         shared[:, :2] = np.einsum("jxky,kiy->jxi", with_used, by_ad, optimize=True)
-    if new.guessing_cov is not None and constants.by_c_new is not None:
+    if new.guessing_cov is not None:
         of_c = np.nan_to_num(new.guessing_cov)[used]
-        shared[used, :2] += of_c[:, :2, None] * constants.by_c_new.T[:, None]
-        shared[used, 2] = np.einsum("kix,kx->ki", by_ad, of_c[:, :2]) + of_c[:, 2:] * constants.by_c_new.T
+        by_c = np.zeros((pairs.size, 2)) if constants.by_c_new is None else constants.by_c_new.T
+        shared[used, :2] += of_c[:, :2, None] * by_c[:, None]
+        shared[used, 2] = np.einsum("kix,kx->ki", by_ad, of_c[:, :2]) + of_c[:, 2:] * by_c
     return shared
 
 
@@ -424,20 +425,23 @@ def gaps_in_coverage(
     return gaps
 
 
+def ad_by_constants(a: Floats, linking: Linking) -> Floats:
+    """Shape (J, 2, 2): ∂(a*, d*)/∂(slope, intercept)."""
+    slope, intercept = linking.slope, linking.intercept
+    jacobian = np.zeros((len(a), 2, 2))
+    jacobian[:, 0, 0], jacobian[:, 1, 0], jacobian[:, 1, 1] = -a / slope**2, a * intercept / slope**2, -a / slope
+    return jacobian
+
+
 def transform(calibration: Calibration, linking: Linking) -> Calibration:
     """The fit on the bank's scale: a* = a/slope, b* = slope·b + intercept, so d* = d − a·intercept/slope.
 
     The latent mean and SD move along. Covariances gain by the delta method the constants' own error and what it shares
     with the items' errors: an anchor's error has gone into the constants, and all items share the sample of learners,
-    both with a sign that takes error away. A linking that was stored does not say what they share: errors are then on
-    the large side.
+    both with a sign that takes error away. `drift.errors.with_errors` makes both again for a linking that was stored.
     """
-    a, slope, intercept = calibration.a, linking.slope, linking.intercept
-    with np.errstate(invalid="ignore"):
-        by_constants = np.zeros((calibration.n_items, 2, 2))  # ∂(a*, d*)/∂(slope, intercept)
-        by_constants[:, 0, 0] = -a / slope**2
-        by_constants[:, 1, 0] = a * intercept / slope**2
-        by_constants[:, 1, 1] = -a / slope
+    slope, intercept = linking.slope, linking.intercept
+    by_constants = ad_by_constants(calibration.a, linking)
     moved = calibration.rescaled(slope, intercept)
     shared = np.zeros((calibration.n_items, 3, 2)) if linking.with_items is None else linking.with_items
     of_items = np.array([[1 / slope, 0.0], [-intercept / slope, 1.0]]) @ shared[:, :2]
