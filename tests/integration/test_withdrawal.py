@@ -16,7 +16,7 @@ from irt_assets.calibration.online import read_measures, update
 from irt_assets.calibration.proposals import find_proposals, latest_waiting, proposals
 from irt_assets.calibration.withdrawal import next_day, restore, withdraw
 from irt_assets.cli import app
-from irt_assets.drift.checks import decided
+from irt_assets.drift.checks import settled_items
 from irt_assets.kpis.ability import abilities
 from irt_assets.ledger.publications import in_force
 from irt_assets.partitions import month_bounds
@@ -153,7 +153,7 @@ def test_a_withdrawn_item_asks_for_nothing_and_its_values_stay_with_its_status(b
     with bank.connect() as connection:
         assert latest_waiting(proposals(connection)) == []
         assert "it leaked" in find_proposals(connection, [MOVED])[0].cautions[-1]
-        assert decided(connection, FEB)[SCALE, "moved"] == "withdrawn from 2026-03-11 on by Ann"
+        assert settled_items(connection, FEB)[SCALE, "moved"] == "withdrawn from 2026-03-11 on by Ann"
         on_the_day = read_export(connection, "parameters", status.effective_from).set_index("item_id")
         before = read_export(connection, "parameters", NOW).set_index("item_id")
     assert (on_the_day.status["moved"], on_the_day.withdrawn_because["moved"]) == ("withdrawn", "it leaked")
