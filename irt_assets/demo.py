@@ -22,7 +22,8 @@ from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFil
 from irt_assets.calibration.assets import says_held
 from irt_assets.calibration.evidence import MonthFile, load_evidence
 from irt_assets.calibration.linking_gates import anchors_agree
-from irt_assets.calibration.month_status import MonthState, State, month_states
+from irt_assets.calibration.month_judged import MonthState, State
+from irt_assets.calibration.month_status import month_states
 from irt_assets.calibration.origin import initialise
 from irt_assets.calibration.origin_sources import OriginWindow
 from irt_assets.drift.assets import DRIFT_JOB

@@ -13,7 +13,8 @@ import dagster as dg
 
 from irt_assets.calibration.assets import says_held
 from irt_assets.calibration.gates import SetGate
-from irt_assets.calibration.month_status import MONTHLY_ASSETS, latest_evaluations, unsettled_months
+from irt_assets.calibration.month_judged import MONTHLY_ASSETS
+from irt_assets.calibration.month_status import latest_evaluations, unsettled_months
 from irt_assets.definitions import build_defs
 from irt_assets.job_names import LEARNER_REPORT, LEARNER_REPORT_JOB, MONTHLY_JOB, NIGHTLY, NIGHTLY_JOB
 from irt_assets.partitions import DAYS, MONTHS, WEEKS, Period

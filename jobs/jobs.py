@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import dagster as dg
 from dagster import MAX_RUNTIME_SECONDS_TAG
 
-from irt_assets.calibration.month_status import MONTHLY_ASSETS
+from irt_assets.calibration.month_judged import MONTHLY_ASSETS
 from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.drift.assets import GROUP as DRIFT_GROUP
 from irt_assets.job_names import (

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from irt_assets.calibration.month_status import State, month_states
+from irt_assets.calibration.month_judged import State
+from irt_assets.calibration.month_status import month_states
 from irt_assets.environment import CODE_LOCATION, workspace
 from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.run_progress import PARTITION_TAG

@@ -15,7 +15,8 @@ from typing import Any
 import dagster as dg
 import psycopg
 
-from irt_assets.calibration.month_status import MonthState, month_states
+from irt_assets.calibration.month_judged import MonthState
+from irt_assets.calibration.month_status import month_states
 from irt_assets.calibration.proposals import waiting_proposals
 from irt_assets.invariants.freshness import LastBackup, last_backup
 from irt_assets.invariants.open_violations import OpenViolation, open_violations

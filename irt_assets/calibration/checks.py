@@ -21,7 +21,8 @@ from irt_assets.calibration.assets import DECIDE_IN, RELEASE_LAUNCHPAD
 from irt_assets.calibration.evidence import Evidence, MonthFile, Verdict, load_evidence
 from irt_assets.calibration.gates import SET_GATES, SetGate, fit_problem, item_problems
 from irt_assets.calibration.linking_gates import anchors_agree
-from irt_assets.calibration.month_status import MonthState, State, month_states
+from irt_assets.calibration.month_judged import MonthState, State
+from irt_assets.calibration.month_status import month_states
 from irt_assets.dated import dated_result, partition_check
 from irt_assets.ledger.fits import explanation, latest_staged
 from irt_assets.partitions import last_complete_month, month_bounds, months_between

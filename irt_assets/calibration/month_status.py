@@ -1,8 +1,9 @@
-"""Whether a month of a scale is green: the one place that says so.
+"""What a month's state is judged by: the evidence of every month and scale, read for `month_judged`.
 
 Green: the latest evaluation of every set gate passed, nothing the month was computed from has changed
 since, and its publication step has run. Dagster's own dot on a checked asset stays green when its
-check fails, so nothing may judge by it. What does not belong here: the gates themselves (`gates`).
+check fails, so nothing may judge by it. What does not belong here: the judgement (see `month_judged`) and the gates
+themselves (see `gates`).
 """
 
 from __future__ import annotations
@@ -16,12 +17,10 @@ import psycopg
 from irt_assets.calibration.gates import SET_GATES, SetGate
 from irt_assets.calibration.misfit import find_reference
 from irt_assets.calibration.month_judged import (
-    DECIDED,
     MONTHLY_ASSETS,
     GateStatus,
     MonthState,
     Newer,
-    State,
     classify_month,
 )
 from irt_assets.calibration.placing import no_origin
@@ -41,16 +40,6 @@ from resources.dagster_compat import AssetCheckExecutionRecord, PartitionKeyFilt
 from resources.dagster_schema import rows_of
 from resources.database import Database
 from resources.relational import lake
-
-__all__ = [
-    "DECIDED",
-    "MONTHLY_ASSETS",
-    "GateStatus",
-    "MonthState",
-    "Newer",
-    "State",
-    "classify_month",
-]
 
 
 def month_states(database: Database, instance: dg.DagsterInstance, months: Iterable[str]) -> list[MonthState]:

@@ -97,7 +97,8 @@ def backfill(
 
 
 def _run_months(settings: Settings, database: Database, months: list[str]) -> bool:
-    from irt_assets.calibration.month_status import State, month_states
+    from irt_assets.calibration.month_judged import State
+    from irt_assets.calibration.month_status import month_states
     from irt_assets.in_process_runs import run_month
     from irt_assets.job_names import MONTHLY_JOB
     from irt_assets.jobs_in_pods import make_partition

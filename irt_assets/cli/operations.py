@@ -18,7 +18,7 @@ from irt_assets.cli.installation import current_database, current_instance, curr
 from irt_assets.wording import counted, some_of, span
 
 if TYPE_CHECKING:
-    from irt_assets.calibration.month_status import MonthState
+    from irt_assets.calibration.month_judged import MonthState
     from jobs.overview import OnSpark, Overview
 
 app = typer.Typer()

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 import dagster as dg
 import psycopg
 
-from irt_assets.calibration.month_status import MonthState, month_states
+from irt_assets.calibration.month_judged import MonthState
+from irt_assets.calibration.month_status import month_states
 from irt_assets.invariants.drift import FOLLOWING
 from irt_assets.invariants.invariant import Invariant, InvariantContext, Verdict, evaluate
 from irt_assets.invariants.registry import INVARIANTS

@@ -14,7 +14,7 @@ from functools import cached_property
 
 import psycopg
 
-from irt_assets.calibration.month_status import MonthState
+from irt_assets.calibration.month_judged import MonthState
 from irt_assets.invariants.open_violations import SEVERITY
 from irt_assets.ledger.steps import steps
 from irt_assets.partitions import month_bounds

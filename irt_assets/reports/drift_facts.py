@@ -15,7 +15,7 @@ import numpy as np
 import psycopg
 
 from irt_assets.calibration.coverage import gaps, read_bank
-from irt_assets.calibration.month_status import MonthState, State
+from irt_assets.calibration.month_judged import MonthState, State
 from irt_assets.calibration.proposals import Proposal as Change
 from irt_assets.calibration.proposals import latest_waiting, open_changes, proposals
 from irt_assets.calibration.release import next_month

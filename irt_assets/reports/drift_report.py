@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from irt_assets.calibration.month_status import State
+from irt_assets.calibration.month_judged import State
 from irt_assets.reports import drift_sections as sections_of
 from irt_assets.reports import render
 from irt_assets.reports.document import Block, Box, Document, Group, Heading, Pairs, Paragraph, Span

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from irt_assets.calibration.anchor_versions import FIND_OUT_FIRST
-from irt_assets.calibration.month_status import State
+from irt_assets.calibration.month_judged import State
 from irt_assets.calibration.release_job import RELEASE_JOB
 from irt_assets.environment import CODE_LOCATION
 from irt_assets.ledger.fit_spec import SetStatistics

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 
-from irt_assets.calibration.month_status import MonthState
+from irt_assets.calibration.month_judged import MonthState
 from irt_assets.partitions import month_bounds
 from irt_assets.wording import listed
 from jobs.overview import Overview

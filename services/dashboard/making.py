@@ -13,7 +13,7 @@ import dagster as dg
 from htmltools import TagChild, TagList, tags
 from shiny import Inputs, reactive, render, ui
 
-from irt_assets.calibration.month_status import State
+from irt_assets.calibration.month_judged import State
 from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.partitions import months_between
 from irt_assets.run_progress import PARTITION_TAG

@@ -9,7 +9,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from irt_assets.calibration.month_status import MonthState, month_states
+from irt_assets.calibration.month_judged import MonthState
+from irt_assets.calibration.month_status import month_states
 from irt_assets.calibration.origin import initialise
 from irt_assets.definitions import build_defs
 from irt_assets.job_names import MONTHLY_JOB

@@ -15,7 +15,7 @@ import pypdfium2
 import pytest
 from typer.testing import CliRunner
 
-from irt_assets.calibration.month_status import MonthState, State
+from irt_assets.calibration.month_judged import MonthState, State
 from irt_assets.cli.report import app
 from irt_assets.definitions import build_defs
 from irt_assets.drift.month import ScaleDrift

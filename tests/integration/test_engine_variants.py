@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from irt_assets.calibration.month_status import MonthState, State, month_states
+from irt_assets.calibration.month_judged import MonthState, State
+from irt_assets.calibration.month_status import month_states
 from irt_assets.calibration.origin import initialise
 from irt_assets.definitions import build_defs
 from irt_assets.engines import registry

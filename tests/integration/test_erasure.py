@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from irt_assets.calibration.abilities import measure
-from irt_assets.calibration.month_status import MonthState, State
+from irt_assets.calibration.month_judged import MonthState, State
 from irt_assets.calibration.online import read_measures, update
 from irt_assets.calibration.origin import initialise
 from irt_assets.calibration.sweep import Mark

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from irt_assets.calibration.month_status import State, month_states
+from irt_assets.calibration.month_judged import State
+from irt_assets.calibration.month_status import month_states
 from irt_assets.stack import dagster_instance
 from resources.database import Database
 from resources.settings import Settings

@@ -17,7 +17,8 @@ import psycopg
 import pytest
 from dagster import DagsterEventType, DagsterRunStatus, RunsFilter
 
-from irt_assets.calibration.month_status import State, month_states
+from irt_assets.calibration.month_judged import State
+from irt_assets.calibration.month_status import month_states
 from irt_assets.environment import instance_environment
 from irt_assets.job_names import MONTHLY_JOB
 from resources.settings import Settings

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 import dagster as dg
 import pytest
 
-from irt_assets.calibration.month_status import MonthState, State, month_states
+from irt_assets.calibration.month_judged import MonthState, State
+from irt_assets.calibration.month_status import month_states
 from irt_assets.in_process_runs import run_month
 from irt_assets.invariants.invariant import InvariantContext, evaluate
 from irt_assets.invariants.snapshots import snapshots_match_their_hash

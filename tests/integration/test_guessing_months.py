@@ -15,7 +15,7 @@ from irt_assets.calibration import gates
 from irt_assets.calibration.anchor_versions import change_anchors
 from irt_assets.calibration.model_change import accept_guessing, decide_model_change, preview_model_change
 from irt_assets.calibration.month import fit_month
-from irt_assets.calibration.month_status import State
+from irt_assets.calibration.month_judged import State
 from irt_assets.calibration.origin import initialise
 from irt_assets.cli.scale import app as cli_scale
 from irt_assets.engines.em import EmEngine

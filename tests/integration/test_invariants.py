@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from irt_assets.calibration.abilities import measure
-from irt_assets.calibration.month_status import MonthState, State
+from irt_assets.calibration.month_judged import MonthState, State
 from irt_assets.features.daily import write_features
 from irt_assets.invariants.drift import FOLLOWING
 from irt_assets.invariants.invariant import Invariant, InvariantContext, NotTested, Verdict, Violation, evaluate

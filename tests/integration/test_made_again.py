@@ -13,7 +13,7 @@ import dagster as dg
 import pytest
 from htmltools import TagList
 
-from irt_assets.calibration.month_status import MonthState, State
+from irt_assets.calibration.month_judged import MonthState, State
 from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.run_progress import PARTITION_TAG, under_way
 from jobs import made_again

@@ -21,7 +21,8 @@ from irt_assets.calibration.advisory_checks import misfit_is_as_before
 from irt_assets.calibration.evidence import Evidence
 from irt_assets.calibration.misfit import BY_LEVEL, find_reference
 from irt_assets.calibration.model_change import decide_model_change, preview_model_change
-from irt_assets.calibration.month_status import State, month_states
+from irt_assets.calibration.month_judged import State
+from irt_assets.calibration.month_status import month_states
 from irt_assets.calibration.origin import Origin, initialise
 from irt_assets.calibration.origin_sources import OriginWindow
 from irt_assets.definitions import build_defs

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from irt_assets.calibration.month_status import State, month_states
+from irt_assets.calibration.month_judged import State
+from irt_assets.calibration.month_status import month_states
 from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.in_process_runs import run_job, run_month
 from irt_assets.invariants.history import look_at_everything

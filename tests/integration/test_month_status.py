@@ -19,15 +19,8 @@ from irt_assets.calibration.assets import DECIDE_IN, HELD, RELEASE_LAUNCHPAD
 from irt_assets.calibration.gates import SET_GATES
 from irt_assets.calibration.model_change import decide_model_change, preview_model_change
 from irt_assets.calibration.month import fit_month, link_month
-from irt_assets.calibration.month_status import (
-    GateStatus,
-    MonthState,
-    Newer,
-    State,
-    classify_month,
-    month_states,
-    unsettled_months,
-)
+from irt_assets.calibration.month_judged import GateStatus, MonthState, Newer, State, classify_month
+from irt_assets.calibration.month_status import month_states, unsettled_months
 from irt_assets.engines.em import EmEngine
 from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.ledger import cited_fits, encoding, fits

@@ -13,7 +13,8 @@ import psycopg
 import pytest
 
 from irt_assets.backup.cited import cited_files
-from irt_assets.calibration.month_status import State, month_states
+from irt_assets.calibration.month_judged import State
+from irt_assets.calibration.month_status import month_states
 from irt_assets.in_process_runs import run_job, run_month
 from irt_assets.invariants.history import look_at_everything
 from irt_assets.invariants.snapshots import snapshots_match_their_hash

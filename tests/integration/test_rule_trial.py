@@ -11,7 +11,7 @@ import pytest
 from irt_assets.calibration.checks import judged_by
 from irt_assets.calibration.gates import SET_GATES
 from irt_assets.calibration.month import fit_month, link_month
-from irt_assets.calibration.month_status import State
+from irt_assets.calibration.month_judged import State
 from irt_assets.calibration.rule_trial import Judged, try_rules
 from irt_assets.engines.em import EmEngine
 from irt_assets.engines.registry import build

@@ -12,7 +12,7 @@ import pytest
 
 from irt_assets.calibration import checks, gates, model_gates
 from irt_assets.calibration.month import fit_month
-from irt_assets.calibration.month_status import State
+from irt_assets.calibration.month_judged import State
 from irt_assets.calibration.origin import initialise
 from irt_assets.calibration.origin_sources import OriginWindow
 from irt_assets.calibration.placing import link_to_scale

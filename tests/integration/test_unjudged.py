@@ -11,7 +11,7 @@ import pytest
 from irt_assets.calibration.advisory_checks import anchors_cover_the_bank
 from irt_assets.calibration.anchor_versions import FIND_OUT_FIRST
 from irt_assets.calibration.evidence import Verdict
-from irt_assets.calibration.month_status import MonthState, State
+from irt_assets.calibration.month_judged import MonthState, State
 from irt_assets.calibration.origin import initialise
 from irt_assets.drift.assets import sentence
 from irt_assets.drift.checks import items_result

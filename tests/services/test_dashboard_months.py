@@ -19,7 +19,8 @@ from irt_assets.calibration import gates
 from irt_assets.calibration.abilities import measure
 from irt_assets.calibration.evidence import Verdict
 from irt_assets.calibration.linking_history import read_history
-from irt_assets.calibration.month_status import MonthState, State, month_states
+from irt_assets.calibration.month_judged import MonthState, State
+from irt_assets.calibration.month_status import month_states
 from irt_assets.calibration.origin import OriginRead
 from irt_assets.calibration.proposals import Reference, latest_waiting, proposals
 from irt_assets.calibration.release import reject

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from irt_assets.calibration.abilities import measure_at
-from irt_assets.calibration.month_status import State
+from irt_assets.calibration.month_judged import State
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.lake import export_days

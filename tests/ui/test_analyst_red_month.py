@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from irt_assets.calibration.gates import SET_GATES
-from irt_assets.calibration.month_status import State
+from irt_assets.calibration.month_judged import State
 from irt_assets.job_names import MONTHLY_JOB
 from testbed.patience import patient
 from testbed.stack_harness import wait_for

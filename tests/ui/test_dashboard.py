@@ -15,7 +15,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Response, expect
 
-from irt_assets.calibration.month_status import State
+from irt_assets.calibration.month_judged import State
 from irt_assets.calibration.proposals import waiting_proposals
 from irt_assets.calibration.release import next_month
 from irt_assets.drift.assets import DRIFT_JOB

@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from irt_assets.calibration.month_status import State, month_states
+from irt_assets.calibration.month_judged import State
+from irt_assets.calibration.month_status import month_states
 from irt_assets.in_process_runs import run_month
 from testbed.stack_harness import Harness
 from tests.integration.sinks import HttpSink, SmtpSink

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from irt_assets.calibration.month_status import MonthState, State
+from irt_assets.calibration.month_judged import MonthState, State
 from irt_assets.cli.console import print_states, say
 
 HOSTILE = "[/x] [red]é\x1b[2J\x1b]0;title\x07 \u202egnp\r한"

@@ -10,7 +10,7 @@ from typing import Any
 import pypdfium2
 import pytest
 
-from irt_assets.calibration.month_status import MonthState, State
+from irt_assets.calibration.month_judged import MonthState, State
 from irt_assets.calibration.proposals import Parameters
 from irt_assets.calibration.proposals import Proposal as Change
 from irt_assets.calibration.proposals import State as State_

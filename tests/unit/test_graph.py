@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from irt_assets import definitions
-from irt_assets.calibration.month_status import MONTHLY_ASSETS
+from irt_assets.calibration.month_judged import MONTHLY_ASSETS
 from irt_assets.definitions import build_defs
 from irt_assets.engines.registry import comparison_names
 from irt_assets.invariants.drift import FOLLOWING

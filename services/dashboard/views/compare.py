@@ -14,7 +14,8 @@ from htmltools import Tag, TagChild, TagList, tags
 
 from irt_assets.calibration.abilities import Measured, measured_in
 from irt_assets.calibration.gates import SET_GATES
-from irt_assets.calibration.month_status import GateStatus, MonthState, gate_statuses
+from irt_assets.calibration.month_judged import GateStatus, MonthState
+from irt_assets.calibration.month_status import gate_statuses
 from irt_assets.ledger.findings import findings_of
 from irt_assets.ledger.fits import LinkedFit, linked_fit
 from irt_assets.ledger.publications import publications_in_force

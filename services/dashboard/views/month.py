@@ -15,8 +15,8 @@ from shiny import Inputs, Outputs, Session
 
 from irt_assets.calibration.abilities import Measured, measured_in
 from irt_assets.calibration.gates import SET_GATES, SetGate
-from irt_assets.calibration.month_judged import NOT_JUDGED
-from irt_assets.calibration.month_status import GateStatus, MonthState, State, gate_statuses
+from irt_assets.calibration.month_judged import NOT_JUDGED, GateStatus, MonthState, State
+from irt_assets.calibration.month_status import gate_statuses
 from irt_assets.ledger.decisions import decisions
 from irt_assets.ledger.linked_windows import latest_constants
 from irt_assets.ledger.steps import Step, step_of

@@ -9,7 +9,7 @@ from itertools import groupby
 from htmltools import Tag, TagChild, TagList, tags
 from shiny import Inputs, Outputs, Session
 
-from irt_assets.calibration.month_status import MonthState, State
+from irt_assets.calibration.month_judged import MonthState, State
 from irt_assets.calibration.origin import read_origin
 from irt_assets.ledger.steps import step_of
 from irt_assets.wording import counted, is_or_are, listed, span

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from htmltools import TagChild, TagList, tags
 
-from irt_assets.calibration.month_status import State
+from irt_assets.calibration.month_judged import State
 from irt_assets.reports.artifacts import Recorded, WeekOfReports, of_months, weeks
 from irt_assets.wording import counted, is_or_are, sentence
 from services.dashboard.chosen import bounds_of_month
