@@ -15,10 +15,10 @@ import argparse
 import time
 
 import numpy as np
+from scipy.stats import norm
 
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.options import Model
-from irt_assets.psychometrics.core.significance import two_sided
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.fit import item_fit
 from irt_assets.psychometrics.fit.dependence import SMALLEST_PAIR, local_dependence, parallel_analysis
@@ -71,7 +71,8 @@ def main() -> None:
         found: dict[str, np.ndarray] = {}
         if "items" in wanted:
             item = item_fit.item_fit(responses, fit, seed=number)
-            found |= {"infit": two_sided(item.infit_z), "outfit": two_sided(item.outfit_z), "RMSD": item.rmsd_p}
+            infit, outfit = (2 * norm.sf(np.abs(z)) for z in (item.infit_z, item.outfit_z))
+            found |= {"infit": infit, "outfit": outfit, "RMSD": item.rmsd_p}
         if "s-x2" in wanted:
             found["S-X²"] = sum_score_fit(responses, fit).p
         if "persons" in wanted:

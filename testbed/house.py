@@ -1,6 +1,6 @@
 """How big the product is and how its rooms lean on one another: `python -m testbed.house`, from the root of a checkout.
 
-A room is a package, or a module that stands in no room of its own. A statement is a node of `ast.stmt` that is no
+A room is a package, or a module that stands in no room of its own. A statement is a node of `ast.stmt` other than a
 docstring. What a function imports counts as an arrow too, as it is an arrow once the function runs."""
 
 import ast

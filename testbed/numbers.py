@@ -35,8 +35,11 @@ RULES = ("min_responses=120", "min_responses_3pl=250", "min_anchor_responses=80"
 TOLERANCE = 1e-10
 IRT = str(Path(sys.executable).with_name("irt"))
 
-WITHOUT = re.compile(r"_at$|^run_id$|^run$|^code_version$|^url$|^uri$|^sha256$|^inputs_hash$|^calibration$|_state$")
-"""Columns that name a moment, a run, a place or a version, and not what was found."""
+WITHOUT = re.compile(
+    r"_at$|_state$|^(run|run_id|code_version|url|uri|sha256|inputs_hash|calibration|replaces"
+    r"|(publication|decision|status|alert|erasure|artifact)_id)$"
+)
+"""Columns that name a moment, a run, a place, a version or a row, and not what was found."""
 NAMES = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b|\b[0-9a-f]{32}\b")
 """Fits, runs and updates are named at random."""
 LEFT_OUT = {
@@ -107,11 +110,8 @@ def stored(home: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def _without(row: dict[str, Any]) -> dict[str, Any]:
-    kept = {name: value for name, value in row.items() if not WITHOUT.search(name) and name not in _NUMBERED}
+    kept = {name: value for name, value in row.items() if not WITHOUT.search(name)}
     return json.loads(NAMES.sub("·", json.dumps(kept)))
-
-
-_NUMBERED = {"publication_id", "decision_id", "status_id", "alert_id", "erasure_id", "replaces", "artifact_id"}
 
 
 def _order(row: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ from irt_assets.ledger.fit_spec import (
     Spread,
     StagedSpec,
 )
-from irt_assets.ledger.relations import IN_USE, LAST, LATEST_STAGED, MONTHS_IN_USE
+from irt_assets.ledger.relations import IN_USE, LATEST_STAGED, MONTHS_IN_USE, TIME_OF_ATTEMPT
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Calibration
@@ -161,7 +161,7 @@ def stage(
     connection.execute(
         f"""INSERT INTO fit_staging (fit_id, month, scale_id, engine, snapshot_hash, calibration, error, error_kind,
                                     spec, code_version, run_id, fitted_at)
-           VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, {LAST})""",
+           VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, {TIME_OF_ATTEMPT})""",
         (fit_id, snapshot.month, scale_id, engine, snapshot.snapshot_hash)
         + (None if isinstance(outcome, Exception) else encode(outcome), explanation(error) if error else None)
         + (type(error).__name__ if error else None, json.dumps(spec.as_json()), code_version(), run_id)
@@ -212,7 +212,7 @@ def never_linked(connection: psycopg.Connection, staged: StagedFit, run_id: str 
         f"""INSERT INTO fit_staging (fit_id, month, scale_id, engine, snapshot_hash, calibration, spec, code_version,
                                     run_id, fitted_at)
            SELECT %s, month, scale_id, engine, snapshot_hash, calibration, spec - 'linking_constants', code_version,
-                  %s, {LAST}
+                  %s, {TIME_OF_ATTEMPT}
            FROM fit_staging WHERE fit_id = %s RETURNING fitted_at""",
         (fit_id, run_id, staged.month, staged.scale_id, staged.engine, staged.fit_id),
     ).fetchone()

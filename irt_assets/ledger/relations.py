@@ -6,7 +6,7 @@ from typing import LiteralString
 
 LATEST_FIRST: LiteralString = "fitted_at DESC, fit_id DESC"
 """The order of attempts at a fit: the first of them counts."""
-LAST: LiteralString = """(SELECT greatest(now(), max(fitted_at) + interval '1 microsecond') FROM fit_staging
+TIME_OF_ATTEMPT: LiteralString = """(SELECT greatest(now(), max(fitted_at) + interval '1 microsecond') FROM fit_staging
                           WHERE (month, scale_id, engine) = (%s, %s, %s))"""
 """The time of a new attempt at a month of a scale with an engine: the last, even if the clock was set back."""
 LATEST_STAGED: LiteralString = f"""(SELECT DISTINCT ON (month, scale_id, engine) * FROM fit_staging
