@@ -56,10 +56,14 @@ from irt_assets.psychometrics.estimation.em_request import (
     same_answers,
     some,
 )
-from irt_assets.psychometrics.estimation.latent_distribution import ROUGHNESS, ROUGHNESS_WITH_GUESSING
 from irt_assets.psychometrics.estimation.marginal import Problem
 from irt_assets.psychometrics.estimation.optimizer import Pair, Solution, maximise
-from irt_assets.psychometrics.estimation.parameter_layout import Fixed, ParameterLayout
+from irt_assets.psychometrics.estimation.parameter_layout import (
+    ROUGHNESS,
+    ROUGHNESS_WITH_GUESSING,
+    Fixed,
+    ParameterLayout,
+)
 from irt_assets.psychometrics.estimation.response_layout import Answers, Counts, Mask
 from irt_assets.psychometrics.estimation.source import InMemory, Source
 from irt_assets.psychometrics.estimation.standard_errors import Errors, errors, no_errors

@@ -14,17 +14,6 @@ from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
 
-ROUGHNESS = 0.03
-"""Weight of ½∫ (d³ log f/dθ³)² dθ of a histogram's density f (Silverman 1982) against the log-likelihood.
-
-Without it the best histogram is a handful of spikes (Laird 1978) that EM approaches for thousands of cycles. A normal
-density costs nothing; what others cost does not grow with the learners, who outweigh it more and more as their number
-grows.
-"""
-ROUGHNESS_WITH_GUESSING = 5.0
-"""The same under a model with c: there, learners at chance level say nothing of how far down they are, and an ill-known
-lower tail would move the SD that all slopes are relative to. Chosen by `benchmarks.bench_origin_shape`. Fits that are
-compared with those of other models pay for roughness as these do."""
 UPTURN = 1.0
 """Weight of ∫ max(d² log f/dθ², 0)³/6 dθ: where there are hardly any learners, roughness alone would let a tail turn up
 again."""
