@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from irt_assets.calibration.agreement import Agreement, compare
 from irt_assets.engines.pymc_engine import PymcEngine
+from irt_assets.gates.agreement import Agreement, compare
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.eligibility.rules import Rules

@@ -22,9 +22,9 @@ import requests
 import uvicorn
 from dashboard_world import SCALES, build
 
-from irt_assets.calibration.proposals import waiting_proposals
-from irt_assets.partitions import last_complete_month, months_between
-from irt_assets.stack import dagster_instance
+from irt_assets.common.partitions import last_complete_month, months_between
+from irt_assets.decisions.proposals import waiting_proposals
+from irt_assets.servers.stack import dagster_instance
 from resources.dagster_compat import keep_connections
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres

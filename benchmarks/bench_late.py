@@ -23,8 +23,8 @@ import dagster as dg
 import psutil
 import psycopg
 
+from irt_assets.common.partitions import MONTHS, WEEKS, day_bounds, day_of, month_bounds, week_of
 from irt_assets.definitions import build_defs
-from irt_assets.partitions import MONTHS, WEEKS, day_bounds, day_of, month_bounds, week_of
 from irt_assets.responses.observe import answer_versions
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres

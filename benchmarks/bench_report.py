@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from irt_assets.calibration.month_judged import MonthState, State
+from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.ledger.fit_spec import LinkedSpec
 from irt_assets.psychometrics.core.curves import information, probability
 from irt_assets.psychometrics.fit.observed import observed

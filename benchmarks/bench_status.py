@@ -29,13 +29,13 @@ import dagster as dg
 import psutil
 import psycopg
 
-from irt_assets.calibration.gates import SET_GATES
-from irt_assets.partitions import MONTHS, month_bounds
+from irt_assets.common.partitions import MONTHS, month_bounds
+from irt_assets.gates.gates import SET_GATES
 from irt_assets.responses.data_versions import data_version
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import rules_of
 from irt_assets.responses.window import data_hash
-from irt_assets.stack import dagster_instance
+from irt_assets.servers.stack import dagster_instance
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.schema import ensure_month_partitions, upgrade
@@ -122,7 +122,7 @@ def status() -> dict[str, int]:
 
 
 def load() -> None:
-    subprocess.run([sys.executable, "-c", "import irt_assets.cli, irt_assets.stack, jobs.overview"], check=True)
+    subprocess.run([sys.executable, "-c", "import irt_assets.cli, irt_assets.servers.stack, jobs.overview"], check=True)
 
 
 def make(settings: Settings, database: Database, months: Sequence[str], answers: int) -> None:

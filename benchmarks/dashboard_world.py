@@ -24,11 +24,11 @@ import psycopg
 import sqlalchemy as sa
 
 from irt_assets.calibration.month import fit_month, link_month, publish_month
-from irt_assets.calibration.origin import initialise
+from irt_assets.common.partitions import month_bounds, month_of
+from irt_assets.decisions.origin import initialise
 from irt_assets.drift.alerts import settle_alerts
 from irt_assets.drift.month import drift_of_month
 from irt_assets.engines.em import EmEngine
-from irt_assets.partitions import month_bounds, month_of
 from irt_assets.psychometrics.simulation.scenario import Scenario
 from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.responses import simulated

@@ -24,14 +24,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from irt_assets.calibration.advisory_checks import ADVISORY_CHECKS
-from irt_assets.calibration.evidence import Evidence, MonthFile, load_evidence
-from irt_assets.calibration.gates import SET_GATES
-from irt_assets.calibration.misfit import eigenvalue_ratio
-from irt_assets.calibration.model_gates import MEASURES
+from irt_assets.common.partitions import month_bounds
+from irt_assets.gates.advisory_checks import ADVISORY_CHECKS
+from irt_assets.gates.evidence import Evidence, MonthFile, load_evidence
+from irt_assets.gates.gates import SET_GATES
+from irt_assets.gates.misfit import eigenvalue_ratio
+from irt_assets.gates.model_gates import MEASURES
 from irt_assets.ledger.fit_spec import SetStatistics
 from irt_assets.ledger.steps import Step, step_of
-from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.fit.misfit import LIMITS, Measure
 from irt_assets.responses.scales import read_scales
 from resources.database import Database

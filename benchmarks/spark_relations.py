@@ -32,7 +32,7 @@ import duckdb
 import numpy as np
 
 from benchmarks.spark_masters import java_memory, master, stage_seconds
-from irt_assets.calibration.abilities import SCORED_ON_SPARK, scored
+from irt_assets.abilities.batch import SCORED_ON_SPARK, scored
 from irt_assets.features.daily import topic_days
 from irt_assets.kpis.weekly import kpi_parts
 from irt_assets.ledger.publications import PublishedSet

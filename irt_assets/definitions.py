@@ -12,10 +12,11 @@ from functools import partial
 
 import dagster as dg
 
-from irt_assets import undisturbed_loading  # noqa: F401 - before all that it concerns
 from irt_assets.calibration.assets import build_calibration_assets
 from irt_assets.calibration.checks import build_calibration_checks
 from irt_assets.calibration.nightly_assets import build_nightly_asset
+from irt_assets.common import undisturbed_loading  # noqa: F401 - before all that it concerns
+from irt_assets.common.partitions import daily, monthly, weekly
 from irt_assets.drift.assets import build_drift_assets
 from irt_assets.drift.checks import build_drift_checks
 from irt_assets.drift.dif_assets import build_dif_asset
@@ -29,7 +30,6 @@ from irt_assets.invariants.assets import build_invariant_assets
 from irt_assets.invariants.lake_check import build_lake_checks
 from irt_assets.kpis.assets import build_kpi_assets
 from irt_assets.kpis.checks import build_kpi_checks
-from irt_assets.partitions import daily, monthly, weekly
 from irt_assets.reports.assets import build_report_assets
 from irt_assets.reports.learner_assets import build_learner_report_assets, build_learner_report_checks
 from irt_assets.responses.assets import build_response_assets

@@ -20,17 +20,18 @@ import psycopg
 from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
 
 from irt_assets.calibration.assets import says_held
-from irt_assets.calibration.evidence import MonthFile, load_evidence
-from irt_assets.calibration.linking_gates import anchors_agree
-from irt_assets.calibration.month_judged import MonthState, State
-from irt_assets.calibration.month_status import month_states
-from irt_assets.calibration.origin import initialise
-from irt_assets.calibration.origin_sources import OriginWindow
+from irt_assets.common.job_names import KPI_JOB, MONTHLY_JOB, NIGHTLY_JOB, same_job
+from irt_assets.common.partitions import DAYS, WEEKS, month_bounds, month_of
+from irt_assets.common.run_progress import RANGE_TAGS
+from irt_assets.common.wording import some_of
+from irt_assets.decisions.origin import initialise
+from irt_assets.decisions.origin_sources import OriginWindow
 from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.engines.em import EmEngine
-from irt_assets.in_process_runs import run_job, run_month
-from irt_assets.job_names import KPI_JOB, MONTHLY_JOB, NIGHTLY_JOB, same_job
-from irt_assets.partitions import DAYS, WEEKS, month_bounds, month_of
+from irt_assets.gates.evidence import MonthFile, load_evidence
+from irt_assets.gates.linking_gates import anchors_agree
+from irt_assets.gates.month_judged import MonthState, State
+from irt_assets.gates.month_status import month_states
 from irt_assets.psychometrics.core.design import Component, components
 from irt_assets.psychometrics.core.models import Flag, Responses
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
@@ -45,8 +46,7 @@ from irt_assets.responses.lake import export_days
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.simulated import SimulatedFiles, write
 from irt_assets.responses.window import judged_window, scored_responses_of
-from irt_assets.run_progress import RANGE_TAGS
-from irt_assets.wording import some_of
+from irt_assets.runs.in_process_runs import run_job, run_month
 from resources.dagster_compat import PARTITION_NAME_TAG
 from resources.database import Database
 from resources.failures import PermanentFailure

@@ -1,10 +1,10 @@
-"""Whether the daemon is running. What does not belong here: starting it (see `irt_assets.stack`)."""
+"""Whether the daemon is running. What does not belong here: starting it (see `irt_assets.servers.stack`)."""
 
 from __future__ import annotations
 
 import dagster as dg
 
-from irt_assets.probes import SILENT_S
+from irt_assets.common.probes import SILENT_S
 from resources.dagster_compat import daemon_statuses
 
 

@@ -26,8 +26,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from psycopg import sql
 
+from irt_assets.common.partitions import day_bounds
 from irt_assets.ledger.citations import cited_names
-from irt_assets.partitions import day_bounds
 from irt_assets.reports.learner_week import FORMATS, key
 from irt_assets.responses.data_versions import data_version
 from irt_assets.responses.erased import Erasure, Rewrite, begin, erasures_of, finish, record

@@ -16,7 +16,7 @@ from typing import LiteralString
 
 import psycopg
 
-from irt_assets.environment import SCHEMA
+from irt_assets.common.environment import SCHEMA
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.responses.importing.report import UNFINISHED, delete_unfinished, open_unfinished
 from resources.failures import TransientFailure

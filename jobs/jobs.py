@@ -10,10 +10,7 @@ from collections.abc import Sequence
 import dagster as dg
 from dagster import MAX_RUNTIME_SECONDS_TAG
 
-from irt_assets.calibration.month_judged import MONTHLY_ASSETS
-from irt_assets.drift.assets import DRIFT_JOB
-from irt_assets.drift.assets import GROUP as DRIFT_GROUP
-from irt_assets.job_names import (
+from irt_assets.common.job_names import (
     INVARIANT_REPORT,
     KPI_JOB,
     LAKE,
@@ -24,6 +21,9 @@ from irt_assets.job_names import (
     NIGHTLY_JOB,
     same_job,
 )
+from irt_assets.drift.assets import DRIFT_JOB
+from irt_assets.drift.assets import GROUP as DRIFT_GROUP
+from irt_assets.gates.month_judged import MONTHLY_ASSETS
 from irt_assets.reports.assets import DRIFT_REPORT, DRIFT_REPORT_JOB
 from irt_assets.responses.item_times import ITEM_TIMES
 from jobs.alert_sensors import build_alert_sensors

@@ -1,7 +1,7 @@
 """The run launcher of a cluster: each run is a Job, whose pod is a copy of the one that launches it.
 
 What belongs here: making a run's Job, whether it lives, how it is ended, all while the API server may be away. What
-does not: what the pod does (see `irt_assets.run_worker`), how much it gets (see `run_sizes`), how often the daemon asks
+does not: what the pod does (see `runs.run_worker`), how much it gets (see `run_sizes`), how often the daemon asks
 and what it does with the answer (`run_monitoring`).
 
 If the API server does not answer, nothing is known about runs: those under way count as alive, those to be launched are

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from irt_assets.partitions import day_bounds, day_of, week_bounds, week_of
+from irt_assets.common.partitions import day_bounds, day_of, week_bounds, week_of
 from irt_assets.responses.late_months import Arrival
 
 OVERLAP = timedelta(hours=24)

@@ -11,14 +11,14 @@ from typing import TypeVar
 import dagster as dg
 import psycopg
 
-from irt_assets.calibration.month_status import unsettled_months
-from irt_assets.job_names import KPI_JOB, MONTHLY_JOB
-from irt_assets.partitions import day_bounds, month_bounds, month_of
+from irt_assets.common.job_names import KPI_JOB, MONTHLY_JOB
+from irt_assets.common.partitions import day_bounds, month_bounds, month_of
+from irt_assets.common.run_progress import RANGE_TAGS
+from irt_assets.gates.month_status import unsettled_months
 from irt_assets.responses.lake import days_behind
 from irt_assets.responses.late_months import arrivals, changed_hash, months_concerned, months_with_a_snapshot
 from irt_assets.responses.observe import answer_versions
 from irt_assets.responses.scales import read_scales
-from irt_assets.run_progress import RANGE_TAGS
 from jobs.late_answers_cursor import Memory, digest, late_days, spans, waits, weeks_to_ask
 from jobs.schedules import Job
 from resources.database import Database

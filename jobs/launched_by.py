@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 
 from dagster import DagsterRun, QueuedRunCoordinator, SubmitRunContext
 
-from irt_assets.calibration.release_job import RELEASE_JOB
+from irt_assets.common.release_job import RELEASE_JOB
 from resources.dagster_compat import PARENT_BACKFILL_ID_TAG
 from resources.failures import PermanentFailure
 

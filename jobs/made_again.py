@@ -1,6 +1,6 @@
 """Stale months made again on request: a run of each in the daemon's queue, in a person's name.
 
-What does not belong here: which months are stale (see `calibration.month_status`), and who may ask.
+What does not belong here: which months are stale (see `gates.month_status`), and who may ask.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from irt_assets.calibration.month_judged import State
-from irt_assets.calibration.month_status import month_states
-from irt_assets.environment import CODE_LOCATION, workspace
-from irt_assets.job_names import MONTHLY_JOB
-from irt_assets.run_progress import PARTITION_TAG
+from irt_assets.common.environment import CODE_LOCATION, workspace
+from irt_assets.common.job_names import MONTHLY_JOB
+from irt_assets.common.run_progress import PARTITION_TAG
+from irt_assets.gates.month_judged import State
+from irt_assets.gates.month_status import month_states
 from jobs.daemons import daemon_alive
 from jobs.launched_by import LAUNCHED_BY
 from resources.dagster_compat import queue_run

@@ -15,13 +15,13 @@ from typing import Any
 import dagster as dg
 import psycopg
 
-from irt_assets.calibration.month_judged import MonthState
-from irt_assets.calibration.month_status import month_states
-from irt_assets.calibration.proposals import waiting_proposals
+from irt_assets.common.job_names import INVARIANT_REPORT, LAKE_EQUALS_LOG
+from irt_assets.common.partitions import last_complete_month, months_between
+from irt_assets.decisions.proposals import waiting_proposals
+from irt_assets.gates.month_judged import MonthState
+from irt_assets.gates.month_status import month_states
 from irt_assets.invariants.freshness import LastBackup, last_backup
 from irt_assets.invariants.open_violations import OpenViolation, open_violations
-from irt_assets.job_names import INVARIANT_REPORT, LAKE_EQUALS_LOG
-from irt_assets.partitions import last_complete_month, months_between
 from jobs import alerts
 from jobs.daemons import daemon_state
 from jobs.launched_by import LAUNCHED_BY

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from irt_assets.job_names import (
+from irt_assets.common.job_names import (
     INVARIANT_REPORT,
     KPI_JOB,
     LEARNER_REPORT,
@@ -19,7 +19,7 @@ from irt_assets.job_names import (
     PRUNE_JOB,
     documents_name,
 )
-from irt_assets.partitions import DAYS, MONTHS, WEEKS, Period, month_bounds
+from irt_assets.common.partitions import DAYS, MONTHS, WEEKS, Period, month_bounds
 from resources.dagster_compat import InstigatorState, ScheduleInstigatorData, schedule_execution_time_iterator
 
 GRACE = timedelta(hours=1)

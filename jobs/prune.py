@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from irt_assets.job_names import PRUNE_JOB
+from irt_assets.common.job_names import PRUNE_JOB
+from irt_assets.common.retries import classify_failures
 from irt_assets.responses.data_versions import merge_changes
-from irt_assets.retries import classify_failures
 from jobs.retention import Gone, prune_files, prune_rejects, prune_rows, prune_unfinished
 from jobs.run_retention import prune_runs
 from resources.database import Database

@@ -12,10 +12,10 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import psycopg
 
-from irt_assets.calibration.month_judged import State
-from irt_assets.calibration.month_status import month_states
-from irt_assets.calibration.proposals import latest_waiting, proposals
-from irt_assets.job_names import MONTHLY_JOB
+from irt_assets.common.job_names import MONTHLY_JOB
+from irt_assets.decisions.proposals import latest_waiting, proposals
+from irt_assets.gates.month_judged import State
+from irt_assets.gates.month_status import month_states
 from irt_assets.ledger.steps import done_and_not_announced
 from resources.database import Database
 from resources.outbox import Alert, announce

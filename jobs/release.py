@@ -2,7 +2,7 @@
 
 Its partitions are months. Picking one fills in what waits for a decision in it: each proposal, and of a month whose
 anchors disagree each anchor that moved. A line that stays undecided decides nothing. What does not belong here:
-what a decision is (see `calibration.release`).
+what a decision is (see `decisions.release`).
 
 Dagster reads the annotations of the decorated functions, so this module does not postpone them.
 """
@@ -16,16 +16,16 @@ import dagster as dg
 import psycopg
 from pydantic import Field
 
-from irt_assets.calibration import release, release_undo
-from irt_assets.calibration.anchor_versions import What, change_anchors, moved_anchors, preview_change
-from irt_assets.calibration.proposals import Proposal, open_changes, parse_reference, waiting_proposals
-from irt_assets.calibration.recalibration import recalibrate
-from irt_assets.calibration.release_impact import impact
-from irt_assets.calibration.release_job import RELEASE_JOB
-from irt_assets.partitions import month_bounds, monthly
+from irt_assets.common.partitions import month_bounds, monthly
+from irt_assets.common.release_job import RELEASE_JOB
+from irt_assets.common.retries import classify_failures
+from irt_assets.common.wording import counted
+from irt_assets.decisions import release, release_undo
+from irt_assets.decisions.anchor_versions import What, change_anchors, moved_anchors, preview_change
+from irt_assets.decisions.proposals import Proposal, open_changes, parse_reference, waiting_proposals
+from irt_assets.decisions.recalibration import recalibrate
+from irt_assets.decisions.release_impact import impact
 from irt_assets.responses.scales import read_scales
-from irt_assets.retries import classify_failures
-from irt_assets.wording import counted
 from jobs.launched_by import LAUNCHED_BY
 from resources.dagster_compat import BACKFILL_ID_TAG
 from resources.dagster_schema import rows_shown

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from irt_assets.run_progress import to_be_repeated
+from irt_assets.common.run_progress import to_be_repeated
 
 DAEMONS_TURN = timedelta(seconds=30)
 """Seconds between evaluations."""

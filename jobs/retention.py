@@ -15,10 +15,10 @@ from pathlib import Path
 
 import psycopg
 
+from irt_assets.common.partitions import months_between
 from irt_assets.ledger import pruning
 from irt_assets.ledger.citations import CITATIONS, cited_names
 from irt_assets.ledger.decisions import decided_windows
-from irt_assets.partitions import months_between
 from irt_assets.reports.artifacts import recorded_keys
 from irt_assets.responses.importing.report import UNFINISHED, delete_unfinished
 from irt_assets.responses.item_times import NIGHTS_KEPT

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 import dagster as dg
 import psycopg
 
-from irt_assets.run_progress import BACKFILL_TAG, PARTITION_TAG
+from irt_assets.common.run_progress import BACKFILL_TAG, PARTITION_TAG
 from jobs.retention import Gone
 from resources.dagster_compat import FINISHED_STATUSES, BulkActionStatus, ComputeIOType, PartitionKeyFilter
 from resources.database import Database

@@ -15,7 +15,7 @@ from typing import Any
 
 import dagster as dg
 
-from irt_assets.run_progress import materialized_since, under_way
+from irt_assets.common.run_progress import materialized_since, under_way
 from jobs.plans import PLANS, Plan
 from resources.dagster_compat import UnresolvedAssetJobDefinition
 from resources.settings import Settings

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from irt_assets.calibration.abilities import stale_months
-from irt_assets.calibration.month_status import unsettled_months
-from irt_assets.calibration.sweep import sweep
+from irt_assets.abilities.batch import stale_months
+from irt_assets.abilities.sweep import sweep
+from irt_assets.gates.month_status import unsettled_months
 from irt_assets.ledger.steps import Step, pending_steps
 from resources.database import Database
 from resources.settings import Settings

@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from irt_assets.job_names import job_of
-from irt_assets.run_progress import BACKFILL_TAG, to_be_repeated
+from irt_assets.common.job_names import job_of
+from irt_assets.common.run_progress import BACKFILL_TAG, to_be_repeated
 from jobs.alerts import name_of, partition_of
 from jobs.daemons import daemon_alive
 from jobs.launcher import HealthCheckedRunLauncher

@@ -1,7 +1,7 @@
 """One daemon for a database: two would launch every run twice, and each would fail the other's.
 
 The lock is a session's of PostgreSQL, on a connection of its own: the server frees it when the connection ends,
-and notices within 25 s that a host is gone. What does not belong here: what the daemon does (see `irt_assets.daemon`).
+and notices within 25 s that a host is gone. What does not belong here: what the daemon does (see `servers.daemon`).
 """
 
 from __future__ import annotations

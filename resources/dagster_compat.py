@@ -135,7 +135,7 @@ MAX_OVERFLOW = 20
 LIVE_DATA_POLL_MS = 2_000
 """These four are what `dagster-webserver` uses by default."""
 LONGEST_OUTAGE_S = 300.0
-"""About as long as a step is tried again (see `irt_assets.retries`)."""
+"""About as long as a step is tried again (see `irt_assets.common.retries`)."""
 RECONNECT_S = 1.0
 REPEATED = ("add_", "all_", "create_", "fetch_", "get_", "handle_", "has_", "store_", "update_")
 """How the names of a storage's methods begin that are made again when they are cut off."""

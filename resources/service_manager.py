@@ -1,7 +1,7 @@
 """Messages between a server and systemd: READY, the watchdog, and SIGHUP.
 
 Without $NOTIFY_SOCKET nothing is sent. The protocol is sd_notify(3). What does not belong here: how to find out
-whether a server is well (see `irt_assets.probes`).
+whether a server is well (see `irt_assets.common.probes`).
 """
 
 from __future__ import annotations

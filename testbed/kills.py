@@ -22,13 +22,13 @@ from pathlib import Path
 import psutil
 from dagster import AssetKey, AssetRecordsFilter, DagsterEventType, DagsterRunStatus, RunsFilter
 
-from irt_assets.calibration.abilities import stale_months
-from irt_assets.calibration.month_status import month_states
+from irt_assets.abilities.batch import stale_months
+from irt_assets.common.environment import instance_environment
+from irt_assets.common.run_progress import PARTITION_TAG
 from irt_assets.definitions import defs
-from irt_assets.environment import instance_environment
-from irt_assets.in_process_runs import run_month
-from irt_assets.run_progress import PARTITION_TAG
-from irt_assets.stack import StackError, dagster_instance
+from irt_assets.gates.month_status import month_states
+from irt_assets.runs.in_process_runs import run_month
+from irt_assets.servers.stack import StackError, dagster_instance
 from resources.dagster_compat import NOT_FINISHED_STATUSES, PARENT_RUN_ID_TAG
 from resources.database import Database
 from testbed.small_world import small_world

@@ -15,8 +15,8 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
-from irt_assets.calibration.origin import initialise
-from irt_assets.partitions import last_complete_month, month_bounds, month_of
+from irt_assets.common.partitions import last_complete_month, month_bounds, month_of
+from irt_assets.decisions.origin import initialise
 from irt_assets.psychometrics.simulation.scenario import Fault, Scenario
 from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.responses import simulated

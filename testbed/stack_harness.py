@@ -20,10 +20,10 @@ from unittest.mock import patch
 import psutil
 from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
 
-from irt_assets import stack as stack_module
-from irt_assets.run_progress import PARTITION_TAG
-from irt_assets.server_commands import DAEMON
-from irt_assets.stack import Stack, StackError, dagster_instance
+from irt_assets.common.run_progress import PARTITION_TAG
+from irt_assets.servers import stack as stack_module
+from irt_assets.servers.server_commands import DAEMON
+from irt_assets.servers.stack import Stack, StackError, dagster_instance
 from resources.dagster_compat import MAX_RETRIES_TAG
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres

@@ -24,8 +24,8 @@ import psutil
 import psycopg
 import requests
 
-from irt_assets.calibration.abilities import estimate
-from irt_assets.calibration.origin import initialise
+from irt_assets.abilities.batch import estimate
+from irt_assets.decisions.origin import initialise
 from irt_assets.ledger.publications import in_force
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.responses.scales import read_scales

@@ -21,7 +21,7 @@ from irt_assets.backup import programs
 from irt_assets.backup.cited import Cited, cited_files, with_hashes, write_listing
 from irt_assets.backup.manifest import DATABASE, FORMAT, OBJECTS, File, Manifest, read_contents
 from irt_assets.backup.places import MANIFEST, Place, keep_newest
-from irt_assets.environment import SCHEMA
+from irt_assets.common.environment import SCHEMA
 from resources.database import Database, advisory_lock
 from resources.object_store import ObjectStore
 from resources.schema_version import schema_version

@@ -20,14 +20,14 @@ from irt_assets.backup import programs
 from irt_assets.backup.cited import faults, read_listing
 from irt_assets.backup.manifest import DATABASE, OBJECTS, Manifest, differences, read_contents, read_manifest
 from irt_assets.backup.places import Place
-from irt_assets.calibration.month_status import month_states
-from irt_assets.environment import SCHEMA
+from irt_assets.common.environment import SCHEMA
+from irt_assets.common.partitions import last_complete_month, months_between
+from irt_assets.common.run_progress import last_made
+from irt_assets.common.wording import counted
+from irt_assets.gates.month_status import month_states
 from irt_assets.invariants.drift import FOLLOWING
 from irt_assets.invariants.history import look_at_everything
-from irt_assets.partitions import last_complete_month, months_between
-from irt_assets.run_progress import last_made
-from irt_assets.stack import dagster_instance
-from irt_assets.wording import counted
+from irt_assets.servers.stack import dagster_instance
 from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.folder_claim import adopt_folder

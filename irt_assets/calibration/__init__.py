@@ -1,1 +1,1 @@
-"""Item parameters: fits, linking, the publication ledger, abilities, and whether a month is green."""
+"""Fits, linking and publication: what a month and a night compute, as assets and their checks."""

@@ -9,9 +9,8 @@ from typing import Any, NoReturn
 
 import dagster as dg
 
+from irt_assets.abilities.batch import measure
 from irt_assets.calibration import shown
-from irt_assets.calibration.abilities import measure
-from irt_assets.calibration.agreement import read_agreement
 from irt_assets.calibration.month import (
     FitOutcome,
     UnlinkedMonthError,
@@ -20,18 +19,19 @@ from irt_assets.calibration.month import (
     link_month,
     publish_month,
 )
-from irt_assets.calibration.month_status import unsettled_months
-from irt_assets.calibration.release_job import RELEASE_JOB
+from irt_assets.common.environment import CODE_LOCATION
+from irt_assets.common.partitions import existing_partitions, month_bounds
+from irt_assets.common.release_job import RELEASE_JOB
+from irt_assets.common.retries import classify_failures
+from irt_assets.common.wording import by_scale
 from irt_assets.engines import Calibrator
 from irt_assets.engines.registry import DEFAULT, asset_of, spec_of
 from irt_assets.engines.spec import LIGHT_POOL
-from irt_assets.environment import CODE_LOCATION
+from irt_assets.gates.agreement import read_agreement
+from irt_assets.gates.month_status import unsettled_months
 from irt_assets.ledger.decisions import decisions
 from irt_assets.ledger.steps import Step
-from irt_assets.partitions import existing_partitions, month_bounds
 from irt_assets.responses.scales import read_scales
-from irt_assets.retries import classify_failures
-from irt_assets.wording import by_scale
 from resources import tables
 from resources.dagster_compat import StepFailureData
 from resources.dagster_schema import column_schema, rows_shown

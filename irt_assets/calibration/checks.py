@@ -15,21 +15,21 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from irt_assets.calibration.advisory_checks import ADVISORY_CHECKS
-from irt_assets.calibration.agreement import read_agreement
 from irt_assets.calibration.assets import DECIDE_IN, RELEASE_LAUNCHPAD
-from irt_assets.calibration.evidence import Evidence, MonthFile, Verdict, load_evidence
-from irt_assets.calibration.gates import SET_GATES, SetGate, fit_problem, item_problems
-from irt_assets.calibration.linking_gates import anchors_agree
-from irt_assets.calibration.month_judged import MonthState, State
-from irt_assets.calibration.month_status import month_states
-from irt_assets.dated import dated_result, partition_check
+from irt_assets.common.dated import dated_result, partition_check
+from irt_assets.common.partitions import last_complete_month, month_bounds, months_between
+from irt_assets.common.retries import classify_failures
+from irt_assets.common.wording import by_scale, counted
+from irt_assets.gates.advisory_checks import ADVISORY_CHECKS
+from irt_assets.gates.agreement import read_agreement
+from irt_assets.gates.evidence import Evidence, MonthFile, Verdict, load_evidence
+from irt_assets.gates.gates import SET_GATES, SetGate, fit_problem, item_problems
+from irt_assets.gates.linking_gates import anchors_agree
+from irt_assets.gates.month_judged import MonthState, State
+from irt_assets.gates.month_status import month_states
 from irt_assets.ledger.fits import explanation, latest_staged
-from irt_assets.partitions import last_complete_month, month_bounds, months_between
 from irt_assets.psychometrics.core.models import Flag
 from irt_assets.responses.scales import read_scales
-from irt_assets.retries import classify_failures
-from irt_assets.wording import by_scale, counted
 from resources.dagster_schema import rows_shown
 from resources.database import Database
 from resources.object_store import ObjectStore

@@ -14,8 +14,8 @@ import numpy as np
 import psycopg
 
 from irt_assets.calibration.plots import BLUE, GREY, ORANGE, as_png, message, new_figure, short, tidy, title
+from irt_assets.common.partitions import months_between
 from irt_assets.ledger.linked_windows import answered_items, fitted_months
-from irt_assets.partitions import months_between
 from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.responses.scales import Scale
 from resources.markdown import markdown_table

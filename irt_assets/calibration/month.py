@@ -15,8 +15,6 @@ from dataclasses import dataclass, replace
 
 import psycopg
 
-from irt_assets.calibration import misfit
-from irt_assets.calibration.evidence import MonthFile
 from irt_assets.calibration.fit_place import count_items, placed
 from irt_assets.calibration.month_impact import with_impact
 from irt_assets.calibration.placing import LinkResult, link_to_scale
@@ -30,15 +28,17 @@ from irt_assets.calibration.request import (
     require_everybody,
     require_one_population,
 )
+from irt_assets.common.partitions import month_bounds
 from irt_assets.engines import Calibrator, Sampler
 from irt_assets.engines.em import EmEngine
 from irt_assets.engines.registry import build
+from irt_assets.gates import misfit
+from irt_assets.gates.evidence import MonthFile
 from irt_assets.ledger import fits
 from irt_assets.ledger.anchors import anchor_hash, read_anchors
 from irt_assets.ledger.fit_spec import ComparedMisfit, Draws, LinkingConstants, Sample, Sampling, StagedSpec, Testlets
 from irt_assets.ledger.publications import items_published_by
 from irt_assets.ledger.steps import Step
-from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_explained
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.estimation.latent_shape import Shape
@@ -194,7 +194,16 @@ def _fit(
                         summed = engine.summed if isinstance(engine, EmEngine) else ""
                     spec |= fit_spec_extras(request, outcome)
                     if name == scale.engine and outcome.calibration.convergence.converged:
-                        spec |= StagedSpec(misfit=misfit.compared(store, request, outcome, spec.statistics, reference))
+                        compared = misfit.compared(
+                            store,
+                            scale,
+                            request.responses,
+                            outcome.calibration,
+                            spec.statistics,
+                            reference,
+                            guessing=outcome.guessing,
+                        )
+                        spec |= StagedSpec(misfit=compared)
             except explained as error:
                 if is_transient(error):
                     raise

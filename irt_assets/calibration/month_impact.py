@@ -24,19 +24,19 @@ from typing import Any
 import numpy as np
 import psycopg
 
-from irt_assets.calibration.abilities import estimate
+from irt_assets.abilities.batch import estimate
+from irt_assets.common.partitions import month_bounds
+from irt_assets.common.wording import counted
 from irt_assets.ledger.anchors import read_every_anchor
 from irt_assets.ledger.cited_fits import constants_of
 from irt_assets.ledger.fit_spec import LinkingConstants, StoredImpact
 from irt_assets.ledger.fits import LinkedFit, add_to_model_spec
 from irt_assets.ledger.publications import publications_in_force
-from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.models import Floats, Responses
 from irt_assets.psychometrics.scoring.scale_shift import FEWEST_ANSWERS, MonthImpact, Placement, Values, scale_shift
 from irt_assets.responses.item_status import read_withdrawals
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import scoring_responses
-from irt_assets.wording import counted
 
 MOST_LEARNERS = 20_000
 FEWEST_ITEMS = 3

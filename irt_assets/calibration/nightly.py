@@ -17,16 +17,17 @@ from datetime import datetime, timedelta
 import psycopg
 import pyarrow.compute as pc
 
-from irt_assets.calibration.abilities import ScaleAbilities, measure_at
-from irt_assets.calibration.early_warning import EarlyWarning, read_warning
-from irt_assets.calibration.placing import LinkResult, link_to_scale, no_origin
+from irt_assets.abilities.batch import ScaleAbilities, measure_at
+from irt_assets.calibration.placing import LinkResult, link_to_scale
 from irt_assets.calibration.request import build_fit_request, calibrate, fit_spec_extras, nothing_scored
+from irt_assets.common.partitions import day_bounds, day_of, month_of
 from irt_assets.engines import Calibrator
+from irt_assets.gates.early_warning import EarlyWarning, read_warning
+from irt_assets.gates.month_status import no_origin
 from irt_assets.ledger import fits
 from irt_assets.ledger.anchors import anchor_hash, read_anchors
 from irt_assets.ledger.fit_spec import StagedSpec
 from irt_assets.ledger.publications import in_force, items_published_by
-from irt_assets.partitions import day_bounds, day_of, month_of
 from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_explained
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.responses.scales import Scale, read_scales

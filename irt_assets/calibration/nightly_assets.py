@@ -11,13 +11,13 @@ import dagster as dg
 from irt_assets.calibration import plots
 from irt_assets.calibration.assets import GROUP, OWNERS, POOL
 from irt_assets.calibration.checks import HOW_TO_FIX, ITEMS
-from irt_assets.calibration.early_warning import EarlyWarning
 from irt_assets.calibration.nightly import Night, NightOutcome, calibrate_night
 from irt_assets.calibration.shown import Metadata, ability_metadata, link_numbers, plot
+from irt_assets.common.job_names import NIGHTLY
+from irt_assets.common.retries import classify_failures
+from irt_assets.common.wording import some_of
 from irt_assets.engines import Calibrator
-from irt_assets.job_names import NIGHTLY
-from irt_assets.retries import classify_failures
-from irt_assets.wording import some_of
+from irt_assets.gates.early_warning import EarlyWarning
 from resources import tables
 from resources.dagster_schema import column_schema, rows_shown
 from resources.database import Database

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 
 import psycopg
 
-from irt_assets.calibration.misfit import find_reference
+from irt_assets.common.partitions import month_bounds
+from irt_assets.gates.misfit import find_reference
+from irt_assets.gates.month_status import no_origin
 from irt_assets.ledger.anchors import read_anchors
-from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import BreakdownError, PsychometricsError, breakdowns_explained
 from irt_assets.psychometrics.core.models import Calibration
@@ -75,15 +76,6 @@ def _link_result(scale: Scale, raw: Calibration, anchors: AnchorSet, loadings: M
     if not agree:
         linking = _diagnosed(linking, raw, anchors, scale)
     return LinkResult(anchors, linking, agree, transform(raw, linking))
-
-
-def no_origin(scale: Scale, window: str) -> LinkingError:
-    """Why nothing can be placed on a scale that was never initialised, and both ways out."""
-    return LinkingError(
-        f"scale {scale.scale_id} has no origin, so {window} cannot be placed on it. Either give the bank's anchors "
-        f"parameters and run `irt scale init --scale {scale.scale_id}`, or declare a window its origin: "
-        f"`irt scale init --scale {scale.scale_id} --origin {window}`"
-    )
 
 
 def _diagnosed(linking: Linking, raw: Calibration, anchors: AnchorSet, scale: Scale) -> Linking:

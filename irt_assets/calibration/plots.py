@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from irt_assets.calibration.agreement import Agreement
-from irt_assets.calibration.early_warning import Difficulties
+from irt_assets.gates.agreement import Agreement
+from irt_assets.gates.early_warning import Difficulties
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.core.curves import information, probability

@@ -15,17 +15,17 @@ from datetime import datetime
 
 import psycopg
 
-from irt_assets.calibration import gates
-from irt_assets.calibration.evidence import Evidence, MonthFile, load_evidence
+from irt_assets.common.partitions import month_bounds
+from irt_assets.common.wording import counted
+from irt_assets.gates import gates
+from irt_assets.gates.evidence import Evidence, MonthFile, load_evidence
 from irt_assets.ledger.anchors import anchor_items
 from irt_assets.ledger.fits import LinkedFit
 from irt_assets.ledger.proposals import NewProposal, propose
 from irt_assets.ledger.publications import VALUES, Publication, items_ever_published, publish, values_settled
 from irt_assets.ledger.steps import Step, steps, write_step
 from irt_assets.ledger.testlets import publish_effects
-from irt_assets.partitions import month_bounds
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.wording import counted
 from resources.database import advisory_lock
 
 Measure = Callable[[psycopg.Connection, Scale, str, LinkedFit], LinkedFit]

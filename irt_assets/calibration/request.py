@@ -163,6 +163,11 @@ class Calibrated:
     shape: Shape | None = None
     everybody: ItemSums | None = None
 
+    @property
+    def guessing(self) -> bool:
+        """Whether it accounts for guessing, by the items' model or by the shape of θ."""
+        return self.calibration.item_model.guesses or (self.shape is not None and self.shape.guessing)
+
 
 def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibrated:
     """The calibration that the engine makes of a request. Raises PsychometricsError where the engine cannot give it."""

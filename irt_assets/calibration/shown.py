@@ -13,13 +13,14 @@ import dagster as dg
 import numpy as np
 import psycopg
 
+from irt_assets.abilities.batch import ScaleAbilities
 from irt_assets.calibration import plots
-from irt_assets.calibration.abilities import ScaleAbilities
-from irt_assets.calibration.agreement import MonthAgreement
 from irt_assets.calibration.linking_history import history_plot, history_table, read_history
-from irt_assets.calibration.model_gates import MEASURES
 from irt_assets.calibration.month import FitOutcome, LinkOutcome
 from irt_assets.calibration.testlets import sentence
+from irt_assets.common.wording import listed
+from irt_assets.gates.agreement import MonthAgreement
+from irt_assets.gates.model_gates import MEASURES
 from irt_assets.ledger.fit_spec import ComparedMisfit, Measures
 from irt_assets.ledger.fitted_items import items_of_month
 from irt_assets.ledger.steps import Step
@@ -30,7 +31,6 @@ from irt_assets.psychometrics.linking.linking import Linking
 from irt_assets.psychometrics.scoring.abilities import Scores
 from irt_assets.psychometrics.scoring.reliability import empirical_reliability
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.wording import listed
 from resources.dagster_schema import rows_shown
 from resources.database import Database
 from resources.markdown import escaped, markdown_table

@@ -14,7 +14,7 @@ import typer
 
 from irt_assets.cli.console import AsJson, Panel, print_error, print_json, progress_bar, say
 from irt_assets.cli.installation import current_database, current_settings
-from irt_assets.wording import counted
+from irt_assets.common.wording import counted
 
 if TYPE_CHECKING:
     from resources.lake import Lake

@@ -13,7 +13,7 @@ import typer
 
 from irt_assets.cli.console import AsJson, MaxAge, Panel, duration, print_error, print_json, say
 from irt_assets.cli.installation import current_database, current_settings, current_store, database_as_it_is
-from irt_assets.wording import counted, listed
+from irt_assets.common.wording import counted, listed
 
 app = typer.Typer()
 backup_app = typer.Typer(name="backup", help="Back up the database, with a listing of the files that it cites.")

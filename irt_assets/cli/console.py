@@ -26,7 +26,7 @@ from rich.table import Table
 from resources.failures import PermanentFailure
 
 if TYPE_CHECKING:
-    from irt_assets.calibration.month_judged import MonthState
+    from irt_assets.gates.month_judged import MonthState
     from resources.settings import Settings
 
 out = Console(highlight=False, soft_wrap=True)

@@ -33,8 +33,8 @@ def demo(
 ) -> None:
     """Four months with planted faults, or your own log: calibrated, published, compared, served."""
     from irt_assets import demo as demonstration
-    from irt_assets import demo_services
-    from irt_assets.stack import Stack, dagster_instance
+    from irt_assets.servers import demo_services
+    from irt_assets.servers.stack import Stack, dagster_instance
     from resources import logs
     from resources.database import Database
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from irt_assets.cli.console import AsJson, Panel, err, escape, out, print_json, print_table
+from irt_assets.common.wording import some_of
 from irt_assets.engines import registry
 from irt_assets.file_commands import Scoring
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, LatentRule, Method, Model
-from irt_assets.wording import some_of
 from resources.failures import PermanentFailure
 
 if TYPE_CHECKING:

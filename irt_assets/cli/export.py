@@ -33,7 +33,7 @@ def export(
     ] = None,
 ) -> None:
     """Write published parameters, abilities or flagged items to a file, as they stood on a day."""
-    from irt_assets.calibration.exports import read_export, write_export
+    from irt_assets.decisions.exports import read_export, write_export
 
     at = as_of.replace(tzinfo=UTC) if as_of else datetime.now(UTC)
     path = out_file or Path(f"{what}_{at:%Y-%m-%d}.{to}")

@@ -58,7 +58,7 @@ def current_store(database: Database) -> ObjectStore:
 
 def current_instance(database: Database) -> AbstractContextManager[DagsterInstance]:
     """Dagster's instance on `database`."""
-    from irt_assets.stack import dagster_instance
+    from irt_assets.servers.stack import dagster_instance
 
     return dagster_instance(current_settings(), database)
 
@@ -75,7 +75,7 @@ def os_user() -> str:
 
 def signed(by: str) -> str:
     """The name to record for a decision: if a login is set up, with the account that typed it."""
-    from irt_assets.calibration.release import require_text
+    from irt_assets.decisions.release import require_text
 
     name = require_text("name", by)
     return f"{name} (irt, {os_user()})" if current_settings().has_login else name

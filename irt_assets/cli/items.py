@@ -13,7 +13,7 @@ import typer
 
 from irt_assets.cli.console import AsJson, By, Panel, Reason, Yes, confirm, escape, out, print_json, print_table, say
 from irt_assets.cli.installation import current_database, signed
-from irt_assets.wording import counted, listed
+from irt_assets.common.wording import counted, listed
 
 if TYPE_CHECKING:
     from irt_assets.responses.item_status import Status
@@ -35,7 +35,7 @@ def withdraw(
     yes: Yes = False,
 ) -> None:
     """Take items out of use: answers from that day on do not count towards θ, and the items do not need decisions."""
-    from irt_assets.calibration import release, withdrawal
+    from irt_assets.decisions import release, withdrawal
 
     by, reason, now = signed(by), release.require_text("reason", reason), datetime.now(UTC)
     begins = release.midnight(since, "--from") if since else withdrawal.next_day(now)
@@ -56,7 +56,7 @@ def restore(
     yes: Yes = False,
 ) -> None:
     """Put withdrawn items back into use: answers from that day on count again; those given in between never do."""
-    from irt_assets.calibration import release, withdrawal
+    from irt_assets.decisions import release, withdrawal
 
     by, reason, now = signed(by), release.require_text("reason", reason), datetime.now(UTC)
     begins = release.midnight(since, "--from") if since else None

@@ -24,7 +24,7 @@ from irt_assets.cli.console import (
     say,
 )
 from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store, signed
-from irt_assets.wording import counted
+from irt_assets.common.wording import counted
 
 if TYPE_CHECKING:
     from irt_assets.responses.erased import Erasure
@@ -48,7 +48,7 @@ def erase(
     Says first what would be removed. Published parameters and months stay as they are. If it is interrupted, run it
     again to finish.
     """
-    from irt_assets.calibration import release
+    from irt_assets.decisions import release
     from jobs.erasure import erase as erase_learner
     from jobs.erasure import holdings, refuse_while_running
     from resources.lake import CatalogTable, Lake

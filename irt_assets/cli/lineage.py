@@ -21,7 +21,7 @@ HASH_SHOWN = 12
 @app.command(rich_help_panel=Panel.PROOF)
 def lineage(item: Annotated[str, typer.Argument(help="Item id.")], as_json: AsJson = False) -> None:
     """Where an item's published numbers come from, and what was decided on it."""
-    from irt_assets.calibration.lineage import lineage as trace
+    from irt_assets.decisions.lineage import lineage as trace
     from irt_assets.ledger.decisions import decisions_on
     from irt_assets.responses.item_status import item_status
 

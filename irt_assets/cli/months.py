@@ -51,7 +51,7 @@ def calibrate(
 
     In a pod the daemon materialises it, and this waits. With --try it ends with 0 if all set gates would pass.
     """
-    from irt_assets.partitions import last_complete_month
+    from irt_assets.common.partitions import last_complete_month
 
     settings = current_settings() if engine is None else _with_engine(current_settings(), engine)
     database = current_database()
@@ -70,7 +70,7 @@ def calibrate(
 
 
 def _try_rules(settings: Settings, database: Database, month: str, scale: str, rules: dict[str, Any]) -> None:
-    from irt_assets.calibration.rule_trial import try_rules
+    from irt_assets.decisions.rule_trial import try_rules
     from irt_assets.engines.registry import build
 
     done = try_rules(database, current_store(database), month, scale, rules, partial(build, settings=settings))
@@ -86,7 +86,7 @@ def backfill(
     last: Annotated[str, typer.Option("--to", help="Last month.")],
 ) -> None:
     """Materialise every month from one to another, oldest first, as `irt calibrate` does."""
-    from irt_assets.partitions import months_between
+    from irt_assets.common.partitions import months_between
 
     settings = current_settings()
     months = list(months_between(first, last))
@@ -97,12 +97,12 @@ def backfill(
 
 
 def _run_months(settings: Settings, database: Database, months: list[str]) -> bool:
-    from irt_assets.calibration.month_judged import State
-    from irt_assets.calibration.month_status import month_states
-    from irt_assets.in_process_runs import run_month
-    from irt_assets.job_names import MONTHLY_JOB
-    from irt_assets.jobs_in_pods import make_partition
-    from irt_assets.stack import dagster_instance
+    from irt_assets.common.job_names import MONTHLY_JOB
+    from irt_assets.gates.month_judged import State
+    from irt_assets.gates.month_status import month_states
+    from irt_assets.runs.in_process_runs import run_month
+    from irt_assets.runs.jobs_in_pods import make_partition
+    from irt_assets.servers.stack import dagster_instance
     from resources import logs
     from resources.settings import in_a_pod
 

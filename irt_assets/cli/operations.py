@@ -15,10 +15,10 @@ import typer
 
 from irt_assets.cli.console import AsJson, Panel, colour, escape, out, print_json, print_table
 from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store
-from irt_assets.wording import counted, some_of, span
+from irt_assets.common.wording import counted, some_of, span
 
 if TYPE_CHECKING:
-    from irt_assets.calibration.month_judged import MonthState
+    from irt_assets.gates.month_judged import MonthState
     from jobs.overview import OnSpark, Overview
 
 app = typer.Typer()

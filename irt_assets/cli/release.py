@@ -13,11 +13,11 @@ import typer
 
 from irt_assets.cli.console import AsJson, By, Panel, Reason, Yes, confirm, escape, out, print_json, print_table, say
 from irt_assets.cli.installation import current_database, current_settings, current_store, signed
-from irt_assets.wording import counted
+from irt_assets.common.wording import counted
 
 if TYPE_CHECKING:
-    from irt_assets.calibration import anchor_versions
-    from irt_assets.calibration.proposals import Proposal
+    from irt_assets.decisions import anchor_versions
+    from irt_assets.decisions.proposals import Proposal
 
 app = typer.Typer(
     name="release",
@@ -50,7 +50,7 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """Proposals that need a decision, each with its evidence in a line."""
-    from irt_assets.calibration.proposals import latest_waiting, proposals
+    from irt_assets.decisions.proposals import latest_waiting, proposals
 
     with current_database().connect() as connection:
         found = proposals(connection, windows=None if month is None else [month])
@@ -80,9 +80,9 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """The evidence on proposals, and what accepting them together would do to the last month's learners."""
-    from irt_assets.calibration.proposals import find_proposals, parse_reference
-    from irt_assets.calibration.release import in_force_since
-    from irt_assets.calibration.release_impact import impacts
+    from irt_assets.decisions.proposals import find_proposals, parse_reference
+    from irt_assets.decisions.release import in_force_since
+    from irt_assets.decisions.release_impact import impacts
 
     with current_database().connect() as connection:
         found = find_proposals(connection, [parse_reference(name) for name in names])
@@ -105,9 +105,9 @@ def accept(
     yes: Yes = False,
 ) -> None:
     """Publish what is proposed, from a future date on."""
-    from irt_assets.calibration import release
-    from irt_assets.calibration.proposals import parse_reference
-    from irt_assets.calibration.release_impact import impacts
+    from irt_assets.decisions import release
+    from irt_assets.decisions.proposals import parse_reference
+    from irt_assets.decisions.release_impact import impacts
 
     by, reason = signed(by), release.require_text("reason", reason)
     references = [parse_reference(name) for name in names]
@@ -135,8 +135,8 @@ def accept(
 @app.command()
 def reject(names: Names, by: By, reason: Reason, yes: Yes = False) -> None:
     """Close what is proposed; what is published stays in force."""
-    from irt_assets.calibration import release
-    from irt_assets.calibration.proposals import parse_reference
+    from irt_assets.decisions import release
+    from irt_assets.decisions.proposals import parse_reference
 
     by, reason = signed(by), release.require_text("reason", reason)
     database = current_database()
@@ -163,8 +163,8 @@ def undo(
     yes: Yes = False,
 ) -> None:
     """Take back what was decided, by a new decision: the values before are in force again, and the proposal is open."""
-    from irt_assets.calibration import release, release_undo
-    from irt_assets.calibration.proposals import parse_reference
+    from irt_assets.decisions import release, release_undo
+    from irt_assets.decisions.proposals import parse_reference
 
     by, reason = signed(by), release.require_text("reason", reason)
     references = [parse_reference(name) for name in names]
@@ -191,7 +191,7 @@ def recalibrate(
     as_json: AsJson = False,
 ) -> None:
     """Fit several green months as one, each item on its answers since it changed, and propose what comes out."""
-    from irt_assets.calibration import recalibration
+    from irt_assets.decisions import recalibration
 
     settings = current_settings()
     database = current_database()
@@ -236,10 +236,10 @@ def _change_anchors(
     scale: str,
     yes: bool,
 ) -> None:
-    from irt_assets.calibration import release
-    from irt_assets.calibration.anchor_versions import change_anchors, preview_change
-    from irt_assets.calibration.rule_trial import try_anchors
-    from irt_assets.partitions import month_of
+    from irt_assets.common.partitions import month_of
+    from irt_assets.decisions import release
+    from irt_assets.decisions.anchor_versions import change_anchors, preview_change
+    from irt_assets.decisions.rule_trial import try_anchors
 
     by, reason = signed(by), release.require_text("reason", reason)
     month = first_month or month_of(release.next_month(datetime.now(UTC)))
@@ -288,7 +288,7 @@ def _count(found: Sequence[Proposal]) -> str:
 
 
 def _row(proposal: Proposal, every: bool) -> tuple[str, ...]:
-    from irt_assets.calibration.proposal_words import drift_in_a_word, remarks
+    from irt_assets.decisions.proposal_words import drift_in_a_word, remarks
 
     return (
         escape(str(proposal.reference)),
@@ -309,7 +309,7 @@ def _print_line(proposal: Proposal) -> None:
 
 
 def _print(proposal: Proposal) -> None:
-    from irt_assets.calibration.proposal_words import evidence
+    from irt_assets.decisions.proposal_words import evidence
 
     out.print(f"[bold]{escape(str(proposal.reference))}[/bold] on scale {escape(proposal.scale_id)}")
     print_table(("", ""), [(name, escape(value)) for name, value in evidence(proposal)])

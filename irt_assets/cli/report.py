@@ -129,7 +129,7 @@ def learner(
 
 
 def _monday(week: str | None) -> str:
-    from irt_assets.partitions import WEEKS, week_named
+    from irt_assets.common.partitions import WEEKS, week_named
 
     if week is None:
         return WEEKS.back(datetime.now(UTC), 1)[0]
@@ -141,9 +141,9 @@ def _monday(week: str | None) -> str:
 
 def _make_week(settings: Settings, database: Database, monday: str, as_json: bool) -> None:
     """Run it as the job, so that the UI and the schedule know of it."""
-    from irt_assets.in_process_runs import run_learner_reports
-    from irt_assets.job_names import LEARNER_REPORT_JOB
-    from irt_assets.jobs_in_pods import make_partition
+    from irt_assets.common.job_names import LEARNER_REPORT_JOB
+    from irt_assets.runs.in_process_runs import run_learner_reports
+    from irt_assets.runs.jobs_in_pods import make_partition
     from resources.settings import in_a_pod
 
     with current_instance(database) as instance:

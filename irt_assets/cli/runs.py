@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from dagster import DagsterInstance
 
-    from irt_assets.in_process_runs import Outcome
+    from irt_assets.runs.in_process_runs import Outcome
     from jobs.plans import Plan
     from resources.database import Database
     from resources.settings import Settings
@@ -34,10 +34,10 @@ def nightly(
     day: Annotated[str | None, typer.Option(help="Day, e.g. 2026-09-14. Default: yesterday, UTC.")] = None,
 ) -> None:
     """Fit and link the 30 days that end with a day, and measure everyone, here and now; in a pod by the daemon."""
-    from irt_assets.in_process_runs import run_night
-    from irt_assets.job_names import NIGHTLY_JOB
-    from irt_assets.jobs_in_pods import make_partition
-    from irt_assets.partitions import DAYS
+    from irt_assets.common.job_names import NIGHTLY_JOB
+    from irt_assets.common.partitions import DAYS
+    from irt_assets.runs.in_process_runs import run_night
+    from irt_assets.runs.jobs_in_pods import make_partition
     from resources.settings import in_a_pod
 
     day = day or DAYS.back(datetime.now(UTC), 1)[0]
@@ -72,7 +72,7 @@ def job(
     followed by what sensors and automation would have launched: drift, reports, late answers, the delivery of alerts.
     In a pod nothing runs here: it waits ten minutes for a daemon, and for runs that are under way.
     """
-    from irt_assets import jobs_by_hand, jobs_in_pods, without_daemon
+    from irt_assets.runs import jobs_by_hand, jobs_in_pods, without_daemon
     from resources.settings import in_a_pod
 
     settings, database = current_settings(), current_database()
@@ -95,7 +95,7 @@ def _on_this_host(
     instance: DagsterInstance, settings: Settings, plan: Plan, partition: str | None
 ) -> Iterator[Outcome]:
     """Start a run in the daemon's queue or, without a daemon, in this process, with what follows."""
-    from irt_assets import jobs_by_hand, without_daemon
+    from irt_assets.runs import jobs_by_hand, without_daemon
     from jobs.daemons import daemon_alive
     from jobs.stuck_runs import fail_lost_runs
 
@@ -113,8 +113,8 @@ def _on_this_host(
 
 def _tick(settings: Settings, database: Database, sensor: str) -> None:
     """Evaluate the sensor here, unless the daemon does; in a pod it has to."""
-    from irt_assets.jobs_in_pods import wait_for_the_daemon
-    from irt_assets.without_daemon import evaluate
+    from irt_assets.runs.jobs_in_pods import wait_for_the_daemon
+    from irt_assets.runs.without_daemon import evaluate
     from jobs.daemons import daemon_alive
     from resources.settings import in_a_pod
 

@@ -63,8 +63,8 @@ def init(
     ] = None,
 ) -> None:
     """Freeze a scale's anchors and publish their values. Done once."""
-    from irt_assets.calibration.origin import initialise
-    from irt_assets.calibration.origin_sources import OriginWindow
+    from irt_assets.decisions.origin import initialise
+    from irt_assets.decisions.origin_sources import OriginWindow
     from irt_assets.engines.registry import build
 
     settings = current_settings()
@@ -151,7 +151,7 @@ def set_values(
     What becomes stale, and what happens to the anchors, is shown before it asks. It records who decided on a model or a
     prior, when and why.
     """
-    from irt_assets.calibration.release import require_text
+    from irt_assets.decisions.release import require_text
     from irt_assets.responses.scale_decisions import OF_THE_MODEL
 
     by, reason = signed(by), require_text("reason", reason)
@@ -182,7 +182,7 @@ def _texts_of(pairs: list[str]) -> dict[str, str]:
 
 
 def _set_model(scale: str, texts: dict[str, str], first_month: str | None, by: str, reason: str, yes: bool) -> None:
-    from irt_assets.calibration.model_change import decide_model_change, preview_model_change
+    from irt_assets.decisions.model_change import decide_model_change, preview_model_change
     from irt_assets.engines.registry import build
     from irt_assets.responses.scale_decisions import OF_THE_MODEL
 
@@ -235,7 +235,7 @@ def accept_guessing(
     yes: Yes = False,
 ) -> None:
     """Accept, on record, that learners guess on a scale whose model has no guessing."""
-    from irt_assets.calibration.model_change import accept_guessing as record
+    from irt_assets.decisions.model_change import accept_guessing as record
 
     month = first_month or current_settings().irt_first_month
     confirm(f"accept that learners guess on scale {scale}, for months from {month} on?", yes)
@@ -259,7 +259,7 @@ def accept_misfit(
     yes: Yes = False,
 ) -> None:
     """Accept, on record, that a scale's items do not measure one ability, as they are in its origin or in a month."""
-    from irt_assets.calibration.model_change import accept_misfit as record
+    from irt_assets.decisions.model_change import accept_misfit as record
 
     confirm(f"accept {first_month or 'the origin'} of scale {scale} with its misfit?", yes)
     record(current_database(), scale, first_month, current_settings().irt_first_month, by=signed(by), reason=reason)
@@ -297,11 +297,11 @@ def confirm_and_change_rules(
 ) -> None:
     """Say what the change makes stale and what is judged again, ask, change the scale, and judge."""
     from irt_assets.calibration.checks import judged_by
-    from irt_assets.in_process_runs import judge_again
     from irt_assets.ledger.fits import months_fitted_otherwise, months_linked_otherwise
     from irt_assets.responses.late_months import months_with_a_snapshot
     from irt_assets.responses.scales import change_rules, consider_rules
     from irt_assets.responses.snapshot import months_of_other_rules
+    from irt_assets.runs.in_process_runs import judge_again
 
     with database.connect() as connection:
         change = consider_rules(connection, scale_id, settings)
@@ -342,7 +342,7 @@ def confirm_and_change_rules(
 
 
 def _window_of(origin: str) -> tuple[datetime, datetime]:
-    from irt_assets.partitions import month_bounds
+    from irt_assets.common.partitions import month_bounds
 
     try:
         if ":" not in origin:

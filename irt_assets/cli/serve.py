@@ -13,7 +13,7 @@ from irt_assets.cli.console import Panel, out, say
 from irt_assets.cli.installation import current_settings, database_as_it_is
 
 if TYPE_CHECKING:
-    from irt_assets.stack import Stack
+    from irt_assets.servers.stack import Stack
     from resources.settings import Settings
 
 app = typer.Typer()
@@ -24,7 +24,7 @@ def serve(
     read_only: Annotated[bool, typer.Option("--read-only", help="Show everything, change nothing.")] = False,
 ) -> None:
     """Start the Dagster UI, its daemon and code server, until interrupted."""
-    from irt_assets.stack import Stack
+    from irt_assets.servers.stack import Stack
     from resources.schema import upgrade
 
     settings = current_settings()
@@ -47,7 +47,7 @@ def serve_until_interrupted(stack: Stack) -> None:
 
 
 def _print_service(package: str, stack: Stack) -> None:
-    from irt_assets.demo_services import example_request
+    from irt_assets.servers.demo_services import example_request
 
     address = stack.address_of(package)
     if package == "dashboard":

@@ -48,7 +48,7 @@ def webserver(
     read_only: Annotated[bool, typer.Option("--read-only", help="Show everything, change nothing.")] = False,
 ) -> None:
     """The Dagster UI, on IRT_UI_ADDRESS, by default this machine alone. SIGHUP restarts it with the current code."""
-    from irt_assets.servers import become
+    from irt_assets.servers.standalone import become
 
     settings = current_settings()
     become(settings, current_database(), "webserver", port=port or settings.irt_ui_port, read_only=read_only)
@@ -57,7 +57,7 @@ def webserver(
 @run_app.command()
 def daemon() -> None:
     """Launch queued runs, evaluate schedules and sensors; one daemon per database. SIGHUP restarts it cleanly."""
-    from irt_assets.servers import become
+    from irt_assets.servers.standalone import become
 
     become(current_settings(), current_database(), "daemon")
 
@@ -65,7 +65,7 @@ def daemon() -> None:
 @run_app.command("code-server")
 def code_server() -> None:
     """Load the assets and start the workers of runs. SIGHUP reloads the code; runs go on."""
-    from irt_assets.servers import become
+    from irt_assets.servers.standalone import become
 
     become(current_settings(), current_database(), "code server")
 
@@ -73,7 +73,7 @@ def code_server() -> None:
 @run_app.command("theta-api")
 def theta_api() -> None:
     """Measure one learner on request (docs/reference/theta-api.md)."""
-    from irt_assets.servers import become_service
+    from irt_assets.servers.standalone import become_service
 
     become_service("theta_api")
 
@@ -81,7 +81,7 @@ def theta_api() -> None:
 @run_app.command("jwt-verifier")
 def jwt_verifier(host: Host = None) -> None:
     """Answer nginx's requests for authorisation; needs JWT_… and no database. SIGHUP reads the keys again."""
-    from irt_assets.servers import become_service
+    from irt_assets.servers.standalone import become_service
 
     become_service("jwt_verifier", *_listening(host))
 
@@ -89,7 +89,7 @@ def jwt_verifier(host: Host = None) -> None:
 @run_app.command()
 def exporter(host: Host = None) -> None:
     """Show Prometheus schedules, months, invariants and alerts (docs/how-to/metrics.md)."""
-    from irt_assets.servers import become_service
+    from irt_assets.servers.standalone import become_service
 
     become_service("exporter", *_listening(host))
 
@@ -100,7 +100,7 @@ def dashboard(
     host: Host = None,
 ) -> None:
     """Months, the item bank, decisions and reports, for people who do not know Dagster (docs/how-to/dashboard.md)."""
-    from irt_assets.servers import become_service
+    from irt_assets.servers.standalone import become_service
 
     become_service("dashboard", *["--demo"] * demo, *_listening(host))
 
@@ -109,7 +109,7 @@ def dashboard(
 def worker(run_id: Annotated[str, typer.Argument(help="Id of a run that was launched.")]) -> None:
     """Execute one run and exit: the command of a run's pod."""
     from irt_assets.cli.installation import database_as_it_is
-    from irt_assets.run_worker import supervise
+    from irt_assets.runs.run_worker import supervise
 
     raise typer.Exit(supervise(current_settings(), database_as_it_is(), run_id))
 
@@ -161,15 +161,15 @@ def _config(settings: Settings) -> str | None:
 
 
 def _schema(settings: Settings) -> str | None:
-    from irt_assets.probes import schema
+    from irt_assets.common.probes import schema
     from resources.database import Database
 
     return _embedded_is_down(settings) or schema(Database(settings))
 
 
 def _webserver(settings: Settings) -> str | None:
-    from irt_assets.environment import address_of_the_stack
-    from irt_assets.probes import webserver as probe
+    from irt_assets.common.environment import address_of_the_stack
+    from irt_assets.common.probes import webserver as probe
     from resources.service_manager import host_from_here
 
     host = host_from_here(settings.irt_ui_address)
@@ -177,15 +177,15 @@ def _webserver(settings: Settings) -> str | None:
 
 
 def _daemon(settings: Settings) -> str | None:
-    from irt_assets.probes import daemon as probe
+    from irt_assets.common.probes import daemon as probe
     from resources.database import Database
 
     return _embedded_is_down(settings) or probe(Database(settings))
 
 
 def _code_server(settings: Settings, host: str | None = None) -> str | None:
-    from irt_assets.environment import code_server_address, code_server_socket
-    from irt_assets.probes import code_server as probe
+    from irt_assets.common.environment import code_server_address, code_server_socket
+    from irt_assets.common.probes import code_server as probe
 
     named, port = code_server_address(settings)
     return probe(f"{host or named}:{port}" if port else f"unix:{code_server_socket(settings)}")

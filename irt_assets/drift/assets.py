@@ -12,9 +12,9 @@ import psycopg
 import sqlalchemy as sa
 
 from irt_assets.calibration.shown import plot
+from irt_assets.common.retries import classify_failures
 from irt_assets.drift import plots
 from irt_assets.drift.month import ScaleDrift, across_models_in_words, drift_of_month
-from irt_assets.retries import classify_failures
 from resources import tables
 from resources.dagster_schema import column_schema
 from resources.database import Database

@@ -11,17 +11,17 @@ import dagster as dg
 import psycopg
 
 from irt_assets.calibration.checks import HOW_TO_FIX, ITEMS, KNOWN_FROM
-from irt_assets.calibration.proposals import proposals
-from irt_assets.dated import partition_check
+from irt_assets.common.dated import partition_check
+from irt_assets.common.partitions import month_bounds
+from irt_assets.common.retries import classify_failures
+from irt_assets.common.wording import by_scale, counted, some_of
+from irt_assets.decisions.proposals import proposals
 from irt_assets.drift.unestimated import items_gone
 from irt_assets.drift.unjudged import unjudged
 from irt_assets.ledger.decisions import decisions_on_drift
 from irt_assets.ledger.publications import in_force
-from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.curves import MEDIUM_WABC
 from irt_assets.responses.scales import read_scales
-from irt_assets.retries import classify_failures
-from irt_assets.wording import by_scale, counted, some_of
 from resources.dagster_schema import rows_shown
 from resources.database import Database
 from resources.object_store import ObjectStore

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import psycopg
 
+from irt_assets.common.partitions import month_bounds
 from irt_assets.drift import evidence
 from irt_assets.drift.evidence import InForce, LinkedWindow
 from irt_assets.drift.unjudged import why_not
-from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.drift.errors import Anchors
 from irt_assets.psychometrics.drift.items import Drift, judge
 from irt_assets.responses.scales import Scale

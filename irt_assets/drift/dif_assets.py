@@ -7,11 +7,11 @@ postpone them.
 import dagster as dg
 
 from irt_assets.calibration.shown import plot
+from irt_assets.common.retries import classify_failures
 from irt_assets.drift import dif_page
 from irt_assets.drift.assets import of_a_month
 from irt_assets.drift.dif_month import dif_of_month
 from irt_assets.drift.dif_plots import differences_plot
-from irt_assets.retries import classify_failures
 from resources import tables
 from resources.database import Database
 from resources.object_store import ObjectStore

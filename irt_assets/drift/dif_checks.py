@@ -6,9 +6,9 @@ Dagster reads the annotations of the decorated functions, so this module does no
 import dagster as dg
 
 from irt_assets.calibration.checks import HOW_TO_FIX, ITEMS
-from irt_assets.dated import partition_check
+from irt_assets.common.dated import partition_check
+from irt_assets.common.retries import classify_failures
 from irt_assets.drift.checks import items_said
-from irt_assets.retries import classify_failures
 from resources.dagster_schema import rows_shown
 from resources.database import Database
 

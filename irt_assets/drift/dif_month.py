@@ -17,9 +17,9 @@ import psycopg
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
+from irt_assets.common.partitions import month_bounds
 from irt_assets.ledger.encoding import finite
 from irt_assets.ledger.fits import linked_fit
-from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.core.errors import BreakdownError, breakdowns_explained
 from irt_assets.psychometrics.core.models import Responses

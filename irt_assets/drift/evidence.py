@@ -16,6 +16,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from irt_assets.common.partitions import month_bounds
 from irt_assets.ledger.anchors import read_every_anchor
 from irt_assets.ledger.cited_fits import (
     calibration_of,
@@ -28,7 +29,6 @@ from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.fits import linked_fit
 from irt_assets.ledger.linked_windows import months_before
 from irt_assets.ledger.publications import publications_in_force
-from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.drift.errors import Anchors, Comparison, Fitted, Published, compare

@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 import psycopg
 
+from irt_assets.common.partitions import month_bounds
 from irt_assets.drift.compared import Compared, compare_month
 from irt_assets.drift.unestimated import Unestimated, look_at_unestimated
 from irt_assets.ledger.encoding import finite
 from irt_assets.ledger.testlets import InTestlets, effects_in_force
-from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_explained
 from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Floats

@@ -8,10 +8,10 @@ postpone them.
 import dagster as dg
 
 from irt_assets.calibration.shown import plot
+from irt_assets.common.retries import classify_failures
 from irt_assets.drift import information_plots
 from irt_assets.drift.assets import of_a_month
 from irt_assets.drift.information import MonthInformation, ScaleInformation, information_of_month, item_rows, not_judged
-from irt_assets.retries import classify_failures
 from resources import tables
 from resources.database import Database
 from resources.markdown import markdown_table

@@ -6,12 +6,12 @@ Dagster reads the annotations of the decorated functions, so this module does no
 import dagster as dg
 
 from irt_assets.calibration.checks import HOW_TO_FIX
-from irt_assets.dated import partition_check
+from irt_assets.common.dated import partition_check
+from irt_assets.common.retries import classify_failures
+from irt_assets.common.wording import by_scale
 from irt_assets.drift.checks import Named, items_result, settled_items
 from irt_assets.drift.information import THE_TEST
 from irt_assets.drift.unjudged import unjudged
-from irt_assets.retries import classify_failures
-from irt_assets.wording import by_scale
 from resources.database import Database
 from resources.object_store import ObjectStore
 

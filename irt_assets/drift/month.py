@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 import psycopg
 
+from irt_assets.common.partitions import month_bounds, month_of, months_between
 from irt_assets.drift import evidence
 from irt_assets.drift.alerts import settle_alerts
 from irt_assets.drift.compared import Compared, compare_month
 from irt_assets.drift.unestimated import Unestimated, look_at_unestimated
 from irt_assets.ledger.encoding import finite
-from irt_assets.partitions import month_bounds, month_of, months_between
 from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_explained
 from irt_assets.psychometrics.core.item_models import item_model

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import psycopg
 
+from irt_assets.common.partitions import month_bounds
 from irt_assets.drift import evidence
 from irt_assets.drift.compared import Compared
 from irt_assets.ledger.fits import linked_fit
-from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.models import Flag, Responses
 from irt_assets.psychometrics.drift.proportion_correct import ProportionsCorrect, proportions_correct
 from irt_assets.responses.scales import Scale

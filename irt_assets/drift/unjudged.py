@@ -9,10 +9,10 @@ from __future__ import annotations
 import psycopg
 from psycopg import sql
 
-from irt_assets.calibration.anchor_versions import FIND_OUT_FIRST, command
-from irt_assets.calibration.evidence import Evidence, MonthFile, load_evidence
-from irt_assets.calibration.gates import failures, held_because, way_out
-from irt_assets.partitions import month_bounds
+from irt_assets.common.partitions import month_bounds
+from irt_assets.decisions.anchor_versions import FIND_OUT_FIRST, command
+from irt_assets.gates.evidence import Evidence, MonthFile, load_evidence
+from irt_assets.gates.gates import failures, held_because, way_out
 from irt_assets.responses.scales import Scale, read_scales
 from resources.object_store import ObjectStore
 

@@ -5,8 +5,8 @@ Dagster reads the annotations of the decorated functions, so this module does no
 
 import dagster as dg
 
+from irt_assets.common.retries import classify_failures
 from irt_assets.features.daily import write_features
-from irt_assets.retries import classify_failures
 from resources import tables
 from resources.dagster_schema import column_schema
 from resources.database import Database

@@ -8,9 +8,9 @@ from datetime import datetime
 import dagster as dg
 import psycopg
 
-from irt_assets.dated import partition_check
+from irt_assets.common.dated import partition_check
+from irt_assets.common.retries import classify_failures
 from irt_assets.responses.answers import live_answers
-from irt_assets.retries import classify_failures
 from resources.dagster_schema import rows_shown
 from resources.database import Database
 from resources.relational import Run, on_log

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from irt_assets.common.wording import some_of
 from irt_assets.file_commands.tables import ParameterTable, anchor_set, errors_of
 from irt_assets.psychometrics.core.errors import breakdowns_explained
 from irt_assets.psychometrics.core.item_models import RASCH, TWO_PL
@@ -16,7 +17,6 @@ from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.linking.criteria import NODES, WEIGHTS, Pairs, curve, solve
 from irt_assets.psychometrics.linking.linking import LinkingError, match, weighted_by_populations
 from irt_assets.psychometrics.linking.linking import link as link_fit
-from irt_assets.wording import some_of
 from resources.failures import PermanentFailure
 
 FEW = 5

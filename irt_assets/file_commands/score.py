@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from irt_assets.common.wording import some_of
 from irt_assets.file_commands import Scoring
 from irt_assets.file_commands.files import Answers, write_whole
 from irt_assets.file_commands.fit import number
 from irt_assets.file_commands.tables import ParameterTable, parameter_csv
 from irt_assets.psychometrics.scoring.abilities import Scores
 from irt_assets.psychometrics.scoring.abilities import score as score_by
-from irt_assets.wording import some_of
 from resources.failures import PermanentFailure
 
 COLUMNS = ("person", "theta", "se")

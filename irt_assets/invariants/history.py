@@ -14,14 +14,14 @@ from datetime import UTC, datetime
 import dagster as dg
 import psycopg
 
-from irt_assets.calibration.month_judged import MonthState
-from irt_assets.calibration.month_status import month_states
+from irt_assets.common.job_names import INVARIANT_REPORT
+from irt_assets.common.partitions import last_complete_month, months_between
+from irt_assets.common.run_progress import last_made
+from irt_assets.gates.month_judged import MonthState
+from irt_assets.gates.month_status import month_states
 from irt_assets.invariants.drift import FOLLOWING
 from irt_assets.invariants.invariant import Invariant, InvariantContext, Verdict, evaluate
 from irt_assets.invariants.registry import INVARIANTS
-from irt_assets.job_names import INVARIANT_REPORT
-from irt_assets.partitions import last_complete_month, months_between
-from irt_assets.run_progress import last_made
 from resources.database import Database, advisory_lock
 from resources.object_store import ObjectStore
 from resources.outbox import Alert, open_alert, open_keys, resolve_alert

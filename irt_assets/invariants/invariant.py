@@ -14,10 +14,10 @@ from functools import cached_property
 
 import psycopg
 
-from irt_assets.calibration.month_judged import MonthState
+from irt_assets.common.partitions import month_bounds
+from irt_assets.gates.month_judged import MonthState
 from irt_assets.invariants.open_violations import SEVERITY
 from irt_assets.ledger.steps import steps
-from irt_assets.partitions import month_bounds
 from irt_assets.responses.scales import Scale, read_scales
 from resources.failures import is_transient
 from resources.object_store import ObjectStore

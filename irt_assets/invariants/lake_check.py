@@ -6,9 +6,9 @@ Dagster reads the annotations of the decorated functions, so this module does no
 import dagster as dg
 
 from irt_assets.calibration.checks import HOW_TO_FIX
-from irt_assets.job_names import INVARIANT_REPORT, LAKE_EQUALS_LOG
+from irt_assets.common.job_names import INVARIANT_REPORT, LAKE_EQUALS_LOG
+from irt_assets.common.retries import classify_failures
 from irt_assets.responses.lake import compare_days
-from irt_assets.retries import classify_failures
 from resources.database import Database
 from resources.lake import EXPORT, Lake, lake_that_we_write
 from resources.settings import Settings

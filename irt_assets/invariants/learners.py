@@ -8,10 +8,10 @@ from itertools import chain
 import numpy as np
 import psycopg
 
-from irt_assets.calibration.online import Measure, read_past_measure, read_score
+from irt_assets.abilities.online import Measure, read_past_measure, read_score
+from irt_assets.common.partitions import month_bounds
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant, no_month_yet
 from irt_assets.ledger.publications import in_force
-from irt_assets.partitions import month_bounds
 from irt_assets.responses.facts import LOOKBACK
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.window import scoring_groups

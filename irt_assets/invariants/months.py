@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from statistics import fmean, stdev
 
-from irt_assets.calibration.month_judged import State
+from irt_assets.gates.month_judged import State
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
 from irt_assets.ledger.linked_windows import PlacedMonth, placed_months
 from irt_assets.psychometrics.eligibility.attempts import rejected

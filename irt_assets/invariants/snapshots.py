@@ -5,12 +5,12 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.calibration.model_gates import FEW_TOGETHER, MISFIT_LEVEL, one_ability
+from irt_assets.common.partitions import month_bounds
+from irt_assets.gates.model_gates import FEW_TOGETHER, MISFIT_LEVEL, one_ability
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant, no_month_yet
 from irt_assets.ledger.cited_fits import snapshots_of_other_answers, snapshots_to_keep
 from irt_assets.ledger.fit_spec import SetStatistics
 from irt_assets.ledger.fits import linked_fit
-from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.fit.dependence import FLAG_ABOVE_MEAN
 from irt_assets.responses.erased import rewrites_behind
 from irt_assets.responses.snapshot import current_snapshot, read_parts, snapshot_problem

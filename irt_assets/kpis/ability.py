@@ -1,7 +1,7 @@
 """Learners' abilities from eligible answers at a time: how they changed within a month, and where they are now.
 
 Abilities are of the 365 days before the end, with the set in force then and against the scale's population: the same
-answers give the same θ as `calibration.abilities`. What does not belong here: KPIs and reasons (see `record`).
+answers give the same θ as `abilities.batch`. What does not belong here: KPIs and reasons (see `record`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from irt_assets.calibration.abilities import estimate
+from irt_assets.abilities.batch import estimate
 from irt_assets.kpis.behaviour import YEAR, microseconds
 from irt_assets.kpis.meaning import LEAST_ANSWERS
 from irt_assets.ledger.publications import PublishedSet

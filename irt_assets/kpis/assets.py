@@ -10,11 +10,11 @@ import dagster as dg
 import numpy as np
 
 from irt_assets.calibration.plots import BLUE, as_markdown, as_png, new_figure
+from irt_assets.common.partitions import existing_partitions, week_of
+from irt_assets.common.retries import classify_failures
 from irt_assets.kpis.meaning import MEANINGS, RANGES, TITLES
 from irt_assets.kpis.summary import Summary
 from irt_assets.kpis.weekly import write_quiet, write_week
-from irt_assets.partitions import existing_partitions, week_of
-from irt_assets.retries import classify_failures
 from resources import tables
 from resources.dagster_schema import column_schema
 from resources.database import Database

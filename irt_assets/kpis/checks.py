@@ -9,10 +9,10 @@ from typing import Any
 import dagster as dg
 import psycopg
 
-from irt_assets.dated import partition_check
+from irt_assets.common.dated import partition_check
+from irt_assets.common.partitions import week_bounds
+from irt_assets.common.retries import classify_failures
 from irt_assets.kpis.meaning import RANGES
-from irt_assets.partitions import week_bounds
-from irt_assets.retries import classify_failures
 from resources.database import Database
 
 SHOWN = 10

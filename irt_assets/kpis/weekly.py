@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import psycopg
 
+from irt_assets.common.partitions import week_bounds
 from irt_assets.kpis.ability import abilities
 from irt_assets.kpis.behaviour import (
     YEAR,
@@ -28,7 +29,6 @@ from irt_assets.kpis.meaning import RANGES, Why
 from irt_assets.kpis.record import Record, churn, engagement, goal, progress, records
 from irt_assets.kpis.summary import Summary
 from irt_assets.ledger.publications import PublishedSet, in_force
-from irt_assets.partitions import week_bounds
 from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.facts import COLUMNS, ITEM_COLUMNS, LATER, LEARNER_COLUMNS, lookback_start
 from irt_assets.responses.scales import Scale, read_scales

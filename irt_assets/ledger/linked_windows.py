@@ -13,9 +13,9 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row, dict_row
 
+from irt_assets.common.partitions import month_bounds
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants
 from irt_assets.ledger.relations import LATEST_STAGED, MONTHS_IN_USE, NEWEST_WINDOW
-from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.linking.jump import Constants
 from irt_assets.responses.scales import Scale
 

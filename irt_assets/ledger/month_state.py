@@ -1,6 +1,6 @@
 """What the tables know of the state of a month: its fits and its publication step.
 
-What does not belong here: what state follows from it (see `calibration.month_status`).
+What does not belong here: what state follows from it (see `gates.month_status`).
 """
 
 from __future__ import annotations

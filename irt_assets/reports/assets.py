@@ -6,9 +6,9 @@ so this module does not postpone them.
 
 import dagster as dg
 
+from irt_assets.common.retries import classify_failures
 from irt_assets.reports import drift_month
 from irt_assets.reports.artifacts import Format, page_path
-from irt_assets.retries import classify_failures
 from resources.database import Database
 from resources.object_store import ObjectStore
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from irt_assets.partitions import month_bounds
+from irt_assets.common.partitions import month_bounds
 from irt_assets.psychometrics.core.models import Flag
 from irt_assets.psychometrics.drift.kinds import Kind
 from irt_assets.reports.document import Span, Text

@@ -14,21 +14,21 @@ from typing import Any
 import numpy as np
 import psycopg
 
-from irt_assets.calibration.coverage import gaps, read_bank
-from irt_assets.calibration.month_judged import MonthState, State
-from irt_assets.calibration.proposals import Proposal as Change
-from irt_assets.calibration.proposals import latest_waiting, open_changes, proposals
-from irt_assets.calibration.release import next_month
-from irt_assets.calibration.release_impact import Impact, impact
+from irt_assets.common.partitions import month_bounds
+from irt_assets.decisions.proposals import Proposal as Change
+from irt_assets.decisions.proposals import latest_waiting, open_changes, proposals
+from irt_assets.decisions.release import next_month
+from irt_assets.decisions.release_impact import Impact, impact
 from irt_assets.drift.alerts import first_seen
 from irt_assets.drift.unjudged import why_not
+from irt_assets.gates.coverage import gaps, read_bank
+from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.ledger.anchors import anchor_items
 from irt_assets.ledger.fit_spec import Spread
 from irt_assets.ledger.fits import latest_staged
 from irt_assets.ledger.fitted_items import items_of_fit
 from irt_assets.ledger.publications import publications_in_force
 from irt_assets.ledger.steps import Step, step_of
-from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.fit.observed import Observed, observed
 from irt_assets.psychometrics.scoring.abilities import eap
@@ -103,7 +103,7 @@ class Facts:
 
 
 def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale, state: MonthState) -> Facts:
-    """Read it all; `state` is the month's (`calibration.month_status`). Raises ValueError for what is not a month."""
+    """Read it all; `state` is the month's (`gates.month_status`). Raises ValueError for what is not a month."""
     start = month_bounds(month)[0]
     linkings = rows.linkings_of(connection, scale, start)
     fit = next((linked for linked in linkings if linked.month == month), None)

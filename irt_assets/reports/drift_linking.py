@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from irt_assets.common.wording import listed
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.reports import drift_charts as charts
 from irt_assets.reports.document import Block, Figure, Figures, Pairs, Paragraph, Text, table_of
 from irt_assets.reports.drift_facts import Facts
 from irt_assets.reports.drift_words import chance, number, signed
-from irt_assets.wording import listed
 
 JUMP = 3.0
 """A constant jumped where it differs from last month's by more than three standard errors of the difference."""

@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 import dagster as dg
 
-from irt_assets.calibration.month_status import month_states
-from irt_assets.partitions import month_bounds
+from irt_assets.common.partitions import month_bounds
+from irt_assets.gates.month_status import month_states
 from irt_assets.reports import drift_report, render
 from irt_assets.reports.artifacts import Artifact, Format, store_report
 from irt_assets.reports.drift_facts import gather

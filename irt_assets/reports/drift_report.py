@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from irt_assets.calibration.month_judged import State
+from irt_assets.common.wording import counted, in_words, listed
+from irt_assets.gates.month_judged import State
 from irt_assets.reports import drift_sections as sections_of
 from irt_assets.reports import render
 from irt_assets.reports.document import Block, Box, Document, Group, Heading, Pairs, Paragraph, Span
@@ -22,7 +23,6 @@ from irt_assets.reports.drift_facts import Facts, Item
 from irt_assets.reports.drift_linking import linking, since_last_month
 from irt_assets.reports.drift_rows import InformationRow
 from irt_assets.reports.drift_words import signed
-from irt_assets.wording import counted, in_words, listed
 from resources.version import code_version
 
 ON_THE_FIRST_PAGE = 10

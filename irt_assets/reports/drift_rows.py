@@ -15,11 +15,11 @@ import numpy as np
 import psycopg
 from psycopg.rows import class_row
 
+from irt_assets.common.partitions import month_of
 from irt_assets.ledger.decisions import decisions_on_month
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants
 from irt_assets.ledger.linked_windows import linked_months
 from irt_assets.ledger.proposals import proposals_by_reason
-from irt_assets.partitions import month_of
 from irt_assets.psychometrics.core.curves import probability_interval
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.responses.scales import Scale

@@ -9,10 +9,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 
-from irt_assets.calibration.anchor_versions import FIND_OUT_FIRST
-from irt_assets.calibration.month_judged import State
-from irt_assets.calibration.release_job import RELEASE_JOB
-from irt_assets.environment import CODE_LOCATION
+from irt_assets.common.environment import CODE_LOCATION
+from irt_assets.common.release_job import RELEASE_JOB
+from irt_assets.common.wording import counted, listed, sentence
+from irt_assets.decisions.anchor_versions import FIND_OUT_FIRST
+from irt_assets.gates.month_judged import State
 from irt_assets.ledger.fit_spec import SetStatistics
 from irt_assets.psychometrics.drift.kinds import Kind
 from irt_assets.reports import drift_charts as charts
@@ -34,7 +35,6 @@ from irt_assets.reports.drift_actions import Action
 from irt_assets.reports.drift_details import details
 from irt_assets.reports.drift_facts import Facts, Item
 from irt_assets.reports.drift_words import chance, number, signed
-from irt_assets.wording import counted, listed, sentence
 
 
 def proposals(items: Sequence[Item]) -> Table:

@@ -1,7 +1,7 @@
 """One item over all of its months: what was estimated, published, found and decided.
 
 Nothing is estimated here but learners' abilities for observed proportions. What does not belong here: how it looks, and
-the other items of its scale (see `calibration.bank`).
+the other items of its scale (see `decisions.bank`).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row
 
-from irt_assets.calibration.bank import Drifted
-from irt_assets.calibration.lineage import lineage
-from irt_assets.calibration.proposals import Proposal, waiting_proposals
+from irt_assets.decisions.bank import Drifted
+from irt_assets.decisions.lineage import lineage
+from irt_assets.decisions.proposals import Proposal, waiting_proposals
 from irt_assets.drift.alerts import first_seen
 from irt_assets.ledger.anchors import anchor_items
 from irt_assets.ledger.decisions import decisions_on

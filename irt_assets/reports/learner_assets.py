@@ -8,14 +8,14 @@ from datetime import UTC, date, datetime
 import dagster as dg
 import psycopg
 
-from irt_assets.dated import partition_check
-from irt_assets.job_names import LEARNER_REPORT
-from irt_assets.partitions import existing_partitions
+from irt_assets.common.dated import partition_check
+from irt_assets.common.job_names import LEARNER_REPORT
+from irt_assets.common.partitions import existing_partitions
+from irt_assets.common.retries import classify_failures
+from irt_assets.common.wording import some_of
 from irt_assets.reports import learner_week
 from irt_assets.reports.artifacts import Format, ids, page_path
 from irt_assets.reports.learner_facts import report_learners
-from irt_assets.retries import classify_failures
-from irt_assets.wording import some_of
 from resources import tables
 from resources.dagster_schema import column_schema, rows_shown
 from resources.database import Database

@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 import psycopg
 
+from irt_assets.common.partitions import week_bounds
 from irt_assets.features.checks import unconserved
 from irt_assets.kpis.ability import abilities
 from irt_assets.kpis.behaviour import EIGHT_WEEKS, YEAR
 from irt_assets.kpis.meaning import RANGES, Why
 from irt_assets.ledger.publications import PublishedSet, in_force
-from irt_assets.partitions import week_bounds
 from irt_assets.psychometrics.scoring.progress import topic_differences
 from irt_assets.reports.learner_curve import Level
 from irt_assets.reports.learner_page import Facts

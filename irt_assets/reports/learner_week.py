@@ -23,13 +23,13 @@ from urllib.parse import quote
 
 import psycopg
 
-from irt_assets.partitions import week_bounds
+from irt_assets.common.partitions import week_bounds
+from irt_assets.common.wording import some_of
 from irt_assets.reports.artifacts import Artifact, Format, put, record, unrecorded
 from irt_assets.reports.learner_facts import load_facts
 from irt_assets.reports.learner_page import Facts
 from irt_assets.reports.learner_processes import attempt, closing, processes
 from irt_assets.reports.learner_words import language_of
-from irt_assets.wording import some_of
 from resources import tables, warehouse
 from resources.database import Database
 from resources.failures import PermanentFailure, TransientFailure

@@ -4,12 +4,12 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from irt_assets.partitions import day_bounds, existing_partitions
+from irt_assets.common.partitions import day_bounds, existing_partitions
+from irt_assets.common.retries import classify_failures
 from irt_assets.psychometrics.eligibility.attempts import Reason, rejected
 from irt_assets.responses.item_times import current_ability_times
 from irt_assets.responses.observe import bank_version, day_versions
 from irt_assets.responses.snapshot import take_snapshot
-from irt_assets.retries import classify_failures
 from resources.dagster_schema import column_schema, rows_shown
 from resources.database import Database
 from resources.markdown import markdown_table

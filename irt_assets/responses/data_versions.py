@@ -34,7 +34,7 @@ from datetime import timedelta
 
 import psycopg
 
-from irt_assets.partitions import day_of, month_bounds
+from irt_assets.common.partitions import day_of, month_bounds
 from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.facts import LATER, lookback_start
 from irt_assets.responses.scales import Scale

@@ -4,7 +4,7 @@ A decision holds from a time that was in the future when it was made. If there a
 holds; of those that begin together, the one that was made last. An answer that was given while its item was withdrawn
 never counts towards an ability, even after the item is restored; earlier answers always do.
 
-Belongs here: reading. Does not belong here: deciding (see `calibration.withdrawal`).
+Belongs here: reading. Does not belong here: deciding (see `decisions.withdrawal`).
 """
 
 from __future__ import annotations

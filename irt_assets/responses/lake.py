@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from irt_assets.partitions import day_bounds
+from irt_assets.common.partitions import day_bounds
 from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.row_hash import row_hash, sums_by
 from resources import warehouse

@@ -5,10 +5,10 @@ Dagster reads the annotations of the decorated functions, so this module does no
 
 import dagster as dg
 
-from irt_assets.job_names import LAKE
+from irt_assets.common.job_names import LAKE
+from irt_assets.common.retries import classify_failures
+from irt_assets.common.wording import some_of
 from irt_assets.responses.lake import export_days
-from irt_assets.retries import classify_failures
-from irt_assets.wording import some_of
 from resources.database import Database
 from resources.lake import lake_that_we_write
 from resources.settings import Settings

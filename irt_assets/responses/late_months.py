@@ -14,7 +14,7 @@ from datetime import datetime
 
 import psycopg
 
-from irt_assets.partitions import day_bounds, day_of
+from irt_assets.common.partitions import day_bounds, day_of
 from irt_assets.responses.data_versions import mark_of_change
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import current_snapshot

@@ -2,7 +2,7 @@
 
 The facts are those of `eligibility_facts`, read from that learner's attempts in the place of all; the SQL is made once
 for a scale and prepared by the server. What does not belong here: which parameters score them (see
-`calibration.online`).
+`abilities.online`).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A decision holds for windows that begin at its `effective_from` or later, until a later decision on the same subject.
 Where none holds, the model is the one that `irt scale init` stored, and there is no prior. Rows are never changed.
-What does not belong here: what a new model does to months and anchors (see `calibration.model_change`).
+What does not belong here: what a new model does to months and anchors (see `decisions.model_change`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The scales of the bank and their rules, read from the database.
 
-What does not belong here: anchors and how a scale is initialised (see `calibration.origin`).
+What does not belong here: anchors and how a scale is initialised (see `decisions.origin`).
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from psycopg.rows import class_row
 
-from irt_assets.partitions import month_bounds
+from irt_assets.common.partitions import month_bounds
 from irt_assets.psychometrics.eligibility.rules import Rules, of_stage
 from irt_assets.responses.data_versions import data_version, states_of, store_version
 from irt_assets.responses.scales import Scale, read_scales

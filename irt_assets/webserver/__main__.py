@@ -1,6 +1,6 @@
 """`python -m irt_assets.webserver`: the page, as a process that runs until it is interrupted; SIGHUP restarts it.
 
-Its environment is the one that `irt serve` gives to its servers (see `irt_assets.stack`).
+Its environment is the one that `irt serve` gives to its servers (see `irt_assets.servers.stack`).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import uvicorn
 from dagster import DagsterInstance
 from starlette.types import ASGIApp
 
-from irt_assets.environment import workspace
-from irt_assets.probes import webserver
+from irt_assets.common.environment import workspace
+from irt_assets.common.probes import webserver
 from irt_assets.webserver.guard import Guard
 from irt_assets.webserver.identity import Identified
 from irt_assets.webserver.report_files import ReportFiles

@@ -19,7 +19,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from irt_assets.calibration.release_job import RELEASE_JOB
+from irt_assets.common.release_job import RELEASE_JOB
 from irt_assets.webserver.guard import DEBUG_FILES, POLICY_VIOLATION, PROBE, READING, path_within
 from irt_assets.webserver.operations import (
     Jobs,

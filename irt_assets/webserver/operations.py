@@ -26,7 +26,7 @@ from graphql import (
     value_from_ast_untyped,
 )
 
-from irt_assets.calibration.release_job import RELEASE_JOB
+from irt_assets.common.release_job import RELEASE_JOB
 from jobs.launched_by import LAUNCHED_BY
 from services.jwt_verifier.tokens import Role
 

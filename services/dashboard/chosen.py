@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 
-from irt_assets.calibration.month_judged import MonthState
-from irt_assets.partitions import month_bounds
-from irt_assets.wording import listed
+from irt_assets.common.partitions import month_bounds
+from irt_assets.common.wording import listed
+from irt_assets.gates.month_judged import MonthState
 from jobs.overview import Overview
 from services.dashboard.elements import shortened
 from services.dashboard.page import Asked, NotFound

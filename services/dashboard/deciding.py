@@ -14,9 +14,9 @@ from typing import Literal
 
 import psycopg
 
-from irt_assets.calibration import anchor_versions, release, release_undo, withdrawal
-from irt_assets.calibration.proposals import Proposal, Reference
-from irt_assets.wording import counted, listed, with_stop
+from irt_assets.common.wording import counted, listed, with_stop
+from irt_assets.decisions import anchor_versions, release, release_undo, withdrawal
+from irt_assets.decisions.proposals import Proposal, Reference
 from jobs import made_again
 from resources.failures import PermanentFailure, TransientFailure, explain
 from services.dashboard.page import Asked

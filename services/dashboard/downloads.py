@@ -17,9 +17,9 @@ import pandas as pd
 import psycopg
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
-from irt_assets.calibration.exports import Kind, What, read_export, write_export
+from irt_assets.common.wording import sentence
+from irt_assets.decisions.exports import Kind, What, read_export, write_export
 from irt_assets.responses.scales import read_scales
-from irt_assets.wording import sentence
 from resources.failures import PermanentFailure, explain
 from services.dashboard.chosen import require_known
 from services.dashboard.elements import shortened

@@ -13,11 +13,11 @@ import dagster as dg
 from htmltools import TagChild, TagList, tags
 from shiny import Inputs, reactive, render, ui
 
-from irt_assets.calibration.month_judged import State
-from irt_assets.job_names import MONTHLY_JOB
-from irt_assets.partitions import months_between
-from irt_assets.run_progress import PARTITION_TAG
-from irt_assets.wording import listed
+from irt_assets.common.job_names import MONTHLY_JOB
+from irt_assets.common.partitions import months_between
+from irt_assets.common.run_progress import PARTITION_TAG
+from irt_assets.common.wording import listed
+from irt_assets.gates.month_judged import State
 from jobs.launched_by import LAUNCHED_BY
 from services.dashboard.deciding import DECIDER, make_again, may_decide
 from services.dashboard.elements import DASH, badge, table

@@ -6,10 +6,10 @@ import re
 
 from htmltools import TagChild, TagList, tags
 
-from irt_assets.calibration.gates import SET_GATES
-from irt_assets.calibration.month_judged import MonthState, State
+from irt_assets.common.wording import counted
+from irt_assets.gates.gates import SET_GATES
+from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.ledger.steps import Step
-from irt_assets.wording import counted
 from services.dashboard.elements import link
 
 LONGEST_SHORT = 100

@@ -25,9 +25,9 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from irt_assets.stack import dagster_instance
+from irt_assets.common.wording import counted
+from irt_assets.servers.stack import dagster_instance
 from irt_assets.webserver.guard import Guard
-from irt_assets.wording import counted
 from resources import metrics, traces
 from resources.dagster_compat import keep_connections
 from resources.failures import PermanentFailure, explain, is_transient

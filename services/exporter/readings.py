@@ -16,14 +16,14 @@ from typing import Any, LiteralString
 import psycopg
 from dagster import deserialize_value
 
-from irt_assets.calibration.month_judged import GateStatus, Newer, State, classify_month
+from irt_assets.common.job_names import job_of
+from irt_assets.common.partitions import last_complete_month, months_between
+from irt_assets.common.probes import DAEMONS, heartbeats
+from irt_assets.gates.month_judged import GateStatus, Newer, State, classify_month
 from irt_assets.invariants.freshness import last_backup, last_evaluated
 from irt_assets.invariants.open_violations import SEVERITY, open_violations
-from irt_assets.job_names import job_of
 from irt_assets.ledger.overview import SettledMonth, decided_since, last_linkings, last_night, settled_months
 from irt_assets.ledger.steps import Step
-from irt_assets.partitions import last_complete_month, months_between
-from irt_assets.probes import DAEMONS, heartbeats
 from jobs.plans import PLANS, last_due, overdue_since, schedule_keys, switched_on_at
 from resources.dagster_compat import InstigatorState
 from resources.notifier import channels

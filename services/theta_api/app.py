@@ -2,7 +2,7 @@
 reason.
 
 Reads and writes go through `Ledger`, in the threads of `Admission`. What does not belong here: how θ is computed (see
-`calibration.online`), and who may ask (see `access`).
+`abilities.online`), and who may ask (see `access`).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from irt_assets.calibration import online
-from irt_assets.calibration.online import Measures, Theta
+from irt_assets.abilities import online
+from irt_assets.abilities.online import Measures, Theta
 from irt_assets.invariants.results import history_of_invariants, latest_invariants
 from resources.metrics import server_registry
 from services.theta_api.access import Access, Caller

@@ -1,6 +1,6 @@
 """The API's access to the database: a small pool of connections, and what is in force, cached and refreshed.
 
-What does not belong here: HTTP, and what θ is (see `calibration.online`).
+What does not belong here: HTTP, and what θ is (see `abilities.online`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import psycopg
 from psycopg.errors import LockNotAvailable, QueryCanceled, ReadOnlySqlTransaction
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from irt_assets.calibration.abilities import estimate
-from irt_assets.calibration.online import Measures, read_measures
+from irt_assets.abilities.batch import estimate
+from irt_assets.abilities.online import Measures, read_measures
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.responses.scales import Scale
 from resources import traces

@@ -85,8 +85,8 @@ START_S, WATCHDOG_S, RESTART_S = 300.0, 60.0, 10.0
 SHOWN = (
     "deploy/systemd/**",
     "docs/how-to/deploy-systemd.md",
-    "irt_assets/code_server.py",
-    "irt_assets/daemon.py",
+    "irt_assets/servers/code_server.py",
+    "irt_assets/servers/daemon.py",
     "resources/listening.py",
     "resources/service.py",
     "resources/service_manager.py",

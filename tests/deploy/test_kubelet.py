@@ -22,10 +22,10 @@ import pytest
 from dagster import DagsterRunStatus, RunsFilter
 from pydantic import SecretStr
 
-from irt_assets.calibration.month_status import month_states
-from irt_assets.calibration.origin import initialise
-from irt_assets.partitions import month_of
-from irt_assets.stack import dagster_instance
+from irt_assets.common.partitions import month_of
+from irt_assets.decisions.origin import initialise
+from irt_assets.gates.month_status import month_states
+from irt_assets.servers.stack import dagster_instance
 from resources.dagster_compat import MAX_RETRIES_TAG, PARENT_RUN_ID_TAG
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres

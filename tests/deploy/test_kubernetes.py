@@ -26,10 +26,10 @@ import yaml
 from dagster import DagsterRunStatus, RunsFilter
 from pydantic import SecretStr
 
-from irt_assets.calibration.month_status import month_states
-from irt_assets.calibration.origin import initialise
-from irt_assets.partitions import month_of
-from irt_assets.stack import dagster_instance
+from irt_assets.common.partitions import month_of
+from irt_assets.decisions.origin import initialise
+from irt_assets.gates.month_status import month_states
+from irt_assets.servers.stack import dagster_instance
 from resources.dagster_compat import BACKFILL_ID_TAG, PARENT_RUN_ID_TAG
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
@@ -65,8 +65,8 @@ SHOWN = (
     "deploy/k8s/**",
     "docs/reference/kubernetes-commands.md",
     "irt_assets/dagster-variants.yaml",
-    "irt_assets/jobs_in_pods.py",
-    "irt_assets/run_worker.py",
+    "irt_assets/runs/jobs_in_pods.py",
+    "irt_assets/runs/run_worker.py",
     "jobs/api_server.py",
     "jobs/kubernetes_launcher.py",
     "jobs/run_sizes.py",

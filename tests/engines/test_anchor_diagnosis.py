@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from irt_assets.calibration.evidence import Evidence
-from irt_assets.calibration.linking_gates import anchors_agree
+from irt_assets.gates.evidence import Evidence
+from irt_assets.gates.linking_gates import anchors_agree
 from irt_assets.ledger.encoding import encode
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants, Spread, StagedSpec
 from irt_assets.ledger.fits import LinkedFit, StagedFit

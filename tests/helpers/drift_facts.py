@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from irt_assets.calibration.month_judged import MonthState, State
+from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants, Spread
 from irt_assets.psychometrics.fit.observed import Observed
 from irt_assets.reports.drift_actions import Evidence, propose

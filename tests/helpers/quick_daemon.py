@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from irt_assets import daemon
+from irt_assets.servers import daemon
 from tests.helpers.dagster_private import look_more_often
 
 if __name__ == "__main__":

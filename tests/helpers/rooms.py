@@ -23,13 +23,13 @@ import psycopg
 import pyarrow.parquet as pq
 from pydantic import SecretStr
 
-from irt_assets.calibration.evidence import Evidence, MonthFile, load_evidence
 from irt_assets.calibration.month import fit_month, link_month, publish_month
+from irt_assets.common.partitions import month_bounds, month_of
 from irt_assets.engines.em import EmEngine
+from irt_assets.gates.evidence import Evidence, MonthFile, load_evidence
 from irt_assets.ledger import fits
 from irt_assets.ledger.fit_spec import StagedSpec
 from irt_assets.ledger.steps import Step
-from irt_assets.partitions import month_bounds, month_of
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag
 from irt_assets.psychometrics.linking.linking import Linking
 from irt_assets.psychometrics.simulation.scenario import Scenario

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from irt_assets.calibration import release
 from irt_assets.calibration.month import publish_month
-from irt_assets.calibration.origin import initialise
-from irt_assets.calibration.proposals import Reference
+from irt_assets.common.partitions import month_bounds
+from irt_assets.decisions import release
+from irt_assets.decisions.origin import initialise
+from irt_assets.decisions.proposals import Reference
 from irt_assets.invariants.invariant import InvariantContext, evaluate
 from irt_assets.invariants.registry import INVARIANTS
-from irt_assets.partitions import month_bounds
 from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.object_store import FolderStore

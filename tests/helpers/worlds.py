@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from irt_assets.calibration.origin import initialise
+from irt_assets.decisions.origin import initialise
 from irt_assets.drift.month import ScaleDrift, drift_of_month
 from irt_assets.psychometrics.simulation.scenario import Fault
 from irt_assets.psychometrics.simulation.truth import Truth

@@ -98,8 +98,8 @@ def irt() -> TyperGroup:
 
 @cache
 def jobs() -> set[str]:
-    from irt_assets.job_names import same_job
-    from irt_assets.without_daemon import SENSORS
+    from irt_assets.common.job_names import same_job
+    from irt_assets.runs.without_daemon import SENSORS
     from jobs.plans import PLANS
 
     return {name for plan in PLANS for name in same_job(plan.job)} | set(SENSORS)

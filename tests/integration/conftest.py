@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from irt_assets.calibration.origin import initialise
-from irt_assets.in_process_runs import run_month
-from irt_assets.stack import dagster_instance
+from irt_assets.decisions.origin import initialise
+from irt_assets.runs.in_process_runs import run_month
+from irt_assets.servers.stack import dagster_instance
 from resources import schema, schema_version
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres

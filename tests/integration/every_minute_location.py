@@ -10,7 +10,7 @@ from dataclasses import replace
 import dagster as dg
 
 from irt_assets import definitions
-from irt_assets.job_names import KPI_JOB
+from irt_assets.common.job_names import KPI_JOB
 from jobs.late_sensor import FEATURES, build_late_sensor
 from jobs.plans import PLANS
 from jobs.schedules import build_schedules

@@ -9,11 +9,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from irt_assets.calibration.month_judged import MonthState
-from irt_assets.calibration.month_status import month_states
-from irt_assets.calibration.origin import initialise
+from irt_assets.common.job_names import MONTHLY_JOB
+from irt_assets.decisions.origin import initialise
 from irt_assets.definitions import build_defs
-from irt_assets.job_names import MONTHLY_JOB
+from irt_assets.gates.month_judged import MonthState
+from irt_assets.gates.month_status import month_states
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings

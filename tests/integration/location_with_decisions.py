@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from irt_assets.calibration.release_job import RELEASE_JOB
+from irt_assets.common.release_job import RELEASE_JOB
 
 months = dg.StaticPartitionsDefinition(["2026-01", "2026-02"])
 

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from irt_assets.calibration.abilities import measure, stale_months
-from irt_assets.calibration.origin import initialise
+from irt_assets.abilities.batch import measure, stale_months
+from irt_assets.common.partitions import month_bounds
+from irt_assets.decisions.origin import initialise
 from irt_assets.ledger.publications import in_force
-from irt_assets.partitions import month_bounds
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.window import judged_window
 from resources.database import Database

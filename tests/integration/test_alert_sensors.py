@@ -15,13 +15,13 @@ from dagster_shared.error import SerializableErrorInfo
 
 from irt_assets.calibration.assets import HELD
 from irt_assets.calibration.checks import HOW_TO_FIX, ITEMS, KNOWN_FROM
-from irt_assets.calibration.gates import SET_GATES, SetGate
+from irt_assets.common.partitions import DAYS, WEEKS
+from irt_assets.common.partitions import MONTHS as MONTHS_PERIOD
+from irt_assets.gates.gates import SET_GATES, SetGate
 from irt_assets.invariants.history import Report, record
 from irt_assets.invariants.invariant import Verdict, Violation
 from irt_assets.invariants.registry import INVARIANTS
-from irt_assets.partitions import DAYS, WEEKS
-from irt_assets.partitions import MONTHS as MONTHS_PERIOD
-from irt_assets.stack import dagster_instance
+from irt_assets.servers.stack import dagster_instance
 from jobs.alert_sensors import build_alert_sensors
 from jobs.alerts import unmade
 from jobs.plans import Plan, overdue_since

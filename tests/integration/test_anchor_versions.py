@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from irt_assets.calibration.anchor_versions import change_anchors, preview_change
-from irt_assets.calibration.gates import SET_GATES
 from irt_assets.calibration.month import link_month
-from irt_assets.calibration.rule_trial import try_anchors
+from irt_assets.common.partitions import month_bounds
+from irt_assets.decisions.anchor_versions import change_anchors, preview_change
+from irt_assets.decisions.rule_trial import try_anchors
 from irt_assets.drift.month import drift_of_month
+from irt_assets.gates.gates import SET_GATES
 from irt_assets.invariants.invariant import InvariantContext, evaluate
 from irt_assets.invariants.publications import anchors_change_by_decision_alone
 from irt_assets.ledger.anchors import anchor_hash
 from irt_assets.ledger.publications import in_force
-from irt_assets.partitions import month_bounds
 from irt_assets.responses.scales import read_scales
 from resources.database import Database
 from resources.failures import PermanentFailure

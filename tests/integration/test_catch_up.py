@@ -9,11 +9,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from irt_assets.common.job_names import ALIASES, KPI_JOB, NIGHTLY_JOB
+from irt_assets.common.partitions import DAYS, WEEKS
+from irt_assets.common.run_progress import PARTITION_TAG, asked_again
 from irt_assets.definitions import build_defs
-from irt_assets.job_names import ALIASES, KPI_JOB, NIGHTLY_JOB
-from irt_assets.jobs_by_hand import partitions_to_run, plan_of
-from irt_assets.partitions import DAYS, WEEKS
-from irt_assets.run_progress import PARTITION_TAG, asked_again
+from irt_assets.runs.jobs_by_hand import partitions_to_run, plan_of
 from jobs.alerts import schedule_states
 from jobs.plans import PLANS
 from resources.dagster_compat import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG, TickStatus

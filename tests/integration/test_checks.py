@@ -13,16 +13,16 @@ import dagster as dg
 import pytest
 
 from irt_assets.calibration import checks
-from irt_assets.calibration.advisory_checks import ADVISORY_CHECKS
 from irt_assets.calibration.checks import INVENTORY, ITEMS, build_calibration_checks
-from irt_assets.calibration.evidence import Evidence, Verdict
-from irt_assets.calibration.gates import SET_GATES
 from irt_assets.calibration.shown import parameters_metadata
-from irt_assets.partitions import last_complete_month, month_bounds, monthly, months_between
+from irt_assets.common.partitions import last_complete_month, month_bounds, monthly, months_between
+from irt_assets.common.wording import counted
+from irt_assets.gates.advisory_checks import ADVISORY_CHECKS
+from irt_assets.gates.evidence import Evidence, Verdict
+from irt_assets.gates.gates import SET_GATES
 from irt_assets.psychometrics.core.models import Flag
 from irt_assets.responses.scales import change_rules
 from irt_assets.responses.snapshot import take_snapshot
-from irt_assets.wording import counted
 from resources.dagster_schema import rows_of
 from resources.database import Database
 from resources.settings import Settings

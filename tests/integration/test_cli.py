@@ -247,7 +247,7 @@ def test_the_doctor_ends_with_code_0_only_where_nothing_is_in_error(
 def test_a_month_that_runs_elsewhere_is_refused(
     world: Settings, irt: Callable[[Settings], Irt], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("irt_assets.in_process_runs.under_way", lambda *_: {"2026-06"})
+    monkeypatch.setattr("irt_assets.runs.in_process_runs.under_way", lambda *_: {"2026-06"})
     answer = irt(world)("calibrate", "--month", "2026-06")
     assert answer.code == 2
     assert "queued or under way" in answer.err

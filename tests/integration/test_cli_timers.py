@@ -10,14 +10,14 @@ import pytest
 from dagster import AssetKey, AssetMaterialization, DagsterInstance, DagsterRunStatus
 from pydantic import SecretStr
 
-from irt_assets import jobs_by_hand, without_daemon
+from irt_assets.common.job_names import MONTHLY_JOB
+from irt_assets.common.partitions import DAYS
+from irt_assets.common.run_progress import last_made
 from irt_assets.definitions import build_defs
 from irt_assets.drift.assets import GROUP
-from irt_assets.job_names import MONTHLY_JOB
-from irt_assets.partitions import DAYS
 from irt_assets.reports.assets import DRIFT_REPORT
-from irt_assets.run_progress import last_made
-from irt_assets.stack import dagster_instance
+from irt_assets.runs import jobs_by_hand, without_daemon
+from irt_assets.servers.stack import dagster_instance
 from jobs.plans import PLANS
 from resources.database import Database
 from resources.settings import Settings
@@ -104,9 +104,9 @@ def test_a_run_that_a_stopped_daemon_left_in_its_queue_is_made_here(
     origin = RemoteJobOrigin(RemoteRepositoryOrigin(server, "__repository__"), "prune")
     prune = build_defs(world).resolve_job_def("prune")
     waits = instance.create_run_for_job(prune, status=DagsterRunStatus.QUEUED, remote_job_origin=origin)
-    monkeypatch.setattr("irt_assets.jobs_by_hand.queue_run", lambda *_: waits.run_id)
+    monkeypatch.setattr("irt_assets.runs.jobs_by_hand.queue_run", lambda *_: waits.run_id)
     monkeypatch.setattr("jobs.daemons.daemon_alive", lambda _: next(answers))
-    monkeypatch.setattr("irt_assets.jobs_by_hand.daemon_alive", lambda _: next(answers))
+    monkeypatch.setattr("irt_assets.runs.jobs_by_hand.daemon_alive", lambda _: next(answers))
     typed = irt(world)("job", "prune")
     assert (typed.code, typed.out) == (0, "prune: done\n"), typed.err
     assert "The daemon is gone: prune leaves its queue and runs here." in typed.err

@@ -11,10 +11,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from irt_assets.common.job_names import KPI_JOB
+from irt_assets.common.partitions import week_of, weekly
 from irt_assets.definitions import build_defs
-from irt_assets.job_names import KPI_JOB
 from irt_assets.kpis.checks import build_kpi_checks
-from irt_assets.partitions import week_of, weekly
 from resources.dagster_compat import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres

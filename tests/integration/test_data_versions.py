@@ -10,7 +10,7 @@ from typing import LiteralString
 import psycopg
 import pytest
 
-from irt_assets.partitions import month_bounds
+from irt_assets.common.partitions import month_bounds
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses import data_versions
 from irt_assets.responses.data_versions import data_version, merge_changes, states_of

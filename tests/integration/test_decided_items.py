@@ -8,11 +8,11 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from irt_assets.calibration import release
 from irt_assets.cli.operations import waiting_line
+from irt_assets.common.partitions import monthly
+from irt_assets.decisions import release
 from irt_assets.drift.checks import build_drift_checks, settled_items
 from irt_assets.drift.information_checks import build_information_checks
-from irt_assets.partitions import monthly
 from jobs.overview import collect_overview
 from resources.dagster_schema import rows_of
 from resources.database import Database

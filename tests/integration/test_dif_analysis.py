@@ -13,7 +13,7 @@ import dagster as dg
 import pytest
 
 from irt_assets.calibration.month import fit_month, link_month
-from irt_assets.calibration.origin import initialise
+from irt_assets.decisions.origin import initialise
 from irt_assets.definitions import build_defs
 from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.drift.dif_checks import WHAT_TO_DO

@@ -16,13 +16,13 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from irt_assets.calibration.abilities import measure
+from irt_assets.abilities.batch import measure
 from irt_assets.calibration.nightly import calibrate_night
-from irt_assets.calibration.origin import initialise
+from irt_assets.common.partitions import day_of, last_complete_month, month_bounds, month_of, week_of
+from irt_assets.decisions.origin import initialise
 from irt_assets.engines.em import EmEngine
 from irt_assets.features.daily import write_features
 from irt_assets.kpis.weekly import write_quiet, write_week
-from irt_assets.partitions import day_of, last_complete_month, month_bounds, month_of, week_of
 from resources.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms

@@ -15,10 +15,10 @@ import pypdfium2
 import pytest
 from typer.testing import CliRunner
 
-from irt_assets.calibration.month_judged import MonthState, State
 from irt_assets.cli.report import app
 from irt_assets.definitions import build_defs
 from irt_assets.drift.month import ScaleDrift
+from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.reports.assets import DRIFT_REPORT, DRIFT_REPORT_JOB, TOLD_BY
 from irt_assets.reports.drift_actions import Action

@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from irt_assets.calibration.month_judged import MonthState, State
-from irt_assets.calibration.month_status import month_states
-from irt_assets.calibration.origin import initialise
+from irt_assets.common.job_names import MONTHLY_JOB
+from irt_assets.decisions.origin import initialise
 from irt_assets.definitions import build_defs
 from irt_assets.engines import registry
-from irt_assets.job_names import MONTHLY_JOB
+from irt_assets.gates.month_judged import MonthState, State
+from irt_assets.gates.month_status import month_states
 from irt_assets.responses.scales import change_rules
 from resources.database import Database
 from resources.settings import Settings

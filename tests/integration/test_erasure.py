@@ -17,23 +17,23 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from irt_assets.calibration.abilities import measure
-from irt_assets.calibration.month_judged import MonthState, State
-from irt_assets.calibration.online import read_measures, update
-from irt_assets.calibration.origin import initialise
-from irt_assets.calibration.sweep import Mark
+from irt_assets.abilities.batch import measure
+from irt_assets.abilities.online import read_measures, update
+from irt_assets.abilities.sweep import Mark
+from irt_assets.common.partitions import month_bounds
+from irt_assets.common.wording import counted
+from irt_assets.decisions.origin import initialise
 from irt_assets.features.daily import write_features
+from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.invariants.invariant import InvariantContext, evaluate
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.kpis.weekly import write_week
-from irt_assets.partitions import month_bounds
 from irt_assets.reports.artifacts import store_report
 from irt_assets.reports.learner_week import key
 from irt_assets.responses.importing.report import UNFINISHED
 from irt_assets.responses.late_months import changed_hash
 from irt_assets.responses.observe import answer_versions
-from irt_assets.stack import dagster_instance
-from irt_assets.wording import counted
+from irt_assets.servers.stack import dagster_instance
 from jobs.erasure import OF_LEARNERS
 from resources.dagster_schema import rows_shown
 from resources.database import Database
@@ -301,7 +301,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from pydantic import SecretStr
-from irt_assets.stack import dagster_instance
+from irt_assets.servers.stack import dagster_instance
 from jobs.erasure import erase, holdings
 from resources.database import Database
 from resources.object_store import object_store

@@ -12,13 +12,13 @@ import pytest
 from dagster import DagsterEvent
 from pydantic import SecretStr
 
-from irt_assets.calibration.month_status import month_states
-from irt_assets.in_process_runs import run_job
+from irt_assets.common.partitions import month_bounds
+from irt_assets.common.probes import DAEMONS
+from irt_assets.gates.month_status import month_states
 from irt_assets.invariants.registry import INVARIANTS
-from irt_assets.partitions import month_bounds
-from irt_assets.probes import DAEMONS
 from irt_assets.responses.scale_decisions import ACCEPTED, record_decisions
-from irt_assets.stack import dagster_instance
+from irt_assets.runs.in_process_runs import run_job
+from irt_assets.servers.stack import dagster_instance
 from jobs.overview import collect_overview
 from jobs.plans import PLANS, schedule_keys
 from resources.dagster_compat import TickStatus

@@ -9,10 +9,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from irt_assets.calibration import exports
-from irt_assets.calibration.abilities import measure
+from irt_assets.abilities.batch import measure
+from irt_assets.common.partitions import month_bounds
+from irt_assets.decisions import exports
 from irt_assets.ledger.publications import in_force
-from irt_assets.partitions import month_bounds
 from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.settings import Settings

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from irt_assets.calibration.month_judged import State
-from irt_assets.calibration.month_status import month_states
-from irt_assets.stack import dagster_instance
+from irt_assets.gates.month_judged import State
+from irt_assets.gates.month_status import month_states
+from irt_assets.servers.stack import dagster_instance
 from resources.database import Database
 from resources.settings import Settings
 from tests.helpers.standby import fail_over, replicated

@@ -17,10 +17,10 @@ import psycopg
 import pytest
 from dagster import DagsterEventType, DagsterRunStatus, RunsFilter
 
-from irt_assets.calibration.month_judged import State
-from irt_assets.calibration.month_status import month_states
-from irt_assets.environment import instance_environment
-from irt_assets.job_names import MONTHLY_JOB
+from irt_assets.common.environment import instance_environment
+from irt_assets.common.job_names import MONTHLY_JOB
+from irt_assets.gates.month_judged import State
+from irt_assets.gates.month_status import month_states
 from resources.settings import Settings
 from testbed.patience import patient
 from testbed.small_world import last_months, small_world

@@ -18,12 +18,12 @@ import dagster as dg
 import psycopg
 import pytest
 
+from irt_assets.common.job_names import KPI_JOB, NIGHTLY_JOB
+from irt_assets.common.partitions import month_bounds, week_of
+from irt_assets.common.run_progress import PARTITION_TAG
 from irt_assets.definitions import build_defs
-from irt_assets.in_process_runs import run_month
-from irt_assets.job_names import KPI_JOB, NIGHTLY_JOB
-from irt_assets.partitions import month_bounds, week_of
-from irt_assets.run_progress import PARTITION_TAG
-from irt_assets.stack import dagster_instance
+from irt_assets.runs.in_process_runs import run_month
+from irt_assets.servers.stack import dagster_instance
 from jobs.alert_sensors import build_alert_sensors
 from jobs.launcher import own_worker_tags
 from jobs.plans import PLANS

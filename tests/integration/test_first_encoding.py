@@ -8,16 +8,16 @@ from datetime import UTC, datetime
 import dagster as dg
 import pytest
 
-from irt_assets.calibration.month_judged import MonthState, State
-from irt_assets.calibration.month_status import month_states
-from irt_assets.in_process_runs import run_month
+from irt_assets.common.partitions import month_bounds
+from irt_assets.gates.month_judged import MonthState, State
+from irt_assets.gates.month_status import month_states
 from irt_assets.invariants.invariant import InvariantContext, evaluate
 from irt_assets.invariants.snapshots import snapshots_match_their_hash
-from irt_assets.partitions import month_bounds
 from irt_assets.responses.late_months import changed_hash
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.window import data_hash, encoding_of
-from irt_assets.stack import dagster_instance
+from irt_assets.runs.in_process_runs import run_month
+from irt_assets.servers.stack import dagster_instance
 from resources.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms

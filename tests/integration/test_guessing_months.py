@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from irt_assets.calibration import gates
-from irt_assets.calibration.anchor_versions import change_anchors
-from irt_assets.calibration.model_change import accept_guessing, decide_model_change, preview_model_change
 from irt_assets.calibration.month import fit_month
-from irt_assets.calibration.month_judged import State
-from irt_assets.calibration.origin import initialise
 from irt_assets.cli.scale import app as cli_scale
+from irt_assets.common.partitions import month_bounds
+from irt_assets.decisions.anchor_versions import change_anchors
+from irt_assets.decisions.model_change import accept_guessing, decide_model_change, preview_model_change
+from irt_assets.decisions.origin import initialise
 from irt_assets.engines.em import EmEngine
+from irt_assets.gates import gates
+from irt_assets.gates.month_judged import State
 from irt_assets.ledger.anchors import read_anchors
-from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.covariances import block_diagonal
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.estimation.latent_shape import GUESSING_GAIN

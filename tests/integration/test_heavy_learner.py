@@ -15,15 +15,15 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from irt_assets.calibration.abilities import measure
+from irt_assets.abilities.batch import measure
 from irt_assets.calibration.month import fit_month, link_month, publish_month
 from irt_assets.calibration.nightly import calibrate_night
-from irt_assets.calibration.origin import initialise
+from irt_assets.common.partitions import month_bounds, week_of
+from irt_assets.decisions.origin import initialise
 from irt_assets.engines.em import EmEngine
 from irt_assets.features.daily import write_features
 from irt_assets.invariants.history import take_report
 from irt_assets.kpis.weekly import write_quiet, write_week
-from irt_assets.partitions import month_bounds, week_of
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.snapshot import take_snapshot
 from resources.database import Database

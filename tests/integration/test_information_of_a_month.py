@@ -13,7 +13,7 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from irt_assets.calibration.origin import initialise
+from irt_assets.decisions.origin import initialise
 from irt_assets.definitions import build_defs
 from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.drift.information import information_of_month

@@ -17,15 +17,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from irt_assets.calibration.abilities import measure
-from irt_assets.calibration.month_judged import MonthState, State
+from irt_assets.abilities.batch import measure
+from irt_assets.common.partitions import month_bounds
 from irt_assets.features.daily import write_features
+from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.invariants.drift import FOLLOWING
 from irt_assets.invariants.invariant import Invariant, InvariantContext, NotTested, Verdict, Violation, evaluate
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.invariants.reports import OTHERS
 from irt_assets.kpis.weekly import write_week
-from irt_assets.partitions import month_bounds
 from irt_assets.responses.snapshot import current_snapshot, read_snapshot
 from resources.database import Database
 from resources.object_store import ObjectStore

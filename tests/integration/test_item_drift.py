@@ -7,6 +7,7 @@ import json
 import dagster as dg
 import numpy as np
 
+from irt_assets.common.partitions import month_bounds
 from irt_assets.definitions import build_defs
 from irt_assets.drift import evidence
 from irt_assets.drift.alerts import episodes
@@ -14,7 +15,6 @@ from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.drift.checks import WHAT_TO_DO
 from irt_assets.drift.information import judge_information
 from irt_assets.drift.month import ScaleDrift, drift_of_month
-from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.scales import read_scales
 from jobs.alerts import check_alert

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from irt_assets.calibration.nightly import window_of
-from irt_assets.partitions import day_bounds, month_bounds
+from irt_assets.common.partitions import day_bounds, month_bounds
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses import item_times as module
 from irt_assets.responses.facts import LOOKBACK, lookback_start

@@ -12,12 +12,12 @@ import pandas as pd
 import psycopg
 import pytest
 
+from irt_assets.common.partitions import week_bounds
 from irt_assets.features.checks import unconserved
 from irt_assets.features.daily import features, write_features
 from irt_assets.kpis.ability import abilities
 from irt_assets.kpis.behaviour import learners, pace, presence, recovery, scales_answered
 from irt_assets.kpis.weekly import kpis, write_quiet, write_week
-from irt_assets.partitions import week_bounds
 from irt_assets.psychometrics.scoring.abilities import eap
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.responses.window import scoring_responses
@@ -134,7 +134,7 @@ def test_postgresql_and_duckdb_over_the_snapshots_give_the_same_kpis(
 def test_the_ability_behind_the_goal_probability_is_the_reported_one(
     scale_id: str, connection: psycopg.Connection
 ) -> None:
-    """`calibration.abilities` reads the eligible answers in its own way: the same must come out."""
+    """`abilities.batch` reads the eligible answers in its own way: the same must come out."""
     scale, published = SCALES[scale_id], PUBLISHED[scale_id]
     frame = abilities(on_postgres(connection), END, SCALES, PUBLISHED)
     found = frame[frame["scale_id"] == scale_id].set_index("user_id").sort_index()

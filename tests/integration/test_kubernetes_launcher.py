@@ -21,8 +21,8 @@ import yaml
 from dagster import MAX_RUNTIME_SECONDS_TAG, DagsterEvent, instance_for_test
 from dagster import DagsterRunStatus as Status
 
-from irt_assets.environment import CONFIGURATION, VARIANTS
-from irt_assets.run_progress import to_be_repeated
+from irt_assets.common.environment import CONFIGURATION, VARIANTS
+from irt_assets.common.run_progress import to_be_repeated
 from jobs import kubernetes_launcher
 from jobs.kubernetes_launcher import KubernetesRunLauncher
 from jobs.launcher import own_worker_tags

@@ -19,11 +19,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from irt_assets import retries
+from irt_assets.common import retries
+from irt_assets.common.job_names import LAKE
 from irt_assets.definitions import build_defs
 from irt_assets.demo import write_lake
 from irt_assets.invariants.lake_check import build_lake_checks
-from irt_assets.job_names import LAKE
 from irt_assets.responses import lake as exports
 from irt_assets.responses import lake_assets
 from irt_assets.responses.lake import compare_days, export_days, faults, forget, prune

@@ -10,10 +10,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from irt_assets.common.job_names import KPI_JOB
+from irt_assets.common.partitions import WEEKS, day_bounds, day_of, month_bounds, month_of, week_of
 from irt_assets.definitions import build_defs
 from irt_assets.features.daily import write_features
-from irt_assets.job_names import KPI_JOB
-from irt_assets.partitions import WEEKS, day_bounds, day_of, month_bounds, month_of, week_of
 from irt_assets.responses.late_months import months_concerned
 from irt_assets.responses.snapshot import take_snapshot
 from resources.dagster_compat import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG

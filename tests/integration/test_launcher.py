@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from dagster import DagsterEvent, DagsterEventType, DagsterRunStatus, RunsFilter
 
-from irt_assets.stack import Stack, StackError
+from irt_assets.servers.stack import Stack, StackError
 from jobs.launcher import WORKER_TAG, own_worker_tags, process_start
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
@@ -124,7 +124,7 @@ def test_the_servers_die_with_the_process_that_started_them(settings: Settings, 
     """SIGKILL of `irt` must not leave servers that hold the port and run schedules."""
     script = f"""
 import json, time
-from irt_assets.stack import Stack
+from irt_assets.servers.stack import Stack
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings

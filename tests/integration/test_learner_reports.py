@@ -24,7 +24,7 @@ import pypdfium2
 import pytest
 import requests
 
-from irt_assets.calibration.abilities import measure_at
+from irt_assets.abilities.batch import measure_at
 from irt_assets.definitions import build_defs
 from irt_assets.features.daily import write_features
 from irt_assets.kpis.weekly import write_week as write_kpis

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from irt_assets.calibration.advisory_checks import items_are_assigned_as_the_scale_says
 from irt_assets.calibration.month import fit_month, link_month, publish_month
-from irt_assets.calibration.origin import initialise
+from irt_assets.decisions.origin import initialise
 from irt_assets.engines.em import EmEngine
+from irt_assets.gates.advisory_checks import items_are_assigned_as_the_scale_says
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.scales import change_rules, read_scales
 from irt_assets.responses.snapshot import take_snapshot

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from irt_assets.calibration.lineage import lineage
+from irt_assets.decisions.lineage import lineage
 from irt_assets.ledger.decisions import decisions_on
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.snapshot import current_snapshot

@@ -13,9 +13,9 @@ import dagster as dg
 import pytest
 from htmltools import TagList
 
-from irt_assets.calibration.month_judged import MonthState, State
-from irt_assets.job_names import MONTHLY_JOB
-from irt_assets.run_progress import PARTITION_TAG, under_way
+from irt_assets.common.job_names import MONTHLY_JOB
+from irt_assets.common.run_progress import PARTITION_TAG, under_way
+from irt_assets.gates.month_judged import MonthState, State
 from jobs import made_again
 from jobs.launched_by import LAUNCHED_BY
 from resources.failures import TransientFailure

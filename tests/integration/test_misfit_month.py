@@ -16,20 +16,21 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from irt_assets.calibration import checks, gates, linking_gates, misfit, model_gates
-from irt_assets.calibration.advisory_checks import misfit_is_as_before
-from irt_assets.calibration.evidence import Evidence
-from irt_assets.calibration.misfit import BY_LEVEL, find_reference
-from irt_assets.calibration.model_change import decide_model_change, preview_model_change
-from irt_assets.calibration.month_judged import State
-from irt_assets.calibration.month_status import month_states
-from irt_assets.calibration.origin import Origin, initialise
-from irt_assets.calibration.origin_sources import OriginWindow
+from irt_assets.calibration import checks
+from irt_assets.common.job_names import MONTHLY_JOB
+from irt_assets.common.partitions import month_bounds
+from irt_assets.decisions.model_change import decide_model_change, preview_model_change
+from irt_assets.decisions.origin import Origin, initialise
+from irt_assets.decisions.origin_sources import OriginWindow
 from irt_assets.definitions import build_defs
 from irt_assets.engines.em import EmEngine
-from irt_assets.job_names import MONTHLY_JOB
+from irt_assets.gates import gates, linking_gates, misfit, model_gates
+from irt_assets.gates.advisory_checks import misfit_is_as_before
+from irt_assets.gates.evidence import Evidence
+from irt_assets.gates.misfit import BY_LEVEL, find_reference
+from irt_assets.gates.month_judged import State
+from irt_assets.gates.month_status import month_states
 from irt_assets.ledger import encoding
-from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.models import Population
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.fit.misfit import LARGEST_RATIO, LIMITS

@@ -14,14 +14,14 @@ import pytest
 
 from irt_assets.calibration.linking_history import read_history
 from irt_assets.calibration.month import UnlinkedMonthError, fit_month, link_month, publish_month
-from irt_assets.calibration.origin import initialise
+from irt_assets.common.partitions import month_bounds
+from irt_assets.decisions.origin import initialise
 from irt_assets.drift import information
 from irt_assets.drift import month as drift_month
 from irt_assets.engines.em import EmEngine
 from irt_assets.ledger import fits
 from irt_assets.ledger.fit_spec import StagedSpec
 from irt_assets.ledger.steps import Step
-from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.scales import Scale, change_rules, read_scales

@@ -11,14 +11,14 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from irt_assets.calibration.evidence import Verdict
-from irt_assets.calibration.gates import failures
-from irt_assets.calibration.linking_gates import linking_stays_near_its_history, theta_stays_on_the_same_answers
 from irt_assets.calibration.month import fit_month, link_month, publish_month
-from irt_assets.calibration.origin import initialise
+from irt_assets.common.partitions import months_between
+from irt_assets.decisions.origin import initialise
 from irt_assets.engines.em import EmEngine
+from irt_assets.gates.evidence import Verdict
+from irt_assets.gates.gates import failures
+from irt_assets.gates.linking_gates import linking_stays_near_its_history, theta_stays_on_the_same_answers
 from irt_assets.ledger.steps import Step
-from irt_assets.partitions import months_between
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import take_snapshot
 from resources import tables, warehouse

@@ -6,15 +6,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from irt_assets.calibration.month_judged import State
-from irt_assets.calibration.month_status import month_states
 from irt_assets.drift.assets import DRIFT_JOB
-from irt_assets.in_process_runs import run_job, run_month
+from irt_assets.gates.month_judged import State
+from irt_assets.gates.month_status import month_states
 from irt_assets.invariants.history import look_at_everything
 from irt_assets.invariants.reports import report_files_are_as_they_were_written
 from irt_assets.invariants.snapshots import no_test_answer_was_scored, snapshots_match_their_hash
 from irt_assets.reports.assets import DRIFT_REPORT_JOB
-from irt_assets.stack import dagster_instance
+from irt_assets.runs.in_process_runs import run_job, run_month
+from irt_assets.servers.stack import dagster_instance
 from jobs import stored_logs
 from jobs.prune import prune
 from resources.database import Database

@@ -14,19 +14,19 @@ import dagster as dg
 import psycopg
 import pytest
 
-from irt_assets.calibration import misfit, month_status
 from irt_assets.calibration.assets import DECIDE_IN, HELD, RELEASE_LAUNCHPAD
-from irt_assets.calibration.gates import SET_GATES
-from irt_assets.calibration.model_change import decide_model_change, preview_model_change
 from irt_assets.calibration.month import fit_month, link_month
-from irt_assets.calibration.month_judged import GateStatus, MonthState, Newer, State, classify_month
-from irt_assets.calibration.month_status import month_states, unsettled_months
+from irt_assets.common.job_names import MONTHLY_JOB
+from irt_assets.common.partitions import month_bounds, months_between
+from irt_assets.decisions.model_change import decide_model_change, preview_model_change
 from irt_assets.engines.em import EmEngine
-from irt_assets.job_names import MONTHLY_JOB
+from irt_assets.gates import misfit, month_status
+from irt_assets.gates.gates import SET_GATES
+from irt_assets.gates.month_judged import GateStatus, MonthState, Newer, State, classify_month
+from irt_assets.gates.month_status import month_states, unsettled_months
 from irt_assets.ledger import cited_fits, encoding, fits
 from irt_assets.ledger.encoding import DecodedFits
 from irt_assets.ledger.steps import Step
-from irt_assets.partitions import month_bounds, months_between
 from irt_assets.psychometrics.eligibility.rules import PublicationRules, Rules, WarningRules
 from irt_assets.responses.scales import Scale, change_rules, read_scales
 from irt_assets.responses.snapshot import stored_rules, take_snapshot

@@ -18,12 +18,13 @@ import pytest
 import yaml
 
 from irt_assets import definitions
+from irt_assets.abilities.batch import measure
 from irt_assets.calibration import nightly
-from irt_assets.calibration.abilities import measure
 from irt_assets.calibration.checks import HOW_TO_FIX, ITEMS
 from irt_assets.calibration.nightly import Night, calibrate_night
 from irt_assets.calibration.nightly_assets import check_night, night_metadata
-from irt_assets.calibration.origin import initialise
+from irt_assets.common.job_names import NIGHTLY_JOB
+from irt_assets.decisions.origin import initialise
 from irt_assets.definitions import build_defs
 from irt_assets.engines.em import EmEngine
 from irt_assets.engines.r_service import Service
@@ -32,7 +33,6 @@ from irt_assets.engines.remote import RemoteEngine
 from irt_assets.invariants.coverage import the_nightly_calibration_is_fresh
 from irt_assets.invariants.invariant import InvariantContext, NotTested, Violation
 from irt_assets.invariants.learners import runs_agree_on_abilities
-from irt_assets.job_names import NIGHTLY_JOB
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.simulation.truth import Truth

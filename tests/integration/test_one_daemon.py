@@ -18,8 +18,8 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from irt_assets import daemon
-from irt_assets.stack import Stack, StackError, _Child
+from irt_assets.servers import daemon
+from irt_assets.servers.stack import Stack, StackError, _Child
 from resources.daemon_lock import REFUSED, DaemonLock
 from resources.database import Database
 from resources.failures import PermanentFailure, TransientFailure

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from irt_assets.calibration.abilities import measure, measure_at
-from irt_assets.calibration.online import Theta, read_measures, read_thetas, update
+from irt_assets.abilities.batch import measure, measure_at
+from irt_assets.abilities.online import Theta, read_measures, read_thetas, update
+from irt_assets.common.partitions import month_bounds
 from irt_assets.ledger.publications import in_force
-from irt_assets.partitions import month_bounds
 from resources.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms

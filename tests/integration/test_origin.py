@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from irt_assets.calibration import origin
-from irt_assets.calibration.lineage import lineage
-from irt_assets.calibration.origin import initialise, read_origin
-from irt_assets.calibration.origin_sources import OriginWindow
+from irt_assets.common.partitions import month_bounds
+from irt_assets.decisions import origin
+from irt_assets.decisions.lineage import lineage
+from irt_assets.decisions.origin import initialise, read_origin
+from irt_assets.decisions.origin_sources import OriginWindow
 from irt_assets.engines.em import EmEngine
 from irt_assets.ledger.anchors import anchor_hash, read_anchors
 from irt_assets.ledger.publications import in_force
-from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.linking.linking import assumed_errors

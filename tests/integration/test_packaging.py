@@ -49,9 +49,11 @@ def test_the_installed_wheel_imports_without_the_checkout(wheel: Path, tmp_path:
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")  # as installing does with a wheel of Python files
     program = (
         "import sys; sys.path.insert(0, 'site')\n"
-        "import irt_assets.definitions, jobs.launcher, resources.schema, irt_assets.stack, services.jwt_verifier.app\n"
+        "import irt_assets.definitions, irt_assets.servers.stack, jobs.launcher, resources.schema\n"
+        "import services.jwt_verifier.app\n"
+        "from irt_assets.common import environment\n"
         "for module in (irt_assets, jobs, resources, services): assert 'site' in module.__file__, module.__file__\n"
-        "assert irt_assets.environment.CONFIGURATION.exists() and irt_assets.environment.WORKSPACE.exists()\n"
+        "assert environment.CONFIGURATION.exists() and environment.WORKSPACE.exists()\n"
         "print(len(list(irt_assets.definitions.defs.resolve_all_asset_specs())))\n"
     )
     done = subprocess.run(

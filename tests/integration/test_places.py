@@ -172,7 +172,7 @@ import os
 from datetime import timedelta
 import numpy as np
 from irt_assets.ledger.publications import in_force
-from irt_assets.partitions import week_bounds
+from irt_assets.common.partitions import week_bounds
 from irt_assets.psychometrics.eligibility.attempts import rejected
 from irt_assets.responses.eligible import EligibleAnswers
 from irt_assets.responses.item_status import Withdrawals
@@ -288,7 +288,7 @@ from datetime import timedelta
 from irt_assets.features.checks import unconserved
 from irt_assets.features.daily import write_features
 from irt_assets.kpis.weekly import write_week
-from irt_assets.partitions import week_bounds
+from irt_assets.common.partitions import week_bounds
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.window import data_hash_by, judged_window
 from resources.database import Database
@@ -346,7 +346,7 @@ def test_a_backend_of_relations_has_one_place(tmp_path: Path, database: Database
 
 CHECK = (
     Place(
-        "irt_assets/calibration/advisory_checks.py",
+        "irt_assets/gates/advisory_checks.py",
         {
             '"warnings": list(constants.warnings), "gaps": uncovered},\n    )\n': """\
 
@@ -357,7 +357,7 @@ def many_items_are_fitted(evidence: Evidence) -> Verdict:
         },
     ),
     Place(
-        "irt_assets/calibration/advisory_checks.py",
+        "irt_assets/gates/advisory_checks.py",
         {
             "ADVISORY_CHECKS: tuple[SetGate, ...] = (\n": """\
     SetGate("many_items_are_fitted", "item_calibration", "Many items are fitted.", "Fit more.", many_items_are_fitted),

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from irt_assets.calibration.month import publish_month
-from irt_assets.calibration.origin import initialise
+from irt_assets.common.partitions import month_bounds
+from irt_assets.decisions.origin import initialise
 from irt_assets.ledger.publications import in_force
 from irt_assets.ledger.steps import Step, pending_steps, steps
-from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.models import Flag
 from irt_assets.responses.scales import read_scales
 from jobs.sensors import asks

@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 from pydantic import SecretStr
 
-from irt_assets.calibration.month_judged import MonthState, State
+from irt_assets.gates.month_judged import MonthState, State
 from jobs import ready_months
 from jobs.ready_months import tell_of_ready_months
 from resources.database import Database

@@ -12,14 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from irt_assets.calibration import release
-from irt_assets.calibration.anchor_versions import change_anchors
-from irt_assets.calibration.proposals import State, find_proposals, latest_waiting, parse_reference, proposals
-from irt_assets.calibration.recalibration import answers_from, pooled, recalibrate
+from irt_assets.common.partitions import month_bounds
+from irt_assets.decisions import release
+from irt_assets.decisions.anchor_versions import change_anchors
+from irt_assets.decisions.proposals import State, find_proposals, latest_waiting, parse_reference, proposals
+from irt_assets.decisions.recalibration import answers_from, pooled, recalibrate
 from irt_assets.drift import evidence
 from irt_assets.drift.month import ScaleDrift, drift_of_month
 from irt_assets.engines.em import EmEngine
-from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.scales import read_scales
 from resources.database import Database

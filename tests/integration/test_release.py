@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from irt_assets.calibration import release
-from irt_assets.calibration.abilities import measure, stale_months
-from irt_assets.calibration.proposals import (
+from irt_assets.abilities.batch import measure, stale_months
+from irt_assets.common.partitions import month_bounds
+from irt_assets.decisions import release
+from irt_assets.decisions.proposals import (
     Reference,
     State,
     find_proposals,
@@ -27,13 +28,12 @@ from irt_assets.calibration.proposals import (
     proposals,
     waiting_proposals,
 )
-from irt_assets.calibration.release_impact import Impact, impact
-from irt_assets.calibration.release_undo import undo
-from irt_assets.calibration.withdrawal import restore, withdraw
+from irt_assets.decisions.release_impact import Impact, impact
+from irt_assets.decisions.release_undo import undo
+from irt_assets.decisions.withdrawal import restore, withdraw
 from irt_assets.ledger.decisions import newest_decisions
 from irt_assets.ledger.publications import in_force
 from irt_assets.ledger.steps import steps
-from irt_assets.partitions import month_bounds
 from irt_assets.responses.scales import read_scales, set_pass_mark
 from jobs.sensors import asks
 from resources.database import Database
@@ -511,7 +511,7 @@ KILLED = """
 import time
 from datetime import UTC, datetime
 from irt_assets.calibration import release
-from irt_assets.calibration.proposals import Reference
+from irt_assets.decisions.proposals import Reference
 from resources.database import Database
 from resources.settings import get_settings
 publish = release._publish

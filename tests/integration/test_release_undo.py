@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from irt_assets.calibration import release
-from irt_assets.calibration.exports import read_export
-from irt_assets.calibration.lineage import lineage
-from irt_assets.calibration.proposals import Reference, State, find_proposals, latest_waiting, proposals
-from irt_assets.calibration.release_undo import Undo, undo
+from irt_assets.decisions import release
+from irt_assets.decisions.exports import read_export
+from irt_assets.decisions.lineage import lineage
+from irt_assets.decisions.proposals import Reference, State, find_proposals, latest_waiting, proposals
+from irt_assets.decisions.release_undo import Undo, undo
 from irt_assets.ledger.publications import in_force
 from resources.database import Database
 from resources.failures import PermanentFailure

@@ -13,10 +13,10 @@ import pytest
 from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
-from irt_assets.calibration import release
-from irt_assets.calibration.origin import initialise
-from irt_assets.calibration.release import next_month
 from irt_assets.cli import app, installation
+from irt_assets.decisions import release
+from irt_assets.decisions.origin import initialise
+from irt_assets.decisions.release import next_month
 from irt_assets.definitions import build_defs
 from irt_assets.ledger.decisions import decisions as decisions_of
 from jobs.alerts import run_alert

@@ -13,17 +13,17 @@ import psycopg
 import pytest
 
 from irt_assets.backup.cited import cited_files
-from irt_assets.calibration.month_judged import State
-from irt_assets.calibration.month_status import month_states
-from irt_assets.in_process_runs import run_job, run_month
+from irt_assets.common.job_names import PRUNE_JOB
+from irt_assets.gates.month_judged import State
+from irt_assets.gates.month_status import month_states
 from irt_assets.invariants.history import look_at_everything
 from irt_assets.invariants.snapshots import snapshots_match_their_hash
-from irt_assets.job_names import PRUNE_JOB
 from irt_assets.ledger.citations import cited_names
 from irt_assets.reports.artifacts import Artifact, record, store_report
 from irt_assets.responses.importing.report import open_unfinished
 from irt_assets.responses.item_times import current_ability_times
-from irt_assets.stack import dagster_instance
+from irt_assets.runs.in_process_runs import run_job, run_month
+from irt_assets.servers.stack import dagster_instance
 from jobs.prune import prune
 from jobs.retention import Gone, prune_files, prune_rejects, prune_rows, prune_unfinished
 from resources import tables, warehouse

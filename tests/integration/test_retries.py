@@ -11,9 +11,9 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from irt_assets import retries
+from irt_assets.common import retries
+from irt_assets.common.retries import MAX_RETRIES, classify_failures
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.retries import MAX_RETRIES, classify_failures
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure, TransientFailure, is_transient
 

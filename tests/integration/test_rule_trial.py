@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from irt_assets.calibration.checks import judged_by
-from irt_assets.calibration.gates import SET_GATES
 from irt_assets.calibration.month import fit_month, link_month
-from irt_assets.calibration.month_judged import State
-from irt_assets.calibration.rule_trial import Judged, try_rules
+from irt_assets.decisions.rule_trial import Judged, try_rules
 from irt_assets.engines.em import EmEngine
 from irt_assets.engines.registry import build
-from irt_assets.in_process_runs import judge_again
+from irt_assets.gates.gates import SET_GATES
+from irt_assets.gates.month_judged import State
 from irt_assets.psychometrics.eligibility.rules import PublicationRules, Rules
 from irt_assets.responses.scales import change_rules, read_scales
 from irt_assets.responses.snapshot import take_snapshot
+from irt_assets.runs.in_process_runs import judge_again
 from resources.embedded_postgres import EmbeddedPostgres
 from tests.helpers import rooms
 from tests.integration.graph import Graph, graph_after_first_month

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import pytest
 
-from irt_assets.stack import dagster_instance
+from irt_assets.servers.stack import dagster_instance
 from jobs.run_retention import RUNS, prune_runs
 from resources.dagster_compat import ComputeIOType
 from resources.database import Database

@@ -18,8 +18,8 @@ import pytest
 from dagster import DagsterEvent
 from dagster import DagsterRunStatus as Status
 
-from irt_assets.run_worker import _await_launch
-from irt_assets.stack import dagster_instance
+from irt_assets.runs.run_worker import _await_launch
+from irt_assets.servers.stack import dagster_instance
 from resources.database import Database
 from resources.settings import Settings
 from testbed.patience import patient

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from irt_assets.calibration.model_change import accept_guessing, decide_model_change, preview_model_change
 from irt_assets.calibration.month import UnlinkedMonthError, fit_month, link_month, publish_month
 from irt_assets.calibration.nightly import calibrate_night
-from irt_assets.calibration.origin import initialise
-from irt_assets.calibration.origin_sources import OriginWindow
+from irt_assets.common.partitions import month_bounds
+from irt_assets.decisions.model_change import accept_guessing, decide_model_change, preview_model_change
+from irt_assets.decisions.origin import initialise
+from irt_assets.decisions.origin_sources import OriginWindow
 from irt_assets.engines.em import EmEngine
 from irt_assets.invariants.invariant import InvariantContext, evaluate
 from irt_assets.invariants.publications import anchors_change_by_decision_alone
 from irt_assets.ledger.anchors import read_anchors
-from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.priors import Beta, LogNormal, Normal, Priors
 from irt_assets.responses.scales import Scale, accepted_subjects, change_rules, read_scales
 from irt_assets.responses.snapshot import take_snapshot

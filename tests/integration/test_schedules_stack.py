@@ -10,10 +10,10 @@ import dagster as dg
 import pytest
 from dagster import DagsterRunStatus, RunsFilter
 
-from irt_assets.job_names import KPI_JOB
-from irt_assets.partitions import DAYS, WEEKS, day_bounds, month_of, week_of
-from irt_assets.run_progress import PARTITION_TAG
-from irt_assets.stack import dagster_instance
+from irt_assets.common.job_names import KPI_JOB
+from irt_assets.common.partitions import DAYS, WEEKS, day_bounds, month_of, week_of
+from irt_assets.common.run_progress import PARTITION_TAG
+from irt_assets.servers.stack import dagster_instance
 from jobs.late_sensor import FEATURES
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres

@@ -21,9 +21,9 @@ import requests
 import yaml
 from dagster import DagsterInstance, DagsterRunStatus
 
-from irt_assets.environment import instance_environment
-from irt_assets.probes import DAEMONS
-from irt_assets.stack import dagster_instance
+from irt_assets.common.environment import instance_environment
+from irt_assets.common.probes import DAEMONS
+from irt_assets.servers.stack import dagster_instance
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings

@@ -10,17 +10,18 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from irt_assets.calibration import checks, gates, model_gates
+from irt_assets.calibration import checks
 from irt_assets.calibration.month import fit_month
-from irt_assets.calibration.month_judged import State
-from irt_assets.calibration.origin import initialise
-from irt_assets.calibration.origin_sources import OriginWindow
 from irt_assets.calibration.placing import link_to_scale
-from irt_assets.calibration.recalibration import recalibrate
+from irt_assets.common.partitions import month_bounds
+from irt_assets.decisions.origin import initialise
+from irt_assets.decisions.origin_sources import OriginWindow
+from irt_assets.decisions.recalibration import recalibrate
 from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.engines.em import EmEngine
+from irt_assets.gates import gates, model_gates
+from irt_assets.gates.month_judged import State
 from irt_assets.ledger import fits
-from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.estimation.latent_shape import HISTOGRAM_GAIN
 from irt_assets.reports.assets import DRIFT_REPORT_JOB
 from irt_assets.responses.scales import read_scales

@@ -17,8 +17,8 @@ import pytest
 
 from irt_assets.backup.cited import cited_files
 from irt_assets.calibration.month import fit_month
+from irt_assets.common.partitions import month_bounds
 from irt_assets.engines.em import EmEngine
-from irt_assets.partitions import month_bounds
 from irt_assets.responses.row_hash import sums_of_table
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import (

@@ -13,8 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from irt_assets.cli import app
-from irt_assets.in_process_runs import run_job
-from irt_assets.stack import dagster_instance
+from irt_assets.runs.in_process_runs import run_job
+from irt_assets.servers.stack import dagster_instance
 from jobs.overview import OnSpark, Overview, collect_overview
 from jobs.plans import PLANS
 from resources.dagster_compat import TickStatus

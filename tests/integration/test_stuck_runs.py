@@ -12,10 +12,10 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import pytest
 
-from irt_assets.in_process_runs import run_month
-from irt_assets.job_names import MONTHLY_JOB
-from irt_assets.run_progress import BACKFILL_TAG, PARTITION_TAG, under_way
-from irt_assets.stack import dagster_instance
+from irt_assets.common.job_names import MONTHLY_JOB
+from irt_assets.common.run_progress import BACKFILL_TAG, PARTITION_TAG, under_way
+from irt_assets.runs.in_process_runs import run_month
+from irt_assets.servers.stack import dagster_instance
 from jobs.launcher import WORKER_TAG, own_worker_tags, process_start
 from jobs.stuck_runs import cancel_run, fail_lost_runs, stuck_runs
 from resources.dagster_compat import MAX_RETRIES_TAG, BulkActionStatus, PartitionBackfill
@@ -101,7 +101,7 @@ def test_what_is_queued_says_that_nobody_will_start_it_and_can_be_cancelled(runs
 def test_a_command_that_is_refused_says_which_run_to_cancel(
     runs: Runs, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("irt_assets.run_progress._concerns", lambda run, job, assets: job == MONTHLY_JOB)
+    monkeypatch.setattr("irt_assets.common.run_progress._concerns", lambda run, job, assets: job == MONTHLY_JOB)
     queued, other = runs.queued(), runs.queued(**{PARTITION_TAG: "2026-07"})
     settings = settings.model_copy(update={"irt_first_month": MONTH})
     with pytest.raises(PermanentFailure, match=f"irt runs cancel {queued[:8]}") as refused:
@@ -159,7 +159,7 @@ def test_a_run_in_another_process_is_stopped(runs: Runs, settings: Settings) -> 
     assert settings.database_url is not None
     script = f"""
 import dagster as dg
-from irt_assets.stack import dagster_instance
+from irt_assets.servers.stack import dagster_instance
 from jobs.launcher import own_worker_tags
 from resources.database import Database
 from resources.settings import Settings

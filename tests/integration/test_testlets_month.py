@@ -14,20 +14,20 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from irt_assets.calibration.abilities import ScaleAbilities, estimate, measure, stale_months
+from irt_assets.abilities.batch import ScaleAbilities, estimate, measure, stale_months
+from irt_assets.abilities.online import read_past_measure, read_score
 from irt_assets.calibration.month import FitOutcome, fit_month, link_month, publish_month
 from irt_assets.calibration.nightly import calibrate_night
-from irt_assets.calibration.online import read_past_measure, read_score
-from irt_assets.calibration.origin import initialise
-from irt_assets.calibration.origin_sources import OriginWindow
 from irt_assets.calibration.shown import ability_metadata, fit_metadata
+from irt_assets.common.partitions import month_bounds
+from irt_assets.decisions.origin import initialise
+from irt_assets.decisions.origin_sources import OriginWindow
 from irt_assets.drift.information import information_of_month
 from irt_assets.engines.em import EmEngine
 from irt_assets.invariants.invariant import InvariantContext, Violation
 from irt_assets.invariants.learners import runs_agree_on_abilities
 from irt_assets.kpis import ability as kpis
 from irt_assets.ledger.publications import PublishedSet, in_force, publications_in_force
-from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.information.functions import item_information
 from irt_assets.responses.facts import LOOKBACK
 from irt_assets.responses.scales import read_scales

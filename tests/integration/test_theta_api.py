@@ -24,8 +24,8 @@ import psycopg
 import pytest
 import requests
 
-from irt_assets.calibration.abilities import measure
-from irt_assets.partitions import month_bounds
+from irt_assets.abilities.batch import measure
+from irt_assets.common.partitions import month_bounds
 from resources.database import Database, lock_key
 from resources.settings import Settings
 from services.theta_api.access import Access

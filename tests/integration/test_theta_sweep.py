@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import pytest
 
-from irt_assets.calibration.online import read_measures, update
-from irt_assets.calibration.sweep import Mark, Swept, sweep
-from irt_assets.without_daemon import SENSORS
+from irt_assets.abilities.online import read_measures, update
+from irt_assets.abilities.sweep import Mark, Swept, sweep
+from irt_assets.runs.without_daemon import SENSORS
 from jobs.sensors import build_theta_sensor
 from resources.database import Database
 from resources.settings import Settings

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import dagster as dg
 import pytest
 
-from irt_assets.calibration.origin import initialise
+from irt_assets.decisions.origin import initialise
 from irt_assets.definitions import build_defs
 from irt_assets.drift.alerts import episodes
 from irt_assets.drift.assets import DRIFT_JOB, sentence, unestimated_table

@@ -8,16 +8,16 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from irt_assets.calibration.advisory_checks import anchors_cover_the_bank
-from irt_assets.calibration.anchor_versions import FIND_OUT_FIRST
-from irt_assets.calibration.evidence import Verdict
-from irt_assets.calibration.month_judged import MonthState, State
-from irt_assets.calibration.origin import initialise
+from irt_assets.decisions.anchor_versions import FIND_OUT_FIRST
+from irt_assets.decisions.origin import initialise
 from irt_assets.drift.assets import sentence
 from irt_assets.drift.checks import items_result
 from irt_assets.drift.information import information_of_month
 from irt_assets.drift.month import drift_of_month
 from irt_assets.drift.unjudged import unjudged
+from irt_assets.gates.advisory_checks import anchors_cover_the_bank
+from irt_assets.gates.evidence import Verdict
+from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.reports import drift_facts
 from irt_assets.reports.drift_report import verdict
 from irt_assets.responses.scales import read_scales

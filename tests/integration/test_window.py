@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from irt_assets.partitions import month_bounds
+from irt_assets.common.partitions import month_bounds
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import JudgedWindow, data_hash, judged_window, scored_responses_of, scoring_responses

@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from irt_assets.calibration.abilities import measure, measure_at, stale_months
-from irt_assets.calibration.anchor_versions import change_anchors
-from irt_assets.calibration.exports import read_export
-from irt_assets.calibration.online import read_measures, update
-from irt_assets.calibration.proposals import find_proposals, latest_waiting, proposals
-from irt_assets.calibration.withdrawal import next_day, restore, withdraw
+from irt_assets.abilities.batch import measure, measure_at, stale_months
+from irt_assets.abilities.online import read_measures, update
 from irt_assets.cli import app
+from irt_assets.common.partitions import month_bounds
+from irt_assets.decisions.anchor_versions import change_anchors
+from irt_assets.decisions.exports import read_export
+from irt_assets.decisions.proposals import find_proposals, latest_waiting, proposals
+from irt_assets.decisions.withdrawal import next_day, restore, withdraw
 from irt_assets.drift.checks import settled_items
 from irt_assets.kpis.ability import abilities
 from irt_assets.ledger.publications import in_force
-from irt_assets.partitions import month_bounds
 from irt_assets.responses.item_status import Status, item_status, read_withdrawals
 from irt_assets.responses.scales import read_scales
 from resources.database import Database

@@ -19,14 +19,14 @@ from dagster import DagsterInstance
 from htmltools import TagList
 from starlette.responses import Response
 
-from irt_assets.calibration.bank import bank_items
-from irt_assets.calibration.proposals import Reference, latest_waiting, proposals, waiting_proposals
+from irt_assets.common.partitions import month_bounds
+from irt_assets.decisions.bank import bank_items
+from irt_assets.decisions.proposals import Reference, latest_waiting, proposals, waiting_proposals
 from irt_assets.drift.month import ScaleDrift
 from irt_assets.ledger.fit_spec import Spread
 from irt_assets.ledger.linked_windows import newest_window
 from irt_assets.ledger.publications import publications_in_force
 from irt_assets.ledger.relations import ORIGIN_WINDOW
-from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.reports.drift_facts import observed_of
 from irt_assets.reports.drift_rows import Curve

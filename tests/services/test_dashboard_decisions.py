@@ -16,13 +16,13 @@ import dagster as dg
 import pytest
 from pydantic import SecretStr
 
-from irt_assets.calibration.anchor_versions import moved_anchors
-from irt_assets.calibration.proposals import Reference, State, find_proposals
-from irt_assets.calibration.release import next_month
-from irt_assets.calibration.release_impact import impacts
+from irt_assets.common.partitions import month_bounds
+from irt_assets.decisions.anchor_versions import moved_anchors
+from irt_assets.decisions.proposals import Reference, State, find_proposals
+from irt_assets.decisions.release import next_month
+from irt_assets.decisions.release_impact import impacts
 from irt_assets.drift.alerts import settle_alerts
 from irt_assets.ledger import proposals
-from irt_assets.partitions import month_bounds
 from irt_assets.responses.scales import read_scales
 from resources.database import Database
 from resources.object_store import FolderStore

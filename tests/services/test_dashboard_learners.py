@@ -13,8 +13,8 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from irt_assets.calibration.abilities import measure_at
-from irt_assets.calibration.online import find_learner, find_learners, latest, latest_of, read_thetas
+from irt_assets.abilities.batch import measure_at
+from irt_assets.abilities.online import find_learner, find_learners, latest, latest_of, read_thetas
 from irt_assets.features.daily import write_features
 from irt_assets.features.stored import active_days
 from irt_assets.invariants.history import look_at_everything, record
@@ -24,7 +24,7 @@ from irt_assets.kpis.stored import last_weeks, quartiles, weeks_of
 from irt_assets.kpis.weekly import write_week
 from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.reports.artifacts import store_report
-from irt_assets.stack import dagster_instance
+from irt_assets.servers.stack import dagster_instance
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.outbox import Alert, due, open_alert, queue, recent_alerts, resolve_alert

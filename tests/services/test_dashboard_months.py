@@ -15,22 +15,22 @@ import numpy as np
 import pytest
 from htmltools import TagList
 
-from irt_assets.calibration import gates
-from irt_assets.calibration.abilities import measure
-from irt_assets.calibration.evidence import Verdict
+from irt_assets.abilities.batch import measure
 from irt_assets.calibration.linking_history import read_history
-from irt_assets.calibration.month_judged import MonthState, State
-from irt_assets.calibration.month_status import month_states
-from irt_assets.calibration.origin import OriginRead
-from irt_assets.calibration.proposals import Reference, latest_waiting, proposals
-from irt_assets.calibration.release import reject
+from irt_assets.common.job_names import MONTHLY_JOB
+from irt_assets.common.partitions import month_bounds
+from irt_assets.decisions.origin import OriginRead
+from irt_assets.decisions.proposals import Reference, latest_waiting, proposals
+from irt_assets.decisions.release import reject
 from irt_assets.drift.month import ScaleDrift
+from irt_assets.gates import gates
+from irt_assets.gates.evidence import Verdict
+from irt_assets.gates.month_judged import MonthState, State
+from irt_assets.gates.month_status import month_states
 from irt_assets.invariants.open_violations import OpenViolation
-from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.ledger.fits import linked_fit
 from irt_assets.ledger.origin_fit import OriginFit
 from irt_assets.ledger.steps import steps
-from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import current_snapshot

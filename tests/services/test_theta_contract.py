@@ -25,8 +25,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from irt_assets.calibration.origin import initialise
-from irt_assets.partitions import month_bounds
+from irt_assets.common.partitions import month_bounds
+from irt_assets.decisions.origin import initialise
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure

@@ -25,7 +25,7 @@ from tests.helpers.door import free_port
 pytestmark = [
     pytest.mark.ci,
     pytest.mark.on_change(
-        *("services/theta_api/**", "services/theta_client/**", "irt_assets/calibration/**", "testbed/theta_load.py"),
+        *("services/theta_api/**", "services/theta_client/**", "irt_assets/abilities/**", "testbed/theta_load.py"),
         *("irt_assets/psychometrics/**", "resources/**", "requirements.lock"),
     ),
     pytest.mark.xdist_group("theta load"),

@@ -15,7 +15,7 @@ import pytest
 import requests
 from pydantic import SecretStr
 
-from irt_assets.calibration.online import Measures
+from irt_assets.abilities.online import Measures
 from resources.failures import PermanentFailure
 from resources.settings import Settings
 from services.theta_api import app

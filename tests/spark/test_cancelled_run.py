@@ -8,7 +8,7 @@ import psutil
 import requests
 from dagster import DagsterRunStatus
 
-from irt_assets.job_names import MONTHLY_JOB
+from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.responses.lake import export_days
 from irt_assets.responses.snapshot import current_snapshot, take_snapshot
 from irt_assets.responses.snapshot_files import is_manifest

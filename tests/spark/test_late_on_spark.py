@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pytest
 
-from irt_assets.job_names import KPI_JOB
-from irt_assets.partitions import WEEKS, day_bounds, day_of, month_bounds, week_of
+from irt_assets.common.job_names import KPI_JOB
+from irt_assets.common.partitions import WEEKS, day_bounds, day_of, month_bounds, week_of
 from irt_assets.responses.lake import export_days
 from irt_assets.responses.observe import answer_versions
 from resources import spark as spark_module

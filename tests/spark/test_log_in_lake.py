@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from irt_assets.job_names import KPI_JOB
-from irt_assets.partitions import month_bounds
+from irt_assets.common.job_names import KPI_JOB
+from irt_assets.common.partitions import month_bounds
 from irt_assets.responses import data_versions
 from irt_assets.responses.data_versions import data_version
 from irt_assets.responses.item_times import ItemTimes, current_item_times, item_times

@@ -9,9 +9,9 @@ import dagster as dg
 import psycopg
 import pytest
 
-from irt_assets.calibration.abilities import measure_at
-from irt_assets.calibration.month_judged import State
-from irt_assets.partitions import month_bounds
+from irt_assets.abilities.batch import measure_at
+from irt_assets.common.partitions import month_bounds
+from irt_assets.gates.month_judged import State
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.lake import export_days
 from irt_assets.responses.snapshot import current_snapshot

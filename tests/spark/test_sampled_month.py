@@ -13,13 +13,13 @@ import pytest
 from irt_assets.calibration.month import fit_month_for_comparison
 from irt_assets.calibration.nightly import calibrate_night, window_of
 from irt_assets.calibration.nightly_assets import check_night, night_metadata
-from irt_assets.calibration.origin_sources import OriginWindow, fit_window
-from irt_assets.calibration.recalibration import recalibrate
+from irt_assets.common.partitions import month_bounds
+from irt_assets.decisions.origin_sources import OriginWindow, fit_window
+from irt_assets.decisions.recalibration import recalibrate
 from irt_assets.drift.dif_month import Answers, answers_of
 from irt_assets.engines import Calibrator
 from irt_assets.engines.em import EmEngine
 from irt_assets.ledger.fits import latest_staged
-from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses import window_on_spark

@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from pydantic import SecretStr
 
-from irt_assets.partitions import month_bounds
+from irt_assets.common.partitions import month_bounds
 from irt_assets.psychometrics.simulation.scenario import Fault
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres

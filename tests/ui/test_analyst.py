@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from irt_assets.job_names import MONTHLY_JOB
+from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.reports.artifacts import page_path, store_report
 from irt_assets.reports.assets import DRIFT_REPORT
 from resources.object_store import object_store

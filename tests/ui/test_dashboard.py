@@ -15,13 +15,13 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Response, expect
 
-from irt_assets.calibration.month_judged import State
-from irt_assets.calibration.proposals import waiting_proposals
-from irt_assets.calibration.release import next_month
+from irt_assets.common.partitions import month_bounds
+from irt_assets.decisions.proposals import waiting_proposals
+from irt_assets.decisions.release import next_month
 from irt_assets.drift.assets import DRIFT_JOB
-from irt_assets.in_process_runs import run_job
+from irt_assets.gates.month_judged import State
 from irt_assets.ledger.publications import in_force
-from irt_assets.partitions import month_bounds
+from irt_assets.runs.in_process_runs import run_job
 from services.dashboard.reader import Reader
 from services.dashboard.server import build_app
 from services.jwt_verifier.tokens import build_verifier

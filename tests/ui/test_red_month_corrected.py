@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
-from irt_assets.calibration.month_judged import State
+from irt_assets.gates.month_judged import State
 from testbed.patience import patient
 from tests.helpers.rooms import run_sql
 from tests.ui.test_analyst_red_month import BACKFILL_S, backfill, open_check

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from dagster import DagsterRunStatus
 
-from irt_assets.job_names import MONTHLY_JOB
-from irt_assets.partitions import month_bounds
+from irt_assets.common.job_names import MONTHLY_JOB
+from irt_assets.common.partitions import month_bounds
 from resources.dagster_compat import TickStatus
 from testbed.stack_harness import wait_for
 from tests.helpers.rooms import add_attempts, attempt, rows, run_sql

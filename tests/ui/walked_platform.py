@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from irt_assets.calibration.month_judged import State
-from irt_assets.calibration.month_status import month_states
-from irt_assets.in_process_runs import run_month
+from irt_assets.gates.month_judged import State
+from irt_assets.gates.month_status import month_states
+from irt_assets.runs.in_process_runs import run_month
 from testbed.stack_harness import Harness
 from tests.integration.sinks import HttpSink, SmtpSink
 
@@ -52,7 +52,7 @@ class Platform:
                 self.beside_the_browser(run_month, month)
 
     def beside_the_browser(self, run: Callable[..., T], *arguments: str) -> T:
-        """What a run of `irt_assets.in_process_runs` returns. Playwright's event loop runs in the tests' own thread."""
+        """What a run of `runs.in_process_runs` returns. Playwright's event loop runs in the tests' own thread."""
         with ThreadPoolExecutor(1) as other:
             return other.submit(run, self.stack.instance, self.stack.settings, *arguments).result()
 

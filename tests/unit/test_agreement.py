@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from irt_assets.calibration.agreement import Agreement, MonthAgreement, compare
+from irt_assets.gates.agreement import Agreement, MonthAgreement, compare
 from irt_assets.psychometrics.core.models import Flag
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale

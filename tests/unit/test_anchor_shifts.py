@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from irt_assets.calibration.anchor_shifts import anchor_shifts
+from irt_assets.gates.anchor_shifts import anchor_shifts
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from tests.helpers.fit_specs import CONSTANTS

@@ -26,7 +26,9 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_status_imports_nothing_that_only_other_commands_need() -> None:
     """It once took three seconds to load, most of them in garbage collections, SciPy's distributions and DuckDB."""
-    done = run("import sys, irt_assets.cli, irt_assets.stack, jobs.overview, jobs.stuck_runs; print(*sys.modules)")
+    done = run(
+        "import sys, irt_assets.cli, irt_assets.servers.stack, jobs.overview, jobs.stuck_runs; print(*sys.modules)"
+    )
     assert done.returncode == 0, done.stderr
     assert not NOT_FOR_STATUS & set(done.stdout.split())
 

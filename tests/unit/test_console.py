@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from irt_assets.calibration.month_judged import MonthState, State
 from irt_assets.cli.console import print_states, say
+from irt_assets.gates.month_judged import MonthState, State
 
 HOSTILE = "[/x] [red]é\x1b[2J\x1b]0;title\x07 \u202egnp\r한"
 SHOWN = r"[/x] [red]é\x1b[2J\x1b]0;title\x07 \u202egnp\r한"

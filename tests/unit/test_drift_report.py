@@ -10,11 +10,11 @@ from typing import Any
 import pypdfium2
 import pytest
 
-from irt_assets.calibration.month_judged import MonthState, State
-from irt_assets.calibration.proposals import Parameters
-from irt_assets.calibration.proposals import Proposal as Change
-from irt_assets.calibration.proposals import State as State_
-from irt_assets.calibration.release_impact import Impact
+from irt_assets.decisions.proposals import Parameters
+from irt_assets.decisions.proposals import Proposal as Change
+from irt_assets.decisions.proposals import State as State_
+from irt_assets.decisions.release_impact import Impact
+from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.reports import render
 from irt_assets.reports.drift_details import details, kind_of_change
 from irt_assets.reports.drift_facts import Item

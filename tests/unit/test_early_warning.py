@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from irt_assets.calibration.early_warning import Difficulties, EarlyWarning, Value, compare
+from irt_assets.gates.early_warning import Difficulties, EarlyWarning, Value, compare
 from irt_assets.ledger.fit_spec import LinkedSpec
 from irt_assets.ledger.fits import LinkedFit
 from tests.helpers.fit_specs import CONSTANTS

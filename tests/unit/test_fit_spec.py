@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from irt_assets.calibration.advisory_checks import ADVISORY_CHECKS
-from irt_assets.calibration.evidence import Verdict
-from irt_assets.calibration.gates import SET_GATES
+from irt_assets.gates.advisory_checks import ADVISORY_CHECKS
+from irt_assets.gates.evidence import Verdict
+from irt_assets.gates.gates import SET_GATES
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants, Spread, StagedSpec
 from irt_assets.psychometrics.core.priors import LogNormal, Priors
 from irt_assets.psychometrics.eligibility.rules import Rules

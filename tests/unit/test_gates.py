@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from irt_assets.calibration import gates
-from irt_assets.calibration.advisory_checks import one_ability_explains_the_answers, published_items_are_fitted
 from irt_assets.calibration.checks import build_calibration_checks
-from irt_assets.calibration.evidence import Evidence, Verdict
-from irt_assets.calibration.gates import SET_GATES, demanded_engines_fitted, failures, item_problems
-from irt_assets.calibration.linking_gates import linking_stays_near_its_history, theta_stays_on_the_same_answers
-from irt_assets.calibration.model_gates import guessing_is_in_the_model
+from irt_assets.common.partitions import monthly
+from irt_assets.gates import gates
+from irt_assets.gates.advisory_checks import one_ability_explains_the_answers, published_items_are_fitted
+from irt_assets.gates.evidence import Evidence, Verdict
+from irt_assets.gates.gates import SET_GATES, demanded_engines_fitted, failures, item_problems
+from irt_assets.gates.linking_gates import linking_stays_near_its_history, theta_stays_on_the_same_answers
+from irt_assets.gates.model_gates import guessing_is_in_the_model
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants, StagedSpec
 from irt_assets.ledger.fits import LinkedFit, StagedFit
 from irt_assets.ledger.linked_windows import month_number
-from irt_assets.partitions import monthly
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.estimation.latent_shape import Shape

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from irt_assets.cli.servers import Server
-from irt_assets.job_names import NIGHTLY_JOB
+from irt_assets.common.job_names import NIGHTLY_JOB
 from jobs.plans import PLANS, Plan
 from resources.service_manager import service_address
 from resources.settings import Settings, names_read

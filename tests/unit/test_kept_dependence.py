@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from irt_assets.calibration.misfit import kept_dimensions
+from irt_assets.gates.misfit import kept_dimensions
 from irt_assets.ledger.fit_spec import SetStatistics
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.estimation.em import fit_em

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from irt_assets.calibration.model_gates import growth_of_misfit, misfit_has_not_grown, misfit_was_accepted
 from irt_assets.calibration.shown import misfit_table
+from irt_assets.gates.model_gates import growth_of_misfit, misfit_has_not_grown, misfit_was_accepted
 from irt_assets.ledger.fit_spec import ComparedMisfit, StagedSpec
 from irt_assets.psychometrics.eligibility.rules import Rules
 from tests.helpers.fit_specs import MISFIT

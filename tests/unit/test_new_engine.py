@@ -10,11 +10,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.definitions import build_defs
 from irt_assets.engines import reference, registry
 from irt_assets.engines.diagnosis import engine_findings
 from irt_assets.engines.spec import PythonPackage
-from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from resources import r_runtime
 from resources.failures import PermanentFailure

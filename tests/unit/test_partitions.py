@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irt_assets.partitions import (
+from irt_assets.common.partitions import (
     daily,
     last_complete_month,
     month_bounds,

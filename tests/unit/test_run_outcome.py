@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from irt_assets.in_process_runs import NO_STEP, RunOutcome, run_outcome
+from irt_assets.runs.in_process_runs import NO_STEP, RunOutcome, run_outcome
 
 
 @dg.asset(check_specs=[dg.AssetCheckSpec("looked_at", asset="fit"), dg.AssetCheckSpec("sound", asset="fit")])

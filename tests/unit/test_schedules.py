@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irt_assets.job_names import KPI_JOB
-from irt_assets.partitions import DAYS, MONTHS, WEEKS, Period
+from irt_assets.common.job_names import KPI_JOB
+from irt_assets.common.partitions import DAYS, MONTHS, WEEKS, Period
 from jobs.late_sensor import build_late_sensor
 from jobs.plans import PLANS, Plan, last_due
 from jobs.schedules import build_schedules, unmade_partitions

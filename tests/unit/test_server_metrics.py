@@ -10,7 +10,7 @@ from prometheus_client import generate_latest, start_http_server
 from pydantic import SecretStr
 from starlette.types import Receive, Scope, Send
 
-from irt_assets.daemon import Heartbeats
+from irt_assets.servers.daemon import Heartbeats
 from irt_assets.webserver.guard import Guard
 from resources import metrics
 from resources.database import Database

@@ -13,8 +13,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from irt_assets.daemon import ended_part
-from irt_assets.probes import DAEMONS
+from irt_assets.common.probes import DAEMONS
+from irt_assets.servers.daemon import ended_part
 from resources import service, service_manager
 from resources.database import Database, embedded_postgres
 from resources.failures import PermanentFailure

@@ -6,8 +6,8 @@ import dagster as dg
 import numpy as np
 import pytest
 
+from irt_assets.abilities.batch import ScaleAbilities
 from irt_assets.calibration import shown
-from irt_assets.calibration.abilities import ScaleAbilities
 from irt_assets.calibration.month import FitOutcome
 from irt_assets.kpis.assets import kpi_table
 from irt_assets.kpis.meaning import MEANINGS, RANGES

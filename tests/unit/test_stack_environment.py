@@ -10,8 +10,8 @@ import sqlalchemy as sa
 import yaml
 from pydantic import SecretStr, ValidationError
 
-from irt_assets.environment import CONFIGURATION, LONGEST_SOCKET_PATH, WORKSPACE_OVER_TCP, instance_environment
-from irt_assets.server_commands import commands
+from irt_assets.common.environment import CONFIGURATION, LONGEST_SOCKET_PATH, WORKSPACE_OVER_TCP, instance_environment
+from irt_assets.servers.server_commands import commands
 from jobs.kubernetes_launcher import KubernetesRunLauncher
 from jobs.run_sizes import LONGEST_S
 from jobs.stored_logs import StoredComputeLogManager

@@ -14,7 +14,7 @@ import pytest
 
 from irt_assets.cli.servers import Server
 from irt_assets.engines.registry import comparison_names
-from irt_assets.without_daemon import SENSORS
+from irt_assets.runs.without_daemon import SENSORS
 from jobs.plans import PLANS, Plan
 from resources.settings import names_read
 

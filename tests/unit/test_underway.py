@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import dagster as dg
 import pytest
 
-from irt_assets import run_progress
-from irt_assets.run_progress import last_made
+from irt_assets.common import run_progress
+from irt_assets.common.run_progress import last_made
 
 MONTHS = dg.MonthlyPartitionsDefinition(start_date="2026-06", fmt="%Y-%m")
 

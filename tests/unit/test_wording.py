@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import irt_assets
-from irt_assets.wording import listed, some_of
+from irt_assets.common.wording import listed, some_of
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Which distribution of ability a fit takes, and whether learners guess where the model has no guessing.
 
 Belongs here: the comparison of fits and its limits. Does not belong here: the score tests (see `normality` and
-`guessing`), estimation (see `em`), and what a month does about guessing (see `calibration.gates`).
+`guessing`), estimation (see `em`), and what a month does about guessing (see `gates.gates`).
 
 Skewness and guessing look alike: a 3PL can stand in for a skewed θ, and a histogram for guessing. Each is therefore
 judged with the other free, on fits with and without both.

@@ -11,13 +11,13 @@ import psycopg
 from htmltools import TagChild, TagList, tags
 from shiny import Inputs, Outputs, Session, render, ui
 
-from irt_assets.calibration.anchor_versions import FIND_OUT_FIRST, moved_anchors, preview_change
-from irt_assets.calibration.proposals import Reference
-from irt_assets.calibration.rule_trial import try_anchors
+from irt_assets.common.wording import counted, listed, with_capital, with_stop
+from irt_assets.decisions.anchor_versions import FIND_OUT_FIRST, moved_anchors, preview_change
+from irt_assets.decisions.proposals import Reference
+from irt_assets.decisions.rule_trial import try_anchors
 from irt_assets.ledger.anchors import dropped_anchors
 from irt_assets.ledger.decisions import decided_anchors
 from irt_assets.responses.scales import read_scales
-from irt_assets.wording import counted, listed, with_capital, with_stop
 from resources.failures import PermanentFailure
 from services.dashboard import decision_form, making
 from services.dashboard.chosen import bounds_of_month, names_in, require_known

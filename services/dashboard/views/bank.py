@@ -12,10 +12,10 @@ from typing import Any
 
 from htmltools import Tag, TagChild, TagList, tags
 
-from irt_assets.calibration.bank import IN_USE, NOT_PUBLISHED, WITHDRAWN, BankItem, bank_items
+from irt_assets.common.wording import counted
+from irt_assets.decisions.bank import IN_USE, NOT_PUBLISHED, WITHDRAWN, BankItem, bank_items
 from irt_assets.ledger.linked_windows import newest_window
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.wording import counted
 from services.dashboard.chosen import require_known, whole_number
 from services.dashboard.elements import (
     DASH,

@@ -12,21 +12,21 @@ import plotly.graph_objects as go
 import psycopg
 from htmltools import Tag, TagChild, TagList, tags
 
-from irt_assets.calibration.abilities import Measured, measured_in
-from irt_assets.calibration.gates import SET_GATES
-from irt_assets.calibration.month_judged import GateStatus, MonthState
-from irt_assets.calibration.month_status import gate_statuses
+from irt_assets.abilities.batch import Measured, measured_in
+from irt_assets.common.partitions import month_bounds
+from irt_assets.common.wording import counted, in_words, is_or_are, listed
+from irt_assets.gates.gates import SET_GATES
+from irt_assets.gates.month_judged import GateStatus, MonthState
+from irt_assets.gates.month_status import gate_statuses
 from irt_assets.ledger.findings import findings_of
 from irt_assets.ledger.fits import LinkedFit, linked_fit
 from irt_assets.ledger.publications import publications_in_force
 from irt_assets.ledger.steps import Step, step_of
-from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.drift.items import wabc
 from irt_assets.reports.drift_rows import Linked, linkings_of
 from irt_assets.reports.drift_words import signed
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.wording import counted, in_words, is_or_are, listed
 from services.dashboard.chosen import month_named, months_of, scale_named, scales_of, state_of
 from services.dashboard.elements import DASH, asking_form, badge, choice, link, notice, number, section, table
 from services.dashboard.figures import empty, figure, stack

@@ -7,16 +7,16 @@ from collections.abc import Collection, Sequence
 import psycopg
 from htmltools import Tag, TagChild, TagList, tags
 
-from irt_assets.calibration.anchor_versions import moved_anchors
-from irt_assets.calibration.proposal_words import drift_in_a_word, remarks
-from irt_assets.calibration.proposals import Proposal, Reference, latest_waiting, proposals
+from irt_assets.common.partitions import month_bounds
+from irt_assets.common.wording import counted, with_capital
+from irt_assets.decisions.anchor_versions import moved_anchors
+from irt_assets.decisions.proposal_words import drift_in_a_word, remarks
+from irt_assets.decisions.proposals import Proposal, Reference, latest_waiting, proposals
 from irt_assets.ledger.anchors import dropped_anchors
 from irt_assets.ledger.decisions import Decision, newest_decisions
 from irt_assets.ledger.steps import held_months, stepped_months
-from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.linking.anchor_diagnosis import Suspect
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.wording import counted, with_capital
 from services.dashboard.chosen import CHOSEN, require_known, whole_number
 from services.dashboard.deciding import DECIDER, may_decide
 from services.dashboard.elements import (

@@ -12,11 +12,11 @@ from typing import Any
 
 from htmltools import TagChild, TagList, tags
 
+from irt_assets.common.wording import counted, in_words, is_or_are, listed, with_capital
 from irt_assets.invariants.invariant import Invariant
 from irt_assets.invariants.open_violations import OpenViolation, open_violations
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.invariants.results import history_of_invariant, latest_invariants, runs_of_invariants
-from irt_assets.wording import counted, in_words, is_or_are, listed, with_capital
 from jobs.overview import Overview
 from resources.outbox import recent_alerts
 from services.dashboard.elements import badge, facts, link, moment, notice, prose, section, shortened, table

@@ -9,7 +9,7 @@ from datetime import datetime
 from htmltools import Tag, TagChild, TagList, tags
 from shiny import Inputs, Outputs, Session
 
-from irt_assets.calibration.proposals import Reference
+from irt_assets.decisions.proposals import Reference
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.relations import ORIGIN_WINDOW
 from irt_assets.psychometrics.core.models import Flag

@@ -8,9 +8,9 @@ from datetime import date
 import psycopg
 from htmltools import TagChild, TagList, tags
 
+from irt_assets.common.wording import sentence
 from irt_assets.kpis.meaning import MEANINGS, RANGES, TITLES
 from irt_assets.kpis.stored import Quartiles, last_weeks, quartiles, version_of
-from irt_assets.wording import sentence
 from services.dashboard.chosen import whole_number
 from services.dashboard.elements import asking_form, choice, link, number, percent, section, table
 from services.dashboard.figures import empty, figure, stack

@@ -10,13 +10,13 @@ from datetime import datetime, timedelta
 
 from htmltools import TagChild, TagList, tags
 
-from irt_assets.calibration.online import Learner, Theta, find_learner, latest, read_thetas, scale_to_answer_by
+from irt_assets.abilities.online import Learner, Theta, find_learner, latest, read_thetas, scale_to_answer_by
+from irt_assets.common.wording import counted
 from irt_assets.features.stored import active_days
 from irt_assets.kpis.meaning import MEANINGS, RANGES
 from irt_assets.kpis.stored import Week, weeks_of
 from irt_assets.reports.artifacts import Recorded, of_learner
 from irt_assets.responses.one_learner import last_live_answer
-from irt_assets.wording import counted
 from services.dashboard.elements import facts, link, moment, notice, number, section, shortened, table
 from services.dashboard.page import Asked, NotFound, Page
 from services.dashboard.report_files import no_learner_reports, report_files

@@ -10,7 +10,7 @@ from string import ascii_lowercase
 import plotly.graph_objects as go
 from htmltools import TagChild, TagList, tags
 
-from irt_assets.calibration.online import Theta
+from irt_assets.abilities.online import Theta
 from irt_assets.features.stored import ActiveDay
 from irt_assets.kpis.meaning import RANGES, TITLES
 from irt_assets.kpis.stored import Week

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from htmltools import TagChild, TagList, tags
 
-from irt_assets.calibration.online import Learner, Theta, find_learner, find_learners, latest_of, scale_to_answer_by
+from irt_assets.abilities.online import Learner, Theta, find_learner, find_learners, latest_of, scale_to_answer_by
 from services.dashboard.elements import DASH, asking_form, link, moment, number, shortened, table, text_field
 from services.dashboard.page import Asked, NotAllowed, Page
 

@@ -13,20 +13,20 @@ import psycopg
 from htmltools import Tag, TagChild, TagList, tags
 from shiny import Inputs, Outputs, Session
 
-from irt_assets.calibration.abilities import Measured, measured_in
-from irt_assets.calibration.gates import SET_GATES, SetGate
-from irt_assets.calibration.month_judged import NOT_JUDGED, GateStatus, MonthState, State
-from irt_assets.calibration.month_status import gate_statuses
+from irt_assets.abilities.batch import Measured, measured_in
+from irt_assets.common.partitions import month_bounds
+from irt_assets.common.wording import counted
+from irt_assets.gates.gates import SET_GATES, SetGate
+from irt_assets.gates.month_judged import NOT_JUDGED, GateStatus, MonthState, State
+from irt_assets.gates.month_status import gate_statuses
 from irt_assets.ledger.decisions import decisions
 from irt_assets.ledger.linked_windows import latest_constants
 from irt_assets.ledger.steps import Step, step_of
-from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.eligibility.attempts import Reason
 from irt_assets.reports.artifacts import of_months
 from irt_assets.reports.drift_rows import Linked, linkings_of, proposed_of
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import Snapshot, current_snapshot
-from irt_assets.wording import counted
 from services.dashboard import making
 from services.dashboard.chosen import decisions_waiting, month_named, months_of, scale_named, scales_of, state_of
 from services.dashboard.elements import DASH, badge, facts, link, moment, notice, number, prose, section, table

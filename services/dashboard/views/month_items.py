@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import psycopg
 from htmltools import Tag, TagChild, tags
 
+from irt_assets.common.wording import counted
 from irt_assets.drift.alerts import first_seen
 from irt_assets.ledger.steps import Step
 from irt_assets.psychometrics.drift.kinds import Kind
@@ -20,7 +21,6 @@ from irt_assets.reports.drift_rows import (
     large_dif_of,
 )
 from irt_assets.responses.scales import Scale
-from irt_assets.wording import counted
 from services.dashboard.elements import badge, link, number, percent, section, table
 
 MOST_SHOWN = 100

@@ -8,18 +8,18 @@ import plotly.graph_objects as go
 import psycopg
 from htmltools import Tag, TagChild, TagList, tags
 
-from irt_assets.calibration.anchor_shifts import AnchorShift, anchor_shifts
 from irt_assets.calibration.linking_history import LinkedMonth, read_history
+from irt_assets.common.partitions import month_bounds
+from irt_assets.common.wording import counted
+from irt_assets.gates.anchor_shifts import AnchorShift, anchor_shifts
 from irt_assets.ledger.anchors import read_anchors
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.fits import linked_fit
 from irt_assets.ledger.linked_windows import latest_constants
-from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.linking.anchor_diagnosis import Suspect
 from irt_assets.reports.drift_words import signed
 from irt_assets.responses.scales import Scale
-from irt_assets.wording import counted
 from services.dashboard.elements import DASH, badge, link, number, prose, section, table
 from services.dashboard.figures import HEIGHT, empty, figure, stack
 

@@ -9,10 +9,10 @@ from itertools import groupby
 from htmltools import Tag, TagChild, TagList, tags
 from shiny import Inputs, Outputs, Session
 
-from irt_assets.calibration.month_judged import MonthState, State
-from irt_assets.calibration.origin import read_origin
+from irt_assets.common.wording import counted, is_or_are, listed, span
+from irt_assets.decisions.origin import read_origin
+from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.ledger.steps import step_of
-from irt_assets.wording import counted, is_or_are, listed, span
 from jobs.overview import Overview
 from services.dashboard import making
 from services.dashboard.chosen import decisions_waiting, months_of, scales_of, state_of

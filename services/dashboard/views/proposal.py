@@ -15,9 +15,10 @@ import psycopg
 from htmltools import Tag, TagChild, TagList, tags
 from shiny import Inputs, Outputs, Session, reactive, render, ui
 
-from irt_assets.calibration import release_undo
-from irt_assets.calibration.proposal_words import drift_in_a_word, evidence
-from irt_assets.calibration.proposals import (
+from irt_assets.common.wording import counted, with_capital
+from irt_assets.decisions import release_undo
+from irt_assets.decisions.proposal_words import drift_in_a_word, evidence
+from irt_assets.decisions.proposals import (
     Parameters,
     Proposal,
     Reference,
@@ -26,12 +27,11 @@ from irt_assets.calibration.proposals import (
     parse_reference,
     why_superseded,
 )
-from irt_assets.calibration.release import next_month
-from irt_assets.calibration.release_impact import impacts
+from irt_assets.decisions.release import next_month
+from irt_assets.decisions.release_impact import impacts
 from irt_assets.psychometrics.core.curves import probability
 from irt_assets.reports.item_facts import item_facts
 from irt_assets.responses.scales import read_scales
-from irt_assets.wording import counted, with_capital
 from resources.failures import PermanentFailure
 from services.dashboard import decision_form
 from services.dashboard.chosen import CHOSEN, names_in

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 from htmltools import TagChild, TagList, tags
 
-from irt_assets.calibration.month_judged import State
+from irt_assets.common.wording import counted, is_or_are, sentence
+from irt_assets.gates.month_judged import State
 from irt_assets.reports.artifacts import Recorded, WeekOfReports, of_months, weeks
-from irt_assets.wording import counted, is_or_are, sentence
 from services.dashboard.chosen import bounds_of_month
 from services.dashboard.elements import badge, link, moment, section, table
 from services.dashboard.page import Asked, NotFound, Page

@@ -1,0 +1,220 @@
+"""Abilities at a time: every learner's θ with the published set in force, against the scale's population.
+
+What does not belong here: how θ is estimated (see `psychometrics.scoring`) and which parameters are in force (see
+`ledger.publications`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import psycopg
+import pyarrow as pa
+
+from irt_assets.common.partitions import month_bounds, month_of
+from irt_assets.ledger.publications import PublishedSet, in_force
+from irt_assets.ledger.steps import done_months
+from irt_assets.ledger.testlets import InTestlets
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.scoring.abilities import Curves, Scores, eap_by
+from irt_assets.responses.facts import LATER, LOOKBACK, lookback_start
+from irt_assets.responses.item_times import current_item_times
+from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.responses.window import scoring_groups
+from irt_assets.responses.window_on_spark import map_learners
+from resources import tables, warehouse
+from resources.database import Database, advisory_lock
+from resources.relational import holds_log, lake, on_log
+
+LEARNERS_WRITTEN = 100_000
+"""Learners whose abilities are written at once."""
+SCORED = pa.schema({"user_id": pa.string(), "theta": pa.float64(), "se": pa.float64(), "n_items": pa.int64()})
+SCORED_ON_SPARK = "user_id string, theta double, se double, n_items bigint"
+
+
+@dataclass(frozen=True)
+class ScaleAbilities:
+    """What was measured on one scale: shapes (learners,). `why` says why there is nothing to score, if so;
+    `testlet_sd`: for what effects of testlets `se` was corrected, None where none are in force."""
+
+    scale_id: str
+    theta: np.ndarray
+    se: np.ndarray
+    n_published: int
+    set_hash: str
+    why: str = ""
+    testlet_sd: float | None = None
+
+
+def measure(database: Database, month: str, update_id: str) -> list[ScaleAbilities]:
+    """`measure_at` the month's end, in one transaction."""
+    with database.connect() as connection:
+        advisory_lock(connection, "abilities", month)
+        return measure_at(connection, month_bounds(month)[1], "monthly", update_id)
+
+
+def measure_at(
+    connection: psycopg.Connection, end: datetime, kind: Literal["monthly", "nightly"], update_id: str
+) -> list[ScaleAbilities]:
+    """EAP and SE of every learner with an answer to a published item in the 365 days before `end`.
+
+    The published set is the one in force at `end`. With IRT_SPARK a month is scored by executors, from the whole log; a
+    night too where PostgreSQL has dropped answers that count. Replaces the abilities of this kind and time, in the
+    caller's transaction.
+    """
+    import pandas as pd
+
+    connection.execute("DELETE FROM mirt_ability WHERE kind = %s AND window_end = %s", (kind, end))
+    measured = []
+    for scale in read_scales(connection, end).values():
+        published = in_force(connection, scale.scale_id, end)
+        if not published.items:
+            nothing = np.array([])
+            why = f"no parameters of scale {scale.scale_id} are in force at {end:%Y-%m-%d %H:%M} UTC"
+            measured.append(ScaleAbilities(scale.scale_id, nothing, nothing, 0, published.set_hash, why))
+            continue
+        parts = [SCORED.empty_table(), *_scored_parts(connection, end, kind, scale, published)]
+        scored = pa.concat_tables(parts).sort_by("user_id").to_pandas()
+        same: dict[str, Any] = {
+            "update_id": update_id,
+            "scale_id": scale.scale_id,
+            "method": "eap",
+            "kind": kind,
+            "window_end": pd.Timestamp(end),
+            "published_as_of": pd.Timestamp(end),
+            "set_hash": published.set_hash,
+            "scale_version": scale.anchor_version,
+            "fitted_at": pd.Timestamp.now("UTC"),
+        }
+        rows = (scored[first : first + LEARNERS_WRITTEN] for first in range(0, len(scored), LEARNERS_WRITTEN))
+        warehouse.append_parts(connection, tables.mirt_ability, (some.assign(**same) for some in rows))
+        theta, se = (scored[name].to_numpy() for name in ("theta", "se"))
+        sd = published.testlets.sd if published.testlets else None
+        measured.append(
+            ScaleAbilities(scale.scale_id, theta, se, len(published.items), published.set_hash, testlet_sd=sd)
+        )
+    return measured
+
+
+def _scored_parts(
+    connection: psycopg.Connection, end: datetime, kind: str, scale: Scale, published: PublishedSet
+) -> Iterator[pa.Table]:
+    """A row for each learner, some learners after the others."""
+    start, items = end - LOOKBACK, list(published.items)
+    since = lookback_start(start, {scale.scale_id: scale})
+    if lake() is None or (kind == "nightly" and holds_log(connection, since, end)):
+        for responses, learners in scoring_groups(connection, start, end, scale, items, published.withdrawn):
+            yield scored(published, scale, None, responses, learners)
+        return
+    run = on_log(connection, since, end + LATER)
+    times = current_item_times(connection, end, since)
+    score = partial(scored, published, scale, 1)
+    yield from map_learners(run, start, end, scale, items, published.withdrawn, times, score, SCORED_ON_SPARK)
+
+
+def scored(
+    published: PublishedSet,
+    scale: Scale,
+    threads: int | None,
+    responses: Responses,
+    learners: npt.NDArray[np.object_],
+) -> pa.Table:
+    """A row of `SCORED` for each of the learners."""
+    scores = estimate(responses, published.items, scale, published.testlets, threads)
+    n_items = np.bincount(responses.person, minlength=len(learners))
+    return pa.table([pa.array(learners, pa.string()), scores.theta, scores.se, n_items], schema=SCORED)
+
+
+def estimate(
+    responses: Responses,
+    items: Mapping[str, tuple[float, float, float]],
+    scale: Scale,
+    testlets: InTestlets | None = None,
+    threads: int | None = None,
+) -> Scores:
+    """θ as it is reported, with `items` (id → a, b, c) as the set in force: EAP against the scale's population.
+
+    An answer to an item that has no parameters there says nothing. `testlets` widen the standard error.
+    """
+    return eap_by(responses, curves_of(responses.item_ids, items, scale, testlets), threads=threads)
+
+
+def curves_of(
+    item_ids: Sequence[str],
+    items: Mapping[str, tuple[float, float, float]],
+    scale: Scale,
+    testlets: InTestlets | None = None,
+) -> Curves:
+    """The curves of `item_ids` with `items` (id → a, b, c) against a scale's population; none for others."""
+    unknown = (np.nan, np.nan, np.nan)
+    a, b, c = np.array([items.get(item, unknown) for item in item_ids]).reshape(-1, 3).T
+    effects = testlets.effects(item_ids) if testlets else None
+    return Curves.of(a, -a * b, c, mean=scale.mu, sd=scale.sigma, effects=effects)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How many learners a month measured on a scale, and their θ; None where these are too few."""
+
+    learners: int
+    mean: float | None
+    sd: float | None
+    mean_se: float | None
+
+
+def measured_in(connection: psycopg.Connection, scale_id: str, end: datetime) -> Measured:
+    """The month that ended at `end`."""
+    row = connection.execute(
+        """SELECT count(*), avg(theta), stddev_samp(theta), avg(se) FROM mirt_ability
+           WHERE (kind, window_end, scale_id) = ('monthly', %s, %s)""",
+        (end, scale_id),
+    ).fetchone()
+    assert row is not None
+    return Measured(*row)
+
+
+def stale_months(connection: psycopg.Connection) -> dict[str, str]:
+    """Months whose abilities read another set than is now in force at their end, with a mark of the present sets.
+
+    A scale without a row may have been measured before it had a set, or may have no learner; the mark
+    changes only when the published set does, so a sensor keyed on it requests at most one redundant run.
+    """
+    scales = read_scales(connection)
+    used = _sets_used(connection)
+    ends = {end for _, end in used} | {month_bounds(month)[1] for month in done_months(connection)}
+    stale = {}
+    for end in ends:
+        now = {scale_id: in_force(connection, scale_id, end) for scale_id in scales}
+        changed = [
+            f"{scale_id} {published.set_hash}"
+            for scale_id, published in now.items()
+            if published.items and used.get((scale_id, end)) != published.set_hash
+        ]
+        if changed:
+            stale[month_of(end - timedelta(microseconds=1))] = ", ".join(changed)
+    return stale
+
+
+def _sets_used(connection: psycopg.Connection) -> dict[tuple[str, datetime], str]:
+    """Scale and end of a month → hash of the set that its abilities were measured with, the same for all of them.
+
+    From one month and scale to the next by the index, as there are a hundred thousand rows to each.
+    """
+    rows = connection.execute(
+        """WITH RECURSIVE first_rows AS (
+             (SELECT window_end, scale_id, set_hash FROM mirt_ability WHERE kind = 'monthly'
+              ORDER BY window_end, scale_id LIMIT 1)
+             UNION ALL
+             SELECT next.* FROM first_rows f CROSS JOIN LATERAL (
+               SELECT window_end, scale_id, set_hash FROM mirt_ability
+               WHERE kind = 'monthly' AND (window_end, scale_id) > (f.window_end, f.scale_id)
+               ORDER BY window_end, scale_id LIMIT 1) next)
+           SELECT scale_id, window_end, set_hash FROM first_rows"""
+    ).fetchall()
+    return {(scale_id, end): set_hash for scale_id, end, set_hash in rows}

@@ -1,0 +1,279 @@
+"""One learner's θ on request: the θ that the month and the night would report on the same answers, kept as a row.
+
+What does not belong here: how θ is estimated (see `psychometrics.scoring`), and HTTP (see `services.theta_api`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import psycopg
+from psycopg.rows import class_row
+
+from irt_assets.abilities.batch import curves_of
+from irt_assets.ledger.publications import PublishedSet, in_force
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.scoring.abilities import Curves, eap_by
+from irt_assets.responses.item_times import (
+    ItemTimes,
+    ability_times_of_last_night,
+    ability_times_since,
+    current_item_times,
+    item_times,
+)
+from irt_assets.responses.one_learner import ScoredItems, answered_at_all, learner_query, learner_responses
+from irt_assets.responses.scales import Scale, read_scales
+from resources.database import advisory_lock
+from resources.relational import on_postgres
+
+MOST_HISTORY = 100
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a scale is measured with: its rules, the set in force, its items with the times by which rapid guesses are
+    known, and their curves in the same order."""
+
+    scale: Scale
+    published: PublishedSet
+    items: ScoredItems
+    curves: Curves
+    query: str
+
+    @classmethod
+    def of(cls, scale: Scale, published: PublishedSet, times: ItemTimes) -> Measure:
+        items = ScoredItems.of(published.items, times, published.withdrawn)
+        curves = curves_of(items.item_ids, published.items, scale, published.testlets)
+        return cls(scale, published, items, curves, learner_query(scale))
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Every scale that has a set in force as of a time."""
+
+    as_of: datetime
+    scales: Mapping[str, Measure]
+
+
+@dataclass(frozen=True)
+class Score:
+    """θ and its standard error, and the responses on which they rest."""
+
+    responses: Responses
+    theta: float
+    se: float
+
+
+@dataclass(frozen=True)
+class Theta:
+    """A row of `mirt_ability`, or what is to become one."""
+
+    scale_id: str
+    theta: float
+    se: float
+    n_items: int
+    kind: str
+    window_end: datetime
+    set_hash: str
+    scale_version: int
+    fitted_at: datetime
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What the platform knows about a learner whose θ is requested."""
+
+    user_id: str
+    is_test: bool
+    target_scale_id: str | None
+    target_theta: float | None = None
+
+
+def read_measures(connection: psycopg.Connection, now: datetime) -> Measures:
+    """What learners are measured with from `now` on.
+
+    Item times are those of the last night; where no night has any, those up to the last midnight, computed and stored
+    in the caller's transaction.
+    """
+    measures = {}
+    for scale in read_scales(connection, now).values():
+        published = in_force(connection, scale.scale_id, now)
+        if published.items:
+            measures[scale.scale_id] = Measure.of(scale, published, _item_times(connection, scale, now))
+    return Measures(now, measures)
+
+
+def read_past_measure(connection: psycopg.Connection, scale: Scale, at: datetime) -> Measure | None:
+    """What the month or night that ended then was measured with; None where nothing was in force on the scale, or
+    where the item times of then are not stored any more."""
+    published, times = (
+        in_force(connection, scale.scale_id, at),
+        item_times(connection, at, ability_times_since(at, scale)),
+    )
+    if not published.items or times is None:
+        return None
+    return Measure.of(scale, published, times)
+
+
+def _item_times(connection: psycopg.Connection, scale: Scale, now: datetime) -> ItemTimes:
+    found = ability_times_of_last_night(connection, scale, now)
+    if found is not None:
+        return found[1]
+    midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return current_item_times(connection, midnight, ability_times_since(midnight, scale), on_postgres(connection))
+
+
+def find_learner(connection: psycopg.Connection, user_id: str) -> Learner | None:
+    """The learner; None if there is neither a row nor an attempt."""
+    row = connection.execute(
+        "SELECT is_test, target_scale_id, target_theta FROM learner WHERE user_id = %s", (user_id,)
+    ).fetchone()
+    if row is not None:
+        return Learner(user_id, *row)
+    return Learner(user_id, False, None) if answered_at_all(connection, user_id) else None
+
+
+def find_learners(connection: psycopg.Connection, prefix: str, most: int) -> list[Learner]:
+    """Learners with a row whose id begins so, in order of id.
+
+    In a database with the collation C, as the embedded one has it, no others are looked at.
+    """
+    pattern = re.sub(r"([\\%_])", r"\\\1", prefix) + "%"
+    with connection.cursor(row_factory=class_row(Learner)) as cursor:
+        return cursor.execute(
+            """SELECT user_id, is_test, target_scale_id, target_theta FROM learner
+               WHERE user_id LIKE %s ORDER BY user_id LIMIT %s""",
+            (pattern, most),
+        ).fetchall()
+
+
+def update(
+    connection: psycopg.Connection, measures: Measures, user_id: str, lookback_days: int, now: datetime
+) -> dict[str, Theta]:
+    """Measure and store a learner on every scale whose published items were answered in the days before `now`.
+
+    The same answers scored with the same set are the same row. Another update of the learner waits until the caller's
+    transaction ends.
+    """
+    advisory_lock(connection, "theta", user_id)
+    start = now - timedelta(days=lookback_days)
+    found = {}
+    for scale_id, measure in measures.scales.items():
+        score = read_score(connection, measure, user_id, start, now)
+        if score is not None:
+            found[scale_id] = _keep(connection, user_id, measure, score, measures.as_of, now)
+    return found
+
+
+def read_score(
+    connection: psycopg.Connection, measure: Measure, user_id: str, start: datetime, end: datetime
+) -> Score | None:
+    """What a learner's answers of [start, end) say on a scale; None where there are none. Stores nothing."""
+    responses = learner_responses(connection, measure.query, user_id, start, end, measure.scale, measure.items)
+    if not responses.n_responses:
+        return None
+    scores = eap_by(responses, measure.curves, threads=1)
+    return Score(responses, float(scores.theta[0]), float(scores.se[0]))
+
+
+def _keep(
+    connection: psycopg.Connection,
+    user_id: str,
+    measure: Measure,
+    score: Score,
+    published_as_of: datetime,
+    now: datetime,
+) -> Theta:
+    """Store a θ, unless its row is there already and is the newest."""
+    scale, set_hash = measure.scale, measure.published.set_hash
+    update_id = _update_id(user_id, measure, score.responses)
+    n_items = score.responses.n_responses
+    row = connection.execute(
+        """INSERT INTO mirt_ability AS known (update_id, user_id, scale_id, theta, se, method, n_items, kind,
+             window_end, published_as_of, set_hash, scale_version, fitted_at)
+           VALUES (%(id)s, %(user)s, %(scale)s, %(theta)s, %(se)s, 'eap', %(n)s, 'online',
+             %(now)s, %(as_of)s, %(set)s, %(version)s, %(now)s)
+           ON CONFLICT (update_id, user_id, scale_id) DO UPDATE
+           SET theta = excluded.theta, se = excluded.se, window_end = excluded.window_end,
+             published_as_of = excluded.published_as_of, fitted_at = excluded.fitted_at
+           WHERE known.fitted_at < (SELECT max(o.fitted_at) FROM mirt_ability o
+             WHERE o.user_id = %(user)s AND o.scale_id = %(scale)s AND o.kind = 'online')
+           RETURNING window_end, fitted_at""",
+        {
+            "id": update_id,
+            "user": user_id,
+            "scale": scale.scale_id,
+            "theta": score.theta,
+            "se": score.se,
+            "n": n_items,
+            "now": now,
+            "as_of": published_as_of,
+            "set": set_hash,
+            "version": scale.anchor_version,
+        },
+        prepare=True,
+    ).fetchone()
+    if row is None:
+        row = connection.execute(
+            "SELECT window_end, fitted_at FROM mirt_ability WHERE (update_id, user_id, scale_id) = (%s, %s, %s)",
+            (update_id, user_id, scale.scale_id),
+            prepare=True,
+        ).fetchone()
+    assert row is not None
+    return Theta(
+        scale.scale_id, score.theta, score.se, n_items, "online", row[0], set_hash, scale.anchor_version, row[1]
+    )
+
+
+def _update_id(user_id: str, measure: Measure, responses: Responses) -> str:
+    """The id of a row: a hash of everything that θ depends on."""
+    scale = measure.scale
+    answers = [responses.item_ids[item] for item in responses.item], np.asarray(responses.score).tolist()
+    content = [user_id, scale.scale_id, measure.published.set_hash, scale.mu, scale.sigma, *answers]
+    return f"online-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:40]}"
+
+
+def read_thetas(connection: psycopg.Connection, user_id: str, most: int = MOST_HISTORY) -> list[Theta]:
+    """A learner's θs of every kind and scale, latest answers first; at most `most`."""
+    with connection.cursor(row_factory=class_row(Theta)) as cursor:
+        return cursor.execute(
+            """SELECT scale_id, theta, se, n_items, kind, window_end, set_hash, scale_version, fitted_at
+               FROM mirt_ability WHERE user_id = %s
+               ORDER BY window_end DESC, fitted_at DESC, scale_id LIMIT %s""",
+            (user_id, most),
+        ).fetchall()
+
+
+def latest_of(connection: psycopg.Connection, user_ids: Collection[str]) -> dict[str, dict[str, Theta]]:
+    """The θ of the latest answers, by learner and scale; meant for a few learners, as each costs a query."""
+    fields = "scale_id, theta, se, n_items, kind, window_end, set_hash, scale_version, fitted_at"
+    rows = connection.execute(
+        f"""SELECT DISTINCT ON (user_id, scale_id) user_id, {fields} FROM mirt_ability WHERE user_id = ANY(%s)
+            ORDER BY user_id, scale_id, window_end DESC, fitted_at DESC""".encode(),
+        (list(user_ids),),
+    ).fetchall()
+    found: dict[str, dict[str, Theta]] = {}
+    for user, *row in rows:
+        found.setdefault(user, {})[row[0]] = Theta(*row)
+    return found
+
+
+def latest(thetas: Iterable[Theta]) -> dict[str, Theta]:
+    """The θ of the latest answers among `read_thetas`, by scale."""
+    found: dict[str, Theta] = {}
+    for one in thetas:
+        found.setdefault(one.scale_id, one)
+    return found
+
+
+def scale_to_answer_by(learner: Learner, found: Mapping[str, Theta]) -> str | None:
+    """The learner's target scale; without one, that with the most answers; None where nothing was found."""
+    if learner.target_scale_id is not None or not found:
+        return learner.target_scale_id
+    return max(sorted(found), key=lambda scale_id: found[scale_id].n_items)

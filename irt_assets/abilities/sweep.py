@@ -1,0 +1,83 @@
+"""Learners whose answers are newer than their θ on request: the request was lost, or failed.
+
+What does not belong here: how one learner is measured (see `online`), and when the sweep runs (`jobs.sensors`).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from irt_assets.abilities.online import read_measures, update
+from resources.database import Database
+
+GRACE = timedelta(minutes=1)
+"""Minimum age of answers: by then the session hook has asked for θ and the answers are committed."""
+OLDEST = timedelta(days=1)
+"""Maximum age of answers: older ones come from imports, and the next night measures their learners."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How far the sweep got: answers recorded before `time`, and at `time` itself the learners up to `user_id`."""
+
+    time: datetime
+    user_id: str = ""
+
+    @classmethod
+    def read(cls, text: str | None, now: datetime) -> Mark:
+        """No further back than `OLDEST`."""
+        first = cls(now - OLDEST)
+        if not text:
+            return first
+        time_text, user_id = json.loads(text)
+        return max(first, cls(datetime.fromisoformat(time_text), user_id), key=lambda mark: mark.time)
+
+    def write(self) -> str:
+        return json.dumps([self.time.astimezone(UTC).isoformat(), self.user_id])
+
+
+@dataclass(frozen=True)
+class Swept:
+    """`updated` of `looked_at` learners got a θ; `why`: why no learner was examined."""
+
+    mark: Mark
+    looked_at: int
+    updated: int
+    why: str = ""
+
+
+def sweep(database: Database, cursor: str | None, lookback_days: int, seconds: float) -> Swept:
+    """For at most this many seconds, update learners whose answers are newer than their last θ on request.
+
+    Each learner is a transaction, in the order in which the answers came, so that the next sweep goes on from the mark.
+    """
+    begun = time.monotonic()
+    with database.connect() as connection:
+        now: datetime = connection.execute("SELECT now()").fetchone()[0]  # type: ignore[index]
+        mark = Mark.read(cursor, now)
+        measures = read_measures(connection, now)
+        if not measures.scales:
+            return Swept(mark, 0, 0, "nothing is published")
+        behind = connection.execute(
+            """SELECT user_id, latest FROM (
+                 SELECT a.user_id, max(a.recorded_at) AS latest FROM attempt a LEFT JOIN learner l USING (user_id)
+                 WHERE a.recorded_at >= %(since)s AND a.recorded_at < %(until)s AND a.completed_at >= %(oldest)s
+                   AND a.mode = 'live' AND NOT coalesce(l.is_test, false)
+                 GROUP BY 1) came
+               WHERE (latest, user_id) > (%(since)s, %(user)s) AND NOT EXISTS (
+                 SELECT FROM mirt_ability m
+                 WHERE m.user_id = came.user_id AND m.kind = 'online' AND m.fitted_at >= came.latest)
+               ORDER BY latest, user_id""",
+            {"since": mark.time, "user": mark.user_id, "until": now - GRACE, "oldest": now - OLDEST},
+        ).fetchall()
+    updated = 0
+    for place, (user_id, latest) in enumerate(behind):
+        if time.monotonic() - begun > seconds:
+            return Swept(mark, place, updated)
+        with database.connect() as connection:
+            updated += bool(update(connection, measures, user_id, lookback_days, datetime.now(UTC)))
+        mark = Mark(latest, user_id)
+    return Swept(max(mark, Mark(now - GRACE), key=lambda one: one.time), len(behind), updated)

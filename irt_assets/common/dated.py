@@ -1,0 +1,78 @@
+"""Checks of partitions, as Dagster shows them: it shows only the newest evaluation, whatever its partition.
+
+So each begins with its partition, and ends with the earlier partitions in which the check still fails.
+
+Dagster reads the annotations of the decorated functions, so this module does not postpone them.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import dagster as dg
+
+from irt_assets.common.run_progress import RANGE_TAGS
+from resources.dagster_compat import AssetCheckExecutionRecordStatus
+
+MOST_NAMED = 6
+Check = Callable[..., dg.AssetCheckResult]
+
+
+def partition_check(
+    *, asset: str, name: str, description: str, partitions_def: dg.PartitionsDefinition
+) -> Callable[[Check], dg.AssetChecksDefinition]:
+    """A check of each partition."""
+    key = dg.AssetCheckKey(dg.AssetKey(asset), name)
+
+    def decorate(check: Check) -> dg.AssetChecksDefinition:
+        @wraps(check)
+        def with_date(context: dg.AssetCheckExecutionContext, *args: Any, **resources: Any) -> dg.AssetCheckResult:
+            return dated_result(check(context, *args, **resources), context, key)
+
+        return dg.asset_check(
+            asset=asset,
+            name=name,
+            description=description,
+            partitions_def=partitions_def,
+        )(with_date)
+
+    return decorate
+
+
+def dated_result(
+    found: dg.AssetCheckResult, context: dg.AssetCheckExecutionContext, key: dg.AssetCheckKey
+) -> dg.AssetCheckResult:
+    """The result of the check `key`, its description with the partition before it and those that still fail after."""
+    partition = _partition(context)
+    still = _still(failing_before(context.instance, key, partition))
+    return found._replace(
+        asset_key=key.asset_key, check_name=key.name, description=f"{partition}: {found.description}{still}"
+    )
+
+
+def failing_before(instance: dg.DagsterInstance, key: dg.AssetCheckKey, partition: str) -> list[str]:
+    """The earlier partitions whose latest evaluation failed, newest first."""
+    known = instance.event_log_storage.get_asset_check_partition_info([key])
+    failed = AssetCheckExecutionRecordStatus.FAILED
+    return sorted(
+        (
+            one.partition_key
+            for one in known
+            if one.partition_key and one.partition_key < partition and one.latest_execution_status is failed
+        ),
+        reverse=True,
+    )
+
+
+def _still(earlier: list[str]) -> str:
+    if not earlier:
+        return ""
+    more = f" and {len(earlier) - MOST_NAMED} before" if len(earlier) > MOST_NAMED else ""
+    return f". Still fails: {', '.join(earlier[:MOST_NAMED])}{more}"
+
+
+def _partition(context: dg.AssetCheckExecutionContext) -> str:
+    """The partition, or FIRST…LAST of a run over a range."""
+    if context.has_partition_key:
+        return context.partition_key
+    return "…".join(context.run.tags[tag] for tag in RANGE_TAGS)

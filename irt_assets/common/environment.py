@@ -1,0 +1,148 @@
+"""The environment of Dagster's processes: where their configuration, storage, logs and socket are.
+
+Made without importing Dagster, which takes seconds. What does not belong here: what the processes do.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from resources.database import Database
+from resources.failures import PermanentFailure
+from resources.settings import Settings, private_home
+
+CONFIGURATION = Path(__file__).parents[1] / "dagster.yaml"
+VARIANTS = Path(__file__).parents[1] / "dagster-variants.yaml"
+"""The overrides for a cluster and for a bucket."""
+WORKSPACE = Path(__file__).parents[1] / "workspace.yaml"
+WORKSPACE_OVER_TCP = Path(__file__).parents[1] / "workspace-tcp.yaml"
+CODE_LOCATION = "irt_assets"
+"""The name of our code location in workspace.yaml."""
+SCHEMA = "dagster"
+"""The schema of Dagster's tables, apart from ours because both keep an `alembic_version`."""
+STACK_LOCK = Path("dagster") / "stack.lock"
+"""Lock file under IRT_HOME: held exclusively by `irt serve`, or shared by the servers of `irt run`."""
+LONGEST_SOCKET_PATH = 100
+"""The kernel's limit on a socket's path, in bytes."""
+
+
+def instance_environment(settings: Settings, database: Database) -> dict[str, str]:
+    """What Dagster's processes need in their environment; makes DAGSTER_HOME and starts the database.
+
+    The settings travel along, so that every child sees the same ones as this process.
+    """
+    return {**_as_environment(settings), **dagster_environment(settings, database)}
+
+
+def dagster_environment(settings: Settings, database: Database) -> dict[str, str]:
+    """What Dagster itself reads."""
+    home = private_home(settings) / "dagster"
+    folders = {"IRT_DAGSTER_STORAGE": home / "storage", "IRT_DAGSTER_COMPUTE_LOGS": home / "compute_logs"}
+    for folder in folders.values():
+        folder.mkdir(parents=True, exist_ok=True)
+    home.chmod(0o700)
+    _refresh(home / "dagster.yaml", configuration(settings))
+    host, port = code_server_address(settings)
+    return {
+        **{name: str(folder) for name, folder in folders.items()},
+        "DAGSTER_HOME": str(home),
+        "IRT_DAGSTER_DATABASE_URL": _in_schema(database.dagster_url),
+        "IRT_CODE_SERVER_SOCKET": str(code_server_socket(settings)),
+        "IRT_CODE_SERVER_HOST": host,
+        "IRT_CODE_SERVER_PORT": port,
+        # Without it a backfill fails for good if the daemon evaluates it while the code server restarts.
+        "DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR": "1",
+    }
+
+
+def _as_environment(settings: Settings) -> dict[str, str]:
+    """Settings as variables. An unset DATABASE_URL becomes an empty one, so that a child does not pick up another."""
+    values = {}
+    for name in settings.model_fields_set | {"irt_home", "database_url"}:
+        value = getattr(settings, name)
+        if isinstance(value, SecretStr):
+            value = value.get_secret_value()
+        values[name.upper()] = "" if value is None else str(value)
+    return values
+
+
+def _in_schema(url: str) -> str:
+    import sqlalchemy as sa  # probes read this module, too
+
+    parsed = sa.make_url(url)
+    options = " ".join([*filter(None, [parsed.query.get("options")]), f"-csearch_path={SCHEMA}"])  # type: ignore[list-item]
+    return parsed.update_query_dict({"options": options}).render_as_string(hide_password=False)
+
+
+def configuration(settings: Settings) -> bytes:
+    """What Dagster's instance reads: dagster.yaml, with what these settings change in it."""
+    changed = {"kubernetes": settings.irt_run_launcher == "kubernetes", "bucket": settings.s3_bucket is not None}
+    if not any(changed.values()):
+        return CONFIGURATION.read_bytes()
+    import yaml  # probes read this module, too
+
+    made, variants = (yaml.safe_load(file.read_bytes()) for file in (CONFIGURATION, VARIANTS))
+    for name in filter(changed.get, changed):
+        made = _merge(made, variants[name])
+    return yaml.safe_dump(made, sort_keys=False).encode()
+
+
+def _merge(onto: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Merge `changes` down to single values; a mapping that names a class is replaced as a whole."""
+    return onto | {
+        key: _merge(onto[key], value) if isinstance(value, dict) and key in onto and "class" not in value else value
+        for key, value in changes.items()
+    }
+
+
+def _refresh(copy: Path, content: bytes) -> None:
+    if not copy.exists() or copy.read_bytes() != content:
+        fresh = copy.with_name(f"{copy.name}.{os.getpid()}")
+        fresh.write_bytes(content)
+        fresh.replace(copy)
+
+
+def workspace(settings: Settings) -> Path:
+    """The file from which Dagster knows where the code server is."""
+    return WORKSPACE_OVER_TCP if settings.irt_code_server else WORKSPACE
+
+
+def code_server_address(settings: Settings) -> tuple[str, str]:
+    """Host and port of a code server elsewhere; two empty strings where it is here."""
+    host, _, port = (settings.irt_code_server or "").rpartition(":")
+    return host, port
+
+
+def code_server_socket(settings: Settings) -> Path:
+    """Where the code server listens: in the temporary folder if IRT_HOME's path is too long for the kernel."""
+    home = settings.irt_home / "dagster"
+    path = home / "code-server.sock"
+    if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
+        return path
+    digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir()) / f"irt-{os.getuid()}-{digest}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise PermanentFailure(f"{folder} belongs to someone else. Set IRT_HOME to a shorter path than {home}.")
+    return folder / "code-server.sock"
+
+
+def address_of_the_stack(settings: Settings) -> str | None:
+    """Where the page of `irt serve` answers, which may use another port; None if `irt serve` is not running."""
+    path = settings.irt_home / STACK_LOCK
+    try:
+        with path.open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return lock.read().partition(",")[0] or None
+    except FileNotFoundError:
+        pass
+    return None

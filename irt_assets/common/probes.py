@@ -1,0 +1,91 @@
+"""Whether a server is well: each probe returns why it is not, or None.
+
+Quick, and without importing Dagster or what computes, as monitors ask often. What does not belong here: what is done
+about it (see `service_manager`), and what is installed or misconfigured (see `resources.doctor`).
+"""
+
+from __future__ import annotations
+
+import time
+
+import psycopg
+
+from irt_assets.common.environment import SCHEMA
+from resources.database import Database
+from resources.failures import PermanentFailure, explain, root_cause
+from resources.schema_version import schema_version
+from resources.service_manager import PATIENCE_S
+
+SILENT_S = 180.0
+"""A daemon silent for this long counts as dead: it sends a heartbeat every 30 s. Dagster waits half an hour."""
+DAEMONS = (
+    "ASSET",
+    "BACKFILL",
+    "EVENT_LOG_CONSUMER",
+    "FRESHNESS_DAEMON",
+    "MONITORING",
+    "QUEUED_RUN_COORDINATOR",
+    "SCHEDULER",
+    "SENSOR",
+)
+"""The parts of Dagster's daemon, as dagster.yaml configures it (`instance.get_required_daemon_types()`)."""
+
+
+def schema(database: Database) -> str | None:
+    """Whether the database answers, with a schema that this code works with."""
+    try:
+        return schema_version(database).fault
+    except (psycopg.Error, PermanentFailure) as error:
+        return explain(error) or str(error)
+
+
+def webserver(address: str) -> str | None:
+    """Whether the page at `address` answers. Dagster answers 200 on every path, but gives its version only here."""
+    from resources.own_servers import ask
+
+    try:
+        with ask(f"{address}/server_info", PATIENCE_S) as answer:
+            answer.raise_for_status()
+            answer.json()["dagster_webserver_version"]
+    except (OSError, KeyError) as error:
+        return f"no Dagster UI answers at {address} ({root_cause(error)})"
+    return None
+
+
+def daemon(database: Database, since: float = 0.0) -> str | None:
+    """Whether every part of the daemon sent a heartbeat in the last minutes, and after `since` (Unix time, seconds)."""
+    least = max(time.time() - SILENT_S, since)
+    try:
+        with database.connect() as connection:
+            beats = heartbeats(connection)
+    except psycopg.errors.UndefinedTable:
+        beats = {}
+    except (psycopg.Error, PermanentFailure) as error:
+        return explain(error) or str(error)
+    silent = [name for name in DAEMONS if beats.get(name, 0.0) < least]
+    if not silent:
+        return None
+    parts = "the daemon" if len(silent) == len(DAEMONS) else f"{', '.join(silent)} of the daemon"
+    return f"{parts} sent no heartbeat in the last three minutes"
+
+
+def heartbeats(connection: psycopg.Connection) -> dict[str, float]:
+    """The last heartbeat of each part of the daemon (Unix time, seconds). Raises UndefinedTable if there is none."""
+    query = f"SELECT daemon_type, extract(epoch FROM timestamp)::float8 FROM {SCHEMA}.daemon_heartbeats"
+    return dict(connection.execute(query).fetchall())
+
+
+def code_server(address: str) -> str | None:
+    """Whether the code server answers at `unix:PATH` or HOST:PORT."""
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    with grpc.insecure_channel(address) as channel:
+        try:
+            answer = health_pb2_grpc.HealthStub(channel).Check(
+                health_pb2.HealthCheckRequest(service="DagsterApi"), timeout=PATIENCE_S
+            )
+        except grpc.RpcError as error:
+            return f"no code server answers at {address.removeprefix('unix:')} ({error.code().name.lower()})"
+    serving = answer.status == health_pb2.HealthCheckResponse.SERVING
+    return None if serving else f"the code server at {address.removeprefix('unix:')} is not serving"

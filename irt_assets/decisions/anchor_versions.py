@@ -1,0 +1,235 @@
+"""Anchors that a person takes out of the set, or puts back: a new version of it, for windows from a month on.
+
+Anchors that remain or come back have the values they were frozen with, so the scale stays where it is; what changes is
+by which items new windows find their way to it. Months before keep the version that they were linked to. Published
+values do not change. Months from the first one on that were linked already are stale until they are materialised again.
+
+Does not belong here: how anchors are frozen at first (see `origin`) and what linking makes of them.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import psycopg
+
+from irt_assets.common.partitions import month_bounds
+from irt_assets.common.wording import some_of
+from irt_assets.decisions.release import require_text
+from irt_assets.ledger import fits, linked_windows
+from irt_assets.ledger.anchors import (
+    anchor_items,
+    anchors_change_after,
+    dropped_anchors,
+    freeze_set,
+    read_anchors,
+    set_of,
+)
+from irt_assets.ledger.decisions import Decided, record
+from irt_assets.ledger.steps import step_of
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.errors import BreakdownError, breakdowns_explained
+from irt_assets.psychometrics.core.models import Calibration
+from irt_assets.psychometrics.linking.anchor_diagnosis import Suspect
+from irt_assets.psychometrics.linking.linking import Linking, LinkingError, link, transform
+from irt_assets.responses.item_status import item_status
+from irt_assets.responses.scales import Scale, read_scales
+from resources.database import Database, advisory_lock
+from resources.failures import PermanentFailure
+
+What = Literal["drop_anchor", "restore_anchor"]
+FIND_OUT_FIRST = (
+    "Find out first what they have in common: a form, a topic, a position, a new text, a leak. Without a cause, change "
+    "nothing."
+)
+"""About anchors that moved, before any command."""
+
+
+def command(what: What, items: Iterable[str], scale_id: str, first_month: str) -> str:
+    """What a person types to take the items out of the anchors, or to put them back."""
+    named = shlex.join(items) or "ITEM…"
+    scale = "" if scale_id == "default" else f" --scale {shlex.quote(scale_id)}"
+    return f"`irt release {what.replace('_', '-')}s {named}{scale} --from {first_month} --by NAME --reason WHY`"
+
+
+@dataclass(frozen=True)
+class AnchorChange:
+    """What taking anchors out or putting them back does.
+
+    Attributes:
+        kept: the anchors that there are then.
+        shown_on: the last month that is linked, fit `fit_id`; empty where there is none.
+        before, after: its linking as the anchors are now, and then; None where it cannot be linked, `why_not` says why.
+        mean_shift, largest_shift: of b of its items, in θ.
+        stale: months that are linked to the version before and would have to be materialised again.
+    """
+
+    what: What
+    scale_id: str
+    items: tuple[str, ...]
+    first_month: str
+    kept: tuple[str, ...]
+    shown_on: str
+    fit_id: str
+    before: Linking | None
+    after: Linking | None
+    why_not: str
+    mean_shift: float
+    largest_shift: float
+    stale: tuple[str, ...]
+
+    @property
+    def left(self) -> int:
+        return len(self.kept)
+
+    @property
+    def sentence(self) -> str:
+        """What a person reads before deciding."""
+        move, now, then, are = "out of", "with", "without", "remain"
+        if self.what == "restore_anchor":
+            move, now, then, are = "back among", "without", "with", "again, as they were frozen"
+        changed = f"{', '.join(self.items)} {move} the anchors from {self.first_month} on, {self.left} {are}"
+        if not self.shown_on:
+            effect = "no month is linked yet"
+        elif self.after is None:
+            effect = f"{self.shown_on} could not be linked {then} them: {self.why_not}"
+        elif self.before is None:
+            effect = f"{self.shown_on}, which cannot be linked {now} them, could be: {_constants(self.after)}"
+        else:
+            effect = (
+                f"{self.shown_on} would be linked with {_constants(self.after)} instead of {_constants(self.before)}; "
+                f"b moves by {self.mean_shift:+.3f} on average and {self.largest_shift:+.3f} at most"
+            )
+        again = f"; to be made again: {', '.join(self.stale)}" if self.stale else "; no month is to be made again"
+        return f"{changed}: {effect}; published values stay{again}"
+
+    @property
+    def way_back(self) -> str:
+        """What undoes the change."""
+        back: What = "restore_anchor" if self.what == "drop_anchor" else "drop_anchor"
+        return f"{command(back, self.items, self.scale_id, self.first_month)} undoes it"
+
+
+def moved_anchors(connection: psycopg.Connection, month: str, scale: Scale) -> dict[str, Suspect]:
+    """Anchors that moved in a held month, largest change first, except those that a person has dropped since.
+
+    scale: as it is for a window from the month's start on.
+    """
+    step = step_of(connection, scale.scale_id, month)
+    if step is None or step.state != "held":
+        return {}
+    constants = linked_windows.latest_constants(connection, month, scale.scale_id, scale.engine)
+    still = anchor_items(connection, scale)
+    return {item: anchor for item, anchor in constants.moved.items() if item in still} if constants else {}
+
+
+def preview_change(
+    connection: psycopg.Connection, what: What, scale_id: str, items: Sequence[str], first_month: str
+) -> AnchorChange:
+    """What taking `items` out of the anchors of windows from `first_month` on, or putting them back, would do.
+
+    Raises PermanentFailure where an item is not an anchor then, or was not dropped, where too few would remain, or
+    where the set was changed from a later month on already.
+    """
+    try:
+        start = month_bounds(first_month)[0]
+    except ValueError as error:
+        raise PermanentFailure(f"anchors change from a month on: {error}") from None
+    scale = read_scales(connection, start).get(scale_id)
+    anchors = read_anchors(connection, scale_id, scale.anchor_version) if scale else None
+    if scale is None or anchors is None:
+        raise PermanentFailure(f"scale {scale_id} has no anchors: `irt scale init --scale {scale_id}`")
+    if later := anchors_change_after(connection, scale_id, start):
+        raise PermanentFailure(
+            f"the anchors of {scale_id} change from {later:%Y-%m} on: name that month or a later one"
+        )
+    there = anchors.item_ids if what == "drop_anchor" else sorted(dropped_anchors(connection, scale))
+    if (strange := sorted(set(items) - set(there))) or not items:
+        raise PermanentFailure(
+            f"no {'' if what == 'drop_anchor' else 'dropped '}anchors of scale {scale_id} in {first_month}: "
+            f"{', '.join(strange) or 'none was named'}; it has {some_of(there, 10) or 'none'}"
+        )
+    known = item_status(connection)
+    if withdrawn := sorted(item for item in items if item in known and known[item].is_withdrawn):
+        raise PermanentFailure(f"out of use: {', '.join(withdrawn)}; `irt items restore` puts them back into use first")
+    kept = tuple({*anchors.item_ids} ^ {*items})
+    if len(kept) < scale.rules.publication.min_anchors:
+        raise PermanentFailure(
+            f"{len(kept)} anchors would remain, and linking needs "
+            f"{scale.rules.publication.min_anchors} (min_anchors): "
+            "tag and freeze others first, in a scale with an origin of its own"
+        )
+    then, digest = set_of(connection, scale, kept)
+    assert then is not None
+    month, fit_id, raw = _last_fit(connection, scale)
+    before, after, why_not, shift = None, None, "", np.zeros(1)
+    if raw is not None:
+        before, _ = _linked(raw, anchors, scale)
+        after, why_not = _linked(raw, then, scale)
+        if before is not None and after is not None:
+            shift = transform(raw, after).b - transform(raw, before).b
+            shift = shift[np.isfinite(shift)]
+    return AnchorChange(
+        what,
+        scale_id,
+        tuple(sorted(set(items))),
+        first_month,
+        kept,
+        month,
+        fit_id,
+        before,
+        after,
+        why_not,
+        float(shift.mean()),
+        float(shift[np.argmax(np.abs(shift))]),
+        linked_windows.months_linked_otherwise(connection, scale, start, digest),
+    )
+
+
+def change_anchors(
+    database: Database, what: What, scale_id: str, items: Sequence[str], first_month: str, *, by: str, reason: str
+) -> AnchorChange:
+    """Record that `by` takes `items` out of the anchors or puts them back, and freeze the version that results.
+
+    Raises as `preview_change` does.
+    """
+    by, reason = require_text("name", by), require_text("reason", reason)
+    with database.connect() as connection:
+        advisory_lock(connection, "ledger", scale_id)
+        done = preview_change(connection, what, scale_id, items, first_month)
+        freeze(connection, done)
+        about = [Decided(first_month, scale_id, item, done.fit_id) for item in done.items]
+        record(connection, about, what, by, reason, month_bounds(first_month)[0])
+    return done
+
+
+def freeze(connection: psycopg.Connection, change: AnchorChange) -> None:
+    """Write the version of the anchors that results, in the caller's transaction."""
+    start = month_bounds(change.first_month)[0]
+    freeze_set(connection, read_scales(connection, start)[change.scale_id], change.kept, start)
+
+
+def _last_fit(connection: psycopg.Connection, scale: Scale) -> tuple[str, str, Calibration | None]:
+    """Month, id and fit of the last month that the scale's engine has fitted, linked or not."""
+    month = linked_windows.last_fitted_month(connection, scale)
+    staged = fits.latest_staged(connection, month, scale.scale_id, scale.engine) if month else None
+    return (staged.month, staged.fit_id, staged.decoded()) if staged else ("", "", None)
+
+
+def _linked(raw: Calibration, anchors: AnchorSet, scale: Scale) -> tuple[Linking | None, str]:
+    try:
+        with breakdowns_explained("the anchors do not determine the linking"):
+            return link(raw, anchors, rules=scale.rules), ""
+    except (LinkingError, BreakdownError) as error:
+        return None, str(error)
+
+
+def _constants(linking: Linking) -> str:
+    return (
+        f"slope {linking.slope:.3f} ± {linking.slope_se:.3f}, intercept {linking.intercept:+.3f} ± "
+        f"{linking.intercept_se:.3f} from {len(linking.anchors_used)} anchors"
+    )

@@ -1,0 +1,115 @@
+"""The items of a scale as they stand now: values in force, findings of the newest month, and open proposals.
+
+The whole scale is read at once, however many months it has. What does not belong here: the history of one item (see
+`reports.item_facts`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+
+from irt_assets.decisions.proposals import Proposal, waiting_proposals
+from irt_assets.gates.gates import item_problems
+from irt_assets.ledger.fitted_items import bank_rows
+from irt_assets.responses.item_status import Status, item_status
+from irt_assets.responses.scales import Scale
+
+IN_USE, NOT_PUBLISHED, WITHDRAWN = "in use", "not published", "withdrawn"
+
+
+@dataclass(frozen=True)
+class Drifted:
+    """An open drift alert on an item: severity, kind of change, and the month it began."""
+
+    severity: str
+    kind: str
+    since: str
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.severity} drift since {self.since}" + (f": {self.kind}" if self.kind != "drift" else "")
+
+
+@dataclass(frozen=True)
+class BankItem:
+    """An item of the bank.
+
+    Attributes:
+        a, b, c and their errors: in force; None where nothing is published for it. `since`: from when on.
+        to_come: the values that were decided for a later day, and the day; "" where there are none.
+        n: answers in the newest linked month, or else in the origin window; None where it was in neither.
+        drifted: the open alert on it.
+        dif: attributes with large DIF in the newest month that was tested.
+        problems: why that window's estimate could not be published.
+        proposal: the one that waits for a decision.
+        withdrawn: whether it is now; `decided`: the last decision on its use, which may begin later.
+    """
+
+    item_id: str
+    topic: str | None
+    anchor: bool
+    a: float | None
+    b: float | None
+    c: float | None
+    a_se: float | None
+    b_se: float | None
+    c_se: float | None
+    since: datetime | None
+    to_come: str
+    n: int | None
+    drifted: Drifted | None
+    dif: tuple[str, ...]
+    problems: tuple[str, ...]
+    proposal: Proposal | None
+    withdrawn: bool
+    decided: Status | None
+
+    @property
+    def status(self) -> str:
+        if self.withdrawn:
+            return WITHDRAWN
+        return NOT_PUBLISHED if self.since is None else IN_USE
+
+
+def bank_items(connection: psycopg.Connection, scale: Scale, at: datetime) -> list[BankItem]:
+    """Every item of the scale, by id, as it stands at `at`."""
+    waiting = {proposal.item_id: proposal for proposal in waiting_proposals(connection, scale.scale_id)}
+    now, last = item_status(connection, at), item_status(connection)
+    return [
+        _item(row, scale, waiting.get(row["item_id"]), now.get(row["item_id"]), last.get(row["item_id"]))
+        for row in bank_rows(connection, scale, at)
+    ]
+
+
+def _item(
+    row: Mapping[str, Any], scale: Scale, proposal: Proposal | None, now: Status | None, last: Status | None
+) -> BankItem:
+    problems: list[str] = []
+    if row["fitted"]:
+        judged = row["params"] | {"n": row["n_responses"], "flags": row["flags"], "rmsd": row["rmsd"]}
+        problems = item_problems(judged, scale.rules)
+    return BankItem(
+        row["item_id"],
+        row["topic_id"],
+        row["anchor"],
+        row["a"],
+        row["b"],
+        row["c"],
+        row["a_se"],
+        row["b_se"],
+        row["c_se"],
+        row["effective_from"],
+        "a = {next_a:.2f}, b = {next_b:.2f} from {next_from:%Y-%m-%d} on".format(**row) if row["next_from"] else "",
+        row["n_responses"],
+        Drifted(row["severity"], row["kind"], row["opened_month"]) if row["severity"] else None,
+        tuple(row["attributes"] or ()),
+        tuple(problems),
+        proposal,
+        now is not None and now.is_withdrawn,
+        last,
+    )

@@ -1,0 +1,33 @@
+"""Where a published number comes from: publication, fit, answers, anchors, code, run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+
+from irt_assets.decisions.origin import read_origin
+from irt_assets.ledger.publications import publications_with_their_fits
+from irt_assets.ledger.steps import last_step_that_held
+from irt_assets.responses.erased import rewrites_behind, rewrites_in_words
+from resources.failures import PermanentFailure
+
+
+def lineage(connection: psycopg.Connection, item_id: str) -> list[dict[str, Any]]:
+    """Every publication of an item, latest in force first, with the fit, snapshot and anchors behind it; `rewritten`
+    says why the snapshot's hash changed, where it did.
+
+    Raises PermanentFailure where nothing was ever published for the item, saying what is known of it.
+    """
+    rows = publications_with_their_fits(connection, item_id)
+    if rows:
+        behind = rewrites_behind(connection)
+        return [row | {"rewritten": rewrites_in_words(behind(row["snapshot_hash"] or ""))} for row in rows]
+    known = connection.execute("SELECT scale_id FROM question WHERE item_id = %s", (item_id,)).fetchone()
+    if known is None:
+        raise PermanentFailure(f"the bank has no item {item_id!r}: ids are case-sensitive; `irt import questions FILE`")
+    step = last_step_that_held(connection, known[0], item_id)
+    why = f"; {step.month} held it back: {'; '.join(step.held[item_id])}" if step else ""
+    if step is None and (origin := read_origin(connection, known[0])) and item_id in origin.left_out:
+        why = f"; the origin window left it out: {origin.left_out[item_id]}"
+    raise PermanentFailure(f"nothing was ever published for item {item_id} of scale {known[0]}{why}")

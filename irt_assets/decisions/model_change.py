@@ -1,0 +1,426 @@
+"""A scale's model and priors for the months to come: what a change does, and the change itself.
+
+Months before the first one keep their model, and published values stay. Later months that were fitted otherwise are
+stale. A scale whose origin is a window has that window fitted again by the new model, and its anchors frozen again from
+it: a month of one model cannot be linked to anchors of another. Anchors of the bank are numbers that nothing here can
+make again, so a change from or to a 3PL is refused where they do not go with it.
+
+A preview is the change itself, rolled back. What does not belong here: which model holds for a window (see
+`responses.scale_decisions`) and what makes a month stale (see `month_status`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, get_args
+
+import psycopg
+
+from irt_assets.calibration.request import build_fit_request, why_no_prior_on_b
+from irt_assets.common.partitions import month_bounds, month_of
+from irt_assets.common.wording import listed
+from irt_assets.decisions.origin import write_origin_fit
+from irt_assets.decisions.origin_sources import FittedWindow, WindowSnapshot, fit_origin, require_guessing
+from irt_assets.decisions.release import require_text
+from irt_assets.engines import Calibrator
+from irt_assets.ledger import fits
+from irt_assets.ledger.anchors import (
+    anchor_hash,
+    anchors_change_after,
+    freeze_anchors,
+    make_newest,
+    next_version,
+    read_anchors,
+)
+from irt_assets.ledger.fit_spec import StagedSpec
+from irt_assets.ledger.month_state import months_made_with
+from irt_assets.ledger.origin_fit import OriginFit, note_anchors, origin_fit
+from irt_assets.ledger.steps import last_done_month
+from irt_assets.psychometrics.core.item_models import item_model
+from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.core.priors import Priors, prior_as_text, prior_from_text
+from irt_assets.responses.scale_decisions import ACCEPTED, PRIORS, REFERENCE, Subject, read_decisions, record_decisions
+from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.responses.snapshot import FIT_COLUMNS, read_snapshot
+from resources.database import Database, advisory_lock
+from resources.failures import PermanentFailure
+from resources.object_store import ObjectStore
+
+MODELS: tuple[Model, ...] = get_args(Model)
+MOST_NAMED = 10
+
+
+@dataclass(frozen=True)
+class RefrozenAnchors:
+    """The version of an anchor set that a new fit of the origin window gives.
+
+    Attributes:
+        window: the origin window in words.
+        kept: anchors in it; left_out: those of the version before that are not, each with the reason.
+        mean_shift, largest_shift: of b of those that are kept, in θ; `largest_item` moves most.
+    """
+
+    version: int
+    window: str
+    kept: int
+    left_out: Mapping[str, str]
+    mean_shift: float
+    largest_shift: float
+    largest_item: str
+
+
+@dataclass(frozen=True)
+class ModelChange:
+    """What deciding on a scale's model and priors from `first_month` on does.
+
+    Attributes:
+        values: what is decided, by subject; empty where everything is so already.
+        before, after: the scale in that month.
+        stale: months that have to be calibrated again.
+        anchors: the new version of the anchor set; None where the anchors stay.
+        bank_anchors: the model changes, and the anchors are the bank's.
+    """
+
+    scale_id: str
+    first_month: str
+    values: Mapping[Subject, str]
+    before: Scale
+    after: Scale
+    stale: tuple[str, ...] = ()
+    anchors: RefrozenAnchors | None = None
+    bank_anchors: bool = False
+    by_default: bool = field(default=False, repr=False)
+    newest_decision: int = field(default=0, repr=False)
+    origin: OriginFit | None = field(default=None, repr=False)
+    fitted: FittedWindow | None = field(default=None, repr=False)
+
+    @property
+    def lines(self) -> list[str]:
+        """What a person reads before deciding."""
+        changes = [
+            f"{name} {old} → {new}"
+            for name, old, new in (
+                ("model", self.before.model, self.after.model),
+                *((subject, *_both(self.before, self.after, name)) for subject, name in PRIORS.items()),
+            )
+            if old != new
+        ]
+        what = ", ".join(changes) or ", ".join(f"{subject} {value}" for subject, value in self.values.items())
+        if not self.values:
+            return [f"scale {self.scale_id}: these values hold already from {self.first_month} on"]
+        lines = [f"scale {self.scale_id}: {what} from {self.first_month} on; months before stay as they are"]
+        if self.anchors is not None:
+            lines += _anchor_lines(self.anchors, self.after.model, self.first_month)
+        elif self.bank_anchors:
+            lines.append("the anchors are the bank's and keep their values")
+        stale = f"stale until calibrated again: {', '.join(self.stale)}" if self.stale else "no month becomes stale"
+        return [*lines, f"{stale}; published values stay"]
+
+
+def _both(before: Scale, after: Scale, parameter: str) -> tuple[str, str]:
+    old, new = (prior_as_text(getattr(scale.priors or Priors(), parameter)) for scale in (before, after))
+    return old, new
+
+
+def _anchor_lines(anchors: RefrozenAnchors, model: Model, first_month: str) -> list[str]:
+    lines = [
+        (
+            f"the origin window, {anchors.window}, is fitted again as a {item_model(model).spoken}: {anchors.kept} of "
+            f"{anchors.kept + len(anchors.left_out)} anchors are frozen again, as version {anchors.version}, for "
+            f"months from {first_month} on; their b changes by {anchors.mean_shift:+.3f} on average and by "
+            f"{anchors.largest_shift:+.3f} at most ({anchors.largest_item})"
+        )
+    ]
+    lines += [f"  not an anchor any more: {item}: {why}" for item, why in list(anchors.left_out.items())[:MOST_NAMED]]
+    more = len(anchors.left_out) - MOST_NAMED
+    return [*lines, f"  … and {more} more"] if more > 0 else lines
+
+
+def preview_model_change(
+    database: Database,
+    store: ObjectStore,
+    scale_id: str,
+    values: Mapping[Subject, str],
+    first_month: str | None,
+    *,
+    calibrations_begin: str,
+    build: Callable[[str], Calibrator],
+) -> ModelChange:
+    """What deciding on `values` (subject → text) for months from `first_month` on would do; writes nothing.
+
+    first_month: None for the one after the last month that is done, and where none is done `calibrations_begin`.
+    `build` makes an engine by its name. An origin window is fitted here, with no transaction open. Raises
+    PermanentFailure where the scale has no origin,
+    for what a fit or the anchors of a scale cannot have, and where its anchors change in a later month already;
+    PsychometricsError for a prior that cannot be read.
+    """
+    with database.connect() as connection:
+        change = _requested_change(connection, scale_id, values, first_month, calibrations_begin)
+        if change.values and change.after.model != change.before.model:
+            change = _with_origin(connection, change)
+    if not change.values:
+        return change
+    if change.origin is not None:
+        engine = build(change.before.engine)
+        change = replace(change, fitted=_fit_again(database, store, change, engine))
+    with database.connect() as connection, connection.transaction(force_rollback=True):
+        return _applied(connection, change, by="preview", reason="preview")
+
+
+def decide_model_change(database: Database, change: ModelChange, *, by: str, reason: str) -> ModelChange:
+    """Record that `by` decides on what was previewed, and freeze the anchors that go with it, in one transaction.
+
+    Raises PermanentFailure where what the preview rests on has changed since.
+    """
+    by, reason = require_text("name", by), require_text("reason", reason)
+    start = month_bounds(change.first_month)[0]
+    with database.connect() as connection:
+        advisory_lock(connection, "ledger", change.scale_id)
+        same = read_scales(connection, start)[change.scale_id] == change.before
+        same = same and _newest_decision(connection, change.scale_id) == change.newest_decision
+        if change.by_default:
+            open_month = first_open_month(connection, change.scale_id)
+            same = same and open_month in (None, change.first_month)
+        if not same:
+            raise PermanentFailure(
+                f"scale {change.scale_id} or its months changed since this was previewed: nothing was decided, run it "
+                "again"
+            )
+        return _applied(connection, change, by=by, reason=reason)
+
+
+def accept_guessing(database: Database, scale_id: str, first_month: str, *, by: str, reason: str) -> None:
+    """Record that `by` accepts, for months from `first_month` on, that learners guess while the model has no guessing.
+
+    Raises PermanentFailure for a scale without an origin.
+    """
+    by, reason, start = require_text("name", by), require_text("reason", reason), _start(first_month)
+    with database.connect() as connection:
+        _scale(connection, scale_id, start)
+        record_decisions(connection, scale_id, {"guessing": ACCEPTED}, start, by=by, reason=reason)
+
+
+def accept_misfit(
+    database: Database, scale_id: str, first_month: str | None, calibrations_begin: str, *, by: str, reason: str
+) -> None:
+    """Record that `by` accepts the misfit of the scale's origin, or from `first_month` on that of this month, which
+    later ones are then compared with.
+
+    Raises PermanentFailure for a scale without an origin, and for a month that has not been fitted.
+    """
+    by, reason = require_text("name", by), require_text("reason", reason)
+    start = _start(first_month or calibrations_begin)
+    with database.connect() as connection:
+        scale = _scale(connection, scale_id, start)
+        if first_month and fits.latest_staged(connection, first_month, scale_id, scale.engine) is None:
+            raise PermanentFailure(
+                f"{first_month} of scale {scale_id} has not been fitted, so later months cannot be compared with it: "
+                f"`irt calibrate --month {first_month}`"
+            )
+        value = ACCEPTED if first_month is None else REFERENCE
+        record_decisions(connection, scale_id, {"misfit": value}, start, by=by, reason=reason)
+
+
+def first_open_month(connection: psycopg.Connection, scale_id: str) -> str | None:
+    """The month after the last one that was taken to the ledger; None where none was."""
+    last = last_done_month(connection, scale_id)
+    return month_of(month_bounds(last)[1]) if last else None
+
+
+def _start(month: str) -> datetime:
+    try:
+        return month_bounds(month)[0]
+    except ValueError as error:
+        raise PermanentFailure(f"a decision on a scale holds from a month on: {error}") from None
+
+
+def _scale(connection: psycopg.Connection, scale_id: str, start: datetime) -> Scale:
+    scale = read_scales(connection, start).get(scale_id)
+    if scale is None or not scale.initialised:
+        raise PermanentFailure(f"scale {scale_id} has no origin yet: `irt scale init --scale {scale_id}`")
+    return scale
+
+
+def _newest_decision(connection: psycopg.Connection, scale_id: str) -> int:
+    return max((decision.decision_id for decision in read_decisions(connection, scale_id)), default=0)
+
+
+def _requested_change(
+    connection: psycopg.Connection,
+    scale_id: str,
+    values: Mapping[Subject, str],
+    first_month: str | None,
+    calibrations_begin: str,
+) -> ModelChange:
+    """The change without its effects; `values` only has what differs from what holds already."""
+    month = first_month or first_open_month(connection, scale_id) or calibrations_begin
+    start = _start(month)
+    before = _scale(connection, scale_id, start)
+    wanted = {subject: _read(subject, value) for subject, value in values.items()}
+    later = {d.subject for d in read_decisions(connection, scale_id) if d.effective_from > start}
+    after = _laid_over(before, wanted)
+    _require_parameters(after, month)
+    now: dict[Subject, str] = {"model": before.model}
+    now |= {subject: prior_as_text(getattr(before.priors or Priors(), name)) for subject, name in PRIORS.items()}
+    new = {subject: value for subject, value in wanted.items() if subject in later or value != now[subject]}
+    newest = _newest_decision(connection, scale_id)
+    return ModelChange(scale_id, month, new, before, after, by_default=first_month is None, newest_decision=newest)
+
+
+def _read(subject: Subject, text: str) -> str:
+    """A value as it is stored."""
+    if subject == "model":
+        if text not in MODELS:
+            raise PermanentFailure(f"unknown model {text!r}; known are {', '.join(MODELS)}")
+        return text
+    return prior_as_text(prior_from_text(PRIORS[subject], text))
+
+
+def _laid_over(scale: Scale, values: Mapping[Subject, str]) -> Scale:
+    chosen: dict[str, Any] = {
+        parameter: prior_from_text(parameter, values[subject])
+        for subject, parameter in PRIORS.items()
+        if subject in values
+    }
+    priors = replace(scale.priors or Priors(), **chosen)
+    model: Any = values.get("model", scale.model)
+    return replace(scale, model=model, priors=None if priors == Priors() else priors)
+
+
+def _require_parameters(scale: Scale, month: str) -> None:
+    """Raises PermanentFailure where a prior is on what the model, the engine or the assignment does not have."""
+    priors, model = scale.priors or Priors(), item_model(scale.model).spoken
+    if priors.a is not None and not item_model(scale.model).own_slopes:
+        raise PermanentFailure(
+            f"a prior on a needs free slopes, and the {model} of scale {scale.scale_id} in {month} has none: "
+            "set model=2pl or model=3pl, or prior_a=none, in the same command"
+        )
+    if priors.c is not None and not item_model(scale.model).guesses:
+        raise PermanentFailure(
+            f"a prior on c needs guessing, and the {model} of scale {scale.scale_id} in {month} has none: set "
+            "model=3pl, or prior_c=none, in the same command"
+        )
+    if scale.priors is not None and scale.engine != "em":
+        raise PermanentFailure(
+            f"scale {scale.scale_id} is published from {scale.engine}, which takes no priors of a scale: only em does"
+        )
+    if priors.b is not None and scale.rules.fit.assignment == "by_level":
+        raise PermanentFailure(why_no_prior_on_b(scale.scale_id))
+
+
+def _with_origin(connection: psycopg.Connection, change: ModelChange) -> ModelChange:
+    """Adds the origin window that has to be fitted again and, for a bank's anchors, whether they fit the new model."""
+    scale_id, before, after = change.scale_id, change.before, change.after
+    start = month_bounds(change.first_month)[0]
+    row = connection.execute(
+        "SELECT origin->>'kind' FROM calibration_scale WHERE scale_id = %s", (scale_id,)
+    ).fetchone()
+    anchors = read_anchors(connection, scale_id, before.anchor_version)
+    assert row is not None
+    assert anchors is not None
+    if row[0] == "bank":
+        guessing = dict(zip(anchors.item_ids, anchors.c.tolist(), strict=True))
+        if item_model(after.model).guesses:
+            require_guessing(scale_id, guessing)
+        elif item_model(before.model).guesses and any(guessing.values()):
+            raise PermanentFailure(
+                f"anchors of scale {scale_id} have c > 0 in the bank ("
+                f"{listed(sorted(item for item, c in guessing.items() if c > 0), 5)}): a "
+                f"{item_model(after.model).spoken} month cannot be linked to them. Make a scale of its own whose "
+                f"origin is a window (`irt scale init --scale NEW --model {after.model} --origin 2026-07`)"
+            )
+        return replace(change, bank_anchors=True)
+    if later := anchors_change_after(connection, scale_id, start):
+        raise PermanentFailure(
+            f"the anchors of {scale_id} change from {later:%Y-%m} on: name that month or a later one (--from)"
+        )
+    origin = origin_fit(connection, scale_id)
+    if origin is None:
+        raise PermanentFailure(
+            f"the fit of the origin window of scale {scale_id} is not in the database, so its anchors cannot be frozen "
+            "again: restore it from a backup"
+        )
+    return replace(change, origin=origin)
+
+
+def _fit_again(database: Database, store: ObjectStore, change: ModelChange, engine: Calibrator) -> FittedWindow:
+    origin = change.origin
+    assert origin is not None
+    table = read_snapshot(
+        store,
+        origin.snapshot,
+        lambda problem: (
+            f"the origin window of scale {change.scale_id} cannot be fitted again: {problem}. Restore the "
+            "object store from a backup"
+        ),
+        FIT_COLUMNS,
+    )
+    with database.connect() as connection:
+        request = build_fit_request(connection, table, change.after, origin.window_start, None)
+    snapshot = WindowSnapshot(origin.uri, origin.snapshot_hash, origin.data_hash)
+    return fit_origin(engine, request, snapshot)
+
+
+def _applied(connection: psycopg.Connection, change: ModelChange, *, by: str, reason: str) -> ModelChange:
+    """Write the change, in the caller's transaction; the change with what it did."""
+    start = month_bounds(change.first_month)[0]
+    record_decisions(connection, change.scale_id, change.values, start, by=by, reason=reason)
+    for since in sorted({d.effective_from for d in read_decisions(connection, change.scale_id)}):
+        if since > start:
+            _require_parameters(read_scales(connection, since)[change.scale_id], f"{since:%Y-%m}")
+    anchors = _refrozen(connection, change, start) if change.fitted else None
+    return replace(change, anchors=anchors, stale=_stale(connection, change))
+
+
+def _refrozen(connection: psycopg.Connection, change: ModelChange, start: datetime) -> RefrozenAnchors:
+    """Write the fit of the origin window, and freeze from it the anchors of the version in force."""
+    scale, origin, fitted = change.before, change.origin, change.fitted
+    assert origin is not None
+    assert fitted is not None
+    old = read_anchors(connection, scale.scale_id, scale.anchor_version)
+    assert old is not None
+    window = (origin.window_start, origin.window_end)
+    fit_id, usable, problems = write_origin_fit(connection, scale.scale_id, window, scale.engine, scale.rules, fitted)
+    kept = {item: usable[item] for item in old.item_ids if item in usable}
+    if len(kept) < scale.rules.publication.min_anchors:
+        raise PermanentFailure(
+            f"as a {item_model(change.after.model).spoken} the origin window of scale {scale.scale_id} leaves "
+            f"{len(kept)} of {len(old.item_ids)} anchors, and linking needs {scale.rules.publication.min_anchors} "
+            "(min_anchors): "
+            + "; ".join(f"{item}: {problems.get(item, _UNSEEN)}" for item in old.item_ids if item not in kept)[:1000]
+        )
+    version = next_version(connection, scale.scale_id)
+    topics = dict(zip(old.item_ids, old.topics, strict=True))
+    digest = freeze_anchors(
+        connection, scale.scale_id, version, kept, topics, effective_from=start, fit=fitted.calibration
+    )
+    note_anchors(connection, fit_id, digest)
+    make_newest(connection, scale.scale_id, version)
+    shifts = {item: kept[item][1] - float(b) for item, b in zip(old.item_ids, old.b, strict=True) if item in kept}
+    largest = max(shifts, key=lambda item: abs(shifts[item]))
+    return RefrozenAnchors(
+        version,
+        f"{window[0]:%Y-%m-%d} to {window[1]:%Y-%m-%d}",
+        len(kept),
+        {item: problems.get(item, _UNSEEN) for item in old.item_ids if item not in kept},
+        sum(shifts.values()) / len(shifts),
+        shifts[largest],
+        largest,
+    )
+
+
+_UNSEEN = "it has no answers in the origin window"
+
+
+def _stale(connection: psycopg.Connection, change: ModelChange) -> tuple[str, ...]:
+    """Months from the first one on whose fit is of another model than theirs now, or linked to other anchors."""
+    stale = []
+    for month, spec, linked_to in months_made_with(connection, change.before, change.first_month):
+        scale = read_scales(connection, month_bounds(month)[0])[change.scale_id]
+        frozen = anchor_hash(connection, scale.scale_id, scale.anchor_version)
+        made_with = StagedSpec.from_json(spec, f"of {month} ({change.scale_id}, {change.before.engine})")
+        if fits.made_otherwise(made_with, scale) or (linked_to is not None and linked_to != frozen):
+            stale.append(month)
+    return tuple(stale)

@@ -1,0 +1,267 @@
+"""The origin of a scale: `initialise`, which is the only thing that makes a scale and its first anchor set.
+
+A scale starts from the bank's own parameters on the items tagged `anchor`, or from one window that is
+declared its origin (see `origin_sources`). Both publish their values with the rule `origin` from the first month on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import psycopg
+
+from irt_assets.common.partitions import month_bounds
+from irt_assets.decisions.origin_sources import (
+    FittedWindow,
+    OriginWindow,
+    bank_anchors,
+    fit_window,
+    require_guessing,
+)
+from irt_assets.engines.registry import installed
+from irt_assets.gates import gates
+from irt_assets.gates.misfit import eigenvalue_ratio, misfit_in_words
+from irt_assets.ledger import encoding, fits
+from irt_assets.ledger.anchors import Anchors, Topics, freeze_anchors
+from irt_assets.ledger.fit_spec import VERSION, StagedSpec
+from irt_assets.ledger.origin_fit import OriginFit, keep_calibration, note_anchors, origin_fit
+from irt_assets.ledger.publications import Publication, publish
+from irt_assets.psychometrics.core.item_models import item_model
+from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
+from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.psychometrics.fit.misfit import LARGEST_RATIO
+from irt_assets.responses.scales import Scale, rules_from_settings, store_scale
+from resources.database import Database, advisory_lock
+from resources.failures import PermanentFailure
+from resources.settings import get_settings
+from resources.version import code_version
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What initialising a scale did.
+
+    Attributes:
+        with_guessing: anchors of the bank with c > 0 on a scale without guessing.
+        shape: of an origin window, what em took for the distribution of θ and why; None where nothing judged it.
+        guessing: whether learners of the origin window guess, on a scale without guessing.
+        misfit: of an origin window, what of its answers does not follow the model, a sentence on each statistic.
+        misfit_holds: whether that has to be accepted before a month is green.
+    """
+
+    scale_id: str
+    anchors: int
+    published: int
+    errors_assumed: int
+    left_out: dict[str, str]
+    with_guessing: int = 0
+    shape: str | None = None
+    guessing: bool = False
+    misfit: tuple[str, ...] = ()
+    misfit_holds: bool = False
+
+
+def initialise(
+    database: Database,
+    scale_id: str,
+    *,
+    first_month: str,
+    mu: float = 0.0,
+    sigma: float = 1.0,
+    model: Model = DEFAULT_MODEL,
+    thresholds: dict[str, Any] | None = None,
+    engine: str = "em",
+    window: OriginWindow | None = None,
+) -> Origin:
+    """Freeze the anchors of a scale and publish their values from `first_month` on.
+
+    With `window`, the answers of that time are fitted by `model` and become the origin; without, the
+    bank's parameters of the items tagged `anchor` are. `engine` is the one whose fits are published; with `window` it
+    is the window's. Raises PermanentFailure where the scale has an origin already, where nothing can serve as one,
+    where the engine is not installed, or where a 3PL would be linked to anchors of the bank without guessing.
+    """
+    engine = window.engine.name if window else engine
+    given = thresholds or {}
+    chosen = {"latent": "auto"} if engine == "em" and given.get("assignment") != "by_level" else {}
+    rules = rules_from_settings(chosen | {"new_misfit": "hold"} | given)
+    rules.require_effect()
+    if absence := installed(engine, get_settings()):
+        raise PermanentFailure(f"scale {scale_id} cannot be published from {engine}: {absence}")
+    if not (sigma > 0 and np.isfinite([mu, sigma]).all()):
+        raise PermanentFailure(f"the population N({mu:g}, {sigma:g}²) of scale {scale_id} needs an SD above 0")
+    with database.connect() as connection:
+        _require_none(connection, scale_id)
+    fitted = None if window is None else fit_window(database, scale_id, window, rules, model)
+    with database.connect() as connection:
+        advisory_lock(connection, "scale", scale_id)
+        _require_none(connection, scale_id)
+        if window is None or fitted is None:
+            anchors, topics, assumed, left_out = bank_anchors(connection, scale_id)
+            if item_model(model).guesses:
+                require_guessing(scale_id, {item: values[2] for item, values in anchors.items()})
+            origin: dict[str, Any] = {"kind": "bank"}
+            lineage: dict[str, Any] = {"fit_id": None, "data_hash": None, "reason": "bank parameters of an anchor"}
+        else:
+            anchors, topics, left_out, lineage = _window_anchors(connection, scale_id, window, rules, fitted)
+            assumed = set()
+            origin = {"kind": "window", "start": window.start.isoformat(), "end": window.end.isoformat()}
+        store_scale(connection, Scale(scale_id, mu, sigma, model, engine, rules), origin)
+        fit = fitted.calibration if fitted else None
+        digest = freeze_anchors(connection, scale_id, 1, anchors, topics, assumed, fit=fit)
+        publish(
+            connection,
+            [
+                Publication(
+                    scale_id,
+                    item,
+                    *values,
+                    effective_from=month_bounds(first_month)[0],
+                    rule="origin",
+                    anchor_hash=digest,
+                    **lineage,
+                )
+                for item, values in sorted(anchors.items())
+            ],
+        )
+        if window is not None:
+            note_anchors(connection, lineage["fit_id"], digest)
+    with_guessing = sum(values[2] > 0 for values in anchors.values()) if not item_model(model).guesses else 0
+    done = Origin(scale_id, len(anchors), len(anchors), len(assumed), left_out, with_guessing)
+    if fitted is None:
+        return done
+    shape, statistics = fitted.spec_extras.shape, fitted.spec_extras.statistics
+    assert statistics is not None
+    if shape:
+        done = replace(done, shape=shape.why, guessing=shape.guessing)
+    ratio = eigenvalue_ratio(statistics)
+    holds = rules.publication.new_misfit == "hold" and ratio is not None and ratio > LARGEST_RATIO
+    return replace(done, misfit=tuple(misfit_in_words(statistics)), misfit_holds=holds)
+
+
+def _require_none(connection: psycopg.Connection, scale_id: str) -> None:
+    row = connection.execute("SELECT initialised_at FROM calibration_scale WHERE scale_id = %s", (scale_id,)).fetchone()
+    if row:
+        raise PermanentFailure(
+            f"scale {scale_id} was initialised on {row[0]:%Y-%m-%d}; an origin is declared once, "
+            "as every published number refers to it"
+        )
+
+
+def _window_anchors(
+    connection: psycopg.Connection, scale_id: str, window: OriginWindow, rules: Rules, fitted: FittedWindow
+) -> tuple[Anchors, Topics, dict[str, str], dict[str, Any]]:
+    """Write the fit, and what of it may be an anchor. Raises PermanentFailure where these are too few to link to, and
+    where the bank has changed since."""
+    fit_id, usable, left_out = write_origin_fit(
+        connection, scale_id, (window.start, window.end), window.engine.name, rules, fitted
+    )
+    if len(usable) < rules.publication.min_anchors:
+        raise PermanentFailure(
+            f"the origin window of scale {scale_id} leaves {len(usable)} anchors, and no month could be linked to "
+            f"fewer than {rules.publication.min_anchors} (min_anchors): name a window with more answers (--origin), "
+            "or another rule (--set …); left out are "
+            + "; ".join(f"{item}: {why}" for item, why in left_out.items())[:1000]
+        )
+    topics: Topics = dict(
+        connection.execute(
+            "SELECT item_id, topic_id FROM question WHERE scale_id = %s AND item_id = ANY(%s)",
+            (scale_id, list(usable)),
+        ).fetchall()
+    )
+    if gone := sorted(usable.keys() - topics.keys()):
+        raise PermanentFailure(
+            f"while the origin window was being fitted, these items left scale {scale_id}: {', '.join(gone[:10])}; "
+            "nothing was written: run it again"
+        )
+    lineage = {"fit_id": fit_id, "data_hash": fitted.snapshot.data_hash, "reason": "the scale's origin window"}
+    return usable, topics, left_out, lineage
+
+
+def write_origin_fit(
+    connection: psycopg.Connection,
+    scale_id: str,
+    window: tuple[datetime, datetime],
+    engine: str,
+    rules: Rules,
+    fitted: FittedWindow,
+) -> tuple[str, Anchors, dict[str, str]]:
+    """Write the fit of an origin window in place of an earlier one; its id, the items that pass the item gates, and the
+    others with the reason. Raises PermanentFailure where no item passes."""
+    fit_id = fits.new_fit_id("origin", scale_id, engine)
+    row = connection.execute("SELECT now()").fetchone()
+    assert row is not None
+    fits.save_linked_fit(
+        connection,
+        fit_id,
+        fitted.calibration,
+        fitted.calibration,
+        None,
+        kind="origin",
+        scale_id=scale_id,
+        window=window,
+        snapshot_hash=fitted.snapshot.digest,
+        anchor_hash="",
+        spec=StagedSpec(version=VERSION, eligibility=rules.changed(), snapshot=fitted.snapshot.uri)
+        | fitted.spec_extras,
+        fitted_at=row[0],
+        fit_code_version=code_version(),
+        run_id=None,
+    )
+    keep_calibration(connection, fit_id, encoding.encode(fitted.calibration))
+    linked = fits.linked_fit(connection, scale_id, "origin", window[0], engine)
+    assert linked is not None
+    left_out = left_out_of(linked, rules)
+    usable: Anchors = {
+        item: (params["a"], params["b"], params["c"], params["a_se"], params["b_se"], params["cov_ab"])
+        for item, params in linked.items.items()
+        if item not in left_out
+    }
+    if not usable:
+        first = next((f": {item}: {why}" for item, why in left_out.items()), "")
+        most = max((params["n"] for params in linked.items.values()), default=0)
+        needed = rules.eligibility.min_published_responses(fitted.calibration.model)
+        rule = "min_responses" if needed == rules.eligibility.min_responses else "min_responses_3pl"
+        most_text = (
+            f". They have at most {most} responses each, and {needed} are needed ({rule})" if most < needed else ""
+        )
+        raise PermanentFailure(
+            f"no item of the origin window of scale {scale_id} passes the item gates{first}{most_text}"
+        )
+    return fit_id, usable, left_out
+
+
+@dataclass(frozen=True)
+class OriginRead:
+    """The fit of an origin window as it is stored; `left_out`: the items that it did not publish, with the reasons."""
+
+    window: OriginFit
+    fit: fits.LinkedFit
+    left_out: dict[str, str]
+
+    @property
+    def in_words(self) -> list[str]:
+        """What its answers say of the model, a sentence on each statistic."""
+        spec = self.fit.model_spec
+        said = [spec.shape.why] if spec.shape else []
+        return said + (misfit_in_words(spec.fit_statistics) if spec.fit_statistics else [])
+
+
+def read_origin(connection: psycopg.Connection, scale_id: str) -> OriginRead | None:
+    """None where the anchors of the scale are the bank's."""
+    window = origin_fit(connection, scale_id)
+    if window is None:
+        return None
+    fit = fits.linked_fit(connection, scale_id, "origin", window.window_start, window.engine)
+    assert fit is not None
+    return OriginRead(window, fit, left_out_of(fit, Rules.from_settings(fit.model_spec.eligibility)))
+
+
+def left_out_of(fit: fits.LinkedFit, rules: Rules) -> dict[str, str]:
+    """The items that the fit of an origin window did not publish, each with the reason."""
+    problems = {item: "; ".join(gates.item_problems(params, rules)) for item, params in fit.items.items()}
+    least, few = rules.eligibility.min_fitted_responses, fit.model_spec.left_out
+    problems |= {item: f"{n} responses are fewer than {least}" for item, n in few.items()}
+    return {item: why for item, why in problems.items() if why}

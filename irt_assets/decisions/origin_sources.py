@@ -1,0 +1,230 @@
+"""What the anchors of a scale are made of: the bank's own parameters, or the answers of one window.
+
+Belongs here: reading and fitting it, and refusing what cannot serve. Does not belong here: writing it (see `origin`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import psycopg
+
+from irt_assets.calibration.request import FitRequest, build_fit_request, calibrate, fit_spec_extras
+from irt_assets.common.wording import some_of
+from irt_assets.engines import Calibrator
+from irt_assets.gates import gates, model_gates
+from irt_assets.gates.evidence import Evidence
+from irt_assets.ledger import fits
+from irt_assets.ledger.anchors import Anchors, AnchorValues, Topics
+from irt_assets.ledger.fit_spec import StagedSpec
+from irt_assets.psychometrics.core.errors import breakdowns_explained
+from irt_assets.psychometrics.core.models import Calibration
+from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.psychometrics.linking.linking import assumed_errors
+from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.responses.snapshot import Snapshot, store_attempts
+from irt_assets.responses.window import (
+    judged_window,
+    most_for_run,
+    scored_responses_of,
+    share_for_run,
+    whole_log,
+)
+from resources.database import Database
+from resources.failures import PermanentFailure
+from resources.object_store import ObjectStore
+from resources.version import code_version
+
+
+def bank_anchors(connection: psycopg.Connection, scale_id: str) -> tuple[Anchors, Topics, set[str], dict[str, str]]:
+    rows = connection.execute(
+        """SELECT item_id, topic_id, meta->'irt' FROM question
+           WHERE scale_id = %s AND meta->'tags' @> '["anchor"]'::jsonb ORDER BY 1""",
+        (scale_id,),
+    ).fetchall()
+    usable: Anchors = {}
+    topics: Topics = {}
+    assumed: set[str] = set()
+    left_out: dict[str, str] = {}
+    for item, topic, irt in rows:
+        if not irt or irt.get("a") is None or irt.get("b") is None:
+            left_out[item] = "tagged anchor, but its meta.irt has no a and b"
+            continue
+        try:
+            values, is_assumed = _at_our_metric(irt)
+        except (TypeError, ValueError) as error:
+            left_out[item] = f"its meta.irt is not a set of numbers ({error})"
+            continue
+        if problem := _anchor_problem(*values):
+            left_out[item] = problem
+            continue
+        usable[item] = values
+        topics[item] = topic
+        if is_assumed:
+            assumed.add(item)
+    if not usable:
+        raise PermanentFailure(
+            f"scale {scale_id} has no anchor with parameters ({len(rows)} items are tagged). Either tag items with "
+            "\"anchor\" in question.meta->'tags' and give them meta->'irt' {a, b, …} (`irt import questions FILE`), "
+            "or declare a window its origin: `irt scale init --origin 2026-07`"
+        )
+    return usable, topics, assumed, left_out
+
+
+def _at_our_metric(irt: dict[str, Any]) -> tuple[AnchorValues, bool]:
+    """(a, b, c, a_se, b_se, cov_ab) with D = 1, and whether the errors had to be assumed."""
+    metric = float(irt.get("D") or 1.0)
+    a, b, c = float(irt["a"]) * metric, float(irt["b"]), float(irt.get("c") or 0.0)
+    if irt.get("a_se") is not None and irt.get("b_se") is not None:
+        cov_ab = float(irt.get("cov_ab") or 0.0) * metric
+        return (a, b, c, float(irt["a_se"]) * metric, float(irt["b_se"]), cov_ab), False
+    if not (a > 0 and 0 <= c < 1):
+        return (a, b, c, 0.0, 0.0, 0.0), True
+    with np.errstate(invalid="ignore"):  # far from everyone P(1 − P) is 0: no information, not finite
+        a_se, b_se, cov_ab = (float(x[0]) for x in assumed_errors(a, b, c))
+    return (a, b, c, a_se, b_se, cov_ab), True
+
+
+def _anchor_problem(a: float, b: float, c: float, a_se: float, b_se: float, cov_ab: float) -> str | None:
+    """Why nothing can be linked to an anchor with these values; every month would fail on it."""
+    if not a > 0:
+        return f"a = {a:g} is not positive"
+    if not 0 <= c < 1:
+        return f"c = {c:g} is outside [0, 1)"
+    if not np.isfinite([a, b, a_se, b_se, cov_ab]).all():
+        return f"a = {a:g} and b = {b:g} carry no information on learners θ ~ N(0, 1), so it has no finite errors"
+    if a_se < 0 or b_se <= 0:
+        return f"its standard errors a_se = {a_se:g}, b_se = {b_se:g} are not positive"
+    if cov_ab and abs(cov_ab) >= a_se * b_se:
+        return f"cov_ab = {cov_ab:g} is not a covariance of a_se = {a_se:g} and b_se = {b_se:g}"
+    return None
+
+
+def require_guessing(scale_id: str, guessing: Mapping[str, float]) -> None:
+    """Raises PermanentFailure where an anchor of the bank (item → c) has c = 0: a 3PL cannot be linked to it."""
+    if without := sorted(item for item, c in guessing.items() if c <= 0):
+        raise PermanentFailure(
+            f"{len(without)} of the {len(guessing)} anchors of scale {scale_id} have c = 0 in the bank "
+            f"({some_of(without, 5)}): a 3PL month cannot be linked to values of "
+            f"a model without guessing. {WAYS_OUT.format(scale=scale_id)}"
+        )
+
+
+WAYS_OUT = (
+    "Make a scale of its own whose origin is a window (`irt scale init --scale NEW --model 3pl --origin 2026-07`), or "
+    "keep the model and accept that learners guess (`irt scale accept guessing --scale {scale} --by NAME --reason …`)"
+)
+
+
+@dataclass(frozen=True)
+class OriginWindow:
+    """The time whose answers define a scale, what fits them, and where their snapshot is kept."""
+
+    start: datetime
+    end: datetime
+    engine: Calibrator
+    store: ObjectStore
+
+
+@dataclass(frozen=True)
+class WindowSnapshot:
+    """The stored answers of an origin window. `digest`: sha256 of the file."""
+
+    uri: str
+    digest: str
+    data_hash: str
+
+
+@dataclass(frozen=True)
+class FittedWindow:
+    """A window's fit and the snapshot of its answers, not written yet."""
+
+    calibration: Calibration
+    spec_extras: StagedSpec
+    snapshot: WindowSnapshot
+
+
+def fit_window(database: Database, scale_id: str, window: OriginWindow, rules: Rules, model: Model) -> FittedWindow:
+    """Read the window and store its answers, then fit it: no transaction is open while the engine runs, and nothing but
+    the responses is in memory. A snapshot that came to nothing is pruned as any that no fit names.
+    """
+    with database.connect() as connection:
+        scales = read_scales(connection)
+        if scale_id not in scales:
+            raise PermanentFailure(
+                f"no item belongs to scale {scale_id}; the bank has: {', '.join(scales) or 'no items'}"
+            )
+        scale = replace(scales[scale_id], rules=rules, model=model)
+        run = whole_log(connection, window.start, window.end, {scale_id: scale})
+        if share_for_run(run, window.start, window.end) < 1:
+            raise PermanentFailure(
+                f"the window {window.start:%Y-%m-%d} to {window.end:%Y-%m-%d} has more attempts than IRT_SPARK_SAMPLE "
+                f"allows a run to read, {most_for_run():,}: name fewer days (`--origin FROM:TO`)"
+            )
+        judged = judged_window(connection, window.start, window.end, {scale_id: scale}, run)
+        responses, _ = scored_responses_of(judged.table, scale_id)
+        if responses.n_responses == 0:
+            counts = judged.judgements[scale_id].counts
+            reasons = ", ".join(f"{reason} {n:,}" for reason, n in counts.items() if n) or "no attempts"
+            most = max(judged.left_out[scale_id].values(), default=0)
+            least = rules.eligibility.min_fitted_responses
+            few = f" Items have at most {most} responses each, and are fitted from {least} on."
+            raise PermanentFailure(
+                f"the window {window.start:%Y-%m-%d} to {window.end:%Y-%m-%d} has no scored response on scale "
+                f"{scale_id} ({reasons}), so it cannot be its origin.{few if most else ''} Name another window "
+                "(--origin), or a smaller minimum (--set min_responses=…)"
+            )
+        request = build_fit_request(connection, judged.table, scale, window.start, None)
+    counts = {str(reason): n for reason, n in judged.judgements[scale_id].counts.items()}
+    uri, digest = store_attempts(window.store, f"origin/{quote(scale_id, safe='')}", judged.table)
+    data_hash = judged.data_hash
+    del judged, responses
+    fitted = fit_origin(window.engine, request, WindowSnapshot(uri, digest, data_hash))
+    _require_gates(window, scale, fitted, counts)
+    return fitted
+
+
+def _require_gates(window: OriginWindow, scale: Scale, fitted: FittedWindow, counts: Mapping[str, int]) -> None:
+    """Raises PermanentFailure where a set gate would hold a month with such answers. Guessing and misfit do not stop an
+    origin: they hold its months until somebody decides."""
+    name = f"{window.start:%Y-%m-%d} to {window.end:%Y-%m-%d}"
+    kept, n = fitted.snapshot, sum(counts.values())
+    snapshot = Snapshot(name, kept.digest, kept.uri, kept.data_hash, n, {scale.scale_id: dict(counts)}, {})
+    calibration, now = fitted.calibration, datetime.now(UTC)
+    spec = fits.model_spec(scale) | fitted.spec_extras
+    staged = fits.StagedFit(
+        "", name, scale.scale_id, calibration.engine, kept.digest, None, None, None, spec, code_version(), now
+    )
+    evidence = Evidence(name, scale, snapshot, None, staged, calibration, None)
+    for judge in (gates.few_answers_are_rejected, gates.converged, model_gates.one_dimension):
+        verdict = judge(evidence)
+        if not verdict.passed:
+            raise PermanentFailure(
+                f"the window {name} cannot be the origin of scale {scale.scale_id}, whose months would be held for as "
+                f"much ({judge.__name__}): {verdict.why}. Name another window (--origin), or another rule (--set …)"
+            )
+
+
+def fit_origin(engine: Calibrator, request: FitRequest, snapshot: WindowSnapshot) -> FittedWindow:
+    """The fit of an origin window, with θ of its learners at mean 0 and SD 1 whatever the model.
+
+    Raises PermanentFailure where it does not converge, PsychometricsError where the engine cannot fit it.
+    """
+    scale_id = request.scale.scale_id
+    with breakdowns_explained(f"the origin window of scale {scale_id} could not be fitted"):
+        made = calibrate(engine, request, snapshot.data_hash)
+        calibration = made.calibration
+        c = calibration.convergence
+        if not c.converged:
+            raise PermanentFailure(f"the origin window of scale {scale_id} did not converge: {c.reason}")
+        kept = fit_spec_extras(request, made)
+    if (calibration.latent_mean, calibration.latent_sd) != (0.0, 1.0):  # a Rasch model's SD is free
+        slope = 1 / calibration.latent_sd
+        calibration = calibration.rescaled(slope, -slope * calibration.latent_mean)
+    return FittedWindow(calibration, kept, snapshot)

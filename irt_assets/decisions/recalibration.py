@@ -1,0 +1,367 @@
+"""Recalibration: several months pooled into one fit, on the answers given after each item changed, as proposals.
+
+Every learner-month is a person with an ability of its own, and months have their own mean and SD of θ: what learners
+have learned between two months is not taken for easier items. An item that drift analysis saw change loses its answers
+from before the change, so that its estimate describes the item as it is now; θ in those answers is held by all other
+items. The fit is linked to the frozen anchors as a month's is, and passes the gates of a month.
+
+Belongs here: which answers are pooled, and what is proposed from them. Does not belong here: deciding (see `release`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+import numpy as np
+import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from irt_assets.calibration.placing import link_to_scale
+from irt_assets.calibration.request import Calibrated, FitRequest, fit_spec_extras
+from irt_assets.calibration.testlets import bank_testlets
+from irt_assets.common.partitions import month_bounds, month_of, months_between
+from irt_assets.engines.em import EmEngine
+from irt_assets.gates import gates
+from irt_assets.ledger import fits
+from irt_assets.ledger.anchors import anchor_hash, read_anchors
+from irt_assets.ledger.cited_fits import snapshot_of_fit
+from irt_assets.ledger.fit_spec import StagedSpec
+from irt_assets.ledger.proposals import NewProposal, propose
+from irt_assets.ledger.steps import steps
+from irt_assets.psychometrics.core.errors import breakdowns_explained
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.estimation.latent_shape import Shape
+from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.responses.snapshot import Snapshot, read_snapshot, sample_for_run, store_attempts
+from irt_assets.responses.window import scored_responses_of
+from resources.database import Database, advisory_lock
+from resources.failures import PermanentFailure
+from resources.object_store import ObjectStore
+from resources.version import code_version
+
+KIND = "pooled"
+"""The `kind` of its fits in `mirt_fit_meta`."""
+
+
+@dataclass(frozen=True)
+class Recalibration:
+    """What became of it.
+
+    Attributes:
+        window: FIRST:LAST month, as its proposals are named.
+        months: those that were pooled; passed_over: the others, each with the reason.
+        changed: items whose answers count only from a date on.
+        proposed: items; held: those that an item gate holds back, each with its reasons.
+    """
+
+    window: str
+    scale_id: str
+    fit_id: str
+    months: tuple[str, ...]
+    passed_over: Mapping[str, str]
+    changed: Mapping[str, datetime]
+    n_persons: int
+    n_responses: int
+    proposed: tuple[str, ...]
+    held: Mapping[str, list[str]]
+
+
+def recalibrate(
+    database: Database,
+    store: ObjectStore,
+    scale_id: str,
+    first: str,
+    last: str,
+    items: Collection[str] = (),
+    threads: int | None = None,
+) -> Recalibration:
+    """Fit the green months from `first` to `last` together, and propose `items` (none named: all but the anchors).
+
+    Raises PermanentFailure where no month is green, where the scale is fitted by another engine than em or its items
+    are assigned by level, where the fit does not converge or its anchors disagree, and for items that cannot be
+    proposed.
+    """
+    window = f"{first}:{last}"
+    months = _months(first, last)
+    with database.connect() as connection:
+        basis = _read_basis(connection, scale_id, months)
+        anchors = read_anchors(connection, scale_id, basis.scale.anchor_version)
+        testlets = bank_testlets(connection, scale_id)
+    scale, snapshots, changed = basis.scale, basis.snapshots, basis.changed
+    if not snapshots:
+        raise PermanentFailure(
+            f"no month of {window} is green: " + "; ".join(f"{m} {w}" for m, w in basis.passed_over.items())
+        )
+    if large := [one.month for one in snapshots if sample_for_run(one, scale_id)]:
+        raise PermanentFailure(
+            f"months that are fitted together are read whole, and {', '.join(large)} has more attempts than "
+            "IRT_SPARK_SAMPLE allows: name other months, or set it higher where there is memory for them"
+        )
+    table = pooled(pa.concat_tables(_scored(store, one, scale_id) for one in snapshots), changed)
+    responses, persons = scored_responses_of(table, scale_id)
+    responses, left_out = _of_enough(responses, scale.rules.eligibility.min_fitted_responses)
+    _require(items, responses, left_out)
+    uri, digest = store_attempts(store, f"recalibration/{quote(scale_id, safe='')}", table)
+    data_hash = hashlib.sha256("\n".join(one.data_hash for one in snapshots).encode()).hexdigest()
+    n = np.bincount(responses.item, minlength=responses.n_items)
+    few = np.array(responses.item_ids)[n < scale.rules.eligibility.min_published_responses(scale.model)]
+    request = FitRequest(scale, responses, tuple(few.tolist()), left_out, None, anchors, testlets)
+    groups = [str(person).partition("/")[0] for person in persons] if len(snapshots) > 1 else None
+    with breakdowns_explained(f"{window} could not be fitted"):
+        raw = EmEngine(threads).calibrate(
+            responses,
+            model=scale.model,
+            data_hash=data_hash,
+            priors=request.priors(),
+            groups=groups,
+            latent=basis.shape.latent,
+            testlets=testlets,
+        )
+        if not raw.convergence.converged:
+            raise PermanentFailure(f"the fit of {window} did not converge: {raw.convergence.reason}")
+        of_window = StagedSpec(
+            eligibility=scale.rules.changed(),
+            snapshot=uri,
+            pooled={one.month: one.snapshot_hash for one in snapshots},
+            passed_over=basis.passed_over,
+            answers_from={item: since.isoformat() for item, since in changed.items()},
+        )
+        spec = fits.model_spec(scale) | of_window | fit_spec_extras(request, Calibrated(raw, groups, basis.shape))
+    with database.connect() as connection:
+        placed = link_to_scale(connection, scale, raw, window, first)
+    if placed.linking is None or placed.linked is None:
+        raise PermanentFailure(f"{window} cannot be placed on scale {scale_id}: {placed.error}")
+    if not placed.anchors_agree:
+        diagnosis = placed.linking.diagnosis or "which of them moved is unknown"
+        raise PermanentFailure(f"the anchors of {window} disagree: {diagnosis}")
+    with database.connect() as connection:
+        advisory_lock(connection, "ledger", scale_id)
+        basis.require_same(_read_basis(connection, scale_id, months), window)
+        snapshot = Snapshot(window, digest, uri, data_hash, table.num_rows, {}, {})
+        fit_id = fits.stage(connection, snapshot, scale_id, scale.engine, raw, spec, None)
+        fits.save_linked_fit(
+            connection,
+            fit_id,
+            raw,
+            placed.linked,
+            placed.linking,
+            kind=KIND,
+            scale_id=scale_id,
+            window=(month_bounds(first)[0], month_bounds(last)[1]),
+            snapshot_hash=digest,
+            anchor_hash=basis.anchor_hash,
+            spec=spec,
+            fitted_at=datetime.now(UTC),
+            fit_code_version=code_version(),
+            run_id=None,
+        )
+        wanted = tuple(items) or tuple(i for i in responses.item_ids if anchors is None or i not in anchors.item_ids)
+        proposed, held = _propose(connection, scale, window, fit_id, wanted, changed)
+    return Recalibration(
+        window,
+        scale_id,
+        fit_id,
+        tuple(one.month for one in snapshots),
+        basis.passed_over,
+        {item: since for item, since in changed.items() if item in responses.item_ids},
+        responses.n_persons,
+        responses.n_responses,
+        proposed,
+        held,
+    )
+
+
+@dataclass(frozen=True)
+class _Basis:
+    """What a recalibration depends on besides the answers, as the database had it at the time of the fit."""
+
+    scale: Scale
+    anchor_hash: str
+    snapshots: list[Snapshot]
+    passed_over: dict[str, str]
+    changed: dict[str, datetime]
+    shape: Shape
+
+    def require_same(self, now: _Basis, window: str) -> None:
+        """Raises PermanentFailure, saying what it was, where anything but the reasons has changed since."""
+        changes = {
+            "the scale's settings": replace(now.scale, anchor_version=self.scale.anchor_version) != self.scale,
+            "the anchors": now.anchor_hash != self.anchor_hash,
+            "which answers its months are published from": now.snapshots != self.snapshots,
+            "which items drift saw change": now.changed != self.changed,
+            "what its months take for the distribution of ability": now.shape != self.shape,
+        }
+        if found := [what for what, has_changed in changes.items() if has_changed]:
+            raise PermanentFailure(
+                f"while {window} was being fitted, {' and '.join(found)} changed: nothing was proposed, run it again"
+            )
+
+
+def _read_basis(connection: psycopg.Connection, scale_id: str, months: Sequence[str]) -> _Basis:
+    first, last = months[0], months[-1]
+    scale = _scale(connection, scale_id, month_bounds(last)[0])
+    snapshots, passed_over = _snapshots(connection, scale_id, months)
+    return _Basis(
+        scale,
+        anchor_hash(connection, scale_id, scale.anchor_version) or "",
+        snapshots,
+        passed_over,
+        answers_from(connection, scale_id, first, last),
+        _shape(connection, scale, [one.month for one in snapshots]),
+    )
+
+
+def _shape(connection: psycopg.Connection, scale: Scale, months: Sequence[str]) -> Shape:
+    """A histogram for each month where any of them is fitted with one."""
+    linked = {
+        month: fits.linked_fit(connection, scale.scale_id, "monthly", month_bounds(month)[0], scale.engine)
+        for month in months
+    }
+    having = [month for month, fit in linked.items() if fit is not None and fit.model_spec.latent_shape == "histogram"]
+    if having:
+        return Shape("histogram", f"θ is taken as a histogram in each month, as in the fit of {', '.join(having)}")
+    return Shape("normal", "θ is taken as normal in each month, as in their own fits")
+
+
+def answers_from(connection: psycopg.Connection, scale_id: str, first: str, last: str) -> dict[str, datetime]:
+    """The time from which an item's answers are to the item as it is now; items without a change are absent.
+
+    By the last drift alert: from the day on which a leak began, else from the first month that flagged it; where a
+    month flagged it no more, from that month on.
+    """
+    rows = connection.execute(
+        """SELECT DISTINCT ON (l.item_id) l.item_id, l.opened_month, l.closed_month, d.details->'change'->>'onset'
+           FROM drift_alerts l
+           LEFT JOIN item_drift d ON (d.scale_id, d.item_id, d.month) = (l.scale_id, l.item_id, l.opened_month)
+           WHERE l.scale_id = %s AND l.opened_month <= %s ORDER BY l.item_id, l.opened_month DESC""",
+        (scale_id, last),
+    ).fetchall()
+    begins = month_bounds(first)[0]
+    found = {}
+    for item, opened, closed, onset in rows:
+        since = month_bounds(opened)[0]
+        if closed is not None and closed <= last:
+            since = month_bounds(closed)[0]
+        elif onset is not None:
+            since = max(since, datetime.fromisoformat(onset).replace(tzinfo=UTC))
+        if since > begins:
+            found[item] = since
+    return found
+
+
+def pooled(table: pa.Table, changed: Mapping[str, datetime]) -> pa.Table:
+    """The scored answers without those to an item from before it changed; a learner of each month is a person."""
+    items = pa.array(list(changed), pa.string())
+    since = pa.array(list(changed.values()), pa.timestamp("us", "UTC"))
+    place = pc.index_in(table["item_id"], items)
+    before = pc.less(pc.cast(table["completed_at"], pa.timestamp("us", "UTC")), pc.take(since, place))
+    table = table.filter(pc.invert(pc.fill_null(before, False)))
+    month = pc.strftime(table["completed_at"], format="%Y-%m")
+    person = pc.binary_join_element_wise(month, table["user_id"], "/")
+    return table.set_column(table.schema.get_field_index("user_id"), "user_id", person)
+
+
+def _months(first: str, last: str) -> list[str]:
+    try:
+        months = list(months_between(*(month_of(month_bounds(month)[0]) for month in (first, last))))
+    except ValueError as error:
+        raise PermanentFailure(f"a recalibration wants two months: {error}") from None
+    if not months:
+        raise PermanentFailure(f"--from {first} lies after --to {last}")
+    return months
+
+
+def _scale(connection: psycopg.Connection, scale_id: str, window_start: datetime) -> Scale:
+    scale = read_scales(connection, window_start).get(scale_id)
+    if scale is None or not scale.initialised:
+        raise PermanentFailure(f"scale {scale_id} has no origin yet: `irt scale init --scale {scale_id}`")
+    if scale.engine != "em":
+        raise PermanentFailure(f"scale {scale_id} is published from {scale.engine}; only em fits several months as one")
+    if scale.rules.fit.assignment == "by_level":
+        raise PermanentFailure(
+            f"items of scale {scale_id} are assigned by level, so its months cannot be pooled: decide on what months "
+            "propose"
+        )
+    return scale
+
+
+def _snapshots(
+    connection: psycopg.Connection, scale_id: str, months: Collection[str]
+) -> tuple[list[Snapshot], dict[str, str]]:
+    """The snapshot that each month to publish from was judged by; the other months, and why not."""
+    known = steps(connection, scale_id)
+    found, passed_over = [], {}
+    for month in months:
+        step = known.get(month)
+        if step is None or step.state != "done":
+            passed_over[month] = f"is {step.state}: {step.why}" if step else "has not been taken to the ledger"
+            continue
+        snapshot = snapshot_of_fit(connection, step.fit_id, month) if step.fit_id else None
+        if snapshot is None:
+            passed_over[month] = "no longer has a snapshot"
+        else:
+            found.append(snapshot)
+    return found, passed_over
+
+
+def _scored(store: ObjectStore, snapshot: Snapshot, scale_id: str) -> pa.Table:
+    table = read_snapshot(store, snapshot)
+    return table.filter(pc.and_(pc.is_null(table["reason"]), pc.equal(table["scale_id"], scale_id)))
+
+
+def _of_enough(responses: Responses, least: int) -> tuple[Responses, dict[str, int]]:
+    """The responses without the items that have too few to be fitted; these items, and how many they have."""
+    n = np.bincount(responses.item, minlength=responses.n_items)
+    left_out = {item: int(k) for item, k in zip(responses.item_ids, n, strict=True) if k < least}
+    return (responses.of_items(n >= least), left_out) if left_out else (responses, left_out)
+
+
+def _require(items: Collection[str], responses: Responses, left_out: Mapping[str, int]) -> None:
+    problems = [
+        f"{item} has {left_out[item]} answers since it changed, too few to be fitted"
+        if item in left_out
+        else f"{item} was not answered"
+        for item in items
+        if item not in responses.item_ids or item in left_out
+    ]
+    if problems:
+        raise PermanentFailure("nothing was recalibrated: " + "; ".join(problems))
+
+
+def _propose(
+    connection: psycopg.Connection,
+    scale: Scale,
+    window: str,
+    fit_id: str,
+    wanted: Collection[str],
+    changed: Mapping[str, datetime],
+) -> tuple[tuple[str, ...], dict[str, list[str]]]:
+    first, last = window.split(":")
+    linked = fits.linked_fit(connection, scale.scale_id, KIND, month_bounds(first)[0], scale.engine)
+    assert linked is not None
+    held = {item: gates.item_problems(linked.items[item], scale.rules) for item in wanted}
+    proposed = tuple(item for item in wanted if not held[item])
+    propose(
+        connection,
+        [
+            NewProposal(
+                month=window,
+                scale_id=scale.scale_id,
+                item_id=item,
+                fit_id=fit_id,
+                **{name: linked.items[item][name] for name in ("a", "b", "c", "a_se", "b_se", "cov_ab")},
+                why=f"recalibrated on {_since(changed.get(item), first)} to {last}",
+            )
+            for item in proposed
+        ],
+    )
+    return proposed, {item: problems for item, problems in held.items() if problems}
+
+
+def _since(changed: datetime | None, first: str) -> str:
+    return f"its answers from {changed:%Y-%m-%d}, when it changed," if changed else f"all answers from {first}"

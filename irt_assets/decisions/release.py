@@ -1,0 +1,221 @@
+"""What a person decides: accepted proposals go to the ledger from a date on, rejected ones are closed.
+
+A decision is one transaction under the lock of the scale's ledger, so it is stored as a whole or not at all, and if two
+people decide at the same time, the second sees what the first decided. Rows are never changed or deleted: the last
+publication with `effective_from` up to a time is in force at that time, no matter who asks or when.
+
+Belongs here: accepting and rejecting proposals. Does not belong here: undoing it (see `release_undo`), what is known of
+proposals (`proposals`), their effect on learners (`release_impact`) and the anchors (`anchor_versions`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, date, datetime
+
+import psycopg
+
+from irt_assets.common.partitions import month_bounds, month_of
+from irt_assets.decisions.proposals import Proposal, Reference, State, find_proposals, why_superseded
+from irt_assets.ledger.decisions import record
+from irt_assets.ledger.proposals import scales_proposed_for
+from irt_assets.ledger.publications import Publication, publish
+from resources.database import Database, advisory_lock
+from resources.failures import PermanentFailure
+
+SAID = 10
+LONGEST = 2_000
+"""Most characters of a name or a reason: anything longer was pasted by mistake."""
+
+
+def next_month(now: datetime) -> datetime:
+    """The start of the month after `now`, when a decision takes effect by default."""
+    return month_bounds(month_of(now))[1]
+
+
+def in_force_since(day: str | None, now: datetime) -> datetime:
+    """Midnight UTC of a day, YYYY-MM-DD; where none is named, `next_month`. Raises PermanentFailure for other text."""
+    return midnight(day, "effective-from") if day else next_month(now)
+
+
+def midnight(day: str, option: str) -> datetime:
+    """UTC, of a day, YYYY-MM-DD. Raises PermanentFailure, naming the option, for other text."""
+    try:
+        parsed = date.fromisoformat(day)
+    except ValueError:
+        raise PermanentFailure(f"{option} wants a day like 2026-11-01, got {day!r}") from None
+    return datetime(parsed.year, parsed.month, parsed.day, tzinfo=UTC)
+
+
+def accept(
+    database: Database,
+    references: Sequence[Reference],
+    *,
+    by: str,
+    reason: str,
+    effective_from: datetime | None,
+    now: datetime,
+    run_id: str | None = None,
+    seen: Sequence[Proposal] = (),
+) -> list[Proposal]:
+    """Record that `by` accepted these proposals, and publish them from `effective_from` (None: next month) on.
+
+    All of them or none. Returns them as they were before. Raises PermanentFailure, naming each, for proposals that are
+    not open, for two of one item, for a date that is not in the future of `now`, for an item that has a publication
+    from that date on already, and for one of `seen`, which was shown to who decides, that has other values by now.
+    """
+    by, reason = require_text("name", by), require_text("reason", reason)
+    since = effective_from or next_month(now)
+    with database.connect() as connection:
+        found = acceptable(connection, references, since, now)
+        _require_as_seen(found, seen)
+        record(connection, [p.decided_on for p in found], "accept", by, reason, since)
+        _publish(connection, found, by, reason, since, run_id)
+    return found
+
+
+def acceptable(
+    connection: psycopg.Connection, references: Sequence[Reference], since: datetime, now: datetime
+) -> list[Proposal]:
+    """The named proposals, if all can be accepted from `since` on. Raises as `accept` does."""
+    if since <= now:
+        raise PermanentFailure(
+            f"{since:%Y-%m-%d %H:%M} UTC is not in the future: θ reported since then would change. "
+            f"The start of next month is {next_month(now):%Y-%m-%d}"
+        )
+    found = open_proposals(connection, references)
+    problems = [_later(p, since) for p in found if _ends_before_it_begins(p, since)]
+    items = [p.item_id for p in found]
+    problems += [f"{item} is named more than once" for item in sorted(set(items)) if items.count(item) > 1]
+    if problems:
+        raise PermanentFailure("nothing was accepted: " + "; ".join(problems))
+    return found
+
+
+def refuse_leaks(accepted: Iterable[Proposal], way_out: str) -> None:
+    """Raises PermanentFailure, naming those that leaked. `way_out`: how a person accepts one all the same."""
+    leaks = [str(p.reference) for p in accepted if p.leaked]
+    if leaks:
+        raise PermanentFailure(
+            f"{', '.join(leaks)} leaked: the new value says who knows the answer, not who can solve it. Reject it, or "
+            f"{way_out}"
+        )
+
+
+def reject(
+    database: Database, references: Sequence[Reference], *, by: str, reason: str, seen: Sequence[Proposal] = ()
+) -> list[Proposal]:
+    """Record that `by` rejected these proposals: they are closed, and published values stay. All of them or none.
+
+    Raises PermanentFailure, naming each, for proposals that are not open, or of `seen` and changed (see `accept`).
+    """
+    by, reason = require_text("name", by), require_text("reason", reason)
+    with database.connect() as connection:
+        found = open_proposals(connection, references)
+        _require_as_seen(found, seen)
+        record(connection, [p.decided_on for p in found], "reject", by, reason, None)
+    return found
+
+
+def effect_of_reject(found: Sequence[Proposal]) -> str:
+    """What a reject does, in a sentence."""
+    kept = ", ".join(
+        f"{p.item_id} stays at {p.old}" if p.old else f"{p.item_id} stays unpublished" for p in found[:SAID]
+    )
+    more = f" and {len(found) - SAID} more stay as they are" if len(found) > SAID else ""
+    return f"{kept}{more}; no θ changes, and the proposals are closed"
+
+
+def open_proposals(connection: psycopg.Connection, references: Sequence[Reference]) -> list[Proposal]:
+    """The proposals that are named, under the locks of their scales' ledgers until the transaction ends.
+
+    Raises PermanentFailure, naming each, where they cannot be decided on.
+    """
+    lock_ledgers(connection, references)
+    found = find_proposals(connection, references)  # read under the lock
+    problems = [_closed(connection, p) for p in found if p.state is not State.OPEN]
+    if problems:
+        raise PermanentFailure("nothing was decided: " + "; ".join(problems))
+    return found
+
+
+def lock_ledgers(connection: psycopg.Connection, references: Sequence[Reference]) -> None:
+    """Lock the scales of these proposals against other decisions until the transaction ends."""
+    for scale_id in scales_proposed_for(connection, [reference.window for reference in references]):
+        advisory_lock(connection, "ledger", scale_id)
+
+
+def require_text(what: str, text: str) -> str:
+    """A name or a reason without space around it. Raises PermanentFailure where it says nothing, or is not text."""
+    stripped = text.strip()
+    if not any(character.isalnum() for character in stripped):
+        raise PermanentFailure(f"a decision needs a {what}, got {text!r}: others will want to know")
+    if len(stripped) > LONGEST or any(not c.isprintable() and c not in "\n\t" for c in stripped):
+        raise PermanentFailure(f"the {what} must be text of at most {LONGEST:,} printable characters")
+    return stripped
+
+
+def _require_as_seen(found: Sequence[Proposal], seen: Sequence[Proposal]) -> None:
+    read = {p.reference: (p.fit_id, p.replaces) for p in seen}
+    other = [str(p.reference) for p in found if read.get(p.reference, (p.fit_id, p.replaces)) != (p.fit_id, p.replaces)]
+    if other:
+        raise PermanentFailure(
+            f"nothing was decided: {', '.join(other)} proposes or replaces other values than those that were shown. "
+            "Look at the evidence again"
+        )
+
+
+def _closed(connection: psycopg.Connection, proposal: Proposal) -> str:
+    if proposal.state is State.SUPERSEDED:
+        return why_superseded(connection, proposal)
+    return f"{proposal.reference} was {proposal.decided}"
+
+
+def _ends_before_it_begins(proposal: Proposal, since: datetime) -> bool:
+    """Whether the old value would end before it begins. A value that an undo published may."""
+    old = proposal.old_since
+    return old is not None and (old > since or (old == since and proposal.old_rule != "undo"))
+
+
+def _later(proposal: Proposal, since: datetime) -> str:
+    assert proposal.old_since is not None
+    return (
+        f"{proposal.item_id} has a publication in force from {proposal.old_since:%Y-%m-%d}, which would end before "
+        f"this one of {since:%Y-%m-%d} begins: name a later date"
+    )
+
+
+def _publish(
+    connection: psycopg.Connection,
+    found: Sequence[Proposal],
+    by: str,
+    reason: str,
+    since: datetime,
+    run_id: str | None,
+) -> None:
+    publish(
+        connection,
+        [
+            Publication(
+                p.scale_id,
+                p.item_id,
+                p.new.a,
+                p.new.b,
+                p.new.c,
+                p.new.a_se,
+                p.new.b_se,
+                p.cov_ab,
+                effective_from=since,
+                rule="decision",
+                reason=reason,
+                anchor_hash=p.lineage["anchor_hash"],
+                data_hash=p.lineage["data_hash"],
+                month=p.window,
+                fit_id=p.fit_id,
+                decided_by=by,
+                replaces=p.replaces,
+            )
+            for p in found
+        ],
+        run_id,
+    )

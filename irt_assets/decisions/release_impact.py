@@ -1,0 +1,143 @@
+"""What a decision would do to learners: the last measured month scored with the set of its date, and with the change.
+
+The code that scores is the one that measures (`abilities`). Does not belong here: the decision itself (see `release`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import psycopg
+
+from irt_assets.abilities.batch import estimate
+from irt_assets.common.partitions import month_bounds
+from irt_assets.decisions.proposals import Proposal, open_changes
+from irt_assets.ledger.publications import in_force
+from irt_assets.ledger.steps import last_done_month
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.responses.facts import LOOKBACK
+from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.responses.window import scoring_groups
+
+LARGE_SHIFT = 0.2
+"""θ shift considered large: close to the SE of a good test, so learners may notice."""
+
+
+@dataclass(frozen=True)
+class Impact:
+    """The learners of `month` with the present set, and with the change.
+
+    Attributes:
+        why: why nothing could be scored, else empty; the numbers are then zero.
+        learners: measured with both sets. touched: of these, with an answer to an item whose parameters change.
+        added: measured only with the change.
+        mean, sd, largest: of θ with the change minus θ without, over `learners`; `largest` is of the largest |Δθ|.
+        large_share: share of `learners` with |Δθ| > 0.2.
+        pass_theta: the scale's pass mark, None where none is set; newly_passed, newly_failed: who crosses it.
+    """
+
+    scale_id: str
+    month: str
+    items: int
+    why: str = ""
+    learners: int = 0
+    touched: int = 0
+    added: int = 0
+    mean: float = 0.0
+    sd: float = 0.0
+    largest: float = 0.0
+    large_share: float = 0.0
+    pass_theta: float | None = None
+    newly_passed: int = 0
+    newly_failed: int = 0
+
+    @property
+    def sentence(self) -> str:
+        """What a person reads before deciding."""
+        if self.why:
+            return f"the effect on learners cannot be shown: {self.why}"
+        many = f"{self.learners:,} learners of {self.month} ({self.touched:,} of them answered what changes)"
+        moved = (
+            f"mean Δθ {self.mean:+.3f}, SD {self.sd:.3f}, largest {self.largest:+.2f}; "
+            f"{self.large_share:.1%} move by more than {LARGE_SHIFT:g}"
+        )
+        passing = (
+            f"no pass mark is set for scale {self.scale_id}"
+            if self.pass_theta is None
+            else f"at θ = {self.pass_theta:g} {self.newly_passed:,} newly pass and {self.newly_failed:,} newly fail"
+        )
+        return f"{many}: {moved}; {passing}" + (f"; {self.added:,} more would be measured" if self.added else "")
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def impacts(connection: psycopg.Connection, found: Sequence[Proposal], since: datetime) -> list[Impact]:
+    """The impact, for each scale, of accepting those of the proposals that are open."""
+    scales = read_scales(connection)
+    changes = {
+        scale_id: open_changes(p for p in found if p.scale_id == scale_id) for scale_id in {p.scale_id for p in found}
+    }
+    return [impact(connection, scales[scale_id], of, since) for scale_id, of in sorted(changes.items()) if of]
+
+
+def impact(
+    connection: psycopg.Connection,
+    scale: Scale,
+    changes: Mapping[str, tuple[float, float, float]],
+    effective_from: datetime,
+) -> Impact:
+    """Score the last month that was taken to the ledger with the set in force at `effective_from` as things stand, and
+    with `changes` (item → a, b, c) in it."""
+    month = last_done_month(connection, scale.scale_id)
+    if month is None:
+        return Impact(scale.scale_id, "", len(changes), "no month of the scale is green yet")
+    end = month_bounds(month)[1]
+    published = in_force(connection, scale.scale_id, effective_from)
+    before = published.items
+    after = {**before, **changes}
+    groups = scoring_groups(connection, end - LOOKBACK, end, scale, list(after), published.withdrawn)
+    found = [
+        (
+            *(_has_answers(responses, items) for items in (before, changes)),
+            *(estimate(responses, items, scale).theta for items in (before, after)),
+        )
+        for responses, _ in groups
+    ]
+    measured, touched, old, new = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    if measured.size == 0:
+        return Impact(scale.scale_id, month, len(changes), f"no answers to published items before {end:%Y-%m-%d}")
+    old, new = old[measured], new[measured]
+    shift = new - old
+    if not shift.size:
+        return Impact(
+            scale.scale_id, month, len(changes), "no learner is measured with the present set", added=len(measured)
+        )
+    mark = np.inf if scale.pass_theta is None else scale.pass_theta
+    return Impact(
+        scale.scale_id,
+        month,
+        len(changes),
+        learners=int(measured.sum()),
+        touched=int((touched & measured).sum()),
+        added=int((~measured).sum()),
+        mean=float(shift.mean()),
+        sd=float(shift.std()),
+        largest=float(shift[np.argmax(np.abs(shift))]),
+        large_share=float((np.abs(shift) > LARGE_SHIFT).mean()),
+        pass_theta=scale.pass_theta,
+        newly_passed=int(((old < mark) & (new >= mark)).sum()),
+        newly_failed=int(((old >= mark) & (new < mark)).sum()),
+    )
+
+
+def _has_answers(responses: Responses, items: Collection[str]) -> npt.NDArray[np.bool_]:
+    """Shape (n_persons,): whether each answered one of `items`."""
+    among = np.array([item in items for item in responses.item_ids], dtype=bool)
+    n: npt.NDArray[np.intp] = np.bincount(responses.person[among[responses.item]], minlength=responses.n_persons)
+    return n > 0

@@ -1,0 +1,203 @@
+"""Undoes a decision by a new one: the earlier values are published again, and the proposal is open again.
+
+The ledger and the decisions are only ever added to. If several publications begin at the same time, the last one
+counts, so values that are undone before their first day never come into force. Values that are in force stay so until a
+future date, because θ reported since then would change otherwise.
+
+Belongs here: undoing what was decided on proposals. Does not belong here: deciding (see `release`); anchors that were
+dropped, which are restored by another change of the set (see `anchor_versions`).
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import psycopg
+
+from irt_assets.decisions.proposals import (
+    EVERY,
+    Parameters,
+    Proposal,
+    Reference,
+    State,
+    find_proposals,
+    proposals,
+    why_superseded,
+)
+from irt_assets.decisions.release import lock_ledgers, next_month, require_text
+from irt_assets.decisions.release_impact import Impact, impact
+from irt_assets.ledger.decisions import accepted_after, last_standing, record
+from irt_assets.ledger.publications import Publication, publications_of, publish
+from irt_assets.responses.scales import read_scales
+from resources.database import Database
+from resources.failures import PermanentFailure
+
+
+@dataclass(frozen=True)
+class Undo:
+    """What undoing the decision on a proposal does.
+
+    Attributes:
+        proposal: as it is before.
+        restored: the values that an accept had replaced; None where a reject is undone, which changed no value.
+        since: when they are in force again.
+        never_in_force: whether the accepted values do not come into force at all.
+        restores, replaces: the publication whose values they are, and the id of the item's last one.
+    """
+
+    proposal: Proposal
+    restored: Parameters | None = None
+    since: datetime | None = None
+    never_in_force: bool = False
+    restores: Publication | None = None
+    replaces: int | None = None
+
+    @property
+    def sentence(self) -> str:
+        """What a person reads before deciding, and after."""
+        name, item = self.proposal.reference, self.proposal.item_id
+        if self.restored is None or self.since is None:
+            return f"{name} needs a decision again; no θ changes"
+        never = (
+            f"{self.proposal.new} never comes into force" if self.never_in_force else f"until then {self.proposal.new}"
+        )
+        return (
+            f"{name}: {item} is at {self.restored} from {self.since:%Y-%m-%d} on, {never}; the proposal is open again"
+        )
+
+
+def preview(
+    connection: psycopg.Connection, references: Sequence[Reference], *, effective_from: datetime | None, now: datetime
+) -> list[Undo]:
+    """What undoing what was decided on these proposals would do. Raises PermanentFailure as `undo` does."""
+    named = list(dict.fromkeys(references))
+    found, problems = [], []
+    for reference in named:
+        try:
+            found.append(_one(connection, reference, effective_from, now))
+        except PermanentFailure as failure:
+            problems.append(str(failure))
+    items = [reference.item_id for reference in named]
+    problems += [f"{item} is named more than once" for item in sorted(set(items)) if items.count(item) > 1]
+    if problems or not named:
+        raise PermanentFailure(f"nothing was undone: {'; '.join(problems) or 'no proposal is named'}")
+    return found
+
+
+def effects(connection: psycopg.Connection, found: Sequence[Undo]) -> list[Impact]:
+    """What the values that are restored do to the last month's learners, for each scale and date."""
+    scales = read_scales(connection)
+    changes: dict[tuple[str, datetime], dict[str, tuple[float, float, float]]] = {}
+    for one in found:
+        if one.restored is not None and one.since is not None:
+            of_date = changes.setdefault((one.proposal.scale_id, one.since), {})
+            of_date[one.proposal.item_id] = (one.restored.a, one.restored.b, one.restored.c)
+    return [impact(connection, scales[scale], changed, since) for (scale, since), changed in sorted(changes.items())]
+
+
+def undo(
+    database: Database,
+    references: Sequence[Reference],
+    *,
+    by: str,
+    reason: str,
+    effective_from: datetime | None = None,
+    now: datetime,
+    run_id: str | None = None,
+) -> list[Undo]:
+    """Record that `by` undoes what was decided on these proposals. All of them or none.
+
+    What an accept had replaced is in force again from `effective_from` on; by default (None) from the first time that
+    changes nothing reported: the accepted values' own first day where it is still to come, else the next 1st.
+
+    Raises PermanentFailure, naming each, for proposals that are undecided, whose decision was undone already or
+    followed by another on the item, for items that had no publication before, and for a date that is not in the future
+    of `now` or lies before what is published already.
+    """
+    by, reason = require_text("name", by), require_text("reason", reason)
+    with database.connect() as connection:
+        lock_ledgers(connection, references)
+        found = preview(connection, references, effective_from=effective_from, now=now)
+        for one in found:
+            record(connection, [one.proposal.decided_on], "undo", by, reason, one.since)
+            if one.restores is not None and one.since is not None:
+                again = replace(
+                    one.restores,
+                    rule="undo",
+                    effective_from=one.since,
+                    decided_by=by,
+                    reason=reason,
+                    replaces=one.replaces,
+                )
+                publish(connection, [again], run_id)
+    return found
+
+
+def _one(connection: psycopg.Connection, reference: Reference, effective_from: datetime | None, now: datetime) -> Undo:
+    if reference.item_id == EVERY:
+        raise PermanentFailure(f"{reference} is too much to undo: name each item")
+    proposal, decision_id = _decided(connection, reference)
+    if later := accepted_after(connection, proposal.scale_id, proposal.item_id, decision_id):
+        after = Reference(later, proposal.item_id)
+        raise PermanentFailure(f"after {reference}, {after} was accepted: undo {after} first")
+    if proposal.state is State.REJECTED:
+        if find_proposals(connection, [reference])[0].state is State.OPEN:
+            raise PermanentFailure(f"{reference} is open: its month has proposed it again since it was rejected")
+        if proposal.superseded:
+            raise PermanentFailure(why_superseded(connection, proposal))
+        return Undo(proposal)
+    return _of_accept(connection, proposal, effective_from, now)
+
+
+def _decided(connection: psycopg.Connection, reference: Reference) -> tuple[Proposal, int]:
+    """The proposal of that name that was decided on last, and the id of the decision that stands."""
+    standing = last_standing(connection, reference.window, reference.item_id)
+    if standing is None:
+        proposal = find_proposals(connection, [reference])[0]
+        raise PermanentFailure(
+            f"{reference} is {proposal.decided}" if proposal.decided else f"{reference} has not been decided on yet"
+        )
+    fit_id, decision_id = standing
+    named = proposals(connection, windows=[reference.window], items=[reference.item_id])
+    return next(p for p in named if p.fit_id == fit_id), decision_id
+
+
+def _of_accept(
+    connection: psycopg.Connection, proposal: Proposal, effective_from: datetime | None, now: datetime
+) -> Undo:
+    item = proposal.item_id
+    ledger = publications_of(connection, proposal.scale_id, item)
+    last = ledger[-1]
+    standing: list[Publication] = []
+    for publication in ledger:
+        if publication.rule == "undo":
+            standing.pop()
+        else:
+            standing.append(publication)
+    *before, accepted = standing
+    if not before:
+        raise PermanentFailure(
+            f"nothing was published for {item} before {proposal.reference}, so there is nothing to go back to: "
+            f"`irt items withdraw {shlex.quote(item)}` takes it out of use"
+        )
+    to_come = accepted.effective_from > now
+    since = effective_from or max(accepted.effective_from if to_come else next_month(now), last.effective_from)
+    if since <= now:
+        raise PermanentFailure(f"{since:%Y-%m-%d %H:%M} UTC is not in the future: θ reported since then would change")
+    if since < last.effective_from:
+        raise PermanentFailure(
+            f"{item} has a publication in force from {last.effective_from:%Y-%m-%d}, which would end what begins on "
+            f"{since:%Y-%m-%d}: name that date or a later one"
+        )
+    restored = before[-1]
+    return Undo(
+        proposal,
+        Parameters(restored.a, restored.b, restored.c, restored.a_se, restored.b_se),
+        since,
+        to_come and since == accepted.effective_from,
+        restored,
+        last.publication_id,
+    )

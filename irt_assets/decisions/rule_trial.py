@@ -1,0 +1,237 @@
+"""What other rules or anchors of a scale would make of a month: its steps, in a transaction that is rolled back.
+
+What does not belong here: changing the rules (see `responses.scales`) and how the comparison is printed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psycopg
+
+from irt_assets.calibration.month import fit_month, link_month
+from irt_assets.common.partitions import month_bounds
+from irt_assets.common.wording import counted, some_of
+from irt_assets.decisions.anchor_versions import AnchorChange, freeze
+from irt_assets.engines import Calibrator
+from irt_assets.gates.advisory_checks import ADVISORY_CHECKS
+from irt_assets.gates.agreement import read_agreement
+from irt_assets.gates.evidence import MonthFile, Verdict, load_evidence
+from irt_assets.gates.gates import SET_GATES, item_problems
+from irt_assets.ledger.fit_spec import LinkingConstants
+from irt_assets.responses.scales import RuleChange, change_rules, consider_rules, read_scales
+from irt_assets.responses.snapshot import current_snapshot, take_snapshot
+from resources.database import Database
+from resources.failures import PermanentFailure
+from resources.object_store import FolderStore, ObjectStore
+
+DONE_AGAIN = {
+    "eligibility": "its answers were judged, fitted and linked again",
+    "fit": "it was fitted and linked again",
+    "linking": "its stored fit was linked again",
+    "publication": "its stored fit was judged again",
+    "warnings": "its stored fit was judged again",
+}
+"""What the first stage with a changed rule makes necessary."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A month of a scale as it stands: what the gates and the checks that warn say, the items held back and why, and
+    the numbers of its linked fit: a, b by item and the linking constants, None where it is not linked."""
+
+    verdicts: dict[str, Verdict]
+    held: dict[str, list[str]]
+    items: dict[str, tuple[float, float]]
+    constants: LinkingConstants | None
+
+    @property
+    def may_publish(self) -> bool:
+        return all(self.verdicts[gate.name].passed for gate in SET_GATES)
+
+    @property
+    def would_be(self) -> str:
+        """Whether the month would be green, and what would hold it."""
+        if self.may_publish:
+            return f"would be green: all {len(SET_GATES)} set gates pass"
+        failed = {gate.name: self.verdicts[gate.name] for gate in SET_GATES if not self.verdicts[gate.name].passed}
+        return "would be red: " + "; ".join(f"{name}: {verdict.why}" for name, verdict in failed.items())
+
+
+@dataclass(frozen=True)
+class RuleTrial:
+    """A month judged by a scale's rules and by others. Nothing of it was stored."""
+
+    month: str
+    change: RuleChange
+    stage: str
+    before: Judged
+    after: Judged
+    seconds: float
+
+    @property
+    def lines(self) -> Iterator[str]:
+        """The comparison, in sentences."""
+        yield self.change.sentence
+        yield f"{self.month}: {DONE_AGAIN[self.stage]} in {self.seconds:.1f} s; nothing is stored"
+        before, after = self.before, self.after
+        yield f"set gates: {_passed(before)} → {_passed(after)}"
+        for name, verdict in after.verdicts.items():
+            earlier = before.verdicts[name]
+            if (earlier.passed, earlier.why) != (verdict.passed, verdict.why):
+                yield f"  {name}: {_spoken(earlier)} → {_spoken(verdict)}: {verdict.why}"
+        yield f"items held back: {len(before.held)} → {len(after.held)}"
+        for since, items in (
+            ("newly", after.held.keys() - before.held.keys()),
+            ("no longer", before.held.keys() - after.held.keys()),
+        ):
+            if items:
+                yield f"  {since}: {some_of(sorted(items), 10)}"
+        if (before.items, before.constants) == (after.items, after.constants):
+            yield "parameters and linking stay as they are"
+            return
+        yield f"items fitted: {len(before.items)} → {len(after.items)}"
+        for name in ("slope", "intercept"):
+            if before.constants and after.constants:
+                yield f"{name}: {getattr(before.constants, name):.4f} → {getattr(after.constants, name):.4f}"
+        both = sorted(before.items.keys() & after.items.keys())
+        if both:
+            moved = np.array([np.subtract(after.items[item], before.items[item]) for item in both])
+            farthest = int(np.abs(moved[:, 1]).argmax())
+            rms = np.sqrt((moved**2).mean(axis=0))
+            yield (
+                f"{counted(len(both), 'item')} in both: a differs by {rms[0]:.4f} and b by {rms[1]:.4f} (root mean "
+                f"square); b of {both[farthest]} most, by {moved[farthest, 1]:+.4f}"
+            )
+
+
+def _passed(judged: Judged) -> str:
+    return f"{sum(judged.verdicts[gate.name].passed for gate in SET_GATES)} of {len(SET_GATES)} pass"
+
+
+def _spoken(verdict: Verdict) -> str:
+    return "passes" if verdict.passed else "fails"
+
+
+def try_rules(
+    database: Database,
+    store: ObjectStore,
+    month: str,
+    scale_id: str,
+    settings: Mapping[str, Any],
+    build: Callable[[str], Calibrator],
+) -> RuleTrial:
+    """Judge a month by a scale's rules, and by these with `settings` laid over them.
+
+    `build` makes an engine by its name. Meanwhile another run of the month waits. Raises as `consider_rules`, and
+    PermanentFailure for a month without a snapshot.
+    """
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        database.connect() as connection,
+        connection.transaction(force_rollback=True),
+    ):
+        if current_snapshot(connection, month) is None:
+            raise PermanentFailure(f"{month} has no snapshot: `irt calibrate --month {month}` first")
+        change = consider_rules(connection, scale_id, settings)
+        within, apart = _OpenTransaction(connection), _WrittenApart(store, Path(folder))
+        before = _judged(connection, apart, month, scale_id)
+        began = time.perf_counter()
+        stage = next(iter(change.stages), "warnings")
+        change_rules(within, scale_id, settings)
+        if stage == "eligibility":
+            take_snapshot(within, apart, month, None)
+        # Why a scale cannot be fitted or linked stands in its fit, where the gates read it.
+        if stage in ("eligibility", "fit"):
+            engine = build(change.after.engine)
+            with contextlib.suppress(PermanentFailure):
+                fit_month(within, apart, month, engine, None, build, scales=(scale_id,))
+        if stage in ("eligibility", "fit", "linking"):
+            with contextlib.suppress(PermanentFailure):
+                link_month(within, month, None)
+        after = _judged(connection, apart, month, scale_id)
+        return RuleTrial(month, change, stage, before, after, time.perf_counter() - began)
+
+
+def try_anchors(database: Database, store: ObjectStore, change: AnchorChange) -> dict[str, str]:
+    """Whether each month that an anchor change makes stale would be green with it, oldest first.
+
+    Its stored fit is linked again and judged. Meanwhile another run of the month waits.
+    """
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        database.connect() as connection,
+        connection.transaction(force_rollback=True),
+    ):
+        within, apart = _OpenTransaction(connection), _WrittenApart(store, Path(folder))
+        freeze(connection, change)
+        found = {}
+        for month in change.stale:
+            with contextlib.suppress(PermanentFailure):
+                link_month(within, month, None)
+            try:
+                found[month] = _judged(connection, apart, month, change.scale_id).would_be
+            except PermanentFailure as failure:
+                found[month] = f"cannot be judged: {failure}"
+        return found
+
+
+def _judged(connection: psycopg.Connection, store: ObjectStore, month: str, scale_id: str) -> Judged:
+    scale = read_scales(connection, month_bounds(month)[0])[scale_id]
+    evidence = load_evidence(connection, MonthFile.verified(connection, store, month), month, scale)
+    verdicts = {gate.name: gate.judge(evidence) for gate in (*SET_GATES, *ADVISORY_CHECKS)}
+    agreement = read_agreement(connection, month, scale)
+    verdicts["engines_agree"] = Verdict(agreement.agrees, agreement.sentence)
+    items = evidence.on_the_scale.items if evidence.on_the_scale else {}
+    problems = {item: item_problems(params, scale.rules) for item, params in items.items()}
+    return Judged(
+        verdicts,
+        {item: found for item, found in problems.items() if found},
+        {item: (p["a"], p["b"]) for item, p in items.items() if p["a"] is not None and p["b"] is not None},
+        evidence.on_the_scale.constants if evidence.on_the_scale else None,
+    )
+
+
+class _OpenTransaction(Database):
+    """A database whose connections are one that is open already, each a savepoint of its transaction."""
+
+    def __init__(self, connection: psycopg.Connection) -> None:
+        self._connection = connection
+
+    @contextlib.contextmanager
+    def connect(self) -> Iterator[psycopg.Connection]:
+        with self._connection.transaction():
+            yield self._connection
+
+
+class _WrittenApart(FolderStore):
+    """A folder of its own to write to, and a store that is only read below it."""
+
+    def __init__(self, below: ObjectStore, root: Path) -> None:
+        super().__init__(root)
+        self._below = below
+
+    def exists(self, key: str) -> bool:
+        return super().exists(key) or self._below.exists(key)
+
+    def get(self, key: str) -> bytes:
+        return super().get(key) if super().exists(key) else self._below.get(key)
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        return super().stream(key) if super().exists(key) else self._below.stream(key)
+
+    def sha256(self, key: str) -> str:
+        return super().sha256(key) if super().exists(key) else self._below.sha256(key)
+
+    def version(self, key: str) -> str:
+        return super().version(key) if super().exists(key) else self._below.version(key)
+
+    def uri(self, key: str) -> str:
+        return super().uri(key) if super().exists(key) else self._below.uri(key)

@@ -1,0 +1,130 @@
+"""Takes items out of use and puts them back, by a person's decision, from a future day on.
+
+Answers that are given to a withdrawn item do not count towards θ, in the month, the night and the θ API alike;
+what was reported before stays. Its published parameters stay in the ledger, and nothing about it needs a decision.
+
+Belongs here: the decisions. Does not belong here: what they do to answers (see `responses.item_status`).
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+import psycopg
+
+from irt_assets.decisions.release import require_text
+from irt_assets.ledger.anchors import anchors_among
+from irt_assets.responses.item_status import Status, item_status
+from resources.database import Database, advisory_lock
+from resources.failures import PermanentFailure
+
+Use = Literal["withdrawn", "restored"]
+SOONEST = timedelta(minutes=1)
+"""Time within which every server has read a new decision."""
+
+
+def next_day(now: datetime) -> datetime:
+    """The next midnight UTC: when a decision on an item begins unless another day is named."""
+    return datetime(now.year, now.month, now.day, tzinfo=UTC) + timedelta(days=1)
+
+
+def withdraw(
+    database: Database, items: Sequence[str], *, since: datetime | None = None, by: str, reason: str, now: datetime
+) -> list[Status]:
+    """Record that `by` takes these items out of use from `since` (None: the next midnight UTC) on. All or none.
+
+    Raises PermanentFailure, naming each, for items that the bank does not have, that are anchors or withdrawn already,
+    and for a time that is not in the future.
+    """
+    return _decide(database, items, "withdrawn", since, by, reason, now)
+
+
+def restore(
+    database: Database, items: Sequence[str], *, since: datetime | None = None, by: str, reason: str, now: datetime
+) -> list[Status]:
+    """Record that `by` puts these items back to use from `since` on, by default (None) as soon as nothing reported
+    changes: where they are not out of use yet, they never will be. All or none.
+
+    Raises PermanentFailure, naming each, for items that are not withdrawn, and for a time that is not in the
+    future, or before the withdrawal.
+    """
+    return _decide(database, items, "restored", since, by, reason, now)
+
+
+def preview(
+    connection: psycopg.Connection, items: Sequence[str], state: Use, *, since: datetime | None = None, now: datetime
+) -> dict[str, datetime]:
+    """The time at which each of these items would be withdrawn or restored. Raises PermanentFailure as that decision
+    would."""
+    wanted = list(dict.fromkeys(items))
+    if not wanted:
+        raise PermanentFailure("no item is named")
+    known = item_status(connection)
+    begins = {item: since or _earliest(known.get(item), now) for item in wanted}
+    problems = _unfit(connection, wanted, state, known)
+    problems += [_too_early(item, begins[item], known.get(item), now) for item in wanted]
+    if found := [problem for problem in problems if problem]:
+        raise PermanentFailure(f"nothing was decided: {'; '.join(dict.fromkeys(found))}")
+    return begins
+
+
+def _decide(
+    database: Database,
+    items: Sequence[str],
+    state: Use,
+    since: datetime | None,
+    by: str,
+    reason: str,
+    now: datetime,
+) -> list[Status]:
+    by, reason = require_text("name", by), require_text("reason", reason)
+    with database.connect() as connection:
+        advisory_lock(connection, "item_status", "")
+        begins = preview(connection, items, state, since=since, now=now)
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                """INSERT INTO item_status (item_id, state, effective_from, reason, decided_by)
+                   VALUES (%s, %s, %s, %s, %s)""",
+                [(item, state, begin, reason, by) for item, begin in begins.items()],
+            )
+        decided = item_status(connection)
+        return [decided[item] for item in begins]
+
+
+def _earliest(last: Status | None, now: datetime) -> datetime:
+    return max(next_day(now), last.effective_from) if last else next_day(now)
+
+
+def _unfit(connection: psycopg.Connection, items: list[str], state: str, known: dict[str, Status]) -> list[str]:
+    """Why some of the items cannot be put in that state."""
+    there = {
+        item
+        for (item,) in connection.execute("SELECT item_id FROM question WHERE item_id = ANY(%s)", (items,)).fetchall()
+    }
+    problems = [f"the bank has no item {item!r} (ids are case-sensitive)" for item in items if item not in there]
+    if state == "restored":
+        out = {item for item, status in known.items() if status.is_withdrawn}
+        return problems + [f"{item} is not withdrawn" for item in items if item in there and item not in out]
+    anchors = anchors_among(connection, items)
+    problems += [
+        f"{item} is an anchor, by which months are linked: `irt release drop-anchors {shlex.quote(item)}` first"
+        for item in items
+        if item in anchors
+    ]
+    return problems + [
+        f"{item} is {known[item].sentence}" for item in items if item in known and known[item].is_withdrawn
+    ]
+
+
+def _too_early(item: str, since: datetime, last: Status | None, now: datetime) -> str:
+    if since < now + SOONEST:
+        return (
+            f"{since:%Y-%m-%d %H:%M} UTC is not in the future: answers since then count in θ that were reported. "
+            f"The next day begins at {next_day(now):%Y-%m-%d %H:%M} UTC"
+        )
+    if last is not None and since < last.effective_from:
+        return f"{item} is {last.state} from {last.effective_from:%Y-%m-%d} on: name that day or a later one"
+    return ""

@@ -1,0 +1,173 @@
+"""Checks that only warn about a month and never hold it: pure functions of `Evidence`, like the gates."""
+
+from __future__ import annotations
+
+from irt_assets.common.wording import some_of
+from irt_assets.gates.coverage import gaps
+from irt_assets.gates.evidence import Evidence, Verdict
+from irt_assets.gates.gates import SetGate
+from irt_assets.gates.model_gates import FEW_TOGETHER, new_misfit, second_dimension
+
+MOST_CORRELATED, FEWEST_LEARNERS = 0.2, 100
+"""Largest accepted correlation of difficulty with earlier θ on a linear scale. With fewer learners than this, chance
+alone reaches 0.2."""
+MOST_UNLIKELY = 0.10
+"""Largest accepted share of learners below the 5 % point of lz*: twice what the model gives."""
+
+
+def one_ability_explains_the_answers(evidence: Evidence) -> Verdict:
+    """Not repeated where the scale demands one dimension: then the gate reports it."""
+    if evidence.scale.rules.publication.second_dimension != "warn":
+        return Verdict(True, "the scale demands one dimension: see the gate `one_dimension`")
+    return second_dimension(evidence)
+
+
+def misfit_is_as_before(evidence: Evidence) -> Verdict:
+    """Not repeated where the scale holds months for new misfit: then the gates report it."""
+    if evidence.scale.rules.publication.new_misfit != "warn":
+        return Verdict(True, "the scale holds months for new misfit: see the gate `misfit_has_not_grown`")
+    return new_misfit(evidence)
+
+
+def items_are_independent(evidence: Evidence) -> Verdict:
+    """Q3 of each pair; a pair that shares more than the ability counts part of its evidence twice."""
+    if evidence.statistics is None:
+        return Verdict(True, "without fit statistics there is nothing to judge by")
+    q3 = evidence.statistics.q3
+    if not q3.pairs:
+        return Verdict(True, f"pairs could not be tested: {FEW_TOGETHER}", q3.as_json())
+    if not q3.flagged:
+        return Verdict(True, f"none of {q3.pairs:,} pairs of items shares more than the ability", q3.as_json())
+    largest = [f"{'/'.join(pair.items)} (Q3 {pair.q3:.2f})" for pair in q3.largest]
+    named = some_of(largest, 5, q3.flagged)
+    return Verdict(False, f"{q3.flagged} pairs of items share more than the ability: {named}", q3.as_json())
+
+
+def patterns_are_likely(evidence: Evidence) -> Verdict:
+    """lz*: whether many learners have an answer pattern that is unlikely at their ability."""
+    lz = evidence.statistics.lz if evidence.statistics else None
+    if lz is None or lz.unlikely is None:
+        return Verdict(True, "without patterns there is nothing to judge by")
+    return Verdict(
+        lz.unlikely <= MOST_UNLIKELY,
+        f"{lz.unlikely:.1%} of {lz.learners:,} learners have an unlikely response pattern (lz* below the "
+        f"{lz.level:.0%} critical value)",
+        lz.as_json(),
+    )
+
+
+def items_are_assigned_as_the_scale_says(evidence: Evidence) -> Verdict:
+    """On a linear scale, item difficulty is unrelated to the learner's earlier θ."""
+    found = evidence.staged.spec.assignment if evidence.staged else None
+    scale = evidence.scale
+    if found is None or found.correlation is None or found.learners < FEWEST_LEARNERS:
+        return Verdict(True, "too few learners have answers from before the month to see how items are assigned")
+    sentence = (
+        f"over the answers of {found.learners:,} learners, difficulty and earlier θ correlate {found.correlation:+.2f}"
+    )
+    if scale.rules.fit.assignment == "by_level":
+        return Verdict(True, f"fitted by level; {sentence}", found.as_json())
+    if found.correlation <= MOST_CORRELATED:
+        return Verdict(True, sentence, found.as_json())
+    why = (
+        f"{sentence}: items seem to be assigned by level on a linear scale, which makes slopes too small. If they are, "
+        "declare it, for all months and for good: "
+        f"`irt calibrate --month {evidence.month} --scale {scale.scale_id} --set assignment=by_level`"
+    )
+    return Verdict(False, why, found.as_json())
+
+
+def published_items_are_fitted(evidence: Evidence) -> Verdict:
+    """Published items with too few responses in the month are named, not merely left out."""
+    left_out = evidence.staged.spec.left_out if evidence.staged else {}
+    missing = {item: n for item, n in sorted(left_out.items()) if item in evidence.in_force}
+    if not missing:
+        return Verdict(True, "every published item that was answered has been fitted")
+    named = some_of([f"{item} ({n})" for item, n in missing.items()], 5)
+    return Verdict(
+        False,
+        f"{len(missing)} published items have too few responses to be fitted, so nothing shows whether their values "
+        f"still hold: {named}. Pool several months to get more responses: `irt release recalibrate`",
+        {"left_out": missing},
+    )
+
+
+def anchors_cover_the_bank(evidence: Evidence) -> Verdict:
+    """Enough of the anchors were used, and they place the bank well at both ends of its b and in each topic.
+
+    Errors that the bank did not give are reported without a warning: the anchors are frozen as they are.
+    """
+    if evidence.linked is None:
+        return Verdict(True, "the month is not linked: see the check 'linked'")
+    constants = evidence.linked.constants
+    uncovered = gaps(constants, evidence.bank)
+    sentence = "; ".join(dict.fromkeys([*constants.warnings, *uncovered]))
+    enough = constants.share_kept >= evidence.scale.rules.warnings.warn_anchor_share
+    n = len(constants.anchors_used)
+    sound = f"{n} anchors cover the difficulties and topics of the bank"
+    if not evidence.bank.has_more_than_anchors:
+        sound = f"{n} anchors used; how they cover the bank is judged once it has published more than its anchors"
+    return Verdict(
+        enough and not uncovered,
+        sentence or sound,
+        {"anchors": n, "items": len(evidence.bank.topics), "warnings": list(constants.warnings), "gaps": uncovered},
+    )
+
+
+ADVISORY_CHECKS: tuple[SetGate, ...] = (
+    SetGate(
+        "one_ability_explains_the_answers",
+        "item_calibration",
+        "One ability explains the answers.",
+        "Look at which items go together in the largest Q3; a second ability needs a scale of its own.",
+        one_ability_explains_the_answers,
+        ("second_dimension",),
+    ),
+    SetGate(
+        "misfit_is_as_before",
+        "item_calibration",
+        "The answers follow the model as well as they did when the scale was made.",
+        "See what is new in the month. `irt scale set new_misfit=hold` has such months held from now on.",
+        misfit_is_as_before,
+    ),
+    SetGate(
+        "items_are_independent",
+        "item_calibration",
+        "No two items share more than the ability.",
+        "Read the pairs: where one gives the other away, keep one of them, or make them one testlet.",
+        items_are_independent,
+    ),
+    SetGate(
+        "items_are_assigned_as_the_scale_says",
+        "item_calibration",
+        "Items are assigned as the scale's rules say.",
+        "Where learners get items by their level, declare it: `irt calibrate --set assignment=by_level` says which "
+        "months must be calibrated again, and asks.",
+        items_are_assigned_as_the_scale_says,
+    ),
+    SetGate(
+        "published_items_are_fitted",
+        "item_calibration",
+        "Every published item that was answered was fitted.",
+        "Give the items more answers, or calibrate several months as one: `irt release recalibrate`. Until then drift "
+        "tests them by their proportion correct.",
+        published_items_are_fitted,
+    ),
+    SetGate(
+        "patterns_are_likely",
+        "item_calibration",
+        "Few learners have a response pattern that is unlikely at their ability.",
+        "Look for copied or random answer sheets, or a form whose key is shifted.",
+        patterns_are_likely,
+    ),
+    SetGate(
+        "anchors_cover_the_bank",
+        "linked_item_parameters",
+        "The anchors used cover the bank: they place the 10th and the 90th percentile of its published b with a "
+        "standard error of at most 0.10, and every topic with a tenth of its items has two of them.",
+        "See under `linking` which were dropped and why. New anchors need a scale of their own; until "
+        "then read the b of items out there, and of topics with fewer than two, with that in mind.",
+        anchors_cover_the_bank,
+        ("warn_anchor_share",),
+    ),
+)

@@ -1,0 +1,221 @@
+"""Do the engines of a month agree? Two linked fits of one snapshot, compared item by item.
+
+What belongs here: which items are compared, the numbers, and the verdict. What does not: Dagster and drawing.
+
+Two fits of the same answers share their sampling error, so what lies between them is not error but method (a prior, a
+mean for a mode, a bad optimiser), and is small: the standard error is the yardstick, not the distribution. How small
+between sound engines, and so where the limits of the rules come from, benchmarks/bench_agreement.py says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import psycopg
+
+from irt_assets.common.partitions import month_bounds
+from irt_assets.common.wording import some_of
+from irt_assets.gates.gates import item_problems
+from irt_assets.ledger.fits import LinkedFit, engines_tried, latest_staged, linked_fit, of_other_model
+from irt_assets.psychometrics.core.confidence import Z95
+from irt_assets.psychometrics.core.models import Floats
+from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.responses.scales import Scale
+from irt_assets.responses.snapshot import current_snapshot
+
+_MOST_NAMED = 10
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """One parameter of J items as two engines have it, on the bank's scale. Both arrays have shape (2, J)."""
+
+    value: Floats
+    se: Floats
+
+    @property
+    def difference(self) -> Floats:
+        """Shape (J,), second minus first."""
+        first, second = self.value
+        return second - first
+
+    @property
+    def apart(self) -> Floats:
+        """Shape (J,), ≥ 0: |difference| over the root of the mean of the two squared errors. 0 where both engines hold
+        the parameter at one value without error, as a Rasch model does a."""
+        se = np.sqrt(np.mean(self.se**2, axis=0))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            apart: Floats = np.where(self.difference == 0, 0.0, np.abs(self.difference) / se)
+        return apart
+
+    @property
+    def correlation(self) -> float:
+        """NaN for fewer than 3 items, and where an engine gives all of them one value."""
+        if self.value.shape[1] < 3 or np.any(np.ptp(self.value, axis=1) == 0):
+            return float("nan")
+        return float(np.asarray(np.corrcoef(self.value))[0, 1])
+
+    @property
+    def rmsd(self) -> float:
+        """Root mean squared difference, in the parameter's unit; NaN without items."""
+        return float(np.sqrt(np.mean(self.difference**2))) if self.value.shape[1] else float("nan")
+
+    @property
+    def rms_apart(self) -> float:
+        """Root mean square of `apart`; NaN without items."""
+        return float(np.sqrt(np.mean(self.apart**2))) if self.value.shape[1] else float("nan")
+
+    @property
+    def overlap(self) -> float:
+        """Share of items whose 95 % intervals have a value in common; NaN without items."""
+        if not self.value.shape[1]:
+            return float("nan")
+        return float(np.mean(np.abs(self.difference) <= Z95 * self.se.sum(axis=0)))
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """An item's parameter (`a` or `b`) by both engines, and how many standard errors lie between."""
+
+    item_id: str
+    parameter: str
+    first: float
+    second: float
+    apart: float
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Two engines on the items that both estimated.
+
+    Attributes:
+        engines: the scale's own first, where it is one of the two.
+        only_one: engine → items that it could and the other could not estimate; they are not compared.
+    """
+
+    engines: tuple[str, str]
+    item_ids: tuple[str, ...]
+    a: Estimates
+    b: Estimates
+    only_one: dict[str, tuple[str, ...]]
+
+    def most_apart(self, n: int = _MOST_NAMED) -> list[Disagreement]:
+        """The n items that differ most, each by its worse parameter, the worst first."""
+        worse = np.maximum(self.a.apart, self.b.apart)
+        found = []
+        for j in np.argsort(-worse, kind="stable")[:n]:
+            name, of = ("a", self.a) if self.a.apart[j] > self.b.apart[j] else ("b", self.b)
+            first, second = of.value[:, j]
+            found.append(Disagreement(self.item_ids[j], name, float(first), float(second), float(of.apart[j])))
+        return found
+
+    def disagreeing(self, rules: Rules) -> list[Disagreement]:
+        """The items beyond `agreement_max_se`."""
+        return [d for d in self.most_apart(len(self.item_ids)) if d.apart > rules.warnings.agreement_max_se]
+
+    def problems(self, rules: Rules) -> list[str]:
+        """Why the two do not agree, as sentences; empty where they do."""
+        found = []
+        if not self.item_ids:
+            found.append("they have no item in common")
+        for name, of in (("a", self.a), ("b", self.b)):
+            if of.rms_apart > rules.warnings.agreement_max_rms:
+                found.append(
+                    f"over all items they differ in {name} by {of.rms_apart:.2f} standard errors (root mean square), "
+                    f"at most {rules.warnings.agreement_max_rms:g} allowed"
+                )
+        apart = self.disagreeing(rules)
+        if apart:
+            named = some_of([f"{d.item_id} ({d.parameter} {d.first:.2f} and {d.second:.2f})" for d in apart], 5)
+            found.append(f"more than {rules.warnings.agreement_max_se:g} standard errors lie between them on {named}")
+        return found
+
+
+@dataclass(frozen=True)
+class MonthAgreement:
+    """All pairs of a scale's engines in a month. `left_out`: engine → why its fit is not compared."""
+
+    scale: Scale
+    engines: tuple[str, ...]
+    pairs: tuple[Agreement, ...]
+    left_out: dict[str, str]
+
+    @property
+    def sentence(self) -> str:
+        omitted = "".join(f"; {engine} is left out: {why}" for engine, why in self.left_out.items())
+        if not self.pairs:
+            number = "no engine" if not self.engines else "one engine"
+            return f"{number}, nothing to compare{omitted}"
+        parts = []
+        for pair in self.pairs:
+            problems = pair.problems(self.scale.rules)
+            verdict = f"disagree: {'; '.join(problems)}" if problems else f"agree on {len(pair.item_ids)} items"
+            parts.append(f"{' and '.join(pair.engines)} {verdict}")
+        return "; ".join(parts) + omitted
+
+    @property
+    def agrees(self) -> bool:
+        return not any(pair.problems(self.scale.rules) for pair in self.pairs)
+
+
+def compare(engines: tuple[str, str], first: dict[str, Any], second: dict[str, Any], rules: Rules) -> Agreement:
+    """`first` and `second`: linked parameters by item, as `LinkedFit.items`.
+
+    An item is compared where both have values with errors, and takes part where at least one of the two would pass
+    its item gates: what neither would publish may lie anywhere.
+    """
+    sound = [i for i in sorted(first.keys() | second.keys()) if any(_passes(of, i, rules) for of in (first, second))]
+    both = tuple(i for i in sound if _usable(first, i) and _usable(second, i))
+    only = {
+        name: tuple(i for i in sound if _usable(of, i) and not _usable(other, i))
+        for name, of, other in ((engines[0], first, second), (engines[1], second, first))
+    }
+
+    def of(name: str) -> Estimates:
+        values, errors = (
+            np.array([[fit[i][key] for i in both] for fit in (first, second)], dtype=float).reshape(2, -1)
+            for key in (name, f"{name}_se")
+        )
+        return Estimates(values, errors)
+
+    return Agreement(engines, both, of("a"), of("b"), {name: items for name, items in only.items() if items})
+
+
+def read_agreement(connection: psycopg.Connection, month: str, scale: Scale) -> MonthAgreement:
+    """Compare whatever converged, linked fits of its present snapshot a month has."""
+    snapshot = current_snapshot(connection, month)
+    tried = engines_tried(connection, month, scale.scale_id)
+    usable: dict[str, LinkedFit] = {}
+    left_out: dict[str, str] = {}
+    for engine in sorted(tried, key=lambda name: (name != scale.engine, name)):
+        staged = latest_staged(connection, month, scale.scale_id, engine)
+        linked = linked_fit(connection, scale.scale_id, "monthly", month_bounds(month)[0], engine)
+        assert staged is not None
+        if snapshot is None or staged.snapshot_hash != snapshot.snapshot_hash:
+            left_out[engine] = "its fit is of an earlier snapshot of the month"
+        elif other := of_other_model(staged.spec, scale):
+            left_out[engine] = other
+        elif staged.error is not None:
+            left_out[engine] = staged.error
+        elif linked is None or linked.fit_id != staged.fit_id:
+            left_out[engine] = "its fit is not linked yet: materialise linked_item_parameters"
+        elif not linked.converged:
+            left_out[engine] = "its fit did not converge"
+        else:
+            usable[engine] = linked
+    pairs = tuple(
+        compare((one, other), usable[one].items, usable[other].items, scale.rules)
+        for one, other in combinations(usable, 2)
+    )
+    return MonthAgreement(scale, tuple(usable), pairs, left_out)
+
+
+def _usable(items: dict[str, Any], item: str) -> bool:
+    return item in items and all(items[item][name] is not None for name in ("a", "b", "a_se", "b_se"))
+
+
+def _passes(items: dict[str, Any], item: str, rules: Rules) -> bool:
+    return item in items and not item_problems(items[item], rules)

@@ -1,0 +1,146 @@
+"""What is known of a month of a scale when it is judged, and what a gate says of it.
+
+Belongs here: `Evidence` and reading it, `Verdict`, and what several gates ask of the evidence. Does not belong here:
+the gates themselves (see `gates`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+
+from irt_assets.common.partitions import month_bounds
+from irt_assets.gates.coverage import Bank, read_bank
+from irt_assets.ledger.fit_spec import LinkingConstants, SetStatistics
+from irt_assets.ledger.fits import LinkedFit, StagedFit, latest_staged, linked_fit, made_otherwise
+from irt_assets.ledger.linked_windows import released_constants
+from irt_assets.ledger.publications import items_published_by
+from irt_assets.ledger.steps import held_before
+from irt_assets.psychometrics.core.models import Calibration
+from irt_assets.psychometrics.linking.jump import Constants
+from irt_assets.responses.scale_decisions import Subject
+from irt_assets.responses.scales import Scale, accepted_subjects
+from irt_assets.responses.snapshot import Snapshot, current_snapshot, snapshot_problem
+from resources.object_store import ObjectStore
+
+NO_SNAPSHOT = "no snapshot of the month has been taken"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a gate says: passed or not, and why in a sentence."""
+
+    passed: bool
+    why: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that is known of one month of one scale when it is judged.
+
+    `in_force`: items with published parameters at the month's start; `bank`: the scale's items then;
+    `accepted`: what a person has accepted of the scale; `earlier`: the linking constants of the months before it that
+    were taken to the ledger; `held_before`: items that the last of these months held back, and that month.
+    """
+
+    month: str
+    scale: Scale
+    snapshot: Snapshot | None
+    snapshot_problem: str | None
+    staged: StagedFit | None
+    calibration: Calibration | None
+    linked: LinkedFit | None
+    demanded: Mapping[str, StagedFit | None] = field(default_factory=dict)
+    in_force: frozenset[str] = frozenset()
+    bank: Bank = field(default_factory=Bank)
+    accepted: frozenset[Subject] = frozenset()
+    earlier: tuple[Constants, ...] = ()
+    held_before: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def on_the_scale(self) -> LinkedFit | None:
+        """The linked fit where it is the month's latest fit."""
+        if self.linked is None or self.staged is None or self.linked.fit_id != self.staged.fit_id:
+            return None
+        return self.linked
+
+    @property
+    def constants(self) -> LinkingConstants | None:
+        """Those of the month's latest fit, linked or not; None where linking found none."""
+        if self.staged is None:
+            return None
+        return self.on_the_scale.constants if self.on_the_scale else self.staged.spec.linking_constants
+
+    @property
+    def statistics(self) -> SetStatistics | None:
+        """What the month's fit says of the whole set; None of one that did not converge, or of an earlier version."""
+        return self.staged.spec.statistics if self.staged else None
+
+
+@dataclass(frozen=True)
+class MonthFile:
+    """A month's current snapshot, and why its stored file is not the one that was taken; None where it is."""
+
+    snapshot: Snapshot | None
+    problem: str | None
+
+    @classmethod
+    def verified(cls, connection: psycopg.Connection, store: ObjectStore, month: str) -> MonthFile:
+        """Reads the whole file to compare its hash, unless this process has read it as it is stored now."""
+        snapshot = current_snapshot(connection, month)
+        return cls(snapshot, snapshot_problem(store, snapshot) if snapshot else NO_SNAPSHOT)
+
+    @classmethod
+    def unread(cls, connection: psycopg.Connection, month: str) -> MonthFile:
+        """The month's file without reading it, for callers that do not judge it."""
+        snapshot = current_snapshot(connection, month)
+        return cls(snapshot, "the stored file has not been read" if snapshot else NO_SNAPSHOT)
+
+
+def load_evidence(connection: psycopg.Connection, file: MonthFile, month: str, scale: Scale) -> Evidence:
+    """What is known of a month of `scale`, as the month's window follows it."""
+    staged = latest_staged(connection, month, scale.scale_id, scale.engine)
+    return Evidence(
+        month,
+        scale,
+        file.snapshot,
+        file.problem,
+        staged,
+        staged.decoded() if staged else None,
+        linked_fit(connection, scale.scale_id, "monthly", month_bounds(month)[0], scale.engine),
+        {
+            engine: latest_staged(connection, month, scale.scale_id, engine)
+            for engine in scale.rules.publication.demands
+            if engine != scale.engine
+        },
+        items_published_by(connection, scale.scale_id, month_bounds(month)[0]),
+        read_bank(connection, scale.scale_id, month_bounds(month)[0]),
+        accepted_subjects(connection, scale.scale_id, month_bounds(month)[0]),
+        released_constants(connection, month, scale.scale_id, scale.engine),
+        held_before(connection, scale.scale_id, month),
+    )
+
+
+def as_the_scale_says(evidence: Evidence, found: Verdict) -> Verdict:
+    """What a newer gate finds, passed where the scale's rule new_misfit is to warn."""
+    if found.passed or evidence.scale.rules.publication.new_misfit == "hold":
+        return found
+    return Verdict(True, f"the scale does not hold a month for it (new_misfit=warn); {found.why}", found.details)
+
+
+def current_fit(evidence: Evidence) -> Calibration | Verdict:
+    """The fit of the month's present snapshot, or why there is none."""
+    staged = evidence.staged
+    if staged is None:
+        return Verdict(False, "the month has not been fitted: materialise item_calibration")
+    if evidence.snapshot is None or staged.snapshot_hash != evidence.snapshot.snapshot_hash:
+        return Verdict(False, "the fit is of an earlier snapshot of the month: materialise item_calibration")
+    if other := made_otherwise(staged.spec, evidence.scale):
+        return Verdict(False, f"{other}: materialise item_calibration")
+    if evidence.calibration is None:
+        return Verdict(False, staged.error or "the fit failed")
+    return evidence.calibration

@@ -1,0 +1,294 @@
+"""The gates of publication: set gates hold a month of a scale, item gates hold one item.
+
+Each is a pure function of `Evidence`, read from the database and the object store. Dagster's checks,
+the publication step and the command line all judge by these and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from irt_assets.engines.registry import asset_of, installed
+from irt_assets.gates.evidence import NO_SNAPSHOT, Evidence, Verdict, current_fit
+from irt_assets.gates.linking_gates import (
+    anchors_agree,
+    linked,
+    linking_stays_near_its_history,
+    theta_stays_on_the_same_answers,
+)
+from irt_assets.gates.model_gates import (
+    MISFIT_LEVEL,
+    guessing_is_in_the_model,
+    misfit_has_not_grown,
+    misfit_was_accepted,
+    one_dimension,
+)
+from irt_assets.gates.month_judged import NOT_JUDGED
+from irt_assets.ledger.fits import StagedFit, of_other_model
+from irt_assets.psychometrics.core.errors import DisconnectedDesignError
+from irt_assets.psychometrics.core.models import Flag
+from irt_assets.psychometrics.eligibility.attempts import Reason, rejected
+from irt_assets.psychometrics.eligibility.rules import Rules
+from resources.settings import get_settings
+
+
+def snapshot_matches_its_hash(evidence: Evidence) -> Verdict:
+    if evidence.snapshot is None or evidence.snapshot_problem:
+        return Verdict(False, f"{evidence.snapshot_problem}: materialise scored_responses")
+    return Verdict(True, f"the stored file is the one taken ({evidence.snapshot.snapshot_hash[:12]}…)")
+
+
+def few_answers_are_rejected(evidence: Evidence) -> Verdict:
+    """Rapid guesses and unusable rows among the live answers of real learners.
+
+    Answers to items that the bank does not have belong to no scale, so they count against every one.
+    """
+    snapshot, scale_id = evidence.snapshot, evidence.scale.scale_id
+    if snapshot is None:
+        return Verdict(False, NO_SNAPSHOT)
+    counts = snapshot.counts.get(scale_id, {})
+    strays = sum(
+        of_none.get(Reason.UNUSABLE, 0)
+        for name, of_none in snapshot.counts.items()
+        if name != scale_id and name not in snapshot.rules
+    )
+    n_rejected, answers = (n + strays for n in rejected(counts))
+    share = n_rejected / answers if answers else 0.0
+    limit = evidence.scale.rules.publication.max_rejected_share
+    return Verdict(
+        share <= limit,
+        f"{share:.1%} of {answers:,} answers were rapid guesses or unusable (at most {limit:.0%} allowed)",
+        {"share": share, "rejected": n_rejected, "answers": answers},
+    )
+
+
+def converged(evidence: Evidence) -> Verdict:
+    fit = current_fit(evidence)
+    if isinstance(fit, Verdict):
+        return fit
+    c = fit.convergence
+    return Verdict(
+        c.converged,
+        f"{fit.engine} converged after {c.iterations} iterations"
+        if c.converged
+        else f"{fit.engine} did not converge: {c.reason}",
+        {"iterations": c.iterations, "max_change": c.max_change, "max_gradient": c.max_gradient, "loglik": c.loglik},
+    )
+
+
+def connected(evidence: Evidence) -> Verdict:
+    staged = evidence.staged
+    if staged is not None and staged.error_kind == DisconnectedDesignError.__name__:
+        return Verdict(False, staged.error or "")
+    fit = current_fit(evidence)
+    if isinstance(fit, Verdict):
+        return fit
+    return Verdict(True, "every item is connected with every other through learners who answered both or items shared")
+
+
+def demanded_engines_fitted(evidence: Evidence) -> Verdict:
+    """Each engine that the scale demands besides its own has a converged fit of the present snapshot."""
+    problems = {engine: why for engine, fit in evidence.demanded.items() if (why := _not_usable(evidence, engine, fit))}
+    if problems:
+        return Verdict(
+            False, "; ".join(f"{engine} is demanded and {why}" for engine, why in problems.items()), problems
+        )
+    return Verdict(True, f"fitted by {', '.join(evidence.demanded)} too" if evidence.demanded else "none is demanded")
+
+
+def _not_usable(evidence: Evidence, engine: str, fit: StagedFit | None) -> str | None:
+    again = f"materialise {asset_of(engine)}"
+    if fit is None or evidence.snapshot is None or fit.snapshot_hash != evidence.snapshot.snapshot_hash:
+        absent = installed(engine, get_settings())
+        which = "has no fit of the month" if fit is None else "has only a fit of an earlier snapshot of the month"
+        return f"{which}: {absent or f'enable it (IRT_ENGINES={engine}) and {again}'}"
+    other = of_other_model(fit.spec, evidence.scale)
+    return f"{other}: {again}" if other else fit_problem(fit)
+
+
+def fit_problem(fit: StagedFit) -> str | None:
+    """Why a fit is not a result, as a sentence that follows on the engine's name; None where it is one."""
+    calibration = fit.decoded()
+    if calibration is None:
+        return f"could not fit the month: {fit.error}"
+    if not calibration.convergence.converged:
+        return f"did not converge: {calibration.convergence.reason}"
+    return f"could not be put on the scale: {fit.error}" if fit.error else None
+
+
+@dataclass(frozen=True)
+class SetGate:
+    """A set gate, the asset whose materialisation it judges, and what a person does when it fails.
+
+    `name` is the check's in Dagster, which keeps its history under it. `rules`: those of the scale by which it judges
+    every month again where one changes. `new_misfit` is not among them: a person lets a single month pass by it.
+    """
+
+    name: str
+    asset: str
+    explanation: str
+    fix: str
+    judge: Callable[[Evidence], Verdict]
+    rules: tuple[str, ...] = ()
+
+
+SET_GATES: tuple[SetGate, ...] = (
+    SetGate(
+        "snapshot_matches_its_hash",
+        "scored_responses",
+        "The stored snapshot is the file that was taken.",
+        "Materialise the month again; where the file changed by itself, look at who can write to the object store.",
+        snapshot_matches_its_hash,
+    ),
+    SetGate(
+        "few_answers_are_rejected",
+        "scored_responses",
+        "Few answers are rapid guesses or unusable.",
+        "See in the counts by reason what was left out, and import the items that the bank lacks, or mark the answers "
+        "of a form that learners did not take seriously as sandbox.",
+        few_answers_are_rejected,
+        ("max_rejected_share",),
+    ),
+    SetGate(
+        "converged",
+        "item_calibration",
+        "The engine reached a maximum, by parameters and gradient.",
+        "Correct the keys of the items that the reason names, or take these items off the scale; then "
+        "materialise again.",
+        converged,
+    ),
+    SetGate(
+        "connected",
+        "item_calibration",
+        "Learners and items form one connected design.",
+        "Give the groups common items or learners (an anchor block in each form), or put them on scales of their own.",
+        connected,
+    ),
+    SetGate(
+        "one_dimension",
+        "item_calibration",
+        "One ability explains the answers, where the scale demands it.",
+        "Look at which items go together in the largest Q3; a second ability needs a scale of its own.",
+        one_dimension,
+        ("second_dimension",),
+    ),
+    SetGate(
+        "guessing_is_in_the_model",
+        "item_calibration",
+        "Learners do not guess, or the scale's model knows that they do.",
+        "Give the scale a model with guessing from this month on (`irt scale set model=3pl`), or accept it with a "
+        "reason (`irt scale accept guessing`). Then materialise the month again.",
+        guessing_is_in_the_model,
+    ),
+    SetGate(
+        "misfit_was_accepted",
+        "item_calibration",
+        "The misfit of the window that months are compared with is small, or accepted.",
+        "Look at its clusters of items; then accept it with a reason (`irt scale accept misfit`), or give a second "
+        "ability a scale of its own.",
+        misfit_was_accepted,
+    ),
+    SetGate(
+        "misfit_has_not_grown",
+        "item_calibration",
+        "The answers follow the model as well as they did when the scale was made.",
+        "Find out what is new in the month: who answered at random, which items were not reached, which go together. "
+        "Mark these answers as sandbox, or take the items off, and materialise the month again; or accept it for this "
+        "month and later ones (`irt scale accept misfit --from MONTH`).",
+        misfit_has_not_grown,
+    ),
+    SetGate(
+        "linked",
+        "linked_item_parameters",
+        "The month's fit stands on the scale.",
+        "Follow the reason: answers to more anchors are needed, or `irt scale init` has not been run.",
+        linked,
+        ("min_anchors", "min_anchor_share"),
+    ),
+    SetGate(
+        "anchors_agree",
+        "linked_item_parameters",
+        "The anchors kept their relation to each other.",
+        "Take the anchors that changed (a leak, a wrong key, an edited text) out of the linking with the job "
+        "release_decision or `irt release drop-anchors`, or leave the month red. Those off the line in `plot: linking` "
+        "have changed; where half of them moved together, compare the month's forms with those before.",
+        anchors_agree,
+        ("anchor_q_alpha",),
+    ),
+    SetGate(
+        "linking_stays_near_its_history",
+        "linked_item_parameters",
+        "Slope and intercept are like those of the months before.",
+        "Compare the month's learners and forms with those before: other learners, or all anchors known to them (look "
+        "at response times, exposure and the proportion correct of anchors). Where the learners did change, let the "
+        "month pass: `irt scale set new_misfit=warn`, materialise the month again, and set it back to hold.",
+        linking_stays_near_its_history,
+    ),
+    SetGate(
+        "theta_stays_on_the_same_answers",
+        "linked_item_parameters",
+        "The month's values leave θ on the same answers where it was.",
+        "Find out which group moved, the anchors or the other published items: by their proportions correct, response "
+        "times and exposure. Anchors that leaked are taken out by `irt release drop-anchors`; where the others did "
+        "change, calibrate them again with `irt release recalibrate` and decide on what it proposes.",
+        theta_stays_on_the_same_answers,
+    ),
+    SetGate(
+        "demanded_engines_fitted",
+        "linked_item_parameters",
+        "Every engine that the scale demands has fitted the month.",
+        "Read the engine's own check, fix what it names, and materialise the month again; or stop demanding it.",
+        demanded_engines_fitted,
+        ("demanded_engines",),
+    ),
+)
+
+
+def failures(evidence: Evidence) -> dict[str, str]:
+    """The set gates that do not pass, each with its reason; empty where the month may publish."""
+    verdicts = {gate.name: gate.judge(evidence) for gate in SET_GATES}
+    return {name: verdict.why for name, verdict in verdicts.items() if not verdict.passed}
+
+
+def held_because(problems: Mapping[str, str]) -> str:
+    """Why a month is held, in one sentence: each reason once, and none that only says that another gate failed."""
+    return "; ".join(dict.fromkeys(why for why in problems.values() if not why.startswith(NOT_JUDGED)))
+
+
+def way_out(problems: Mapping[str, str]) -> str:
+    """What a person decides or fixes, in a clause, of the first gate that fails: later ones may fail because of it."""
+    fix = next(gate.fix for gate in SET_GATES if gate.name in problems).partition(". ")[0].rstrip(".")
+    return fix[0].lower() + fix[1:]
+
+
+def item_problems(params: Mapping[str, Any], rules: Rules) -> list[str]:
+    """Why an item's linked parameters may not be published; empty where they may.
+
+    `params` holds a, b, a_se, b_se (None where not finite), n and flags; of a fit with statistics also rmsd and, under
+    fit, rmsd_p, the share of sound items with an RMSD at least this large.
+    """
+    problems = [f"{Flag(f).value}: {Flag(f).explanation}" for f in params["flags"]]
+    a, b, a_se, b_se = (params[name] for name in ("a", "b", "a_se", "b_se"))
+    if problems:
+        return problems
+    if a is None or b is None:
+        return ["it has no parameters"]
+    if a_se is None or b_se is None:
+        problems.append("its standard errors are not finite")
+    elif b_se > rules.publication.max_b_se:
+        problems.append(f"SE(b) = {b_se:.2f} is above {rules.publication.max_b_se:g}")
+    if a <= 0:
+        problems.append(f"a = {a:.2f} is not positive: check its key")
+    if abs(b) > rules.publication.max_abs_b:
+        problems.append(f"|b| = {abs(b):.2f} is above {rules.publication.max_abs_b:g}")
+    if params["n"] < rules.eligibility.min_responses:
+        problems.append(f"{params['n']} responses are fewer than {rules.eligibility.min_responses}")
+    rmsd, by_chance = params.get("rmsd"), params.get("fit", {}).get("rmsd_p")
+    if rmsd is not None and by_chance is not None and rmsd > rules.publication.max_rmsd and by_chance < MISFIT_LEVEL:
+        problems.append(
+            f"its answers do not follow its curve: RMSD = {rmsd:.3f} is above {rules.publication.max_rmsd:g}, and "
+            f"fewer than one in a thousand items that follow the model have one this large with as many answers"
+        )
+    return problems

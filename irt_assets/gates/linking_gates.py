@@ -1,0 +1,128 @@
+"""The set gates on a month's place on the scale: linked, anchors that agree, and nothing that jumps.
+
+Does not belong here: linking (see `placing`), nor what a month does to θ (see `month_impact`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from irt_assets.gates.evidence import Evidence, Verdict, as_the_scale_says, current_fit
+from irt_assets.gates.month_judged import NOT_JUDGED
+from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants
+from irt_assets.ledger.linked_windows import month_number
+from irt_assets.psychometrics.linking.jump import FEWEST_MONTHS, Constants, Jump, jumps
+
+
+def linked(evidence: Evidence) -> Verdict:
+    fit = current_fit(evidence)
+    if isinstance(fit, Verdict):
+        return fit
+    assert evidence.staged is not None
+    if evidence.on_the_scale is None:
+        why = evidence.staged.error or "it has not been linked yet: materialise linked_item_parameters"
+        return Verdict(False, f"fit {evidence.staged.fit_id} is not on the scale: {why}", _details(evidence.constants))
+    constants, limits = evidence.on_the_scale.constants, evidence.scale.rules.publication
+    used, share = len(constants.anchors_used), constants.share_kept
+    if used < limits.min_anchors or share < limits.min_anchor_share:
+        why = (
+            f"it is linked by {used} anchors, {share:.0%} of those with enough responses; needed are "
+            f"{limits.min_anchors} and {limits.min_anchor_share:.0%}"
+        )
+        return Verdict(False, why, _details(constants))
+    return Verdict(
+        True,
+        f"θ* = {constants.slope:.3f}·θ {constants.intercept:+.3f} from {used} anchors",
+        _details(constants),
+    )
+
+
+def anchors_agree(evidence: Evidence) -> Verdict:
+    """Anchors agree; if they do not, every anchor that moved is named, the largest change first."""
+    constants = evidence.constants
+    if constants is None:
+        return Verdict(False, f"{NOT_JUDGED}: the month's fit has no linking constants, see the check `linked`")
+    dropped, suspects = constants.anchors_dropped, constants.moved
+    n_used = len(constants.anchors_used)
+    n = n_used + len(dropped)
+    if evidence.on_the_scale is None:
+        agree, why = False, f"only {n_used} of {n} anchors agree"
+    else:
+        alpha = evidence.scale.rules.publication.anchor_q_alpha
+        agree = constants.q_p >= alpha
+        test = f"Q = {constants.q:.1f} on {constants.q_df} df, p = {constants.q_p:.3g}, limit {alpha:g}"
+        why = f"{n_used} anchors {'agree' if agree else 'disagree'} ({test}{_second_ability(constants)})"
+    if suspects:
+        named = ", ".join(f"{item} ({suspect.shown})" for item, suspect in suspects.items())
+        why = f"{len(suspects)} of {n} anchors moved against the others: {named}; {why}"
+    elif constants.diagnosis:
+        why += f"; {constants.diagnosis}"
+    others = [item for item in dropped if item not in suspects]
+    return Verdict(
+        agree, why + (f"; left out of the linking: {', '.join(others)}" if others else ""), _details(constants)
+    )
+
+
+def _second_ability(constants: LinkingConstants) -> str:
+    """What Q allows for where the misfit of the reference was accepted, with the item that moved most by it."""
+    if not constants.q_shifts:
+        return ""
+    item, most = max(constants.q_shifts.items(), key=lambda one: abs(one[1].shift))
+    return (
+        "; misfit is accepted, so Q allows for items that lean on a second ability, "
+        f"{item} most: d {most.shift:+.2f}, SE {most.se:.2f}"
+    )
+
+
+def linking_stays_near_its_history(evidence: Evidence) -> Verdict:
+    """Neither slope nor intercept lies farther from earlier months than these lie from each other."""
+    spec = _judged_by_history(evidence)
+    if isinstance(spec, Verdict):
+        return spec
+    constants = spec.linking_constants
+    n = len(evidence.earlier)
+    if n < FEWEST_MONTHS:
+        months = "1 earlier month was" if n == 1 else f"{n} earlier months were"
+        return Verdict(True, f"{months} taken to the ledger, and {FEWEST_MONTHS} are needed to compare")
+    values = (*constants.value("slope"), *constants.value("intercept"))
+    found = jumps(Constants(month_number(evidence.month), *values), evidence.earlier)
+    seen = [one for one in found if one.seen]
+    jumps_text = "; ".join(_jump_sentence(one) for one in seen or found)
+    why = f"against {n} earlier months {jumps_text or 'there is nothing to compare'}"
+    return as_the_scale_says(evidence, Verdict(not seen, why, _numbers(found)))
+
+
+def _jump_sentence(jump: Jump) -> str:
+    name = "the logarithm of the slope" if jump.constant == "slope" else "the intercept"
+    p = f", p = {jump.p:.1g}" if jump.seen else ""
+    return f"{name} {'jumps' if jump.seen else 'differs'} by {jump.change:+.2f} (limit {jump.limit:.2f}{p})"
+
+
+def _numbers(found: tuple[Jump, ...]) -> dict[str, Any]:
+    return {f"{one.constant}_{name}": getattr(one, name) for one in found for name in ("change", "limit", "p")}
+
+
+def theta_stays_on_the_same_answers(evidence: Evidence) -> Verdict:
+    """The month's values of items in force leave learners' θ where the published values have it (see month_impact)."""
+    spec = _judged_by_history(evidence)
+    if isinstance(spec, Verdict):
+        return spec
+    impact = spec.impact
+    assert impact is not None
+    return as_the_scale_says(evidence, Verdict(not (impact.shifts or impact.flips), impact.sentence, impact.measured()))
+
+
+def _judged_by_history(evidence: Evidence) -> LinkedSpec | Verdict:
+    """What is stored with the month's fit, or why it is not compared with what was published before it."""
+    if evidence.on_the_scale is None:
+        return Verdict(False, f"{NOT_JUDGED}: the month's fit is not on the scale, see the check `linked`")
+    spec = evidence.on_the_scale.model_spec
+    if spec.impact is None and spec.version is not None:
+        return Verdict(False, "what the month does to θ is not known: materialise linked_item_parameters")
+    if spec.impact is None:
+        return Verdict(True, "not judged then: the month was linked before there was this gate")
+    return spec
+
+
+def _details(constants: LinkingConstants | None) -> dict[str, Any]:
+    return {} if constants is None else constants.as_json()

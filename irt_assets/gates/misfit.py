@@ -1,0 +1,187 @@
+"""A month's misfit compared with its reference's: which window that is, the comparison, and what a fit keeps of it.
+
+The reference is the window that was looked at once: the origin window; where the anchors are the bank's, the scale's
+first month; and from a month on that somebody accepted as it is, that month. Belongs here: finding and reading it. Does
+not belong here: the measures (see `psychometrics.fit.misfit`) and what holds a month (see `gates`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import psycopg
+from threadpoolctl import threadpool_limits
+
+from irt_assets.common.partitions import month_bounds
+from irt_assets.common.wording import counted, listed
+from irt_assets.ledger.encoding import decode
+from irt_assets.ledger.fit_spec import ComparedMisfit, Growth, Measures, SetStatistics, Together
+from irt_assets.ledger.month_state import ToCompare, month_to_compare, origin_to_compare
+from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_explained
+from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_assets.psychometrics.fit.dependence import ParallelAnalysis
+from irt_assets.psychometrics.fit.m2 import FormFit
+from irt_assets.psychometrics.fit.misfit import LARGEST_RATIO, Window, change_of_misfit, rmsea_of
+from irt_assets.responses.scale_decisions import REFERENCE, decision_in_force, read_decisions
+from irt_assets.responses.scales import Scale
+from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, read_for_run
+from irt_assets.responses.window import scored_responses_of
+from resources.failures import PermanentFailure
+from resources.object_store import ObjectStore
+
+MOST_NAMED = 10
+MOST_ALIKE = 5
+"""The most items that a sentence on dependence names."""
+BY_LEVEL = "items of the scale are assigned by level, and learners of one level are not compared with those of another"
+FITTED_BY_LEVEL = "it was fitted by level, and the scale's items are not assigned by level any more"
+
+
+@dataclass(frozen=True)
+class Reference(ToCompare):
+    """The window that a month is compared with."""
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return Snapshot(self.month or "the origin", self.snapshot_hash, self.uri, "", 0, {}, {})
+
+    def window(self, store: ObjectStore, scale_id: str) -> Window:
+        """Raises PermanentFailure where its answers are not in the store, or are not those that were fitted."""
+        table = read_for_run(
+            store,
+            self.snapshot,
+            FIT_COLUMNS,
+            (scale_id,),
+            lambda problem: (
+                f"{problem}. Restore the object store from a backup, or accept a month as what later ones "
+                f"are compared with (`irt scale accept misfit --scale {scale_id} --from MONTH`)"
+            ),
+        )
+        responses, _ = scored_responses_of(table, scale_id)
+        calibration = decode(self.calibration)
+        if set(responses.item_ids) < set(calibration.item_ids):  # a sample of learners, who did not see them all
+            responses = responses.among(calibration.item_ids)
+        return Window(responses, calibration, kept_dimensions(self.statistics, responses.item_ids))
+
+
+def find_reference(connection: psycopg.Connection, scale: Scale, month: str) -> Reference | None:
+    """The reference of a month of a scale, `scale` being as the month's window follows it; None for the month that is
+    one itself. A month that is held is none, unless somebody accepted it."""
+    start = month_bounds(month)[0]
+    accepted = decision_in_force(read_decisions(connection, scale.scale_id), "misfit", start)
+    since = accepted.effective_from if accepted and accepted.value == REFERENCE else None
+    found = None if since else origin_to_compare(connection, scale)
+    found = found or month_to_compare(connection, scale, month, f"{since:%Y-%m}" if since else "")
+    return Reference(**vars(found)) if found else None
+
+
+def compared(
+    store: ObjectStore,
+    scale: Scale,
+    responses: Responses,
+    calibration: Calibration,
+    statistics: SetStatistics | None,
+    reference: Reference | None,
+    *,
+    guessing: bool,
+) -> ComparedMisfit:
+    """What a month's spec keeps of the comparison: what it was compared with and what came of it, or `why` it could not
+    be compared.
+
+    `statistics`: what the month's fit says of the whole set; `guessing`: whether it accounts for guessing. `ratio` is
+    the reference's own, None where its dimensions could not be tested, and `ratio_together` the items that contribute
+    most to it. `lost`: it should have been compared.
+    """
+    if reference is None:
+        return ComparedMisfit(reference=None)
+    about: dict[str, Any] = {
+        "reference": reference.name,
+        "fit_id": reference.fit_id,
+        "ratio": eigenvalue_ratio(reference.statistics),
+        "ratio_together": items_together(reference.statistics),
+    }
+    if scale.rules.fit.assignment == "by_level":
+        return ComparedMisfit(**about, why=BY_LEVEL)
+    try:
+        before = reference.window(store, scale.scale_id)
+    except PermanentFailure as error:
+        return ComparedMisfit(**about, why=str(error), lost=True)
+    if len(before.calibration.populations) > 1:
+        return ComparedMisfit(**about, why=FITTED_BY_LEVEL)
+    try:
+        with breakdowns_explained("the comparison failed"), threadpool_limits(1, user_api="blas"):
+            now = Window(responses, calibration, kept_dimensions(statistics, responses.item_ids))
+            change = change_of_misfit(now, before, guessing=guessing)
+    except PsychometricsError as error:
+        return ComparedMisfit(**about, why=str(error), lost=True)
+    return ComparedMisfit(
+        **about,
+        items=change.items,
+        growth=Growth(**change.growth),
+        now=Measures(**vars(change.now)),
+        before=Measures(**vars(change.before)),
+        together=Together(**change.together),
+    )
+
+
+def misfit_in_words(statistics: SetStatistics) -> list[str]:
+    """Each fit statistic of the whole set in a sentence, for the person who decides whether the fit will do."""
+    ratio, lz, halves = eigenvalue_ratio(statistics), statistics.lz, statistics.halves
+    if ratio is None:
+        sentences = ["dimensions could not be tested"]
+    else:
+        together = items_together(statistics) if ratio > LARGEST_RATIO else ()
+        largest = f"the largest eigenvalue of the residual correlations is {ratio:.2f} times what one ability gives"
+        sentences = [largest + alike(together)]
+    forms = [
+        FormFit((), one.learners, one.m2, one.df, one.p, one.rmsea)
+        for one in statistics.m2 or ()
+        if one.m2 is not None and one.p is not None and one.rmsea is not None
+    ]
+    if forms:
+        rmsea = rmsea_of(forms)
+        interval = f"98 % interval {rmsea.low:.3f} to {rmsea.high:.3f}"
+        sentences.append(f"RMSEA₂ of M₂ is {rmsea.value:.3f} ({interval}, {counted(len(forms), 'form')})")
+    clusters = "; ".join(listed(cluster, MOST_NAMED) for cluster in statistics.q3.clusters)
+    sentences.append(f"items that share more than the ability (Q3): {clusters or 'none'}")
+    if lz.rare is not None:
+        sentences.append(
+            f"{lz.rare:.1%} of {lz.learners:,} learners have an unlikely response pattern (lz* below the 2 % "
+            f"critical value)"
+        )
+    if halves is not None:
+        sentences.append(
+            f"the two halves of the items that disagree most place a learner {halves.apart:.2f} apart in θ, and "
+            f"their standard errors explain {halves.expected:.2f}"
+        )
+    return sentences
+
+
+def eigenvalue_ratio(statistics: SetStatistics | None) -> float | None:
+    """Ratio of a fit's largest residual eigenvalue to the one under the model, from its statistics of the whole set."""
+    return statistics.parallel.ratio if statistics and statistics.parallel else None
+
+
+def kept_dimensions(statistics: SetStatistics | None, item_ids: Sequence[str]) -> ParallelAnalysis | None:
+    """The parallel analysis that a fit's statistics were stored with; None of an earlier version's fit, or where an
+    item has left the scale since."""
+    kept = statistics.parallel if statistics else None
+    places = {item: j for j, item in enumerate(item_ids)}
+    if kept is None or kept.se is None or not places.keys() >= set(kept.together):
+        return None
+    under_model = np.array(kept.under_model)
+    p = (1 + int((under_model >= kept.eigenvalue).sum())) / (1 + under_model.size)
+    together = tuple(places[item] for item in kept.together)
+    return ParallelAnalysis(kept.eigenvalue, under_model, p, kept.se, together, kept.learners)
+
+
+def items_together(statistics: SetStatistics | None) -> tuple[str, ...]:
+    """The items that contribute most to that eigenvalue; empty for a fit by an earlier version."""
+    return statistics.parallel.together if statistics and statistics.parallel else ()
+
+
+def alike(items: Sequence[str]) -> str:
+    """The end of a sentence on dependence, which names the items; empty where there are none."""
+    return f": {listed(items, MOST_ALIKE)} answer alike beyond ability" if items else ""

@@ -1,0 +1,181 @@
+"""The set gates on whether the answers follow the model: dimensions, guessing, and misfit that is new.
+
+What is measured with a fit is in its spec; here it is judged. Does not belong here: what misfit is compared with (see
+`misfit`) and single items (see `gates.item_problems`).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import replace
+
+from irt_assets.gates.evidence import Evidence, Verdict, as_the_scale_says, current_fit
+from irt_assets.gates.misfit import alike, eigenvalue_ratio, items_together
+from irt_assets.ledger.fit_spec import ComparedMisfit, Parallel
+from irt_assets.psychometrics.fit.dependence import SMALLEST_PAIR
+from irt_assets.psychometrics.fit.misfit import LARGEST_RATIO, LIMITS
+from irt_assets.psychometrics.fit.person_fit import SMALLEST_TEST
+
+MISFIT_LEVEL = 0.001
+"""Significance level at which an item is held back or a second dimension is reported."""
+FEW_TOGETHER = f"no two items were seen by {SMALLEST_PAIR} learners"
+
+
+def _names_its_sample(judge: Callable[[Evidence], Verdict]) -> Callable[[Evidence], Verdict]:
+    """The same gate, which says so where it is judged by answers of a random sample of the month's learners."""
+
+    @functools.wraps(judge)
+    def judged(evidence: Evidence) -> Verdict:
+        verdict = judge(evidence)
+        sample = evidence.staged.spec.sample if evidence.staged else None
+        return replace(verdict, why=f"{verdict.why}; judged on {sample}") if sample else verdict
+
+    return judged
+
+
+def one_dimension(evidence: Evidence) -> Verdict:
+    """If the scale demands it: the largest eigenvalue of the residual correlations is likely under the model."""
+    fit = current_fit(evidence)
+    if isinstance(fit, Verdict):
+        return fit
+    found = second_dimension(evidence)
+    if evidence.scale.rules.publication.second_dimension == "warn":
+        return Verdict(True, f"the scale does not demand one dimension; {found.why}", found.details)
+    return found
+
+
+@_names_its_sample
+def second_dimension(evidence: Evidence) -> Verdict:
+    """Parallel analysis of the month's fit, whatever the scale demands."""
+    fit = current_fit(evidence)
+    if isinstance(fit, Verdict):
+        return fit
+    if evidence.statistics is None:
+        return Verdict(False, "the fit has no fit statistics: materialise item_calibration")
+    parallel = evidence.statistics.parallel
+    return one_ability(parallel) if parallel else Verdict(True, f"dimensions could not be tested: {FEW_TOGETHER}")
+
+
+def one_ability(parallel: Parallel) -> Verdict:
+    """What the parallel analysis says that a fit is stored with; the one place that judges it."""
+    one = parallel.p >= MISFIT_LEVEL
+    why = (
+        f"the largest eigenvalue of the residual correlations is {parallel.eigenvalue:.2f}, and "
+        f"{parallel.expected:.2f} is expected where one ability explains the answers (p = {parallel.p:.2g})"
+    )
+    details = {name: getattr(parallel, name) for name in ("eigenvalue", "expected", "rounds", "p")}
+    return Verdict(one, why if one else f"a second dimension: {why}", details)
+
+
+@_names_its_sample
+def guessing_is_in_the_model(evidence: Evidence) -> Verdict:
+    """Learners do not guess, or the scale's model has guessing, or a person has accepted it."""
+    fit = current_fit(evidence)
+    if isinstance(fit, Verdict):
+        return fit
+    assert evidence.staged is not None
+    shape = evidence.staged.spec.shape
+    if shape is None:
+        return Verdict(True, "not judged then: guessing is judged where em fits one population")
+    details = evidence.staged.spec.as_json()["shape"]
+    if not shape.guessing:
+        return Verdict(True, shape.why, details)
+    if "guessing" in evidence.accepted:
+        return Verdict(True, f"guessing is accepted; {shape.why}", details)
+    return Verdict(False, shape.why, details)
+
+
+@_names_its_sample
+def misfit_was_accepted(evidence: Evidence) -> Verdict:
+    """Items of the window that months are compared with measure one ability, or a person has accepted that they do
+    not."""
+    found = _compared(evidence)
+    return found if isinstance(found, Verdict) else as_the_scale_says(evidence, accepted_misfit(evidence, found))
+
+
+@_names_its_sample
+def misfit_has_not_grown(evidence: Evidence) -> Verdict:
+    """What of the month does not follow the model was so before."""
+    found = _compared(evidence)
+    return found if isinstance(found, Verdict) else as_the_scale_says(evidence, growth_of_misfit(evidence, found))
+
+
+def new_misfit(evidence: Evidence) -> Verdict:
+    """The verdict on new misfit, whatever the scale demands."""
+    found = _compared(evidence)
+    if isinstance(found, Verdict):
+        return Verdict(True, found.why)
+    verdicts = [accepted_misfit(evidence, found), growth_of_misfit(evidence, found)]
+    return next((verdict for verdict in verdicts if not verdict.passed), verdicts[1])
+
+
+def _compared(evidence: Evidence) -> ComparedMisfit | Verdict:
+    """The month's misfit compared with its reference's, or the verdict where the fit has none."""
+    fit = current_fit(evidence)
+    if isinstance(fit, Verdict):
+        return fit
+    assert evidence.staged is not None
+    found = evidence.staged.spec.misfit
+    if found is None and evidence.staged.spec.version is not None and fit.convergence.converged:
+        return Verdict(False, "how misfit compares with earlier months is not known: materialise item_calibration")
+    if found is None:
+        return Verdict(True, "not judged then: misfit is compared where the scale's engine fits the month")
+    return found
+
+
+def accepted_misfit(evidence: Evidence, found: ComparedMisfit) -> Verdict:
+    if found.reference:
+        ratio, together = found.ratio, found.ratio_together
+    else:
+        ratio, together = eigenvalue_ratio(evidence.statistics), items_together(evidence.statistics)
+    name = found.reference or f"{evidence.month}, which later months are compared with,"
+    if ratio is None:
+        return Verdict(True, f"dimensions of {name} could not be tested: {FEW_TOGETHER}")
+    why = (
+        f"the largest eigenvalue of the residual correlations of {name} is {ratio:.3f} times what one ability gives, "
+        f"limit {LARGEST_RATIO:g}"
+    )
+    if ratio <= LARGEST_RATIO:
+        return Verdict(True, why, {"ratio": ratio})
+    why += alike(together)
+    if "misfit" not in evidence.accepted:
+        return Verdict(False, why, {"ratio": ratio})
+    return Verdict(True, f"misfit is accepted; {why}", {"ratio": ratio})
+
+
+def growth_of_misfit(evidence: Evidence, found: ComparedMisfit) -> Verdict:
+    reference = found.reference
+    if reference is None:
+        return Verdict(True, f"{evidence.month} is the month that later ones are compared with")
+    if found.why is not None:
+        return Verdict(not found.lost, f"not compared with {reference}: {found.why}")
+    growth = found.growth.measured()
+    beyond = {name: measure for name, measure in growth.items() if measure.low > LIMITS[name]}
+    details = {f"growth of {MEASURES[name]}": measure.value for name, measure in growth.items()}
+    if not growth:
+        why = FEW_TOGETHER if found.items >= SMALLEST_TEST else f"they have {found.items} items in common"
+        return Verdict(True, f"could not be compared with {reference}: {why}")
+    together = found.together.by_measure()
+    named = next((name for name, items in together.items() if name in beyond and items), None)
+    grown = "; ".join(
+        f"{MEASURES[name]} {measure.value:+.3f} (at least {measure.low:+.3f}, limit {LIMITS[name]:g})"
+        f"{alike(together[name]) if name == named else ''}"
+        for name, measure in (beyond or growth).items()
+    )
+    if found.items < SMALLEST_TEST:
+        grown += f"; the rest could not be compared: they have {found.items} items in common"
+    if beyond:
+        return Verdict(False, f"misfit that {reference} did not have: {grown}", details)
+    return Verdict(True, f"no more misfit than {reference}: {grown}", details)
+
+
+MEASURES = {
+    "dependence": "dependence between items",
+    "ratio": "eigenvalue ratio of all items",
+    "rmsea": "RMSEA₂",
+    "unlikely": "share of unlikely patterns",
+    "random": "share answering at random",
+    "chance": "share at chance level",
+}
+"""Measures of growth in a sentence."""

@@ -1,0 +1,120 @@
+"""Dagster's daemon, once for a database: `python -m irt_assets.servers.daemon run -w WORKSPACE`, for `dagster-daemon`.
+
+It waits a minute for another one to end, then refuses. On SIGHUP, and when it has lost its lock, it shuts down cleanly
+and starts again under the same process id. What does not belong here: the lock (see `daemon_lock`), who starts the
+daemon again when it ended (see `stack`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+
+import psycopg
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from irt_assets.common.probes import DAEMONS, daemon, heartbeats
+from resources import logs, metrics
+from resources.daemon_lock import PATIENCE_S, REFUSED, DaemonLock
+from resources.dagster_compat import have_the_last_word_on_logs, run_daemon, watch_starting_runs
+from resources.database import Database
+from resources.failures import PermanentFailure, TransientFailure
+from resources.folder_claim import open_store
+from resources.open_database import open_database
+from resources.service_manager import is_supervised, report_to_service_manager, restart_process, stop_on_hangup
+from resources.settings import get_settings
+
+LOG = logging.getLogger(__name__)
+LOOK_S = 3.0
+STOPS_WITHIN_S = 6.0
+"""Plus the lock's `tcp_user_timeout`, this stays below the 25 s after which the server gives the lock to another."""
+
+
+def main(patience_s: float = PATIENCE_S) -> None:
+    os.umask(0o077)
+    logs.configure()
+    have_the_last_word_on_logs(logs.configure)
+    settings = get_settings()
+    database = Database(settings)
+    lock = DaemonLock(database)
+    report_to_service_manager(ended_part, ready=partial(daemon, database, time.time()))
+    try:
+        _acquire(lock, patience_s)  # first, as it waits for a database that is being started
+        open_database(settings)
+        open_store(settings, database)
+    except PermanentFailure as refusal:
+        LOG.error("%s", refusal)  # noqa: TRY400 - a sentence for people
+        sys.exit(REFUSED)
+    registry = metrics.server_registry()
+    registry.register(Heartbeats(database))
+    metrics.show(registry, settings.irt_daemon_metrics_port, "IRT_DAEMON_METRICS_PORT")
+    watch_starting_runs()
+    again = stop_on_hangup(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    threading.Thread(target=_watch, args=(lock, again), daemon=True).start()
+    try:
+        run_daemon()
+    finally:
+        if again.is_set():
+            restart_process()
+
+
+class Heartbeats(Collector):
+    """The age of each part's last heartbeat; no values if the database does not answer."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        yield GaugeMetricFamily(
+            "irt_daemon_part_heartbeat_age_seconds", "Time since the part's last heartbeat.", labels=["part"]
+        )
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        (ages,) = self.describe()
+        try:
+            with self._database.connect() as connection:
+                beats = heartbeats(connection)
+        except (psycopg.Error, PermanentFailure):
+            beats = {}
+        for part, beat in beats.items():
+            ages.add_metric([part], time.time() - beat)
+        yield ages
+
+
+def ended_part() -> str | None:
+    """Which parts of the daemon have ended while others run, judged by this process's threads."""
+    alive = {thread.name for thread in threading.enumerate()}
+    ended = [part for part in DAEMONS if f"dagster-daemon-{part}" not in alive]
+    return None if len(ended) in (0, len(DAEMONS)) else f"{', '.join(ended)} of the daemon ended"
+
+
+def _acquire(lock: DaemonLock, patience_s: float) -> None:
+    """Under a service manager, wait for a database that does not answer: a restart would not help."""
+    while True:
+        try:
+            return lock.acquire(patience_s)
+        except TransientFailure:
+            if not is_supervised():
+                raise
+
+
+def _watch(lock: DaemonLock, again: threading.Event) -> None:
+    """Restart this process when the lock is lost: another daemon may have it by now."""
+    while lock.is_held():
+        time.sleep(LOOK_S)
+    LOG.error("The connection that holds the daemon's lock is gone: restarting.")
+    again.set()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(STOPS_WITHIN_S)
+    restart_process()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Each server on its own, as systemd, Kubernetes and containers start them: `irt run NAME`.
+
+The process becomes the server, so that signals, limits and the main process id are the server's own. What does not
+belong here: all of them together under one process (see `stack`), and what a server does.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from irt_assets.common.environment import STACK_LOCK, instance_environment
+from irt_assets.servers.server_commands import commands, service_command
+from resources.database import Database
+from resources.failures import PermanentFailure
+from resources.folder_claim import open_store
+from resources.settings import Settings, private_home
+
+
+def become(settings: Settings, database: Database, name: str, *, port: int = 0, read_only: bool = False) -> NoReturn:
+    """Turn this process into the server `name`, if the database's schema is right.
+
+    Raises PermanentFailure if `irt serve` or another code server is running on the same IRT_HOME.
+    """
+    from irt_assets.servers.stack import dagster_instance  # imports Dagster, which our services start without
+
+    open_store(settings, database)
+    _claim(settings, STACK_LOCK, fcntl.LOCK_SH, "`irt serve` runs")
+    if name == "code server":
+        _claim(settings, Path("dagster") / "code-server.lock", fcntl.LOCK_EX, "a code server runs")
+    with dagster_instance(settings, database):
+        environment = {**os.environ, **instance_environment(settings, database)}
+    arguments = commands(settings, environment, port=port, read_only=read_only)[name]
+    sys.stdout.flush()
+    os.execve(arguments[0], arguments, environment)
+
+
+def become_service(package: str, *arguments: str) -> NoReturn:
+    """Turn this process into a service, a package of `services`, through its `__main__`."""
+    sys.stdout.flush()
+    os.execv(sys.executable, service_command(package, *arguments))
+
+
+def _claim(settings: Settings, lock: Path, kind: int, otherwise: str) -> None:
+    """Hold a lock of this IRT_HOME until the server ends; the server inherits the open file, its children do not."""
+    path = private_home(settings) / lock
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise PermanentFailure(f"{otherwise} for {settings.irt_home} already: stop that one, or set IRT_HOME") from None
+    os.set_inheritable(descriptor, True)
