@@ -46,7 +46,8 @@ COPY = (
     + """
 from pathlib import Path
 import pyarrow.parquet as pq
-from resources.relational import ATTEMPT, LEARNER, QUESTION, on_postgres
+from resources.relational import on_postgres
+from resources.relations import ATTEMPT, LEARNER, QUESTION
 with database.connect() as connection:
     for name, relation in (("attempt", ATTEMPT), ("question", QUESTION), ("learner", LEARNER)):
         pq.write_table(on_postgres(connection)(relation), Path(sys.argv[1], name + ".parquet"))

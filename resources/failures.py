@@ -104,11 +104,8 @@ def _of_driver(error: BaseException) -> tuple[BaseException, bool]:
 
 
 def _of_spark(error: BaseException) -> PermanentFailure | TransientFailure | None:
-    if "pyspark" not in sys.modules:
-        return None
-    from resources.spark_failures import explain_spark
-
-    return explain_spark(error)
+    spark_failures = sys.modules.get("resources.spark_failures")  # loaded by whatever uses Spark
+    return spark_failures.explain_spark(error) if spark_failures else None
 
 
 def _sqlstate(error: BaseException) -> str | None:

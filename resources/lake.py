@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from resources.failures import PermanentFailure
 from resources.object_store import FolderStore, ObjectStore, bucket_store
-from resources.relational import ATTEMPT
+from resources.relations import ATTEMPT
 from resources.s3_failures import NothingThere
 from resources.settings import Settings
 from resources.spark import path_for_spark

@@ -1,4 +1,4 @@
-"""The tables that relational expressions read, as Ibis relations made from the registry, and where such run.
+"""Where relational expressions run: on PostgreSQL, on DuckDB over Parquet, or on Spark over the lake.
 
 An expression is written once and means the same on every backend, on PostgreSQL and on DuckDB over Parquet: no
 rounding, no JSON, no function that only one of them has; days are UTC because the session is. What does not belong
@@ -16,10 +16,10 @@ import ibis
 import ibis.expr.types as ir
 import psycopg
 import pyarrow as pa
-import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 
-from resources import spark_rows, tables, warehouse
+from resources import spark_rows, warehouse
+from resources.lake import CatalogTable, Lake
+from resources.relations import LEARNER, QUESTION
 from resources.settings import get_settings
 from resources.spark_medians import medians_of_learners_by_lists
 
@@ -27,42 +27,6 @@ if TYPE_CHECKING:
     import dagster as dg
     import duckdb
     from pyspark.sql import SparkSession
-
-    from resources.lake import CatalogTable, Lake
-
-_TYPES = {
-    sa.Text: "string",
-    sa.Integer: "int32",
-    sa.BigInteger: "int64",
-    sa.Double: "float64",
-    sa.Boolean: "boolean",
-    sa.Date: "date",
-    TIMESTAMP: "timestamp('UTC')",
-    JSONB: "json",
-}
-
-
-def _columns(table: sa.Table) -> dict[str, str]:
-    return {column.name: _TYPES[type(column.type)] for column in table.columns}
-
-
-def relation(table: sa.Table) -> ir.Table:
-    """A table of the registry, bound to no database."""
-    return ibis.table(_columns(table), name=table.name)
-
-
-def _attempt() -> ir.Table:
-    """The view `attempt`: the log's columns, the id under its own name, the topic, whether a hint was used."""
-    columns = _columns(tables.response_log)
-    return ibis.table(
-        {"id": columns.pop("attempt_id"), **columns, "topic_id": "string", "hint_used": "boolean"}, name="attempt"
-    )
-
-
-ATTEMPT = _attempt()
-QUESTION = relation(tables.question)
-LEARNER = relation(tables.learner)
-
 
 C = TypeVar("C")
 
@@ -206,8 +170,6 @@ def lake() -> Lake | CatalogTable | None:
     settings = get_settings()
     if settings.irt_spark is None:
         return None
-    from resources.lake import Lake
-
     return Lake.at(settings)
 
 

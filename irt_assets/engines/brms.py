@@ -7,39 +7,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+from irt_assets.engines.brms_sampling import ENGINE, MODELS, Sampling
 from irt_assets.engines.spec import EngineSpec, RPackage
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from irt_assets.engines import Calibrator
     from irt_assets.engines.child import Limits
     from irt_assets.psychometrics.core.anchors import AnchorSet
     from irt_assets.psychometrics.core.models import Calibration, Responses
     from irt_assets.psychometrics.core.options import Model
     from resources.settings import Settings
-
-ENGINE = "brms"
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How long Stan samples, and where the compiled models are kept: a compilation takes a minute and 2.6 GB.
-
-    `draws` and `tune` are per chain; `cores` chains run at once; `cache` None compiles again for every fit. The limits
-    below which a fit has not converged (R-hat 1.01, ESS 1000) are met by four chains of 1500 draws as a rule.
-    """
-
-    draws: int = 1500
-    tune: int = 500
-    chains: int = 4
-    cores: int = 1
-    seed: int = 61
-    cache: Path | None = None
-
-    def as_options(self) -> dict[str, int | str]:
-        numbers = {name: getattr(self, name) for name in ("draws", "tune", "chains", "cores", "seed")}
-        return numbers | ({} if self.cache is None else {"cache": str(self.cache)})
 
 
 @dataclass
@@ -74,7 +51,7 @@ def _build(settings: Settings) -> Calibrator:
 SPEC = EngineSpec(
     name=ENGINE,
     method="posterior means and SDs by Stan",
-    models=("rasch", "1pl", "2pl"),
+    models=MODELS,
     build=_build,
     runs_in="child process",
     kind="r",

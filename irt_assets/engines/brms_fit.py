@@ -10,9 +10,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from irt_assets.engines.brms import ENGINE, SPEC, Sampling
+from irt_assets.engines.brms_sampling import ENGINE, MODELS, Sampling
 from irt_assets.engines.r_calibration import Answer, Call, anchors_of, request
 from irt_assets.engines.screening import ITEM_PRIORS, screen_items
+from irt_assets.engines.spec import require_model
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Responses, spread
 from irt_assets.psychometrics.core.options import Model
@@ -37,7 +38,7 @@ def fit_brms(
 
     Raises PsychometricsError for what is refused and LinkingError where too few anchors agree with the responses.
     """
-    SPEC.require_model(model)
+    require_model(ENGINE, MODELS, model)
     em, kept = screen_items(responses, model, None, data_hash)
     names = [em.item_ids[j] for j in kept]
     known = None

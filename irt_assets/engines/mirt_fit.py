@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from irt_assets.engines.mirt import ENGINE
 from irt_assets.engines.r_calibration import Answer, Call, anchors_of, request
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.design import duplicate_items, links, require_connected
@@ -39,6 +38,7 @@ from irt_assets.psychometrics.estimation.response_layout import Counts, Mask
 from irt_assets.psychometrics.estimation.standard_errors import VARIANCE_INFLATION_LIMIT, weakly_identified
 from irt_assets.psychometrics.fit.classical import item_rest_correlation
 
+ENGINE = "mirt"
 STEEPEST = 0.1
 """Largest gradient at a maximum, in the standard errors that known abilities would give. mirt stops by the size of its
 steps, which are small on a long gentle slope, too; fits of clean data that it calls converged were below 0.0015 in

@@ -16,8 +16,7 @@ from typing import Any
 
 from irt_assets.engines import Drawn
 from irt_assets.engines.child import Limits, die_with_parent, run
-from irt_assets.engines.pymc import ENGINE
-from irt_assets.engines.pymc_engine import PymcEngine
+from irt_assets.engines.pymc_engine import ENGINE, PymcEngine
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Calibration, Responses

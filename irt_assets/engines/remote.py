@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from irt_assets.engines.brms import Sampling
+from irt_assets.engines.brms_sampling import Sampling
 from irt_assets.engines.spec import EngineSpec
 from irt_assets.psychometrics.core.options import MODELS
 

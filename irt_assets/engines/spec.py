@@ -82,13 +82,14 @@ class EngineSpec:
     python_packages: tuple[PythonPackage, ...] = ()
     r_packages: tuple[RPackage, ...] = ()
 
-    def require_model(self, model: Model) -> None:
-        """Raise PsychometricsError for a model that the engine does not fit."""
-        from irt_assets.psychometrics.core.errors import PsychometricsError
-
-        if model not in self.models:
-            raise PsychometricsError(f"the {self.name} engine fits {', '.join(self.models)}; got model {model!r}")
-
     def in_r_service(self, settings: Settings) -> bool:
         """Whether its fits are made by the R IRT service."""
         return self.runs_in == "R IRT service" or (bool(self.r_packages) and settings.r_irt_base_url is not None)
+
+
+def require_model(engine: str, models: tuple[Model, ...], model: Model) -> None:
+    """Raise PsychometricsError for a model that is not among those that the engine fits."""
+    from irt_assets.psychometrics.core.errors import PsychometricsError
+
+    if model not in models:
+        raise PsychometricsError(f"the {engine} engine fits {', '.join(models)}; got model {model!r}")

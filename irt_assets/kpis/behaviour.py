@@ -12,7 +12,7 @@ import ibis
 import ibis.expr.types as ir
 
 from irt_assets.responses.answers import instant, live_answers, microseconds_before, with_scale
-from resources.relational import LEARNER
+from resources.relations import LEARNER
 
 YEAR = timedelta(days=365)
 FOUR_WEEKS = timedelta(days=28)

@@ -14,7 +14,8 @@ import psycopg
 
 from irt_assets.responses.answers import attempts_between, live_answers
 from irt_assets.responses.row_hash import row_hash, sums_by
-from resources.relational import ATTEMPT, Run, lake, on_log
+from resources.relational import Run, lake, on_log
+from resources.relations import ATTEMPT
 
 
 def bank_version(connection: psycopg.Connection) -> str:

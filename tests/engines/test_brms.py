@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from irt_assets.engines.brms import BrmsEngine, Sampling
+from irt_assets.engines.brms import BrmsEngine
+from irt_assets.engines.brms_sampling import Sampling
 from irt_assets.engines.screening import ITEM_PRIORS
 from irt_assets.psychometrics.core.models import Flag, Responses
 from irt_assets.psychometrics.estimation.em import fit_em

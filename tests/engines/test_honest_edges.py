@@ -12,7 +12,8 @@ import pytest
 from scipy.special import expit
 
 from irt_assets.engines import registry
-from irt_assets.engines.brms import BrmsEngine, Sampling
+from irt_assets.engines.brms import BrmsEngine
+from irt_assets.engines.brms_sampling import Sampling
 from irt_assets.engines.em import EmEngine
 from irt_assets.engines.mirt import MirtEngine
 from irt_assets.engines.pymc_engine import PymcEngine

@@ -24,7 +24,8 @@ from irt_assets.responses.window import scoring_responses
 from resources import warehouse
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
-from resources.relational import LEARNER, QUESTION, Run, on_duckdb, on_postgres
+from resources.relational import Run, on_duckdb, on_postgres
+from resources.relations import LEARNER, QUESTION
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy

@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from resources.database import Database
-from resources.relational import ATTEMPT, LEARNER, QUESTION, on_postgres
+from resources.relational import on_postgres
+from resources.relations import ATTEMPT, LEARNER, QUESTION
 from resources.settings import Settings
 from tests.helpers.kpi_worlds import WEEK, load, random_world
 from tests.helpers.rooms import run_sql

@@ -29,7 +29,8 @@ from irt_assets.responses.snapshot_files import is_manifest
 from irt_assets.responses.window import data_hash
 from jobs.late_sensor import FEATURES
 from resources.database import Database
-from resources.relational import ATTEMPT, on_nearest_log, on_postgres
+from resources.relational import on_nearest_log, on_postgres
+from resources.relations import ATTEMPT
 from resources.settings import Settings, get_settings
 from tests.helpers import rooms
 from tests.helpers.kpi_worlds import END, WEEK, load, random_world

@@ -25,7 +25,8 @@ from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import data_hash_by
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
-from resources.relational import ATTEMPT, LEARNER, QUESTION, Run, on_duckdb, on_postgres, on_spark
+from resources.relational import Run, on_duckdb, on_postgres, on_spark
+from resources.relations import ATTEMPT, LEARNER, QUESTION
 from tests.helpers import dirty_log, kpi_worlds, rooms
 from tests.helpers.same_rows import EQUAL, assert_same
 from tests.helpers.what_changed import WHERE_SPARK_CHANGES

@@ -24,7 +24,8 @@ from irt_assets.responses.window import WindowTotals, judged_window
 from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.object_store import BucketStore, FolderStore
-from resources.relational import ATTEMPT, LEARNER, QUESTION, Run, on_postgres, on_spark
+from resources.relational import Run, on_postgres, on_spark
+from resources.relations import ATTEMPT, LEARNER, QUESTION
 from tests.helpers.rooms import SCALE, add_attempts, add_items, add_learners, attempt
 from tests.helpers.seaweed import BUCKET, SeaweedFS
 from tests.helpers.what_changed import WHERE_SPARK_CHANGES

@@ -1,0 +1,46 @@
+"""The tables that relational expressions read, as Ibis relations made from the registry and bound to no database.
+
+What does not belong here: where expressions run (see `relational`).
+"""
+
+from __future__ import annotations
+
+import ibis
+import ibis.expr.types as ir
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
+
+from resources import tables
+
+_TYPES = {
+    sa.Text: "string",
+    sa.Integer: "int32",
+    sa.BigInteger: "int64",
+    sa.Double: "float64",
+    sa.Boolean: "boolean",
+    sa.Date: "date",
+    TIMESTAMP: "timestamp('UTC')",
+    JSONB: "json",
+}
+
+
+def _columns(table: sa.Table) -> dict[str, str]:
+    return {column.name: _TYPES[type(column.type)] for column in table.columns}
+
+
+def relation(table: sa.Table) -> ir.Table:
+    """A table of the registry, bound to no database."""
+    return ibis.table(_columns(table), name=table.name)
+
+
+def _attempt() -> ir.Table:
+    """The view `attempt`: the log's columns, the id under its own name, the topic, whether a hint was used."""
+    columns = _columns(tables.response_log)
+    return ibis.table(
+        {"id": columns.pop("attempt_id"), **columns, "topic_id": "string", "hint_used": "boolean"}, name="attempt"
+    )
+
+
+ATTEMPT = _attempt()
+QUESTION = relation(tables.question)
+LEARNER = relation(tables.learner)
