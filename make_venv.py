@@ -91,7 +91,7 @@ def _see_that_the_database_can_run() -> None:
     if os.environ.get("DATABASE_URL"):
         return
     home = Path(os.environ.get("IRT_HOME", ".irt")).absolute()
-    if complaint := _ran([sys.executable, ROOT / "resources" / "server_account.py", VENV, home]):
+    if complaint := _ran([sys.executable, ROOT / "resources" / "postgres" / "server_account.py", VENV, home]):
         sys.exit(complaint)
 
 

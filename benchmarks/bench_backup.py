@@ -24,10 +24,10 @@ from irt_assets.backup.make import make_backup
 from irt_assets.backup.places import FolderPlace
 from irt_assets.backup.restore import restore_backup
 from irt_assets.responses.importing import import_attempts
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
-from resources.folder_claim import open_store
-from resources.schema import upgrade
+from resources.files.folder_claim import open_store
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
+from resources.postgres.schema import upgrade
 from resources.settings import Settings
 
 

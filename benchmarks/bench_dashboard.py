@@ -26,9 +26,9 @@ from irt_assets.common.partitions import last_complete_month, months_between
 from irt_assets.decisions.proposals import waiting_proposals
 from irt_assets.servers.stack import dagster_instance
 from resources.dagster_compat import keep_connections
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
-from resources.schema import upgrade
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
+from resources.postgres.schema import upgrade
 from resources.settings import Settings
 from services.dashboard.page import address
 from services.dashboard.reader import Reader

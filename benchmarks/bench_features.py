@@ -29,10 +29,11 @@ from pydantic import SecretStr
 
 from irt_assets.features.daily import write_features
 from irt_assets.kpis.weekly import write_week
-from resources import tables, warehouse
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
-from resources.schema import ensure_month_partitions, upgrade
+from resources import tables
+from resources.postgres import warehouse
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
+from resources.postgres.schema import ensure_month_partitions, upgrade
 from resources.settings import Settings
 
 WEEK, END = "2026-09-21", datetime(2026, 9, 28, tzinfo=UTC)

@@ -27,9 +27,9 @@ import pyarrow.csv as pacsv
 from pydantic import SecretStr
 
 from irt_assets.responses.importing import import_attempts
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
-from resources.schema import ensure_month_partitions, upgrade
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
+from resources.postgres.schema import ensure_month_partitions, upgrade
 from resources.settings import Settings
 
 FIRST_MONTH, MONTHS = "2026-05", 6

@@ -26,12 +26,12 @@ import psycopg
 from irt_assets.common.partitions import MONTHS, WEEKS, day_bounds, day_of, month_bounds, week_of
 from irt_assets.definitions import build_defs
 from irt_assets.responses.observe import answer_versions
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
-from resources.object_store import object_store
-from resources.schema import ensure_month_partitions, upgrade
+from resources.files.object_store import object_store
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
+from resources.postgres.schema import ensure_month_partitions, upgrade
+from resources.postgres.sources import record_sources
 from resources.settings import Settings
-from resources.sources import record_sources
 
 NOW = datetime.now(UTC)
 MONTHS_MADE = MONTHS.back(NOW, 5)

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from irt_assets.common.partitions import MONTHS, month_bounds
-from resources.embedded_postgres import EmbeddedPostgres
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 
 (MONTH,) = MONTHS.back(datetime.now(UTC), 1)
 ITEMS, PER_LEARNER = 500, 50
@@ -33,7 +33,7 @@ ORIGIN_S, ORIGIN_GB, SCORED_S = 150.0, 2.0, 60.0
 RUN_SCORED = """
 from irt_assets.runs.in_process_runs import run_month
 from irt_assets.servers.stack import dagster_instance
-from resources.database import Database
+from resources.postgres.database import Database
 from resources.settings import get_settings
 settings = get_settings()
 database = Database(settings)

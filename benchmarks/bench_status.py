@@ -36,9 +36,9 @@ from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import rules_of
 from irt_assets.responses.window import data_hash
 from irt_assets.servers.stack import dagster_instance
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
-from resources.schema import ensure_month_partitions, upgrade
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
+from resources.postgres.schema import ensure_month_partitions, upgrade
 from resources.settings import Settings
 
 SCALES = ("algebra", "grammar", "physics")

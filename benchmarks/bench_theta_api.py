@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from pydantic import SecretStr
 
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
-from resources.schema import upgrade
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
+from resources.postgres.schema import upgrade
 from resources.settings import Settings
 from testbed.theta_load import Answered, Log, compare, load, load_log, memory_mb, servers, some
 

@@ -35,10 +35,11 @@ from irt_assets.responses import simulated
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.responses.window import data_hash
-from resources import tables, warehouse
-from resources.database import Database
-from resources.object_store import object_store
-from resources.schema import ensure_month_partitions
+from resources import tables
+from resources.files.object_store import object_store
+from resources.postgres import warehouse
+from resources.postgres.database import Database
+from resources.postgres.schema import ensure_month_partitions
 from resources.settings import Settings
 
 SCALES = ("algebra", "geometry", "numbers")

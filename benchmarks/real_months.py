@@ -34,9 +34,9 @@ from irt_assets.ledger.fit_spec import SetStatistics
 from irt_assets.ledger.steps import Step, step_of
 from irt_assets.psychometrics.fit.misfit import LIMITS, Measure
 from irt_assets.responses.scales import read_scales
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
-from resources.folder_claim import open_store
+from resources.files.folder_claim import open_store
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 
 DATA = Path(os.environ.get("IRT_SHARED", Path(__file__).parents[2] / "shared")) / "data"

@@ -36,8 +36,8 @@ from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation.marginal import Problem
 from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_assets.psychometrics.estimation.response_layout import Answers
+from resources.cluster.spark import spark_session, stop_session
 from resources.settings import Settings
-from resources.spark import spark_session, stop_session
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import requests
 
-from resources.spark import stop_session
+from resources.cluster.spark import stop_session
 from testbed.spark_cluster import Cluster
 
 if TYPE_CHECKING:

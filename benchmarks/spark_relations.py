@@ -42,7 +42,7 @@ from irt_assets.responses.item_times import compute_item_times
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import judged_for_scoring, scoring_facts
 from irt_assets.responses.window_on_spark import map_learners
-from resources.relational import Run, on_duckdb, on_spark
+from resources.cluster.relational import Run, on_duckdb, on_spark
 from resources.settings import Settings
 
 END = datetime(2026, 11, 2, tzinfo=UTC)
@@ -96,7 +96,7 @@ def on_files(engine: str, folder: Path, url: str) -> Run:
         for name, which in files.items():
             connection.execute(f"CREATE VIEW {name} AS FROM read_parquet('{folder}/{which}')")
         return on_duckdb(connection)
-    from resources.spark import spark_session
+    from resources.cluster.spark import spark_session
 
     session = spark_session(Settings(irt_spark=url, _env_file=None))  # type: ignore[call-arg]
     for name, which in files.items():

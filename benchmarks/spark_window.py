@@ -19,13 +19,13 @@ from pathlib import Path
 
 from bench_size import IRT, MONTH, measured, write
 
-from resources.embedded_postgres import EmbeddedPostgres
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 
 HERE = f"""
 import json, resource, sys, time
 from irt_assets.responses.snapshot import read_snapshot, take_snapshot
-from resources.database import Database
-from resources.object_store import object_store
+from resources.postgres.database import Database
+from resources.files.object_store import object_store
 from resources.settings import get_settings
 settings = get_settings()
 database, store = Database(settings), object_store(settings)
@@ -46,8 +46,8 @@ COPY = (
     + """
 from pathlib import Path
 import pyarrow.parquet as pq
-from resources.relational import on_postgres
-from resources.relations import ATTEMPT, LEARNER, QUESTION
+from resources.cluster.relational import on_postgres
+from resources.postgres.relations import ATTEMPT, LEARNER, QUESTION
 with database.connect() as connection:
     for name, relation in (("attempt", ATTEMPT), ("question", QUESTION), ("learner", LEARNER)):
         pq.write_table(on_postgres(connection)(relation), Path(sys.argv[1], name + ".parquet"))
@@ -59,9 +59,9 @@ ON_SPARK = (
     + """
 import os
 from pathlib import Path
-from resources.relational import on_spark
+from resources.cluster.relational import on_spark
 from resources.settings import Settings
-from resources.spark import spark_session
+from resources.cluster.spark import spark_session
 began = time.monotonic()
 session = spark_session(Settings(irt_spark="local[2]", _env_file=None))
 for name in ("attempt", "question", "learner"):

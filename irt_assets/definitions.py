@@ -39,8 +39,8 @@ from jobs.automation import AFTER_A_MONTH
 from jobs.jobs import build_jobs, build_sensors
 from jobs.launcher import give_way_when_memory_runs_out
 from jobs.schedules import build_schedules
-from resources.database import Database
-from resources.object_store import object_store
+from resources.files.object_store import object_store
+from resources.postgres.database import Database
 from resources.settings import Settings, get_settings
 
 

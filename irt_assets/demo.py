@@ -47,13 +47,13 @@ from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.simulated import SimulatedFiles, write
 from irt_assets.responses.window import judged_window, scored_responses_of
 from irt_assets.runs.in_process_runs import run_job, run_month
+from resources.cluster.lake import Lake
+from resources.cluster.relational import lake
 from resources.dagster_compat import PARTITION_NAME_TAG
-from resources.database import Database
 from resources.failures import PermanentFailure
-from resources.lake import Lake
-from resources.object_store import object_store
-from resources.relational import lake
-from resources.schema import upgrade
+from resources.files.object_store import object_store
+from resources.postgres.database import Database
+from resources.postgres.schema import upgrade
 from resources.settings import Settings, get_settings, write_env_file
 
 Say = Callable[[str], None]

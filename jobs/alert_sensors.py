@@ -18,10 +18,10 @@ from irt_assets.invariants.freshness import last_backup
 from irt_assets.invariants.history import resolve_told_by_checks
 from jobs import alerts
 from jobs.plans import Plan, schedule_keys
+from resources.alerts.notifier import deliver
+from resources.alerts.outbox import Alert, open_alert, open_keys, resolve_alert
 from resources.dagster_compat import FINISHED_STATUSES, InstigatorType
-from resources.database import Database
-from resources.notifier import deliver
-from resources.outbox import Alert, open_alert, open_keys, resolve_alert
+from resources.postgres.database import Database
 from resources.settings import Settings
 
 EVENTS_A_TICK = 500

@@ -20,9 +20,9 @@ from irt_assets.common.run_progress import PARTITION_TAG, RANGE_TAGS, asked_agai
 from irt_assets.gates.gates import SET_GATES, held_because
 from irt_assets.invariants.freshness import BACKUP_AGE, LastBackup
 from jobs.plans import GRACE, MADE_WITHIN, Plan, last_tick_before, overdue_since, schedule_keys, switched_on_at
+from resources.alerts.outbox import Alert, Severity
 from resources.dagster_compat import InstigatorState, InstigatorType, PartitionKeyFilter, TickStatus
 from resources.dagster_schema import rows_of
-from resources.outbox import Alert, Severity
 
 LOOKS_THAT_FAIL = 3
 LONGEST_REASON = 300

@@ -48,11 +48,11 @@ from jobs.erasure_mentions import drop_mentions, drop_rejected_rows
 from jobs.late_answers_cursor import spans
 from jobs.retention import WEEK
 from jobs.stuck_runs import fail_lost_runs
-from resources.database import Database, advisory_lock
+from resources.cluster.lake import Lake
 from resources.failures import PermanentFailure, TransientFailure
-from resources.lake import Lake
-from resources.object_store import ObjectStore
-from resources.sources import record_sources, recorded_sources
+from resources.files.object_store import ObjectStore
+from resources.postgres.database import Database, advisory_lock
+from resources.postgres.sources import record_sources, recorded_sources
 from resources.tables import METADATA
 
 OF_LEARNERS = tuple(sorted(table.name for table in METADATA.tables.values() if "user_id" in table.columns))

@@ -36,8 +36,8 @@ from jobs.release import build_release_job
 from jobs.requeue_lost_retries import killed_runs
 from jobs.schedules import Job
 from jobs.sensors import build_theta_sensor, ledger
+from resources.cluster.lake import lake_that_we_write
 from resources.dagster_compat import PRIORITY_TAG
-from resources.lake import lake_that_we_write
 from resources.settings import Settings
 
 

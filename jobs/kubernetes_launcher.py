@@ -37,7 +37,6 @@ from urllib3.exceptions import HTTPError
 from jobs.api_server import ApiServerAway, Outage, error_text, translate_errors
 from jobs.launcher import WORKER_TAG
 from jobs.run_sizes import KIND_TAG, RunSize, size_of
-from resources import logs
 from resources.dagster_compat import (
     HIDDEN_TAG_PREFIX,
     CheckRunHealthResult,
@@ -49,6 +48,7 @@ from resources.dagster_compat import (
     tell_in_a_sentence,
 )
 from resources.failures import PermanentFailure
+from resources.serving import logs
 from resources.settings import Settings, get_settings
 
 PRODUCT = "irt-assets"

@@ -21,11 +21,11 @@ from irt_assets.responses.observe import answer_versions
 from irt_assets.responses.scales import read_scales
 from jobs.late_answers_cursor import Memory, digest, late_days, spans, waits, weeks_to_ask
 from jobs.schedules import Job
-from resources.database import Database
-from resources.lake import Lake
-from resources.relational import lake, on_postgres
+from resources.cluster.lake import Lake
+from resources.cluster.relational import lake, on_postgres
+from resources.postgres.database import Database
+from resources.postgres.sources import recorded_sources
 from resources.settings import Settings
-from resources.sources import recorded_sources
 
 FEATURES = "aggregate_features_daily"
 EXPORT = "observe_attempts"

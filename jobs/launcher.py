@@ -23,7 +23,6 @@ from typing import Any
 import psutil
 from dagster import DagsterEventType, DagsterInstance, DagsterRun, DefaultRunLauncher
 
-from resources import logs
 from resources.dagster_compat import (
     HIDDEN_TAG_PREFIX,
     MAX_RETRIES_TAG,
@@ -32,6 +31,7 @@ from resources.dagster_compat import (
     LaunchRunContext,
     WorkerStatus,
 )
+from resources.serving import logs
 
 WORKER_TAG = f"{HIDDEN_TAG_PREFIX}irt_run_worker"
 """Run tag, hidden in the UI: JSON with `host` and `boot` and, once it was seen alive, `pid` and `started`."""

@@ -17,8 +17,8 @@ from irt_assets.gates.month_status import month_states
 from jobs.daemons import daemon_alive
 from jobs.launched_by import LAUNCHED_BY
 from resources.dagster_compat import queue_run
-from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure
+from resources.postgres.database import Database, advisory_lock
 from resources.settings import Settings
 
 

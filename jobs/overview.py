@@ -26,6 +26,7 @@ from jobs import alerts
 from jobs.daemons import daemon_state
 from jobs.launched_by import LAUNCHED_BY
 from jobs.plans import PLANS, Plan
+from resources.cluster.lake import lake_that_we_write
 from resources.dagster_compat import (
     NOT_FINISHED_STATUSES,
     SCHEDULE_NAME_TAG,
@@ -34,8 +35,7 @@ from resources.dagster_compat import (
     TickStatus,
     schedule_execution_time_iterator,
 )
-from resources.database import Database
-from resources.lake import lake_that_we_write
+from resources.postgres.database import Database
 from resources.settings import Settings
 
 

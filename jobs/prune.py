@@ -15,8 +15,8 @@ from irt_assets.common.retries import classify_failures
 from irt_assets.responses.data_versions import merge_changes
 from jobs.retention import Gone, prune_files, prune_rejects, prune_rows, prune_unfinished
 from jobs.run_retention import prune_runs
-from resources.database import Database
-from resources.object_store import ObjectStore
+from resources.files.object_store import ObjectStore
+from resources.postgres.database import Database
 from resources.settings import Settings
 
 

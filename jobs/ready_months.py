@@ -17,8 +17,8 @@ from irt_assets.decisions.proposals import latest_waiting, proposals
 from irt_assets.gates.month_judged import State
 from irt_assets.gates.month_status import month_states
 from irt_assets.ledger.steps import done_and_not_announced
-from resources.database import Database
-from resources.outbox import Alert, announce
+from resources.alerts.outbox import Alert, announce
+from resources.postgres.database import Database
 
 LOOK_BACK = timedelta(days=1)
 """Months that were published earlier are not announced."""

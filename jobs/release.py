@@ -29,9 +29,9 @@ from irt_assets.responses.scales import read_scales
 from jobs.launched_by import LAUNCHED_BY
 from resources.dagster_compat import BACKFILL_ID_TAG
 from resources.dagster_schema import rows_shown
-from resources.database import Database
 from resources.failures import PermanentFailure
-from resources.object_store import ObjectStore
+from resources.files.object_store import ObjectStore
+from resources.postgres.database import Database
 from resources.settings import Settings
 
 OP = "decide_on_proposals"

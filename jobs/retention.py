@@ -23,9 +23,10 @@ from irt_assets.reports.artifacts import recorded_keys
 from irt_assets.responses.importing.report import UNFINISHED, delete_unfinished
 from irt_assets.responses.item_times import NIGHTS_KEPT
 from irt_assets.responses.snapshot_files import is_manifest, stored_parts
-from resources import tables, warehouse
-from resources.database import Database, advisory_lock
-from resources.object_store import ObjectStore
+from resources import tables
+from resources.files.object_store import ObjectStore
+from resources.postgres import warehouse
+from resources.postgres.database import Database, advisory_lock
 
 NIGHTS = timedelta(days=NIGHTS_KEPT)
 REQUESTS = timedelta(days=90)

@@ -1,4 +1,4 @@
-"""The logger of runs: a run's messages, in its worker's output too, in the format of `resources.logs`.
+"""The logger of runs: a run's messages, in its worker's output too, in the format of `resources.serving.logs`.
 
 Dagster takes a run's loggers from its run config, and where that names none, as for whatever the UI, a sensor or
 a backfill puts together, it makes its coloured one. `install` replaces
@@ -12,9 +12,9 @@ from contextlib import ExitStack
 import dagster as dg
 from dagster import DagsterEvent, DagsterEventType
 
-from resources import logs, traces
 from resources.dagster_compat import coerce_valid_log_level, give_runs_these_loggers
-from resources.logs import DAGSTER_META
+from resources.serving import logs, traces
+from resources.serving.logs import DAGSTER_META
 
 DEFAULTS = {"log_level": "INFO", "name": "run"}
 

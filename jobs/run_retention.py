@@ -15,9 +15,9 @@ import psycopg
 
 from irt_assets.common.run_progress import BACKFILL_TAG, PARTITION_TAG
 from jobs.retention import Gone
+from resources.alerts.outbox import open_keys
 from resources.dagster_compat import FINISHED_STATUSES, BulkActionStatus, ComputeIOType, PartitionKeyFilter
-from resources.database import Database
-from resources.outbox import open_keys
+from resources.postgres.database import Database
 from resources.tables import METADATA
 
 RUNS = timedelta(days=100)

@@ -14,7 +14,7 @@ from irt_assets.abilities.batch import stale_months
 from irt_assets.abilities.sweep import sweep
 from irt_assets.gates.month_status import unsettled_months
 from irt_assets.ledger.steps import Step, pending_steps
-from resources.database import Database
+from resources.postgres.database import Database
 from resources.settings import Settings
 
 SECONDS_BETWEEN_TICKS = 30

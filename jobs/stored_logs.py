@@ -1,7 +1,7 @@
 """What runs print, kept in the object store: it outlives the pod and is read by a webserver elsewhere.
 
 While a step goes on its output is in a local file, and from time to time a copy of it is stored as `….partial`. What
-does not belong here: what is logged (see `resources.logs`).
+does not belong here: what is logged (see `resources.serving.logs`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from resources.dagster_compat import (
     ensure_file,
 )
 from resources.failures import PermanentFailure, TransientFailure
-from resources.object_store import ObjectStore, object_store
+from resources.files.object_store import ObjectStore, object_store
 from resources.settings import get_settings
 
 LOG = logging.getLogger(__name__)

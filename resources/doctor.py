@@ -25,15 +25,17 @@ import psycopg
 import requests
 from packaging.requirements import Requirement
 
-from resources import notifier, spark, traces
-from resources.database import Database, embedded_postgres
+from resources.alerts import notifier
+from resources.cluster import spark
 from resources.failures import PermanentFailure, TransientFailure
-from resources.logs import hide
-from resources.object_store import BucketStore, FolderStore, object_store
-from resources.schema import drift
-from resources.schema_version import schema_version
+from resources.files.object_store import BucketStore, FolderStore, object_store
+from resources.files.typesetting import missing_fonts, pdf_problem, typst_version
+from resources.postgres.database import Database, embedded_postgres
+from resources.postgres.schema import drift
+from resources.postgres.schema_version import schema_version
+from resources.serving import traces
+from resources.serving.logs import hide
 from resources.settings import Settings, names_read, names_set
-from resources.typesetting import missing_fonts, pdf_problem, typst_version
 
 OLDEST_POSTGRES = 15
 GIB = 2**30

@@ -104,7 +104,7 @@ def _of_driver(error: BaseException) -> tuple[BaseException, bool]:
 
 
 def _of_spark(error: BaseException) -> PermanentFailure | TransientFailure | None:
-    spark_failures = sys.modules.get("resources.spark_failures")  # loaded by whatever uses Spark
+    spark_failures = sys.modules.get("resources.cluster.spark_failures")  # loaded by whatever uses Spark
     return spark_failures.explain_spark(error) if spark_failures else None
 
 

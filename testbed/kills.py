@@ -30,7 +30,7 @@ from irt_assets.gates.month_status import month_states
 from irt_assets.runs.in_process_runs import run_month
 from irt_assets.servers.stack import StackError, dagster_instance
 from resources.dagster_compat import NOT_FINISHED_STATUSES, PARENT_RUN_ID_TAG
-from resources.database import Database
+from resources.postgres.database import Database
 from testbed.small_world import small_world
 from testbed.stack_harness import ROOT, Harness, wait_for
 

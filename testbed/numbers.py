@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from irt_assets.psychometrics.simulation.scenario import Scenario
 from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.responses import simulated
-from resources.database import Database
+from resources.postgres.database import Database
 from resources.settings import Settings
 
 MONTHS = ("2026-07", "2026-08", "2026-09")

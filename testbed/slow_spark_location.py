@@ -6,8 +6,8 @@ from typing import Any
 
 from irt_assets.definitions import build_defs
 from irt_assets.responses import assets
+from resources.cluster.spark import spark_jobs, spark_session
 from resources.settings import get_settings
-from resources.spark import spark_jobs, spark_session
 from testbed.spark_functions import sleeps
 
 take_snapshot = assets.take_snapshot

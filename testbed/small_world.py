@@ -20,10 +20,11 @@ from irt_assets.decisions.origin import initialise
 from irt_assets.psychometrics.simulation.scenario import Fault, Scenario
 from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.responses import simulated
-from resources import tables, warehouse
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
-from resources.schema import ensure_month_partitions, upgrade
+from resources import tables
+from resources.postgres import warehouse
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
+from resources.postgres.schema import ensure_month_partitions, upgrade
 from resources.settings import Settings
 
 THRESHOLDS = {"min_responses": 120, "min_anchor_responses": 80}

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import psutil
 
+from resources.cluster.spark import CODE, answers_at
 from resources.settings import Settings
-from resources.spark import CODE, answers_at
 from testbed.patience import patient
 
 WORKER_MEMORY = "700m"

@@ -25,9 +25,9 @@ from irt_assets.servers import stack as stack_module
 from irt_assets.servers.server_commands import DAEMON
 from irt_assets.servers.stack import Stack, StackError, dagster_instance
 from resources.dagster_compat import MAX_RETRIES_TAG
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
-from resources.open_database import open_database
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
+from resources.postgres.open_database import open_database
 from resources.settings import Settings
 from testbed.patience import patient
 

@@ -30,9 +30,10 @@ from irt_assets.ledger.publications import in_force
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.window import scoring_responses
-from resources import tables, warehouse
-from resources.database import Database
-from resources.schema import ensure_month_partitions
+from resources import tables
+from resources.postgres import warehouse
+from resources.postgres.database import Database
+from resources.postgres.schema import ensure_month_partitions
 
 ROOT = Path(__file__).parents[1]
 TOKEN = "a-service-token-of-32-characters"

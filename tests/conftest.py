@@ -14,9 +14,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
-from resources.object_store import ObjectStore, object_store
+from resources.files.object_store import ObjectStore, object_store
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import KUBERNETES, Settings, get_settings
 from testbed import patience
 from tests.helpers.databases import empty_template, run_folder, server_of_the_run, template_copy

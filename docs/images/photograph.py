@@ -22,7 +22,7 @@ from irt_assets.cli.installation import current_database, current_settings
 from irt_assets.common.partitions import last_complete_month, months_between
 from irt_assets.reports import drift_month
 from irt_assets.servers.stack import dagster_instance
-from resources.database import Database
+from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.ui.browser import browser, photograph_graph
 

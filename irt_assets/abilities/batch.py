@@ -28,9 +28,10 @@ from irt_assets.responses.item_times import current_item_times
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import scoring_groups
 from irt_assets.responses.window_on_spark import map_learners
-from resources import tables, warehouse
-from resources.database import Database, advisory_lock
-from resources.relational import holds_log, lake, on_log
+from resources import tables
+from resources.cluster.relational import holds_log, lake, on_log
+from resources.postgres import warehouse
+from resources.postgres.database import Database, advisory_lock
 
 LEARNERS_WRITTEN = 100_000
 """Learners whose abilities are written at once."""

@@ -29,8 +29,8 @@ from irt_assets.responses.item_times import (
 )
 from irt_assets.responses.one_learner import ScoredItems, answered_at_all, learner_query, learner_responses
 from irt_assets.responses.scales import Scale, read_scales
-from resources.database import advisory_lock
-from resources.relational import on_postgres
+from resources.cluster.relational import on_postgres
+from resources.postgres.database import advisory_lock
 
 MOST_HISTORY = 100
 

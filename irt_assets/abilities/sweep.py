@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from irt_assets.abilities.online import read_measures, update
-from resources.database import Database
+from resources.postgres.database import Database
 
 GRACE = timedelta(minutes=1)
 """Minimum age of answers: by then the session hook has asked for θ and the answers are committed."""

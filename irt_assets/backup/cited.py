@@ -17,8 +17,8 @@ import psycopg
 
 from irt_assets.ledger.citations import CITATIONS, cited_names
 from irt_assets.responses.snapshot_files import is_manifest, stored_parts
-from resources.object_store import ObjectStore
-from resources.s3_failures import NothingThere
+from resources.files.object_store import ObjectStore
+from resources.files.s3_failures import NothingThere
 
 AT_ONCE = 16
 

@@ -17,8 +17,8 @@ from irt_assets.backup.places import MANIFEST
 from irt_assets.ledger.publications import in_force
 from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure
-from resources.schema import KEPT
-from resources.schema_version import SchemaVersion
+from resources.postgres.schema import KEPT
+from resources.postgres.schema_version import SchemaVersion
 from resources.tables import METADATA
 
 FORMAT = 1

@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from resources.failures import PermanentFailure, explain
-from resources.object_store import PART, BucketStore, object_store, sync_folder
+from resources.files.object_store import PART, BucketStore, object_store, sync_folder
 from resources.settings import OWNER_ALONE, Settings, private_home
 
 MANIFEST = "manifest.json"

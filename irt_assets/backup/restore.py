@@ -28,12 +28,12 @@ from irt_assets.gates.month_status import month_states
 from irt_assets.invariants.drift import FOLLOWING
 from irt_assets.invariants.history import look_at_everything
 from irt_assets.servers.stack import dagster_instance
-from resources.database import Database
 from resources.failures import PermanentFailure
-from resources.folder_claim import adopt_folder
-from resources.object_store import FolderStore, ObjectStore, object_store
-from resources.schema import upgrade
-from resources.schema_version import schema_version
+from resources.files.folder_claim import adopt_folder
+from resources.files.object_store import FolderStore, ObjectStore, object_store
+from resources.postgres.database import Database
+from resources.postgres.schema import upgrade
+from resources.postgres.schema_version import schema_version
 from resources.settings import Settings
 
 

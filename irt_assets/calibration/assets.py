@@ -33,11 +33,11 @@ from irt_assets.ledger.decisions import decisions
 from irt_assets.ledger.steps import Step
 from irt_assets.responses.scales import read_scales
 from resources import tables
+from resources.cluster.relational import application
 from resources.dagster_compat import StepFailureData
 from resources.dagster_schema import column_schema, rows_shown
-from resources.database import Database
-from resources.object_store import ObjectStore
-from resources.relational import application
+from resources.files.object_store import ObjectStore
+from resources.postgres.database import Database
 
 GROUP = "calibration"
 OWNERS = ["team:psychometrics"]

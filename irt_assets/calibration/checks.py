@@ -31,8 +31,8 @@ from irt_assets.ledger.fits import explanation, latest_staged
 from irt_assets.psychometrics.core.models import Flag
 from irt_assets.responses.scales import read_scales
 from resources.dagster_schema import rows_shown
-from resources.database import Database
-from resources.object_store import ObjectStore
+from resources.files.object_store import ObjectStore
+from resources.postgres.database import Database
 
 _log = logging.getLogger(__name__)
 ASSETS = ("scored_responses", "item_calibration", "linked_item_parameters", "published_item_parameters")

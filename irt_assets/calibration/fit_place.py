@@ -13,7 +13,7 @@ from irt_assets.psychometrics.eligibility.attempts import Reason
 from irt_assets.responses.snapshot import Snapshot
 from irt_assets.responses.snapshot_files import part_keys
 from irt_assets.responses.window import ItemCounts
-from resources.object_store import ObjectStore
+from resources.files.object_store import ObjectStore
 from resources.settings import Settings
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def count_items(settings: Settings, store: ObjectStore, snapshot: Snapshot, scal
 
 
 def _attempts(settings: Settings, store: ObjectStore, snapshot: Snapshot, scale_id: str) -> DataFrame:
-    from resources.spark import path_for_spark, spark_session
+    from resources.cluster.spark import path_for_spark, spark_session
 
     files = [path_for_spark(store.uri(key)) for key in part_keys(store, snapshot.uri)]
     attempts = spark_session(settings).read.parquet(*files)

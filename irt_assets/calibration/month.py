@@ -44,9 +44,9 @@ from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.estimation.latent_shape import Shape
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import FIT_COLUMNS, current_snapshot, read_for_run, sample_for_run, stored_rules
-from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure, is_transient
-from resources.object_store import ObjectStore
+from resources.files.object_store import ObjectStore
+from resources.postgres.database import Database, advisory_lock
 from resources.settings import get_settings
 
 

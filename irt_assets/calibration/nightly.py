@@ -32,9 +32,9 @@ from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import JudgedWindow, judged_window, share_for_run
-from resources.database import Database, advisory_lock
+from resources.cluster.relational import on_postgres
 from resources.failures import PermanentFailure, TransientFailure
-from resources.relational import on_postgres
+from resources.postgres.database import Database, advisory_lock
 from resources.version import code_version
 
 WINDOW = timedelta(days=30)

@@ -20,9 +20,9 @@ from irt_assets.engines import Calibrator
 from irt_assets.gates.early_warning import EarlyWarning
 from resources import tables
 from resources.dagster_schema import column_schema, rows_shown
-from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.markdown import markdown_table
+from resources.postgres.database import Database
 
 CHECK = "nightly_links_like_the_month"
 _MOST_SHOWN = 8  # of longer tables Dagster shows a link

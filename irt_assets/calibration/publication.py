@@ -26,7 +26,7 @@ from irt_assets.ledger.publications import VALUES, Publication, items_ever_publi
 from irt_assets.ledger.steps import Step, steps, write_step
 from irt_assets.ledger.testlets import publish_effects
 from irt_assets.responses.scales import Scale, read_scales
-from resources.database import advisory_lock
+from resources.postgres.database import advisory_lock
 
 Measure = Callable[[psycopg.Connection, Scale, str, LinkedFit], LinkedFit]
 """A function like `month_impact.with_impact`, which reads what this module writes."""

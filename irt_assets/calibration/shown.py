@@ -31,10 +31,10 @@ from irt_assets.psychometrics.linking.linking import Linking
 from irt_assets.psychometrics.scoring.abilities import Scores
 from irt_assets.psychometrics.scoring.reliability import empirical_reliability
 from irt_assets.responses.scales import Scale, read_scales
+from resources.cluster.relational import application
 from resources.dagster_schema import rows_shown
-from resources.database import Database
 from resources.markdown import escaped, markdown_table
-from resources.relational import application
+from resources.postgres.database import Database
 
 Metadata = dict[str, dg.MetadataValue]
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)

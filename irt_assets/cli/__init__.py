@@ -73,7 +73,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if "--help" in sys.argv:
         app()
-    from resources import logs
+    from resources.serving import logs
 
     logs.configure()
     try:

@@ -20,7 +20,7 @@ app = typer.Typer(name="alerts", rich_help_panel=Panel.OPERATION, no_args_is_hel
 @app.command("test")
 def send_test_alert(as_json: AsJson = False) -> None:
     """Send a test alert and its resolution to every configured channel, and say which arrived."""
-    from resources.notifier import send_test
+    from resources.alerts.notifier import send_test
 
     arrived = send_test(current_settings(), f"{getpass.getuser()}@{socket.gethostname()}")
     if as_json:
@@ -37,7 +37,7 @@ def unit_failed(unit: Annotated[str, typer.Argument(help="Unit of systemd, e.g. 
 
     For `OnFailure=`; needs no database.
     """
-    from resources.unit_failure import send_unit_failure
+    from resources.alerts.unit_failure import send_unit_failure
 
     arrived = send_unit_failure(current_settings(), unit)
     _print(arrived)

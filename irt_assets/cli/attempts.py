@@ -17,7 +17,7 @@ from irt_assets.cli.installation import current_database, current_settings
 from irt_assets.common.wording import counted
 
 if TYPE_CHECKING:
-    from resources.lake import Lake
+    from resources.cluster.lake import Lake
 
 app = typer.Typer(
     name="attempts",
@@ -103,7 +103,7 @@ def prune() -> None:
 
 def _lake() -> Lake:
     from irt_assets.responses.lake import lake_of
-    from resources.lake import Lake
+    from resources.cluster.lake import Lake
 
     return lake_of(Lake.at(current_settings()))
 

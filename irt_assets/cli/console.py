@@ -64,7 +64,7 @@ def say(line: str) -> None:
 
 def print_error(mark: str, text: str) -> None:
     """Print to standard error why the command ends; in systemd's journal with the priority of an error."""
-    from resources import logs
+    from resources.serving import logs
 
     if logs.is_journal():
         print(logs.with_priority(f"{mark}{text}", logging.ERROR), file=sys.stderr)  # noqa: T201

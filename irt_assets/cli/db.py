@@ -11,7 +11,7 @@ from irt_assets.cli.installation import current_database, current_settings, data
 from resources.failures import PermanentFailure
 
 if TYPE_CHECKING:
-    from resources.embedded_postgres import EmbeddedPostgres
+    from resources.postgres.embedded_postgres import EmbeddedPostgres
 
 app = typer.Typer(
     name="db",
@@ -24,8 +24,8 @@ app = typer.Typer(
 @app.command()
 def upgrade() -> None:
     """Bring the schema to the newest version (the same as `alembic upgrade head`)."""
-    from resources import schema
-    from resources.schema_version import schema_version
+    from resources.postgres import schema
+    from resources.postgres.schema_version import schema_version
 
     database = database_as_it_is()
     schema.upgrade(database)
@@ -38,7 +38,7 @@ def downgrade(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask: a backup exists.")] = False,
 ) -> None:
     """Take the schema back for older code, after a backup; refused if answers or rows of the ledger would be lost."""
-    from resources import schema
+    from resources.postgres import schema
 
     say("First stop what uses the database, and make a backup of it (irt backup).")
     confirm("Is that done?", yes)
@@ -50,7 +50,7 @@ def adopt_folder(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Let the files of the database lie in this IRT_HOME from now on, as they were moved here or are lost elsewhere."""
-    from resources import folder_claim
+    from resources.files import folder_claim
 
     settings = current_settings()
     confirm(f"Do the snapshots and reports of this database lie in {settings.irt_home} from now on?", yes)
@@ -76,7 +76,7 @@ def stop() -> None:
 
 
 def _embedded() -> EmbeddedPostgres:
-    from resources.database import embedded_postgres
+    from resources.postgres.database import embedded_postgres
     from resources.settings import private_home
 
     settings = current_settings()

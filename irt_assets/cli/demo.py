@@ -35,8 +35,8 @@ def demo(
     from irt_assets import demo as demonstration
     from irt_assets.servers import demo_services
     from irt_assets.servers.stack import Stack, dagster_instance
-    from resources import logs
-    from resources.database import Database
+    from resources.postgres.database import Database
+    from resources.serving import logs
 
     with logs.prose(), server_of_our_own(current_settings()):
         if data is not None:

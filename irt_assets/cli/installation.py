@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from dagster import DagsterInstance
 
-    from resources.database import Database
-    from resources.object_store import ObjectStore
+    from resources.files.object_store import ObjectStore
+    from resources.postgres.database import Database
     from resources.settings import Settings
 
 LOGIN_UID = Path("/proc/self/loginuid")
@@ -37,21 +37,21 @@ def current_settings() -> Settings:
 def current_database() -> Database:
     """The database, created if it is embedded and new. Raises PermanentFailure if this code cannot work with its
     schema."""
-    from resources.open_database import open_database
+    from resources.postgres.open_database import open_database
 
     return open_database(current_settings())
 
 
 def database_as_it_is() -> Database:
     """The database, with any schema or none."""
-    from resources.database import Database
+    from resources.postgres.database import Database
 
     return Database(current_settings())
 
 
 def current_store(database: Database) -> ObjectStore:
     """Raises PermanentFailure where the files of `database` lie in another folder than this installation's."""
-    from resources.folder_claim import open_store
+    from resources.files.folder_claim import open_store
 
     return open_store(current_settings(), database)
 

@@ -35,7 +35,7 @@ def run(
 ) -> None:
     """Evaluate every invariant, store what was found, and alert on new violations."""
     from irt_assets.invariants.history import take_report
-    from resources.notifier import deliver
+    from resources.alerts.notifier import deliver
 
     settings = current_settings()
     database = current_database()

@@ -51,7 +51,7 @@ def erase(
     from irt_assets.decisions import release
     from jobs.erasure import erase as erase_learner
     from jobs.erasure import holdings, refuse_while_running
-    from resources.lake import CatalogTable, Lake
+    from resources.cluster.lake import CatalogTable, Lake
 
     by, reason = signed(by), release.require_text("reason", reason)
     settings, database = current_settings(), current_database()

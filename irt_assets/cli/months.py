@@ -17,7 +17,7 @@ from irt_assets.cli.scale import ScaleId, confirm_and_change_rules, settings_of
 from resources.failures import PermanentFailure
 
 if TYPE_CHECKING:
-    from resources.database import Database
+    from resources.postgres.database import Database
     from resources.settings import Settings
 
 app = typer.Typer()
@@ -103,7 +103,7 @@ def _run_months(settings: Settings, database: Database, months: list[str]) -> bo
     from irt_assets.runs.in_process_runs import run_month
     from irt_assets.runs.jobs_in_pods import make_partition
     from irt_assets.servers.stack import dagster_instance
-    from resources import logs
+    from resources.serving import logs
     from resources.settings import in_a_pod
 
     current_store(database)

@@ -17,7 +17,7 @@ from irt_assets.cli.installation import current_database, current_instance, curr
 from resources.failures import PermanentFailure
 
 if TYPE_CHECKING:
-    from resources.database import Database
+    from resources.postgres.database import Database
     from resources.settings import Settings
 
 app = typer.Typer(

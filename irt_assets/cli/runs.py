@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from irt_assets.runs.in_process_runs import Outcome
     from jobs.plans import Plan
-    from resources.database import Database
+    from resources.postgres.database import Database
     from resources.settings import Settings
 
 app = typer.Typer()

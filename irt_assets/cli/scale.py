@@ -18,7 +18,7 @@ from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
 from resources.failures import PermanentFailure
 
 if TYPE_CHECKING:
-    from resources.database import Database
+    from resources.postgres.database import Database
 
 app = typer.Typer(
     name="scale",

@@ -25,7 +25,7 @@ def serve(
 ) -> None:
     """Start the Dagster UI, its daemon and code server, until interrupted."""
     from irt_assets.servers.stack import Stack
-    from resources.schema import upgrade
+    from resources.postgres.schema import upgrade
 
     settings = current_settings()
     database = database_as_it_is()
@@ -60,7 +60,7 @@ def _print_service(package: str, stack: Stack) -> None:
 @contextmanager
 def server_of_our_own(settings: Settings) -> Iterator[None]:
     """Stop the embedded server at the end, unless it ran before or is not in use."""
-    from resources.database import embedded_postgres
+    from resources.postgres.database import embedded_postgres
 
     server = None if settings.database_url is not None else embedded_postgres(settings)
     ours = server is not None and server.status().state != "running"

@@ -150,8 +150,8 @@ def _config(settings: Settings) -> str | None:
 
     Raises PermanentFailure if that is wrong, or missing where it is needed.
     """
-    from resources.database import embedded_postgres
-    from resources.database_url import read_database_url
+    from resources.postgres.database import embedded_postgres
+    from resources.postgres.database_url import read_database_url
 
     if settings.database_url is None:
         embedded_postgres(settings)
@@ -162,7 +162,7 @@ def _config(settings: Settings) -> str | None:
 
 def _schema(settings: Settings) -> str | None:
     from irt_assets.common.probes import schema
-    from resources.database import Database
+    from resources.postgres.database import Database
 
     return _embedded_is_down(settings) or schema(Database(settings))
 
@@ -170,7 +170,7 @@ def _schema(settings: Settings) -> str | None:
 def _webserver(settings: Settings) -> str | None:
     from irt_assets.common.environment import address_of_the_stack
     from irt_assets.common.probes import webserver as probe
-    from resources.service_manager import host_from_here
+    from resources.serving.service_manager import host_from_here
 
     host = host_from_here(settings.irt_ui_address)
     return probe(address_of_the_stack(settings) or f"http://{host}:{settings.irt_ui_port}{settings.ui_prefix}")
@@ -178,7 +178,7 @@ def _webserver(settings: Settings) -> str | None:
 
 def _daemon(settings: Settings) -> str | None:
     from irt_assets.common.probes import daemon as probe
-    from resources.database import Database
+    from resources.postgres.database import Database
 
     return _embedded_is_down(settings) or probe(Database(settings))
 
@@ -193,7 +193,7 @@ def _code_server(settings: Settings, host: str | None = None) -> str | None:
 
 def _service(server: Server, host: str | None = None) -> Callable[[Settings], str | None]:
     def look(settings: Settings) -> str | None:
-        from resources.service_manager import service_fault
+        from resources.serving.service_manager import service_fault
 
         return service_fault(server.replace("-", "_"), settings, host=host, ready=True)
 
@@ -202,7 +202,7 @@ def _service(server: Server, host: str | None = None) -> Callable[[Settings], st
 
 def _embedded_is_down(settings: Settings) -> str | None:
     """Probes start nothing, so they must not start PostgreSQL either."""
-    from resources.database import embedded_postgres
+    from resources.postgres.database import embedded_postgres
 
     if settings.database_url is not None:
         return None

@@ -14,8 +14,8 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from resources.database import Database
 from resources.failures import PermanentFailure
+from resources.postgres.database import Database
 from resources.settings import Settings, private_home
 
 CONFIGURATION = Path(__file__).parents[1] / "dagster.yaml"

@@ -11,10 +11,10 @@ import time
 import psycopg
 
 from irt_assets.common.environment import SCHEMA
-from resources.database import Database
 from resources.failures import PermanentFailure, explain, root_cause
-from resources.schema_version import schema_version
-from resources.service_manager import PATIENCE_S
+from resources.postgres.database import Database
+from resources.postgres.schema_version import schema_version
+from resources.serving.service_manager import PATIENCE_S
 
 SILENT_S = 180.0
 """A daemon silent for this long counts as dead: it sends a heartbeat every 30 s. Dagster waits half an hour."""
@@ -41,7 +41,7 @@ def schema(database: Database) -> str | None:
 
 def webserver(address: str) -> str | None:
     """Whether the page at `address` answers. Dagster answers 200 on every path, but gives its version only here."""
-    from resources.own_servers import ask
+    from resources.serving.own_servers import ask
 
     try:
         with ask(f"{address}/server_info", PATIENCE_S) as answer:

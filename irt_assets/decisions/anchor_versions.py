@@ -38,8 +38,8 @@ from irt_assets.psychometrics.linking.anchor_diagnosis import Suspect
 from irt_assets.psychometrics.linking.linking import Linking, LinkingError, link, transform
 from irt_assets.responses.item_status import item_status
 from irt_assets.responses.scales import Scale, read_scales
-from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure
+from resources.postgres.database import Database, advisory_lock
 
 What = Literal["drop_anchor", "restore_anchor"]
 FIND_OUT_FIRST = (

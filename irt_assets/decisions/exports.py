@@ -18,7 +18,7 @@ import psycopg
 from irt_assets.ledger.findings import findings_of_every_scale
 from irt_assets.ledger.publications import parameters_of_every_scale
 from resources.failures import PermanentFailure
-from resources.warehouse import read_frame
+from resources.postgres.warehouse import read_frame
 
 What = Literal["parameters", "abilities", "flags"]
 Kind = Literal["csv", "xlsx", "parquet"]

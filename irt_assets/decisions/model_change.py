@@ -44,9 +44,9 @@ from irt_assets.psychometrics.core.priors import Priors, prior_as_text, prior_fr
 from irt_assets.responses.scale_decisions import ACCEPTED, PRIORS, REFERENCE, Subject, read_decisions, record_decisions
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import FIT_COLUMNS, read_snapshot
-from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure
-from resources.object_store import ObjectStore
+from resources.files.object_store import ObjectStore
+from resources.postgres.database import Database, advisory_lock
 
 MODELS: tuple[Model, ...] = get_args(Model)
 MOST_NAMED = 10

@@ -34,8 +34,8 @@ from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.fit.misfit import LARGEST_RATIO
 from irt_assets.responses.scales import Scale, rules_from_settings, store_scale
-from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure
+from resources.postgres.database import Database, advisory_lock
 from resources.settings import get_settings
 from resources.version import code_version
 

@@ -36,9 +36,9 @@ from irt_assets.responses.window import (
     share_for_run,
     whole_log,
 )
-from resources.database import Database
 from resources.failures import PermanentFailure
-from resources.object_store import ObjectStore
+from resources.files.object_store import ObjectStore
+from resources.postgres.database import Database
 from resources.version import code_version
 
 

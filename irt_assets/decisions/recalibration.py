@@ -39,9 +39,9 @@ from irt_assets.psychometrics.estimation.latent_shape import Shape
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import Snapshot, read_snapshot, sample_for_run, store_attempts
 from irt_assets.responses.window import scored_responses_of
-from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure
-from resources.object_store import ObjectStore
+from resources.files.object_store import ObjectStore
+from resources.postgres.database import Database, advisory_lock
 from resources.version import code_version
 
 KIND = "pooled"

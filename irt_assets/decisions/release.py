@@ -20,8 +20,8 @@ from irt_assets.decisions.proposals import Proposal, Reference, State, find_prop
 from irt_assets.ledger.decisions import record
 from irt_assets.ledger.proposals import scales_proposed_for
 from irt_assets.ledger.publications import Publication, publish
-from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure
+from resources.postgres.database import Database, advisory_lock
 
 SAID = 10
 LONGEST = 2_000

@@ -28,9 +28,9 @@ from irt_assets.gates.gates import SET_GATES, item_problems
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.responses.scales import RuleChange, change_rules, consider_rules, read_scales
 from irt_assets.responses.snapshot import current_snapshot, take_snapshot
-from resources.database import Database
 from resources.failures import PermanentFailure
-from resources.object_store import FolderStore, ObjectStore
+from resources.files.object_store import FolderStore, ObjectStore
+from resources.postgres.database import Database
 
 DONE_AGAIN = {
     "eligibility": "its answers were judged, fitted and linked again",

@@ -18,8 +18,8 @@ import psycopg
 from irt_assets.decisions.release import require_text
 from irt_assets.ledger.anchors import anchors_among
 from irt_assets.responses.item_status import Status, item_status
-from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure
+from resources.postgres.database import Database, advisory_lock
 
 Use = Literal["withdrawn", "restored"]
 SOONEST = timedelta(minutes=1)

@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg
 
-from resources.database import advisory_lock
+from resources.postgres.database import advisory_lock
 
 
 @dataclass(frozen=True)

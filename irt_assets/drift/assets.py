@@ -17,9 +17,9 @@ from irt_assets.drift import plots
 from irt_assets.drift.month import ScaleDrift, across_models_in_words, drift_of_month
 from resources import tables
 from resources.dagster_schema import column_schema
-from resources.database import Database
+from resources.files.object_store import ObjectStore
 from resources.markdown import markdown_table
-from resources.object_store import ObjectStore
+from resources.postgres.database import Database
 
 GROUP = "drift"
 DRIFT_JOB = "detect_drift"

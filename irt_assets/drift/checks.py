@@ -23,8 +23,8 @@ from irt_assets.ledger.publications import in_force
 from irt_assets.psychometrics.core.curves import MEDIUM_WABC
 from irt_assets.responses.scales import read_scales
 from resources.dagster_schema import rows_shown
-from resources.database import Database
-from resources.object_store import ObjectStore
+from resources.files.object_store import ObjectStore
+from resources.postgres.database import Database
 
 WHAT_TO_DO = {
     "high": "Look at each item under `top flagged items` of item_drift: a leaked item is withdrawn (`irt items "

@@ -17,7 +17,7 @@ from irt_assets.drift.unjudged import why_not
 from irt_assets.psychometrics.drift.errors import Anchors
 from irt_assets.psychometrics.drift.items import Drift, judge
 from irt_assets.responses.scales import Scale
-from resources.object_store import ObjectStore
+from resources.files.object_store import ObjectStore
 
 
 @dataclass(frozen=True)

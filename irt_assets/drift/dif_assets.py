@@ -13,8 +13,8 @@ from irt_assets.drift.assets import of_a_month
 from irt_assets.drift.dif_month import dif_of_month
 from irt_assets.drift.dif_plots import differences_plot
 from resources import tables
-from resources.database import Database
-from resources.object_store import ObjectStore
+from resources.files.object_store import ObjectStore
+from resources.postgres.database import Database
 
 
 def build_dif_asset(

@@ -10,7 +10,7 @@ from irt_assets.common.dated import partition_check
 from irt_assets.common.retries import classify_failures
 from irt_assets.drift.checks import items_said
 from resources.dagster_schema import rows_shown
-from resources.database import Database
+from resources.postgres.database import Database
 
 WHAT_TO_DO = (
     "Have each item under `items with DIF` of dif_analysis read by somebody who knows both groups: a translation, a "

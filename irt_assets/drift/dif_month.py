@@ -29,9 +29,10 @@ from irt_assets.psychometrics.dif.wald import Wald, severity_of
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import FIT_COLUMNS, read_for_run, sample_for_run, snapshot_of
 from irt_assets.responses.window import scored_sittings_of
-from resources import tables, warehouse
-from resources.database import Database
-from resources.object_store import ObjectStore
+from resources import tables
+from resources.files.object_store import ObjectStore
+from resources.postgres import warehouse
+from resources.postgres.database import Database
 
 Row = dict[str, Any]
 

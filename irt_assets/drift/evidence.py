@@ -38,7 +38,7 @@ from irt_assets.psychometrics.linking.linking import Linking, assumed_errors
 from irt_assets.responses.columns import codes, numbers
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import current_snapshot, read_for_run, sample_for_run
-from resources.object_store import ObjectStore
+from resources.files.object_store import ObjectStore
 
 COLUMNS = (
     *("user_id", "item_id", "scale_id", "completed_at", "correct", "response", "response_time_ms", "hints_used"),

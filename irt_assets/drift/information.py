@@ -40,9 +40,10 @@ from irt_assets.psychometrics.information.functions import (
     retire,
 )
 from irt_assets.responses.scales import Scale, read_scales
-from resources import tables, warehouse
-from resources.database import Database
-from resources.object_store import ObjectStore
+from resources import tables
+from resources.files.object_store import ObjectStore
+from resources.postgres import warehouse
+from resources.postgres.database import Database
 
 THE_TEST = ""
 """The `item_id` of a scale's whole test."""

@@ -13,9 +13,9 @@ from irt_assets.drift import information_plots
 from irt_assets.drift.assets import of_a_month
 from irt_assets.drift.information import MonthInformation, ScaleInformation, information_of_month, item_rows, not_judged
 from resources import tables
-from resources.database import Database
+from resources.files.object_store import ObjectStore
 from resources.markdown import markdown_table
-from resources.object_store import ObjectStore
+from resources.postgres.database import Database
 
 ITEMS_SHOWN = 10
 

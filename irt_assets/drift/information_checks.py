@@ -12,8 +12,8 @@ from irt_assets.common.wording import by_scale
 from irt_assets.drift.checks import Named, items_result, settled_items
 from irt_assets.drift.information import THE_TEST
 from irt_assets.drift.unjudged import unjudged
-from resources.database import Database
-from resources.object_store import ObjectStore
+from resources.files.object_store import ObjectStore
+from resources.postgres.database import Database
 
 OF_ITEMS = (
     "Open `flagged items` of test_information: an item that keeps less than four fifths of its published information "

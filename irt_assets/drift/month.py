@@ -28,9 +28,10 @@ from irt_assets.psychometrics.drift.items import Drift
 from irt_assets.psychometrics.drift.kinds import Change, classify_changes
 from irt_assets.psychometrics.drift.trends import Trends, trends
 from irt_assets.responses.scales import Scale, read_scales
-from resources import tables, warehouse
-from resources.database import Database
-from resources.object_store import ObjectStore
+from resources import tables
+from resources.files.object_store import ObjectStore
+from resources.postgres import warehouse
+from resources.postgres.database import Database
 
 TREND_MONTHS = 12
 

@@ -20,7 +20,7 @@ from irt_assets.psychometrics.core.models import Flag, Responses
 from irt_assets.psychometrics.drift.proportion_correct import ProportionsCorrect, proportions_correct
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import eligible_responses_of
-from resources.object_store import ObjectStore
+from resources.files.object_store import ObjectStore
 
 
 @dataclass(frozen=True)

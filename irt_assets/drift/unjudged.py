@@ -14,7 +14,7 @@ from irt_assets.decisions.anchor_versions import FIND_OUT_FIRST, command
 from irt_assets.gates.evidence import Evidence, MonthFile, load_evidence
 from irt_assets.gates.gates import failures, held_because, way_out
 from irt_assets.responses.scales import Scale, read_scales
-from resources.object_store import ObjectStore
+from resources.files.object_store import ObjectStore
 
 
 def why_not(connection: psycopg.Connection, store: ObjectStore, scale: Scale, month: str) -> str | None:

@@ -22,8 +22,8 @@ from irt_assets.psychometrics.core.options import DEFAULT_MODEL
 from irt_assets.psychometrics.estimation.em import FitOptions, fit_source
 from irt_assets.psychometrics.estimation.response_layout import Answers
 from irt_assets.psychometrics.fit.item_sums import ItemSums
+from resources.cluster.spark import spark_jobs
 from resources.settings import Settings
-from resources.spark import spark_jobs
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

@@ -31,8 +31,8 @@ from irt_assets.psychometrics.estimation.response_layout import (
     listed_answers,
 )
 from irt_assets.psychometrics.estimation.source import Facts, LaidOut, facts
+from resources.cluster.spark_executors import with_same_packages
 from resources.settings import Settings
-from resources.spark_executors import with_same_packages
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession

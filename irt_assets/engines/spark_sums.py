@@ -22,9 +22,9 @@ import pyarrow as pa
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.estimation import sums
 from irt_assets.psychometrics.estimation.response_layout import Answers, ResponseLayout, thinned_shard
-from resources.spark import lost_executors
-from resources.spark_executors import with_same_packages
-from resources.spark_rows import options
+from resources.cluster.spark import lost_executors
+from resources.cluster.spark_executors import with_same_packages
+from resources.cluster.spark_rows import options
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -8,9 +8,9 @@ import dagster as dg
 from irt_assets.common.retries import classify_failures
 from irt_assets.features.daily import write_features
 from resources import tables
+from resources.cluster.relational import application
 from resources.dagster_schema import column_schema
-from resources.database import Database
-from resources.relational import application
+from resources.postgres.database import Database
 
 
 def build_feature_assets(days: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:

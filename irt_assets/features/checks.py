@@ -11,9 +11,9 @@ import psycopg
 from irt_assets.common.dated import partition_check
 from irt_assets.common.retries import classify_failures
 from irt_assets.responses.answers import live_answers
+from resources.cluster.relational import Run, on_log
 from resources.dagster_schema import rows_shown
-from resources.database import Database
-from resources.relational import Run, on_log
+from resources.postgres.database import Database
 
 
 def build_feature_checks(days: dg.PartitionsDefinition) -> list[dg.AssetChecksDefinition]:

@@ -18,9 +18,10 @@ import pyarrow as pa
 
 from irt_assets.responses.answers import live_answers
 from irt_assets.responses.observe import answer_versions
-from resources import tables, warehouse
-from resources.relational import Run, on_log
-from resources.sources import record_sources
+from resources import tables
+from resources.cluster.relational import Run, on_log
+from resources.postgres import warehouse
+from resources.postgres.sources import record_sources
 
 DAYS_AT_ONCE = 31
 """Days read in one query: a month of the log is one of its partitions."""

@@ -24,7 +24,7 @@ from irt_assets.psychometrics.linking.jump import Constants
 from irt_assets.responses.scale_decisions import Subject
 from irt_assets.responses.scales import Scale, accepted_subjects
 from irt_assets.responses.snapshot import Snapshot, current_snapshot, snapshot_problem
-from resources.object_store import ObjectStore
+from resources.files.object_store import ObjectStore
 
 NO_SNAPSHOT = "no snapshot of the month has been taken"
 

@@ -30,7 +30,7 @@ from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, read_for_run
 from irt_assets.responses.window import scored_responses_of
 from resources.failures import PermanentFailure
-from resources.object_store import ObjectStore
+from resources.files.object_store import ObjectStore
 
 MOST_NAMED = 10
 MOST_ALIKE = 5

@@ -36,10 +36,10 @@ from irt_assets.responses.data_versions import data_version
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import Snapshot, current_snapshot, differs
 from irt_assets.responses.window import encoding_of
+from resources.cluster.relational import lake
 from resources.dagster_compat import AssetCheckExecutionRecord, PartitionKeyFilter
 from resources.dagster_schema import rows_of
-from resources.database import Database
-from resources.relational import lake
+from resources.postgres.database import Database
 
 
 def month_states(database: Database, instance: dg.DagsterInstance, months: Iterable[str]) -> list[MonthState]:

@@ -14,9 +14,9 @@ from irt_assets.invariants.history import Report, take_report
 from irt_assets.invariants.invariant import Verdict
 from irt_assets.invariants.registry import INVARIANTS
 from resources.dagster_schema import column_schema
-from resources.database import Database
+from resources.files.object_store import ObjectStore
 from resources.markdown import markdown_table
-from resources.object_store import ObjectStore
+from resources.postgres.database import Database
 from resources.tables import invariant_result
 
 ROWS_SHOWN = 10

@@ -1,7 +1,7 @@
 """The daily evaluation of every invariant: store what was found, open and resolve violations and their alerts.
 
 A violation that persists is one row, from the run that opened it until it is gone. What could not be tested
-closes nothing. What does not belong here: how an alert reaches people (see `resources.notifier`).
+closes nothing. What does not belong here: how an alert reaches people (see `resources.alerts.notifier`).
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from irt_assets.gates.month_status import month_states
 from irt_assets.invariants.drift import FOLLOWING
 from irt_assets.invariants.invariant import Invariant, InvariantContext, Verdict, evaluate
 from irt_assets.invariants.registry import INVARIANTS
-from resources.database import Database, advisory_lock
-from resources.object_store import ObjectStore
-from resources.outbox import Alert, open_alert, open_keys, resolve_alert
+from resources.alerts.outbox import Alert, open_alert, open_keys, resolve_alert
+from resources.files.object_store import ObjectStore
+from resources.postgres.database import Database, advisory_lock
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from irt_assets.gates.month_judged import MonthState
 from irt_assets.invariants.open_violations import SEVERITY
 from irt_assets.ledger.steps import steps
 from irt_assets.responses.scales import Scale, read_scales
+from resources.alerts.outbox import Severity
 from resources.failures import is_transient
-from resources.object_store import ObjectStore
-from resources.outbox import Severity
+from resources.files.object_store import ObjectStore
 
 
 @dataclass(frozen=True)

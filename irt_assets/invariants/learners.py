@@ -15,7 +15,7 @@ from irt_assets.ledger.publications import in_force
 from irt_assets.responses.facts import LOOKBACK
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.window import scoring_groups
-from resources.warehouse import read_arrow
+from resources.postgres.warehouse import read_arrow
 
 LARGEST_EXPOSURE = 0.30
 FEWEST_LEARNERS = 100

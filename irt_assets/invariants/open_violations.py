@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from resources.outbox import Severity
+from resources.alerts.outbox import Severity
 
 SEVERITY: Mapping[str, Severity] = {
     "every_month_is_green": "error",

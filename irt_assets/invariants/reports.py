@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
-from resources.s3_failures import NothingThere
+from resources.files.s3_failures import NothingThere
 
 AT_ONCE = 16
 """Files read at once: a bucket takes a few milliseconds for each, and serves many at the same time."""

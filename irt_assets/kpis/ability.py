@@ -21,7 +21,7 @@ from irt_assets.psychometrics.core.models import Floats, Responses
 from irt_assets.psychometrics.scoring.progress import improvement
 from irt_assets.responses.eligible import Eligible, EligibleAnswers
 from irt_assets.responses.scales import Scale
-from resources.relational import Run
+from resources.cluster.relational import Run
 
 FORTNIGHT = timedelta(days=14)
 COLUMNS = {

@@ -16,10 +16,10 @@ from irt_assets.kpis.meaning import MEANINGS, RANGES, TITLES
 from irt_assets.kpis.summary import Summary
 from irt_assets.kpis.weekly import write_quiet, write_week
 from resources import tables
+from resources.cluster.relational import application
 from resources.dagster_schema import column_schema
-from resources.database import Database
 from resources.markdown import markdown_table
-from resources.relational import application
+from resources.postgres.database import Database
 
 GROUP = "kpis"
 OWNERS = ["team:psychometrics"]

@@ -12,7 +12,7 @@ import ibis
 import ibis.expr.types as ir
 
 from irt_assets.responses.answers import instant, live_answers, microseconds_before, with_scale
-from resources.relations import LEARNER
+from resources.postgres.relations import LEARNER
 
 YEAR = timedelta(days=365)
 FOUR_WEEKS = timedelta(days=28)

@@ -13,7 +13,7 @@ from irt_assets.common.dated import partition_check
 from irt_assets.common.partitions import week_bounds
 from irt_assets.common.retries import classify_failures
 from irt_assets.kpis.meaning import RANGES
-from resources.database import Database
+from resources.postgres.database import Database
 
 SHOWN = 10
 

@@ -32,9 +32,10 @@ from irt_assets.ledger.publications import PublishedSet, in_force
 from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.facts import COLUMNS, ITEM_COLUMNS, LATER, LEARNER_COLUMNS, lookback_start
 from irt_assets.responses.scales import Scale, read_scales
-from resources import tables, warehouse
-from resources.relational import Run, in_memory, on_log, on_spark
-from resources.relations import LEARNER, QUESTION
+from resources import tables
+from resources.cluster.relational import Run, in_memory, on_log, on_spark
+from resources.postgres import warehouse
+from resources.postgres.relations import LEARNER, QUESTION
 
 IDLE = timedelta(days=7)
 LEARNERS_AT_ONCE = 10_000

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from irt_assets.ledger.relations import MONTHS_IN_USE
-from resources.warehouse import read_frame
+from resources.postgres.warehouse import read_frame
 
 if TYPE_CHECKING:
     import pandas as pd

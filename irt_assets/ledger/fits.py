@@ -33,8 +33,9 @@ from irt_assets.psychometrics.eligibility.rules import STAGE_OF, Rules
 from irt_assets.psychometrics.linking.linking import Linking
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot, differs
-from resources import tables, warehouse
+from resources import tables
 from resources.failures import PermanentFailure, TransientFailure
+from resources.postgres import warehouse
 from resources.version import code_version
 
 

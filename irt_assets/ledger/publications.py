@@ -18,8 +18,8 @@ from psycopg.rows import class_row, dict_row
 
 from irt_assets.ledger.testlets import InTestlets, effects_in_force
 from irt_assets.responses.item_status import Withdrawals, read_withdrawals
+from resources.postgres.warehouse import read_frame
 from resources.version import code_version
-from resources.warehouse import read_frame
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,8 +15,8 @@ from typing import Literal
 import psycopg
 from psycopg.rows import class_row
 
-from resources.database import Database
-from resources.object_store import ObjectStore
+from resources.files.object_store import ObjectStore
+from resources.postgres.database import Database
 
 Format = Literal["html", "pdf"]
 SERVED_UNDER = "/reports/"

@@ -9,8 +9,8 @@ import dagster as dg
 from irt_assets.common.retries import classify_failures
 from irt_assets.reports import drift_month
 from irt_assets.reports.artifacts import Format, page_path
-from resources.database import Database
-from resources.object_store import ObjectStore
+from resources.files.object_store import ObjectStore
+from resources.postgres.database import Database
 
 GROUP = "reports"
 DRIFT_REPORT, DRIFT_REPORT_JOB = "drift_report", "generate_drift_report"

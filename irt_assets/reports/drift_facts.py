@@ -39,7 +39,7 @@ from irt_assets.responses.item_status import item_status
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, current_snapshot, read_for_run
 from irt_assets.responses.window import scored_responses_of
-from resources.object_store import ObjectStore
+from resources.files.object_store import ObjectStore
 
 
 @dataclass(frozen=True)

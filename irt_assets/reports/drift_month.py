@@ -20,9 +20,9 @@ from irt_assets.reports.artifacts import Artifact, Format, store_report
 from irt_assets.reports.drift_facts import gather
 from irt_assets.reports.drift_report import Verdict
 from irt_assets.responses.scales import read_scales
-from resources.database import Database
 from resources.failures import PermanentFailure
-from resources.object_store import ObjectStore
+from resources.files.object_store import ObjectStore
+from resources.postgres.database import Database
 from resources.settings import get_settings
 
 

@@ -33,7 +33,7 @@ from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import read_learners_of, snapshot_of
 from irt_assets.responses.window import scored_responses_of
 from resources.failures import PermanentFailure
-from resources.object_store import ObjectStore
+from resources.files.object_store import ObjectStore
 
 
 @dataclass(frozen=True)

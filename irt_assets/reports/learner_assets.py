@@ -18,9 +18,9 @@ from irt_assets.reports.artifacts import Format, ids, page_path
 from irt_assets.reports.learner_facts import report_learners
 from resources import tables
 from resources.dagster_schema import column_schema, rows_shown
-from resources.database import Database
-from resources.object_store import ObjectStore
-from resources.s3_failures import NothingThere
+from resources.files.object_store import ObjectStore
+from resources.files.s3_failures import NothingThere
+from resources.postgres.database import Database
 
 LOOKED_INTO = 25
 """Reports whose content is compared with their rows, spread evenly over the learners."""

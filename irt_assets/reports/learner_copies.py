@@ -15,9 +15,9 @@ import psycopg
 from irt_assets.reports.learner_facts import load_facts
 from irt_assets.reports.learner_processes import attempt, closing, processes
 from irt_assets.reports.learner_week import FORMATS, key
-from resources.database import Database
 from resources.failures import PermanentFailure
-from resources.object_store import ObjectStore
+from resources.files.object_store import ObjectStore
+from resources.postgres.database import Database
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,9 @@ from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.eligible import EligibleAnswers
 from irt_assets.responses.facts import COLUMNS, ITEM_COLUMNS, LATER, LEARNER_COLUMNS, lookback_start
 from irt_assets.responses.scales import Scale, read_scales
+from resources.cluster.relational import Run, in_memory, on_postgres
 from resources.failures import PermanentFailure
-from resources.relational import Run, in_memory, on_postgres
-from resources.relations import LEARNER, QUESTION
+from resources.postgres.relations import LEARNER, QUESTION
 
 NO_TOPIC = "unknown"
 Scales = Mapping[str, Scale]

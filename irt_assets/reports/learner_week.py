@@ -30,11 +30,12 @@ from irt_assets.reports.learner_facts import load_facts
 from irt_assets.reports.learner_page import Facts
 from irt_assets.reports.learner_processes import attempt, closing, processes
 from irt_assets.reports.learner_words import language_of
-from resources import tables, warehouse
-from resources.database import Database
+from resources import tables
 from resources.failures import PermanentFailure, TransientFailure
-from resources.object_store import ObjectStore
-from resources.typesetting import typst_version
+from resources.files.object_store import ObjectStore
+from resources.files.typesetting import typst_version
+from resources.postgres import warehouse
+from resources.postgres.database import Database
 
 FORMATS: tuple[Format, Format] = ("html", "pdf")
 AT_ONCE = 16

@@ -21,7 +21,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from irt_assets.reports.document import Document, Figure
 from resources.failures import PermanentFailure
-from resources.typesetting import font_folders, missing_fonts, pdf_problem
+from resources.files.typesetting import font_folders, missing_fonts, pdf_problem
 
 TEMPLATES = Path(__file__).parent / "templates"
 LONGEST_WORD = 24

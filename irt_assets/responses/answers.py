@@ -10,7 +10,7 @@ from datetime import datetime
 import ibis
 import ibis.expr.types as ir
 
-from resources.relations import ATTEMPT, LEARNER, QUESTION
+from resources.postgres.relations import ATTEMPT, LEARNER, QUESTION
 
 
 def instant(time: datetime) -> ir.TimestampScalar:

@@ -10,11 +10,11 @@ from irt_assets.psychometrics.eligibility.attempts import Reason, rejected
 from irt_assets.responses.item_times import current_ability_times
 from irt_assets.responses.observe import bank_version, day_versions
 from irt_assets.responses.snapshot import take_snapshot
+from resources.cluster.relational import application
 from resources.dagster_schema import column_schema, rows_shown
-from resources.database import Database
+from resources.files.object_store import ObjectStore
 from resources.markdown import markdown_table
-from resources.object_store import ObjectStore
-from resources.relational import application
+from resources.postgres.database import Database
 from resources.tables import item_response_time as item_response_time_table
 from resources.tables import question, response_log
 

@@ -39,9 +39,9 @@ from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.facts import LATER, lookback_start
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import ENCODING, data_hash, data_hash_by, query_of_hash, whole_log
-from resources.database import lock_key
-from resources.relational import holds_log, lake, on_postgres
-from resources.relations import LEARNER
+from resources.cluster.relational import holds_log, lake, on_postgres
+from resources.postgres.database import lock_key
+from resources.postgres.relations import LEARNER
 from resources.tables import VIEWS
 
 TRIGGERS = {

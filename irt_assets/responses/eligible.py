@@ -19,7 +19,7 @@ from irt_assets.responses.facts import candidates, lookback_start
 from irt_assets.responses.item_status import Withdrawals, microseconds
 from irt_assets.responses.item_times import ItemTimes, compute_item_times
 from irt_assets.responses.scales import Scale
-from resources.relational import Run
+from resources.cluster.relational import Run
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import ibis.expr.types as ir
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.answers import attempts_between, instant
 from irt_assets.responses.scales import Scale
-from resources.relations import LEARNER, QUESTION
+from resources.postgres.relations import LEARNER, QUESTION
 
 LOOKBACK = timedelta(days=365)
 """A learner with eligible answers within this long before a time has an ability as of that time."""

@@ -27,10 +27,11 @@ from irt_assets.psychometrics.core.models import Floats
 from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.facts import LOOKBACK, lookback_start
 from irt_assets.responses.scales import Scale, read_scales
-from resources import tables, warehouse
-from resources.database import lock_key
-from resources.relational import Run, on_nearest_log
-from resources.sources import record_sources
+from resources import tables
+from resources.cluster.relational import Run, on_nearest_log
+from resources.postgres import warehouse
+from resources.postgres.database import lock_key
+from resources.postgres.sources import record_sources
 
 ITEM_TIMES = tables.item_response_time.name
 NIGHTS_KEPT = 30

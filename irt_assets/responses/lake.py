@@ -1,6 +1,6 @@
 """The log in a lake: PostgreSQL's attempts exported day by day, compared and checked, and a learner erased from it.
 
-What does not belong here: what a lake is, and how Spark reads it (see `resources.lake`).
+What does not belong here: what a lake is, and how Spark reads it (see `resources.cluster.lake`).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ import pyarrow.parquet as pq
 from irt_assets.common.partitions import day_bounds
 from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.row_hash import row_hash, sums_by
-from resources import warehouse
-from resources.database import Database, advisory_lock
+from resources.cluster.lake import EXPORT, SCHEMA, CatalogTable, Lake, LakeFile, Manifest, days_between, schema_problem
+from resources.cluster.relational import Run, on_duckdb, on_postgres
 from resources.failures import PermanentFailure
-from resources.lake import EXPORT, SCHEMA, CatalogTable, Lake, LakeFile, Manifest, days_between, schema_problem
-from resources.relational import Run, on_duckdb, on_postgres
+from resources.postgres import warehouse
+from resources.postgres.database import Database, advisory_lock
 
 if TYPE_CHECKING:
     import duckdb

@@ -9,8 +9,8 @@ from irt_assets.common.job_names import LAKE
 from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import some_of
 from irt_assets.responses.lake import export_days
-from resources.database import Database
-from resources.lake import lake_that_we_write
+from resources.cluster.lake import lake_that_we_write
+from resources.postgres.database import Database
 from resources.settings import Settings
 
 OWNERS = ["team:psychometrics"]

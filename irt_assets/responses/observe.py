@@ -1,6 +1,6 @@
 """Data versions of what the platform does not write itself: the bank, and the log day by day.
 
-What was computed from a version is kept in `resources.sources`.
+What was computed from a version is kept in `resources.postgres.sources`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import psycopg
 
 from irt_assets.responses.answers import attempts_between, live_answers
 from irt_assets.responses.row_hash import row_hash, sums_by
-from resources.relational import Run, lake, on_log
-from resources.relations import ATTEMPT
+from resources.cluster.relational import Run, lake, on_log
+from resources.postgres.relations import ATTEMPT
 
 
 def bank_version(connection: psycopg.Connection) -> str:

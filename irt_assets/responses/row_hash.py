@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from irt_assets.responses.answers import instant
 from irt_assets.responses.item_status import EPOCH
-from resources.relational import Backend, Run, on_duckdb
+from resources.cluster.relational import Backend, Run, on_duckdb
 
 _VALUE_OF_DIGIT = np.zeros(256, dtype=np.uint8)
 _VALUE_OF_DIGIT[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)

@@ -27,8 +27,8 @@ from irt_assets.responses.scale_decisions import (
     priors_in_force,
     read_decisions,
 )
-from resources.database import Database
 from resources.failures import PermanentFailure
+from resources.postgres.database import Database
 
 OWN_COLUMNS = ("latent", "new_misfit")
 """Rules that have a column of their own in `calibration_scale`, so that a release that does not know them can read the

@@ -36,11 +36,11 @@ from irt_assets.responses.snapshot_files import (
 )
 from irt_assets.responses.window import ENCODING, WindowTotals, encoding_of, judged_window, most_for_run, whole_log
 from irt_assets.responses.window_on_spark import COLUMNS, judge_on_spark
-from resources.database import Database, advisory_lock
+from resources.cluster.relational import Run, on_spark
+from resources.cluster.spark import spark_jobs
 from resources.failures import PermanentFailure
-from resources.object_store import ObjectStore
-from resources.relational import Run, on_spark
-from resources.spark import spark_jobs
+from resources.files.object_store import ObjectStore
+from resources.postgres.database import Database, advisory_lock
 
 FIT_COLUMNS = ("user_id", "item_id", "scale_id", "form_id", "reason", "score")
 """What a fit reads of a snapshot: the scored responses, and which items have too few."""

@@ -32,9 +32,9 @@ from irt_assets.responses.item_status import Withdrawals
 from irt_assets.responses.item_times import ItemTimes, current_item_times
 from irt_assets.responses.row_hash import md5, query_of_sums, row_hash, sums_of
 from irt_assets.responses.scales import Scale
-from resources.relational import Backend, Run, on_log, on_postgres
+from resources.cluster.relational import Backend, Run, on_log, on_postgres
+from resources.postgres.warehouse import read_arrow, read_parts
 from resources.settings import get_settings
-from resources.warehouse import read_arrow, read_parts
 
 SNAPSHOT = (
     "attempt_id", "user_id", "item_id", "scale_id", "topic_id", "session_id", "form_id", "position", "started_at",

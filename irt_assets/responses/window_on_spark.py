@@ -47,11 +47,11 @@ from irt_assets.responses.window import (
     window_rows,
     with_outcome,
 )
-from resources import spark_rows
+from resources.cluster import spark_rows
+from resources.cluster.relational import Run
+from resources.cluster.spark_executors import with_same_packages
 from resources.failures import PermanentFailure, TransientFailure
-from resources.object_store import ObjectStore
-from resources.relational import Run
-from resources.spark_executors import with_same_packages
+from resources.files.object_store import ObjectStore
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -22,8 +22,8 @@ from irt_assets.gates.month_judged import MONTHLY_ASSETS
 from irt_assets.gates.month_status import latest_evaluations, unsettled_months
 from jobs.launcher import own_worker_tags
 from jobs.stuck_runs import SHOWN_OF_AN_ID, StuckRun, fail_lost_runs, stuck_runs
-from resources import logs
 from resources.failures import PermanentFailure
+from resources.serving import logs
 from resources.settings import Settings
 
 NO_STEP = "the run failed before its first step"

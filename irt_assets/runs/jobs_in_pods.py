@@ -25,8 +25,8 @@ from jobs.daemons import daemon_alive
 from jobs.plans import Plan
 from jobs.schedules import missing
 from resources.dagster_compat import NOT_FINISHED_STATUSES
-from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure, TransientFailure, is_transient
+from resources.postgres.database import Database, advisory_lock
 from resources.settings import Settings
 
 LOG = logging.getLogger("irt.run")

@@ -20,8 +20,8 @@ from pathlib import Path
 import psycopg
 
 from irt_assets.common.environment import SCHEMA, instance_environment
-from resources.database import Database
 from resources.failures import explain
+from resources.postgres.database import Database
 from resources.settings import Settings, in_a_pod
 
 LOG = logging.getLogger("irt.run")

@@ -13,9 +13,9 @@ import psutil
 from prometheus_client import CollectorRegistry, Gauge
 
 from irt_assets.common.probes import code_server
-from resources import logs, metrics
 from resources.dagster_compat import have_the_last_word_on_logs, let_runs_wait, run_code_server
-from resources.service_manager import report_to_service_manager, restart_on_hangup
+from resources.serving import logs, metrics
+from resources.serving.service_manager import report_to_service_manager, restart_on_hangup
 from resources.settings import get_settings
 
 WORKER = "multiprocessing.spawn"

@@ -21,14 +21,14 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from irt_assets.common.probes import DAEMONS, daemon, heartbeats
-from resources import logs, metrics
-from resources.daemon_lock import PATIENCE_S, REFUSED, DaemonLock
 from resources.dagster_compat import have_the_last_word_on_logs, run_daemon, watch_starting_runs
-from resources.database import Database
 from resources.failures import PermanentFailure, TransientFailure
-from resources.folder_claim import open_store
-from resources.open_database import open_database
-from resources.service_manager import is_supervised, report_to_service_manager, restart_process, stop_on_hangup
+from resources.files.folder_claim import open_store
+from resources.postgres.daemon_lock import PATIENCE_S, REFUSED, DaemonLock
+from resources.postgres.database import Database
+from resources.postgres.open_database import open_database
+from resources.serving import logs, metrics
+from resources.serving.service_manager import is_supervised, report_to_service_manager, restart_process, stop_on_hangup
 from resources.settings import get_settings
 
 LOG = logging.getLogger(__name__)

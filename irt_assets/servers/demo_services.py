@@ -12,7 +12,7 @@ import shlex
 from pydantic import SecretStr
 
 from irt_assets.servers.server_commands import Service
-from resources.database import Database
+from resources.postgres.database import Database
 from resources.settings import Settings, get_settings, write_env_file
 
 

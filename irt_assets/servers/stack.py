@@ -26,14 +26,14 @@ from dagster import DagsterInstance
 from irt_assets.common import probes
 from irt_assets.common.environment import SCHEMA, STACK_LOCK, dagster_environment, instance_environment
 from irt_assets.servers.server_commands import DAEMON, DEFINITIONS, Service, commands
-from resources.child_processes import end_with_parent
-from resources.daemon_lock import PATIENCE_S, REFUSED, DaemonLock
 from resources.dagster_compat import code_server_answers, wait_for_database
-from resources.database import Database, advisory_lock, embedded_postgres
 from resources.failures import PermanentFailure
-from resources.folder_claim import open_store
-from resources.own_servers import ask
-from resources.service_manager import NOTIFY_SOCKET, http_health, notify
+from resources.files.folder_claim import open_store
+from resources.postgres.daemon_lock import PATIENCE_S, REFUSED, DaemonLock
+from resources.postgres.database import Database, advisory_lock, embedded_postgres
+from resources.serving.child_processes import end_with_parent
+from resources.serving.own_servers import ask
+from resources.serving.service_manager import NOTIFY_SOCKET, http_health, notify
 from resources.settings import Settings, private_home
 
 LOG = logging.getLogger("irt.stack")

@@ -14,9 +14,9 @@ from typing import NoReturn
 
 from irt_assets.common.environment import STACK_LOCK, instance_environment
 from irt_assets.servers.server_commands import commands, service_command
-from resources.database import Database
 from resources.failures import PermanentFailure
-from resources.folder_claim import open_store
+from resources.files.folder_claim import open_store
+from resources.postgres.database import Database
 from resources.settings import Settings, private_home
 
 

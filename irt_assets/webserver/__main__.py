@@ -15,21 +15,21 @@ from starlette.types import ASGIApp
 
 from irt_assets.common.environment import workspace
 from irt_assets.common.probes import webserver
-from irt_assets.webserver.guard import Guard
 from irt_assets.webserver.identity import Identified
-from irt_assets.webserver.report_files import ReportFiles
 from jobs.launched_by import tags_of_backfill
-from resources import logs, metrics, traces
 from resources.addresses import Address
 from resources.dagster_compat import webserver_app
-from resources.database import Database
 from resources.failures import PermanentFailure
-from resources.listening import listening
-from resources.object_store import object_store
-from resources.service import Server, serve_until_told
-from resources.service_manager import host_from_here, report_to_service_manager
+from resources.files.object_store import object_store
+from resources.postgres.database import Database
+from resources.serving import logs, metrics, traces
+from resources.serving.guard import Guard
+from resources.serving.listening import listening
+from resources.serving.service import Server, serve_until_told
+from resources.serving.service_manager import host_from_here, report_to_service_manager
 from resources.settings import Settings, get_settings
 from services.jwt_verifier.tokens import Role, build_verifier
+from services.report_files import ReportFiles
 
 OPEN_REQUESTS_S = 5
 """How long shutdown waits for requests under way, and for subscriptions, which never end."""

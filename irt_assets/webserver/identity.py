@@ -20,7 +20,6 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from irt_assets.common.release_job import RELEASE_JOB
-from irt_assets.webserver.guard import DEBUG_FILES, POLICY_VIOLATION, PROBE, READING, path_within
 from irt_assets.webserver.operations import (
     Jobs,
     Mutation,
@@ -32,6 +31,7 @@ from irt_assets.webserver.operations import (
     signs_for_another,
 )
 from jobs.launched_by import CALLER_HEADER, LAUNCHED_BY, Caller
+from resources.serving.guard import DEBUG_FILES, POLICY_VIOLATION, PROBE, READING, path_within
 from services.jwt_verifier.tokens import Identity, Refused, Role, Verifier, sent_token
 
 LOG = logging.getLogger("irt_assets.webserver")

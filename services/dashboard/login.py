@@ -14,7 +14,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from irt_assets.webserver.guard import POLICY_VIOLATION
+from resources.serving.guard import POLICY_VIOLATION
 from services.jwt_verifier.tokens import Identity, Refused, Role, Verifier, sent_token
 
 LOG = logging.getLogger("services.dashboard")

@@ -18,9 +18,9 @@ import dagster as dg
 import psycopg
 
 from jobs.overview import Overview, collect_overview
-from resources.database import Database
 from resources.failures import explain
-from resources.object_store import ObjectStore, object_store
+from resources.files.object_store import ObjectStore, object_store
+from resources.postgres.database import Database
 from resources.settings import Settings
 
 LOG = logging.getLogger("services.dashboard")

@@ -1,6 +1,6 @@
 """Reports as files: `report?id=…` opens one, with `save=1` it is downloaded.
 
-What does not belong here: how a file is read and kept from doing harm (see `irt_assets.webserver.report_files`).
+What does not belong here: how a file is read and kept from doing harm (see `services.report_files`).
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from htmltools import Tag, TagChild, TagList, tags
 from starlette.responses import Response
 
 from irt_assets.reports.artifacts import Recorded
-from irt_assets.webserver.report_files import Reports
 from services.dashboard.elements import DASH
 from services.dashboard.page import Asked
+from services.report_files import Reports
 
 
 def report(asked: Asked) -> Response:

@@ -27,12 +27,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from irt_assets.common.wording import counted
 from irt_assets.servers.stack import dagster_instance
-from irt_assets.webserver.guard import Guard
-from resources import metrics, traces
 from resources.dagster_compat import keep_connections
 from resources.failures import PermanentFailure, explain, is_transient
-from resources.open_database import open_database
-from resources.service import serve_http
+from resources.postgres.open_database import open_database
+from resources.serving import metrics, traces
+from resources.serving.guard import Guard
+from resources.serving.service import serve_http
 from resources.settings import Settings
 from services.dashboard.downloads import download
 from services.dashboard.elements import link, notice, shortened

@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from resources.database import Database
-from resources.service import serve_http
+from resources.postgres.database import Database
+from resources.serving.service import serve_http
 from resources.settings import Settings
 from services.exporter.collector import StateCollector
 

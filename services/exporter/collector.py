@@ -15,8 +15,8 @@ import psycopg
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from resources.database import Database
 from resources.failures import PermanentFailure, explain
+from resources.postgres.database import Database
 from resources.settings import Settings
 from resources.version import code_version
 from services.exporter.families import BUILD_INFO, FAMILIES, UP, Sample

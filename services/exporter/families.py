@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from resources import metrics
+from resources.serving import metrics
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ from irt_assets.invariants.open_violations import SEVERITY, open_violations
 from irt_assets.ledger.overview import SettledMonth, decided_since, last_linkings, last_night, settled_months
 from irt_assets.ledger.steps import Step
 from jobs.plans import PLANS, last_due, overdue_since, schedule_keys, switched_on_at
+from resources.alerts.notifier import channels
 from resources.dagster_compat import InstigatorState
-from resources.notifier import channels
 from resources.settings import Settings
 from services.exporter import families
 from services.exporter.families import Family, Sample

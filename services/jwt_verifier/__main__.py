@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from resources.service import argument_parser, run_service
+from resources.serving.service import argument_parser, run_service
 from services.jwt_verifier.app import serve
 
 

@@ -19,8 +19,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, generate_late
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from resources.metrics import server_registry
-from resources.service import serve_http
+from resources.serving.metrics import server_registry
+from resources.serving.service import serve_http
 from resources.settings import Settings
 from services.jwt_verifier.keys import OLDEST_S
 from services.jwt_verifier.tokens import ROLES, Identity, Refused, Role, Verifier, build_verifier, log_fault, sent_token

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from resources.service import run_service
+from resources.serving.service import run_service
 from services.theta_api.server import serve
 
 

@@ -28,7 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from irt_assets.abilities import online
 from irt_assets.abilities.online import Measures, Theta
 from irt_assets.invariants.results import history_of_invariants, latest_invariants
-from resources.metrics import server_registry
+from resources.serving.metrics import server_registry
 from services.theta_api.access import Access, Caller
 from services.theta_api.admission import Admission, LoopClock, Shed, TooSlow
 from services.theta_api.ledger import Away, Ledger

@@ -21,11 +21,11 @@ from irt_assets.abilities.batch import estimate
 from irt_assets.abilities.online import Measures, read_measures
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.responses.scales import Scale
-from resources import traces
-from resources.database import Database
 from resources.failures import PermanentFailure, TransientFailure, explain, is_transient
-from resources.schema_version import schema_version
-from resources.traced_sql import TracedCursor
+from resources.postgres.database import Database
+from resources.postgres.schema_version import schema_version
+from resources.serving import traces
+from resources.serving.traced_sql import TracedCursor
 
 LOG = logging.getLogger("services.theta_api")
 REFRESH_S = 30.0

@@ -7,9 +7,9 @@ import sys
 
 from fastapi import FastAPI
 
-from resources import metrics, traces
-from resources.database import Database
-from resources.service import serve_http
+from resources.postgres.database import Database
+from resources.serving import metrics, traces
+from resources.serving.service import serve_http
 from resources.settings import Settings
 from services.theta_api.access import build_access
 from services.theta_api.app import build_app

@@ -87,9 +87,9 @@ SHOWN = (
     "docs/how-to/deploy-systemd.md",
     "irt_assets/servers/code_server.py",
     "irt_assets/servers/daemon.py",
-    "resources/listening.py",
-    "resources/service.py",
-    "resources/service_manager.py",
+    "resources/serving/listening.py",
+    "resources/serving/service.py",
+    "resources/serving/service_manager.py",
     "tests/deploy/*booted*.py",
 )
 """What only a systemd that boots shows: units and installer, their page, how servers speak with it."""

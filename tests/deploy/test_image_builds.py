@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from resources.embedded_postgres import EmbeddedPostgres
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from testbed.patience import patient
 from tests.deploy.images import PLATFORM, ROOT, Podman, podman_of
 

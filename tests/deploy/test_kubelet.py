@@ -27,9 +27,9 @@ from irt_assets.decisions.origin import initialise
 from irt_assets.gates.month_status import month_states
 from irt_assets.servers.stack import dagster_instance
 from resources.dagster_compat import MAX_RETRIES_TAG, PARENT_RUN_ID_TAG
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
-from resources.schema_version import VERSIONS, newest_known, number, schema_version
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
+from resources.postgres.schema_version import VERSIONS, newest_known, number, schema_version
 from resources.settings import Settings
 from testbed.patience import patient
 from testbed.small_world import last_months
@@ -165,7 +165,7 @@ def upgrade():
 def downgrade():
     op.drop_table("of_the_next_release")
 """)
-    versions = "/opt/irt/lib/python3.11/site-packages/resources/migrations/versions/"
+    versions = "/opt/irt/lib/python3.11/site-packages/resources/postgres/migrations/versions/"
     (folder / "Next").write_text(f"FROM {PLATFORM}\nCOPY {revision}.py {versions}\n")
     (folder / "Sandbox").write_text('ARG BASE\nFROM ${BASE}\nENTRYPOINT ["sleep", "infinity"]\n')
     podman.build(folder / "Next", NEXT, folder)

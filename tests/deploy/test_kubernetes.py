@@ -31,9 +31,9 @@ from irt_assets.decisions.origin import initialise
 from irt_assets.gates.month_status import month_states
 from irt_assets.servers.stack import dagster_instance
 from resources.dagster_compat import BACKFILL_ID_TAG, PARENT_RUN_ID_TAG
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
-from resources.schema import upgrade
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
+from resources.postgres.schema import upgrade
 from resources.settings import Settings
 from testbed.kills import ASSETS
 from testbed.patience import patient

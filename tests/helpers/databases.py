@@ -22,12 +22,12 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from resources import embedded_postgres
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
-from resources.folder_claim import ID_FILE, adopt_folder
-from resources.schema import upgrade
-from resources.server_account import surroundings
+from resources.files.folder_claim import ID_FILE, adopt_folder
+from resources.postgres import embedded_postgres
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
+from resources.postgres.schema import upgrade
+from resources.postgres.server_account import surroundings
 from resources.settings import Settings
 from tests.helpers import new_year
 

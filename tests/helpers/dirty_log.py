@@ -11,7 +11,7 @@ from typing import Any
 from irt_assets.common.partitions import month_bounds
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale
-from resources.database import Database
+from resources.postgres.database import Database
 from tests.helpers.rooms import SCALE, add_attempts, add_items, add_learners, attempt, run_sql
 
 MONTH = "2026-03"

@@ -17,9 +17,9 @@ import pyarrow as pa
 from irt_assets.ledger.publications import PublishedSet
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale
-from resources.database import Database
-from resources.relational import Run, on_duckdb
-from resources.schema import ensure_month_partitions
+from resources.cluster.relational import Run, on_duckdb
+from resources.postgres.database import Database
+from resources.postgres.schema import ensure_month_partitions
 from tests.helpers.kpi_reference import Attempt, World
 
 WEEK = "2026-10-26"

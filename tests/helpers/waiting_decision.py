@@ -14,9 +14,9 @@ from irt_assets.decisions.origin import initialise
 from irt_assets.decisions.proposals import Reference
 from irt_assets.invariants.invariant import InvariantContext, evaluate
 from irt_assets.invariants.registry import INVARIANTS
-from resources.database import Database
 from resources.failures import PermanentFailure
-from resources.object_store import FolderStore
+from resources.files.object_store import FolderStore
+from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import (
     SCALE,

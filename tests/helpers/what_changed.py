@@ -5,9 +5,7 @@ from __future__ import annotations
 import pytest
 
 WHERE_SPARK_CHANGES = pytest.mark.on_change(
-    "resources/*spark*",
-    "resources/lake.py",
-    "resources/relational.py",
+    "resources/cluster/**",
     "irt_assets/*/*spark*",
     "irt_assets/responses/lake*",
     "irt_assets/responses/snapshot*",

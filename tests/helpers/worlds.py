@@ -17,8 +17,8 @@ from irt_assets.decisions.origin import initialise
 from irt_assets.drift.month import ScaleDrift, drift_of_month
 from irt_assets.psychometrics.simulation.scenario import Fault
 from irt_assets.psychometrics.simulation.truth import Truth
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from testbed.patience import patient
 from tests.helpers import rooms

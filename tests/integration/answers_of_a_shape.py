@@ -11,9 +11,10 @@ import pandas as pd
 from scipy.special import expit
 
 from irt_assets.ledger import fits
-from resources import tables, warehouse
-from resources.database import Database
-from resources.schema import ensure_month_partitions
+from resources import tables
+from resources.postgres import warehouse
+from resources.postgres.database import Database
+from resources.postgres.schema import ensure_month_partitions
 from tests.helpers import rooms
 from tests.helpers.rooms import SCALE, answer_matrix
 

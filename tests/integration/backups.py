@@ -13,8 +13,8 @@ from pathlib import Path
 from irt_assets.backup.make import Made, make_backup
 from irt_assets.backup.places import FolderPlace
 from irt_assets.backup.restore import restore_backup
-from resources.database import Database
-from resources.folder_claim import open_store
+from resources.files.folder_claim import open_store
+from resources.postgres.database import Database
 from resources.settings import Settings
 from testbed.stack_harness import ROOT
 from tests.helpers import rooms

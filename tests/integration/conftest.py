@@ -12,9 +12,9 @@ import pytest
 from irt_assets.decisions.origin import initialise
 from irt_assets.runs.in_process_runs import run_month
 from irt_assets.servers.stack import dagster_instance
-from resources import schema, schema_version
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
+from resources.postgres import schema, schema_version
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.helpers import next_migration, rooms
 from tests.helpers.databases import made_once, template_copy

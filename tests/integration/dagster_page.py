@@ -15,8 +15,8 @@ from irt_assets.servers.stack import dagster_instance
 from irt_assets.webserver.__main__ import guarded
 from jobs.launched_by import tags_of_backfill
 from resources.dagster_compat import webserver_app
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.asgi import Answer, ask

@@ -14,8 +14,8 @@ from irt_assets.decisions.origin import initialise
 from irt_assets.definitions import build_defs
 from irt_assets.gates.month_judged import MonthState
 from irt_assets.gates.month_status import month_states
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy

@@ -14,7 +14,7 @@ from irt_assets.decisions.origin import initialise
 from irt_assets.ledger.publications import in_force
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.window import judged_window
-from resources.database import Database
+from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.rooms import SCALE, add_attempts, add_items, attempt, rows, run_sql

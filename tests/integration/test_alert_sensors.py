@@ -27,7 +27,7 @@ from jobs.alerts import unmade
 from jobs.plans import Plan, overdue_since
 from resources.dagster_compat import InstigatorState, InstigatorType, ScheduleInstigatorData, TickStatus
 from resources.dagster_schema import rows_shown
-from resources.database import Database
+from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.dagster_private import (
     InstigatorStatus,

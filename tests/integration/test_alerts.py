@@ -13,10 +13,10 @@ from apprise.plugins.discord import NotifyDiscord
 from apprise.plugins.slack import NotifySlack
 from pydantic import SecretStr
 
-from resources import outbox
-from resources.database import Database
-from resources.notifier import channels, deliver, problems
-from resources.outbox import Alert, open_alert, resolve_alert
+from resources.alerts import outbox
+from resources.alerts.notifier import channels, deliver, problems
+from resources.alerts.outbox import Alert, open_alert, resolve_alert
+from resources.postgres.database import Database
 from resources.settings import Settings
 from testbed.patience import patient
 from tests.helpers.rooms import rows, run_sql

@@ -17,8 +17,8 @@ from irt_assets.invariants.publications import anchors_change_by_decision_alone
 from irt_assets.ledger.anchors import anchor_hash
 from irt_assets.ledger.publications import in_force
 from irt_assets.responses.scales import read_scales
-from resources.database import Database
 from resources.failures import PermanentFailure
+from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.rooms import MONTHS, SCALE, folder_store, rows, run_sql

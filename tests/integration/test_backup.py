@@ -33,11 +33,11 @@ from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.servers.stack import dagster_instance
 from jobs.alerts import backup_alert
-from resources.database import Database, advisory_lock
-from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure, TransientFailure
-from resources.folder_claim import open_store
-from resources.object_store import PART
+from resources.files.folder_claim import open_store
+from resources.files.object_store import PART
+from resources.postgres.database import Database, advisory_lock
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from services.exporter.collector import StateCollector
 from testbed.patience import patient

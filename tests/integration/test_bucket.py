@@ -21,7 +21,7 @@ import pytest
 
 from resources.doctor import Finding, diagnose
 from resources.failures import PermanentFailure, TransientFailure
-from resources.object_store import BucketStore, NothingThere
+from resources.files.object_store import BucketStore, NothingThere
 from resources.settings import Settings
 from testbed.patience import patient
 from tests.helpers.seaweed import BUCKET, WEED, SeaweedFS

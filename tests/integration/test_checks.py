@@ -24,7 +24,7 @@ from irt_assets.psychometrics.core.models import Flag
 from irt_assets.responses.scales import change_rules
 from irt_assets.responses.snapshot import take_snapshot
 from resources.dagster_schema import rows_of
-from resources.database import Database
+from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.rooms import (

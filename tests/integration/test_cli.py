@@ -16,7 +16,7 @@ from irt_assets.psychometrics.simulation.scenario import Scenario
 from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.responses import simulated
 from irt_assets.responses.scales import consider_rules
-from resources.database import Database
+from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.typed import Irt

@@ -19,7 +19,7 @@ from irt_assets.reports.assets import DRIFT_REPORT
 from irt_assets.runs import jobs_by_hand, without_daemon
 from irt_assets.servers.stack import dagster_instance
 from jobs.plans import PLANS
-from resources.database import Database
+from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.dagster_private import (

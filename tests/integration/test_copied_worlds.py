@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from irt_assets.responses.snapshot import current_snapshot, snapshot_problem
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure
-from resources.folder_claim import open_store
+from resources.files.folder_claim import open_store
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy

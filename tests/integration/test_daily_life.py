@@ -16,8 +16,8 @@ from irt_assets.common.partitions import week_of, weekly
 from irt_assets.definitions import build_defs
 from irt_assets.kpis.checks import build_kpi_checks
 from resources.dagster_compat import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from testbed.patience import patient
 from tests.helpers import rooms

@@ -16,8 +16,8 @@ from irt_assets.responses import data_versions
 from irt_assets.responses.data_versions import data_version, merge_changes, states_of
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import data_hash
-from resources.database import Database
-from resources.schema import ensure_month_partitions
+from resources.postgres.database import Database
+from resources.postgres.schema import ensure_month_partitions
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.rooms import rows, run_sql

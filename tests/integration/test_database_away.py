@@ -16,7 +16,7 @@ from irt_assets.servers.stack import dagster_instance
 from jobs import stuck_runs
 from jobs.stuck_runs import fail_lost_runs
 from resources import dagster_compat
-from resources.database import Database
+from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.databases import READ_ONLY, altered

@@ -15,8 +15,8 @@ from irt_assets.drift.checks import build_drift_checks, settled_items
 from irt_assets.drift.information_checks import build_information_checks
 from jobs.overview import collect_overview
 from resources.dagster_schema import rows_of
-from resources.database import Database
-from resources.object_store import FolderStore
+from resources.files.object_store import FolderStore
+from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import SCALE, check_context, run_sql
 from tests.helpers.waiting_decision import FEB, JAN, MAR, MOVED, bank, link, publish, store

@@ -14,8 +14,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from testbed.patience import patient
 

@@ -26,8 +26,8 @@ from irt_assets.responses.scales import change_rules
 from irt_assets.responses.snapshot import take_snapshot
 from jobs.alerts import check_alert
 from resources import tables
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy

@@ -15,10 +15,10 @@ from pydantic import SecretStr
 from irt_assets.engines import diagnosis
 from irt_assets.engines.diagnosis import engine_findings
 from resources import doctor, r_runtime
-from resources.database import Database
 from resources.doctor import Finding, diagnose
-from resources.embedded_postgres import EmbeddedPostgres
-from resources.object_store import FolderStore
+from resources.files.object_store import FolderStore
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 
 

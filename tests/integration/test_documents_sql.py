@@ -23,7 +23,7 @@ from irt_assets.decisions.origin import initialise
 from irt_assets.engines.em import EmEngine
 from irt_assets.features.daily import write_features
 from irt_assets.kpis.weekly import write_quiet, write_week
-from resources.database import Database
+from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.worlds import not_before_midnight

@@ -24,8 +24,8 @@ from irt_assets.reports.assets import DRIFT_REPORT, DRIFT_REPORT_JOB, TOLD_BY
 from irt_assets.reports.drift_actions import Action
 from irt_assets.reports.drift_facts import Facts, gather
 from irt_assets.responses.scales import read_scales
-from resources.database import Database
 from resources.failures import PermanentFailure
+from resources.postgres.database import Database
 from resources.settings import Settings, get_settings
 from tests.helpers.rooms import MONTHS, SCALE, folder_store, rows
 

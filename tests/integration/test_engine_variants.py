@@ -19,7 +19,7 @@ from irt_assets.engines import registry
 from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.gates.month_status import month_states
 from irt_assets.responses.scales import change_rules
-from resources.database import Database
+from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms, trial_engine
 from tests.helpers.rooms import SCALE, rows

@@ -36,11 +36,11 @@ from irt_assets.responses.observe import answer_versions
 from irt_assets.servers.stack import dagster_instance
 from jobs.erasure import OF_LEARNERS
 from resources.dagster_schema import rows_shown
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
-from resources.object_store import object_store
+from resources.files.object_store import object_store
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
+from resources.postgres.sources import recorded_sources
 from resources.settings import Settings
-from resources.sources import recorded_sources
 from testbed.stack_harness import ROOT
 from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy
@@ -303,8 +303,8 @@ from pathlib import Path
 from pydantic import SecretStr
 from irt_assets.servers.stack import dagster_instance
 from jobs.erasure import erase, holdings
-from resources.database import Database
-from resources.object_store import object_store
+from resources.postgres.database import Database
+from resources.files.object_store import object_store
 from resources.settings import Settings
 
 url, home, user, method, last = sys.argv[1:]

@@ -21,10 +21,10 @@ from irt_assets.runs.in_process_runs import run_job
 from irt_assets.servers.stack import dagster_instance
 from jobs.overview import collect_overview
 from jobs.plans import PLANS, schedule_keys
+from resources.alerts.outbox import Alert, open_alert, queue
 from resources.dagster_compat import TickStatus
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
-from resources.outbox import Alert, open_alert, queue
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from services.exporter.collector import CACHED_S, StateCollector
 from services.exporter.families import FAMILIES, UP

@@ -13,8 +13,8 @@ from irt_assets.abilities.batch import measure
 from irt_assets.common.partitions import month_bounds
 from irt_assets.decisions import exports
 from irt_assets.ledger.publications import in_force
-from resources.database import Database
 from resources.failures import PermanentFailure
+from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
 

@@ -27,9 +27,9 @@ from irt_assets.servers.stack import dagster_instance
 from jobs.alert_sensors import build_alert_sensors
 from jobs.launcher import own_worker_tags
 from jobs.plans import PLANS
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import is_transient
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from testbed.small_world import last_months, small_world
 from testbed.stack_harness import wait_for

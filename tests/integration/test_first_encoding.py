@@ -18,7 +18,7 @@ from irt_assets.responses.scales import read_scales
 from irt_assets.responses.window import data_hash, encoding_of
 from irt_assets.runs.in_process_runs import run_month
 from irt_assets.servers.stack import dagster_instance
-from resources.database import Database
+from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.rooms import add_attempts, add_items, add_learners, attempt, rows, run_sql

@@ -27,8 +27,8 @@ from irt_assets.psychometrics.estimation.latent_shape import GUESSING_GAIN
 from irt_assets.psychometrics.linking.linking import covariance_ab
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import take_snapshot
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings, get_settings
 from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy

@@ -26,9 +26,9 @@ from irt_assets.invariants.history import take_report
 from irt_assets.kpis.weekly import write_quiet, write_week
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.snapshot import take_snapshot
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
-from resources.schema import ensure_month_partitions
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
+from resources.postgres.schema import ensure_month_partitions
 from resources.settings import Settings
 from testbed.patience import patient
 from tests.helpers import rooms

@@ -22,9 +22,9 @@ import pytest
 
 from irt_assets.responses.importing import ImportReport, import_attempts
 from irt_assets.responses.importing.staging import Staging
-from resources import schema
-from resources.database import Database
 from resources.failures import PermanentFailure
+from resources.postgres import schema
+from resources.postgres.database import Database
 from resources.settings import Settings
 from testbed.patience import patient
 
@@ -456,7 +456,7 @@ KILLED = """
 import sys
 from pathlib import Path
 from irt_assets.responses.importing import import_attempts
-from resources.database import Database
+from resources.postgres.database import Database
 from resources.settings import Settings
 import_attempts(
     Database(Settings(database_url=sys.argv[1], _env_file=None)),

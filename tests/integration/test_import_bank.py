@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from irt_assets.responses.importing import import_learners, import_questions
-from resources.database import Database
 from resources.failures import PermanentFailure
+from resources.postgres.database import Database
 
 BANK = """item_id,scale_id,topic_id,testlet_id,tags,a,b,c,a_se,b_se,n,D,model,key
 q1,algebra,sums,t1,anchor;old,1.2,-0.3,0.1,0.11,0.08,1000,1.7,3PL,B

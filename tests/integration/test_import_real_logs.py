@@ -19,8 +19,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from irt_assets.responses.importing import ImportReport, import_attempts, import_learners
-from resources.database import Database
 from resources.failures import PermanentFailure
+from resources.postgres.database import Database
 
 pytestmark = pytest.mark.ci
 

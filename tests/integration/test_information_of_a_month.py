@@ -21,8 +21,8 @@ from irt_assets.drift.information_assets import flagged_table, sentence
 from irt_assets.drift.information_checks import OF_ITEMS
 from irt_assets.drift.month import drift_of_month
 from irt_assets.psychometrics.linking.linking import assumed_errors
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy

@@ -17,8 +17,8 @@ from irt_assets.invariants import history
 from irt_assets.invariants.history import Report, record
 from irt_assets.invariants.invariant import Found, Invariant, InvariantContext, NotTested, Verdict, Violation
 from irt_assets.invariants.registry import INVARIANTS
-from resources.database import Database
-from resources.outbox import Alert, open_alert
+from resources.alerts.outbox import Alert, open_alert
+from resources.postgres.database import Database
 from resources.settings import Settings, get_settings
 from tests.helpers.rooms import folder_store, rows
 

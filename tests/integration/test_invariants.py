@@ -27,9 +27,9 @@ from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.invariants.reports import OTHERS
 from irt_assets.kpis.weekly import write_week
 from irt_assets.responses.snapshot import current_snapshot, read_snapshot
-from resources.database import Database
-from resources.object_store import ObjectStore
-from resources.schema import ensure_month_partitions
+from resources.files.object_store import ObjectStore
+from resources.postgres.database import Database
+from resources.postgres.schema import ensure_month_partitions
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.rooms import SCALE

@@ -29,8 +29,8 @@ from irt_assets.responses.late_months import changed_hash
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import current_snapshot, take_snapshot
 from irt_assets.responses.window import judged_window, scoring_responses
-from resources.database import Database
-from resources.object_store import ObjectStore
+from resources.files.object_store import ObjectStore
+from resources.postgres.database import Database
 from tests.helpers.rooms import SCALE, add_attempts, add_items, attempt, rows, run_sql
 
 MONTH = "2026-03"

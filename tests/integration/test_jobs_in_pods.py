@@ -22,8 +22,8 @@ from irt_assets.runs.jobs_in_pods import RUN_KEY_TAG, make_partition, through_th
 from irt_assets.servers.stack import dagster_instance
 from jobs.plans import Plan
 from resources.dagster_compat import PARENT_RUN_ID_TAG, RETRY_NUMBER_TAG, RUN_FAILURE_REASON_TAG, queue_run
-from resources.database import Database
 from resources.failures import PermanentFailure, TransientFailure
+from resources.postgres.database import Database
 from resources.settings import KUBERNETES, Settings
 from tests.helpers.dagster_private import (
     GrpcServerCodeLocationOrigin,

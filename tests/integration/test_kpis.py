@@ -21,11 +21,11 @@ from irt_assets.kpis.weekly import kpis, write_quiet, write_week
 from irt_assets.psychometrics.scoring.abilities import eap
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.responses.window import scoring_responses
-from resources import warehouse
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
-from resources.relational import Run, on_duckdb, on_postgres
-from resources.relations import LEARNER, QUESTION
+from resources.cluster.relational import Run, on_duckdb, on_postgres
+from resources.postgres import warehouse
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
+from resources.postgres.relations import LEARNER, QUESTION
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy

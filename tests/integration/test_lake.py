@@ -27,10 +27,10 @@ from irt_assets.invariants.lake_check import build_lake_checks
 from irt_assets.responses import lake as exports
 from irt_assets.responses import lake_assets
 from irt_assets.responses.lake import compare_days, export_days, faults, forget, prune
-from resources.database import Database
+from resources.cluster.lake import MANIFESTS, SCHEMA, CatalogTable, Lake
 from resources.failures import PermanentFailure
-from resources.lake import MANIFESTS, SCHEMA, CatalogTable, Lake
-from resources.object_store import BucketStore, FolderStore
+from resources.files.object_store import BucketStore, FolderStore
+from resources.postgres.database import Database
 from resources.settings import Settings, get_settings
 from testbed.stack_harness import ROOT
 from tests.helpers.rooms import add_attempts, attempt, run_sql
@@ -248,9 +248,9 @@ def test_a_place_that_is_neither_a_lake_nor_a_table_is_refused(place: str, setti
 
 KILLED = """
 import os, signal
-from resources.database import Database
-from resources.lake import Lake
-from resources.object_store import FolderStore
+from resources.postgres.database import Database
+from resources.cluster.lake import Lake
+from resources.files.object_store import FolderStore
 from resources.settings import get_settings
 from irt_assets.responses.lake import export_days
 from pathlib import Path

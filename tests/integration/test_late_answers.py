@@ -17,7 +17,7 @@ from irt_assets.features.daily import write_features
 from irt_assets.responses.late_months import months_concerned
 from irt_assets.responses.snapshot import take_snapshot
 from resources.dagster_compat import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
-from resources.database import Database
+from resources.postgres.database import Database
 from resources.settings import Settings
 from testbed.small_world import last_months
 from tests.helpers import rooms

@@ -17,8 +17,8 @@ from dagster import DagsterEvent, DagsterEventType, DagsterRunStatus, RunsFilter
 
 from irt_assets.servers.stack import Stack, StackError
 from jobs.launcher import WORKER_TAG, own_worker_tags, process_start
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from testbed.patience import patient
 from testbed.stack_harness import ROOT, Harness, running_stack, wait_for
@@ -125,8 +125,8 @@ def test_the_servers_die_with_the_process_that_started_them(settings: Settings, 
     script = f"""
 import json, time
 from irt_assets.servers.stack import Stack
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 settings = Settings(irt_home={str(settings.irt_home)!r}, database_url={database.url!r})
 with Stack(settings, Database(settings), module={TOY!r}) as stack:

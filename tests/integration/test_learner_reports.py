@@ -32,10 +32,10 @@ from irt_assets.reports import learner_copies, learner_week, render
 from irt_assets.reports.learner_facts import load_facts
 from irt_assets.reports.learner_week import WeekWritten, key, write_week
 from resources.dagster_schema import rows_of
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure, TransientFailure
-from resources.object_store import BucketStore, FolderStore, ObjectStore
+from resources.files.object_store import BucketStore, FolderStore, ObjectStore
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from testbed.patience import patient
 from tests.helpers import kpi_reference, rooms
@@ -493,8 +493,8 @@ def main():
     from datetime import timedelta
     from pathlib import Path
     from irt_assets.reports import learner_week
-    from resources.database import Database
-    from resources.object_store import FolderStore
+    from resources.postgres.database import Database
+    from resources.files.object_store import FolderStore
     from resources.settings import Settings
     from tests.helpers.kpi_worlds import END, WEEK
 

@@ -14,7 +14,7 @@ from irt_assets.gates.advisory_checks import items_are_assigned_as_the_scale_say
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.scales import change_rules, read_scales
 from irt_assets.responses.snapshot import take_snapshot
-from resources.database import Database
+from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import (
     LOWERED,

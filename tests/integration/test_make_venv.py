@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-READS = ("Makefile", "make_venv.py", "pyproject.toml", "requirements*.lock", "resources/server_account.py")
+READS = ("Makefile", "make_venv.py", "pyproject.toml", "requirements*.lock", "resources/postgres/server_account.py")
 pytestmark = [pytest.mark.ci, pytest.mark.on_change(*READS)]
 
 ROOT = Path(__file__).parents[2]
@@ -52,7 +52,12 @@ def test_what_is_declared_is_in_the_lock_of_its_extra_or_in_that_of_what_running
 def checkout(tmp_path: Path) -> Path:
     """What `make_venv.py` reads, without an environment."""
     (tmp_path / "resources").mkdir()
-    for name in ("make_venv.py", "pyproject.toml", "resources/server_account.py", *(lock.name for lock in LOCKS)):
+    for name in (
+        "make_venv.py",
+        "pyproject.toml",
+        "resources/postgres/server_account.py",
+        *(lock.name for lock in LOCKS),
+    ):
         shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
 

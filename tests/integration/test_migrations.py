@@ -10,10 +10,10 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from resources import schema
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
-from resources.schema_version import schema_version
+from resources.postgres import schema
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
+from resources.postgres.schema_version import schema_version
 from resources.settings import Settings
 
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")

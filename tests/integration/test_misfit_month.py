@@ -37,10 +37,11 @@ from irt_assets.psychometrics.fit.misfit import LARGEST_RATIO, LIMITS
 from irt_assets.responses.scales import change_rules, read_scales
 from jobs.erasure import erase, holdings
 from jobs.retention import prune_files, prune_rows
-from resources import tables, warehouse
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
-from resources.schema import ensure_month_partitions
+from resources import tables
+from resources.postgres import warehouse
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
+from resources.postgres.schema import ensure_month_partitions
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy

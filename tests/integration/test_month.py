@@ -26,8 +26,8 @@ from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.scales import Scale, change_rules, read_scales
 from irt_assets.responses.snapshot import take_snapshot
-from resources.database import Database
 from resources.failures import PermanentFailure
+from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.rooms import (

@@ -21,10 +21,11 @@ from irt_assets.gates.linking_gates import linking_stays_near_its_history, theta
 from irt_assets.ledger.steps import Step
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import take_snapshot
-from resources import tables, warehouse
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
-from resources.schema import ensure_month_partitions
+from resources import tables
+from resources.postgres import warehouse
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
+from resources.postgres.schema import ensure_month_partitions
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy

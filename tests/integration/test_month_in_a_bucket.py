@@ -17,8 +17,8 @@ from irt_assets.runs.in_process_runs import run_job, run_month
 from irt_assets.servers.stack import dagster_instance
 from jobs import stored_logs
 from jobs.prune import prune
-from resources.database import Database
-from resources.object_store import object_store
+from resources.files.object_store import object_store
+from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.seaweed import BUCKET, SeaweedFS

@@ -31,7 +31,7 @@ from irt_assets.psychometrics.eligibility.rules import PublicationRules, Rules, 
 from irt_assets.responses.scales import Scale, change_rules, read_scales
 from irt_assets.responses.snapshot import stored_rules, take_snapshot
 from resources.dagster_compat import BulkActionStatus, PartitionBackfill
-from resources.embedded_postgres import EmbeddedPostgres
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from tests.helpers import rooms
 from tests.helpers.dagster_private import (
     RegisteredCodeLocationOrigin,

@@ -39,9 +39,9 @@ from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.item_times import ability_times_of_last_night
 from irt_assets.responses.scales import read_scales
 from resources.dagster_schema import rows_of
-from resources.database import Database
 from resources.failures import PermanentFailure, TransientFailure
 from resources.markdown import escaped
+from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.rooms import SCALE, add_items, answer_matrix, model_scores, rows, run_sql

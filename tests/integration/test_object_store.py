@@ -19,7 +19,7 @@ import pytest
 from pydantic import ValidationError
 
 from resources.failures import PermanentFailure
-from resources.object_store import PART, BucketStore, FolderStore, NothingThere, ObjectStore, object_store
+from resources.files.object_store import PART, BucketStore, FolderStore, NothingThere, ObjectStore, object_store
 from resources.settings import Settings
 from testbed.patience import patient
 from tests.helpers.seaweed import BUCKET
@@ -57,7 +57,7 @@ def in_another_process(store: ObjectStore, code: str) -> Iterator[subprocess.Pop
     """`code`, which knows the same store as `store`. Its process and its pipe are gone afterwards, whatever failed."""
     made = f"FolderStore(Path({str(store.root)!r}))" if isinstance(store, FolderStore) else f"BucketStore({BUCKET!r})"
     begin = f"""from pathlib import Path
-from resources.object_store import BucketStore, FolderStore
+from resources.files.object_store import BucketStore, FolderStore
 store = {made}
 """
     with subprocess.Popen([sys.executable, "-c", begin + code], stdout=subprocess.PIPE) as process:

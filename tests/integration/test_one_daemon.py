@@ -20,10 +20,10 @@ from pydantic import SecretStr
 
 from irt_assets.servers import daemon
 from irt_assets.servers.stack import Stack, StackError, _Child
-from resources.daemon_lock import REFUSED, DaemonLock
-from resources.database import Database
 from resources.failures import PermanentFailure, TransientFailure
-from resources.folder_claim import adopt_folder, open_store
+from resources.files.folder_claim import adopt_folder, open_store
+from resources.postgres.daemon_lock import REFUSED, DaemonLock
+from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import rows
 
@@ -58,7 +58,7 @@ def test_the_second_daemon_waits_for_the_first_to_end(
     first: DaemonLock, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "resources.daemon_lock.time",
+        "resources.postgres.daemon_lock.time",
         SimpleNamespace(sleep=lambda _: first.release(), monotonic=time.monotonic),
     )
     second = DaemonLock(database)

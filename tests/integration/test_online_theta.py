@@ -11,7 +11,7 @@ from irt_assets.abilities.batch import measure, measure_at
 from irt_assets.abilities.online import Theta, read_measures, read_thetas, update
 from irt_assets.common.partitions import month_bounds
 from irt_assets.ledger.publications import in_force
-from resources.database import Database
+from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.rooms import SCALE, add_attempts, attempt, rows, run_sql

@@ -23,9 +23,9 @@ from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.linking.linking import assumed_errors
 from irt_assets.reports.item_facts import item_facts, observed_in
 from irt_assets.responses.scales import read_scales
-from resources.database import Database
 from resources.failures import PermanentFailure
-from resources.object_store import ObjectStore
+from resources.files.object_store import ObjectStore
+from resources.postgres.database import Database
 from tests.helpers.rooms import (
     IN_TRANSACTION,
     SCALE,

@@ -18,9 +18,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from resources.database import Database
-from resources.relational import on_postgres
-from resources.relations import ATTEMPT, LEARNER, QUESTION
+from resources.cluster.relational import on_postgres
+from resources.postgres.database import Database
+from resources.postgres.relations import ATTEMPT, LEARNER, QUESTION
 from resources.settings import Settings
 from tests.helpers.kpi_worlds import WEEK, load, random_world
 from tests.helpers.rooms import run_sql
@@ -181,8 +181,8 @@ from irt_assets.responses.item_times import current_item_times
 from irt_assets.responses.one_learner import ScoredItems, learner_query, learner_responses
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.window import judged_window, scoring_responses
-from resources.database import Database
-from resources.relational import on_log
+from resources.postgres.database import Database
+from resources.cluster.relational import on_log
 from resources.settings import Settings
 
 settings = Settings(_env_file=None)
@@ -253,7 +253,7 @@ def test_a_reason_has_four_places_at_most(tmp_path: Path, world: dict[str, str])
 
 BACKEND = (
     Place(
-        "resources/relational.py",
+        "resources/cluster/relational.py",
         {
             "    return on_spark(session)\n": """
 
@@ -292,8 +292,8 @@ from irt_assets.kpis.weekly import write_week
 from irt_assets.common.partitions import week_bounds
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.window import data_hash_by, judged_window
-from resources.database import Database
-from resources.relational import on_log
+from resources.postgres.database import Database
+from resources.cluster.relational import on_log
 from resources.settings import Settings
 
 def rounded(value):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from resources.embedded_postgres import EmbeddedPostgres
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from tests.helpers.planted import pytest_of
 
 PLANTED = """

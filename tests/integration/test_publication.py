@@ -18,8 +18,8 @@ from irt_assets.ledger.steps import Step, pending_steps, steps
 from irt_assets.psychometrics.core.models import Flag
 from irt_assets.responses.scales import read_scales
 from jobs.sensors import asks
-from resources.database import Database
-from resources.object_store import FolderStore
+from resources.files.object_store import FolderStore
+from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import (
     SCALE,

@@ -13,9 +13,9 @@ from pydantic import SecretStr
 from irt_assets.gates.month_judged import MonthState, State
 from jobs import ready_months
 from jobs.ready_months import tell_of_ready_months
-from resources.database import Database
-from resources.notifier import deliver, problems
-from resources.outbox import Alert, open_alert, open_keys, resolve_alert
+from resources.alerts.notifier import deliver, problems
+from resources.alerts.outbox import Alert, open_alert, open_keys, resolve_alert
+from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import SCALE, rows, run_sql
 from tests.helpers.waiting_decision import FEB, JAN, accept, bank, store

@@ -22,10 +22,10 @@ from irt_assets.drift.month import ScaleDrift, drift_of_month
 from irt_assets.engines.em import EmEngine
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.scales import read_scales
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure
-from resources.object_store import FolderStore
+from resources.files.object_store import FolderStore
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.helpers.databases import template_copy
 from tests.helpers.rooms import IN_TRANSACTION, MONTHS, SCALE, folder_store, rows, run_sql

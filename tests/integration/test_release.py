@@ -36,9 +36,9 @@ from irt_assets.ledger.publications import in_force
 from irt_assets.ledger.steps import steps
 from irt_assets.responses.scales import read_scales, set_pass_mark
 from jobs.sensors import asks
-from resources.database import Database
 from resources.failures import PermanentFailure
-from resources.object_store import FolderStore
+from resources.files.object_store import FolderStore
+from resources.postgres.database import Database
 from testbed.patience import patient
 from tests.helpers.rooms import (
     SCALE,
@@ -512,7 +512,7 @@ import time
 from datetime import UTC, datetime
 from irt_assets.calibration import release
 from irt_assets.decisions.proposals import Reference
-from resources.database import Database
+from resources.postgres.database import Database
 from resources.settings import get_settings
 publish = release._publish
 def slowly(*args):

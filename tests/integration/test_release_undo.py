@@ -13,9 +13,9 @@ from irt_assets.decisions.lineage import lineage
 from irt_assets.decisions.proposals import Reference, State, find_proposals, latest_waiting, proposals
 from irt_assets.decisions.release_undo import Undo, undo
 from irt_assets.ledger.publications import in_force
-from resources.database import Database
 from resources.failures import PermanentFailure
-from resources.object_store import FolderStore
+from resources.files.object_store import FolderStore
+from resources.postgres.database import Database
 from tests.helpers.rooms import SCALE, run_sql
 from tests.helpers.waiting_decision import (
     APRIL,

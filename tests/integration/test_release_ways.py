@@ -22,9 +22,9 @@ from irt_assets.ledger.decisions import decisions as decisions_of
 from jobs.alerts import run_alert
 from jobs.launched_by import LAUNCHED_BY
 from jobs.release import waiting
-from resources.database import Database
 from resources.failures import PermanentFailure
-from resources.object_store import FolderStore
+from resources.files.object_store import FolderStore
+from resources.postgres.database import Database
 from resources.settings import Settings, get_settings
 from tests.helpers.rooms import add_items, rows, run_sql
 from tests.helpers.waiting_decision import FEB, JAN, MOVED, bank, decisions, published, store

@@ -25,7 +25,7 @@ from resources.dagster_compat import (
     RETRY_NUMBER_TAG,
     EngineEventData,
 )
-from resources.database import Database
+from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.dagster_private import ROOT_RUN_ID_TAG, WILL_RETRY_TAG, freeze_time
 from tests.helpers.rooms import rows

@@ -11,9 +11,9 @@ import psycopg
 import pytest
 
 from irt_assets.reports.artifacts import Artifact, record, store_report, unrecorded
-from resources.database import Database
 from resources.failures import PermanentFailure
-from resources.object_store import FolderStore, ObjectStore
+from resources.files.object_store import FolderStore, ObjectStore
+from resources.postgres.database import Database
 
 WEEK = date(2026, 9, 7)
 KEY = "reports/2026-09-07/u1.pdf"

@@ -14,8 +14,8 @@ from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.invariants.reports import READ_AGAIN_WITHIN, report_files_are_as_they_were_written
 from irt_assets.reports.artifacts import Artifact
 from irt_assets.reports.artifacts import record as record_artifacts
-from resources.database import Database
-from resources.object_store import BucketStore, FolderStore, ObjectStore
+from resources.files.object_store import BucketStore, FolderStore, ObjectStore
+from resources.postgres.database import Database
 from tests.helpers import rooms
 from tests.helpers.seaweed import BUCKET
 

@@ -12,9 +12,9 @@ from irt_assets.backup.manifest import DATABASE
 from irt_assets.invariants.history import take_report
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.servers.stack import dagster_instance
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
-from resources.object_store import BucketStore
+from resources.files.object_store import BucketStore
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from testbed.patience import patient
 from testbed.stack_harness import wait_for

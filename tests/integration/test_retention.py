@@ -26,10 +26,11 @@ from irt_assets.runs.in_process_runs import run_job, run_month
 from irt_assets.servers.stack import dagster_instance
 from jobs.prune import prune
 from jobs.retention import Gone, prune_files, prune_rejects, prune_rows, prune_unfinished
-from resources import tables, warehouse
-from resources.database import Database
-from resources.object_store import PART, FolderStore, ObjectStore
-from resources.outbox import Alert, open_alert, resolve_alert
+from resources import tables
+from resources.alerts.outbox import Alert, open_alert, resolve_alert
+from resources.files.object_store import PART, FolderStore, ObjectStore
+from resources.postgres import warehouse
+from resources.postgres.database import Database
 from resources.settings import Settings
 from testbed.patience import patient
 from tests.helpers import rooms

@@ -14,8 +14,8 @@ from psycopg import errors
 from irt_assets.common import retries
 from irt_assets.common.retries import MAX_RETRIES, classify_failures
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure, TransientFailure, is_transient
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 
 
 def attempts(error: Exception, monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[float]]:

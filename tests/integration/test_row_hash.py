@@ -14,9 +14,9 @@ import pytest
 from irt_assets.responses.facts import LATER
 from irt_assets.responses.row_hash import row_hash, sums_of
 from irt_assets.responses.window import SNAPSHOT, data_hash, data_hash_by, judged_window
-from resources.database import Database
-from resources.relational import on_duckdb, on_postgres
-from resources.relations import ATTEMPT, LEARNER, QUESTION
+from resources.cluster.relational import on_duckdb, on_postgres
+from resources.postgres.database import Database
+from resources.postgres.relations import ATTEMPT, LEARNER, QUESTION
 from tests.helpers.dirty_log import DIRTY, END, SCALES, START, TINY, load_dirty
 from tests.helpers.rooms import run_sql
 

@@ -19,7 +19,7 @@ from irt_assets.psychometrics.eligibility.rules import PublicationRules, Rules
 from irt_assets.responses.scales import change_rules, read_scales
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.runs.in_process_runs import judge_again
-from resources.embedded_postgres import EmbeddedPostgres
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from tests.helpers import rooms
 from tests.integration.graph import Graph, graph_after_first_month
 

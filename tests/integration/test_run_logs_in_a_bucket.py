@@ -11,7 +11,7 @@ import pytest
 from irt_assets.servers.stack import dagster_instance
 from jobs import stored_logs
 from jobs.stored_logs import StoredComputeLogManager
-from resources.database import Database
+from resources.postgres.database import Database
 from resources.settings import Settings, get_settings
 from tests.helpers.asgi import ask
 from tests.helpers.seaweed import BUCKET, SeaweedFS

@@ -11,10 +11,10 @@ import pytest
 
 from irt_assets.servers.stack import dagster_instance
 from jobs.run_retention import RUNS, prune_runs
+from resources.alerts.outbox import Alert, open_alert, resolve_alert
 from resources.dagster_compat import ComputeIOType
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
-from resources.outbox import Alert, open_alert, resolve_alert
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from tests.helpers import rooms
 
 MONTHS = dg.StaticPartitionsDefinition(["2026-01", "2026-02"])

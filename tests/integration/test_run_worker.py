@@ -20,7 +20,7 @@ from dagster import DagsterRunStatus as Status
 
 from irt_assets.runs.run_worker import _await_launch
 from irt_assets.servers.stack import dagster_instance
-from resources.database import Database
+from resources.postgres.database import Database
 from resources.settings import Settings
 from testbed.patience import patient
 from testbed.stack_harness import ROOT, wait_for

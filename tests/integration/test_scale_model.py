@@ -22,9 +22,9 @@ from irt_assets.ledger.anchors import read_anchors
 from irt_assets.psychometrics.core.priors import Beta, LogNormal, Normal, Priors
 from irt_assets.responses.scales import Scale, accepted_subjects, change_rules, read_scales
 from irt_assets.responses.snapshot import take_snapshot
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy

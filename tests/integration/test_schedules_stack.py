@@ -15,8 +15,8 @@ from irt_assets.common.partitions import DAYS, WEEKS, day_bounds, month_of, week
 from irt_assets.common.run_progress import PARTITION_TAG
 from irt_assets.servers.stack import dagster_instance
 from jobs.late_sensor import FEATURES
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from testbed.stack_harness import Harness, running_stack, wait_for
 from tests.helpers.databases import template_copy
 from tests.helpers.rooms import add_attempts, add_items, attempt, rows, run_sql

@@ -16,9 +16,9 @@ import alembic.command
 import psycopg
 import pytest
 
-from resources import schema
-from resources.database import Database
-from resources.schema_version import VERSION_TABLE, VERSIONS, newest_known, number, schema_version
+from resources.postgres import schema
+from resources.postgres.database import Database
+from resources.postgres.schema_version import VERSION_TABLE, VERSIONS, newest_known, number, schema_version
 from resources.settings import Settings
 from resources.tables import METADATA
 from tests.helpers.rooms import rows
@@ -29,7 +29,12 @@ SCHEMA_FILE = VERSIONS / "0031_newer_rules.sql"
 RELEASE = "daca6d2a3dc39594b52a1f0daaa9a6d2133a7daf"
 """The last commit of main before migration 0020. A schema that no longer serves it wants a later one here."""
 
-SCHEMA = ("requirements.lock", "resources/migrations/**", "resources/schema*.py", "resources/tables.py")
+SCHEMA = (
+    "requirements.lock",
+    "resources/postgres/migrations/**",
+    "resources/postgres/schema*.py",
+    "resources/tables.py",
+)
 """What may break a downgrade, or the release before: its code runs in the present environment."""
 pytestmark = pytest.mark.on_change(*SCHEMA)
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import alembic.command
 import pytest
 
-from resources import schema
-from resources.database import Database
 from resources.doctor import diagnose
-from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure
-from resources.open_database import open_database
-from resources.schema_version import newest_known, schema_version
+from resources.postgres import schema
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
+from resources.postgres.open_database import open_database
+from resources.postgres.schema_version import newest_known, schema_version
 from resources.settings import Settings
 from tests.helpers.rooms import rows, run_sql
 from tests.helpers.typed import command_line

@@ -24,8 +24,8 @@ from dagster import DagsterInstance, DagsterRunStatus
 from irt_assets.common.environment import instance_environment
 from irt_assets.common.probes import DAEMONS
 from irt_assets.servers.stack import dagster_instance
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from resources.version import code_version
 from services.dashboard.reader import Reader

@@ -26,8 +26,8 @@ from irt_assets.psychometrics.estimation.latent_shape import HISTOGRAM_GAIN
 from irt_assets.reports.assets import DRIFT_REPORT_JOB
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import take_snapshot
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy

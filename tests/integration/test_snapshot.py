@@ -16,9 +16,9 @@ from irt_assets.responses.snapshot import (
     snapshot_problem,
     take_snapshot,
 )
-from resources.database import Database
 from resources.failures import PermanentFailure
-from resources.object_store import FolderStore
+from resources.files.object_store import FolderStore
+from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
 

@@ -33,9 +33,9 @@ from irt_assets.responses.snapshot_files import Manifest, Part, columns_of, read
 from irt_assets.responses.window import SNAPSHOT, data_hash
 from jobs.erasure import erase, holdings
 from jobs.retention import prune_files
-from resources.database import Database
 from resources.failures import PermanentFailure
-from resources.object_store import FolderStore
+from resources.files.object_store import FolderStore
+from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
 

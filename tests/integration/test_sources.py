@@ -8,10 +8,10 @@ import pytest
 
 from irt_assets.features.daily import features, features_in_parts, write_features
 from irt_assets.responses.observe import answer_versions
-from resources.database import Database
-from resources.relational import on_postgres
-from resources.schema import ensure_month_partitions
-from resources.sources import recorded_sources
+from resources.cluster.relational import on_postgres
+from resources.postgres.database import Database
+from resources.postgres.schema import ensure_month_partitions
+from resources.postgres.sources import recorded_sources
 from tests.helpers.rooms import run_sql
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -118,7 +118,7 @@ def test_a_day_that_could_not_be_written_keeps_its_hash_too(log: Database, monke
         write_features(connection, START, END)
         before = recorded_sources(connection, ASSET)
     run_sql(log, LOG, ("9", START, "ann", "j", True, "live"))
-    monkeypatch.setattr("resources.warehouse._copy_parts", lambda *_: 1 / 0)
+    monkeypatch.setattr("resources.postgres.warehouse._copy_parts", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError), log.connect() as connection:
         write_features(connection, START, END)
     with log.connect() as connection:

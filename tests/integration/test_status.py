@@ -17,10 +17,10 @@ from irt_assets.runs.in_process_runs import run_job
 from irt_assets.servers.stack import dagster_instance
 from jobs.overview import OnSpark, Overview, collect_overview
 from jobs.plans import PLANS
+from resources.alerts.outbox import Alert, open_alert
+from resources.cluster.lake import Lake
 from resources.dagster_compat import TickStatus
-from resources.database import Database
-from resources.lake import Lake
-from resources.outbox import Alert, open_alert
+from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.dagster_private import DaemonHeartbeat, InstigatorStatus

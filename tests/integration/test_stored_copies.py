@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from resources import stored_copies
-from resources.object_store import BucketStore, FolderStore, NothingThere, ObjectStore
-from resources.stored_copies import open_hashed
+from resources.files import stored_copies
+from resources.files.object_store import BucketStore, FolderStore, NothingThere, ObjectStore
+from resources.files.stored_copies import open_hashed
 from testbed.patience import patient
 from tests.helpers.seaweed import BUCKET
 
@@ -22,8 +22,8 @@ CONTENT = bytes(range(256)) * 20_000
 """Five pieces."""
 READ = f"""
 from pathlib import Path
-from resources.object_store import BucketStore, FolderStore
-from resources.stored_copies import open_hashed
+from resources.files.object_store import BucketStore, FolderStore
+from resources.files.stored_copies import open_hashed
 store = {{store}}
 {{more}}
 file, digest = open_hashed(store, {KEY!r})

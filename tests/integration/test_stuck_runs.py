@@ -19,8 +19,8 @@ from irt_assets.servers.stack import dagster_instance
 from jobs.launcher import WORKER_TAG, own_worker_tags, process_start
 from jobs.stuck_runs import cancel_run, fail_lost_runs, stuck_runs
 from resources.dagster_compat import MAX_RETRIES_TAG, BulkActionStatus, PartitionBackfill
-from resources.database import Database
 from resources.failures import PermanentFailure
+from resources.postgres.database import Database
 from resources.settings import Settings
 from testbed.stack_harness import ROOT, wait_for
 from tests.integration.toy_location import defs
@@ -161,7 +161,7 @@ def test_a_run_in_another_process_is_stopped(runs: Runs, settings: Settings) -> 
 import dagster as dg
 from irt_assets.servers.stack import dagster_instance
 from jobs.launcher import own_worker_tags
-from resources.database import Database
+from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.integration.toy_location import defs
 settings = Settings(irt_home={str(settings.irt_home)!r}, database_url={settings.database_url.get_secret_value()!r})

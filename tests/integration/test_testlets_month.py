@@ -33,11 +33,12 @@ from irt_assets.responses.facts import LOOKBACK
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.responses.window import scoring_responses
-from resources import tables, warehouse
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
-from resources.relational import on_postgres
-from resources.schema import ensure_month_partitions
+from resources import tables
+from resources.cluster.relational import on_postgres
+from resources.postgres import warehouse
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
+from resources.postgres.schema import ensure_month_partitions
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy

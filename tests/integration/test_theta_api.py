@@ -26,7 +26,7 @@ import requests
 
 from irt_assets.abilities.batch import measure
 from irt_assets.common.partitions import month_bounds
-from resources.database import Database, lock_key
+from resources.postgres.database import Database, lock_key
 from resources.settings import Settings
 from services.theta_api.access import Access
 from services.theta_api.app import build_app

@@ -11,7 +11,7 @@ from irt_assets.abilities.online import read_measures, update
 from irt_assets.abilities.sweep import Mark, Swept, sweep
 from irt_assets.runs.without_daemon import SENSORS
 from jobs.sensors import build_theta_sensor
-from resources.database import Database
+from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import add_attempts, add_learners, attempt, rows, run_sql
 

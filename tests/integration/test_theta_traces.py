@@ -11,8 +11,8 @@ import pytest
 import requests
 from pydantic import SecretStr
 
-from resources import logs, traces
-from resources.database import Database
+from resources.postgres.database import Database
+from resources.serving import logs, traces
 from resources.settings import Settings
 from services.theta_api.server import theta_app
 from services.theta_client.api import PATH

@@ -14,8 +14,8 @@ from irt_assets.drift.alerts import episodes
 from irt_assets.drift.assets import DRIFT_JOB, sentence, unestimated_table
 from irt_assets.drift.month import ScaleDrift, drift_of_month
 from irt_assets.psychometrics.simulation.truth import Truth
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy

@@ -21,8 +21,8 @@ from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.reports import drift_facts
 from irt_assets.reports.drift_report import verdict
 from irt_assets.responses.scales import read_scales
-from resources.database import Database
-from resources.object_store import FolderStore
+from resources.files.object_store import FolderStore
+from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import (
     SCALE,

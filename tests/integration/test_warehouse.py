@@ -20,9 +20,9 @@ from psycopg import sql
 
 from resources import tables
 from resources.dagster_schema import column_schema
-from resources.database import Database
 from resources.failures import PermanentFailure
-from resources.warehouse import append, frame_schema, read_arrow, read_frame, replace
+from resources.postgres.database import Database
+from resources.postgres.warehouse import append, frame_schema, read_arrow, read_frame, replace
 
 NASTY = [
     "",
@@ -147,7 +147,7 @@ def test_a_value_that_cannot_be_parsed_leaves_the_connection_fit_for_use(connect
 
 
 def test_many_chunks_are_one_table(connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("resources.warehouse.CHUNK", 1000)
+    monkeypatch.setattr("resources.postgres.warehouse.CHUNK", 1000)
     text = 'two\nlines, "quoted"'
     frame = read_frame(connection, "SELECT n, %s::text AS t FROM generate_series(1, 5000) n", [text])
     assert frame["n"].tolist() == list(range(1, 5001))

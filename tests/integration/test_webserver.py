@@ -12,8 +12,8 @@ from dagster import AssetKey, DagsterInstance
 
 from irt_assets.reports.artifacts import store_report, unrecorded
 from jobs.retention import prune_files
-from resources.database import Database
-from resources.object_store import PIECE, BucketStore, FolderStore, ObjectStore
+from resources.files.object_store import PIECE, BucketStore, FolderStore, ObjectStore
+from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.asgi import ask
 from tests.helpers.seaweed import BUCKET, SeaweedFS

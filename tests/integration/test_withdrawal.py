@@ -22,9 +22,9 @@ from irt_assets.kpis.ability import abilities
 from irt_assets.ledger.publications import in_force
 from irt_assets.responses.item_status import Status, item_status, read_withdrawals
 from irt_assets.responses.scales import read_scales
-from resources.database import Database
+from resources.cluster.relational import on_postgres
 from resources.failures import PermanentFailure
-from resources.relational import on_postgres
+from resources.postgres.database import Database
 from resources.settings import Settings, get_settings
 from tests.helpers.rooms import SCALE, add_attempts, attempt, rows
 from tests.helpers.waiting_decision import FEB, MOVED, NOW, bank, store

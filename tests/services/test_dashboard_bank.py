@@ -34,7 +34,7 @@ from irt_assets.reports.item_facts import item_facts, observed_in
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import read_snapshot, snapshot_of
 from irt_assets.responses.window import scored_responses_of
-from resources.database import Database
+from resources.postgres.database import Database
 from resources.settings import Settings
 from services.dashboard.deciding import Form, decide, review
 from services.dashboard.downloads import TYPES, download

@@ -24,8 +24,8 @@ from irt_assets.decisions.release_impact import impacts
 from irt_assets.drift.alerts import settle_alerts
 from irt_assets.ledger import proposals
 from irt_assets.responses.scales import read_scales
-from resources.database import Database
-from resources.object_store import FolderStore
+from resources.files.object_store import FolderStore
+from resources.postgres.database import Database
 from resources.settings import Settings
 from services.dashboard import deciding
 from services.dashboard.deciding import Form, Outcome, decide, review

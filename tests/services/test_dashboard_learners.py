@@ -25,10 +25,10 @@ from irt_assets.kpis.weekly import write_week
 from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.reports.artifacts import store_report
 from irt_assets.servers.stack import dagster_instance
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
-from resources.outbox import Alert, due, open_alert, queue, recent_alerts, resolve_alert
-from resources.outbox import record as record_delivery
+from resources.alerts.outbox import Alert, due, open_alert, queue, recent_alerts, resolve_alert
+from resources.alerts.outbox import record as record_delivery
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from services.dashboard.login import DEMO
 from services.dashboard.page import Asked

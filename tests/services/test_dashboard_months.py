@@ -36,9 +36,10 @@ from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import current_snapshot
 from jobs.launched_by import LAUNCHED_BY
 from jobs.overview import Overview, Waiting, runs_under_way
-from resources import tables, warehouse
+from resources import tables
 from resources.dagster_schema import rows_shown
-from resources.database import Database, advisory_lock
+from resources.postgres import warehouse
+from resources.postgres.database import Database, advisory_lock
 from resources.settings import Settings
 from services.dashboard.elements import number
 from services.dashboard.login import DEMO

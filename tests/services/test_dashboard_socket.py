@@ -15,8 +15,8 @@ import pytest
 import requests
 from websockets.sync.client import ClientConnection, connect
 
-from resources.database import Database
-from resources.object_store import FolderStore
+from resources.files.object_store import FolderStore
+from resources.postgres.database import Database
 from resources.settings import Settings
 from services.dashboard import deciding
 from services.dashboard.login import DEMO

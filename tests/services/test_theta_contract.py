@@ -27,10 +27,10 @@ from schemathesis.specs.openapi.checks import (
 
 from irt_assets.common.partitions import month_bounds
 from irt_assets.decisions.origin import initialise
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure
-from resources.schema_version import SchemaVersion, first_known, newest_known
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
+from resources.postgres.schema_version import SchemaVersion, first_known, newest_known
 from services.theta_api.access import Access
 from services.theta_api.app import build_app
 from services.theta_api.ledger import Ledger

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from testbed.theta_load import WORK, Answered, Log, compare, cpu_s, load, load_log, memory_mb, servers, some
 from tests.helpers import rooms
 from tests.helpers.door import free_port

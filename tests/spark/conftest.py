@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from resources.cluster.spark import spark_session, stop_session
 from resources.settings import Settings
-from resources.spark import spark_session, stop_session
 from testbed.spark_cluster import EXECUTOR_MEMORY, Cluster, connect_server
 
 if TYPE_CHECKING:

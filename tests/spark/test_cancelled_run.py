@@ -12,8 +12,8 @@ from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.responses.lake import export_days
 from irt_assets.responses.snapshot import current_snapshot, take_snapshot
 from irt_assets.responses.snapshot_files import is_manifest
-from resources.lake import Lake
-from resources.object_store import object_store
+from resources.cluster.lake import Lake
+from resources.files.object_store import object_store
 from resources.settings import Settings
 from testbed.spark_cluster import Cluster
 from testbed.stack_harness import Harness, running_stack, wait_for

@@ -15,8 +15,8 @@ import irt_assets
 from irt_assets.engines.em_on_spark import fit_on_spark
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.estimation.em import fit_em
+from resources.cluster.spark import spark_jobs, spark_session
 from resources.failures import PermanentFailure
-from resources.spark import spark_jobs, spark_session
 from testbed.spark_cluster import Cluster
 from tests.helpers.answers_on_spark import World, assert_same
 from tests.helpers.what_changed import WHERE_SPARK_CHANGES

@@ -15,9 +15,9 @@ import pytest
 from irt_assets.responses.lake import export_days
 from irt_assets.responses.snapshot import current_snapshot, read_snapshot, snapshot_problem, take_snapshot
 from irt_assets.responses.snapshot_files import is_manifest
-from resources.database import Database
-from resources.lake import Lake
-from resources.object_store import object_store
+from resources.cluster.lake import Lake
+from resources.files.object_store import object_store
+from resources.postgres.database import Database
 from resources.settings import Settings, get_settings
 from testbed.patience import patient
 from tests.helpers.kpi_worlds import load, random_world
@@ -33,8 +33,8 @@ MONTH = "2026-10"
 JUDGE = """
 import sys
 from irt_assets.responses import snapshot, window_on_spark
-from resources.database import Database
-from resources.object_store import object_store
+from resources.postgres.database import Database
+from resources.files.object_store import object_store
 from resources.settings import get_settings
 
 stored = window_on_spark._require_stored

@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from irt_assets.responses.lake import export_days, rows_by_day
-from resources.database import Database
+from resources.cluster.lake import SCHEMA, CatalogTable, Lake
+from resources.cluster.relational import on_postgres, on_spark
 from resources.failures import PermanentFailure
-from resources.lake import SCHEMA, CatalogTable, Lake
-from resources.object_store import FolderStore
-from resources.relational import on_postgres, on_spark
+from resources.files.object_store import FolderStore
+from resources.postgres.database import Database
 from tests.helpers.rooms import add_attempts, attempt
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from irt_assets.common.job_names import KPI_JOB
 from irt_assets.common.partitions import WEEKS, day_bounds, day_of, month_bounds, week_of
 from irt_assets.responses.lake import export_days
 from irt_assets.responses.observe import answer_versions
-from resources import spark as spark_module
+from resources.cluster import spark as spark_module
+from resources.cluster.lake import Lake
+from resources.cluster.relational import on_postgres
 from resources.failures import PermanentFailure
-from resources.lake import Lake
-from resources.relational import on_postgres
 from resources.settings import Settings, get_settings
 from tests.helpers.rooms import attempt
 from tests.helpers.what_changed import WHERE_SPARK_CHANGES

@@ -28,9 +28,9 @@ from irt_assets.responses.snapshot import read_snapshot, take_snapshot
 from irt_assets.responses.snapshot_files import is_manifest
 from irt_assets.responses.window import data_hash
 from jobs.late_sensor import FEATURES
-from resources.database import Database
-from resources.relational import on_nearest_log, on_postgres
-from resources.relations import ATTEMPT
+from resources.cluster.relational import on_nearest_log, on_postgres
+from resources.postgres.database import Database
+from resources.postgres.relations import ATTEMPT
 from resources.settings import Settings, get_settings
 from tests.helpers import rooms
 from tests.helpers.kpi_worlds import END, WEEK, load, random_world
@@ -90,7 +90,9 @@ def move_to_lake(
         with loaded.connect() as connection:
             write_parquet(on_postgres(connection), ATTEMPT, folder)
         run_sql(loaded, EMPTY)
-        monkeypatch.setitem(sys.modules, "resources.lake", SimpleNamespace(Lake=SimpleNamespace(at=lambda _: lake)))
+        monkeypatch.setitem(
+            sys.modules, "resources.cluster.lake", SimpleNamespace(Lake=SimpleNamespace(at=lambda _: lake))
+        )
         monkeypatch.setenv("IRT_SPARK", "local[2]")
         monkeypatch.setenv("IRT_ATTEMPTS", str(folder))
         get_settings.cache_clear()

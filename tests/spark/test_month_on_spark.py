@@ -16,8 +16,8 @@ from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.lake import export_days
 from irt_assets.responses.snapshot import current_snapshot
 from irt_assets.responses.snapshot_files import is_manifest
-from resources.embedded_postgres import EmbeddedPostgres
-from resources.lake import Lake
+from resources.cluster.lake import Lake
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import get_settings
 from tests.helpers import rooms
 from tests.helpers.what_changed import WHERE_SPARK_CHANGES

@@ -23,10 +23,10 @@ from irt_assets.responses.facts import candidates, eligibility_facts
 from irt_assets.responses.item_times import compute_item_times
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import data_hash_by
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
-from resources.relational import Run, on_duckdb, on_postgres, on_spark
-from resources.relations import ATTEMPT, LEARNER, QUESTION
+from resources.cluster.relational import Run, on_duckdb, on_postgres, on_spark
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
+from resources.postgres.relations import ATTEMPT, LEARNER, QUESTION
 from tests.helpers import dirty_log, kpi_worlds, rooms
 from tests.helpers.same_rows import EQUAL, assert_same
 from tests.helpers.what_changed import WHERE_SPARK_CHANGES

@@ -26,9 +26,9 @@ from irt_assets.responses import window_on_spark
 from irt_assets.responses.lake import export_days
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, current_snapshot, read_for_run, read_snapshot
-from resources.embedded_postgres import EmbeddedPostgres
+from resources.cluster.lake import Lake
 from resources.failures import PermanentFailure
-from resources.lake import Lake
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import get_settings
 from tests.helpers import rooms
 from tests.helpers.trial_engine import TrialEngine

@@ -9,10 +9,10 @@ from threading import Thread
 
 import pytest
 
+from resources.cluster.spark import application_of, executors_report, spark_jobs, spark_session, stop_session
+from resources.cluster.spark_executors import describe_this_python
 from resources.failures import TransientFailure
 from resources.settings import Settings
-from resources.spark import application_of, executors_report, spark_jobs, spark_session, stop_session
-from resources.spark_executors import describe_this_python
 from testbed.patience import patient
 from testbed.spark_cluster import Cluster
 from testbed.spark_functions import slowly, with_our_code

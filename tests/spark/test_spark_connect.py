@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from resources.cluster.spark import application_of, is_remote, spark_jobs, spark_session
 from resources.failures import PermanentFailure
 from resources.settings import Settings
-from resources.spark import application_of, is_remote, spark_jobs, spark_session
 from testbed.patience import patient
 from testbed.spark_functions import refuses, sleeps, with_our_code
 from tests.helpers.what_changed import WHERE_SPARK_CHANGES

@@ -12,8 +12,8 @@ import ibis.expr.types as ir
 import pyarrow as pa
 import pytest
 
-from resources.database import Database
-from resources.relational import Run, on_duckdb, on_postgres, on_spark
+from resources.cluster.relational import Run, on_duckdb, on_postgres, on_spark
+from resources.postgres.database import Database
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

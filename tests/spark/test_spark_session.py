@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from resources import spark_executors
+from resources.cluster import spark_executors
+from resources.cluster.spark import application_of, refuse_another_version, spark_jobs, spark_session
+from resources.cluster.spark_executors import with_same_packages
+from resources.cluster.spark_failures import explain_spark
 from resources.failures import PermanentFailure, explain, is_transient
 from resources.settings import Settings
-from resources.spark import application_of, refuse_another_version, spark_jobs, spark_session
-from resources.spark_executors import with_same_packages
-from resources.spark_failures import explain_spark
 from testbed.patience import patient
 from testbed.spark_functions import is_killed, refuses, sleeps, slowly, wants_a_buffer, wants_an_array
 

@@ -21,11 +21,11 @@ from irt_assets.responses.scales import Scale, read_scales, store_scale
 from irt_assets.responses.snapshot import Snapshot, read_snapshot, snapshot_problem, take_snapshot
 from irt_assets.responses.snapshot_files import Manifest
 from irt_assets.responses.window import WindowTotals, judged_window
-from resources.database import Database
+from resources.cluster.relational import Run, on_postgres, on_spark
 from resources.failures import PermanentFailure
-from resources.object_store import BucketStore, FolderStore
-from resources.relational import Run, on_postgres, on_spark
-from resources.relations import ATTEMPT, LEARNER, QUESTION
+from resources.files.object_store import BucketStore, FolderStore
+from resources.postgres.database import Database
+from resources.postgres.relations import ATTEMPT, LEARNER, QUESTION
 from tests.helpers.rooms import SCALE, add_attempts, add_items, add_learners, attempt
 from tests.helpers.seaweed import BUCKET, SeaweedFS
 from tests.helpers.what_changed import WHERE_SPARK_CHANGES

@@ -16,8 +16,8 @@ from pydantic import SecretStr
 
 from irt_assets.common.partitions import month_bounds
 from irt_assets.psychometrics.simulation.scenario import Fault
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from testbed.patience import patient
 from testbed.small_world import fill, last_months
 from testbed.stack_harness import running_stack

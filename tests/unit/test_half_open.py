@@ -12,8 +12,8 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from resources import service
-from resources.listening import listening
+from resources.serving import service
+from resources.serving.listening import listening
 
 LIMIT_S = 0.3
 PROMISED = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1234"

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from resources.database import Database
 from resources.failures import PermanentFailure
-from resources.object_store import BucketStore, FolderStore, object_store
+from resources.files.object_store import BucketStore, FolderStore, object_store
+from resources.postgres.database import Database
 from resources.settings import KUBERNETES, Settings
 from tests.helpers.typed import command_line
 

@@ -14,7 +14,7 @@ import pytest
 from irt_assets.cli.servers import Server
 from irt_assets.common.job_names import NIGHTLY_JOB
 from jobs.plans import PLANS, Plan
-from resources.service_manager import service_address
+from resources.serving.service_manager import service_address
 from resources.settings import Settings, names_read
 from tests.helpers.written_commands import fault_of_irt
 from tests.unit.kubernetes_files import CRON_JOBS, K8S, PODS, Pod, containers, names, objects, pods

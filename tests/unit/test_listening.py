@@ -25,7 +25,7 @@ if sys.argv[2:]:  # what systemd does for a process that it starts
     os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
     sys.orig_argv.pop()
 from resources.failures import PermanentFailure
-from resources.service import serve_http
+from resources.serving.service import serve_http
 BEGAN = str(time.monotonic()).encode()
 async def app(scope, receive, send):
     if scope["type"] == "http":

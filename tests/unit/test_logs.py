@@ -15,8 +15,8 @@ import dagster as dg
 import pytest
 
 from jobs import run_logs
-from resources import logs
 from resources.dagster_compat import have_the_last_word_on_logs
+from resources.serving import logs
 from resources.settings import get_settings
 from tests.helpers.dagster_private import api, controller
 

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from irt_assets.ledger.overview import SettledMonth
 from irt_assets.ledger.steps import StepState
-from resources.database import Database
+from resources.postgres.database import Database
 from resources.settings import Settings
 from resources.version import code_version
 from services.exporter.app import build_app

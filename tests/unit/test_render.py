@@ -26,8 +26,8 @@ from irt_assets.reports.document import (
     Span,
     Table,
 )
-from resources import typesetting
 from resources.failures import PermanentFailure
+from resources.files import typesetting
 
 HOSTILE = (
     '<script>alert(\'x\')</script>{{ 7 * 7 }}{% x %} #panic() $a$ *b* [c] @d <e> \\ " `f` ~ // /* ] #image("g.png")'

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irt_assets.reports.learner_week import key
-from resources.object_store import FolderStore
+from resources.files.object_store import FolderStore
 
 EVIL = [
     "",

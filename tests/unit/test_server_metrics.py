@@ -11,9 +11,9 @@ from pydantic import SecretStr
 from starlette.types import Receive, Scope, Send
 
 from irt_assets.servers.daemon import Heartbeats
-from irt_assets.webserver.guard import Guard
-from resources import metrics
-from resources.database import Database
+from resources.postgres.database import Database
+from resources.serving import metrics
+from resources.serving.guard import Guard
 from resources.settings import Settings
 from resources.version import code_version
 from tests.helpers.asgi import ask, echo, open_socket

@@ -15,10 +15,17 @@ import pytest
 
 from irt_assets.common.probes import DAEMONS
 from irt_assets.servers.daemon import ended_part
-from resources import service, service_manager
-from resources.database import Database, embedded_postgres
 from resources.failures import PermanentFailure
-from resources.service_manager import Probe, http_answers, http_health, notify, report_to_service_manager, service_fault
+from resources.postgres.database import Database, embedded_postgres
+from resources.serving import service, service_manager
+from resources.serving.service_manager import (
+    Probe,
+    http_answers,
+    http_health,
+    notify,
+    report_to_service_manager,
+    service_fault,
+)
 from resources.settings import Settings
 
 GIVEN_UP_S = 10.0

@@ -13,10 +13,10 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr, ValidationError
 from sqlalchemy import make_url
 
-from resources.database import Database
+from resources.alerts.notifier import problems
 from resources.failures import PermanentFailure
-from resources.logs import without_password
-from resources.notifier import problems
+from resources.postgres.database import Database
+from resources.serving.logs import without_password
 from resources.settings import Settings, get_settings, names_read, names_set, private_home, write_env_file
 
 

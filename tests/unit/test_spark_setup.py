@@ -14,11 +14,12 @@ from types import ModuleType
 import pytest
 from pydantic import ValidationError
 
-from resources import doctor, spark
+from resources import doctor
+from resources.cluster import spark
+from resources.cluster.spark_executors import describe_this_python
+from resources.cluster.spark_failures import explain_spark
 from resources.failures import PermanentFailure, TransientFailure
 from resources.settings import Settings
-from resources.spark_executors import describe_this_python
-from resources.spark_failures import explain_spark
 
 JAVA = "#!/bin/sh\necho 'openjdk version \"{version}\" 2025-04-15' >&2\n"
 

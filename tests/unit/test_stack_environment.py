@@ -16,7 +16,7 @@ from jobs.kubernetes_launcher import KubernetesRunLauncher
 from jobs.run_sizes import LONGEST_S
 from jobs.stored_logs import StoredComputeLogManager
 from resources.dagster_compat import ConfigurableClassData, RunLauncher
-from resources.database import Database
+from resources.postgres.database import Database
 from resources.settings import Settings
 
 

@@ -11,7 +11,7 @@ from jobs import stored_logs
 from jobs.stored_logs import StoredComputeLogManager
 from resources.dagster_compat import ComputeIOType, ConfigurableClassData
 from resources.failures import TransientFailure
-from resources.object_store import FolderStore
+from resources.files.object_store import FolderStore
 from testbed.stack_harness import wait_for
 
 RUN = "0a1b2c"

@@ -14,10 +14,11 @@ import pytest
 
 import resources
 from jobs import run_logs
-from resources import doctor, logs, traces
-from resources.otlp import REST_S, Collector
+from resources import doctor
+from resources.serving import logs, traces
+from resources.serving.otlp import REST_S, Collector
+from resources.serving.traced_sql import statement_name
 from resources.settings import Settings, get_settings
-from resources.traced_sql import statement_name
 from tests.helpers.asgi import ask, echo, open_socket
 from tests.helpers.collector import Receiver, collector
 from tests.helpers.door import free_port
@@ -56,7 +57,7 @@ def test_where_the_packages_are_missing_one_sentence_says_how_to_get_them(
 ) -> None:
     monkeypatch.setattr(resources, "otlp", None)  # so that it is taken back afterwards
     monkeypatch.delattr(resources, "otlp")
-    monkeypatch.delitem(sys.modules, "resources.otlp")
+    monkeypatch.delitem(sys.modules, "resources.serving.otlp")
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.resources", None)
     settings = Settings(otel_exporter_otlp_endpoint="http://collector:4318", _env_file=None)
     assert not traces.start("test", settings)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from resources import unit_failure
-from resources.notifier import Message
+from resources.alerts import unit_failure
+from resources.alerts.notifier import Message
 from resources.settings import Settings
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from irt_assets.webserver.report_files import ReportFiles
 from resources.failures import PermanentFailure, TransientFailure
-from resources.object_store import PIECE, FolderStore
+from resources.files.object_store import PIECE, FolderStore
+from services.report_files import ReportFiles
 from tests.helpers.asgi import Answer, ask, echo
 
 PAGE = b"<!doctype html><p>safe to release</p><script>alert('x')</script>"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from irt_assets.webserver.guard import Guard
+from resources.serving.guard import Guard
 from resources.settings import Settings
 from tests.helpers.asgi import ask, echo, open_socket
 

@@ -26,7 +26,7 @@ from irt_assets.responses.importing.readers import open_source
 from irt_assets.responses.importing.report import ERASED, ImportReport, RejectFile
 from irt_assets.responses.importing.scoring import NUMBER, SCORES
 from irt_assets.responses.importing.sources import plain_rows
-from resources.database import Database, advisory_lock
+from resources.postgres.database import Database, advisory_lock
 
 Cells = dict[str, str | None]
 DEEPEST = 100  # levels of lists and objects within each other

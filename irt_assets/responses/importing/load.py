@@ -29,8 +29,8 @@ from irt_assets.responses.importing.scoring import (
 from irt_assets.responses.importing.sources import Batch, Source, plain_rows
 from irt_assets.responses.importing.staging import Staging
 from irt_assets.responses.importing.times import ZoneNeeded, zone_named
-from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure
+from resources.postgres.database import Database, advisory_lock
 
 IANA = "Give an IANA name, such as Europe/Berlin or UTC."
 Progress = Callable[[int, int | None], None]

@@ -19,7 +19,7 @@ from psycopg.types.json import Jsonb
 
 from irt_assets.responses.erased import OF_LEARNER
 from irt_assets.responses.importing.report import ERASED
-from resources.schema import INCOMING, filling_new_months
+from resources.postgres.schema import INCOMING, filling_new_months
 
 # Answers without an id are identified by who, what and when, so that a longer export of the same log adds
 # only what is new. The text of an epoch does not depend on the session's settings.

@@ -18,7 +18,7 @@ from irt_assets.invariants.open_violations import OpenViolation, open_violations
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.invariants.results import history_of_invariant, latest_invariants, runs_of_invariants
 from jobs.overview import Overview
-from resources.outbox import recent_alerts
+from resources.alerts.outbox import recent_alerts
 from services.dashboard.elements import badge, facts, link, moment, notice, prose, section, shortened, table
 from services.dashboard.page import Asked, NotFound, Page, address
 from services.dashboard.views.health_tables import PERSONAL, alerts, daemon, of_partition, runs, schedules

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from htmltools import TagChild, TagList, tags
 
 from jobs.overview import Overview, RunUnderWay, ScheduleState
-from resources.outbox import RecordedAlert
+from resources.alerts.outbox import RecordedAlert
 from resources.settings import Settings
 from services.dashboard.elements import DASH, badge, link, moment, prose, shortened, table
 from services.dashboard.page import Asked

@@ -1,0 +1,400 @@
+"""The channels that carry alerts to people, and the delivery of the outbox.
+
+Each channel works through its own messages in its own thread, so that one that is down or hangs delays only
+itself; a message that did not arrive stays in the outbox and is tried again later. A message may arrive
+twice (if a channel answers too late), but none is lost. What does not belong here: what is worth an alert.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from apprise import Apprise, AppriseAsset, NotifyFormat, NotifyType
+from apprise.exception import AppriseImproperlyConfigured
+from apprise.plugins.base import NotifyBase
+from apprise.plugins.custom_json import NotifyJSON
+from apprise.plugins.email import NotifyEmail
+from apprise.plugins.pagerduty import NotifyPagerDuty
+from pydantic import SecretStr
+
+from resources.alerts import outbox
+from resources.alerts.outbox import Due
+from resources.failures import PermanentFailure
+from resources.postgres.database import Database
+from resources.settings import Settings
+
+LOG = logging.getLogger(__name__)
+
+NAMED = 10
+"""Items or learners that a message names; the others are counted."""
+MESSAGES_A_ROUND = 50
+SECONDS_A_ROUND = 20.0
+"""A sensor's tick has 60 seconds, and a socket that is silent is given up after 4."""
+
+ASSET = AppriseAsset(app_id="irt-assets", app_desc="irt-assets", app_url="")
+
+# They would log addresses that contain tokens, one when it sends, the other when it is misconfigured.
+logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)
+logging.getLogger("apprise").propagate = False
+logging.getLogger("apprise").setLevel(logging.WARNING)
+
+
+@dataclass(frozen=True)
+class Message:
+    """An alert in words, for the installation of this name, with its UI at this address."""
+
+    due: Due
+    env: str
+    ui_url: str
+
+    @property
+    def ident(self) -> str:
+        """The same for an alert's beginning and its end, and for no other alert."""
+        return f"irt-assets-{self.env or 'default'}-{self.due.alert_id}"
+
+    @property
+    def title(self) -> str:
+        where = f"[{self.env}] " if self.env else ""
+        over = "resolved: " if self.due.event == "resolved" else ""
+        partition = f" ({self.due.partition})" if self.due.partition and self.due.severity != "info" else ""
+        return f"{where}{over}{self.due.what}{partition}"
+
+    @property
+    def subjects(self) -> str:
+        """The first of them, and how many others there are."""
+        named, others = self.due.subjects[:NAMED], len(self.due.subjects) - NAMED
+        return ", ".join(named) + (f" and {others} more" if others > 0 else "")
+
+    @property
+    def link(self) -> str:
+        return f"{self.ui_url}{self.due.link}"
+
+    @property
+    def body(self) -> str:
+        parts = [
+            ("Partition", self.due.partition),
+            (self.due.kind.capitalize(), self.subjects),
+            ("What to do", self.due.fix if self.due.event == "opened" else "nothing, it is over"),
+            ("Look", self.link),
+        ]
+        return "\n".join(f"{name}: {text}" for name, text in parts if text)
+
+    @property
+    def notify_type(self) -> NotifyType:
+        if self.due.event == "resolved":
+            return NotifyType.SUCCESS
+        return {"error": NotifyType.FAILURE, "warning": NotifyType.WARNING, "info": NotifyType.INFO}[self.due.severity]
+
+
+@dataclass(frozen=True)
+class Channel:
+    """A way to people.
+
+    `plugin` makes the sender of one message; `secrets` must never be shown; `quote` escapes the channel's markup, as
+    item ids come from logs and may contain anything.
+    """
+
+    name: str
+    plugin: Callable[[Message], NotifyBase]
+    secrets: tuple[str, ...]
+    quote: Callable[[str], str] = str
+
+    def send(self, message: Message) -> str | None:
+        """Why the message did not arrive; None where it did."""
+        heard = _Heard()
+        logging.getLogger("apprise").addHandler(heard)
+        try:
+            plugin = self.plugin(message)
+            summary = isinstance(plugin, NotifyPagerDuty)  # the rest of the message is in its custom details
+            body, title = (message.title[:1024], "") if summary else (message.body, message.title)
+            if plugin.notify(body=self.quote(body), title=self.quote(title), notify_type=message.notify_type):
+                return None
+            return self._without_secrets("; ".join(heard.lines) or "it was refused")
+        except Exception as error:  # noqa: BLE001 - whatever happens to one channel must not reach another
+            return self._without_secrets(f"{type(error).__name__}: {error}")
+        finally:
+            logging.getLogger("apprise").removeHandler(heard)
+
+    def _without_secrets(self, text: str) -> str:
+        for secret in self.secrets:
+            text = text.replace(secret, "***")
+        return text
+
+
+class _Heard(logging.Handler):
+    """What apprise logs in this thread: the only place where it explains a failure."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+        self._thread = threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread == self._thread:
+            self.lines.append(record.getMessage())
+
+
+def channels(settings: Settings) -> dict[str, Channel]:
+    """The channels that are configured, by name. Nothing connects."""
+    found = []
+    if settings.slack_webhook_url:
+        found.append(_webhook_channel("slack", settings.slack_webhook_url))
+    if settings.discord_webhook_url:
+        found.append(_webhook_channel("discord", settings.discord_webhook_url))
+    if settings.alert_email:
+        found.append(_email(settings, settings.alert_email))
+    if settings.pd_routing_key:
+        found.append(_pagerduty(settings, settings.pd_routing_key.get_secret_value()))
+    if settings.alert_webhook_url:
+        found.append(_webhook(settings.alert_webhook_url))
+    return {channel.name: channel for channel in found}
+
+
+def problems(settings: Settings) -> list[str]:
+    """Faults in the channels' configuration, found without connecting."""
+    sample = Due(0, "opened", "", "error", "a test", "nothing", "", "", [], "")
+    configured = channels(settings)
+    absent = [name for name in settings.info_channels if name not in configured]
+    faults = [f"{name}: ALERT_INFO_TO names it, and it is not configured" for name in absent]
+    for channel in configured.values():
+        heard = _Heard()
+        logging.getLogger("apprise").addHandler(heard)
+        try:
+            channel.plugin(Message(sample, settings.env_name, settings.ui_url))
+        except (PermanentFailure, AppriseImproperlyConfigured) as error:
+            faults.append(f"{channel.name}: {channel._without_secrets(str(error))}")
+        finally:
+            logging.getLogger("apprise").removeHandler(heard)
+    return faults
+
+
+def send_test(settings: Settings, who: str) -> dict[str, str | None]:
+    """Send a test alert and its resolution to every channel, past the outbox. None: arrived; else why not.
+
+    `who` asked for it: the name shown in the alert.
+    """
+    what = "Test alert: someone is checking whether alerts arrive"
+    ends = [
+        Due(0, event, "", "warning", what, "nothing", f"sent by {who}", "", [], "") for event in ("opened", "resolved")
+    ]
+    return {
+        name: next(filter(None, (channel.send(Message(due, settings.env_name, settings.ui_url)) for due in ends)), None)
+        for name, channel in channels(settings).items()
+    }
+
+
+def deliver(database: Database, settings: Settings, *, limit_s: float = SECONDS_A_ROUND) -> dict[str, int]:
+    """Try what is due on every configured channel; how many messages arrived on each.
+
+    A channel stops at its first message that does not arrive. Where another process delivers, nothing is done.
+    """
+    configured = channels(settings)
+    with database.connect() as guard:
+        if not guard.execute("SELECT pg_try_advisory_xact_lock(hashtext('alert delivery'))").fetchone()[0]:  # type: ignore[index]
+            return {}
+        with database.connect() as connection:
+            outbox.queue(connection, configured, settings.info_channels)
+            waiting = outbox.due(connection, list(configured), MESSAGES_A_ROUND)
+        arrived = dict.fromkeys(configured, 0)
+        for due, error in _attempts(configured, waiting, settings, limit_s):
+            with database.connect() as connection:
+                outbox.record(connection, due, error)
+            if error is None:
+                arrived[due.channel] += 1
+            else:
+                LOG.warning("alert %s did not reach %s: %s", due.alert_id, due.channel, error)
+    return arrived
+
+
+Outcome = tuple[Due, str | None]
+
+
+def _attempts(
+    configured: dict[str, Channel], waiting: dict[str, list[Due]], settings: Settings, limit_s: float
+) -> list[Outcome]:
+    """Every channel in a thread of its own until `limit_s`; one that hangs then is left to itself."""
+    outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+    over = threading.Event()
+
+    def work(channel: Channel, messages: Sequence[Due]) -> None:
+        for due in messages:
+            if over.is_set():
+                return
+            error = channel.send(Message(due, settings.env_name, settings.ui_url))
+            if not over.is_set():
+                outcomes.put((due, error))
+            if error is not None:
+                return
+
+    threads = [
+        (messages, threading.Thread(target=work, args=(configured[name], messages), name=f"alerts-{name}", daemon=True))
+        for name, messages in waiting.items()
+        if messages
+    ]
+    for _, thread in threads:
+        thread.start()
+    end = time.monotonic() + limit_s
+    for _, thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    over.set()
+    found = [outcomes.get() for _ in range(outcomes.qsize())]
+    tried = {(due.alert_id, due.event, due.channel) for due, _ in found}
+    for messages, thread in threads:
+        if thread.is_alive():
+            unanswered = next(due for due in messages if (due.alert_id, due.event, due.channel) not in tried)
+            found.append((unanswered, f"no answer within {limit_s:.0f} s"))
+    return found
+
+
+def _webhook_channel(name: str, url: SecretStr) -> Channel:
+    """Slack and Discord: apprise knows their webhooks by their addresses."""
+    value = url.get_secret_value().strip()
+
+    def plugin(_message: Message) -> NotifyBase:
+        made = Apprise.instantiate(value, asset=ASSET)
+        if not isinstance(made, NotifyBase) or type(made).__name__.lower() != f"notify{name}":
+            raise PermanentFailure(f"{name.upper()}_WEBHOOK_URL is not an address of a {name.capitalize()} webhook")
+        for adornment in ("include_image", "include_footer", "avatar"):
+            if hasattr(made, adornment):
+                setattr(made, adornment, False)  # pictures from somebody else's site
+        return made
+
+    return Channel(name, plugin, _secrets(value), neutralise_mentions)
+
+
+def neutralise_mentions(text: str) -> str:
+    """With a space of no width behind what begins a command (`<!channel>`, `@everyone`); apprise lets these pass."""
+    return re.sub("([<!@])", "\\1\u200b", text)
+
+
+def _email(settings: Settings, to: str) -> Channel:
+    url = settings.smtp_url.get_secret_value()
+
+    def plugin(message: Message) -> NotifyBase:
+        server = _parse_address("SMTP_URL", url)
+        user, password = (unquote(part) if part else None for part in (server.username, server.password))
+        if server.scheme not in ("smtp", "smtps") or not server.hostname:
+            raise PermanentFailure("SMTP_URL must be smtp://host:port or smtps://host:port")
+        port = server.port or (465 if server.scheme == "smtps" else 25)
+        mode = "ssl" if server.scheme == "smtps" else "starttls" if port == 587 else "insecure"
+        plugin = NotifyEmail(
+            smtp_host=server.hostname,
+            host=server.hostname,
+            port=port,
+            user=user,
+            password=password,
+            secure=mode != "insecure",
+            secure_mode=mode,
+            from_addr=settings.alert_from or (user if user and "@" in user else f"irt-assets@{_domain()}"),
+            targets=to,
+            headers={"X-Irt-Alert": message.ident},
+            format=NotifyFormat.TEXT,
+            asset=ASSET,
+        )
+        if not plugin.targets:
+            raise PermanentFailure("ALERT_EMAIL must be one or more e-mail addresses, separated by commas")
+        return plugin
+
+    return Channel("email", plugin, _passwords(url))
+
+
+def _domain() -> str:
+    name = socket.getfqdn()
+    return name if "." in name else f"{name}.localdomain"
+
+
+def _pagerduty(settings: Settings, key: str) -> Channel:
+    def plugin(message: Message) -> NotifyBase:
+        return NotifyPagerDuty(
+            asset=ASSET,
+            apikey="unused",  # the Events API v2 knows only the routing key; apprise asks for both
+            integrationkey=key,
+            source=settings.env_name or "irt-assets",
+            component="irt-assets",
+            severity="error" if message.due.severity == "error" else "warning",
+            action="map",
+            dedup=message.ident,
+            click=message.link,
+            include_image=False,
+            details={
+                "partition": message.due.partition,
+                message.due.kind or "subjects": message.subjects,
+                "what to do": message.due.fix,
+            },
+        )
+
+    return Channel("pagerduty", plugin, (key,))
+
+
+def _webhook(url: SecretStr) -> Channel:
+    value = url.get_secret_value().strip()
+
+    def plugin(message: Message) -> NotifyBase:
+        target = _parse_address("ALERT_WEBHOOK_URL", value)
+        if target.scheme not in ("http", "https") or not target.hostname:
+            raise PermanentFailure("ALERT_WEBHOOK_URL must be an http:// or https:// address")
+        return NotifyJSON(
+            asset=ASSET,
+            host=target.hostname,
+            port=target.port,
+            fullpath=target.path + (f"?{target.query}" if target.query else ""),
+            secure=target.scheme == "https",
+            user=unquote(target.username) if target.username else None,
+            password=unquote(target.password) if target.password else None,
+            payload={
+                "id": message.ident,
+                "event": message.due.event,
+                "severity": message.due.severity,
+                "env": message.env,
+                "what": message.due.what,
+                "partition": message.due.partition,
+                "kind": message.due.kind,
+                "subjects": message.due.subjects[:NAMED],
+                "n_subjects": len(message.due.subjects),
+                "fix": message.due.fix,
+                "link": message.link,
+                "attachments": "",
+            },
+        )
+
+    return Channel("webhook", plugin, _secrets(value))
+
+
+def _secrets(url: str) -> tuple[str, ...]:
+    """A webhook's address, and the parts of it that would let others post there."""
+    try:
+        target = urlsplit(url)
+    except ValueError:
+        return (url,)
+    parts = [part for part in target.path.split("/") if len(part) > 5 and part not in ("services", "webhooks")]
+    return (url, *filter(None, (target.query, target.password)), *parts)
+
+
+def _passwords(url: str) -> tuple[str, ...]:
+    """The password of an address, as it is written and as it is sent."""
+    try:
+        password = urlsplit(url).password
+    except ValueError:
+        return (url,)
+    return tuple({password, unquote(password)}) if password else ()
+
+
+def _parse_address(name: str, url: str) -> SplitResult:
+    """The parts of an address. Raises PermanentFailure that repeats none of them."""
+    try:
+        parsed = urlsplit(url)
+        _ = parsed.port
+    except ValueError:
+        raise PermanentFailure(
+            f"{name} cannot be read as an address: in its user name and password write @ as %40, : as %3A, / as %2F, "
+            "[ as %5B, ] as %5D, and let its port be a number from 1 to 65535"
+        ) from None
+    return parsed

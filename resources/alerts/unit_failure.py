@@ -1,0 +1,46 @@
+"""The alert that a unit of systemd failed: sent past the outbox, as the database may be what is gone.
+
+What does not belong here: how a channel sends (see `notifier`).
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import zlib
+
+from resources.alerts.notifier import Message, channels
+from resources.alerts.outbox import Due
+from resources.serving.logs import hide
+from resources.settings import Settings
+
+LAST_WORDS = 10
+"""Lines of the journal in the alert."""
+PATIENCE_S = 20
+
+
+def send_unit_failure(settings: Settings, unit: str) -> dict[str, str | None]:
+    """Notify every channel that systemd gave up on `unit`. None: arrived; else why not."""
+    due = Due(
+        alert_id=zlib.crc32(unit.encode()),  # the same at every failure, so that it opens one incident
+        event="opened",
+        channel="",
+        severity="error",
+        what=f"{unit} failed on {socket.gethostname()}: {_output('systemctl', 'show', '-P', 'Result', unit)}",
+        fix=f"systemctl status {unit}, journalctl -u {unit}; once fixed: systemctl reset-failed {unit}, then start it",
+        partition="",
+        kind="last words",
+        subjects=[hide(_output("journalctl", "-u", unit, "-n", str(LAST_WORDS), "-o", "cat", "--no-pager"))],
+        link="",
+    )
+    message = Message(due, settings.env_name, settings.ui_url)
+    return {name: channel.send(message) for name, channel in channels(settings).items()}
+
+
+def _output(*command: str) -> str:
+    """The output of a command of systemd; the reason if there is none."""
+    try:
+        ran = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=PATIENCE_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"({command[0]} gave no output: {error})"
+    return ran.stdout.strip() or ran.stderr.strip() or "nothing"

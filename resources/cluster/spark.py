@@ -1,0 +1,492 @@
+"""The one Spark session of this process, where IRT_SPARK names a cluster: how it starts, what it runs on, how its jobs
+are cancelled.
+
+Nothing of Spark is imported before a session is asked for. What does not belong here: what Spark computes, and what its
+errors mean (see `spark_failures`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from resources.cluster.spark_executors import ExecutorPython, describe_this_python, rows_of
+from resources.cluster.spark_failures import explain_spark
+from resources.failures import PermanentFailure, TransientFailure
+from resources.settings import Settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+log = logging.getLogger(__name__)
+
+INSTALL = "make spark"
+INSTALL_JAVA = "apt install openjdk-17-jre-headless"
+OLDEST_JAVA = 17
+CODE = Path(__file__).resolve().parents[2]
+"""The folder of the packages, which executors on the same disks import from."""
+ANSWER_WITHIN_S = 5.0
+DOCTOR_WAITS_S = 1.0
+CANCEL_WITHIN_S = 10.0
+TASKS_A_CORE = 2
+"""How many tasks a core gets of the job that asks every executor for its versions."""
+
+ALWAYS = {
+    "spark.app.name": "irt-assets",
+    "spark.sql.session.timeZone": "UTC",
+    # A file that is not what the manifest says ends the job; Spark could also pass over it.
+    "spark.sql.files.ignoreCorruptFiles": "false",
+    "spark.sql.files.ignoreMissingFiles": "false",
+}
+UNLESS_SET = {
+    "spark.ui.showConsoleProgress": "false",
+    "spark.log.level": "WARN",
+}
+"""What spark-defaults.conf may say otherwise."""
+END_WITHOUT_MEMORY = "-XX:+ExitOnOutOfMemoryError"
+"""Else only the thread ends, such as the one that launches tasks, and a job waits for ever."""
+SMALLER_DRIVER = "-XX:+UseSerialGC"
+"""For a driver that only asks executors: its Java holds 0.9 GB in a fit of 50 million answers and 1.5 GB otherwise, and
+takes as long. Java refuses a second collector."""
+JAVA_VARIABLES = ("JDK_JAVA_OPTIONS", "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS")
+
+_lock = threading.Lock()
+_sessions: dict[str, SparkSession] = {}
+
+
+@dataclass(frozen=True)
+class Application:
+    """What Spark calls the work of this process. `ui_url`: None under Spark Connect, which does not say."""
+
+    id: str | None
+    ui_url: str | None
+
+
+def spark_session(settings: Settings) -> SparkSession:
+    """The session on the cluster of IRT_SPARK, the same one each time, or a new one where that has ended.
+
+    Raises PermanentFailure where pyspark or Java is missing, where Spark or an executor has another version, and
+    TransientFailure where the cluster does not answer.
+    """
+    assert settings.irt_spark is not None
+    with _lock:
+        session = _sessions.get(settings.irt_spark)
+        if session is not None and _lives(session, settings.irt_spark):
+            return session
+        _stop_all()
+        _see_that_it_can_start(settings.irt_spark)
+        session = _started(settings.irt_spark)
+        try:
+            refuse_another_version(session)
+            if not settings.irt_spark.startswith("local"):
+                refuse_other_packages(executors_report(session))
+        except BaseException:
+            _forget(session)
+            raise
+        _sessions[settings.irt_spark] = session
+        return session
+
+
+def started_session(settings: Settings) -> SparkSession | None:
+    """The session that `spark_session` has given; None before that, and where it has ended."""
+    assert settings.irt_spark is not None
+    with _lock:
+        session = _sessions.get(settings.irt_spark)
+        return session if session is not None and _lives(session, settings.irt_spark) else None
+
+
+def stop_session() -> None:
+    """End this process's session, where it has one, and give its executors back."""
+    with _lock:
+        _stop_all()
+
+
+def attempts_of(settings: Settings) -> str:
+    """IRT_ATTEMPTS. Raises PermanentFailure where it is unset."""
+    if settings.irt_attempts is None:
+        raise PermanentFailure(
+            "IRT_SPARK is set, and IRT_ATTEMPTS is not: set it to where Spark finds the attempts, a table of its "
+            "catalogue or the folder or s3:// URL of a lake (`irt attempts export` makes one)"
+        )
+    return settings.irt_attempts
+
+
+def java_version() -> int | None:
+    """The major version of the Java that Spark would start; None where there is none."""
+    home = os.environ.get("JAVA_HOME")
+    java = str(Path(home, "bin", "java")) if home else shutil.which("java")
+    if java is None:
+        return None
+    try:
+        said = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30, check=True).stderr
+    except (OSError, subprocess.SubprocessError):
+        return None
+    found = re.search(r'version "(?:1\.)?(\d+)', said)
+    return int(found[1]) if found else None
+
+
+def missing_for(master: str) -> tuple[str, str] | None:
+    """What this machine lacks to start a session there, and the command that installs it; None: nothing."""
+    remote = master.startswith("sc://")
+    for package in ("pyspark", *(["grpc_status"] if remote else [])):
+        if find_spec(package) is None:
+            return f"the package {package} is missing", INSTALL
+    if remote:
+        return None
+    version = java_version()
+    if version is None:
+        return "Java is missing", INSTALL_JAVA
+    if version < OLDEST_JAVA:
+        return f"Java is {version} (PATH, JAVA_HOME), and Spark needs {OLDEST_JAVA} or newer", INSTALL_JAVA
+    return None
+
+
+def addresses_of(master: str) -> list[tuple[str, int]]:
+    """Host and port of each master or of the Connect server; empty for local[…], k8s://."""
+    scheme, _, rest = master.partition("://")
+    default = {"spark": 7077, "sc": 15002}.get(scheme)
+    if default is None:
+        return []
+    parts = [part.rpartition(":") for part in rest.split("/")[0].split(",")]
+    return [(host.strip("[]"), int(port)) if host else (port, default) for host, _, port in parts]
+
+
+def nobody_answers(master: str, within_s: float = ANSWER_WITHIN_S) -> str | None:
+    """A sentence where no master or Connect server accepts a connection; None where one does, or none is named."""
+    addresses = addresses_of(master)
+    if not addresses or any(answers_at(host, port, within_s) for host, port in addresses):
+        return None
+    what = "Connect server" if master.startswith("sc://") else "master"
+    named = ", ".join(f"{host}:{port}" for host, port in addresses)
+    return f"no Spark {what} answers at {named}: See that it runs, that this host may reach it, and IRT_SPARK."
+
+
+def answers_at(host: str, port: int, within_s: float) -> bool:
+    """Whether something accepts a connection there."""
+    try:
+        socket.create_connection((host, port), within_s).close()
+    except OSError:
+        return False
+    return True
+
+
+def _see_that_it_can_start(master: str) -> None:
+    if missing := missing_for(master):
+        raise PermanentFailure(f"IRT_SPARK is set, and {missing[0]}: {missing[1]}")
+    if silence := nobody_answers(master):  # else Spark itself would try for a minute
+        raise TransientFailure(silence)
+
+
+def _started(master: str) -> SparkSession:
+    from pyspark.sql import SparkSession
+
+    logging.getLogger("SQLQueryContextLogger").setLevel(
+        logging.CRITICAL
+    )  # every error's stack, which the error has too
+    builder = SparkSession.builder
+    if master.startswith("sc://"):
+        builder = builder.remote(master)
+        configured = {name: value for name, value in ALWAYS.items() if name.startswith("spark.sql.")}
+    else:
+        builder = builder.master(master)
+        configured = _configuration(master)
+    for name, value in configured.items():
+        builder = builder.config(name, value)
+    with _interrupts_kept():
+        try:
+            session: SparkSession = builder.getOrCreate()
+        except Exception as error:
+            _drop_what_is_left()
+            if failure := explain_spark(error):
+                raise failure from error
+            raise PermanentFailure(f"Spark does not start at {master}: {_first_line(error)}") from error
+    if not is_remote(session) and _same_disks(master) and "PYSPARK_PYTHON" not in os.environ:
+        session.sparkContext.pythonExec = sys.executable
+    return session
+
+
+def _configuration(master: str) -> dict[str, str]:
+    named = _named_in_defaults_file()
+    configured = ALWAYS | {name: value for name, value in UNLESS_SET.items() if name not in named}
+    folder = _configuration_folder()
+    if "spark.driver.defaultJavaOptions" not in named:
+        options = [END_WITHOUT_MEMORY]
+        may_name_another = any("GC" in os.environ.get(name, "") for name in JAVA_VARIABLES)
+        if not (master.startswith("local") or may_name_another or "spark.driver.extraJavaOptions" in named):
+            options.append(SMALLER_DRIVER)
+        if not (folder and (folder / "log4j2.properties").exists()):
+            logged = Path(__file__).with_name("spark_log4j2.properties")
+            options.append(f"-Dlog4j2.configurationFile={logged.as_uri()}")
+        configured["spark.driver.defaultJavaOptions"] = " ".join(options)
+    if _same_disks(master) and "spark.executorEnv.PYTHONPATH" not in named:
+        paths = [str(CODE), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+        configured["spark.executorEnv.PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+    return configured
+
+
+def _same_disks(master: str) -> bool:
+    """Whether executors see this machine's folders by their names, as Spark's own cluster is usually set up."""
+    return master.startswith(("local", "spark://"))
+
+
+def _configuration_folder() -> Path | None:
+    if named := os.environ.get("SPARK_CONF_DIR"):
+        return Path(named)
+    home = os.environ.get("SPARK_HOME")
+    return Path(home, "conf") if home else None
+
+
+def _named_in_defaults_file() -> set[str]:
+    """The properties that spark-defaults.conf sets, which Spark reads itself."""
+    folder = _configuration_folder()
+    defaults = folder / "spark-defaults.conf" if folder else None
+    if defaults is None or not defaults.is_file():
+        return set()
+    lines = (line.strip() for line in defaults.read_text("utf-8").splitlines())
+    return {re.split(r"[\s=:]", line, maxsplit=1)[0] for line in lines if line and not line.startswith("#")}
+
+
+@contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """Spark puts a handler of its own for SIGINT, in whose place Dagster's is to stay."""
+    ours = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread() and ours is not None:
+            signal.signal(signal.SIGINT, ours)
+
+
+def path_for_spark(uri: str) -> str:
+    """A URI of the object store as Spark reads it: S3 through Hadoop's s3a."""
+    return uri.replace("s3://", "s3a://", 1)
+
+
+def is_remote(session: SparkSession) -> bool:
+    """Whether it is a client of Spark Connect, without Java in this process's reach."""
+    return type(session).__module__.startswith("pyspark.sql.connect")
+
+
+def _lives(session: SparkSession, master: str) -> bool:
+    try:
+        if is_remote(session):
+            return nobody_answers(master) is None and bool(session.version)
+        context = session.sparkContext._jsc
+        return context is not None and not context.sc().isStopped()
+    except Exception:  # noqa: BLE001 - of whatever kind, it is the answer of a session that has ended
+        return False
+
+
+def _stop_all() -> None:
+    for session in _sessions.values():
+        _forget(session)
+    _sessions.clear()
+
+
+def _forget(session: SparkSession) -> None:
+    with suppress(Exception), _interrupts_kept():
+        session.stop()
+    if not is_remote(session):
+        _drop_what_is_left()
+
+
+def _drop_what_is_left() -> None:
+    """After a start that failed, or of a JVM that is gone: pyspark would go on with it."""
+    from pyspark import SparkContext
+    from pyspark.sql import SparkSession
+
+    if SparkContext._active_spark_context is not None:
+        with suppress(Exception):
+            SparkContext._active_spark_context.stop()
+    gateway = SparkContext._gateway
+    if gateway is not None:
+        with suppress(Exception):
+            gateway.shutdown()
+        process = getattr(gateway, "proc", None)
+        if process is not None:
+            with suppress(Exception):
+                process.stdin.close()  # which ends the JVM
+                process.wait(CANCEL_WITHIN_S)
+    SparkContext._active_spark_context = None
+    SparkContext._gateway = SparkContext._jvm = None
+    SparkSession._instantiatedSession = None
+
+
+def refuse_another_version(session: SparkSession) -> None:
+    """Raises PermanentFailure where the cluster's, or SPARK_HOME's, major version is not pyspark's."""
+    import pyspark
+
+    theirs, ours = session.version, pyspark.__version__
+    if theirs.split(".")[0] != ours.split(".")[0]:
+        way_out = (
+            "use a cluster of that version" if is_remote(session) else "unset SPARK_HOME, or set it to that version"
+        )
+        raise PermanentFailure(f"Spark is {theirs}, and this program works with Spark {ours.split('.')[0]}: {way_out}")
+
+
+def application_of(session: SparkSession) -> Application:
+    """Its id and the address of its UI, for the metadata of what is made with it."""
+    if not is_remote(session):
+        return Application(session.sparkContext.applicationId, session.sparkContext.uiWebUrl)
+    try:
+        return Application(session.conf.get("spark.app.id", None), None)
+    except Exception:  # noqa: BLE001 - metadata fails no run
+        return Application(None, None)
+
+
+def executors_report(session: SparkSession) -> list[ExecutorPython]:
+    """What the Python of each executor is: asked by tasks, a few for every core that has registered."""
+    last = session.range(1000).selectExpr("spark_partition_id() AS part").agg({"part": "max"}).collect()[0][0]
+    tasks = TASKS_A_CORE * (int(last) + 1)
+    asked = session.range(0, tasks, 1, tasks).mapInArrow(
+        rows_of, "host string, python string, versions string, cpu string"
+    )
+    try:
+        rows = asked.distinct().collect()
+    except Exception as error:
+        if failure := explain_spark(error):
+            raise failure from error
+        raise
+    return sorted((ExecutorPython.of_row(row.asDict()) for row in rows), key=lambda one: (one.host, one.python))
+
+
+def refuse_other_packages(report: list[ExecutorPython]) -> None:
+    """Raises PermanentFailure that names the executors whose packages are not this process's; another CPU is a
+    warning."""
+    ours = describe_this_python()
+    for one in report:
+        one.require(ours.versions)
+        if one.cpu != ours.cpu:
+            log.warning(
+                "the executor on %s computes on another processor (%s, here %s): results may differ in the last digits",
+                one.host,
+                one.cpu,
+                ours.cpu,
+            )
+
+
+def lost_executors(session: SparkSession) -> dict[str, str]:
+    """The executors that a session had and has no more, and why; empty under Spark Connect, which does not tell."""
+    if is_remote(session):
+        return {}
+    executors = session.sparkContext._jsc.sc().statusStore().executorList(False)
+    found = [executors.apply(k) for k in range(executors.size())]
+    return {
+        one.id(): one.removeReason().get() if one.removeReason().isDefined() else "no reason is known"
+        for one in found
+        if not one.isActive()
+    }
+
+
+@contextmanager
+def spark_jobs(session: SparkSession, description: str) -> Iterator[None]:
+    """Jobs that are started inside, by this thread, have `description` in Spark's UI, and are cancelled where an
+    exception or an interrupt (Ctrl-C, Dagster's) ends the block. Errors of Spark are raised as what they mean
+    (`explain_spark`)."""
+    tag = f"irt-{uuid.uuid4().hex}"
+    before: Any = None  # Spark's own type leaves out that it may be none
+    try:
+        if is_remote(session):
+            session.addTag(tag)
+        else:
+            before = session.sparkContext.getLocalProperty("spark.job.description")
+            session.sparkContext.addJobTag(tag)  # a session's own tags are known to one thread alone
+            session.sparkContext.setInterruptOnCancel(True)
+            session.sparkContext.setJobDescription(description)
+        with _cancelled_when_interrupted(session, tag):
+            yield
+    except BaseException as error:
+        cancel_jobs(session, tag)
+        if interrupt := _interrupt_behind(error):
+            raise interrupt from None
+        if failure := explain_spark(error):
+            raise failure from error
+        raise
+    finally:
+        with suppress(Exception):
+            if is_remote(session):
+                session.removeTag(tag)
+            else:
+                session.sparkContext.removeJobTag(tag)
+                session.sparkContext.setJobDescription(before)
+
+
+def cancel_jobs(session: SparkSession, tag: str | None = None) -> None:
+    """Cancel the session's jobs, or those of a tag. Waits ten seconds at most for Spark to hear it."""
+
+    def cancel() -> None:
+        with suppress(Exception):  # of a session that has ended there is nothing to cancel
+            if is_remote(session):
+                session.interruptAll() if tag is None else session.interruptTag(tag)
+            elif tag is None:
+                session.sparkContext.cancelAllJobs()
+            else:
+                session.sparkContext.cancelJobsWithTag(tag)
+
+    # A thread has a connection of its own; this one's may be in the middle of an answer.
+    thread = threading.Thread(target=cancel, daemon=True)
+    thread.start()
+    thread.join(CANCEL_WITHIN_S)
+
+
+@contextmanager
+def _cancelled_when_interrupted(session: SparkSession, tag: str) -> Iterator[None]:
+    """pyspark lets an interrupt through only when the job has ended whose result it waits for, so the signal's handler
+    cancels the job first."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers: dict[int, Any] = {
+        number: handler for number in (signal.SIGINT, signal.SIGTERM) if callable(handler := signal.getsignal(number))
+    }
+
+    def cancel_then_handle(number: int, frame: FrameType | None) -> None:
+        cancel_jobs(session, tag)
+        _leave_half_read_connection(session)
+        handlers[number](number, frame)
+
+    for number in handlers:
+        signal.signal(number, cancel_then_handle)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _interrupt_behind(error: BaseException) -> BaseException | None:
+    """The interrupt in whose wake an error came up, as a job that was cancelled for it raises one of its own."""
+    found: BaseException | None = error
+    while found is not None and isinstance(found, Exception):
+        found = found.__context__
+    return found
+
+
+def _leave_half_read_connection(session: SparkSession) -> None:
+    """The signal may have come before an answer of the JVM was read: the next call is to have a connection anew."""
+    if is_remote(session):
+        return
+    with suppress(Exception):
+        gateway = session.sparkContext._gateway
+        connection = gateway._gateway_client.get_thread_connection() if gateway is not None else None
+        if connection is not None:
+            connection.socket = None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,118 @@
+"""One daemon for a database: two would launch every run twice, and each would fail the other's.
+
+The lock is a session's of PostgreSQL, on a connection of its own: the server frees it when the connection ends,
+and notices within 25 s that a host is gone. What does not belong here: what the daemon does (see `servers.daemon`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from datetime import UTC, datetime
+
+import psycopg
+
+from resources.failures import PermanentFailure, TransientFailure, is_transient
+from resources.postgres.database import Database, lock_key
+
+LOG = logging.getLogger(__name__)
+PATIENCE_S = 60.0
+"""Default wait in seconds: longer than the server needs to notice that the other daemon's host is gone."""
+PAUSE_S = 0.5
+REFUSED = 3
+"""Exit status of a daemon that may not start: another one works, or its files lie elsewhere. A retry does not help."""
+KEY = lock_key("dagster's daemon")
+LONGEST_NAME = 63
+"""PostgreSQL cuts `application_name` there."""
+SERVER_NOTICES = "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
+"""The server notices after 25 s that a host is gone, and then gives the lock to the next daemon."""
+
+
+class DaemonLock:
+    """The right to be the daemon of `database`. Creating one touches nothing."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._connection: psycopg.Connection | None = None
+
+    def acquire(self, patience_s: float = PATIENCE_S) -> None:
+        """Wait for the lock. Raises PermanentFailure that names the daemon that has it after `patience_s` seconds.
+
+        A database that does not answer is tried again for as long; then it is a TransientFailure.
+        """
+        deadline = time.monotonic() + patience_s
+        announced = False
+        while True:
+            try:
+                holder = self._try()
+                if holder is None:
+                    return
+                refusal: Exception = PermanentFailure(
+                    f"Another daemon works on this database: {holder}. One is enough: stop that one, or set "
+                    "DATABASE_URL to another database."
+                )
+            except psycopg.OperationalError as error:
+                if not is_transient(error):
+                    raise
+                refusal = TransientFailure(f"the database does not answer: {error}")
+            if time.monotonic() >= deadline:
+                self.release()
+                raise refusal
+            if not announced:
+                LOG.warning("%s Waiting for up to %.0f s.", refusal, patience_s)
+                announced = True
+            time.sleep(PAUSE_S)
+
+    def is_held(self) -> bool:
+        """Whether the connection is still there, and the lock with it."""
+        try:
+            if self._connection is None:
+                return False
+            self._connection.execute("SELECT 1")
+        except psycopg.Error:
+            return False
+        return True
+
+    def release(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _try(self) -> str | None:
+        """None if this process holds the lock now, else the process that does."""
+        self.release()
+        self._connection = psycopg.connect(
+            self._database.url,
+            autocommit=True,
+            application_name=_name(),
+            connect_timeout=10,
+            keepalives_idle=10,
+            keepalives_interval=5,
+            keepalives_count=3,
+            tcp_user_timeout=8000,
+            options=SERVER_NOTICES,
+        )
+        row = self._connection.execute("SELECT pg_try_advisory_lock(%s)", (KEY,)).fetchone()
+        if row is not None and row[0]:
+            return None
+        holder = self._connection.execute(
+            """SELECT a.application_name, a.backend_start FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+               WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+                 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                 AND (l.classid::bigint << 32 | l.objid::bigint) = %s""",
+            (KEY,),
+        ).fetchone()
+        return _in_words(*holder) if holder else "it has just gone"
+
+
+def _name() -> str:
+    return f"irt daemon {os.getpid()} {socket.gethostname()}"[:LONGEST_NAME]
+
+
+def _in_words(name: str, since: datetime | None) -> str:
+    _, _, process = name.partition("irt daemon ")
+    pid, _, host = process.partition(" ")
+    when = f", since {since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if since else ""
+    return f"process {pid} on host {host}{when}"

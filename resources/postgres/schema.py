@@ -1,0 +1,279 @@
+"""The schema in a database: brought up to date, extended by months, compared with the registry.
+
+What does not belong here: what the schema is (see `tables`), and its history (see `migrations`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date
+from typing import Any
+
+import alembic.command
+import psycopg
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from psycopg import sql
+
+from resources.failures import PermanentFailure
+from resources.postgres.database import Database, advisory_lock
+from resources.postgres.schema_version import number, schema_version
+from resources.tables import METADATA, VIEWS
+
+KEPT = (
+    *("question", "learner", "response_log", "calibration_scale", "anchor_set", "mirt_fit_meta", "mirt_item_params"),
+    *("item_parameter_publication", "item_parameter_proposal", "release_decision", "publication_step"),
+    "testlet_sd_publication",
+    *("item_status", "scale_decision", "erasure"),
+)
+"""Tables that nothing can make again: the bank, the answers, the ledger, and the fits that it cites."""
+INCOMING = "response_log_incoming"  # only ever seen by the transaction that fills new months
+
+
+def is_ours(_object: Any, name: str | None, type_: str, _reflected: bool, _compare_to: Any) -> bool:
+    """Alembic's filter: whether the registry speaks of a table (Dagster's and partitions are not ours to compare)."""
+    return type_ != "table" or name in METADATA.tables
+
+
+def upgrade(database: Database) -> None:
+    """`alembic upgrade head`: bring `database` to the newest schema. Safe to repeat, and for two at once.
+
+    A newer schema that serves this code stays as it is. PermanentFailure where it does not, and where the schema is
+    from before the first migration.
+    """
+    version = schema_version(database)
+    if not version.can_be_upgraded:
+        if version.fault:
+            raise PermanentFailure(version.fault)
+        return
+    config = _alembic()
+    config.attributes["database"] = database
+    alembic.command.upgrade(config, "head")
+
+
+def downgrade(database: Database, revision: str) -> str:
+    """Take the schema of `database` back to an earlier one, all or nothing; the full name of its revision.
+
+    Raises PermanentFailure where the revision is not an earlier one, or rows that nothing can make again would go.
+    """
+    current = schema_version(database).revision
+    scripts = ScriptDirectory.from_config(_alembic())
+    earlier = [script.revision for script in scripts.walk_revisions() if number(script.revision) < number(current)]
+    named = [name for name in earlier if revision in (name, name[:4])]
+    if len(named) != 1:
+        raise PermanentFailure(
+            f"the schema is at {current}: {revision!r} does not name one of the earlier "
+            f"{', '.join(reversed(earlier)) or '(there is none)'}"
+        )
+    config = _alembic()
+    config.attributes.update(database=database, guard=_nothing_lost)
+    alembic.command.downgrade(config, named[0])
+    return named[0]
+
+
+@contextmanager
+def _nothing_lost(connection: sa.Connection) -> Iterator[None]:
+    """Raises PermanentFailure, before anything is committed, if the block loses rows or values of KEPT."""
+    before = _values(connection)
+    yield
+    after = _values(connection)
+    lost = [
+        f"{n - after.get(name, 0):,} {'values' if '.' in name else 'rows'} of {name}"
+        for name, n in before.items()
+        if after.get(name, 0) < n
+    ]
+    if lost:
+        raise PermanentFailure(
+            f"The schema stays as it is: the earlier one has no place for {', '.join(lost)}. "
+            "To go back nonetheless, restore the backup that was made before `irt db upgrade`."
+        )
+
+
+def _values(connection: sa.Connection) -> dict[str, int]:
+    """For each table of KEPT and each of its columns, the number of rows with a value."""
+    found = {}
+    inspector = sa.inspect(connection)
+    for table in KEPT:
+        if not inspector.has_table(table):
+            continue
+        columns = [column["name"] for column in inspector.get_columns(table)]
+        counts = ", ".join(f'count("{column}")' for column in columns)
+        rows, *values = connection.exec_driver_sql(f"SELECT count(*), {counts} FROM {table}").one()
+        found[table] = rows
+        found.update({f"{table}.{column}": n for column, n in zip(columns, values, strict=True)})
+    return found
+
+
+def ensure_month_partitions(connection: psycopg.Connection, first_month: str, last_month: str) -> list[str]:
+    """Make the partitions of response_log from `first_month` to `last_month` ("2026-09", both inclusive).
+
+    Returns the months that were missing. Readers are not held up, other makers wait until the caller's
+    transaction ends: commit soon.
+    """
+    months = _months(first_month, last_month)
+    if not _missing(connection, months):
+        return []
+    advisory_lock(connection, "response_log", "partitions")
+    missing = _missing(connection, months)
+    for month in missing:
+        partition = sql.Identifier(_partition(month))
+        # Attaching, unlike CREATE TABLE … PARTITION OF, lets others go on reading and writing response_log.
+        connection.execute(sql.SQL("CREATE TABLE {} (LIKE response_log INCLUDING ALL)").format(partition))
+        _attach(connection, month, to="response_log")
+    return missing
+
+
+@contextmanager
+def filling_new_months(connection: psycopg.Connection, months: Iterable[str]) -> Iterator[list[str]]:
+    """Those of `months` that response_log has no partition for: fill the table INCOMING with their answers.
+
+    At the end they become partitions of response_log and are indexed, all at once, which takes a fraction of
+    the time that an index takes to grow. Other makers of partitions wait until the caller's transaction ends.
+    """
+    advisory_lock(connection, "response_log", "partitions")
+    missing = _missing(connection, sorted(months))
+    if not missing:
+        yield missing
+        return
+    like = sql.SQL("(LIKE response_log INCLUDING ALL EXCLUDING INDEXES)")
+    incoming = sql.Identifier(INCOMING)
+    connection.execute(sql.SQL("CREATE TABLE {} {} PARTITION BY RANGE (completed_at)").format(incoming, like))
+    for month in missing:
+        connection.execute(sql.SQL("CREATE TABLE {} {}").format(sql.Identifier(_partition(month)), like))
+        _attach(connection, month, to=INCOMING)
+    yield missing
+    for month in missing:
+        partition = sql.Identifier(_partition(month))
+        connection.execute(sql.SQL("ALTER TABLE {} DETACH PARTITION {}").format(incoming, partition))
+        _attach(connection, month, to="response_log")
+        connection.execute(sql.SQL("ANALYZE {}").format(partition))
+    connection.execute(sql.SQL("DROP TABLE {}").format(incoming))
+
+
+def drift(database: Database) -> list[str]:
+    """Every difference between `database` and the registry, in words; empty where there is none."""
+    engine = database.engine()
+    with engine.connect() as connection, connection.begin() as transaction:
+        options = {"compare_type": True, "compare_server_default": True, "include_object": is_ours}
+        context = MigrationContext.configure(connection, opts=options)
+        differences = [_in_words(change) for change in _flat(compare_metadata(context, METADATA))]
+        differences += _key_differences(connection) + _view_differences(connection)
+        transaction.rollback()
+    engine.dispose()
+    return differences
+
+
+def _alembic() -> Config:
+    config = Config()
+    config.set_main_option("script_location", "resources.postgres:migrations")
+    return config
+
+
+def _missing(connection: psycopg.Connection, months: list[str]) -> list[str]:
+    rows = connection.execute(
+        "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
+        " WHERE i.inhparent = 'response_log'::regclass"
+    )
+    existing = {name for (name,) in rows}
+    return [month for month in months if _partition(month) not in existing]
+
+
+def _attach(connection: psycopg.Connection, month: str, *, to: str) -> None:
+    start, end = (sql.Literal(f"{day} 00:00:00+00") for day in (_first_day(month), _first_day(_next(month))))
+    connection.execute(
+        sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(
+            sql.Identifier(to), sql.Identifier(_partition(month)), start, end
+        )
+    )
+
+
+def _partition(month: str) -> str:
+    return f"response_log_{month.replace('-', '_')}"
+
+
+def _first_day(month: str) -> date:
+    return date.fromisoformat(f"{month}-01")
+
+
+def _next(month: str) -> str:
+    first = _first_day(month)
+    return f"{first.year + first.month // 12:04d}-{first.month % 12 + 1:02d}"
+
+
+def _months(first: str, last: str) -> list[str]:
+    if _first_day(first) > _first_day(last):
+        raise ValueError(f"first_month {first} is after last_month {last}")
+    months = [first]
+    while months[-1] != last:
+        months.append(_next(months[-1]))
+    return months
+
+
+def _flat(changes: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Alembic puts the changes of one column in a list of their own."""
+    return [part for change in changes for part in (change if isinstance(change, list) else [change])]
+
+
+def _in_words(change: tuple[Any, ...]) -> str:
+    kind, *subject = change
+    match kind:
+        case "add_table":
+            return f"table {subject[0].name} is missing"
+        case "add_column":
+            return f"column {subject[1]}.{subject[2].name} is missing"
+        case "remove_column":
+            return f"column {subject[1]}.{subject[2].name} is not in the registry"
+        case "add_index" | "add_constraint":
+            return f"{kind[4:]} {subject[0].name} of {subject[0].table.name} is missing"
+        case "remove_index" | "remove_constraint":
+            return f"{kind[7:]} {subject[0].name} of {subject[0].table.name} is not in the registry"
+        case "add_table_comment" | "remove_table_comment":
+            return f"comment of table {subject[0].name} differs"
+        case "modify_type" | "modify_nullable" | "modify_comment" | "modify_default":
+            _, table, column, _, there, here = subject
+            there, here = (getattr(getattr(value, "arg", value), "text", value) for value in (there, here))
+            return f"{kind[7:]} of {table}.{column} is {there!r}, the registry says {here!r}"
+    return f"{kind}: {subject}"
+
+
+def _key_differences(connection: sa.Connection) -> list[str]:
+    inspector = sa.inspect(connection)
+    differences = []
+    for table in METADATA.sorted_tables:
+        if not inspector.has_table(table.name):
+            continue
+        there = inspector.get_pk_constraint(table.name)["constrained_columns"]
+        here = [column.name for column in table.primary_key]
+        if there != here:
+            differences.append(f"primary key of {table.name} is {there}, the registry says {here}")
+    partitioned = connection.scalar(
+        sa.text("SELECT pg_get_partkeydef(to_regclass('response_log'))"),
+    )
+    wanted = METADATA.tables["response_log"].dialect_options["postgresql"]["partition_by"]
+    if partitioned != wanted:
+        differences.append(f"partitioning of response_log is {partitioned!r}, the registry says {wanted!r}")
+    return differences
+
+
+def _view_differences(connection: sa.Connection) -> list[str]:
+    """The server's own wording of each view, paired with its wording of the registry's."""
+    differences = []
+    for name, query in VIEWS.items():
+        there = connection.scalar(sa.text("SELECT pg_get_viewdef(to_regclass(:name))"), {"name": name})
+        if there is None:
+            differences.append(f"view {name} is missing")
+            continue
+        try:
+            with connection.begin_nested():
+                connection.exec_driver_sql(f"CREATE TEMPORARY VIEW registry_{name} AS {query}")
+        except sa.exc.ProgrammingError as error:
+            differences.append(f"view {name} cannot be made as the registry says: {error.orig}")
+            continue
+        here = connection.scalar(sa.text(f"SELECT pg_get_viewdef('registry_{name}'::regclass)"))
+        if there != here:
+            differences.append(f"view {name} is:\n{there}\nthe registry says:\n{here}")
+    return differences

@@ -1,0 +1,221 @@
+"""The logs of this program's processes: lines for people on a terminal, else JSON for machines.
+
+Every process calls `configure` once; runs write through `jobs.run_logs`. A JSON line has `timestamp` (UTC),
+`level`, `logger`, `message`, where there is one `exception`, of a run `run_id`, `job`, `step`, `partition`, where work
+is traced `trace_id` and `span_id`, and what a caller gave as `extra`. What does not belong here: what `irt` prints as
+its answer (see `console`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, TextIO
+from urllib.parse import unquote, urlsplit
+
+from pydantic import SecretStr
+
+from resources.failures import PermanentFailure
+from resources.serving import traces
+from resources.settings import Settings, get_settings
+
+OURS = ("irt", "irt_assets", "jobs", "resources", "services")
+DAGSTERS = ("dagster", "dagster-webserver")
+"""Loggers on which Dagster's servers put handlers of their own."""
+DAGSTER_META = "dagster_meta"
+"""The attribute of records that Dagster has taken into a run's log and prints itself."""
+SHORTEST_SECRET = 6
+"""Shortest secret to hide in any text: shorter ones would match ordinary words; in a URL they are found by position."""
+PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
+"""The least level of each of syslog's priorities, the most urgent first; what is below has 7."""
+STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def configure() -> None:
+    """Give the root logger a handler on standard error, instead of Dagster's own. Safe to repeat."""
+    root = logging.getLogger()
+    if not any(isinstance(handler, _StandardError) for handler in root.handlers):
+        root.addHandler(_StandardError())
+    for name in OURS:
+        logging.getLogger(name).setLevel(level())
+    for name in DAGSTERS:
+        logging.getLogger(name).handlers.clear()
+
+
+@contextmanager
+def prose() -> Iterator[None]:
+    """Lines and no JSON, of errors alone, and no library's warnings: for a command whose answer is prose."""
+    before, _StandardError.for_people = _StandardError.for_people, True
+    try:
+        with warnings.catch_warnings():
+            if not sys.warnoptions:
+                warnings.simplefilter("ignore")
+            yield
+    finally:
+        _StandardError.for_people = before
+
+
+def for_people() -> bool:
+    return _StandardError.for_people or sys.stderr.isatty()
+
+
+def level() -> str:
+    """The lowest level that is logged: LOG_LEVEL."""
+    settings = _settings()
+    return settings.log_level if settings else "INFO"
+
+
+def formatter() -> logging.Formatter:
+    """For standard error as it is now: as LOG_FORMAT says, with priorities where it is the journal of systemd."""
+    settings = _settings()
+    wanted = settings.log_format if settings else None
+    as_text = for_people() if wanted is None else wanted == "text"
+    lines = TextFormatter() if as_text else JsonFormatter()
+    return JournalFormatter(lines) if is_journal() else lines
+
+
+def is_journal() -> bool:
+    """Whether standard error goes to systemd's journal, and not to a file or a pipe that was put in its place."""
+    try:
+        stderr = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError, AttributeError):  # closed, or replaced by what has no descriptor
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{stderr.st_dev}:{stderr.st_ino}"
+
+
+def with_priority(text: str, level: int) -> str:
+    """`text` for the journal, which takes a priority from the beginning of every line (sd-daemon(3))."""
+    priority = next((syslog for least, syslog in PRIORITIES if level >= least), 7)
+    return "\n".join(f"<{priority}>{line}" for line in text.splitlines())
+
+
+class JsonFormatter(logging.Formatter):
+    """A record as one line of JSON, without secrets."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return json.dumps(dict(_fields(record, self)), ensure_ascii=False)
+
+
+class TextFormatter(logging.Formatter):
+    """A record as a line for people, without secrets."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
+
+    def format(self, record: logging.LogRecord) -> str:
+        return hide(super().format(record))
+
+
+class JournalFormatter(logging.Formatter):
+    """Lines of another formatter, each with the priority of its record, so that `journalctl -p err` finds errors."""
+
+    def __init__(self, lines: logging.Formatter) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def format(self, record: logging.LogRecord) -> str:
+        return with_priority(self._lines.format(record), record.levelno)
+
+
+def hide(text: str) -> str:
+    """`text` without any secret of the settings and without the passwords of URLs."""
+    for secret in _secrets():
+        text = text.replace(secret, "***")
+    return without_password(text)
+
+
+def without_password(text: str) -> str:
+    """A URL, or a message that quotes one, fit to be shown."""
+    text = re.sub(r"(://[^/@\s]*?:)\S*@", r"\1***@", text)
+    return re.sub(r"(password=)[^&\s]*", r"\1***", text)
+
+
+class _StandardError(logging.StreamHandler[TextIO]):
+    """Writes to what standard error is at the time, but not what Dagster prints already."""
+
+    for_people = False
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self, level())
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stderr
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if self.for_people and record.levelno < logging.ERROR:
+            return False
+        return not hasattr(record, DAGSTER_META) and bool(super().filter(record))
+
+    def format(self, record: logging.LogRecord) -> str:
+        return formatter().format(record)
+
+
+def _fields(record: logging.LogRecord, formatter: logging.Formatter) -> Iterator[tuple[str, Any]]:
+    meta: dict[str, Any] = getattr(record, DAGSTER_META, {})
+    event = meta.get("dagster_event")
+    yield "timestamp", datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+    yield "level", record.levelname
+    yield "logger", record.name
+    yield "message", hide(str(meta.get("orig_message", record.getMessage())))
+    error = getattr(event.event_specific_data, "error", None) if event is not None else None
+    if record.exc_info:
+        yield "exception", hide(formatter.formatException(record.exc_info))
+    elif error is not None:
+        yield "exception", hide(error.to_string())
+    tags = meta.get("job_tags") or {}
+    of_run = {
+        "run_id": meta.get("run_id"),
+        "job": meta.get("job_name"),
+        "step": meta.get("step_key"),
+        "partition": tags.get("dagster/partition"),
+        "event": event.event_type_value if event is not None else None,
+    }
+    yield from ((name, value) for name, value in of_run.items() if value is not None)
+    yield from traces.current_ids().items()
+    for name, value in vars(record).items():
+        if name not in STANDARD and not name.startswith("dagster_"):
+            yield name, value if isinstance(value, bool | int | float | None) else hide(str(value))
+
+
+def _settings() -> Settings | None:
+    """None if they are invalid: the code that needs them reports it."""
+    try:
+        return get_settings()
+    except PermanentFailure:
+        return None
+
+
+@cache
+def _secrets() -> tuple[str, ...]:
+    """Every secret of the settings; of URLs of servers, their passwords, so that the servers can be named."""
+    settings = _settings()
+    if settings is None:
+        return ()
+    found = set()
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, SecretStr):
+            text = value.get_secret_value()
+            if name in ("database_url", "smtp_url"):
+                found |= _passwords(text)
+            else:
+                found.add(text)
+    return tuple(secret for secret in found if len(secret) >= SHORTEST_SECRET)
+
+
+def _passwords(url: str) -> set[str]:
+    """The password as written and as sent; the whole URL if the password cannot be located."""
+    try:
+        password = urlsplit(url).password or ""
+    except ValueError:
+        return {url}
+    return {password, unquote(password)}

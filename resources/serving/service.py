@@ -1,0 +1,118 @@
+"""Runs a service as a process: its start, its messages to systemd, and uvicorn with our options.
+
+What does not belong here: what a service answers (see the packages of `services`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from resources.failures import PermanentFailure
+from resources.serving import logs
+from resources.serving.listening import listening, restart_process_with
+from resources.serving.service_manager import (
+    LOOPBACK,
+    http_answers,
+    report_to_service_manager,
+    service_address,
+    service_fault,
+    stop_on_hangup,
+)
+from resources.settings import Settings, get_settings
+
+SETTLES_S = 0.2
+REQUEST_S = 90.0
+"""How long a connection may take to send its next request whole; longer than any server keeps an idle one."""
+
+
+def argument_parser(name: str, description: str) -> argparse.ArgumentParser:
+    """The command line of a service that listens where `--host` says."""
+    parser = argparse.ArgumentParser(prog=f"services.{name}", description=description)
+    parser.add_argument("--host", default=LOOPBACK, help="address it listens on (default: this machine alone)")
+    return parser
+
+
+def run_service(package: str, serve: Callable[[Settings], None], host: str | None = None) -> None:
+    """Serve until SIGTERM. A PermanentFailure ends the process with its message and exit code 1.
+
+    host: the address on which `serve` listens, where that is not the service's default.
+    """
+    logs.configure()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it serves
+    try:
+        settings = get_settings()
+        answers = partial(http_answers, service_address(package, settings, host))
+        report_to_service_manager(answers, ready=partial(service_fault, package, settings, host=host, ready=True))
+        serve(settings)
+    except PermanentFailure as failure:
+        sys.exit(str(failure))
+
+
+def serve_http(app: ASGIApp, *, host: str, port: int, **options: Any) -> None:
+    """Serve `app` until SIGTERM, with our log, and without trusting a proxy's headers about the client.
+
+    Upon SIGHUP what is under way is answered, and the process restarts; requests that come meanwhile wait. Raises
+    PermanentFailure where the port is not free.
+    """
+    listener = listening(host, port)
+    config = uvicorn.Config(
+        app, log_config=None, log_level="warning", access_log=False, proxy_headers=False, server_header=False, **options
+    )
+    serve_until_told(Server(config), listener)
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which closes connections without a request when it stops, and never before.
+
+    Here those just taken have the time to send theirs, and those that have sent none within `REQUEST_S` are closed.
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._waiting: dict[tuple[Any, Any], float] = {}
+        """Since when each connection has been waiting for a request, after the request that it names."""
+
+    async def on_tick(self, counter: int) -> bool:
+        now, waiting = time.monotonic(), {}
+        by_http: type[Any] = self.config.http_protocol_class
+        for one in self.server_state.connections:
+            if not isinstance(one, by_http):
+                continue  # a WebSocket
+            if one.cycle is None or one.cycle.response_complete or one.cycle.more_body:
+                waiting[one, one.cycle] = since = self._waiting.get((one, one.cycle), now)
+                if now - since > REQUEST_S:
+                    one.transport.close()
+        self._waiting = waiting
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(SETTLES_S)
+        await super().shutdown(sockets)
+
+
+def serve_until_told(server: uvicorn.Server, listener: socket.socket) -> None:
+    """Run until SIGTERM, or until SIGHUP, upon which the process restarts and goes on listening."""
+
+    def stop() -> None:
+        server.should_exit = True
+
+    again = stop_on_hangup(stop) if threading.current_thread() is threading.main_thread() else threading.Event()
+    server.run(sockets=[listener.dup()])  # which it closes
+    if again.is_set():
+        restart_process_with(listener)
+    if not server.started:
+        sys.exit(1)

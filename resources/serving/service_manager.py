@@ -1,0 +1,180 @@
+"""Messages between a server and systemd: READY, the watchdog, and SIGHUP.
+
+Without $NOTIFY_SOCKET nothing is sent. The protocol is sd_notify(3). What does not belong here: how to find out
+whether a server is well (see `irt_assets.common.probes`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from resources.failures import root_cause
+
+if TYPE_CHECKING:
+    from resources.settings import Settings
+
+LOG = logging.getLogger(__name__)
+NOTIFY_SOCKET = "NOTIFY_SOCKET"
+LOOPBACK = "127.0.0.1"
+SECONDS_BETWEEN_LOOKS = 10.0
+"""Pause between probes where systemd sets no watchdog; where it does, a quarter of its period, as a server on a busy
+machine answers late now and then."""
+UNTIL_READY_S = 0.5
+PATIENCE_S = 2.0
+SAYS_READY = ("theta_api",)
+"""Services that send READY once `/ready` passes; the others as soon as they answer."""
+
+Probe = Callable[[], str | None]
+"""Returns why a server is not well; None if it is."""
+
+
+def is_supervised() -> bool:
+    """Whether a service manager started this process, which then has a time limit for its start."""
+    return bool(os.environ.get(NOTIFY_SOCKET))
+
+
+def started_by_systemd() -> bool:
+    """Whether this process is what a unit starts, a server or a command."""
+    return os.environ.get("SYSTEMD_EXEC_PID") == str(os.getpid())
+
+
+def notify(*states: str, ancillary: Sequence[tuple[int, int, bytes]] = ()) -> None:
+    """Send `states`, e.g. READY=1, to the service manager that started this process, if there is one.
+
+    ancillary: data, as `socket.sendmsg` takes it.
+    """
+    address = os.environ.get(NOTIFY_SOCKET)
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        try:
+            channel.connect("\0" + address[1:] if address.startswith("@") else address)
+            channel.sendmsg(["\n".join(states).encode()], ancillary)
+        except OSError as error:
+            LOG.warning("the service manager at %s was not reached: %s", address, error.strerror)
+
+
+def report_to_service_manager(probe: Probe, ready: Probe | None = None) -> None:
+    """From a thread: send READY once `ready` passes, and feed the watchdog while `probe` passes.
+
+    ready: `probe` unless given. A process that is not well stays silent, and systemd restarts it; so `probe` looks at
+    this process alone, never at a database or another server, which a restart would not fix.
+    """
+    if is_supervised():
+        threading.Thread(target=_tell, args=(probe, ready or probe), daemon=True, name="service manager").start()
+
+
+def http_health(address: str, page: str = "health") -> str | None:
+    """A probe of one of our services: why its `/health`, or another page, does not answer 200."""
+    try:
+        return _refusal(address, page)
+    except OSError as error:
+        return _silence(address, error)
+
+
+def http_answers(address: str) -> str | None:
+    """A probe of one of our services: why nothing answers at `address`. The answer's content does not matter."""
+    try:
+        _refusal(address, "health")
+    except OSError as error:
+        return _silence(address, error)
+    return None
+
+
+def _refusal(address: str, page: str) -> str | None:
+    """What a page answers instead of 200. Raises OSError where nothing answers."""
+    from resources.serving.own_servers import ask  # here, as every command that needs the database imports this module
+
+    with ask(f"{address}/{page}", PATIENCE_S) as answer:
+        if answer.status_code < HTTPStatus.MULTIPLE_CHOICES:
+            return None
+        beginning: bytes = next(answer.iter_content(200), b"")
+        return f"{address}/{page} answers {answer.status_code}: {beginning.decode(errors='replace')}"
+
+
+def _silence(address: str, error: Exception) -> str:
+    return f"nothing answers at {address} ({root_cause(error)})"
+
+
+def service_fault(package: str, settings: Settings, *, host: str | None = None, ready: bool = False) -> str | None:
+    """A probe of a package of `services` on this machine. ready: whether it can already do its work."""
+    page = "ready" if ready and package in SAYS_READY else "health"
+    return http_health(service_address(package, settings, host), page)
+
+
+def service_address(package: str, settings: Settings, host: str | None = None) -> str:
+    """Where a package of `services` answers on this machine.
+
+    host: the address on which it listens, if that is not its default.
+    """
+    default, port = _LISTENS[package](settings)
+    return f"http://{host_from_here(host or default)}:{port}"
+
+
+def host_from_here(host: str) -> str:
+    """Where a server that listens on `host` is reached from this machine, as addresses of pages have it."""
+    host = _LOOPBACK_OF.get(host, host)
+    return f"[{host}]" if ":" in host else host
+
+
+_LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, never listened on
+"""The address of a server that listens on every address."""
+_LISTENS: dict[str, Callable[[Settings], tuple[str, int]]] = {
+    "dashboard": lambda settings: (LOOPBACK, settings.irt_dashboard_port),
+    "exporter": lambda settings: (LOOPBACK, settings.prometheus_metrics_port),
+    "jwt_verifier": lambda settings: (LOOPBACK, settings.port),
+    "theta_api": lambda settings: (settings.irt_theta_host, settings.irt_theta_port),
+}
+"""Default host and port of each service."""
+
+
+def _tell(probe: Probe, ready: Probe) -> None:
+    pause = int(os.environ.get("WATCHDOG_USEC", "0")) / 4e6 or SECONDS_BETWEEN_LOOKS
+    while ready() is not None:
+        if ready is not probe and probe() is None:  # it waits for something else, perhaps after a restart of its own
+            notify("WATCHDOG=1")
+        time.sleep(UNTIL_READY_S)
+    notify("READY=1", "WATCHDOG=1")
+    while True:
+        time.sleep(pause)
+        fault = probe()
+        if fault is None:
+            notify("WATCHDOG=1", "STATUS=well")
+        else:
+            LOG.error("not well: %s", fault)
+            notify(f"STATUS={fault}")
+
+
+def restart_process(*_: object) -> None:
+    """Restart this process: same command and process id, open connections closed."""
+    notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+    sys.stdout.flush()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the process that it becomes listens for it
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def restart_on_hangup() -> None:
+    """Let SIGHUP, systemd's `reload`, restart this process at once."""
+    signal.signal(signal.SIGHUP, restart_process)
+
+
+def stop_on_hangup(stop: Callable[[], None]) -> threading.Event:
+    """Let SIGHUP call `stop` and set the returned event, upon which the process calls `restart_process`."""
+    again = threading.Event()
+
+    def stop_first(_signal: int, _frame: FrameType | None) -> None:
+        again.set()
+        stop()
+
+    signal.signal(signal.SIGHUP, stop_first)
+    return again

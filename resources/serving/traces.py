@@ -1,0 +1,136 @@
+"""Traces by OpenTelemetry, where OTEL_EXPORTER_OTLP_ENDPOINT names a collector; elsewhere nothing of it is imported.
+
+What belongs here: spans, as the rest of the program opens them. What does not: which parts of a span leave this process
+and what happens if the collector fails (see `otlp`), and which work has a span.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
+
+from resources.settings import Settings, get_settings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.trace import Tracer
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+LOG = logging.getLogger(__name__)
+PACKAGE = "opentelemetry-exporter-otlp-proto-http"
+INSTALL = "make venv EXTRAS=otel"
+NOT_TRACED = "/health,/ready$,/metrics$,/server_info$"
+"""Paths that monitors request every few seconds."""
+WITHIN_REQUEST: list[Literal["receive", "send"]] = ["receive", "send"]
+"""Kinds of spans that are not made: one for each ASGI message, useless to readers."""
+
+_provider: TracerProvider | None = None
+_tracer: Tracer | None = None
+
+
+def start(service: str, settings: Settings | None = None) -> bool:
+    """Send the spans of this process to the collector, as `irt-SERVICE`; whether there is one. Safe to repeat.
+
+    Without a collector, or without the packages, the process goes on without traces.
+    """
+    global _provider, _tracer
+    endpoint = (settings or get_settings()).otel_exporter_otlp_endpoint
+    if _tracer is None and endpoint:
+        try:
+            from resources.serving import otlp
+        except ImportError as error:
+            LOG.warning("no traces: OTEL_EXPORTER_OTLP_ENDPOINT is set, and %s is missing: %s", error.name, INSTALL)
+            return False
+        _provider = otlp.provider(f"irt-{service}", endpoint)
+        _tracer = _provider.get_tracer("irt_assets")
+    return _tracer is not None
+
+
+def are_sent() -> bool:
+    """Whether spans are sent: where they are not, a statement need not be named."""
+    return _tracer is not None
+
+
+def stop() -> None:
+    """Send the spans that have ended, and open no more."""
+    global _provider, _tracer
+    if _provider is not None:
+        _provider.shutdown()
+    _provider = _tracer = None
+
+
+@contextmanager
+def span(name: str, **attributes: str) -> Iterator[None]:
+    """Open a span within the current one until the block ends; an error in the block marks it as failed."""
+    if _tracer is None:
+        yield
+        return
+    with _tracer.start_as_current_span(name, attributes=attributes, record_exception=False):
+        yield
+
+
+def describe(**attributes: str) -> None:
+    """Add attributes to the current span."""
+    if _tracer is not None:
+        from opentelemetry.trace import get_current_span
+
+        get_current_span().set_attributes(attributes)
+
+
+def fail() -> None:
+    """Mark the current span as failed."""
+    if _tracer is not None:
+        from opentelemetry.trace import StatusCode, get_current_span
+
+        get_current_span().set_status(StatusCode.ERROR)
+
+
+def current_ids() -> dict[str, str]:
+    """`trace_id` and `span_id` of the current span, as collectors write them; nothing where there is none."""
+    if _tracer is None:
+        return {}
+    from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
+
+    context = get_current_span().get_span_context()
+    if not context.is_valid:
+        return {}
+    return {"trace_id": format_trace_id(context.trace_id), "span_id": format_span_id(context.span_id)}
+
+
+def trace_routes(app: FastAPI) -> None:
+    """Trace every request to `app`, as a span named by its route, within the caller's trace if it sent one."""
+    if _provider is not None:
+        from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+
+        FastAPIInstrumentor.instrument_app(
+            app, tracer_provider=_provider, excluded_urls=NOT_TRACED, exclude_spans=WITHIN_REQUEST
+        )
+
+
+def traced(app: ASGIApp) -> ASGIApp:
+    """`app` with a span for every request, named by its method, as a path may name a learner.
+
+    WebSockets have none: they last as long as the page is open.
+    """
+    if _provider is None:
+        return app
+    from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+
+    def name(scope: Scope) -> tuple[str, dict[str, str]]:
+        return str(scope["method"]), {}
+
+    requests = OpenTelemetryMiddleware(
+        app,
+        tracer_provider=_provider,
+        excluded_urls=NOT_TRACED,
+        default_span_details=name,
+        exclude_spans=WITHIN_REQUEST,
+    )
+
+    async def either(scope: Scope, receive: Receive, send: Send) -> None:
+        await (requests if scope["type"] == "http" else app)(scope, receive, send)
+
+    return either

@@ -1,0 +1,140 @@
+"""Reports by id: the file that a row of `report_artifacts` names, from a folder or from a bucket.
+
+`Reports` answers requests of any server; `ReportFiles` puts it before Dagster's UI, under `/reports/<id>`.
+An id and never a path, so that nothing else in the store can be requested. A report runs no scripts and loads nothing
+from elsewhere: an item may be called `<script>`. What does not belong here: who may ask (see `guard`).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from http import HTTPStatus
+from itertools import chain
+from urllib.parse import quote
+
+import psycopg
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from irt_assets.reports.artifacts import SERVED_UNDER
+from resources.failures import PermanentFailure, TransientFailure
+from resources.files.object_store import ObjectStore
+from resources.files.s3_failures import NothingThere
+from resources.postgres.database import Database
+from resources.serving.guard import path_within
+
+LOG = logging.getLogger("irt_assets.webserver")
+ID = re.compile(r"[0-9]{1,18}", re.ASCII)
+TYPES = {"html": "text/html; charset=utf-8", "pdf": "application/pdf"}
+HEADERS = {
+    "Content-Security-Policy": "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "private, no-store",
+}
+
+
+@dataclass(frozen=True)
+class ReportFile:
+    """A recorded report: where it is stored, its format, whether it is a learner's, and its name as a download."""
+
+    url: str
+    format: str
+    of_learner: bool
+    name: str
+
+
+NOT_HANDED_OUT = (
+    "This page does not hand out learners' reports. Where only people who may read them reach it, set "
+    "IRT_UI_LEARNER_REPORTS=true and start the webserver again."
+)
+
+
+class Reports:
+    """The files of the rows that `connect` reads, from `store`."""
+
+    def __init__(self, connect: Callable[[], AbstractContextManager[psycopg.Connection]], store: ObjectStore) -> None:
+        self.connect = connect
+        self.store = store
+
+    def answer(self, name: str, *, no_learners: str = "", saved: bool = False) -> Response:
+        """The report of the row with the id `name`, or a sentence that says why there is none.
+
+        no_learners: why learners' reports are not handed out; empty where they are. saved: as a download, a page too.
+        """
+        try:
+            report = self._report_file(int(name)) if ID.fullmatch(name) else None
+            if report is None:
+                return _reply(
+                    HTTPStatus.NOT_FOUND, f"There is no report {name[:18]!r}; it may have been deleted since."
+                )
+            if report.of_learner and no_learners:
+                return _reply(HTTPStatus.FORBIDDEN, no_learners)
+            return self._file(report, saved=saved)
+        except (TransientFailure, psycopg.OperationalError):
+            LOG.exception("report %s", name)
+            return _reply(
+                HTTPStatus.SERVICE_UNAVAILABLE, "The database or the object store does not answer; try again."
+            )
+        except PermanentFailure:
+            LOG.exception("report %s", name)
+            return _reply(HTTPStatus.BAD_GATEWAY, "The object store refuses the report; this service's log says why.")
+
+    def _report_file(self, artifact_id: int) -> ReportFile | None:
+        with self.connect() as connection:
+            row = connection.execute(
+                'SELECT url, format, user_id, week_start, "window" FROM report_artifacts WHERE artifact_id = %s',
+                (artifact_id,),
+            ).fetchone()
+        if row is None:
+            return None
+        url, kind, user, week, window = row
+        name = f"drift_{window}" if user is None else f"week_{week}_{user}"
+        return ReportFile(url, kind, user is not None, f"{name}.{kind}".replace("/", "_"))
+
+    def _file(self, report: ReportFile, *, saved: bool) -> Response:
+        key = self.store.key(report.url)
+        gone = _reply(
+            HTTPStatus.NOT_FOUND,
+            f"The file {report.name} is no longer in the object store; materialise the report again.",
+        )
+        if key is None:
+            return gone
+        pieces = self.store.stream(key)
+        try:
+            first = next(pieces, b"")
+        except (NothingThere, ValueError):  # ValueError: a key that leads out of the store
+            return gone
+        how = "attachment" if saved or report.format == "pdf" else "inline"
+        headers = HEADERS | {"Content-Disposition": f"{how}; filename*=utf-8''{quote(report.name, safe='')}"}
+        return StreamingResponse(chain((first,), pieces), headers=headers, media_type=TYPES[report.format])
+
+
+class ReportFiles:
+    """`app`, and before it the reports. `learners`: whether learners' reports are handed out too."""
+
+    def __init__(
+        self, app: ASGIApp, database: Database, store: ObjectStore, *, prefix: str = "", learners: bool = False
+    ) -> None:
+        self.app = app
+        self.reports = Reports(database.connect, store)
+        self.prefix = prefix
+        self.no_learners = "" if learners else NOT_HANDED_OUT
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = path_within(self.prefix, scope["path"]) if scope["type"] == "http" else ""
+        if not path.startswith(SERVED_UNDER):
+            await self.app(scope, receive, send)
+            return
+        name = path.removeprefix(SERVED_UNDER)
+        answer = await run_in_threadpool(self.reports.answer, name, no_learners=self.no_learners)
+        await answer(scope, receive, send)
+
+
+def _reply(status: HTTPStatus, sentence: str) -> Response:
+    return PlainTextResponse(f"{sentence}\n", status, HEADERS)
