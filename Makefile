@@ -25,7 +25,7 @@ export MYPY_CACHE_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/irt-assets/mypy
 .PHONY: venv spark demo test lint docs lock wheelhouse images clean
 
 venv:
-	@$(PYTHON) make_venv.py $(EXTRAS)
+	@$(PYTHON) requirements/make_venv.py $(EXTRAS)
 
 spark: EXTRAS = spark
 spark: venv
@@ -56,12 +56,12 @@ timed = @began=$$(date +%s); $(2); status=$$?; took=$$(($$(date +%s) - began)); 
   printf '%s took %d:%02d minutes\n' '$(1)' $$((took / 60)) $$((took % 60)); exit $$status
 test: venv
 	@rm -f build/durations.tsv build/failed.tsv build/left-out.tsv .coverage
-	@$(BIN)/python -m testbed.compiled take
+	@$(BIN)/python -m tests.testbed.compiled take
 	$(call timed,lint,$(SUBMAKE) lint)
 	@status=0; $(SUBMAKE) tests-unit || status=$$?; \
 	  $(SUBMAKE) --jobs=2 --keep-going tests-servers tests-computing || status=$$?; \
 	  $(if $(ALL),$(SUBMAKE) --keep-going tests-new-year coverage || status=$$?;) \
-	  $(BIN)/python -m testbed.compiled keep; $(BIN)/python -m tests.helpers.record; exit $$status
+	  $(BIN)/python -m tests.testbed.compiled keep; $(BIN)/python -m tests.helpers.record; exit $$status
 .PHONY: tests-unit tests-servers tests-computing tests-new-year coverage
 tests-unit:
 	$(call timed,unit tests,$(PYTEST) $(COVER) --numprocesses=2 --dist=worksteal -m 'not xdist_group $(TIER)' tests/unit)
@@ -88,22 +88,22 @@ docs: venv
 # After a change of dependencies: hashes, no address of any index, and of an extra only what the rest does not have.
 # $(1) matches what the rest has on Windows alone, and the extra everywhere.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-  --no-header --no-annotate --constraint requirements-build.lock
-HELD = sed -n '/python_full_version$(1)/!s/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements.lock
-EXTRA = $(COMPILE) pyproject.toml $$($(HELD)) --constraint requirements.lock
+  --no-header --no-annotate --constraint requirements/requirements-build.lock
+HELD = sed -n '/python_full_version$(1)/!s/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements/requirements.lock
+EXTRA = $(COMPILE) pyproject.toml $$($(HELD)) --constraint requirements/requirements.lock
 lock: EXTRAS = dev
 lock: venv
-	printf 'uv\nsetuptools>=77\ncffi\n' | $(COMPILE) - --output-file requirements-build.lock
-	$(COMPILE) pyproject.toml --output-file requirements.lock
-	$(EXTRA) --extra bayes --output-file requirements-bayes.lock
-	$(EXTRA) --extra k8s --output-file requirements-k8s.lock
-	$(EXTRA) --extra otel --output-file requirements-otel.lock
-	$(EXTRA) --extra r --output-file requirements-r.lock
-	$(EXTRA) --extra spark --output-file requirements-spark.lock
-	$(EXTRA) --extra dev --output-file requirements-dev.lock \
-	  $(foreach extra,bayes k8s otel r spark,--constraint requirements-$(extra).lock)
-	$(call EXTRA,\|^colorama==) --extra docs --output-file requirements-docs.lock \
-	  $(foreach extra,bayes k8s otel r spark dev,--constraint requirements-$(extra).lock)
+	printf 'uv\nsetuptools>=77\ncffi\n' | $(COMPILE) - --output-file requirements/requirements-build.lock
+	$(COMPILE) pyproject.toml --output-file requirements/requirements.lock
+	$(EXTRA) --extra bayes --output-file requirements/requirements-bayes.lock
+	$(EXTRA) --extra k8s --output-file requirements/requirements-k8s.lock
+	$(EXTRA) --extra otel --output-file requirements/requirements-otel.lock
+	$(EXTRA) --extra r --output-file requirements/requirements-r.lock
+	$(EXTRA) --extra spark --output-file requirements/requirements-spark.lock
+	$(EXTRA) --extra dev --output-file requirements/requirements-dev.lock \
+	  $(foreach extra,bayes k8s otel r spark,--constraint requirements/requirements-$(extra).lock)
+	$(call EXTRA,\|^colorama==) --extra docs --output-file requirements/requirements-docs.lock \
+	  $(foreach extra,bayes k8s otel r spark dev,--constraint requirements/requirements-$(extra).lock)
 
 # What deploy/systemd/install.sh installs from, on a machine like this one without a network; EXTRAS=otel adds an extra.
 wheelhouse:

@@ -18,8 +18,8 @@ from resources.files.object_store import ObjectStore, object_store
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import KUBERNETES, Settings, get_settings
-from testbed import patience
 from tests.helpers.databases import empty_template, run_folder, server_of_the_run, template_copy
+from tests.testbed import patience
 
 # How long an example takes says how busy the machine is.
 hypothesis.settings.register_profile("untimed", deadline=None)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
+LOCKS = ROOT / "requirements"
 CODE = ("irt_assets", "jobs", "resources", "services", "pyproject.toml", "README.md")
 PROGRAMS = ("irt-as-service", "irt-end-workers", "irt-r-service", "generate_reports.sh")
 TOOLS = "requirements-build.lock"
@@ -31,7 +32,7 @@ def main(folder: Path, extras: list[str]) -> None:
     wheels.mkdir(parents=True, exist_ok=True)
     locks = [TOOLS, "requirements.lock", *(f"requirements-{extra}.lock" for extra in extras)]
     for lock in locks:
-        if not (ROOT / lock).is_file():
+        if not (LOCKS / lock).is_file():
             sys.exit(f"there is no {lock}: an extra has a lock file")
     with tempfile.TemporaryDirectory(prefix="irt-wheelhouse-") as made:
         work = Path(made)
@@ -45,11 +46,11 @@ def main(folder: Path, extras: list[str]) -> None:
         kept.mkdir()
         for lock in locks:
             hashed = ["--no-deps", "--require-hashes", "--only-binary=:all:", f"--no-binary={','.join(SOURCES)}"]
-            hashed += ["--requirement", str(ROOT / lock)]
+            hashed += ["--requirement", str(LOCKS / lock)]
             download = [*pip, "download", "--find-links", fetched, "--dest", kept, *hashed]
             if subprocess.run([*download, "--no-index"], capture_output=True, check=False).returncode:
                 subprocess.run(download, check=True)
-        subprocess.run([*pip, "install", "--require-hashes", "--requirement", str(ROOT / TOOLS)], check=True)
+        subprocess.run([*pip, "install", "--require-hashes", "--requirement", str(LOCKS / TOOLS)], check=True)
         source = work / "source"
         source.mkdir()
         for name in CODE:

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from testbed.patience import patient
 from tests.helpers.debian import debian_root
+from tests.testbed.patience import patient
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = "python3,python3-venv,make,git,ca-certificates"
@@ -36,8 +36,8 @@ RESTS_ON = (
     "Makefile",
     "irt_assets/**",
     "jobs/**",
-    "make_venv.py",
     "pyproject.toml",
+    "requirements/make_venv.py",
     "requirements-build.lock",
     "requirements.lock",
     "resources/**",

@@ -16,11 +16,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from testbed.kept import fingerprint, kept
-from testbed.patience import patient
-from testbed.small_world import last_months
 from tests.deploy.commands import completed
 from tests.helpers.debian import debian_root
+from tests.testbed.kept import fingerprint, kept
+from tests.testbed.patience import patient
+from tests.testbed.small_world import last_months
 
 ROOT = Path(__file__).parents[2]
 MAKE_WHEELHOUSE = ROOT / "deploy/systemd/make_wheelhouse.py"
@@ -179,7 +179,7 @@ def first_month() -> str:
 def fill_srv(root: Path, learners: int) -> None:
     """Put into /srv of a root the wheelhouse of this code, and a log with so many new learners a month."""
     wheelhouse = root / "srv/wheelhouse"
-    made_from = (*sorted(ROOT.glob("requirements*.lock")), MAKE_WHEELHOUSE, sys.version)
+    made_from = (*sorted((ROOT / "requirements").glob("*.lock")), MAKE_WHEELHOUSE, sys.version)
     shutil.copytree(kept("wheelhouse", fingerprint(*made_from), _make_wheelhouse), wheelhouse)
     _make_wheelhouse(wheelhouse)  # our own wheel is made anew
     subprocess.run([ROOT / ".venv/bin/irt", "simulate", "--learners", str(learners), root / "srv/log"], check=True)

@@ -22,8 +22,8 @@ from typing import Any
 
 import requests
 
-from testbed.patience import patient
 from tests.deploy.commands import completed
+from tests.testbed.patience import patient
 
 CLONE_NEWNET = 0x40000000
 START_S = 120.0

@@ -14,10 +14,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from testbed.patience import patient
 from tests.deploy.booted import CONTROL_GROUPS
 from tests.deploy.cluster import ADDRESS, NODE, PAUSE_S, START_S, Cluster
 from tests.deploy.commands import completed
+from tests.testbed.patience import patient
 
 NETWORK = "10.244.0.0/24"
 PLUGINS = Path("/usr/lib/cni")

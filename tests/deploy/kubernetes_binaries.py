@@ -16,7 +16,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from testbed.kept import kept
+from tests.testbed.kept import kept
 
 KUBERNETES = "1.34.4"
 ETCD = "3.6.4"

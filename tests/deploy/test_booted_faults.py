@@ -18,8 +18,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from testbed.patience import patient
 from tests.deploy.booted import IRT, Machine, booted, fill_srv, first_month, import_log, now, said
+from tests.testbed.patience import patient
 
 PACKAGES = "systemd,systemd-sysv,dbus,python3,tzdata,postgresql,faketime"
 R_PACKAGES = ("r-cran-plumber", "r-cran-processx", "r-cran-brms")

@@ -18,8 +18,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from testbed.patience import patient
 from tests.deploy.booted import IRT, ROOT, Machine, booted, fill_srv, first_month, import_log, now, said
+from tests.testbed.patience import patient
 
 PACKAGES = "systemd,systemd-sysv,dbus,python3,tzdata,postgresql"
 INSTALLER = "/srv/wheelhouse/install.sh"
@@ -183,7 +183,7 @@ def none_refused(machine: Machine) -> Iterator[None]:
     assert min(of_it["answered"] for of_it in came.values()) > 1
 
 
-@pytest.mark.ci
+@pytest.mark.long
 def test_on_a_bare_machine_the_installer_asks_for_a_database(refused: subprocess.CompletedProcess[str]) -> None:
     assert refused.returncode == 1
     assert len(commands(refused)) == 2

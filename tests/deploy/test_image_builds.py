@@ -16,8 +16,8 @@ import psycopg
 import pytest
 
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from testbed.patience import patient
 from tests.deploy.images import PLATFORM, ROOT, Podman, podman_of
+from tests.testbed.patience import patient
 
 R_SERVICE = "localhost/irt-test-r"
 START_S = 60.0

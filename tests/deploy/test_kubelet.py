@@ -31,9 +31,6 @@ from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.postgres.schema_version import VERSIONS, newest_known, number, schema_version
 from resources.settings import Settings
-from testbed.patience import patient
-from testbed.small_world import last_months
-from testbed.stack_harness import Harness, wait_for
 from tests.deploy.booted import CONTROL_GROUPS
 from tests.deploy.cluster import ADDRESS, Cluster, kubernetes, own_network
 from tests.deploy.images import PLATFORM, ROOT, Podman, podman_of
@@ -42,6 +39,9 @@ from tests.deploy.kubernetes_binaries import OF_MACHINES, MissingBuilderError, k
 from tests.deploy.test_kubernetes import Page
 from tests.helpers import rooms
 from tests.helpers.seaweed import BUCKET, WEED, SeaweedFS
+from tests.testbed.patience import patient
+from tests.testbed.small_world import last_months
+from tests.testbed.stack_harness import Harness, wait_for
 
 PAGE = ROOT / "docs/how-to/deploy-kubernetes.md"
 SEEDTEST = "deploy/k8s/overlays/seedtest"

@@ -35,15 +35,15 @@ from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.postgres.schema import upgrade
 from resources.settings import Settings
-from testbed.kills import ASSETS
-from testbed.patience import patient
-from testbed.small_world import last_months
-from testbed.stack_harness import Harness, wait_for
 from tests.deploy.cluster import START_S, Cluster, kubernetes, own_network
 from tests.deploy.kubernetes_binaries import MissingBuilderError, kubernetes_programs
 from tests.deploy.pods import PodRunner
 from tests.helpers import rooms
 from tests.helpers.seaweed import BUCKET, WEED, SeaweedFS
+from tests.testbed.kills import ASSETS
+from tests.testbed.patience import patient
+from tests.testbed.small_world import last_months
+from tests.testbed.stack_harness import Harness, wait_for
 
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "deploy/k8s"

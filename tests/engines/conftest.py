@@ -12,7 +12,7 @@ from irt_assets.engines.registry import installed
 from irt_assets.psychometrics.core.models import Responses
 from resources.r_runtime import r_runtime, rpy2_version
 from resources.settings import Settings
-from testbed.kept import kept
+from tests.testbed.kept import kept
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ import requests
 
 import irt_assets.engines
 from irt_assets.engines.r_service import Service
-from testbed.patience import patient
+from tests.testbed.patience import patient
 
 ROOT = Path(__file__).parents[2]
 IRT_FILE = Path(irt_assets.engines.__file__).with_name("irt.R")

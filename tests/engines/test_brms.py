@@ -66,6 +66,7 @@ def test_a_sound_fit_converges_and_says_how_it_came_about(responses, fit):
     assert 0 < fit_em(responses).convergence.loglik - fit.convergence.loglik < ITEMS
 
 
+@pytest.mark.long
 def test_the_compiled_program_serves_other_data(responses, compiled):
     hurried = BrmsEngine(Sampling(draws=50, tune=100, chains=1, cache=compiled))
     hurried.calibrate(responses, model="2pl", data_hash="")
@@ -80,6 +81,7 @@ def test_the_compiled_program_serves_other_data(responses, compiled):
 
 
 @WHERE_ENGINES_CHANGE
+@pytest.mark.long
 def test_an_item_that_only_its_prior_determines_is_unidentified_and_stops_the_fit(responses, compiled):
     matrix = responses.score.reshape(PERSONS, ITEMS).astype(float)
     barely = np.full(PERSONS, np.nan)

@@ -26,7 +26,8 @@ from tests.helpers.what_changed import WHERE_ENGINES_CHANGE
 SLOW = [pytest.mark.ci, WHERE_ENGINES_CHANGE]
 ENGINES = (
     "em",
-    *(pytest.param(name, marks=SLOW) for name in ("pymc", "mirt", "brms")),
+    *(pytest.param(name, marks=SLOW) for name in ("pymc", "mirt")),
+    pytest.param("brms", marks=pytest.mark.long),
     pytest.param("remote", marks=[*SLOW, pytest.mark.xdist_group("r")]),
 )
 BAYESIAN = ("pymc", "brms")

@@ -24,8 +24,8 @@ from irt_assets.psychometrics.estimation.latent_shape import (
     fit_with_shape,
 )
 from irt_assets.psychometrics.linking.linking import covariance_ab, link
-from testbed.anchors import anchors_of
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+from tests.testbed.anchors import anchors_of
 
 pytestmark = WHERE_STATISTICS_CHANGE
 
@@ -127,7 +127,7 @@ def test_learners_at_chance_level_do_not_stretch_the_histogram_of_a_3pl() -> Non
 
 
 @pytest.mark.ci
-@pytest.mark.parametrize("skewness", [0.35, -0.35])
+@pytest.mark.parametrize("skewness", [0.35, pytest.param(-0.35, marks=pytest.mark.long)])
 def test_a_mild_skew_that_no_test_finds_does_not_stretch_the_scale_of_a_3pl(skewness: float) -> None:
     """40 pairs of an origin and a month with learners .43 below it: the slope's bias is within .02, give or take two
     errors of its mean, where θ is taken by `auto`. With normal distributions it was +.04 and −.03."""

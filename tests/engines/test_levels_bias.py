@@ -1,6 +1,6 @@
 """Slopes where items follow an earlier θ̂: flattened under one distribution, right by level.
 
-The study behind it, with more learners, widths and replications, is `benchmarks/bench_levels.py`.
+The study behind it, with more learners, widths and replications, is `tests/benchmarks/bench_levels.py`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from irt_assets.psychometrics.estimation.em import fit_em
-from testbed.levels import World, bias_of, by_level, simulate
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+from tests.testbed.levels import World, bias_of, by_level, simulate
 
 pytestmark = [pytest.mark.ci, WHERE_STATISTICS_CHANGE]
 

@@ -23,8 +23,8 @@ from irt_assets.psychometrics.fit.misfit import (
     share_of_class,
 )
 from irt_assets.psychometrics.fit.model_replicates import Fitted
-from testbed.misfit import CHOOSING, GUESS, INTERCEPT, ITEMS, SLOPE, Bank, Row, World, simulate
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+from tests.testbed.misfit import CHOOSING, GUESS, INTERCEPT, ITEMS, SLOPE, Bank, Row, World, simulate
 
 pytestmark = WHERE_STATISTICS_CHANGE
 
@@ -200,7 +200,7 @@ def test_what_is_new_holds_the_month(row: str, measure: str) -> None:
 
 @pytest.mark.parametrize("forms", [False, True])
 def test_who_answers_at_random_is_found_where_everybody_guesses(forms: bool) -> None:
-    """Of months in benchmarks.bench_misfit all lower limits are above .02 with such learners, and below 0 without."""
+    """Of months in bench_misfit all lower limits are above .02 with such learners, and below 0 without."""
     bank, growth = Bank.draw(rng := np.random.default_rng(10)), {}
     items = np.arange(ITEMS)
     before = GUESS.answers(bank, items, 2000, 1.0, 0.0, forms, rng)

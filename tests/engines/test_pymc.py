@@ -170,6 +170,7 @@ def test_predicted_answers_have_the_proportions_and_sum_scores_of_the_observed_o
     assert np.all(np.abs(_classes(totals, edges) - expected.mean(0)) < 4.5 * expected.std(0))
 
 
+@pytest.mark.long
 def test_predicted_sum_scores_show_a_model_that_is_wrong(truth):
     """Half of the learners guess at everything: sum scores that no normal distribution of ability makes."""
     rng = np.random.default_rng(17)
@@ -205,7 +206,7 @@ def test_the_reference_2pl_differs_by_what_the_priors_explain(shared):
     assert np.abs((got - expected) / sd).mean() < 0.08
 
 
-@pytest.mark.parametrize("model", ["rasch", "1pl"])
+@pytest.mark.parametrize("model", ["rasch", pytest.param("1pl", marks=pytest.mark.long)])
 def test_models_with_one_slope_agree_with_em(model):
     """With 1500 learners the priors hardly count: means within half a standard error of the maximum, errors alike."""
     rng = np.random.default_rng(8)
@@ -276,7 +277,7 @@ def test_anchors_that_are_not_there_are_refused(anchored):
         PymcEngine(anchors=anchors).sample(renamed)
 
 
-@pytest.fixture(scope="module", params=["2pl", "3pl"])
+@pytest.fixture(scope="module", params=["2pl", pytest.param("3pl", marks=pytest.mark.long)])
 def bad_items(request):
     """400 learners, ten sound items i1 … i10, and: i11 all correct, i12 all wrong, i13 nobody's, i14 with one answer,
     i15 with two, the abler learner's right, i16 keyed wrongly; a learner with one answer, one with every answer right
@@ -351,6 +352,7 @@ def test_disconnected_forms_are_refused(truth):
         PymcEngine().sample(Responses.from_wide(x))
 
 
+@pytest.mark.long
 def test_both_samplers_give_the_same_posterior(require, truth, posterior, monkeypatch):
     require(find_spec("nutpie") is not None, "nutpie (make venv EXTRAS=bayes)")
     from irt_assets.engines import pymc_sampling

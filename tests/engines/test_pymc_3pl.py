@@ -139,6 +139,7 @@ def test_predicted_sum_scores_and_proportions_are_those_observed(truth, posterio
 
 
 @WHERE_ENGINES_CHANGE
+@pytest.mark.long
 def test_the_reference_3pl_differs_by_what_the_priors_explain(shared):
     """mirt has the same prior on logit c and none on a and b. To first order a prior moves an estimate by covariance ·
     its log-density's slope. What remains is Monte-Carlo error (two chains of 300 draws: 0.05 SD) and skewness."""
@@ -162,7 +163,7 @@ def test_the_reference_3pl_differs_by_what_the_priors_explain(shared):
     assert np.abs(np.median(sd / named, axis=0) - 1).max() < 0.1
 
 
-@pytest.mark.parametrize("name", ["lsat6", pytest.param("lsat7", marks=WHERE_ENGINES_CHANGE)])
+@pytest.mark.parametrize("name", ["lsat6", pytest.param("lsat7", marks=pytest.mark.long)])
 def test_five_items_of_a_published_set_give_the_curves_of_mirt(shared, name):
     """With five items a, d and c are skewed and hardly told apart; P(θ) in the middle of the learners is: mirt's
     there, within what priors on a and b move."""
@@ -195,6 +196,7 @@ def test_the_posterior_is_that_of_em_where_it_is_nearly_normal():
 
 
 @WHERE_ENGINES_CHANGE
+@pytest.mark.long
 def test_an_item_that_says_nothing_of_guessing_is_named_as_the_em_engine_names_it():
     """Nobody guesses at an item everybody knows: the posterior of c is the prior, with a sound-looking mean."""
     rng = np.random.default_rng(10)
@@ -245,6 +247,7 @@ def test_anchors_hold_their_c_and_the_joint_errors_of_a_and_b():
 
 
 @WHERE_ENGINES_CHANGE
+@pytest.mark.long
 def test_it_is_typed_as_any_other_fit(monkeypatch, capsys, tmp_path):
     rng = np.random.default_rng(12)
     b = np.linspace(-1, 1, 6)

@@ -26,7 +26,6 @@ from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.scoring.abilities import score
 from resources.failures import PermanentFailure, TransientFailure
 from resources.settings import Settings
-from testbed.patience import patient
 from tests.engines.r_service import (
     IRT_FILE,
     ROOT,
@@ -38,6 +37,7 @@ from tests.engines.r_service import (
     missing_packages,
     running,
 )
+from tests.testbed.patience import patient
 
 pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("r")]
 

@@ -13,10 +13,10 @@ from irt_assets.psychometrics.fit import second_ability
 from irt_assets.psychometrics.fit.dependence import local_dependence
 from irt_assets.psychometrics.fit.second_ability import loadings
 from irt_assets.psychometrics.linking.linking import link
-from testbed.anchors import anchors_of
-from testbed.misfit import ANCHORS, INTERCEPT, ITEMS, SLOPE, TWO, Bank
-from testbed.second_ability import Row, simulate
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+from tests.testbed.anchors import anchors_of
+from tests.testbed.misfit import ANCHORS, INTERCEPT, ITEMS, SLOPE, TWO, Bank
+from tests.testbed.second_ability import Row, simulate
 
 pytestmark = WHERE_STATISTICS_CHANGE
 

@@ -17,8 +17,8 @@ from irt_assets.psychometrics.estimation.testlets import EffectSd, estimate_effe
 from irt_assets.psychometrics.fit.fit_summary import summarise
 from irt_assets.psychometrics.information.functions import information_of_test, item_information
 from irt_assets.psychometrics.scoring.abilities import Curves, Effects, eap, eap_by, score
-from testbed.testlets import IDS, Row, answers, bank, pseudo_true, simulate
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+from tests.testbed.testlets import IDS, Row, answers, bank, pseudo_true, simulate
 
 pytestmark = WHERE_STATISTICS_CHANGE
 
@@ -283,7 +283,7 @@ def test_one_answer_in_a_testlet_and_no_answer_change_no_error() -> None:
 
 @pytest.mark.parametrize("row", [Row(0.7), Row(0.7, inside=20, design="testlets")])
 def test_intervals_of_theta_and_of_items_hold_what_they_promise(row: Row) -> None:
-    """Eight months of 2000 learners, after benchmarks/bench_testlets.py, which has 200. The share of θ in its interval
+    """Eight months of 2000 learners, after bench_testlets.py, which has 200. The share of θ in its interval
     has a Monte-Carlo error of .25 %, that of a and b (320 each, items of a month alike) about 1.5 %: three of these
     below the aims of 93 % is allowed for items, none for θ. Before, θ came to 91 % and 93 %."""
     truth = pseudo_true(row, SEED, 100_000)

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from testbed.kept import fingerprint, kept
+from tests.testbed.kept import fingerprint, kept
 
 USELESS_AFTER_S = 60 * 86_400
 

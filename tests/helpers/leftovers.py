@@ -17,7 +17,7 @@ import psutil
 import psycopg
 import pytest
 
-from testbed.patience import patient
+from tests.testbed.patience import patient
 
 ENDS_WITHIN_S = 5.0
 """What is being stopped may take so long."""

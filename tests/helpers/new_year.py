@@ -15,7 +15,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from testbed.kept import fingerprint, kept
+from tests.testbed.kept import fingerprint, kept
 
 AHEAD = "CLOCK_IS_AHEAD_S"
 VARIABLES = ("LD_PRELOAD", AHEAD)

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from testbed.patience import VARIABLE
 from tests.helpers.selection import BASE
+from tests.testbed.patience import VARIABLE
 
 ROOT = Path(__file__).parents[2]
 CONFTEST = 'pytest_plugins = ["tests.helpers.record", "tests.helpers.selection", "tests.helpers.leftovers"]\n'

@@ -11,7 +11,7 @@ from typing import Any
 
 import requests
 
-from testbed.patience import patient
+from tests.testbed.patience import patient
 
 PATIENCE_S = patient(60)
 

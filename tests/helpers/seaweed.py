@@ -23,7 +23,7 @@ from typing import Any
 
 import boto3
 
-from testbed.patience import patient
+from tests.testbed.patience import patient
 
 WEED = shutil.which("weed", path=str(Path(sys.executable).parent))
 REGION = "us-east-1"

@@ -12,7 +12,7 @@ WHERE_SPARK_CHANGES = pytest.mark.on_change(
     "irt_assets/responses/window.py",
     "irt_assets/psychometrics/estimation/**",
     "requirements-spark.lock",
-    "testbed/*spark*",
+    "tests/testbed/*spark*",
     "tests/helpers/*spark*",
     "tests/spark/**",
 )

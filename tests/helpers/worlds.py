@@ -20,10 +20,10 @@ from irt_assets.psychometrics.simulation.truth import Truth
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
-from testbed.patience import patient
 from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy
 from tests.helpers.seaweed import BUCKET, WEED, SeaweedFS
+from tests.testbed.patience import patient
 
 OF_MONTHS = {"irt_first_month": rooms.MONTHS[0], "irt_threads": 1}
 

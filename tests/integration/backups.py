@@ -16,8 +16,8 @@ from irt_assets.backup.restore import restore_backup
 from resources.files.folder_claim import open_store
 from resources.postgres.database import Database
 from resources.settings import Settings
-from testbed.stack_harness import ROOT
 from tests.helpers import rooms
+from tests.testbed.stack_harness import ROOT
 
 numbers = count(1)
 OURS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'irt backup'"

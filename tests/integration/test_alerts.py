@@ -18,9 +18,9 @@ from resources.alerts.notifier import channels, deliver, problems
 from resources.alerts.outbox import Alert, open_alert, resolve_alert
 from resources.postgres.database import Database
 from resources.settings import Settings
-from testbed.patience import patient
 from tests.helpers.rooms import rows, run_sql
 from tests.integration.sinks import HttpSink, SmtpSink, http_sink, smtp_sink
+from tests.testbed.patience import patient
 
 SLACK_TOKEN, DISCORD_TOKEN, PD_KEY = "C" * 24, "d" * 64, "p" * 32
 SLACK = f"https://hooks.slack.com/services/T1H9RESGL/B03HJ1YTU/{SLACK_TOKEN}"

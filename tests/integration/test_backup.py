@@ -40,13 +40,13 @@ from resources.postgres.database import Database, advisory_lock
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from services.exporter.collector import StateCollector
-from testbed.patience import patient
-from testbed.stack_harness import ROOT, wait_for
 from tests.helpers import rooms
 from tests.helpers.seaweed import BUCKET, SeaweedFS
 from tests.helpers.typed import Irt
 from tests.helpers.written_commands import fenced_blocks, logical_lines, simple_commands
 from tests.integration.backups import OURS, OURS_WAIT, back_up, empty_database, is_empty, restore, started
+from tests.testbed.patience import patient
+from tests.testbed.stack_harness import ROOT, wait_for
 
 JUNE, JULY = rooms.MONTHS
 

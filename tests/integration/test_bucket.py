@@ -23,9 +23,9 @@ from resources.doctor import Finding, diagnose
 from resources.failures import PermanentFailure, TransientFailure
 from resources.files.object_store import BucketStore, NothingThere
 from resources.settings import Settings
-from testbed.patience import patient
 from tests.helpers.seaweed import BUCKET, WEED, SeaweedFS
 from tests.integration.test_object_store import sparse
+from tests.testbed.patience import patient
 
 pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("s3")]
 

@@ -19,10 +19,10 @@ from resources.dagster_compat import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTIT
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
-from testbed.patience import patient
 from tests.helpers import rooms
 from tests.helpers.kpi_worlds import load, random_world
 from tests.helpers.rooms import check_context, rows, run_sql
+from tests.testbed.patience import patient
 
 pytestmark = pytest.mark.ci
 

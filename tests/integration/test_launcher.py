@@ -20,10 +20,10 @@ from jobs.launcher import WORKER_TAG, own_worker_tags, process_start
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
-from testbed.patience import patient
-from testbed.stack_harness import ROOT, Harness, running_stack, wait_for
 from tests.helpers.dagster_private import freeze_time, make_new_run_id, run_monitoring
 from tests.helpers.databases import template_copy
+from tests.testbed.patience import patient
+from tests.testbed.stack_harness import ROOT, Harness, running_stack, wait_for
 
 pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("launcher")]
 

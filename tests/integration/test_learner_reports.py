@@ -37,13 +37,13 @@ from resources.files.object_store import BucketStore, FolderStore, ObjectStore
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
-from testbed.patience import patient
 from tests.helpers import kpi_reference, rooms
 from tests.helpers.databases import made_once, template_copy
 from tests.helpers.kpi_worlds import END, WEEK, load, random_world
 from tests.helpers.rooms import rows, run_sql
 from tests.helpers.seaweed import BUCKET, SeaweedFS
 from tests.helpers.worlds import OF_MONTHS
+from tests.testbed.patience import patient
 
 pytestmark = pytest.mark.timeout(300)
 FOLDER = f"reports/{WEEK}"

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-READS = ("Makefile", "make_venv.py", "pyproject.toml", "requirements*.lock", "resources/postgres/server_account.py")
+READS = ("Makefile", "requirements/**", "pyproject.toml", "resources/postgres/server_account.py")
 pytestmark = [pytest.mark.ci, pytest.mark.on_change(*READS)]
 
 ROOT = Path(__file__).parents[2]
-LOCKS = sorted(ROOT.glob("requirements*.lock"))
+FOLDER = ROOT / "requirements"
+LOCKS = sorted(FOLDER.glob("*.lock"))
 NOWHERE = {
     "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
     "PIP_NO_CACHE_DIR": "1",
@@ -42,28 +43,24 @@ def test_a_lock_pins_every_package_with_hashes_and_names_no_address(lock: Path) 
 
 def test_what_is_declared_is_in_the_lock_of_its_extra_or_in_that_of_what_running_needs() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    base = set(pinned(ROOT / "requirements.lock"))
+    base = set(pinned(FOLDER / "requirements.lock"))
     assert {Requirement(line).name for line in project["dependencies"]} <= base
     for extra, lines in project["optional-dependencies"].items():
-        assert {Requirement(line).name for line in lines} <= base | set(pinned(ROOT / f"requirements-{extra}.lock"))
+        assert {Requirement(line).name for line in lines} <= base | set(pinned(FOLDER / f"requirements-{extra}.lock"))
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """What `make_venv.py` reads, without an environment."""
-    (tmp_path / "resources").mkdir()
-    for name in (
-        "make_venv.py",
-        "pyproject.toml",
-        "resources/postgres/server_account.py",
-        *(lock.name for lock in LOCKS),
-    ):
+    shutil.copytree(FOLDER, tmp_path / "requirements")
+    (tmp_path / "resources" / "postgres").mkdir(parents=True)
+    for name in ("pyproject.toml", "resources/postgres/server_account.py"):
         shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
 
 
 def made(checkout: Path, *extras: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "make_venv.py", *extras]
+    command = [sys.executable, "requirements/make_venv.py", *extras]
     return subprocess.run(
         command, cwd=checkout, env={**os.environ, **environment}, capture_output=True, text=True, check=False
     )
@@ -92,9 +89,10 @@ def test_spark_without_java_is_told_the_command_that_installs_it(checkout: Path,
 def test_what_stands_is_not_installed_again(checkout: Path) -> None:
     """Nothing is fetched, as nowhere answers; a lock that changed, or an environment cut short, is made again."""
     ready = (
-        "import json, make_venv; venv = make_venv.VENV; (venv / 'bin').mkdir(parents=True);"
+        "import json, sys; sys.path.insert(0, 'requirements'); import make_venv;"
+        "venv = make_venv.VENV; (venv / 'bin').mkdir(parents=True);"
         "make_venv.PYTHON.symlink_to(make_venv.sys.executable);"
-        "make_venv.READY.write_text(json.dumps({n: make_venv._fingerprint(make_venv.ROOT / n) for n in NAMES}))"
+        "make_venv.READY.write_text(json.dumps({n: make_venv._fingerprint(make_venv.LOCKS / n) for n in NAMES}))"
     ).replace("NAMES", "['requirements.lock', 'requirements-k8s.lock']")
     subprocess.run([sys.executable, "-c", ready], cwd=checkout, check=True)
     for extras in ((), ("k8s",)):

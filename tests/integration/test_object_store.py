@@ -21,8 +21,8 @@ from pydantic import ValidationError
 from resources.failures import PermanentFailure
 from resources.files.object_store import PART, BucketStore, FolderStore, NothingThere, ObjectStore, object_store
 from resources.settings import Settings
-from testbed.patience import patient
 from tests.helpers.seaweed import BUCKET
+from tests.testbed.patience import patient
 
 KEY = "snapshots/2026-09/ü b%20c.parquet"
 PAGE = 1000

@@ -39,7 +39,6 @@ from jobs.sensors import asks
 from resources.failures import PermanentFailure
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
-from testbed.patience import patient
 from tests.helpers.rooms import (
     SCALE,
     add_attempts,
@@ -68,6 +67,7 @@ from tests.helpers.waiting_decision import (
     store,
     violations,
 )
+from tests.testbed.patience import patient
 
 __all__ = ["bank", "store"]  # fixtures
 

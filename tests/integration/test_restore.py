@@ -16,12 +16,12 @@ from resources.files.object_store import BucketStore
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
-from testbed.patience import patient
-from testbed.stack_harness import wait_for
 from tests.helpers import rooms
 from tests.helpers.seaweed import BUCKET, SeaweedFS
 from tests.helpers.typed import Irt
 from tests.integration.backups import OURS, OURS_WAIT, back_up, empty_database, is_empty, restore, started
+from tests.testbed.patience import patient
+from tests.testbed.stack_harness import wait_for
 
 JUNE = rooms.MONTHS[0]
 OTHER = "other-bank"

@@ -32,8 +32,8 @@ from resources.files.object_store import PART, FolderStore, ObjectStore
 from resources.postgres import warehouse
 from resources.postgres.database import Database
 from resources.settings import Settings
-from testbed.patience import patient
 from tests.helpers import rooms
+from tests.testbed.patience import patient
 
 MONTH = "2026-06"
 FITTED = ("mirt_fit_meta", "mirt_item_params", "fit_staging")

@@ -22,9 +22,9 @@ from irt_assets.runs.run_worker import _await_launch
 from irt_assets.servers.stack import dagster_instance
 from resources.postgres.database import Database
 from resources.settings import Settings
-from testbed.patience import patient
-from testbed.stack_harness import ROOT, wait_for
 from tests.helpers.dagster_private import create_run_for_test
+from tests.testbed.patience import patient
+from tests.testbed.stack_harness import ROOT, wait_for
 
 pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("run_worker")]
 

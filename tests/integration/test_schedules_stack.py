@@ -17,9 +17,9 @@ from irt_assets.servers.stack import dagster_instance
 from jobs.late_sensor import FEATURES
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from testbed.stack_harness import Harness, running_stack, wait_for
 from tests.helpers.databases import template_copy
 from tests.helpers.rooms import add_attempts, add_items, attempt, rows, run_sql
+from tests.testbed.stack_harness import Harness, running_stack, wait_for
 
 pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("schedules")]
 

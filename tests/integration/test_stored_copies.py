@@ -14,8 +14,8 @@ import pytest
 from resources.files import stored_copies
 from resources.files.object_store import BucketStore, FolderStore, NothingThere, ObjectStore
 from resources.files.stored_copies import open_hashed
-from testbed.patience import patient
 from tests.helpers.seaweed import BUCKET
+from tests.testbed.patience import patient
 
 KEY = "snapshots/2026-09/a.parquet"
 CONTENT = bytes(range(256)) * 20_000

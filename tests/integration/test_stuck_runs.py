@@ -22,8 +22,8 @@ from resources.dagster_compat import MAX_RETRIES_TAG, BulkActionStatus, Partitio
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.settings import Settings
-from testbed.stack_harness import ROOT, wait_for
 from tests.integration.toy_location import defs
+from tests.testbed.stack_harness import ROOT, wait_for
 
 MONTH = "2026-06"
 JOB = defs.resolve_job_def("toy_job")

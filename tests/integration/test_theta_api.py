@@ -32,11 +32,11 @@ from services.theta_api.access import Access
 from services.theta_api.app import build_app
 from services.theta_api.ledger import Ledger
 from services.theta_client.api import PATH
-from testbed.patience import patient
 from tests.helpers import rooms
 from tests.helpers.databases import READ_ONLY, altered
 from tests.helpers.door import ROOT, free_port, served
 from tests.helpers.rooms import SCALE, add_attempts, add_items, add_learners, attempt, rows, run_sql
+from tests.testbed.patience import patient
 
 pytestmark = pytest.mark.xdist_group("theta api")
 

@@ -17,11 +17,11 @@ from jobs.launched_by import LAUNCHED_BY, NamingRunCoordinator
 from resources.dagster_compat import BulkActionStatus, DagsterUserCodeUnreachableError
 from resources.failures import PermanentFailure
 from resources.settings import Settings
-from testbed.issuer import Issuer, after
-from testbed.stack_harness import wait_for
 from tests.helpers.asgi import ask
 from tests.helpers.dagster_private import DagsterGrpcClient
 from tests.integration.dagster_page import GO, JSON, PAUSED, instance, post, served, settings
+from tests.testbed.issuer import Issuer, after
+from tests.testbed.stack_harness import wait_for
 
 __all__ = ["instance", "settings"]  # fixtures
 pytestmark = pytest.mark.xdist_group("webserver")

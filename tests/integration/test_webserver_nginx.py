@@ -19,10 +19,10 @@ from websockets.typing import Origin, Subprotocol
 from resources.settings import Settings
 from services.jwt_verifier.app import build_app
 from services.jwt_verifier.tokens import build_verifier
-from testbed.issuer import ORGANISATION, Issuer
 from tests.helpers.door import HOST, NGINX, Door, Recorder, Reply, bearer, listening, opened, port_of, served
 from tests.integration.dagster_page import GO, PAUSED, instance, settings
 from tests.integration.dagster_page import served as page
+from tests.testbed.issuer import ORGANISATION, Issuer
 
 __all__ = ["instance", "settings"]  # fixtures
 pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("nginx")]

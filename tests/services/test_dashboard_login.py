@@ -27,9 +27,9 @@ from services.dashboard import login, server
 from services.dashboard.page import Asked, NotFound, Page, View
 from services.dashboard.reader import Reader
 from services.jwt_verifier.tokens import build_verifier
-from testbed.issuer import ATTACKS, Attack, Issuer, after
 from tests.helpers.asgi import ask, open_socket
 from tests.helpers.door import listening, port_of, served
+from tests.testbed.issuer import ATTACKS, Attack, Issuer, after
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 QUIET = Overview(

@@ -22,9 +22,9 @@ from services.dashboard import server
 from services.dashboard.reader import Reader
 from services.jwt_verifier.app import build_app
 from services.jwt_verifier.tokens import build_verifier
-from testbed.issuer import Issuer
 from tests.helpers.door import HOST, NGINX, Door, Recorder, listening, opened, port_of, served
 from tests.services import test_dashboard_login as pages
+from tests.testbed.issuer import Issuer
 
 pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("nginx")]
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from testbed.issuer import ATTACKS, AUDIENCE, ISSUER, ORGANISATION, Issuer, private_key
-from testbed.patience import patient
 from tests.helpers.door import ROOT, free_port
+from tests.testbed.issuer import ATTACKS, AUDIENCE, ISSUER, ORGANISATION, Issuer, private_key
+from tests.testbed.patience import patient
 
 OTHER = Issuer(key=private_key("RS256", "a stranger's"))
 

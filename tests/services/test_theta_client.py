@@ -25,8 +25,8 @@ from services import theta_client
 from services.theta_client import api, counters, on_session_complete, updates
 from services.theta_client.api import UpdateFailed, update_theta
 from services.theta_client.updates import MOST_WAITING, Updates
-from testbed.patience import patient
 from tests.services.fake_api import fake_api, floods, hangs, says, sends, theta, trickles
+from tests.testbed.patience import patient
 
 ROOT = Path(__file__).parents[2]
 MILLISECOND = 1e-3

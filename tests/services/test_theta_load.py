@@ -1,4 +1,4 @@
-"""The θ API under an open load, a short part of `benchmarks/bench_theta_api.py`: in time, shedding, never wrong.
+"""The θ API under an open load, a short part of `tests/benchmarks/bench_theta_api.py`: in time, shedding, never wrong.
 
 Two more test processes share the cores meanwhile. So times may be four times those of
 docs/reference/theta-api.md; or, where the machine is busier than that, some times those of a FastAPI that
@@ -18,14 +18,19 @@ import pytest
 
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from testbed.theta_load import WORK, Answered, Log, compare, cpu_s, load, load_log, memory_mb, servers, some
 from tests.helpers import rooms
 from tests.helpers.door import free_port
+from tests.testbed.theta_load import WORK, Answered, Log, compare, cpu_s, load, load_log, memory_mb, servers, some
 
 pytestmark = [
     pytest.mark.ci,
     pytest.mark.on_change(
-        *("services/theta_api/**", "services/theta_client/**", "irt_assets/abilities/**", "testbed/theta_load.py"),
+        *(
+            "services/theta_api/**",
+            "services/theta_client/**",
+            "irt_assets/abilities/**",
+            "tests/testbed/theta_load.py",
+        ),
         *("irt_assets/psychometrics/**", "resources/**", "requirements.lock"),
     ),
     pytest.mark.xdist_group("theta load"),

@@ -23,8 +23,8 @@ from services.theta_api.access import Access, build_access
 from services.theta_api.app import Door, build_app
 from services.theta_api.ledger import Away
 from services.theta_client.api import PATH
-from testbed.issuer import ATTACKS, Issuer
 from tests.helpers.door import served
+from tests.testbed.issuer import ATTACKS, Issuer
 
 pytestmark = pytest.mark.xdist_group("theta requests")
 

@@ -13,7 +13,7 @@ import pytest
 
 from resources.cluster.spark import spark_session, stop_session
 from resources.settings import Settings
-from testbed.spark_cluster import EXECUTOR_MEMORY, Cluster, connect_server
+from tests.testbed.spark_cluster import EXECUTOR_MEMORY, Cluster, connect_server
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -25,7 +25,7 @@ QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 SMALL = {
     "spark.sql.shuffle.partitions": "2",
     "spark.ui.enabled": "false",
-    "spark.python.daemon.module": "testbed.spark_daemon",
+    "spark.python.daemon.module": "tests.testbed.spark_daemon",
 }
 """Of a session on two cores with a few thousand answers."""
 

@@ -15,11 +15,11 @@ from irt_assets.responses.snapshot_files import is_manifest
 from resources.cluster.lake import Lake
 from resources.files.object_store import object_store
 from resources.settings import Settings
-from testbed.spark_cluster import Cluster
-from testbed.stack_harness import Harness, running_stack, wait_for
 from tests.helpers.kpi_worlds import load, random_world
 from tests.helpers.rooms import run_sql
 from tests.helpers.what_changed import WHERE_SPARK_CHANGES
+from tests.testbed.spark_cluster import Cluster
+from tests.testbed.stack_harness import Harness, running_stack, wait_for
 
 pytestmark = WHERE_SPARK_CHANGES
 
@@ -55,7 +55,7 @@ def test_a_run_that_is_terminated_ends_its_job_on_the_cluster(
     on_spark = settings.model_copy(
         update={"irt_spark": cluster.url, "irt_attempts": str(tmp_path / "lake"), "irt_first_month": "2026-08"}
     )
-    with running_stack(on_spark, "testbed.slow_spark_location") as stack:
+    with running_stack(on_spark, "tests.testbed.slow_spark_location") as stack:
         load(stack.database, random_world(11))
         store = object_store(on_spark)
         before, _ = take_snapshot(stack.database, store, MONTH, "first")

@@ -83,15 +83,15 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [k if k == "histogram" else pytest.param(k, marks=pytest.mark.long) for k in KINDS])
 def test_a_fit_of_one_shard_on_executors_is_that_in_memory(spark, frame, small, kind):
     assert sums.number_of_shards(small.responses.n_responses) == 1
     found = fit_on_spark(spark, frame(small), at("executors"), **KINDS[kind])
     assert_same(found, fit_em(small.responses, **KINDS[kind]))
 
 
-@pytest.mark.parametrize("kind", ["2pl", "3pl"])
-@pytest.mark.parametrize("where", ["executors", "driver"])
+@pytest.mark.parametrize("kind", ["2pl", pytest.param("3pl", marks=pytest.mark.long)])
+@pytest.mark.parametrize("where", ["executors", pytest.param("driver", marks=pytest.mark.long)])
 def test_a_fit_of_several_shards_is_that_in_memory(spark, frame, large, where, kind):
     assert sums.number_of_shards(large.responses.n_responses) == 4
     found = fit_on_spark(spark, frame(large, partitions=3), at(where), **KINDS[kind])
@@ -108,6 +108,7 @@ def test_anchors_are_those_in_memory(spark, frame, small):
     assert_same(found, fit_em(small.responses, anchors=ANCHORS))
 
 
+@pytest.mark.long
 def test_errors_by_block_are_those_in_memory(spark, frame, large, monkeypatch):
     monkeypatch.setattr(standard_errors, "FULL_COVARIANCE_ITEMS", 5)
     found = fit_on_spark(spark, frame(large), at("executors"))
@@ -152,6 +153,7 @@ def test_an_item_that_all_answered_alike_is_left_out(spark, frame, small):
     assert_same(found, fit_em(dataclasses.replace(small.responses, score=score)))
 
 
+@pytest.mark.long
 def test_unrelated_answers_are_doubted_alike(spark, frame):
     world = World.of(400, 10)
     rng = np.random.default_rng(8)

@@ -17,9 +17,9 @@ from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.estimation.em import fit_em
 from resources.cluster.spark import spark_jobs, spark_session
 from resources.failures import PermanentFailure
-from testbed.spark_cluster import Cluster
 from tests.helpers.answers_on_spark import World, assert_same
 from tests.helpers.what_changed import WHERE_SPARK_CHANGES
+from tests.testbed.spark_cluster import Cluster
 
 pytestmark = WHERE_SPARK_CHANGES
 

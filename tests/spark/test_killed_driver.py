@@ -19,10 +19,10 @@ from resources.cluster.lake import Lake
 from resources.files.object_store import object_store
 from resources.postgres.database import Database
 from resources.settings import Settings, get_settings
-from testbed.patience import patient
 from tests.helpers.kpi_worlds import load, random_world
 from tests.helpers.rooms import run_sql
 from tests.helpers.what_changed import WHERE_SPARK_CHANGES
+from tests.testbed.patience import patient
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -20,7 +20,6 @@ from resources.cluster.lake import Lake
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import get_settings
 from tests.helpers import rooms
-from tests.helpers.what_changed import WHERE_SPARK_CHANGES
 from tests.integration.graph import Graph, graph_of_small_world
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ def _assert_abilities_are_of_the_whole_log(graph: Graph) -> None:
     assert len(before) > 400
 
 
-@pytest.mark.parametrize("where", ["executors", pytest.param("auto", marks=WHERE_SPARK_CHANGES)])
+@pytest.mark.parametrize("where", ["executors", pytest.param("auto", marks=pytest.mark.long)])
 def test_months_made_on_spark_are_those_of_one_machine(
     postgres: EmbeddedPostgres,
     small_truth: Truth,

@@ -13,10 +13,10 @@ from resources.cluster.spark import application_of, executors_report, spark_jobs
 from resources.cluster.spark_executors import describe_this_python
 from resources.failures import TransientFailure
 from resources.settings import Settings
-from testbed.patience import patient
-from testbed.spark_cluster import Cluster
-from testbed.spark_functions import slowly, with_our_code
 from tests.helpers.what_changed import WHERE_SPARK_CHANGES
+from tests.testbed.patience import patient
+from tests.testbed.spark_cluster import Cluster
+from tests.testbed.spark_functions import slowly, with_our_code
 
 pytestmark = WHERE_SPARK_CHANGES
 

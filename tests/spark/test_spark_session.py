@@ -20,8 +20,8 @@ from resources.cluster.spark_executors import with_same_packages
 from resources.cluster.spark_failures import explain_spark
 from resources.failures import PermanentFailure, explain, is_transient
 from resources.settings import Settings
-from testbed.patience import patient
-from testbed.spark_functions import is_killed, refuses, sleeps, slowly, wants_a_buffer, wants_an_array
+from tests.testbed.patience import patient
+from tests.testbed.spark_functions import is_killed, refuses, sleeps, slowly, wants_a_buffer, wants_an_array
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -18,12 +18,12 @@ from irt_assets.common.partitions import month_bounds
 from irt_assets.psychometrics.simulation.scenario import Fault
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from testbed.patience import patient
-from testbed.small_world import fill, last_months
-from testbed.stack_harness import running_stack
 from tests.helpers.databases import template_copy
 from tests.helpers.rooms import run_sql
 from tests.integration.sinks import http_sink, smtp_sink
+from tests.testbed.patience import patient
+from tests.testbed.small_world import fill, last_months
+from tests.testbed.stack_harness import running_stack
 from tests.ui.browser import CHROMIUM, browser
 from tests.ui.walked_platform import PAGE_MS, Picture, Platform
 

@@ -13,7 +13,7 @@ from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.reports.artifacts import page_path, store_report
 from irt_assets.reports.assets import DRIFT_REPORT
 from resources.files.object_store import object_store
-from testbed.stack_harness import wait_for
+from tests.testbed.stack_harness import wait_for
 from tests.ui.browser import PICTURE_WIDTH, photograph_graph
 from tests.ui.walked_platform import Picture, Platform
 

@@ -12,8 +12,8 @@ from playwright.sync_api import Page, expect
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.gates.gates import SET_GATES
 from irt_assets.gates.month_judged import State
-from testbed.patience import patient
-from testbed.stack_harness import wait_for
+from tests.testbed.patience import patient
+from tests.testbed.stack_harness import wait_for
 from tests.ui.walked_platform import Picture, Platform
 
 BACKFILL_S = 240

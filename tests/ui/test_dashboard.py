@@ -25,9 +25,9 @@ from irt_assets.runs.in_process_runs import run_job
 from services.dashboard.reader import Reader
 from services.dashboard.server import build_app
 from services.jwt_verifier.tokens import build_verifier
-from testbed.issuer import Issuer
-from testbed.patience import patient
 from tests.helpers.door import listening, port_of, served
+from tests.testbed.issuer import Issuer
+from tests.testbed.patience import patient
 from tests.ui.walked_platform import PAGE_MS, Picture, Platform
 
 pytestmark = pytest.mark.xdist_group("ui")

@@ -6,8 +6,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from irt_assets.gates.month_judged import State
-from testbed.patience import patient
 from tests.helpers.rooms import run_sql
+from tests.testbed.patience import patient
 from tests.ui.test_analyst_red_month import BACKFILL_S, backfill, open_check
 from tests.ui.walked_platform import Picture, Platform
 

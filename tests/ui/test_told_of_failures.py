@@ -11,8 +11,8 @@ from dagster import DagsterRunStatus
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.partitions import month_bounds
 from resources.dagster_compat import TickStatus
-from testbed.stack_harness import wait_for
 from tests.helpers.rooms import add_attempts, attempt, rows, run_sql
+from tests.testbed.stack_harness import wait_for
 from tests.ui.walked_platform import Platform
 
 pytestmark = pytest.mark.xdist_group("ui")

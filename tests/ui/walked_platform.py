@@ -13,8 +13,8 @@ from typing import TypeVar
 from irt_assets.gates.month_judged import State
 from irt_assets.gates.month_status import month_states
 from irt_assets.runs.in_process_runs import run_month
-from testbed.stack_harness import Harness
 from tests.integration.sinks import HttpSink, SmtpSink
+from tests.testbed.stack_harness import Harness
 
 T = TypeVar("T")
 Picture = Callable[..., None]

@@ -47,7 +47,7 @@ def test_it_is_the_installed_one() -> None:
 def test_no_other_module_names_a_private_part() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{line}: {name}"
-        for folder in ("irt_assets", "jobs", "resources", "services", "deploy", "benchmarks", "testbed", "tests")
+        for folder in ("irt_assets", "jobs", "resources", "services", "deploy", "tests")
         for path in sorted((ROOT / folder).rglob("*.py"))
         if str(path) not in (*HOLDERS, __file__)
         for line, name in private_names(path)

@@ -23,8 +23,8 @@ from services.jwt_verifier import keys
 from services.jwt_verifier.app import build_app
 from services.jwt_verifier.keys import JwksKeys, KeysUnavailable, PemKey, fetch_jwks, key_source, parse_jwks
 from services.jwt_verifier.tokens import Refused, Rules, Verifier
-from testbed.issuer import AUDIENCE, ISSUER, ORGANISATION, Issuer, private_key
 from tests.helpers.asgi import ask
+from tests.testbed.issuer import AUDIENCE, ISSUER, ORGANISATION, Issuer, private_key
 
 URL = "https://login.example.org/jwks"
 MINUTE_S = 60.0

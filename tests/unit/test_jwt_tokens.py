@@ -16,7 +16,8 @@ from resources.settings import Settings
 from services.jwt_verifier.app import build_app
 from services.jwt_verifier.keys import JwksKeys, KeySource, PemKey
 from services.jwt_verifier.tokens import ROLES, Identity, Refused, Role, Rules, Verifier, build_verifier, sent_token
-from testbed.issuer import (
+from tests.helpers.asgi import Answer, ask
+from tests.testbed.issuer import (
     ABSENT,
     ATTACKS,
     AUDIENCE,
@@ -28,7 +29,6 @@ from testbed.issuer import (
     Issuer,
     after,
 )
-from tests.helpers.asgi import Answer, ask
 
 RULES = Rules(ISSUER, AUDIENCE, ORGANISATION, MAX_AGE_S)
 COOKIE = "__Host-irt"

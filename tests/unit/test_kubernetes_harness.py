@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from testbed import kept
 from tests.deploy.kubernetes_binaries import MissingBuilderError, kubernetes_programs
+from tests.testbed import kept
 
 ROOT = Path(__file__).parents[2]
 

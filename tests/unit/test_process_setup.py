@@ -15,7 +15,7 @@ import pytest
 from irt_assets import definitions
 from jobs.launcher import WORKER_OOM_SCORE_ADJ, HealthCheckedRunLauncher
 from resources.settings import Settings
-from testbed.patience import patient
+from tests.testbed.patience import patient
 
 OWN_SCORE = Path("/proc/self/oom_score_adj")
 

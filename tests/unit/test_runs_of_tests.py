@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from testbed import kept
 from tests.helpers.imported_files import imported_files
 from tests.helpers.planted import pytest_of
 from tests.helpers.selection import BASE, changed_files
+from tests.testbed import kept
 
 
 def git(folder: Path, *arguments: str) -> None:

@@ -12,7 +12,7 @@ from jobs.stored_logs import StoredComputeLogManager
 from resources.dagster_compat import ComputeIOType, ConfigurableClassData
 from resources.failures import TransientFailure
 from resources.files.object_store import FolderStore
-from testbed.stack_harness import wait_for
+from tests.testbed.stack_harness import wait_for
 
 RUN = "0a1b2c"
 KEY = [RUN, "compute_logs", "fit"]

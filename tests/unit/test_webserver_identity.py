@@ -22,8 +22,8 @@ from resources.serving.guard import Guard
 from resources.settings import Settings
 from services.jwt_verifier.keys import PemKey
 from services.jwt_verifier.tokens import ROLES, Role, Rules, Verifier
-from testbed.issuer import ATTACKS, AUDIENCE, ISSUER, MAX_AGE_S, ORGANISATION, Attack, Issuer, after
 from tests.helpers.asgi import Answer, ask, echo, open_socket
+from tests.testbed.issuer import ATTACKS, AUDIENCE, ISSUER, MAX_AGE_S, ORGANISATION, Attack, Issuer, after
 
 JSON = {"content-type": "application/json"}
 LAUNCH = "mutation ($p: ExecutionParams!) { launchRun(executionParams: $p) { __typename } }"

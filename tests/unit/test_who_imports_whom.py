@@ -9,14 +9,15 @@ import pytest
 from tests.helpers.imported_files import imported_names
 
 ROOT = Path(__file__).parents[2]
+TESTS = ("bare", "deploy", "engines", "helpers", "integration", "services", "spark", "ui", "unit")
 MUST_NOT_IMPORT = {
-    "benchmarks": {"tests"},
-    "irt_assets": {"benchmarks", "testbed", "tests"},
-    "jobs": {"benchmarks", "testbed", "tests"},
-    "resources": {"benchmarks", "testbed", "tests"},
-    "services": {"benchmarks", "testbed", "tests"},
-    "testbed": {"benchmarks", "tests"},
-    "tests": {"benchmarks"},
+    "irt_assets": ("tests",),
+    "jobs": ("tests",),
+    "resources": ("tests",),
+    "services": ("tests",),
+    "tests/testbed": tuple(f"tests.{other}" for other in TESTS),
+    "tests/benchmarks": tuple(f"tests.{other}" for other in TESTS),
+    **{f"tests/{folder}": ("tests.benchmarks",) for folder in TESTS},
 }
 
 
@@ -26,6 +27,6 @@ def test_only_what_it_may(folder: str) -> None:
         f"{path.relative_to(ROOT)}:{line}: {name}"
         for path in sorted((ROOT / folder).rglob("*.py"))
         for line, name in imported_names(ROOT, path)
-        if name.partition(".")[0] in MUST_NOT_IMPORT[folder]
+        if f"{name}.".startswith(tuple(f"{each}." for each in MUST_NOT_IMPORT[folder]))
     ]
-    assert not found, f"what tests and benchmarks share is in testbed: {found}"
+    assert not found, f"what tests and benchmarks share is in tests/testbed: {found}"

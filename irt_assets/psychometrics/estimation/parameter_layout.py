@@ -32,7 +32,7 @@ grows.
 """
 ROUGHNESS_WITH_GUESSING = 5.0
 """The same under a model with c: there, learners at chance level say nothing of how far down they are, and an ill-known
-lower tail would move the SD that all slopes are relative to. Chosen by `benchmarks.bench_origin_shape`. Fits that are
+lower tail would move the SD that all slopes are relative to. Chosen by `bench_origin_shape`. Fits that are
 compared with those of other models pay for roughness as these do."""
 
 

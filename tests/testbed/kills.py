@@ -1,0 +1,322 @@
+"""Killing a stack's processes at random, and judging what is left when the dust has settled.
+
+What belongs here: who is killed and when, what a month's rows are, and what must not be left behind. What does
+not: how often, and what a test or a benchmark expects (see `test_kills` and `tests/benchmarks/kill_backfill.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import psutil
+from dagster import AssetKey, AssetRecordsFilter, DagsterEventType, DagsterRunStatus, RunsFilter
+
+from irt_assets.abilities.batch import stale_months
+from irt_assets.common.environment import instance_environment
+from irt_assets.common.run_progress import PARTITION_TAG
+from irt_assets.definitions import defs
+from irt_assets.gates.month_status import month_states
+from irt_assets.runs.in_process_runs import run_month
+from irt_assets.servers.stack import StackError, dagster_instance
+from resources.dagster_compat import NOT_FINISHED_STATUSES, PARENT_RUN_ID_TAG
+from resources.postgres.database import Database
+from tests.testbed.small_world import small_world
+from tests.testbed.stack_harness import ROOT, Harness, wait_for
+
+ASSETS = ("scored_responses", "item_calibration", "linked_item_parameters", "published_item_parameters", "abilities")
+KINDS = (
+    ("worker",),
+    ("worker",),
+    ("code server",),
+    ("daemon",),
+    ("worker", "code server"),
+    ("daemon", "code server"),
+    ("worker", "code server", "daemon"),
+)
+"""Who dies together."""
+LONGEST_WAIT_S = 45.0
+"""For a victim that is not there at the moment. There is no worker while no run can be started."""
+SETTLED_WITHIN_S = 300.0
+"""After a backfill: sensors look every 30 s, and ask for abilities whose published set has changed, and for drift."""
+
+BY_MONTH = {
+    "snapshot": "SELECT month AS partition, s.* FROM scored_snapshot s WHERE superseded_at IS NULL",
+    "fit": """SELECT to_char(window_start, 'YYYY-MM') AS partition, mirt_fit_meta.* FROM mirt_fit_meta
+              WHERE superseded_at IS NULL AND kind = 'monthly'""",
+    "parameters": """SELECT to_char(window_start, 'YYYY-MM') AS partition, p.* FROM mirt_item_params p
+                     JOIN mirt_fit_meta USING (fit_id) WHERE superseded_at IS NULL AND kind = 'monthly'""",
+    "publications": "SELECT month AS partition, p.* FROM item_parameter_publication p WHERE month IS NOT NULL",
+    "abilities": """SELECT to_char(published_as_of - interval '1 day', 'YYYY-MM') AS partition, mirt_ability.*
+                    FROM mirt_ability WHERE kind = 'monthly'""",
+}
+"""Everything that a finished month is read by. What a second attempt proposes is not: it may propose."""
+OF_THE_ATTEMPT = (
+    *("fit_id", "publication_id", "replaces", "update_id", "run_id"),
+    *("created_at", "fitted_at", "published_at", "code_version"),
+)
+"""Columns that say when, by which run and from which checkout a row was made. All others are equal to the last bit,
+but for the id of the fit that a month was compared with."""
+
+
+@dataclass(frozen=True)
+class Kill:
+    """Who was killed, when (wall clock), and the processes of it."""
+
+    kind: tuple[str, ...]
+    at: float
+    pids: tuple[int, ...]
+
+
+@dataclass
+class Asked:
+    """Backfills as the analyst asked for them: months, how each ended, and the months that were stale when it had, or
+    were not green otherwise. A month is stale that was fitted before the repeated one with which it is compared."""
+
+    months: list[list[str]] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
+    stale: set[str] = field(default_factory=set)
+    again: set[str] = field(default_factory=set)
+
+
+# -- killing -----------------------------------------------------------------------------------------
+
+
+def kill_while_backfilling(
+    stack: Harness, months: Sequence[str], kills: int, rng: random.Random, pause: tuple[float, float]
+) -> tuple[list[Kill], Asked]:
+    """Ask for a backfill and kill until there were `kills`; the analyst asks again for what is not green at its end,
+    or for everything, where it ends before the last kill.
+
+    Between two kills `pause` seconds, evenly distributed. Returns when all were made; runs may be under way.
+    """
+    made: list[Kill] = []
+    asked = Asked()
+    backfill = ask(stack, asked, months)
+    while len(made) < kills:
+        time.sleep(rng.uniform(*pause))
+        if is_over(stack, backfill):
+            asked.ended.append(status(stack, backfill))
+            backfill = ask(stack, asked, unfinished(stack, months, asked) or months)
+        kind = rng.choice(KINDS)
+        victims = _victims(stack, kind, rng)
+        if victims:
+            made.append(Kill(kind, time.time(), tuple(victim.pid for victim in victims)))
+            stack.kill(*victims)
+    return made, asked
+
+
+def until_whole(stack: Harness, months: Sequence[str], asked: Asked, timeout: float) -> None:
+    """Wait for the backfill, and ask again for what `irt status` does not call green, until nothing is left."""
+    deadline = time.monotonic() + timeout
+    while True:
+        wait_for("the backfill to end", lambda: is_over(stack, None), deadline - time.monotonic(), pause=1)
+        asked.ended.append(str(stack.instance.get_backfills(limit=1)[0].status.value))
+        left = unfinished(stack, months, asked)
+        if not left:
+            return
+        ask(stack, asked, left)
+
+
+def ask(stack: Harness, asked: Asked, months: Sequence[str]) -> str:
+    """A backfill of these months, as soon as the webserver knows the assets again; its id."""
+
+    def attempt() -> str | None:
+        try:
+            return stack.backfill(ASSETS, months)
+        except (OSError, AssertionError, StackError):
+            return None
+
+    asked.months.append(list(months))
+    return wait_for("the backfill to be taken", attempt, 120, pause=1)
+
+
+def is_over(stack: Harness, backfill: str | None) -> bool:
+    """Whether a backfill (None: every one) has ended."""
+    backfills = [stack.instance.get_backfill(backfill)] if backfill else stack.instance.get_backfills()
+    return all(b is not None and b.status.value not in ("REQUESTED", "CANCELING", "FAILING") for b in backfills)
+
+
+def status(stack: Harness, backfill: str) -> str:
+    found = stack.instance.get_backfill(backfill)
+    assert found is not None
+    return str(found.status.value)
+
+
+def unfinished(stack: Harness, months: Sequence[str], asked: Asked) -> list[str]:
+    """Months that are not green when nothing is under way, and the sensors have asked for what follows a month. They
+    are added to what `asked` says."""
+
+    def settled() -> dict[str, str] | None:
+        with stack.database.connect() as connection:
+            stale = stale_months(connection)
+        states = {state.month: state.state.value for state in month_states(stack.database, stack.instance, months)}
+        green = [month for month, state in states.items() if state == "green"]
+        under_way = {"running", "pending"} & set(states.values()) or stack.instance.get_runs(
+            RunsFilter(statuses=NOT_FINISHED_STATUSES), limit=1
+        )
+        return None if stale or under_way or not all(map(partial(_followed, stack), green)) else states
+
+    states = wait_for("the months to settle", settled, SETTLED_WITHIN_S, pause=2)
+    left = [month for month in months if states[month] != "green"]
+    for month in left:
+        (asked.stale if states[month] == "stale" else asked.again).add(month)
+    return left
+
+
+def _followed(stack: Harness, month: str) -> bool:
+    """Whether every asset with a condition was made after what it depends on."""
+
+    def made(key: AssetKey) -> float:
+        found = stack.instance.fetch_materializations(
+            AssetRecordsFilter(asset_key=key, asset_partitions=[month]), limit=1
+        ).records
+        return found[0].timestamp if found else 0.0
+
+    graph = defs.resolve_asset_graph()
+    followers = [node for node in map(graph.get, graph.materializable_asset_keys) if node.automation_condition]
+    return all(made(node.key) > max(map(made, node.parent_keys)) for node in followers)
+
+
+def _victims(stack: Harness, kind: tuple[str, ...], rng: random.Random) -> list[psutil.Process] | None:
+    """Living processes of a kind of kill; None where one of them is not there for too long."""
+
+    def find() -> list[psutil.Process] | None:
+        workers = stack.workers()
+        try:
+            return [rng.choice(workers) if name == "worker" else stack.server(name) for name in kind]
+        except (StackError, psutil.NoSuchProcess, IndexError):
+            return None
+
+    try:
+        return wait_for(f"{kind} to live", find, LONGEST_WAIT_S)
+    except TimeoutError:
+        return None
+
+
+# -- judging -----------------------------------------------------------------------------------------
+
+
+def undisturbed(home: Path, months: list[str]) -> dict[str, dict[str, str]]:
+    """The rows of the months made one after another, by nobody but this process."""
+    with small_world(home, months) as settings:
+        database = Database(settings)
+        with dagster_instance(settings, database) as instance:
+            for month in months:
+                outcome = run_month(instance, settings, month, ASSETS)
+                assert outcome.success, outcome
+        return rows_of_months(database)
+
+
+def rows_of_months(database: Database) -> dict[str, dict[str, str]]:
+    """A digest of the rows of each month in each table, by table and month."""
+    found: dict[str, dict[str, str]] = {}
+    with database.connect() as connection:
+        for name, query in BY_MONTH.items():
+            cursor = connection.execute(
+                f"""SELECT partition, string_agg(line, E'\\n' ORDER BY line) FROM (
+                      SELECT partition, (to_jsonb(r) - %s::text[] #- '{{model_spec,misfit,fit_id}}')::text AS line
+                      FROM ({query}) r
+                    ) lines GROUP BY partition""".encode(),
+                (list(OF_THE_ATTEMPT),),
+            )
+            found[name] = {month: hashlib.sha256(text.encode()).hexdigest() for month, text in cursor.fetchall()}
+    return found
+
+
+def differences(found: dict[str, dict[str, str]], wanted: dict[str, dict[str, str]]) -> dict[str, list[str]]:
+    """Months whose rows differ, by table."""
+    return {
+        name: differing
+        for name, months in wanted.items()
+        if (differing := sorted(m for m in months.keys() | found[name].keys() if found[name].get(m) != months.get(m)))
+    }
+
+
+def said_by_status(stack: Harness) -> dict[str, tuple[str, str]]:
+    """State and reason of each month, as `irt status` tells them in a process of its own."""
+    told = subprocess.run(
+        [sys.executable, "-m", "irt_assets.cli", "status", "--json"],
+        cwd=ROOT,
+        env={**os.environ, **instance_environment(stack.settings, stack.database)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    said = json.loads(told.stdout)
+    months = said if isinstance(said, list) else said["months"]
+    return {state["month"]: (state["state"], state["why"]) for state in months}
+
+
+def left_behind(stack: Harness) -> list[str]:
+    """Sentences about what should not be there when nothing is asked for any more."""
+    instance = stack.instance
+    found = [
+        f"run {run.run_id} of {run.tags.get(PARTITION_TAG)} is {run.status.value}"
+        for run in instance.get_runs(RunsFilter(statuses=NOT_FINISHED_STATUSES))
+    ]
+    for pool in instance.event_log_storage.get_concurrency_keys():
+        info = instance.event_log_storage.get_concurrency_info(pool)
+        if info.claimed_slots or info.pending_steps:
+            found.append(f"pool {pool}: {info.claimed_slots} slots held, {info.pending_steps} steps waiting")
+    with stack.database.connect() as connection:
+        queries = {
+            "sessions that hold a transaction open": """SELECT count(*) FROM pg_stat_activity
+                WHERE pid <> pg_backend_pid() AND state LIKE 'idle in transaction%%' AND application_name = 'irt'""",
+            "months with two fits in use": """SELECT count(*) FROM (SELECT 1 FROM mirt_fit_meta
+                WHERE superseded_at IS NULL GROUP BY scale_id, kind, window_start, engine HAVING count(*) > 1) two""",
+            "months with two snapshots in use": """SELECT count(*) FROM (SELECT 1 FROM scored_snapshot
+                WHERE superseded_at IS NULL GROUP BY month HAVING count(*) > 1) two""",
+            "months whose last fit is not the linked one": """SELECT count(*) FROM (
+                SELECT DISTINCT ON (month, scale_id, engine) fit_id FROM fit_staging
+                ORDER BY month, scale_id, engine, fitted_at DESC, fit_id DESC) last
+                WHERE fit_id NOT IN (SELECT fit_id FROM mirt_fit_meta WHERE superseded_at IS NULL)""",
+            "items published twice": """SELECT count(*) FROM (SELECT 1 FROM item_parameter_publication
+                GROUP BY scale_id, item_id, effective_from HAVING count(*) > 1) two""",
+        }
+        for what, query in queries.items():
+            row = connection.execute(query.encode()).fetchone()
+            if row and row[0]:
+                found.append(f"{row[0]} {what}")
+    return found + [f"worker {process.pid} lives" for process in stack.workers()]
+
+
+@dataclass(frozen=True)
+class Story:
+    """What became of the runs: how many there were and ended how, and the seconds until a killed one was failed."""
+
+    runs: dict[str, int]
+    failed_after: list[float]
+    repeated: int
+    never_seen: int
+
+
+def story(stack: Harness, kills: Sequence[Kill]) -> Story:
+    """`never_seen`: runs that failed although no kill of a worker that had said its id is to blame."""
+    killed = {pid: kill.at for kill in kills if "worker" in kill.kind for pid in kill.pids}
+    counts: dict[str, int] = defaultdict(int)
+    after, repeated, unseen = [], 0, 0
+    for run in stack.instance.get_runs():
+        counts[run.status.value] += 1
+        repeated += PARENT_RUN_ID_TAG in run.tags
+        if run.status is not DagsterRunStatus.FAILURE:
+            continue
+        events = stack.instance.all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT)
+        values = [e.get_dagster_event().engine_event_data.metadata.get("pid") for e in events]
+        times = [killed[pid] for value in values if value is not None and (pid := int(str(value.value))) in killed]
+        ends = [e.timestamp for e in stack.instance.all_logs(run.run_id, of_type=DagsterEventType.RUN_FAILURE)]
+        if times and ends:
+            after.append(ends[0] - times[0])
+        else:
+            unseen += 1
+    return Story(dict(counts), sorted(after), repeated, unseen)

@@ -1,0 +1,167 @@
+"""Pairs of windows whose learners guess, answer at random, leave the end out, or have a second ability or testlets.
+
+An origin of 40 items and a month of 20 of them and 20 new ones, θ with mean .5 and SD 1.2 of the origin's, are fitted
+as a scale made today fits them, and compared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import expit
+
+from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
+from irt_assets.psychometrics.core.options import Latent, Model
+from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.estimation.latent_shape import fit_with_shape
+from irt_assets.psychometrics.fit.misfit import Change, Window, change_of_misfit
+from irt_assets.psychometrics.linking.linking import LinkingError, link
+from tests.testbed.abilities import abilities
+from tests.testbed.anchors import anchors_of
+
+SLOPE, INTERCEPT = 1.2, 0.5
+ITEMS, ANCHORS = 40, 20
+BLOCK = 10
+TESTLET = 5
+LUCK = 0.25
+
+
+@dataclass(frozen=True)
+class World:
+    """How learners answer.
+
+    Attributes:
+        theta: distribution of θ. guessing: c of every item.
+        second: share of items that measure another ability, and its correlation with θ.
+        testlet_sd: of testlets of five items.
+        random: share of learners who answer at random. unreached: share who do not reach the last 2 to 12 items, which
+            are scored wrong.
+    """
+
+    theta: str = "normal"
+    guessing: float = 0.0
+    second: tuple[float, float] = (0.0, 1.0)
+    testlet_sd: float = 0.0
+    random: float = 0.0
+    unreached: float = 0.0
+
+    def answers(self, bank: Bank, items: np.ndarray, n: int, slope: float, intercept: float, forms: bool,
+                rng: np.random.Generator) -> Responses:  # fmt: skip
+        theta = slope * abilities(self.theta, n, rng) + intercept
+        share, correlation = self.second
+        other = correlation * theta + np.sqrt(1 - correlation**2) * slope * rng.normal(size=n)
+        other += (1 - correlation) * intercept
+        of_other = bank.kind[items] < share
+        gamma = self.testlet_sd * rng.normal(size=(n, bank.a.size // TESTLET))
+        z = np.where(of_other, other[:, None], theta[:, None]) + gamma[:, items // TESTLET] - bank.b[items]
+        p = self.guessing + (1 - self.guessing) * expit(bank.a[items] * z)
+        p[rng.random(n) < self.random] = LUCK
+        x = (rng.random(p.shape) < p).astype(float)
+        seen = np.ones(x.shape, dtype=bool)
+        if forms:
+            first = rng.integers(0, len(items) // BLOCK, n)
+            block = np.arange(len(items)) % (len(items) // BLOCK)
+            seen = (block == first[:, None]) | (block == (first[:, None] + 1) % (len(items) // BLOCK))
+        order = rng.permutation(len(items))
+        late = rng.random(n) < self.unreached
+        reached = np.cumsum(seen[:, order], axis=1) <= (seen.sum(axis=1) - rng.integers(2, 13, n))[:, None]
+        unreached = np.empty_like(reached)
+        unreached[:, order] = ~reached
+        x[late[:, None] & unreached] = 0.0
+        x[~seen] = np.nan
+        return Responses.from_wide(x, [bank.ids[j] for j in items])
+
+
+@dataclass(frozen=True)
+class Bank:
+    """`kind`: uniform on [0, 1), spread evenly over the anchors and over the others: which ability an item measures."""
+
+    a: Floats
+    b: Floats
+    kind: Floats
+    ids: list[str]
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> Bank:
+        n = 2 * ITEMS - ANCHORS
+        kind = np.concatenate([(rng.permutation(20) + 0.5) / 20 for _ in range(n // 20)])
+        return cls(np.exp(rng.normal(0.1, 0.3, n)), rng.normal(0, 1, n), kind, [f"i{j:03d}" for j in range(n)])
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    origin: World
+    month: World
+    learners: tuple[int, int] = (2000, 2000)
+    forms: bool = False
+
+
+SOUND = World()
+TWO = World(second=(0.2, 0.7))
+HALVES = World(second=(0.5, 0.8))
+TESTLETS = World(testlet_sd=0.7)
+GUESS = World(guessing=0.2)
+
+
+def row_of(
+    name: str, origin: World, *, learners: tuple[int, int] = (2000, 2000), forms: bool = False, **new: object
+) -> Row:
+    return Row(name, origin, World(**(vars(origin) | new)), learners, forms)  # type: ignore[arg-type]
+
+
+SPEEDED = {"unreached": 0.2}
+RANDOM = {"random": 0.1}
+DESIGNS: dict[str, World] = {
+    "sound": SOUND,
+    "χ²₄": World("χ²₄"),
+    "8 of 40 on a second ability (ρ .7)": TWO,
+    "20 of 40 on a second ability (ρ .8)": HALVES,
+    "testlets, SD .7": TESTLETS,
+    "guessing, c = .2": GUESS,
+}
+CHOOSING = (
+    *(row_of(f"{name}: as before", world) for name, world in DESIGNS.items()),
+    *(row_of(f"{name}: 10 % at random", world, **RANDOM) for name, world in DESIGNS.items()),
+    *(row_of(f"{name}: 20 % not reached", world, **SPEEDED) for name, world in DESIGNS.items()),
+)
+
+
+@dataclass(frozen=True)
+class Month:
+    change: Change
+    guessing: bool
+    slope: float
+    intercept: float
+    q_p: float
+
+
+def fitted(responses: Responses) -> tuple[Calibration, bool]:
+    def one(some: Responses, model: Model, latent: Latent, **how: Any) -> Calibration:
+        return fit_em(some, model=model, latent=latent, threads=1, **how)
+
+    calibration, shape = fit_with_shape(one, responses, "2pl", "auto")
+    return calibration, shape.guessing
+
+
+def simulate(row: Row, seed: list[int]) -> Month:
+    rng = np.random.default_rng(seed)
+    bank = Bank.draw(rng)
+    of_month = np.r_[:ANCHORS, ITEMS : 2 * ITEMS - ANCHORS]
+    before = row.origin.answers(bank, np.arange(ITEMS), row.learners[0], 1.0, 0.0, row.forms, rng)
+    now = row.month.answers(bank, of_month, row.learners[1], SLOPE, INTERCEPT, row.forms, rng)
+    origin, _ = fitted(before)
+    month, guessing = fitted(now)
+    try:
+        linking = link(
+            month, anchors_of(origin, tuple(bank.ids[:ANCHORS])), rules=Rules.from_settings({"min_anchor_responses": 1})
+        )
+    except LinkingError:  # too few anchors agree: held
+        linking = None
+    change = change_of_misfit(Window(now, month), Window(before, origin), guessing=guessing, threads=1)
+    if linking is None:
+        return Month(change, guessing, np.nan, np.nan, 0.0)
+    return Month(change, guessing, linking.slope, linking.intercept, linking.q_p)

@@ -1,0 +1,174 @@
+"""Whether two versions of the product make the same numbers of the same answers.
+
+    python -m tests.testbed.numbers make FOLDER   demo, SAT12, and a world of two scales: 3PL with testlets, and levels
+    python -m tests.testbed.numbers compare FOLDER FOLDER
+
+`make` uses the command line alone, so that it does the same whatever modules the commands are made of; it writes all
+that the ledger holds into FOLDER/NAME.json. `compare` wants texts equal and numbers to 1e-10 of one another. Both
+versions are run on one day, as the demo's months are those before today."""
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from irt_assets.psychometrics.simulation.scenario import Scenario
+from irt_assets.psychometrics.simulation.simulate import simulate
+from irt_assets.responses import simulated
+from resources.postgres.database import Database
+from resources.settings import Settings
+
+MONTHS = ("2026-07", "2026-08", "2026-09")
+SCALES = {"guessed": {"model": "3pl"}, "levels": {"model": "2pl", "set": "assignment=by_level"}}
+RULES = ("min_responses=120", "min_responses_3pl=250", "min_anchor_responses=80", "latent=auto")
+TOLERANCE = 1e-10
+IRT = str(Path(sys.executable).with_name("irt"))
+
+WITHOUT = re.compile(
+    r"_at$|_state$|^(run|run_id|code_version|url|uri|sha256|inputs_hash|calibration|replaces"
+    r"|(publication|decision|status|alert|erasure|artifact)_id)$"
+)
+"""Columns that name a moment, a run, a place, a version or a row, and not what was found."""
+NAMES = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b|\b[0-9a-f]{32}\b")
+"""Fits, runs and updates are named at random."""
+LEFT_OUT = {
+    "response_log", "question", "learner", "alembic_version", "alert", "alert_delivery", "backup", "data_change",
+    "object_folder", "report_artifacts", "erasure",
+}  # fmt: skip
+
+
+def irt(home: Path, *arguments: str) -> None:
+    environment = os.environ | {"IRT_HOME": str(home), "IRT_FIRST_MONTH": MONTHS[0]}
+    environment.pop("DATABASE_URL", None)
+    done = subprocess.run([IRT, *arguments], env=environment, check=False, capture_output=True, text=True)
+    print(f"irt {' '.join(arguments)}: {done.returncode}", flush=True)
+    if done.returncode not in (0, 1):
+        sys.exit(done.stdout + done.stderr)
+
+
+def two_scales(home: Path) -> None:
+    """A scale of items that are guessed, five to a testlet, and one whose items follow the learner's level."""
+    for scale, given in SCALES.items():
+        files = simulated.write(*simulate(_scenario(scale)), home / "files" / scale)
+        questions = pd.read_json(files.questions, lines=True, dtype=False)
+        questions["scale_id"] = scale
+        if scale == "guessed":
+            questions["testlet_id"] = [f"t{place // 5}" for place in range(len(questions))]
+        questions["item_id"] = f"{scale}-" + questions["item_id"]
+        questions.to_json(files.questions, orient="records", lines=True)
+        attempts = pq.read_table(files.attempts)
+        for column in ("attempt_id", "user_id", "item_id", "session_id"):
+            named = pc.binary_join_element_wise(pa.scalar(scale), attempts[column], "-")
+            attempts = attempts.set_column(attempts.schema.get_field_index(column), column, named)
+        pq.write_table(attempts, files.attempts)
+        irt(home, "import", "questions", str(files.questions))
+        irt(home, "import", "attempts", str(files.attempts))
+        rules = [*RULES[:3], given["set"]] if "set" in given else RULES
+        irt(home, "scale", "init", "--scale", scale, "--model", given["model"], *(f"--set={rule}" for rule in rules))
+    irt(home, "backfill", "--from", MONTHS[0], "--to", MONTHS[-1])
+
+
+def _scenario(scale: str) -> Scenario:
+    return Scenario(
+        months=MONTHS,
+        now=datetime(2026, 10, 1, tzinfo=UTC),
+        seed=20261125,
+        learners_per_month=700,
+        items_per_block=15,
+        anchors_per_block=6,
+        guessing=0.2 if scale == "guessed" else 0.0,
+        assignment="adaptive" if scale == "levels" else "linear",
+    )
+
+
+def stored(home: Path) -> dict[str, list[dict[str, Any]]]:
+    """Rows by table, in an order that their values alone decide."""
+    database = Database(Settings(irt_home=home, database_url=None, _env_file=None))  # type: ignore[call-arg]
+    rows: dict[str, list[dict[str, Any]]] = {}
+    with database.connect() as connection:
+        tables = connection.execute(
+            "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND NOT relispartition"
+            " AND relnamespace = current_schema()::regnamespace ORDER BY 1"
+        ).fetchall()
+        for (table,) in tables:
+            if table in LEFT_OUT:
+                continue
+            found = [_without(row) for (row,) in connection.execute(f"SELECT to_jsonb(t) FROM {table} t").fetchall()]
+            rows[table] = sorted(found, key=_order)
+    return rows
+
+
+def _without(row: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in row.items() if not WITHOUT.search(name)}
+    return json.loads(NAMES.sub("·", json.dumps(kept)))
+
+
+def _order(row: dict[str, Any]) -> str:
+    """By its texts, then by its numbers to six digits."""
+
+    def rounded(value: Any) -> Any:
+        if isinstance(value, float):
+            return f"{value:.6g}"
+        if isinstance(value, dict):
+            return {name: rounded(inner) for name, inner in value.items()}
+        return [rounded(inner) for inner in value] if isinstance(value, list) else value
+
+    return json.dumps([{k: v for k, v in row.items() if isinstance(v, str)}, rounded(row)], sort_keys=True)
+
+
+def differences(before: Any, after: Any, place: str = "") -> Iterator[str]:
+    if isinstance(before, dict) and isinstance(after, dict):
+        for name in sorted(before.keys() | after.keys()):
+            if name in before and name in after:
+                yield from differences(before[name], after[name], f"{place}.{name}")
+            else:
+                yield f"{place}.{name}: only {'before' if name in before else 'after'}"
+    elif isinstance(before, list) and isinstance(after, list):
+        if len(before) != len(after):
+            yield f"{place}: {len(before)} before, {len(after)} after"
+        for number, pair in enumerate(zip(before, after, strict=False)):
+            yield from differences(*pair, f"{place}[{number}]")
+    elif isinstance(before, float) or isinstance(after, float):
+        close = isinstance(before, float | int) and isinstance(after, float | int)
+        if not (close and math.isclose(before, after, rel_tol=TOLERANCE)):
+            yield f"{place}: {before} before, {after} after"
+    elif before != after:
+        yield f"{place}: {before!r} before, {after!r} after"
+
+
+def make(folder: Path) -> None:
+    data = Path(os.environ["IRT_SHARED"]) / "data" / "sat12_scored_wide.csv"
+    irt(folder / "demo", "demo", "--no-serve")
+    irt(folder / "sat12", "demo", "--no-serve", "--data", str(data), "--at", "2026-09-01")
+    two_scales(folder / "scales")
+    for name in ("demo", "sat12", "scales"):
+        (folder / f"{name}.json").write_text(json.dumps(stored(folder / name), indent=1))
+
+
+def compare(before: Path, after: Path) -> None:
+    different = 0
+    for name in ("demo", "sat12", "scales"):
+        sides = [json.loads((folder / f"{name}.json").read_text()) for folder in (before, after)]
+        found = list(differences(*sides))
+        different += len(found)
+        print(f"{name}: {sum(map(len, sides[0].values())):,} rows, {len(found)} differences", *found[:40], sep="\n  ")
+    sys.exit(bool(different))
+
+
+if __name__ == "__main__":
+    folders = [Path(argument).resolve() for argument in sys.argv[2:]]
+    if sys.argv[1] == "make":
+        make(*folders)
+    else:
+        compare(*folders)

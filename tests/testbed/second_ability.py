@@ -1,0 +1,84 @@
+"""An origin and three months with the same second ability, linked without and with the origin's loadings on it.
+
+A first month publishes its new items; a second one is compared with these and the anchors, as it is and with five
+anchors harder by .5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from irt_assets.psychometrics.core.models import Calibration
+from irt_assets.psychometrics.drift.errors import Anchors, Published, compare
+from irt_assets.psychometrics.drift.items import judge
+from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.psychometrics.fit.dependence import local_dependence
+from irt_assets.psychometrics.fit.second_ability import loadings
+from irt_assets.psychometrics.linking.linking import Linking, link
+from tests.testbed.anchors import anchors_of
+from tests.testbed.misfit import ANCHORS, INTERCEPT, ITEMS, SLOPE, Bank, World, fitted
+
+MOVED, BY = 5, 0.5
+LEVEL = 0.01
+LOOSE = Rules.from_settings({"min_anchor_responses": 1, "min_anchors": 3, "min_anchor_share": 0.1})
+"""Months that too few anchors hold are counted here, and linked all the same."""
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    world: World
+    learners: int
+    forms: bool = False
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Of one way to link: whether each of the three months is held, of the two sound ones which items are flagged, and
+    of the third which of the moved anchors."""
+
+    held: tuple[bool, ...]
+    flagged: tuple[np.ndarray, ...]
+    found: float
+
+    @classmethod
+    def of(
+        cls, origin: Calibration, months: list[Calibration], moved: list[str], leaning: dict[str, float] | None
+    ) -> Judged:
+        anchors = anchors_of(origin, tuple(origin.item_ids[:ANCHORS]))
+        linkings = [link(month, anchors, rules=LOOSE, loadings=leaning) for month in months]
+        frozen = Anchors.of_origin(anchors, origin)
+        of_anchors = Published.of_anchors(frozen)
+        published = Published.of_fit(months[0], linkings[0], frozen).then(of_anchors)
+        first, second, third = (
+            judge(compare(month, linking, frozen, known))
+            for month, linking, known in zip(months, linkings, (of_anchors, published, published), strict=True)
+        )
+        flagged = tuple(np.isin(drift.item_ids, drift.flagged) for drift in (first, second))
+        return cls(tuple(map(_held, linkings)), flagged, float(np.isin(moved, third.flagged).mean()))
+
+
+def _held(linking: Linking) -> bool:
+    return linking.q_p < LEVEL or linking.share_kept < Rules().publication.min_anchor_share
+
+
+def simulate(row: Row, seed: list[int]) -> tuple[Judged, Judged]:
+    """Without and with the origin's loadings."""
+    rng = np.random.default_rng(seed)
+    bank = Bank.draw(rng)
+    moved = rng.choice(ANCHORS, MOVED, replace=False)
+    harder = bank.b.copy()
+    harder[moved] += BY
+    of_month = np.r_[:ANCHORS, ITEMS : 2 * ITEMS - ANCHORS]
+    before = row.world.answers(bank, np.arange(ITEMS), row.learners, 1.0, 0.0, row.forms, rng)
+    months = [
+        row.world.answers(one, of_month, row.learners, SLOPE, INTERCEPT, row.forms, rng)
+        for one in (bank, bank, replace(bank, b=harder))
+    ]
+    origin, *fits = (fitted(window)[0] for window in (before, *months))
+    leaning = loadings(local_dependence(before, origin, threads=1), origin)
+    named = [bank.ids[j] for j in moved]
+    accepted = dict(zip(origin.item_ids, leaning.tolist(), strict=True))
+    return Judged.of(origin, fits, named, None), Judged.of(origin, fits, named, accepted)

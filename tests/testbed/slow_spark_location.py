@@ -1,0 +1,26 @@
+"""The real graph, whose months take a minute more on Spark as long as the file `slow` is in the platform's home."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from irt_assets.definitions import build_defs
+from irt_assets.responses import assets
+from resources.cluster.spark import spark_jobs, spark_session
+from resources.settings import get_settings
+from tests.testbed.spark_functions import sleeps
+
+take_snapshot = assets.take_snapshot
+
+
+def _slowly(*args: Any) -> Any:
+    settings = get_settings()
+    if (settings.irt_home / "slow").exists():
+        session = spark_session(settings)
+        with spark_jobs(session, "a month that takes a minute"):
+            session.range(2).mapInArrow(sleeps, "id long").toArrow()
+    return take_snapshot(*args)
+
+
+assets.take_snapshot = _slowly
+defs = build_defs(get_settings())

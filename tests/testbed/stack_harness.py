@@ -1,0 +1,247 @@
+"""A running stack, driven as an analyst's browser drives it, and looked at from below.
+
+What belongs here: launching runs and backfills over GraphQL, waiting, finding and killing processes. What
+does not: what a test expects.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from unittest.mock import patch
+
+import psutil
+from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
+
+from irt_assets.common.run_progress import PARTITION_TAG
+from irt_assets.servers import stack as stack_module
+from irt_assets.servers.server_commands import DAEMON
+from irt_assets.servers.stack import Stack, StackError, dagster_instance
+from resources.dagster_compat import MAX_RETRIES_TAG
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
+from resources.postgres.open_database import open_database
+from resources.settings import Settings
+from tests.testbed.patience import patient
+
+ROOT = Path(__file__).resolve().parents[2]
+REPOSITORY = {"repositoryName": "__repository__", "repositoryLocationName": "irt_assets"}
+FINISHED = {DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED}
+QUEUE_IS_LOOKED_AT = "Priority sorting"
+"""What Dagster's daemon logs each time."""
+T = TypeVar("T")
+
+
+def wait_for(what: str, probe: Callable[[], T | None], timeout: float = 60.0, pause: float = 0.1) -> T:
+    """The first true answer of `probe`; TimeoutError names `what` otherwise. `timeout` is of an idle machine."""
+    timeout = patient(timeout)
+    deadline = time.monotonic() + timeout
+    while True:
+        answer = probe()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not within {timeout:.0f} s")
+        time.sleep(pause)
+
+
+@dataclass
+class Harness:
+    """A stack that supervises itself, and the instance behind it."""
+
+    settings: Settings
+    database: Database
+    stack: Stack
+    instance: DagsterInstance
+
+    # -- as the UI does ---------------------------------------------------------------------------
+    def launch(self, job: str, month: str, assets: Sequence[str] = (), **tags: str) -> str:
+        """Queue one run of a month, of the whole job with its checks or of some assets without; its id.
+
+        Where its worker is killed it is not repeated, unless `tags` say so: a test looks at what is left.
+        """
+        selection: dict[str, Any] = {}
+        if assets:
+            selection = {"assetSelection": [{"path": [name]} for name in assets], "assetCheckSelection": []}
+        answer = self.stack.graphql(
+            """mutation ($p: ExecutionParams!) { launchPipelineExecution(executionParams: $p) { __typename
+               ... on LaunchRunSuccess { run { runId } } ... on Error { message }
+               ... on RunConfigValidationInvalid { errors { message } } } }""",
+            {
+                "p": {
+                    "selector": {**REPOSITORY, "jobName": job, **selection},
+                    "runConfigData": "{}",
+                    "executionMetadata": {"tags": _pairs({PARTITION_TAG: month, MAX_RETRIES_TAG: 0, **tags})},
+                }
+            },
+        )["launchPipelineExecution"]
+        assert answer["__typename"] == "LaunchRunSuccess", answer
+        return answer["run"]["runId"]
+
+    def launch_when_up(self, job: str, month: str, assets: Sequence[str] = (), timeout: float = 60, **tags: str) -> str:
+        """Launch as soon as the servers are there again."""
+
+        def attempt() -> str | None:
+            try:
+                return self.launch(job, month, assets, **tags)
+            except (OSError, AssertionError, StackError):
+                # A run that was made and not queued is failed by the daemon after start_timeout_seconds.
+                for run in self.instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.NOT_STARTED])):
+                    self.instance.delete_run(run.run_id)
+                return None
+
+        return wait_for("the servers to come back", attempt, timeout, pause=0.5)
+
+    def backfill(self, assets: Sequence[str], months: Sequence[str]) -> str:
+        """Ask for a backfill; its id."""
+        answer = self.stack.graphql(
+            """mutation ($p: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $p) { __typename
+               ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }""",
+            {"p": {"assetSelection": [{"path": [name]} for name in assets], "partitionNames": list(months)}},
+        )["launchPartitionBackfill"]
+        assert answer["__typename"] == "LaunchBackfillSuccess", answer
+        return answer["backfillId"]
+
+    def backfill_status(self, backfill_id: str) -> str:
+        return self.stack.graphql(
+            "query ($id: String!) { partitionBackfillOrError(backfillId: $id) {"
+            " ... on PartitionBackfill { status } } }",
+            {"id": backfill_id},
+        )["partitionBackfillOrError"]["status"]
+
+    def terminate(self, run_id: str) -> str:
+        return self.stack.graphql(
+            "mutation ($id: String!) { terminateRun(runId: $id) { __typename } }", {"id": run_id}
+        )["terminateRun"]["__typename"]
+
+    def looked_at_its_queue(self, times: int = 2) -> None:
+        """Return when the daemon has gone through its queue so often, and a run was in it."""
+        log = self.stack.logs / "daemon.log"
+
+        def looks() -> int:
+            return log.read_text().count(QUEUE_IS_LOOKED_AT)
+
+        wanted = looks() + times
+        wait_for("the daemon to look at its queue", lambda: looks() >= wanted)
+
+    # -- from below -------------------------------------------------------------------------------
+    def status(self, run_id: str) -> DagsterRunStatus:
+        run = self.instance.get_run_by_id(run_id)
+        assert run is not None, run_id
+        return run.status
+
+    def until(self, run_id: str, *statuses: DagsterRunStatus, timeout: float = 240.0) -> DagsterRunStatus:
+        """Wait for one of `statuses`; a run that finished otherwise is an error that shows its log."""
+
+        def probe() -> DagsterRunStatus | None:
+            status = self.status(run_id)
+            assert status in statuses or status not in FINISHED, f"{status.value}\n{self.log(run_id)}"
+            return status if status in statuses else None
+
+        try:
+            return wait_for(f"run {run_id} to be {statuses}", probe, timeout, pause=0.25)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; it is {self.status(run_id)}\n{self.log(run_id)}") from None
+
+    def finished(self, run_id: str, timeout: float = 240.0) -> DagsterRunStatus:
+        return self.until(run_id, *FINISHED, timeout=timeout)
+
+    def log(self, run_id: str, last: int = 15) -> str:
+        lines = []
+        for event in self.instance.all_logs(run_id)[-last:]:
+            data = event.dagster_event.event_specific_data if event.dagster_event else None
+            error = getattr(data, "error", None)
+            lines.append(event.user_message + (f"\n{error.to_string()}" if error else ""))
+        return "\n".join(lines)
+
+    def step_started(self, run_id: str, step: str, timeout: float = 240.0) -> None:
+        def probe() -> bool:
+            started = self.instance.all_logs(run_id, of_type=DagsterEventType.STEP_START)
+            return any(event.step_key == step for event in started)
+
+        wait_for(f"step {step} of run {run_id}", probe, timeout)
+
+    def worker(self, run_id: str) -> psutil.Process:
+        """The process that executes a run, as the run itself says."""
+
+        def probe() -> psutil.Process | None:
+            for event in self.instance.all_logs(run_id, of_type=DagsterEventType.ENGINE_EVENT):
+                pid = event.get_dagster_event().engine_event_data.metadata.get("pid")
+                if pid is not None:
+                    return psutil.Process(int(str(pid.value)))
+            return None
+
+        return wait_for(f"worker of run {run_id}", probe)
+
+    def workers(self) -> list[psutil.Process]:
+        """Every run worker that lives, also one that has not said a word yet, and one whose code server is gone."""
+        groups = {process.pid for process in self.stack._started}
+        return [
+            process
+            for process in psutil.process_iter(["cmdline"])
+            if "spawn_main" in " ".join(process.info["cmdline"] or ()) and _group_of(process) in groups
+        ]
+
+    def kill(self, *victims: psutil.Process) -> float:
+        """SIGKILL all victims at once; the time it happened."""
+        for victim in victims:  # none may notice that another is gone
+            os.kill(victim.pid, signal.SIGSTOP)
+        for victim in victims:
+            os.kill(victim.pid, signal.SIGKILL)
+        return time.monotonic()
+
+    def server(self, name: str) -> psutil.Process:
+        return psutil.Process(self.stack.process_id(name))
+
+
+def _group_of(process: psutil.Process) -> int | None:
+    try:
+        return os.getpgid(process.pid)
+    except ProcessLookupError:
+        return None
+
+
+def _pairs(tags: dict[str, Any]) -> list[dict[str, str]]:
+    return [{"key": key, "value": str(value)} for key, value in tags.items()]
+
+
+@contextmanager
+def running_stack(settings: Settings, module: str, daemon: str = DAEMON) -> Iterator[Harness]:
+    """A stack on `settings`, supervised in a thread; everything is gone at the end, an embedded database too."""
+    path = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(ROOT)
+    database = open_database(settings)
+    ended = threading.Event()
+    try:
+        with (
+            patch.object(stack_module, "START_TIMEOUT_S", patient(stack_module.START_TIMEOUT_S)),
+            Stack(settings, database, module=module, daemon=daemon) as stack,
+            dagster_instance(settings, database) as instance,
+        ):
+
+            def supervise() -> None:
+                while not ended.wait(0.5):
+                    stack.supervise()
+
+            supervisor = threading.Thread(target=supervise)
+            supervisor.start()
+            try:
+                yield Harness(settings, database, stack, instance)
+            finally:
+                ended.set()
+                stack.stop()
+                supervisor.join()
+    finally:
+        if path is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = path
+        if settings.database_url is None:
+            EmbeddedPostgres(settings.irt_home / "postgres").stop()

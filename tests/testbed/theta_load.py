@@ -1,0 +1,301 @@
+"""The θ API under an open load whose learners go on answering, beside a FastAPI that says hello.
+
+Arrivals are a Poisson process that waits for nobody; learners have a median of 200 answers, one in a hundred 2,000.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+import psycopg
+import requests
+
+from irt_assets.abilities.batch import estimate
+from irt_assets.decisions.origin import initialise
+from irt_assets.ledger.publications import in_force
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.responses.scales import read_scales
+from irt_assets.responses.window import scoring_responses
+from resources import tables
+from resources.postgres import warehouse
+from resources.postgres.database import Database
+from resources.postgres.schema import ensure_month_partitions
+
+ROOT = Path(__file__).parents[2]
+TOKEN = "a-service-token-of-32-characters"
+N_ITEMS, MEDIAN, HEAVY = 2_500, 200, 2_000
+PATH, WORK = "/api/seedtest/analysis/irt/update-theta", "/work"
+HELLO = """
+import time, uvicorn
+from fastapi import FastAPI
+app = FastAPI()
+@app.post("/api/seedtest/analysis/irt/update-theta")
+async def hello(asked: dict) -> dict:
+    return {"hello": asked["user_id"]}
+@app.post("/work")
+def work(asked: dict) -> dict:
+    began = time.thread_time()
+    while time.thread_time() - began < 0.005:
+        pass
+    return {"worked": asked["user_id"]}
+uvicorn.run(app, port=%d, log_level="warning", access_log=False, timeout_keep_alive=75)
+"""
+
+
+def load_log(database: Database, n_attempts: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Bank, learners and log; of each learner the items in the order in which they are still to be answered."""
+    now = datetime.now(UTC)
+    irt = [{"a": 1.0, "b": float(b), "a_se": 0.1, "b_se": 0.1} for b in rng.normal(0, 1, N_ITEMS)]
+    bank = {"item_id": [f"i{k:05d}" for k in range(N_ITEMS)], "scale_id": "default", "topic_id": "topic"}
+    metas = [{"tags": ["anchor"], "irt": one} for one in irt]
+    items = np.array(bank["item_id"], dtype=object)
+    unanswered, frames, n = {}, [], 0
+    while n < n_attempts:
+        user = f"u{len(unanswered):06d}"
+        count = HEAVY if len(unanswered) % 100 == 99 else int(min(max(rng.lognormal(np.log(MEDIAN), 0.4), 5), 1_500))
+        order = rng.permutation(items)
+        ago = np.sort(rng.uniform(3_600, 360 * 86_400, count))[::-1]
+        frames.append(pd.DataFrame({"user_id": user, "item_id": order[:count], "ago": ago}))
+        unanswered[user] = order[count:]
+        n += count
+    log = pd.concat(frames, ignore_index=True)
+    log["completed_at"] = pd.Timestamp(now) - pd.to_timedelta(log.pop("ago").round(), unit="s")
+    log["attempt_id"] = [f"a{k}" for k in range(len(log))]
+    log["correct"] = rng.random(len(log)) < 0.6
+    log["response_time_ms"] = rng.integers(20_000, 60_000, len(log))
+    log["mode"] = "live"
+    with database.connect() as connection:
+        ensure_month_partitions(connection, f"{now - timedelta(days=370):%Y-%m}", f"{now + timedelta(days=31):%Y-%m}")
+        warehouse.append(connection, tables.question, pd.DataFrame(bank | {"meta": metas}))
+        warehouse.append(connection, tables.learner, pd.DataFrame({"user_id": list(unanswered)}))
+        warehouse.append(connection, tables.response_log, log)
+    with psycopg.connect(database.url, autocommit=True) as connection:
+        connection.execute("ANALYZE")
+    initialise(database, "default", first_month=f"{now - timedelta(days=370):%Y-%m}")
+    return unanswered
+
+
+class Log:
+    """Learners who go on answering: whose answers are committed, and in which order they come."""
+
+    def __init__(self, database: Database, unanswered: dict[str, np.ndarray]) -> None:
+        self.users = list(unanswered)
+        self._database, self._unanswered = database, unanswered
+        self._more = Counter[str]()
+        self._wanted: asyncio.Queue[str]
+
+    def n_answers(self, user: str) -> int:
+        """How many are committed."""
+        return N_ITEMS - len(self._unanswered[user]) + self._more[user]
+
+    def items_after(self, user: str, n: int) -> np.ndarray:
+        """The items that the learner answers after the first `n`."""
+        return self._unanswered[user][n - (N_ITEMS - len(self._unanswered[user])) :]
+
+    def let_answer(self, user: str) -> None:
+        self._wanted.put_nowait(user)
+
+    @asynccontextmanager
+    async def growing(self) -> AsyncIterator[None]:
+        """Meanwhile an answer is committed of each learner whom `let_answer` names."""
+        self._wanted = asyncio.Queue()
+        async with asyncio.TaskGroup() as group:
+            writing = group.create_task(self._write())
+            yield
+            await self._wanted.join()
+            writing.cancel()
+
+    async def _write(self) -> None:
+        async with await psycopg.AsyncConnection.connect(self._database.url, autocommit=True) as connection:
+            while True:
+                user = await self._wanted.get()
+                k = self._more[user]
+                await connection.execute(
+                    """INSERT INTO response_log
+                         (attempt_id, user_id, item_id, completed_at, correct, response_time_ms, mode)
+                       VALUES (%s, %s, %s, clock_timestamp(), %s, 30000, 'live')""",
+                    (f"more-{user}-{k}", user, self._unanswered[user][k], k % 2 == 0),
+                )
+                self._more[user] = k + 1
+                self._wanted.task_done()
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A θ that was answered: when, from how many answers, and how many were committed when it was asked for."""
+
+    user: str
+    ms: float
+    theta: float
+    n_items: int
+    at_least: int
+
+
+@dataclass
+class Answered:
+    """What came back: the θ, how often each status, and how many 503 did not say when to come again."""
+
+    taken: list[Taken] = field(default_factory=list)
+    statuses: Counter[int] = field(default_factory=Counter)
+    without_retry_after: int = 0
+
+    @property
+    def ms(self) -> tuple[float, float]:
+        """Median and 99th percentile of those answered with 200."""
+        p50, p99 = np.percentile([one.ms for one in self.taken] or [np.nan], [50, 99])
+        return float(p50), float(p99)
+
+
+class Client:
+    """Keeps connections open for a minute, as nginx does; as little Python for each request as HTTP needs."""
+
+    def __init__(self, port: int, path: str) -> None:
+        self._port, self._path, self._free = (
+            port,
+            path,
+            list[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]](),
+        )
+
+    async def post(self, user_id: str) -> tuple[int, str, bytes]:
+        """Status, headers in small letters, and body."""
+        while self._free and time.monotonic() - self._free[0][0] > 60:
+            self._free.pop(0)[2].close()
+        if self._free:
+            _, reader, writer = self._free.pop()
+        else:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        body = json.dumps({"user_id": user_id, "lookback_days": 365}).encode()
+        head = (
+            f"POST {self._path} HTTP/1.1\r\nHost: api\r\nContent-Type: application/json\r\n"
+            f"Authorization: Bearer {TOKEN}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        writer.write(head.encode() + body)
+        headers = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        content = await reader.readexactly(int(headers.partition("content-length: ")[2].partition("\r\n")[0]))
+        self._free.append((time.monotonic(), reader, writer))
+        return int(headers.split()[1]), headers, content
+
+    def close(self) -> None:
+        for _, _, writer in self._free:
+            writer.close()
+
+
+async def load(port: int, users: list[str], rate: float, log: Log | None, path: str = PATH) -> Answered:
+    """Time in ms from each planned arrival to the answer's end. With a log, every second learner answers before."""
+    rng, client, answered = np.random.default_rng(7), Client(port, path), Answered()
+    arrivals = np.cumsum(rng.exponential(1 / rate, len(users)))
+    began = time.perf_counter() + 0.5
+
+    async def one(user: str, due: float) -> None:
+        at_least = log.n_answers(user) if log else 0
+        status, headers, content = await client.post(user)
+        answered.statuses[status] += 1
+        answered.without_retry_after += status == 503 and "retry-after: " not in headers
+        if status == 200:
+            ms, said = 1000 * (time.perf_counter() - due), json.loads(content)
+            answered.taken.append(Taken(user, ms, said.get("theta", np.nan), said.get("n_items", 0), at_least))
+
+    async with asyncio.TaskGroup() as group:
+        for k, (user, at) in enumerate(zip(users, arrivals, strict=True)):
+            due = began + at
+            if log is not None and k % 2 and k + 10 < len(users):
+                log.let_answer(users[k + 10])
+            if (wait := due - time.perf_counter()) > 0:
+                await asyncio.sleep(wait)
+            group.create_task(one(user, due))
+    client.close()
+    return answered
+
+
+def compare(database: Database, log: Log, taken: Sequence[Taken]) -> float:
+    """The largest difference of a θ from the batch's on the same answers: as many, and a learner's come in order.
+
+    Raises AssertionError where a θ rests on fewer answers than were committed when it was asked for, or on answers
+    that the batch does not count.
+    """
+    end = datetime.now(UTC)
+    users = sorted({one.user for one in taken})
+    with database.connect() as connection:
+        scale = read_scales(connection)["default"]
+        items = in_force(connection, "default", end).items
+        batch, found = scoring_responses(connection, end - timedelta(days=365), end, scale, list(items), users)
+    ids, start = np.array(batch.item_ids, dtype=object), np.searchsorted(batch.person, np.arange(len(found) + 1))
+    rows = []
+    for one in taken:
+        assert one.n_items >= one.at_least, f"{one} leaves out answers"
+        place = int(np.searchsorted(found, one.user))
+        mine = np.arange(start[place], start[place + 1])
+        mine = mine[~np.isin(ids[batch.item[mine]], log.items_after(one.user, one.n_items))]
+        assert len(mine) == one.n_items, f"{one} rests on other answers than the batch's {len(mine)}"
+        rows.append(mine)
+    person = np.repeat(np.arange(len(taken), dtype=np.int32), [len(mine) for mine in rows])
+    seen = np.concatenate(rows)
+    same = Responses(person, batch.item[seen], batch.score[seen], len(taken), batch.item_ids)
+    return float(np.max(np.abs(estimate(same, items, scale).theta - [one.theta for one in taken])))
+
+
+def some(taken: Sequence[Taken], n: int) -> list[Taken]:
+    """At most `n`, from all of the time."""
+    chosen = np.unique(np.linspace(0, len(taken) - 1, n).astype(int)) if taken else []
+    return [taken[k] for k in chosen]
+
+
+@contextmanager
+def servers(url: str, home: Path, *, api: int, hello: int) -> Iterator[int]:
+    """The API and the hello that it is compared with, each in a process and ready; the process id of the API."""
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "IRT_HOME": str(home),
+        "DATABASE_URL": url,
+        "IRT_THETA_TOKEN": TOKEN,
+        "IRT_THETA_PORT": str(api),
+    }
+    children = []
+    try:
+        with (home / "theta-api.log").open("wb") as log:
+            command = [sys.executable, "-m", "services.theta_api"]
+            children.append(subprocess.Popen(command, env=environment, stderr=log, stdout=log))
+            children.append(subprocess.Popen([sys.executable, "-c", HELLO % hello]))
+        for address in (f"{api}/ready", f"{hello}/openapi.json"):
+            wait_for(f"http://127.0.0.1:{address}")
+        yield children[0].pid
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+
+
+def memory_mb(pid: int) -> float:
+    return float(psutil.Process(pid).memory_info().rss / 2**20)
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time of the process until now, of the user and of the system."""
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
+
+
+def wait_for(url: str) -> None:
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        try:
+            if requests.get(url, timeout=5).status_code == 200:
+                return
+        except requests.ConnectionError:
+            pass
+        time.sleep(0.1)
+    raise SystemExit(f"{url} did not answer")
