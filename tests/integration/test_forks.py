@@ -11,7 +11,7 @@ pytestmark = pytest.mark.ci
 
 PROGRAM = """
 import os, subprocess
-from irt_assets import stack
+from irt_assets.servers import stack
 from resources.dagster_compat import code_server_answers
 for _ in range(400):
     for _ in range(3):

@@ -510,7 +510,7 @@ def test_of_two_who_decide_at_once_one_wins_and_the_other_is_told(bank: Database
 KILLED = """
 import time
 from datetime import UTC, datetime
-from irt_assets.calibration import release
+from irt_assets.decisions import release
 from irt_assets.decisions.proposals import Reference
 from resources.postgres.database import Database
 from resources.settings import get_settings

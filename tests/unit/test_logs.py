@@ -134,7 +134,7 @@ PROGRAM = """
 import logging, os, sys
 stderr = os.fstat(2)
 os.environ["JOURNAL_STREAM"] = f"{stderr.st_dev}:{stderr.st_ino + int(sys.argv[1])}"
-from resources import logs
+from resources.serving import logs
 logs.configure()
 logging.getLogger("irt").info("began")
 try:

@@ -273,7 +273,7 @@ def test_names_that_no_setting_knows_are_found(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_importing_the_resources_connects_to_nothing_and_writes_nothing(tmp_path: Path) -> None:
-    modules = ["database", "doctor", "embedded_postgres", "object_store", "schema", "settings", "tables", "warehouse"]
+    modules = ["doctor", "files.object_store", "postgres.embedded_postgres", "postgres.schema", "postgres.warehouse"]
     code = "import socket; socket.socket.connect = None; import " + ", ".join(f"resources.{name}" for name in modules)
     environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(tmp_path)}
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, timeout=60)

@@ -12,9 +12,8 @@ from collections.abc import Iterator, Sequence
 import dagster as dg
 import pytest
 
-import resources
 from jobs import run_logs
-from resources import doctor
+from resources import doctor, serving
 from resources.serving import logs, traces
 from resources.serving.otlp import REST_S, Collector
 from resources.serving.traced_sql import statement_name
@@ -43,7 +42,7 @@ def received(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
 def test_without_a_collector_nothing_of_opentelemetry_is_imported() -> None:
     program = """
 import sys
-from resources import logs, traces
+from resources.serving import logs, traces
 logs.configure()
 with traces.span("work"):
     print(traces.start("test"), traces.current_ids(), [name for name in sys.modules if "opentelemetry" in name])
@@ -55,8 +54,8 @@ with traces.span("work"):
 def test_where_the_packages_are_missing_one_sentence_says_how_to_get_them(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(resources, "otlp", None)  # so that it is taken back afterwards
-    monkeypatch.delattr(resources, "otlp")
+    monkeypatch.setattr(serving, "otlp", None)  # so that it is taken back afterwards
+    monkeypatch.delattr(serving, "otlp")
     monkeypatch.delitem(sys.modules, "resources.serving.otlp")
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.resources", None)
     settings = Settings(otel_exporter_otlp_endpoint="http://collector:4318", _env_file=None)
