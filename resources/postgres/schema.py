@@ -169,7 +169,7 @@ def drift(database: Database) -> list[str]:
 
 def _alembic() -> Config:
     config = Config()
-    config.set_main_option("script_location", "resources.postgres:migrations")
+    config.set_main_option("script_location", "resources:migrations")
     return config
 
 

@@ -13,7 +13,7 @@ import psycopg
 from resources.postgres.database import Database
 
 VERSION_TABLE = "irt_alembic_version"
-VERSIONS = Path(__file__).parent / "migrations" / "versions"
+VERSIONS = Path(__file__).parents[1] / "migrations" / "versions"
 
 
 @dataclass(frozen=True)

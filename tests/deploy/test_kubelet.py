@@ -165,7 +165,7 @@ def upgrade():
 def downgrade():
     op.drop_table("of_the_next_release")
 """)
-    versions = "/opt/irt/lib/python3.11/site-packages/resources/postgres/migrations/versions/"
+    versions = "/opt/irt/lib/python3.11/site-packages/resources/migrations/versions/"
     (folder / "Next").write_text(f"FROM {PLATFORM}\nCOPY {revision}.py {versions}\n")
     (folder / "Sandbox").write_text('ARG BASE\nFROM ${BASE}\nENTRYPOINT ["sleep", "infinity"]\n')
     podman.build(folder / "Next", NEXT, folder)

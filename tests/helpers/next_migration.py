@@ -5,7 +5,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from alembic import op
 
-from resources.postgres.migrations import versions
+from resources.migrations import versions
 
 revision = "0998_next"
 down_revision = max(path.stem for path in Path(versions.__path__[0]).glob("0*.py"))

@@ -31,7 +31,7 @@ RELEASE = "daca6d2a3dc39594b52a1f0daaa9a6d2133a7daf"
 
 SCHEMA = (
     "requirements.lock",
-    "resources/postgres/migrations/**",
+    "resources/migrations/**",
     "resources/postgres/schema*.py",
     "resources/tables.py",
 )

@@ -47,7 +47,7 @@ def statements_in(source: str) -> Iterator[tuple[int, str]]:
 def product() -> Iterator[Path]:
     for folder in ("irt_assets", "jobs", "services", "resources"):
         for path in sorted((ROOT / folder).rglob("*.py")):
-            if not path.is_relative_to(LEDGER) and not path.is_relative_to(ROOT / "resources/postgres/migrations"):
+            if not path.is_relative_to(LEDGER) and not path.is_relative_to(ROOT / "resources/migrations"):
                 yield path
 
 
