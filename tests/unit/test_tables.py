@@ -11,7 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from resources.postgres import migrations
+from resources import migrations
 from resources.tables import METADATA, VIEWS
 
 TABLES = METADATA.sorted_tables
