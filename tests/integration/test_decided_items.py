@@ -11,6 +11,7 @@ import pytest
 from irt_assets.cli.operations import waiting_line
 from irt_assets.common.partitions import monthly
 from irt_assets.decisions import release
+from irt_assets.decisions.proposals import Reference
 from irt_assets.drift.checks import build_drift_checks, settled_items
 from irt_assets.drift.information_checks import build_information_checks
 from jobs.overview import collect_overview
@@ -19,7 +20,7 @@ from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import SCALE, check_context, run_sql
-from tests.helpers.waiting_decision import FEB, JAN, MAR, MOVED, bank, link, publish, store
+from tests.helpers.waiting_decision import FEB, JAN, MAR, MOVED, accept, bank, link, publish, store
 
 __all__ = ["bank", "store"]  # fixtures
 
@@ -123,3 +124,12 @@ def test_an_item_whose_proposal_a_later_month_contradicts_does_not_fail(bank: Da
     found = evaluate(FAR, bank, store, FEB)
     assert found.passed
     assert found.description == f"{FEB}: no item of high severity; no decision needed: moved"
+
+
+def test_an_item_whose_later_value_was_accepted_does_not_fail_in_the_months_before(
+    drifted: Database, store: FolderStore
+) -> None:
+    """February is made again after March was decided on: nobody can act on February's drift any more."""
+    accept(drifted, Reference(MAR, "moved"))
+    assert known(drifted, FEB) == {(SCALE, "moved"): f"{MAR}, accepted by Ann"}
+    assert evaluate(FAR, drifted, store, FEB).passed
