@@ -12,13 +12,12 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import LiteralString
 
 import psycopg
 
-from irt_assets.common.environment import SCHEMA
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.responses.importing.report import UNFINISHED, delete_unfinished, open_unfinished
+from resources.dagster_tables import replace_in_texts
 from resources.failures import TransientFailure
 
 MENTIONING = ("invariant_result", "alert")
@@ -27,15 +26,6 @@ KIND = "learners"
 SHORTEST = 4
 ESCAPED = re.compile(r"(?:\\u[0-9a-fA-F]{4})+|\\[\"\\/bfnrt]")
 """In strings of JSON."""
-EVENTS: tuple[tuple[LiteralString, LiteralString], ...] = (
-    ("event_logs", "event"),
-    ("asset_check_executions", "evaluation_event"),
-    ("asset_keys", "last_materialization"),
-    ("job_ticks", "tick_body"),
-    ("instigators", "instigator_body"),
-    ("jobs", "job_body"),
-)
-"""Columns of Dagster's tables with text of ours: metadata of assets and checks, errors, cursors."""
 
 
 def drop_mentions(connection: psycopg.Connection, user_id: str, instead: str) -> dict[str, int]:
@@ -55,10 +45,7 @@ def drop_mentions(connection: psycopg.Connection, user_id: str, instead: str) ->
                WHERE concat_ws(' ', what, key) ~ %(id)s OR subjects::text ~ %(in_json)s""",
             {"id": pattern, "in_json": _pattern(_in_json(user_id, ensure_ascii=False)), "instead": instead},
         ).rowcount
-    for table, column in EVENTS:
-        if connection.execute("SELECT to_regclass(%s) IS NULL", (f"{SCHEMA}.{table}",)).fetchone() == (True,):
-            continue  # Dagster was never started
-        changed[table] = _from_events(connection, table, column, user_id, instead, pattern)
+    changed |= replace_in_texts(connection, _in_events(user_id, instead, pattern))
     return {table: n for table, n in changed.items() if n}
 
 
@@ -136,29 +123,19 @@ def _from_alerts(connection: psycopg.Connection, subjects: list[str], instead: s
     return len(rows)
 
 
-def _from_events(
-    connection: psycopg.Connection,
-    table: LiteralString,
-    column: LiteralString,
-    user_id: str,
-    instead: str,
-    pattern: str | None,
-) -> int:
-    """The text is JSON, in which strings may hold JSON again; the id is replaced within strings only."""
+def _in_events(user_id: str, instead: str, pattern: str | None) -> dict[str, str]:
+    """What replaces the id in events. Their text is JSON, in which strings may hold JSON again; the id is replaced
+    within strings only."""
     forms = {user_id, _in_json(user_id), _in_json(_in_json(user_id))}
-    wanted = [
+    wanted: dict[str, str] = {}
+    for form in map(re.escape, forms):
         # A cell of a table in metadata, a learner's file, the mark of the sweep of abilities.
-        *((rf'("(?:learner|learners|subject)": "){re.escape(form)}(")', rf"\1{instead}\2") for form in forms),
-        *((rf'("files": "){re.escape(form)}(\.(?:html|pdf)")', rf"\1{instead}\2") for form in forms),
-        *((rf'(\\", \\"){re.escape(form)}(\\"\])', r"\1\2") for form in forms),
-    ]
+        wanted[rf'("(?:learner|learners|subject)": "){form}(")'] = rf"\1{instead}\2"
+        wanted[rf'("files": "){form}(\.(?:html|pdf)")'] = rf"\1{instead}\2"
+        wanted[rf'(\\", \\"){form}(\\"\])'] = r"\1\2"
     if pattern:
-        wanted += [(_pattern(form), instead) for form in forms]
-    changed = 0
-    for find, replacement in wanted:
-        query = f"UPDATE {SCHEMA}.{table} SET {column} = regexp_replace({column}, %s, %s, 'g') WHERE {column} ~ %s"
-        changed += connection.execute(query.encode(), (find, replacement, find)).rowcount
-    return changed
+        wanted |= dict.fromkeys(map(_pattern, forms), instead)
+    return wanted
 
 
 def _in_json(text: str, *, ensure_ascii: bool = True) -> str:

@@ -21,7 +21,7 @@ from irt_assets.backup import programs
 from irt_assets.backup.cited import Cited, cited_files, with_hashes, write_listing
 from irt_assets.backup.manifest import DATABASE, FORMAT, OBJECTS, File, Manifest, read_contents
 from irt_assets.backup.places import MANIFEST, Place, keep_newest
-from irt_assets.common.environment import SCHEMA
+from resources.dagster_tables import SCHEMA
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, advisory_lock
 from resources.postgres.schema_version import schema_version

@@ -20,7 +20,6 @@ from irt_assets.backup import programs
 from irt_assets.backup.cited import faults, read_listing
 from irt_assets.backup.manifest import DATABASE, OBJECTS, Manifest, differences, read_contents, read_manifest
 from irt_assets.backup.places import Place
-from irt_assets.common.environment import SCHEMA
 from irt_assets.common.partitions import last_complete_month, months_between
 from irt_assets.common.run_progress import last_made
 from irt_assets.common.wording import counted
@@ -28,6 +27,7 @@ from irt_assets.gates.month_status import month_states
 from irt_assets.invariants.drift import FOLLOWING
 from irt_assets.invariants.history import look_at_everything
 from irt_assets.servers.stack import dagster_instance
+from resources.dagster_tables import SCHEMA
 from resources.failures import PermanentFailure
 from resources.files.folder_claim import adopt_folder
 from resources.files.object_store import FolderStore, ObjectStore, object_store

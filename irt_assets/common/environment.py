@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from resources.dagster_tables import SCHEMA
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.settings import Settings, private_home
@@ -25,8 +26,6 @@ WORKSPACE = Path(__file__).parents[1] / "workspace.yaml"
 WORKSPACE_OVER_TCP = Path(__file__).parents[1] / "workspace-tcp.yaml"
 CODE_LOCATION = "irt_assets"
 """The name of our code location in workspace.yaml."""
-SCHEMA = "dagster"
-"""The schema of Dagster's tables, apart from ours because both keep an `alembic_version`."""
 STACK_LOCK = Path("dagster") / "stack.lock"
 """Lock file under IRT_HOME: held exclusively by `irt serve`, or shared by the servers of `irt run`."""
 LONGEST_SOCKET_PATH = 100

@@ -10,7 +10,7 @@ import time
 
 import psycopg
 
-from irt_assets.common.environment import SCHEMA
+from resources.dagster_tables import heartbeats
 from resources.failures import PermanentFailure, explain, root_cause
 from resources.postgres.database import Database
 from resources.postgres.schema_version import schema_version
@@ -67,12 +67,6 @@ def daemon(database: Database, since: float = 0.0) -> str | None:
         return None
     parts = "the daemon" if len(silent) == len(DAEMONS) else f"{', '.join(silent)} of the daemon"
     return f"{parts} sent no heartbeat in the last three minutes"
-
-
-def heartbeats(connection: psycopg.Connection) -> dict[str, float]:
-    """The last heartbeat of each part of the daemon (Unix time, seconds). Raises UndefinedTable if there is none."""
-    query = f"SELECT daemon_type, extract(epoch FROM timestamp)::float8 FROM {SCHEMA}.daemon_heartbeats"
-    return dict(connection.execute(query).fetchall())
 
 
 def code_server(address: str) -> str | None:

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import psycopg
 
-from irt_assets.common.environment import SCHEMA, instance_environment
+from irt_assets.common.environment import instance_environment
+from resources.dagster_tables import run_status
 from resources.failures import explain
 from resources.postgres.database import Database
 from resources.settings import Settings, in_a_pod
@@ -85,14 +86,12 @@ def _await_launch(database: Database, run_id: str, stopping: threading.Event) ->
 
 def _status(database: Database, run_id: str) -> str | None:
     """None where the database does not answer, or knows no such run."""
-    query = f"SELECT status FROM {SCHEMA}.runs WHERE run_id = %s".encode()
     try:
         with database.connect() as connection:
-            row = connection.execute(query, (run_id,)).fetchone()
+            return run_status(connection, run_id)
     except psycopg.Error as error:
         LOG.warning("the status of the run %s is not known: %s", run_id, explain(error) or error)
         return None
-    return str(row[0]) if row else None
 
 
 def _exit_code(code: int, *, expected: bool) -> int:

@@ -20,8 +20,9 @@ import psycopg
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from irt_assets.common.probes import DAEMONS, daemon, heartbeats
+from irt_assets.common.probes import DAEMONS, daemon
 from resources.dagster_compat import have_the_last_word_on_logs, run_daemon, watch_starting_runs
+from resources.dagster_tables import heartbeats
 from resources.failures import PermanentFailure, TransientFailure
 from resources.files.folder_claim import open_store
 from resources.postgres.daemon_lock import PATIENCE_S, REFUSED, DaemonLock

@@ -24,9 +24,10 @@ import requests
 from dagster import DagsterInstance
 
 from irt_assets.common import probes
-from irt_assets.common.environment import SCHEMA, STACK_LOCK, dagster_environment, instance_environment
+from irt_assets.common.environment import STACK_LOCK, dagster_environment, instance_environment
 from irt_assets.servers.server_commands import DAEMON, DEFINITIONS, Service, commands
 from resources.dagster_compat import code_server_answers, wait_for_database
+from resources.dagster_tables import SCHEMA
 from resources.failures import PermanentFailure
 from resources.files.folder_claim import open_store
 from resources.postgres.daemon_lock import PATIENCE_S, REFUSED, DaemonLock

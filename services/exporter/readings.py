@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, LiteralString
+from typing import TypeVar
 
 import psycopg
 from dagster import deserialize_value
 
 from irt_assets.common.job_names import job_of
 from irt_assets.common.partitions import last_complete_month, months_between
-from irt_assets.common.probes import DAEMONS, heartbeats
+from irt_assets.common.probes import DAEMONS
 from irt_assets.gates.month_judged import GateStatus, Newer, State, classify_month
 from irt_assets.invariants.freshness import last_backup, last_evaluated
 from irt_assets.invariants.open_violations import SEVERITY, open_violations
@@ -27,10 +27,12 @@ from irt_assets.ledger.steps import Step
 from jobs.plans import PLANS, last_due, overdue_since, schedule_keys, switched_on_at
 from resources.alerts.notifier import channels
 from resources.dagster_compat import InstigatorState
+from resources.dagster_tables import heartbeats, last_made, runs_by_status, schedules
 from resources.settings import Settings
 from services.exporter import families
 from services.exporter.families import Family, Sample
 
+T = TypeVar("T")
 MONTHS = 13
 MONTH_STATES = (State.GREEN, State.RED, State.STALE, State.PENDING, State.MISSING)
 
@@ -45,10 +47,7 @@ class Look:
 
 
 def runs(look: Look) -> Iterator[Sample]:
-    rows = _of_dagster(
-        look.connection,
-        "SELECT pipeline_name, status, count(*), max(end_time) FROM dagster.runs GROUP BY 1, 2 ORDER BY 4",
-    )
+    rows = _of_dagster(look.connection, runs_by_status) or []
     by_status: Counter[str] = Counter()
     for _, status, n, _ in rows:
         by_status[status.lower()] += n
@@ -62,24 +61,20 @@ def runs(look: Look) -> Iterator[Sample]:
 
 def late_schedules(look: Look) -> Iterator[Sample]:
     """Schedules that did not tick are found here; those that ticked and made nothing, by the daemon's open alerts."""
-    rows = _of_dagster(
-        look.connection,
-        """SELECT i.instigator_body,
-                  (SELECT max(t.timestamp) FROM dagster.job_ticks t
-                   WHERE t.selector_id = i.selector_id AND t.status IN ('SUCCESS', 'SKIPPED')),
-                  (SELECT array_agg(key) FROM alert WHERE resolved_at IS NULL AND starts_with(key, 'schedule '))
-           FROM dagster.instigators i WHERE i.instigator_type = 'SCHEDULE'""",
-    )
     found = {
-        (state := deserialize_value(body, InstigatorState)).instigator_name: (state, *rest) for body, *rest in rows
+        (state := deserialize_value(body, InstigatorState)).instigator_name: (state, last_tick)
+        for body, last_tick in _of_dagster(look.connection, schedules) or []
     }
+    alerts = look.connection.execute(
+        "SELECT key FROM alert WHERE resolved_at IS NULL AND starts_with(key, 'schedule ')"
+    ).fetchall()
     for plan in PLANS:
         late = False
         if plan.name in found:
-            state, last_tick, alert_keys = found[plan.name]
+            state, last_tick = found[plan.name]
             last = last_tick.replace(tzinfo=UTC) if last_tick else None
             silent = overdue_since(plan, look.now, last, switched_on_at(state)) is not None
-            late = state.is_running and (silent or schedule_keys(plan)[1] in (alert_keys or ()))
+            late = state.is_running and (silent or (schedule_keys(plan)[1],) in alerts)
         yield Sample(families.LATE, late, (plan.documents_name,))
 
 
@@ -92,22 +87,9 @@ def overdue_jobs(look: Look) -> Iterator[Sample]:
         if newest := plan.newest_due(tick, look.settings.irt_first_month):
             partition, since[plan.job] = newest
             wanted.append((plan.job, json.dumps([plan.asset]), partition))
-    rows = _of_dagster(
-        look.connection,
-        """SELECT wanted.job, max(made.timestamp) AT TIME ZONE 'UTC'
-           FROM unnest(%(jobs)s::text[], %(assets)s::text[], %(partitions)s::text[]) AS wanted (job, asset, partition)
-           JOIN dagster.event_logs made ON made.asset_key = wanted.asset AND made.partition = wanted.partition
-             AND made.dagster_event_type = 'ASSET_MATERIALIZATION'
-           GROUP BY 1
-           UNION ALL
-           SELECT pipeline_name, to_timestamp(max(end_time)) FROM dagster.runs
-           WHERE status = 'SUCCESS' AND pipeline_name <> ALL (%(jobs)s) GROUP BY 1
-           UNION ALL
-           SELECT NULL, min(initialised_at) FROM calibration_scale""",
-        {name: [one[n] for one in wanted] for n, name in enumerate(("jobs", "assets", "partitions"))},
-    )
-    made = {job: time for job, time in rows if time is not None}
-    begun = made.get(None, look.now)
+    made = _of_dagster(look.connection, lambda connection: last_made(connection, wanted)) or {}
+    first = look.connection.execute("SELECT min(initialised_at) FROM calibration_scale").fetchone()
+    begun = (first and first[0]) or look.now
     for plan in PLANS:
         was_due = plan.job in since and begun <= since[plan.job]
         is_overdue = was_due and made.get(plan.job, begun) < since[plan.job]
@@ -209,12 +191,10 @@ def _time(family: Family, time: datetime | None) -> Iterator[Sample]:
         yield Sample(family, time.timestamp())
 
 
-def _of_dagster(
-    connection: psycopg.Connection, query: LiteralString, values: Mapping[str, Any] | None = None
-) -> list[tuple[Any, ...]]:
-    """Rows of Dagster's tables; none if it never ran."""
+def _of_dagster(connection: psycopg.Connection, read: Callable[[psycopg.Connection], T]) -> T | None:
+    """What is read from Dagster's tables; None if it never ran."""
     try:
         with connection.transaction():
-            return connection.execute(query, values).fetchall()
+            return read(connection)
     except psycopg.errors.UndefinedTable:
-        return []
+        return None

@@ -55,6 +55,17 @@ def test_no_other_module_names_a_private_part() -> None:
     assert not found, f"take them from resources/dagster_compat.py (tests: tests/helpers/dagster_private.py): {found}"
 
 
+def test_no_other_module_names_a_table_of_dagsters() -> None:
+    query = re.compile(r"\b(?:FROM|JOIN|UPDATE|INTO)\s+(?:dagster|\{SCHEMA\})\.\w+")
+    found = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for folder in ("irt_assets", "jobs", "resources", "services")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for name in query.findall(path.read_text("utf-8"))
+    ]
+    assert {name.partition(":")[0] for name in found} == {"resources/dagster_tables.py"}, found
+
+
 def private_names(path: Path) -> Iterator[tuple[int, str]]:
     """Imports, and strings that name a module, such as those of monkeypatch."""
     text = path.read_text("utf-8")
