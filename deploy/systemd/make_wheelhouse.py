@@ -75,7 +75,7 @@ def _add_the_rest(folder: Path, locks: list[str]) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
         (folder / name).mkdir()
     for lock in locks:
-        shutil.copy(ROOT / lock, folder / "locks")
+        shutil.copy(LOCKS / lock, folder / "locks")
     shutil.copytree(HERE / "units", folder / "share/units")
     shutil.copytree(HERE / "etc", folder / "share/etc")
     shutil.copytree(ROOT / "services/r_irt", folder / "share/r_irt")
