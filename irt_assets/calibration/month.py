@@ -50,7 +50,7 @@ from resources.postgres.database import Database, advisory_lock
 from resources.settings import get_settings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FitOutcome:
     """An engine's fit of a scale, or the reason why there is none.
 
@@ -213,15 +213,24 @@ def _fit(
     with database.connect() as connection:
         advisory_lock(connection, "item_calibration", month)
         for scale, name, outcome, spec, seconds, summed in results:
-            own, why, calibration, shape = name == scale.engine, None, None, None
-            if isinstance(outcome, Exception):
-                fit_id = fits.stage(connection, snapshot, scale.scale_id, name, outcome, spec, run_id)
-                why = fits.explanation(outcome)
-            else:
-                calibration, shape = outcome.calibration, outcome.shape
-                fit_id = fits.stage(connection, snapshot, scale.scale_id, name, calibration, spec, run_id)
-            found = calibration, why, seconds, shape, spec.misfit, spec.testlets, spec.sample, summed
-            outcomes.append(FitOutcome(scale.scale_id, name, own, fit_id, *found))
+            made = None if isinstance(outcome, Exception) else outcome
+            staged = outcome if isinstance(outcome, Exception) else outcome.calibration
+            outcomes.append(
+                FitOutcome(
+                    scale_id=scale.scale_id,
+                    engine=name,
+                    own=name == scale.engine,
+                    fit_id=fits.stage(connection, snapshot, scale.scale_id, name, staged, spec, run_id),
+                    calibration=made.calibration if made else None,
+                    error=fits.explanation(outcome) if isinstance(outcome, Exception) else None,
+                    seconds=seconds,
+                    shape=made.shape if made else None,
+                    misfit=spec.misfit,
+                    testlets=spec.testlets,
+                    sample=spec.sample,
+                    summed=summed,
+                )
+            )
     return outcomes
 
 

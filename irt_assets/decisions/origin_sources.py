@@ -201,7 +201,7 @@ def _require_gates(window: OriginWindow, scale: Scale, fitted: FittedWindow, cou
     staged = fits.StagedFit(
         "", name, scale.scale_id, calibration.engine, kept.digest, None, None, None, spec, code_version(), now
     )
-    evidence = Evidence(name, scale, snapshot, None, staged, calibration, None)
+    evidence = Evidence(month=name, scale=scale, snapshot=snapshot, staged=staged, calibration=calibration)
     for judge in (gates.few_answers_are_rejected, gates.converged, model_gates.one_dimension):
         verdict = judge(evidence)
         if not verdict.passed:

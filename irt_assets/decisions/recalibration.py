@@ -48,7 +48,7 @@ KIND = "pooled"
 """The `kind` of its fits in `mirt_fit_meta`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recalibration:
     """What became of it.
 
@@ -163,16 +163,16 @@ def recalibrate(
         wanted = tuple(items) or tuple(i for i in responses.item_ids if anchors is None or i not in anchors.item_ids)
         proposed, held = _propose(connection, scale, window, fit_id, wanted, changed)
     return Recalibration(
-        window,
-        scale_id,
-        fit_id,
-        tuple(one.month for one in snapshots),
-        basis.passed_over,
-        {item: since for item, since in changed.items() if item in responses.item_ids},
-        responses.n_persons,
-        responses.n_responses,
-        proposed,
-        held,
+        window=window,
+        scale_id=scale_id,
+        fit_id=fit_id,
+        months=tuple(one.month for one in snapshots),
+        passed_over=basis.passed_over,
+        changed={item: since for item, since in changed.items() if item in responses.item_ids},
+        n_persons=responses.n_persons,
+        n_responses=responses.n_responses,
+        proposed=proposed,
+        held=held,
     )
 
 

@@ -38,7 +38,7 @@ class Verdict:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evidence:
     """All that is known of one month of one scale when it is judged.
 
@@ -49,11 +49,11 @@ class Evidence:
 
     month: str
     scale: Scale
-    snapshot: Snapshot | None
-    snapshot_problem: str | None
-    staged: StagedFit | None
-    calibration: Calibration | None
-    linked: LinkedFit | None
+    snapshot: Snapshot | None = None
+    snapshot_problem: str | None = None
+    staged: StagedFit | None = None
+    calibration: Calibration | None = None
+    linked: LinkedFit | None = None
     demanded: Mapping[str, StagedFit | None] = field(default_factory=dict)
     in_force: frozenset[str] = frozenset()
     bank: Bank = field(default_factory=Bank)
@@ -103,25 +103,26 @@ class MonthFile:
 
 def load_evidence(connection: psycopg.Connection, file: MonthFile, month: str, scale: Scale) -> Evidence:
     """What is known of a month of `scale`, as the month's window follows it."""
-    staged = latest_staged(connection, month, scale.scale_id, scale.engine)
+    scale_id, start = scale.scale_id, month_bounds(month)[0]
+    staged = latest_staged(connection, month, scale_id, scale.engine)
     return Evidence(
-        month,
-        scale,
-        file.snapshot,
-        file.problem,
-        staged,
-        staged.decoded() if staged else None,
-        linked_fit(connection, scale.scale_id, "monthly", month_bounds(month)[0], scale.engine),
-        {
-            engine: latest_staged(connection, month, scale.scale_id, engine)
+        month=month,
+        scale=scale,
+        snapshot=file.snapshot,
+        snapshot_problem=file.problem,
+        staged=staged,
+        calibration=staged.decoded() if staged else None,
+        linked=linked_fit(connection, scale_id, "monthly", start, scale.engine),
+        demanded={
+            engine: latest_staged(connection, month, scale_id, engine)
             for engine in scale.rules.publication.demands
             if engine != scale.engine
         },
-        items_published_by(connection, scale.scale_id, month_bounds(month)[0]),
-        read_bank(connection, scale.scale_id, month_bounds(month)[0]),
-        accepted_subjects(connection, scale.scale_id, month_bounds(month)[0]),
-        released_constants(connection, month, scale.scale_id, scale.engine),
-        held_before(connection, scale.scale_id, month),
+        in_force=items_published_by(connection, scale_id, start),
+        bank=read_bank(connection, scale_id, start),
+        accepted=accepted_subjects(connection, scale_id, start),
+        earlier=released_constants(connection, month, scale_id, scale.engine),
+        held_before=held_before(connection, scale_id, month),
     )
 
 

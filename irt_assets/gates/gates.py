@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from irt_assets.engines.registry import asset_of, installed
+from irt_assets.engines.registry import asset_of
 from irt_assets.gates.evidence import NO_SNAPSHOT, Evidence, Verdict, current_fit
 from irt_assets.gates.linking_gates import (
     anchors_agree,
@@ -31,7 +31,6 @@ from irt_assets.psychometrics.core.errors import DisconnectedDesignError
 from irt_assets.psychometrics.core.models import Flag
 from irt_assets.psychometrics.eligibility.attempts import Reason, rejected
 from irt_assets.psychometrics.eligibility.rules import Rules
-from resources.settings import get_settings
 
 
 def snapshot_matches_its_hash(evidence: Evidence) -> Verdict:
@@ -101,9 +100,8 @@ def demanded_engines_fitted(evidence: Evidence) -> Verdict:
 def _not_usable(evidence: Evidence, engine: str, fit: StagedFit | None) -> str | None:
     again = f"materialise {asset_of(engine)}"
     if fit is None or evidence.snapshot is None or fit.snapshot_hash != evidence.snapshot.snapshot_hash:
-        absent = installed(engine, get_settings())
         which = "has no fit of the month" if fit is None else "has only a fit of an earlier snapshot of the month"
-        return f"{which}: {absent or f'enable it (IRT_ENGINES={engine}) and {again}'}"
+        return f"{which}: enable it (IRT_ENGINES={engine}) and {again}; `irt doctor` says whether it is installed"
     other = of_other_model(fit.spec, evidence.scale)
     return f"{other}: {again}" if other else fit_problem(fit)
 

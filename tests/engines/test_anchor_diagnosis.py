@@ -140,7 +140,9 @@ def test_a_month_whose_anchors_disagree_says_which_moved() -> None:
     staged = StagedFit("fit", "2026-08", "math", "em", "hash", encode(new), None, None, StagedSpec(), "code", at)
     spec = LinkedSpec(linking_constants=LinkingConstants.of(linking), latent=Spread(mean=0.0, sd=1.0))
     linked = LinkedFit("fit", "math", "hash", "data", "anchors", True, spec, {})
-    judged = anchors_agree(Evidence("2026-08", Scale("math"), None, None, staged, new, linked))
+    judged = anchors_agree(
+        Evidence(month="2026-08", scale=Scale("math"), staged=staged, calibration=new, linked=linked)
+    )
     assert not judged.passed
     assert judged.why.startswith(f"{len(found.suspects)} of 30 anchors {found.sentence}; 30 anchors disagree (Q = ")
     assert judged.details["suspects"] == found.as_constants()

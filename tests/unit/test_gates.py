@@ -49,7 +49,14 @@ def staged(**changes: Any) -> StagedFit:
 def evidence(**changes: Any) -> Evidence:
     """A month that passes every gate, changed in one thing."""
     snapshot = Snapshot("2026-06", "hash", "uri", "data", 110, {"default": {"scored": 100, "rapid": 10}}, {})
-    sound = Evidence("2026-06", Scale("default"), snapshot, None, staged(), calibration(), linked())
+    sound = Evidence(
+        month="2026-06",
+        scale=Scale("default"),
+        snapshot=snapshot,
+        staged=staged(),
+        calibration=calibration(),
+        linked=linked(),
+    )
     return replace(sound, **changes)
 
 

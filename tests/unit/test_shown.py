@@ -31,7 +31,9 @@ def fit() -> Calibration:
 
 
 def test_every_item_of_a_fit_is_in_its_table_flagged_ones_first_then_by_difficulty() -> None:
-    found = shown.fit_metadata([FitOutcome("math", "em", True, "f", fit(), None, 1.5)])
+    found = shown.fit_metadata(
+        [FitOutcome(scale_id="math", engine="em", own=True, fit_id="f", calibration=fit(), error=None, seconds=1.5)]
+    )
     lines = str(found["items (math, em)"].value).splitlines()
     assert [cells(line)[0] for line in lines[2:]] == ["gone", "easy", "hard"]
     assert cells(lines[2]) == ["gone", "", "", "3", "all_correct"]
