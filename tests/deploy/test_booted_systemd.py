@@ -217,8 +217,7 @@ def test_a_month_is_calibrated_by_the_service_of_the_timer_though_the_code_serve
     assert '"state": "green"' in machine.says(IRT, "status", "--json")
 
 
-@pytest.mark.ci
-@pytest.mark.on_change(*SHOWN)
+@pytest.mark.long
 def test_what_is_killed_is_back_within_its_limits(machine: Machine) -> None:
     before = lives(machine)
     machine.must("systemctl", "kill", "-s", "KILL", *SERVERS)

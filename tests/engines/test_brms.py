@@ -53,7 +53,7 @@ def test_posterior_means_are_near_the_posterior_mode_of_the_em_engine(responses,
     np.testing.assert_allclose(fit.d_se, mode.d_se, rtol=0.25)
 
 
-@WHERE_ENGINES_CHANGE
+@pytest.mark.long
 def test_a_sound_fit_converges_and_says_how_it_came_about(responses, fit):
     assert fit.convergence.converged, fit.convergence.reason
     assert set(fit.software) == {"brms", "rstan", "R"}
@@ -80,7 +80,6 @@ def test_the_compiled_program_serves_other_data(responses, compiled):
     assert any(f"of item i{j}" in found.convergence.reason for j in range(1, 6))
 
 
-@WHERE_ENGINES_CHANGE
 @pytest.mark.long
 def test_an_item_that_only_its_prior_determines_is_unidentified_and_stops_the_fit(responses, compiled):
     matrix = responses.score.reshape(PERSONS, ITEMS).astype(float)

@@ -71,6 +71,7 @@ def test_without_a_daemon_a_month_has_its_drift_and_its_report_follow_once(made_
         assert followed(instance, made_month) == [], "although the clock was set back since"
 
 
+@pytest.mark.long
 def test_without_a_daemon_a_run_that_failed_is_told_of_once_and_so_is_its_end(world: Settings, http: HttpSink) -> None:
     settings = world.model_copy(update={"alert_webhook_url": SecretStr(http.url)})
     plan = jobs_by_hand.plan_of(MONTHLY_JOB)

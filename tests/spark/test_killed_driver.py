@@ -21,13 +21,12 @@ from resources.postgres.database import Database
 from resources.settings import Settings, get_settings
 from tests.helpers.kpi_worlds import load, random_world
 from tests.helpers.rooms import run_sql
-from tests.helpers.what_changed import WHERE_SPARK_CHANGES
 from tests.testbed.patience import patient
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-pytestmark = WHERE_SPARK_CHANGES
+pytestmark = pytest.mark.long
 
 MONTH = "2026-10"
 JUDGE = """
