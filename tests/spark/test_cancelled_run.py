@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import psutil
+import pytest
 import requests
 from dagster import DagsterRunStatus
 
@@ -17,11 +18,10 @@ from resources.files.object_store import object_store
 from resources.settings import Settings
 from tests.helpers.kpi_worlds import load, random_world
 from tests.helpers.rooms import run_sql
-from tests.helpers.what_changed import WHERE_SPARK_CHANGES
 from tests.testbed.spark_cluster import Cluster
 from tests.testbed.stack_harness import Harness, running_stack, wait_for
 
-pytestmark = WHERE_SPARK_CHANGES
+pytestmark = pytest.mark.long
 
 MONTH = "2026-10"
 ASSETS = ["scored_responses"]

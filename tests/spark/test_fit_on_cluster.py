@@ -18,10 +18,9 @@ from irt_assets.psychometrics.estimation.em import fit_em
 from resources.cluster.spark import spark_jobs, spark_session
 from resources.failures import PermanentFailure
 from tests.helpers.answers_on_spark import World, assert_same
-from tests.helpers.what_changed import WHERE_SPARK_CHANGES
 from tests.testbed.spark_cluster import Cluster
 
-pytestmark = WHERE_SPARK_CHANGES
+pytestmark = pytest.mark.long
 
 
 class Killer(logging.Handler):

@@ -19,13 +19,12 @@ from resources.cluster.relational import on_postgres
 from resources.failures import PermanentFailure
 from resources.settings import Settings, get_settings
 from tests.helpers.rooms import attempt
-from tests.helpers.what_changed import WHERE_SPARK_CHANGES
 from tests.integration.test_late_answers import NOON, World
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-pytestmark = [WHERE_SPARK_CHANGES, pytest.mark.on_change("jobs/late_sensor.py")]
+pytestmark = pytest.mark.long
 
 
 def test_late_answers_are_written_to_the_lake_and_then_ask_for_what_they_concern(

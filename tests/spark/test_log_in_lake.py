@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -28,6 +27,7 @@ from irt_assets.responses.snapshot import read_snapshot, take_snapshot
 from irt_assets.responses.snapshot_files import is_manifest
 from irt_assets.responses.window import data_hash
 from jobs.late_sensor import FEATURES
+from resources.cluster import relational
 from resources.cluster.relational import on_nearest_log, on_postgres
 from resources.postgres.database import Database
 from resources.postgres.relations import ATTEMPT
@@ -90,9 +90,7 @@ def move_to_lake(
         with loaded.connect() as connection:
             write_parquet(on_postgres(connection), ATTEMPT, folder)
         run_sql(loaded, EMPTY)
-        monkeypatch.setitem(
-            sys.modules, "resources.cluster.lake", SimpleNamespace(Lake=SimpleNamespace(at=lambda _: lake))
-        )
+        monkeypatch.setattr(relational, "Lake", SimpleNamespace(at=lambda _: lake))
         monkeypatch.setenv("IRT_SPARK", "local[2]")
         monkeypatch.setenv("IRT_ATTEMPTS", str(folder))
         get_settings.cache_clear()

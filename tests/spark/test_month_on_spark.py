@@ -79,7 +79,8 @@ def _assert_abilities_are_of_the_whole_log(graph: Graph) -> None:
     assert len(before) > 400
 
 
-@pytest.mark.parametrize("where", ["executors", pytest.param("auto", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("where", ["executors", "auto"])
 def test_months_made_on_spark_are_those_of_one_machine(
     postgres: EmbeddedPostgres,
     small_truth: Truth,

@@ -32,13 +32,12 @@ from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import get_settings
 from tests.helpers import rooms
 from tests.helpers.trial_engine import TrialEngine
-from tests.helpers.what_changed import WHERE_SPARK_CHANGES
 from tests.integration.graph import Graph, graph_of_small_world
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-pytestmark = WHERE_SPARK_CHANGES
+pytestmark = pytest.mark.long
 
 MOST = 4_000
 """About half of a month of the small world."""

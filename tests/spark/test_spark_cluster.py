@@ -13,12 +13,11 @@ from resources.cluster.spark import application_of, executors_report, spark_jobs
 from resources.cluster.spark_executors import describe_this_python
 from resources.failures import TransientFailure
 from resources.settings import Settings
-from tests.helpers.what_changed import WHERE_SPARK_CHANGES
 from tests.testbed.patience import patient
 from tests.testbed.spark_cluster import Cluster
 from tests.testbed.spark_functions import slowly, with_our_code
 
-pytestmark = WHERE_SPARK_CHANGES
+pytestmark = pytest.mark.long
 
 NUMBERS = 40
 TASKS = 20

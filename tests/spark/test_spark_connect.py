@@ -15,11 +15,10 @@ import pytest
 from resources.cluster.spark import application_of, is_remote, spark_jobs, spark_session
 from resources.failures import PermanentFailure
 from resources.settings import Settings
-from tests.helpers.what_changed import WHERE_SPARK_CHANGES
 from tests.testbed.patience import patient
 from tests.testbed.spark_functions import refuses, sleeps, with_our_code
 
-pytestmark = WHERE_SPARK_CHANGES
+pytestmark = pytest.mark.long
 
 ENDS_WITHIN_S = 30.0
 """Of a job that would sleep for a minute."""

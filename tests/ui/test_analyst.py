@@ -17,7 +17,7 @@ from tests.testbed.stack_harness import wait_for
 from tests.ui.browser import PICTURE_WIDTH, photograph_graph
 from tests.ui.walked_platform import Picture, Platform
 
-pytestmark = pytest.mark.xdist_group("ui")
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("ui")]
 
 GROUPS = {
     "responses": ["attempts", "question_bank", "item_response_time", "scored_responses"],

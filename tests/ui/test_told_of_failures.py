@@ -15,7 +15,7 @@ from tests.helpers.rooms import add_attempts, attempt, rows, run_sql
 from tests.testbed.stack_harness import wait_for
 from tests.ui.walked_platform import Platform
 
-pytestmark = pytest.mark.xdist_group("ui")
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("ui")]
 
 
 @pytest.fixture
