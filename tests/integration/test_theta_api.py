@@ -311,7 +311,7 @@ def test_the_process_answers_what_has_come_before_it_ends(world: Settings, tmp_p
     def is_ready() -> bool:
         try:
             return requests.get(f"{url}/ready", timeout=5).status_code == 200
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):  # while it loads what it computes with
             return False
 
     with (tmp_path / "log").open("wb") as log:
@@ -326,8 +326,8 @@ def test_the_process_answers_what_has_come_before_it_ends(world: Settings, tmp_p
                     target=lambda: answers.append(requests.post(url + PATH, json=content, headers=HEADERS, timeout=30))
                 )
                 asking.start()
-                until(lambda: "irt_theta_in_flight 1.0" in requests.get(f"{url}/metrics", timeout=5).text, "it came")
-                shown = requests.get(f"http://127.0.0.1:{metrics}/metrics", timeout=5).text
+                until(lambda: "irt_theta_in_flight 1.0" in requests.get(f"{url}/metrics", timeout=30).text, "it came")
+                shown = requests.get(f"http://127.0.0.1:{metrics}/metrics", timeout=30).text
                 assert "irt_theta_in_flight 1.0" in shown
                 child.send_signal(signal.SIGTERM)
             asking.join(30)

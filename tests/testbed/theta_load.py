@@ -295,7 +295,7 @@ def wait_for(url: str) -> None:
         try:
             if requests.get(url, timeout=5).status_code == 200:
                 return
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             pass
         time.sleep(0.1)
     raise SystemExit(f"{url} did not answer")
