@@ -61,22 +61,9 @@ FOUR_PODS_S = 900.0
 """One after the other, with 10, 20 and 40 s between them; each starts Python, on a machine that has other work."""
 WORKERS = "app.kubernetes.io/component=run-worker"
 STARTED, SUCCESS, FAILURE = DagsterRunStatus.STARTED, DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE
-SHOWN = (
-    "deploy/k8s/**",
-    "docs/reference/kubernetes-commands.md",
-    "irt_assets/dagster-variants.yaml",
-    "irt_assets/runs/jobs_in_pods.py",
-    "irt_assets/runs/run_worker.py",
-    "jobs/api_server.py",
-    "jobs/kubernetes_launcher.py",
-    "jobs/run_sizes.py",
-    "requirements-k8s.lock",
-    "tests/deploy/**",
-)
-"""What a real API server and pods show of: the manifests, the page, the launcher and what it starts."""
 pytestmark = [
+    pytest.mark.long,  # where nothing is kept, the API server is compiled first
     pytest.mark.xdist_group("kubernetes"),
-    pytest.mark.on_change(*SHOWN),
     pytest.mark.timeout(patient(5400)),
 ]
 
@@ -238,7 +225,6 @@ def harness(platform: Platform) -> Iterator[Harness]:
 # -- what is applied ---------------------------------------------------------------------------------
 
 
-@pytest.mark.ci
 def test_every_object_is_created(cluster: Cluster, tmp_path: Path) -> None:
     """Strictly: an unknown field is refused. Every pod passes the namespace's rules, as the API server judges them."""
     for group, kinds in FOREIGN.items():
@@ -268,7 +254,6 @@ def test_every_object_is_created(cluster: Cluster, tmp_path: Path) -> None:
     cluster.must("kubectl delete namespace seedtest irt-dev --timeout=120s")
 
 
-@pytest.mark.ci
 def test_every_cronjob_applies_alone(cluster: Cluster) -> None:
     cluster.must("kubectl create namespace alone")
     files = sorted((K8S / "components/cron").glob("*.yaml"))
@@ -282,26 +267,22 @@ def test_every_cronjob_applies_alone(cluster: Cluster) -> None:
 # -- what the documents type -------------------------------------------------------------------------
 
 
-@pytest.mark.ci
 def test_the_two_steps_of_the_documents(prepared: dict[str, str]) -> None:
     assert len(re.findall(r"^\S+ +Opaque +1 ", prepared["Secrets"], re.MULTILINE)) == 2
     assert re.search(r"calibrate-irt-nightly +0 3 \* \* \* +Etc/UTC +False +0 +<none>", prepared["A CronJob"])
     assert "generate-weekly-report" in prepared["More CronJobs"]
 
 
-@pytest.mark.ci
 def test_suspending_resuming_and_rescheduling(site: Platform, prepared: dict[str, str]) -> None:
     said = site.type("Suspend, resume, reschedule").splitlines()
     assert [word for line in said for word in line.split() if word in ("True", "False")] == ["True", "False"]
     assert said[-1] == "0 3 * * 0"
 
 
-@pytest.mark.ci
 def test_the_platform_starts(platform: Platform) -> None:
     assert platform.server("dagster-daemon") != ("", 0)
 
 
-@pytest.mark.ci
 def test_a_cronjob_fires_and_its_night_is_calibrated(platform: Platform) -> None:
     every_minute = """kubectl -n seedtest patch cronjob calibrate-irt-nightly -p '{"spec":{"schedule":"* * * * *"}}'"""
     platform.cluster.must(every_minute)
@@ -319,7 +300,6 @@ def test_a_cronjob_fires_and_its_night_is_calibrated(platform: Platform) -> None
         platform.completes(worker, POD_S)
 
 
-@pytest.mark.long
 def test_one_off_jobs_and_logs(platform: Platform) -> None:
     before = platform.jobs()
     platform.type("One-off job")
@@ -337,7 +317,6 @@ def test_one_off_jobs_and_logs(platform: Platform) -> None:
     platform.completes(f"{job}-retry", NIGHT_S)
 
 
-@pytest.mark.long
 def test_a_wrong_database_is_named_and_a_missing_secret_waits(platform: Platform) -> None:
     """The documents' third problem, and the pod that is started before its Secret."""
     type_ = platform.cluster.must
@@ -363,7 +342,6 @@ def test_a_wrong_database_is_named_and_a_missing_secret_waits(platform: Platform
 # -- what happens to runs ----------------------------------------------------------------------------
 
 
-@pytest.mark.ci
 def test_a_backfill_outlives_the_death_of_a_pod(platform: Platform, harness: Harness) -> None:
     backfill = harness.backfill(ASSETS, platform.months)
 
@@ -390,7 +368,6 @@ def test_a_backfill_outlives_the_death_of_a_pod(platform: Platform, harness: Har
     assert {each.state.value for each in overtook} <= {"stale"}
 
 
-@pytest.mark.long
 def test_a_backup_is_in_the_bucket_and_restores(platform: Platform) -> None:
     """The CronJob is suspended, as it is applied: a Job is made of it by hand.
 
@@ -410,7 +387,6 @@ def test_a_backup_is_in_the_bucket_and_restores(platform: Platform) -> None:
         assert copy.execute(count).fetchall() == rooms.rows(platform.database, count) != [(0,)]
 
 
-@pytest.mark.long
 def test_a_run_lives_through_the_deaths_of_daemon_and_code_server(platform: Platform, harness: Harness) -> None:
     """Both at once. They are back when a run that is then asked for is taken and launched."""
     run = harness.launch("monthly_calibration", platform.months[-1], ASSETS)
@@ -430,7 +406,6 @@ def test_a_run_lives_through_the_deaths_of_daemon_and_code_server(platform: Plat
     assert harness.finished(another, timeout=MONTHS_S) == SUCCESS
 
 
-@pytest.mark.long
 def test_an_api_server_away_for_two_minutes_fails_no_run(platform: Platform, harness: Harness) -> None:
     """One run is under way when it goes, and one is asked for while it is away."""
     failed = len(harness.instance.get_runs(RunsFilter(statuses=[FAILURE])))
@@ -451,7 +426,6 @@ def test_an_api_server_away_for_two_minutes_fails_no_run(platform: Platform, har
     assert log.count("The cluster's API server does not answer") == log.count("API server answers again") == 1
 
 
-@pytest.mark.long
 def test_a_changed_secret_reaches_the_daemon(platform: Platform) -> None:
     platform.type("A changed Secret")
     pods = [each for each in platform.seen("pods", "app=dagster-daemon") if each["status"]["phase"] == "Running"]
