@@ -47,7 +47,7 @@ def heartbeats(connection: psycopg.Connection) -> dict[str, float]:
 
 
 def schedules(connection: psycopg.Connection) -> list[tuple[str, datetime | None]]:
-    """Of each schedule its serialised state and its last tick that did not fail (UTC, without a zone)."""
+    """The serialised state of each schedule, and its last tick that did not fail (UTC, without a zone)."""
     return connection.execute(
         f"""SELECT i.instigator_body, (SELECT max(t.timestamp) FROM {SCHEMA}.job_ticks t
                                        WHERE t.selector_id = i.selector_id AND t.status IN ('SUCCESS', 'SKIPPED'))
