@@ -65,16 +65,17 @@ def late_schedules(look: Look) -> Iterator[Sample]:
         (state := deserialize_value(body, InstigatorState)).instigator_name: (state, last_tick)
         for body, last_tick in _of_dagster(look.connection, schedules) or []
     }
-    alerts = look.connection.execute(
+    open_alerts = look.connection.execute(
         "SELECT key FROM alert WHERE resolved_at IS NULL AND starts_with(key, 'schedule ')"
     ).fetchall()
+    alerted = {key for (key,) in open_alerts}
     for plan in PLANS:
         late = False
         if plan.name in found:
             state, last_tick = found[plan.name]
             last = last_tick.replace(tzinfo=UTC) if last_tick else None
             silent = overdue_since(plan, look.now, last, switched_on_at(state)) is not None
-            late = state.is_running and (silent or (schedule_keys(plan)[1],) in alerts)
+            late = state.is_running and (silent or schedule_keys(plan)[1] in alerted)
         yield Sample(families.LATE, late, (plan.documents_name,))
 
 

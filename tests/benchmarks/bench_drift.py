@@ -4,7 +4,7 @@
     python tests/benchmarks/bench_drift.py sound --months 500        # no drift: months with a flag
     python tests/benchmarks/bench_drift.py many --months 100         # 12 and 20 of 60 moved, one of 30 by 0.8
     python tests/benchmarks/bench_drift.py trend --moved 300         # 0.1 a month, found by month 2, 3, …
-    python tests/benchmarks/bench_drift.py kinds --moved 300         # drift, leaks and wrong keys told apart, N = 1000
+    python tests/benchmarks/bench_drift.py kinds --moved 300         # which kind is named, N = 1000
 
 a ~ LogNormal(0, 0.3), b ~ N(0, 1). The published values are a fit of N learners θ ~ N(0, 1), which defines the scale
 and is the anchor set; with fewer anchors the other items are published from a second such fit, linked to these. The

@@ -9,7 +9,8 @@ import pytest
 from tests.helpers.imported_files import imported_names
 
 ROOT = Path(__file__).parents[2]
-TESTS = ("bare", "deploy", "engines", "helpers", "integration", "services", "spark", "ui", "unit")
+NOT_TESTS = {"benchmarks", "testbed"}
+TESTS = sorted({path.parent.name for path in ROOT.glob("tests/*/*.py")} - NOT_TESTS)
 MUST_NOT_IMPORT = {
     "irt_assets": ("tests",),
     "jobs": ("tests",),
