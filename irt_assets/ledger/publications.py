@@ -9,23 +9,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
-from psycopg.rows import class_row, dict_row
+from psycopg.rows import dict_row
 
 from irt_assets.ledger.testlets import InTestlets, effects_in_force
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.responses.item_status import Withdrawals, read_withdrawals
 from resources.postgres.warehouse import read_frame
 from resources.version import code_version
 
 if TYPE_CHECKING:
     import pandas as pd
-
-VALUES = ("a", "b", "c", "a_se", "b_se", "cov_ab")
-"""Columns with the values that are published of an item: those that a fit's items have by these names."""
 
 
 @dataclass(frozen=True)
@@ -45,18 +43,12 @@ class Publication:
 
     scale_id: str
     item_id: str
-    a: float
-    b: float
-    c: float
-    a_se: float | None
-    b_se: float | None
-    cov_ab: float | None
+    values: ItemRow
     effective_from: datetime
     rule: str
     reason: str
     anchor_hash: str
     data_hash: str | None
-    c_se: float | None = None
     month: str | None = None
     fit_id: str | None = None
     decided_by: str | None = None
@@ -168,13 +160,13 @@ def values_settled(
 
 def publications_of(connection: psycopg.Connection, scale_id: str, item_id: str) -> list[Publication]:
     """Every publication of an item of a scale, in the order in which they were made."""
-    with connection.cursor(row_factory=class_row(Publication)) as cursor:
-        return cursor.execute(
-            """SELECT publication_id, scale_id, item_id, a, b, c, a_se, b_se, c_se, cov_ab, effective_from, month,
-                      fit_id, rule, decided_by, reason, replaces, data_hash, anchor_hash
-               FROM item_parameter_publication WHERE (scale_id, item_id) = (%s, %s) ORDER BY publication_id""",
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(
+            "SELECT * FROM item_parameter_publication WHERE (scale_id, item_id) = (%s, %s) ORDER BY publication_id",
             (scale_id, item_id),
-        ).fetchall()
+        )
+        stored = [f.name for f in fields(Publication) if f.name != "values"]
+        return [Publication(values=ItemRow.of(row), **{name: row[name] for name in stored}) for row in rows]
 
 
 def publish(connection: psycopg.Connection, publications: Iterable[Publication], run_id: str | None = None) -> None:
@@ -182,12 +174,12 @@ def publish(connection: psycopg.Connection, publications: Iterable[Publication],
     with connection.cursor() as cursor:
         cursor.executemany(
             """INSERT INTO item_parameter_publication
-                 (scale_id, item_id, a, b, c, a_se, b_se, c_se, cov_ab, effective_from, month, fit_id, rule, decided_by,
+                 (scale_id, item_id, a, b, c, a_se, b_se, cov_ab, effective_from, month, fit_id, rule, decided_by,
                   reason, replaces, data_hash, anchor_hash, code_version, run_id)
-               VALUES (%(scale_id)s, %(item_id)s, %(a)s, %(b)s, %(c)s, %(a_se)s, %(b_se)s, %(c_se)s, %(cov_ab)s,
+               VALUES (%(scale_id)s, %(item_id)s, %(a)s, %(b)s, %(c)s, %(a_se)s, %(b_se)s, %(cov_ab)s,
                        %(effective_from)s, %(month)s, %(fit_id)s, %(rule)s, %(decided_by)s, %(reason)s, %(replaces)s,
                        %(data_hash)s, %(anchor_hash)s, %(code_version)s, %(run_id)s)""",
-            [asdict(one) | {"code_version": code_version(), "run_id": run_id} for one in publications],
+            [vars(one) | vars(one.values) | {"code_version": code_version(), "run_id": run_id} for one in publications],
         )
 
 

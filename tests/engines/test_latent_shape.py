@@ -23,7 +23,7 @@ from irt_assets.psychometrics.estimation.latent_shape import (
     drawn,
     fit_with_shape,
 )
-from irt_assets.psychometrics.linking.linking import covariance_ab, link
+from irt_assets.psychometrics.linking.linking import link
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.anchors import anchors_of
 
@@ -330,7 +330,7 @@ def test_slope_and_intercept_of_skewed_months_have_honest_errors_and_hardly_a_bi
         ids = tuple(f"i{j + 1}" for j in range(15))
         columns = (anchors.a, anchors.b, anchors.c, anchors.a_se, anchors.b_se, anchors.cov_ab[:, 0, 1])
         none = np.zeros(15, dtype=bool)
-        frozen = AnchorSet("s", "1", ids, *columns, (None,) * 15, none, block_diagonal(covariance_ab(anchors)))
+        frozen = AnchorSet("s", "1", ids, *columns, (None,) * 15, none, block_diagonal(anchors.items.cov))
         linking = link(month, frozen, rules=Rules.from_settings({"min_anchor_responses": 1}))
         found.append((linking.slope, linking.intercept))
         reported.append((linking.slope_se, linking.intercept_se))

@@ -24,7 +24,6 @@ from irt_assets.ledger.anchors import read_anchors
 from irt_assets.psychometrics.core.covariances import block_diagonal
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.estimation.latent_shape import GUESSING_GAIN
-from irt_assets.psychometrics.linking.linking import covariance_ab
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import take_snapshot
 from resources.postgres.database import Database
@@ -202,7 +201,7 @@ def test_anchors_of_an_origin_window_keep_the_covariance_of_their_fit(guessers: 
     assert anchors.cov is not None
     of_anchors = made.select([made.item_ids.index(item) for item in anchors.item_ids])
     # The same fit of the same answers; the numbers went through JSON, which keeps every bit.
-    assert np.abs(anchors.cov - block_diagonal(covariance_ab(of_anchors))).max() < 1e-12
+    assert np.abs(anchors.cov - block_diagonal(of_anchors.items.cov)).max() < 1e-12
     assert np.allclose(np.sqrt(np.diag(anchors.cov)).reshape(-1, 2), np.c_[anchors.a_se, anchors.b_se], rtol=1e-9)
     off_diagonal = anchors.cov - np.kron(np.eye(len(anchors.item_ids)), np.ones((2, 2))) * anchors.cov
     assert np.abs(off_diagonal).max() > 0

@@ -7,7 +7,6 @@ import numpy as np
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.covariances import block_diagonal
 from irt_assets.psychometrics.core.models import Calibration
-from irt_assets.psychometrics.linking.linking import covariance_ab
 
 
 def anchors_of(origin: Calibration, ids: tuple[str, ...]) -> AnchorSet:
@@ -15,5 +14,5 @@ def anchors_of(origin: Calibration, ids: tuple[str, ...]) -> AnchorSet:
     fit = origin.select([origin.item_ids.index(item) for item in ids])
     return AnchorSet(
         "bench", "1", ids, fit.a, fit.b, fit.c, fit.a_se, fit.b_se, fit.cov_ab[:, 0, 1], (None,) * len(ids),
-        np.zeros(len(ids), dtype=bool), block_diagonal(covariance_ab(fit)),
+        np.zeros(len(ids), dtype=bool), block_diagonal(fit.items.cov),
     )  # fmt: skip

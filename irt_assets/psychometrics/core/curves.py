@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import expit
 
+from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.core.confidence import Z95
-from irt_assets.psychometrics.core.models import Floats
 
 MEDIUM_WABC, HIGH_WABC = 0.05, 0.10
 """Area between two curves of an item, weighted by learners, from which on the difference matters."""

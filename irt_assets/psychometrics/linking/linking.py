@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy.special import chdtrc
 
 from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.covariances import block_diagonal, of_each, of_some
+from irt_assets.psychometrics.core.covariances import of_each, of_some
 from irt_assets.psychometrics.core.errors import BreakdownError, PsychometricsError
 from irt_assets.psychometrics.core.models import Calibration, Floats, ab_by_ad
 from irt_assets.psychometrics.core.options import Method
@@ -285,7 +285,7 @@ def match(new: Calibration, anchors: AnchorSet, rules: Rules) -> tuple[Pairs, di
     j_rows = np.array([j for _, j in rows], dtype=int)
     pairs = Pairs(
         tuple(anchors.item_ids[k] for k in k_rows),
-        new.a[j_rows], new.b[j_rows], new.c[j_rows], covariance_ab(new.select(j_rows)),
+        new.a[j_rows], new.b[j_rows], new.c[j_rows], new.select(j_rows).items.cov,
         anchors.a[k_rows], anchors.b[k_rows], anchors.c[k_rows], of_some(anchors.covariance, k_rows),
         new.model, guessing_new=new.select(j_rows).guessing_cov_ab,
     )  # fmt: skip
@@ -308,14 +308,6 @@ def weighted_by_populations(pairs: Pairs, new: Calibration, symmetric: bool) -> 
         return pairs
     placed = histogram.rescaled(*medians(pairs))
     return replace(pairs, nodes=np.array(placed.nodes), weights=np.array(placed.weights))
-
-
-def covariance_ab(new: Calibration) -> Floats:
-    """Covariance of (a, b), in the form of `covariances`; between items only where the fit kept a joint one."""
-    if new.joint_cov is None or not np.isfinite(new.joint_cov).all():
-        return new.cov_ab
-    g = block_diagonal(ab_by_ad(new.a, new.d))
-    return (g @ new.joint_cov @ g.T)[None]
 
 
 def with_items(new: Calibration, pairs: Pairs, constants: Constants) -> Floats:
