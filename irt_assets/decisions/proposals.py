@@ -211,9 +211,9 @@ def latest_waiting(found: Iterable[Proposal]) -> list[Proposal]:
     return sorted(latest.values(), key=lambda p: (p.scale_id, -(2.0 if p.wabc is None else p.wabc), p.item_id))
 
 
-def open_changes(found: Iterable[Proposal]) -> dict[str, tuple[float, float, float]]:
-    """(a, b, c) of the items whose proposals can still be accepted."""
-    return {p.item_id: p.new.abc for p in found if p.state is State.OPEN}
+def open_changes(found: Iterable[Proposal]) -> dict[str, ItemRow]:
+    """The proposed values of the items whose proposals can still be accepted."""
+    return {p.item_id: p.new for p in found if p.state is State.OPEN}
 
 
 def _age(proposal: Proposal) -> tuple[str, datetime]:

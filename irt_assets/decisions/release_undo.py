@@ -90,11 +90,11 @@ def preview(
 def effects(connection: psycopg.Connection, found: Sequence[Undo]) -> list[Impact]:
     """What the values that are restored do to the last month's learners, for each scale and date."""
     scales = read_scales(connection)
-    changes: dict[tuple[str, datetime], dict[str, tuple[float, float, float]]] = {}
+    changes: dict[tuple[str, datetime], dict[str, ItemRow]] = {}
     for one in found:
         if one.restored is not None and one.since is not None:
             of_date = changes.setdefault((one.proposal.scale_id, one.since), {})
-            of_date[one.proposal.item_id] = one.restored.abc
+            of_date[one.proposal.item_id] = one.restored
     return [impact(connection, scales[scale], changed, since) for (scale, since), changed in sorted(changes.items())]
 
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from irt_assets.file_commands.files import faults, is_blank, rows_of
 from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.covariances import of_errors
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.linking.linking import assumed_errors
 from irt_assets.responses.importing.jsonlines import NotKept, parse
@@ -98,13 +99,13 @@ def errors_of(table: ParameterTable, places: npt.NDArray[np.int64], *, known: bo
 def anchor_set(table: ParameterTable, places: npt.NDArray[np.int64], *, with_errors: bool) -> AnchorSet:
     """The items at `places` of a table as anchors, with their errors as in `errors_of`."""
     return AnchorSet(
-        table.path.name,
-        "",
         tuple(table.item_ids[k] for k in places),
         table.a[places],
         table.b[places],
         table.c[places],
-        *errors_of(table, places, known=with_errors),
+        of_errors(*errors_of(table, places, known=with_errors)),
+        scale_id=table.path.name,
+        version="",
         topics=(None,) * len(places),
         errors_assumed=np.full(len(places), not with_errors),
     )

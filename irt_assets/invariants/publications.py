@@ -129,9 +129,8 @@ def anchors_change_by_decision_alone(look: InvariantContext) -> Found:
             continue  # by the decision on the model that was made with it
         before = versions.get((scale_id, version - 1), frozen).anchors
         silently = sorted(i for i in before.keys() - anchors.keys() if (scale_id, i) not in dropped)
-        known: dict[str, ItemRow | None] = before | {
-            i: last[i] for i in anchors.keys() - before.keys() if (scale_id, i) in restored
-        }
+        again = {i: last[i] for i in anchors.keys() - before.keys() if (scale_id, i) in restored}
+        known: dict[str, ItemRow | None] = {**before, **again}
         changed = sorted(i for i in anchors if known.get(i) != anchors[i])
         if silently or changed:
             observed = f"version {version}: {', '.join([*silently, *changed][:5])} left or changed without a decision"

@@ -19,7 +19,7 @@ from psycopg.rows import dict_row
 from irt_assets.ledger.audit import versions_of_a_new_model
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.covariances import block_diagonal
-from irt_assets.psychometrics.core.items import ItemRow
+from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
 from irt_assets.psychometrics.core.models import Calibration, Floats
 from irt_assets.responses.scales import Scale
 
@@ -53,24 +53,18 @@ def read_every_anchor(connection: psycopg.Connection, scale_id: str, version: in
 def _anchor_set(scale_id: str, rows: list[dict[str, Any]]) -> AnchorSet | None:
     if not rows:
         return None
+    items = ItemParameters.of_rows([row["item_id"] for row in rows], map(ItemRow.of, rows))
     return AnchorSet(
+        **vars(items) | {"cov": items.cov if any(row["cov"] is None for row in rows) else _joint(rows)[None]},
         scale_id=scale_id,
         version=str(max(row["version"] for row in rows)),
-        item_ids=tuple(row["item_id"] for row in rows),
         topics=tuple(row["topic_id"] for row in rows),
         errors_assumed=np.array([row["errors_assumed"] for row in rows]),
-        cov=_joint(rows),
-        **{
-            name: np.array([row[name] for row in rows], dtype=float)
-            for name in ("a", "b", "c", "a_se", "b_se", "cov_ab")
-        },
     )
 
 
-def _joint(rows: list[dict[str, Any]]) -> Floats | None:
-    """Shape (2K, 2K): covariance of all anchors' (a, b), 0 between those of two fits; None where any has none."""
-    if any(row["cov"] is None for row in rows):
-        return None
+def _joint(rows: list[dict[str, Any]]) -> Floats:
+    """Shape (2K, 2K): covariance of all anchors' (a, b), 0 between those of two fits."""
     joint = np.zeros((len(rows), 2, len(rows), 2))
     for j, one in enumerate(rows):
         for k, other in enumerate(rows):

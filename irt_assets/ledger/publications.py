@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PublishedSet:
-    """The parameters in force on a scale at a time: item id → (a, b, c); which answers to them do not count; and what
-    answers in one testlet have in common, None where that is not known."""
+    """The parameters in force on a scale at a time, by item; which answers to them do not count; and what answers in
+    one testlet have in common, None where that is not known."""
 
-    items: dict[str, tuple[float, float, float]]
+    items: dict[str, ItemRow]
     set_hash: str
     withdrawn: Withdrawals = field(default_factory=Withdrawals)
     testlets: InTestlets | None = None
@@ -61,10 +61,8 @@ def in_force(connection: psycopg.Connection, scale_id: str, at: datetime) -> Pub
 
     Where no SD of testlet effects is in force the hash is of the parameters alone.
     """
-    content = [
-        (row["item_id"], row["a"], row["b"], row["c"]) for row in publications_in_force(connection, scale_id, at)
-    ]
-    items = {item: (a, b, c) for item, a, b, c in content}
+    items = {row["item_id"]: ItemRow.of(row) for row in publications_in_force(connection, scale_id, at)}
+    content = [(item, *values.abc) for item, values in items.items()]
     testlets = effects_in_force(connection, scale_id, at, items)
     hashed: Any = content if testlets is None else [content, testlets.sd, testlets.of]
     digest = hashlib.sha256(json.dumps(hashed).encode()).hexdigest()

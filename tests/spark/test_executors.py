@@ -14,7 +14,6 @@ from irt_assets.engines import spark_answers, spark_sums
 from irt_assets.engines.em_on_spark import fit_on_spark
 from irt_assets.engines.spark_answers import SparkAnswers
 from irt_assets.psychometrics.core import kernels
-from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
 from irt_assets.psychometrics.core.priors import Normal, Priors
 from irt_assets.psychometrics.core.quadrature import Grid
@@ -26,6 +25,7 @@ from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_assets.psychometrics.estimation.source import InMemory
 from resources.settings import Settings
 from tests.helpers.answers_on_spark import ITEMS, World, assert_same
+from tests.helpers.made_anchors import anchor_set_of
 from tests.helpers.what_changed import WHERE_SPARK_CHANGES
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def at(where: str) -> Settings:
     return Settings(irt_spark="local[2]", irt_spark_fit=where, irt_threads=2, _env_file=None)
 
 
-ANCHORS = AnchorSet(
+ANCHORS = anchor_set_of(
     scale_id="default",
     version="1",
     item_ids=("i03", "i11", "i19"),

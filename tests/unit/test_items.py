@@ -58,7 +58,7 @@ def test_a_row_without_errors_has_no_interval() -> None:
 @pytest.mark.parametrize("joint", [False, True])
 def test_items_of_another_scale_have_the_same_curves_there(joint: bool) -> None:
     """θ* = 1.3·θ − 0.4, so that SE(a*) = SE(a)/1.3 and SE(b*) = 1.3·SE(b)."""
-    some = ITEMS.select(np.array([True, True, False]))
+    some = ITEMS.select(["easy", "hard"])
     if joint:
         some = ItemParameters(some.item_ids, some.a, some.b, some.c, block_diagonal(some.cov)[None])
     moved = some.rescaled(1.3, -0.4)
@@ -71,7 +71,11 @@ def test_items_of_another_scale_have_the_same_curves_there(joint: bool) -> None:
 def test_chosen_items_keep_their_covariances() -> None:
     joint = np.arange(36.0).reshape(6, 6)
     all_of_it = ItemParameters(ITEMS.item_ids, ITEMS.a, ITEMS.b, ITEMS.c, joint[None], np.arange(9.0).reshape(3, 3))
-    last = all_of_it.select(np.array([2, 0]))
-    assert last.item_ids == ("none", "easy")
+    last = all_of_it.select(["none", "easy"])
     np.testing.assert_array_equal(last.cov[0], joint[np.ix_([4, 5, 0, 1], [4, 5, 0, 1])])
     np.testing.assert_array_equal(last.guessing_cov, [[6, 7, 8], [0, 1, 2]])
+    with pytest.raises(KeyError, match="other"):
+        all_of_it.select(["other"])
+    among = all_of_it.among(["other", "hard"])
+    np.testing.assert_array_equal(among.b, [np.nan, 1.2])
+    np.testing.assert_array_equal(among.cov, [np.full((2, 2), np.nan), joint[2:4, 2:4]])

@@ -14,6 +14,7 @@ from irt_assets.psychometrics.core.models import Calibration, Convergence, Popul
 from irt_assets.psychometrics.core.options import Method, Model
 from irt_assets.psychometrics.linking.criteria import Pairs, q_test, solve
 from irt_assets.psychometrics.linking.linking import link
+from tests.helpers.made_anchors import anchor_set_of
 
 METHODS = ("stocking-lord", "haebara")
 
@@ -127,7 +128,7 @@ def world(model: Model, seed: int, populations: tuple[Population, ...] = ()) -> 
         n_persons=999, convergence=Convergence(True, 9, 0.0, 0.0, -1.0, 2 * k), populations=populations,
     )  # fmt: skip
     a_se = np.zeros(k) if model == "rasch" else se
-    anchors = AnchorSet(
+    anchors = anchor_set_of(
         "math", "1", ids, a, b, c, a_se, se, np.zeros(k), (None,) * k, errors_assumed=np.ones(k, dtype=bool)
     )
     return fit, anchors

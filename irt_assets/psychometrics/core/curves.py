@@ -12,14 +12,27 @@ MEDIUM_WABC, HIGH_WABC = 0.05, 0.10
 """Area between two curves of an item, weighted by learners, from which on the difference matters."""
 
 
-def probability(theta: Floats, a: Floats | float, d: Floats | float, c: Floats | float) -> Floats:
-    """P(correct) = c + (1 − c) / (1 + exp(−(a·θ + d))), shape (T, J) for T abilities and J items, (T,) for numbers.
-
-    Birnbaum (1968) in slope-intercept form, d = −a·b. Never overflows; NaN parameters give NaN.
-    """
-    logistic = expit(np.multiply.outer(np.asarray(theta, dtype=float), a) + d)
-    p: Floats = c + (1.0 - c) * logistic
+def probability_at(eta: Floats, c: Floats | float) -> Floats:
+    """P(correct) = c + (1 − c) / (1 + exp(−η)) at η = a·θ + d, of shapes that broadcast. Never overflows."""
+    p: Floats = c + (1.0 - c) * expit(eta)
     return p
+
+
+def information_at(eta: Floats, a: Floats, c: Floats | float) -> Floats:
+    """Fisher information about θ of an answer at η = a·θ + d, ≥ 0, of shapes that broadcast.
+
+    With L the logistic part, I = P'²/(P(1 − P)) = a²(1 − c) L²(1 − L)/P (Birnbaum 1968; Lord 1980, eq. 5-9).
+    """
+    logistic = expit(eta)
+    p = c + (1.0 - c) * logistic
+    share = logistic / np.maximum(p, np.finfo(float).tiny)  # 1 for c = 0; the product is 0 where both underflow
+    found: Floats = a**2 * (1.0 - c) * logistic * expit(-eta) * share
+    return found
+
+
+def probability(theta: Floats, a: Floats | float, d: Floats | float, c: Floats | float) -> Floats:
+    """P(correct) in slope-intercept form, d = −a·b: shape (T, J) for T abilities and J items, (T,) for numbers."""
+    return probability_at(np.multiply.outer(np.asarray(theta, dtype=float), a) + d, c)
 
 
 def probability_interval(theta: Floats, a: float, b: float, c: float, cov: Floats) -> tuple[Floats, Floats]:
@@ -32,17 +45,12 @@ def probability_interval(theta: Floats, a: float, b: float, c: float, cov: Float
     eta = a * (theta - b)
     gradient = np.stack([theta - b, np.full_like(theta, -a)])
     half = Z95 * np.sqrt(np.einsum("it,ij,jt->t", gradient, cov, gradient))
-    return c + (1.0 - c) * expit(eta - half), c + (1.0 - c) * expit(eta + half)
+    return probability_at(eta - half, c), probability_at(eta + half, c)
 
 
 def information(theta: Floats, a: Floats, d: Floats, c: Floats) -> Floats:
-    """Fisher information of each item about θ, shape (T, J), ≥ 0.
+    """Fisher information of each item about θ, shape (T, J).
 
-    With L the logistic part, I = P'²/(P(1 − P)) = a²(1 − c) L²(1 − L)/P (Birnbaum 1968; Lord 1980, eq. 5-9). Test
-    information is the sum over items; 1/√ of it is the standard error of a maximum likelihood ability.
+    Test information is the sum over items; 1/√ of it is the standard error of a maximum likelihood ability.
     """
-    eta = np.multiply.outer(np.asarray(theta, dtype=float), a) + d
-    logistic, complement = expit(eta), expit(-eta)
-    p = c + (1.0 - c) * logistic
-    share = logistic / np.maximum(p, np.finfo(float).tiny)  # 1 for c = 0; the product is 0 where both underflow
-    return a**2 * (1.0 - c) * logistic * complement * share
+    return information_at(np.multiply.outer(np.asarray(theta, dtype=float), a) + d, a, c)

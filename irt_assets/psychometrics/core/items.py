@@ -53,6 +53,11 @@ class ItemRow:
     def abc(self) -> tuple[float, float, float]:
         return self.a, self.b, self.c
 
+    @property
+    def has_errors(self) -> bool:
+        """Whether those of a and of b are known."""
+        return self.a_se is not None and self.b_se is not None
+
     def agrees_with(self, other: ItemRow) -> bool:
         """Whether a and b of `other` both lie in the 95 % intervals of these; False where an error is not known."""
         pairs = ((self.a, other.a, self.a_se), (self.b, other.b, self.b_se))
@@ -126,17 +131,31 @@ class ItemParameters:
         """Fisher information about θ, shape (T, J)."""
         return curves.information(theta, self.a, self.d, self.c)
 
-    def select(self, keep: npt.NDArray[Any]) -> Self:
-        """The items at these places, or where a mask of shape (J,) is true."""
+    def places(self, item_ids: Sequence[str]) -> npt.NDArray[np.intp]:
+        """Where these items are. Raises KeyError, naming it, for an item that is not among them."""
+        place = {item: j for j, item in enumerate(self.item_ids)}
+        return np.array([place[item] for item in item_ids], dtype=int)
+
+    def select(self, item_ids: Sequence[str]) -> Self:
+        """These items in this order. Raises KeyError, naming it, for an item that is not among them."""
+        j = self.places(item_ids)
         return replace(
             self,
-            item_ids=tuple(np.array(self.item_ids, dtype=object)[keep].tolist()),
-            a=self.a[keep],
-            b=self.b[keep],
-            c=self.c[keep],
-            cov=covariances.of_some(self.cov, keep),
-            guessing_cov=None if self.guessing_cov is None else self.guessing_cov[keep],
+            item_ids=tuple(item_ids),
+            a=self.a[j],
+            b=self.b[j],
+            c=self.c[j],
+            cov=covariances.of_some(self.cov, j),
+            guessing_cov=None if self.guessing_cov is None else self.guessing_cov[j],
         )
+
+    def among(self, item_ids: Sequence[str]) -> ItemParameters:
+        """`item_ids` in their order, without parameters where they are not of these; each with its own errors alone."""
+        place = {item: j for j, item in enumerate(self.item_ids)}
+        at = [place.get(item, -1) for item in item_ids]
+        known = (self.a, self.b, self.c, self.cov_of_each)
+        columns = (np.append(x, np.full((1, *x.shape[1:]), np.nan), axis=0)[at] for x in known)
+        return ItemParameters(tuple(item_ids), *columns)
 
     def rescaled(self, slope: float, intercept: float) -> Self:
         """The same items in θ* = slope·θ + intercept, slope > 0: a* = a/slope, b* = slope·b + intercept."""

@@ -155,9 +155,7 @@ def losses_of_items(comparison: Comparison, abilities: Abilities, *, inflation: 
     Raises PsychometricsError, naming them, for published items without information in this population (a ≤ 0).
     """
     old = comparison.published
-    sides = [
-        _information(abilities.theta, a, b, old.c) for a, b in ((comparison.a, comparison.b), (old.a, old.b))
-    ]  # each (Q, J) and (Q, J, 2)
+    sides = [_information(abilities.theta, of.a, of.b, old.c) for of in (comparison.window, old)]  # (Q, J), (Q, J, 2)
     now, published = (abilities.weights @ information for information, _ in sides)
     _require_published(old, published)
     by_now, by_published = (np.tensordot(abilities.weights, gradient, axes=1) for _, gradient in sides)
@@ -224,7 +222,7 @@ def loss_of_test(
     if not comparison.item_ids:
         raise PsychometricsError("no item is both published and estimated in this window, so the test cannot be judged")
     theta, old = np.linspace(*abilities.middle(), _STEPS), comparison.published
-    now, by_now = _information(theta, comparison.a, comparison.b, old.c)
+    now, by_now = _information(theta, comparison.window.a, comparison.window.b, old.c)
     published, by_published = _information(theta, old.a, old.b, old.c)
     _require_published(old, published.sum(axis=0))
     now, published = now.sum(axis=1), published.sum(axis=1)
@@ -325,9 +323,9 @@ def _information(theta: Floats, a: Floats, b: Floats, c: Floats) -> tuple[Floats
 
 def _by_constants(comparison: Comparison, linking: Linking) -> Floats:
     """Shape (J, 2, 2), derivatives of the window's (a, b) = (a/slope, slope·b + intercept) by (slope, intercept)."""
-    out = np.zeros((len(comparison.a), 2, 2))
-    out[:, 0, 0] = -comparison.a / linking.slope
-    out[:, 1, 0] = (comparison.b - linking.intercept) / linking.slope
+    out = np.zeros((len(comparison.item_ids), 2, 2))
+    out[:, 0, 0] = -comparison.window.a / linking.slope
+    out[:, 1, 0] = (comparison.window.b - linking.intercept) / linking.slope
     out[:, 1, 1] = 1.0
     return out
 
@@ -346,7 +344,7 @@ def _variance(comparison: Comparison, by_now: Floats, by_published: Floats) -> F
     """Variance of what has these gradients by the window's and the published (a, b), shape (…, J, 2); shape (…, J)."""
     old = comparison.published
     both = comparison.shared_ab  # Cov(y, p)
-    now = comparison.cov - old.cov + both + both.transpose(0, 2, 1)  # Cov(y)
+    now = comparison.window.cov  # Cov(y)
     variance: Floats = (
         np.einsum("...jk,jkl,...jl->...j", by_now, now, by_now)
         + np.einsum("...jk,jkl,...jl->...j", by_published, old.cov, by_published)

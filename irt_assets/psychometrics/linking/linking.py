@@ -286,7 +286,7 @@ def match(new: Calibration, anchors: AnchorSet, rules: Rules) -> tuple[Pairs, di
     pairs = Pairs(
         tuple(anchors.item_ids[k] for k in k_rows),
         new.a[j_rows], new.b[j_rows], new.c[j_rows], new.select(j_rows).items.cov,
-        anchors.a[k_rows], anchors.b[k_rows], anchors.c[k_rows], of_some(anchors.covariance, k_rows),
+        anchors.a[k_rows], anchors.b[k_rows], anchors.c[k_rows], of_some(anchors.cov, k_rows),
         new.model, guessing_new=new.select(j_rows).guessing_cov_ab,
     )  # fmt: skip
     return pairs, dropped, n_candidates
