@@ -37,8 +37,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
 
+from irt_assets.psychometrics.core.curves import by_asymptote_at, probability_at, slope_at
 from irt_assets.psychometrics.core.item_models import ITEM_MODELS, item_model
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Floats
@@ -145,10 +145,10 @@ def _moments(items: ItemParameters, learners: Floats) -> tuple[Floats, Floats, F
     grid = Grid.spanning()
     z, weights = grid.nodes, np.exp(grid.log_weights())
     distance = learners[:, :1] + learners[:, 1:] * z - b[:, None]
-    s = expit(a[:, None] * distance)
-    by_eta = (1 - c[:, None]) * s * (1 - s)
+    eta = a[:, None] * distance
+    by_eta = slope_at(eta, c[:, None])
     by_b = -by_eta * a[:, None]
-    by_x = np.stack([by_eta * distance, by_b, (1 - s) * (c * (1 - c))[:, None], -by_b, -by_b * z], axis=2)
+    by_x = np.stack([by_eta * distance, by_b, by_asymptote_at(eta) * (c * (1 - c))[:, None], -by_b, -by_b * z], axis=2)
     moments = np.stack([weights, weights * z])
     by_all = np.einsum("mq,jqx->jmx", moments, by_x)
-    return (c[:, None] + (1 - c[:, None]) * s) @ moments.T, by_all[:, :, :3], by_all[:, :, 3:]
+    return probability_at(eta, c[:, None]) @ moments.T, by_all[:, :, :3], by_all[:, :, 3:]

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, ndtr
+from scipy.special import ndtr
 
-from irt_assets.psychometrics.core.curves import HIGH_WABC, MEDIUM_WABC, probability
+from irt_assets.psychometrics.core.curves import HIGH_WABC, MEDIUM_WABC, probability, slope_at
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Floats, Responses
 from irt_assets.psychometrics.core.significance import q_values
@@ -123,8 +123,7 @@ def proportions_correct(
 def _by_parameters(nodes: Floats, a: Floats, b: Floats, c: Floats) -> Floats:
     """Shape (J, 2, Q): ∂P/∂(a, b) at the nodes."""
     distance = nodes - b[:, None]
-    logistic = expit(a[:, None] * distance)
-    slope = (1 - c[:, None]) * logistic * (1 - logistic)
+    slope = slope_at(a[:, None] * distance, c[:, None])
     return np.stack([slope * distance, -slope * a[:, None]], axis=1)
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, ndtr, ndtri
+from scipy.special import ndtr, ndtri
 
 from irt_assets.psychometrics.core import curves
 from irt_assets.psychometrics.core.errors import PsychometricsError
@@ -306,16 +306,10 @@ def _below(theta: Floats, values: Floats, least: float) -> tuple[tuple[float, fl
 
 
 def _information(theta: Floats, a: Floats, b: Floats, c: Floats) -> tuple[Floats, Floats]:
-    """Item information, shape (T, J), and its gradient by (a, b), shape (T, J, 2).
-
-    With L the logistic part and η = a(θ − b): ∂log I/∂η = 2(1 − L) − L − (1 − c)L(1 − L)/P, and log I has 2 log a.
-    """
+    """Item information, shape (T, J), and its gradient by (a, b), shape (T, J, 2); log I has 2 log a besides η."""
     information = item_information(theta, a, b, c)
     distance = theta[:, None] - b
-    logistic = expit(a * distance)
-    p = c + (1 - c) * logistic
-    share = logistic / np.maximum(p, np.finfo(float).tiny)
-    by_eta = 2 - 3 * logistic - (1 - c) * (1 - logistic) * share
+    by_eta = curves.log_information_slope_at(a * distance, c)
     positive = np.where(a > 0, a, 1.0)  # no information elsewhere, and no gradient
     by_a = information * (2 / positive + distance * by_eta)
     return information, np.stack([by_a, -a * information * by_eta], axis=-1)

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.optimize import least_squares
-from scipy.special import expit
 
 from irt_assets.psychometrics.core.anchors import Bools
 from irt_assets.psychometrics.core.covariances import added, of_each, of_some, scaled, times
+from irt_assets.psychometrics.core.curves import probability_at, slope_at
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Floats
@@ -35,8 +35,8 @@ _MAX_LOG_SLOPE = np.log(20.0)  # two populations whose SDs differ twentyfold sha
 
 def curve(a: Floats, b: Floats, c: Floats, theta: Floats) -> tuple[Floats, Floats]:
     """P and ∂P/∂z at z = a(θ − b), both of shape (K, nodes); a, b, c have shape (K,), theta (nodes,)."""
-    s = expit(a[:, None] * (theta - b[:, None]))
-    return c[:, None] + (1 - c[:, None]) * s, (1 - c[:, None]) * s * (1 - s)
+    z, c = a[:, None] * (theta - b[:, None]), c[:, None]
+    return probability_at(z, c), slope_at(z, c)
 
 
 @dataclass(frozen=True)
