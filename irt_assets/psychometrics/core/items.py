@@ -136,18 +136,11 @@ class ItemParameters:
         place = {item: j for j, item in enumerate(self.item_ids)}
         return np.array([place[item] for item in item_ids], dtype=int)
 
-    def select(self, item_ids: Sequence[str]) -> Self:
+    def select(self, item_ids: Sequence[str]) -> ItemParameters:
         """These items in this order. Raises KeyError, naming it, for an item that is not among them."""
-        j = self.places(item_ids)
-        return replace(
-            self,
-            item_ids=tuple(item_ids),
-            a=self.a[j],
-            b=self.b[j],
-            c=self.c[j],
-            cov=covariances.of_some(self.cov, j),
-            guessing_cov=None if self.guessing_cov is None else self.guessing_cov[j],
-        )
+        j, guessing = self.places(item_ids), self.guessing_cov
+        chosen = self.a[j], self.b[j], self.c[j], covariances.of_some(self.cov, j)
+        return ItemParameters(tuple(item_ids), *chosen, None if guessing is None else guessing[j])
 
     def among(self, item_ids: Sequence[str]) -> ItemParameters:
         """`item_ids` in their order, without parameters where they are not of these; each with its own errors alone."""

@@ -33,7 +33,6 @@ import numpy as np
 import numpy.typing as npt
 
 from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.covariances import of_some
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import THREE_PL, item_model
 from irt_assets.psychometrics.core.items import ItemParameters
@@ -134,8 +133,8 @@ class Published(ItemParameters):
 
     def select(self, item_ids: Sequence[str]) -> Published:
         j, all_of_it = self.places(item_ids), self.guessing_with_anchors
-        return replace(
-            super().select(item_ids),
+        return Published(
+            **vars(super().select(item_ids)),
             with_anchors=self.with_anchors[j],
             fitted=tuple(self.fitted[k] for k in j),
             guessing_with_anchors=None if all_of_it is None else all_of_it[j],
@@ -227,12 +226,10 @@ def _again(raw: Calibration, linking: Linking, anchors: AnchorSet) -> tuple[Link
             f"this is not the linking of this fit: it used {len(linking.anchors_used)} anchors, {pairs.size} of them"
             f" are in the fit and in anchor set {anchors.version}; link the fit again"
         )
-    place = {item: k for k, item in enumerate(anchors.item_ids)}
-    frozen = np.array([place[item] for item in pairs.ids])
-    cov = found.covariance(replace(pairs, cov_old=of_some(anchors.joint_cov[None], frozen)))
-    if found.by_c_old is not None and anchors.guessing_cov is not None:
-        cov = cov + of_guessing(found.by_old, found.by_c_old, anchors.guessing_cov[frozen])
-    return replace(linking, cov=cov, with_items=with_items(raw, pairs, found)), found, frozen
+    cov = found.covariance(pairs)
+    if found.by_c_old is not None and pairs.old.guessing_cov is not None:
+        cov = cov + of_guessing(found.by_old, found.by_c_old, pairs.old.guessing_cov)
+    return replace(linking, cov=cov, with_items=with_items(raw, pairs, found)), found, anchors.places(pairs.ids)
 
 
 def with_errors(linking: Linking, raw: Calibration, anchors: AnchorSet) -> Linking:
