@@ -34,7 +34,7 @@ from irt_assets.reports.assets import build_report_assets
 from irt_assets.reports.learner_assets import build_learner_report_assets, build_learner_report_checks
 from irt_assets.responses.assets import build_response_assets
 from irt_assets.responses.lake_assets import build_lake_assets
-from irt_assets.responses.window_on_spark import judge_on_spark
+from irt_assets.spark.window import judge_on_spark
 from jobs import run_logs
 from jobs.automation import AFTER_A_MONTH
 from jobs.jobs import build_jobs, build_sensors

@@ -1,6 +1,6 @@
 """Where a month's fit adds up over learners: in this process, or on Spark's executors.
 
-What does not belong here: how either does it (see `engines.em`, `engines.em_on_spark`).
+What does not belong here: how either does it (see `engines.em`, `spark.em`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def placed(
     here = not drawn and (where == "driver" or (where == "auto" and not too_large))
     if settings.irt_spark is None or here:
         return engine
-    from irt_assets.engines.em_on_spark import EmOnSpark
+    from irt_assets.spark.em import EmOnSpark
 
     attempts = _attempts(settings, store, snapshot, request.scale.scale_id)
     return EmOnSpark(

@@ -28,7 +28,7 @@ from irt_assets.gates.gates import SET_GATES, item_problems
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.responses.scales import RuleChange, change_rules, consider_rules, read_scales
 from irt_assets.responses.snapshot import current_snapshot, take_snapshot
-from irt_assets.responses.window_on_spark import judge_on_spark
+from irt_assets.spark.window import judge_on_spark
 from resources.failures import PermanentFailure
 from resources.files.object_store import FolderStore, ObjectStore
 from resources.postgres.database import Database

@@ -24,7 +24,7 @@ from resources.postgres.embedded_postgres import EmbeddedPostgres
 HERE = f"""
 import json, resource, sys, time
 from irt_assets.responses.snapshot import read_snapshot, take_snapshot
-from irt_assets.responses.window_on_spark import judge_on_spark
+from irt_assets.spark.window import judge_on_spark
 from resources.postgres.database import Database
 from resources.files.object_store import object_store
 from resources.settings import get_settings

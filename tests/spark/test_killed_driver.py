@@ -15,7 +15,7 @@ import pytest
 from irt_assets.responses.lake import export_days
 from irt_assets.responses.snapshot import current_snapshot, read_snapshot, snapshot_problem, take_snapshot
 from irt_assets.responses.snapshot_files import is_manifest
-from irt_assets.responses.window_on_spark import judge_on_spark
+from irt_assets.spark.window import judge_on_spark
 from resources.cluster.lake import Lake
 from resources.files.object_store import object_store
 from resources.postgres.database import Database
@@ -32,7 +32,8 @@ pytestmark = pytest.mark.long
 MONTH = "2026-10"
 JUDGE = """
 import sys
-from irt_assets.responses import snapshot, window_on_spark
+from irt_assets.responses import snapshot
+from irt_assets.spark import window as window_on_spark
 from resources.postgres.database import Database
 from resources.files.object_store import object_store
 from resources.settings import get_settings

@@ -26,7 +26,7 @@ from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import read_snapshot, take_snapshot
 from irt_assets.responses.snapshot_files import is_manifest
 from irt_assets.responses.window import data_hash
-from irt_assets.responses.window_on_spark import judge_on_spark
+from irt_assets.spark.window import judge_on_spark
 from jobs.late_sensor import FEATURES
 from resources.cluster import relational
 from resources.cluster.relational import on_nearest_log, on_postgres

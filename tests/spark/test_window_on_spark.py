@@ -15,13 +15,13 @@ import pytest
 
 from irt_assets.common.partitions import month_bounds
 from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.responses import window_on_spark
 from irt_assets.responses.facts import LATER
 from irt_assets.responses.scales import Scale, read_scales, store_scale
 from irt_assets.responses.snapshot import Snapshot, read_snapshot, snapshot_problem, take_snapshot
 from irt_assets.responses.snapshot_files import Manifest
 from irt_assets.responses.window import WindowTotals, judged_window
-from irt_assets.responses.window_on_spark import judge_on_spark
+from irt_assets.spark import window as window_on_spark
+from irt_assets.spark.window import judge_on_spark
 from resources.cluster.relational import Run, on_postgres, on_spark
 from resources.failures import PermanentFailure
 from resources.files.object_store import BucketStore, FolderStore

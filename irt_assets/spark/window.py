@@ -7,7 +7,8 @@ credentials of the database. A task that runs twice leaves a part of the same na
 
 Learners are scored on a cluster in the same way: a partition has all of their answers.
 
-What does not belong here: the manifest (see `snapshot_files`), and the judgement on one machine (see `window`).
+What does not belong here: the manifest (see `responses.snapshot_files`), and the judgement on one machine (see
+`responses.window`).
 """
 
 from __future__ import annotations
