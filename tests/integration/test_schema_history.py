@@ -27,7 +27,7 @@ from tests.helpers.typed import Irt
 REPOSITORY = Path(__file__).parents[2]
 SCHEMA_FILE = VERSIONS / "0031_newer_rules.sql"
 RELEASE = "daca6d2a3dc39594b52a1f0daaa9a6d2133a7daf"
-"""The last commit of main before migration 0020. A schema that no longer serves it wants a later one here."""
+"""A commit of main whose code the newest schema serves. One that no longer serves it wants a later one here."""
 
 SCHEMA = (
     "requirements.lock",
@@ -232,12 +232,15 @@ def test_the_release_before_runs_on_the_newest_schema(
     def earlier(*words: str, code: int = 0) -> str:
         return run(["-m", "irt_assets.cli", *words], code)
 
+    oldest = number(schema_version(database).oldest_code)
+    if oldest == newest_known():
+        pytest.skip("the newest schema serves no earlier code")
     present = irt(world)
     assert present("status").code == 1  # Dagster's tables are made by the present code, too
     before = catalog(database)
-    known = run(["-c", "from resources import schema_version as v; print(v.__file__, v.newest_known())"]).split()
+    versions = "from resources.postgres import schema_version as v; print(v.__file__, v.newest_known())"
+    known = run(["-c", versions]).split()
     assert Path(known[0]).is_relative_to(release)
-    oldest = number(schema_version(database).oldest_code)
     assert oldest <= int(known[1]) < newest_known(), f"pin a release of a schema from {oldest} to the last but one"
 
     earlier("db", "upgrade")
