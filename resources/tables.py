@@ -177,7 +177,6 @@ data_version = _table(
     "data_version",
     "The hash of a month's answers, and what proves that it still is.",
     _month(),
-    _key("encoding", Integer, "how rows are written out to be hashed"),
     _req("data_hash", Text, "hash of the month's answers as eligibility sees them"),
     _req(
         "log_state",
