@@ -31,6 +31,7 @@ from irt_assets.responses.snapshot import current_snapshot, take_snapshot
 from resources.failures import PermanentFailure
 from resources.files.object_store import FolderStore, ObjectStore
 from resources.postgres.database import Database
+from resources.settings import Settings
 
 DONE_AGAIN = {
     "eligibility": "its answers were judged, fitted and linked again",
@@ -141,7 +142,7 @@ def try_rules(
         if current_snapshot(connection, month) is None:
             raise PermanentFailure(f"{month} has no snapshot: `irt calibrate --month {month}` first")
         change = consider_rules(connection, scale_id, settings)
-        within, apart = _OpenTransaction(connection), _WrittenApart(store, Path(folder))
+        within, apart = _OpenTransaction(database.settings, connection), _WrittenApart(store, Path(folder))
         before = _judged(connection, apart, month, scale_id)
         began = time.perf_counter()
         stage = next(iter(change.stages), "warnings")
@@ -170,7 +171,7 @@ def try_anchors(database: Database, store: ObjectStore, change: AnchorChange) ->
         database.connect() as connection,
         connection.transaction(force_rollback=True),
     ):
-        within, apart = _OpenTransaction(connection), _WrittenApart(store, Path(folder))
+        within, apart = _OpenTransaction(database.settings, connection), _WrittenApart(store, Path(folder))
         freeze(connection, change)
         found = {}
         for month in change.stale:
@@ -202,7 +203,8 @@ def _judged(connection: psycopg.Connection, store: ObjectStore, month: str, scal
 class _OpenTransaction(Database):
     """A database whose connections are one that is open already, each a savepoint of its transaction."""
 
-    def __init__(self, connection: psycopg.Connection) -> None:
+    def __init__(self, settings: Settings, connection: psycopg.Connection) -> None:
+        super().__init__(settings)
         self._connection = connection
 
     @contextlib.contextmanager

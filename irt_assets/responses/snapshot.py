@@ -34,9 +34,9 @@ from irt_assets.responses.snapshot_files import (
     store_manifest,
     store_parquet,
 )
-from irt_assets.responses.window import ENCODING, WindowTotals, encoding_of, judged_window, most_for_run, whole_log
+from irt_assets.responses.window import ENCODING, WindowTotals, encoding_of, judged_window, whole_log
 from irt_assets.responses.window_on_spark import COLUMNS, judge_on_spark
-from resources.cluster.relational import Run, on_spark
+from resources.cluster.relational import Run, most_for_run, on_spark
 from resources.cluster.spark import spark_jobs
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
