@@ -66,7 +66,7 @@ def publish_ready_months(
             evidence = replace(evidence, linked=measure(connection, of_month, candidate, evidence.linked))
         problems = gates.failures(evidence)
         if problems:
-            step = _held(evidence, problems, before)
+            step = _held(evidence, gates.why_held(problems), before)
         elif before and settled:
             step = before
         elif blocking:
@@ -81,8 +81,7 @@ def publish_ready_months(
     return taken
 
 
-def _held(evidence: Evidence, problems: dict[str, str], before: Step | None) -> Step:
-    why = f"{gates.held_because(problems)}; decide: {gates.way_out(problems)}"
+def _held(evidence: Evidence, why: str, before: Step | None) -> Step:
     settled_at = before.settled_at if before else None
     fit_id = evidence.linked.fit_id if evidence.linked else None
     return Step(evidence.month, evidence.scale.scale_id, fit_id, "held", 0, 0, 0, {}, why, settled_at)
