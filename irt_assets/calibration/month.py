@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 import psycopg
 
 from irt_assets.calibration.fit_place import count_items, placed
-from irt_assets.calibration.month_impact import with_impact
 from irt_assets.calibration.placing import LinkResult, link_to_scale
 from irt_assets.calibration.publication import publish_ready_months
 from irt_assets.calibration.request import (
@@ -274,7 +273,7 @@ def publish_month(
     with database.connect() as connection:
         stored_file = functools.cache(functools.partial(MonthFile.verified, connection, store))
         return {
-            scale.scale_id: publish_ready_months(connection, stored_file, scale, month, unsettled, run_id, with_impact)
+            scale.scale_id: publish_ready_months(connection, stored_file, scale, month, unsettled, run_id)
             for scale in read_scales(connection).values()
         }
 
@@ -333,10 +332,6 @@ def _link_fit(connection: psycopg.Connection, scale: Scale, engine: str, month: 
         fit_code_version=staged.code_version,
         run_id=run_id,
     )
-    if outcome.own:
-        fit = fits.linked_fit(connection, scale.scale_id, "monthly", month_bounds(month)[0], engine)
-        assert fit is not None
-        with_impact(connection, scale, month, fit)
     return outcome
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import psycopg
 
 from irt_assets.calibration.month import fit_month, link_month
+from irt_assets.calibration.month_impact import measure_month
 from irt_assets.common.partitions import month_bounds
 from irt_assets.common.wording import counted, some_of
 from irt_assets.decisions.anchor_versions import AnchorChange, freeze
@@ -157,6 +158,7 @@ def try_rules(
         if stage in ("eligibility", "fit", "linking"):
             with contextlib.suppress(PermanentFailure):
                 link_month(within, month, None)
+                measure_month(within, month)
         after = _judged(connection, apart, month, scale_id)
         return RuleTrial(month, change, stage, before, after, time.perf_counter() - began)
 
@@ -177,6 +179,7 @@ def try_anchors(database: Database, store: ObjectStore, change: AnchorChange) ->
         for month in change.stale:
             with contextlib.suppress(PermanentFailure):
                 link_month(within, month, None)
+                measure_month(within, month)
             try:
                 found[month] = _judged(connection, apart, month, change.scale_id).would_be
             except PermanentFailure as failure:
