@@ -31,11 +31,11 @@ from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import Snapshot, store_attempts
 from irt_assets.responses.window import (
     judged_window,
-    most_for_run,
     scored_responses_of,
     share_for_run,
     whole_log,
 )
+from resources.cluster.relational import most_for_run
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database

@@ -174,6 +174,13 @@ def lake() -> Lake | CatalogTable | None:
     return Lake.at(settings)
 
 
+def most_for_run() -> int | None:
+    """How many attempts a run reads into its process, IRT_SPARK_SAMPLE; None without IRT_SPARK, where there is no
+    limit."""
+    settings = get_settings()
+    return settings.irt_spark_sample if settings.irt_spark else None
+
+
 def application() -> dict[str, dg.MetadataValue]:
     """What the metadata of an asset says of this process's Spark: its id and UI; empty where none was started."""
     settings = get_settings()
