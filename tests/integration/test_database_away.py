@@ -16,6 +16,7 @@ from irt_assets.servers.stack import dagster_instance
 from jobs import stuck_runs
 from jobs.stuck_runs import fail_lost_runs
 from resources import dagster_compat
+from resources.dagster_compat import keep_connections
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
@@ -193,6 +194,19 @@ def test_a_commit_that_is_cut_off_is_made_once(
     kept = _fetch(database, "SELECT key, value FROM dagster.run_tags WHERE run_id = %s AND key LIKE 'tag %%'", run_id)
     assert sorted(kept) == sorted(tags.items())
     assert next(cuts, None) is None
+
+
+def test_connections_that_are_kept_are_replaced_where_the_database_has_closed_them(made_month: Settings) -> None:
+    database = Database(made_month)
+    with dagster_instance(made_month, database) as instance:
+        keep_connections(instance)
+
+        def read() -> tuple[object, ...]:
+            return instance.get_runs(), instance.get_asset_keys(), instance.all_instigator_state()
+
+        before = read()
+        with altered(made_month, "CONNECTION LIMIT -1", "CONNECTION LIMIT -1"):
+            assert read() == before
 
 
 def _fetch(database: Database, query: str, *parameters: object) -> list[tuple[Any, ...]]:
