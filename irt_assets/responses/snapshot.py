@@ -34,8 +34,8 @@ from irt_assets.responses.snapshot_files import (
     store_manifest,
     store_parquet,
 )
-from irt_assets.responses.window import WindowTotals, judged_window, most_for_run, whole_log
-from resources.cluster.relational import Run, on_spark
+from irt_assets.responses.window import WindowTotals, judged_window, whole_log
+from resources.cluster.relational import Run, most_for_run, on_spark
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, advisory_lock

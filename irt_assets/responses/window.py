@@ -32,9 +32,8 @@ from irt_assets.responses.item_status import Withdrawals
 from irt_assets.responses.item_times import ItemTimes, current_item_times
 from irt_assets.responses.row_hash import md5, query_of_sums, row_hash, sums_of
 from irt_assets.responses.scales import Scale
-from resources.cluster.relational import Backend, Run, on_log, on_postgres
+from resources.cluster.relational import Backend, Run, most_for_run, on_log, on_postgres
 from resources.postgres.warehouse import read_arrow, read_parts
-from resources.settings import get_settings
 
 SNAPSHOT = (
     "attempt_id", "user_id", "item_id", "scale_id", "topic_id", "session_id", "form_id", "position", "started_at",
@@ -141,13 +140,6 @@ def window_rows(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> 
 def digest_of(count_and_sums: Sequence[Any]) -> str:
     """The hash of a window from the count of its rows and the sums of their hashes."""
     return _MARK + hashlib.sha256(" ".join(str(int(n)) for n in count_and_sums).encode()).hexdigest()
-
-
-def most_for_run() -> int | None:
-    """How many attempts a run reads into its process, IRT_SPARK_SAMPLE; None without IRT_SPARK, where there is no
-    limit."""
-    settings = get_settings()
-    return settings.irt_spark_sample if settings.irt_spark else None
 
 
 def n_attempts(run: Run, start: datetime, end: datetime) -> int:
