@@ -308,9 +308,26 @@ def daemon_statuses(instance: DagsterInstance, silent_s: float) -> Collection[Da
 
 def run_daemon() -> None:
     """`dagster-daemon` with this process's arguments; returns when it has ended."""
+    from dagster import DagsterInstance
     from dagster._daemon.cli import main
 
+    with DagsterInstance.get() as instance:
+        let_none_be_ahead(instance)
     main()
+
+
+def let_none_be_ahead(instance: DagsterInstance) -> None:
+    """Date what schedules and sensors have in the future as now: where the clock was set back, they would wait for the
+    time of their last tick."""
+    now = time.time()
+    for state in instance.all_instigator_state():
+        if data := state.instigator_data:
+            ahead: dict[str, Any] = {
+                name: now for name, value in data._asdict().items() if isinstance(value, float) and value > now
+            }
+            instance.update_instigator_state(state.with_data(data._replace(**ahead)))
+        for tick in instance.get_ticks(state.instigator_origin_id, state.selector_id, after=now):
+            instance.update_tick(tick._replace(tick_data=tick.tick_data._replace(timestamp=now)))
 
 
 def run_code_server() -> None:

@@ -24,7 +24,7 @@ from jobs.schedules import missing
 from jobs.stuck_runs import IN_THE_QUEUE
 from resources.dagster_compat import coerce_valid_log_level, queue_run
 from resources.failures import PermanentFailure
-from resources.settings import Settings, get_settings
+from resources.settings import Settings
 
 LOG = logging.getLogger("irt.run")
 SECONDS_BETWEEN_LOOKS = 1.0
@@ -72,7 +72,7 @@ def through_the_queue(
 
     A run that a daemon left in the queue, as it was stopped meanwhile, is made here.
     """
-    for partition, run_id in [(partition, enqueue(instance, plan, partition)) for partition in partitions]:
+    for partition, run_id in [(partition, enqueue(instance, settings, plan, partition)) for partition in partitions]:
         outcome = await_run(instance, run_id, name_of_run(plan, partition))
         if withdrawn(instance, run_id):
             LOG.warning("The daemon is gone: %s leaves its queue and runs here.", outcome.name)
@@ -90,11 +90,15 @@ def withdrawn(instance: dg.DagsterInstance, run_id: str) -> bool:
 
 
 def enqueue(
-    instance: dg.DagsterInstance, plan: Plan, partition: str | None, tags: Mapping[str, str] | None = None
+    instance: dg.DagsterInstance,
+    settings: Settings,
+    plan: Plan,
+    partition: str | None,
+    tags: Mapping[str, str] | None = None,
 ) -> str:
     """Queue a run of a partition for the daemon; its id."""
     tags = {**(tags or {}), **({PARTITION_TAG: partition} if partition else {})}
-    return queue_run(instance, workspace(get_settings()), CODE_LOCATION, plan.job, tags)
+    return queue_run(instance, workspace(settings), CODE_LOCATION, plan.job, tags)
 
 
 def run_here(

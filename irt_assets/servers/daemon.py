@@ -1,8 +1,8 @@
 """Dagster's daemon, once for a database: `python -m irt_assets.servers.daemon run -w WORKSPACE`, for `dagster-daemon`.
 
-It waits a minute for another one to end, then refuses. On SIGHUP, and when it has lost its lock, it shuts down cleanly
-and starts again under the same process id. What does not belong here: the lock (see `daemon_lock`), who starts the
-daemon again when it ended (see `stack`).
+It waits a minute for another one to end, then refuses. On SIGHUP, when it has lost its lock, and when the clock was set
+back, it shuts down cleanly and starts again under the same process id. What does not belong here: the lock (see
+`daemon_lock`), who starts the daemon again when it ended (see `stack`).
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from resources.settings import get_settings
 
 LOG = logging.getLogger(__name__)
 LOOK_S = 3.0
+SET_BACK_S = 60.0
+"""A clock that goes back so far makes this process start again: Dagster would wait until the time has come again."""
 STOPS_WITHIN_S = 6.0
 """Plus the lock's `tcp_user_timeout`, this stays below the 25 s after which the server gives the lock to another."""
 
@@ -106,10 +108,12 @@ def _acquire(lock: DaemonLock, patience_s: float) -> None:
 
 
 def _watch(lock: DaemonLock, again: threading.Event) -> None:
-    """Restart this process when the lock is lost: another daemon may have it by now."""
-    while lock.is_held():
+    """Restart this process when the lock is lost, as another daemon may have it by now, or the clock was set back."""
+    begun = time.time() - time.monotonic()
+    while (held := lock.is_held()) and time.time() - time.monotonic() > begun - SET_BACK_S:
         time.sleep(LOOK_S)
-    LOG.error("The connection that holds the daemon's lock is gone: restarting.")
+    why = "The clock was set back" if held else "The connection that holds the daemon's lock is gone"
+    LOG.error("%s: restarting.", why)
     again.set()
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(STOPS_WITHIN_S)

@@ -30,16 +30,16 @@ class Database:
     """Connections to the database that `settings` names. Creating one touches nothing."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self.settings = settings
 
     @cached_property
     def url(self) -> str:
         """`postgresql://…`, of a server that runs: the embedded one is started if need be."""
-        if self._settings.database_url is None:
-            server = embedded_postgres(self._settings)
-            private_home(self._settings)
+        if self.settings.database_url is None:
+            server = embedded_postgres(self.settings)
+            private_home(self.settings)
             return server.start()
-        return read_database_url(self._settings.database_url.get_secret_value())
+        return read_database_url(self.settings.database_url.get_secret_value())
 
     @property
     def dagster_url(self) -> str:

@@ -48,7 +48,6 @@ def test_what_is_written_to_the_env_file_is_read_and_the_rest_stays(tmp_path: Pa
     (tmp_path / "irt").mkdir()
     (tmp_path / "irt" / "irt.env").write_text("# mine\nIRT_UI_PORT=4000\n")
     path = write_env_file(get_settings(), irt_ui_port="4001", irt_first_month="2026-07")
-    get_settings.cache_clear()
     assert (get_settings().irt_ui_port, get_settings().irt_first_month) == (4001, "2026-07")
     assert "# mine" in path.read_text()
     assert path.stat().st_mode & 0o077 == 0
