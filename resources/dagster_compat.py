@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial, wraps
 from importlib.metadata import version
 from pathlib import Path
@@ -137,6 +138,7 @@ LONGEST_OUTAGE_S = 300.0
 RECONNECT_S = 1.0
 REPEATED = ("add_", "all_", "create_", "fetch_", "get_", "handle_", "has_", "store_", "update_")
 """How the names of a storage's methods begin that are made again when they are cut off."""
+READ_ONLY = "25006"
 NUMBER = "SELECT pg_current_xact_id_if_assigned()::text"
 BECAME = """SELECT CASE WHEN %(number)s::xid8 < pg_current_xact_id() THEN pg_xact_status(%(number)s::xid8) END"""
 """What became of a transaction; nothing, if a crash took its number back."""
@@ -163,11 +165,12 @@ def keep_connections(instance: DagsterInstance) -> None:
 def wait_for_database(instance: DagsterInstance) -> None:
     """Let the instance's storages wait for a database that does not answer, up to `LONGEST_OUTAGE_S`.
 
-    They give up after six seconds otherwise, and the run with them. Storages that keep connections do not wait.
+    They give up after six seconds otherwise, and the run with them.
     """
+    outage = _Outage()
     for storage in _storages(instance):
         connect_by = "_connect" if storage is instance.event_log_storage else "connect"
-        transactions = _Transactions(getattr(storage, connect_by))
+        transactions = _Transactions(storage, getattr(storage, connect_by), outage)
         setattr(storage, connect_by, transactions.connect)
         for name in dir(type(storage)):
             if name.startswith(REPEATED) and callable(getattr(type(storage), name)):
@@ -178,6 +181,14 @@ def _storages(instance: DagsterInstance) -> tuple[Any, ...]:
     return instance.run_storage, instance.event_log_storage, instance.schedule_storage
 
 
+@dataclass
+class _Outage:
+    """What an instance's storages know together: whether they have written, and since when their database is away."""
+
+    has_written: bool = False
+    away_since: float | None = None
+
+
 class _Transactions:
     """Calls of a storage, each of them one transaction, which is made again where its connection breaks or, once
     something was written, where the database may only be read.
@@ -186,10 +197,8 @@ class _Transactions:
     of it. So nothing is doubled.
     """
 
-    def __init__(self, connect: Callable[[], Any]) -> None:
-        self._connect, self._of_thread = connect, local()
-        self._has_written = False
-        self._away_since: float | None = None
+    def __init__(self, storage: Any, connect: Callable[[], Any], outage: _Outage) -> None:
+        self._storage, self._connect, self._outage, self._of_thread = storage, connect, outage, local()
 
     def connect(self, *_: Any) -> Any:
         """The connection of the call under way in this thread, else a new one."""
@@ -210,8 +219,6 @@ class _Transactions:
         return hasattr(self._of_thread, "connection")
 
     def _until_committed(self, call: Callable[[], Any]) -> Any:
-        from dagster_postgres.utils import DagsterPostgresException
-
         number, result = None, None
         while True:
             try:
@@ -219,30 +226,32 @@ class _Transactions:
                     if number is None or not _is_committed(connection, number):
                         result = call()
                         number = connection.exec_driver_sql(NUMBER).scalar()
-            except (DBAPIError, DagsterPostgresException, TransientFailure) as error:
+            except (DBAPIError, TransientFailure) as error:
                 self._wait_after(error)
             else:
-                self._has_written = self._has_written or number is not None
-                self._away_since = None
+                self._outage.has_written = self._outage.has_written or number is not None
+                self._outage.away_since = None
                 return result
 
     @contextmanager
     def _transaction(self) -> Iterator[Any]:
-        with self._connect() as made, made.execution_options(isolation_level="READ COMMITTED").begin():
+        engine = self._storage._engine  # Dagster's own `connect` tries for six seconds, and logs each attempt
+        with engine.connect() as made, made.execution_options(isolation_level="READ COMMITTED").begin():
             self._of_thread.connection = made
             try:
                 yield made
             finally:
                 del self._of_thread.connection
 
-    def _wait_after(self, error: Exception) -> None:
+    def _wait_after(self, error: DBAPIError | TransientFailure) -> None:
         """Raise the error where another attempt would not help, or the database is away for too long."""
         now = time.monotonic()
-        is_lost = not isinstance(error, DBAPIError) or error.connection_invalidated or self._has_written
-        if not is_lost or not is_transient(error) or now - (self._away_since or now) > LONGEST_OUTAGE_S:
+        sqlstate = getattr(getattr(error, "orig", None), "pgcode", None)
+        helps = is_transient(error) and (self._outage.has_written or sqlstate != READ_ONLY)
+        if not helps or now - (self._outage.away_since or now) > LONGEST_OUTAGE_S:
             raise error
-        if self._away_since is None:
-            self._away_since = now
+        if self._outage.away_since is None:
+            self._outage.away_since = now
             LOG.warning("waiting %.0f minutes at most: %s", LONGEST_OUTAGE_S / 60, explain(error))
         time.sleep(RECONNECT_S)
 
