@@ -420,8 +420,8 @@ def test_a_decision_is_in_force_from_its_date_on_and_not_before(ledger: Database
         (SCALE, TIMES[MAR]),
     )
     with ledger.connect() as connection:
-        assert in_force(connection, SCALE, TIMES[FEB]).items["always"][1] == pytest.approx(0.1)
-        assert in_force(connection, SCALE, TIMES[MAR]).items["always"][1] == 9.0
+        assert in_force(connection, SCALE, TIMES[FEB]).items["always"].b == pytest.approx(0.1)
+        assert in_force(connection, SCALE, TIMES[MAR]).items["always"].b == 9.0
 
 
 def test_settling_stays_with_its_scale(ledger: Database, store: FolderStore) -> None:

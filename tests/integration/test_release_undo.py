@@ -55,7 +55,7 @@ def not_undone(database: Database, *references: Reference, **others: Any) -> str
 
 def b_at(database: Database, at: datetime) -> float:
     with database.connect() as connection:
-        return in_force(connection, SCALE, at).items["moved"][1]
+        return in_force(connection, SCALE, at).items["moved"].b
 
 
 def state(database: Database, reference: Reference = MOVED) -> State:

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pytest
 
 from irt_assets.psychometrics.core import kernels
-from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
 from irt_assets.psychometrics.core.priors import Normal, Priors
 from irt_assets.psychometrics.core.quadrature import Grid
@@ -27,6 +26,7 @@ from irt_assets.spark.answers import SparkAnswers
 from irt_assets.spark.em import fit_on_spark
 from resources.settings import Settings
 from tests.helpers.answers_on_spark import ITEMS, World, assert_same
+from tests.helpers.made_anchors import anchor_set_of
 from tests.helpers.what_changed import WHERE_SPARK_CHANGES
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def at(where: str) -> Settings:
     return Settings(irt_spark="local[2]", irt_spark_fit=where, irt_threads=2, _env_file=None)
 
 
-ANCHORS = AnchorSet(
+ANCHORS = anchor_set_of(
     scale_id="default",
     version="1",
     item_ids=("i03", "i11", "i19"),
