@@ -30,13 +30,14 @@ from irt_assets.common.wording import counted
 from irt_assets.ledger.anchors import read_every_anchor
 from irt_assets.ledger.cited_fits import constants_of
 from irt_assets.ledger.fit_spec import LinkingConstants, StoredImpact
-from irt_assets.ledger.fits import LinkedFit, add_to_model_spec
+from irt_assets.ledger.fits import LinkedFit, add_to_model_spec, linked_fit
 from irt_assets.ledger.publications import publications_in_force
 from irt_assets.psychometrics.core.models import Floats, Responses
 from irt_assets.psychometrics.scoring.scale_shift import FEWEST_ANSWERS, MonthImpact, Placement, Values, scale_shift
 from irt_assets.responses.item_status import read_withdrawals
-from irt_assets.responses.scales import Scale
+from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import scoring_responses
+from resources.postgres.database import Database, advisory_lock
 
 MOST_LEARNERS = 20_000
 FEWEST_ITEMS = 3
@@ -54,9 +55,23 @@ class ItemValue:
     fit_id: str | None = None
 
 
+def measure_month(database: Database, month: str) -> None:
+    """Measure and store the impact of the month's linked fit of every scale that has none yet."""
+    start = month_bounds(month)[0]
+    with database.connect() as connection:
+        advisory_lock(connection, "linked_item_parameters", month)
+        for scale in read_scales(connection, start).values():
+            fit = linked_fit(connection, scale.scale_id, "monthly", start, scale.engine)
+            if fit and fit.model_spec.impact is None:
+                with_impact(connection, scale, month, fit)
+
+
 def with_impact(connection: psycopg.Connection, scale: Scale, month: str, fit: LinkedFit) -> LinkedFit:
     """A month's linked fit with its impact, measured and stored where it was not, or where the values in force have
-    changed since: months that are run together are linked before those before them are published."""
+    changed since: months that are run together are linked before those before them are published. A fit of before
+    there was this gate stays without."""
+    if fit.model_spec.impact is None and fit.model_spec.version is None:
+        return fit
     published = publications_in_force(connection, scale.scale_id, month_bounds(month)[1] - timedelta(microseconds=1))
     content = json.dumps([[row[name] for name in ("item_id", "a", "b", "c")] for row in published])
     digest = hashlib.sha256(f"{scale.anchor_version} {scale.pass_theta} {content}".encode()).hexdigest()

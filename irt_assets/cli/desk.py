@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from irt_assets.cli.console import AsJson, err, escape, out, print_json, print_table
+from irt_assets.cli.installation import current_settings
 from irt_assets.common.wording import some_of
 from irt_assets.engines import registry
 from irt_assets.file_commands import Scoring, files, tables
@@ -66,7 +67,7 @@ def fit(
     done = fitting.fit(
         answers,
         model=model,
-        engine=engine,
+        engine=None if engine == registry.DEFAULT else registry.build(engine, current_settings()),
         anchors=tables.read_parameters(anchors) if anchors is not None else None,
         groups=files.read_groups(groups, answers) if groups is not None else None,
         latent=latent,

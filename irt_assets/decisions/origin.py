@@ -36,7 +36,6 @@ from irt_assets.psychometrics.fit.misfit import LARGEST_RATIO
 from irt_assets.responses.scales import Scale, rules_from_settings, store_scale
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock
-from resources.settings import get_settings
 from resources.version import code_version
 
 
@@ -88,7 +87,7 @@ def initialise(
     chosen = {"latent": "auto"} if engine == "em" and given.get("assignment") != "by_level" else {}
     rules = rules_from_settings(chosen | {"new_misfit": "hold"} | given)
     rules.require_effect()
-    if absence := installed(engine, get_settings()):
+    if absence := installed(engine, database.settings):
         raise PermanentFailure(f"scale {scale_id} cannot be published from {engine}: {absence}")
     if not (sigma > 0 and np.isfinite([mu, sigma]).all()):
         raise PermanentFailure(f"the population N({mu:g}, {sigma:g}²) of scale {scale_id} needs an SD above 0")

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import psycopg
@@ -31,13 +30,13 @@ from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import Snapshot, store_attempts
 from irt_assets.responses.window import (
     judged_window,
-    most_for_run,
     scored_responses_of,
     share_for_run,
     whole_log,
 )
+from resources.cluster.relational import most_for_run
 from resources.failures import PermanentFailure
-from resources.files.object_store import ObjectStore
+from resources.files.object_store import ObjectStore, key_part
 from resources.postgres.database import Database
 from resources.version import code_version
 
@@ -182,7 +181,7 @@ def fit_window(database: Database, scale_id: str, window: OriginWindow, rules: R
             )
         request = build_fit_request(connection, judged.table, scale, window.start, None)
     counts = {str(reason): n for reason, n in judged.judgements[scale_id].counts.items()}
-    uri, digest = store_attempts(window.store, f"origin/{quote(scale_id, safe='')}", judged.table)
+    uri, digest = store_attempts(window.store, f"origin/{key_part(scale_id)}", judged.table)
     data_hash = judged.data_hash
     del judged, responses
     fitted = fit_origin(window.engine, request, WindowSnapshot(uri, digest, data_hash))

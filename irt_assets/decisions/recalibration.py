@@ -14,7 +14,6 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from urllib.parse import quote
 
 import numpy as np
 import psycopg
@@ -40,7 +39,7 @@ from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import Snapshot, read_snapshot, sample_for_run, store_attempts
 from irt_assets.responses.window import scored_responses_of
 from resources.failures import PermanentFailure
-from resources.files.object_store import ObjectStore
+from resources.files.object_store import ObjectStore, key_part
 from resources.postgres.database import Database, advisory_lock
 from resources.version import code_version
 
@@ -106,7 +105,7 @@ def recalibrate(
     responses, persons = scored_responses_of(table, scale_id)
     responses, left_out = _of_enough(responses, scale.rules.eligibility.min_fitted_responses)
     _require(items, responses, left_out)
-    uri, digest = store_attempts(store, f"recalibration/{quote(scale_id, safe='')}", table)
+    uri, digest = store_attempts(store, f"recalibration/{key_part(scale_id)}", table)
     data_hash = hashlib.sha256("\n".join(one.data_hash for one in snapshots).encode()).hexdigest()
     n = np.bincount(responses.item, minlength=responses.n_items)
     few = np.array(responses.item_ids)[n < scale.rules.eligibility.min_published_responses(scale.model)]

@@ -24,7 +24,7 @@ from psycopg.rows import class_row
 
 from irt_assets.common.partitions import month_bounds
 from irt_assets.psychometrics.eligibility.rules import Rules, of_stage
-from irt_assets.responses.data_versions import data_version, states_of, store_version
+from irt_assets.responses.data_versions import states_of, store_version
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot_files import (
     Manifest,
@@ -34,8 +34,8 @@ from irt_assets.responses.snapshot_files import (
     store_manifest,
     store_parquet,
 )
-from irt_assets.responses.window import ENCODING, WindowTotals, encoding_of, judged_window, most_for_run, whole_log
-from resources.cluster.relational import Run, on_spark
+from irt_assets.responses.window import WindowTotals, judged_window, whole_log
+from resources.cluster.relational import Run, most_for_run, on_spark
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, advisory_lock
@@ -99,7 +99,7 @@ def take_snapshot(
             month,
             digest,
             key,
-            _hash_as_known(connection, month, scales, totals.data_hash, digest),
+            totals.data_hash,
             totals.n_attempts,
             totals.counts,
             rules_of(scales),
@@ -129,16 +129,6 @@ def _refuse_empty(month: str, totals: WindowTotals) -> None:
             f"month {month} has no attempts: import its log with `irt import attempts FILE`, "
             "or materialise another month"
         )
-
-
-def _hash_as_known(
-    connection: psycopg.Connection, month: str, scales: dict[str, Scale], data_hash: str, digest: str
-) -> str:
-    """The window's hash in the encoding that the month's snapshot `digest` has already, as fits of it name that."""
-    known = snapshot_of(connection, month, digest)
-    if known is None or encoding_of(known.data_hash) == ENCODING:
-        return data_hash
-    return data_version(connection, month, scales, encoding_of(known.data_hash))
 
 
 def current_snapshot(connection: psycopg.Connection, month: str) -> Snapshot | None:

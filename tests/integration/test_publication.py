@@ -20,11 +20,9 @@ from irt_assets.responses.scales import read_scales
 from jobs.sensors import asks
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
-from resources.settings import Settings
 from tests.helpers.rooms import (
     SCALE,
     add_items,
-    folder_store,
     link_made_up,
     made_up_calibration,
     rows,
@@ -35,11 +33,6 @@ from tests.helpers.rooms import (
 ANCHORS = {item: (1.0, b) for item, b in (("K1", -1.0), ("K2", 0.0), ("K3", 1.0))}
 JAN, FEB, MAR, APR, MAY = (f"2026-0{k}" for k in range(1, 6))
 TIMES = {month: month_bounds(month)[1] for month in (JAN, FEB, MAR, APR, MAY)}
-
-
-@pytest.fixture
-def store(settings: Settings) -> FolderStore:
-    return folder_store(settings)
 
 
 @pytest.fixture

@@ -64,12 +64,11 @@ from tests.helpers.waiting_decision import (
     publish,
     published,
     refused,
-    store,
     violations,
 )
 from tests.testbed.patience import patient
 
-__all__ = ["bank", "store"]  # fixtures
+__all__ = ["bank"]  # a fixture
 
 
 # -- what asks ---------------------------------------------------------------------------------------

@@ -31,11 +31,10 @@ from tests.helpers.waiting_decision import (
     publish,
     published,
     refused,
-    store,
     violations,
 )
 
-__all__ = ["bank", "store"]  # fixtures
+__all__ = ["bank"]  # a fixture
 IN_APRIL = datetime(2026, 4, 15, tzinfo=UTC)
 MAY = datetime(2026, 5, 1, tzinfo=UTC)
 JUNE = datetime(2026, 6, 1, tzinfo=UTC)

@@ -91,16 +91,17 @@ def test_a_fit_of_one_shard_on_executors_is_that_in_memory(spark, frame, small, 
     assert_same(found, fit_em(small.responses, **KINDS[kind]))
 
 
-@pytest.mark.parametrize("kind", ["2pl", pytest.param("3pl", marks=pytest.mark.long)])
-@pytest.mark.parametrize("where", ["executors", pytest.param("driver", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["2pl", "3pl"])
+@pytest.mark.parametrize("where", ["executors", "driver"])
 def test_a_fit_of_several_shards_is_that_in_memory(spark, frame, large, where, kind):
-    assert sums.number_of_shards(large.responses.n_responses) == 4
     found = fit_on_spark(spark, frame(large, partitions=3), at(where), **KINDS[kind])
     assert_same(found, fit_em(large.responses, **KINDS[kind]))
 
 
-def test_groups_are_those_in_memory(spark, frame, large):
-    found = fit_on_spark(spark, frame(large, groups=True), at("executors"), reference="b")
+def test_groups_in_several_shards_are_those_in_memory(spark, frame, large):
+    assert sums.number_of_shards(large.responses.n_responses) == 4
+    found = fit_on_spark(spark, frame(large, groups=True, partitions=3), at("executors"), reference="b")
     assert_same(found, fit_em(large.responses, groups=large.groups, reference="b"))
 
 
