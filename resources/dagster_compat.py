@@ -1,8 +1,9 @@
 """Private parts of Dagster, for one version of it: no other module imports or replaces them.
 
 First the names that others take from here, then its servers, the logs of runs, its page as an application, its queue,
-its monitor and its run worker. Other modules hold only what a subclass inherits (`INHERITED_IN`). What does not belong
-here: what `dagster` itself exports, and the layer of our own around the page (see `irt_assets.webserver`).
+its monitor and its run worker. What `import dagster` does not load is imported inside the function that needs it: it
+takes seconds. Other modules hold only what a subclass inherits (`INHERITED_IN`). What does not belong here: what
+`dagster` itself exports, and the layer of our own around the page (see `irt_assets.webserver`).
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from pathlib import Path
 from threading import local
 from typing import TYPE_CHECKING, Any
 
+from dagster import DagsterInstance
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.events import EngineEventData, RunFailureReason
+from dagster._core.execution import context_creation_job
 from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES, BulkActionStatus, PartitionBackfill
 from dagster._core.execution.plan.objects import ErrorSource, StepFailureData
 from dagster._core.execution.retries import auto_reexecution_should_retry_run
@@ -58,16 +61,23 @@ from dagster._core.storage.tags import (
     SENSOR_NAME_TAG,
 )
 from dagster._core.utils import coerce_valid_log_level
+from dagster._core.workspace.context import WorkspaceProcessContext, WorkspaceRequestContext
+from dagster._core.workspace.load_target import WorkspaceFileTarget
+from dagster._grpc.impl import start_run_in_subprocess
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 from dagster._utils import ensure_file
+from dagster._utils.error import ExceptionInfo
+from dagster._utils.interrupts import capture_interrupts
+from dagster._utils.log import configure_loggers
 from dagster._utils.schedules import schedule_execution_time_iterator
+from dagster_shared.error import SerializableErrorInfo
 from sqlalchemy.exc import DBAPIError
 from starlette.types import ASGIApp
 
 from resources.failures import PermanentFailure, TransientFailure, explain, is_transient
 
 if TYPE_CHECKING:
-    from dagster import DagsterInstance, LoggerDefinition, RunRecord
+    from dagster import LoggerDefinition, RunRecord
     from dagster._daemon.types import DaemonStatus
 
 LOG = logging.getLogger(__name__)
@@ -273,9 +283,6 @@ def let_runs_wait() -> None:
 
 def _execute_waiting(*arguments: Any) -> None:
     """What a process does that executes a run and was started by the code server."""
-    from dagster import DagsterInstance
-    from dagster._grpc.impl import start_run_in_subprocess
-
     make = DagsterInstance.from_ref
 
     def made(ref: Any) -> DagsterInstance:
@@ -308,7 +315,6 @@ def daemon_statuses(instance: DagsterInstance, silent_s: float) -> Collection[Da
 
 def run_daemon() -> None:
     """`dagster-daemon` with this process's arguments; returns when it has ended."""
-    from dagster import DagsterInstance
     from dagster._daemon.cli import main
 
     with DagsterInstance.get() as instance:
@@ -342,8 +348,6 @@ def give_runs_these_loggers(loggers: Sequence[tuple[LoggerDefinition, dict[str, 
 
     There is no setting for that.
     """
-    from dagster._core.execution import context_creation_job
-
     vars(context_creation_job)["default_system_loggers"] = lambda _instance: list(loggers)
 
 
@@ -354,7 +358,6 @@ def have_the_last_word_on_logs(configure: Callable[[], None]) -> None:
     """
     from dagster._cli import api
     from dagster._daemon import controller
-    from dagster._utils.log import configure_loggers
 
     def configured(**options: Any) -> None:
         configure_loggers(**options)
@@ -380,9 +383,6 @@ def webserver_app(
     """
     check_version()
     # Loaded here: they take seconds, and only the webserver needs them.
-    from dagster import DagsterInstance
-    from dagster._core.workspace.context import WorkspaceProcessContext, WorkspaceRequestContext
-    from dagster._core.workspace.load_target import WorkspaceFileTarget
     from dagster_webserver.app import create_app_from_workspace_process_context
 
     class Request(WorkspaceRequestContext):
@@ -419,8 +419,6 @@ def queue_run(instance: DagsterInstance, workspace: Path, location: str, job: st
     Raises TransientFailure where the code server does not answer.
     """
     from dagster._cli.job import _create_run
-    from dagster._core.workspace.context import WorkspaceProcessContext
-    from dagster._core.workspace.load_target import WorkspaceFileTarget
 
     target = WorkspaceFileTarget([str(workspace)])
     with _quiet(), WorkspaceProcessContext(instance, version=DAGSTER, workspace_load_target=target) as process:
@@ -472,8 +470,6 @@ def tell_in_a_sentence(kind: type[Exception]) -> None:
     The code that raises it has already logged it there.
     """
     from dagster._daemon.utils import DaemonErrorCapture
-    from dagster._utils.error import ExceptionInfo
-    from dagster_shared.error import SerializableErrorInfo
 
     def process(exc_info: ExceptionInfo, logger: logging.Logger, log_message: str) -> SerializableErrorInfo:
         error = exc_info[1]
@@ -486,9 +482,7 @@ def tell_in_a_sentence(kind: type[Exception]) -> None:
 
 def execute_launched_run(run_id: str) -> int:
     """Execute a run that was launched, in this process, on the instance of DAGSTER_HOME; 0 where it succeeded."""
-    from dagster import DagsterInstance
     from dagster._cli.api import _execute_run_command_body
-    from dagster._utils.interrupts import capture_interrupts
 
     with capture_interrupts(), DagsterInstance.get() as instance:
         wait_for_database(instance)
