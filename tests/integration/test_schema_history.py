@@ -9,22 +9,13 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import alembic.command
-import pandas as pd
 import psycopg
 import pytest
 
-from irt_assets.abilities.batch import measure
-from irt_assets.common.partitions import month_bounds
-from irt_assets.psychometrics.simulation.scenario import Scenario
-from irt_assets.psychometrics.simulation.simulate import simulate
-from irt_assets.responses import simulated
-from irt_assets.responses.scales import read_scales
 from resources.postgres import schema
 from resources.postgres.database import Database
 from resources.postgres.schema_version import VERSION_TABLE, VERSIONS, newest_known, number, schema_version
@@ -36,7 +27,7 @@ from tests.helpers.typed import Irt
 REPOSITORY = Path(__file__).parents[2]
 SCHEMA_FILE = VERSIONS / "0031_newer_rules.sql"
 RELEASE = "a98e52568e278b3e574ea07bc422685f363dda15"
-"""A commit of main. A schema that serves it no longer, but some later code, wants that code's commit here."""
+"""A commit of main whose code the newest schema serves. One that no longer serves it wants a later one here."""
 
 SCHEMA = (
     "requirements.lock",
@@ -46,11 +37,6 @@ SCHEMA = (
 )
 """What may break a downgrade, or the release before: its code runs in the present environment."""
 pytestmark = pytest.mark.on_change(*SCHEMA)
-
-MONTHS, SCALES = ("2026-06", "2026-07"), ("left", "right")
-RULES = ("min_responses=100", "min_anchor_responses=60")
-MOVED = {"encoding", "thresholds", "newer_rules", "latent", "new_misfit", "assignment"}
-"""Columns of RELEASE that the newest schema does not have."""
 
 CATALOG = (
     """SELECT 'column', c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull::text,
@@ -222,173 +208,50 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-TYPED = """
-import contextlib, io, json, sys
-from irt_assets import cli
-commands, said = json.loads(sys.argv[1]), []
-for words in commands:
-    sys.argv = ["irt", *words]
-    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
-        cli.main()
-    said.append(out.getvalue())
-print(json.dumps(said))
-"""
-"""Types commands one after the other in one process, and prints what each printed."""
-
-
-class Earlier:
-    """The code of RELEASE, in the present environment, on the database of `settings`."""
-
-    def __init__(self, release: Path, settings: Settings) -> None:
-        self._release = release
-        self._environment = {name: value for name, value in os.environ.items() if name != "IRT_ENV_FILE"} | {
-            "DATABASE_URL": Database(settings).url,
-            "IRT_HOME": str(settings.irt_home),
-            "IRT_FIRST_MONTH": MONTHS[0],
-            "IRT_THREADS": "1",
-            "PYTHONPATH": str(release),
-        }
-
-    def run(self, program: str, *words: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-c", program, *words],
-            cwd=self._release,
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def typed(self, *commands: Sequence[str]) -> list[str]:
-        """What each of the commands prints."""
-        return list(json.loads(self.run(TYPED, json.dumps(commands)).splitlines()[-1]))
-
-
-def write_bank(folder: Path) -> list[tuple[str, Path]]:
-    """Files of questions and attempts of two scales, each of 24 items and 200 learners a month."""
-    found = []
-    for scale in SCALES:
-        scenario = Scenario(MONTHS, datetime(2026, 8, 2, tzinfo=UTC), seed=len(scale), learners_per_month=200,
-                            items_per_block=8, anchors_per_block=5)  # fmt: skip
-        files = simulated.write(*simulate(scenario), folder / scale)
-        questions = [json.loads(line) for line in files.questions.read_text("utf-8").splitlines()]
-        renamed = [one | {"item_id": f"{scale}-{one['item_id']}", "scale_id": scale} for one in questions]
-        files.questions.write_text("\n".join(map(json.dumps, renamed)), "utf-8")
-        attempts = pd.read_parquet(files.attempts)
-        for name in ("attempt_id", "user_id", "item_id", "session_id"):
-            attempts[name] = scale + "-" + attempts[name]
-        attempts.to_parquet(files.attempts)
-        found += [("questions", files.questions), ("attempts", files.attempts)]
-    return found
-
-
-def within(kept: Any, found: Any) -> bool:
-    """Whether `found` is `kept` but for keys that were not there."""
-    if isinstance(kept, dict) and isinstance(found, dict):
-        return all(name in found and within(value, found[name]) for name, value in kept.items())
-    if isinstance(kept, list) and isinstance(found, list):
-        return len(kept) == len(found) and all(map(within, kept, found))
-    return bool(kept == found)
-
-
-def plain(row: dict[str, Any]) -> str:
-    """What orders rows alike: their columns that are not JSON, but for those of one release only."""
-    return json.dumps({name: value for name, value in row.items() if not isinstance(value, dict | list)})
-
-
-@pytest.mark.ci
-def test_a_home_of_the_release_before_is_upgraded_with_all_that_was_found_and_decided(
-    release: Path, settings: Settings, tmp_path: Path, irt: Callable[[Settings], Irt]
-) -> None:
-    """Ledger, verdicts, hashes and θ are the same, and no month asks to be made again."""
-    database, earlier, present = Database(settings), Earlier(release, settings), irt(settings)
-    with database.connect() as connection:
-        connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    why = ("--by", "Ann", "--reason", "seen", "--yes")
-    *_, listed = earlier.typed(
-        ("db", "upgrade"),
-        *(("import", kind, str(file)) for kind, file in write_bank(tmp_path)),
-        *(("scale", "init", "--scale", scale, *(f"--set={rule}" for rule in RULES)) for scale in SCALES),
-        ("scale", "set", "max_rmsd=0.08", "--scale", SCALES[1], *why),
-        *(("calibrate", "--month", month) for month in MONTHS),
-        ("release", "list", "--all", "--json"),
-    )
-    accepted, rejected, withdrawn = [one["proposal"] for one in json.loads(listed)][:3]
-    asked = (
-        ("status", "--json"),
-        ("release", "list", "--all", "--json"),
-        *(("lineage", name.partition("/")[2], "--json") for name in (accepted, rejected)),
-        ("items", "list", "--json"),
-        ("learner", "erasures", "--json"),
-        *(("scale", "decisions", "--scale", scale, "--json") for scale in SCALES),
-    )
-    (learner,) = rows(database, "SELECT min(user_id) FROM mirt_ability")[0]
-    *_, done = earlier.typed(
-        ("release", "accept", accepted, *why),
-        ("release", "reject", rejected, *why),
-        ("items", "withdraw", withdrawn.partition("/")[2], *why),
-        ("learner", "erase", learner, *why),
-        ("status", "--json"),
-    )
-    assert {month["state"] for month in json.loads(done)["months"]} <= {"green", "red"}, done
-    for table, n in {"release_decision": 2, "item_status": 1, "erasure": 1, "calibration_scale": 2}.items():
-        assert rows(database, f"SELECT count(*) FROM {table}") == [(n,)], table
-
-    said, before = earlier.typed(*asked), contents(database)
-    schema.upgrade(database)
-    after = contents(database)
-    for table, then in before.items():
-        kept = [{name: value for name, value in row.items() if name not in MOVED} for row in then]
-        assert within(sorted(kept, key=plain), sorted(after[table], key=plain)), table
-    for words, one in zip(asked, said, strict=True):
-        then, now = json.loads(one), present(*words).json
-        if words[0] == "status":  # the rest is of the moment
-            then, now = then["months"], now["months"]
-        assert now == then, words
-    with database.connect() as connection:
-        rules = {scale: one.rules.changed() for scale, one in read_scales(connection).items()}
-    usual = {"min_responses": 100, "min_anchor_responses": 60, "latent": "auto", "new_misfit": "hold"}
-    assert rules == {SCALES[0]: usual, SCALES[1]: usual | {"max_rmsd": 0.08}}
-    theta = "SELECT user_id, scale_id, theta, se, set_hash FROM mirt_ability WHERE update_id = ANY(%s) ORDER BY 1, 2"
-    ran = "SELECT DISTINCT update_id FROM mirt_ability WHERE window_end = %s"
-    window = (month_bounds(MONTHS[1])[1],)
-    then = rows(database, theta, ([one for (one,) in rows(database, ran, window)],))
-    measure(database, MONTHS[1], "again")
-    assert rows(database, theta, (["again"],)) == then
-
-
 @pytest.mark.ci
 def test_the_release_before_runs_on_the_newest_schema(
     release: Path, world: Settings, tmp_path: Path, irt: Callable[[Settings], Irt]
 ) -> None:
-    """What rolls back is the code, and the schema stays."""
-    database, earlier = Database(world), Earlier(release, world)
+    """Its code, in the present environment: what rolls back is the code, and the schema stays."""
+    database = Database(world)
+    environment = {name: value for name, value in os.environ.items() if name != "IRT_ENV_FILE"} | {
+        "DATABASE_URL": database.url,
+        "IRT_HOME": str(world.irt_home),
+        "IRT_FIRST_MONTH": world.irt_first_month,
+        "IRT_THREADS": "1",
+        "PYTHONPATH": str(release),
+    }
+
+    def run(words: Sequence[str], code: int = 0) -> str:
+        done = subprocess.run(
+            [sys.executable, *words], cwd=release, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout
+
+    def earlier(*words: str, code: int = 0) -> str:
+        return run(["-m", "irt_assets.cli", *words], code)
+
     oldest = number(schema_version(database).oldest_code)
     if oldest == newest_known():
         pytest.skip("the newest schema serves no earlier code")
     present = irt(world)
     assert present("status").code == 1  # Dagster's tables are made by the present code, too
     before = catalog(database)
-    known = earlier.run(
-        "from resources.postgres import schema_version as v; print(v.__file__, v.newest_known())"
-    ).split()
+    versions = "from resources.postgres import schema_version as v; print(v.__file__, v.newest_known())"
+    known = run(["-c", versions]).split()
     assert Path(known[0]).is_relative_to(release)
     assert oldest <= int(known[1]) < newest_known(), f"pin a release of a schema from {oldest} to the last but one"
 
+    earlier("db", "upgrade")
     learners = tmp_path / "learners.csv"
     learners.write_text("user_id,lang\nsomebody new,ko\n", "utf-8")
-    *_, status = earlier.typed(
-        ("db", "upgrade"),
-        ("import", "learners", str(learners)),
-        ("calibrate", "--month", "2026-06"),
-        ("status", "--json"),
-    )
-    [june] = [m for m in json.loads(status)["months"] if m["month"] == "2026-06"]
+    earlier("import", "learners", str(learners))
+    earlier("calibrate", "--month", "2026-06")
+    [june] = [m for m in json.loads(earlier("status", "--json", code=1))["months"] if m["month"] == "2026-06"]
     assert june["state"] == "green", june
     item = rows(database, "SELECT min(item_id) FROM item_parameter_publication WHERE rule = 'first'")[0][0]
-    assert "2026-06" in earlier.typed(("lineage", item))[0]
+    assert "2026-06" in earlier("lineage", item)
 
     assert catalog(database) == before
     [june] = [m for m in present("status", "--json").json["months"] if m["month"] == "2026-06"]
