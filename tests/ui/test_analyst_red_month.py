@@ -9,9 +9,9 @@ import dagster as dg
 import pytest
 from playwright.sync_api import Page, expect
 
-from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.gates.gates import SET_GATES
 from irt_assets.gates.month_judged import State
+from services.dashboard.views.months import backfill_path
 from tests.testbed.patience import patient
 from tests.testbed.stack_harness import wait_for
 from tests.ui.walked_platform import Picture, Platform
@@ -75,11 +75,10 @@ def test_its_plot_shows_the_anchors_off_the_line(platform: Platform, page: Page,
 
 
 def backfill(platform: Platform, page: Page, named: str, picture: Picture) -> None:
-    page.goto(f"{platform.address}/jobs")
-    page.get_by_role("link", name=MONTHLY_JOB).first.click()
+    """By the dashboard's link, which is the first of three clicks."""
+    page.goto(f"{platform.address}{backfill_path(platform.months[1:])}")
     page.get_by_role("button", name="Materialize all").click()
-    page.get_by_placeholder("ex: ").fill(f"[{platform.bad}...{platform.months[2]}]")
-    page.get_by_placeholder("ex: ").press("Enter")
+    expect(page.get_by_placeholder("ex: ")).to_have_value(f"[{platform.bad}...{platform.months[2]}]")
     picture(page, named)
     page.get_by_role("button", name="Launch backfill").click()
     expect(page.get_by_text("Created backfill")).to_be_visible()
