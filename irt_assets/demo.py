@@ -135,7 +135,6 @@ def prepare(folder: Path, settings: Settings, say: Say) -> tuple[SimulatedFiles,
         files = write(*simulate(demo_scenario(datetime.now(UTC))), folder)
     truth = json.loads(files.truth.read_text("utf-8"))
     write_env_file(settings, irt_first_month=truth["months"][0], irt_schedules="stopped")
-    get_settings.cache_clear()
     return files, truth, get_settings()
 
 
@@ -411,7 +410,6 @@ def own_log(
     window = _log_window(database)
     first_month = month_of(window[0])
     write_env_file(settings, irt_first_month=first_month, irt_schedules="stopped")
-    get_settings.cache_clear()
     settings = get_settings()
     with database.connect() as connection:
         new = [scale for scale in read_scales(connection).values() if not scale.initialised]

@@ -459,7 +459,8 @@ def names_set(settings: Settings) -> dict[str, str]:
 
 
 def write_env_file(settings: Settings, **values: str) -> Path:
-    """Set `values` (setting names) in the env file under IRT_HOME, keeping every other line. Read at next start."""
+    """Set `values` (setting names) in the env file under IRT_HOME, keeping every other line. `get_settings` reads them
+    from now on."""
     path = private_home(settings) / "irt.env"
     named = {name.upper(): value for name, value in values.items()}
     lines = path.read_text("utf-8").splitlines() if path.exists() else []
@@ -468,4 +469,5 @@ def write_env_file(settings: Settings, **values: str) -> Path:
     fresh.touch(mode=0o600)
     fresh.write_text("\n".join([*kept, *(f"{name}={value}" for name, value in named.items())]) + "\n", "utf-8")
     fresh.replace(path)
+    get_settings.cache_clear()
     return path

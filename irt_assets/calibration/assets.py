@@ -19,6 +19,7 @@ from irt_assets.calibration.month import (
     link_month,
     publish_month,
 )
+from irt_assets.calibration.month_impact import measure_month
 from irt_assets.common.partitions import existing_partitions, month_bounds
 from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import by_scale
@@ -122,6 +123,7 @@ def build_calibration_assets(
             except UnlinkedMonthError as error:
                 metadata = shown.link_metadata(error.outcomes) | shown.history_metadata(database, month)
                 raise dg.Failure(description=str(error), metadata=metadata, allow_retries=False) from error
+            measure_month(database, month)
             more = shown.history_metadata(database, month) | shown.parameters_metadata(database, month)
         linked = [o.placed.linked for o in outcomes if o.placed is not None and o.placed.linked is not None]
         return dg.MaterializeResult(

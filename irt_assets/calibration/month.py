@@ -15,8 +15,6 @@ from dataclasses import dataclass, replace
 
 import psycopg
 
-from irt_assets.calibration.fit_place import count_items, placed
-from irt_assets.calibration.month_impact import with_impact
 from irt_assets.calibration.placing import LinkResult, link_to_scale
 from irt_assets.calibration.publication import publish_ready_months
 from irt_assets.calibration.request import (
@@ -29,9 +27,8 @@ from irt_assets.calibration.request import (
     require_one_population,
 )
 from irt_assets.common.partitions import month_bounds
-from irt_assets.engines import Calibrator, Sampler
+from irt_assets.engines import Calibrator, Sampler, registry
 from irt_assets.engines.em import EmEngine
-from irt_assets.engines.registry import build
 from irt_assets.gates import misfit
 from irt_assets.gates.evidence import MonthFile
 from irt_assets.ledger import fits
@@ -44,10 +41,10 @@ from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.estimation.latent_shape import Shape
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import FIT_COLUMNS, current_snapshot, read_for_run, sample_for_run, stored_rules
+from irt_assets.spark.fit_place import count_items, placed
 from resources.failures import PermanentFailure, is_transient
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, advisory_lock
-from resources.settings import get_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,29 +86,27 @@ Engines = dict[str, Callable[[], Calibrator]]
 """Engines by name; each is made when its turn comes, because one may turn out to be unavailable."""
 
 
-def _as_set(name: str) -> Calibrator:
-    return build(name, get_settings())
-
-
 def fit_month(
     database: Database,
     store: ObjectStore,
     month: str,
     engine: Calibrator,
     run_id: str | None,
-    build: Callable[[str], Calibrator] = _as_set,
+    build: Callable[[str], Calibrator] | None = None,
     scales: Collection[str] | None = None,
 ) -> list[FitOutcome]:
     """Fit the scored responses of each of `scales` (None: all), with `engine` and with the scale's own, and stage the
-    fits.
+    fits. `build` makes the scales' engines (None: as the settings say).
 
     Raises PermanentFailure where no scale could be fitted with its own; the reasons are staged all the same.
     """
 
+    make = build or functools.partial(registry.build, settings=database.settings)
+
     def engines_of(scale: Scale) -> Engines:
         if scales is not None and scale.scale_id not in scales:
             return {}
-        return {scale.engine: functools.partial(build, scale.engine)} | {engine.name: lambda: engine}
+        return {scale.engine: functools.partial(make, scale.engine)} | {engine.name: lambda: engine}
 
     outcomes = _fit(database, store, month, engines_of, (PsychometricsError, PermanentFailure), run_id)
     own = [o for o in outcomes if o.own]
@@ -154,7 +149,7 @@ def _fit(
         scales = read_scales(connection, month_bounds(month)[0])
     if snapshot is None:
         raise PermanentFailure(f"{month} has no snapshot: materialise scored_responses of {month} first")
-    table, settings = read_for_run(store, snapshot, FIT_COLUMNS), get_settings()
+    table, settings = read_for_run(store, snapshot, FIT_COLUMNS), database.settings
     results: list[tuple[Scale, str, Calibrated | Exception, StagedSpec, float, str]] = []
     for scale in scales.values():
         engines = engines_of(scale)
@@ -189,7 +184,9 @@ def _fit(
                         )
                     else:
                         if isinstance(engine, EmEngine):
-                            engine = placed(engine, settings, store, snapshot, request)
+                            answers, drawn_from = request.responses, request.drawn_from
+                            where = settings, store, snapshot, scale.scale_id
+                            engine = placed(engine, *where, answers, sampled=drawn_from is not None)
                         outcome = calibrate(engine, request, snapshot.data_hash)
                         summed = engine.summed if isinstance(engine, EmEngine) else ""
                     spec |= fit_spec_extras(request, outcome)
@@ -278,7 +275,7 @@ def publish_month(
     with database.connect() as connection:
         stored_file = functools.cache(functools.partial(MonthFile.verified, connection, store))
         return {
-            scale.scale_id: publish_ready_months(connection, stored_file, scale, month, unsettled, run_id, with_impact)
+            scale.scale_id: publish_ready_months(connection, stored_file, scale, month, unsettled, run_id)
             for scale in read_scales(connection).values()
         }
 
@@ -337,10 +334,6 @@ def _link_fit(connection: psycopg.Connection, scale: Scale, engine: str, month: 
         fit_code_version=staged.code_version,
         run_id=run_id,
     )
-    if outcome.own:
-        fit = fits.linked_fit(connection, scale.scale_id, "monthly", month_bounds(month)[0], engine)
-        assert fit is not None
-        with_impact(connection, scale, month, fit)
     return outcome
 
 

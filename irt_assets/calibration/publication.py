@@ -15,21 +15,19 @@ from datetime import datetime
 
 import psycopg
 
+from irt_assets.calibration.month_impact import with_impact
 from irt_assets.common.partitions import month_bounds
 from irt_assets.common.wording import counted
 from irt_assets.gates import gates
 from irt_assets.gates.evidence import Evidence, MonthFile, load_evidence
 from irt_assets.ledger.anchors import anchor_items
-from irt_assets.ledger.fits import LinkedFit
 from irt_assets.ledger.proposals import NewProposal, propose
-from irt_assets.ledger.publications import VALUES, Publication, items_ever_published, publish, values_settled
+from irt_assets.ledger.publications import Publication, items_ever_published, publish, values_settled
 from irt_assets.ledger.steps import Step, steps, write_step
 from irt_assets.ledger.testlets import publish_effects
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.responses.scales import Scale, read_scales
 from resources.postgres.database import advisory_lock
-
-Measure = Callable[[psycopg.Connection, Scale, str, LinkedFit], LinkedFit]
-"""A function like `month_impact.with_impact`, which reads what this module writes."""
 
 
 def publish_ready_months(
@@ -39,15 +37,14 @@ def publish_ready_months(
     month: str,
     unsettled: Collection[str],
     run_id: str | None,
-    measure: Measure | None = None,
 ) -> dict[str, Step]:
     """Take `month` to the ledger, and every month that waits and whose way is clear, in the caller's transaction.
 
     Each month is judged by the model and the anchors of its own window, as they are once the ledger is locked.
     A month whose own run did not come as far as this step is not taken: its gates may not have been evaluated.
     `unsettled` are the months that are running, queued or still to come in a requested backfill, `month`
-    itself left out. `stored_file` gives a month's verified snapshot. `measure` computes again what a month does to θ,
-    where the months before it were published since it was linked. Returns the steps that were taken, by month.
+    itself left out. `stored_file` gives a month's verified snapshot. What a month does to θ is measured again where the
+    months before it were published since. Returns the steps that were taken, by month.
     """
     advisory_lock(connection, "ledger", scale.scale_id)
     known = steps(connection, scale.scale_id)
@@ -62,11 +59,11 @@ def publish_ready_months(
             continue  # fitted again by a run that did not come as far as here: its gates were not evaluated
         blocking = sorted(m for m in unsettled if m < candidate)
         settled = before is not None and before.state == "done" and before.fit_id == fit_id
-        if measure and evidence.linked and evidence.linked.model_spec.impact and not settled:
-            evidence = replace(evidence, linked=measure(connection, of_month, candidate, evidence.linked))
+        if evidence.linked and not settled:
+            evidence = replace(evidence, linked=with_impact(connection, of_month, candidate, evidence.linked))
         problems = gates.failures(evidence)
         if problems:
-            step = _held(evidence, problems, before)
+            step = _held(evidence, gates.why_held(problems), before)
         elif before and settled:
             step = before
         elif blocking:
@@ -81,8 +78,7 @@ def publish_ready_months(
     return taken
 
 
-def _held(evidence: Evidence, problems: dict[str, str], before: Step | None) -> Step:
-    why = f"{gates.held_because(problems)}; decide: {gates.way_out(problems)}"
+def _held(evidence: Evidence, why: str, before: Step | None) -> Step:
     settled_at = before.settled_at if before else None
     fit_id = evidence.linked.fit_id if evidence.linked else None
     return Step(evidence.month, evidence.scale.scale_id, fit_id, "held", 0, 0, 0, {}, why, settled_at)
@@ -115,14 +111,13 @@ def _publish(
             proposed[item] = f"{min(later)} was settled before {month}: an earlier month then only proposes"
         else:
             published.append(item)
-    values = {item: {name: linked.items[item][name] for name in VALUES} for item in [*published, *proposed]}
     publish(
         connection,
         [
             Publication(
                 scale.scale_id,
                 item,
-                **values[item],
+                ItemRow.of(linked.items[item]),
                 effective_from=end,
                 rule="first",
                 reason=f"first published by the green month {month}",
@@ -138,7 +133,7 @@ def _publish(
     propose(
         connection,
         [
-            NewProposal(month, scale.scale_id, item, linked.fit_id, **values[item], why=why)
+            NewProposal(month, scale.scale_id, item, linked.fit_id, ItemRow.of(linked.items[item]), why)
             for item, why in proposed.items()
         ],
     )

@@ -30,13 +30,13 @@ from irt_assets.ledger.fit_spec import VERSION, StagedSpec
 from irt_assets.ledger.origin_fit import OriginFit, keep_calibration, note_anchors, origin_fit
 from irt_assets.ledger.publications import Publication, publish
 from irt_assets.psychometrics.core.item_models import item_model
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.fit.misfit import LARGEST_RATIO
 from irt_assets.responses.scales import Scale, rules_from_settings, store_scale
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock
-from resources.settings import get_settings
 from resources.version import code_version
 
 
@@ -88,7 +88,7 @@ def initialise(
     chosen = {"latent": "auto"} if engine == "em" and given.get("assignment") != "by_level" else {}
     rules = rules_from_settings(chosen | {"new_misfit": "hold"} | given)
     rules.require_effect()
-    if absence := installed(engine, get_settings()):
+    if absence := installed(engine, database.settings):
         raise PermanentFailure(f"scale {scale_id} cannot be published from {engine}: {absence}")
     if not (sigma > 0 and np.isfinite([mu, sigma]).all()):
         raise PermanentFailure(f"the population N({mu:g}, {sigma:g}²) of scale {scale_id} needs an SD above 0")
@@ -101,7 +101,7 @@ def initialise(
         if window is None or fitted is None:
             anchors, topics, assumed, left_out = bank_anchors(connection, scale_id)
             if item_model(model).guesses:
-                require_guessing(scale_id, {item: values[2] for item, values in anchors.items()})
+                require_guessing(scale_id, {item: values.c for item, values in anchors.items()})
             origin: dict[str, Any] = {"kind": "bank"}
             lineage: dict[str, Any] = {"fit_id": None, "data_hash": None, "reason": "bank parameters of an anchor"}
         else:
@@ -117,7 +117,7 @@ def initialise(
                 Publication(
                     scale_id,
                     item,
-                    *values,
+                    values,
                     effective_from=month_bounds(first_month)[0],
                     rule="origin",
                     anchor_hash=digest,
@@ -128,7 +128,7 @@ def initialise(
         )
         if window is not None:
             note_anchors(connection, lineage["fit_id"], digest)
-    with_guessing = sum(values[2] > 0 for values in anchors.values()) if not item_model(model).guesses else 0
+    with_guessing = sum(values.c > 0 for values in anchors.values()) if not item_model(model).guesses else 0
     done = Origin(scale_id, len(anchors), len(anchors), len(assumed), left_out, with_guessing)
     if fitted is None:
         return done
@@ -214,11 +214,7 @@ def write_origin_fit(
     linked = fits.linked_fit(connection, scale_id, "origin", window[0], engine)
     assert linked is not None
     left_out = left_out_of(linked, rules)
-    usable: Anchors = {
-        item: (params["a"], params["b"], params["c"], params["a_se"], params["b_se"], params["cov_ab"])
-        for item, params in linked.items.items()
-        if item not in left_out
-    }
+    usable: Anchors = {item: ItemRow.of(params) for item, params in linked.items.items() if item not in left_out}
     if not usable:
         first = next((f": {item}: {why}" for item, why in left_out.items()), "")
         most = max((params["n"] for params in linked.items.values()), default=0)

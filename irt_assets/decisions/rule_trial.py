@@ -17,6 +17,7 @@ import numpy as np
 import psycopg
 
 from irt_assets.calibration.month import fit_month, link_month
+from irt_assets.calibration.month_impact import measure_month
 from irt_assets.common.partitions import month_bounds
 from irt_assets.common.wording import counted, some_of
 from irt_assets.decisions.anchor_versions import AnchorChange, freeze
@@ -28,9 +29,11 @@ from irt_assets.gates.gates import SET_GATES, item_problems
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.responses.scales import RuleChange, change_rules, consider_rules, read_scales
 from irt_assets.responses.snapshot import current_snapshot, take_snapshot
+from irt_assets.spark.window import judge_on_spark
 from resources.failures import PermanentFailure
 from resources.files.object_store import FolderStore, ObjectStore
 from resources.postgres.database import Database
+from resources.settings import Settings
 
 DONE_AGAIN = {
     "eligibility": "its answers were judged, fitted and linked again",
@@ -141,13 +144,13 @@ def try_rules(
         if current_snapshot(connection, month) is None:
             raise PermanentFailure(f"{month} has no snapshot: `irt calibrate --month {month}` first")
         change = consider_rules(connection, scale_id, settings)
-        within, apart = _OpenTransaction(connection), _WrittenApart(store, Path(folder))
+        within, apart = _OpenTransaction(database.settings, connection), _WrittenApart(store, Path(folder))
         before = _judged(connection, apart, month, scale_id)
         began = time.perf_counter()
         stage = next(iter(change.stages), "warnings")
         change_rules(within, scale_id, settings)
         if stage == "eligibility":
-            take_snapshot(within, apart, month, None)
+            take_snapshot(within, apart, month, None, judge=judge_on_spark)
         # Why a scale cannot be fitted or linked stands in its fit, where the gates read it.
         if stage in ("eligibility", "fit"):
             engine = build(change.after.engine)
@@ -156,6 +159,7 @@ def try_rules(
         if stage in ("eligibility", "fit", "linking"):
             with contextlib.suppress(PermanentFailure):
                 link_month(within, month, None)
+                measure_month(within, month)
         after = _judged(connection, apart, month, scale_id)
         return RuleTrial(month, change, stage, before, after, time.perf_counter() - began)
 
@@ -170,12 +174,13 @@ def try_anchors(database: Database, store: ObjectStore, change: AnchorChange) ->
         database.connect() as connection,
         connection.transaction(force_rollback=True),
     ):
-        within, apart = _OpenTransaction(connection), _WrittenApart(store, Path(folder))
+        within, apart = _OpenTransaction(database.settings, connection), _WrittenApart(store, Path(folder))
         freeze(connection, change)
         found = {}
         for month in change.stale:
             with contextlib.suppress(PermanentFailure):
                 link_month(within, month, None)
+                measure_month(within, month)
             try:
                 found[month] = _judged(connection, apart, month, change.scale_id).would_be
             except PermanentFailure as failure:
@@ -202,7 +207,8 @@ def _judged(connection: psycopg.Connection, store: ObjectStore, month: str, scal
 class _OpenTransaction(Database):
     """A database whose connections are one that is open already, each a savepoint of its transaction."""
 
-    def __init__(self, connection: psycopg.Connection) -> None:
+    def __init__(self, settings: Settings, connection: psycopg.Connection) -> None:
+        super().__init__(settings)
         self._connection = connection
 
     @contextlib.contextmanager

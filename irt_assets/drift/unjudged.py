@@ -11,44 +11,54 @@ from psycopg import sql
 
 from irt_assets.common.partitions import month_bounds
 from irt_assets.decisions.anchor_versions import FIND_OUT_FIRST, command
-from irt_assets.gates.evidence import Evidence, MonthFile, load_evidence
-from irt_assets.gates.gates import failures, held_because, way_out
+from irt_assets.gates.evidence import MonthFile, load_evidence
+from irt_assets.gates.gates import failures, why_held
+from irt_assets.ledger.fits import LinkedFit, linked_fit
+from irt_assets.ledger.publications import items_published_by
+from irt_assets.ledger.steps import step_of
 from irt_assets.responses.scales import Scale, read_scales
 from resources.files.object_store import ObjectStore
 
 
 def why_not(connection: psycopg.Connection, store: ObjectStore, scale: Scale, month: str) -> str | None:
-    """Why a month that was linked is not judged, and the way out; None where it passes its set gates."""
-    return _red(load_evidence(connection, MonthFile.verified(connection, store, month), month, scale))
+    """Why a month that was linked is not judged, and the way out; None where it passed its set gates.
+
+    The verdict on a fit is that of its publication step. A fit that was not taken there is judged by its gates now.
+    """
+    linked = linked_fit(connection, scale.scale_id, "monthly", month_bounds(month)[0], scale.engine)
+    return _red(connection, store, scale, month, linked) if linked else None
 
 
 def unjudged(connection: psycopg.Connection, store: ObjectStore, month: str, table: str) -> dict[str, str]:
     """The scales that the month could be compared on but that `table` lacks, and why."""
     found = {}
-    file = MonthFile.verified(connection, store, month)
-    for scale in read_scales(connection, month_bounds(month)[0]).values():
-        evidence = load_evidence(connection, file, month, scale)
+    start = month_bounds(month)[0]
+    for scale_id, scale in read_scales(connection, start).items():
+        linked = linked_fit(connection, scale_id, "monthly", start, scale.engine)
+        if linked is None:
+            continue
         has_rows = connection.execute(
             sql.SQL("SELECT FROM {} WHERE (month, scale_id) = (%s, %s) LIMIT 1").format(sql.Identifier(table)),
-            (month, scale.scale_id),
+            (month, scale_id),
         ).fetchone()
-        if why := _red(evidence):
-            found[scale.scale_id] = f"not judged: {why}"
-        elif has_rows is None and evidence.linked and evidence.linked.converged and evidence.in_force:
-            found[scale.scale_id] = f"not judged: the first lines of {table}'s metadata say why"
+        if why := _red(connection, store, scale, month, linked):
+            found[scale_id] = f"not judged: {why}"
+        elif has_rows is None and linked.converged and items_published_by(connection, scale_id, start):
+            found[scale_id] = f"not judged: the first lines of {table}'s metadata say why"
     return found
 
 
-def _red(evidence: Evidence) -> str | None:
-    failed = failures(evidence) if evidence.linked else {}
-    if not failed:
-        return None
-    if "anchors_agree" in failed:
-        return f"the month is red: its anchors disagree. {FIND_OUT_FIRST} Those that did change: {_drop(evidence)}"
-    return f"the month is red ({held_because(failed)}); {way_out(failed)}"
-
-
-def _drop(evidence: Evidence) -> str:
-    assert evidence.linked is not None
-    drop = command("drop_anchor", evidence.linked.constants.moved, evidence.scale.scale_id, evidence.month)
-    return f"{drop}, then `irt calibrate --month {evidence.month}`"
+def _red(connection: psycopg.Connection, store: ObjectStore, scale: Scale, month: str, linked: LinkedFit) -> str | None:
+    step = step_of(connection, scale.scale_id, month)
+    if step is None or step.fit_id != linked.fit_id:
+        file = MonthFile.verified(connection, store, month)
+        held = why_held(failures(load_evidence(connection, file, month, scale)))
+    else:
+        held = step.why if step.state == "held" else ""
+    if held and linked.constants.q_p < scale.rules.publication.anchor_q_alpha:
+        drop = command("drop_anchor", linked.constants.moved, scale.scale_id, month)
+        return (
+            f"the month is red: its anchors disagree. {FIND_OUT_FIRST} Those that did change: {drop}, then "
+            f"`irt calibrate --month {month}`"
+        )
+    return f"the month is red: {held}" if held else None

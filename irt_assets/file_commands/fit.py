@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from irt_assets.engines.registry import DEFAULT, build
+from irt_assets.engines import Calibrator
+from irt_assets.engines.registry import DEFAULT
 from irt_assets.file_commands.files import Answers, write_whole
-from irt_assets.file_commands.tables import ParameterTable, anchor_set, parameter_csv
+from irt_assets.file_commands.tables import ParameterTable, parameter_csv
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Calibration, Floats, Population, Responses
@@ -26,7 +27,6 @@ from irt_assets.psychometrics.estimation.normality import Normality, normality
 from irt_assets.psychometrics.fit.item_fit import ItemFit, item_fit
 from irt_assets.psychometrics.scoring.reliability import fitted_reliability
 from resources.failures import PermanentFailure
-from resources.settings import get_settings
 
 ITEM_COLUMNS = (
     *("item", "a", "b", "c", "a_se", "b_se", "c_se"),
@@ -132,25 +132,25 @@ def fit(
     answers: Answers,
     *,
     model: Model = DEFAULT_MODEL,
-    engine: str = DEFAULT,
+    engine: Calibrator | None = None,
     anchors: ParameterTable | None = None,
     groups: Sequence[str] | None = None,
     latent: LatentRule = "normal",
 ) -> Fit:
-    """Calibrates the items of a file.
+    """Calibrates the items of a file, by `engine` (None: em).
 
     `latent`: the distribution of θ; a histogram needs engine em, auto one population without anchors, too.
     `anchors`: items that keep their parameters; the latent mean and SD are then estimated. `groups`: one label per
     person; each group has its own mean and SD, but the first in sorted order stands at the scale's origin.
 
-    Raises PermanentFailure for an engine that is not installed or cannot do this, and what the engine raises
+    Raises PermanentFailure for an engine that cannot do this, and what the engine raises
     (PsychometricsError) where the answers cannot give a calibration at all. A fit that did not converge comes back
     with its reason.
     """
     known = None
     if anchors is not None:
         complete = bool(np.isfinite([anchors.a_se, anchors.b_se]).all())
-        known = anchor_set(anchors, np.arange(len(anchors.item_ids)), with_errors=complete)
+        known = anchors.anchors(anchors.item_ids, with_errors=complete)
     began = time.perf_counter()
     shape = None
     if latent == "normal":
@@ -178,13 +178,13 @@ def _normality(responses: Responses, calibration: Calibration) -> Normality | No
 def _fit_with_shape(
     responses: Responses,
     model: Model,
-    engine: str,
+    engine: Calibrator | None,
     anchors: AnchorSet | None,
     groups: Sequence[str] | None,
     latent: LatentRule,
 ) -> tuple[Calibration, Shape]:
-    if engine != DEFAULT:
-        raise PermanentFailure(f"engine {engine} takes θ as normal; for --latent {latent} take --engine {DEFAULT}")
+    if engine is not None:
+        raise PermanentFailure(f"engine {engine.name} takes θ as normal; for --latent {latent} take --engine {DEFAULT}")
     if latent == "auto" and (anchors is not None or groups is not None):
         raise PermanentFailure("--latent auto judges one population without anchors; name --latent histogram or normal")
 
@@ -195,13 +195,17 @@ def _fit_with_shape(
 
 
 def _calibrate(
-    responses: Responses, model: Model, engine: str, anchors: AnchorSet | None, groups: Sequence[str] | None
+    responses: Responses,
+    model: Model,
+    engine: Calibrator | None,
+    anchors: AnchorSet | None,
+    groups: Sequence[str] | None,
 ) -> Calibration:
-    if engine == DEFAULT:
+    if engine is None:
         return fit_em(responses, model=model, anchors=anchors, groups=groups)
     if groups is not None:
-        raise PermanentFailure(f"engine {engine} fits one population; for --groups take --engine {DEFAULT}")
-    return build(engine, get_settings()).calibrate(responses, model=model, data_hash="", anchors=anchors)
+        raise PermanentFailure(f"engine {engine.name} fits one population; for --groups take --engine {DEFAULT}")
+    return engine.calibrate(responses, model=model, data_hash="", anchors=anchors)
 
 
 def _group(population: Population) -> dict[str, Any]:

@@ -255,10 +255,13 @@ def held_because(problems: Mapping[str, str]) -> str:
     return "; ".join(dict.fromkeys(why for why in problems.values() if not why.startswith(NOT_JUDGED)))
 
 
-def way_out(problems: Mapping[str, str]) -> str:
-    """What a person decides or fixes, in a clause, of the first gate that fails: later ones may fail because of it."""
+def why_held(problems: Mapping[str, str]) -> str:
+    """Why a month is held, and what a person decides or fixes of the first gate that fails: later ones may fail because
+    of it. Empty where nothing holds it."""
+    if not problems:
+        return ""
     fix = next(gate.fix for gate in SET_GATES if gate.name in problems).partition(". ")[0].rstrip(".")
-    return fix[0].lower() + fix[1:]
+    return f"{held_because(problems)}; decide: {fix[0].lower() + fix[1:]}"
 
 
 def item_problems(params: Mapping[str, Any], rules: Rules) -> list[str]:

@@ -22,7 +22,6 @@ from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore, key_part
 from resources.postgres.database import Database
-from resources.settings import get_settings
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def make(
         with database.connect() as connection:
             facts = gather(connection, store, month, scale, states[scale.scale_id])
         made_at = datetime.now(UTC)
-        document = drift_report.document(facts, made_at, get_settings().dashboard_url)
+        document = drift_report.document(facts, made_at, database.settings.dashboard_url)
         files: dict[Format, bytes] = {"html": render.html(document).encode()}
         problem = ""
         try:

@@ -17,14 +17,14 @@ from irt_assets.common.environment import CODE_LOCATION, workspace
 from irt_assets.common.job_names import job_of
 from irt_assets.common.retries import first_cause, why_it_failed
 from irt_assets.common.run_progress import PARTITION_TAG, is_to_be_repeated, repetition, under_way
-from irt_assets.runs.in_process_runs import Outcome, execute, first_error
+from irt_assets.runs.in_process_runs import Outcome, execute, why_it_ended
 from jobs.daemons import daemon_alive
 from jobs.plans import PLANS, Plan
 from jobs.schedules import missing
 from jobs.stuck_runs import IN_THE_QUEUE
 from resources.dagster_compat import coerce_valid_log_level, queue_run
 from resources.failures import PermanentFailure
-from resources.settings import Settings, get_settings
+from resources.settings import Settings
 
 LOG = logging.getLogger("irt.run")
 SECONDS_BETWEEN_LOOKS = 1.0
@@ -72,7 +72,7 @@ def through_the_queue(
 
     A run that a daemon left in the queue, as it was stopped meanwhile, is made here.
     """
-    for partition, run_id in [(partition, enqueue(instance, plan, partition)) for partition in partitions]:
+    for partition, run_id in [(partition, enqueue(instance, settings, plan, partition)) for partition in partitions]:
         outcome = await_run(instance, run_id, name_of_run(plan, partition))
         if withdrawn(instance, run_id):
             LOG.warning("The daemon is gone: %s leaves its queue and runs here.", outcome.name)
@@ -90,11 +90,15 @@ def withdrawn(instance: dg.DagsterInstance, run_id: str) -> bool:
 
 
 def enqueue(
-    instance: dg.DagsterInstance, plan: Plan, partition: str | None, tags: Mapping[str, str] | None = None
+    instance: dg.DagsterInstance,
+    settings: Settings,
+    plan: Plan,
+    partition: str | None,
+    tags: Mapping[str, str] | None = None,
 ) -> str:
     """Queue a run of a partition for the daemon; its id."""
     tags = {**(tags or {}), **({PARTITION_TAG: partition} if partition else {})}
-    return queue_run(instance, workspace(get_settings()), CODE_LOCATION, plan.job, tags)
+    return queue_run(instance, workspace(settings), CODE_LOCATION, plan.job, tags)
 
 
 def run_here(
@@ -103,7 +107,9 @@ def run_here(
     """Make each partition here, oldest first."""
     for partition in partitions:
         result = execute(instance, settings, job=plan.job, partition=partition, log_level="INFO")
-        yield Outcome(name_of_run(plan, partition), result.success, "" if result.success else first_error(result))
+        yield Outcome(
+            name_of_run(plan, partition), result.success, "" if result.success else why_it_ended(result.all_events)
+        )
 
 
 def name_of_run(plan: Plan, partition: str | None) -> str:

@@ -112,7 +112,11 @@ def _asked_for(
         for partition, run_id in chosen.items():
             LOG.info("%s: waiting for the run %s", name_of_run(plan, partition), run_id)
         tags = {RUN_KEY_TAG: settings.irt_run_key} if settings.irt_run_key else {}
-        new = {partition: enqueue(instance, plan, partition, tags) for partition in wanted if partition not in chosen}
+        new = {
+            partition: enqueue(instance, settings, plan, partition, tags)
+            for partition in wanted
+            if partition not in chosen
+        }
     return chosen | new
 
 

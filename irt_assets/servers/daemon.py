@@ -29,7 +29,7 @@ from resources.postgres.daemon_lock import PATIENCE_S, REFUSED, DaemonLock
 from resources.postgres.database import Database
 from resources.postgres.open_database import open_database
 from resources.serving import logs, metrics
-from resources.serving.service_manager import is_supervised, report_to_service_manager, restart_process, stop_on_hangup
+from resources.serving.service_manager import report_to_service_manager, restart_process, stop_on_hangup
 from resources.settings import get_settings
 
 LOG = logging.getLogger(__name__)
@@ -99,13 +99,12 @@ def ended_part() -> str | None:
 
 
 def _acquire(lock: DaemonLock, patience_s: float) -> None:
-    """Under a service manager, wait for a database that does not answer: a restart would not help."""
+    """Wait for a database that does not answer, however long: a restart would not help."""
     while True:
         try:
             return lock.acquire(patience_s)
         except TransientFailure:
-            if not is_supervised():
-                raise
+            continue
 
 
 def _watch(lock: DaemonLock, again: threading.Event) -> None:

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from irt_assets.servers.server_commands import Service
 from resources.postgres.database import Database
-from resources.settings import Settings, get_settings, write_env_file
+from resources.settings import Settings, write_env_file
 
 
 def services(settings: Settings) -> tuple[Settings, tuple[Service, ...]]:
@@ -30,7 +30,6 @@ def services(settings: Settings) -> tuple[Settings, tuple[Service, ...]]:
     if settings.irt_theta_token is None:
         token = secrets.token_hex(32)
         write_env_file(settings, irt_theta_token=token)
-        get_settings.cache_clear()
         settings = settings.model_copy(update={"irt_theta_token": SecretStr(token)})
     return settings, tuple(found)
 

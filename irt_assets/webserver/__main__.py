@@ -64,7 +64,7 @@ def serve(settings: Settings, *, port: int, read_only: bool) -> None:
     Raises PermanentFailure if settings of the login are unfit or missing, and where the port is not free.
     """
     host = listening_address(settings)
-    traces.start("page")
+    traces.start("page", settings)
     report_to_service_manager(partial(webserver, f"http://{host_from_here(host)}:{port}{settings.ui_prefix}"))
     registry = metrics.server_registry()
     metrics.show(registry, settings.irt_ui_metrics_port, "IRT_UI_METRICS_PORT")

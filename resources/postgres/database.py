@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from resources.failures import PermanentFailure
-from resources.postgres.database_url import for_sqlalchemy, read_database_url, refused_value
+from resources.postgres.database_url import for_sqlalchemy, parameters, read_database_url, refused_value
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.serving.service_manager import started_by_systemd
 from resources.settings import Settings, private_home, refuse_in_a_pod
@@ -30,16 +30,16 @@ class Database:
     """Connections to the database that `settings` names. Creating one touches nothing."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self.settings = settings
 
     @cached_property
     def url(self) -> str:
         """`postgresql://…`, of a server that runs: the embedded one is started if need be."""
-        if self._settings.database_url is None:
-            server = embedded_postgres(self._settings)
-            private_home(self._settings)
+        if self.settings.database_url is None:
+            server = embedded_postgres(self.settings)
+            private_home(self.settings)
             return server.start()
-        return read_database_url(self._settings.database_url.get_secret_value())
+        return read_database_url(self.settings.database_url.get_secret_value())
 
     @property
     def dagster_url(self) -> str:
@@ -51,11 +51,7 @@ class Database:
         """One connection and one transaction: committed at the end, rolled back on an error."""
         try:
             made = psycopg.connect(
-                self.url,
-                options="-c timezone=UTC",
-                application_name="irt",
-                connect_timeout=10,
-                keepalives_idle=30,
+                "", **parameters(self.url) | {"options": "-c timezone=UTC", "application_name": "irt"}
             )
         except psycopg.OperationalError as error:
             if fault := refused_value(error):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from irt_assets.engines.registry import build
 from irt_assets.engines.spec import PythonPackage
 from irt_assets.file_commands.files import Answers, read_answers, read_groups
 from irt_assets.file_commands.fit import Fit, fit
@@ -17,6 +18,7 @@ from irt_assets.file_commands.simulate import simulate_responses
 from irt_assets.file_commands.tables import read_parameters
 from irt_assets.psychometrics.core.models import Responses
 from resources.failures import PermanentFailure
+from resources.settings import Settings
 
 FIT_KEYS = (
     *("model", "engine", "engine_version", "converged", "iterations", "loglik", "aic", "bic", "n_persons", "n_items"),
@@ -159,7 +161,7 @@ def test_an_engine_that_is_not_installed_says_how_to_get_it(
 ) -> None:
     monkeypatch.setattr(PythonPackage, "version", None)
     with pytest.raises(PermanentFailure, match="make venv EXTRAS=bayes"):
-        fit(simulated, engine="pymc")
+        fit(simulated, engine=build("pymc", Settings(_env_file=None)))
 
 
 def test_what_a_fit_writes_scores_and_links(simulated: Answers, tmp_path: Path) -> None:

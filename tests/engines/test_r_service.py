@@ -19,13 +19,14 @@ from scipy.special import expit
 from irt_assets.engines.diagnosis import engine_findings
 from irt_assets.engines.em import EmEngine
 from irt_assets.engines.r_service import Service
+from irt_assets.engines.registry import build
 from irt_assets.engines.remote import RemoteEngine
 from irt_assets.file_commands.files import Answers
 from irt_assets.file_commands.fit import fit
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.scoring.abilities import score
 from resources.failures import PermanentFailure, TransientFailure
-from resources.settings import Settings
+from resources.settings import Settings, get_settings
 from tests.engines.r_service import (
     IRT_FILE,
     ROOT,
@@ -291,7 +292,7 @@ def test_irt_fit_takes_the_remote_engine(with_mirt, monkeypatch):
     x = np.random.default_rng(1).integers(0, 2, (300, 5)).astype(float)
     x[:, 1:] = np.where(np.random.default_rng(2).random((300, 4)) < 0.6, x[:, [0]], x[:, 1:])
     responses = Responses.from_wide(x)
-    done = fit(Answers(responses, tuple(map(str, range(300)))), model="rasch", engine="remote")
+    done = fit(Answers(responses, tuple(map(str, range(300)))), model="rasch", engine=build("remote", get_settings()))
     assert done.calibration.engine == "mirt"
     np.testing.assert_allclose(
         done.calibration.d, EmEngine().calibrate(responses, model="rasch", data_hash="").d, atol=1e-4

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from irt_assets.ledger.publications import PublishedSet
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale
 from resources.cluster.relational import Run, on_duckdb
@@ -142,7 +143,10 @@ def scales_of(world: World) -> dict[str, Scale]:
 
 
 def published_of(world: World) -> dict[str, PublishedSet]:
-    return {scale: PublishedSet(world.published.get(scale, {}), "made up") for scale in world.scales()}
+    return {
+        scale: PublishedSet({item: ItemRow(*abc) for item, abc in world.published.get(scale, {}).items()}, "made up")
+        for scale in world.scales()
+    }
 
 
 def in_duckdb(world: World) -> Run:
@@ -193,7 +197,7 @@ def load(database: Database, world: World) -> None:
         )
         for scale in scales_of(world).values():
             cursor.execute(
-                "INSERT INTO calibration_scale (scale_id, origin, mu, sigma, thresholds) VALUES (%s, '{}', %s, %s, %s)",
+                "INSERT INTO calibration_scale (scale_id, origin, mu, sigma, rules) VALUES (%s, '{}', %s, %s, %s)",
                 (scale.scale_id, scale.mu, scale.sigma, json.dumps(scale.rules.changed())),
             )
         cursor.executemany(

@@ -99,7 +99,7 @@ def test_drift_is_still_judged_against_fits_that_the_dropped_anchor_had_linked(b
 
 
 def folder_store_of(bank: Database) -> rooms.FolderStore:
-    return folder_store(bank._settings)
+    return folder_store(bank.settings)
 
 
 def violations(bank: Database) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import dagster as dg
 import psycopg
@@ -43,7 +44,7 @@ FEATURES, BANK = plan_of("aggregate_features_daily"), plan_of("observe_bank")
 def instance(settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
     """With a daemon that is alive, and runs that are queued as the page queues them."""
     monkeypatch.setattr(jobs_in_pods, "daemon_alive", lambda _: True)
-    monkeypatch.setattr(jobs_in_pods, "enqueue", queued)
+    monkeypatch.setattr(jobs_in_pods, "enqueue", enqueued)
     monkeypatch.setattr(jobs_in_pods, "BETWEEN_LOOKS_S", 0.01)
     with dagster_instance(settings, database) as instance:
         yield instance
@@ -83,6 +84,10 @@ def ends(instance: dg.DagsterInstance, *, well: bool = True) -> Callable[..., Ou
 @pytest.fixture
 def as_job(settings: Settings) -> Settings:
     return settings.model_copy(update={"irt_run_key": "features-29384720"})
+
+
+def enqueued(instance: dg.DagsterInstance, _: Settings, *asked: Any) -> str:
+    return queued(instance, *asked)
 
 
 def asked(
@@ -171,10 +176,10 @@ def test_a_code_server_that_restarts_is_waited_for(
     monkeypatch.setattr(jobs_in_pods, "await_run", ends(instance))
     answers = iter([TransientFailure("the code server of irt_assets does not answer"), None])
 
-    def restarting(*arguments: object) -> str:
+    def restarting(*arguments: Any) -> str:
         if (fault := next(answers)) is not None:
             raise fault
-        return queued(*arguments)  # type: ignore[arg-type]
+        return enqueued(*arguments)
 
     monkeypatch.setattr(jobs_in_pods, "enqueue", restarting)
     assert asked(instance, settings)[0].success

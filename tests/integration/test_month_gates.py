@@ -12,6 +12,7 @@ import pytest
 from scipy.special import expit
 
 from irt_assets.calibration.month import fit_month, link_month, publish_month
+from irt_assets.calibration.month_impact import measure_month
 from irt_assets.common.partitions import months_between
 from irt_assets.decisions.origin import initialise
 from irt_assets.engines.em import EmEngine
@@ -75,6 +76,7 @@ def link(settings: Settings, month: str) -> None:
     take_snapshot(database, store, month, "run")
     fit_month(database, store, month, EmEngine(1), "run")
     link_month(database, month, "run")
+    measure_month(database, month)
 
 
 def publish(settings: Settings, month: str, unsettled: tuple[str, ...] = ()) -> dict[str, Step]:

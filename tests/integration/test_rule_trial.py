@@ -10,6 +10,7 @@ import pytest
 
 from irt_assets.calibration.checks import judged_by
 from irt_assets.calibration.month import fit_month, link_month
+from irt_assets.calibration.month_impact import measure_month
 from irt_assets.decisions.rule_trial import Judged, try_rules
 from irt_assets.engines.em import EmEngine
 from irt_assets.engines.registry import build
@@ -67,6 +68,7 @@ def test_a_trial_stores_nothing_and_is_what_the_change_does(graph: Graph, settin
         if "fitted" in done:
             fit_month(graph.database, graph.store, MONTH, EmEngine(1), None)
         link_month(graph.database, MONTH, None)
+        measure_month(graph.database, MONTH)
     now = as_it_is(graph)
     assert now.held == trial.after.held
     assert {name: of.passed for name, of in now.verdicts.items()} == {

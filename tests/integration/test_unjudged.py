@@ -18,17 +18,16 @@ from irt_assets.drift.unjudged import unjudged
 from irt_assets.gates.advisory_checks import anchors_cover_the_bank
 from irt_assets.gates.evidence import Verdict
 from irt_assets.gates.month_judged import MonthState, State
+from irt_assets.ledger.steps import Step, write_step
 from irt_assets.reports import drift_facts
 from irt_assets.reports.drift_report import verdict
 from irt_assets.responses.scales import read_scales
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
-from resources.settings import Settings
 from tests.helpers.rooms import (
     SCALE,
     add_items,
     evidence_of,
-    folder_store,
     link_made_up,
     made_up_calibration,
     rows,
@@ -42,11 +41,6 @@ WAY_OUT = (
     "`irt release drop-anchors K3 K1 --from 2026-02 --by NAME "
     "--reason WHY`, then `irt calibrate --month 2026-02`"
 )
-
-
-@pytest.fixture
-def store(settings: Settings) -> FolderStore:
-    return folder_store(settings)
 
 
 @pytest.fixture
@@ -77,6 +71,16 @@ def test_a_red_month_is_not_judged_and_says_what_to_decide_first(bank: Database,
     assert rows(bank, "SELECT * FROM item_drift") == []
     with bank.connect() as connection:
         assert unjudged(connection, store, MONTH, "item_drift") == {SCALE: f"not judged: {WAY_OUT}"}
+
+
+def test_a_fit_that_was_taken_to_the_ledger_has_the_verdict_of_its_step(bank: Database, store: FolderStore) -> None:
+    fit_id = link_made_up(bank, store, MONTH, made_up_calibration(ANCHORS))
+    with bank.connect() as connection:
+        why = "other learners; decide: look at them"
+        write_step(connection, Step(MONTH, SCALE, fit_id, "held", 0, 0, 0, {}, why, None), None)
+    assert drift_of_month(bank, store, MONTH)[0].why == f"not judged: the month is red: {why}"
+    link_made_up(bank, store, MONTH, made_up_calibration(ANCHORS))
+    assert drift_of_month(bank, store, MONTH)[0].drift is not None
 
 
 def test_the_report_of_a_red_month_recommends_what_can_be_done(

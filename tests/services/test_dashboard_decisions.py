@@ -37,9 +37,9 @@ from services.dashboard.views.month_items import flagged_items
 from services.jwt_verifier.tokens import LEEWAY_S, Identity, Role
 from tests.helpers.databases import READ_ONLY, altered
 from tests.helpers.rooms import SCALE, rows, run_sql
-from tests.helpers.waiting_decision import FEB, JAN, MAR, MOVED, NOW, bank, decisions, link, publish, published, store
+from tests.helpers.waiting_decision import FEB, JAN, MAR, MOVED, NOW, bank, decisions, link, publish, published
 
-__all__ = ["bank", "store"]  # fixtures
+__all__ = ["bank"]  # a fixture
 ANN = Identity("Ann", "org", ("psychometrician",), frozenset(), math.inf)
 BEN = replace(ANN, sub="Ben")
 STILL = Reference(FEB, "still")
@@ -489,7 +489,7 @@ def red(bank: Database) -> Database:
            SELECT scale_id, version, 'K4', a, b, c, a_se, b_se, cov_ab, errors_assumed, anchor_hash FROM anchor_set
            WHERE item_id = 'K1'""",
     )
-    run_sql(bank, """UPDATE calibration_scale SET thresholds = thresholds || '{"min_anchors": 3}'""")
+    run_sql(bank, """UPDATE calibration_scale SET rules = rules || '{"min_anchors": 3}'""")
     return bank
 
 

@@ -98,3 +98,32 @@ def test_a_worker_goes_first_when_memory_runs_out_and_the_code_server_does_not(
     assert loaded[0]["score"] == WORKER_OOM_SCORE_ADJ
     definitions.build_defs(Settings(irt_home=tmp_path))
     assert OWN_SCORE.read_text() == before
+
+
+MAY_READ_SETTINGS = {
+    "irt_assets/definitions.py": "the graph's root",
+    "irt_assets/cli/installation.py": "the root of every command",
+    "irt_assets/demo.py": "it writes settings and goes on with them",
+    "irt_assets/servers/code_server.py": "a program",
+    "irt_assets/servers/daemon.py": "a program",
+    "irt_assets/webserver/__main__.py": "a program",
+    "jobs/kubernetes_launcher.py": "Dagster makes it",
+    "jobs/stored_logs.py": "Dagster makes it",
+    "resources/cluster/relational.py": "a connection does not know the lake beside its database",
+    "resources/migrations/env.py": "Alembic runs it",
+    "resources/serving/service.py": "the program of each service",
+    "resources/serving/logs.py": "it hides secrets before a program has read them",
+    "resources/serving/traces.py": "Dagster makes the logger of a run",
+}
+
+
+def test_settings_are_handed_in_below_the_programs() -> None:
+    root = Path(definitions.__file__).parents[1]
+    readers = {
+        path.relative_to(root).as_posix()
+        for room in ("irt_assets", "jobs", "resources", "services")
+        for path in (root / room).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "get_settings"
+    }
+    assert readers == set(MAY_READ_SETTINGS)
