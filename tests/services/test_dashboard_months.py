@@ -249,6 +249,21 @@ def test_months_in_a_row_without_answers_share_a_line(
     assert "2026-09" in world.page(view="reports", month="2026-09")
 
 
+def test_missing_months_are_launched_together_by_a_link_into_dagster(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "backfill" not in world.page(view="months")
+    seen = world.reader.seen
+    missing = [MonthState(month, rooms.SCALE, State.MISSING, "it was never fitted") for month in ("2026-03", "2026-05")]
+    monkeypatch.setattr(world.reader, "seen", replace(seen, months=missing + seen.months))
+    html = world.page(view="months")
+    assert f"""href="{world.reader.settings.ui_url}{months.backfill_path(["2026-03", "2026-05"])}">""" in html
+    assert "Two months missing: " in html
+    assert months.backfill_path(["2026-03", "2026-05"]).endswith("?default_range=2026-03,2026-05")
+    assert months.backfill_path(["2026-03", "2026-04", "2026-05"]).endswith("?default_range=[2026-03...2026-05]")
+    assert "irt backfill --from 2026-03 --to 2026-05" in html
+
+
 @pytest.mark.parametrize("scales", [(rooms.SCALE,), (rooms.SCALE, "other")])
 def test_months_of_the_origin_window_share_a_line_that_says_where_drift_begins(
     world: World, monkeypatch: pytest.MonkeyPatch, scales: tuple[str, ...]
