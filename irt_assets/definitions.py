@@ -64,7 +64,12 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
         assets=[
             *build_response_assets(months, days),
             *build_lake_assets(settings),
-            *build_calibration_assets(build=make, comparison_engines=comparison_engines, months=months),
+            *build_calibration_assets(
+                build=make,
+                comparison_engines=comparison_engines,
+                months=months,
+                dashboard_url=settings.dashboard_url,
+            ),
             build_nightly_asset(build=make, days=days),
             *build_drift_assets(months, AFTER_A_MONTH),
             build_dif_asset(months, AFTER_A_MONTH, settings.irt_threads),

@@ -14,7 +14,6 @@ import dagster as dg
 from irt_assets.calibration.assets import says_held
 from irt_assets.calibration.checks import HOW_TO_FIX, ITEMS, KNOWN_FROM
 from irt_assets.common.job_names import LAKE_EQUALS_LOG, documents_name, job_of
-from irt_assets.common.release_job import RELEASE_JOB
 from irt_assets.common.retries import why_it_failed
 from irt_assets.common.run_progress import PARTITION_TAG, RANGE_TAGS, asked_again, materialized_since
 from irt_assets.gates.gates import SET_GATES, held_because
@@ -72,8 +71,6 @@ def run_alert(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Alert | None:
         and held_alert(instance, partition_of(run)) is not None
     ):
         return None
-    if run.job_name == RELEASE_JOB and steps and all(e.step_failure_data.user_failure_data for e in steps):
-        return None  # the person who launched it reads the refusal
     look = "read the failed step"
     if took_too_long(instance, run):
         why, look = "it took longer than it may, so it was stopped", "see which step took so long"

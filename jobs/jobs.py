@@ -32,7 +32,6 @@ from jobs.late_sensor import build_late_sensor
 from jobs.plans import PLANS
 from jobs.prune import build_prune_job
 from jobs.ready_months import ready_months
-from jobs.release import build_release_job
 from jobs.requeue_lost_retries import killed_runs
 from jobs.schedules import Job
 from jobs.sensors import build_theta_sensor, ledger
@@ -144,7 +143,6 @@ def build_jobs(
             "of every day's answers.",
         ),
         build_prune_job(settings, UPKEEP),
-        build_release_job(settings, _tags("release", 1)),
     )
     return {job.name: job for job in jobs}
 

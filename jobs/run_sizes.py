@@ -20,7 +20,6 @@ SIZES = {
     "monthly": ("2", "8Gi"),
     "drift": ("1", "4Gi"),
     "report": ("1", "4Gi"),
-    "release": ("500m", "2Gi"),
     "upkeep": ("500m", "2Gi"),
     OTHER: ("2", "8Gi"),
 }

@@ -25,7 +25,7 @@ from resources.failures import PermanentFailure
 MONTH_PATTERN = r"^\d{4}-(0[1-9]|1[0-2])$"
 COOKIE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 OWNER_ALONE = 0o700
-RUN_KINDS = ("daily", "weekly", "nightly", "monthly", "drift", "report", "release", "upkeep", "other")
+RUN_KINDS = ("daily", "weekly", "nightly", "monthly", "drift", "report", "upkeep", "other")
 """Kinds of runs by the tag irt/kind; `other` are untagged: assets that somebody chose, or automation."""
 RUN_SIZE = re.compile(r"(?P<kind>[a-z]+)=(?P<cpu>\d+m|\d+(\.\d+)?)/(?P<memory>\d+[MG]i)")
 SPARK_MASTER = re.compile(
@@ -153,6 +153,9 @@ class Settings(BaseSettings):
     irt_theta_host: str = Field("127.0.0.1", description="address on which the θ API listens")
     irt_theta_port: int = Field(8001, ge=1, le=65535, description="port of the θ API")
     irt_dashboard_port: int = Field(8080, ge=1, le=65535, description="port of the dashboard")
+    irt_dashboard_url: str | None = Field(
+        None, description="where people reach the dashboard; held months and drift reports link to it"
+    )
     irt_theta_token: SecretStr | None = Field(None, description="token with which services call the θ API")
     irt_theta_lookback_days: int = Field(
         30, ge=1, le=365, description="days of answers from which theta_sweep updates θ"
@@ -216,7 +219,7 @@ class Settings(BaseSettings):
             )
         return value
 
-    @field_validator("irt_ui_url")
+    @field_validator("irt_ui_url", "irt_dashboard_url")
     @classmethod
     def _address(cls, value: str | None) -> str | None:
         if value is not None:
@@ -314,6 +317,7 @@ class Settings(BaseSettings):
         "r_irt_base_url",
         "r_irt_internal_token",
         "irt_ui_url",
+        "irt_dashboard_url",
         "irt_ui_learner_reports",
         "irt_org_id",
         "irt_theta_token",
@@ -343,6 +347,11 @@ class Settings(BaseSettings):
     def ui_url(self) -> str:
         """Where people reach the UI, without a slash at the end."""
         return (self.irt_ui_url or f"http://localhost:{self.irt_ui_port}").rstrip("/")
+
+    @property
+    def dashboard_url(self) -> str | None:
+        """Where people reach the dashboard, without a slash at the end; None where nobody said."""
+        return self.irt_dashboard_url and self.irt_dashboard_url.rstrip("/")
 
     @property
     def ui_prefix(self) -> str:

@@ -20,9 +20,7 @@ from irt_assets.calibration.month import (
     publish_month,
 )
 from irt_assets.calibration.month_impact import measure_month
-from irt_assets.common.environment import CODE_LOCATION
 from irt_assets.common.partitions import existing_partitions, month_bounds
-from irt_assets.common.release_job import RELEASE_JOB
 from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import by_scale
 from irt_assets.engines import Calibrator
@@ -45,9 +43,6 @@ OWNERS = ["team:psychometrics"]
 POOL = LIGHT_POOL
 HELD = "held"
 """Metadata of a publication that failed because every scale of the month is held: the sentence that says why."""
-DECIDE_IN = "decide in"
-RELEASE_LAUNCHPAD = dg.MetadataValue.job(f"{RELEASE_JOB}/playground", CODE_LOCATION)
-"""A link of the page's own, which holds behind a proxy and below a path, to what Dagster calls launchpad."""
 Fit = Callable[[Database, ObjectStore, str, str], list[FitOutcome]]
 
 
@@ -93,6 +88,7 @@ def build_calibration_assets(
     build: Callable[[str], Calibrator],
     comparison_engines: Mapping[str, Collection[str] | None],
     months: dg.PartitionsDefinition,
+    dashboard_url: str | None,
 ) -> list[dg.AssetsDefinition]:
     """Every asset of the group.
 
@@ -154,7 +150,7 @@ def build_calibration_assets(
                 decided = decisions(connection, month)
         own = [steps[month] for steps in taken.values() if month in steps]
         if own and all(step.state == "held" for step in own):
-            _fail_as_held(context, month, own)
+            _fail_as_held(context, month, own, shown.decide_in(dashboard_url, month))
         return dg.MaterializeResult(
             metadata={
                 "steps": dg.MetadataValue.md(shown.step_table(taken)),
@@ -220,11 +216,13 @@ def _comparison_fit(build: Callable[[str], Calibrator], engine: str, scales: Col
     return fit
 
 
-def _fail_as_held(context: dg.AssetExecutionContext, month: str, held: list[Step]) -> NoReturn:
+def _fail_as_held(
+    context: dg.AssetExecutionContext, month: str, held: list[Step], decide_in: shown.Metadata
+) -> NoReturn:
     """Say why nothing is published where people look: on the asset's page, and as the run's last words."""
     reasons = {step.scale_id: step.why for step in held}
     sentence = f"{month} is held: {'; '.join(by_scale(reasons))}"
-    metadata: shown.Metadata = {HELD: dg.MetadataValue.text(sentence), DECIDE_IN: RELEASE_LAUNCHPAD}
+    metadata: shown.Metadata = {HELD: dg.MetadataValue.text(sentence)} | decide_in
     context.log_event(dg.AssetObservation(context.asset_key, description=sentence, partition=month, metadata=metadata))
     raise dg.Failure(description=sentence, metadata=metadata, allow_retries=False)
 

@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from irt_assets.calibration.assets import DECIDE_IN, RELEASE_LAUNCHPAD
 from irt_assets.common.dated import dated_result, partition_check
 from irt_assets.common.partitions import last_complete_month, month_bounds, months_between
 from irt_assets.common.retries import classify_failures
@@ -24,7 +23,6 @@ from irt_assets.gates.advisory_checks import ADVISORY_CHECKS
 from irt_assets.gates.agreement import read_agreement
 from irt_assets.gates.evidence import Evidence, MonthFile, Verdict, load_evidence
 from irt_assets.gates.gates import SET_GATES, SetGate, fit_problem, item_problems
-from irt_assets.gates.linking_gates import anchors_agree
 from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.gates.month_status import month_states
 from irt_assets.ledger.fits import explanation, latest_staged
@@ -152,7 +150,6 @@ def _gate_check(gate: SetGate, *, holds: bool = True) -> _MonthCheck:
                 **_moved_anchors(verdicts, evidence),
                 **_evidence(verdicts),
                 **({HOW_TO_FIX: gate.fix} if failed else {}),
-                **({DECIDE_IN: RELEASE_LAUNCHPAD} if failed and gate.judge is anchors_agree else {}),
             },
         )
 

@@ -209,8 +209,8 @@ SET_GATES: tuple[SetGate, ...] = (
         "anchors_agree",
         "linked_item_parameters",
         "The anchors kept their relation to each other.",
-        "Take the anchors that changed (a leak, a wrong key, an edited text) out of the linking with the job "
-        "release_decision or `irt release drop-anchors`, or leave the month red. Those off the line in `plot: linking` "
+        "Take the anchors that changed (a leak, a wrong key, an edited text) out of the linking, in the dashboard or "
+        "with `irt release drop-anchors`, or leave the month red. Those off the line in `plot: linking` "
         "have changed; where half of them moved together, compare the month's forms with those before.",
         anchors_agree,
         ("anchor_q_alpha",),

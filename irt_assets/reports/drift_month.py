@@ -69,7 +69,7 @@ def make(
         with database.connect() as connection:
             facts = gather(connection, store, month, scale, states[scale.scale_id])
         made_at = datetime.now(UTC)
-        document = drift_report.document(facts, made_at, database.settings.ui_url)
+        document = drift_report.document(facts, made_at, database.settings.dashboard_url)
         files: dict[Format, bytes] = {"html": render.html(document).encode()}
         problem = ""
         try:

@@ -90,12 +90,12 @@ def to_look_at(facts: Facts) -> list[Item]:
     return sorted((item for item in facts.items.values() if item.proposal), key=urgency)
 
 
-def document(facts: Facts, made_at: datetime, ui_url: str = "") -> Document:
-    """The report, with the verdict on the first page and the sources of its numbers at the end. `ui_url`: where people
-    reach the UI, for links into it; "" for none."""
+def document(facts: Facts, made_at: datetime, dashboard_url: str | None = None) -> Document:
+    """The report, with the verdict on the first page and the sources of its numbers at the end. `dashboard_url`: where
+    people reach the dashboard; None for no links into it."""
     items, found = to_look_at(facts), verdict(facts)
     sections = [
-        ("What waits for a decision", "decide", sections_of.open_decisions(items, facts, ui_url)),
+        ("What waits for a decision", "decide", sections_of.open_decisions(items, facts, dashboard_url)),
         ("Since last month", "since", since_last_month(facts)),
         ("What moved", "changes", sections_of.what_moved(facts)),
         ("Alerts", "alerts", sections_of.alerts(facts)),

@@ -9,8 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 
-from irt_assets.common.environment import CODE_LOCATION
-from irt_assets.common.release_job import RELEASE_JOB
+from irt_assets.common.dashboard_pages import month_page
 from irt_assets.common.wording import counted, listed, sentence
 from irt_assets.decisions.anchor_versions import FIND_OUT_FIRST
 from irt_assets.gates.month_judged import State
@@ -58,9 +57,9 @@ def proposals(items: Sequence[Item]) -> Table:
     return Table(columns, tuple(rows))
 
 
-def open_decisions(items: Sequence[Item], facts: Facts, ui_url: str) -> Iterator[Block]:
-    """Each change that waits, what to type for it or where to click (`ui_url`: the UI, "" for no link), and what
-    accepting all of them would do to learners."""
+def open_decisions(items: Sequence[Item], facts: Facts, dashboard_url: str | None) -> Iterator[Block]:
+    """Each change that waits, what to type for it or where to click, and what accepting all of them would do to
+    learners. `dashboard_url`: None for no link."""
     rows: list[tuple[Text, ...]] = []
     for change in facts.open_decisions:
         drift = f"{change.kind or 'drift'}, {change.severity} severity" if change.kind else change.why
@@ -88,10 +87,8 @@ def open_decisions(items: Sequence[Item], facts: Facts, ui_url: str) -> Iterator
         return
     columns = (Column("item", share=1.5), Column("why", share=4), Column("command", share=5))
     yield Table(columns, tuple(rows))
-    if ui_url:
-        launchpad = f"{ui_url}/locations/{CODE_LOCATION}/jobs/{RELEASE_JOB}/playground"
-        where = Span("the launchpad of release_decision", link=launchpad)
-        yield Paragraph(("Or decide on the page: ", where, f", partition {facts.month}."))
+    if dashboard_url:
+        yield Paragraph(("Or decide on ", Span("the month's page", link=month_page(dashboard_url, facts.month)), "."))
     if facts.effect:
         yield Paragraph(sentence(f"If all of them were accepted: {facts.effect.sentence}"))
 

@@ -24,7 +24,9 @@ def services(settings: Settings) -> tuple[Settings, tuple[Service, ...]]:
     found = [Service("theta_api", settings.irt_theta_port, "IRT_THETA_PORT")]
     if settings.has_login or settings.database_url is None:
         arguments = () if settings.has_login else ("--demo",)
-        found.insert(0, Service("dashboard", settings.irt_dashboard_port, "IRT_DASHBOARD_PORT", arguments))
+        found.insert(
+            0, Service("dashboard", settings.irt_dashboard_port, "IRT_DASHBOARD_PORT", arguments, "IRT_DASHBOARD_URL")
+        )
     if settings.irt_theta_token is None:
         token = secrets.token_hex(32)
         write_env_file(settings, irt_theta_token=token)

@@ -41,12 +41,16 @@ def commands(
 
 @dataclass(frozen=True)
 class Service:
-    """A package of `services` as a server. port: where it listens, unless the variable `port_variable` says another."""
+    """A package of `services` as a server. port: where it listens, unless the variable `port_variable` says another.
+
+    Other servers read its address in `url_variable`, if it has one.
+    """
 
     package: str
     port: int
     port_variable: str
     arguments: tuple[str, ...] = ()
+    url_variable: str = ""
 
     @property
     def command(self) -> list[str]:

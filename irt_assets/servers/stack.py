@@ -155,6 +155,8 @@ class Stack:
             for service in self.services:
                 self._service_ports[service.package] = port = self._next_free_port(service.port, service.port_variable)
                 self._environment[service.port_variable] = str(port)
+                if service.url_variable and not self._environment.get(service.url_variable):
+                    self._environment[service.url_variable] = f"http://localhost:{port}"
             self._lock.write(f"{self.address}, pid {os.getpid()}")
             self._lock.flush()
             self._start_children()

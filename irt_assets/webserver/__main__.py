@@ -10,7 +10,6 @@ import sys
 from functools import partial
 
 import uvicorn
-from dagster import DagsterInstance
 from starlette.types import ASGIApp
 
 from irt_assets.common.environment import workspace
@@ -35,25 +34,6 @@ OPEN_REQUESTS_S = 5
 """How long shutdown waits for requests under way, and for subscriptions, which never end."""
 
 
-class EarlierRuns:
-    """The job of an earlier run or backfill that somebody asks to repeat.
-
-    Reads the instance of DAGSTER_HOME, opened for each question, as questions are rare.
-    """
-
-    def of_run(self, run_id: str) -> str | None:
-        with DagsterInstance.get() as instance:
-            run = instance.get_run_by_id(run_id)
-        return None if run is None else run.job_name
-
-    def of_backfill(self, backfill_id: str) -> str | None:
-        """The name of the job's partition set; a backfill of assets has none."""
-        with DagsterInstance.get() as instance:
-            backfill = instance.get_backfill(backfill_id)
-        origin = None if backfill is None else backfill.partition_set_origin
-        return None if origin is None else origin.partition_set_name
-
-
 def guarded(dagster: ASGIApp, settings: Settings, *, read_only: bool = False) -> ASGIApp:
     """Dagster's UI behind our layers, as `settings` configure them.
 
@@ -64,7 +44,7 @@ def guarded(dagster: ASGIApp, settings: Settings, *, read_only: bool = False) ->
     reports = ReportFiles(dagster, Database(settings), object_store(settings), prefix=prefix, learners=learners)
     verifier = build_verifier(settings) if settings.has_login else None
     role: Role = "viewer" if read_only else "analyst"
-    identified = Identified(reports, verifier, settings.jwt_cookie_name, role, EarlierRuns(), prefix=prefix)
+    identified = Identified(reports, verifier, settings.jwt_cookie_name, role, prefix=prefix)
     return Guard(identified, settings.ui_names, prefix=prefix, debug_files=settings.irt_ui_debug_files)
 
 

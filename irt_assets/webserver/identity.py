@@ -19,10 +19,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from irt_assets.common.release_job import RELEASE_JOB
 from irt_assets.webserver.operations import (
-    Jobs,
-    Mutation,
     Request,
     Unreadable,
     read_body,
@@ -30,7 +27,7 @@ from irt_assets.webserver.operations import (
     required_role,
     signs_for_another,
 )
-from jobs.launched_by import CALLER_HEADER, LAUNCHED_BY, Caller
+from jobs.launched_by import CALLER_HEADER, LAUNCHED_BY, header_of
 from resources.serving.guard import DEBUG_FILES, POLICY_VIOLATION, PROBE, READING, path_within
 from services.jwt_verifier.tokens import Identity, Refused, Role, Verifier, sent_token
 
@@ -58,7 +55,6 @@ class Identified:
     verifier: Verifier | None
     cookie_name: str
     role: Role
-    jobs: Jobs
     _: KW_ONLY
     prefix: str = ""
 
@@ -84,7 +80,7 @@ class Identified:
                 body = await _body(receive)
                 request = read_body(body)
                 if identity is not None:
-                    await self._require_allowed(request, identity)
+                    _require_allowed(request, identity)
                 scope, receive = _normalise_scope(scope), _with_body(body, receive)
             await self.app(scope, receive, send)
         except Refused as refused:
@@ -100,20 +96,6 @@ class Identified:
         headers = Headers(scope=scope)
         token = sent_token(headers.getlist("authorization"), headers.getlist("cookie"), self.cookie_name)
         return await run_in_threadpool(verifier.verify, token)
-
-    async def _require_allowed(self, request: Request, identity: Identity) -> None:
-        """Raises Refusal for the first mutation that is not allowed."""
-        for mutation in request.mutations:
-            role = await run_in_threadpool(required_role, mutation, self.jobs)
-            if not identity.has_role(role):
-                what = _name(mutation, role)
-                raise Refusal(
-                    HTTPStatus.FORBIDDEN, f"{what} needs the role {role}, which your token does not give you."
-                )
-            if signs_for_another(mutation):
-                raise Refusal(HTTPStatus.FORBIDDEN, f"The tag {LAUNCHED_BY} is set here: leave it out of the request.")
-        if request.mutations:
-            LOG.info("%s: %s", identity.sub, ", ".join(mutation.name for mutation in request.mutations))
 
     async def _converse(self, identity: Identity, scope: Scope, receive: Receive, send: Send) -> None:
         """A WebSocket, for subscriptions only, and only while its token is valid."""
@@ -150,8 +132,17 @@ class Identified:
         await self.app(scope, receive_allowed, send_while_current)
 
 
-def _name(mutation: Mutation, role: Role) -> str:
-    return f"Launching {RELEASE_JOB}" if role == "psychometrician" else mutation.name
+def _require_allowed(request: Request, identity: Identity) -> None:
+    """Raises Refusal for the first mutation that is not allowed."""
+    for mutation in request.mutations:
+        role = required_role(mutation)
+        if not identity.has_role(role):
+            why = f"{mutation.name} needs the role {role}, which your token does not give you."
+            raise Refusal(HTTPStatus.FORBIDDEN, why)
+        if signs_for_another(mutation):
+            raise Refusal(HTTPStatus.FORBIDDEN, f"The tag {LAUNCHED_BY} is set here: leave it out of the request.")
+    if request.mutations:
+        LOG.info("%s: %s", identity.sub, ", ".join(mutation.name for mutation in request.mutations))
 
 
 def _require_subscription(message: Message) -> Message:
@@ -186,8 +177,7 @@ def _scope_of_caller(scope: Scope, identity: Identity | None) -> Scope:
     """The request with the verified caller's name, and without any that came from outside."""
     headers = [(name, value) for name, value in scope["headers"] if name.lower() != CALLER_HEADER.encode()]
     if identity is not None:
-        caller = Caller(identity.sub, may_decide=identity.has_role("psychometrician"))
-        headers.append((CALLER_HEADER.encode(), caller.as_header().encode("ascii")))
+        headers.append((CALLER_HEADER.encode(), header_of(identity.sub).encode("ascii")))
     return {**scope, "headers": headers}
 
 

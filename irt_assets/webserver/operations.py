@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from graphql import (
     DocumentNode,
@@ -26,7 +26,6 @@ from graphql import (
     value_from_ast_untyped,
 )
 
-from irt_assets.common.release_job import RELEASE_JOB
 from jobs.launched_by import LAUNCHED_BY
 from services.jwt_verifier.tokens import Role
 
@@ -43,20 +42,10 @@ LAUNCHING_BACKFILLS = frozenset({"launchPartitionBackfill", "resumePartitionBack
 ENDING = frozenset({"terminatePipelineExecution", "terminateRun", "terminateRuns", "cancelPartitionBackfill"})
 MOST_TOKENS = 20_000
 """The longest document that is read: parsing longer ones would hold up other requests."""
-DECIDING = frozenset({RELEASE_JOB, f"{RELEASE_JOB}_partition_set"})
-NAMES_A_JOB = frozenset({"pipelineName", "jobName", "partitionSetName"})
 
 
 class Unreadable(Exception):
     """The request is not one GraphQL document with variables; the message says what is wrong with it."""
-
-
-class Jobs(Protocol):
-    """The job of something that ran before; None if it has no job or is not known."""
-
-    def of_run(self, run_id: str) -> str | None: ...
-
-    def of_backfill(self, backfill_id: str) -> str | None: ...
 
 
 @dataclass(frozen=True)
@@ -109,13 +98,9 @@ def read_request(parsed: object) -> Request:
     return Request(tuple(mutations), all(node.operation is OperationType.SUBSCRIPTION for node in operations))
 
 
-def required_role(mutation: Mutation, jobs: Jobs) -> Role:
-    """Analysts launch and cancel, psychometricians also decide, and everything else takes an operator."""
-    if mutation.name in ENDING:
-        return "analyst"
-    if mutation.name in LAUNCHING_RUNS | LAUNCHING_BACKFILLS:
-        return "psychometrician" if _decides(mutation, jobs) else "analyst"
-    return "operator"
+def required_role(mutation: Mutation) -> Role:
+    """Analysts launch and cancel; everything else takes an operator."""
+    return "analyst" if mutation.name in LAUNCHING_RUNS | LAUNCHING_BACKFILLS | ENDING else "operator"
 
 
 def signs_for_another(mutation: Mutation) -> bool:
@@ -125,17 +110,6 @@ def signs_for_another(mutation: Mutation) -> bool:
     """
     tags = [value for key, value in _leaves(mutation.arguments) if key == "key"]
     return mutation.name in LAUNCHING_BACKFILLS and LAUNCHED_BY in tags
-
-
-def _decides(mutation: Mutation, jobs: Jobs) -> bool:
-    """Whether it launches the job of decisions, by its name or by repeating an earlier run of it."""
-    of_earlier = jobs.of_backfill if mutation.name in LAUNCHING_BACKFILLS else jobs.of_run
-    for key, value in _leaves(mutation.arguments):
-        if key in NAMES_A_JOB and value in DECIDING:
-            return True
-        if key in ("parentRunId", "backfillId") and of_earlier(str(value)) in DECIDING:
-            return True
-    return False
 
 
 def _leaves(value: object, key: str = "") -> Iterator[tuple[str, object]]:

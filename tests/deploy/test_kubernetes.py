@@ -30,7 +30,7 @@ from irt_assets.common.partitions import month_of
 from irt_assets.decisions.origin import initialise
 from irt_assets.gates.month_status import month_states
 from irt_assets.servers.stack import dagster_instance
-from resources.dagster_compat import BACKFILL_ID_TAG, PARENT_RUN_ID_TAG
+from resources.dagster_compat import PARENT_RUN_ID_TAG
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.postgres.schema import upgrade
@@ -359,7 +359,7 @@ def test_a_backfill_outlives_the_death_of_a_pod(platform: Platform, harness: Har
     wait_for("the backfill", lambda: harness.backfill_status(backfill) == "COMPLETED_SUCCESS", MONTHS_S, pause=2)
     repeats = harness.instance.get_runs(RunsFilter(tags={PARENT_RUN_ID_TAG: seen[0].run_id}))
     assert [each.status for each in repeats] == [SUCCESS]
-    runs = {each.run_id for each in harness.instance.get_runs(RunsFilter(tags={BACKFILL_ID_TAG: backfill}))}
+    runs = {each.run_id for each in harness.instance.get_runs(RunsFilter(tags={"dagster/backfill": backfill}))}
     assert len(runs) == len(platform.months) + 1
     assert {f"dagster-run-{each}" for each in runs} <= set(platform.jobs(WORKERS))
     states = month_states(platform.database, harness.instance, platform.months)

@@ -14,7 +14,7 @@ import dagster as dg
 import psycopg
 import pytest
 
-from irt_assets.calibration.assets import DECIDE_IN, HELD, RELEASE_LAUNCHPAD
+from irt_assets.calibration.assets import HELD
 from irt_assets.calibration.month import fit_month, link_month
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.partitions import month_bounds, months_between
@@ -361,7 +361,7 @@ def test_a_failed_gate_is_red_and_the_runs_last_words_say_why(graph: Graph) -> N
     assert re.fullmatch(
         f"{LATER} is held: .* anchors disagree .*; decide: take the anchors that changed .*", said.description or ""
     )
-    assert said.metadata[DECIDE_IN] == RELEASE_LAUNCHPAD
+    assert said.metadata["decide in"].value == "the dashboard, or `irt release`"
     seen = graph.instance.fetch_observations(dg.AssetKey("published_item_parameters"), limit=1).records[0]
     assert seen.partition_key == LATER
     assert seen.asset_observation is not None

@@ -13,8 +13,8 @@ import pytest
 from dagster import DagsterInstance, DagsterRun
 from starlette.types import ASGIApp
 
-from jobs.launched_by import LAUNCHED_BY, NamingRunCoordinator
-from resources.dagster_compat import BulkActionStatus, DagsterUserCodeUnreachableError
+from jobs.launched_by import LAUNCHED_BY
+from resources.dagster_compat import DagsterUserCodeUnreachableError
 from resources.failures import PermanentFailure
 from resources.settings import Settings
 from tests.helpers.asgi import ask
@@ -44,7 +44,7 @@ def location(instance: DagsterInstance) -> Iterator[str]:
     """A code server, as the workspace names it."""
     with tempfile.TemporaryDirectory(prefix="irt-") as folder:
         socket = f"{folder}/code.sock"
-        asked = ["-m", "tests.integration.location_with_decisions", "--socket", socket]
+        asked = ["-m", "tests.integration.location_with_months", "--socket", socket]
         with subprocess.Popen([sys.executable, "-m", "dagster", "api", "grpc", *asked]) as server:
             client = DagsterGrpcClient(socket=socket, host="localhost")
             wait_for("the code server", lambda: is_up(client))
@@ -92,56 +92,12 @@ def launched(instance: DagsterInstance, answer: tuple[int, dict[str, Any]]) -> D
 
 
 def test_a_run_has_the_verified_name_and_no_typed_one(instance: DagsterInstance, page: ASGIApp) -> None:
-    forged = {"irt-caller": '{"name": "zoe", "may_decide": true}', "x-user": "zoe"}
+    forged = {"irt-caller": '"zoe"', "x-user": "zoe"}
     params = of_job("months_work", **{LAUNCHED_BY: "zoe"})
     run = launched(instance, asked(page, RUN, params, **bearer("analyst"), **forged))
     assert (run.status.value, run.tags[LAUNCHED_BY]) == ("QUEUED", "ann")
     again = {"parentRunId": run.run_id, "strategy": "ALL_STEPS", "useParentRunTags": True}
     assert launched(instance, asked(page, AGAIN, again, **bearer("analyst", "bob"))).tags[LAUNCHED_BY] == "bob"
-
-
-def test_decisions_are_launched_and_repeated_by_psychometricians_alone(
-    instance: DagsterInstance, page: ASGIApp
-) -> None:
-    before = instance.get_runs_count()
-    assert asked(page, RUN, of_job("release_decision"), **bearer("analyst"))[0] == 403
-    assert instance.get_runs_count() == before
-    run = launched(instance, asked(page, RUN, of_job("release_decision"), **bearer("psychometrician")))
-    assert run.tags[LAUNCHED_BY] == "ann"
-    again = {"parentRunId": run.run_id, "strategy": "ALL_STEPS"}
-    assert asked(page, AGAIN, again, **bearer("analyst"))[0] == 403
-    assert launched(instance, asked(page, AGAIN, again, **bearer("operator", "olga"))).tags[LAUNCHED_BY] == "olga"
-
-
-def test_a_backfill_of_decisions_is_repeated_by_psychometricians_alone(
-    instance: DagsterInstance, page: ASGIApp
-) -> None:
-    def of(job: str) -> dict[str, Any]:
-        chosen = {"partitionSetName": f"{job}_partition_set", "repositorySelector": REPOSITORY}
-        return {"selector": chosen, "partitionNames": ["2026-01"]}
-
-    assert asked(page, BACKFILL, of("release_decision"), **bearer("analyst"))[0] == 403
-    for job, expected in (("release_decision", 403), ("months_work", 200)):
-        _, told = asked(page, BACKFILL, of(job), **bearer("psychometrician"))
-        backfill = told["data"]["launchPartitionBackfill"]["backfillId"]
-        made = instance.get_backfill(backfill)
-        assert made is not None
-        assert made.tags[LAUNCHED_BY] == "ann"
-        instance.update_backfill(made.with_status(BulkActionStatus.COMPLETED_FAILED))
-        again = {"parentRunId": backfill, "strategy": "FROM_FAILURE"}
-        assert asked(page, BACKFILL_AGAIN, again, **bearer("analyst"))[0] == expected
-
-
-def test_the_queue_too_refuses_a_decision_of_whoever_may_not(
-    instance: DagsterInstance, page: ASGIApp, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Should the layer before it once overlook a way to launch."""
-    monkeypatch.setattr("irt_assets.webserver.operations.DECIDING", frozenset[str]())
-    _, told = asked(page, RUN, of_job("release_decision"), **bearer("analyst"))
-    result = told["data"]["launchRun"]
-    assert result["__typename"] == "PythonError"
-    assert "release_decision needs the role psychometrician, which ann does not have" in result["message"]
-    assert isinstance(instance.run_coordinator, NamingRunCoordinator)
 
 
 def test_operators_change_the_rest_and_viewers_look_at_the_page_that_changes_nothing(
@@ -169,8 +125,8 @@ def test_dagster_runs_what_was_judged_and_nothing_of_the_address(instance: Dagst
 
 def test_without_a_login_a_typed_name_is_none(instance: DagsterInstance, settings: Settings, location: str) -> None:
     with served(settings, locations=location) as app:
-        params = of_job("release_decision", **{LAUNCHED_BY: "zoe"})
-        run = launched(instance, asked(app, RUN, params, **{"irt-caller": '{"name": "zoe", "may_decide": true}'}))
+        params = of_job("months_work", **{LAUNCHED_BY: "zoe"})
+        run = launched(instance, asked(app, RUN, params, **{"irt-caller": '"zoe"'}))
         assert run.tags[LAUNCHED_BY] == ""
 
 

@@ -47,25 +47,13 @@ def test_its_runs_last_words_say_why_and_what_to_decide(platform: Platform, page
     picture(page, "red-3-run")
 
 
-def test_the_page_of_the_asset_says_so_and_leads_to_the_launchpad(
+def test_the_page_of_the_asset_says_so_and_leads_to_where_it_is_decided(
     platform: Platform, page: Page, picture: Picture
 ) -> None:
     page.goto(f"{platform.address}/assets/published_item_parameters?view=events&partition={platform.bad}")
     expect(page.get_by_text(f"{platform.bad} is held: ").first).to_be_visible()
     picture(page, "red-3-asset")
-    page.get_by_text("release_decision/playground").first.click()
-    partition = page.get_by_text(platform.bad, exact=True).first
-
-    def is_offered() -> bool:
-        page.get_by_placeholder("Partition").click()
-        return partition.is_visible()
-
-    wait_for("the month to be offered", is_offered, pause=0.5)  # the list is empty until the partitions are there
-    partition.click()
-    expect(page.get_by_text("anchors moved. Replace").first).to_be_visible()
-    assert page.get_by_text("undecided").count() >= 4  # of each anchor that moved
-    expect(page.get_by_text("No errors", exact=True).first).to_be_visible()
-    picture(page, "red-3-launchpad")
+    expect(page.get_by_text("the dashboard, or `irt release`").first).to_be_visible()
 
 
 def test_its_check_says_why_and_what_to_do(platform: Platform, page: Page, picture: Picture) -> None:

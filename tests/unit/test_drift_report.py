@@ -217,8 +217,8 @@ def test_what_waits_for_a_decision_is_counted_and_stands_with_what_to_type_and_i
     )
     assert verdict(facts).answer == "Safe to release: yes, two decisions open."
     page = Page(html(facts, NOW)).text
-    linked_to = Page(render.html(document(facts, NOW, "https://irt.example.org/ui"))).addresses
-    assert "https://irt.example.org/ui/locations/irt_assets/jobs/release_decision/playground" in linked_to
+    linked_to = Page(render.html(document(facts, NOW, "https://irt.example.org/admin"))).addresses
+    assert "https://irt.example.org/admin/?view=month&month=2026-10" in linked_to
     assert "Safe to release: yes, two decisions open." in page
     assert 'irt release accept 2026-10/B2 --by NAME --reason "WHY"' in page
     assert "accept 2026-10/B1" not in page, "what a leak made is not to be published"

@@ -14,6 +14,7 @@ from irt_assets.kpis.meaning import MEANINGS, RANGES
 from irt_assets.kpis.summary import Summary
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag
 from resources.dagster_schema import rows_of, rows_shown
+from services.dashboard.page import address
 
 
 def cells(line: str) -> list[str]:
@@ -85,3 +86,9 @@ def test_every_kpi_is_explained_beside_its_numbers() -> None:
     (efficiency,) = [cells(line) for line in lines if line.startswith("| E_t ")]
     assert efficiency == ["E_t", MEANINGS["E_t"], "0 to 1", "2", "0.30"]
     assert [cells(line)[3:] for line in lines if line.startswith("| S ")] == [["0", ""]]
+
+
+def test_a_held_month_links_to_its_page_in_the_dashboard() -> None:
+    linked = shown.decide_in("https://irt.example.org/admin", "2026-08")["decide in"]
+    assert linked == dg.MetadataValue.url(f"https://irt.example.org/admin/{address('month', month='2026-08')}")
+    assert shown.decide_in(None, "2026-08")["decide in"].value == "the dashboard, or `irt release`"
