@@ -21,7 +21,7 @@ from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFil
 
 from irt_assets.calibration.assets import says_held
 from irt_assets.common.job_names import KPI_JOB, MONTHLY_JOB, NIGHTLY_JOB, same_job
-from irt_assets.common.partitions import DAYS, WEEKS, month_bounds, month_of
+from irt_assets.common.partitions import DAYS, WEEKS, Month, month_of
 from irt_assets.common.run_progress import RANGE_TAGS
 from irt_assets.common.wording import some_of
 from irt_assets.decisions.origin import initialise
@@ -224,7 +224,7 @@ def run_daily_life(jobs: Jobs, settings: Settings, now: datetime) -> None:
     """Make what the schedules would have made by now: features of all days, KPIs of two weeks, one night."""
     jobs.say("features of every day, KPIs of the last week and the running one, the last night, the invariants …")
     (yesterday,), weeks = DAYS.back(now, 1), [*WEEKS.back(now, 1), WEEKS.key_of(now)]
-    asked = [("aggregate_features_daily", DAYS.key_of(month_bounds(settings.irt_first_month)[0]), yesterday)]
+    asked = [("aggregate_features_daily", DAYS.key_of(Month(settings.irt_first_month).start), yesterday)]
     asked += [(KPI_JOB, week, "") for week in weeks]
     asked += [(job, yesterday, "") for job in (NIGHTLY_JOB, "detect_inactivity", "invariants")]
     for job, first, last in asked:
@@ -301,7 +301,7 @@ def _finding(
         found = f"flagged as {kind} in {len(rightly)} of {len(judged)} green months"
         return Finding(kind, planted, found + (f", as {', '.join(others)} too" if others else ""), rightly == judged)
     if kind == "anchors_moved":
-        scale = next(iter(read_scales(connection, month_bounds(active[0])[0]).values()))
+        scale = next(iter(read_scales(connection, Month(active[0]).start).values()))
         constants = anchors_agree(
             load_evidence(connection, MonthFile.unread(connection, active[0]), active[0], scale)
         ).details
@@ -317,7 +317,7 @@ def _finding(
     wanted = Flag.NEGATIVE_DISCRIMINATION if kind == "wrong_key" else Flag.ALL_CORRECT
     flagged = []
     for month in active:
-        scale = next(iter(read_scales(connection, month_bounds(month)[0]).values()))
+        scale = next(iter(read_scales(connection, Month(month).start).values()))
         calibration = load_evidence(connection, MonthFile.unread(connection, month), month, scale).calibration
         if calibration is None:
             continue
@@ -345,7 +345,7 @@ def _false_alarms(connection: psycopg.Connection, truth: dict[str, Any], months:
     planted = {item for fault in truth["faults"] for item in fault["item_ids"]}
     flagged: set[str] = set()
     for month in months:
-        for scale in read_scales(connection, month_bounds(month)[0]).values():
+        for scale in read_scales(connection, Month(month).start).values():
             calibration = load_evidence(connection, MonthFile.unread(connection, month), month, scale).calibration
             if calibration is not None:
                 flagged |= {i for i, f in zip(calibration.item_ids, calibration.flags, strict=True) if f}
@@ -481,7 +481,7 @@ def _say_abilities(database: Database, month: str, say: Say) -> None:
         row = connection.execute(
             """SELECT count(*), avg(theta), stddev_samp(theta), avg(se) FROM mirt_ability
                WHERE kind = 'monthly' AND window_end = %s""",
-            (month_bounds(month)[1],),
+            (Month(month).end,),
         ).fetchone()
     assert row is not None
     if row[0]:
@@ -494,5 +494,5 @@ def _log_window(database: Database) -> tuple[datetime, datetime]:
         row = connection.execute("SELECT min(completed_at), max(completed_at) FROM attempt").fetchone()
     if row is None or row[0] is None:
         raise PermanentFailure("no answer of the log was accepted: see the reject file for the reasons")
-    end = month_bounds(month_of(row[1]))[1]
-    return month_bounds(month_of(row[0]))[0], end if end <= datetime.now(UTC) else row[1] + timedelta(microseconds=1)
+    end = month_of(row[1]).end
+    return month_of(row[0]).start, end if end <= datetime.now(UTC) else row[1] + timedelta(microseconds=1)

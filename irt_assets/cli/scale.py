@@ -342,11 +342,11 @@ def confirm_and_change_rules(
 
 
 def _window_of(origin: str) -> tuple[datetime, datetime]:
-    from irt_assets.common.partitions import month_bounds
+    from irt_assets.common.partitions import Month
 
     try:
         if ":" not in origin:
-            return month_bounds(origin)
+            return Month(origin).bounds
         first, last = (date.fromisoformat(day) for day in origin.split(":"))
     except ValueError:
         raise PermanentFailure(f"--origin takes a month (2026-07) or FROM:TO days, not {origin!r}") from None

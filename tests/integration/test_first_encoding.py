@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import dagster as dg
 import pytest
 
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.gates.month_status import month_states
 from irt_assets.invariants.invariant import InvariantContext, evaluate
@@ -51,7 +51,7 @@ def small_log(database: Database) -> None:
 def test_the_first_encoding_is_what_it_was(database: Database) -> None:
     small_log(database)
     with database.connect() as connection:
-        assert data_hash(connection, *month_bounds("2026-03"), read_scales(connection), encoding=1) == RECORDED
+        assert data_hash(connection, *Month("2026-03").bounds, read_scales(connection), encoding=1) == RECORDED
 
 
 class Home:
@@ -60,7 +60,7 @@ class Home:
     def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
         self.settings, self.instance, self.database = settings, instance, Database(settings)
         with self.database.connect() as connection:
-            digest = data_hash(connection, *month_bounds(MONTH), read_scales(connection), encoding=1)
+            digest = data_hash(connection, *Month(MONTH).bounds, read_scales(connection), encoding=1)
             for table in ("scored_snapshot", "mirt_fit_meta", "item_parameter_publication"):
                 connection.execute(
                     f"UPDATE {table} SET data_hash = %s WHERE data_hash LIKE 'v2:%%'".encode(), (digest,)
