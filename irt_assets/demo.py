@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import psycopg
@@ -85,11 +85,18 @@ class Finding:
     as_expected: bool
 
 
-def simulated(
-    settings: Settings, say: Say, open_instance: OpenInstance
-) -> tuple[Settings, list[MonthState], list[Finding]]:
-    """Run everything, from the simulation to comparing planted with found; returns the settings."""
-    files, truth, settings = prepare(settings.irt_home / "simulated", settings, say)
+class Demonstrated(NamedTuple):
+    """What a demo leaves: the settings that it wrote, how its months stand, and what of the planted was found."""
+
+    settings: Settings
+    states: list[MonthState]
+    findings: list[Finding]
+
+
+def simulated(settings: Settings, say: Say, open_instance: OpenInstance) -> Demonstrated:
+    """Run everything, from the simulation to comparing planted with found."""
+    files, truth = prepare(settings.irt_home / "simulated", settings, say)
+    settings = get_settings()
     database = Database(settings)
     load(database, files, settings, say)
     write_lake(database, say)
@@ -113,10 +120,10 @@ def simulated(
         write_learner_reports(database, settings, datetime.now(UTC), say)
         jobs.run("inventory")
         findings = compare(database, truth, months, states)
-    return settings, states, findings
+    return Demonstrated(settings, states, findings)
 
 
-def prepare(folder: Path, settings: Settings, say: Say) -> tuple[SimulatedFiles, dict[str, Any], Settings]:
+def prepare(folder: Path, settings: Settings, say: Say) -> tuple[SimulatedFiles, dict[str, Any]]:
     """Simulate (or take what an earlier demo simulated) and write the settings that fit it."""
     files = SimulatedFiles(
         *(
@@ -135,7 +142,7 @@ def prepare(folder: Path, settings: Settings, say: Say) -> tuple[SimulatedFiles,
         files = write(*simulate(demo_scenario(datetime.now(UTC))), folder)
     truth = json.loads(files.truth.read_text("utf-8"))
     write_env_file(settings, irt_first_month=truth["months"][0], irt_schedules="stopped")
-    return files, truth, get_settings()
+    return files, truth
 
 
 def load(database: Database, files: SimulatedFiles, settings: Settings, say: Say) -> None:
