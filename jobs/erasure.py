@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -43,7 +43,7 @@ from irt_assets.responses.snapshot_files import (
     store_parquet,
     stored_parts,
 )
-from irt_assets.responses.window import SNAPSHOT, encoding_of
+from irt_assets.responses.window import SNAPSHOT
 from jobs.erasure_mentions import drop_mentions, drop_rejected_rows
 from jobs.late_answers_cursor import spans
 from jobs.retention import WEEK
@@ -311,10 +311,9 @@ def _months(connection: Session, user_id: str) -> list[str]:
     return [month for (month,) in rows]
 
 
-def _hashes(connection: Session, taken: Mapping[str, str]) -> dict[str, str]:
-    """The present hashes of months, each in the encoding of the hash (`taken`) that its snapshot was taken with."""
+def _hashes(connection: Session, months: Iterable[str]) -> dict[str, str]:
     scales = read_scales(connection)
-    return {month: data_version(connection, month, scales, encoding_of(old)) for month, old in taken.items()}
+    return {month: data_version(connection, month, scales) for month in months}
 
 
 def _months_as_taken(connection: Session, months: list[str]) -> dict[str, str]:

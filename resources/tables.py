@@ -177,7 +177,6 @@ data_version = _table(
     "data_version",
     "The hash of a month's answers, and what proves that it still is.",
     _month(),
-    _key("encoding", Integer, "how rows are written out to be hashed"),
     _req("data_hash", Text, "hash of the month's answers as eligibility sees them"),
     _req(
         "log_state",
@@ -388,16 +387,11 @@ calibration_scale = _table(
     _req("sigma", Double, "its standard deviation", sa.text("1"), unit="θ", ge=0),
     _req("model", Text, "rasch, 1pl, 2pl or 3pl, until scale_decision changes it", sa.text("'2pl'")),
     _req("engine", Text, "engine whose fits are published", sa.text("'em'")),
-    _req("assignment", Text, "linear or adaptive: how items are chosen for learners", sa.text("'linear'")),
-    _req("latent", Text, "what em takes for the distribution of θ: normal, histogram or auto", sa.text("'normal'")),
-    _req("new_misfit", Text, "warn or hold: what new misfit does to a month", sa.text("'warn'")),
     _opt("pass_theta", Double, "pass mark", unit="θ"),
-    _req("thresholds", JSONB, "eligibility and gate settings that differ from the defaults", sa.text("'{}'::jsonb")),
     _req(
-        "newer_rules",
+        "rules",
         JSONB,
-        "settings that differ from the defaults, of rules made since there is this column; a release reads those that "
-        "it knows",
+        "settings that differ from the defaults; a release reads those that it knows",
         sa.text("'{}'::jsonb"),
     ),
     _req("anchor_version", Integer, "newest version of the anchor set", sa.text("1"), ge=1),

@@ -18,7 +18,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from typer.main import get_command
 
 from irt_assets.calibration.checks import INVENTORY
-from irt_assets.cli import app
+from irt_assets.cli import Noun, app
 from irt_assets.definitions import build_defs
 from irt_assets.psychometrics.eligibility.rules import STAGES, allowed
 from resources.settings import Settings
@@ -116,6 +116,7 @@ def _commands(command: TyperCommand | TyperGroup, name: str) -> Iterator[tuple[s
         yield name, command
     if isinstance(command, TyperGroup):
         for sub in command.commands.values():
+            sub = sub.command() if isinstance(sub, Noun) else sub
             if not sub.hidden:
                 yield from _commands(sub, f"{name} {sub.name}")
 

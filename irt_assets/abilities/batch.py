@@ -27,7 +27,7 @@ from irt_assets.responses.facts import LATER, LOOKBACK, lookback_start
 from irt_assets.responses.item_times import current_item_times
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import scoring_groups
-from irt_assets.responses.window_on_spark import map_learners
+from irt_assets.spark.window import map_learners
 from resources import tables
 from resources.cluster.relational import holds_log, lake, on_log
 from resources.postgres import warehouse

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 
 import psycopg
 
-from irt_assets.calibration.fit_place import count_items, placed
 from irt_assets.calibration.placing import LinkResult, link_to_scale
 from irt_assets.calibration.publication import publish_ready_months
 from irt_assets.calibration.request import (
@@ -42,6 +41,7 @@ from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.estimation.latent_shape import Shape
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import FIT_COLUMNS, current_snapshot, read_for_run, sample_for_run, stored_rules
+from irt_assets.spark.fit_place import count_items, placed
 from resources.failures import PermanentFailure, is_transient
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, advisory_lock
@@ -184,7 +184,9 @@ def _fit(
                         )
                     else:
                         if isinstance(engine, EmEngine):
-                            engine = placed(engine, settings, store, snapshot, request)
+                            answers, drawn_from = request.responses, request.drawn_from
+                            where = settings, store, snapshot, scale.scale_id
+                            engine = placed(engine, *where, answers, sampled=drawn_from is not None)
                         outcome = calibrate(engine, request, snapshot.data_hash)
                         summed = engine.summed if isinstance(engine, EmEngine) else ""
                     spec |= fit_spec_extras(request, outcome)

@@ -12,54 +12,128 @@ import signal
 import sys
 import traceback
 from contextlib import nullcontext
+from importlib import import_module
 from io import TextIOWrapper
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from irt_assets.cli import (
-    alerts,
-    attempts,
-    backup,
-    db,
-    demo,
-    desk,
-    doctor,
-    export,
-    import_,
-    invariants,
-    items,
-    learner,
-    lineage,
-    months,
-    operations,
-    release,
-    report,
-    runs,
-    scale,
-    serve,
-    servers,
-    simulate,
-)
 from irt_assets.cli.console import print_error, say, stdout_reserved_for_json
 from resources.failures import PermanentFailure, TransientFailure, explain
+from resources.version import code_version
 
-NOUNS = (
-    *(doctor, simulate, serve, demo, scale),
-    *(months, import_, release, items, report),
-    *(lineage, invariants),
-    *(alerts, db, attempts, learner, operations, backup, export, runs, desk, servers),
-)
-"""Command groups in the order in which `irt --help` lists them, under the headings that they name."""
+
+class Noun(TyperCommand):
+    """What `irt --help` says of a command; its module, which imports what the command needs, is imported when it is
+    called."""
+
+    def __init__(self, name: str, sentence: str, module: str | None = None) -> None:
+        super().__init__(name, help=sentence)
+        self.module = module or name
+
+    def command(self) -> Any:
+        """The command of its own module: one of the functions or groups there, or all of them."""
+        group = typer.main.get_group(import_module(f"irt_assets.cli.{self.module}").app)
+        command = group.commands.get(self.name or "", group)
+        command.name, command.help = self.name, command.help or self.help
+        return command
+
+
+NOUNS = {
+    "Set up and serve": (
+        Noun("doctor", "What is installed, reachable and misconfigured."),
+        Noun("simulate", "Simulate a log with planted faults: import files, and truth.json next to them."),
+        Noun("serve", "Start the Dagster UI, its daemon and code server, until interrupted."),
+        Noun("demo", "Four months with planted faults, or your own log: calibrated, published, compared, served."),
+        Noun("scale", "Scales, their origin, their model and their rules."),
+    ),
+    "Every month": (
+        Noun(
+            "calibrate",
+            "Materialise one month here and now: responses, fit, linking, publication, abilities.",
+            "months",
+        ),
+        Noun(
+            "backfill", "Materialise every month from one to another, oldest first, as `irt calibrate` does.", "months"
+        ),
+        Noun("import", "Import answers, questions and learners from files.", "import_"),
+        Noun("release", "What months propose, and what a person decides about it."),
+        Noun("items", "Which items are in use."),
+        Noun("report", "Reports that people read: drift of a month, a learner's week."),
+        Noun(
+            "nightly",
+            "Fit and link the 30 days that end with a day, and measure everyone, here and now; in a pod by the daemon.",
+            "runs",
+        ),
+    ),
+    "What came of it, and why": (
+        Noun("lineage", "Where an item's published numbers come from, and what was decided on it."),
+        Noun("invariants", "What must always be true of the stored data, and whether it is."),
+        Noun("status", "Everything on a screen: the daemon, every schedule and month, what is open, what runs."),
+        Noun("export", "Write published parameters, abilities or flagged items to a file, as they stood on a day."),
+    ),
+    "Operation": (
+        Noun("alerts", "How people are alerted."),
+        Noun("db", "The database in use: the embedded one, or DATABASE_URL."),
+        Noun("attempts", "The log of answers in a lake, where Spark reads it (IRT_ATTEMPTS)."),
+        Noun("learner", "The data stored about a learner."),
+        Noun(
+            "prune",
+            "Delete what nothing needs any more: old nights, superseded fits, snapshots and runs, alerts that are "
+            "over.",
+        ),
+        Noun("restore", "Restore a backup into the database, which must be empty, and compare the two.", "backup"),
+        Noun("backup", "Back up the database, with a listing of the files that it cites."),
+        Noun(
+            "job",
+            "Do what the schedule's next tick would do and wait for it: make whatever its look-back is missing.",
+            "runs",
+        ),
+        Noun("runs", "Runs that are waiting or in progress, and ending them."),
+        Noun(
+            "health",
+            "Check settings, database and servers; without an option, everything that `irt serve` runs.",
+            "servers",
+        ),
+        Noun("run", "Run one server of the installation until it is stopped.", "servers"),
+    ),
+    "On files, without a database": (
+        Noun(
+            "fit",
+            "Estimate item parameters from answers. There are no thresholds: what cannot be estimated is flagged.",
+            "desk",
+        ),
+        Noun("score", "Abilities of persons from their answers and known item parameters.", "desk"),
+        Noun("link", "Put one table of item parameters on another's scale through their common items.", "desk"),
+        Noun("simulate-responses", "Answers that follow the model exactly, with the true values next to them.", "desk"),
+    ),
+}
+"""Commands as `irt --help` lists them, under its headings."""
+
+
+class _Irt(TyperGroup):
+    """`irt`, with its nouns."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for heading, nouns in NOUNS.items():
+            for noun in nouns:
+                noun.rich_help_panel = heading
+                self.add_command(noun)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command.command() if isinstance(command, Noun) else command, rest
+
 
 app = typer.Typer(
+    cls=_Irt,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Keeps an item bank calibrated, and can prove it.",
 )
-for noun in NOUNS:
-    app.add_typer(noun.app, rich_help_panel=noun.app.rich_help_panel)
 
 
 def main() -> None:
@@ -73,14 +147,14 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if "--help" in sys.argv:
         app()
-    from resources.serving import logs
+    from resources.serving import logs  # here, as it reads the settings, and `irt --help` answers without them
 
     logs.configure()
     try:
         with stdout_reserved_for_json() if "--json" in sys.argv else nullcontext():
             app()
     except Exception as error:  # noqa: BLE001 - the last place where a secret can be kept from the screen
-        from irt_assets.psychometrics.core.errors import PsychometricsError
+        from irt_assets.psychometrics.core.errors import PsychometricsError  # imports NumPy
 
         foreseen = isinstance(error, PermanentFailure | PsychometricsError | TransientFailure)
         explanation = str(error) if foreseen else explain(error)
@@ -105,8 +179,6 @@ def _leave_memory_to_the_system() -> None:
 
 def _print_version(requested: bool) -> None:
     if requested:
-        from resources.version import code_version
-
         say(f"irt-assets {code_version()}")
         raise typer.Exit
 

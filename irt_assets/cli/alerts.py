@@ -11,17 +11,17 @@ from typing import Annotated
 
 import typer
 
-from irt_assets.cli.console import AsJson, Panel, print_json, say
+from irt_assets.cli.console import AsJson, print_json, say
 from irt_assets.cli.installation import current_settings
+from resources.alerts.notifier import send_test
+from resources.alerts.unit_failure import send_unit_failure
 
-app = typer.Typer(name="alerts", rich_help_panel=Panel.OPERATION, no_args_is_help=True, help="How people are alerted.")
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.command("test")
 def send_test_alert(as_json: AsJson = False) -> None:
     """Send a test alert and its resolution to every configured channel, and say which arrived."""
-    from resources.alerts.notifier import send_test
-
     arrived = send_test(current_settings(), f"{getpass.getuser()}@{socket.gethostname()}")
     if as_json:
         print_json([{"channel": name, "arrived": why is None, "why": why} for name, why in arrived.items()])
@@ -37,8 +37,6 @@ def unit_failed(unit: Annotated[str, typer.Argument(help="Unit of systemd, e.g. 
 
     For `OnFailure=`; needs no database.
     """
-    from resources.alerts.unit_failure import send_unit_failure
-
     arrived = send_unit_failure(current_settings(), unit)
     _print(arrived)
     if any(arrived.values()):

@@ -12,19 +12,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from irt_assets.cli.console import AsJson, Panel, print_error, print_json, progress_bar, say
+from irt_assets.cli.console import AsJson, print_error, print_json, progress_bar, say
 from irt_assets.cli.installation import current_database, current_settings
 from irt_assets.common.wording import counted
+from irt_assets.responses.lake import compare_days, export_days, faults, lake_of
+from irt_assets.responses.lake import prune as delete_unnamed
+from resources.cluster.lake import Lake
 
 if TYPE_CHECKING:
     from resources.cluster.lake import Lake
 
-app = typer.Typer(
-    name="attempts",
-    rich_help_panel=Panel.OPERATION,
-    no_args_is_help=True,
-    help="The log of answers in a lake, where Spark reads it (IRT_ATTEMPTS).",
-)
+app = typer.Typer(no_args_is_help=True)
 Since = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], metavar="DAY", help="First day (UTC).")]
 Until = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], metavar="DAY", help="Last day (UTC).")]
 
@@ -45,8 +43,6 @@ def export(
 
     If it is interrupted, run it again: each day is as it was, or complete.
     """
-    from irt_assets.responses.lake import export_days
-
     lake, database = _lake(), current_database()
     with progress_bar("exporting days", as_json) as progress:
         done = export_days(database, lake, _key(since), _key(until), replace=replace, progress=progress)
@@ -69,8 +65,6 @@ def check(since: Since = None, until: Until = None, as_json: AsJson = False) -> 
 
     Without --since, the last 366 days are compared, which the database keeps; files are read of all days.
     """
-    from irt_assets.responses.lake import compare_days, faults
-
     lake, database = _lake(), current_database()
     end = None if until is None else _utc(until) + timedelta(days=1)
     start = None if since is None else _utc(since)
@@ -96,15 +90,10 @@ def check(since: Since = None, until: Until = None, as_json: AsJson = False) -> 
 @app.command()
 def prune() -> None:
     """Delete files of the lake that were replaced, or left by an interrupted export, more than a day ago."""
-    from irt_assets.responses.lake import prune as delete_unnamed
-
     say(f"{counted(delete_unnamed(_lake()), 'file')} deleted")
 
 
 def _lake() -> Lake:
-    from irt_assets.responses.lake import lake_of
-    from resources.cluster.lake import Lake
-
     return lake_of(Lake.at(current_settings()))
 
 

@@ -11,13 +11,14 @@ from typing import Annotated
 
 import typer
 
-from irt_assets.cli.console import AsJson, MaxAge, Panel, duration, print_error, print_json, say
+from irt_assets.cli.console import AsJson, MaxAge, duration, print_error, print_json, say
 from irt_assets.cli.installation import current_database, current_settings, current_store, database_as_it_is
 from irt_assets.common.wording import counted, listed
+from irt_assets.invariants.freshness import last_backup
 
 app = typer.Typer()
-backup_app = typer.Typer(name="backup", help="Back up the database, with a listing of the files that it cites.")
-app.add_typer(backup_app, rich_help_panel=Panel.OPERATION)
+backup_app = typer.Typer(name="backup")
+app.add_typer(backup_app)
 MOST_NAMED = 3
 MOST_DIFFERENCES = 10
 
@@ -71,8 +72,6 @@ def fresh(
     as_json: AsJson = False,
 ) -> None:
     """Check that a backup was made recently: for monitors."""
-    from irt_assets.invariants.freshness import last_backup
-
     limit = duration(max_age)
     with current_database().connect() as connection:
         last = last_backup(connection)
@@ -91,7 +90,7 @@ def fresh(
         raise typer.Exit(1)
 
 
-@app.command(rich_help_panel=Panel.OPERATION)
+@app.command()
 def restore(
     address: Annotated[str, typer.Argument(metavar="BACKUP", help="Folder of the backup, or its s3:// address.")],
     verify: Annotated[

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 from zoneinfo import ZoneInfo
 
@@ -38,16 +37,6 @@ Reason = Annotated[str, typer.Option("--reason", help="The reason, kept on recor
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 
-class Panel(StrEnum):
-    """Headings of `irt --help`."""
-
-    START = "Set up and serve"
-    MONTH = "Every month"
-    PROOF = "What came of it, and why"
-    FILES = "On files, without a database"
-    OPERATION = "Operation"
-
-
 STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """What moves a terminal's cursor, sets its title, or turns the direction of what follows."""
 
@@ -64,7 +53,7 @@ def say(line: str) -> None:
 
 def print_error(mark: str, text: str) -> None:
     """Print to standard error why the command ends; in systemd's journal with the priority of an error."""
-    from resources.serving import logs
+    from resources.serving import logs  # here, as it reads the settings, and `irt --help` answers without them
 
     if logs.is_journal():
         print(logs.with_priority(f"{mark}{text}", logging.ERROR), file=sys.stderr)  # noqa: T201

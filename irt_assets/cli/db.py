@@ -6,27 +6,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from irt_assets.cli.console import Panel, confirm, out, say
+from irt_assets.cli.console import confirm, out, say
 from irt_assets.cli.installation import current_database, current_settings, database_as_it_is
 from resources.failures import PermanentFailure
+from resources.files import folder_claim
+from resources.postgres import schema
+from resources.postgres.database import embedded_postgres
+from resources.postgres.schema_version import schema_version
+from resources.settings import private_home
 
 if TYPE_CHECKING:
     from resources.postgres.embedded_postgres import EmbeddedPostgres
 
-app = typer.Typer(
-    name="db",
-    rich_help_panel=Panel.OPERATION,
-    no_args_is_help=True,
-    help="The database in use: the embedded one, or DATABASE_URL.",
-)
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.command()
 def upgrade() -> None:
     """Bring the schema to the newest version (the same as `alembic upgrade head`)."""
-    from resources.postgres import schema
-    from resources.postgres.schema_version import schema_version
-
     database = database_as_it_is()
     schema.upgrade(database)
     out.print(f"schema is at {schema_version(database).revision}")
@@ -38,8 +35,6 @@ def downgrade(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask: a backup exists.")] = False,
 ) -> None:
     """Take the schema back for older code, after a backup; refused if answers or rows of the ledger would be lost."""
-    from resources.postgres import schema
-
     say("First stop what uses the database, and make a backup of it (irt backup).")
     confirm("Is that done?", yes)
     out.print(f"schema is at {schema.downgrade(database_as_it_is(), revision)}")
@@ -50,8 +45,6 @@ def adopt_folder(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Let the files of the database lie in this IRT_HOME from now on, as they were moved here or are lost elsewhere."""
-    from resources.files import folder_claim
-
     settings = current_settings()
     confirm(f"Do the snapshots and reports of this database lie in {settings.irt_home} from now on?", yes)
     out.print(f"the files of this database lie in {folder_claim.adopt_folder(settings, current_database()).root}")
@@ -76,9 +69,6 @@ def stop() -> None:
 
 
 def _embedded() -> EmbeddedPostgres:
-    from resources.postgres.database import embedded_postgres
-    from resources.settings import private_home
-
     settings = current_settings()
     if settings.database_url is not None:
         raise PermanentFailure("DATABASE_URL is set: the embedded server is not in use")

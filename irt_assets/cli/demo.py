@@ -11,16 +11,21 @@ from typing import Annotated
 
 import typer
 
-from irt_assets.cli.console import Panel, escape, print_states, print_table, say
+from irt_assets import demo as demonstration
+from irt_assets.cli.console import escape, print_states, print_table, say
 from irt_assets.cli.import_ import Dichotomise, Mapping, ScoringKey
 from irt_assets.cli.installation import current_settings
 from irt_assets.cli.serve import serve_until_interrupted, server_of_our_own
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
+from irt_assets.servers import demo_services
+from irt_assets.servers.stack import Stack, dagster_instance
+from resources.postgres.database import Database
+from resources.serving import logs
 
 app = typer.Typer()
 
 
-@app.command(rich_help_panel=Panel.START)
+@app.command()
 def demo(
     data: Annotated[Path | None, typer.Option(help="Your own log instead of the simulation.")] = None,
     mapping: Mapping = "auto",
@@ -32,12 +37,6 @@ def demo(
     serve_ui: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the UI at the end.")] = True,
 ) -> None:
     """Four months with planted faults, or your own log: calibrated, published, compared, served."""
-    from irt_assets import demo as demonstration
-    from irt_assets.servers import demo_services
-    from irt_assets.servers.stack import Stack, dagster_instance
-    from resources.postgres.database import Database
-    from resources.serving import logs
-
     with logs.prose(), server_of_our_own(current_settings()):
         if data is not None:
             settings = demonstration.own_log(

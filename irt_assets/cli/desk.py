@@ -11,12 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from irt_assets.cli.console import AsJson, Panel, err, escape, out, print_json, print_table
+from irt_assets.cli.console import AsJson, err, escape, out, print_json, print_table
 from irt_assets.cli.installation import current_settings
 from irt_assets.common.wording import some_of
 from irt_assets.engines import registry
-from irt_assets.file_commands import Scoring
+from irt_assets.file_commands import Scoring, files, tables
+from irt_assets.file_commands import fit as fitting
+from irt_assets.file_commands import link as linking
+from irt_assets.file_commands import score as scoring
+from irt_assets.file_commands import simulate as simulation
+from irt_assets.psychometrics.core.item_models import item_model
+from irt_assets.psychometrics.core.models import Flag
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, LatentRule, Method, Model
+from irt_assets.responses.importing.scoring import read_key
 from resources.failures import PermanentFailure
 
 if TYPE_CHECKING:
@@ -39,7 +46,7 @@ Key = Annotated[
 OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder for the results, created if it is missing.")]
 
 
-@app.command(rich_help_panel=Panel.FILES)
+@app.command()
 def fit(
     file: Responses,
     model: Annotated[Model, typer.Option(help="Item response model.")] = DEFAULT_MODEL,
@@ -54,14 +61,10 @@ def fit(
     as_json: AsJson = False,
 ) -> None:
     """Estimate item parameters from answers. There are no thresholds: what cannot be estimated is flagged."""
-    from irt_assets.file_commands import files, tables
-    from irt_assets.file_commands import fit as desk
-    from irt_assets.responses.importing.scoring import read_key
-
     if folder is not None:
         files.check_folder(folder)
     answers = files.read_answers(file, read_key(key) if key is not None else None)
-    done = desk.fit(
+    done = fitting.fit(
         answers,
         model=model,
         engine=None if engine == registry.DEFAULT else registry.build(engine, current_settings()),
@@ -89,7 +92,7 @@ def fit(
         raise typer.Exit(1)
 
 
-@app.command(rich_help_panel=Panel.FILES)
+@app.command()
 def score(
     file: Responses,
     params: Annotated[Path, typer.Option(help="Table item,a,b,c, or the fit.json of `irt fit --out`.")],
@@ -99,15 +102,11 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Abilities of persons from their answers and known item parameters."""
-    from irt_assets.file_commands import files, tables
-    from irt_assets.file_commands import score as desk
-    from irt_assets.responses.importing.scoring import read_key
-
     if folder is not None:
         files.check_folder(folder)
     table = tables.read_parameters(params)
     answers = files.read_answers(file, read_key(key) if key is not None else None)
-    done = desk.score(answers, table, method=method)
+    done = scoring.score(answers, table, method=method)
     if folder is not None:
         done.write(folder)
     if done.ignored:
@@ -125,7 +124,7 @@ def score(
             out.print(f"… and {len(rows) - SHOWN:,} more: --json prints all, --out FOLDER writes them")
 
 
-@app.command(rich_help_panel=Panel.FILES)
+@app.command()
 def link(
     new: Annotated[Path, typer.Argument(help="Table item,a,b,c[,a_se,b_se], or a fit.json: what is put …")],
     old: Annotated[Path, typer.Argument(help="… on the scale of this one.")],
@@ -140,11 +139,8 @@ def link(
     as_json: AsJson = False,
 ) -> None:
     """Put one table of item parameters on another's scale through their common items."""
-    from irt_assets.file_commands import link as desk
-    from irt_assets.file_commands import tables
-
     d_new, d_old = _metrics(metric_d)
-    done = desk.link(
+    done = linking.link(
         tables.read_parameters(new, d_new),
         tables.read_parameters(old, d_old),
         method=method,
@@ -164,7 +160,7 @@ def link(
         out.print(f"  dropped: {escape(item)}: {escape(why)}")
 
 
-@app.command("simulate-responses", rich_help_panel=Panel.FILES)
+@app.command("simulate-responses")
 def simulate_responses(
     folder: Annotated[Path, typer.Argument(help="Where responses.csv, items.csv and persons.csv go.")],
     persons: Annotated[int, typer.Option(help="How many.")] = 1000,
@@ -179,12 +175,9 @@ def simulate_responses(
     as_json: AsJson = False,
 ) -> None:
     """Answers that follow the model exactly, with the true values next to them."""
-    from irt_assets.file_commands import files, tables
-    from irt_assets.file_commands import simulate as desk
-
     files.check_folder(folder)
     table = tables.read_parameters(params) if params is not None else None
-    done = desk.simulate_responses(
+    done = simulation.simulate_responses(
         persons=persons, items=items, model=model, params=table, mean=mean, sd=sd, each=each, seed=seed
     )
     done.write(folder, long=long)
@@ -211,9 +204,6 @@ def _metrics(text: str) -> tuple[float, float]:
 
 
 def _print_fit(result: dict[str, Any]) -> None:
-    from irt_assets.psychometrics.core.item_models import item_model
-    from irt_assets.psychometrics.core.models import Flag
-
     columns = [("a", "a"), ("SE", "a_se"), ("b", "b"), ("SE", "b_se")]
     if any(row["c"] for row in result["items"]):
         columns += [("c", "c"), ("SE", "c_se")]

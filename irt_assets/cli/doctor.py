@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import typer
 
-from irt_assets.cli.console import AsJson, Panel, escape, print_json, print_table
+from irt_assets.cli.console import AsJson, escape, print_json, print_table
 from irt_assets.cli.installation import current_settings
+from irt_assets.engines.diagnosis import engine_findings
+from resources.doctor import diagnose
 
 app = typer.Typer()
 
 
-@app.command(rich_help_panel=Panel.START)
+@app.command()
 def doctor(as_json: AsJson = False) -> None:
     """What is installed, reachable and misconfigured."""
-    from irt_assets.engines.diagnosis import engine_findings
-    from resources.doctor import diagnose
-
     settings = current_settings()
     findings = diagnose(settings, engine_findings(settings))
     if as_json:

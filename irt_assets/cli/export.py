@@ -11,13 +11,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from irt_assets.cli.console import Panel, say
+from irt_assets.cli.console import say
 from irt_assets.cli.installation import current_database
+from irt_assets.decisions.exports import read_export, write_export
 
 app = typer.Typer()
 
 
-@app.command(rich_help_panel=Panel.PROOF)
+@app.command()
 def export(
     what: Annotated[
         Literal["parameters", "abilities", "flags"],
@@ -33,8 +34,6 @@ def export(
     ] = None,
 ) -> None:
     """Write published parameters, abilities or flagged items to a file, as they stood on a day."""
-    from irt_assets.decisions.exports import read_export, write_export
-
     at = as_of.replace(tzinfo=UTC) if as_of else datetime.now(UTC)
     path = out_file or Path(f"{what}_{at:%Y-%m-%d}.{to}")
     with current_database().connect() as connection:

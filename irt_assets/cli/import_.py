@@ -9,18 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from irt_assets.cli.console import AsJson, Panel, err, escape, print_json, progress_bar, say
+from irt_assets.cli.console import AsJson, err, escape, print_json, progress_bar, say
 from irt_assets.cli.installation import current_database, current_settings
+from irt_assets.responses.importing import import_attempts, import_learners, import_questions
 
 if TYPE_CHECKING:
     from irt_assets.responses.importing import ImportReport
 
-app = typer.Typer(
-    name="import",
-    rich_help_panel=Panel.MONTH,
-    no_args_is_help=True,
-    help="Import answers, questions and learners from files.",
-)
+app = typer.Typer(no_args_is_help=True)
 
 Mapping = Annotated[str, typer.Option("--mapping", help="Preset name or YAML file; `auto` looks at the header.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Reject unknown items and learners instead of adding them.")]
@@ -44,8 +40,6 @@ def attempts(
     as_json: AsJson = False,
 ) -> None:
     """Import answers. Re-importing a file changes nothing; an interrupted import stores nothing."""
-    from irt_assets.responses.importing import import_attempts
-
     settings = current_settings()
     with progress_bar("importing", as_json) as progress:
         report = import_attempts(
@@ -68,16 +62,12 @@ def attempts(
 @app.command()
 def questions(file: Path, mapping: Mapping = "auto", dry_run: DryRun = False, as_json: AsJson = False) -> None:
     """Import the item bank: scales, topics, tags, keys, parameters."""
-    from irt_assets.responses.importing import import_questions
-
     _import_rows(import_questions, file, mapping, dry_run, as_json)
 
 
 @app.command()
 def learners(file: Path, mapping: Mapping = "auto", dry_run: DryRun = False, as_json: AsJson = False) -> None:
     """Import learners: attributes, test accounts, goals."""
-    from irt_assets.responses.importing import import_learners
-
     _import_rows(import_learners, file, mapping, dry_run, as_json)
 
 

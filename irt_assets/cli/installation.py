@@ -10,6 +10,12 @@ import pwd
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from irt_assets.engines.registry import enabled
+from resources.files.folder_claim import open_store
+from resources.postgres.database import Database
+from resources.postgres.open_database import open_database
+from resources.settings import get_settings
+
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
@@ -26,9 +32,6 @@ NO_LOGIN = 2**32 - 1
 
 def current_settings() -> Settings:
     """Raises PermanentFailure that names what is wrong in them."""
-    from irt_assets.engines.registry import enabled
-    from resources.settings import get_settings
-
     settings = get_settings()
     enabled(settings)  # refuses an engine that there is not
     return settings
@@ -37,22 +40,16 @@ def current_settings() -> Settings:
 def current_database() -> Database:
     """The database, created if it is embedded and new. Raises PermanentFailure if this code cannot work with its
     schema."""
-    from resources.postgres.open_database import open_database
-
     return open_database(current_settings())
 
 
 def database_as_it_is() -> Database:
     """The database, with any schema or none."""
-    from resources.postgres.database import Database
-
     return Database(current_settings())
 
 
 def current_store(database: Database) -> ObjectStore:
     """Raises PermanentFailure where the files of `database` lie in another folder than this installation's."""
-    from resources.files.folder_claim import open_store
-
     return open_store(current_settings(), database)
 
 

@@ -13,18 +13,14 @@ from uuid import uuid4
 
 import typer
 
-from irt_assets.cli.console import AsJson, MaxAge, Panel, duration, escape, out, print_json, print_table, say
+from irt_assets.cli.console import AsJson, MaxAge, duration, escape, out, print_json, print_table, say
 from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store
+from irt_assets.invariants.freshness import last_evaluated
 
 if TYPE_CHECKING:
     from irt_assets.invariants.history import Report
 
-app = typer.Typer(
-    name="invariants",
-    rich_help_panel=Panel.PROOF,
-    no_args_is_help=True,
-    help="What must always be true of the stored data, and whether it is.",
-)
+app = typer.Typer(no_args_is_help=True)
 MOST_ROWS = 10
 
 
@@ -61,8 +57,6 @@ def fresh(
     as_json: AsJson = False,
 ) -> None:
     """Check that the invariants were evaluated recently, whatever the result: for monitors."""
-    from irt_assets.invariants.freshness import last_evaluated
-
     limit = duration(max_age)
     with current_database().connect() as connection:
         last = last_evaluated(connection)

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from irt_assets.cli.console import AsJson, By, Panel, Reason, Yes, confirm, escape, out, print_json, print_table, say
+from irt_assets.cli.console import AsJson, By, Reason, Yes, confirm, escape, out, print_json, print_table, say
 from irt_assets.cli.installation import current_database, signed
 from irt_assets.common.wording import counted, listed
+from irt_assets.decisions import release, withdrawal
+from irt_assets.responses.item_status import item_status
 
 if TYPE_CHECKING:
     from irt_assets.responses.item_status import Status
 
-app = typer.Typer(name="items", rich_help_panel=Panel.MONTH, no_args_is_help=True, help="Which items are in use.")
+app = typer.Typer(no_args_is_help=True)
 
 MOST_NAMED = 5
 Items = Annotated[list[str], typer.Argument(metavar="ITEM…", help="Item ids.")]
@@ -35,8 +37,6 @@ def withdraw(
     yes: Yes = False,
 ) -> None:
     """Take items out of use: answers from that day on do not count towards θ, and the items do not need decisions."""
-    from irt_assets.decisions import release, withdrawal
-
     by, reason, now = signed(by), release.require_text("reason", reason), datetime.now(UTC)
     begins = release.midnight(since, "--from") if since else withdrawal.next_day(now)
     say(f"from {begins:%Y-%m-%d} on answers to {listed(items, MOST_NAMED)} do not count towards θ")
@@ -56,8 +56,6 @@ def restore(
     yes: Yes = False,
 ) -> None:
     """Put withdrawn items back into use: answers from that day on count again; those given in between never do."""
-    from irt_assets.decisions import release, withdrawal
-
     by, reason, now = signed(by), release.require_text("reason", reason), datetime.now(UTC)
     begins = release.midnight(since, "--from") if since else None
     confirm(f"restore {counted(len(set(items)), 'item')}?", yes)
@@ -72,8 +70,6 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """The bank's items, and what was decided on their use."""
-    from irt_assets.responses.item_status import item_status
-
     with current_database().connect() as connection:
         bank = connection.execute("SELECT item_id, scale_id, topic_id FROM question ORDER BY 2, 1").fetchall()
         status = item_status(connection)

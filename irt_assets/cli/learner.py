@@ -12,7 +12,6 @@ import typer
 from irt_assets.cli.console import (
     AsJson,
     By,
-    Panel,
     Reason,
     Yes,
     confirm,
@@ -25,14 +24,17 @@ from irt_assets.cli.console import (
 )
 from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store, signed
 from irt_assets.common.wording import counted
+from irt_assets.decisions import release
+from irt_assets.responses.erased import erasures
+from jobs.erasure import erase as erase_learner
+from jobs.erasure import holdings, refuse_while_running
+from resources.cluster.lake import CatalogTable, Lake
 
 if TYPE_CHECKING:
     from irt_assets.responses.erased import Erasure
     from jobs.erasure import Holdings
 
-app = typer.Typer(
-    name="learner", rich_help_panel=Panel.OPERATION, no_args_is_help=True, help="The data stored about a learner."
-)
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.command()
@@ -48,11 +50,6 @@ def erase(
     Says first what would be removed. Published parameters and months stay as they are. If it is interrupted, run it
     again to finish.
     """
-    from irt_assets.decisions import release
-    from jobs.erasure import erase as erase_learner
-    from jobs.erasure import holdings, refuse_while_running
-    from resources.cluster.lake import CatalogTable, Lake
-
     by, reason = signed(by), release.require_text("reason", reason)
     settings, database = current_settings(), current_database()
     store = current_store(database)
@@ -85,8 +82,6 @@ def erase(
 @app.command("erasures")
 def list_(as_json: AsJson = False) -> None:
     """Who erased learners, when and why, and what was removed and rewritten. The learners are not named."""
-    from irt_assets.responses.erased import erasures
-
     with current_database().connect() as connection:
         found = erasures(connection)
     if as_json:

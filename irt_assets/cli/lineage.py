@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from irt_assets.cli.console import AsJson, Panel, as_text, escape, out, print_json, print_table, say
+from irt_assets.cli.console import AsJson, as_text, escape, out, print_json, print_table, say
 from irt_assets.cli.installation import current_database, current_settings
+from irt_assets.decisions.lineage import lineage as trace
+from irt_assets.ledger.decisions import decisions_on
+from irt_assets.ledger.fit_spec import LinkingConstants
+from irt_assets.responses.item_status import item_status
 
 if TYPE_CHECKING:
     from resources.settings import Settings
@@ -18,13 +22,9 @@ HASH_SHOWN = 12
 """Digits of a hash for people; `--json` has all."""
 
 
-@app.command(rich_help_panel=Panel.PROOF)
+@app.command()
 def lineage(item: Annotated[str, typer.Argument(help="Item id.")], as_json: AsJson = False) -> None:
     """Where an item's published numbers come from, and what was decided on it."""
-    from irt_assets.decisions.lineage import lineage as trace
-    from irt_assets.ledger.decisions import decisions_on
-    from irt_assets.responses.item_status import item_status
-
     with current_database().connect() as connection:
         publications, decisions = trace(connection, item), decisions_on(connection, item)
         status = item_status(connection).get(item)
@@ -63,7 +63,6 @@ def _print_lineage(
 
 def _publication(row: dict[str, Any], settings: Settings) -> dict[str, str]:
     """What a column of the lineage says."""
-    from irt_assets.ledger.fit_spec import LinkingConstants
 
     def estimate(name: str) -> str:
         error = row.get(f"{name}_se")

@@ -12,10 +12,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from irt_assets.cli.console import Panel, colour, escape, out, say
+from irt_assets.cli.console import colour, escape, out, say
 from irt_assets.cli.installation import current_database, current_settings, current_store
 from irt_assets.cli.scale import ScaleId, confirm_and_change_rules, settings_of
+from irt_assets.common.job_names import MONTHLY_JOB
+from irt_assets.common.partitions import last_complete_month, months_between
+from irt_assets.decisions.rule_trial import try_rules
+from irt_assets.engines.registry import DEFAULT, build, comparison_names, installed
+from irt_assets.gates.month_judged import State
+from irt_assets.gates.month_status import month_states
+from irt_assets.runs.in_process_runs import run_month
+from irt_assets.runs.jobs_in_pods import make_partition
+from irt_assets.servers.stack import dagster_instance
 from resources.failures import PermanentFailure
+from resources.serving import logs
+from resources.settings import in_a_pod
 
 if TYPE_CHECKING:
     from resources.postgres.database import Database
@@ -25,7 +36,7 @@ app = typer.Typer()
 Month = Annotated[str | None, typer.Option("--month", help="Calendar month, e.g. 2026-09. Default: the last one.")]
 
 
-@app.command(rich_help_panel=Panel.MONTH)
+@app.command()
 def calibrate(
     month: Month = None,
     engine: Annotated[
@@ -52,8 +63,6 @@ def calibrate(
 
     In a pod the daemon materialises it, and this waits. With --try it ends with 0 if all set gates would pass.
     """
-    from irt_assets.common.partitions import last_complete_month
-
     settings = current_settings() if engine is None else _with_engine(current_settings(), engine)
     database = current_database()
     month = month or last_complete_month(datetime.now(UTC))
@@ -71,9 +80,6 @@ def calibrate(
 
 
 def _try_rules(settings: Settings, database: Database, month: str, scale: str, rules: dict[str, Any]) -> None:
-    from irt_assets.decisions.rule_trial import try_rules
-    from irt_assets.engines.registry import build
-
     done = try_rules(database, current_store(database), month, scale, rules, partial(build, settings=settings))
     for line in done.lines:
         say(line)
@@ -81,14 +87,12 @@ def _try_rules(settings: Settings, database: Database, month: str, scale: str, r
         raise typer.Exit(1)
 
 
-@app.command(rich_help_panel=Panel.MONTH)
+@app.command()
 def backfill(
     first: Annotated[str, typer.Option("--from", help="First month.")],
     last: Annotated[str, typer.Option("--to", help="Last month.")],
 ) -> None:
     """Materialise every month from one to another, oldest first, as `irt calibrate` does."""
-    from irt_assets.common.partitions import months_between
-
     settings = current_settings()
     months = list(months_between(first, last))
     if not months:
@@ -98,15 +102,6 @@ def backfill(
 
 
 def _run_months(settings: Settings, database: Database, months: Sequence[str]) -> bool:
-    from irt_assets.common.job_names import MONTHLY_JOB
-    from irt_assets.gates.month_judged import State
-    from irt_assets.gates.month_status import month_states
-    from irt_assets.runs.in_process_runs import run_month
-    from irt_assets.runs.jobs_in_pods import make_partition
-    from irt_assets.servers.stack import dagster_instance
-    from resources.serving import logs
-    from resources.settings import in_a_pod
-
     current_store(database)
     with logs.prose(), dagster_instance(settings, database) as instance:
         for month in months:
@@ -128,9 +123,6 @@ def _run_months(settings: Settings, database: Database, months: Sequence[str]) -
 
 def _with_engine(settings: Settings, engine: str) -> Settings:
     """The settings with this as the only engine besides the scales' own; `em`, which always runs, adds none."""
-    from irt_assets.engines.registry import DEFAULT, comparison_names, installed
-    from resources.settings import in_a_pod
-
     if in_a_pod():
         raise PermanentFailure(
             "--engine is for a run in this process, and a pod executes none: set IRT_ENGINES for the daemon "

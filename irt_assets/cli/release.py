@@ -11,20 +11,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from irt_assets.cli.console import AsJson, By, Panel, Reason, Yes, confirm, escape, out, print_json, print_table, say
+from irt_assets.cli.console import AsJson, By, Reason, Yes, confirm, escape, out, print_json, print_table, say
 from irt_assets.cli.installation import current_database, current_settings, current_store, signed
+from irt_assets.common.partitions import month_of
 from irt_assets.common.wording import counted
+from irt_assets.decisions import recalibration, release, release_undo
+from irt_assets.decisions.anchor_versions import change_anchors, preview_change
+from irt_assets.decisions.proposal_words import drift_in_a_word, evidence, remarks
+from irt_assets.decisions.proposals import find_proposals, latest_waiting, parse_reference, proposals
+from irt_assets.decisions.release import in_force_since
+from irt_assets.decisions.release_impact import impacts
+from irt_assets.decisions.rule_trial import try_anchors
 
 if TYPE_CHECKING:
     from irt_assets.decisions import anchor_versions
     from irt_assets.decisions.proposals import Proposal
 
-app = typer.Typer(
-    name="release",
-    rich_help_panel=Panel.MONTH,
-    no_args_is_help=True,
-    help="What months propose, and what a person decides about it.",
-)
+app = typer.Typer(no_args_is_help=True)
 
 MOST_LISTED, MOST_NAMED = 30, 10
 LONGEST = 100
@@ -50,8 +53,6 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """Proposals that need a decision, each with its evidence in a line."""
-    from irt_assets.decisions.proposals import latest_waiting, proposals
-
     with current_database().connect() as connection:
         found = proposals(connection, windows=None if month is None else [month])
     shown = found if every else latest_waiting(found)
@@ -80,10 +81,6 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """The evidence on proposals, and what accepting them together would do to the last month's learners."""
-    from irt_assets.decisions.proposals import find_proposals, parse_reference
-    from irt_assets.decisions.release import in_force_since
-    from irt_assets.decisions.release_impact import impacts
-
     with current_database().connect() as connection:
         found = find_proposals(connection, [parse_reference(name) for name in names])
         effects = impacts(connection, found, in_force_since(effective_from, datetime.now(UTC)))
@@ -105,10 +102,6 @@ def accept(
     yes: Yes = False,
 ) -> None:
     """Publish what is proposed, from a future date on."""
-    from irt_assets.decisions import release
-    from irt_assets.decisions.proposals import parse_reference
-    from irt_assets.decisions.release_impact import impacts
-
     by, reason = signed(by), release.require_text("reason", reason)
     references = [parse_reference(name) for name in names]
     since = release.in_force_since(effective_from, datetime.now(UTC))
@@ -135,9 +128,6 @@ def accept(
 @app.command()
 def reject(names: Names, by: By, reason: Reason, yes: Yes = False) -> None:
     """Close what is proposed; what is published stays in force."""
-    from irt_assets.decisions import release
-    from irt_assets.decisions.proposals import parse_reference
-
     by, reason = signed(by), release.require_text("reason", reason)
     database = current_database()
     with database.connect() as connection:
@@ -163,9 +153,6 @@ def undo(
     yes: Yes = False,
 ) -> None:
     """Take back what was decided, by a new decision: the values before are in force again, and the proposal is open."""
-    from irt_assets.decisions import release, release_undo
-    from irt_assets.decisions.proposals import parse_reference
-
     by, reason = signed(by), release.require_text("reason", reason)
     references = [parse_reference(name) for name in names]
     now = datetime.now(UTC)
@@ -191,8 +178,6 @@ def recalibrate(
     as_json: AsJson = False,
 ) -> None:
     """Fit several green months as one, each item on its answers since it changed, and propose what comes out."""
-    from irt_assets.decisions import recalibration
-
     settings = current_settings()
     database = current_database()
     done = recalibration.recalibrate(
@@ -236,11 +221,6 @@ def _change_anchors(
     scale: str,
     yes: bool,
 ) -> None:
-    from irt_assets.common.partitions import month_of
-    from irt_assets.decisions import release
-    from irt_assets.decisions.anchor_versions import change_anchors, preview_change
-    from irt_assets.decisions.rule_trial import try_anchors
-
     by, reason = signed(by), release.require_text("reason", reason)
     month = first_month or month_of(release.next_month(datetime.now(UTC)))
     database = current_database()
@@ -288,8 +268,6 @@ def _count(found: Sequence[Proposal]) -> str:
 
 
 def _row(proposal: Proposal, every: bool) -> tuple[str, ...]:
-    from irt_assets.decisions.proposal_words import drift_in_a_word, remarks
-
     return (
         escape(str(proposal.reference)),
         str(proposal.new),
@@ -309,8 +287,6 @@ def _print_line(proposal: Proposal) -> None:
 
 
 def _print(proposal: Proposal) -> None:
-    from irt_assets.decisions.proposal_words import evidence
-
     out.print(f"[bold]{escape(str(proposal.reference))}[/bold] on scale {escape(proposal.scale_id)}")
     print_table(("", ""), [(name, escape(value)) for name, value in evidence(proposal)])
     for caution in proposal.cautions:

@@ -12,20 +12,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from irt_assets.cli.console import AsJson, Panel, print_json, say
+from irt_assets.cli.console import AsJson, print_json, say
 from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store
+from irt_assets.common.job_names import LEARNER_REPORT_JOB
+from irt_assets.common.partitions import WEEKS, week_named
+from irt_assets.reports import drift_month, learner_copies
+from irt_assets.runs.in_process_runs import run_learner_reports
+from irt_assets.runs.jobs_in_pods import make_partition
 from resources.failures import PermanentFailure
+from resources.settings import in_a_pod
 
 if TYPE_CHECKING:
     from resources.postgres.database import Database
     from resources.settings import Settings
 
-app = typer.Typer(
-    name="report",
-    rich_help_panel=Panel.MONTH,
-    no_args_is_help=True,
-    help="Reports that people read: drift of a month, a learner's week.",
-)
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.command()
@@ -39,8 +40,6 @@ def drift(
     as_json: AsJson = False,
 ) -> None:
     """Write the drift report of a month, or of the last N, as HTML and PDF. Works for a red month too."""
-    from irt_assets.reports import drift_month
-
     settings = current_settings()
     database = current_database()
     store = current_store(database)
@@ -96,8 +95,6 @@ def learner(
     as_json: AsJson = False,
 ) -> None:
     """Make the week's reports of all learners, find one learner's, or write some to a folder."""
-    from irt_assets.reports import learner_copies
-
     settings = current_settings()
     database = current_database()
     store = current_store(database)
@@ -129,8 +126,6 @@ def learner(
 
 
 def _monday(week: str | None) -> str:
-    from irt_assets.common.partitions import WEEKS, week_named
-
     if week is None:
         return WEEKS.back(datetime.now(UTC), 1)[0]
     try:
@@ -141,11 +136,6 @@ def _monday(week: str | None) -> str:
 
 def _make_week(settings: Settings, database: Database, monday: str, as_json: bool) -> None:
     """Run it as the job, so that the UI and the schedule know of it."""
-    from irt_assets.common.job_names import LEARNER_REPORT_JOB
-    from irt_assets.runs.in_process_runs import run_learner_reports
-    from irt_assets.runs.jobs_in_pods import make_partition
-    from resources.settings import in_a_pod
-
     with current_instance(database) as instance:
         outcome = (
             make_partition(instance, settings, database, LEARNER_REPORT_JOB, monday)

@@ -11,8 +11,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from irt_assets.cli.console import AsJson, Panel, as_text, escape, out, print_json, print_table, say
+from irt_assets.cli.console import AsJson, as_text, escape, out, print_json, print_table, say
 from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store
+from irt_assets.common.job_names import NIGHTLY_JOB
+from irt_assets.common.partitions import DAYS
+from irt_assets.runs import jobs_by_hand, jobs_in_pods, without_daemon
+from irt_assets.runs.in_process_runs import run_night
+from irt_assets.runs.jobs_in_pods import make_partition, wait_for_the_daemon
+from irt_assets.runs.without_daemon import evaluate
+from jobs.daemons import daemon_alive
+from jobs.stuck_runs import SHOWN_OF_AN_ID, cancel_run, fail_lost_runs, stuck_runs
+from resources.settings import in_a_pod
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,21 +34,15 @@ if TYPE_CHECKING:
     from resources.settings import Settings
 
 app = typer.Typer()
-runs_app = typer.Typer(name="runs", no_args_is_help=True, help="Runs that are waiting or in progress, and ending them.")
-app.add_typer(runs_app, rich_help_panel=Panel.OPERATION)
+runs_app = typer.Typer(name="runs", no_args_is_help=True)
+app.add_typer(runs_app)
 
 
-@app.command(rich_help_panel=Panel.MONTH)
+@app.command()
 def nightly(
     day: Annotated[str | None, typer.Option(help="Day, e.g. 2026-09-14. Default: yesterday, UTC.")] = None,
 ) -> None:
     """Fit and link the 30 days that end with a day, and measure everyone, here and now; in a pod by the daemon."""
-    from irt_assets.common.job_names import NIGHTLY_JOB
-    from irt_assets.common.partitions import DAYS
-    from irt_assets.runs.in_process_runs import run_night
-    from irt_assets.runs.jobs_in_pods import make_partition
-    from resources.settings import in_a_pod
-
     day = day or DAYS.back(datetime.now(UTC), 1)[0]
     settings, database = current_settings(), current_database()
     current_store(database)
@@ -57,7 +60,7 @@ def nightly(
     out.print(f"{outcome.partition}: done")
 
 
-@app.command(rich_help_panel=Panel.OPERATION)
+@app.command()
 def job(
     name: Annotated[
         str, typer.Argument(help="Job that has a schedule, e.g. compute_weekly_kpis, or a sensor: theta_sweep.")
@@ -72,9 +75,6 @@ def job(
     followed by what sensors and automation would have launched: drift, reports, late answers, the delivery of alerts.
     In a pod nothing runs here: it waits ten minutes for a daemon, and for runs that are under way.
     """
-    from irt_assets.runs import jobs_by_hand, jobs_in_pods, without_daemon
-    from resources.settings import in_a_pod
-
     settings, database = current_settings(), current_database()
     current_store(database)
     if name in without_daemon.SENSORS and partition is None:
@@ -95,10 +95,6 @@ def _on_this_host(
     instance: DagsterInstance, settings: Settings, plan: Plan, partition: str | None
 ) -> Iterator[Outcome]:
     """Start a run in the daemon's queue or, without a daemon, in this process, with what follows."""
-    from irt_assets.runs import jobs_by_hand, without_daemon
-    from jobs.daemons import daemon_alive
-    from jobs.stuck_runs import fail_lost_runs
-
     fail_lost_runs(instance)
     partitions = jobs_by_hand.partitions_to_run(instance, settings, plan, partition)
     if not partitions:
@@ -113,11 +109,6 @@ def _on_this_host(
 
 def _tick(settings: Settings, database: Database, sensor: str) -> None:
     """Evaluate the sensor here, unless the daemon does; in a pod it has to."""
-    from irt_assets.runs.jobs_in_pods import wait_for_the_daemon
-    from irt_assets.runs.without_daemon import evaluate
-    from jobs.daemons import daemon_alive
-    from resources.settings import in_a_pod
-
     with current_instance(database) as instance:
         if in_a_pod():
             wait_for_the_daemon(instance)
@@ -142,8 +133,6 @@ def _say_outcomes(outcomes: Iterable[Outcome]) -> bool:
 @runs_app.command("list")
 def runs_list(as_json: AsJson = False) -> None:
     """What is queued, under way, or still to come in a backfill, and what it waits for."""
-    from jobs.stuck_runs import SHOWN_OF_AN_ID, fail_lost_runs, stuck_runs
-
     settings = current_settings()
     with current_instance(current_database()) as instance:
         fail_lost_runs(instance)
@@ -168,8 +157,6 @@ def runs_cancel(
     ] = False,
 ) -> None:
     """End a waiting or running run, or what is left of a backfill; its partition stays as it was before."""
-    from jobs.stuck_runs import cancel_run, fail_lost_runs
-
     with current_instance(current_database()) as instance:
         fail_lost_runs(instance)
         out.print(f"{escape(run_id)}: {cancel_run(instance, run_id, unseen=unseen)}")

@@ -12,20 +12,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from irt_assets.cli.console import AsJson, By, Panel, Reason, Yes, confirm, escape, out, print_json, say
+from irt_assets.calibration.checks import judged_by
+from irt_assets.cli.console import AsJson, By, Reason, Yes, confirm, escape, out, print_json, say
 from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store, signed
+from irt_assets.common.partitions import Month
+from irt_assets.decisions import model_change
+from irt_assets.decisions.origin import initialise
+from irt_assets.decisions.origin_sources import OriginWindow
+from irt_assets.decisions.release import require_text
+from irt_assets.engines.registry import build
+from irt_assets.ledger.fits import months_fitted_otherwise, months_linked_otherwise
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
+from irt_assets.psychometrics.eligibility.rules import STAGES, allowed
+from irt_assets.responses.late_months import months_with_a_snapshot
+from irt_assets.responses.scale_decisions import OF_THE_MODEL, read_decisions
+from irt_assets.responses.scales import change_rules, consider_rules, set_pass_mark
+from irt_assets.responses.snapshot import months_of_other_rules
+from irt_assets.runs.in_process_runs import judge_again
 from resources.failures import PermanentFailure
 
 if TYPE_CHECKING:
     from resources.postgres.database import Database
 
-app = typer.Typer(
-    name="scale",
-    rich_help_panel=Panel.START,
-    no_args_is_help=True,
-    help="Scales, their origin, their model and their rules.",
-)
+app = typer.Typer(no_args_is_help=True)
 accept = typer.Typer(name="accept", no_args_is_help=True, help="What a person accepts of a scale, on record.")
 app.add_typer(accept)
 
@@ -36,8 +45,6 @@ class CommandOnRules(TyperCommand):
     """A command whose help ends with every rule of a scale."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        from irt_assets.psychometrics.eligibility.rules import STAGES, allowed
-
         lines = []
         for stage, rules in STAGES.items():
             lines.append(f"Rules of the stage {stage}: {rules.change}")
@@ -63,10 +70,6 @@ def init(
     ] = None,
 ) -> None:
     """Freeze a scale's anchors and publish their values. Done once."""
-    from irt_assets.decisions.origin import initialise
-    from irt_assets.decisions.origin_sources import OriginWindow
-    from irt_assets.engines.registry import build
-
     settings = current_settings()
     database = current_database()
     done = initialise(
@@ -117,8 +120,6 @@ def pass_mark(
     theta: Annotated[float, typer.Argument(help="θ from which on a learner has passed.")], scale: ScaleId = "default"
 ) -> None:
     """Set the pass mark, so that the effect of a release decision says who crosses it."""
-    from irt_assets.responses.scales import set_pass_mark
-
     set_pass_mark(current_database(), scale, theta)
     say(f"scale {scale}: passed from θ = {theta:g} on")
 
@@ -151,9 +152,6 @@ def set_values(
     What becomes stale, and what happens to the anchors, is shown before it asks. It records who decided on a model or a
     prior, when and why.
     """
-    from irt_assets.decisions.release import require_text
-    from irt_assets.responses.scale_decisions import OF_THE_MODEL
-
     by, reason = signed(by), require_text("reason", reason)
     texts = _texts_of(pairs)
     rules = [name for name in texts if name not in OF_THE_MODEL]
@@ -182,12 +180,8 @@ def _texts_of(pairs: list[str]) -> dict[str, str]:
 
 
 def _set_model(scale: str, texts: dict[str, str], first_month: str | None, by: str, reason: str, yes: bool) -> None:
-    from irt_assets.decisions.model_change import decide_model_change, preview_model_change
-    from irt_assets.engines.registry import build
-    from irt_assets.responses.scale_decisions import OF_THE_MODEL
-
     settings, database = current_settings(), current_database()
-    change = preview_model_change(
+    change = model_change.preview_model_change(
         database,
         current_store(database),
         scale,
@@ -201,7 +195,7 @@ def _set_model(scale: str, texts: dict[str, str], first_month: str | None, by: s
     if not change.values:
         return
     confirm(f"change scale {scale} from {change.first_month} on?", yes)
-    done = decide_model_change(database, change, by=by, reason=reason)
+    done = model_change.decide_model_change(database, change, by=by, reason=reason)
     say(f"decided: scale {scale} from {done.first_month} on")
     for month in done.stale:
         say(f"  to be calibrated again: irt calibrate --month {month}")
@@ -210,8 +204,6 @@ def _set_model(scale: str, texts: dict[str, str], first_month: str | None, by: s
 @app.command()
 def decisions(scale: ScaleId = "default", as_json: AsJson = False) -> None:
     """What was decided on a scale's model and priors and what was accepted, the newest last."""
-    from irt_assets.responses.scale_decisions import read_decisions
-
     with current_database().connect() as connection:
         found = read_decisions(connection, scale)
     if as_json:
@@ -235,11 +227,9 @@ def accept_guessing(
     yes: Yes = False,
 ) -> None:
     """Accept, on record, that learners guess on a scale whose model has no guessing."""
-    from irt_assets.decisions.model_change import accept_guessing as record
-
     month = first_month or current_settings().irt_first_month
     confirm(f"accept that learners guess on scale {scale}, for months from {month} on?", yes)
-    record(current_database(), scale, month, by=signed(by), reason=reason)
+    model_change.accept_guessing(current_database(), scale, month, by=signed(by), reason=reason)
     say(f"scale {scale}: accepted that learners guess, for months from {month} on")
 
 
@@ -259,10 +249,10 @@ def accept_misfit(
     yes: Yes = False,
 ) -> None:
     """Accept, on record, that a scale's items do not measure one ability, as they are in its origin or in a month."""
-    from irt_assets.decisions.model_change import accept_misfit as record
-
     confirm(f"accept {first_month or 'the origin'} of scale {scale} with its misfit?", yes)
-    record(current_database(), scale, first_month, current_settings().irt_first_month, by=signed(by), reason=reason)
+    model_change.accept_misfit(
+        current_database(), scale, first_month, current_settings().irt_first_month, by=signed(by), reason=reason
+    )
     if first_month is None:
         say(f"scale {scale}: accepted that its items do not measure one ability")
         say("  to be calibrated again: the months that are held for it")
@@ -296,13 +286,6 @@ def confirm_and_change_rules(
     database: Database, scale_id: str, month: str, settings: dict[str, Any], yes: bool
 ) -> None:
     """Say what the change makes stale and what is judged again, ask, change the scale, and judge."""
-    from irt_assets.calibration.checks import judged_by
-    from irt_assets.ledger.fits import months_fitted_otherwise, months_linked_otherwise
-    from irt_assets.responses.late_months import months_with_a_snapshot
-    from irt_assets.responses.scales import change_rules, consider_rules
-    from irt_assets.responses.snapshot import months_of_other_rules
-    from irt_assets.runs.in_process_runs import judge_again
-
     with database.connect() as connection:
         change = consider_rules(connection, scale_id, settings)
         made = {
@@ -342,8 +325,6 @@ def confirm_and_change_rules(
 
 
 def _window_of(origin: str) -> tuple[datetime, datetime]:
-    from irt_assets.common.partitions import Month
-
     try:
         if ":" not in origin:
             return Month(origin).bounds

@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from irt_assets.cli.console import Panel, out, say
+from irt_assets.cli.console import out, say
 from irt_assets.cli.installation import current_settings, database_as_it_is
+from irt_assets.servers.demo_services import example_request
+from irt_assets.servers.stack import Stack
+from resources.postgres.database import embedded_postgres
+from resources.postgres.schema import upgrade
 
 if TYPE_CHECKING:
     from irt_assets.servers.stack import Stack
@@ -19,14 +23,11 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@app.command(rich_help_panel=Panel.START)
+@app.command()
 def serve(
     read_only: Annotated[bool, typer.Option("--read-only", help="Show everything, change nothing.")] = False,
 ) -> None:
     """Start the Dagster UI, its daemon and code server, until interrupted."""
-    from irt_assets.servers.stack import Stack
-    from resources.postgres.schema import upgrade
-
     settings = current_settings()
     database = database_as_it_is()
     with server_of_our_own(settings):
@@ -47,8 +48,6 @@ def serve_until_interrupted(stack: Stack) -> None:
 
 
 def _print_service(package: str, stack: Stack) -> None:
-    from irt_assets.servers.demo_services import example_request
-
     address = stack.address_of(package)
     if package == "dashboard":
         out.print(f"The dashboard is at {address}: months, items, decisions, learners")
@@ -60,8 +59,6 @@ def _print_service(package: str, stack: Stack) -> None:
 @contextmanager
 def server_of_our_own(settings: Settings) -> Iterator[None]:
     """Stop the embedded server at the end, unless it ran before or is not in use."""
-    from resources.postgres.database import embedded_postgres
-
     server = None if settings.database_url is not None else embedded_postgres(settings)
     ours = server is not None and server.status().state != "running"
     try:

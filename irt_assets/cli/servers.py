@@ -11,8 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from irt_assets.cli.console import AsJson, Panel, print_json, say
-from irt_assets.cli.installation import current_database, current_settings
+from irt_assets.cli.console import AsJson, print_json, say
+from irt_assets.cli.installation import current_database, current_settings, database_as_it_is
+from irt_assets.common import probes
+from irt_assets.common.environment import address_of_the_stack, code_server_address, code_server_socket
+from irt_assets.runs.run_worker import supervise
+from irt_assets.servers.standalone import become, become_service
+from resources.postgres.database import Database, embedded_postgres
+from resources.postgres.database_url import read_database_url
+from resources.serving.service_manager import host_from_here, service_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +30,8 @@ Host = Annotated[
     str | None, typer.Option(help="Address on which it listens. Default: 127.0.0.1, so this machine alone.")
 ]
 app = typer.Typer()
-run_app = typer.Typer(name="run", no_args_is_help=True, help="Run one server of the installation until it is stopped.")
-app.add_typer(run_app, rich_help_panel=Panel.OPERATION)
+run_app = typer.Typer(name="run", no_args_is_help=True)
+app.add_typer(run_app)
 
 
 class Server(StrEnum):
@@ -48,8 +55,6 @@ def webserver(
     read_only: Annotated[bool, typer.Option("--read-only", help="Show everything, change nothing.")] = False,
 ) -> None:
     """The Dagster UI, on IRT_UI_ADDRESS, by default this machine alone. SIGHUP restarts it with the current code."""
-    from irt_assets.servers.standalone import become
-
     settings = current_settings()
     become(settings, current_database(), "webserver", port=port or settings.irt_ui_port, read_only=read_only)
 
@@ -57,40 +62,30 @@ def webserver(
 @run_app.command()
 def daemon() -> None:
     """Launch queued runs, evaluate schedules and sensors; one daemon per database. SIGHUP restarts it cleanly."""
-    from irt_assets.servers.standalone import become
-
     become(current_settings(), current_database(), "daemon")
 
 
 @run_app.command("code-server")
 def code_server() -> None:
     """Load the assets and start the workers of runs. SIGHUP reloads the code; runs go on."""
-    from irt_assets.servers.standalone import become
-
     become(current_settings(), current_database(), "code server")
 
 
 @run_app.command("theta-api")
 def theta_api() -> None:
     """Measure one learner on request (docs/reference/theta-api.md)."""
-    from irt_assets.servers.standalone import become_service
-
     become_service("theta_api")
 
 
 @run_app.command("jwt-verifier")
 def jwt_verifier(host: Host = None) -> None:
     """Answer nginx's requests for authorisation; needs JWT_… and no database. SIGHUP reads the keys again."""
-    from irt_assets.servers.standalone import become_service
-
     become_service("jwt_verifier", *_listening(host))
 
 
 @run_app.command()
 def exporter(host: Host = None) -> None:
     """Show Prometheus schedules, months, invariants and alerts (docs/how-to/metrics.md)."""
-    from irt_assets.servers.standalone import become_service
-
     become_service("exporter", *_listening(host))
 
 
@@ -100,17 +95,12 @@ def dashboard(
     host: Host = None,
 ) -> None:
     """Months, the item bank, decisions and reports, for people who do not know Dagster (docs/how-to/dashboard.md)."""
-    from irt_assets.servers.standalone import become_service
-
     become_service("dashboard", *["--demo"] * demo, *_listening(host))
 
 
 @run_app.command()
 def worker(run_id: Annotated[str, typer.Argument(help="Id of a run that was launched.")]) -> None:
     """Execute one run and exit: the command of a run's pod."""
-    from irt_assets.cli.installation import database_as_it_is
-    from irt_assets.runs.run_worker import supervise
-
     raise typer.Exit(supervise(current_settings(), database_as_it_is(), run_id))
 
 
@@ -118,7 +108,7 @@ def _listening(host: str | None) -> list[str]:
     return [] if host is None else ["--host", host]
 
 
-@app.command(rich_help_panel=Panel.OPERATION)
+@app.command()
 def health(
     probe: Annotated[Server | None, typer.Option(help="Check only this server.")] = None,
     config: Annotated[bool, typer.Option("--config", help="Check only the settings; connect to nothing.")] = False,
@@ -150,9 +140,6 @@ def _config(settings: Settings) -> str | None:
 
     Raises PermanentFailure if that is wrong, or missing where it is needed.
     """
-    from resources.postgres.database import embedded_postgres
-    from resources.postgres.database_url import read_database_url
-
     if settings.database_url is None:
         embedded_postgres(settings)
     else:
@@ -161,40 +148,27 @@ def _config(settings: Settings) -> str | None:
 
 
 def _schema(settings: Settings) -> str | None:
-    from irt_assets.common.probes import schema
-    from resources.postgres.database import Database
-
-    return _embedded_is_down(settings) or schema(Database(settings))
+    return _embedded_is_down(settings) or probes.schema(Database(settings))
 
 
 def _webserver(settings: Settings) -> str | None:
-    from irt_assets.common.environment import address_of_the_stack
-    from irt_assets.common.probes import webserver as probe
-    from resources.serving.service_manager import host_from_here
-
     host = host_from_here(settings.irt_ui_address)
-    return probe(address_of_the_stack(settings) or f"http://{host}:{settings.irt_ui_port}{settings.ui_prefix}")
+    return probes.webserver(
+        address_of_the_stack(settings) or f"http://{host}:{settings.irt_ui_port}{settings.ui_prefix}"
+    )
 
 
 def _daemon(settings: Settings) -> str | None:
-    from irt_assets.common.probes import daemon as probe
-    from resources.postgres.database import Database
-
-    return _embedded_is_down(settings) or probe(Database(settings))
+    return _embedded_is_down(settings) or probes.daemon(Database(settings))
 
 
 def _code_server(settings: Settings, host: str | None = None) -> str | None:
-    from irt_assets.common.environment import code_server_address, code_server_socket
-    from irt_assets.common.probes import code_server as probe
-
     named, port = code_server_address(settings)
-    return probe(f"{host or named}:{port}" if port else f"unix:{code_server_socket(settings)}")
+    return probes.code_server(f"{host or named}:{port}" if port else f"unix:{code_server_socket(settings)}")
 
 
 def _service(server: Server, host: str | None = None) -> Callable[[Settings], str | None]:
     def look(settings: Settings) -> str | None:
-        from resources.serving.service_manager import service_fault
-
         return service_fault(server.replace("-", "_"), settings, host=host, ready=True)
 
     return look
@@ -202,8 +176,6 @@ def _service(server: Server, host: str | None = None) -> Callable[[Settings], st
 
 def _embedded_is_down(settings: Settings) -> str | None:
     """Probes start nothing, so they must not start PostgreSQL either."""
-    from resources.postgres.database import embedded_postgres
-
     if settings.database_url is not None:
         return None
     server = embedded_postgres(settings)

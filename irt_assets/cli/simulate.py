@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from irt_assets.cli.console import Panel, out
+from irt_assets.cli.console import out
+from irt_assets.psychometrics.simulation import simulate as simulation
+from irt_assets.psychometrics.simulation.scenario import demo_scenario
+from irt_assets.responses.simulated import write
 
 app = typer.Typer()
 
 
-@app.command(rich_help_panel=Panel.START)
+@app.command()
 def simulate(
     folder: Annotated[Path, typer.Argument(help="Where the files go.")],
     seed: Annotated[int, typer.Option(help="Seed of all random draws.")] = 1,
@@ -21,12 +25,6 @@ def simulate(
     learners: Annotated[int, typer.Option(min=1, help="New learners a month.")] = 1500,
 ) -> None:
     """Simulate a log with planted faults: import files, and truth.json next to them."""
-    from dataclasses import replace
-
-    from irt_assets.psychometrics.simulation import simulate as simulation
-    from irt_assets.psychometrics.simulation.scenario import demo_scenario
-    from irt_assets.responses.simulated import write
-
     scenario = replace(
         demo_scenario(datetime.now(UTC), seed),
         learners_per_month=learners,

@@ -29,6 +29,7 @@ from irt_assets.gates.gates import SET_GATES, item_problems
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.responses.scales import RuleChange, change_rules, consider_rules, read_scales
 from irt_assets.responses.snapshot import current_snapshot, take_snapshot
+from irt_assets.spark.window import judge_on_spark
 from resources.failures import PermanentFailure
 from resources.files.object_store import FolderStore, ObjectStore
 from resources.postgres.database import Database
@@ -149,7 +150,7 @@ def try_rules(
         stage = next(iter(change.stages), "warnings")
         change_rules(within, scale_id, settings)
         if stage == "eligibility":
-            take_snapshot(within, apart, month, None)
+            take_snapshot(within, apart, month, None, judge=judge_on_spark)
         # Why a scale cannot be fitted or linked stands in its fit, where the gates read it.
         if stage in ("eligibility", "fit"):
             engine = build(change.after.engine)

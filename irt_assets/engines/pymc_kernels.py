@@ -7,17 +7,23 @@ Without guessing, learners who saw the same set of items (a *form*) differ only 
 log P = Σ d_j + f(s), f(s) = log Σ_q w_q exp(s·θ_q − Σ_j log(1 + exp(a_j θ_q + d_j))), with the moments of θ given the
 answers as derivatives. f is tabulated with its first two derivatives at equally spaced s, each row of the table from
 the one before by exponential tilting, and read by quintic Hermite interpolation: a learner then costs the same with any
-number of nodes, and no exponential. The error is h⁶/46080 times the sixth cumulant of θ given s. Where a form has fewer
-learners than its table would have rows, each learner is a row.
+number of nodes, and no exponential. The error is h⁶/46080 times the sixth cumulant of θ given s. Where the tables of
+the forms would have more rows than there are learners, and with guessing, the loops are those of the em engine.
 """
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 
-from irt_assets.psychometrics.core.kernels import _compiled
+from irt_assets.psychometrics.core.kernels import (
+    Curves,
+    People,
+    _compiled,
+    _scatter,
+    _take,
+    expected_counts,
+    logistic_table,
+)
 
 ROW_STEP = 0.25
 """Step of the table, in s. With SDs of θ given the answers below 1, sixth cumulants are of order 1 or less, so that a
@@ -26,81 +32,6 @@ FRESH_ROWS = 16
 """Number of rows that are derived from one another before one is computed afresh: after so many multiplications by
 exp(θ·ROW_STEP), a weight that had underflown to 0 would still be negligible."""
 BYTE = 256
-
-_LOG2_E = 1.4426950408889634
-_LN_2_HIGH, _LN_2_LOW = 0.693147180369123816490, 1.90821492927058770002e-10  # the first with 21 zero bits at its end
-_TO_INTEGER = 6755399441055744.0  # 1.5·2⁵²: added to a double, leaves its nearest integer in the low bits
-_LEAST_EXPONENT = -700.0
-
-
-@partial(_compiled, relaxed=("contract",))
-def _exp(x):  # type: ignore[no-untyped-def]
-    """exp(x) for −700 ≤ x ≤ 700, to 1e-14, in operations that the compiler turns into vector instructions: 2ᵏ·exp(r),
-    |r| ≤ ln(2)/2, by Taylor's series. Sums may not be reordered here: k comes from rounding."""
-    shifted = x * _LOG2_E + _TO_INTEGER
-    k = shifted - _TO_INTEGER
-    r = (x - k * _LN_2_HIGH) - k * _LN_2_LOW
-    series = 1.0 / 39916800.0
-    series = series * r + 1.0 / 3628800.0
-    series = series * r + 1.0 / 362880.0
-    series = series * r + 1.0 / 40320.0
-    series = series * r + 1.0 / 5040.0
-    series = series * r + 1.0 / 720.0
-    series = series * r + 1.0 / 120.0
-    series = series * r + 1.0 / 24.0
-    series = series * r + 1.0 / 6.0
-    series = series * r + 0.5
-    series = series * r + 1.0
-    series = series * r + 1.0
-    power = (np.float64(shifted).view(np.int64) << 52) + (1023 << 52)
-    return series * np.int64(power).view(np.float64)
-
-
-@_compiled
-def _curves(slope, intercept, nodes, p, above, rest):  # type: ignore[no-untyped-def]
-    """Fills p[j, q] = 1/(1 + exp(−η)), and the two parts of log(1 + exp(η)) = above + log(rest): max(η, 0) and
-    1 + exp(−|η|), at η = a_j·θ_q + d_j. All (J, Q)."""
-    for j in range(slope.size):
-        for q in range(nodes.size):
-            eta = slope[j] * nodes[q] + intercept[j]
-            small = _exp(max(-abs(eta), _LEAST_EXPONENT))
-            above[j, q] = max(eta, 0.0)
-            rest[j, q] = 1.0 + small
-            p[j, q] = (1.0 if eta >= 0 else small) / (1.0 + small)
-
-
-@_compiled
-def _normalise(row):  # type: ignore[no-untyped-def]
-    """Turns log weights (Q,) into a distribution; returns log Σ exp."""
-    top = -np.inf
-    for q in range(row.size):
-        top = max(top, row[q])
-    total = 0.0
-    for q in range(row.size):
-        row[q] = _exp(max(row[q] - top, _LEAST_EXPONENT))
-        total += row[q]
-    share = 1.0 / total
-    for q in range(row.size):
-        row[q] *= share
-    return top + np.log(total)
-
-
-@_compiled
-def _set_base(items, above, rest, log_weights, product, base):  # type: ignore[no-untyped-def]
-    """base[q] = log w_q − Σ log(1 + exp(η)) over the items: a logarithm of a product, which stays below 2⁵¹²."""
-    Q = base.size
-    for q in range(Q):
-        base[q] = log_weights[q]
-        product[q] = 1.0
-    for k in range(items.size):
-        j = items[k]
-        for q in range(Q):
-            base[q] -= above[j, q]
-            product[q] *= rest[j, q]
-        if k % 512 == 511 or k == items.size - 1:
-            for q in range(Q):
-                base[q] -= np.log(product[q])
-                product[q] = 1.0
 
 
 @_compiled
@@ -112,19 +43,24 @@ def _fill_table(low, step, nodes, base, rows, table):  # type: ignore[no-untyped
         row = rows[g]
         if g % FRESH_ROWS == 0:
             s = low + g * step
+            top = -np.inf
             for q in range(Q):
                 row[q] = s * nodes[q] + base[q]
-            f = _normalise(row)
+                top = max(top, row[q])
+            total = 0.0
+            for q in range(Q):
+                row[q] = np.exp(row[q] - top)
+                total += row[q]
+            f = top + np.log(total)
         else:
             before = rows[g - 1]
             total = 0.0
             for q in range(Q):
                 row[q] = before[q] * tilt[q]
                 total += row[q]
-            share = 1.0 / total
-            for q in range(Q):
-                row[q] *= share
             f = table[g - 1, 0] + np.log(total)
+        for q in range(Q):
+            row[q] /= total
         mean, square = 0.0, 0.0
         for q in range(Q):
             mean += row[q] * nodes[q]
@@ -210,79 +146,83 @@ def _spread(rows, table, used, nodes, mass):  # type: ignore[no-untyped-def]
 
 
 @_compiled
+def _span(items, slope):  # type: ignore[no-untyped-def]
+    """The least and the largest s of a form."""
+    low, high = 0.0, 0.0
+    for k in range(items.size):
+        low += min(slope[items[k]], 0.0)
+        high += max(slope[items[k]], 0.0)
+    return low, high
+
+
+@_compiled
+def _by_tables(people, codes, slope, log_wrong, nodes, log_weights, seen, theta_right):  # type: ignore[no-untyped-def]
+    """Σ f(s) of all learners; adds to `seen` (J, Q) and `theta_right` (J,) as `expected_counts` does."""
+    value, last = 0.0, 0
+    for form in range(people.set_start.size - 1):
+        begin, end = people.set_start[form], people.set_start[form + 1]
+        items, first = people.set_items[begin:end], last
+        while last < people.set_of.size and people.set_of[last] == form:
+            last += 1
+        base, mass = log_weights.copy(), np.zeros(nodes.size)
+        _take(log_wrong, people.set_items, begin, end, base)
+        low, high = _span(items, slope)
+        n_rows = int((high - low) / ROW_STEP) + 2
+        step = (high - low) / (n_rows - 1)
+        rows, table, used = np.empty((n_rows, nodes.size)), np.empty((n_rows, 3)), np.zeros((n_rows, 3))
+        _fill_table(low, step, nodes, base, rows, table)
+        value += _by_table(first, codes, np.empty(last - first), items, slope, low, step, table, used, theta_right)
+        _spread(rows, table, used, nodes, mass)
+        _scatter(mass, people.set_items, begin, end, seen)
+    return value
+
+
+@_compiled
 def logistic(  # type: ignore[no-untyped-def]
     slope,
     intercept,
     nodes,
     log_weights,
     correct,
+    codes,
+    set_of,
+    set_group,
     set_start,
     set_items,
-    person_start,
     right_start,
     right_items,
-    codes,
+    weight,
 ):
     """(log-likelihood as an array of no axes, its gradient by slope (J,), by intercept (J,)) for
     P = 1/(1 + exp(−(a·θ + d))), θ on `nodes` (Q,) with log_weights (Q,).
 
-    Learners stand in the order of their sets: set s has the items set_items[set_start[s]:set_start[s + 1]] and the
-    learners from person_start[s] up to person_start[s + 1]. Learner i answered right_items[right_start[i]:right_start[i
-    + 1]] correctly, and `correct` (J,) counts them; `codes` as in `_by_table`, with room for the longest set.
+    `correct` (J,) counts the learners who answered an item correctly; `codes` as in `_by_table`, with room for the
+    longest set; the rest are the fields of `People`.
 
     By Fisher's identity the gradient is the expected complete-data score, Σ E[θ(x − P)] and Σ E[x − P] over the
     learners who saw the item.
     """
-    J, Q = slope.size, nodes.size
+    people = People(set_of, set_group, set_start, set_items, right_start, right_items, weight)
+    J, Q, N = slope.size, nodes.size, set_of.size
     slope, intercept = np.ascontiguousarray(slope), np.ascontiguousarray(intercept)
-    p, above, rest = np.empty((J, Q)), np.empty((J, Q)), np.empty((J, Q))
-    _curves(slope, intercept, nodes, p, above, rest)
-    by_slope, by_intercept = np.zeros(J), correct.copy()
-    base, row, product, mass = np.empty(Q), np.empty(Q), np.empty(Q), np.empty(Q)
-    value = 0.0
+    log_wrong, p, seen, right = np.empty((J, Q)), np.empty((J, Q)), np.zeros((J, Q)), np.zeros((J, 1))
+    logistic_table(slope, intercept, nodes, log_wrong, p)
+    n_rows = 0.0
+    for form in range(set_start.size - 1):
+        low, high = _span(set_items[set_start[form] : set_start[form + 1]], slope)
+        n_rows += (high - low) / ROW_STEP + 2.0
+    if n_rows < N:
+        value = _by_tables(people, codes, slope, log_wrong, nodes, log_weights, seen, right[:, 0])
+    else:
+        curves = Curves(slope, log_wrong, np.empty((0, Q)))
+        value = expected_counts(0, N, people, curves, nodes, log_weights.reshape(1, -1), seen, right, np.zeros((1, Q)))
+    by_slope, by_intercept = right[:, 0].copy(), correct.copy()
     for j in range(J):
         value += intercept[j] * correct[j]
-    for s in range(set_start.size - 1):
-        items = set_items[set_start[s] : set_start[s + 1]]
-        first, last = person_start[s], person_start[s + 1]
-        _set_base(items, above, rest, log_weights, product, base)
-        mass[:] = 0.0
-        low, high = 0.0, 0.0
-        for k in range(items.size):
-            low += min(slope[items[k]], 0.0)
-            high += max(slope[items[k]], 0.0)
-        if (high - low) / ROW_STEP + 2.0 < last - first:
-            n_rows = int((high - low) / ROW_STEP) + 2
-            step = (high - low) / (n_rows - 1)
-            rows, table, used = np.empty((n_rows, Q)), np.empty((n_rows, 3)), np.zeros((n_rows, 3))
-            _fill_table(low, step, nodes, base, rows, table)
-            shown = codes[: (items.size + 7) // 8]
-            value += _by_table(first, shown, np.empty(last - first), items, slope, low, step, table, used, by_slope)
-            _spread(rows, table, used, nodes, mass)
-        else:
-            for i in range(first, last):
-                right = right_items[right_start[i] : right_start[i + 1]]
-                total = 0.0
-                for k in range(right.size):
-                    total += slope[right[k]]
-                for q in range(Q):
-                    row[q] = total * nodes[q] + base[q]
-                value += _normalise(row)
-                mean = 0.0
-                for q in range(Q):
-                    mass[q] += row[q]
-                    mean += row[q] * nodes[q]
-                for k in range(right.size):
-                    by_slope[right[k]] += mean
-        for k in range(items.size):
-            j = items[k]
-            persons, theta = 0.0, 0.0
-            for q in range(Q):
-                expected = mass[q] * p[j, q]
-                persons += expected
-                theta += expected * nodes[q]
-            by_intercept[j] -= persons
-            by_slope[j] -= theta
+        for q in range(Q):
+            expected = seen[j, q] * p[j, q]
+            by_intercept[j] -= expected
+            by_slope[j] -= expected * nodes[q]
     return np.asarray(value), by_slope, by_intercept
 
 
@@ -294,64 +234,42 @@ def guessing(  # type: ignore[no-untyped-def]
     nodes,
     log_weights,
     flipped,
+    set_of,
+    set_group,
     set_start,
     set_items,
-    person_start,
-    listed_start,
-    listed_items,
+    right_start,
+    right_items,
+    weight,
 ):
     """Like `logistic` for P = c + (1 − c)/(1 + exp(−(a·θ + d))), 0 ≤ c < 1, with the gradient by c (J,) as the fourth.
 
     Of `flipped` items (J,) the wrong answers are listed in place of the correct ones: the rarer kind costs less.
     Here log(P/(1 − P)) is not a line in θ, so that every learner has all nodes to go through.
     """
+    people = People(set_of, set_group, set_start, set_items, right_start, right_items, weight)
     J, Q = slope.size, nodes.size
-    slope, intercept = np.ascontiguousarray(slope), np.ascontiguousarray(intercept)
-    logistic, above, rest = np.empty((J, Q)), np.empty((J, Q)), np.empty((J, Q))
-    _curves(slope, intercept, nodes, logistic, above, rest)
-    p, other, ratio = np.empty((J, Q)), np.empty((J, Q)), np.empty((J, Q))
+    log_rest, logistic, p = np.empty((J, Q)), np.empty((J, Q)), np.empty((J, Q))
+    logistic_table(np.ascontiguousarray(slope), np.ascontiguousarray(intercept), nodes, log_rest, logistic)
+    other, ratio = np.empty((J, Q)), np.empty((J, Q))
     for j in range(J):
-        floor, room = c[j], np.log1p(-c[j])
+        room = np.log1p(-c[j])
         for q in range(Q):
-            p[j, q] = floor + (1.0 - floor) * logistic[j, q]
-            log_right, log_wrong = np.log(p[j, q]), room - above[j, q] - np.log(rest[j, q])
+            p[j, q] = c[j] + (1.0 - c[j]) * logistic[j, q]
+            log_right, log_wrong = np.log(p[j, q]), room + log_rest[j, q]
             other[j, q] = log_right if flipped[j] else log_wrong
             ratio[j, q] = log_wrong - log_right if flipped[j] else log_right - log_wrong
     seen, listed = np.zeros((J, Q)), np.zeros((J, Q))
-    base, row, mass = np.empty(Q), np.empty(Q), np.empty(Q)
-    value = 0.0
-    for s in range(set_start.size - 1):
-        items = set_items[set_start[s] : set_start[s + 1]]
-        base[:] = log_weights
-        mass[:] = 0.0
-        for k in range(items.size):
-            for q in range(Q):
-                base[q] += other[items[k], q]
-        for i in range(person_start[s], person_start[s + 1]):
-            own = listed_items[listed_start[i] : listed_start[i + 1]]
-            row[:] = base
-            for k in range(own.size):
-                add = ratio[own[k]]
-                for q in range(Q):
-                    row[q] += add[q]
-            value += _normalise(row)
-            for q in range(Q):
-                mass[q] += row[q]
-            for k in range(own.size):
-                into = listed[own[k]]
-                for q in range(Q):
-                    into[q] += row[q]
-        for k in range(items.size):
-            for q in range(Q):
-                seen[items[k], q] += mass[q]
+    curves = Curves(slope, other, ratio)
+    value = expected_counts(
+        0, set_of.size, people, curves, nodes, log_weights.reshape(1, -1), seen, listed, np.zeros((1, Q))
+    )
     by_slope, by_intercept, by_c = np.zeros(J), np.zeros(J), np.zeros(J)
     for j in range(J):
-        total, theta, floor = 0.0, 0.0, 0.0
         for q in range(Q):
             right = seen[j, q] - listed[j, q] if flipped[j] else listed[j, q]
             score = (right - seen[j, q] * p[j, q]) / p[j, q]
-            total += score * logistic[j, q]
-            theta += score * logistic[j, q] * nodes[q]
-            floor += score
-        by_slope[j], by_intercept[j], by_c[j] = theta, total, floor / (1.0 - c[j])
+            by_intercept[j] += score * logistic[j, q]
+            by_slope[j] += score * logistic[j, q] * nodes[q]
+            by_c[j] += score / (1.0 - c[j])
     return np.asarray(value), by_slope, by_intercept, by_c

@@ -45,14 +45,8 @@ class Likelihood:
         people = data.shards[0]
         named: dict[str, Any] = {"theta_nodes": grid.nodes, "theta_log_weights": grid.log_weights()}
         named |= {"flipped": data.flipped} if guessing else {"n_correct": data.correct}
-        named |= {
-            "set_start": people.set_start,
-            "set_items": people.set_items.astype(np.int32),
-            "person_start": np.searchsorted(people.set_of, np.arange(len(people.set_group) + 1)),
-            "listed_start": people.right_start,
-            "listed_items": people.right_items.astype(np.int32),
-        }
         named |= {} if guessing else {"codes": _codes(people, data.n_items)}
+        named |= people._asdict()
         return cls(
             MarginalLikelihood(guessing), tuple(pytensor.shared(v, name=n, borrow=True) for n, v in named.items())
         )
@@ -117,4 +111,5 @@ class MarginalLikelihood(Op):
 @register_funcify_default_op_cache_key(MarginalLikelihood)
 def _loops(op: MarginalLikelihood, **_: Any) -> tuple[Any, int]:
     """A key that changes with the loops, so that PyTensor keeps compiled models on disk: the second takes a second."""
-    return op.kernel, zlib.crc32(Path(pymc_kernels.__file__).read_bytes())
+    loops = b"".join(Path(str(module.__file__)).read_bytes() for module in (pymc_kernels, kernels))
+    return op.kernel, zlib.crc32(loops)

@@ -35,7 +35,6 @@ from irt_assets.psychometrics.linking.linking import LinkingError
 from irt_assets.responses.data_versions import data_version
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import Snapshot, current_snapshot, differs
-from irt_assets.responses.window import encoding_of
 from resources.cluster.relational import lake
 from resources.dagster_compat import AssetCheckExecutionRecord, PartitionKeyFilter
 from resources.dagster_schema import rows_of
@@ -150,7 +149,7 @@ def _changes(
 ) -> dict[str, Newer]:
     """What is newer than the numbers made from it, by scale: the answers, the rules, a step without the next."""
     scored, fitted, linked_parameters, published = MONTHLY_ASSETS
-    if data_version(connection, month, scales, encoding_of(snapshot.data_hash)) != snapshot.data_hash:
+    if data_version(connection, month, scales) != snapshot.data_hash:
         return dict.fromkeys(scales, Newer("its answers have changed since", scored))
     changed = {}
     for scale_id, scale in scales.items():

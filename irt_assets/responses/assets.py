@@ -9,7 +9,7 @@ from irt_assets.common.retries import classify_failures
 from irt_assets.psychometrics.eligibility.attempts import Reason, rejected
 from irt_assets.responses.item_times import current_ability_times
 from irt_assets.responses.observe import bank_version, day_versions
-from irt_assets.responses.snapshot import take_snapshot
+from irt_assets.responses.snapshot import Judge, take_snapshot
 from resources.cluster.relational import application
 from resources.dagster_schema import column_schema, rows_shown
 from resources.files.object_store import ObjectStore
@@ -22,9 +22,9 @@ OWNERS = ["team:psychometrics"]
 
 
 def build_response_assets(
-    months: dg.PartitionsDefinition, days: dg.DailyPartitionsDefinition
+    months: dg.PartitionsDefinition, days: dg.DailyPartitionsDefinition, judge: Judge
 ) -> list[dg.AssetsDefinition | dg.SourceAsset]:
-    """`question_bank`, `attempts`, `item_response_time` and `scored_responses`."""
+    """`question_bank`, `attempts`, `item_response_time` and `scored_responses`. `judge`: of a month on Spark."""
 
     @dg.observable_source_asset(
         name="question_bank",
@@ -91,7 +91,7 @@ def build_response_assets(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
     ) -> dg.MaterializeResult:
         with classify_failures():
-            snapshot, window = take_snapshot(database, store, context.partition_key, context.run.run_id)
+            snapshot, window = take_snapshot(database, store, context.partition_key, context.run.run_id, judge=judge)
         rejections = {scale: rejected(snapshot.counts.get(scale, {})) for scale in snapshot.rules}
         return dg.MaterializeResult(
             metadata={

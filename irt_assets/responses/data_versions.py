@@ -38,7 +38,7 @@ from irt_assets.common.partitions import Month, day_of
 from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.facts import LATER, lookback_start
 from irt_assets.responses.scales import Scale
-from irt_assets.responses.window import ENCODING, data_hash, data_hash_by, query_of_hash, whole_log
+from irt_assets.responses.window import data_hash, data_hash_by, query_of_hash, whole_log
 from resources.cluster.relational import holds_log, lake, on_postgres
 from resources.postgres.database import lock_key
 from resources.postgres.relations import LEARNER
@@ -105,31 +105,29 @@ class States:
     accounts: str
 
 
-def data_version(
-    connection: psycopg.Connection, month: str, scales: Mapping[str, Scale], encoding: int = ENCODING
-) -> str:
+def data_version(connection: psycopg.Connection, month: str, scales: Mapping[str, Scale]) -> str:
     """The hash of a month's answers now, as `window.data_hash` has it: the stored one where nothing has changed, else
     computed and stored."""
-    before = states_of(connection, month, scales, encoding)
-    if before is not None and (known := _known(connection, month, scales, encoding, before)):
+    before = states_of(connection, month, scales)
+    if before is not None and (known := _known(connection, month, scales, before)):
         return known
-    digest = data_hash(connection, *Month(month).bounds, scales, encoding)
-    store_version(connection, month, scales, digest, before, encoding)
+    digest = data_hash(connection, *Month(month).bounds, scales)
+    store_version(connection, month, scales, digest, before)
     return digest
 
 
 def mark_of_change(
-    connection: psycopg.Connection, month: str, scales: Mapping[str, Scale], data_hash: str, encoding: int
+    connection: psycopg.Connection, month: str, scales: Mapping[str, Scale], data_hash: str
 ) -> str | None:
     """None where a month's answers have the hash `data_hash` now; else what tells the present ones from others.
 
     That is their hash, or their state, where a day of the lake has changed and PostgreSQL does not have all the answers
     that the hash is of: it is not worth a session of Spark to whoever asks every few minutes.
     """
-    before = states_of(connection, month, scales, encoding) if _is_in_lake(encoding) else None
+    before = states_of(connection, month, scales) if lake() else None
     if before is None:
-        now = data_version(connection, month, scales, encoding)
-    elif known := _known(connection, month, scales, encoding, before):
+        now = data_version(connection, month, scales)
+    elif known := _known(connection, month, scales, before):
         now = known
     else:
         start, end = Month(month).bounds
@@ -138,9 +136,7 @@ def mark_of_change(
     return now if now != data_hash else None
 
 
-def states_of(
-    connection: psycopg.Connection, month: str, scales: Mapping[str, Scale], encoding: int = ENCODING
-) -> States | None:
+def states_of(connection: psycopg.Connection, month: str, scales: Mapping[str, Scale]) -> States | None:
     """The states now; None where they prove nothing."""
     start, end = Month(month).bounds
     since, until = lookback_start(start, scales), end + LATER
@@ -155,19 +151,18 @@ def states_of(
             "until": day_of(until),
         },
     ).fetchall()
-    if _is_in_lake(encoding):
-        whole = lake()
-        days = None if whole is None else whole.days(since, until)
+    if whole := lake():
+        days = whole.days(since, until)
         found = {part: state for part, state, is_counted, _ in rows if is_counted}
         if days is None or not found.keys() >= {"question", "learner"}:
             return None
         state = "\n".join(f"{day} {digest}" for day, digest in sorted(days.items()))
-        log = f"{query_of_hash(scales, encoding)}\n{since} {start} {end}\nlake\n{state}"
+        log = f"{query_of_hash(scales)}\n{since} {start} {end}\nlake\n{state}"
     else:
         found = {part: state for part, state, is_counted, view in rows if is_counted and _is_ours(view)}
         if found.keys() != TRIGGERS.keys():
             return None
-        log = f"{query_of_hash(scales, encoding)}\n{since} {start} {end}\n{rows[0][3]}\n{found['response_log']}"
+        log = f"{query_of_hash(scales)}\n{since} {start} {end}\n{rows[0][3]}\n{found['response_log']}"
     return States(_digest(log), _digest(found["question"]), _digest(found["learner"]))
 
 
@@ -177,7 +172,6 @@ def store_version(
     scales: Mapping[str, Scale],
     digest: str,
     before: States | None,
-    encoding: int = ENCODING,
 ) -> None:
     """Store a month's hash, which was computed after `before` were its states, in the caller's transaction.
 
@@ -189,21 +183,21 @@ def store_version(
     start, end = Month(month).bounds
     window: dict[str, object] = {"start": start, "end": end}
     facts = _ANSWERED, _TEST_ACCOUNTS
-    if _is_in_lake(encoding):
+    if lake():
         window = _answered(connection, month, scales) | _test_accounts(connection, month, scales)
         facts = _ANSWERED_IN_LAKE, _TEST_ACCOUNTS_IN_LAKE
     items, accounts = (_value(connection, query, window) for query in facts)
-    if states_of(connection, month, scales, encoding) != before:
+    if states_of(connection, month, scales) != before:
         return
     connection.execute(
         """INSERT INTO data_version
-             (month, encoding, data_hash, log_state, bank_state, account_state, items, test_accounts)
-           VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
-           ON CONFLICT (month, encoding) DO UPDATE SET
+             (month, data_hash, log_state, bank_state, account_state, items, test_accounts)
+           VALUES (%s, %s, %s, %s, %s, %s, %s)
+           ON CONFLICT (month) DO UPDATE SET
              data_hash = excluded.data_hash, log_state = excluded.log_state, bank_state = excluded.bank_state,
              account_state = excluded.account_state, items = excluded.items, test_accounts = excluded.test_accounts,
              computed_at = excluded.computed_at""",
-        (month, encoding, digest, before.log, before.bank, before.accounts, json.dumps(items), accounts),
+        (month, digest, before.log, before.bank, before.accounts, json.dumps(items), accounts),
     )
 
 
@@ -222,14 +216,12 @@ def merge_changes(connection: psycopg.Connection) -> int:
     return int(row[0])
 
 
-def _known(
-    connection: psycopg.Connection, month: str, scales: Mapping[str, Scale], encoding: int, now: States
-) -> str | None:
+def _known(connection: psycopg.Connection, month: str, scales: Mapping[str, Scale], now: States) -> str | None:
     """The stored hash if it still holds. Where the bank or the learners were changed, what the month read decides."""
     row = connection.execute(
         """SELECT data_hash, bank_state, account_state FROM data_version
-           WHERE month = %s AND encoding = %s AND log_state = %s""",
-        (month, encoding, now.log),
+           WHERE month = %s AND log_state = %s""",
+        (month, now.log),
     ).fetchone()
     if row is None:
         return None
@@ -237,15 +229,15 @@ def _known(
     if (bank, accounts) != (now.bank, now.accounts):
         start, end = Month(month).bounds
         test_accounts, users = _TEST_ACCOUNTS, {}
-        if _is_in_lake(encoding):
+        if lake():
             test_accounts = _TEST_ACCOUNTS_IN_LAKE
             users = _test_accounts(connection, month, scales) if accounts != now.accounts else {"users": []}
         same = connection.execute(
             f"""SELECT (v.bank_state = %(bank)s OR v.items = ({_KNOWN}))
                    AND (v.account_state = %(accounts)s OR v.test_accounts = ({test_accounts}))
                 FROM data_version v
-                WHERE month = %(month)s AND encoding = %(encoding)s AND log_state = %(log)s""".encode(),
-            {"month": month, "encoding": encoding, "start": start, "end": end}
+                WHERE month = %(month)s AND log_state = %(log)s""".encode(),
+            {"month": month, "start": start, "end": end}
             | {"log": now.log, "bank": now.bank, "accounts": now.accounts}
             | users,
         ).fetchone()
@@ -254,15 +246,10 @@ def _known(
         if _may_store(connection, month):
             connection.execute(
                 """UPDATE data_version SET bank_state = %s, account_state = %s
-                   WHERE month = %s AND encoding = %s AND (log_state, bank_state, account_state) = (%s, %s, %s)""",
-                (now.bank, now.accounts, month, encoding, now.log, bank, accounts),
+                   WHERE month = %s AND (log_state, bank_state, account_state) = (%s, %s, %s)""",
+                (now.bank, now.accounts, month, now.log, bank, accounts),
             )
     return str(digest)
-
-
-def _is_in_lake(encoding: int) -> bool:
-    """Whether the log that a hash is of is in a lake: hashes of the first encoding are of PostgreSQL's."""
-    return encoding == ENCODING and lake() is not None
 
 
 def _answered(connection: psycopg.Connection, month: str, scales: Mapping[str, Scale]) -> dict[str, object]:

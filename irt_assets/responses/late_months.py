@@ -18,7 +18,6 @@ from irt_assets.common.partitions import day_bounds, day_of
 from irt_assets.responses.data_versions import mark_of_change
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import current_snapshot
-from irt_assets.responses.window import encoding_of
 
 
 @dataclass(frozen=True)
@@ -106,5 +105,4 @@ def changed_hash(connection: psycopg.Connection, month: str) -> str | None:
     snapshot = current_snapshot(connection, month)
     if snapshot is None:
         return None
-    scales = read_scales(connection)
-    return mark_of_change(connection, month, scales, snapshot.data_hash, encoding_of(snapshot.data_hash))
+    return mark_of_change(connection, month, read_scales(connection), snapshot.data_hash)

@@ -1,4 +1,4 @@
-"""The hash of rows that every engine computes alike: the second way of writing out the rows of a window.
+"""The hash of rows that every engine computes alike.
 
 A row is written as the text of its columns, in order, each followed by `|`:
 

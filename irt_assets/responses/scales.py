@@ -30,20 +30,6 @@ from irt_assets.responses.scale_decisions import (
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 
-OWN_COLUMNS = ("latent", "new_misfit")
-"""Rules that have a column of their own in `calibration_scale`, so that a release that does not know them can read the
-scale."""
-IN_THRESHOLDS = frozenset({
-    "min_responses", "min_learner_responses", "min_responses_3pl", "min_provisional_responses", "hinted", "rapid_share",
-    "rapid_cap_ms", "rapid_min_times", "lookback_months", "assignment", "min_anchor_responses", "max_rejected_share",
-    "max_abs_b", "max_b_se", "max_rmsd", "second_dimension", "min_anchors", "min_anchor_share", "anchor_q_alpha",
-    "demanded_engines", "warn_anchor_share", "agreement_max_se", "agreement_max_rms", "dif_attributes",
-})  # fmt: skip
-"""Rules that stand in the column `thresholds`, where a release refuses a name that it does not know: no other will ever
-stand there. The rules that are in neither stand in `newer_rules`, where a release reads the names that it knows."""
-ASSIGNMENT = {"linear": "linear", "by_level": "adaptive"}
-"""The column `assignment` as the rule of that name decides; nothing is read from it."""
-
 
 @dataclass(frozen=True)
 class Scale:
@@ -77,7 +63,7 @@ def read_scales(connection: psycopg.Connection, window_start: datetime | None = 
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
             """
-            SELECT s.scale_id, c.mu, c.sigma, c.model, c.engine, c.thresholds, c.newer_rules, c.latent, c.new_misfit,
+            SELECT s.scale_id, c.mu, c.sigma, c.model, c.engine, c.rules,
                    coalesce(v.version, c.anchor_version) AS anchor_version,
                    c.pass_theta, c.scale_id IS NOT NULL AS initialised
             FROM (SELECT scale_id FROM question UNION SELECT scale_id FROM calibration_scale) s
@@ -104,11 +90,7 @@ def _scale(row: Mapping[str, Any], decisions: list[ScaleDecision], window_start:
         sigma=row["sigma"],
         model=decided.value if decided else row["model"],  # type: ignore[arg-type]
         engine=row["engine"],
-        rules=Rules.from_settings(
-            {name: value for name, value in row["newer_rules"].items() if name in STAGE_OF}
-            | row["thresholds"]
-            | {name: row[name] for name in OWN_COLUMNS}
-        ),
+        rules=Rules.from_settings({name: value for name, value in row["rules"].items() if name in STAGE_OF}),
         anchor_version=row["anchor_version"],
         initialised=True,
         pass_theta=row["pass_theta"],
@@ -128,13 +110,10 @@ def accepted_subjects(connection: psycopg.Connection, scale_id: str, month_start
 def store_scale(connection: psycopg.Connection, scale: Scale, origin: Mapping[str, Any]) -> None:
     """Make a scale. `origin`: its kind, and the start and end of a window; kept as it is."""
     connection.execute(
-        """INSERT INTO calibration_scale
-             (scale_id, origin, mu, sigma, model, engine, assignment, thresholds, newer_rules, latent, new_misfit)
-           VALUES (%(scale_id)s, %(origin)s, %(mu)s, %(sigma)s, %(model)s, %(engine)s, %(assignment)s,
-                   %(thresholds)s, %(newer_rules)s, %(latent)s, %(new_misfit)s)""",
-        {"scale_id": scale.scale_id, "origin": json.dumps(origin), "mu": scale.mu, "sigma": scale.sigma}
-        | {"model": scale.model, "engine": scale.engine}
-        | columns_of(scale.rules),
+        """INSERT INTO calibration_scale (scale_id, origin, mu, sigma, model, engine, rules)
+           VALUES (%s, %s, %s, %s, %s, %s, %s)""",
+        (scale.scale_id, json.dumps(origin), scale.mu, scale.sigma, scale.model, scale.engine)
+        + (json.dumps(scale.rules.changed()),),
     )
 
 
@@ -148,17 +127,6 @@ def set_pass_mark(database: Database, scale_id: str, theta: float) -> None:
         ).rowcount
     if not found:
         raise PermanentFailure(f"scale {scale_id} has no origin yet: `irt scale init --scale {scale_id}`")
-
-
-def columns_of(rules: Rules) -> dict[str, Any]:
-    """The rules as the columns of `calibration_scale` keep them."""
-    settings, changed = rules.settings(), rules.changed()
-    newer = {name: changed[name] for name in changed.keys() - IN_THRESHOLDS - {*OWN_COLUMNS}}
-    return {
-        "thresholds": json.dumps({name: changed[name] for name in changed if name in IN_THRESHOLDS}),
-        "newer_rules": json.dumps(newer),
-        "assignment": ASSIGNMENT[rules.fit.assignment],
-    } | {name: settings[name] for name in OWN_COLUMNS}
 
 
 @dataclass(frozen=True)
@@ -214,10 +182,7 @@ def change_rules(database: Database, scale_id: str, settings: Mapping[str, Any])
     with database.connect() as connection:
         rules = consider_rules(connection, scale_id, settings).after.rules
         connection.execute(
-            """UPDATE calibration_scale
-               SET thresholds = %(thresholds)s, newer_rules = newer_rules - %(known)s::text[] || %(newer_rules)s::jsonb,
-                   latent = %(latent)s, new_misfit = %(new_misfit)s, assignment = %(assignment)s
-               WHERE scale_id = %(scale_id)s""",
-            columns_of(rules) | {"known": [*STAGE_OF], "scale_id": scale_id},
+            "UPDATE calibration_scale SET rules = rules - %s::text[] || %s::jsonb WHERE scale_id = %s",
+            ([*STAGE_OF], json.dumps(rules.changed()), scale_id),
         )
     return rules.changed()

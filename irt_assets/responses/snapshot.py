@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, BinaryIO, LiteralString
 
 import numpy as np
@@ -23,27 +24,28 @@ from psycopg.rows import class_row
 
 from irt_assets.common.partitions import Month
 from irt_assets.psychometrics.eligibility.rules import Rules, of_stage
-from irt_assets.responses.data_versions import data_version, states_of, store_version
+from irt_assets.responses.data_versions import states_of, store_version
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot_files import (
     Manifest,
     SpoiltSnapshotError,
-    columns_of,
     is_manifest,
     snapshot_files,
     store_manifest,
     store_parquet,
 )
-from irt_assets.responses.window import ENCODING, WindowTotals, encoding_of, judged_window, whole_log
-from irt_assets.responses.window_on_spark import COLUMNS, judge_on_spark
+from irt_assets.responses.window import WindowTotals, judged_window, whole_log
 from resources.cluster.relational import Run, most_for_run, on_spark
-from resources.cluster.spark import spark_jobs
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, advisory_lock
 
 FIT_COLUMNS = ("user_id", "item_id", "scale_id", "form_id", "reason", "score")
 """What a fit reads of a snapshot: the scored responses, and which items have too few."""
+Judge = Callable[[Run, ObjectStore, str, datetime, datetime, Mapping[str, Scale]], tuple[WindowTotals, Manifest]]
+"""Judges the attempts of a window by the rules of their scales where they are, and stores them as parts below a folder:
+called with where they are, the store, the folder, start, end and scales; what they come to, and the manifest, which is
+not stored yet."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,18 @@ class Snapshot:
 
 
 def take_snapshot(
-    database: Database, store: ObjectStore, month: str, run_id: str | None, log: Run | None = None
+    database: Database,
+    store: ObjectStore,
+    month: str,
+    run_id: str | None,
+    log: Run | None = None,
+    judge: Judge | None = None,
 ) -> tuple[Snapshot, WindowTotals]:
     """Judge the month's attempts and store them; the files are in place before the row that names them.
 
-    `log`: where the attempts are; None: where the settings say. On Spark they are judged there, and the snapshot is a
-    manifest. Raises PermanentFailure where the month has no attempt at all, or has an attempt twice.
+    `log`: where the attempts are; None: where the settings say. Those on Spark are judged by `judge`, so that the
+    snapshot is a manifest; without it, and all others, in this process. Raises PermanentFailure where the month has no
+    attempt at all, or has an attempt twice.
     """
     start, end = Month(month).bounds
     folder = f"scored_responses/{month}"
@@ -78,11 +86,10 @@ def take_snapshot(
         scales = read_scales(connection)
         states = states_of(connection, month, scales)
         run = log or whole_log(connection, start, end, scales)
-        if run.backend is on_spark:
-            with spark_jobs(run.connection, f"scored_responses of {month}"):
-                totals, parts = judge_on_spark(run, store, folder, start, end, scales)
+        if judge is not None and run.backend is on_spark:
+            totals, manifest = judge(run, store, folder, start, end, scales)
             _refuse_empty(month, totals)
-            key, digest = store_manifest(store, folder, Manifest.over(month, parts, columns_of(COLUMNS)))
+            key, digest = store_manifest(store, folder, manifest)
         else:
             window = judged_window(connection, start, end, scales, run)
             totals = window.totals
@@ -92,7 +99,7 @@ def take_snapshot(
             month,
             digest,
             key,
-            _hash_as_known(connection, month, scales, totals.data_hash, digest),
+            totals.data_hash,
             totals.n_attempts,
             totals.counts,
             rules_of(scales),
@@ -122,16 +129,6 @@ def _refuse_empty(month: str, totals: WindowTotals) -> None:
             f"month {month} has no attempts: import its log with `irt import attempts FILE`, "
             "or materialise another month"
         )
-
-
-def _hash_as_known(
-    connection: psycopg.Connection, month: str, scales: dict[str, Scale], data_hash: str, digest: str
-) -> str:
-    """The window's hash in the encoding that the month's snapshot `digest` has already, as fits of it name that."""
-    known = snapshot_of(connection, month, digest)
-    if known is None or encoding_of(known.data_hash) == ENCODING:
-        return data_hash
-    return data_version(connection, month, scales, encoding_of(known.data_hash))
 
 
 def current_snapshot(connection: psycopg.Connection, month: str) -> Snapshot | None:

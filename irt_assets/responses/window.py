@@ -54,15 +54,6 @@ FROM f
 WHERE f.item_id = ANY(%(items)s) AND (%(learners)s::text[] IS NULL OR f.user_id = ANY(%(learners)s))
 """
 
-# Sums, so that the order of the rows does not matter and the window needs no sort. OFFSET 0 keeps the planner from
-# writing a row out for each half of its hash.
-_HASH = """
-SELECT count(*), coalesce(sum(('x' || left(h, 16))::bit(64)::bigint::numeric), 0),
-       coalesce(sum(('x' || right(h, 16))::bit(64)::bigint::numeric), 0)
-FROM (SELECT md5(f::text) AS h FROM f OFFSET 0) t
-"""
-
-
 ANSWERS_OF_A_GROUP = 5_000_000
 """Answers of the learners who are scored at once: some two gigabytes while they are judged."""
 
@@ -98,35 +89,14 @@ class WindowTotals:
     data_hash: str
 
 
-ENCODING = 2
-"""How the rows of a window are written out to be hashed: as `row_hash` says. Hashes of the first encoding, by the text
-that PostgreSQL gives a row, stay what they are, and are compared with hashes of the first."""
 _MARK = "v2:"
-"""What a hash of the second encoding begins with."""
+"""What every stored hash begins with: how the rows were written out (as `row_hash` says)."""
 _START, _END = datetime(2001, 2, 1, tzinfo=UTC), datetime(2001, 3, 1, tzinfo=UTC)
 
 
-def encoding_of(digest: str) -> int:
-    """The encoding that a stored hash was made with."""
-    return 2 if digest.startswith(_MARK) else 1
-
-
-def data_hash(
-    connection: psycopg.Connection,
-    start: datetime,
-    end: datetime,
-    scales: Mapping[str, Scale],
-    encoding: int = ENCODING,
-) -> str:
-    """Hash of the answers of [start, end) and of every fact that eligibility reads about them, now.
-
-    That of the first encoding is of what PostgreSQL has.
-    """
-    if encoding == ENCODING:
-        return data_hash_by(whole_log(connection, start, end, scales), start, end, scales)
-    row = connection.execute(_hash_query(start, end, scales, encoding).encode()).fetchone()
-    assert row is not None
-    return digest_of(row, encoding)
+def data_hash(connection: psycopg.Connection, start: datetime, end: datetime, scales: Mapping[str, Scale]) -> str:
+    """Hash of the answers of [start, end) and of every fact that eligibility reads about them, now."""
+    return data_hash_by(whole_log(connection, start, end, scales), start, end, scales)
 
 
 def whole_log(connection: psycopg.Connection, start: datetime, end: datetime, scales: Mapping[str, Scale]) -> Run:
@@ -135,33 +105,25 @@ def whole_log(connection: psycopg.Connection, start: datetime, end: datetime, sc
 
 
 def data_hash_by(run: Run, start: datetime, end: datetime, scales: Mapping[str, Scale]) -> str:
-    """The same hash, of the second encoding, over whatever holds the relations."""
+    """The same hash, over whatever holds the relations."""
     sums = _sums_of_rows(start, end, scales, run.backend)
     # As text, because numbers as large as the sums are read as floats.
     found = run.read(f"SELECT concat(a, ' ', b, ' ', c) AS sums FROM ({sums}) t(a, b, c)")
-    return digest_of(found["sums"][0].as_py().split(), ENCODING)
+    return digest_of(found["sums"][0].as_py().split())
 
 
-def query_of_hash(scales: Mapping[str, Scale], encoding: int = ENCODING) -> str:
+def query_of_hash(scales: Mapping[str, Scale]) -> str:
     """The query of `data_hash` for some month: with the bounds of a window, all that its hash depends on but rows."""
-    return _query_of_hash(
-        frozenset((one.scale_id, one.rules.eligibility.lookback_months) for one in scales.values()), encoding
-    )
+    return _query_of_hash(frozenset((one.scale_id, one.rules.eligibility.lookback_months) for one in scales.values()))
 
 
 @cache
-def _query_of_hash(lookbacks: frozenset[tuple[str, int]], encoding: int) -> str:
+def _query_of_hash(lookbacks: frozenset[tuple[str, int]]) -> str:
     scales = {
         scale: Scale(scale, rules=Rules.from_settings({"lookback_months": months}))
         for scale, months in sorted(lookbacks)
     }
-    return _hash_query(_START, _END, scales, encoding)
-
-
-def _hash_query(start: datetime, end: datetime, scales: Mapping[str, Scale], encoding: int) -> str:
-    if encoding == 1:
-        return _with_facts(start, end, scales) + _HASH
-    return _sums_of_rows(start, end, scales, on_postgres)
+    return _sums_of_rows(_START, _END, scales, on_postgres)
 
 
 def _sums_of_rows(start: datetime, end: datetime, scales: Mapping[str, Scale], backend: Backend[Any]) -> str:
@@ -175,10 +137,9 @@ def window_rows(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> 
     return found.rename(attempt_id="id").select(*SNAPSHOT)
 
 
-def digest_of(count_and_sums: Sequence[Any], encoding: int = ENCODING) -> str:
+def digest_of(count_and_sums: Sequence[Any]) -> str:
     """The hash of a window from the count of its rows and the sums of their hashes."""
-    digest = hashlib.sha256(" ".join(str(int(n)) for n in count_and_sums).encode()).hexdigest()
-    return digest if encoding == 1 else _MARK + digest
+    return _MARK + hashlib.sha256(" ".join(str(int(n)) for n in count_and_sums).encode()).hexdigest()
 
 
 def n_attempts(run: Run, start: datetime, end: datetime) -> int:
@@ -215,7 +176,7 @@ def judged_window(
     found = (run or whole_log(connection, start, end, scales))(hashed)
     # After the answers, so that the times are of no fewer than these.
     times = current_item_times(connection, end, lookback_start(start, scales))
-    digest = digest_of((found.num_rows, *sums_of(found["h"])), ENCODING)
+    digest = digest_of((found.num_rows, *sums_of(found["h"])))
     found = found.drop_columns(["h"])
     code, score = (np.full(found.num_rows, -1, dtype=np.int8) for _ in range(2))
     judgements, left_out = {}, {}

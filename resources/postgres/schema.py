@@ -5,9 +5,10 @@ What does not belong here: what the schema is (see `tables`), and its history (s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
+from functools import partial
 from typing import Any
 
 import alembic.command
@@ -69,22 +70,27 @@ def downgrade(database: Database, revision: str) -> str:
             f"the schema is at {current}: {revision!r} does not name one of the earlier "
             f"{', '.join(reversed(earlier)) or '(there is none)'}"
         )
+    steps = scripts.iterate_revisions(current, named[0])
+    carried = {column for step in steps for column in getattr(step.module, "carried", ())}
     config = _alembic()
-    config.attributes.update(database=database, guard=_nothing_lost)
+    config.attributes.update(database=database, guard=partial(_nothing_lost, carried=carried))
     alembic.command.downgrade(config, named[0])
     return named[0]
 
 
 @contextmanager
-def _nothing_lost(connection: sa.Connection) -> Iterator[None]:
-    """Raises PermanentFailure, before anything is committed, if the block loses rows or values of KEPT."""
+def _nothing_lost(connection: sa.Connection, carried: Collection[str]) -> Iterator[None]:
+    """Raises PermanentFailure, before anything is committed, if the block loses rows or values of KEPT.
+
+    carried: columns whose values the migrations put elsewhere.
+    """
     before = _values(connection)
     yield
     after = _values(connection)
     lost = [
         f"{n - after.get(name, 0):,} {'values' if '.' in name else 'rows'} of {name}"
         for name, n in before.items()
-        if after.get(name, 0) < n
+        if after.get(name, 0) < n and name not in carried
     ]
     if lost:
         raise PermanentFailure(

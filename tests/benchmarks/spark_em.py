@@ -25,15 +25,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from irt_assets.engines.em_on_spark import fit_on_spark
-from irt_assets.engines.spark_answers import SparkAnswers
-from irt_assets.engines.spark_sums import fetched
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation.marginal import Problem
 from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_assets.psychometrics.estimation.response_layout import Answers
+from irt_assets.spark.answers import SparkAnswers
+from irt_assets.spark.em import fit_on_spark
+from irt_assets.spark.sums import fetched
 from resources.cluster.spark import spark_session, stop_session
 from resources.settings import Settings
 from tests.benchmarks.bench_em import simulate

@@ -40,7 +40,7 @@ from irt_assets.responses.item_status import Withdrawals
 from irt_assets.responses.item_times import compute_item_times
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import judged_for_scoring, scoring_facts
-from irt_assets.responses.window_on_spark import map_learners
+from irt_assets.spark.window import map_learners
 from resources.cluster.relational import Run, on_duckdb, on_spark
 from resources.settings import Settings
 from tests.benchmarks.spark_masters import java_memory, master, stage_seconds

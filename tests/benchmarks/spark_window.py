@@ -24,6 +24,7 @@ from resources.postgres.embedded_postgres import EmbeddedPostgres
 HERE = f"""
 import json, resource, sys, time
 from irt_assets.responses.snapshot import read_snapshot, take_snapshot
+from irt_assets.spark.window import judge_on_spark
 from resources.postgres.database import Database
 from resources.files.object_store import object_store
 from resources.settings import get_settings
@@ -31,7 +32,7 @@ settings = get_settings()
 database, store = Database(settings), object_store(settings)
 def timed(log, **also):
     began = time.monotonic()
-    snapshot, totals = take_snapshot(database, store, {MONTH!r}, None, log)
+    snapshot, totals = take_snapshot(database, store, {MONTH!r}, None, log, judge_on_spark)
     seconds = time.monotonic() - began
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     also = {{name: value() for name, value in also.items()}}

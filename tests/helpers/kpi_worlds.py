@@ -193,7 +193,7 @@ def load(database: Database, world: World) -> None:
         )
         for scale in scales_of(world).values():
             cursor.execute(
-                "INSERT INTO calibration_scale (scale_id, origin, mu, sigma, thresholds) VALUES (%s, '{}', %s, %s, %s)",
+                "INSERT INTO calibration_scale (scale_id, origin, mu, sigma, rules) VALUES (%s, '{}', %s, %s, %s)",
                 (scale.scale_id, scale.mu, scale.sigma, json.dumps(scale.rules.changed())),
             )
         cursor.executemany(

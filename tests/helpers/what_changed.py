@@ -6,7 +6,7 @@ import pytest
 
 WHERE_SPARK_CHANGES = pytest.mark.on_change(
     "resources/cluster/**",
-    "irt_assets/*/*spark*",
+    "irt_assets/spark/**",
     "irt_assets/responses/lake*",
     "irt_assets/responses/snapshot*",
     "irt_assets/responses/window.py",

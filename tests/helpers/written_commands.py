@@ -123,10 +123,7 @@ def fault_of_irt(words: list[str]) -> str:
                 name, *rest = [*context._protected_args, *context.args] or [""]
                 if not name and command.invoke_without_command:
                     return ""
-                found = command.get_command(context, name)
-                if found is None:
-                    return f"irt {shlex.join(words)}: no command {name}"
-                command = found
+                _, command, rest = command.resolve_command(context, [name, *rest])
     except Exit:
         return ""
     except TyperException as error:

@@ -106,9 +106,9 @@ def test_a_gate_that_one_of_two_scales_passes_is_an_error_and_names_both(calibra
 
 
 def test_a_gate_that_no_scale_passes_is_an_error(calibrated: Settings) -> None:
-    run_sql(Database(calibrated), "UPDATE calibration_scale SET thresholds = thresholds || '{\"anchor_q_alpha\": 1}'")
+    run_sql(Database(calibrated), "UPDATE calibration_scale SET rules = rules || '{\"anchor_q_alpha\": 1}'")
     found = evaluate(calibrated, "anchors_agree")
-    run_sql(Database(calibrated), "UPDATE calibration_scale SET thresholds = thresholds - 'anchor_q_alpha'")
+    run_sql(Database(calibrated), "UPDATE calibration_scale SET rules = rules - 'anchor_q_alpha'")
     assert not found.passed
     assert found.severity is dg.AssetCheckSeverity.ERROR
     assert "anchors disagree" in (found.description or "")

@@ -29,7 +29,7 @@ def test_rules_are_changed_by_who_knows_what_becomes_stale_and_says_so(
     with database.connect() as connection:
         for month in rooms.MONTHS:
             rooms.made_up_snapshot(connection, rooms.folder_store(world), month)
-    rules = "SELECT thresholds FROM calibration_scale"
+    rules = "SELECT rules FROM calibration_scale"
     before = rooms.rows(database, rules)
     refused = typed("calibrate", "--month", "2026-06", "--set", "min_responses=110")
     assert refused.code == 2

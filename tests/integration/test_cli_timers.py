@@ -106,7 +106,7 @@ def test_a_run_that_a_stopped_daemon_left_in_its_queue_is_made_here(
     prune = build_defs(world).resolve_job_def("prune")
     waits = instance.create_run_for_job(prune, status=DagsterRunStatus.QUEUED, remote_job_origin=origin)
     monkeypatch.setattr("irt_assets.runs.jobs_by_hand.queue_run", lambda *_: waits.run_id)
-    monkeypatch.setattr("jobs.daemons.daemon_alive", lambda _: next(answers))
+    monkeypatch.setattr("irt_assets.cli.runs.daemon_alive", lambda _: next(answers))
     monkeypatch.setattr("irt_assets.runs.jobs_by_hand.daemon_alive", lambda _: next(answers))
     typed = irt(world)("job", "prune")
     assert (typed.code, typed.out) == (0, "prune: done\n"), typed.err

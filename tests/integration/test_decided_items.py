@@ -7,8 +7,8 @@ from typing import Any
 
 import dagster as dg
 import pytest
-
 from irt_assets.cli.operations import waiting_line
+
 from irt_assets.common.partitions import monthly
 from irt_assets.decisions import release
 from irt_assets.decisions.proposals import Reference

@@ -704,7 +704,7 @@ def test_an_item_on_a_form_is_as_exposed_as_its_form_and_no_violation(world: Wor
 
 def test_an_item_that_a_level_chooses_may_be_overexposed_in_an_exam_too(world: World) -> None:
     exam_of_everybody(world)
-    world.sql('UPDATE calibration_scale SET thresholds = thresholds || \'{"assignment": "by_level"}\'')
+    world.sql('UPDATE calibration_scale SET rules = rules || \'{"assignment": "by_level"}\'')
     verdict = world.verdict(BY_NAME["items_are_not_overexposed"])
     assert {violation.subject for violation in verdict.violations} == {f"{SCALE}: C03"}
 

@@ -296,8 +296,8 @@ def test_scales_that_look_back_differently_have_times_of_their_own(bank: Databas
     add_attempts(bank, log := random_answers(70))
     run_sql(
         bank,
-        """INSERT INTO calibration_scale (scale_id, origin, thresholds, assignment, engine, anchor_version)
-           VALUES ('other', '{}', '{"lookback_months": 3}', 'linear', 'em', 1)""",
+        """INSERT INTO calibration_scale (scale_id, origin, rules, engine, anchor_version)
+           VALUES ('other', '{}', '{"lookback_months": 3}', 'em', 1)""",
     )
     with bank.connect() as connection:
         scales = read_scales(connection)

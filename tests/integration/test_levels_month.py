@@ -20,7 +20,6 @@ from tests.helpers.rooms import (
     LOWERED,
     MONTHS,
     SCALE,
-    add_items,
     evidence_of,
     folder_store,
     load_small_world,
@@ -115,14 +114,3 @@ def test_items_with_few_responses_are_provisional_and_never_published(world: Set
     ((held,),) = rows(database, "SELECT held FROM publication_step WHERE month = %s", (MONTH,))
     for item in provisional:
         assert held[item] == ["provisional: it has too few responses to be published, or to be used for a reported θ"]
-
-
-def test_the_scales_row_says_how_its_items_are_assigned(settings: Settings) -> None:
-    database = Database(settings)
-    add_items(database, {"k": {"a": 1.0, "b": 0.0}})
-    initialise(database, SCALE, first_month=MONTHS[0], thresholds={"assignment": "by_level"})
-    assert rows(database, "SELECT assignment, thresholds FROM calibration_scale") == [
-        ("adaptive", {"assignment": "by_level"})
-    ]
-    change_rules(database, SCALE, {"assignment": "linear"})
-    assert rows(database, "SELECT assignment, thresholds FROM calibration_scale") == [("linear", {})]

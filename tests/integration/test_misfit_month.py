@@ -394,7 +394,7 @@ def test_a_month_judged_before_the_gates_existed_stays_green(
     world: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     database = Database(world)
-    run_sql(database, "UPDATE calibration_scale SET new_misfit = DEFAULT")
+    run_sql(database, "UPDATE calibration_scale SET rules = rules - 'new_misfit'")
     (tmp_path / "dagster").mkdir()
     with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
         with monkeypatch.context() as before:

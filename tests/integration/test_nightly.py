@@ -264,8 +264,8 @@ def test_a_day_that_became_quiet_loses_the_fit_it_had(world: Settings) -> None:
     database = Database(world)
     night_of(database)
     assert fit_rows(database)
-    run_sql(database, "UPDATE calibration_scale SET thresholds = thresholds || '{\"min_provisional_responses\": 5000}'")
-    run_sql(database, "UPDATE calibration_scale SET thresholds = thresholds || '{\"min_responses\": 5000}'")
+    run_sql(database, "UPDATE calibration_scale SET rules = rules || '{\"min_provisional_responses\": 5000}'")
+    run_sql(database, "UPDATE calibration_scale SET rules = rules || '{\"min_responses\": 5000}'")
     assert "few_item_responses" in night_of(database).outcomes[0].quiet
     assert fit_rows(database) == []
 

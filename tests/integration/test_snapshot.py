@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from irt_assets.psychometrics.simulation.truth import Truth
-from irt_assets.responses.scales import IN_THRESHOLDS, change_rules, read_scales
+from irt_assets.responses.scales import change_rules, read_scales
 from irt_assets.responses.snapshot import (
     current_snapshot,
     read_snapshot,
@@ -142,24 +142,20 @@ def test_a_full_disk_leaves_the_earlier_snapshot_in_use(world: Settings, monkeyp
     assert [path.stem for path in files] == [first.snapshot_hash]
 
 
-def test_a_rule_that_a_release_does_not_know_neither_stops_it_nor_is_lost(
-    world: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """`max_rmsd` stands for a rule that is made after the release that refuses unknown names among the thresholds."""
-    database = Database(world)
-    monkeypatch.setattr("irt_assets.responses.scales.IN_THRESHOLDS", IN_THRESHOLDS - {"max_rmsd"})
-    kept = "SELECT thresholds->'max_rmsd', newer_rules FROM calibration_scale"
-    rooms.run_sql(database, """UPDATE calibration_scale SET newer_rules = '{"of_a_later_release": 1}'""")
+def test_a_rule_that_a_release_does_not_know_neither_stops_it_nor_is_lost(world: Settings) -> None:
+    """A scale keeps what differs from the defaults, and what a later release has set."""
+    database, kept = Database(world), "SELECT rules - %s::text[] FROM calibration_scale"
+    rooms.run_sql(database, """UPDATE calibration_scale SET rules = rules || '{"of_a_later_release": 1}'""")
     found = []
     for value in (0.08, 0.05):  # another one, and the default again
         change_rules(database, rooms.SCALE, {"max_rmsd": value})
         with database.connect() as connection:
             found.append(read_scales(connection)[rooms.SCALE].rules.publication.max_rmsd)
-        found.append(rooms.rows(database, kept))
-    rooms.run_sql(database, "UPDATE calibration_scale SET newer_rules = '{}'")
+        found.append(rooms.rows(database, kept, ([*rooms.LOWERED, "latent", "new_misfit"],)))
+    rooms.run_sql(database, "UPDATE calibration_scale SET rules = rules - 'of_a_later_release'")
     assert found == [
         0.08,
-        [(None, {"of_a_later_release": 1, "max_rmsd": 0.08})],
+        [({"of_a_later_release": 1, "max_rmsd": 0.08},)],
         0.05,
-        [(None, {"of_a_later_release": 1})],
+        [({"of_a_later_release": 1},)],
     ]

@@ -489,7 +489,7 @@ def red(bank: Database) -> Database:
            SELECT scale_id, version, 'K4', a, b, c, a_se, b_se, cov_ab, errors_assumed, anchor_hash FROM anchor_set
            WHERE item_id = 'K1'""",
     )
-    run_sql(bank, """UPDATE calibration_scale SET thresholds = thresholds || '{"min_anchors": 3}'""")
+    run_sql(bank, """UPDATE calibration_scale SET rules = rules || '{"min_anchors": 3}'""")
     return bank
 
 

@@ -10,9 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from irt_assets.engines import spark_answers, spark_sums
-from irt_assets.engines.em_on_spark import fit_on_spark
-from irt_assets.engines.spark_answers import SparkAnswers
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
@@ -24,6 +21,10 @@ from irt_assets.psychometrics.estimation.em_request import Persons
 from irt_assets.psychometrics.estimation.marginal import Problem
 from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_assets.psychometrics.estimation.source import InMemory
+from irt_assets.spark import answers as spark_answers
+from irt_assets.spark import sums as spark_sums
+from irt_assets.spark.answers import SparkAnswers
+from irt_assets.spark.em import fit_on_spark
 from resources.settings import Settings
 from tests.helpers.answers_on_spark import ITEMS, World, assert_same
 from tests.helpers.what_changed import WHERE_SPARK_CHANGES

@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 import irt_assets
-from irt_assets.engines.em_on_spark import fit_on_spark
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.spark.em import fit_on_spark
 from resources.cluster.spark import spark_jobs, spark_session
 from resources.failures import PermanentFailure
 from tests.helpers.answers_on_spark import World, assert_same

@@ -15,6 +15,7 @@ import pytest
 from irt_assets.responses.lake import export_days
 from irt_assets.responses.snapshot import current_snapshot, read_snapshot, snapshot_problem, take_snapshot
 from irt_assets.responses.snapshot_files import is_manifest
+from irt_assets.spark.window import judge_on_spark
 from resources.cluster.lake import Lake
 from resources.files.object_store import object_store
 from resources.postgres.database import Database
@@ -31,7 +32,8 @@ pytestmark = pytest.mark.long
 MONTH = "2026-10"
 JUDGE = """
 import sys
-from irt_assets.responses import snapshot, window_on_spark
+from irt_assets.responses import snapshot
+from irt_assets.spark import window as window_on_spark
 from resources.postgres.database import Database
 from resources.files.object_store import object_store
 from resources.settings import get_settings
@@ -43,7 +45,8 @@ def wait(store, parts):
     sys.stdin.read()
 window_on_spark._require_stored = wait
 settings = get_settings()
-snapshot.take_snapshot(Database(settings), object_store(settings), sys.argv[1], "killed")
+judge = window_on_spark.judge_on_spark
+snapshot.take_snapshot(Database(settings), object_store(settings), sys.argv[1], "killed", judge=judge)
 """
 
 
@@ -75,7 +78,7 @@ def test_a_driver_that_is_killed_leaves_the_month_as_it_was(
     with database.connect() as connection:
         assert current_snapshot(connection, MONTH) == before
     assert snapshot_problem(store, before) is None
-    after, _ = take_snapshot(database, store, MONTH, "second")
+    after, _ = take_snapshot(database, store, MONTH, "second", judge=judge_on_spark)
     assert is_manifest(after.uri)
     assert after.n_attempts == before.n_attempts
     assert after.data_hash != before.data_hash

@@ -26,6 +26,7 @@ from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import read_snapshot, take_snapshot
 from irt_assets.responses.snapshot_files import is_manifest
 from irt_assets.responses.window import data_hash
+from irt_assets.spark.window import judge_on_spark
 from jobs.late_sensor import FEATURES
 from resources.cluster import relational
 from resources.cluster.relational import on_nearest_log, on_postgres
@@ -169,7 +170,7 @@ def test_a_month_read_on_spark_has_the_snapshot_and_the_hash_of_the_month_on_pos
     store = rooms.folder_store(settings)
     here, totals = take_snapshot(loaded, store, MONTH, "run")
     move_to_lake()
-    there, totals_there = take_snapshot(loaded, store, MONTH, "run")
+    there, totals_there = take_snapshot(loaded, store, MONTH, "run", judge=judge_on_spark)
     assert totals.n_attempts > 100
     assert totals_there == totals
     assert is_manifest(there.uri)

@@ -15,12 +15,13 @@ import pytest
 
 from irt_assets.common.partitions import Month
 from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.responses import window_on_spark
 from irt_assets.responses.facts import LATER
 from irt_assets.responses.scales import Scale, read_scales, store_scale
 from irt_assets.responses.snapshot import Snapshot, read_snapshot, snapshot_problem, take_snapshot
 from irt_assets.responses.snapshot_files import Manifest
 from irt_assets.responses.window import WindowTotals, judged_window
+from irt_assets.spark import window as window_on_spark
+from irt_assets.spark.window import judge_on_spark
 from resources.cluster.relational import Run, on_postgres, on_spark
 from resources.failures import PermanentFailure
 from resources.files.object_store import BucketStore, FolderStore
@@ -137,7 +138,7 @@ def test_every_attempt_is_judged_as_on_one_machine(
     mixed: Database, on_lake: Callable[[Database], Run], folder: FolderStore, small_parts: None
 ) -> None:
     table, totals = judged_here(mixed)
-    snapshot, found = take_snapshot(mixed, folder, MONTH, None, on_lake(mixed))
+    snapshot, found = take_snapshot(mixed, folder, MONTH, None, on_lake(mixed), judge_on_spark)
     assert found == totals
     assert snapshot.data_hash == totals.data_hash
     kept = read_snapshot(folder, snapshot)
@@ -156,8 +157,8 @@ def test_the_same_answers_give_the_same_manifest(
     mixed: Database, on_lake: Callable[[Database], Run], folder: FolderStore, small_parts: None
 ) -> None:
     lake = on_lake(mixed)
-    first, _ = take_snapshot(mixed, folder, MONTH, "one", lake)
-    second, _ = take_snapshot(mixed, folder, MONTH, "two", lake)
+    first, _ = take_snapshot(mixed, folder, MONTH, "one", lake, judge_on_spark)
+    second, _ = take_snapshot(mixed, folder, MONTH, "two", lake, judge_on_spark)
     assert second == first
     assert first.uri == f"snapshots/scored_responses/{MONTH}/{first.snapshot_hash}.json"
 
@@ -170,7 +171,7 @@ def test_one_learners_answers_may_be_more_than_a_part_and_stay_in_one(
     at = [START + timedelta(minutes=n) for n in range(1200)]
     add_attempts(database, [attempt("busy", f"i{n % 40}", time) for n, time in enumerate(at)])
     add_attempts(database, [attempt("idle", "i0", START)])
-    snapshot, totals = take_snapshot(database, folder, MONTH, None, on_lake(database))
+    snapshot, totals = take_snapshot(database, folder, MONTH, None, on_lake(database), judge_on_spark)
     assert totals == judged_here(database)[1]
     assert sorted(part.rows for part in manifest_of(folder, snapshot).parts)[-1] >= 1200
 
@@ -180,7 +181,7 @@ def test_a_month_without_attempts_says_so_and_leaves_nothing(
 ) -> None:
     add_attempts(database, [attempt("u", "i", START - timedelta(days=1))])
     with pytest.raises(PermanentFailure, match=r"2026-03 has no attempts.*irt import attempts"):
-        take_snapshot(database, folder, MONTH, None, on_lake(database))
+        take_snapshot(database, folder, MONTH, None, on_lake(database), judge_on_spark)
     assert [*folder.list("snapshots")] == []
 
 
@@ -190,7 +191,7 @@ def test_an_attempt_that_two_learners_have_is_refused(
     """PostgreSQL holds two of an id at two times; a lake may hold two files of a day."""
     add_attempts(database, [attempt(f"u{n}", "i", START + n * LATER, attempt_id="the same") for n in range(2)])
     with pytest.raises(PermanentFailure, match=r"attempt_id more than once.*the same.*IRT_ATTEMPTS"):
-        take_snapshot(database, folder, MONTH, None, on_lake(database))
+        take_snapshot(database, folder, MONTH, None, on_lake(database), judge_on_spark)
     assert [*folder.list("snapshots")] == []
 
 
@@ -202,7 +203,7 @@ def test_executors_write_into_a_bucket_with_what_the_driver_was_told(
 ) -> None:
     """Java was started before the bucket's credentials were in the environment."""
     bucket = BucketStore(BUCKET)
-    snapshot, totals = take_snapshot(mixed, bucket, MONTH, None, on_lake(mixed))
+    snapshot, totals = take_snapshot(mixed, bucket, MONTH, None, on_lake(mixed), judge_on_spark)
     assert totals == judged_here(mixed)[1]
     assert read_snapshot(bucket, snapshot, columns=["attempt_id"]).num_rows == snapshot.n_attempts
 
@@ -211,7 +212,7 @@ def test_parts_that_do_not_reach_the_drivers_store_are_noticed(
     mixed: Database, on_lake: Callable[[Database], Run], tmp_path: Path
 ) -> None:
     with pytest.raises(PermanentFailure, match="executors on other machines need a bucket"):
-        take_snapshot(mixed, OnEachMachine(tmp_path / "driver"), MONTH, None, on_lake(mixed))
+        take_snapshot(mixed, OnEachMachine(tmp_path / "driver"), MONTH, None, on_lake(mixed), judge_on_spark)
 
 
 class OnEachMachine(FolderStore):

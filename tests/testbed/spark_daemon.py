@@ -15,8 +15,8 @@ for path in [path for path in sys.path_importer_cache if path.endswith(".zip")]:
 
 from pyspark.daemon import manager  # noqa: E402 - from its folder
 
-import irt_assets.engines.em_on_spark  # noqa: E402
-import irt_assets.responses.window_on_spark  # noqa: E402, F401
+import irt_assets.spark.em  # noqa: E402
+import irt_assets.spark.window  # noqa: E402, F401
 
 if __name__ == "__main__":
     gc.freeze()  # each task ends with a collection

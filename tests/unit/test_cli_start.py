@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+from irt_assets.cli import NOUNS
+
 NOT_FOR_STATUS = {
     *("scipy.stats", "duckdb", "botocore", "boto3", "matplotlib", "pandera", "jinja2", "pymc"),
     *("irt_assets.definitions", "irt_assets.reports", "irt_assets.kpis"),
@@ -24,11 +26,16 @@ def test_help_imports_nothing_heavy() -> None:
     assert not HEAVY & {name.partition(".")[0] for name in done.stdout.split()}
 
 
+def test_help_says_of_a_command_what_it_says_of_itself() -> None:
+    for noun in (noun for nouns in NOUNS.values() for noun in nouns):
+        command = noun.command()
+        assert command.name == noun.name
+        assert " ".join(command.help.partition("\n\n")[0].split()) == noun.help
+
+
 def test_status_imports_nothing_that_only_other_commands_need() -> None:
     """It once took three seconds to load, most of them in garbage collections, SciPy's distributions and DuckDB."""
-    done = run(
-        "import sys, irt_assets.cli, irt_assets.servers.stack, jobs.overview, jobs.stuck_runs; print(*sys.modules)"
-    )
+    done = run("import sys, irt_assets.cli.status, irt_assets.servers.stack; print(*sys.modules)")
     assert done.returncode == 0, done.stderr
     assert not NOT_FOR_STATUS & set(done.stdout.split())
 

@@ -26,7 +26,6 @@ from irt_assets.psychometrics.eligibility.attempts import (
 )
 from irt_assets.psychometrics.eligibility.minimum import expected_b_se, propose_minimum, recommend
 from irt_assets.psychometrics.eligibility.rules import STAGE_OF, STAGES, Rules
-from irt_assets.responses.scales import IN_THRESHOLDS, OWN_COLUMNS
 from irt_assets.responses.snapshot import stored_rules
 
 LENIENT = {"min_responses": 1, "min_learner_responses": 1}
@@ -404,7 +403,3 @@ def test_the_hash_of_a_stage_is_that_of_its_values_however_they_were_given() -> 
         Rules.from_settings({"max_abs_b": 4}).publication.hash
         == Rules.from_settings({"max_abs_b": 4.0}).publication.hash
     )
-
-
-def test_rules_that_the_release_before_reads_among_the_thresholds_are_still_there() -> None:
-    assert {*OWN_COLUMNS} | IN_THRESHOLDS <= STAGE_OF.keys()

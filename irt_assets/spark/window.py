@@ -7,7 +7,8 @@ credentials of the database. A task that runs twice leaves a part of the same na
 
 Learners are scored on a cluster in the same way: a partition has all of their answers.
 
-What does not belong here: the manifest (see `snapshot_files`), and the judgement on one machine (see `window`).
+What does not belong here: the manifest (see `responses.snapshot_files`), and the judgement on one machine (see
+`responses.window`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from irt_assets.common.partitions import month_of
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.eligibility.attempts import JudgedLearners, counts_by_reason, items_with_few
 from irt_assets.psychometrics.eligibility.rules import Rules
@@ -34,7 +36,7 @@ from irt_assets.responses.item_status import Withdrawals
 from irt_assets.responses.item_times import ItemTimes, compute_item_times
 from irt_assets.responses.row_hash import row_hash, sums_of
 from irt_assets.responses.scales import Scale
-from irt_assets.responses.snapshot_files import Part, store_parquet
+from irt_assets.responses.snapshot_files import Manifest, Part, columns_of, store_parquet
 from irt_assets.responses.window import (
     SNAPSHOT,
     ScaleAttempts,
@@ -49,6 +51,7 @@ from irt_assets.responses.window import (
 )
 from resources.cluster import spark_rows
 from resources.cluster.relational import Run
+from resources.cluster.spark import spark_jobs
 from resources.cluster.spark_executors import with_same_packages
 from resources.failures import PermanentFailure, TransientFailure
 from resources.files.object_store import ObjectStore
@@ -92,12 +95,21 @@ class _Judging:
 
 def judge_on_spark(
     run: Run, store: ObjectStore, folder: str, start: datetime, end: datetime, scales: Mapping[str, Scale]
-) -> tuple[WindowTotals, list[Part]]:
-    """Every attempt of [start, end) and what the rules of its scale say of it, stored as parts below `folder`.
+) -> tuple[WindowTotals, Manifest]:
+    """A `snapshot.Judge` of the month [start, end).
 
     Raises PermanentFailure where an attempt is there twice, or a part is not where executors wrote it, and
     TransientFailure where the attempts changed meanwhile.
     """
+    month = month_of(start)
+    with spark_jobs(run.connection, f"scored_responses of {month}"):
+        totals, parts = _judged_parts(run, store, folder, start, end, scales)
+    return totals, Manifest.over(month, parts, columns_of(COLUMNS))
+
+
+def _judged_parts(
+    run: Run, store: ObjectStore, folder: str, start: datetime, end: datetime, scales: Mapping[str, Scale]
+) -> tuple[WindowTotals, list[Part]]:
     n = n_attempts(run, start, end)
     if n == 0:
         return WindowTotals(0, {}, {}, digest_of((0, 0, 0))), []

@@ -1,18 +1,20 @@
 """Where a month's fit adds up over learners: in this process, or on Spark's executors.
 
-What does not belong here: how either does it (see `engines.em`, `engines.em_on_spark`).
+What does not belong here: how either does it (see `engines.em`, `em`).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from irt_assets.calibration.request import FitRequest
 from irt_assets.engines.em import EmEngine
+from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.eligibility.attempts import Reason
 from irt_assets.responses.snapshot import Snapshot
 from irt_assets.responses.snapshot_files import part_keys
 from irt_assets.responses.window import ItemCounts
+from irt_assets.spark.em import EmOnSpark
+from resources.cluster.spark import path_for_spark, spark_session
 from resources.files.object_store import ObjectStore
 from resources.settings import Settings
 
@@ -24,27 +26,32 @@ BYTES_AN_ANSWER = 1.5
 
 
 def placed(
-    engine: EmEngine, settings: Settings, store: ObjectStore, snapshot: Snapshot, request: FitRequest
+    engine: EmEngine,
+    settings: Settings,
+    store: ObjectStore,
+    snapshot: Snapshot,
+    scale_id: str,
+    responses: Responses,
+    *,
+    sampled: bool,
 ) -> EmEngine:
-    """The engine that fits the scored answers of the request's scale in a snapshot, where IRT_SPARK_FIT says.
+    """The engine that fits the scored answers to a scale in a snapshot, `responses`, where IRT_SPARK_FIT says.
 
-    Where the request has a sample of them, all are laid out by executors, and fetched if the driver is to fit them.
+    Where these are `sampled`, all are laid out by executors, and fetched if the driver is to fit them.
     """
-    where, drawn = settings.irt_spark_fit, request.drawn_from is not None
-    too_large = BYTES_AN_ANSWER * request.responses.n_responses > settings.irt_spark_fit_bytes
-    here = not drawn and (where == "driver" or (where == "auto" and not too_large))
+    where = settings.irt_spark_fit
+    too_large = BYTES_AN_ANSWER * responses.n_responses > settings.irt_spark_fit_bytes
+    here = not sampled and (where == "driver" or (where == "auto" and not too_large))
     if settings.irt_spark is None or here:
         return engine
-    from irt_assets.engines.em_on_spark import EmOnSpark
-
-    attempts = _attempts(settings, store, snapshot, request.scale.scale_id)
+    attempts = _attempts(settings, store, snapshot, scale_id)
     return EmOnSpark(
         engine.threads,
         session=attempts.sparkSession,
         frame=attempts.where(attempts.reason.isNull()).select("user_id", "item_id", "score"),
         settings=settings,
-        responses=request.responses,
-        sampled=drawn,
+        responses=responses,
+        sampled=sampled,
     )
 
 
@@ -59,8 +66,6 @@ def count_items(settings: Settings, store: ObjectStore, snapshot: Snapshot, scal
 
 
 def _attempts(settings: Settings, store: ObjectStore, snapshot: Snapshot, scale_id: str) -> DataFrame:
-    from resources.cluster.spark import path_for_spark, spark_session
-
     files = [path_for_spark(store.uri(key)) for key in part_keys(store, snapshot.uri)]
     attempts = spark_session(settings).read.parquet(*files)
     return attempts.where(attempts.scale_id == scale_id)

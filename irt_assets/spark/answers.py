@@ -1,6 +1,6 @@
 """Answers in a DataFrame of Apache Spark, laid out by executors as `psychometrics.estimation` reads them.
 
-What does not belong here: which answers count (see `responses`), and sums over the shards (see `spark_sums`).
+What does not belong here: which answers count (see `responses`), and sums over the shards (see `sums`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.engines.spark_sums import PEOPLE, Batches, ShardedAnswers, as_binary, fetched
 from irt_assets.psychometrics.core.design import Links
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Responses
@@ -31,6 +30,7 @@ from irt_assets.psychometrics.estimation.response_layout import (
     listed_answers,
 )
 from irt_assets.psychometrics.estimation.source import Facts, LaidOut, facts
+from irt_assets.spark.sums import PEOPLE, Batches, ShardedAnswers, as_binary, fetched
 from resources.cluster.spark_executors import with_same_packages
 from resources.settings import Settings
 

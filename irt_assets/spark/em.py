@@ -1,6 +1,6 @@
 """The em engine on Apache Spark: learners' answers stay on the executors in shards, and sums over learners come back.
 
-A fit is the same bit for bit as in memory, on one CPU type (see `spark_sums`). Where the shards fit the driver they are
+A fit is the same bit for bit as in memory, on one CPU type (see `sums`). Where the shards fit the driver they are
 fetched, and its threads add up.
 
 What does not belong here: which answers count (see `responses`), and how a fit proceeds (see `psychometrics`).
@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Unpack
 
 from irt_assets.engines.em import EmEngine
-from irt_assets.engines.spark_answers import SparkAnswers
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Calibration, Responses
@@ -22,6 +21,7 @@ from irt_assets.psychometrics.core.options import DEFAULT_MODEL
 from irt_assets.psychometrics.estimation.em import FitOptions, fit_source
 from irt_assets.psychometrics.estimation.response_layout import Answers
 from irt_assets.psychometrics.fit.item_sums import ItemSums
+from irt_assets.spark.answers import SparkAnswers
 from resources.cluster.spark import spark_jobs
 from resources.settings import Settings
 

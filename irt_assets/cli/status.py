@@ -1,6 +1,6 @@
-"""`irt status` and `irt prune`: parse, call, print.
+"""`irt status`: parses, calls, prints.
 
-Exit codes: 0 done; 1 a month is not green; 2 the request or its input is wrong.
+Exit codes: 0 every month is green; 1 one is not; 2 the request is wrong.
 """
 
 from __future__ import annotations
@@ -8,14 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import typer
 
-from irt_assets.cli.console import AsJson, Panel, colour, escape, out, print_json, print_table
-from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store
+from irt_assets.cli.console import AsJson, colour, escape, out, print_json, print_table
+from irt_assets.cli.installation import current_database, current_instance, current_settings
 from irt_assets.common.wording import counted, some_of, span
+from jobs.alerts import backup_alert
+from jobs.overview import as_dict, collect_overview
+from jobs.stuck_runs import fail_lost_runs
+from resources.dagster_compat import keep_connections
 
 if TYPE_CHECKING:
     from irt_assets.gates.month_judged import MonthState
@@ -31,13 +35,9 @@ GREEN_IN_A_LINE = 3
 """At least this many green months in a row share a line."""
 
 
-@app.command(rich_help_panel=Panel.PROOF)
+@app.command()
 def status(as_json: AsJson = False) -> None:
     """Everything on a screen: the daemon, every schedule and month, what is open, what runs."""
-    from jobs.overview import as_dict, collect_overview
-    from jobs.stuck_runs import fail_lost_runs
-    from resources.dagster_compat import keep_connections
-
     settings = current_settings()
     database = current_database()
     with current_instance(database) as instance:
@@ -52,39 +52,7 @@ def status(as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-@app.command(rich_help_panel=Panel.OPERATION)
-def prune(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted, and delete nothing.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Delete what nothing needs any more: old nights, superseded fits, snapshots and runs, alerts that are over."""
-    from jobs.prune import prune as prune_all
-
-    settings = current_settings()
-    database = current_database()
-    with current_instance(database) as instance:
-        gone = list(prune_all(database, current_store(database), instance, settings, dry_run=dry_run))
-    if as_json:
-        print_json([{"kind": one.kind, "names": one.names, "deleted": not dry_run} for one in gone])
-        return
-    rows = [
-        (
-            f"{len(one.names):,}",
-            one.kind,
-            escape(some_of(one.names, NAMES_SHOWN)),
-        )
-        for one in gone
-        if one.names
-    ]
-    if rows:
-        print_table(("", "would go" if dry_run else "deleted", ""), rows)
-    else:
-        out.print("nothing to delete")
-
-
 def _print(overview: Overview, zone: ZoneInfo) -> None:
-    from jobs.alerts import backup_alert
-
     def at(time: datetime | None) -> str:
         return time.astimezone(zone).strftime("%m-%d %H:%M") if time else "–"
 

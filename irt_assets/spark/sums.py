@@ -3,7 +3,7 @@
 Each sum is one `mapInArrow`: only tables of the items go out, and executors import this package, so that no kernel has
 a copy. Shards, their groups and the order of additions are those of `psychometrics.estimation.sums`.
 
-What does not belong here: how shards are made (see `spark_answers`), and how a fit proceeds (see `psychometrics`).
+What does not belong here: how shards are made (see `answers`), and how a fit proceeds (see `psychometrics`).
 """
 
 from __future__ import annotations

@@ -1,0 +1,43 @@
+"""`irt prune`: parses, calls, prints."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from irt_assets.cli.console import AsJson, escape, out, print_json, print_table
+from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store
+from irt_assets.common.wording import some_of
+from jobs.prune import prune as delete_unneeded
+
+app = typer.Typer()
+NAMES_SHOWN = 3
+
+
+@app.command()
+def prune(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted, and delete nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete what nothing needs any more: old nights, superseded fits, snapshots and runs, alerts that are over."""
+    settings = current_settings()
+    database = current_database()
+    with current_instance(database) as instance:
+        gone = list(delete_unneeded(database, current_store(database), instance, settings, dry_run=dry_run))
+    if as_json:
+        print_json([{"kind": one.kind, "names": one.names, "deleted": not dry_run} for one in gone])
+        return
+    rows = [
+        (
+            f"{len(one.names):,}",
+            one.kind,
+            escape(some_of(one.names, NAMES_SHOWN)),
+        )
+        for one in gone
+        if one.names
+    ]
+    if rows:
+        print_table(("", "would go" if dry_run else "deleted", ""), rows)
+    else:
+        out.print("nothing to delete")
