@@ -46,7 +46,7 @@ lint: venv
 # machine. ALL=1: also what takes hours.
 # Tests that wait for servers, by groups of which each has a stack or a cluster and stays on one worker, go on beside
 # those that compute, so that the cores have work while servers are waited for. Where hardly any do, a third process
-# computes while others wait for the database.
+# computes while others wait for the database. What lint finds ends it all after the unit tests, which run meanwhile.
 TIER := $(if $(ALL),,$(if $(CI),and not long,and not long and not ci))
 FOLDERS := $(if $(CI)$(ALL),tests/deploy $(wildcard tests/bare) tests/ui tests/spark) tests/integration tests/engines tests/services
 PYTEST = $(BIN)/pytest --quiet $(if $(ALL),,--changed)
@@ -57,12 +57,13 @@ timed = @began=$$(date +%s); $(2); status=$$?; took=$$(($$(date +%s) - began)); 
 test: venv
 	@rm -f build/durations.tsv build/failed.tsv build/left-out.tsv .coverage
 	@$(BIN)/python -m tests.testbed.compiled take
-	$(call timed,lint,$(SUBMAKE) lint)
-	@status=0; $(SUBMAKE) tests-unit || status=$$?; \
+	@$(SUBMAKE) linted & status=0; $(SUBMAKE) tests-unit || status=$$?; wait $$! || exit 1; \
 	  $(SUBMAKE) --jobs=2 --keep-going tests-servers tests-computing || status=$$?; \
 	  $(if $(ALL),$(SUBMAKE) --keep-going tests-new-year coverage || status=$$?;) \
 	  $(BIN)/python -m tests.testbed.compiled keep; $(BIN)/python -m tests.helpers.record; exit $$status
-.PHONY: tests-unit tests-servers tests-computing tests-new-year coverage
+.PHONY: linted tests-unit tests-servers tests-computing tests-new-year coverage
+linted:
+	$(call timed,lint,$(SUBMAKE) lint)
 tests-unit:
 	$(call timed,unit tests,$(PYTEST) $(COVER) --numprocesses=2 --dist=worksteal -m 'not xdist_group $(TIER)' tests/unit)
 tests-servers:

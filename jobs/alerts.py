@@ -264,7 +264,11 @@ def schedule_alert(
 ) -> Alert | None:
     """The alert of a schedule that is switched on; None if it works."""
     ticks = instance.get_ticks(
-        state.instigator_origin_id, state.selector_id, limit=1, statuses=[TickStatus.SUCCESS, TickStatus.SKIPPED]
+        state.instigator_origin_id,
+        state.selector_id,
+        before=now.timestamp(),  # the clock may have been ahead
+        limit=1,
+        statuses=[TickStatus.SUCCESS, TickStatus.SKIPPED],
     )
     started = switched_on_at(state)
     last_tick = datetime.fromtimestamp(ticks[0].timestamp, UTC) if ticks else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import dagster as dg
 
 from irt_assets.common.probes import SILENT_S
@@ -13,8 +15,10 @@ def daemon_alive(instance: dg.DagsterInstance) -> bool:
 
 
 def daemon_state(instance: dg.DagsterInstance) -> tuple[bool, float | None]:
-    """Whether the daemon is there, and its oldest heartbeat that counts; None where it never ran."""
+    """Whether the daemon is there, and its oldest heartbeat that counts; None where it never ran. One that is
+    ahead of the clock, which was set back, says nothing."""
     statuses = daemon_statuses(instance, SILENT_S)
     beats = [status.last_heartbeat.timestamp if status.last_heartbeat else None for status in statuses]
     seen = min((beat for beat in beats if beat is not None), default=None)
-    return all(status.healthy for status in statuses), seen
+    ahead = seen is not None and seen > time.time() + SILENT_S
+    return all(status.healthy for status in statuses) and not ahead, seen

@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext
-from functools import wraps
+from functools import partial, wraps
 from importlib.metadata import version
 from pathlib import Path
 from threading import local
@@ -152,9 +152,12 @@ def check_version() -> None:
 def keep_connections(instance: DagsterInstance) -> None:
     """Let the instance's storages keep their connections open between queries, as they do in the webserver.
 
-    Otherwise each query opens one, which takes longer than the query.
+    Otherwise each query opens one, which takes longer than the query. One that the database has closed meanwhile is
+    replaced.
     """
     instance.optimize_for_webserver(STATEMENT_TIMEOUT_MS, POOL_RECYCLE_S, MAX_OVERFLOW)
+    for storage in _storages(instance):
+        storage._engine.pool._pre_ping = True
 
 
 def wait_for_database(instance: DagsterInstance) -> None:
@@ -162,67 +165,94 @@ def wait_for_database(instance: DagsterInstance) -> None:
 
     They give up after six seconds otherwise, and the run with them. Storages that keep connections do not wait.
     """
-    _repeat_what_is_cut_off(instance.run_storage, "connect")
-    _repeat_what_is_cut_off(instance.event_log_storage, "_connect")
-    _repeat_what_is_cut_off(instance.schedule_storage, "connect")
+    for storage in _storages(instance):
+        connect_by = "_connect" if storage is instance.event_log_storage else "connect"
+        transactions = _Transactions(getattr(storage, connect_by))
+        setattr(storage, connect_by, transactions.connect)
+        for name in dir(type(storage)):
+            if name.startswith(REPEATED) and callable(getattr(type(storage), name)):
+                setattr(storage, name, transactions.whole(getattr(storage, name)))
 
 
-def _repeat_what_is_cut_off(storage: Any, connect_by: str) -> None:
-    """Let each call of the storage be one transaction, and be made again where its connection breaks or, once something
-    was written, where the database may only be read.
+def _storages(instance: DagsterInstance) -> tuple[Any, ...]:
+    return instance.run_storage, instance.event_log_storage, instance.schedule_storage
+
+
+class _Transactions:
+    """Calls of a storage, each of them one transaction, which is made again where its connection breaks or, once
+    something was written, where the database may only be read.
 
     What breaks off leaves nothing, unless it does so while it is being committed; then the database knows what became
     of it. So nothing is doubled.
     """
-    from dagster_postgres.utils import DagsterPostgresException
 
-    connect, of_thread = getattr(storage, connect_by), local()
-    has_written = False
-    away_since: float | None = None
+    def __init__(self, connect: Callable[[], Any]) -> None:
+        self._connect, self._of_thread = connect, local()
+        self._has_written = False
+        self._away_since: float | None = None
 
-    def whole(method: Callable[..., Any]) -> Callable[..., Any]:
+    def connect(self, *_: Any) -> Any:
+        """The connection of the call under way in this thread, else a new one."""
+        return nullcontext(self._of_thread.connection) if self._is_under_way else self._connect()
+
+    def whole(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        """The method as a transaction, or as part of the one that is under way."""
+
         @wraps(method)
         def called(*arguments: Any, **options: Any) -> Any:
-            nonlocal has_written, away_since
-            if hasattr(of_thread, "connection"):
-                return method(*arguments, **options)
-            number, result = None, None
-            broke: Exception = TransientFailure()
-            while True:
-                try:
-                    with connect() as made, made.execution_options(isolation_level="READ COMMITTED").begin():
-                        became: str | None = number and made.exec_driver_sql(BECAME, {"number": number}).scalar()
-                        if became == "in progress":
-                            raise broke
-                        if became != "committed":
-                            of_thread.connection = made
-                            try:
-                                result = method(*arguments, **options)
-                            finally:
-                                del of_thread.connection
-                            number = made.exec_driver_sql(NUMBER).scalar()
-                except (DBAPIError, DagsterPostgresException) as error:
-                    broke, now = error, time.monotonic()
-                    is_lost = not isinstance(error, DBAPIError) or error.connection_invalidated or has_written
-                    if not is_lost or not is_transient(error) or now - (away_since or now) > LONGEST_OUTAGE_S:
-                        raise
-                    if away_since is None:
-                        away_since = now
-                        LOG.warning("waiting %.0f minutes at most: %s", LONGEST_OUTAGE_S / 60, explain(error))
-                    time.sleep(RECONNECT_S)
-                else:
-                    has_written, away_since = has_written or number is not None, None
-                    return result
+            call = partial(method, *arguments, **options)
+            return call() if self._is_under_way else self._until_committed(call)
 
         return called
 
-    def connected(*_: Any) -> Any:
-        return nullcontext(of_thread.connection) if hasattr(of_thread, "connection") else connect()
+    @property
+    def _is_under_way(self) -> bool:
+        return hasattr(self._of_thread, "connection")
 
-    setattr(storage, connect_by, connected)
-    for name in dir(type(storage)):
-        if name.startswith(REPEATED) and callable(getattr(type(storage), name)):
-            setattr(storage, name, whole(getattr(storage, name)))
+    def _until_committed(self, call: Callable[[], Any]) -> Any:
+        from dagster_postgres.utils import DagsterPostgresException
+
+        number, result = None, None
+        while True:
+            try:
+                with self._transaction() as connection:
+                    if number is None or not _is_committed(connection, number):
+                        result = call()
+                        number = connection.exec_driver_sql(NUMBER).scalar()
+            except (DBAPIError, DagsterPostgresException, TransientFailure) as error:
+                self._wait_after(error)
+            else:
+                self._has_written = self._has_written or number is not None
+                self._away_since = None
+                return result
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Any]:
+        with self._connect() as made, made.execution_options(isolation_level="READ COMMITTED").begin():
+            self._of_thread.connection = made
+            try:
+                yield made
+            finally:
+                del self._of_thread.connection
+
+    def _wait_after(self, error: Exception) -> None:
+        """Raise the error where another attempt would not help, or the database is away for too long."""
+        now = time.monotonic()
+        is_lost = not isinstance(error, DBAPIError) or error.connection_invalidated or self._has_written
+        if not is_lost or not is_transient(error) or now - (self._away_since or now) > LONGEST_OUTAGE_S:
+            raise error
+        if self._away_since is None:
+            self._away_since = now
+            LOG.warning("waiting %.0f minutes at most: %s", LONGEST_OUTAGE_S / 60, explain(error))
+        time.sleep(RECONNECT_S)
+
+
+def _is_committed(connection: Any, number: str) -> bool:
+    """Whether a transaction that was cut off was committed. Raises TransientFailure where it may still be."""
+    became = connection.exec_driver_sql(BECAME, {"number": number}).scalar()
+    if became == "in progress":
+        raise TransientFailure("the database has not finished what Dagster was recording when it was cut off")
+    return bool(became == "committed")
 
 
 def let_runs_wait() -> None:
@@ -269,9 +299,26 @@ def daemon_statuses(instance: DagsterInstance, silent_s: float) -> Collection[Da
 
 def run_daemon() -> None:
     """`dagster-daemon` with this process's arguments; returns when it has ended."""
+    from dagster import DagsterInstance
     from dagster._daemon.cli import main
 
+    with DagsterInstance.get() as instance:
+        let_none_be_ahead(instance)
     main()
+
+
+def let_none_be_ahead(instance: DagsterInstance) -> None:
+    """Date what schedules and sensors have in the future as now: where the clock was set back, they would wait for the
+    time of their last tick."""
+    now = time.time()
+    for state in instance.all_instigator_state():
+        if data := state.instigator_data:
+            ahead: dict[str, Any] = {
+                name: now for name, value in data._asdict().items() if isinstance(value, float) and value > now
+            }
+            instance.update_instigator_state(state.with_data(data._replace(**ahead)))
+        for tick in instance.get_ticks(state.instigator_origin_id, state.selector_id, after=now):
+            instance.update_tick(tick._replace(tick_data=tick.tick_data._replace(timestamp=now)))
 
 
 def run_code_server() -> None:

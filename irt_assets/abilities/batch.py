@@ -21,6 +21,7 @@ from irt_assets.common.partitions import Month, month_of
 from irt_assets.ledger.publications import PublishedSet, in_force
 from irt_assets.ledger.steps import done_months
 from irt_assets.ledger.testlets import InTestlets
+from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.scoring.abilities import Curves, Scores, eap_by
 from irt_assets.responses.facts import LATER, LOOKBACK, lookback_start
@@ -134,12 +135,12 @@ def scored(
 
 def estimate(
     responses: Responses,
-    items: Mapping[str, tuple[float, float, float]],
+    items: Mapping[str, ItemRow],
     scale: Scale,
     testlets: InTestlets | None = None,
     threads: int | None = None,
 ) -> Scores:
-    """θ as it is reported, with `items` (id → a, b, c) as the set in force: EAP against the scale's population.
+    """θ as it is reported, with `items` as the set in force: EAP against the scale's population.
 
     An answer to an item that has no parameters there says nothing. `testlets` widen the standard error.
     """
@@ -148,15 +149,14 @@ def estimate(
 
 def curves_of(
     item_ids: Sequence[str],
-    items: Mapping[str, tuple[float, float, float]],
+    items: Mapping[str, ItemRow],
     scale: Scale,
     testlets: InTestlets | None = None,
 ) -> Curves:
-    """The curves of `item_ids` with `items` (id → a, b, c) against a scale's population; none for others."""
-    unknown = (np.nan, np.nan, np.nan)
-    a, b, c = np.array([items.get(item, unknown) for item in item_ids]).reshape(-1, 3).T
+    """The curves of `item_ids` with `items` against a scale's population; none for others."""
+    known = ItemParameters.of_rows(item_ids, map(items.get, item_ids))
     effects = testlets.effects(item_ids) if testlets else None
-    return Curves.of(a, -a * b, c, mean=scale.mu, sd=scale.sigma, effects=effects)
+    return Curves.of(known.a, known.d, known.c, mean=scale.mu, sd=scale.sigma, effects=effects)
 
 
 @dataclass(frozen=True)

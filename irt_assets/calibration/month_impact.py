@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -32,8 +32,9 @@ from irt_assets.ledger.cited_fits import constants_of
 from irt_assets.ledger.fit_spec import LinkingConstants, StoredImpact
 from irt_assets.ledger.fits import LinkedFit, add_to_model_spec, linked_fit
 from irt_assets.ledger.publications import publications_in_force
-from irt_assets.psychometrics.core.models import Floats, Responses
-from irt_assets.psychometrics.scoring.scale_shift import FEWEST_ANSWERS, MonthImpact, Placement, Values, scale_shift
+from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.scoring.scale_shift import FEWEST_ANSWERS, MonthImpact, Placement, scale_shift
 from irt_assets.responses.item_status import read_withdrawals
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import scoring_responses
@@ -42,17 +43,6 @@ from resources.postgres.database import Database, advisory_lock
 MOST_LEARNERS = 20_000
 FEWEST_ITEMS = 3
 """With fewer items besides the anchors, a shift of the items cannot be distinguished from a shift of the scale."""
-
-
-@dataclass(frozen=True)
-class ItemValue:
-    """An item's a, b, c on the bank's scale, the covariance of (a, b), and the fit that it comes from, if any."""
-
-    a: float
-    b: float
-    c: float
-    cov: Floats
-    fit_id: str | None = None
 
 
 def measure_month(database: Database, month: str) -> None:
@@ -88,7 +78,8 @@ def _measured(
     """The impact on up to 20,000 of the month's learners; `published` is in force in the month's last instant, so that
     what the month itself has published, if it is run again, is not compared with itself."""
     start, end = Month(month).bounds
-    before = {row["item_id"]: ItemValue(row["a"], row["b"], row["c"], _cov(row), row["fit_id"]) for row in published}
+    before = {row["item_id"]: ItemRow.of(row) for row in published}
+    made_by = {row["item_id"]: row["fit_id"] for row in published if row["fit_id"]}
     after = proposed_values(fit.items, scale, before)
     every = read_every_anchor(connection, scale.scale_id, scale.anchor_version)
     anchors = set(every.item_ids) if every else set()
@@ -98,28 +89,29 @@ def _measured(
     learners = _some_learners(connection, month, items)
     withdrawn = read_withdrawals(connection)
     responses, _ = scoring_responses(connection, start, end, scale, items, learners, withdrawn)
-    linkings = constants_of(connection, {value.fit_id for value in before.values() if value.fit_id})
+    linkings = constants_of(connection, {*made_by.values()})
     old = {fit_id: _placement(constants) for fit_id, constants in linkings.items()}
-    return compare(responses, before, after, anchors, old, _placement(fit.constants), scale)
+    return compare(responses, before, after, anchors, made_by, old, _placement(fit.constants), scale)
 
 
 def compare(
     responses: Responses,
-    before: Mapping[str, ItemValue],
-    after: Mapping[str, ItemValue],
+    before: Mapping[str, ItemRow],
+    after: Mapping[str, ItemRow],
     anchors: Collection[str],
+    made_by: Mapping[str, str],
     old: Mapping[str, Placement],
     new: Placement,
     scale: Scale,
 ) -> MonthImpact:
     """Score `responses` with the values in force, `before`, and with those of the month, `after`, laid over them.
 
-    anchors: items that carry no information on the scale. old: the linking of each fit that values in force come from,
-    where it is known; new: the month's.
+    anchors: items that carry no information on the scale. made_by: the fit that an item's value in force comes from, of
+    items that have one; old: the linking of each such fit, where it is known; new: the month's.
     """
     compared = np.array([item in after and item not in anchors for item in responses.item_ids], dtype=bool)
     some = _answers_to(responses, compared)
-    values = [Values(*_columns([of[item] for item in some.item_ids])) for of in (before, after)]
+    values = [ItemParameters.of_rows(some.item_ids, (of[item] for item in some.item_ids)) for of in (before, after)]
     shift = scale_shift(some, *values, mean=scale.mu, sd=scale.sigma) if some.n_items >= FEWEST_ITEMS else None
     if shift is None or shift.items < FEWEST_ITEMS:
         return MonthImpact(
@@ -128,7 +120,7 @@ def compare(
         )
     fits = sorted(old)
     placed = [old[fit] for fit in fits]
-    of = np.array([fits.index(fit) if (fit := before[item].fit_id) and fit in old else -1 for item in some.item_ids])
+    of = np.array([fits.index(fit) if (fit := made_by.get(item, "")) in old else -1 for item in some.item_ids])
     found = MonthImpact(
         learners=shift.learners,
         items=shift.items,
@@ -139,9 +131,7 @@ def compare(
     if scale.pass_theta is None:
         return found
     mark = scale.pass_theta
-    with_old = {item: (value.a, value.b, value.c) for item, value in before.items()}
-    with_new = with_old | {item: (value.a, value.b, value.c) for item, value in after.items()}
-    theta, theta_new = (estimate(responses, items, scale).theta for items in (with_old, with_new))
+    theta, theta_new = (estimate(responses, items, scale).theta for items in (before, {**before, **after}))
     n, near = theta.size, 0.25 * scale.sigma
     newly_passed = int(((theta < mark) & (theta_new >= mark)).sum())
     newly_failed = int(((theta >= mark) & (theta_new < mark)).sum())
@@ -155,18 +145,19 @@ def compare(
 
 def proposed_values(
     items: Mapping[str, Mapping[str, Any]], scale: Scale, before: Collection[str]
-) -> dict[str, ItemValue]:
+) -> dict[str, ItemRow]:
     """The month's values of items in force that it has estimated from enough answers to propose them; `items` as in
     `LinkedFit`."""
     fewest = scale.rules.eligibility.min_published_responses(scale.model)
     return {
-        item: ItemValue(of["a"], of["b"], of["c"], _cov(of))
+        item: row
         for item, of in items.items()
         if item in before
         and not of["flags"]
         and of["n"] >= fewest
-        and all(of[name] is not None for name in ("a", "b", "c", "a_se", "b_se"))
-        and of["a"] > 0
+        and (row := ItemRow.if_known(of))
+        and row.has_errors
+        and row.a > 0
     }
 
 
@@ -190,17 +181,6 @@ def _answers_to(responses: Responses, wanted: np.ndarray) -> Responses:
     ids = tuple(item for item, of in zip(responses.item_ids, wanted, strict=True) if of)
     item = number[responses.item[kept]].astype(np.int32)
     return Responses(responses.person[kept], item, responses.score[kept], responses.n_persons, ids)
-
-
-def _columns(values: list[ItemValue]) -> tuple[Floats, Floats, Floats, Floats]:
-    a, b, c = (np.array([getattr(value, name) for value in values]) for name in ("a", "b", "c"))
-    return a, b, c, np.array([value.cov for value in values]).reshape(-1, 2, 2)
-
-
-def _cov(row: Mapping[str, Any]) -> Floats:
-    """Shape (2, 2): covariance of an item's (a, b); unknown parts count as 0, as the items' spread includes them."""
-    a_se, b_se, cov_ab = (row[name] or 0.0 for name in ("a_se", "b_se", "cov_ab"))
-    return np.array([[a_se**2, cov_ab], [cov_ab, b_se**2]])
 
 
 def _some_learners(connection: psycopg.Connection, month: str, items: list[str]) -> list[str] | None:

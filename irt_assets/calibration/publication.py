@@ -22,9 +22,10 @@ from irt_assets.gates import gates
 from irt_assets.gates.evidence import Evidence, MonthFile, load_evidence
 from irt_assets.ledger.anchors import anchor_items
 from irt_assets.ledger.proposals import NewProposal, propose
-from irt_assets.ledger.publications import VALUES, Publication, items_ever_published, publish, values_settled
+from irt_assets.ledger.publications import Publication, items_ever_published, publish, values_settled
 from irt_assets.ledger.steps import Step, steps, write_step
 from irt_assets.ledger.testlets import publish_effects
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.responses.scales import Scale, read_scales
 from resources.postgres.database import advisory_lock
 
@@ -110,14 +111,13 @@ def _publish(
             proposed[item] = f"{min(later)} was settled before {month}: an earlier month then only proposes"
         else:
             published.append(item)
-    values = {item: {name: linked.items[item][name] for name in VALUES} for item in [*published, *proposed]}
     publish(
         connection,
         [
             Publication(
                 scale.scale_id,
                 item,
-                **values[item],
+                ItemRow.of(linked.items[item]),
                 effective_from=end,
                 rule="first",
                 reason=f"first published by the green month {month}",
@@ -133,7 +133,7 @@ def _publish(
     propose(
         connection,
         [
-            NewProposal(month, scale.scale_id, item, linked.fit_id, **values[item], why=why)
+            NewProposal(month, scale.scale_id, item, linked.fit_id, ItemRow.of(linked.items[item]), why)
             for item, why in proposed.items()
         ],
     )

@@ -54,7 +54,8 @@ def webserver(address: str) -> str | None:
 
 def daemon(database: Database, since: float = 0.0) -> str | None:
     """Whether every part of the daemon sent a heartbeat in the last minutes, and after `since` (Unix time, seconds)."""
-    least = max(time.time() - SILENT_S, since)
+    now = time.time()
+    least = max(now - SILENT_S, since)
     try:
         with database.connect() as connection:
             beats = heartbeats(connection)
@@ -62,6 +63,8 @@ def daemon(database: Database, since: float = 0.0) -> str | None:
         beats = {}
     except (psycopg.Error, PermanentFailure) as error:
         return explain(error) or str(error)
+    if any(beat > now + SILENT_S for beat in beats.values()):
+        return "the daemon's last heartbeat is ahead of the clock, which was set back: start the daemon again"
     silent = [name for name in DAEMONS if beats.get(name, 0.0) < least]
     if not silent:
         return None

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import pandas as pd
 import psycopg
 
+from irt_assets.common.spreadsheets import no_formula
 from irt_assets.ledger.findings import findings_of_every_scale
 from irt_assets.ledger.publications import parameters_of_every_scale
 from resources.failures import PermanentFailure
@@ -24,8 +25,6 @@ What = Literal["parameters", "abilities", "flags"]
 Kind = Literal["csv", "xlsx", "parquet"]
 MOST_EXCEL_ROWS = 2**20 - 1
 """A sheet of Excel has 2²⁰ rows; the first is the header."""
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""First characters of texts that spreadsheets run as formulas."""
 
 _ABILITIES = """
 SELECT DISTINCT ON (scale_id, user_id) scale_id, user_id, theta, se, method, n_items, kind, window_end, set_hash
@@ -67,17 +66,12 @@ def write_export(frame: pd.DataFrame, kind: Kind, path: Path) -> None:
 
 
 def _write_csv(frame: pd.DataFrame, path: str) -> None:
-    guarded = {str(name): _no_formulas(column) for name, column in frame.items() if _is_text(column)}
+    guarded = {str(name): column.map(no_formula) for name, column in frame.items() if _is_text(column)}
     frame.assign(**guarded).to_csv(path, index=False)
 
 
 def _is_text(column: pd.Series[Any]) -> bool:
     return bool(pd.api.types.is_object_dtype(column) or pd.api.types.is_string_dtype(column))
-
-
-def _no_formulas(column: pd.Series[Any]) -> pd.Series[Any]:
-    """The column with an apostrophe before each text that a spreadsheet would run."""
-    return column.map(lambda text: f"'{text}" if isinstance(text, str) and text.startswith(FORMULA) else text)
 
 
 def _write_excel(frame: pd.DataFrame, path: str) -> None:

@@ -398,7 +398,7 @@ def _refrozen(connection: psycopg.Connection, change: ModelChange, start: dateti
     )
     note_anchors(connection, fit_id, digest)
     make_newest(connection, scale.scale_id, version)
-    shifts = {item: kept[item][1] - float(b) for item, b in zip(old.item_ids, old.b, strict=True) if item in kept}
+    shifts = {item: kept[item].b - float(b) for item, b in zip(old.item_ids, old.b, strict=True) if item in kept}
     largest = max(shifts, key=lambda item: abs(shifts[item]))
     return RefrozenAnchors(
         version,

@@ -30,6 +30,7 @@ from irt_assets.ledger.fit_spec import VERSION, StagedSpec
 from irt_assets.ledger.origin_fit import OriginFit, keep_calibration, note_anchors, origin_fit
 from irt_assets.ledger.publications import Publication, publish
 from irt_assets.psychometrics.core.item_models import item_model
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.fit.misfit import LARGEST_RATIO
@@ -100,7 +101,7 @@ def initialise(
         if window is None or fitted is None:
             anchors, topics, assumed, left_out = bank_anchors(connection, scale_id)
             if item_model(model).guesses:
-                require_guessing(scale_id, {item: values[2] for item, values in anchors.items()})
+                require_guessing(scale_id, {item: values.c for item, values in anchors.items()})
             origin: dict[str, Any] = {"kind": "bank"}
             lineage: dict[str, Any] = {"fit_id": None, "data_hash": None, "reason": "bank parameters of an anchor"}
         else:
@@ -116,7 +117,7 @@ def initialise(
                 Publication(
                     scale_id,
                     item,
-                    *values,
+                    values,
                     effective_from=Month(first_month).start,
                     rule="origin",
                     anchor_hash=digest,
@@ -127,7 +128,7 @@ def initialise(
         )
         if window is not None:
             note_anchors(connection, lineage["fit_id"], digest)
-    with_guessing = sum(values[2] > 0 for values in anchors.values()) if not item_model(model).guesses else 0
+    with_guessing = sum(values.c > 0 for values in anchors.values()) if not item_model(model).guesses else 0
     done = Origin(scale_id, len(anchors), len(anchors), len(assumed), left_out, with_guessing)
     if fitted is None:
         return done
@@ -213,11 +214,7 @@ def write_origin_fit(
     linked = fits.linked_fit(connection, scale_id, "origin", window[0], engine)
     assert linked is not None
     left_out = left_out_of(linked, rules)
-    usable: Anchors = {
-        item: (params["a"], params["b"], params["c"], params["a_se"], params["b_se"], params["cov_ab"])
-        for item, params in linked.items.items()
-        if item not in left_out
-    }
+    usable: Anchors = {item: ItemRow.of(params) for item, params in linked.items.items() if item not in left_out}
     if not usable:
         first = next((f": {item}: {why}" for item, why in left_out.items()), "")
         most = max((params["n"] for params in linked.items.values()), default=0)

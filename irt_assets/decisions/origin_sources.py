@@ -6,10 +6,9 @@ Belongs here: reading and fitting it, and refusing what cannot serve. Does not b
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import psycopg
@@ -20,9 +19,10 @@ from irt_assets.engines import Calibrator
 from irt_assets.gates import gates, model_gates
 from irt_assets.gates.evidence import Evidence
 from irt_assets.ledger import fits
-from irt_assets.ledger.anchors import Anchors, AnchorValues, Topics
+from irt_assets.ledger.anchors import Anchors, Topics
 from irt_assets.ledger.fit_spec import StagedSpec
 from irt_assets.psychometrics.core.errors import breakdowns_explained
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.eligibility.rules import Rules
@@ -37,7 +37,7 @@ from irt_assets.responses.window import (
 )
 from resources.cluster.relational import most_for_run
 from resources.failures import PermanentFailure
-from resources.files.object_store import ObjectStore
+from resources.files.object_store import ObjectStore, key_part
 from resources.postgres.database import Database
 from resources.version import code_version
 
@@ -61,7 +61,7 @@ def bank_anchors(connection: psycopg.Connection, scale_id: str) -> tuple[Anchors
         except (TypeError, ValueError) as error:
             left_out[item] = f"its meta.irt is not a set of numbers ({error})"
             continue
-        if problem := _anchor_problem(*values):
+        if problem := _anchor_problem(values):
             left_out[item] = problem
             continue
         usable[item] = values
@@ -77,22 +77,22 @@ def bank_anchors(connection: psycopg.Connection, scale_id: str) -> tuple[Anchors
     return usable, topics, assumed, left_out
 
 
-def _at_our_metric(irt: dict[str, Any]) -> tuple[AnchorValues, bool]:
-    """(a, b, c, a_se, b_se, cov_ab) with D = 1, and whether the errors had to be assumed."""
+def _at_our_metric(irt: dict[str, Any]) -> tuple[ItemRow, bool]:
+    """The item with D = 1, and whether its errors had to be assumed."""
     metric = float(irt.get("D") or 1.0)
     a, b, c = float(irt["a"]) * metric, float(irt["b"]), float(irt.get("c") or 0.0)
     if irt.get("a_se") is not None and irt.get("b_se") is not None:
         cov_ab = float(irt.get("cov_ab") or 0.0) * metric
-        return (a, b, c, float(irt["a_se"]) * metric, float(irt["b_se"]), cov_ab), False
+        return ItemRow(a, b, c, float(irt["a_se"]) * metric, float(irt["b_se"]), cov_ab), False
     if not (a > 0 and 0 <= c < 1):
-        return (a, b, c, 0.0, 0.0, 0.0), True
+        return ItemRow(a, b, c, 0.0, 0.0, 0.0), True
     with np.errstate(invalid="ignore"):  # far from everyone P(1 − P) is 0: no information, not finite
-        a_se, b_se, cov_ab = (float(x[0]) for x in assumed_errors(a, b, c))
-    return (a, b, c, a_se, b_se, cov_ab), True
+        return ItemRow(a, b, c, *(float(x[0]) for x in assumed_errors(a, b, c))), True
 
 
-def _anchor_problem(a: float, b: float, c: float, a_se: float, b_se: float, cov_ab: float) -> str | None:
-    """Why nothing can be linked to an anchor with these values; every month would fail on it."""
+def _anchor_problem(item: ItemRow) -> str | None:
+    """Why nothing can be linked to such an anchor; every month would fail on it."""
+    a, b, c, a_se, b_se, cov_ab = astuple(item)
     if not a > 0:
         return f"a = {a:g} is not positive"
     if not 0 <= c < 1:
@@ -182,7 +182,7 @@ def fit_window(database: Database, scale_id: str, window: OriginWindow, rules: R
             )
         request = build_fit_request(connection, judged.table, scale, window.start, None)
     counts = {str(reason): n for reason, n in judged.judgements[scale_id].counts.items()}
-    uri, digest = store_attempts(window.store, f"origin/{quote(scale_id, safe='')}", judged.table)
+    uri, digest = store_attempts(window.store, f"origin/{key_part(scale_id)}", judged.table)
     data_hash = judged.data_hash
     del judged, responses
     fitted = fit_origin(window.engine, request, WindowSnapshot(uri, digest, data_hash))

@@ -14,14 +14,13 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-import numpy as np
 import psycopg
 
 from irt_assets.ledger.decisions import Decided
 from irt_assets.ledger.proposals import newest_windows_of, read_proposals
 from irt_assets.ledger.steps import step_of, steps_of_month
-from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.core.curves import MEDIUM_WABC
+from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
 from irt_assets.psychometrics.drift.items import wabc
 from irt_assets.responses.item_status import Status, item_status
 from irt_assets.responses.scales import Scale, read_scales
@@ -63,29 +62,6 @@ class Reference(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Parameters:
-    """Parameters of one item on the bank's scale; errors are None where they are not known."""
-
-    a: float
-    b: float
-    c: float
-    a_se: float | None
-    b_se: float | None
-
-    def __str__(self) -> str:
-        a, b = (
-            f"{value:.2f} ± {'?' if se is None else format(se, '.2f')}"
-            for value, se in ((self.a, self.a_se), (self.b, self.b_se))
-        )
-        return f"a = {a}, b = {b}" + (f", c = {self.c:.2f}" if self.c else "")
-
-    def agree_with(self, other: Parameters) -> bool:
-        """Whether a and b of `other` both lie in the 95 % intervals of these; False where an error is not known."""
-        pairs = ((self.a, other.a, self.a_se), (self.b, other.b, self.b_se))
-        return all(se is not None and abs(theirs - own) <= Z95 * se for own, theirs, se in pairs)
-
-
-@dataclass(frozen=True)
 class Proposal:
     """A proposal and what is known about it.
 
@@ -111,15 +87,14 @@ class Proposal:
     scale_id: str
     item_id: str
     fit_id: str
-    new: Parameters
-    cov_ab: float | None
+    new: ItemRow
     n: int | None
     why: str
     state: State
     recalibrated: bool
     anchor: bool
     outdated: bool
-    old: Parameters | None
+    old: ItemRow | None
     old_since: datetime | None
     old_rule: str | None
     replaces: int | None
@@ -236,9 +211,9 @@ def latest_waiting(found: Iterable[Proposal]) -> list[Proposal]:
     return sorted(latest.values(), key=lambda p: (p.scale_id, -(2.0 if p.wabc is None else p.wabc), p.item_id))
 
 
-def open_changes(found: Iterable[Proposal]) -> dict[str, tuple[float, float, float]]:
-    """(a, b, c) of the items whose proposals can still be accepted."""
-    return {p.item_id: (p.new.a, p.new.b, p.new.c) for p in found if p.state is State.OPEN}
+def open_changes(found: Iterable[Proposal]) -> dict[str, ItemRow]:
+    """The proposed values of the items whose proposals can still be accepted."""
+    return {p.item_id: p.new for p in found if p.state is State.OPEN}
 
 
 def _age(proposal: Proposal) -> tuple[str, datetime]:
@@ -310,32 +285,20 @@ def _instead(connection: psycopg.Connection, reference: Reference) -> str:
 _OF_DECISION = {"accept": State.ACCEPTED, "reject": State.REJECTED}
 
 
-@dataclass(frozen=True)
-class _Curves:
-    a: np.ndarray
-    b: np.ndarray
-    c: np.ndarray
-
-    @classmethod
-    def of(cls, rows: list[dict[str, Any]], before: str = "") -> _Curves:
-        return cls(*(np.array([row[before + name] for row in rows], dtype=float) for name in ("a", "b", "c")))
-
-
 def _areas(rows: list[dict[str, Any]], scales: Mapping[str, Scale]) -> list[float | None]:
     """wABC of each row's proposed and published curves, over its scale's population."""
     found: list[float | None] = [None] * len(rows)
     for scale in scales.values():
         of_scale = [k for k, row in enumerate(rows) if row["scale_id"] == scale.scale_id and row["old_a"] is not None]
-        both = [rows[k] for k in of_scale]
-        for k, area in zip(
-            of_scale, wabc(_Curves.of(both), _Curves.of(both, "old_"), scale.mu, scale.sigma), strict=True
-        ):
+        ids = [rows[k]["item_id"] for k in of_scale]
+        new, old = (ItemParameters.of_rows(ids, (ItemRow.of(rows[k], of) for k in of_scale)) for of in ("", "old_"))
+        for k, area in zip(of_scale, wabc(new, old, scale.mu, scale.sigma), strict=True):
             found[k] = float(area)
     return found
 
 
 def _proposal(row: dict[str, Any], area: float | None, use: Status | None) -> Proposal:
-    new, old = _parameters(row), None if row["old_a"] is None else _parameters(row, "old_")
+    new, old = ItemRow.of(row), ItemRow.if_known(row, "old_")
     state = _OF_DECISION.get(row["decision"], State.SUPERSEDED if row["superseded"] else State.OPEN)
     decided = ""
     if row["decision"]:
@@ -349,7 +312,6 @@ def _proposal(row: dict[str, Any], area: float | None, use: Status | None) -> Pr
         item_id=row["item_id"],
         fit_id=row["fit_id"],
         new=new,
-        cov_ab=row["cov_ab"],
         n=row["n_responses"],
         why=row["why"],
         state=state,
@@ -373,17 +335,13 @@ def _proposal(row: dict[str, Any], area: float | None, use: Status | None) -> Pr
     return replace(found, settled=_settled(row, new, old, use)) if found.asks else found
 
 
-def _parameters(row: Mapping[str, Any], before: str = "") -> Parameters:
-    return Parameters(*(row[before + name] for name in ("a", "b", "c", "a_se", "b_se")))
-
-
-def _settled(row: Mapping[str, Any], new: Parameters, old: Parameters | None, use: Status | None) -> str:
+def _settled(row: Mapping[str, Any], new: ItemRow, old: ItemRow | None, use: Status | None) -> str:
     later, leak = row["later"], row["rejected_leak"]
-    estimate = _parameters(later) if later and old else None
-    if estimate and old and (row["no_drift"] or estimate.agree_with(old)) and not estimate.agree_with(new):
+    estimate = ItemRow.of(later) if later and old else None
+    if estimate and old and (row["no_drift"] or estimate.agrees_with(old)) and not estimate.agrees_with(new):
         return f"contradicted by {row['later_month']}"
     in_use_since = leak and (use is None or use.decided_at < datetime.fromisoformat(leak["decided_at"]))
-    if in_use_since and _parameters(leak).agree_with(new):
+    if in_use_since and ItemRow.of(leak).agrees_with(new):
         return f"the leak of {leak['month']} that {leak['decided_by']} rejected"
     return ""
 

@@ -14,7 +14,6 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from urllib.parse import quote
 
 import numpy as np
 import psycopg
@@ -34,13 +33,14 @@ from irt_assets.ledger.fit_spec import StagedSpec
 from irt_assets.ledger.proposals import NewProposal, propose
 from irt_assets.ledger.steps import steps
 from irt_assets.psychometrics.core.errors import breakdowns_explained
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.estimation.latent_shape import Shape
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import Snapshot, read_snapshot, sample_for_run, store_attempts
 from irt_assets.responses.window import scored_responses_of
 from resources.failures import PermanentFailure
-from resources.files.object_store import ObjectStore
+from resources.files.object_store import ObjectStore, key_part
 from resources.postgres.database import Database, advisory_lock
 from resources.version import code_version
 
@@ -106,7 +106,7 @@ def recalibrate(
     responses, persons = scored_responses_of(table, scale_id)
     responses, left_out = _of_enough(responses, scale.rules.eligibility.min_fitted_responses)
     _require(items, responses, left_out)
-    uri, digest = store_attempts(store, f"recalibration/{quote(scale_id, safe='')}", table)
+    uri, digest = store_attempts(store, f"recalibration/{key_part(scale_id)}", table)
     data_hash = hashlib.sha256("\n".join(one.data_hash for one in snapshots).encode()).hexdigest()
     n = np.bincount(responses.item, minlength=responses.n_items)
     few = np.array(responses.item_ids)[n < scale.rules.eligibility.min_published_responses(scale.model)]
@@ -354,7 +354,7 @@ def _propose(
                 scale_id=scale.scale_id,
                 item_id=item,
                 fit_id=fit_id,
-                **{name: linked.items[item][name] for name in ("a", "b", "c", "a_se", "b_se", "cov_ab")},
+                values=ItemRow.of(linked.items[item]),
                 why=f"recalibrated on {_since(changed.get(item), first)} to {last}",
             )
             for item in proposed

@@ -199,12 +199,7 @@ def _publish(
             Publication(
                 p.scale_id,
                 p.item_id,
-                p.new.a,
-                p.new.b,
-                p.new.c,
-                p.new.a_se,
-                p.new.b_se,
-                p.cov_ab,
+                p.new,
                 effective_from=since,
                 rule="decision",
                 reason=reason,

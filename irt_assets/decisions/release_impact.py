@@ -19,6 +19,7 @@ from irt_assets.common.partitions import Month
 from irt_assets.decisions.proposals import Proposal, open_changes
 from irt_assets.ledger.publications import in_force
 from irt_assets.ledger.steps import last_done_month
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.responses.facts import LOOKBACK
 from irt_assets.responses.scales import Scale, read_scales
@@ -89,11 +90,11 @@ def impacts(connection: psycopg.Connection, found: Sequence[Proposal], since: da
 def impact(
     connection: psycopg.Connection,
     scale: Scale,
-    changes: Mapping[str, tuple[float, float, float]],
+    changes: Mapping[str, ItemRow],
     effective_from: datetime,
 ) -> Impact:
     """Score the last month that was taken to the ledger with the set in force at `effective_from` as things stand, and
-    with `changes` (item → a, b, c) in it."""
+    with `changes` in it."""
     month = last_done_month(connection, scale.scale_id)
     if month is None:
         return Impact(scale.scale_id, "", len(changes), "no month of the scale is green yet")

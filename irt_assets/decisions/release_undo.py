@@ -19,7 +19,6 @@ import psycopg
 
 from irt_assets.decisions.proposals import (
     EVERY,
-    Parameters,
     Proposal,
     Reference,
     State,
@@ -31,6 +30,7 @@ from irt_assets.decisions.release import lock_ledgers, next_month, require_text
 from irt_assets.decisions.release_impact import Impact, impact
 from irt_assets.ledger.decisions import accepted_after, last_standing, record
 from irt_assets.ledger.publications import Publication, publications_of, publish
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
@@ -49,7 +49,7 @@ class Undo:
     """
 
     proposal: Proposal
-    restored: Parameters | None = None
+    restored: ItemRow | None = None
     since: datetime | None = None
     never_in_force: bool = False
     restores: Publication | None = None
@@ -90,11 +90,11 @@ def preview(
 def effects(connection: psycopg.Connection, found: Sequence[Undo]) -> list[Impact]:
     """What the values that are restored do to the last month's learners, for each scale and date."""
     scales = read_scales(connection)
-    changes: dict[tuple[str, datetime], dict[str, tuple[float, float, float]]] = {}
+    changes: dict[tuple[str, datetime], dict[str, ItemRow]] = {}
     for one in found:
         if one.restored is not None and one.since is not None:
             of_date = changes.setdefault((one.proposal.scale_id, one.since), {})
-            of_date[one.proposal.item_id] = (one.restored.a, one.restored.b, one.restored.c)
+            of_date[one.proposal.item_id] = one.restored
     return [impact(connection, scales[scale], changed, since) for (scale, since), changed in sorted(changes.items())]
 
 
@@ -195,7 +195,7 @@ def _of_accept(
     restored = before[-1]
     return Undo(
         proposal,
-        Parameters(restored.a, restored.b, restored.c, restored.a_se, restored.b_se),
+        restored.values,
         since,
         to_come and since == accepted.effective_from,
         restored,

@@ -14,7 +14,7 @@ from irt_assets.common.partitions import Month
 from irt_assets.drift import evidence
 from irt_assets.drift.evidence import InForce, LinkedWindow
 from irt_assets.drift.unjudged import why_not
-from irt_assets.psychometrics.drift.errors import Anchors
+from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.drift.items import Drift, judge
 from irt_assets.responses.scales import Scale
 from resources.files.object_store import ObjectStore
@@ -25,7 +25,7 @@ class Compared:
     """A month's linked fit, the set in force when it began, and the verdict on the items that both have."""
 
     window: LinkedWindow
-    anchors: Anchors
+    anchors: AnchorSet
     at: InForce
     drift: Drift
 

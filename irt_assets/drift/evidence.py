@@ -30,9 +30,12 @@ from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.fits import linked_fit
 from irt_assets.ledger.linked_windows import months_before
 from irt_assets.ledger.publications import publications_in_force
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.covariances import of_errors
+from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.core.options import Model
-from irt_assets.psychometrics.drift.errors import Anchors, Comparison, Fitted, Published, compare
+from irt_assets.psychometrics.drift.errors import Comparison, Fitted, Published, compare
 from irt_assets.psychometrics.drift.kinds import Answers
 from irt_assets.psychometrics.eligibility.attempts import Reason
 from irt_assets.psychometrics.linking.linking import Linking, assumed_errors
@@ -78,7 +81,7 @@ def _window(connection: psycopg.Connection, fit_id: str, constants: LinkingConst
     return None if raw is None else LinkedWindow(fit_id, raw, constants.as_linking())
 
 
-def frozen_anchors(connection: psycopg.Connection, scale: Scale) -> Anchors | None:
+def frozen_anchors(connection: psycopg.Connection, scale: Scale) -> AnchorSet | None:
     """Those of the version of `scale`, and those that it leaves out of earlier versions, whose fits used them. The
     errors of their c are known where they are values of an origin window."""
     anchors = read_every_anchor(connection, scale.scale_id, scale.anchor_version)
@@ -87,10 +90,10 @@ def frozen_anchors(connection: psycopg.Connection, scale: Scale) -> Anchors | No
     known = guessing_errors_of_origins(connection, scale.scale_id)
     values = zip(anchors.item_ids, anchors.a.tolist(), anchors.b.tolist(), strict=True)
     guessing = np.array([known.get(value, [0.0, 0.0, 0.0]) for value in values])
-    return replace(Anchors.of(anchors), guessing_cov=guessing if known else None)
+    return replace(anchors, guessing_cov=guessing if known else None)
 
 
-def in_force_with_errors(connection: psycopg.Connection, scale: Scale, at: datetime, anchors: Anchors) -> InForce:
+def in_force_with_errors(connection: psycopg.Connection, scale: Scale, at: datetime, anchors: AnchorSet) -> InForce:
     """The published set in force at `at`, with what its values share with the anchors'.
 
     An anchor published as frozen is its frozen value; a value from a stored fit shares that fit's linking; all other
@@ -98,15 +101,11 @@ def in_force_with_errors(connection: psycopg.Connection, scale: Scale, at: datet
     """
     rows = publications_in_force(connection, scale.scale_id, at)
     by_item = {row["item_id"]: row for row in rows}
-    a, b, c, a_se, b_se, cov_ab = (
-        np.array([np.nan if row[name] is None else row[name] for row in rows], dtype=float)
-        for name in ("a", "b", "c", "a_se", "b_se", "cov_ab")
-    )
-    unknown = ~np.isfinite(a_se + b_se)
-    for mine, assumed in zip((a_se, b_se, cov_ab), assumed_errors(a, b, c), strict=True):
-        mine[unknown] = assumed[unknown]
-    cov = np.stack([[a_se**2, np.nan_to_num(cov_ab)], [np.nan_to_num(cov_ab), b_se**2]]).transpose(2, 0, 1)
-    published = Published.of_values(list(by_item), a, b, c, cov, anchors)
+    values = ItemParameters.of_rows(list(by_item), map(ItemRow.of, rows))
+    unknown = ~np.isfinite(values.a_se + values.b_se)
+    assumed = of_errors(*assumed_errors(values.a, values.b, values.c))
+    cov = np.where(unknown[:, None, None], assumed, np.nan_to_num(values.cov))
+    published = Published.of_values(replace(values, cov=cov), anchors)
     of_anchors = Published.of_anchors(anchors)
     frozen = [
         item
@@ -151,7 +150,7 @@ def _of_bank(model: str | None) -> Fitted | None:
 
 
 def _of_fit(
-    connection: psycopg.Connection, fit_id: str, rows: dict[str, dict[str, Any]], anchors: Anchors
+    connection: psycopg.Connection, fit_id: str, rows: dict[str, dict[str, Any]], anchors: AnchorSet
 ) -> Published:
     """The items published as the fit had them; none where it is not kept."""
     nothing = Published.of_anchors(anchors).select([])
@@ -168,7 +167,7 @@ def _of_fit(
     return linked.select(unchanged)
 
 
-def against_published(window: LinkedWindow, anchors: Anchors, at: InForce, start: datetime) -> Comparison:
+def against_published(window: LinkedWindow, anchors: AnchorSet, at: InForce, start: datetime) -> Comparison:
     """The comparison of a window with the values already in force at its `start`, without items whose slope the fit
     held by a prior, as it does until they are published."""
     held = set(window.raw.priors.get("only", ()))

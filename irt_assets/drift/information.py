@@ -71,7 +71,7 @@ class Items:
 
     @classmethod
     def of(cls, compared: Compared) -> Items:
-        old, comparison, window = compared.at.published, compared.drift.comparison, compared.window
+        old, now_of, window = compared.at.published, compared.drift.comparison.window, compared.window
         fitted = window.raw.rescaled(window.linking.slope, window.linking.intercept)
         known = set(old.item_ids)
         new = [j for j, item in enumerate(fitted.item_ids) if fitted.estimated[j] and item not in known]
@@ -79,7 +79,7 @@ class Items:
         place = {item: j for j, item in enumerate(ids)}
         published, now = np.full((len(ids), 3), np.nan), np.full((len(ids), 3), np.nan)
         published[: len(known)] = np.stack([old.a, old.b, old.c], axis=1)
-        now[[place[i] for i in comparison.item_ids]] = np.stack([comparison.a, comparison.b, comparison.c], axis=1)
+        now[[place[i] for i in now_of.item_ids]] = np.stack([now_of.a, now_of.b, now_of.c], axis=1)
         now[len(known) :] = np.stack([fitted.a[new], fitted.b[new], fitted.c[new]], axis=1)
         return cls(ids, published, now)
 

@@ -118,18 +118,12 @@ def _changes(
     compared: Compared,
     flagged: Sequence[str],
 ) -> dict[str, Change]:
-    published = compared.at.published
     months_before = list(months_between(month_of(min(compared.at.since)), month))[:-1]
     answers = evidence.answers_of(connection, store, month, scale, months_before)
     if answers is None:
         return {}
-    place = {item: j for j, item in enumerate(published.item_ids)}
-    a, b, c = (
-        np.array([values[place[i]] if i in place else np.nan for i in answers.item_ids])
-        for values in (published.a, published.b, published.c)
-    )
     mean, sd = evidence.population_of(compared.window)
-    return classify_changes(answers, flagged, a, b, c, mean=mean, sd=sd)
+    return classify_changes(answers, flagged, compared.at.published.among(answers.item_ids), mean=mean, sd=sd)
 
 
 def _rows(month: str, scale: Scale, judged: ScaleDrift) -> pd.DataFrame:
@@ -193,9 +187,8 @@ def _tested_rows(judged: ScaleDrift) -> list[dict[str, Any]]:
         return []
     rows = []
     for j, item in enumerate(tested.item_ids):
-        a, b, c = judged.unestimated.published[item]
         details: dict[str, Any] = {
-            "published": {"a": a, "b": b, "c": c},
+            "published": dict(zip("abc", judged.unestimated.published[item], strict=True)),
             "proportion_correct": {
                 "n": int(tested.n[j]),
                 "observed": tested.observed[j],

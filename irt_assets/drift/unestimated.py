@@ -64,25 +64,17 @@ def look_at_unestimated(
     table = evidence.attempts_of(connection, store, month, scale)
     responses = None if table is None else eligible_responses_of(table, scale.scale_id)
     published = compared.at.published
-    place = {item: j for j, item in enumerate(published.item_ids)}
-    values = {
-        item: (float(published.a[j]), float(published.b[j]), float(published.c[j]))
-        for item, j in place.items()
-        if item in items
-    }
+    columns = (published.item_ids, published.a.tolist(), published.b.tolist(), published.c.tolist())
+    values = {item: (a, b, c) for item, a, b, c in zip(*columns, strict=True) if item in items}
     gone = items_gone(connection, scale.scale_id, items)
     why = _why(connection, month, scale, items, gone, responses)
     if responses is None:
         return Unestimated(why, frozenset(gone), values)
     moved = set(compared.drift.flagged)
-    known = [k for k, item in enumerate(responses.item_ids) if item in place and item not in moved]
-    j = np.array([place[responses.item_ids[k]] for k in known], dtype=int)
-    a, b, c = (np.full(responses.n_items, np.nan) for _ in range(3))
-    cov = np.zeros((responses.n_items, 2, 2))
-    a[known], b[known], c[known], cov[known] = published.a[j], published.b[j], published.c[j], published.cov[j]
+    known = published.select([item for item in published.item_ids if item not in moved]).among(responses.item_ids)
     mean, sd = evidence.population_of(compared.window)
     mean_se = compared.window.linking.intercept_se
-    tested = proportions_correct(responses, items, a, b, c, cov, mean=mean, sd=sd, mean_se=mean_se)
+    tested = proportions_correct(responses, items, known, mean=mean, sd=sd, mean_se=mean_se)
     return Unestimated(why, frozenset(gone), values, tested)
 
 

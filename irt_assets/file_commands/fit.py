@@ -15,7 +15,7 @@ import numpy as np
 from irt_assets.engines import Calibrator
 from irt_assets.engines.registry import DEFAULT
 from irt_assets.file_commands.files import Answers, write_whole
-from irt_assets.file_commands.tables import ParameterTable, anchor_set, parameter_csv
+from irt_assets.file_commands.tables import ParameterTable, parameter_csv
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Calibration, Floats, Population, Responses
@@ -150,7 +150,7 @@ def fit(
     known = None
     if anchors is not None:
         complete = bool(np.isfinite([anchors.a_se, anchors.b_se]).all())
-        known = anchor_set(anchors, np.arange(len(anchors.item_ids)), with_errors=complete)
+        known = anchors.anchors(anchors.item_ids, with_errors=complete)
     began = time.perf_counter()
     shape = None
     if latent == "normal":

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from irt_assets.common.wording import some_of
-from irt_assets.file_commands.tables import ParameterTable, anchor_set, errors_of
+from irt_assets.file_commands.tables import ParameterTable
 from irt_assets.psychometrics.core.errors import breakdowns_explained
 from irt_assets.psychometrics.core.item_models import RASCH, TWO_PL
 from irt_assets.psychometrics.core.models import Calibration, Convergence
 from irt_assets.psychometrics.core.options import Method
 from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.psychometrics.linking.criteria import NODES, WEIGHTS, Pairs, curve, solve
+from irt_assets.psychometrics.linking.criteria import Pairs, solve
 from irt_assets.psychometrics.linking.linking import LinkingError, match, weighted_by_populations
 from irt_assets.psychometrics.linking.linking import link as link_fit
 from resources.failures import PermanentFailure
@@ -84,12 +84,11 @@ def link(
         )
     weighted = new.has_errors and old.has_errors
     fit = _as_calibration(new, common, weighted)
-    at = _places(old, common)
-    a_se, b_se, _ = errors_of(old, at, known=weighted)
-    known = np.isfinite(a_se) & np.isfinite(b_se)
+    items = old.with_errors(common, known=weighted)
+    known = np.isfinite(items.a_se) & np.isfinite(items.b_se)
     why = "gives it no standard errors" if weighted else "has it where no ability is"
-    unusable = {old.item_ids[k]: f"{old.path.name} {why}." for k in at[~known]}
-    anchors = anchor_set(old, at[known], with_errors=weighted)
+    unusable = {item: f"{old.path.name} {why}." for item, is_known in zip(common, known, strict=True) if not is_known}
+    anchors = old.anchors([item for item in common if item not in unusable], with_errors=weighted)
     pairs, dropped, _ = match(fit, anchors, _RULES)
     warnings = []
     if len(common) < FEW:
@@ -125,46 +124,37 @@ def _constants(pairs: Pairs, method: Method, weighted: bool) -> tuple[float, flo
     constants = solve(pairs, method, weighted) if pairs.size else None
     if constants is None:
         raise _no_constants(method, pairs)
-    slope, intercept = constants.slope, constants.intercept
-    p_old, _ = curve(pairs.a_old, pairs.b_old, pairs.c_old, NODES)
-    p_new, _ = curve(pairs.a_new / slope, slope * pairs.b_new + intercept, pairs.c_new, NODES)
-    return slope, intercept, float(np.sqrt(np.mean((p_old - p_new) ** 2 @ WEIGHTS)))
+    return constants.slope, constants.intercept, pairs.rmse(constants.slope, constants.intercept)
 
 
 def _as_calibration(table: ParameterTable, common: list[str], weighted: bool) -> Calibration:
     """The common items of a table as a fit, with its errors or with assumed ones."""
-    at = _places(table, common)
-    a, b, c = table.a[at], table.b[at], table.c[at]
-    a_se, b_se, cov_ab = errors_of(table, at, known=weighted)
+    items = table.with_errors(common, known=weighted)
+    a, b, a_se, b_se, cov_ab = items.a, items.b, items.a_se, items.b_se, items.cov_ab
     slopes_fixed = weighted and not a_se.any()
-    cov = np.zeros((len(at), 2, 2))  # of (a, d), d = −ab, from that of (a, b)
+    cov = np.zeros((len(common), 2, 2))  # of (a, d), d = −ab, from that of (a, b)
     cov[:, 0, 0] = a_se**2
     cov[:, 0, 1] = cov[:, 1, 0] = -b * a_se**2 - a * cov_ab
     cov[:, 1, 1] = b**2 * a_se**2 + a**2 * b_se**2 + 2 * a * b * cov_ab
-    many = np.ones(len(at), dtype=np.int64)
+    many = np.ones(len(common), dtype=np.int64)
     return Calibration(
         item_ids=tuple(common),
         model=(RASCH if slopes_fixed else TWO_PL).name,
         engine="table",
         engine_version="",
         a=a,
-        d=-a * b,
-        c=c,
+        d=items.d,
+        c=items.c,
         cov=cov,
         joint_cov=None,
         n=many,
         n_correct=many,
-        flags=((),) * len(at),
+        flags=((),) * len(common),
         latent_mean=table.mean,
         latent_sd=table.sd,
         n_persons=0,
         convergence=Convergence(True, 0, 0.0, 0.0, 0.0, 0),
     )
-
-
-def _places(table: ParameterTable, items: list[str]) -> np.ndarray:
-    place = {item: k for k, item in enumerate(table.item_ids)}
-    return np.array([place[item] for item in items], dtype=np.int64)
 
 
 def _no_constants(method: Method, pairs: Pairs) -> PermanentFailure:

@@ -54,14 +54,13 @@ def score(answers: Answers, params: ParameterTable, *, method: Scoring = "eap") 
     Raises PermanentFailure where no item of the answers has parameters.
     """
     responses = answers.responses
-    place = {item: k for k, item in enumerate(params.item_ids)}
-    at = np.array([place.get(item, -1) for item in responses.item_ids], dtype=np.int64)
-    if not (at >= 0).any():
+    known = {*params.item_ids}
+    ignored = tuple(item for item in responses.item_ids if item not in known)
+    if len(ignored) == responses.n_items:
         raise PermanentFailure(
-            f"{params.path}: none of its {len(place)} items with parameters is among the {responses.n_items} items of"
+            f"{params.path}: none of its {len(known)} items with parameters is among the {responses.n_items} items of"
             f" the answers ({some_of(responses.item_ids, 5)}): are the ids written alike?"
         )
-    a, d, c = (np.where(at >= 0, column[at], np.nan) for column in (params.a, params.d, params.c))
-    scores = score_by(responses, a, d, c, method=method, mean=params.mean, sd=params.sd)
-    ignored = tuple(item for item, k in zip(responses.item_ids, at, strict=True) if k < 0)
+    items = params.among(responses.item_ids)
+    scores = score_by(responses, items.a, items.d, items.c, method=method, mean=params.mean, sd=params.sd)
     return ScoredPersons(answers.person_ids, scores, ignored)

@@ -9,16 +9,16 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from irt_assets.file_commands.files import faults, is_blank, rows_of
 from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.models import Floats
+from irt_assets.psychometrics.core.covariances import of_errors
+from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.linking.linking import assumed_errors
 from irt_assets.responses.importing.jsonlines import NotKept, parse
 from resources.failures import PermanentFailure
@@ -27,36 +27,42 @@ LARGEST = 1e6  # of a parameter; beyond it, arithmetic with doubles says nothing
 NUMBERS = ("a", "b", "c", "a_se", "b_se")
 
 
-@dataclass(frozen=True)
-class ParameterTable:
-    """K items with parameters in the metric D = 1, in the order of the file.
+@dataclass(frozen=True, kw_only=True)
+class ParameterTable(ItemParameters):
+    """K items with parameters in the metric D = 1, in the order of the file: a > 0, 0 ≤ c < 1, errors independent.
 
     Attributes:
-        a, b, c: shape (K,); a > 0, 0 ≤ c < 1.
-        a_se, b_se: shape (K,), NaN where the table gives none.
         without: items of the table that have no parameters, such as those that a fit could not estimate.
         mean, sd: of θ in the population that was fitted, on the table's scale; (0, 1) where the file does not say.
     """
 
     path: Path
-    item_ids: tuple[str, ...]
-    a: Floats
-    b: Floats
-    c: Floats
-    a_se: Floats
-    b_se: Floats
     without: tuple[str, ...] = ()
     mean: float = 0.0
     sd: float = 1.0
 
     @property
-    def d(self) -> Floats:
-        return -self.a * self.b
-
-    @property
     def has_errors(self) -> bool:
         """Whether any item has those of a and of b."""
         return bool((np.isfinite(self.a_se) & np.isfinite(self.b_se)).any())
+
+    def with_errors(self, item_ids: Sequence[str], *, known: bool) -> ItemParameters:
+        """These items with the table's errors, or with those of a calibration with 500 persons."""
+        some = self.select(item_ids)
+        if known:
+            return some
+        with np.errstate(divide="ignore", invalid="ignore"):  # an item far from all nodes has no information
+            return replace(some, cov=of_errors(*assumed_errors(some.a, some.b, some.c)))
+
+    def anchors(self, item_ids: Sequence[str], *, with_errors: bool) -> AnchorSet:
+        """These items as anchors, with errors as `with_errors` gives them."""
+        return AnchorSet(
+            **vars(self.with_errors(item_ids, known=with_errors)),
+            scale_id=self.path.name,
+            version="",
+            topics=(None,) * len(item_ids),
+            errors_assumed=np.full(len(item_ids), not with_errors),
+        )
 
 
 def read_parameters(path: Path, metric_d: float = 1.0) -> ParameterTable:
@@ -84,30 +90,6 @@ def read_parameters(path: Path, metric_d: float = 1.0) -> ParameterTable:
             f" among {', '.join(columns)}"
         )
     return _parse_rows(path, located, metric_d, latent)
-
-
-def errors_of(table: ParameterTable, places: npt.NDArray[np.int64], *, known: bool) -> tuple[Floats, Floats, Floats]:
-    """a_se, b_se and cov_ab of the items at `places`: the table's, or those of a calibration with 500 persons."""
-    a, b, c = table.a[places], table.b[places], table.c[places]
-    if known:
-        return table.a_se[places], table.b_se[places], np.zeros(len(places))
-    with np.errstate(divide="ignore", invalid="ignore"):  # an item far from all nodes has no information
-        return assumed_errors(a, b, c)
-
-
-def anchor_set(table: ParameterTable, places: npt.NDArray[np.int64], *, with_errors: bool) -> AnchorSet:
-    """The items at `places` of a table as anchors, with their errors as in `errors_of`."""
-    return AnchorSet(
-        table.path.name,
-        "",
-        tuple(table.item_ids[k] for k in places),
-        table.a[places],
-        table.b[places],
-        table.c[places],
-        *errors_of(table, places, known=with_errors),
-        topics=(None,) * len(places),
-        errors_assumed=np.full(len(places), not with_errors),
-    )
 
 
 def parameter_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
@@ -155,7 +137,8 @@ def _parse_rows(
     columns[[0, 3]] *= metric_d
     items = tuple(item for item, _ in kept)
     a, b, c, a_se, b_se = columns
-    return ParameterTable(path, items, a, b, c, a_se, b_se, tuple(without), latent["mean"], latent["sd"])
+    cov = of_errors(a_se, b_se, np.zeros(len(items)))
+    return ParameterTable(items, a, b, c, cov, path=path, without=tuple(without), mean=latent["mean"], sd=latent["sd"])
 
 
 def _number(text: str, name: str) -> float | None:

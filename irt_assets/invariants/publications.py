@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
 from irt_assets.ledger.anchors import hash_of_anchors
 from irt_assets.ledger.audit import (
@@ -17,6 +15,7 @@ from irt_assets.ledger.audit import (
     versions_of_a_new_model,
 )
 from irt_assets.ledger.decisions import decided_anchors
+from irt_assets.psychometrics.core.items import ItemRow
 
 
 @invariant(
@@ -84,7 +83,7 @@ def one_set_is_in_force_and_changes_are_decided(look: InvariantContext) -> Found
     made = changes(look.connection)
     if not made:
         yield NotTested("nothing is published yet")
-    standing: dict[str, list[tuple[float, float, float]]] = {}
+    standing: dict[str, list[list[float]]] = {}
     for one in made:
         item, month, since, undone = one.item_id, one.month, one.effective_from, one.rule == "undo"
         history = standing.setdefault(item, [])
@@ -119,7 +118,7 @@ def anchors_change_by_decision_alone(look: InvariantContext) -> Found:
         yield NotTested("no scale has frozen anchors yet: `irt scale init`")
     frozen_again = versions_of_a_new_model(look.connection)
     dropped, restored = (decided_anchors(look.connection, what) for what in ("drop_anchor", "restore_anchor"))
-    frozen_last: dict[tuple[str, str], Sequence[float]] = {}
+    frozen_last: dict[tuple[str, str], ItemRow] = {}
     for (scale_id, version), frozen in versions.items():
         anchors = frozen.anchors
         if frozen.hashes != {hash_of_anchors(anchors)}:
@@ -130,9 +129,8 @@ def anchors_change_by_decision_alone(look: InvariantContext) -> Found:
             continue  # by the decision on the model that was made with it
         before = versions.get((scale_id, version - 1), frozen).anchors
         silently = sorted(i for i in before.keys() - anchors.keys() if (scale_id, i) not in dropped)
-        known: dict[str, Sequence[float] | None] = before | {
-            i: last[i] for i in anchors.keys() - before.keys() if (scale_id, i) in restored
-        }
+        again = {i: last[i] for i in anchors.keys() - before.keys() if (scale_id, i) in restored}
+        known: dict[str, ItemRow | None] = {**before, **again}
         changed = sorted(i for i in anchors if known.get(i) != anchors[i])
         if silently or changed:
             observed = f"version {version}: {', '.join([*silently, *changed][:5])} left or changed without a decision"

@@ -17,6 +17,7 @@ from irt_assets.abilities.batch import estimate
 from irt_assets.kpis.behaviour import YEAR, microseconds
 from irt_assets.kpis.meaning import LEAST_ANSWERS
 from irt_assets.ledger.publications import PublishedSet
+from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Floats, Responses
 from irt_assets.psychometrics.scoring.progress import improvement
 from irt_assets.responses.eligible import Eligible, EligibleAnswers
@@ -64,7 +65,7 @@ def _abilities(eligible: EligibleAnswers, answers: Eligible, scale: Scale, publi
     user_ids, person = _present(eligible.user_ids, answers.user[order])
     first = np.searchsorted(person, np.arange(user_ids.size))
     responses = Responses(person, column[order], answers.score[order], user_ids.size, tuple(item_ids.tolist()))
-    a, b, c = np.array([published.items[i] for i in responses.item_ids]).reshape(-1, 3).T
+    items = ItemParameters.of_rows(responses.item_ids, map(published.items.get, responses.item_ids))
     age = answers.age[order]
     recent = age <= microseconds(FORTNIGHT)
     previous = ~recent & (age <= microseconds(2 * FORTNIGHT))
@@ -78,7 +79,7 @@ def _abilities(eligible: EligibleAnswers, answers: Eligible, scale: Scale, publi
             "n_recent": counts[0],
             "n_previous": counts[1],
             "improvement": _improvement(
-                responses, recent, (recent | previous) & enough[responses.person], a, b, c, scale
+                responses, recent, (recent | previous) & enough[responses.person], items, scale
             ),
             "theta": scores.theta,
             "se": scores.se,
@@ -97,7 +98,7 @@ def _present(
 
 
 def _improvement(
-    responses: Responses, recent: np.ndarray, used: np.ndarray, a: Floats, b: Floats, c: Floats, scale: Scale
+    responses: Responses, recent: np.ndarray, used: np.ndarray, items: ItemParameters, scale: Scale
 ) -> Floats:
     """Shape (n_persons,): for the learners of the responses `used`, NaN for the others."""
     changed = np.full(responses.n_persons, np.nan)
@@ -105,5 +106,5 @@ def _improvement(
     part = Responses(
         person.astype(np.int32), responses.item[used], responses.score[used], len(persons), responses.item_ids
     )
-    changed[persons] = improvement(part, recent[used], a, -a * b, c, mean=scale.mu, sd=scale.sigma)
+    changed[persons] = improvement(part, recent[used], items.a, items.d, items.c, mean=scale.mu, sd=scale.sigma)
     return changed

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import astuple
 from datetime import datetime
 from typing import Any
 
@@ -18,15 +19,13 @@ from psycopg.rows import dict_row
 from irt_assets.ledger.audit import versions_of_a_new_model
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.covariances import block_diagonal
+from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
 from irt_assets.psychometrics.core.models import Calibration, Floats
-from irt_assets.psychometrics.linking.linking import covariance_ab
 from irt_assets.responses.scales import Scale
 
 MOST_WITH_COVARIANCES = 300
 """Anchors of a set that is kept with all their covariances: 360,000 numbers."""
-_COLUMNS = ("a", "b", "c", "a_se", "b_se", "cov_ab")
-AnchorValues = tuple[float, float, float, float, float, float]
-Anchors = dict[str, AnchorValues]
+Anchors = dict[str, ItemRow]
 Topics = dict[str, str | None]
 
 
@@ -54,21 +53,18 @@ def read_every_anchor(connection: psycopg.Connection, scale_id: str, version: in
 def _anchor_set(scale_id: str, rows: list[dict[str, Any]]) -> AnchorSet | None:
     if not rows:
         return None
+    items = ItemParameters.of_rows([row["item_id"] for row in rows], map(ItemRow.of, rows))
     return AnchorSet(
+        **vars(items) | {"cov": items.cov if any(row["cov"] is None for row in rows) else _joint(rows)[None]},
         scale_id=scale_id,
         version=str(max(row["version"] for row in rows)),
-        item_ids=tuple(row["item_id"] for row in rows),
         topics=tuple(row["topic_id"] for row in rows),
         errors_assumed=np.array([row["errors_assumed"] for row in rows]),
-        cov=_joint(rows),
-        **{name: np.array([row[name] for row in rows], dtype=float) for name in _COLUMNS},
     )
 
 
-def _joint(rows: list[dict[str, Any]]) -> Floats | None:
-    """Shape (2K, 2K): covariance of all anchors' (a, b), 0 between those of two fits; None where any has none."""
-    if any(row["cov"] is None for row in rows):
-        return None
+def _joint(rows: list[dict[str, Any]]) -> Floats:
+    """Shape (2K, 2K): covariance of all anchors' (a, b), 0 between those of two fits."""
     joint = np.zeros((len(rows), 2, len(rows), 2))
     for j, one in enumerate(rows):
         for k, other in enumerate(rows):
@@ -113,9 +109,9 @@ def anchors_change_after(connection: psycopg.Connection, scale_id: str, start: d
     return row[0] if row else None
 
 
-def hash_of_anchors(anchors: Mapping[str, Sequence[float]]) -> str:
-    """The hash of item → (a, b, c, a_se, b_se, cov_ab), whatever their order."""
-    return hashlib.sha256(json.dumps(anchors, sort_keys=True).encode()).hexdigest()
+def hash_of_anchors(anchors: Mapping[str, ItemRow]) -> str:
+    """The same whatever their order."""
+    return hashlib.sha256(json.dumps({i: astuple(x) for i, x in anchors.items()}, sort_keys=True).encode()).hexdigest()
 
 
 def freeze_anchors(
@@ -140,7 +136,7 @@ def freeze_anchors(
                                        topic_id, anchor_hash, effective_from, cov)
                VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)""",
             [
-                (scale_id, version, item, *values, item in assumed, topics[item], digest, effective_from)
+                (scale_id, version, item, *astuple(values), item in assumed, topics[item], digest, effective_from)
                 + (json.dumps(together[item]) if together else None,)
                 for item, values in sorted(anchors.items())
             ],
@@ -156,7 +152,7 @@ def _covariances(fit: Calibration, items: Sequence[str]) -> dict[str, dict[str, 
     if fit.joint_cov is None or len(items) > MOST_WITH_COVARIANCES:
         return {}
     place = {item: j for j, item in enumerate(fit.item_ids)}
-    cov = block_diagonal(covariance_ab(fit.select([place[item] for item in items])))
+    cov = block_diagonal(fit.select([place[item] for item in items]).items.cov)
     blocks = cov.reshape(len(items), 2, len(items), 2)
     return {
         one: {other: blocks[j, :, k].ravel().tolist() for k, other in enumerate(items)} for j, one in enumerate(items)
@@ -174,7 +170,7 @@ def set_of(connection: psycopg.Connection, scale: Scale, items: Collection[str])
     wanted = {"scale": scale.scale_id, "version": scale.anchor_version, "items": [*items]}
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = [row | {"version": scale.anchor_version} for row in cursor.execute(_SET_OF.encode(), wanted)]
-    digest = hash_of_anchors({row["item_id"]: [row[name] for name in _COLUMNS] for row in rows})
+    digest = hash_of_anchors({row["item_id"]: ItemRow.of(row) for row in rows})
     return _anchor_set(scale.scale_id, rows), digest
 
 

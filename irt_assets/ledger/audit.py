@@ -10,6 +10,7 @@ from psycopg.rows import class_row
 
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.relations import MONTHS_IN_USE
+from irt_assets.psychometrics.core.items import ItemRow
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Change:
     Attributes:
         earlier, earlier_since, earlier_rule: id, first day and rule of the one before; None where there is none.
         decided: whether a decision of that date and kind is recorded. replaced: whether what it replaces is there.
+        values: a, b and c.
     """
 
     item_id: str
@@ -73,13 +75,7 @@ class Change:
     earlier_rule: str | None
     decided: bool
     replaced: bool
-    a: float
-    b: float
-    c: float
-
-    @property
-    def values(self) -> tuple[float, float, float]:
-        return self.a, self.b, self.c
+    values: list[float]
 
 
 def changes(connection: psycopg.Connection) -> list[Change]:
@@ -97,7 +93,7 @@ def changes(connection: psycopg.Connection) -> list[Change]:
                       EXISTS (SELECT 1 FROM item_parameter_publication r
                               WHERE r.publication_id = p.replaces AND r.scale_id = p.scale_id
                                 AND r.item_id = p.item_id) AS replaced,
-                      p.a, p.b, p.c
+                      ARRAY[p.a, p.b, p.c] AS values
                FROM item_parameter_publication p
                WINDOW mine AS (PARTITION BY p.scale_id, p.item_id ORDER BY p.publication_id)
                ORDER BY p.publication_id"""
@@ -106,11 +102,11 @@ def changes(connection: psycopg.Connection) -> list[Change]:
 
 @dataclass(frozen=True)
 class FrozenVersion:
-    """A version of an anchor set: item → (a, b, c, a_se, b_se, cov_ab), and the hashes that its rows carry."""
+    """A version of an anchor set, and the hashes that its rows carry."""
 
     scale_id: str
     version: int
-    anchors: dict[str, list[float]] = field(default_factory=dict)
+    anchors: dict[str, ItemRow] = field(default_factory=dict)
     hashes: set[str] = field(default_factory=set)
 
 
@@ -122,7 +118,7 @@ def frozen_versions(connection: psycopg.Connection) -> dict[tuple[str, int], Fro
            ORDER BY scale_id, version, item_id"""
     ):
         of_version = found.setdefault((scale_id, version), FrozenVersion(scale_id, version))
-        of_version.anchors[item] = values
+        of_version.anchors[item] = ItemRow(*values)
         of_version.hashes.add(digest)
     return found
 

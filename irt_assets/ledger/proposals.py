@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 from psycopg.rows import dict_row
 
 from irt_assets.ledger.relations import IN_USE
+from irt_assets.psychometrics.core.items import ItemRow
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,7 @@ class NewProposal:
     scale_id: str
     item_id: str
     fit_id: str
-    a: float
-    b: float
-    c: float
-    a_se: float | None
-    b_se: float | None
-    cov_ab: float | None
+    values: ItemRow
     why: str
 
 
@@ -37,7 +33,7 @@ def propose(connection: psycopg.Connection, proposals: Iterable[NewProposal]) ->
                  (month, scale_id, item_id, fit_id, a, b, c, a_se, b_se, cov_ab, why)
                VALUES (%(month)s, %(scale_id)s, %(item_id)s, %(fit_id)s, %(a)s, %(b)s, %(c)s, %(a_se)s, %(b_se)s,
                        %(cov_ab)s, %(why)s) ON CONFLICT DO NOTHING""",
-            [asdict(one) for one in proposals],
+            [vars(one) | vars(one.values) for one in proposals],
         )
 
 

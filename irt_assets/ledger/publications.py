@@ -9,14 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
-from psycopg.rows import class_row, dict_row
+from psycopg.rows import dict_row
 
 from irt_assets.ledger.testlets import InTestlets, effects_in_force
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.responses.item_status import Withdrawals, read_withdrawals
 from resources.postgres.warehouse import read_frame
 from resources.version import code_version
@@ -24,16 +25,13 @@ from resources.version import code_version
 if TYPE_CHECKING:
     import pandas as pd
 
-VALUES = ("a", "b", "c", "a_se", "b_se", "cov_ab")
-"""Columns with the values that are published of an item: those that a fit's items have by these names."""
-
 
 @dataclass(frozen=True)
 class PublishedSet:
-    """The parameters in force on a scale at a time: item id → (a, b, c); which answers to them do not count; and what
-    answers in one testlet have in common, None where that is not known."""
+    """The parameters in force on a scale at a time, by item; which answers to them do not count; and what answers in
+    one testlet have in common, None where that is not known."""
 
-    items: dict[str, tuple[float, float, float]]
+    items: dict[str, ItemRow]
     set_hash: str
     withdrawn: Withdrawals = field(default_factory=Withdrawals)
     testlets: InTestlets | None = None
@@ -45,18 +43,12 @@ class Publication:
 
     scale_id: str
     item_id: str
-    a: float
-    b: float
-    c: float
-    a_se: float | None
-    b_se: float | None
-    cov_ab: float | None
+    values: ItemRow
     effective_from: datetime
     rule: str
     reason: str
     anchor_hash: str
     data_hash: str | None
-    c_se: float | None = None
     month: str | None = None
     fit_id: str | None = None
     decided_by: str | None = None
@@ -69,10 +61,8 @@ def in_force(connection: psycopg.Connection, scale_id: str, at: datetime) -> Pub
 
     Where no SD of testlet effects is in force the hash is of the parameters alone.
     """
-    content = [
-        (row["item_id"], row["a"], row["b"], row["c"]) for row in publications_in_force(connection, scale_id, at)
-    ]
-    items = {item: (a, b, c) for item, a, b, c in content}
+    items = {row["item_id"]: ItemRow.of(row) for row in publications_in_force(connection, scale_id, at)}
+    content = [(item, *values.abc) for item, values in items.items()]
     testlets = effects_in_force(connection, scale_id, at, items)
     hashed: Any = content if testlets is None else [content, testlets.sd, testlets.of]
     digest = hashlib.sha256(json.dumps(hashed).encode()).hexdigest()
@@ -168,13 +158,13 @@ def values_settled(
 
 def publications_of(connection: psycopg.Connection, scale_id: str, item_id: str) -> list[Publication]:
     """Every publication of an item of a scale, in the order in which they were made."""
-    with connection.cursor(row_factory=class_row(Publication)) as cursor:
-        return cursor.execute(
-            """SELECT publication_id, scale_id, item_id, a, b, c, a_se, b_se, c_se, cov_ab, effective_from, month,
-                      fit_id, rule, decided_by, reason, replaces, data_hash, anchor_hash
-               FROM item_parameter_publication WHERE (scale_id, item_id) = (%s, %s) ORDER BY publication_id""",
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(
+            "SELECT * FROM item_parameter_publication WHERE (scale_id, item_id) = (%s, %s) ORDER BY publication_id",
             (scale_id, item_id),
-        ).fetchall()
+        )
+        stored = [f.name for f in fields(Publication) if f.name != "values"]
+        return [Publication(values=ItemRow.of(row), **{name: row[name] for name in stored}) for row in rows]
 
 
 def publish(connection: psycopg.Connection, publications: Iterable[Publication], run_id: str | None = None) -> None:
@@ -182,12 +172,12 @@ def publish(connection: psycopg.Connection, publications: Iterable[Publication],
     with connection.cursor() as cursor:
         cursor.executemany(
             """INSERT INTO item_parameter_publication
-                 (scale_id, item_id, a, b, c, a_se, b_se, c_se, cov_ab, effective_from, month, fit_id, rule, decided_by,
+                 (scale_id, item_id, a, b, c, a_se, b_se, cov_ab, effective_from, month, fit_id, rule, decided_by,
                   reason, replaces, data_hash, anchor_hash, code_version, run_id)
-               VALUES (%(scale_id)s, %(item_id)s, %(a)s, %(b)s, %(c)s, %(a_se)s, %(b_se)s, %(c_se)s, %(cov_ab)s,
+               VALUES (%(scale_id)s, %(item_id)s, %(a)s, %(b)s, %(c)s, %(a_se)s, %(b_se)s, %(cov_ab)s,
                        %(effective_from)s, %(month)s, %(fit_id)s, %(rule)s, %(decided_by)s, %(reason)s, %(replaces)s,
                        %(data_hash)s, %(anchor_hash)s, %(code_version)s, %(run_id)s)""",
-            [asdict(one) | {"code_version": code_version(), "run_id": run_id} for one in publications],
+            [vars(one) | vars(one.values) | {"code_version": code_version(), "run_id": run_id} for one in publications],
         )
 
 

@@ -56,7 +56,7 @@ def response_curves(item: Item, facts: Facts) -> Drawn:
             continue
         if interval := curve.interval(theta):
             chart.band(theta, *interval, colour)
-        chart.line(theta, probability(theta, curve.a, -curve.a * curve.b, curve.c), colour, dashed=dashed)
+        chart.line(theta, curve.curve(theta), colour, dashed=dashed)
     if item.observed is not None:
         o = item.observed
         chart.intervals(o.theta, *o.interval(), BLACK)

@@ -10,11 +10,11 @@ from datetime import datetime
 from typing import Any
 
 from irt_assets.common.partitions import Month
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Flag
 from irt_assets.psychometrics.drift.kinds import Kind
 from irt_assets.reports.document import Span, Text
 from irt_assets.reports.drift_facts import Facts, Item
-from irt_assets.reports.drift_rows import Curve
 from irt_assets.reports.drift_words import chance, number, signed
 from resources.version import code_version
 
@@ -97,7 +97,7 @@ def details(item: Item, facts: Facts) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(((name, value) for name, value in rows if value), key=lambda row: len(row[1]) <= LONG))
 
 
-def parameters(curve: Curve) -> str:
+def parameters(curve: ItemRow) -> str:
     def with_error(name: str, value: float, se: float | None) -> str:
         return f"{name} {number(value)}" + ("" if se is None else f" ± {number(se)}")
 

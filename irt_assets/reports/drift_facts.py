@@ -29,12 +29,13 @@ from irt_assets.ledger.fits import latest_staged
 from irt_assets.ledger.fitted_items import items_of_fit
 from irt_assets.ledger.publications import publications_in_force
 from irt_assets.ledger.steps import Step, step_of
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.fit.observed import Observed, observed
 from irt_assets.psychometrics.scoring.abilities import eap
 from irt_assets.reports import drift_rows as rows
 from irt_assets.reports.drift_actions import Evidence, Proposal, propose
-from irt_assets.reports.drift_rows import AlertRow, Curve, DecisionRow, DifRow, DriftRow, InformationRow, Linked
+from irt_assets.reports.drift_rows import AlertRow, DecisionRow, DifRow, DriftRow, InformationRow, Linked
 from irt_assets.responses.item_status import item_status
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, current_snapshot, read_for_run
@@ -49,9 +50,9 @@ class Item:
     item_id: str
     topic: str | None
     is_anchor: bool
-    published: Curve | None
+    published: ItemRow | None
     since: datetime | None
-    now: Curve | None
+    now: ItemRow | None
     n: int
     statistics: dict[str, Any]
     flags: tuple[str, ...]
@@ -211,9 +212,9 @@ def _items(
             name,
             topics.get(name),
             name in anchors,
-            Curve.of(published) if published else None,
+            ItemRow.if_known(published) if published else None,
             published["effective_from"] if published else None,
-            Curve.of(params),
+            ItemRow.if_known(params),
             row.get("n_responses") or (drift.details.get("proportion_correct", {}).get("n", 0) if drift else 0),
             {k: row.get(k) for k in ("p_value", "point_biserial", "infit", "outfit", "rmsd")} | params.get("fit", {}),
             flags,
@@ -253,7 +254,7 @@ def _observed(
 
 
 def observed_of(
-    responses: Responses, curves: Mapping[str, Curve | None], latent: Spread, wanted: Collection[str]
+    responses: Responses, curves: Mapping[str, ItemRow | None], latent: Spread, wanted: Collection[str]
 ) -> dict[str, Observed]:
     """Proportions correct by ability of the `wanted` items; θ is from the other items by their curves."""
     known = [None if name in wanted else curves.get(name) for name in responses.item_ids]

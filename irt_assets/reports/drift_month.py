@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import quote
 
 import dagster as dg
 
@@ -21,7 +20,7 @@ from irt_assets.reports.drift_facts import gather
 from irt_assets.reports.drift_report import Verdict
 from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure
-from resources.files.object_store import ObjectStore
+from resources.files.object_store import ObjectStore, key_part
 from resources.postgres.database import Database
 
 
@@ -39,7 +38,7 @@ class DriftReport:
 
     def file_name(self, window: int, extension: Format) -> str:
         """The documents' name, with the scale where a bank has several. `window`: 1 is the newest."""
-        scale = "" if self.only_scale else f"_{quote(self.scale_id, safe='')}"
+        scale = "" if self.only_scale else f"_{key_part(self.scale_id)}"
         return f"drift_window_{window}_{self.made_at:%Y%m%d_%H%M%S}{scale}.{extension}"
 
 
@@ -90,7 +89,7 @@ def keep(database: Database, store: ObjectStore, report: DriftReport) -> list[Ar
     if report.problem:
         with database.connect() as connection:
             connection.execute("""DELETE FROM report_artifacts WHERE "window" = %s AND format = 'pdf'""", (window,))
-    name = f"reports/drift/{report.month}/{quote(report.scale_id, safe='')}_{report.made_at:%Y%m%d_%H%M%S}"
+    name = f"reports/drift/{report.month}/{key_part(report.scale_id)}_{report.made_at:%Y%m%d_%H%M%S}"
     return [
         store_report(
             database,

@@ -5,13 +5,12 @@ What does not belong here: what follows from them (drift_facts.py).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any, LiteralString, TypeVar
 
-import numpy as np
 import psycopg
 from psycopg.rows import class_row
 
@@ -20,39 +19,10 @@ from irt_assets.ledger.decisions import decisions_on_month
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants
 from irt_assets.ledger.linked_windows import linked_months
 from irt_assets.ledger.proposals import proposals_by_reason
-from irt_assets.psychometrics.core.curves import probability_interval
-from irt_assets.psychometrics.core.models import Floats
 from irt_assets.responses.scales import Scale
 
 MONTHS_SHOWN = 12
 Row = TypeVar("Row")
-
-
-@dataclass(frozen=True)
-class Curve:
-    """An item's parameters on the bank's scale, with their errors (None where unknown)."""
-
-    a: float
-    b: float
-    c: float
-    a_se: float | None = None
-    b_se: float | None = None
-    cov_ab: float | None = None
-
-    @classmethod
-    def of(cls, known: Mapping[str, Any]) -> Curve | None:
-        """From a publication, or from the parameters of a fit; None where these have no estimate."""
-        if known.get("a") is None or known.get("b") is None:
-            return None
-        return cls(known["a"], known["b"], known.get("c") or 0.0, *(known.get(k) for k in ("a_se", "b_se", "cov_ab")))
-
-    def interval(self, theta: Floats) -> tuple[Floats, Floats] | None:
-        """95 % interval of the curve over `theta`; None where its errors are not known."""
-        if self.a_se is None or self.b_se is None:
-            return None
-        off: Any = self.cov_ab or 0.0
-        cov = np.array([[self.a_se**2, off], [off, self.b_se**2]])
-        return probability_interval(theta, self.a, self.b, self.c, cov)
 
 
 @dataclass(frozen=True)

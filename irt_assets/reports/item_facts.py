@@ -23,11 +23,12 @@ from irt_assets.ledger.decisions import decisions_on
 from irt_assets.ledger.fit_spec import Spread
 from irt_assets.ledger.fitted_items import items_of_fit, months_of_item
 from irt_assets.ledger.origin_fit import origin_fit
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.drift.kinds import Kind
 from irt_assets.psychometrics.fit.observed import Observed
 from irt_assets.reports.drift_details import change_in_words
 from irt_assets.reports.drift_facts import observed_of
-from irt_assets.reports.drift_rows import DIF_COLUMNS, DRIFT_COLUMNS, Curve, DifRow, DriftRow
+from irt_assets.reports.drift_rows import DIF_COLUMNS, DRIFT_COLUMNS, DifRow, DriftRow
 from irt_assets.responses.item_status import Status, decisions_on_use, item_status
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import read_learners_of, snapshot_of
@@ -47,7 +48,7 @@ class FittedMonth:
     fit_id: str
     snapshot_hash: str
     latent: Mapping[str, float]
-    curve: Curve | None
+    curve: ItemRow | None
     n: int
     statistics: Mapping[str, float | None]
     flags: tuple[str, ...]
@@ -159,7 +160,7 @@ def observed_in(
         raise PermanentFailure(f"the snapshot that {month.fit_id} was fitted to is no longer recorded")
     table = read_learners_of(store, snapshot, facts.scale.scale_id, facts.item_id)
     responses, _ = scored_responses_of(table, facts.scale.scale_id)
-    curves = {item: Curve.of(row["params"]) for item, row in items_of_fit(connection, month.fit_id).items()}
+    curves = {item: ItemRow.if_known(row["params"]) for item, row in items_of_fit(connection, month.fit_id).items()}
     latent = Spread.from_json(month.latent, month.fit_id)
     return observed_of(responses, curves, latent, [facts.item_id]).get(facts.item_id)
 
@@ -194,7 +195,7 @@ def _months(connection: psycopg.Connection, scale: Scale, item_id: str) -> tuple
             row["fit_id"],
             row["snapshot_hash"],
             row["latent"],
-            Curve.of(row["params"]),
+            ItemRow.if_known(row["params"]),
             row["n_responses"],
             {name: row[name] for name in names} | row["params"].get("fit", {}),
             tuple(row["flags"]),

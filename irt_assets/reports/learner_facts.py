@@ -21,6 +21,7 @@ from irt_assets.kpis.ability import abilities
 from irt_assets.kpis.behaviour import EIGHT_WEEKS, YEAR
 from irt_assets.kpis.meaning import RANGES, Why
 from irt_assets.ledger.publications import PublishedSet, in_force
+from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.scoring.progress import topic_differences
 from irt_assets.reports.learner_curve import Level
 from irt_assets.reports.learner_page import Facts
@@ -262,11 +263,11 @@ def _judge_topics(
             continue
         rows = rows[np.lexsort((answers.item[rows], answers.user[rows]))]  # sums depend on their order
         user, item = answers.user[rows], answers.item[rows]
-        a, b, c = np.array([items.get(i, (1.0, 0.0, 0.0)) for i in eligible.item_ids]).T
+        known = ItemParameters.of_rows(eligible.item_ids.tolist(), map(items.get, eligible.item_ids))
         topic = np.array([topics.get(topic_of.get(i, ""), -1) for i in eligible.item_ids])
         pairs, group = np.unique(user.astype(np.int64) * len(topics) + topic[item], return_inverse=True)
         difference, error = topic_differences(
-            group, pairs.size, answers.score[rows], level[user], a[item], (-a * b)[item], c[item]
+            group, pairs.size, answers.score[rows], level[user], known.a[item], known.d[item], known.c[item]
         )
         names = list(topics)
         for pair, n, d, e in zip(pairs.tolist(), np.bincount(group), difference, error, strict=True):

@@ -19,7 +19,6 @@ from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 from itertools import islice
-from urllib.parse import quote
 
 import psycopg
 
@@ -32,7 +31,7 @@ from irt_assets.reports.learner_processes import attempt, closing, processes
 from irt_assets.reports.learner_words import language_of
 from resources import tables
 from resources.failures import PermanentFailure, TransientFailure
-from resources.files.object_store import ObjectStore
+from resources.files.object_store import ObjectStore, hashed_part
 from resources.files.typesetting import typst_version
 from resources.postgres import warehouse
 from resources.postgres.database import Database
@@ -45,7 +44,6 @@ RECORDED_TOGETHER = 50
 TOLD_EVERY = 1000
 NAMED = 10
 PLAIN_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-LONGEST_PREFIX = 64
 
 
 @dataclass(frozen=True)
@@ -91,14 +89,9 @@ def folder(week: str) -> str:
 def key(week: str, user_id: str, kind: Format) -> str:
     """Where a learner's report lies, whatever the id holds: `reports/2026-11-09/u1.pdf`.
 
-    An id of lower-case letters, digits, `-` and `_` is itself, up to 64 of them. Any other is quoted, cut and followed
-    by `~` and a hash, so that no two collide, where letters' case means nothing either, and none is a path.
+    An id of lower-case letters, digits, `-` and `_` is itself, up to 64 of them; any other is as in `hashed_part`.
     """
-    name = user_id
-    if not PLAIN_ID.fullmatch(user_id):
-        raw = user_id.encode("utf-8", "surrogatepass")
-        quoted = quote(raw, safe="").replace(".", "%2E").replace("~", "%7E")
-        name = f"{re.sub('%.?$', '', quoted[:LONGEST_PREFIX])}~{sha256(raw).hexdigest()[:20]}"
+    name = user_id if PLAIN_ID.fullmatch(user_id) else hashed_part(user_id)
     return f"{folder(week)}/{name}.{kind}"
 
 

@@ -28,6 +28,8 @@ LONGEST_WORD = 24
 """The longest word, in letters, that fits into a column of a PDF; a longer one may be broken anywhere."""
 _LONG = re.compile(rf"[^\s\u200b]{{{LONGEST_WORD + 1},}}")
 _UNSEEN = ("Cc", "Cf", "Co", "Cn")
+_TURNING = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
+"""Characters that turn the direction of the text after them, to the end of a sentence."""
 _ONE_AT_A_TIME = Lock()
 _log = logging.getLogger(__name__)
 
@@ -71,9 +73,12 @@ def _plain(value: Any) -> Any:
 
 
 def _visible(text: str) -> str:
-    """Without characters that no font has, such as control characters; a lone surrogate becomes a question mark."""
-    shown = text if text.isprintable() else "".join(one for one in text if unicodedata.category(one) not in _UNSEEN)
-    return shown.encode("utf-8", "replace").decode()
+    """With a space for each line break and tab, and without other characters that no font has, such as control
+    characters; a lone surrogate becomes a question mark."""
+    if not text.isprintable():
+        spaced = " ".join(re.split(r"\s", text))
+        text = "".join(one for one in spaced if unicodedata.category(one) not in _UNSEEN)
+    return text.encode("utf-8", "replace").decode()
 
 
 def _breakable(word: re.Match[str]) -> str:
@@ -88,6 +93,7 @@ def _environment() -> Environment:
         loader=PackageLoader("irt_assets.reports"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=lambda value: value.translate(_TURNING) if isinstance(value, str) else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -66,7 +66,7 @@ def _numbers(backend: Backend[Any]) -> tuple[str, str]:
 def query_of_sums(rows: ir.Table, backend: Backend[Any]) -> str:
     """The count of rows, and the sums of both numbers of their column `h`, a `row_hash`."""
     first, second = _numbers(backend)
-    hashed = ibis.to_sql(rows, dialect=backend.dialect)
+    hashed = backend.sql(rows)
     # OFFSET 0 keeps PostgreSQL from writing a row out for each of the sums.
     return f"SELECT count(*), coalesce(sum({first}), 0), coalesce(sum({second}), 0) FROM ({hashed} OFFSET 0) hashed"
 
@@ -74,7 +74,7 @@ def query_of_sums(rows: ir.Table, backend: Backend[Any]) -> str:
 def sums_by(run: Run, rows: ir.Table, key: str) -> dict[Any, str]:
     """The count and both sums, as text, of the rows with each value of a column; their column `h` is a `row_hash`."""
     first, second = _numbers(run.backend)
-    hashed = ibis.to_sql(rows, dialect=run.backend.dialect)
+    hashed = run.backend.sql(rows)
     sums = f"concat(count(*), ' ', sum({first}), ' ', sum({second})) AS sums"
     found = run.read(f"SELECT {key}, {sums} FROM ({hashed} OFFSET 0) hashed GROUP BY {key}")
     return dict(zip(found[key].to_pylist(), found["sums"].to_pylist(), strict=True))

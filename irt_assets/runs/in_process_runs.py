@@ -14,7 +14,7 @@ import dagster as dg
 from irt_assets.calibration.assets import says_held
 from irt_assets.common.job_names import LEARNER_REPORT, LEARNER_REPORT_JOB, MONTHLY_JOB, NIGHTLY, NIGHTLY_JOB
 from irt_assets.common.partitions import DAYS, MONTHS, WEEKS, Period
-from irt_assets.common.retries import why_it_failed
+from irt_assets.common.retries import first_cause, why_it_failed
 from irt_assets.common.run_progress import RANGE_TAGS, under_way
 from irt_assets.definitions import build_defs
 from irt_assets.gates.gates import SetGate
@@ -140,7 +140,7 @@ def job_with_partition(settings: Settings, name: str, partition: str, period: Pe
     return job
 
 
-def run_outcome(partition: str, run_id: str, success: bool, events: Iterable[dg.DagsterEvent]) -> RunOutcome:
+def run_outcome(partition: str, run_id: str, success: bool, events: Sequence[dg.DagsterEvent]) -> RunOutcome:
     """How a run of a partition ended, from its events."""
     failed, warnings = [], []
     for event in events:
@@ -150,10 +150,8 @@ def run_outcome(partition: str, run_id: str, success: bool, events: Iterable[dg.
             check = event.asset_check_evaluation_data
             if not check.passed:
                 warnings.append(check.description or check.check_name)
-    why = why_it_failed(failed[0]) if failed else NO_STEP
-    return RunOutcome(
-        partition, run_id, success, None if success else why, tuple(warnings), held=any(map(says_held, failed))
-    )
+    why = None if success else why_it_ended(events)
+    return RunOutcome(partition, run_id, success, why, tuple(warnings), held=any(map(says_held, failed)))
 
 
 def _as_lines(runs: list[StuckRun]) -> str:
@@ -209,9 +207,12 @@ def _execute(
     )
 
 
-def first_error(result: dg.ExecuteInProcessResult) -> str:
-    """The explanation of the first step that failed."""
-    for event in result.all_events:
+def why_it_ended(events: Iterable[dg.DagsterEvent]) -> str:
+    """The explanation of the first step that failed; without one, what broke the run off."""
+    why = NO_STEP
+    for event in events:
         if event.is_step_failure:
             return why_it_failed(event.step_failure_data)
-    return NO_STEP
+        if event.is_run_failure and (error := event.job_failure_data.error):
+            why = f"the run broke off, and the step that it was at left nothing: {first_cause(error)}"
+    return why

@@ -17,7 +17,7 @@ from irt_assets.common.environment import CODE_LOCATION, workspace
 from irt_assets.common.job_names import job_of
 from irt_assets.common.retries import first_cause, why_it_failed
 from irt_assets.common.run_progress import PARTITION_TAG, is_to_be_repeated, repetition, under_way
-from irt_assets.runs.in_process_runs import Outcome, execute, first_error
+from irt_assets.runs.in_process_runs import Outcome, execute, why_it_ended
 from jobs.daemons import daemon_alive
 from jobs.plans import PLANS, Plan
 from jobs.schedules import missing
@@ -107,7 +107,9 @@ def run_here(
     """Make each partition here, oldest first."""
     for partition in partitions:
         result = execute(instance, settings, job=plan.job, partition=partition, log_level="INFO")
-        yield Outcome(name_of_run(plan, partition), result.success, "" if result.success else first_error(result))
+        yield Outcome(
+            name_of_run(plan, partition), result.success, "" if result.success else why_it_ended(result.all_events)
+        )
 
 
 def name_of_run(plan: Plan, partition: str | None) -> str:

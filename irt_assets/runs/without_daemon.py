@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import dagster as dg
 
 from irt_assets.definitions import build_defs
-from irt_assets.runs.in_process_runs import Outcome, execute, first_error
+from irt_assets.runs.in_process_runs import Outcome, execute, why_it_ended
 from resources.dagster_compat import RUN_KEY_TAG, SENSOR_NAME_TAG
 from resources.settings import Settings
 
@@ -72,7 +72,7 @@ def evaluate(instance: dg.DagsterInstance, settings: Settings, sensor: str) -> I
 
 def _run(instance: dg.DagsterInstance, settings: Settings, one: Asked) -> Outcome:
     result = execute(instance, settings, job=one.job, partition=one.partition, assets=one.assets, tags=one.tags)
-    return Outcome(one.name, result.success, "" if result.success else first_error(result))
+    return Outcome(one.name, result.success, "" if result.success else why_it_ended(result.all_events))
 
 
 def _sensor_requests(instance: dg.DagsterInstance, defs: dg.Definitions, names: Sequence[str]) -> Iterator[Asked]:

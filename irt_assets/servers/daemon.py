@@ -1,8 +1,8 @@
 """Dagster's daemon, once for a database: `python -m irt_assets.servers.daemon run -w WORKSPACE`, for `dagster-daemon`.
 
-It waits a minute for another one to end, then refuses. On SIGHUP, and when it has lost its lock, it shuts down cleanly
-and starts again under the same process id. What does not belong here: the lock (see `daemon_lock`), who starts the
-daemon again when it ended (see `stack`).
+It waits a minute for another one to end, then refuses. On SIGHUP, when it has lost its lock, and when the clock was set
+back, it shuts down cleanly and starts again under the same process id. What does not belong here: the lock (see
+`daemon_lock`), who starts the daemon again when it ended (see `stack`).
 """
 
 from __future__ import annotations
@@ -29,11 +29,13 @@ from resources.postgres.daemon_lock import PATIENCE_S, REFUSED, DaemonLock
 from resources.postgres.database import Database
 from resources.postgres.open_database import open_database
 from resources.serving import logs, metrics
-from resources.serving.service_manager import is_supervised, report_to_service_manager, restart_process, stop_on_hangup
+from resources.serving.service_manager import report_to_service_manager, restart_process, stop_on_hangup
 from resources.settings import get_settings
 
 LOG = logging.getLogger(__name__)
 LOOK_S = 3.0
+SET_BACK_S = 60.0
+"""A clock that goes back so far makes this process start again: Dagster would wait until the time has come again."""
 STOPS_WITHIN_S = 6.0
 """Plus the lock's `tcp_user_timeout`, this stays below the 25 s after which the server gives the lock to another."""
 
@@ -97,20 +99,21 @@ def ended_part() -> str | None:
 
 
 def _acquire(lock: DaemonLock, patience_s: float) -> None:
-    """Under a service manager, wait for a database that does not answer: a restart would not help."""
+    """Wait for a database that does not answer, however long: a restart would not help."""
     while True:
         try:
             return lock.acquire(patience_s)
         except TransientFailure:
-            if not is_supervised():
-                raise
+            continue
 
 
 def _watch(lock: DaemonLock, again: threading.Event) -> None:
-    """Restart this process when the lock is lost: another daemon may have it by now."""
-    while lock.is_held():
+    """Restart this process when the lock is lost, as another daemon may have it by now, or the clock was set back."""
+    begun = time.time() - time.monotonic()
+    while (held := lock.is_held()) and time.time() - time.monotonic() > begun - SET_BACK_S:
         time.sleep(LOOK_S)
-    LOG.error("The connection that holds the daemon's lock is gone: restarting.")
+    why = "The clock was set back" if held else "The connection that holds the daemon's lock is gone"
+    LOG.error("%s: restarting.", why)
     again.set()
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(STOPS_WITHIN_S)

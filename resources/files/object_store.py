@@ -12,6 +12,7 @@ import hashlib
 import io
 import mimetypes
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -22,7 +23,7 @@ from http import HTTPStatus
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from resources.failures import PermanentFailure
 from resources.files.s3_failures import NothingThere, classified_failure
@@ -40,6 +41,7 @@ TOLD_BOTO3 = (
     *("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION"),
 )
 """Variables of boto3 that mean the same on every machine."""
+LONGEST_PREFIX = 64
 LINK_LIFETIME = timedelta(hours=1)
 LONGEST_LINK = timedelta(days=7)
 
@@ -368,6 +370,20 @@ def bucket_store(bucket: str, settings: Settings) -> BucketStore:
     """A bucket, encrypted as the settings ask."""
     encryption = {"ServerSideEncryption": settings.s3_sse, "SSEKMSKeyId": settings.s3_sse_kms_key_id}
     return BucketStore(bucket, {name: value for name, value in encryption.items() if value})
+
+
+def key_part(name: str) -> str:
+    """Any name as one part of a key: itself, quoted; if it is long or begins with a dot, as in `hashed_part`."""
+    quoted = quote(name, safe="")
+    return hashed_part(name) if quoted.startswith(".") or len(quoted) > LONGEST_PREFIX else quoted
+
+
+def hashed_part(name: str) -> str:
+    """Any name as one part of a key: quoted, cut and followed by `~` and a hash, so that no two collide, where letters'
+    case means nothing either, and none is a path."""
+    raw = name.encode("utf-8", "surrogatepass")
+    quoted = quote(raw, safe="").replace(".", "%2E").replace("~", "%7E")
+    return f"{re.sub('%.?$', '', quoted[:LONGEST_PREFIX])}~{hashlib.sha256(raw).hexdigest()[:20]}"
 
 
 def _validate_key(key: str) -> str:

@@ -16,6 +16,7 @@ import psycopg
 
 from resources.failures import PermanentFailure, TransientFailure, is_transient
 from resources.postgres.database import Database, lock_key
+from resources.postgres.database_url import parameters
 
 LOG = logging.getLogger(__name__)
 PATIENCE_S = 60.0
@@ -83,17 +84,8 @@ class DaemonLock:
     def _try(self) -> str | None:
         """None if this process holds the lock now, else the process that does."""
         self.release()
-        self._connection = psycopg.connect(
-            self._database.url,
-            autocommit=True,
-            application_name=_name(),
-            connect_timeout=10,
-            keepalives_idle=10,
-            keepalives_interval=5,
-            keepalives_count=3,
-            tcp_user_timeout=8000,
-            options=SERVER_NOTICES,
-        )
+        of_its_own = {"application_name": _name(), "tcp_user_timeout": "8000", "options": SERVER_NOTICES}
+        self._connection = psycopg.connect("", autocommit=True, **parameters(self._database.url) | of_its_own)
         row = self._connection.execute("SELECT pg_try_advisory_lock(%s)", (KEY,)).fetchone()
         if row is not None and row[0]:
             return None

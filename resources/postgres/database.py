@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from resources.failures import PermanentFailure
-from resources.postgres.database_url import for_sqlalchemy, read_database_url, refused_value
+from resources.postgres.database_url import for_sqlalchemy, parameters, read_database_url, refused_value
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.serving.service_manager import started_by_systemd
 from resources.settings import Settings, private_home, refuse_in_a_pod
@@ -51,11 +51,7 @@ class Database:
         """One connection and one transaction: committed at the end, rolled back on an error."""
         try:
             made = psycopg.connect(
-                self.url,
-                options="-c timezone=UTC",
-                application_name="irt",
-                connect_timeout=10,
-                keepalives_idle=30,
+                "", **parameters(self.url) | {"options": "-c timezone=UTC", "application_name": "irt"}
             )
         except psycopg.OperationalError as error:
             if fault := refused_value(error):

@@ -6,6 +6,7 @@ What does not belong here: connecting (see `database`).
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -22,6 +23,15 @@ REFUSED_VALUE = re.compile(
     r"invalid (?:(\w+) value|port number|integer value .* for connection option \"(\w+)\")", re.S
 )
 LARGEST_PORT = 65535
+GIVES_UP = {
+    "connect_timeout": "10",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "25000",
+}
+"""A host that has vanished, and so refuses nothing, is given up after 25 s, and after ten by a new connection; with the
+system's own limits it takes minutes or hours. What DATABASE_URL says itself counts."""
 
 
 def read_database_url(text: str) -> str:
@@ -46,11 +56,16 @@ def read_database_url(text: str) -> str:
     return url
 
 
+def parameters(url: str) -> dict[str, Any]:
+    """What libpq connects with, by name: what `url` says, and when it gives up."""
+    return GIVES_UP | {name: str(value) for name, value in conninfo_to_dict(url).items()}
+
+
 def for_sqlalchemy(url: str, driver: str) -> str:
     """`url` for SQLAlchemy, which takes one host and a port that is a number, and hands on what is in the query."""
     import sqlalchemy as sa  # takes longer to load than most commands take
 
-    parts = {name: str(value) for name, value in conninfo_to_dict(url).items()}
+    parts = parameters(url)
     user, password, database = (parts.pop(name, None) for name in ("user", "password", "dbname"))
     made = sa.URL.create(f"postgresql+{driver}", user, password, database=database, query=parts)
     return made.render_as_string(hide_password=False)

@@ -156,10 +156,11 @@ def _tell(probe: Probe, ready: Probe) -> None:
 
 
 def restart_process(*_: object) -> None:
-    """Restart this process: same command and process id, open connections closed."""
+    """Restart this process: same command and process id, open connections closed. Any thread may call it."""
     notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
     sys.stdout.flush()
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the process that it becomes listens for it
+    if threading.current_thread() is threading.main_thread():  # no other may say what a signal does
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the process that it becomes listens for it
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 

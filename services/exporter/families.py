@@ -46,7 +46,7 @@ BACKUP_LAST = Family("irt_backup_last_success_timestamp_seconds", "When the last
 UNDELIVERED = Family("irt_alerts_undelivered", "Messages that have not reached a configured channel yet.", ("channel",))
 HEARTBEAT_AGE = Family(
     "irt_daemon_heartbeat_age_seconds",
-    "Age of the oldest heartbeat among the daemon's parts; +Inf if one never sent any.",
+    "Age of the oldest heartbeat among the daemon's parts, or how far ahead one is; +Inf if one never sent any.",
 )
 UP = Family("irt_exporter_up", "1: everything could be read from the database; 0: not everything.")
 BUILD_INFO = Family(*metrics.BUILD_INFO, ("version",))

@@ -168,8 +168,8 @@ def daemon(look: Look) -> Iterator[Sample]:
             beats = heartbeats(look.connection)
     except psycopg.errors.UndefinedTable:
         beats = {}
-    oldest = min(beats.get(part, float("-inf")) for part in DAEMONS)
-    yield Sample(families.HEARTBEAT_AGE, max(look.now.timestamp() - oldest, 0.0))
+    farthest = max(abs(look.now.timestamp() - beats.get(part, float("-inf"))) for part in DAEMONS)
+    yield Sample(families.HEARTBEAT_AGE, farthest)
 
 
 READINGS: tuple[Callable[[Look], Iterator[Sample]], ...] = (

@@ -19,6 +19,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from irt_assets.abilities.batch import estimate
 from irt_assets.abilities.online import Measures, read_measures
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.responses.scales import Scale
 from resources.failures import PermanentFailure, TransientFailure, explain, is_transient
@@ -131,7 +132,8 @@ class Ledger:
                 "application_name": "irt theta-api",
                 "connect_timeout": CONNECT_S,
                 "tcp_user_timeout": 5000,
-                "keepalives_idle": 30,
+                "keepalives_idle": 3,
+                "keepalives_interval": 2,
                 "cursor_factory": TracedCursor if traces.are_sent() else None,
             },
             min_size=self._connections,
@@ -174,4 +176,4 @@ class Ledger:
 def _compile() -> None:
     """Score a made-up learner, so that the first request does not wait for the compiler."""
     zero = np.zeros(1, dtype=np.int32)
-    estimate(Responses(zero, zero, np.ones(1, dtype=np.int8), 1, ("item",)), {"item": (1.0, 0.0, 0.0)}, Scale("warm"))
+    estimate(Responses(zero, zero, np.ones(1, dtype=np.int8), 1, ("item",)), {"item": ItemRow(1.0, 0.0)}, Scale("warm"))

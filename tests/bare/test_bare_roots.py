@@ -1,8 +1,9 @@
 """README's promise on a machine where nothing was done yet: a root file system of Debian with python3, python3-venv,
 make, git and certificates, and nothing else.
 
-Of the machine that tests, only its settings of the package index are handed in. Every command runs in namespaces of
-its own, so that its mounts and whatever it started are gone when it ends.
+Of the machine that tests, its settings of the package index are handed in, and the kernels that it has compiled, which
+serve the same Python only: trixie compiles its own. Every command runs in namespaces of its own, so that its mounts and
+whatever it started are gone when it ends.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.debian import debian_root
+from tests.testbed import compiled
 from tests.testbed.patience import patient
 
 ROOT = Path(__file__).parents[2]
@@ -99,6 +101,7 @@ def machine(
         if (ROOT / name).is_file():
             (clone / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, clone / name)
+    compiled.copy(compiled.CORE, clone / compiled.CORE.relative_to(ROOT))
     if user:
         with (root / "etc" / "passwd").open("a") as accounts:
             accounts.write(f"person:x:{user}:{user}::/home/person:/bin/sh\n")

@@ -17,11 +17,11 @@ import numpy as np
 
 from irt_assets.engines.pymc_engine import PymcEngine
 from irt_assets.gates.agreement import Agreement, compare
-from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.linking.linking import LinkingError, link, transform
+from tests.helpers.made_anchors import anchor_set_of
 
 ANCHOR_SE = 0.1
 
@@ -33,7 +33,7 @@ def one(n_persons: int, n_items: int, rng: np.random.Generator) -> Agreement | N
     p = 1 / (1 + np.exp(-a * (theta[:, None] - b)))
     responses = Responses.from_wide((rng.random(p.shape) < p).astype(float))
     K = max(6, n_items // 3)
-    anchors = AnchorSet(
+    anchors = anchor_set_of(
         scale_id="simulated",
         version="1",
         item_ids=responses.item_ids[:K],

@@ -25,13 +25,14 @@ import numpy as np
 
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.models import Calibration, Responses
-from irt_assets.psychometrics.drift.errors import Anchors, Comparison, Published, compare
+from irt_assets.psychometrics.drift.errors import Comparison, Published, compare
 from irt_assets.psychometrics.drift.items import Drift, judge
 from irt_assets.psychometrics.drift.kinds import Answers, Kind, classify_changes
 from irt_assets.psychometrics.drift.trends import trends
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.linking.linking import LinkingError, link
+from tests.helpers.made_anchors import anchor_set_of, with_errors_of
 
 MEAN, SD = 0.5, 1.2
 
@@ -45,7 +46,7 @@ def answers(rng: np.random.Generator, n: int, a: np.ndarray, b: np.ndarray, mean
 def anchors_of(origin: Calibration, keep: np.ndarray) -> AnchorSet:
     fit = origin.select(keep)
     k = fit.n_items
-    return AnchorSet(
+    return anchor_set_of(
         "bench", "1", fit.item_ids, fit.a, fit.b, fit.c, fit.a_se, fit.b_se, fit.cov_ab[:, 0, 1], (None,) * k,
         np.zeros(k, dtype=bool),
     )  # fmt: skip
@@ -74,7 +75,7 @@ def month(rng: np.random.Generator, n_old: int, n_new: int, design: Design, move
     is_anchor = np.arange(design.items) % 100 < 100 * design.anchors
     is_anchor = rng.permutation(is_anchor) if design.anchors < 1 else is_anchor
     frozen = anchors_of(old, is_anchor)
-    anchors = Anchors.of_origin(frozen, old) if design.joint else Anchors.of(frozen)
+    anchors = with_errors_of(frozen, old) if design.joint else frozen
     published = Published.of_anchors(anchors)
     new = fit_em(answers(rng, n_new, a, b + moved, MEAN, SD), threads=1)
     try:
@@ -100,9 +101,9 @@ def known_scale(old: Calibration, first: Calibration, new: Calibration, is_ancho
     k = np.flatnonzero(np.isfinite(y.cov_ab + cov_ab).all(axis=(1, 2)))
     ids = tuple(old.item_ids[j] for j in k)
     delta_ad = np.stack([y.a - a, y.d - d], axis=1)[k]
-    known = Published(ids, a[k], -d[k] / a[k], y.c[k], cov_ab[k], np.zeros((k.size, 2, 0)))
+    known = Published(ids, a[k], -d[k] / a[k], y.c[k], cov_ab[k], with_anchors=np.zeros((k.size, 2, 0)))
     return Comparison(
-        ids, y.a[k], y.b[k], y.c[k], y.c_se[k], known, delta_ad, (y.cov + cov)[k], (y.cov_ab + cov_ab)[k],
+        y.select(k).items, known, delta_ad, (y.cov + cov)[k], (y.cov_ab + cov_ab)[k],
         np.zeros((k.size, 2, 0)), tests_slopes=True,
     )  # fmt: skip
 
@@ -209,7 +210,7 @@ def trend(options: argparse.Namespace) -> None:
             sign[rng.choice(30, 3, replace=False)] = rng.choice([-1, 1], 3)
             a, b = np.exp(rng.normal(0, 0.3, 30)), rng.normal(0, 1, 30)
             frozen = anchors_of(fit_em(answers(rng, n, a, b, 0.0, 1.0), threads=1), np.ones(30, dtype=bool))
-            anchors = Anchors.of(frozen)
+            anchors = frozen
             compared, elapsed = [], []
             for m in range(1, last + 1):
                 new = fit_em(answers(rng, n, a, b + 0.1 * m * sign, MEAN, SD), threads=1)
@@ -258,7 +259,7 @@ def kinds(options: argparse.Namespace) -> None:
             old = fit_em(answers(rng, n, a, b, 0.0, 1.0), threads=1)
             window = Window.draw(rng, n, a, b, changed, kind, size, from_day=15 if "day" in name else 0)
             frozen = anchors_of(old, np.ones(items, dtype=bool))
-            anchors = Anchors.of(frozen)
+            anchors = frozen
             new = fit_em(Responses.from_wide(window.right.astype(float), old.item_ids), threads=1)
             k += 1
             try:
@@ -271,7 +272,7 @@ def kinds(options: argparse.Namespace) -> None:
             for variant in told:
                 given = window.answers(old.item_ids, times=variant != "no times", options=variant != "no options")
                 mean, sd = linking.slope * new.latent_mean + linking.intercept, linking.slope * new.latent_sd
-                found = classify_changes(given, drift.flagged, old.a, old.b, old.c, mean=mean, sd=sd)
+                found = classify_changes(given, drift.flagged, old.items, mean=mean, sd=sd)
                 for item, change in found.items():
                     if changed[old.item_ids.index(item)]:
                         easier = kind is Kind.LEAK or (kind is Kind.DRIFT and size < 0)

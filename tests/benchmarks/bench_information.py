@@ -16,11 +16,12 @@ import numpy as np
 from bench_drift import MEAN, SD, anchors_of
 
 from irt_assets.psychometrics.core.models import Calibration, Responses
-from irt_assets.psychometrics.drift.errors import Anchors, Comparison, Published, compare
+from irt_assets.psychometrics.drift.errors import Comparison, Published, compare
 from irt_assets.psychometrics.drift.items import judge
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.information.functions import Abilities, loss_of_test, losses_of_items
 from irt_assets.psychometrics.linking.linking import Linking, LinkingError, link
+from tests.helpers.made_anchors import with_errors_of
 
 ITEMS = 30
 
@@ -39,7 +40,7 @@ def month(rng: np.random.Generator, n: int, anchored: int, c: float, share: np.n
     a, b = np.exp(rng.normal(0, 0.3, ITEMS)), rng.normal(0, 1, ITEMS)
     old = fitted(rng, n, a, b, c, 0.0, 1.0)
     frozen = anchors_of(old, (np.arange(ITEMS) < anchored) & np.isfinite(old.b_se))
-    anchors = Anchors.of_origin(frozen, old)
+    anchors = with_errors_of(frozen, old)
     published = Published.of_anchors(anchors)
     if anchored < ITEMS:
         later = fitted(rng, n, a, b, c, 0.0, 1.0)

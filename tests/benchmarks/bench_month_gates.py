@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from irt_assets.calibration.month_impact import ItemValue, compare, proposed_values
-from irt_assets.psychometrics.core.covariances import of_each
+from irt_assets.calibration.month_impact import compare, proposed_values
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Calibration, Floats
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.estimation.em import fit_em
@@ -165,12 +165,10 @@ def world(row: Row, seed: list[int]) -> tuple[Judged, Judged]:
     first = fit_em(truth.answers(items, rng.normal(0, 1, row.learners), row.seen, rng), model=row.model, threads=1)
     linking = link(first, frozen)
     published = transform(first, linking)
-    before = {
-        item: ItemValue(frozen.a[k], frozen.b[k], frozen.c[k], of_each(frozen.covariance)[k])
-        for k, item in enumerate(frozen.item_ids)
-    }
-    for item, value in proposed_values(_rows(published), scale, truth.ids[row.anchors :]).items():
-        before[item] = replace(value, fit_id="first")
+    columns = (frozen.a, frozen.b, frozen.c, frozen.a_se, frozen.b_se, frozen.cov_ab)
+    before = dict(zip(frozen.item_ids, map(ItemRow, *columns), strict=True))
+    later = proposed_values(_rows(published), scale, truth.ids[row.anchors :])
+    before |= later
     old = {"first": _placement(linking)}
 
     def judge(of: Truth) -> Judged:
@@ -183,6 +181,7 @@ def world(row: Row, seed: list[int]) -> tuple[Judged, Judged]:
             before,
             proposed_values(_rows(linked), scale, before),
             set(frozen.item_ids),
+            dict.fromkeys(later, "first"),
             old,
             _placement(linking),
             scale,

@@ -13,6 +13,7 @@ import argparse
 
 import numpy as np
 
+from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Floats, Responses
 from irt_assets.psychometrics.drift.proportion_correct import ProportionsCorrect, proportions_correct
 from irt_assets.psychometrics.linking.linking import assumed_errors
@@ -49,7 +50,7 @@ def month(rng: np.random.Generator, change: float, answers: int, learners: int, 
     cov = errors(published_a, published_b, behind)
     responses = Responses.from_wide(scores, IDS)
     return proportions_correct(
-        responses, IDS[:TESTED], published_a, published_b, np.zeros(ITEMS), cov, mean=MEAN, sd=SD
+        responses, IDS[:TESTED], ItemParameters(IDS, published_a, published_b, np.zeros(ITEMS), cov), mean=MEAN, sd=SD
     )
 
 

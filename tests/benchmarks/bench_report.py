@@ -16,11 +16,12 @@ import numpy as np
 from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.ledger.fit_spec import LinkedSpec
 from irt_assets.psychometrics.core.curves import information, probability
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.fit.observed import observed
 from irt_assets.reports import drift_report, render
 from irt_assets.reports.drift_actions import Evidence, propose
 from irt_assets.reports.drift_facts import Facts, Item
-from irt_assets.reports.drift_rows import AlertRow, Curve, DifRow, DriftRow, InformationRow, Linked
+from irt_assets.reports.drift_rows import AlertRow, DifRow, DriftRow, InformationRow, Linked
 from irt_assets.responses.scales import Scale
 
 MONTHS = [f"2026-{k:02d}" for k in range(1, 13)]
@@ -95,7 +96,7 @@ def _item(rng: np.random.Generator, name: str, a: float, b: float, is_anchor: bo
     theta = rng.normal(size=1000)
     seen = observed(theta, rng.random(1000) < probability(theta, a, -a * b, 0.0)) if flagged else None
     statistics = {"p_value": 0.6, "point_biserial": 0.4, "infit": 1.0, "outfit": 1.01, "rmsd": 0.02}
-    curve, last = Curve(a, b, 0.0, 0.1, 0.1, 0.001), history[-1]
+    curve, last = ItemRow(a, b, 0.0, 0.1, 0.1, 0.001), history[-1]
     proposal = propose(evidence)
     return Item(
         name, "algebra", is_anchor, curve, NOW, curve, 1000, statistics, (), history, last, evidence, proposal, seen

@@ -22,10 +22,12 @@ from multiprocessing import Pool
 import numpy as np
 from scipy.special import expit
 
+from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.curves import probability
+from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.core.options import Method, Model
-from irt_assets.psychometrics.drift.errors import Anchors, Comparison, Fitted, Published, compare
+from irt_assets.psychometrics.drift.errors import Comparison, Fitted, Published, compare
 from irt_assets.psychometrics.drift.items import judge
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.information.functions import Abilities, losses_of_items
@@ -167,7 +169,7 @@ def month(row: Row, seed: list[int]) -> Month:
             by_criterion[method, symmetric] = link(fits[0], frozen, method=method, symmetric=symmetric)
     if len(linkings) < len(fits):
         return Month(tuple(linkings[:2]), len(fits) - len(linkings), by_criterion)
-    anchors = replace(Anchors.of(frozen), guessing_cov=guessing_of(origin, frozen.item_ids))
+    anchors = replace(frozen, guessing_cov=guessing_of(origin, frozen.item_ids))
     published = Published.of_fit(fits[0], linkings[0], anchors).then(Published.of_anchors(anchors))
     moved_ids = [truth.ids[j] for j in moved]
     tests = {
@@ -181,14 +183,13 @@ def month(row: Row, seed: list[int]) -> Month:
     return Month(tuple(linkings[:2]), 0, by_criterion, covered(transform(fits[0], linkings[0]), truth), tests)
 
 
-def published_as_2pl(origin: Responses, first: Responses, ids: tuple[str, ...], anchors: Anchors) -> Published:
+def published_as_2pl(origin: Responses, first: Responses, ids: tuple[str, ...], anchors: AnchorSet) -> Published:
     """What an origin and its first month publish under a 2PL, of the anchors and of the month's items."""
     of_origin, of_month = (fit_em(responses, model="2pl", threads=1) for responses in (origin, first))
     frozen = anchors_of(of_origin, ids)
-    mine = Anchors.of(frozen)
-    values = Published.of_fit(of_month, link(of_month, frozen), mine)
-    values = values.then(replace(Published.of_anchors(mine), fitted=(Fitted("2pl", 0.0, 1.0),) * len(ids)))
-    alone = Published.of_values(values.item_ids, values.a, values.b, values.c, values.cov, anchors)
+    values = Published.of_fit(of_month, link(of_month, frozen), frozen)
+    values = values.then(replace(Published.of_anchors(frozen), fitted=(Fitted("2pl", 0.0, 1.0),) * len(ids)))
+    alone = Published.of_values(ItemParameters(values.item_ids, values.a, values.b, values.c, values.cov), anchors)
     return replace(alone, fitted=values.fitted)
 
 

@@ -22,6 +22,7 @@ from irt_assets.engines.pymc_engine import PymcEngine
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.estimation.em import fit_em
+from tests.helpers.made_anchors import anchor_set_of
 
 MEAN, SD = 0.5, 1.2
 BANK_LEARNERS, LEARNERS, ANCHORS, NEW = 3000, 2500, 20, 20
@@ -34,7 +35,7 @@ def answers(rng: np.random.Generator, theta: np.ndarray, a: np.ndarray, b: np.nd
 
 def anchor_set(bank: Calibration, *, independent: bool) -> AnchorSet:
     cov_ab = bank.cov_ab[:, 0, 1]
-    return AnchorSet(
+    return anchor_set_of(
         scale_id="default",
         version="1",
         item_ids=bank.item_ids,

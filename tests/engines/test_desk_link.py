@@ -13,6 +13,7 @@ import pytest
 
 from irt_assets.file_commands.link import link
 from irt_assets.file_commands.tables import ParameterTable
+from irt_assets.psychometrics.core.covariances import of_errors
 from irt_assets.psychometrics.core.options import Method
 from resources.failures import PermanentFailure
 
@@ -30,7 +31,8 @@ def table(
     k = len(items)
     a_se, b_se = se if se else (np.nan, np.nan)
     columns = [np.asarray(x, dtype=float) for x in (a, b, c if c is not None else np.zeros(k))]
-    return ParameterTable(Path("t.csv"), tuple(items), *columns, np.full(k, a_se), np.full(k, b_se))
+    cov = of_errors(np.full(k, a_se), np.full(k, b_se), np.zeros(k))
+    return ParameterTable(tuple(items), *columns, cov, path=Path("t.csv"))
 
 
 def moved(old: ParameterTable, slope: float, intercept: float) -> ParameterTable:
@@ -124,10 +126,10 @@ def test_items_are_weighted_by_their_errors_where_both_tables_have_them(old: Par
     sharp = table(old.item_ids, old.a, old.b, old.c, se=(0.1, 0.1))
     new = moved(sharp, 1.0, 0.0)
     new.b[0] += 0.3
-    blunt = replace(new, b_se=np.where(np.arange(12) == 0, 1.0, 0.1))
+    blunt = replace(new, cov=of_errors(new.a_se, np.where(np.arange(12) == 0, 1.0, 0.1), np.zeros(12)))
     plain = link(new, sharp, method="mean-sigma", purify=False).intercept
     weighted = link(blunt, sharp, method="mean-sigma", purify=False).intercept
-    classical = link(replace(blunt, a_se=blunt.a_se * np.nan, b_se=blunt.b_se * np.nan), sharp, method="mean-sigma")
+    classical = link(replace(blunt, cov=blunt.cov * np.nan), sharp, method="mean-sigma")
     assert abs(weighted) < abs(plain) / 5
     assert "not weighted" in " ".join(classical.warnings)
 

@@ -10,12 +10,13 @@ import pytest
 
 from irt_assets.calibration.request import FitRequest
 from irt_assets.psychometrics.core.models import Calibration, Responses
-from irt_assets.psychometrics.drift.errors import Anchors, Published, compare
+from irt_assets.psychometrics.drift.errors import Published, compare
 from irt_assets.psychometrics.drift.items import Drift, judge
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.linking.linking import link
 from irt_assets.responses.scales import Scale
 from tests.helpers.drift_worlds import anchor_set
+from tests.helpers.made_anchors import with_errors_of
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 
 pytestmark = [pytest.mark.ci, WHERE_STATISTICS_CHANGE]
@@ -38,7 +39,7 @@ def judged(seed: int, size: float, n_old: int, n_new: int) -> tuple[Drift, np.nd
     old = fitted(rng, n_old, a, b, 0.0, 1.0)
     frozen = anchor_set(old.a, old.b, old.cov_ab)
     new = fitted(rng, n_new, a, b + moved, 0.5, 1.2)
-    anchors = Anchors.of(frozen)
+    anchors = frozen
     drift = judge(compare(new, link(new, frozen), anchors, Published.of_anchors(anchors)))
     return drift, np.array([level != "none" for level in drift.severity])
 
@@ -75,7 +76,7 @@ def of_few_answers(seed: int) -> np.ndarray:
     for j in np.flatnonzero(few):
         answers[rng.permutation(2000)[200:], j] = np.nan
     every = anchor_set(old.a, old.b, old.cov_ab)
-    anchors = Anchors.of_origin(every, old)
+    anchors = with_errors_of(every, old)
     published = Published.of_anchors(anchors)
     provisional = tuple(np.array(IDS)[few].tolist())
     asked = FitRequest(Scale("math"), Responses.from_wide(answers, IDS), provisional, {}, published=frozenset(IDS))

@@ -7,7 +7,6 @@ import pytest
 from scipy.special import expit, log_expit, logsumexp
 
 from irt_assets.psychometrics.core import kernels
-from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
 from irt_assets.psychometrics.core.models import Flag, Responses
 from irt_assets.psychometrics.core.priors import Normal, Priors
@@ -17,6 +16,7 @@ from irt_assets.psychometrics.estimation.em_request import EVERYONE
 from irt_assets.psychometrics.estimation.marginal import Problem
 from irt_assets.psychometrics.estimation.parameter_layout import Fixed, ParameterLayout
 from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
+from tests.helpers.made_anchors import anchor_set_of
 
 
 def answers(rng, theta, a, b, c=0.0, seen=1.0):
@@ -32,7 +32,7 @@ def bank(rng, n_items):
 def anchor_set(items, a, b, c=None):
     none, some = np.zeros(len(items)), np.full(len(items), 0.1)
     c = none if c is None else c
-    return AnchorSet("s", "1", tuple(items), a, b, c, some, some, none, (None,) * len(items), none.astype(bool))
+    return anchor_set_of("s", "1", tuple(items), a, b, c, some, some, none, (None,) * len(items), none.astype(bool))
 
 
 def plain_loglik(x, a, d, log_weights):

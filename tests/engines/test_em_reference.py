@@ -7,11 +7,11 @@ import json
 import numpy as np
 import pytest
 
-from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.models import Flag, Responses
 from irt_assets.psychometrics.core.priors import LogitNormal, Priors
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.scoring.abilities import eap
+from tests.helpers.made_anchors import anchor_set_of
 
 SETS = ("lsat6", "lsat7", "sat12", "deayala", "sim2000x50", "planned1500x60")
 CASES = [
@@ -178,7 +178,7 @@ def test_a_fit_with_fixed_anchors_is_that_of_mirt(shared, mirt):
     a, d, none = column(given, "a1"), column(given, "d"), np.zeros(len(given))
     some = none + 0.1
     ids = tuple(row["item"] for row in given)
-    anchors = AnchorSet("s", "1", ids, a, -d / a, none, some, some, none, (None,) * len(ids), none.astype(bool))
+    anchors = anchor_set_of("s", "1", ids, a, -d / a, none, some, some, none, (None,) * len(ids), none.astype(bool))
     names, answers = form(shared, "B")
     fit = fit_em(Responses.from_wide(answers, names), anchors=anchors)
     assert fit.convergence.converged

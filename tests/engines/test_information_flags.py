@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from irt_assets.psychometrics.core.models import Calibration, Responses
-from irt_assets.psychometrics.drift.errors import Anchors, Published, compare
+from irt_assets.psychometrics.drift.errors import Published, compare
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.information.functions import (
     Abilities,
@@ -41,7 +41,7 @@ def judged(seed: int, n: int, kept: float) -> tuple[ItemLosses, LossOfTest]:
     old = fitted(rng, n, a, b, 0.0, 1.0)
     frozen = anchor_set(old.a, old.b, old.cov_ab)
     new = fitted(rng, n, a * np.where(np.arange(ITEMS) < FLATTENED, kept, 1.0), b, 0.5, 1.2)
-    anchors, linking = Anchors.of(frozen), link(new, frozen)
+    anchors, linking = frozen, link(new, frozen)
     found = compare(new, linking, anchors, Published.of_anchors(anchors))
     return losses_of_items(found, Abilities.normal()), loss_of_test(found, linking, Abilities.normal())
 

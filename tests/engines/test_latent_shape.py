@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.covariances import block_diagonal
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
@@ -23,7 +22,8 @@ from irt_assets.psychometrics.estimation.latent_shape import (
     drawn,
     fit_with_shape,
 )
-from irt_assets.psychometrics.linking.linking import covariance_ab, link
+from irt_assets.psychometrics.linking.linking import link
+from tests.helpers.made_anchors import anchor_set_of
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.anchors import anchors_of
 
@@ -330,7 +330,7 @@ def test_slope_and_intercept_of_skewed_months_have_honest_errors_and_hardly_a_bi
         ids = tuple(f"i{j + 1}" for j in range(15))
         columns = (anchors.a, anchors.b, anchors.c, anchors.a_se, anchors.b_se, anchors.cov_ab[:, 0, 1])
         none = np.zeros(15, dtype=bool)
-        frozen = AnchorSet("s", "1", ids, *columns, (None,) * 15, none, block_diagonal(covariance_ab(anchors)))
+        frozen = anchor_set_of("s", "1", ids, *columns, (None,) * 15, none, block_diagonal(anchors.items.cov))
         linking = link(month, frozen, rules=Rules.from_settings({"min_anchor_responses": 1}))
         found.append((linking.slope, linking.intercept))
         reported.append((linking.slope_se, linking.intercept_se))
@@ -357,4 +357,4 @@ def test_groups_that_differ_in_shape_alone_differ_in_no_item() -> None:
 def test_anchors_of_another_size_than_their_covariance_are_refused() -> None:
     one = np.ones(2)
     with pytest.raises(PsychometricsError, match=r"covariance has shape \(2, 2\), there are 2 items"):
-        AnchorSet("s", "1", ("x", "y"), one, one, 0 * one, one, one, 0 * one, (None,) * 2, one > 2, np.eye(2))
+        anchor_set_of("s", "1", ("x", "y"), one, one, 0 * one, one, one, 0 * one, (None,) * 2, one > 2, np.eye(2))

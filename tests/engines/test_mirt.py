@@ -8,11 +8,11 @@ from scipy.special import expit
 
 from irt_assets.engines.mirt import MirtEngine
 from irt_assets.engines.mirt_fit import fit_mirt
-from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Flag, Responses
 from irt_assets.psychometrics.core.priors import Beta, LogitNormal, Normal, Priors
 from irt_assets.psychometrics.estimation.em import fit_em
+from tests.helpers.made_anchors import anchor_set_of
 
 pytestmark = pytest.mark.ci
 
@@ -67,7 +67,9 @@ def test_fixed_anchors_hold_the_scale_as_in_em(shared, reference_answers):
         np.array([bank[item][1] for item in ids]),
         np.zeros(len(ids)),
     )
-    anchors = AnchorSet("s", "1", ids, a, b, none, none + 0.1, none + 0.1, none, (None,) * len(ids), none.astype(bool))
+    anchors = anchor_set_of(
+        "s", "1", ids, a, b, none, none + 0.1, none + 0.1, none, (None,) * len(ids), none.astype(bool)
+    )
     fit, em = (
         calibrate(responses, "2pl", anchors=anchors),
         fit_em(responses, anchors=anchors, data_hash="f00"),
@@ -90,7 +92,9 @@ def test_anchors_far_from_zero_do_not_fall_off_the_nodes():
     a, b = np.exp(rng.normal(0, 0.2, 12)), 10 + np.linspace(-1, 1, 12)
     x = (rng.random((1200, 12)) < expit(a * (rng.normal(10.3, 1.1, (1200, 1)) - b))).astype(float)
     responses, six, none = Responses.from_wide(x), tuple(f"i{j + 1}" for j in range(6)), np.zeros(6)
-    anchors = AnchorSet("s", "1", six, a[:6], b[:6], none, none + 0.1, none + 0.1, none, (None,) * 6, none.astype(bool))
+    anchors = anchor_set_of(
+        "s", "1", six, a[:6], b[:6], none, none + 0.1, none + 0.1, none, (None,) * 6, none.astype(bool)
+    )
     fit, em = calibrate(responses, "2pl", anchors=anchors), fit_em(responses, anchors=anchors, data_hash="f00")
     assert_same(fit, em, 1e-3, 2e-3)
     assert fit.latent_mean == pytest.approx(em.latent_mean, abs=1e-3)

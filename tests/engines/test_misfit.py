@@ -179,8 +179,8 @@ def held(row: Row, seed: int) -> set[str]:
 @pytest.mark.ci
 @pytest.mark.parametrize("row", [name for name in ROWS if name.endswith("as before")])
 def test_what_the_origin_had_holds_no_month(row: str) -> None:
-    """Of 200 such months under 1 % are held: none of four is with probability 0.96, and seeds are fixed."""
-    assert [held(ROWS[row], seed) for seed in range(4)] == [set()] * 4
+    """Of 200 such months under 1 % are held: none of two is with probability 0.98, and seeds are fixed."""
+    assert [held(ROWS[row], seed) for seed in range(2)] == [set()] * 2
 
 
 @pytest.mark.ci
@@ -194,8 +194,9 @@ def test_what_the_origin_had_holds_no_month(row: str) -> None:
     ],
 )
 def test_what_is_new_holds_the_month(row: str, measure: str) -> None:
-    found = [held(ROWS[row], seed) for seed in range(4)]
-    assert sum(measure in names for names in found) >= 3
+    """Where nothing is new, two of three months are held with probability 0.0003."""
+    found = [held(ROWS[row], seed) for seed in range(3)]
+    assert sum(measure in names for names in found) >= 2
 
 
 @pytest.mark.parametrize("forms", [False, True])

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from scipy.special import expit, log_expit
 
-from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Floats, Responses
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.normality import normality
+from tests.helpers.made_anchors import anchor_set_of
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 
 pytestmark = WHERE_STATISTICS_CHANGE
@@ -116,7 +116,7 @@ def test_other_populations_are_refused() -> None:
     ids = responses.item_ids[:5]
     free = fits[0]
     none, no = np.zeros(5), np.zeros(5, dtype=bool)
-    anchors = AnchorSet("s", "v", ids, free.a[:5], free.b[:5], none, none + 0.1, none + 0.1, none, (None,) * 5, no)
+    anchors = anchor_set_of("s", "v", ids, free.a[:5], free.b[:5], none, none + 0.1, none + 0.1, none, (None,) * 5, no)
     fits.append(fit_em(responses, anchors=anchors))
     for fit in fits:
         with pytest.raises(PsychometricsError, match="one population"):

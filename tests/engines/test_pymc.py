@@ -15,7 +15,6 @@ from scipy.stats import kstest, lognorm, norm
 from irt_assets.engines.pymc_engine import PymcEngine
 from irt_assets.engines.screening import ITEM_PRIORS
 from irt_assets.psychometrics.core import kernels
-from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
 from irt_assets.psychometrics.core.models import Flag, Responses
 from irt_assets.psychometrics.core.quadrature import Grid
@@ -24,6 +23,7 @@ from irt_assets.psychometrics.estimation.marginal import Problem
 from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
 from irt_assets.psychometrics.linking.linking import LinkingError
+from tests.helpers.made_anchors import anchor_set_of
 from tests.helpers.predicted_answers import predicted_answers
 from tests.helpers.what_changed import WHERE_ENGINES_CHANGE
 
@@ -232,7 +232,7 @@ def anchored():
     ids = tuple(f"i{j:02d}" for j in range(40))
     responses = Responses.from_wide(answers(rng, rng.normal(0.5, 1.2, 4000), a, shown), ids)
     se = np.full(20, 0.04)
-    anchors = AnchorSet(
+    anchors = anchor_set_of(
         scale_id="default",
         version="1",
         item_ids=ids[:20],

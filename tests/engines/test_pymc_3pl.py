@@ -16,7 +16,6 @@ from irt_assets import cli
 from irt_assets.engines.pymc_engine import PymcEngine
 from irt_assets.engines.screening import ITEM_PRIORS
 from irt_assets.psychometrics.core import kernels
-from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Flag, Responses
 from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, Beta, LogitNormal, Priors
@@ -26,6 +25,7 @@ from irt_assets.psychometrics.estimation.marginal import Problem
 from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
 from irt_assets.psychometrics.linking.linking import Linking
+from tests.helpers.made_anchors import anchor_set_of
 from tests.helpers.predicted_answers import predicted_answers
 from tests.helpers.what_changed import WHERE_ENGINES_CHANGE
 
@@ -223,7 +223,7 @@ def test_anchors_hold_their_c_and_the_joint_errors_of_a_and_b():
     """b given log a, as the model has it, must have the covariance of (log a, b) by the delta method."""
     a, b, a_se, b_se = np.array([0.8, 1.5]), np.array([-1.0, 2.0]), np.array([0.1, 0.2]), np.array([0.15, 0.3])
     cov_ab = np.array([0.012, -0.05])
-    anchors = AnchorSet(
+    anchors = anchor_set_of(
         "default",
         "1",
         ("x", "z"),

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 
 from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Calibration, Flag, Responses
-from irt_assets.psychometrics.drift.errors import Anchors, Comparison, Fitted, Published, compare
+from irt_assets.psychometrics.drift.errors import Comparison, Fitted, Published, compare
 from irt_assets.psychometrics.drift.items import Drift, judge
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.linking.linking import Linking, link
+from tests.helpers.made_anchors import anchor_set_of, with_errors_of
 
 pytestmark = [pytest.mark.ci, pytest.mark.timeout(300)]
 
@@ -35,7 +37,7 @@ class World:
     month: Responses
     fit: Calibration
     linking: Linking
-    anchors: Anchors
+    anchors: AnchorSet
     published: Published
 
     @property
@@ -47,17 +49,17 @@ def frozen(origin: Calibration) -> AnchorSet:
     sound = [j for j in range(ANCHORS) if not origin.flags[j]]
     fit = origin.select(sound)
     k = fit.n_items
-    return AnchorSet(
+    return anchor_set_of(
         "math", "1", fit.item_ids, fit.a, fit.b, fit.c, fit.a_se, fit.b_se, fit.cov_ab[:, 0, 1], (None,) * k,
         np.zeros(k, dtype=bool),
     )  # fmt: skip
 
 
-def of_origin(origin: Calibration, anchors: Anchors) -> Published:
+def of_origin(origin: Calibration, anchors: AnchorSet) -> Published:
     """All of the origin's items, as independent of the anchors, and the anchors' own values."""
     known = origin.select([j for j in range(ITEMS) if not origin.flags[j]])
-    values = Published.of_values(known.item_ids, known.a, known.b, known.c, known.cov_ab, anchors)
-    values = replace(values, guessing_cov=known.guessing_cov_ab).then(Published.of_anchors(anchors))
+    values = Published.of_values(replace(known, joint_cov=None).items, anchors)
+    values = values.then(Published.of_anchors(anchors))
     return replace(values, fitted=(Fitted(origin.model, 0.0, 1.0),) * len(values.item_ids))
 
 
@@ -75,15 +77,15 @@ def world(seed: int) -> World:
     moved = np.where(np.arange(ITEMS) >= ITEMS - MOVED, 0.5 * rng.choice([-1, 1], ITEMS), 0.0)
     second = answers(b + moved, INTERCEPT, SLOPE)
     origin, fit = (fit_em(responses, model="3pl", threads=1) for responses in (first, second))
-    anchors = Anchors.of_origin(frozen(origin), origin)
-    return World(first, second, fit, link(fit, anchors.set), anchors, of_origin(origin, anchors))
+    anchors = with_errors_of(frozen(origin), origin)
+    return World(first, second, fit, link(fit, anchors), anchors, of_origin(origin, anchors))
 
 
 def published_as_2pl(world: World) -> Published:
     """What the origin's answers publish under a 2PL."""
     origin = fit_em(world.origin, threads=1)
-    values = Published.of_values(origin.item_ids, origin.a, origin.b, origin.c, origin.cov_ab, world.anchors)
-    return replace(values, fitted=(Fitted("2pl", 0.0, 1.0),) * ITEMS)
+    values = Published.of_values(replace(origin, joint_cov=None).items, world.anchors)
+    return replace(values, guessing_cov=None, fitted=(Fitted("2pl", 0.0, 1.0),) * ITEMS)
 
 
 def rates(months: list[Drift]) -> tuple[float, float]:
@@ -98,10 +100,10 @@ def rates(months: list[Drift]) -> tuple[float, float]:
 def test_an_anchor_whose_c_is_its_priors_links_and_one_that_is_unidentified_does_not() -> None:
     one = world(0)
     vague = replace(one.fit, flags=((Flag.GUESSING_UNIDENTIFIED,),) * ITEMS)
-    assert link(vague, one.anchors.set).slope == link(replace(one.fit, flags=((),) * ITEMS), one.anchors.set).slope
-    first = one.anchors.set.item_ids[0]
+    assert link(vague, one.anchors).slope == link(replace(one.fit, flags=((),) * ITEMS), one.anchors).slope
+    first = one.anchors.item_ids[0]
     lost = replace(one.fit, flags=tuple((Flag.UNIDENTIFIED,) * (item == first) for item in IDS))
-    assert "information is singular" in link(lost, one.anchors.set).anchors_dropped[first]
+    assert "information is singular" in link(lost, one.anchors).anchors_dropped[first]
 
 
 def test_months_of_a_3pl_are_linked_without_bias_and_their_errors_are_those_they_have() -> None:
@@ -147,13 +149,12 @@ def test_values_of_a_3pl_are_compared_with_a_month_of_a_2pl_by_curves() -> None:
     for seed in range(MONTHS):
         one = world(seed)
         of_2pl = fit_em(one.origin, threads=1)
-        anchors = Anchors.of_origin(frozen(of_2pl), of_2pl)
+        anchors = with_errors_of(frozen(of_2pl), of_2pl)
         now = fit_em(one.month, threads=1)
-        alone = Published.of_values(
-            one.published.item_ids, one.published.a, one.published.b, one.published.c, one.published.cov, anchors
-        )
+        of = one.published
+        alone = Published.of_values(ItemParameters(of.item_ids, of.a, of.b, of.c, of.cov), anchors)
         published = replace(alone, fitted=one.published.fitted, guessing_cov=one.published.guessing_cov)
-        drift = judge(compare(now, link(now, anchors.set), anchors, published))
+        drift = judge(compare(now, link(now, anchors), anchors, published))
         assert set(drift.across_models.values()) == {("3pl", "2pl")}
         months.append(drift)
     false, found = rates(months)

@@ -10,10 +10,11 @@ import numpy as np
 
 from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants, Spread
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.fit.observed import Observed
 from irt_assets.reports.drift_actions import Evidence, propose
 from irt_assets.reports.drift_facts import Facts, Item
-from irt_assets.reports.drift_rows import Curve, DriftRow, Linked
+from irt_assets.reports.drift_rows import DriftRow, Linked
 from irt_assets.responses.scales import Scale
 from tests.helpers.fit_specs import CONSTANTS
 
@@ -51,9 +52,9 @@ def made_up_item(name: str, *history: DriftRow, **evidence: Any) -> Item:
         name,
         "algebra",
         known.is_anchor,
-        Curve(1.0, 0.0, 0.0, 0.1, 0.1, 0.0) if drift else None,
+        ItemRow(1.0, 0.0, 0.0, 0.1, 0.1, 0.0) if drift else None,
         datetime(2026, 8, 1, tzinfo=UTC) if drift else None,
-        Curve(1.1, drift.delta_b if drift and drift.delta_b is not None else 0.0, 0.0, 0.1, 0.1, 0.0),
+        ItemRow(1.1, drift.delta_b if drift and drift.delta_b is not None else 0.0, 0.0, 0.1, 0.1, 0.0),
         1000,
         {"p_value": 0.6, "point_biserial": 0.4, "infit": 1.0, "outfit": 1.0, "rmsd": 0.02},
         known.flags,

@@ -6,10 +6,12 @@ import numpy as np
 
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.covariances import block_diagonal
+from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Calibration, Convergence
 from irt_assets.psychometrics.core.options import Model
-from irt_assets.psychometrics.drift.errors import Anchors, Comparison, Published, compare
+from irt_assets.psychometrics.drift.errors import Comparison, Published, compare
 from irt_assets.psychometrics.linking.linking import assumed_errors, link
+from tests.helpers.made_anchors import anchor_set_of
 
 ITEMS, ANCHORS = 14, 9
 SLOPE, INTERCEPT = 1.2, 0.5
@@ -40,7 +42,7 @@ def fit(a: np.ndarray, b: np.ndarray, cov_ad: np.ndarray, model: Model = "2pl") 
 
 def anchor_set(a: np.ndarray, b: np.ndarray, cov_ab: np.ndarray) -> AnchorSet:
     k = len(a)
-    return AnchorSet(
+    return anchor_set_of(
         "math", "1", IDS[:k], a, b, np.zeros(k), np.sqrt(cov_ab[:, 0, 0]), np.sqrt(cov_ab[:, 1, 1]), cov_ab[:, 0, 1],
         ("algebra",) * k, np.zeros(k, dtype=bool),
     )  # fmt: skip
@@ -71,11 +73,11 @@ def estimated(generator: np.random.Generator) -> Calibration:
     return fit(a_hat, -d_hat / a_hat, FIT_COVARIANCE)
 
 
-def world(generator: np.random.Generator, windows: int = 1) -> tuple[Anchors, list[Comparison]]:
+def world(generator: np.random.Generator, windows: int = 1) -> tuple[AnchorSet, list[Comparison]]:
     """Anchors frozen with errors; the other items published by a fit linked to them; other fits compared with all."""
     error = np.einsum("kij,kj->ki", np.linalg.cholesky(ANCHOR_BLOCKS), generator.standard_normal((ANCHORS, 2)))
     frozen = anchor_set(A[:ANCHORS] + error[:, 0], B[:ANCHORS] + error[:, 1], ANCHOR_BLOCKS)
-    anchors = Anchors.of(frozen)
+    anchors = frozen
     earlier = estimated(generator)
     published = Published.of_fit(earlier, link(earlier, frozen, purify=False), anchors)
     published = published.then(Published.of_anchors(anchors))
@@ -88,10 +90,16 @@ def compared(delta_a: np.ndarray, delta_b: np.ndarray, se: float, tests_slopes: 
     k = len(delta_b)
     cov = np.broadcast_to(se**2 * np.eye(2), (k, 2, 2)).copy()
     old = Published(
-        tuple(f"i{j}" for j in range(k)), np.ones(k), np.zeros(k), np.zeros(k), 0.5 * cov, np.zeros((k, 2, 2))
+        tuple(f"i{j}" for j in range(k)),
+        np.ones(k),
+        np.zeros(k),
+        np.zeros(k),
+        0.5 * cov,
+        with_anchors=np.zeros((k, 2, 2)),
     )
     a, b = 1 + delta_a, delta_b
     delta_ad = np.stack([delta_a, -a * b], axis=1)
     return Comparison(
-        old.item_ids, a, b, np.zeros(k), np.zeros(k), old, delta_ad, cov, cov, np.zeros((k, 2, 2)), tests_slopes
+        ItemParameters(old.item_ids, a, b, np.zeros(k), 0.5 * cov), old, delta_ad, cov, cov, np.zeros((k, 2, 2)),
+        tests_slopes,
     )  # fmt: skip

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from irt_assets.ledger.publications import PublishedSet
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale
 from resources.cluster.relational import Run, on_duckdb
@@ -142,7 +143,10 @@ def scales_of(world: World) -> dict[str, Scale]:
 
 
 def published_of(world: World) -> dict[str, PublishedSet]:
-    return {scale: PublishedSet(world.published.get(scale, {}), "made up") for scale in world.scales()}
+    return {
+        scale: PublishedSet({item: ItemRow(*abc) for item, abc in world.published.get(scale, {}).items()}, "made up")
+        for scale in world.scales()
+    }
 
 
 def in_duckdb(world: World) -> Run:

@@ -7,6 +7,7 @@ import numpy as np
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.models import Calibration, Convergence
 from irt_assets.psychometrics.linking.linking import assumed_errors
+from tests.helpers.made_anchors import anchor_set_of
 
 SLOPE, INTERCEPT = 1.2, 0.5
 
@@ -49,7 +50,7 @@ def calibration(
 
 def anchor_set(a: np.ndarray, b: np.ndarray, cov_ab: np.ndarray, *, c: float = 0.0, assumed: bool = False) -> AnchorSet:
     k = len(a)
-    return AnchorSet(
+    return anchor_set_of(
         "math", "3", ids(k), a, b, np.full(k, c), np.sqrt(cov_ab[:, 0, 0]), np.sqrt(cov_ab[:, 1, 1]), cov_ab[:, 0, 1],
         tuple("algebra" if j % 2 else "geometry" for j in range(k)), np.full(k, assumed),
     )  # fmt: skip

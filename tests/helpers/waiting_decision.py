@@ -17,11 +17,9 @@ from irt_assets.invariants.registry import INVARIANTS
 from resources.failures import PermanentFailure
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
-from resources.settings import Settings
 from tests.helpers.rooms import (
     SCALE,
     add_items,
-    folder_store,
     link_made_up,
     made_up_calibration,
     rows,
@@ -33,11 +31,6 @@ APRIL = Month(MAR).end
 NOW = datetime(2026, 3, 10, tzinfo=UTC)
 ANCHORS = {"K1": (1.0, -1.0), "K2": (1.0, 0.0), "K3": (1.0, 1.0)}
 MOVED = Reference(FEB, "moved")
-
-
-@pytest.fixture
-def store(settings: Settings) -> FolderStore:
-    return folder_store(settings)
 
 
 def link(database: Database, store: FolderStore, month: str, items: dict[str, tuple[float, float]]) -> str:

@@ -1,5 +1,5 @@
-"""What the tests of this folder share besides `tests.helpers.worlds`: commands as they are typed, and a month that
-Dagster has made."""
+"""What the tests of this folder share besides `tests.helpers.worlds`: commands as they are typed, a webhook, and a
+month that Dagster has made."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from tests.helpers import next_migration, rooms
 from tests.helpers.databases import made_once, template_copy
 from tests.helpers.typed import Irt, command_line
 from tests.helpers.worlds import OF_MONTHS
+from tests.integration.sinks import HttpSink, http_sink
 
 
 @pytest.fixture
@@ -34,6 +35,12 @@ def irt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return command_line(monkeypatch, capsys)
 
     return of
+
+
+@pytest.fixture
+def http() -> Iterator[HttpSink]:
+    with http_sink() as sink:
+        yield sink
 
 
 @pytest.fixture

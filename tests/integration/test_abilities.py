@@ -12,6 +12,7 @@ from irt_assets.abilities.batch import measure, stale_months
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.origin import initialise
 from irt_assets.ledger.publications import in_force
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.window import judged_window
 from resources.postgres.database import Database
@@ -24,16 +25,14 @@ END = Month(LATER).end
 NODES = np.linspace(-6, 6, 61)
 
 
-def dense_eap(
-    frame: pd.DataFrame, items: dict[str, tuple[float, float, float]], mu: float, sigma: float
-) -> pd.DataFrame:
+def dense_eap(frame: pd.DataFrame, items: dict[str, ItemRow], mu: float, sigma: float) -> pd.DataFrame:
     """θ and SE by learner: the posterior on 61 nodes over μ ± 6σ, written out for each learner."""
     theta = mu + sigma * NODES
     found = {}
     for user, answers in frame.groupby("user_id"):
         posterior = np.exp(-(NODES**2) / 2)
         for item, score in zip(answers["item_id"], answers["score"], strict=True):
-            a, b, c = items[item]
+            a, b, c = items[item].abc
             p = c + (1 - c) / (1 + np.exp(-a * (theta - b)))
             posterior = posterior * (p if score == 1 else 1 - p)
         posterior /= posterior.sum()

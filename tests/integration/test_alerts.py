@@ -19,7 +19,7 @@ from resources.alerts.outbox import Alert, open_alert, resolve_alert
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import rows, run_sql
-from tests.integration.sinks import HttpSink, SmtpSink, http_sink, smtp_sink
+from tests.integration.sinks import HttpSink, SmtpSink, smtp_sink
 from tests.testbed.patience import patient
 
 SLACK_TOKEN, DISCORD_TOKEN, PD_KEY = "C" * 24, "d" * 64, "p" * 32
@@ -37,12 +37,6 @@ BAD_ITEMS = Alert(
     subjects=tuple(f"q{n:02d}" for n in range(13)),
     link="/assets/invariant_report?partition=2026-09",
 )
-
-
-@pytest.fixture
-def http() -> Iterator[HttpSink]:
-    with http_sink() as sink:
-        yield sink
 
 
 @pytest.fixture

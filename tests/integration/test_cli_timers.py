@@ -29,7 +29,7 @@ from tests.helpers.dagster_private import (
     freeze_time,
 )
 from tests.helpers.typed import Irt
-from tests.integration.sinks import HttpSink, http_sink
+from tests.integration.sinks import HttpSink
 
 pytestmark = pytest.mark.ci
 
@@ -40,12 +40,6 @@ MONTH = rooms.MONTHS[0]
 def instance(world: Settings) -> Iterator[DagsterInstance]:
     with dagster_instance(world, Database(world)) as instance:
         yield instance
-
-
-@pytest.fixture
-def http() -> Iterator[HttpSink]:
-    with http_sink() as sink:
-        yield sink
 
 
 def followed(instance: DagsterInstance, settings: Settings) -> list[str]:

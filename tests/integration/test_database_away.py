@@ -16,8 +16,11 @@ from irt_assets.servers.stack import dagster_instance
 from jobs import stuck_runs
 from jobs.stuck_runs import fail_lost_runs
 from resources import dagster_compat
+from resources.dagster_compat import keep_connections
+from resources.postgres.daemon_lock import DaemonLock
 from resources.postgres.database import Database
 from resources.settings import Settings
+from services.theta_api.ledger import Ledger
 from tests.helpers import rooms
 from tests.helpers.databases import READ_ONLY, altered
 from tests.helpers.typed import Irt
@@ -193,6 +196,36 @@ def test_a_commit_that_is_cut_off_is_made_once(
     kept = _fetch(database, "SELECT key, value FROM dagster.run_tags WHERE run_id = %s AND key LIKE 'tag %%'", run_id)
     assert sorted(kept) == sorted(tags.items())
     assert next(cuts, None) is None
+
+
+def test_connections_that_are_kept_are_replaced_where_the_database_has_closed_them(made_month: Settings) -> None:
+    database = Database(made_month)
+    with dagster_instance(made_month, database) as instance:
+        keep_connections(instance)
+
+        def read() -> tuple[object, ...]:
+            return instance.get_runs(), instance.get_asset_keys(), instance.all_instigator_state()
+
+        before = read()
+        with altered(made_month, "CONNECTION LIMIT -1", "CONNECTION LIMIT -1"):
+            assert read() == before
+
+
+def test_whoever_connects_gives_up_a_host_that_vanished(database: Database) -> None:
+    """Which refuses nothing: the system's own limits are minutes for a new connection, and hours for an answer."""
+    lock, ledger = DaemonLock(database), Ledger(database, 1)
+    lock.acquire(0)
+    ledger.start()
+    ledger.wait_for_first_look()
+    assert lock._connection is not None
+    with database.connect() as ours, ledger.connect() as thetas:
+        for connection, most_s in ((ours, 25), (lock._connection, 25), (thetas, 5)):
+            said = {name: int(value) for name, value in connection.info.get_parameters().items() if value.isdigit()}
+            assert 0 < said["connect_timeout"] <= 10
+            assert 0 < said["tcp_user_timeout"] <= 1000 * most_s
+            assert 0 < said["keepalives_idle"] + said["keepalives_interval"] <= most_s
+    ledger.stop()
+    lock.release()
 
 
 def _fetch(database: Database, query: str, *parameters: object) -> list[tuple[Any, ...]]:

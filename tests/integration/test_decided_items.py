@@ -7,8 +7,8 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from irt_assets.cli.operations import waiting_line
 
+from irt_assets.cli.status import waiting_line
 from irt_assets.common.partitions import monthly
 from irt_assets.decisions import release
 from irt_assets.decisions.proposals import Reference
@@ -20,9 +20,9 @@ from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import SCALE, check_context, run_sql
-from tests.helpers.waiting_decision import FEB, JAN, MAR, MOVED, accept, bank, link, publish, store
+from tests.helpers.waiting_decision import FEB, JAN, MAR, MOVED, accept, bank, link, publish
 
-__all__ = ["bank", "store"]  # fixtures
+__all__ = ["bank"]  # a fixture
 
 FAR, *_ = build_drift_checks(monthly(JAN))
 

@@ -204,6 +204,9 @@ def test_the_daemon_is_as_old_as_its_part_that_is_silent_longest(world: Settings
         instance.add_daemon_heartbeat(DaemonHeartbeat(datetime.now(UTC).timestamp() - age, part, "d", []))
     (age,) = read(world)["irt_daemon_heartbeat_age_seconds"].values()
     assert 240 <= age < 270
+    instance.add_daemon_heartbeat(DaemonHeartbeat(datetime.now(UTC).timestamp() + 3600, "SENSOR", "d", []))
+    (ahead,) = read(world)["irt_daemon_heartbeat_age_seconds"].values()
+    assert ahead > 3500, "the clock was set back"
 
 
 def test_messages_that_wait_for_a_configured_channel(world: Settings) -> None:

@@ -21,6 +21,7 @@ from irt_assets.common.environment import instance_environment
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.gates.month_judged import State
 from irt_assets.gates.month_status import month_states
+from irt_assets.runs.in_process_runs import run_month
 from resources.settings import Settings
 from tests.helpers.databases import altered
 from tests.testbed.patience import patient
@@ -69,7 +70,7 @@ def stack(world: Settings) -> Iterator[Harness]:
                     f"""CREATE TRIGGER gate AFTER INSERT OR UPDATE ON {table}
                         FOR EACH STATEMENT EXECUTE FUNCTION wait_at_gate()"""
                 )
-        harness.until(harness.launch(MONTHLY_JOB, MONTH), DagsterRunStatus.SUCCESS)
+        assert run_month(harness.instance, world, MONTH).success
         assert state(harness, MONTH) is State.GREEN
         yield harness
 
@@ -161,11 +162,6 @@ def test_a_run_goes_on_when_a_database_that_went_away_is_back(world: Settings, s
     assert stack.instance.get_runs_count() == before + 1
 
 
-def test_after_all_that_the_month_is_green_again(stack: Harness) -> None:
-    stack.until(stack.launch_when_up(MONTHLY_JOB, MONTH), DagsterRunStatus.SUCCESS)
-    assert state(stack, MONTH) is State.GREEN
-
-
 def test_a_database_that_restarts_in_the_middle_of_a_write_is_waited_for(stack: Harness) -> None:
     """The connection is lost, the step is retried, and nothing of the first attempt is there."""
     with stack.database.connect() as connection:
@@ -215,8 +211,9 @@ def test_the_command_line_refuses_a_month_that_the_ui_is_calibrating(stack: Harn
     stack.until(run_id, DagsterRunStatus.SUCCESS)
 
 
-def test_the_ui_waits_for_the_command_line_and_goes_on_when_that_is_killed(stack: Harness) -> None:
-    """The queue knows of runs that it did not start, and the daemon sees such a run's process die."""
+def test_the_ui_waits_for_the_command_line_and_makes_the_month_green_when_that_is_killed(stack: Harness) -> None:
+    """The queue knows of runs that it did not start, and the daemon sees such a run's process die. Nothing that was
+    killed in the tests before is in the month's way either."""
     with closed_gate(stack):
         with calibrate(stack) as killed:
             try:
@@ -227,7 +224,7 @@ def test_the_ui_waits_for_the_command_line_and_goes_on_when_that_is_killed(stack
                 assert killed.poll() is None, killed.stdout.read()
                 of_the_month = RunsFilter(job_name=MONTHLY_JOB, statuses=[DagsterRunStatus.STARTED])
                 (own,) = stack.instance.get_runs(of_the_month)
-                waiting = stack.launch(MONTHLY_JOB, MONTH, ["scored_responses"])
+                waiting = stack.launch(MONTHLY_JOB, MONTH)
                 stack.looked_at_its_queue()
                 assert stack.status(waiting) is DagsterRunStatus.QUEUED
             finally:
@@ -235,6 +232,7 @@ def test_the_ui_waits_for_the_command_line_and_goes_on_when_that_is_killed(stack
             assert stack.finished(own.run_id, FAILED_WITHIN_S) is DagsterRunStatus.FAILURE
         stack.step_started(waiting, "scored_responses")
     stack.until(waiting, DagsterRunStatus.SUCCESS)
+    assert state(stack, MONTH) is State.GREEN
 
 
 @pytest.mark.long

@@ -21,10 +21,8 @@ from irt_assets.engines.em import EmEngine
 from irt_assets.gates import gates
 from irt_assets.gates.month_judged import State
 from irt_assets.ledger.anchors import read_anchors
-from irt_assets.psychometrics.core.covariances import block_diagonal
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.estimation.latent_shape import GUESSING_GAIN
-from irt_assets.psychometrics.linking.linking import covariance_ab
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import take_snapshot
 from resources.postgres.database import Database
@@ -199,12 +197,12 @@ def test_anchors_of_an_origin_window_keep_the_covariance_of_their_fit(guessers: 
     with database.connect() as connection:
         anchors = read_anchors(connection, SCALE, 1)
     assert anchors is not None
-    assert anchors.cov is not None
+    joint = anchors.joint_cov
     of_anchors = made.select([made.item_ids.index(item) for item in anchors.item_ids])
     # The same fit of the same answers; the numbers went through JSON, which keeps every bit.
-    assert np.abs(anchors.cov - block_diagonal(covariance_ab(of_anchors))).max() < 1e-12
-    assert np.allclose(np.sqrt(np.diag(anchors.cov)).reshape(-1, 2), np.c_[anchors.a_se, anchors.b_se], rtol=1e-9)
-    off_diagonal = anchors.cov - np.kron(np.eye(len(anchors.item_ids)), np.ones((2, 2))) * anchors.cov
+    assert np.abs(joint - of_anchors.items.cov[0]).max() < 1e-12
+    assert np.allclose(np.sqrt(np.diag(joint)).reshape(-1, 2), np.c_[of_anchors.a_se, of_anchors.b_se], rtol=1e-9)
+    off_diagonal = joint - np.kron(np.eye(len(anchors.item_ids)), np.ones((2, 2))) * joint
     assert np.abs(off_diagonal).max() > 0
 
     dropped = anchors.item_ids[3]
@@ -212,9 +210,8 @@ def test_anchors_of_an_origin_window_keep_the_covariance_of_their_fit(guessers: 
     with database.connect() as connection:
         left = read_anchors(connection, SCALE, 2)
     assert left is not None
-    assert left.cov is not None
     keep = np.repeat([item != dropped for item in anchors.item_ids], 2)
-    assert np.array_equal(left.cov, anchors.cov[np.ix_(keep, keep)])
+    assert np.array_equal(left.joint_cov, joint[np.ix_(keep, keep)])
 
 
 def test_anchors_of_the_bank_have_no_covariance_between_them(settings: Settings) -> None:
@@ -224,4 +221,4 @@ def test_anchors_of_the_bank_have_no_covariance_between_them(settings: Settings)
     with database.connect() as connection:
         anchors = read_anchors(connection, SCALE, 1)
     assert anchors is not None
-    assert anchors.cov is None
+    assert anchors.cov.shape == (6, 2, 2)

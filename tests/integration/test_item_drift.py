@@ -171,7 +171,7 @@ def test_what_a_published_c_errs_with_is_read_from_the_fit_that_it_came_from(
         anchors = evidence.frozen_anchors(connection, scale)
         assert anchors is not None
         assert anchors.guessing_cov is None, "these are the bank's"
-        first = anchors.set.item_ids[0]
+        first = anchors.item_ids[0]
         connection.execute(
             """UPDATE mirt_item_params SET params = params || jsonb_build_object('cov_logit_c', %s::jsonb)
                WHERE fit_id IN (SELECT fit_id FROM mirt_fit_meta WHERE window_start < %s)""",
@@ -182,7 +182,7 @@ def test_what_a_published_c_errs_with_is_read_from_the_fit_that_it_came_from(
         connection.execute(
             """UPDATE mirt_item_params SET params = params || jsonb_build_object('a', %s::float, 'b', %s::float)
                WHERE item_id = %s""",
-            (float(anchors.set.a[0]), float(anchors.set.b[0]), first),
+            (float(anchors.a[0]), float(anchors.b[0]), first),
         )
         of_window = evidence.frozen_anchors(connection, scale)
         connection.rollback()

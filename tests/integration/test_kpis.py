@@ -140,7 +140,7 @@ def test_the_ability_behind_the_goal_probability_is_the_reported_one(
     frame = abilities(on_postgres(connection), END, SCALES, PUBLISHED)
     found = frame[frame["scale_id"] == scale_id].set_index("user_id").sort_index()
     responses, users = scoring_responses(connection, END - timedelta(days=365), END, scale, list(published.items))
-    a, b, c = pd.DataFrame([published.items[item] for item in responses.item_ids]).to_numpy().T
+    a, b, c = pd.DataFrame([published.items[item].abc for item in responses.item_ids]).to_numpy().T
     reported = eap(responses, a, -a * b, c, mean=scale.mu, sd=scale.sigma)
     assert list(found.index) == list(users)
     assert len(users) > 10

@@ -83,11 +83,6 @@ def settings(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path)
 
 
 @pytest.fixture
-def store(settings: Settings) -> FolderStore:
-    return rooms.folder_store(settings)
-
-
-@pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """For what is not about pages: made in this process, and their PDFs are not PDFs."""
     monkeypatch.setattr(learner_week, "processes", ThreadPoolExecutor)

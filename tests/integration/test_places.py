@@ -88,7 +88,7 @@ import json
 import numpy as np
 from irt_assets.engines.mirt_fit import fit_mirt
 from irt_assets.engines.screening import screen_items
-from irt_assets.psychometrics.core.anchors import AnchorSet
+from tests.helpers.made_anchors import anchor_set_of
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.eligibility.rules import Rules
@@ -114,7 +114,7 @@ by_engine = {
     "pymc and brms": screen_items(responses, "2pl", None, "")[0],
 }
 known = np.ones(8)
-anchors = AnchorSet("s", "1", em.item_ids, known, b, 0 * b, 0.1 * known, 0.1 * known, 0 * b, (None,) * 8, known > 1)
+anchors = anchor_set_of("s", "1", em.item_ids, known, b, 0 * b, 0.1 * known, 0.1 * known, 0 * b, (None,) * 8, known > 1)
 flag = em.flags[0][0]
 print(json.dumps({
     "flags": {engine: fit.flags for engine, fit in by_engine.items()},

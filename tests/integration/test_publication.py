@@ -20,11 +20,9 @@ from irt_assets.responses.scales import read_scales
 from jobs.sensors import asks
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
-from resources.settings import Settings
 from tests.helpers.rooms import (
     SCALE,
     add_items,
-    folder_store,
     link_made_up,
     made_up_calibration,
     rows,
@@ -35,11 +33,6 @@ from tests.helpers.rooms import (
 ANCHORS = {item: (1.0, b) for item, b in (("K1", -1.0), ("K2", 0.0), ("K3", 1.0))}
 JAN, FEB, MAR, APR, MAY = (f"2026-0{k}" for k in range(1, 6))
 TIMES = {month: Month(month).end for month in (JAN, FEB, MAR, APR, MAY)}
-
-
-@pytest.fixture
-def store(settings: Settings) -> FolderStore:
-    return folder_store(settings)
 
 
 @pytest.fixture
@@ -427,8 +420,8 @@ def test_a_decision_is_in_force_from_its_date_on_and_not_before(ledger: Database
         (SCALE, TIMES[MAR]),
     )
     with ledger.connect() as connection:
-        assert in_force(connection, SCALE, TIMES[FEB]).items["always"][1] == pytest.approx(0.1)
-        assert in_force(connection, SCALE, TIMES[MAR]).items["always"][1] == 9.0
+        assert in_force(connection, SCALE, TIMES[FEB]).items["always"].b == pytest.approx(0.1)
+        assert in_force(connection, SCALE, TIMES[MAR]).items["always"].b == 9.0
 
 
 def test_settling_stays_with_its_scale(ledger: Database, store: FolderStore) -> None:

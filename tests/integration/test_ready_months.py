@@ -18,10 +18,10 @@ from resources.alerts.outbox import Alert, open_alert, open_keys, resolve_alert
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import SCALE, rows, run_sql
-from tests.helpers.waiting_decision import FEB, JAN, accept, bank, store
-from tests.integration.sinks import HttpSink, http_sink
+from tests.helpers.waiting_decision import FEB, JAN, accept, bank
+from tests.integration.sinks import HttpSink
 
-__all__ = ["bank", "store"]  # fixtures
+__all__ = ["bank"]  # a fixture
 WAITS = f"{FEB} is green, 1 decision waits: irt release list --month {FEB}"
 RED = Alert(key=f"held {FEB}", severity="error", what=f"{FEB} is held", fix="look", partition=FEB)
 
@@ -112,28 +112,22 @@ def test_the_sensor_says_what_it_told(months: Instance) -> None:
 # -- channels ----------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def hook() -> Iterator[HttpSink]:
-    with http_sink() as sink:
-        yield sink
-
-
 def test_only_channels_that_ask_for_it_hear_of_it_and_of_no_end(
-    months: Instance, settings: Settings, hook: HttpSink
+    months: Instance, settings: Settings, http: HttpSink
 ) -> None:
-    with_hook = settings.model_copy(update={"alert_webhook_url": SecretStr(f"{hook.url}/hook")})
+    with_hook = settings.model_copy(update={"alert_webhook_url": SecretStr(f"{http.url}/hook")})
     months.told()
     with months.database.connect() as connection:
         open_alert(connection, RED)
     assert deliver(months.database, with_hook) == {"webhook": 1}
-    assert [body["what"] for _, body in hook.received] == [RED.what], "as before, unless it asks for more"
+    assert [body["what"] for _, body in http.received] == [RED.what], "as before, unless it asks for more"
     with months.database.connect() as connection:
         resolve_alert(connection, RED.key)
     months.published_again()
     months.told()
     wanting = with_hook.model_copy(update={"alert_info_to": "webhook"})
     assert deliver(months.database, wanting) == {"webhook": 2}
-    news = next(body for _, body in hook.received if body["severity"] == "info")
+    news = next(body for _, body in http.received if body["severity"] == "info")
     assert (news["title"], news["type"], news["event"]) == (WAITS, "info", "opened")
     assert (news["partition"], news["subjects"]) == (FEB, ["moved"])
     assert deliver(months.database, wanting) == {"webhook": 0}

@@ -64,12 +64,11 @@ from tests.helpers.waiting_decision import (
     publish,
     published,
     refused,
-    store,
     violations,
 )
 from tests.testbed.patience import patient
 
-__all__ = ["bank", "store"]  # fixtures
+__all__ = ["bank"]  # a fixture
 
 
 # -- what asks ---------------------------------------------------------------------------------------
@@ -311,8 +310,8 @@ def test_an_accepted_value_is_in_force_from_its_date_on_and_says_who_and_why(
         (-0.3, "decision", FEB, "Ann", "it became easier", APRIL),
     ]
     with bank.connect() as connection:
-        assert in_force(connection, SCALE, APRIL - timedelta(microseconds=1)).items["moved"][1] == 0.5
-        assert in_force(connection, SCALE, APRIL).items["moved"][1] == -0.3
+        assert in_force(connection, SCALE, APRIL - timedelta(microseconds=1)).items["moved"].b == 0.5
+        assert in_force(connection, SCALE, APRIL).items["moved"].b == -0.3
         assert find_proposals(connection, [MOVED])[0].state is State.ACCEPTED
         assert latest_waiting(proposals(connection)) == []
     assert violations(bank, store) == []

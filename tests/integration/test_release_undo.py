@@ -31,11 +31,10 @@ from tests.helpers.waiting_decision import (
     publish,
     published,
     refused,
-    store,
     violations,
 )
 
-__all__ = ["bank", "store"]  # fixtures
+__all__ = ["bank"]  # a fixture
 IN_APRIL = datetime(2026, 4, 15, tzinfo=UTC)
 MAY = datetime(2026, 5, 1, tzinfo=UTC)
 JUNE = datetime(2026, 6, 1, tzinfo=UTC)
@@ -56,7 +55,7 @@ def not_undone(database: Database, *references: Reference, **others: Any) -> str
 
 def b_at(database: Database, at: datetime) -> float:
     with database.connect() as connection:
-        return in_force(connection, SCALE, at).items["moved"][1]
+        return in_force(connection, SCALE, at).items["moved"].b
 
 
 def state(database: Database, reference: Reference = MOVED) -> State:

@@ -16,9 +16,9 @@ from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.settings import get_settings
 from tests.helpers.rooms import run_sql
-from tests.helpers.waiting_decision import FEB, bank, decisions, published, store
+from tests.helpers.waiting_decision import FEB, bank, decisions, published
 
-__all__ = ["bank", "store"]  # fixtures
+__all__ = ["bank"]  # a fixture
 OLD = "a = 1.00 ± 0.01, b = 0.50 ± 0.10"
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from irt_assets.calibration import checks
-from irt_assets.calibration.month import fit_month
 from irt_assets.calibration.placing import link_to_scale
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.origin import initialise
@@ -25,7 +24,6 @@ from irt_assets.ledger import fits
 from irt_assets.psychometrics.estimation.latent_shape import HISTOGRAM_GAIN
 from irt_assets.reports.assets import DRIFT_REPORT_JOB
 from irt_assets.responses.scales import read_scales
-from irt_assets.responses.snapshot import take_snapshot
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
@@ -253,19 +251,3 @@ def test_a_rule_that_cannot_be_is_refused_with_a_sentence(
     assert why in " ".join(refused.err.split())
     with Database(settings).connect() as connection:
         assert read_scales(connection)[SCALE].rules.changed() == {"latent": "auto", "new_misfit": "hold"}
-
-
-def test_a_month_of_few_learners_is_fitted_with_the_histogram_that_is_asked_for_and_says_they_are_few(
-    settings: Settings,
-) -> None:
-    database, rng = Database(settings), np.random.default_rng(4)
-    a, b = truth(rng)
-    rooms.add_items(database, {item: VALUES | {"a": a[j], "b": b[j]} for j, item in enumerate(ITEMS)})
-    add_answers(database, FIRST, rng.normal(0.0, 1.0, 50), a, b, ITEMS, rng)
-    few = {"min_responses": 40, "min_provisional_responses": 40, "min_anchor_responses": 40, "latent": "histogram"}
-    initialise(database, SCALE, first_month=FIRST, thresholds=few)
-    take_snapshot(database, folder_store(settings), FIRST, "run")
-    (done,) = fit_month(database, folder_store(settings), FIRST, EmEngine(1), "run")
-    assert done.calibration is not None
-    shape = staged_shape(database, FIRST)
-    assert shape["why"] == "θ is taken as a histogram, as asked; 50 learners do not determine its shape"

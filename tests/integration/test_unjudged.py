@@ -24,12 +24,10 @@ from irt_assets.reports.drift_report import verdict
 from irt_assets.responses.scales import read_scales
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
-from resources.settings import Settings
 from tests.helpers.rooms import (
     SCALE,
     add_items,
     evidence_of,
-    folder_store,
     link_made_up,
     made_up_calibration,
     rows,
@@ -43,11 +41,6 @@ WAY_OUT = (
     "`irt release drop-anchors K3 K1 --from 2026-02 --by NAME "
     "--reason WHY`, then `irt calibrate --month 2026-02`"
 )
-
-
-@pytest.fixture
-def store(settings: Settings) -> FolderStore:
-    return folder_store(settings)
 
 
 @pytest.fixture

@@ -27,10 +27,10 @@ from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.settings import Settings, get_settings
 from tests.helpers.rooms import SCALE, add_attempts, attempt, rows
-from tests.helpers.waiting_decision import FEB, MOVED, NOW, bank, store
+from tests.helpers.waiting_decision import FEB, MOVED, NOW, bank
 from tests.integration.test_online_theta import END, LATER, MONTH, SAME, asked
 
-__all__ = ["bank", "store"]  # fixtures
+__all__ = ["bank"]  # a fixture
 SINCE = END - timedelta(days=5)
 BEFORE = SINCE - timedelta(days=3)
 LEAKED = {"by": "Ann", "reason": "it was posted", "now": BEFORE}

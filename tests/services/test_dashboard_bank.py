@@ -27,9 +27,9 @@ from irt_assets.ledger.fit_spec import Spread
 from irt_assets.ledger.linked_windows import newest_window
 from irt_assets.ledger.publications import publications_in_force
 from irt_assets.ledger.relations import ORIGIN_WINDOW
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.reports.drift_facts import observed_of
-from irt_assets.reports.drift_rows import Curve
 from irt_assets.reports.item_facts import item_facts, observed_in
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import read_snapshot, snapshot_of
@@ -125,7 +125,7 @@ def test_observed_proportions_are_those_of_the_whole_snapshot(faulty: Faulty, mo
         responses, _ = scored_responses_of(read_snapshot(store, snapshot), scale.scale_id)
         rows = connection.execute("SELECT item_id, params FROM mirt_item_params WHERE fit_id = %s", (fitted.fit_id,))
         latent = Spread.from_json(fitted.latent, fitted.fit_id)
-        wanted = observed_of(responses, {name: Curve.of(of) for name, of in rows}, latent, [item])[item]
+        wanted = observed_of(responses, {name: ItemRow.if_known(of) for name, of in rows}, latent, [item])[item]
     assert seen is not None
     assert seen.n.tolist() == wanted.n.tolist()
     assert seen.n.sum() == fitted.n

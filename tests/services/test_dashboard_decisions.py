@@ -37,9 +37,9 @@ from services.dashboard.views.month_items import flagged_items
 from services.jwt_verifier.tokens import LEEWAY_S, Identity, Role
 from tests.helpers.databases import READ_ONLY, altered
 from tests.helpers.rooms import SCALE, rows, run_sql
-from tests.helpers.waiting_decision import FEB, JAN, MAR, MOVED, NOW, bank, decisions, link, publish, published, store
+from tests.helpers.waiting_decision import FEB, JAN, MAR, MOVED, NOW, bank, decisions, link, publish, published
 
-__all__ = ["bank", "store"]  # fixtures
+__all__ = ["bank"]  # a fixture
 ANN = Identity("Ann", "org", ("psychometrician",), frozenset(), math.inf)
 BEN = replace(ANN, sub="Ben")
 STILL = Reference(FEB, "still")

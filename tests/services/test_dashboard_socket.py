@@ -23,10 +23,10 @@ from services.dashboard.login import DEMO
 from services.dashboard.page import address
 from services.dashboard.server import build_app
 from tests.helpers.door import listening, port_of, served
-from tests.helpers.waiting_decision import FEB, MOVED, bank, decisions, store
+from tests.helpers.waiting_decision import FEB, MOVED, bank, decisions
 from tests.services.test_dashboard_decisions import At
 
-__all__ = ["bank", "store"]  # fixtures
+__all__ = ["bank"]  # a fixture
 PAGE = address("proposal", proposal=str(MOVED))
 WAIT_S = 60.0
 

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pytest
 
 from irt_assets.psychometrics.core import kernels
-from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
 from irt_assets.psychometrics.core.priors import Normal, Priors
 from irt_assets.psychometrics.core.quadrature import Grid
@@ -27,6 +26,7 @@ from irt_assets.spark.answers import SparkAnswers
 from irt_assets.spark.em import fit_on_spark
 from resources.settings import Settings
 from tests.helpers.answers_on_spark import ITEMS, World, assert_same
+from tests.helpers.made_anchors import anchor_set_of
 from tests.helpers.what_changed import WHERE_SPARK_CHANGES
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def at(where: str) -> Settings:
     return Settings(irt_spark="local[2]", irt_spark_fit=where, irt_threads=2, _env_file=None)
 
 
-ANCHORS = AnchorSet(
+ANCHORS = anchor_set_of(
     scale_id="default",
     version="1",
     item_ids=("i03", "i11", "i19"),
@@ -91,16 +91,17 @@ def test_a_fit_of_one_shard_on_executors_is_that_in_memory(spark, frame, small, 
     assert_same(found, fit_em(small.responses, **KINDS[kind]))
 
 
-@pytest.mark.parametrize("kind", ["2pl", pytest.param("3pl", marks=pytest.mark.long)])
-@pytest.mark.parametrize("where", ["executors", pytest.param("driver", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["2pl", "3pl"])
+@pytest.mark.parametrize("where", ["executors", "driver"])
 def test_a_fit_of_several_shards_is_that_in_memory(spark, frame, large, where, kind):
-    assert sums.number_of_shards(large.responses.n_responses) == 4
     found = fit_on_spark(spark, frame(large, partitions=3), at(where), **KINDS[kind])
     assert_same(found, fit_em(large.responses, **KINDS[kind]))
 
 
-def test_groups_are_those_in_memory(spark, frame, large):
-    found = fit_on_spark(spark, frame(large, groups=True), at("executors"), reference="b")
+def test_groups_in_several_shards_are_those_in_memory(spark, frame, large):
+    assert sums.number_of_shards(large.responses.n_responses) == 4
+    found = fit_on_spark(spark, frame(large, groups=True, partitions=3), at("executors"), reference="b")
     assert_same(found, fit_em(large.responses, groups=large.groups, reference="b"))
 
 

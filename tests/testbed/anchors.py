@@ -7,13 +7,13 @@ import numpy as np
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.covariances import block_diagonal
 from irt_assets.psychometrics.core.models import Calibration
-from irt_assets.psychometrics.linking.linking import covariance_ab
+from tests.helpers.made_anchors import anchor_set_of
 
 
 def anchors_of(origin: Calibration, ids: tuple[str, ...]) -> AnchorSet:
     """These items of an origin's fit, in this order, with the covariance of their errors."""
     fit = origin.select([origin.item_ids.index(item) for item in ids])
-    return AnchorSet(
+    return anchor_set_of(
         "bench", "1", ids, fit.a, fit.b, fit.c, fit.a_se, fit.b_se, fit.cov_ab[:, 0, 1], (None,) * len(ids),
-        np.zeros(len(ids), dtype=bool), block_diagonal(covariance_ab(fit)),
+        np.zeros(len(ids), dtype=bool), block_diagonal(fit.items.cov),
     )  # fmt: skip

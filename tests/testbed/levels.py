@@ -19,6 +19,7 @@ from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.levels import LevelledFit, fit_by_level
 from irt_assets.psychometrics.scoring.abilities import eap
 from irt_assets.psychometrics.simulation.scenario import calibration_covariance
+from tests.helpers.made_anchors import anchor_set_of
 
 ANCHOR_N = 1000
 SEEN_OFTEN = 200
@@ -71,7 +72,7 @@ def _anchors(rng: np.random.Generator, a: Floats, b: Floats, ids: list[str]) -> 
     place = np.arange(0, a.size, 3)
     cov = calibration_covariance(a[place], b[place], np.zeros(place.size), ANCHOR_N)
     error = np.einsum("jkl,jl->jk", np.linalg.cholesky(cov), rng.standard_normal((place.size, 2)))
-    return AnchorSet(
+    return anchor_set_of(
         scale_id="simulated",
         version="1",
         item_ids=tuple(ids[j] for j in place),

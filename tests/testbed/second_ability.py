@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from irt_assets.psychometrics.core.models import Calibration
-from irt_assets.psychometrics.drift.errors import Anchors, Published, compare
+from irt_assets.psychometrics.drift.errors import Published, compare
 from irt_assets.psychometrics.drift.items import judge
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.fit.dependence import local_dependence
 from irt_assets.psychometrics.fit.second_ability import loadings
 from irt_assets.psychometrics.linking.linking import Linking, link
+from tests.helpers.made_anchors import with_errors_of
 from tests.testbed.anchors import anchors_of
 from tests.testbed.misfit import ANCHORS, INTERCEPT, ITEMS, SLOPE, Bank, World, fitted
 
@@ -49,7 +50,7 @@ class Judged:
     ) -> Judged:
         anchors = anchors_of(origin, tuple(origin.item_ids[:ANCHORS]))
         linkings = [link(month, anchors, rules=LOOSE, loadings=leaning) for month in months]
-        frozen = Anchors.of_origin(anchors, origin)
+        frozen = with_errors_of(anchors, origin)
         of_anchors = Published.of_anchors(frozen)
         published = Published.of_fit(months[0], linkings[0], frozen).then(of_anchors)
         first, second, third = (

@@ -11,10 +11,12 @@ import pytest
 from scipy.stats import norm
 
 from irt_assets.drift.evidence import InForce, LinkedWindow, against_published
+from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.core.priors import LogNormal, Priors
-from irt_assets.psychometrics.drift.errors import Anchors, Published, compare, with_errors
+from irt_assets.psychometrics.drift.errors import Published, compare, with_errors
 from irt_assets.psychometrics.drift.items import Drift, judge
 from irt_assets.psychometrics.drift.trends import trends
 from irt_assets.psychometrics.linking.linking import Linking, link, transform
@@ -32,6 +34,7 @@ from tests.helpers.drift_worlds import (
     estimated,
     fit,
 )
+from tests.helpers.made_anchors import with_errors_of
 
 # --- what is compared ----------------------------------------------------------------------------------------------
 
@@ -39,19 +42,19 @@ from tests.helpers.drift_worlds import (
 def test_an_anchor_set_from_a_fit_knows_the_fits_covariance() -> None:
     origin = fit(A, B, FIT_COVARIANCE)
     frozen = anchor_set(A[:ANCHORS], B[:ANCHORS], origin.cov_ab[:ANCHORS])
-    joint = Anchors.of_origin(frozen, origin).cov
-    alone = Anchors.of(frozen).cov
+    joint = with_errors_of(frozen, origin).joint_cov
+    alone = frozen.joint_cov
     np.testing.assert_allclose(np.diag(joint), np.diag(alone), rtol=1e-12)
     assert np.abs(joint - alone).max() > 0
-    without = Anchors.of_origin(frozen, replace(origin, joint_cov=None))
-    np.testing.assert_allclose(without.cov, alone)
+    without = with_errors_of(frozen, replace(origin, joint_cov=None))
+    np.testing.assert_allclose(without.joint_cov, alone)
 
 
 def test_a_later_publication_takes_the_place_of_an_earlier_one() -> None:
-    anchors = Anchors.of(anchor_set(A[:3], B[:3], ANCHOR_BLOCKS[:3]))
+    anchors = anchor_set(A[:3], B[:3], ANCHOR_BLOCKS[:3])
     first = Published.of_anchors(anchors)
     decided = Published.of_values(
-        ["item01"], np.array([2.0]), np.array([0.3]), np.zeros(1), 0.01 * np.eye(2)[None], anchors
+        ItemParameters(("item01",), np.array([2.0]), np.array([0.3]), np.zeros(1), 0.01 * np.eye(2)[None]), anchors
     )
     both = first.then(decided).select(["item00", "item01", "item02"])
     assert both.a.tolist() == [A[0], 2.0, A[2]]
@@ -64,7 +67,7 @@ def test_a_linking_of_another_fit_is_refused() -> None:
     now = estimated(generator)
     linking = replace(link(now, frozen), anchors_used=("item00", "item01", "elsewhere"))
     with pytest.raises(PsychometricsError, match="not the linking of this fit"):
-        compare(now, linking, Anchors.of(frozen), Published.of_anchors(Anchors.of(frozen)))
+        compare(now, linking, frozen, Published.of_anchors(frozen))
 
 
 def test_an_item_without_estimates_or_never_published_is_not_compared() -> None:
@@ -73,7 +76,7 @@ def test_an_item_without_estimates_or_never_published_is_not_compared() -> None:
     a[1], cov[1], joint[2:4], joint[:, 2:4] = np.nan, np.nan, np.nan, np.nan
     now = replace(now, a=a, cov=cov, joint_cov=joint)
     frozen = anchor_set(A[:ANCHORS], B[:ANCHORS], ANCHOR_BLOCKS)
-    anchors = Anchors.of(frozen)
+    anchors = frozen
     found = compare(now, link(now, frozen), anchors, Published.of_anchors(anchors))
     assert found.item_ids == tuple(item for item in IDS[:ANCHORS] if item != "item01")
     assert np.isfinite(found.cov).all()
@@ -83,7 +86,7 @@ def test_an_estimate_under_a_prior_is_not_compared_with_a_value_published_since(
     """Proportion correct then tests the item."""
     start = datetime(2026, 7, 1, tzinfo=UTC)
     frozen = anchor_set(A[:ANCHORS], B[:ANCHORS], ANCHOR_BLOCKS)
-    anchors = Anchors.of(frozen)
+    anchors = frozen
     at = InForce(Published.of_anchors(anchors), (start,) * ANCHORS)
     for priors, compared_items in (
         (Priors(a=LogNormal(0.0, 0.5), only=(IDS[1],)), ANCHORS - 1),
@@ -99,14 +102,14 @@ def test_an_estimate_under_a_prior_is_not_compared_with_a_value_published_since(
 
 
 @pytest.fixture(scope="module")
-def moved_together() -> tuple[Anchors, Calibration, Linking]:
+def moved_together() -> tuple[AnchorSet, Calibration, Linking]:
     """Two anchors that lean on a second ability, whose d moved by their loadings times 0.8, and nothing else."""
     loadings = {IDS[0]: 0.5, IDS[3]: 0.3}
     d = -A * (B - INTERCEPT)
     d[[0, 3]] += 0.8 * np.array(list(loadings.values()))
     now = fit(A * SLOPE, -d / (A * SLOPE), FIT_COVARIANCE)
     frozen = anchor_set(A[:ANCHORS], B[:ANCHORS], ANCHOR_BLOCKS)
-    return Anchors.of(frozen), now, link(now, frozen, purify=False, loadings=loadings)
+    return frozen, now, link(now, frozen, purify=False, loadings=loadings)
 
 
 def test_what_anchors_moved_with_a_second_ability_is_no_drift(moved_together) -> None:
@@ -131,7 +134,9 @@ def test_an_anchor_that_was_published_anew_is_compared_as_it_is(moved_together) 
     """Its value is from other learners."""
     anchors, now, linking = moved_together
     before = Published.of_anchors(anchors)
-    anew = before.then(Published.of_values(IDS[:1], A[:1], B[:1] - 0.1, np.zeros(1), before.cov[:1], anchors))
+    anew = before.then(
+        Published.of_values(ItemParameters(IDS[:1], A[:1], B[:1] - 0.1, np.zeros(1), before.cov[:1]), anchors)
+    )
     comparison = compare(now, linking, anchors, anew)
     assert comparison.shift is not None
     found = dict(zip(comparison.item_ids, comparison.shift[:, 0], strict=True))
@@ -151,14 +156,14 @@ def test_a_slope_is_that_of_the_line_through_the_published_value() -> None:
         month = compared(np.zeros(1), np.array([d]), se=np.sqrt(v + p))
         old = replace(month.published, cov=np.array([[[p, 0], [0, p]]]))
         months.append(replace(month, published=old, by_anchors=np.zeros((1, 2, 2))))
-    found = trends(months, t.tolist(), Anchors.of(anchor_set(A[:1], B[:1], ANCHOR_BLOCKS[:1])))
+    found = trends(months, t.tolist(), anchor_set(A[:1], B[:1], ANCHOR_BLOCKS[:1]))
     inverse = (np.eye(3) - p / (v + 3 * p)) / v
     assert found.slope[0] == pytest.approx((t @ inverse @ delta) / (t @ inverse @ t), rel=1e-9)
     assert found.slope_se[0] == pytest.approx(1 / np.sqrt(t @ inverse @ t), rel=1e-9)
 
 
 def test_a_trend_needs_two_months_and_one_published_value() -> None:
-    anchors = Anchors.of(anchor_set(A[:1], B[:1], ANCHOR_BLOCKS[:1]))
+    anchors = anchor_set(A[:1], B[:1], ANCHOR_BLOCKS[:1])
     first, second = (compared(np.zeros(1), np.array([d]), se=0.1) for d in (0.1, 0.2))
     assert trends([first], [1], anchors).item_ids == ()
     decided = replace(second, published=replace(second.published, b=np.ones(1)))
@@ -243,7 +248,7 @@ def test_constants_that_were_stored_get_back_the_errors_of_their_linking() -> No
     for raw, symmetric in product((whole, replace(whole, joint_cov=None)), (False, True)):
         linking = link(raw, frozen, symmetric=symmetric, purify=False)
         stored = replace(linking, cov=np.full((2, 2), np.nan), with_items=None)
-        again = with_errors(stored, raw, Anchors.of(frozen))
+        again = with_errors(stored, raw, frozen)
         np.testing.assert_allclose(again.cov, linking.cov, rtol=1e-9)
         assert again.with_items is not None
         np.testing.assert_allclose(again.with_items, linking.with_items, rtol=1e-9, atol=1e-15)
@@ -255,7 +260,7 @@ def test_a_fit_that_was_moved_to_the_scale_has_the_errors_that_drift_takes() -> 
     for raw in (now, replace(now, joint_cov=None)):
         linking = link(raw, frozen, purify=False)
         moved = transform(raw, linking)
-        published = Published.of_fit(raw, linking, Anchors.of(frozen))
+        published = Published.of_fit(raw, linking, frozen)
         np.testing.assert_allclose(moved.cov_ab, published.cov, rtol=1e-9, atol=1e-15)
         if moved.joint_cov is not None:
             own = [moved.joint_cov[2 * j : 2 * j + 2, 2 * j : 2 * j + 2] for j in range(moved.n_items)]

@@ -10,6 +10,7 @@ from scipy.optimize import root
 from scipy.special import expit
 
 from irt_assets.drift.month import across_models_in_words, curves_described
+from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.drift.curves import FEWEST, CurveDifferences, curve_differences
 from irt_assets.psychometrics.drift.errors import Comparison, Fitted, Published
 from irt_assets.psychometrics.drift.items import judge
@@ -47,11 +48,11 @@ def compared(
     k = len(now)
     ids, cov = tuple(f"item{j}" for j in range(k)), np.tile(se**2 * np.eye(2), (k, 1, 1))
     none = np.zeros((k, 2, 0))
-    values = Published(ids, *old.T, cov, none, (published,) * k)
+    values = Published(ids, *old.T, cov, with_anchors=none, fitted=(published,) * k)
     change = now[:, :2] - old[:, :2]
     c_errs = np.column_stack([np.zeros((k, 2)), np.full(k, 0.1**2)]) if window.model == "3pl" else None
     return Comparison(
-        ids, *now.T, np.zeros(k), values, change, 2 * cov, 2 * cov, none, True, guessing_cov=c_errs, fitted=window
+        ItemParameters(ids, *now.T, cov, c_errs), values, change, 2 * cov, 2 * cov, none, True, fitted=window
     )
 
 
@@ -129,7 +130,9 @@ def test_its_covariance_is_that_of_curves_drawn_with_the_items_errors() -> None:
     """Errors so small that the first order is all there is. 20,000 draws leave 1 % of an SD and of a correlation."""
     of_3pl, _ = sound_items()
     comparison = compared(of_3pl, of_3pl, Fitted("3pl", 0.0, 1.0), Fitted("3pl", 0.0, 1.0), se=0.01)
-    comparison = replace(comparison, guessing_cov=np.tile([0.4e-4, -0.3e-4, 4e-4], (A.size, 1)))
+    comparison = replace(
+        comparison, window=replace(comparison.window, guessing_cov=np.tile([0.4e-4, -0.3e-4, 4e-4], (A.size, 1)))
+    )
     found = curve_differences(comparison, mean=0.0, sd=1.0)
     rng, w = np.random.default_rng(3), weights(0.0, 1.0)
     j, nodes = 2, slice(0, None, 10)

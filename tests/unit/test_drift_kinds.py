@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.drift.kinds import Answers, Change, Kind, classify_changes
 
 ITEMS, LEARNERS, MEAN, SD = 25, 1500, 0.3, 1.1
@@ -38,8 +39,12 @@ def window(
     )  # fmt: skip
 
 
+def published(b: np.ndarray) -> ItemParameters:
+    return ItemParameters(IDS, A, b, C, np.zeros((ITEMS, 2, 2)))
+
+
 def told(answers: Answers, *, b: np.ndarray = B, items: tuple[str, ...] = ("item00",)) -> Change:
-    return classify_changes(answers, items, A, b, C, mean=MEAN, sd=SD)["item00"]
+    return classify_changes(answers, items, published(b), mean=MEAN, sd=SD)["item00"]
 
 
 def without_times(answers: Answers) -> Answers:
@@ -130,4 +135,4 @@ def test_a_usual_time_that_is_hardly_known_makes_no_leak() -> None:
 
 def test_an_item_that_was_never_published_cannot_be_told() -> None:
     b = np.where(np.arange(ITEMS) == 0, np.nan, B)
-    assert classify_changes(window(), ["item00"], A, b, C, mean=MEAN, sd=SD) == {}
+    assert classify_changes(window(), ["item00"], published(b), mean=MEAN, sd=SD) == {}

@@ -10,11 +10,11 @@ from typing import Any
 import pypdfium2
 import pytest
 
-from irt_assets.decisions.proposals import Parameters
 from irt_assets.decisions.proposals import Proposal as Change
 from irt_assets.decisions.proposals import State as State_
 from irt_assets.decisions.release_impact import Impact
 from irt_assets.gates.month_judged import MonthState, State
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.reports import render
 from irt_assets.reports.drift_details import details, kind_of_change
 from irt_assets.reports.drift_facts import Item
@@ -207,8 +207,8 @@ def test_what_is_new_since_last_month_is_said() -> None:
 
 def test_what_waits_for_a_decision_is_counted_and_stands_with_what_to_type_and_its_effect() -> None:
     waiting = Change(
-        "2026-10", "default", "B2", "fit-1", Parameters(1, 0.5, 0, 0.1, 0.1), None, 900, "it is published already",
-        State_.OPEN, False, False, False, Parameters(1, 0, 0, 0.1, 0.1), NOW, None, 0.12, NOW,
+        "2026-10", "default", "B2", "fit-1", ItemRow(1, 0.5, 0, 0.1, 0.1), 900, "it is published already",
+        State_.OPEN, False, False, False, ItemRow(1, 0, 0, 0.1, 0.1), NOW, None, 0.12, NOW,
         {"severity": "high", "change": {"kind": "drift"}},
     )  # fmt: skip
     leaked = replace(waiting, item_id="B1", drift={"severity": "high", "change": {"kind": "leak"}})

@@ -11,6 +11,7 @@ import pytest
 from scipy.stats import norm
 
 from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.drift.errors import Comparison, Published
 from irt_assets.psychometrics.information.functions import (
     Abilities,
@@ -40,7 +41,7 @@ def comparison(new, old, cov_new, cov_old=None) -> Comparison:
     published = Published(ids, *old.T, cov=cov_old, with_anchors=none)
     both = cov_new + cov_old
     return Comparison(
-        ids, *new.T, np.zeros(len(new)), published, none[:, :, :0].sum(axis=2), both, both, none, tests_slopes=True
+        ItemParameters(ids, *new.T, cov_new), published, none[:, :, :0].sum(axis=2), both, both, none, tests_slopes=True
     )
 
 
@@ -171,7 +172,7 @@ def test_what_an_anchor_did_to_the_scale_is_taken_out_of_the_error() -> None:
     with all that the sides share. The gradient is by central differences, which err by 1e-8."""
     there = world(np.random.default_rng(6))[1][0]
     old, h = there.published, 1e-4
-    still = replace(there, a=old.a, b=old.b)
+    still = replace(there, window=replace(there.window, a=old.a, b=old.b))
 
     def log_average(a, b):
         return np.log(PLAIN.weights @ item_information(PLAIN.theta, a, b, old.c))

@@ -10,10 +10,12 @@ from scipy.optimize import minimize
 
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.covariances import block_diagonal
+from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Population
 from irt_assets.psychometrics.core.options import Method, Model
 from irt_assets.psychometrics.linking.criteria import Pairs, q_test, solve
 from irt_assets.psychometrics.linking.linking import link
+from tests.helpers.made_anchors import anchor_set_of
 
 METHODS = ("stocking-lord", "haebara")
 
@@ -37,7 +39,10 @@ def pairs_of(new: tuple[np.ndarray, ...], old: tuple[np.ndarray, ...], theta: np
     """In one direction, over these nodes of the old scale."""
     k, no_errors = len(new[0]), np.zeros((len(new[0]), 2, 2))
     weights = weights / weights.sum()
-    return Pairs(tuple(f"i{j}" for j in range(k)), *new, no_errors, *old, no_errors, "3pl", theta, weights)
+    ids = tuple(f"i{j}" for j in range(k))
+    return Pairs(
+        ItemParameters(ids, *new, no_errors), ItemParameters(ids, *old, no_errors), "3pl", theta, weights
+    )  # fmt: skip
 
 
 UNIFORM = np.linspace(-4, 4, 40), np.ones(40)
@@ -127,7 +132,7 @@ def world(model: Model, seed: int, populations: tuple[Population, ...] = ()) -> 
         n_persons=999, convergence=Convergence(True, 9, 0.0, 0.0, -1.0, 2 * k), populations=populations,
     )  # fmt: skip
     a_se = np.zeros(k) if model == "rasch" else se
-    anchors = AnchorSet(
+    anchors = anchor_set_of(
         "math", "1", ids, a, b, c, a_se, se, np.zeros(k), (None,) * k, errors_assumed=np.ones(k, dtype=bool)
     )
     return fit, anchors
@@ -169,8 +174,8 @@ def disagreeing(model: Model, seed: int = 3) -> tuple[Pairs, np.ndarray]:
     a_new, b_new = a_old * (1 if model == "rasch" else rng.lognormal(0.1, 0.2, k)), b_old + rng.normal(0.3, 0.3, k)
     cov_new, cov_old = (np.tile([[0.01, s], [s, 0.02]], (k, 1, 1)) for s in (0.004, -0.003))
     ids = tuple(f"i{j}" for j in range(k))
-    pairs = Pairs(ids, a_new, b_new, np.zeros(k), cov_new, a_old, b_old, np.zeros(k), cov_old, model)
-    return pairs, rng.normal(0, 0.3, k)
+    new, old = ((a_new, b_new, np.zeros(k), cov_new), (a_old, b_old, np.zeros(k), cov_old))
+    return Pairs(ItemParameters(ids, *new), ItemParameters(ids, *old), model), rng.normal(0, 0.3, k)
 
 
 @pytest.mark.parametrize("model", ["rasch", "1pl", "2pl"])
@@ -187,8 +192,8 @@ def test_q_is_the_least_that_its_constants_leave(model: Model, with_loadings: bo
     def left(x: np.ndarray) -> float:
         log_slope, more, shift = x
         log_slope *= pairs.free_slope
-        moved = np.stack([at[:, 0] - log_slope, at[:, 1] + slope * log_slope * pairs.b_new + more], axis=1)
-        moved[:, 1] += with_loadings * shift * loadings / pairs.a_old
+        moved = np.stack([at[:, 0] - log_slope, at[:, 1] + slope * log_slope * pairs.new.b + more], axis=1)
+        moved[:, 1] += with_loadings * shift * loadings / pairs.old.a
         return float(moved.ravel()[use] @ v @ moved.ravel()[use])
 
     found = q_test(pairs, slope, intercept, loadings if with_loadings else None)
@@ -207,7 +212,8 @@ def test_q_is_the_least_that_its_constants_leave(model: Model, with_loadings: bo
 def test_a_shift_along_the_loadings_leaves_no_disagreement() -> None:
     """d is higher by λ·0.4, that is b lower by λ·0.4/a."""
     pairs, loadings = disagreeing("2pl")
-    exact = replace(pairs, a_new=pairs.a_old, b_new=pairs.b_old - 0.4 * loadings / pairs.a_old)
+    shifted = replace(pairs.new, a=pairs.old.a, b=pairs.old.b - 0.4 * loadings / pairs.old.a)
+    exact = replace(pairs, new=shifted)
     assert q_test(exact, 1.0, 0.0).q > 1
     found = q_test(exact, 1.0, 0.0, loadings)
     assert (found.q, found.shift) == (pytest.approx(0, abs=1e-9), pytest.approx(0.4))

@@ -16,14 +16,14 @@ from irt_assets.drift.information_plots import item_curves, test_curves
 from irt_assets.drift.unestimated import Unestimated
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Calibration
-from irt_assets.psychometrics.drift.errors import Anchors, Fitted, Published, compare
+from irt_assets.psychometrics.drift.errors import Fitted, Published, compare
 from irt_assets.psychometrics.drift.items import judge
 from irt_assets.psychometrics.linking.linking import link
 from irt_assets.responses.scales import Scale
 from tests.helpers.drift_worlds import ANCHOR_BLOCKS, ANCHORS, IDS, ITEMS, A, B, anchor_set, estimated
 
 FROZEN = anchor_set(A[:ANCHORS], B[:ANCHORS], ANCHOR_BLOCKS)
-ANCHORS_IN_FORCE = Anchors.of(FROZEN)
+ANCHORS_IN_FORCE = FROZEN
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
 PNG = b"\x89PNG"
 

@@ -16,6 +16,7 @@ from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag
 from irt_assets.psychometrics.fit.observed import Observed
 from irt_assets.psychometrics.linking.linking import Linking, LinkingError, assumed_errors, link
+from tests.helpers.made_anchors import anchor_set_of
 
 MAX_BYTES = 150_000
 
@@ -41,7 +42,7 @@ def anchors_of(calibration: Calibration, moved: int = 0) -> AnchorSet:
     k = calibration.n_items
     b = calibration.b.copy()
     b[:moved] += 2.0
-    return AnchorSet(
+    return anchor_set_of(
         "s", "1", calibration.item_ids, calibration.a, b, np.zeros(k), *assumed_errors(calibration.a, b, np.zeros(k)),
         (None,) * k, np.zeros(k, dtype=bool),
     )  # fmt: skip

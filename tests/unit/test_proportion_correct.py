@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Floats, Responses
 from irt_assets.psychometrics.drift.proportion_correct import FEWEST, ProportionsCorrect, proportions_correct
 from irt_assets.psychometrics.linking.linking import assumed_errors
@@ -40,7 +41,9 @@ def judged(
     responses: Responses, a: Floats, b: Floats, cov: Floats = EXACT, *, c: float = 0.0, mean_se: float = 0.0
 ) -> ProportionsCorrect:
     tested = IDS[:TESTED]
-    return proportions_correct(responses, tested, a, b, np.full(ITEMS, c), cov, mean=MEAN, sd=SD, mean_se=mean_se)
+    return proportions_correct(
+        responses, tested, ItemParameters(IDS, a, b, np.full(ITEMS, c), cov), mean=MEAN, sd=SD, mean_se=mean_se
+    )
 
 
 def test_of_sound_items_one_in_twenty_falls_below_five_hundredths() -> None:
@@ -119,9 +122,9 @@ def test_an_error_of_the_learners_mean_counts_likewise() -> None:
     rng = np.random.default_rng(8)
     a, b = bank(rng)
     responses, h = answered(rng, a, b, 200), 1e-3
+    published = ItemParameters(IDS, a, b, np.zeros(ITEMS), EXACT)
     up, down = (
-        proportions_correct(responses, IDS[:TESTED], a, b, np.zeros(ITEMS), EXACT, mean=MEAN + x, sd=SD).expected[0]
-        for x in (h, -h)
+        proportions_correct(responses, IDS[:TESTED], published, mean=MEAN + x, sd=SD).expected[0] for x in (h, -h)
     )
     added = judged(responses, a, b, mean_se=0.3).se[0] ** 2 - judged(responses, a, b).se[0] ** 2
     assert added == pytest.approx((0.3 * (up - down) / (2 * h)) ** 2, rel=1e-4)

@@ -10,17 +10,17 @@ from scipy.special import expit
 
 from irt_assets.calibration.request import FitRequest, calibrate, in_unit
 from irt_assets.engines.em import EmEngine
-from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, Beta, LogitNormal, LogNormal, Normal, Priors
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale
+from tests.helpers.made_anchors import anchor_set_of
 
 
 def request(model: str = "2pl", provisional: tuple[str, ...] = ("i1", "k"), **rules: str) -> FitRequest:
     one, zero = np.ones(1), np.zeros(1)
-    anchors = AnchorSet("s", "1", ("k",), one, zero, zero, one, one, zero, (None,), np.zeros(1, dtype=bool))
+    anchors = anchor_set_of("s", "1", ("k",), one, zero, zero, one, one, zero, (None,), np.zeros(1, dtype=bool))
     scale = Scale("s", model=model, rules=Rules.from_settings(rules))  # type: ignore[arg-type]
     return FitRequest(scale, Responses.from_wide(np.eye(3)), provisional, {}, None, anchors)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dagster as dg
+import pytest
 
 from irt_assets.runs.in_process_runs import NO_STEP, RunOutcome, run_outcome
 
@@ -28,6 +29,25 @@ def test_what_is_stored_of_a_run_says_the_same_as_the_run() -> None:
     wanted = RunOutcome("2026-02", result.run_id, False, "2026-02 has no anchors", ("Q7: an item that nobody answers",))
     for events in (result.all_events, stored):
         assert run_outcome("2026-02", result.run_id, result.success, events) == wanted
+
+
+def test_a_run_that_broke_off_within_a_step_says_by_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where Dagster's storage is away for so long that no step could fail in it."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        store = instance.event_log_storage.store_event
+
+        def store_event(entry: dg.EventLogEntry) -> None:
+            event = entry.dagster_event
+            if event is not None and (event.is_step_start or event.is_step_failure):
+                raise ConnectionError("the database is away")
+            store(entry)
+
+        monkeypatch.setattr(instance.event_log_storage, "store_event", store_event)
+        result = dg.materialize([fit], instance=instance, raise_on_error=False)
+    outcome = run_outcome("2026-02", result.run_id, result.success, result.all_events)
+    assert outcome.error == (
+        "the run broke off, and the step that it was at left nothing: ConnectionError: the database is away"
+    )
 
 
 def test_a_run_that_never_began_has_no_step_to_blame() -> None:

@@ -8,26 +8,28 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.scoring.scale_shift import Placement, Shift, Values, scale_shift
+from irt_assets.psychometrics.scoring.scale_shift import Placement, Shift, scale_shift
 
 ITEMS, LEARNERS = 12, 1500
+IDS = tuple(f"i{j:02d}" for j in range(ITEMS))
 
 
-def values(rng: np.random.Generator, c: float = 0.0) -> Values:
+def values(rng: np.random.Generator, c: float = 0.0) -> ItemParameters:
     a, b = np.exp(rng.normal(0.1, 0.3, ITEMS)), rng.normal(0, 1, ITEMS)
-    return Values(a, b, np.full(ITEMS, c), np.tile(np.diag([0.1**2, 0.08**2]), (ITEMS, 1, 1)))
+    return ItemParameters(IDS, a, b, np.full(ITEMS, c), np.tile(np.diag([0.1**2, 0.08**2]), (ITEMS, 1, 1)))
 
 
-def answers(true: Values, rng: np.random.Generator, seen: float = 1.0) -> Responses:
+def answers(true: ItemParameters, rng: np.random.Generator, seen: float = 1.0) -> Responses:
     theta = rng.normal(0.3, 1.1, LEARNERS)
     p = true.c + (1 - true.c) * expit(true.a * (theta[:, None] - true.b))
     x = (rng.random(p.shape) < p).astype(float)
     x[rng.random(p.shape) >= seen] = np.nan
-    return Responses.from_wide(x, [f"i{j:02d}" for j in range(ITEMS)])
+    return Responses.from_wide(x, IDS)
 
 
-def compared(responses: Responses, old: Values, new: Values) -> Shift:
+def compared(responses: Responses, old: ItemParameters, new: ItemParameters) -> Shift:
     found = scale_shift(responses, old, new, mean=0.0, sd=1.0)
     assert found is not None
     return found
@@ -97,5 +99,5 @@ def test_learners_with_four_answers_are_not_compared() -> None:
     old = values(rng)
     x = np.full((3, ITEMS), np.nan)
     x[:, :4] = 1.0
-    few = Responses.from_wide(x, [f"i{j:02d}" for j in range(ITEMS)])
+    few = Responses.from_wide(x, IDS)
     assert scale_shift(few, old, old, mean=0.0, sd=1.0) is None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -27,6 +29,7 @@ from resources.serving.service_manager import (
     service_fault,
 )
 from resources.settings import Settings
+from tests.testbed.patience import patient
 
 GIVEN_UP_S = 10.0
 WATCHDOG_USEC = "100000"
@@ -146,6 +149,28 @@ def test_without_a_manager_nobody_is_told_and_nobody_looks(monkeypatch: pytest.M
 def test_a_manager_that_is_gone_does_not_end_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
     notify("READY=1")
+
+
+RESTARTS_ONCE = """
+import os, threading
+from resources.serving.service_manager import restart_process
+if os.environ.pop("IS_FIRST", None):
+    threading.Thread(target=restart_process).start()
+    threading.Event().wait()
+print(os.getpid())
+"""
+
+
+def test_a_process_whose_main_thread_hangs_is_restarted_by_another_thread() -> None:
+    """As a daemon is that lost its lock and waits for its database."""
+    environment = {**os.environ, "IS_FIRST": "yes"}
+    command = [sys.executable, "-c", RESTARTS_ONCE]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            printed, _ = process.communicate(timeout=patient(GIVEN_UP_S))
+        finally:
+            process.kill()
+    assert int(printed) == process.pid
 
 
 class Well(BaseHTTPRequestHandler):

@@ -12,7 +12,6 @@ from scipy.special import log_softmax, logsumexp
 
 from irt_assets.ledger.encoding import decode, encode
 from irt_assets.psychometrics.core import kernels
-from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import ITEM_MODELS, TWO_PL, ItemModel
 from irt_assets.psychometrics.core.models import Responses
@@ -27,6 +26,7 @@ from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
 from irt_assets.psychometrics.fit.fit_summary import summarise
 from irt_assets.psychometrics.linking.linking import link
 from irt_assets.psychometrics.scoring.abilities import Curves, eap, eap_by
+from tests.helpers.made_anchors import anchor_set_of
 
 LEARNERS, ITEMS = 1500, 12
 CATEGORIES = np.array([3, 4] * (ITEMS // 2))
@@ -348,7 +348,7 @@ def test_what_is_not_defined_for_more_than_two_categories_is_refused(world):
     with pytest.raises(PsychometricsError, match="a gpcm model has no difficulty for the prior on b"):
         fit_em(responses, model="gpcm", priors=Priors(b=Normal(0, 1)))
     one, none = np.ones(1), np.zeros(1)
-    anchors = AnchorSet("s", "1", ("i1",), one, none, none, one, one, none, (None,), np.zeros(1, dtype=bool))
+    anchors = anchor_set_of("s", "1", ("i1",), one, none, none, one, one, none, (None,), np.zeros(1, dtype=bool))
     with pytest.raises(PsychometricsError, match="anchors have a, b and c, which do not make up the curves of a GPCM"):
         fit_em(responses, model="gpcm", anchors=anchors)
     with pytest.raises(PsychometricsError, match="linking through anchors is defined for items of two categories"):

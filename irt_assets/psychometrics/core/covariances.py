@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from irt_assets.psychometrics.core.models import Floats
+from irt_assets.psychometrics.core.arrays import Floats
+
+
+def of_errors(one_se: Floats, other_se: Floats, between: Floats) -> Floats:
+    """Shape (K, 2, 2), from the standard errors of both parameters and their covariance, shape (K,) each."""
+    return np.stack([[one_se**2, between], [between, other_se**2]]).transpose(2, 0, 1)
 
 
 def block_diagonal(blocks: Floats) -> Floats:

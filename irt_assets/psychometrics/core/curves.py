@@ -1,25 +1,80 @@
-"""Item response and information curves on the logistic metric (D = 1). No estimation here."""
+"""Formulas of the logistic item, P = c + (1 − c)·L with L = 1/(1 + exp(−η)), η = a·θ + d (D = 1). No estimation here.
+
+Birnbaum (1968); c = 0 for models without guessing. Functions named `…_at` take η, a and c of any shapes that broadcast
+and never overflow; NaN parameters give NaN.
+"""
 
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit, log_expit
 
+from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.core.confidence import Z95
-from irt_assets.psychometrics.core.models import Floats
 
 MEDIUM_WABC, HIGH_WABC = 0.05, 0.10
 """Area between two curves of an item, weighted by learners, from which on the difference matters."""
 
 
-def probability(theta: Floats, a: Floats | float, d: Floats | float, c: Floats | float) -> Floats:
-    """P(correct) = c + (1 − c) / (1 + exp(−(a·θ + d))), shape (T, J) for T abilities and J items, (T,) for numbers.
-
-    Birnbaum (1968) in slope-intercept form, d = −a·b. Never overflows; NaN parameters give NaN.
-    """
-    logistic = expit(np.multiply.outer(np.asarray(theta, dtype=float), a) + d)
-    p: Floats = c + (1.0 - c) * logistic
+def probability_at(eta: Floats, c: Floats | float) -> Floats:
+    """P(correct)."""
+    p: Floats = c + (1.0 - c) * expit(eta)
     return p
+
+
+def complement_at(eta: Floats, c: Floats | float) -> Floats:
+    """1 − P, without cancellation."""
+    q: Floats = (1.0 - c) * expit(-eta)
+    return q
+
+
+def log_probabilities_at(eta: Floats, c: Floats | float) -> tuple[Floats, Floats]:
+    """log P and log(1 − P), without cancellation."""
+    with np.errstate(divide="ignore"):
+        log_right = np.logaddexp(np.log(c), np.log1p(-c) + log_expit(eta))
+    return log_right, np.log1p(-c) + log_expit(-eta)
+
+
+def slope_at(eta: Floats, c: Floats | float) -> Floats:
+    """∂P/∂η = (1 − c)·L·(1 − L)."""
+    logistic = expit(eta)
+    slope: Floats = (1.0 - c) * logistic * (1.0 - logistic)
+    return slope
+
+
+def by_asymptote_at(eta: Floats) -> Floats:
+    """∂P/∂c = 1 − L."""
+    by_c: Floats = 1.0 - expit(eta)
+    return by_c
+
+
+def weight_at(eta: Floats, a: Floats, c: Floats | float) -> Floats:
+    """P'/(P·(1 − P)) = a·L/P, P' by θ: what x − P counts in the score equation of θ."""
+    logistic = expit(eta)
+    weight: Floats = a * logistic / np.maximum(c + (1.0 - c) * logistic, np.finfo(float).tiny)
+    return weight
+
+
+def log_information_slope_at(eta: Floats, c: Floats | float) -> Floats:
+    """∂ log I/∂η = 2(1 − L) − L − (1 − c)·L·(1 − L)/P."""
+    logistic = expit(eta)
+    share = logistic / np.maximum(c + (1.0 - c) * logistic, np.finfo(float).tiny)
+    slope: Floats = 2 - 3 * logistic - (1.0 - c) * (1.0 - logistic) * share
+    return slope
+
+
+def information_at(eta: Floats, a: Floats, c: Floats | float) -> Floats:
+    """Fisher information of an answer about θ, I = P'²/(P(1 − P)) = a²(1 − c) L²(1 − L)/P ≥ 0 (Lord 1980, eq. 5-9)."""
+    logistic = expit(eta)
+    p = c + (1.0 - c) * logistic
+    share = logistic / np.maximum(p, np.finfo(float).tiny)  # 1 for c = 0; the product is 0 where both underflow
+    found: Floats = a**2 * (1.0 - c) * logistic * expit(-eta) * share
+    return found
+
+
+def probability(theta: Floats, a: Floats | float, d: Floats | float, c: Floats | float) -> Floats:
+    """P(correct) in slope-intercept form, d = −a·b: shape (T, J) for T abilities and J items, (T,) for numbers."""
+    return probability_at(np.multiply.outer(np.asarray(theta, dtype=float), a) + d, c)
 
 
 def probability_interval(theta: Floats, a: float, b: float, c: float, cov: Floats) -> tuple[Floats, Floats]:
@@ -32,17 +87,12 @@ def probability_interval(theta: Floats, a: float, b: float, c: float, cov: Float
     eta = a * (theta - b)
     gradient = np.stack([theta - b, np.full_like(theta, -a)])
     half = Z95 * np.sqrt(np.einsum("it,ij,jt->t", gradient, cov, gradient))
-    return c + (1.0 - c) * expit(eta - half), c + (1.0 - c) * expit(eta + half)
+    return probability_at(eta - half, c), probability_at(eta + half, c)
 
 
 def information(theta: Floats, a: Floats, d: Floats, c: Floats) -> Floats:
-    """Fisher information of each item about θ, shape (T, J), ≥ 0.
+    """Fisher information of each item about θ, shape (T, J).
 
-    With L the logistic part, I = P'²/(P(1 − P)) = a²(1 − c) L²(1 − L)/P (Birnbaum 1968; Lord 1980, eq. 5-9). Test
-    information is the sum over items; 1/√ of it is the standard error of a maximum likelihood ability.
+    Test information is the sum over items; 1/√ of it is the standard error of a maximum likelihood ability.
     """
-    eta = np.multiply.outer(np.asarray(theta, dtype=float), a) + d
-    logistic, complement = expit(eta), expit(-eta)
-    p = c + (1.0 - c) * logistic
-    share = logistic / np.maximum(p, np.finfo(float).tiny)  # 1 for c = 0; the product is 0 where both underflow
-    return a**2 * (1.0 - c) * logistic * complement * share
+    return information_at(np.multiply.outer(np.asarray(theta, dtype=float), a) + d, a, c)

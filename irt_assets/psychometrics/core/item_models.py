@@ -17,8 +17,9 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, log_expit, logit
+from scipy.special import expit, logit
 
+from irt_assets.psychometrics.core import curves
 from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.options import Model
@@ -224,10 +225,8 @@ class LogisticModel(ItemModel):
         return np.stack([np.ones_like(p), _FLATTER * logit(p), np.full_like(p, mode)][: 2 + self.guesses])
 
     def log_probabilities(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:  # noqa: ARG002
-        eta, c = self._logits(theta, parameters)
-        with np.errstate(divide="ignore"):
-            log_right = np.logaddexp(np.log(c), np.log1p(-c) + log_expit(eta))
-        return np.stack([np.log1p(-c) + log_expit(-eta), log_right], axis=2)
+        log_right, log_wrong = curves.log_probabilities_at(*self._logits(theta, parameters))
+        return np.stack([log_wrong, log_right], axis=2)
 
     def by_parameters(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:  # noqa: ARG002
         eta, c = self._logits(theta, parameters)

@@ -20,8 +20,10 @@ import numpy.typing as npt
 from scipy.special import logit
 
 from irt_assets.psychometrics.core.arrays import Floats as Floats
+from irt_assets.psychometrics.core.covariances import block_diagonal
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import ItemModel, item_model
+from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.meanings import Meaning, NameWithMeaning
 from irt_assets.psychometrics.core.options import Model as Model
 
@@ -404,6 +406,16 @@ class Calibration:
     @property
     def b_se(self) -> Floats:
         return _root(self.cov_ab[:, 1, 1])
+
+    @property
+    def items(self) -> ItemParameters:
+        """The items of a model of two categories; with covariances between items only where the fit kept them."""
+        if self.joint_cov is None or not np.isfinite(self.joint_cov).all():
+            cov = self.cov_ab
+        else:
+            g = block_diagonal(ab_by_ad(self.a, self.d))
+            cov = (g @ self.joint_cov @ g.T)[None]
+        return ItemParameters(self.item_ids, self.a, self.b, self.c, cov, self.guessing_cov_ab)
 
     @property
     def aic(self) -> float:

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve
-from scipy.special import chdtrc, expit
+from scipy.special import chdtrc
 
 from irt_assets.psychometrics.core.covariances import block_diagonal
+from irt_assets.psychometrics.core.curves import slope_at
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Calibration, Floats
 from irt_assets.psychometrics.core.quadrature import Grid
@@ -273,8 +274,7 @@ class Differences:
 def _expected_root(x: Floats) -> Floats:
     """Shape (J, 2, 2): Cholesky root of the covariance of (a, d) that one answer by θ ~ N(0, 1) leaves."""
     grid = Grid.spanning()
-    p = expit(np.multiply.outer(x[:, 0], grid.nodes) + x[:, 1, None])
-    weight = p * (1 - p) * np.exp(grid.log_weights())
+    weight = slope_at(np.multiply.outer(x[:, 0], grid.nodes) + x[:, 1, None], 0.0) * np.exp(grid.log_weights())
     powers = np.stack([grid.nodes**k for k in range(3)])
     one, first, second = (weight @ powers.T).T
     information = np.stack([[second, first], [first, one]]).transpose(2, 0, 1)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
 
+from irt_assets.psychometrics.core.curves import probability_at
 from irt_assets.psychometrics.core.models import Calibration, Floats
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.dif.differences import Differences, Given
@@ -115,8 +115,7 @@ def expected_scores(curves: Floats, theta: Floats) -> tuple[float, float, Floats
 
     def p(way: float) -> Floats:
         a, d = start + way * difference
-        curve: Floats = expit(a * theta + d)
-        return curve
+        return probability_at(a * theta + d, 0.0)
 
     slopes = np.zeros(2)
     for node, weight in zip(*_ON_THE_WAY, strict=True):

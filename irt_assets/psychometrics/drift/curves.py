@@ -37,9 +37,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
 
+from irt_assets.psychometrics.core.curves import by_asymptote_at, probability_at, slope_at
 from irt_assets.psychometrics.core.item_models import ITEM_MODELS, item_model
+from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL
 from irt_assets.psychometrics.core.quadrature import Grid
@@ -122,8 +123,8 @@ def _differences(
     """T and Cov T, (J, 2) and (J, 2, 2), and the derivatives (J, 2, 2) of either side's integrals by mean and SD of the
     learners, which are (J, 2) on the scale of each side."""
     old = comparison.published
-    now, by_now, now_by_place = _moments(comparison.a, comparison.b, comparison.c, of_window)
-    published, by_published, published_by_place = _moments(old.a, old.b, old.c, of_published)
+    now, by_now, now_by_place = _moments(comparison.window, of_window)
+    published, by_published, published_by_place = _moments(old, of_published)
     if comparison.shared is None:
         both = by_now[:, :, :2] @ comparison.shared_ab @ by_published[:, :, :2].transpose(0, 2, 1)
     else:
@@ -137,16 +138,17 @@ def _rank(fit: Fitted) -> int:
     return list(ITEM_MODELS).index(fit.model)
 
 
-def _moments(a: Floats, b: Floats, c: Floats, learners: Floats) -> tuple[Floats, Floats, Floats]:
+def _moments(items: ItemParameters, learners: Floats) -> tuple[Floats, Floats, Floats]:
     """∫ (1, z) P(θ) g(θ) dθ, shape (J, 2), and its derivatives by (a, b, logit c), shape (J, 2, 3), and by mean and SD
-    of g, shape (J, 2, 2); a, b and c are (J,), `learners` (J, 2)."""
+    of g, shape (J, 2, 2); `learners`: (J, 2)."""
+    a, b, c = items.a, items.b, items.c
     grid = Grid.spanning()
     z, weights = grid.nodes, np.exp(grid.log_weights())
     distance = learners[:, :1] + learners[:, 1:] * z - b[:, None]
-    s = expit(a[:, None] * distance)
-    by_eta = (1 - c[:, None]) * s * (1 - s)
+    eta = a[:, None] * distance
+    by_eta = slope_at(eta, c[:, None])
     by_b = -by_eta * a[:, None]
-    by_x = np.stack([by_eta * distance, by_b, (1 - s) * (c * (1 - c))[:, None], -by_b, -by_b * z], axis=2)
+    by_x = np.stack([by_eta * distance, by_b, by_asymptote_at(eta) * (c * (1 - c))[:, None], -by_b, -by_b * z], axis=2)
     moments = np.stack([weights, weights * z])
     by_all = np.einsum("mq,jqx->jmx", moments, by_x)
-    return (c[:, None] + (1 - c[:, None]) * s) @ moments.T, by_all[:, :, :3], by_all[:, :, 3:]
+    return probability_at(eta, c[:, None]) @ moments.T, by_all[:, :, :3], by_all[:, :, 3:]

@@ -33,9 +33,9 @@ import numpy as np
 import numpy.typing as npt
 
 from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.covariances import block_diagonal, of_each, of_some
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import THREE_PL, item_model
+from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Calibration, Floats, ab_by_ad
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.eligibility.rules import Rules
@@ -67,73 +67,20 @@ class Fitted:
         return cls(raw.model, linking.slope * raw.latent_mean + linking.intercept, linking.slope * raw.latent_sd)
 
 
-@dataclass(frozen=True)
-class Anchors:
-    """An anchor set with the joint covariance of its values.
+@dataclass(frozen=True, kw_only=True)
+class Published(ItemParameters):
+    """The published set in force: J items on the bank's scale, their errors independent of each other.
 
     Attributes:
-        cov: shape (2K, 2K), of a₁, b₁, a₂, b₂, … Block-diagonal where nothing more is known. The joint covariance of
-            the fit they come from makes errors of differences smaller: what all anchors have in common is the scale.
-        guessing_cov: shape (K, 3), as in `Published`; None where it is not known.
-    """
-
-    set: AnchorSet
-    cov: Floats
-    guessing_cov: Floats | None = None
-
-    @classmethod
-    def of(cls, anchors: AnchorSet) -> Anchors:
-        """The anchors with the covariance that the set was frozen with."""
-        return cls(anchors, block_diagonal(anchors.covariance))
-
-    @property
-    def cov_with_guessing(self) -> Floats:
-        """Shape (3K, 3K), of a₁, b₁, a₂, b₂, …, and then every logit c; 0 where a c is held."""
-        k = len(self.cov) // 2
-        out = np.zeros((3 * k, 3 * k))
-        out[: 2 * k, : 2 * k] = self.cov
-        if self.guessing_cov is not None:
-            for p in range(2):
-                out[np.arange(k) * 2 + p, 2 * k + np.arange(k)] = self.guessing_cov[:, p]
-                out[2 * k + np.arange(k), np.arange(k) * 2 + p] = self.guessing_cov[:, p]
-            out[2 * k + np.arange(k), 2 * k + np.arange(k)] = self.guessing_cov[:, 2]
-        return out
-
-    @classmethod
-    def of_origin(cls, anchors: AnchorSet, origin: Calibration) -> Anchors:
-        """The anchors' values come from `origin`, a fit on the bank's scale with all of them among its items."""
-        place = {item: j for j, item in enumerate(origin.item_ids)}
-        fit = origin.select([place[item] for item in anchors.item_ids])
-        guessing = fit.guessing_cov_ab
-        if fit.joint_cov is None:
-            return replace(cls.of(anchors), guessing_cov=guessing)
-        to_ab = block_diagonal(ab_by_ad(fit.a, fit.d))
-        return cls(anchors, to_ab @ fit.joint_cov @ to_ab.T, guessing)
-
-
-@dataclass(frozen=True)
-class Published:
-    """The published set in force: J items on the bank's scale.
-
-    Attributes:
-        a, b, c: shape (J,), D = 1.
-        cov: shape (J, 2, 2), of (a, b).
+        guessing_cov: as of items; also 0 where errors of c are not known.
         with_anchors: shape (J, 2, 2K), covariance of (a, b) with the anchors' frozen values.
         fitted: of J values; None where it is not known, () where it is of none.
-        guessing_cov: shape (J, 3), covariances of logit c with (a, b), and its variance; 0 where c is held, as it
-            is where these are not known. None: all of them.
-        guessing_with_anchors: shape (J, 3, 3K), covariance of (a, b, logit c) with `Anchors.cov_with_guessing`'s; None:
-            only `with_anchors` is known.
+        guessing_with_anchors: shape (J, 3, 3K), covariance of (a, b, logit c) with `AnchorSet.cov_with_guessing`'s;
+            None: only `with_anchors` is known.
     """
 
-    item_ids: tuple[str, ...]
-    a: Floats
-    b: Floats
-    c: Floats
-    cov: Floats
     with_anchors: Floats
     fitted: tuple[Fitted | None, ...] = ()
-    guessing_cov: Floats | None = None
     guessing_with_anchors: Floats | None = None
 
     def __post_init__(self) -> None:
@@ -156,47 +103,42 @@ class Published:
         return out
 
     @classmethod
-    def of_anchors(cls, anchors: Anchors) -> Published:
+    def of_anchors(cls, anchors: AnchorSet) -> Published:
         """The frozen values themselves, published when the scale began."""
-        k = len(anchors.set.item_ids)
-        own = of_each(anchors.cov[None])
-        rows = anchors.cov.reshape(k, 2, 2 * k)
-        values = anchors.set.item_ids, anchors.set.a, anchors.set.b, anchors.set.c, own, rows
+        k = len(anchors.item_ids)
+        rows = anchors.joint_cov.reshape(k, 2, 2 * k)
+        values = anchors.item_ids, anchors.a, anchors.b, anchors.c, anchors.cov_of_each, anchors.guessing_cov
         if anchors.guessing_cov is None:
-            return cls(*values)
-        both = anchors.cov_with_guessing
+            return cls(*values, with_anchors=rows)
         places = np.column_stack([2 * np.arange(k), 2 * np.arange(k) + 1, 2 * k + np.arange(k)])
-        return cls(*values, guessing_cov=anchors.guessing_cov, guessing_with_anchors=both[places])
+        return cls(*values, with_anchors=rows, guessing_with_anchors=anchors.cov_with_guessing[places])
 
     @classmethod
-    def of_fit(cls, raw: Calibration, linking: Linking, anchors: Anchors) -> Published:
+    def of_fit(cls, raw: Calibration, linking: Linking, anchors: AnchorSet) -> Published:
         """All items that a fit could estimate, linked to the anchors."""
         y = _Linked.of(raw, linking, anchors)
         fit, to_ab = y.fit, y.to_ab
-        values = fit.item_ids, fit.a, fit.b, fit.c, fit.cov_ab
-        fitted = (Fitted.of(raw, linking),) * fit.n_items
+        values = vars(fit.items) | {"fitted": (Fitted.of(raw, linking),) * fit.n_items}
         if y.by_anchors_and_guessing is None:
-            return cls(*values, to_ab @ y.by_anchors @ anchors.cov, fitted)
-        with_all = np.zeros((fit.n_items, 3, len(anchors.cov) * 3 // 2))
+            return cls(**values, with_anchors=to_ab @ y.by_anchors @ anchors.joint_cov)
+        k = len(anchors.item_ids)
+        with_all = np.zeros((fit.n_items, 3, 3 * k))
         with_all[:, :2] = to_ab @ y.by_anchors_and_guessing @ anchors.cov_with_guessing
-        return cls(*values, with_all[:, :2, : len(anchors.cov)], fitted, fit.guessing_cov_ab, with_all)
+        return cls(**values, with_anchors=with_all[:, :2, : 2 * k], guessing_with_anchors=with_all)
 
     @classmethod
-    def of_values(
-        cls, item_ids: Sequence[str], a: Floats, b: Floats, c: Floats, cov: Floats, anchors: Anchors
-    ) -> Published:
+    def of_values(cls, items: ItemParameters, anchors: AnchorSet) -> Published:
         """Values with known errors but unknown covariances: taken as independent of the anchors'."""
-        return cls(tuple(item_ids), a, b, c, cov, np.zeros((len(item_ids), 2, len(anchors.cov))))
+        return cls(**vars(items), with_anchors=np.zeros((len(items.item_ids), 2, 2 * len(anchors.item_ids))))
 
     def select(self, item_ids: Sequence[str]) -> Published:
-        """These items in this order. Raises KeyError, naming it, for an item that is not published."""
-        place = {item: j for j, item in enumerate(self.item_ids)}
-        j = np.array([place[item] for item in item_ids], dtype=int)
+        j, all_of_it = self.places(item_ids), self.guessing_with_anchors
         return Published(
-            tuple(item_ids), self.a[j], self.b[j], self.c[j], self.cov[j], self.with_anchors[j],
-            tuple(self.fitted[k] for k in j), None if self.guessing_cov is None else self.guessing_cov[j],
-            None if self.guessing_with_anchors is None else self.guessing_with_anchors[j],
-        )  # fmt: skip
+            **vars(super().select(item_ids)),
+            with_anchors=self.with_anchors[j],
+            fitted=tuple(self.fitted[k] for k in j),
+            guessing_with_anchors=None if all_of_it is None else all_of_it[j],
+        )
 
     def then(self, other: Published) -> Published:
         """Both sets merged, the items of `other` in place of those here that it publishes, too."""
@@ -209,8 +151,10 @@ class Published:
         with_all = None
         if self.guessing_with_anchors is not None or other.guessing_with_anchors is not None:
             with_all = np.concatenate([one.with_anchors_and_guessing for one in (kept, other)])
-        fitted = kept.fitted + other.fitted
-        return Published(kept.item_ids + other.item_ids, a, b, c, cov, with_anchors, fitted, guessing, with_all)
+        return Published(
+            kept.item_ids + other.item_ids, a, b, c, cov, guessing, with_anchors=with_anchors,
+            fitted=kept.fitted + other.fitted, guessing_with_anchors=with_all,
+        )  # fmt: skip
 
     def models(self, window: Model) -> tuple[Model, ...]:
         """Models of J values. An unknown one is the window's, unless c shows that only one of the two has guessing."""
@@ -228,23 +172,23 @@ class Published:
 @dataclass(frozen=True)
 class _Linked:
     """A fit's compared items on the bank's scale; `by_anchors` (J, 2, 2K), derivatives of their (a, d) by the anchors'
-    frozen (a, b), and, under a 3PL, `by_anchors_and_guessing` (J, 2, 3K), as `Anchors.cov_with_guessing` has them."""
+    frozen (a, b), and, under a 3PL, `by_anchors_and_guessing` (J, 2, 3K), as `AnchorSet.cov_with_guessing` has them."""
 
     fit: Calibration
     by_anchors: Floats
     by_anchors_and_guessing: Floats | None
 
     @classmethod
-    def of(cls, raw: Calibration, linking: Linking, anchors: Anchors) -> _Linked:
+    def of(cls, raw: Calibration, linking: Linking, anchors: AnchorSet) -> _Linked:
         raw = raw.select(_compared(raw))
         linking, constants, frozen = _again(raw, linking, anchors)
         by_constants = ad_by_constants(raw.a, linking)
-        by_value = np.zeros((raw.n_items, 2, len(anchors.set.item_ids), 2))
+        by_value = np.zeros((raw.n_items, 2, len(anchors.item_ids), 2))
         by_value[:, :, frozen] = (by_constants @ constants.by_old).reshape(raw.n_items, 2, -1, 2)
         by_anchors = by_value.reshape(raw.n_items, 2, -1)
         by_all = None
         if raw.guessing_cov is not None:
-            by_c = np.zeros((raw.n_items, 2, len(anchors.set.item_ids)))
+            by_c = np.zeros((raw.n_items, 2, len(anchors.item_ids)))
             if constants.by_c_old is not None:
                 by_c[:, :, frozen] = by_constants @ constants.by_c_old
             by_all = np.concatenate([by_anchors, by_c], axis=2)
@@ -269,10 +213,10 @@ def _compared(raw: Calibration) -> npt.NDArray[np.bool_]:
     return np.isfinite(raw.cov_ab).all(axis=(1, 2)) & (raw.cov[:, 1, 1] > 0)
 
 
-def _again(raw: Calibration, linking: Linking, anchors: Anchors) -> tuple[Linking, Constants, Places]:
+def _again(raw: Calibration, linking: Linking, anchors: AnchorSet) -> tuple[Linking, Constants, Places]:
     """A linking with its covariances, which were not stored, its constants with their derivatives, and the places of
     the anchors that it used in their set, shape (K_used,)."""
-    pairs, _, _ = match(raw, anchors.set, Rules.from_settings({"min_anchor_responses": 1}))
+    pairs, _, _ = match(raw, anchors, Rules.from_settings({"min_anchor_responses": 1}))
     pairs = pairs.keep(np.isin(pairs.ids, linking.anchors_used))
     whole = pairs.size == len(linking.anchors_used)
     compared = weighted_by_populations(pairs, raw, linking.symmetric)
@@ -280,17 +224,15 @@ def _again(raw: Calibration, linking: Linking, anchors: Anchors) -> tuple[Linkin
     if found is None:
         raise PsychometricsError(
             f"this is not the linking of this fit: it used {len(linking.anchors_used)} anchors, {pairs.size} of them"
-            f" are in the fit and in anchor set {anchors.set.version}; link the fit again"
+            f" are in the fit and in anchor set {anchors.version}; link the fit again"
         )
-    place = {item: k for k, item in enumerate(anchors.set.item_ids)}
-    frozen = np.array([place[item] for item in pairs.ids])
-    cov = found.covariance(replace(pairs, cov_old=of_some(anchors.cov[None], frozen)))
-    if found.by_c_old is not None and anchors.guessing_cov is not None:
-        cov = cov + of_guessing(found.by_old, found.by_c_old, anchors.guessing_cov[frozen])
-    return replace(linking, cov=cov, with_items=with_items(raw, pairs, found)), found, frozen
+    cov = found.covariance(pairs)
+    if found.by_c_old is not None and pairs.old.guessing_cov is not None:
+        cov = cov + of_guessing(found.by_old, found.by_c_old, pairs.old.guessing_cov)
+    return replace(linking, cov=cov, with_items=with_items(raw, pairs, found)), found, anchors.places(pairs.ids)
 
 
-def with_errors(linking: Linking, raw: Calibration, anchors: Anchors) -> Linking:
+def with_errors(linking: Linking, raw: Calibration, anchors: AnchorSet) -> Linking:
     """A linking as it was stored, with its covariances, which are not; arguments as in `compare`."""
     return _again(raw, linking, anchors)[0]
 
@@ -300,12 +242,11 @@ class Comparison:
     """The linked fit of one window against the published set, for the J items that both have.
 
     Attributes:
-        a, b, c: shape (J,), the window's, on the bank's scale; c_se: shape (J,). published: of the same items.
+        window, published: the values of the same items; `shift`, `shared` and `by_anchors` say what they share.
         delta_ad, cov_ad: shape (J, 2) and (J, 2, 2): change of (a, d), and its covariance.
         cov: shape (J, 2, 2), covariance of the change of (a, b).
         by_anchors: shape (J, 2, 2K), derivatives of the window's (a, b) by the anchors' frozen values.
         tests_slopes: whether the model gives each item a slope of its own.
-        guessing_cov: of the window, as in `Published`.
         fitted: of the window; None: published values are of its model.
         shared: shape (J, 2, 3), covariance of the window's (a, b) with the published (a, b, logit c); None: it follows
             from `by_anchors`.
@@ -314,26 +255,25 @@ class Comparison:
             `delta_ad`. None: 0 for all.
     """
 
-    item_ids: tuple[str, ...]
-    a: Floats
-    b: Floats
-    c: Floats
-    c_se: Floats
+    window: ItemParameters
     published: Published
     delta_ad: Floats
     cov_ad: Floats
     cov: Floats
     by_anchors: Floats
     tests_slopes: bool
-    guessing_cov: Floats | None = None
     fitted: Fitted | None = None
     shared: Floats | None = None
     shift: Floats | None = None
 
     @property
+    def item_ids(self) -> tuple[str, ...]:
+        return self.window.item_ids
+
+    @property
     def delta(self) -> Floats:
         """Shape (J, 2): change of (a, b); NaN where the published values are of another model."""
-        change = np.stack([self.a - self.published.a, self.b - self.published.b], axis=1)
+        change = np.stack([self.window.a - self.published.a, self.window.b - self.published.b], axis=1)
         return np.where(self.across_models[:, None], np.nan, change)
 
     @property
@@ -359,25 +299,23 @@ class Comparison:
     @property
     def cov_window(self) -> Floats:
         """Shape (J, 3, 3), of the window's (a, b, logit c)."""
-        of_both = self.shared_ab + self.shared_ab.transpose(0, 2, 1)
-        return _with_guessing(self.cov - self.published.cov + of_both, self.guessing_cov)
+        return _with_guessing(self.window.cov, self.window.guessing_cov)
 
     def select(self, keep: Bools) -> Comparison:
         """The same for some items only; keep: shape (J,)."""
         kept = [item for item, is_kept in zip(self.item_ids, keep, strict=True) if is_kept]
-        arrays = ("a", "b", "c", "c_se", "delta_ad", "cov_ad", "cov", "by_anchors")
+        arrays = ("delta_ad", "cov_ad", "cov", "by_anchors")
         return replace(
             self,
-            item_ids=tuple(kept),
+            window=self.window.select(kept),
             published=self.published.select(kept),
-            guessing_cov=None if self.guessing_cov is None else self.guessing_cov[keep],
             shared=None if self.shared is None else self.shared[keep],
             shift=None if self.shift is None else self.shift[keep],
             **{name: getattr(self, name)[keep] for name in arrays},
         )
 
 
-def compare(raw: Calibration, linking: Linking, anchors: Anchors, published: Published) -> Comparison:
+def compare(raw: Calibration, linking: Linking, anchors: AnchorSet, published: Published) -> Comparison:
     """Changes of a linked fit against the published set, for every item with estimates and errors on both sides.
 
     `raw` is the fit on its own scale, with its joint covariance where it kept one (without it errors that all items
@@ -402,30 +340,24 @@ def compare(raw: Calibration, linking: Linking, anchors: Anchors, published: Pub
         cov = new_side @ y.fit.cov[j] @ new_side.transpose(0, 2, 1) + old_side @ old.cov @ old_side.transpose(0, 2, 1)
         return cov - both - both.transpose(0, 2, 1)
 
-    guessing = y.fit.guessing_cov_ab
     as_it_is = np.broadcast_to(np.eye(2), to_ab.shape)
     return Comparison(
-        item_ids=old.item_ids,
-        a=y.fit.a[j],
-        b=y.fit.b[j],
-        c=y.fit.c[j],
-        c_se=y.fit.c_se[j],
+        window=y.fit.items.select(old.item_ids),
         published=old,
         delta_ad=np.stack([y.fit.a[j] - old.a, y.fit.d[j] + old.a * old.b], axis=1),
         cov_ad=covariance(as_it_is, to_ad),
         cov=covariance(to_ab, as_it_is),
         by_anchors=to_ab @ by_anchors,
         tests_slopes=raw.item_model.own_slopes,
-        guessing_cov=None if guessing is None else guessing[j],
         fitted=Fitted.of(raw, linking),
         shared=None if shared is None else to_ab @ shared,
         shift=_shift(old, linking, anchors) if linking.q_shifts else None,
     )
 
 
-def _shift(published: Published, linking: Linking, anchors: Anchors) -> Floats:
+def _shift(published: Published, linking: Linking, anchors: AnchorSet) -> Floats:
     """Like `Comparison.shift`. A republished anchor's value comes from other learners."""
-    frozen = {i: (a, b) for i, a, b in zip(anchors.set.item_ids, anchors.set.a, anchors.set.b, strict=True)}
+    frozen = {i: (a, b) for i, a, b in zip(anchors.item_ids, anchors.a, anchors.b, strict=True)}
     nothing = {"shift": 0.0, "se": 0.0}
     moved = [
         linking.q_shifts.get(item, nothing) if item in frozen and np.allclose(frozen[item], (a, b)) else nothing

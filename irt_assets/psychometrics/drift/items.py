@@ -16,12 +16,13 @@ same learners (curves.py). Parameters of two models are not compared, and their 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from scipy.special import chdtrc, chdtri, ndtr
 
-from irt_assets.psychometrics.core.curves import HIGH_WABC, MEDIUM_WABC, probability
+from irt_assets.psychometrics.core.curves import HIGH_WABC, MEDIUM_WABC
+from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.core.quadrature import Grid
@@ -83,7 +84,7 @@ class Drift:
     def delta_c(self) -> Floats:
         """Shape (J,); its standard error is that of the window's c, as a published c has none."""
         comparison = self.comparison
-        return np.where(comparison.across_models, np.nan, comparison.c - comparison.published.c)
+        return np.where(comparison.across_models, np.nan, comparison.window.c - comparison.published.c)
 
     @property
     def se(self) -> Floats:
@@ -145,7 +146,7 @@ def judge(comparison: Comparison, *, mean: float = 0.0, sd: float = 1.0) -> Drif
     if comparison.tests_slopes:
         difference, cov, df = comparison.delta_ad, comparison.cov_ad, 2
     else:
-        difference, cov, df = (comparison.b - comparison.published.b)[:, None], comparison.cov[:, 1:, 1:], 1
+        difference, cov, df = (comparison.window.b - comparison.published.b)[:, None], comparison.cov[:, 1:, 1:], 1
     if comparison.shift is not None:
         by_shift = np.array([0.0, 1.0]) if comparison.tests_slopes else -1 / comparison.published.a[:, None]
         by_shift = np.broadcast_to(by_shift, difference.shape)
@@ -162,28 +163,16 @@ def judge(comparison: Comparison, *, mean: float = 0.0, sd: float = 1.0) -> Drif
     inflation = spread if spread > MOST_SPREAD else 1.0
     p = chdtrc(degrees, np.maximum(wald, 0) / inflation**2)
     q = q_values(p)
-    area = wabc(comparison, comparison.published, mean, sd)
+    area = wabc(comparison.window, comparison.published, mean, sd)
     severity = graded(np.where(q < FALSE_DISCOVERIES, area, 0.0), MEDIUM_WABC, HIGH_WABC)
     return Drift(comparison, inflation, wald / inflation**2, p, q, area, severity, curves)
 
 
-class Curves(Protocol):
-    """Items' response curves: a, b, c of shape (J,), D = 1."""
-
-    @property
-    def a(self) -> Floats: ...
-    @property
-    def b(self) -> Floats: ...
-    @property
-    def c(self) -> Floats: ...
-
-
-def wabc(new: Curves, old: Curves, mean: float, sd: float) -> Floats:
+def wabc(new: ItemParameters, old: ItemParameters, mean: float, sd: float) -> Floats:
     """∫ |P_new(θ) − P_old(θ)| φ(θ; mean, sd) dθ, shape (J,), of the same J items."""
     grid = Grid.spanning()
     theta = mean + sd * grid.nodes
-    p_new, p_old = (probability(theta, one.a, -one.a * one.b, one.c) for one in (new, old))
-    area: Floats = np.exp(grid.log_weights()) @ np.abs(p_new - p_old)
+    area: Floats = np.exp(grid.log_weights()) @ np.abs(new.curve(theta) - old.curve(theta))
     return area
 
 

@@ -24,6 +24,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 
 from irt_assets.psychometrics.core.curves import probability
+from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.scoring.rest_posterior import RestPosterior
 
@@ -92,15 +93,16 @@ class Change:
 
 
 def classify_changes(
-    answers: Answers, items: Collection[str], a: Floats, b: Floats, c: Floats, *, mean: float, sd: float
+    answers: Answers, items: Collection[str], published: ItemParameters, *, mean: float, sd: float
 ) -> dict[str, Change]:
     """The kind of change of each of `items`.
 
-    a, b, c: shape (J,), published parameters in the order of `answers.item_ids`, NaN where an item has none. N(mean,
-    sd²): the window's learners on the bank's scale. An item is given no kind ("unclear") where no alternative gains
-    10.8 in 2ΔLL; one that is best explained by a leak or by δ < 0 is a leak where its correct answers came faster than
-    usual (z < −4), drift where they did not, and "easier" where times are unknown.
+    published: in the order of `answers.item_ids`. N(mean, sd²): the window's learners on the bank's scale. An item is
+    given no kind ("unclear") where no alternative gains 10.8 in 2ΔLL; one that is best explained by a leak or by δ < 0
+    is a leak where its correct answers came faster than usual (z < −4), drift where they did not, and "easier" where
+    times are unknown.
     """
+    a, b, c = published.a, published.b, published.c
     examined = np.isin(answers.item_ids, list(items))
     others = np.isfinite(a) & np.isfinite(b) & np.isfinite(c) & ~examined
     measured = RestPosterior.of(answers.person, answers.item, answers.correct, others, a, b, c, mean=mean, sd=sd)

@@ -21,9 +21,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, ndtr
+from scipy.special import ndtr
 
-from irt_assets.psychometrics.core.curves import HIGH_WABC, MEDIUM_WABC, probability
+from irt_assets.psychometrics.core.curves import HIGH_WABC, MEDIUM_WABC, probability, slope_at
+from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Floats, Responses
 from irt_assets.psychometrics.core.significance import q_values
 from irt_assets.psychometrics.drift.items import FALSE_DISCOVERIES, Severity, graded
@@ -70,10 +71,7 @@ class ProportionsCorrect:
 def proportions_correct(
     responses: Responses,
     tested: Collection[str],
-    a: Floats,
-    b: Floats,
-    c: Floats,
-    cov: Floats,
+    published: ItemParameters,
     *,
     mean: float,
     sd: float,
@@ -81,10 +79,11 @@ def proportions_correct(
 ) -> ProportionsCorrect:
     """Test those of `tested` that have enough answers: 30, and not nearly all right or wrong as expected.
 
-    a, b, c: shape (J,), published parameters in the order of `responses.item_ids`, NaN where an item has none; cov:
-    shape (J, 2, 2), of (a, b). N(mean, sd²): the window's learners on the bank's scale, mean_se the error of its mean.
+    published: in the order of `responses.item_ids`. N(mean, sd²): the window's learners on the bank's scale, mean_se
+    the error of its mean.
     Tested items do not contribute to anyone's θ.
     """
+    a, b, c, cov = published.a, published.b, published.c, published.cov_of_each
     known = np.isfinite(a) & np.isfinite(b) & np.isfinite(c)
     is_tested = np.isin(responses.item_ids, list(tested))
     informative = known & ~is_tested
@@ -124,8 +123,7 @@ def proportions_correct(
 def _by_parameters(nodes: Floats, a: Floats, b: Floats, c: Floats) -> Floats:
     """Shape (J, 2, Q): ∂P/∂(a, b) at the nodes."""
     distance = nodes - b[:, None]
-    logistic = expit(a[:, None] * distance)
-    slope = (1 - c[:, None]) * logistic * (1 - logistic)
+    slope = slope_at(a[:, None] * distance, c[:, None])
     return np.stack([slope * distance, -slope * a[:, None]], axis=1)
 
 

@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
+from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.core.significance import q_values
-from irt_assets.psychometrics.drift.errors import Anchors, Comparison
+from irt_assets.psychometrics.drift.errors import Comparison
 
 TREND_FALSE_DISCOVERIES = 0.05
 
@@ -41,7 +42,7 @@ class Trends:
         return tuple(item for item, q in zip(self.item_ids, self.q, strict=True) if q < TREND_FALSE_DISCOVERIES)
 
 
-def trends(comparisons: Sequence[Comparison], elapsed: Sequence[npt.ArrayLike], anchors: Anchors) -> Trends:
+def trends(comparisons: Sequence[Comparison], elapsed: Sequence[npt.ArrayLike], anchors: AnchorSet) -> Trends:
     """Slopes of b through the published value, by generalised least squares.
 
     `elapsed`: months, > 0, from publication to each comparison's window: one number, or one for each of its items. The
@@ -62,7 +63,7 @@ def trends(comparisons: Sequence[Comparison], elapsed: Sequence[npt.ArrayLike], 
     seen = {item: found for item, found in sorted(months.items()) if len(found) > 1}
     slope, variance = np.empty(len(seen)), np.empty(len(seen))
     for k, (item, found) in enumerate(seen.items()):
-        slope[k], variance[k] = _line(item, found, anchors.cov)
+        slope[k], variance[k] = _line(item, found, anchors.joint_cov)
     se = np.sqrt(variance)
     p = 2 * ndtr(-np.abs(slope) / se)
     q = q_values(p)

@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
-from scipy.special import expit
 
 from irt_assets.psychometrics.core import kernels
-from irt_assets.psychometrics.core.curves import information
+from irt_assets.psychometrics.core.curves import complement_at, information
 from irt_assets.psychometrics.core.models import Calibration, Flag, Floats, Responses
 from irt_assets.psychometrics.core.quadrature import WIDEST_STEP
 from irt_assets.psychometrics.scoring import testlet_kernels
@@ -245,10 +244,8 @@ class _Likelihood:
         nodes = self.abilities.nodes
         shown = np.where(within[:, None, None], nodes + sd * z[:, None], nodes)
         eta = a[:, None, None] * (shown - b[:, None, None])
-        free = 1 - self.c[:, None, None]
-        right, wrong = (
-            np.maximum(x, testlet_kernels.LEAST_PROBABILITY) for x in (1 - free * expit(-eta), free * expit(-eta))
-        )
+        missed = complement_at(eta, self.c[:, None, None])
+        right, wrong = (np.maximum(x, testlet_kernels.LEAST_PROBABILITY) for x in (1 - missed, missed))
         effects = np.where(within, _EFFECT_NODES, 1)
         table = np.empty((len(self.pattern_start) - 1, len(nodes)))
         gamma = weights / weights.sum()

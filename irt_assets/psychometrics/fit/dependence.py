@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
-from scipy.special import expit, stdtr
+from scipy.special import stdtr
 
 from irt_assets.psychometrics.core import kernels
+from irt_assets.psychometrics.core.curves import probability_at
 from irt_assets.psychometrics.core.design import row_starts
 from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.fit import fit_kernels
@@ -331,7 +332,7 @@ def _residuals(whole: Fitted, theta: Floats) -> Iterator[tuple[Floats, Floats]]:
         saw = np.zeros((min(at_once, r.n_persons - low), J))
         residual = np.zeros_like(saw)
         saw[person - low, item] = 1.0
-        p = fit.c[item] + (1.0 - fit.c[item]) * expit(fit.a[item] * theta[person] + fit.d[item])
+        p = probability_at(fit.a[item] * theta[person] + fit.d[item], fit.c[item])
         residual[person - low, item] = r.score[rows] - p
         yield residual, saw
 

@@ -28,10 +28,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit
 
 from irt_assets.psychometrics.core import kernels
-from irt_assets.psychometrics.core.curves import probability
+from irt_assets.psychometrics.core.curves import complement_at, probability, weight_at
 from irt_assets.psychometrics.core.design import row_starts
 from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.core.significance import normal_score
@@ -139,10 +138,11 @@ class _Tables:
         fit, theta = whole.calibration, whole.abilities.nodes
         p = np.ascontiguousarray(probability(theta, fit.a, fit.d, fit.c).T)
         eta = np.multiply.outer(fit.a, theta) + fit.d[:, None]
-        q = (1.0 - fit.c[:, None]) * expit(-eta)
+        c = fit.c[:, None]
+        q = complement_at(eta, c)
         tiny = np.finfo(float).tiny
         p, q = np.maximum(p, tiny), np.maximum(q, tiny)
-        intercept = (1.0 - fit.c[:, None]) * expit(eta) / p
+        intercept = weight_at(eta, 1.0 - c, c)
         own = [intercept, intercept * theta] if fit.item_model.own_slopes else [intercept]
         if fit.item_model.guesses:
             own.append(1.0 / p)

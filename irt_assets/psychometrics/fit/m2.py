@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular
-from scipy.special import chdtrc, expit
+from scipy.special import chdtrc
 
-from irt_assets.psychometrics.core.curves import probability
+from irt_assets.psychometrics.core.curves import by_asymptote_at, probability, slope_at
 from irt_assets.psychometrics.core.models import Calibration, Floats, Population, Responses
 from irt_assets.psychometrics.fit.model_replicates import Fitted, Form, complete_forms
 
@@ -143,13 +143,13 @@ def _derivatives(
 ) -> Floats:
     """Δ (margins, parameters) by what was estimated: intercepts, slopes (or the common one), c, latent mean and SD."""
     J = fit.n_items
-    logistic = expit(np.multiply.outer(theta, fit.a) + fit.d)
-    by_logit = (1.0 - fit.c) * logistic * (1.0 - logistic)
+    eta = np.multiply.outer(theta, fit.a) + fit.d
+    by_logit = slope_at(eta, fit.c)
     curves = [by_logit]
     if fit.item_model.own_slopes:
         curves.append(by_logit * theta[:, None])
     if fit.item_model.guesses:
-        curves.append(1.0 - logistic)
+        curves.append(by_asymptote_at(eta))
     free = ~np.isin(fit.item_ids, fit.anchored)
     rows = np.arange(len(first))
     columns = []

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
 
+from irt_assets.psychometrics.core.curves import probability_at
 from irt_assets.psychometrics.core.design import seen_sets
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Calibration, Floats, Population, Responses
@@ -179,7 +179,7 @@ class Fitted:
         """Other persons of the same groups, who see what these saw and answer by the model."""
         r, fit = self.responses, self.calibration
         theta = self.abilities.draw(rng)
-        p = fit.c[r.item] + (1.0 - fit.c[r.item]) * expit(fit.a[r.item] * theta[r.person] + fit.d[r.item])
+        p = probability_at(fit.a[r.item] * theta[r.person] + fit.d[r.item], fit.c[r.item])
         return replace(self, responses=replace(r, score=(rng.random(r.n_responses) < p).astype(np.int8)))
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, ndtr, ndtri
+from scipy.special import ndtr, ndtri
 
 from irt_assets.psychometrics.core import curves
 from irt_assets.psychometrics.core.errors import PsychometricsError
@@ -155,9 +155,7 @@ def losses_of_items(comparison: Comparison, abilities: Abilities, *, inflation: 
     Raises PsychometricsError, naming them, for published items without information in this population (a ≤ 0).
     """
     old = comparison.published
-    sides = [
-        _information(abilities.theta, a, b, old.c) for a, b in ((comparison.a, comparison.b), (old.a, old.b))
-    ]  # each (Q, J) and (Q, J, 2)
+    sides = [_information(abilities.theta, of.a, of.b, old.c) for of in (comparison.window, old)]  # (Q, J), (Q, J, 2)
     now, published = (abilities.weights @ information for information, _ in sides)
     _require_published(old, published)
     by_now, by_published = (np.tensordot(abilities.weights, gradient, axes=1) for _, gradient in sides)
@@ -224,7 +222,7 @@ def loss_of_test(
     if not comparison.item_ids:
         raise PsychometricsError("no item is both published and estimated in this window, so the test cannot be judged")
     theta, old = np.linspace(*abilities.middle(), _STEPS), comparison.published
-    now, by_now = _information(theta, comparison.a, comparison.b, old.c)
+    now, by_now = _information(theta, comparison.window.a, comparison.window.b, old.c)
     published, by_published = _information(theta, old.a, old.b, old.c)
     _require_published(old, published.sum(axis=0))
     now, published = now.sum(axis=1), published.sum(axis=1)
@@ -308,16 +306,10 @@ def _below(theta: Floats, values: Floats, least: float) -> tuple[tuple[float, fl
 
 
 def _information(theta: Floats, a: Floats, b: Floats, c: Floats) -> tuple[Floats, Floats]:
-    """Item information, shape (T, J), and its gradient by (a, b), shape (T, J, 2).
-
-    With L the logistic part and η = a(θ − b): ∂log I/∂η = 2(1 − L) − L − (1 − c)L(1 − L)/P, and log I has 2 log a.
-    """
+    """Item information, shape (T, J), and its gradient by (a, b), shape (T, J, 2); log I has 2 log a besides η."""
     information = item_information(theta, a, b, c)
     distance = theta[:, None] - b
-    logistic = expit(a * distance)
-    p = c + (1 - c) * logistic
-    share = logistic / np.maximum(p, np.finfo(float).tiny)
-    by_eta = 2 - 3 * logistic - (1 - c) * (1 - logistic) * share
+    by_eta = curves.log_information_slope_at(a * distance, c)
     positive = np.where(a > 0, a, 1.0)  # no information elsewhere, and no gradient
     by_a = information * (2 / positive + distance * by_eta)
     return information, np.stack([by_a, -a * information * by_eta], axis=-1)
@@ -325,9 +317,9 @@ def _information(theta: Floats, a: Floats, b: Floats, c: Floats) -> tuple[Floats
 
 def _by_constants(comparison: Comparison, linking: Linking) -> Floats:
     """Shape (J, 2, 2), derivatives of the window's (a, b) = (a/slope, slope·b + intercept) by (slope, intercept)."""
-    out = np.zeros((len(comparison.a), 2, 2))
-    out[:, 0, 0] = -comparison.a / linking.slope
-    out[:, 1, 0] = (comparison.b - linking.intercept) / linking.slope
+    out = np.zeros((len(comparison.item_ids), 2, 2))
+    out[:, 0, 0] = -comparison.window.a / linking.slope
+    out[:, 1, 0] = (comparison.window.b - linking.intercept) / linking.slope
     out[:, 1, 1] = 1.0
     return out
 
@@ -346,7 +338,7 @@ def _variance(comparison: Comparison, by_now: Floats, by_published: Floats) -> F
     """Variance of what has these gradients by the window's and the published (a, b), shape (…, J, 2); shape (…, J)."""
     old = comparison.published
     both = comparison.shared_ab  # Cov(y, p)
-    now = comparison.cov - old.cov + both + both.transpose(0, 2, 1)  # Cov(y)
+    now = comparison.window.cov  # Cov(y)
     variance: Floats = (
         np.einsum("...jk,jkl,...jl->...j", by_now, now, by_now)
         + np.einsum("...jk,jkl,...jl->...j", by_published, old.cov, by_published)

@@ -121,8 +121,8 @@ def _starts(pairs: Pairs) -> list[Constants]:
     median, _ = medians(pairs)
     found = []
     for k in range(0, pairs.size, -(-pairs.size // _MOST_STARTS)):
-        for slope in (median, float(pairs.a_new[k] / pairs.a_old[k]))[: 2 if pairs.tests_slopes else 1]:
-            found.append((slope, float(pairs.b_old[k] - slope * pairs.b_new[k])))
+        for slope in (median, float(pairs.new.a[k] / pairs.old.a[k]))[: 2 if pairs.tests_slopes else 1]:
+            found.append((slope, float(pairs.old.b[k] - slope * pairs.new.b[k])))
     return found
 
 
@@ -205,7 +205,7 @@ def _suspects(pairs: Pairs, members: Bools, at: Constants) -> dict[str, Suspect]
     alone = scores / np.sqrt(information)
     parameter = np.abs(alone).argmax(axis=1)
     z = alone[np.arange(pairs.size), parameter]
-    delta_a = pairs.a_new / slope - pairs.a_old
+    delta_a = pairs.new.a / slope - pairs.old.a
     found = np.flatnonzero(_quadratic(pairs, d, v) > _limit(pairs))
     return {
         pairs.ids[k]: Suspect(float(d[k, 1]), float(delta_a[k]), float(z[k]), "b" if parameter[k] else "a")

@@ -16,12 +16,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.optimize import least_squares
-from scipy.special import expit
 
 from irt_assets.psychometrics.core.anchors import Bools
-from irt_assets.psychometrics.core.covariances import added, of_each, of_some, scaled, times
+from irt_assets.psychometrics.core.covariances import added, of_each, scaled, times
+from irt_assets.psychometrics.core.curves import probability_at, slope_at
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import item_model
+from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.core.options import Method, Model
 
@@ -33,46 +34,41 @@ _OF_CURVES = ("stocking-lord", "haebara")
 _MAX_LOG_SLOPE = np.log(20.0)  # two populations whose SDs differ twentyfold share no useful anchors
 
 
-def curve(a: Floats, b: Floats, c: Floats, theta: Floats) -> tuple[Floats, Floats]:
-    """P and ∂P/∂z at z = a(θ − b), both of shape (K, nodes); a, b, c have shape (K,), theta (nodes,)."""
-    s = expit(a[:, None] * (theta - b[:, None]))
-    return c[:, None] + (1 - c[:, None]) * s, (1 - c[:, None]) * s * (1 - s)
+def _curve(items: ItemParameters, theta: Floats) -> tuple[Floats, Floats]:
+    """P and ∂P/∂z at z = a(θ − b), both of shape (K, nodes); theta has shape (nodes,)."""
+    z, c = items.a[:, None] * (theta - items.b[:, None]), items.c[:, None]
+    return probability_at(z, c), slope_at(z, c)
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """K anchors seen from both sides; `cov_new`, `cov_old`: of their (a, b), in the form of `covariances`.
+    """K anchors seen from both sides, the same items in the same order.
 
     `nodes` and `weights`, shape (Q,): the distribution on the old scale over which curves are compared. `nodes_new` and
     `weights_new`, shape (R,): the one on the new scale, where a symmetric criterion compares them as well; empty for a
-    criterion of one direction. `guessing_new`, shape (K, 3): covariances of logit c with a and b, and its variance;
-    None where the model has no c.
+    criterion of one direction.
     """
 
-    ids: tuple[str, ...]
-    a_new: Floats
-    b_new: Floats
-    c_new: Floats
-    cov_new: Floats
-    a_old: Floats
-    b_old: Floats
-    c_old: Floats
-    cov_old: Floats
+    new: ItemParameters
+    old: ItemParameters
     model: Model
     nodes: Floats = field(default_factory=lambda: NODES)
     weights: Floats = field(default_factory=lambda: WEIGHTS)
-    guessing_new: Floats | None = None
     nodes_new: Floats = field(default_factory=lambda: NOWHERE)
     weights_new: Floats = field(default_factory=lambda: NOWHERE)
 
     def keep(self, mask: Bools) -> Pairs:
-        return Pairs(
-            tuple(i for i, kept in zip(self.ids, mask, strict=True) if kept),
-            self.a_new[mask], self.b_new[mask], self.c_new[mask], of_some(self.cov_new, mask),
-            self.a_old[mask], self.b_old[mask], self.c_old[mask], of_some(self.cov_old, mask),
-            self.model, self.nodes, self.weights,
-            None if self.guessing_new is None else self.guessing_new[mask], self.nodes_new, self.weights_new,
-        )  # fmt: skip
+        ids = [i for i, kept in zip(self.ids, mask, strict=True) if kept]
+        return replace(self, new=self.new.select(ids), old=self.old.select(ids))
+
+    def rmse(self, slope: float, intercept: float) -> float:
+        """Root mean squared difference of both sides' curves, the constants given, over θ ~ N(0, 1)."""
+        apart = self.old.curve(NODES) - self.new.rescaled(slope, intercept).curve(NODES)
+        return float(np.sqrt(np.mean(WEIGHTS @ apart**2)))
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return self.old.item_ids
 
     @property
     def size(self) -> int:
@@ -93,21 +89,21 @@ class Pairs:
 
     def differences(self, slope: float, intercept: float) -> Floats:
         """Shape (K, 2): D₁ and D₂ of each anchor."""
-        d1 = np.log(self.a_new) - np.log(slope) - np.log(self.a_old)
-        return np.stack([d1, slope * self.b_new + intercept - self.b_old], axis=1)
+        d1 = np.log(self.new.a) - np.log(slope) - np.log(self.old.a)
+        return np.stack([d1, slope * self.new.b + intercept - self.old.b], axis=1)
 
     def differences_by_constants(self, slope: float) -> Floats:
         """Shape (2K, m): ∂D/∂(ln slope, intercept), without ln slope where the slope is fixed."""
         by_constants = np.zeros((self.size, 2, 2))
         by_constants[:, 0, 0] = -1.0
-        by_constants[:, 1, 0], by_constants[:, 1, 1] = slope * self.b_new, 1.0
+        by_constants[:, 1, 0], by_constants[:, 1, 1] = slope * self.new.b, 1.0
         return by_constants.reshape(-1, 2)[:, 0 if self.free_slope else 1 :]
 
     def covariance_of_differences(self, slope: float) -> Floats:
         """Covariance of the anchors' D₁ and D₂, the constants given, in the form of `covariances`."""
-        from_new = np.stack([1 / self.a_new, np.full(self.size, slope)], axis=1).ravel()
-        from_old = np.stack([1 / self.a_old, np.ones(self.size)], axis=1).ravel()
-        return added(scaled(self.cov_new, from_new), scaled(self.cov_old, from_old))
+        from_new = np.stack([1 / self.new.a, np.full(self.size, slope)], axis=1).ravel()
+        from_old = np.stack([1 / self.old.a, np.ones(self.size)], axis=1).ravel()
+        return added(scaled(self.new.cov, from_new), scaled(self.old.cov, from_old))
 
     def errors_of_tested(self, slope: float) -> Floats:
         """The part of `covariance_of_differences` that is of the differences that are `tested`, K or 2K of them."""
@@ -116,8 +112,8 @@ class Pairs:
 
 
 def medians(pairs: Pairs) -> tuple[float, float]:
-    slope = float(np.exp(np.median(np.log(pairs.a_new) - np.log(pairs.a_old)))) if pairs.free_slope else 1.0
-    return slope, float(np.median(pairs.b_old - slope * pairs.b_new))
+    slope = float(np.exp(np.median(np.log(pairs.new.a) - np.log(pairs.old.a)))) if pairs.free_slope else 1.0
+    return slope, float(np.median(pairs.old.b - slope * pairs.new.b))
 
 
 @dataclass(frozen=True)
@@ -134,10 +130,10 @@ class Constants:
 
     def covariance(self, pairs: Pairs) -> Floats:
         """Shape (2, 2): of (slope, intercept), by the delta method from both sides' errors; the old c is held."""
-        cov = times(self.by_new, pairs.cov_new) @ self.by_new.T + times(self.by_old, pairs.cov_old) @ self.by_old.T
-        if self.by_c_new is None or pairs.guessing_new is None:
+        cov = times(self.by_new, pairs.new.cov) @ self.by_new.T + times(self.by_old, pairs.old.cov) @ self.by_old.T
+        if self.by_c_new is None or pairs.new.guessing_cov is None:
             return cov
-        return cov + of_guessing(self.by_new, self.by_c_new, pairs.guessing_new)
+        return cov + of_guessing(self.by_new, self.by_c_new, pairs.new.guessing_cov)
 
 
 def of_guessing(by_ab: Floats, by_c: Floats, guessing: Floats) -> Floats:
@@ -169,20 +165,20 @@ def _by_moments(pairs: Pairs, method: Method, weighted: bool) -> Constants | Non
     """Mean-mean and mean-sigma: slope from the anchors' mean a or the SD of their b, intercept from their mean b."""
     start, _ = medians(pairs)
     var_a, var_b = (
-        of_each(pairs.cov_new)[:, k, k] * scale**2 + of_each(pairs.cov_old)[:, k, k]
+        of_each(pairs.new.cov)[:, k, k] * scale**2 + of_each(pairs.old.cov)[:, k, k]
         for k, scale in ((0, 1 / start), (1, start))
     )  # of a_new/slope − a_old and of D₂
     w_b = 1 / var_b if weighted else np.ones(pairs.size)
     w_b /= w_b.sum()
-    mean_new, mean_old = w_b @ pairs.b_new, w_b @ pairs.b_old
-    off_new, off_old = pairs.b_new - mean_new, pairs.b_old - mean_old
+    mean_new, mean_old = w_b @ pairs.new.b, w_b @ pairs.old.b
+    off_new, off_old = pairs.new.b - mean_new, pairs.old.b - mean_old
     slope_new, slope_old = np.zeros((pairs.size, 2)), np.zeros((pairs.size, 2))  # ∂ ln slope/∂(a, b)
     if not pairs.free_slope:
         slope = 1.0
     elif method == "mean-mean":
         w_a = 1 / var_a if weighted else np.ones(pairs.size)
-        slope = float((w_a @ pairs.a_new) / (w_a @ pairs.a_old))
-        slope_new[:, 0], slope_old[:, 0] = w_a / (w_a @ pairs.a_new), -w_a / (w_a @ pairs.a_old)
+        slope = float((w_a @ pairs.new.a) / (w_a @ pairs.old.a))
+        slope_new[:, 0], slope_old[:, 0] = w_a / (w_a @ pairs.new.a), -w_a / (w_a @ pairs.old.a)
     else:
         var_new, var_old = w_b @ off_new**2, w_b @ off_old**2
         if var_new <= 0 or var_old <= 0:
@@ -257,8 +253,8 @@ def _by_curves(pairs: Pairs, method: Method, weighted: bool) -> Constants | None
     if not item_model(pairs.model).guesses:
         return constants
     theta_old, theta_new = _compared_at(pairs, beta)
-    by_c_new = -_curve_by_logit_c(pairs.a_new, pairs.b_new, pairs.c_new, theta_new)
-    by_c_old = _curve_by_logit_c(pairs.a_old, pairs.b_old, pairs.c_old, theta_old)
+    by_c_new = -_curve_by_logit_c(pairs.new, theta_new)
+    by_c_old = _curve_by_logit_c(pairs.old, theta_old)
     return replace(constants, by_c_new=influence(by_c_new), by_c_old=influence(by_c_old))
 
 
@@ -275,8 +271,8 @@ def _compared_at(pairs: Pairs, beta: Floats) -> tuple[Floats, Floats]:
 def _delta(pairs: Pairs, beta: Floats) -> Floats:
     """δ, shape (K, nodes)."""
     theta_old, theta_new = _compared_at(pairs, beta)
-    p_old, _ = curve(pairs.a_old, pairs.b_old, pairs.c_old, theta_old)
-    p_new, _ = curve(pairs.a_new, pairs.b_new, pairs.c_new, theta_new)
+    p_old, _ = _curve(pairs.old, theta_old)
+    p_new, _ = _curve(pairs.new, theta_new)
     return p_old - p_new
 
 
@@ -284,33 +280,33 @@ def _delta_by_beta(pairs: Pairs, beta: Floats) -> Floats:
     """∂δ/∂(ln slope, intercept), shape (K, nodes, 2): a node of one scale is moved on the other."""
     slope, q = np.exp(beta[0]), pairs.nodes.size
     theta_old, theta_new = _compared_at(pairs, beta)
-    _, by_z = curve(pairs.a_new, pairs.b_new, pairs.c_new, theta_new[:q])
-    by_theta = by_z * pairs.a_new[:, None]
+    _, by_z = _curve(pairs.new, theta_new[:q])
+    by_theta = by_z * pairs.new.a[:, None]
     at_old_nodes = np.stack([by_theta * theta_new[:q], by_theta * np.exp(-beta[0])], axis=2)
     if not pairs.nodes_new.size:
         return at_old_nodes
-    _, by_z = curve(pairs.a_old, pairs.b_old, pairs.c_old, theta_old[q:])
-    by_theta = by_z * pairs.a_old[:, None]
+    _, by_z = _curve(pairs.old, theta_old[q:])
+    by_theta = by_z * pairs.old.a[:, None]
     return np.concatenate([at_old_nodes, np.stack([by_theta * slope * pairs.nodes_new, by_theta], axis=2)], axis=1)
 
 
 def _delta_by_parameters(pairs: Pairs, beta: Floats) -> tuple[Floats, Floats]:
     """∂δ/∂(a, b) of the new and of the old side, each of shape (K, nodes, 2)."""
     theta_old, theta_new = _compared_at(pairs, beta)
-    by_new = _curve_by_parameters(pairs.a_new, pairs.b_new, pairs.c_new, theta_new)
-    return -by_new, _curve_by_parameters(pairs.a_old, pairs.b_old, pairs.c_old, theta_old)
+    by_new = _curve_by_parameters(pairs.new, theta_new)
+    return -by_new, _curve_by_parameters(pairs.old, theta_old)
 
 
-def _curve_by_parameters(a: Floats, b: Floats, c: Floats, theta: Floats) -> Floats:
+def _curve_by_parameters(items: ItemParameters, theta: Floats) -> Floats:
     """∂P/∂(a, b), shape (K, nodes, 2)."""
-    _, by_z = curve(a, b, c, theta)
-    return np.stack([by_z * (theta - b[:, None]), -by_z * a[:, None]], axis=2)
+    _, by_z = _curve(items, theta)
+    return np.stack([by_z * (theta - items.b[:, None]), -by_z * items.a[:, None]], axis=2)
 
 
-def _curve_by_logit_c(a: Floats, b: Floats, c: Floats, theta: Floats) -> Floats:
+def _curve_by_logit_c(items: ItemParameters, theta: Floats) -> Floats:
     """∂P/∂logit c, shape (K, nodes, 1)."""
-    p, _ = curve(a, b, c, theta)
-    return ((1 - p) * c[:, None])[:, :, None]  # 1 − P = (1 − c)(1 − σ)
+    p, _ = _curve(items, theta)
+    return ((1 - p) * items.c[:, None])[:, :, None]  # 1 − P = (1 − c)(1 − σ)
 
 
 def _curve_weights(pairs: Pairs, method: Method, slope: float, intercept: float) -> Floats:
@@ -320,11 +316,11 @@ def _curve_weights(pairs: Pairs, method: Method, slope: float, intercept: float)
     ω = s/v, s² = E[(∂P/∂b)²], has the least error in a shift common to all anchors. Both are taken at the middle of
     the two sides: weights that lean on one side's errors pull the slope (simulated: by 0.3 of its standard error).
     """
-    a = np.sqrt(pairs.a_old * pairs.a_new / slope)
-    b = (pairs.b_old + slope * pairs.b_new + intercept) / 2
+    a = np.sqrt(pairs.old.a * pairs.new.a / slope)
+    b = (pairs.old.b + slope * pairs.new.b + intercept) / 2
     theta, _ = _compared_at(pairs, np.array([np.log(slope), intercept]))
     weights = np.concatenate([pairs.weights, pairs.weights_new])
-    by_x = _curve_by_parameters(a, b, (pairs.c_old + pairs.c_new) / 2, theta)
+    by_x = _curve_by_parameters(replace(pairs.old, a=a, b=b, c=(pairs.old.c + pairs.new.c) / 2), theta)
     by_d = by_x * np.stack([a, np.ones_like(a)], axis=1)[:, None, :]  # D₁ is a difference of ln a
     cov = of_each(pairs.covariance_of_differences(slope))
     v = np.einsum("q,kqx,kxy,kqy->k", weights, by_d, cov, by_d)
@@ -365,7 +361,7 @@ def q_test(pairs: Pairs, slope: float, intercept: float, loadings: Floats | None
     agreement = Agreement(float(rest @ rest), int(use.sum()) - x.shape[1])
     if loadings is None:
         return agreement
-    by_shift = np.column_stack([np.zeros(pairs.size), -loadings / pairs.a_old]).ravel()[use]
+    by_shift = np.column_stack([np.zeros(pairs.size), -loadings / pairs.old.a]).ravel()[use]
     white_shift = white(by_shift)
     own = _unexplained(white_shift, white_x)
     squared_norm = float(own @ own)

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from scipy.special import chdtrc
 
 from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.covariances import block_diagonal, of_each, of_some
+from irt_assets.psychometrics.core.covariances import of_each
+from irt_assets.psychometrics.core.curves import probability_at, slope_at
 from irt_assets.psychometrics.core.errors import BreakdownError, PsychometricsError
 from irt_assets.psychometrics.core.models import Calibration, Floats, ab_by_ad
 from irt_assets.psychometrics.core.options import Method
@@ -28,7 +29,6 @@ from irt_assets.psychometrics.linking.criteria import (
     Agreement,
     Constants,
     Pairs,
-    curve,
     medians,
     q_test,
     solve,
@@ -121,7 +121,8 @@ def assumed_errors(a: npt.ArrayLike, b: npt.ArrayLike, c: npt.ArrayLike) -> tupl
     information.
     """
     a, b, c = (np.atleast_1d(np.asarray(x, dtype=float)) for x in (a, b, c))
-    p, slope = curve(a, b, c, NODES)
+    z, guessing = a[:, None] * (NODES - b[:, None]), c[:, None]
+    p, slope = probability_at(z, guessing), slope_at(z, guessing)
     variance = p * (1 - p)  # 0 where the curve of a steep item has reached 1, and its slope 0
     weight = np.divide(ASSUMED_N * WEIGHTS * slope**2, variance, out=np.zeros_like(p), where=variance > 0)
     off = NODES - b[:, None]
@@ -200,7 +201,7 @@ def link(
             intercept_se=float(np.sqrt(cov[1, 1])),
             cov=cov,
             method=method,
-            rmse=_rmse(pairs, constants.slope, constants.intercept),
+            rmse=pairs.rmse(constants.slope, constants.intercept),
             anchors_used=pairs.ids,
             anchors_dropped=dropped,
             q=agreement.q,
@@ -257,7 +258,7 @@ def match(new: Calibration, anchors: AnchorSet, rules: Rules) -> tuple[Pairs, di
     cov_ab = new.cov_ab
     slopes_fixed = new.item_model.fixed_slopes
     dropped: dict[str, str] = {}
-    rows: list[tuple[int, int]] = []
+    rows, used = [], []
     n_candidates = 0
     for k, item in enumerate(anchors.item_ids):
         j = place.get(item)
@@ -280,16 +281,9 @@ def match(new: Calibration, anchors: AnchorSet, rules: Rules) -> tuple[Pairs, di
         elif not (np.isfinite(cov_ab[j]).all() and cov_ab[j, 1, 1] > 0 and (slopes_fixed or cov_ab[j, 0, 0] > 0)):
             dropped[item] = "This fit gave it no standard errors."
         else:
-            rows.append((k, j))
-    k_rows = np.array([k for k, _ in rows], dtype=int)
-    j_rows = np.array([j for _, j in rows], dtype=int)
-    pairs = Pairs(
-        tuple(anchors.item_ids[k] for k in k_rows),
-        new.a[j_rows], new.b[j_rows], new.c[j_rows], covariance_ab(new.select(j_rows)),
-        anchors.a[k_rows], anchors.b[k_rows], anchors.c[k_rows], of_some(anchors.covariance, k_rows),
-        new.model, guessing_new=new.select(j_rows).guessing_cov_ab,
-    )  # fmt: skip
-    return pairs, dropped, n_candidates
+            rows.append(j)
+            used.append(item)
+    return Pairs(new.select(np.array(rows, dtype=int)).items, anchors.select(used), new.model), dropped, n_candidates
 
 
 def weighted_by_populations(pairs: Pairs, new: Calibration, symmetric: bool) -> Pairs:
@@ -310,21 +304,13 @@ def weighted_by_populations(pairs: Pairs, new: Calibration, symmetric: bool) -> 
     return replace(pairs, nodes=np.array(placed.nodes), weights=np.array(placed.weights))
 
 
-def covariance_ab(new: Calibration) -> Floats:
-    """Covariance of (a, b), in the form of `covariances`; between items only where the fit kept a joint one."""
-    if new.joint_cov is None or not np.isfinite(new.joint_cov).all():
-        return new.cov_ab
-    g = block_diagonal(ab_by_ad(new.a, new.d))
-    return (g @ new.joint_cov @ g.T)[None]
-
-
 def with_items(new: Calibration, pairs: Pairs, constants: Constants) -> Floats:
     """See `Linking.with_items`."""
     place = {item: j for j, item in enumerate(new.item_ids)}
     used = np.array([place[item] for item in pairs.ids])
     by_ad = constants.by_new.reshape(2, -1, 2).swapaxes(0, 1) @ ab_by_ad(new.a[used], new.d[used])
     shared = np.zeros((new.n_items, 3, 2))
-    if new.joint_cov is None or len(pairs.cov_new) == pairs.size:
+    if new.joint_cov is None or len(pairs.new.cov) == pairs.size:
         shared[used, :2] = new.cov[used] @ by_ad.swapaxes(1, 2)
     else:
         with_used = new.joint_cov.reshape(new.n_items, 2, new.n_items, 2)[:, :, used]
@@ -370,12 +356,6 @@ def _robust_z(x: Floats) -> Floats:
     """
     low, middle, high = np.quantile(x, [0.25, 0.5, 0.75])
     return (x - middle) / max(0.74 * (high - low), 1.0)
-
-
-def _rmse(pairs: Pairs, slope: float, intercept: float) -> float:
-    p_old, _ = curve(pairs.a_old, pairs.b_old, pairs.c_old, NODES)
-    p_new, _ = curve(pairs.a_new / slope, slope * pairs.b_new + intercept, pairs.c_new, NODES)
-    return float(np.sqrt(np.mean((p_old - p_new) ** 2 @ WEIGHTS)))
 
 
 def error_of_linking(slope: float, intercept: float, cov: Floats, b: npt.ArrayLike) -> Floats:

@@ -11,10 +11,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import log_expit
 
 from irt_assets.psychometrics.core import kernels
-from irt_assets.psychometrics.core.curves import information
+from irt_assets.psychometrics.core.curves import information, log_probabilities_at
 from irt_assets.psychometrics.core.design import row_starts
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import (
@@ -369,8 +368,5 @@ def log_tables(a: Floats, d: Floats, c: Floats, nodes: Floats) -> tuple[Floats, 
     """log P and log(1 − P), both (J, Q), without cancellation; zero rows for items without parameters."""
     usable = np.isfinite(a) & np.isfinite(d) & np.isfinite(c)
     a, d, c = (np.where(usable, x, 0.0)[:, None] for x in (a, d, c))
-    eta = a * nodes + d
-    with np.errstate(divide="ignore"):
-        log_right = np.logaddexp(np.log(c), np.log1p(-c) + log_expit(eta))
-    log_wrong = np.log1p(-c) + log_expit(-eta)
+    log_right, log_wrong = log_probabilities_at(a * nodes + d, c)
     return np.where(usable[:, None], log_right, 0.0), np.where(usable[:, None], log_wrong, 0.0)

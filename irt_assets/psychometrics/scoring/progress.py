@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, ndtr
+from scipy.special import ndtr
 
+from irt_assets.psychometrics.core.curves import information_at, probability_at, weight_at
 from irt_assets.psychometrics.core.models import Floats, Responses
 from irt_assets.psychometrics.scoring.abilities import score
 
@@ -50,7 +51,7 @@ def improvement(
     later = score(_part(responses, recent), a, d, c, method="wle", mean=mean, sd=sd).theta
     earlier = score(_part(responses, ~recent), a, d, c, method="wle", mean=mean, sd=sd).theta
     item, person = responses.item, responses.person
-    information = _information(both[person], a[item], d[item], c[item])
+    information = information_at(a[item] * both[person] + d[item], a[item], c[item])
     precision = [
         np.bincount(person[rows], weights=information[rows], minlength=responses.n_persons)
         for rows in (recent, ~recent)
@@ -89,10 +90,8 @@ def topic_differences(
             All of shape (R,).
     """
     eta = a * theta + d
-    logistic, tiny = expit(eta), np.finfo(float).tiny
-    p = np.maximum(c + (1 - c) * logistic, tiny)
-    gradient = a * logistic * (score - p) / p  # P'/(P(1 − P)) = a·L/P
-    precision = np.bincount(group, weights=_information(theta, a, d, c), minlength=n_groups) + 1 / TOPIC_VARIANCE
+    gradient = weight_at(eta, a, c) * (score - probability_at(eta, c))
+    precision = np.bincount(group, weights=information_at(eta, a, c), minlength=n_groups) + 1 / TOPIC_VARIANCE
     return np.bincount(group, weights=gradient, minlength=n_groups) / precision, 1 / np.sqrt(precision)
 
 
@@ -100,11 +99,3 @@ def _part(responses: Responses, rows: npt.NDArray[np.bool_]) -> Responses:
     return Responses(
         responses.person[rows], responses.item[rows], responses.score[rows], responses.n_persons, responses.item_ids
     )
-
-
-def _information(theta: Floats, a: Floats, d: Floats, c: Floats) -> Floats:
-    """Information of one response each, all shapes (R,): a²(1 − c) L²(1 − L)/P (Birnbaum 1968)."""
-    eta = a * theta + d
-    logistic = expit(eta)
-    p = c + (1 - c) * logistic
-    return a**2 * (1 - c) * logistic * expit(-eta) * logistic / np.maximum(p, np.finfo(float).tiny)

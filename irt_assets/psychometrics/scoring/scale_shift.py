@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
 
+from irt_assets.psychometrics.core.curves import information_at
+from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Floats, Responses
 from irt_assets.psychometrics.scoring.abilities import score
 
@@ -27,16 +28,6 @@ LARGEST_FLIP = 0.02
 """Largest accepted share of learners who flip, one way net of the other."""
 Z = 2.33
 """Number of standard errors from 0 at which a shift or a flip counts: one-sided 1 %."""
-
-
-@dataclass(frozen=True)
-class Values:
-    """Parameters of J items on the bank's scale: a, b, c of shape (J,), cov of (a, b), shape (J, 2, 2)."""
-
-    a: Floats
-    b: Floats
-    c: Floats
-    cov: Floats
 
 
 @dataclass(frozen=True)
@@ -144,7 +135,9 @@ class MonthImpact:
         return asdict(self)
 
 
-def scale_shift(responses: Responses, old: Values, new: Values, *, mean: float, sd: float) -> Shift | None:
+def scale_shift(
+    responses: Responses, old: ItemParameters, new: ItemParameters, *, mean: float, sd: float
+) -> Shift | None:
     """The mean shift over learners with at least 5 answers to the items; None if no learner has as many.
 
     θ is Warm's WLE: it has no prior that would draw both sides to one mean, so where all b move by δ the shift is δ,
@@ -152,11 +145,10 @@ def scale_shift(responses: Responses, old: Values, new: Values, *, mean: float, 
 
     The shift's error is that of Σ_j (∂θ/∂a_j·Δa_j + ∂θ/∂b_j·Δb_j), with ∂θ/∂b_j = I_j/I and ∂θ/∂a_j = −I_j·(θ − b_j)/
     (a_j·I), I the information of the items answered, averaged over learners: from the items' covariances on both sides,
-    or from how far the items' own shifts differ, whichever is larger. A few items that changed widen it.
+    or from how far the items' own shifts differ, whichever is larger. A few items that changed widen it. What is not
+    known of the covariances counts as 0, as the items' spread includes it.
     """
-    before, after = (
-        score(responses, of.a, -of.a * of.b, of.c, method="wle", mean=mean, sd=sd).theta for of in (old, new)
-    )
+    before, after = (score(responses, of.a, of.d, of.c, method="wle", mean=mean, sd=sd).theta for of in (old, new))
     answers = np.bincount(responses.person, minlength=responses.n_persons)
     enough = (answers >= FEWEST_ANSWERS) & np.isfinite(before) & np.isfinite(after)
     n = int(enough.sum())
@@ -166,14 +158,13 @@ def scale_shift(responses: Responses, old: Values, new: Values, *, mean: float, 
     person, item = responses.person[mine], responses.item[mine]
     theta = (before + after)[person] / 2
     a, b, c = old.a[item], old.b[item], old.c[item]
-    logistic = expit(a * (theta - b))
-    information = a**2 * (1 - c) * logistic**2 * (1 - logistic) / (c + (1 - c) * logistic)
+    information = information_at(a * (theta - b), a, c)
     total = np.bincount(person, information, minlength=responses.n_persons)[person]
     by_b = np.bincount(item, information / total, minlength=responses.n_items) / n
     by_a = np.bincount(item, -information * (theta - b) / (a * total), minlength=responses.n_items) / n
     mean_shift = float((after - before)[enough].mean())
     gradient = np.stack([by_a, by_b], axis=1)
-    by_errors = float(np.einsum("jx,jxy,jy->", gradient, old.cov + new.cov, gradient))
+    by_errors = float(np.einsum("jx,jxy,jy->", gradient, np.nan_to_num(old.cov) + np.nan_to_num(new.cov), gradient))
     rest = by_a * (new.a - old.a) + by_b * (new.b - old.b - mean_shift)
     seen = int((by_b > 0).sum())
     by_spread = float(rest @ rest) * seen / (seen - 1) if seen > 1 else 0.0

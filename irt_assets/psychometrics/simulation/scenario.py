@@ -13,8 +13,9 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, ndtri
+from scipy.special import ndtri
 
+from irt_assets.psychometrics.core.curves import probability_at, slope_at
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Floats
 
@@ -322,9 +323,7 @@ def calibration_covariance(a: Floats, b: Floats, c: Floats, n: int) -> Floats:
     weights = np.exp(-0.5 * nodes**2)
     weights /= weights.sum()
     away = nodes[:, None] - b
-    logistic = expit(a * away)
-    p = c + (1 - c) * logistic
-    slope = (1 - c) * logistic * (1 - logistic)
+    p, slope = probability_at(a * away, c), slope_at(a * away, c)
     direction = np.stack([away, np.broadcast_to(-a, away.shape)], axis=-1)
     information = n * np.einsum("q,qj,qjk,qjl->jkl", weights, slope**2 / (p * (1 - p)), direction, direction)
     return np.linalg.inv(information)

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, log_expit
 
+from irt_assets.psychometrics.core.curves import log_probabilities_at, probability_at
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.simulation.scenario import DISTRACTOR_SHARES, OPTIONS, Bank, Scenario, make_bank
 from irt_assets.psychometrics.simulation.truth import DAY, Ints, Learners, SimulatedLog, Truth, account_for, categorise
@@ -184,7 +184,7 @@ class _Cohort:
 
         nodes = np.linspace(-4, 4, 41)
         logit = bank.a[items][..., None] * (nodes - b[items][..., None])
-        loglik = np.where(right[..., None], log_expit(logit), log_expit(-logit))
+        loglik = np.where(right[..., None], *log_probabilities_at(logit, 0.0))
         posterior = np.einsum("nk,nkq->nq", placed, loglik) - nodes**2 / 2
         weight = np.exp(posterior - posterior.max(axis=1, keepdims=True))
         earlier = weight @ nodes / weight.sum(axis=1)
@@ -280,7 +280,7 @@ class _Cohort:
 
 
 def _probability(theta: Floats, a: Floats, b: Floats, c: Floats) -> Floats:
-    return c + (1 - c) * expit(a * (theta - b))
+    return probability_at(a * (theta - b), c)
 
 
 def _ordinals(lengths: Ints) -> Ints:

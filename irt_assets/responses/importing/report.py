@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+from irt_assets.common.spreadsheets import no_formula
+
 UNFINISHED = ".part"
 ERASED = "erased_learner"
 """Why a row of an erased learner is refused; nothing else of such a row is written anywhere."""
@@ -134,7 +136,7 @@ class RejectFile:
                 self._file = open_unfinished(self._part)
                 self._writer = csv.writer(self._file)
                 self._writer.writerow(COLUMNS)
-            self._writer.writerow(row)
+            self._writer.writerow(map(no_formula, row))
 
     def __enter__(self) -> RejectFile:
         return self

@@ -22,6 +22,7 @@ from irt_assets.ledger.findings import findings_of
 from irt_assets.ledger.fits import LinkedFit, linked_fit
 from irt_assets.ledger.publications import publications_in_force
 from irt_assets.ledger.steps import Step, step_of
+from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.drift.items import wabc
 from irt_assets.reports.drift_rows import Linked, linkings_of
@@ -60,26 +61,19 @@ class Side:
 
 @dataclass(frozen=True)
 class Pairs:
-    """The items that both months estimated: parameters and errors of each, shape (J,), and the area between curves."""
+    """The items that both months estimated, by each, and the area between the curves, shape (J,)."""
 
-    items: tuple[str, ...]
-    a: tuple[Floats, Floats]
-    b: tuple[Floats, Floats]
-    a_se: tuple[Floats, Floats]
-    b_se: tuple[Floats, Floats]
+    sides: tuple[ItemParameters, ItemParameters]
     apart: Floats
+
+    @property
+    def items(self) -> tuple[str, ...]:
+        return self.sides[0].item_ids
 
     @property
     def movers(self) -> list[int]:
         """Where the curves are furthest apart, first."""
         return [int(k) for k in np.argsort(-self.apart, kind="stable")[:MOVERS_SHOWN]]
-
-
-@dataclass(frozen=True)
-class _Curves:
-    a: Floats
-    b: Floats
-    c: Floats
 
 
 def page(asked: Asked) -> Page:
@@ -140,20 +134,13 @@ def _side(connection: psycopg.Connection, state: MonthState, gates: dict[str, Ga
 
 
 def pairs_of(one: Side, other: Side) -> Pairs:
-    first, second = (side.fit.items if side.fit else {} for side in (one, other))
-    items = tuple(item for item in first if _estimated(first[item]) and _estimated(second.get(item, {})))
-
-    def of(name: str) -> tuple[Floats, Floats]:
-        old, new = (np.array([known[item].get(name) for item in items], dtype=float) for known in (first, second))
-        return old, new
-
-    a, b, c = of("a"), of("b"), tuple(np.nan_to_num(values) for values in of("c"))
-    old, new = (_Curves(a[k], b[k], c[k]) for k in (0, 1))
-    return Pairs(items, a, b, of("a_se"), of("b_se"), wabc(new, old, one.scale.mu, one.scale.sigma))
-
-
-def _estimated(params: Mapping[str, Any]) -> bool:
-    return params.get("a") is not None and params.get("b") is not None
+    first, second = (
+        {item: row for item, params in side.fit.items.items() if (row := ItemRow.if_known(params))} if side.fit else {}
+        for side in (one, other)
+    )
+    items = [item for item in first if item in second]
+    old, new = (ItemParameters.of_rows(items, (of[item] for item in items)) for of in (first, second))
+    return Pairs((old, new), wabc(new, old, one.scale.mu, one.scale.sigma))
 
 
 def _answer(one: Side, other: Side, pairs: Pairs) -> Tag:
@@ -225,10 +212,8 @@ def _movers(pairs: Pairs, one: Side, other: Side) -> Tag:
     rows: list[list[TagChild]] = [
         [
             link(pairs.items[k], "item", item=pairs.items[k], scale=one.scale.scale_id),
-            *(f"{number(value[k])} ± {number(error[k])}" for value, error in zip(pairs.b, pairs.b_se, strict=True)),
-            _change(pairs.b, pairs.b_se, k),
-            *(f"{number(value[k])} ± {number(error[k])}" for value, error in zip(pairs.a, pairs.a_se, strict=True)),
-            _change(pairs.a, pairs.a_se, k),
+            *_values([of.b[k] for of in pairs.sides], [of.b_se[k] for of in pairs.sides]),
+            *_values([of.a[k] for of in pairs.sides], [of.a_se[k] for of in pairs.sides]),
             number(pairs.apart[k], 3),
         ]
         for k in pairs.movers
@@ -241,18 +226,20 @@ def _movers(pairs: Pairs, one: Side, other: Side) -> Tag:
             "lie furthest apart (wABC: the area between them over the scale's learners); changes with their errors."
         ),
         stack(
-            _scatter("difficulty b", pairs, pairs.b, one, other),
-            _scatter("discrimination a", pairs, pairs.a, one, other),
+            _scatter("difficulty b", pairs, [of.b for of in pairs.sides], one, other),
+            _scatter("discrimination a", pairs, [of.a for of in pairs.sides], one, other),
         ),
         table("The items that moved most", (*headers, "wABC"), rows, numbers="tnnnnnnn"),
     )
 
 
-def _change(value: tuple[Floats, Floats], error: tuple[Floats, Floats], k: int) -> str:
-    return f"{signed(value[1][k] - value[0][k])} ± {number(math.hypot(error[0][k], error[1][k]))}"
+def _values(values: Sequence[float], errors: Sequence[float]) -> list[str]:
+    """Both months' value of a parameter, and the change."""
+    change = f"{signed(values[1] - values[0])} ± {number(math.hypot(*errors))}"
+    return [*(f"{number(value)} ± {number(error)}" for value, error in zip(values, errors, strict=True)), change]
 
 
-def _scatter(name: str, pairs: Pairs, values: tuple[Floats, Floats], one: Side, other: Side) -> TagList:
+def _scatter(name: str, pairs: Pairs, values: Sequence[Floats], one: Side, other: Side) -> TagList:
     drawn = empty(f"{name}, {one.month}", f"{name}, {other.month}")
     ends = [float(min(v.min() for v in values)), float(max(v.max() for v in values))]
     drawn.add_trace(
@@ -273,7 +260,7 @@ def _scatter(name: str, pairs: Pairs, values: tuple[Floats, Floats], one: Side, 
             )
         )
     drawn.update_layout(legend={"orientation": "h", "y": 1.12})
-    correlation = number(float(np.corrcoef(*values)[0, 1])) if len(pairs.items) > 2 else DASH
+    correlation = number(float(np.corrcoef(values[0], values[1])[0, 1])) if len(pairs.items) > 2 else DASH
     return figure(
         drawn,
         f"{name.capitalize()} of {len(pairs.items):,} items, {one.month} against {other.month}: correlation "
@@ -286,7 +273,7 @@ def changes_in_force(one: Side, other: Side) -> list[str]:
 
     def scored(side: Side, item: str) -> tuple[float, ...] | None:
         row = side.in_force.get(item)
-        return (row["a"], row["b"], row["c"]) if row else None
+        return ItemRow.of(row).abc if row else None
 
     items = one.in_force.keys() | other.in_force.keys()
     return sorted(item for item in items if scored(one, item) != scored(other, item))

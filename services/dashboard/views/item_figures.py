@@ -14,10 +14,9 @@ import plotly.graph_objects as go
 from htmltools import TagList
 
 from irt_assets.psychometrics.core.confidence import Z95
-from irt_assets.psychometrics.core.curves import probability
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.fit.observed import Observed
-from irt_assets.reports.drift_rows import Curve
 from irt_assets.reports.item_facts import FittedMonth, ItemFacts
 from services.dashboard.elements import number, shortened, table
 from services.dashboard.figures import empty, figure
@@ -35,13 +34,13 @@ def curves(facts: ItemFacts, month: FittedMonth, seen: Observed | None) -> TagLi
     spread = WIDTH_SD * facts.scale.sigma
     theta = np.linspace(facts.scale.mu - spread, facts.scale.mu + spread, 121)
     drawn = empty("ability θ", "share correct")
-    published = Curve.of(facts.published) if facts.published else None
+    published = ItemRow.if_known(facts.published or {})
     if month.curve is not None:
         _band(drawn, theta, month.curve, month.month)
-        drawn.add_scatter(x=theta, y=_p(theta, month.curve), name=f"estimate of {month.month}", line={"color": BLUE})
+        drawn.add_scatter(x=theta, y=month.curve.curve(theta), name=f"estimate of {month.month}", line={"color": BLUE})
     if published is not None:
         style = {"color": ORANGE, "dash": "dash"}
-        drawn.add_scatter(x=theta, y=_p(theta, published), name="published now", line=style)
+        drawn.add_scatter(x=theta, y=published.curve(theta), name="published now", line=style)
     rows = []
     if seen is not None:
         low, high = seen.interval()
@@ -49,7 +48,7 @@ def curves(facts: ItemFacts, month: FittedMonth, seen: Observed | None) -> TagLi
         marks = {"color": GREY, "size": 9, "symbol": "diamond"}
         name = f"learners of {month.month}"
         drawn.add_scatter(x=seen.theta, y=seen.proportion, error_y=bars, mode="markers", marker=marks, name=name)
-        by_month, in_force = (None if curve is None else _p(seen.theta, curve) for curve in (month.curve, published))
+        by_month, in_force = (None if curve is None else curve.curve(seen.theta) for curve in (month.curve, published))
         rows = [
             (
                 number(seen.theta[k]),
@@ -106,7 +105,7 @@ def history(facts: ItemFacts, name: Literal["a", "b"], end: datetime) -> TagList
     return figure(drawn, sentence)
 
 
-def _curve_sentence(facts: ItemFacts, month: FittedMonth, seen: Observed | None, published: Curve | None) -> str:
+def _curve_sentence(facts: ItemFacts, month: FittedMonth, seen: Observed | None, published: ItemRow | None) -> str:
     """What the figure shows, for those who do not see it."""
     what = f"Curves of {shortened(facts.item_id)} over ability: the estimate of {month.month} with its 95 % band"
     if published is not None:
@@ -115,8 +114,8 @@ def _curve_sentence(facts: ItemFacts, month: FittedMonth, seen: Observed | None,
         return f"{what}."
     low, high = seen.interval()
 
-    def outside(curve: Curve) -> int:
-        expected = _p(seen.theta, curve)
+    def outside(curve: ItemRow) -> int:
+        expected = curve.curve(seen.theta)
         return int(np.sum((expected < low) | (expected > high)))
 
     counts = [
@@ -127,7 +126,7 @@ def _curve_sentence(facts: ItemFacts, month: FittedMonth, seen: Observed | None,
     return f"{what}. Groups of learners whose 95 % interval lies off a curve: {', '.join(counts) or 'none'}."
 
 
-def _band(drawn: go.Figure, theta: Floats, curve: Curve, month: str) -> None:
+def _band(drawn: go.Figure, theta: Floats, curve: ItemRow, month: str) -> None:
     interval = curve.interval(theta)
     if interval is not None:
         low, high = interval
@@ -135,10 +134,6 @@ def _band(drawn: go.Figure, theta: Floats, curve: Curve, month: str) -> None:
         style: dict[str, Any] = {"width": 0}
         name = f"95 % band of {month}"
         drawn.add_scatter(x=xs, y=ys, fill="toself", fillcolor=BLUE_BAND, line=style, hoverinfo="skip", name=name)
-
-
-def _p(theta: Floats, curve: Curve) -> Floats:
-    return probability(theta, curve.a, -curve.a * curve.b, curve.c)
 
 
 def _values(months: Sequence[FittedMonth], name: str) -> tuple[Floats, Floats]:

@@ -19,7 +19,6 @@ from irt_assets.common.wording import counted, with_capital
 from irt_assets.decisions import release_undo
 from irt_assets.decisions.proposal_words import drift_in_a_word, evidence
 from irt_assets.decisions.proposals import (
-    Parameters,
     Proposal,
     Reference,
     State,
@@ -29,7 +28,7 @@ from irt_assets.decisions.proposals import (
 )
 from irt_assets.decisions.release import next_month
 from irt_assets.decisions.release_impact import impacts
-from irt_assets.psychometrics.core.curves import probability
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.reports.item_facts import item_facts
 from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure
@@ -136,14 +135,14 @@ def decision_state(asked: Asked, references: Sequence[Reference]) -> Tag:
     return tags.div(tags.ul(*states), tags.a("Reload this page", href=address_of(references)))
 
 
-def curves(new: Parameters, old: Parameters | None, *, mu: float = 0.0, sigma: float = 1.0) -> TagList:
+def curves(new: ItemRow, old: ItemRow | None, *, mu: float = 0.0, sigma: float = 1.0) -> TagList:
     """The proposed curve, and the published one where there is one."""
     theta = np.linspace(mu - 4 * sigma, mu + 4 * sigma, 81)
     drawn = empty("θ", "probability of a correct answer")
     columns: list[tuple[str, np.ndarray]] = []
     for name, values, dash in (("published", old, "dash"), ("proposed", new, "solid")):
         if values is not None:
-            p = probability(theta, values.a, -values.a * values.b, values.c)
+            p = values.curve(theta)
             drawn.add_trace(go.Scatter(x=theta.round(2), y=p.round(4), name=name, line={"dash": dash, "width": 3}))
             columns.append((name, p))
     drawn.update_layout(yaxis={"range": [0, 1]}, legend={"orientation": "h", "y": 1.12}, showlegend=True)

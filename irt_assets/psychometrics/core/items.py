@@ -1,0 +1,163 @@
+"""Parameters of items on a scale, as tables, anchors, publications and reports have them: a, b and c, D = 1.
+
+Belongs here: an item (`ItemRow`), or many (`ItemParameters`), by themselves: their curves, and how well they are known.
+Does not belong here: estimates in (a, d), d = −a·b, in which they are fitted, and the record of a fit
+(`models.Calibration`, which has these as `items`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from irt_assets.psychometrics.core import covariances, curves
+from irt_assets.psychometrics.core.arrays import Floats
+from irt_assets.psychometrics.core.confidence import Z95
+
+
+@dataclass(frozen=True)
+class ItemRow:
+    """An item; errors are None where they are not known. `cov_ab`: covariance of a and b."""
+
+    a: float
+    b: float
+    c: float = 0.0
+    a_se: float | None = None
+    b_se: float | None = None
+    cov_ab: float | None = None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any], before: str = "") -> ItemRow:
+        """From columns of these names, each after the prefix `before`; errors may be absent."""
+        values = {f.name: row.get(before + f.name) for f in fields(cls)}
+        return cls(**values | {"c": values["c"] or 0.0})
+
+    @classmethod
+    def if_known(cls, row: Mapping[str, Any], before: str = "") -> ItemRow | None:
+        """As `of`; None where the columns hold no a or no b."""
+        known = row.get(before + "a") is not None and row.get(before + "b") is not None
+        return cls.of(row, before) if known else None
+
+    def __str__(self) -> str:
+        a, b = (
+            f"{value:.2f} ± {'?' if se is None else format(se, '.2f')}"
+            for value, se in ((self.a, self.a_se), (self.b, self.b_se))
+        )
+        return f"a = {a}, b = {b}" + (f", c = {self.c:.2f}" if self.c else "")
+
+    @property
+    def abc(self) -> tuple[float, float, float]:
+        return self.a, self.b, self.c
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether those of a and of b are known."""
+        return self.a_se is not None and self.b_se is not None
+
+    def agrees_with(self, other: ItemRow) -> bool:
+        """Whether a and b of `other` both lie in the 95 % intervals of these; False where an error is not known."""
+        pairs = ((self.a, other.a, self.a_se), (self.b, other.b, self.b_se))
+        return all(se is not None and abs(theirs - own) <= Z95 * se for own, theirs, se in pairs)
+
+    def curve(self, theta: Floats) -> Floats:
+        """P(correct), shape (T,)."""
+        return curves.probability(theta, self.a, -self.a * self.b, self.c)
+
+    def interval(self, theta: Floats) -> tuple[Floats, Floats] | None:
+        """95 % interval of the curve over `theta`; None where its errors are not known."""
+        if self.a_se is None or self.b_se is None:
+            return None
+        off: Any = self.cov_ab or 0.0
+        return curves.probability_interval(theta, *self.abc, np.array([[self.a_se**2, off], [off, self.b_se**2]]))
+
+
+@dataclass(frozen=True)
+class ItemParameters:
+    """J items on one scale; NaN where an item has no parameters.
+
+    Attributes:
+        a, b, c: shape (J,).
+        cov: of (a, b), in the form of `covariances`; NaN where it is not known.
+        guessing_cov: shape (J, 3), covariances of logit c with (a, b), and its variance; 0 where c is held. None: it is
+            of all, or not known.
+    """
+
+    item_ids: tuple[str, ...]
+    a: Floats
+    b: Floats
+    c: Floats
+    cov: Floats
+    guessing_cov: Floats | None = None
+
+    @classmethod
+    def of_rows(cls, item_ids: Sequence[str], rows: Iterable[ItemRow | None]) -> ItemParameters:
+        """A row for each of `item_ids`; None: an item without parameters."""
+        found = [(None,) * 6 if row is None else (*row.abc, row.a_se, row.b_se, row.cov_ab) for row in rows]
+        a, b, c, a_se, b_se, cov_ab = np.array(found, dtype=float).reshape(-1, 6).T
+        return cls(tuple(item_ids), a, b, c, covariances.of_errors(a_se, b_se, cov_ab))
+
+    @property
+    def d(self) -> Floats:
+        """Shape (J,): intercept −a·b."""
+        return -self.a * self.b
+
+    @property
+    def cov_of_each(self) -> Floats:
+        """Shape (J, 2, 2): each item's own part of `cov`."""
+        return covariances.of_each(self.cov)
+
+    @property
+    def a_se(self) -> Floats:
+        return np.sqrt(self.cov_of_each[:, 0, 0])
+
+    @property
+    def b_se(self) -> Floats:
+        return np.sqrt(self.cov_of_each[:, 1, 1])
+
+    @property
+    def cov_ab(self) -> Floats:
+        """Shape (J,)."""
+        return self.cov_of_each[:, 0, 1]
+
+    def curve(self, theta: Floats) -> Floats:
+        """P(correct), shape (T, J)."""
+        return curves.probability(theta, self.a, self.d, self.c)
+
+    def information(self, theta: Floats) -> Floats:
+        """Fisher information about θ, shape (T, J)."""
+        return curves.information(theta, self.a, self.d, self.c)
+
+    def places(self, item_ids: Sequence[str]) -> npt.NDArray[np.intp]:
+        """Where these items are. Raises KeyError, naming it, for an item that is not among them."""
+        place = {item: j for j, item in enumerate(self.item_ids)}
+        return np.array([place[item] for item in item_ids], dtype=int)
+
+    def select(self, item_ids: Sequence[str]) -> ItemParameters:
+        """These items in this order. Raises KeyError, naming it, for an item that is not among them."""
+        j, guessing = self.places(item_ids), self.guessing_cov
+        chosen = self.a[j], self.b[j], self.c[j], covariances.of_some(self.cov, j)
+        return ItemParameters(tuple(item_ids), *chosen, None if guessing is None else guessing[j])
+
+    def among(self, item_ids: Sequence[str]) -> ItemParameters:
+        """`item_ids` in their order, without parameters where they are not of these; each with its own errors alone."""
+        place = {item: j for j, item in enumerate(self.item_ids)}
+        at = [place.get(item, -1) for item in item_ids]
+        known = (self.a, self.b, self.c, self.cov_of_each)
+        columns = (np.append(x, np.full((1, *x.shape[1:]), np.nan), axis=0)[at] for x in known)
+        return ItemParameters(tuple(item_ids), *columns)
+
+    def rescaled(self, slope: float, intercept: float) -> Self:
+        """The same items in θ* = slope·θ + intercept, slope > 0: a* = a/slope, b* = slope·b + intercept."""
+        by = np.tile([1 / slope, slope], len(self.item_ids))
+        guessing = self.guessing_cov
+        return replace(
+            self,
+            a=self.a / slope,
+            b=slope * self.b + intercept,
+            cov=covariances.scaled(self.cov, by),
+            guessing_cov=None if guessing is None else guessing * [1 / slope, slope, 1],
+        )

@@ -1,0 +1,39 @@
+"""Anchor sets from columns of numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.arrays import Floats
+from irt_assets.psychometrics.core.covariances import of_errors
+from irt_assets.psychometrics.core.models import Calibration
+
+
+def anchor_set_of(
+    scale_id: str,
+    version: str,
+    item_ids: tuple[str, ...],
+    a: Floats,
+    b: Floats,
+    c: Floats,
+    a_se: Floats,
+    b_se: Floats,
+    cov_ab: Floats,
+    topics: tuple[str | None, ...],
+    errors_assumed: npt.NDArray[np.bool_],
+    cov: Floats | None = None,
+) -> AnchorSet:
+    """`cov`: shape (2K, 2K), the covariance of all (a, b); None: the errors of different anchors are independent."""
+    return AnchorSet(
+        item_ids, a, b, c, of_errors(a_se, b_se, cov_ab) if cov is None else cov[None],
+        scale_id=scale_id, version=version, topics=topics, errors_assumed=errors_assumed,
+    )  # fmt: skip
+
+
+def with_errors_of(anchors: AnchorSet, fit: Calibration) -> AnchorSet:
+    """The anchors with the errors that a fit on the bank's scale has given their values."""
+    place = {item: j for j, item in enumerate(fit.item_ids)}
+    known = fit.select([place[item] for item in anchors.item_ids]).items
+    return AnchorSet(**vars(anchors) | {"cov": known.cov, "guessing_cov": known.guessing_cov})
