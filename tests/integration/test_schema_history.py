@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
@@ -222,8 +222,22 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+TYPED = """
+import contextlib, io, json, sys
+from irt_assets import cli
+commands, said = json.loads(sys.argv[1]), []
+for words in commands:
+    sys.argv = ["irt", *words]
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
+        cli.main()
+    said.append(out.getvalue())
+print(json.dumps(said))
+"""
+"""Types commands one after the other in one process, and prints what each printed."""
+
+
 class Earlier:
-    """The commands of RELEASE, in the present environment, on the database of `settings`."""
+    """The code of RELEASE, in the present environment, on the database of `settings`."""
 
     def __init__(self, release: Path, settings: Settings) -> None:
         self._release = release
@@ -235,23 +249,24 @@ class Earlier:
             "PYTHONPATH": str(release),
         }
 
-    def python(self, *words: str, code: int = 0) -> str:
+    def run(self, program: str, *words: str) -> str:
         done = subprocess.run(
-            [sys.executable, *words],
+            [sys.executable, "-c", program, *words],
             cwd=self._release,
             env=self._environment,
             capture_output=True,
             text=True,
             check=False,
         )
-        assert done.returncode == code, done.stdout + done.stderr
+        assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def __call__(self, *words: str, code: int = 0) -> str:
-        return self.python("-m", "irt_assets.cli", *words, code=code)
+    def typed(self, *commands: Sequence[str]) -> list[str]:
+        """What each of the commands prints."""
+        return list(json.loads(self.run(TYPED, json.dumps(commands)).splitlines()[-1]))
 
 
-def write_bank(folder: Path) -> list[Path]:
+def write_bank(folder: Path) -> list[tuple[str, Path]]:
     """Files of questions and attempts of two scales, each of 24 items and 200 learners a month."""
     found = []
     for scale in SCALES:
@@ -265,7 +280,7 @@ def write_bank(folder: Path) -> list[Path]:
         for name in ("attempt_id", "user_id", "item_id", "session_id"):
             attempts[name] = scale + "-" + attempts[name]
         attempts.to_parquet(files.attempts)
-        found += [files.questions, files.attempts]
+        found += [("questions", files.questions), ("attempts", files.attempts)]
     return found
 
 
@@ -291,43 +306,47 @@ def test_a_home_of_the_release_before_is_upgraded_with_all_that_was_found_and_de
     database, earlier, present = Database(settings), Earlier(release, settings), irt(settings)
     with database.connect() as connection:
         connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    earlier("db", "upgrade")
-    for kind, file in zip(("questions", "attempts") * len(SCALES), write_bank(tmp_path), strict=True):
-        earlier("import", kind, str(file))
-    for scale in SCALES:
-        earlier("scale", "init", "--scale", scale, *(f"--set={rule}" for rule in RULES))
     why = ("--by", "Ann", "--reason", "seen", "--yes")
-    earlier("scale", "set", "max_rmsd=0.08", "--scale", SCALES[1], *why)
-    for month in MONTHS:
-        earlier("calibrate", "--month", month)
-    proposed = [one["item_id"] for one in json.loads(earlier("release", "list", "--all", "--json"))]
-    print(proposed)
-    earlier("release", "accept", f"{MONTHS[1]}/{proposed[0]}", *why)
-    earlier("release", "reject", f"{MONTHS[1]}/{proposed[1]}", *why)
-    earlier("items", "withdraw", proposed[2], *why)
-    (learner,) = rows(database, "SELECT min(user_id) FROM mirt_ability")[0]
-    earlier("learner", "erase", learner, *why)
+    *_, listed = earlier.typed(
+        ("db", "upgrade"),
+        *(("import", kind, str(file)) for kind, file in write_bank(tmp_path)),
+        *(("scale", "init", "--scale", scale, *(f"--set={rule}" for rule in RULES)) for scale in SCALES),
+        ("scale", "set", "max_rmsd=0.08", "--scale", SCALES[1], *why),
+        *(("calibrate", "--month", month) for month in MONTHS),
+        ("release", "list", "--all", "--json"),
+    )
+    accepted, rejected, withdrawn = [one["proposal"] for one in json.loads(listed)][:3]
     asked = (
-        ("status",), ("release", "list", "--all"), ("lineage", proposed[0]), ("items", "list"), ("learner", "erasures"),
-        *(("scale", "decisions", "--scale", scale) for scale in SCALES),
-    )  # fmt: skip
+        ("status", "--json"),
+        ("release", "list", "--all", "--json"),
+        *(("lineage", name.partition("/")[2], "--json") for name in (accepted, rejected)),
+        ("items", "list", "--json"),
+        ("learner", "erasures", "--json"),
+        *(("scale", "decisions", "--scale", scale, "--json") for scale in SCALES),
+    )
+    (learner,) = rows(database, "SELECT min(user_id) FROM mirt_ability")[0]
+    *_, done = earlier.typed(
+        ("release", "accept", accepted, *why),
+        ("release", "reject", rejected, *why),
+        ("items", "withdraw", withdrawn.partition("/")[2], *why),
+        ("learner", "erase", learner, *why),
+        ("status", "--json"),
+    )
+    assert {month["state"] for month in json.loads(done)["months"]} <= {"green", "red"}, done
+    for table, n in {"release_decision": 2, "item_status": 1, "erasure": 1, "calibration_scale": 2}.items():
+        assert rows(database, f"SELECT count(*) FROM {table}") == [(n,)], table
 
-    def answers(of: Callable[..., str]) -> list[Any]:
-        return [json.loads(of(*words, "--json", code=int(words == ("status",)))) for words in asked]
-
-    def presently(*words: str, code: int = 0) -> str:
-        done = present(*words)
-        assert done.code == code, done.err
-        return done.out
-
-    said, before = answers(earlier), contents(database)
+    said, before = earlier.typed(*asked), contents(database)
     schema.upgrade(database)
     after = contents(database)
     for table, then in before.items():
         kept = [{name: value for name, value in row.items() if name not in MOVED} for row in then]
         assert within(sorted(kept, key=plain), sorted(after[table], key=plain)), table
-    assert said == answers(presently)
-    print(said[0])
+    for words, one in zip(asked, said, strict=True):
+        then, now = json.loads(one), present(*words).json
+        if words[0] == "status":  # the rest is of the moment
+            then, now = then["months"], now["months"]
+        assert now == then, words
     with database.connect() as connection:
         rules = {scale: one.rules.changed() for scale, one in read_scales(connection).items()}
     usual = {"min_responses": 100, "min_anchor_responses": 60, "latent": "auto", "new_misfit": "hold"}
@@ -352,20 +371,24 @@ def test_the_release_before_runs_on_the_newest_schema(
     present = irt(world)
     assert present("status").code == 1  # Dagster's tables are made by the present code, too
     before = catalog(database)
-    versions = "from resources.postgres import schema_version as v; print(v.__file__, v.newest_known())"
-    known = earlier.python("-c", versions).split()
+    known = earlier.run(
+        "from resources.postgres import schema_version as v; print(v.__file__, v.newest_known())"
+    ).split()
     assert Path(known[0]).is_relative_to(release)
     assert oldest <= int(known[1]) < newest_known(), f"pin a release of a schema from {oldest} to the last but one"
 
-    earlier("db", "upgrade")
     learners = tmp_path / "learners.csv"
     learners.write_text("user_id,lang\nsomebody new,ko\n", "utf-8")
-    earlier("import", "learners", str(learners))
-    earlier("calibrate", "--month", "2026-06")
-    [june] = [m for m in json.loads(earlier("status", "--json", code=1))["months"] if m["month"] == "2026-06"]
+    *_, status = earlier.typed(
+        ("db", "upgrade"),
+        ("import", "learners", str(learners)),
+        ("calibrate", "--month", "2026-06"),
+        ("status", "--json"),
+    )
+    [june] = [m for m in json.loads(status)["months"] if m["month"] == "2026-06"]
     assert june["state"] == "green", june
     item = rows(database, "SELECT min(item_id) FROM item_parameter_publication WHERE rule = 'first'")[0][0]
-    assert "2026-06" in earlier("lineage", item)
+    assert "2026-06" in earlier.typed(("lineage", item))[0]
 
     assert catalog(database) == before
     [june] = [m for m in present("status", "--json").json["months"] if m["month"] == "2026-06"]

@@ -1,6 +1,6 @@
 """An analyst's month that went wrong, in a browser: find it, read why, look at the plot.
 
-The first month was made by `test_analyst`; the analyst has the answers put right in `test_red_month_corrected`.
+The answers are put right in `test_red_month_corrected`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,24 @@ def test_months_are_asked_for_by_clicking_and_the_one_that_fails_holds_up_no_oth
     platform: Platform, page: Page, picture: Picture
 ) -> None:
     platform.make(platform.months[0])
-    backfill(platform, page, "red-1-backfill", picture)
+    page.goto(f"{platform.address}/jobs")
+    page.get_by_role("link", name=MONTHLY_JOB).first.click()
+    page.get_by_role("button", name="Materialize all").click()
+    page.get_by_placeholder("ex: ").fill(f"[{platform.bad}...{platform.months[2]}]")
+    page.get_by_placeholder("ex: ").press("Enter")
+    picture(page, "red-1-backfill")
+    page.get_by_role("button", name="Launch backfill").click()
+    expect(page.get_by_text("Created backfill")).to_be_visible()
+    page.get_by_text("View", exact=True).click()
+    page.wait_for_url("**/runs/b/*")
+    shown = page.url
+    backfill = shown.rpartition("/")[2]
+    page.goto("about:blank")
+    wait_for(
+        "the backfill to end", lambda: platform.stack.backfill_status(backfill) not in UNDER_WAY, BACKFILL_S, pause=2
+    )
+    page.goto(shown)
+    expect(page.get_by_text("100% completed")).to_be_visible()
     picture(page, "red-2-backfill-ended")
     expect(page.get_by_role("row", name="100% completed 2 0 1 1")).to_be_visible()
     assert platform.states() == [State.GREEN, State.RED, State.GREEN]
@@ -72,27 +89,6 @@ def test_its_plot_shows_the_anchors_off_the_line(platform: Platform, page: Page,
     expect(plot).to_be_visible()
     assert plot.evaluate("image => image.naturalWidth") > 300
     picture(page, "red-5-plot")
-
-
-def backfill(platform: Platform, page: Page, named: str, picture: Picture) -> None:
-    page.goto(f"{platform.address}/jobs")
-    page.get_by_role("link", name=MONTHLY_JOB).first.click()
-    page.get_by_role("button", name="Materialize all").click()
-    page.get_by_placeholder("ex: ").fill(f"[{platform.bad}...{platform.months[2]}]")
-    page.get_by_placeholder("ex: ").press("Enter")
-    picture(page, named)
-    page.get_by_role("button", name="Launch backfill").click()
-    expect(page.get_by_text("Created backfill")).to_be_visible()
-    page.get_by_text("View", exact=True).click()
-    page.wait_for_url("**/runs/b/*")
-    shown = page.url
-    backfill = shown.rpartition("/")[2]
-    page.goto("about:blank")
-    wait_for(
-        "the backfill to end", lambda: platform.stack.backfill_status(backfill) not in UNDER_WAY, BACKFILL_S, pause=2
-    )
-    page.goto(shown)
-    expect(page.get_by_text("100% completed")).to_be_visible()
 
 
 def open_check(platform: Platform, page: Page) -> None:
