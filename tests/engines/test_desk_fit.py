@@ -198,7 +198,7 @@ def _table_of(fitted):
     from irt_assets.file_commands.tables import ParameterTable
 
     cal = fitted.calibration
-    return ParameterTable(Path("p.csv"), cal.item_ids, cal.a, cal.b, cal.c, cal.a_se, cal.b_se)
+    return ParameterTable(cal.item_ids, cal.a, cal.b, cal.c, cal.cov_ab, path=Path("p.csv"))
 
 
 def test_answers_to_items_without_parameters_do_not_count_and_are_told(simulated: Answers, simulated_fit: Fit) -> None:

@@ -136,9 +136,9 @@ def test_items_are_weighted_by_their_errors_where_both_tables_have_them(old: Par
 
 def test_items_without_errors_among_items_with_errors_are_left_out_by_name(old: ParameterTable) -> None:
     sound = table(old.item_ids, old.a, old.b, old.c, se=(0.1, 0.1))
-    sound.b_se[2] = np.nan
+    sound.cov[2, 1, 1] = np.nan
     new = moved(table(old.item_ids, old.a, old.b, old.c, se=(0.1, 0.1)), 1.1, 0.2)
-    new.b_se[7] = np.nan
+    new.cov[7, 1, 1] = np.nan
     found = link(new, sound)
     assert set(found.anchors_dropped) == {"i2", "i7"}
     assert found.slope == pytest.approx(1.1, abs=1e-7)

@@ -127,10 +127,6 @@ class ItemParameters:
         """P(correct), shape (T, J)."""
         return curves.probability(theta, self.a, self.d, self.c)
 
-    def information(self, theta: Floats) -> Floats:
-        """Fisher information about θ, shape (T, J)."""
-        return curves.information(theta, self.a, self.d, self.c)
-
     def places(self, item_ids: Sequence[str]) -> npt.NDArray[np.intp]:
         """Where these items are. Raises KeyError, naming it, for an item that is not among them."""
         place = {item: j for j, item in enumerate(self.item_ids)}
