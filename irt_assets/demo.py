@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import psycopg
@@ -21,7 +21,7 @@ from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFil
 
 from irt_assets.calibration.assets import says_held
 from irt_assets.common.job_names import KPI_JOB, MONTHLY_JOB, NIGHTLY_JOB, same_job
-from irt_assets.common.partitions import DAYS, WEEKS, month_bounds, month_of
+from irt_assets.common.partitions import DAYS, WEEKS, Month, month_of
 from irt_assets.common.run_progress import RANGE_TAGS
 from irt_assets.common.wording import some_of
 from irt_assets.decisions.origin import initialise
@@ -85,11 +85,18 @@ class Finding:
     as_expected: bool
 
 
-def simulated(
-    settings: Settings, say: Say, open_instance: OpenInstance
-) -> tuple[Settings, list[MonthState], list[Finding]]:
-    """Run everything, from the simulation to comparing planted with found; returns the settings."""
-    files, truth, settings = prepare(settings.irt_home / "simulated", settings, say)
+class Demonstrated(NamedTuple):
+    """What a demo leaves: the settings that it wrote, how its months stand, and what of the planted was found."""
+
+    settings: Settings
+    states: list[MonthState]
+    findings: list[Finding]
+
+
+def simulated(settings: Settings, say: Say, open_instance: OpenInstance) -> Demonstrated:
+    """Run everything, from the simulation to comparing planted with found."""
+    files, truth = prepare(settings.irt_home / "simulated", settings, say)
+    settings = get_settings()
     database = Database(settings)
     load(database, files, settings, say)
     write_lake(database, say)
@@ -113,10 +120,10 @@ def simulated(
         write_learner_reports(database, settings, datetime.now(UTC), say)
         jobs.run("inventory")
         findings = compare(database, truth, months, states)
-    return settings, states, findings
+    return Demonstrated(settings, states, findings)
 
 
-def prepare(folder: Path, settings: Settings, say: Say) -> tuple[SimulatedFiles, dict[str, Any], Settings]:
+def prepare(folder: Path, settings: Settings, say: Say) -> tuple[SimulatedFiles, dict[str, Any]]:
     """Simulate (or take what an earlier demo simulated) and write the settings that fit it."""
     files = SimulatedFiles(
         *(
@@ -135,7 +142,7 @@ def prepare(folder: Path, settings: Settings, say: Say) -> tuple[SimulatedFiles,
         files = write(*simulate(demo_scenario(datetime.now(UTC))), folder)
     truth = json.loads(files.truth.read_text("utf-8"))
     write_env_file(settings, irt_first_month=truth["months"][0], irt_schedules="stopped")
-    return files, truth, get_settings()
+    return files, truth
 
 
 def load(database: Database, files: SimulatedFiles, settings: Settings, say: Say) -> None:
@@ -224,7 +231,7 @@ def run_daily_life(jobs: Jobs, settings: Settings, now: datetime) -> None:
     """Make what the schedules would have made by now: features of all days, KPIs of two weeks, one night."""
     jobs.say("features of every day, KPIs of the last week and the running one, the last night, the invariants …")
     (yesterday,), weeks = DAYS.back(now, 1), [*WEEKS.back(now, 1), WEEKS.key_of(now)]
-    asked = [("aggregate_features_daily", DAYS.key_of(month_bounds(settings.irt_first_month)[0]), yesterday)]
+    asked = [("aggregate_features_daily", DAYS.key_of(Month(settings.irt_first_month).start), yesterday)]
     asked += [(KPI_JOB, week, "") for week in weeks]
     asked += [(job, yesterday, "") for job in (NIGHTLY_JOB, "detect_inactivity", "invariants")]
     for job, first, last in asked:
@@ -301,7 +308,7 @@ def _finding(
         found = f"flagged as {kind} in {len(rightly)} of {len(judged)} green months"
         return Finding(kind, planted, found + (f", as {', '.join(others)} too" if others else ""), rightly == judged)
     if kind == "anchors_moved":
-        scale = next(iter(read_scales(connection, month_bounds(active[0])[0]).values()))
+        scale = next(iter(read_scales(connection, Month(active[0]).start).values()))
         constants = anchors_agree(
             load_evidence(connection, MonthFile.unread(connection, active[0]), active[0], scale)
         ).details
@@ -317,7 +324,7 @@ def _finding(
     wanted = Flag.NEGATIVE_DISCRIMINATION if kind == "wrong_key" else Flag.ALL_CORRECT
     flagged = []
     for month in active:
-        scale = next(iter(read_scales(connection, month_bounds(month)[0]).values()))
+        scale = next(iter(read_scales(connection, Month(month).start).values()))
         calibration = load_evidence(connection, MonthFile.unread(connection, month), month, scale).calibration
         if calibration is None:
             continue
@@ -345,7 +352,7 @@ def _false_alarms(connection: psycopg.Connection, truth: dict[str, Any], months:
     planted = {item for fault in truth["faults"] for item in fault["item_ids"]}
     flagged: set[str] = set()
     for month in months:
-        for scale in read_scales(connection, month_bounds(month)[0]).values():
+        for scale in read_scales(connection, Month(month).start).values():
             calibration = load_evidence(connection, MonthFile.unread(connection, month), month, scale).calibration
             if calibration is not None:
                 flagged |= {i for i, f in zip(calibration.item_ids, calibration.flags, strict=True) if f}
@@ -481,7 +488,7 @@ def _say_abilities(database: Database, month: str, say: Say) -> None:
         row = connection.execute(
             """SELECT count(*), avg(theta), stddev_samp(theta), avg(se) FROM mirt_ability
                WHERE kind = 'monthly' AND window_end = %s""",
-            (month_bounds(month)[1],),
+            (Month(month).end,),
         ).fetchone()
     assert row is not None
     if row[0]:
@@ -494,5 +501,5 @@ def _log_window(database: Database) -> tuple[datetime, datetime]:
         row = connection.execute("SELECT min(completed_at), max(completed_at) FROM attempt").fetchone()
     if row is None or row[0] is None:
         raise PermanentFailure("no answer of the log was accepted: see the reject file for the reasons")
-    end = month_bounds(month_of(row[1]))[1]
-    return month_bounds(month_of(row[0]))[0], end if end <= datetime.now(UTC) else row[1] + timedelta(microseconds=1)
+    end = month_of(row[1]).end
+    return month_of(row[0]).start, end if end <= datetime.now(UTC) else row[1] + timedelta(microseconds=1)

@@ -12,7 +12,7 @@ import dagster as dg
 import psycopg
 
 from irt_assets.common.job_names import KPI_JOB, MONTHLY_JOB
-from irt_assets.common.partitions import day_bounds, month_bounds, month_of
+from irt_assets.common.partitions import Month, day_bounds, month_of
 from irt_assets.common.run_progress import RANGE_TAGS
 from irt_assets.gates.month_status import unsettled_months
 from irt_assets.responses.lake import days_behind
@@ -72,7 +72,7 @@ def build_late_sensor(jobs: dict[str, Job], settings: Settings) -> dg.SensorDefi
             )
         late = late_days(_versions(read, memory.live_days(new), now), sources, now, fresh=memory.fresh)
         made = context.instance.get_materialized_partitions(dg.AssetKey("weekly_kpi"))
-        begin = month_bounds(settings.irt_first_month)[0]
+        begin = Month(settings.irt_first_month).start
         asked = [
             *_days(late, [day for day in late if day in sources and day_bounds(day)[0] >= begin]),
             *_weeks(weeks_to_ask(late, made)),

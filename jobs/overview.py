@@ -1,7 +1,7 @@
 """The state of everything at a moment: the daemon, every schedule, month, open violation, alert and run.
 
 It only collects: `month_status` decides on months, `alerts` on what is late.
-What does not belong here: how it is shown (see `irt_assets.cli.operations`).
+What does not belong here: how it is shown (see `irt_assets.cli.status`).
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from irt_assets.common.job_names import (
     PRUNE_JOB,
     documents_name,
 )
-from irt_assets.common.partitions import DAYS, MONTHS, WEEKS, Period, month_bounds
+from irt_assets.common.partitions import DAYS, MONTHS, WEEKS, Month, Period
 from resources.dagster_compat import InstigatorState, ScheduleInstigatorData, schedule_execution_time_iterator
 
 GRACE = timedelta(hours=1)
@@ -65,7 +65,7 @@ class Plan:
         keys = self.period.back(tick, self.look_back)
         if self.running:
             keys.append(self.period.key_of(tick))
-        begin = month_bounds(first_month)[0]
+        begin = Month(first_month).start
         return [key for key in keys if self.period.bounds(key)[1] > begin]
 
     def newest_due(self, tick: datetime, first_month: str) -> tuple[str, datetime] | None:

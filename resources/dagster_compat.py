@@ -1,8 +1,9 @@
 """Private parts of Dagster, for one version of it: no other module imports or replaces them.
 
 First the names that others take from here, then its servers, the logs of runs, its page as an application, its queue,
-its monitor and its run worker. Other modules hold only what a subclass inherits (`INHERITED_IN`). What does not belong
-here: what `dagster` itself exports, and the layer of our own around the page (see `irt_assets.webserver`).
+its monitor and its run worker. What `import dagster` does not load is imported inside the function that needs it: it
+takes seconds. Other modules hold only what a subclass inherits (`INHERITED_IN`). What does not belong here: what
+`dagster` itself exports, and the layer of our own around the page (see `irt_assets.webserver`).
 """
 
 from __future__ import annotations
@@ -13,17 +14,20 @@ import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial, wraps
 from importlib.metadata import version
 from pathlib import Path
 from threading import local
 from typing import TYPE_CHECKING, Any
 
+from dagster import DagsterInstance
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.events import EngineEventData, RunFailureReason
+from dagster._core.execution import context_creation_job
 from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES, BulkActionStatus, PartitionBackfill
 from dagster._core.execution.plan.objects import ErrorSource, StepFailureData
 from dagster._core.execution.retries import auto_reexecution_should_retry_run
@@ -57,16 +61,23 @@ from dagster._core.storage.tags import (
     SENSOR_NAME_TAG,
 )
 from dagster._core.utils import coerce_valid_log_level
+from dagster._core.workspace.context import WorkspaceProcessContext, WorkspaceRequestContext
+from dagster._core.workspace.load_target import WorkspaceFileTarget
+from dagster._grpc.impl import start_run_in_subprocess
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 from dagster._utils import ensure_file
+from dagster._utils.error import ExceptionInfo
+from dagster._utils.interrupts import capture_interrupts
+from dagster._utils.log import configure_loggers
 from dagster._utils.schedules import schedule_execution_time_iterator
+from dagster_shared.error import SerializableErrorInfo
 from sqlalchemy.exc import DBAPIError
 from starlette.types import ASGIApp
 
 from resources.failures import PermanentFailure, TransientFailure, explain, is_transient
 
 if TYPE_CHECKING:
-    from dagster import DagsterInstance, LoggerDefinition, RunRecord
+    from dagster import LoggerDefinition, RunRecord
     from dagster._daemon.types import DaemonStatus
 
 LOG = logging.getLogger(__name__)
@@ -137,6 +148,7 @@ LONGEST_OUTAGE_S = 300.0
 RECONNECT_S = 1.0
 REPEATED = ("add_", "all_", "create_", "fetch_", "get_", "handle_", "has_", "store_", "update_")
 """How the names of a storage's methods begin that are made again when they are cut off."""
+READ_ONLY = "25006"
 NUMBER = "SELECT pg_current_xact_id_if_assigned()::text"
 BECAME = """SELECT CASE WHEN %(number)s::xid8 < pg_current_xact_id() THEN pg_xact_status(%(number)s::xid8) END"""
 """What became of a transaction; nothing, if a crash took its number back."""
@@ -163,11 +175,12 @@ def keep_connections(instance: DagsterInstance) -> None:
 def wait_for_database(instance: DagsterInstance) -> None:
     """Let the instance's storages wait for a database that does not answer, up to `LONGEST_OUTAGE_S`.
 
-    They give up after six seconds otherwise, and the run with them. Storages that keep connections do not wait.
+    They give up after six seconds otherwise, and the run with them.
     """
+    outage = _Outage()
     for storage in _storages(instance):
         connect_by = "_connect" if storage is instance.event_log_storage else "connect"
-        transactions = _Transactions(getattr(storage, connect_by))
+        transactions = _Transactions(storage, getattr(storage, connect_by), outage)
         setattr(storage, connect_by, transactions.connect)
         for name in dir(type(storage)):
             if name.startswith(REPEATED) and callable(getattr(type(storage), name)):
@@ -178,6 +191,14 @@ def _storages(instance: DagsterInstance) -> tuple[Any, ...]:
     return instance.run_storage, instance.event_log_storage, instance.schedule_storage
 
 
+@dataclass
+class _Outage:
+    """What an instance's storages know together: whether they have written, and since when their database is away."""
+
+    has_written: bool = False
+    away_since: float | None = None
+
+
 class _Transactions:
     """Calls of a storage, each of them one transaction, which is made again where its connection breaks or, once
     something was written, where the database may only be read.
@@ -186,10 +207,8 @@ class _Transactions:
     of it. So nothing is doubled.
     """
 
-    def __init__(self, connect: Callable[[], Any]) -> None:
-        self._connect, self._of_thread = connect, local()
-        self._has_written = False
-        self._away_since: float | None = None
+    def __init__(self, storage: Any, connect: Callable[[], Any], outage: _Outage) -> None:
+        self._storage, self._connect, self._outage, self._of_thread = storage, connect, outage, local()
 
     def connect(self, *_: Any) -> Any:
         """The connection of the call under way in this thread, else a new one."""
@@ -210,8 +229,6 @@ class _Transactions:
         return hasattr(self._of_thread, "connection")
 
     def _until_committed(self, call: Callable[[], Any]) -> Any:
-        from dagster_postgres.utils import DagsterPostgresException
-
         number, result = None, None
         while True:
             try:
@@ -219,30 +236,32 @@ class _Transactions:
                     if number is None or not _is_committed(connection, number):
                         result = call()
                         number = connection.exec_driver_sql(NUMBER).scalar()
-            except (DBAPIError, DagsterPostgresException, TransientFailure) as error:
+            except (DBAPIError, TransientFailure) as error:
                 self._wait_after(error)
             else:
-                self._has_written = self._has_written or number is not None
-                self._away_since = None
+                self._outage.has_written = self._outage.has_written or number is not None
+                self._outage.away_since = None
                 return result
 
     @contextmanager
     def _transaction(self) -> Iterator[Any]:
-        with self._connect() as made, made.execution_options(isolation_level="READ COMMITTED").begin():
+        engine = self._storage._engine  # Dagster's own `connect` tries for six seconds, and logs each attempt
+        with engine.connect() as made, made.execution_options(isolation_level="READ COMMITTED").begin():
             self._of_thread.connection = made
             try:
                 yield made
             finally:
                 del self._of_thread.connection
 
-    def _wait_after(self, error: Exception) -> None:
+    def _wait_after(self, error: DBAPIError | TransientFailure) -> None:
         """Raise the error where another attempt would not help, or the database is away for too long."""
         now = time.monotonic()
-        is_lost = not isinstance(error, DBAPIError) or error.connection_invalidated or self._has_written
-        if not is_lost or not is_transient(error) or now - (self._away_since or now) > LONGEST_OUTAGE_S:
+        sqlstate = getattr(getattr(error, "orig", None), "pgcode", None)
+        helps = is_transient(error) and (self._outage.has_written or sqlstate != READ_ONLY)
+        if not helps or now - (self._outage.away_since or now) > LONGEST_OUTAGE_S:
             raise error
-        if self._away_since is None:
-            self._away_since = now
+        if self._outage.away_since is None:
+            self._outage.away_since = now
             LOG.warning("waiting %.0f minutes at most: %s", LONGEST_OUTAGE_S / 60, explain(error))
         time.sleep(RECONNECT_S)
 
@@ -264,9 +283,6 @@ def let_runs_wait() -> None:
 
 def _execute_waiting(*arguments: Any) -> None:
     """What a process does that executes a run and was started by the code server."""
-    from dagster import DagsterInstance
-    from dagster._grpc.impl import start_run_in_subprocess
-
     make = DagsterInstance.from_ref
 
     def made(ref: Any) -> DagsterInstance:
@@ -299,7 +315,6 @@ def daemon_statuses(instance: DagsterInstance, silent_s: float) -> Collection[Da
 
 def run_daemon() -> None:
     """`dagster-daemon` with this process's arguments; returns when it has ended."""
-    from dagster import DagsterInstance
     from dagster._daemon.cli import main
 
     with DagsterInstance.get() as instance:
@@ -333,8 +348,6 @@ def give_runs_these_loggers(loggers: Sequence[tuple[LoggerDefinition, dict[str, 
 
     There is no setting for that.
     """
-    from dagster._core.execution import context_creation_job
-
     vars(context_creation_job)["default_system_loggers"] = lambda _instance: list(loggers)
 
 
@@ -345,7 +358,6 @@ def have_the_last_word_on_logs(configure: Callable[[], None]) -> None:
     """
     from dagster._cli import api
     from dagster._daemon import controller
-    from dagster._utils.log import configure_loggers
 
     def configured(**options: Any) -> None:
         configure_loggers(**options)
@@ -371,9 +383,6 @@ def webserver_app(
     """
     check_version()
     # Loaded here: they take seconds, and only the webserver needs them.
-    from dagster import DagsterInstance
-    from dagster._core.workspace.context import WorkspaceProcessContext, WorkspaceRequestContext
-    from dagster._core.workspace.load_target import WorkspaceFileTarget
     from dagster_webserver.app import create_app_from_workspace_process_context
 
     class Request(WorkspaceRequestContext):
@@ -410,8 +419,6 @@ def queue_run(instance: DagsterInstance, workspace: Path, location: str, job: st
     Raises TransientFailure where the code server does not answer.
     """
     from dagster._cli.job import _create_run
-    from dagster._core.workspace.context import WorkspaceProcessContext
-    from dagster._core.workspace.load_target import WorkspaceFileTarget
 
     target = WorkspaceFileTarget([str(workspace)])
     with _quiet(), WorkspaceProcessContext(instance, version=DAGSTER, workspace_load_target=target) as process:
@@ -463,8 +470,6 @@ def tell_in_a_sentence(kind: type[Exception]) -> None:
     The code that raises it has already logged it there.
     """
     from dagster._daemon.utils import DaemonErrorCapture
-    from dagster._utils.error import ExceptionInfo
-    from dagster_shared.error import SerializableErrorInfo
 
     def process(exc_info: ExceptionInfo, logger: logging.Logger, log_message: str) -> SerializableErrorInfo:
         error = exc_info[1]
@@ -477,9 +482,7 @@ def tell_in_a_sentence(kind: type[Exception]) -> None:
 
 def execute_launched_run(run_id: str) -> int:
     """Execute a run that was launched, in this process, on the instance of DAGSTER_HOME; 0 where it succeeded."""
-    from dagster import DagsterInstance
     from dagster._cli.api import _execute_run_command_body
-    from dagster._utils.interrupts import capture_interrupts
 
     with capture_interrupts(), DagsterInstance.get() as instance:
         wait_for_database(instance)

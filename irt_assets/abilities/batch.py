@@ -17,7 +17,7 @@ import numpy.typing as npt
 import psycopg
 import pyarrow as pa
 
-from irt_assets.common.partitions import month_bounds, month_of
+from irt_assets.common.partitions import Month, month_of
 from irt_assets.ledger.publications import PublishedSet, in_force
 from irt_assets.ledger.steps import done_months
 from irt_assets.ledger.testlets import InTestlets
@@ -58,7 +58,7 @@ def measure(database: Database, month: str, update_id: str) -> list[ScaleAbiliti
     """`measure_at` the month's end, in one transaction."""
     with database.connect() as connection:
         advisory_lock(connection, "abilities", month)
-        return measure_at(connection, month_bounds(month)[1], "monthly", update_id)
+        return measure_at(connection, Month(month).end, "monthly", update_id)
 
 
 def measure_at(
@@ -70,7 +70,7 @@ def measure_at(
     night too where PostgreSQL has dropped answers that count. Replaces the abilities of this kind and time, in the
     caller's transaction.
     """
-    import pandas as pd
+    import pandas as pd  # takes half a second, and the θ API measures without it
 
     connection.execute("DELETE FROM mirt_ability WHERE kind = %s AND window_end = %s", (kind, end))
     measured = []
@@ -188,8 +188,8 @@ def stale_months(connection: psycopg.Connection) -> dict[str, str]:
     """
     scales = read_scales(connection)
     used = _sets_used(connection)
-    ends = {end for _, end in used} | {month_bounds(month)[1] for month in done_months(connection)}
-    stale = {}
+    ends = {end for _, end in used} | {Month(month).end for month in done_months(connection)}
+    stale: dict[str, str] = {}
     for end in ends:
         now = {scale_id: in_force(connection, scale_id, end) for scale_id in scales}
         changed = [

@@ -20,7 +20,7 @@ from irt_assets.calibration.month import (
     publish_month,
 )
 from irt_assets.calibration.month_impact import measure_month
-from irt_assets.common.partitions import existing_partitions, month_bounds
+from irt_assets.common.partitions import Month, existing_partitions
 from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import by_scale
 from irt_assets.engines import Calibrator
@@ -194,7 +194,7 @@ def build_calibration_assets(
         with classify_failures(), database.connect() as connection:
             compared = [
                 read_agreement(connection, context.partition_key, scale)
-                for scale in read_scales(connection, month_bounds(context.partition_key)[0]).values()
+                for scale in read_scales(connection, Month(context.partition_key).start).values()
             ]
         return dg.MaterializeResult(metadata=shown.agreement_metadata(compared))
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from irt_assets.common.dated import dated_result, partition_check
-from irt_assets.common.partitions import last_complete_month, month_bounds, months_between
+from irt_assets.common.partitions import Month, last_complete_month, months_between
 from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import by_scale, counted
 from irt_assets.gates.advisory_checks import ADVISORY_CHECKS
@@ -113,7 +113,7 @@ def _load(asset: str, month: str, database: Database, store: ObjectStore) -> dic
             file = MonthFile.unread(connection, month)
         return {
             scale_id: load_evidence(connection, file, month, scale)
-            for scale_id, scale in read_scales(connection, month_bounds(month)[0]).items()
+            for scale_id, scale in read_scales(connection, Month(month).start).items()
         }
 
 
@@ -263,7 +263,7 @@ def _agreement_check(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinitio
         with classify_failures(), database.connect() as connection:
             found = {
                 scale_id: read_agreement(connection, context.partition_key, scale)
-                for scale_id, scale in read_scales(connection, month_bounds(context.partition_key)[0]).items()
+                for scale_id, scale in read_scales(connection, Month(context.partition_key).start).items()
             }
         return dg.AssetCheckResult(
             passed=all(month.agrees for month in found.values()),
@@ -335,7 +335,7 @@ def _inventory_checks(first_month: str) -> dg.AssetChecksDefinition:
     return checks
 
 
-def _inventory_sentence(months: list[str], states: list[MonthState], standing: list[MonthState]) -> str:
+def _inventory_sentence(months: Sequence[str], states: list[MonthState], standing: list[MonthState]) -> str:
     if months and not states:
         return "the bank has no items: `irt import questions FILE`"
     if not standing:

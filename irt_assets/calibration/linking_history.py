@@ -89,7 +89,7 @@ def history_plot(history: Sequence[LinkedMonth]) -> bytes:
     if not linked:
         return message("No month has been linked yet")
     months = list(months_between(history[0].month, history[-1].month))
-    place = {month: k for k, month in enumerate(months)}
+    place: dict[str, int] = {month: k for k, month in enumerate(months)}
     often = Counter(item for one in linked for item in one.dropped)
     named = [item for item, _ in sorted(often.items(), key=lambda entry: (-entry[1], entry[0]))[:ANCHORS_SHOWN]]
     figure = new_figure(4.6 + 0.2 * len(named))

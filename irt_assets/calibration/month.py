@@ -26,7 +26,7 @@ from irt_assets.calibration.request import (
     require_everybody,
     require_one_population,
 )
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.engines import Calibrator, Sampler, registry
 from irt_assets.engines.em import EmEngine
 from irt_assets.gates import misfit
@@ -146,7 +146,7 @@ def _fit(
     """`explained`: the errors of an engine that become the reason for the missing fit."""
     with database.connect() as connection:
         snapshot = current_snapshot(connection, month)
-        scales = read_scales(connection, month_bounds(month)[0])
+        scales = read_scales(connection, Month(month).start)
     if snapshot is None:
         raise PermanentFailure(f"{month} has no snapshot: materialise scored_responses of {month} first")
     table, settings = read_for_run(store, snapshot, FIT_COLUMNS), database.settings
@@ -159,7 +159,7 @@ def _fit(
         everybody = count_items(settings, store, snapshot, scale.scale_id) if drawn else None
         with database.connect() as connection:
             anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
-            start = month_bounds(month)[0]
+            start = Month(month).start
             published = items_published_by(connection, scale.scale_id, start)
             request = build_fit_request(connection, table, scale, start, anchors, everybody, published)
             reference = misfit.find_reference(connection, scale, month)
@@ -249,7 +249,7 @@ def link_month(database: Database, month: str, run_id: str | None) -> list[LinkO
     with database.connect() as connection:
         advisory_lock(connection, "linked_item_parameters", month)
         snapshot = current_snapshot(connection, month)
-        for scale in read_scales(connection, month_bounds(month)[0]).values():
+        for scale in read_scales(connection, Month(month).start).values():
             outcomes.append(_link_fit(connection, scale, scale.engine, month, run_id))
             others = fits.engines_staged(connection, snapshot, scale.scale_id) if snapshot else []
             outcomes += [
@@ -326,7 +326,7 @@ def _link_fit(connection: psycopg.Connection, scale: Scale, engine: str, month: 
         linking,
         kind="monthly",
         scale_id=scale.scale_id,
-        window=month_bounds(month),
+        window=Month(month).bounds,
         snapshot_hash=staged.snapshot_hash,
         anchor_hash=digest,
         spec=staged.spec | StagedSpec(eligibility=fits.rules_of_a_linking(staged.spec, scale.rules)),

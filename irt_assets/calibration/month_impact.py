@@ -25,7 +25,7 @@ import numpy as np
 import psycopg
 
 from irt_assets.abilities.batch import estimate
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted
 from irt_assets.ledger.anchors import read_every_anchor
 from irt_assets.ledger.cited_fits import constants_of
@@ -47,7 +47,7 @@ FEWEST_ITEMS = 3
 
 def measure_month(database: Database, month: str) -> None:
     """Measure and store the impact of the month's linked fit of every scale that has none yet."""
-    start = month_bounds(month)[0]
+    start = Month(month).start
     with database.connect() as connection:
         advisory_lock(connection, "linked_item_parameters", month)
         for scale in read_scales(connection, start).values():
@@ -62,7 +62,7 @@ def with_impact(connection: psycopg.Connection, scale: Scale, month: str, fit: L
     there was this gate stays without."""
     if fit.model_spec.impact is None and fit.model_spec.version is None:
         return fit
-    published = publications_in_force(connection, scale.scale_id, month_bounds(month)[1] - timedelta(microseconds=1))
+    published = publications_in_force(connection, scale.scale_id, Month(month).end - timedelta(microseconds=1))
     content = json.dumps([[row[name] for name in ("item_id", "a", "b", "c")] for row in published])
     digest = hashlib.sha256(f"{scale.anchor_version} {scale.pass_theta} {content}".encode()).hexdigest()
     if fit.model_spec.impact and fit.model_spec.impact.compared_with == digest:
@@ -77,7 +77,7 @@ def _measured(
 ) -> MonthImpact:
     """The impact on up to 20,000 of the month's learners; `published` is in force in the month's last instant, so that
     what the month itself has published, if it is run again, is not compared with itself."""
-    start, end = month_bounds(month)
+    start, end = Month(month).bounds
     before = {row["item_id"]: ItemRow.of(row) for row in published}
     made_by = {row["item_id"]: row["fit_id"] for row in published if row["fit_id"]}
     after = proposed_values(fit.items, scale, before)
@@ -185,7 +185,7 @@ def _answers_to(responses: Responses, wanted: np.ndarray) -> Responses:
 
 def _some_learners(connection: psycopg.Connection, month: str, items: list[str]) -> list[str] | None:
     """20,000 of the month's learners, the same ones whenever it is asked; None where it has no more than these."""
-    start, end = month_bounds(month)
+    start, end = Month(month).bounds
     rows = connection.execute(
         """SELECT user_id FROM (
              SELECT DISTINCT user_id FROM attempt

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import psycopg
 
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.gates.misfit import find_reference
 from irt_assets.gates.month_status import no_origin
 from irt_assets.ledger.anchors import read_anchors
@@ -57,7 +57,7 @@ def link_to_scale(
 def accepted_loadings(connection: psycopg.Connection, scale: Scale, month: str) -> dict[str, float]:
     """Item → loading on what the items of the month's reference share beyond the ability; empty unless its misfit was
     accepted and its fit says them."""
-    if "misfit" not in accepted_subjects(connection, scale.scale_id, month_bounds(month)[0]):
+    if "misfit" not in accepted_subjects(connection, scale.scale_id, Month(month).start):
         return {}
     reference = find_reference(connection, scale, month)
     return reference.statistics.loadings if reference and reference.statistics else {}

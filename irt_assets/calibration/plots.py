@@ -283,7 +283,7 @@ def _one_curve(ax: Axes, calibration: Calibration, j: int | None, item: str, obs
 
 def _intervals(ax: Axes, value: Floats, se: Floats, flagged: npt.NDArray[np.bool_]) -> None:
     """Points with 95 % intervals against rank; an axis that holds the bulk, arrows at its edges for the rest."""
-    from matplotlib.markers import CARETDOWN, CARETUP
+    from matplotlib.markers import CARETDOWN, CARETUP  # loaded with the figure
 
     rank = np.arange(1, value.size + 1)
     ax.set_xlim(0.3, max(value.size, 1) + 0.7)
@@ -391,7 +391,7 @@ def message(text: str) -> bytes:
 
 def new_figure(height: float) -> Figure:
     """An empty figure of the usual width; `height` in inches."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # a second, only for who draws
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, height), dpi=_DPI, layout="constrained")
@@ -424,7 +424,7 @@ def short(name: str, length: int) -> str:
 
 @cache
 def _glyphs() -> frozenset[int]:
-    from matplotlib.font_manager import FontProperties, findfont, get_font
+    from matplotlib.font_manager import FontProperties, findfont, get_font  # loaded with the figure
 
     return frozenset(get_font(findfont(FontProperties())).get_charmap())
 

@@ -16,7 +16,7 @@ from datetime import datetime
 import psycopg
 
 from irt_assets.calibration.month_impact import with_impact
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted
 from irt_assets.gates import gates
 from irt_assets.gates.evidence import Evidence, MonthFile, load_evidence
@@ -52,7 +52,7 @@ def publish_ready_months(
     waiting = {m for m, step in known.items() if step.state == "pending" and m not in unsettled}
     for candidate in sorted(waiting | {month}):
         before = known.get(candidate)
-        of_month = read_scales(connection, month_bounds(candidate)[0])[scale.scale_id]
+        of_month = read_scales(connection, Month(candidate).start)[scale.scale_id]
         evidence = load_evidence(connection, stored_file(candidate), candidate, of_month)
         fit_id = evidence.linked.fit_id if evidence.linked else None
         if candidate != month and before and before.fit_id != fit_id:
@@ -90,7 +90,7 @@ def _publish(
     """Publish what was never published and passes its item gates; propose the rest that passes."""
     linked, scale, month = evidence.linked, evidence.scale, evidence.month
     assert linked is not None
-    end = month_bounds(month)[1]
+    end = Month(month).end
     ever = items_ever_published(connection, scale.scale_id)
     anchors = anchor_items(connection, scale)
     settled = values_settled(connection, scale.scale_id, month)

@@ -20,6 +20,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from irt_assets.cli.console import print_error, say, stdout_reserved_for_json
+from irt_assets.psychometrics.core.errors import PsychometricsError
 from resources.failures import PermanentFailure, TransientFailure, explain
 from resources.version import code_version
 
@@ -154,8 +155,6 @@ def main() -> None:
         with stdout_reserved_for_json() if "--json" in sys.argv else nullcontext():
             app()
     except Exception as error:  # noqa: BLE001 - the last place where a secret can be kept from the screen
-        from irt_assets.psychometrics.core.errors import PsychometricsError  # imports NumPy
-
         foreseen = isinstance(error, PermanentFailure | PsychometricsError | TransientFailure)
         explanation = str(error) if foreseen else explain(error)
         if explanation is None:

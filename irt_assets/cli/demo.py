@@ -53,14 +53,15 @@ def demo(
             )
             as_expected = True
         else:
-            settings, states, findings = demonstration.simulated(current_settings(), say, dagster_instance)
-            print_states(states)
+            done = demonstration.simulated(current_settings(), say, dagster_instance)
+            settings = done.settings
+            print_states(done.states)
             marks = {True: "[green]as expected[/green]", False: "[red]NOT as expected[/red]"}
             print_table(
                 ("planted", "where", "found", ""),
-                [(f.fault, escape(f.planted), escape(f.found), marks[f.as_expected]) for f in findings],
+                [(f.fault, escape(f.planted), escape(f.found), marks[f.as_expected]) for f in done.findings],
             )
-            as_expected = all(f.as_expected for f in findings)
+            as_expected = all(f.as_expected for f in done.findings)
         if serve_ui:
             settings, services = demo_services.services(settings)
             serve_until_interrupted(Stack(settings, Database(settings), services=services))

@@ -55,7 +55,7 @@ def current_store(database: Database) -> ObjectStore:
 
 def current_instance(database: Database) -> AbstractContextManager[DagsterInstance]:
     """Dagster's instance on `database`."""
-    from irt_assets.servers.stack import dagster_instance
+    from irt_assets.servers.stack import dagster_instance  # imports Dagster, which most commands do without
 
     return dagster_instance(current_settings(), database)
 
@@ -72,7 +72,7 @@ def os_user() -> str:
 
 def signed(by: str) -> str:
     """The name to record for a decision: if a login is set up, with the account that typed it."""
-    from irt_assets.decisions.release import require_text
+    from irt_assets.decisions.release import require_text  # imports what a month is computed with
 
     name = require_text("name", by)
     return f"{name} (irt, {os_user()})" if current_settings().has_login else name

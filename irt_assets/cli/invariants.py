@@ -16,6 +16,7 @@ import typer
 from irt_assets.cli.console import AsJson, MaxAge, duration, escape, out, print_json, print_table, say
 from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store
 from irt_assets.invariants.freshness import last_evaluated
+from resources.alerts.notifier import deliver
 
 if TYPE_CHECKING:
     from irt_assets.invariants.history import Report
@@ -30,8 +31,8 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Evaluate every invariant, store what was found, and alert on new violations."""
+    # Here, as monitors ask for `fresh` often, and the invariants take seconds to load.
     from irt_assets.invariants.history import take_report
-    from resources.alerts.notifier import deliver
 
     settings = current_settings()
     database = current_database()
@@ -76,7 +77,7 @@ def fresh(
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
     """Every invariant: what it protects, and how to fix it."""
-    from irt_assets.invariants.registry import INVARIANTS
+    from irt_assets.invariants.registry import INVARIANTS  # as in `run`
 
     if as_json:
         print_json([{"name": i.name, "severity": i.severity, "protects": i.protects, "fix": i.fix} for i in INVARIANTS])

@@ -5,6 +5,7 @@ Exit codes: 0 every month is green; 1 one is not; 2 the request is wrong.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
@@ -100,7 +101,7 @@ def backfill(
         raise typer.Exit(1)
 
 
-def _run_months(settings: Settings, database: Database, months: list[str]) -> bool:
+def _run_months(settings: Settings, database: Database, months: Sequence[str]) -> bool:
     current_store(database)
     with logs.prose(), dagster_instance(settings, database) as instance:
         for month in months:

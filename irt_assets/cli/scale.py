@@ -15,7 +15,7 @@ from typer.core import TyperCommand
 from irt_assets.calibration.checks import judged_by
 from irt_assets.cli.console import AsJson, By, Reason, Yes, confirm, escape, out, print_json, say
 from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store, signed
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.decisions import model_change
 from irt_assets.decisions.origin import initialise
 from irt_assets.decisions.origin_sources import OriginWindow
@@ -327,7 +327,7 @@ def confirm_and_change_rules(
 def _window_of(origin: str) -> tuple[datetime, datetime]:
     try:
         if ":" not in origin:
-            return month_bounds(origin)
+            return Month(origin).bounds
         first, last = (date.fromisoformat(day) for day in origin.split(":"))
     except ValueError:
         raise PermanentFailure(f"--origin takes a month (2026-07) or FROM:TO days, not {origin!r}") from None

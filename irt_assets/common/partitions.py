@@ -27,7 +27,7 @@ def daily(first_month: str) -> dg.DailyPartitionsDefinition:
 
 def weekly(first_month: str, *, running: bool) -> dg.WeeklyPartitionsDefinition:
     """Weeks by their Monday, from the one with the first of `first_month` up to the `running` one, or to the last."""
-    first = week_of(month_bounds(first_month)[0])
+    first = week_of(Month(first_month).start)
     return dg.WeeklyPartitionsDefinition(start_date=first, day_offset=1, end_offset=int(running))
 
 
@@ -71,31 +71,56 @@ def week_named(text: str) -> str:
     return week_of(day_bounds(text)[0])
 
 
-def month_bounds(month: str) -> tuple[datetime, datetime]:
-    """Start (inclusive) and end (exclusive) of a month key. Raises ValueError for anything but YYYY-MM."""
-    start = datetime.strptime(month, MONTH_FORMAT).replace(tzinfo=UTC)
-    if month_of(start) != month:
-        raise ValueError(f"{month!r} is not a month: write {month_of(start)}")
-    return start, start.replace(year=start.year + start.month // 12, month=start.month % 12 + 1)
+class Month(str):
+    """A month of UTC by its key, YYYY-MM, which it is wherever a text is wanted. Raises ValueError for other text."""
+
+    __slots__ = ()
+
+    def __new__(cls, key: str) -> Month:
+        named = month_of(datetime.strptime(key, MONTH_FORMAT).replace(tzinfo=UTC))
+        if named != key:
+            raise ValueError(f"{key!r} is not a month: write {named}")
+        return named
+
+    @property
+    def start(self) -> datetime:
+        """Its first instant."""
+        return datetime(int(self[:4]), int(self[5:]), 1, tzinfo=UTC)
+
+    @property
+    def end(self) -> datetime:
+        """The first instant after it."""
+        return self.next.start
+
+    @property
+    def bounds(self) -> tuple[datetime, datetime]:
+        return self.start, self.end
+
+    @property
+    def next(self) -> Month:
+        return month_of(self.start + timedelta(days=31))
+
+    @property
+    def previous(self) -> Month:
+        return month_of(self.start - timedelta(days=1))
 
 
-def month_of(time: datetime) -> str:
-    """The key of the month that contains `time`."""
-    return time.astimezone(UTC).strftime(MONTH_FORMAT)
+def month_of(time: datetime) -> Month:
+    """The month that contains `time`."""
+    return str.__new__(Month, time.astimezone(UTC).strftime(MONTH_FORMAT))
 
 
-def months_between(first: str, last: str) -> Iterator[str]:
-    """Every month key from `first` to `last`, both included."""
-    month = first
+def months_between(first: str, last: str) -> Iterator[Month]:
+    """Every month from `first` to `last`, both included."""
+    month = Month(first)
     while month <= last:
         yield month
-        month = month_of(month_bounds(month)[1])
+        month = month.next
 
 
-def last_complete_month(now: datetime) -> str:
+def last_complete_month(now: datetime) -> Month:
     """The month before the one that contains `now`."""
-    first_day = month_bounds(month_of(now))[0]
-    return f"{first_day.year - (first_day.month == 1)}-{(first_day.month - 2) % 12 + 1:02d}"
+    return month_of(now).previous
 
 
 def keys_between(first: str, last: str) -> Iterator[str]:
@@ -128,4 +153,4 @@ class Period:
 
 DAYS = Period("day", day_of, day_bounds)
 WEEKS = Period("week", week_of, week_bounds)
-MONTHS = Period("month", month_of, month_bounds)
+MONTHS = Period("month", month_of, lambda month: Month(month).bounds)

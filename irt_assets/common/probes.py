@@ -41,7 +41,7 @@ def schema(database: Database) -> str | None:
 
 def webserver(address: str) -> str | None:
     """Whether the page at `address` answers. Dagster answers 200 on every path, but gives its version only here."""
-    from resources.serving.own_servers import ask
+    from resources.serving.own_servers import ask  # imports requests; only this probe needs it
 
     try:
         with ask(f"{address}/server_info", PATIENCE_S) as answer:
@@ -74,7 +74,7 @@ def daemon(database: Database, since: float = 0.0) -> str | None:
 
 def code_server(address: str) -> str | None:
     """Whether the code server answers at `unix:PATH` or HOST:PORT."""
-    import grpc
+    import grpc  # only this probe needs it
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
     with grpc.insecure_channel(address) as channel:

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 import psycopg
 
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.common.wording import some_of
 from irt_assets.decisions.release import require_text
 from irt_assets.ledger import fits, linked_windows
@@ -136,7 +136,7 @@ def preview_change(
     where the set was changed from a later month on already.
     """
     try:
-        start = month_bounds(first_month)[0]
+        start = Month(first_month).start
     except ValueError as error:
         raise PermanentFailure(f"anchors change from a month on: {error}") from None
     scale = read_scales(connection, start).get(scale_id)
@@ -165,7 +165,9 @@ def preview_change(
         )
     then, digest = set_of(connection, scale, kept)
     assert then is not None
-    month, fit_id, raw = _last_fit(connection, scale)
+    month = linked_windows.last_fitted_month(connection, scale)
+    staged = fits.latest_staged(connection, month, scale.scale_id, scale.engine) if month else None
+    raw = staged.decoded() if staged else None
     before, after, why_not, shift = None, None, "", np.zeros(1)
     if raw is not None:
         before, _ = _linked(raw, anchors, scale)
@@ -179,8 +181,8 @@ def preview_change(
         tuple(sorted(set(items))),
         first_month,
         kept,
-        month,
-        fit_id,
+        staged.month if staged else "",
+        staged.fit_id if staged else "",
         before,
         after,
         why_not,
@@ -203,21 +205,14 @@ def change_anchors(
         done = preview_change(connection, what, scale_id, items, first_month)
         freeze(connection, done)
         about = [Decided(first_month, scale_id, item, done.fit_id) for item in done.items]
-        record(connection, about, what, by, reason, month_bounds(first_month)[0])
+        record(connection, about, what, by, reason, Month(first_month).start)
     return done
 
 
 def freeze(connection: psycopg.Connection, change: AnchorChange) -> None:
     """Write the version of the anchors that results, in the caller's transaction."""
-    start = month_bounds(change.first_month)[0]
+    start = Month(change.first_month).start
     freeze_set(connection, read_scales(connection, start)[change.scale_id], change.kept, start)
-
-
-def _last_fit(connection: psycopg.Connection, scale: Scale) -> tuple[str, str, Calibration | None]:
-    """Month, id and fit of the last month that the scale's engine has fitted, linked or not."""
-    month = linked_windows.last_fitted_month(connection, scale)
-    staged = fits.latest_staged(connection, month, scale.scale_id, scale.engine) if month else None
-    return (staged.month, staged.fit_id, staged.decoded()) if staged else ("", "", None)
 
 
 def _linked(raw: Calibration, anchors: AnchorSet, scale: Scale) -> tuple[Linking | None, str]:

@@ -19,7 +19,7 @@ from typing import Any, get_args
 import psycopg
 
 from irt_assets.calibration.request import build_fit_request, why_no_prior_on_b
-from irt_assets.common.partitions import month_bounds, month_of
+from irt_assets.common.partitions import Month
 from irt_assets.common.wording import listed
 from irt_assets.decisions.origin import write_origin_fit
 from irt_assets.decisions.origin_sources import FittedWindow, WindowSnapshot, fit_origin, require_guessing
@@ -175,7 +175,7 @@ def decide_model_change(database: Database, change: ModelChange, *, by: str, rea
     Raises PermanentFailure where what the preview rests on has changed since.
     """
     by, reason = require_text("name", by), require_text("reason", reason)
-    start = month_bounds(change.first_month)[0]
+    start = Month(change.first_month).start
     with database.connect() as connection:
         advisory_lock(connection, "ledger", change.scale_id)
         same = read_scales(connection, start)[change.scale_id] == change.before
@@ -226,12 +226,12 @@ def accept_misfit(
 def first_open_month(connection: psycopg.Connection, scale_id: str) -> str | None:
     """The month after the last one that was taken to the ledger; None where none was."""
     last = last_done_month(connection, scale_id)
-    return month_of(month_bounds(last)[1]) if last else None
+    return Month(last).next if last else None
 
 
 def _start(month: str) -> datetime:
     try:
-        return month_bounds(month)[0]
+        return Month(month).start
     except ValueError as error:
         raise PermanentFailure(f"a decision on a scale holds from a month on: {error}") from None
 
@@ -313,7 +313,7 @@ def _require_parameters(scale: Scale, month: str) -> None:
 def _with_origin(connection: psycopg.Connection, change: ModelChange) -> ModelChange:
     """Adds the origin window that has to be fitted again and, for a bank's anchors, whether they fit the new model."""
     scale_id, before, after = change.scale_id, change.before, change.after
-    start = month_bounds(change.first_month)[0]
+    start = Month(change.first_month).start
     row = connection.execute(
         "SELECT origin->>'kind' FROM calibration_scale WHERE scale_id = %s", (scale_id,)
     ).fetchone()
@@ -365,7 +365,7 @@ def _fit_again(database: Database, store: ObjectStore, change: ModelChange, engi
 
 def _applied(connection: psycopg.Connection, change: ModelChange, *, by: str, reason: str) -> ModelChange:
     """Write the change, in the caller's transaction; the change with what it did."""
-    start = month_bounds(change.first_month)[0]
+    start = Month(change.first_month).start
     record_decisions(connection, change.scale_id, change.values, start, by=by, reason=reason)
     for since in sorted({d.effective_from for d in read_decisions(connection, change.scale_id)}):
         if since > start:
@@ -418,7 +418,7 @@ def _stale(connection: psycopg.Connection, change: ModelChange) -> tuple[str, ..
     """Months from the first one on whose fit is of another model than theirs now, or linked to other anchors."""
     stale = []
     for month, spec, linked_to in months_made_with(connection, change.before, change.first_month):
-        scale = read_scales(connection, month_bounds(month)[0])[change.scale_id]
+        scale = read_scales(connection, Month(month).start)[change.scale_id]
         frozen = anchor_hash(connection, scale.scale_id, scale.anchor_version)
         made_with = StagedSpec.from_json(spec, f"of {month} ({change.scale_id}, {change.before.engine})")
         if fits.made_otherwise(made_with, scale) or (linked_to is not None and linked_to != frozen):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import psycopg
 
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.decisions.origin_sources import (
     FittedWindow,
     OriginWindow,
@@ -118,7 +118,7 @@ def initialise(
                     scale_id,
                     item,
                     values,
-                    effective_from=month_bounds(first_month)[0],
+                    effective_from=Month(first_month).start,
                     rule="origin",
                     anchor_hash=digest,
                     **lineage,

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from irt_assets.calibration.placing import link_to_scale
 from irt_assets.calibration.request import Calibrated, FitRequest, fit_spec_extras
 from irt_assets.calibration.testlets import bank_testlets
-from irt_assets.common.partitions import month_bounds, month_of, months_between
+from irt_assets.common.partitions import Month, months_between
 from irt_assets.engines.em import EmEngine
 from irt_assets.gates import gates
 from irt_assets.ledger import fits
@@ -152,7 +152,7 @@ def recalibrate(
             placed.linking,
             kind=KIND,
             scale_id=scale_id,
-            window=(month_bounds(first)[0], month_bounds(last)[1]),
+            window=(Month(first).start, Month(last).end),
             snapshot_hash=digest,
             anchor_hash=basis.anchor_hash,
             spec=spec,
@@ -204,7 +204,7 @@ class _Basis:
 
 def _read_basis(connection: psycopg.Connection, scale_id: str, months: Sequence[str]) -> _Basis:
     first, last = months[0], months[-1]
-    scale = _scale(connection, scale_id, month_bounds(last)[0])
+    scale = _scale(connection, scale_id, Month(last).start)
     snapshots, passed_over = _snapshots(connection, scale_id, months)
     return _Basis(
         scale,
@@ -219,7 +219,7 @@ def _read_basis(connection: psycopg.Connection, scale_id: str, months: Sequence[
 def _shape(connection: psycopg.Connection, scale: Scale, months: Sequence[str]) -> Shape:
     """A histogram for each month where any of them is fitted with one."""
     linked = {
-        month: fits.linked_fit(connection, scale.scale_id, "monthly", month_bounds(month)[0], scale.engine)
+        month: fits.linked_fit(connection, scale.scale_id, "monthly", Month(month).start, scale.engine)
         for month in months
     }
     having = [month for month, fit in linked.items() if fit is not None and fit.model_spec.latent_shape == "histogram"]
@@ -241,12 +241,12 @@ def answers_from(connection: psycopg.Connection, scale_id: str, first: str, last
            WHERE l.scale_id = %s AND l.opened_month <= %s ORDER BY l.item_id, l.opened_month DESC""",
         (scale_id, last),
     ).fetchall()
-    begins = month_bounds(first)[0]
+    begins = Month(first).start
     found = {}
     for item, opened, closed, onset in rows:
-        since = month_bounds(opened)[0]
+        since = Month(opened).start
         if closed is not None and closed <= last:
-            since = month_bounds(closed)[0]
+            since = Month(closed).start
         elif onset is not None:
             since = max(since, datetime.fromisoformat(onset).replace(tzinfo=UTC))
         if since > begins:
@@ -266,9 +266,9 @@ def pooled(table: pa.Table, changed: Mapping[str, datetime]) -> pa.Table:
     return table.set_column(table.schema.get_field_index("user_id"), "user_id", person)
 
 
-def _months(first: str, last: str) -> list[str]:
+def _months(first: str, last: str) -> list[Month]:
     try:
-        months = list(months_between(*(month_of(month_bounds(month)[0]) for month in (first, last))))
+        months = list(months_between(first, Month(last)))
     except ValueError as error:
         raise PermanentFailure(f"a recalibration wants two months: {error}") from None
     if not months:
@@ -342,7 +342,7 @@ def _propose(
     changed: Mapping[str, datetime],
 ) -> tuple[tuple[str, ...], dict[str, list[str]]]:
     first, last = window.split(":")
-    linked = fits.linked_fit(connection, scale.scale_id, KIND, month_bounds(first)[0], scale.engine)
+    linked = fits.linked_fit(connection, scale.scale_id, KIND, Month(first).start, scale.engine)
     assert linked is not None
     held = {item: gates.item_problems(linked.items[item], scale.rules) for item in wanted}
     proposed = tuple(item for item in wanted if not held[item])

@@ -15,7 +15,7 @@ from datetime import UTC, date, datetime
 
 import psycopg
 
-from irt_assets.common.partitions import month_bounds, month_of
+from irt_assets.common.partitions import month_of
 from irt_assets.decisions.proposals import Proposal, Reference, State, find_proposals, why_superseded
 from irt_assets.ledger.decisions import record
 from irt_assets.ledger.proposals import scales_proposed_for
@@ -30,7 +30,7 @@ LONGEST = 2_000
 
 def next_month(now: datetime) -> datetime:
     """The start of the month after `now`, when a decision takes effect by default."""
-    return month_bounds(month_of(now))[1]
+    return month_of(now).end
 
 
 def in_force_since(day: str | None, now: datetime) -> datetime:

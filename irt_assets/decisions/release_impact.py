@@ -15,7 +15,7 @@ import numpy.typing as npt
 import psycopg
 
 from irt_assets.abilities.batch import estimate
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.decisions.proposals import Proposal, open_changes
 from irt_assets.ledger.publications import in_force
 from irt_assets.ledger.steps import last_done_month
@@ -98,7 +98,7 @@ def impact(
     month = last_done_month(connection, scale.scale_id)
     if month is None:
         return Impact(scale.scale_id, "", len(changes), "no month of the scale is green yet")
-    end = month_bounds(month)[1]
+    end = Month(month).end
     published = in_force(connection, scale.scale_id, effective_from)
     before = published.items
     after = {**before, **changes}

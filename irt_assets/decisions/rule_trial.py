@@ -18,7 +18,7 @@ import psycopg
 
 from irt_assets.calibration.month import fit_month, link_month
 from irt_assets.calibration.month_impact import measure_month
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted, some_of
 from irt_assets.decisions.anchor_versions import AnchorChange, freeze
 from irt_assets.engines import Calibrator
@@ -189,7 +189,7 @@ def try_anchors(database: Database, store: ObjectStore, change: AnchorChange) ->
 
 
 def _judged(connection: psycopg.Connection, store: ObjectStore, month: str, scale_id: str) -> Judged:
-    scale = read_scales(connection, month_bounds(month)[0])[scale_id]
+    scale = read_scales(connection, Month(month).start)[scale_id]
     evidence = load_evidence(connection, MonthFile.verified(connection, store, month), month, scale)
     verdicts = {gate.name: gate.judge(evidence) for gate in (*SET_GATES, *ADVISORY_CHECKS)}
     agreement = read_agreement(connection, month, scale)

@@ -12,7 +12,7 @@ import psycopg
 
 from irt_assets.calibration.checks import HOW_TO_FIX, ITEMS, KNOWN_FROM
 from irt_assets.common.dated import partition_check
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import by_scale, counted, some_of
 from irt_assets.decisions.proposals import proposals
@@ -94,7 +94,7 @@ def settled_items(connection: psycopg.Connection, month: str) -> dict[tuple[str,
         """SELECT q.scale_id, w.item_id, w.since, w.decided_by
            FROM item_withdrawal w JOIN question q USING (item_id) WHERE w.until IS NULL"""
     ).fetchall()
-    rows = decisions_on_drift(connection, month, month_bounds(month)[0], grown=MEDIUM_WABC)
+    rows = decisions_on_drift(connection, month, Month(month).start, grown=MEDIUM_WABC)
     return (
         {(p.scale_id, p.item_id): p.settled for p in proposed if p.settled}
         | {(scale, item): f"{of}, {decision}ed by {by}" for scale, item, of, decision, by in rows}
@@ -110,7 +110,7 @@ def _published_items_are_in_the_bank(months: dg.PartitionsDefinition) -> dg.Asse
         partitions_def=months,
     )
     def check(context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
-        start = month_bounds(context.partition_key)[0]
+        start = Month(context.partition_key).start
         with classify_failures(), database.connect() as connection:
             gone = {
                 scale_id: items_gone(connection, scale_id, list(in_force(connection, scale_id, start).items))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.drift import evidence
 from irt_assets.drift.evidence import InForce, LinkedWindow
 from irt_assets.drift.unjudged import why_not
@@ -34,7 +34,7 @@ def compare_month(connection: psycopg.Connection, store: ObjectStore, scale: Sca
     """The comparison, or why the month is not judged."""
     if red := why_not(connection, store, scale, month):
         return f"not judged: {red}"
-    start = month_bounds(month)[0]
+    start = Month(month).start
     window = evidence.linked_window(connection, scale, month)
     anchors = evidence.frozen_anchors(connection, scale)
     if window is None or anchors is None:

@@ -17,7 +17,7 @@ import psycopg
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.ledger.encoding import finite
 from irt_assets.ledger.fits import linked_fit
 from irt_assets.psychometrics.core.confidence import Z95
@@ -78,7 +78,7 @@ def dif_of_month(
     The rows by scale, as they are stored in `dif_analysis`.
     """
     with database.connect() as connection:
-        scales = read_scales(connection, month_bounds(month)[0])
+        scales = read_scales(connection, Month(month).start)
     files: dict[str, pa.Table] = {}
     found: dict[str, list[Row]] = {}
     for scale in scales.values():
@@ -130,7 +130,7 @@ def answers_of(
 
     `files`: snapshots that were read already, by their hash; what is read is added.
     """
-    fit = linked_fit(connection, scale.scale_id, "monthly", month_bounds(month)[0], scale.engine)
+    fit = linked_fit(connection, scale.scale_id, "monthly", Month(month).start, scale.engine)
     if fit is None or not fit.converged:
         return f"{month} has no converged fit that was linked to the anchors"
     snapshot = snapshot_of(connection, month, fit.snapshot_hash)

@@ -6,6 +6,7 @@ and what is written (month.py).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, get_args
@@ -16,7 +17,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.ledger.anchors import read_every_anchor
 from irt_assets.ledger.cited_fits import (
     calibration_of,
@@ -71,7 +72,7 @@ class InForce:
 
 def linked_window(connection: psycopg.Connection, scale: Scale, month: str) -> LinkedWindow | None:
     """The month's linked fit by the scale's own engine; None where it has none, or is what declared the scale."""
-    fit = linked_fit(connection, scale.scale_id, "monthly", month_bounds(month)[0], scale.engine)
+    fit = linked_fit(connection, scale.scale_id, "monthly", Month(month).start, scale.engine)
     return None if fit is None or not fit.converged else _window(connection, fit.fit_id, fit.constants)
 
 
@@ -176,7 +177,7 @@ def against_published(window: LinkedWindow, anchors: AnchorSet, at: InForce, sta
 
 
 def answers_of(
-    connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale, months_before: list[str]
+    connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale, months_before: Sequence[str]
 ) -> Answers | None:
     """The month's unfiltered answers on the scale, with the times that items usually took before; None without."""
     table = attempts_of(connection, store, month, scale)
@@ -213,7 +214,7 @@ def answers_of(
 
 
 def _usual_times(
-    connection: psycopg.Connection, store: ObjectStore, months: list[str], scale: Scale
+    connection: psycopg.Connection, store: ObjectStore, months: Sequence[str], scale: Scale
 ) -> dict[str, tuple[float, float]]:
     """Mean log time of correct scored answers and its standard error, by item, in the first months that have any:
     in later months the item may have leaked."""

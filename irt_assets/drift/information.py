@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import psycopg
 
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.drift.compared import Compared, compare_month
 from irt_assets.drift.unestimated import Unestimated, look_at_unestimated
 from irt_assets.ledger.encoding import finite
@@ -178,7 +178,7 @@ def information_of_month(database: Database, store: ObjectStore, month: str) -> 
     """Judge the month on every scale and replace what was stored of it, in one transaction."""
     judged = []
     with database.connect() as connection:
-        for scale in read_scales(connection, month_bounds(month)[0]).values():
+        for scale in read_scales(connection, Month(month).start).values():
             one = judge_information(connection, store, month, scale)
             owned = {"month": month, "scale_id": scale.scale_id}
             rows = [owned | row for row in (*item_rows(one.found), test_row(one.found))] if one.found else []
@@ -196,7 +196,7 @@ def judge_information(connection: psycopg.Connection, store: ObjectStore, month:
                 return ScaleInformation(scale.scale_id, why=compared)
             unestimated = look_at_unestimated(connection, store, month, scale, compared)
             items = Items.of(compared).item_ids
-            testlets = effects_in_force(connection, scale.scale_id, month_bounds(month)[1], items)
+            testlets = effects_in_force(connection, scale.scale_id, Month(month).end, items)
             return ScaleInformation(scale.scale_id, inform(scale, compared, unestimated, testlets))
     except PsychometricsError as error:
         return ScaleInformation(scale.scale_id, why=str(error))

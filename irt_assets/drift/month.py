@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import psycopg
 
-from irt_assets.common.partitions import month_bounds, month_of, months_between
+from irt_assets.common.partitions import Month, month_of, months_between
 from irt_assets.drift import evidence
 from irt_assets.drift.alerts import settle_alerts
 from irt_assets.drift.compared import Compared, compare_month
@@ -66,7 +66,7 @@ def drift_of_month(database: Database, store: ObjectStore, month: str) -> list[S
     """Judge the month on every scale and replace what was stored of it, in one transaction."""
     found = []
     with database.connect() as connection:
-        for scale in read_scales(connection, month_bounds(month)[0]).values():
+        for scale in read_scales(connection, Month(month).start).values():
             judged = judge_month(connection, store, month, scale)
             owned = {"month": month, "scale_id": scale.scale_id}
             warehouse.replace(connection, tables.item_drift, owned, _rows(month, scale, judged))
@@ -100,7 +100,7 @@ def _trends(connection: psycopg.Connection, month: str, scale: Scale, compared: 
     since = dict(zip(at.published.item_ids, at.since, strict=True))
     comparisons, elapsed = [], []
     for earlier, linked in [*before.items(), (month, compared.window)]:
-        begins, ends = month_bounds(earlier)
+        begins, ends = Month(earlier).bounds
         found = evidence.against_published(linked, anchors, at, begins)
         found = found.select(~found.across_models)
         if found.item_ids:

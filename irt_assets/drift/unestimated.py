@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import psycopg
 
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.drift import evidence
 from irt_assets.drift.compared import Compared
 from irt_assets.ledger.fits import linked_fit
@@ -99,7 +99,7 @@ def _why(
     responses: Responses | None,
 ) -> dict[str, str]:
     """A sentence for every item."""
-    fit = linked_fit(connection, scale.scale_id, "monthly", month_bounds(month)[0], scale.engine)
+    fit = linked_fit(connection, scale.scale_id, "monthly", Month(month).start, scale.engine)
     estimates = fit.items if fit else {}
     n: dict[str, int] = {}
     if responses is not None:

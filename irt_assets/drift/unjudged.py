@@ -9,7 +9,7 @@ from __future__ import annotations
 import psycopg
 from psycopg import sql
 
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.decisions.anchor_versions import FIND_OUT_FIRST, command
 from irt_assets.gates.evidence import MonthFile, load_evidence
 from irt_assets.gates.gates import failures, why_held
@@ -25,14 +25,14 @@ def why_not(connection: psycopg.Connection, store: ObjectStore, scale: Scale, mo
 
     The verdict on a fit is that of its publication step. A fit that was not taken there is judged by its gates now.
     """
-    linked = linked_fit(connection, scale.scale_id, "monthly", month_bounds(month)[0], scale.engine)
+    linked = linked_fit(connection, scale.scale_id, "monthly", Month(month).start, scale.engine)
     return _red(connection, store, scale, month, linked) if linked else None
 
 
 def unjudged(connection: psycopg.Connection, store: ObjectStore, month: str, table: str) -> dict[str, str]:
     """The scales that the month could be compared on but that `table` lacks, and why."""
     found = {}
-    start = month_bounds(month)[0]
+    start = Month(month).start
     for scale_id, scale in read_scales(connection, start).items():
         linked = linked_fit(connection, scale_id, "monthly", start, scale.engine)
         if linked is None:

@@ -8,11 +8,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from irt_assets.engines.brms_sampling import ENGINE, MODELS, Sampling
+from irt_assets.engines.child import Limits
+from irt_assets.engines.r_process import call_r
+from irt_assets.engines.remote import engine_in_service
 from irt_assets.engines.spec import EngineSpec, RPackage
 
 if TYPE_CHECKING:
     from irt_assets.engines import Calibrator
-    from irt_assets.engines.child import Limits
     from irt_assets.psychometrics.core.anchors import AnchorSet
     from irt_assets.psychometrics.core.models import Calibration, Responses
     from irt_assets.psychometrics.core.options import Model
@@ -31,17 +33,13 @@ class BrmsEngine:
         self, responses: Responses, *, model: Model, data_hash: str, anchors: AnchorSet | None = None
     ) -> Calibration:
         """As `fit_brms`; also raises what `call_r` raises."""
-        from irt_assets.engines.brms_fit import fit_brms
-        from irt_assets.engines.r_process import call_r
+        from irt_assets.engines.brms_fit import fit_brms  # imports NumPy
 
         call = partial(call_r, limits=self.limits)
         return fit_brms(responses, call=call, model=model, data_hash=data_hash, anchors=anchors, sampling=self.sampling)
 
 
 def _build(settings: Settings) -> Calibrator:
-    from irt_assets.engines.child import Limits
-    from irt_assets.engines.remote import engine_in_service
-
     if SPEC.in_r_service(settings):
         return engine_in_service(ENGINE, settings)
     cores = settings.irt_threads or os.cpu_count() or 1

@@ -35,7 +35,7 @@ class EmEngine:
         **how: Unpack[FitOptions],
     ) -> Calibration:
         """See `fit_em`."""
-        from irt_assets.psychometrics.estimation.em import fit_em
+        from irt_assets.psychometrics.estimation.em import fit_em  # imports NumPy and numba
 
         how["threads"] = self.threads
         return fit_em(responses, groups=groups, reference=reference, **how)

@@ -15,7 +15,7 @@ ENGINE = "pymc"
 
 
 def _build(settings: Settings) -> Calibrator:
-    from irt_assets.engines.pymc_child import PymcInChild
+    from irt_assets.engines.pymc_child import PymcInChild  # imports NumPy
 
     return PymcInChild(timeout_s=settings.engine_timeout_s)
 

@@ -127,9 +127,7 @@ class PymcEngine:
 
         Raises LinkingError where too few anchors agree with the responses.
         """
-        from irt_assets.engines.pymc_model import Density, build, find_mode
-        from irt_assets.engines.pymc_sampling import Plan, sample
-        from irt_assets.engines.pymc_summary import calibration_of
+        from irt_assets.engines import pymc_model, pymc_sampling, pymc_summary  # import PyMC
 
         stated = self._complete_priors(model)
         em, kept = screen_items(responses, model, Priors(c=stated.c), data_hash)
@@ -148,13 +146,14 @@ class PymcEngine:
         begin["c"] = begin["c"][np.isnan(priors.c_given)]
         if item_model(model).common_slope:
             begin["a"] = np.exp(np.log(begin["a"]).mean())
-        written = build(fitted, model, priors, likelihood)
-        density = Density(written)
-        plan = Plan(self.draws, self.tune, self.chains, self.seed)
-        draws = sample(written, density, find_mode(density, density.flatten(begin)), plan)
+        written = pymc_model.build(fitted, model, priors, likelihood)
+        density = pymc_model.Density(written)
+        plan = pymc_sampling.Plan(self.draws, self.tune, self.chains, self.seed)
+        mode = pymc_model.find_mode(density, density.flatten(begin))
+        draws = pymc_sampling.sample(written, density, mode, plan)
         used = () if linking is None else linking.anchors_used
         n_persons = len(np.unique(fitted.person))
-        summary = calibration_of(em, kept, draws, priors, used, likelihood, n_persons)
+        summary = pymc_summary.calibration_of(em, kept, draws, priors, used, likelihood, n_persons)
         calibration = replace(summary.calibration, priors=stated.as_dict())
         return Posterior(calibration, fitted.item_ids, summary.quantities, summary.diagnostics, written, draws, linking)
 

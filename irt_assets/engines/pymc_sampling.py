@@ -52,7 +52,7 @@ def sample(model: pm.Model, density: Density, mode: Mode, plan: Plan) -> Draws:
 
 
 def _nutpie(model: pm.Model, density: Density, mode: Mode, plan: Plan) -> Draws:  # noqa: ARG001
-    import nutpie
+    import nutpie  # an extra
 
     density.whiten(mode)
     trace = nutpie.sample(

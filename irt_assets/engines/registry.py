@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from irt_assets.engines import brms, em, mirt, pymc, remote
 from irt_assets.engines.spec import EngineSpec, RPackage
+from irt_assets.psychometrics.core.errors import PsychometricsError
 from resources.failures import PermanentFailure
 from resources.r_runtime import missing_r, r_runtime
 
@@ -68,8 +69,6 @@ def enabled(settings: Settings) -> dict[str, frozenset[str] | None]:
 
 def require_demandable(engines: Iterable[str]) -> None:
     """Raise PsychometricsError for an engine whose fit of a month a scale cannot demand, as no asset ever makes it."""
-    from irt_assets.psychometrics.core.errors import PsychometricsError
-
     known = (DEFAULT, *comparison_names())
     for name in engines:
         if name not in known:

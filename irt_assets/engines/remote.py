@@ -35,16 +35,15 @@ class RemoteEngine:
         self, responses: Responses, *, model: Model, data_hash: str, anchors: AnchorSet | None = None
     ) -> Calibration:
         """As `fit_mirt` and `fit_brms`; also raises what `Service.call` raises."""
-        from irt_assets.engines.brms_fit import fit_brms
-        from irt_assets.engines.mirt_fit import fit_mirt
+        from irt_assets.engines import brms_fit, mirt_fit  # import NumPy
 
-        fit = fit_mirt if self.engine == "mirt" else partial(fit_brms, sampling=self.sampling)
+        fit = mirt_fit.fit_mirt if self.engine == "mirt" else partial(brms_fit.fit_brms, sampling=self.sampling)
         return fit(responses, call=self.service.call, model=model, data_hash=data_hash, anchors=anchors)
 
 
 def engine_in_service(name: str, settings: Settings) -> RemoteEngine:
     """The engine of that name in the R IRT service, which the settings name."""
-    from irt_assets.engines.r_service import Service
+    from irt_assets.engines.r_service import Service  # imports requests
 
     assert settings.r_irt_base_url is not None
     assert settings.r_irt_internal_token is not None

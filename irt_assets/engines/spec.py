@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, Literal
 
+from irt_assets.psychometrics.core.errors import PsychometricsError
+
 if TYPE_CHECKING:
     from irt_assets.engines import Calibrator
     from irt_assets.psychometrics.core.options import Model
@@ -89,7 +91,5 @@ class EngineSpec:
 
 def require_model(engine: str, models: tuple[Model, ...], model: Model) -> None:
     """Raise PsychometricsError for a model that is not among those that the engine fits."""
-    from irt_assets.psychometrics.core.errors import PsychometricsError
-
     if model not in models:
         raise PsychometricsError(f"the {engine} engine fits {', '.join(models)}; got model {model!r}")

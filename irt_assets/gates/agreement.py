@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import psycopg
 
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.common.wording import some_of
 from irt_assets.gates.gates import item_problems
 from irt_assets.ledger.fits import LinkedFit, engines_tried, latest_staged, linked_fit, of_other_model
@@ -192,7 +192,7 @@ def read_agreement(connection: psycopg.Connection, month: str, scale: Scale) -> 
     left_out: dict[str, str] = {}
     for engine in sorted(tried, key=lambda name: (name != scale.engine, name)):
         staged = latest_staged(connection, month, scale.scale_id, engine)
-        linked = linked_fit(connection, scale.scale_id, "monthly", month_bounds(month)[0], engine)
+        linked = linked_fit(connection, scale.scale_id, "monthly", Month(month).start, engine)
         assert staged is not None
         if snapshot is None or staged.snapshot_hash != snapshot.snapshot_hash:
             left_out[engine] = "its fit is of an earlier snapshot of the month"

@@ -14,7 +14,7 @@ import numpy as np
 import psycopg
 from scipy.special import ndtr
 
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted, some_of
 from irt_assets.ledger.fits import LinkedFit, linked_fit
 from irt_assets.ledger.linked_windows import last_sound_month
@@ -145,7 +145,7 @@ def compare(
 def read_warning(connection: psycopg.Connection, scale: Scale, night: LinkedFit, end: datetime) -> EarlyWarning:
     """`night`: what was fitted on the window that ends at `end`, against what was known then."""
     name = last_sound_month(connection, scale, end)
-    fit = linked_fit(connection, scale.scale_id, "monthly", month_bounds(name)[0], scale.engine) if name else None
+    fit = linked_fit(connection, scale.scale_id, "monthly", Month(name).start, scale.engine) if name else None
     month = (name, fit) if name and fit else None
     published = {
         row["item_id"]: (row["b"], np.nan if row["b_se"] is None else row["b_se"])

@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg
 
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.gates.coverage import Bank, read_bank
 from irt_assets.ledger.fit_spec import LinkingConstants, SetStatistics
 from irt_assets.ledger.fits import LinkedFit, StagedFit, latest_staged, linked_fit, made_otherwise
@@ -103,7 +103,7 @@ class MonthFile:
 
 def load_evidence(connection: psycopg.Connection, file: MonthFile, month: str, scale: Scale) -> Evidence:
     """What is known of a month of `scale`, as the month's window follows it."""
-    scale_id, start = scale.scale_id, month_bounds(month)[0]
+    scale_id, start = scale.scale_id, Month(month).start
     staged = latest_staged(connection, month, scale_id, scale.engine)
     return Evidence(
         month=month,

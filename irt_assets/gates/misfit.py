@@ -15,7 +15,7 @@ import numpy as np
 import psycopg
 from threadpoolctl import threadpool_limits
 
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted, listed
 from irt_assets.ledger.encoding import decode
 from irt_assets.ledger.fit_spec import ComparedMisfit, Growth, Measures, SetStatistics, Together
@@ -69,7 +69,7 @@ class Reference(ToCompare):
 def find_reference(connection: psycopg.Connection, scale: Scale, month: str) -> Reference | None:
     """The reference of a month of a scale, `scale` being as the month's window follows it; None for the month that is
     one itself. A month that is held is none, unless somebody accepted it."""
-    start = month_bounds(month)[0]
+    start = Month(month).start
     accepted = decision_in_force(read_decisions(connection, scale.scale_id), "misfit", start)
     since = accepted.effective_from if accepted and accepted.value == REFERENCE else None
     found = None if since else origin_to_compare(connection, scale)

@@ -15,7 +15,7 @@ import dagster as dg
 import psycopg
 
 from irt_assets.common.job_names import MONTHLY_JOB
-from irt_assets.common.partitions import month_bounds, month_of
+from irt_assets.common.partitions import Month, month_of
 from irt_assets.common.run_progress import under_way
 from irt_assets.gates.gates import SET_GATES, SetGate
 from irt_assets.gates.misfit import find_reference
@@ -51,7 +51,7 @@ def month_states(database: Database, instance: dg.DagsterInstance, months: Itera
         answered, windows = _with_answers(connection, months), origin_windows(connection)
         found = []
         for month in months:
-            scales = read_scales(connection, month_bounds(month)[0])
+            scales = read_scales(connection, Month(month).start)
             snapshot = current_snapshot(connection, month)
             changed = _changes(connection, month, snapshot, scales, all_steps, decided) if snapshot else {}
             connection.commit()  # keeps the hash that was computed, whatever happens to the next
@@ -78,7 +78,7 @@ def _with_answers(connection: psycopg.Connection, months: list[str]) -> set[str]
     """The months of which the log has an answer; all of them where the log is in a lake, which is not asked."""
     if lake() is not None:
         return {*months}
-    bounds = [month_bounds(month) for month in months]
+    bounds = [Month(month).bounds for month in months]
     rows = connection.execute(
         """SELECT month FROM unnest(%s::text[], %s::timestamptz[], %s::timestamptz[]) AS asked (month, start, stop)
            WHERE EXISTS (SELECT FROM attempt WHERE completed_at >= start AND completed_at < stop)""",
@@ -89,7 +89,7 @@ def _with_answers(connection: psycopg.Connection, months: list[str]) -> set[str]
 
 def _drift_begins(month: str, window: tuple[datetime, datetime] | None) -> str | None:
     """The first month after an origin window in which the month lies; None where it lies in none."""
-    start, end = month_bounds(month)
+    start, end = Month(month).bounds
     return month_of(window[1]) if window and window[0] <= start and end <= window[1] else None
 
 

@@ -14,7 +14,7 @@ from functools import cached_property
 
 import psycopg
 
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.gates.month_judged import MonthState
 from irt_assets.invariants.open_violations import SEVERITY
 from irt_assets.ledger.steps import steps
@@ -78,7 +78,7 @@ class InvariantContext:
 
     def window(self, month: str) -> dict[str, datetime]:
         """Start and end of a month, as the parameters of a query."""
-        start, end = month_bounds(month)
+        start, end = Month(month).bounds
         return {"start": start, "end": end}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import psycopg
 
 from irt_assets.abilities.online import Measure, read_past_measure, read_score
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant, no_month_yet
 from irt_assets.ledger.publications import in_force
 from irt_assets.psychometrics.core.curves import probability_at
@@ -41,7 +41,7 @@ def every_learner_with_answers_has_an_ability(look: InvariantContext) -> Found:
         if not look.settled[scale_id]:
             yield no_month_yet(scale_id, f"{scale_id}: ")
             continue
-        end = month_bounds(look.settled[scale_id][-1])[1]
+        end = Month(look.settled[scale_id][-1]).end
         published = in_force(look.connection, scale_id, end)
         items, withdrawn = list(published.items), published.withdrawn
         groups = scoring_groups(look.connection, end - LOOKBACK, end, scale, items, withdrawn)
@@ -201,7 +201,7 @@ def _residuals(
     connection: psycopg.Connection, look: InvariantContext, scale_id: str, month: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Score − P(θ̂) of every exam answer to a published item, and its place in its session from 0 to 1."""
-    end = month_bounds(month)[1]
+    end = Month(month).end
     published = in_force(connection, scale_id, end).items
     answers = read_arrow(
         connection,

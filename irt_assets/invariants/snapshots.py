@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.gates.model_gates import FEW_TOGETHER, MISFIT_LEVEL, one_ability
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant, no_month_yet
 from irt_assets.ledger.cited_fits import snapshots_of_other_answers, snapshots_to_keep
@@ -122,7 +122,7 @@ def _statistics(look: InvariantContext, scale_id: str) -> SetStatistics | NotTes
     if not look.settled[scale_id]:
         return no_month_yet(scale_id, scale_id)
     month = look.settled[scale_id][-1]
-    fit = linked_fit(look.connection, scale_id, "monthly", month_bounds(month)[0], look.scales[scale_id].engine)
+    fit = linked_fit(look.connection, scale_id, "monthly", Month(month).start, look.scales[scale_id].engine)
     if fit is None or fit.model_spec.fit_statistics is None:
         why = f"{month} of scale {scale_id} is stored without fit statistics: `irt calibrate --month {month}`"
         return NotTested(why, subject=scale_id)

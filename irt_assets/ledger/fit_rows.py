@@ -38,7 +38,7 @@ def item_rows(
     fitted_at: datetime,
     spec: StagedSpec,
 ) -> pd.DataFrame:
-    import pandas as pd
+    import pandas as pd  # takes half a second, only for writers
 
     statistics = spec.fit_statistics.items if spec.fit_statistics else {}
     provisional, unpublished = set(spec.provisional), set(spec.never_published)

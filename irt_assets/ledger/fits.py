@@ -289,7 +289,7 @@ def save_linked_fit(
         "run_id": run_id,
         "fitted_at": fitted_at,
     }
-    import pandas as pd
+    import pandas as pd  # takes half a second, only for writers
 
     warehouse.append(connection, tables.mirt_fit_meta, pd.DataFrame([meta]))
     warehouse.append(connection, tables.mirt_item_params, item_rows(fit_id, raw, linked, fitted_at, spec))

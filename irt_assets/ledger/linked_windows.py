@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row, dict_row
 
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants
 from irt_assets.ledger.relations import LATEST_STAGED, MONTHS_IN_USE, NEWEST_WINDOW
 from irt_assets.psychometrics.linking.jump import Constants
@@ -150,7 +150,7 @@ def last_linked_at(connection: psycopg.Connection, scale: Scale, month: str) -> 
     row = connection.execute(
         """SELECT max(greatest(fitted_at, superseded_at)) FROM mirt_fit_meta
            WHERE kind = 'monthly' AND scale_id = %s AND engine = %s AND window_start = %s""",
-        (scale.scale_id, scale.engine, month_bounds(month)[0]),
+        (scale.scale_id, scale.engine, Month(month).start),
     ).fetchone()
     return row[0] if row else None
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Flag
 from irt_assets.psychometrics.drift.kinds import Kind
@@ -107,7 +107,7 @@ def parameters(curve: ItemRow) -> str:
 
 def provenance(facts: Facts, made_at: datetime) -> tuple[tuple[str, Text], ...]:
     """Where every number comes from."""
-    start, end = month_bounds(facts.month)
+    start, end = Month(facts.month).bounds
     rows: list[tuple[str, Text | None]] = [
         ("window", f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"),
         ("scale", f"{facts.scale.scale_id}: population N({facts.scale.mu:g}, {facts.scale.sigma:g}²)"),

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import psycopg
 
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.decisions.proposals import Proposal as Change
 from irt_assets.decisions.proposals import latest_waiting, open_changes, proposals
 from irt_assets.decisions.release import next_month
@@ -105,7 +105,7 @@ class Facts:
 
 def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale, state: MonthState) -> Facts:
     """Read it all; `state` is the month's (`gates.month_status`). Raises ValueError for what is not a month."""
-    start = month_bounds(month)[0]
+    start = Month(month).start
     linkings = rows.linkings_of(connection, scale, start)
     fit = next((linked for linked in linkings if linked.month == month), None)
     history = rows.histories_of(connection, scale, month)
@@ -281,7 +281,7 @@ def _why_not(
             return f"{month} has not been fitted: `irt calibrate --month {month}`"
         return f"{month} has no linked fit: {staged.error or 'materialise linked_item_parameters'}"
     if not in_force:
-        return f"no item had published parameters on {month_bounds(month)[0]:%Y-%m-%d}: there is nothing before it"
+        return f"no item had published parameters on {Month(month).start:%Y-%m-%d}: there is nothing before it"
     if not fit.converged:
         return f"the fit of {month} did not converge"
     return f"it has not been judged yet: materialise item_drift of {month}"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.gates.month_status import month_states
 from irt_assets.reports import drift_report, render
 from irt_assets.reports.artifacts import Artifact, Format, store_report
@@ -59,7 +59,7 @@ def make(
     """
     states = {state.scale_id: state for state in month_states(database, instance, [month])}
     with database.connect() as connection:
-        scales = read_scales(connection, month_bounds(month)[0])
+        scales = read_scales(connection, Month(month).start)
     if scale_id is not None and scale_id not in scales:
         raise PermanentFailure(f"there is no scale {scale_id}; there are: {', '.join(scales) or 'none'}")
     for scale in scales.values():

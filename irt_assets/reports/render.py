@@ -47,7 +47,7 @@ def pdf(document: Document) -> bytes:
     """
     if problem := pdf_problem():
         raise PermanentFailure(problem)
-    from typst import TypstError
+    from typst import TypstError  # may be absent, see `pdf_problem`
 
     data = json.dumps(_plain(document), ensure_ascii=False)
     with _ONE_AT_A_TIME:
@@ -102,7 +102,7 @@ def _environment() -> Environment:
 @cache
 def _compiler() -> Any:
     """One for each process: it keeps the fonts, and what it has read of the template."""
-    from typst import Compiler
+    from typst import Compiler  # may be absent, see `pdf_problem`
 
     if missing := missing_fonts():
         _log.warning("PDFs may lack letters, as fonts are missing: pip install %s", " ".join(missing))

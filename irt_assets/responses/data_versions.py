@@ -34,7 +34,7 @@ from datetime import timedelta
 
 import psycopg
 
-from irt_assets.common.partitions import day_of, month_bounds
+from irt_assets.common.partitions import Month, day_of
 from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.facts import LATER, lookback_start
 from irt_assets.responses.scales import Scale
@@ -111,7 +111,7 @@ def data_version(connection: psycopg.Connection, month: str, scales: Mapping[str
     before = states_of(connection, month, scales)
     if before is not None and (known := _known(connection, month, scales, before)):
         return known
-    digest = data_hash(connection, *month_bounds(month), scales)
+    digest = data_hash(connection, *Month(month).bounds, scales)
     store_version(connection, month, scales, digest, before)
     return digest
 
@@ -130,7 +130,7 @@ def mark_of_change(
     elif known := _known(connection, month, scales, before):
         now = known
     else:
-        start, end = month_bounds(month)
+        start, end = Month(month).bounds
         in_postgres = holds_log(connection, lookback_start(start, scales), end + LATER)
         now = data_hash_by(on_postgres(connection), start, end, scales) if in_postgres else before.log
     return now if now != data_hash else None
@@ -138,7 +138,7 @@ def mark_of_change(
 
 def states_of(connection: psycopg.Connection, month: str, scales: Mapping[str, Scale]) -> States | None:
     """The states now; None where they prove nothing."""
-    start, end = month_bounds(month)
+    start, end = Month(month).bounds
     since, until = lookback_start(start, scales), end + LATER
     first, last = (f"response_log_{time:%Y_%m}" for time in (since, until - timedelta(microseconds=1)))
     rows = connection.execute(
@@ -180,7 +180,7 @@ def store_version(
     """
     if before is None or not _may_store(connection, month):
         return
-    start, end = month_bounds(month)
+    start, end = Month(month).bounds
     window: dict[str, object] = {"start": start, "end": end}
     facts = _ANSWERED, _TEST_ACCOUNTS
     if lake():
@@ -227,7 +227,7 @@ def _known(connection: psycopg.Connection, month: str, scales: Mapping[str, Scal
         return None
     digest, bank, accounts = row
     if (bank, accounts) != (now.bank, now.accounts):
-        start, end = month_bounds(month)
+        start, end = Month(month).bounds
         test_accounts, users = _TEST_ACCOUNTS, {}
         if lake():
             test_accounts = _TEST_ACCOUNTS_IN_LAKE
@@ -254,14 +254,14 @@ def _known(connection: psycopg.Connection, month: str, scales: Mapping[str, Scal
 
 def _answered(connection: psycopg.Connection, month: str, scales: Mapping[str, Scale]) -> dict[str, object]:
     """The items with an attempt in the month, in a lake."""
-    start, end = month_bounds(month)
+    start, end = Month(month).bounds
     found = whole_log(connection, start, end, scales)(attempts_between(start, end).select("item_id").distinct())
     return {"answered": found["item_id"].to_pylist()}
 
 
 def _test_accounts(connection: psycopg.Connection, month: str, scales: Mapping[str, Scale]) -> dict[str, object]:
     """The test accounts with an attempt in the month, in a lake."""
-    start, end = month_bounds(month)
+    start, end = Month(month).bounds
     attempts = attempts_between(start, end).semi_join(LEARNER.filter(LEARNER.is_test), "user_id")
     found = whole_log(connection, start, end, scales)(attempts.select("user_id").distinct())
     return {"users": found["user_id"].to_pylist()}

@@ -271,7 +271,7 @@ def faults(
 ) -> Iterator[Fault]:
     """What is wrong with the files of a lake, day by day: missing, damaged, of other columns, other rows than the
     manifest says, ids that are there twice. Reads every file of [since, until)."""
-    import duckdb
+    import duckdb  # only who reads files of a lake needs it
 
     manifests = lake.manifests(since, until)
     with tempfile.TemporaryDirectory() as folder, duckdb.connect(str(Path(folder, "ids"))) as ids:

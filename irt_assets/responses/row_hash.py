@@ -82,7 +82,7 @@ def sums_by(run: Run, rows: ir.Table, key: str) -> dict[Any, str]:
 
 def sums_of_table(table: pa.Table, columns: Sequence[str]) -> tuple[int, int]:
     """The sums of both numbers of a table's rows."""
-    import duckdb
+    import duckdb  # only who hashes a table in memory needs it
 
     rows = ibis.table(ibis.Schema.from_pyarrow(table.schema), name="hashed_rows")
     with duckdb.connect() as connection:

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from psycopg.rows import class_row
 
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.psychometrics.eligibility.rules import Rules, of_stage
 from irt_assets.responses.data_versions import states_of, store_version
 from irt_assets.responses.scales import Scale, read_scales
@@ -79,7 +79,7 @@ def take_snapshot(
     snapshot is a manifest; without it, and all others, in this process. Raises PermanentFailure where the month has no
     attempt at all, or has an attempt twice.
     """
-    start, end = month_bounds(month)
+    start, end = Month(month).bounds
     folder = f"scored_responses/{month}"
     with database.connect() as connection:
         advisory_lock(connection, "scored_responses", month)

@@ -57,7 +57,7 @@ class SparkAnswers:
         reference: str | None,
         report: Callable[[str], None] = _log.info,
     ) -> None:
-        from pyspark.sql import functions as f
+        from pyspark.sql import functions as f  # an extra, here and below
 
         self.session, self.frame, self.settings, self._report = session, frame, settings, report
         self._cached: list[DataFrame] = []

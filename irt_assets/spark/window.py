@@ -115,7 +115,8 @@ def _judged_parts(
         return WindowTotals(0, {}, {}, digest_of((0, 0, 0))), []
     rows = window_rows(start, end, scales)
     hashed = ibis.to_sql(rows.mutate(h=row_hash(rows, rows.columns)), dialect=run.backend.dialect)
-    facts = _by_learner(run.connection.sql(hashed), math.ceil(n / ROWS_OF_A_PART)).persist()
+    dealt = _dealt(run.connection.sql(hashed), math.ceil(n / ROWS_OF_A_PART))
+    facts = dealt.sortWithinPartitions("user_id", "completed_at", "attempt_id").persist()
     try:
         total, *sums = _added(facts.select("h").mapInArrow(_sums, "rows bigint, first string, second string").toArrow())
         _refuse_twice(facts)
@@ -150,22 +151,19 @@ def map_learners(
     n = n_attempts(run, start, end)
     if n == 0:
         return
-    from pyspark.sql import functions
-
     rows = run.connection.sql(run.backend.sql(scoring_facts(start, end, scale)))
     wanted = run.connection.createDataFrame(pa.table({"item_id": pa.array(items, pa.string())}))
-    rows = rows.join(functions.broadcast(wanted), "item_id", "left_semi")
-    by_learner = rows.repartition(math.ceil(n / ROWS_OF_A_PART), functions.crc32("user_id"))
+    rows = rows.join(wanted.hint("broadcast"), "item_id", "left_semi")
+    by_learner = _dealt(rows, math.ceil(n / ROWS_OF_A_PART))
     work = partial(_made, lambda table: make(*judged_for_scoring(table, times, scale, withdrawn)))
     yield from spark_rows.parts_of(by_learner.mapInArrow(with_same_packages(work), schema))
 
 
-def _by_learner(facts: DataFrame, parts: int) -> DataFrame:
-    from pyspark.sql import functions
+def _dealt(rows: DataFrame, parts: int) -> DataFrame:
+    """The rows in so many partitions, those of a learner in one."""
+    from pyspark.sql import functions  # an extra, and the graph imports this module
 
-    return facts.repartition(parts, functions.crc32("user_id")).sortWithinPartitions(
-        "user_id", "completed_at", "attempt_id"
-    )
+    return rows.repartition(parts, functions.crc32("user_id"))
 
 
 def _refuse_twice(facts: DataFrame) -> None:

@@ -326,7 +326,7 @@ class CatalogTable:
 
         Raises PermanentFailure where there is no such table, or a column is missing or of another type.
         """
-        from pyspark.sql import functions as f
+        from pyspark.sql import functions as f  # an extra
 
         rows = self._table(session)
         problems = self._problems(dict(rows.dtypes))
@@ -346,7 +346,7 @@ class CatalogTable:
         """None: a table keeps no hashes of its days."""
 
     def _table(self, session: SparkSession) -> DataFrame:
-        from pyspark.errors import AnalysisException, ParseException
+        from pyspark.errors import AnalysisException, ParseException  # an extra
 
         try:
             rows = session.table(self.name)

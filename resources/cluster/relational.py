@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from resources.cluster import spark_rows
 from resources.cluster.lake import CatalogTable, Lake
+from resources.cluster.spark import application_of, spark_session, started_session
 from resources.cluster.spark_medians import medians_of_learners_by_lists
 from resources.postgres import warehouse
 from resources.postgres.relations import LEARNER, QUESTION
@@ -132,8 +133,6 @@ def on_log(connection: psycopg.Connection, since: datetime, until: datetime) -> 
     found = lake()
     if found is None:
         return on_postgres(connection)
-    from resources.cluster.spark import spark_session
-
     session = spark_session(get_settings())
     if hasattr(session, "newSession"):  # not under Spark Connect
         session = session.newSession()  # its views are its own
@@ -194,9 +193,7 @@ def application() -> dict[str, dg.MetadataValue]:
     settings = get_settings()
     if settings.irt_spark is None:
         return {}
-    import dagster as dg
-
-    from resources.cluster.spark import application_of, started_session
+    import dagster as dg  # here, as what only reads needs none
 
     session = started_session(settings)
     if session is None:
@@ -210,7 +207,7 @@ def application() -> dict[str, dg.MetadataValue]:
 
 def in_memory(run: Run, relations: Mapping[str, ir.Table]) -> Run:
     """Runs over copies, read once, of what `relations` says each relation of that name is to hold."""
-    import duckdb
+    import duckdb  # here, as only reports need it
 
     connection = duckdb.connect(config={"temp_directory": ""})  # what does not fit fails; spilt files would be shared
     for name, rows in relations.items():

@@ -193,7 +193,7 @@ def _see_that_it_can_start(master: str) -> None:
 
 
 def _started(master: str) -> SparkSession:
-    from pyspark.sql import SparkSession
+    from pyspark.sql import SparkSession  # an extra
 
     logging.getLogger("SQLQueryContextLogger").setLevel(
         logging.CRITICAL
@@ -307,7 +307,7 @@ def _forget(session: SparkSession) -> None:
 
 def _drop_what_is_left() -> None:
     """After a start that failed, or of a JVM that is gone: pyspark would go on with it."""
-    from pyspark import SparkContext
+    from pyspark import SparkContext  # an extra
     from pyspark.sql import SparkSession
 
     if SparkContext._active_spark_context is not None:
@@ -329,7 +329,7 @@ def _drop_what_is_left() -> None:
 
 def refuse_another_version(session: SparkSession) -> None:
     """Raises PermanentFailure where the cluster's, or SPARK_HOME's, major version is not pyspark's."""
-    import pyspark
+    import pyspark  # an extra
 
     theirs, ours = session.version, pyspark.__version__
     if theirs.split(".")[0] != ours.split(".")[0]:

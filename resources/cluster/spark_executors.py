@@ -71,7 +71,7 @@ def describe_this_python() -> ExecutorPython:
 
 def rows_of(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """For mapInArrow: a row that describes the Python of the task."""
-    import pyarrow as pa
+    import pyarrow as pa  # only executors need it
 
     for _ in batches:
         pass

@@ -302,7 +302,7 @@ class BucketStore:
             return str(self._client.generate_presigned_url("get_object", Params=values, ExpiresIn=_seconds(lifetime)))
 
     def _head(self, key: str) -> dict[str, Any]:
-        from botocore.exceptions import ClientError
+        from botocore.exceptions import ClientError  # loaded with the client
 
         with self._translate_errors(key):
             try:
@@ -339,7 +339,7 @@ class BucketStore:
     @contextmanager
     def _translate_errors(self, key: str) -> Iterator[None]:
         """boto3's errors as ours: nothing there, not answering, refused."""
-        import boto3.exceptions
+        import boto3.exceptions  # loaded with the client
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:

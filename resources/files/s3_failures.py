@@ -61,7 +61,7 @@ class NothingThere(PermanentFailure):
 
 def classified_failure(uri: str, error: exceptions.ClientError | exceptions.BotoCoreError) -> Exception:
     """Our failure for `error`, met at `uri`."""
-    from botocore import exceptions
+    from botocore import exceptions  # loaded by who had the error
 
     if isinstance(error, exceptions.ClientError):
         return _response_failure(uri, error)

@@ -70,7 +70,7 @@ def read_frame(connection: psycopg.Connection, query: Query, params: Params = ()
     """As `read_arrow`, in pandas: Int64 and boolean (with <NA>), float64 and text (with NaN),
     datetime64[us, UTC], `datetime.date`; json(b) becomes dicts and lists (select `column::text` to keep text).
     """
-    import pandas as pd
+    import pandas as pd  # half a second, only for who asks for a frame
 
     table, json_columns = _read(connection, query, params)
     nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
@@ -275,7 +275,7 @@ def _checked(table: sa.Table, frame: pd.DataFrame, owned: Mapping[str, object] |
 
 
 def _schema_problems(table: sa.Table, frame: pd.DataFrame) -> list[str]:
-    from pandera.errors import SchemaErrors
+    from pandera.errors import SchemaErrors  # as in `frame_schema`
 
     try:
         frame_schema(table).validate(frame, lazy=True)
@@ -331,7 +331,7 @@ def _as_arrow(column: sa.Column[Any], values: pd.Series) -> pa.Array:
 
 
 def _absent(value: object) -> bool:
-    import pandas as pd
+    import pandas as pd  # as the value may come from a frame
 
     return value is None or value is pd.NA or (isinstance(value, float) and value != value)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from resources.settings import Settings, get_settings
 
@@ -29,6 +29,8 @@ WITHIN_REQUEST: list[Literal["receive", "send"]] = ["receive", "send"]
 
 _provider: TracerProvider | None = None
 _tracer: Tracer | None = None
+_otlp: Any = None
+"""The module `otlp`, where traces are sent: OpenTelemetry is an extra."""
 
 
 def start(service: str, settings: Settings | None = None) -> bool:
@@ -36,15 +38,15 @@ def start(service: str, settings: Settings | None = None) -> bool:
 
     Without a collector, or without the packages, the process goes on without traces.
     """
-    global _provider, _tracer
+    global _provider, _tracer, _otlp
     endpoint = (settings or get_settings()).otel_exporter_otlp_endpoint
     if _tracer is None and endpoint:
         try:
-            from resources.serving import otlp
+            from resources.serving import otlp  # imports OpenTelemetry, which is an extra
         except ImportError as error:
             LOG.warning("no traces: OTEL_EXPORTER_OTLP_ENDPOINT is set, and %s is missing: %s", error.name, INSTALL)
             return False
-        _provider = otlp.provider(f"irt-{service}", endpoint)
+        _otlp, _provider = otlp, otlp.provider(f"irt-{service}", endpoint)
         _tracer = _provider.get_tracer("irt_assets")
     return _tracer is not None
 
@@ -75,35 +77,32 @@ def span(name: str, **attributes: str) -> Iterator[None]:
 def describe(**attributes: str) -> None:
     """Add attributes to the current span."""
     if _tracer is not None:
-        from opentelemetry.trace import get_current_span
-
-        get_current_span().set_attributes(attributes)
+        _otlp.trace.get_current_span().set_attributes(attributes)
 
 
 def fail() -> None:
     """Mark the current span as failed."""
     if _tracer is not None:
-        from opentelemetry.trace import StatusCode, get_current_span
-
-        get_current_span().set_status(StatusCode.ERROR)
+        _otlp.trace.get_current_span().set_status(_otlp.trace.StatusCode.ERROR)
 
 
 def current_ids() -> dict[str, str]:
     """`trace_id` and `span_id` of the current span, as collectors write them; nothing where there is none."""
     if _tracer is None:
         return {}
-    from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
-
-    context = get_current_span().get_span_context()
+    context = _otlp.trace.get_current_span().get_span_context()
     if not context.is_valid:
         return {}
-    return {"trace_id": format_trace_id(context.trace_id), "span_id": format_span_id(context.span_id)}
+    return {
+        "trace_id": _otlp.trace.format_trace_id(context.trace_id),
+        "span_id": _otlp.trace.format_span_id(context.span_id),
+    }
 
 
 def trace_routes(app: FastAPI) -> None:
     """Trace every request to `app`, as a span named by its route, within the caller's trace if it sent one."""
     if _provider is not None:
-        from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+        from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor  # an extra
 
         FastAPIInstrumentor.instrument_app(
             app, tracer_provider=_provider, excluded_urls=NOT_TRACED, exclude_spans=WITHIN_REQUEST
@@ -117,7 +116,7 @@ def traced(app: ASGIApp) -> ASGIApp:
     """
     if _provider is None:
         return app
-    from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+    from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware  # an extra
 
     def name(scope: Scope) -> tuple[str, dict[str, str]]:
         return str(scope["method"]), {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.common.wording import listed
 from irt_assets.gates.month_judged import MonthState
 from jobs.overview import Overview
@@ -39,7 +39,7 @@ def whole_number(asked: Asked, field: str, what: str, otherwise: int, lowest: in
 def bounds_of_month(text: str) -> tuple[datetime, datetime]:
     """Start (inclusive) and end (exclusive) of the month that the text names."""
     try:
-        return month_bounds(text)
+        return Month(text).bounds
     except ValueError:
         raise NotFound(f"{shortened(text)!r} is not a month: write one like 2026-08.") from None
 

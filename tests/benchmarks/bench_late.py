@@ -23,7 +23,7 @@ import dagster as dg
 import psutil
 import psycopg
 
-from irt_assets.common.partitions import MONTHS, WEEKS, day_bounds, day_of, month_bounds, week_of
+from irt_assets.common.partitions import MONTHS, WEEKS, Month, day_bounds, day_of, week_of
 from irt_assets.definitions import build_defs
 from irt_assets.responses.observe import answer_versions
 from resources.files.object_store import object_store
@@ -56,7 +56,7 @@ def main() -> int:
 def measure(settings: Settings, on_time: int, late: int) -> int:
     database = Database(settings)
     upgrade(database)
-    start, today = month_bounds(MONTHS_MADE[0])[0], day_bounds(day_of(NOW))[0]
+    start, today = Month(MONTHS_MADE[0]).start, day_bounds(day_of(NOW))[0]
     with database.connect() as connection:
         ensure_month_partitions(connection, MONTHS_MADE[0], f"{NOW:%Y-%m}")
         connection.execute(

@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from irt_assets.common.partitions import MONTHS, month_bounds
+from irt_assets.common.partitions import MONTHS, Month
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 
 (MONTH,) = MONTHS.back(datetime.now(UTC), 1)
@@ -88,7 +88,7 @@ def write(home: Path, answers: int, learners: int) -> None:
         for j in range(ITEMS):
             file.write(json.dumps({"item_id": f"q{j:03}", "scale_id": "default", "topic_id": f"t{j % 20}"}) + "\n")
     a, b = rng.lognormal(0, 0.25, ITEMS), rng.normal(0, 1, ITEMS)
-    start, end = (int(bound.timestamp() * 1e6) for bound in month_bounds(MONTH))
+    start, end = (int(bound.timestamp() * 1e6) for bound in Month(MONTH).bounds)
     each = answers // learners
     user = np.repeat(np.arange(learners), each)
     item = np.argsort(rng.random((learners, ITEMS), dtype=np.float32), axis=1)[:, :each].ravel()

@@ -29,7 +29,7 @@ import dagster as dg
 import psutil
 import psycopg
 
-from irt_assets.common.partitions import MONTHS, month_bounds
+from irt_assets.common.partitions import MONTHS, Month
 from irt_assets.gates.gates import SET_GATES
 from irt_assets.responses.data_versions import data_version
 from irt_assets.responses.scales import read_scales
@@ -90,7 +90,7 @@ def measure(settings: Settings, months: Sequence[str], answers: int) -> int:
 
 def hash_of(database: Database, month: str) -> None:
     with database.connect() as connection:
-        data_hash(connection, *month_bounds(month), read_scales(connection))
+        data_hash(connection, *Month(month).bounds, read_scales(connection))
 
 
 class Clock:
@@ -159,7 +159,7 @@ def make(settings: Settings, database: Database, months: Sequence[str], answers:
 
 
 def answer(connection: psycopg.Connection, month: str, scale: str, n: int) -> None:
-    start, end = month_bounds(month)
+    start, end = Month(month).bounds
     connection.execute(
         """INSERT INTO response_log (attempt_id, completed_at, user_id, item_id, session_id, started_at, correct,
                                      response_time_ms, mode)
@@ -175,7 +175,7 @@ def answer(connection: psycopg.Connection, month: str, scale: str, n: int) -> No
 def calibrate(connection: psycopg.Connection, month: str) -> None:
     """What a month that was published leaves in the tables that its state is read from."""
     scales = read_scales(connection)
-    start, end = month_bounds(month)
+    start, end = Month(month).bounds
     connection.execute(
         """INSERT INTO scored_snapshot (month, snapshot_hash, uri, data_hash, n_attempts, counts, rules)
            VALUES (%s, %s, 'none', %s, 1, '{}', %s)""",
@@ -221,7 +221,7 @@ def late(database: Database, month: str) -> None:
         connection.execute(
             """INSERT INTO response_log (attempt_id, completed_at, user_id, item_id, correct, mode)
                VALUES (gen_random_uuid()::text, %s, 'u1', 'algebra1', true, 'live')""",
-            (month_bounds(month)[0],),
+            (Month(month).start,),
         )
 
 

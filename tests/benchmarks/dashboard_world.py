@@ -24,7 +24,7 @@ import psycopg
 import sqlalchemy as sa
 
 from irt_assets.calibration.month import fit_month, link_month, publish_month
-from irt_assets.common.partitions import month_bounds, month_of
+from irt_assets.common.partitions import Month, month_of
 from irt_assets.decisions.origin import initialise
 from irt_assets.drift.alerts import settle_alerts
 from irt_assets.drift.month import drift_of_month
@@ -71,7 +71,7 @@ def build(database: Database, settings: Settings, months: Sequence[str]) -> None
     with database.connect() as connection:
         scales = read_scales(connection)
         for month in months[2:]:
-            digest = data_hash(connection, *month_bounds(month), scales)
+            digest = data_hash(connection, *Month(month).bounds, scales)
             connection.execute("UPDATE scored_snapshot SET data_hash = %s WHERE month = %s", (digest, month))
     with psycopg.connect(database.url, autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE")
@@ -95,7 +95,7 @@ def _calibrate(database: Database, settings: Settings, months: Sequence[str]) ->
 def _load(database: Database, scale: str, months: Sequence[str], seed: int) -> None:
     scenario = Scenario(
         months=tuple(months),
-        now=month_bounds(months[-1])[1],
+        now=Month(months[-1]).end,
         seed=seed,
         learners_per_month=300,
         blocks=20,
@@ -121,7 +121,7 @@ def _load(database: Database, scale: str, months: Sequence[str], seed: int) -> N
 
 def _copy(connection: psycopg.Connection, source: str, month: str) -> None:
     """Everything that is stored of the month `source`, as of another month."""
-    (start, end), (first, _) = month_bounds(month), month_bounds(source)
+    (start, end), (first, _) = Month(month).bounds, Month(source).bounds
     later, name = f"+ '{(start - first) / timedelta(days=1):.0f} days'::interval", f"'{month}'"
     near = "+ (random() - 0.5) / 5"
     fit = f"md5(fit_id || {name})"
@@ -162,7 +162,7 @@ def _copy(connection: psycopg.Connection, source: str, month: str) -> None:
     _insert(
         connection,
         tables.item_response_time,
-        f"as_of = '{month_bounds(source)[1]}'",
+        f"as_of = '{Month(source).end}'",
         as_of=f"'{end}'",
         since=f"since {later}",
     )

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.gates.advisory_checks import ADVISORY_CHECKS
 from irt_assets.gates.evidence import Evidence, MonthFile, load_evidence
 from irt_assets.gates.gates import SET_GATES
@@ -115,7 +115,7 @@ class Installation:
     def evidence(self, month: str) -> Evidence:
         database = Database(self.settings)
         with database.connect() as connection:
-            scale = read_scales(connection, month_bounds(month)[0])["default"]
+            scale = read_scales(connection, Month(month).start)["default"]
             file = MonthFile.verified(connection, open_store(self.settings, database), month)
             return load_evidence(connection, file, month, scale)
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale
 from resources.postgres.database import Database
 from tests.helpers.rooms import SCALE, add_attempts, add_items, add_learners, attempt, run_sql
 
 MONTH = "2026-03"
-START, END = month_bounds(MONTH)
+START, END = Month(MONTH).bounds
 SCALES = {
     SCALE: Scale(SCALE, rules=Rules()),
     "other": Scale("other", rules=Rules.from_settings({"lookback_months": 2})),

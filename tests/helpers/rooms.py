@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from pydantic import SecretStr
 
 from irt_assets.calibration.month import fit_month, link_month, publish_month
-from irt_assets.common.partitions import month_bounds, month_of
+from irt_assets.common.partitions import Month, month_of
 from irt_assets.engines.em import EmEngine
 from irt_assets.gates.evidence import Evidence, MonthFile, load_evidence
 from irt_assets.ledger import fits
@@ -170,7 +170,7 @@ def answer_matrix(
     month: str, scores: np.ndarray, items: Sequence[str], users: Sequence[str] | None = None
 ) -> list[dict[str, Any]]:
     """An attempt for every 0 or 1 of `scores` (persons × items; NaN: not shown), minutes apart from the 2nd on."""
-    start = month_bounds(month)[0] + timedelta(days=1)
+    start = Month(month).start + timedelta(days=1)
     names = users or [f"u{i:04d}" for i in range(scores.shape[0])]
     return [
         attempt(names[i], items[j], start + timedelta(minutes=int(j), seconds=int(i) % 60), correct=bool(scores[i, j]))
@@ -281,7 +281,7 @@ def link_made_up(
             made_up_linking(("K1", "K2", "K3"), q_p=q_p),
             kind="monthly",
             scale_id=SCALE,
-            window=month_bounds(month),
+            window=Month(month).bounds,
             snapshot_hash=snapshot.snapshot_hash,
             anchor_hash="made up",
             spec=StagedSpec(model="2pl"),

@@ -57,7 +57,8 @@ class Server:
         )
 
     def stop(self) -> None:
-        self.run("pg_ctl", "stop", "-D", self.data, "-m", "fast")
+        """At once, as if it were killed: what goes on breaks off."""
+        self.run("pg_ctl", "stop", "-D", self.data, "-m", "immediate")
 
     def promote(self) -> None:
         self.run("pg_ctl", "promote", "-w", "-D", self.data)
@@ -65,7 +66,8 @@ class Server:
 
 @contextmanager
 def replicated(folder: Path, source: str) -> Iterator[tuple[Server, Server]]:
-    """A primary with what is in the database `source`, and a hot standby; both are stopped at the end."""
+    """A primary with what is in the database `source`, and a hot standby, which has whatever is committed; both are
+    stopped at the end."""
     primary, standby = (_made(folder / name) for name in ("primary", "standby"))
     primary.run("initdb", "-D", primary.data, "-U", "irt", "--auth=trust", "--encoding=UTF8", "--locale=C")
     started = []
@@ -81,6 +83,11 @@ def replicated(folder: Path, source: str) -> Iterator[tuple[Server, Server]]:
         standby.run("pg_basebackup", "-D", standby.data, "-h", host, "-p", port, "-U", "irt", "-R", "-c", "fast")
         standby.start()
         started.append(standby)
+        with psycopg.connect(primary.url, autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+            connection.execute("SELECT pg_reload_conf()")
+            while connection.execute("SELECT sync_state FROM pg_stat_replication").fetchone() != ("sync",):
+                time.sleep(0.05)
         yield primary, standby
     finally:
         for server in started:

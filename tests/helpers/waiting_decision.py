@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from irt_assets.calibration.month import publish_month
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.decisions import release
 from irt_assets.decisions.origin import initialise
 from irt_assets.decisions.proposals import Reference
@@ -27,7 +27,7 @@ from tests.helpers.rooms import (
 )
 
 JAN, FEB, MAR = "2026-01", "2026-02", "2026-03"
-APRIL = month_bounds(MAR)[1]
+APRIL = Month(MAR).end
 NOW = datetime(2026, 3, 10, tzinfo=UTC)
 ANCHORS = {"K1": (1.0, -1.0), "K2": (1.0, 0.0), "K3": (1.0, 1.0)}
 MOVED = Reference(FEB, "moved")

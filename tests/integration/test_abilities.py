@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from irt_assets.abilities.batch import measure, stale_months
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.decisions.origin import initialise
 from irt_assets.ledger.publications import in_force
 from irt_assets.psychometrics.core.items import ItemRow
@@ -21,7 +21,7 @@ from tests.helpers import rooms
 from tests.helpers.rooms import SCALE, add_attempts, add_items, attempt, rows, run_sql
 
 MONTH, LATER = rooms.MONTHS
-END = month_bounds(LATER)[1]
+END = Month(LATER).end
 NODES = np.linspace(-6, 6, 61)
 
 
@@ -87,7 +87,7 @@ def bank(database: Database) -> Database:
 def learners(database: Database, month: str = LATER) -> dict[str, int]:
     """How many answers each learner's ability rests on."""
     measure(database, month, f"run of {month}")
-    return dict(stored(database, month_bounds(month)[1])["n_items"])
+    return dict(stored(database, Month(month).end)["n_items"])
 
 
 def test_one_answer_to_a_published_item_is_enough_and_none_is_not(bank: Database) -> None:
@@ -144,7 +144,7 @@ def test_the_set_in_force_at_the_windows_end_is_used(answered: Database) -> None
 def test_a_run_replaces_the_month_that_it_measures_and_no_other(answered: Database) -> None:
     measure(answered, LATER, "again")
     assert rows(answered, "SELECT update_id, window_end FROM mirt_ability ORDER BY window_end") == [
-        (f"run of {MONTH}", month_bounds(MONTH)[1]),
+        (f"run of {MONTH}", Month(MONTH).end),
         ("again", END),
     ]
 
@@ -159,7 +159,7 @@ def test_months_whose_set_has_changed_since_are_stale(answered: Database) -> Non
     assert stale() == {LATER}
     measure(answered, LATER, "again")
     assert stale() == set()
-    publish(answered, "i1", 1.5, month_bounds(MONTH)[1])
+    publish(answered, "i1", 1.5, Month(MONTH).end)
     assert stale() == {MONTH, LATER}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from irt_assets.calibration.month import link_month
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.decisions.anchor_versions import change_anchors, preview_change
 from irt_assets.decisions.rule_trial import try_anchors
 from irt_assets.drift.month import drift_of_month
@@ -24,7 +24,7 @@ from tests.helpers import rooms
 from tests.helpers.rooms import MONTHS, SCALE, folder_store, rows, run_sql
 
 FIRST, LAST = MONTHS
-LATER = month_bounds(LAST)[1]
+LATER = Month(LAST).end
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def linked_with(bank: Database, month: str) -> dict[str, Any]:
         bank,
         """SELECT model_spec->'linking_constants', anchor_hash FROM mirt_fit_meta
            WHERE window_start = %s AND superseded_at IS NULL""",
-        (month_bounds(month)[0],),
+        (Month(month).start,),
     )
     return {**found[0], "hash": found[1]}
 
@@ -64,7 +64,7 @@ def test_windows_from_the_month_on_do_without_it_and_earlier_ones_are_as_they_we
     assert (done.left, done.stale) == (14, (LAST,))
     with bank.connect() as connection:
         now_in_force = in_force(connection, SCALE, LATER).set_hash
-        versions = [read_scales(connection, month_bounds(m)[0])[SCALE].anchor_version for m in MONTHS]
+        versions = [read_scales(connection, Month(m).start)[SCALE].anchor_version for m in MONTHS]
         assert versions == [1, 2]
         assert read_scales(connection)[SCALE].anchor_version == 2
         hashes = [anchor_hash(connection, SCALE, version) for version in versions]
@@ -114,7 +114,7 @@ def test_a_drop_is_recorded_and_holds_the_invariant(bank: Database) -> None:
     drop(bank, [item], LAST)
     assert violations(bank) == []
     assert rows(bank, "SELECT month, item_id, decision, decided_by, effective_from FROM release_decision") == [
-        (LAST, item, "drop_anchor", "Ann", month_bounds(LAST)[0])
+        (LAST, item, "drop_anchor", "Ann", Month(LAST).start)
     ]
 
 

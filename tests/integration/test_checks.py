@@ -15,7 +15,7 @@ import pytest
 from irt_assets.calibration import checks
 from irt_assets.calibration.checks import INVENTORY, ITEMS, build_calibration_checks
 from irt_assets.calibration.shown import parameters_metadata
-from irt_assets.common.partitions import last_complete_month, month_bounds, monthly, months_between
+from irt_assets.common.partitions import Month, last_complete_month, monthly, months_between
 from irt_assets.common.wording import counted
 from irt_assets.gates.advisory_checks import ADVISORY_CHECKS
 from irt_assets.gates.evidence import Evidence, Verdict
@@ -179,7 +179,7 @@ def test_the_items_of_a_linked_month_are_shown_with_their_errors_and_fit(calibra
     fitted = rows(
         Database(calibrated),
         "SELECT count(*) FROM mirt_item_params JOIN mirt_fit_meta USING (fit_id) WHERE window_start = %s",
-        [month_bounds(MONTH)[0]],
+        [Month(MONTH).start],
     )
     assert len(table) - 2 == fitted[0][0] > 0
     assert " ± " in table[2]

@@ -10,7 +10,7 @@ from typing import LiteralString
 import psycopg
 import pytest
 
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses import data_versions
 from irt_assets.responses.data_versions import data_version, merge_changes, states_of
@@ -25,7 +25,7 @@ from tests.helpers.rooms import rows, run_sql
 pytestmark = pytest.mark.ci
 
 FIRST, SECOND = rooms.MONTHS[:2]
-START = month_bounds(SECOND)[0]
+START = Month(SECOND).start
 ANSWER = """INSERT INTO response_log (attempt_id, user_id, item_id, completed_at, correct, response_time_ms, mode)
             SELECT {name}, user_id, item_id, {at}, correct, 30000, 'live' FROM response_log
             WHERE completed_at >= '2026-07-01+00' AND correct IS NOT NULL ORDER BY attempt_id LIMIT 1"""
@@ -51,7 +51,7 @@ class Look:
         with self.database.connect() as connection:
             scales = read_scales(connection) | other_scales
             version = data_version(connection, month, scales)
-            return version, data_hash(connection, *month_bounds(month), scales), self.readings - before
+            return version, data_hash(connection, *Month(month).bounds, scales), self.readings - before
 
     def write(self, statement: LiteralString, *values: object) -> None:
         with self.database.connect() as connection:
@@ -220,7 +220,7 @@ def test_a_transaction_that_changed_the_data_stores_nothing(look: Look) -> None:
         scales = read_scales(connection)
         for name in ("first", "second"):
             connection.execute(ANSWER.format(name=f"'{name}'", at="'2026-07-03+00'").encode())
-            now = data_hash(connection, *month_bounds(SECOND), scales)
+            now = data_hash(connection, *Month(SECOND).bounds, scales)
             assert data_version(connection, SECOND, scales) == now
     assert rows(look.database, "SELECT count(*) FROM data_version") == [(0,)]
 
@@ -229,7 +229,7 @@ def test_a_reader_that_may_not_write_hashes_the_answers(look: Look) -> None:
     with look.database.connect() as connection:
         connection.execute("SET TRANSACTION READ ONLY")
         scales = read_scales(connection)
-        assert data_version(connection, SECOND, scales) == data_hash(connection, *month_bounds(SECOND), scales)
+        assert data_version(connection, SECOND, scales) == data_hash(connection, *Month(SECOND).bounds, scales)
     assert look()[2] == 1
 
 

@@ -113,9 +113,12 @@ def test_a_calibration_goes_on_when_its_database_is_back(
 
 @pytest.mark.usefixtures("hasty")
 def test_a_calibration_whose_database_stays_away_ends_in_a_sentence(
-    made_month: Settings, irt: Callable[[Settings], Irt], monkeypatch: pytest.MonkeyPatch
+    made_month: Settings,
+    irt: Callable[[Settings], Irt],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(dagster_compat, "LONGEST_OUTAGE_S", 0.5, raising=False)
+    monkeypatch.setattr(dagster_compat, "LONGEST_OUTAGE_S", 0.5)
     ended = threading.Event()
 
     def take_away() -> None:
@@ -130,6 +133,7 @@ def test_a_calibration_whose_database_stays_away_ends_in_a_sentence(
     assert done.code == 2, done.err + done.out
     assert "error: the database does not answer" in done.err
     assert "Traceback" not in done.err + done.out
+    assert caplog.text.count("minutes at most") == 1, "not once for each of Dagster's storages"
 
 
 CUTS_OFF = """

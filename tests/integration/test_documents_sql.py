@@ -18,7 +18,7 @@ from psycopg.rows import dict_row
 
 from irt_assets.abilities.batch import measure
 from irt_assets.calibration.nightly import calibrate_night
-from irt_assets.common.partitions import day_of, last_complete_month, month_bounds, month_of, week_of
+from irt_assets.common.partitions import Month, day_of, last_complete_month, month_of, week_of
 from irt_assets.decisions.origin import initialise
 from irt_assets.engines.em import EmEngine
 from irt_assets.features.daily import write_features
@@ -105,7 +105,7 @@ def lived(settings: Settings) -> tuple[Database, datetime]:
     now = not_before_midnight(120.0)
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
     before = last_complete_month(now)
-    months = (last_complete_month(month_bounds(before)[0]), before, month_of(now))
+    months = (last_complete_month(Month(before).start), before, month_of(now))
     database = Database(settings)
     rooms.load_small_world(database, months=months, now=now)
     initialise(database, rooms.SCALE, first_month=months[0], thresholds=rooms.LOWERED)

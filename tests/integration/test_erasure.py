@@ -20,7 +20,7 @@ import pytest
 from irt_assets.abilities.batch import measure
 from irt_assets.abilities.online import read_measures, update
 from irt_assets.abilities.sweep import Mark
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted
 from irt_assets.decisions.origin import initialise
 from irt_assets.features.daily import write_features
@@ -62,7 +62,7 @@ def everything_of_user(settings: Settings) -> Path:
     database, store = Database(settings), rooms.folder_store(settings)
     rooms.load_small_world(database, months=(*MONTHS, NEXT), now=NOW)
     for month in (*MONTHS, NEXT):  # one newcomer of each month is USER
-        start, end = month_bounds(month)
+        start, end = Month(month).bounds
         run_sql(
             database,
             """UPDATE response_log SET user_id = %s WHERE user_id = (
@@ -75,7 +75,7 @@ def everything_of_user(settings: Settings) -> Path:
     for month in MONTHS:
         calibrate(settings, month)
     with database.connect() as connection:
-        write_features(connection, month_bounds(MONTHS[0])[0], month_bounds(NEXT)[1])
+        write_features(connection, Month(MONTHS[0]).start, Month(NEXT).end)
         write_week(connection, WEEK, NOW)
         update(connection, read_measures(connection, NOW), USER, 365, NOW)
     for kind in ("html", "pdf"):
@@ -206,7 +206,7 @@ def assert_erased(settings: Settings, before: dict[str, list[str]]) -> None:
     assert named_in(settings) == []
     with database.connect() as connection:
         assert {month: changed_hash(connection, month) for month in MONTHS} == dict.fromkeys(MONTHS)
-        now = answer_versions(connection, month_bounds(MONTHS[0])[0], month_bounds(NEXT)[1])
+        now = answer_versions(connection, Month(MONTHS[0]).start, Month(NEXT).end)
         assert recorded_sources(connection, "features_topic_daily") == now
     stale = rows(
         database,

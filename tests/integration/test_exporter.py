@@ -12,7 +12,7 @@ import pytest
 from dagster import DagsterEvent
 from pydantic import SecretStr
 
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.common.probes import DAEMONS
 from irt_assets.gates.month_status import month_states
 from irt_assets.invariants.registry import INVARIANTS
@@ -107,7 +107,7 @@ def test_months_that_are_held_wait_or_could_not_be_linked(world: Settings, insta
     }
     assert found["irt_month_published_items"][rooms.SCALE, "2026-06"] == 7.0
     with database.connect() as connection:
-        start = month_bounds("2026-07")[0]
+        start = Month("2026-07").start
         record_decisions(connection, rooms.SCALE, {"guessing": ACCEPTED}, start, by="Ann", reason="short tests")
     assert states(read(world))["2026-07"] == "stale", "decided, to be made again"
     store = rooms.folder_store(world)

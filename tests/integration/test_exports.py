@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from irt_assets.abilities.batch import measure
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.decisions import exports
 from irt_assets.ledger.publications import in_force
 from resources.failures import PermanentFailure
@@ -25,7 +25,7 @@ READERS = {"csv": pd.read_csv, "parquet": pd.read_parquet}
 
 @pytest.mark.parametrize("month", rooms.MONTHS)
 def test_parameters_are_those_in_force(calibrated: Settings, month: str) -> None:
-    at = month_bounds(month)[1]
+    at = Month(month).end
     with Database(calibrated).connect() as connection:
         frame = exports.read_export(connection, "parameters", at)
         wanted = in_force(connection, rooms.SCALE, at).items
@@ -37,7 +37,7 @@ def test_parameters_are_those_in_force(calibrated: Settings, month: str) -> None
 def test_abilities_are_the_newest_of_each_learner_at_the_time(calibrated: Settings) -> None:
     database = Database(calibrated)
     measured = {month: measure(database, month, f"run of {month}")[0] for month in rooms.MONTHS}
-    first, last = (month_bounds(month)[1] for month in rooms.MONTHS)
+    first, last = (Month(month).end for month in rooms.MONTHS)
     with database.connect() as connection:
         early, late = (exports.read_export(connection, "abilities", at) for at in (first, last))
     assert sorted(early.theta) == sorted(measured[rooms.MONTHS[0]].theta)
@@ -48,14 +48,14 @@ def test_abilities_are_the_newest_of_each_learner_at_the_time(calibrated: Settin
 def test_what_drifted_and_what_leaked_is_exported(faulty: tuple[Settings, object, object]) -> None:
     settings = faulty[0]
     with Database(settings).connect() as connection:
-        frame = exports.read_export(connection, "flags", month_bounds(rooms.MONTHS[1])[1])
+        frame = exports.read_export(connection, "flags", Month(rooms.MONTHS[1]).end)
         flagged = {
             item
             for (item,) in connection.execute(
                 "SELECT item_id FROM item_drift WHERE month = %s AND severity <> 'none'", (rooms.MONTHS[1],)
             )
         }
-        before = exports.read_export(connection, "flags", month_bounds(rooms.MONTHS[0])[0])
+        before = exports.read_export(connection, "flags", Month(rooms.MONTHS[0]).start)
     assert flagged
     assert set(frame.item_id[frame.source == "drift"]) == flagged
     assert before.empty

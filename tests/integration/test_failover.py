@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from irt_assets.gates.month_status import month_states
 from irt_assets.servers.stack import dagster_instance
 from resources.postgres.database import Database
 from resources.settings import Settings
+from tests.helpers import rooms
 from tests.helpers.standby import fail_over, replicated
 from tests.helpers.typed import Irt
 from tests.integration.test_database_away import (
@@ -23,6 +27,7 @@ from tests.integration.test_database_away import (
     after_first_step,
     hasty,
 )
+from tests.integration.test_theta_api import kind, running, until
 
 pytestmark = pytest.mark.ci
 __all__ = ["hasty"]
@@ -70,3 +75,37 @@ def test_a_standby_is_read_and_takes_over_in_the_middle_of_a_calibration(
         with dagster_instance(either, database) as instance:
             (of_scale,) = month_states(database, instance, [MONTH])
         assert of_scale.state is State.GREEN
+
+
+@pytest.mark.long
+def test_every_theta_that_was_answered_is_once_at_the_new_primary(made_month: Settings, tmp_path: Path) -> None:
+    learners = [user for (user,) in rooms.rows(Database(made_month), "SELECT DISTINCT user_id FROM mirt_ability")]
+    with replicated(tmp_path, Database(made_month).url) as (primary, standby):
+        url = SecretStr(f"postgresql://irt@{primary.address},{standby.address}/irt?target_session_attrs=read-write")
+        either = made_month.model_copy(update={"database_url": url})
+        thetas, refusals, over = set[tuple[str, float]](), Counter[tuple[int, str]](), threading.Event()
+
+        def ask() -> None:
+            for user in cycle(learners):
+                if over.is_set():
+                    return
+                answer = api.update_at_once(user)
+                if answer.status_code == 200:
+                    thetas.add((user, answer.json()["theta"]))
+                else:
+                    refusals[kind(answer)] += 1
+
+        with running(either) as api:
+            thread = threading.Thread(target=ask)
+            thread.start()
+            until(lambda: len(thetas) > 20, "it answers")
+            fail_over(primary, standby, 3.0)
+            known = len(thetas)
+            until(lambda: len(thetas) > known + 20, "it answers again")
+            over.set()
+            thread.join()
+        kept = rooms.rows(Database(either), "SELECT user_id, theta FROM mirt_ability WHERE kind = 'online'")
+    assert refusals[503, "database_away"], "it was away while somebody asked"
+    assert {status for status, _ in refusals} == {503}
+    assert thetas <= set(kept)
+    assert len(kept) == len({user for user, _ in kept}), "of each learner one"

@@ -19,7 +19,7 @@ import psycopg
 import pytest
 
 from irt_assets.common.job_names import KPI_JOB, NIGHTLY_JOB
-from irt_assets.common.partitions import month_bounds, week_of
+from irt_assets.common.partitions import Month, week_of
 from irt_assets.common.run_progress import PARTITION_TAG
 from irt_assets.definitions import build_defs
 from irt_assets.runs.in_process_runs import run_month
@@ -40,7 +40,7 @@ pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("faults_daily")]
 
 GATE = 7_201_902
 MONTHS = last_months(2)
-LAST_DAY = month_bounds(MONTHS[-1])[1] - timedelta(days=1)
+LAST_DAY = Month(MONTHS[-1]).end - timedelta(days=1)
 DAY = f"{LAST_DAY:%Y-%m-%d}"
 JOBS = {
     "aggregate_features_daily": ("features_topic_daily", DAY),

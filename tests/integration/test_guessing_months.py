@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from irt_assets.calibration.month import fit_month
 from irt_assets.cli.scale import app as cli_scale
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.decisions.anchor_versions import change_anchors
 from irt_assets.decisions.model_change import accept_guessing, decide_model_change, preview_model_change
 from irt_assets.decisions.origin import initialise
@@ -154,7 +154,7 @@ def test_a_guessed_month_of_a_3pl_publishes_c(guessers: Settings) -> None:
     )
     decide_model_change(database, change, by="Ann", reason="multiple choice")
     with database.connect() as connection:
-        scale = read_scales(connection, month_bounds(NEXT)[0])[SCALE]
+        scale = read_scales(connection, Month(NEXT).start)[SCALE]
         assert scale.model == "3pl"
     step = rooms.calibrate(guessers, NEXT)
     assert step.state == "done", step.why
@@ -186,8 +186,8 @@ def origin_fit(database: Database) -> Calibration:
 
     with database.connect() as connection:
         scale = read_scales(connection)[SCALE]
-        judged = judged_window(connection, *month_bounds(FIRST), {SCALE: scale})
-        request = build_fit_request(connection, judged.table, scale, month_bounds(FIRST)[0], None)
+        judged = judged_window(connection, *Month(FIRST).bounds, {SCALE: scale})
+        request = build_fit_request(connection, judged.table, scale, Month(FIRST).start, None)
     return fit(EmEngine(1), request, judged.data_hash).calibration
 
 

@@ -18,7 +18,7 @@ import pytest
 from irt_assets.abilities.batch import measure
 from irt_assets.calibration.month import fit_month, link_month, publish_month
 from irt_assets.calibration.nightly import calibrate_night
-from irt_assets.common.partitions import month_bounds, week_of
+from irt_assets.common.partitions import Month, week_of
 from irt_assets.decisions.origin import initialise
 from irt_assets.engines.em import EmEngine
 from irt_assets.features.daily import write_features
@@ -39,7 +39,7 @@ pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("heavy learner")]
 
 ATTEMPTS = 100_000
 JULY = rooms.MONTHS[1]
-START, END = month_bounds(JULY)
+START, END = Month(JULY).bounds
 HEAVY = "heavy"
 LONGEST_STEP_S = 90.0
 

@@ -19,7 +19,7 @@ from dagster import DagsterInstance
 
 from irt_assets.abilities.batch import measure_at
 from irt_assets.calibration.month import fit_month, link_month, publish_month
-from irt_assets.common.partitions import month_bounds, week_bounds, week_of
+from irt_assets.common.partitions import Month, week_bounds, week_of
 from irt_assets.common.spreadsheets import FORMULA
 from irt_assets.decisions.exports import read_export, write_export
 from irt_assets.decisions.origin import initialise
@@ -65,7 +65,7 @@ NAMES = (
 TOPICS = ("<b>#set page(width: 1pt)</b>", "=1+1", "$x", "\u202eabc", "../../" * 20)
 SCALE, LONG = "..", "=<i>s</i>/" * 60
 FIRST, SECOND = rooms.MONTHS
-END = month_bounds(SECOND)[1]
+END = Month(SECOND).end
 WEEK = week_of(END - timedelta(days=9))
 PLACES = {"item_id": ("question", "response_log"), "user_id": ("learner", "response_log"), "topic_id": ("question",)}
 
@@ -101,7 +101,7 @@ def hostile(
                    WHERE user_id = ANY(%s)""",
                 (list(NAMES),),
             )
-        window = OriginWindow(*month_bounds(FIRST), EmEngine(1), store)
+        window = OriginWindow(*Month(FIRST).bounds, EmEngine(1), store)
         initialise(database, SCALE, first_month=FIRST, thresholds=rooms.LOWERED, window=window)
         take_snapshot(database, store, SECOND, "run")
         fit_month(database, store, SECOND, EmEngine(1), "run")

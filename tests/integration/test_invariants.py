@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from irt_assets.abilities.batch import measure
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.features.daily import write_features
 from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.invariants.drift import FOLLOWING
@@ -181,7 +181,7 @@ def a_nightly_run(world: World) -> None:
 
 
 def features_since_july(world: World) -> None:
-    write_features(world.connection, month_bounds(JULY)[0], datetime(2026, 8, 20, tzinfo=UTC))
+    write_features(world.connection, Month(JULY).start, datetime(2026, 8, 20, tzinfo=UTC))
 
 
 def kpis_of_a_week(world: World) -> None:

@@ -7,7 +7,7 @@ import json
 import dagster as dg
 import numpy as np
 
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.definitions import build_defs
 from irt_assets.drift import evidence
 from irt_assets.drift.alerts import episodes
@@ -165,7 +165,7 @@ def test_what_a_published_c_errs_with_is_read_from_the_fit_that_it_came_from(
 ) -> None:
     """Of values that a month published, of that month; of frozen anchors, of the window whose values they are."""
     settings, _, _ = faulty
-    known, start = [0.01, -0.02, 0.3], month_bounds(MONTHS[1])[0]
+    known, start = [0.01, -0.02, 0.3], Month(MONTHS[1]).start
     with Database(settings).connect() as connection:
         scale = read_scales(connection)[SCALE]
         anchors = evidence.frozen_anchors(connection, scale)

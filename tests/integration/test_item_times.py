@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from irt_assets.calibration.nightly import window_of
-from irt_assets.common.partitions import day_bounds, month_bounds
+from irt_assets.common.partitions import Month, day_bounds
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses import item_times as module
 from irt_assets.responses.facts import LOOKBACK, lookback_start
@@ -34,7 +34,7 @@ from resources.postgres.database import Database
 from tests.helpers.rooms import SCALE, add_attempts, add_items, attempt, rows, run_sql
 
 MONTH = "2026-03"
-START, END = month_bounds(MONTH)
+START, END = Month(MONTH).bounds
 NIGHT = "2026-03-30"
 ITEMS = [f"i{k}" for k in range(4)]
 SCALES = {

@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 from irt_assets.common.job_names import KPI_JOB
-from irt_assets.common.partitions import WEEKS, day_bounds, day_of, month_bounds, month_of, week_of
+from irt_assets.common.partitions import WEEKS, Month, day_bounds, day_of, month_of, week_of
 from irt_assets.definitions import build_defs
 from irt_assets.features.daily import write_features
 from irt_assets.responses.late_months import months_concerned
@@ -42,7 +42,7 @@ class World:
         add_learners(self.database, ["u1", "u2", "t1"])
         run_sql(self.database, "UPDATE learner SET is_test = true WHERE user_id = 't1'")
         for month in self.months:
-            first = month_bounds(month)[0]
+            first = Month(month).start
             self.arrive(attempt("u2", "q2", first + timedelta(days=9)))
             if month != self.months[0]:
                 self.arrive(attempt("u1", "q1", first + timedelta(days=3)))
@@ -60,7 +60,7 @@ class World:
     def make_days(self, until: datetime | None = None) -> None:
         """Features of the days from the first month to the day of `until`, which is left out."""
         with self.database.connect() as connection:
-            write_features(connection, month_bounds(self.months[0])[0], day_bounds(day_of(until or self.now))[0])
+            write_features(connection, Month(self.months[0]).start, day_bounds(day_of(until or self.now))[0])
 
     def make_weeks(self, weeks: Sequence[str]) -> None:
         for week in weeks:
@@ -114,7 +114,7 @@ def test_a_late_answer_asks_for_its_day_its_week_and_eight_more_its_month_and_th
     made: World,
 ) -> None:
     """u1 answered q1 in the second month and again in the third: now the second time is a repeat too."""
-    day = month_bounds(made.months[0])[0] + timedelta(days=1) + NOON
+    day = Month(made.months[0]).start + timedelta(days=1) + NOON
     made.arrive(attempt("u1", "q1", day))
     assert made.tick() == {
         "aggregate_features_daily": [day_of(day)],
@@ -125,13 +125,13 @@ def test_a_late_answer_asks_for_its_day_its_week_and_eight_more_its_month_and_th
 
 
 def test_an_item_that_the_learner_met_no_more_concerns_its_own_month_alone(made: World) -> None:
-    day = month_bounds(made.months[1])[0] + timedelta(days=1) + NOON
+    day = Month(made.months[1]).start + timedelta(days=1) + NOON
     made.arrive(attempt("u1", "q3", day))
     assert made.tick()["monthly_calibration"] == [made.months[1]]
 
 
 def test_several_days_are_one_run_where_they_follow_each_other(made: World) -> None:
-    first = month_bounds(made.months[2])[0] + timedelta(days=4) + NOON
+    first = Month(made.months[2]).start + timedelta(days=4) + NOON
     for n in (0, 1, 2, 6):
         made.arrive(attempt("u2", "q3", first + timedelta(days=n)))
     days = [day_of(first + timedelta(days=n)) for n in (0, 2, 6)]
@@ -139,7 +139,7 @@ def test_several_days_are_one_run_where_they_follow_each_other(made: World) -> N
 
 
 def test_answers_that_keep_coming_are_waited_for(made: World) -> None:
-    day = month_bounds(made.months[1])[0] + timedelta(days=1) + NOON
+    day = Month(made.months[1]).start + timedelta(days=1) + NOON
     made.arrive(attempt("u1", "q3", day), recorded_ago=timedelta(minutes=1))
     assert made.tick() == {}
     assert made.said == "answers of 1 days keep coming"
@@ -151,7 +151,7 @@ def test_answers_that_keep_coming_are_waited_for(made: World) -> None:
 
 def test_an_import_that_is_committed_hours_after_it_began_is_found(made: World) -> None:
     """Its `recorded_at` lies before ticks that could not see it."""
-    day = month_bounds(made.months[1])[0] + timedelta(days=1) + NOON
+    day = Month(made.months[1]).start + timedelta(days=1) + NOON
     made.arrive(attempt("u2", "q3", day + timedelta(days=5)), recorded_ago=timedelta(hours=1))
     assert made.tick()["aggregate_features_daily"] == [day_of(day + timedelta(days=5))]
     made.make_days()
@@ -175,26 +175,26 @@ def test_answers_that_arrive_in_time_ask_for_nothing(world: World) -> None:
 
 
 def test_sandbox_answers_concern_the_month_and_neither_features_nor_kpis(made: World) -> None:
-    day = month_bounds(made.months[1])[0] + timedelta(days=1) + NOON
+    day = Month(made.months[1]).start + timedelta(days=1) + NOON
     made.arrive(attempt("u1", "q3", day, mode="sandbox"))
     assert made.tick() == {"monthly_calibration": [made.months[1]]}
 
 
 def test_answers_of_test_accounts_do_not_concern_features(made: World) -> None:
-    made.arrive(attempt("t1", "q3", month_bounds(made.months[1])[0] + NOON))
+    made.arrive(attempt("t1", "q3", Month(made.months[1]).start + NOON))
     assert "aggregate_features_daily" not in made.tick()
 
 
 def test_what_was_never_made_is_not_asked_for(world: World) -> None:
     assert world.tick() == {}
-    day = month_bounds(world.months[1])[0] + timedelta(days=1) + NOON
+    day = Month(world.months[1]).start + timedelta(days=1) + NOON
     world.make_weeks([week_of(day + timedelta(weeks=1))])
     world.arrive(attempt("u1", "q1", day))
     assert world.tick() == {KPI_JOB: [week_of(day + timedelta(weeks=1))]}
 
 
 def test_what_was_computed_with_the_late_answers_before_the_sensor_looked_is_not_asked_for(made: World) -> None:
-    day = month_bounds(made.months[1])[0] + timedelta(days=1) + NOON
+    day = Month(made.months[1]).start + timedelta(days=1) + NOON
     made.arrive(attempt("u1", "q3", day))
     made.make_days()
     made.make_months(made.months[1])
@@ -202,7 +202,7 @@ def test_what_was_computed_with_the_late_answers_before_the_sensor_looked_is_not
 
 
 def test_a_month_that_is_under_way_is_compared_when_it_is_done(made: World) -> None:
-    day = month_bounds(made.months[1])[0] + timedelta(days=1) + NOON
+    day = Month(made.months[1]).start + timedelta(days=1) + NOON
     run = made.instance.create_run_for_job(
         made.defs.resolve_job_def("monthly_calibration"),
         tags={"dagster/partition": made.months[1]},
@@ -221,16 +221,16 @@ def test_a_month_that_cannot_be_read_in_time_is_taken_to_have_changed(
         "jobs.late_sensor.changed_hash", lambda connection, month: connection.execute("SELECT pg_sleep(9)")
     )
     monkeypatch.setattr("jobs.late_sensor.SECONDS_A_TICK", 1)
-    made.arrive(attempt("u1", "q3", month_bounds(made.months[1])[0] + NOON))
+    made.arrive(attempt("u1", "q3", Month(made.months[1]).start + NOON))
     assert made.tick()["monthly_calibration"] == [made.months[1]]
 
 
 def test_an_answer_that_makes_an_earlier_one_omitted_concerns_the_months_of_that_one(world: World) -> None:
     """An exam over midnight: what was left open in the old month counts as wrong once a later answer is known."""
-    end = month_bounds(world.months[0])[1]
+    end = Month(world.months[0]).end
     exam = {"form_id": "f", "session_id": "s"}
     world.arrive(attempt("u1", "q3", end - timedelta(minutes=5), correct=None, position=1, **exam))
-    world.arrive(attempt("u1", "q3", month_bounds(world.months[2])[0] + NOON))
+    world.arrive(attempt("u1", "q3", Month(world.months[2]).start + NOON))
     late = end + timedelta(minutes=5)
     world.make_months(*world.months)
     world.tick()

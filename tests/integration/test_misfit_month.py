@@ -18,7 +18,7 @@ from scipy.special import expit
 
 from irt_assets.calibration import checks
 from irt_assets.common.job_names import MONTHLY_JOB
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.decisions.model_change import decide_model_change, preview_model_change
 from irt_assets.decisions.origin import Origin, initialise
 from irt_assets.decisions.origin_sources import OriginWindow
@@ -145,12 +145,12 @@ def from_window(settings: Settings, month: str, model: Any = "2pl", **rules: Any
         first_month=FIRST,
         model=model,
         thresholds=RULES | rules,
-        window=OriginWindow(*month_bounds(month), EmEngine(1), folder_store(settings)),
+        window=OriginWindow(*Month(month).bounds, EmEngine(1), folder_store(settings)),
     )
 
 
 @dataclass(frozen=True)
-class Month:
+class Calibrated:
     """A month that was calibrated: its step, what its fit says of misfit, and its failed gates."""
 
     state: str
@@ -159,22 +159,22 @@ class Month:
     evidence: Evidence
 
 
-def calibrate(settings: Settings, month: str) -> Month:
+def calibrate(settings: Settings, month: str) -> Calibrated:
     step = rooms.calibrate(settings, month)
     evidence = judged(settings, month)
     assert evidence.staged is not None
-    return Month(step.state, evidence.staged.spec.as_json()["misfit"], gates.failures(evidence), evidence)
+    return Calibrated(step.state, evidence.staged.spec.as_json()["misfit"], gates.failures(evidence), evidence)
 
 
 def judged(settings: Settings, month: str) -> Evidence:
     with Database(settings).connect() as connection:
-        scale = read_scales(connection, month_bounds(month)[0])[SCALE]
+        scale = read_scales(connection, Month(month).start)[SCALE]
         return evidence_of(connection, folder_store(settings), month, scale)
 
 
 def reference_of(settings: Settings, month: str) -> Any:
     with Database(settings).connect() as connection:
-        return find_reference(connection, read_scales(connection, month_bounds(month)[0])[SCALE], month)
+        return find_reference(connection, read_scales(connection, Month(month).start)[SCALE], month)
 
 
 def typed_init(irt: Callable[[Settings], Irt], settings: Settings, *words: str) -> Any:
@@ -348,8 +348,8 @@ def are_of_one_ability(said: str) -> bool:
 
 def move_answers(database: Database, month: str, other: str) -> None:
     """Of a month to the same days of another one."""
-    start, end = month_bounds(month)
-    apart = start - month_bounds(other)[0]
+    start, end = Month(month).bounds
+    apart = start - Month(other).start
     run_sql(
         database,
         "UPDATE response_log SET completed_at = completed_at - %s WHERE completed_at >= %s AND completed_at < %s",
@@ -487,7 +487,7 @@ def test_months_of_every_model_are_compared(log: Settings, model: Any) -> None:
     assert (month.state, month.held_by) == ("done", {})
     assert all(month.misfit["growth"].values())
     with Database(log).connect() as connection:
-        scale = read_scales(connection, month_bounds(RANDOM)[0])[SCALE]
+        scale = read_scales(connection, Month(RANDOM).start)[SCALE]
     assert scale.model == model
     assert GROWN in calibrate(log, RANDOM).held_by
 
@@ -528,7 +528,7 @@ def test_a_window_that_would_be_held_as_a_month_is_no_origin(
     refused = typed_init(irt, log, "--origin", month, *rules)
     said = " ".join(refused.err.split())
     assert refused.code == 2, said
-    start, end = (f"{at:%Y-%m-%d}" for at in month_bounds(month))
+    start, end = (f"{at:%Y-%m-%d}" for at in Month(month).bounds)
     assert f"the window {start} to {end} cannot be the origin of scale {SCALE}" in said
     assert re.search(why, said), said
     for table in ("calibration_scale", "anchor_set", "mirt_fit_meta", "item_parameter_publication"):

@@ -14,7 +14,7 @@ import pytest
 
 from irt_assets.calibration.linking_history import read_history
 from irt_assets.calibration.month import UnlinkedMonthError, fit_month, link_month, publish_month
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.decisions.origin import initialise
 from irt_assets.drift import information
 from irt_assets.drift import month as drift_month
@@ -64,7 +64,7 @@ def test_a_sound_month_publishes_parameters_near_the_truth(calibrated: Settings,
         database,
         """SELECT item_id, params FROM mirt_item_params JOIN mirt_fit_meta USING (fit_id)
            WHERE kind = 'monthly' AND window_start = %s AND superseded_at IS NULL""",
-        (month_bounds(MONTH)[0],),
+        (Month(MONTH).start,),
     )
     assert len(fitted) == 36
     for item, params in fitted:
@@ -94,7 +94,7 @@ def test_a_months_fit_statistics_are_stored_beside_its_parameters(calibrated: Se
         database,
         """SELECT fit_id, model_spec->'fit_statistics' FROM mirt_fit_meta
            WHERE kind = 'monthly' AND window_start = %s AND superseded_at IS NULL""",
-        (month_bounds(MONTH)[0],),
+        (Month(MONTH).start,),
     )
     assert 0.7 < of_set["reliability"] < 0.95
     assert of_set["parallel"] is None  # no two items were seen by 200 learners of a cohort of 300
@@ -260,7 +260,7 @@ def test_a_month_before_its_snapshot_says_what_to_do_first(world: Settings) -> N
 
 def test_an_empty_bank_says_how_to_fill_it(settings: Settings) -> None:
     database, store = Database(settings), folder_store(settings)
-    add_attempts(database, [rooms.attempt("u", "i", month_bounds(MONTH)[0])])
+    add_attempts(database, [rooms.attempt("u", "i", Month(MONTH).start)])
     take_snapshot(database, store, MONTH, None)
     with pytest.raises(PermanentFailure, match="the bank has no items: `irt import questions FILE`"):
         fit_month(database, store, MONTH, ENGINE, None)
@@ -348,7 +348,7 @@ def test_an_item_that_nobody_answered_is_neither_fitted_nor_published(settings: 
     scores = np.column_stack([sound(), np.full(400, np.nan)])
     prepare(settings, scores, [*NAMES, "missing"])
     database = Database(settings)
-    shown = rooms.attempt("u0001", "missing", month_bounds(MONTH)[0], correct=None)
+    shown = rooms.attempt("u0001", "missing", Month(MONTH).start, correct=None)
     add_attempts(database, [shown])
     assert calibrate(settings)[SCALE].state == "done"
     assert rows(database, "SELECT 1 FROM mirt_item_params WHERE item_id = 'missing'") == []

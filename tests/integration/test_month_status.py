@@ -17,7 +17,7 @@ import pytest
 from irt_assets.calibration.assets import HELD
 from irt_assets.calibration.month import fit_month, link_month
 from irt_assets.common.job_names import MONTHLY_JOB
-from irt_assets.common.partitions import month_bounds, months_between
+from irt_assets.common.partitions import Month, months_between
 from irt_assets.decisions.model_change import decide_model_change, preview_model_change
 from irt_assets.engines.em import EmEngine
 from irt_assets.gates import misfit, month_status
@@ -159,7 +159,7 @@ def test_a_month_without_a_run_is_missing(graph: Graph) -> None:
 def test_only_a_month_that_lies_wholly_in_the_origin_window_is_part_of_it(
     graph: Graph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (start, _), (_, end) = month_bounds(MONTH), month_bounds(LATER)
+    (start, _), (_, end) = Month(MONTH).bounds, Month(LATER).bounds
     for until, state in ((end, State.ORIGIN), (end - timedelta(days=1), State.MISSING)):
         monkeypatch.setattr(month_status, "origin_windows", lambda _, until=until: {rooms.SCALE: (start, until)})
         assert graph.state(LATER).state is state

@@ -9,7 +9,7 @@ import pytest
 
 from irt_assets.abilities.batch import measure, measure_at
 from irt_assets.abilities.online import Theta, read_measures, read_thetas, update
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.ledger.publications import in_force
 from resources.postgres.database import Database
 from resources.settings import Settings
@@ -17,7 +17,7 @@ from tests.helpers import rooms
 from tests.helpers.rooms import SCALE, add_attempts, attempt, rows, run_sql
 
 MONTH, LATER = rooms.MONTHS
-END = month_bounds(LATER)[1]
+END = Month(LATER).end
 SAME = 1e-12
 """Sums of some 60 terms in one order: rounding alone."""
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.decisions import origin
 from irt_assets.decisions.lineage import lineage
 from irt_assets.decisions.origin import initialise, read_origin
@@ -65,7 +65,7 @@ def test_the_banks_values_are_frozen_and_published_from_the_first_month_on(datab
     with database.connect() as connection:
         digest = anchor_hash(connection, SCALE, 1)
         scale = read_scales(connection)[SCALE]
-    start = month_bounds(FIRST)[0]
+    start = Month(FIRST).start
     assert published == [
         ("a1", 1.2, 0.5, start, "origin", None, None, digest),
         ("a2", 1.2, -1.0, start, "origin", None, None, digest),
@@ -184,7 +184,7 @@ def test_anchors_of_another_scale_are_not_touched(database: Database) -> None:
     initialise(database, SCALE, first_month=FIRST)
     assert set(frozen(database)) == {"a1"}
     with database.connect() as connection:
-        assert in_force(connection, "other", month_bounds("2026-12")[0]).items == {}
+        assert in_force(connection, "other", Month("2026-12").start).items == {}
 
 
 # -- a window as origin ------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ def from_window(database: Database, store: ObjectStore, month: str = FIRST, **th
         SCALE,
         first_month=FIRST,
         thresholds={"min_responses": 200} | thresholds,
-        window=OriginWindow(*month_bounds(month), EmEngine(1), store),
+        window=OriginWindow(*Month(month).bounds, EmEngine(1), store),
     )
 
 
@@ -238,7 +238,7 @@ def test_a_window_publishes_what_passes_the_item_gates_with_the_rule_origin(
            FROM item_parameter_publication p JOIN mirt_fit_meta m USING (fit_id)
            JOIN mirt_item_params i ON i.fit_id = p.fit_id AND i.item_id = p.item_id ORDER BY 1""",
     )
-    start = month_bounds(FIRST)[0]
+    start = Month(FIRST).start
     [(fit_snapshot, uri)] = rows(answered, "SELECT snapshot_hash, model_spec->>'snapshot' FROM mirt_fit_meta")
     assert hashlib.sha256(store.get(uri)).hexdigest() == fit_snapshot
     assert published == [(f"i{j:02d}", "origin", start, True, True, "origin", "origin", True, True) for j in range(12)]
@@ -254,7 +254,7 @@ def test_an_item_that_no_month_has_fitted_is_shown_by_the_fit_of_the_origin_wind
         assert facts is not None
         (window,) = facts.months
         seen = observed_in(connection, store, facts, window)
-    assert (window.month, window.start, window.end) == ("the origin window", *month_bounds(FIRST))
+    assert (window.month, window.start, window.end) == ("the origin window", *Month(FIRST).bounds)
     assert window.curve is not None
     assert facts.published is not None
     assert (window.curve.a, window.curve.b) == (facts.published["a"], facts.published["b"])
@@ -277,7 +277,7 @@ class WatchfulEngine(EmEngine):
 
 
 def watched(answered: Database, store: ObjectStore, engine: WatchfulEngine) -> Any:
-    window = OriginWindow(*month_bounds(FIRST), engine, store)
+    window = OriginWindow(*Month(FIRST).bounds, engine, store)
     return initialise(answered, SCALE, first_month=FIRST, thresholds={"min_responses": 200}, window=window)
 
 
@@ -335,5 +335,5 @@ def test_a_window_that_no_month_could_be_linked_to_is_refused_with_the_numbers(
 def test_a_scale_that_no_item_belongs_to_is_named(answered: Database, store: ObjectStore) -> None:
     with pytest.raises(PermanentFailure, match=r"no item belongs to scale nonsense; the bank has: default"):
         initialise(
-            answered, "nonsense", first_month=FIRST, window=OriginWindow(*month_bounds(FIRST), EmEngine(1), store)
+            answered, "nonsense", first_month=FIRST, window=OriginWindow(*Month(FIRST).bounds, EmEngine(1), store)
         )

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from irt_assets.calibration.month import publish_month
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.decisions.origin import initialise
 from irt_assets.ledger.publications import in_force
 from irt_assets.ledger.steps import Step, pending_steps, steps
@@ -32,7 +32,7 @@ from tests.helpers.rooms import (
 
 ANCHORS = {item: (1.0, b) for item, b in (("K1", -1.0), ("K2", 0.0), ("K3", 1.0))}
 JAN, FEB, MAR, APR, MAY = (f"2026-0{k}" for k in range(1, 6))
-TIMES = {month: month_bounds(month)[1] for month in (JAN, FEB, MAR, APR, MAY)}
+TIMES = {month: Month(month).end for month in (JAN, FEB, MAR, APR, MAY)}
 
 
 @pytest.fixture

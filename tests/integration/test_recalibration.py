@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.decisions import release
 from irt_assets.decisions.anchor_versions import change_anchors
 from irt_assets.decisions.proposals import State, find_proposals, latest_waiting, parse_reference, proposals
@@ -166,10 +166,10 @@ def test_after_the_decision_the_item_is_compared_with_its_new_value_and_its_tren
         anchors, window = evidence.frozen_anchors(connection, scale), evidence.linked_window(connection, scale, LAST)
         assert anchors is not None
         assert window is not None
-        at = evidence.in_force_with_errors(connection, scale, month_bounds(LAST)[0], anchors)
-        earlier = evidence.against_published(window, anchors, at, month_bounds(FIRST)[1] - timedelta(days=1))
+        at = evidence.in_force_with_errors(connection, scale, Month(LAST).start, anchors)
+        earlier = evidence.against_published(window, anchors, at, Month(FIRST).end - timedelta(days=1))
         assert drifted not in earlier.item_ids, "no month before the decision counts for the trend"
-        assert drifted in evidence.against_published(window, anchors, at, month_bounds(LAST)[0]).item_ids
+        assert drifted in evidence.against_published(window, anchors, at, Month(LAST).start).item_ids
         assert drifted not in [p.item_id for p in latest_waiting(proposals(connection))]
         assert find_proposals(connection, [name])[0].state is State.ACCEPTED
     closed = rows(faulty.database, "SELECT count(*) FROM drift_alerts WHERE item_id = %s", (drifted,))

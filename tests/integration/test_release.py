@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from irt_assets.abilities.batch import measure, stale_months
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.decisions import release
 from irt_assets.decisions.proposals import (
     Reference,
@@ -306,7 +306,7 @@ def test_an_accepted_value_is_in_force_from_its_date_on_and_says_who_and_why(
     accept(bank)
     assert decisions(bank) == [(FEB, "moved", "accept", "Ann", "it became easier", APRIL)]
     assert published(bank) == [
-        (0.5, "first", JAN, None, f"first published by the green month {JAN}", month_bounds(JAN)[1]),
+        (0.5, "first", JAN, None, f"first published by the green month {JAN}", Month(JAN).end),
         (-0.3, "decision", FEB, "Ann", "it became easier", APRIL),
     ]
     with bank.connect() as connection:
@@ -345,7 +345,7 @@ def test_abilities_of_the_past_come_out_the_same_to_the_last_bit_and_later_ones_
     query = """SELECT user_id, theta, se, set_hash FROM mirt_ability WHERE window_end = %s ORDER BY 1"""
     for month in (JAN, FEB, MAR):
         measure(bank, month, f"{month} before")
-    before = {month: rows(bank, query, (month_bounds(month)[1],)) for month in (FEB, MAR)}
+    before = {month: rows(bank, query, (Month(month).end,)) for month in (FEB, MAR)}
     assert len(before[FEB]) > 100
     accept(bank)
     with bank.connect() as connection:
@@ -354,8 +354,8 @@ def test_abilities_of_the_past_come_out_the_same_to_the_last_bit_and_later_ones_
     assert [(ask.month, ask.settle) for ask in asks((), stale, ())] == [(MAR, False)]
     for month in (FEB, MAR):
         measure(bank, month, f"{month} after")
-    assert rows(bank, query, (month_bounds(FEB)[1],)) == before[FEB]
-    assert rows(bank, query, (month_bounds(MAR)[1],)) != before[MAR]
+    assert rows(bank, query, (Month(FEB).end,)) == before[FEB]
+    assert rows(bank, query, (Month(MAR).end,)) != before[MAR]
     with bank.connect() as connection:
         assert stale_months(connection) == {}
 
@@ -432,7 +432,7 @@ def test_what_a_month_published_it_does_not_propose(bank: Database, store: Folde
         ({"reason": "a\x00b"}, "printable"),
         ({"by": "A" * 3000}, "at most 2,000"),
         ({"effective_from": NOW}, "not in the future"),
-        ({"effective_from": month_bounds(FEB)[0]}, "The start of next month is 2026-04-01"),
+        ({"effective_from": Month(FEB).start}, "The start of next month is 2026-04-01"),
     ],
 )
 def test_a_decision_without_name_reason_or_future_is_refused(bank: Database, others: dict[str, Any], why: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from irt_assets.calibration.month import UnlinkedMonthError, fit_month, link_month, publish_month
 from irt_assets.calibration.nightly import calibrate_night
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.decisions.model_change import accept_guessing, decide_model_change, preview_model_change
 from irt_assets.decisions.origin import initialise
 from irt_assets.decisions.origin_sources import OriginWindow
@@ -55,7 +55,7 @@ def guessed_scores(mean: float, rng: np.random.Generator) -> np.ndarray:
 
 def scale_of(database: Database, month: str | None) -> Scale:
     with database.connect() as connection:
-        return read_scales(connection, month_bounds(month)[0] if month else None)[SCALE]
+        return read_scales(connection, Month(month).start if month else None)[SCALE]
 
 
 def preview(settings: Settings, values: dict[Any, str], first_month: str | None = None) -> Any:
@@ -120,7 +120,7 @@ def from_window(settings: Settings, model: Any) -> Any:
         first_month=FIRST,
         model=model,
         thresholds=LOWERED,
-        window=OriginWindow(*month_bounds(FIRST), ENGINE, folder_store(settings)),
+        window=OriginWindow(*Month(FIRST).bounds, ENGINE, folder_store(settings)),
     )
 
 
@@ -175,7 +175,7 @@ def test_another_model_freezes_the_anchors_again_from_the_origin_window(window: 
     assert np.abs(anchors.b - B[1:]).max() < 0.8
     assert np.abs(anchors.b - B[1:]).mean() < 0.2
     (since,) = rows(database, "SELECT DISTINCT effective_from FROM anchor_set WHERE version = 2")
-    assert since == (month_bounds(NEXT)[0],)
+    assert since == (Month(NEXT).start,)
     assert violations(window) == []
     # A month of the new model then stands on the scale: its learners were drawn with mean 0.4 and SD 1, and slope and
     # intercept of 1500 learners and 13 anchors have standard errors of about 0.05.
@@ -190,7 +190,7 @@ def test_another_model_freezes_the_anchors_again_from_the_origin_window(window: 
 
 def violations(settings: Settings) -> list[str]:
     with Database(settings).connect() as connection:
-        look = InvariantContext(connection, folder_store(settings), month_bounds(AFTER)[0], ())
+        look = InvariantContext(connection, folder_store(settings), Month(AFTER).start, ())
         (verdict,) = evaluate(look, [anchors_change_by_decision_alone])
         return [violation.observed for violation in verdict.violations]
 
@@ -435,15 +435,13 @@ def test_guessing_is_accepted_from_a_month_on(world: Settings, irt: Callable[[Se
     said = typed("scale", "accept", "guessing", "--yes", "--by", "Ann", "--reason", "short tests", "--from", NEXT)
     assert said.out.strip() == f"scale {SCALE}: accepted that learners guess, for months from {NEXT} on"
     with database.connect() as connection:
-        accepted = [
-            "guessing" in accepted_subjects(connection, SCALE, month_bounds(m)[0]) for m in (FIRST, NEXT, AFTER)
-        ]
-        assert not accepted_subjects(connection, "other", month_bounds(NEXT)[0])
+        accepted = ["guessing" in accepted_subjects(connection, SCALE, Month(m).start) for m in (FIRST, NEXT, AFTER)]
+        assert not accepted_subjects(connection, "other", Month(NEXT).start)
     assert accepted == [False, True, True]
     assert scale_of(database, NEXT).model == "2pl"
     assert typed("scale", "accept", "guessing", "--yes", "--by", "Ann", "--reason", "all of them").code == 0
     with database.connect() as connection:
-        assert accepted_subjects(connection, SCALE, month_bounds(FIRST)[0]) == {"guessing"}
+        assert accepted_subjects(connection, SCALE, Month(FIRST).start) == {"guessing"}
 
 
 def test_the_command_says_what_it_does_before_it_asks_and_keeps_who_decided(
@@ -459,7 +457,7 @@ def test_the_command_says_what_it_does_before_it_asks_and_keeps_who_decided(
     assert rows(database, "SELECT * FROM scale_decision") == []
     done = typed("scale", "set", "model=1pl", "prior_b=normal(0, 2)", *signed, "--yes")
     assert done.code == 0, done.err
-    start = month_bounds(FIRST)[0]
+    start = Month(FIRST).start
     assert rows(
         database, "SELECT subject, value, effective_from, decided_by, reason FROM scale_decision ORDER BY 1"
     ) == [

@@ -8,23 +8,14 @@ import re
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import alembic.command
-import pandas as pd
 import psycopg
 import pytest
 
-from irt_assets.abilities.batch import measure
-from irt_assets.common.partitions import month_bounds
-from irt_assets.psychometrics.simulation.scenario import Scenario
-from irt_assets.psychometrics.simulation.simulate import simulate
-from irt_assets.responses import simulated
-from irt_assets.responses.scales import read_scales
 from resources.postgres import schema
 from resources.postgres.database import Database
 from resources.postgres.schema_version import VERSION_TABLE, VERSIONS, newest_known, number, schema_version
@@ -36,7 +27,7 @@ from tests.helpers.typed import Irt
 REPOSITORY = Path(__file__).parents[2]
 SCHEMA_FILE = VERSIONS / "0031_newer_rules.sql"
 RELEASE = "a98e52568e278b3e574ea07bc422685f363dda15"
-"""A commit of main. A schema that serves it no longer, but some later code, wants that code's commit here."""
+"""A commit of main whose code the newest schema serves. One that no longer serves it wants a later one here."""
 
 SCHEMA = (
     "requirements.lock",
@@ -46,11 +37,6 @@ SCHEMA = (
 )
 """What may break a downgrade, or the release before: its code runs in the present environment."""
 pytestmark = pytest.mark.on_change(*SCHEMA)
-
-MONTHS, SCALES = ("2026-06", "2026-07"), ("left", "right")
-RULES = ("min_responses=100", "min_anchor_responses=60")
-MOVED = {"encoding", "thresholds", "newer_rules", "latent", "new_misfit", "assignment"}
-"""Columns of RELEASE that the newest schema does not have."""
 
 CATALOG = (
     """SELECT 'column', c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull::text,
@@ -222,130 +208,30 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class Earlier:
-    """The commands of RELEASE, in the present environment, on the database of `settings`."""
-
-    def __init__(self, release: Path, settings: Settings) -> None:
-        self._release = release
-        self._environment = {name: value for name, value in os.environ.items() if name != "IRT_ENV_FILE"} | {
-            "DATABASE_URL": Database(settings).url,
-            "IRT_HOME": str(settings.irt_home),
-            "IRT_FIRST_MONTH": MONTHS[0],
-            "IRT_THREADS": "1",
-            "PYTHONPATH": str(release),
-        }
-
-    def python(self, *words: str, code: int = 0) -> str:
-        done = subprocess.run(
-            [sys.executable, *words],
-            cwd=self._release,
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout
-
-    def __call__(self, *words: str, code: int = 0) -> str:
-        return self.python("-m", "irt_assets.cli", *words, code=code)
-
-
-def write_bank(folder: Path) -> list[Path]:
-    """Files of questions and attempts of two scales, each of 24 items and 200 learners a month."""
-    found = []
-    for scale in SCALES:
-        scenario = Scenario(MONTHS, datetime(2026, 8, 2, tzinfo=UTC), seed=len(scale), learners_per_month=200,
-                            items_per_block=8, anchors_per_block=5)  # fmt: skip
-        files = simulated.write(*simulate(scenario), folder / scale)
-        questions = [json.loads(line) for line in files.questions.read_text("utf-8").splitlines()]
-        renamed = [one | {"item_id": f"{scale}-{one['item_id']}", "scale_id": scale} for one in questions]
-        files.questions.write_text("\n".join(map(json.dumps, renamed)), "utf-8")
-        attempts = pd.read_parquet(files.attempts)
-        for name in ("attempt_id", "user_id", "item_id", "session_id"):
-            attempts[name] = scale + "-" + attempts[name]
-        attempts.to_parquet(files.attempts)
-        found += [files.questions, files.attempts]
-    return found
-
-
-def within(kept: Any, found: Any) -> bool:
-    """Whether `found` is `kept` but for keys that were not there."""
-    if isinstance(kept, dict) and isinstance(found, dict):
-        return all(name in found and within(value, found[name]) for name, value in kept.items())
-    if isinstance(kept, list) and isinstance(found, list):
-        return len(kept) == len(found) and all(map(within, kept, found))
-    return bool(kept == found)
-
-
-def plain(row: dict[str, Any]) -> str:
-    """What orders rows alike: their columns that are not JSON, but for those of one release only."""
-    return json.dumps({name: value for name, value in row.items() if not isinstance(value, dict | list)})
-
-
-@pytest.mark.ci
-def test_a_home_of_the_release_before_is_upgraded_with_all_that_was_found_and_decided(
-    release: Path, settings: Settings, tmp_path: Path, irt: Callable[[Settings], Irt]
-) -> None:
-    """Ledger, verdicts, hashes and θ are the same, and no month asks to be made again."""
-    database, earlier, present = Database(settings), Earlier(release, settings), irt(settings)
-    with database.connect() as connection:
-        connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    earlier("db", "upgrade")
-    for kind, file in zip(("questions", "attempts") * len(SCALES), write_bank(tmp_path), strict=True):
-        earlier("import", kind, str(file))
-    for scale in SCALES:
-        earlier("scale", "init", "--scale", scale, *(f"--set={rule}" for rule in RULES))
-    why = ("--by", "Ann", "--reason", "seen", "--yes")
-    earlier("scale", "set", "max_rmsd=0.08", "--scale", SCALES[1], *why)
-    for month in MONTHS:
-        earlier("calibrate", "--month", month)
-    proposed = [one["item_id"] for one in json.loads(earlier("release", "list", "--all", "--json"))]
-    print(proposed)
-    earlier("release", "accept", f"{MONTHS[1]}/{proposed[0]}", *why)
-    earlier("release", "reject", f"{MONTHS[1]}/{proposed[1]}", *why)
-    earlier("items", "withdraw", proposed[2], *why)
-    (learner,) = rows(database, "SELECT min(user_id) FROM mirt_ability")[0]
-    earlier("learner", "erase", learner, *why)
-    asked = (
-        ("status",), ("release", "list", "--all"), ("lineage", proposed[0]), ("items", "list"), ("learner", "erasures"),
-        *(("scale", "decisions", "--scale", scale) for scale in SCALES),
-    )  # fmt: skip
-
-    def answers(of: Callable[..., str]) -> list[Any]:
-        return [json.loads(of(*words, "--json", code=int(words == ("status",)))) for words in asked]
-
-    def presently(*words: str, code: int = 0) -> str:
-        done = present(*words)
-        assert done.code == code, done.err
-        return done.out
-
-    said, before = answers(earlier), contents(database)
-    schema.upgrade(database)
-    after = contents(database)
-    for table, then in before.items():
-        kept = [{name: value for name, value in row.items() if name not in MOVED} for row in then]
-        assert within(sorted(kept, key=plain), sorted(after[table], key=plain)), table
-    assert said == answers(presently)
-    print(said[0])
-    with database.connect() as connection:
-        rules = {scale: one.rules.changed() for scale, one in read_scales(connection).items()}
-    usual = {"min_responses": 100, "min_anchor_responses": 60, "latent": "auto", "new_misfit": "hold"}
-    assert rules == {SCALES[0]: usual, SCALES[1]: usual | {"max_rmsd": 0.08}}
-    theta = "SELECT user_id, scale_id, theta, se, set_hash FROM mirt_ability WHERE update_id = ANY(%s) ORDER BY 1, 2"
-    ran = "SELECT DISTINCT update_id FROM mirt_ability WHERE window_end = %s"
-    window = (month_bounds(MONTHS[1])[1],)
-    then = rows(database, theta, ([one for (one,) in rows(database, ran, window)],))
-    measure(database, MONTHS[1], "again")
-    assert rows(database, theta, (["again"],)) == then
-
-
 @pytest.mark.ci
 def test_the_release_before_runs_on_the_newest_schema(
     release: Path, world: Settings, tmp_path: Path, irt: Callable[[Settings], Irt]
 ) -> None:
-    """What rolls back is the code, and the schema stays."""
-    database, earlier = Database(world), Earlier(release, world)
+    """Its code, in the present environment: what rolls back is the code, and the schema stays."""
+    database = Database(world)
+    environment = {name: value for name, value in os.environ.items() if name != "IRT_ENV_FILE"} | {
+        "DATABASE_URL": database.url,
+        "IRT_HOME": str(world.irt_home),
+        "IRT_FIRST_MONTH": world.irt_first_month,
+        "IRT_THREADS": "1",
+        "PYTHONPATH": str(release),
+    }
+
+    def run(words: Sequence[str], code: int = 0) -> str:
+        done = subprocess.run(
+            [sys.executable, *words], cwd=release, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout
+
+    def earlier(*words: str, code: int = 0) -> str:
+        return run(["-m", "irt_assets.cli", *words], code)
+
     oldest = number(schema_version(database).oldest_code)
     if oldest == newest_known():
         pytest.skip("the newest schema serves no earlier code")
@@ -353,7 +239,7 @@ def test_the_release_before_runs_on_the_newest_schema(
     assert present("status").code == 1  # Dagster's tables are made by the present code, too
     before = catalog(database)
     versions = "from resources.postgres import schema_version as v; print(v.__file__, v.newest_known())"
-    known = earlier.python("-c", versions).split()
+    known = run(["-c", versions]).split()
     assert Path(known[0]).is_relative_to(release)
     assert oldest <= int(known[1]) < newest_known(), f"pin a release of a schema from {oldest} to the last but one"
 

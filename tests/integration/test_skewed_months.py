@@ -12,7 +12,7 @@ import pytest
 
 from irt_assets.calibration import checks
 from irt_assets.calibration.placing import link_to_scale
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.decisions.origin import initialise
 from irt_assets.decisions.origin_sources import OriginWindow
 from irt_assets.decisions.recalibration import recalibrate
@@ -58,7 +58,7 @@ def from_window(settings: Settings) -> Any:
         SCALE,
         first_month=FIRST,
         thresholds=RULES,
-        window=OriginWindow(*month_bounds(FIRST), EmEngine(1), folder_store(settings)),
+        window=OriginWindow(*Month(FIRST).bounds, EmEngine(1), folder_store(settings)),
     )
 
 

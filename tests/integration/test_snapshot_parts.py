@@ -17,7 +17,7 @@ import pytest
 
 from irt_assets.backup.cited import cited_files
 from irt_assets.calibration.month import fit_month
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.engines.em import EmEngine
 from irt_assets.responses.row_hash import sums_of_table
 from irt_assets.responses.scales import read_scales
@@ -224,7 +224,7 @@ def test_an_erased_learner_is_in_no_part_and_the_month_stays_current(world: Sett
         erase(database, store, instance, held, by="me", reason="asked", rejects=tmp_path / "rejects")
     with database.connect() as connection:
         after = current_snapshot(connection, MONTH)
-        now = data_hash(connection, *month_bounds(MONTH), read_scales(connection))
+        now = data_hash(connection, *Month(MONTH).bounds, read_scales(connection))
     assert after is not None
     manifest = manifest_of(store, after)
     assert (manifest.data_hash, manifest.rows) == (after.data_hash, after.n_attempts)

@@ -19,7 +19,7 @@ from irt_assets.abilities.online import read_past_measure, read_score
 from irt_assets.calibration.month import FitOutcome, fit_month, link_month, publish_month
 from irt_assets.calibration.nightly import calibrate_night
 from irt_assets.calibration.shown import ability_metadata, fit_metadata
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.decisions.origin import initialise
 from irt_assets.decisions.origin_sources import OriginWindow
 from irt_assets.drift.information import information_of_month
@@ -46,7 +46,7 @@ from tests.helpers.rooms import SCALE, add_items, answer_matrix, folder_store, r
 from tests.helpers.worlds import OF_MONTHS
 
 FIRST, NEXT = rooms.MONTHS
-END = month_bounds(NEXT)[1]
+END = Month(NEXT).end
 LEARNERS, SD = 700, 0.8
 TESTLETS = [f'Text {t}: "π" \'; -- \\ %s' for t in range(8)]
 SHARING = {f"i{j:02d}": TESTLETS[j // 4] for j in range(32)}
@@ -107,7 +107,7 @@ def with_testlets(settings: Settings) -> None:
         run_sql(database, "UPDATE question SET testlet_id = %s WHERE item_id = %s", (testlet, item))
     add_answers(database, FIRST, ITEMS[:36], 0.0, rng)
     add_answers(database, NEXT, ITEMS, 0.3, rng)
-    window = OriginWindow(*month_bounds(FIRST), EmEngine(1), folder_store(settings))
+    window = OriginWindow(*Month(FIRST).bounds, EmEngine(1), folder_store(settings))
     initialise(database, SCALE, first_month=FIRST, thresholds=RULES, window=window)
     for month in rooms.MONTHS:
         calibrate(settings, month)
@@ -129,7 +129,7 @@ def test_a_month_publishes_the_sd_of_effects_in_units_of_the_scale(world: Settin
     found = publications(database)
     assert [row[0] for row in found] == list(rooms.MONTHS)
     for month, sd, se, n_testlets, effective_from, fit_id in found:
-        assert effective_from == month_bounds(month)[1]
+        assert effective_from == Month(month).end
         assert n_testlets == 8 + (month == NEXT)
         assert abs(sd - SD) < 4 * se + 0.05 * SD
         ((spec,),) = rows(database, "SELECT model_spec FROM mirt_fit_meta WHERE fit_id = %s", (fit_id,))
@@ -140,7 +140,7 @@ def test_a_month_publishes_the_sd_of_effects_in_units_of_the_scale(world: Settin
 
 def test_a_set_without_effects_in_force_has_the_hash_of_its_parameters(world: Settings) -> None:
     database = Database(world)
-    before, at = month_bounds(FIRST)[1] - timedelta(microseconds=1), published_set(database)
+    before, at = Month(FIRST).end - timedelta(microseconds=1), published_set(database)
     with database.connect() as connection:
         old, content = in_force(connection, SCALE, before), publications_in_force(connection, SCALE, before)
     plain = json.dumps([(row["item_id"], row["a"], row["b"], row["c"]) for row in content])
@@ -149,7 +149,7 @@ def test_a_set_without_effects_in_force_has_the_hash_of_its_parameters(world: Se
     assert at.testlets is not None
     assert at.testlets.sd == publications(database)[1][1]
     assert set(at.testlets.of) <= set(at.items)
-    assert {old.set_hash, at.set_hash, published_set(database, month_bounds(FIRST)[1]).set_hash} != {at.set_hash}
+    assert {old.set_hash, at.set_hash, published_set(database, Month(FIRST).end).set_hash} != {at.set_hash}
 
 
 def test_a_bank_that_changes_its_testlets_changes_no_month_before(world: Settings) -> None:

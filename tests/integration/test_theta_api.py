@@ -25,7 +25,7 @@ import pytest
 import requests
 
 from irt_assets.abilities.batch import measure
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from resources.postgres.database import Database, lock_key
 from resources.settings import Settings
 from services.theta_api.access import Access
@@ -40,7 +40,7 @@ from tests.testbed.patience import patient
 
 pytestmark = pytest.mark.xdist_group("theta api")
 
-END = month_bounds(rooms.MONTHS[1])[1]
+END = Month(rooms.MONTHS[1]).end
 TOKEN = "a-service-token-of-32-characters"
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import JudgedWindow, data_hash, judged_window, scored_responses_of, scoring_responses
@@ -29,7 +29,7 @@ from tests.helpers.rooms import (
 )
 
 MONTH = "2026-03"
-START, END = month_bounds(MONTH)
+START, END = Month(MONTH).bounds
 TINY = timedelta(microseconds=1)
 EVERYTHING = Rules.from_settings({"min_responses": 1, "min_learner_responses": 1, "rapid_min_times": 3})
 Attempt = Mapping[str, Any]
@@ -37,12 +37,12 @@ Attempt = Mapping[str, Any]
 
 def judged(database: Database, scales: Mapping[str, Scale] | None = None, month: str = MONTH) -> JudgedWindow:
     with database.connect() as connection:
-        return judged_window(connection, *month_bounds(month), scales or {SCALE: Scale(SCALE, rules=EVERYTHING)})
+        return judged_window(connection, *Month(month).bounds, scales or {SCALE: Scale(SCALE, rules=EVERYTHING)})
 
 
 def hash_now(database: Database, month: str = MONTH) -> str:
     with database.connect() as connection:
-        return data_hash(connection, *month_bounds(month), read_scales(connection))
+        return data_hash(connection, *Month(month).bounds, read_scales(connection))
 
 
 def column(window: JudgedWindow, name: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from irt_assets.abilities.batch import measure, measure_at, stale_months
 from irt_assets.abilities.online import read_measures, update
 from irt_assets.cli import app
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.decisions.anchor_versions import change_anchors
 from irt_assets.decisions.exports import read_export
 from irt_assets.decisions.proposals import find_proposals, latest_waiting, proposals
@@ -45,7 +45,7 @@ def free_items(database: Database) -> list[str]:
 
 
 def monthly(database: Database, month: str = LATER) -> dict[str, tuple[float, float, int]]:
-    end = month_bounds(month)[1]
+    end = Month(month).end
     found = rows(
         database,
         "SELECT user_id, theta, se, n_items FROM mirt_ability WHERE (kind, window_end) = ('monthly', %s) ORDER BY 1",

@@ -19,7 +19,7 @@ from dagster import DagsterInstance
 from htmltools import TagList
 from starlette.responses import Response
 
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.decisions.bank import bank_items
 from irt_assets.decisions.proposals import Reference, latest_waiting, proposals, waiting_proposals
 from irt_assets.drift.month import ScaleDrift
@@ -83,7 +83,7 @@ def test_without_a_month_the_answers_of_the_bank_are_those_of_the_origin_window(
     with Database(faulty[0]).connect() as connection:
         scale = read_scales(connection)[rooms.SCALE]
         assert newest_window(connection, scale) == rooms.MONTHS[-1]
-        start = month_bounds(rooms.MONTHS[0])[0]
+        start = Month(rooms.MONTHS[0]).start
         connection.execute("UPDATE mirt_fit_meta SET superseded_at = now() WHERE window_start <> %s", (start,))
         connection.execute("UPDATE mirt_fit_meta SET kind = 'origin' WHERE superseded_at IS NULL")
         answered = dict(

@@ -16,7 +16,7 @@ import dagster as dg
 import pytest
 from pydantic import SecretStr
 
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.decisions.anchor_versions import moved_anchors
 from irt_assets.decisions.proposals import Reference, State, find_proposals
 from irt_assets.decisions.release import next_month
@@ -480,7 +480,7 @@ def red(bank: Database) -> Database:
         bank,
         """UPDATE mirt_fit_meta SET model_spec = jsonb_set(model_spec, '{linking_constants,suspects}', %s)
            WHERE window_start = %s""",
-        (f'{{"K2": {SUSPECT}}}', month_bounds(FEB)[0]),
+        (f'{{"K2": {SUSPECT}}}', Month(FEB).start),
     )
     run_sql(bank, "UPDATE publication_step SET state = 'held' WHERE month = %s", (FEB,))
     run_sql(
@@ -495,7 +495,7 @@ def red(bank: Database) -> Database:
 
 def test_anchors_that_moved_wait_until_they_are_dropped(red: Database, ask: Ask, get: Get) -> None:
     with red.connect() as connection:
-        scale = read_scales(connection, month_bounds(FEB)[0])[SCALE]
+        scale = read_scales(connection, Month(FEB).start)[SCALE]
         assert [*moved_anchors(connection, FEB, scale)] == ["K2"]
     status, text = get("decisions", {})
     assert status == 200

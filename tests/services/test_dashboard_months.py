@@ -18,7 +18,7 @@ from htmltools import TagList
 from irt_assets.abilities.batch import measure
 from irt_assets.calibration.linking_history import read_history
 from irt_assets.common.job_names import MONTHLY_JOB
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.decisions.origin import OriginRead
 from irt_assets.decisions.proposals import Reference, latest_waiting, proposals
 from irt_assets.decisions.release import reject
@@ -249,6 +249,21 @@ def test_months_in_a_row_without_answers_share_a_line(
     assert "2026-09" in world.page(view="reports", month="2026-09")
 
 
+def test_missing_months_are_launched_together_by_a_link_into_dagster(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "backfill" not in world.page(view="months")
+    seen = world.reader.seen
+    missing = [MonthState(month, rooms.SCALE, State.MISSING, "it was never fitted") for month in ("2026-03", "2026-05")]
+    monkeypatch.setattr(world.reader, "seen", replace(seen, months=missing + seen.months))
+    html = world.page(view="months")
+    assert f"""href="{world.reader.settings.ui_url}{months.backfill_path(["2026-03", "2026-05"])}">""" in html
+    assert "Two months missing: " in html
+    assert months.backfill_path(["2026-03", "2026-05"]).endswith("?default_range=2026-03,2026-05")
+    assert months.backfill_path(["2026-03", "2026-04", "2026-05"]).endswith("?default_range=[2026-03...2026-05]")
+    assert "irt backfill --from 2026-03 --to 2026-05" in html
+
+
 @pytest.mark.parametrize("scales", [(rooms.SCALE,), (rooms.SCALE, "other")])
 def test_months_of_the_origin_window_share_a_line_that_says_where_drift_begins(
     world: World, monkeypatch: pytest.MonkeyPatch, scales: tuple[str, ...]
@@ -271,7 +286,7 @@ def test_an_origin_window_is_shown_with_its_fit_and_what_it_left_out(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "left out" not in world.page(view="months"), "the anchors are the bank's"
-    start, end = month_bounds(JUNE)
+    start, end = Month(JUNE).bounds
     with world.database.connect() as connection:
         (scale,) = read_scales(connection).values()
         fit = linked_fit(connection, scale.scale_id, "monthly", start, scale.engine)
@@ -308,11 +323,11 @@ def test_the_numbers_of_a_month_are_those_of_the_rooms(world: World) -> None:
         snapshot = current_snapshot(connection, JULY)
         fitted = connection.execute(
             "SELECT n_responses, n_persons, data_hash FROM mirt_fit_meta WHERE window_start = %s AND kind = 'monthly'",
-            (month_bounds(JULY)[0],),
+            (Month(JULY).start,),
         ).fetchone()
         theta = connection.execute(
             "SELECT count(*), avg(theta) FROM mirt_ability WHERE window_end = %s AND kind = 'monthly'",
-            (month_bounds(JULY)[1],),
+            (Month(JULY).end,),
         ).fetchone()
     assert fitted is not None
     assert theta is not None
@@ -400,7 +415,7 @@ def test_two_months_stand_side_by_side_with_the_changes_of_their_items(world: Wo
     with world.database.connect() as connection:
         scale = read_scales(connection)[rooms.SCALE]
         for month in rooms.MONTHS:
-            fit = linked_fit(connection, rooms.SCALE, "monthly", month_bounds(month)[0], scale.engine)
+            fit = linked_fit(connection, rooms.SCALE, "monthly", Month(month).start, scale.engine)
             assert fit is not None
             fits[month] = {i: p for i, p in fit.items.items() if p["a"] is not None and p["b"] is not None}
     both = fits[JUNE].keys() & fits[JULY].keys()

@@ -25,7 +25,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.decisions.origin import initialise
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
@@ -41,7 +41,7 @@ from tests.services.test_theta_requests import HISTORY, TOKEN, UNFIT, unhurried
 
 pytestmark = pytest.mark.xdist_group("theta contract")
 
-END = month_bounds(rooms.MONTHS[1])[1]
+END = Month(rooms.MONTHS[1]).end
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 JSON = {"Content-Type": "application/json"}
 ANSWERED, SILENT, CHECKER = "test-user-123", "o'; DROP TABLE learner; --", "🦊"

@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from irt_assets.common.job_names import KPI_JOB
-from irt_assets.common.partitions import WEEKS, day_bounds, day_of, month_bounds, week_of
+from irt_assets.common.partitions import WEEKS, Month, day_bounds, day_of, week_of
 from irt_assets.responses.lake import export_days
 from irt_assets.responses.observe import answer_versions
 from resources.cluster import spark as spark_module
@@ -37,7 +37,7 @@ def test_late_answers_are_written_to_the_lake_and_then_ask_for_what_they_concern
     there = {"irt_spark": "local[2]", "irt_attempts": str(tmp_path / "lake")}
     with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
         world = World(settings.model_copy(update=there), instance, now)
-        late = month_bounds(world.months[0])[0] + timedelta(days=1) + NOON
+        late = Month(world.months[0]).start + timedelta(days=1) + NOON
         lake = Lake.at(world.settings)
         assert isinstance(lake, Lake)
         export_days(world.database, lake)
@@ -45,7 +45,7 @@ def test_late_answers_are_written_to_the_lake_and_then_ask_for_what_they_concern
         world.make_weeks([*WEEKS.back(now, 20), week_of(now)])
         world.make_months(*world.months)
         with world.database.connect() as connection:
-            span = month_bounds(world.months[0])[0], day_bounds(day_of(now))[0]
+            span = Month(world.months[0]).start, day_bounds(day_of(now))[0]
             assert answer_versions(connection, *span) == answer_versions(connection, *span, on_postgres(connection))
 
         def refused(_: Settings) -> SparkSession:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from irt_assets.common.job_names import KPI_JOB
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.responses import data_versions
 from irt_assets.responses.data_versions import data_version
 from irt_assets.responses.item_times import ItemTimes, current_item_times, item_times
@@ -181,7 +181,7 @@ def test_a_month_read_on_spark_has_the_snapshot_and_the_hash_of_the_month_on_pos
     )
     assert rows_there.to_pylist() == rows_here.to_pylist()
     with loaded.connect() as connection:
-        assert data_hash(connection, *month_bounds(MONTH), read_scales(connection)) == here.data_hash
+        assert data_hash(connection, *Month(MONTH).bounds, read_scales(connection)) == here.data_hash
 
 
 def test_the_version_of_a_month_in_a_lake_holds_while_its_days_and_what_it_read_of_the_bank_do(
@@ -203,7 +203,7 @@ def test_the_version_of_a_month_in_a_lake_holds_while_its_days_and_what_it_read_
     # An answer of the look-back comes to the lake.
     lake_file = sorted(lake.files.parent.iterdir())[0]
     answers = pq.read_table(lake_file).slice(0, 1).to_pylist()[0]
-    late = answers | {"id": "late", "completed_at": month_bounds(MONTH)[0] - timedelta(days=1)}
+    late = answers | {"id": "late", "completed_at": Month(MONTH).start - timedelta(days=1)}
     pq.write_table(pa.Table.from_pylist([late], pq.read_schema(lake_file)), lake_file.with_name("late.parquet"))
     readings.version()
     assert readings.n == 4

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from irt_assets.abilities.batch import measure_at
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.gates.month_judged import State
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.lake import export_days
@@ -59,7 +59,7 @@ def made(graph: Graph, *, fits_on_spark: bool) -> tuple[list[list[tuple[Any, ...
 
 def _assert_abilities_are_of_the_whole_log(graph: Graph) -> None:
     """They are the same once PostgreSQL has dropped answers of them, of the month and of its last night."""
-    start, end = month_bounds(rooms.MONTHS[1])
+    start, end = Month(rooms.MONTHS[1]).bounds
 
     def abilities(connection: psycopg.Connection, kind: str) -> list[tuple[Any, ...]]:
         return connection.execute(

@@ -13,7 +13,7 @@ import pytest
 from irt_assets.calibration.month import fit_month_for_comparison
 from irt_assets.calibration.nightly import calibrate_night, window_of
 from irt_assets.calibration.nightly_assets import check_night, night_metadata
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.decisions.origin_sources import OriginWindow, fit_window
 from irt_assets.decisions.recalibration import recalibrate
 from irt_assets.drift.dif_month import Answers, answers_of
@@ -182,7 +182,7 @@ def test_what_needs_everybody_in_one_process_is_refused(months: Made) -> None:
     assert "set IRT_SPARK_SAMPLE higher" in fit.error
     with pytest.raises(PermanentFailure, match=f"{rooms.MONTHS[1]} has more attempts than IRT_SPARK_SAMPLE allows"):
         recalibrate(graph.database, graph.store, rooms.SCALE, rooms.MONTHS[1], rooms.MONTHS[1])
-    window = OriginWindow(*month_bounds(rooms.MONTHS[0]), EmEngine(1), graph.store)
+    window = OriginWindow(*Month(rooms.MONTHS[0]).bounds, EmEngine(1), graph.store)
     with pytest.raises(PermanentFailure, match=f"allows a run to read, {MOST:,}: name fewer days"):
         fit_window(graph.database, rooms.SCALE, window, Rules(), "2pl")
 

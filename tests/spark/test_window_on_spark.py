@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.facts import LATER
 from irt_assets.responses.scales import Scale, read_scales, store_scale
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 MONTH = "2026-03"
-START, END = month_bounds(MONTH)
+START, END = Month(MONTH).bounds
 numbers = count(1)
 TEXTS = ("attempt_id", "user_id", "item_id", "scale_id", "form_id", "reason")
 

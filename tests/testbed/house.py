@@ -26,18 +26,21 @@ def _docstring(node: ast.AST) -> ast.stmt | None:
     return None
 
 
-def counts(path: Path) -> Counter[str]:
-    """Statements, lines, lines of docstrings and of comments, and imports inside functions of one file."""
-    text = path.read_text()
-    tree = ast.parse(text)
-    docstrings = [found for node in ast.walk(tree) if (found := _docstring(node))]
-    inner = {
-        id(node)
+def imports_within_functions(tree: ast.Module) -> set[ast.Import | ast.ImportFrom]:
+    return {
+        node
         for function in ast.walk(tree)
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
         for node in ast.walk(function)
         if isinstance(node, ast.Import | ast.ImportFrom)
     }
+
+
+def counts(path: Path) -> Counter[str]:
+    """Statements, lines, lines of docstrings and of comments, and imports inside functions of one file."""
+    text = path.read_text()
+    tree = ast.parse(text)
+    docstrings = [found for node in ast.walk(tree) if (found := _docstring(node))]
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
     return Counter(
         files=1,
@@ -45,7 +48,7 @@ def counts(path: Path) -> Counter[str]:
         lines=text.count("\n"),
         docstrings=sum(node.end_lineno - node.lineno + 1 for node in docstrings if node.end_lineno),
         comments=len({token.start[0] for token in tokens if token.type == tokenize.COMMENT}),
-        inner=len(inner),
+        inner=len(imports_within_functions(tree)),
     )
 
 

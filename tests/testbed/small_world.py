@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
-from irt_assets.common.partitions import last_complete_month, month_bounds, month_of
+from irt_assets.common.partitions import Month, last_complete_month, month_of
 from irt_assets.decisions.origin import initialise
 from irt_assets.psychometrics.simulation.scenario import Fault, Scenario
 from irt_assets.psychometrics.simulation.simulate import simulate
@@ -36,7 +36,7 @@ def last_months(n: int) -> list[str]:
     month, months = last_complete_month(datetime.now(UTC)), []
     for _ in range(n):
         months.insert(0, month)
-        month = last_complete_month(month_bounds(month)[0])
+        month = last_complete_month(Month(month).start)
     return months
 
 
@@ -68,7 +68,7 @@ def fill(settings: Settings, months: list[str], *faults: Fault) -> None:
     database = Database(settings)
     scenario = Scenario(
         months=tuple(months),
-        now=month_bounds(months[-1])[1],
+        now=Month(months[-1]).end,
         seed=20260702,
         learners_per_month=300,
         items_per_block=12,

@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from pydantic import SecretStr
 
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.psychometrics.simulation.scenario import Fault
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
@@ -61,7 +61,7 @@ def _misrecord(database: Database, month: str) -> None:
            SELECT attempt_id FROM response_log
            WHERE completed_at >= %s AND completed_at < %s AND correct AND hashtext(attempt_id) %% 2 = 0
              AND item_id IN (SELECT item_id FROM anchor_set ORDER BY item_id LIMIT %s)""",
-        (*month_bounds(month), ANCHORS_MISRECORDED),
+        (*Month(month).bounds, ANCHORS_MISRECORDED),
     )
     run_sql(
         database,

@@ -1,6 +1,6 @@
 """An analyst's month that went wrong, in a browser: find it, read why, look at the plot.
 
-The first month was made by `test_analyst`; the analyst has the answers put right in `test_red_month_corrected`.
+The answers are put right in `test_red_month_corrected`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import dagster as dg
 import pytest
 from playwright.sync_api import Page, expect
 
-from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.gates.gates import SET_GATES
 from irt_assets.gates.month_judged import State
+from services.dashboard.views.months import backfill_path
 from tests.testbed.patience import patient
 from tests.testbed.stack_harness import wait_for
 from tests.ui.walked_platform import Picture, Platform
@@ -24,8 +24,24 @@ UNDER_WAY = {"REQUESTED", "FAILING", "CANCELING"}
 def test_months_are_asked_for_by_clicking_and_the_one_that_fails_holds_up_no_other(
     platform: Platform, page: Page, picture: Picture
 ) -> None:
+    """By the dashboard's link, which is the first of three clicks."""
     platform.make(platform.months[0])
-    backfill(platform, page, "red-1-backfill", picture)
+    page.goto(f"{platform.address}{backfill_path(platform.months[1:])}")
+    page.get_by_role("button", name="Materialize all").click()
+    expect(page.get_by_placeholder("ex: ")).to_have_value(f"[{platform.bad}...{platform.months[2]}]")
+    picture(page, "red-1-backfill")
+    page.get_by_role("button", name="Launch backfill").click()
+    expect(page.get_by_text("Created backfill")).to_be_visible()
+    page.get_by_text("View", exact=True).click()
+    page.wait_for_url("**/runs/b/*")
+    shown = page.url
+    backfill = shown.rpartition("/")[2]
+    page.goto("about:blank")
+    wait_for(
+        "the backfill to end", lambda: platform.stack.backfill_status(backfill) not in UNDER_WAY, BACKFILL_S, pause=2
+    )
+    page.goto(shown)
+    expect(page.get_by_text("100% completed")).to_be_visible()
     picture(page, "red-2-backfill-ended")
     expect(page.get_by_role("row", name="100% completed 2 0 1 1")).to_be_visible()
     assert platform.states() == [State.GREEN, State.RED, State.GREEN]
@@ -72,27 +88,6 @@ def test_its_plot_shows_the_anchors_off_the_line(platform: Platform, page: Page,
     expect(plot).to_be_visible()
     assert plot.evaluate("image => image.naturalWidth") > 300
     picture(page, "red-5-plot")
-
-
-def backfill(platform: Platform, page: Page, named: str, picture: Picture) -> None:
-    page.goto(f"{platform.address}/jobs")
-    page.get_by_role("link", name=MONTHLY_JOB).first.click()
-    page.get_by_role("button", name="Materialize all").click()
-    page.get_by_placeholder("ex: ").fill(f"[{platform.bad}...{platform.months[2]}]")
-    page.get_by_placeholder("ex: ").press("Enter")
-    picture(page, named)
-    page.get_by_role("button", name="Launch backfill").click()
-    expect(page.get_by_text("Created backfill")).to_be_visible()
-    page.get_by_text("View", exact=True).click()
-    page.wait_for_url("**/runs/b/*")
-    shown = page.url
-    backfill = shown.rpartition("/")[2]
-    page.goto("about:blank")
-    wait_for(
-        "the backfill to end", lambda: platform.stack.backfill_status(backfill) not in UNDER_WAY, BACKFILL_S, pause=2
-    )
-    page.goto(shown)
-    expect(page.get_by_text("100% completed")).to_be_visible()
 
 
 def open_check(platform: Platform, page: Page) -> None:

@@ -15,7 +15,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Response, expect
 
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.decisions.proposals import waiting_proposals
 from irt_assets.decisions.release import next_month
 from irt_assets.drift.assets import DRIFT_JOB
@@ -161,7 +161,7 @@ def test_a_decision_is_undone_by_another(dashboard: Dashboard, psychometrician: 
         assert dashboard.proposal in waiting_in(connection)
         later = next_month(dashboard.reader.now())
         before, after = (
-            in_force(connection, "default", at).items[dashboard.item] for at in (month_bounds(dashboard.last)[1], later)
+            in_force(connection, "default", at).items[dashboard.item] for at in (Month(dashboard.last).end, later)
         )
     assert before == after
 

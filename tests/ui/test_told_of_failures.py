@@ -9,7 +9,7 @@ import pytest
 from dagster import DagsterRunStatus
 
 from irt_assets.common.job_names import MONTHLY_JOB
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from resources.dagster_compat import TickStatus
 from tests.helpers.rooms import add_attempts, attempt, rows, run_sql
 from tests.testbed.stack_harness import wait_for
@@ -32,7 +32,7 @@ def test_a_failed_run_is_told_of_once_and_its_end_too(told: Platform) -> None:
     assert stack.finished(run_id) is DagsterRunStatus.FAILURE
     wait_for("the alert", lambda: bodies(told, month))
     (item,) = rows(stack.database, "SELECT min(item_id) FROM question")[0]
-    add_attempts(stack.database, [attempt("u1", item, month_bounds(month)[0])])
+    add_attempts(stack.database, [attempt("u1", item, Month(month).start)])
     again = stack.launch(MONTHLY_JOB, month, ["scored_responses"])
     assert stack.finished(again) is DagsterRunStatus.SUCCESS
     wait_for("its end", lambda: len(bodies(told, month)) > 1)

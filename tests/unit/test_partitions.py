@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -9,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irt_assets.common.partitions import (
+    Month,
     daily,
     last_complete_month,
-    month_bounds,
     month_of,
     monthly,
     months_between,
@@ -24,22 +26,30 @@ TIMES = st.datetimes(datetime(1990, 1, 1), datetime(2090, 1, 1), timezones=st.ju
 
 @given(TIMES)
 def test_every_instant_lies_in_its_month_and_in_no_other(time: datetime) -> None:
-    start, end = month_bounds(month_of(time))
+    start, end = month_of(time).bounds
     assert start <= time < end
     assert month_of(start) == month_of(end - TINY) == month_of(time)
     assert month_of(start - TINY) < month_of(time) < month_of(end)
 
 
 @given(TIMES)
+def test_a_month_is_its_key_and_knows_its_neighbours(time: datetime) -> None:
+    month = month_of(time)
+    assert (f"{month}", json.dumps([month])) == (f"{time:%Y-%m}", f'["{time:%Y-%m}"]')
+    assert (month.previous.end, month.next.start) == month.bounds
+    assert pickle.loads(pickle.dumps(month)).bounds == Month(f"{month}").bounds == month.bounds
+
+
+@given(TIMES)
 def test_the_last_complete_month_ends_where_the_running_one_begins(time: datetime) -> None:
-    assert month_bounds(last_complete_month(time))[1] == month_bounds(month_of(time))[0]
+    assert last_complete_month(time).end == month_of(time).start
 
 
 @pytest.mark.parametrize(
     ("month", "days"), [("2024-02", 29), ("2026-02", 28), ("2000-02", 29), ("2100-02", 28), ("2026-12", 31)]
 )
 def test_months_have_their_days(month: str, days: int) -> None:
-    start, end = month_bounds(month)
+    start, end = Month(month).bounds
     assert end - start == timedelta(days=days)
 
 
@@ -48,7 +58,7 @@ def test_months_are_utc_whatever_zone_a_time_is_given_in() -> None:
 
 
 def test_a_month_is_complete_at_its_very_end() -> None:
-    end = month_bounds("2026-06")[1]
+    end = Month("2026-06").end
     assert last_complete_month(end) == "2026-06"
     assert last_complete_month(end - TINY) == "2026-05"
 
@@ -62,7 +72,7 @@ def test_months_between_cross_the_year_and_include_both_ends() -> None:
 @pytest.mark.parametrize("key", ["2026-13", "2026-00", "2026", "26-07", "2026-07-01", "", "July"])
 def test_what_is_no_month_is_refused(key: str) -> None:
     with pytest.raises(ValueError, match=r"time data|unconverted"):
-        month_bounds(key)
+        Month(key)
 
 
 def test_the_partitions_are_the_months_that_are_over() -> None:

@@ -1,16 +1,20 @@
-"""What no contract of import-linter says, as tests and benchmarks are not installed: neither imports the other."""
+"""What no contract of import-linter says: tests and benchmarks, which are not installed, do not import each other, and
+few imports stand within a function."""
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.imported_files import imported_names
+from tests.testbed.house import PRODUCT, imports_within_functions
 
 ROOT = Path(__file__).parents[2]
 NOT_TESTS = {"benchmarks", "testbed"}
 TESTS = sorted({path.parent.name for path in ROOT.glob("tests/*/*.py")} - NOT_TESTS)
+MOST_WITHIN = 90
 MUST_NOT_IMPORT = {
     "irt_assets": ("tests",),
     "jobs": ("tests",),
@@ -31,3 +35,9 @@ def test_only_what_it_may(folder: str) -> None:
         if f"{name}.".startswith(tuple(f"{each}." for each in MUST_NOT_IMPORT[folder]))
     ]
     assert not found, f"what tests and benchmarks share is in tests/testbed: {found}"
+
+
+def test_few_imports_stand_within_a_function() -> None:
+    """A circle, a package that may be absent, or what takes long to load and few need: the reason stands beside it."""
+    files = [path for folder in PRODUCT for path in (ROOT / folder).rglob("*.py")]
+    assert sum(len(imports_within_functions(ast.parse(path.read_text("utf-8")))) for path in files) <= MOST_WITHIN

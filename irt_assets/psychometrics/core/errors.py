@@ -6,8 +6,6 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from numpy.linalg import LinAlgError
-
 
 class PsychometricsError(ValueError):
     """The data or the request cannot give the number asked for; the message says why and what to do."""
@@ -30,6 +28,8 @@ def breakdowns_explained(what: str) -> Iterator[None]:
 
     Any other error is a fault of the code and goes on as it is.
     """
+    from numpy.linalg import LinAlgError  # here, as every command knows these errors, and many need no NumPy
+
     try:
         yield
     except (LinAlgError, ArithmeticError) as error:

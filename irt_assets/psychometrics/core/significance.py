@@ -17,7 +17,7 @@ def q_values(p: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
     p: p values, shape (K,); it may be empty.
     """
-    from scipy.stats import false_discovery_control
+    from scipy.stats import false_discovery_control  # takes a second to load, and status reads this module
 
     q: npt.NDArray[np.float64] = false_discovery_control(p) if p.size else p
     return q

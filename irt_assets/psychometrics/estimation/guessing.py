@@ -6,6 +6,7 @@ What does not belong here: comparing fits, and the shape of θ (see `latent_shap
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import ndtr
 
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
@@ -28,12 +29,10 @@ _ZERO = 1e-8
 def guessed_items(responses: Responses, calibration: Calibration, level: float = LEVEL) -> dict[str, float]:
     """Items with c > 0 by a one-sided test of each, at this false discovery rate, and the rate from which on each is
     named, the most certain first; other arguments are those of `one_step_guessing`."""
-    from scipy.stats import norm
-
     c, se = one_step_guessing(responses, calibration)
     tested = np.flatnonzero(se < LARGEST_ERROR)
     c, z = c[tested], c[tested] / se[tested]
-    q = q_values(norm.sf(z))
+    q = q_values(ndtr(-z))
     named = np.flatnonzero((q < level) & (c >= LEAST_GUESSING))
     named = named[np.argsort(-z[named], kind="stable")]
     return {responses.item_ids[tested[j]]: float(q[j]) for j in named}

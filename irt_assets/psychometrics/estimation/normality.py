@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import logit
+from scipy.special import chdtrc, logit
 
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.errors import PsychometricsError
@@ -62,8 +62,6 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
 
     Raises PsychometricsError for other calibrations.
     """
-    from scipy.stats import chi2
-
     calibration.item_model.require_two_categories("the test of normality")
     if len(calibration.populations) > 1 or calibration.anchored or calibration.item_model.fixed_slopes:
         raise PsychometricsError("normality is tested for one population with mean 0 and SD 1, without anchors")
@@ -99,7 +97,7 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
     estimates = np.linalg.solve(left, score)
     statistic = float(score @ estimates)
     z = estimates / np.sqrt(np.diag(np.linalg.inv(left)))
-    return Normality(statistic, float(chi2.sf(statistic, len(score))), float(z[0]), float(z[1]))
+    return Normality(statistic, float(chdtrc(len(score), statistic)), float(z[0]), float(z[1]))
 
 
 def _covariance_of_items(

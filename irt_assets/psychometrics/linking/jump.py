@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import stdtr, stdtrit
 
 from irt_assets.psychometrics.core.models import Floats
 
@@ -92,8 +93,6 @@ def jump(
 
     A steady rise is not a jump, even where no trend is taken out: |t| is √3 whatever n.
     """
-    from scipy.stats import t
-
     n = earlier.size
     usual_error = float(np.mean(earlier_se**2))
     for degree in (1, 0) if n >= FEWEST_FOR_A_TREND else (0,):
@@ -103,10 +102,10 @@ def jump(
         df = n - degree - 1
         spread = max(float(np.sum((earlier - design @ line) ** 2)) / df, usual_error)
         rise_se = np.sqrt(spread * unscaled[-1, -1])
-        if degree == 0 or abs(line[1]) > rise_se * t.isf(TREND_LEVEL / 2, df):
+        if degree == 0 or abs(line[1]) > rise_se * -stdtrit(df, TREND_LEVEL / 2):
             break
     sd = float(np.sqrt(spread * (1 + unscaled[0, 0]) + max(se**2 - usual_error, 0.0)))
     if not (sd > 0 and np.isfinite(sd) and np.isfinite(value)):
         return None
     change = float(value - line[0])
-    return Jump(constant, change, float(sd * t.isf(level / 2, df)), sd, float(2 * t.sf(abs(change) / sd, df)))
+    return Jump(constant, change, float(-sd * stdtrit(df, level / 2)), sd, float(2 * stdtr(df, -abs(change) / sd)))

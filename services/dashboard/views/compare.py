@@ -13,7 +13,7 @@ import psycopg
 from htmltools import Tag, TagChild, TagList, tags
 
 from irt_assets.abilities.batch import Measured, measured_in
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted, in_words, is_or_are, listed
 from irt_assets.gates.gates import SET_GATES
 from irt_assets.gates.month_judged import GateStatus, MonthState
@@ -115,7 +115,7 @@ def page(asked: Asked) -> Page:
 
 
 def _side(connection: psycopg.Connection, state: MonthState, gates: dict[str, GateStatus]) -> Side:
-    start, end = month_bounds(state.month)
+    start, end = Month(state.month).bounds
     scale = read_scales(connection, start)[state.scale_id]
     flags: dict[str, list[str]] = {}
     for item, source, finding in findings_of(connection, scale.scale_id, state.month):

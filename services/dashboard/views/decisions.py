@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import psycopg
 from htmltools import Tag, TagChild, TagList, tags
 
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted, with_capital
 from irt_assets.decisions.anchor_versions import moved_anchors
 from irt_assets.decisions.proposal_words import drift_in_a_word, remarks
@@ -91,7 +91,7 @@ def moved_in_held_months(connection: psycopg.Connection, month: str = "", scale_
     found: Moved = []
     for held, of in held_months(connection):
         if month in ("", held) and scale_id in ("", of):
-            scale: Scale = read_scales(connection, month_bounds(held)[0])[of]
+            scale: Scale = read_scales(connection, Month(held).start)[of]
             if moved := moved_anchors(connection, held, scale):
                 found.append((held, of, moved))
     return found

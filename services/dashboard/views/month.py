@@ -14,7 +14,7 @@ from htmltools import Tag, TagChild, TagList, tags
 from shiny import Inputs, Outputs, Session
 
 from irt_assets.abilities.batch import Measured, measured_in
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted
 from irt_assets.gates.gates import SET_GATES, SetGate
 from irt_assets.gates.month_judged import NOT_JUDGED, GateStatus, MonthState, State
@@ -43,7 +43,7 @@ TAKE_OUT = ": take out those that really changed (a leak, a wrong key, an edited
 
 
 @dataclass(frozen=True)
-class Month:
+class MonthFacts:
     """What the page shows. `fit`: the month's linked fit; `waiting`: proposals that ask for a decision."""
 
     asked: Asked
@@ -69,12 +69,12 @@ def page(asked: Asked) -> Page:
     reader, overview = asked.reader, asked.reader.overview()
     scale_id = scale_named(asked, overview)
     name = month_named(asked, overview, "month", next(iter(months_of(overview)), ""))
-    start, end = month_bounds(name)
+    start, end = Month(name).bounds
     gates = {gate: gate_of(by_scale, scale_id) for gate, by_scale in gate_statuses(reader.instance, name).items()}
     with reader.connect() as connection:
         scale = read_scales(connection, start)[scale_id]
         fits = linkings_of(connection, scale, start)
-        month = Month(
+        month = MonthFacts(
             asked,
             scale,
             state_of(overview, name, scale_id),
@@ -109,7 +109,7 @@ def gate_of(by_scale: dict[str, GateStatus], scale_id: str) -> GateStatus:
     return by_scale.get(scale_id, by_scale[""])
 
 
-def _answer(connection: psycopg.Connection, month: Month) -> Tag:
+def _answer(connection: psycopg.Connection, month: MonthFacts) -> Tag:
     """Yes or no in a sentence, and the next step."""
     state = month.state.state
     marks = {
@@ -131,7 +131,7 @@ def _answer(connection: psycopg.Connection, month: Month) -> Tag:
     )
 
 
-def _what_to_do(connection: psycopg.Connection, month: Month) -> Iterator[tuple[TagChild, ...]]:
+def _what_to_do(connection: psycopg.Connection, month: MonthFacts) -> Iterator[tuple[TagChild, ...]]:
     where = {"month": month.month, "scale": month.scale.scale_id}
     failed = [gate for gate in SET_GATES if (status := month.gates[gate.name]).passed is False and not _follows(status)]
     if month.state.state is State.RED:
@@ -161,7 +161,7 @@ def _follows(status: GateStatus) -> bool:
     return status.why.startswith(NOT_JUDGED)
 
 
-def _neighbours(month: Month, newest_first: list[str], scales: list[str]) -> Tag:
+def _neighbours(month: MonthFacts, newest_first: list[str], scales: list[str]) -> Tag:
     """Links to the months before and after, to the comparison with the one before, and to the other scales."""
     at, scale_id = newest_first.index(month.month), month.scale.scale_id
     earlier = newest_first[at + 1] if at + 1 < len(newest_first) else None
@@ -181,7 +181,7 @@ def _neighbours(month: Month, newest_first: list[str], scales: list[str]) -> Tag
     )
 
 
-def _gates(month: Month) -> Tag:
+def _gates(month: MonthFacts) -> Tag:
     passed = sum(status.passed is True for status in month.gates.values())
     undecided = month.state.state is State.RED
     rows = [_gate_row(gate, month.gates[gate.name], undecided=undecided) for gate in SET_GATES]
@@ -204,7 +204,7 @@ def _gate_row(gate: SetGate, status: GateStatus, *, undecided: bool) -> tuple[Ta
     )
 
 
-def _published(connection: psycopg.Connection, month: Month) -> Tag:
+def _published(connection: psycopg.Connection, month: MonthFacts) -> Tag:
     step = month.step
     if step is None:
         return section("What was published", tags.p("Nothing: the month has not come as far as publication."))
@@ -233,7 +233,7 @@ def _published(connection: psycopg.Connection, month: Month) -> Tag:
     )
 
 
-def _answers(month: Month) -> Tag:
+def _answers(month: MonthFacts) -> Tag:
     """Who answered how much, what was left out and why, and the learners' θ."""
     fit, measured = month.fit, month.measured
     counts = month.snapshot.counts.get(month.scale.scale_id, {}) if month.snapshot else {}
@@ -265,7 +265,7 @@ def _answers(month: Month) -> Tag:
     )
 
 
-def _decisions(connection: psycopg.Connection, month: Month) -> Tag:
+def _decisions(connection: psycopg.Connection, month: MonthFacts) -> Tag:
     taken = decisions(connection, month.month, month.scale.scale_id)
     rows = [
         (_proposal(what), DECIDED.get(decision, decision), by, f"{at} UTC", since or DASH, why)
@@ -280,7 +280,7 @@ def _decisions(connection: psycopg.Connection, month: Month) -> Tag:
     )
 
 
-def _reports(connection: psycopg.Connection, month: Month) -> Tag:
+def _reports(connection: psycopg.Connection, month: MonthFacts) -> Tag:
     name, scale_id = month.month, month.scale.scale_id
     made = [one for one in of_months(connection, name) if one.window == f"{name}/{scale_id}"]
     if made:
@@ -295,7 +295,7 @@ def _proposal(reference: str) -> Tag:
     return link(reference, "proposal", proposal=reference)
 
 
-def _provenance(month: Month) -> Tag:
+def _provenance(month: MonthFacts) -> Tag:
     fit = month.fit
     if fit is None:
         return section("Where the numbers come from", tags.p("There is no linked fit of the month yet."))

@@ -9,7 +9,7 @@ import psycopg
 from htmltools import Tag, TagChild, TagList, tags
 
 from irt_assets.calibration.linking_history import LinkedMonth, read_history
-from irt_assets.common.partitions import month_bounds
+from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted
 from irt_assets.gates.anchor_shifts import AnchorShift, anchor_shifts
 from irt_assets.ledger.anchors import read_anchors
@@ -29,7 +29,7 @@ AGREES, MOVED = "#4c78a8", "#e4572e"
 
 
 def anchors_and_linking(connection: psycopg.Connection, scale: Scale, month: str) -> Tag:
-    start = month_bounds(month)[0]
+    start = Month(month).start
     constants = latest_constants(connection, month, scale.scale_id, scale.engine)
     fit = linked_fit(connection, scale.scale_id, "monthly", start, scale.engine)
     anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)

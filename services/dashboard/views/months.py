@@ -9,6 +9,9 @@ from itertools import groupby
 from htmltools import Tag, TagChild, TagList, tags
 from shiny import Inputs, Outputs, Session
 
+from irt_assets.common.environment import CODE_LOCATION
+from irt_assets.common.job_names import MONTHLY_JOB
+from irt_assets.common.partitions import months_between
 from irt_assets.common.wording import counted, is_or_are, listed, span
 from irt_assets.decisions.origin import read_origin
 from irt_assets.gates.month_judged import MonthState, State
@@ -38,6 +41,7 @@ def page(asked: Asked) -> Page:
         tags.div(
             _is_the_last_one_safe(asked, overview),
             making.place(asked) if any(one.state in (State.STALE, State.RUNNING) for one in overview.months) else None,
+            _missing(asked, overview),
             _around(asked, overview),
             _grid(overview, scales) if len(scales) > 1 else _list(overview, scales[0]),
             _origins(asked, scales),
@@ -66,6 +70,27 @@ def _is_the_last_one_safe(asked: Asked, overview: Overview) -> Tag:
     safe = all(state_of(overview, months[0], scale_id).state is State.GREEN for scale_id in scales)
     body = [tags.p(summary, class_="mb-0") for summary in sentences]
     return tags.div(notice(*body, tone="success" if safe else "warning"), class_="fs-5")
+
+
+def _missing(asked: Asked, overview: Overview) -> Tag | None:
+    """Where the missing months are launched together."""
+    missing = sorted({one.month for one in overview.months if one.state is State.MISSING})
+    if not missing:
+        return None
+    there = tags.a(
+        f"launch {span(missing[0], missing[-1])} in Dagster",
+        href=f"{asked.reader.settings.ui_url}{backfill_path(missing)}",
+    )
+    by_hand = tags.code(f"irt backfill --from {missing[0]} --to {missing[-1]}")
+    n = counted(len(missing), "month")
+    return tags.p(f"{n.capitalize()} missing: ", there, " (Materialize all, Launch backfill), or ", by_hand, ".")
+
+
+def backfill_path(months: Sequence[str]) -> str:
+    """The page of the monthly job on Dagster's address, whose dialog is filled in with these months."""
+    in_a_row = len(months) > 1 and [*months_between(months[0], months[-1])] == [*months]
+    chosen = f"[{months[0]}...{months[-1]}]" if in_a_row else ",".join(months)
+    return f"/locations/{CODE_LOCATION}/jobs/{MONTHLY_JOB}?default_range={chosen}"
 
 
 def _around(asked: Asked, overview: Overview) -> Tag:
