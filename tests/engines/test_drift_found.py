@@ -16,8 +16,8 @@ from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.linking.linking import link
 from irt_assets.responses.scales import Scale
 from tests.helpers.drift_worlds import anchor_set
-from tests.helpers.made_anchors import with_errors_of
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+from tests.testbed.made_anchors import with_errors_of
 
 pytestmark = [pytest.mark.ci, WHERE_STATISTICS_CHANGE]
 

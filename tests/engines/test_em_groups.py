@@ -16,7 +16,7 @@ from irt_assets.psychometrics.estimation.em_request import EVERYONE
 from irt_assets.psychometrics.estimation.marginal import Problem
 from irt_assets.psychometrics.estimation.parameter_layout import Fixed, ParameterLayout
 from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
-from tests.helpers.made_anchors import anchor_set_of
+from tests.testbed.made_anchors import anchor_set_of
 
 
 def answers(rng, theta, a, b, c=0.0, seen=1.0):

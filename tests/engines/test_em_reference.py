@@ -11,7 +11,7 @@ from irt_assets.psychometrics.core.models import Flag, Responses
 from irt_assets.psychometrics.core.priors import LogitNormal, Priors
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.scoring.abilities import eap
-from tests.helpers.made_anchors import anchor_set_of
+from tests.testbed.made_anchors import anchor_set_of
 
 SETS = ("lsat6", "lsat7", "sat12", "deayala", "sim2000x50", "planned1500x60")
 CASES = [

@@ -23,9 +23,9 @@ from irt_assets.psychometrics.estimation.latent_shape import (
     fit_with_shape,
 )
 from irt_assets.psychometrics.linking.linking import link
-from tests.helpers.made_anchors import anchor_set_of
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.anchors import anchors_of
+from tests.testbed.made_anchors import anchor_set_of
 
 pytestmark = WHERE_STATISTICS_CHANGE
 

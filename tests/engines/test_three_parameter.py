@@ -19,7 +19,7 @@ from irt_assets.psychometrics.drift.errors import Comparison, Fitted, Published,
 from irt_assets.psychometrics.drift.items import Drift, judge
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.linking.linking import Linking, link
-from tests.helpers.made_anchors import anchor_set_of, with_errors_of
+from tests.testbed.made_anchors import anchor_set_of, with_errors_of
 
 pytestmark = [pytest.mark.ci, pytest.mark.timeout(300)]
 

@@ -11,7 +11,7 @@ from irt_assets.psychometrics.core.models import Calibration, Convergence
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.drift.errors import Comparison, Published, compare
 from irt_assets.psychometrics.linking.linking import assumed_errors, link
-from tests.helpers.made_anchors import anchor_set_of
+from tests.testbed.made_anchors import anchor_set_of
 
 ITEMS, ANCHORS = 14, 9
 SLOPE, INTERCEPT = 1.2, 0.5

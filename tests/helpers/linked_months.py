@@ -7,7 +7,7 @@ import numpy as np
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.models import Calibration, Convergence
 from irt_assets.psychometrics.linking.linking import assumed_errors
-from tests.helpers.made_anchors import anchor_set_of
+from tests.testbed.made_anchors import anchor_set_of
 
 SLOPE, INTERCEPT = 1.2, 0.5
 

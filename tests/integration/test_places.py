@@ -88,7 +88,7 @@ import json
 import numpy as np
 from irt_assets.engines.mirt_fit import fit_mirt
 from irt_assets.engines.screening import screen_items
-from tests.helpers.made_anchors import anchor_set_of
+from tests.testbed.made_anchors import anchor_set_of
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.eligibility.rules import Rules

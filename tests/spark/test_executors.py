@@ -26,8 +26,8 @@ from irt_assets.spark.answers import SparkAnswers
 from irt_assets.spark.em import fit_on_spark
 from resources.settings import Settings
 from tests.helpers.answers_on_spark import ITEMS, World, assert_same
-from tests.helpers.made_anchors import anchor_set_of
 from tests.helpers.what_changed import WHERE_SPARK_CHANGES
+from tests.testbed.made_anchors import anchor_set_of
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

@@ -7,7 +7,7 @@ import numpy as np
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.covariances import block_diagonal
 from irt_assets.psychometrics.core.models import Calibration
-from tests.helpers.made_anchors import anchor_set_of
+from tests.testbed.made_anchors import anchor_set_of
 
 
 def anchors_of(origin: Calibration, ids: tuple[str, ...]) -> AnchorSet:

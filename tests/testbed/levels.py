@@ -19,7 +19,7 @@ from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.levels import LevelledFit, fit_by_level
 from irt_assets.psychometrics.scoring.abilities import eap
 from irt_assets.psychometrics.simulation.scenario import calibration_covariance
-from tests.helpers.made_anchors import anchor_set_of
+from tests.testbed.made_anchors import anchor_set_of
 
 ANCHOR_N = 1000
 SEEN_OFTEN = 200

@@ -17,8 +17,8 @@ from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.fit.dependence import local_dependence
 from irt_assets.psychometrics.fit.second_ability import loadings
 from irt_assets.psychometrics.linking.linking import Linking, link
-from tests.helpers.made_anchors import with_errors_of
 from tests.testbed.anchors import anchors_of
+from tests.testbed.made_anchors import with_errors_of
 from tests.testbed.misfit import ANCHORS, INTERCEPT, ITEMS, SLOPE, Bank, World, fitted
 
 MOVED, BY = 5, 0.5

@@ -11,7 +11,7 @@ from irt_assets.gates.anchor_shifts import anchor_shifts
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from tests.helpers.fit_specs import CONSTANTS
-from tests.helpers.made_anchors import anchor_set_of
+from tests.testbed.made_anchors import anchor_set_of
 
 A, B = np.array([0.8, 1.0, 1.2, 1.5]), np.array([-1.0, 0.0, 0.5, 1.5])
 MOVED_BY = np.array([0.0, 0.0, 0.7, 0.0])  # in b; the third anchor moved

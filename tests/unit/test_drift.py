@@ -34,7 +34,7 @@ from tests.helpers.drift_worlds import (
     estimated,
     fit,
 )
-from tests.helpers.made_anchors import with_errors_of
+from tests.testbed.made_anchors import with_errors_of
 
 # --- what is compared ----------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from irt_assets.psychometrics.core.models import Calibration, Convergence, Popul
 from irt_assets.psychometrics.core.options import Method, Model
 from irt_assets.psychometrics.linking.criteria import Pairs, q_test, solve
 from irt_assets.psychometrics.linking.linking import link
-from tests.helpers.made_anchors import anchor_set_of
+from tests.testbed.made_anchors import anchor_set_of
 
 METHODS = ("stocking-lord", "haebara")
 

@@ -16,7 +16,7 @@ from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag
 from irt_assets.psychometrics.fit.observed import Observed
 from irt_assets.psychometrics.linking.linking import Linking, LinkingError, assumed_errors, link
-from tests.helpers.made_anchors import anchor_set_of
+from tests.testbed.made_anchors import anchor_set_of
 
 MAX_BYTES = 150_000
 

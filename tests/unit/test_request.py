@@ -15,7 +15,7 @@ from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, Beta, LogitNormal, LogNormal, Normal, Priors
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale
-from tests.helpers.made_anchors import anchor_set_of
+from tests.testbed.made_anchors import anchor_set_of
 
 
 def request(model: str = "2pl", provisional: tuple[str, ...] = ("i1", "k"), **rules: str) -> FitRequest:

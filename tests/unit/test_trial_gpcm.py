@@ -26,7 +26,7 @@ from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
 from irt_assets.psychometrics.fit.fit_summary import summarise
 from irt_assets.psychometrics.linking.linking import link
 from irt_assets.psychometrics.scoring.abilities import Curves, eap, eap_by
-from tests.helpers.made_anchors import anchor_set_of
+from tests.testbed.made_anchors import anchor_set_of
 
 LEARNERS, ITEMS = 1500, 12
 CATEGORIES = np.array([3, 4] * (ITEMS // 2))
