@@ -184,14 +184,14 @@ def test_the_posterior_is_that_of_em_where_it_is_nearly_normal():
     rng = np.random.default_rng(9)
     b = np.linspace(0.2, 1.4, 10)
     x = answers(rng, rng.normal(size=6000), np.full(10, 1.8), b, np.full(10, 0.2))
-    fit = PymcEngine(draws=500, tune=300, chains=2).calibrate(Responses.from_wide(x), model="3pl", data_hash="")
+    fit = PymcEngine(draws=1000, tune=300, chains=2).calibrate(Responses.from_wide(x), model="3pl", data_hash="")
     em = fit_em(Responses.from_wide(x), model="3pl", priors=Priors(ITEM_PRIORS.a, ITEM_PRIORS.b, GUESSING_PRIOR.c))
     for name in ("a", "d", "c"):
         se = getattr(em, f"{name}_se")
         np.testing.assert_array_less(np.abs(getattr(fit, name) - getattr(em, name)), 0.4 * se)
         ratio = getattr(fit, f"{name}_se") / se
         assert np.median(ratio) == pytest.approx(1, abs=0.12)
-        assert np.abs(ratio - 1).max() < 0.3  # the least certain item's posterior is still skewed
+        assert np.abs(ratio - 1).max() < 0.3  # the least certain item's posterior is still skewed; .12 with 4000 draws
     assert not any(fit.flags)
 
 
