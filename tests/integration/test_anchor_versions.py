@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from irt_assets.calibration.month import link_month
+from irt_assets.calibration.month_impact import measure_month
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.anchor_versions import change_anchors, preview_change
 from irt_assets.decisions.rule_trial import try_anchors
@@ -92,6 +93,7 @@ def test_drift_is_still_judged_against_fits_that_the_dropped_anchor_had_linked(b
     before = [judged.drift for judged in drift_of_month(bank, store, LAST)]
     drop(bank, [anchor(bank)], LAST)
     link_month(bank, LAST, "run again")
+    measure_month(bank, LAST)
     (judged,) = drift_of_month(bank, store, LAST)
     assert judged.drift is not None
     assert before[0] is not None
