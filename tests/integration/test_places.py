@@ -54,7 +54,7 @@ def told_by(script: str, folder: Path, places: tuple[Place, ...] = (), **environ
     done = subprocess.run(
         [sys.executable, "-c", script],
         cwd=copy,
-        env=os.environ | {"PYTHONPATH": str(copy), "NUMBA_NUM_THREADS": "1"} | environment,
+        env=os.environ | {"PYTHONPATH": f"{copy}:{ROOT}", "NUMBA_NUM_THREADS": "1"} | environment,
         capture_output=True,
         text=True,
         check=False,

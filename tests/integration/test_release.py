@@ -34,6 +34,7 @@ from irt_assets.decisions.withdrawal import restore, withdraw
 from irt_assets.ledger.decisions import newest_decisions
 from irt_assets.ledger.publications import in_force
 from irt_assets.ledger.steps import steps
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.responses.scales import read_scales, set_pass_mark
 from jobs.sensors import asks
 from resources.failures import PermanentFailure
@@ -565,7 +566,7 @@ def scored_twice(bank: Database) -> np.ndarray:
 
 def the_impact(bank: Database) -> Impact:
     with bank.connect() as connection:
-        return impact(connection, read_scales(connection)[SCALE], {"moved": (1.0, -0.3, 0.0)}, APRIL)
+        return impact(connection, read_scales(connection)[SCALE], {"moved": ItemRow(1.0, -0.3)}, APRIL)
 
 
 def test_the_impact_is_that_of_scoring_twice(bank: Database) -> None:
