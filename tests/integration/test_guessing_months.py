@@ -103,7 +103,7 @@ def test_who_declares_a_guessed_window_the_origin_is_told_and_how_to_decide(said
     assert "learners guess: a 3PL raises 2 log L by " in said
     assert f"`irt scale set model=3pl --scale {SCALE}` freezes the anchors again" in said
     assert f"`irt scale accept guessing --scale {SCALE}`" in said
-    assert rows(Database(guessers), "SELECT latent FROM calibration_scale") == [("auto",)]
+    assert rows(Database(guessers), "SELECT rules->>'latent' FROM calibration_scale") == [("auto",)]
 
 
 @pytest.mark.ci

@@ -188,13 +188,13 @@ def test_errors_of_items_are_robust_and_parameters_as_ever(world: Settings) -> N
 
 def test_a_scale_may_ask_for_the_distribution_of_theta_too(world: Settings) -> None:
     database = Database(world)
-    run_sql(database, "UPDATE calibration_scale SET latent = 'auto'")
+    run_sql(database, 'UPDATE calibration_scale SET rules = rules || \'{"latent": "auto"}\'')
     outcome = fit(world, NEXT)
     assert outcome.calibration is not None
     assert outcome.shape is not None
     assert outcome.testlets is not None
     assert abs(outcome.testlets.sd - SD) < 4 * outcome.testlets.se + 0.05 * SD
-    run_sql(database, "UPDATE calibration_scale SET latent = 'normal'")
+    run_sql(database, "UPDATE calibration_scale SET rules = rules - 'latent'")
     run_sql(database, "UPDATE question SET testlet_id = NULL")
     plain = fit(world, NEXT).calibration
     assert plain is not None
