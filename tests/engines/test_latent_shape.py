@@ -356,5 +356,5 @@ def test_groups_that_differ_in_shape_alone_differ_in_no_item() -> None:
 
 def test_anchors_of_another_size_than_their_covariance_are_refused() -> None:
     one = np.ones(2)
-    with pytest.raises(PsychometricsError, match=r"covariance has shape \(2, 2\), there are 2 items"):
+    with pytest.raises(PsychometricsError, match=r"covariance has shape \(1, 2, 2\), there are 2 items"):
         anchor_set_of("s", "1", ("x", "y"), one, one, 0 * one, one, one, 0 * one, (None,) * 2, one > 2, np.eye(2))
