@@ -93,7 +93,8 @@ def build_calibration_assets(
     """Every asset of the group.
 
     `build` makes an engine by its name. `comparison_engines`: the engines that fit the month besides the scales' own,
-    in the order in which they run, each with the scales that it fits (None: all).
+    in the order in which they run, each with the scales that it fits (None: all). `dashboard_url`: a held month links
+    there; None for no link.
     """
 
     of_a_month: dict[str, Any] = {

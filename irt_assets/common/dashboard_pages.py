@@ -1,10 +1,16 @@
-"""Addresses of the dashboard's pages, for assets, runs and reports that link to it."""
+"""Addresses of the dashboard's pages, for the pages themselves and for what links to them: assets, runs and reports."""
 
 from __future__ import annotations
 
 from urllib.parse import urlencode
 
 
+def address(view: str, **fields: str | None) -> str:
+    """A page's address: relative, so that it holds under any prefix of a proxy."""
+    named = {"view": view} | {name: value for name, value in fields.items() if value}
+    return f"?{urlencode(named)}"
+
+
 def month_page(dashboard_url: str, month: str) -> str:
     """The page of a month. `dashboard_url`: without a slash at the end."""
-    return f"{dashboard_url}/?{urlencode({'view': 'month', 'month': month})}"
+    return f"{dashboard_url}/{address('month', month=month)}"

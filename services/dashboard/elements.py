@@ -12,7 +12,8 @@ from zoneinfo import ZoneInfo
 
 from htmltools import Tag, TagChild, TagList, tags
 
-from services.dashboard.page import address, file_address
+from irt_assets.common.dashboard_pages import address
+from services.dashboard.page import file_address
 
 DASH = "–"
 TONES = {

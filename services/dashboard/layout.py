@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from htmltools import Tag, head_content, tags
 from shiny import ui
 
+from irt_assets.common.dashboard_pages import address
 from resources.version import code_version
 from services.dashboard.login import DEMO
-from services.dashboard.page import Asked, Page, View, address
+from services.dashboard.page import Asked, Page, View
 
 
 def document(page: Page, asked: Asked, views: Sequence[View]) -> Tag:

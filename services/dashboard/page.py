@@ -63,12 +63,6 @@ class View:
     server: Callable[[Asked, Inputs, Outputs, Session], None] | None = None
 
 
-def address(view: str, **fields: str | None) -> str:
-    """A page's address: relative, so that it holds under any prefix of a proxy."""
-    named = {"view": view} | {name: value for name, value in fields.items() if value}
-    return f"?{urlencode(named)}"
-
-
 def file_address(what: str, kind: str, **fields: str | None) -> str:
     """The address of a table as a file (see `downloads`)."""
     named = {"what": what, "to": kind} | {name: value for name, value in fields.items() if value}

@@ -22,6 +22,7 @@ import requests
 import uvicorn
 from dashboard_world import SCALES, build
 
+from irt_assets.common.dashboard_pages import address
 from irt_assets.common.partitions import last_complete_month, months_between
 from irt_assets.decisions.proposals import waiting_proposals
 from irt_assets.servers.stack import dagster_instance
@@ -30,7 +31,6 @@ from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.postgres.schema import upgrade
 from resources.settings import Settings
-from services.dashboard.page import address
 from services.dashboard.reader import Reader
 from services.dashboard.server import build_app
 

@@ -15,12 +15,12 @@ import pytest
 import requests
 from websockets.sync.client import ClientConnection, connect
 
+from irt_assets.common.dashboard_pages import address
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
 from resources.settings import Settings
 from services.dashboard import deciding
 from services.dashboard.login import DEMO
-from services.dashboard.page import address
 from services.dashboard.server import build_app
 from tests.helpers.door import listening, port_of, served
 from tests.helpers.waiting_decision import FEB, MOVED, bank, decisions

@@ -12,6 +12,7 @@ from typing import Any
 
 from htmltools import Tag, TagChild, TagList, tags
 
+from irt_assets.common.dashboard_pages import address
 from irt_assets.common.wording import counted
 from irt_assets.decisions.bank import IN_USE, NOT_PUBLISHED, WITHDRAWN, BankItem, bank_items
 from irt_assets.ledger.linked_windows import newest_window
@@ -29,7 +30,7 @@ from services.dashboard.elements import (
     table_files,
     text_field,
 )
-from services.dashboard.page import Asked, NotFound, Page, address
+from services.dashboard.page import Asked, NotFound, Page
 
 PAGE_SIZE = 50
 STATUS_TONES = {IN_USE: "success", NOT_PUBLISHED: "secondary", WITHDRAWN: "dark"}

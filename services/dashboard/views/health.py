@@ -12,6 +12,7 @@ from typing import Any
 
 from htmltools import TagChild, TagList, tags
 
+from irt_assets.common.dashboard_pages import address
 from irt_assets.common.wording import counted, in_words, is_or_are, listed, with_capital
 from irt_assets.invariants.invariant import Invariant
 from irt_assets.invariants.open_violations import OpenViolation, open_violations
@@ -20,7 +21,7 @@ from irt_assets.invariants.results import history_of_invariant, latest_invariant
 from jobs.overview import Overview
 from resources.alerts.outbox import recent_alerts
 from services.dashboard.elements import badge, facts, link, moment, notice, prose, section, shortened, table
-from services.dashboard.page import Asked, NotFound, Page, address
+from services.dashboard.page import Asked, NotFound, Page
 from services.dashboard.views.health_tables import PERSONAL, alerts, daemon, of_partition, runs, schedules
 
 BY_NAME = {one.name: one for one in INVARIANTS}

@@ -15,6 +15,7 @@ import psycopg
 from htmltools import Tag, TagChild, TagList, tags
 from shiny import Inputs, Outputs, Session, reactive, render, ui
 
+from irt_assets.common.dashboard_pages import address
 from irt_assets.common.wording import counted, with_capital
 from irt_assets.decisions import release_undo
 from irt_assets.decisions.proposal_words import drift_in_a_word, evidence
@@ -38,7 +39,7 @@ from services.dashboard.deciding import Form, Outcome, What
 from services.dashboard.elements import DASH, link, notice, number, section, shortened, table
 from services.dashboard.elements import facts as pairs
 from services.dashboard.figures import empty, figure
-from services.dashboard.page import Asked, NotFound, Page, address
+from services.dashboard.page import Asked, NotFound, Page
 from services.dashboard.views.item import month_by_month
 
 MOST = 200
