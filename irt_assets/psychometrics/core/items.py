@@ -8,7 +8,7 @@ Does not belong here: estimates in (a, d), d = −a·b, in which they are fitted
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -33,8 +33,8 @@ class ItemRow:
     @classmethod
     def of(cls, row: Mapping[str, Any], before: str = "") -> ItemRow:
         """From columns of these names, each after the prefix `before`; errors may be absent."""
-        values = {f.name: row.get(before + f.name) for f in fields(cls)}
-        return cls(**values | {"c": values["c"] or 0.0})
+        a, b, c = row[before + "a"], row[before + "b"], row.get(before + "c") or 0.0
+        return cls(a, b, c, row.get(before + "a_se"), row.get(before + "b_se"), row.get(before + "cov_ab"))
 
     @classmethod
     def if_known(cls, row: Mapping[str, Any], before: str = "") -> ItemRow | None:
