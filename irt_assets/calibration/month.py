@@ -184,9 +184,15 @@ def _fit(
                         )
                     else:
                         if isinstance(engine, EmEngine):
-                            answers, drawn_from = request.responses, request.drawn_from
-                            where = settings, store, snapshot, scale.scale_id
-                            engine = placed(engine, *where, answers, sampled=drawn_from is not None)
+                            engine = placed(
+                                engine,
+                                settings,
+                                store,
+                                snapshot,
+                                scale.scale_id,
+                                request.responses,
+                                sampled=request.drawn_from is not None,
+                            )
                         outcome = calibrate(engine, request, snapshot.data_hash)
                         summed = engine.summed if isinstance(engine, EmEngine) else ""
                     spec |= fit_spec_extras(request, outcome)

@@ -58,8 +58,8 @@ def measure_month(database: Database, month: str) -> None:
 
 def with_impact(connection: psycopg.Connection, scale: Scale, month: str, fit: LinkedFit) -> LinkedFit:
     """A month's linked fit with its impact, measured and stored where it was not, or where the values in force have
-    changed since: months that are run together are linked before those before them are published. A fit of before
-    there was this gate stays without."""
+    changed since: months that are run together are linked before those before them are published. A fit that
+    is older than this gate stays without."""
     if fit.model_spec.impact is None and fit.model_spec.version is None:
         return fit
     published = publications_in_force(connection, scale.scale_id, Month(month).end - timedelta(microseconds=1))

@@ -44,8 +44,11 @@ class Likelihood:
         data = ResponseLayout.of(responses, rarer=guessing, shards=1)
         people = data.shards[0]
         named: dict[str, Any] = {"theta_nodes": grid.nodes, "theta_log_weights": grid.log_weights()}
-        named |= {"flipped": data.flipped} if guessing else {"n_correct": data.correct}
-        named |= {} if guessing else {"codes": _codes(people, data.n_items)}
+        named |= (
+            {"flipped": data.flipped}
+            if guessing
+            else {"n_correct": data.correct, "codes": _codes(people, data.n_items)}
+        )
         named |= people._asdict()
         return cls(
             MarginalLikelihood(guessing), tuple(pytensor.shared(v, name=n, borrow=True) for n, v in named.items())
