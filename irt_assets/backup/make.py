@@ -19,7 +19,7 @@ import psycopg
 
 from irt_assets.backup import programs
 from irt_assets.backup.cited import Cited, cited_files, with_hashes, write_listing
-from irt_assets.backup.manifest import DATABASE, FORMAT, OBJECTS, File, Manifest, read_contents
+from irt_assets.backup.manifest import DATABASE, FORMAT, OBJECTS, Contents, File, Manifest, read_rows, read_sets
 from irt_assets.backup.places import MANIFEST, Place, keep_newest
 from resources.dagster_tables import SCHEMA
 from resources.files.object_store import ObjectStore
@@ -52,7 +52,7 @@ def make_backup(settings: Settings, database: Database, store: ObjectStore, plac
             schemas = [str(_value(connection, "SELECT current_schema()"))]
             schemas += [SCHEMA] * bool(_value(connection, "SELECT to_regnamespace(%s) IS NOT NULL", SCHEMA))
             digest, size = programs.dump(database.url, server, schemas, snapshot, folder / DATABASE)
-            contents = read_contents(connection, now)
+            contents = Contents(**read_rows(connection).model_dump(), sets=read_sets(connection, now))
         files = list(with_hashes(cited, store))
         write_listing(folder / OBJECTS, files)
         manifest = Manifest(

@@ -31,12 +31,16 @@ class File(BaseModel):
     sha256: str
 
 
-class Contents(BaseModel):
-    """`tables`: rows of each. `digests`: of each table that nothing can make again, a hash of its rows in any order.
-    `sets`: by scale, the hash of the published set in force when the backup was made."""
+class Rows(BaseModel):
+    """`tables`: rows of each. `digests`: of each table that nothing can make again, a hash of its rows in any order."""
 
     tables: dict[str, int]
     digests: dict[str, str]
+
+
+class Contents(Rows):
+    """`sets`: by scale, the hash of the published set in force when the backup was made."""
+
     sets: dict[str, str]
 
 
@@ -81,8 +85,8 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def read_contents(connection: psycopg.Connection, at: datetime) -> Contents:
-    """What the database holds; rows are compared as text, so their form is fixed for this transaction."""
+def read_rows(connection: psycopg.Connection) -> Rows:
+    """Rows of tables in any version of the schema. Compared as text, whose form is fixed for this transaction."""
     connection.execute("SET LOCAL datestyle = 'ISO, YMD'")
     connection.execute("SET LOCAL intervalstyle = 'postgres'")
     connection.execute("SET LOCAL bytea_output = 'hex'")
@@ -101,8 +105,12 @@ def read_contents(connection: psycopg.Connection, at: datetime) -> Contents:
             tables[name], digests[name] = _one(connection, DIGEST.format(table))
         else:
             (tables[name],) = _one(connection, sql.SQL("SELECT count(*) FROM {}").format(table))
-    sets = {scale_id: in_force(connection, scale_id, at).set_hash for scale_id in read_scales(connection)}
-    return Contents(tables=tables, digests=digests, sets=sets)
+    return Rows(tables=tables, digests=digests)
+
+
+def read_sets(connection: psycopg.Connection, at: datetime) -> dict[str, str]:
+    """By scale, the hash of the published set in force at a time."""
+    return {scale_id: in_force(connection, scale_id, at).set_hash for scale_id in read_scales(connection)}
 
 
 DIGEST = sql.SQL(
@@ -117,21 +125,24 @@ def _one(connection: psycopg.Connection, query: sql.Composed) -> tuple[Any, ...]
     return row
 
 
-def differences(then: Contents, now: Contents) -> list[str]:
+def row_differences(then: Rows, now: Rows) -> list[str]:
     """The differences, a sentence each."""
     found = [
         f"{name} has {now.tables.get(name, 0):,} rows, the backup was made of {rows:,}"
         for name, rows in then.tables.items()
         if now.tables.get(name, 0) != rows
     ]
-    found += [
+    return found + [
         f"the rows of {name} are not those of the backup"
         for name, digest in then.digests.items()
         if now.digests.get(name) != digest and now.tables.get(name) == then.tables.get(name)
     ]
-    found += [
+
+
+def set_differences(then: dict[str, str], now: dict[str, str]) -> list[str]:
+    """The differences, a sentence each."""
+    return [
         f"the published set in force on scale {scale} is not the backup's"
-        for scale, set_hash in then.sets.items()
-        if now.sets.get(scale) != set_hash
+        for scale, set_hash in then.items()
+        if now.get(scale) != set_hash
     ]
-    return found

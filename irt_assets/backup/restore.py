@@ -18,7 +18,16 @@ from psycopg import sql
 
 from irt_assets.backup import programs
 from irt_assets.backup.cited import faults, read_listing
-from irt_assets.backup.manifest import DATABASE, OBJECTS, Manifest, differences, read_contents, read_manifest
+from irt_assets.backup.manifest import (
+    DATABASE,
+    OBJECTS,
+    Manifest,
+    read_manifest,
+    read_rows,
+    read_sets,
+    row_differences,
+    set_differences,
+)
 from irt_assets.backup.places import Place
 from irt_assets.common.partitions import last_complete_month, months_between
 from irt_assets.common.run_progress import last_made
@@ -60,8 +69,11 @@ def restore_backup(settings: Settings, database: Database, place: Place, name: s
         restored = Restored(manifest)
         _load(database, manifest, folder / DATABASE)
         with database.connect() as connection:
-            restored.differences += differences(manifest.contents, read_contents(connection, manifest.made_at))
+            restored.differences += row_differences(manifest.contents, read_rows(connection))
         restored.notes += _adapt_to_installation(settings, database, manifest)
+        with database.connect() as connection:
+            in_force = read_sets(connection, manifest.made_at)
+        restored.differences += set_differences(manifest.contents.sets, in_force)
         if verify:
             store = object_store(settings)
             restored.differences += faults(read_listing(folder / OBJECTS), store)

@@ -1,0 +1,103 @@
+"""A home of code from before the first release, restored from its backup and upgraded: nothing that was found or
+decided has changed, and no month asks to be made again.
+
+`earlier_home.tar.xz` was made by commands of commit a98e52568e, whose schema is 0032. It holds what `irt backup` wrote
+(`backup`), the store's files (`objects`), and what commands printed (`said.json`). Pictures were taken out of Dagster's
+events, and the dump is not compressed. Of 120 learners a month, June and July 2026 are calibrated on two scales: `left`
+is placed by the bank's anchors and has a pass mark, `right` by June as its origin and has a rule of its own. `few` has
+too few answers to be fitted. A proposal is accepted and an item withdrawn, both from 2099 on, so that all looks the
+same until then; another proposal is rejected, a learner erased, and the invariants were evaluated.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from irt_assets.abilities.batch import measure
+from irt_assets.common.partitions import Month
+from irt_assets.responses.scales import read_scales
+from resources.files.object_store import object_store
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
+from resources.postgres.schema_version import schema_version
+from resources.settings import Settings
+from tests.helpers.rooms import rows
+from tests.helpers.seaweed import BUCKET, SeaweedFS
+from tests.helpers.typed import Irt
+from tests.integration.backups import empty_database
+
+MONTHS = ("2026-06", "2026-07")
+
+pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("s3")]
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> Path:
+    with tarfile.open(Path(__file__).with_name("earlier_home.tar.xz")) as files:
+        files.extractall(tmp_path / "earlier", filter="data")
+    return tmp_path / "earlier"
+
+
+@pytest.fixture
+def home(
+    earlier: Path, postgres: EmbeddedPostgres, s3: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Settings]:
+    """A database without a table, and a bucket with the earlier home's files."""
+    monkeypatch.setenv("S3_BUCKET", BUCKET)
+    with empty_database(postgres.start(), tmp_path / "home") as settings:
+        settings = settings.model_copy(update={"s3_bucket": BUCKET})
+        store = object_store(settings)
+        for file in (earlier / "objects").rglob("*.*"):
+            store.put(str(file.relative_to(earlier / "objects")), file.read_bytes())
+        yield settings
+
+
+def within(then: Any, now: Any) -> bool:
+    """Whether `now` is `then` but for keys that were not there."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        return all(name in now and within(value, now[name]) for name, value in then.items())
+    if isinstance(then, list) and isinstance(now, list):
+        return len(then) == len(now) and all(map(within, then, now))
+    return bool(then == now)
+
+
+def test_a_home_of_earlier_code_is_upgraded_with_all_that_was_found_and_decided(
+    earlier: Path, home: Settings, irt: Callable[[Settings], Irt]
+) -> None:
+    """Its files come into a bucket. The command compares the rows, the sets in force and the invariants."""
+    database, typed = Database(home), irt(home)
+    (backup,) = (earlier / "backup").iterdir()
+    restored = typed("restore", backup, "--verify")
+    assert restored.code == 0, restored.err
+    assert schema_version(database).fault is None
+    for words, then in json.loads((earlier / "said.json").read_text("utf-8")).items():
+        now = typed(*words.split()).json
+        if words.startswith("status"):  # the rest is of the moment
+            of_months = {(one["month"], one["scale_id"]): one for one in now["months"]}
+            then, now = then["months"], [of_months[one["month"], one["scale_id"]] for one in then["months"]]
+        assert within(then, now), words
+    with database.connect() as connection:
+        rules = {scale: one.rules.changed() for scale, one in read_scales(connection).items()}
+    given = {"min_responses": 50, "min_anchor_responses": 30}
+    assert {scale: {name: of[name] for name in given} for scale, of in rules.items() if scale != "few"} == {
+        "left": given,
+        "right": given,
+    }
+    assert rules["right"]["max_rmsd"] == 0.08
+
+    theta = """SELECT user_id, scale_id, set_hash, theta, se FROM mirt_ability
+               WHERE (kind, window_end) = ('monthly', %s) ORDER BY 1, 2"""
+    end = Month(MONTHS[1]).end
+    stored = rows(database, theta, (end,))
+    assert len(stored) > 200
+    measure(database, MONTHS[1], "again")
+    again = rows(database, theta, (end,))
+    assert [one[:3] for one in again] == [one[:3] for one in stored]
+    np.testing.assert_allclose([one[3:] for one in again], [one[3:] for one in stored], rtol=1e-12)
