@@ -58,10 +58,7 @@ def measure_month(database: Database, month: str) -> None:
 
 def with_impact(connection: psycopg.Connection, scale: Scale, month: str, fit: LinkedFit) -> LinkedFit:
     """A month's linked fit with its impact, measured and stored where it was not, or where the values in force have
-    changed since: months that are run together are linked before those before them are published. A fit that
-    is older than this gate stays without."""
-    if fit.model_spec.impact is None and fit.model_spec.version is None:
-        return fit
+    changed since: months that are run together are linked before those before them are published."""
     published = publications_in_force(connection, scale.scale_id, Month(month).end - timedelta(microseconds=1))
     content = json.dumps([[row[name] for name in ("item_id", "a", "b", "c")] for row in published])
     digest = hashlib.sha256(f"{scale.anchor_version} {scale.pass_theta} {content}".encode()).hexdigest()

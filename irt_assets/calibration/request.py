@@ -259,7 +259,7 @@ def fit_spec_extras(request: FitRequest, made: Calibrated) -> StagedSpec:
         unit = calibration.rescaled(1 / calibration.latent_sd, -calibration.latent_mean / calibration.latent_sd)
         earlier = Earlier.scored(request.earlier, unit.item_ids, unit.a, unit.d, unit.c)
         correlation, learners = assignment_correlation(request.responses, unit.b, earlier)
-    kept = StagedSpec(
+    return StagedSpec(
         provisional=request.provisional,
         left_out=request.left_out,
         priors=calibration.priors,
@@ -269,18 +269,16 @@ def fit_spec_extras(request: FitRequest, made: Calibrated) -> StagedSpec:
         ),
         shape=made.shape,
         fit_statistics=fit_statistics(request, made),
+        sample=None
+        if request.drawn_from is None
+        else Sample(
+            learners=request.responses.n_persons,
+            answers=request.responses.n_responses,
+            of_learners=calibration.n_persons,
+            of_answers=request.drawn_from,
+        ),
+        testlets=effects_spec(request.responses, calibration, request.testlets, made.groups),
     )
-    if request.drawn_from is not None:
-        kept |= StagedSpec(
-            sample=Sample(
-                learners=request.responses.n_persons,
-                answers=request.responses.n_responses,
-                of_learners=calibration.n_persons,
-                of_answers=request.drawn_from,
-            )
-        )
-    found = effects_spec(request.responses, calibration, request.testlets, made.groups)
-    return kept if found is None else kept | StagedSpec(testlets=found)
 
 
 def fit_statistics(request: FitRequest, made: Calibrated) -> FitStatistics | None:

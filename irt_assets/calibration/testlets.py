@@ -33,7 +33,7 @@ def effects_spec(
     if not testlets or not calibration.convergence.converged:
         return None
     found = estimate_effect_sd(responses, calibration, testlets, groups=groups)
-    return Testlets.from_json(found.as_dict() | {"of": dict(testlets)}, "that was made")
+    return Testlets(**found.as_dict(), of=dict(testlets))
 
 
 def sentence(found: Testlets) -> str:

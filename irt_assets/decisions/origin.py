@@ -26,7 +26,7 @@ from irt_assets.gates import gates
 from irt_assets.gates.misfit import eigenvalue_ratio, misfit_in_words
 from irt_assets.ledger import encoding, fits
 from irt_assets.ledger.anchors import Anchors, Topics, freeze_anchors
-from irt_assets.ledger.fit_spec import VERSION, StagedSpec
+from irt_assets.ledger.fit_spec import StagedSpec
 from irt_assets.ledger.origin_fit import OriginFit, keep_calibration, note_anchors, origin_fit
 from irt_assets.ledger.publications import Publication, publish
 from irt_assets.psychometrics.core.item_models import item_model
@@ -204,8 +204,7 @@ def write_origin_fit(
         window=window,
         snapshot_hash=fitted.snapshot.digest,
         anchor_hash="",
-        spec=StagedSpec(version=VERSION, eligibility=rules.changed(), snapshot=fitted.snapshot.uri)
-        | fitted.spec_extras,
+        spec=StagedSpec(eligibility=rules.changed(), snapshot=fitted.snapshot.uri) | fitted.spec_extras,
         fitted_at=row[0],
         fit_code_version=code_version(),
         run_id=None,

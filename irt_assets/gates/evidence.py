@@ -77,7 +77,7 @@ class Evidence:
 
     @property
     def statistics(self) -> SetStatistics | None:
-        """What the month's fit says of the whole set; None of one that did not converge, or of an earlier version."""
+        """What the month's fit says of the whole set; None of one that did not converge."""
         return self.staged.spec.statistics if self.staged else None
 
 

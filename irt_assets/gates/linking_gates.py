@@ -117,10 +117,8 @@ def _judged_by_history(evidence: Evidence) -> LinkedSpec | Verdict:
     if evidence.on_the_scale is None:
         return Verdict(False, f"{NOT_JUDGED}: the month's fit is not on the scale, see the check `linked`")
     spec = evidence.on_the_scale.model_spec
-    if spec.impact is None and spec.version is not None:
-        return Verdict(False, "what the month does to θ is not known: materialise linked_item_parameters")
     if spec.impact is None:
-        return Verdict(True, "not judged then: the month was linked before there was this gate")
+        return Verdict(False, "what the month does to θ is not known: materialise linked_item_parameters")
     return spec
 
 

@@ -165,8 +165,8 @@ def eigenvalue_ratio(statistics: SetStatistics | None) -> float | None:
 
 
 def kept_dimensions(statistics: SetStatistics | None, item_ids: Sequence[str]) -> ParallelAnalysis | None:
-    """The parallel analysis that a fit's statistics were stored with; None of an earlier version's fit, or where an
-    item has left the scale since."""
+    """The parallel analysis that a fit's statistics were stored with; None where its error is not known, or an item has
+    left the scale since."""
     kept = statistics.parallel if statistics else None
     places = {item: j for j, item in enumerate(item_ids)}
     if kept is None or kept.se is None or not places.keys() >= set(kept.together):
@@ -178,7 +178,7 @@ def kept_dimensions(statistics: SetStatistics | None, item_ids: Sequence[str]) -
 
 
 def items_together(statistics: SetStatistics | None) -> tuple[str, ...]:
-    """The items that contribute most to that eigenvalue; empty for a fit by an earlier version."""
+    """The items that contribute most to that eigenvalue; empty where they are not known."""
     return statistics.parallel.together if statistics and statistics.parallel else ()
 
 

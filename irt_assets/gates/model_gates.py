@@ -117,7 +117,7 @@ def _compared(evidence: Evidence) -> ComparedMisfit | Verdict:
         return fit
     assert evidence.staged is not None
     found = evidence.staged.spec.misfit
-    if found is None and evidence.staged.spec.version is not None and fit.convergence.converged:
+    if found is None and fit.convergence.converged:
         return Verdict(False, "how misfit compares with earlier months is not known: materialise item_calibration")
     if found is None:
         return Verdict(True, "not judged then: misfit is compared where the scale's engine fits the month")

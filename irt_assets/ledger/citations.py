@@ -12,11 +12,11 @@ import psycopg
 CITATIONS = {
     "snapshots": """
         SELECT uri AS name, snapshot_hash AS sha256 FROM scored_snapshot
-        UNION ALL SELECT model_spec->>'snapshot', NULL FROM mirt_fit_meta WHERE model_spec ? 'snapshot'
-        UNION ALL SELECT spec->>'snapshot', NULL FROM fit_staging WHERE spec ? 'snapshot'""",
+        UNION ALL SELECT model_spec->>'snapshot', NULL FROM mirt_fit_meta WHERE model_spec->>'snapshot' IS NOT NULL
+        UNION ALL SELECT spec->>'snapshot', NULL FROM fit_staging WHERE spec->>'snapshot' IS NOT NULL""",
     "posterior_draws": """
         SELECT spec->'draws'->>'uri' AS name, spec->'draws'->>'sha256' AS sha256 FROM fit_staging
-        WHERE spec->'draws' ? 'uri'""",
+        WHERE spec->'draws'->>'uri' IS NOT NULL""",
     "reports": "SELECT url AS name, sha256 FROM report_artifacts",
 }
 """For each folder of the store, the queries for its files' names in rows and the recorded sha256."""

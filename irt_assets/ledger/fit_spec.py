@@ -2,9 +2,9 @@
 the answers, and how it came to the scale.
 
 It is JSON in two places, of nearly the same form: `fit_staging.spec` of a fit as its engine left it (`StagedSpec`) and
-`mirt_fit_meta.model_spec` of a linked one (`LinkedSpec`). What a fit of an earlier version did not store is not known:
-None, or an empty collection. A key that nobody knows, one that is missing and one of the wrong type are errors. What
-does not belong here: judging a fit (see the gates in `calibration`).
+`mirt_fit_meta.model_spec` of a linked one (`LinkedSpec`). Every key is written: what is not known is None, or an empty
+collection. A key that nobody knows, one that is missing and one of the wrong type are errors. What does not belong
+here: judging a fit (see `gates`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import (
@@ -21,8 +21,6 @@ from pydantic import (
     PlainSerializer,
     PlainValidator,
     ValidationError,
-    ValidationInfo,
-    model_validator,
 )
 
 from irt_assets.psychometrics.core.errors import PsychometricsError
@@ -37,32 +35,24 @@ from irt_assets.psychometrics.scoring.scale_shift import MonthImpact
 from resources.failures import PermanentFailure
 
 VERSION = 1
-"""The version of what a fit stores. A fit that stores none is of an earlier one."""
+"""The version of what a fit stores."""
 
 
 class Part(BaseModel):
-    """A JSON object with a fixed set of keys. A field without a default is of every version; one with a default is
-    absent where an earlier version wrote the object, and `sometimes` names those that this version leaves out too."""
+    """A JSON object with a fixed set of keys: those with a default are stored, too."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, ser_json_inf_nan="constants")
-
-    sometimes: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any], fit: str) -> Self:
         """Read what `as_json` gave; `fit` names whose it is. Raises PermanentFailure where it cannot be read."""
-        return cls._read(stored, fit, None)
+        return cls._read(stored, fit, "forbid")
 
     @classmethod
-    def _read(cls, stored: Mapping[str, Any], fit: str, version: int | None) -> Self:
+    def _read(cls, stored: Mapping[str, Any], fit: str, unknown: Literal["forbid", "ignore"]) -> Self:
         try:
-            found = cls.model_validate_json(
-                json.dumps(stored),
-                context=None if version is None else VERSION,
-                extra="ignore" if version is not None and version > VERSION else "forbid",
-            )
-            filled_in = _filled_in(found.model_dump(mode="json", exclude_unset=True), stored)
-            problems = [f"{key} is missing" for key, value in filled_in if value is not None or version is not None]
+            found = cls.model_validate_json(json.dumps(stored), extra=unknown)
+            problems = [f"{key} is missing" for key in _missing(found.as_json(), stored)]
         except ValidationError as error:
             problems = [_problem(one["type"], ".".join(map(str, one["loc"])), one["msg"]) for one in error.errors()]
         if problems:
@@ -73,24 +63,9 @@ class Part(BaseModel):
         return found
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data, its keys in the order in which jsonb keeps them; what was absent stays absent."""
-        found: dict[str, Any] = _in_order(self.model_dump(mode="json", exclude_unset=True))
+        """Plain data, its keys in the order in which jsonb keeps them."""
+        found: dict[str, Any] = _in_order(self.model_dump(mode="json"))
         return found
-
-    @model_validator(mode="after")
-    def _is_complete(self, info: ValidationInfo) -> Self:
-        if info.context == VERSION:
-            _require_none(self._lacking())
-        return self
-
-    def _lacking(self) -> set[str]:
-        """Keys that a spec of this version has and that are absent."""
-        return set(type(self).model_fields) - self.model_fields_set - self.sometimes
-
-
-def _require_none(lacking: set[str]) -> None:
-    if lacking:
-        raise ValueError(f"{', '.join(sorted(lacking))} is missing")
 
 
 def _problem(kind: str, key: str, message: str) -> str:
@@ -101,17 +76,17 @@ def _problem(kind: str, key: str, message: str) -> str:
     return ": ".join(filter(None, (key, message.removeprefix("Value error, "))))
 
 
-def _filled_in(read: Any, stored: Any, at: str = "") -> Iterator[tuple[str, Any]]:
-    """Keys that were absent and have a value now, which a class of the numerics has as its default; and that value."""
+def _missing(read: Any, stored: Any, at: str = "") -> Iterator[str]:
+    """Keys that `stored` lacks, and that have their default in what was read from it."""
     if isinstance(read, dict):
         for name, value in read.items():
             if name in stored:
-                yield from _filled_in(value, stored[name], f"{at}{name}.")
+                yield from _missing(value, stored[name], f"{at}{name}.")
             else:
-                yield f"{at}{name}", value
+                yield f"{at}{name}"
     elif _holds_objects(read):
         for one, other in zip(read, stored, strict=True):
-            yield from _filled_in(one, other, at)
+            yield from _missing(one, other, at)
 
 
 def _in_order(value: Any) -> Any:
@@ -189,8 +164,6 @@ class Testlets(Part):
     """The SD of testlet effects, or `why` it is None, and the testlets `of` the bank's items. Of a linked fit in units
     of the bank's scale, with the fit's own under `raw_sd`."""
 
-    sometimes = frozenset({"raw_sd"})
-
     sd: float | None
     se: float | None
     n_testlets: int
@@ -242,8 +215,8 @@ class LocalDependence(Part):
 class Parallel(Part):
     """Parallel analysis of the residual correlations: their largest eigenvalue and the one under the model.
 
-    `under_model`: eigenvalues of the rounds; `together`: the items that contribute most. A fit of an earlier version
-    kept neither, nor the eigenvalue's error (`se`) and the `learners` it rests on.
+    `se`: the eigenvalue's error, `learners`: those it rests on, `under_model`: eigenvalues of the rounds, `together`:
+    the items that contribute most. Some fits have kept none of these.
     """
 
     eigenvalue: float
@@ -311,8 +284,6 @@ class Measures(Part):
 class Growth(Measures):
     """How much they grew from the reference. `chance` is measured where learners guess."""
 
-    sometimes = frozenset({"chance"})
-
     dependence: Measure | None = None
     chance: Measure | None = None
 
@@ -324,8 +295,6 @@ class Growth(Measures):
 
 class Together(Part):
     """By measure, the items that contribute most to it."""
-
-    sometimes = frozenset({"dependence", "ratio"})
 
     dependence: tuple[str, ...] = ()
     ratio: tuple[str, ...] = ()
@@ -341,10 +310,6 @@ class ComparedMisfit(Part):
     `ratio_together` the items that contribute most to it. Then either `why` it could not be compared, and whether it
     should have been (`lost`); or on how many `items` of both it was, and what was found.
     """
-
-    sometimes = frozenset({"fit_id", "ratio", "ratio_together", "why", "lost"}) | {
-        "items", "growth", "now", "before", "together"
-    }  # fmt: skip
 
     reference: str | None
     fit_id: str = ""
@@ -362,17 +327,6 @@ class ComparedMisfit(Part):
     def was_compared(self) -> bool:
         return self.reference is not None and self.why is None
 
-    @model_validator(mode="after")
-    def _is_one_of_three(self) -> Self:
-        needed = set() if self.reference is None else {"fit_id", "ratio"}
-        needed |= {"items", "growth", "now", "before"} if self.was_compared else set()
-        _require_none(needed - self.model_fields_set)
-        return self
-
-    def _lacking(self) -> set[str]:
-        needed = set() if self.reference is None else {"ratio_together"}
-        return (needed | ({"together"} if self.was_compared else set())) - self.model_fields_set
-
 
 # -- how it came to the scale --------------------------------------------------------------------------
 
@@ -387,8 +341,6 @@ class LeaningShift(Part):
 class LinkingConstants(Part):
     """How a fit was placed on the scale (see `psychometrics.linking.linking.Linking`). An origin defines the scale: its
     constants have no test of agreement, as nothing can disagree.
-
-    `slope_intercept_cov`: None of an earlier version's.
     """
 
     slope: float
@@ -410,12 +362,12 @@ class LinkingConstants(Part):
     suspects: dict[str, Suspect] = {}
     diagnosis: str = ""
     q_shifts: dict[str, LeaningShift] = {}
-    slope_intercept_cov: float | None = None
+    slope_intercept_cov: float = 0.0
 
     @property
     def cov(self) -> Floats:
         """Shape (2, 2), of slope and intercept."""
-        together = self.slope_intercept_cov or 0.0
+        together = self.slope_intercept_cov
         return np.array([[self.slope_se**2, together], [together, self.intercept_se**2]])
 
     @classmethod
@@ -456,15 +408,6 @@ class LinkingConstants(Part):
         known = {name: known[name] for name in Linking.__dataclass_fields__ if name in known}
         return Linking(**known | {"cov": np.full((2, 2), np.nan)})
 
-    @model_validator(mode="after")
-    def _is_tested(self) -> Self:
-        if self.tested:
-            _require_none({"q", "q_df", "q_p", "share_kept", "warnings"} - self.model_fields_set)
-        return self
-
-    def _lacking(self) -> set[str]:
-        return super()._lacking() if self.tested else set()
-
 
 class Spread(Part):
     """Mean and SD of the learners' θ on the scale."""
@@ -475,7 +418,7 @@ class Spread(Part):
 
 @dataclass(frozen=True)
 class StoredImpact(MonthImpact):
-    """`compared_with`: a digest of the values in force that it was measured against; None of an earlier version's."""
+    """`compared_with`: a digest of the values in force that it was measured against; None where it is not known."""
 
     compared_with: str | None = None
 
@@ -486,8 +429,14 @@ class StoredImpact(MonthImpact):
 
 # -- all of it -----------------------------------------------------------------------------------------
 
-_OF_A_FIT = frozenset({"provisional", "left_out", "priors", "assignment", "populations", "shape", "fit_statistics"})
-"""Facts that a fit has together; an attempt that failed has none of them."""
+
+class MadeWith(Part):
+    """What a staged fit was made with: the scale's model, its own priors, and its rule for the distribution of θ; None
+    of a window that no scale asked for."""
+
+    model: Model | None = None
+    scale_priors: ScalePriors | None = None
+    latent: LatentRule | None = None
 
 
 class FitSpec(Part):
@@ -507,12 +456,7 @@ class FitSpec(Part):
             an item count.
     """
 
-    sometimes = frozenset(
-        {"model", "scale_priors", "never_published", "sample", "testlets", "misfit", "draws", "sampling"}
-        | {"snapshot", "pooled", "passed_over", "answers_from"}
-    )
-
-    version: int | None = None
+    version: int = VERSION
     model: Model | None = None
     scale_priors: ScalePriors | None = None
     eligibility: dict[str, Any] = {}
@@ -535,13 +479,10 @@ class FitSpec(Part):
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any], fit: str) -> Self:
-        """Read what `as_json` gave. `fit` names whose it is: month, scale and engine.
-
-        A fit of this version has every fact, one of an earlier version those that were known then, and of one of a
-        later version the facts that are not known here are ignored. Raises PermanentFailure for any other.
-        """
+        """Like `Part.from_json`, but of a fit of a later version the facts that are not known here are ignored. `fit`:
+        month, scale and engine."""
         version = stored.get("version")
-        return cls._read(stored, fit, version if isinstance(version, int) else None)
+        return cls._read(stored, fit, "ignore" if isinstance(version, int) and version > VERSION else "forbid")
 
     def __or__(self, more: Self) -> Self:
         """These facts, and those of `more` in place of them."""
@@ -553,44 +494,35 @@ class FitSpec(Part):
         return self.shape.latent if self.shape else "normal"
 
 
-class StagedSpec(FitSpec):
-    """What a fit as its engine left it stores, or an attempt that failed. `latent`: the scale's rule for the
-    distribution of θ; `other_shape`: of an earlier version's; `linking_constants`: of a fit that could not be linked,
-    as far as that came."""
+class StagedSpec(FitSpec, MadeWith):
+    """What a fit as its engine left it stores, or an attempt that failed: this has none of the facts of a fit.
+    `linking_constants`: of a fit that could not be linked, as far as that came."""
 
-    sometimes = FitSpec.sometimes - {"model", "scale_priors"} | {"linking_constants", "other_shape"}
-
-    latent: LatentRule | None = None
     fit_statistics: FitStatistics | None = None
-    other_shape: dict[str, float] | None = None
     linking_constants: LinkingConstants | None = None
 
     @property
     def statistics(self) -> SetStatistics | None:
-        """What it says of the whole set; None of a fit that did not converge, or that an earlier version made."""
+        """What it says of the whole set; None of a fit that did not converge."""
         return self.fit_statistics.set if self.fit_statistics else None
 
     def linked(
         self, constants: LinkingConstants, latent: Spread, testlets: Testlets | None, software: dict[str, str]
     ) -> LinkedSpec:
         """What the fit stores once it is linked. `testlets`: in units of the scale."""
-        kept: dict[str, Any] = {
-            name: getattr(self, name) for name in FitSpec.model_fields if name in self.model_fields_set
-        }
-        kept |= {"testlets": testlets} if testlets else {}
-        kept |= {"software": software} if software else {}
-        return LinkedSpec(**kept, fit_statistics=self.statistics, latent=latent, linking_constants=constants)
-
-    def _lacking(self) -> set[str]:
-        lacking = super()._lacking()
-        return lacking if self.model_fields_set & _OF_A_FIT else lacking - _OF_A_FIT
+        kept = {name: getattr(self, name) for name in FitSpec.model_fields} | {"testlets": testlets}
+        return LinkedSpec(
+            **kept,
+            fit_statistics=self.statistics,
+            latent=latent,
+            linking_constants=constants,
+            software=software,
+        )
 
 
 class LinkedSpec(FitSpec):
     """What a fit on the scale stores. `software`: versions of what the engine ran in; `impact`: of the scale's own
     engine, what the month's values do to θ."""
-
-    sometimes = FitSpec.sometimes | {"software", "impact"}
 
     linking_constants: LinkingConstants
     latent: Spread

@@ -18,9 +18,9 @@ from psycopg.rows import dict_row
 from irt_assets.ledger.encoding import decode, encode
 from irt_assets.ledger.fit_rows import item_rows, testlets_on_the_scale
 from irt_assets.ledger.fit_spec import (
-    VERSION,
     LinkedSpec,
     LinkingConstants,
+    MadeWith,
     Spread,
     StagedSpec,
 )
@@ -62,30 +62,29 @@ class StagedFit:
 def model_spec(scale: Scale) -> StagedSpec:
     """What a fit's spec keeps of the model: the model, the scale's own priors and the rule of θ's distribution that it
     is made with."""
-    return StagedSpec(version=VERSION, model=scale.model, scale_priors=scale.priors, latent=scale.rules.fit.latent)
+    return StagedSpec(model=scale.model, scale_priors=scale.priors, latent=scale.rules.fit.latent)
 
 
-def made_otherwise(spec: StagedSpec, scale: Scale) -> str | None:
+def made_otherwise(made: MadeWith, scale: Scale) -> str | None:
     """Why a fit is not of the model, priors and distribution of θ of `scale`, as its window follows them; None where it
     is.
 
-    A fit that an earlier version staged says nothing of priors: it had none of the scale's. Where it says nothing of
-    θ's distribution it stands as it is.
+    Of some fits the rule of θ's distribution is not known: they stand as they are.
     """
-    if other := of_other_model(spec, scale):
+    if other := of_other_model(made, scale):
         return other
-    if spec.latent is not None and spec.latent != scale.rules.fit.latent:
-        return f"the fit was made with latent={spec.latent} and the scale's rule is {scale.rules.fit.latent}"
-    if spec.scale_priors == scale.priors:
+    if made.latent is not None and made.latent != scale.rules.fit.latent:
+        return f"the fit was made with latent={made.latent} and the scale's rule is {scale.rules.fit.latent}"
+    if made.scale_priors == scale.priors:
         return None
-    used = priors_as_text(spec.scale_priors)
+    used = priors_as_text(made.scale_priors)
     return f"the fit was made with priors {used} and the scale's are {priors_as_text(scale.priors)}"
 
 
 def months_fitted_otherwise(connection: psycopg.Connection, scale: Scale) -> list[str]:
     """The months whose latest fit by the scale's engine was made by other rules of the stage `fit`."""
     rows = connection.execute(
-        f"""SELECT month, coalesce(spec->'eligibility', '{{}}'), spec->>'latent' FROM {LATEST_STAGED} s
+        f"""SELECT month, spec->'eligibility', spec->>'latent' FROM {LATEST_STAGED} s
            WHERE (scale_id, engine) = (%s, %s) AND month NOT LIKE '%%:%%' ORDER BY 1""",
         (scale.scale_id, scale.engine),
     )
@@ -98,7 +97,7 @@ def months_fitted_otherwise(connection: psycopg.Connection, scale: Scale) -> lis
 def months_linked_otherwise(connection: psycopg.Connection, scale: Scale) -> list[str]:
     """The months whose linked fit in use was placed by other rules of the stage `linking`."""
     rows = connection.execute(
-        f"""SELECT month, coalesce(model_spec->'eligibility', '{{}}') FROM {MONTHS_IN_USE} m
+        f"""SELECT month, model_spec->'eligibility' FROM {MONTHS_IN_USE} m
            WHERE (scale_id, engine) = (%s, %s) ORDER BY 1""",
         (scale.scale_id, scale.engine),
     )
@@ -111,12 +110,12 @@ def rules_of_a_linking(spec: StagedSpec, rules: Rules) -> dict[str, Any]:
     return of_the_fit | rules.linking.changed()
 
 
-def of_other_model(spec: StagedSpec, scale: Scale) -> str | None:
+def of_other_model(made: MadeWith, scale: Scale) -> str | None:
     """Like `made_otherwise`, but for the model alone: engines other than em do not take a scale's priors."""
-    if spec.model is None or spec.model == scale.model:
+    if made.model is None or made.model == scale.model:
         return None
     since = f" since {scale.model_since:%Y-%m}" if scale.model_since else ""
-    return f"the fit is a {item_model(spec.model).spoken} and the scale's model is {scale.model}{since}"
+    return f"the fit is a {item_model(made.model).spoken} and the scale's model is {scale.model}{since}"
 
 
 def priors_as_text(priors: Priors | None) -> str:
@@ -212,8 +211,8 @@ def never_linked(connection: psycopg.Connection, staged: StagedFit, run_id: str 
     row = connection.execute(
         f"""INSERT INTO fit_staging (fit_id, month, scale_id, engine, snapshot_hash, calibration, spec, code_version,
                                     run_id, fitted_at)
-           SELECT %s, month, scale_id, engine, snapshot_hash, calibration, spec - 'linking_constants', code_version,
-                  %s, {TIME_OF_ATTEMPT}
+           SELECT %s, month, scale_id, engine, snapshot_hash, calibration, spec || '{{"linking_constants": null}}',
+                  code_version, %s, {TIME_OF_ATTEMPT}
            FROM fit_staging WHERE fit_id = %s RETURNING fitted_at""",
         (fit_id, run_id, staged.month, staged.scale_id, staged.engine, staged.fit_id),
     ).fetchone()
@@ -225,10 +224,10 @@ def record_failed_linking(
     connection: psycopg.Connection, staged: StagedFit, error: Exception, constants: LinkingConstants | None
 ) -> None:
     """Record with the staged fit why it could not be linked, and the constants that could be computed."""
-    found = StagedSpec(linking_constants=constants)
+    found = {"linking_constants": constants.as_json() if constants else None}
     connection.execute(
         "UPDATE fit_staging SET error = %s, error_kind = %s, spec = spec || %s WHERE fit_id = %s",
-        (explanation(error), type(error).__name__, json.dumps(found.as_json()), staged.fit_id),
+        (explanation(error), type(error).__name__, json.dumps(found), staged.fit_id),
     )
 
 

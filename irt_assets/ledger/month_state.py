@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row, dict_row
 
-from irt_assets.ledger.fit_spec import SetStatistics, StagedSpec
+from irt_assets.ledger.fit_spec import MadeWith, SetStatistics
 from irt_assets.ledger.relations import LATEST_FIRST, LATEST_STAGED, MADE_WITH, MONTHS_IN_USE
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot
@@ -19,13 +19,13 @@ from irt_assets.responses.snapshot import Snapshot
 
 @dataclass(frozen=True)
 class Attempted:
-    """A month's latest attempt at a fit by an engine: what it saw, the scale's settings, of its spec what the model
-    was, and whether its misfit was compared with no other window's."""
+    """A month's latest attempt at a fit by an engine: what it saw, the scale's settings, what it was made with, and
+    whether its misfit was compared with no other window's."""
 
     fit_id: str
     snapshot_hash: str
     rules: dict[str, Any]
-    made_with: StagedSpec
+    made_with: MadeWith
     is_reference: bool
 
 
@@ -39,7 +39,7 @@ class InUse:
 
 def latest_attempt(connection: psycopg.Connection, month: str, scale_id: str, engine: str) -> Attempted | None:
     row = connection.execute(
-        f"""SELECT fit_id, snapshot_hash, coalesce(spec->'eligibility', '{{}}'), {MADE_WITH},
+        f"""SELECT fit_id, snapshot_hash, spec->'eligibility', {MADE_WITH},
                    coalesce(spec->'misfit'->'reference' = 'null', false)
             FROM {LATEST_STAGED} s WHERE (month, scale_id, engine) = (%s, %s, %s)""",
         (month, scale_id, engine),
@@ -47,13 +47,13 @@ def latest_attempt(connection: psycopg.Connection, month: str, scale_id: str, en
     if row is None:
         return None
     fit_id, snapshot_hash, rules, made_with, is_reference = row
-    return Attempted(fit_id, snapshot_hash, rules, StagedSpec.from_json(made_with, fit_id), is_reference)
+    return Attempted(fit_id, snapshot_hash, rules, MadeWith.from_json(made_with, fit_id), is_reference)
 
 
 def fit_in_use(connection: psycopg.Connection, month: str, scale_id: str, engine: str) -> InUse | None:
     with connection.cursor(row_factory=class_row(InUse)) as cursor:
         return cursor.execute(
-            f"""SELECT fit_id, coalesce(model_spec->'eligibility', '{{}}') AS rules
+            f"""SELECT fit_id, model_spec->'eligibility' AS rules
                 FROM {MONTHS_IN_USE} m WHERE (month, scale_id, engine) = (%s, %s, %s)""",
             (month, scale_id, engine),
         ).fetchone()

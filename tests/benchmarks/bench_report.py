@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from irt_assets.gates.month_judged import MonthState, State
-from irt_assets.ledger.fit_spec import LinkedSpec
+from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants, Spread
 from irt_assets.psychometrics.core.curves import information, probability
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.fit.observed import observed
@@ -127,7 +127,7 @@ def _linked(rng: np.random.Generator, month: str, anchors: list[str]) -> Linked:
     constants = {"slope": slope, "slope_se": 0.03, "intercept": intercept, "intercept_se": 0.03, "method": "haebara"}
     constants |= {"anchors_used": anchors, "anchors_dropped": {}, "anchor_set": "1", "rmse": 0.01, "warnings": []}
     constants |= {"q": 60.0, "q_df": 58, "q_p": 0.4, "share_kept": 1.0}
-    spec = LinkedSpec.from_json({"latent": {"mean": 0.1, "sd": 1.0}, "linking_constants": constants}, month)
+    spec = LinkedSpec(latent=Spread(mean=0.1, sd=1.0), linking_constants=LinkingConstants(**constants))
     return Linked(
         month, f"fit-{month}", "em", "0.1.0", "2pl", 5000, 300, 300_000, True, 20, -1e5, spec,
         "hash", "hash", "hash", "0.1.0", "run", NOW,

@@ -53,16 +53,19 @@ SET: dict[str, Any] = {
     "m2": [{"items": 2, "learners": 400, "m2": 3.0, "df": 2, "p": 0.22, "rmsea": 0.03}],
     "halves": {"apart": 0.4, "expected": 0.4},
 }
+_MEASURES = ("ratio", "rmsea", "unlikely", "random")
 _MEASURE = {"value": 0.01, "low": -0.01, "high": 0.03}
 MISFIT: dict[str, Any] = {
     "reference": "2026-01",
     "fit_id": "2026-01-default-em-0",
     "ratio": 1.07,
     "ratio_together": ["i1", "i2"],
+    "why": None,
+    "lost": False,
     "items": 20,
-    "growth": dict.fromkeys(("dependence", "ratio", "rmsea", "unlikely", "random"), _MEASURE),
-    "now": dict.fromkeys(("ratio", "rmsea", "unlikely", "random"), _MEASURE),
-    "before": dict.fromkeys(("ratio", "rmsea", "unlikely", "random"), _MEASURE),
+    "growth": dict.fromkeys(("dependence", *_MEASURES), _MEASURE) | {"chance": None},
+    "now": dict.fromkeys(_MEASURES, _MEASURE),
+    "before": dict.fromkeys(_MEASURES, _MEASURE),
     "together": {"dependence": ["i1"], "ratio": ["i2"]},
 }
 SHAPE: dict[str, Any] = {
@@ -105,24 +108,32 @@ _ALIKE: dict[str, Any] = {
     "scale_priors": {"a": {"family": "LogNormal", "mean": 0.0, "sd": 0.5}},
     "eligibility": {"min_responses": 100},
     "provisional": ["i2"],
+    "never_published": [],
     "left_out": {"i3": 12},
     "priors": {"a": {"family": "LogNormal", "mean": 0.0, "sd": 0.5}},
     "assignment": {"correlation": 0.01, "learners": 300, "of": 400},
     "populations": [{"name": "all", "learners": 400, "mean": 0.0, "sd": 1.0}],
     "shape": SHAPE,
     "misfit": MISFIT,
+    "sample": None,
+    "draws": None,
+    "sampling": None,
+    "snapshot": None,
+    "pooled": {},
+    "passed_over": {},
+    "answers_from": {},
 }
 
 
 def staged_json() -> dict[str, Any]:
     """Of a fit of the scale's own engine `em` that converged, on a bank with testlets."""
     testlets = {"sd": 0.2, "se": 0.05, "n_testlets": 1, "n_items": 2, "learners": 400, "why": "", "of": {"i1": "t"}}
-    statistics = {"items": {"rmsd": [0.02, None]}, "set": SET}
-    return copy.deepcopy(_ALIKE | {"latent": "auto", "testlets": testlets, "fit_statistics": statistics})
+    staged = {"latent": "auto", "fit_statistics": {"items": {"rmsd": [0.02, None]}, "set": SET}}
+    return copy.deepcopy(_ALIKE | staged | {"testlets": testlets | {"raw_sd": None}, "linking_constants": None})
 
 
 def linked_json() -> dict[str, Any]:
     """Of the same fit once it is linked, and compared with what is in force."""
     testlets = staged_json()["testlets"] | {"sd": 0.22, "raw_sd": 0.2}
-    linked = {"latent": {"mean": -0.2, "sd": 1.1}, "linking_constants": CONSTANTS, "impact": IMPACT}
+    linked = {"latent": {"mean": -0.2, "sd": 1.1}, "linking_constants": CONSTANTS, "impact": IMPACT, "software": {}}
     return copy.deepcopy(_ALIKE | linked | {"testlets": testlets, "fit_statistics": SET})

@@ -28,7 +28,7 @@ from irt_assets.common.partitions import Month, month_of
 from irt_assets.engines.em import EmEngine
 from irt_assets.gates.evidence import Evidence, MonthFile, load_evidence
 from irt_assets.ledger import fits
-from irt_assets.ledger.fit_spec import StagedSpec
+from irt_assets.ledger.fit_spec import ComparedMisfit, StagedSpec, StoredImpact
 from irt_assets.ledger.steps import Step
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag
 from irt_assets.psychometrics.linking.linking import Linking
@@ -259,11 +259,14 @@ def made_up_snapshot(connection: psycopg.Connection, store: ObjectStore, month: 
     return snapshot
 
 
+MADE_UP_SPEC = StagedSpec(model="2pl", misfit=ComparedMisfit(reference="no month", why="the fit is made up"))
+
+
 def stage_made_up(database: Database, store: ObjectStore, month: str, calibration: Calibration) -> str:
     """A month that is fitted and not linked; the id of the fit."""
     with database.connect() as connection:
         snapshot = made_up_snapshot(connection, store, month)
-        return fits.stage(connection, snapshot, SCALE, "em", calibration, StagedSpec(model="2pl"), None)
+        return fits.stage(connection, snapshot, SCALE, "em", calibration, MADE_UP_SPEC, None)
 
 
 def link_made_up(
@@ -272,7 +275,7 @@ def link_made_up(
     """A month that is fitted and linked; the id of the fit. `q_p` below 0.01: its anchors disagree."""
     with database.connect() as connection:
         snapshot = made_up_snapshot(connection, store, month)
-        fit_id = fits.stage(connection, snapshot, SCALE, "em", calibration, StagedSpec(model="2pl"), None)
+        fit_id = fits.stage(connection, snapshot, SCALE, "em", calibration, MADE_UP_SPEC, None)
         fits.save_linked_fit(
             connection,
             fit_id,
@@ -284,11 +287,12 @@ def link_made_up(
             window=Month(month).bounds,
             snapshot_hash=snapshot.snapshot_hash,
             anchor_hash="made up",
-            spec=StagedSpec(model="2pl"),
+            spec=MADE_UP_SPEC,
             fitted_at=datetime.now(UTC),
             fit_code_version="made up",
             run_id=None,
         )
+        fits.add_to_model_spec(connection, fit_id, {"impact": StoredImpact("nothing in force to compare").as_dict()})
     return fit_id
 
 

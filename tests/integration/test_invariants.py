@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -32,6 +33,7 @@ from resources.postgres.database import Database
 from resources.postgres.schema import ensure_month_partitions
 from resources.settings import Settings
 from tests.helpers import rooms
+from tests.helpers.fit_specs import PARALLEL
 from tests.helpers.rooms import SCALE
 
 JUNE, JULY = rooms.MONTHS
@@ -151,18 +153,18 @@ def many_casual_learners(world: World) -> None:
 
 
 def stored_statistics(path: str, value: str) -> Callable[[World], None]:
-    """July's fit, of an earlier version, stored with another value of a statistic of its whole set."""
+    """July's fit stored with another value of a statistic of its whole set."""
     return sql(
         f"""UPDATE mirt_fit_meta
-            SET model_spec = jsonb_set(model_spec - 'version', '{{fit_statistics,{path}}}', '{value}')
+            SET model_spec = jsonb_set(model_spec, '{{fit_statistics,{path}}}', '{value}')
             WHERE window_start = '2026-07-01Z' AND kind = 'monthly' AND superseded_at IS NULL"""
     )
 
 
 def pairs_seen_by_many(world: World) -> None:
     """None shares more than the ability, and one ability explains all: an eigenvalue as chance gives it."""
-    stored_statistics("q3", '{"pairs": 9, "mean": -0.05, "flagged": 0, "largest": []}')(world)
-    stored_statistics("parallel", '{"eigenvalue": 1.5, "expected": 1.4, "rounds": 11, "p": 0.0011}')(world)
+    stored_statistics("q3", '{"pairs": 9, "mean": -0.05, "flagged": 0, "largest": [], "clusters": []}')(world)
+    stored_statistics("parallel", json.dumps(PARALLEL | {"eigenvalue": 1.5, "expected": 1.4, "p": 0.0011}))(world)
 
 
 def a_nightly_run(world: World) -> None:
@@ -558,7 +560,7 @@ CASES = [
     ),
     Case(
         "one_ability_explains_a_scale",
-        stored_statistics("parallel", '{"eigenvalue": 2.5, "expected": 1.4, "rounds": 11, "p": 0.0009}'),
+        stored_statistics("parallel", json.dumps(PARALLEL | {"eigenvalue": 2.5, "expected": 1.4, "p": 0.0009})),
         {SCALE},
         prepare=pairs_seen_by_many,
     ),
@@ -566,7 +568,8 @@ CASES = [
         "items_are_locally_independent",
         stored_statistics(
             "q3",
-            '{"pairs": 9, "mean": -0.05, "flagged": 2, "largest": [{"items": ["B01", "B02"], "q3": 0.4, "n": 250}]}',
+            '{"pairs": 9, "mean": -0.05, "flagged": 2, "largest": [{"items": ["B01", "B02"], "q3": 0.4, "n": 250}],'
+            ' "clusters": []}',
         ),
         {f"{SCALE}: B01 × B02", f"{SCALE}: further pairs"},
         prepare=pairs_seen_by_many,
@@ -661,7 +664,7 @@ def test_of_a_session_only_the_first_answer_may_count(world: World) -> None:
     ("plant", "why"),
     [
         (
-            sql("UPDATE mirt_fit_meta SET model_spec = model_spec - 'fit_statistics' - 'version'"),
+            sql("""UPDATE mirt_fit_meta SET model_spec = model_spec || '{"fit_statistics": null}'"""),
             "irt calibrate --month 2026-07",
         ),
         (sql("UPDATE mirt_fit_meta SET superseded_at = now()"), "irt calibrate --month 2026-07"),

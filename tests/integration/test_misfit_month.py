@@ -31,6 +31,7 @@ from irt_assets.gates.misfit import BY_LEVEL, find_reference
 from irt_assets.gates.month_judged import State
 from irt_assets.gates.month_status import month_states
 from irt_assets.ledger import encoding
+from irt_assets.ledger.fit_spec import ComparedMisfit
 from irt_assets.psychometrics.core.models import Population
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.fit.misfit import LARGEST_RATIO, LIMITS
@@ -56,6 +57,7 @@ LEARNERS, AT_RANDOM = 1000, 0.15
 ITEMS = [f"i{j:02d}" for j in range(20)]
 NEW = [f"n{j:02d}" for j in range(12)]
 KEPT = ITEMS[:4]
+NO_REFERENCE = ComparedMisfit(reference=None).as_json()
 RULES = {
     "latent": "normal",
     "min_responses": 200,
@@ -291,7 +293,7 @@ def test_a_month_that_is_accepted_as_it_is_is_what_later_ones_are_compared_with(
     assert reference_of(world, RANDOM_TOO).month == RANDOM, "accepted, though it is held until it is calibrated again"
 
     again = calibrate(world, RANDOM)
-    assert (again.state, again.held_by, again.misfit) == ("done", {}, {"reference": None})
+    assert (again.state, again.held_by, again.misfit) == ("done", {}, NO_REFERENCE)
     assert (
         model_gates.misfit_has_not_grown(again.evidence).why
         == f"{RANDOM} is the month that later ones are compared with"
@@ -325,12 +327,12 @@ def test_where_the_anchors_are_the_banks_the_first_month_that_is_not_held_is_the
     move_answers(Database(log), TWO, FIRST)
     initialise(Database(log), SCALE, first_month=FIRST, thresholds=RULES)
     first = calibrate(log, FIRST)
-    assert first.misfit == {"reference": None}
+    assert first.misfit == NO_REFERENCE
     assert ACCEPTED in first.held_by
     assert f"of {FIRST}, which later months are compared with, is " in first.held_by[ACCEPTED]
     assert GROWN not in first.held_by
     own = calibrate(log, SOUND)
-    assert (own.state, own.held_by, own.misfit) == ("done", {}, {"reference": None}), "a held month is no reference"
+    assert (own.state, own.held_by, own.misfit) == ("done", {}, NO_REFERENCE), "a held month is no reference"
     later = calibrate(log, TWO_TOO)
     assert later.misfit["reference"] == SOUND
     assert GROWN in later.held_by, "its second ability is new"
@@ -376,13 +378,16 @@ def test_a_month_whose_reference_has_lost_its_answers_is_held_and_says_what_is_m
     assert not misfit_is_as_before(evidence).passed
 
 
-def test_a_fit_from_before_says_nothing_of_misfit_and_passes(world: Settings) -> None:
+def test_a_fit_from_before_misfit_was_judged_passes_as_the_upgrade_leaves_it(world: Settings) -> None:
     assert calibrate(world, SOUND).state == "done"
-    run_sql(Database(world), "UPDATE fit_staging SET spec = spec - 'misfit' - 'version'")
+    then = ComparedMisfit(reference="earlier months", why="misfit was not judged when it was fitted")
+    stored = json.dumps({"misfit": then.as_json()})
+    run_sql(Database(world), "UPDATE fit_staging SET spec = spec || %s", (stored,))
     evidence = judged(world, SOUND)
     assert gates.failures(evidence) == {}
-    for judge in (model_gates.misfit_was_accepted, model_gates.misfit_has_not_grown):
-        assert judge(evidence).why.startswith("not judged then: ")
+    assert model_gates.misfit_has_not_grown(evidence).why == (
+        "not compared with earlier months: misfit was not judged when it was fitted"
+    )
     assert misfit_is_as_before(replace(evidence, scale=warned(evidence.scale))).passed
 
 
@@ -416,15 +421,15 @@ def test_a_month_judged_before_the_gates_existed_stays_green(
         assert "| share answering at random | 0.0" in shown
         assert f"on {len(ITEMS)} items that both have" in shown
         assert not {ACCEPTED, GROWN} & {e.check_name for e in result.get_asset_check_evaluations()}
-        run_sql(database, "UPDATE fit_staging SET spec = spec - 'misfit' - 'version'")
-        run_sql(database, "UPDATE mirt_fit_meta SET model_spec = model_spec - 'misfit' - 'version'")
+        run_sql(database, """UPDATE fit_staging SET spec = spec || '{"misfit": null}'""")
+        run_sql(database, """UPDATE mirt_fit_meta SET model_spec = model_spec || '{"misfit": null}'""")
         (found,) = month_states(database, instance, [SOUND])
     assert found.state is State.GREEN, found.why
 
 
 def test_an_origin_from_before_whose_fit_was_not_kept_leaves_the_first_month_as_the_reference(world: Settings) -> None:
     run_sql(Database(world), "UPDATE mirt_fit_meta SET calibration = NULL")
-    assert calibrate(world, SOUND).misfit == {"reference": None}
+    assert calibrate(world, SOUND).misfit == NO_REFERENCE
     later = calibrate(world, TWO)
     assert later.misfit["reference"] == SOUND
     assert GROWN in later.held_by
@@ -485,7 +490,7 @@ def test_months_of_every_model_are_compared(log: Settings, model: Any) -> None:
     from_window(log, FIRST, model)
     month = calibrate(log, SOUND)
     assert (month.state, month.held_by) == ("done", {})
-    assert all(month.misfit["growth"].values())
+    assert all(month.misfit["growth"][name] for name in ("dependence", "ratio", "rmsea", "unlikely", "random"))
     with Database(log).connect() as connection:
         scale = read_scales(connection, Month(RANDOM).start)[SCALE]
     assert scale.model == model
@@ -551,7 +556,7 @@ def test_months_are_compared_with_an_origin_from_which_a_learner_was_erased(worl
     assert after.window(store, SCALE).responses.n_persons == LEARNERS - 1
     month = calibrate(world, SOUND)
     assert (month.state, month.held_by) == ("done", {})
-    assert all(month.misfit["growth"].values())
+    assert all(month.misfit["growth"][name] for name in ("dependence", "ratio", "rmsea", "unlikely", "random"))
 
 
 def test_the_fits_that_months_are_compared_with_are_never_pruned(world: Settings) -> None:

@@ -159,16 +159,6 @@ def test_under_warn_the_month_passes_and_is_told(bank: Settings) -> None:
     assert verdict.why.startswith("the scale does not hold a month for it (new_misfit=warn); on the same answers of")
 
 
-def test_a_month_that_was_linked_before_there_was_the_gate_is_not_judged(bank: Settings) -> None:
-    database = begin(bank)
-    calibrate(bank, FIRST)
-    assert calibrate(bank, NEXT).state == "held"
-    run_sql(database, "UPDATE mirt_fit_meta SET model_spec = model_spec - 'impact' - 'version'")
-    assert publish(bank, NEXT)[NEXT].state == "done"
-    for gate in (theta_stays_on_the_same_answers, linking_stays_near_its_history):
-        assert judged(bank, NEXT, gate)[0].why.startswith("not judged then")
-
-
 def test_with_a_pass_mark_flips_are_counted_and_a_month_is_not_compared_with_itself(bank: Settings) -> None:
     """The third month is sound, and run twice: what the first run published is not in force in the month itself."""
     database = begin(bank, min_responses=LEARNERS)

@@ -249,8 +249,6 @@ def test_a_month_of_the_release_before_is_not_stale(graph: Graph) -> None:
 
 
 def test_a_decision_on_the_model_makes_its_months_stale_and_no_month_before(graph: Graph) -> None:
-    """What an earlier version staged says nothing of a scale's own priors, and stays green."""
-    rooms.run_sql(graph.database, "UPDATE fit_staging SET spec = spec - 'scale_priors' - 'version'")
     assert graph.state(MONTH).state is State.GREEN
     found = []
     for values, since in (({"model": "1pl"}, LATER), ({"model": "1pl"}, MONTH), ({"prior_a": "lognormal(0,1)"}, MONTH)):

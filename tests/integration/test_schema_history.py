@@ -54,6 +54,8 @@ CATALOG = (
     "SELECT 'trigger', tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal",
 )
 COUNTED_BY_TRIGGERS = "data_change"
+COMPLETED = {"spec", "model_spec"}
+"""Columns whose objects get the keys that they lack (see test_whole_specs)."""
 VALUES = {
     "text": ("'first'", "'second'"),
     "timestamp with time zone": ("'2026-06-15 12:00+00'", "'2026-06-16 12:00+00'"),
@@ -158,7 +160,8 @@ def test_the_first_schema_is_brought_to_the_newest_with_its_rows(database: Datab
     after = contents(database)
     assert schema_version(database).revision == next_version
     for table, rows_then in before.items():
-        rows_now = [{name: row[name] for name in rows_then[0] if name in row} for row in after[table]]
+        kept = [name for name in rows_then[0] if name not in COMPLETED]
+        rows_now = [{name: row[name] for name in kept if name in row} for row in after[table]]
         assert rows_now == [{name: row[name] for name in rows_now[0]} for row in rows_then], table
 
 

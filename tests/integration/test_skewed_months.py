@@ -192,8 +192,8 @@ def test_a_month_judged_before_the_gate_existed_stays_green(
     assert GATE not in {e.check_name for e in result.get_asset_check_evaluations()}
     shape = staged_shape(graph.database, FIRST)
     assert (shape["latent"], shape["why"]) == ("normal", "θ is taken as normal, as asked")
-    run_sql(graph.database, "UPDATE fit_staging SET spec = spec - 'shape' - 'version'")
-    run_sql(graph.database, "UPDATE mirt_fit_meta SET model_spec = model_spec - 'shape' - 'version'")
+    run_sql(graph.database, """UPDATE fit_staging SET spec = spec || '{"shape": null}'""")
+    run_sql(graph.database, """UPDATE mirt_fit_meta SET model_spec = model_spec || '{"shape": null}'""")
     found = graph.state(FIRST)
     assert found.state is State.GREEN, found.why
     with graph.database.connect() as connection:

@@ -154,11 +154,6 @@ def test_the_bank_is_covered_where_the_linkings_error_is_small_at_both_ends(bank
         "the anchors used place b = 3.05, the 90th percentile of the published b, with a standard error of 0.11, "
         "limit 0.10"
     )
-    run_sql(
-        bank,
-        "UPDATE mirt_fit_meta SET model_spec = model_spec #- '{linking_constants,slope_intercept_cov}'",
-    )
-    assert covered(bank, store).passed  # stored by an earlier release: as if the covariance were 0
 
 
 def test_a_topic_of_the_bank_needs_two_anchors(bank: Database, store: FolderStore) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from irt_assets.gates.early_warning import Difficulties, EarlyWarning, Value, compare
-from irt_assets.ledger.fit_spec import LinkedSpec
+from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants, Spread
 from irt_assets.ledger.fits import LinkedFit
 from tests.helpers.fit_specs import CONSTANTS
 
@@ -19,8 +19,8 @@ def linked(
     items: dict[str, Value], slope: Value = (1.0, 0.02), intercept: Value = (0.0, 0.02), **constants: Any
 ) -> LinkedFit:
     said = {"slope": slope[0], "slope_se": slope[1], "intercept": intercept[0], "intercept_se": intercept[1]}
-    constants = CONSTANTS | said | constants
-    spec = LinkedSpec.from_json({"linking_constants": constants, "latent": {"mean": 0.0, "sd": 1.0}}, "fit")
+    found = LinkingConstants.from_json(CONSTANTS | said | constants, "fit")
+    spec = LinkedSpec(linking_constants=found, latent=Spread(mean=0.0, sd=1.0))
     params = {item: {"b": b, "b_se": se} for item, (b, se) in items.items()}
     return LinkedFit("fit", "default", "", "", "", True, spec, params)
 

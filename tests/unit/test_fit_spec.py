@@ -16,7 +16,7 @@ from irt_assets.psychometrics.core.priors import LogNormal, Priors
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale
 from resources.failures import PermanentFailure
-from tests.helpers.fit_specs import CONSTANTS, SET, linked_json, staged_json
+from tests.helpers.fit_specs import CONSTANTS, MISFIT, SET, linked_json, staged_json
 from tests.unit.test_gates import evidence, linked, staged
 
 FIT = "2026-06-default-em-1 (2026-06, default, em)"
@@ -37,32 +37,11 @@ def test_keys_are_in_the_order_in_which_jsonb_keeps_them() -> None:
     assert list(written)[:6] == ["q", "q_p", "q_df", "rmse", "slope", "method"]
 
 
-def first_release() -> dict[str, Any]:
-    """What the first release staged with a fit that converged and was not linked."""
-    stored = staged_json()
-    for name in ("version", "scale_priors", "latent", "shape", "misfit", "testlets"):
-        del stored[name]
-    of_set = stored["fit_statistics"]["set"]
-    del of_set["loadings"], of_set["halves"], of_set["lz"]["rare"], of_set["q3"]["clusters"]
-    for name in ("under_model", "se", "learners", "together"):
-        del of_set["parallel"][name]
-    later = ("weighted", "symmetric", "suspects", "diagnosis", "q_shifts", "slope_intercept_cov")
-    stored["linking_constants"] = {name: value for name, value in CONSTANTS.items() if name not in later}
-    return stored
-
-
-@pytest.mark.parametrize("stored", [{}, {"model": "2pl", "eligibility": {}}, first_release()])
-def test_a_fit_of_an_earlier_version_is_read_and_says_what_is_not_known(stored: dict[str, Any]) -> None:
-    spec = StagedSpec.from_json(stored, FIT)
-    assert spec.as_json() == stored
-    assert (spec.version, spec.shape, spec.misfit, spec.latent) == (None, None, None, None)
-
-
-def test_an_attempt_that_failed_has_no_facts_of_a_fit() -> None:
-    stored = {"version": 1, "model": "2pl", "scale_priors": None, "latent": "auto", "eligibility": {}}
-    assert StagedSpec.from_json(stored, FIT).as_json() == stored
-    with pytest.raises(PermanentFailure, match="assignment, fit_statistics, left_out, populations, priors, shape is"):
-        StagedSpec.from_json(stored | {"provisional": []}, FIT)
+def test_an_attempt_that_failed_stores_that_nothing_is_known() -> None:
+    stored = StagedSpec(model="2pl", latent="auto").as_json()
+    assert stored.keys() == staged_json().keys()
+    assert (stored["version"], stored["fit_statistics"], stored["left_out"]) == (1, None, {})
+    assert StagedSpec.from_json(stored, FIT) == StagedSpec(model="2pl", latent="auto")
 
 
 def test_of_a_later_version_what_is_not_known_here_is_ignored() -> None:
@@ -84,6 +63,8 @@ def test_of_a_later_version_what_is_not_known_here_is_ignored() -> None:
         ({"misfit": {"refrence": None}}, "misfit.reference is missing; misfit.refrence is a key that is not known"),
         ({"scale_priors": {"a": {"family": "Cauchy"}}}, "scale_priors: prior {'family': 'Cauchy'} on 'a' is not known"),
         ({"version": "1"}, "version: Input should be a valid integer"),
+        ({"misfit": MISFIT | {"growth": {}}}, "misfit.growth.ratio is missing; misfit.growth.rmsea is missing"),
+        ({"shape": {"latent": "normal", "why": ""}}, "shape.compared is missing"),
     ],
 )
 def test_what_cannot_be_read_is_named_with_the_fit_the_key_and_the_way_out(change: Any, problem: str) -> None:
@@ -93,12 +74,10 @@ def test_what_cannot_be_read_is_named_with_the_fit_the_key_and_the_way_out(chang
     assert "Materialise item_calibration again" in str(failure.value)
 
 
-def test_constants_of_an_origin_have_no_test_and_others_have_one() -> None:
+def test_constants_of_an_origin_have_no_test() -> None:
     origin = LinkingConstants.of_origin()
     assert LinkingConstants.from_json(origin.as_json(), FIT) == origin
-    assert (origin.tested, "q_p" in origin.as_json()) == (False, False)
-    with pytest.raises(PermanentFailure, match="q, q_df, q_p, share_kept, warnings is missing"):
-        LinkingConstants.from_json(origin.as_json() | {"method": "haebara"}, FIT)
+    assert (origin.tested, origin.as_json().keys()) == (False, CONSTANTS.keys())
 
 
 def test_a_linked_fit_keeps_what_was_staged() -> None:
@@ -106,8 +85,7 @@ def test_a_linked_fit_keeps_what_was_staged() -> None:
     constants = LinkingConstants.from_json(CONSTANTS, FIT)
     stored = linked_json()
     found = spec.linked(constants, Spread(mean=-0.2, sd=1.1), LinkedSpec.from_json(stored, FIT).testlets, {})
-    del stored["impact"]
-    assert found.as_json() == stored
+    assert found.as_json() == stored | {"impact": None}
     assert LinkedSpec.from_json(found.as_json(), FIT) == found
 
 
@@ -147,20 +125,15 @@ def test_the_fit_passes_as_it_is() -> None:
 
 
 def test_no_gate_passes_in_silence_on_a_damaged_staged_spec() -> None:
-    """Absent of sound fits too, and nothing is judged by them: testlets, and which items lead a measure."""
     cases = {where: (spec, linked_json()) for where, spec in damaged(staged_json())}
     assert len(cases) > 200
-    assert unnoticed(cases) == {"testlets", "misfit.together.dependence", "misfit.together.ratio"}
+    assert unnoticed(cases) == set()
 
 
 def test_no_gate_passes_in_silence_on_a_damaged_linked_spec() -> None:
-    """Model and misfit are judged as they were staged; an origin has no priors of a scale."""
     cases = {where: (staged_json(), spec) for where, spec in damaged(linked_json())}
     assert len(cases) > 200
-    assert unnoticed(cases) == {
-        "model", "scale_priors", "misfit", "testlets", "testlets.raw_sd",
-        "misfit.together.dependence", "misfit.together.ratio",
-    }  # fmt: skip
+    assert unnoticed(cases) == set()
 
 
 def unnoticed(cases: dict[str, tuple[dict[str, Any], dict[str, Any]]]) -> set[str]:

@@ -17,7 +17,16 @@ from irt_assets.gates.evidence import Evidence, Verdict
 from irt_assets.gates.gates import SET_GATES, demanded_engines_fitted, failures, item_problems
 from irt_assets.gates.linking_gates import linking_stays_near_its_history, theta_stays_on_the_same_answers
 from irt_assets.gates.model_gates import guessing_is_in_the_model
-from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants, StagedSpec
+from irt_assets.ledger.fit_spec import (
+    ComparedMisfit,
+    FitStatistics,
+    LinkedSpec,
+    LinkingConstants,
+    SetStatistics,
+    Spread,
+    StagedSpec,
+    StoredImpact,
+)
 from irt_assets.ledger.fits import LinkedFit, StagedFit
 from irt_assets.ledger.linked_windows import month_number
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag
@@ -27,7 +36,7 @@ from irt_assets.psychometrics.linking.jump import Constants
 from irt_assets.psychometrics.scoring.scale_shift import MonthImpact
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot
-from tests.helpers.fit_specs import CONSTANTS, SET
+from tests.helpers.fit_specs import CONSTANTS, PARALLEL, SET
 
 
 def calibration(converged: bool = True) -> Calibration:
@@ -38,10 +47,13 @@ def calibration(converged: bool = True) -> Calibration:
     )  # fmt: skip
 
 
+def a_spec(**facts: Any) -> StagedSpec:
+    return StagedSpec(misfit=ComparedMisfit(reference=None), **facts)
+
+
 def staged(**changes: Any) -> StagedFit:
-    fit = StagedFit(
-        "fit", "2026-06", "default", "em", "hash", b"", None, None, StagedSpec(), "1", datetime(2026, 7, 1, tzinfo=UTC)
-    )
+    at = datetime(2026, 7, 1, tzinfo=UTC)
+    fit = StagedFit("fit", "2026-06", "default", "em", "hash", b"", None, None, a_spec(), "1", at)
     return replace(fit, **changes)
 
 
@@ -59,9 +71,15 @@ def evidence(**changes: Any) -> Evidence:
     return replace(sound, **changes)
 
 
-def linked(impact: MonthImpact | None = None, **constants: Any) -> LinkedFit:
-    stored = {"linking_constants": CONSTANTS | constants, "latent": {"mean": 0.0, "sd": 1.0}}
-    spec = LinkedSpec.from_json(stored | ({"impact": impact.as_dict()} if impact else {}), "fit")
+NOTHING_TO_COMPARE = MonthImpact("nothing in force to compare: no item")
+
+
+def linked(impact: MonthImpact | None = NOTHING_TO_COMPARE, **constants: Any) -> LinkedFit:
+    spec = LinkedSpec(
+        linking_constants=LinkingConstants.from_json(CONSTANTS | constants, "fit"),
+        latent=Spread(mean=0.0, sd=1.0),
+        impact=StoredImpact(**impact.as_dict()) if impact else None,
+    )
     return LinkedFit("fit", "default", "hash", "data", "anchors", True, spec, {})
 
 
@@ -129,7 +147,7 @@ CASES: dict[str, tuple[dict[str, Any], set[str], str]] = {
             "linked": None,
             "staged": staged(
                 error="too few anchors are left",
-                spec=StagedSpec(
+                spec=a_spec(
                     linking_constants=LinkingConstants.from_json(
                         CONSTANTS | {"anchors_used": ["k1"], "anchors_dropped": {"k2": "", "k3": ""}}, "fit"
                     )
@@ -224,8 +242,9 @@ def test_every_reason_that_holds_an_item_back_is_given() -> None:
 
 
 def with_statistics(p: float | None, rule: str) -> Evidence:
-    parallel = None if p is None else {"eigenvalue": 2.0, "expected": 1.5, "rounds": 11, "p": p}
-    spec = StagedSpec.from_json({"fit_statistics": {"items": {}, "set": SET | {"parallel": parallel}}}, "fit")
+    parallel = None if p is None else PARALLEL | {"eigenvalue": 2.0, "expected": 1.5, "rounds": 11, "p": p}
+    of_set = SetStatistics.from_json(SET | {"parallel": parallel}, "fit")
+    spec = a_spec(fit_statistics=FitStatistics(items={}, set=of_set))
     return evidence(
         staged=staged(spec=spec), scale=Scale("default", rules=Rules.from_settings({"second_dimension": rule}))
     )
@@ -248,7 +267,7 @@ def test_a_second_dimension_is_warned_of_where_no_gate_tells() -> None:
 
 def test_a_published_item_with_too_few_responses_is_named_and_an_unpublished_one_is_not() -> None:
     of_month = evidence(
-        staged=staged(spec=StagedSpec(left_out={"new": 12, "old": 34})), in_force=frozenset({"old", "other"})
+        staged=staged(spec=a_spec(left_out={"new": 12, "old": 34})), in_force=frozenset({"old", "other"})
     )
     verdict = published_items_are_fitted(of_month)
     assert not verdict.passed
@@ -300,7 +319,11 @@ def compared(
             "2 earlier months were taken to the ledger, and 3 are needed",
         ),
         ({"intercept": 0.1, "rule": "warn"}, True, "(new_misfit=warn); against 8 earlier months the intercept jumps"),
-        ({"intercept": 0.1, "impact": None}, True, "not judged then: the month was linked before there was this gate"),
+        (
+            {"intercept": 0.1, "impact": None},
+            False,
+            "what the month does to θ is not known: materialise linked_item_param",
+        ),
     ],
 )
 def test_a_linking_that_jumps_holds_a_month(changes: dict[str, Any], passed: bool, why: str) -> None:
@@ -318,8 +341,8 @@ def test_a_linking_that_jumps_holds_a_month(changes: dict[str, Any], passed: boo
         ({"impact": replace(SHIFTED, sd=10.0)}, True, "(SE 0.06, limit 1.00)"),
         ({"impact": replace(SHIFTED, shift_se=0.13)}, True, "move θ by +0.30 on average (SE 0.13, limit 0.30)"),
         ({"impact": SHIFTED, "rule": "warn"}, True, "(new_misfit=warn); on the same answers of 2,000 learners"),
-        ({"impact": None}, True, "not judged then"),
-        ({"impact": MonthImpact("nothing in force to compare: no item")}, True, "nothing in force to compare: no item"),
+        ({"impact": None}, False, "not known: materialise linked_item_parameters"),
+        ({"impact": NOTHING_TO_COMPARE}, True, "nothing in force to compare: no item"),
         ({"impact": FLIPPED}, False, "50 of 1,000 newly pass and 4 newly fail: +4.6% (SE 1.0%, limit 2.3%)"),
         ({"impact": replace(FLIPPED, newly_failed=40)}, True, "+1.0%"),
     ],
@@ -336,7 +359,7 @@ def test_values_that_move_theta_on_the_same_answers_hold_a_month(
 
 
 def of_shape(shape: Shape | None, **changes: Any) -> Verdict:
-    return guessing_is_in_the_model(evidence(staged=staged(spec=StagedSpec(shape=shape)), **changes))
+    return guessing_is_in_the_model(evidence(staged=staged(spec=a_spec(shape=shape)), **changes))
 
 
 GUESSED = Shape("normal", "learners guess: a 3PL raises 2 log L by 44", guessing=True)

@@ -11,9 +11,9 @@ from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.fit.dependence import parallel_analysis
 from irt_assets.psychometrics.fit.fit_summary import PARALLEL_ROUNDS, summarise
-from tests.helpers.fit_specs import SET
+from tests.helpers.fit_specs import PARALLEL, SET
 
-OF_AN_EARLIER_VERSION = {"eigenvalue": 1.5, "expected": 1.4, "rounds": 11, "p": 0.4}
+WITHOUT_ERROR = PARALLEL | {"under_model": [], "se": None, "learners": 0, "together": []}
 
 
 def test_what_is_kept_is_the_analysis_itself() -> None:
@@ -32,7 +32,7 @@ def test_what_is_kept_is_the_analysis_itself() -> None:
     assert kept_dimensions(statistics, without) is None, "its items have left the scale"
 
 
-@pytest.mark.parametrize("kept", [None, OF_AN_EARLIER_VERSION])
+@pytest.mark.parametrize("kept", [None, WITHOUT_ERROR])
 def test_of_a_fit_that_kept_none_there_is_none(kept: dict[str, object] | None) -> None:
     assert kept_dimensions(SetStatistics.from_json(SET | {"parallel": kept}, "fit"), ("i1", "i2")) is None
     assert kept_dimensions(None, ("i1", "i2")) is None

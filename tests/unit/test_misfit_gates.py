@@ -19,15 +19,14 @@ BOTH = {"dependence": ITEMS, "ratio": ITEMS[::-1]}
 
 
 def compared(together: dict[str, list[str]] | None = None, **low: float) -> ComparedMisfit:
-    """A month's `misfit`; `low`: lower limits of growth, −.01 of the others."""
+    """A month's `misfit`, which names no items without `together`; `low`: lower limits of growth, −.01 of the
+    others."""
     growth = {
         name: {"value": low.get(name, -0.01) + 0.02, "low": low.get(name, -0.01), "high": 1.0}
         for name in ("dependence", "ratio", "rmsea", "unlikely", "random")
     }
-    found = MISFIT | {"ratio": 1.3, "growth": growth, "together": together, "ratio_together": ITEMS}
-    if together is None:
-        del found["together"], found["ratio_together"]
-    return ComparedMisfit.from_json(found, "fit")
+    named = {"together": together or {key: [] for key in BOTH}, "ratio_together": ITEMS if together else []}
+    return ComparedMisfit.from_json(MISFIT | {"ratio": 1.3, "growth": growth | {"chance": None}} | named, "fit")
 
 
 @pytest.mark.parametrize(
@@ -71,7 +70,7 @@ def test_the_misfit_to_be_accepted_names_its_items() -> None:
     assert verdict.why.endswith(f"limit 1.15: {NAMED}")
 
 
-def test_a_comparison_of_an_earlier_version_is_judged_and_names_nothing() -> None:
+def test_a_comparison_that_knows_no_items_is_judged_and_names_none() -> None:
     old = evidence(staged=staged(spec=StagedSpec(misfit=compared(dependence=0.3))))
     old = replace(
         old, scale=replace(old.scale, rules=Rules.from_settings(old.scale.rules.changed() | {"new_misfit": "hold"}))
