@@ -1,0 +1,63 @@
+"""Dagster stores names with runs, backfills, cursors and ticks: what waited when the code changed finds them again.
+
+`stored_names.json` has those of commit a98e52568e. A name may come; one that went, or that is another now, takes along
+what was queued under it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from irt_assets.definitions import build_defs
+from resources.settings import Settings
+
+STORED = json.loads(Path(__file__).with_name("stored_names.json").read_text("utf-8"))
+GONE = {"release_decision.decide_on_proposals"}
+"""A decision that was queued in the launchpad fails, and is made in the dashboard or by `irt release`."""
+IN_THE_PACKAGE = Path(__file__).parents[2] / "irt_assets"
+
+
+def _configured(part: Any) -> set[str]:
+    """The classes that a configuration of the instance names."""
+    if not isinstance(part, dict):
+        return set()
+    below = set().union(*map(_configured, part.values()))
+    return below | ({f"{part['module']}.{part['class']}"} if "module" in part else set())
+
+
+def _partitions(definition: Any) -> str:
+    return "" if definition is None else f", {definition.fmt}, {definition.cron_schedule}"
+
+
+def present_names() -> dict[str, set[str]]:
+    repository = build_defs(Settings(_env_file=None)).get_repository_def()
+    graph = repository.asset_graph
+    jobs = [job for job in repository.get_all_jobs() if not job.name.startswith("__")]
+    files = [
+        yaml.safe_load((IN_THE_PACKAGE / name).read_text("utf-8"))
+        for name in ("workspace.yaml", "dagster.yaml", "dagster-variants.yaml")
+    ]
+    return {
+        "location": {one["grpc_server"]["location_name"] for one in files[0]["load_from"]},
+        "classes": set().union(*map(_configured, files[1:])),
+        "repository": {repository.name},
+        "ops": {f"{job.name}.{op}" for job in jobs for op in job.graph.node_dict},
+        "pools": {pool for job in jobs for node in job.graph.node_defs for pool in node.pools},
+        "assets": {
+            f"{key.to_user_string()}{_partitions(graph.get(key).partitions_def)}" for key in graph.get_all_asset_keys()
+        },
+        "checks": {f"{key.asset_key.to_user_string()}.{key.name}" for key in graph.asset_check_keys},
+        "schedules": {one.name for one in repository.schedule_defs},
+        "sensors": {one.name for one in repository.sensor_defs},
+    }
+
+
+def test_what_dagster_has_stored_is_found_under_its_name() -> None:
+    present = present_names()
+    assert STORED.keys() == present.keys()
+    gone = {name for kind, names in STORED.items() for name in names if name not in present[kind]}
+    assert gone == GONE
