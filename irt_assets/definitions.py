@@ -52,6 +52,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
     set up for runs too, as the caller may execute them.
     """
     _set_up_process()
+    console = run_logs.install(settings)
     months, days = monthly(settings.irt_first_month), daily(settings.irt_first_month)
     weeks = weekly(settings.irt_first_month, running=True)
     weeks_over = weekly(settings.irt_first_month, running=False)
@@ -101,7 +102,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
         schedules=build_schedules(jobs, settings),
         sensors=build_sensors(jobs, settings),
         executor=dg.in_process_executor,
-        loggers={"console": run_logs.console},
+        loggers={"console": console},
         resources=resources
         if resources is not None
         else {"database": Database(settings), "store": object_store(settings)},
@@ -109,14 +110,13 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
 
 
 def _set_up_process() -> None:
-    """Set up our logs, let the kernel end the worker first when memory runs out, silence warnings about known uses,
-    collect garbage again, though not among what was loaded, which stays.
+    """Let the kernel end the worker first when memory runs out, silence warnings about known uses, collect garbage
+    again, though not among what was loaded, which stays.
 
     Dagster starts the worker of a run itself: this is the first code of ours in it. Safe to repeat.
     """
     warnings.filterwarnings("ignore", category=dg.PreviewWarning)
     warnings.filterwarnings("ignore", category=dg.BetaWarning)
-    run_logs.install()
     give_way_when_memory_runs_out()
     if not gc.isenabled():
         gc.freeze()

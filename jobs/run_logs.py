@@ -15,6 +15,7 @@ from dagster import DagsterEvent, DagsterEventType
 from resources.dagster_compat import coerce_valid_log_level, give_runs_these_loggers
 from resources.serving import logs, traces
 from resources.serving.logs import DAGSTER_META
+from resources.settings import Settings
 
 DEFAULTS = {"log_level": "INFO", "name": "run"}
 
@@ -58,28 +59,29 @@ class RunSpans(logging.Handler):
             self._of_run.close()
 
 
-@dg.logger(
-    {
-        "log_level": dg.Field(str, default_value=DEFAULTS["log_level"], description="the least that is written"),
-        "name": dg.Field(str, default_value=DEFAULTS["name"], description="the `logger` of its lines"),
-    },
-    description="To standard error: lines on a terminal, else JSON.",
-)
-def console(context: dg.InitLoggerContext) -> logging.Logger:
-    """In the place of Dagster's coloured lines, under the same name and with the same configuration."""
-    level = coerce_valid_log_level(context.logger_config["log_level"])
-    logger = logging.Logger(context.logger_config["name"])
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logs.formatter())
-    handler.setLevel(logs.level())
-    handler.setLevel(max(level, handler.level))
-    logger.addHandler(handler)
-    if traces.start("run"):
-        logger.addHandler(RunSpans())  # last, so that the line of a failure has the ids of what failed
-    return logger
-
-
-def install() -> None:
-    """Set up the logs of a process that may execute runs."""
+def install(settings: Settings) -> dg.LoggerDefinition:
+    """Set up the logs of a process that may execute runs; the logger of its runs."""
     logs.configure()
+
+    @dg.logger(
+        {
+            "log_level": dg.Field(str, default_value=DEFAULTS["log_level"], description="the least that is written"),
+            "name": dg.Field(str, default_value=DEFAULTS["name"], description="the `logger` of its lines"),
+        },
+        description="To standard error: lines on a terminal, else JSON.",
+    )
+    def console(context: dg.InitLoggerContext) -> logging.Logger:
+        """In the place of Dagster's coloured lines, under the same name and with the same configuration."""
+        level = coerce_valid_log_level(context.logger_config["log_level"])
+        logger = logging.Logger(context.logger_config["name"])
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logs.formatter())
+        handler.setLevel(logs.level())
+        handler.setLevel(max(level, handler.level))
+        logger.addHandler(handler)
+        if traces.start("run", settings):
+            logger.addHandler(RunSpans())  # last, so that the line of a failure has the ids of what failed
+        return logger
+
     give_runs_these_loggers([(console, DEFAULTS)])
+    return console

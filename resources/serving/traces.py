@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
-from resources.settings import Settings, get_settings
+from resources.settings import Settings
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -33,13 +33,13 @@ _otlp: Any = None
 """The module `otlp`, where traces are sent: OpenTelemetry is an extra."""
 
 
-def start(service: str, settings: Settings | None = None) -> bool:
+def start(service: str, settings: Settings) -> bool:
     """Send the spans of this process to the collector, as `irt-SERVICE`; whether there is one. Safe to repeat.
 
     Without a collector, or without the packages, the process goes on without traces.
     """
     global _provider, _tracer, _otlp
-    endpoint = (settings or get_settings()).otel_exporter_otlp_endpoint
+    endpoint = settings.otel_exporter_otlp_endpoint
     if _tracer is None and endpoint:
         try:
             from resources.serving import otlp  # imports OpenTelemetry, which is an extra

@@ -20,7 +20,6 @@ from irt_assets.drift import information
 from irt_assets.drift import month as drift_month
 from irt_assets.engines.em import EmEngine
 from irt_assets.ledger import fits
-from irt_assets.ledger.fit_spec import StagedSpec
 from irt_assets.ledger.steps import Step
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.simulation.truth import Truth
@@ -478,7 +477,7 @@ def two_scales(database: Database, settings: Settings) -> Database:
             of_d = np.array([0.0, 1.0] * len(items))
             fit = replace(fit, joint_cov=np.outer(of_d, of_d) + np.diag(0.1 - 0.9 * of_d))
         with database.connect() as connection:
-            fits.stage(connection, snapshot, scale, "em", fit, StagedSpec(model="2pl"), None)
+            fits.stage(connection, snapshot, scale, "em", fit, rooms.MADE_UP_SPEC, None)
     return database
 
 

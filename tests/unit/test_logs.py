@@ -176,7 +176,7 @@ def test_a_run_says_each_thing_once_with_its_run_and_partition(
     run_config: dict[str, Any] | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What our modules log in a run is in Dagster's run log, and once in the worker's output."""
-    run_logs.install()
+    console = run_logs.install(get_settings())
 
     @dg.asset(partitions_def=dg.StaticPartitionsDefinition(["2026-09"]))
     def month(context) -> None:  # Dagster reads annotations, which this module postpones
@@ -193,7 +193,7 @@ def test_a_run_says_each_thing_once_with_its_run_and_partition(
         job = dg.Definitions(
             assets=[month, broken],
             jobs=[dg.define_asset_job("nightly", selection="*")],
-            loggers={"console": run_logs.console},
+            loggers={"console": console},
             executor=dg.in_process_executor,
         ).resolve_job_def("nightly")
         result = job.execute_in_process(

@@ -113,7 +113,6 @@ MAY_READ_SETTINGS = {
     "resources/migrations/env.py": "Alembic runs it",
     "resources/serving/service.py": "the program of each service",
     "resources/serving/logs.py": "it hides secrets before a program has read them",
-    "resources/serving/traces.py": "Dagster makes the logger of a run",
 }
 
 

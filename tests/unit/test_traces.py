@@ -43,9 +43,11 @@ def test_without_a_collector_nothing_of_opentelemetry_is_imported() -> None:
     program = """
 import sys
 from resources.serving import logs, traces
+from resources.settings import get_settings
 logs.configure()
 with traces.span("work"):
-    print(traces.start("test"), traces.current_ids(), [name for name in sys.modules if "opentelemetry" in name])
+    started = traces.start("test", get_settings())
+    print(started, traces.current_ids(), [name for name in sys.modules if "opentelemetry" in name])
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "False {} []\n"
@@ -71,7 +73,7 @@ def test_where_the_packages_are_missing_one_sentence_says_how_to_get_them(
 
 
 def test_a_run_is_a_trace_with_a_span_of_each_step(received: Receiver, capsys: pytest.CaptureFixture[str]) -> None:
-    run_logs.install()
+    run_logs.install(get_settings())
     days = dg.StaticPartitionsDefinition(["2026-09-01"])
 
     @dg.multi_asset(specs=[dg.AssetSpec("fit"), dg.AssetSpec("quality")], partitions_def=days)
@@ -109,7 +111,7 @@ def test_a_run_is_a_trace_with_a_span_of_each_step(received: Receiver, capsys: p
 
 
 def test_a_request_is_named_by_its_method_and_nothing_that_it_asks_for(received: Receiver) -> None:
-    assert traces.start("page")
+    assert traces.start("page", get_settings())
     app = traces.traced(echo)
     for path in ("/reports/learner/ann-7", "/server_info"):
         assert ask(app, "GET", path, query="user_id=ann-7").status == 200
@@ -156,7 +158,7 @@ def test_where_nobody_listens_work_goes_on_and_ends_as_soon(
     monkeypatch.setenv(VARIABLE, f"http://127.0.0.1:{free_port()}")
     get_settings.cache_clear()
     logs.configure()
-    assert traces.start("test")
+    assert traces.start("test", get_settings())
     began = time.perf_counter()
     for _ in range(100):
         with traces.span("work"):
