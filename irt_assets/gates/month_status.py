@@ -126,11 +126,8 @@ def _status(gate: SetGate, record: AssetCheckExecutionRecord | None) -> dict[str
     evaluation = record.evaluation
     if not isinstance(evaluation, dg.AssetCheckEvaluation):  # only planned: its run goes on, or was killed
         return {"": GateStatus(None, "not evaluated", gate.asset)}
-    shown = evaluation.metadata["scales"]
-    by_scale = shown.value if isinstance(shown, dg.JsonMetadataValue) else None  # of a version before this one
-    if not isinstance(by_scale, dict):
-        by_scale = {row["scale"]: row for row in rows_of(evaluation.metadata, "scales")}
-    known = {scale: GateStatus(entry["passed"], entry["why"], gate.asset) for scale, entry in by_scale.items()}
+    shown = rows_of(evaluation.metadata, "scales")
+    known = {row["scale"]: GateStatus(row["passed"], row["why"], gate.asset) for row in shown}
     return known | {"": GateStatus(None, "the scale was not judged", gate.asset)}
 
 

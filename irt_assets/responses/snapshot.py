@@ -291,10 +291,9 @@ def rules_of(scales: dict[str, Scale]) -> dict[str, dict[str, Any]]:
 
 
 def stored_rules(rules: Rules) -> dict[str, Any]:
-    """The settings that a snapshot and a fit are stored with. Three never were: the release before would call every
-    month stale that says them."""
-    unsaid = ("dif_attributes", "latent", "new_misfit")
-    return {name: value for name, value in rules.changed().items() if name not in unsaid}
+    """The settings that a snapshot and a fit are stored with: those that are not the defaults, but for the distribution
+    of θ, which a fit names by itself."""
+    return {name: value for name, value in rules.changed().items() if name != "latent"}
 
 
 def differs(used: Mapping[str, Any], rules: Rules, *stages: str) -> bool:
