@@ -14,91 +14,50 @@ revision = "0035_whole_specs"
 down_revision = "0034_data_version"
 oldest_code = "0035_whole_specs"
 
-_MEASURES = dict.fromkeys(("ratio", "rmsea", "unlikely", "random"))
-_OF_EVERY_FIT: dict[str, Any] = {
-    "version": 1,
-    "model": None,
-    "scale_priors": None,
-    "eligibility": {},
-    "provisional": [],
-    "never_published": [],
-    "left_out": {},
-    "priors": None,
-    "assignment": None,
-    "populations": [],
-    "shape": None,
-    "sample": None,
-    "testlets": None,
-    "misfit": None,
-    "draws": None,
-    "sampling": None,
-    "snapshot": None,
-    "pooled": {},
-    "passed_over": {},
-    "answers_from": {},
-    "fit_statistics": None,
+
+def _absent(nothing: str, lists: str = "", objects: str = "", **others: Any) -> dict[str, Any]:
+    """Keys with the value of one that is absent: null, a list or an object without anything in it, or another."""
+    found: dict[str, Any] = dict.fromkeys(nothing.split()) | {name: [] for name in lists.split()}
+    return found | {name: {} for name in objects.split()} | others
+
+
+_OF_EVERY_FIT = _absent(
+    "model scale_priors priors assignment shape sample testlets misfit draws sampling snapshot fit_statistics",
+    "provisional never_published populations",
+    "eligibility left_out pooled passed_over answers_from",
+    version=1,
+)
+_MEASURES = "ratio rmsea unlikely random"
+_WITHIN = {
+    "shape": _absent("normality histogram_gain guessing_gain"),
+    "testlets": _absent("raw_sd", why=""),
+    "misfit": _absent("ratio why", "ratio_together", "growth now before together", fit_id="", lost=False, items=0),
+    "misfit,growth": _absent(f"dependence {_MEASURES} chance"),
+    "misfit,now": _absent(_MEASURES),
+    "misfit,before": _absent(_MEASURES),
+    "misfit,together": _absent("", "dependence ratio"),
+    "linking_constants": _absent("", "warnings", "suspects q_shifts", q=0.0, q_df=0, q_p=1.0, share_kept=1.0)
+    | {"weighted": True, "symmetric": False, "diagnosis": "", "slope_intercept_cov": 0.0},
+    "impact": _absent("pass_theta compared_with"),
 }
-_WITHIN: dict[str, dict[str, Any]] = {
-    "shape": {"normality": None, "histogram_gain": None, "guessing_gain": None},
-    "testlets": {"why": "", "raw_sd": None},
-    "misfit": {
-        "fit_id": "",
-        "ratio": None,
-        "ratio_together": [],
-        "why": None,
-        "lost": False,
-        "items": 0,
-        "growth": {},
-        "now": {},
-        "before": {},
-        "together": {},
-    },
-    "misfit,growth": _MEASURES | {"dependence": None, "chance": None},
-    "misfit,now": _MEASURES,
-    "misfit,before": _MEASURES,
-    "misfit,together": {"dependence": [], "ratio": []},
-    "linking_constants": {
-        "q": 0.0,
-        "q_df": 0,
-        "q_p": 1.0,
-        "share_kept": 1.0,
-        "warnings": [],
-        "weighted": True,
-        "symmetric": False,
-        "suspects": {},
-        "diagnosis": "",
-        "q_shifts": {},
-        "slope_intercept_cov": 0.0,
-    },
-    "impact": {"pass_theta": None, "compared_with": None},
-}
-_OF_THE_SET: dict[str, dict[str, Any]] = {
-    "": {"loadings": {}, "halves": None},
-    ",lz": {"rare": None},
-    ",q3": {"clusters": []},
-    ",parallel": {"under_model": [], "se": None, "learners": 0, "together": []},
+_OF_THE_SET = {
+    "": _absent("halves", objects="loadings"),
+    ",lz": _absent("rare"),
+    ",q3": _absent("", "clusters"),
+    ",parallel": _absent("se", "under_model together", learners=0),
 }
 _WHOLE = {
-    ("fit_staging", "spec"): {"": _OF_EVERY_FIT | {"latent": None, "linking_constants": None}}
+    ("fit_staging", "spec"): {"": _OF_EVERY_FIT | _absent("latent linking_constants")}
     | _WITHIN
     | {f"fit_statistics,set{at}": keys for at, keys in _OF_THE_SET.items()},
-    ("mirt_fit_meta", "model_spec"): {"": _OF_EVERY_FIT | {"software": {}, "impact": None}}
+    ("mirt_fit_meta", "model_spec"): {"": _OF_EVERY_FIT | _absent("impact", objects="software")}
     | _WITHIN
     | {f"fit_statistics{at}": keys for at, keys in _OF_THE_SET.items()},
 }
 """By table and column the keys of each object in it, by its path, with the value of one that is absent."""
-_NOT_MEASURED = {
-    "why": "not judged then: the month was linked before there was this gate",
-    "learners": 0,
-    "items": 0,
-    "shift": 0.0,
-    "shift_se": 0.0,
-    "sd": 1.0,
-    "scored": 0,
-    "newly_passed": 0,
-    "newly_failed": 0,
-    "flip_se": 0.0,
-}
+_NOT_MEASURED = {"why": "not judged then: the month was linked before there was this gate", "sd": 1.0} | dict.fromkeys(
+    ("learners", "items", "shift", "shift_se", "scored", "newly_passed", "newly_failed", "flip_se"), 0
+)
 _NOT_COMPARED = {"reference": "earlier months", "why": "misfit was not judged when it was fitted"}
 
 
