@@ -66,7 +66,8 @@ def item_rows(
             "fit": {name: values[j] for name, values in statistics.items() if name not in STATISTIC_COLUMNS},
         } | ({"provisional": True} if item_id in unpublished else {})
         if further := linked.further_of(j):
-            params["further"] = {name: {"value": finite(x), "se": finite(se)} for name, (x, se) in further.items()}
+            pairs = [pair for name, (x, se) in further.items() for pair in ((name, x), (f"{name}_se", se))]
+            params["further"] = {name: x for name, x in pairs if math.isfinite(x)}
         rows.append(
             {
                 "fit_id": fit_id,
