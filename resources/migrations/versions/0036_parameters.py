@@ -12,7 +12,7 @@ from alembic import op
 from resources.failures import PermanentFailure
 
 revision = "0036_parameters"
-down_revision = "0034_data_version"
+down_revision = "0035_whole_specs"
 oldest_code = "0036_parameters"
 
 TABLES = ("item_parameter_publication", "item_parameter_proposal", "anchor_set")
