@@ -23,7 +23,7 @@ from irt_assets.gates.month_judged import State
 from irt_assets.gates.month_status import month_states
 from irt_assets.runs.in_process_runs import run_month
 from irt_assets.runs.jobs_in_pods import make_partition
-from irt_assets.servers.stack import dagster_instance
+from irt_assets.servers.instance import dagster_instance
 from resources.failures import PermanentFailure
 from resources.serving import logs
 from resources.settings import in_a_pod

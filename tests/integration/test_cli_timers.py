@@ -17,7 +17,7 @@ from irt_assets.definitions import build_defs
 from irt_assets.drift.assets import GROUP
 from irt_assets.reports.assets import DRIFT_REPORT
 from irt_assets.runs import jobs_by_hand, without_daemon
-from irt_assets.servers.stack import dagster_instance
+from irt_assets.servers.instance import dagster_instance
 from jobs.plans import PLANS
 from resources.postgres.database import Database
 from resources.settings import Settings

@@ -12,7 +12,7 @@ import pytest
 from dagster_postgres import PostgresRunStorage
 
 from irt_assets.common import retries
-from irt_assets.servers.stack import dagster_instance
+from irt_assets.servers.instance import dagster_instance
 from jobs import stuck_runs
 from jobs.stuck_runs import fail_lost_runs
 from resources import dagster_compat

@@ -20,7 +20,7 @@ from irt_assets.runs import jobs_by_hand, jobs_in_pods
 from irt_assets.runs.in_process_runs import RunOutcome
 from irt_assets.runs.jobs_by_hand import Outcome, plan_of
 from irt_assets.runs.jobs_in_pods import RUN_KEY_TAG, make_partition, through_the_daemon
-from irt_assets.servers.stack import dagster_instance
+from irt_assets.servers.instance import dagster_instance
 from jobs.plans import Plan
 from resources.dagster_compat import PARENT_RUN_ID_TAG, RETRY_NUMBER_TAG, RUN_FAILURE_REASON_TAG, queue_run
 from resources.failures import PermanentFailure, TransientFailure

@@ -14,7 +14,7 @@ from irt_assets.invariants.reports import report_files_are_as_they_were_written
 from irt_assets.invariants.snapshots import no_test_answer_was_scored, snapshots_match_their_hash
 from irt_assets.reports.assets import DRIFT_REPORT_JOB
 from irt_assets.runs.in_process_runs import run_job, run_month
-from irt_assets.servers.stack import dagster_instance
+from irt_assets.servers.instance import dagster_instance
 from jobs import stored_logs
 from jobs.prune import prune
 from resources.files.object_store import object_store

@@ -14,7 +14,7 @@ from dagster_shared.error import SerializableErrorInfo
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.run_progress import PARTITION_TAG, under_way
 from irt_assets.runs.jobs_by_hand import plan_of, through_the_queue
-from irt_assets.servers.stack import dagster_instance
+from irt_assets.servers.instance import dagster_instance
 from jobs.alert_sensors import build_alert_sensors
 from jobs.launcher import own_worker_tags
 from jobs.requeue_lost_retries import report_again
