@@ -72,10 +72,9 @@ CPUWeight=50
 TasksMax=4096
 """
 TIMER = """\
-# The daemon does the same by its schedule: starting one of the two stops the other.
+# Instead of the daemon or beside it: whoever comes first makes what is missing.
 [Unit]
 Description=IRT: {does}, {when}
-Conflicts=irt-daemon.service
 
 [Timer]
 {calendar}
