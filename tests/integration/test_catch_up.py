@@ -149,8 +149,9 @@ def test_every_schedule_has_a_tick_that_can_be_launched(graph: Graph) -> None:
             assert graph.tick(plan.job, FRIDAY) == wanted
 
 
+@pytest.mark.parametrize("status", [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.SUCCESS])
 def test_a_job_without_partitions_runs_once_for_a_tick_by_its_schedule_or_its_timer(
-    graph: Graph, monkeypatch: pytest.MonkeyPatch
+    graph: Graph, monkeypatch: pytest.MonkeyPatch, status: dg.DagsterRunStatus
 ) -> None:
     """A person's run is made whenever it is asked for."""
     plan, now = plan_of("observe_bank"), datetime.now(UTC)
@@ -171,7 +172,7 @@ def test_a_job_without_partitions_runs_once_for_a_tick_by_its_schedule_or_its_ti
     with freeze_time(tick - timedelta(minutes=1)):
         graph.run(plan.job, dg.DagsterRunStatus.SUCCESS)
     assert asked() == [True, True, True, True]
-    graph.run(plan.job, dg.DagsterRunStatus.QUEUED)
+    graph.run(plan.job, status)
     assert asked() == [False, False, True, False]
     assert graph.tick(plan.job, tick + timedelta(days=1)) == [""]
 

@@ -149,7 +149,9 @@ CUTS_OFF = """
 """
 EVENTS_OF_THE_LAST_RUN = """
     SELECT dagster_event_type, step_key, asset_key, count(*) FROM dagster.event_logs
-    WHERE run_id = (SELECT run_id FROM dagster.runs ORDER BY id DESC LIMIT 1) AND dagster_event_type IS NOT NULL
+    WHERE run_id = (
+        SELECT run_id FROM dagster.runs WHERE pipeline_name = 'monthly_calibration' ORDER BY id DESC LIMIT 1
+    ) AND dagster_event_type IS NOT NULL
     GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """
 
