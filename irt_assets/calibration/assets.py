@@ -164,8 +164,8 @@ def build_calibration_assets(
                 "items proposed": dg.MetadataValue.int(sum(s.n_proposed for s in own)),
                 "items held back": dg.MetadataValue.int(sum(s.n_held for s in own)),
                 "dagster/row_count": dg.MetadataValue.int(sum(s.n_published for s in own)),
+                **(shown.decide_in(dashboard_url, month) if any(s.n_proposed for s in own) else {}),
             }
-            | (shown.decide_in(dashboard_url, month) if any(s.n_proposed for s in own) else {})
         )
 
     @dg.asset(
