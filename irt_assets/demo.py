@@ -215,8 +215,8 @@ def run_months(
             continue
         any_run = True
         outcome = run_month(instance, settings, month)
-        ended = f"{month}: materialised" if outcome.success else f"{month}: failed – {outcome.error}"
-        say(f"  {outcome.error if outcome.held else ended}")
+        ended = f"{month}: materialised" if outcome.success else f"{month}: failed – {outcome.why}"
+        say(f"  {outcome.why if outcome.held else ended}")
     return any_run, month_states(database, instance, months) if any_run else states
 
 
@@ -427,7 +427,7 @@ def own_log(
         with open_instance(settings, database) as instance:
             outcome = run_month(instance, settings, last_month, ("scored_responses", "abilities"))
             if not outcome.success:
-                raise PermanentFailure(outcome.error or "the run failed")
+                raise PermanentFailure(outcome.why)
         _say_abilities(database, last_month, say)
     say(NEXT_STEPS.format(month=month_of(window[1])))
     return settings

@@ -18,9 +18,11 @@ from irt_assets.common.job_names import (
     NIGHTLY_JOB,
     PRUNE_JOB,
     documents_name,
+    job_of,
 )
 from irt_assets.common.partitions import DAYS, MONTHS, WEEKS, Month, Period
 from resources.dagster_compat import InstigatorState, ScheduleInstigatorData, schedule_execution_time_iterator
+from resources.failures import PermanentFailure
 
 GRACE = timedelta(hours=1)
 """Time after which a schedule is late: a daily one must have run within 25 hours."""
@@ -96,6 +98,14 @@ PLANS = (
     Plan("invariants", "0 2 * * *", INVARIANT_REPORT, DAYS, 1, zone="America/New_York"),
 )
 """Every schedule, at the times of the documents."""
+
+
+def plan_of(job: str) -> Plan:
+    """The schedule of a job, by any of its names. Raises PermanentFailure if it has none."""
+    for plan in PLANS:
+        if plan.job == job_of(job):
+            return plan
+    raise PermanentFailure(f"no job {job} has a schedule; these have: {', '.join(plan.job for plan in PLANS)}")
 
 
 def switched_on_at(state: InstigatorState) -> datetime | None:

@@ -1,7 +1,8 @@
 """Schedules. Dagster does not catch up on missed ticks, so each asks for every missing partition of its look-back.
 
 A partition is made when its asset was materialised after the partition's end. So a week that was computed while it ran
-is asked for again, at each tick until it is over and once more after it.
+is asked for again, at each tick until it is over and once more after it. A job without partitions runs once for a
+tick, by its schedule or by a timer that is on beside it.
 
 The decisions are pure functions; the schedules only fetch and pack. What does not belong here: late answers (see
 `late_sensor`).
@@ -15,9 +16,10 @@ from typing import Any
 
 import dagster as dg
 
+from irt_assets.common.job_names import same_job
 from irt_assets.common.run_progress import materialized_since, under_way
 from jobs.plans import PLANS, Plan
-from resources.dagster_compat import UnresolvedAssetJobDefinition
+from resources.dagster_compat import NOT_FINISHED_STATUSES, UnresolvedAssetJobDefinition
 from resources.settings import Settings
 
 Job = UnresolvedAssetJobDefinition | dg.JobDefinition
@@ -42,6 +44,15 @@ def missing(instance: dg.DagsterInstance, plan: Plan, tick: datetime, first_mont
     )
 
 
+def ran_since(instance: dg.DagsterInstance, plan: Plan, tick: datetime) -> bool:
+    """Whether a run of a job was asked for since a tick, and has succeeded or may still."""
+    statuses = [*NOT_FINISHED_STATUSES, dg.DagsterRunStatus.SUCCESS]
+    return any(
+        instance.get_runs_count(dg.RunsFilter(job_name=name, statuses=statuses, created_after=tick))
+        for name in same_job(plan.job)
+    )
+
+
 def build_schedules(
     jobs: Mapping[str, Job], settings: Settings, plans: Sequence[Plan] = PLANS
 ) -> list[dg.ScheduleDefinition]:
@@ -60,12 +71,13 @@ def _build(plan: Plan, job: Job, first_month: str, status: dg.DefaultScheduleSta
         "description": plan.description,
         "default_status": status,
     }
-    if not plan.asset:
-        return dg.ScheduleDefinition(**how)
 
     @dg.schedule(**how)
     def schedule(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
         tick = context.scheduled_execution_time.astimezone(UTC)
+        if not plan.asset:
+            ran = ran_since(context.instance, plan, tick)
+            return dg.SkipReason("a timer or a person started it since") if ran else [dg.RunRequest()]
         wanted, asked = missing(context.instance, plan, tick, first_month)
         if not asked:
             return dg.SkipReason(f"nothing is missing of {', '.join(wanted) or 'the look-back'}")

@@ -8,7 +8,7 @@ install.sh --rollback [--dry-run]    back to the release before; the schema stay
 install.sh --uninstall [--purge] [--dry-run]
                                      remove units and code; --purge: settings and files of the platform, too
 
---timers    timers instead of the daemon; --daemon: the daemon again
+--timers    timers instead of the daemon; --daemon: the daemon again, without timers. Both may be on: `systemctl enable`
 --root DIR  write below DIR instead of / (for tests)'
 
 here=$(CDPATH='' cd "$(dirname "$0")" && pwd)
@@ -209,6 +209,7 @@ timers() {
 
 # Unless it was asked for, what does it now goes on doing it.
 choose_scheduler() {
+    asked=$scheduler
     [ "$scheduler" ] || { [ "$old" ] && ! systemctl is-enabled --quiet irt-daemon.service && scheduler=timers; } || scheduler=daemon
 }
 
@@ -217,7 +218,7 @@ start_services() {
     if [ "$scheduler" = timers ]; then
         run systemctl disable --now irt-daemon.service
         names="$names $(timers "$1")"
-    else
+    elif [ "$asked" ]; then
         # shellcheck disable=SC2046 - one word each
         run systemctl disable --now $(timers "$1" | grep -v irt-report)
     fi

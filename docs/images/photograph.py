@@ -21,7 +21,7 @@ from playwright.sync_api import Browser
 from irt_assets.cli.installation import current_database, current_settings
 from irt_assets.common.partitions import last_complete_month, months_between
 from irt_assets.reports import drift_month
-from irt_assets.servers.stack import dagster_instance
+from irt_assets.servers.instance import dagster_instance
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.ui.browser import browser, photograph_graph

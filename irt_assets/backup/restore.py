@@ -35,7 +35,7 @@ from irt_assets.common.wording import counted
 from irt_assets.gates.month_status import month_states
 from irt_assets.invariants.drift import FOLLOWING
 from irt_assets.invariants.history import look_at_everything
-from irt_assets.servers.stack import dagster_instance
+from irt_assets.servers.instance import dagster_instance
 from resources.dagster_tables import SCHEMA
 from resources.failures import PermanentFailure
 from resources.files.folder_claim import adopt_folder

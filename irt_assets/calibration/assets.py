@@ -93,8 +93,8 @@ def build_calibration_assets(
     """Every asset of the group.
 
     `build` makes an engine by its name. `comparison_engines`: the engines that fit the month besides the scales' own,
-    in the order in which they run, each with the scales that it fits (None: all). `dashboard_url`: a held month links
-    there; None for no link.
+    in the order in which they run, each with the scales that it fits (None: all). `dashboard_url`: a month with
+    something to decide links there; None for no link, and the command.
     """
 
     of_a_month: dict[str, Any] = {
@@ -164,6 +164,7 @@ def build_calibration_assets(
                 "items proposed": dg.MetadataValue.int(sum(s.n_proposed for s in own)),
                 "items held back": dg.MetadataValue.int(sum(s.n_held for s in own)),
                 "dagster/row_count": dg.MetadataValue.int(sum(s.n_published for s in own)),
+                **(shown.decide_in(dashboard_url, month) if any(s.n_proposed for s in own) else {}),
             }
         )
 

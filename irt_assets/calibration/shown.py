@@ -53,7 +53,7 @@ def numbers(scale_id: str, of: Mapping[str, float]) -> Metadata:
 
 
 def decide_in(dashboard_url: str | None, month: str) -> Metadata:
-    """Where people decide on a month that is held."""
+    """Where people decide on a month that is held or has proposals."""
     page = dashboard_url and dg.MetadataValue.url(month_page(dashboard_url, month))
     return {"decide in": page or dg.MetadataValue.text("the dashboard, or `irt release`")}
 

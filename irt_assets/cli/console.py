@@ -34,6 +34,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")
 MaxAge = Annotated[str, typer.Option("--max-age", help="Hours or minutes, e.g. 25h.")]
 By = Annotated[str, typer.Option("--by", help="Who decides.")]
 Reason = Annotated[str, typer.Option("--reason", help="The reason, kept on record.")]
+Here = Annotated[bool, typer.Option("--here", help="Run it in this process, even if the daemon is running.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 

@@ -55,7 +55,7 @@ def current_store(database: Database) -> ObjectStore:
 
 def current_instance(database: Database) -> AbstractContextManager[DagsterInstance]:
     """Dagster's instance on `database`."""
-    from irt_assets.servers.stack import dagster_instance  # imports Dagster, which most commands do without
+    from irt_assets.servers.instance import dagster_instance  # imports Dagster, which most commands do without
 
     return dagster_instance(current_settings(), database)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from irt_assets.cli.console import colour, escape, out, say
+from irt_assets.cli.console import Here, colour, escape, out, say
 from irt_assets.cli.installation import current_database, current_settings, current_store
 from irt_assets.cli.scale import ScaleId, confirm_and_change_rules, settings_of
 from irt_assets.common.job_names import MONTHLY_JOB
@@ -21,9 +21,8 @@ from irt_assets.decisions.rule_trial import try_rules
 from irt_assets.engines.registry import DEFAULT, build, comparison_names, installed
 from irt_assets.gates.month_judged import State
 from irt_assets.gates.month_status import month_states
-from irt_assets.runs.in_process_runs import run_month
-from irt_assets.runs.jobs_in_pods import make_partition
-from irt_assets.servers.stack import dagster_instance
+from irt_assets.runs.start import start
+from irt_assets.servers.instance import dagster_instance
 from resources.failures import PermanentFailure
 from resources.serving import logs
 from resources.settings import in_a_pod
@@ -58,10 +57,12 @@ def calibrate(
     ] = None,
     scale: ScaleId = "default",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before --set changes the scale.")] = False,
+    here: Here = False,
 ) -> None:
-    """Materialise one month here and now: responses, fit, linking, publication, abilities.
+    """Materialise one month: responses, fit, linking, publication, abilities.
 
-    In a pod the daemon materialises it, and this waits. With --try it ends with 0 if all set gates would pass.
+    If the daemon is running, it does so, and this waits; else, and with --engine, it is done here, with the drift and
+    the reports that follow. With --try it ends with 0 if all set gates would pass.
     """
     settings = current_settings() if engine is None else _with_engine(current_settings(), engine)
     database = current_database()
@@ -75,7 +76,7 @@ def calibrate(
         return
     if setting:
         confirm_and_change_rules(database, scale, month, settings_of(setting), yes)
-    if not _run_months(settings, database, [month]):
+    if not _run_months(settings, database, [month], here=here or engine is not None):
         raise typer.Exit(1)
 
 
@@ -91,32 +92,30 @@ def _try_rules(settings: Settings, database: Database, month: str, scale: str, r
 def backfill(
     first: Annotated[str, typer.Option("--from", help="First month.")],
     last: Annotated[str, typer.Option("--to", help="Last month.")],
+    here: Here = False,
 ) -> None:
     """Materialise every month from one to another, oldest first, as `irt calibrate` does."""
     settings = current_settings()
     months = list(months_between(first, last))
     if not months:
         raise PermanentFailure(f"--from {first} lies after --to {last}")
-    if not _run_months(settings, current_database(), months):
+    if not _run_months(settings, current_database(), months, here=here):
         raise typer.Exit(1)
 
 
-def _run_months(settings: Settings, database: Database, months: Sequence[str]) -> bool:
+def _run_months(settings: Settings, database: Database, months: Sequence[str], *, here: bool) -> bool:
     current_store(database)
     with logs.prose(), dagster_instance(settings, database) as instance:
-        for month in months:
-            outcome = (
-                make_partition(instance, settings, database, MONTHLY_JOB, month)
-                if in_a_pod()
-                else run_month(instance, settings, month)
-            )
+        for outcome in start(instance, settings, database, MONTHLY_JOB, months, here=here, quiet=True):
             if outcome.held:
-                out.print(f"[red]{escape(outcome.error or '')}[/red]")
+                out.print(f"[red]{escape(outcome.why)}[/red]")
                 continue
+            made = outcome.job == MONTHLY_JOB and outcome.partition
+            name = made or outcome.name
             if not outcome.success:
-                out.print(f"{month}: [red]failed[/red] – {escape(outcome.error or '')}")
-            for state in month_states(database, instance, [month]):
-                out.print(f"{month} {escape(state.scale_id)}: {colour(state.state)} – {escape(state.why)}")
+                out.print(f"{escape(name)}: [red]failed[/red] – {escape(outcome.why)}")
+            for state in month_states(database, instance, [made]) if made else ():
+                out.print(f"{made} {escape(state.scale_id)}: {colour(state.state)} – {escape(state.why)}")
         states = month_states(database, instance, months)
     return all(s.state is State.GREEN for s in states)
 

@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from irt_assets.cli.console import AsJson, print_json, say
+from irt_assets.cli.console import AsJson, Here, print_json, say
 from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store
 from irt_assets.common.job_names import LEARNER_REPORT_JOB
 from irt_assets.common.partitions import WEEKS, week_named
 from irt_assets.reports import drift_month, learner_copies
-from irt_assets.runs.in_process_runs import run_learner_reports
-from irt_assets.runs.jobs_in_pods import make_partition
+from irt_assets.runs.start import start
 from resources.failures import PermanentFailure
-from resources.settings import in_a_pod
 
 if TYPE_CHECKING:
     from resources.postgres.database import Database
@@ -92,6 +90,7 @@ def learner(
         Path | None,
         typer.Option("--out", help="Write the files here instead, made now; nothing is stored or recorded."),
     ] = None,
+    here: Here = False,
     as_json: AsJson = False,
 ) -> None:
     """Make the week's reports of all learners, find one learner's, or write some to a folder."""
@@ -112,7 +111,7 @@ def learner(
     elif user is not None:
         files, missing = learner_copies.links(database, store, monday, user), {}
     else:
-        _make_week(settings, database, monday, as_json)
+        _make_week(settings, database, monday, as_json, here=here)
         return
     if as_json:
         print_json({"week": monday, "files": files, "without": missing})
@@ -134,16 +133,12 @@ def _monday(week: str | None) -> str:
         raise PermanentFailure(f"{week!r} is not a week: write 2026-W46, or a day of it such as 2026-11-09") from error
 
 
-def _make_week(settings: Settings, database: Database, monday: str, as_json: bool) -> None:
+def _make_week(settings: Settings, database: Database, monday: str, as_json: bool, *, here: bool) -> None:
     """Run it as the job, so that the UI and the schedule know of it."""
     with current_instance(database) as instance:
-        outcome = (
-            make_partition(instance, settings, database, LEARNER_REPORT_JOB, monday)
-            if in_a_pod()
-            else run_learner_reports(instance, settings, monday)
-        )
+        outcome, *_ = start(instance, settings, database, LEARNER_REPORT_JOB, [monday], here=here, quiet=True)
     if not outcome.success:
-        raise PermanentFailure(outcome.error or "the run failed")
+        raise PermanentFailure(outcome.why)
     with database.connect() as connection:
         row = connection.execute(
             "SELECT count(DISTINCT user_id), count(*) FROM report_artifacts WHERE week_start = %s", (monday,)

@@ -11,25 +11,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from irt_assets.cli.console import AsJson, as_text, escape, out, print_json, print_table, say
+from irt_assets.cli.console import AsJson, Here, as_text, escape, out, print_json, print_table, say
 from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store
 from irt_assets.common.job_names import NIGHTLY_JOB
 from irt_assets.common.partitions import DAYS
-from irt_assets.runs import jobs_by_hand, jobs_in_pods, without_daemon
-from irt_assets.runs.in_process_runs import run_night
-from irt_assets.runs.jobs_in_pods import make_partition, wait_for_the_daemon
-from irt_assets.runs.without_daemon import evaluate
+from irt_assets.runs.in_process_runs import SENSORS, evaluate
+from irt_assets.runs.start import start, wait_for_the_daemon
 from jobs.daemons import daemon_alive
 from jobs.stuck_runs import SHOWN_OF_AN_ID, cancel_run, fail_lost_runs, stuck_runs
 from resources.settings import in_a_pod
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from dagster import DagsterInstance
+    from collections.abc import Iterable
 
     from irt_assets.runs.in_process_runs import Outcome
-    from jobs.plans import Plan
     from resources.postgres.database import Database
     from resources.settings import Settings
 
@@ -41,23 +36,20 @@ app.add_typer(runs_app)
 @app.command()
 def nightly(
     day: Annotated[str | None, typer.Option(help="Day, e.g. 2026-09-14. Default: yesterday, UTC.")] = None,
+    here: Here = False,
 ) -> None:
-    """Fit and link the 30 days that end with a day, and measure everyone, here and now; in a pod by the daemon."""
+    """Fit and link the 30 days that end with a day, and measure everyone, though it was done already."""
     day = day or DAYS.back(datetime.now(UTC), 1)[0]
     settings, database = current_settings(), current_database()
     current_store(database)
     with current_instance(database) as instance:
-        outcome = (
-            make_partition(instance, settings, database, NIGHTLY_JOB, day)
-            if in_a_pod()
-            else run_night(instance, settings, day)
-        )
+        outcome, *_ = start(instance, settings, database, NIGHTLY_JOB, [day], here=here)
     for warning in outcome.warnings:
-        out.print(f"{outcome.partition}: [yellow]look at[/yellow] {escape(warning)}")
+        out.print(f"{day}: [yellow]look at[/yellow] {escape(warning)}")
     if not outcome.success:
-        out.print(f"{outcome.partition}: [red]failed[/red] – {escape(outcome.error or '')}")
+        out.print(f"{day}: [red]failed[/red] – {escape(outcome.why)}")
         raise typer.Exit(1)
-    out.print(f"{outcome.partition}: done")
+    out.print(f"{day}: done")
 
 
 @app.command()
@@ -68,43 +60,24 @@ def job(
     partition: Annotated[
         str | None, typer.Option(help="This day, week or month, even if it has been made already.")
     ] = None,
+    here: Here = False,
 ) -> None:
     """Do what the schedule's next tick would do and wait for it: make whatever its look-back is missing.
 
-    If the daemon is running, the runs go through its queue. If it is not, or stops before they start, they run here,
-    followed by what sensors and automation would have launched: drift, reports, late answers, the delivery of alerts.
-    In a pod nothing runs here: it waits ten minutes for a daemon, and for runs that are under way.
+    If the daemon is running, the runs go through its queue, and runs under way are waited for. If it is not, or stops
+    before they start, they run here, followed by what sensors and automation would have launched: drift, reports, late
+    answers, the delivery of alerts. In a pod nothing runs here: it waits ten minutes for a daemon.
     """
     settings, database = current_settings(), current_database()
     current_store(database)
-    if name in without_daemon.SENSORS and partition is None:
+    if name in SENSORS and partition is None:
         _tick(settings, database, name)
         return
-    plan = jobs_by_hand.plan_of(name)
+    partitions = None if partition is None else [partition]
     with current_instance(database) as instance:
-        succeeded = _say_outcomes(
-            jobs_in_pods.through_the_daemon(instance, settings, database, plan, partition)
-            if in_a_pod()
-            else _on_this_host(instance, settings, plan, partition)
-        )
+        succeeded = _say_outcomes(start(instance, settings, database, name, partitions, here=here))
     if not succeeded:
         raise typer.Exit(1)
-
-
-def _on_this_host(
-    instance: DagsterInstance, settings: Settings, plan: Plan, partition: str | None
-) -> Iterator[Outcome]:
-    """Start a run in the daemon's queue or, without a daemon, in this process, with what follows."""
-    fail_lost_runs(instance)
-    partitions = jobs_by_hand.partitions_to_run(instance, settings, plan, partition)
-    if not partitions:
-        say(f"{plan.job}: nothing is missing. {plan.description}")
-    if daemon_alive(instance):
-        yield from jobs_by_hand.through_the_queue(instance, settings, plan, partitions)
-    else:
-        yield from jobs_by_hand.run_here(instance, settings, plan, partitions)
-    if not daemon_alive(instance):
-        yield from without_daemon.follow_up(instance, settings)
 
 
 def _tick(settings: Settings, database: Database, sensor: str) -> None:

@@ -1,19 +1,20 @@
-"""Runs without the daemon: the same job that the UI launches, executed in this process.
+"""Runs in this process: the jobs that the UI launches, and what Dagster's daemon would launch after them.
 
-What does not belong here: how a partition is computed, and what is printed about it.
+Sensors are evaluated as the daemon evaluates them, and what they ask for is run here; what follows a month by itself is
+made where it is older than what it reads. What does not belong here: whether a run is made here (see `start`), how a
+partition is computed, and what a sensor decides (see `jobs`).
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import dagster as dg
 
 from irt_assets.calibration.assets import says_held
-from irt_assets.common.job_names import LEARNER_REPORT, LEARNER_REPORT_JOB, MONTHLY_JOB, NIGHTLY, NIGHTLY_JOB
-from irt_assets.common.partitions import DAYS, MONTHS, WEEKS, Period
+from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.retries import first_cause, why_it_failed
 from irt_assets.common.run_progress import RANGE_TAGS, under_way
 from irt_assets.definitions import build_defs
@@ -21,53 +22,135 @@ from irt_assets.gates.gates import SetGate
 from irt_assets.gates.month_judged import MONTHLY_ASSETS
 from irt_assets.gates.month_status import latest_evaluations, unsettled_months
 from jobs.launcher import own_worker_tags
-from jobs.stuck_runs import SHOWN_OF_AN_ID, StuckRun, fail_lost_runs, stuck_runs
+from jobs.plans import Plan, plan_of
+from jobs.stuck_runs import SHOWN_OF_AN_ID, fail_lost_runs, stuck_runs
+from resources.dagster_compat import RUN_KEY_TAG, SENSOR_NAME_TAG
 from resources.failures import PermanentFailure
 from resources.serving import logs
 from resources.settings import Settings
 
+LOG = logging.getLogger("irt.run")
 NO_STEP = "the run failed before its first step"
-
-
-def _console(level: str | None = None) -> dict[str, Any]:
-    """On a terminal the command prints progress and runs are silent; elsewhere runs log."""
-    level = level or ("CRITICAL" if logs.for_people() else "INFO")
-    return {"loggers": {"console": {"config": {"log_level": level}}}}
-
-
-@dataclass(frozen=True)
-class RunOutcome:
-    """How a run of a partition ended.
-
-    Attributes:
-        error: the first failed step's message. held: the error says why the month is held and what to decide.
-        warnings: messages of its checks.
-    """
-
-    partition: str
-    run_id: str
-    success: bool
-    error: str | None
-    warnings: tuple[str, ...] = ()
-    held: bool = False
+SENSORS = (
+    "ledger",
+    "late_answers",
+    "theta_sweep",
+    "alerts_of_runs",
+    "alerts_of_checks",
+    "ready_months",
+    "alert_delivery",
+)
+"""In the order of evaluation: sensors that open alerts follow those that launch runs, and delivery comes last."""
+DAEMONS_OWN = ("killed_runs", "automation", "alerts_of_schedules")
+"""Sensors that are useful only with a daemon."""
+NOT_A_CAUSE = "linked_item_parameters"
+"""A held month is fitted and linked like any other: see `jobs.automation`."""
+MOST_ROUNDS = 5
+"""At most this many rounds, as a run may cause another: drift, then its report."""
+CURSOR = "irt without a daemon: {}"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run of any job ended, `why` it failed, and its id in Dagster."""
+    """How a run of a job, or of some assets, ended.
 
-    name: str
+    Attributes:
+        why: the first failed step's message. held: it says why the month is held and what to decide.
+        warnings: messages of its checks.
+    """
+
+    job: str
+    partition: str | None
     success: bool
     why: str = ""
     run_id: str = field(default="", compare=False)
+    warnings: tuple[str, ...] = ()
+    held: bool = False
+
+    @property
+    def name(self) -> str:
+        return name_of_run(self.job, self.partition)
 
 
-def run_month(instance: dg.DagsterInstance, settings: Settings, month: str, assets: Sequence[str] = ()) -> RunOutcome:
-    """Execute the monthly job for one month here and now, or only some of its assets.
+def name_of_run(job: str, partition: str | None) -> str:
+    return f"{job} {partition}" if partition else job
 
-    Raises PermanentFailure where the month is not a partition, or where a run of it is queued or under way.
+
+def outcome_of(
+    job: str, partition: str | None, run_id: str, success: bool, events: Iterable[dg.DagsterEvent], otherwise: str = ""
+) -> Outcome:
+    """How a run ended, from its events. otherwise: why it failed if no step did."""
+    failed, warnings, why = [], [], otherwise or NO_STEP
+    for event in events:
+        if event.is_step_failure:
+            failed.append(event.step_failure_data)
+        elif event.is_run_failure and not otherwise and (error := event.job_failure_data.error):
+            why = f"the run broke off, and the step that it was at left nothing: {first_cause(error)}"
+        elif event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            check = event.asset_check_evaluation_data
+            if not check.passed:
+                warnings.append(check.description or check.check_name)
+    if success:
+        why = ""
+    elif failed:
+        why = why_it_failed(failed[0])
+    return Outcome(job, partition, success, why, run_id, tuple(warnings), held=any(map(says_held, failed)))
+
+
+def run_month(instance: dg.DagsterInstance, settings: Settings, month: str, assets: Sequence[str] = ()) -> Outcome:
+    """Execute the monthly job for one month here and now, or only some of its assets. Raises as `require_free` does."""
+    plan = plan_of(MONTHLY_JOB)
+    require_free(instance, settings, plan, month)
+    return run_here(instance, settings, plan, month, assets)
+
+
+def require_free(instance: dg.DagsterInstance, settings: Settings, plan: Plan, partition: str) -> None:
+    """Raises PermanentFailure where the job has no such partition, or where a run of it is queued or under way."""
+    partitions, period = build_defs(settings).resolve_job_def(plan.job).partitions_def, plan.period
+    assert partitions is not None
+    if not partitions.has_partition_key(partition):
+        keys = partitions.get_partition_keys()
+        raise PermanentFailure(
+            f"{partition} is not a {period.name} that is over: the {period.name}s run from {keys[0]} (IRT_FIRST_MONTH) "
+            f"to {keys[-1]}"
+            if keys
+            else f"no {period.name} is over yet since IRT_FIRST_MONTH={settings.irt_first_month}"
+        )
+    fail_lost_runs(instance)
+    if partition in under_way(instance, plan.job, MONTHLY_ASSETS if plan.job == MONTHLY_JOB else [plan.asset]):
+        runs = [
+            f"  {one.name} {one.partition} {one.status}{f' ({one.why})' if one.why else ''}: "
+            f"irt runs cancel {one.run_id[:SHOWN_OF_AN_ID]}"
+            for one in stuck_runs(instance)
+            if one.may_hold(partition)
+        ]
+        why = f"a run of {partition} is queued or under way: wait for it, or cancel it"
+        raise PermanentFailure("\n".join([why, *runs]))
+
+
+def run_here(
+    instance: dg.DagsterInstance,
+    settings: Settings,
+    plan: Plan,
+    partition: str | None,
+    assets: Sequence[str] = (),
+    *,
+    log_level: str | None = None,
+) -> Outcome:
+    """Execute a job here and now, or only some of its assets, whatever else goes on."""
+    keys = [dg.AssetKey(name) for name in assets]
+    result = _execute(build_defs(settings).resolve_job_def(plan.job), instance, partition, keys, log_level=log_level)
+    return outcome_of(plan.job, partition, result.run_id, result.success, result.all_events)
+
+
+def run_job(instance: dg.DagsterInstance, settings: Settings, name: str, first: str = "", last: str = "") -> bool:
+    """Execute a job here and now, of one partition, of all from `first` to `last` in one run, or of none.
+
+    Returns whether it succeeded.
     """
-    return _run_partition(instance, settings, MONTHLY_JOB, month, MONTHS, MONTHLY_ASSETS, assets=assets)
+    a_range = dict(zip(RANGE_TAGS, (first, last), strict=True)) if last else {}
+    partition = first if first and not last else None
+    return _execute(build_defs(settings).resolve_job_def(name), instance, partition, tags=a_range).success
 
 
 def judge_again(
@@ -92,103 +175,6 @@ def judge_again(
                 yield month, found.check_name, found.passed
 
 
-def run_night(instance: dg.DagsterInstance, settings: Settings, day: str) -> RunOutcome:
-    """Execute the nightly job for one day here and now; it logs on a terminal too. Raises as `run_month` does."""
-    return _run_partition(instance, settings, NIGHTLY_JOB, day, DAYS, (NIGHTLY,), log_level="INFO")
-
-
-def run_learner_reports(instance: dg.DagsterInstance, settings: Settings, week: str) -> RunOutcome:
-    """Execute the job of the learner reports for a week here and now. Raises as `run_month` does."""
-    return _run_partition(instance, settings, LEARNER_REPORT_JOB, week, WEEKS, (LEARNER_REPORT,))
-
-
-def _run_partition(
-    instance: dg.DagsterInstance,
-    settings: Settings,
-    name: str,
-    partition: str,
-    period: Period,
-    made: Collection[str],
-    *,
-    assets: Sequence[str] = (),
-    log_level: str | None = None,
-) -> RunOutcome:
-    """Execute `assets`, or all of the job, for a partition, unless another run makes one of `made` for it."""
-    job = job_with_partition(settings, name, partition, period)
-    fail_lost_runs(instance)
-    if partition in under_way(instance, name, made):
-        runs = [one for one in stuck_runs(instance) if one.may_hold(partition)]
-        raise PermanentFailure(
-            f"a run of {partition} is queued or under way: wait for it, or cancel it\n{_as_lines(runs)}"
-        )
-    result = _execute(job, instance, partition, [dg.AssetKey(name) for name in assets], log_level=log_level)
-    return run_outcome(partition, result.run_id, result.success, result.all_events)
-
-
-def job_with_partition(settings: Settings, name: str, partition: str, period: Period) -> dg.JobDefinition:
-    """The job of this name. Raises PermanentFailure where it has no such partition."""
-    job = build_defs(settings).resolve_job_def(name)
-    assert job.partitions_def is not None
-    if not job.partitions_def.has_partition_key(partition):
-        keys = job.partitions_def.get_partition_keys()
-        raise PermanentFailure(
-            f"{partition} is not a {period.name} that is over: the {period.name}s run from {keys[0]} (IRT_FIRST_MONTH) "
-            f"to {keys[-1]}"
-            if keys
-            else f"no {period.name} is over yet since IRT_FIRST_MONTH={settings.irt_first_month}"
-        )
-    return job
-
-
-def run_outcome(partition: str, run_id: str, success: bool, events: Sequence[dg.DagsterEvent]) -> RunOutcome:
-    """How a run of a partition ended, from its events."""
-    failed, warnings = [], []
-    for event in events:
-        if event.is_step_failure:
-            failed.append(event.step_failure_data)
-        elif event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
-            check = event.asset_check_evaluation_data
-            if not check.passed:
-                warnings.append(check.description or check.check_name)
-    why = None if success else why_it_ended(events)
-    return RunOutcome(partition, run_id, success, why, tuple(warnings), held=any(map(says_held, failed)))
-
-
-def _as_lines(runs: list[StuckRun]) -> str:
-    return "\n".join(
-        f"  {one.name} {one.partition} {one.status}{f' ({one.why})' if one.why else ''}: "
-        f"irt runs cancel {one.run_id[:SHOWN_OF_AN_ID]}"
-        for one in runs
-    )
-
-
-def run_job(instance: dg.DagsterInstance, settings: Settings, name: str, first: str = "", last: str = "") -> bool:
-    """Execute a job here and now, of one partition, of all from `first` to `last` in one run, or of none.
-
-    Returns whether it succeeded.
-    """
-    a_range = dict(zip(RANGE_TAGS, (first, last), strict=True)) if last else {}
-    partition = first if first and not last else None
-    return execute(instance, settings, job=name, partition=partition, tags=a_range).success
-
-
-def execute(
-    instance: dg.DagsterInstance,
-    settings: Settings,
-    *,
-    job: str | None = None,
-    partition: str | None = None,
-    assets: Sequence[dg.AssetKey] = (),
-    tags: Mapping[str, str] | None = None,
-    log_level: str | None = None,
-) -> dg.ExecuteInProcessResult:
-    """Execute a job, or `assets` with their checks, here and now, whatever else goes on."""
-    defs = build_defs(settings)
-    chosen = defs.resolve_job_def(job) if job else defs.resolve_implicit_job_def_def_for_assets(assets)
-    assert chosen is not None
-    return _execute(chosen, instance, partition, assets, tags, log_level)
-
-
 def _execute(
     job: dg.JobDefinition,
     instance: dg.DagsterInstance,
@@ -197,22 +183,98 @@ def _execute(
     tags: Mapping[str, str] | None = None,
     log_level: str | None = None,
 ) -> dg.ExecuteInProcessResult:
+    """On a terminal the command prints progress and runs are silent, unless `log_level` says; elsewhere runs log."""
+    level = log_level or ("CRITICAL" if logs.for_people() else "INFO")
     return job.execute_in_process(
         partition_key=partition,
         asset_selection=list(assets) or None,
         instance=instance,
         raise_on_error=False,
         tags=own_worker_tags() | dict(tags or {}),
-        run_config=_console(log_level),
+        run_config={"loggers": {"console": {"config": {"log_level": level}}}},
     )
 
 
-def why_it_ended(events: Iterable[dg.DagsterEvent]) -> str:
-    """The explanation of the first step that failed; without one, what broke the run off."""
-    why = NO_STEP
-    for event in events:
-        if event.is_step_failure:
-            return why_it_failed(event.step_failure_data)
-        if event.is_run_failure and (error := event.job_failure_data.error):
-            why = f"the run broke off, and the step that it was at left nothing: {first_cause(error)}"
-    return why
+@dataclass(frozen=True)
+class Asked:
+    """A run to launch: of a job, or of `assets` if `job` is None."""
+
+    partition: str | None
+    job: str | None = None
+    assets: tuple[dg.AssetKey, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def follow_up(instance: dg.DagsterInstance, settings: Settings) -> Iterator[Outcome]:
+    """Run what sensors and automation ask for, until they ask for nothing more."""
+    for _ in range(MOST_ROUNDS):
+        defs = build_defs(settings)
+        asked = [*_automation_requests(instance, defs), *_sensor_requests(instance, defs, SENSORS)]
+        if not asked:
+            return
+        for one in asked:
+            yield _run(instance, settings, one)
+
+
+def evaluate(instance: dg.DagsterInstance, settings: Settings, sensor: str) -> Iterator[Outcome]:
+    """One tick of one of `SENSORS`, and the runs that it asks for."""
+    for one in _sensor_requests(instance, build_defs(settings), (sensor,)):
+        yield _run(instance, settings, one)
+
+
+def _run(instance: dg.DagsterInstance, settings: Settings, one: Asked) -> Outcome:
+    defs = build_defs(settings)
+    job = defs.resolve_job_def(one.job) if one.job else defs.resolve_implicit_job_def_def_for_assets(one.assets)
+    assert job is not None
+    result = _execute(job, instance, one.partition, one.assets, one.tags)
+    name = one.job or ", ".join(key.to_user_string() for key in one.assets)
+    return outcome_of(name, one.partition, result.run_id, result.success, result.all_events)
+
+
+def _sensor_requests(instance: dg.DagsterInstance, defs: dg.Definitions, names: Sequence[str]) -> Iterator[Asked]:
+    """The runs that each sensor requests and has not had yet; cursors are stored as the daemon stores them."""
+    cursors = instance.daemon_cursor_storage
+    assert cursors is not None
+    sensors = {sensor.name: sensor for sensor in defs.sensors or () if isinstance(sensor, dg.SensorDefinition)}
+    for name in names:
+        key = CURSOR.format(name)
+        context = dg.build_sensor_context(
+            instance,
+            cursor=cursors.get_cursor_values({key}).get(key),
+            definitions=defs,
+            resources=defs.resources,
+            sensor_name=name,
+        )
+        with context:
+            tick = sensors[name].evaluate_tick(context)
+        if tick.skip_message:
+            LOG.info("%s: %s", name, tick.skip_message)
+        for request in tick.run_requests or ():
+            tags = {**request.tags, SENSOR_NAME_TAG: name, RUN_KEY_TAG: request.run_key or ""}
+            if not instance.get_runs_count(dg.RunsFilter(tags={SENSOR_NAME_TAG: name, RUN_KEY_TAG: tags[RUN_KEY_TAG]})):
+                yield Asked(request.partition_key, request.job_name, tuple(request.asset_selection or ()), tags)
+        if tick.cursor:
+            cursors.set_cursor_values({key: tick.cursor})
+
+
+def _automation_requests(instance: dg.DagsterInstance, defs: dg.Definitions) -> Iterator[Asked]:
+    """The automatic assets of each month that are missing or older than what they read.
+
+    Those that read one another come in later rounds. The daemon remembers what it has asked for and so asks once; here
+    what failed is asked for again, by the next command.
+    """
+    graph = defs.resolve_asset_graph()
+    follow = [key for key in graph.toposorted_asset_keys if graph.get(key).automation_condition is not None]
+    read = {key: graph.get(key).parent_keys for key in follow}
+    stored, kind = instance.event_log_storage, dg.DagsterEventType.ASSET_MATERIALIZATION
+    concerned = {*follow, *(parent for key in follow for parent in read[key])}
+    made = {key: stored.get_latest_storage_id_by_partition(key, kind) for key in concerned}  # clocks are set back
+    due: dict[str, list[dg.AssetKey]] = {}
+    for key in follow:
+        causes = [parent for parent in read[key] if parent.to_user_string() != NOT_A_CAUSE]
+        for month in set.intersection(*(set(made[parent]) for parent in read[key])):
+            waits = any(parent in due.get(month, ()) for parent in read[key])
+            if not waits and max(made[cause][month] for cause in causes) > made[key].get(month, -1):
+                due.setdefault(month, []).append(key)
+    for month in sorted(due):
+        yield Asked(month, assets=tuple(due[month]))

@@ -25,7 +25,7 @@ def become(settings: Settings, database: Database, name: str, *, port: int = 0, 
 
     Raises PermanentFailure if `irt serve` or another code server is running on the same IRT_HOME.
     """
-    from irt_assets.servers.stack import dagster_instance  # imports Dagster, which our services start without
+    from irt_assets.servers.instance import dagster_instance  # imports Dagster, which our services start without
 
     open_store(settings, database)
     _claim(settings, STACK_LOCK, fcntl.LOCK_SH, "`irt serve` runs")

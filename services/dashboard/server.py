@@ -26,7 +26,7 @@ from starlette.routing import Mount, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from irt_assets.common.wording import counted
-from irt_assets.servers.stack import dagster_instance
+from irt_assets.servers.instance import dagster_instance
 from resources.dagster_compat import keep_connections
 from resources.failures import PermanentFailure, explain, is_transient
 from resources.postgres.open_database import open_database

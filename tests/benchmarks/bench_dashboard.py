@@ -25,7 +25,7 @@ from dashboard_world import SCALES, build
 from irt_assets.common.dashboard_pages import address
 from irt_assets.common.partitions import last_complete_month, months_between
 from irt_assets.decisions.proposals import waiting_proposals
-from irt_assets.servers.stack import dagster_instance
+from irt_assets.servers.instance import dagster_instance
 from resources.dagster_compat import keep_connections
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres

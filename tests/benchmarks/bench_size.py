@@ -32,7 +32,7 @@ ITEMS, PER_LEARNER = 500, 50
 ORIGIN_S, ORIGIN_GB, SCORED_S = 150.0, 2.0, 60.0
 RUN_SCORED = """
 from irt_assets.runs.in_process_runs import run_month
-from irt_assets.servers.stack import dagster_instance
+from irt_assets.servers.instance import dagster_instance
 from resources.postgres.database import Database
 from resources.settings import get_settings
 settings = get_settings()

@@ -35,7 +35,7 @@ from irt_assets.responses.data_versions import data_version
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import rules_of
 from irt_assets.responses.window import data_hash
-from irt_assets.servers.stack import dagster_instance
+from irt_assets.servers.instance import dagster_instance
 from resources.dagster_schema import rows_shown
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres

@@ -25,7 +25,7 @@ from pydantic import SecretStr
 from irt_assets.common.partitions import month_of
 from irt_assets.decisions.origin import initialise
 from irt_assets.gates.month_status import month_states
-from irt_assets.servers.stack import dagster_instance
+from irt_assets.servers.instance import dagster_instance
 from resources.dagster_compat import MAX_RETRIES_TAG, PARENT_RUN_ID_TAG
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres

@@ -29,7 +29,7 @@ from pydantic import SecretStr
 from irt_assets.common.partitions import month_of
 from irt_assets.decisions.origin import initialise
 from irt_assets.gates.month_status import month_states
-from irt_assets.servers.stack import dagster_instance
+from irt_assets.servers.instance import dagster_instance
 from resources.dagster_compat import PARENT_RUN_ID_TAG
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
@@ -197,12 +197,12 @@ def prepared(site: Platform) -> dict[str, str]:
 def platform(site: Platform, prepared: dict[str, str]) -> Platform:
     """The site with a daemon that runs. Where it does not come up, its tests fail at once with what its pods said.
 
-    θ API and exporter are left out, and no schedule ticks: their ports and their times are this machine's.
+    θ API, dashboard and exporter are left out, and no schedule ticks: their ports and times are this machine's.
     """
     overlay = site.cluster.folder / "overlay"
     first = f"kubectl -n seedtest create configmap irt-config --from-literal=IRT_FIRST_MONTH={site.months[0]}"
     site.cluster.must(first)
-    left_out = [{"name": name, "count": 0} for name in ("seedtest-api", "irt-exporter")]
+    left_out = [{"name": name, "count": 0} for name in ("seedtest-api", "shiny-dashboard", "irt-exporter")]
     _write_overlay(overlay, [K8S / "overlays/seedtest"], replicas=left_out)
     began = time.monotonic()
     try:

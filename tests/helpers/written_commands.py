@@ -99,7 +99,7 @@ def irt() -> TyperGroup:
 @cache
 def jobs() -> set[str]:
     from irt_assets.common.job_names import same_job
-    from irt_assets.runs.without_daemon import SENSORS
+    from irt_assets.runs.in_process_runs import SENSORS
     from jobs.plans import PLANS
 
     return {name for plan in PLANS for name in same_job(plan.job)} | set(SENSORS)

@@ -11,7 +11,7 @@ import pytest
 
 from irt_assets.decisions.origin import initialise
 from irt_assets.runs.in_process_runs import run_month
-from irt_assets.servers.stack import dagster_instance
+from irt_assets.servers.instance import dagster_instance
 from resources.postgres import schema, schema_version
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres

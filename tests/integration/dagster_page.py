@@ -11,7 +11,7 @@ import pytest
 from dagster import DagsterInstance
 from starlette.types import ASGIApp
 
-from irt_assets.servers.stack import dagster_instance
+from irt_assets.servers.instance import dagster_instance
 from irt_assets.webserver.__main__ import guarded
 from jobs.launched_by import tags_of_backfill
 from resources.dagster_compat import webserver_app

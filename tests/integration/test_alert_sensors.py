@@ -21,7 +21,7 @@ from irt_assets.gates.gates import SET_GATES, SetGate
 from irt_assets.invariants.history import Report, record
 from irt_assets.invariants.invariant import Verdict, Violation
 from irt_assets.invariants.registry import INVARIANTS
-from irt_assets.servers.stack import dagster_instance
+from irt_assets.servers.instance import dagster_instance
 from jobs.alert_sensors import build_alert_sensors
 from jobs.alerts import unmade
 from jobs.plans import Plan, overdue_since

@@ -31,7 +31,7 @@ from irt_assets.invariants.freshness import BACKUP_AGE, last_backup
 from irt_assets.invariants.history import take_report
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.responses.snapshot import take_snapshot
-from irt_assets.servers.stack import dagster_instance
+from irt_assets.servers.instance import dagster_instance
 from jobs.alerts import backup_alert
 from resources.failures import PermanentFailure, TransientFailure
 from resources.files.folder_claim import open_store

@@ -13,9 +13,9 @@ from irt_assets.common.job_names import ALIASES, KPI_JOB, NIGHTLY_JOB
 from irt_assets.common.partitions import DAYS, WEEKS
 from irt_assets.common.run_progress import PARTITION_TAG, asked_again
 from irt_assets.definitions import build_defs
-from irt_assets.runs.jobs_by_hand import partitions_to_run, plan_of
+from irt_assets.runs.start import partitions_to_run
 from jobs.alerts import schedule_states
-from jobs.plans import PLANS
+from jobs.plans import PLANS, last_tick_before, plan_of
 from resources.dagster_compat import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG, TickStatus
 from resources.failures import PermanentFailure
 from resources.settings import Settings
@@ -147,6 +147,34 @@ def test_every_schedule_has_a_tick_that_can_be_launched(graph: Graph) -> None:
         if plan.asset:
             wanted = plan.partitions_due(FRIDAY, "2026-01")
             assert graph.tick(plan.job, FRIDAY) == wanted
+
+
+@pytest.mark.parametrize("status", [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.SUCCESS])
+def test_a_job_without_partitions_runs_once_for_a_tick_by_its_schedule_or_its_timer(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch, status: dg.DagsterRunStatus
+) -> None:
+    """A person's run is made whenever it is asked for."""
+    plan, now = plan_of("observe_bank"), datetime.now(UTC)
+    tick = last_tick_before(now, plan)
+    by_cron = graph.settings.model_copy(update={"irt_run_key": "observe-bank-29384720"})
+    by_hand = graph.settings.model_copy(update={"irt_run_key": "observe-bank-again"})
+
+    def asked() -> list[bool]:
+        scheduled = bool(graph.tick(plan.job, tick))
+        jobs = [partitions_to_run(graph.instance, one, plan, None) for one in (by_cron, by_hand)]
+        with monkeypatch.context() as timer:
+            timer.setenv("TRIGGER_UNIT", "irt-observe.timer")
+            jobs.append(partitions_to_run(graph.instance, graph.settings, plan, None))
+        return [scheduled, *map(bool, jobs)]
+
+    graph.run(plan.job, dg.DagsterRunStatus.FAILURE)
+    graph.run("observe_attempts", dg.DagsterRunStatus.SUCCESS)
+    with freeze_time(tick - timedelta(minutes=1)):
+        graph.run(plan.job, dg.DagsterRunStatus.SUCCESS)
+    assert asked() == [True, True, True, True]
+    graph.run(plan.job, status)
+    assert asked() == [False, False, True, False]
+    assert graph.tick(plan.job, tick + timedelta(days=1)) == [""]
 
 
 @pytest.mark.parametrize(("alias", "job"), ALIASES.items())

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from irt_assets.common.job_names import NIGHTLY_JOB
 from irt_assets.psychometrics.simulation.scenario import Scenario
 from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.responses import simulated
@@ -150,7 +151,7 @@ def test_a_night_is_made_by_a_typed_command_and_says_what_it_did(
     typed = irt(world)
     done = typed("nightly", "--day", "2026-07-31")
     assert (done.code, done.out) == (0, "2026-07-31: done\n")
-    said = [json.loads(line) for line in done.err.splitlines()]
+    said = [line for line in map(json.loads, done.err.splitlines()) if line.get("job") == NIGHTLY_JOB]
     assert [line["message"].split(" ")[0] for line in said if line["level"] == "INFO"] == [
         "Loaded",
         "Loaded",

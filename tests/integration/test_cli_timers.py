@@ -16,9 +16,10 @@ from irt_assets.common.run_progress import last_made
 from irt_assets.definitions import build_defs
 from irt_assets.drift.assets import GROUP
 from irt_assets.reports.assets import DRIFT_REPORT
-from irt_assets.runs import jobs_by_hand, without_daemon
-from irt_assets.servers.stack import dagster_instance
-from jobs.plans import PLANS
+from irt_assets.runs import in_process_runs
+from irt_assets.runs.in_process_runs import Outcome
+from irt_assets.servers.instance import dagster_instance
+from jobs.plans import PLANS, Plan, plan_of
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
@@ -43,7 +44,7 @@ def instance(world: Settings) -> Iterator[DagsterInstance]:
 
 
 def followed(instance: DagsterInstance, settings: Settings) -> list[str]:
-    outcomes = list(without_daemon.follow_up(instance, settings))
+    outcomes = list(in_process_runs.follow_up(instance, settings))
     assert all(outcome.success for outcome in outcomes), outcomes
     return [outcome.name for outcome in outcomes]
 
@@ -68,26 +69,25 @@ def test_without_a_daemon_a_month_has_its_drift_and_its_report_follow_once(made_
 @pytest.mark.long
 def test_without_a_daemon_a_run_that_failed_is_told_of_once_and_so_is_its_end(world: Settings, http: HttpSink) -> None:
     settings = world.model_copy(update={"alert_webhook_url": SecretStr(http.url)})
-    plan = jobs_by_hand.plan_of(MONTHLY_JOB)
+    plan = plan_of(MONTHLY_JOB)
     anchors = "UPDATE anchor_set SET item_id = {}"
     with dagster_instance(settings, Database(settings)) as instance:
         rooms.run_sql(Database(settings), anchors.format("'gone ' || item_id"))
-        (outcome,) = jobs_by_hand.run_here(instance, settings, plan, [MONTH])
+        outcome = in_process_runs.run_here(instance, settings, plan, MONTH)
         assert not outcome.success
         assert "anchor" in outcome.why
         for _ in range(2):
             followed(instance, settings)
         (told,) = [body for body in http.bodies() if MONTH in body["partition"]]
         rooms.run_sql(Database(settings), anchors.format("substr(item_id, 6)"))
-        again = list(jobs_by_hand.run_here(instance, settings, plan, [MONTH]))
-        assert again == [jobs_by_hand.Outcome(f"{MONTHLY_JOB} {MONTH}", success=True)]
+        assert in_process_runs.run_here(instance, settings, plan, MONTH).success
         followed(instance, settings)
         assert [body["event"] for body in http.bodies() if body["id"] == told["id"]] == ["opened", "resolved"]
 
 
 def test_every_sensor_is_the_daemons_own_or_evaluated_without_it(world: Settings) -> None:
     sensors = {sensor.name for sensor in build_defs(world).sensors or ()}
-    assert sensors == {*without_daemon.SENSORS, *without_daemon.DAEMONS_OWN}
+    assert sensors == {*in_process_runs.SENSORS, *in_process_runs.DAEMONS_OWN}
 
 
 def test_a_run_that_a_stopped_daemon_left_in_its_queue_is_made_here(
@@ -99,9 +99,8 @@ def test_a_run_that_a_stopped_daemon_left_in_its_queue_is_made_here(
     origin = RemoteJobOrigin(RemoteRepositoryOrigin(server, "__repository__"), "prune")
     prune = build_defs(world).resolve_job_def("prune")
     waits = instance.create_run_for_job(prune, status=DagsterRunStatus.QUEUED, remote_job_origin=origin)
-    monkeypatch.setattr("irt_assets.runs.jobs_by_hand.queue_run", lambda *_: waits.run_id)
-    monkeypatch.setattr("irt_assets.cli.runs.daemon_alive", lambda _: next(answers))
-    monkeypatch.setattr("irt_assets.runs.jobs_by_hand.daemon_alive", lambda _: next(answers))
+    monkeypatch.setattr("irt_assets.runs.start.queue_run", lambda *_: waits.run_id)
+    monkeypatch.setattr("irt_assets.runs.start.daemon_alive", lambda _: next(answers))
     typed = irt(world)("job", "prune")
     assert (typed.code, typed.out) == (0, "prune: done\n"), typed.err
     assert "The daemon is gone: prune leaves its queue and runs here." in typed.err
@@ -109,14 +108,53 @@ def test_a_run_that_a_stopped_daemon_left_in_its_queue_is_made_here(
     assert sorted(status.value for status in statuses) == ["CANCELED", "SUCCESS"]
 
 
+@pytest.mark.parametrize("here", [True, False])
+@pytest.mark.parametrize(
+    ("words", "job"),
+    [
+        (("job", "observe_bank"), "observe_bank"),
+        (("nightly",), "calibrate_night"),
+        (("calibrate", "--month", MONTH), MONTHLY_JOB),
+        (("backfill", "--from", MONTH, "--to", MONTH), MONTHLY_JOB),
+        (("report", "learner"), "generate_weekly_report"),
+    ],
+)
+def test_every_command_goes_through_the_daemon_s_queue_unless_it_is_told_to_run_here(
+    here: bool,
+    words: tuple[str, ...],
+    job: str,
+    world: Settings,
+    irt: Callable[[Settings], Irt],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[tuple[str, bool]] = []
+
+    def made_here(_: object, __: object, plan: Plan, partition: str | None, **___: object) -> Outcome:
+        made.append((plan.job, True))
+        return Outcome(plan.job, partition, success=True)
+
+    def queued(_: object, __: object, ___: object, job: str, ____: object) -> str:
+        made.append((job, False))
+        return "the run"
+
+    monkeypatch.setattr("irt_assets.runs.start.daemon_alive", lambda _: True)
+    monkeypatch.setattr("irt_assets.runs.start.run_here", made_here)
+    monkeypatch.setattr("irt_assets.runs.start.queue_run", queued)
+    monkeypatch.setattr(
+        "irt_assets.runs.start.await_run", lambda _, __, job, partition, ___: Outcome(job, partition, success=True)
+    )
+    typed = irt(world)(*words, *["--here"] * here)
+    assert made == [(job, here)], typed.err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("nightly",), "these have: observe_bank"),
         (("observe_bank", "--partition", "2026-06-30"), "has no partitions"),
-        (("mirt_calibrate", "--partition", "2099-01-01"), "the day 2099-01-01 is not over yet"),
-        (("detect_inactivity", "--partition", "June"), "'June' is not a day: write it as 20"),
-        (("detect_inactivity", "--partition", "2099-01-01"), "the day 2099-01-01 is not over yet"),
+        (("mirt_calibrate", "--partition", "2099-01-01"), "2099-01-01 is not a day that is over: the days run from"),
+        (("detect_inactivity", "--partition", "June"), "June is not a day that is over: the days run from"),
+        (("detect_inactivity", "--partition", "2099-01-01"), "2099-01-01 is not a day that is over: the days run from"),
     ],
 )
 def test_a_wrong_request_says_what_is_right(
@@ -141,7 +179,7 @@ def test_a_job_makes_what_a_tick_would_ask_for_and_then_nothing(
     assert first.out.split("\n")[:-1] == [f"detect_inactivity {day}: done" for day in (first_day, last_day)]
     assert {json.loads(line).get("job") for line in first.err.splitlines()} <= {"detect_inactivity", None}
     again = typed("job", "detect_inactivity")
-    assert (again.code, again.out.startswith("detect_inactivity: nothing is missing.")) == (0, True)
+    assert (again.code, "detect_inactivity: nothing is missing." in again.err) == (0, True)
     one = typed("job", "detect_inactivity", "--partition", days[0])
     assert one.out == f"detect_inactivity {days[0]}: done\n"
 

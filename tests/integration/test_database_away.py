@@ -12,7 +12,7 @@ import pytest
 from dagster_postgres import PostgresRunStorage
 
 from irt_assets.common import retries
-from irt_assets.servers.stack import dagster_instance
+from irt_assets.servers.instance import dagster_instance
 from jobs import stuck_runs
 from jobs.stuck_runs import fail_lost_runs
 from resources import dagster_compat
@@ -149,7 +149,9 @@ CUTS_OFF = """
 """
 EVENTS_OF_THE_LAST_RUN = """
     SELECT dagster_event_type, step_key, asset_key, count(*) FROM dagster.event_logs
-    WHERE run_id = (SELECT run_id FROM dagster.runs ORDER BY id DESC LIMIT 1) AND dagster_event_type IS NOT NULL
+    WHERE run_id = (
+        SELECT run_id FROM dagster.runs WHERE pipeline_name = 'monthly_calibration' ORDER BY id DESC LIMIT 1
+    ) AND dagster_event_type IS NOT NULL
     GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """
 

@@ -33,7 +33,7 @@ from irt_assets.reports.learner_week import key
 from irt_assets.responses.importing.report import UNFINISHED
 from irt_assets.responses.late_months import changed_hash
 from irt_assets.responses.observe import answer_versions
-from irt_assets.servers.stack import dagster_instance
+from irt_assets.servers.instance import dagster_instance
 from jobs.erasure import OF_LEARNERS
 from resources.dagster_schema import rows_shown
 from resources.files.object_store import object_store
@@ -301,7 +301,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from pydantic import SecretStr
-from irt_assets.servers.stack import dagster_instance
+from irt_assets.servers.instance import dagster_instance
 from jobs.erasure import erase, holdings
 from resources.postgres.database import Database
 from resources.files.object_store import object_store

@@ -18,7 +18,7 @@ from irt_assets.gates.month_status import month_states
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.responses.scale_decisions import ACCEPTED, record_decisions
 from irt_assets.runs.in_process_runs import run_job
-from irt_assets.servers.stack import dagster_instance
+from irt_assets.servers.instance import dagster_instance
 from jobs.overview import collect_overview
 from jobs.plans import PLANS, schedule_keys
 from resources.alerts.outbox import Alert, open_alert, queue

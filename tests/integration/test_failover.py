@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from irt_assets.gates.month_judged import State
 from irt_assets.gates.month_status import month_states
-from irt_assets.servers.stack import dagster_instance
+from irt_assets.servers.instance import dagster_instance
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms

@@ -23,7 +23,7 @@ from irt_assets.common.partitions import Month, week_of
 from irt_assets.common.run_progress import PARTITION_TAG
 from irt_assets.definitions import build_defs
 from irt_assets.runs.in_process_runs import run_month
-from irt_assets.servers.stack import dagster_instance
+from irt_assets.servers.instance import dagster_instance
 from jobs.alert_sensors import build_alert_sensors
 from jobs.launcher import own_worker_tags
 from jobs.plans import PLANS

@@ -11,12 +11,12 @@ pytestmark = pytest.mark.ci
 
 PROGRAM = """
 import os, subprocess
-from irt_assets.servers import stack
+from irt_assets.servers import supervisor
 from resources.dagster_compat import code_server_answers
 for _ in range(400):
     for _ in range(3):
         assert not code_server_answers("/nowhere/code-server.sock")
-    subprocess.run(["true"], preexec_fn=stack._prepare_server, check=True)
+    subprocess.run(["true"], preexec_fn=supervisor.prepare_server, check=True)
 """
 AT_MOST_S = 300
 """Four seconds on an idle machine; with gRPC's own preparation it stood still after fewer than a hundred forks."""

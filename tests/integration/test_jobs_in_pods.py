@@ -16,12 +16,11 @@ from dagster import DagsterRunStatus as Status
 from irt_assets.common.environment import CODE_LOCATION, workspace
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.run_progress import PARTITION_TAG
-from irt_assets.runs import jobs_by_hand, jobs_in_pods
-from irt_assets.runs.in_process_runs import RunOutcome
-from irt_assets.runs.jobs_by_hand import Outcome, plan_of
-from irt_assets.runs.jobs_in_pods import RUN_KEY_TAG, make_partition, through_the_daemon
-from irt_assets.servers.stack import dagster_instance
-from jobs.plans import Plan
+from irt_assets.runs import start
+from irt_assets.runs.in_process_runs import Outcome
+from irt_assets.runs.start import RUN_KEY_TAG
+from irt_assets.servers.instance import dagster_instance
+from jobs.plans import Plan, plan_of
 from resources.dagster_compat import PARENT_RUN_ID_TAG, RETRY_NUMBER_TAG, RUN_FAILURE_REASON_TAG, queue_run
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import Database
@@ -37,15 +36,16 @@ from tests.helpers.typed import Irt
 pytestmark = pytest.mark.ci
 
 DAY = "2026-03-05"
-FEATURES, BANK = plan_of("aggregate_features_daily"), plan_of("observe_bank")
+FEATURES, BANK, MONTH = plan_of("aggregate_features_daily"), plan_of("observe_bank"), plan_of(MONTHLY_JOB)
 
 
 @pytest.fixture
 def instance(settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
     """With a daemon that is alive, and runs that are queued as the page queues them."""
-    monkeypatch.setattr(jobs_in_pods, "daemon_alive", lambda _: True)
-    monkeypatch.setattr(jobs_in_pods, "enqueue", enqueued)
-    monkeypatch.setattr(jobs_in_pods, "BETWEEN_LOOKS_S", 0.01)
+    monkeypatch.setattr(start, "in_a_pod", lambda: True)
+    monkeypatch.setattr(start, "daemon_alive", lambda _: True)
+    monkeypatch.setattr(start, "enqueue", enqueued)
+    monkeypatch.setattr(start, "BETWEEN_LOOKS_S", 0.01)
     with dagster_instance(settings, database) as instance:
         yield instance
 
@@ -65,7 +65,7 @@ def queued(instance: dg.DagsterInstance, plan: Plan, partition: str | None, tags
 def ends(instance: dg.DagsterInstance, *, well: bool = True) -> Callable[..., Outcome]:
     """Following a run ends it."""
 
-    def follow(_: object, run_id: str, name: str, patience_s: float) -> Outcome:
+    def follow(_: object, run_id: str, job: str, partition: str | None, patience_s: float) -> Outcome:
         run = instance.get_run_by_id(run_id)
         assert run is not None
         assert patience_s >= 600
@@ -76,7 +76,7 @@ def ends(instance: dg.DagsterInstance, *, well: bool = True) -> Callable[..., Ou
                 instance.add_run_tags(run_id, {RUN_FAILURE_REASON_TAG: "STEP_FAILURE"})
             run = instance.get_run_by_id(run_id)
             assert run is not None
-        return Outcome(name, run.status is Status.SUCCESS)
+        return Outcome(job, partition, run.status is Status.SUCCESS)
 
     return follow
 
@@ -93,7 +93,8 @@ def enqueued(instance: dg.DagsterInstance, _: Settings, *asked: Any) -> str:
 def asked(
     instance: dg.DagsterInstance, settings: Settings, plan: Plan = FEATURES, partition: str | None = DAY
 ) -> list[Outcome]:
-    return list(through_the_daemon(instance, settings, Database(settings), plan, partition))
+    partitions = None if partition is None else [partition]
+    return list(start.start(instance, settings, Database(settings), plan.job, partitions))
 
 
 @pytest.mark.parametrize("well", [True, False])
@@ -103,14 +104,14 @@ def test_a_pod_that_is_started_again_tells_of_the_run_that_the_first_asked_for(
     def killed(*_: object) -> Outcome:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(jobs_in_pods, "await_run", killed)
+    monkeypatch.setattr(start, "await_run", killed)
     with pytest.raises(KeyboardInterrupt):
         asked(instance, as_job)
     (run,) = instance.get_runs()
     assert run.tags[RUN_KEY_TAG] == "features-29384720"
-    monkeypatch.setattr(jobs_in_pods, "await_run", ends(instance, well=well))
+    monkeypatch.setattr(start, "await_run", ends(instance, well=well))
     for _ in range(2):  # while the run goes on, and when it has ended
-        assert asked(instance, as_job) == [Outcome(f"aggregate_features_daily {DAY}", well)]
+        assert asked(instance, as_job) == [Outcome("aggregate_features_daily", DAY, well)]
     assert len(instance.get_runs()) == 1
     later = as_job.model_copy(update={"irt_run_key": "features-29386160"})
     asked(instance, later)
@@ -120,13 +121,13 @@ def test_a_pod_that_is_started_again_tells_of_the_run_that_the_first_asked_for(
 def test_a_run_that_somebody_else_asked_for_is_waited_for(
     instance: dg.DagsterInstance, as_job: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs_in_pods, "await_run", ends(instance))
+    monkeypatch.setattr(start, "await_run", ends(instance))
     queued(instance, FEATURES, DAY, {"dagster/schedule_name": "aggregate_features_daily_schedule"})
     queued(instance, FEATURES, "2026-03-06", {})
     assert [one.name for one in asked(instance, as_job)] == [f"aggregate_features_daily {DAY}"]
     assert len(instance.get_runs()) == 2
     queued(instance, BANK, None, {})
-    assert asked(instance, as_job, BANK, None) == [Outcome("observe_bank", success=True)]
+    assert asked(instance, as_job, BANK, None) == [Outcome("observe_bank", None, success=True)]
     assert len(instance.get_runs()) == 3
 
 
@@ -134,12 +135,12 @@ def test_a_run_by_the_documents_name_is_waited_for(
     instance: dg.DagsterInstance, as_job: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Under way, as somebody started it in the UI, or over, as this Job's first pod asked before an upgrade."""
-    monkeypatch.setattr(jobs_in_pods, "await_run", ends(instance))
+    monkeypatch.setattr(start, "await_run", ends(instance))
     night = plan_of("mirt_calibrate")
     queued(instance, replace(night, job="mirt_calibrate"), DAY, {})
     queued(instance, replace(night, job="mirt_calibrate"), "2026-03-06", {RUN_KEY_TAG: as_job.irt_run_key})
     for day in (DAY, "2026-03-06", "2026-03-06"):
-        assert asked(instance, as_job, night, day)[0] == Outcome(f"calibrate_night {day}", success=True)
+        assert asked(instance, as_job, night, day)[0] == Outcome("calibrate_night", day, success=True)
     assert len(instance.get_runs()) == 2
 
 
@@ -147,8 +148,8 @@ def test_what_is_missing_is_asked_for_and_what_is_under_way_waited_for(
     instance: dg.DagsterInstance, as_job: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A pod that was killed between two partitions has asked for the first alone."""
-    monkeypatch.setattr(jobs_in_pods, "missing", lambda *_: (["2026-03-04", DAY, "2026-03-06"], ["2026-03-06"]))
-    monkeypatch.setattr(jobs_in_pods, "await_run", ends(instance))
+    monkeypatch.setattr(start, "missing", lambda *_: (["2026-03-04", DAY, "2026-03-06"], ["2026-03-06"]))
+    monkeypatch.setattr(start, "await_run", ends(instance))
     queued(instance, FEATURES, DAY, {})
     queued(instance, FEATURES, "2025-01-01", {"dagster/backfill": "old"})
     names = [one.name for one in asked(instance, as_job, partition=None)]
@@ -159,7 +160,7 @@ def test_what_is_missing_is_asked_for_and_what_is_under_way_waited_for(
 def test_two_pods_at_once_ask_for_one_run(
     instance: dg.DagsterInstance, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs_in_pods, "await_run", lambda _, run_id, *__: Outcome(run_id, success=True))
+    monkeypatch.setattr(start, "await_run", lambda _, run_id, *__: Outcome(run_id, None, success=True))
     found: list[str] = []
     pods = [threading.Thread(target=lambda: found.append(asked(instance, settings)[0].name)) for _ in range(2)]
     for pod in pods:
@@ -173,7 +174,7 @@ def test_two_pods_at_once_ask_for_one_run(
 def test_a_code_server_that_restarts_is_waited_for(
     instance: dg.DagsterInstance, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs_in_pods, "await_run", ends(instance))
+    monkeypatch.setattr(start, "await_run", ends(instance))
     answers = iter([TransientFailure("the code server of irt_assets does not answer"), None])
 
     def restarting(*arguments: Any) -> str:
@@ -181,7 +182,7 @@ def test_a_code_server_that_restarts_is_waited_for(
             raise fault
         return enqueued(*arguments)
 
-    monkeypatch.setattr(jobs_in_pods, "enqueue", restarting)
+    monkeypatch.setattr(start, "enqueue", restarting)
     assert asked(instance, settings)[0].success
 
 
@@ -198,7 +199,7 @@ def test_a_code_server_that_does_not_answer_is_said_in_a_sentence(
 
 
 def test_a_database_that_restarts_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs_in_pods, "BETWEEN_LOOKS_S", 0.01)
+    monkeypatch.setattr(start, "BETWEEN_LOOKS_S", 0.01)
     answers = iter([psycopg.OperationalError("the connection is lost"), None])
 
     def look() -> str:
@@ -206,9 +207,9 @@ def test_a_database_that_restarts_is_waited_for(monkeypatch: pytest.MonkeyPatch)
             raise fault
         return "ended"
 
-    assert jobs_in_pods._through_outages(look) == "ended"
+    assert start._through_outages(look) == "ended"
     with pytest.raises(ZeroDivisionError):
-        jobs_in_pods._through_outages(lambda: 1 / 0)
+        start._through_outages(lambda: 1 / 0)
 
 
 def test_without_a_daemon_it_fails_in_the_end_and_has_run_nothing(
@@ -216,8 +217,8 @@ def test_without_a_daemon_it_fails_in_the_end_and_has_run_nothing(
 ) -> None:
     monkeypatch.setenv(KUBERNETES, "10.96.0.1")
     monkeypatch.setenv("S3_BUCKET", "bank")
-    assert jobs_in_pods.PATIENCE_S == 600
-    monkeypatch.setattr(jobs_in_pods, "PATIENCE_S", 0.0)
+    assert start.PATIENCE_S == 600
+    monkeypatch.setattr(start, "PATIENCE_S", 0.0)
     by_hand = (
         ("calibrate", "--month", "2026-02"),
         ("nightly", "--day", DAY),
@@ -235,18 +236,18 @@ def test_without_a_daemon_it_fails_in_the_end_and_has_run_nothing(
 def test_a_month_that_is_typed_in_a_pod_is_made_by_the_daemon(
     well: bool, instance: dg.DagsterInstance, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def follow(_: object, run_id: str, name: str, patience_s: float) -> Outcome:
-        return Outcome(name, well, "" if well else "its worker was killed", run_id)
+    def follow(_: object, run_id: str, job: str, partition: str, patience_s: float) -> Outcome:
+        return Outcome(job, partition, well, "" if well else "its worker was killed", run_id)
 
-    monkeypatch.setattr(jobs_in_pods, "await_run", follow)
-    made = make_partition(instance, settings, Database(settings), MONTHLY_JOB, "2026-02")
+    monkeypatch.setattr(start, "await_run", follow)
+    (made,) = asked(instance, settings, MONTH, "2026-02")
     (run,) = instance.get_runs()
     assert (run.job_name, run.tags[PARTITION_TAG], run.status) == (MONTHLY_JOB, "2026-02", Status.QUEUED)
-    assert made == RunOutcome("2026-02", run.run_id, well, None if well else "its worker was killed")
-    assert make_partition(instance, settings, Database(settings), MONTHLY_JOB, "2026-02") == made
+    assert made == Outcome(MONTHLY_JOB, "2026-02", well, "" if well else "its worker was killed")
+    assert asked(instance, settings, MONTH, "2026-02") == [made]
     assert len(instance.get_runs()) == 1, "one that is under way is waited for"
     with pytest.raises(PermanentFailure, match="2199-01 is not a month that is over"):
-        make_partition(instance, settings, Database(settings), MONTHLY_JOB, "2199-01")
+        asked(instance, settings, MONTH, "2199-01")
 
 
 def test_an_engine_of_one_s_own_is_refused_in_a_pod(
@@ -270,10 +271,10 @@ def test_a_run_that_is_repeated_between_two_looks_is_followed(
             instance.report_dagster_event(DagsterEvent("PIPELINE_SUCCESS", BANK.job), run_id=second)
         return False
 
-    monkeypatch.setattr(jobs_by_hand, "is_to_be_repeated", just_now)
-    assert jobs_by_hand.await_run(instance, first, "bank") == Outcome("bank", success=True)
+    monkeypatch.setattr(start, "is_to_be_repeated", just_now)
+    assert start.await_run(instance, first, BANK.job, None) == Outcome(BANK.job, None, success=True)
 
 
 def test_a_partition_that_is_not_over_is_refused_at_once(instance: dg.DagsterInstance, settings: Settings) -> None:
-    with pytest.raises(PermanentFailure, match="is not over yet"):
+    with pytest.raises(PermanentFailure, match="is not a day that is over"):
         asked(instance, settings, partition="2199-01-01")

@@ -14,7 +14,7 @@ from irt_assets.invariants.reports import report_files_are_as_they_were_written
 from irt_assets.invariants.snapshots import no_test_answer_was_scored, snapshots_match_their_hash
 from irt_assets.reports.assets import DRIFT_REPORT_JOB
 from irt_assets.runs.in_process_runs import run_job, run_month
-from irt_assets.servers.stack import dagster_instance
+from irt_assets.servers.instance import dagster_instance
 from jobs import stored_logs
 from jobs.prune import prune
 from resources.files.object_store import object_store
@@ -41,7 +41,7 @@ def test_months_become_green_and_are_reported_on_with_every_file_in_the_bucket(s
     with dagster_instance(settings, database) as instance:
         for month in rooms.MONTHS:
             outcome = run_month(instance, settings, month)
-            assert outcome.success, outcome.error
+            assert outcome.success, outcome.why
         for job in (DRIFT_JOB, DRIFT_REPORT_JOB):
             assert run_job(instance, settings, job, JULY)
         states = month_states(database, instance, rooms.MONTHS)
@@ -79,6 +79,6 @@ def test_a_month_whose_bucket_is_not_there_fails_with_the_way_out(s3: SeaweedFS,
     with dagster_instance(settings, Database(settings)) as instance:
         outcome = run_month(instance, settings, JUNE)
     assert not outcome.success
-    assert outcome.error is not None
-    assert "s3://none/snapshots/scored_responses/2026-06" in outcome.error
-    assert "S3_BUCKET" in outcome.error
+    assert not outcome.success
+    assert "s3://none/snapshots/scored_responses/2026-06" in outcome.why
+    assert "S3_BUCKET" in outcome.why

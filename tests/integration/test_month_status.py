@@ -508,3 +508,11 @@ def test_a_backfill_that_is_over_holds_nobody_up(instance: dg.DagsterInstance) -
     instance.add_backfill(backfill)
     instance.update_backfill(backfill.with_status(BulkActionStatus.CANCELED))
     assert unsettled_months(instance) == set()
+
+
+def test_a_month_with_proposals_says_where_to_decide(graph: Graph) -> None:
+    result = graph.run(LATER)
+    assert result.success
+    (made,) = result.asset_materializations_for_node("published_item_parameters")
+    assert made.metadata["items proposed"].value
+    assert made.metadata["decide in"].value == "the dashboard, or `irt release`"

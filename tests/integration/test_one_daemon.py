@@ -19,7 +19,9 @@ import pytest
 from pydantic import SecretStr
 
 from irt_assets.servers import daemon
-from irt_assets.servers.stack import Stack, StackError, _Child
+from irt_assets.servers.claims import StackError
+from irt_assets.servers.stack import Stack
+from irt_assets.servers.supervisor import Child
 from resources.failures import PermanentFailure, TransientFailure
 from resources.files.folder_claim import adopt_folder, open_store
 from resources.postgres.daemon_lock import REFUSED, DaemonLock
@@ -150,7 +152,7 @@ def test_a_daemon_that_is_refused_ends_and_so_does_what_would_start_it_again(
     (stack.logs / "daemon.log").write_text("Another daemon works on this database\n")
     gone = subprocess.Popen(["sh", "-c", f"exit {REFUSED}"])
     gone.wait()
-    stack._children["daemon"] = _Child("daemon", [], gone)
+    stack.supervisor.children["daemon"] = Child("daemon", [], stack.logs / "daemon.log", gone)
     with pytest.raises(StackError, match="Another daemon works"):
         stack.supervise()
 

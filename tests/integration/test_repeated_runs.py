@@ -13,8 +13,8 @@ from dagster_shared.error import SerializableErrorInfo
 
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.run_progress import PARTITION_TAG, under_way
-from irt_assets.runs.jobs_by_hand import plan_of, through_the_queue
-from irt_assets.servers.stack import dagster_instance
+from irt_assets.runs.start import await_run
+from irt_assets.servers.instance import dagster_instance
 from jobs.alert_sensors import build_alert_sensors
 from jobs.launcher import own_worker_tags
 from jobs.requeue_lost_retries import report_again
@@ -119,13 +119,10 @@ def test_who_follows_a_run_that_is_repeated_hears_how_the_last_attempt_ended(
         else:
             runs.append(killed.run(**tags))
 
-    monkeypatch.setattr("irt_assets.runs.jobs_by_hand.queue_run", lambda *_: runs[0].run_id)
-    monkeypatch.setattr("irt_assets.runs.jobs_by_hand.daemon_alive", lambda _: True)
+    monkeypatch.setattr("irt_assets.runs.start.daemon_alive", lambda _: True)
     # Not `time.sleep` itself: threads that other tests left behind sleep, too.
-    monkeypatch.setattr(
-        "irt_assets.runs.jobs_by_hand.time", SimpleNamespace(sleep=daemons_turn, monotonic=time.monotonic)
-    )
-    (outcome,) = through_the_queue(killed.instance, killed.settings, plan_of(MONTHLY_JOB), [MONTH])
+    monkeypatch.setattr("irt_assets.runs.start.time", SimpleNamespace(sleep=daemons_turn, monotonic=time.monotonic))
+    outcome = await_run(killed.instance, runs[0].run_id, MONTHLY_JOB, MONTH)
     assert outcome.success is succeeds
     assert outcome.why == ("" if succeeds else f"its run {runs[3].run_id} ended as FAILURE")
     assert [record.getMessage() for record in caplog.records].count("run starting") == 1
@@ -137,22 +134,18 @@ def test_who_follows_a_killed_run_does_not_wait_for_a_daemon_that_is_gone(
     killed: Killed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = killed.run()
-    monkeypatch.setattr("irt_assets.runs.jobs_by_hand.queue_run", lambda *_: run.run_id)
-    monkeypatch.setattr("irt_assets.runs.jobs_by_hand.daemon_alive", lambda _: False)
-    (outcome,) = through_the_queue(killed.instance, killed.settings, plan_of(MONTHLY_JOB), [MONTH])
+    monkeypatch.setattr("irt_assets.runs.start.daemon_alive", lambda _: False)
+    outcome = await_run(killed.instance, run.run_id, MONTHLY_JOB, MONTH)
     assert outcome.why == f"the daemon is gone; the run {run.run_id} is to be repeated"
 
 
-def test_who_follows_a_run_whose_worker_could_not_work_reads_why(
-    killed: Killed, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_follows_a_run_whose_worker_could_not_work_reads_why(killed: Killed) -> None:
     """As at the limit of tasks, where no step could begin."""
     run = killed.instance.create_run_for_job(JOB, tags={PARTITION_TAG: MONTH, MAX_RETRIES_TAG: "0"})
     error = SerializableErrorInfo("RuntimeError: can't start new thread\n", [], "RuntimeError")
     killed.instance.report_engine_event("No step began.", run, EngineEventData.engine_error(error))
     killed.instance.report_run_failed(run)
-    monkeypatch.setattr("irt_assets.runs.jobs_by_hand.queue_run", lambda *_: run.run_id)
-    (outcome,) = through_the_queue(killed.instance, killed.settings, plan_of(MONTHLY_JOB), [MONTH])
+    outcome = await_run(killed.instance, run.run_id, MONTHLY_JOB, MONTH)
     assert outcome.why == f"its run {run.run_id} ended as FAILURE: RuntimeError: can't start new thread"
 
 

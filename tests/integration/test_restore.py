@@ -11,7 +11,7 @@ import pytest
 from irt_assets.backup.manifest import DATABASE
 from irt_assets.invariants.history import take_report
 from irt_assets.responses.snapshot import take_snapshot
-from irt_assets.servers.stack import dagster_instance
+from irt_assets.servers.instance import dagster_instance
 from resources.files.object_store import BucketStore
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres

@@ -23,7 +23,7 @@ from irt_assets.reports.artifacts import Artifact, record, store_report
 from irt_assets.responses.importing.report import open_unfinished
 from irt_assets.responses.item_times import current_ability_times
 from irt_assets.runs.in_process_runs import run_job, run_month
-from irt_assets.servers.stack import dagster_instance
+from irt_assets.servers.instance import dagster_instance
 from jobs.prune import prune
 from jobs.retention import Gone, prune_files, prune_rejects, prune_rows, prune_unfinished
 from resources import tables

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from irt_assets.servers.stack import dagster_instance
+from irt_assets.servers.instance import dagster_instance
 from jobs import stored_logs
 from jobs.stored_logs import StoredComputeLogManager
 from resources.postgres.database import Database

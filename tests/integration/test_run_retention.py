@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import pytest
 
-from irt_assets.servers.stack import dagster_instance
+from irt_assets.servers.instance import dagster_instance
 from jobs.run_retention import RUNS, prune_runs
 from resources.alerts.outbox import Alert, open_alert, resolve_alert
 from resources.dagster_compat import ComputeIOType

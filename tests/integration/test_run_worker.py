@@ -19,7 +19,7 @@ from dagster import DagsterEvent
 from dagster import DagsterRunStatus as Status
 
 from irt_assets.runs.run_worker import _await_launch
-from irt_assets.servers.stack import dagster_instance
+from irt_assets.servers.instance import dagster_instance
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.dagster_private import create_run_for_test

@@ -23,7 +23,7 @@ from dagster import DagsterInstance, DagsterRunStatus
 
 from irt_assets.common.environment import instance_environment
 from irt_assets.common.probes import DAEMONS
-from irt_assets.servers.stack import dagster_instance
+from irt_assets.servers.instance import dagster_instance
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings

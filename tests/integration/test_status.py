@@ -16,7 +16,7 @@ from irt_assets.cli import app
 from irt_assets.common import probes
 from irt_assets.common.probes import DAEMONS
 from irt_assets.runs.in_process_runs import run_job
-from irt_assets.servers.stack import dagster_instance
+from irt_assets.servers.instance import dagster_instance
 from jobs.overview import OnSpark, Overview, collect_overview
 from jobs.plans import PLANS
 from resources.alerts.outbox import Alert, open_alert

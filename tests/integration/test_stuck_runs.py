@@ -15,7 +15,7 @@ import pytest
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.run_progress import BACKFILL_TAG, PARTITION_TAG, under_way
 from irt_assets.runs.in_process_runs import run_month
-from irt_assets.servers.stack import dagster_instance
+from irt_assets.servers.instance import dagster_instance
 from jobs.launcher import WORKER_TAG, own_worker_tags, process_start
 from jobs.stuck_runs import cancel_run, fail_lost_runs, stuck_runs
 from resources.dagster_compat import MAX_RETRIES_TAG, BulkActionStatus, PartitionBackfill
@@ -159,7 +159,7 @@ def test_a_run_in_another_process_is_stopped(runs: Runs, settings: Settings) -> 
     assert settings.database_url is not None
     script = f"""
 import dagster as dg
-from irt_assets.servers.stack import dagster_instance
+from irt_assets.servers.instance import dagster_instance
 from jobs.launcher import own_worker_tags
 from resources.postgres.database import Database
 from resources.settings import Settings

@@ -9,7 +9,7 @@ import pytest
 
 from irt_assets.abilities.online import read_measures, update
 from irt_assets.abilities.sweep import Mark, Swept, sweep
-from irt_assets.runs.without_daemon import SENSORS
+from irt_assets.runs.in_process_runs import SENSORS
 from jobs.sensors import build_theta_sensor
 from resources.postgres.database import Database
 from resources.settings import Settings

@@ -28,7 +28,8 @@ from irt_assets.common.run_progress import PARTITION_TAG
 from irt_assets.definitions import defs
 from irt_assets.gates.month_status import month_states
 from irt_assets.runs.in_process_runs import run_month
-from irt_assets.servers.stack import StackError, dagster_instance
+from irt_assets.servers.claims import StackError
+from irt_assets.servers.instance import dagster_instance
 from resources.dagster_compat import NOT_FINISHED_STATUSES, PARENT_RUN_ID_TAG
 from resources.postgres.database import Database
 from tests.testbed.small_world import small_world

@@ -21,9 +21,11 @@ import psutil
 from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
 
 from irt_assets.common.run_progress import PARTITION_TAG
-from irt_assets.servers import stack as stack_module
+from irt_assets.servers import supervisor as supervisor_module
+from irt_assets.servers.claims import StackError
+from irt_assets.servers.instance import dagster_instance
 from irt_assets.servers.server_commands import DAEMON
-from irt_assets.servers.stack import Stack, StackError, dagster_instance
+from irt_assets.servers.stack import Stack
 from resources.dagster_compat import MAX_RETRIES_TAG
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
@@ -182,7 +184,7 @@ class Harness:
 
     def workers(self) -> list[psutil.Process]:
         """Every run worker that lives, also one that has not said a word yet, and one whose code server is gone."""
-        groups = {process.pid for process in self.stack._started}
+        groups = {process.pid for process in self.stack.supervisor.started}
         return [
             process
             for process in psutil.process_iter(["cmdline"])
@@ -221,7 +223,7 @@ def running_stack(settings: Settings, module: str, daemon: str = DAEMON) -> Iter
     ended = threading.Event()
     try:
         with (
-            patch.object(stack_module, "START_TIMEOUT_S", patient(stack_module.START_TIMEOUT_S)),
+            patch.object(supervisor_module, "START_TIMEOUT_S", patient(supervisor_module.START_TIMEOUT_S)),
             Stack(settings, database, module=module, daemon=daemon) as stack,
             dagster_instance(settings, database) as instance,
         ):

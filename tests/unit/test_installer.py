@@ -214,6 +214,15 @@ def test_an_upgrade_keeps_the_timers_unless_the_daemon_is_asked_for(machine: Mac
         assert ("irt-daemon.service" in restart) != timers
 
 
+def test_timers_that_an_operator_switched_on_beside_the_daemon_stay_on(machine: Machine) -> None:
+    machine.env()
+    machine.install()
+    machine.install("--upgrade", release=RELEASES[1])
+    assert not any("disable" in line and ".timer" in line for line in machine.asked)
+    machine.install("--daemon", release=RELEASES[1])
+    assert any("disable" in line and "irt-calibration.timer" in line for line in machine.asked)
+
+
 def test_an_upgrade_keeps_the_old_release_and_a_rollback_returns_to_it(machine: Machine) -> None:
     machine.env()
     machine.install()

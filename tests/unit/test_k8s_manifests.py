@@ -224,6 +224,7 @@ def test_an_overlay_is_whole(overlay: str, schedules: str) -> None:
     (binding,) = [one for one in built if one["kind"] == "RoleBinding"]
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "irt-runs", "namespace": namespace["name"]}]
     assert ("CronJob" in {one["kind"] for one in built}) == (overlay == "seedtest")
+    assert "shiny-dashboard" in {one["metadata"]["name"] for one in built if one["kind"] == "Deployment"}
 
 
 @pytest.mark.long

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
-from irt_assets.runs.in_process_runs import NO_STEP, RunOutcome, run_outcome
+from irt_assets.runs.in_process_runs import NO_STEP, Outcome, outcome_of
 
 
 @dg.asset(check_specs=[dg.AssetCheckSpec("looked_at", asset="fit"), dg.AssetCheckSpec("sound", asset="fit")])
@@ -26,9 +26,10 @@ def test_what_is_stored_of_a_run_says_the_same_as_the_run() -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         result = dg.materialize([fit, published], instance=instance, raise_on_error=False)
         stored = [entry.dagster_event for entry in instance.all_logs(result.run_id) if entry.dagster_event]
-    wanted = RunOutcome("2026-02", result.run_id, False, "2026-02 has no anchors", ("Q7: an item that nobody answers",))
+    why, warning = "2026-02 has no anchors", "Q7: an item that nobody answers"
+    wanted = Outcome("monthly", "2026-02", False, why, result.run_id, (warning,))
     for events in (result.all_events, stored):
-        assert run_outcome("2026-02", result.run_id, result.success, events) == wanted
+        assert outcome_of("monthly", "2026-02", result.run_id, result.success, events) == wanted
 
 
 def test_a_run_that_broke_off_within_a_step_says_by_what(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,12 +45,12 @@ def test_a_run_that_broke_off_within_a_step_says_by_what(monkeypatch: pytest.Mon
 
         monkeypatch.setattr(instance.event_log_storage, "store_event", store_event)
         result = dg.materialize([fit], instance=instance, raise_on_error=False)
-    outcome = run_outcome("2026-02", result.run_id, result.success, result.all_events)
-    assert outcome.error == (
+    outcome = outcome_of("monthly", "2026-02", result.run_id, result.success, result.all_events)
+    assert outcome.why == (
         "the run broke off, and the step that it was at left nothing: ConnectionError: the database is away"
     )
 
 
 def test_a_run_that_never_began_has_no_step_to_blame() -> None:
-    assert run_outcome("2026-02", "r1", False, []) == RunOutcome("2026-02", "r1", False, NO_STEP)
-    assert run_outcome("2026-02", "r1", True, []) == RunOutcome("2026-02", "r1", True, None)
+    assert outcome_of("monthly", "2026-02", "r1", False, []) == Outcome("monthly", "2026-02", False, NO_STEP)
+    assert outcome_of("monthly", "2026-02", "r1", True, []) == Outcome("monthly", "2026-02", True)

@@ -14,7 +14,7 @@ import pytest
 
 from irt_assets.cli.servers import Server
 from irt_assets.engines.registry import comparison_names
-from irt_assets.runs.without_daemon import SENSORS
+from irt_assets.runs.in_process_runs import SENSORS
 from jobs.plans import PLANS, Plan
 from resources.settings import names_read
 
@@ -149,7 +149,10 @@ def test_every_schedule_has_a_timer_at_its_time(plan: Plan) -> None:
     timer = (UNITS / service).with_suffix(".timer").read_text()
     assert f"OnCalendar={wanted}\n" in timer
     assert "Persistent=true" in timer
-    assert "Conflicts=irt-daemon.service" in timer
+
+
+def test_nothing_conflicts_with_the_daemon() -> None:
+    assert [path.name for path in UNITS.iterdir() if path.is_file() and "Conflicts=" in path.read_text()] == []
 
 
 @pytest.mark.parametrize(

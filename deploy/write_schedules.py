@@ -1,0 +1,248 @@
+"""Write the services and timers of systemd and the CronJobs of all schedules, from `jobs.plans`.
+
+`python -m deploy.write_schedules`, from the root of the repository.
+
+What does not belong here: what follows no schedule of Dagster's (backups, drift reports, single engines, the θ sweep):
+those files are written by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from irt_assets.common.job_names import KPI_JOB, LEARNER_REPORT_JOB, MONTHLY_JOB, NIGHTLY_JOB, PRUNE_JOB
+from jobs.plans import PLANS, Plan
+
+ROOT = Path(__file__).parents[1]
+UNITS = Path("deploy/systemd/units")
+CRON = Path("deploy/k8s/components/cron")
+WEEKDAYS = {"1": ("Mon ", "Monday ")}
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """How a job is shipped.
+
+    Attributes:
+        unit: service and timer, after `irt-`. does: what they do. hours: that a run may take, as its job says.
+        cron_job: name of its CronJob and file, if they are not its documents' name.
+    """
+
+    unit: str
+    does: str
+    hours: int = 2
+    cron_job: tuple[str, str] | None = None
+
+
+SHIPPED = {
+    "observe_bank": Shipped("observe", "what came into the item bank"),
+    "observe_attempts": Shipped("observe", "what came into the log of answers"),
+    "aggregate_features_daily": Shipped("features", "features of yesterday"),
+    KPI_JOB: Shipped("kpis", "KPIs of the week"),
+    MONTHLY_JOB: Shipped("calibration", "the month that is over, with every enabled engine", 24),
+    NIGHTLY_JOB: Shipped("nightly", "the night's calibration", 6, ("calibrate-irt-nightly", "calibrate-irt")),
+    LEARNER_REPORT_JOB: Shipped("weekly-report", "learners' reports of the week that is over", 12),
+    "detect_inactivity": Shipped("inactivity", "learners who have gone quiet"),
+    "inventory": Shipped("inventory", "what is stored, counted"),
+    PRUNE_JOB: Shipped("prune", "what nothing needs any more, deleted"),
+    "invariants": Shipped("invariants", "what must be true of everything stored, and whether it is"),
+}
+SERVICE = """\
+[Unit]
+Description=IRT: {does}
+Wants=network-online.target
+After=network-online.target postgresql.service irt-daemon.service
+OnFailure=irt-failure@%n.service
+
+[Service]
+Type=oneshot
+{starts}
+TimeoutStartSec={hours}h
+TimeoutStopSec=90
+# Killed or out of memory: once more, as what is made already is left alone. What failed by itself is not repeated.
+Restart=on-abnormal
+RestartSec=60
+OOMPolicy=stop
+MemoryHigh=70%
+MemoryMax=80%
+CPUWeight=50
+TasksMax=4096
+"""
+TIMER = """\
+# Instead of the daemon or beside it: whoever comes first makes what is missing.
+[Unit]
+Description=IRT: {does}, {when}
+
+[Timer]
+{calendar}
+Persistent=true
+AccuracySec=1min
+
+[Install]
+WantedBy=timers.target
+"""
+CRON_JOB = """\
+# {comment}
+apiVersion: batch/v1
+kind: CronJob
+metadata:
+  name: {name}
+  labels:
+    cronjob: {name}
+    app.kubernetes.io/name: irt-assets
+    app.kubernetes.io/component: cron
+spec:
+  schedule: "{schedule}"
+  timeZone: {zone}
+  suspend: {suspend}
+  concurrencyPolicy: Forbid
+  startingDeadlineSeconds: {late}
+  successfulJobsHistoryLimit: 3
+  failedJobsHistoryLimit: 3
+  jobTemplate:
+    metadata:
+      labels:
+        cronjob: {name}
+        app.kubernetes.io/name: irt-assets
+        app.kubernetes.io/component: cron
+    spec:
+      activeDeadlineSeconds: {deadline}
+      ttlSecondsAfterFinished: 604800
+      backoffLimit: 3 # a database that is away for a minute
+      podFailurePolicy:
+        rules:
+          - action: FailJob # what it asked for was made as often as it may be, and failed
+            onExitCodes: {{containerName: irt, operator: In, values: [1]}}
+          - action: Ignore # a pod that the cluster took away is replaced
+            onPodConditions: [{{type: DisruptionTarget, status: "True"}}]
+      template:
+        metadata:
+          labels:
+            cronjob: {name}
+            app.kubernetes.io/name: irt-assets
+            app.kubernetes.io/component: cron
+        spec:
+          restartPolicy: Never
+          enableServiceLinks: false
+          automountServiceAccountToken: false
+          securityContext:
+            runAsNonRoot: true
+            runAsUser: 10001
+            runAsGroup: 10001
+            fsGroup: 10001
+            seccompProfile: {{type: RuntimeDefault}}
+          containers:
+            - name: irt
+              image: irt-assets
+              imagePullPolicy: IfNotPresent
+              args: [irt, job, {job}]
+              envFrom:
+                - configMapRef: {{name: irt-settings, optional: true}}
+                - configMapRef: {{name: irt-config, optional: true}}
+                - configMapRef: {{name: report-config, optional: true}}
+                - secretRef: {{name: aws-s3-credentials, optional: true}}
+                - secretRef: {{name: irt-alert-credentials, optional: true}}
+              env:
+                - name: DATABASE_URL
+                  valueFrom: {{secretKeyRef: {{name: seedtest-db-credentials, key: DATABASE_URL}}}}
+                - name: IRT_RUN_KEY
+                  valueFrom: {{fieldRef: {{fieldPath: "metadata.labels['batch.kubernetes.io/job-name']"}}}}
+              resources:
+                requests: {{cpu: 100m, memory: 512Mi}}
+                limits: {{memory: 1Gi}}
+              securityContext:
+                allowPrivilegeEscalation: false
+                readOnlyRootFilesystem: true
+                capabilities: {{drop: [ALL]}}
+              volumeMounts:
+                - {{name: home, mountPath: /var/lib/irt}}
+                - {{name: cache, mountPath: /var/cache/irt}}
+                - {{name: tmp, mountPath: /tmp}}
+          volumes:
+            - {{name: home, emptyDir: {{sizeLimit: 256Mi}}}}
+            - {{name: cache, emptyDir: {{sizeLimit: 1Gi}}}}
+            - {{name: tmp, emptyDir: {{sizeLimit: 1Gi}}}}
+"""
+MISSING_HOUR = """\
+# On the second Sunday of March the hour does not exist in New York, and a CronJob leaves it out; the next hour then
+# makes it. On other days that finds it made."""
+OTHER_NAME = "by its other name. Suspended: {name} asks for the same job at the same minute."
+
+
+def files() -> Iterator[tuple[Path, str]]:
+    """Each file, relative to the repository, and its text."""
+    for unit, group in groupby(PLANS, lambda plan: SHIPPED[plan.job].unit):
+        plans = list(group)
+        yield UNITS / f"irt-{unit}.service", _service(plans)
+        yield UNITS / f"irt-{unit}.timer", _timer(plans)
+    for plan in PLANS:
+        shipped = SHIPPED[plan.job]
+        other = plan.documents_name.replace("_", "-")
+        name, file = shipped.cron_job or (other, other)
+        comment = f"{_capital(shipped.does)}."
+        if plan.zone != "UTC":
+            comment += f"\n{MISSING_HOUR}"
+        yield CRON / f"{file}.yaml", _cron_job(plan, name, comment)
+        if shipped.cron_job:
+            comment = f"{_capital(shipped.does)} {OTHER_NAME.format(name=name)}"
+            yield CRON / f"{other}.yaml", _cron_job(plan, other, comment, suspend=True)
+
+
+def _service(plans: list[Plan]) -> str:
+    starts = [f"ExecStart=/opt/irt/current/bin/irt job {plan.documents_name}" for plan in plans]
+    hours = max(SHIPPED[plan.job].hours for plan in plans) + 1
+    return SERVICE.format(does=_does(plans), starts="\n".join(starts), hours=hours)
+
+
+def _timer(plans: list[Plan]) -> str:
+    minute, hour, day, _, weekday = plans[0].cron.split()
+    zone = plans[0].zone
+    short, long = WEEKDAYS.get(weekday, ("", ""))
+    date = "*-*-*" if day == "*" else f"*-*-{int(day):02}"
+    time = f"{int(hour):02}:{int(minute):02}"
+    calendar = [f"OnCalendar={short}{date} {time}:00 {zone}"]
+    if zone != "UTC":
+        later = f"{int(hour) + 1:02}:{int(minute):02}"
+        calendar = [
+            f"# {time} does not exist on the second Sunday of March: {later} then.",
+            *calendar,
+            f"OnCalendar=Sun *-03-8..14 {later}:00 {zone}",
+        ]
+    when = f"{long}{'on the 1st, ' if day == '1' else ''}{time} {zone}"
+    return TIMER.format(does=_does(plans), when=when, calendar="\n".join(calendar))
+
+
+def _cron_job(plan: Plan, name: str, comment: str, *, suspend: bool = False) -> str:
+    minute, hour, day, month, weekday = plan.cron.split()
+    late = "3600"
+    if day != "*":
+        late = "864000 # ten days: the next one comes in a month"
+    elif weekday != "*":
+        late = "172800 # two days: the next one comes in a week"
+    hours = hour if plan.zone == "UTC" else f"{hour},{int(hour) + 1}"
+    return CRON_JOB.format(
+        comment=comment,
+        name=name,
+        schedule=" ".join((minute, hours, day, month, weekday)),
+        zone="Etc/UTC" if plan.zone == "UTC" else plan.zone,
+        suspend=str(suspend).lower(),
+        late=late,
+        deadline=max(6, SHIPPED[plan.job].hours + 2) * 3600,
+        job=plan.documents_name,
+    )
+
+
+def _does(plans: list[Plan]) -> str:
+    return ", ".join(SHIPPED[plan.job].does for plan in plans)
+
+
+def _capital(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]
+
+
+if __name__ == "__main__":
+    for path, text in files():
+        (ROOT / path).write_text(text, "utf-8")

@@ -1,0 +1,323 @@
+"""How every run is started: in the daemon's queue where one lives, else in this process, with what follows it.
+
+For people, timers, CronJobs and the dashboard. A command may be typed again at any time: it waits for runs of the same
+job and partition that are under way, and for those that it asked for before under the same IRT_RUN_KEY, and asks for no
+partition twice. In a pod nothing is executed: it waits ten minutes for a daemon. What does not belong here: which
+partitions a tick asks for (see `jobs.plans`), and how a run is executed in this process (see `in_process_runs`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import TypeVar
+
+import dagster as dg
+
+from irt_assets.common.environment import CODE_LOCATION, workspace
+from irt_assets.common.job_names import MONTHLY_JOB, job_of, same_job
+from irt_assets.common.retries import first_cause
+from irt_assets.common.run_progress import PARTITION_TAG, is_to_be_repeated, repetition, to_be_repeated
+from irt_assets.gates.month_judged import State
+from irt_assets.gates.month_status import month_states
+from irt_assets.runs.in_process_runs import Outcome, follow_up, name_of_run, outcome_of, require_free, run_here
+from jobs.daemons import daemon_alive
+from jobs.launched_by import LAUNCHED_BY
+from jobs.plans import Plan, last_tick_before, plan_of
+from jobs.schedules import missing, ran_since
+from jobs.stuck_runs import IN_THE_QUEUE, fail_lost_runs
+from resources.dagster_compat import NOT_FINISHED_STATUSES, coerce_valid_log_level, queue_run
+from resources.failures import PermanentFailure, TransientFailure, is_transient
+from resources.postgres.database import Database, advisory_lock
+from resources.settings import Settings, in_a_pod
+
+LOG = logging.getLogger("irt.run")
+RUN_KEY_TAG = "irt/run_key"
+"""Run tag: the IRT_RUN_KEY under which a run was requested."""
+PATIENCE_S = 600.0
+BETWEEN_LOOKS_S = 5.0
+SECONDS_BETWEEN_LOOKS = 1.0
+EVENTS_A_LOOK = 1000
+NO_DAEMON = (
+    "for ten minutes {why}, and a pod executes no run itself: see that the daemon and the code server run "
+    "(irt health --probe daemon), then start this job again; what it has asked for is not asked for twice"
+)
+JOB_OF_A_CRON_JOB = re.compile(r"-\d{8}$")
+"""How Kubernetes ends the name of a Job that a CronJob made: with the minute of its time."""
+T = TypeVar("T")
+
+
+def start(
+    instance: dg.DagsterInstance,
+    settings: Settings,
+    database: Database,
+    job: str,
+    partitions: Sequence[str] | None = None,
+    *,
+    here: bool = False,
+    quiet: bool = False,
+) -> Iterator[Outcome]:
+    """Run a job for the partitions that its schedule's tick would ask for now, or for `partitions`, though they were
+    made already, one after the other; how each run ends.
+
+    here: in this process even if a daemon lives. quiet: on a terminal a run in this process shows its progress and not
+    its log. Without a daemon the runs follow that sensors and automation ask for, and end the same way.
+    Raises PermanentFailure where there is no such job or partition, where another process runs it, and in a pod where
+    for ten minutes no daemon, or no code server, is there.
+    """
+    plan, pod = plan_of(job), in_a_pod()
+    if pod and here:
+        raise PermanentFailure("--here is for a run in this process, and a pod executes none: leave it out")
+    if not pod:
+        fail_lost_runs(instance)
+    for asked in [None] if partitions is None else partitions:
+        if pod or (not here and daemon_alive(instance)):
+            yield from _through_the_daemon(instance, settings, database, plan, asked, pod=pod)
+        else:
+            wanted = partitions_to_run(instance, settings, plan, asked)
+            _say_if_nothing(plan, wanted)
+            for partition in wanted:
+                yield run_here(instance, settings, plan, partition, log_level=None if quiet else "INFO")
+    if not pod and not daemon_alive(instance):
+        yield from follow_up(instance, settings)
+
+
+def queue_stale_months(
+    instance: dg.DagsterInstance, settings: Settings, database: Database, months: Sequence[str], by: str
+) -> list[str]:
+    """Queue a run of each of `months` that is stale, in the name of `by`; the months that were queued.
+
+    A month whose run is queued or under way is not stale: asking twice counts once. Raises
+    PermanentFailure where there is no daemon, and TransientFailure where the code server does not answer.
+    """
+    if not daemon_alive(instance):
+        raise PermanentFailure("no daemon runs, so nothing was queued")
+    plan = plan_of(MONTHLY_JOB)
+    with database.connect() as one_at_a_time:
+        advisory_lock(one_at_a_time, "irt job", plan.job)
+        states = month_states(database, instance, months)
+        stale = sorted({one.month for one in states if one.state is State.STALE})
+        for month in stale:
+            enqueue(instance, settings, plan, month, {LAUNCHED_BY: by})
+    return stale
+
+
+def partitions_to_run(
+    instance: dg.DagsterInstance, settings: Settings, plan: Plan, asked: str | None
+) -> Sequence[str | None]:
+    """The partitions that a tick would request now, or only `asked`; a single None for a job without partitions, which
+    a timer or a CronJob does not repeat until its next tick.
+
+    Raises PermanentFailure if there is no partition `asked` yet, or a run of it is under way.
+    """
+    now = datetime.now(UTC)
+    if plan.asset and asked is None:
+        return missing(instance, plan, now, settings.irt_first_month)[1]
+    if plan.asset and asked is not None:
+        require_free(instance, settings, plan, asked)
+        return [asked]
+    if asked is not None:
+        raise PermanentFailure(f"the job {plan.job} has no partitions: omit --partition")
+    by_the_clock = "TRIGGER_UNIT" in os.environ or JOB_OF_A_CRON_JOB.search(settings.irt_run_key or "")
+    return [] if by_the_clock and ran_since(instance, plan, last_tick_before(now, plan)) else [None]
+
+
+def enqueue(
+    instance: dg.DagsterInstance,
+    settings: Settings,
+    plan: Plan,
+    partition: str | None,
+    tags: Mapping[str, str],
+) -> str:
+    """Queue a run of a partition for the daemon; its id."""
+    tags = {**tags, **({PARTITION_TAG: partition} if partition else {})}
+    return queue_run(instance, workspace(settings), CODE_LOCATION, plan.job, tags)
+
+
+def wait_for_the_daemon(instance: dg.DagsterInstance) -> None:
+    """Raises PermanentFailure where there is none for ten minutes."""
+    _with_daemon(instance, lambda: None)
+
+
+def _through_the_daemon(
+    instance: dg.DagsterInstance, settings: Settings, database: Database, plan: Plan, asked: str | None, *, pod: bool
+) -> Iterator[Outcome]:
+    """Ask for the runs, then follow them one by one, repeating their logs as they come.
+
+    A run that a daemon left in the queue, as it was stopped meanwhile, is made here, though not in a pod.
+    """
+    ask = partial(_asked_for, instance, settings, database, plan, asked)
+    runs = _with_daemon(instance, ask) if pod else ask()
+    _say_if_nothing(plan, runs)
+    for partition, run_id in runs.items():
+        outcome = _through_outages(
+            partial(await_run, instance, run_id, plan.job, partition, PATIENCE_S if pod else 0.0)
+        )
+        if pod or not _withdrawn(instance, run_id):
+            yield outcome
+        else:
+            LOG.warning("The daemon is gone: %s leaves its queue and runs here.", outcome.name)
+            yield run_here(instance, settings, plan, partition, log_level="INFO")
+
+
+def _asked_for(
+    instance: dg.DagsterInstance, settings: Settings, database: Database, plan: Plan, asked: str | None
+) -> dict[str | None, str]:
+    """The run of each partition: one under way, one that was asked for before under this key, or a new one.
+
+    One caller at a time, so that two commands for one job do not both ask for a partition.
+    """
+    with database.connect() as one_at_a_time:
+        advisory_lock(one_at_a_time, "irt job", plan.job)
+        mine = _mine(instance, settings, plan)
+        found = mine | _under_way(instance, plan)
+        if asked is not None or not plan.asset:
+            chosen = {asked: found[asked]} if asked in found else {}
+            wanted = [] if chosen else partitions_to_run(instance, settings, plan, asked)
+        else:
+            due, wanted = missing(instance, plan, datetime.now(UTC), settings.irt_first_month)
+            chosen = {key: run_id for key, run_id in found.items() if key in mine or key in due}
+        for partition, run_id in chosen.items():
+            LOG.info("%s: waiting for the run %s", name_of_run(plan.job, partition), run_id)
+        tags = {RUN_KEY_TAG: settings.irt_run_key} if settings.irt_run_key else {}
+        new = {
+            partition: enqueue(instance, settings, plan, partition, tags)
+            for partition in wanted
+            if partition not in chosen
+        }
+    return chosen | new
+
+
+def _mine(instance: dg.DagsterInstance, settings: Settings, plan: Plan) -> dict[str | None, str]:
+    """What was asked for before under this key; of a run and its repetitions the first, which leads to the others."""
+    if not settings.irt_run_key:
+        return {}
+    tag = {RUN_KEY_TAG: settings.irt_run_key}
+    return {  # the newest come first
+        run.tags.get(PARTITION_TAG): run.run_id
+        for name in same_job(plan.job)
+        for run in instance.get_runs(dg.RunsFilter(job_name=name, tags=tag))
+    }
+
+
+def _under_way(instance: dg.DagsterInstance, plan: Plan) -> dict[str | None, str]:
+    repeated = [record.dagster_run for record in to_be_repeated(instance)]
+    runs = [*repeated, *instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))]
+    return {run.tags.get(PARTITION_TAG): run.run_id for run in runs if job_of(run.job_name) == plan.job}
+
+
+def _say_if_nothing(plan: Plan, wanted: object) -> None:
+    if not wanted:
+        LOG.info("%s: nothing is missing. %s", plan.job, plan.description)
+
+
+def _withdrawn(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Cancel a run that is still queued; returns whether it was."""
+    run = instance.get_run_by_id(run_id)
+    if run is None or run.status is not dg.DagsterRunStatus.QUEUED:
+        return False
+    return instance.run_coordinator.cancel_run(run_id)
+
+
+def await_run(
+    instance: dg.DagsterInstance, run_id: str, job: str, partition: str | None, patience_s: float = 0.0
+) -> Outcome:
+    """How a run ends; if its worker was killed, how its last repetition ends.
+
+    patience_s: for how long the daemon may be gone while the run needs it.
+    """
+    cursor, events, worker_fault, daemon_seen = None, list[dg.DagsterEvent](), "", time.monotonic()
+    while True:
+        run = instance.get_run_by_id(run_id)
+        if run is None:
+            return Outcome(job, partition, success=False, why=f"its run {run_id} was deleted")
+        page = instance.get_records_for_run(run_id, cursor, limit=EVENTS_A_LOOK)
+        cursor = page.cursor
+        for record in page.records:
+            _say(record.event_log_entry, run)
+            event = record.event_log_entry.dagster_event
+            if event is not None:
+                events.append(event)
+                if event.is_engine_event and event.engine_event_data.error is not None:
+                    worker_fault = f": {first_cause(event.engine_event_data.error)}"
+        if page.has_more:
+            continue
+        waits_for_repetition = run.is_finished and is_to_be_repeated(instance, run_id)
+        # Asked second: what is not to be repeated any more may just have been.
+        if run.status is dg.DagsterRunStatus.FAILURE and (again := repetition(instance, run)) is not None:
+            name = name_of_run(job, partition)
+            LOG.warning("The run %s of %s was killed; the daemon repeats it as %s.", run_id, name, again.run_id)
+            run_id, cursor, worker_fault = again.run_id, None, ""
+            events.clear()
+            continue
+        if run.is_finished and not waits_for_repetition:
+            otherwise = f"its run {run_id} ended as {run.status.value}{worker_fault}"
+            success = run.status is dg.DagsterRunStatus.SUCCESS
+            return outcome_of(job, partition, run_id, success, events, otherwise)
+        if not (run.is_finished or run.status in IN_THE_QUEUE) or daemon_alive(instance):
+            daemon_seen = time.monotonic()
+        elif time.monotonic() - daemon_seen >= patience_s:
+            waits = "is to be repeated" if run.is_finished else "waits for it in the queue"
+            return Outcome(job, partition, success=False, why=f"the daemon is gone; the run {run_id} {waits}")
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def _say(entry: dg.EventLogEntry, run: dg.DagsterRun) -> None:
+    """Log a line of the run's log, as a run in this process would."""
+    level = coerce_valid_log_level(entry.level)
+    if level < LOG.getEffectiveLevel():
+        return
+    event = entry.dagster_event
+    message = entry.message or (event.event_type.name.replace("_", " ").lower() if event is not None else "")
+    record = LOG.makeRecord(LOG.name, level, "", 0, message, (), None)
+    record.created = entry.timestamp
+    of_run = {
+        "run_id": run.run_id,
+        "job": run.job_name,
+        "step": entry.step_key,
+        "partition": run.tags.get(PARTITION_TAG),
+        "event": event.event_type_value if event is not None else None,
+    }
+    vars(record).update({name: value for name, value in of_run.items() if value is not None})
+    LOG.handle(record)
+
+
+def _with_daemon(instance: dg.DagsterInstance, do: Callable[[], T]) -> T:
+    """Call `do` once a daemon runs, again until it reaches what it needs."""
+    given_up, why = time.monotonic() + PATIENCE_S, ""
+    while True:
+        before, why = why, "there was no daemon"
+        try:
+            if daemon_alive(instance):
+                return do()
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            why = str(error) if isinstance(error, TransientFailure) else "the database did not answer"
+        if time.monotonic() >= given_up:
+            raise PermanentFailure(NO_DAEMON.format(why=why))
+        if why != before:
+            LOG.warning("Waiting for ten minutes at most, as %s.", why)
+        time.sleep(BETWEEN_LOOKS_S)
+
+
+def _through_outages(do: Callable[[], T]) -> T:
+    """Call `do`, again while the database does not answer, for at most ten minutes."""
+    outage_began: float | None = None
+    while True:
+        began = time.monotonic()
+        try:
+            return do()
+        except Exception as error:
+            now = time.monotonic()
+            if outage_began is None or now - began > PATIENCE_S:
+                outage_began = now
+            if not is_transient(error) or now - outage_began > PATIENCE_S:
+                raise
+            LOG.warning("%s; looking again", error)
+        time.sleep(BETWEEN_LOOKS_S)

@@ -1,0 +1,99 @@
+"""What one stack has for itself: its IRT_HOME and its ports. The kernel frees both however the process ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import sys
+from contextlib import ExitStack
+from typing import TextIO
+
+from irt_assets.common.environment import STACK_LOCK
+from resources.failures import PermanentFailure
+from resources.settings import Settings, private_home
+
+
+class StackError(PermanentFailure):
+    """The servers could not be started. The message names the server, the reason and the way out."""
+
+
+class Claims:
+    """The claims of a stack, until `release`."""
+
+    def __init__(self) -> None:
+        self._held = ExitStack()
+        self._home: TextIO | None = None
+
+    def release(self) -> None:
+        self._held.close()
+
+    def claim_home(self, settings: Settings) -> None:
+        """Raises StackError, which says where the other one answers, if another stack uses this IRT_HOME."""
+        path = private_home(settings) / STACK_LOCK
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.open("a+")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            where = lock.read().strip() or "starting, or by `irt run`"
+            lock.close()
+            raise StackError(
+                f"Dagster already runs for {settings.irt_home} ({where}). Use that one, stop it, or set IRT_HOME."
+            ) from None
+        lock.truncate(0)
+        self._home = self._held.enter_context(lock)
+
+    def announce(self, address: str) -> None:
+        """Tell those who claim this IRT_HOME next where it answers."""
+        assert self._home is not None
+        self._home.write(f"{address}, pid {os.getpid()}")
+        self._home.flush()
+
+    def claim_port(self, wanted: int) -> bool:
+        """Whether the port is free and no other stack is about to take it: a webserver listens seconds after its start.
+
+        The claim is a name in Linux's abstract socket namespace.
+        """
+        if not _is_free(wanted):
+            return False
+        if sys.platform == "linux":
+            claim = socket.socket(socket.AF_UNIX)
+            try:
+                claim.bind(f"\0irt-ui-port-{wanted}")
+            except OSError:
+                claim.close()
+                return False
+            self._held.enter_context(claim)
+        return True
+
+    def claim_next_port(self, first: int, variable: str) -> int:
+        """The first free port from `first` on. Raises StackError, which names the setting, where there is none."""
+        for port in range(first, first + 100):
+            if self.claim_port(port):
+                return port
+        raise StackError(f"No port from {first} on is free. Set {variable}.")
+
+    def claim_ui_port(self, settings: Settings, wanted: int | None) -> int:
+        """The port of the UI: `wanted`, else the one that is set, else the next free one.
+
+        Raises StackError where a port that somebody named is taken.
+        """
+        if wanted is None and "irt_ui_port" in settings.model_fields_set:
+            wanted = settings.irt_ui_port
+        if wanted is None:
+            return self.claim_next_port(settings.irt_ui_port, "IRT_UI_PORT")
+        if not self.claim_port(wanted):
+            raise StackError(f"Port {wanted} is taken by another program. Set IRT_UI_PORT to a free one.")
+        return wanted
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

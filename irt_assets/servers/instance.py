@@ -1,0 +1,39 @@
+"""Dagster's instance, for runs and look-ups inside this process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dagster import DagsterInstance
+
+from irt_assets.common.environment import dagster_environment
+from resources.dagster_compat import wait_for_database
+from resources.dagster_tables import SCHEMA
+from resources.postgres.database import Database, advisory_lock
+from resources.settings import Settings
+
+
+@contextmanager
+def dagster_instance(settings: Settings, database: Database) -> Iterator[DagsterInstance]:
+    """The instance the servers use, for runs inside this process. Creates Dagster's tables at first use.
+
+    What goes on in it waits five minutes for a database that goes away; one that is away at the start is an error.
+    """
+    environment = dagster_environment(settings, database)
+    before = dict(os.environ)
+    os.environ.update(environment)
+    try:
+        with database.connect() as one_at_a_time:
+            advisory_lock(one_at_a_time, "dagster's tables")
+            with database.connect() as connection:
+                if connection.execute("SELECT to_regnamespace(%s)", (SCHEMA,)).fetchone() == (None,):
+                    connection.execute(f"CREATE SCHEMA {SCHEMA}")
+            instance = DagsterInstance.from_config(environment["DAGSTER_HOME"])
+        with instance:
+            wait_for_database(instance)
+            yield instance
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

@@ -1,0 +1,150 @@
+"""Servers as children of this process: started, watched, started again, and stopped with it.
+
+What does not belong here: which servers there are, and when they are ready (see `stack`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from irt_assets.servers.claims import StackError
+from resources.postgres.daemon_lock import REFUSED
+from resources.serving.child_processes import end_with_parent
+
+LOG = logging.getLogger("irt.stack")
+START_TIMEOUT_S = 180.0
+STOP_TIMEOUT_S = 15.0
+LONGEST_PAUSE_S = 60.0
+"""Pauses between restarts of a server that keeps dying, in seconds."""
+LOG_LIMIT = 16 * 2**20
+"""Size in bytes from which a server's next start begins a new log."""
+HEALTHY_AFTER_S = 10.0
+"""A server that ran at least this long restarts without back-off."""
+
+
+@dataclass
+class Child:
+    """One server: how it is started, and how often it has been restarted."""
+
+    name: str
+    arguments: list[str]
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    pause: float = 0.0
+    restart_at: float = 0.0
+
+
+@dataclass
+class Supervisor:
+    """Each server leads its own process group and writes to a file in `logs`; all end with this process, even killed.
+
+    To the kernel the parent is a thread: the one that starts and supervises must live as long as the servers.
+    """
+
+    logs: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    children: dict[str, Child] = field(default_factory=dict)
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    """The leaders of all groups that may live: a dead code server's does while a run worker of it does."""
+
+    def start(self, name: str, arguments: list[str]) -> None:
+        self.children[name] = Child(name, arguments, self.logs / f"{name.replace(' ', '_')}.log")
+        self._spawn(self.children[name])
+
+    def supervise(self) -> None:
+        """Check the servers once: what died is started again, now or when its pause is over.
+
+        Raises StackError if the daemon may not start.
+        """
+        now = time.monotonic()
+        for child in self.children.values():
+            if child.process is not None and child.process.poll() is not None:
+                if child.name == "daemon" and child.process.returncode == REFUSED:
+                    raise StackError(f"The daemon may not start:\n{_tail(child.log, 1)}")
+                lived = now - child.started
+                child.pause = 0.0 if lived > HEALTHY_AFTER_S else min(LONGEST_PAUSE_S, 2 * child.pause + 1)
+                child.restart_at = now + child.pause
+                LOG.warning(
+                    "The %s ended (%s) after %.0f s; starting it again in %.0f s. Its log: %s",
+                    child.name, _ending(child.process.returncode), lived, child.pause, child.log,
+                )  # fmt: skip
+                child.process = None
+            if child.process is None and now >= child.restart_at:
+                self._spawn(child)
+
+    def wait_until(self, condition: Callable[[], bool], begun: float) -> None:
+        """Raises StackError where a server dies first, with the end of its log, or START_TIMEOUT_S after `begun`."""
+        while not condition():
+            for child in self.children.values():
+                if child.process is not None and child.process.poll() is not None:
+                    ending, end = _ending(child.process.returncode), _tail(child.log)
+                    raise StackError(f"The {child.name} did not start ({ending}). The end of {child.log}:\n{end}")
+            if time.monotonic() > begun + START_TIMEOUT_S:
+                raise StackError(f"Dagster was not ready after {START_TIMEOUT_S:.0f} s. Its logs are in {self.logs}.")
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """Interrupt the servers and running workers, wait, then kill what is left."""
+        for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            deadline = time.monotonic() + STOP_TIMEOUT_S
+            for process in self.started:
+                _reach(process, signal_number)
+            while any(_reach(process) for process in self.started) and time.monotonic() < deadline:
+                time.sleep(0.05)
+        self.started.clear()
+        self.children.clear()
+
+    def _spawn(self, child: Child) -> None:
+        self.logs.mkdir(parents=True, exist_ok=True)
+        if child.log.exists() and child.log.stat().st_size > LOG_LIMIT:
+            child.log.replace(child.log.with_suffix(".log.1"))
+        child.log.touch(mode=0o600)
+        with child.log.open("ab") as log:
+            child.process = subprocess.Popen(
+                child.arguments,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=prepare_server,
+            )
+        child.started = time.monotonic()
+        self.started = [*filter(_reach, self.started), child.process]
+
+
+def prepare_server() -> None:
+    """In the child, before it becomes a server: killed with its parent, and stoppable.
+
+    Processes started in the background may inherit ignored INT and TERM. What it writes is its owner's alone.
+    """
+    os.umask(0o077)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    end_with_parent()
+
+
+def _reach(process: subprocess.Popen[bytes], signal_number: int = 0) -> bool:
+    """Send a signal, if any, to the process's group; whether the group lives."""
+    process.poll()
+    try:
+        os.killpg(process.pid, signal_number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _ending(code: int) -> str:
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+
+
+def _tail(log: Path, lines: int = 20) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])

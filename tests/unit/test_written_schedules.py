@@ -1,0 +1,23 @@
+"""The files that deploy/write_schedules.py writes from the schedules."""
+
+from __future__ import annotations
+
+from dagster import MAX_RUNTIME_SECONDS_TAG
+
+from deploy.write_schedules import ROOT, SHIPPED, files
+from irt_assets.definitions import build_defs
+from jobs.plans import PLANS
+from resources.settings import Settings
+
+
+def test_the_committed_files_are_those_that_the_schedules_make() -> None:
+    written = dict(files())
+    stale = [str(path) for path, text in written.items() if (ROOT / path).read_text("utf-8") != text]
+    assert stale == [], "run `python -m deploy.write_schedules`"
+    assert {plan.job for plan in PLANS} == set(SHIPPED)
+
+
+def test_services_and_pods_wait_for_as_long_as_a_run_may_take() -> None:
+    defs = build_defs(Settings(_env_file=None))
+    longest = {job: int(defs.resolve_job_def(job).tags[MAX_RUNTIME_SECONDS_TAG]) for job in SHIPPED}
+    assert {job: one.hours * 3600 for job, one in SHIPPED.items()} == longest
