@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 import psycopg
-from psycopg.rows import class_row
 
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.relations import MONTHS_IN_USE
 from irt_assets.psychometrics.core.items import ItemRow
+from resources.postgres.database import records
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,15 @@ class SourceOfPublication:
 
 def sources_of_publications(connection: psycopg.Connection) -> list[SourceOfPublication]:
     """Every publication, in the order in which they were made, with its fit."""
-    with connection.cursor(row_factory=class_row(SourceOfPublication)) as cursor:
-        return cursor.execute(
-            """SELECT p.item_id, coalesce(p.month, '') AS month, p.fit_id, p.rule, p.data_hash, p.code_version,
+    return records(
+        connection,
+        SourceOfPublication,
+        """SELECT p.item_id, coalesce(p.month, '') AS month, p.fit_id, p.rule, p.data_hash, p.code_version,
                       m.fit_id IS NOT NULL AS fit_is_there, m.converged,
                       m.model_spec->'linking_constants'->>'slope' AS slope, m.data_hash AS fitted_hash
                FROM item_parameter_publication p LEFT JOIN mirt_fit_meta m USING (fit_id)
-               ORDER BY p.publication_id"""
-        ).fetchall()
+               ORDER BY p.publication_id""",
+    )
 
 
 def values_now(
@@ -80,9 +81,10 @@ class Change:
 
 def changes(connection: psycopg.Connection) -> list[Change]:
     """Every publication, in the order in which they were made, with the decision behind it."""
-    with connection.cursor(row_factory=class_row(Change)) as cursor:
-        return cursor.execute(
-            """SELECT p.item_id, coalesce(p.month, '') AS month, p.rule, p.effective_from, p.replaces,
+    return records(
+        connection,
+        Change,
+        """SELECT p.item_id, coalesce(p.month, '') AS month, p.rule, p.effective_from, p.replaces,
                       lag(p.publication_id) OVER mine AS earlier, lag(p.effective_from) OVER mine AS earlier_since,
                       lag(p.rule) OVER mine AS earlier_rule,
                       EXISTS (SELECT 1 FROM release_decision d
@@ -96,8 +98,8 @@ def changes(connection: psycopg.Connection) -> list[Change]:
                       ARRAY[p.a, p.b, p.c] AS values
                FROM item_parameter_publication p
                WINDOW mine AS (PARTITION BY p.scale_id, p.item_id ORDER BY p.publication_id)
-               ORDER BY p.publication_id"""
-        ).fetchall()
+               ORDER BY p.publication_id""",
+    )
 
 
 @dataclass(frozen=True)

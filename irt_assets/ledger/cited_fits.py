@@ -12,6 +12,7 @@ from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.responses.snapshot import Snapshot
+from resources.postgres.database import records
 
 _SNAPSHOT = "s.month, s.snapshot_hash, s.uri, s.data_hash, s.n_attempts, s.counts, s.rules"
 
@@ -79,14 +80,15 @@ def snapshot_of_fit(connection: psycopg.Connection, fit_id: str, month: str) -> 
 
 def snapshots_to_keep(connection: psycopg.Connection) -> list[Snapshot]:
     """The current snapshot of each month, and those that publications came from, by month."""
-    with connection.cursor(row_factory=class_row(Snapshot)) as cursor:
-        return cursor.execute(
-            f"""SELECT {_SNAPSHOT} FROM scored_snapshot s
+    return records(
+        connection,
+        Snapshot,
+        f"""SELECT {_SNAPSHOT} FROM scored_snapshot s
                 WHERE superseded_at IS NULL OR EXISTS (
                   SELECT 1 FROM item_parameter_publication JOIN mirt_fit_meta m USING (fit_id)
                   WHERE m.snapshot_hash = s.snapshot_hash)
-                ORDER BY month"""
-        ).fetchall()
+                ORDER BY month""",
+    )
 
 
 def snapshots_of_other_answers(connection: psycopg.Connection) -> list[tuple[str, str, str, str, str, str]]:

@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 import psycopg
-from psycopg.rows import class_row, dict_row
+
+from resources.postgres.database import named_rows, records
 
 What = Literal["accept", "reject", "undo", "drop_anchor", "restore_anchor"]
 
@@ -84,9 +85,10 @@ def newest_decisions(
     connection: psycopg.Connection, limit: int, *, month: str | None = None, scale_id: str | None = None
 ) -> list[Decision]:
     """The last decisions on that month and scale (None: on all), newest first. Those on items' use are of no month."""
-    with connection.cursor(row_factory=class_row(Decision)) as cursor:
-        return cursor.execute(
-            """SELECT "window", scale_id, item_id, what, by, reason, effective_from, at, stands FROM (
+    return records(
+        connection,
+        Decision,
+        """SELECT "window", scale_id, item_id, what, by, reason, effective_from, at, stands FROM (
                SELECT month AS window, scale_id, item_id, decision AS what, decision_id, decided_by AS by, reason,
                       effective_from, decided_at AS at,
                       decision IN ('accept', 'reject') AND NOT EXISTS (
@@ -101,30 +103,30 @@ def newest_decisions(
                FROM item_status JOIN question USING (item_id)
                WHERE %(month)s::text IS NULL AND (%(scale)s::text IS NULL OR scale_id = %(scale)s)
                ORDER BY at DESC, decision_id DESC LIMIT %(limit)s) newest""",
-            {"month": month, "scale": scale_id, "limit": limit},
-        ).fetchall()
+        {"month": month, "scale": scale_id, "limit": limit},
+    )
 
 
 def decisions_on(connection: psycopg.Connection, item_id: str) -> list[dict[str, Any]]:
     """Every decision on an item, on a proposal for it or on it as an anchor, latest first."""
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(
-            """SELECT decision_id, scale_id, month, decision, decided_by, decided_at, effective_from, reason, fit_id
+    return named_rows(
+        connection,
+        """SELECT decision_id, scale_id, month, decision, decided_by, decided_at, effective_from, reason, fit_id
                FROM release_decision WHERE item_id = %s ORDER BY decision_id DESC""",
-            (item_id,),
-        ).fetchall()
+        (item_id,),
+    )
 
 
 def decisions_on_month(
     connection: psycopg.Connection, scale_id: str, month: str, fit_id: str | None
 ) -> list[dict[str, Any]]:
     """The decisions on what the month proposed, and on anchors of its fit, as they were made."""
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(
-            """SELECT item_id, decision, decided_by, reason, effective_from, decided_at FROM release_decision
+    return named_rows(
+        connection,
+        """SELECT item_id, decision, decided_by, reason, effective_from, decided_at FROM release_decision
                WHERE scale_id = %s AND (month = %s OR fit_id = %s) ORDER BY decision_id""",
-            (scale_id, month, fit_id),
-        ).fetchall()
+        (scale_id, month, fit_id),
+    )
 
 
 def decided_windows(connection: psycopg.Connection) -> list[str]:

@@ -11,13 +11,14 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
-from psycopg.rows import class_row, dict_row
+from psycopg.rows import dict_row
 
 from irt_assets.common.partitions import Month
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants
 from irt_assets.ledger.relations import LATEST_STAGED, MONTHS_IN_USE, NEWEST_WINDOW
 from irt_assets.psychometrics.linking.jump import Constants
 from irt_assets.responses.scales import Scale
+from resources.postgres.database import records
 
 MONTHS_COMPARED = 24
 """How many earlier months a month's linking is compared with."""
@@ -184,11 +185,12 @@ def last_sound_month(connection: psycopg.Connection, scale: Scale, end: datetime
 
 def placed_months(connection: psycopg.Connection) -> list[PlacedMonth]:
     """Every month, scale and engine with a linked fit in use."""
-    with connection.cursor(row_factory=class_row(PlacedMonth)) as cursor:
-        return cursor.execute(
-            f"""SELECT scale_id, month, engine, (model_spec->'latent'->>'mean')::float8 AS mean,
+    return records(
+        connection,
+        PlacedMonth,
+        f"""SELECT scale_id, month, engine, (model_spec->'latent'->>'mean')::float8 AS mean,
                        (model_spec->'latent'->>'sd')::float8 AS sd,
                        model_spec->'linking_constants'->>'method' AS method,
                        (model_spec->'linking_constants'->>'intercept')::float8 AS intercept
-                FROM {MONTHS_IN_USE} m"""
-        ).fetchall()
+                FROM {MONTHS_IN_USE} m""",
+    )

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import psycopg
-from psycopg.rows import class_row
 
 from irt_assets.ledger.relations import LATEST_STAGED, MONTHS_IN_USE
 from irt_assets.ledger.steps import StepState
+from resources.postgres.database import records
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,16 @@ class SettledMonth:
 
 def settled_months(connection: psycopg.Connection, months: Sequence[str]) -> list[SettledMonth]:
     """Each of the months on each scale, as its fit and its publication step left it."""
-    with connection.cursor(row_factory=class_row(SettledMonth)) as cursor:
-        return cursor.execute(
-            f"""SELECT c.scale_id, m.month, p.state AS step, p.n_published, p.fit_id AS published_fit,
+    return records(
+        connection,
+        SettledMonth,
+        f"""SELECT c.scale_id, m.month, p.state AS step, p.n_published, p.fit_id AS published_fit,
                        s.fit_id AS newest_fit, s.error
                 FROM calibration_scale c CROSS JOIN unnest(%s::text[]) AS m (month)
                 LEFT JOIN publication_step p USING (month, scale_id)
                 LEFT JOIN {LATEST_STAGED} s USING (month, scale_id, engine)""",
-            ([*months],),
-        ).fetchall()
+        ([*months],),
+    )
 
 
 def decided_since(connection: psycopg.Connection, months: Sequence[str]) -> dict[tuple[str, str], str]:

@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Literal, LiteralString
 
 import psycopg
-from psycopg.rows import class_row
+
+from resources.postgres.database import records
 
 StepState = Literal["done", "pending", "held"]
 
@@ -69,14 +70,15 @@ def held_before(connection: psycopg.Connection, scale_id: str, month: str) -> di
 
 def _read_steps(connection: psycopg.Connection, condition: LiteralString, values: tuple[str, ...]) -> list[Step]:
     """By month and scale."""
-    with connection.cursor(row_factory=class_row(Step)) as cursor:
-        return cursor.execute(
-            """SELECT month, scale_id, fit_id, state, n_published, n_proposed, n_held, held, why, settled_at, stepped_at
+    return records(
+        connection,
+        Step,
+        """SELECT month, scale_id, fit_id, state, n_published, n_proposed, n_held, held, why, settled_at, stepped_at
                FROM publication_step WHERE """
-            + condition
-            + " ORDER BY month, scale_id",
-            values,
-        ).fetchall()
+        + condition
+        + " ORDER BY month, scale_id",
+        values,
+    )
 
 
 def stepped_months(connection: psycopg.Connection, scale_id: str | None = None) -> list[str]:
