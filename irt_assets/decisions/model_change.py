@@ -34,7 +34,6 @@ from irt_assets.ledger.anchors import (
     next_version,
     read_anchors,
 )
-from irt_assets.ledger.fit_spec import StagedSpec
 from irt_assets.ledger.month_state import months_made_with
 from irt_assets.ledger.origin_fit import OriginFit, note_anchors, origin_fit
 from irt_assets.ledger.steps import last_done_month
@@ -417,10 +416,9 @@ _UNSEEN = "it has no answers in the origin window"
 def _stale(connection: psycopg.Connection, change: ModelChange) -> tuple[str, ...]:
     """Months from the first one on whose fit is of another model than theirs now, or linked to other anchors."""
     stale = []
-    for month, spec, linked_to in months_made_with(connection, change.before, change.first_month):
+    for month, (made_with, linked_to) in months_made_with(connection, change.before, change.first_month).items():
         scale = read_scales(connection, Month(month).start)[change.scale_id]
         frozen = anchor_hash(connection, scale.scale_id, scale.anchor_version)
-        made_with = StagedSpec.from_json(spec, f"of {month} ({change.scale_id}, {change.before.engine})")
         if fits.made_otherwise(made_with, scale) or (linked_to is not None and linked_to != frozen):
             stale.append(month)
     return tuple(stale)

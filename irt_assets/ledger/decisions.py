@@ -46,6 +46,16 @@ class Decision:
     at: datetime
     stands: bool
 
+    @property
+    def on(self) -> str:
+        """The proposal, or the anchor in its month, as people name it."""
+        return f"{self.window}/{self.item_id}"
+
+    @property
+    def in_force_from(self) -> str:
+        """The day; "" where it puts nothing in force."""
+        return f"{self.effective_from:%Y-%m-%d}" if self.effective_from else ""
+
 
 def record(
     connection: psycopg.Connection,
@@ -65,26 +75,11 @@ def record(
         )
 
 
-def decisions(
-    connection: psycopg.Connection, month: str, scale_id: str | None = None
-) -> list[tuple[str, str, str, str, str, str]]:
-    """What was decided on the month, newest first: on what, what, by whom, when, in force from when, why.
-
-    scale_id: decisions on this scale alone; None: on every scale.
-    """
-    return connection.execute(
-        """SELECT month || '/' || item_id, decision, decided_by, to_char(decided_at, 'YYYY-MM-DD HH24:MI'),
-                  coalesce(to_char(effective_from, 'YYYY-MM-DD'), ''), reason
-           FROM release_decision WHERE right(month, 7) = %s AND scale_id = coalesce(%s, scale_id)
-           ORDER BY decision_id DESC""",
-        (month, scale_id),
-    ).fetchall()
-
-
 def newest_decisions(
-    connection: psycopg.Connection, limit: int, *, month: str | None = None, scale_id: str | None = None
+    connection: psycopg.Connection, limit: int | None = None, *, month: str | None = None, scale_id: str | None = None
 ) -> list[Decision]:
-    """The last decisions on that month and scale (None: on all), newest first. Those on items' use are of no month."""
+    """The last decisions, at most `limit` of them, on that month and scale (None: on all), newest first. Those on items'
+    use are of no month."""
     return records(
         connection,
         Decision,
@@ -162,14 +157,14 @@ def decided_anchors(connection: psycopg.Connection, what: What) -> set[tuple[str
 
 def decisions_on_drift(
     connection: psycopg.Connection, month: str, start: datetime, grown: float
-) -> list[tuple[str, str, str, str, str]]:
-    """Scale, item, window, decision and by whom, of the last decision on each item that drifted in the month.
+) -> dict[tuple[str, str], str]:
+    """The last decision on each item that drifted in the month, by scale and item: on which window, which, by whom.
 
     Only decisions that stand, on a window that saw the item's drift with the same severity or a higher one and a wABC
     that is at most `grown` smaller; whose value is not in force at the month's `start`; and after which nothing else
     of the item came into force by then.
     """
-    return connection.execute(
+    rows = connection.execute(
         """SELECT DISTINCT ON (d.scale_id, d.item_id) d.scale_id, d.item_id, r.month, r.decision, r.decided_by
            FROM item_drift d
            JOIN standing_decision r ON (r.scale_id, r.item_id) = (d.scale_id, d.item_id)
@@ -182,4 +177,5 @@ def decisions_on_drift(
                                AND p.effective_from > r.decided_at)
            ORDER BY d.scale_id, d.item_id, r.decision_id DESC""",
         {"month": month, "start": start, "grown": grown},
-    ).fetchall()
+    )
+    return {(scale, item): f"{window}, {decision}ed by {by}" for scale, item, window, decision, by in rows}

@@ -71,15 +71,19 @@ def latest_failure(connection: psycopg.Connection, snapshot: Snapshot, scale: Sc
 
 def months_made_with(
     connection: psycopg.Connection, scale: Scale, first_month: str
-) -> list[tuple[str, dict[str, Any], str | None]]:
+) -> dict[str, tuple[StagedSpec, str | None]]:
     """Months from `first_month` on that the scale's engine tried to fit, in order: what the latest attempt was made
     with (see `fits.made_otherwise`), and the hash of the anchors that the month is linked to, None where it is not."""
-    return connection.execute(
+    rows = connection.execute(
         f"""SELECT s.month, {MADE_WITH}, m.anchor_hash
             FROM {LATEST_STAGED} s LEFT JOIN {MONTHS_IN_USE} m USING (month, scale_id, engine)
             WHERE (scale_id, engine) = (%s, %s) AND month >= %s AND month NOT LIKE '%%:%%' ORDER BY month""",
         (scale.scale_id, scale.engine, first_month),
-    ).fetchall()
+    )
+    of = f"({scale.scale_id}, {scale.engine})"
+    return {
+        month: (StagedSpec.from_json(made_with, f"of {month} {of}"), linked_to) for month, made_with, linked_to in rows
+    }
 
 
 @dataclass(frozen=True)

@@ -70,14 +70,15 @@ def decided_since(connection: psycopg.Connection, months: Sequence[str]) -> dict
     }
 
 
-def last_linkings(connection: psycopg.Connection) -> list[tuple[str, float | None, float | None]]:
+def last_linkings(connection: psycopg.Connection) -> dict[str, tuple[float | None, float | None]]:
     """Slope and intercept of the last month that each scale's engine linked."""
-    return connection.execute(
+    rows = connection.execute(
         f"""SELECT DISTINCT ON (scale_id) scale_id, (c->>'slope')::float8, (c->>'intercept')::float8
            FROM calibration_scale JOIN {MONTHS_IN_USE} m USING (scale_id, engine)
            CROSS JOIN LATERAL (SELECT m.model_spec->'linking_constants') AS l (c)
            ORDER BY scale_id, month DESC"""
-    ).fetchall()
+    )
+    return {scale_id: (slope, intercept) for scale_id, slope, intercept in rows}
 
 
 def last_night(connection: psycopg.Connection) -> datetime | None:

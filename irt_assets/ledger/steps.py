@@ -113,10 +113,10 @@ def last_done_month(connection: psycopg.Connection, scale_id: str) -> str | None
     return row[0] if row else None
 
 
-def done_and_not_announced(connection: psycopg.Connection, since: datetime, runs: str) -> list[tuple[str, str, bool]]:
-    """Month and scale of each step that was done after `since`, and whether the month has others, where no alert says
-    so, or the month was red after it: held, or by an alert on a run, whose key begins with `runs`."""
-    return connection.execute(
+def done_and_not_announced(connection: psycopg.Connection, since: datetime, runs: str) -> dict[tuple[str, str], bool]:
+    """Whether the month has other scales, by month and scale, of each step that was done after `since`, where no alert
+    says so, or the month was red after it: held, or by an alert on a run, whose key begins with `runs`."""
+    rows = connection.execute(
         """SELECT s.month, s.scale_id, (SELECT count(*) FROM publication_step o WHERE o.month = s.month) > 1
            FROM publication_step s
            WHERE s.state = 'done' AND s.stepped_at > %(since)s AND NOT EXISTS (
@@ -127,7 +127,8 @@ def done_and_not_announced(connection: psycopg.Connection, since: datetime, runs
                  AND (red.key = 'held ' || s.month OR starts_with(red.key, %(runs)s))))
            ORDER BY 1, 2""",
         {"since": since, "runs": runs},
-    ).fetchall()
+    )
+    return {(month, scale_id): is_one_of_several for month, scale_id, is_one_of_several in rows}
 
 
 def write_step(connection: psycopg.Connection, step: Step, run_id: str | None) -> None:
