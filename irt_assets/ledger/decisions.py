@@ -78,8 +78,7 @@ def record(
 def newest_decisions(
     connection: psycopg.Connection, limit: int | None = None, *, month: str | None = None, scale_id: str | None = None
 ) -> list[Decision]:
-    """The last decisions, at most `limit` of them, on that month and scale (None: on all), newest first. Those on items'
-    use are of no month."""
+    """The last decisions on that month and scale (None: on all), newest first. Those on items' use are of no month."""
     return records(
         connection,
         Decision,

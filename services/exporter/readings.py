@@ -47,15 +47,13 @@ class Look:
 
 
 def runs(look: Look) -> Iterator[Sample]:
-    rows = _of_dagster(look.connection, runs_by_status) or []
+    found = _of_dagster(look.connection, runs_by_status) or {}
     by_status: Counter[str] = Counter()
-    for row in rows:
-        by_status[row["status"].lower()] += row["n"]
+    for (_, status), (n, _) in found.items():
+        by_status[status.lower()] += n
     for status, n in by_status.items():
         yield Sample(families.RUNS, n, (status,))
-    ended = {
-        job_of(row["job"]): row["ended"] for row in rows if row["status"] == "SUCCESS" and row["ended"] is not None
-    }
+    ended = {job_of(job): end for (job, status), (_, end) in found.items() if status == "SUCCESS" and end is not None}
     for plan in PLANS:
         if plan.job in ended:
             yield Sample(families.LAST_SUCCESS, ended[plan.job], (plan.documents_name,))
