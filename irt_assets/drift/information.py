@@ -192,8 +192,6 @@ def judge_information(connection: psycopg.Connection, store: ObjectStore, month:
     try:
         with breakdowns_explained(f"{month} could not be judged"):
             compared = compare_month(connection, store, scale, month)
-            if isinstance(compared, str):
-                return ScaleInformation(scale.scale_id, why=compared)
             unestimated = look_at_unestimated(connection, store, month, scale, compared)
             items = Items.of(compared).item_ids
             testlets = effects_in_force(connection, scale.scale_id, Month(month).end, items)
