@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import psycopg
 
-from resources.postgres.database import named_rows, records
+from resources.postgres.database import named_rows, one_value, records
 
 What = Literal["accept", "reject", "undo", "drop_anchor", "restore_anchor"]
 
@@ -66,13 +66,12 @@ def record(
     effective_from: datetime | None,
 ) -> None:
     """Append one decision on each of them, in the caller's transaction."""
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            """INSERT INTO release_decision
+    connection.cursor().executemany(
+        """INSERT INTO release_decision
                  (month, scale_id, item_id, fit_id, decision, decided_by, reason, effective_from)
                VALUES (%s, %s, %s, %s, %s, %s, %s, %s)""",
-            [(*one, what, by, reason, effective_from) for one in decided],
-        )
+        [(*one, what, by, reason, effective_from) for one in decided],
+    )
 
 
 def newest_decisions(
@@ -139,12 +138,12 @@ def last_standing(connection: psycopg.Connection, window: str, item_id: str) -> 
 
 def accepted_after(connection: psycopg.Connection, scale_id: str, item_id: str, decision_id: int) -> str | None:
     """The window of the last accept on an item that stands and was made after that decision."""
-    row = connection.execute(
+    return one_value(
+        connection,
         """SELECT month FROM standing_decision WHERE (scale_id, item_id, decision) = (%s, %s, 'accept')
              AND decision_id > %s ORDER BY decision_id DESC LIMIT 1""",
         (scale_id, item_id, decision_id),
-    ).fetchone()
-    return row[0] if row else None
+    )
 
 
 def decided_anchors(connection: psycopg.Connection, what: What) -> set[tuple[str, str]]:

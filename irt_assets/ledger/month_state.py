@@ -15,6 +15,7 @@ from irt_assets.ledger.fit_spec import SetStatistics, StagedSpec
 from irt_assets.ledger.relations import LATEST_FIRST, LATEST_STAGED, MADE_WITH, MONTHS_IN_USE
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot
+from resources.postgres.database import one_value
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,12 @@ def fit_in_use(connection: psycopg.Connection, month: str, scale_id: str, engine
 
 def latest_failure(connection: psycopg.Connection, snapshot: Snapshot, scale: Scale) -> str | None:
     """Why the latest attempt of the scale's engine at this very snapshot gave no linked fit, if it did not."""
-    row = connection.execute(
+    return one_value(
+        connection,
         f"""SELECT error FROM fit_staging WHERE (month, scale_id, engine, snapshot_hash) = (%s, %s, %s, %s)
            ORDER BY {LATEST_FIRST} LIMIT 1""",
         (snapshot.month, scale.scale_id, scale.engine, snapshot.snapshot_hash),
-    ).fetchone()
-    return row[0] if row else None
+    )
 
 
 def months_made_with(

@@ -13,7 +13,7 @@ import psycopg
 
 from irt_assets.ledger.relations import LATEST_STAGED, MONTHS_IN_USE
 from irt_assets.ledger.steps import StepState
-from resources.postgres.database import records
+from resources.postgres.database import one_value, records
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,9 @@ def last_night(connection: psycopg.Connection) -> datetime | None:
 
     A night with too few answers for a fit still measures everyone.
     """
-    row = connection.execute(
+    return one_value(
+        connection,
         """SELECT greatest((SELECT max(fitted_at) FROM mirt_fit_meta WHERE kind = 'nightly'),
                            (SELECT fitted_at FROM mirt_ability WHERE kind = 'nightly'
-                            ORDER BY window_end DESC LIMIT 1))"""
-    ).fetchone()
-    assert row is not None
-    newest: datetime | None = row[0]
-    return newest
+                            ORDER BY window_end DESC LIMIT 1))""",
+    )

@@ -27,14 +27,13 @@ class NewProposal:
 
 def propose(connection: psycopg.Connection, proposals: Iterable[NewProposal]) -> None:
     """Append proposals in the caller's transaction; one that the same fit made before stays as it is."""
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            """INSERT INTO item_parameter_proposal
+    connection.cursor().executemany(
+        """INSERT INTO item_parameter_proposal
                  (month, scale_id, item_id, fit_id, a, b, c, a_se, b_se, cov_ab, why)
                VALUES (%(month)s, %(scale_id)s, %(item_id)s, %(fit_id)s, %(a)s, %(b)s, %(c)s, %(a_se)s, %(b_se)s,
                        %(cov_ab)s, %(why)s) ON CONFLICT DO NOTHING""",
-            [vars(one) | vars(one.values) for one in proposals],
-        )
+        [vars(one) | vars(one.values) for one in proposals],
+    )
 
 
 def read_proposals(

@@ -9,7 +9,7 @@ from typing import Literal, LiteralString
 
 import psycopg
 
-from resources.postgres.database import records
+from resources.postgres.database import one_value, records
 
 StepState = Literal["done", "pending", "held"]
 
@@ -107,10 +107,9 @@ def done_months(connection: psycopg.Connection) -> set[str]:
 
 def last_done_month(connection: psycopg.Connection, scale_id: str) -> str | None:
     """The newest month of a scale that was taken to the ledger."""
-    row = connection.execute(
-        "SELECT max(month) FROM publication_step WHERE scale_id = %s AND state = 'done'", (scale_id,)
-    ).fetchone()
-    return row[0] if row else None
+    return one_value(
+        connection, "SELECT max(month) FROM publication_step WHERE scale_id = %s AND state = 'done'", (scale_id,)
+    )
 
 
 def done_and_not_announced(connection: psycopg.Connection, since: datetime, runs: str) -> dict[tuple[str, str], bool]:

@@ -94,14 +94,13 @@ def put(store: ObjectStore, key: str, data: bytes, of: Artifact) -> Artifact:
 
 def record(connection: psycopg.Connection, artifacts: Iterable[Artifact]) -> None:
     """Write the rows of stored files, replacing earlier rows of the same reports."""
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            """INSERT INTO report_artifacts (user_id, week_start, "window", format, url, sha256, inputs_hash)
+    connection.cursor().executemany(
+        """INSERT INTO report_artifacts (user_id, week_start, "window", format, url, sha256, inputs_hash)
                VALUES (%s, %s, %s, %s, %s, %s, %s)
                ON CONFLICT (user_id, week_start, "window", format) DO UPDATE SET url = excluded.url,
                  sha256 = excluded.sha256, inputs_hash = excluded.inputs_hash, generated_at = now()""",
-            [(a.user_id, a.week_start, a.window, a.format, a.url, a.sha256, a.inputs_hash) for a in artifacts],
-        )
+        [(a.user_id, a.week_start, a.window, a.format, a.url, a.sha256, a.inputs_hash) for a in artifacts],
+    )
 
 
 def of_learner(connection: psycopg.Connection, user_id: str) -> list[Recorded]:

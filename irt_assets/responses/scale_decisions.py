@@ -64,12 +64,11 @@ def record_decisions(
     reason: str,
 ) -> None:
     """Append a decision on each subject, in the caller's transaction."""
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            """INSERT INTO scale_decision (scale_id, subject, value, effective_from, decided_by, reason)
+    connection.cursor().executemany(
+        """INSERT INTO scale_decision (scale_id, subject, value, effective_from, decided_by, reason)
                VALUES (%s, %s, %s, %s, %s, %s)""",
-            [(scale_id, subject, value, effective_from, by, reason) for subject, value in values.items()],
-        )
+        [(scale_id, subject, value, effective_from, by, reason) for subject, value in values.items()],
+    )
 
 
 def decision_in_force(

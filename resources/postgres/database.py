@@ -91,6 +91,12 @@ def named_rows(connection: psycopg.Connection, query: Query, values: Params | No
     return connection.cursor(row_factory=dict_row).execute(query, values).fetchall()
 
 
+def one_value(connection: psycopg.Connection, query: Query, values: Params | None = None) -> Any:
+    """The first column of a query's first row; None where it has no row."""
+    row = connection.execute(query, values).fetchone()
+    return row[0] if row else None
+
+
 def advisory_lock(connection: psycopg.Connection, *parts: str) -> None:
     """Hold until the transaction ends: two writers of one thing meet here, the second waits."""
     connection.execute("SELECT pg_advisory_xact_lock(%s)", (lock_key(*parts),))
