@@ -89,7 +89,7 @@ def link(
     why = "gives it no standard errors" if weighted else "has it where no ability is"
     unusable = {item: f"{old.path.name} {why}." for item, is_known in zip(common, known, strict=True) if not is_known}
     anchors = old.anchors([item for item in common if item not in unusable], with_errors=weighted)
-    pairs, dropped, _ = match(fit, anchors, _RULES)
+    pairs, dropped = match(fit, anchors, _RULES)
     warnings = []
     if len(common) < FEW:
         warnings.append(

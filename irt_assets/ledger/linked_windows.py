@@ -11,14 +11,13 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
-from psycopg.rows import dict_row
 
 from irt_assets.common.partitions import Month
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants
 from irt_assets.ledger.relations import LATEST_STAGED, MONTHS_IN_USE, NEWEST_WINDOW
 from irt_assets.psychometrics.linking.jump import Constants
 from irt_assets.responses.scales import Scale
-from resources.postgres.database import one_value, records
+from resources.postgres.database import named_rows, one_value, records
 
 MONTHS_COMPARED = 24
 """How many earlier months a month's linking is compared with."""
@@ -109,15 +108,15 @@ def linked_months(connection: psycopg.Connection, scale: Scale, last: str, most:
 
     `spec` is what the fit stores.
     """
-    with connection.cursor(row_factory=dict_row) as cursor:
-        found = cursor.execute(
-            f"""SELECT month, fit_id, engine, engine_version, model, n_persons, n_items, n_responses, converged,
+    found = named_rows(
+        connection,
+        f"""SELECT month, fit_id, engine, engine_version, model, n_persons, n_items, n_responses, converged,
                        iterations, loglik, model_spec AS spec, data_hash, snapshot_hash, anchor_hash, code_version,
                        run_id, fitted_at
                 FROM {MONTHS_IN_USE} m WHERE (scale_id, engine) = (%s, %s) AND month <= %s
                 ORDER BY month DESC LIMIT %s""",
-            (scale.scale_id, scale.engine, last, most),
-        ).fetchall()
+        (scale.scale_id, scale.engine, last, most),
+    )
     of_scale = f"{scale.scale_id}, {scale.engine}"
     return [
         row | {"spec": LinkedSpec.from_json(row["spec"], f"{row['fit_id']} ({of_scale})")} for row in reversed(found)
