@@ -37,6 +37,7 @@ from irt_assets.responses.row_hash import sums_of_table
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot_files import (
     Manifest,
+    StoredFile,
     is_manifest,
     read_manifest,
     store_manifest,
@@ -228,26 +229,26 @@ def _rewrite_snapshot(store: ObjectStore, name: str, held: Holdings) -> tuple[Re
     folder = name.removeprefix("snapshots/").rpartition("/")[0]
     old = name.rpartition("/")[2].partition(".")[0]
     if not is_manifest(name):
-        new_uri, digest, _, theirs = _rewrite_file(store, folder, name, held)
-        return Rewrite(old, digest, name, new_uri), _counted(theirs)
+        new, theirs = _rewrite_file(store, folder, name, held)
+        return Rewrite(old, new.sha256, name, new.key), _counted(theirs)
     manifest = read_manifest(name, store.get(name))
     parts, lost = [], Counter[tuple[str, str]]()
     for part in manifest.parts:
         if part.key in held.parts:
-            key, digest, size, theirs = _rewrite_file(store, folder, part.key, held)
+            new, theirs = _rewrite_file(store, folder, part.key, held)
             lost += _counted(theirs)
-            part = part.without(sums_of_table(theirs, SNAPSHOT), theirs.num_rows, key, digest, size)
+            part = part.without(sums_of_table(theirs, SNAPSHOT), theirs.num_rows, *new)
         parts.append(part)
     new_uri, digest = store_manifest(store, folder, Manifest.over(manifest.month, parts, manifest.columns))
     return Rewrite(old, digest, name, new_uri), lost
 
 
-def _rewrite_file(store: ObjectStore, folder: str, name: str, held: Holdings) -> tuple[str, str, int, pa.Table]:
-    """Key, sha256 and bytes of a Parquet file without the learner, and the learner's attempts."""
+def _rewrite_file(store: ObjectStore, folder: str, name: str, held: Holdings) -> tuple[StoredFile, pa.Table]:
+    """A Parquet file without the learner, and the learner's attempts."""
     with _local(store, name) as file:
         table = pq.read_table(file)
     theirs = _is_of(name, table["user_id"], held.user_id)
-    return *store_parquet(store, folder, table.filter(pc.invert(theirs))), table.filter(theirs)
+    return store_parquet(store, folder, table.filter(pc.invert(theirs))), table.filter(theirs)
 
 
 def _counted(attempts: pa.Table) -> Counter[tuple[str, str]]:

@@ -23,7 +23,7 @@ from jobs.late_answers_cursor import Memory, digest, late_days, spans, waits, we
 from jobs.schedules import Job
 from resources.cluster.lake import Lake
 from resources.cluster.relational import lake, on_postgres
-from resources.postgres.database import Database
+from resources.postgres.database import Database, one_value
 from resources.postgres.sources import recorded_sources
 from resources.settings import Settings
 
@@ -53,7 +53,7 @@ def build_late_sensor(jobs: dict[str, Job], settings: Settings) -> dg.SensorDefi
     def late_answers(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]) -> dg.SensorResult:
         read = _Reader(database)
         with database.connect() as connection:
-            now = _now(connection)
+            now: datetime = one_value(connection, "SELECT now()")
             memory = Memory.read(context.cursor, now)
             arrived = arrivals(connection, memory.since, now)
             sources = recorded_sources(connection, "features_topic_daily")
@@ -195,10 +195,3 @@ def _compare(
 
 def _unread(now: datetime) -> str:
     return f"not read at {now:%Y-%m-%dT%H:%M}"
-
-
-def _now(connection: psycopg.Connection) -> datetime:
-    row = connection.execute("SELECT now()").fetchone()
-    assert row is not None
-    now: datetime = row[0]
-    return now

@@ -41,11 +41,11 @@ def tell_of_ready_months(database: Database, instance: dg.DagsterInstance, now: 
         untold = done_and_not_announced(connection, now - LOOK_BACK, f"run {MONTHLY_JOB} ")
     if not untold:
         return []
-    states = month_states(database, instance, sorted({month for month, *_ in untold}))
+    states = month_states(database, instance, sorted({month for month, _ in untold}))
     green = {(one.month, one.scale_id) for one in states if one.state is State.GREEN}
     sentences = []
     with database.connect() as connection:
-        for month, scale_id, is_one_of_several in untold:
+        for (month, scale_id), is_one_of_several in untold.items():
             if (month, scale_id) in green:
                 alert = _ready(month, scale_id, _waiting(connection, month, scale_id), is_one_of_several)
                 announce(connection, alert)

@@ -32,12 +32,12 @@ def run_status(connection: psycopg.Connection, run_id: str) -> str | None:
     return str(row[0]) if row else None
 
 
-def runs_by_status(connection: psycopg.Connection) -> list[tuple[str, str, int, float | None]]:
-    """Job, status, how many runs, and when the last of them ended (Unix time, seconds), which is what rows are sorted
-    by."""
-    return connection.execute(
+def runs_by_status(connection: psycopg.Connection) -> dict[tuple[str, str], tuple[int, float | None]]:
+    """By job and status how many runs, and when the last of them ended (Unix time, seconds), in that order."""
+    rows = connection.execute(
         f"SELECT pipeline_name, status, count(*), max(end_time) FROM {SCHEMA}.runs GROUP BY 1, 2 ORDER BY 4"
-    ).fetchall()
+    )
+    return {(job, status): (n, ended) for job, status, n, ended in rows}
 
 
 def heartbeats(connection: psycopg.Connection) -> dict[str, float]:

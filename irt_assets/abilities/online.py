@@ -14,7 +14,6 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import psycopg
-from psycopg.rows import class_row
 
 from irt_assets.abilities.batch import curves_of
 from irt_assets.ledger.publications import PublishedSet, in_force
@@ -30,7 +29,7 @@ from irt_assets.responses.item_times import (
 from irt_assets.responses.one_learner import ScoredItems, answered_at_all, learner_query, learner_responses
 from irt_assets.responses.scales import Scale, read_scales
 from resources.cluster.relational import on_postgres
-from resources.postgres.database import advisory_lock
+from resources.postgres.database import advisory_lock, records
 
 MOST_HISTORY = 100
 
@@ -145,12 +144,13 @@ def find_learners(connection: psycopg.Connection, prefix: str, most: int) -> lis
     In a database with the collation C, as the embedded one has it, no others are looked at.
     """
     pattern = re.sub(r"([\\%_])", r"\\\1", prefix) + "%"
-    with connection.cursor(row_factory=class_row(Learner)) as cursor:
-        return cursor.execute(
-            """SELECT user_id, is_test, target_scale_id, target_theta FROM learner
+    return records(
+        connection,
+        Learner,
+        """SELECT user_id, is_test, target_scale_id, target_theta FROM learner
                WHERE user_id LIKE %s ORDER BY user_id LIMIT %s""",
-            (pattern, most),
-        ).fetchall()
+        (pattern, most),
+    )
 
 
 def update(
@@ -241,13 +241,14 @@ def _update_id(user_id: str, measure: Measure, responses: Responses) -> str:
 
 def read_thetas(connection: psycopg.Connection, user_id: str, most: int = MOST_HISTORY) -> list[Theta]:
     """A learner's θs of every kind and scale, latest answers first; at most `most`."""
-    with connection.cursor(row_factory=class_row(Theta)) as cursor:
-        return cursor.execute(
-            """SELECT scale_id, theta, se, n_items, kind, window_end, set_hash, scale_version, fitted_at
+    return records(
+        connection,
+        Theta,
+        """SELECT scale_id, theta, se, n_items, kind, window_end, set_hash, scale_version, fitted_at
                FROM mirt_ability WHERE user_id = %s
                ORDER BY window_end DESC, fitted_at DESC, scale_id LIMIT %s""",
-            (user_id, most),
-        ).fetchall()
+        (user_id, most),
+    )
 
 
 def latest_of(connection: psycopg.Connection, user_ids: Collection[str]) -> dict[str, dict[str, Theta]]:

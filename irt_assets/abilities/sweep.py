@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from irt_assets.abilities.online import read_measures, update
-from resources.postgres.database import Database
+from resources.postgres.database import Database, one_value
 
 GRACE = timedelta(minutes=1)
 """Minimum age of answers: by then the session hook has asked for θ and the answers are committed."""
@@ -56,7 +56,7 @@ def sweep(database: Database, cursor: str | None, lookback_days: int, seconds: f
     """
     begun = time.monotonic()
     with database.connect() as connection:
-        now: datetime = connection.execute("SELECT now()").fetchone()[0]  # type: ignore[index]
+        now: datetime = one_value(connection, "SELECT now()")
         mark = Mark.read(cursor, now)
         measures = read_measures(connection, now)
         if not measures.scales:

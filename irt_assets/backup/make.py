@@ -23,7 +23,7 @@ from irt_assets.backup.manifest import DATABASE, FORMAT, OBJECTS, Contents, File
 from irt_assets.backup.places import MANIFEST, Place, keep_newest
 from resources.dagster_tables import SCHEMA
 from resources.files.object_store import ObjectStore
-from resources.postgres.database import Database, advisory_lock
+from resources.postgres.database import Database, advisory_lock, one_value
 from resources.postgres.schema_version import schema_version
 from resources.settings import Settings
 from resources.version import code_version
@@ -47,10 +47,11 @@ def make_backup(settings: Settings, database: Database, store: ObjectStore, plac
     name = f"irt-{now:%Y%m%dT%H%M%SZ}"
     version = schema_version(database)
     with place.writing(name) as folder:
-        with _frozen(database, store) as (connection, snapshot, cited):
+        with _frozen(database, store) as (connection, cited):
             server = connection.info.server_version // 10000
-            schemas = [str(_value(connection, "SELECT current_schema()"))]
-            schemas += [SCHEMA] * bool(_value(connection, "SELECT to_regnamespace(%s) IS NOT NULL", SCHEMA))
+            schemas = [one_value(connection, "SELECT current_schema()")]
+            schemas += [SCHEMA] * one_value(connection, "SELECT to_regnamespace(%s) IS NOT NULL", (SCHEMA,))
+            snapshot = one_value(connection, "SELECT pg_export_snapshot()")  # its name, for other connections
             digest, size = programs.dump(database.url, server, schemas, snapshot, folder / DATABASE)
             contents = Contents(**read_rows(connection).model_dump(), sets=read_sets(connection, now))
         files = list(with_hashes(cited, store))
@@ -89,8 +90,8 @@ def make_backup(settings: Settings, database: Database, store: ObjectStore, plac
 
 
 @contextmanager
-def _frozen(database: Database, store: ObjectStore) -> Iterator[tuple[psycopg.Connection, str, list[Cited]]]:
-    """A transaction that sees one state of the database, the name under which others see it, and the files it cites."""
+def _frozen(database: Database, store: ObjectStore) -> Iterator[tuple[psycopg.Connection, list[Cited]]]:
+    """A transaction that sees one state of the database, and the files that it cites."""
     with database.connect() as connection:
         with database.connect() as nobody_prunes:
             advisory_lock(nobody_prunes, "prune")
@@ -98,15 +99,8 @@ def _frozen(database: Database, store: ObjectStore) -> Iterator[tuple[psycopg.Co
             connection.read_only = True
             for limit in ("idle_in_transaction_session_timeout", "statement_timeout"):
                 connection.execute(f"SET LOCAL {limit} = 0".encode())
-            snapshot = _value(connection, "SELECT pg_export_snapshot()")
             cited = cited_files(connection, store)
-        yield connection, str(snapshot), cited
-
-
-def _value(connection: psycopg.Connection, query: str, *values: object) -> object:
-    row = connection.execute(query.encode(), values).fetchone()
-    assert row is not None
-    return row[0]
+        yield connection, cited
 
 
 def _file(path: Path) -> File:

@@ -28,7 +28,7 @@ from irt_assets.engines.registry import DEFAULT, asset_of, spec_of
 from irt_assets.engines.spec import LIGHT_POOL
 from irt_assets.gates.agreement import read_agreement
 from irt_assets.gates.month_status import unsettled_months
-from irt_assets.ledger.decisions import decisions
+from irt_assets.ledger.decisions import newest_decisions
 from irt_assets.ledger.steps import Step
 from irt_assets.responses.scales import read_scales
 from resources import tables
@@ -148,7 +148,7 @@ def build_calibration_assets(
             unsettled = unsettled_months(context.instance, besides_run=context.run.run_id) - {month}
             taken = publish_month(database, store, month, unsettled, context.run.run_id)
             with database.connect() as connection:
-                decided = decisions(connection, month)
+                decided = newest_decisions(connection, month=month)
         own = [steps[month] for steps in taken.values() if month in steps]
         if own and all(step.state == "held" for step in own):
             _fail_as_held(context, month, own, shown.decide_in(dashboard_url, month))
@@ -159,7 +159,10 @@ def build_calibration_assets(
                     ("scale", "item", "why"),
                     [(s.scale_id, item, "; ".join(why)) for s in own for item, why in s.held.items()],
                 ),
-                "decisions": rows_shown(("on", "decision", "by", "at (UTC)", "in force from", "why"), decided),
+                "decisions": rows_shown(
+                    ("on", "decision", "by", "at (UTC)", "in force from", "why"),
+                    [(d.on, d.what, d.by, f"{d.at:%Y-%m-%d %H:%M}", d.in_force_from, d.reason) for d in decided],
+                ),
                 "items first published": dg.MetadataValue.int(sum(s.n_published for s in own)),
                 "items proposed": dg.MetadataValue.int(sum(s.n_proposed for s in own)),
                 "items held back": dg.MetadataValue.int(sum(s.n_held for s in own)),

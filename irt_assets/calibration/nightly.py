@@ -34,7 +34,7 @@ from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import JudgedWindow, judged_window, share_for_run
 from resources.cluster.relational import on_postgres
 from resources.failures import PermanentFailure, TransientFailure
-from resources.postgres.database import Database, advisory_lock
+from resources.postgres.database import Database, advisory_lock, one_value
 from resources.version import code_version
 
 WINDOW = timedelta(days=30)
@@ -188,9 +188,7 @@ def _write(
         item for item, known in zip(raw.item_ids, raw.estimated, strict=True) if known and item not in published
     )
     digest = anchor_hash(connection, scale.scale_id, scale.anchor_version)
-    row = connection.execute("SELECT now()").fetchone()
     assert digest is not None
-    assert row is not None
     fits.forget(connection, scale.scale_id, "nightly", start)
     fits.save_linked_fit(
         connection,
@@ -206,7 +204,7 @@ def _write(
         spec=fits.model_spec(scale)
         | StagedSpec(eligibility=scale.rules.changed(), never_published=provisional)
         | fitted.spec_extras,
-        fitted_at=row[0],
+        fitted_at=one_value(connection, "SELECT now()"),
         fit_code_version=code_version(),
         run_id=run_id,
     )

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection
 from dataclasses import replace
-from datetime import datetime
 
 import psycopg
 
@@ -27,7 +26,7 @@ from irt_assets.ledger.steps import Step, steps, write_step
 from irt_assets.ledger.testlets import publish_effects
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.responses.scales import Scale, read_scales
-from resources.postgres.database import advisory_lock
+from resources.postgres.database import advisory_lock, one_value
 
 
 def publish_ready_months(
@@ -140,7 +139,7 @@ def _publish(
     if not later and (before is None or before.settled_at is None):
         publish_effects(connection, scale.scale_id, linked.model_spec.testlets, end, month, linked.fit_id)
     why = f"{counted(len(published), 'item')} first published, {len(proposed)} proposed, {len(held)} held back"
-    settled_at = before.settled_at if before and before.settled_at else _now(connection)
+    settled_at = before.settled_at if before and before.settled_at else one_value(connection, "SELECT now()")
     return Step(
         month, scale.scale_id, linked.fit_id, "done", len(published), len(proposed), len(held), held, why, settled_at
     )
@@ -149,9 +148,3 @@ def _publish(
 def _same(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
     """Whether two sets of values are equal up to rounding: threads sum in any order."""
     return all(math.isclose(x, y, rel_tol=1e-9, abs_tol=1e-12) for x, y in zip(one, other, strict=True))
-
-
-def _now(connection: psycopg.Connection) -> datetime:
-    row = connection.execute("SELECT now()").fetchone()
-    assert row is not None
-    return row[0]

@@ -320,8 +320,8 @@ def confirm_and_change_rules(
     change_rules(database, scale_id, settings)
     if gates:
         with current_instance(database) as instance:
-            for judged, gate, passed in judge_again(instance, current_settings(), gates, scored):
-                say(f"  {judged}: {gate} {'passes' if passed else 'fails'} now")
+            for judged, found in judge_again(instance, current_settings(), gates, scored):
+                say(f"  {judged}: {found.check_name} {'passes' if found.passed else 'fails'} now")
 
 
 def _window_of(origin: str) -> tuple[datetime, datetime]:

@@ -102,7 +102,7 @@ def waiting_line(references: Sequence[str]) -> str:
     return f"{many}: {some_of(references, NAMES_SHOWN)}"
 
 
-def _months(states: Sequence[MonthState]) -> Iterator[tuple[str, str, str, str]]:
+def _months(states: Sequence[MonthState]) -> Iterator[tuple[str, ...]]:
     by_scale = sorted(states, key=lambda state: (state.scale_id, state.month))
     for (scale_id, state), run in groupby(by_scale, lambda one: (one.scale_id, one.state)):
         months = list(run)

@@ -34,7 +34,6 @@ from irt_assets.ledger.anchors import (
     next_version,
     read_anchors,
 )
-from irt_assets.ledger.fit_spec import MadeWith
 from irt_assets.ledger.month_state import months_made_with
 from irt_assets.ledger.origin_fit import OriginFit, note_anchors, origin_fit
 from irt_assets.ledger.steps import last_done_month
@@ -382,21 +381,21 @@ def _refrozen(connection: psycopg.Connection, change: ModelChange, start: dateti
     old = read_anchors(connection, scale.scale_id, scale.anchor_version)
     assert old is not None
     window = (origin.window_start, origin.window_end)
-    fit_id, usable, problems = write_origin_fit(connection, scale.scale_id, window, scale.engine, scale.rules, fitted)
-    kept = {item: usable[item] for item in old.item_ids if item in usable}
+    found = write_origin_fit(connection, scale.scale_id, window, scale.engine, scale.rules, fitted)
+    kept = {item: found.anchors[item] for item in old.item_ids if item in found.anchors}
+    left_out = {item: found.left_out.get(item, _UNSEEN) for item in old.item_ids if item not in kept}
     if len(kept) < scale.rules.publication.min_anchors:
         raise PermanentFailure(
             f"as a {item_model(change.after.model).spoken} the origin window of scale {scale.scale_id} leaves "
             f"{len(kept)} of {len(old.item_ids)} anchors, and linking needs {scale.rules.publication.min_anchors} "
-            "(min_anchors): "
-            + "; ".join(f"{item}: {problems.get(item, _UNSEEN)}" for item in old.item_ids if item not in kept)[:1000]
+            "(min_anchors): " + "; ".join(f"{item}: {why}" for item, why in left_out.items())[:1000]
         )
     version = next_version(connection, scale.scale_id)
     topics = dict(zip(old.item_ids, old.topics, strict=True))
     digest = freeze_anchors(
         connection, scale.scale_id, version, kept, topics, effective_from=start, fit=fitted.calibration
     )
-    note_anchors(connection, fit_id, digest)
+    note_anchors(connection, found.fit_id, digest)
     make_newest(connection, scale.scale_id, version)
     shifts = {item: kept[item].b - float(b) for item, b in zip(old.item_ids, old.b, strict=True) if item in kept}
     largest = max(shifts, key=lambda item: abs(shifts[item]))
@@ -404,7 +403,7 @@ def _refrozen(connection: psycopg.Connection, change: ModelChange, start: dateti
         version,
         f"{window[0]:%Y-%m-%d} to {window[1]:%Y-%m-%d}",
         len(kept),
-        {item: problems.get(item, _UNSEEN) for item in old.item_ids if item not in kept},
+        left_out,
         sum(shifts.values()) / len(shifts),
         shifts[largest],
         largest,
@@ -417,10 +416,9 @@ _UNSEEN = "it has no answers in the origin window"
 def _stale(connection: psycopg.Connection, change: ModelChange) -> tuple[str, ...]:
     """Months from the first one on whose fit is of another model than theirs now, or linked to other anchors."""
     stale = []
-    for month, spec, linked_to in months_made_with(connection, change.before, change.first_month):
+    for month, (made_with, linked_to) in months_made_with(connection, change.before, change.first_month).items():
         scale = read_scales(connection, Month(month).start)[change.scale_id]
         frozen = anchor_hash(connection, scale.scale_id, scale.anchor_version)
-        made_with = MadeWith.from_json(spec, f"of {month} ({change.scale_id}, {change.before.engine})")
         if fits.made_otherwise(made_with, scale) or (linked_to is not None and linked_to != frozen):
             stale.append(month)
     return tuple(stale)

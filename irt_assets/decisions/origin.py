@@ -16,6 +16,7 @@ import psycopg
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.origin_sources import (
     FittedWindow,
+    OriginAnchors,
     OriginWindow,
     bank_anchors,
     fit_window,
@@ -36,7 +37,7 @@ from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.fit.misfit import LARGEST_RATIO
 from irt_assets.responses.scales import Scale, rules_from_settings, store_scale
 from resources.failures import PermanentFailure
-from resources.postgres.database import Database, advisory_lock
+from resources.postgres.database import Database, advisory_lock, one_value
 from resources.version import code_version
 
 
@@ -99,18 +100,20 @@ def initialise(
         advisory_lock(connection, "scale", scale_id)
         _require_none(connection, scale_id)
         if window is None or fitted is None:
-            anchors, topics, assumed, left_out = bank_anchors(connection, scale_id)
+            found = bank_anchors(connection, scale_id)
             if item_model(model).guesses:
-                require_guessing(scale_id, {item: values.c for item, values in anchors.items()})
+                require_guessing(scale_id, {item: values.c for item, values in found.anchors.items()})
             origin: dict[str, Any] = {"kind": "bank"}
             lineage: dict[str, Any] = {"fit_id": None, "data_hash": None, "reason": "bank parameters of an anchor"}
         else:
-            anchors, topics, left_out, lineage = _window_anchors(connection, scale_id, window, rules, fitted)
-            assumed = set()
+            found = _window_anchors(connection, scale_id, window, rules, fitted)
+            lineage = {"fit_id": found.fit_id, "data_hash": fitted.snapshot.data_hash}
+            lineage |= {"reason": "the scale's origin window"}
             origin = {"kind": "window", "start": window.start.isoformat(), "end": window.end.isoformat()}
         store_scale(connection, Scale(scale_id, mu, sigma, model, engine, rules), origin)
         fit = fitted.calibration if fitted else None
-        digest = freeze_anchors(connection, scale_id, 1, anchors, topics, assumed, fit=fit)
+        anchors = found.anchors
+        digest = freeze_anchors(connection, scale_id, 1, anchors, found.topics, found.assumed, fit=fit)
         publish(
             connection,
             [
@@ -127,9 +130,9 @@ def initialise(
             ],
         )
         if window is not None:
-            note_anchors(connection, lineage["fit_id"], digest)
+            note_anchors(connection, found.fit_id, digest)
     with_guessing = sum(values.c > 0 for values in anchors.values()) if not item_model(model).guesses else 0
-    done = Origin(scale_id, len(anchors), len(anchors), len(assumed), left_out, with_guessing)
+    done = Origin(scale_id, len(anchors), len(anchors), len(found.assumed), found.left_out, with_guessing)
     if fitted is None:
         return done
     shape, statistics = fitted.spec_extras.shape, fitted.spec_extras.statistics
@@ -152,32 +155,29 @@ def _require_none(connection: psycopg.Connection, scale_id: str) -> None:
 
 def _window_anchors(
     connection: psycopg.Connection, scale_id: str, window: OriginWindow, rules: Rules, fitted: FittedWindow
-) -> tuple[Anchors, Topics, dict[str, str], dict[str, Any]]:
+) -> OriginAnchors:
     """Write the fit, and what of it may be an anchor. Raises PermanentFailure where these are too few to link to, and
     where the bank has changed since."""
-    fit_id, usable, left_out = write_origin_fit(
-        connection, scale_id, (window.start, window.end), window.engine.name, rules, fitted
-    )
-    if len(usable) < rules.publication.min_anchors:
+    found = write_origin_fit(connection, scale_id, (window.start, window.end), window.engine.name, rules, fitted)
+    if len(found.anchors) < rules.publication.min_anchors:
         raise PermanentFailure(
-            f"the origin window of scale {scale_id} leaves {len(usable)} anchors, and no month could be linked to "
-            f"fewer than {rules.publication.min_anchors} (min_anchors): name a window with more answers (--origin), "
+            f"the origin window of scale {scale_id} leaves {len(found.anchors)} anchors, and no month could be linked "
+            f"to fewer than {rules.publication.min_anchors} (min_anchors): name a window with more answers (--origin), "
             "or another rule (--set …); left out are "
-            + "; ".join(f"{item}: {why}" for item, why in left_out.items())[:1000]
+            + "; ".join(f"{item}: {why}" for item, why in found.left_out.items())[:1000]
         )
     topics: Topics = dict(
         connection.execute(
             "SELECT item_id, topic_id FROM question WHERE scale_id = %s AND item_id = ANY(%s)",
-            (scale_id, list(usable)),
+            (scale_id, list(found.anchors)),
         ).fetchall()
     )
-    if gone := sorted(usable.keys() - topics.keys()):
+    if gone := sorted(found.anchors.keys() - topics.keys()):
         raise PermanentFailure(
             f"while the origin window was being fitted, these items left scale {scale_id}: {', '.join(gone[:10])}; "
             "nothing was written: run it again"
         )
-    lineage = {"fit_id": fit_id, "data_hash": fitted.snapshot.data_hash, "reason": "the scale's origin window"}
-    return usable, topics, left_out, lineage
+    return replace(found, topics=topics)
 
 
 def write_origin_fit(
@@ -187,12 +187,10 @@ def write_origin_fit(
     engine: str,
     rules: Rules,
     fitted: FittedWindow,
-) -> tuple[str, Anchors, dict[str, str]]:
-    """Write the fit of an origin window in place of an earlier one; its id, the items that pass the item gates, and the
-    others with the reason. Raises PermanentFailure where no item passes."""
+) -> OriginAnchors:
+    """Write the fit of an origin window in place of an earlier one; the items that pass the item gates.
+    Raises PermanentFailure where no item passes."""
     fit_id = fits.new_fit_id("origin", scale_id, engine)
-    row = connection.execute("SELECT now()").fetchone()
-    assert row is not None
     fits.save_linked_fit(
         connection,
         fit_id,
@@ -205,7 +203,7 @@ def write_origin_fit(
         snapshot_hash=fitted.snapshot.digest,
         anchor_hash="",
         spec=StagedSpec(eligibility=rules.changed(), snapshot=fitted.snapshot.uri) | fitted.spec_extras,
-        fitted_at=row[0],
+        fitted_at=one_value(connection, "SELECT now()"),
         fit_code_version=code_version(),
         run_id=None,
     )
@@ -225,7 +223,7 @@ def write_origin_fit(
         raise PermanentFailure(
             f"no item of the origin window of scale {scale_id} passes the item gates{first}{most_text}"
         )
-    return fit_id, usable, left_out
+    return OriginAnchors(anchors=usable, left_out=left_out, fit_id=fit_id)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ Belongs here: reading and fitting it, and refusing what cannot serve. Does not b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -42,7 +42,19 @@ from resources.postgres.database import Database
 from resources.version import code_version
 
 
-def bank_anchors(connection: psycopg.Connection, scale_id: str) -> tuple[Anchors, Topics, set[str], dict[str, str]]:
+@dataclass(frozen=True, kw_only=True)
+class OriginAnchors:
+    """What an origin makes anchors. `assumed`: those whose errors are not known; `left_out`: the others, with reasons;
+    `fit_id`: of the origin window."""
+
+    anchors: Anchors
+    left_out: dict[str, str]
+    topics: Topics = field(default_factory=dict)
+    assumed: Collection[str] = frozenset()
+    fit_id: str = ""
+
+
+def bank_anchors(connection: psycopg.Connection, scale_id: str) -> OriginAnchors:
     rows = connection.execute(
         """SELECT item_id, topic_id, meta->'irt' FROM question
            WHERE scale_id = %s AND meta->'tags' @> '["anchor"]'::jsonb ORDER BY 1""",
@@ -74,7 +86,7 @@ def bank_anchors(connection: psycopg.Connection, scale_id: str) -> tuple[Anchors
             "\"anchor\" in question.meta->'tags' and give them meta->'irt' {a, b, …} (`irt import questions FILE`), "
             "or declare a window its origin: `irt scale init --origin 2026-07`"
         )
-    return usable, topics, assumed, left_out
+    return OriginAnchors(anchors=usable, topics=topics, assumed=assumed, left_out=left_out)
 
 
 def _at_our_metric(irt: dict[str, Any]) -> tuple[ItemRow, bool]:

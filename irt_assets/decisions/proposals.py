@@ -238,17 +238,15 @@ def find_proposals(connection: psycopg.Connection, references: Iterable[Referenc
                 raise PermanentFailure(f"nothing of {reference.window} needs a decision: `irt release list --all`")
             found |= {p.reference: p for p in of_window}
         elif reference in of_name:
-            found[reference] = max(of_name[reference], key=_standing)
+            found[reference] = max(
+                of_name[reference],
+                key=lambda one: (one.state is State.OPEN, bool(one.decided), one.lineage["created_at"]),
+            )  # the open one, else the last one decided on
         else:
             raise PermanentFailure(f"nothing is proposed as {reference}: {_instead(connection, reference)}")
     if not found:
         raise PermanentFailure("no proposal is named: `irt release list` shows those that need a decision")
     return list(found.values())
-
-
-def _standing(proposal: Proposal) -> tuple[bool, bool, datetime]:
-    """Order of proposals of one name, the greatest of which is meant: the open one, else the last one decided on."""
-    return proposal.state is State.OPEN, bool(proposal.decided), proposal.lineage["created_at"]
 
 
 def why_superseded(connection: psycopg.Connection, proposal: Proposal) -> str:

@@ -84,12 +84,11 @@ def _decide(
     with database.connect() as connection:
         advisory_lock(connection, "item_status", "")
         begins = preview(connection, items, state, since=since, now=now)
-        with connection.cursor() as cursor:
-            cursor.executemany(
-                """INSERT INTO item_status (item_id, state, effective_from, reason, decided_by)
+        connection.cursor().executemany(
+            """INSERT INTO item_status (item_id, state, effective_from, reason, decided_by)
                    VALUES (%s, %s, %s, %s, %s)""",
-                [(item, state, begin, reason, by) for item, begin in begins.items()],
-            )
+            [(item, state, begin, reason, by) for item, begin in begins.items()],
+        )
         decided = item_status(connection)
         return [decided[item] for item in begins]
 

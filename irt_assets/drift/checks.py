@@ -94,10 +94,9 @@ def settled_items(connection: psycopg.Connection, month: str) -> dict[tuple[str,
         """SELECT q.scale_id, w.item_id, w.since, w.decided_by
            FROM item_withdrawal w JOIN question q USING (item_id) WHERE w.until IS NULL"""
     ).fetchall()
-    rows = decisions_on_drift(connection, month, Month(month).start, grown=MEDIUM_WABC)
     return (
         {(p.scale_id, p.item_id): p.settled for p in proposed if p.settled}
-        | {(scale, item): f"{of}, {decision}ed by {by}" for scale, item, of, decision, by in rows}
+        | decisions_on_drift(connection, month, Month(month).start, grown=MEDIUM_WABC)
         | {(scale, item): f"withdrawn from {since:%Y-%m-%d} on by {by}" for scale, item, since, by in withdrawn}
     )
 

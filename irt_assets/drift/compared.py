@@ -15,6 +15,7 @@ from irt_assets.drift import evidence
 from irt_assets.drift.evidence import InForce, LinkedWindow
 from irt_assets.drift.unjudged import why_not
 from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.drift.items import Drift, judge
 from irt_assets.responses.scales import Scale
 from resources.files.object_store import ObjectStore
@@ -30,17 +31,17 @@ class Compared:
     drift: Drift
 
 
-def compare_month(connection: psycopg.Connection, store: ObjectStore, scale: Scale, month: str) -> Compared | str:
-    """The comparison, or why the month is not judged."""
+def compare_month(connection: psycopg.Connection, store: ObjectStore, scale: Scale, month: str) -> Compared:
+    """The comparison. Raises PsychometricsError where the month is not judged."""
     if red := why_not(connection, store, scale, month):
-        return f"not judged: {red}"
+        raise PsychometricsError(f"not judged: {red}")
     start = Month(month).start
     window = evidence.linked_window(connection, scale, month)
     anchors = evidence.frozen_anchors(connection, scale)
     if window is None or anchors is None:
-        return f"{month} has no converged fit that was linked to the anchors"
+        raise PsychometricsError(f"{month} has no converged fit that was linked to the anchors")
     at = evidence.in_force_with_errors(connection, scale, start, anchors)
     if not at.published.item_ids:
-        return f"no item had published parameters on {start:%Y-%m-%d}"
+        raise PsychometricsError(f"no item had published parameters on {start:%Y-%m-%d}")
     comparison = evidence.against_published(window, anchors, at, start)
     return Compared(window, anchors, at, judge(comparison, mean=scale.mu, sd=scale.sigma))

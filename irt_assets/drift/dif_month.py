@@ -21,7 +21,7 @@ from irt_assets.common.partitions import Month
 from irt_assets.ledger.encoding import finite
 from irt_assets.ledger.fits import linked_fit
 from irt_assets.psychometrics.core.confidence import Z95
-from irt_assets.psychometrics.core.errors import BreakdownError, breakdowns_explained
+from irt_assets.psychometrics.core.errors import BreakdownError, Refused, breakdowns_explained
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.options import Latent
 from irt_assets.psychometrics.dif.analysis import ENOUGH, TESTABLE, Dif, Group, analyse_dif
@@ -85,13 +85,15 @@ def dif_of_month(
         with database.connect() as connection:
             answers = answers_of(connection, store, month, scale, files)
             attributes = {
-                name: ([], 0) if isinstance(answers, str) else groups_of(connection, name, answers.learners.tolist())
+                name: groups_of(connection, name, answers.learners.tolist())
+                if isinstance(answers, Answers)
+                else ([], 0)
                 for name in scale.rules.warnings.attributes
             }
         rows = []
         for name, (groups, n_unreadable) in attributes.items():
             dif = _compared(name, answers, groups, scale, threads)
-            sample = "" if isinstance(answers, str) else answers.sample
+            sample = "" if isinstance(answers, Refused) else answers.sample
             rows += rows_of(AttributeDif(dif, n_unreadable, scale.rules.fit.assignment == "by_level", sample))
         found[scale.scale_id] = [{"month": month, "scale_id": scale.scale_id} | row for row in rows]
     with database.connect() as connection:
@@ -102,11 +104,11 @@ def dif_of_month(
 
 
 def _compared(
-    attribute: str, answers: Answers | str, groups: Sequence[str | None], scale: Scale, threads: int | None
+    attribute: str, answers: Answers | Refused, groups: Sequence[str | None], scale: Scale, threads: int | None
 ) -> Dif:
     """The groups of an attribute, or the reason why they are not compared."""
-    if isinstance(answers, str):
-        return Dif(attribute, (), (), 0, None, None, answers)
+    if isinstance(answers, Refused):
+        return Dif(attribute, (), (), 0, None, None, answers.why)
     try:
         # its many small matrices gain nothing from BLAS threads, which on a busy machine take 8 times the CPU
         with breakdowns_explained("the groups could not be compared"), threadpool_limits(1, user_api="blas"):
@@ -125,21 +127,22 @@ def _compared(
 
 def answers_of(
     connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale, files: dict[str, pa.Table]
-) -> Answers | str:
+) -> Answers | Refused:
     """What the month's linked fit by the scale's own engine was made from, or why there is nothing to compare.
 
     `files`: snapshots that were read already, by their hash; what is read is added.
     """
     fit = linked_fit(connection, scale.scale_id, "monthly", Month(month).start, scale.engine)
     if fit is None or not fit.converged:
-        return f"{month} has no converged fit that was linked to the anchors"
+        return Refused(f"{month} has no converged fit that was linked to the anchors")
     snapshot = snapshot_of(connection, month, fit.snapshot_hash)
     if snapshot is None:
-        return f"the answers that the fit of {month} was made from are no longer kept: materialise it again"
+        return Refused(f"the answers that the fit of {month} was made from are no longer kept: materialise it again")
     if fit.snapshot_hash not in files:
         files[fit.snapshot_hash] = read_for_run(store, snapshot, FIT_COLUMNS)
-    sittings = scored_sittings_of(files[fit.snapshot_hash], scale.scale_id)
-    return Answers(*sittings, fit.model_spec.latent_shape, sample_for_run(snapshot, scale.scale_id))
+    scored, forms = scored_sittings_of(files[fit.snapshot_hash], scale.scale_id)
+    sample = sample_for_run(snapshot, scale.scale_id)
+    return Answers(scored.responses, scored.learners, forms, fit.model_spec.latent_shape, sample)
 
 
 def groups_of(connection: psycopg.Connection, attribute: str, learners: Sequence[str]) -> tuple[list[str | None], int]:

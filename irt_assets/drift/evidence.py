@@ -124,7 +124,7 @@ def _with_origins(connection: psycopg.Connection, published: Published, rows: di
     """Each value with the model it was fitted under and, for a 3PL, the errors of c; values from the bank with the
     model that the bank names."""
     fits = sorted({row.fit_id for row in rows.values() if row.fit_id})
-    of_fits = {fit_id: Fitted(*of_fit) for fit_id, of_fit in learners_of(connection, fits).items()}
+    of_fits = learners_of(connection, fits)
     guessing = guessing_errors(connection, fits, rows)
     of_bank: dict[str, str] = dict(
         connection.execute(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -99,6 +99,15 @@ class Items:
         return np.where(self.estimated[:, None], self.now, self.published)
 
 
+class Efficiency(NamedTuple):
+    """Information that the set in force keeps without `retiring`: the average over the population, the minimum over
+    its middle 95 %, and the θ of the minimum."""
+
+    average: float
+    least: float
+    theta: float
+
+
 @dataclass(frozen=True)
 class MonthInformation:
     """A scale's month.
@@ -151,9 +160,7 @@ class MonthInformation:
         )
 
     @property
-    def efficiency(self) -> tuple[float, float, float]:
-        """Information that the set in force keeps without `retiring`: the average over the population, the minimum over
-        its middle 95 %, and the θ of the minimum."""
+    def efficiency(self) -> Efficiency:
         people = population(self.scale)
         low, high = people.middle()
         inside = (self.theta >= low) & (self.theta <= high)
@@ -162,7 +169,8 @@ class MonthInformation:
         before, after = (
             np.interp(people.theta, self.theta, x) for x in (self.retirement.before, self.retirement.after)
         )
-        return float(people.weights @ after / (people.weights @ before)), float(left[k]), float(self.theta[k])
+        average = float(people.weights @ after / (people.weights @ before))
+        return Efficiency(average, float(left[k]), float(self.theta[k]))
 
 
 @dataclass(frozen=True)
@@ -192,8 +200,6 @@ def judge_information(connection: psycopg.Connection, store: ObjectStore, month:
     try:
         with breakdowns_explained(f"{month} could not be judged"):
             compared = compare_month(connection, store, scale, month)
-            if isinstance(compared, str):
-                return ScaleInformation(scale.scale_id, why=compared)
             unestimated = look_at_unestimated(connection, store, month, scale, compared)
             items = Items.of(compared).item_ids
             testlets = effects_in_force(connection, scale.scale_id, Month(month).end, items)
@@ -297,9 +303,9 @@ def test_row(found: MonthInformation) -> dict[str, Any]:
         "without_flagged": found.retirement.after,
     }
     published, now = float(found.losses.published.sum()), float(found.losses.now.sum())
-    average, lowest, lowest_at = found.efficiency
+    kept = found.efficiency
     details = {
-        "worst": dict(zip(("theta", "ratio", "low", "high"), map(rounded, test.worst), strict=True)) if test else None,
+        "worst": {name: rounded(x) for name, x in test.worst._asdict().items()} if test else None,
         "certain": test.certain if test else None,
         "trusted": found.trusted,
         "caution": found.caution,
@@ -308,9 +314,9 @@ def test_row(found: MonthInformation) -> dict[str, Any]:
         else None,
         "retiring": {
             "items": list(found.retiring),
-            "efficiency": rounded(average),
-            "lowest": rounded(lowest),
-            "lowest_at": rounded(lowest_at),
+            "efficiency": rounded(kept.average),
+            "lowest": rounded(kept.least),
+            "lowest_at": rounded(kept.theta),
             "se_limit": rounded(SE_LIMIT * found.scale.sigma),
             "se_above_before": [[rounded(x) for x in ends] for ends in found.retirement.too_large_before],
             "se_above_after": [[rounded(x) for x in ends] for ends in found.retirement.too_large_after],

@@ -69,13 +69,14 @@ def sentence(judged: ScaleInformation) -> str:
     if across := found.compared.drift.across_models:
         summary += f"; {len(across)} are not judged: {not_judged(*next(iter(across.values())))}"
     if found.test is not None:
-        theta, ratio, low, high = found.test.worst
-        summary += f"; the test keeps at least {ratio:.0%} of its own (θ = {theta:+.1f}, 95 % {low:.0%} to {high:.0%})"
+        worst = found.test.worst
+        summary += f"; the test keeps at least {worst.ratio:.0%} of its own (θ = {worst.theta:+.1f}, "
+        summary += f"95 % {worst.low:.0%} to {worst.high:.0%})"
     if found.retiring:
-        average, least, at = found.efficiency
+        kept = found.efficiency
         summary += (
-            f"; without {len(found.retiring)} flagged items the set in force keeps {average:.0%} on average and at "
-            f"least {least:.0%} (θ = {at:+.1f})"
+            f"; without {len(found.retiring)} flagged items the set in force keeps {kept.average:.0%} on average and "
+            f"at least {kept.least:.0%} (θ = {kept.theta:+.1f})"
         )
     return summary
 

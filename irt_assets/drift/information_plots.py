@@ -48,8 +48,9 @@ def test_curves(found: MonthInformation) -> bytes:
     if found.test is None:
         title(figure, "No item in force was estimated by this month")
     else:
-        at, ratio, *_ = found.test.worst
-        title(figure, f"The month keeps at least {ratio:.0%} of the published information, least at θ = {at:+.1f}")
+        worst = found.test.worst
+        least = f"at least {worst.ratio:.0%} of the published information, least at θ = {worst.theta:+.1f}"
+        title(figure, f"The month keeps {least}")
     return as_png(figure)
 
 

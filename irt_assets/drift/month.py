@@ -85,8 +85,6 @@ def judge_month(connection: psycopg.Connection, store: ObjectStore, month: str, 
 
 def _judge(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> ScaleDrift:
     compared = compare_month(connection, store, scale, month)
-    if isinstance(compared, str):
-        return ScaleDrift(scale.scale_id, why=compared)
     unestimated = look_at_unestimated(connection, store, month, scale, compared)
     flagged = [*compared.drift.flagged, *unestimated.items("high"), *unestimated.items("medium")]
     changes = _changes(connection, store, month, scale, compared, flagged) if flagged else {}

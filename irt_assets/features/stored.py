@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import date
 
 import psycopg
-from psycopg.rows import class_row
+
+from resources.postgres.database import records
 
 
 @dataclass(frozen=True)
@@ -20,9 +21,10 @@ class ActiveDay:
 
 def active_days(connection: psycopg.Connection, user_id: str, since: date) -> list[ActiveDay]:
     """A learner's days with live answers from `since` on, oldest first."""
-    with connection.cursor(row_factory=class_row(ActiveDay)) as cursor:
-        return cursor.execute(
-            """SELECT date, sum(attempts)::int AS attempts, sum(correct)::int AS correct FROM features_topic_daily
+    return records(
+        connection,
+        ActiveDay,
+        """SELECT date, sum(attempts)::int AS attempts, sum(correct)::int AS correct FROM features_topic_daily
                WHERE user_id = %s AND date >= %s GROUP BY 1 ORDER BY 1""",
-            (user_id, since),
-        ).fetchall()
+        (user_id, since),
+    )

@@ -89,7 +89,7 @@ def link(
     why = "gives it no standard errors" if weighted else "has it where no ability is"
     unusable = {item: f"{old.path.name} {why}." for item, is_known in zip(common, known, strict=True) if not is_known}
     anchors = old.anchors([item for item in common if item not in unusable], with_errors=weighted)
-    pairs, dropped, _ = match(fit, anchors, _RULES)
+    pairs, dropped = match(fit, anchors, _RULES)
     warnings = []
     if len(common) < FEW:
         warnings.append(
@@ -97,8 +97,12 @@ def link(
             " none of them can be shown to have moved"
         )
     if pairs.size < FEW:
-        slope, intercept, rmse = _constants(weighted_by_populations(pairs, fit, symmetric), method, weighted)
-        used = pairs.ids
+        pairs = weighted_by_populations(pairs, fit, symmetric)
+        constants = solve(pairs, method, weighted) if pairs.size else None
+        if constants is None:
+            raise _no_constants(method, pairs)
+        slope, intercept, used = constants.slope, constants.intercept, pairs.ids
+        rmse = pairs.rmse(slope, intercept)
     else:
         try:
             with breakdowns_explained(f"{new.path} could not be linked"):
@@ -118,13 +122,6 @@ def link(
         lacking = old.path if new.has_errors else new.path
         warnings.append(f"{lacking} has no errors (a_se, b_se), so items are not weighted")
     return TableLink(slope, intercept, method, symmetric, rmse, used, unusable | dropped, tuple(warnings))
-
-
-def _constants(pairs: Pairs, method: Method, weighted: bool) -> tuple[float, float, float]:
-    constants = solve(pairs, method, weighted) if pairs.size else None
-    if constants is None:
-        raise _no_constants(method, pairs)
-    return constants.slope, constants.intercept, pairs.rmse(constants.slope, constants.intercept)
 
 
 def _as_calibration(table: ParameterTable, common: list[str], weighted: bool) -> Calibration:

@@ -35,9 +35,9 @@ class Bank:
 def read_bank(connection: psycopg.Connection, scale_id: str, at: datetime) -> Bank:
     rows = bank_in_force(connection, scale_id, at)
     return Bank(
-        {item: topic for item, topic, _, _ in rows},
-        {item: b for item, _, b, _ in rows if b is not None},
-        frozenset(item for item, _, _, is_anchor in rows if is_anchor),
+        {row["item_id"]: row["topic_id"] for row in rows},
+        {row["item_id"]: row["b"] for row in rows if row["b"] is not None},
+        frozenset(row["item_id"] for row in rows if row["was_anchor"]),
     )
 
 

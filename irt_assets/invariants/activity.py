@@ -7,6 +7,7 @@ from datetime import UTC, datetime, time, timedelta
 from irt_assets.features.checks import unconserved
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
 from irt_assets.kpis.meaning import RANGES
+from resources.postgres.database import one_value
 
 SETTLED_AFTER = timedelta(hours=6)
 """Features of a day are made soon after it; before that its absence says nothing."""
@@ -19,12 +20,12 @@ SETTLED_AFTER = timedelta(hours=6)
     alerted_by_checks=True,
 )
 def features_conserve_attempts(look: InvariantContext) -> Found:
-    row = look.connection.execute("SELECT min(date) FROM features_topic_daily").fetchone()
-    if row is None or row[0] is None:
+    first_day = one_value(look.connection, "SELECT min(date) FROM features_topic_daily")
+    if first_day is None:
         yield NotTested("no daily features have been computed yet")
         return
     first, settled = (
-        datetime.combine(day, time(), UTC) for day in (row[0], (look.now - SETTLED_AFTER).astimezone(UTC).date())
+        datetime.combine(day, time(), UTC) for day in (first_day, (look.now - SETTLED_AFTER).astimezone(UTC).date())
     )
     for day, (stored, logged) in unconserved(look.connection, first, settled).items():
         yield Violation(day, f"{stored:,} answers in the features", f"{logged:,}, as in the log", day)
@@ -37,8 +38,7 @@ def features_conserve_attempts(look: InvariantContext) -> Found:
     alerted_by_checks=True,
 )
 def kpis_are_whole(look: InvariantContext) -> Found:
-    row = look.connection.execute("SELECT EXISTS (SELECT 1 FROM weekly_kpi)").fetchone()
-    if row is None or not row[0]:
+    if not one_value(look.connection, "SELECT EXISTS (SELECT 1 FROM weekly_kpi)"):
         yield NotTested("no weekly KPIs have been computed yet")
         return
     limits = ", ".join(f"('{name}', {low}, {high})" for name, (low, high) in RANGES.items())

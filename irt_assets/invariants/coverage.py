@@ -22,7 +22,7 @@ def every_scale_and_topic_is_covered(look: InvariantContext) -> Found:
     for scale_id, scale in look.scales.items():
         if not scale.initialised:
             yield Violation(f"scale {scale_id}", "it has no origin", "an origin")
-    for scale_id, topic, n in topics_without_items(look.connection):
+    for (scale_id, topic), n in topics_without_items(look.connection).items():
         if look.scales[scale_id].initialised:
             yield Violation(f"topic {topic} of scale {scale_id}", f"none of its {n} items is published", "at least one")
 

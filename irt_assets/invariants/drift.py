@@ -55,13 +55,12 @@ def judgements_rest_on_fits_and_publications(look: InvariantContext) -> Found:
     if judged is None or not judged[0]:
         yield NotTested("no month has been judged yet")
         return
-    for table, month, scale_id, n in judgements_without_a_fit(look.connection):
-        yield Violation(
-            f"{table} of {scale_id}", f"{n} rows without a linked fit", "the fit they were made from", month
-        )
-    for month, scale_id, item in drift_without_a_publication(look.connection):
-        observed = "compared, with nothing in force when the month began"
-        yield Violation(f"{scale_id}: {item}", observed, "the published value it was compared with", month)
+    for one in judgements_without_a_fit(look.connection):
+        rows, observed = f"{one['judged']} of {one['scale_id']}", f"{one['n']} rows without a linked fit"
+        yield Violation(rows, observed, "the fit they were made from", one["month"])
+    for one in drift_without_a_publication(look.connection):
+        item, observed = f"{one['scale_id']}: {one['item_id']}", "compared, with nothing in force when the month began"
+        yield Violation(item, observed, "the published value it was compared with", one["month"])
     for month, scale_id, item in look.connection.execute(
         """SELECT opened_month, scale_id, item_id FROM drift_alerts a
            WHERE NOT EXISTS (
@@ -82,6 +81,7 @@ def large_drift_is_decided_on(look: InvariantContext) -> Found:
     judged = look.connection.execute("SELECT EXISTS (SELECT FROM item_drift)").fetchone()
     if judged is None or not judged[0]:
         yield NotTested("no month has been compared with the published set yet")
-    for scale_id, item, month, kind, is_old, decided in rows:
-        if is_old and not decided:
-            yield Violation(f"{scale_id}: {item}", f"{kind} since {month}, without a decision", "a decision in a month")
+    for one in rows:
+        if one["is_old"] and not one["decided"]:
+            observed = f"{one['kind']} since {one['opened_month']}, without a decision"
+            yield Violation(f"{one['scale_id']}: {one['item_id']}", observed, "a decision in a month")

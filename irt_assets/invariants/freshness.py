@@ -10,6 +10,8 @@ from datetime import datetime, timedelta
 
 import psycopg
 
+from resources.postgres.database import one_value
+
 BACKUP_AGE = timedelta(hours=25)
 """Age after which a daily backup is late."""
 
@@ -28,7 +30,4 @@ def last_backup(connection: psycopg.Connection) -> LastBackup | None:
 
 def last_evaluated(connection: psycopg.Connection) -> datetime | None:
     """The time of the newest report, by the schedule or by hand; None if there is none."""
-    row = connection.execute("SELECT max(evaluated_at) FROM invariant_result WHERE subject = ''").fetchone()
-    assert row is not None
-    newest: datetime | None = row[0]
-    return newest
+    return one_value(connection, "SELECT max(evaluated_at) FROM invariant_result WHERE subject = ''")

@@ -121,18 +121,17 @@ def _store_verdict(connection: psycopg.Connection, run: str, verdict: Verdict) -
 
 def _store_violations(connection: psycopg.Connection, run: str, verdict: Verdict) -> None:
     name = verdict.invariant.name
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            """INSERT INTO invariant_result (run, invariant, partition, subject, passed, observed, expected, fix)
+    connection.cursor().executemany(
+        """INSERT INTO invariant_result (run, invariant, partition, subject, passed, observed, expected, fix)
                VALUES (%s, %s, %s, %s, false, %s, %s, %s)
                ON CONFLICT (invariant, partition, subject)
                  WHERE NOT passed AND subject <> '' AND resolved_at IS NULL
                DO UPDATE SET observed = excluded.observed, expected = excluded.expected""",
-            [
-                (run, name, v.partition, v.subject, v.observed, v.expected, verdict.invariant.fix)
-                for v in verdict.violations
-            ],
-        )
+        [
+            (run, name, v.partition, v.subject, v.observed, v.expected, verdict.invariant.fix)
+            for v in verdict.violations
+        ],
+    )
     if verdict.crashed:
         return
     present = {(v.partition, v.subject) for v in verdict.violations}
@@ -141,12 +140,11 @@ def _store_violations(connection: psycopg.Connection, run: str, verdict: Verdict
         for partition, subject in _open(connection, name)
         if (partition, subject) not in present and not any(n.covers(partition, subject) for n in verdict.not_tested)
     ]
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            """UPDATE invariant_result SET resolved_at = now()
+    connection.cursor().executemany(
+        """UPDATE invariant_result SET resolved_at = now()
                WHERE (invariant, partition, subject) = (%s, %s, %s) AND NOT passed AND resolved_at IS NULL""",
-            gone,
-        )
+        gone,
+    )
 
 
 def _alert(connection: psycopg.Connection, invariant: Invariant) -> None:

@@ -17,6 +17,7 @@ from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.responses.facts import LOOKBACK
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.window import scoring_groups
+from resources.postgres.database import one_value
 from resources.postgres.warehouse import read_arrow
 
 LARGEST_EXPOSURE = 0.30
@@ -79,13 +80,10 @@ def runs_agree_on_abilities(look: InvariantContext) -> Found:
 
 def _compare_runs_with_api(look: InvariantContext, scale_id: str) -> Found:
     """The last month and the last night, if the item times that they used are still stored."""
-    ends = {}
-    for kind in ("monthly", "nightly"):
-        row = look.connection.execute(
-            "SELECT max(window_end) FROM mirt_ability WHERE kind = %s AND scale_id = %s", (kind, scale_id)
-        ).fetchone()
-        if row and row[0]:
-            ends[kind] = row[0]
+    newest = "SELECT max(window_end) FROM mirt_ability WHERE kind = %s AND scale_id = %s"
+    ends = {
+        kind: end for kind in ("monthly", "nightly") if (end := one_value(look.connection, newest, (kind, scale_id)))
+    }
     measures = {
         kind: read_past_measure(look.connection, read_scales(look.connection, end)[scale_id], end)
         for kind, end in ends.items()

@@ -53,20 +53,20 @@ def published_parameters_come_from_sound_fits(look: InvariantContext) -> Found:
     fix="Look at the item's fits with `irt lineage ITEM`, check its key, and decide on another value for it.",
 )
 def published_items_can_be_scored_with(look: InvariantContext) -> Found:
-    rows = values_now(look.connection)
-    if not rows:
+    values = values_now(look.connection)
+    if not values:
         yield NotTested("nothing is published yet")
-    for scale_id, item, a, b, a_se, b_se in rows:
+    for (scale_id, item), now in values.items():
         rules = look.scales[scale_id].rules
         problems = []
-        if not 0 < a < float("inf"):
-            problems.append(f"a = {a:.3g}")
-        if not abs(b) <= rules.publication.max_abs_b:
-            problems.append(f"b = {b:.3g}")
-        if a_se is None or not a_se < float("inf"):
-            problems.append(f"SE(a) = {a_se}")
-        if b_se is None or not b_se <= rules.publication.max_b_se:
-            problems.append(f"SE(b) = {b_se if b_se is None else format(b_se, '.3g')}")
+        if not 0 < now.a < float("inf"):
+            problems.append(f"a = {now.a:.3g}")
+        if not abs(now.b) <= rules.publication.max_abs_b:
+            problems.append(f"b = {now.b:.3g}")
+        if now.a_se is None or not now.a_se < float("inf"):
+            problems.append(f"SE(a) = {now.a_se}")
+        if now.b_se is None or not now.b_se <= rules.publication.max_b_se:
+            problems.append(f"SE(b) = {now.b_se if now.b_se is None else format(now.b_se, '.3g')}")
         if problems:
             limits = (
                 f"a > 0, |b| ≤ {rules.publication.max_abs_b:g}, SE(b) ≤ {rules.publication.max_b_se:g}, finite errors"
@@ -145,11 +145,13 @@ def anchors_change_by_decision_alone(look: InvariantContext) -> Found:
 def items_without_a_sound_estimate_are_held_back(look: InvariantContext) -> Found:
     if not any(look.settled.values()):
         yield NotTested("no month has been taken to the ledger yet")
-    for item, month, flags, held, published in flagged_estimates(look.connection):
-        if published:
-            yield Violation(item, f"published although its estimate is {flags}", "held back", month)
-        elif not held:
-            yield Violation(item, f"its estimate is {flags}, without a report", "held back, with the reason", month)
+    for one in flagged_estimates(look.connection):
+        item, flags = one["item_id"], one["flags"]
+        if one["published"]:
+            yield Violation(item, f"published although its estimate is {flags}", "held back", one["month"])
+        elif not one["held"]:
+            expected = "held back, with the reason"
+            yield Violation(item, f"its estimate is {flags}, without a report", expected, one["month"])
 
 
 @invariant(
@@ -160,7 +162,7 @@ def items_without_a_sound_estimate_are_held_back(look: InvariantContext) -> Foun
 )
 def anchors_agree(look: InvariantContext) -> Found:
     tested = set()
-    for scale_id, month, engine, constants in linkings(look.connection):
+    for (scale_id, month, engine), constants in linkings(look.connection).items():
         scale = look.scales.get(scale_id)
         if scale is None or engine != scale.engine:
             continue
@@ -181,10 +183,10 @@ def anchors_agree(look: InvariantContext) -> Found:
     fix="Bring the item back with `irt import questions`, or freeze a new version of the anchor set.",
 )
 def anchors_are_still_in_the_bank(look: InvariantContext) -> Found:
-    rows = anchors_in_the_bank(look.connection)
-    if not rows:
+    anchors = anchors_in_the_bank(look.connection)
+    if not anchors:
         yield NotTested("no scale has frozen anchors yet: `irt scale init`")
-    for scale_id, item, there in rows:
+    for (scale_id, item), there in anchors.items():
         if there != scale_id:
             observed = "not in the bank" if there is None else f"on scale {there}"
             yield Violation(item, observed, f"on scale {scale_id}")

@@ -9,6 +9,7 @@ from math import ceil
 
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
 from resources.files.s3_failures import NothingThere
+from resources.postgres.database import one_value
 
 AT_ONCE = 16
 """Files read at once: a bucket takes a few milliseconds for each, and serves many at the same time."""
@@ -39,9 +40,7 @@ class _File:
     reads_files=True,
 )
 def report_files_are_as_they_were_written(look: InvariantContext) -> Found:
-    row = look.connection.execute("SELECT count(*) FROM report_artifacts").fetchone()
-    assert row is not None
-    (n,) = row
+    n: int = one_value(look.connection, "SELECT count(*) FROM report_artifacts")
     if not n:
         yield NotTested("no report has been written yet")
         return

@@ -37,12 +37,15 @@ def _changed_without_an_erasure(look: InvariantContext) -> Found:
     """A fit keeps the hash of the answers that it saw. The snapshot's is another only where a learner was erased, and
     then the tombstones lead from the one to the other."""
     behind = rewrites_behind(look.connection)
-    for uri, month, fit_id, snapshot_hash, now, seen in snapshots_of_other_answers(look.connection):
-        for _, was in behind(snapshot_hash):
+    for one in snapshots_of_other_answers(look.connection):
+        now = one["now"]
+        for _, was in behind(one["snapshot_hash"]):
             now = was.old_data if was.new_data == now else now
-        if now != seen:
-            expected = f"{seen[:12]}…, or an erasure on record that changed it"
-            yield Violation(uri, f"answers {now[:12]}…, and fit {fit_id} saw others", expected, month)
+        if now != one["seen"]:
+            expected = f"{one['seen'][:12]}…, or an erasure on record that changed it"
+            yield Violation(
+                one["uri"], f"answers {now[:12]}…, and fit {one['fit_id']} saw others", expected, one["month"]
+            )
 
 
 @invariant(

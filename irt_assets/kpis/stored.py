@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 import psycopg
-from psycopg.rows import class_row
 
 from irt_assets.kpis.meaning import RANGES
 from irt_assets.kpis.record import Record
+from resources.postgres.database import records
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,13 @@ class Quartiles:
 
 def weeks_of(connection: psycopg.Connection, user_id: str, most: int) -> list[Week]:
     """A learner's last weeks, newest first."""
-    with connection.cursor(row_factory=class_row(Week)) as cursor:
-        return cursor.execute(
-            """SELECT week_start, kpis, updated_at FROM weekly_kpi WHERE user_id = %s
+    return records(
+        connection,
+        Week,
+        """SELECT week_start, kpis, updated_at FROM weekly_kpi WHERE user_id = %s
                ORDER BY week_start DESC LIMIT %s""",
-            (user_id, most),
-        ).fetchall()
+        (user_id, most),
+    )
 
 
 def last_weeks(connection: psycopg.Connection, most: int) -> list[date]:

@@ -95,10 +95,12 @@ def write_week(connection: psycopg.Connection, week: str, now: datetime) -> Summ
     start, end = week_bounds(week)
     monday = {"week_start": start.date()}
     warehouse.own(connection, tables.weekly_kpi, monday)
-    inputs = _load_inputs(connection, min(end, now))
+    end, scales = min(end, now), read_scales(connection)
+    published = {scale_id: in_force(connection, scale_id, end) for scale_id in scales}
+    parts = kpi_parts(_log_until(connection, end, scales), end, scales, published)
     connection.execute("DELETE FROM weekly_kpi WHERE week_start = %s", (start.date(),))
     written = Summary()
-    frames = (frame.assign(**monday) for frame in written.counted(kpi_parts(*inputs)))
+    frames = (frame.assign(**monday) for frame in written.counted(parts))
     warehouse.append_parts(connection, tables.weekly_kpi, frames)
     return written
 
@@ -124,7 +126,9 @@ def write_quiet(connection: psycopg.Connection, week: str, now: datetime) -> pd.
     """
     start, end = week_bounds(week)
     warehouse.own(connection, tables.weekly_kpi, {"week_start": start.date()})
-    frame = quiet(*_load_inputs(connection, min(end, now)))
+    end, scales = min(end, now), read_scales(connection)
+    published = {scale_id: in_force(connection, scale_id, end) for scale_id in scales}
+    frame = quiet(_log_until(connection, end, scales), end, scales, published)
     others = [name for name in (*RANGES, "R_t_coverage") if name not in ("P", "S")]
     blank = dict.fromkeys(others) | {"by_scale": {}, "why": dict.fromkeys(others, Why.NOT_COMPUTED)}
     with connection.cursor() as cursor:
@@ -148,13 +152,12 @@ def write_quiet(connection: psycopg.Connection, week: str, now: datetime) -> pd.
     return frame
 
 
-def _load_inputs(connection: psycopg.Connection, end: datetime) -> tuple[Run, datetime, Scales, Published]:
-    """What the KPIs at `end` are made of: a copy of the log as far as they read it, the end, the scales and sets.
+def _log_until(connection: psycopg.Connection, end: datetime, scales: Scales) -> Run:
+    """A copy of the log as far as the KPIs at `end` read it.
 
     The log is read once, so that all KPIs are of the same answers: 100 bytes an attempt of two years. Sorting and
     grouping it in memory takes a fraction of the server's time. On Spark it stays where it is.
     """
-    scales = read_scales(connection)
     span = lookback_start(end - YEAR, scales), end + LATER
     run = on_log(connection, *span)
     if run.backend is not on_spark:
@@ -166,7 +169,7 @@ def _load_inputs(connection: psycopg.Connection, end: datetime) -> tuple[Run, da
                 "learner": LEARNER.select(*{*LEARNER_COLUMNS, "target_scale_id", "target_theta"}),
             },
         )
-    return run, end, scales, {scale_id: in_force(connection, scale_id, end) for scale_id in scales}
+    return run
 
 
 def _people(run: Run, end: datetime, scales: Scales) -> pd.DataFrame:

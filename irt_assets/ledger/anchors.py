@@ -22,6 +22,7 @@ from irt_assets.psychometrics.core.covariances import block_diagonal
 from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
 from irt_assets.psychometrics.core.models import Calibration, Floats
 from irt_assets.responses.scales import Scale
+from resources.postgres.database import one_value
 
 MOST_WITH_COVARIANCES = 300
 """Anchors of a set that is kept with all their covariances: 360,000 numbers."""
@@ -96,19 +97,20 @@ def anchors_among(connection: psycopg.Connection, items: Sequence[str]) -> set[s
 
 def anchor_hash(connection: psycopg.Connection, scale_id: str, version: int) -> str | None:
     """The hash under which the anchor set was frozen."""
-    row = connection.execute(
-        "SELECT anchor_hash FROM anchor_set WHERE scale_id = %s AND version = %s LIMIT 1", (scale_id, version)
-    ).fetchone()
-    return row[0] if row else None
+    return one_value(
+        connection,
+        "SELECT anchor_hash FROM anchor_set WHERE scale_id = %s AND version = %s LIMIT 1",
+        (scale_id, version),
+    )
 
 
 def anchors_change_after(connection: psycopg.Connection, scale_id: str, start: datetime) -> datetime | None:
     """The time from which the newest version of the anchor set holds if that is later than `start`, else None."""
-    row = connection.execute(
+    return one_value(
+        connection,
         "SELECT max(effective_from) FROM anchor_set WHERE scale_id = %s HAVING max(effective_from) > %s",
         (scale_id, start),
-    ).fetchone()
-    return row[0] if row else None
+    )
 
 
 def hash_of_anchors(anchors: Mapping[str, ItemRow]) -> str:
@@ -202,9 +204,7 @@ def dropped_anchors(connection: psycopg.Connection, scale: Scale) -> set[str]:
 
 def next_version(connection: psycopg.Connection, scale_id: str) -> int:
     """The number of the version that would be frozen next."""
-    row = connection.execute("SELECT max(version) + 1 FROM anchor_set WHERE scale_id = %s", (scale_id,)).fetchone()
-    assert row is not None
-    return int(row[0])
+    return int(one_value(connection, "SELECT max(version) + 1 FROM anchor_set WHERE scale_id = %s", (scale_id,)))
 
 
 def make_newest(connection: psycopg.Connection, scale_id: str, version: int) -> None:

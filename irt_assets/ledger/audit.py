@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 import psycopg
-from psycopg.rows import class_row, dict_row
 
 from irt_assets.ledger.encoding import item_columns
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.relations import MONTHS_IN_USE
 from irt_assets.psychometrics.core.items import ItemRow
+from resources.postgres.database import named_rows, records
 
 
 @dataclass(frozen=True)
@@ -37,23 +38,21 @@ class SourceOfPublication:
 
 def sources_of_publications(connection: psycopg.Connection) -> list[SourceOfPublication]:
     """Every publication, in the order in which they were made, with its fit."""
-    with connection.cursor(row_factory=class_row(SourceOfPublication)) as cursor:
-        return cursor.execute(
-            """SELECT p.item_id, coalesce(p.month, '') AS month, p.fit_id, p.rule, p.data_hash, p.code_version,
+    return records(
+        connection,
+        SourceOfPublication,
+        """SELECT p.item_id, coalesce(p.month, '') AS month, p.fit_id, p.rule, p.data_hash, p.code_version,
                       m.fit_id IS NOT NULL AS fit_is_there, m.converged,
                       m.model_spec->'linking_constants'->>'slope' AS slope, m.data_hash AS fitted_hash
                FROM item_parameter_publication p LEFT JOIN mirt_fit_meta m USING (fit_id)
-               ORDER BY p.publication_id"""
-        ).fetchall()
+               ORDER BY p.publication_id""",
+    )
 
 
-def values_now(
-    connection: psycopg.Connection,
-) -> list[tuple[str, str, float, float, float | None, float | None]]:
-    """Scale, item, a, b and their errors, of everything in force now, by scale and item."""
-    return connection.execute(
-        "SELECT scale_id, item_id, a, b, a_se, b_se FROM item_parameter_current ORDER BY scale_id, item_id"
-    ).fetchall()
+def values_now(connection: psycopg.Connection) -> dict[tuple[str, str], ItemRow]:
+    """Everything in force now, by scale and item."""
+    rows = named_rows(connection, "SELECT * FROM item_parameter_current ORDER BY scale_id, item_id")
+    return {(row["scale_id"], row["item_id"]): ItemRow.of(row) for row in rows}
 
 
 @dataclass(frozen=True)
@@ -81,9 +80,10 @@ class Change:
 
 def changes(connection: psycopg.Connection) -> list[Change]:
     """Every publication, in the order in which they were made, with the decision behind it."""
-    with connection.cursor(row_factory=class_row(Change)) as cursor:
-        return cursor.execute(
-            """SELECT p.item_id, coalesce(p.month, '') AS month, p.rule, p.effective_from, p.replaces,
+    return records(
+        connection,
+        Change,
+        """SELECT p.item_id, coalesce(p.month, '') AS month, p.rule, p.effective_from, p.replaces,
                       lag(p.publication_id) OVER mine AS earlier, lag(p.effective_from) OVER mine AS earlier_since,
                       lag(p.rule) OVER mine AS earlier_rule,
                       EXISTS (SELECT 1 FROM release_decision d
@@ -97,8 +97,8 @@ def changes(connection: psycopg.Connection) -> list[Change]:
                       ARRAY[p.a, p.b, p.c] AS values
                FROM item_parameter_publication p
                WINDOW mine AS (PARTITION BY p.scale_id, p.item_id ORDER BY p.publication_id)
-               ORDER BY p.publication_id"""
-        ).fetchall()
+               ORDER BY p.publication_id""",
+    )
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,10 @@ class FrozenVersion:
 def frozen_versions(connection: psycopg.Connection) -> dict[tuple[str, int], FrozenVersion]:
     """Every version of every scale's anchors, by scale and version, in order."""
     found: dict[tuple[str, int], FrozenVersion] = {}
-    rows = connection.cursor(row_factory=dict_row).execute(
+    rows = named_rows(
+        connection,
         f"""SELECT scale_id, version, item_id, {item_columns("n")}, anchor_hash FROM anchor_set n
-            ORDER BY scale_id, version, item_id"""
+            ORDER BY scale_id, version, item_id""",
     )
     for row in rows:
         scale_id, version = row["scale_id"], row["version"]
@@ -138,77 +139,83 @@ def versions_of_a_new_model(connection: psycopg.Connection) -> set[tuple[str, in
     )
 
 
-def anchors_in_the_bank(connection: psycopg.Connection) -> list[tuple[str, str, str | None]]:
-    """Scale and item of each anchor of a newest version, and the scale that the bank has it on; None: on none."""
-    return connection.execute(
+def anchors_in_the_bank(connection: psycopg.Connection) -> dict[tuple[str, str], str | None]:
+    """The scale that the bank has each anchor of a newest version on, by scale and item; None: on none."""
+    rows = connection.execute(
         """SELECT s.scale_id, s.item_id, q.scale_id
            FROM anchor_set s JOIN calibration_scale c ON c.scale_id = s.scale_id AND c.anchor_version = s.version
            LEFT JOIN question q USING (item_id) ORDER BY 1, 2"""
-    ).fetchall()
+    )
+    return {(scale_id, item): there for scale_id, item, there in rows}
 
 
-def flagged_estimates(connection: psycopg.Connection) -> list[tuple[str, str, str, bool, bool]]:
-    """Item, month and flags of each flagged estimate of a month that was taken to the ledger; whether the month's step
-    holds it back, and whether the estimate was published."""
-    return connection.execute(
-        f"""SELECT i.item_id, m.month, i.flags::text, coalesce(s.held ? i.item_id, false),
+def flagged_estimates(connection: psycopg.Connection) -> list[dict[str, Any]]:
+    """item_id, month and flags of each flagged estimate of a month that was taken to the ledger; held: whether the
+    month's step holds it back; published: whether the estimate was."""
+    return named_rows(
+        connection,
+        f"""SELECT i.item_id, m.month, i.flags::text, coalesce(s.held ? i.item_id, false) AS held,
                   EXISTS (SELECT 1 FROM item_parameter_publication p
-                          WHERE p.fit_id = i.fit_id AND p.item_id = i.item_id)
+                          WHERE p.fit_id = i.fit_id AND p.item_id = i.item_id) AS published
            FROM mirt_item_params i JOIN {MONTHS_IN_USE} m USING (fit_id)
            JOIN publication_step s ON s.fit_id = i.fit_id AND s.state = 'done'
-           WHERE i.flags <> '[]'::jsonb ORDER BY 2, 1"""
-    ).fetchall()
+           WHERE i.flags <> '[]'::jsonb ORDER BY 2, 1""",
+    )
 
 
-def linkings(connection: psycopg.Connection) -> list[tuple[str, str, str, LinkingConstants]]:
-    """Scale, month, engine and linking constants of every month's linked fit in use, by month and scale."""
+def linkings(connection: psycopg.Connection) -> dict[tuple[str, str, str], LinkingConstants]:
+    """The linking constants of every month's linked fit in use, by scale, month and engine; by month and scale."""
     rows = connection.execute(
         f"""SELECT scale_id, month, engine, model_spec->'linking_constants' FROM {MONTHS_IN_USE} m
            ORDER BY month, scale_id"""
     )
-    return [
-        (scale_id, month, engine, LinkingConstants.from_json(stored, f"of {month} ({scale_id}, {engine})"))
+    return {
+        (scale_id, month, engine): LinkingConstants.from_json(stored, f"of {month} ({scale_id}, {engine})")
         for scale_id, month, engine, stored in rows
-    ]
+    }
 
 
-def judgements_without_a_fit(connection: psycopg.Connection) -> list[tuple[str, str, str, int]]:
-    """Table, month, scale and number of rows of drift, DIF or information whose month has no linked fit in use."""
-    return connection.execute(
-        f"""SELECT name, j.month, j.scale_id, count(*) FROM (
-             SELECT 'item_drift' AS name, month, scale_id, engine FROM item_drift
+def judgements_without_a_fit(connection: psycopg.Connection) -> list[dict[str, Any]]:
+    """judged, month, scale_id and n: the table and the number of its rows, of drift, DIF or information, whose month
+    has no linked fit in use."""
+    return named_rows(
+        connection,
+        f"""SELECT judged, j.month, j.scale_id, count(*) AS n FROM (
+             SELECT 'item_drift' AS judged, month, scale_id, engine FROM item_drift
              UNION ALL SELECT 'dif_analysis', month, scale_id, NULL FROM dif_analysis
              UNION ALL SELECT 'test_information', month, scale_id, NULL FROM test_information) j
            WHERE NOT EXISTS (
              SELECT FROM {MONTHS_IN_USE} m
              WHERE (m.scale_id, m.month) = (j.scale_id, j.month) AND m.engine = coalesce(j.engine, m.engine))
-           GROUP BY 1, 2, 3 ORDER BY 2, 1, 3"""
-    ).fetchall()
+           GROUP BY 1, 2, 3 ORDER BY 2, 1, 3""",
+    )
 
 
-def drift_without_a_publication(connection: psycopg.Connection) -> list[tuple[str, str, str]]:
-    """Month, scale and item compared with a published value where none was in force when the month began."""
-    return connection.execute(
+def drift_without_a_publication(connection: psycopg.Connection) -> list[dict[str, Any]]:
+    """month, scale_id and item_id compared with a published value where none was in force when the month began."""
+    return named_rows(
+        connection,
         """SELECT month, scale_id, item_id FROM item_drift d
            WHERE NOT EXISTS (
              SELECT FROM item_parameter_publication p
              WHERE (p.scale_id, p.item_id) = (d.scale_id, d.item_id)
                AND p.effective_from <= (d.month || '-01')::timestamp AT TIME ZONE 'UTC')
-           ORDER BY 1, 2, 3"""
-    ).fetchall()
+           ORDER BY 1, 2, 3""",
+    )
 
 
-def large_drift(connection: psycopg.Connection, before: datetime) -> list[tuple[str, str, str, str, bool, bool]]:
-    """Scale, item, first month and kind of each open alert of high drift, of items in use; whether it was opened
-    `before`, and whether somebody has decided on the item since."""
-    return connection.execute(
-        """SELECT scale_id, item_id, opened_month, kind, opened_at < %s,
+def large_drift(connection: psycopg.Connection, before: datetime) -> list[dict[str, Any]]:
+    """scale_id, item_id, opened_month and kind of each open alert of high drift, of items in use; is_old: whether it
+    was opened `before`; decided: whether somebody has decided on the item since."""
+    return named_rows(
+        connection,
+        """SELECT scale_id, item_id, opened_month, kind, opened_at < %s AS is_old,
                   EXISTS (SELECT FROM release_decision d LEFT JOIN standing_decision s USING (decision_id)
                           WHERE (d.scale_id, d.item_id) = (a.scale_id, a.item_id) AND d.decided_at >= a.opened_at
-                            AND (s.decision_id IS NOT NULL OR d.decision = 'drop_anchor'))
+                            AND (s.decision_id IS NOT NULL OR d.decision = 'drop_anchor')) AS decided
            FROM drift_alerts a JOIN question q USING (scale_id, item_id)
            WHERE closed_month IS NULL AND severity = 'high'
              AND NOT EXISTS (SELECT FROM item_withdrawal w WHERE w.item_id = a.item_id AND w.until IS NULL)
            ORDER BY 1, 2""",
         (before,),
-    ).fetchall()
+    )

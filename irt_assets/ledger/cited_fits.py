@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 import psycopg
 from psycopg.rows import class_row
@@ -10,8 +11,9 @@ from psycopg.rows import class_row
 from irt_assets.ledger.encoding import decode
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.psychometrics.core.models import Calibration
-from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.drift.errors import Fitted
 from irt_assets.responses.snapshot import Snapshot
+from resources.postgres.database import named_rows, records
 
 _SNAPSHOT = "s.month, s.snapshot_hash, s.uri, s.data_hash, s.n_attempts, s.counts, s.rules"
 
@@ -30,16 +32,14 @@ def calibration_of(connection: psycopg.Connection, fit_id: str) -> Calibration |
     return None if row is None or row[0] is None else decode(row[0])
 
 
-def learners_of(
-    connection: psycopg.Connection, fit_ids: Collection[str]
-) -> dict[str, tuple[Model, float | None, float | None]]:
-    """Model, and mean and SD of the learners on the bank's scale, by fit."""
+def learners_of(connection: psycopg.Connection, fit_ids: Collection[str]) -> dict[str, Fitted]:
+    """The model of each fit, and its learners on the bank's scale."""
     rows = connection.execute(
         """SELECT fit_id, model, (model_spec->'latent'->>'mean')::float, (model_spec->'latent'->>'sd')::float
            FROM mirt_fit_meta WHERE fit_id = ANY(%s)""",
         ([*fit_ids],),
     )
-    return {fit_id: (model, mean, sd) for fit_id, model, mean, sd in rows}
+    return {fit_id: Fitted(model, mean, sd) for fit_id, model, mean, sd in rows}
 
 
 def guessing_errors(
@@ -79,20 +79,22 @@ def snapshot_of_fit(connection: psycopg.Connection, fit_id: str, month: str) -> 
 
 def snapshots_to_keep(connection: psycopg.Connection) -> list[Snapshot]:
     """The current snapshot of each month, and those that publications came from, by month."""
-    with connection.cursor(row_factory=class_row(Snapshot)) as cursor:
-        return cursor.execute(
-            f"""SELECT {_SNAPSHOT} FROM scored_snapshot s
+    return records(
+        connection,
+        Snapshot,
+        f"""SELECT {_SNAPSHOT} FROM scored_snapshot s
                 WHERE superseded_at IS NULL OR EXISTS (
                   SELECT 1 FROM item_parameter_publication JOIN mirt_fit_meta m USING (fit_id)
                   WHERE m.snapshot_hash = s.snapshot_hash)
-                ORDER BY month"""
-        ).fetchall()
+                ORDER BY month""",
+    )
 
 
-def snapshots_of_other_answers(connection: psycopg.Connection) -> list[tuple[str, str, str, str, str, str]]:
-    """Where a snapshot's answers have another hash than its fit's: uri, month, fit, hash of the snapshot, hash of its
-    answers, and the fit's."""
-    return connection.execute(
-        """SELECT s.uri, s.month, m.fit_id, s.snapshot_hash, s.data_hash, m.data_hash
-           FROM scored_snapshot s JOIN mirt_fit_meta m USING (snapshot_hash) WHERE s.data_hash <> m.data_hash"""
-    ).fetchall()
+def snapshots_of_other_answers(connection: psycopg.Connection) -> list[dict[str, Any]]:
+    """Where a snapshot's answers have another hash than its fit's: uri, month, fit_id, snapshot_hash, and the hash of
+    the answers, now and as the fit has `seen` them."""
+    return named_rows(
+        connection,
+        """SELECT s.uri, s.month, m.fit_id, s.snapshot_hash, s.data_hash AS now, m.data_hash AS seen
+           FROM scored_snapshot s JOIN mirt_fit_meta m USING (snapshot_hash) WHERE s.data_hash <> m.data_hash""",
+    )

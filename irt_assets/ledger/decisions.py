@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 import psycopg
-from psycopg.rows import class_row, dict_row
+
+from resources.postgres.database import named_rows, one_value, records
 
 What = Literal["accept", "reject", "undo", "drop_anchor", "restore_anchor"]
 
@@ -45,6 +46,16 @@ class Decision:
     at: datetime
     stands: bool
 
+    @property
+    def on(self) -> str:
+        """The proposal, or the anchor in its month, as people name it."""
+        return f"{self.window}/{self.item_id}"
+
+    @property
+    def in_force_from(self) -> str:
+        """The day; "" where it puts nothing in force."""
+        return f"{self.effective_from:%Y-%m-%d}" if self.effective_from else ""
+
 
 def record(
     connection: psycopg.Connection,
@@ -55,38 +66,22 @@ def record(
     effective_from: datetime | None,
 ) -> None:
     """Append one decision on each of them, in the caller's transaction."""
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            """INSERT INTO release_decision
+    connection.cursor().executemany(
+        """INSERT INTO release_decision
                  (month, scale_id, item_id, fit_id, decision, decided_by, reason, effective_from)
                VALUES (%s, %s, %s, %s, %s, %s, %s, %s)""",
-            [(*one, what, by, reason, effective_from) for one in decided],
-        )
-
-
-def decisions(
-    connection: psycopg.Connection, month: str, scale_id: str | None = None
-) -> list[tuple[str, str, str, str, str, str]]:
-    """What was decided on the month, newest first: on what, what, by whom, when, in force from when, why.
-
-    scale_id: decisions on this scale alone; None: on every scale.
-    """
-    return connection.execute(
-        """SELECT month || '/' || item_id, decision, decided_by, to_char(decided_at, 'YYYY-MM-DD HH24:MI'),
-                  coalesce(to_char(effective_from, 'YYYY-MM-DD'), ''), reason
-           FROM release_decision WHERE right(month, 7) = %s AND scale_id = coalesce(%s, scale_id)
-           ORDER BY decision_id DESC""",
-        (month, scale_id),
-    ).fetchall()
+        [(*one, what, by, reason, effective_from) for one in decided],
+    )
 
 
 def newest_decisions(
-    connection: psycopg.Connection, limit: int, *, month: str | None = None, scale_id: str | None = None
+    connection: psycopg.Connection, limit: int | None = None, *, month: str | None = None, scale_id: str | None = None
 ) -> list[Decision]:
     """The last decisions on that month and scale (None: on all), newest first. Those on items' use are of no month."""
-    with connection.cursor(row_factory=class_row(Decision)) as cursor:
-        return cursor.execute(
-            """SELECT "window", scale_id, item_id, what, by, reason, effective_from, at, stands FROM (
+    return records(
+        connection,
+        Decision,
+        """SELECT "window", scale_id, item_id, what, by, reason, effective_from, at, stands FROM (
                SELECT month AS window, scale_id, item_id, decision AS what, decision_id, decided_by AS by, reason,
                       effective_from, decided_at AS at,
                       decision IN ('accept', 'reject') AND NOT EXISTS (
@@ -101,30 +96,30 @@ def newest_decisions(
                FROM item_status JOIN question USING (item_id)
                WHERE %(month)s::text IS NULL AND (%(scale)s::text IS NULL OR scale_id = %(scale)s)
                ORDER BY at DESC, decision_id DESC LIMIT %(limit)s) newest""",
-            {"month": month, "scale": scale_id, "limit": limit},
-        ).fetchall()
+        {"month": month, "scale": scale_id, "limit": limit},
+    )
 
 
 def decisions_on(connection: psycopg.Connection, item_id: str) -> list[dict[str, Any]]:
     """Every decision on an item, on a proposal for it or on it as an anchor, latest first."""
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(
-            """SELECT decision_id, scale_id, month, decision, decided_by, decided_at, effective_from, reason, fit_id
+    return named_rows(
+        connection,
+        """SELECT decision_id, scale_id, month, decision, decided_by, decided_at, effective_from, reason, fit_id
                FROM release_decision WHERE item_id = %s ORDER BY decision_id DESC""",
-            (item_id,),
-        ).fetchall()
+        (item_id,),
+    )
 
 
 def decisions_on_month(
     connection: psycopg.Connection, scale_id: str, month: str, fit_id: str | None
 ) -> list[dict[str, Any]]:
     """The decisions on what the month proposed, and on anchors of its fit, as they were made."""
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(
-            """SELECT item_id, decision, decided_by, reason, effective_from, decided_at FROM release_decision
+    return named_rows(
+        connection,
+        """SELECT item_id, decision, decided_by, reason, effective_from, decided_at FROM release_decision
                WHERE scale_id = %s AND (month = %s OR fit_id = %s) ORDER BY decision_id""",
-            (scale_id, month, fit_id),
-        ).fetchall()
+        (scale_id, month, fit_id),
+    )
 
 
 def decided_windows(connection: psycopg.Connection) -> list[str]:
@@ -143,12 +138,12 @@ def last_standing(connection: psycopg.Connection, window: str, item_id: str) -> 
 
 def accepted_after(connection: psycopg.Connection, scale_id: str, item_id: str, decision_id: int) -> str | None:
     """The window of the last accept on an item that stands and was made after that decision."""
-    row = connection.execute(
+    return one_value(
+        connection,
         """SELECT month FROM standing_decision WHERE (scale_id, item_id, decision) = (%s, %s, 'accept')
              AND decision_id > %s ORDER BY decision_id DESC LIMIT 1""",
         (scale_id, item_id, decision_id),
-    ).fetchone()
-    return row[0] if row else None
+    )
 
 
 def decided_anchors(connection: psycopg.Connection, what: What) -> set[tuple[str, str]]:
@@ -160,14 +155,14 @@ def decided_anchors(connection: psycopg.Connection, what: What) -> set[tuple[str
 
 def decisions_on_drift(
     connection: psycopg.Connection, month: str, start: datetime, grown: float
-) -> list[tuple[str, str, str, str, str]]:
-    """Scale, item, window, decision and by whom, of the last decision on each item that drifted in the month.
+) -> dict[tuple[str, str], str]:
+    """The last decision on each item that drifted in the month, by scale and item: on which window, which, by whom.
 
     Only decisions that stand, on a window that saw the item's drift with the same severity or a higher one and a wABC
     that is at most `grown` smaller; whose value is not in force at the month's `start`; and after which nothing else
     of the item came into force by then.
     """
-    return connection.execute(
+    rows = connection.execute(
         """SELECT DISTINCT ON (d.scale_id, d.item_id) d.scale_id, d.item_id, r.month, r.decision, r.decided_by
            FROM item_drift d
            JOIN standing_decision r ON (r.scale_id, r.item_id) = (d.scale_id, d.item_id)
@@ -180,4 +175,5 @@ def decisions_on_drift(
                                AND p.effective_from > r.decided_at)
            ORDER BY d.scale_id, d.item_id, r.decision_id DESC""",
         {"month": month, "start": start, "grown": grown},
-    ).fetchall()
+    )
+    return {(scale, item): f"{window}, {decision}ed by {by}" for scale, item, window, decision, by in rows}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import psycopg
 
 from irt_assets.ledger.relations import MONTHS_IN_USE
+from resources.postgres.database import named_rows
 from resources.postgres.warehouse import read_frame
 
 if TYPE_CHECKING:
@@ -45,9 +47,9 @@ def findings_of_every_scale(connection: psycopg.Connection, at: datetime) -> pd.
     return read_frame(connection, f"WITH fits AS ({_NEWEST}){_FINDINGS}", {"at": at})
 
 
-def findings_of(connection: psycopg.Connection, scale_id: str, month: str) -> list[tuple[str, str, str]]:
-    """What a month found wrong with items of a scale, by item: the item, the source, and the finding."""
-    rows = connection.execute(
-        f"WITH fits AS ({_OF_MONTH}){_FINDINGS}".encode(), {"scale": scale_id, "month": month}
-    ).fetchall()
-    return [(item, source, finding) for _, item, _, source, finding in rows]
+def findings_of(connection: psycopg.Connection, scale_id: str, month: str) -> dict[str, list[str]]:
+    """What a month found wrong with items of a scale, by item, each with its source."""
+    found = defaultdict(list)
+    for row in named_rows(connection, f"WITH fits AS ({_OF_MONTH}){_FINDINGS}", {"scale": scale_id, "month": month}):
+        found[row["item_id"]].append(f"{row['source']}: {row['said']}")
+    return found

@@ -68,13 +68,14 @@ def bank_rows(connection: psycopg.Connection, scale: Scale, at: datetime) -> lis
         ).fetchall()
 
 
-def topics_without_items(connection: psycopg.Connection) -> list[tuple[str, str, int]]:
-    """Scale, topic and number of items of the topics of which none is published."""
-    return connection.execute(
+def topics_without_items(connection: psycopg.Connection) -> dict[tuple[str, str], int]:
+    """The number of items of each topic of which none is published, by scale and topic."""
+    rows = connection.execute(
         """SELECT q.scale_id, coalesce(q.topic_id, 'unknown'), count(*)
            FROM question q LEFT JOIN item_parameter_current p ON p.scale_id = q.scale_id AND p.item_id = q.item_id
            GROUP BY 1, 2 HAVING count(p.item_id) = 0 ORDER BY 1, 2"""
-    ).fetchall()
+    )
+    return {(scale_id, topic): n for scale_id, topic, n in rows}
 
 
 _BANK = f"""

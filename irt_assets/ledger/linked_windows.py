@@ -11,13 +11,13 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
-from psycopg.rows import class_row, dict_row
 
 from irt_assets.common.partitions import Month
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants
 from irt_assets.ledger.relations import LATEST_STAGED, MONTHS_IN_USE, NEWEST_WINDOW
 from irt_assets.psychometrics.linking.jump import Constants
 from irt_assets.responses.scales import Scale
+from resources.postgres.database import named_rows, one_value, records
 
 MONTHS_COMPARED = 24
 """How many earlier months a month's linking is compared with."""
@@ -108,15 +108,15 @@ def linked_months(connection: psycopg.Connection, scale: Scale, last: str, most:
 
     `spec` is what the fit stores.
     """
-    with connection.cursor(row_factory=dict_row) as cursor:
-        found = cursor.execute(
-            f"""SELECT month, fit_id, engine, engine_version, model, n_persons, n_items, n_responses, converged,
+    found = named_rows(
+        connection,
+        f"""SELECT month, fit_id, engine, engine_version, model, n_persons, n_items, n_responses, converged,
                        iterations, loglik, model_spec AS spec, data_hash, snapshot_hash, anchor_hash, code_version,
                        run_id, fitted_at
                 FROM {MONTHS_IN_USE} m WHERE (scale_id, engine) = (%s, %s) AND month <= %s
                 ORDER BY month DESC LIMIT %s""",
-            (scale.scale_id, scale.engine, last, most),
-        ).fetchall()
+        (scale.scale_id, scale.engine, last, most),
+    )
     of_scale = f"{scale.scale_id}, {scale.engine}"
     return [
         row | {"spec": LinkedSpec.from_json(row["spec"], f"{row['fit_id']} ({of_scale})")} for row in reversed(found)
@@ -147,48 +147,48 @@ def months_linked_otherwise(
 
 def last_linked_at(connection: psycopg.Connection, scale: Scale, month: str) -> datetime | None:
     """When a linked fit of the month by the scale's engine was last made or replaced; None where there is none."""
-    row = connection.execute(
+    return one_value(
+        connection,
         """SELECT max(greatest(fitted_at, superseded_at)) FROM mirt_fit_meta
            WHERE kind = 'monthly' AND scale_id = %s AND engine = %s AND window_start = %s""",
         (scale.scale_id, scale.engine, Month(month).start),
-    ).fetchone()
-    return row[0] if row else None
+    )
 
 
 def last_fitted_month(connection: psycopg.Connection, scale: Scale) -> str | None:
     """The last month that the scale's engine fitted, linked or not."""
-    row = connection.execute(
+    return one_value(
+        connection,
         """SELECT max(month) FROM fit_staging
            WHERE scale_id = %s AND engine = %s AND calibration IS NOT NULL AND month NOT LIKE '%%:%%'""",
         (scale.scale_id, scale.engine),
-    ).fetchone()
-    return row[0] if row else None
+    )
 
 
 def newest_window(connection: psycopg.Connection, scale: Scale) -> str | None:
     """The last month that is linked by the scale's engine, or else the origin window, in words."""
     asked = {"scale": scale.scale_id, "engine": scale.engine}
-    row = connection.execute(f"SELECT month FROM {NEWEST_WINDOW} w", asked).fetchone()
-    return row[0] if row else None
+    return one_value(connection, f"SELECT month FROM {NEWEST_WINDOW} w", asked)
 
 
 def last_sound_month(connection: psycopg.Connection, scale: Scale, end: datetime) -> str | None:
     """The last month that is over by `end` and linked by the scale's engine, from a fit that converged."""
-    row = connection.execute(
+    return one_value(
+        connection,
         f"""SELECT max(month) FROM {MONTHS_IN_USE} m
            WHERE (scale_id, engine) = (%s, %s) AND window_end <= %s AND converged""",
         (scale.scale_id, scale.engine, end),
-    ).fetchone()
-    return row[0] if row else None
+    )
 
 
 def placed_months(connection: psycopg.Connection) -> list[PlacedMonth]:
     """Every month, scale and engine with a linked fit in use."""
-    with connection.cursor(row_factory=class_row(PlacedMonth)) as cursor:
-        return cursor.execute(
-            f"""SELECT scale_id, month, engine, (model_spec->'latent'->>'mean')::float8 AS mean,
+    return records(
+        connection,
+        PlacedMonth,
+        f"""SELECT scale_id, month, engine, (model_spec->'latent'->>'mean')::float8 AS mean,
                        (model_spec->'latent'->>'sd')::float8 AS sd,
                        model_spec->'linking_constants'->>'method' AS method,
                        (model_spec->'linking_constants'->>'intercept')::float8 AS intercept
-                FROM {MONTHS_IN_USE} m"""
-        ).fetchall()
+                FROM {MONTHS_IN_USE} m""",
+    )

@@ -15,6 +15,7 @@ from irt_assets.ledger.fit_spec import MadeWith, SetStatistics
 from irt_assets.ledger.relations import LATEST_FIRST, LATEST_STAGED, MADE_WITH, MONTHS_IN_USE
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot
+from resources.postgres.database import one_value
 
 
 @dataclass(frozen=True)
@@ -61,25 +62,29 @@ def fit_in_use(connection: psycopg.Connection, month: str, scale_id: str, engine
 
 def latest_failure(connection: psycopg.Connection, snapshot: Snapshot, scale: Scale) -> str | None:
     """Why the latest attempt of the scale's engine at this very snapshot gave no linked fit, if it did not."""
-    row = connection.execute(
+    return one_value(
+        connection,
         f"""SELECT error FROM fit_staging WHERE (month, scale_id, engine, snapshot_hash) = (%s, %s, %s, %s)
            ORDER BY {LATEST_FIRST} LIMIT 1""",
         (snapshot.month, scale.scale_id, scale.engine, snapshot.snapshot_hash),
-    ).fetchone()
-    return row[0] if row else None
+    )
 
 
 def months_made_with(
     connection: psycopg.Connection, scale: Scale, first_month: str
-) -> list[tuple[str, dict[str, Any], str | None]]:
+) -> dict[str, tuple[MadeWith, str | None]]:
     """Months from `first_month` on that the scale's engine tried to fit, in order: what the latest attempt was made
     with (see `fits.made_otherwise`), and the hash of the anchors that the month is linked to, None where it is not."""
-    return connection.execute(
+    rows = connection.execute(
         f"""SELECT s.month, {MADE_WITH}, m.anchor_hash
             FROM {LATEST_STAGED} s LEFT JOIN {MONTHS_IN_USE} m USING (month, scale_id, engine)
             WHERE (scale_id, engine) = (%s, %s) AND month >= %s AND month NOT LIKE '%%:%%' ORDER BY month""",
         (scale.scale_id, scale.engine, first_month),
-    ).fetchall()
+    )
+    of = f"({scale.scale_id}, {scale.engine})"
+    return {
+        month: (MadeWith.from_json(made_with, f"of {month} {of}"), linked_to) for month, made_with, linked_to in rows
+    }
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import psycopg
-from psycopg.rows import class_row
 
 from irt_assets.ledger.relations import LATEST_STAGED, MONTHS_IN_USE
 from irt_assets.ledger.steps import StepState
+from resources.postgres.database import one_value, records
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,16 @@ class SettledMonth:
 
 def settled_months(connection: psycopg.Connection, months: Sequence[str]) -> list[SettledMonth]:
     """Each of the months on each scale, as its fit and its publication step left it."""
-    with connection.cursor(row_factory=class_row(SettledMonth)) as cursor:
-        return cursor.execute(
-            f"""SELECT c.scale_id, m.month, p.state AS step, p.n_published, p.fit_id AS published_fit,
+    return records(
+        connection,
+        SettledMonth,
+        f"""SELECT c.scale_id, m.month, p.state AS step, p.n_published, p.fit_id AS published_fit,
                        s.fit_id AS newest_fit, s.error
                 FROM calibration_scale c CROSS JOIN unnest(%s::text[]) AS m (month)
                 LEFT JOIN publication_step p USING (month, scale_id)
                 LEFT JOIN {LATEST_STAGED} s USING (month, scale_id, engine)""",
-            ([*months],),
-        ).fetchall()
+        ([*months],),
+    )
 
 
 def decided_since(connection: psycopg.Connection, months: Sequence[str]) -> dict[tuple[str, str], str]:
@@ -69,14 +70,15 @@ def decided_since(connection: psycopg.Connection, months: Sequence[str]) -> dict
     }
 
 
-def last_linkings(connection: psycopg.Connection) -> list[tuple[str, float | None, float | None]]:
+def last_linkings(connection: psycopg.Connection) -> dict[str, tuple[float | None, float | None]]:
     """Slope and intercept of the last month that each scale's engine linked."""
-    return connection.execute(
+    rows = connection.execute(
         f"""SELECT DISTINCT ON (scale_id) scale_id, (c->>'slope')::float8, (c->>'intercept')::float8
            FROM calibration_scale JOIN {MONTHS_IN_USE} m USING (scale_id, engine)
            CROSS JOIN LATERAL (SELECT m.model_spec->'linking_constants') AS l (c)
            ORDER BY scale_id, month DESC"""
-    ).fetchall()
+    )
+    return {scale_id: (slope, intercept) for scale_id, slope, intercept in rows}
 
 
 def last_night(connection: psycopg.Connection) -> datetime | None:
@@ -84,11 +86,9 @@ def last_night(connection: psycopg.Connection) -> datetime | None:
 
     A night with too few answers for a fit still measures everyone.
     """
-    row = connection.execute(
+    return one_value(
+        connection,
         """SELECT greatest((SELECT max(fitted_at) FROM mirt_fit_meta WHERE kind = 'nightly'),
                            (SELECT fitted_at FROM mirt_ability WHERE kind = 'nightly'
-                            ORDER BY window_end DESC LIMIT 1))"""
-    ).fetchone()
-    assert row is not None
-    newest: datetime | None = row[0]
-    return newest
+                            ORDER BY window_end DESC LIMIT 1))""",
+    )

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from psycopg.rows import dict_row
 
 from irt_assets.ledger.encoding import item_as_json, item_columns
 from irt_assets.ledger.relations import IN_USE
 from irt_assets.psychometrics.core.items import ItemRow
+from resources.postgres.database import named_rows
 
 
 @dataclass(frozen=True)
@@ -59,16 +59,16 @@ def read_proposals(
 
     may_ask: only those that can need a decision, which are few of many.
     """
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(
-            _PROPOSALS.encode(),
-            {
-                "windows": None if windows is None else list(windows),
-                "items": None if items is None else list(items),
-                "scale": scale_id,
-                "may_ask": may_ask,
-            },
-        ).fetchall()
+    return named_rows(
+        connection,
+        _PROPOSALS.encode(),
+        {
+            "windows": None if windows is None else list(windows),
+            "items": None if items is None else list(items),
+            "scale": scale_id,
+            "may_ask": may_ask,
+        },
+    )
 
 
 def scales_proposed_for(connection: psycopg.Connection, windows: Collection[str]) -> list[str]:

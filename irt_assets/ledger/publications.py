@@ -20,6 +20,7 @@ from irt_assets.ledger.encoding import item_as_json, item_columns
 from irt_assets.ledger.testlets import InTestlets, effects_in_force
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.responses.item_status import Withdrawals, read_withdrawals
+from resources.postgres.database import named_rows
 from resources.postgres.warehouse import read_frame
 from resources.version import code_version
 
@@ -100,19 +101,18 @@ def publications_in_force(connection: psycopg.Connection, scale_id: str, at: dat
         return [ItemInForce(row["item_id"], ItemRow.of(row), row["fit_id"], row["effective_from"]) for row in rows]
 
 
-def bank_in_force(
-    connection: psycopg.Connection, scale_id: str, at: datetime
-) -> list[tuple[str, str | None, float | None, bool]]:
-    """Every item of the bank's scale: its id, topic, the b in force at `at` if any, and whether it ever was an
-    anchor."""
-    return connection.execute(
-        f"""SELECT q.item_id, q.topic_id, p.b, n.item_id IS NOT NULL
+def bank_in_force(connection: psycopg.Connection, scale_id: str, at: datetime) -> list[dict[str, Any]]:
+    """Every item of the bank's scale: item_id, topic_id, the b in force at `at` if any, and whether it ever
+    was_anchor."""
+    return named_rows(
+        connection,
+        f"""SELECT q.item_id, q.topic_id, p.b, n.item_id IS NOT NULL AS was_anchor
             FROM question q
             LEFT JOIN (SELECT item_id, b FROM ({in_force_at("b")}) i WHERE scale_id = %(scale)s) p USING (item_id)
             LEFT JOIN (SELECT DISTINCT item_id FROM anchor_set WHERE scale_id = %(scale)s) n USING (item_id)
             WHERE q.scale_id = %(scale)s""",
         {"scale": scale_id, "at": at},
-    ).fetchall()
+    )
 
 
 def parameters_of_every_scale(connection: psycopg.Connection, at: datetime) -> pd.DataFrame:

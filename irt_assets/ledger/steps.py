@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Literal, LiteralString
 
 import psycopg
-from psycopg.rows import class_row
+
+from resources.postgres.database import one_value, records
 
 StepState = Literal["done", "pending", "held"]
 
@@ -69,14 +70,15 @@ def held_before(connection: psycopg.Connection, scale_id: str, month: str) -> di
 
 def _read_steps(connection: psycopg.Connection, condition: LiteralString, values: tuple[str, ...]) -> list[Step]:
     """By month and scale."""
-    with connection.cursor(row_factory=class_row(Step)) as cursor:
-        return cursor.execute(
-            """SELECT month, scale_id, fit_id, state, n_published, n_proposed, n_held, held, why, settled_at, stepped_at
+    return records(
+        connection,
+        Step,
+        """SELECT month, scale_id, fit_id, state, n_published, n_proposed, n_held, held, why, settled_at, stepped_at
                FROM publication_step WHERE """
-            + condition
-            + " ORDER BY month, scale_id",
-            values,
-        ).fetchall()
+        + condition
+        + " ORDER BY month, scale_id",
+        values,
+    )
 
 
 def stepped_months(connection: psycopg.Connection, scale_id: str | None = None) -> list[str]:
@@ -105,16 +107,15 @@ def done_months(connection: psycopg.Connection) -> set[str]:
 
 def last_done_month(connection: psycopg.Connection, scale_id: str) -> str | None:
     """The newest month of a scale that was taken to the ledger."""
-    row = connection.execute(
-        "SELECT max(month) FROM publication_step WHERE scale_id = %s AND state = 'done'", (scale_id,)
-    ).fetchone()
-    return row[0] if row else None
+    return one_value(
+        connection, "SELECT max(month) FROM publication_step WHERE scale_id = %s AND state = 'done'", (scale_id,)
+    )
 
 
-def done_and_not_announced(connection: psycopg.Connection, since: datetime, runs: str) -> list[tuple[str, str, bool]]:
-    """Month and scale of each step that was done after `since`, and whether the month has others, where no alert says
-    so, or the month was red after it: held, or by an alert on a run, whose key begins with `runs`."""
-    return connection.execute(
+def done_and_not_announced(connection: psycopg.Connection, since: datetime, runs: str) -> dict[tuple[str, str], bool]:
+    """Whether the month has other scales, by month and scale, of each step that was done after `since`, where no alert
+    says so, or the month was red after it: held, or by an alert on a run, whose key begins with `runs`."""
+    rows = connection.execute(
         """SELECT s.month, s.scale_id, (SELECT count(*) FROM publication_step o WHERE o.month = s.month) > 1
            FROM publication_step s
            WHERE s.state = 'done' AND s.stepped_at > %(since)s AND NOT EXISTS (
@@ -125,7 +126,8 @@ def done_and_not_announced(connection: psycopg.Connection, since: datetime, runs
                  AND (red.key = 'held ' || s.month OR starts_with(red.key, %(runs)s))))
            ORDER BY 1, 2""",
         {"since": since, "runs": runs},
-    ).fetchall()
+    )
+    return {(month, scale_id): is_one_of_several for month, scale_id, is_one_of_several in rows}
 
 
 def write_step(connection: psycopg.Connection, step: Step, run_id: str | None) -> None:

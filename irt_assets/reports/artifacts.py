@@ -13,10 +13,9 @@ from hashlib import sha256
 from typing import Literal
 
 import psycopg
-from psycopg.rows import class_row
 
 from resources.files.object_store import ObjectStore
-from resources.postgres.database import Database
+from resources.postgres.database import Database, records
 
 Format = Literal["html", "pdf"]
 SERVED_UNDER = "/reports/"
@@ -95,14 +94,13 @@ def put(store: ObjectStore, key: str, data: bytes, of: Artifact) -> Artifact:
 
 def record(connection: psycopg.Connection, artifacts: Iterable[Artifact]) -> None:
     """Write the rows of stored files, replacing earlier rows of the same reports."""
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            """INSERT INTO report_artifacts (user_id, week_start, "window", format, url, sha256, inputs_hash)
+    connection.cursor().executemany(
+        """INSERT INTO report_artifacts (user_id, week_start, "window", format, url, sha256, inputs_hash)
                VALUES (%s, %s, %s, %s, %s, %s, %s)
                ON CONFLICT (user_id, week_start, "window", format) DO UPDATE SET url = excluded.url,
                  sha256 = excluded.sha256, inputs_hash = excluded.inputs_hash, generated_at = now()""",
-            [(a.user_id, a.week_start, a.window, a.format, a.url, a.sha256, a.inputs_hash) for a in artifacts],
-        )
+        [(a.user_id, a.week_start, a.window, a.format, a.url, a.sha256, a.inputs_hash) for a in artifacts],
+    )
 
 
 def of_learner(connection: psycopg.Connection, user_id: str) -> list[Recorded]:
@@ -119,9 +117,10 @@ def of_months(connection: psycopg.Connection, month: str = "") -> list[Recorded]
 
 def weeks(connection: psycopg.Connection, most: int) -> list[WeekOfReports]:
     """The last weeks with learners' reports, newest first, without reading older weeks."""
-    with connection.cursor(row_factory=class_row(WeekOfReports)) as cursor:
-        return cursor.execute(
-            """WITH RECURSIVE known AS (
+    return records(
+        connection,
+        WeekOfReports,
+        """WITH RECURSIVE known AS (
                  SELECT max(week_start) AS week, 1 AS n FROM report_artifacts
                  UNION ALL
                  SELECT (SELECT max(week_start) FROM report_artifacts WHERE week_start < known.week), n + 1
@@ -129,17 +128,18 @@ def weeks(connection: psycopg.Connection, most: int) -> list[WeekOfReports]:
                SELECT week_start, count(*) FILTER (WHERE format = 'html') AS pages,
                       count(*) FILTER (WHERE format = 'pdf') AS pdfs, max(generated_at) AS generated_at
                FROM known JOIN report_artifacts ON week_start = week GROUP BY 1 ORDER BY 1 DESC""",
-            (most,),
-        ).fetchall()
+        (most,),
+    )
 
 
 def _recorded(connection: psycopg.Connection, condition: str, value: str) -> list[Recorded]:
-    with connection.cursor(row_factory=class_row(Recorded)) as cursor:
-        return cursor.execute(
-            f"""SELECT artifact_id, format, user_id, week_start, "window", generated_at
+    return records(
+        connection,
+        Recorded,
+        f"""SELECT artifact_id, format, user_id, week_start, "window", generated_at
                 FROM report_artifacts WHERE {condition}""".encode(),
-            (value,),
-        ).fetchall()
+        (value,),
+    )
 
 
 def page_path(artifact_id: int | None, ui_prefix: str) -> str:

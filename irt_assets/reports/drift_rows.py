@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any, LiteralString, TypeVar
 
 import psycopg
-from psycopg.rows import class_row
 
 from irt_assets.common.partitions import month_of
 from irt_assets.ledger.decisions import decisions_on_month
@@ -20,6 +19,7 @@ from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants
 from irt_assets.ledger.linked_windows import linked_months
 from irt_assets.ledger.proposals import proposals_by_reason
 from irt_assets.responses.scales import Scale
+from resources.postgres.database import records
 
 MONTHS_SHOWN = 12
 Row = TypeVar("Row")
@@ -148,8 +148,7 @@ _ALERTS = """SELECT item_id, kind, severity, opened_month, closed_month FROM dri
 
 
 def _rows(row: type[Row], query: LiteralString, connection: psycopg.Connection, scale: Scale, month: str) -> list[Row]:
-    with connection.cursor(row_factory=class_row(row)) as cursor:
-        return cursor.execute(query, {"scale": scale.scale_id, "engine": scale.engine, "month": month}).fetchall()
+    return records(connection, row, query, {"scale": scale.scale_id, "engine": scale.engine, "month": month})
 
 
 information_of = partial(_rows, InformationRow, _INFORMATION)
@@ -174,18 +173,19 @@ def histories_of(
     connection: psycopg.Connection, scale: Scale, month: str, items: Collection[str] | None = None
 ) -> dict[str, list[DriftRow]]:
     """Drift of these items (None: of all) over the last months, `month` the last, in order."""
-    with connection.cursor(row_factory=class_row(DriftRow)) as cursor:
-        rows = cursor.execute(
-            f"""SELECT {DRIFT_COLUMNS}
+    rows = records(
+        connection,
+        DriftRow,
+        f"""SELECT {DRIFT_COLUMNS}
                FROM item_drift
                WHERE scale_id = %(scale)s AND engine = %(engine)s AND month <= %(month)s AND month IN (
                  SELECT DISTINCT month FROM item_drift WHERE scale_id = %(scale)s AND month <= %(month)s
                  ORDER BY month DESC LIMIT %(most)s)
                  AND (%(items)s::text[] IS NULL OR item_id = ANY(%(items)s))
                ORDER BY item_id, month""",
-            {"scale": scale.scale_id, "engine": scale.engine, "month": month, "most": MONTHS_SHOWN}
-            | {"items": None if items is None else list(items)},
-        ).fetchall()
+        {"scale": scale.scale_id, "engine": scale.engine, "month": month, "most": MONTHS_SHOWN}
+        | {"items": None if items is None else list(items)},
+    )
     found: dict[str, list[DriftRow]] = {}
     for row in rows:
         found.setdefault(row.item_id, []).append(row)

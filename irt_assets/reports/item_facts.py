@@ -12,7 +12,6 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
-from psycopg.rows import class_row
 
 from irt_assets.decisions.bank import Drifted
 from irt_assets.decisions.lineage import lineage
@@ -35,6 +34,7 @@ from irt_assets.responses.snapshot import read_learners_of, snapshot_of
 from irt_assets.responses.window import scored_responses_of
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
+from resources.postgres.database import records
 
 
 @dataclass(frozen=True)
@@ -116,10 +116,8 @@ def item_facts(connection: psycopg.Connection, scale: Scale, item_id: str, at: d
     keys = {"scale": scale.scale_id, "engine": scale.engine, "item": item_id}
     months = _months(connection, scale, item_id)
     red = {month.month for month in months if month.red}  # drift found before they turned red is on another scale
-    with connection.cursor(row_factory=class_row(DriftRow)) as cursor:
-        drift = tuple(row for row in cursor.execute(_DRIFT, keys).fetchall() if row.month not in red)
-    with connection.cursor(row_factory=class_row(DifRow)) as cursor:
-        dif = tuple(cursor.execute(_DIF, keys).fetchall())
+    drift = tuple(row for row in records(connection, DriftRow, _DRIFT, keys) if row.month not in red)
+    dif = tuple(records(connection, DifRow, _DIF, keys))
     alert = connection.execute(_ALERT, keys).fetchone()
     dif_month = connection.execute("SELECT max(month) FROM dif_analysis WHERE scale_id = %(scale)s", keys).fetchone()
     time = connection.execute(_TIME, keys).fetchone()

@@ -122,8 +122,8 @@ def build_learner_report_checks(weeks: dg.PartitionsDefinition) -> list[dg.Asset
             with database.connect() as connection:
                 rows = _rows(connection, week)
             there = {store.uri(name) for name, _ in store.list(learner_week.folder(week))}
-            wrong = {f"{user}.{kind}": "is not there" for user, kind, url, _ in rows if url not in there}
-            for user, kind, url, digest in rows[:: max(1, len(rows) // LOOKED_INTO)]:
+            wrong = {f"{user}.{kind}": "is not there" for (user, kind), (url, _) in rows.items() if url not in there}
+            for (user, kind), (url, digest) in [*rows.items()][:: max(1, len(rows) // LOOKED_INTO)]:
                 if url in there and _sha256(store, learner_week.key(week, user, kind)) != digest:
                     wrong[f"{user}.{kind}"] = "is not what was written"
         return _result(wrong, f"{len(rows):,} files are there", "files")
@@ -131,17 +131,19 @@ def build_learner_report_checks(weeks: dg.PartitionsDefinition) -> list[dg.Asset
     return [every_learner_has_both_reports, reports_are_in_the_store]
 
 
-def _rows(connection: psycopg.Connection, week: str) -> list[tuple[str, Format, str, str]]:
-    return connection.execute(
+def _rows(connection: psycopg.Connection, week: str) -> dict[tuple[str, Format], tuple[str, str]]:
+    """The address and the sha256 of each report of the week, by learner and format, in this order."""
+    rows = connection.execute(
         """SELECT user_id, format, url, sha256 FROM report_artifacts
            WHERE week_start = %s AND user_id IS NOT NULL ORDER BY user_id, format""",
         (date.fromisoformat(week),),
-    ).fetchall()
+    )
+    return {(user, kind): (url, digest) for user, kind, url, digest in rows}
 
 
 def _formats(connection: psycopg.Connection, week: str) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
-    for user, kind, _, _ in _rows(connection, week):
+    for user, kind in _rows(connection, week):
         found.setdefault(user, set()).add(kind)
     return found
 

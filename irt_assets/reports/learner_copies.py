@@ -65,9 +65,6 @@ def write(
     files, failed = list[Path](), dict[str, str]()
     with closing(processes(n_processes)) as rendering:
         for facts, made in zip(wanted, rendering.map(attempt, wanted), strict=True):
-            if isinstance(made, str):
-                failed[facts.user_id] = made
-                continue
             if made.problem:
                 failed[facts.user_id] = made.problem
             for name, data in zip(names(week, facts.user_id), (made.html, made.pdf), strict=True):

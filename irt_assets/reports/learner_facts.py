@@ -33,6 +33,7 @@ from irt_assets.responses.facts import COLUMNS, ITEM_COLUMNS, LATER, LEARNER_COL
 from irt_assets.responses.scales import Scale, read_scales
 from resources.cluster.relational import Run, in_memory, on_postgres
 from resources.failures import PermanentFailure
+from resources.postgres.database import named_rows
 from resources.postgres.relations import LEARNER, QUESTION
 
 NO_TOPIC = "unknown"
@@ -74,7 +75,7 @@ def load_facts(
     now = abilities(run, end, scales, published, everybody)
     levels, kpis = _levels(connection, end, now, only_of), _kpis(connection, week)
     activity, counts = _activity(connection, week), _topic_counts(connection, week)
-    on_scale = {user: _scale(people.get(user), scales, only) for user in activity}
+    on_scale = {user: scales.get(people.get(user, {}).get("target_scale_id") or only or "") for user in activity}
     theta = {
         (user, scale.scale_id): found[-1].theta
         for user, scale in on_scale.items()
@@ -84,30 +85,29 @@ def load_facts(
     judged, topic_names = _judge_topics(connection, eligible, scales, published, theta), _topic_names(connection)
     facts = []
     for user in users:
-        scale, (name, lang, _, target) = on_scale[user], people.get(user, (None, None, None, None))
+        scale, person = on_scale[user], people.get(user, {})
+        lang = person.get("lang")
         facts.append(
             Facts(
                 user,
-                name,
+                person.get("name"),
                 lang,
                 date.fromisoformat(week),
                 end,
                 zone,
-                *activity[user],
+                **activity[user],
                 scale_id=scale.scale_id if scale else None,
                 mu=scale.mu if scale else 0.0,
                 sigma=scale.sigma if scale else 1.0,
-                target=target if scale else None,
+                target=person.get("target_theta") if scale else None,
                 levels=tuple(levels.get((user, scale.scale_id), ())) if scale else (),
                 topics=tuple(
                     Topic(
-                        topic,
-                        answers,
-                        correct,
-                        *judged.get((user, topic), (0, 0.0, 1.0)),
-                        name=topic_names.get((topic, language_of(lang)), ""),
+                        **counted,
+                        **judged.get((user, counted["topic_id"]), {}),
+                        name=topic_names.get((counted["topic_id"], language_of(lang)), ""),
                     )
-                    for topic, answers, correct in counts[user]
+                    for counted in counts[user]
                 ),
                 kpis=kpis.get(user, NO_KPIS),
             )
@@ -139,42 +139,44 @@ def _eight_weeks(week: str) -> tuple[date, date]:
     return (end - EIGHT_WEEKS).date(), end.date()
 
 
-def _people(connection: psycopg.Connection) -> dict[str, tuple[str | None, str | None, str | None, float | None]]:
+def _people(connection: psycopg.Connection) -> dict[str, dict[str, Any]]:
     """name, lang, target_scale_id and target_theta of every learner that is known."""
-    rows = connection.execute(
-        """SELECT user_id, nullif(trim(attributes->>'name'), ''), attributes->>'lang', target_scale_id, target_theta
-           FROM learner"""
-    ).fetchall()
-    return {user: tuple(rest) for user, *rest in rows}
+    rows = named_rows(
+        connection,
+        """SELECT user_id, nullif(trim(attributes->>'name'), '') AS name, attributes->>'lang' AS lang, target_scale_id,
+                  target_theta
+           FROM learner""",
+    )
+    return {row["user_id"]: row for row in rows}
 
 
-def _scale(person: tuple[Any, ...] | None, scales: Scales, only: str | None) -> Scale | None:
-    return scales.get((person[2] if person else None) or only or "")
-
-
-def _activity(connection: psycopg.Connection, week: str) -> dict[str, tuple[int, int, int, date]]:
+def _activity(connection: psycopg.Connection, week: str) -> dict[str, dict[str, Any]]:
     """Answers, correct ones and days of the week, and the last day with an answer, of learners who answered in eight
-    weeks."""
+    weeks, as `Facts` name them."""
     start, end = _eight_weeks(week)
-    rows = connection.execute(
-        """SELECT user_id, coalesce(sum(attempts) FILTER (WHERE date >= %(week)s), 0)::int,
-                  coalesce(sum(correct) FILTER (WHERE date >= %(week)s), 0)::int,
-                  count(DISTINCT date) FILTER (WHERE date >= %(week)s)::int, max(date)
+    rows = named_rows(
+        connection,
+        """SELECT user_id, coalesce(sum(attempts) FILTER (WHERE date >= %(week)s), 0)::int AS answers,
+                  coalesce(sum(correct) FILTER (WHERE date >= %(week)s), 0)::int AS correct,
+                  count(DISTINCT date) FILTER (WHERE date >= %(week)s)::int AS days, max(date) AS last_answer
            FROM features_topic_daily WHERE date >= %(start)s AND date < %(end)s GROUP BY 1""",
         {"week": date.fromisoformat(week), "start": start, "end": end},
-    ).fetchall()
-    return {user: (answers, correct, days, last) for user, answers, correct, days, last in rows}
+    )
+    return {row.pop("user_id"): row for row in rows}
 
 
-def _topic_counts(connection: psycopg.Connection, week: str) -> dict[str, list[tuple[str, int, int]]]:
-    rows = connection.execute(
-        """SELECT user_id, topic_id, sum(attempts)::int, sum(correct)::int FROM features_topic_daily
+def _topic_counts(connection: psycopg.Connection, week: str) -> dict[str, list[dict[str, Any]]]:
+    """topic_id, answers and correct of each topic that a learner answered, as `Topic` names them."""
+    rows = named_rows(
+        connection,
+        """SELECT user_id, topic_id, sum(attempts)::int AS answers, sum(correct)::int AS correct
+           FROM features_topic_daily
            WHERE date >= %s AND date < %s AND topic_id <> %s GROUP BY 1, 2 ORDER BY 1, 2""",
         (*_eight_weeks(week), NO_TOPIC),
-    ).fetchall()
+    )
     counts = defaultdict(list)
-    for user, *topic in rows:
-        counts[user].append(tuple(topic))
+    for row in rows:
+        counts[row.pop("user_id")].append(row)
     return counts
 
 
@@ -244,8 +246,9 @@ def _judge_topics(
     scales: Scales,
     published: Published,
     theta: Mapping[tuple[str, str], float],
-) -> dict[tuple[str, str], tuple[int, float, float]]:
-    """By learner and topic: the number of `eligible` answers, and `topic_differences` from the learner's θ.
+) -> dict[tuple[str, str], dict[str, Any]]:
+    """By learner and topic, as `Topic` names them: the number of `eligible` answers, and `topic_differences` from the
+    learner's θ.
 
     `theta`: of a learner on the scale of the goal; other scales are not judged.
     """
@@ -253,7 +256,7 @@ def _judge_topics(
         connection.execute("SELECT item_id, topic_id FROM question WHERE topic_id IS NOT NULL").fetchall()
     )
     topics = {topic: code for code, topic in enumerate(sorted(set(topic_of.values())))}
-    judged: dict[tuple[str, str], tuple[int, float, float]] = {}
+    judged = {}
     for scale_id, scale in scales.items():
         items = published[scale_id].items
         answers = eligible.of(scale, items.keys() & topic_of.keys(), published[scale_id].withdrawn)
@@ -272,5 +275,5 @@ def _judge_topics(
         names = list(topics)
         for pair, n, d, e in zip(pairs.tolist(), np.bincount(group), difference, error, strict=True):
             key = eligible.user_ids[pair // len(topics)], names[pair % len(topics)]
-            judged[key] = int(n), float(d), float(e)
+            judged[key] = {"judged": int(n), "difference": float(d), "error": float(e)}
     return judged

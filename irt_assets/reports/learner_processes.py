@@ -22,9 +22,9 @@ from resources.failures import PermanentFailure
 
 @dataclass(frozen=True)
 class Pages:
-    """A report's HTML and its PDF, or why there is no PDF."""
+    """A report's HTML and its PDF, and why one of them is lacking."""
 
-    html: bytes
+    html: bytes | None
     pdf: bytes | None
     problem: str = ""
 
@@ -43,13 +43,13 @@ def processes(n: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(n, mp_context=get_context("spawn"), initializer=_begin)
 
 
-def attempt(facts: learner_page.Facts) -> Pages | str:
+def attempt(facts: learner_page.Facts) -> Pages:
     """The report, or why there is none, so that one learner's failure does not affect the others."""
     try:
         document = learner_page.document(facts)
         html = render.html(document).encode()
     except Exception as error:  # noqa: BLE001 - the reason is reported with the learner's name
-        return f"{type(error).__name__}: {error}"
+        return Pages(None, None, f"{type(error).__name__}: {error}")
     try:
         return Pages(html, render.pdf(document))
     except PermanentFailure as error:

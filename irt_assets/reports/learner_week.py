@@ -235,8 +235,6 @@ def _make_one(
             f"a process that makes pages was killed while it made the report of {facts.user_id}, perhaps for lack of "
             "memory"
         ) from error
-    if isinstance(made, str):
-        return [], made
     files = {kind: data for kind, data in zip(FORMATS, (made.html, made.pdf), strict=True) if data is not None}
     return [
         put(

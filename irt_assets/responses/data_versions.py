@@ -40,7 +40,7 @@ from irt_assets.responses.facts import LATER, lookback_start
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import data_hash, data_hash_by, query_of_hash, whole_log
 from resources.cluster.relational import holds_log, lake, on_postgres
-from resources.postgres.database import lock_key
+from resources.postgres.database import lock_key, one_value
 from resources.postgres.relations import LEARNER
 from resources.tables import VIEWS
 
@@ -204,16 +204,17 @@ def store_version(
 def merge_changes(connection: psycopg.Connection) -> int:
     """Add up the rows of each part of `data_change`; how many fewer there are. No sum changes, whoever writes
     meanwhile."""
-    row = connection.execute(
-        """WITH gone AS (
+    return int(
+        one_value(
+            connection,
+            """WITH gone AS (
              DELETE FROM data_change
              WHERE part IN (SELECT part FROM data_change GROUP BY part HAVING count(*) > 1) RETURNING part, changes
            ), kept AS (
              INSERT INTO data_change (part, changes) SELECT part, sum(changes) FROM gone GROUP BY part RETURNING part)
-           SELECT (SELECT count(*) FROM gone) - (SELECT count(*) FROM kept)"""
-    ).fetchone()
-    assert row is not None
-    return int(row[0])
+           SELECT (SELECT count(*) FROM gone) - (SELECT count(*) FROM kept)""",
+        )
+    )
 
 
 def _known(connection: psycopg.Connection, month: str, scales: Mapping[str, Scale], now: States) -> str | None:
@@ -287,9 +288,7 @@ def _words(query: str) -> str:
 
 
 def _value(connection: psycopg.Connection, query: str, values: Mapping[str, object]) -> object:
-    row = connection.execute(query.encode(), values).fetchone()
-    assert row is not None
-    return row[0]
+    return one_value(connection, query.encode(), values)
 
 
 def _digest(text: str) -> str:

@@ -15,7 +15,8 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
-from psycopg.rows import class_row
+
+from resources.postgres.database import records
 
 OF_LEARNER = "encode(sha256(e.salt || convert_to({user_id}, 'UTF8')), 'hex') = e.learner_hash"
 """Whether the row `e` of `erasure` is of the learner whose id the expression gives."""
@@ -70,8 +71,7 @@ def erasures_of(connection: psycopg.Connection, user_id: str) -> list[Erasure]:
 
 def _read(connection: psycopg.Connection, condition: str, *values: Any) -> list[Erasure]:
     query = f"SELECT {_COLUMNS} FROM erasure e WHERE {condition} ORDER BY erasure_id"
-    with connection.cursor(row_factory=class_row(Erasure)) as cursor:
-        return cursor.execute(query.encode(), values).fetchall()
+    return records(connection, Erasure, query.encode(), values)
 
 
 def names_of_erased(connection: psycopg.Connection) -> Callable[[str], str]:

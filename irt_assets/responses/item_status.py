@@ -16,7 +16,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import numpy.typing as npt
 import psycopg
-from psycopg.rows import class_row
+
+from resources.postgres.database import records
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Stretch = tuple[datetime, datetime | None]
@@ -73,24 +74,26 @@ def microseconds(at: datetime) -> int:
 
 def item_status(connection: psycopg.Connection, at: datetime | None = None) -> dict[str, Status]:
     """The decision that holds at `at`, for each item that has one; None: the one that begins last."""
-    with connection.cursor(row_factory=class_row(Status)) as cursor:
-        rows = cursor.execute(
-            """SELECT DISTINCT ON (item_id) item_id, state, effective_from, reason, decided_by, decided_at
+    rows = records(
+        connection,
+        Status,
+        """SELECT DISTINCT ON (item_id) item_id, state, effective_from, reason, decided_by, decided_at
                FROM item_status WHERE %(at)s::timestamptz IS NULL OR effective_from <= %(at)s
                ORDER BY item_id, effective_from DESC, status_id DESC""",
-            {"at": at},
-        ).fetchall()
+        {"at": at},
+    )
     return {row.item_id: row for row in rows}
 
 
 def decisions_on_use(connection: psycopg.Connection, item_id: str) -> list[Status]:
     """All decisions on an item's use, the latest first."""
-    with connection.cursor(row_factory=class_row(Status)) as cursor:
-        return cursor.execute(
-            """SELECT item_id, state, effective_from, reason, decided_by, decided_at FROM item_status
+    return records(
+        connection,
+        Status,
+        """SELECT item_id, state, effective_from, reason, decided_by, decided_at FROM item_status
                WHERE item_id = %s ORDER BY status_id DESC""",
-            (item_id,),
-        ).fetchall()
+        (item_id,),
+    )
 
 
 def read_withdrawals(connection: psycopg.Connection) -> Withdrawals:

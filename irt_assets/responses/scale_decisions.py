@@ -13,9 +13,9 @@ from datetime import datetime
 from typing import Any, Literal
 
 import psycopg
-from psycopg.rows import class_row
 
 from irt_assets.psychometrics.core.priors import NO_PRIOR, Priors, prior_from_text
+from resources.postgres.database import records
 
 Subject = Literal["model", "prior_a", "prior_b", "prior_c", "guessing", "misfit"]
 OF_THE_MODEL: tuple[Subject, ...] = ("model", "prior_a", "prior_b", "prior_c")
@@ -45,12 +45,13 @@ class ScaleDecision:
 
 def read_decisions(connection: psycopg.Connection, scale_id: str | None = None) -> list[ScaleDecision]:
     """The decisions on a scale (None: on every one), in the order in which they were made."""
-    with connection.cursor(row_factory=class_row(ScaleDecision)) as cursor:
-        return cursor.execute(
-            """SELECT decision_id, scale_id, subject, value, effective_from, decided_by, reason, decided_at
+    return records(
+        connection,
+        ScaleDecision,
+        """SELECT decision_id, scale_id, subject, value, effective_from, decided_by, reason, decided_at
                FROM scale_decision WHERE %(scale)s::text IS NULL OR scale_id = %(scale)s ORDER BY decision_id""",
-            {"scale": scale_id},
-        ).fetchall()
+        {"scale": scale_id},
+    )
 
 
 def record_decisions(
@@ -63,12 +64,11 @@ def record_decisions(
     reason: str,
 ) -> None:
     """Append a decision on each subject, in the caller's transaction."""
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            """INSERT INTO scale_decision (scale_id, subject, value, effective_from, decided_by, reason)
+    connection.cursor().executemany(
+        """INSERT INTO scale_decision (scale_id, subject, value, effective_from, decided_by, reason)
                VALUES (%s, %s, %s, %s, %s, %s)""",
-            [(scale_id, subject, value, effective_from, by, reason) for subject, value in values.items()],
-        )
+        [(scale_id, subject, value, effective_from, by, reason) for subject, value in values.items()],
+    )
 
 
 def decision_in_force(

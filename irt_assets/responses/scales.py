@@ -13,7 +13,6 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
-from psycopg.rows import dict_row
 
 from irt_assets.engines.registry import require_demandable
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
@@ -28,7 +27,7 @@ from irt_assets.responses.scale_decisions import (
     read_decisions,
 )
 from resources.failures import PermanentFailure
-from resources.postgres.database import Database
+from resources.postgres.database import Database, named_rows
 
 
 @dataclass(frozen=True)
@@ -60,9 +59,9 @@ def read_scales(connection: psycopg.Connection, window_start: datetime | None = 
     decisions: dict[str, list[ScaleDecision]] = {}
     for decision in read_decisions(connection):
         decisions.setdefault(decision.scale_id, []).append(decision)
-    with connection.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute(
-            """
+    rows = named_rows(
+        connection,
+        """
             SELECT s.scale_id, c.mu, c.sigma, c.model, c.engine, c.rules,
                    coalesce(v.version, c.anchor_version) AS anchor_version,
                    c.pass_theta, c.scale_id IS NOT NULL AS initialised
@@ -72,8 +71,8 @@ def read_scales(connection: psycopg.Connection, window_start: datetime | None = 
               SELECT max(version) AS version FROM anchor_set a
               WHERE a.scale_id = c.scale_id AND coalesce(a.effective_from <= %(start)s, true)
             ) v ON true ORDER BY 1""",
-            {"start": window_start},
-        ).fetchall()
+        {"start": window_start},
+    )
     return {
         row["scale_id"]: _scale(row, decisions.get(row["scale_id"], []), window_start)
         if row["initialised"]

@@ -313,5 +313,5 @@ def months_of_other_rules(connection: psycopg.Connection, scale: Scale) -> list[
 
 def store_attempts(store: ObjectStore, folder: str, table: pa.Table) -> tuple[str, str]:
     """Put a window's attempts into the store as Parquet, under their hash; the key and the sha256."""
-    key, digest, _ = store_parquet(store, folder, table)
-    return key, digest
+    stored = store_parquet(store, folder, table)
+    return stored.key, stored.sha256

@@ -11,7 +11,7 @@ import json
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -131,8 +131,14 @@ def part_keys(store: ObjectStore, uri: str) -> list[str]:
     return [part.key for part in read_manifest(uri, store.get(uri)).parts] if is_manifest(uri) else [uri]
 
 
-def store_parquet(store: ObjectStore, folder: str, table: pa.Table) -> tuple[str, str, int]:
-    """Put a table into the store under its hash, `snapshots/FOLDER/HASH.parquet`; its key, sha256 and bytes."""
+class StoredFile(NamedTuple):
+    key: str
+    sha256: str
+    bytes: int
+
+
+def store_parquet(store: ObjectStore, folder: str, table: pa.Table) -> StoredFile:
+    """Put a table into the store under its hash, `snapshots/FOLDER/HASH.parquet`."""
     with TemporaryDirectory() as folder_here:
         file = Path(folder_here, "attempts.parquet")
         pq.write_table(table, file, compression="zstd")
@@ -140,7 +146,7 @@ def store_parquet(store: ObjectStore, folder: str, table: pa.Table) -> tuple[str
             digest = hashlib.file_digest(written, "sha256").hexdigest()
         key = f"snapshots/{folder}/{digest}.parquet"
         store.put(key, file)
-        return key, digest, file.stat().st_size
+        return StoredFile(key, digest, file.stat().st_size)
 
 
 def store_manifest(store: ObjectStore, folder: str, manifest: Manifest) -> tuple[str, str]:

@@ -284,8 +284,8 @@ def judged_for_scoring(
     item, item_ids = codes(found["item_id"])
     attempts = attempts_of(found, person, item, *times.of(item_ids))
     judgement = judge(attempts, scale.rules, min_learner=False, min_item=False)
-    responses, present, _ = _responses(person, users, item, item_ids, judgement.score)
-    return responses, present
+    scored = _scored(person, users, item, item_ids, judgement.score)
+    return scored.responses, scored.learners
 
 
 def earlier_responses(
@@ -315,6 +315,15 @@ class ItemCounts:
     left_out: Mapping[str, int]
 
 
+@dataclass(frozen=True)
+class Scored:
+    """Responses, the learners' ids in the order of their indices, and the row of the table that each response was."""
+
+    responses: Responses
+    learners: npt.NDArray[np.object_]
+    rows: npt.NDArray[np.intp]
+
+
 def left_out_items(table: pa.Table, scale_id: str) -> dict[str, int]:
     """The items of a scale that have too few responses to be fitted, and how many each had."""
     few = pc.and_(pc.equal(table["reason"], Reason.FEW_ITEM_RESPONSES), pc.equal(table["scale_id"], scale_id))
@@ -324,19 +333,17 @@ def left_out_items(table: pa.Table, scale_id: str) -> dict[str, int]:
 
 def scored_responses_of(table: pa.Table, scale_id: str) -> tuple[Responses, npt.NDArray[np.object_]]:
     """The scored responses of one scale, and the learners' ids in the order of their indices."""
-    responses, learners, _ = scored_sittings_of(table, scale_id)
-    return responses, learners
+    scored, _ = scored_sittings_of(table, scale_id)
+    return scored.responses, scored.learners
 
 
-def scored_sittings_of(
-    table: pa.Table, scale_id: str
-) -> tuple[Responses, npt.NDArray[np.object_], npt.NDArray[np.object_]]:
-    """Like `scored_responses_of`, and the form of each response (None: practice)."""
+def scored_sittings_of(table: pa.Table, scale_id: str) -> tuple[Scored, npt.NDArray[np.object_]]:
+    """The scored responses of one scale, and the form of each (None: practice)."""
     scored = table.filter(pc.and_(pc.is_null(table["reason"]), pc.equal(table["scale_id"], scale_id)))
     person, learners = codes(scored["user_id"])
     item, items = codes(scored["item_id"])
-    responses, present, rows = _responses(person, learners, item, items, numbers(scored["score"], -1).astype(np.int8))
-    return responses, present, scored["form_id"].to_numpy(zero_copy_only=False)[rows]
+    found = _scored(person, learners, item, items, numbers(scored["score"], -1).astype(np.int8))
+    return found, scored["form_id"].to_numpy(zero_copy_only=False)[found.rows]
 
 
 def eligible_responses_of(table: pa.Table, scale_id: str) -> Responses:
@@ -347,18 +354,17 @@ def eligible_responses_of(table: pa.Table, scale_id: str) -> Responses:
     person, learners = codes(table["user_id"])
     item, items = codes(table["item_id"])
     right = numbers(table["correct"], False) & (numbers(table["hints_used"], 0) == 0)
-    return _responses(person, learners, item, items, right.astype(np.int8))[0]
+    return _scored(person, learners, item, items, right.astype(np.int8)).responses
 
 
-def _responses(
+def _scored(
     person: npt.NDArray[np.int32],
     learners: npt.NDArray[np.object_],
     item: npt.NDArray[np.int32],
     items: npt.NDArray[np.object_],
     score: npt.NDArray[np.int8],
-) -> tuple[Responses, npt.NDArray[np.object_], npt.NDArray[np.intp]]:
-    """What is scored (score ≥ 0), sorted by person, the learners, and the row that each response was; learners without
-    a scored response drop out."""
+) -> Scored:
+    """What is scored (score ≥ 0), sorted by person; learners without a scored response drop out."""
     rows = np.flatnonzero(score >= 0)
     present, index = np.unique(person[rows], return_inverse=True)
     order = np.lexsort((item[rows], index))
@@ -368,4 +374,4 @@ def _responses(
     responses = Responses(
         index[order].astype(np.int32), item[rows], score[rows], len(present), tuple(str(x) for x in items), key=key
     )
-    return responses, learners, rows
+    return Scored(responses, learners, rows)

@@ -155,10 +155,10 @@ def run_job(instance: dg.DagsterInstance, settings: Settings, name: str, first: 
 
 def judge_again(
     instance: dg.DagsterInstance, settings: Settings, gates: Collection[SetGate], months: Iterable[str]
-) -> Iterator[tuple[str, str, bool]]:
+) -> Iterator[tuple[str, dg.AssetCheckEvaluation]]:
     """Evaluate some checks of months again, here and now, by what is stored; nothing else is made.
 
-    Yields the month, the check and whether it passes, of the checks whose verdict changed. Left out are months that run
+    Yields the month and the evaluation of each check whose verdict changed. Left out are months that run
     and those that were never judged by one of the checks: their runs judge by the rules of that time.
     """
     keys = {gate.name: dg.AssetCheckKey(dg.AssetKey(gate.asset), gate.name) for gate in gates}
@@ -172,7 +172,7 @@ def judge_again(
         for found in result.get_asset_check_evaluations():
             earlier = before[found.asset_check_key]
             if earlier is not None and earlier.passed != found.passed:
-                yield month, found.check_name, found.passed
+                yield month, found
 
 
 def _execute(

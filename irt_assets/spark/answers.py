@@ -288,7 +288,7 @@ class _Part:
 
 def _facts(row: Any) -> Facts:
     found: dict[str, Any] = {name: np.frombuffer(row[name], dtype=dtype).copy() for name, dtype in _FACTS.items()}
-    return Links(found["parent"], found["persons"]), found["code"], found["informative"]
+    return Facts(Links(found["parent"], found["persons"]), found["code"], found["informative"])
 
 
 def _codes(values: Any, among: Sequence[str]) -> npt.NDArray[np.int32]:

@@ -222,9 +222,9 @@ def _require_stored(store: ObjectStore, parts: Sequence[Part]) -> None:
             )
 
 
-def _added(sums: pa.Table) -> tuple[int, int, int]:
-    n, first, second = (sum(map(int, column.to_pylist())) for column in sums.columns)
-    return n, first, second
+def _added(sums: pa.Table) -> list[int]:
+    """The sum of each column."""
+    return [sum(map(int, column.to_pylist())) for column in sums.columns]
 
 
 # -- on the executors --------------------------------------------------------------------------------
@@ -273,6 +273,6 @@ def _write(judging: _Judging, store: ObjectStore, folder: str, batches: Batches)
     for part, judged in judging.learners(table):
         code[part.rows], score[part.rows] = judged.outcome()
         counts[part.scale_id] = counts_by_reason(code[part.rows])
-    key, digest, size = store_parquet(store, folder, with_outcome(table, code, score).cast(COLUMNS).combine_chunks())
-    made = Part(key=key, sha256=digest, rows=table.num_rows, bytes=size, sums=(str(sums[0]), str(sums[1])))
+    stored = store_parquet(store, folder, with_outcome(table, code, score).cast(COLUMNS).combine_chunks())
+    made = Part(**stored._asdict(), rows=table.num_rows, sums=(str(sums[0]), str(sums[1])))
     yield pa.record_batch([pa.array([json.dumps({"part": made.model_dump(), "counts": counts})])], ["part"])

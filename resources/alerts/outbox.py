@@ -13,7 +13,8 @@ from datetime import datetime
 from typing import Any, Literal
 
 import psycopg
-from psycopg.rows import class_row
+
+from resources.postgres.database import records
 
 Severity = Literal["error", "warning", "info"]
 Event = Literal["opened", "resolved"]
@@ -145,25 +146,27 @@ def due(connection: psycopg.Connection, channels: Sequence[str], limit: int) -> 
     """
     found: dict[str, list[Due]] = {}
     for channel in channels:
-        with connection.cursor(row_factory=class_row(Due)) as cursor:
-            found[channel] = cursor.execute(
-                """SELECT alert_id, event, channel, severity, what, fix, partition, kind, subjects, link
+        found[channel] = records(
+            connection,
+            Due,
+            """SELECT alert_id, event, channel, severity, what, fix, partition, kind, subjects, link
                    FROM alert_delivery d JOIN alert USING (alert_id)
                    WHERE channel = %s AND delivered_at IS NULL AND next_attempt_at <= now()
                      AND (event = 'opened' OR EXISTS (
                        SELECT 1 FROM alert_delivery o WHERE o.alert_id = d.alert_id AND o.channel = d.channel
                          AND o.event = 'opened' AND o.delivered_at IS NOT NULL))
                    ORDER BY alert_id, event LIMIT %s""",
-                (channel, limit),
-            ).fetchall()
+            (channel, limit),
+        )
     return found
 
 
 def recent_alerts(connection: psycopg.Connection, most: int) -> list[RecordedAlert]:
     """Alerts, open ones first and errors before warnings, then those that are over; the newest first."""
-    with connection.cursor(row_factory=class_row(RecordedAlert)) as cursor:
-        return cursor.execute(
-            """SELECT a.alert_id, key, severity, what, fix, partition, kind, link, opened_at, resolved_at,
+    return records(
+        connection,
+        RecordedAlert,
+        """SELECT a.alert_id, key, severity, what, fix, partition, kind, link, opened_at, resolved_at,
                       coalesce(jsonb_agg(jsonb_build_object('channel', channel, 'event', event, 'arrived',
                         delivered_at IS NOT NULL, 'why', last_error) ORDER BY channel, event)
                         FILTER (WHERE channel IS NOT NULL), '[]') AS deliveries
@@ -172,8 +175,8 @@ def recent_alerts(connection: psycopg.Connection, most: int) -> list[RecordedAle
                LEFT JOIN alert_delivery USING (alert_id)
                GROUP BY a.alert_id, key, severity, what, fix, partition, kind, link, opened_at, resolved_at
                ORDER BY resolved_at IS NOT NULL, CASE WHEN resolved_at IS NULL THEN severity END, a.alert_id DESC""",
-            (most,),
-        ).fetchall()
+        (most,),
+    )
 
 
 def record(connection: psycopg.Connection, message: Due, error: str | None) -> None:

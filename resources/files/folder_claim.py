@@ -9,8 +9,6 @@ from __future__ import annotations
 import socket
 import uuid
 
-import psycopg
-
 from resources.failures import PermanentFailure
 from resources.files.object_store import FolderStore, ObjectStore, object_store
 from resources.postgres.database import Database, advisory_lock
@@ -38,12 +36,16 @@ def adopt_folder(settings: Settings, database: Database) -> FolderStore:
     return store
 
 
+_KNOWN = "SELECT folder_id, path, host FROM object_folder"
+"""The database's folder."""
+
+
 def _claim(store: FolderStore, database: Database) -> None:
     with database.connect() as connection:
-        known = _recorded_folder(connection)
+        known = connection.execute(_KNOWN).fetchone()
         if known is None:
             advisory_lock(connection, "object folder")
-            known = _recorded_folder(connection)  # another process may have been first
+            known = connection.execute(_KNOWN).fetchone()  # another process may have been first
         if known is None:
             known = (_mark(store) or _write_folder_id(store), str(store.root), socket.gethostname())
             connection.execute("INSERT INTO object_folder (folder_id, path, host) VALUES (%s, %s, %s)", known)
@@ -55,11 +57,6 @@ def _claim(store: FolderStore, database: Database) -> None:
             "another folder. Run irt there, share that folder, or set S3_BUCKET to a bucket for both. If those files "
             "were lost, or this is the copy to go on with: irt db adopt-folder"
         )
-
-
-def _recorded_folder(connection: psycopg.Connection) -> tuple[str, str, str] | None:
-    """Id, path and host of the database's folder."""
-    return connection.execute("SELECT folder_id, path, host FROM object_folder").fetchone()
 
 
 def _mark(store: FolderStore) -> str | None:

@@ -10,9 +10,10 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
+from psycopg.rows import class_row, dict_row
 
 from resources.failures import PermanentFailure
 from resources.postgres.database_url import for_sqlalchemy, parameters, read_database_url, refused_value
@@ -22,6 +23,10 @@ from resources.settings import Settings, private_home, refuse_in_a_pod
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
+    from psycopg.abc import Params
+    from psycopg.abc import QueryNoTemplate as Query
+
+T = TypeVar("T")
 
 WAY_OUT = "set DATABASE_URL, or PGHOST, PGUSER, PGPASSWORD and PGDATABASE, to a PostgreSQL server"
 
@@ -74,6 +79,22 @@ def embedded_postgres(settings: Settings) -> EmbeddedPostgres:
             f"DATABASE_URL is not set, and a unit of systemd has no embedded database: {WAY_OUT}, in its env file"
         )
     return EmbeddedPostgres(settings.irt_home / "postgres")
+
+
+def records(connection: psycopg.Connection, of: type[T], query: Query, values: Params | None = None) -> list[T]:
+    """The rows of a query, each as a record whose fields are named like its columns."""
+    return connection.cursor(row_factory=class_row(of)).execute(query, values).fetchall()
+
+
+def named_rows(connection: psycopg.Connection, query: Query, values: Params | None = None) -> list[dict[str, Any]]:
+    """The rows of a query, each by the names of its columns."""
+    return connection.cursor(row_factory=dict_row).execute(query, values).fetchall()
+
+
+def one_value(connection: psycopg.Connection, query: Query, values: Params | None = None) -> Any:
+    """The first column of a query's first row; None where it has no row."""
+    row = connection.execute(query, values).fetchone()
+    return row[0] if row else None
 
 
 def advisory_lock(connection: psycopg.Connection, *parts: str) -> None:

@@ -13,13 +13,12 @@ import psycopg
 
 def record_sources(connection: psycopg.Connection, asset: str, hashes: Mapping[str, str]) -> None:
     """Note that each partition, by its key, has just been computed from answers of this hash."""
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            """INSERT INTO partition_source (asset, partition, data_hash) VALUES (%s, %s, %s)
+    connection.cursor().executemany(
+        """INSERT INTO partition_source (asset, partition, data_hash) VALUES (%s, %s, %s)
                ON CONFLICT (asset, partition) DO UPDATE
                SET data_hash = excluded.data_hash, computed_at = excluded.computed_at""",
-            [(asset, partition, data_hash) for partition, data_hash in hashes.items()],
-        )
+        [(asset, partition, data_hash) for partition, data_hash in hashes.items()],
+    )
 
 
 def recorded_sources(connection: psycopg.Connection, asset: str) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 import dagster as dg
 from htmltools import TagChild, TagList, tags
@@ -42,13 +43,13 @@ def converse(asked: Asked, inputs: Inputs) -> None:
 
     @render.ui
     async def making() -> TagChild:
-        sentences, goes_on = said(), True
-        shown: TagChild = tags.p("The months are being read.")
+        sentences, now = said(), Look(tags.p("The months are being read."), offered, goes_on=True)
         with suppress(BeingRead):
-            offered[:], goes_on, shown = await asyncio.to_thread(_look, asked, watched)
-        if goes_on:
+            now = await asyncio.to_thread(_look, asked, watched)
+        offered[:] = now.stale
+        if now.goes_on:
             reactive.invalidate_later(LOOK_AGAIN_S)
-        return TagList(tags.p(*sentences) if sentences else None, shown)
+        return TagList(tags.p(*sentences) if sentences else None, now.shown)
 
     @reactive.effect
     @reactive.event(inputs["make_again"])
@@ -57,9 +58,17 @@ def converse(asked: Asked, inputs: Inputs) -> None:
         said.set((await asyncio.to_thread(make_again, asked, tuple(offered))).sentences)
 
 
-def _look(asked: Asked, watched: set[str]) -> tuple[list[str], bool, TagChild]:
-    """The stale months, whether to look again soon, and the button with the runs of the months that are `watched`;
-    a month that runs is watched from now on."""
+@dataclass(frozen=True)
+class Look:
+    """What is shown, the stale months, and whether to look again soon."""
+
+    shown: TagChild
+    stale: list[str]
+    goes_on: bool
+
+
+def _look(asked: Asked, watched: set[str]) -> Look:
+    """The button with the runs of the months that are `watched`; a month that runs is watched from now on."""
     overview = asked.reader.overview()
     watched.update(one.month for one in overview.months if one.state is State.RUNNING)
     runs = [run for month in sorted(watched) for run in _newest_run(asked.reader.instance, month)]
@@ -81,7 +90,7 @@ def _look(asked: Asked, watched: set[str]) -> tuple[list[str], bool, TagChild]:
     shown = table("Runs of these months", ("month", "run", "asked for by", "month is now"), rows) if rows else None
     older = tags.p("Nothing runs any more: ", tags.a("load this page again", href=""), ", the rest of it is older.")
     button = _button(stale, daemon_alive=overview.daemon_alive) if stale else None
-    return stale, goes_on, TagList(button, shown, older if rows and not goes_on else None)
+    return Look(TagList(button, shown, older if rows and not goes_on else None), stale, goes_on)
 
 
 def _newest_run(instance: dg.DagsterInstance, month: str) -> Sequence[dg.RunRecord]:

@@ -47,13 +47,13 @@ class Look:
 
 
 def runs(look: Look) -> Iterator[Sample]:
-    rows = _of_dagster(look.connection, runs_by_status) or []
+    found = _of_dagster(look.connection, runs_by_status) or {}
     by_status: Counter[str] = Counter()
-    for _, status, n, _ in rows:
+    for (_, status), (n, _) in found.items():
         by_status[status.lower()] += n
     for status, n in by_status.items():
         yield Sample(families.RUNS, n, (status,))
-    ended = {job_of(job): end for job, status, _, end in rows if status == "SUCCESS" and end is not None}
+    ended = {job_of(job): end for (job, status), (_, end) in found.items() if status == "SUCCESS" and end is not None}
     for plan in PLANS:
         if plan.job in ended:
             yield Sample(families.LAST_SUCCESS, ended[plan.job], (plan.documents_name,))
@@ -126,7 +126,7 @@ def month_state(one: SettledMonth, decided: str | None) -> State:
 
 
 def links(look: Look) -> Iterator[Sample]:
-    for scale, slope, intercept in last_linkings(look.connection):
+    for scale, (slope, intercept) in last_linkings(look.connection).items():
         if slope is not None and intercept is not None:
             yield Sample(families.SLOPE, slope, (scale,))
             yield Sample(families.INTERCEPT, intercept, (scale,))

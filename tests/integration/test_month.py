@@ -21,6 +21,7 @@ from irt_assets.drift import month as drift_month
 from irt_assets.engines.em import EmEngine
 from irt_assets.ledger import fits
 from irt_assets.ledger.steps import Step
+from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.scales import Scale, change_rules, read_scales
@@ -514,7 +515,7 @@ def test_a_scale_whose_comparison_breaks_down_holds_no_other(
     def compared(connection: Any, store: Any, scale: Scale, month: str) -> str:
         if scale.scale_id == BROKEN:
             raise np.linalg.LinAlgError("Singular matrix")
-        return "nothing"
+        raise PsychometricsError("nothing")
 
     store = folder_store(settings)
     for room, judge in ((drift_month, drift_month.drift_of_month), (information, information.information_of_month)):

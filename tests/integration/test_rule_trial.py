@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from irt_assets.calibration.month_impact import measure_month
 from irt_assets.decisions.rule_trial import Judged, try_rules
 from irt_assets.engines.em import EmEngine
 from irt_assets.engines.registry import build
-from irt_assets.gates.gates import SET_GATES
+from irt_assets.gates.gates import SET_GATES, SetGate
 from irt_assets.gates.month_judged import State
 from irt_assets.psychometrics.eligibility.rules import PublicationRules, Rules
 from irt_assets.responses.scales import change_rules, read_scales
@@ -90,6 +90,12 @@ def rules_of(graph: Graph) -> Rules:
         return read_scales(connection)[rooms.SCALE].rules
 
 
+def changes(graph: Graph, gates: Sequence[SetGate], months: Sequence[str]) -> list[tuple[str, str, bool]]:
+    """Month, gate and whether it passes now, of the gates whose verdict changed."""
+    changed = judge_again(graph.instance, graph.settings, gates, months)
+    return [(month, found.check_name, found.passed) for month, found in changed]
+
+
 def test_a_changed_limit_is_judged_again_by_what_is_stored(graph: Graph) -> None:
     """A month that was green is red by the new limit, and green again by the old one."""
     fits = rooms.rows(graph.database, "SELECT count(*) FROM fit_staging")
@@ -98,7 +104,7 @@ def test_a_changed_limit_is_judged_again_by_what_is_stored(graph: Graph) -> None
     found = []
     for alpha in (1.0, 0.01):  # no anchors agree so well
         change_rules(graph.database, rooms.SCALE, {"anchor_q_alpha": alpha})
-        changed = list(judge_again(graph.instance, graph.settings, gates, rooms.MONTHS))
+        changed = changes(graph, gates, rooms.MONTHS)
         found.append((changed, graph.state(MONTH).state))
     assert found == [
         ([(MONTH, "anchors_agree", False)], State.RED),
@@ -111,10 +117,10 @@ def test_the_limits_of_a_linking_are_judged_by_what_is_stored(graph: Graph) -> N
     (linked,) = judged_by({"min_anchors"})
     kept = rules_of(graph).publication.min_anchors
     change_rules(graph.database, rooms.SCALE, {"min_anchors": 1000})
-    (failed,) = judge_again(graph.instance, graph.settings, [linked], [MONTH])
+    (failed,) = changes(graph, [linked], [MONTH])
     red = graph.state(MONTH)
     change_rules(graph.database, rooms.SCALE, {"min_anchors": kept})
-    (passed,) = judge_again(graph.instance, graph.settings, [linked], [MONTH])
+    (passed,) = changes(graph, [linked], [MONTH])
     assert (failed, passed) == ((MONTH, "linked", False), (MONTH, "linked", True))
     assert "of those with enough responses; needed are 1000 and 70%" in red.why
 

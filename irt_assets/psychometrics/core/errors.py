@@ -5,6 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Refused:
+    """There is no result; `why`, where that says something about the data and others go on."""
+
+    why: str
 
 
 class PsychometricsError(ValueError):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +20,16 @@ from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.core.errors import PsychometricsError
 
 Mask = npt.NDArray[np.bool_]
-Terms = tuple[Floats, Floats, Floats]
-"""Log density, its slope and minus its second derivative, each of the shape of the argument."""
 
 _HALF_LOG_2PI = 0.5 * np.log(2 * np.pi)
+
+
+class Terms(NamedTuple):
+    """Log density, its slope and minus its second derivative, each of the shape of the argument."""
+
+    density: Floats
+    slope: Floats
+    bend: Floats
 
 
 def _require(prior: object, **conditions: bool) -> None:
@@ -48,7 +54,7 @@ class Normal(_MeanAndSd):
 
     def terms(self, value: Floats) -> Terms:
         z = (value - self.mean) / self.sd
-        return (
+        return Terms(
             -0.5 * z**2 - np.log(self.sd) - _HALF_LOG_2PI,
             -z / self.sd,
             np.full_like(z, self.sd**-2.0),
@@ -60,7 +66,7 @@ class LogNormal(_MeanAndSd):
 
     def terms(self, value: Floats) -> Terms:
         z = (np.log(value) - self.mean) / self.sd
-        return (
+        return Terms(
             -0.5 * z**2 - np.log(self.sd) - _HALF_LOG_2PI - np.log(value),
             -(1 + z / self.sd) / value,
             (self.sd**-2.0 - 1 - z / self.sd) / value**2,
@@ -99,7 +105,7 @@ class Beta:
         """Terms of logit c: with dc/d logit c = c(1 − c), the slope is (α − 1)(1 − c) − (β − 1)c."""
         c = expit(value)
         right, wrong = self.alpha - 1, self.beta - 1
-        return (
+        return Terms(
             xlogy(right, c) + xlog1py(wrong, -c) - betaln(self.alpha, self.beta),
             right * (1 - c) - wrong * c,
             (right + wrong) * c * (1 - c),

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.errors import PsychometricsError, Refused
 from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Latent, Model
@@ -158,8 +158,9 @@ def analyse_dif(
     for name, given, size in (("values", values, responses.n_persons), ("forms", forms, responses.n_responses)):
         if given is not None and len(given) != size:
             raise PsychometricsError(f"{name} of {attribute} must be {size} labels, got {len(given)}")
-    member, names, n_unknown = _members(responses, values)
+    member, names = _members(responses, values)
     known = member[responses.person] >= 0
+    n_unknown = np.unique(responses.person[~known]).size
     place = responses.n_items * member[responses.person[known]] + responses.item[known]
     answers = np.bincount(place, minlength=len(names) * responses.n_items).reshape(-1, responses.n_items)
     groups, fits = [], dict[str, Calibration]()
@@ -177,7 +178,8 @@ def analyse_dif(
     if item_model(model).guesses:
         reason = GUESSING
     elif len(fits) > 1:
-        wald, left_out, reason = _compared(fits)
+        compared, left_out = _compared(fits)
+        wald, reason = (None, compared.why) if isinstance(compared, Refused) else (compared, "")
     groups = [replace(group, reason=left_out.get(group.name, group.reason)) for group in groups]
     within = None
     if forms is not None and len(large) > 1:
@@ -188,8 +190,8 @@ def analyse_dif(
     return Dif(attribute, responses.item_ids, tuple(groups), n_unknown, wald, within, reason)
 
 
-def _members(responses: Responses, values: Sequence[str | None]) -> tuple[Ints, list[str], int]:
-    """Each person's group (−1: none), the names of groups, the largest first, and how many with responses have none."""
+def _members(responses: Responses, values: Sequence[str | None]) -> tuple[Ints, list[str]]:
+    """Each person's group (−1: none, or no responses), and the names of groups, the largest first."""
     answered = np.bincount(responses.person, minlength=responses.n_persons) > 0
     labels = np.array(["" if value is None else str(value) for value in values], dtype=np.str_)
     known = answered & np.array([value is not None for value in values], dtype=bool)
@@ -199,7 +201,7 @@ def _members(responses: Responses, values: Sequence[str | None]) -> tuple[Ints, 
     rank[order] = np.arange(order.size)
     member = np.full(responses.n_persons, -1, dtype=np.int64)
     member[known] = rank[code]
-    return member, [str(name) for name in names[order]], int((answered & ~known).sum())
+    return member, [str(name) for name in names[order]]
 
 
 def _fitted(
@@ -237,26 +239,26 @@ def _fitted(
     return replace(group, unestimated=why), fit
 
 
-def _compared(fits: Mapping[str, Calibration]) -> tuple[Wald | None, dict[str, str], str]:
-    """The test of the groups that can be compared, the largest first, why others cannot, and why there is none.
+def _compared(fits: Mapping[str, Calibration]) -> tuple[Wald | Refused, dict[str, str]]:
+    """The test of the groups that can be compared, the largest first, and why others cannot.
 
     Where the groups cannot all be compared, those that cannot with the reference are left out; where none can, it is.
     """
 
-    def attempt(names: Sequence[str]) -> Wald | str:
+    def attempt(names: Sequence[str]) -> Wald | Refused:
         try:
             return compare_groups([fits[name] for name in names], names)
         except PsychometricsError as error:
-            return str(error)
+            return Refused(str(error))
 
     names, left_out = list(fits), dict[str, str]()
-    while isinstance(found := attempt(names), str) and len(names) > 2:
-        alone = {name: problem for name in names[1:] if isinstance(problem := attempt([names[0], name]), str)}
+    while isinstance(found := attempt(names), Refused) and len(names) > 2:
+        alone = {name: no.why for name in names[1:] if isinstance(no := attempt([names[0], name]), Refused)}
         if len(alone) == len(names) - 1:
-            alone = {names[0]: f"it cannot be compared with any other group: {found}"}
-        left_out |= alone or {names[-1]: found}
+            alone = {names[0]: f"it cannot be compared with any other group: {found.why}"}
+        left_out |= alone or {names[-1]: found.why}
         names = [name for name in names if name not in left_out]
-    return (None, left_out, found) if isinstance(found, str) else (found, left_out, "")
+    return found, left_out
 
 
 def _within_forms(

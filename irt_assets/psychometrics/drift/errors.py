@@ -216,7 +216,7 @@ def _compared(raw: Calibration) -> npt.NDArray[np.bool_]:
 def _again(raw: Calibration, linking: Linking, anchors: AnchorSet) -> tuple[Linking, Constants, Places]:
     """A linking with its covariances, which were not stored, its constants with their derivatives, and the places of
     the anchors that it used in their set, shape (K_used,)."""
-    pairs, _, _ = match(raw, anchors, Rules.from_settings({"min_anchor_responses": 1}))
+    pairs, _ = match(raw, anchors, Rules.from_settings({"min_anchor_responses": 1}))
     pairs = pairs.keep(np.isin(pairs.ids, linking.anchors_used))
     whole = pairs.size == len(linking.anchors_used)
     compared = weighted_by_populations(pairs, raw, linking.symmetric)

@@ -464,11 +464,10 @@ def _calibration(
 def _populations(problem: Problem, solution: Solution, found: Errors, names: Sequence[str]) -> tuple[Population, ...]:
     point, out = solution.point, []
     for g, name in enumerate(names):
-        mean, sd, nodes, weights = problem.latent.described(
-            float(point.means[g]), float(point.sds[g]), point.log_weights[g]
-        )
         n_persons, se = int(np.rint(point.mass[g])), np.sqrt(found.latent[g])
-        out.append(Population(name, n_persons, mean, sd, float(se[0]), float(sd * se[1]), tuple(nodes), tuple(weights)))
+        normal = Population(name, n_persons, float(point.means[g]), float(point.sds[g]), float(se[0]), 0.0)
+        group = problem.latent.described(normal, point.log_weights[g])
+        out.append(replace(group, sd_se=float(group.sd * se[1])))
     return tuple(out)
 
 

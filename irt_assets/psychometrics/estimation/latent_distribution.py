@@ -6,11 +6,13 @@ knows of answers: the E-step says how many persons it expects at the nodes, and 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import block_diag, cho_factor, cho_solve
 
-from irt_assets.psychometrics.core.models import Floats
+from irt_assets.psychometrics.core.models import Floats, Population
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
 
@@ -79,9 +81,9 @@ class NormalGroups:
         """The diagonal of the complete-data information in its weights, shape (G, Q)."""
         return np.zeros(0)
 
-    def described(self, mean: float, sd: float, log_weights: Floats) -> tuple[float, float, list[float], list[float]]:  # noqa: ARG002
-        """Mean and SD of a group, and nodes and weights where they say more than these."""
-        return mean, sd, [], []
+    def described(self, normal: Population, log_weights: Floats) -> Population:  # noqa: ARG002
+        """A group, given as `normal`, with its own mean and SD, and with nodes and weights where they say more."""
+        return normal
 
 
 class Histograms(NormalGroups):
@@ -135,10 +137,11 @@ class Histograms(NormalGroups):
     def information_scale(self, log_weights: Floats, at_nodes: Floats) -> Floats:
         return at_nodes.sum(axis=1)[:, None] * np.exp(log_weights) + np.diag(self._roughness)
 
-    def described(self, mean: float, sd: float, log_weights: Floats) -> tuple[float, float, list[float], list[float]]:  # noqa: ARG002
+    def described(self, normal: Population, log_weights: Floats) -> Population:
         nodes, weights = self.grid.nodes, np.exp(log_weights)
         mean = float(weights @ nodes)
-        return mean, float(np.sqrt(weights @ (nodes - mean) ** 2)), nodes.tolist(), weights.tolist()
+        sd = float(np.sqrt(weights @ (nodes - mean) ** 2))
+        return replace(normal, mean=mean, sd=sd, nodes=tuple(nodes.tolist()), weights=tuple(weights.tolist()))
 
     def observed_information(self, products: Floats, log_weights: Floats, at_nodes: Floats) -> Floats:
         """Minus the Hessian of the objective in each group's log weights, shape (G, Q, Q), with the items known.

@@ -9,6 +9,8 @@ which a Newton step takes far beyond in the tails.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy.special import expit
 
@@ -23,8 +25,13 @@ _ENOUGH = 1e-2
 _LONGEST_STEP = 2.0
 _LEAST = 1e-300
 
-Look = tuple[Floats, Floats, Floats]
-"""Per item: expected log-likelihood plus log prior (n,), its gradient (3, n) and its expected information (n, 3, 3)."""
+
+class Look(NamedTuple):
+    """Per item: expected log-likelihood plus log prior (n,), its gradient (3, n) and expected information (n, 3, 3)."""
+
+    value: Floats
+    gradient: Floats
+    information: Floats
 
 
 def em_step(problem: Problem, point: Point, gradient: Floats, frozen: Mask) -> Floats:
@@ -71,13 +78,13 @@ def _maximum(problem: Problem, point: Point, start: Floats, free: Mask, low: Flo
             there = np.clip(here + step, low[:, rows], high[:, rows])
             there = np.where(free[:, rows], there, here)
             found = _look(problem, point, rows, there)
-            worse = found[0] < value
+            worse = found.value < value
             if not worse.any():
                 break
             step[:, worse] *= 0.5
         rows = rows[~worse]
         out[:, rows] = there[:, ~worse]
-        value, slope, information = found[0][~worse], found[1][:, ~worse], found[2][~worse]
+        value, slope, information = found.value[~worse], found.gradient[:, ~worse], found.information[~worse]
     return out
 
 
@@ -95,4 +102,4 @@ def _look(problem: Problem, point: Point, rows: np.ndarray, at: Floats) -> Look:
     terms = item_terms(problem.priors, a, d, logit_c, problem.prior_share[rows], 3)
     slope = np.einsum("kjq,jq->kj", factors, right - seen * p)
     information = np.einsum("kjq,mjq,jq->jkm", factors, factors, seen * p * wrong)
-    return value + terms.value, slope + terms.gradient, information + terms.curvature
+    return Look(value + terms.value, slope + terms.gradient, information + terms.curvature)

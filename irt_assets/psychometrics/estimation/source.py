@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +23,13 @@ from irt_assets.psychometrics.estimation.response_layout import (
 )
 from irt_assets.psychometrics.estimation.sums import number_of_shards
 
-Facts = tuple[Links, npt.NDArray[np.uint64], Floats]
-"""Links, code and informative of a `Shard`."""
+
+class Facts(NamedTuple):
+    """Those of a `Shard`."""
+
+    links: Links
+    code: npt.NDArray[np.uint64]
+    informative: Floats
 
 
 @dataclass(frozen=True)
@@ -103,4 +108,4 @@ class InMemory:
 
 
 def facts(shard: Shard) -> Facts:
-    return shard.links, shard.code, shard.informative
+    return Facts(shard.links, shard.code, shard.informative)

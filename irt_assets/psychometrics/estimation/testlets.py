@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import nan
 from typing import Any
 
@@ -128,13 +128,12 @@ def estimate_effect_sd(
         return unknown(f"{some.n_persons} learners are too few: {FEWEST_LEARNERS} are needed")
     likelihood = _Likelihood.of(some, calibration, at, places[at], abilities)
     with kernels.runner(threads) as run:
-        sd, se, why = _maximum(likelihood, run)
-    return EffectSd(sd, se, n_testlets, n_items, some.n_persons, why)
+        return _maximum(likelihood, run, EffectSd(nan, nan, n_testlets, n_items, some.n_persons))
 
 
-def _maximum(likelihood: _Likelihood, run: kernels.Run) -> tuple[float, float, str]:
-    """σ and its error, or why there is none. Sought in (σ² in units of θ's variance, κ of items in testlets, κ of the
-    others)."""
+def _maximum(likelihood: _Likelihood, run: kernels.Run, unknown: EffectSd) -> EffectSd:
+    """`unknown` with σ and its error, or with why there is none. Sought in (σ² in units of θ's variance, κ of items in
+    testlets, κ of the others)."""
     unit = likelihood.sd
     alone = bool((likelihood.testlet < 0).any())
     size = 3 if alone else 2
@@ -150,17 +149,22 @@ def _maximum(likelihood: _Likelihood, run: kernels.Run) -> tuple[float, float, s
     found = minimize(lambda x: cost(x) / n, start, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-10})
     x = found.x
     if x[0] >= 0.99 * LARGEST**2:
-        return nan, nan, f"σ came to its bound of {LARGEST:g} SDs of θ: answers in a testlet follow from each other"
+        return replace(
+            unknown, why=f"σ came to its bound of {LARGEST:g} SDs of θ: answers in a testlet follow from each other"
+        )
     steps = np.diag([max(0.1 * x[0], 0.02)] + [0.02] * (size - 1))
     centre = np.maximum(x, [steps[0, 0]] + [0.0] * (size - 1))
     hessian = _second_differences(cost, centre, steps)
     if np.linalg.eigvalsh(hessian).min() <= 0:
-        return nan, nan, "answers do not determine σ: too few learners answered several items of a testlet"
+        return replace(unknown, why="answers do not determine σ: too few learners answered several items of a testlet")
     sd, error = float(np.sqrt(x[0])), float(np.sqrt(np.linalg.inv(hessian)[0, 0]))
     se = error / (2 * max(sd, float(np.sqrt(error))))
     if se > LEAST_KNOWN:
-        return nan, nan, f"σ came to {sd:.2f} ± {se:.2f} SDs of θ: too few learners answered several items of a testlet"
-    return unit * sd, unit * se, ""
+        return replace(
+            unknown,
+            why=f"σ came to {sd:.2f} ± {se:.2f} SDs of θ: too few learners answered several items of a testlet",
+        )
+    return replace(unknown, sd=unit * sd, se=unit * se)
 
 
 def _steeper(x: Floats) -> Floats:

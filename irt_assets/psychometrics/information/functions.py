@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -172,6 +173,15 @@ def losses_of_items(comparison: Comparison, abilities: Abilities, *, inflation: 
     return ItemLosses(comparison.item_ids, published, now, log_se, p, q)
 
 
+class GreatestLoss(NamedTuple):
+    """θ of the greatest loss, the ratio there, and its 95 % interval (of that θ by itself)."""
+
+    theta: float
+    ratio: float
+    low: float
+    high: float
+
+
 @dataclass(frozen=True)
 class LossOfTest:
     """The test of all compared items, in the middle of the population.
@@ -198,15 +208,14 @@ class LossOfTest:
     @property
     def certain(self) -> bool:
         """Whether the interval at the θ of the greatest loss leaves "nothing lost" out; False where it has none."""
-        return self.worst[3] < 1
+        return self.worst.high < 1
 
     @property
-    def worst(self) -> tuple[float, float, float, float]:
-        """θ of the greatest loss, the ratio there, and its 95 % interval (of that θ by itself)."""
+    def worst(self) -> GreatestLoss:
         k = int(self.ratio.argmin())
         half = ndtri(0.975) * self.log_se[k]
         low, high = self.ratio[k] * np.exp([-half, half])
-        return float(self.theta[k]), float(self.ratio[k]), float(low), float(high)
+        return GreatestLoss(float(self.theta[k]), float(self.ratio[k]), float(low), float(high))
 
 
 def loss_of_test(

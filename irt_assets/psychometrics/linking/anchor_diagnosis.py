@@ -86,7 +86,7 @@ def diagnose(new: Calibration, anchors: AnchorSet, rules: Rules | None = None) -
     others in 98 % of the months, and names none in the rest; with 15 moved ones it names none in 98 %. Groups only 0.4
     apart blur: with 15 moved it names wrong ones in a fifth of the months.
     """
-    pairs, _, _ = match(new, anchors, rules or Rules())
+    pairs, _ = match(new, anchors, rules or Rules())
     if pairs.size < _FEWEST:
         return Diagnosis((), {}, f"{pairs.size} anchors are too few to find out which of them moved")
     groups = _groups(pairs)

@@ -164,7 +164,9 @@ def link(
     if method not in get_args(Method):
         raise PsychometricsError(f"no such linking method: {method!r}; the methods are {', '.join(get_args(Method))}")
     rules = rules or Rules()
-    pairs, dropped, n_candidates = match(new, anchors, rules)
+    pairs, dropped = match(new, anchors, rules)
+    answers = dict(zip(new.item_ids, new.n.tolist(), strict=True))
+    n_candidates = sum(answers.get(item, -1) >= rules.linking.min_anchor_responses for item in anchors.item_ids)
     assumed = dict(zip(anchors.item_ids, anchors.errors_assumed.tolist(), strict=True))
     n_assumed = sum(assumed[item] for item in pairs.ids)
     if purify:
@@ -251,15 +253,14 @@ def _shifts(anchors: AnchorSet, loadings: Mapping[str, float], agreement: Agreem
     }
 
 
-def match(new: Calibration, anchors: AnchorSet, rules: Rules) -> tuple[Pairs, dict[str, str], int]:
-    """The anchors usable on both sides, why the others are not, and how many had enough responses."""
+def match(new: Calibration, anchors: AnchorSet, rules: Rules) -> tuple[Pairs, dict[str, str]]:
+    """The anchors usable on both sides, and why the others are not."""
     new.item_model.require_two_categories("linking through anchors")
     place = {item: j for j, item in enumerate(new.item_ids)}
     cov_ab = new.cov_ab
     slopes_fixed = new.item_model.fixed_slopes
     dropped: dict[str, str] = {}
     rows, used = [], []
-    n_candidates = 0
     for k, item in enumerate(anchors.item_ids):
         j = place.get(item)
         if j is None:
@@ -270,7 +271,6 @@ def match(new: Calibration, anchors: AnchorSet, rules: Rules) -> tuple[Pairs, di
                 f"It has {new.n[j]} responses in this window, {rules.linking.min_anchor_responses} are needed."
             )
             continue
-        n_candidates += 1
         bad_flag = next((f for f in new.flags[j] if not f.meaning.anchors_may_carry), None)
         if bad_flag is not None:
             dropped[item] = f"This fit could not estimate it: {bad_flag.explanation}."
@@ -283,7 +283,7 @@ def match(new: Calibration, anchors: AnchorSet, rules: Rules) -> tuple[Pairs, di
         else:
             rows.append(j)
             used.append(item)
-    return Pairs(new.select(np.array(rows, dtype=int)).items, anchors.select(used), new.model), dropped, n_candidates
+    return Pairs(new.select(np.array(rows, dtype=int)).items, anchors.select(used), new.model), dropped
 
 
 def weighted_by_populations(pairs: Pairs, new: Calibration, symmetric: bool) -> Pairs:

@@ -266,16 +266,15 @@ def _write_refusals(staging: Staging, inputs: Sequence[AnswerFile], rejects: Rej
     refusals = staging.refusals()
     pending = next(refusals, None)
     for number, given in enumerate(inputs):
-        if pending is None or pending[0] != number:
+        if pending is None or pending["source"] != number:
             continue
         for batch in given.source.batches():
             lines, reasons, values = [], [], []
             last = batch.lines.max(initial=0)
-            while pending is not None and pending[0] == number and pending[1] <= last:
-                _, line, reason, value = pending
-                lines.append(line)
-                reasons.append(reason)
-                values.append(value)
+            while pending is not None and pending["source"] == number and pending["line"] <= last:
+                lines.append(pending["line"])
+                reasons.append(pending["reason"])
+                values.append(pending["value"])
                 pending = next(refusals, None)
             places = np.searchsorted(batch.lines, np.array(lines, dtype=np.int64))
             given.refuse(batch, Refused(places, reasons, values), rejects)

@@ -10,11 +10,13 @@ import io
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import psycopg
 import pyarrow as pa
 import pyarrow.csv as pacsv
 from psycopg.copy import QueuedLibpqWriter
+from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from irt_assets.responses.erased import OF_LEARNER
@@ -91,7 +93,7 @@ OF_MONTHS = " AND to_char(completed_at AT TIME ZONE 'UTC', 'YYYY-MM') = ANY(%(mo
 REFUSALS = f"""
     SELECT s.source, s.line, v.reason,
            CASE v.reason WHEN 'unknown_item' THEN s.item_id WHEN 'unknown_learner' THEN s.user_id
-                         WHEN '{ERASED}' THEN '' ELSE s.attempt_id END
+                         WHEN '{ERASED}' THEN '' ELSE s.attempt_id END AS value
     FROM verdict v JOIN staged s ON s.ctid = v.row_at
     WHERE v.reason <> 'duplicate' ORDER BY s.source, s.line, s.ctid
 """
@@ -152,9 +154,9 @@ class Staging:
         query = f"SELECT DISTINCT erasure_id, begun_at FROM ({ERASED_LEARNERS}) erased ORDER BY 1"
         return [f"erasure {number} of {at:%Y-%m-%d}" for number, at in self._connection.execute(query.encode())]
 
-    def refusals(self) -> Iterator[tuple[int, int, str, str]]:
-        """File number, line, reason and value of the answers refused here, in the files' order."""
-        with self._connection.cursor(name="refusals") as cursor:
+    def refusals(self) -> Iterator[dict[str, Any]]:
+        """source (the file's number), line, reason and value of the answers refused here, in the files' order."""
+        with self._connection.cursor(name="refusals", row_factory=dict_row) as cursor:
             cursor.itersize = 10_000
             yield from cursor.execute(REFUSALS)
 

@@ -6,6 +6,7 @@ Addresses are `?view=anchors&month=2026-08&scale=default&item=K7`; of several `&
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 import psycopg
 from htmltools import TagChild, TagList, tags
@@ -34,13 +35,23 @@ DROPPING = (
 RESTORING = "Restored, they have the values that they were frozen with, and later windows are linked with them again."
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """Anchors, of a month and a scale."""
+
+    month: str
+    scale_id: str
+    items: list[str]
+
+
 def page(asked: Asked) -> Page:
-    month, scale_id, items = _named(asked)
+    chosen = _chosen(asked)
+    month, scale_id, items = chosen.month, chosen.scale_id, chosen.items
     with asked.reader.connect() as connection:
         scales = read_scales(connection, bounds_of_month(month)[0])
         require_known("scale", scale_id, scales)
         moved = moved_anchors(connection, month, scales[scale_id])
-        kind = _kind(connection, asked)
+        kind = _kind(connection, chosen)
         restored = {(scale_id, item) for item in items} <= decided_anchors(connection, "restore_anchor")
         try:
             effect, can = preview_change(connection, ANCHORS[kind], scale_id, items, month).sentence, True
@@ -78,19 +89,21 @@ def page(asked: Asked) -> Page:
 
 def server(asked: Asked, inputs: Inputs, _output: Outputs, _session: Session) -> None:
     try:
-        month, scale_id, items = _named(asked)
+        chosen = _chosen(asked)
     except NotFound:
         return
 
     @render.ui
     async def would_be() -> TagChild:
-        return await asyncio.to_thread(_would_be, asked, month, scale_id, items) if may_decide(asked.identity) else None
+        return await asyncio.to_thread(_would_be, asked, chosen) if may_decide(asked.identity) else None
 
     def fill(what: What, reason: str, _since: str, _leaked: bool) -> Form:
-        return Form(what, tuple(Reference(month, item) for item in items), reason, scale_id=scale_id)
+        anchors = tuple(Reference(chosen.month, item) for item in chosen.items)
+        return Form(what, anchors, reason, scale_id=chosen.scale_id)
 
     def after(_form: Form, outcome: Outcome) -> TagChild:
-        links = tags.p(link("All that waits", "decisions"), " · ", link(month, "month", month=month, scale=scale_id))
+        its_month = link(chosen.month, "month", month=chosen.month, scale=chosen.scale_id)
+        links = tags.p(link("All that waits", "decisions"), " · ", its_month)
         if not outcome.stale:
             return links
         return TagList(tags.p("To be made again: ", listed(outcome.stale, NAMED), "."), making.place(asked), links)
@@ -99,25 +112,26 @@ def server(asked: Asked, inputs: Inputs, _output: Outputs, _session: Session) ->
     making.converse(asked, inputs)
 
 
-def _kind(connection: psycopg.Connection, asked: Asked) -> What:
+def _kind(connection: psycopg.Connection, chosen: Chosen) -> What:
     """Whether the page is about dropping the anchors or, as all of them were dropped, about restoring them."""
-    month, scale_id, items = _named(asked)
-    scale = read_scales(connection, bounds_of_month(month)[0])[scale_id]
-    return "put_back" if {*items} <= dropped_anchors(connection, scale) else "drop"
+    scale = read_scales(connection, bounds_of_month(chosen.month)[0])[chosen.scale_id]
+    return "put_back" if {*chosen.items} <= dropped_anchors(connection, scale) else "drop"
 
 
-def _would_be(asked: Asked, month: str, scale_id: str, items: list[str]) -> TagChild:
+def _would_be(asked: Asked, chosen: Chosen) -> TagChild:
     """For each month that the change makes stale, whether it would be green."""
     try:
         with asked.reader.connect() as connection:
-            change = preview_change(connection, ANCHORS[_kind(connection, asked)], scale_id, items, month)
+            what = ANCHORS[_kind(connection, chosen)]
+            change = preview_change(connection, what, chosen.scale_id, chosen.items, chosen.month)
         found = try_anchors(asked.reader.database, asked.reader.store, change)
     except PermanentFailure as failure:
         return tags.p(with_stop(with_capital(str(failure))))
     return tags.ul(*(tags.li(tags.strong(f"{stale} "), prose(with_stop(said))) for stale, said in found.items()))
 
 
-def _named(asked: Asked) -> tuple[str, str, list[str]]:
+def _chosen(asked: Asked) -> Chosen:
+    """Raises NotFound where the address does not name anchors of a month and a scale."""
     items = names_in(asked, "item")
     month, scale_id = asked.field("month"), asked.field("scale")
     if not (items and month and scale_id):
@@ -125,4 +139,4 @@ def _named(asked: Asked) -> tuple[str, str, list[str]]:
             f"The address names {counted(len(items), 'anchor')}, month {shortened(month) or DASH} and scale "
             f"{shortened(scale_id) or DASH}: choose anchors of a red month under Decisions."
         )
-    return month, scale_id, items
+    return Chosen(month, scale_id, items)

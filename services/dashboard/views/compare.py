@@ -117,9 +117,6 @@ def page(asked: Asked) -> Page:
 def _side(connection: psycopg.Connection, state: MonthState, gates: dict[str, GateStatus]) -> Side:
     start, end = Month(state.month).bounds
     scale = read_scales(connection, start)[state.scale_id]
-    flags: dict[str, list[str]] = {}
-    for item, source, finding in findings_of(connection, scale.scale_id, state.month):
-        flags.setdefault(item, []).append(f"{source}: {finding}")
     return Side(
         state,
         scale,
@@ -128,7 +125,7 @@ def _side(connection: psycopg.Connection, state: MonthState, gates: dict[str, Ga
         linked_fit(connection, scale.scale_id, "monthly", start, scale.engine),
         next((fit for fit in linkings_of(connection, scale, start) if fit.month == state.month), None),
         measured_in(connection, scale.scale_id, end),
-        flags,
+        findings_of(connection, scale.scale_id, state.month),
         {one.item_id: one for one in publications_in_force(connection, scale.scale_id, end)},
     )
 

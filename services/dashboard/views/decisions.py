@@ -45,7 +45,7 @@ DECIDED = {
     "withdrawn": "taken out of use",
     "restored": "put back into use",
 }
-Moved = list[tuple[str, str, dict[str, Suspect]]]
+Moved = dict[tuple[str, str], dict[str, Suspect]]
 
 
 def page(asked: Asked) -> Page:
@@ -79,7 +79,7 @@ def page(asked: Asked) -> Page:
                 _proposal_list(listed, asked, month, scale, every),
                 _settled(settled) if settled else None,
             ),
-            *(_anchors(of_month, of_scale, moved, asked) for of_month, of_scale, moved in anchors),
+            *(_anchors(of_month, of_scale, moved, asked) for (of_month, of_scale), moved in anchors.items()),
             section("Decided last", _latest_decisions(decided, dropped, asked.reader.settings.irt_time_zone)),
         ),
         wide=True,
@@ -88,23 +88,23 @@ def page(asked: Asked) -> Page:
 
 def moved_in_held_months(connection: psycopg.Connection, month: str = "", scale_id: str = "") -> Moved:
     """The anchors that moved, for each held month and scale that has any."""
-    found: Moved = []
+    found: Moved = {}
     for held, of in held_months(connection):
         if month in ("", held) and scale_id in ("", of):
             scale: Scale = read_scales(connection, Month(held).start)[of]
             if moved := moved_anchors(connection, held, scale):
-                found.append((held, of, moved))
+                found[held, of] = moved
     return found
 
 
 def _answer(waiting: Sequence[Proposal], anchors: Moved, month: str) -> str:
     of = f" of {month}" if month else ""
     parts = [f"{counted(len(waiting), 'proposal')}{of}"] if waiting else []
-    parts += [f"{counted(len(moved), 'anchor')} that moved in {held}" for held, _, moved in anchors]
+    parts += [f"{counted(len(moved), 'anchor')} that moved in {held}" for (held, _), moved in anchors.items()]
     if not parts:
         return f"Nothing{of} waits for a decision."
     summary = " and ".join(parts)
-    one = len(waiting) + sum(len(moved) for *_, moved in anchors) == 1
+    one = len(waiting) + sum(map(len, anchors.values())) == 1
     return f"{with_capital(summary)} {'waits' if one else 'wait'} for a decision."
 
 
@@ -232,7 +232,7 @@ def _latest_decisions(found: Sequence[Decision], dropped: Collection[tuple[str, 
             moment(d.at, zone),
             _subject(d),
             DECIDED.get(d.what, d.what),
-            f"{d.effective_from:%Y-%m-%d}" if d.effective_from else DASH,
+            d.in_force_from or DASH,
             d.by,
             shortened(d.reason, 200),
             _undo(d, [one for one in found if one.at == d.at and (one.scale_id, one.item_id) in dropped]),

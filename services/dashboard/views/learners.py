@@ -17,17 +17,17 @@ def page(asked: Asked) -> Page:
     refuse_below_analyst(asked)
     prefix = asked.fields.get("search", "")
     zone = asked.reader.settings.irt_time_zone
-    found, more, thetas = _search(asked, prefix)
+    found, thetas = _search(asked, prefix)
     return Page(
         "Learners",
         TagList(
-            tags.p(_answer(prefix, len(found), more=more), class_="lead text-break"),
+            tags.p(_answer(prefix, len(found)), class_="lead text-break"),
             asking_form("learners", text_field("The id begins with", "search", prefix), button="Search"),
             tags.p("A learner who has answers but was never imported is found only by the whole id.", class_="small"),
             table(
                 "Learners in the order of their ids, each with the θ of the latest answers",
                 ("learner", "target scale", "θ", "standard error", "answers until", "remarks"),
-                [_row(one, thetas.get(one.user_id, {}), zone) for one in found],
+                [_row(one, thetas.get(one.user_id, {}), zone) for one in found[:MOST_SHOWN]],
                 numbers="ttnntt",
             ),
         ),
@@ -48,22 +48,22 @@ def cannot_be_an_id(text: str) -> bool:
     return "\x00" in text
 
 
-def _search(asked: Asked, prefix: str) -> tuple[list[Learner], bool, Mapping[str, Mapping[str, Theta]]]:
-    """At most `MOST_SHOWN`, whether there are more, and by learner and scale the θ of the latest answers."""
+def _search(asked: Asked, prefix: str) -> tuple[list[Learner], Mapping[str, Mapping[str, Theta]]]:
+    """Learners, more than `MOST_SHOWN` where there are more, and by learner and scale the θ of the latest answers of
+    those that are shown."""
     if cannot_be_an_id(prefix):
-        return [], False, {}
+        return [], {}
     with asked.reader.connect() as connection:
         found = find_learners(connection, prefix, MOST_SHOWN + 1)
         if prefix and prefix not in {one.user_id for one in found}:
             named = find_learner(connection, prefix)
             found = [*([named] if named else []), *found]
-        shown = found[:MOST_SHOWN]
-        return shown, len(found) > MOST_SHOWN, latest_of(connection, [one.user_id for one in shown])
+        return found, latest_of(connection, [one.user_id for one in found[:MOST_SHOWN]])
 
 
-def _answer(prefix: str, n: int, *, more: bool) -> str:
+def _answer(prefix: str, n: int) -> str:
     begins = f"whose id begins with {shortened(prefix)}" if prefix else "in all"
-    if more:
+    if n > MOST_SHOWN:
         return f"Who is it? There are more than {MOST_SHOWN} learners {begins}: type more of the id."
     if n:
         return f"Who is it? {n} learner{'' if n == 1 else 's'} {begins}."

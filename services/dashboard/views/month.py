@@ -19,7 +19,7 @@ from irt_assets.common.wording import counted
 from irt_assets.gates.gates import SET_GATES, SetGate
 from irt_assets.gates.month_judged import NOT_JUDGED, GateStatus, MonthState, State
 from irt_assets.gates.month_status import gate_statuses
-from irt_assets.ledger.decisions import decisions
+from irt_assets.ledger.decisions import newest_decisions
 from irt_assets.ledger.linked_windows import latest_constants
 from irt_assets.ledger.steps import Step, step_of
 from irt_assets.psychometrics.eligibility.attempts import Reason
@@ -266,10 +266,17 @@ def _answers(month: MonthFacts) -> Tag:
 
 
 def _decisions(connection: psycopg.Connection, month: MonthFacts) -> Tag:
-    taken = decisions(connection, month.month, month.scale.scale_id)
+    taken = newest_decisions(connection, month=month.month, scale_id=month.scale.scale_id)
     rows = [
-        (_proposal(what), DECIDED.get(decision, decision), by, f"{at} UTC", since or DASH, why)
-        for what, decision, by, at, since, why in taken
+        (
+            _proposal(d.on),
+            DECIDED.get(d.what, d.what),
+            d.by,
+            f"{d.at:%Y-%m-%d %H:%M} UTC",
+            d.in_force_from or DASH,
+            d.reason,
+        )
+        for d in taken
     ]
     return section(
         "Decisions taken on it",

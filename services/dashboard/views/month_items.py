@@ -43,9 +43,9 @@ def flagged_items(connection: psycopg.Connection, scale: Scale, month: str, step
     leaks = [row.item_id for row in drifted if row.kind == Kind.LEAK]
     past = histories_of(connection, scale, month, leaks)
     began = {item: first_seen((r.month, r.severity, r.details) for r in reversed(rows)) for item, rows in past.items()}
-    found: list[Row] = [_drift(row, began.get(row.item_id)) for row in drifted]
+    found: list[Row] = [(row.item_id, *_drift(row, began.get(row.item_id))) for row in drifted]
     found += [(item, badge("held back", "danger"), "; ".join(why)) for item, why in sorted(held.items())]
-    found += [_dif(row) for row in dif]
+    found += [(row.item_id, badge("DIF", "warning"), _dif(row)) for row in dif]
     found += [
         (item, badge("information lost", "warning"), f"gives {percent(ratio)} of the information that is published")
         for item, ratio in sorted(lost.items())
@@ -73,7 +73,8 @@ def _counts(drifted: list[DriftRow], held: dict[str, list[str]], dif: list[DifRo
     yield f"{len(held)} held back"
 
 
-def _drift(row: DriftRow, began: str | None) -> Row:
+def _drift(row: DriftRow, began: str | None) -> tuple[TagChild, str]:
+    """The finding, and what it was in words."""
     parts = [
         row.kind or "changed",
         f"b {number(row.delta_b)}" if row.delta_b is None or row.delta_b < 0 else f"b +{number(row.delta_b)}",
@@ -81,10 +82,9 @@ def _drift(row: DriftRow, began: str | None) -> Row:
         f"since {began}" if began else "",
     ]
     finding = badge(f"drift {row.severity}", TONE_OF_DRIFT.get(row.severity, "secondary"))
-    return row.item_id, finding, ", ".join(part for part in parts if part)
+    return finding, ", ".join(part for part in parts if part)
 
 
-def _dif(row: DifRow) -> Row:
+def _dif(row: DifRow) -> str:
     words = f"{row.attribute}: {row.focal_group} against {row.reference_group} at equal ability"
-    words += f", ETS class {row.ets_class}" if row.ets_class else ""
-    return row.item_id, badge("DIF", "warning"), words
+    return words + (f", ETS class {row.ets_class}" if row.ets_class else "")

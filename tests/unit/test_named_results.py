@@ -1,0 +1,81 @@
+"""What a function hands back has names: three values and more are a record, or a mapping by what they are of."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+BY_POSITION = {
+    "irt_assets/cli/__init__.py _Irt.resolve_command": "click's own method",
+    "irt_assets/drift/dif_page.py _weight": "a sort key, compared as a whole",
+    "irt_assets/reports/drift_report.py urgency": "a sort key, compared as a whole",
+    "irt_assets/ledger/publications.py values_settled": "(a, b, c), compared as a whole",
+    "irt_assets/psychometrics/core/items.py ItemRow.abc": "(a, b, c), hashed and compared as a whole",
+    "irt_assets/psychometrics/linking/linking.py assumed_errors": "in the order in which `of_errors` takes them",
+    "irt_assets/psychometrics/dif/effects.py expected_scores": "two integrals and the slopes of the second",
+    "irt_assets/psychometrics/drift/curves.py _differences": "differences, their covariance and their derivatives",
+    "irt_assets/psychometrics/drift/curves.py _moments": "integrals and their derivatives",
+    "irt_assets/psychometrics/drift/errors.py _again": "a linking, its constants, and the places of its anchors",
+    "irt_assets/psychometrics/estimation/likelihood.py _counts": "what a kernel adds up, in the kernel's order",
+    "irt_assets/psychometrics/estimation/sums.py pieces": "arguments of a kernel, in the kernel's order",
+}
+"""Functions that hand back three values and more by position, each with the reason. None is added without one."""
+
+
+def tuples_in(annotation: ast.AST) -> bool:
+    """Whether the annotation is of a tuple with three parts and more, or holds one that is not the key of a mapping."""
+    if isinstance(annotation, ast.Subscript):
+        name, parts = ast.unparse(annotation.value), annotation.slice
+        of = parts.elts if isinstance(parts, ast.Tuple) else [parts]
+        if name == "tuple" and len(of) > 2:
+            return True
+        return any(map(tuples_in, of[1:] if "dict" in name or "Mapping" in name else of))
+    return any(map(tuples_in, ast.iter_child_nodes(annotation)))
+
+
+def by_position(source: str) -> Iterator[str]:
+    """The functions of a module that hand back three values and more by position, with the class that they are of."""
+    module = ast.parse(source)
+    named = {
+        ast.unparse(node.targets[0])
+        for node in module.body
+        if isinstance(node, ast.Assign) and tuples_in(node.value) and isinstance(node.value, ast.Subscript)
+    }
+    classes = {id(of): node.name for node in ast.walk(module) if isinstance(node, ast.ClassDef) for of in node.body}
+    for node in ast.walk(module):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or node.returns is None:
+            continue
+        aliases = {name.id for name in ast.walk(node.returns) if isinstance(name, ast.Name)} & named
+        if aliases or tuples_in(node.returns):
+            of = classes.get(id(node))
+            yield f"{of}.{node.name}" if of else node.name
+
+
+def test_three_values_and_more_have_names() -> None:
+    found = {
+        f"{path.relative_to(ROOT)} {function}"
+        for room in ("irt_assets", "jobs", "resources", "services")
+        for path in (ROOT / room).rglob("*.py")
+        if not path.name.endswith("kernels.py")  # compiled code knows no records
+        for function in by_position(path.read_text())
+    }
+    assert found - BY_POSITION.keys() == set(), "name what these hand back, or say here why not"
+    assert BY_POSITION.keys() - found == set(), "these are named by now: take them out of the list"
+
+
+def test_every_way_to_hand_back_a_tuple_is_seen() -> None:
+    source = """
+Row = tuple[str, str, int]
+def direct() -> tuple[int, int, int]: ...
+def perhaps() -> tuple[int, int, int] | None: ...
+def each() -> Iterator[tuple[str, int, int]]: ...
+def by_name() -> Row: ...
+def key() -> dict[tuple[str, str, str], int]: ...
+def value() -> dict[str, tuple[str, str, str]]: ...
+def two() -> tuple[int, tuple[int, ...]]: ...
+class Of:
+    def method(self) -> tuple[int, int, int]: ...
+"""
+    assert [*by_position(source)] == ["direct", "perhaps", "each", "by_name", "value", "Of.method"]
