@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -77,6 +77,14 @@ class ItemModel(ABC):
         return False
 
     @property
+    def logistic(self) -> bool:
+        """Whether a, d and c make up its curve, c + (1 − c)/(1 + exp(−(aθ + d))), for which there are compiled loops.
+
+        Of other models, θ is scored, fits are linked and items compared by what a subclass defines, and slower.
+        """
+        return False
+
+    @property
     def default_priors(self) -> Priors:
         return Priors()
 
@@ -107,6 +115,15 @@ class ItemModel(ABC):
         """Raises PsychometricsError where items may have more; `what` is the subject of the sentence."""
         if not self.two_categories:
             raise PsychometricsError(f"{what} is defined for items of two categories, and a {self.spoken} has more")
+
+    def require_logistic(self, what: str) -> None:
+        """Raises PsychometricsError where items have other curves than those of a, b and c, the only ones that there is
+        code for in `what`, the subject of the sentence."""
+        self.require_two_categories(what)
+        if not self.logistic:
+            raise PsychometricsError(
+                f"{what} is computed from a, b and c, which do not make up the curves of a {self.spoken}"
+            )
 
     @abstractmethod
     def parameter_names(self, categories: int) -> tuple[str, ...]:
@@ -195,6 +212,10 @@ class LogisticModel(ItemModel):
         return True
 
     @property
+    def logistic(self) -> bool:
+        return True
+
+    @property
     def default_priors(self) -> Priors:
         return GUESSING_PRIOR if self.guesses else Priors()
 
@@ -262,6 +283,78 @@ class LogisticModel(ItemModel):
         """∂ log P/∂(aθ + d), shape (J, Q, 2)."""
         right = (1 - c) * expit(eta) * expit(-eta) / (c + (1 - c) * expit(eta))
         return np.stack([-expit(eta), right], axis=2)
+
+
+@dataclass(frozen=True)
+class OtherItems:
+    """Items whose curves a, d and c do not make up: n of one model, at the places `at` (n,) among others, with their
+    parameters (P, n) and categories (n,)."""
+
+    model: ItemModel
+    at: npt.NDArray[np.intp]
+    parameters: Floats
+    categories: Ints
+
+
+@dataclass(frozen=True)
+class ItemCurves:
+    """The curves of J items, of which those named in `others` follow their own model.
+
+    Attributes:
+        a, d, c: shape (J,); NaN in any of them: the item has no curve.
+        others: not the items of a `LogisticModel`.
+    """
+
+    a: Floats
+    d: Floats
+    c: Floats
+    others: tuple[OtherItems, ...] = ()
+
+    @property
+    def known(self) -> Mask:
+        """Shape (J,): the items that have a curve."""
+        found: Mask = np.isfinite(self.a) & np.isfinite(self.d) & np.isfinite(self.c)
+        return found
+
+    def probability(self, theta: npt.ArrayLike) -> Floats:
+        """P(correct), or the expected share of the highest score, shape (T, J)."""
+        p = curves.probability(np.asarray(theta, dtype=float), self.a, self.d, self.c)
+        for some in self.others:
+            score = some.model.expected_score(np.asarray(theta, dtype=float), some.parameters, some.categories)
+            p[:, some.at] = (score / (some.categories - 1)[:, None]).T
+        return p
+
+    def information(self, theta: npt.ArrayLike) -> Floats:
+        """Fisher information of an answer about θ, shape (T, J)."""
+        found = curves.information(np.asarray(theta, dtype=float), self.a, self.d, self.c)
+        for some in self.others:
+            own = some.model.information(np.asarray(theta, dtype=float), some.parameters, some.categories)
+            found[:, some.at] = own.T
+        return found
+
+    def log_tables(self, nodes: Floats) -> tuple[Floats, Floats]:
+        """log P and log(1 − P) of items of two categories, both (J, Q), without cancellation; zero rows for items
+        without a curve."""
+        known = self.known
+        a, d, c = (np.where(known, x, 0.0)[:, None] for x in (self.a, self.d, self.c))
+        right, wrong = curves.log_probabilities_at(a * nodes + d, c)
+        for some in self.others:
+            some.model.require_two_categories("a table of right and wrong answers")
+            wrong[some.at], right[some.at] = np.moveaxis(
+                some.model.log_probabilities(nodes, some.parameters, some.categories), 2, 0
+            )
+        return np.where(known[:, None], right, 0.0), np.where(known[:, None], wrong, 0.0)
+
+    def select(self, items: npt.NDArray[np.integer[Any]]) -> ItemCurves:
+        """Those at these places, in this order."""
+        others = []
+        for some in self.others:
+            place = np.full(len(self.a), -1)
+            place[some.at] = np.arange(len(some.at))
+            at = np.flatnonzero(place[items] >= 0)
+            k = place[items[at]]
+            others.append(OtherItems(some.model, at, some.parameters[:, k], some.categories[k]))
+        return ItemCurves(self.a[items], self.d[items], self.c[items], tuple(others))
 
 
 RASCH = LogisticModel("rasch", "Rasch", "fixed", False, 2, ("b",))

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from irt_assets.psychometrics.core import covariances, curves
 from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.core.confidence import Z95
+from irt_assets.psychometrics.core.item_models import ItemCurves
 
 
 @dataclass(frozen=True)
@@ -123,9 +124,13 @@ class ItemParameters:
         """Shape (J,)."""
         return self.cov_of_each[:, 0, 1]
 
+    @property
+    def curves(self) -> ItemCurves:
+        return ItemCurves(self.a, self.d, self.c)
+
     def curve(self, theta: Floats) -> Floats:
         """P(correct), shape (T, J)."""
-        return curves.probability(theta, self.a, self.d, self.c)
+        return self.curves.probability(theta)
 
     def places(self, item_ids: Sequence[str]) -> npt.NDArray[np.intp]:
         """Where these items are. Raises KeyError, naming it, for an item that is not among them."""

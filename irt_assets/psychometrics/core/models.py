@@ -22,7 +22,7 @@ from scipy.special import logit
 from irt_assets.psychometrics.core.arrays import Floats as Floats
 from irt_assets.psychometrics.core.covariances import block_diagonal
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import ItemModel, item_model
+from irt_assets.psychometrics.core.item_models import ItemCurves, ItemModel, OtherItems, item_model
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.meanings import Meaning, NameWithMeaning
 from irt_assets.psychometrics.core.options import Model as Model
@@ -341,6 +341,14 @@ class Calibration:
         with np.errstate(divide="ignore"):
             values = np.stack([self.a, self.d, logit(self.c)])
         return values if self.item_model.guesses else values[:2]
+
+    @property
+    def curves(self) -> ItemCurves:
+        if self.item_model.logistic:
+            return ItemCurves(self.a, self.d, self.c)
+        at = np.flatnonzero(self.estimated)
+        own = OtherItems(self.item_model, at, self.parameters[:, at], self.n_categories[at])
+        return ItemCurves(self.a, self.d, self.c, (own,))
 
     def further_of(self, j: int) -> dict[str, tuple[float, float]]:
         """The further parameters of an item by name, each with its standard error."""

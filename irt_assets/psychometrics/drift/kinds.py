@@ -105,7 +105,7 @@ def classify_changes(
     a, b, c = published.a, published.b, published.c
     examined = np.isin(answers.item_ids, list(items))
     others = np.isfinite(a) & np.isfinite(b) & np.isfinite(c) & ~examined
-    measured = RestPosterior.of(answers.person, answers.item, answers.correct, others, a, b, c, mean=mean, sd=sd)
+    measured = RestPosterior.of(answers.person, answers.item, answers.correct, others, published, mean=mean, sd=sd)
     residual = _time_residuals(answers, others)
     found = {}
     for j in np.flatnonzero(examined & np.isfinite(a) & np.isfinite(b) & np.isfinite(c)).tolist():

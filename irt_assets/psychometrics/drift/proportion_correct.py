@@ -87,7 +87,9 @@ def proportions_correct(
     known = np.isfinite(a) & np.isfinite(b) & np.isfinite(c)
     is_tested = np.isin(responses.item_ids, list(tested))
     informative = known & ~is_tested
-    others = RestPosterior.of(responses.person, responses.item, responses.score, informative, a, b, c, mean=mean, sd=sd)
+    others = RestPosterior.of(
+        responses.person, responses.item, responses.score, informative, published, mean=mean, sd=sd
+    )
     right, wrong = others.right[:, informative], others.wrong[:, informative]
     of_right, of_wrong = _scores(others.nodes, a[informative], b[informative], c[informative])
     by_item = np.argsort(responses.item, kind="stable")

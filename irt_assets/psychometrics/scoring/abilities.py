@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from irt_assets.psychometrics.core import kernels
-from irt_assets.psychometrics.core.curves import information, log_probabilities_at
 from irt_assets.psychometrics.core.design import row_starts
 from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.item_models import ItemCurves
 from irt_assets.psychometrics.core.models import (
     Calibration,
     Floats,
@@ -86,9 +86,9 @@ def score(
     _require_two_categories(responses)
     usable = _usable(responses, a, d, c, sd) & (np.asarray(a) != 0)
     theta_nodes = mean + sd * Grid.spanning(nodes).nodes
-    log_right, log_wrong = log_tables(a, d, c, theta_nodes)
+    log_right, log_wrong = ItemCurves(a, d, c).log_tables(theta_nodes)
     a, d, c = (np.where(usable, x, 0.0) for x in (a, d, c))
-    info = np.ascontiguousarray(information(theta_nodes, a, d, c).T)
+    info = np.ascontiguousarray(ItemCurves(a, d, c).information(theta_nodes).T)
     start = row_starts(responses)
     theta, se = np.empty(responses.n_persons), np.empty(responses.n_persons)
 
@@ -145,7 +145,7 @@ def eap(
     sd ≤ 0.
     """
     _usable(responses, a, d, c, sd)
-    return eap_by(responses, Curves.of(a, d, c, mean=mean, sd=sd, nodes=nodes), threads=threads)
+    return eap_by(responses, Curves.of(ItemCurves(a, d, c), mean=mean, sd=sd, nodes=nodes), threads=threads)
 
 
 @dataclass(frozen=True)
@@ -180,9 +180,7 @@ class Curves:
     @classmethod
     def of(
         cls,
-        a: Floats,
-        d: Floats,
-        c: Floats,
+        items: ItemCurves,
         *,
         mean: float = 0.0,
         sd: float = 1.0,
@@ -192,22 +190,20 @@ class Curves:
     ) -> Curves:
         """For learners of N(mean, sd²), on mean ± 6 sd, or of a population, where it has a histogram at its nodes."""
         population = population or Population.normal(mean, sd)
-        usable = np.isfinite(a) & np.isfinite(d) & np.isfinite(c)
+        usable = items.known
         theta = np.array(population.nodes) if population.nodes else _around(population, nodes)
-        item_information = None
-        if effects is not None:
-            item_information = information(theta, *(np.where(usable, x, 0.0) for x in (a, d, c)))
+        information = None if effects is None else np.where(usable, items.information(theta), 0.0)
 
-        def at(items: npt.NDArray[np.integer[Any]], theta: Floats) -> tuple[Floats, Floats]:
-            return log_tables(a[items], d[items], c[items], theta)
+        def at(some: npt.NDArray[np.integer[Any]], theta: Floats) -> tuple[Floats, Floats]:
+            return items.select(some).log_tables(theta)
 
-        return cls(population, theta, *log_tables(a, d, c, theta), at, usable, effects, item_information)
+        return cls(population, theta, *items.log_tables(theta), at, usable, effects, information)
 
     @classmethod
     def of_calibration(cls, calibration: Calibration, *, mean: float = 0.0, sd: float = 1.0, nodes: int = 61) -> Curves:
         """The curves of a calibration under any model, for responses to its items in its order."""
         if calibration.item_model.two_categories:
-            return cls.of(calibration.a, calibration.d, calibration.c, mean=mean, sd=sd, nodes=nodes)
+            return cls.of(calibration.curves, mean=mean, sd=sd, nodes=nodes)
         population, categories = Population.normal(mean, sd), calibration.n_categories
         usable = calibration.estimated
         parameters = np.where(usable, calibration.parameters, 0.0)
@@ -362,11 +358,3 @@ def _chunks(responses: Responses, start: npt.NDArray[np.int64]) -> list[tuple[in
         return [(0, 1)]
     pieces = min(64, 1 + responses.n_responses // _RESPONSES_PER_CHUNK)
     return kernels.cut(np.diff(start) + 1, pieces)
-
-
-def log_tables(a: Floats, d: Floats, c: Floats, nodes: Floats) -> tuple[Floats, Floats]:
-    """log P and log(1 − P), both (J, Q), without cancellation; zero rows for items without parameters."""
-    usable = np.isfinite(a) & np.isfinite(d) & np.isfinite(c)
-    a, d, c = (np.where(usable, x, 0.0)[:, None] for x in (a, d, c))
-    log_right, log_wrong = log_probabilities_at(a * nodes + d, c)
-    return np.where(usable[:, None], log_right, 0.0), np.where(usable[:, None], log_wrong, 0.0)
