@@ -43,7 +43,7 @@ def item_rows(
     statistics = spec.fit_statistics.items if spec.fit_statistics else {}
     provisional, unpublished = set(spec.provisional), set(spec.never_published)
     cov_ab, c_se = linked.cov_ab, linked.c_se
-    with_logit_c = linked.guessing_cov_ab
+    with_logit_c = linked.third_cov_ab
     rows = []
     for j, item_id in enumerate(raw.item_ids):
         params: dict[str, Any] = {

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -98,6 +98,11 @@ class ItemModel(ABC):
         return self
 
     @property
+    def more_than_a_and_b(self) -> bool:
+        """Whether items of two categories have a parameter besides slope and intercept, for which these are traded."""
+        return len(self.parameter_names(2)) > 2
+
+    @property
     def n_own(self) -> int:
         """How many parameters an item of two categories has for itself."""
         return 1 + self.own_slopes + self.guesses
@@ -171,13 +176,19 @@ class ItemModel(ABC):
         beyond = np.arange(counts.shape[1]) >= categories[:, None]
         return np.all((counts > 0) | beyond, axis=1)
 
-    @abstractmethod
     def transformed(self, parameters: Floats, slope: float, intercept: float) -> Floats:
-        """The parameters in θ* = slope·θ + intercept, slope > 0."""
+        """The parameters in θ* = slope·θ + intercept, slope > 0: a* = a/slope, d* = d − a·intercept/slope, and the
+        others as they are."""
+        out = parameters.copy()
+        out[0] = parameters[0] / slope
+        out[1] = parameters[1] - parameters[0] * intercept / slope
+        return out
 
-    @abstractmethod
     def jacobian(self, slope: float, intercept: float, size: int) -> Floats:
         """Derivatives (size, size) of one item's `transformed` parameters by the parameters."""
+        out = np.eye(size)
+        out[0, 0], out[1, 0] = 1 / slope, -intercept / slope
+        return out
 
     def probabilities(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
         """P(category | θ), shape (J, Q, C)."""
@@ -262,18 +273,6 @@ class LogisticModel(ItemModel):
         found: Floats = parameters[0][:, None, None] * self._by_eta(*self._logits(theta, parameters))
         return found
 
-    def transformed(self, parameters: Floats, slope: float, intercept: float) -> Floats:
-        """a* = a/slope, d* = d − a·intercept/slope, and c as it is."""
-        out = parameters.copy()
-        out[0] = parameters[0] / slope
-        out[1] = parameters[1] - parameters[0] * intercept / slope
-        return out
-
-    def jacobian(self, slope: float, intercept: float, size: int) -> Floats:
-        out = np.eye(size)
-        out[0, 0], out[1, 0] = 1 / slope, -intercept / slope
-        return out
-
     def _logits(self, theta: Floats, parameters: Floats) -> tuple[Floats, Floats]:
         """aθ + d (J, Q), and c (J, 1)."""
         c = expit(parameters[2]) if self.guesses else np.zeros(parameters.shape[1])
@@ -287,13 +286,44 @@ class LogisticModel(ItemModel):
 
 @dataclass(frozen=True)
 class OtherItems:
-    """Items whose curves a, d and c do not make up: n of one model, at the places `at` (n,) among others, with their
-    parameters (P, n) and categories (n,)."""
+    """Items whose curves a, d and c do not make up: n of one model, at the places `at` (n,) among J. `further` (M, n)
+    are the parameters that it adds to a and d, as they are estimated; `categories` (n,)."""
 
     model: ItemModel
     at: npt.NDArray[np.intp]
-    parameters: Floats
+    further: Floats
     categories: Ints
+
+    def parameters(self, a: Floats, d: Floats) -> Floats:
+        """Shape (2 + M, n), from a and d of all J."""
+        return np.vstack([a[self.at], d[self.at], self.further])
+
+    def rescaled(self, a: Floats, d: Floats, slope: float, intercept: float) -> OtherItems:
+        """The same items in θ* = slope·θ + intercept."""
+        return replace(self, further=self.model.transformed(self.parameters(a, d), slope, intercept)[2:])
+
+    def moved(self, by: int) -> OtherItems:
+        """The same items, so many places on."""
+        return replace(self, at=self.at + by)
+
+    def select(self, items: npt.NDArray[np.integer[Any]], n_items: int) -> OtherItems:
+        """Those at the places `items` of the J, −1 for none, by their new places."""
+        place = np.full(n_items + 1, -1)  # −1 is none of them
+        place[self.at] = np.arange(len(self.at))
+        at = np.flatnonzero(place[items] >= 0)
+        kept = place[items[at]]
+        return OtherItems(self.model, at, self.further[:, kept], self.categories[kept])
+
+    def curve_at(self, eta: Floats) -> Floats:
+        """P(correct) and its derivatives by aθ + d and by each further parameter, shape (2 + M, n, Q), where aθ + d is
+        `eta` (n, Q): on it alone and on the further parameters the answer depends."""
+        self.model.require_two_categories("a curve of right answers")
+        found = []
+        for own, further in zip(eta, self.further.T, strict=True):
+            unit, two = np.array([1.0, 0.0, *further])[:, None], np.array([2])
+            p = self.model.probabilities(own, unit, two)[0, :, 1]
+            found.append(np.vstack([p, p * self.model.by_parameters(own, unit, two)[1:, 0, :, 1]]))
+        return np.stack(found, axis=1)
 
 
 @dataclass(frozen=True)
@@ -320,7 +350,8 @@ class ItemCurves:
         """P(correct), or the expected share of the highest score, shape (T, J)."""
         p = curves.probability(np.asarray(theta, dtype=float), self.a, self.d, self.c)
         for some in self.others:
-            score = some.model.expected_score(np.asarray(theta, dtype=float), some.parameters, some.categories)
+            own = some.parameters(self.a, self.d)
+            score = some.model.expected_score(np.asarray(theta, dtype=float), own, some.categories)
             p[:, some.at] = (score / (some.categories - 1)[:, None]).T
         return p
 
@@ -328,8 +359,8 @@ class ItemCurves:
         """Fisher information of an answer about θ, shape (T, J)."""
         found = curves.information(np.asarray(theta, dtype=float), self.a, self.d, self.c)
         for some in self.others:
-            own = some.model.information(np.asarray(theta, dtype=float), some.parameters, some.categories)
-            found[:, some.at] = own.T
+            own = some.parameters(self.a, self.d)
+            found[:, some.at] = some.model.information(np.asarray(theta, dtype=float), own, some.categories).T
         return found
 
     def log_tables(self, nodes: Floats) -> tuple[Floats, Floats]:
@@ -340,21 +371,14 @@ class ItemCurves:
         right, wrong = curves.log_probabilities_at(a * nodes + d, c)
         for some in self.others:
             some.model.require_two_categories("a table of right and wrong answers")
-            wrong[some.at], right[some.at] = np.moveaxis(
-                some.model.log_probabilities(nodes, some.parameters, some.categories), 2, 0
-            )
+            logs = some.model.log_probabilities(nodes, some.parameters(self.a, self.d), some.categories)
+            wrong[some.at], right[some.at] = logs[:, :, 0], logs[:, :, 1]
         return np.where(known[:, None], right, 0.0), np.where(known[:, None], wrong, 0.0)
 
     def select(self, items: npt.NDArray[np.integer[Any]]) -> ItemCurves:
         """Those at these places, in this order."""
-        others = []
-        for some in self.others:
-            place = np.full(len(self.a), -1)
-            place[some.at] = np.arange(len(some.at))
-            at = np.flatnonzero(place[items] >= 0)
-            k = place[items[at]]
-            others.append(OtherItems(some.model, at, some.parameters[:, k], some.categories[k]))
-        return ItemCurves(self.a[items], self.d[items], self.c[items], tuple(others))
+        others = tuple(some.select(items, len(self.a)) for some in self.others)
+        return ItemCurves(self.a[items], self.d[items], self.c[items], others)
 
 
 RASCH = LogisticModel("rasch", "Rasch", "fixed", False, 2, ("b",))

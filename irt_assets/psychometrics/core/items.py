@@ -17,7 +17,7 @@ import numpy.typing as npt
 from irt_assets.psychometrics.core import covariances, curves
 from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.core.confidence import Z95
-from irt_assets.psychometrics.core.item_models import ItemCurves
+from irt_assets.psychometrics.core.item_models import ItemCurves, OtherItems
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,9 @@ class ItemParameters:
     Attributes:
         a, b, c: shape (J,).
         cov: of (a, b), in the form of `covariances`; NaN where it is not known.
-        guessing_cov: shape (J, 3), covariances of logit c with (a, b), and its variance; 0 where c is held. None: it is
-            of all, or not known.
+        guessing_cov: shape (J, 3), covariances with (a, b) of the third parameter as it is estimated, logit c or what
+            another model has there, and its variance; 0 where it is held. None: it is of all, or not known.
+        others: items whose curves a, b and c do not make up.
     """
 
     item_ids: tuple[str, ...]
@@ -93,6 +94,7 @@ class ItemParameters:
     c: Floats
     cov: Floats
     guessing_cov: Floats | None = None
+    others: tuple[OtherItems, ...] = ()
 
     @classmethod
     def of_rows(cls, item_ids: Sequence[str], rows: Iterable[ItemRow | None]) -> ItemParameters:
@@ -126,11 +128,35 @@ class ItemParameters:
 
     @property
     def curves(self) -> ItemCurves:
-        return ItemCurves(self.a, self.d, self.c)
+        return ItemCurves(self.a, self.d, self.c, self.others)
 
     def curve(self, theta: Floats) -> Floats:
         """P(correct), shape (T, J)."""
         return self.curves.probability(theta)
+
+    def curve_at(self, theta: Floats) -> tuple[Floats, Floats]:
+        """P(correct) and ∂P/∂z at z = a(θ − b), shape (J, Q) each; theta: shape (Q,), or (J, Q) for each item's own."""
+        z, c = self._logits(theta), self.c[:, None]
+        p, by_z = curves.probability_at(z, c), curves.slope_at(z, c)
+        for some in self.others:
+            p[some.at], by_z[some.at] = some.curve_at(z[some.at])[:2]
+        return p, by_z
+
+    def curve_by_ab(self, theta: Floats) -> Floats:
+        """∂P/∂(a, b), shape (J, Q, 2); theta as in `curve_at`."""
+        _, by_z = self.curve_at(theta)
+        return np.stack([by_z * (theta - self.b[:, None]), -by_z * self.a[:, None]], axis=2)
+
+    def by_third(self, theta: Floats) -> Floats:
+        """∂P/∂ third parameter as it is estimated (logit c of a 3PL), shape (J, Q); theta as in `curve_at`."""
+        z, c = self._logits(theta), self.c[:, None]
+        found: Floats = curves.by_asymptote_at(z) * (c * (1 - c))
+        for some in self.others:
+            found[some.at] = some.curve_at(z[some.at])[2]
+        return found
+
+    def _logits(self, theta: Floats) -> Floats:
+        return self.a[:, None] * (theta - self.b[:, None])
 
     def places(self, item_ids: Sequence[str]) -> npt.NDArray[np.intp]:
         """Where these items are. Raises KeyError, naming it, for an item that is not among them."""
@@ -141,7 +167,8 @@ class ItemParameters:
         """These items in this order. Raises KeyError, naming it, for an item that is not among them."""
         j, guessing = self.places(item_ids), self.guessing_cov
         chosen = self.a[j], self.b[j], self.c[j], covariances.of_some(self.cov, j)
-        return ItemParameters(tuple(item_ids), *chosen, None if guessing is None else guessing[j])
+        others = tuple(some.select(j, len(self.a)) for some in self.others)
+        return ItemParameters(tuple(item_ids), *chosen, None if guessing is None else guessing[j], others)
 
     def among(self, item_ids: Sequence[str]) -> ItemParameters:
         """`item_ids` in their order, without parameters where they are not of these; each with its own errors alone."""
@@ -149,7 +176,8 @@ class ItemParameters:
         at = [place.get(item, -1) for item in item_ids]
         known = (self.a, self.b, self.c, self.cov_of_each)
         columns = (np.append(x, np.full((1, *x.shape[1:]), np.nan), axis=0)[at] for x in known)
-        return ItemParameters(tuple(item_ids), *columns)
+        others = tuple(some.select(np.array(at), len(self.a)) for some in self.others)
+        return ItemParameters(tuple(item_ids), *columns, others=others)
 
     def rescaled(self, slope: float, intercept: float) -> Self:
         """The same items in θ* = slope·θ + intercept, slope > 0: a* = a/slope, b* = slope·b + intercept."""
@@ -160,5 +188,6 @@ class ItemParameters:
             a=self.a / slope,
             b=slope * self.b + intercept,
             cov=covariances.scaled(self.cov, by),
+            others=tuple(some.rescaled(self.a, self.d, slope, intercept) for some in self.others),
             guessing_cov=None if guessing is None else guessing * [1 / slope, slope, 1],
         )

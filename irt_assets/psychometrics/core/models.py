@@ -344,11 +344,22 @@ class Calibration:
 
     @property
     def curves(self) -> ItemCurves:
-        if self.item_model.logistic:
-            return ItemCurves(self.a, self.d, self.c)
+        return ItemCurves(self.a, self.d, self.c, self._others)
+
+    @property
+    def _others(self) -> tuple[OtherItems, ...]:
+        if self.further is None:
+            return ()
         at = np.flatnonzero(self.estimated)
-        own = OtherItems(self.item_model, at, self.parameters[:, at], self.n_categories[at])
-        return ItemCurves(self.a, self.d, self.c, (own,))
+        return (OtherItems(self.item_model, at, self.parameters[2:, at], self.n_categories[at]),)
+
+    @property
+    def third_cov(self) -> Floats | None:
+        """Shape (J, 3), covariances with (a, d) of the third parameter of items of two categories, as it is estimated,
+        and its variance; NaN where it was not estimated. None for models without."""
+        if self.further_cov is None or not self.item_model.two_categories:
+            return self.guessing_cov
+        return self.further_cov[:, :, 0]
 
     def further_of(self, j: int) -> dict[str, tuple[float, float]]:
         """The further parameters of an item by name, each with its standard error."""
@@ -400,14 +411,18 @@ class Calibration:
             g = ab_by_ad(self.a, self.d)
             return g @ self.cov @ g.transpose(0, 2, 1)
 
+    def with_third_cov(self, third: Floats) -> Calibration:
+        if self.guessing_cov is not None:
+            return replace(self, guessing_cov=third)
+        return replace(self, further_cov=third[:, :, None])
+
     @property
-    def guessing_cov_ab(self) -> Floats | None:
-        """Shape (J, 3), covariances of logit c with (a, b), and its variance; 0 where c was not estimated, None for
-        models without guessing."""
-        if self.guessing_cov is None:
+    def third_cov_ab(self) -> Floats | None:
+        """As `third_cov`, of (a, b); 0 where the parameter was not estimated."""
+        if self.third_cov is None:
             return None
         with np.errstate(divide="ignore", invalid="ignore"):
-            with_a, with_d, variance = self.guessing_cov.T
+            with_a, with_d, variance = self.third_cov.T
             with_b = self.d / self.a**2 * with_a - with_d / self.a
         return np.nan_to_num(np.stack([with_a, with_b, variance], axis=1))
 
@@ -423,7 +438,7 @@ class Calibration:
         else:
             g = block_diagonal(ab_by_ad(self.a, self.d))
             cov = (g @ self.joint_cov @ g.T)[None]
-        return ItemParameters(self.item_ids, self.a, self.b, self.c, cov, self.guessing_cov_ab)
+        return ItemParameters(self.item_ids, self.a, self.b, self.c, cov, self.third_cov_ab, self._others)
 
     @property
     def aic(self) -> float:
