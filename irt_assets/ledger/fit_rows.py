@@ -66,7 +66,7 @@ def item_rows(
             "fit": {name: values[j] for name, values in statistics.items() if name not in STATISTIC_COLUMNS},
         } | ({"provisional": True} if item_id in unpublished else {})
         if further := linked.further_of(j):
-            params["further"] = {name: {"value": finite(x), "se": finite(se)} for name, (x, se) in further.items()}
+            params |= {"model": linked.model, "further": further}
         rows.append(
             {
                 "fit_id": fit_id,

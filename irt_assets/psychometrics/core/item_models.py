@@ -11,7 +11,7 @@ the numbers of categories, which are scored 0, 1, …; arrays over C categories 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -33,7 +33,9 @@ SLOPE_BOUND = 10.0
 GUESSING_BOUNDS = (1e-4, 0.95)
 """c stops here: one lucky answer in ten thousand, and a curve that rises by a twentieth."""
 _START_GUESSING = 0.15
-LOGIT_C = "logit c"
+_LOGIT = "logit "
+"""What the name of a parameter begins with that is estimated on this scale, and shown without."""
+LOGIT_C = f"{_LOGIT}c"
 """The name of the parameter that is estimated for c."""
 _FLATTER = 1.16  # a logistic curve with a = 1 over θ ~ N(0, 1) is flatter by about √(1 + 1/1.7²)
 
@@ -133,6 +135,25 @@ class ItemModel(ABC):
     @abstractmethod
     def parameter_names(self, categories: int) -> tuple[str, ...]:
         """Names of the parameters of an item with this many categories; the first two are a and d."""
+
+    def shown(self, further: Sequence[float], errors: Sequence[float], categories: int = 2) -> dict[str, float]:
+        """One item's M parameters besides a and d, and their standard errors, as they are shown and stored: `logit u`
+        and its error become `u` and `u_se`. What is not a number is left out."""
+        found = {}
+        for name, value, se in zip(self.parameter_names(categories)[2:], further, errors, strict=False):
+            share = float(expit(value))
+            if name.startswith(_LOGIT):
+                value, se = share, se * share * (1 - share)
+            found |= {name.removeprefix(_LOGIT): float(value), f"{name.removeprefix(_LOGIT)}_se": float(se)}
+        return {name: value for name, value in found.items() if np.isfinite(value)}
+
+    def estimated(self, shown: Mapping[str, float]) -> tuple[Floats, int]:
+        """The reverse of `shown`: the parameters, shape (M,), and the item's categories."""
+        values = {name: value for name, value in shown.items() if not name.endswith("_se")}
+        categories = 2 if self.two_categories else 2 + len(values)
+        names = self.parameter_names(categories)[2:]
+        found = [(name.startswith(_LOGIT), values[name.removeprefix(_LOGIT)]) for name in names]
+        return np.array([logit(value) if is_share else value for is_share, value in found]), categories
 
     @abstractmethod
     def log_probabilities(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:

@@ -361,13 +361,12 @@ class Calibration:
             return self.guessing_cov
         return self.further_cov[:, :, 0]
 
-    def further_of(self, j: int) -> dict[str, tuple[float, float]]:
-        """The further parameters of an item by name, each with its standard error."""
+    def further_of(self, j: int) -> dict[str, float]:
+        """An item's parameters besides a, d and c, and their errors, as they are shown and stored: `u` and `u_se`."""
         if self.further is None or self.further_cov is None:
             return {}
-        names = self.item_model.parameter_names(int(self.n_categories[j]))[2:]
         errors = _root(self.further_cov[j, 2:].diagonal())
-        return {name: (float(self.further[j, k]), float(errors[k])) for k, name in enumerate(names)}
+        return self.item_model.shown(self.further[j], errors, int(self.n_categories[j]))
 
     @property
     def estimated(self) -> npt.NDArray[np.bool_]:
