@@ -136,10 +136,10 @@ class ItemModel(ABC):
     def parameter_names(self, categories: int) -> tuple[str, ...]:
         """Names of the parameters of an item with this many categories; the first two are a and d."""
 
-    def shown(self, further: Sequence[float], errors: Sequence[float], categories: int = 2) -> dict[str, float]:
+    def shown(self, further: Floats, errors: Floats, categories: int) -> dict[str, float]:
         """One item's M parameters besides a and d, and their standard errors, as they are shown and stored: `logit u`
         and its error become `u` and `u_se`. What is not a number is left out."""
-        found = {}
+        found: dict[str, float] = {}
         for name, value, se in zip(self.parameter_names(categories)[2:], further, errors, strict=False):
             share = float(expit(value))
             if name.startswith(_LOGIT):

@@ -175,9 +175,9 @@ class ItemParameters:
         place = {item: j for j, item in enumerate(self.item_ids)}
         at = [place.get(item, -1) for item in item_ids]
         known = (self.a, self.b, self.c, self.cov_of_each)
-        columns = (np.append(x, np.full((1, *x.shape[1:]), np.nan), axis=0)[at] for x in known)
+        a, b, c, cov = (np.append(x, np.full((1, *x.shape[1:]), np.nan), axis=0)[at] for x in known)
         others = tuple(some.select(np.array(at), len(self.a)) for some in self.others)
-        return ItemParameters(tuple(item_ids), *columns, others=others)
+        return ItemParameters(tuple(item_ids), a, b, c, cov, others=others)
 
     def rescaled(self, slope: float, intercept: float) -> Self:
         """The same items in θ* = slope·θ + intercept, slope > 0: a* = a/slope, b* = slope·b + intercept."""

@@ -108,11 +108,11 @@ class Published(ItemParameters):
         k = len(anchors.item_ids)
         rows = anchors.joint_cov.reshape(k, 2, 2 * k)
         values = anchors.item_ids, anchors.a, anchors.b, anchors.c, anchors.cov_of_each, anchors.guessing_cov
-        rest = {"others": anchors.others, "with_anchors": rows}
+        frozen = cls(*values, anchors.others, with_anchors=rows)
         if anchors.guessing_cov is None:
-            return cls(*values, **rest)
+            return frozen
         places = np.column_stack([2 * np.arange(k), 2 * np.arange(k) + 1, 2 * k + np.arange(k)])
-        return cls(*values, **rest, guessing_with_anchors=anchors.cov_with_guessing[places])
+        return replace(frozen, guessing_with_anchors=anchors.cov_with_guessing[places])
 
     @classmethod
     def of_fit(cls, raw: Calibration, linking: Linking, anchors: AnchorSet) -> Published:

@@ -90,8 +90,8 @@ def proportions_correct(
         responses.person, responses.item, responses.score, informative, published, mean=mean, sd=sd
     )
     right, wrong = others.right[:, informative], others.wrong[:, informative]
-    ids = np.array(responses.item_ids, dtype=object)
-    of_right, of_wrong = _scores(others.nodes, published.select(ids[informative]))
+    informing = [item for item, is_one in zip(responses.item_ids, informative, strict=True) if is_one]
+    of_right, of_wrong = _scores(others.nodes, published.select(informing))
     by_item = np.argsort(responses.item, kind="stable")
     starts = np.searchsorted(responses.item[by_item], np.arange(responses.n_items + 1))
     found = []
