@@ -73,6 +73,8 @@ class Items:
     def of(cls, compared: Compared) -> Items:
         old, now_of, window = compared.at.published, compared.drift.comparison.window, compared.window
         fitted = window.raw.rescaled(window.linking.slope, window.linking.intercept)
+        for side in (old, fitted):
+            side.curves.logistic("the information that items have lost")
         known = set(old.item_ids)
         new = [j for j, item in enumerate(fitted.item_ids) if fitted.estimated[j] and item not in known]
         ids = (*old.item_ids, *(fitted.item_ids[j] for j in new))

@@ -367,6 +367,13 @@ class ItemCurves:
         found: Mask = np.isfinite(self.a) & np.isfinite(self.d) & np.isfinite(self.c)
         return found
 
+    def logistic(self, what: str) -> ItemCurves:
+        """The same, of which a, d and c are all there is to know. Raises PsychometricsError as
+        `ItemModel.require_logistic` where this is not so."""
+        for some in self.others:
+            some.model.require_logistic(what)
+        return self
+
     def probability(self, theta: npt.ArrayLike) -> Floats:
         """P(correct), or the expected share of the highest score, shape (T, J)."""
         p = curves.probability(np.asarray(theta, dtype=float), self.a, self.d, self.c)

@@ -148,7 +148,8 @@ def scale_shift(
     or from how far the items' own shifts differ, whichever is larger. A few items that changed widen it. What is not
     known of the covariances counts as 0, as the items' spread includes it.
     """
-    before, after = (score(responses, of.a, of.d, of.c, method="wle", mean=mean, sd=sd).theta for of in (old, new))
+    sides = (of.curves.logistic("the shift of θ on the same answers") for of in (old, new))
+    before, after = (score(responses, of.a, of.d, of.c, method="wle", mean=mean, sd=sd).theta for of in sides)
     answers = np.bincount(responses.person, minlength=responses.n_persons)
     enough = (answers >= FEWEST_ANSWERS) & np.isfinite(before) & np.isfinite(after)
     n = int(enough.sum())
