@@ -6,10 +6,15 @@ differences and to what was simulated.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.special import expit, logit
 
+from irt_assets.file_commands.files import Answers
+from irt_assets.file_commands.fit import fit as fit_file
+from irt_assets.file_commands.tables import read_parameters
 from irt_assets.ledger.encoding import decode, encode
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import ITEM_MODELS, TWO_PL, ItemCurves
@@ -181,3 +186,16 @@ def test_what_has_loops_for_a_b_and_c_only_is_refused_with_the_models_name(fit: 
         fit_em(answers(1), model=MODEL.name, testlets={"i1": "t", "i2": "t"})
     TWO_PL.require_logistic("this")
     assert ItemCurves(A, -A * B, 0 * A).others == ()
+
+
+def test_a_file_is_fitted_and_its_table_has_u(fit: Calibration, tmp_path: Path) -> None:
+    found = fit_file(Answers(answers(1), tuple(map(str, range(LEARNERS)))), model=MODEL.name)
+    found.write(tmp_path)
+    header, first, *_ = (tmp_path / "params.csv").read_text().splitlines()
+    row = dict(zip(header.split(","), first.split(","), strict=True))
+    assert float(row["u"]) == pytest.approx(expit(fit.further[0, 0]))
+    assert float(row["u_se"]) > 0
+    assert row["infit"] == "", "it has no statistics yet"
+    assert found.reliability > 0.5
+    with pytest.raises(PsychometricsError, match=r"what is done with .*fit.json is computed from a, b and c"):
+        read_parameters(tmp_path / "fit.json")
