@@ -17,7 +17,7 @@ from irt_assets.file_commands.fit import fit as fit_file
 from irt_assets.file_commands.tables import read_parameters
 from irt_assets.ledger.encoding import decode, encode
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import ITEM_MODELS, TWO_PL, ItemCurves
+from irt_assets.psychometrics.core.item_models import ITEM_MODELS, TWO_PL, ItemCurves, OtherItems
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.core.quadrature import Grid
@@ -29,7 +29,8 @@ from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.fit.fit_summary import summarise
 from irt_assets.psychometrics.linking.linking import link, transform
-from irt_assets.psychometrics.scoring.abilities import Curves, eap_by
+from irt_assets.psychometrics.scoring.abilities import Curves, eap_by, wle
+from irt_assets.psychometrics.scoring.scale_shift import scale_shift
 from tests.helpers.trial_item_model import MODEL
 from tests.testbed.made_anchors import anchors_of_items as anchors_of
 
@@ -199,3 +200,19 @@ def test_a_file_is_fitted_and_its_table_has_u(fit: Calibration, tmp_path: Path) 
     assert found.reliability > 0.5
     with pytest.raises(PsychometricsError, match=r"what is done with .*fit.json is computed from a, b and c"):
         read_parameters(tmp_path / "fit.json")
+
+
+def test_wle_on_nodes_is_that_of_the_compiled_equations_where_both_can_be_had() -> None:
+    responses, plain = answers(7), ItemCurves(A, -A * B, np.zeros(ITEMS))
+    by_hand = OtherItems(TWO_PL, np.arange(ITEMS), np.zeros((0, ITEMS)), TWO)
+    found = wle(responses, ItemCurves(A, -A * B, np.zeros(ITEMS), (by_hand,)), mean=0.0, sd=1.0)
+    known = wle(responses, plain, mean=0.0, sd=1.0)
+    # differences over nodes .02 apart are wrong by .02²/6 times third derivatives, of the order of 1e-4 of a unit
+    np.testing.assert_allclose(found.theta, known.theta, atol=5e-4)
+    np.testing.assert_allclose(found.se, known.se, rtol=1e-3)
+
+
+def test_the_shift_of_ability_is_what_all_difficulties_moved(fit: Calibration) -> None:
+    published = fit.items.among(fit.item_ids)
+    shift = scale_shift(answers(8), published, published.rescaled(1.0, 0.1), mean=0.0, sd=1.0)
+    assert shift.mean == pytest.approx(0.1, abs=1e-3)

@@ -155,6 +155,17 @@ class ItemParameters:
             found[some.at] = some.curve_at(z[some.at])[2]
         return found
 
+    def information_of(self, item: npt.NDArray[np.integer[Any]], theta: Floats) -> Floats:
+        """Fisher information of R answers, shape (R,): `item` says to which of the J, `theta` (R,) by whom."""
+        a = self.a[item]
+        found = curves.information_at(a * (theta - self.b[item]), a, self.c[item])
+        for some in self.others:
+            parameters = some.parameters(self.a, self.d)
+            for k, j in enumerate(some.at.tolist()):
+                mine = item == j
+                found[mine] = some.model.information(theta[mine], parameters[:, [k]], some.categories[[k]])[0]
+        return found
+
     def _logits(self, theta: Floats) -> Floats:
         return self.a[:, None] * (theta - self.b[:, None])
 
