@@ -314,8 +314,8 @@ def test_test_information_is_one_over_the_variance_that_simulated_estimates_have
     slope = 1 / np.sqrt(1 - testlets.FLATTENED * sd**2)
     x = (rng.random((4000, 20)) < expit(slope * (shared - b))).astype(float)
     found = score(Responses.from_wide(x), a, -a * b, 0 * a, method="wle").theta
-    expected = 1 / information_of_test(item_information(0.0, a, b, 0 * a)[None], effects)[0]
-    alone = 1 / information_of_test(item_information(0.0, a, b, 0 * a)[None])[0]
-    assert alone == pytest.approx(1 / item_information(0.0, a, b, 0 * a).sum())
+    expected = 1 / information_of_test(item_information(0.0, ItemCurves(a, -a * b, 0 * a))[None], effects)[0]
+    alone = 1 / information_of_test(item_information(0.0, ItemCurves(a, -a * b, 0 * a))[None])[0]
+    assert alone == pytest.approx(1 / item_information(0.0, ItemCurves(a, -a * b, 0 * a)).sum())
     assert found.var() == pytest.approx(expected, rel=0.08)
     assert expected > 1.3 * alone

@@ -6,6 +6,7 @@ differences and to what was simulated.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +23,20 @@ from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.drift.curves import curve_differences
-from irt_assets.psychometrics.drift.errors import Published, compare
+from irt_assets.psychometrics.drift.errors import Published, compare, with_errors
 from irt_assets.psychometrics.drift.items import judge, wabc
 from irt_assets.psychometrics.drift.proportion_correct import proportions_correct
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.fit.fit_summary import summarise
+from irt_assets.psychometrics.information.functions import (
+    Abilities,
+    _information,
+    greatest_information,
+    item_information,
+    loss_of_test,
+    losses_of_items,
+)
 from irt_assets.psychometrics.linking.linking import link, transform
 from irt_assets.psychometrics.scoring.abilities import Curves, eap_by, wle
 from irt_assets.psychometrics.scoring.scale_shift import scale_shift
@@ -169,6 +178,33 @@ def test_drift_compares_curves_and_finds_the_item_that_moved(fit: Calibration) -
     apart = comparison.window.curve(NODES) - comparison.published.curve(NODES)
     np.testing.assert_allclose(differences.t[:, 0], weights @ apart, atol=0.02)
     np.testing.assert_allclose(wabc(comparison.window, comparison.published, 0.0, 1.0), weights @ np.abs(apart))
+    losses, people = losses_of_items(comparison, Abilities.normal()), Abilities.normal()
+    of_published = people.weights @ item_information(people.theta, comparison.published.curves)
+    np.testing.assert_allclose(losses.published, of_published, rtol=1e-12)
+    flatter = replace(comparison, window=replace(comparison.window, a=0.6 * comparison.window.a))
+    assert (losses_of_items(flatter, people).ratio < losses.ratio).all()
+    test = loss_of_test(comparison, with_errors(found, raw, anchors), people)
+    assert not test.certain
+    assert (greatest_information(comparison.published.curves) >= losses.published).all()
+
+
+def test_gradients_of_information_are_those_of_differences(fit: Calibration) -> None:
+    theta, step, items = np.linspace(-2, 2, 9), 1e-5, fit.items
+    _, gradient = _information(theta, items)
+    for k, name in enumerate(("a", "b")):
+        up, down = (
+            item_information(theta, replace(items, **{name: getattr(items, name) + x}).curves) for x in (step, -step)
+        )
+        np.testing.assert_allclose(gradient[:, :, k], (up - down) / (2 * step), atol=1e-5)
+
+
+def test_of_the_months_values_and_the_published_each_item_has_its_own_curve(fit: Calibration) -> None:
+    ids = fit.item_ids[:3]
+    plain = ItemParameters(ids, np.ones(3), np.zeros(3), np.zeros(3), np.zeros((3, 2, 2)))
+    latest = fit.items.select(ids[1:2]).among(ids).or_else(plain)
+    found = latest.curve(NODES)
+    np.testing.assert_allclose(found[:, [0, 2]], plain.curve(NODES)[:, [0, 2]])
+    np.testing.assert_allclose(found[:, 1], fit.items.curve(NODES)[:, 1])
 
 
 def test_the_share_of_right_answers_is_compared_with_its_curve(fit: Calibration) -> None:

@@ -190,6 +190,19 @@ class ItemParameters:
         others = tuple(some.select(np.array(at), len(self.a)) for some in self.others)
         return ItemParameters(tuple(item_ids), a, b, c, cov, others=others)
 
+    def or_else(self, other: ItemParameters) -> ItemParameters:
+        """Those that are known, and in place of the others those of `other`, the same items in the same order."""
+        known, places = self.curves.known, np.arange(len(self.item_ids))
+        a, b, c = (
+            np.where(known, own, theirs) for own, theirs in ((self.a, other.a), (self.b, other.b), (self.c, other.c))
+        )
+        others = (
+            *(some.select(np.where(known, places, -1), len(places)) for some in self.others),
+            *(some.select(np.where(known, -1, places), len(places)) for some in other.others),
+        )
+        cov = np.where(known[:, None, None], self.cov_of_each, other.cov_of_each)
+        return ItemParameters(self.item_ids, a, b, c, cov, others=others)
+
     def rescaled(self, slope: float, intercept: float) -> Self:
         """The same items in θ* = slope·θ + intercept, slope > 0: a* = a/slope, b* = slope·b + intercept."""
         by = np.tile([1 / slope, slope], len(self.item_ids))
