@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.core.options import Latent, LatentRule, Method, Model
 from irt_assets.psychometrics.core.priors import Priors
@@ -513,7 +514,7 @@ class FitSpec(Part):
     )
 
     version: int | None = None
-    model: Model | None = None
+    model: Annotated[Model, PlainValidator(lambda name: item_model(name).name)] | None = None
     scale_priors: ScalePriors | None = None
     eligibility: dict[str, Any] = {}
     provisional: tuple[str, ...] = ()
