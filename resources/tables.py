@@ -46,15 +46,26 @@ def _scale() -> Column[Any]:
     return _key("scale_id", Text, "bank whose items measure one ability")
 
 
+def _parameter(name: str, comment: str, *, nullable: bool = True, **info: Any) -> Column[Any]:
+    value = sa.Computed(f"(parameters ->> '{name}'::text)::double precision", persisted=True)
+    return Column(name, Double, value, nullable=nullable, comment=comment, info=info)
+
+
 def _parameters() -> list[Column[Any]]:
+    """An item's parameters, and columns that the server makes of them."""
     return [
-        _req("a", Double, "discrimination, logistic metric (D = 1)", unit="1/θ"),
-        _req("b", Double, "difficulty on the bank's scale", unit="θ"),
-        _req("c", Double, "lower asymptote", unit="probability", ge=0, le=1),
-        _opt("a_se", Double, "standard error of a", unit="1/θ", ge=0),
-        _opt("b_se", Double, "standard error of b", unit="θ", ge=0),
-        _opt("c_se", Double, "standard error of c", unit="probability", ge=0),
-        _opt("cov_ab", Double, "covariance of a and b"),
+        _req(
+            "parameters",
+            JSONB,
+            "parameters and their errors by the names that the item's model has for them; an absent one is not known",
+        ),
+        _parameter("a", "discrimination, logistic metric (D = 1)", nullable=False, unit="1/θ"),
+        _parameter("b", "difficulty on the bank's scale", nullable=False, unit="θ"),
+        _parameter("c", "lower asymptote", nullable=False, unit="probability", ge=0, le=1),
+        _parameter("a_se", "standard error of a", unit="1/θ", ge=0),
+        _parameter("b_se", "standard error of b", unit="θ", ge=0),
+        _parameter("c_se", "standard error of c", unit="probability", ge=0),
+        _parameter("cov_ab", "covariance of a and b"),
     ]
 
 
@@ -677,7 +688,10 @@ VIEWS = {
         FROM response_log r LEFT JOIN question q ON q.item_id = r.item_id
     """,
     "item_parameter_current": """
-        SELECT DISTINCT ON (scale_id, item_id) *
+        SELECT DISTINCT ON (scale_id, item_id)
+               publication_id, scale_id, item_id, a, b, c, a_se, b_se, c_se, cov_ab, effective_from, month, fit_id,
+               rule, decided_by, reason, replaces, data_hash, anchor_hash, code_version, run_id, published_at,
+               parameters
         FROM item_parameter_publication
         WHERE effective_from <= now()
         ORDER BY scale_id, item_id, effective_from DESC, publication_id DESC

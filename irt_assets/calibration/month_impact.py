@@ -31,7 +31,7 @@ from irt_assets.ledger.anchors import read_every_anchor
 from irt_assets.ledger.cited_fits import constants_of
 from irt_assets.ledger.fit_spec import LinkingConstants, StoredImpact
 from irt_assets.ledger.fits import LinkedFit, add_to_model_spec, linked_fit
-from irt_assets.ledger.publications import publications_in_force
+from irt_assets.ledger.publications import ItemInForce, publications_in_force
 from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.scoring.scale_shift import FEWEST_ANSWERS, MonthImpact, Placement, scale_shift
@@ -63,7 +63,7 @@ def with_impact(connection: psycopg.Connection, scale: Scale, month: str, fit: L
     if fit.model_spec.impact is None and fit.model_spec.version is None:
         return fit
     published = publications_in_force(connection, scale.scale_id, Month(month).end - timedelta(microseconds=1))
-    content = json.dumps([[row[name] for name in ("item_id", "a", "b", "c")] for row in published])
+    content = json.dumps([[one.item_id, *one.values.scored_with] for one in published])
     digest = hashlib.sha256(f"{scale.anchor_version} {scale.pass_theta} {content}".encode()).hexdigest()
     if fit.model_spec.impact and fit.model_spec.impact.compared_with == digest:
         return fit
@@ -73,13 +73,13 @@ def with_impact(connection: psycopg.Connection, scale: Scale, month: str, fit: L
 
 
 def _measured(
-    connection: psycopg.Connection, scale: Scale, month: str, fit: LinkedFit, published: list[dict[str, Any]]
+    connection: psycopg.Connection, scale: Scale, month: str, fit: LinkedFit, published: list[ItemInForce]
 ) -> MonthImpact:
     """The impact on up to 20,000 of the month's learners; `published` is in force in the month's last instant, so that
     what the month itself has published, if it is run again, is not compared with itself."""
     start, end = Month(month).bounds
-    before = {row["item_id"]: ItemRow.of(row) for row in published}
-    made_by = {row["item_id"]: row["fit_id"] for row in published if row["fit_id"]}
+    before = {one.item_id: one.values for one in published}
+    made_by = {one.item_id: one.fit_id for one in published if one.fit_id}
     after = proposed_values(fit.items, scale, before)
     every = read_every_anchor(connection, scale.scale_id, scale.anchor_version)
     anchors = set(every.item_ids) if every else set()

@@ -6,7 +6,7 @@ Belongs here: reading and fitting it, and refusing what cannot serve. Does not b
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -87,12 +87,13 @@ def _at_our_metric(irt: dict[str, Any]) -> tuple[ItemRow, bool]:
     if not (a > 0 and 0 <= c < 1):
         return ItemRow(a, b, c, 0.0, 0.0, 0.0), True
     with np.errstate(invalid="ignore"):  # far from everyone P(1 − P) is 0: no information, not finite
-        return ItemRow(a, b, c, *(float(x[0]) for x in assumed_errors(a, b, c))), True
+        a_se, b_se, cov_ab = (float(x[0]) for x in assumed_errors(a, b, c))
+        return ItemRow(a, b, c, a_se, b_se, cov_ab), True
 
 
 def _anchor_problem(item: ItemRow) -> str | None:
     """Why nothing can be linked to such an anchor; every month would fail on it."""
-    a, b, c, a_se, b_se, cov_ab = astuple(item)
+    a, b, c, a_se, b_se, cov_ab = item.with_errors
     if not a > 0:
         return f"a = {a:g} is not positive"
     if not 0 <= c < 1:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -29,10 +29,10 @@ from irt_assets.ledger.cited_fits import (
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.fits import linked_fit
 from irt_assets.ledger.linked_windows import months_before
-from irt_assets.ledger.publications import publications_in_force
+from irt_assets.ledger.publications import ItemInForce, publications_in_force
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.covariances import of_errors
-from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
+from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.drift.errors import Comparison, Fitted, Published, compare
@@ -99,9 +99,8 @@ def in_force_with_errors(connection: psycopg.Connection, scale: Scale, at: datet
     An anchor published as frozen is its frozen value; a value from a stored fit shares that fit's linking; all other
     errors are independent and, where none are stored, those of 500 learners.
     """
-    rows = publications_in_force(connection, scale.scale_id, at)
-    by_item = {row["item_id"]: row for row in rows}
-    values = ItemParameters.of_rows(list(by_item), map(ItemRow.of, rows))
+    by_item = {one.item_id: one for one in publications_in_force(connection, scale.scale_id, at)}
+    values = ItemParameters.of_rows(list(by_item), (one.values for one in by_item.values()))
     unknown = ~np.isfinite(values.a_se + values.b_se)
     assumed = of_errors(*assumed_errors(values.a, values.b, values.c))
     cov = np.where(unknown[:, None, None], assumed, np.nan_to_num(values.cov))
@@ -110,33 +109,33 @@ def in_force_with_errors(connection: psycopg.Connection, scale: Scale, at: datet
     frozen = [
         item
         for item, a_k, b_k in zip(of_anchors.item_ids, of_anchors.a, of_anchors.b, strict=True)
-        if item in by_item and (by_item[item]["a"], by_item[item]["b"]) == (a_k, b_k)
+        if item in by_item and by_item[item].values.abc[:2] == (a_k, b_k)
     ]
     better = [of_anchors.select(frozen)]
-    for fit_id in sorted({row["fit_id"] for row in rows if row["fit_id"] and row["item_id"] not in frozen}):
-        better.append(_of_fit(connection, fit_id, {i: r for i, r in by_item.items() if r["fit_id"] == fit_id}, anchors))
+    for fit_id in sorted({one.fit_id for item, one in by_item.items() if one.fit_id and item not in frozen}):
+        better.append(_of_fit(connection, fit_id, {i: r for i, r in by_item.items() if r.fit_id == fit_id}, anchors))
     for part in better:
         published = published.then(part)
     published = _with_origins(connection, published.select(sorted(by_item)), by_item)
-    return InForce(published, tuple(by_item[item]["effective_from"] for item in published.item_ids))
+    return InForce(published, tuple(by_item[item].effective_from for item in published.item_ids))
 
 
-def _with_origins(connection: psycopg.Connection, published: Published, rows: dict[str, dict[str, Any]]) -> Published:
+def _with_origins(connection: psycopg.Connection, published: Published, rows: dict[str, ItemInForce]) -> Published:
     """Each value with the model it was fitted under and, for a 3PL, the errors of c; values from the bank with the
     model that the bank names."""
-    fits = sorted({row["fit_id"] for row in rows.values() if row["fit_id"]})
+    fits = sorted({row.fit_id for row in rows.values() if row.fit_id})
     of_fits = {fit_id: Fitted(*of_fit) for fit_id, of_fit in learners_of(connection, fits).items()}
     guessing = guessing_errors(connection, fits, rows)
     of_bank: dict[str, str] = dict(
         connection.execute(
             "SELECT item_id, meta->'irt'->>'model' FROM question WHERE item_id = ANY(%s) AND meta->'irt' ? 'model'",
-            ([item for item, row in rows.items() if not row["fit_id"]],),
+            ([item for item, row in rows.items() if not row.fit_id],),
         ).fetchall()
     )
     fitted: list[Fitted | None] = []
     cov = published.cov_with_guessing[:, 2].copy()
     for j, item in enumerate(published.item_ids):
-        fit_id = rows[item]["fit_id"]
+        fit_id = rows[item].fit_id or ""
         fitted.append(of_fits.get(fit_id) or _of_bank(of_bank.get(item)))
         if (fit_id, item) in guessing:
             cov[j] = guessing[fit_id, item]
@@ -149,9 +148,7 @@ def _of_bank(model: str | None) -> Fitted | None:
     return None if known is None else Fitted(known)
 
 
-def _of_fit(
-    connection: psycopg.Connection, fit_id: str, rows: dict[str, dict[str, Any]], anchors: AnchorSet
-) -> Published:
+def _of_fit(connection: psycopg.Connection, fit_id: str, rows: dict[str, ItemInForce], anchors: AnchorSet) -> Published:
     """The items published as the fit had them; none where it is not kept."""
     nothing = Published.of_anchors(anchors).select([])
     constants = constants_of(connection, [fit_id]).get(fit_id)
@@ -162,7 +159,7 @@ def _of_fit(
     unchanged = [
         item
         for item, a, b in zip(linked.item_ids, linked.a, linked.b, strict=True)
-        if item in rows and np.allclose((a, b), (rows[item]["a"], rows[item]["b"]), rtol=1e-9, atol=1e-12)
+        if item in rows and np.allclose((a, b), rows[item].values.abc[:2], rtol=1e-9, atol=1e-12)
     ]
     return linked.select(unchanged)
 

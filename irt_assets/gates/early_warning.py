@@ -148,7 +148,7 @@ def read_warning(connection: psycopg.Connection, scale: Scale, night: LinkedFit,
     fit = linked_fit(connection, scale.scale_id, "monthly", Month(name).start, scale.engine) if name else None
     month = (name, fit) if name and fit else None
     published = {
-        row["item_id"]: (row["b"], np.nan if row["b_se"] is None else row["b_se"])
-        for row in publications_in_force(connection, scale.scale_id, end)
+        one.item_id: (one.values.b, np.nan if one.values.b_se is None else one.values.b_se)
+        for one in publications_in_force(connection, scale.scale_id, end)
     }
     return compare(night, month, published, scale.rules.publication.anchor_q_alpha)

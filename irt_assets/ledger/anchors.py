@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import astuple
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +16,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from irt_assets.ledger.audit import versions_of_a_new_model
+from irt_assets.ledger.encoding import item_as_json, item_columns
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.covariances import block_diagonal
 from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
@@ -25,6 +25,7 @@ from irt_assets.responses.scales import Scale
 
 MOST_WITH_COVARIANCES = 300
 """Anchors of a set that is kept with all their covariances: 360,000 numbers."""
+_ROW = f"item_id, version, {item_columns('n')}, errors_assumed, topic_id, cov"
 Anchors = dict[str, ItemRow]
 Topics = dict[str, str | None]
 
@@ -33,7 +34,8 @@ def read_anchors(connection: psycopg.Connection, scale_id: str, version: int) ->
     """The frozen anchors of a scale; None where it has not been initialised."""
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
-            "SELECT * FROM anchor_set WHERE scale_id = %s AND version = %s ORDER BY item_id", (scale_id, version)
+            f"SELECT {_ROW} FROM anchor_set n WHERE scale_id = %s AND version = %s ORDER BY item_id",
+            (scale_id, version),
         ).fetchall()
     return _anchor_set(scale_id, rows)
 
@@ -43,7 +45,7 @@ def read_every_anchor(connection: psycopg.Connection, scale_id: str, version: in
     been initialised."""
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
-            """SELECT DISTINCT ON (item_id) * FROM anchor_set WHERE scale_id = %s AND version <= %s
+            f"""SELECT DISTINCT ON (item_id) {_ROW} FROM anchor_set n WHERE scale_id = %s AND version <= %s
                ORDER BY item_id, version DESC""",
             (scale_id, version),
         ).fetchall()
@@ -111,7 +113,8 @@ def anchors_change_after(connection: psycopg.Connection, scale_id: str, start: d
 
 def hash_of_anchors(anchors: Mapping[str, ItemRow]) -> str:
     """The same whatever their order."""
-    return hashlib.sha256(json.dumps({i: astuple(x) for i, x in anchors.items()}, sort_keys=True).encode()).hexdigest()
+    content = {item: [*x.with_errors, *x.scored_with[3:]] for item, x in anchors.items()}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def freeze_anchors(
@@ -130,17 +133,13 @@ def freeze_anchors(
     """
     digest = hash_of_anchors(anchors)
     together = {} if fit is None else _covariances(fit, sorted(anchors))
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            """INSERT INTO anchor_set (scale_id, version, item_id, a, b, c, a_se, b_se, cov_ab, errors_assumed,
-                                       topic_id, anchor_hash, effective_from, cov)
-               VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)""",
-            [
-                (scale_id, version, item, *astuple(values), item in assumed, topics[item], digest, effective_from)
-                + (json.dumps(together[item]) if together else None,)
-                for item, values in sorted(anchors.items())
-            ],
-        )
+    columns = "scale_id, version, item_id, parameters, errors_assumed, topic_id, anchor_hash, effective_from, cov"
+    with connection.cursor().copy(f"COPY anchor_set ({columns}) FROM STDIN") as copy:
+        for item, values in sorted(anchors.items()):
+            copy.write_row(
+                [scale_id, version, item, item_as_json(values), item in assumed, topics[item], digest, effective_from]
+                + [json.dumps(together[item]) if together else None]
+            )
     return digest
 
 
@@ -159,8 +158,8 @@ def _covariances(fit: Calibration, items: Sequence[str]) -> dict[str, dict[str, 
     }
 
 
-_SET_OF = """
-    SELECT DISTINCT ON (item_id) * FROM anchor_set
+_SET_OF = f"""
+    SELECT DISTINCT ON (item_id) {_ROW}, parameters FROM anchor_set n
     WHERE scale_id = %(scale)s AND version <= %(version)s AND item_id = ANY(%(items)s) ORDER BY item_id, version DESC"""
 """These items, each as it was last frozen."""
 
@@ -180,10 +179,9 @@ def freeze_set(connection: psycopg.Connection, scale: Scale, items: Collection[s
     _, digest = set_of(connection, scale, items)
     version = scale.anchor_version + 1
     connection.execute(
-        f"""INSERT INTO anchor_set (scale_id, version, item_id, a, b, c, a_se, b_se, c_se, cov_ab, errors_assumed,
-                                   topic_id, cov, anchor_hash, effective_from)
-           SELECT scale_id, %(new)s, item_id, a, b, c, a_se, b_se, c_se, cov_ab, errors_assumed, topic_id, cov,
-                  %(digest)s, %(since)s
+        f"""INSERT INTO anchor_set (scale_id, version, item_id, parameters, errors_assumed, topic_id, cov, anchor_hash,
+                                   effective_from)
+           SELECT %(scale)s, %(new)s, item_id, parameters, errors_assumed, topic_id, cov, %(digest)s, %(since)s
            FROM ({_SET_OF}) as_frozen""".encode(),
         {"scale": scale.scale_id, "version": scale.anchor_version, "items": [*items]}
         | {"new": version, "digest": digest, "since": effective_from},

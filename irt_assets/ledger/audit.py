@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 import psycopg
-from psycopg.rows import class_row
+from psycopg.rows import class_row, dict_row
 
+from irt_assets.ledger.encoding import item_columns
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.relations import MONTHS_IN_USE
 from irt_assets.psychometrics.core.items import ItemRow
@@ -113,13 +114,15 @@ class FrozenVersion:
 def frozen_versions(connection: psycopg.Connection) -> dict[tuple[str, int], FrozenVersion]:
     """Every version of every scale's anchors, by scale and version, in order."""
     found: dict[tuple[str, int], FrozenVersion] = {}
-    for scale_id, version, item, *values, digest in connection.execute(
-        """SELECT scale_id, version, item_id, a, b, c, a_se, b_se, cov_ab, anchor_hash FROM anchor_set
-           ORDER BY scale_id, version, item_id"""
-    ):
+    rows = connection.cursor(row_factory=dict_row).execute(
+        f"""SELECT scale_id, version, item_id, {item_columns("n")}, anchor_hash FROM anchor_set n
+            ORDER BY scale_id, version, item_id"""
+    )
+    for row in rows:
+        scale_id, version = row["scale_id"], row["version"]
         of_version = found.setdefault((scale_id, version), FrozenVersion(scale_id, version))
-        of_version.anchors[item] = ItemRow(*values)
-        of_version.hashes.add(digest)
+        of_version.anchors[row["item_id"]] = ItemRow.of(row)
+        of_version.hashes.add(row["anchor_hash"])
     return found
 
 

@@ -1,4 +1,4 @@
-"""A Calibration as the bytes that a row keeps, and numbers as JSON takes them."""
+"""A Calibration as the bytes that a row keeps, an item as its columns keep it, and numbers as JSON takes them."""
 
 from __future__ import annotations
 
@@ -6,17 +6,22 @@ import hashlib
 import io
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from threading import Lock
+from typing import LiteralString
 
 import numpy as np
 
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Population
 
 _ARRAYS = ("a", "d", "c", "cov", "n", "n_correct")
 _NOT_OF_ALL = ("joint_cov", "guessing_cov", "categories", "further", "further_cov")
 KEPT_BYTES = 2**28
 """The most that the arrays of kept fits take: as much as eight fits of 1000 items with all their covariances."""
+
+_OF_ITEMS = tuple(one.name for one in fields(ItemRow) if one.name != "further")
+_STRICT = json.JSONEncoder(allow_nan=False)
 
 
 def encode(calibration: Calibration) -> bytes:
@@ -91,3 +96,18 @@ def _decoded(content: bytes) -> Calibration:
 def finite(x: float) -> float | None:
     """JSON has no NaN or infinity: they become null."""
     return float(x) if math.isfinite(x) else None
+
+
+def item_as_json(item: ItemRow) -> str:
+    """For a column `parameters`, which keeps every number to the last bit: −0 as a text, as jsonb knows no such number.
+    Raises ValueError where one is not finite."""
+    known = {name: value for name in _OF_ITEMS if (value := getattr(item, name)) is not None} | dict(item.further)
+    signed = {name: "-0" if value == 0 and math.copysign(1, value) < 0 else value for name, value in known.items()}
+    return _STRICT.encode(signed)
+
+
+def item_columns(table: LiteralString, before: LiteralString = "") -> LiteralString:
+    """The columns of a table with `parameters`, by its alias, for `ItemRow.of`, which reads them after `before`."""
+    own = ", ".join(f"{table}.{name} AS {before}{name}" for name in _OF_ITEMS)
+    names = ", ".join(_OF_ITEMS)
+    return f"{own}, nullif({table}.parameters - '{{{names}}}'::text[], '{{}}'::jsonb) AS {before}further"

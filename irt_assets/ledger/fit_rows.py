@@ -66,7 +66,7 @@ def item_rows(
             "fit": {name: values[j] for name, values in statistics.items() if name not in STATISTIC_COLUMNS},
         } | ({"provisional": True} if item_id in unpublished else {})
         if further := linked.further_of(j):
-            params |= {"model": linked.model, "further": further}
+            params["further"] = further
         rows.append(
             {
                 "fit_id": fit_id,

@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
+from irt_assets.ledger.encoding import item_as_json, item_columns
 from irt_assets.ledger.relations import IN_USE
 from irt_assets.psychometrics.core.items import ItemRow
 
@@ -25,16 +26,21 @@ class NewProposal:
     why: str
 
 
-def propose(connection: psycopg.Connection, proposals: Iterable[NewProposal]) -> None:
-    """Append proposals in the caller's transaction; one that the same fit made before stays as it is."""
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            """INSERT INTO item_parameter_proposal
-                 (month, scale_id, item_id, fit_id, a, b, c, a_se, b_se, cov_ab, why)
-               VALUES (%(month)s, %(scale_id)s, %(item_id)s, %(fit_id)s, %(a)s, %(b)s, %(c)s, %(a_se)s, %(b_se)s,
-                       %(cov_ab)s, %(why)s) ON CONFLICT DO NOTHING""",
-            [vars(one) | vars(one.values) for one in proposals],
+def propose(connection: psycopg.Connection, proposals: Collection[NewProposal]) -> None:
+    """Append proposals in the caller's transaction, which holds the lock of the ledger; one that the same fit made
+    before stays as it is."""
+    before = set(
+        connection.execute(
+            "SELECT month, scale_id, item_id, fit_id FROM item_parameter_proposal WHERE month = ANY(%s)",
+            ([*{one.month for one in proposals}],),
         )
+    )
+    columns = "month, scale_id, item_id, fit_id, parameters, why"
+    with connection.cursor().copy(f"COPY item_parameter_proposal ({columns}) FROM STDIN") as copy:
+        for one in proposals:
+            key = one.month, one.scale_id, one.item_id, one.fit_id
+            if key not in before:
+                copy.write_row([*key, item_as_json(one.values), one.why])
 
 
 def read_proposals(
@@ -94,7 +100,7 @@ def proposals_by_reason(
 
 
 _PROPOSALS = f"""
-SELECT p.month, p.scale_id, p.item_id, p.fit_id, p.a, p.b, p.c, p.a_se, p.b_se, p.cov_ab, p.why, p.created_at,
+SELECT p.month, p.scale_id, p.item_id, p.fit_id, {item_columns("p")}, p.why, p.created_at,
        i.n_responses, i.infit, i.outfit, i.rmsd, i.flags,
        m.kind, m.window_start, m.window_end, m.data_hash, m.anchor_hash,
        m.fit_id IS NULL OR (m.kind = 'monthly' AND (m.superseded_at IS NOT NULL OR s.fit_id IS NULL)) OR EXISTS (
@@ -105,8 +111,7 @@ SELECT p.month, p.scale_id, p.item_id, p.fit_id, p.a, p.b, p.c, p.a_se, p.b_se, 
        CASE WHEN d.details->'change'->>'onset' > e.began
             THEN jsonb_set(d.details->'change', '{{onset}}', to_jsonb(e.began)) ELSE d.details->'change' END AS change,
        x.decision, x.decided_by, x.decided_at, x.reason, x.effective_from AS decided_from,
-       o.publication_id, o.a AS old_a, o.b AS old_b, o.c AS old_c, o.a_se AS old_a_se, o.b_se AS old_b_se,
-       o.effective_from AS old_since, o.rule AS old_rule,
+       o.publication_id, {item_columns("o", "old_")}, o.effective_from AS old_since, o.rule AS old_rule,
        o.window_end > m.window_end OR (o.window_end = m.window_end AND m.kind = 'monthly') OR EXISTS (
          SELECT FROM standing_decision r
          WHERE (r.scale_id, r.item_id) = (p.scale_id, p.item_id)
@@ -154,12 +159,13 @@ LEFT JOIN LATERAL (
   ORDER BY u.month DESC LIMIT 1) later ON true
 LEFT JOIN LATERAL (
   SELECT * FROM (
-    SELECT r.month, r.decision, r.decided_by, r.decided_at, q.a, q.b, q.c, q.a_se, q.b_se,
+    SELECT r.month, r.decision, r.decided_by, r.decided_at, {item_columns("q")},
            (SELECT g.details->'change'->>'kind' FROM item_drift g
-            WHERE (g.month, g.scale_id, g.item_id, g.engine) = (right(r.month, 7), p.scale_id, p.item_id, m.engine))
+            WHERE (g.month, g.scale_id, g.item_id, g.engine)
+                  = (right(r.month, 7), p.scale_id, p.item_id, m.engine)) AS kind
     FROM standing_decision r JOIN item_parameter_proposal q USING (month, scale_id, item_id, fit_id)
     WHERE (r.scale_id, r.item_id) = (p.scale_id, p.item_id) ORDER BY r.decision_id DESC LIMIT 1
-  ) AS last (month, decision, decided_by, decided_at, a, b, c, a_se, b_se, kind)
+  ) AS last
   WHERE decision = 'reject' AND 'leak' IN (kind, d.details->'change'->>'kind')) leak ON true
 WHERE (%(windows)s::text[] IS NULL OR p.month = ANY(%(windows)s))
   AND (%(items)s::text[] IS NULL OR p.item_id = ANY(%(items)s))

@@ -11,11 +11,12 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, LiteralString
+from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple
 
 import psycopg
 from psycopg.rows import dict_row
 
+from irt_assets.ledger.encoding import item_as_json, item_columns
 from irt_assets.ledger.testlets import InTestlets, effects_in_force
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.responses.item_status import Withdrawals, read_withdrawals
@@ -56,13 +57,22 @@ class Publication:
     publication_id: int | None = None
 
 
+class ItemInForce(NamedTuple):
+    """What is in force of an item: its values, the fit they come from (None: the bank), and since when."""
+
+    item_id: str
+    values: ItemRow
+    fit_id: str | None
+    effective_from: datetime
+
+
 def in_force(connection: psycopg.Connection, scale_id: str, at: datetime) -> PublishedSet:
     """The published set in force at `at`: of each item the last publication with effective_from ≤ at.
 
     Where no SD of testlet effects is in force the hash is of the parameters alone.
     """
-    items = {row["item_id"]: ItemRow.of(row) for row in publications_in_force(connection, scale_id, at)}
-    content = [(item, *values.abc) for item, values in items.items()]
+    items = {one.item_id: one.values for one in publications_in_force(connection, scale_id, at)}
+    content = [(item, *values.scored_with) for item, values in items.items()]
     testlets = effects_in_force(connection, scale_id, at, items)
     hashed: Any = content if testlets is None else [content, testlets.sd, testlets.of]
     digest = hashlib.sha256(json.dumps(hashed).encode()).hexdigest()
@@ -75,19 +85,19 @@ def in_force_at(columns: LiteralString) -> LiteralString:
     Who reads those of one scale says so outside: PostgreSQL then looks at no other.
     """
     return f"""SELECT DISTINCT ON (scale_id, item_id) scale_id, item_id, {columns}
-               FROM item_parameter_publication WHERE effective_from <= %(at)s
+               FROM item_parameter_publication p WHERE effective_from <= %(at)s
                ORDER BY scale_id, item_id, effective_from DESC, publication_id DESC"""
 
 
-def publications_in_force(connection: psycopg.Connection, scale_id: str, at: datetime) -> list[dict[str, Any]]:
-    """The last publication of each item with effective_from ≤ at, in order: values, errors, where from, since when."""
+def publications_in_force(connection: psycopg.Connection, scale_id: str, at: datetime) -> list[ItemInForce]:
+    """The last publication of each item with effective_from ≤ at, by item."""
     with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(
-            f"""SELECT item_id, a, b, c, a_se, b_se, cov_ab, fit_id, effective_from
-                FROM ({in_force_at("a, b, c, a_se, b_se, cov_ab, fit_id, effective_from")}) p
+        rows = cursor.execute(
+            f"""SELECT * FROM ({in_force_at(f"{item_columns('p')}, fit_id, effective_from")}) p
                 WHERE scale_id = %(scale)s ORDER BY item_id""",
             {"scale": scale_id, "at": at},
-        ).fetchall()
+        )
+        return [ItemInForce(row["item_id"], ItemRow.of(row), row["fit_id"], row["effective_from"]) for row in rows]
 
 
 def bank_in_force(
@@ -160,7 +170,8 @@ def publications_of(connection: psycopg.Connection, scale_id: str, item_id: str)
     """Every publication of an item of a scale, in the order in which they were made."""
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
-            "SELECT * FROM item_parameter_publication WHERE (scale_id, item_id) = (%s, %s) ORDER BY publication_id",
+            f"""SELECT *, {item_columns("p")} FROM item_parameter_publication p
+                WHERE (scale_id, item_id) = (%s, %s) ORDER BY publication_id""",
             (scale_id, item_id),
         )
         stored = [f.name for f in fields(Publication) if f.name != "values"]
@@ -169,16 +180,14 @@ def publications_of(connection: psycopg.Connection, scale_id: str, item_id: str)
 
 def publish(connection: psycopg.Connection, publications: Iterable[Publication], run_id: str | None = None) -> None:
     """Append publications, made by this version of the code, in the caller's transaction."""
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            """INSERT INTO item_parameter_publication
-                 (scale_id, item_id, a, b, c, a_se, b_se, cov_ab, effective_from, month, fit_id, rule, decided_by,
-                  reason, replaces, data_hash, anchor_hash, code_version, run_id)
-               VALUES (%(scale_id)s, %(item_id)s, %(a)s, %(b)s, %(c)s, %(a_se)s, %(b_se)s, %(cov_ab)s,
-                       %(effective_from)s, %(month)s, %(fit_id)s, %(rule)s, %(decided_by)s, %(reason)s, %(replaces)s,
-                       %(data_hash)s, %(anchor_hash)s, %(code_version)s, %(run_id)s)""",
-            [vars(one) | vars(one.values) | {"code_version": code_version(), "run_id": run_id} for one in publications],
-        )
+    columns = [f.name for f in fields(Publication) if f.name not in ("values", "publication_id")]
+    statement = (
+        f"""COPY item_parameter_publication ({", ".join(columns)}, parameters, code_version, run_id) FROM STDIN"""
+    )
+    version = code_version()
+    with connection.cursor().copy(statement.encode()) as copy:
+        for one in publications:
+            copy.write_row([*(getattr(one, name) for name in columns), item_as_json(one.values), version, run_id])
 
 
 def publications_with_their_fits(connection: psycopg.Connection, item_id: str) -> list[dict[str, Any]]:
@@ -187,8 +196,8 @@ def publications_with_their_fits(connection: psycopg.Connection, item_id: str) -
         return cursor.execute(
             """
             SELECT p.publication_id, p.scale_id, p.item_id, p.a, p.b, p.c, p.a_se, p.b_se, p.effective_from, p.rule,
-                   p.decided_by, p.reason, p.replaces, p.month, p.fit_id, p.data_hash, p.anchor_hash, p.code_version,
-                   p.run_id, p.published_at,
+                   p.decided_by, p.reason, p.replaces, p.month, p.fit_id, p.data_hash,
+                   p.anchor_hash, p.code_version, p.run_id, p.published_at,
                    current.publication_id IS NOT NULL AS in_force,
                    m.engine, m.engine_version, m.model, m.n_persons, m.n_responses AS fit_responses,
                    m.model_spec->'linking_constants' AS linking_constants, m.snapshot_hash,

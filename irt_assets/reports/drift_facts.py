@@ -26,7 +26,7 @@ from irt_assets.ledger.anchors import anchor_items
 from irt_assets.ledger.fit_spec import Spread
 from irt_assets.ledger.fits import latest_staged
 from irt_assets.ledger.fitted_items import items_of_fit
-from irt_assets.ledger.publications import publications_in_force
+from irt_assets.ledger.publications import ItemInForce, publications_in_force
 from irt_assets.ledger.steps import Step, step_of
 from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
 from irt_assets.psychometrics.core.models import Responses
@@ -115,7 +115,7 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
         information = {}
     dif = rows.dif_of(connection, scale, month)
     step = step_of(connection, scale.scale_id, month)
-    in_force = {row["item_id"]: row for row in publications_in_force(connection, scale.scale_id, start)}
+    in_force = {one.item_id: one for one in publications_in_force(connection, scale.scale_id, start)}
     snapshot = current_snapshot(connection, month)
     items = _items(connection, scale, month, fit, linkings, history, in_force, information, dif, step)
     wanted = [i for i, item in items.items() if item.proposal is not None and item.now is not None]
@@ -165,7 +165,7 @@ def _items(
     fit: Linked | None,
     linkings: Sequence[Linked],
     history: dict[str, list[DriftRow]],
-    in_force: dict[str, dict[str, Any]],
+    in_force: dict[str, ItemInForce],
     information: dict[str, InformationRow],
     dif: Iterable[DifRow],
     step: Step | None,
@@ -211,8 +211,8 @@ def _items(
             name,
             topics.get(name),
             name in anchors,
-            ItemRow.if_known(published) if published else None,
-            published["effective_from"] if published else None,
+            published.values if published else None,
+            published.effective_from if published else None,
             ItemRow.if_known(params),
             row.get("n_responses") or (drift.details.get("proportion_correct", {}).get("n", 0) if drift else 0),
             {k: row.get(k) for k in ("p_value", "point_biserial", "infit", "outfit", "rmsd")} | params.get("fit", {}),

@@ -125,11 +125,14 @@ def own(connection: psycopg.Connection, table: sa.Table, owned: Mapping[str, obj
 
 
 def frame_schema(table: sa.Table) -> pandera.DataFrameSchema:
-    """The registry's requirements on a frame for `table`: exactly its columns, NULLs, ranges."""
+    """The registry's requirements on a frame for `table`: NULLs, ranges, and exactly its columns but those that the
+    server computes."""
     import pandera.pandas as pandera  # half a second, only for writers
 
     columns = {}
     for column in table.columns:
+        if column.computed is not None:
+            continue
         checks = []
         if (low := column.info.get("ge")) is not None:
             checks.append(pandera.Check.ge(low))

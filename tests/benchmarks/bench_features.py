@@ -146,8 +146,9 @@ def fill(connection: psycopg.Connection, size: int) -> None:
     with connection.cursor() as cursor:
         cursor.executemany(
             """INSERT INTO item_parameter_publication
-                 (scale_id, item_id, a, b, c, effective_from, rule, reason, anchor_hash, code_version)
-               VALUES ('default', %s, %s, %s, 0, '2026-01-01', 'origin', '', '', '')""",
+                 (scale_id, item_id, parameters, effective_from, rule, reason, anchor_hash, code_version)
+               VALUES ('default', %s, jsonb_build_object('a', %s::float8, 'b', %s::float8, 'c', 0),
+                       '2026-01-01', 'origin', '', '', '')""",
             list(zip(items.to_pylist(), a.tolist(), b.tolist(), strict=True)),
         )
 

@@ -135,8 +135,8 @@ def make(settings: Settings, database: Database, months: Sequence[str], answers:
             )
             connection.execute("INSERT INTO calibration_scale (scale_id, origin) VALUES (%s, '{}')", (scale,))
             connection.execute(
-                """INSERT INTO anchor_set (scale_id, version, item_id, a, b, c, errors_assumed, anchor_hash)
-                   VALUES (%s, 1, %s, 1, 0, 0, true, %s)""",
+                """INSERT INTO anchor_set (scale_id, version, item_id, parameters, errors_assumed, anchor_hash)
+                   VALUES (%s, 1, %s, '{"a": 1, "b": 0, "c": 0}', true, %s)""",
                 (scale, f"{scale}0", ANCHORS),
             )
         connection.execute(

@@ -139,7 +139,11 @@ def _copy(connection: psycopg.Connection, source: str, month: str) -> None:
         tables.scored_snapshot: {"month": name},
         tables.fit_staging: {"month": name, "fit_id": fit},
         tables.publication_step: {"month": name, "fit_id": fit, "n_published": "0"},
-        tables.item_parameter_proposal: {"month": name, "fit_id": fit, "b": f"b {near}"},
+        tables.item_parameter_proposal: {
+            "month": name,
+            "fit_id": fit,
+            "parameters": f"parameters || jsonb_build_object('b', b {near})",
+        },
         tables.item_drift: {"month": name, "delta_b": f"delta_b {near}"},
     }
     for table, changed in copies.items():
@@ -170,7 +174,7 @@ def _copy(connection: psycopg.Connection, source: str, month: str) -> None:
 
 def _insert(connection: psycopg.Connection, table: sa.Table, where: str, **changed: str) -> None:
     """Rows of the table once more, with columns set to what SQL makes of them."""
-    names = [column.name for column in table.columns]
+    names = [column.name for column in table.columns if column.computed is None]
     values = ", ".join(changed.get(name, f'"{name}"') for name in names)
     columns = ", ".join(f'"{name}"' for name in names)
     connection.execute(
@@ -187,7 +191,8 @@ def _let_items_drift(connection: psycopg.Connection) -> None:
         (ONE_IN,),
     )
     connection.execute(
-        """UPDATE item_parameter_proposal p SET b = b + 0.6 FROM item_drift d
+        """UPDATE item_parameter_proposal p
+             SET parameters = parameters || jsonb_build_object('b', b + 0.6) FROM item_drift d
            WHERE (d.month, d.scale_id, d.item_id) = (p.month, p.scale_id, p.item_id) AND d.severity <> 'none'"""
     )
 

@@ -14,6 +14,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from irt_assets.ledger.encoding import item_as_json
 from irt_assets.ledger.publications import PublishedSet
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.eligibility.rules import Rules
@@ -202,7 +203,11 @@ def load(database: Database, world: World) -> None:
             )
         cursor.executemany(
             """INSERT INTO item_parameter_publication
-                 (scale_id, item_id, a, b, c, effective_from, rule, reason, anchor_hash, code_version)
-               VALUES (%s, %s, %s, %s, %s, '2000-01-01', 'origin', 'made up', '', '')""",
-            [(s, item, *values) for s, items in world.published.items() for item, values in items.items()],
+                 (scale_id, item_id, parameters, effective_from, rule, reason, anchor_hash, code_version)
+               VALUES (%s, %s, %s, '2000-01-01', 'origin', 'made up', '', '')""",
+            [
+                (s, item, item_as_json(ItemRow(*values)))
+                for s, items in world.published.items()
+                for item, values in items.items()
+            ],
         )

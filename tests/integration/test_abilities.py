@@ -117,8 +117,8 @@ def publish(database: Database, item: str, b: float, at: datetime) -> None:
     run_sql(
         database,
         """INSERT INTO item_parameter_publication
-             (scale_id, item_id, a, b, c, effective_from, rule, reason, anchor_hash, code_version)
-           VALUES (%s, %s, 1.0, %s, 0, %s, 'decision', 'made up', '', '')""",
+             (scale_id, item_id, parameters, effective_from, rule, reason, anchor_hash, code_version)
+           VALUES (%s, %s, jsonb_build_object('a', 1, 'b', %s::float8, 'c', 0), %s, 'decision', 'made up', '', '')""",
         (SCALE, item, b, at),
     )
 

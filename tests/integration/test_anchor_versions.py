@@ -123,7 +123,10 @@ def test_a_drop_is_recorded_and_holds_the_invariant(bank: Database) -> None:
 @pytest.mark.parametrize(
     "plant",
     [
-        "UPDATE anchor_set SET b = b + 0.1 WHERE version = 1 AND item_id = (SELECT min(item_id) FROM anchor_set)",
+        (
+            "UPDATE anchor_set SET parameters = parameters || jsonb_build_object('b', b + 0.1)"
+            " WHERE version = 1 AND item_id = (SELECT min(item_id) FROM anchor_set)"
+        ),
         "DELETE FROM anchor_set WHERE version = 2 AND item_id = (SELECT max(item_id) FROM anchor_set)",
         "DELETE FROM release_decision",
     ],
@@ -268,7 +271,12 @@ def test_a_trial_names_the_gate_that_would_hold_the_month(bank: Database) -> Non
     half = [item for (item,) in rows(bank, "SELECT item_id FROM anchor_set ORDER BY item_id LIMIT 7")]
     drop(bank, half, LAST)
     link_month(bank, LAST, "without them")
-    run_sql(bank, "UPDATE anchor_set SET b = b + 1 WHERE version = 1 AND item_id = ANY(%s)", (half,))
+    run_sql(
+        bank,
+        "UPDATE anchor_set SET parameters = parameters || jsonb_build_object('b', b + 1)"
+        " WHERE version = 1 AND item_id = ANY(%s)",
+        (half,),
+    )
     with bank.connect() as connection:
         back = preview_change(connection, "restore_anchor", SCALE, half, LAST)
     (said,) = try_anchors(bank, folder_store_of(bank), back).values()

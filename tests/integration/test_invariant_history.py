@@ -225,8 +225,8 @@ def test_run_names_violations_stores_them_and_fails(irt: Callable[..., tuple[int
         connection.execute("INSERT INTO question (item_id) VALUES ('q1')")
         connection.execute(
             """INSERT INTO item_parameter_publication
-                 (scale_id, item_id, a, b, c, effective_from, rule, reason, anchor_hash, code_version)
-               VALUES ('default', 'q1', -1, 0, 0, '2026-01-01Z', 'origin', 'so', 'x', 'x')"""
+                 (scale_id, item_id, parameters, effective_from, rule, reason, anchor_hash, code_version)
+               VALUES ('default', 'q1', '{"a": -1, "b": 0, "c": 0}', '2026-01-01Z', 'origin', 'so', 'x', 'x')"""
         )
     code, said = irt("run")
     assert code == 1

@@ -221,8 +221,9 @@ def test_a_past_week_uses_the_set_that_was_in_force_then(own: Settings) -> None:
     with database.connect() as connection:
         before = week_of_log(connection, END)
     later = """INSERT INTO item_parameter_publication
-                 (scale_id, item_id, a, b, c, effective_from, rule, reason, anchor_hash, code_version)
-               SELECT scale_id, item_id, a, b + 1, c, %s, 'decision', '', '', '' FROM item_parameter_publication"""
+                 (scale_id, item_id, parameters, effective_from, rule, reason, anchor_hash, code_version)
+               SELECT scale_id, item_id, parameters || jsonb_build_object('b', b + 1), %s, 'decision', '', '', ''
+               FROM item_parameter_publication"""
     run_sql(database, later, (END + timedelta(seconds=1),))
     with database.connect() as connection:
         assert week_of_log(connection, END) == before

@@ -65,8 +65,9 @@ def test_later_decisions_come_first_and_only_one_is_in_force(world: Settings, sm
         run_sql(
             database,
             """INSERT INTO item_parameter_publication
-                 (scale_id, item_id, a, b, c, effective_from, rule, decided_by, reason, anchor_hash, code_version)
-               VALUES ('default', %s, 1, %s, 0, %s, 'decision', 'Ada', 'it drifted', '', '')""",
+                 (scale_id, item_id, parameters, effective_from, rule, decided_by, reason, anchor_hash, code_version)
+               VALUES ('default', %s, jsonb_build_object('a', 1, 'b', %s::float8, 'c', 0),
+                       %s, 'decision', 'Ada', 'it drifted', '', '')""",
             (item, b, when),
         )
     found = of_item(world, item)

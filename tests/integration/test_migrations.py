@@ -57,7 +57,7 @@ def test_postgresql_15_takes_the_same_schema(tmp_path: Path, require: Callable[[
         ("DROP INDEX mirt_ability_user", "index mirt_ability_user of mirt_ability is missing"),
         ("ALTER TABLE learner DROP CONSTRAINT learner_pkey", "primary key of learner is []"),
         ("DROP VIEW attempt", "view attempt is missing"),
-        ("CREATE OR REPLACE VIEW item_parameter_current AS SELECT * FROM item_parameter_publication", "view item_pa"),
+        ("CREATE OR REPLACE VIEW standing_decision AS SELECT * FROM release_decision", "view standing_decision is"),
     ],
 )
 def test_a_difference_from_the_registry_is_named(database: Database, damage: str, said: str) -> None:

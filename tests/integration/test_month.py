@@ -161,7 +161,7 @@ def test_linking_again_by_other_rules_leaves_the_fit_that_was_published_as_it_wa
     database, store = Database(world), folder_store(world)
     first = calibrate(world)[SCALE]
     kept = rows(database, "SELECT * FROM mirt_item_params WHERE fit_id = %s ORDER BY item_id", (first.fit_id,))
-    run_sql(database, "UPDATE anchor_set SET b = b + 0.5")
+    run_sql(database, "UPDATE anchor_set SET parameters = parameters || jsonb_build_object('b', b + 0.5)")
     link_month(database, MONTH, None)
     second = publish_month(database, store, MONTH, (), None)[SCALE][MONTH]
     assert second.fit_id != first.fit_id

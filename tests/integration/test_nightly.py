@@ -336,12 +336,19 @@ def test_anchors_that_are_gone_from_the_answers_fail_the_night_with_the_reason(w
 def test_an_item_that_moved_is_in_the_warning_and_in_the_table(calibrated: Settings) -> None:
     database = Database(calibrated)
     with database.connect() as connection:
-        connection.execute("UPDATE item_parameter_publication SET b = b + 2 WHERE item_id = 'C02'")
+        connection.execute(
+            "UPDATE item_parameter_publication SET parameters = parameters || jsonb_build_object('b', b + 2)"
+            " WHERE item_id = 'C02'"
+        )
     try:
         night = night_of(database)
         check = check_night(night)
     finally:
-        run_sql(database, "UPDATE item_parameter_publication SET b = b - 2 WHERE item_id = 'C02'")
+        run_sql(
+            database,
+            "UPDATE item_parameter_publication SET parameters = parameters || jsonb_build_object('b', b - 2)"
+            " WHERE item_id = 'C02'",
+        )
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert f"{LAST_DAY}: b differs from the published value of one item: C02" in str(check.description)
     assert [(row["scale"], row["item"]) for row in rows_of(check.metadata, ITEMS)] == [(SCALE, "C02")]

@@ -151,10 +151,9 @@ def test_a_release_measures_anew(world: Settings) -> None:
     run_sql(
         database,
         """INSERT INTO item_parameter_publication
-             (scale_id, item_id, a, b, c, a_se, b_se, c_se, cov_ab, effective_from, rule, reason, anchor_hash,
-              code_version)
-           SELECT scale_id, item_id, a, b + 1, c, a_se, b_se, c_se, cov_ab, %s, 'decision', 'a test', anchor_hash,
-             code_version
+             (scale_id, item_id, parameters, effective_from, rule, reason, anchor_hash, code_version)
+           SELECT scale_id, item_id, parameters || jsonb_build_object('b', b + 1), %s, 'decision', 'a test',
+             anchor_hash, code_version
            FROM item_parameter_publication WHERE item_id = %s ORDER BY publication_id DESC LIMIT 1""",
         (END - timedelta(days=1), item),
     )

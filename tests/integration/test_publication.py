@@ -415,8 +415,8 @@ def test_a_decision_is_in_force_from_its_date_on_and_not_before(ledger: Database
     run_sql(
         ledger,
         """INSERT INTO item_parameter_publication
-             (scale_id, item_id, a, b, c, effective_from, rule, reason, anchor_hash, code_version)
-           VALUES (%s, 'always', 1.0, 9.0, 0, %s, 'decision', 'drifted', '', '')""",
+             (scale_id, item_id, parameters, effective_from, rule, reason, anchor_hash, code_version)
+           VALUES (%s, 'always', '{"a": 1, "b": 9, "c": 0}', %s, 'decision', 'drifted', '', '')""",
         (SCALE, TIMES[MAR]),
     )
     with ledger.connect() as connection:

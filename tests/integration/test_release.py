@@ -82,8 +82,8 @@ def test_all_that_ask_are_found_without_reading_what_cannot(bank: Database, stor
     run_sql(bank, "DELETE FROM item_parameter_publication WHERE item_id = 'late'")
     run_sql(
         bank,
-        """INSERT INTO item_parameter_proposal (month, scale_id, item_id, fit_id, a, b, c, why)
-           SELECT month, scale_id, 'late', fit_id, a, b, c, 'first seen' FROM item_parameter_proposal
+        """INSERT INTO item_parameter_proposal (month, scale_id, item_id, fit_id, parameters, why)
+           SELECT month, scale_id, 'late', fit_id, parameters, 'first seen' FROM item_parameter_proposal
            WHERE (month, item_id) = (%s, 'moved')""",
         (MAR,),
     )
@@ -323,10 +323,10 @@ def test_a_silent_change_after_a_decision_is_found(bank: Database, store: Folder
     run_sql(
         bank,
         """INSERT INTO item_parameter_publication
-             (scale_id, item_id, a, b, c, effective_from, month, fit_id, rule, reason, replaces, data_hash, anchor_hash,
-              code_version)
-           SELECT scale_id, item_id, a, b + 1, c, '2026-05-01Z', month, fit_id, 'decision', 'nobody asked',
-                  publication_id, data_hash, anchor_hash, code_version
+             (scale_id, item_id, parameters, effective_from, month, fit_id, rule, reason, replaces, data_hash,
+              anchor_hash, code_version)
+           SELECT scale_id, item_id, parameters || jsonb_build_object('b', b + 1), '2026-05-01Z', month, fit_id,
+                  'decision', 'nobody asked', publication_id, data_hash, anchor_hash, code_version
            FROM item_parameter_publication WHERE item_id = 'moved' AND rule = 'decision'""",
     )
     assert violations(bank, store) == [

@@ -184,11 +184,19 @@ def test_a_reject_of_numbers_that_were_made_again_is_not_undone(bank: Database, 
 def test_an_undo_that_nobody_decided_or_of_other_values_is_found(bank: Database, store: FolderStore) -> None:
     accept(bank)
     undone(bank)
-    run_sql(bank, "UPDATE item_parameter_publication SET b = 0.4 WHERE rule = 'undo'")
+    run_sql(
+        bank,
+        "UPDATE item_parameter_publication SET parameters = parameters || jsonb_build_object('b', 0.4)"
+        " WHERE rule = 'undo'",
+    )
     assert violations(bank, store) == [
         "one_set_is_in_force_and_changes_are_decided: moved: an undo published other values than those before"
     ]
-    run_sql(bank, "UPDATE item_parameter_publication SET b = 0.5 WHERE rule = 'undo'")
+    run_sql(
+        bank,
+        "UPDATE item_parameter_publication SET parameters = parameters || jsonb_build_object('b', 0.5)"
+        " WHERE rule = 'undo'",
+    )
     run_sql(bank, "DELETE FROM release_decision WHERE decision = 'undo'")
     assert violations(bank, store) == [
         "one_set_is_in_force_and_changes_are_decided: moved: changed without a recorded decision"

@@ -89,8 +89,8 @@ def test_who_answers_no_has_decided_nothing(irt: Any, bank: Database, monkeypatc
 def test_dropped_anchors_are_restored_by_a_command_that_the_drop_names(irt: Any, bank: Database) -> None:
     run_sql(
         bank,
-        """INSERT INTO anchor_set (scale_id, version, item_id, a, b, c, a_se, b_se, cov_ab, errors_assumed, anchor_hash)
-           SELECT scale_id, version, 'K4', a, b, c, a_se, b_se, cov_ab, errors_assumed, anchor_hash FROM anchor_set
+        """INSERT INTO anchor_set (scale_id, version, item_id, parameters, errors_assumed, anchor_hash)
+           SELECT scale_id, version, 'K4', parameters, errors_assumed, anchor_hash FROM anchor_set
            WHERE item_id = 'K1'""",
     )
     who = ["--from", FEB, "--by", "Ben", "--reason", "reworded", "--yes"]

@@ -89,12 +89,12 @@ def test_a_superseded_fit_goes_with_its_parameters_its_attempt_and_its_snapshot(
 
 
 SUPERSEDED_PROPOSALS = "superseded proposals of fits without a decision"
-PROPOSAL = """INSERT INTO item_parameter_proposal (month, scale_id, item_id, fit_id, a, b, c, why)
-    VALUES ('2026-06', 's', 'I1', %s, 1, 0, 0, 'w')"""
+PROPOSAL = """INSERT INTO item_parameter_proposal (month, scale_id, item_id, fit_id, parameters, why)
+    VALUES ('2026-06', 's', 'I1', %s, '{"a": 1, "b": 0, "c": 0}', 'w')"""
 CITATIONS = {
     "item_parameter_publication": """INSERT INTO item_parameter_publication
-        (scale_id, item_id, a, b, c, effective_from, fit_id, rule, reason, anchor_hash, code_version)
-        VALUES ('s', 'I1', 1, 0, 0, now(), %s, 'first', 'r', 'h', 'v')""",
+        (scale_id, item_id, parameters, effective_from, fit_id, rule, reason, anchor_hash, code_version)
+        VALUES ('s', 'I1', '{"a": 1, "b": 0, "c": 0}', now(), %s, 'first', 'r', 'h', 'v')""",
     "release_decision": """INSERT INTO release_decision (month, scale_id, item_id, fit_id, decision, decided_by, reason)
         VALUES ('2026-06', 's', 'I1', %s, 'reject', 'ann', 'r')""",
     "publication_step": """INSERT INTO publication_step (month, scale_id, fit_id, state, why)

@@ -212,7 +212,11 @@ def test_a_preview_says_what_will_happen_and_writes_nothing(window: Settings) ->
 def test_anchors_that_somebody_changes_after_the_decision_are_noticed(window: Settings) -> None:
     decide(window, {"model": "1pl"})
     assert violations(window) == []
-    run_sql(Database(window), "UPDATE anchor_set SET b = b + 1 WHERE version = 2 AND item_id = 'i03'")
+    run_sql(
+        Database(window),
+        "UPDATE anchor_set SET parameters = parameters || jsonb_build_object('b', b + 1)"
+        " WHERE version = 2 AND item_id = 'i03'",
+    )
     assert violations(window) == ["version 2 is not what was frozen"]
 
 

@@ -40,7 +40,7 @@ pytestmark = pytest.mark.on_change(*SCHEMA)
 
 CATALOG = (
     """SELECT 'column', c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull::text,
-              a.attidentity::text, pg_get_expr(d.adbin, d.adrelid), col_description(c.oid, a.attnum)
+              concat(a.attidentity, a.attgenerated), pg_get_expr(d.adbin, d.adrelid), col_description(c.oid, a.attnum)
        FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
          LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
        WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v')""",
@@ -66,6 +66,7 @@ VALUES = {
     "double precision": ("0.5", "1"),
 }
 """Of each type a value of the first row, and one of the second."""
+PARAMETERS = """'{"a": 0.5, "b": 0.5, "c": 0.5, "a_se": 0.5, "b_se": 0.5, "c_se": 0.5, "cov_ab": 0.5}'"""
 
 
 def catalog(database: Database) -> set[tuple[object, ...]]:
@@ -97,12 +98,15 @@ def filled(database: Database) -> dict[str, int]:
         for table in (name for name, n in counted(connection).items() if not n):
             columns = connection.execute(
                 """SELECT column_name, data_type FROM information_schema.columns
-                   WHERE table_schema = 'public' AND table_name = %s AND is_identity = 'NO'""",
+                   WHERE table_schema = 'public' AND table_name = %s AND is_identity = 'NO'
+                     AND is_generated = 'NEVER'""",
                 (table,),
             ).fetchall()
             names = ", ".join(f'"{name}"' for name, _ in columns)
             for row in (0, 1):
-                values = ", ".join(VALUES[type_][row] for _, type_ in columns)
+                values = ", ".join(
+                    PARAMETERS if name == "parameters" else VALUES[type_][row] for name, type_ in columns
+                )
                 connection.execute(f"INSERT INTO {table} ({names}) VALUES ({values})".encode())
         return counted(connection)
 

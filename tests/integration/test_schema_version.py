@@ -159,8 +159,8 @@ def test_going_back_is_refused_where_the_ledger_would_lose_something(
     schema.upgrade(database)
     run_sql(
         database,
-        "INSERT INTO anchor_set (scale_id, version, item_id, a, b, c, errors_assumed, anchor_hash, note) "
-        "VALUES ('default', 1, 'A01', 1, 0, 0, false, 'x', 'kept')",
+        "INSERT INTO anchor_set (scale_id, version, item_id, parameters, errors_assumed, anchor_hash, note) "
+        "VALUES ('default', 1, 'A01', '{\"a\": 1, \"b\": 0, \"c\": 0}', false, 'x', 'kept')",
     )
     before = schema_version(database), structure(database)
     code, printed = typed("db", "downgrade", earlier[:4], "--yes")

@@ -143,7 +143,7 @@ def test_a_set_without_effects_in_force_has_the_hash_of_its_parameters(world: Se
     before, at = Month(FIRST).end - timedelta(microseconds=1), published_set(database)
     with database.connect() as connection:
         old, content = in_force(connection, SCALE, before), publications_in_force(connection, SCALE, before)
-    plain = json.dumps([(row["item_id"], row["a"], row["b"], row["c"]) for row in content])
+    plain = json.dumps([(one.item_id, *one.values.abc) for one in content])
     assert old.testlets is None
     assert old.set_hash == hashlib.sha256(plain.encode()).hexdigest()
     assert at.testlets is not None

@@ -192,9 +192,9 @@ def test_two_scales_are_measured_and_the_target_is_the_one_that_is_told(world: S
     )
     run_sql(
         database,
-        """INSERT INTO item_parameter_publication (scale_id, item_id, a, b, c, effective_from, rule, reason,
+        """INSERT INTO item_parameter_publication (scale_id, item_id, parameters, effective_from, rule, reason,
              anchor_hash, code_version)
-           VALUES ('other', 'other', 1, 0, 0, %s, 'origin', 'a test', '', '')""",
+           VALUES ('other', 'other', '{"a": 1, "b": 0, "c": 0}', %s, 'origin', 'a test', '', '')""",
         (END - timedelta(days=90),),
     )
     at = END - timedelta(days=1)

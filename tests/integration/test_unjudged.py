@@ -129,8 +129,8 @@ def publish(bank: Database, b: dict[str, float], topic: str, effective_from: str
             )
             connection.execute(
                 """INSERT INTO item_parameter_publication
-                     (scale_id, item_id, a, b, c, effective_from, rule, reason, anchor_hash, code_version)
-                   VALUES (%s, %s, 1, %s, 0, %s, 'first', 'r', 'h', 'v')""",
+                     (scale_id, item_id, parameters, effective_from, rule, reason, anchor_hash, code_version)
+                   VALUES (%s, %s, jsonb_build_object('a', 1, 'b', %s::float8, 'c', 0), %s, 'first', 'r', 'h', 'v')""",
                 (SCALE, item, value, effective_from),
             )
 

@@ -74,7 +74,7 @@ def test_the_bank_is_what_is_in_force_and_what_drifted(faulty: Faulty) -> None:
         }
     assert [item.item_id for item in found] == sorted(bank)
     assert {i.item_id: (i.a, i.b, i.a_se, i.b_se) for i in found if i.since} == {
-        row["item_id"]: (row["a"], row["b"], row["a_se"], row["b_se"]) for row in in_force
+        one.item_id: (one.values.a, one.values.b, one.values.a_se, one.values.b_se) for one in in_force
     }
     assert {item.item_id for item in found if item.drifted} == flagged != set()
 

@@ -485,8 +485,8 @@ def red(bank: Database) -> Database:
     run_sql(bank, "UPDATE publication_step SET state = 'held' WHERE month = %s", (FEB,))
     run_sql(
         bank,
-        """INSERT INTO anchor_set (scale_id, version, item_id, a, b, c, a_se, b_se, cov_ab, errors_assumed, anchor_hash)
-           SELECT scale_id, version, 'K4', a, b, c, a_se, b_se, cov_ab, errors_assumed, anchor_hash FROM anchor_set
+        """INSERT INTO anchor_set (scale_id, version, item_id, parameters, errors_assumed, anchor_hash)
+           SELECT scale_id, version, 'K4', parameters, errors_assumed, anchor_hash FROM anchor_set
            WHERE item_id = 'K1'""",
     )
     run_sql(bank, """UPDATE calibration_scale SET rules = rules || '{"min_anchors": 3}'""")

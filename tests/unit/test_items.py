@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from irt_assets.ledger.encoding import item_as_json
 from irt_assets.psychometrics.core.covariances import block_diagonal
 from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
 
@@ -76,3 +81,31 @@ def test_chosen_items_keep_their_covariances() -> None:
     among = all_of_it.among(["other", "hard"])
     np.testing.assert_array_equal(among.b, [np.nan, 1.2])
     np.testing.assert_array_equal(among.cov, [np.full((2, 2), np.nan), joint[2:4, 2:4]])
+
+
+OWN = ("a", "b", "c", "a_se", "b_se", "cov_ab", "c_se")
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(NUMBERS, NUMBERS, NUMBERS, st.none() | NUMBERS, st.dictionaries(st.sampled_from(["u", "u_se", "d2"]), NUMBERS))
+def test_a_row_keeps_every_bit_as_json(a, b, c, error, further) -> None:  # type: ignore[no-untyped-def]
+    row = ItemRow(a, b, c, error, c_se=error, further=further)
+    kept = json.loads(item_as_json(row))
+    again = ItemRow.of(
+        {name: None if kept.get(name) is None else float(kept[name]) for name in OWN}
+        | {"further": {name: kept[name] for name in further}}
+    )
+    assert repr(again) == repr(row)  # which tells −0 from 0
+
+
+def test_a_parameter_of_a_models_own_is_read_from_its_fit_and_written_beside_the_others() -> None:
+    row = ItemRow.of({"a": 1.5, "b": -0.5, "c": 0.2, "further": {"u": 0.95, "u_se": 0.02}, "fit": {}})
+    assert json.loads(item_as_json(row)) == {"a": 1.5, "b": -0.5, "c": 0.2, "u": 0.95, "u_se": 0.02}
+    assert row.scored_with == [1.5, -0.5, 0.2, {"u": 0.95, "u_se": 0.02}]
+    assert ItemRow(1.5, -0.5, 0.2).scored_with == [1.5, -0.5, 0.2]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_a_number_is_not_written(value: float) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        item_as_json(ItemRow(1.0, value))

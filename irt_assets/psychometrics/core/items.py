@@ -8,7 +8,7 @@ Does not belong here: estimates in (a, d), d = −a·b, in which they are fitted
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -22,7 +22,12 @@ from irt_assets.psychometrics.core.item_models import ItemCurves, OtherItems
 
 @dataclass(frozen=True)
 class ItemRow:
-    """An item; errors are None where they are not known. `cov_ab`: covariance of a and b."""
+    """An item; errors are None where they are not known.
+
+    Attributes:
+        cov_ab: covariance of a and b.
+        further: what a model adds to a, b and c, by the names that it has for them; the error of `u` is `u_se`.
+    """
 
     a: float
     b: float
@@ -30,18 +35,27 @@ class ItemRow:
     a_se: float | None = None
     b_se: float | None = None
     cov_ab: float | None = None
+    c_se: float | None = None
+    further: Mapping[str, float] = field(default_factory=dict, hash=False, kw_only=True)
 
     @classmethod
     def of(cls, row: Mapping[str, Any], before: str = "") -> ItemRow:
-        """From columns of these names, each after the prefix `before`; errors may be absent."""
+        """From values under these names, each after the prefix `before`; errors may be absent."""
         a, b, c = row[before + "a"], row[before + "b"], row.get(before + "c") or 0.0
-        return cls(a, b, c, row.get(before + "a_se"), row.get(before + "b_se"), row.get(before + "cov_ab"))
+        a_se, b_se, cov_ab = row.get(before + "a_se"), row.get(before + "b_se"), row.get(before + "cov_ab")
+        further = {name: float(value) for name, value in (row.get(before + "further") or {}).items()}
+        return cls(a, b, c, a_se, b_se, cov_ab, row.get(before + "c_se"), further=further)
 
     @classmethod
     def if_known(cls, row: Mapping[str, Any], before: str = "") -> ItemRow | None:
-        """As `of`; None where the columns hold no a or no b."""
+        """As `of`; None where there is no a or no b."""
         known = row.get(before + "a") is not None and row.get(before + "b") is not None
         return cls.of(row, before) if known else None
+
+    @property
+    def scored_with(self) -> list[Any]:
+        """What answers to it are scored with, as JSON takes it: a, b, c, and what its model adds to them."""
+        return [*self.abc, dict(self.further)] if self.further else [*self.abc]
 
     def __str__(self) -> str:
         a, b = (
@@ -53,6 +67,11 @@ class ItemRow:
     @property
     def abc(self) -> tuple[float, float, float]:
         return self.a, self.b, self.c
+
+    @property
+    def with_errors(self) -> tuple[Any, ...]:
+        """a, b, c, a_se, b_se, cov_ab."""
+        return *self.abc, self.a_se, self.b_se, self.cov_ab
 
     @property
     def has_errors(self) -> bool:
@@ -99,7 +118,7 @@ class ItemParameters:
     @classmethod
     def of_rows(cls, item_ids: Sequence[str], rows: Iterable[ItemRow | None]) -> ItemParameters:
         """A row for each of `item_ids`; None: an item without parameters."""
-        found = [(None,) * 6 if row is None else (*row.abc, row.a_se, row.b_se, row.cov_ab) for row in rows]
+        found = [(None,) * 6 if row is None else row.with_errors for row in rows]
         a, b, c, a_se, b_se, cov_ab = np.array(found, dtype=float).reshape(-1, 6).T
         return cls(tuple(item_ids), a, b, c, covariances.of_errors(a_se, b_se, cov_ab))
 

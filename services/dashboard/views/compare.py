@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from irt_assets.gates.month_judged import GateStatus, MonthState
 from irt_assets.gates.month_status import gate_statuses
 from irt_assets.ledger.findings import findings_of
 from irt_assets.ledger.fits import LinkedFit, linked_fit
-from irt_assets.ledger.publications import publications_in_force
+from irt_assets.ledger.publications import ItemInForce, publications_in_force
 from irt_assets.ledger.steps import Step, step_of
 from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
 from irt_assets.psychometrics.core.models import Floats
@@ -52,7 +52,7 @@ class Side:
     linked: Linked | None
     measured: Measured
     flags: dict[str, list[str]]
-    in_force: dict[str, dict[str, Any]]
+    in_force: dict[str, ItemInForce]
 
     @property
     def month(self) -> str:
@@ -129,7 +129,7 @@ def _side(connection: psycopg.Connection, state: MonthState, gates: dict[str, Ga
         next((fit for fit in linkings_of(connection, scale, start) if fit.month == state.month), None),
         measured_in(connection, scale.scale_id, end),
         flags,
-        {row["item_id"]: row for row in publications_in_force(connection, scale.scale_id, end)},
+        {one.item_id: one for one in publications_in_force(connection, scale.scale_id, end)},
     )
 
 
@@ -271,9 +271,8 @@ def _scatter(name: str, pairs: Pairs, values: Sequence[Floats], one: Side, other
 def changes_in_force(one: Side, other: Side) -> list[str]:
     """Items that are scored with other parameters at the end of the second month than at the end of the first."""
 
-    def scored(side: Side, item: str) -> tuple[float, ...] | None:
-        row = side.in_force.get(item)
-        return ItemRow.of(row).abc if row else None
+    def scored(side: Side, item: str) -> list[Any] | None:
+        return side.in_force[item].values.scored_with if item in side.in_force else None
 
     items = one.in_force.keys() | other.in_force.keys()
     return sorted(item for item in items if scored(one, item) != scored(other, item))
@@ -301,11 +300,12 @@ def _in_force(one: Side, other: Side) -> Tag:
     )
 
 
-def _published(row: Mapping[str, Any] | None) -> str:
-    if row is None:
+def _published(one: ItemInForce | None) -> str:
+    if one is None:
         return "not in use"
-    guessed = f", c {number(row['c'])}" if row["c"] else ""
-    return f"a {number(row['a'])}, b {number(row['b'])}{guessed} since {row['effective_from']:%Y-%m-%d}"
+    a, b, c = one.values.abc
+    guessed = f", c {number(c)}" if c else ""
+    return f"a {number(a)}, b {number(b)}{guessed} since {one.effective_from:%Y-%m-%d}"
 
 
 def _flags(one: Side, other: Side) -> Tag:
