@@ -81,8 +81,13 @@ def world(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path) ->
         yield settings
 
 
-def test_it(world: Settings) -> None:
+def test_a_month_publishes_u_and_proposes_it_where_it_changed(world: Settings) -> None:
     database = Database(world)
-    for q in ("select month, item_id, a, b, c, rule from item_parameter_publication order by 1,2",
-    "select month, item_id, a, why from item_parameter_proposal", "select fit_id, model_spec from mirt_fit_meta", "select item_id, params from mirt_item_params limit 3"):
-        for row in rows(database, q): print(row)
+    for q in (
+        "select month, item_id, parameters, rule from item_parameter_publication order by 1,2",
+        "select month, item_id, parameters, why from item_parameter_proposal",
+        "select fit_id, model_spec->'linking_constants', model_spec->'impact' from mirt_fit_meta",
+        "select month, item_id, severity, delta_b, wabc, details from item_drift where severity <> 'none'",
+    ):
+        for row in rows(database, q):
+            print(row)

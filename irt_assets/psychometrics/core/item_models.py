@@ -315,6 +315,20 @@ class OtherItems:
     further: Floats
     categories: Ints
 
+    @classmethod
+    def of(cls, shown: Mapping[int, Mapping[str, float]]) -> tuple[OtherItems, ...]:
+        """By place, from what `ItemModel.shown` gives of each. Raises PsychometricsError for names no model has."""
+        by_model: dict[str, list[int]] = {}
+        for j, further in shown.items():
+            by_model.setdefault(model_with(further).name, []).append(j)
+        found = []
+        for name, places in by_model.items():
+            values, categories = zip(*(ITEM_MODELS[name].estimated(shown[j]) for j in places), strict=True)
+            widest = max(map(len, values))
+            padded = np.stack([np.pad(x, (0, widest - len(x))) for x in values], axis=1)
+            found.append(cls(ITEM_MODELS[name], np.array(places), padded, np.array(categories)))
+        return tuple(found)
+
     def parameters(self, a: Floats, d: Floats) -> Floats:
         """Shape (2 + M, n), from a and d of all J."""
         return np.vstack([a[self.at], d[self.at], self.further])
@@ -416,6 +430,16 @@ THREE_PL = LogisticModel("3pl", "3PL", "own", True, 4, ("a", "b", "c"))
 
 ITEM_MODELS: dict[str, ItemModel] = {model.name: model for model in (RASCH, ONE_PL, TWO_PL, THREE_PL)}
 """By name, from the simplest."""
+
+
+def model_with(shown: Mapping[str, float]) -> ItemModel:
+    """The model whose parameters besides a and d are called so, as in `ItemModel.shown`. Raises PsychometricsError."""
+    names = [name for name in shown if not name.endswith("_se")]
+    for model in ITEM_MODELS.values():
+        own = model.parameter_names(2 if model.two_categories else 2 + len(names))[2:]
+        if sorted(names) == sorted(name.removeprefix(_LOGIT) for name in own):
+            return model
+    raise PsychometricsError(f"no item model has the parameters {', '.join(names)} besides a and b")
 
 
 def item_model(name: str) -> ItemModel:

@@ -58,11 +58,17 @@ class ItemRow:
         return [*self.abc, dict(self.further)] if self.further else [*self.abc]
 
     def __str__(self) -> str:
-        a, b = (
-            f"{value:.2f} ± {'?' if se is None else format(se, '.2f')}"
-            for value, se in ((self.a, self.a_se), (self.b, self.b_se))
+        return ", ".join(
+            f"{name} = {value:.2f}" + ("" if name == "c" else f" ± {'?' if se is None else format(se, '.2f')}")
+            for name, (value, se) in self.shown.items()
         )
-        return f"a = {a}, b = {b}" + (f", c = {self.c:.2f}" if self.c else "")
+
+    @property
+    def shown(self) -> dict[str, tuple[float, float | None]]:
+        """What there is to show of it, by the names that its model has: each with its error. No c that is 0."""
+        found = {"a": (self.a, self.a_se), "b": (self.b, self.b_se)} | ({"c": (self.c, self.c_se)} if self.c else {})
+        further = {name: x for name, x in self.further.items() if not name.endswith("_se")}
+        return found | {name: (x, self.further.get(f"{name}_se")) for name, x in further.items()}
 
     @property
     def abc(self) -> tuple[float, float, float]:
@@ -85,14 +91,20 @@ class ItemRow:
 
     def curve(self, theta: Floats) -> Floats:
         """P(correct), shape (T,)."""
-        return curves.probability(theta, self.a, -self.a * self.b, self.c)
+        return self._alone.curve(theta)[:, 0]
+
+    @property
+    def _alone(self) -> ItemParameters:
+        return ItemParameters.of_rows(("",), [self])
 
     def interval(self, theta: Floats) -> tuple[Floats, Floats] | None:
-        """95 % interval of the curve over `theta`; None where its errors are not known."""
+        """95 % interval of the curve over `theta`, from the errors of a and b; None where they are not known."""
         if self.a_se is None or self.b_se is None:
             return None
         off: Any = self.cov_ab or 0.0
-        return curves.probability_interval(theta, *self.abc, np.array([[self.a_se**2, off], [off, self.b_se**2]]))
+        cov = np.array([[self.a_se**2, off], [off, self.b_se**2]])
+        low, high = self._alone.probability_at(np.stack(curves.logit_interval(theta, self.a, self.b, cov)))
+        return low, high
 
 
 @dataclass(frozen=True)
@@ -118,9 +130,11 @@ class ItemParameters:
     @classmethod
     def of_rows(cls, item_ids: Sequence[str], rows: Iterable[ItemRow | None]) -> ItemParameters:
         """A row for each of `item_ids`; None: an item without parameters."""
-        found = [(None,) * 6 if row is None else row.with_errors for row in rows]
+        known = list(rows)
+        found = [(None,) * 6 if row is None else row.with_errors for row in known]
+        further = {j: row.further for j, row in enumerate(known) if row is not None and row.further}
         a, b, c, a_se, b_se, cov_ab = np.array(found, dtype=float).reshape(-1, 6).T
-        return cls(tuple(item_ids), a, b, c, covariances.of_errors(a_se, b_se, cov_ab))
+        return cls(tuple(item_ids), a, b, c, covariances.of_errors(a_se, b_se, cov_ab), others=OtherItems.of(further))
 
     @property
     def d(self) -> Floats:
@@ -160,6 +174,13 @@ class ItemParameters:
         for some in self.others:
             p[some.at], by_z[some.at] = some.curve_at(z[some.at])[:2]
         return p, by_z
+
+    def probability_at(self, z: Floats) -> Floats:
+        """P(correct) of one item where a(θ − b) is z, of any shape (…, Q)."""
+        found = curves.probability_at(z, self.c)
+        for some in self.others:
+            found = some.curve_at(z.reshape(1, -1))[0].reshape(z.shape)
+        return found
 
     def curve_by_ab(self, theta: Floats) -> Floats:
         """∂P/∂(a, b), shape (J, Q, 2); theta as in `curve_at`."""
