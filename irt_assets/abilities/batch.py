@@ -156,7 +156,7 @@ def curves_of(
     """The curves of `item_ids` with `items` against a scale's population; none for others."""
     known = ItemParameters.of_rows(item_ids, map(items.get, item_ids))
     effects = testlets.effects(item_ids) if testlets else None
-    return Curves.of(known.a, known.d, known.c, mean=scale.mu, sd=scale.sigma, effects=effects)
+    return Curves.of(known.curves, mean=scale.mu, sd=scale.sigma, effects=effects)
 
 
 @dataclass(frozen=True)

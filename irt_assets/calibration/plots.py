@@ -24,7 +24,6 @@ from irt_assets.gates.agreement import Agreement
 from irt_assets.gates.early_warning import Difficulties
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.confidence import Z95
-from irt_assets.psychometrics.core.curves import information, probability
 from irt_assets.psychometrics.core.models import Calibration, Floats
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.fit.observed import Observed
@@ -125,7 +124,7 @@ def test_information(calibration: Calibration) -> bytes:
     usable = calibration.estimated
     if not usable.any():
         return message("No item has parameters, so there is no information")
-    total = information(_THETA, calibration.a[usable], calibration.d[usable], calibration.c[usable]).sum(axis=1)
+    total = calibration.select(usable).curves.information(_THETA).sum(axis=1)
     low = calibration.latent_mean - Z95 * calibration.latent_sd
     high = calibration.latent_mean + Z95 * calibration.latent_sd
     figure = new_figure(3.6)
@@ -260,9 +259,7 @@ def difficulty_scatter(difficulties: Difficulties) -> bytes:
 def _one_curve(ax: Axes, calibration: Calibration, j: int | None, item: str, observed: Observed | None) -> None:
     notes = []
     if j is not None and calibration.estimated[j]:
-        one = slice(j, j + 1)
-        p = probability(_THETA, calibration.a[one], calibration.d[one], calibration.c[one])[:, 0]
-        ax.plot(_THETA, p, color=BLUE, linewidth=2)
+        ax.plot(_THETA, calibration.select([j]).curves.probability(_THETA), color=BLUE, linewidth=2)
         notes.append(f"a = {calibration.a[j]:.2f}, b = {calibration.b[j]:.2f}")
     else:
         notes.append("no parameters")

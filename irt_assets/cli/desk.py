@@ -207,12 +207,14 @@ def _print_fit(result: dict[str, Any]) -> None:
     columns = [("a", "a"), ("SE", "a_se"), ("b", "b"), ("SE", "b_se")]
     if any(row["c"] for row in result["items"]):
         columns += [("c", "c"), ("SE", "c_se")]
+    further = fitting.columns_of(result["items"])[len(fitting.ITEM_COLUMNS) :]
+    columns += [(name, name) for name in further]
     columns += [("p", "p_value"), ("infit", "infit"), ("outfit", "outfit"), ("RMSD", "rmsd")]
     rows = [
         (
             escape(row["item"]),
             f"{row['n']:,}",
-            *(_number(row[name]) for _, name in columns),
+            *(_number(row.get(name)) for _, name in columns),
             escape(", ".join(row["flags"])),
         )
         for row in result["items"]

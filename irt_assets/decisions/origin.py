@@ -136,9 +136,10 @@ def initialise(
     if fitted is None:
         return done
     shape, statistics = fitted.spec_extras.shape, fitted.spec_extras.statistics
-    assert statistics is not None
     if shape:
         done = replace(done, shape=shape.why, guessing=shape.guessing)
+    if statistics is None:
+        return done
     ratio = eigenvalue_ratio(statistics)
     holds = rules.publication.new_misfit == "hold" and ratio is not None and ratio > LARGEST_RATIO
     return replace(done, misfit=tuple(misfit_in_words(statistics)), misfit_holds=holds)

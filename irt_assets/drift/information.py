@@ -23,6 +23,7 @@ from irt_assets.ledger.encoding import finite
 from irt_assets.ledger.testlets import InTestlets, effects_in_force
 from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_explained
 from irt_assets.psychometrics.core.item_models import item_model
+from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.drift.errors import with_errors
@@ -62,41 +63,39 @@ class Items:
     """J items: those in force when the month began, then the month's new ones.
 
     Attributes:
-        published, now: shape (J, 3), (a, b, c) on the bank's scale; NaN where the item has none. Every item has one.
+        published, now: on the bank's scale, without parameters where the item has none. Every item has one.
     """
 
-    item_ids: tuple[str, ...]
-    published: Floats
-    now: Floats
+    published: ItemParameters
+    now: ItemParameters
 
     @classmethod
     def of(cls, compared: Compared) -> Items:
         old, now_of, window = compared.at.published, compared.drift.comparison.window, compared.window
         fitted = window.raw.rescaled(window.linking.slope, window.linking.intercept)
         known = set(old.item_ids)
-        new = [j for j, item in enumerate(fitted.item_ids) if fitted.estimated[j] and item not in known]
-        ids = (*old.item_ids, *(fitted.item_ids[j] for j in new))
-        place = {item: j for j, item in enumerate(ids)}
-        published, now = np.full((len(ids), 3), np.nan), np.full((len(ids), 3), np.nan)
-        published[: len(known)] = np.stack([old.a, old.b, old.c], axis=1)
-        now[[place[i] for i in now_of.item_ids]] = np.stack([now_of.a, now_of.b, now_of.c], axis=1)
-        now[len(known) :] = np.stack([fitted.a[new], fitted.b[new], fitted.c[new]], axis=1)
-        return cls(ids, published, now)
+        new = [item for item, has in zip(fitted.item_ids, fitted.estimated, strict=True) if has and item not in known]
+        ids = (*old.item_ids, *new)
+        return cls(old.among(ids), now_of.among(ids).or_else(fitted.items.select(new).among(ids)))
+
+    @property
+    def item_ids(self) -> tuple[str, ...]:
+        return self.published.item_ids
 
     @property
     def in_force(self) -> np.ndarray:
         """Shape (J,), bool."""
-        return np.isfinite(self.published[:, 0])
+        return np.isfinite(self.published.a)
 
     @property
     def estimated(self) -> np.ndarray:
         """Shape (J,), bool."""
-        return np.isfinite(self.now[:, 0])
+        return np.isfinite(self.now.a)
 
     @property
-    def latest(self) -> Floats:
-        """Shape (J, 3): the month's parameters where it has them, the published ones elsewhere."""
-        return np.where(self.estimated[:, None], self.now, self.published)
+    def latest(self) -> ItemParameters:
+        """The month's parameters where it has them, the published ones elsewhere."""
+        return self.now.or_else(self.published)
 
 
 class Efficiency(NamedTuple):
@@ -133,11 +132,11 @@ class MonthInformation:
     retirement: Retirement
     testlets: InTestlets | None = None
 
-    def of_test(self, parameters: Floats, which: np.ndarray) -> Floats:
-        """Shape (T,): test information of the items `which` (J,) by `parameters` (J, 3)."""
+    def of_test(self, parameters: ItemParameters, which: np.ndarray) -> Floats:
+        """Shape (T,): test information of the items `which` (J,) by their `parameters`."""
         ids = [item for item, is_in in zip(self.items.item_ids, which, strict=True) if is_in]
         effects = self.testlets.effects(ids) if self.testlets else None
-        return information_of_test(item_information(self.theta, *parameters[which].T), effects)
+        return information_of_test(item_information(self.theta, parameters.select(ids).curves), effects)
 
     @property
     def drifted(self) -> list[str]:
@@ -229,10 +228,10 @@ def inform(
     theta = scale.mu + scale.sigma * np.linspace(-REACH, REACH, POINTS)
     retiring = tuple(sorted({*losses.flagged, *high(severity)}))
     force = items.in_force
-    a, b, c = items.latest[force].T
     ids = [item for item, is_in in zip(items.item_ids, force, strict=True) if is_in]
     effects = testlets.effects(ids) if testlets else None
-    retirement = retire(theta, ids, a, b, c, retiring, se_limit=SE_LIMIT * scale.sigma, effects=effects)
+    information = item_information(theta, items.latest.select(ids).curves)
+    retirement = retire(theta, ids, information, retiring, se_limit=SE_LIMIT * scale.sigma, effects=effects)
     return MonthInformation(
         scale, compared, unestimated, items, theta, losses, test, severity, retiring, retirement, testlets
     )
@@ -246,11 +245,11 @@ def high(severity: Mapping[str, str]) -> list[str]:
 def item_rows(found: MonthInformation) -> list[dict[str, Any]]:
     """A row for every item in force and every new one."""
     items, people, losses = found.items, population(found.scale), found.losses
-    published, now = (item_information(found.theta, *x.T).T for x in (items.published, items.now))  # (J, T)
+    published, now = (item_information(found.theta, x.curves).T for x in (items.published, items.now))  # (J, T)
     by_item = {item: j for j, item in enumerate(losses.item_ids)}
-    average = people.weights @ item_information(people.theta, *items.latest.T)
-    greatest = greatest_information(items.latest[:, 0], items.latest[:, 2])
-    of_published = people.weights @ item_information(people.theta, *items.published.T)
+    average = people.weights @ item_information(people.theta, items.latest.curves)
+    greatest = greatest_information(items.latest.curves)
+    of_published = people.weights @ item_information(people.theta, items.published.curves)
     across = found.compared.drift.across_models
     rows = []
     for j, item in enumerate(items.item_ids):

@@ -72,8 +72,8 @@ def item_curves(found: MonthInformation) -> bytes:
         j = found.items.item_ids.index(item)
         sides = (found.items.published, BLUE, "-"), (found.items.now, ORANGE, "--")
         for parameters, colour, line in sides:
-            if np.isfinite(parameters[j, 0]):
-                curve = item_information(found.theta, *parameters[[j]].T)[:, 0]
+            if np.isfinite(parameters.a[j]):
+                curve = item_information(found.theta, parameters.select([item]).curves)[:, 0]
                 ax.plot(found.theta, curve, color=colour, linestyle=line, linewidth=1.8)
         ax.set_title(short(item, 30), fontsize=9, parse_math=False)
         ax.set_ylim(bottom=0)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,17 @@ ITEM_COLUMNS = (
 )
 
 
+def columns_of(rows: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """`ITEM_COLUMNS`, and those of the parameters that a model adds to a, b and c."""
+    return tuple(dict.fromkeys(chain(ITEM_COLUMNS, *rows)))
+
+
 @dataclass(frozen=True)
 class Fit:
     """A calibration with what a report of it needs.
 
     Attributes:
-        item_fits: None where the fit did not converge.
+        item_fits: None where the fit did not converge, or its model has curves that a, b and c do not make up.
         reliability: empirical, of EAP scores over the persons who answered an item that has parameters; NaN for fewer
             than two.
         normality: the test of normal abilities; None where it cannot be made (another engine, groups, anchors, a Rasch
@@ -113,7 +119,7 @@ class Fit:
             row: dict[str, Any] = {name: number(values[j]) for name, values in columns.items()}
             row |= {"item": item, "n": n, "p_value": number(cal.n_correct[j] / n) if n else None}
             row["flags"] = [flag.value for flag in cal.flags[j]]
-            rows.append({name: row[name] for name in ITEM_COLUMNS})
+            rows.append({name: row[name] for name in ITEM_COLUMNS} | cal.further_of(j))
         return rows
 
     def write(self, folder: Path) -> None:
@@ -122,7 +128,7 @@ class Fit:
         write_whole(
             folder,
             {
-                "params.csv": parameter_csv(content["items"], ITEM_COLUMNS),
+                "params.csv": parameter_csv(content["items"], columns_of(content["items"])),
                 "fit.json": json.dumps(content, ensure_ascii=False, indent=2) + "\n",
             },
         )
@@ -159,7 +165,7 @@ def fit(
         calibration, shape = _fit_with_shape(answers.responses, model, engine, known, groups, latent)
     seconds = time.perf_counter() - began
     item_fits = None
-    if calibration.convergence.converged:
+    if calibration.convergence.converged and calibration.item_model.logistic:
         item_fits = item_fit(answers.responses, calibration, groups=groups)
     reliability = fitted_reliability(answers.responses, calibration, groups=groups)
     tested = _normality(answers.responses, calibration) if shape is None else shape.normality

@@ -12,7 +12,6 @@ from irt_assets.abilities.online import Measure, read_past_measure, read_score
 from irt_assets.common.partitions import Month
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant, no_month_yet
 from irt_assets.ledger.publications import in_force
-from irt_assets.psychometrics.core.curves import probability_at
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.responses.facts import LOOKBACK
 from irt_assets.responses.scales import read_scales
@@ -221,5 +220,5 @@ def _residuals(
         return np.array([]), np.array([])
     ids = answers["item_id"].to_pylist()
     items = ItemParameters.of_rows(ids, map(published.get, ids))
-    p = probability_at(items.a * (answers["theta"].to_numpy() - items.b), items.c)
-    return answers["score"].to_numpy() - p, answers["place"].to_numpy()
+    p, _ = items.curve_at(answers["theta"].to_numpy()[:, None])
+    return answers["score"].to_numpy() - p[:, 0], answers["place"].to_numpy()

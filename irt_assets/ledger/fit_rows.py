@@ -43,7 +43,7 @@ def item_rows(
     statistics = spec.fit_statistics.items if spec.fit_statistics else {}
     provisional, unpublished = set(spec.provisional), set(spec.never_published)
     cov_ab, c_se = linked.cov_ab, linked.c_se
-    with_logit_c = linked.guessing_cov_ab
+    with_logit_c = linked.third_cov_ab
     rows = []
     for j, item_id in enumerate(raw.item_ids):
         params: dict[str, Any] = {
@@ -66,8 +66,7 @@ def item_rows(
             "fit": {name: values[j] for name, values in statistics.items() if name not in STATISTIC_COLUMNS},
         } | ({"provisional": True} if item_id in unpublished else {})
         if further := linked.further_of(j):
-            pairs = [pair for name, (x, se) in further.items() for pair in ((name, x), (f"{name}_se", se))]
-            params["further"] = {name: x for name, x in pairs if math.isfinite(x)}
+            params["further"] = further
         rows.append(
             {
                 "fit_id": fit_id,

@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.core.options import Latent, LatentRule, Method, Model
 from irt_assets.psychometrics.core.priors import Priors
@@ -430,11 +431,15 @@ class StoredImpact(MonthImpact):
 # -- all of it -----------------------------------------------------------------------------------------
 
 
+KnownModel = Annotated[Model, PlainValidator(lambda name: item_model(name).name)]
+"""The name of any model that is registered."""
+
+
 class MadeWith(Part):
     """What a staged fit was made with: the scale's model, its own priors, and its rule for the distribution of θ; None
     of a window that no scale asked for."""
 
-    model: Model | None = None
+    model: KnownModel | None = None
     scale_priors: ScalePriors | None = None
     latent: LatentRule | None = None
 
@@ -457,7 +462,7 @@ class FitSpec(Part):
     """
 
     version: int = VERSION
-    model: Model | None = None
+    model: KnownModel | None = None
     scale_priors: ScalePriors | None = None
     eligibility: dict[str, Any] = {}
     provisional: tuple[str, ...] = ()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
 from markupsafe import Markup
 
 from irt_assets.psychometrics.core.confidence import Z95
-from irt_assets.psychometrics.core.curves import probability
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.reports.charts import BLACK, BLUE, GREY, ORANGE, Chart, ends_of
 from irt_assets.reports.drift_facts import Facts, Item
@@ -149,8 +149,8 @@ def groups(row: DifRow, item: Item, facts: Facts) -> Drawn:
     )
     for weight, colour, dashed in ((-share, BLUE, True), (1 - share, ORANGE, False)):
         a = max(item.now.a + weight * (wald.get("delta_a") or 0.0), 0.05)
-        b = item.now.b + weight * wald["delta_b"]
-        chart.line(theta, probability(theta, a, -a * b, item.now.c), colour, dashed=dashed)
+        moved = replace(item.now, a=a, b=item.now.b + weight * wald["delta_b"])
+        chart.line(theta, moved.curve(theta), colour, dashed=dashed)
     return chart.svg(), chart.described
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
 import psycopg
 
 from irt_assets.common.partitions import Month
@@ -29,10 +28,10 @@ from irt_assets.ledger.fits import latest_staged
 from irt_assets.ledger.fitted_items import items_of_fit
 from irt_assets.ledger.publications import ItemInForce, publications_in_force
 from irt_assets.ledger.steps import Step, step_of
-from irt_assets.psychometrics.core.items import ItemRow
+from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.fit.observed import Observed, observed
-from irt_assets.psychometrics.scoring.abilities import eap
+from irt_assets.psychometrics.scoring.abilities import Curves, eap_by
 from irt_assets.reports import drift_rows as rows
 from irt_assets.reports.drift_actions import Evidence, Proposal, propose
 from irt_assets.reports.drift_rows import AlertRow, DecisionRow, DifRow, DriftRow, InformationRow, Linked
@@ -258,8 +257,8 @@ def observed_of(
 ) -> dict[str, Observed]:
     """Proportions correct by ability of the `wanted` items; θ is from the other items by their curves."""
     known = [None if name in wanted else curves.get(name) for name in responses.item_ids]
-    a, b, c = (np.array([getattr(curve, k) if curve else np.nan for curve in known]) for k in ("a", "b", "c"))
-    theta = eap(responses, a, -a * b, c, mean=latent.mean, sd=latent.sd).theta
+    items = ItemParameters.of_rows(responses.item_ids, known)
+    theta = eap_by(responses, Curves.of(items.curves, mean=latent.mean, sd=latent.sd)).theta
     found = {}
     for name in wanted:
         if name in responses.item_ids:

@@ -266,7 +266,8 @@ def _judge_topics(
             continue
         rows = rows[np.lexsort((answers.item[rows], answers.user[rows]))]  # sums depend on their order
         user, item = answers.user[rows], answers.item[rows]
-        known = ItemParameters.of_rows(eligible.item_ids.tolist(), map(items.get, eligible.item_ids))
+        rows_of = ItemParameters.of_rows(eligible.item_ids.tolist(), map(items.get, eligible.item_ids))
+        known = rows_of.curves.logistic("a learner's ability by topic")
         topic = np.array([topics.get(topic_of.get(i, ""), -1) for i in eligible.item_ids])
         pairs, group = np.unique(user.astype(np.int64) * len(topics) + topic[item], return_inverse=True)
         difference, error = topic_differences(

@@ -53,7 +53,7 @@ def fit_on_spark(
     if "weight" in frame.columns:
         raise PsychometricsError("weights of learners are not carried over to Spark: fit on one machine")
     model = item_model(how.get("model", DEFAULT_MODEL))
-    if not model.two_categories:
+    if not model.logistic:
         raise PsychometricsError(f"a {model.spoken} is not fitted on Spark yet: fit it on one machine")
     answers = SparkAnswers(session, frame, settings, reference, report)
     try:

@@ -194,7 +194,7 @@ def published_as_2pl(origin: Responses, first: Responses, ids: tuple[str, ...], 
 
 
 def guessing_of(origin: Calibration, ids: tuple[str, ...]) -> Floats | None:
-    return origin.select([origin.item_ids.index(item) for item in ids]).guessing_cov_ab
+    return origin.select([origin.item_ids.index(item) for item in ids]).third_cov_ab
 
 
 def usable(origin: Calibration, ids: tuple[str, ...]) -> tuple[str, ...]:

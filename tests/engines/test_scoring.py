@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irt_assets.psychometrics.core.curves import information, probability
+from irt_assets.psychometrics.core.item_models import ItemCurves
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.scoring.abilities import Curves, eap, eap_by, score
 
@@ -28,7 +29,7 @@ def test_curves_of_a_larger_bank_give_the_same_scores_to_the_last_bit():
     few = Responses.from_wide(ROWS)
     of_bank = Responses(few.person, places[few.item].astype(np.int32), few.score, few.n_persons, tuple("abcde"))
     expected = eap(few, *(x[places] for x in gap), **more)
-    found = eap_by(of_bank, Curves.of(*gap, **more))
+    found = eap_by(of_bank, Curves.of(ItemCurves(*gap), **more))
     assert np.array_equal(found.theta, expected.theta)
     assert np.array_equal(found.se, expected.se)
 

@@ -10,6 +10,7 @@ import pytest
 from scipy.special import expit
 
 from irt_assets.psychometrics.core.curves import information
+from irt_assets.psychometrics.core.item_models import ItemCurves
 from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.estimation import testlets
 from irt_assets.psychometrics.estimation.em import fit_em
@@ -256,7 +257,7 @@ def test_the_error_of_theta_is_that_of_the_formula() -> None:
     _, responses = answers(row, row.learners, a, b, np.random.default_rng(12))
     places = number_testlets(IDS, row.testlets)
     plain = eap(responses, a, -a * b, 0 * a, mean=0.2, sd=1.3)
-    curves = Curves.of(a, -a * b, 0 * a, mean=0.2, sd=1.3, effects=Effects(places, 0.8))
+    curves = Curves.of(ItemCurves(a, -a * b, 0 * a), mean=0.2, sd=1.3, effects=Effects(places, 0.8))
     found = eap_by(responses, curves)
     np.testing.assert_array_equal(found.theta, plain.theta)
     for i in range(responses.n_persons):
@@ -276,7 +277,7 @@ def test_one_answer_in_a_testlet_and_no_answer_change_no_error() -> None:
     responses = Responses.from_wide(x, IDS)
     effects = Effects(number_testlets(IDS, Row(0.7).testlets), 0.7)
     plain = eap(responses, a, -a * b, 0 * a)
-    found = eap_by(responses, Curves.of(a, -a * b, 0 * a, effects=effects))
+    found = eap_by(responses, Curves.of(ItemCurves(a, -a * b, 0 * a), effects=effects))
     np.testing.assert_array_equal(found.se, plain.se)
     assert found.se[1] == 1.0
 
@@ -313,8 +314,8 @@ def test_test_information_is_one_over_the_variance_that_simulated_estimates_have
     slope = 1 / np.sqrt(1 - testlets.FLATTENED * sd**2)
     x = (rng.random((4000, 20)) < expit(slope * (shared - b))).astype(float)
     found = score(Responses.from_wide(x), a, -a * b, 0 * a, method="wle").theta
-    expected = 1 / information_of_test(item_information(0.0, a, b, 0 * a)[None], effects)[0]
-    alone = 1 / information_of_test(item_information(0.0, a, b, 0 * a)[None])[0]
-    assert alone == pytest.approx(1 / item_information(0.0, a, b, 0 * a).sum())
+    expected = 1 / information_of_test(item_information(0.0, ItemCurves(a, -a * b, 0 * a))[None], effects)[0]
+    alone = 1 / information_of_test(item_information(0.0, ItemCurves(a, -a * b, 0 * a))[None])[0]
+    assert alone == pytest.approx(1 / item_information(0.0, ItemCurves(a, -a * b, 0 * a)).sum())
     assert found.var() == pytest.approx(expected, rel=0.08)
     assert expected > 1.3 * alone

@@ -275,6 +275,6 @@ def test_the_information_of_the_set_in_force_counts_testlets_too(world: Settings
     assert found is not None
     assert found.testlets is not None
     force = found.items.in_force
-    alone = item_information(found.theta, *found.items.latest[force].T).sum(axis=1)
+    alone = item_information(found.theta, found.items.latest.curves.select(np.flatnonzero(force))).sum(axis=1)
     assert (found.retirement.before < alone).all()
     assert found.retirement.before.max() > 0.4 * alone.max()

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.core.covariances import of_errors
+from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Calibration
 
 
@@ -37,3 +38,11 @@ def with_errors_of(anchors: AnchorSet, fit: Calibration) -> AnchorSet:
     place = {item: j for j, item in enumerate(fit.item_ids)}
     known = fit.select([place[item] for item in anchors.item_ids]).items
     return AnchorSet(**vars(anchors) | {"cov": known.cov, "guessing_cov": known.guessing_cov})
+
+
+def anchors_of_items(items: ItemParameters) -> AnchorSet:
+    """All of the items as anchors."""
+    k = len(items.item_ids)
+    return AnchorSet(
+        **vars(items), scale_id="s", version="1", topics=(None,) * k, errors_assumed=np.zeros(k, dtype=bool)
+    )

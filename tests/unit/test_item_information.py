@@ -11,6 +11,7 @@ import pytest
 from scipy.stats import norm
 
 from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.item_models import ItemCurves
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.drift.errors import Comparison, Published
 from irt_assets.psychometrics.information.functions import (
@@ -30,6 +31,12 @@ PLAIN = Abilities.normal()
 
 def curve(theta, a, b, c):
     return c + (1 - c) / (1 + np.exp(-a * (theta - b)))
+
+
+def of(a, b, c) -> ItemCurves:
+    a, b, c = (np.atleast_1d(np.asarray(x, dtype=float)) for x in (a, b, c))
+    with np.errstate(invalid="ignore"):  # a flat item's b is infinite
+        return ItemCurves(a, -a * b, c)
 
 
 def comparison(new, old, cov_new, cov_old=None) -> Comparison:
@@ -65,7 +72,7 @@ def test_test_information_is_what_mirt_computes_from_the_same_parameters(shared:
     a, b, c = (np.array([item[name] for item in fit["irt"]], dtype=float) for name in ("a", "b", "g"))
     theta = np.array([row["theta"] for row in fit["test_information"]], dtype=float)
     of_mirt = [row["info"] for row in fit["test_information"]]
-    np.testing.assert_allclose(item_information(theta, a, b, c).sum(axis=1), of_mirt, rtol=5e-5)
+    np.testing.assert_allclose(item_information(theta, of(a, b, c)).sum(axis=1), of_mirt, rtol=5e-5)
 
 
 @pytest.mark.parametrize(("a", "b", "c"), [(1.0, 0.0, 0.0), (2.3, 0.8, 0.0), (0.6, -1.5, 0.2), (1.7, 1.0, 0.35)])
@@ -79,14 +86,14 @@ def test_information_is_the_curvature_of_the_expected_log_likelihood(a: float, b
         return p * np.log(q) + (1 - p) * np.log(1 - q)
 
     curvature = -(expected(theta + h) - 2 * expected(theta) + expected(theta - h)) / h**2
-    ours = item_information(theta, np.array([a]), np.array([b]), np.array([c]))[:, 0]
+    ours = item_information(theta, of(a, b, c))[:, 0]
     np.testing.assert_allclose(ours, curvature, atol=1e-5)
 
 
 def test_a_2pl_item_is_most_informative_at_its_difficulty_and_integrates_to_its_slope() -> None:
     """a²/4 at b, and ∫ I dθ = a (Birnbaum 1968); the rectangle rule on ±40 leaves nothing over."""
     theta = np.linspace(-40, 40, 8001)
-    information = item_information(theta, np.array([1.3]), np.array([0.4]), np.zeros(1))[:, 0]
+    information = item_information(theta, of(1.3, 0.4, 0.0))[:, 0]
     assert theta[information.argmax()] == pytest.approx(0.4, abs=1e-9)
     assert information.max() == pytest.approx(1.3**2 / 4)
     assert information.sum() * 0.01 == pytest.approx(1.3, rel=1e-9)
@@ -94,7 +101,7 @@ def test_a_2pl_item_is_most_informative_at_its_difficulty_and_integrates_to_its_
 
 def test_items_without_parameters_or_with_a_negative_discrimination_tell_nothing() -> None:
     a, b, c = np.array([-0.9, np.nan, 0.0, 1.0]), np.array([0.0, np.nan, np.inf, 0.0]), np.zeros(4)
-    information = item_information(np.array([0.0]), a, b, c)
+    information = item_information(np.array([0.0]), of(a, b, c))
     assert information.tolist() == [[0.0, 0.0, 0.0, 0.25]]
     assert conditional_se(information).tolist() == [[np.inf, np.inf, np.inf, 2.0]]
 
@@ -103,12 +110,12 @@ def test_items_without_parameters_or_with_a_negative_discrimination_tell_nothing
 def test_no_theta_gives_more_than_the_greatest_information(a: float, c: float) -> None:
     """On a grid of step 0.001 the largest value misses the peak by about (0.0005·a)²/4, 4e-7 of it at most."""
     theta = np.linspace(-4, 4, 8001)
-    on_grid = item_information(theta, np.array([a]), np.array([0.3]), np.array([c])).max()
-    assert greatest_information(np.array([a]), np.array([c]))[0] == pytest.approx(on_grid, rel=1e-6)
+    on_grid = item_information(theta, of(a, 0.3, c)).max()
+    assert greatest_information(of(a, 0.3, c))[0] == pytest.approx(on_grid, rel=1e-6)
 
 
 def test_an_item_that_misleads_has_no_greatest_information() -> None:
-    assert greatest_information(np.array([-0.5, 0.0]), np.zeros(2)).tolist() == [0.0, 0.0]
+    assert greatest_information(of([-0.5, 0.0], [0, 0], [0, 0])).tolist() == [0.0, 0.0]
 
 
 # --- the population --------------------------------------------------------------------------------------------------
@@ -123,7 +130,7 @@ def test_given_weights_are_averaged_over_as_given() -> None:
     weighted = Abilities(np.array([-1.0, 0.5]), np.array([3.0, 1.0]))
     now = [[0.9, 0.2, 0.1], [1.4, -0.3, 0.0]]
     found = losses_of_items(comparison(now, [[1.0, 0.0, 0.1], [1.2, 0.0, 0.0]], 0.01 * np.eye(2)), weighted)
-    held = item_information(np.array([-1.0, 0.5]), *np.array(now).T)
+    held = item_information(np.array([-1.0, 0.5]), of(*np.array(now).T))
     np.testing.assert_allclose(found.now, 0.75 * held[0] + 0.25 * held[1], rtol=1e-12)
 
 
@@ -147,11 +154,11 @@ def test_the_error_of_a_log_ratio_is_what_parameters_drawn_with_theirs_give(c: f
     said = losses_of_items(comparison([[*new, c]], [[*old, c]], cov_new, cov_old), PLAIN)
     rng = np.random.default_rng(3)
     drawn = [rng.multivariate_normal(x, cov, 4000).T for x, cov in ((new, cov_new), (old, cov_old))]
-    logs = [np.log(PLAIN.weights @ item_information(PLAIN.theta, *ab, np.full(4000, c))) for ab in drawn]
+    logs = [np.log(PLAIN.weights @ item_information(PLAIN.theta, of(*ab, np.full(4000, c)))) for ab in drawn]
     assert np.std(logs[0] - logs[1]) == pytest.approx(said.log_se[0], rel=0.05)
     test = loss_of_test(comparison([[*new, c]], [[*old, c]], cov_new, cov_old), linking(), PLAIN)
     k = test.theta.size // 4
-    at = [np.log(item_information(test.theta[[k]], *ab, np.full(4000, c))[0]) for ab in drawn]
+    at = [np.log(item_information(test.theta[[k]], of(*ab, np.full(4000, c)))[0]) for ab in drawn]
     assert np.std(at[0] - at[1]) == pytest.approx(test.log_se[k], rel=0.05)
 
 
@@ -175,7 +182,7 @@ def test_what_an_anchor_did_to_the_scale_is_taken_out_of_the_error() -> None:
     still = replace(there, window=replace(there.window, a=old.a, b=old.b))
 
     def log_average(a, b):
-        return np.log(PLAIN.weights @ item_information(PLAIN.theta, a, b, old.c))
+        return np.log(PLAIN.weights @ item_information(PLAIN.theta, of(a, b, old.c)))
 
     by_a = (log_average(old.a + h, old.b) - log_average(old.a - h, old.b)) / (2 * h)
     by_b = (log_average(old.a, old.b + h) - log_average(old.a, old.b - h)) / (2 * h)
@@ -255,7 +262,7 @@ def test_an_error_of_the_scale_is_one_error_of_the_whole_test() -> None:
     k = said.theta.size // 4
     drawn = np.random.default_rng(4).multivariate_normal([slope, intercept], cov, 4000)
     a, b = now[:, 0] * slope, (now[:, 1] - intercept) / slope
-    logs = [np.log(item_information(said.theta[[k]], a / s, s * b + i, np.zeros(2)).sum()) for s, i in drawn]
+    logs = [np.log(item_information(said.theta[[k]], of(a / s, s * b + i, np.zeros(2))).sum()) for s, i in drawn]
     assert np.std(logs) == pytest.approx(said.log_se[k], rel=0.05)
     of_anchors = loss_of_test(comparison(now, now, exact), linking(slope, intercept, cov, ("item0", "item1")), PLAIN)
     assert not of_anchors.log_se.any(), "the constants are made of these items' own errors"
@@ -271,12 +278,13 @@ def test_a_month_without_compared_items_has_no_test_to_judge() -> None:
 # --- retiring items --------------------------------------------------------------------------------------------------
 
 THETA = np.linspace(-4, 4, 801)
-BANK = (np.array([1.2, 1.2, 1.2, 1.2]), np.array([-1.0, -1.0, 1.0, 1.0]), np.zeros(4))
+BANK = of(np.array([1.2, 1.2, 1.2, 1.2]), np.array([-1.0, -1.0, 1.0, 1.0]), np.zeros(4))
+OF_BANK = item_information(THETA, BANK)
 NAMES = ["a", "b", "c", "d"]
 
 
 def test_retiring_every_other_of_equal_items_halves_the_information() -> None:
-    left = retire(THETA, NAMES, *BANK, {"b", "d"}, se_limit=1.0)
+    left = retire(THETA, NAMES, OF_BANK, {"b", "d"}, se_limit=1.0)
     np.testing.assert_allclose(left.relative_efficiency, 0.5, rtol=1e-12)
     np.testing.assert_allclose(conditional_se(left.after), conditional_se(left.before) * np.sqrt(2), rtol=1e-12)
 
@@ -284,7 +292,7 @@ def test_retiring_every_other_of_equal_items_halves_the_information() -> None:
 def test_where_the_error_exceeds_the_limit_is_where_the_curve_crosses_it() -> None:
     """Two items of a = 1.2 at b have SE = 1/√(2·1.44·P·Q), which is 1.5 where P·Q = 0.15432. A step of 0.01 leaves
     the crossing within 1e-4."""
-    left = retire(THETA, NAMES, *BANK, ["c", "d"], se_limit=1.5)
+    left = retire(THETA, NAMES, OF_BANK, ["c", "d"], se_limit=1.5)
     p = (1 + np.sqrt(1 - 4 / (1.5**2 * 2 * 1.44))) / 2
     reach = np.log(p / (1 - p)) / 1.2
     assert np.ravel(left.too_large_after) == pytest.approx([-4, -1 - reach, -1 + reach, 4], abs=1e-4)
@@ -292,15 +300,15 @@ def test_where_the_error_exceeds_the_limit_is_where_the_curve_crosses_it() -> No
 
 
 def test_a_test_of_nothing_exceeds_every_limit_everywhere() -> None:
-    left = retire(THETA, NAMES, *BANK, NAMES, se_limit=50.0)
+    left = retire(THETA, NAMES, OF_BANK, NAMES, se_limit=50.0)
     assert left.too_large_after == ((-4.0, 4.0),)
     assert left.too_large_before == ()
     assert not left.relative_efficiency.any()
-    assert np.isnan(retire(THETA, [], *np.zeros((3, 0)), [], se_limit=1.0).relative_efficiency).all()
+    assert np.isnan(retire(THETA, [], np.zeros((len(THETA), 0)), [], se_limit=1.0).relative_efficiency).all()
 
 
 def test_what_cannot_be_retired_is_refused_by_name() -> None:
     with pytest.raises(PsychometricsError, match="elsewhere"):
-        retire(THETA, NAMES, *BANK, ["a", "elsewhere"], se_limit=1.0)
+        retire(THETA, NAMES, OF_BANK, ["a", "elsewhere"], se_limit=1.0)
     with pytest.raises(PsychometricsError, match="positive"):
-        retire(THETA, NAMES, *BANK, ["a"], se_limit=0.0)
+        retire(THETA, NAMES, OF_BANK, ["a"], se_limit=0.0)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from irt_assets.psychometrics.core.curves import probability, probability_interval
+from irt_assets.psychometrics.core.curves import probability
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.fit.observed import Observed, observed
 
 
@@ -49,13 +50,13 @@ def test_the_interval_of_a_curve_covers_it_where_its_parameters_are_drawn_from_t
     cov = np.array([[0.01, -0.004], [-0.004, 0.02]])
     a, b = np.random.default_rng(3).multivariate_normal([1.0, 0.3], cov, 4000).T
     theta = np.array([-2.0, 0.3, 2.0])
-    low, high = probability_interval(theta, 1.0, 0.3, 0.2, cov)
+    low, high = ItemRow(1.0, 0.3, 0.2, 0.1, 0.02**0.5, -0.004).interval(theta)
     drawn = np.array([probability(theta, x, -x * y, 0.2) for x, y in zip(a, b, strict=True)])
     assert ((low <= drawn) & (drawn <= high)).mean(axis=0) == pytest.approx(0.95, abs=0.02)
 
 
 def test_without_errors_the_interval_is_the_curve() -> None:
     theta = np.linspace(-3, 3, 7)
-    low, high = probability_interval(theta, 0.8, -0.5, 0.1, np.zeros((2, 2)))
+    low, high = ItemRow(0.8, -0.5, 0.1, 0.0, 0.0, 0.0).interval(theta)
     assert low == pytest.approx(probability(theta, 0.8, 0.4, 0.1))
     assert high == pytest.approx(low)

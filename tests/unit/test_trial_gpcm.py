@@ -305,8 +305,8 @@ def test_stored_bytes_give_the_calibration_back(world):
     back = decode(encode(fit))
     for name in ("a", "d", "categories", "further", "further_cov", "joint_cov"):
         np.testing.assert_array_equal(getattr(back, name), getattr(fit, name))
-    assert sorted(fit.further_of(1)) == ["d2", "d3"]
-    assert sorted(fit.further_of(0)) == ["d2"]
+    assert sorted(fit.further_of(1)) == ["d2", "d2_se", "d3", "d3_se"]
+    assert sorted(fit.further_of(0)) == ["d2", "d2_se"]
     part = back.select([1, 2])
     np.testing.assert_array_equal(part.further, fit.further[[1, 2]])
 

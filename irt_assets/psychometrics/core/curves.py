@@ -77,17 +77,17 @@ def probability(theta: Floats, a: Floats | float, d: Floats | float, c: Floats |
     return probability_at(np.multiply.outer(np.asarray(theta, dtype=float), a) + d, c)
 
 
-def probability_interval(theta: Floats, a: float, b: float, c: float, cov: Floats) -> tuple[Floats, Floats]:
-    """Pointwise 95 % interval of one item's curve, two arrays of shape (T,).
+def logit_interval(theta: Floats, a: float, b: float, cov: Floats) -> tuple[Floats, Floats]:
+    """Pointwise 95 % interval of an item's η = a(θ − b), two arrays of shape (T,); an interval of its curve follows.
 
-    cov: shape (2, 2), of a and b; c is held. By the delta method on the logit η = a(θ − b), where errors are nearest to
-    normal: SE(η)² = g' cov g with g = (θ − b, −a). So it stays between c and 1.
+    cov: shape (2, 2), of a and b. By the delta method on the logit, where errors are nearest to normal:
+    SE(η)² = g' cov g with g = (θ − b, −a). So the curve's interval stays between its asymptotes.
     """
     theta = np.asarray(theta, dtype=float)
     eta = a * (theta - b)
     gradient = np.stack([theta - b, np.full_like(theta, -a)])
     half = Z95 * np.sqrt(np.einsum("it,ij,jt->t", gradient, cov, gradient))
-    return probability_at(eta - half, c), probability_at(eta + half, c)
+    return eta - half, eta + half
 
 
 def information(theta: Floats, a: Floats, d: Floats, c: Floats) -> Floats:

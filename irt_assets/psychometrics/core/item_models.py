@@ -11,9 +11,9 @@ the numbers of categories, which are scored 0, 1, …; arrays over C categories 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,9 @@ SLOPE_BOUND = 10.0
 GUESSING_BOUNDS = (1e-4, 0.95)
 """c stops here: one lucky answer in ten thousand, and a curve that rises by a twentieth."""
 _START_GUESSING = 0.15
-LOGIT_C = "logit c"
+_LOGIT = "logit "
+"""What the name of a parameter begins with that is estimated on this scale, and shown without."""
+LOGIT_C = f"{_LOGIT}c"
 """The name of the parameter that is estimated for c."""
 _FLATTER = 1.16  # a logistic curve with a = 1 over θ ~ N(0, 1) is flatter by about √(1 + 1/1.7²)
 
@@ -77,6 +79,14 @@ class ItemModel(ABC):
         return False
 
     @property
+    def logistic(self) -> bool:
+        """Whether a, d and c make up its curve, c + (1 − c)/(1 + exp(−(aθ + d))), for which there are compiled loops.
+
+        Of other models, θ is scored, fits are linked and items compared by what a subclass defines, and slower.
+        """
+        return False
+
+    @property
     def default_priors(self) -> Priors:
         return Priors()
 
@@ -88,6 +98,11 @@ class ItemModel(ABC):
     def with_unit_sd(self) -> ItemModel:
         """The model of the same answers whose θ has an SD of 1."""
         return self
+
+    @property
+    def more_than_a_and_b(self) -> bool:
+        """Whether items of two categories have a parameter besides slope and intercept, for which these are traded."""
+        return len(self.parameter_names(2)) > 2
 
     @property
     def n_own(self) -> int:
@@ -108,9 +123,37 @@ class ItemModel(ABC):
         if not self.two_categories:
             raise PsychometricsError(f"{what} is defined for items of two categories, and a {self.spoken} has more")
 
+    def require_logistic(self, what: str) -> None:
+        """Raises PsychometricsError where items have other curves than those of a, b and c, the only ones that there is
+        code for in `what`, the subject of the sentence."""
+        self.require_two_categories(what)
+        if not self.logistic:
+            raise PsychometricsError(
+                f"{what} is computed from a, b and c, which do not make up the curves of a {self.spoken}"
+            )
+
     @abstractmethod
     def parameter_names(self, categories: int) -> tuple[str, ...]:
         """Names of the parameters of an item with this many categories; the first two are a and d."""
+
+    def shown(self, further: Floats, errors: Floats, categories: int) -> dict[str, float]:
+        """One item's M parameters besides a and d, and their standard errors, as they are shown and stored: `logit u`
+        and its error become `u` and `u_se`. What is not a number is left out."""
+        found: dict[str, float] = {}
+        for name, value, se in zip(self.parameter_names(categories)[2:], further, errors, strict=False):
+            share = float(expit(value))
+            if name.startswith(_LOGIT):
+                value, se = share, se * share * (1 - share)
+            found |= {name.removeprefix(_LOGIT): float(value), f"{name.removeprefix(_LOGIT)}_se": float(se)}
+        return {name: value for name, value in found.items() if np.isfinite(value)}
+
+    def estimated(self, shown: Mapping[str, float]) -> tuple[Floats, int]:
+        """The reverse of `shown`: the parameters, shape (M,), and the item's categories."""
+        values = {name: value for name, value in shown.items() if not name.endswith("_se")}
+        categories = 2 if self.two_categories else 2 + len(values)
+        names = self.parameter_names(categories)[2:]
+        found = [(name.startswith(_LOGIT), values[name.removeprefix(_LOGIT)]) for name in names]
+        return np.array([logit(value) if is_share else value for is_share, value in found]), categories
 
     @abstractmethod
     def log_probabilities(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
@@ -154,13 +197,19 @@ class ItemModel(ABC):
         beyond = np.arange(counts.shape[1]) >= categories[:, None]
         return np.all((counts > 0) | beyond, axis=1)
 
-    @abstractmethod
     def transformed(self, parameters: Floats, slope: float, intercept: float) -> Floats:
-        """The parameters in θ* = slope·θ + intercept, slope > 0."""
+        """The parameters in θ* = slope·θ + intercept, slope > 0: a* = a/slope, d* = d − a·intercept/slope, and the
+        others as they are."""
+        out = parameters.copy()
+        out[0] = parameters[0] / slope
+        out[1] = parameters[1] - parameters[0] * intercept / slope
+        return out
 
-    @abstractmethod
     def jacobian(self, slope: float, intercept: float, size: int) -> Floats:
         """Derivatives (size, size) of one item's `transformed` parameters by the parameters."""
+        out = np.eye(size)
+        out[0, 0], out[1, 0] = 1 / slope, -intercept / slope
+        return out
 
     def probabilities(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
         """P(category | θ), shape (J, Q, C)."""
@@ -192,6 +241,10 @@ class LogisticModel(ItemModel):
 
     @property
     def two_categories(self) -> bool:
+        return True
+
+    @property
+    def logistic(self) -> bool:
         return True
 
     @property
@@ -241,18 +294,6 @@ class LogisticModel(ItemModel):
         found: Floats = parameters[0][:, None, None] * self._by_eta(*self._logits(theta, parameters))
         return found
 
-    def transformed(self, parameters: Floats, slope: float, intercept: float) -> Floats:
-        """a* = a/slope, d* = d − a·intercept/slope, and c as it is."""
-        out = parameters.copy()
-        out[0] = parameters[0] / slope
-        out[1] = parameters[1] - parameters[0] * intercept / slope
-        return out
-
-    def jacobian(self, slope: float, intercept: float, size: int) -> Floats:
-        out = np.eye(size)
-        out[0, 0], out[1, 0] = 1 / slope, -intercept / slope
-        return out
-
     def _logits(self, theta: Floats, parameters: Floats) -> tuple[Floats, Floats]:
         """aθ + d (J, Q), and c (J, 1)."""
         c = expit(parameters[2]) if self.guesses else np.zeros(parameters.shape[1])
@@ -264,6 +305,124 @@ class LogisticModel(ItemModel):
         return np.stack([-expit(eta), right], axis=2)
 
 
+@dataclass(frozen=True)
+class OtherItems:
+    """Items whose curves a, d and c do not make up: n of one model, at the places `at` (n,) among J. `further` (M, n)
+    are the parameters that it adds to a and d, as they are estimated; `categories` (n,)."""
+
+    model: ItemModel
+    at: npt.NDArray[np.intp]
+    further: Floats
+    categories: Ints
+
+    @classmethod
+    def of(cls, shown: Mapping[int, Mapping[str, float]]) -> tuple[OtherItems, ...]:
+        """By place, from what `ItemModel.shown` gives of each. Raises PsychometricsError for names no model has."""
+        by_model: dict[str, list[int]] = {}
+        for j, further in shown.items():
+            by_model.setdefault(model_with(further).name, []).append(j)
+        found = []
+        for name, places in by_model.items():
+            values, categories = zip(*(ITEM_MODELS[name].estimated(shown[j]) for j in places), strict=True)
+            widest = max(map(len, values))
+            padded = np.stack([np.pad(x, (0, widest - len(x))) for x in values], axis=1)
+            found.append(cls(ITEM_MODELS[name], np.array(places), padded, np.array(categories)))
+        return tuple(found)
+
+    def parameters(self, a: Floats, d: Floats) -> Floats:
+        """Shape (2 + M, n), from a and d of all J."""
+        return np.vstack([a[self.at], d[self.at], self.further])
+
+    def rescaled(self, a: Floats, d: Floats, slope: float, intercept: float) -> OtherItems:
+        """The same items in θ* = slope·θ + intercept."""
+        return replace(self, further=self.model.transformed(self.parameters(a, d), slope, intercept)[2:])
+
+    def moved(self, by: int) -> OtherItems:
+        """The same items, so many places on."""
+        return replace(self, at=self.at + by)
+
+    def select(self, items: npt.NDArray[np.integer[Any]], n_items: int) -> OtherItems:
+        """Those at the places `items` of the J, −1 for none, by their new places."""
+        place = np.full(n_items + 1, -1)  # −1 is none of them
+        place[self.at] = np.arange(len(self.at))
+        at = np.flatnonzero(place[items] >= 0)
+        kept = place[items[at]]
+        return OtherItems(self.model, at, self.further[:, kept], self.categories[kept])
+
+    def curve_at(self, eta: Floats) -> Floats:
+        """P(correct) and its derivatives by aθ + d and by each further parameter, shape (2 + M, n, Q), where aθ + d is
+        `eta` (n, Q): on it alone and on the further parameters the answer depends."""
+        self.model.require_two_categories("a curve of right answers")
+        found = []
+        for own, further in zip(eta, self.further.T, strict=True):
+            unit, two = np.array([1.0, 0.0, *further])[:, None], np.array([2])
+            p = self.model.probabilities(own, unit, two)[0, :, 1]
+            found.append(np.vstack([p, p * self.model.by_parameters(own, unit, two)[1:, 0, :, 1]]))
+        return np.stack(found, axis=1)
+
+
+@dataclass(frozen=True)
+class ItemCurves:
+    """The curves of J items, of which those named in `others` follow their own model.
+
+    Attributes:
+        a, d, c: shape (J,); NaN in any of them: the item has no curve.
+        others: not the items of a `LogisticModel`.
+    """
+
+    a: Floats
+    d: Floats
+    c: Floats
+    others: tuple[OtherItems, ...] = ()
+
+    @property
+    def known(self) -> Mask:
+        """Shape (J,): the items that have a curve."""
+        found: Mask = np.isfinite(self.a) & np.isfinite(self.d) & np.isfinite(self.c)
+        return found
+
+    def logistic(self, what: str) -> ItemCurves:
+        """The same, of which a, d and c are all there is to know. Raises PsychometricsError as
+        `ItemModel.require_logistic` where this is not so."""
+        for some in self.others:
+            some.model.require_logistic(what)
+        return self
+
+    def probability(self, theta: npt.ArrayLike) -> Floats:
+        """P(correct), or the expected share of the highest score, shape (T, J)."""
+        p = curves.probability(np.asarray(theta, dtype=float), self.a, self.d, self.c)
+        for some in self.others:
+            own = some.parameters(self.a, self.d)
+            score = some.model.expected_score(np.asarray(theta, dtype=float), own, some.categories)
+            p[:, some.at] = (score / (some.categories - 1)[:, None]).T
+        return p
+
+    def information(self, theta: npt.ArrayLike) -> Floats:
+        """Fisher information of an answer about θ, shape (T, J)."""
+        found = curves.information(np.asarray(theta, dtype=float), self.a, self.d, self.c)
+        for some in self.others:
+            own = some.parameters(self.a, self.d)
+            found[:, some.at] = some.model.information(np.asarray(theta, dtype=float), own, some.categories).T
+        return found
+
+    def log_tables(self, nodes: Floats) -> tuple[Floats, Floats]:
+        """log P and log(1 − P) of items of two categories, both (J, Q), without cancellation; zero rows for items
+        without a curve."""
+        known = self.known
+        a, d, c = (np.where(known, x, 0.0)[:, None] for x in (self.a, self.d, self.c))
+        right, wrong = curves.log_probabilities_at(a * nodes + d, c)
+        for some in self.others:
+            some.model.require_two_categories("a table of right and wrong answers")
+            logs = some.model.log_probabilities(nodes, some.parameters(self.a, self.d), some.categories)
+            wrong[some.at], right[some.at] = logs[:, :, 0], logs[:, :, 1]
+        return np.where(known[:, None], right, 0.0), np.where(known[:, None], wrong, 0.0)
+
+    def select(self, items: npt.NDArray[np.integer[Any]]) -> ItemCurves:
+        """Those at these places, in this order."""
+        others = tuple(some.select(items, len(self.a)) for some in self.others)
+        return ItemCurves(self.a[items], self.d[items], self.c[items], others)
+
+
 RASCH = LogisticModel("rasch", "Rasch", "fixed", False, 2, ("b",))
 ONE_PL = LogisticModel("1pl", "1PL", "common", False, 2, ("a", "b"))
 TWO_PL = LogisticModel("2pl", "2PL", "own", False, 3, ("a", "b"))
@@ -271,6 +430,16 @@ THREE_PL = LogisticModel("3pl", "3PL", "own", True, 4, ("a", "b", "c"))
 
 ITEM_MODELS: dict[str, ItemModel] = {model.name: model for model in (RASCH, ONE_PL, TWO_PL, THREE_PL)}
 """By name, from the simplest."""
+
+
+def model_with(shown: Mapping[str, float]) -> ItemModel:
+    """The model whose parameters besides a and d are called so, as in `ItemModel.shown`. Raises PsychometricsError."""
+    names = [name for name in shown if not name.endswith("_se")]
+    for model in ITEM_MODELS.values():
+        own = model.parameter_names(2 if model.two_categories else 2 + len(names))[2:]
+        if sorted(names) == sorted(name.removeprefix(_LOGIT) for name in own):
+            return model
+    raise PsychometricsError(f"no item model has the parameters {', '.join(names)} besides a and b")
 
 
 def item_model(name: str) -> ItemModel:

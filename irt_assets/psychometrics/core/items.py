@@ -17,6 +17,7 @@ import numpy.typing as npt
 from irt_assets.psychometrics.core import covariances, curves
 from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.core.confidence import Z95
+from irt_assets.psychometrics.core.item_models import ItemCurves, OtherItems
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,17 @@ class ItemRow:
         return [*self.abc, dict(self.further)] if self.further else [*self.abc]
 
     def __str__(self) -> str:
-        a, b = (
-            f"{value:.2f} ± {'?' if se is None else format(se, '.2f')}"
-            for value, se in ((self.a, self.a_se), (self.b, self.b_se))
+        return ", ".join(
+            f"{name} = {value:.2f}" + ("" if name == "c" else f" ± {'?' if se is None else format(se, '.2f')}")
+            for name, (value, se) in self.shown.items()
         )
-        return f"a = {a}, b = {b}" + (f", c = {self.c:.2f}" if self.c else "")
+
+    @property
+    def shown(self) -> dict[str, tuple[float, float | None]]:
+        """What there is to show of it, by the names that its model has: each with its error. No c that is 0."""
+        found = {"a": (self.a, self.a_se), "b": (self.b, self.b_se)} | ({"c": (self.c, self.c_se)} if self.c else {})
+        further = {name: x for name, x in self.further.items() if not name.endswith("_se")}
+        return found | {name: (x, self.further.get(f"{name}_se")) for name, x in further.items()}
 
     @property
     def abc(self) -> tuple[float, float, float]:
@@ -84,14 +91,20 @@ class ItemRow:
 
     def curve(self, theta: Floats) -> Floats:
         """P(correct), shape (T,)."""
-        return curves.probability(theta, self.a, -self.a * self.b, self.c)
+        return self._alone.curve(theta)[:, 0]
+
+    @property
+    def _alone(self) -> ItemParameters:
+        return ItemParameters.of_rows(("",), [self])
 
     def interval(self, theta: Floats) -> tuple[Floats, Floats] | None:
-        """95 % interval of the curve over `theta`; None where its errors are not known."""
+        """95 % interval of the curve over `theta`, from the errors of a and b; None where they are not known."""
         if self.a_se is None or self.b_se is None:
             return None
         off: Any = self.cov_ab or 0.0
-        return curves.probability_interval(theta, *self.abc, np.array([[self.a_se**2, off], [off, self.b_se**2]]))
+        cov = np.array([[self.a_se**2, off], [off, self.b_se**2]])
+        low, high = self._alone.probability_at(np.stack(curves.logit_interval(theta, self.a, self.b, cov)))
+        return low, high
 
 
 @dataclass(frozen=True)
@@ -101,8 +114,9 @@ class ItemParameters:
     Attributes:
         a, b, c: shape (J,).
         cov: of (a, b), in the form of `covariances`; NaN where it is not known.
-        guessing_cov: shape (J, 3), covariances of logit c with (a, b), and its variance; 0 where c is held. None: it is
-            of all, or not known.
+        guessing_cov: shape (J, 3), covariances with (a, b) of the third parameter as it is estimated, logit c or what
+            another model has there, and its variance; 0 where it is held. None: it is of all, or not known.
+        others: items whose curves a, b and c do not make up.
     """
 
     item_ids: tuple[str, ...]
@@ -111,13 +125,16 @@ class ItemParameters:
     c: Floats
     cov: Floats
     guessing_cov: Floats | None = None
+    others: tuple[OtherItems, ...] = ()
 
     @classmethod
     def of_rows(cls, item_ids: Sequence[str], rows: Iterable[ItemRow | None]) -> ItemParameters:
         """A row for each of `item_ids`; None: an item without parameters."""
-        found = [(None,) * 6 if row is None else row.with_errors for row in rows]
+        known = list(rows)
+        found = [(None,) * 6 if row is None else row.with_errors for row in known]
+        further = {j: row.further for j, row in enumerate(known) if row is not None and row.further}
         a, b, c, a_se, b_se, cov_ab = np.array(found, dtype=float).reshape(-1, 6).T
-        return cls(tuple(item_ids), a, b, c, covariances.of_errors(a_se, b_se, cov_ab))
+        return cls(tuple(item_ids), a, b, c, covariances.of_errors(a_se, b_se, cov_ab), others=OtherItems.of(further))
 
     @property
     def d(self) -> Floats:
@@ -142,9 +159,55 @@ class ItemParameters:
         """Shape (J,)."""
         return self.cov_of_each[:, 0, 1]
 
+    @property
+    def curves(self) -> ItemCurves:
+        return ItemCurves(self.a, self.d, self.c, self.others)
+
     def curve(self, theta: Floats) -> Floats:
         """P(correct), shape (T, J)."""
-        return curves.probability(theta, self.a, self.d, self.c)
+        return self.curves.probability(theta)
+
+    def curve_at(self, theta: Floats) -> tuple[Floats, Floats]:
+        """P(correct) and ∂P/∂z at z = a(θ − b), shape (J, Q) each; theta: shape (Q,), or (J, Q) for each item's own."""
+        z, c = self._logits(theta), self.c[:, None]
+        p, by_z = curves.probability_at(z, c), curves.slope_at(z, c)
+        for some in self.others:
+            p[some.at], by_z[some.at] = some.curve_at(z[some.at])[:2]
+        return p, by_z
+
+    def probability_at(self, z: Floats) -> Floats:
+        """P(correct) of one item where a(θ − b) is z, of any shape (…, Q)."""
+        found = curves.probability_at(z, self.c)
+        for some in self.others:
+            found = some.curve_at(z.reshape(1, -1))[0].reshape(z.shape)
+        return found
+
+    def curve_by_ab(self, theta: Floats) -> Floats:
+        """∂P/∂(a, b), shape (J, Q, 2); theta as in `curve_at`."""
+        _, by_z = self.curve_at(theta)
+        return np.stack([by_z * (theta - self.b[:, None]), -by_z * self.a[:, None]], axis=2)
+
+    def by_third(self, theta: Floats) -> Floats:
+        """∂P/∂ third parameter as it is estimated (logit c of a 3PL), shape (J, Q); theta as in `curve_at`."""
+        z, c = self._logits(theta), self.c[:, None]
+        found: Floats = curves.by_asymptote_at(z) * (c * (1 - c))
+        for some in self.others:
+            found[some.at] = some.curve_at(z[some.at])[2]
+        return found
+
+    def information_of(self, item: npt.NDArray[np.integer[Any]], theta: Floats) -> Floats:
+        """Fisher information of R answers, shape (R,): `item` says to which of the J, `theta` (R,) by whom."""
+        a = self.a[item]
+        found = curves.information_at(a * (theta - self.b[item]), a, self.c[item])
+        for some in self.others:
+            parameters = some.parameters(self.a, self.d)
+            for k, j in enumerate(some.at.tolist()):
+                mine = item == j
+                found[mine] = some.model.information(theta[mine], parameters[:, [k]], some.categories[[k]])[0]
+        return found
+
+    def _logits(self, theta: Floats) -> Floats:
+        return self.a[:, None] * (theta - self.b[:, None])
 
     def places(self, item_ids: Sequence[str]) -> npt.NDArray[np.intp]:
         """Where these items are. Raises KeyError, naming it, for an item that is not among them."""
@@ -155,15 +218,30 @@ class ItemParameters:
         """These items in this order. Raises KeyError, naming it, for an item that is not among them."""
         j, guessing = self.places(item_ids), self.guessing_cov
         chosen = self.a[j], self.b[j], self.c[j], covariances.of_some(self.cov, j)
-        return ItemParameters(tuple(item_ids), *chosen, None if guessing is None else guessing[j])
+        others = tuple(some.select(j, len(self.a)) for some in self.others)
+        return ItemParameters(tuple(item_ids), *chosen, None if guessing is None else guessing[j], others)
 
     def among(self, item_ids: Sequence[str]) -> ItemParameters:
         """`item_ids` in their order, without parameters where they are not of these; each with its own errors alone."""
         place = {item: j for j, item in enumerate(self.item_ids)}
         at = [place.get(item, -1) for item in item_ids]
         known = (self.a, self.b, self.c, self.cov_of_each)
-        columns = (np.append(x, np.full((1, *x.shape[1:]), np.nan), axis=0)[at] for x in known)
-        return ItemParameters(tuple(item_ids), *columns)
+        a, b, c, cov = (np.append(x, np.full((1, *x.shape[1:]), np.nan), axis=0)[at] for x in known)
+        others = tuple(some.select(np.array(at), len(self.a)) for some in self.others)
+        return ItemParameters(tuple(item_ids), a, b, c, cov, others=others)
+
+    def or_else(self, other: ItemParameters) -> ItemParameters:
+        """Those that are known, and in place of the others those of `other`, the same items in the same order."""
+        known, places = self.curves.known, np.arange(len(self.item_ids))
+        a, b, c = (
+            np.where(known, own, theirs) for own, theirs in ((self.a, other.a), (self.b, other.b), (self.c, other.c))
+        )
+        others = (
+            *(some.select(np.where(known, places, -1), len(places)) for some in self.others),
+            *(some.select(np.where(known, -1, places), len(places)) for some in other.others),
+        )
+        cov = np.where(known[:, None, None], self.cov_of_each, other.cov_of_each)
+        return ItemParameters(self.item_ids, a, b, c, cov, others=others)
 
     def rescaled(self, slope: float, intercept: float) -> Self:
         """The same items in θ* = slope·θ + intercept, slope > 0: a* = a/slope, b* = slope·b + intercept."""
@@ -174,5 +252,6 @@ class ItemParameters:
             a=self.a / slope,
             b=slope * self.b + intercept,
             cov=covariances.scaled(self.cov, by),
+            others=tuple(some.rescaled(self.a, self.d, slope, intercept) for some in self.others),
             guessing_cov=None if guessing is None else guessing * [1 / slope, slope, 1],
         )

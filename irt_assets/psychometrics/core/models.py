@@ -22,7 +22,7 @@ from scipy.special import logit
 from irt_assets.psychometrics.core.arrays import Floats as Floats
 from irt_assets.psychometrics.core.covariances import block_diagonal
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import ItemModel, item_model
+from irt_assets.psychometrics.core.item_models import ItemCurves, ItemModel, OtherItems, item_model
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.meanings import Meaning, NameWithMeaning
 from irt_assets.psychometrics.core.options import Model as Model
@@ -342,13 +342,31 @@ class Calibration:
             values = np.stack([self.a, self.d, logit(self.c)])
         return values if self.item_model.guesses else values[:2]
 
-    def further_of(self, j: int) -> dict[str, tuple[float, float]]:
-        """The further parameters of an item by name, each with its standard error."""
+    @property
+    def curves(self) -> ItemCurves:
+        return ItemCurves(self.a, self.d, self.c, self._others)
+
+    @property
+    def _others(self) -> tuple[OtherItems, ...]:
+        if self.further is None:
+            return ()
+        at = np.flatnonzero(self.estimated)
+        return (OtherItems(self.item_model, at, self.parameters[2:, at], self.n_categories[at]),)
+
+    @property
+    def third_cov(self) -> Floats | None:
+        """Shape (J, 3), covariances with (a, d) of the third parameter of items of two categories, as it is estimated,
+        and its variance; NaN where it was not estimated. None for models without."""
+        if self.further_cov is None or not self.item_model.two_categories:
+            return self.guessing_cov
+        return self.further_cov[:, :, 0]
+
+    def further_of(self, j: int) -> dict[str, float]:
+        """An item's parameters besides a, d and c, and their errors, as they are shown and stored: `u` and `u_se`."""
         if self.further is None or self.further_cov is None:
             return {}
-        names = self.item_model.parameter_names(int(self.n_categories[j]))[2:]
         errors = _root(self.further_cov[j, 2:].diagonal())
-        return {name: (float(self.further[j, k]), float(errors[k])) for k, name in enumerate(names)}
+        return self.item_model.shown(self.further[j], errors, int(self.n_categories[j]))
 
     @property
     def estimated(self) -> npt.NDArray[np.bool_]:
@@ -392,14 +410,18 @@ class Calibration:
             g = ab_by_ad(self.a, self.d)
             return g @ self.cov @ g.transpose(0, 2, 1)
 
+    def with_third_cov(self, third: Floats) -> Calibration:
+        if self.guessing_cov is not None:
+            return replace(self, guessing_cov=third)
+        return replace(self, further_cov=third[:, :, None])
+
     @property
-    def guessing_cov_ab(self) -> Floats | None:
-        """Shape (J, 3), covariances of logit c with (a, b), and its variance; 0 where c was not estimated, None for
-        models without guessing."""
-        if self.guessing_cov is None:
+    def third_cov_ab(self) -> Floats | None:
+        """As `third_cov`, of (a, b); 0 where the parameter was not estimated."""
+        if self.third_cov is None:
             return None
         with np.errstate(divide="ignore", invalid="ignore"):
-            with_a, with_d, variance = self.guessing_cov.T
+            with_a, with_d, variance = self.third_cov.T
             with_b = self.d / self.a**2 * with_a - with_d / self.a
         return np.nan_to_num(np.stack([with_a, with_b, variance], axis=1))
 
@@ -415,7 +437,7 @@ class Calibration:
         else:
             g = block_diagonal(ab_by_ad(self.a, self.d))
             cov = (g @ self.joint_cov @ g.T)[None]
-        return ItemParameters(self.item_ids, self.a, self.b, self.c, cov, self.guessing_cov_ab)
+        return ItemParameters(self.item_ids, self.a, self.b, self.c, cov, self.third_cov_ab, self._others)
 
     @property
     def aic(self) -> float:

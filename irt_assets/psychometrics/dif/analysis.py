@@ -154,7 +154,7 @@ def analyse_dif(
 
     Raises PsychometricsError where lengths do not agree.
     """
-    item_model(model).require_two_categories("differential item functioning")
+    item_model(model).require_logistic("differential item functioning")
     for name, given, size in (("values", values, responses.n_persons), ("forms", forms, responses.n_responses)):
         if given is not None and len(given) != size:
             raise PsychometricsError(f"{name} of {attribute} must be {size} labels, got {len(given)}")

@@ -38,7 +38,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from irt_assets.psychometrics.core.curves import by_asymptote_at, probability_at, slope_at
 from irt_assets.psychometrics.core.item_models import ITEM_MODELS, item_model
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Floats
@@ -141,14 +140,13 @@ def _rank(fit: Fitted) -> int:
 def _moments(items: ItemParameters, learners: Floats) -> tuple[Floats, Floats, Floats]:
     """∫ (1, z) P(θ) g(θ) dθ, shape (J, 2), and its derivatives by (a, b, logit c), shape (J, 2, 3), and by mean and SD
     of g, shape (J, 2, 2); `learners`: (J, 2)."""
-    a, b, c = items.a, items.b, items.c
     grid = Grid.spanning()
     z, weights = grid.nodes, np.exp(grid.log_weights())
-    distance = learners[:, :1] + learners[:, 1:] * z - b[:, None]
-    eta = a[:, None] * distance
-    by_eta = slope_at(eta, c[:, None])
-    by_b = -by_eta * a[:, None]
-    by_x = np.stack([by_eta * distance, by_b, by_asymptote_at(eta) * (c * (1 - c))[:, None], -by_b, -by_b * z], axis=2)
+    theta = learners[:, :1] + learners[:, 1:] * z
+    p, by_eta = items.curve_at(theta)
+    by_b = -by_eta * items.a[:, None]
+    by_a = by_eta * (theta - items.b[:, None])
+    by_x = np.stack([by_a, by_b, items.by_third(theta), -by_b, -by_b * z], axis=2)
     moments = np.stack([weights, weights * z])
     by_all = np.einsum("mq,jqx->jmx", moments, by_x)
-    return probability_at(eta, c[:, None]) @ moments.T, by_all[:, :, :3], by_all[:, :, 3:]
+    return p @ moments.T, by_all[:, :, :3], by_all[:, :, 3:]

@@ -108,10 +108,11 @@ class Published(ItemParameters):
         k = len(anchors.item_ids)
         rows = anchors.joint_cov.reshape(k, 2, 2 * k)
         values = anchors.item_ids, anchors.a, anchors.b, anchors.c, anchors.cov_of_each, anchors.guessing_cov
+        frozen = cls(*values, anchors.others, with_anchors=rows)
         if anchors.guessing_cov is None:
-            return cls(*values, with_anchors=rows)
+            return frozen
         places = np.column_stack([2 * np.arange(k), 2 * np.arange(k) + 1, 2 * k + np.arange(k)])
-        return cls(*values, with_anchors=rows, guessing_with_anchors=anchors.cov_with_guessing[places])
+        return replace(frozen, guessing_with_anchors=anchors.cov_with_guessing[places])
 
     @classmethod
     def of_fit(cls, raw: Calibration, linking: Linking, anchors: AnchorSet) -> Published:
@@ -152,14 +153,19 @@ class Published(ItemParameters):
         if self.guessing_with_anchors is not None or other.guessing_with_anchors is not None:
             with_all = np.concatenate([one.with_anchors_and_guessing for one in (kept, other)])
         return Published(
-            kept.item_ids + other.item_ids, a, b, c, cov, guessing, with_anchors=with_anchors,
+            kept.item_ids + other.item_ids, a, b, c, cov, guessing,
+            kept.others + tuple(some.moved(len(kept.item_ids)) for some in other.others), with_anchors=with_anchors,
             fitted=kept.fitted + other.fitted, guessing_with_anchors=with_all,
         )  # fmt: skip
 
     def models(self, window: Model) -> tuple[Model, ...]:
-        """Models of J values. An unknown one is the window's, unless c shows that only one of the two has guessing."""
+        """Models of J values. An unknown one is the window's, unless the parameters are of another."""
         unknown: dict[bool, Model] = {True: THREE_PL.name, False: item_model(window).without_guessing.name}
-        return tuple(of.model if of else unknown[c > 0] for of, c in zip(self.fitted, self.c.tolist(), strict=True))
+        own: dict[int, Model] = {j: some.model.name for some in self.others for j in some.at.tolist()}
+        return tuple(
+            of.model if of else own.get(j, unknown[c > 0])
+            for j, (of, c) in enumerate(zip(self.fitted, self.c.tolist(), strict=True))
+        )
 
     @property
     def to_ad(self) -> Floats:
@@ -187,7 +193,7 @@ class _Linked:
         by_value[:, :, frozen] = (by_constants @ constants.by_old).reshape(raw.n_items, 2, -1, 2)
         by_anchors = by_value.reshape(raw.n_items, 2, -1)
         by_all = None
-        if raw.guessing_cov is not None:
+        if raw.third_cov is not None:
             by_c = np.zeros((raw.n_items, 2, len(anchors.item_ids)))
             if constants.by_c_old is not None:
                 by_c[:, :, frozen] = by_constants @ constants.by_c_old
@@ -200,7 +206,7 @@ class _Linked:
 
 
 def _with_guessing(cov: Floats, guessing: Floats | None) -> Floats:
-    """Shape (J, 3, 3): `cov` of (a, b), shape (J, 2, 2), with a row and a column for logit c."""
+    """Shape (J, 3, 3): `cov` of (a, b), shape (J, 2, 2), with a row and a column for the third parameter, logit c."""
     out = np.zeros((len(cov), 3, 3))
     out[:, :2, :2] = cov
     if guessing is not None:
@@ -287,7 +293,7 @@ class Comparison:
     @property
     def by_curves(self) -> Bools:
         """Shape (J,): whose curves are compared and not their parameters, across models and under a 3PL."""
-        return self.across_models | (self.fitted is not None and item_model(self.fitted.model).guesses)
+        return self.across_models | (self.fitted is not None and item_model(self.fitted.model).more_than_a_and_b)
 
     @property
     def shared_ab(self) -> Floats:

@@ -16,14 +16,13 @@ the published curve P have one parameter each:
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 
-from irt_assets.psychometrics.core.curves import probability
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.scoring.rest_posterior import RestPosterior
@@ -102,17 +101,17 @@ def classify_changes(
     is a leak where its correct answers came faster than usual (z < −4), drift where they did not, and "easier" where
     times are unknown.
     """
-    a, b, c = published.a, published.b, published.c
+    known = published.curves.known
     examined = np.isin(answers.item_ids, list(items))
-    others = np.isfinite(a) & np.isfinite(b) & np.isfinite(c) & ~examined
-    measured = RestPosterior.of(answers.person, answers.item, answers.correct, others, a, b, c, mean=mean, sd=sd)
+    others = known & ~examined
+    measured = RestPosterior.of(answers.person, answers.item, answers.correct, others, published, mean=mean, sd=sd)
     residual = _time_residuals(answers, others)
     found = {}
-    for j in np.flatnonzero(examined & np.isfinite(a) & np.isfinite(b) & np.isfinite(c)).tolist():
+    for j in np.flatnonzero(examined & known).tolist():
         rows = np.flatnonzero(answers.item == j)
         posterior = measured.posterior(answers.person[rows])
-        curve = a[j], b[j], c[j]
-        found[answers.item_ids[j]] = _classified(answers, j, rows, posterior, measured.nodes, curve, residual[rows])
+        item = published.select([answers.item_ids[j]])
+        found[answers.item_ids[j]] = _classified(answers, j, rows, posterior, measured.nodes, item, residual[rows])
     return found
 
 
@@ -122,16 +121,15 @@ def _classified(
     rows: Ints,
     posterior: Floats,
     nodes: Floats,
-    curve: tuple[float, float, float],
+    item: ItemParameters,
     residual: Floats,
 ) -> Change:
-    a, b, c = curve
     correct = answers.correct[rows] == 1
-    p = posterior @ probability(nodes, a, -a * b, c)  # ∫ P h_n, shape (n,): P enters the leak and the key linearly
+    p = posterior @ item.curve(nodes)[:, 0]  # ∫ P h_n, shape (n,): P enters the leak and the key linearly
     sound = _loglik(p, correct).sum()
 
     def moved(delta: float) -> float:
-        return float(_loglik(posterior @ probability(nodes, a, -a * (b + delta), c), correct).sum())
+        return float(_loglik(posterior @ replace(item, b=item.b + delta).curve(nodes)[:, 0], correct).sum())
 
     delta, by_drift = _best(moved, -MOST_DRIFT, MOST_DRIFT)
     share, by_leak = _best(lambda x: float(_loglik(x + (1 - x) * p, correct).sum()), 0.0, 1.0)

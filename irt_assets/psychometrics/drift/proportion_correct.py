@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from irt_assets.psychometrics.core.curves import HIGH_WABC, MEDIUM_WABC, probability, slope_at
+from irt_assets.psychometrics.core.curves import HIGH_WABC, MEDIUM_WABC
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Floats, Responses
 from irt_assets.psychometrics.core.significance import q_values
@@ -83,29 +83,32 @@ def proportions_correct(
     the error of its mean.
     Tested items do not contribute to anyone's θ.
     """
-    a, b, c, cov = published.a, published.b, published.c, published.cov_of_each
-    known = np.isfinite(a) & np.isfinite(b) & np.isfinite(c)
+    known, cov = published.curves.known, published.cov_of_each
     is_tested = np.isin(responses.item_ids, list(tested))
     informative = known & ~is_tested
-    others = RestPosterior.of(responses.person, responses.item, responses.score, informative, a, b, c, mean=mean, sd=sd)
+    others = RestPosterior.of(
+        responses.person, responses.item, responses.score, informative, published, mean=mean, sd=sd
+    )
     right, wrong = others.right[:, informative], others.wrong[:, informative]
-    of_right, of_wrong = _scores(others.nodes, a[informative], b[informative], c[informative])
+    informing = [item for item, is_one in zip(responses.item_ids, informative, strict=True) if is_one]
+    of_right, of_wrong = _scores(others.nodes, published.select(informing))
     by_item = np.argsort(responses.item, kind="stable")
     starts = np.searchsorted(responses.item[by_item], np.arange(responses.n_items + 1))
     found = []
     for j in np.flatnonzero(is_tested & known).tolist():
+        tested_one = published.select([responses.item_ids[j]])
         rows = by_item[starts[j] : starts[j + 1]]
         correct = responses.score[rows]
         if correct.size < FEWEST:
             continue
         people = responses.person[rows]
         posterior = others.posterior(people)
-        curve = probability(others.nodes, a[j], -a[j] * b[j], c[j])
+        curve = tested_one.curve(others.nodes)[:, 0]
         p = posterior @ curve
         spread = float((p * (1 - p)).sum())
         if spread < LEAST_SPREAD:
             continue
-        own = _by_parameters(others.nodes, a[[j]], b[[j]], c[[j]])[0] @ posterior.mean(axis=0)
+        own = posterior.mean(axis=0) @ tested_one.curve_by_ab(others.nodes)[0]
         tilt = posterior * (curve - p[:, None]) / correct.size  # (n, Q): what moving a posterior does to p̄
         by_others = np.einsum("jkq,jq->jk", of_right, right[people].T @ tilt)
         by_others += np.einsum("jkq,jq->jk", of_wrong, wrong[people].T @ tilt)
@@ -120,18 +123,11 @@ def proportions_correct(
     return ProportionsCorrect(tuple(items), np.array(n, dtype=np.int64), observed, expected, se, chance, q)
 
 
-def _by_parameters(nodes: Floats, a: Floats, b: Floats, c: Floats) -> Floats:
-    """Shape (J, 2, Q): ∂P/∂(a, b) at the nodes."""
-    distance = nodes - b[:, None]
-    slope = slope_at(a[:, None] * distance, c[:, None])
-    return np.stack([slope * distance, -slope * a[:, None]], axis=1)
-
-
-def _scores(nodes: Floats, a: Floats, b: Floats, c: Floats) -> tuple[Floats, Floats]:
+def _scores(nodes: Floats, items: ItemParameters) -> tuple[Floats, Floats]:
     """Shape (J, 2, Q) each: ∂/∂(a, b) of log P and of log(1 − P) at the nodes.
 
     An item's share in the gradient of p̄ is Σ_i Cov_h(P, its score at i's answer), as posteriors are made of these.
     """
     tiny = np.finfo(float).tiny
-    by_parameters, p = _by_parameters(nodes, a, b, c), probability(nodes, a, -a * b, c).T[:, None]
+    by_parameters, p = items.curve_by_ab(nodes).transpose(0, 2, 1), items.curve(nodes).T[:, None]
     return by_parameters / np.maximum(p, tiny), -by_parameters / np.maximum(1 - p, tiny)

@@ -212,7 +212,7 @@ def fit_source(
         categories=items.n_categories[keep],
     )
     roughness = ROUGHNESS_WITH_GUESSING if of.guesses and not likelihood_only else ROUGHNESS
-    laid = source.laid_out(keep, rarer=structure.guessing, by_category=not of.two_categories)
+    laid = source.laid_out(keep, rarer=structure.guessing, by_category=not of.logistic)
     data = laid.answers
     require_persons(laid.informative, source.names)
     require_connected(laid.links, kept_ids, held.items)

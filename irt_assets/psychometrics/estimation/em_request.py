@@ -100,8 +100,8 @@ def checked_model(model: Model, items: Items, anchors: AnchorSet | None, testlet
     if anchors is not None and not found.anchors:
         raise PsychometricsError(f"anchors have a, b and c, which do not make up the curves of a {found.spoken}")
     if testlets:
-        found.require_two_categories("an error that holds within testlets")
-    if not found.two_categories and items.n_items > FULL_COVARIANCE_ITEMS_WITH_GUESSING:
+        found.require_logistic("an error that holds within testlets")
+    if not found.logistic and items.n_items > FULL_COVARIANCE_ITEMS_WITH_GUESSING:
         raise PsychometricsError(
             f"errors of a {found.spoken} are made for up to {FULL_COVARIANCE_ITEMS_WITH_GUESSING} items, and there are "
             f"{items.n_items}. Fit fewer at once"

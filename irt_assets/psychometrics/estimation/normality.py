@@ -62,7 +62,7 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
 
     Raises PsychometricsError for other calibrations.
     """
-    calibration.item_model.require_two_categories("the test of normality")
+    calibration.item_model.require_logistic("the test of normality")
     if len(calibration.populations) > 1 or calibration.anchored or calibration.item_model.fixed_slopes:
         raise PsychometricsError("normality is tested for one population with mean 0 and SD 1, without anchors")
     if calibration.joint_cov is None:

@@ -105,7 +105,7 @@ def estimate_effect_sd(
     The standard error is from the curvature, with item parameters as known; where σ² is smaller than its own error,
     that of σ is half the root of that error, the SD of a σ whose truth is 0.
     """
-    calibration.item_model.require_two_categories("a testlet effect")
+    calibration.item_model.require_logistic("a testlet effect")
     known = calibration.estimated & (calibration.a > 0) & (calibration.n > 0)
     known &= np.array([Flag.AT_BOUND not in flags for flags in calibration.flags])
     places = number_testlets([i if ok else "" for i, ok in zip(calibration.item_ids, known, strict=True)], testlets)

@@ -36,12 +36,12 @@ _NODES, _ITERATIONS, _TOLERANCE = 16, 15, 1e-2
 
 def why_unrelated(gathered: Callable[[], tuple[Responses, Persons] | None], problem: Problem, loglik: float) -> str:
     """A sentence where answers of items with slopes of their own could as well have nothing in common, else "".
-    Items of several categories are not tested.
+    Items whose curves are not of a, d and c are not tested.
 
     `gathered`: gives the responses that `problem` was made from, in memory; `loglik`: its maximum.
     """
     s = problem.structure
-    if not s.item_model.two_categories:
+    if not s.item_model.logistic:
         return ""
     ratio = 2 * (loglik - _apart(problem.data))
     if s.anchored or not s.item_model.own_slopes or ratio >= NOISE_PER_ITEM * s.n_items + NOISE:

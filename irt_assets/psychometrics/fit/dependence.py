@@ -20,7 +20,6 @@ from irt_assets.psychometrics.core.design import row_starts
 from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.fit import fit_kernels
 from irt_assets.psychometrics.fit.model_replicates import Fitted
-from irt_assets.psychometrics.scoring.abilities import log_tables
 
 FLAG_ABOVE_MEAN = 0.20
 """Q3 less the mean Q3 of all pairs (Christensen, Makransky & Horton 2017)."""
@@ -340,7 +339,7 @@ def _residuals(whole: Fitted, theta: Floats) -> Iterator[tuple[Floats, Floats]]:
 def _eap(whole: Fitted, threads: int | None) -> Floats:
     """Shape (n_persons,), each under the distribution of the person's own group."""
     r, fit, abilities = whole.responses, whole.calibration, whole.abilities
-    log_right, log_wrong = log_tables(fit.a, fit.d, fit.c, abilities.nodes)
+    log_right, log_wrong = fit.curves.log_tables(abilities.nodes)
     start, mean = row_starts(r), np.empty(r.n_persons)
 
     def one(first: int, last: int) -> None:

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from irt_assets.psychometrics.core import kernels
-from irt_assets.psychometrics.core.curves import complement_at, probability, weight_at
+from irt_assets.psychometrics.core.curves import complement_at, weight_at
 from irt_assets.psychometrics.core.design import row_starts
 from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.core.significance import normal_score
@@ -136,7 +136,7 @@ class _Tables:
     @classmethod
     def of(cls, whole: Fitted) -> _Tables:
         fit, theta = whole.calibration, whole.abilities.nodes
-        p = np.ascontiguousarray(probability(theta, fit.a, fit.d, fit.c).T)
+        p = np.ascontiguousarray(fit.curves.probability(theta).T)
         eta = np.multiply.outer(fit.a, theta) + fit.d[:, None]
         c = fit.c[:, None]
         q = complement_at(eta, c)

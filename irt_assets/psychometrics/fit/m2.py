@@ -13,7 +13,7 @@ import numpy as np
 from scipy.linalg import cholesky, solve_triangular
 from scipy.special import chdtrc
 
-from irt_assets.psychometrics.core.curves import by_asymptote_at, probability, slope_at
+from irt_assets.psychometrics.core.curves import by_asymptote_at, slope_at
 from irt_assets.psychometrics.core.models import Calibration, Floats, Population, Responses
 from irt_assets.psychometrics.fit.model_replicates import Fitted, Form, complete_forms
 
@@ -91,7 +91,7 @@ def _m2(form: Form, whole: Fitted) -> tuple[float, int]:
     fit, theta = whole.calibration.select(form.items), whole.abilities.nodes
     weights, population = whole.abilities.weights[form.group], whole.abilities.population[form.group]
     x, J = form.answers.astype(float), fit.n_items
-    p = probability(theta, fit.a, fit.d, fit.c)
+    p = fit.curves.probability(theta)
     first, second = np.triu_indices(J, 1)
     derivatives = _derivatives(p, theta, weights, fit, population, first, second)
     pairs = p[:, first] * p[:, second]

@@ -25,7 +25,6 @@ from irt_assets.psychometrics.fit.fit_summary import FORM_ITEMS, FORMS, PARALLEL
 from irt_assets.psychometrics.fit.m2 import FormFit, form_fit
 from irt_assets.psychometrics.fit.model_replicates import Fitted
 from irt_assets.psychometrics.fit.person_fit import SMALLEST_TEST, person_fit
-from irt_assets.psychometrics.scoring.abilities import log_tables
 
 CONFIDENCE = 0.99
 """Confidence level of each limit by itself."""
@@ -343,7 +342,7 @@ def _loglik_of_luck(r: Responses) -> tuple[Floats, npt.NDArray[np.bool_]]:
 def _loglik_at(whole: Fitted, nodes: Floats) -> Floats:
     """Shape (n_persons, len(nodes)): log-likelihood of each learner's answers at each θ."""
     r, fit = whole.responses, whole.calibration
-    log_right, log_wrong = log_tables(fit.a, fit.d, fit.c, nodes)
+    log_right, log_wrong = fit.curves.log_tables(nodes)
     right, wrong = (
         csr_array((kind.astype(float), (r.person, r.item)), shape=(r.n_persons, fit.n_items))
         for kind in (r.score == 1, r.score == 0)

@@ -119,7 +119,7 @@ class Fitted:
     def of(cls, responses: Responses, calibration: Calibration, groups: Sequence[str] | None = None) -> Fitted:
         """Raises PsychometricsError where the two are not about the same items in the same order, or not about the
         same groups, or where items have more than two categories."""
-        calibration.item_model.require_two_categories("fit of a model to its items")
+        calibration.item_model.require_logistic("fit of a model to its items")
         if responses.item_ids != calibration.item_ids:
             odd = sorted(set(responses.item_ids) ^ set(calibration.item_ids))
             named = f"not in both: {', '.join(odd[:5])}" if odd else "the same items in another order"

@@ -11,7 +11,6 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import eigh
 
-from irt_assets.psychometrics.core.curves import information
 from irt_assets.psychometrics.core.models import Calibration, Floats
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.fit.dependence import SMALLEST_PAIR, LocalDependence
@@ -37,7 +36,7 @@ def loadings(pairs: LocalDependence, calibration: Calibration) -> Floats:
     weight = np.where(counted, pairs.n, 0)[both].astype(float)
     some, grid = calibration.select(known), Grid.spanning()
     theta = calibration.latent_mean + calibration.latent_sd * grid.nodes
-    item_information = np.exp(grid.log_weights()) @ information(theta, some.a, some.d, some.c) / some.a**2
+    item_information = np.exp(grid.log_weights()) @ some.curves.information(theta) / some.a**2
     out[known] = _factor(np.where(counted, pairs.q3, 0.0)[both], weight) / np.sqrt(item_information)
     return out
 

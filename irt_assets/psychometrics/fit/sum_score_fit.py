@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import chdtrc
 
-from irt_assets.psychometrics.core.curves import probability
 from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.fit.model_replicates import Fitted, Ints, complete_forms
 from irt_assets.psychometrics.scoring.sum_scores import expected_proportions
@@ -55,7 +54,7 @@ def sum_score_fit(
     """
     whole = Fitted.of(responses, calibration, groups)
     fit, abilities = whole.calibration, whole.abilities
-    p = np.ascontiguousarray(probability(abilities.nodes, fit.a, fit.d, fit.c).T)
+    p = np.ascontiguousarray(fit.curves.probability(abilities.nodes).T)
     statistic, cells, n = np.zeros(fit.n_items), np.zeros(fit.n_items, dtype=np.int64), np.zeros_like(whole.place)
     for form in complete_forms(whole, SMALLEST_FORM):
         length = len(form.items)

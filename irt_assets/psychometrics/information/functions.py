@@ -18,7 +18,7 @@ An item whose discrimination is not positive gives no information: those who sco
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +27,8 @@ from scipy.special import ndtr, ndtri
 
 from irt_assets.psychometrics.core import curves
 from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.item_models import ItemCurves
+from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.core.significance import q_values
@@ -41,6 +43,9 @@ MIDDLE = 0.95
 """The share of the population within which the test is judged."""
 _NODES = 241
 _STEPS = 79
+_MANY = np.linspace(-30, 30, 2001)
+"""Logits among which the greatest information of a model without a formula for it is looked for."""
+_STEP, _LEAST = 1e-4, float(np.finfo(float).tiny)
 
 
 @dataclass(frozen=True)
@@ -80,14 +85,10 @@ class Abilities:
         return float(low), float(high)
 
 
-def item_information(theta: npt.ArrayLike, a: Floats, b: Floats, c: Floats) -> Floats:
-    """Fisher information about θ, shape (T, J), of J items at T abilities; the test's is its sum over items.
-
-    Birnbaum (1968), D = 1. 0 for an item with a ≤ 0 or without parameters (NaN).
-    """
-    usable = np.isfinite(a) & np.isfinite(b) & np.isfinite(c) & (np.nan_to_num(a) > 0)
-    a, b, c = (np.where(usable, x, 0.0) for x in (a, b, c))
-    return curves.information(np.asarray(theta, dtype=float), a, -a * b, c)
+def item_information(theta: npt.ArrayLike, items: ItemCurves) -> Floats:
+    """Fisher information about θ, shape (T, J), of J items at T abilities; the test's is its sum over items. 0 for an
+    item with a ≤ 0 or without a curve."""
+    return np.where(items.known & (items.a > 0), items.information(theta), 0.0)
 
 
 def information_of_test(of_items: Floats, effects: Effects | None = None) -> Floats:
@@ -106,10 +107,17 @@ def information_of_test(of_items: Floats, effects: Effects | None = None) -> Flo
     return np.where(total > 0, total / (1 + effects.sd**2 * pairs / np.maximum(total, 1e-300)), 0.0)
 
 
-def greatest_information(a: Floats, c: Floats) -> Floats:
-    """Integral of each item's information over all θ, shape (J,): a²(1 − 20c − 8c² + (1 + 8c)^1.5)/(8(1 − c)²), a²/4
-    for c = 0 (Birnbaum 1968, eq. 20.4.23; Lord 1980, eq. 10-4; D = 1). 0 for an item with a ≤ 0."""
-    return np.where(a > 0, a**2 * (1 - 20 * c - 8 * c**2 + (1 + 8 * c) ** 1.5) / (8 * (1 - c) ** 2), 0.0)
+def greatest_information(items: ItemCurves) -> Floats:
+    """Greatest information of each item at any θ, shape (J,): a²(1 − 20c − 8c² + (1 + 8c)^1.5)/(8(1 − c)²), a²/4 for
+    c = 0 (Birnbaum 1968, eq. 20.4.23; Lord 1980, eq. 10-4; D = 1); of other models the greatest at many. 0 for an item
+    with a ≤ 0."""
+    a, c = items.a, items.c
+    found = a**2 * (1 - 20 * c - 8 * c**2 + (1 + 8 * c) ** 1.5) / (8 * (1 - c) ** 2)
+    for some in items.others:
+        for j in some.at.tolist():
+            own = items.select(np.array([j]))
+            found[j] = own.information((_MANY - own.d) / own.a).max()
+    return np.where(a > 0, found, 0.0)
 
 
 def conditional_se(information: Floats) -> Floats:
@@ -156,7 +164,7 @@ def losses_of_items(comparison: Comparison, abilities: Abilities, *, inflation: 
     Raises PsychometricsError, naming them, for published items without information in this population (a ≤ 0).
     """
     old = comparison.published
-    sides = [_information(abilities.theta, of.a, of.b, old.c) for of in (comparison.window, old)]  # (Q, J), (Q, J, 2)
+    sides = [_information(abilities.theta, of) for of in (_with_old_c(comparison), old)]  # (Q, J), (Q, J, 2)
     now, published = (abilities.weights @ information for information, _ in sides)
     _require_published(old, published)
     by_now, by_published = (np.tensordot(abilities.weights, gradient, axes=1) for _, gradient in sides)
@@ -231,8 +239,8 @@ def loss_of_test(
     if not comparison.item_ids:
         raise PsychometricsError("no item is both published and estimated in this window, so the test cannot be judged")
     theta, old = np.linspace(*abilities.middle(), _STEPS), comparison.published
-    now, by_now = _information(theta, comparison.window.a, comparison.window.b, old.c)
-    published, by_published = _information(theta, old.a, old.b, old.c)
+    now, by_now = _information(theta, _with_old_c(comparison))
+    published, by_published = _information(theta, old)
     _require_published(old, published.sum(axis=0))
     now, published = now.sum(axis=1), published.sum(axis=1)
     gone = now <= 0
@@ -269,9 +277,7 @@ class Retirement:
 def retire(
     theta: Floats,
     item_ids: Sequence[str],
-    a: Floats,
-    b: Floats,
-    c: Floats,
+    information: Floats,
     retired: Collection[str],
     *,
     se_limit: float,
@@ -281,7 +287,7 @@ def retire(
 
     Args:
         theta: shape (T,), increasing.
-        a, b, c: shape (J,), D = 1.
+        information: shape (T, J), of each item.
         se_limit: > 0, on the θ scale.
         effects: of testlets, as `information_of_test` takes them.
 
@@ -295,7 +301,6 @@ def retire(
         )
     if not se_limit > 0:
         raise PsychometricsError(f"the limit on the standard error must be positive, got {se_limit}")
-    information = item_information(theta, a, b, c)
     stays = ~np.isin(np.array(item_ids, dtype=object), list(retired))
     left = None if effects is None else Effects(effects.testlet[stays], effects.sd)
     before, after = information_of_test(information, effects), information_of_test(information[:, stays], left)
@@ -314,14 +319,24 @@ def _below(theta: Floats, values: Floats, least: float) -> tuple[tuple[float, fl
     return tuple((float(x), float(y)) for x, y in zip(edges[::2], edges[1::2], strict=True))
 
 
-def _information(theta: Floats, a: Floats, b: Floats, c: Floats) -> tuple[Floats, Floats]:
+def _information(theta: Floats, items: ItemParameters) -> tuple[Floats, Floats]:
     """Item information, shape (T, J), and its gradient by (a, b), shape (T, J, 2); log I has 2 log a besides η."""
-    information = item_information(theta, a, b, c)
-    distance = theta[:, None] - b
-    by_eta = curves.log_information_slope_at(a * distance, c)
+    a = items.a
+    information = item_information(theta, items.curves)
+    distance = theta[:, None] - items.b
+    by_eta = curves.log_information_slope_at(a * distance, items.c)
+    if items.others:
+        up, down = (np.log(np.maximum(items.curves.information(theta + x), _LEAST)) for x in (_STEP, -_STEP))
+        for some in items.others:
+            by_eta[:, some.at] = ((up - down) / (2 * _STEP * a))[:, some.at]
     positive = np.where(a > 0, a, 1.0)  # no information elsewhere, and no gradient
     by_a = information * (2 / positive + distance * by_eta)
     return information, np.stack([by_a, -a * information * by_eta], axis=-1)
+
+
+def _with_old_c(comparison: Comparison) -> ItemParameters:
+    """The window's a and b, with what the published values have besides."""
+    return replace(comparison.window, c=comparison.published.c, others=comparison.published.others)
 
 
 def _by_constants(comparison: Comparison, linking: Linking) -> Floats:

@@ -19,7 +19,6 @@ from scipy.optimize import least_squares
 
 from irt_assets.psychometrics.core.anchors import Bools
 from irt_assets.psychometrics.core.covariances import added, of_each, scaled, times
-from irt_assets.psychometrics.core.curves import probability_at, slope_at
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.items import ItemParameters
@@ -32,12 +31,6 @@ WEIGHTS = _DENSITIES / _DENSITIES.sum()
 NOWHERE = np.empty(0)
 _OF_CURVES = ("stocking-lord", "haebara")
 _MAX_LOG_SLOPE = np.log(20.0)  # two populations whose SDs differ twentyfold share no useful anchors
-
-
-def _curve(items: ItemParameters, theta: Floats) -> tuple[Floats, Floats]:
-    """P and ∂P/∂z at z = a(θ − b), both of shape (K, nodes); theta has shape (nodes,)."""
-    z, c = items.a[:, None] * (theta - items.b[:, None]), items.c[:, None]
-    return probability_at(z, c), slope_at(z, c)
 
 
 @dataclass(frozen=True)
@@ -119,7 +112,8 @@ def medians(pairs: Pairs) -> tuple[float, float]:
 @dataclass(frozen=True)
 class Constants:
     """slope and intercept; `by_new`, `by_old`, shape (2, 2K): their derivatives by (a₁, b₁, a₂, b₂, …) of each side;
-    `by_c_new`, `by_c_old`, shape (2, K), by logit c: None where the criterion has none, or the model."""
+    `by_c_new`, `by_c_old`, shape (2, K), by logit c or what another model has as its third parameter: None where the
+    criterion has none, or the model."""
 
     slope: float
     intercept: float
@@ -250,12 +244,11 @@ def _by_curves(pairs: Pairs, method: Method, weighted: bool) -> Constants | None
 
     by_new, by_old = _delta_by_parameters(pairs, beta)
     constants = Constants(slope, float(beta[1]), influence(by_new), influence(by_old))
-    if not item_model(pairs.model).guesses:
+    if not item_model(pairs.model).more_than_a_and_b:
         return constants
     theta_old, theta_new = _compared_at(pairs, beta)
-    by_c_new = -_curve_by_logit_c(pairs.new, theta_new)
-    by_c_old = _curve_by_logit_c(pairs.old, theta_old)
-    return replace(constants, by_c_new=influence(by_c_new), by_c_old=influence(by_c_old))
+    by_c_new, by_c_old = -pairs.new.by_third(theta_new), pairs.old.by_third(theta_old)
+    return replace(constants, by_c_new=influence(by_c_new[:, :, None]), by_c_old=influence(by_c_old[:, :, None]))
 
 
 def _compared_at(pairs: Pairs, beta: Floats) -> tuple[Floats, Floats]:
@@ -271,21 +264,19 @@ def _compared_at(pairs: Pairs, beta: Floats) -> tuple[Floats, Floats]:
 def _delta(pairs: Pairs, beta: Floats) -> Floats:
     """δ, shape (K, nodes)."""
     theta_old, theta_new = _compared_at(pairs, beta)
-    p_old, _ = _curve(pairs.old, theta_old)
-    p_new, _ = _curve(pairs.new, theta_new)
-    return p_old - p_new
+    return pairs.old.curve_at(theta_old)[0] - pairs.new.curve_at(theta_new)[0]
 
 
 def _delta_by_beta(pairs: Pairs, beta: Floats) -> Floats:
     """∂δ/∂(ln slope, intercept), shape (K, nodes, 2): a node of one scale is moved on the other."""
     slope, q = np.exp(beta[0]), pairs.nodes.size
     theta_old, theta_new = _compared_at(pairs, beta)
-    _, by_z = _curve(pairs.new, theta_new[:q])
+    _, by_z = pairs.new.curve_at(theta_new[:q])
     by_theta = by_z * pairs.new.a[:, None]
     at_old_nodes = np.stack([by_theta * theta_new[:q], by_theta * np.exp(-beta[0])], axis=2)
     if not pairs.nodes_new.size:
         return at_old_nodes
-    _, by_z = _curve(pairs.old, theta_old[q:])
+    _, by_z = pairs.old.curve_at(theta_old[q:])
     by_theta = by_z * pairs.old.a[:, None]
     return np.concatenate([at_old_nodes, np.stack([by_theta * slope * pairs.nodes_new, by_theta], axis=2)], axis=1)
 
@@ -293,20 +284,7 @@ def _delta_by_beta(pairs: Pairs, beta: Floats) -> Floats:
 def _delta_by_parameters(pairs: Pairs, beta: Floats) -> tuple[Floats, Floats]:
     """∂δ/∂(a, b) of the new and of the old side, each of shape (K, nodes, 2)."""
     theta_old, theta_new = _compared_at(pairs, beta)
-    by_new = _curve_by_parameters(pairs.new, theta_new)
-    return -by_new, _curve_by_parameters(pairs.old, theta_old)
-
-
-def _curve_by_parameters(items: ItemParameters, theta: Floats) -> Floats:
-    """∂P/∂(a, b), shape (K, nodes, 2)."""
-    _, by_z = _curve(items, theta)
-    return np.stack([by_z * (theta - items.b[:, None]), -by_z * items.a[:, None]], axis=2)
-
-
-def _curve_by_logit_c(items: ItemParameters, theta: Floats) -> Floats:
-    """∂P/∂logit c, shape (K, nodes, 1)."""
-    p, _ = _curve(items, theta)
-    return ((1 - p) * items.c[:, None])[:, :, None]  # 1 − P = (1 − c)(1 − σ)
+    return -pairs.new.curve_by_ab(theta_new), pairs.old.curve_by_ab(theta_old)
 
 
 def _curve_weights(pairs: Pairs, method: Method, slope: float, intercept: float) -> Floats:
@@ -320,7 +298,8 @@ def _curve_weights(pairs: Pairs, method: Method, slope: float, intercept: float)
     b = (pairs.old.b + slope * pairs.new.b + intercept) / 2
     theta, _ = _compared_at(pairs, np.array([np.log(slope), intercept]))
     weights = np.concatenate([pairs.weights, pairs.weights_new])
-    by_x = _curve_by_parameters(replace(pairs.old, a=a, b=b, c=(pairs.old.c + pairs.new.c) / 2), theta)
+    between = replace(pairs.old, a=a, b=b, c=(pairs.old.c + pairs.new.c) / 2)  # others keep the old further parameters
+    by_x = between.curve_by_ab(theta)
     by_d = by_x * np.stack([a, np.ones_like(a)], axis=1)[:, None, :]  # D₁ is a difference of ln a
     cov = of_each(pairs.covariance_of_differences(slope))
     v = np.einsum("q,kqx,kxy,kqy->k", weights, by_d, cov, by_d)

@@ -315,8 +315,8 @@ def with_items(new: Calibration, pairs: Pairs, constants: Constants) -> Floats:
     else:
         with_used = new.joint_cov.reshape(new.n_items, 2, new.n_items, 2)[:, :, used]
         shared[:, :2] = np.einsum("jxky,kiy->jxi", with_used, by_ad, optimize=True)
-    if new.guessing_cov is not None:
-        of_c = np.nan_to_num(new.guessing_cov)[used]
+    if new.third_cov is not None:
+        of_c = np.nan_to_num(new.third_cov)[used]
         by_c = np.zeros((pairs.size, 2)) if constants.by_c_new is None else constants.by_c_new.T
         shared[used, :2] += of_c[:, :2, None] * by_c[:, None]
         shared[used, 2] = np.einsum("kix,kx->ki", by_ad, of_c[:, :2]) + of_c[:, 2:] * by_c
@@ -427,12 +427,14 @@ def transform(calibration: Calibration, linking: Linking) -> Calibration:
     of_items = np.array([[1 / slope, 0.0], [-intercept / slope, 1.0]]) @ shared[:, :2]
     cross = of_items @ by_constants.transpose(0, 2, 1)
     cov = moved.cov + by_constants @ linking.cov @ by_constants.transpose(0, 2, 1) + cross + cross.transpose(0, 2, 1)
-    joint, guessing = moved.joint_cov, moved.guessing_cov
+    joint, third = moved.joint_cov, moved.third_cov
     if joint is not None:
         all_constants = by_constants.reshape(-1, 2)
         between = of_items.reshape(-1, 2) @ all_constants.T
         joint = joint + all_constants @ linking.cov @ all_constants.T + between + between.T
-    if guessing is not None:
-        guessing = guessing.copy()
-        guessing[:, :2] += np.einsum("jxi,ji->jx", by_constants, shared[:, 2])
-    return replace(moved, cov=cov, joint_cov=joint, guessing_cov=guessing)
+    moved = replace(moved, cov=cov, joint_cov=joint)
+    if third is None:
+        return moved
+    third = third.copy()
+    third[:, :2] += np.einsum("jxi,ji->jx", by_constants, shared[:, 2])
+    return moved.with_third_cov(third)

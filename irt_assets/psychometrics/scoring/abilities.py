@@ -11,11 +11,12 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_matrix
 
 from irt_assets.psychometrics.core import kernels
-from irt_assets.psychometrics.core.curves import information, log_probabilities_at
 from irt_assets.psychometrics.core.design import row_starts
 from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.item_models import ItemCurves
 from irt_assets.psychometrics.core.models import (
     Calibration,
     Floats,
@@ -30,6 +31,7 @@ from irt_assets.psychometrics.scoring import score_kernels, testlet_kernels
 Method = Literal["eap", "map", "wle", "ml", "jeffreys"]
 
 _RESPONSES_PER_CHUNK = 50_000
+_TINY = float(np.finfo(float).tiny)
 _NARROW = 0.17
 """Posteriors whose SD, in SDs of the prior, is less are computed again on a finer grid: the usual nodes, .2 apart, are
 then more than 1.2 posterior SDs apart, and the error of their sums grows as exp(−2π²/1.2²) and beyond."""
@@ -86,9 +88,9 @@ def score(
     _require_two_categories(responses)
     usable = _usable(responses, a, d, c, sd) & (np.asarray(a) != 0)
     theta_nodes = mean + sd * Grid.spanning(nodes).nodes
-    log_right, log_wrong = log_tables(a, d, c, theta_nodes)
+    log_right, log_wrong = ItemCurves(a, d, c).log_tables(theta_nodes)
     a, d, c = (np.where(usable, x, 0.0) for x in (a, d, c))
-    info = np.ascontiguousarray(information(theta_nodes, a, d, c).T)
+    info = np.ascontiguousarray(ItemCurves(a, d, c).information(theta_nodes).T)
     start = row_starts(responses)
     theta, se = np.empty(responses.n_persons), np.empty(responses.n_persons)
 
@@ -145,7 +147,37 @@ def eap(
     sd ≤ 0.
     """
     _usable(responses, a, d, c, sd)
-    return eap_by(responses, Curves.of(a, d, c, mean=mean, sd=sd, nodes=nodes), threads=threads)
+    return eap_by(responses, Curves.of(ItemCurves(a, d, c), mean=mean, sd=sd, nodes=nodes), threads=threads)
+
+
+def wle(responses: Responses, items: ItemCurves, *, mean: float, sd: float) -> Scores:
+    """`score` by "wle" under any model of two categories. Where one is not logistic, of all items: the root on 1,201
+    nodes on mean ± 12 sd, with differences for derivatives, and linear between two nodes; between the two ends."""
+    if not items.others:
+        return score(responses, items.a, items.d, items.c, method="wle", mean=mean, sd=sd)
+    nodes = mean + sd * np.linspace(-12, 12, 1201)
+    log_right, log_wrong = items.log_tables(nodes)
+    of_right, of_wrong = (np.gradient(x, nodes, axis=1) for x in (log_right, log_wrong))
+    by_theta = np.exp(log_right) * of_right
+    information = -of_right * of_wrong
+    bend = np.gradient(by_theta, nodes, axis=1) * by_theta / np.maximum(np.exp(log_right + log_wrong), _TINY)
+    theta, se = np.full(responses.n_persons, np.nan), np.full(responses.n_persons, np.inf)
+    start = row_starts(responses)
+    for first, last in kernels.cut(np.diff(start) + 1, 1 + responses.n_persons // 1000):
+        rows = slice(start[first], start[last])
+        place = responses.person[rows] - first, responses.item[rows]
+        shape, right = (last - first, responses.n_items), responses.score[rows].astype(float)
+        chosen, missed = (csr_matrix((x, place), shape=shape) for x in (right, 1 - right))
+        known = (chosen + missed) @ information
+        slope = chosen @ of_right + missed @ of_wrong + (chosen + missed) @ bend / (2 * np.maximum(known, _TINY))
+        informed = np.flatnonzero(known.max(axis=1) > 0)
+        top = np.cumsum(slope[:, :-1] + slope[:, 1:], axis=1).argmax(axis=1).clip(1, len(nodes) - 3) + 1
+        for k in informed.tolist():
+            j = top[k] - (slope[k, top[k]] < 0)
+            share = np.clip(slope[k, j] / (slope[k, j] - slope[k, j + 1]), 0, 1)
+            theta[first + k] = nodes[j] + share * (nodes[j + 1] - nodes[j])
+            se[first + k] = np.interp(theta[first + k], nodes, known[k]) ** -0.5
+    return Scores(theta, se)
 
 
 @dataclass(frozen=True)
@@ -180,9 +212,7 @@ class Curves:
     @classmethod
     def of(
         cls,
-        a: Floats,
-        d: Floats,
-        c: Floats,
+        items: ItemCurves,
         *,
         mean: float = 0.0,
         sd: float = 1.0,
@@ -192,22 +222,20 @@ class Curves:
     ) -> Curves:
         """For learners of N(mean, sd²), on mean ± 6 sd, or of a population, where it has a histogram at its nodes."""
         population = population or Population.normal(mean, sd)
-        usable = np.isfinite(a) & np.isfinite(d) & np.isfinite(c)
+        usable = items.known
         theta = np.array(population.nodes) if population.nodes else _around(population, nodes)
-        item_information = None
-        if effects is not None:
-            item_information = information(theta, *(np.where(usable, x, 0.0) for x in (a, d, c)))
+        information = None if effects is None else np.where(usable, items.information(theta), 0.0)
 
-        def at(items: npt.NDArray[np.integer[Any]], theta: Floats) -> tuple[Floats, Floats]:
-            return log_tables(a[items], d[items], c[items], theta)
+        def at(some: npt.NDArray[np.integer[Any]], theta: Floats) -> tuple[Floats, Floats]:
+            return items.select(some).log_tables(theta)
 
-        return cls(population, theta, *log_tables(a, d, c, theta), at, usable, effects, item_information)
+        return cls(population, theta, *items.log_tables(theta), at, usable, effects, information)
 
     @classmethod
     def of_calibration(cls, calibration: Calibration, *, mean: float = 0.0, sd: float = 1.0, nodes: int = 61) -> Curves:
         """The curves of a calibration under any model, for responses to its items in its order."""
         if calibration.item_model.two_categories:
-            return cls.of(calibration.a, calibration.d, calibration.c, mean=mean, sd=sd, nodes=nodes)
+            return cls.of(calibration.curves, mean=mean, sd=sd, nodes=nodes)
         population, categories = Population.normal(mean, sd), calibration.n_categories
         usable = calibration.estimated
         parameters = np.where(usable, calibration.parameters, 0.0)
@@ -362,11 +390,3 @@ def _chunks(responses: Responses, start: npt.NDArray[np.int64]) -> list[tuple[in
         return [(0, 1)]
     pieces = min(64, 1 + responses.n_responses // _RESPONSES_PER_CHUNK)
     return kernels.cut(np.diff(start) + 1, pieces)
-
-
-def log_tables(a: Floats, d: Floats, c: Floats, nodes: Floats) -> tuple[Floats, Floats]:
-    """log P and log(1 − P), both (J, Q), without cancellation; zero rows for items without parameters."""
-    usable = np.isfinite(a) & np.isfinite(d) & np.isfinite(c)
-    a, d, c = (np.where(usable, x, 0.0)[:, None] for x in (a, d, c))
-    log_right, log_wrong = log_probabilities_at(a * nodes + d, c)
-    return np.where(usable[:, None], log_right, 0.0), np.where(usable[:, None], log_wrong, 0.0)

@@ -50,7 +50,7 @@ def fitted_reliability(
     theta, se = np.full(N, np.nan), np.full(N, np.nan)
     for group in fit.latent:
         here = label == group.name
-        curves = Curves.of(fit.a, fit.d, fit.c, population=group)
+        curves = Curves.of(fit.curves, population=group)
         scores = eap_by(responses, curves, threads=threads)
         theta[here], se[here] = scores.theta[here], scores.se[here]
     return empirical_reliability(Scores(theta[informed], se[informed]))

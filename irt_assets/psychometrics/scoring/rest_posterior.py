@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
+from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.core.quadrature import Grid
-from irt_assets.psychometrics.scoring.abilities import log_tables
 
 Indices = npt.NDArray[np.integer[Any]]
 
@@ -45,25 +45,24 @@ class RestPosterior:
         item: Indices,
         correct: Indices,
         telling: npt.NDArray[np.bool_],
-        a: Floats,
-        b: Floats,
-        c: Floats,
+        items: ItemParameters,
         *,
         mean: float,
         sd: float,
     ) -> RestPosterior:
-        """person, item, correct: shape (R,), indices and 0 or 1. telling, a, b, c: shape (J,); N(mean, sd²): prior.
+        """person, item, correct: shape (R,), indices and 0 or 1. telling: shape (J,), of items with parameters; N(mean,
+        sd²): prior.
 
         There are as many nodes as the posterior of the learner with the most information needs.
         """
-        shape = (int(person.max(initial=-1)) + 1, a.size)
+        shape = (int(person.max(initial=-1)) + 1, telling.size)
         right, wrong = (
             csr_matrix((chosen.astype(float), (person, item)), shape=shape) for chosen in (correct == 1, correct == 0)
         )
-        most = (right + wrong) @ np.where(telling, a**2 / 4, 0.0)  # information is at most a²/4
+        most = (right + wrong) @ np.where(telling, items.a**2 / 4, 0.0)  # information is at most a²/4
         grid = Grid.resolving(1 / np.sqrt(1 + sd**2 * most.max(initial=0.0)))
         nodes = mean + sd * grid.nodes
-        log_right, log_wrong = log_tables(np.where(telling, a, np.nan), -a * b, c, nodes)
+        log_right, log_wrong = (np.where(telling[:, None], x, 0.0) for x in items.curves.log_tables(nodes))
         return cls(nodes, right, wrong, log_right, log_wrong, grid.log_weights())
 
     def posterior(self, people: Indices) -> Floats:

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from irt_assets.psychometrics.core.curves import information_at
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Floats, Responses
-from irt_assets.psychometrics.scoring.abilities import score
+from irt_assets.psychometrics.scoring.abilities import wle
 
 FEWEST_ANSWERS = 5
 """A learner with fewer answers to the compared items is left out: too few to estimate θ from."""
@@ -148,7 +147,7 @@ def scale_shift(
     or from how far the items' own shifts differ, whichever is larger. A few items that changed widen it. What is not
     known of the covariances counts as 0, as the items' spread includes it.
     """
-    before, after = (score(responses, of.a, of.d, of.c, method="wle", mean=mean, sd=sd).theta for of in (old, new))
+    before, after = (wle(responses, of.curves, mean=mean, sd=sd).theta for of in (old, new))
     answers = np.bincount(responses.person, minlength=responses.n_persons)
     enough = (answers >= FEWEST_ANSWERS) & np.isfinite(before) & np.isfinite(after)
     n = int(enough.sum())
@@ -157,8 +156,8 @@ def scale_shift(
     mine = enough[responses.person]
     person, item = responses.person[mine], responses.item[mine]
     theta = (before + after)[person] / 2
-    a, b, c = old.a[item], old.b[item], old.c[item]
-    information = information_at(a * (theta - b), a, c)
+    a, b = old.a[item], old.b[item]
+    information = old.information_of(item, theta)
     total = np.bincount(person, information, minlength=responses.n_persons)[person]
     by_b = np.bincount(item, information / total, minlength=responses.n_items) / n
     by_a = np.bincount(item, -information * (theta - b) / (a * total), minlength=responses.n_items) / n
