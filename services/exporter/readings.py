@@ -118,7 +118,7 @@ def month_state(one: SettledMonth, decided: str | None) -> State:
         one.month,
         one.scale_id,
         {"held": GateStatus(passed=not unlinked and one.step != "held", why="")},
-        one.step and Step(one.month, one.scale_id, one.published_fit, one.step, 0, 0, 0, {}, "", None),
+        one.step and Step(month=one.month, scale_id=one.scale_id, fit_id=one.published_fit, state=one.step),
         changed,
         running=False,
         has_snapshot=one.step is not None or unlinked,

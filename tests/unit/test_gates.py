@@ -40,7 +40,17 @@ def calibration(converged: bool = True) -> Calibration:
 
 def staged(**changes: Any) -> StagedFit:
     fit = StagedFit(
-        "fit", "2026-06", "default", "em", "hash", b"", None, None, StagedSpec(), "1", datetime(2026, 7, 1, tzinfo=UTC)
+        fit_id="fit",
+        month="2026-06",
+        scale_id="default",
+        engine="em",
+        snapshot_hash="hash",
+        calibration=b"",
+        error=None,
+        error_kind=None,
+        spec=StagedSpec(),
+        code_version="1",
+        fitted_at=datetime(2026, 7, 1, tzinfo=UTC),
     )
     return replace(fit, **changes)
 
