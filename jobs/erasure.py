@@ -52,7 +52,7 @@ from jobs.stuck_runs import fail_lost_runs
 from resources.cluster.lake import Lake
 from resources.failures import PermanentFailure, TransientFailure
 from resources.files.object_store import ObjectStore
-from resources.postgres.database import Database, advisory_lock
+from resources.postgres.database import Database, advisory_lock, one_value
 from resources.postgres.sources import record_sources, recorded_sources
 from resources.tables import METADATA
 
@@ -287,8 +287,7 @@ def _remove_rows(
     for table in OF_LEARNERS:
         delete = sql.SQL("DELETE FROM {} WHERE user_id = %s").format(sql.Identifier(table))
         removed[table] = connection.execute(delete, (user_id,)).rowcount
-    elsewhere = connection.execute("SELECT EXISTS (SELECT FROM attempt WHERE user_id = %s)", (user_id,)).fetchone()
-    if elsewhere == (True,):
+    if one_value(connection, "SELECT EXISTS (SELECT FROM attempt WHERE user_id = %s)", (user_id,)):
         raise PermanentFailure(
             "the view `attempt` still has answers of the learner: it reads tables of your own. Nothing was deleted: "
             "erase the learner there, then here again"

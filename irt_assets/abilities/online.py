@@ -227,7 +227,15 @@ def _keep(
         ).fetchone()
     assert row is not None
     return Theta(
-        scale.scale_id, score.theta, score.se, n_items, "online", row[0], set_hash, scale.anchor_version, row[1]
+        scale_id=scale.scale_id,
+        theta=score.theta,
+        se=score.se,
+        n_items=n_items,
+        kind="online",
+        window_end=row[0],
+        set_hash=set_hash,
+        scale_version=scale.anchor_version,
+        fitted_at=row[1],
     )
 
 

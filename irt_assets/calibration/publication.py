@@ -68,7 +68,9 @@ def publish_ready_months(
         elif blocking:
             why = f"waits for {', '.join(blocking[:3])}{' and more' if len(blocking) > 3 else ''}, not settled yet"
             settled_at = before.settled_at if before else None
-            step = Step(candidate, scale.scale_id, fit_id, "pending", 0, 0, 0, {}, why, settled_at)
+            step = Step(
+                month=candidate, scale_id=scale.scale_id, fit_id=fit_id, state="pending", why=why, settled_at=settled_at
+            )
         else:
             later = [m for m, s in (known | taken).items() if m > candidate and s.settled_at is not None]
             step = _publish(connection, evidence, before, later, run_id)
@@ -80,7 +82,14 @@ def publish_ready_months(
 def _held(evidence: Evidence, why: str, before: Step | None) -> Step:
     settled_at = before.settled_at if before else None
     fit_id = evidence.linked.fit_id if evidence.linked else None
-    return Step(evidence.month, evidence.scale.scale_id, fit_id, "held", 0, 0, 0, {}, why, settled_at)
+    return Step(
+        month=evidence.month,
+        scale_id=evidence.scale.scale_id,
+        fit_id=fit_id,
+        state="held",
+        why=why,
+        settled_at=settled_at,
+    )
 
 
 def _publish(
@@ -141,7 +150,16 @@ def _publish(
     why = f"{counted(len(published), 'item')} first published, {len(proposed)} proposed, {len(held)} held back"
     settled_at = before.settled_at if before and before.settled_at else one_value(connection, "SELECT now()")
     return Step(
-        month, scale.scale_id, linked.fit_id, "done", len(published), len(proposed), len(held), held, why, settled_at
+        month=month,
+        scale_id=scale.scale_id,
+        fit_id=linked.fit_id,
+        state="done",
+        n_published=len(published),
+        n_proposed=len(proposed),
+        n_held=len(held),
+        held=held,
+        why=why,
+        settled_at=settled_at,
     )
 
 

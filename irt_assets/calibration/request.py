@@ -45,7 +45,7 @@ LEARNERS_LOOKED_AT = 5_000
 """Learners sampled on linear scales to correlate item difficulty with earlier θ (SE < 0.02)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FitRequest:
     """The scored answers of one scale, and what its rules ask.
 
@@ -124,15 +124,15 @@ def build_fit_request(
         items = sorted({*responses.item_ids, *(anchors.item_ids if anchors else ())})
         earlier = earlier_responses(connection, start, scale, items, learners, wanted)
     return FitRequest(
-        scale,
-        responses,
-        tuple(item for item, n_scored in everybody.scored.items() if n_scored < few),
-        dict(everybody.left_out),
-        earlier,
-        anchors,
-        bank_testlets(connection, scale.scale_id),
-        drawn_from,
-        published,
+        scale=scale,
+        responses=responses,
+        provisional=tuple(item for item, n_scored in everybody.scored.items() if n_scored < few),
+        left_out=dict(everybody.left_out),
+        earlier=earlier,
+        anchors=anchors,
+        testlets=bank_testlets(connection, scale.scale_id),
+        drawn_from=drawn_from,
+        published=published,
     )
 
 

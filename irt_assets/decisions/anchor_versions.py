@@ -56,7 +56,7 @@ def command(what: What, items: Iterable[str], scale_id: str, first_month: str) -
     return f"`irt release {what.replace('_', '-')}s {named}{scale} --from {first_month} --by NAME --reason WHY`"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AnchorChange:
     """What taking anchors out or putting them back does.
 
@@ -176,19 +176,19 @@ def preview_change(
             shift = transform(raw, after).b - transform(raw, before).b
             shift = shift[np.isfinite(shift)]
     return AnchorChange(
-        what,
-        scale_id,
-        tuple(sorted(set(items))),
-        first_month,
-        kept,
-        staged.month if staged else "",
-        staged.fit_id if staged else "",
-        before,
-        after,
-        why_not,
-        float(shift.mean()),
-        float(shift[np.argmax(np.abs(shift))]),
-        linked_windows.months_linked_otherwise(connection, scale, start, digest),
+        what=what,
+        scale_id=scale_id,
+        items=tuple(sorted(set(items))),
+        first_month=first_month,
+        kept=kept,
+        shown_on=staged.month if staged else "",
+        fit_id=staged.fit_id if staged else "",
+        before=before,
+        after=after,
+        why_not=why_not,
+        mean_shift=float(shift.mean()),
+        largest_shift=float(shift[np.argmax(np.abs(shift))]),
+        stale=linked_windows.months_linked_otherwise(connection, scale, start, digest),
     )
 
 

@@ -35,7 +35,7 @@ class Drifted:
         return f"{self.severity} drift since {self.since}" + (f": {self.kind}" if self.kind != "drift" else "")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BankItem:
     """An item of the bank.
 
@@ -94,22 +94,24 @@ def _item(
         judged = row["params"] | {"n": row["n_responses"], "flags": row["flags"], "rmsd": row["rmsd"]}
         problems = item_problems(judged, scale.rules)
     return BankItem(
-        row["item_id"],
-        row["topic_id"],
-        row["anchor"],
-        row["a"],
-        row["b"],
-        row["c"],
-        row["a_se"],
-        row["b_se"],
-        row["c_se"],
-        row["effective_from"],
-        "a = {next_a:.2f}, b = {next_b:.2f} from {next_from:%Y-%m-%d} on".format(**row) if row["next_from"] else "",
-        row["n_responses"],
-        Drifted(row["severity"], row["kind"], row["opened_month"]) if row["severity"] else None,
-        tuple(row["attributes"] or ()),
-        tuple(problems),
-        proposal,
-        now is not None and now.is_withdrawn,
-        last,
+        item_id=row["item_id"],
+        topic=row["topic_id"],
+        anchor=row["anchor"],
+        a=row["a"],
+        b=row["b"],
+        c=row["c"],
+        a_se=row["a_se"],
+        b_se=row["b_se"],
+        c_se=row["c_se"],
+        since=row["effective_from"],
+        to_come="a = {next_a:.2f}, b = {next_b:.2f} from {next_from:%Y-%m-%d} on".format(**row)
+        if row["next_from"]
+        else "",
+        n=row["n_responses"],
+        drifted=Drifted(row["severity"], row["kind"], row["opened_month"]) if row["severity"] else None,
+        dif=tuple(row["attributes"] or ()),
+        problems=tuple(problems),
+        proposal=proposal,
+        withdrawn=now is not None and now.is_withdrawn,
+        decided=last,
     )

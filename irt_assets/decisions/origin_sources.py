@@ -212,7 +212,17 @@ def _require_gates(window: OriginWindow, scale: Scale, fitted: FittedWindow, cou
     calibration, now = fitted.calibration, datetime.now(UTC)
     spec = fits.model_spec(scale) | fitted.spec_extras
     staged = fits.StagedFit(
-        "", name, scale.scale_id, calibration.engine, kept.digest, None, None, None, spec, code_version(), now
+        fit_id="",
+        month=name,
+        scale_id=scale.scale_id,
+        engine=calibration.engine,
+        snapshot_hash=kept.digest,
+        calibration=None,
+        error=None,
+        error_kind=None,
+        spec=spec,
+        code_version=code_version(),
+        fitted_at=now,
     )
     evidence = Evidence(month=name, scale=scale, snapshot=snapshot, staged=staged, calibration=calibration)
     for judge in (gates.few_answers_are_rejected, gates.converged, model_gates.one_dimension):

@@ -110,7 +110,15 @@ def recalibrate(
     data_hash = hashlib.sha256("\n".join(one.data_hash for one in snapshots).encode()).hexdigest()
     n = np.bincount(responses.item, minlength=responses.n_items)
     few = np.array(responses.item_ids)[n < scale.rules.eligibility.min_published_responses(scale.model)]
-    request = FitRequest(scale, responses, tuple(few.tolist()), left_out, None, anchors, testlets)
+    request = FitRequest(
+        scale=scale,
+        responses=responses,
+        provisional=tuple(few.tolist()),
+        left_out=left_out,
+        earlier=None,
+        anchors=anchors,
+        testlets=testlets,
+    )
     groups = [str(person).partition("/")[0] for person in persons] if len(snapshots) > 1 else None
     with breakdowns_explained(f"{window} could not be fitted"):
         raw = EmEngine(threads).calibrate(

@@ -9,6 +9,7 @@ from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, 
 from irt_assets.ledger.audit import drift_without_a_publication, judgements_without_a_fit, large_drift
 from irt_assets.ledger.linked_windows import last_linked_at
 from irt_assets.reports.assets import DRIFT_REPORT, TOLD_BY
+from resources.postgres.database import one_value
 
 FOLLOWING = (*TOLD_BY, DRIFT_REPORT)
 """The assets that judge a month, and are made by themselves once it is green."""
@@ -48,11 +49,11 @@ def every_green_month_was_judged(look: InvariantContext) -> Found:
     fix="Materialise `item_drift`, `dif_analysis` and `test_information` of the month again.",
 )
 def judgements_rest_on_fits_and_publications(look: InvariantContext) -> Found:
-    judged = look.connection.execute(
+    if not one_value(
+        look.connection,
         """SELECT EXISTS (SELECT FROM item_drift) OR EXISTS (SELECT FROM dif_analysis)
-             OR EXISTS (SELECT FROM test_information)"""
-    ).fetchone()
-    if judged is None or not judged[0]:
+             OR EXISTS (SELECT FROM test_information)""",
+    ):
         yield NotTested("no month has been judged yet")
         return
     for one in judgements_without_a_fit(look.connection):
@@ -78,8 +79,7 @@ def judgements_rest_on_fits_and_publications(look: InvariantContext) -> Found:
 )
 def large_drift_is_decided_on(look: InvariantContext) -> Found:
     rows = large_drift(look.connection, look.now - LONGEST_UNDECIDED)
-    judged = look.connection.execute("SELECT EXISTS (SELECT FROM item_drift)").fetchone()
-    if judged is None or not judged[0]:
+    if not one_value(look.connection, "SELECT EXISTS (SELECT FROM item_drift)"):
         yield NotTested("no month has been compared with the published set yet")
     for one in rows:
         if one["is_old"] and not one["decided"]:

@@ -76,8 +76,7 @@ def _by_week(look: InvariantContext) -> Iterator[tuple[list[_File], list[tuple[s
     """The files of each week of learners, then those of the bank, each with the URLs that are not in this store."""
     weeks = [week for (week,) in look.connection.execute("SELECT DISTINCT week_start FROM report_artifacts")]
     newest_week = max((week for week in weeks if week is not None), default=None)
-    newest = look.connection.execute("SELECT max(split_part(\"window\", '/', 1)) FROM report_artifacts").fetchone()
-    newest_month = newest[0] if newest else None
+    newest_month = one_value(look.connection, "SELECT max(split_part(\"window\", '/', 1)) FROM report_artifacts")
     for week in sorted(weeks, key=str):
         files, elsewhere = [], []
         for artifact_id, user, window, kind, url, digest in look.connection.execute(

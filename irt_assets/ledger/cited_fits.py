@@ -13,7 +13,7 @@ from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.drift.errors import Fitted
 from irt_assets.responses.snapshot import Snapshot
-from resources.postgres.database import named_rows, records
+from resources.postgres.database import named_rows, one_value, records
 
 _SNAPSHOT = "s.month, s.snapshot_hash, s.uri, s.data_hash, s.n_attempts, s.counts, s.rules"
 
@@ -28,8 +28,8 @@ def constants_of(connection: psycopg.Connection, fit_ids: Collection[str]) -> di
 
 def calibration_of(connection: psycopg.Connection, fit_id: str) -> Calibration | None:
     """The fit as its engine left it; None where that is not kept."""
-    row = connection.execute("SELECT calibration FROM fit_staging WHERE fit_id = %s", (fit_id,)).fetchone()
-    return None if row is None or row[0] is None else decode(row[0])
+    stored = one_value(connection, "SELECT calibration FROM fit_staging WHERE fit_id = %s", (fit_id,))
+    return None if stored is None else decode(stored)
 
 
 def learners_of(connection: psycopg.Connection, fit_ids: Collection[str]) -> dict[str, Fitted]:

@@ -39,7 +39,7 @@ from resources.postgres import warehouse
 from resources.version import code_version
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StagedFit:
     """The latest attempt to fit a month of a scale with an engine; `error` says why there is none."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, LiteralString
 
@@ -14,7 +14,7 @@ from resources.postgres.database import one_value, records
 StepState = Literal["done", "pending", "held"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Step:
     """How far publication has come with a month of a scale; a row of `publication_step`."""
 
@@ -22,12 +22,12 @@ class Step:
     scale_id: str
     fit_id: str | None
     state: StepState
-    n_published: int
-    n_proposed: int
-    n_held: int
-    held: dict[str, list[str]]
-    why: str
-    settled_at: datetime | None
+    n_published: int = 0
+    n_proposed: int = 0
+    n_held: int = 0
+    held: dict[str, list[str]] = field(default_factory=dict)
+    why: str = ""
+    settled_at: datetime | None = None
     stepped_at: datetime | None = None
 
 

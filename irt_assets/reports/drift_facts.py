@@ -42,7 +42,7 @@ from irt_assets.responses.window import scored_responses_of
 from resources.files.object_store import ObjectStore
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Item:
     """Everything known of an item in the month. `history`: its drift over the last months, the month's own last."""
 
@@ -62,7 +62,7 @@ class Item:
     observed: Observed | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Facts:
     """A month of a scale. `not_compared`: why drift says nothing, "" where it does; `linkings` oldest first, the
     month's own (`fit`) among them; `dif_attributes`: rows of `dif_analysis` on attributes as a whole, `dif` those on
@@ -130,27 +130,27 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
     )
     changes = open_changes(waiting)
     return Facts(
-        month,
-        scale,
-        state,
-        red
+        month=month,
+        scale=scale,
+        state=state,
+        not_compared=red
         or ("" if any(item.drift for item in items.values()) else _why_not(connection, scale, state, fit, in_force)),
-        items,
-        fit,
-        linkings,
-        tuple(row for row in dif if not row.item_id),
-        tuple(row for row in dif if row.item_id),
-        information,
-        tuple(rows.alerts_of(connection, scale, month)),
-        tuple(rows.decisions_of(connection, scale, month, fit)),
-        step,
-        rows.proposed_of(connection, scale, month, fit),
-        snapshot,
-        len(in_force),
-        bank[0] if bank else 0,
-        waiting,
-        impact(connection, scale, changes, next_month(datetime.now(UTC))) if changes else None,
-        tuple(
+        items=items,
+        fit=fit,
+        linkings=linkings,
+        dif_attributes=tuple(row for row in dif if not row.item_id),
+        dif=tuple(row for row in dif if row.item_id),
+        information=information,
+        alerts=tuple(rows.alerts_of(connection, scale, month)),
+        decisions=tuple(rows.decisions_of(connection, scale, month, fit)),
+        step=step,
+        proposed=rows.proposed_of(connection, scale, month, fit),
+        snapshot=snapshot,
+        in_force=len(in_force),
+        bank_size=bank[0] if bank else 0,
+        open_decisions=waiting,
+        effect=impact(connection, scale, changes, next_month(datetime.now(UTC))) if changes else None,
+        linking_warnings=tuple(
             dict.fromkeys([*fit.constants.warnings, *gaps(fit.constants, read_bank(connection, scale.scale_id, start))])
         )
         if fit
@@ -208,20 +208,21 @@ def _items(
         )
         published = in_force.get(name)
         found[name] = Item(
-            name,
-            topics.get(name),
-            name in anchors,
-            published.values if published else None,
-            published.effective_from if published else None,
-            ItemRow.if_known(params),
-            row.get("n_responses") or (drift.details.get("proportion_correct", {}).get("n", 0) if drift else 0),
-            {k: row.get(k) for k in ("p_value", "point_biserial", "infit", "outfit", "rmsd")} | params.get("fit", {}),
-            flags,
-            tuple(past),
-            drift,
-            evidence,
-            propose(evidence),
-            None,
+            item_id=name,
+            topic=topics.get(name),
+            is_anchor=name in anchors,
+            published=published.values if published else None,
+            since=published.effective_from if published else None,
+            now=ItemRow.if_known(params),
+            n=row.get("n_responses") or (drift.details.get("proportion_correct", {}).get("n", 0) if drift else 0),
+            statistics={k: row.get(k) for k in ("p_value", "point_biserial", "infit", "outfit", "rmsd")}
+            | params.get("fit", {}),
+            flags=flags,
+            history=tuple(past),
+            drift=drift,
+            evidence=evidence,
+            proposal=propose(evidence),
+            observed=None,
         )
     return found
 

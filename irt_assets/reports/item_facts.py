@@ -37,7 +37,7 @@ from resources.files.object_store import ObjectStore
 from resources.postgres.database import records
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FittedMonth:
     """An item in a month's linked fit, or in the origin window's where no month has one. `curve`: None if it was not
     estimated. `red`: why the month is red, and its scale so unreliable; "" if it is not red."""
@@ -55,7 +55,7 @@ class FittedMonth:
     red: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ItemFacts:
     """An item and its history.
 
@@ -123,26 +123,26 @@ def item_facts(connection: psycopg.Connection, scale: Scale, item_id: str, at: d
     time = connection.execute(_TIME, keys).fetchone()
     now = item_status(connection, at).get(item_id)
     return ItemFacts(
-        item_id,
-        scale,
-        known[0],
-        item_id in anchor_items(connection, scale),
-        publications,
-        unpublished,
-        months,
-        drift,
-        Drifted(*alert) if alert else None,
-        first_seen((row.month, row.severity, row.details) for row in reversed(drift))
+        item_id=item_id,
+        scale=scale,
+        topic=known[0],
+        anchor=item_id in anchor_items(connection, scale),
+        publications=publications,
+        unpublished=unpublished,
+        months=months,
+        drift=drift,
+        drifted=Drifted(*alert) if alert else None,
+        onset=first_seen((row.month, row.severity, row.details) for row in reversed(drift))
         if drift and drift[-1].kind == Kind.LEAK
         else None,
-        dif,
-        dif_month[0] if dif_month else None,
-        tuple(decisions_on(connection, item_id)),
-        next(iter(waiting_proposals(connection, scale.scale_id, [item_id])), None),
-        (time[0], time[1]) if time else None,
-        now is not None and now.is_withdrawn,
-        item_status(connection).get(item_id),
-        tuple(decisions_on_use(connection, item_id)),
+        dif=dif,
+        dif_month=dif_month[0] if dif_month else None,
+        decisions=tuple(decisions_on(connection, item_id)),
+        proposal=next(iter(waiting_proposals(connection, scale.scale_id, [item_id])), None),
+        response_time=(time[0], time[1]) if time else None,
+        withdrawn=now is not None and now.is_withdrawn,
+        status=item_status(connection).get(item_id),
+        uses=tuple(decisions_on_use(connection, item_id)),
     )
 
 
@@ -187,17 +187,17 @@ def _months(connection: psycopg.Connection, scale: Scale, item_id: str) -> tuple
     names = ("p_value", "point_biserial", "infit", "outfit", "rmsd")
     return tuple(
         FittedMonth(
-            row["month"],
-            row["start"],
-            row["end"],
-            row["fit_id"],
-            row["snapshot_hash"],
-            row["latent"],
-            ItemRow.if_known(row["params"]),
-            row["n_responses"],
-            {name: row[name] for name in names} | row["params"].get("fit", {}),
-            tuple(row["flags"]),
-            row["red"],
+            month=row["month"],
+            start=row["start"],
+            end=row["end"],
+            fit_id=row["fit_id"],
+            snapshot_hash=row["snapshot_hash"],
+            latent=row["latent"],
+            curve=ItemRow.if_known(row["params"]),
+            n=row["n_responses"],
+            statistics={name: row[name] for name in names} | row["params"].get("fit", {}),
+            flags=tuple(row["flags"]),
+            red=row["red"],
         )
         for row in months_of_item(connection, scale, item_id)
     )

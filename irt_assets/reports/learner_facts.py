@@ -89,12 +89,12 @@ def load_facts(
         lang = person.get("lang")
         facts.append(
             Facts(
-                user,
-                person.get("name"),
-                lang,
-                date.fromisoformat(week),
-                end,
-                zone,
+                user_id=user,
+                name=person.get("name"),
+                lang=lang,
+                week=date.fromisoformat(week),
+                end=end,
+                zone=zone,
                 **activity[user],
                 scale_id=scale.scale_id if scale else None,
                 mu=scale.mu if scale else 0.0,

@@ -26,7 +26,7 @@ ROUGH = 0.5
 """Standard error, in SDs of the population, from which a level is called rough."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Facts:
     """What is known about a learner and a completed week; can be stored as JSON.
 

@@ -46,7 +46,7 @@ NAMED = 10
 PLAIN_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WeekWritten:
     """Outcome of a week: learners, reports made and kept, who has none and why, who has HTML alone and why, files
     deleted, seconds."""
@@ -143,15 +143,15 @@ def write_week(
         for facts in reversed(having)
     }
     return WeekWritten(
-        week,
-        len(everybody),
-        len(new) - len(failed),
-        len(everybody) - len(new),
-        failed,
-        without_pdf,
-        removed,
-        time.monotonic() - begun,
-        [firsts[language] for language in sorted(firsts)],
+        week=week,
+        learners=len(everybody),
+        made=len(new) - len(failed),
+        kept=len(everybody) - len(new),
+        failed=failed,
+        without_pdf=without_pdf,
+        removed=removed,
+        seconds=time.monotonic() - begun,
+        samples=[firsts[language] for language in sorted(firsts)],
     )
 
 

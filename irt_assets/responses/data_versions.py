@@ -269,13 +269,13 @@ def _test_accounts(connection: psycopg.Connection, month: str, scales: Mapping[s
 
 
 def _may_store(connection: psycopg.Connection, month: str) -> bool:
-    row = connection.execute(
+    return one_value(
+        connection,
         """SELECT current_setting('transaction_read_only') = 'off'
              AND has_table_privilege('data_version', 'INSERT') AND has_table_privilege('data_version', 'UPDATE')
              AND current_setting('irt.changes', true) IS DISTINCT FROM 'yes' AND pg_try_advisory_xact_lock(%s)""",
         (lock_key("data_version", month),),
-    ).fetchone()
-    return row == (True,)
+    )
 
 
 def _is_ours(view: str | None) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 import psycopg
 
-from resources.postgres.database import records
+from resources.postgres.database import one_value, records
 
 OF_LEARNER = "encode(sha256(e.salt || convert_to({user_id}, 'UTF8')), 'hex') = e.learner_hash"
 """Whether the row `e` of `erasure` is of the learner whose id the expression gives."""
@@ -97,14 +97,12 @@ def _hash(salt: bytes, user_id: str) -> str:
 def begin(connection: psycopg.Connection, user_id: str, by: str, reason: str) -> int:
     """Record that a learner is being erased; the id of the erasure. All erasures share one salt, so that an import
     hashes each learner once."""
-    row = connection.execute("SELECT salt FROM erasure ORDER BY erasure_id LIMIT 1").fetchone()
-    salt: bytes = row[0] if row else secrets.token_bytes(32)
-    made = connection.execute(
+    salt = one_value(connection, "SELECT salt FROM erasure ORDER BY erasure_id LIMIT 1") or secrets.token_bytes(32)
+    return one_value(
+        connection,
         "INSERT INTO erasure (learner_hash, salt, erased_by, reason) VALUES (%s, %s, %s, %s) RETURNING erasure_id",
         (_hash(salt, user_id), salt, by, reason),
-    ).fetchone()
-    assert made is not None
-    return int(made[0])
+    )
 
 
 def record(

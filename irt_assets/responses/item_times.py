@@ -30,7 +30,7 @@ from irt_assets.responses.scales import Scale, read_scales
 from resources import tables
 from resources.cluster.relational import Run, on_nearest_log
 from resources.postgres import warehouse
-from resources.postgres.database import lock_key
+from resources.postgres.database import lock_key, one_value
 from resources.postgres.sources import record_sources
 
 ITEM_TIMES = tables.item_response_time.name
@@ -117,13 +117,14 @@ def ability_times_of_last_night(
     midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     nights = [midnight - timedelta(days=n) for n in range(NIGHTS_KEPT)]
     by_partition = {_partition(night, ability_times_since(night, scale)): night for night in nights}
-    row = connection.execute(
+    last = one_value(
+        connection,
         "SELECT max(partition) FROM partition_source WHERE asset = %s AND partition = ANY(%s)",
         (ITEM_TIMES, list(by_partition)),
-    ).fetchone()
-    if row is None or row[0] is None:
+    )
+    if last is None:
         return None
-    as_of = by_partition[row[0]]
+    as_of = by_partition[last]
     times = item_times(connection, as_of, ability_times_since(as_of, scale))
     return None if times is None else (as_of, times)
 
@@ -186,11 +187,11 @@ def _stored(connection: psycopg.Connection, as_of: datetime, since: datetime) ->
 
 
 def _may_store(connection: psycopg.Connection, as_of: datetime, since: datetime) -> bool:
-    row = connection.execute(
+    return one_value(
+        connection,
         "SELECT current_setting('transaction_read_only') = 'off' AND pg_try_advisory_xact_lock(%s)",
         (lock_key(ITEM_TIMES, _partition(as_of, since)),),
-    ).fetchone()
-    return row is not None and bool(row[0])
+    )
 
 
 def _partition(as_of: datetime, since: datetime) -> str:

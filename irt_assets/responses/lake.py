@@ -28,7 +28,7 @@ from resources.cluster.lake import EXPORT, SCHEMA, CatalogTable, Lake, LakeFile,
 from resources.cluster.relational import Run, on_duckdb, on_postgres
 from resources.failures import PermanentFailure
 from resources.postgres import warehouse
-from resources.postgres.database import Database, advisory_lock
+from resources.postgres.database import Database, advisory_lock, one_value
 
 if TYPE_CHECKING:
     import duckdb
@@ -148,8 +148,8 @@ def _span(database: Database, since: str | None, until: str | None) -> tuple[str
     last = until or yesterday
     if since is None:
         with database.connect() as connection:
-            row = connection.execute("SELECT (min(completed_at) AT TIME ZONE 'UTC')::date FROM attempt").fetchone()
-        since = str(row[0]) if row and row[0] else ""
+            first = one_value(connection, "SELECT (min(completed_at) AT TIME ZONE 'UTC')::date FROM attempt")
+        since = str(first or "")
     if since and since > last:
         raise PermanentFailure(f"there is no day from {since} to {last}: name others with --since and --until")
     return since, last

@@ -15,13 +15,14 @@ import psycopg
 from irt_assets.responses.answers import attempts_between, live_answers
 from irt_assets.responses.row_hash import row_hash, sums_by
 from resources.cluster.relational import Run, lake, on_log
+from resources.postgres.database import one_value
 from resources.postgres.relations import ATTEMPT
 
 
 def bank_version(connection: psycopg.Connection) -> str:
     """Changes whenever an item, its topic, its scale or its meta does."""
-    row = connection.execute("SELECT md5(string_agg(md5(q::text), '' ORDER BY item_id)) FROM question q").fetchone()
-    return (row and row[0]) or "empty"
+    query = "SELECT md5(string_agg(md5(q::text), '' ORDER BY item_id)) FROM question q"
+    return one_value(connection, query) or "empty"
 
 
 def day_versions(connection: psycopg.Connection, start: datetime, end: datetime) -> dict[str, str]:

@@ -34,6 +34,7 @@ from irt_assets.responses.facts import (
 from irt_assets.responses.item_status import Withdrawals
 from irt_assets.responses.item_times import ItemTimes
 from irt_assets.responses.scales import Scale
+from resources.postgres.database import one_value
 
 _START, _END = datetime(2001, 2, 3, 4, 5, 6, 7, UTC), datetime(2001, 3, 5, 7, 9, 11, 13, UTC)
 """Placeholder times in the text of the query, to be replaced by its parameters."""
@@ -124,15 +125,14 @@ def learner_responses(
 
 def last_live_answer(connection: psycopg.Connection, user_id: str) -> datetime | None:
     """When a learner last answered in live mode; None if they never did."""
-    row = connection.execute(
+    return one_value(
+        connection,
         """SELECT completed_at FROM attempt WHERE user_id = %s AND mode = 'live' AND correct IS NOT NULL
            ORDER BY completed_at DESC LIMIT 1""",
         (user_id,),
-    ).fetchone()
-    return None if row is None else row[0]
+    )
 
 
 def answered_at_all(connection: psycopg.Connection, user_id: str) -> bool:
     """Whether the log has any attempt of a learner, eligible or not."""
-    row = connection.execute("SELECT EXISTS (SELECT FROM attempt WHERE user_id = %s)", (user_id,)).fetchone()
-    return row is not None and bool(row[0])
+    return one_value(connection, "SELECT EXISTS (SELECT FROM attempt WHERE user_id = %s)", (user_id,))

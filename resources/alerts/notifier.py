@@ -28,7 +28,7 @@ from pydantic import SecretStr
 from resources.alerts import outbox
 from resources.alerts.outbox import Due
 from resources.failures import PermanentFailure
-from resources.postgres.database import Database
+from resources.postgres.database import Database, one_value
 from resources.settings import Settings
 
 LOG = logging.getLogger(__name__)
@@ -198,7 +198,7 @@ def deliver(database: Database, settings: Settings, *, limit_s: float = SECONDS_
     """
     configured = channels(settings)
     with database.connect() as guard:
-        if not guard.execute("SELECT pg_try_advisory_xact_lock(hashtext('alert delivery'))").fetchone()[0]:  # type: ignore[index]
+        if not one_value(guard, "SELECT pg_try_advisory_xact_lock(hashtext('alert delivery'))"):
             return {}
         with database.connect() as connection:
             outbox.queue(connection, configured, settings.info_channels)

@@ -28,6 +28,7 @@ from jobs.plans import PLANS, last_due, overdue_since, schedule_keys, switched_o
 from resources.alerts.notifier import channels
 from resources.dagster_compat import InstigatorState
 from resources.dagster_tables import heartbeats, last_made, runs_by_status, schedules
+from resources.postgres.database import one_value
 from resources.settings import Settings
 from services.exporter import families
 from services.exporter.families import Family, Sample
@@ -89,8 +90,7 @@ def overdue_jobs(look: Look) -> Iterator[Sample]:
             partition, since[plan.job] = newest
             wanted.append((plan.job, json.dumps([plan.asset]), partition))
     made = _of_dagster(look.connection, lambda connection: last_made(connection, wanted)) or {}
-    first = look.connection.execute("SELECT min(initialised_at) FROM calibration_scale").fetchone()
-    begun = (first and first[0]) or look.now
+    begun = one_value(look.connection, "SELECT min(initialised_at) FROM calibration_scale") or look.now
     for plan in PLANS:
         was_due = plan.job in since and begun <= since[plan.job]
         is_overdue = was_due and made.get(plan.job, begun) < since[plan.job]
@@ -118,7 +118,7 @@ def month_state(one: SettledMonth, decided: str | None) -> State:
         one.month,
         one.scale_id,
         {"held": GateStatus(passed=not unlinked and one.step != "held", why="")},
-        one.step and Step(one.month, one.scale_id, one.published_fit, one.step, 0, 0, 0, {}, "", None),
+        one.step and Step(month=one.month, scale_id=one.scale_id, fit_id=one.published_fit, state=one.step),
         changed,
         running=False,
         has_snapshot=one.step is not None or unlinked,

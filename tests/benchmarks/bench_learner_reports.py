@@ -71,8 +71,8 @@ def main() -> None:
         made = list(pool.map(attempt, everybody))
         wall = time.monotonic() - started
     processor = seconds_of_processor() - begun
-    failed = [one if isinstance(one, str) else one.problem for one in made if isinstance(one, str) or one.problem]
-    sizes = np.array([(len(one.html), len(one.pdf or b"")) for one in made if not isinstance(one, str)]) / 1024
+    failed = [one.problem for one in made if one.problem]
+    sizes = np.array([(len(one.html), len(one.pdf or b"")) for one in made if one.html]) / 1024
     print(f"{options.learners:,} learners, {options.processes} processes: {options.learners / wall:.1f} PDFs/s")
     print(f"  processor {processor / (options.learners + len(warm_up)) * 1000:.0f} ms a learner, start included")
     print(f"  HTML {sizes[:, 0].mean():.0f} KiB, PDF {sizes[:, 1].mean():.0f} KiB; {len(failed)} failed {failed[:1]}")

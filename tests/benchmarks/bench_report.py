@@ -46,27 +46,33 @@ def facts(n_items: int) -> Facts:
     worst = {"worst": {"theta": -1.0, "ratio": 0.93}}
     linkings = tuple(_linked(rng, month, [name for name, item in items.items() if item.is_anchor]) for month in MONTHS)
     return Facts(
-        MONTHS[-1],
-        Scale("default", initialised=True),
-        MonthState(MONTHS[-1], "default", State.GREEN, f"0 items first published, {n_items} proposed, 0 held back"),
-        "",
-        items,
-        linkings[-1],
-        linkings,
-        tuple(DifRow("", attribute, "reference", "", None, None, None, {}) for attribute in ("lang", "country")),
-        tuple(
+        month=MONTHS[-1],
+        scale=Scale("default", initialised=True),
+        state=MonthState(
+            MONTHS[-1], "default", State.GREEN, f"0 items first published, {n_items} proposed, 0 held back"
+        ),
+        not_compared="",
+        items=items,
+        fit=linkings[-1],
+        linkings=linkings,
+        dif_attributes=tuple(
+            DifRow("", attribute, "reference", "", None, None, None, {}) for attribute in ("lang", "country")
+        ),
+        dif=tuple(
             DifRow(name, attribute, "reference", "focal", float(p), float(p), "A", {})
             for attribute in ("lang", "country")
             for name, p in zip(items, rng.random(n_items), strict=True)
         ),
-        {"": InformationRow("", curve, False, worst)}
+        information={"": InformationRow("", curve, False, worst)}
         | {name: InformationRow(name, {}, j % 30 == 0, _lost(rng)) for j, name in enumerate(items)},
-        tuple(AlertRow(item.item_id, "drift", "high", MONTHS[-1], None) for item in items.values() if item.proposal),
-        (),
-        None,
-        {"it is published already: a person decides on a change": n_items},
-        None,
-        n_items,
+        alerts=tuple(
+            AlertRow(item.item_id, "drift", "high", MONTHS[-1], None) for item in items.values() if item.proposal
+        ),
+        decisions=(),
+        step=None,
+        proposed={"it is published already: a person decides on a change": n_items},
+        snapshot=None,
+        in_force=n_items,
     )
 
 
@@ -99,7 +105,9 @@ def _item(rng: np.random.Generator, name: str, a: float, b: float, is_anchor: bo
     curve, last = ItemRow(a, b, 0.0, 0.1, 0.1, 0.001), history[-1]
     proposal = propose(evidence)
     return Item(
-        name, "algebra", is_anchor, curve, NOW, curve, 1000, statistics, (), history, last, evidence, proposal, seen
+        item_id=name, topic="algebra", is_anchor=is_anchor, published=curve, since=NOW, now=curve, n=1000,
+        statistics=statistics, flags=(), history=history, drift=last, evidence=evidence, proposal=proposal,
+        observed=seen,
     )  # fmt: skip
 
 

@@ -137,7 +137,19 @@ def test_a_month_whose_anchors_disagree_says_which_moved() -> None:
     assert list(by_name) != list(found.suspects)
     linking = replace(link(new, anchors, purify=False), suspects=by_name, diagnosis=found.sentence)
     at = datetime(2026, 9, 1, tzinfo=UTC)
-    staged = StagedFit("fit", "2026-08", "math", "em", "hash", encode(new), None, None, StagedSpec(), "code", at)
+    staged = StagedFit(
+        fit_id="fit",
+        month="2026-08",
+        scale_id="math",
+        engine="em",
+        snapshot_hash="hash",
+        calibration=encode(new),
+        error=None,
+        error_kind=None,
+        spec=StagedSpec(),
+        code_version="code",
+        fitted_at=at,
+    )
     spec = LinkedSpec(linking_constants=LinkingConstants.of(linking), latent=Spread(mean=0.0, sd=1.0))
     linked = LinkedFit("fit", "math", "hash", "data", "anchors", True, spec, {})
     judged = anchors_agree(

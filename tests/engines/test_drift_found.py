@@ -79,7 +79,13 @@ def of_few_answers(seed: int) -> np.ndarray:
     anchors = with_errors_of(every, old)
     published = Published.of_anchors(anchors)
     provisional = tuple(np.array(IDS)[few].tolist())
-    asked = FitRequest(Scale("math"), Responses.from_wide(answers, IDS), provisional, {}, published=frozenset(IDS))
+    asked = FitRequest(
+        scale=Scale("math"),
+        responses=Responses.from_wide(answers, IDS),
+        provisional=provisional,
+        left_out={},
+        published=frozenset(IDS),
+    )
     new = fit_em(asked.responses, priors=asked.priors(), threads=1)
     of_20 = anchor_set(old.a[:20], old.b[:20], old.cov_ab[:20])
     linking = link(new, of_20)

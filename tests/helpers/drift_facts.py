@@ -49,20 +49,20 @@ def made_up_item(name: str, *history: DriftRow, **evidence: Any) -> Item:
         **({"severity": drift.severity, "kind": drift.kind, "months_flagged": 1} if drift else {}) | evidence
     )
     return Item(
-        name,
-        "algebra",
-        known.is_anchor,
-        ItemRow(1.0, 0.0, 0.0, 0.1, 0.1, 0.0) if drift else None,
-        datetime(2026, 8, 1, tzinfo=UTC) if drift else None,
-        ItemRow(1.1, drift.delta_b if drift and drift.delta_b is not None else 0.0, 0.0, 0.1, 0.1, 0.0),
-        1000,
-        {"p_value": 0.6, "point_biserial": 0.4, "infit": 1.0, "outfit": 1.0, "rmsd": 0.02},
-        known.flags,
-        history,
-        drift,
-        known,
-        propose(known),
-        Observed(np.array([-1.0, 1.0]), np.array([0.3, 0.8]), np.array([500, 500])),
+        item_id=name,
+        topic="algebra",
+        is_anchor=known.is_anchor,
+        published=ItemRow(1.0, 0.0, 0.0, 0.1, 0.1, 0.0) if drift else None,
+        since=datetime(2026, 8, 1, tzinfo=UTC) if drift else None,
+        now=ItemRow(1.1, drift.delta_b if drift and drift.delta_b is not None else 0.0, 0.0, 0.1, 0.1, 0.0),
+        n=1000,
+        statistics={"p_value": 0.6, "point_biserial": 0.4, "infit": 1.0, "outfit": 1.0, "rmsd": 0.02},
+        flags=known.flags,
+        history=history,
+        drift=drift,
+        evidence=known,
+        proposal=propose(known),
+        observed=Observed(np.array([-1.0, 1.0]), np.array([0.3, 0.8]), np.array([500, 500])),
     )
 
 
@@ -98,22 +98,22 @@ FIT = Linked(
 
 def made_up_facts(*items: Item, **changes: Any) -> Facts:
     known = Facts(
-        "2026-10",
-        Scale("default", initialised=True),
-        MonthState("2026-10", "default", State.GREEN, "0 items first published, 2 proposed, 0 held back"),
-        "",
-        {item.item_id: item for item in items},
-        FIT,
-        (FIT,),
-        (),
-        (),
-        {},
-        (),
-        (),
-        None,
-        {},
-        None,
-        3,
+        month="2026-10",
+        scale=Scale("default", initialised=True),
+        state=MonthState("2026-10", "default", State.GREEN, "0 items first published, 2 proposed, 0 held back"),
+        not_compared="",
+        items={item.item_id: item for item in items},
+        fit=FIT,
+        linkings=(FIT,),
+        dif_attributes=(),
+        dif=(),
+        information={},
+        alerts=(),
+        decisions=(),
+        step=None,
+        proposed={},
+        snapshot=None,
+        in_force=3,
     )
     return replace(known, **changes)
 

@@ -73,7 +73,7 @@ def test_once_nothing_runs_the_page_says_that_the_rest_of_it_is_older(asked: Ask
     def look(state: State) -> str:
         months = [replace(STALE[0], state=state)]
         seen = SimpleNamespace(months=months, now=datetime.now(UTC), daemon_alive=True)
-        return str(making._look(replace(asked, reader=cast("Any", _Seen(asked, seen))), {MONTHS[0]})[2])
+        return str(making._look(replace(asked, reader=cast("Any", _Seen(asked, seen))), {MONTHS[0]}).shown)
 
     assert "load this page again" not in look(State.RUNNING)
     assert "load this page again" in look(State.GREEN)

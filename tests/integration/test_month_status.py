@@ -54,7 +54,7 @@ NEVER_JUDGED = GateStatus(None, "not evaluated", "scored_responses", asked=False
 
 
 def step(state: Any) -> Step:
-    return Step(MONTH, rooms.SCALE, "fit", state, 1, 0, 0, {}, f"it is {state}", None)
+    return Step(month=MONTH, scale_id=rooms.SCALE, fit_id="fit", state=state, n_published=1, why=f"it is {state}")
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_a_fit_that_was_taken_to_the_ledger_has_the_verdict_of_its_step(bank: Da
     fit_id = link_made_up(bank, store, MONTH, made_up_calibration(ANCHORS))
     with bank.connect() as connection:
         why = "other learners; decide: look at them"
-        write_step(connection, Step(MONTH, SCALE, fit_id, "held", 0, 0, 0, {}, why, None), None)
+        write_step(connection, Step(month=MONTH, scale_id=SCALE, fit_id=fit_id, state="held", why=why), None)
     assert drift_of_month(bank, store, MONTH)[0].why == f"not judged: the month is red: {why}"
     link_made_up(bank, store, MONTH, made_up_calibration(ANCHORS))
     assert drift_of_month(bank, store, MONTH)[0].drift is not None

@@ -52,8 +52,19 @@ def a_spec(**facts: Any) -> StagedSpec:
 
 
 def staged(**changes: Any) -> StagedFit:
-    at = datetime(2026, 7, 1, tzinfo=UTC)
-    fit = StagedFit("fit", "2026-06", "default", "em", "hash", b"", None, None, a_spec(), "1", at)
+    fit = StagedFit(
+        fit_id="fit",
+        month="2026-06",
+        scale_id="default",
+        engine="em",
+        snapshot_hash="hash",
+        calibration=b"",
+        error=None,
+        error_kind=None,
+        spec=a_spec(),
+        code_version="1",
+        fitted_at=datetime(2026, 7, 1, tzinfo=UTC),
+    )
     return replace(fit, **changes)
 
 

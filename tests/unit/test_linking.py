@@ -455,7 +455,7 @@ def test_a_fault_of_the_code_is_not_taken_for_a_breakdown() -> None:
 
 @pytest.mark.parametrize("method", ["stocking-lord", "haebara"])
 def test_an_anchor_without_a_place_determines_no_constants(method: Method) -> None:
-    pairs, _, _ = match(*exact(), Rules())
+    pairs, _ = match(*exact(), Rules())
     nowhere = replace(pairs.new, b=np.full(pairs.size, np.nan))
     assert solve(replace(pairs, new=nowhere), method, weighted=False) is None
 
@@ -636,7 +636,7 @@ def test_the_constants_change_with_c_as_their_derivatives_say(symmetric: bool) -
 def test_a_model_without_c_has_no_part_for_it() -> None:
     rng = np.random.default_rng(4)
     a, b = rng.lognormal(0, 0.3, 8), rng.normal(0, 1, 8)
-    pairs, _, _ = match(calibration(a, b, errors(a, b, 1000)), anchor_set(a, b, errors(a, b, 1000)), Rules())
+    pairs, _ = match(calibration(a, b, errors(a, b, 1000)), anchor_set(a, b, errors(a, b, 1000)), Rules())
     found = solve(pairs, "stocking-lord", weighted=True)
     assert found is not None
     assert (found.by_c_new, found.by_c_old, pairs.new.guessing_cov) == (None, None, None)

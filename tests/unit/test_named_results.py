@@ -79,3 +79,16 @@ class Of:
     def method(self) -> tuple[int, int, int]: ...
 """
     assert [*by_position(source)] == ["direct", "perhaps", "each", "by_name", "value", "Of.method"]
+
+
+def test_a_reason_is_no_result() -> None:
+    """What has no result raises, or is `Refused`: whoever asks cannot take the reason for the result."""
+    found = {
+        f"{path.relative_to(ROOT)} {node.name}: {ast.unparse(node.returns)}"
+        for room in ("irt_assets", "jobs", "resources", "services")
+        for path in (ROOT / room).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and isinstance(node.returns, ast.BinOp)
+        if {"str"} < {*ast.unparse(node.returns).split(" | ")} - {"None", "int", "float", "bytes", "T"}
+    }
+    assert found == set()

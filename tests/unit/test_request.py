@@ -22,7 +22,14 @@ def request(model: str = "2pl", provisional: tuple[str, ...] = ("i1", "k"), **ru
     one, zero = np.ones(1), np.zeros(1)
     anchors = anchor_set_of("s", "1", ("k",), one, zero, zero, one, one, zero, (None,), np.zeros(1, dtype=bool))
     scale = Scale("s", model=model, rules=Rules.from_settings(rules))  # type: ignore[arg-type]
-    return FitRequest(scale, Responses.from_wide(np.eye(3)), provisional, {}, None, anchors)
+    return FitRequest(
+        scale=scale,
+        responses=Responses.from_wide(np.eye(3)),
+        provisional=provisional,
+        left_out={},
+        earlier=None,
+        anchors=anchors,
+    )
 
 
 def test_provisional_items_that_are_no_anchors_have_a_prior_on_their_slope() -> None:
@@ -115,7 +122,13 @@ def test_windows_of_a_3pl_have_a_histogram_each_whatever_their_answers_ask_for(t
     scale = Scale("s", model="3pl", rules=Rules.from_settings({"latent": "auto"}))
     for theta in (rng.normal(size=800), (rng.chisquare(3, 1200) - 3) / np.sqrt(6)):
         answers = rng.random((theta.size, 20)) < 0.2 + 0.8 * expit(a * (theta[:, None] - b))
-        asked = FitRequest(scale, Responses.from_wide(answers.astype(float), ids), (), {}, testlets=testlets)
+        asked = FitRequest(
+            scale=scale,
+            responses=Responses.from_wide(answers.astype(float), ids),
+            provisional=(),
+            left_out={},
+            testlets=testlets,
+        )
         made = calibrate(EmEngine(1), asked, "hash")
         assert made.calibration.convergence.converged
         assert made.calibration.populations[0].nodes != ()

@@ -11,7 +11,7 @@ STEPPED = datetime(2026, 7, 1, tzinfo=UTC)
 
 
 def pending(month: str, scale: str = "default", fit_id: str = "fit", stepped: datetime = STEPPED) -> Step:
-    return Step(month, scale, fit_id, "pending", 0, 0, 0, {}, "waits", None, stepped)
+    return Step(month=month, scale_id=scale, fit_id=fit_id, state="pending", why="waits", stepped_at=stepped)
 
 
 def months(found: list[Ask]) -> list[tuple[str, bool]]:

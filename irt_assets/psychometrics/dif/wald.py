@@ -47,7 +47,7 @@ FEWEST_ITEMS = 4
 _MOST_ROUNDS = 30
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Wald:
     """J items compared between a reference group and F focal groups, on the reference group's scale.
 
@@ -151,8 +151,9 @@ def compare_groups(
         seen.se[:, :, 1] /= unit
     anchors = tuple(item for item, anchor in zip(item_ids, is_anchor, strict=True) if anchor)
     return Wald(
-        item_ids, tuple(groups), mean, sd, anchors, differences.df, found.wald, p, q, seen.delta, seen.se, seen.wabc,
-        seen.shift, seen.shift_se, tuple(warnings),
+        item_ids=item_ids, groups=tuple(groups), mean=mean, sd=sd, anchors=anchors, df=differences.df,
+        wald=found.wald, p=p, q=q, delta=seen.delta, se=seen.se, wabc=seen.wabc,
+        shift=seen.shift, shift_se=seen.shift_se, warnings=tuple(warnings),
     )  # fmt: skip
 
 

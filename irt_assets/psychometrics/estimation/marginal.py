@@ -43,7 +43,7 @@ _STEP = 1e-4
 _RIDGE = 1e-9  # relative; a 3PL item's own information is nearly singular without guessing
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Point:
     """A parameter vector with all that one E-step says about it.
 
@@ -179,23 +179,23 @@ class Problem:
             [(found.gradient + terms.gradient).ravel(), latent_gradient.ravel(), weight_gradient.ravel()]
         )
         return Point(
-            x,
-            full[s.block(0)],
-            full[s.block(1)],
-            full[s.block(2)] if s.guessing else np.full(s.n_items, -np.inf),
-            means,
-            sds,
-            log_weights,
-            found.loglik,
-            found.loglik + float(terms.value.sum()) - cost,
-            s.gather(full_gradient),
-            found.information + terms.curvature,
-            found,
-            spread,
-            found.mass,
-            found.association,
-            found.seen,
-            found.right,
+            x=x,
+            a=full[s.block(0)],
+            d=full[s.block(1)],
+            logit_c=full[s.block(2)] if s.guessing else np.full(s.n_items, -np.inf),
+            means=means,
+            sds=sds,
+            log_weights=log_weights,
+            loglik=found.loglik,
+            objective=found.loglik + float(terms.value.sum()) - cost,
+            gradient=s.gather(full_gradient),
+            information=found.information + terms.curvature,
+            expected=found,
+            latent=spread,
+            at_nodes=found.mass,
+            association=found.association,
+            seen=found.seen,
+            right=found.right,
         )
 
     def narrowest_posterior(self, x: Floats) -> float:

@@ -30,7 +30,7 @@ from irt_assets.responses.importing.sources import Batch, Source, plain_rows
 from irt_assets.responses.importing.staging import Staging
 from irt_assets.responses.importing.times import ZoneNeeded, zone_named
 from resources.failures import PermanentFailure
-from resources.postgres.database import Database, advisory_lock
+from resources.postgres.database import Database, advisory_lock, one_value
 
 IANA = "Give an IANA name, such as Europe/Berlin or UTC."
 Progress = Callable[[int, int | None], None]
@@ -251,7 +251,7 @@ def _check_records(staging: Staging, records: dict[str, dict[str, str]]) -> None
 
 
 def _limits(connection: psycopg.Connection, first_month: str, zone: str | None, at: date | None) -> Limits:
-    now: datetime = connection.execute("SELECT now()").fetchall()[0][0]
+    now: datetime = one_value(connection, "SELECT now()")
     first = datetime.fromisoformat(f"{first_month}-01").replace(tzinfo=UTC)
     if at is None:
         return Limits(_micros(first), _micros(now), zone)

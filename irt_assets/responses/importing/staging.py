@@ -21,6 +21,7 @@ from psycopg.types.json import Jsonb
 
 from irt_assets.responses.erased import OF_LEARNER
 from irt_assets.responses.importing.report import ERASED
+from resources.postgres.database import one_value
 from resources.postgres.schema import INCOMING, filling_new_months
 
 # Answers without an id are identified by who, what and when, so that a longer export of the same log adds
@@ -181,8 +182,8 @@ class Staging:
 
     def add_answers(self, months: set[str], report_share: Callable[[float], None]) -> None:
         """Add what has no verdict; `months`: at least those of the answers; `report_share` gets the share done."""
-        size = self._connection.execute("SELECT pg_relation_size('staged') / current_setting('block_size')::int")
-        pages = int(size.fetchall()[0][0])
+        size = "SELECT pg_relation_size('staged') / current_setting('block_size')::int"
+        pages = int(one_value(self._connection, size))
         with filling_new_months(self._connection, months) as new:
             targets = {INCOMING: set(new), "response_log": months - set(new)}
             mixed = OF_MONTHS if all(targets.values()) else ""

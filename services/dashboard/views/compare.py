@@ -39,7 +39,7 @@ CHANGES_SHOWN = 50
 POINT, MOVER = "#4c78a8", "#e4572e"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Side:
     """One of the two months. `fit`: its linked fit with its items, `linked`: how it was linked, `flags`: item → what
     was found; `in_force`: item → the publication that scoring uses at its end."""
@@ -118,15 +118,15 @@ def _side(connection: psycopg.Connection, state: MonthState, gates: dict[str, Ga
     start, end = Month(state.month).bounds
     scale = read_scales(connection, start)[state.scale_id]
     return Side(
-        state,
-        scale,
-        gates,
-        step_of(connection, scale.scale_id, state.month),
-        linked_fit(connection, scale.scale_id, "monthly", start, scale.engine),
-        next((fit for fit in linkings_of(connection, scale, start) if fit.month == state.month), None),
-        measured_in(connection, scale.scale_id, end),
-        findings_of(connection, scale.scale_id, state.month),
-        {one.item_id: one for one in publications_in_force(connection, scale.scale_id, end)},
+        state=state,
+        scale=scale,
+        gates=gates,
+        step=step_of(connection, scale.scale_id, state.month),
+        fit=linked_fit(connection, scale.scale_id, "monthly", start, scale.engine),
+        linked=next((fit for fit in linkings_of(connection, scale, start) if fit.month == state.month), None),
+        measured=measured_in(connection, scale.scale_id, end),
+        flags=findings_of(connection, scale.scale_id, state.month),
+        in_force={one.item_id: one for one in publications_in_force(connection, scale.scale_id, end)},
     )
 
 

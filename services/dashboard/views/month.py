@@ -42,7 +42,7 @@ GATE_WORDS = {True: ("passed", "success"), False: ("failed", "danger"), None: ("
 TAKE_OUT = ": take out those that really changed (a leak, a wrong key, an edited text), then make the month again."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MonthFacts:
     """What the page shows. `fit`: the month's linked fit; `waiting`: proposals that ask for a decision."""
 
@@ -75,15 +75,15 @@ def page(asked: Asked) -> Page:
         scale = read_scales(connection, start)[scale_id]
         fits = linkings_of(connection, scale, start)
         month = MonthFacts(
-            asked,
-            scale,
-            state_of(overview, name, scale_id),
-            decisions_waiting(overview, name, scale_id),
-            gates,
-            step_of(connection, scale_id, name),
-            next((fit for fit in fits if fit.month == name), None),
-            current_snapshot(connection, name),
-            measured_in(connection, scale_id, end),
+            asked=asked,
+            scale=scale,
+            state=state_of(overview, name, scale_id),
+            waiting=decisions_waiting(overview, name, scale_id),
+            gates=gates,
+            step=step_of(connection, scale_id, name),
+            fit=next((fit for fit in fits if fit.month == name), None),
+            snapshot=current_snapshot(connection, name),
+            measured=measured_in(connection, scale_id, end),
         )
         body = TagList(
             _answer(connection, month),
