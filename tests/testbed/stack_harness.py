@@ -21,6 +21,7 @@ import psutil
 from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
 
 from irt_assets.common.run_progress import PARTITION_TAG
+from irt_assets.servers import run_workers
 from irt_assets.servers import stack as stack_module
 from irt_assets.servers.server_commands import DAEMON
 from irt_assets.servers.stack import Stack, StackError, dagster_instance
@@ -185,8 +186,8 @@ class Harness:
         groups = {process.pid for process in self.stack._started}
         return [
             process
-            for process in psutil.process_iter(["cmdline"])
-            if "spawn_main" in " ".join(process.info["cmdline"] or ()) and _group_of(process) in groups
+            for process in psutil.process_iter(["name"])
+            if process.info["name"] == run_workers.NAME and _group_of(process) in groups
         ]
 
     def kill(self, *victims: psutil.Process) -> float:
