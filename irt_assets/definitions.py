@@ -38,7 +38,6 @@ from irt_assets.spark.window import judge_on_spark
 from jobs import run_logs
 from jobs.automation import AFTER_A_MONTH
 from jobs.jobs import build_jobs, build_sensors
-from jobs.launcher import give_way_when_memory_runs_out
 from jobs.schedules import build_schedules
 from resources.files.object_store import object_store
 from resources.postgres.database import Database
@@ -110,14 +109,10 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
 
 
 def _set_up_process() -> None:
-    """Let the kernel end the worker first when memory runs out, silence warnings about known uses, collect garbage
-    again, though not among what was loaded, which stays.
-
-    Dagster starts the worker of a run itself: this is the first code of ours in it. Safe to repeat.
-    """
+    """Silence warnings about known uses, collect garbage again, though not among what was loaded, which stays. Safe to
+    repeat."""
     warnings.filterwarnings("ignore", category=dg.PreviewWarning)
     warnings.filterwarnings("ignore", category=dg.BetaWarning)
-    give_way_when_memory_runs_out()
     if not gc.isenabled():
         gc.freeze()
         gc.enable()

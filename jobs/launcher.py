@@ -12,7 +12,6 @@ from boot, because the wall clock may be set while a run is going on; after a re
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import socket
@@ -69,14 +68,8 @@ def own_worker_tags() -> dict[str, str]:
     return {WORKER_TAG: json.dumps(worker), MAX_RETRIES_TAG: "0"}
 
 
-def give_way_when_memory_runs_out() -> None:
-    """In a run worker: let the kernel end this process before the code server, whose memory limit it shares."""
-    if multiprocessing.parent_process() is not None:
-        be_the_first_to_go()
-
-
 def be_the_first_to_go() -> None:
-    """Let the kernel end this process first among those that share its memory limit."""
+    """In a run worker: let the kernel end this process before the code server, whose memory limit it shares."""
     with suppress(OSError):  # no Linux
         Path("/proc/self/oom_score_adj").write_text(WORKER_OOM_SCORE_ADJ, "ascii")
 

@@ -9,6 +9,7 @@ takes seconds. Other modules hold only what a subclass inherits (`INHERITED_IN`)
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import time
 import warnings
@@ -17,6 +18,7 @@ from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial, wraps
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 from threading import local
 from typing import TYPE_CHECKING, Any
@@ -274,15 +276,25 @@ def _is_committed(connection: Any, number: str) -> bool:
     return bool(became == "committed")
 
 
-def let_runs_wait() -> None:
-    """In the code server: the runs that it starts wait for the database, as `wait_for_database` says."""
+def fork_runs(begin: Callable[[], None]) -> None:
+    """In the code server: the processes that execute runs are of `multiprocessing`'s context "forkserver".
+
+    They call `begin` first, a function of a module, and wait for the database, as `wait_for_database` says.
+    """
     from dagster._grpc import server
 
-    vars(server)["start_run_in_subprocess"] = _execute_waiting
+    class ForkingServer(server.DagsterApiServer):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            self._mp_ctx: Any = get_context("forkserver")
+
+    vars(server)["DagsterApiServer"] = ForkingServer
+    vars(server)["start_run_in_subprocess"] = partial(execute_started_run, begin)
 
 
-def _execute_waiting(*arguments: Any) -> None:
+def execute_started_run(begin: Callable[[], None], *arguments: Any) -> None:
     """What a process does that executes a run and was started by the code server."""
+    begin()
     make = DagsterInstance.from_ref
 
     def made(ref: Any) -> DagsterInstance:
@@ -291,7 +303,10 @@ def _execute_waiting(*arguments: Any) -> None:
         return instance
 
     DagsterInstance.from_ref = staticmethod(made)  # type: ignore[method-assign,assignment]
-    start_run_in_subprocess(*arguments)
+    try:
+        start_run_in_subprocess(*arguments)
+    finally:
+        atexit._run_exitfuncs()  # a process of that context ends without
 
 
 def code_server_answers(socket: str) -> bool:

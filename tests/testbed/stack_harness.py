@@ -21,6 +21,7 @@ import psutil
 from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
 
 from irt_assets.common.run_progress import PARTITION_TAG
+from irt_assets.servers import run_workers
 from irt_assets.servers import supervisor as supervisor_module
 from irt_assets.servers.claims import StackError
 from irt_assets.servers.instance import dagster_instance
@@ -187,8 +188,8 @@ class Harness:
         groups = {process.pid for process in self.stack.supervisor.started}
         return [
             process
-            for process in psutil.process_iter(["cmdline"])
-            if "spawn_main" in " ".join(process.info["cmdline"] or ()) and _group_of(process) in groups
+            for process in psutil.process_iter(["name"])
+            if process.info["name"] == run_workers.NAME and _group_of(process) in groups
         ]
 
     def kill(self, *victims: psutil.Process) -> float:

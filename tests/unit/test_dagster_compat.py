@@ -97,6 +97,7 @@ def test_what_is_replaced_is_there_and_takes_what_it_took() -> None:
     from dagster._daemon import controller
     from dagster._daemon.monitoring import run_monitoring
     from dagster._daemon.utils import DaemonErrorCapture
+    from dagster._grpc.server import DagsterApiServer
     from dagster._utils import log
 
     takes = {
@@ -114,6 +115,7 @@ def test_what_is_replaced_is_there_and_takes_what_it_took() -> None:
     assert hasattr(context_creation_job, "default_system_loggers")
     assert all(hasattr(module, "configure_loggers") for module in (api, controller))
     assert hasattr(controller, "DEFAULT_DAEMON_INTERVAL_SECONDS")
+    assert {"_mp_ctx", "start_run_in_subprocess"} <= {*DagsterApiServer.StartRun.__code__.co_names}
     assert isinstance(RemoteSensor.min_interval_seconds, property)
     assert {"remote_repo", "remote_job", "code_location", "run_id"} <= {*inspect.signature(job._create_run).parameters}
 

@@ -13,14 +13,11 @@ import dagster as dg
 import pytest
 
 from irt_assets import definitions
-from jobs.launcher import WORKER_OOM_SCORE_ADJ, HealthCheckedRunLauncher
-from resources.settings import Settings
+from jobs.launcher import HealthCheckedRunLauncher
 from tests.testbed.patience import patient
 
-OWN_SCORE = Path("/proc/self/oom_score_adj")
-
 LOADED = """
-import gc, json, logging, pathlib, sys, warnings
+import gc, json, logging, sys, warnings
 import dagster as dg
 logging.getLogger("dagster").addHandler(logging.StreamHandler())
 import irt_assets.definitions
@@ -32,22 +29,14 @@ print(json.dumps({
     "root": [type(one).__name__ for one in logging.getLogger().handlers],
     "runs": context_creation_job.default_system_loggers(None)[0][1],
     "collects": gc.isenabled(),
-    "score": pathlib.Path("/proc/self/oom_score_adj").read_text().strip(),
 }))
-"""
-AS_A_WORKER = f"""
-import multiprocessing
-worker = multiprocessing.get_context("spawn").Process(target=exec, args=({LOADED!r},))
-worker.start()
-worker.join()
-raise SystemExit(worker.exitcode)
 """
 
 
 @pytest.fixture(scope="module")
 def loaded() -> tuple[dict[str, object], str]:
-    """What a process has become that Dagster starts, as a worker, to load the graph; and what it wrote as errors."""
-    done = subprocess.run([sys.executable, "-c", AS_A_WORKER], capture_output=True, text=True, timeout=patient(120))
+    """What a process has become that loads the graph; and what it wrote as errors."""
+    done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, timeout=patient(120))
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), done.stderr
 
@@ -63,7 +52,6 @@ def test_the_module_of_the_graph_does_nothing_but_build_it() -> None:
 def test_whoever_loads_the_graph_logs_as_we_do_and_is_not_warned_of_what_is_used_knowingly(
     loaded: tuple[dict[str, object], str],
 ) -> None:
-    """The code server, and a worker that Dagster starts, have no other code of ours before it."""
     found, errors = loaded
     assert {name: found[name] for name in ("dagster", "root", "runs")} == {
         "dagster": [],
@@ -88,16 +76,6 @@ def test_the_daemon_and_the_webserver_log_as_we_do_from_their_instance_on(monkey
         assert isinstance(instance.run_launcher, HealthCheckedRunLauncher)
     assert logging.getLogger("dagster").handlers == []
     assert [type(one).__name__ for one in logging.getLogger().handlers] == ["_StandardError"]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux chooses whom to end")
-def test_a_worker_goes_first_when_memory_runs_out_and_the_code_server_does_not(
-    loaded: tuple[dict[str, object], str], tmp_path: Path
-) -> None:
-    before = OWN_SCORE.read_text()
-    assert loaded[0]["score"] == WORKER_OOM_SCORE_ADJ
-    definitions.build_defs(Settings(irt_home=tmp_path))
-    assert OWN_SCORE.read_text() == before
 
 
 MAY_READ_SETTINGS = {

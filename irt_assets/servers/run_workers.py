@@ -1,0 +1,74 @@
+"""Workers of runs as forks of a process that has loaded the graph: loading it takes seconds, and a fork none.
+
+The code server forks that process from itself before it has a thread, and asks it for each worker through the context
+"forkserver" of `multiprocessing`. The process ends when the code server and the last worker have ended. If it is killed
+its workers end with it, as the code server takes them for dead. A code server that restarts forks another, with the
+code of then. What does not belong here: what a worker executes (see `resources.dagster_compat`).
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+from multiprocessing import forkserver
+from pathlib import Path
+
+import psutil
+
+from jobs.launcher import be_the_first_to_go
+from resources.serving.child_processes import end_with_parent, name_this_process
+
+NAME = "irt-run-worker"
+
+
+def fork_them_from_here() -> None:
+    """Fork the process that forks workers, where this one may be forked: on Linux."""
+    if sys.platform != "linux":
+        return
+    path = Path(os.environ["IRT_CODE_SERVER_SOCKET"]).with_name("run-workers.sock")
+    path.unlink(missing_ok=True)
+    asked, (reads_end, writes_end) = socket.socket(socket.AF_UNIX), os.pipe()
+    asked.bind(os.fspath(path))
+    asked.listen()
+    pid = os.fork()
+    if pid == 0:
+        os.close(writes_end)
+        _fork_workers(asked.detach(), reads_end)
+    asked.close()
+    os.close(reads_end)
+    vars(forkserver._forkserver).update(
+        _forkserver_address=str(path), _forkserver_pid=pid, _forkserver_alive_fd=writes_end
+    )
+
+
+def _fork_workers(asked: int, end: int) -> None:
+    """Until the pipe `end` ends; this process ends with it."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    gc.freeze()
+    try:
+        forkserver.main(asked, end, preload=[])
+    finally:
+        os._exit(0)
+
+
+def begin() -> None:
+    """In a worker, before its run: it goes first when memory runs out."""
+    end_with_parent()
+    name_this_process(NAME)
+    be_the_first_to_go()
+
+
+def alive() -> list[psutil.Process]:
+    """The workers that this code server started, also before it restarted."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if process.name() == NAME:
+                found.append(process)
+    return found

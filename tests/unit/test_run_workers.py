@@ -1,0 +1,110 @@
+"""The worker of a run is a fork of a process that has loaded the graph, and ends with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs.launcher import WORKER_OOM_SCORE_ADJ
+from tests.testbed.patience import patient
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a worker is not forked from what is loaded")
+
+PROGRAM = """
+import atexit, json, multiprocessing, os, signal, threading
+from pathlib import Path
+
+import psutil
+
+from irt_assets.servers import run_workers
+from resources import dagster_compat
+
+loaded = []
+context = multiprocessing.get_context("forkserver")
+
+def executes(told, may_end):
+    atexit.register(lambda: print("spans are sent", flush=True))
+    files = [each.readlink() for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+    told.put({
+        "loaded": loaded,
+        "score": Path("/proc/self/oom_score_adj").read_text().strip(),
+        "hangs up": signal.getsignal(signal.SIGHUP) is signal.SIG_DFL,
+        "open": [str(file) for file in files if "opened" in file.name],
+    })
+    may_end.wait()
+
+dagster_compat.start_run_in_subprocess = executes
+
+def launched():
+    told, may_end = context.Queue(), context.Event()
+    worker = context.Process(target=dagster_compat.execute_started_run, args=[run_workers.begin, told, may_end])
+    worker.start()
+    return worker, told.get(), may_end
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGHUP, lambda *_: None)
+    loaded.append("the graph")
+    run_workers.fork_them_from_here()
+    loaded.append("a later one")
+    later = open("opened later", "w")
+
+    worker, said, may_end = launched()
+    (alive,) = run_workers.alive()
+    may_end.set()
+    worker.join()
+    said["found"], said["ended"] = alive.pid == worker.pid, worker.exitcode
+
+    worker, *_ = launched()
+    (alive,) = run_workers.alive()
+    alive.parent().kill()
+    alive.wait()
+    said["found afterwards"] = [each.pid for each in run_workers.alive()]
+    worker, _, may_end = launched()
+    may_end.set()
+    worker.join()
+    said["ended afterwards"] = worker.exitcode
+    print(json.dumps(said))
+"""
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What a program says that forks workers as the code server does."""
+    folder = tmp_path_factory.mktemp("workers")
+    (folder / "program.py").write_text(PROGRAM)
+    done = subprocess.run(
+        [sys.executable, "program.py"],
+        env={**os.environ, "IRT_CODE_SERVER_SOCKET": "code-server.sock", "PYTHONPATH": str(Path(__file__).parents[2])},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=patient(60),
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_it_has_what_was_loaded_and_neither_files_nor_signals_of_the_code_server(said: list[str]) -> None:
+    told = json.loads(said[-1])
+    assert (told["loaded"], told["open"], told["hangs up"]) == (["the graph"], [], True)
+
+
+def test_it_goes_first_when_memory_runs_out(said: list[str]) -> None:
+    assert json.loads(said[-1])["score"] == WORKER_OOM_SCORE_ADJ
+
+
+def test_it_is_counted_while_it_lives_and_ends_in_order(said: list[str]) -> None:
+    told = json.loads(said[-1])
+    assert (told["found"], told["ended"]) == (True, 0)
+    assert said[0] == "spans are sent"
+
+
+def test_it_ends_with_the_process_that_forked_it_and_the_next_is_started_afresh(said: list[str]) -> None:
+    """The code server takes it for dead then, and Dagster repeats its run."""
+    told = json.loads(said[-1])
+    assert (told["found afterwards"], told["ended afterwards"]) == ([], 0)
