@@ -20,6 +20,7 @@ from resources.serving.traced_sql import statement_name
 from resources.settings import Settings, get_settings
 from tests.helpers.asgi import ask, echo, open_socket
 from tests.helpers.collector import Receiver, collector
+from tests.helpers.dagster_private import context_creation_job
 from tests.helpers.door import free_port
 
 VARIABLE = "OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -72,7 +73,11 @@ def test_where_the_packages_are_missing_one_sentence_says_how_to_get_them(
     assert (finding.state, finding.fix) == ("warn", "make venv EXTRAS=otel")
 
 
-def test_a_run_is_a_trace_with_a_span_of_each_step(received: Receiver, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_is_a_trace_with_a_span_of_each_step(
+    received: Receiver, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    untraced = context_creation_job.default_system_loggers
+    monkeypatch.setattr(context_creation_job, "default_system_loggers", untraced)  # again afterwards
     run_logs.install(get_settings())
     days = dg.StaticPartitionsDefinition(["2026-09-01"])
 
