@@ -52,7 +52,7 @@ NOUNS = {
     "Every month": (
         Noun(
             "calibrate",
-            "Materialise one month here and now: responses, fit, linking, publication, abilities.",
+            "Materialise one month: responses, fit, linking, publication, abilities.",
             "months",
         ),
         Noun(
@@ -64,7 +64,7 @@ NOUNS = {
         Noun("report", "Reports that people read: drift of a month, a learner's week."),
         Noun(
             "nightly",
-            "Fit and link the 30 days that end with a day, and measure everyone, here and now; in a pod by the daemon.",
+            "Fit and link the 30 days that end with a day, and measure everyone, though it was done already.",
             "runs",
         ),
     ),
