@@ -99,8 +99,7 @@ def _at_our_metric(irt: dict[str, Any]) -> tuple[ItemRow, bool]:
     if not (a > 0 and 0 <= c < 1):
         return ItemRow(a, b, c, 0.0, 0.0, 0.0), True
     with np.errstate(invalid="ignore"):  # far from everyone P(1 − P) is 0: no information, not finite
-        a_se, b_se, cov_ab = (float(x[0]) for x in assumed_errors(a, b, c))
-        return ItemRow(a, b, c, a_se, b_se, cov_ab), True
+        return ItemRow(a, b, c, *(float(x[0]) for x in assumed_errors(a, b, c))), True
 
 
 def _anchor_problem(item: ItemRow) -> str | None:

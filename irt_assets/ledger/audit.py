@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -105,26 +106,23 @@ def changes(connection: psycopg.Connection) -> list[Change]:
 class FrozenVersion:
     """A version of an anchor set, and the hashes that its rows carry."""
 
-    scale_id: str
-    version: int
     anchors: dict[str, ItemRow] = field(default_factory=dict)
     hashes: set[str] = field(default_factory=set)
 
 
 def frozen_versions(connection: psycopg.Connection) -> dict[tuple[str, int], FrozenVersion]:
     """Every version of every scale's anchors, by scale and version, in order."""
-    found: dict[tuple[str, int], FrozenVersion] = {}
+    found: dict[tuple[str, int], FrozenVersion] = defaultdict(FrozenVersion)
     rows = named_rows(
         connection,
         f"""SELECT scale_id, version, item_id, {item_columns("n")}, anchor_hash FROM anchor_set n
             ORDER BY scale_id, version, item_id""",
     )
     for row in rows:
-        scale_id, version = row["scale_id"], row["version"]
-        of_version = found.setdefault((scale_id, version), FrozenVersion(scale_id, version))
+        of_version = found[row["scale_id"], row["version"]]
         of_version.anchors[row["item_id"]] = ItemRow.of(row)
         of_version.hashes.add(row["anchor_hash"])
-    return found
+    return dict(found)
 
 
 def versions_of_a_new_model(connection: psycopg.Connection) -> set[tuple[str, int]]:

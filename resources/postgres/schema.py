@@ -5,6 +5,7 @@ What does not belong here: what the schema is (see `tables`), and its history (s
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
@@ -32,6 +33,8 @@ KEPT = (
     *("item_status", "scale_decision", "erasure"),
 )
 """Tables that nothing can make again: the bank, the answers, the ledger, and the fits that it cites."""
+COMPUTED = "Computed default"
+"""How Alembic's warnings begin of columns that the server computes: it compares them and lists no difference."""
 INCOMING = "response_log_incoming"  # only ever seen by the transaction that fills new months
 
 
@@ -166,7 +169,11 @@ def drift(database: Database) -> list[str]:
     with engine.connect() as connection, connection.begin() as transaction:
         options = {"compare_type": True, "compare_server_default": True, "include_object": is_ours}
         context = MigrationContext.configure(connection, opts=options)
-        differences = [_in_words(change) for change in _flat(compare_metadata(context, METADATA))]
+        with warnings.catch_warnings(record=True) as noted:
+            warnings.filterwarnings("always", COMPUTED)
+            differences = [_in_words(change) for change in _flat(compare_metadata(context, METADATA))]
+        said = [str(one.message) for one in noted]
+        differences += [one.replace("cannot be modified", "differs") for one in said if one.startswith(COMPUTED)]
         differences += _key_differences(connection) + _view_differences(connection)
         transaction.rollback()
     engine.dispose()
