@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +13,7 @@ from irt_assets.cli.installation import current_database, current_settings
 from irt_assets.decisions.lineage import lineage as trace
 from irt_assets.ledger.decisions import decisions_on
 from irt_assets.ledger.fit_spec import LinkingConstants
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.responses.item_status import item_status
 
 if TYPE_CHECKING:
@@ -45,7 +47,8 @@ def _print_lineage(
         out.print(f"[bold]{escape(item)}[/bold] on scale {escape(scale_id)}")
         described = [_publication(row, settings) for row in rows]
         marks = ["in force" if row["in_force"] else "not in force" for row in rows]
-        print_table(("", *marks), [(name, *(one[name] for one in described)) for name in described[0]])
+        names = dict.fromkeys(chain(*described))
+        print_table(("", *marks), [(name, *(one.get(name, "–") for one in described)) for name in names])
     if decisions:
         print_table(
             ("month", "decision", "by", "on", "in force from", "reason"),
@@ -63,11 +66,7 @@ def _print_lineage(
 
 def _publication(row: dict[str, Any], settings: Settings) -> dict[str, str]:
     """What a column of the lineage says."""
-
-    def estimate(name: str) -> str:
-        error = row.get(f"{name}_se")
-        return f"{row[name]:.3f}" + (f" ± {error:.3f}" if error is not None else "")
-
+    values = ItemRow.of(row)
     stored = row["linking_constants"]
     linking = LinkingConstants.from_json(stored, row["fit_id"]) if stored else None
     linked = (
@@ -76,10 +75,11 @@ def _publication(row: dict[str, Any], settings: Settings) -> dict[str, str]:
         if linking
         else "–"
     )
+    shown = {"a": (values.a, values.a_se), "b": (values.b, values.b_se), "c": (values.c, values.c_se)} | values.shown
     texts = {
-        "a": estimate("a"),
-        "b": estimate("b"),
-        "c": estimate("c"),
+        name: f"{value:.3f}" + (f" ± {error:.3f}" if error is not None else "")
+        for name, (value, error) in shown.items()
+    } | {
         "in force from": row["effective_from"],
         "published": row["published_at"],
         "by": (row["decided_by"] or f"rule {row['rule']}") + (", an undo" if row["rule"] == "undo" else ""),

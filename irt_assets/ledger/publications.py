@@ -194,9 +194,9 @@ def publications_with_their_fits(connection: psycopg.Connection, item_id: str) -
     """Every publication of an item, latest in force first, with the fit, snapshot and anchors behind it."""
     with connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(
-            """
-            SELECT p.publication_id, p.scale_id, p.item_id, p.a, p.b, p.c, p.a_se, p.b_se, p.effective_from, p.rule,
-                   p.decided_by, p.reason, p.replaces, p.month, p.fit_id, p.data_hash,
+            f"""
+            SELECT p.publication_id, p.scale_id, p.item_id, {item_columns("p")}, p.effective_from, p.rule, p.decided_by,
+                   p.reason, p.replaces, p.month, p.fit_id, p.data_hash,
                    p.anchor_hash, p.code_version, p.run_id, p.published_at,
                    current.publication_id IS NOT NULL AS in_force,
                    m.engine, m.engine_version, m.model, m.n_persons, m.n_responses AS fit_responses,

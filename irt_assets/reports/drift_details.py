@@ -98,11 +98,10 @@ def details(item: Item, facts: Facts) -> tuple[tuple[str, str], ...]:
 
 
 def parameters(curve: ItemRow) -> str:
-    def with_error(name: str, value: float, se: float | None) -> str:
-        return f"{name} {number(value)}" + ("" if se is None else f" ± {number(se)}")
-
-    guessing = f", c {number(curve.c)}" if curve.c else ""
-    return f"{with_error('a', curve.a, curve.a_se)}, {with_error('b', curve.b, curve.b_se)}{guessing}"
+    return ", ".join(
+        f"{name} {number(value)}" + ("" if se is None else f" ± {number(se)}")
+        for name, (value, se) in curve.shown.items()
+    )
 
 
 def provenance(facts: Facts, made_at: datetime) -> tuple[tuple[str, Text], ...]:

@@ -12,13 +12,24 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import logit
+from typer.testing import CliRunner
 
+from irt_assets.abilities.batch import measure
 from irt_assets.calibration.month import fit_month, link_month, publish_month
+from irt_assets.cli.lineage import app as lineage
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.origin import initialise
 from irt_assets.decisions.origin_sources import OriginWindow
+from irt_assets.decisions.proposals import waiting_proposals
+from irt_assets.drift.information import information_of_month
+from irt_assets.drift.month import drift_of_month
 from irt_assets.engines.em import EmEngine
+from irt_assets.ledger.publications import PublishedSet, in_force
 from irt_assets.psychometrics.core.item_models import ITEM_MODELS
+from irt_assets.psychometrics.core.quadrature import Grid
+from irt_assets.reports.drift_details import parameters
+from irt_assets.reports.item_facts import item_facts
+from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import take_snapshot
 from resources import tables
 from resources.postgres import warehouse
@@ -26,9 +37,10 @@ from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.postgres.schema import ensure_month_partitions
 from resources.settings import Settings
+from services.dashboard.views import item as page
 from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy
-from tests.helpers.rooms import SCALE, add_items, answer_matrix, folder_store, rows
+from tests.helpers.rooms import SCALE, add_items, answer_matrix, folder_store, rows, run_sql
 from tests.helpers.trial_item_model import MODEL
 from tests.helpers.worlds import OF_MONTHS
 
@@ -36,7 +48,7 @@ FIRST, NEXT = rooms.MONTHS
 LEARNERS = 3000
 ITEMS = [*(f"i{j:02d}" for j in range(24)), "new0", "new1"]
 MOVED = "i03"
-RULES = {"min_responses": 200, "min_anchor_responses": 200, "latent": "normal"}
+RULES = {"min_responses": 200, "min_anchor_responses": 200, "latent": "normal", "new_misfit": "warn"}
 rng = np.random.default_rng(4)
 A, B = np.exp(rng.normal(0.5, 0.15, len(ITEMS))), rng.normal(-0.8, 0.6, len(ITEMS))
 U = rng.uniform(0.75, 0.88, len(ITEMS))
@@ -60,11 +72,11 @@ def add_answers(database: Database, month: str, n_items: int, mean: float, moved
 
 
 def two_months(settings: Settings) -> None:
-    """The first month is the origin; in the second, two items are new and one has become easier."""
+    """The first month is the origin; in the second, two items are new and one has become harder."""
     database, store = Database(settings), folder_store(settings)
     add_items(database, dict.fromkeys(ITEMS))
     add_answers(database, FIRST, 24, 0.0, 0.0)
-    add_answers(database, NEXT, len(ITEMS), 0.3, -1.0)
+    add_answers(database, NEXT, len(ITEMS), 0.3, 1.0)
     window = OriginWindow(*Month(FIRST).bounds, EmEngine(1), store)
     initialise(database, SCALE, first_month=FIRST, thresholds=RULES, window=window, model=MODEL.name)
     for month in rooms.MONTHS:
@@ -81,13 +93,78 @@ def world(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path) ->
         yield settings
 
 
-def test_a_month_publishes_u_and_proposes_it_where_it_changed(world: Settings) -> None:
+def in_use(settings: Settings) -> PublishedSet:
+    with Database(settings).connect() as connection:
+        return in_force(connection, SCALE, Month(NEXT).end)
+
+
+def test_a_month_is_linked_by_its_curves_and_publishes_new_items_with_u(world: Settings) -> None:
     database = Database(world)
-    for q in (
-        "select month, item_id, parameters, rule from item_parameter_publication order by 1,2",
-        "select month, item_id, parameters, why from item_parameter_proposal",
-        "select fit_id, model_spec->'linking_constants', model_spec->'impact' from mirt_fit_meta",
-        "select month, item_id, severity, delta_b, wabc, details from item_drift where severity <> 'none'",
-    ):
-        for row in rows(database, q):
-            print(row)
+    ((spec,),) = rows(
+        database, "SELECT model_spec->'linking_constants' FROM mirt_fit_meta WHERE fit_id LIKE '2026-07%%'"
+    )
+    assert abs(spec["slope"] - 1) < 4 * spec["slope_se"]
+    assert abs(spec["intercept"] - 0.3) < 4 * spec["intercept_se"]
+    found = rows(
+        database, "SELECT item_id, parameters FROM item_parameter_publication WHERE rule = 'first' ORDER BY item_id"
+    )
+    assert [item for item, _ in found] == ["new0", "new1"]
+    for item, published in found:
+        j = ITEMS.index(item)
+        assert abs(published["b"] - B[j]) < 4 * published["b_se"]
+        assert abs(published["u"] - U[j]) < 4 * published["u_se"]
+    values = in_use(world)
+    assert values.items["new0"].shown["u"] == (found[0][1]["u"], found[0][1]["u_se"])
+    run_sql(
+        database,
+        """INSERT INTO item_parameter_publication
+             (scale_id, item_id, parameters, effective_from, rule, decided_by, reason, anchor_hash, code_version)
+           SELECT scale_id, item_id, parameters || '{"u": 0.9}', effective_from, 'decision', 'Ada', 'u', '', ''
+           FROM item_parameter_publication WHERE item_id = 'new0'""",
+    )
+    assert in_use(world).set_hash != values.set_hash, "u is part of what learners are scored with"
+
+
+def test_learners_are_scored_by_the_published_curves(world: Settings) -> None:
+    (found,) = measure(Database(world), NEXT, "run")
+    items, nodes = in_use(world).items, Grid.spanning().nodes
+    (user, theta), *_ = rows(
+        Database(world),
+        "SELECT user_id, theta FROM mirt_ability WHERE user_id LIKE '2026-07-%%' ORDER BY user_id LIMIT 1",
+    )
+    assert found.theta.size == 2 * LEARNERS
+    log_posterior = -(nodes**2) / 2
+    for item, correct in rows(Database(world), "SELECT item_id, correct FROM response_log WHERE user_id = %s", (user,)):
+        p = items[item].further["u"] / (1 + np.exp(-items[item].a * (nodes - items[item].b)))
+        log_posterior += np.log(p if correct else 1 - p)
+    weights = np.exp(log_posterior - log_posterior.max())
+    assert theta == pytest.approx(weights @ nodes / weights.sum(), abs=1e-6)
+
+
+def test_drift_is_found_and_a_proposal_names_u(world: Settings) -> None:
+    database, store = Database(world), folder_store(world)
+    (judged,) = drift_of_month(database, store, NEXT)
+    assert MOVED in judged.drift.flagged
+    with database.connect() as connection:
+        (information,) = information_of_month(database, store, NEXT)
+        proposals = {p.item_id: p for p in waiting_proposals(connection, SCALE)}
+        assert MOVED in proposals
+        assert f"u = {proposals[MOVED].new.further['u']:.2f} ± " in str(proposals[MOVED].new)
+    assert information.why == ""
+
+
+def test_item_page_lineage_and_report_show_u(world: Settings) -> None:
+    database = Database(world)
+    with database.connect() as connection:
+        facts = item_facts(connection, read_scales(connection)[SCALE], "new0", Month(NEXT).end)
+    assert facts is not None
+    u = in_use(world).items["new0"].further["u"]
+    for part in (page._facts_table(facts), page.month_by_month(facts), page._lineage(facts)):
+        assert f"{u:.2f}" in str(part)
+        assert ">u<" in str(part) or "u " in str(part)
+    assert f"u {u:.2f} ± " in parameters(in_use(world).items["new0"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("irt_assets.cli.lineage.current_database", lambda: database)
+        patch.setattr("irt_assets.cli.lineage.current_settings", lambda: world)
+        shown = CliRunner().invoke(lineage, ["new0"]).output
+    assert f"{u:.3f}" in shown

@@ -11,7 +11,7 @@ the numbers of categories, which are scored 0, 1, …; arrays over C categories 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -342,7 +342,7 @@ class OtherItems:
         return replace(self, at=self.at + by)
 
     def select(self, items: npt.NDArray[np.integer[Any]], n_items: int) -> OtherItems:
-        """Those at the places `items` of the J, −1 for none, by their new places."""
+        """As `chosen`, of these."""
         place = np.full(n_items + 1, -1)  # −1 is none of them
         place[self.at] = np.arange(len(self.at))
         at = np.flatnonzero(place[items] >= 0)
@@ -359,6 +359,12 @@ class OtherItems:
             p = self.model.probabilities(own, unit, two)[0, :, 1]
             found.append(np.vstack([p, p * self.model.by_parameters(own, unit, two)[1:, 0, :, 1]]))
         return np.stack(found, axis=1)
+
+
+def chosen(others: Iterable[OtherItems], items: npt.NDArray[np.integer[Any]], n_items: int) -> tuple[OtherItems, ...]:
+    """Of J items those at the places `items`, −1 for none, by their new places; no model without an item."""
+    found = (some.select(items, n_items) for some in others)
+    return tuple(some for some in found if some.at.size)
 
 
 @dataclass(frozen=True)
@@ -419,7 +425,7 @@ class ItemCurves:
 
     def select(self, items: npt.NDArray[np.integer[Any]]) -> ItemCurves:
         """Those at these places, in this order."""
-        others = tuple(some.select(items, len(self.a)) for some in self.others)
+        others = chosen(self.others, items, len(self.a))
         return ItemCurves(self.a[items], self.d[items], self.c[items], others)
 
 

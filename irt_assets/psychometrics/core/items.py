@@ -17,7 +17,7 @@ import numpy.typing as npt
 from irt_assets.psychometrics.core import covariances, curves
 from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.core.confidence import Z95
-from irt_assets.psychometrics.core.item_models import ItemCurves, OtherItems
+from irt_assets.psychometrics.core.item_models import ItemCurves, OtherItems, chosen
 
 
 @dataclass(frozen=True)
@@ -217,9 +217,9 @@ class ItemParameters:
     def select(self, item_ids: Sequence[str]) -> ItemParameters:
         """These items in this order. Raises KeyError, naming it, for an item that is not among them."""
         j, guessing = self.places(item_ids), self.guessing_cov
-        chosen = self.a[j], self.b[j], self.c[j], covariances.of_some(self.cov, j)
-        others = tuple(some.select(j, len(self.a)) for some in self.others)
-        return ItemParameters(tuple(item_ids), *chosen, None if guessing is None else guessing[j], others)
+        own = self.a[j], self.b[j], self.c[j], covariances.of_some(self.cov, j)
+        others = chosen(self.others, j, len(self.a))
+        return ItemParameters(tuple(item_ids), *own, None if guessing is None else guessing[j], others)
 
     def among(self, item_ids: Sequence[str]) -> ItemParameters:
         """`item_ids` in their order, without parameters where they are not of these; each with its own errors alone."""
@@ -227,7 +227,7 @@ class ItemParameters:
         at = [place.get(item, -1) for item in item_ids]
         known = (self.a, self.b, self.c, self.cov_of_each)
         a, b, c, cov = (np.append(x, np.full((1, *x.shape[1:]), np.nan), axis=0)[at] for x in known)
-        others = tuple(some.select(np.array(at), len(self.a)) for some in self.others)
+        others = chosen(self.others, np.array(at), len(self.a))
         return ItemParameters(tuple(item_ids), a, b, c, cov, others=others)
 
     def or_else(self, other: ItemParameters) -> ItemParameters:
@@ -237,8 +237,8 @@ class ItemParameters:
             np.where(known, own, theirs) for own, theirs in ((self.a, other.a), (self.b, other.b), (self.c, other.c))
         )
         others = (
-            *(some.select(np.where(known, places, -1), len(places)) for some in self.others),
-            *(some.select(np.where(known, -1, places), len(places)) for some in other.others),
+            *chosen(self.others, np.where(known, places, -1), len(places)),
+            *chosen(other.others, np.where(known, -1, places), len(places)),
         )
         cov = np.where(known[:, None, None], self.cov_of_each, other.cov_of_each)
         return ItemParameters(self.item_ids, a, b, c, cov, others=others)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import chain
 
 from htmltools import Tag, TagChild, TagList, tags
 from shiny import Inputs, Outputs, Session
 
+from irt_assets.common.wording import listed
 from irt_assets.decisions.proposals import Reference
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.relations import ORIGIN_WINDOW
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Flag
 from irt_assets.psychometrics.fit.observed import Observed
 from irt_assets.reports.drift_words import chance, signed
@@ -123,14 +126,23 @@ def _use(facts: ItemFacts, at: datetime) -> str:
         if to_come:
             return f"{name} comes into use on {min(to_come):%Y-%m-%d}."
         return f"{name} is not in use: {facts.unpublished.replace(facts.item_id, name)}."
-    values = f"a = {number(row['a'])} and b = {number(row['b'])}"
+    values = _in_words(ItemRow.of(row))
     in_use = f"{name} is in use with {values} since {row['effective_from']:%Y-%m-%d}."
     to_come = [one for one in facts.publications if one["effective_from"] > at]  # of each day the one that counts first
     after = min(to_come, key=lambda one: one["effective_from"], default=row)
-    if all(after[value] == row[value] for value in "abc"):
+    if ItemRow.of(after).scored_with == ItemRow.of(row).scored_with:
         return in_use
-    values = f"a = {number(after['a'])} and b = {number(after['b'])}"
+    values = _in_words(ItemRow.of(after))
     return f"{in_use} {after['decided_by']} decided on {values} from {after['effective_from']:%Y-%m-%d} on."
+
+
+def _in_words(values: ItemRow) -> str:
+    return listed([f"{name} = {number(value)}" for name, (value, _) in values.shown.items()])
+
+
+def _with_errors(values: ItemRow) -> TagList:
+    parts = [(", " if k else "", f"{name} ", parameter(*of)) for k, (name, of) in enumerate(values.shown.items())]
+    return TagList(*chain(*parts))
 
 
 def _moved(facts: ItemFacts) -> str:
@@ -142,11 +154,7 @@ def _moved(facts: ItemFacts) -> str:
 
 def _facts_table(facts: ItemFacts) -> Tag:
     row, newest = facts.published, facts.months[-1] if facts.months else None
-    published: TagChild = "nothing"
-    if row is not None:
-        published = TagList("a ", parameter(row["a"], row["a_se"]), ", b ", parameter(row["b"], row["b_se"]))
-        if row["c"]:
-            published = TagList(published, ", c ", number(row["c"]))
+    published: TagChild = "nothing" if row is None else _with_errors(ItemRow.of(row))
     rows: list[tuple[str, TagChild]] = [
         ("published", published),
         ("scale", link(facts.scale.scale_id, "bank", scale=facts.scale.scale_id)),
@@ -209,31 +217,29 @@ def _observed(asked: Asked, facts: ItemFacts, month: FittedMonth) -> tuple[Obser
 
 
 def month_by_month(facts: ItemFacts) -> Tag:
-    """a and b as each month estimated them, with their errors, and as they were published; for an item with a month."""
+    """The parameters as each month estimated them, and as they were published; for an item with a month."""
     end = facts.months[-1].end
+    shown = [month.curve.shown if month.curve else {} for month in facts.months]
+    names = tuple(dict.fromkeys(chain("ab", *shown)))
     rows = [
         (
             link(month.month, "months")
             if month.month == ORIGIN_WINDOW
             else link(month.month, "month", month=month.month, scale=facts.scale.scale_id),
             f"{month.n:,}",
-            *(
-                parameter(getattr(month.curve, name), getattr(month.curve, f"{name}_se")) if month.curve else DASH
-                for name in ("a", "b")
-            ),
-            number(month.curve.c) if month.curve else DASH,
+            *(parameter(*of.get(name, (None, None))) for name in names),
             badge("red", "danger") if month.red else badge("used", "success"),
         )
-        for month in reversed(facts.months)
+        for month, of in zip(reversed(facts.months), reversed(shown), strict=True)
     ]
     return section(
         "Month by month",
         stack(item_figures.history(facts, "b", end), item_figures.history(facts, "a", end)),
         table(
             "Answers and estimates of each month; ± is the standard error",
-            ("month", "answers", "a", "b", "c", "month is"),
+            ("month", "answers", *names, "month is"),
             rows,
-            numbers="tnnnnt",
+            numbers=f"tn{'n' * len(names)}t",
         ),
     )
 
@@ -349,7 +355,7 @@ def _lineage(facts: ItemFacts) -> Tag | None:
         linking = LinkingConstants.from_json(stored, row["fit_id"]) if stored else None
         linked = f"{linking.method}, slope {number(linking.slope, 3)}" if linking else DASH
         known: dict[str, TagChild] = {
-            "values": TagList("a ", parameter(row["a"], row["a_se"]), ", b ", parameter(row["b"], row["b_se"])),
+            "values": _with_errors(ItemRow.of(row)),
             "published": moment(row["published_at"]),
             "by": row["decided_by"] or f"rule {row['rule']}",
             "why": row["reason"],
