@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -94,9 +93,8 @@ class World:
 
 
 @pytest.fixture
-def world(settings: Settings, tmp_path: Path, now: datetime) -> Iterator[World]:
-    (tmp_path / "dagster").mkdir()
-    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
+def world(settings: Settings, now: datetime) -> Iterator[World]:
+    with dg.DagsterInstance.ephemeral() as instance:
         yield World(settings, instance, now)
 
 

@@ -400,8 +400,7 @@ def test_a_month_judged_before_the_gates_existed_stays_green(
 ) -> None:
     database = Database(world)
     run_sql(database, "UPDATE calibration_scale SET rules = rules - 'new_misfit'")
-    (tmp_path / "dagster").mkdir()
-    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
+    with dg.DagsterInstance.ephemeral() as instance:
         with monkeypatch.context() as before:
             before.setattr(
                 checks, "SET_GATES", tuple(gate for gate in gates.SET_GATES if gate.name not in (ACCEPTED, GROWN))
@@ -546,8 +545,7 @@ def test_a_window_that_would_be_held_as_a_month_is_no_origin(
 def test_months_are_compared_with_an_origin_from_which_a_learner_was_erased(world: Settings, tmp_path: Path) -> None:
     database, store, learner = Database(world), folder_store(world), f"{FIRST}-7"
     before = reference_of(world, SOUND)
-    (tmp_path / "dagster").mkdir()
-    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
+    with dg.DagsterInstance.ephemeral() as instance:
         held = holdings(database, store, learner)
         assert held.snapshots == {before.uri: len(ITEMS)}
         erase(database, store, instance, held, by="Ann", reason="asked for", rejects=tmp_path / "rejected")

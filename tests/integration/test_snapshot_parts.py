@@ -220,7 +220,7 @@ def test_an_erased_learner_is_in_no_part_and_the_month_stays_current(world: Sett
     held = holdings(database, store, user)
     assert held.snapshots[before.uri] == n
     old = {part.key for part in manifest_of(store, before).parts}
-    with dg.instance_for_test() as instance:
+    with dg.DagsterInstance.ephemeral() as instance:
         erase(database, store, instance, held, by="me", reason="asked", rejects=tmp_path / "rejects")
     with database.connect() as connection:
         after = current_snapshot(connection, MONTH)

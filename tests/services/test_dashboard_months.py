@@ -137,7 +137,7 @@ def world(
     faulty: tuple[Settings, Truth, dict[str, list[ScaleDrift]]], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[World]:
     settings, _, drift = faulty
-    with dg.DagsterInstance.local_temp(str(tmp_path_factory.mktemp("dagster"))) as instance:
+    with dg.DagsterInstance.ephemeral() as instance:
         database = Database(settings)
         found = World(Seen(settings, instance), database, instance, drift)
         for month in rooms.MONTHS:
