@@ -362,7 +362,7 @@ class OtherItems:
 
 
 def chosen(others: Iterable[OtherItems], items: npt.NDArray[np.integer[Any]], n_items: int) -> tuple[OtherItems, ...]:
-    """Of J items those at the places `items`, −1 for none, by their new places; no model without an item."""
+    """Those of J items at the places `items`, −1 for none, by their new places; no model without an item."""
     found = (some.select(items, n_items) for some in others)
     return tuple(some for some in found if some.at.size)
 
