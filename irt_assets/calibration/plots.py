@@ -228,7 +228,7 @@ def _one_curve(calibration: Calibration, j: int | None, item: str, observed: Obs
         notes += [str(flag.value).replace("_", " ") for flag in calibration.flags[j]]
         notes.append(f"n = {calibration.n[j]}, {calibration.n_correct[j]} correct")
     chart = response_curves(_THETA, f"Response curve of {item}", curves, observed, top=1.5)  # with room for the notes
-    chart.heading, chart.notes = shortened(item, 30), notes
+    chart.heading, chart.notes, chart.y_names = shortened(item, 30), notes, {0.0: "0", 0.5: "0.5", 1.0: "1"}
     return chart
 
 
