@@ -79,7 +79,11 @@ class _Drawing:
         self.chart, self.most = chart, most
         longest = max((len(name) for name in chart.y_names.values()), default=0)
         self.left = max(42.0, min(20 + _LETTER * longest, width / 3))
-        self.right, self.top, self.bottom = width - _RIGHT, 22 if chart.heading else 10, chart.height - _BOTTOM
+        self.right, self.top, self.bottom = (
+            width - _RIGHT,
+            22 if chart.heading else 10,
+            chart.height - (_BOTTOM if chart.x_label else 18),
+        )
 
     def body(self) -> Iterator[str]:
         chart, left, right, top, bottom = self.chart, self.left, self.right, self.top, self.bottom
@@ -106,7 +110,7 @@ class _Drawing:
             10, (top + bottom) / 2, chart.y_label, "middle", f' transform="rotate(-90 10 {(top + bottom) / 2})"'
         )
         if chart.heading:
-            yield _text(middle, 12, chart.heading, "middle", ' font-weight="bold"')
+            yield _text(left, 12, chart.heading, "start", ' font-weight="bold"')
         for k, note in enumerate(chart.notes):
             yield _text(left + 5, top + 9 + 10 * k, note)
 
