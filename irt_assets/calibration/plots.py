@@ -11,7 +11,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from irt_assets.charts.chart import Chart, Picture, shortened
-from irt_assets.charts.pictures import NOW, Curve, against, bulk, by_rank, histogram, over_ability, response_curves
+from irt_assets.charts.pictures import (
+    NOW,
+    Curve,
+    against,
+    bulk,
+    by_rank,
+    histogram,
+    named,
+    over_ability,
+    response_curves,
+)
 from irt_assets.gates.agreement import Agreement
 from irt_assets.gates.early_warning import Difficulties
 from irt_assets.psychometrics.core.anchors import AnchorSet
@@ -37,12 +47,12 @@ def parameters_with_intervals(calibration: Calibration) -> Picture:
     kinds = ["flagged" if calibration.flags[j] else "" for j in order]
     names = [calibration.item_ids[j] for j in order]
     charts = [
-        by_rank(
-            label, label, value[order], Z95 * se[order], kinds, bulk(value[order]),
-            x_label="items, easy to hard (rank)", names=names,
+        by_rank(("items, easy to hard (rank)", label), label, value, Z95 * se, kinds, bulk(value), names=names)
+        for label, value, se in (
+            (B, calibration.b[order], calibration.b_se[order]),
+            (A, calibration.a[order], calibration.a_se[order]),
         )
-        for label, value, se in ((B, calibration.b, calibration.b_se), (A, calibration.a, calibration.a_se))
-    ]  # fmt: skip
+    ]
     missing = calibration.n_items - order.size
     return Picture(
         f"{order.size} items with 95 % intervals"
@@ -144,14 +154,10 @@ def linking_scatter(new: Calibration, anchors: AnchorSet, linking: Linking, *, a
     ):
         x, x_half, y, y_half = old[k_rows], Z95 * old_se[k_rows], now[j_rows], Z95 * now_se[j_rows]
         apart = np.abs(y - x) > np.hypot(x_half, y_half)  # an anchor dropped for its b is not news among the a
-        named = [k for k, kind in enumerate(kinds) if (apart[k] if kind == "left out" else moved[k] == name)]
+        shown = [k for k, kind in enumerate(kinds) if (apart[k] if kind == "left out" else moved[k] == name)]
         labels = f"{label} in the anchor set", f"{label} in this fit, linked"
-        charts.append(
-            against(
-                labels, label, x, y, kinds, bulk(x, y), x_half=x_half, y_half=y_half, names=names, named=named,
-                plain="used",
-            )
-        )  # fmt: skip
+        chart = against(labels, label, x, y, kinds, bulk(x, y), x_half=x_half, y_half=y_half, plain="used")
+        charts.append(named(chart, shown, x, y, names))
     unseen = len(anchors.item_ids) - len(rows)
     dropped = len(linking.anchors_dropped) - unseen
     return Picture(
@@ -173,21 +179,12 @@ def agreement_scatter(agreement: Agreement, rules: Rules) -> Picture:
     limit = rules.warnings.agreement_max_se
     apart = np.any([one.apart > limit for one in (agreement.a, agreement.b)], axis=0)
     kinds = ["far apart" if one else "" for one in apart]
-    charts = [
-        against(
-            (f"{label}, {agreement.engines[0]}", f"{label}, {agreement.engines[1]}"),
-            label,
-            one.value[0],
-            one.value[1],
-            kinds,
-            bulk(one.value[0], one.value[1]),
-            x_half=Z95 * one.se[0],
-            y_half=Z95 * one.se[1],
-            names=agreement.item_ids,
-            named=np.flatnonzero(one.apart > limit),
-        )
-        for one, label in ((agreement.b, B), (agreement.a, A))
-    ]
+    charts = []
+    for one, label in ((agreement.b, B), (agreement.a, A)):
+        labels = f"{label}, {agreement.engines[0]}", f"{label}, {agreement.engines[1]}"
+        (x, y), (x_se, y_se) = one.value, one.se
+        chart = against(labels, label, x, y, kinds, bulk(x, y), x_half=Z95 * x_se, y_half=Z95 * y_se)
+        charts.append(named(chart, np.flatnonzero(one.apart > limit), x, y, agreement.item_ids))
     verdict = "DISAGREE" if agreement.problems(rules) else "agree"
     return Picture(
         f"{' and '.join(agreement.engines)} {verdict} on {len(agreement.item_ids)} items"
@@ -211,11 +208,10 @@ def difficulty_scatter(difficulties: Difficulties) -> Picture:
         bulk(d.published, d.night),
         x_half=Z95 * d.published_se,
         y_half=Z95 * d.night_se,
-        names=d.item_ids,
-        named=np.flatnonzero(moved),
     )
-    named = f"{moved.sum()} of them moved (orange triangles)" if moved.any() else "none of them moved"
-    return Picture(f"{len(d.item_ids)} published items, {named}", [chart])
+    named(chart, np.flatnonzero(moved), d.published, d.night, d.item_ids)
+    said = f"{moved.sum()} of them moved (orange triangles)" if moved.any() else "none of them moved"
+    return Picture(f"{len(d.item_ids)} published items, {said}", [chart])
 
 
 def _one_curve(calibration: Calibration, j: int | None, item: str, observed: Observed | None) -> Chart:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -26,6 +26,7 @@ MARKS: dict[str, tuple[Colour, Shape, float]] = {
 }
 """How points of a kind look; every other kind is an orange triangle. "" is the kind with nothing to say."""
 MOST_NAMES = 14
+Values: TypeAlias = Sequence[float] | Floats
 
 
 @dataclass(frozen=True)
@@ -70,18 +71,25 @@ def response_curves(
 
 
 def mark(
-    chart: Chart, xs: Sequence[float] | Floats, ys: Sequence[float] | Floats, kinds: Sequence[str], **of: Any
+    chart: Chart,
+    xs: Values,
+    ys: Values,
+    kinds: Sequence[str],
+    *,
+    plain: str = "",
+    names: Sequence[str] = (),
+    titles: Sequence[str] = (),
+    joined: bool = False,
+    **ends: Values,
 ) -> Chart:
     """Points on the chart, each as its kind looks, which the legend names; `plain`: what it calls the kind "".
 
-    low, high, left, right, titles, joined: as in `Points`. names: of all points; the first marked ones show theirs.
+    names: of all points; the first marked ones show theirs. titles, joined, and the ends of intervals (low, high, left,
+    right): as in `Points`.
     """
-    plain, names, joined = of.pop("plain", ""), of.pop("names", ()), of.pop("joined", False)
-    found = np.asarray(kinds, dtype=object)
     for kind in sorted(set(kinds)):
-        at = np.flatnonzero(found == kind).tolist()
+        at = [k for k, one in enumerate(kinds) if one == kind]
         colour, shape, size = MARKS.get(kind, ("orange", "triangle", 3.2))
-        some = {key: [values[k] for k in at] for key, values in of.items() if len(values)}
         chart.points(
             [xs[k] for k in at],
             [ys[k] for k in at],
@@ -90,55 +98,56 @@ def mark(
             name=kind or plain,
             size=size,
             joined=joined,
-            **some,
+            titles=[titles[k] for k in at] if titles else (),
+            **{end: [values[k] for k in at] for end, values in ends.items()},
         )
-    marked = [k for k, kind in enumerate(kinds) if kind and len(names)][:MOST_NAMES]
+    marked = [k for k, kind in enumerate(kinds) if kind and names][:MOST_NAMES]
     return chart.names([xs[k] for k in marked], [ys[k] for k in marked], [names[k] for k in marked])
 
 
 def by_month(
-    months: Sequence[str], y_label: str, described: str, values: Floats, half: Floats, same: float, **of: Any
+    months: Sequence[str],
+    y_label: str,
+    described: str,
+    values: Floats,
+    half: Floats,
+    same: float,
+    *,
+    kinds: Sequence[str] = (),
+    titles: Sequence[str] = (),
+    joined: bool = False,
+    height: int = 150,
 ) -> Chart:
-    """A value of each month with its interval; NaN where a month has none. `same`: the level of no change.
-
-    kinds, titles, joined: as in `mark`.
-    """
+    """A value of each month with its interval; NaN where a month has none. `same`: the level of no change."""
+    low, high = values - half, values + half
     chart = Chart(
         (-0.5, max(len(months), 3) - 0.5),
-        ends_of(values - half, values + half, [same]),
+        ends_of(low, high, [same]),
         "month",
         y_label,
         described,
-        height=of.pop("height", 150),
+        height=height,
         x_names=names_at(month[2:] for month in months),
     ).level(same)
-    kinds = of.pop("kinds", [""] * len(months))
-    return mark(chart, range(len(months)), values, kinds, low=values - half, high=values + half, **of)
+    kinds = kinds or [""] * len(months)
+    return mark(chart, range(len(months)), values, kinds, titles=titles, joined=joined, low=low, high=high)
 
 
 def by_rank(
-    y_label: str,
+    labels: tuple[str, str],
     described: str,
     values: Floats,
     half: Floats,
     kinds: Sequence[str],
     ends: tuple[float, float],
-    **of: Any,
+    *,
+    names: Sequence[str] = (),
+    titles: Sequence[str] = (),
 ) -> Chart:
-    """Values in their order with intervals, between `ends`; marked ones are named.
-
-    x_label, height; names, titles: as in `mark`.
-    """
-    chart = Chart(
-        (0, len(values) + 1),
-        ends,
-        of.pop("x_label"),
-        y_label,
-        described,
-        width=690,
-        height=of.pop("height", 250),
-    ).level(0)
-    return mark(chart, range(1, len(values) + 1), values, kinds, low=values - half, high=values + half, **of)
+    """Values in their order with intervals, between `ends`; marked ones are named."""
+    chart = Chart((0, len(values) + 1), ends, *labels, described, width=690, height=250).level(0)
+    rank = range(1, len(values) + 1)
+    return mark(chart, rank, values, kinds, names=names, titles=titles, low=values - half, high=values + half)
 
 
 def against(
@@ -148,26 +157,29 @@ def against(
     y: Floats,
     kinds: Sequence[str],
     ends: tuple[float, float],
-    **of: Any,
+    *,
+    x_half: Floats | None = None,
+    y_half: Floats | None = None,
+    plain: str = "",
+    titles: Sequence[str] = (),
 ) -> Chart:
-    """One value of each item against another, and the line on which nothing changed.
-
-    x_half, y_half: of the intervals, where they are drawn. named: the items whose names are shown, in order of
-    importance; titles, plain: as in `mark`.
-    """
-    chart = Chart(ends, ends, *labels, described, width=690, height=330)
-    chart.line(ends, ends, "grey", width=0.8)
-    for half, values, low, high in (
-        (of.pop("x_half", ()), x, "left", "right"),
-        (of.pop("y_half", ()), y, "low", "high"),
-    ):
-        if len(half):
-            of |= {low: values - half, high: values + half}
-    names, named = of.pop("names", ()), of.pop("named", ())
-    mark(chart, x, y, kinds, **of)
+    """One value of each item against another, and the line on which nothing changed. x_half, y_half: of intervals."""
+    chart = Chart(ends, ends, *labels, described, width=690, height=330).line(ends, ends, "grey", width=0.8)
+    bars: dict[str, Any] = {}
+    if x_half is not None:
+        bars |= {"left": x - x_half, "right": x + x_half}
+    if y_half is not None:
+        bars |= {"low": y - y_half, "high": y + y_half}
+    mark(chart, x, y, kinds, plain=plain, titles=titles, **bars)
     beyond = int(np.sum((x < ends[0]) | (x > ends[1]) | (y < ends[0]) | (y > ends[1])))
     chart.notes = [f"{beyond} beyond the axes"] if beyond else []
-    return chart.names([x[k] for k in named], [y[k] for k in named], [names[k] for k in named])
+    return chart
+
+
+def named(chart: Chart, items: Iterable[int], xs: Values, ys: Values, names: Sequence[str]) -> Chart:
+    """The chart with the names of these items next to their points, the most important first."""
+    at = [int(k) for k in items]
+    return chart.names([xs[k] for k in at], [ys[k] for k in at], [names[k] for k in at])
 
 
 def bulk(*values: Floats) -> tuple[float, float]:

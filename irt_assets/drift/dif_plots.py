@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from irt_assets.charts.chart import Picture, shortened
-from irt_assets.charts.pictures import by_rank
+from irt_assets.charts.pictures import by_rank, named
 from irt_assets.drift.dif_month import Row
 from irt_assets.drift.dif_page import differs
 from irt_assets.psychometrics.core.confidence import Z95
@@ -32,16 +32,16 @@ def differences_plot(whole: Row, items: Sequence[Row]) -> Picture | None:
         large = [row["details"]["large"] for row in rows]
         reach = 1.15 * max(0.5, float(np.quantile(np.abs(delta) + half, 0.97)), float(np.abs(delta).max(initial=0)))
         chart = by_rank(
-            f"Δb, {shortened(name, 24)}",
+            (f"items, from easier to harder for the group than for {reference}", f"Δb, {shortened(name, 24)}"),
             f"difference of difficulty between {name} and {reference}",
             delta,
             half,
             ["large" if much else "certain" if differs(row) else "" for much, row in zip(large, rows, strict=True)],
             (-reach, reach),
-            x_label=f"items, from easier to harder for the group than for {reference}",
         )
-        named = np.flatnonzero(large)
-        charts.append(chart.names(named + 1, delta[named], [rows[k]["item_id"] for k in named]))
+        charts.append(
+            named(chart, np.flatnonzero(large), range(1, len(rows) + 1), delta, [row["item_id"] for row in rows])
+        )
     more = f" (the first {PANELS} of {len(names)} groups)" if len(names) > PANELS else ""
     return Picture(
         f"{shortened(whole['attribute'], 30)}: difference of difficulty with 95 % intervals{more}; orange: certain "

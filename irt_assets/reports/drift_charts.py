@@ -7,7 +7,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from irt_assets.charts.chart import Chart, ends_of
-from irt_assets.charts.pictures import NOW, PUBLISHED, Curve, against, by_month, by_rank, over_ability, response_curves
+from irt_assets.charts.pictures import (
+    NOW,
+    PUBLISHED,
+    Curve,
+    against,
+    by_month,
+    by_rank,
+    named,
+    over_ability,
+    response_curves,
+)
 from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.core.curves import probability
 from irt_assets.psychometrics.core.models import Floats
@@ -22,13 +32,12 @@ def changes(facts: Facts) -> Chart:
     deltas, half, kinds = _changes(rows)
     flagged = np.array(kinds, dtype=object) != ""
     return by_rank(
-        "Δb",
+        ("items, from easier to harder than published", "Δb"),
         f"Change of difficulty of {len(rows)} items; {flagged.sum()} are flagged",
         deltas,
         half,
         kinds,
         ends_of(deltas, (deltas - half)[flagged], (deltas + half)[flagged], [0.0]),
-        x_label="items, from easier to harder than published",
         names=[row.item_id for row in rows],
         titles=[f"{row.item_id}: Δb {row.delta_b:+.2f}, wABC {row.wabc:.3f}, {row.severity}" for row in rows],
     )
@@ -76,7 +85,7 @@ def anchors(facts: Facts) -> Chart:
     names = [name for name, *_ in both]
     x, y, se = np.array([row[1:] for row in both], dtype=float).reshape(-1, 3).T
     moved = ", ".join(name for name in names if name in off) or "none"
-    return against(
+    chart = against(
         ("b, published", "b, this month"),
         f"Difficulties of {len(both)} anchors, published and this month; left out or moved: {moved}",
         x,
@@ -84,10 +93,9 @@ def anchors(facts: Facts) -> Chart:
         ["left out or moved" if name in off else "" for name in names],
         ends_of(x, y),
         y_half=Z95 * se,
-        names=names,
-        named=range(len(names)),
         titles=[f"{name}: published {old:.2f}, now {new:.2f} ± {error:.2f}" for name, old, new, error in both],
     )
+    return named(chart, range(len(names)), x, y, names)
 
 
 def groups(row: DifRow, item: Item, facts: Facts) -> Chart:
