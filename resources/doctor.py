@@ -29,7 +29,7 @@ from resources.alerts import notifier
 from resources.cluster import spark
 from resources.failures import PermanentFailure, TransientFailure
 from resources.files.object_store import BucketStore, FolderStore, object_store
-from resources.files.typesetting import missing_fonts, pdf_problem, typst_version
+from resources.files.typesetting import pdf_problem, typst_version
 from resources.postgres.database import Database, embedded_postgres
 from resources.postgres.schema import drift
 from resources.postgres.schema_version import schema_version
@@ -338,11 +338,9 @@ def _is_dagster(port: int, prefix: str) -> bool:
 
 
 def _typesetting() -> Iterator[Finding]:
-    """What makes PDFs of reports, and their fonts; HTML needs neither."""
+    """What makes PDFs of reports; HTML does not need it."""
     if problem := pdf_problem():
         yield Finding("PDF reports", "warn", *problem.rsplit(": ", 1))
-    elif missing := missing_fonts():
-        yield Finding("PDF reports", "warn", "letters may be missing", f"pip install {' '.join(missing)}")
     else:
         yield Finding("PDF reports", "ok", f"Typst {typst_version()}, with fonts for English and Korean")
 

@@ -30,13 +30,13 @@ DASHBOARD_SIZE = {"width": 1180, "height": 540}
 EVENT_SIZE = {"width": 1280, "height": 960}
 REPORT_SCALE = 1.5
 """Pixels for each point of the PDF."""
-PICTURE = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=]+)")
+PICTURE = re.compile(r"data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)")
 
 
 def main(folder: Path) -> None:
     settings, database = current_settings(), current_database()
     months = [*months_between(settings.irt_first_month, last_complete_month(datetime.now(UTC)))]
-    (folder / "linking-anchors-moved.png").write_bytes(linking_plot(settings, database, months[1]))
+    (folder / "linking-anchors-moved.svg").write_bytes(linking_plot(settings, database, months[1]))
     photograph_report(database, months[-1], folder / "drift-report.png")
     with browser() as chromium:
         photograph_dashboard(chromium, settings, folder / "dashboard.png")

@@ -7,13 +7,14 @@ detail (`plots.linking_scatter`), and whether the last intercept is out of line 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import psycopg
 
-from irt_assets.calibration.plots import BLUE, GREY, ORANGE, as_png, message, new_figure, short, tidy, title
+from irt_assets.charts.chart import Chart, Picture, names_at, shortened
+from irt_assets.charts.pictures import by_month
 from irt_assets.common.partitions import months_between
 from irt_assets.ledger.linked_windows import answered_items, fitted_months
 from irt_assets.psychometrics.core.confidence import Z95
@@ -83,46 +84,51 @@ def history_table(history: Sequence[LinkedMonth]) -> str:
     return markdown_table(columns, rows, numeric={*columns} - {"month", "dropped"})
 
 
-def history_plot(history: Sequence[LinkedMonth]) -> bytes:
+def history_plot(history: Sequence[LinkedMonth]) -> Picture:
     """Slope and intercept with 95 % intervals, and below them the anchors that were dropped, month by month."""
-    linked = [one for one in history if one.error is None]
+    linked = {one.month: one for one in history if one.error is None}
     if not linked:
-        return message("No month has been linked yet")
-    months = list(months_between(history[0].month, history[-1].month))
-    place: dict[str, int] = {month: k for k, month in enumerate(months)}
-    often = Counter(item for one in linked for item in one.dropped)
+        return Picture("No month has been linked yet")
+    months: list[str] = list(months_between(history[0].month, history[-1].month))
+    often = Counter(item for one in linked.values() for item in one.dropped)
     named = [item for item, _ in sorted(often.items(), key=lambda entry: (-entry[1], entry[0]))[:ANCHORS_SHOWN]]
-    figure = new_figure(4.6 + 0.2 * len(named))
-    top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=[4, 4, 1 + 0.6 * max(len(named), 1)])
-    x = [place[one.month] for one in linked]
-    for ax, name in ((top, "slope"), (middle, "intercept")):
-        value = np.array([getattr(one, name) for one in linked])
-        half = Z95 * np.array([getattr(one, f"{name}_se") for one in linked])
-        ax.errorbar(x, value, half, fmt="o-", color=BLUE, ecolor=BLUE, markersize=5, elinewidth=1.2, linewidth=0.6)
-        ax.set_ylabel(name)
-        tidy(ax)
-        for one in history:
-            if one.error:
-                ax.axvspan(place[one.month] - 0.4, place[one.month] + 0.4, color="#ECECEC", zorder=0)
-    for row, item in enumerate(named):
-        at = [place[one.month] for one in linked if item in one.dropped]
-        bottom.plot(at, [row] * len(at), "X", color=ORANGE, markersize=8)
-    if not named:
-        bottom.text(0.5, 0.5, "no anchor was dropped", ha="center", va="center", color=GREY, transform=bottom.transAxes)
-    bottom.set_yticks(range(len(named)), [short(item, 16) for item in named], parse_math=False)
-    bottom.set_ylim(max(len(named), 1) - 0.4, -0.6)
-    bottom.set_xlim(-0.6, len(months) - 0.4)
-    used = {one.month: f"{one.used}" for one in linked}
-    step = -(-len(months) // 12)
-    shown = months[:: step or 1]
-    bottom.set_xticks([place[m] for m in shown], [f"{m}\n{used.get(m, 'not linked')}" for m in shown])
-    bottom.set_xlabel("month, and anchors used")
-    tidy(bottom)
-    more = f", {len(often) - len(named)} more were dropped" if len(often) > len(named) else ""
-    unlinked = sum(1 for one in history if one.error)
-    title(
-        figure,
-        f"{len(linked)} months linked" + (f", {unlinked} not (grey)" if unlinked else "") + f"; bars: 95 % intervals;"
-        f" crosses: anchors dropped{more}",
+    missing = [months.index(one.month) for one in history if one.error]
+    charts = [constant_by_month(linked, months, name) for name in ("slope", "intercept")]
+    dropped = [
+        (months.index(one.month), row)
+        for one in linked.values()
+        for row, item in enumerate(named)
+        if item in one.dropped
+    ]
+    below = Chart(
+        charts[0].x,
+        (max(len(named), 1) - 0.4, -0.6),
+        "month",
+        "",
+        "anchors that were dropped",
+        height=60 + 14 * max(len(named), 1),
+        x_names=charts[0].x_names,
+        y_names=names_at(shortened(item, 16) for item in named) or {0.0: "none dropped"},
     )
-    return as_png(figure)
+    below.points([k for k, _ in dropped], [row for _, row in dropped], "orange", "cross", size=3.2)
+    for chart in (*charts, below):
+        for k in missing:
+            chart.stretch(k - 0.4, k + 0.4)
+    more = f", {len(often) - len(named)} more were dropped" if len(often) > len(named) else ""
+    return Picture(
+        f"{len(linked)} months linked"
+        + (f", {len(missing)} not (grey)" if missing else "")
+        + f"; bars: 95 % intervals;"
+        f" crosses: anchors dropped{more}",
+        [*charts, below],
+    )
+
+
+def constant_by_month(linked: Mapping[str, LinkedMonth], months: Sequence[str], name: str) -> Chart:
+    """`slope` or `intercept` of the months that were linked, with 95 % intervals."""
+    known = [linked.get(month, LinkedMonth(month)) for month in months]
+    value, se = (np.array([getattr(one, field) for one in known]) for field in (name, f"{name}_se"))
+    titles = [f"{one.month}: {getattr(one, name):.3f}, {one.used} anchors used" for one in known]
+    described = f"The {name} of the linking by month, with 95 % intervals: {len(linked)} months."
+    same = 1.0 if name == "slope" else 0.0
+    return by_month(months, name, described, value, Z95 * se, same, titles=titles, joined=True)

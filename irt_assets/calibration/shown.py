@@ -18,6 +18,8 @@ from irt_assets.calibration import plots
 from irt_assets.calibration.linking_history import history_plot, history_table, read_history
 from irt_assets.calibration.month import FitOutcome, LinkOutcome
 from irt_assets.calibration.testlets import sentence
+from irt_assets.charts.chart import Picture
+from irt_assets.charts.svg import as_markdown
 from irt_assets.common.dashboard_pages import month_page
 from irt_assets.common.wording import listed
 from irt_assets.gates.agreement import MonthAgreement
@@ -41,8 +43,8 @@ Metadata = dict[str, dg.MetadataValue]
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
-def plot(png: bytes, alt: str) -> dg.MetadataValue:
-    return dg.MetadataValue.md(plots.as_markdown(png, alt))
+def plot(picture: Picture, alt: str) -> dg.MetadataValue:
+    return dg.MetadataValue.md(as_markdown(picture, alt))
 
 
 def numbers(scale_id: str, of: Mapping[str, float]) -> Metadata:

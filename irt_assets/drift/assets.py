@@ -12,6 +12,7 @@ import psycopg
 import sqlalchemy as sa
 
 from irt_assets.calibration.shown import plot
+from irt_assets.charts.chart import Picture
 from irt_assets.common.retries import classify_failures
 from irt_assets.drift import plots
 from irt_assets.drift.month import ScaleDrift, across_models_in_words, drift_of_month
@@ -79,7 +80,9 @@ def build_drift_assets(
                     for s in found
                     if s.sample
                 },
-                **{f"plot: drift ({scale})": plot(png, "drift") for scale, png in maps.items() if png is not None},
+                **{
+                    f"plot: drift ({scale})": plot(drawn, "drift") for scale, drawn in maps.items() if drawn is not None
+                },
                 "dagster/row_count": dg.MetadataValue.int(
                     sum(len(s.drift.item_ids) + len(s.unestimated.tested_items) for s in found if s.drift)
                 ),
@@ -153,7 +156,7 @@ def unestimated_table(found: list[ScaleDrift]) -> str:
     return markdown_table(columns, rows, numeric=columns[3:7]) if rows else "none"
 
 
-def _heat_map(connection: psycopg.Connection, scale_id: str, month: str) -> bytes | None:
+def _heat_map(connection: psycopg.Connection, scale_id: str, month: str) -> Picture | None:
     """The items that moved most in any of the last months, flagged ones first; None if no month judged any."""
     rows = connection.execute(
         """SELECT item_id, month,

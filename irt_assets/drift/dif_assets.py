@@ -34,10 +34,10 @@ def build_dif_asset(
         with classify_failures():
             found = dif_of_month(database, store, context.partition_key, threads)
         plots = {
-            f"plot: DIF ({scale}, {whole['attribute']})": png
+            f"plot: DIF ({scale}, {whole['attribute']})": plot(drawn, "DIF")
             for scale, rows in found.items()
             for whole, items in dif_page.by_attribute(rows)
-            if (png := differences_plot(whole, items))
+            if (drawn := differences_plot(whole, items))
         }
         return dg.MaterializeResult(
             metadata={
@@ -46,7 +46,7 @@ def build_dif_asset(
                 ),
                 "items with DIF": dg.MetadataValue.md(dif_page.items_table(found)),
                 "groups": dg.MetadataValue.md(dif_page.groups_table(found)),
-                **{name: plot(png, "DIF") for name, png in plots.items()},
+                **plots,
                 "dagster/row_count": dg.MetadataValue.int(sum(map(len, found.values()))),
             }
         )

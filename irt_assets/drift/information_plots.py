@@ -1,85 +1,79 @@
-"""Information over θ as PNG bytes: of the test, as published and as the month has it, and of single items."""
+"""Pictures of information over θ: of the test, as published and as the month has it, and of single items."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from irt_assets.calibration.plots import BLUE, ORANGE, as_png, message, new_figure, short, tidy, title
+from irt_assets.charts.chart import Chart, Picture, shortened
+from irt_assets.charts.pictures import NOW, PUBLISHED, Curve, over_ability
 from irt_assets.drift.information import MonthInformation, population
 from irt_assets.psychometrics.information.functions import conditional_se, item_information
 
 MOST_ITEMS = 9
 """Panels of single items."""
+INFORMATION = "information (1/θ²)"
 
 
-def test_curves(found: MonthInformation) -> bytes:
+def test_curves(found: MonthInformation) -> Picture:
     """Information of the compared items as published and now, and of the set in force with and without the items that
     might be retired; next to it the standard error of θ. Grey: the middle 95 % of the population."""
     items, theta = found.items, found.theta
     both = items.in_force & items.estimated
     curves = [
-        (found.of_test(items.published, both), BLUE, "-", f"{both.sum()} items, as published"),
-        (found.of_test(items.now, both), ORANGE, "--", "the same items in this month"),
+        Curve(found.of_test(items.published, both), PUBLISHED, f"{both.sum()} items, as published"),
+        Curve(found.of_test(items.now, both), NOW, "the same items in this month"),
     ]
     if found.retiring:
+        all_in_force = f"all {items.in_force.sum()} items in force, as now known"
         curves += [
-            (found.retirement.before, "black", "-.", f"all {items.in_force.sum()} items in force, as now known"),
-            (found.retirement.after, "black", ":", f"without the {len(found.retiring)} flagged items"),
+            Curve(found.retirement.before, ("black", "dashdot"), all_in_force),
+            Curve(found.retirement.after, ("black", "dot"), f"without the {len(found.retiring)} flagged items"),
         ]
-    figure = new_figure(4.0)
-    left, right = figure.subplots(1, 2)
-    largest = 0.0
+    errors = [Curve(conditional_se(curve.y), curve.style, curve.name) for curve in curves]
     low, high = population(found.scale).middle()
-    for curve, colour, line, label in curves:
-        se = conditional_se(curve)
-        left.plot(theta, curve, color=colour, linestyle=line, linewidth=1.8, label=label)
-        right.plot(theta, se, color=colour, linestyle=line, linewidth=1.8)
-        largest = max(largest, float(se[(theta >= low) & (theta <= high)].max()))
-    left.set_ylim(bottom=0)
-    left.set_ylabel("test information (1/θ²)")
-    right.set_ylabel("standard error of θ")
-    right.set_ylim(0, 1.6 * min(largest, 2.0 * found.scale.sigma))
-    for ax in (left, right):
-        ax.axvspan(low, high, color="#ECECEC", zorder=0)
-        ax.set_xlabel("ability θ (grey: middle 95 % of the population)")
-        ax.set_xlim(theta[0], theta[-1])
-        tidy(ax)
-    figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    inside = (theta >= low) & (theta <= high)
+    largest = max(float(curve.y[inside].max()) for curve in errors)
+    tops = (
+        1.08 * max(float(curve.y.max()) for curve in curves) or 1.0,
+        1.6 * min(largest, 2.0 * found.scale.sigma),
+    )
+    charts = [
+        over_ability(theta, label, label, some, top, 250)
+        for some, label, top in ((curves, f"test {INFORMATION}", tops[0]), (errors, "standard error of θ", tops[1]))
+    ]
+    for chart in charts:
+        chart.stretch(low, high).x_label = "ability θ (grey: middle 95 % of the population)"
     if found.test is None:
-        title(figure, "No item in force was estimated by this month")
-    else:
-        worst = found.test.worst
-        least = f"at least {worst.ratio:.0%} of the published information, least at θ = {worst.theta:+.1f}"
-        title(figure, f"The month keeps {least}")
-    return as_png(figure)
+        return Picture("No item in force was estimated by this month", charts, 2)
+    worst = found.test.worst
+    said = f"The month keeps at least {worst.ratio:.0%} of the published information, least at θ = {worst.theta:+.1f}"
+    return Picture(said, charts, 2)
 
 
 test_curves.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test
 
 
-def item_curves(found: MonthInformation) -> bytes:
+def item_curves(found: MonthInformation) -> Picture:
     """Information of the items that might be retired, as published and now."""
     if not found.retiring:
-        return message("No item lost information or drifted far")
+        return Picture("No item lost information or drifted far")
     shown = found.retiring[:MOST_ITEMS]
-    columns = min(3, len(shown))
-    rows = -(-len(shown) // columns)
-    figure = new_figure(0.9 + 2.1 * rows)
-    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    for ax in axes[len(shown) :]:
-        ax.set_axis_off()
-    for ax, item in zip(axes, shown, strict=False):
-        j = found.items.item_ids.index(item)
-        sides = (found.items.published, BLUE, "-"), (found.items.now, ORANGE, "--")
-        for parameters, colour, line in sides:
-            if np.isfinite(parameters.a[j]):
-                curve = item_information(found.theta, parameters.select([item]).curves)[:, 0]
-                ax.plot(found.theta, curve, color=colour, linestyle=line, linewidth=1.8)
-        ax.set_title(short(item, 30), fontsize=9, parse_math=False)
-        ax.set_ylim(bottom=0)
-        tidy(ax)
-    figure.supxlabel("ability θ", fontsize=9)
-    figure.supylabel("information (1/θ²)", fontsize=9)
+    panels = {item: _curves_of(found, item) for item in shown}
+    top = 1.08 * max((float(curve.y.max()) for curves in panels.values() for curve in curves), default=1.0) or 1.0
+    charts: list[Chart] = []
+    for item, curves in panels.items():
+        charts.append(over_ability(found.theta, INFORMATION, f"Information of {item}", curves, top, 170))
+        charts[-1].heading = shortened(item, 30)
     more = f" (the first {len(shown)} of {len(found.retiring)})" if len(found.retiring) > len(shown) else ""
-    title(figure, f"Flagged items{more}: blue as published, orange dashes as the month has them")
-    return as_png(figure)
+    return Picture(
+        f"Flagged items{more}: blue dashes as published, orange as the month has them", charts, min(3, len(shown))
+    )
+
+
+def _curves_of(found: MonthInformation, item: str) -> list[Curve]:
+    j = found.items.item_ids.index(item)
+    return [
+        Curve(item_information(found.theta, parameters.select([item]).curves)[:, 0], style)
+        for parameters, style in ((found.items.published, PUBLISHED), (found.items.now, NOW))
+        if np.isfinite(parameters.a[j])
+    ]

@@ -7,26 +7,46 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from irt_assets.calibration.plots import as_png, new_figure, short
+from irt_assets.charts.chart import Chart, Picture, names_at, shortened
 
 MOST_ITEMS = 30
-LIMIT = 0.15  # wABC at which the colour scale ends
+LIMIT = 0.15  # wABC at which the colours end
+EASIER, HARDER, MISSING = (84, 39, 136), (179, 88, 6), "#EEEEEE"  # of ColorBrewer's PuOr
 
 
-def heat_map(items: Sequence[str], months: Sequence[str], change: npt.NDArray[np.float64], flags: np.ndarray) -> bytes:
-    """PNG. change: shape (items, months), wABC, negative where the item became easier, NaN where it was not compared.
+def heat_map(
+    items: Sequence[str], months: Sequence[str], change: npt.NDArray[np.float64], flags: np.ndarray
+) -> Picture:
+    """change: shape (items, months), wABC, negative where the item became easier, NaN where it was not compared.
     flags: the same shape, "" or "m" or "h"."""
-    figure = new_figure(1.3 + 0.24 * max(len(items), 1))
-    ax = figure.add_subplot()
-    ax.set_facecolor("#EEEEEE")
-    image = ax.imshow(change, cmap="PuOr_r", vmin=-LIMIT, vmax=LIMIT, aspect="auto", interpolation="nearest")
-    for row, column in zip(*np.nonzero(flags != ""), strict=True):
-        dark = abs(change[row, column]) > 0.6 * LIMIT
-        text = f"{change[row, column]:+.2f} {flags[row, column]}"
-        ax.text(column, row, text, ha="center", va="center", fontsize=7.5, color="white" if dark else "black")
-    ax.set_xticks(range(len(months)), months, fontsize=8)
-    ax.set_yticks(range(len(items)), [short(item, 24) for item in items], fontsize=8, parse_math=False)
-    figure.colorbar(image, ax=ax, shrink=0.8, pad=0.01).set_label("wABC: < 0 easier, > 0 harder", fontsize=8)
-    title = "How much items changed against the published set (wABC); flagged: m medium, h high; grey: not compared"
-    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
-    return as_png(figure)
+    rows, columns = np.indices(change.shape).reshape(2, -1)
+    chart = Chart(
+        (-0.5, len(months) - 0.5),
+        (len(items) - 0.5, -0.5),
+        "month",
+        "",
+        "how much items changed",
+        height=50 + 18 * max(len(items), 1),
+        x_names=names_at(months),
+        y_names=names_at(shortened(item, 24) for item in items),
+    ).boxes(
+        columns - 0.49,
+        columns + 0.49,
+        rows + 0.48,
+        rows - 0.48,
+        fills=[_colour(value) for value in change.flat],
+        texts=[f"{value:+.2f} {flag}" if flag else "" for value, flag in zip(change.flat, flags.flat, strict=True)],
+    )
+    return Picture(
+        "How much items changed against the published set (wABC): purple easier, brown harder; flagged: m medium, "
+        "h high; grey: not compared",
+        [chart],
+    )
+
+
+def _colour(value: float) -> str:
+    """From white at no change to full at the limit."""
+    if not np.isfinite(value):
+        return MISSING
+    share = min(abs(value) / LIMIT, 1.0)
+    return "#" + "".join(f"{round(255 + share * (full - 255)):02X}" for full in (HARDER if value > 0 else EASIER))

@@ -9,7 +9,9 @@ from statistics import median
 import dagster as dg
 import numpy as np
 
-from irt_assets.calibration.plots import BLUE, as_markdown, as_png, new_figure
+from irt_assets.charts.chart import Picture
+from irt_assets.charts.pictures import histogram
+from irt_assets.charts.svg import as_markdown
 from irt_assets.common.partitions import existing_partitions, week_of
 from irt_assets.common.retries import classify_failures
 from irt_assets.kpis.meaning import MEANINGS, RANGES, TITLES
@@ -111,15 +113,13 @@ def _reason_table(written: Summary) -> str:
     return markdown_table(("KPI", "why there is none", "learners"), rows, numeric=("learners",))
 
 
-def _distributions(written: Summary) -> bytes:
-    """PNG with a histogram of each KPI over its whole range; learners without a value are counted in the title."""
-    figure = new_figure(4.8)
-    for ax, (name, (low, high)) in zip(figure.subplots(2, 3).flat, RANGES.items(), strict=True):
+def _distributions(written: Summary) -> Picture:
+    """A histogram of each KPI over its whole range, with how many learners have a value and how many do not."""
+    charts = []
+    for name, (low, high) in RANGES.items():
         values = np.array(written.values[name])
-        ax.hist(values, bins=np.linspace(low, high, 26), color=BLUE)
-        ax.set_title(
-            f"{name}: {TITLES[name]}\n{values.size:,} learners, {written.learners - values.size:,} without", size=9
+        counts = f"{values.size:,} learners, {written.learners - values.size:,} without"
+        charts.append(
+            histogram(values, np.linspace(low, high, 26), counts, "learners", name, heading=f"{name}: {TITLES[name]}")
         )
-        ax.set_xlim(low, high)
-        ax.spines[["top", "right"]].set_visible(False)
-    return as_png(figure)
+    return Picture("How the KPIs are distributed", charts, 3)

@@ -12,6 +12,9 @@ from typing import Literal, TypeAlias
 
 from markupsafe import Markup
 
+from irt_assets.charts.chart import Chart
+from irt_assets.charts.svg import svg
+
 
 @dataclass(frozen=True)
 class Span:
@@ -84,6 +87,10 @@ class Figure:
     described: str
     caption: str = ""
     wide: bool = False
+
+
+def figure(chart: Chart, caption: str = "", *, wide: bool = False) -> Figure:
+    return Figure(svg(chart), chart.described, caption, wide)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from irt_assets.reports import drift_charts as charts
-from irt_assets.reports.document import Block, Figure, Figures, Pairs, Paragraph, Span, Text, table_of
+from irt_assets.reports.document import Block, Figures, Pairs, Paragraph, Span, Text, figure, table_of
 from irt_assets.reports.drift_facts import Facts
 from irt_assets.reports.drift_rows import DifRow
 from irt_assets.reports.drift_words import chance, number, signed
@@ -86,8 +86,8 @@ def _curves(shown: Sequence[DifRow], facts: Facts) -> Iterator[Block]:
         if row.large and item and item.now and row.details.get("n") and wald.get("delta_b") is not None:
             pair = f"solid orange {row.focal_group}, dashed blue {row.reference_group}"
             figures.append(
-                Figure(
-                    *charts.groups(row, item, facts),
+                figure(
+                    charts.groups(row, item, facts),
                     f"{row.item_id}, {row.attribute}: {pair}; the month's curve ± Δa and Δb.",
                 )
             )

@@ -11,7 +11,7 @@ from typing import Any
 from irt_assets.common.wording import listed
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.reports import drift_charts as charts
-from irt_assets.reports.document import Block, Figure, Figures, Pairs, Paragraph, Text, table_of
+from irt_assets.reports.document import Block, Figures, Pairs, Paragraph, Text, figure, table_of
 from irt_assets.reports.drift_facts import Facts
 from irt_assets.reports.drift_words import chance, number, signed
 
@@ -99,14 +99,14 @@ def linking(facts: Facts) -> Iterator[Block]:
         yield Paragraph(jump)
     yield Figures(
         (
-            Figure(*charts.linking(facts.linkings, "slope"), "The slope by month, with 95 % intervals."),
-            Figure(*charts.linking(facts.linkings, "intercept"), "The intercept by month, with 95 % intervals."),
+            figure(charts.linking(facts.linkings, "slope"), "The slope by month, with 95 % intervals."),
+            figure(charts.linking(facts.linkings, "intercept"), "The intercept by month, with 95 % intervals."),
         )
     )
     yield Figures(
         (
-            Figure(
-                *charts.anchors(facts),
+            figure(
+                charts.anchors(facts),
                 "Each anchor's difficulty with its 95 % interval; on the line nothing changed. Orange triangles: left "
                 "out, or moved against the others.",
                 wide=True,

@@ -28,6 +28,7 @@ from irt_assets.reports.document import (
     Span,
     Table,
     Text,
+    figure,
     table_of,
 )
 from irt_assets.reports.drift_actions import Action
@@ -114,8 +115,8 @@ def what_moved(facts: Facts) -> Iterator[Block]:
         return
     yield Figures(
         (
-            Figure(
-                *charts.changes(facts),
+            figure(
+                charts.changes(facts),
                 "Change of difficulty with 95 % intervals. Blue dots: not flagged. Orange triangles: flagged.",
                 wide=True,
             ),
@@ -179,10 +180,10 @@ def _figures_of(item: Item, facts: Facts) -> Iterator[Figure]:
         caption = "Dashed blue: published" if item.published else "Not published"
         caption += "; solid orange: this month" if item.now else ""
         caption += "; dots: observed, by ability from the other items" if item.observed else ""
-        yield Figure(*charts.response_curves(item, facts), f"{caption}. Shades and bars: 95 %.")
+        yield figure(charts.response_curves_of(item, facts), f"{caption}. Shades and bars: 95 %.")
     if any(row.delta_b is not None for row in item.history):
-        yield Figure(
-            *charts.history(item),
+        yield figure(
+            charts.history(item),
             "Change of difficulty against the values in force, by month, with 95 % intervals. Triangles: flagged.",
         )
 
@@ -199,8 +200,8 @@ def information(facts: Facts) -> Iterator[Block]:
         caption = "Information of the compared items together. Dashed blue: as published; solid orange: by this month's"
         yield Figures(
             (
-                Figure(*charts.information(test, "information"), f"{caption} values."),
-                Figure(*charts.information(test, "se"), "The standard error of θ that follows."),
+                figure(charts.information(test, "information"), f"{caption} values."),
+                figure(charts.information(test, "se"), "The standard error of θ that follows."),
             )
         )
     retiring = test.details.get("retiring") or {}

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.reports import render
-from irt_assets.reports.document import Box, Document, Figure, Figures, Heading, Numbered, Paragraph, Span
+from irt_assets.reports.document import Box, Document, Figures, Heading, Numbered, Paragraph, Span, figure
 from irt_assets.reports.learner_curve import Level, curve
 from irt_assets.reports.learner_verdicts import KPIS, Topic, next_steps, reason_key, sorted_topics, verdict
 from irt_assets.reports.learner_words import Words, language_of
@@ -123,7 +123,7 @@ def _level(facts: Facts, words: Words) -> Iterator[str]:
 def _curve(facts: Facts, words: Words) -> Iterator[Figures]:
     if not facts.levels:
         return
-    svg = curve(
+    chart = curve(
         facts.levels,
         facts.target,
         mu=facts.mu,
@@ -131,11 +131,12 @@ def _curve(facts: Facts, words: Words) -> Iterator[Figures]:
         axis=words("level.axis"),
         goal=words("level.goal"),
         ends=[words.in_full(facts.levels[i].day) for i in (0, -1)],
+        described=" ".join(_level(facts, words)),
     )
     drawn = words("level.caption_line" if len(facts.levels) > 1 else "level.caption_dot")
     drawn = f"{words('level.caption_axis')} {drawn}"
     caption = drawn if facts.target is None else f"{drawn} {words('level.caption_goal')}"
-    yield Figures((Figure(svg, " ".join(_level(facts, words)), caption, wide=True),))
+    yield Figures((figure(chart, caption, wide=True),))
 
 
 def _topics(facts: Facts, words: Words) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,6 @@ needs neither Typst nor a font. What does not belong here: a report's content.
 from __future__ import annotations
 
 import json
-import logging
 import re
 import unicodedata
 from dataclasses import fields, is_dataclass
@@ -21,7 +20,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from irt_assets.reports.document import Document, Figure
 from resources.failures import PermanentFailure
-from resources.files.typesetting import font_folders, missing_fonts, pdf_problem
+from resources.files.typesetting import FONTS, pdf_problem
 
 TEMPLATES = Path(__file__).parent / "templates"
 LONGEST_WORD = 24
@@ -31,7 +30,6 @@ _UNSEEN = ("Cc", "Cf", "Co", "Cn")
 _TURNING = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 """Characters that turn the direction of the text after them, to the end of a sentence."""
 _ONE_AT_A_TIME = Lock()
-_log = logging.getLogger(__name__)
 
 
 def html(document: Document) -> str:
@@ -42,7 +40,7 @@ def html(document: Document) -> str:
 def pdf(document: Document) -> bytes:
     """The document as a tagged PDF (PDF/UA-1), the same bytes for the same document.
 
-    A font that is missing is a warning in the log. Raises PermanentFailure where Typst is not installed or refuses the
+    Raises PermanentFailure where Typst is not installed or refuses the
     document.
     """
     if problem := pdf_problem():
@@ -104,7 +102,6 @@ def _compiler() -> Any:
     """One for each process: it keeps the fonts, and what it has read of the template."""
     from typst import Compiler  # may be absent, see `pdf_problem`
 
-    if missing := missing_fonts():
-        _log.warning("PDFs may lack letters, as fonts are missing: pip install %s", " ".join(missing))
-    folders = [str(folder) for folder in font_folders()]
-    return Compiler(str(TEMPLATES / "report.typ"), root=str(TEMPLATES), font_paths=folders, ignore_system_fonts=True)
+    return Compiler(
+        str(TEMPLATES / "report.typ"), root=str(TEMPLATES), font_paths=[str(FONTS)], ignore_system_fonts=True
+    )

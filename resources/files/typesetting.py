@@ -1,18 +1,16 @@
-"""What PDFs are made with: Typst and fonts, both from Python packages, so that nothing of the system is needed.
+"""What PDFs are made with: Typst from a Python package, and the fonts of this folder, so that nothing of the system is
+needed.
 
-Korean is set in NanumGothic, whose files come with the package koreanize-matplotlib (its code is never imported); other
-characters in DejaVu Sans, whose files come with matplotlib. What does not belong here: templates and rendering
-(irt_assets/reports).
+Korean is set in NanumGothic, other characters in DejaVu Sans, and what neither has are the boxes of Last Resort; the
+licences are next to them. What does not belong here: templates and rendering (irt_assets/reports).
 """
 
 from __future__ import annotations
 
-from functools import cache
-from importlib.metadata import PackageNotFoundError, files, version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-FONTS = {"NanumGothic.ttf": "koreanize-matplotlib", "DejaVuSans.ttf": "matplotlib"}
-"""A font file and the package that brings it; its folder is offered to Typst."""
+FONTS = Path(__file__).parent / "fonts"
 
 
 def pdf_problem() -> str | None:
@@ -30,23 +28,3 @@ def typst_version() -> str:
         return version("typst")
     except PackageNotFoundError:
         return "none"
-
-
-def missing_fonts() -> list[str]:
-    """The packages whose font is not there: a PDF without it is made all the same, and may show boxes for letters."""
-    return [package for font, package in FONTS.items() if _font_file(font, package) is None]
-
-
-def font_folders() -> list[Path]:
-    """The folders of the installed fonts."""
-    found = (_font_file(font, package) for font, package in FONTS.items())
-    return [path.parent for path in found if path is not None]
-
-
-@cache
-def _font_file(font: str, package: str) -> Path | None:
-    try:
-        paths = [Path(str(one.locate())) for one in files(package) or () if one.name == font]
-    except PackageNotFoundError:
-        return None
-    return next((path for path in paths if path.is_file()), None)

@@ -110,7 +110,7 @@ def test_the_running_week_is_computed_and_the_quiet_are_found_after_it(graph: Gr
     said = metadata(result, "weekly_kpi")
     (n,) = rows(graph.database, "SELECT count(*) FROM weekly_kpi WHERE week_start = %s", (graph.week,))[0]
     assert said["dagster/row_count"] == n > 10
-    assert said["plot: distributions"].startswith("![how the KPIs are distributed](data:image/png")
+    assert said["plot: distributions"].startswith("![how the KPIs are distributed](data:image/svg+xml")
     assert "| I_t | fewer than 5 eligible answers" in said["without a value"]
 
     found = metadata(graph.run("detect_inactivity", graph.yesterday), "inactivity")

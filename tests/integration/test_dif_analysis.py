@@ -186,7 +186,7 @@ def test_its_check_warns_of_the_item_and_holds_nothing(planted: tuple[Settings, 
     assert f"{SCALE}: {the_item(truth)} (" in alert.what
     metadata = result.asset_materializations_for_node("dif_analysis")[0].metadata
     assert metadata["dagster/row_count"].value == len(found)
-    assert "data:image/png;base64," in str(metadata[f"plot: DIF ({SCALE}, lang)"].value)
+    assert "data:image/svg+xml;base64," in str(metadata[f"plot: DIF ({SCALE}, lang)"].value)
     assert f"items: {the_item(truth)}" in str(metadata["DIF"].value)
 
 

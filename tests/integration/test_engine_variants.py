@@ -134,7 +134,7 @@ def test_a_month_with_em_and_pymc_is_green_and_says_how_far_they_agree(graph: Gr
     assert agreed.description == f"{MONTH}: em and pymc agree on {N_ITEMS} items"
     said = metadata(result, "engine_agreement")
     assert "| default | em, pymc |" in said["pairs of engines"]
-    assert said["plot: agreement (default, em and pymc)"].startswith("![parameters by em and pymc](data:image/png")
+    assert said["plot: agreement (default, em and pymc)"].startswith("![parameters by em and pymc](data:image/svg+xml")
 
 
 @pytest.mark.usefixtures("pymc")

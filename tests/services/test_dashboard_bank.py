@@ -105,8 +105,10 @@ def test_the_figures_of_an_item_with_one_month_have_an_axis_of_days(faulty: Faul
     alone = replace(facts, months=facts.months[:1], publications=())
     (month,) = alone.months
     drawn = str(item_figures.history(alone, "b", month.end))
-    first, last = re.findall(r"range&quot;:\[&quot;(.{10})[^,]*,&quot;(.{10})", drawn)[0]
-    assert first < f"{month.start:%Y-%m-%d}" < last == f"{month.end:%Y-%m-%d}"
+    first, last = (
+        int(ms) / 1000 for ms in re.findall(r"range&quot;: \[(\d+), (\d+)\], &quot;type&quot;: &quot;date", drawn)[0]
+    )
+    assert first < month.start.timestamp() < last == month.end.timestamp()
 
 
 @pytest.mark.parametrize("month", rooms.MONTHS)

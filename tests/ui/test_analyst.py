@@ -79,7 +79,7 @@ def test_its_plots_are_pictures(platform: Platform, page: Page, picture: Picture
     row = page.get_by_role("row").filter(has_text="plot: parameters")
     picture(page, "5-partition")
     row.get_by_text("Show Markdown").click()
-    plot = page.locator("img[src^='data:image/png']").first
+    plot = page.locator("img[src^='data:image/svg']").first
     expect(plot).to_be_visible()
     assert plot.evaluate("image => image.naturalWidth") > 300
     picture(page, "6-plot")

@@ -84,7 +84,7 @@ def test_its_check_says_why_and_what_to_do(platform: Platform, page: Page, pictu
 def test_its_plot_shows_the_anchors_off_the_line(platform: Platform, page: Page, picture: Picture) -> None:
     page.goto(f"{platform.address}/assets/linked_item_parameters?view=partitions&partition={platform.bad}")
     page.get_by_role("row").filter(has_text="plot: linking (").get_by_text("Show Markdown").click()
-    plot = page.locator("img[src^='data:image/png']").first
+    plot = page.locator("img[src^='data:image/svg']").first
     expect(plot).to_be_visible()
     assert plot.evaluate("image => image.naturalWidth") > 300
     picture(page, "red-5-plot")

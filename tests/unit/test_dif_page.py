@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from irt_assets.charts.chart import Points
+from irt_assets.charts.svg import as_markdown
 from irt_assets.drift.dif_month import AttributeDif, Row, group_of, rows_of
 from irt_assets.drift.dif_page import groups_table, items_table, sentence
 from irt_assets.drift.dif_plots import differences_plot
@@ -102,10 +104,11 @@ def test_where_items_were_assigned_by_level_the_page_warns() -> None:
 def test_a_plot_is_drawn_of_any_number_of_items_and_names(names: int) -> None:
     """60 names do not fit; the size that Dagster takes well is 150 kB."""
     rows = [row(f"[$x^2$] {k:03d} 한국", "high", "C", large=True) for k in range(names)]
-    png = differences_plot(whole(), rows)
-    assert png is not None
-    assert png.startswith(b"\x89PNG")
-    assert len(png) < 150_000
+    picture = differences_plot(whole(), rows)
+    assert picture is not None
+    (chart,) = picture.charts
+    assert [(part.name, len(part.xs)) for part in chart.parts if isinstance(part, Points)] == [("large", names)]
+    assert len(as_markdown(picture, "DIF")) < 150_000
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from irt_assets.charts.svg import svg
 from irt_assets.kpis.meaning import RANGES, Why
 from irt_assets.reports.learner_curve import Level, curve
 from irt_assets.reports.learner_page import page
@@ -222,10 +223,10 @@ def test_next_steps_are_few_and_the_most_urgent(
 
 def test_the_curve_stays_on_its_paper_however_extreme_the_level() -> None:
     levels = [Level(MONDAY + timedelta(days=n), theta, 3.0) for n, theta in enumerate([-9.0, 0.0, 9.0])]
-    drawn = curve(levels, 40.0, mu=0.0, sigma=1.0, axis="a", goal="<b>", ends=["x", "y"])
-    numbers = [float(n) for n in re.findall(r"[MLV ](-?\d+\.\d)", str(drawn))]
+    drawn = svg(curve(levels, 40.0, mu=0.0, sigma=1.0, axis="a", goal="<b>", ends=["x", "y"]))
+    numbers = [float(n) for pair in re.findall(r"[M\" ](-?[\d.]+)[ ,](-?[\d.]+)[h\" ]", drawn) for n in pair]
     assert numbers
-    assert all(0 <= n <= 640 for n in numbers)
+    assert all(0 <= n <= 480 for n in numbers)
     assert "&lt;b&gt;" in drawn
 
 

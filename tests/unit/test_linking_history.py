@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import io
+import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 
 import pytest
-from matplotlib.image import imread
 
 from irt_assets.calibration.linking_history import ANCHORS_SHOWN, LinkedMonth, history_plot, history_table
+from irt_assets.charts import svg
+from irt_assets.charts.chart import Boxes, Points
 
 SOUND = LinkedMonth("2026-01", 1.05, 0.02, -0.1, 0.03, used=28)
 FAILED = LinkedMonth("2026-03", error="anchors disagree")
 
 
-def orange(png: bytes) -> int:
-    """Pixels of the crosses' colour."""
-    pixels = imread(io.BytesIO(png))
-    return int(((abs(pixels[:, :, :3] - [0xD5 / 255, 0x5E / 255, 0.0])).max(axis=2) < 0.02).sum())
+def crosses(history: list[LinkedMonth]) -> list[tuple[float, float]]:
+    """Month and row of each."""
+    below = history_plot(history).charts[-1]
+    return sorted(at for part in below.parts if isinstance(part, Points) for at in zip(part.xs, part.ys, strict=True))
 
 
 def test_the_table_has_the_newest_month_first_with_errors_and_names() -> None:
@@ -30,10 +31,16 @@ def test_the_table_has_the_newest_month_first_with_errors_and_names() -> None:
 
 
 def test_each_dropped_anchor_is_a_cross_in_its_month() -> None:
-    one = history_plot([SOUND, replace(SOUND, month="2026-02", dropped=("k1",))])
-    two = history_plot([replace(SOUND, dropped=("k1",)), replace(SOUND, month="2026-02", dropped=("k1",))])
-    assert orange(history_plot([SOUND])) == 0
-    assert orange(two) == pytest.approx(2 * orange(one), rel=0.05)
+    later = replace(SOUND, month="2026-02", dropped=("k2", "k1"))
+    assert crosses([SOUND]) == []
+    assert crosses([SOUND, later]) == [(1, 0), (1, 1)]
+    assert crosses([replace(SOUND, dropped=("k1",)), later]) == [(0, 0), (1, 0), (1, 1)]
+
+
+def test_a_month_that_was_not_linked_is_grey_in_every_chart() -> None:
+    for chart in history_plot([SOUND, FAILED]).charts:
+        (box,) = [part for part in chart.parts if isinstance(part, Boxes)]
+        assert (box.left, box.right, box.pale) == ([1.6], [2.4], True)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +57,6 @@ def test_each_dropped_anchor_is_a_cross_in_its_month() -> None:
     ids=["none", "one", "only failed", "a gap", "the origin", "four years", "many anchors"],
 )
 def test_any_history_is_drawn_and_fits_its_pane(history: list[LinkedMonth]) -> None:
-    png = history_plot(history)
-    assert imread(io.BytesIO(png)).shape[1] == 900
-    assert len(png) < 150_000
+    picture = history_plot(history)
+    assert ElementTree.fromstring(svg.image(picture)).get("width") == "900"
+    assert len(svg.as_markdown(picture, "history")) < 150_000

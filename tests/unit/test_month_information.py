@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
+from irt_assets.charts.chart import Chart, Line
+from irt_assets.charts.svg import image
 from irt_assets.drift.compared import Compared
 from irt_assets.drift.evidence import InForce, LinkedWindow
 from irt_assets.drift.information import MonthInformation, inform, item_rows, test_row
@@ -25,7 +28,6 @@ from tests.helpers.drift_worlds import ANCHOR_BLOCKS, ANCHORS, IDS, ITEMS, A, B,
 FROZEN = anchor_set(A[:ANCHORS], B[:ANCHORS], ANCHOR_BLOCKS)
 ANCHORS_IN_FORCE = FROZEN
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
-PNG = b"\x89PNG"
 
 
 def month(raw: Calibration | None = None, published: Published | None = None) -> Compared:
@@ -36,6 +38,10 @@ def month(raw: Calibration | None = None, published: Published | None = None) ->
     drift = judge(compare(raw, linking, ANCHORS_IN_FORCE, published))
     at = InForce(published, (SINCE,) * len(published.item_ids))
     return Compared(LinkedWindow("fit", raw, linking), ANCHORS_IN_FORCE, at, drift)
+
+
+def names(chart: Chart) -> list[str]:
+    return [part.name for part in chart.parts if isinstance(part, Line)]
 
 
 def informed(compared: Compared, unestimated: Unestimated | None = None) -> MonthInformation:
@@ -52,8 +58,12 @@ def test_a_sound_month_retires_nothing_and_keeps_all() -> None:
     assert row["details"]["retiring"]["se_above_before"] == row["details"]["retiring"]["se_above_after"] != []
     assert "without" not in sentence(ScaleInformation("math", found))
     assert flagged_table({"math": found}) == "none"
-    assert test_curves(found).startswith(PNG)
-    assert item_curves(found).startswith(PNG)
+    picture = test_curves(found)
+    assert [names(chart) for chart in picture.charts] == [
+        [f"{ANCHORS} items, as published", "the same items in this month"]
+    ] * 2
+    assert ElementTree.fromstring(image(picture)) is not None
+    assert not item_curves(found).charts
 
 
 def test_new_items_have_a_row_and_no_part_in_the_test() -> None:
@@ -87,7 +97,8 @@ def test_a_test_of_which_nothing_was_estimated_has_curves_and_no_verdict() -> No
     assert max(row["curve"]["in_force"]) > 0 == max(row["curve"]["now"])
     assert row["curve"]["se_now"] == [None] * 81
     assert "0 of 0 items" in sentence(ScaleInformation("math", found))
-    assert test_curves(found).startswith(PNG)
+    assert test_curves(found).title == "No item in force was estimated by this month"
+    assert ElementTree.fromstring(image(test_curves(found))) is not None
 
 
 def test_a_published_value_that_gives_no_information_is_named() -> None:
@@ -120,5 +131,5 @@ def test_where_all_is_published_as_another_model_there_is_no_test() -> None:
     found = informed(month(published=published))
     assert found.test is None
     assert "published as 3PL, fitted as 2PL" in test_row(found)["details"]["why"]
-    assert test_curves(found).startswith(PNG)
+    assert ElementTree.fromstring(image(test_curves(found))) is not None
     assert flagged_table({"math": found}) == "none"

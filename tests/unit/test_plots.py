@@ -1,17 +1,18 @@
-"""Plots: they fit their pane, survive any fit and any id, and mark in orange what they say they mark."""
+"""Pictures of a calibration: they survive any fit and any id, stay small, and mark what they say they mark."""
 
 from __future__ import annotations
 
 import base64
-import io
 import re
+import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from matplotlib.image import imread
 
 from irt_assets.calibration import plots
+from irt_assets.charts import svg
+from irt_assets.charts.chart import Chart, Names, Picture, Points
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag
 from irt_assets.psychometrics.fit.observed import Observed
@@ -58,52 +59,71 @@ def unestimated(calibration: Calibration, *items: int) -> Calibration:
     return replace(calibration, a=a, d=d, cov=cov, flags=tuple(flags))
 
 
-def image(png: bytes) -> np.ndarray:
-    """Height × width × 3, 0 to 1; also holds that it is a PNG of the pane's width and not too heavy for metadata."""
-    assert len(png) <= MAX_BYTES
-    pixels = imread(io.BytesIO(png), format="png")[:, :, :3]
-    assert pixels.shape[1] == 900
-    return pixels
+def drawn(picture: Picture) -> str:
+    """Its SVG; also holds that it is of the pane's width and not too heavy for metadata."""
+    assert len(svg.as_markdown(picture, "a picture")) <= MAX_BYTES
+    made = svg.image(picture)
+    assert ElementTree.fromstring(made).get("width") == "900"
+    return made
 
 
-def orange(png: bytes) -> int:
-    """How many pixels are as orange as the marks."""
-    wanted = np.array([int(plots.ORANGE[k : k + 2], 16) / 255 for k in (1, 3, 5)])
-    return int((np.abs(image(png) - wanted).max(axis=2) < 0.1).sum())
+def marked(chart: Chart) -> dict[str, int]:
+    """How many points of each kind that has a name."""
+    return {part.name: len(part.xs) for part in chart.parts if isinstance(part, Points) and part.name}
 
 
-@pytest.mark.parametrize("k", [1, 120, 1000])
+def named(chart: Chart) -> list[str]:
+    return [name for part in chart.parts if isinstance(part, Names) for name in part.names]
+
+
+@pytest.mark.parametrize("k", [1, 120, 1000, 5000])
 def test_flagged_items_and_only_they_are_marked_among_the_parameters(k: int) -> None:
-    assert orange(plots.parameters_with_intervals(fit(k))) == 0
-    assert orange(plots.parameters_with_intervals(fit(k, flagged=(0,)))) > 20
+    sound, flagged = (plots.parameters_with_intervals(fit(k, flagged=some)) for some in ((), (0,)))
+    assert [marked(chart) for chart in sound.charts] == [{}, {}]
+    assert [marked(chart) for chart in flagged.charts] == [{"flagged": 1}] * 2
+    assert [named(chart) for chart in flagged.charts] == [["i0"]] * 2
+    assert svg.COLOURS["orange"] in drawn(flagged)
+    assert svg.COLOURS["orange"] not in drawn(sound)
 
 
 def test_an_item_far_beyond_the_others_does_not_squeeze_them() -> None:
     sound = fit(30)
     a = sound.a.copy()
     a[3] = 1e-3  # b of some thousands
-    both = [image(plots.parameters_with_intervals(c)) for c in (sound, replace(sound, a=a))]
-    spread = [np.ptp(np.flatnonzero((p[:310, 80:, 2] > p[:310, 80:, 0] + 0.3).any(axis=1))) for p in both]
-    assert spread[1] > 0.8 * spread[0]  # rows of the upper panel that hold blue
+    both = [plots.parameters_with_intervals(c).charts[0].y for c in (sound, replace(sound, a=a))]
+    assert np.ptp(both[1]) < 1.25 * np.ptp(both[0])
 
 
 @pytest.mark.parametrize("n_shown", [0, 1, 4, 9, 30])
 def test_curves_of_any_number_of_items_fit_one_picture(n_shown: int) -> None:
     calibration = unestimated(fit(30, flagged=(1,)), 2)
     observed = {"i0": Observed(np.array([-1.0, 0.0, 1.0]), np.array([0.0, 0.5, 1.0]), np.array([50, 0, 50]))}
-    image(plots.item_curves(calibration, calibration.item_ids[:n_shown], observed))
+    picture = plots.item_curves(calibration, calibration.item_ids[:n_shown], observed)
+    assert len(picture.charts) == min(n_shown, 9)
+    drawn(picture)
 
 
 def test_an_item_the_fit_does_not_know_is_drawn_as_without_parameters() -> None:
-    image(plots.item_curves(fit(3), ["unknown"]))
+    (chart,) = plots.item_curves(fit(3), ["unknown"]).charts
+    assert (chart.parts, chart.notes) == ([], ["no parameters"])
 
 
 def test_information_of_a_fit_without_any_parameters_says_so() -> None:
     full, empty = plots.test_information(fit(20)), plots.test_information(unestimated(fit(3), 0, 1, 2))
-    assert image(empty).shape[0] < image(full).shape[0]
+    assert len(full.charts) == 2
+    assert not empty.charts
+    assert "No item has parameters" in drawn(empty)
 
 
-def drawn(calibration: Calibration, anchors: AnchorSet, linking: Linking) -> bytes:
+def test_of_any_number_of_learners_the_histogram_counts_all() -> None:
+    theta = np.random.default_rng(1).normal(size=100_000)
+    picture = plots.ability_histogram(theta, np.full(theta.size, 0.3))
+    (bars,) = [part for part in picture.charts[0].parts if hasattr(part, "top")]
+    assert sum(bars.top) == theta.size
+    drawn(picture)
+
+
+def scatter(calibration: Calibration, anchors: AnchorSet, linking: Linking) -> Picture:
     return plots.linking_scatter(calibration, anchors, linking, agree=linking.agrees(0.01))
 
 
@@ -113,7 +133,8 @@ def test_dropped_anchors_and_only_they_are_marked() -> None:
         anchors = anchors_of(calibration, moved)
         linking = link(calibration, anchors)
         assert len(linking.anchors_dropped) == moved
-        assert (orange(drawn(calibration, anchors, linking)) > 20) == (moved > 0)
+        for chart in scatter(calibration, anchors, linking).charts:
+            assert marked(chart) == {"used": 30 - moved} | ({"left out": moved} if moved else {})
 
 
 def test_anchors_in_use_that_moved_against_the_others_are_marked_and_named() -> None:
@@ -122,11 +143,10 @@ def test_anchors_in_use_that_moved_against_the_others_are_marked_and_named() -> 
     linking = link(calibration, anchors)
     one = {"delta_b": 0.5, "delta_a": 0.0, "z": 4.0, "parameter": "b"}
     told = replace(linking, suspects={"i3": one, "i4": one, "not in this fit": one})
-    before, after = (drawn(calibration, anchors, k) for k in (linking, told))
-    assert orange(before) == 0
-    assert orange(after) > 20
-    named = [np.count_nonzero((image(png)[60:, :450] < 0.3).all(axis=2)) for png in (before, after)]
-    assert named[1] > named[0] + 10  # black letters in the panel of b
+    before, after = (scatter(calibration, anchors, k) for k in (linking, told))
+    assert [marked(chart) for chart in before.charts] == [{"used": 30}] * 2
+    assert [marked(chart) for chart in after.charts] == [{"moved": 2, "used": 28}] * 2
+    assert [named(chart) for chart in after.charts] == [["i3", "i4"], []], "in the panel of b"
 
 
 def test_a_linking_that_failed_can_still_be_drawn() -> None:
@@ -136,26 +156,28 @@ def test_a_linking_that_failed_can_still_be_drawn() -> None:
     with pytest.raises(LinkingError) as caught:
         link(partly, anchors)
     assert caught.value.linking is not None
-    assert orange(drawn(partly, anchors, caught.value.linking)) > 100
+    picture = scatter(partly, anchors, caught.value.linking)
+    assert svg.COLOURS["orange"] in drawn(picture)
+    assert "2 without estimate" in picture.title
 
 
 @pytest.mark.filterwarnings("error")
 def test_any_text_is_a_drawable_item_id() -> None:
-    """Each is an item that all four pictures name: flagged, and an anchor that moved."""
+    """Each is an item that all pictures name: flagged, and an anchor that moved."""
     ids = ("x" * 500, "$x_1$", "$\\frac{", "emoji 😀", "項目", "'; drop", "", "line\nbreak")
     calibration = fit(40, flagged=tuple(range(len(ids))))
     odd = replace(calibration, item_ids=(*ids, *calibration.item_ids[len(ids) :]))
-    image(plots.parameters_with_intervals(odd))
-    image(plots.item_curves(odd, ids))
+    drawn(plots.parameters_with_intervals(odd))
+    assert "項目" in drawn(plots.item_curves(odd, ids))
     anchors = anchors_of(fit(40), moved=len(ids))
     sound = replace(fit(40), item_ids=odd.item_ids)
-    named = replace(anchors, item_ids=odd.item_ids)
-    image(drawn(sound, named, link(sound, named)))
+    told = replace(anchors, item_ids=odd.item_ids)
+    drawn(scatter(sound, told, link(sound, told)))
 
 
 def test_markdown_holds_the_picture_and_a_harmless_alternative_text() -> None:
-    png = plots.test_information(fit(5))
-    text = plots.as_markdown(png, "information [math]")
-    match = re.fullmatch(r"!\[information \(math\)\]\(data:image/png;base64,([A-Za-z0-9+/=]+)\)", text)
+    picture = plots.test_information(fit(5))
+    text = svg.as_markdown(picture, "information [math]")
+    match = re.fullmatch(r"!\[information \(math\)\]\(data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)\)", text)
     assert match is not None
-    assert base64.b64decode(match[1]) == png
+    assert base64.b64decode(match[1]).decode() == svg.image(picture)

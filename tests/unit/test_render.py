@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import sys
 
 import pypdfium2
 import pytest
 
+from irt_assets.charts.chart import Chart
+from irt_assets.charts.svg import svg
 from irt_assets.reports import render
-from irt_assets.reports.charts import Chart
 from irt_assets.reports.document import (
     Block,
     Box,
@@ -32,7 +32,7 @@ from resources.files import typesetting
 HOSTILE = (
     '<script>alert(\'x\')</script>{{ 7 * 7 }}{% x %} #panic() $a$ *b* [c] @d <e> \\ " `f` ~ // /* ] #image("g.png")'
 )
-CHART = Chart((0, 1), (0, 1), "θ", HOSTILE, HOSTILE).svg()
+CHART = svg(Chart((0, 1), (0, 1), "θ", HOSTILE, HOSTILE))
 
 
 def document(*blocks: Block, **changes: str) -> Document:
@@ -140,20 +140,14 @@ def test_without_typst_the_error_names_the_package_and_the_html_is_there(monkeyp
     assert "<p>text</p>" in render.html(document(Paragraph("text")))
 
 
-def test_a_missing_font_is_a_warning_and_not_a_missing_report(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setitem(typesetting.FONTS, "NanumGothic.ttf", "no-such-package")
-    render._compiler.cache_clear()
-    try:
-        with caplog.at_level(logging.WARNING):
-            assert "learner" in text_of(render.pdf(document(Paragraph("learner 학습자"))))
-    finally:
-        render._compiler.cache_clear()
-    assert [record.message for record in caplog.records] == [
-        "PDFs may lack letters, as fonts are missing: pip install no-such-package"
-    ]
-
-
-def test_every_font_comes_with_the_installation() -> None:
-    assert typesetting.missing_fonts() == []
+def test_every_font_comes_with_the_installation_and_its_licence() -> None:
+    fonts = {path.name for path in typesetting.FONTS.iterdir()}
+    assert {
+        "NanumGothic.ttf",
+        "NanumGothicBold.ttf",
+        "DejaVuSans.ttf",
+        "DejaVuSans-Bold.ttf",
+        "LastResortHE-Regular.ttf",
+    } <= fonts
+    assert "SIL OPEN FONT LICENSE" in (typesetting.FONTS / "LICENSE_OFL").read_text("utf-8")
+    assert "Bitstream Vera" in (typesetting.FONTS / "LICENSE_DEJAVU").read_text("utf-8")

@@ -55,7 +55,7 @@ def test_abilities_show_their_distribution_and_their_reliability() -> None:
     found = shown.ability_metadata(measured)
     assert found["reliability (math)"].value == pytest.approx(0.8, abs=0.001)
     assert found["SD θ (math)"].value == 1.0
-    assert str(found["plot: θ (math)"].value).startswith("![distribution of θ](data:image/png")
+    assert str(found["plot: θ (math)"].value).startswith("![distribution of θ](data:image/svg+xml")
     lines = str(found["abilities"].value).splitlines()
     assert len({len(line.split("|")) for line in lines}) == 1
     assert cells(lines[2])[6:11] == ["-1.00", "-1.00", "+0.00", "+1.00", "+1.00"]

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 import psycopg
 from htmltools import Tag, TagChild, TagList, tags
 
 from irt_assets.abilities.batch import Measured, measured_in
+from irt_assets.charts.chart import ends_of
+from irt_assets.charts.pictures import against
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted, in_words, is_or_are, listed
 from irt_assets.gates.gates import SET_GATES
@@ -30,13 +31,12 @@ from irt_assets.reports.drift_words import signed
 from irt_assets.responses.scales import Scale, read_scales
 from services.dashboard.chosen import month_named, months_of, scale_named, scales_of, state_of
 from services.dashboard.elements import DASH, asking_form, badge, choice, link, notice, number, section, table
-from services.dashboard.figures import empty, figure, stack
+from services.dashboard.figures import figure, stack
 from services.dashboard.page import Asked, Page
 from services.dashboard.views.month import GATE_WORDS, gate_of
 
 MOVERS_SHOWN = 15
 CHANGES_SHOWN = 50
-POINT, MOVER = "#4c78a8", "#e4572e"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,31 +237,20 @@ def _values(values: Sequence[float], errors: Sequence[float]) -> list[str]:
 
 
 def _scatter(name: str, pairs: Pairs, values: Sequence[Floats], one: Side, other: Side) -> TagList:
-    drawn = empty(f"{name}, {one.month}", f"{name}, {other.month}")
-    ends = [float(min(v.min() for v in values)), float(max(v.max() for v in values))]
-    drawn.add_trace(
-        go.Scatter(x=ends, y=ends, mode="lines", name="no change", line={"color": "#888888", "dash": "dot", "width": 1})
-    )
     movers = pairs.movers
-    rest = sorted(set(range(len(pairs.items))) - set(movers))
-    for some, what, colour, symbol in ((rest, "items", POINT, "circle"), (movers, "moved most", MOVER, "triangle-up")):
-        drawn.add_trace(
-            go.Scatter(
-                x=[round(float(values[0][k]), 4) for k in some],
-                y=[round(float(values[1][k]), 4) for k in some],
-                text=[pairs.items[k] for k in some],
-                mode="markers",
-                name=what,
-                marker={"color": colour, "symbol": symbol, "size": 7},
-                hovertemplate="%{text}: %{x:.2f} → %{y:.2f}",
-            )
-        )
-    drawn.update_layout(legend={"orientation": "h", "y": 1.12})
     correlation = number(float(np.corrcoef(values[0], values[1])[0, 1])) if len(pairs.items) > 2 else DASH
     return figure(
-        drawn,
-        f"{name.capitalize()} of {len(pairs.items):,} items, {one.month} against {other.month}: correlation "
-        f"{correlation}. Moved most: {listed((pairs.items[k] for k in movers), 5)}.",
+        against(
+            (f"{name}, {one.month}", f"{name}, {other.month}"),
+            f"{name.capitalize()} of {len(pairs.items):,} items, {one.month} against {other.month}: correlation "
+            f"{correlation}. Moved most: {listed((pairs.items[k] for k in movers), 5)}.",
+            values[0],
+            values[1],
+            ["moved most" if k in movers else "" for k in range(len(pairs.items))],
+            ends_of(*values),
+            titles=[f"{item}: {x:.2f} → {y:.2f}" for item, x, y in zip(pairs.items, *values, strict=True)],
+            plain="items",
+        )
     )
 
 

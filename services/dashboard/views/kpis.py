@@ -8,15 +8,18 @@ from datetime import date
 import psycopg
 from htmltools import TagChild, TagList, tags
 
+from irt_assets.charts.chart import Chart, Dash, days
 from irt_assets.common.wording import sentence
 from irt_assets.kpis.meaning import MEANINGS, RANGES, TITLES
 from irt_assets.kpis.stored import Quartiles, last_weeks, quartiles, version_of
 from services.dashboard.chosen import whole_number
 from services.dashboard.elements import asking_form, choice, link, number, percent, section, table
-from services.dashboard.figures import empty, figure, stack
+from services.dashboard.figures import figure, stack
 from services.dashboard.page import Asked, Page
 
 FEWEST, WEEKS_SHOWN, MOST = 2, 8, 26
+BESIDE = 4
+"""Days before the first week and after the last."""
 
 
 def page(asked: Asked) -> Page:
@@ -74,21 +77,24 @@ def _kpis(found: Sequence[Quartiles]) -> list[TagChild]:
 def _kpi_section(name: str, weeks: Sequence[Quartiles]) -> TagChild:
     """Newest first."""
     newest = weeks[0]
-    drawn = empty("week from", name)
-    for what, values, style in (
-        ("upper quartile", [one.high for one in reversed(weeks)], "dot"),
-        ("median", [one.median for one in reversed(weeks)], "solid"),
-        ("lower quartile", [one.low for one in reversed(weeks)], "dash"),
-    ):
-        drawn.add_scatter(
-            x=[one.week_start for one in reversed(weeks)],
-            y=values,
-            name=what,
-            mode="lines+markers",
-            line={"dash": style},
-        )
     low, high = RANGES[name]
-    drawn.update_layout(yaxis_range=[low - 0.05, high + 0.05])
+    at = [days(one.week_start) for one in weeks]
+    chart = Chart(
+        (at[-1] - BESIDE, at[0] + BESIDE),
+        (low - 0.05, high + 0.05),
+        "week from",
+        name,
+        f"{TITLES[name]} over {len(weeks)} weeks: the median of the newest is {number(newest.median)}, its quartiles "
+        f"{number(newest.low)} and {number(newest.high)}.",
+        dated=True,
+    )
+    series: Sequence[tuple[str, Dash, list[float | None]]] = (
+        ("upper quartile", "dot", [one.high for one in weeks]),
+        ("median", "solid", [one.median for one in weeks]),
+        ("lower quartile", "dash", [one.low for one in weeks]),
+    )
+    for what, dash, values in series:
+        chart.line(at, values, "blue", what, dash=dash).points(at, values, "blue")
     rows = [
         (
             f"{one.week_start}",
@@ -105,8 +111,4 @@ def _kpi_section(name: str, weeks: Sequence[Quartiles]) -> TagChild:
         rows,
         numbers="tnnnn",
     )
-    summary = (
-        f"{TITLES[name]} over {len(weeks)} weeks: the median of the newest is {number(newest.median)}, its quartiles "
-        f"{number(newest.low)} and {number(newest.high)}."
-    )
-    return stack(figure(drawn, summary), tags.div(shown))
+    return stack(figure(chart), tags.div(shown))

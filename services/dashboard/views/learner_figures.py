@@ -7,21 +7,22 @@ from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from string import ascii_lowercase
 
-import plotly.graph_objects as go
 from htmltools import TagChild, TagList, tags
 
 from irt_assets.abilities.online import Theta
+from irt_assets.charts.chart import SERIES, Chart, Shape, ends_of
+from irt_assets.charts.chart import days as days_of
 from irt_assets.features.stored import ActiveDay
 from irt_assets.kpis.meaning import RANGES, TITLES
 from irt_assets.kpis.stored import Week
 from irt_assets.psychometrics.core.confidence import Z95
 from services.dashboard.elements import DASH, moment, number, table
-from services.dashboard.figures import empty, figure, stack
+from services.dashboard.figures import figure, stack
 
 DAYS_IN_FIGURE = 56
-BESIDE = timedelta(days=4)
-"""Margin before the first θ and after the last."""
-SYMBOLS = {"monthly": "circle", "nightly": "diamond", "online": "square"}
+BESIDE = 4
+"""Days before the first point and after the last."""
+SYMBOLS: dict[str, Shape] = {"monthly": "circle", "nightly": "diamond", "online": "square"}
 
 
 def theta_over_time(thetas: Sequence[Theta], kinds: Mapping[str, str], zone: str) -> TagList:
@@ -29,20 +30,28 @@ def theta_over_time(thetas: Sequence[Theta], kinds: Mapping[str, str], zone: str
     series: dict[tuple[str, str], list[Theta]] = defaultdict(list)
     for one in reversed(thetas):
         series[one.scale_id, one.kind].append(one)
-    drawn = empty("answers until", "θ with its 95 % interval")
-    for (scale, kind), found in sorted(series.items()):
-        drawn.add_trace(
-            go.Scatter(
-                x=[one.window_end for one in found],
-                y=[one.theta for one in found],
-                error_y={"type": "data", "array": [Z95 * one.se for one in found], "thickness": 1},
-                mode="lines+markers",
-                marker={"symbol": SYMBOLS.get(kind, "circle"), "size": 8},
-                name=f"{scale}, {kinds.get(kind, kind)}",
-            )
+    first, last = thetas[-1], thetas[0]
+    ends = [(one.theta - Z95 * one.se, one.theta + Z95 * one.se) for one in thetas]
+    chart = Chart(
+        (days_of(first.window_end) - BESIDE, days_of(last.window_end) + BESIDE),
+        ends_of(*ends),
+        "answers until",
+        "θ with its 95 % interval",
+        f"θ over time, {len(thetas)} values: from {number(first.theta)} on scale {first.scale_id} in "
+        f"{first.window_end:%Y-%m} to {number(last.theta)} on scale {last.scale_id} in {last.window_end:%Y-%m}.",
+        dated=True,
+    )
+    for k, ((scale, kind), found) in enumerate(sorted(series.items())):
+        chart.points(
+            [days_of(one.window_end) for one in found],
+            [one.theta for one in found],
+            SERIES[k % len(SERIES)],
+            SYMBOLS.get(kind, "circle"),
+            name=f"{scale}, {kinds.get(kind, kind)}",
+            low=[one.theta - Z95 * one.se for one in found],
+            high=[one.theta + Z95 * one.se for one in found],
+            joined=True,
         )
-    drawn.update_layout(showlegend=True)
-    drawn.update_xaxes(range=[thetas[-1].window_end - BESIDE, thetas[0].window_end + BESIDE])
     rows = [
         (
             moment(one.window_end, zone),
@@ -55,11 +64,8 @@ def theta_over_time(thetas: Sequence[Theta], kinds: Mapping[str, str], zone: str
         )
         for one in thetas
     ]
-    first, last = thetas[-1], thetas[0]
     return figure(
-        drawn,
-        f"θ over time, {len(thetas)} values: from {number(first.theta)} on scale {first.scale_id} in "
-        f"{first.window_end:%Y-%m} to {number(last.theta)} on scale {last.scale_id} in {last.window_end:%Y-%m}.",
+        chart,
         table(
             "Every θ, newest first",
             ("answers until", "scale", "θ", "standard error", "95 % interval", "answers", "measured"),
@@ -71,17 +77,19 @@ def theta_over_time(thetas: Sequence[Theta], kinds: Mapping[str, str], zone: str
 
 def kpis_over_time(weeks: Sequence[Week]) -> TagList:
     """Newest first, as they are read; a null is a gap, and in the table a letter of its reason."""
-    drawn = empty("week from", "KPI")
-    for name in RANGES:
-        drawn.add_trace(
-            go.Scatter(
-                x=[week.week_start for week in reversed(weeks)],
-                y=[week.kpis.get(name) for week in reversed(weeks)],
-                mode="lines+markers",
-                name=f"{name} {TITLES[name]}",
-            )
-        )
-    drawn.update_layout(yaxis_range=[-1.05, 1.05])
+    starts = [days_of(week.week_start) for week in weeks]
+    chart = Chart(
+        (starts[-1] - BESIDE, starts[0] + BESIDE),
+        (-1.05, 1.05),
+        "week from",
+        "KPI",
+        f"Six weekly KPIs over {len(weeks)} weeks, from {weeks[-1].week_start} to {weeks[0].week_start}; gaps where "
+        "a KPI is not known.",
+        dated=True,
+    )
+    for colour, name in zip(SERIES, RANGES, strict=False):
+        values = [week.kpis.get(name) for week in weeks]
+        chart.points(starts, values, colour, name=f"{name} {TITLES[name]}", joined=True)
     reasons = sorted({why for week in weeks for why in (week.kpis.get("why") or {}).values()})
     letters = dict(zip(reasons, ascii_lowercase, strict=False))
 
@@ -94,9 +102,7 @@ def kpis_over_time(weeks: Sequence[Week]) -> TagList:
 
     rows = [(f"{week.week_start}", *(shown(week, name) for name in RANGES)) for week in weeks]
     return figure(
-        drawn,
-        f"Six weekly KPIs over {len(weeks)} weeks, from {weeks[-1].week_start} to {weeks[0].week_start}; gaps where "
-        "a KPI is not known.",
+        chart,
         TagList(
             table(
                 "KPIs by week, newest first",
@@ -119,8 +125,12 @@ def activity_over_time(days: Sequence[ActiveDay], today: date) -> TagChild:
     weeks = sorted(by_week)
     lately = [one for one in days if one.date > today - timedelta(days=DAYS_IN_FIGURE)]
     weekly = figure(
-        _bars("week from", weeks, [by_week[week][0] for week in weeks], [by_week[week][1] for week in weeks]),
-        f"Live answers by week: {sum(one.attempts for one in days):,} in {len(weeks)} weeks of the last year.",
+        _bars(
+            f"Live answers by week: {sum(one.attempts for one in days):,} in {len(weeks)} weeks of the last year.",
+            "week from",
+            {week: (by_week[week][0], by_week[week][1]) for week in weeks},
+            5,
+        ),
         table(
             "Activity by week, newest first",
             ("week from", "answers", "of them correct", "active days"),
@@ -132,13 +142,12 @@ def activity_over_time(days: Sequence[ActiveDay], today: date) -> TagChild:
         return TagList(weekly, tags.p(f"No live answer in the last {DAYS_IN_FIGURE} days."))
     daily = figure(
         _bars(
+            f"Live answers by day: {sum(one.attempts for one in lately):,} in the last {DAYS_IN_FIGURE} days.",
             "day",
-            [one.date for one in lately],
-            [one.attempts for one in lately],
-            [one.correct for one in lately],
-            (today - timedelta(days=DAYS_IN_FIGURE), today),
+            {one.date: (one.attempts, one.correct) for one in lately},
+            0.8,
+            (days_of(today) - DAYS_IN_FIGURE, days_of(today) + 1),
         ),
-        f"Live answers by day: {sum(one.attempts for one in lately):,} in the last {DAYS_IN_FIGURE} days.",
         table(
             f"Activity by day in the last {DAYS_IN_FIGURE} days, newest first",
             ("day", "answers", "of them correct"),
@@ -150,12 +159,17 @@ def activity_over_time(days: Sequence[ActiveDay], today: date) -> TagChild:
 
 
 def _bars(
-    what: str, x: Sequence[date], answers: Sequence[int], correct: Sequence[int], shown: tuple[date, date] | None = None
-) -> go.Figure:
-    drawn = empty(what, "live answers")
-    wrong = [n - right for n, right in zip(answers, correct, strict=True)]
-    drawn.add_trace(go.Bar(x=list(x), y=list(correct), name="correct"))
-    drawn.add_trace(go.Bar(x=list(x), y=wrong, name="wrong", marker={"pattern": {"shape": "/"}}))
-    drawn.update_layout(barmode="stack")
-    drawn.update_xaxes(type="date", range=list(shown) if shown else None)
-    return drawn
+    described: str,
+    what: str,
+    answers: Mapping[date, tuple[int, int]],
+    wide: float,
+    shown: tuple[float, float] | None = None,
+) -> Chart:
+    """answers: from a day on, all and the correct ones. wide: of a bar, in days."""
+    left = [days_of(day) - wide / 2 for day in answers]
+    right = [start + wide for start in left]
+    both, correct = zip(*answers.values(), strict=True)
+    ends = shown or (min(left) - BESIDE, max(right) + BESIDE)
+    chart = Chart(ends, (0.0, 1.08 * max(both)), what, "live answers", described, dated=True)
+    chart.boxes(left, right, [0] * len(left), correct, name="correct")
+    return chart.boxes(left, right, correct, both, colour="orange", name="wrong", hatched=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import plotly.graph_objects as go
 import psycopg
 from htmltools import Tag, TagChild, TagList, tags
 
-from irt_assets.calibration.linking_history import LinkedMonth, read_history
+from irt_assets.calibration.linking_history import LinkedMonth, constant_by_month, read_history
+from irt_assets.charts.chart import Chart, ends_of, names_at
+from irt_assets.charts.pictures import mark
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted
 from irt_assets.gates.anchor_shifts import AnchorShift, anchor_shifts
@@ -20,12 +21,11 @@ from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.linking.anchor_diagnosis import Suspect
 from irt_assets.reports.drift_words import signed
 from irt_assets.responses.scales import Scale
-from services.dashboard.elements import DASH, badge, link, number, prose, section, table
-from services.dashboard.figures import HEIGHT, empty, figure, stack
+from services.dashboard.elements import DASH, badge, link, number, prose, section, shortened, table
+from services.dashboard.figures import HEIGHT, figure, stack
 
 MOST_DRAWN = 40
 ROW_HEIGHT = 17
-AGREES, MOVED = "#4c78a8", "#e4572e"
 
 
 def anchors_and_linking(connection: psycopg.Connection, scale: Scale, month: str) -> Tag:
@@ -98,54 +98,52 @@ def _item(item: str, scale: Scale) -> Tag:
 def _shifts_figure(shifts: Sequence[AnchorShift]) -> TagChild:
     if not shifts:
         return None
-    drawn_shifts = shifts[:MOST_DRAWN]
-    drawn = empty("b this month − b of the anchor set", "")
-    for name, colour, symbol, off in (("agrees", AGREES, "circle", False), ("moved", MOVED, "triangle-up", True)):
-        some = [shift for shift in drawn_shifts if shift.moved is off]
-        if some:
-            drawn.add_trace(
-                go.Scatter(
-                    x=[shift.delta_b for shift in some],
-                    y=[shift.item_id for shift in some],
-                    error_x={"type": "data", "array": [Z95 * shift.error for shift in some]},
-                    mode="markers",
-                    name=name,
-                    marker={"color": colour, "symbol": symbol, "size": 8},
-                    hovertemplate="%{y}: %{x:+.2f}",
-                )
-            )
-    drawn.update_layout(legend={"orientation": "h", "y": 1.06})
-    drawn.add_vline(x=0, line={"dash": "dot", "color": "#888888"})
-    order = [shift.item_id for shift in drawn_shifts]
-    drawn.update_yaxes(
-        automargin=True, type="category", dtick=1, autorange="reversed", categoryorder="array", categoryarray=order
+    rows = [
+        (shift.item_id, signed(shift.delta_b), number(shift.error), "moved" if shift.moved else "agrees")
+        for shift in shifts
+    ]
+    chart = shifts_chart(shifts)
+    return TagList(
+        tags.p(chart.described),
+        figure(
+            chart,
+            table("Change of each anchor", ("anchor", "change in b", "error", ""), rows, numbers="tnn"),
+            height=max(HEIGHT, ROW_HEIGHT * len(chart.y_names) + 100),
+        ),
     )
+
+
+def shifts_chart(shifts: Sequence[AnchorShift]) -> Chart:
+    """The change in b of the anchors that changed most, with 95 % intervals, from the top."""
+    drawn = shifts[:MOST_DRAWN]
     n_moved = sum(shift.moved for shift in shifts)
     sentence = (
         f"How far each of {len(shifts)} anchors lies from the anchor set in b, as the anchors that did not move link "
         f"them, with 95 % intervals; {counted(n_moved, 'anchor')} moved."
     )
     sentence += f" Drawn are the {MOST_DRAWN} that lie furthest." if len(shifts) > MOST_DRAWN else ""
-    rows = [
-        (shift.item_id, signed(shift.delta_b), number(shift.error), "moved" if shift.moved else "agrees")
-        for shift in shifts
-    ]
-    return TagList(
-        tags.p(sentence),
-        figure(
-            drawn,
-            sentence,
-            table("Change of each anchor", ("anchor", "change in b", "error", ""), rows, numbers="tnn"),
-            height=max(HEIGHT, ROW_HEIGHT * len(drawn_shifts) + 100),
-        ),
+    at = [shift.delta_b for shift in drawn]
+    left, right = ([shift.delta_b + sign * Z95 * shift.error for shift in drawn] for sign in (-1, 1))
+    chart = Chart(
+        ends_of(left, right, [0.0]),
+        (len(drawn) - 0.4, -0.6),
+        "b this month − b of the anchor set",
+        "",
+        sentence,
+        height=ROW_HEIGHT * len(drawn) + 50,
+        y_names=names_at(shortened(shift.item_id, 24) for shift in drawn),
     )
+    chart.line([0, 0], chart.y, "grey", dash="dot", width=1)
+    kinds = ["moved" if shift.moved else "" for shift in drawn]
+    titles = [f"{shift.item_id}: {shift.delta_b:+.2f}" for shift in drawn]
+    return mark(chart, at, range(len(drawn)), kinds, left=left, right=right, titles=titles, plain="agrees")
 
 
 def _history(history: Sequence[LinkedMonth], month: str) -> TagChild:
     if not history:
         return None
     now = next((one for one in history if one.month == month), None)
-    linked = [one for one in history if one.error is None]
+    linked = {one.month: one for one in history if one.error is None}
     rows = [
         (one.month, f"not linked: {one.error}", "", "", "", "")
         if one.error
@@ -163,7 +161,9 @@ def _history(history: Sequence[LinkedMonth], month: str) -> TagChild:
     return TagList(
         tags.h3("Linking constants", class_="h5 mt-3"),
         tags.p(_linking_said(now, month)),
-        stack(*(_constant(linked, name) for name in ("slope", "intercept"))) if linked else None,
+        stack(*(figure(constant_by_month(linked, list(linked), name)) for name in ("slope", "intercept")))
+        if linked
+        else None,
         tags.details(
             tags.summary("Linking month by month"),
             table("Linking of the months, the newest first", headers, rows, numbers="tnnntn"),
@@ -180,21 +180,6 @@ def _linking_said(now: LinkedMonth | None, month: str) -> TagChild:
         f"Slope {_with_error(now.slope, now.slope_se)}, intercept {_with_error(now.intercept, now.intercept_se)}: "
         "the spread and the mean of the month's learners on the scale."
     )
-
-
-def _constant(linked: Sequence[LinkedMonth], name: str) -> TagList:
-    drawn = empty("month", name)
-    drawn.add_trace(
-        go.Scatter(
-            x=[one.month for one in linked],
-            y=[getattr(one, name) for one in linked],
-            error_y={"type": "data", "array": [Z95 * getattr(one, f"{name}_se") for one in linked]},
-            mode="lines+markers",
-            line={"width": 1, "color": AGREES},
-        )
-    )
-    drawn.update_xaxes(type="category")
-    return figure(drawn, f"The {name} of the linking by month, with 95 % intervals: {len(linked)} months.")
 
 
 def _with_error(value: float, error: float) -> str:

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import plotly.graph_objects as go
 import psycopg
 from htmltools import Tag, TagChild, TagList, tags
 from shiny import Inputs, Outputs, Session, reactive, render, ui
 
+from irt_assets.charts.pictures import NOW, PUBLISHED, Curve, response_curves
 from irt_assets.common.dashboard_pages import address
 from irt_assets.common.wording import counted, with_capital
 from irt_assets.decisions import release_undo
@@ -38,7 +38,7 @@ from services.dashboard.chosen import CHOSEN, names_in
 from services.dashboard.deciding import Form, Outcome, What
 from services.dashboard.elements import DASH, link, notice, number, section, shortened, table
 from services.dashboard.elements import facts as pairs
-from services.dashboard.figures import empty, figure
+from services.dashboard.figures import figure
 from services.dashboard.page import Asked, NotFound, Page
 from services.dashboard.views.item import month_by_month
 
@@ -139,18 +139,13 @@ def decision_state(asked: Asked, references: Sequence[Reference]) -> Tag:
 def curves(new: ItemRow, old: ItemRow | None, *, mu: float = 0.0, sigma: float = 1.0) -> TagList:
     """The proposed curve, and the published one where there is one."""
     theta = np.linspace(mu - 4 * sigma, mu + 4 * sigma, 81)
-    drawn = empty("θ", "probability of a correct answer")
-    columns: list[tuple[str, np.ndarray]] = []
-    for name, values, dash in (("published", old, "dash"), ("proposed", new, "solid")):
-        if values is not None:
-            p = values.curve(theta)
-            drawn.add_trace(go.Scatter(x=theta.round(2), y=p.round(4), name=name, line={"dash": dash, "width": 3}))
-            columns.append((name, p))
-    drawn.update_layout(yaxis={"range": [0, 1]}, legend={"orientation": "h", "y": 1.12}, showlegend=True)
-    rows = [(number(theta[k], 1), *(number(p[k], 3) for _, p in columns)) for k in range(0, len(theta), 5)]
-    numbers = table("Probability of a correct answer", ("θ", *(name for name, _ in columns)), rows, numbers="nnn")
+    found = [] if old is None else [Curve(old.curve(theta), PUBLISHED, "published")]
+    found.append(Curve(new.curve(theta), NOW, "proposed"))
+    rows = [(number(theta[k], 1), *(number(curve.y[k], 3) for curve in found)) for k in range(0, len(theta), 5)]
+    headers = ("θ", *(curve.name for curve in found))
     sentence = "Curve of the proposed values" + (", and dashed that of the published ones" if old else "")
-    return figure(drawn, sentence, numbers)
+    numbers = table("Probability of a correct answer", headers, rows, numbers="nnn")
+    return figure(response_curves(theta, sentence, found), numbers)
 
 
 def _load_proposals(connection: psycopg.Connection, references: Sequence[Reference]) -> list[Proposal]:
