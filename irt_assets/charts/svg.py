@@ -26,7 +26,7 @@ FONT = "NanumGothic, Noto Sans CJK KR, DejaVu Sans, sans-serif"
 WIDTH, PIXELS = 720, 900
 """A picture's width in the units of its charts, and in the pixels that fit Dagster's pane."""
 MOST_POINTS = 1000
-"""Of a series with more, a picture shows one of every few, so that it stays below 150 kB."""
+"""A picture shows one of every few points of a series that has more, so that it stays below 150 kB."""
 _RIGHT, _BOTTOM, _LINE, _LETTER = 8, 32, 12, 5.2
 _NAME = 60, 10  # the space that a name takes
 _TICK_NAME = 30

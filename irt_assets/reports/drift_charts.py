@@ -29,7 +29,7 @@ def changes(facts: Facts) -> Chart:
     """Δb of every compared item with its 95 % interval, from easier to harder; flagged ones are triangles, named."""
     rows = [item.drift for item in facts.items.values() if item.drift and item.drift.delta_b is not None]
     rows.sort(key=lambda row: row.delta_b or 0.0)
-    deltas, half, kinds = _changes(rows)
+    (deltas, half), kinds = _changes(rows), _kinds(rows)
     flagged = np.array(kinds, dtype=object) != ""
     return by_rank(
         ("items, from easier to harder than published", "Δb"),
@@ -57,7 +57,7 @@ def response_curves_of(item: Item, facts: Facts) -> Chart:
 def history(item: Item) -> Chart:
     """Δb of an item against what was published when each month began, with 95 % intervals."""
     rows = [row for row in item.history if row.delta_b is not None]
-    deltas, half, kinds = _changes(rows)
+    (deltas, half), kinds = _changes(rows), _kinds(rows)
     titles = [f"{row.month}: Δb {row.delta_b:+.2f}, {row.severity}" for row in rows]
     described = f"Change of difficulty of item {item.item_id} over months"
     return by_month(
@@ -127,12 +127,15 @@ def information(test: InformationRow, name: str) -> Chart:
     return over_ability(theta, label, f"Test {label} over ability", curves, min(top, 1.5) if name == "se" else top, 230)
 
 
-def _changes(rows: Sequence[DriftRow]) -> tuple[Floats, Floats, list[str]]:
-    """Δb, half of its 95 % interval (NaN where it is not known), and whether it is flagged."""
+def _changes(rows: Sequence[DriftRow]) -> tuple[Floats, Floats]:
+    """Δb, and half of its 95 % interval, NaN where it is not known."""
     ends = [row.details.get("delta_b_95") or (np.nan, np.nan) for row in rows]
     low, high = np.array(ends, dtype=float).reshape(-1, 2).T
-    kinds = ["" if row.severity == "none" else "flagged" for row in rows]
-    return np.array([row.delta_b for row in rows], dtype=float), (high - low) / 2, kinds
+    return np.array([row.delta_b for row in rows], dtype=float), (high - low) / 2
+
+
+def _kinds(rows: Sequence[DriftRow]) -> list[str]:
+    return ["" if row.severity == "none" else "flagged" for row in rows]
 
 
 def _abilities(facts: Facts) -> Floats:
