@@ -50,11 +50,21 @@ def _fork_workers(asked: int, end: int) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    _close_what_is_inherited()
     gc.freeze()
     try:
         forkserver.main(asked, end, preload=[])
     finally:
         os._exit(0)
+
+
+def _close_what_is_inherited() -> None:
+    """Close the files that this process has from before its program, but for the standard ones: the code server holds
+    its lock in one, and the next code server cannot start while a worker has it, too."""
+    for descriptor in [int(file.name) for file in Path("/proc/self/fd").iterdir()]:
+        with suppress(OSError):
+            if descriptor > 2 and os.get_inheritable(descriptor):
+                os.close(descriptor)
 
 
 def begin() -> None:

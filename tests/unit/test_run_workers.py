@@ -77,14 +77,20 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """What a program says that forks workers as the code server does."""
     folder = tmp_path_factory.mktemp("workers")
     (folder / "program.py").write_text(PROGRAM)
-    done = subprocess.run(
-        [sys.executable, "program.py"],
-        env={**os.environ, "IRT_CODE_SERVER_SOCKET": "code-server.sock", "PYTHONPATH": str(Path(__file__).parents[2])},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=patient(60),
-    )
+    with (folder / "opened before it starts").open("w") as lock:
+        done = subprocess.run(
+            [sys.executable, "program.py"],
+            env={
+                **os.environ,
+                "IRT_CODE_SERVER_SOCKET": "code-server.sock",
+                "PYTHONPATH": str(Path(__file__).parents[2]),
+            },
+            cwd=folder,
+            pass_fds=[lock.fileno()],
+            capture_output=True,
+            text=True,
+            timeout=patient(60),
+        )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
