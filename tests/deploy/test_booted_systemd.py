@@ -342,7 +342,7 @@ def test_a_code_server_that_is_restarted_leaves_no_worker_and_the_run_is_done(ma
     began = now(machine)
     with calibrating_again(machine):
         machine.must("systemctl", "restart", "irt-code-server")
-        assert "spawn_main" not in machine.says("systemctl", "status", "-n0", "-l", "irt-code-server")
+        assert AT_WORK not in machine.says("systemctl", "status", "-n0", "-l", "irt-code-server")
         machine.wait(lambda: ended() in said(machine, AGAIN, began), MONTH_S, "the end of the job")
     assert f"{ended()}done" in said(machine, AGAIN, began)
 
