@@ -57,7 +57,7 @@ def curve(
         "",
         described,
         width=480,
-        height=180,
+        height=170,
         x_names=dict(zip((at[0], at[-1]), ends, strict=True)),
         y_names={mu + z * sigma: below for z, below in PERCENTILES},
         heading=axis,

@@ -22,7 +22,7 @@ HEIGHT = 360
 
 def figure(chart: Chart, numbers: TagChild = None, *, height: int = HEIGHT) -> TagList:
     """The figure, described by the chart's sentence. numbers: a folded table of its values."""
-    drawn = json.dumps(plotly.figure(chart, height), ensure_ascii=False)
+    drawn = json.dumps(plotly.figure(chart, height), ensure_ascii=False, separators=(",", ":"))
     return TagList(
         tags.div(data_figure=drawn, class_="figure", role="figure", aria_label=chart.described),
         head_content(tags.script(src=f"plotly.min.js?v={_PLOTLY.version}", defer="")),
