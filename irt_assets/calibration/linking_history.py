@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import psycopg
 
-from irt_assets.charts.chart import Chart, Picture, names_at, shortened
+from irt_assets.charts.chart import Chart, Picture, Points, names_at, shortened
 from irt_assets.charts.pictures import by_month
 from irt_assets.common.partitions import months_between
 from irt_assets.ledger.linked_windows import answered_items, fitted_months
@@ -110,7 +110,7 @@ def history_plot(history: Sequence[LinkedMonth]) -> Picture:
         x_names=charts[0].x_names,
         y_names=names_at(shortened(item, 16) for item in named) or {0.0: "none dropped"},
     )
-    below.points([k for k, _ in dropped], [row for _, row in dropped], "orange", "cross", size=3.2)
+    below.add(Points([k for k, _ in dropped], [row for _, row in dropped], "orange", shape="cross", size=3.2))
     for chart in (*charts, below):
         for k in missing:
             chart.stretch(k - 0.4, k + 0.4)

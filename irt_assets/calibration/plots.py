@@ -7,18 +7,18 @@ a test would want to check, pictures of drift or learners, and drawing (see `irt
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from irt_assets.charts.chart import Chart, Picture, shortened
+from irt_assets.charts.chart import Chart, Line, Picture, Points, shortened
 from irt_assets.charts.pictures import (
+    MOST_NAMES,
     NOW,
-    Curve,
     against,
     bulk,
     by_rank,
     histogram,
-    named,
     over_ability,
     response_curves,
 )
@@ -44,9 +44,10 @@ def parameters_with_intervals(calibration: Calibration) -> Picture:
     estimated = np.flatnonzero(calibration.estimated)
     order = estimated[np.argsort(calibration.b[estimated])]
     kinds = ["flagged" if calibration.flags[j] else "" for j in order]
-    names = [calibration.item_ids[j] for j in order]
+    flagged = np.flatnonzero(kinds)
+    how: dict[str, Any] = {"names": [calibration.item_ids[j] for j in order], "named": flagged[:MOST_NAMES]}
     charts = [
-        by_rank(("items, easy to hard (rank)", label), label, value, Z95 * se, kinds, bulk(value), names=names)
+        by_rank(("items, easy to hard (rank)", label), label, value, Z95 * se, kinds, bulk(value), **how)
         for label, value, se in (
             (B, calibration.b[order], calibration.b_se[order]),
             (A, calibration.a[order], calibration.a_se[order]),
@@ -55,7 +56,7 @@ def parameters_with_intervals(calibration: Calibration) -> Picture:
     missing = calibration.n_items - order.size
     return Picture(
         f"{order.size} items with 95 % intervals"
-        + (f", {len(names) - kinds.count('')} of them flagged (orange triangles)" if any(kinds) else "")
+        + (f", {flagged.size} of them flagged (orange triangles)" if flagged.size else "")
         + (f"; {missing} more could not be estimated" if missing else ""),
         charts,
     )
@@ -88,7 +89,7 @@ def test_information(calibration: Calibration) -> Picture:
     with np.errstate(divide="ignore"):
         se = 1 / np.sqrt(total)
     charts = [
-        over_ability(_THETA, label, label, [Curve(y, NOW)], top, 230)
+        over_ability(_THETA, label, label, [Line(_THETA, y, **NOW)], top, 230)
         for y, label, top in (
             (total, "test information (1/θ²)", 1.08 * float(total.max())),
             (se, "standard error of θ (SD)", min(1.0, 1.1 * float(se.max()))),
@@ -112,14 +113,14 @@ def ability_histogram(theta: Floats, se: Floats) -> Picture:
     """How many learners have which θ, and how well it is known along it: the median error and the middle 90 %."""
     edges = np.linspace(theta.min() - 1e-9, theta.max() + 1e-9, min(40, max(5, round(len(theta) ** 0.5))) + 1)
     left = histogram(theta, edges, "ability θ", "learners", "how many learners have which θ", height=230)
-    left.line([theta.mean()] * 2, left.y, "orange")
+    left.add(Line([theta.mean()] * 2, left.y, "orange"))
     groups = np.searchsorted(edges, theta) - 1
     of = {k: np.quantile(se[groups == k], [0.05, 0.5, 0.95]) for k in np.unique(groups)}
     low, middle, high = zip(*of.values(), strict=True)
     right = Chart(
         left.x, (0.0, 1.08 * float(se.max())), "ability θ", "standard error of θ", "standard errors by θ", height=230
     )
-    right.points([(edges[k] + edges[k + 1]) / 2 for k in of], middle, "blue", low=low, high=high)
+    right.add(Points([(edges[k] + edges[k + 1]) / 2 for k in of], middle, low=low, high=high))
     return Picture(
         f"{len(theta):,} learners: mean θ {theta.mean():+.2f} (orange), SD {theta.std():.2f}, mean SE {se.mean():.2f}; "
         "right: the median SE, bars: the middle 90 %",
@@ -155,8 +156,8 @@ def linking_scatter(new: Calibration, anchors: AnchorSet, linking: Linking, *, a
         apart = np.abs(y - x) > np.hypot(x_half, y_half)  # an anchor dropped for its b is not news among the a
         shown = [k for k, kind in enumerate(kinds) if (apart[k] if kind == "left out" else moved[k] == name)]
         labels = f"{label} in the anchor set", f"{label} in this fit, linked"
-        chart = against(labels, label, x, y, kinds, bulk(x, y), x_half=x_half, y_half=y_half, plain="used")
-        charts.append(named(chart, shown, x, y, names))
+        how: dict[str, Any] = {"x_half": x_half, "y_half": y_half, "plain": "used", "names": names, "named": shown}
+        charts.append(against(labels, label, x, y, kinds, bulk(x, y), **how))
     unseen = len(anchors.item_ids) - len(rows)
     dropped = len(linking.anchors_dropped) - unseen
     return Picture(
@@ -182,8 +183,9 @@ def agreement_scatter(agreement: Agreement, rules: Rules) -> Picture:
     for one, label in ((agreement.b, B), (agreement.a, A)):
         labels = f"{label}, {agreement.engines[0]}", f"{label}, {agreement.engines[1]}"
         (x, y), (x_se, y_se) = one.value, one.se
-        chart = against(labels, label, x, y, kinds, bulk(x, y), x_half=Z95 * x_se, y_half=Z95 * y_se)
-        charts.append(named(chart, np.flatnonzero(one.apart > limit), x, y, agreement.item_ids))
+        how = {"names": agreement.item_ids, "named": np.flatnonzero(one.apart > limit)}
+        chart = against(labels, label, x, y, kinds, bulk(x, y), x_half=Z95 * x_se, y_half=Z95 * y_se, **how)
+        charts.append(chart)
     verdict = "DISAGREE" if agreement.problems(rules) else "agree"
     return Picture(
         f"{' and '.join(agreement.engines)} {verdict} on {len(agreement.item_ids)} items"
@@ -207,8 +209,9 @@ def difficulty_scatter(difficulties: Difficulties) -> Picture:
         bulk(d.published, d.night),
         x_half=Z95 * d.published_se,
         y_half=Z95 * d.night_se,
+        names=d.item_ids,
+        named=np.flatnonzero(moved),
     )
-    named(chart, np.flatnonzero(moved), d.published, d.night, d.item_ids)
     said = f"{moved.sum()} of them moved (orange triangles)" if moved.any() else "none of them moved"
     return Picture(f"{len(d.item_ids)} published items, {said}", [chart])
 
@@ -217,7 +220,7 @@ def _one_curve(calibration: Calibration, j: int | None, item: str, observed: Obs
     curves, notes = [], ["no parameters"]
     if j is not None and calibration.estimated[j]:
         p = calibration.select([j]).curves.probability(_THETA)[:, 0]
-        curves, notes = [Curve(p, NOW)], [f"a = {calibration.a[j]:.2f}, b = {calibration.b[j]:.2f}"]
+        curves, notes = [Line(_THETA, p, **NOW)], [f"a = {calibration.a[j]:.2f}, b = {calibration.b[j]:.2f}"]
     if j is not None:
         notes += [str(flag.value).replace("_", " ") for flag in calibration.flags[j]]
         notes.append(f"n = {calibration.n[j]}, {calibration.n_correct[j]} correct")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from irt_assets.charts.chart import Picture, shortened
-from irt_assets.charts.pictures import by_rank, named
+from irt_assets.charts.pictures import by_rank
 from irt_assets.drift.dif_month import Row
 from irt_assets.drift.dif_page import differs
 from irt_assets.psychometrics.core.confidence import Z95
@@ -31,16 +31,17 @@ def differences_plot(whole: Row, items: Sequence[Row]) -> Picture | None:
         half = Z95 * np.array([row["details"]["wald"]["delta_b_se"] for row in rows])
         large = [row["details"]["large"] for row in rows]
         reach = 1.15 * max(0.5, float(np.quantile(np.abs(delta) + half, 0.97)), float(np.abs(delta).max(initial=0)))
-        chart = by_rank(
-            (f"items, from easier to harder for the group than for {reference}", f"Δb, {shortened(name, 24)}"),
-            f"difference of difficulty between {name} and {reference}",
-            delta,
-            half,
-            ["large" if much else "certain" if differs(row) else "" for much, row in zip(large, rows, strict=True)],
-            (-reach, reach),
-        )
         charts.append(
-            named(chart, np.flatnonzero(large), range(1, len(rows) + 1), delta, [row["item_id"] for row in rows])
+            by_rank(
+                (f"items, from easier to harder for the group than for {reference}", f"Δb, {shortened(name, 24)}"),
+                f"difference of difficulty between {name} and {reference}",
+                delta,
+                half,
+                ["large" if much else "certain" if differs(row) else "" for much, row in zip(large, rows, strict=True)],
+                (-reach, reach),
+                names=[row["item_id"] for row in rows],
+                named=np.flatnonzero(large),
+            )
         )
     more = f" (the first {PANELS} of {len(names)} groups)" if len(names) > PANELS else ""
     return Picture(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from irt_assets.charts.chart import Chart, Picture, shortened
-from irt_assets.charts.pictures import NOW, PUBLISHED, Curve, over_ability
+from irt_assets.charts.chart import Line, Picture, shortened
+from irt_assets.charts.pictures import NOW, PUBLISHED, over_ability
 from irt_assets.drift.information import MonthInformation, population
 from irt_assets.psychometrics.information.functions import conditional_se, item_information
 
@@ -20,21 +22,23 @@ def test_curves(found: MonthInformation) -> Picture:
     items, theta = found.items, found.theta
     both = items.in_force & items.estimated
     curves = [
-        Curve(found.of_test(items.published, both), PUBLISHED, f"{both.sum()} items, as published"),
-        Curve(found.of_test(items.now, both), NOW, "the same items in this month"),
+        Line(theta, found.of_test(items.published, both), name=f"{both.sum()} items, as published", **PUBLISHED),
+        Line(theta, found.of_test(items.now, both), name="the same items in this month", **NOW),
     ]
     if found.retiring:
         all_in_force = f"all {items.in_force.sum()} items in force, as now known"
         curves += [
-            Curve(found.retirement.before, ("black", "dashdot"), all_in_force),
-            Curve(found.retirement.after, ("black", "dot"), f"without the {len(found.retiring)} flagged items"),
+            Line(theta, found.retirement.before, "black", all_in_force, dash="dashdot"),
+            Line(
+                theta, found.retirement.after, "black", f"without the {len(found.retiring)} flagged items", dash="dot"
+            ),
         ]
-    errors = [Curve(conditional_se(curve.y), curve.style, curve.name) for curve in curves]
+    errors = [replace(curve, ys=conditional_se(np.array(curve.ys))) for curve in curves]
     low, high = population(found.scale).middle()
     inside = (theta >= low) & (theta <= high)
-    largest = max(float(curve.y[inside].max()) for curve in errors)
+    largest = max(np.max(np.array(curve.ys)[inside]) for curve in errors)
     tops = (
-        1.08 * max(float(curve.y.max()) for curve in curves) or 1.0,
+        1.08 * max(max(curve.ys) for curve in curves) or 1.0,
         1.6 * min(largest, 2.0 * found.scale.sigma),
     )
     charts = [
@@ -59,21 +63,23 @@ def item_curves(found: MonthInformation) -> Picture:
         return Picture("No item lost information or drifted far")
     shown = found.retiring[:MOST_ITEMS]
     panels = {item: _curves_of(found, item) for item in shown}
-    top = 1.08 * max((float(curve.y.max()) for curves in panels.values() for curve in curves), default=1.0) or 1.0
-    charts: list[Chart] = []
-    for item, curves in panels.items():
-        charts.append(over_ability(found.theta, INFORMATION, f"Information of {item}", curves, top, 170))
-        charts[-1].heading = shortened(item, 30)
+    top = 1.08 * max((max(curve.ys) for curves in panels.values() for curve in curves), default=1.0) or 1.0
+    charts = [
+        over_ability(found.theta, INFORMATION, f"Information of {item}", curves, top, 170)
+        for item, curves in panels.items()
+    ]
+    for chart, item in zip(charts, shown, strict=True):
+        chart.heading = shortened(item, 30)
     more = f" (the first {len(shown)} of {len(found.retiring)})" if len(found.retiring) > len(shown) else ""
     return Picture(
         f"Flagged items{more}: blue dashes as published, orange as the month has them", charts, min(3, len(shown))
     )
 
 
-def _curves_of(found: MonthInformation, item: str) -> list[Curve]:
+def _curves_of(found: MonthInformation, item: str) -> list[Line]:
     j = found.items.item_ids.index(item)
     return [
-        Curve(item_information(found.theta, parameters.select([item]).curves)[:, 0], style)
+        Line(found.theta, item_information(found.theta, parameters.select([item]).curves)[:, 0], **style)
         for parameters, style in ((found.items.published, PUBLISHED), (found.items.now, NOW))
         if np.isfinite(parameters.a[j])
     ]

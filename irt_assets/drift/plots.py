@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from irt_assets.charts.chart import Chart, Picture, names_at, shortened
+from irt_assets.charts.chart import Boxes, Chart, Picture, names_at, shortened
 
 MOST_ITEMS = 30
 LIMIT = 0.15  # wABC at which the colours end
@@ -29,13 +29,15 @@ def heat_map(
         height=50 + 18 * max(len(items), 1),
         x_names=names_at(months),
         y_names=names_at(shortened(item, 24) for item in items),
-    ).boxes(
-        columns - 0.49,
-        columns + 0.49,
-        rows + 0.48,
-        rows - 0.48,
-        fills=[_colour(value) for value in change.flat],
-        texts=[f"{value:+.2f} {flag}" if flag else "" for value, flag in zip(change.flat, flags.flat, strict=True)],
+    ).add(
+        Boxes(
+            columns - 0.49,
+            rows + 0.48,
+            right=columns + 0.49,
+            top=rows - 0.48,
+            fills=[_colour(value) for value in change.flat],
+            texts=[f"{value:+.2f} {flag}" if flag else "" for value, flag in zip(change.flat, flags.flat, strict=True)],
+        )
     )
     return Picture(
         "How much items changed against the published set (wABC): purple easier, brown harder; flagged: m medium, "

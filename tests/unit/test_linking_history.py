@@ -40,7 +40,7 @@ def test_each_dropped_anchor_is_a_cross_in_its_month() -> None:
 def test_a_month_that_was_not_linked_is_grey_in_every_chart() -> None:
     for chart in history_plot([SOUND, FAILED]).charts:
         (box,) = [part for part in chart.parts if isinstance(part, Boxes)]
-        assert (box.left, box.right, box.pale) == ([1.6], [2.4], True)
+        assert (box.xs, box.right, box.pale) == ([1.6], [2.4], True)
 
 
 @pytest.mark.parametrize(

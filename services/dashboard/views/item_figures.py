@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 from htmltools import TagList
 
-from irt_assets.charts.chart import Chart, days, ends_of
-from irt_assets.charts.pictures import NOW, PUBLISHED, Curve, mark, response_curves
+from irt_assets.charts.chart import Chart, Line, days, ends_of
+from irt_assets.charts.pictures import NOW, PUBLISHED, mark, response_curves
 from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Floats
@@ -36,9 +36,10 @@ def curves(facts: ItemFacts, month: FittedMonth, seen: Observed | None) -> TagLi
     curves = []
     if month.curve is not None:
         name = f"estimate of {month.month}"
-        curves.append(Curve(month.curve.curve(theta), NOW, name, month.curve.interval(theta)))
+        low, high = month.curve.interval(theta) or ((), ())
+        curves.append(Line(theta, month.curve.curve(theta), name=name, low=low, high=high, **NOW))
     if published is not None:
-        curves.append(Curve(published.curve(theta), PUBLISHED, "published now"))
+        curves.append(Line(theta, published.curve(theta), name="published now", **PUBLISHED))
     rows = []
     if seen is not None:
         low, high = seen.interval()
@@ -82,7 +83,8 @@ def history(facts: ItemFacts, name: Literal["a", "b"], end: datetime) -> TagList
     mark(chart, [days(m.start) for m in fitted], values, kinds, low=low, high=high, titles=titles, plain="month")
     if steps:
         since = [days(row["effective_from"]) for row in steps]
-        chart.line([*since, max(times)], [*published, published[-1]], "orange", "published", dash="dash", steps=True)
+        known = [*published, published[-1]]
+        chart.add(Line([*since, max(times)], known, "orange", "published", dash="dash", steps=True))
     return figure(chart)
 
 

@@ -8,7 +8,7 @@ import psycopg
 from htmltools import Tag, TagChild, TagList, tags
 
 from irt_assets.calibration.linking_history import LinkedMonth, constant_by_month, read_history
-from irt_assets.charts.chart import Chart, ends_of, names_at
+from irt_assets.charts.chart import Chart, Line, ends_of, names_at
 from irt_assets.charts.pictures import mark
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted
@@ -133,7 +133,7 @@ def shifts_chart(shifts: Sequence[AnchorShift]) -> Chart:
         height=ROW_HEIGHT * len(drawn) + 50,
         y_names=names_at(shortened(shift.item_id, 24) for shift in drawn),
     )
-    chart.line([0, 0], chart.y, "grey", dash="dot", width=1)
+    chart.add(Line([0, 0], chart.y, "grey", dash="dot", width=1))
     kinds = ["moved" if shift.moved else "" for shift in drawn]
     titles = [f"{shift.item_id}: {shift.delta_b:+.2f}" for shift in drawn]
     return mark(chart, at, range(len(drawn)), kinds, left=left, right=right, titles=titles, plain="agrees")
