@@ -88,15 +88,14 @@ def test_information(calibration: Calibration) -> Picture:
     high = min(calibration.latent_mean + Z95 * calibration.latent_sd, _THETA[-1])
     with np.errstate(divide="ignore"):
         se = 1 / np.sqrt(total)
+    whose = " (grey: middle 95 % of the learners)"
     charts = [
-        over_ability(_THETA, label, label, [Line(_THETA, y, **NOW)], top, 230)
+        over_ability(_THETA, label, label, [Line(_THETA, y, **NOW)], top, whose, height=230).stretch(low, high)
         for y, label, top in (
             (total, "test information (1/θ²)", 1.08 * float(total.max())),
             (se, "standard error of θ (SD)", min(1.0, 1.1 * float(se.max()))),
         )
     ]
-    for chart in charts:
-        chart.stretch(low, high).x_label = "ability θ (grey: middle 95 % of the learners)"
     best = int(np.argmax(total))
     return Picture(
         f"All {usable.sum()} items together measure best at θ = {_THETA[best]:.1f}, with a standard error of"
@@ -224,9 +223,16 @@ def _one_curve(calibration: Calibration, j: int | None, item: str, observed: Obs
     if j is not None:
         notes += [str(flag.value).replace("_", " ") for flag in calibration.flags[j]]
         notes.append(f"n = {calibration.n[j]}, {calibration.n_correct[j]} correct")
-    chart = response_curves(_THETA, f"Response curve of {item}", curves, observed, top=1.5)  # with room for the notes
-    chart.heading, chart.notes, chart.y_names = shortened(item, 30), notes, {0.0: "0", 0.5: "0.5", 1.0: "1"}
-    return chart
+    return response_curves(
+        _THETA,
+        f"Response curve of {item}",
+        curves,
+        observed,
+        top=1.5,  # with room for the notes
+        heading=shortened(item, 30),
+        notes=notes,
+        y_names={0.0: "0", 0.5: "0.5", 1.0: "1"},
+    )
 
 
 def _p(p: float) -> str:

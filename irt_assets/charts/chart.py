@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Any, Literal, TypeAlias
 
 Numbers: TypeAlias = Any
@@ -149,10 +149,6 @@ def names_at(names: Iterable[str]) -> dict[float, str]:
 def days(moment: date) -> float:
     """Days since 1970-01-01 UTC, of a date or an aware time."""
     return moment.timestamp() / 86_400 if isinstance(moment, datetime) else float((moment - date(1970, 1, 1)).days)
-
-
-def date_of(day: float) -> datetime:
-    return datetime.fromtimestamp(day * 86_400, UTC)
 
 
 def shortened(name: str, length: int) -> str:

@@ -29,10 +29,11 @@ Values: TypeAlias = Sequence[float] | Floats
 
 
 def over_ability(
-    theta: Floats, y_label: str, described: str, curves: Iterable[Line], top: float, height: int = 190
+    theta: Floats, y_label: str, described: str, curves: Iterable[Line], top: float, whose: str = "", **how: Any
 ) -> Chart:
-    """Curves between 0 and `top`, each over its band."""
-    return Chart((theta[0], theta[-1]), (0.0, top), "ability θ", y_label, described, height=height).add(*curves)
+    """Curves between 0 and `top`, each over its band; `whose` abilities the axis names; how: as in `Chart`."""
+    how = {"height": 190} | how
+    return Chart((theta[0], theta[-1]), (0.0, top), f"ability θ{whose}", y_label, described, **how).add(*curves)
 
 
 def response_curves(
@@ -42,9 +43,11 @@ def response_curves(
     observed: Observed | None = None,
     learners: str = "",
     top: float = 1.0,
+    **how: Any,
 ) -> Chart:
-    """Probabilities correct, and the observed proportions with their intervals; `learners`: whose they are."""
-    chart = over_ability(theta, "probability correct", described, curves, top)
+    """Probabilities correct, and the observed proportions with their intervals; `learners`: whose they are; how: as in
+    `Chart`."""
+    chart = over_ability(theta, "probability correct", described, curves, top, **how)
     if observed is not None:
         titles = [f"{p:.2f} of {n} answers correct" for p, n in zip(observed.proportion, observed.n, strict=True)]
         chart.add(Points(observed.theta, observed.proportion, "black", learners, *observed.interval(), titles=titles))

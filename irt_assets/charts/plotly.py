@@ -18,9 +18,11 @@ COLOURS = {
 """Colours that can be distinguished on light and dark pages; dashes and shapes distinguish them too."""
 SHAPES = {"triangle": "triangle-up", "cross": "x"}
 MS_A_DAY = 86_400_000
+HEIGHT = 360
+"""Of a figure in pixels, at least."""
 
 
-def figure(chart: Chart, height: int) -> dict[str, Any]:
+def figure(chart: Chart) -> dict[str, Any]:
     """`data` and `layout`, of plain numbers and text; names next to points are left to the pointer."""
     draw: dict[type, Any] = {Line: _line, Points: _points, Boxes: _boxes, Names: lambda *_: ()}
     traces = [trace for part in chart.parts for trace in draw[type(part)](part, chart.dated)]
@@ -35,7 +37,7 @@ def figure(chart: Chart, height: int) -> dict[str, Any]:
             "showlegend": sum(trace["showlegend"] for trace in traces) > 1,
             "barmode": "overlay",
             "margin": {"l": 55, "r": 15, "t": 25, "b": 45},
-            "height": height,
+            "height": max(HEIGHT, chart.height),
         },
     }
 

@@ -11,11 +11,12 @@ import base64
 import math
 import textwrap
 from collections.abc import Iterator, Sequence
+from datetime import date, timedelta
 from typing import Any
 
 from markupsafe import Markup, escape
 
-from irt_assets.charts.chart import Boxes, Chart, Line, Names, Part, Picture, Points, date_of, shortened
+from irt_assets.charts.chart import Boxes, Chart, Line, Names, Part, Picture, Points, shortened
 
 COLOURS = {
     "blue": "#0072B2", "orange": "#D55E00", "grey": "#767676", "black": "#1a1a1a", "green": "#007A5E",
@@ -194,7 +195,7 @@ class _Drawing:
             return list(chart.x_names.items())[::-1][::every]
         if chart.dated:
             places = [chart.x[0] + (chart.x[1] - chart.x[0]) * share for share in (0.1, 0.35, 0.6, 0.85)]
-            return [(math.floor(place), f"{date_of(math.floor(place)):%Y-%m-%d}") for place in places]
+            return [(day, f"{date(1970, 1, 1) + timedelta(day):%Y-%m-%d}") for day in map(math.floor, places)]
         return [(tick, f"{tick:g}") for tick in _ticks(*chart.x)]
 
     def _x(self, value: float) -> float:

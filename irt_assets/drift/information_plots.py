@@ -41,12 +41,11 @@ def test_curves(found: MonthInformation) -> Picture:
         1.08 * max(max(curve.ys) for curve in curves) or 1.0,
         1.6 * min(largest, 2.0 * found.scale.sigma),
     )
+    whose = " (grey: middle 95 % of the population)"
     charts = [
-        over_ability(theta, label, label, some, top, 250)
+        over_ability(theta, label, label, some, top, whose, height=250).stretch(low, high)
         for some, label, top in ((curves, f"test {INFORMATION}", tops[0]), (errors, "standard error of θ", tops[1]))
     ]
-    for chart in charts:
-        chart.stretch(low, high).x_label = "ability θ (grey: middle 95 % of the population)"
     if found.test is None:
         return Picture("No item in force was estimated by this month", charts, 2)
     worst = found.test.worst
@@ -65,11 +64,11 @@ def item_curves(found: MonthInformation) -> Picture:
     panels = {item: _curves_of(found, item) for item in shown}
     top = 1.08 * max((max(curve.ys) for curves in panels.values() for curve in curves), default=1.0) or 1.0
     charts = [
-        over_ability(found.theta, INFORMATION, f"Information of {item}", curves, top, 170)
+        over_ability(
+            found.theta, INFORMATION, f"Information of {item}", curves, top, height=170, heading=shortened(item, 30)
+        )
         for item, curves in panels.items()
     ]
-    for chart, item in zip(charts, shown, strict=True):
-        chart.heading = shortened(item, 30)
     more = f" (the first {len(shown)} of {len(found.retiring)})" if len(found.retiring) > len(shown) else ""
     return Picture(
         f"Flagged items{more}: blue dashes as published, orange as the month has them", charts, min(3, len(shown))

@@ -125,7 +125,9 @@ def information(test: InformationRow, name: str) -> Chart:
         if (values := test.curve.get(f"{prefix}{key}")) is not None
     ]
     top = ends_of(*(curve.ys for curve in curves))[1]
-    return over_ability(theta, label, f"Test {label} over ability", curves, min(top, 1.5) if name == "se" else top, 230)
+    return over_ability(
+        theta, label, f"Test {label} over ability", curves, min(top, 1.5) if name == "se" else top, height=230
+    )
 
 
 def _changes(rows: Sequence[DriftRow]) -> tuple[Floats, Floats]:

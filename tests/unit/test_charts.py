@@ -68,21 +68,21 @@ def test_any_text_is_escaped_in_every_place(bad: str) -> None:
         assert parsed(made) is not None
     (title,) = parsed(svg.svg(drawn)).iter(f"{SVG}title")
     assert (title.text or "") == "".join(ch if ch.isprintable() else "□" for ch in bad), "it reads as it was"
-    assert json.loads(json.dumps(plotly.figure(drawn, 300)))["data"][0]["text"] == [bad]
+    assert json.loads(json.dumps(plotly.figure(drawn)))["data"][0]["text"] == [bad]
 
 
 @pytest.mark.parametrize("shape", ["circle", "triangle", "cross", "diamond", "square"])
 def test_a_point_that_is_not_known_is_not_drawn(shape: str) -> None:
     drawn = chart().add(Points([1, 2], [np.nan, 0.5], shape=shape, titles=["gone", "there"]))  # type: ignore[arg-type]
     assert [title.text for title in parsed(svg.svg(drawn)).iter(f"{SVG}title")] == ["there"]
-    assert plotly.figure(drawn, 300)["data"][0]["y"] == [None, 0.5]
+    assert plotly.figure(drawn)["data"][0]["y"] == [None, 0.5]
 
 
 def test_intervals_that_are_not_known_are_not_drawn() -> None:
     drawn = chart().add(Points([1, 2], [0.3, 0.3], low=[None, 0.2], high=[np.nan, 0.4]))
     (path,) = re.findall(r'<path d="(M[^"]*V[^"]*)" fill="none" stroke="#0072B2"', svg.svg(drawn))
     assert path.count("M") == 1
-    error = plotly.figure(drawn, 300)["data"][0]["error_y"]
+    error = plotly.figure(drawn)["data"][0]["error_y"]
     assert (error["array"], error["arrayminus"]) == ([None, 0.1], [None, 0.1])
 
 
@@ -104,7 +104,7 @@ def test_days_are_dates_on_both_axes() -> None:
     drawn = chart(x=(days(date(2026, 9, 1)), days(date(2026, 9, 21))), dated=True)
     drawn.add(Points([days(datetime(2026, 9, 11, 12, tzinfo=UTC))], [0.5]))
     assert "2026-09-03" in svg.svg(drawn)
-    figure = plotly.figure(drawn, 300)
+    figure = plotly.figure(drawn)
     assert figure["layout"]["xaxis"]["type"] == "date"
     assert figure["data"][0]["x"] == [datetime(2026, 9, 11, 12, tzinfo=UTC).timestamp() * 1000]
 
@@ -120,7 +120,7 @@ def test_every_part_is_a_figure_that_plotly_knows() -> None:
     )
     drawn.stretch(1, 2).level(0)
     mark(drawn, [1, 2], [0.1, 0.2], ["", "flagged"], left=[0, 1], right=[2, 3], joined=True, plain="sound")
-    made = go.Figure(plotly.figure(drawn, 300))  # raises where Plotly does not know a property
+    made = go.Figure(plotly.figure(drawn))  # raises where Plotly does not know a property
     assert [trace.name for trace in made.data if trace.showlegend] == ["line", "sound", "flagged"]
     assert made.layout.showlegend
     assert [trace.marker.symbol for trace in made.data if trace.name in ("sound", "flagged")] == [

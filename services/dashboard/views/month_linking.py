@@ -22,7 +22,7 @@ from irt_assets.psychometrics.linking.anchor_diagnosis import Suspect
 from irt_assets.reports.drift_words import signed
 from irt_assets.responses.scales import Scale
 from services.dashboard.elements import DASH, badge, link, number, prose, section, shortened, table
-from services.dashboard.figures import HEIGHT, figure, stack
+from services.dashboard.figures import figure, stack
 
 MOST_DRAWN = 40
 ROW_HEIGHT = 17
@@ -108,7 +108,6 @@ def _shifts_figure(shifts: Sequence[AnchorShift]) -> TagChild:
         figure(
             chart,
             table("Change of each anchor", ("anchor", "change in b", "error", ""), rows, numbers="tnn"),
-            height=max(HEIGHT, ROW_HEIGHT * len(chart.y_names) + 100),
         ),
     )
 
@@ -130,7 +129,7 @@ def shifts_chart(shifts: Sequence[AnchorShift]) -> Chart:
         "b this month − b of the anchor set",
         "",
         sentence,
-        height=ROW_HEIGHT * len(drawn) + 50,
+        height=ROW_HEIGHT * len(drawn) + 100,
         y_names=names_at(shortened(shift.item_id, 24) for shift in drawn),
     )
     chart.add(Line([0, 0], chart.y, "grey", dash="dot", width=1))
