@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import psycopg
 from htmltools import Tag, TagChild, TagList, tags
 
-from irt_assets.calibration.linking_history import LinkedMonth, constant_by_month, read_history
+from irt_assets.calibration.linking_history import LinkedMonth, constant_by_month, linked_of, read_history
 from irt_assets.charts.chart import Chart, Line, ends_of, names_at
 from irt_assets.charts.pictures import mark
 from irt_assets.common.partitions import Month
@@ -142,15 +142,15 @@ def _history(history: Sequence[LinkedMonth], month: str) -> TagChild:
     if not history:
         return None
     now = next((one for one in history if one.month == month), None)
-    linked = {one.month: one for one in history if one.error is None}
+    linked = linked_of(history)
     rows = [
         (one.month, f"not linked: {one.error}", "", "", "", "")
-        if one.error
+        if one.constants is None
         else (
             one.month,
-            _with_error(one.slope, one.slope_se),
-            _with_error(one.intercept, one.intercept_se),
-            str(one.used),
+            _with_error(*one.constants.value("slope")),
+            _with_error(*one.constants.value("intercept")),
+            str(len(one.constants.anchors_used)),
             ", ".join(one.dropped) or "none",
             str(one.unseen),
         )
@@ -173,12 +173,10 @@ def _history(history: Sequence[LinkedMonth], month: str) -> TagChild:
 def _linking_said(now: LinkedMonth | None, month: str) -> TagChild:
     if now is None:
         return f"{month} was not fitted yet."
-    if now.error:
+    if now.constants is None:
         return TagList(f"{month} is not on the scale: ", prose(now.error))
-    return (
-        f"Slope {_with_error(now.slope, now.slope_se)}, intercept {_with_error(now.intercept, now.intercept_se)}: "
-        "the spread and the mean of the month's learners on the scale."
-    )
+    slope, intercept = (_with_error(*now.constants.value(name)) for name in ("slope", "intercept"))
+    return f"Slope {slope}, intercept {intercept}: the spread and the mean of the month's learners on the scale."
 
 
 def _with_error(value: float, error: float) -> str:
