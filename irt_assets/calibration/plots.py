@@ -118,8 +118,7 @@ def ability_histogram(theta: Floats, se: Floats) -> Picture:
     low, middle, high = zip(*of.values(), strict=True)
     right = Chart(
         left.x, (0.0, 1.08 * float(se.max())), "ability θ", "standard error of θ", "standard errors by θ", height=230
-    )
-    right.add(Points([(edges[k] + edges[k + 1]) / 2 for k in of], middle, low=low, high=high))
+    ).add(Points([(edges[k] + edges[k + 1]) / 2 for k in of], middle, low=low, high=high))
     return Picture(
         f"{len(theta):,} learners: mean θ {theta.mean():+.2f} (orange), SD {theta.std():.2f}, mean SE {se.mean():.2f}; "
         "right: the median SE, bars: the middle 90 %",
@@ -183,8 +182,7 @@ def agreement_scatter(agreement: Agreement, rules: Rules) -> Picture:
         labels = f"{label}, {agreement.engines[0]}", f"{label}, {agreement.engines[1]}"
         (x, y), (x_se, y_se) = one.value, one.se
         how = {"names": agreement.item_ids, "named": np.flatnonzero(one.apart > limit)}
-        chart = against(labels, label, x, y, kinds, bulk(x, y), x_half=Z95 * x_se, y_half=Z95 * y_se, **how)
-        charts.append(chart)
+        charts.append(against(labels, label, x, y, kinds, bulk(x, y), x_half=Z95 * x_se, y_half=Z95 * y_se, **how))
     verdict = "DISAGREE" if agreement.problems(rules) else "agree"
     return Picture(
         f"{' and '.join(agreement.engines)} {verdict} on {len(agreement.item_ids)} items"

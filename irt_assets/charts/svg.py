@@ -108,8 +108,7 @@ class _Drawing:
         yield (
             f'<path d="M{left:g} {top}V{bottom}H{right}" fill="none" stroke="{COLOURS["grey"]}" stroke-width="0.8"/>'
         )
-        middle = (left + right) / 2
-        yield _text(middle, chart.height - 5, chart.x_label, "middle")
+        yield _text((left + right) / 2, chart.height - 5, chart.x_label, "middle")
         yield _text(
             10, (top + bottom) / 2, chart.y_label, "middle", f' transform="rotate(-90 10 {(top + bottom) / 2})"'
         )

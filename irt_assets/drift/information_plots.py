@@ -37,14 +37,13 @@ def test_curves(found: MonthInformation) -> Picture:
     low, high = population(found.scale).middle()
     inside = (theta >= low) & (theta <= high)
     largest = max(np.max(np.array(curve.ys)[inside]) for curve in errors)
-    tops = (
-        1.08 * max(max(curve.ys) for curve in curves) or 1.0,
-        1.6 * min(largest, 2.0 * found.scale.sigma),
-    )
     whose = " (grey: middle 95 % of the population)"
     charts = [
         over_ability(theta, label, label, some, top, whose, height=250).stretch(low, high)
-        for some, label, top in ((curves, f"test {INFORMATION}", tops[0]), (errors, "standard error of θ", tops[1]))
+        for some, label, top in (
+            (curves, f"test {INFORMATION}", 1.08 * max(max(curve.ys) for curve in curves) or 1.0),
+            (errors, "standard error of θ", 1.6 * min(largest, 2.0 * found.scale.sigma)),
+        )
     ]
     if found.test is None:
         return Picture("No item in force was estimated by this month", charts, 2)

@@ -79,8 +79,11 @@ def anchors(facts: Facts) -> Chart:
     left out and moved ones are triangles."""
     assert facts.fit is not None
     off = facts.fit.constants.anchors_dropped.keys() | facts.fit.constants.suspects.keys()
-    found = [i for i in facts.items.values() if i.is_anchor and i.published and i.now]
-    both = [(i.item_id, i.published.b, i.now.b, i.now.b_se or 0.0) for i in found if i.published and i.now]
+    both = [
+        (i.item_id, i.published.b, i.now.b, i.now.b_se or 0.0)
+        for i in facts.items.values()
+        if i.is_anchor and i.published and i.now
+    ]
     both.sort(key=lambda row: row[0] not in off)  # what is named first has room
     names = [name for name, *_ in both]
     x, y, se = np.array([row[1:] for row in both], dtype=float).reshape(-1, 3).T
