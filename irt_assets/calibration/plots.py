@@ -6,7 +6,7 @@ a test would want to check, pictures of drift or learners, and drawing (see `irt
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,6 @@ from irt_assets.charts.pictures import (
     by_rank,
     histogram,
     over_ability,
-    response_curves,
 )
 from irt_assets.gates.agreement import Agreement
 from irt_assets.gates.early_warning import Difficulties
@@ -28,12 +27,10 @@ from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.core.models import Calibration, Floats
 from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.psychometrics.fit.observed import Observed
 from irt_assets.psychometrics.linking.linking import Linking, transform
 
 B, A = "difficulty b (SD of θ)", "discrimination a (1/θ)"
 _THETA = np.linspace(-4.0, 4.0, 81)
-_MAX_CURVES = 9
 
 
 def parameters_with_intervals(calibration: Calibration) -> Picture:
@@ -62,20 +59,21 @@ def parameters_with_intervals(calibration: Calibration) -> Picture:
     )
 
 
-def item_curves(
-    calibration: Calibration, item_ids: Sequence[str], observed: Mapping[str, Observed] | None = None
-) -> Picture:
-    """Response curves of up to nine items, with the observed proportions where given (bars: 95 %)."""
-    shown = list(item_ids)[:_MAX_CURVES]
-    if not shown:
-        return Picture("No item to show")
-    place = {item: j for j, item in enumerate(calibration.item_ids)}
-    more = f" (the first {len(shown)} of {len(item_ids)})" if len(item_ids) > len(shown) else ""
-    return Picture(
-        f"Response curves{more}" + ("; points: observed proportions, bars: 95 %" if observed else ""),
-        [_one_curve(calibration, place.get(item), item, (observed or {}).get(item)) for item in shown],
-        min(3, len(shown)),
-    )
+def item_curves(calibration: Calibration, item_ids: Sequence[str]) -> Picture:
+    """Response curves of a few items that were estimated."""
+    charts = []
+    for item in item_ids:
+        j = calibration.item_ids.index(item)
+        curve = Line(_THETA, calibration.select([j]).curves.probability(_THETA)[:, 0], **NOW)
+        chart = over_ability(_THETA, "probability correct", f"Response curve of {item}", [curve], 1.5)  # with the notes
+        chart.heading, chart.y_names = shortened(item, 30), {0.0: "0", 0.5: "0.5", 1.0: "1"}
+        chart.notes = [
+            f"a = {calibration.a[j]:.2f}, b = {calibration.b[j]:.2f}",
+            *(str(flag.value).replace("_", " ") for flag in calibration.flags[j]),
+            f"n = {calibration.n[j]}, {calibration.n_correct[j]} correct",
+        ]
+        charts.append(chart)
+    return Picture("Response curves", charts, min(3, len(charts)))
 
 
 def test_information(calibration: Calibration) -> Picture:
@@ -211,26 +209,6 @@ def difficulty_scatter(difficulties: Difficulties) -> Picture:
     )
     said = f"{moved.sum()} of them moved (orange triangles)" if moved.any() else "none of them moved"
     return Picture(f"{len(d.item_ids)} published items, {said}", [chart])
-
-
-def _one_curve(calibration: Calibration, j: int | None, item: str, observed: Observed | None) -> Chart:
-    curves, notes = [], ["no parameters"]
-    if j is not None and calibration.estimated[j]:
-        p = calibration.select([j]).curves.probability(_THETA)[:, 0]
-        curves, notes = [Line(_THETA, p, **NOW)], [f"a = {calibration.a[j]:.2f}, b = {calibration.b[j]:.2f}"]
-    if j is not None:
-        notes += [str(flag.value).replace("_", " ") for flag in calibration.flags[j]]
-        notes.append(f"n = {calibration.n[j]}, {calibration.n_correct[j]} correct")
-    return response_curves(
-        _THETA,
-        f"Response curve of {item}",
-        curves,
-        observed,
-        top=1.5,  # with room for the notes
-        heading=shortened(item, 30),
-        notes=notes,
-        y_names={0.0: "0", 0.5: "0.5", 1.0: "1"},
-    )
 
 
 def _p(p: float) -> str:

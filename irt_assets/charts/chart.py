@@ -132,12 +132,12 @@ class Picture:
     columns: int = 1
 
 
-def ends_of(*values: Iterable[float | None], least: float = 0.1) -> tuple[float, float]:
+def ends_of(*values: Iterable[float | None]) -> tuple[float, float]:
     """Ends of an axis that holds all of the values (those that are not finite aside), with some room."""
     found = [float(v) for some in values for v in some if v is not None and math.isfinite(v)]
     if not found:
         return -1.0, 1.0
-    room = 0.08 * max(max(found) - min(found), least)
+    room = 0.08 * max(max(found) - min(found), 0.1)
     return min(found) - room, max(found) + room
 
 

@@ -42,12 +42,9 @@ def response_curves(
     curves: Iterable[Line],
     observed: Observed | None = None,
     learners: str = "",
-    top: float = 1.0,
-    **how: Any,
 ) -> Chart:
-    """Probabilities correct, and the observed proportions with their intervals; `learners`: whose they are; how: as in
-    `Chart`."""
-    chart = over_ability(theta, "probability correct", described, curves, top, **how)
+    """Probabilities correct, and the observed proportions with their intervals; `learners`: whose they are."""
+    chart = over_ability(theta, "probability correct", described, curves, 1.0)
     if observed is not None:
         titles = [f"{p:.2f} of {n} answers correct" for p, n in zip(observed.proportion, observed.n, strict=True)]
         chart.add(Points(observed.theta, observed.proportion, "black", learners, *observed.interval(), titles=titles))
