@@ -16,7 +16,7 @@ Numbers: TypeAlias = Any
 """An iterable of numbers, or of None where one is not known."""
 Colour: TypeAlias = Literal["blue", "orange", "grey", "black", "green", "purple", "sky", "yellow"]
 Dash: TypeAlias = Literal["solid", "dash", "dot", "dashdot"]
-Shape: TypeAlias = Literal["circle", "diamond", "square", "triangle", "cross", "caret-up", "caret-down"]
+Shape: TypeAlias = Literal["circle", "diamond", "square", "triangle", "cross"]
 SERIES: Sequence[Colour] = ("blue", "orange", "green", "purple", "sky", "yellow", "black", "grey")
 """Colours of series that have no meaning of their own."""
 

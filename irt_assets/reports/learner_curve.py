@@ -38,7 +38,7 @@ def curve(
     axis: str,
     goal: str,
     ends: Sequence[str],
-    described: str = "",
+    described: str,
 ) -> Chart:
     """θ over time with its 95 % interval, at least one measurement, oldest first; `ends` are the first and last date.
 

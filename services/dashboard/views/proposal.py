@@ -137,9 +137,9 @@ def decision_state(asked: Asked, references: Sequence[Reference]) -> Tag:
     return tags.div(tags.ul(*states), tags.a("Reload this page", href=address_of(references)))
 
 
-def curves(new: ItemRow, old: ItemRow | None, *, mu: float = 0.0, sigma: float = 1.0) -> TagList:
+def curves(new: ItemRow, old: ItemRow | None) -> TagList:
     """The proposed curve, and the published one where there is one."""
-    theta = np.linspace(mu - 4 * sigma, mu + 4 * sigma, 81)
+    theta = np.linspace(-4, 4, 81)
     found = [] if old is None else [Line(theta, old.curve(theta), name="published", **PUBLISHED)]
     found.append(Line(theta, new.curve(theta), name="proposed", **NOW))
     rows = [(number(theta[k], 1), *(number(curve.ys[k], 3) for curve in found)) for k in range(0, len(theta), 5)]
