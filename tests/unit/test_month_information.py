@@ -15,7 +15,7 @@ from irt_assets.drift.compared import Compared
 from irt_assets.drift.evidence import InForce, LinkedWindow
 from irt_assets.drift.information import MonthInformation, inform, item_rows, test_row
 from irt_assets.drift.information_assets import ScaleInformation, flagged_table, sentence
-from irt_assets.drift.information_plots import item_curves, test_curves
+from irt_assets.drift.plots import item_curves, test_curves
 from irt_assets.drift.unestimated import Unestimated
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Calibration
