@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import psycopg
 
-from irt_assets.charts.chart import Chart, Picture, names_at, shortened
+from irt_assets.charts.chart import Chart, Picture, Points, names_at, shortened
 from irt_assets.charts.pictures import by_month
 from irt_assets.common.partitions import months_between
+from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.linked_windows import answered_items, fitted_months
 from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.responses.scales import Scale
@@ -30,18 +31,14 @@ class LinkedMonth:
     """A month's linking of the scale's own fit.
 
     `dropped` are anchors that had enough answers and were not used; `unseen` counts those that had not. For a month
-    that could not be linked, `error` says why, and there are no numbers (NaN, 0).
+    that could not be linked, `error` says why, and there are no constants.
     """
 
     month: str
-    slope: float = np.nan
-    slope_se: float = np.nan
-    intercept: float = np.nan
-    intercept_se: float = np.nan
-    used: int = 0
+    constants: LinkingConstants | None = None
     dropped: tuple[str, ...] = ()
     unseen: int = 0
-    error: str | None = None
+    error: str = ""
 
 
 def read_history(connection: psycopg.Connection, scale: Scale, month: str) -> list[LinkedMonth]:
@@ -56,18 +53,8 @@ def read_history(connection: psycopg.Connection, scale: Scale, month: str) -> li
             history.append(LinkedMonth(one.month, error=one.error or "it was fitted and not linked"))
             continue
         dropped = tuple(sorted(set(constants.anchors_dropped) & seen.get(one.fit_id, set())))
-        history.append(
-            LinkedMonth(
-                one.month,
-                slope=constants.slope,
-                slope_se=constants.slope_se,
-                intercept=constants.intercept,
-                intercept_se=constants.intercept_se,
-                used=len(constants.anchors_used),
-                dropped=dropped,
-                unseen=len(constants.anchors_dropped) - len(dropped),
-            )
-        )
+        unseen = len(constants.anchors_dropped) - len(dropped)
+        history.append(LinkedMonth(one.month, constants, dropped, unseen))
     return history
 
 
@@ -75,30 +62,28 @@ def history_table(history: Sequence[LinkedMonth]) -> str:
     """Newest month first."""
     rows = []
     for one in reversed(history):
-        if one.error:
+        if (k := one.constants) is None:
             rows.append((one.month, f"not linked: {one.error}", *[""] * 4))
             continue
-        constants = f"{one.slope:.3f} ± {one.slope_se:.3f}", f"{one.intercept:+.3f} ± {one.intercept_se:.3f}"
-        rows.append((one.month, *constants, f"{one.used}", ", ".join(one.dropped) or "none", f"{one.unseen}"))
+        constants = f"{k.slope:.3f} ± {k.slope_se:.3f}", f"{k.intercept:+.3f} ± {k.intercept_se:.3f}"
+        used = f"{len(k.anchors_used)}"
+        rows.append((one.month, *constants, used, ", ".join(one.dropped) or "none", f"{one.unseen}"))
     columns = ("month", "slope", "intercept", "anchors used", "dropped", "too few answers")
     return markdown_table(columns, rows, numeric={*columns} - {"month", "dropped"})
 
 
 def history_plot(history: Sequence[LinkedMonth]) -> Picture:
     """Slope and intercept with 95 % intervals, and below them the anchors that were dropped, month by month."""
-    linked = {one.month: one for one in history if one.error is None}
+    linked = linked_of(history)
     if not linked:
         return Picture("No month has been linked yet")
     months: list[str] = list(months_between(history[0].month, history[-1].month))
-    often = Counter(item for one in linked.values() for item in one.dropped)
+    often = Counter(item for one in history for item in one.dropped)
     named = [item for item, _ in sorted(often.items(), key=lambda entry: (-entry[1], entry[0]))[:ANCHORS_SHOWN]]
     missing = [months.index(one.month) for one in history if one.error]
     charts = [constant_by_month(linked, months, name) for name in ("slope", "intercept")]
     dropped = [
-        (months.index(one.month), row)
-        for one in linked.values()
-        for row, item in enumerate(named)
-        if item in one.dropped
+        (months.index(one.month), row) for one in history for row, item in enumerate(named) if item in one.dropped
     ]
     below = Chart(
         charts[0].x,
@@ -110,7 +95,7 @@ def history_plot(history: Sequence[LinkedMonth]) -> Picture:
         x_names=charts[0].x_names,
         y_names=names_at(shortened(item, 16) for item in named) or {0.0: "none dropped"},
     )
-    below.points([k for k, _ in dropped], [row for _, row in dropped], "orange", "cross", size=3.2)
+    below.add(Points([k for k, _ in dropped], [row for _, row in dropped], "orange", shape="cross", size=3.2))
     for chart in (*charts, below):
         for k in missing:
             chart.stretch(k - 0.4, k + 0.4)
@@ -124,11 +109,16 @@ def history_plot(history: Sequence[LinkedMonth]) -> Picture:
     )
 
 
-def constant_by_month(linked: Mapping[str, LinkedMonth], months: Sequence[str], name: str) -> Chart:
+def linked_of(history: Sequence[LinkedMonth]) -> dict[str, LinkingConstants]:
+    """The constants of the months that were linked."""
+    return {one.month: one.constants for one in history if one.constants}
+
+
+def constant_by_month(linked: Mapping[str, LinkingConstants], months: Sequence[str], name: str) -> Chart:
     """`slope` or `intercept` of the months that were linked, with 95 % intervals."""
-    known = [linked.get(month, LinkedMonth(month)) for month in months]
-    value, se = (np.array([getattr(one, field) for one in known]) for field in (name, f"{name}_se"))
-    titles = [f"{one.month}: {getattr(one, name):.3f}, {one.used} anchors used" for one in known]
+    value, se = np.array([linked[month].value(name) if month in linked else (np.nan, np.nan) for month in months]).T
+    used = [len(linked[month].anchors_used) if month in linked else 0 for month in months]
+    titles = [f"{month}: {v:.3f}, {n} anchors used" for month, v, n in zip(months, value, used, strict=True)]
     described = f"The {name} of the linking by month, with 95 % intervals: {len(linked)} months."
     same = 1.0 if name == "slope" else 0.0
     return by_month(months, name, described, value, Z95 * se, same, titles=titles, joined=True)

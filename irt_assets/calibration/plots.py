@@ -6,21 +6,20 @@ a test would want to check, pictures of drift or learners, and drawing (see `irt
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from irt_assets.charts.chart import Chart, Picture, shortened
+from irt_assets.charts.chart import Chart, Line, Picture, Points, shortened
 from irt_assets.charts.pictures import (
+    MOST_NAMES,
     NOW,
-    Curve,
     against,
     bulk,
     by_rank,
     histogram,
-    named,
     over_ability,
-    response_curves,
 )
 from irt_assets.gates.agreement import Agreement
 from irt_assets.gates.early_warning import Difficulties
@@ -28,12 +27,10 @@ from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.core.models import Calibration, Floats
 from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.psychometrics.fit.observed import Observed
 from irt_assets.psychometrics.linking.linking import Linking, transform
 
 B, A = "difficulty b (SD of θ)", "discrimination a (1/θ)"
 _THETA = np.linspace(-4.0, 4.0, 81)
-_MAX_CURVES = 9
 
 
 def parameters_with_intervals(calibration: Calibration) -> Picture:
@@ -44,9 +41,10 @@ def parameters_with_intervals(calibration: Calibration) -> Picture:
     estimated = np.flatnonzero(calibration.estimated)
     order = estimated[np.argsort(calibration.b[estimated])]
     kinds = ["flagged" if calibration.flags[j] else "" for j in order]
-    names = [calibration.item_ids[j] for j in order]
+    flagged = np.flatnonzero(kinds)
+    how: dict[str, Any] = {"names": [calibration.item_ids[j] for j in order], "named": flagged[:MOST_NAMES]}
     charts = [
-        by_rank(("items, easy to hard (rank)", label), label, value, Z95 * se, kinds, bulk(value), names=names)
+        by_rank(("items, easy to hard (rank)", label), label, value, Z95 * se, kinds, bulk(value), **how)
         for label, value, se in (
             (B, calibration.b[order], calibration.b_se[order]),
             (A, calibration.a[order], calibration.a_se[order]),
@@ -55,26 +53,27 @@ def parameters_with_intervals(calibration: Calibration) -> Picture:
     missing = calibration.n_items - order.size
     return Picture(
         f"{order.size} items with 95 % intervals"
-        + (f", {len(names) - kinds.count('')} of them flagged (orange triangles)" if any(kinds) else "")
+        + (f", {flagged.size} of them flagged (orange triangles)" if flagged.size else "")
         + (f"; {missing} more could not be estimated" if missing else ""),
         charts,
     )
 
 
-def item_curves(
-    calibration: Calibration, item_ids: Sequence[str], observed: Mapping[str, Observed] | None = None
-) -> Picture:
-    """Response curves of up to nine items, with the observed proportions where given (bars: 95 %)."""
-    shown = list(item_ids)[:_MAX_CURVES]
-    if not shown:
-        return Picture("No item to show")
-    place = {item: j for j, item in enumerate(calibration.item_ids)}
-    more = f" (the first {len(shown)} of {len(item_ids)})" if len(item_ids) > len(shown) else ""
-    return Picture(
-        f"Response curves{more}" + ("; points: observed proportions, bars: 95 %" if observed else ""),
-        [_one_curve(calibration, place.get(item), item, (observed or {}).get(item)) for item in shown],
-        min(3, len(shown)),
-    )
+def item_curves(calibration: Calibration, item_ids: Sequence[str]) -> Picture:
+    """Response curves of a few items that were estimated."""
+    charts = []
+    for item in item_ids:
+        j = calibration.item_ids.index(item)
+        curve = Line(_THETA, calibration.select([j]).curves.probability(_THETA)[:, 0], **NOW)
+        chart = over_ability(_THETA, "probability correct", f"Response curve of {item}", [curve], 1.5)  # with the notes
+        chart.heading, chart.y_names = shortened(item, 30), {0.0: "0", 0.5: "0.5", 1.0: "1"}
+        chart.notes = [
+            f"a = {calibration.a[j]:.2f}, b = {calibration.b[j]:.2f}",
+            *(str(flag.value).replace("_", " ") for flag in calibration.flags[j]),
+            f"n = {calibration.n[j]}, {calibration.n_correct[j]} correct",
+        ]
+        charts.append(chart)
+    return Picture("Response curves", charts, min(3, len(charts)))
 
 
 def test_information(calibration: Calibration) -> Picture:
@@ -87,15 +86,14 @@ def test_information(calibration: Calibration) -> Picture:
     high = min(calibration.latent_mean + Z95 * calibration.latent_sd, _THETA[-1])
     with np.errstate(divide="ignore"):
         se = 1 / np.sqrt(total)
+    whose = " (grey: middle 95 % of the learners)"
     charts = [
-        over_ability(_THETA, label, label, [Curve(y, NOW)], top, 230)
+        over_ability(_THETA, label, label, [Line(_THETA, y, **NOW)], top, whose, height=230).stretch(low, high)
         for y, label, top in (
             (total, "test information (1/θ²)", 1.08 * float(total.max())),
             (se, "standard error of θ (SD)", min(1.0, 1.1 * float(se.max()))),
         )
     ]
-    for chart in charts:
-        chart.stretch(low, high).x_label = "ability θ (grey: middle 95 % of the learners)"
     best = int(np.argmax(total))
     return Picture(
         f"All {usable.sum()} items together measure best at θ = {_THETA[best]:.1f}, with a standard error of"
@@ -112,14 +110,13 @@ def ability_histogram(theta: Floats, se: Floats) -> Picture:
     """How many learners have which θ, and how well it is known along it: the median error and the middle 90 %."""
     edges = np.linspace(theta.min() - 1e-9, theta.max() + 1e-9, min(40, max(5, round(len(theta) ** 0.5))) + 1)
     left = histogram(theta, edges, "ability θ", "learners", "how many learners have which θ", height=230)
-    left.line([theta.mean()] * 2, left.y, "orange")
+    left.add(Line([theta.mean()] * 2, left.y, "orange"))
     groups = np.searchsorted(edges, theta) - 1
     of = {k: np.quantile(se[groups == k], [0.05, 0.5, 0.95]) for k in np.unique(groups)}
     low, middle, high = zip(*of.values(), strict=True)
     right = Chart(
         left.x, (0.0, 1.08 * float(se.max())), "ability θ", "standard error of θ", "standard errors by θ", height=230
-    )
-    right.points([(edges[k] + edges[k + 1]) / 2 for k in of], middle, "blue", low=low, high=high)
+    ).add(Points([(edges[k] + edges[k + 1]) / 2 for k in of], middle, low=low, high=high))
     return Picture(
         f"{len(theta):,} learners: mean θ {theta.mean():+.2f} (orange), SD {theta.std():.2f}, mean SE {se.mean():.2f}; "
         "right: the median SE, bars: the middle 90 %",
@@ -155,8 +152,8 @@ def linking_scatter(new: Calibration, anchors: AnchorSet, linking: Linking, *, a
         apart = np.abs(y - x) > np.hypot(x_half, y_half)  # an anchor dropped for its b is not news among the a
         shown = [k for k, kind in enumerate(kinds) if (apart[k] if kind == "left out" else moved[k] == name)]
         labels = f"{label} in the anchor set", f"{label} in this fit, linked"
-        chart = against(labels, label, x, y, kinds, bulk(x, y), x_half=x_half, y_half=y_half, plain="used")
-        charts.append(named(chart, shown, x, y, names))
+        how: dict[str, Any] = {"x_half": x_half, "y_half": y_half, "plain": "used", "names": names, "named": shown}
+        charts.append(against(labels, label, x, y, kinds, bulk(x, y), **how))
     unseen = len(anchors.item_ids) - len(rows)
     dropped = len(linking.anchors_dropped) - unseen
     return Picture(
@@ -182,8 +179,8 @@ def agreement_scatter(agreement: Agreement, rules: Rules) -> Picture:
     for one, label in ((agreement.b, B), (agreement.a, A)):
         labels = f"{label}, {agreement.engines[0]}", f"{label}, {agreement.engines[1]}"
         (x, y), (x_se, y_se) = one.value, one.se
-        chart = against(labels, label, x, y, kinds, bulk(x, y), x_half=Z95 * x_se, y_half=Z95 * y_se)
-        charts.append(named(chart, np.flatnonzero(one.apart > limit), x, y, agreement.item_ids))
+        how = {"names": agreement.item_ids, "named": np.flatnonzero(one.apart > limit)}
+        charts.append(against(labels, label, x, y, kinds, bulk(x, y), x_half=Z95 * x_se, y_half=Z95 * y_se, **how))
     verdict = "DISAGREE" if agreement.problems(rules) else "agree"
     return Picture(
         f"{' and '.join(agreement.engines)} {verdict} on {len(agreement.item_ids)} items"
@@ -207,23 +204,11 @@ def difficulty_scatter(difficulties: Difficulties) -> Picture:
         bulk(d.published, d.night),
         x_half=Z95 * d.published_se,
         y_half=Z95 * d.night_se,
+        names=d.item_ids,
+        named=np.flatnonzero(moved),
     )
-    named(chart, np.flatnonzero(moved), d.published, d.night, d.item_ids)
     said = f"{moved.sum()} of them moved (orange triangles)" if moved.any() else "none of them moved"
     return Picture(f"{len(d.item_ids)} published items, {said}", [chart])
-
-
-def _one_curve(calibration: Calibration, j: int | None, item: str, observed: Observed | None) -> Chart:
-    curves, notes = [], ["no parameters"]
-    if j is not None and calibration.estimated[j]:
-        p = calibration.select([j]).curves.probability(_THETA)[:, 0]
-        curves, notes = [Curve(p, NOW)], [f"a = {calibration.a[j]:.2f}, b = {calibration.b[j]:.2f}"]
-    if j is not None:
-        notes += [str(flag.value).replace("_", " ") for flag in calibration.flags[j]]
-        notes.append(f"n = {calibration.n[j]}, {calibration.n_correct[j]} correct")
-    chart = response_curves(_THETA, f"Response curve of {item}", curves, observed, top=1.5)  # with room for the notes
-    chart.heading, chart.notes, chart.y_names = shortened(item, 30), notes, {0.0: "0", 0.5: "0.5", 1.0: "1"}
-    return chart
 
 
 def _p(p: float) -> str:

@@ -98,7 +98,7 @@ def fit_metadata(outcomes: Sequence[FitOutcome]) -> Metadata:
             metadata[label] = dg.MetadataValue.md(misfit_table(o.misfit))
         if o.testlets is not None:
             metadata[f"testlets ({where})"] = dg.MetadataValue.text(sentence(o.testlets))
-        shown = [i for i in list(_flagged(fit))[:9] if np.isfinite(fit.a[fit.item_ids.index(i)])]
+        shown = [i for i in list(_flagged(fit))[:9] if fit.estimated[fit.item_ids.index(i)]]
         if shown:
             metadata[f"plot: curves of flagged items ({where})"] = plot(
                 plots.item_curves(fit, shown), "curves of flagged items"

@@ -9,72 +9,70 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Any, Literal, TypeAlias
 
-Numbers: TypeAlias = Iterable[float]
+Numbers: TypeAlias = Any
+"""An iterable of numbers, or of None where one is not known."""
 Colour: TypeAlias = Literal["blue", "orange", "grey", "black", "green", "purple", "sky", "yellow"]
 Dash: TypeAlias = Literal["solid", "dash", "dot", "dashdot"]
-Shape: TypeAlias = Literal["circle", "diamond", "square", "triangle", "cross", "caret-up", "caret-down"]
+Shape: TypeAlias = Literal["circle", "diamond", "square", "triangle", "cross"]
 SERIES: Sequence[Colour] = ("blue", "orange", "green", "purple", "sky", "yellow", "black", "grey")
 """Colours of series that have no meaning of their own."""
 
 
 @dataclass(frozen=True)
-class Line:
-    """`steps`: each value holds until the next."""
+class Part:
+    """Places, in the units of the axes, and their colour; `name`: in the legend. Numbers are kept as a list of float,
+    NaN where one is not known.
 
-    xs: Sequence[float]
-    ys: Sequence[float]
-    colour: Colour
+    low, high: the ends of the interval of each y, where they are given.
+    """
+
+    xs: Numbers
+    ys: Numbers
+    colour: Colour = "blue"
     name: str = ""
+    low: Numbers = ()
+    high: Numbers = ()
+
+    def __post_init__(self) -> None:
+        for key in vars(self).keys() & {"xs", "ys", "low", "high", "left", "right", "top"}:
+            vars(self)[key] = [math.nan if value is None else float(value) for value in vars(self)[key]]
+
+
+@dataclass(frozen=True)
+class Line(Part):
+    """With a band from `low` to `high`. `steps`: each value holds until the next."""
+
     dash: Dash = "solid"
     width: float = 1.8
     steps: bool = False
 
 
 @dataclass(frozen=True)
-class Band:
-    xs: Sequence[float]
-    low: Sequence[float]
-    high: Sequence[float]
-    colour: Colour
-    name: str = ""
-
-
-@dataclass(frozen=True)
-class Points:
-    """Points, with the ends of their intervals where `low` and `high`, or `left` and `right`, are given.
+class Points(Part):
+    """Points; `left` and `right`: the ends of the interval of each x.
 
     `titles`: what is said of a point where the pointer rests on it. `size`: half of a mark's width. `joined`: by a
     thin line.
     """
 
-    xs: Sequence[float]
-    ys: Sequence[float]
-    colour: Colour
     shape: Shape = "circle"
-    name: str = ""
     titles: Sequence[str] = ()
     size: float = 2.6
-    low: Sequence[float] = ()
-    high: Sequence[float] = ()
-    left: Sequence[float] = ()
-    right: Sequence[float] = ()
+    left: Numbers = ()
+    right: Numbers = ()
     joined: bool = False
 
 
 @dataclass(frozen=True)
-class Boxes:
-    """Bars of a histogram, cells of a table, a stretch of the axis. `fills`: a colour (#rrggbb) for each box in place
-    of `colour`; `texts`: written into them; `pale`: behind the other parts."""
+class Boxes(Part):
+    """Bars of a histogram, cells of a table, a stretch of the axis: each from (x, y) to (`right`, `top`). `fills`: a
+    colour (#rrggbb) for each box in place of `colour`; `texts`: written into them; `pale`: behind the other parts."""
 
-    left: Sequence[float]
-    right: Sequence[float]
-    bottom: Sequence[float]
-    top: Sequence[float]
-    colour: Colour = "blue"
-    name: str = ""
+    right: Numbers = ()
+    top: Numbers = ()
     fills: Sequence[str] = ()
     texts: Sequence[str] = ()
     hatched: bool = False
@@ -82,15 +80,10 @@ class Boxes:
 
 
 @dataclass(frozen=True)
-class Names:
+class Names(Part):
     """Names next to points, except those that would overlap an earlier one."""
 
-    xs: Sequence[float]
-    ys: Sequence[float]
-    names: Sequence[str]
-
-
-Part: TypeAlias = Line | Band | Points | Boxes | Names
+    names: Sequence[str] = ()
 
 
 @dataclass
@@ -116,37 +109,18 @@ class Chart:
     notes: Sequence[str] = ()
     parts: list[Part] = field(default_factory=list)
 
-    def line(self, xs: Numbers, ys: Iterable[float | None], colour: Colour, name: str = "", **how: Any) -> Chart:
-        return self._with(Line(_numbers(xs), _numbers(ys), colour, name, **how))
-
-    def band(self, xs: Numbers, low: Numbers, high: Numbers, colour: Colour, name: str = "") -> Chart:
-        return self._with(Band(_numbers(xs), _numbers(low), _numbers(high), colour, name))
-
-    def points(
-        self, xs: Numbers, ys: Iterable[float | None], colour: Colour, shape: Shape = "circle", **how: Any
-    ) -> Chart:
-        """Nothing is added where there is no point."""
-        how = {key: _numbers(value) if key in ("low", "high", "left", "right") else value for key, value in how.items()}
-        found = Points(_numbers(xs), _numbers(ys), colour, shape, **how)
-        return self._with(found) if found.xs else self
-
-    def boxes(self, left: Numbers, right: Numbers, bottom: Numbers, top: Numbers, **how: Any) -> Chart:
-        return self._with(Boxes(_numbers(left), _numbers(right), _numbers(bottom), _numbers(top), **how))
+    def add(self, *parts: Part) -> Chart:
+        """The chart with these parts above the others; those without a place are left out."""
+        self.parts += [part for part in parts if part.xs]
+        return self
 
     def stretch(self, left: float, right: float) -> Chart:
         """A part of the x axis in grey, from the bottom to the top."""
-        return self.boxes([left], [right], [self.y[0]], [self.y[1]], colour="grey", pale=True)
-
-    def names(self, xs: Numbers, ys: Numbers, names: Sequence[str]) -> Chart:
-        return self._with(Names(_numbers(xs), _numbers(ys), list(names)))
+        return self.add(Boxes([left], [self.y[0]], "grey", right=[right], top=[self.y[1]], pale=True))
 
     def level(self, y: float) -> Chart:
         """A thin line across, as at 0."""
-        return self.line(self.x, (y, y), "grey", width=0.8)
-
-    def _with(self, part: Part) -> Chart:
-        self.parts.append(part)
-        return self
+        return self.add(Line(self.x, (y, y), "grey", width=0.8))
 
 
 @dataclass(frozen=True)
@@ -158,12 +132,12 @@ class Picture:
     columns: int = 1
 
 
-def ends_of(*values: Iterable[float | None], least: float = 0.1) -> tuple[float, float]:
+def ends_of(*values: Iterable[float | None]) -> tuple[float, float]:
     """Ends of an axis that holds all of the values (those that are not finite aside), with some room."""
     found = [float(v) for some in values for v in some if v is not None and math.isfinite(v)]
     if not found:
         return -1.0, 1.0
-    room = 0.08 * max(max(found) - min(found), least)
+    room = 0.08 * max(max(found) - min(found), 0.1)
     return min(found) - room, max(found) + room
 
 
@@ -177,16 +151,7 @@ def days(moment: date) -> float:
     return moment.timestamp() / 86_400 if isinstance(moment, datetime) else float((moment - date(1970, 1, 1)).days)
 
 
-def date_of(day: float) -> datetime:
-    return datetime.fromtimestamp(day * 86_400, UTC)
-
-
 def shortened(name: str, length: int) -> str:
     """A name that fits and that can be drawn: any text is a valid id."""
     drawable = "".join(ch if ch.isprintable() else "□" for ch in name[: length + 1])
     return drawable if len(drawable) <= length else drawable[: length - 1] + "…"
-
-
-def _numbers(values: Iterable[float | None]) -> list[float]:
-    """Plain numbers; what is not known is not a number."""
-    return [math.nan if value is None else float(value) for value in values]

@@ -6,18 +6,17 @@ What does not belong here: where the numbers come from, and drawing them (see `s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from irt_assets.charts.chart import Chart, Colour, Dash, Shape, ends_of, names_at
+from irt_assets.charts.chart import Boxes, Chart, Colour, Line, Names, Points, Shape, ends_of, names_at
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.fit.observed import Observed
 
-PUBLISHED: tuple[Colour, Dash] = "blue", "dash"
-NOW: tuple[Colour, Dash] = "orange", "solid"
+PUBLISHED: Mapping[str, Any] = {"colour": "blue", "dash": "dash"}
+NOW: Mapping[str, Any] = {"colour": "orange"}
 MARKS: dict[str, tuple[Colour, Shape, float]] = {
     "": ("blue", "circle", 2.4),
     "certain": ("orange", "diamond", 2.6),
@@ -29,44 +28,26 @@ MOST_NAMES = 14
 Values: TypeAlias = Sequence[float] | Floats
 
 
-@dataclass(frozen=True)
-class Curve:
-    """y over the chart's abilities. `style`: colour and dash. `interval`: lower and upper ends."""
-
-    y: Floats
-    style: tuple[Colour, Dash]
-    name: str = ""
-    interval: tuple[Floats, Floats] | None = None
-
-
 def over_ability(
-    theta: Floats, y_label: str, described: str, curves: Iterable[Curve], top: float, height: int = 190
+    theta: Floats, y_label: str, described: str, curves: Iterable[Line], top: float, whose: str = "", **how: Any
 ) -> Chart:
-    """Curves between 0 and `top`, each over its band."""
-    chart = Chart((theta[0], theta[-1]), (0.0, top), "ability θ", y_label, described, height=height)
-    for curve in curves:
-        colour, dash = curve.style
-        if curve.interval:
-            chart.band(theta, *curve.interval, colour, f"95 % band of {curve.name}" if curve.name else "")
-        chart.line(theta, curve.y, colour, curve.name, dash=dash)
-    return chart
+    """Curves between 0 and `top`, each over its band; `whose` abilities the axis names; how: as in `Chart`."""
+    how = {"height": 190} | how
+    return Chart((theta[0], theta[-1]), (0.0, top), f"ability θ{whose}", y_label, described, **how).add(*curves)
 
 
 def response_curves(
     theta: Floats,
     described: str,
-    curves: Iterable[Curve],
+    curves: Iterable[Line],
     observed: Observed | None = None,
     learners: str = "",
-    top: float = 1.0,
 ) -> Chart:
     """Probabilities correct, and the observed proportions with their intervals; `learners`: whose they are."""
-    chart = over_ability(theta, "probability correct", described, curves, top)
+    chart = over_ability(theta, "probability correct", described, curves, 1.0)
     if observed is not None:
-        o = observed
-        low, high = o.interval()
-        titles = [f"{p:.2f} of {n} answers correct" for p, n in zip(o.proportion, o.n, strict=True)]
-        chart.points(o.theta, o.proportion, "black", name=learners, titles=titles, low=low, high=high)
+        titles = [f"{p:.2f} of {n} answers correct" for p, n in zip(observed.proportion, observed.n, strict=True)]
+        chart.add(Points(observed.theta, observed.proportion, "black", learners, *observed.interval(), titles=titles))
     return chart
 
 
@@ -78,31 +59,34 @@ def mark(
     *,
     plain: str = "",
     names: Sequence[str] = (),
+    named: Iterable[int] = (),
     titles: Sequence[str] = (),
     joined: bool = False,
     **ends: Values,
 ) -> Chart:
     """Points on the chart, each as its kind looks, which the legend names; `plain`: what it calls the kind "".
 
-    names: of all points; the first marked ones show theirs. titles, joined, and the ends of intervals (low, high, left,
-    right): as in `Points`.
+    names: of all points; those of the points `named` are shown, the first most surely. titles, joined, and the ends of
+    intervals (low, high, left, right): as in `Points`.
     """
     for kind in sorted(set(kinds)):
         at = [k for k, one in enumerate(kinds) if one == kind]
         colour, shape, size = MARKS.get(kind, ("orange", "triangle", 3.2))
-        chart.points(
-            [xs[k] for k in at],
-            [ys[k] for k in at],
-            colour,
-            shape,
-            name=kind or plain,
-            size=size,
-            joined=joined,
-            titles=[titles[k] for k in at] if titles else (),
-            **{end: [values[k] for k in at] for end, values in ends.items()},
+        chart.add(
+            Points(
+                [xs[k] for k in at],
+                [ys[k] for k in at],
+                colour,
+                kind or plain,
+                shape=shape,
+                size=size,
+                joined=joined,
+                titles=[titles[k] for k in at] if titles else (),
+                **{end: [values[k] for k in at] for end, values in ends.items()},
+            )
         )
-    marked = [k for k, kind in enumerate(kinds) if kind and names][:MOST_NAMES]
-    return chart.names([xs[k] for k in marked], [ys[k] for k in marked], [names[k] for k in marked])
+    shown = list(named)
+    return chart.add(Names([xs[k] for k in shown], [ys[k] for k in shown], names=[names[k] for k in shown]))
 
 
 def by_month(
@@ -114,11 +98,11 @@ def by_month(
     same: float,
     *,
     kinds: Sequence[str] = (),
-    titles: Sequence[str] = (),
-    joined: bool = False,
     height: int = 150,
+    **how: Any,
 ) -> Chart:
-    """A value of each month with its interval; NaN where a month has none. `same`: the level of no change."""
+    """A value of each month with its interval; NaN where a month has none. `same`: the level of no change; how: as in
+    `mark`."""
     low, high = values - half, values + half
     chart = Chart(
         (-0.5, max(len(months), 3) - 0.5),
@@ -129,8 +113,7 @@ def by_month(
         height=height,
         x_names=names_at(month[2:] for month in months),
     ).level(same)
-    kinds = kinds or [""] * len(months)
-    return mark(chart, range(len(months)), values, kinds, titles=titles, joined=joined, low=low, high=high)
+    return mark(chart, range(len(months)), values, kinds or [""] * len(months), low=low, high=high, **how)
 
 
 def by_rank(
@@ -140,14 +123,11 @@ def by_rank(
     half: Floats,
     kinds: Sequence[str],
     ends: tuple[float, float],
-    *,
-    names: Sequence[str] = (),
-    titles: Sequence[str] = (),
+    **how: Any,
 ) -> Chart:
-    """Values in their order with intervals, between `ends`; marked ones are named."""
+    """Values in their order with intervals, between `ends`; how: as in `mark`."""
     chart = Chart((0, len(values) + 1), ends, *labels, described, width=690, height=250).level(0)
-    rank = range(1, len(values) + 1)
-    return mark(chart, rank, values, kinds, names=names, titles=titles, low=values - half, high=values + half)
+    return mark(chart, range(1, len(values) + 1), values, kinds, low=values - half, high=values + half, **how)
 
 
 def against(
@@ -160,26 +140,16 @@ def against(
     *,
     x_half: Floats | None = None,
     y_half: Floats | None = None,
-    plain: str = "",
-    titles: Sequence[str] = (),
+    **how: Any,
 ) -> Chart:
-    """One value of each item against another, and the line on which nothing changed. x_half, y_half: of intervals."""
-    chart = Chart(ends, ends, *labels, described, width=690, height=330).line(ends, ends, "grey", width=0.8)
-    bars: dict[str, Any] = {}
-    if x_half is not None:
-        bars |= {"left": x - x_half, "right": x + x_half}
-    if y_half is not None:
-        bars |= {"low": y - y_half, "high": y + y_half}
-    mark(chart, x, y, kinds, plain=plain, titles=titles, **bars)
+    """One value of each item against another, and the line on which nothing changed. x_half, y_half: of intervals;
+    how: as in `mark`."""
+    chart = Chart(ends, ends, *labels, described, width=690, height=330).add(Line(ends, ends, "grey", width=0.8))
+    how |= {} if x_half is None else {"left": x - x_half, "right": x + x_half}
+    how |= {} if y_half is None else {"low": y - y_half, "high": y + y_half}
     beyond = int(np.sum((x < ends[0]) | (x > ends[1]) | (y < ends[0]) | (y > ends[1])))
     chart.notes = [f"{beyond} beyond the axes"] if beyond else []
-    return chart
-
-
-def named(chart: Chart, items: Iterable[int], xs: Values, ys: Values, names: Sequence[str]) -> Chart:
-    """The chart with the names of these items next to their points, the most important first."""
-    at = [int(k) for k in items]
-    return chart.names([xs[k] for k in at], [ys[k] for k in at], [names[k] for k in at])
+    return mark(chart, x, y, kinds, **how)
 
 
 def bulk(*values: Floats) -> tuple[float, float]:
@@ -198,5 +168,6 @@ def bulk(*values: Floats) -> tuple[float, float]:
 def histogram(values: Floats, edges: Floats, x_label: str, y_label: str, described: str, **how: Any) -> Chart:
     """How many values lie between each pair of edges."""
     n, _ = np.histogram(values, edges)
-    chart = Chart((edges[0], edges[-1]), (0, 1.08 * max(int(n.max()), 1)), x_label, y_label, described, **how)
-    return chart.boxes(edges[:-1], edges[1:], np.zeros(n.size), n)
+    top = 1.08 * max(int(n.max()), 1)
+    chart = Chart((edges[0], edges[-1]), (0, top), x_label, y_label, described, **how)
+    return chart.add(Boxes(edges[:-1], np.zeros(n.size), right=edges[1:], top=n))

@@ -6,10 +6,10 @@ The Python package Plotly is not imported: only its script is used. What does no
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from irt_assets.charts.chart import Band, Boxes, Chart, Line, Names, Part, Points
+from irt_assets.charts.chart import Boxes, Chart, Line, Names, Points
 
 COLOURS = {
     "blue": "#3B8FD4", "orange": "#D9730D", "grey": "#808080", "black": "#808080", "green": "#2E9E7A",
@@ -18,11 +18,14 @@ COLOURS = {
 """Colours that can be distinguished on light and dark pages; dashes and shapes distinguish them too."""
 SHAPES = {"triangle": "triangle-up", "cross": "x"}
 MS_A_DAY = 86_400_000
+HEIGHT = 360
+"""Of a figure in pixels, at least."""
 
 
-def figure(chart: Chart, height: int) -> dict[str, Any]:
+def figure(chart: Chart) -> dict[str, Any]:
     """`data` and `layout`, of plain numbers and text; names next to points are left to the pointer."""
-    traces = [_trace(part, chart) for part in chart.parts if not isinstance(part, Names)]
+    draw: dict[type, Any] = {Line: _line, Points: _points, Boxes: _boxes, Names: lambda *_: ()}
+    traces = [trace for part in chart.parts for trace in draw[type(part)](part, chart.dated)]
     for trace in traces:
         trace["showlegend"] = bool(trace.get("name"))
     return {
@@ -34,7 +37,7 @@ def figure(chart: Chart, height: int) -> dict[str, Any]:
             "showlegend": sum(trace["showlegend"] for trace in traces) > 1,
             "barmode": "overlay",
             "margin": {"l": 55, "r": 15, "t": 25, "b": 45},
-            "height": height,
+            "height": max(HEIGHT, chart.height),
         },
     }
 
@@ -46,14 +49,21 @@ def _axis(label: str, ends: Sequence[float], names: Any, *, dated: bool = False)
     return axis | ({"type": "date"} if dated else {})
 
 
-def _trace(part: Part, chart: Chart) -> dict[str, Any]:
-    draw = {Line: _line, Band: _band, Points: _points, Boxes: _boxes}
-    return draw[type(part)](part, chart.dated)  # type: ignore[operator]
-
-
-def _line(line: Line, dated: bool) -> dict[str, Any]:
+def _line(line: Line, dated: bool) -> Iterator[dict[str, Any]]:
+    if line.low:
+        yield {
+            "type": "scatter",
+            "mode": "lines",
+            "x": _values([*line.xs, *reversed(line.xs)], dated=dated),
+            "y": _values([*line.low, *reversed(line.high)]),
+            "name": f"95 % band of {line.name}" if line.name else "",
+            "fill": "toself",
+            "fillcolor": f"{COLOURS[line.colour]}40",
+            "line": {"width": 0},
+            "hoverinfo": "skip",
+        }
     style = {"color": COLOURS[line.colour], "dash": line.dash, "width": line.width}
-    return {
+    yield {
         "type": "scatter",
         "mode": "lines",
         "x": _values(line.xs, dated=dated),
@@ -63,21 +73,7 @@ def _line(line: Line, dated: bool) -> dict[str, Any]:
     }
 
 
-def _band(band: Band, dated: bool) -> dict[str, Any]:
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "x": _values([*band.xs, *reversed(band.xs)], dated=dated),
-        "y": _values([*band.low, *reversed(band.high)]),
-        "name": band.name,
-        "fill": "toself",
-        "fillcolor": f"{COLOURS[band.colour]}40",
-        "line": {"width": 0},
-        "hoverinfo": "skip",
-    }
-
-
-def _points(points: Points, dated: bool) -> dict[str, Any]:
+def _points(points: Points, dated: bool) -> Iterator[dict[str, Any]]:
     colour = COLOURS[points.colour]
     trace: dict[str, Any] = {
         "type": "scatter",
@@ -101,17 +97,17 @@ def _points(points: Points, dated: bool) -> dict[str, Any]:
             }  # fmt: skip
     if points.titles:
         trace |= {"text": list(points.titles), "hovertemplate": "%{text}<extra></extra>"}
-    return trace
+    yield trace
 
 
-def _boxes(boxes: Boxes, dated: bool) -> dict[str, Any]:
-    ends = list(zip(boxes.left, boxes.right, strict=True))
-    return {
+def _boxes(boxes: Boxes, dated: bool) -> Iterator[dict[str, Any]]:
+    ends = list(zip(boxes.xs, boxes.right, strict=True))
+    yield {
         "type": "bar",
         "x": _values([(left + right) / 2 for left, right in ends], dated=dated),
         "width": _values([right - left for left, right in ends], dated=dated),
-        "base": _values(boxes.bottom),
-        "y": _values([top - bottom for top, bottom in zip(boxes.top, boxes.bottom, strict=True)]),
+        "base": _values(boxes.ys),
+        "y": _values([top - bottom for top, bottom in zip(boxes.top, boxes.ys, strict=True)]),
         "text": list(boxes.texts) or None,
         "name": boxes.name,
         "marker": {

@@ -11,17 +11,21 @@ import base64
 import math
 import textwrap
 from collections.abc import Iterator, Sequence
+from datetime import date, timedelta
+from typing import Any
 
 from markupsafe import Markup, escape
 
-from irt_assets.charts.chart import Band, Boxes, Chart, Line, Names, Part, Picture, Points, date_of, shortened
+from irt_assets.charts.chart import Boxes, Chart, Line, Names, Part, Picture, Points, shortened
 
 COLOURS = {
     "blue": "#0072B2", "orange": "#D55E00", "grey": "#767676", "black": "#1a1a1a", "green": "#007A5E",
     "purple": "#A8578A", "sky": "#3A9BD0", "yellow": "#A89A00",
 }  # fmt: skip
-DASHES = {"solid": "", "dash": ' stroke-dasharray="6 3"', "dot": ' stroke-dasharray="1.5 2.5"'}
-DASHES["dashdot"] = ' stroke-dasharray="7 3 1.5 3"'
+DASHES = {
+    "solid": "", "dash": ' stroke-dasharray="6 3"', "dot": ' stroke-dasharray="1.5 2.5"',
+    "dashdot": ' stroke-dasharray="7 3 1.5 3"',
+}  # fmt: skip
 FONT = "NanumGothic, Noto Sans CJK KR, DejaVu Sans, sans-serif"
 WIDTH, PIXELS = 720, 900
 """A picture's width in the units of its charts, and in the pixels that fit Dagster's pane."""
@@ -34,8 +38,9 @@ _TICK_NAME = 30
 
 def svg(chart: Chart) -> Markup:
     """The chart, safe to stand in HTML: every text in it is escaped."""
-    body = "".join(_Drawing(chart, chart.width).body())
-    return _document(body, (chart.width, chart.height), chart.width, chart.described)
+    return _document(
+        "".join(_Drawing(chart, chart.width).body()), (chart.width, chart.height), chart.width, chart.described
+    )
 
 
 def image(picture: Picture) -> Markup:
@@ -45,15 +50,13 @@ def image(picture: Picture) -> Markup:
     for line in (line for text in picture.title.split("\n") for line in textwrap.wrap(text, 130)):
         y += _LINE
         parts.append(f'<text x="4" y="{y}" font-size="10">{escape(shortened(line, 200))}</text>')
-    named = {part.name: part for chart in picture.charts for part in chart.parts if not isinstance(part, Names)}
     x = float(WIDTH)
-    for name, part in named.items():
+    for name, part in {part.name: part for chart in picture.charts for part in chart.parts if part.name}.items():
         width = 34 + _LETTER * len(name)
-        if name and x + width > WIDTH:
+        if x + width > WIDTH:
             x, y = 4.0, y + _LINE + 2
-        if name:
-            parts.append(_sample(part, x, y - 3) + _text(x + 22, y, name))
-            x += width
+        parts.append(_sample(part, x, y - 3) + _text(x + 22, y, name))
+        x += width
     y += 6
     width = WIDTH // picture.columns
     for start in range(0, len(picture.charts), picture.columns):
@@ -98,14 +101,14 @@ class _Drawing:
             px = self._x(tick)
             yield f'<path d="M{px} {bottom}v3" stroke="{COLOURS["grey"]}" stroke-width="0.8"/>'
             yield _text(px, bottom + 12, text, "middle")
+        draw: dict[type, Any] = {Line: self._line, Points: self._points, Boxes: self._boxes, Names: self._names}
         for part in chart.parts:
             if part not in behind:
-                yield from self._part(part)
+                yield from draw[type(part)](part)
         yield (
             f'<path d="M{left:g} {top}V{bottom}H{right}" fill="none" stroke="{COLOURS["grey"]}" stroke-width="0.8"/>'
         )
-        middle = (left + right) / 2
-        yield _text(middle, chart.height - 5, chart.x_label, "middle")
+        yield _text((left + right) / 2, chart.height - 5, chart.x_label, "middle")
         yield _text(
             10, (top + bottom) / 2, chart.y_label, "middle", f' transform="rotate(-90 10 {(top + bottom) / 2})"'
         )
@@ -114,11 +117,10 @@ class _Drawing:
         for k, note in enumerate(chart.notes):
             yield _text(left + 5, top + 9 + 10 * k, note)
 
-    def _part(self, part: Part) -> Iterator[str]:
-        draw = {Line: self._line, Band: self._band, Points: self._points, Boxes: self._boxes, Names: self._names}
-        return draw[type(part)](part)  # type: ignore[operator]
-
     def _line(self, line: Line) -> Iterator[str]:
+        if line.low:
+            outline = self._path([*line.xs, *reversed(line.xs)], [*line.low, *reversed(line.high)])
+            yield f'<polygon points="{outline}" fill="{COLOURS[line.colour]}" fill-opacity="0.18"/>'
         xs, ys = line.xs, line.ys
         if line.steps:
             xs, ys = [x for x in xs for _ in "ab"][1:], [y for y in ys for _ in "ab"][:-1]
@@ -126,10 +128,6 @@ class _Drawing:
             f'<polyline points="{self._path(xs, ys)}" fill="none" stroke="{COLOURS[line.colour]}" '
             f'stroke-width="{line.width}"{DASHES[line.dash]}/>'
         )
-
-    def _band(self, band: Band) -> Iterator[str]:
-        outline = self._path([*band.xs, *reversed(band.xs)], [*band.low, *reversed(band.high)])
-        yield f'<polygon points="{outline}" fill="{COLOURS[band.colour]}" fill-opacity="0.18"/>'
 
     def _points(self, points: Points) -> Iterator[str]:
         colour = COLOURS[points.colour]
@@ -165,15 +163,15 @@ class _Drawing:
 
     def _boxes(self, boxes: Boxes) -> Iterator[str]:
         opacity = 0.13 if boxes.pale else 0.35 if boxes.hatched else 1
-        for k, (left, right) in enumerate(zip(boxes.left, boxes.right, strict=True)):
+        for k, (left, right) in enumerate(zip(boxes.xs, boxes.right, strict=True)):
             x, y = self._x(left), self._y(boxes.top[k])
             fill = boxes.fills[k] if boxes.fills else COLOURS[boxes.colour]
             yield (
-                f'<rect x="{x}" y="{y}" width="{self._x(right) - x:.1f}" height="{self._y(boxes.bottom[k]) - y:.1f}" '
+                f'<rect x="{x}" y="{y}" width="{self._x(right) - x:.1f}" height="{self._y(boxes.ys[k]) - y:.1f}" '
                 f'fill="{fill}" fill-opacity="{opacity}"/>'
             )
             if boxes.texts and boxes.texts[k]:
-                middle = (x + self._x(right)) / 2, (y + self._y(boxes.bottom[k])) / 2 + 3
+                middle = (x + self._x(right)) / 2, (y + self._y(boxes.ys[k])) / 2 + 3
                 halo = ' stroke="white" stroke-width="2.5" paint-order="stroke"'
                 yield _text(*middle, boxes.texts[k], "middle", halo)
 
@@ -196,7 +194,7 @@ class _Drawing:
             return list(chart.x_names.items())[::-1][::every]
         if chart.dated:
             places = [chart.x[0] + (chart.x[1] - chart.x[0]) * share for share in (0.1, 0.35, 0.6, 0.85)]
-            return [(math.floor(place), f"{date_of(math.floor(place)):%Y-%m-%d}") for place in places]
+            return [(day, f"{date(1970, 1, 1) + timedelta(day):%Y-%m-%d}") for day in map(math.floor, places)]
         return [(tick, f"{tick:g}") for tick in _ticks(*chart.x)]
 
     def _x(self, value: float) -> float:
@@ -211,22 +209,16 @@ class _Drawing:
 
 def _marks(shape: str, places: Sequence[str], r: float, colour: str, title: str = "") -> str:
     """One path with a mark at each place (`M… …`)."""
-    if shape == "circle":
-        outline, stroke = "h.01", 2 * r
-    elif shape == "cross":
-        outline, stroke = f"m{-r:.1f} {-r:.1f}l{2 * r:.1f} {2 * r:.1f}m0 {-2 * r:.1f}l{-2 * r:.1f} {2 * r:.1f}", 1.6
-    else:
-        outline, stroke = (
-            {
-                "triangle": f"m0 {-1.5 * r:.1f}l{1.4 * r:.1f} {2.5 * r:.1f}h{-2.8 * r:.1f}z",
-                "diamond": f"m0 {-1.4 * r:.1f}l{1.4 * r:.1f} {1.4 * r:.1f}l{-1.4 * r:.1f} {1.4 * r:.1f}"
-                f"l{-1.4 * r:.1f} {-1.4 * r:.1f}z",
-                "square": f"m{-r:.1f} {-r:.1f}h{2 * r:.1f}v{2 * r:.1f}h{-2 * r:.1f}z",
-                "caret-up": f"l{r:.1f} {2 * r:.1f}h{-2 * r:.1f}z",
-                "caret-down": f"l{r:.1f} {-2 * r:.1f}h{-2 * r:.1f}z",
-            }[shape],
-            0.0,
-        )
+    wide = f"{1.4 * r:.1f}"
+    outline, stroke = {
+        "circle": ("h.01", 2 * r),
+        "cross": (f"m{-r:.1f} {-r:.1f}l{2 * r:.1f} {2 * r:.1f}m0 {-2 * r:.1f}l{-2 * r:.1f} {2 * r:.1f}", 1.6),
+        "triangle": (f"m0 {-1.5 * r:.1f}l{1.4 * r:.1f} {2.5 * r:.1f}h{-2.8 * r:.1f}z", 0),
+        "diamond": (f"m0 -{wide}l{wide} {wide}l-{wide} {wide}l-{wide} -{wide}z", 0),
+        "square": (f"m{-r:.1f} {-r:.1f}h{2 * r:.1f}v{2 * r:.1f}h{-2 * r:.1f}z", 0),
+        "caret-up": (f"l{r:.1f} {2 * r:.1f}h{-2 * r:.1f}z", 0),
+        "caret-down": (f"l{r:.1f} {-2 * r:.1f}h{-2 * r:.1f}z", 0),
+    }[shape]
     drawn = "".join(place + outline for place in places)
     how = f'fill="none" stroke="{colour}" stroke-width="{stroke:g}"' if stroke else f'fill="{colour}"'
     return f'<path d="{drawn}" {how} stroke-linecap="round">{title}</path>'
@@ -234,7 +226,7 @@ def _marks(shape: str, places: Sequence[str], r: float, colour: str, title: str 
 
 def _sample(part: Part, x: float, y: float) -> str:
     """What a part looks like, for the legend."""
-    colour = COLOURS[part.colour] if not isinstance(part, Names) else ""
+    colour = COLOURS[part.colour]
     if isinstance(part, Points):
         return _marks(part.shape, [f"M{x + 9} {y}"], part.size, colour)
     if isinstance(part, Line):

@@ -11,7 +11,7 @@ from irt_assets.common.retries import classify_failures
 from irt_assets.drift import dif_page
 from irt_assets.drift.assets import of_a_month
 from irt_assets.drift.dif_month import dif_of_month
-from irt_assets.drift.dif_plots import differences_plot
+from irt_assets.drift.plots import differences_plot
 from resources import tables
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database

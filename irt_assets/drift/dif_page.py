@@ -1,6 +1,6 @@
 """A month's DIF for people, from the rows of `dif_analysis` alone.
 
-What does not belong here: what makes a row (dif_month.py), and drawing (dif_plots.py).
+What does not belong here: what makes a row (dif_month.py), and drawing (plots.py).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import dagster as dg
 
 from irt_assets.calibration.shown import plot
 from irt_assets.common.retries import classify_failures
-from irt_assets.drift import information_plots
+from irt_assets.drift import plots
 from irt_assets.drift.assets import of_a_month
 from irt_assets.drift.information import MonthInformation, ScaleInformation, information_of_month, item_rows, not_judged
 from resources import tables
@@ -47,11 +47,11 @@ def build_information_asset(
         for scale, one in found.items():
             metadata[f"items that lost information ({scale})"] = dg.MetadataValue.int(len(one.losses.flagged))
             metadata[f"plot: information ({scale})"] = plot(
-                information_plots.test_curves(one), "test information, published and now"
+                plots.test_curves(one), "test information, published and now"
             )
             if one.retiring:
                 metadata[f"plot: information of flagged items ({scale})"] = plot(
-                    information_plots.item_curves(one), "information of flagged items"
+                    plots.item_curves(one), "information of flagged items"
                 )
         return dg.MaterializeResult(metadata=metadata)
 

@@ -7,15 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from irt_assets.charts.chart import Chart, ends_of
+from irt_assets.charts.chart import Chart, Line, ends_of
 from irt_assets.charts.pictures import (
+    MOST_NAMES,
     NOW,
     PUBLISHED,
-    Curve,
     against,
     by_month,
     by_rank,
-    named,
     over_ability,
     response_curves,
 )
@@ -39,6 +38,7 @@ def changes(facts: Facts) -> Chart:
         kinds,
         ends_of(deltas, (deltas - half)[flagged], (deltas + half)[flagged], [0.0]),
         names=[row.item_id for row in rows],
+        named=np.flatnonzero(flagged)[:MOST_NAMES],
         titles=[f"{row.item_id}: Δb {row.delta_b:+.2f}, wABC {row.wabc:.3f}, {row.severity}" for row in rows],
     )
 
@@ -46,11 +46,11 @@ def changes(facts: Facts) -> Chart:
 def response_curves_of(item: Item, facts: Facts) -> Chart:
     """The published curve (dashed), the month's (solid), both with intervals, and the observed proportions."""
     theta = _abilities(facts)
-    curves = [
-        Curve(curve.curve(theta), style, interval=curve.interval(theta))
-        for curve, style in ((item.published, PUBLISHED), (item.now, NOW))
-        if curve is not None
-    ]
+    curves = []
+    for curve, style in ((item.published, PUBLISHED), (item.now, NOW)):
+        if curve is not None:
+            low, high = curve.interval(theta) or ((), ())
+            curves.append(Line(theta, curve.curve(theta), low=low, high=high, **style))
     return response_curves(theta, f"Response curves of item {item.item_id}", curves, item.observed)
 
 
@@ -79,13 +79,16 @@ def anchors(facts: Facts) -> Chart:
     left out and moved ones are triangles."""
     assert facts.fit is not None
     off = facts.fit.constants.anchors_dropped.keys() | facts.fit.constants.suspects.keys()
-    found = [i for i in facts.items.values() if i.is_anchor and i.published and i.now]
-    both = [(i.item_id, i.published.b, i.now.b, i.now.b_se or 0.0) for i in found if i.published and i.now]
+    both = [
+        (i.item_id, i.published.b, i.now.b, i.now.b_se or 0.0)
+        for i in facts.items.values()
+        if i.is_anchor and i.published and i.now
+    ]
     both.sort(key=lambda row: row[0] not in off)  # what is named first has room
     names = [name for name, *_ in both]
     x, y, se = np.array([row[1:] for row in both], dtype=float).reshape(-1, 3).T
     moved = ", ".join(name for name in names if name in off) or "none"
-    chart = against(
+    return against(
         ("b, published", "b, this month"),
         f"Difficulties of {len(both)} anchors, published and this month; left out or moved: {moved}",
         x,
@@ -94,8 +97,9 @@ def anchors(facts: Facts) -> Chart:
         ends_of(x, y),
         y_half=Z95 * se,
         titles=[f"{name}: published {old:.2f}, now {new:.2f} ± {error:.2f}" for name, old, new, error in both],
+        names=names,
+        named=range(len(names)),
     )
-    return named(chart, range(len(names)), x, y, names)
 
 
 def groups(row: DifRow, item: Item, facts: Facts) -> Chart:
@@ -108,7 +112,7 @@ def groups(row: DifRow, item: Item, facts: Facts) -> Chart:
     for weight, style in ((-share, PUBLISHED), (1 - share, NOW)):
         a = max(item.now.a + weight * (wald.get("delta_a") or 0.0), 0.05)
         moved = replace(item.now, a=a, b=item.now.b + weight * wald["delta_b"])
-        curves.append(Curve(moved.curve(theta), style))
+        curves.append(Line(theta, moved.curve(theta), **style))
     return response_curves(
         theta, f"Response curves of item {item.item_id} for {row.focal_group} and {row.reference_group}", curves
     )
@@ -117,14 +121,16 @@ def groups(row: DifRow, item: Item, facts: Facts) -> Chart:
 def information(test: InformationRow, name: str) -> Chart:
     """`information` or `se` of the test over θ: of the published values (dashed) and of the month's (solid)."""
     prefix, label = ("", "information") if name == "information" else ("se_", "standard error of θ")
-    theta = np.array(test.curve["theta"], dtype=float)
+    theta = test.curve["theta"]
     curves = [
-        Curve(np.array(values, dtype=float), style)
+        Line(theta, values, **style)
         for key, style in (("published", PUBLISHED), ("now", NOW))
         if (values := test.curve.get(f"{prefix}{key}")) is not None
     ]
-    top = ends_of(*(curve.y for curve in curves))[1]
-    return over_ability(theta, label, f"Test {label} over ability", curves, min(top, 1.5) if name == "se" else top, 230)
+    top = ends_of(*(curve.ys for curve in curves))[1]
+    return over_ability(
+        theta, label, f"Test {label} over ability", curves, min(top, 1.5) if name == "se" else top, height=230
+    )
 
 
 def _changes(rows: Sequence[DriftRow]) -> tuple[Floats, Floats]:

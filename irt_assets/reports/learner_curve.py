@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from irt_assets.charts.chart import Chart, days
+from irt_assets.charts.chart import Chart, Line, Names, Points, days
 from irt_assets.psychometrics.core.confidence import Z95
 
 PERCENTILES = ((2.0, "98"), (1.0, "84"), (0.0, "50"), (-1.0, "16"), (-2.0, "2"))
@@ -38,7 +38,7 @@ def curve(
     axis: str,
     goal: str,
     ends: Sequence[str],
-    described: str = "",
+    described: str,
 ) -> Chart:
     """θ over time with its 95 % interval, at least one measurement, oldest first; `ends` are the first and last date.
 
@@ -63,11 +63,11 @@ def curve(
         heading=axis,
     )
     if len(levels) > 1:
-        chart.band(at, low, high, "blue").line(at, theta, "blue").points(at, theta, "blue")
+        chart.add(Line(at, theta, low=low, high=high), Points(at, theta))
     else:
-        chart.points(at, theta, "blue", low=low, high=high)
+        chart.add(Points(at, theta, low=low, high=high))
     if target is not None:
         beneath = 0.2 * sigma * (1 if target < mu + 2 * sigma else -1)
-        chart.line(chart.x, (target, target), "orange", dash="dash", width=0.9)
-        chart.names([chart.x[1]], [min(max(target, chart.y[0]), chart.y[1]) + beneath], [goal])
+        chart.add(Line(chart.x, (target, target), "orange", dash="dash", width=0.9))
+        chart.add(Names(chart.x[1:], [min(max(target, chart.y[0]), chart.y[1]) + beneath], names=[goal]))
     return chart

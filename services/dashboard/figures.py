@@ -17,12 +17,11 @@ from irt_assets.charts.chart import Chart
 
 _PLOTLY = distribution("plotly")
 PLOTLY_JS = Path(str(_PLOTLY.locate_file("plotly/package_data/plotly.min.js")))
-HEIGHT = 360
 
 
-def figure(chart: Chart, numbers: TagChild = None, *, height: int = HEIGHT) -> TagList:
+def figure(chart: Chart, numbers: TagChild = None) -> TagList:
     """The figure, described by the chart's sentence. numbers: a folded table of its values."""
-    drawn = json.dumps(plotly.figure(chart, height), ensure_ascii=False, separators=(",", ":"))
+    drawn = json.dumps(plotly.figure(chart), ensure_ascii=False, separators=(",", ":"))
     return TagList(
         tags.div(data_figure=drawn, class_="figure", role="figure", aria_label=chart.described),
         head_content(tags.script(src=f"plotly.min.js?v={_PLOTLY.version}", defer="")),

@@ -335,7 +335,8 @@ def test_the_numbers_of_a_month_are_those_of_the_rooms(world: World) -> None:
     assert f"{fitted[0]:,} answers of {fitted[1]:,} learners" in html
     assert fitted[2] in html
     assert f"{step.n_proposed:,} proposed and {step.n_held:,} held back" in html
-    now = history[-1]
+    now = history[-1].constants
+    assert now is not None
     assert f"Slope {number(now.slope, 3)} ± {number(now.slope_se, 3)}" in html
     assert f"intercept {number(now.intercept, 3)} ± {number(now.intercept_se, 3)}" in html
     assert f"{theta[0]:,} learners were measured at its end: mean θ {number(theta[1])}" in html

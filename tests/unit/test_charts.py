@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 import pytest
 
 from irt_assets.charts import plotly, svg
-from irt_assets.charts.chart import Chart, Picture, days, ends_of
+from irt_assets.charts.chart import Boxes, Chart, Line, Names, Picture, Points, days, ends_of
 from irt_assets.charts.pictures import mark
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -35,23 +35,21 @@ def marks(drawn: str, colour: str = "blue") -> list[tuple[float, float]]:
 
 
 def test_points_lie_between_the_ends_of_the_axes_and_beyond_at_their_edge() -> None:
-    (left, bottom), middle, (right, top), beyond = marks(
-        svg.svg(chart().points([0, 5, 10, 12], [0, 0.5, 1, 1], "blue"))
-    )
+    (left, bottom), middle, (right, top), beyond = marks(svg.svg(chart().add(Points([0, 5, 10, 12], [0, 0.5, 1, 1]))))
     assert middle == pytest.approx(((left + right) / 2, (top + bottom) / 2), abs=0.1)  # places are rounded to 0.1
     assert bottom > top
     assert beyond == (right, top)
 
 
 def test_an_axis_may_run_downwards() -> None:
-    first, second = marks(svg.svg(chart(y=(3, 0)).points([1, 1], [0, 2], "blue")))
+    first, second = marks(svg.svg(chart(y=(3, 0)).add(Points([1, 1], [0, 2]))))
     assert first[1] < second[1]
 
 
 def test_a_value_beyond_the_axis_is_an_arrow_at_its_edge() -> None:
     (path,) = [
         p
-        for p in parsed(svg.svg(chart().points([5], [7], "orange"))).iter(f"{SVG}path")
+        for p in parsed(svg.svg(chart().add(Points([5], [7], "orange")))).iter(f"{SVG}path")
         if p.get("fill") == svg.COLOURS["orange"]
     ]
     at = re.match(r"M[\d.]+ ([\d.]+)l", path.get("d", ""))
@@ -64,27 +62,27 @@ def test_a_value_beyond_the_axis_is_an_arrow_at_its_edge() -> None:
 )
 def test_any_text_is_escaped_in_every_place(bad: str) -> None:
     drawn = chart(x_label=bad, described=f'"{bad}', x_names={1.0: bad}, y_names={0.5: bad}, heading=bad, notes=[bad])
-    drawn.points([1], [0.5], "blue", "triangle", titles=[bad], name=bad).names([1], [0.5], [bad])
+    drawn.add(Points([1], [0.5], name=bad, shape="triangle", titles=[bad]), Names([1], [0.5], names=[bad]))
     for made in (svg.svg(drawn), svg.image(Picture(bad, [drawn]))):
         assert "<script" not in made
         assert parsed(made) is not None
     (title,) = parsed(svg.svg(drawn)).iter(f"{SVG}title")
     assert (title.text or "") == "".join(ch if ch.isprintable() else "□" for ch in bad), "it reads as it was"
-    assert json.loads(json.dumps(plotly.figure(drawn, 300)))["data"][0]["text"] == [bad]
+    assert json.loads(json.dumps(plotly.figure(drawn)))["data"][0]["text"] == [bad]
 
 
 @pytest.mark.parametrize("shape", ["circle", "triangle", "cross", "diamond", "square"])
 def test_a_point_that_is_not_known_is_not_drawn(shape: str) -> None:
-    drawn = chart().points([1, 2], [np.nan, 0.5], "blue", shape, titles=["gone", "there"])  # type: ignore[arg-type]
+    drawn = chart().add(Points([1, 2], [np.nan, 0.5], shape=shape, titles=["gone", "there"]))  # type: ignore[arg-type]
     assert [title.text for title in parsed(svg.svg(drawn)).iter(f"{SVG}title")] == ["there"]
-    assert plotly.figure(drawn, 300)["data"][0]["y"] == [None, 0.5]
+    assert plotly.figure(drawn)["data"][0]["y"] == [None, 0.5]
 
 
 def test_intervals_that_are_not_known_are_not_drawn() -> None:
-    drawn = chart().points([1, 2], [0.3, 0.3], "blue", low=[np.nan, 0.2], high=[np.nan, 0.4])
+    drawn = chart().add(Points([1, 2], [0.3, 0.3], low=[None, 0.2], high=[np.nan, 0.4]))
     (path,) = re.findall(r'<path d="(M[^"]*V[^"]*)" fill="none" stroke="#0072B2"', svg.svg(drawn))
     assert path.count("M") == 1
-    error = plotly.figure(drawn, 300)["data"][0]["error_y"]
+    error = plotly.figure(drawn)["data"][0]["error_y"]
     assert (error["array"], error["arrayminus"]) == ([None, 0.1], [None, 0.1])
 
 
@@ -104,22 +102,25 @@ def test_ticks_are_round_numbers_within_the_axis() -> None:
 
 def test_days_are_dates_on_both_axes() -> None:
     drawn = chart(x=(days(date(2026, 9, 1)), days(date(2026, 9, 21))), dated=True)
-    drawn.points([days(datetime(2026, 9, 11, 12, tzinfo=UTC))], [0.5], "blue")
+    drawn.add(Points([days(datetime(2026, 9, 11, 12, tzinfo=UTC))], [0.5]))
     assert "2026-09-03" in svg.svg(drawn)
-    figure = plotly.figure(drawn, 300)
+    figure = plotly.figure(drawn)
     assert figure["layout"]["xaxis"]["type"] == "date"
     assert figure["data"][0]["x"] == [datetime(2026, 9, 11, 12, tzinfo=UTC).timestamp() * 1000]
 
 
 def test_every_part_is_a_figure_that_plotly_knows() -> None:
     drawn = chart(x_names={1.0: "one"}, y_names={0.5: "half"})
-    drawn.line([1, 2], [0.1, 0.2], "blue", "line", dash="dashdot", steps=True).band(
-        [1, 2], [0.1, 0.2], [0.3, 0.4], "blue"
+    drawn.add(
+        Line([1, 2], [0.1, 0.2], name="line", dash="dashdot", steps=True),
+        Line([1, 2], [0.2, 0.3], low=[0.1, 0.2], high=[0.3, 0.4]),
+        Boxes([1], [0], right=[2], top=[0.5], fills=["#123456"], texts=["text"]),
+        Boxes([1], [0], right=[2], top=[1], hatched=True),
+        Names([1], [0.5], names=["name"]),
     )
-    drawn.boxes([1], [2], [0], [0.5], fills=["#123456"], texts=["text"]).boxes([1], [2], [0], [1], hatched=True)
-    drawn.stretch(1, 2).level(0).names([1], [0.5], ["name"])
+    drawn.stretch(1, 2).level(0)
     mark(drawn, [1, 2], [0.1, 0.2], ["", "flagged"], left=[0, 1], right=[2, 3], joined=True, plain="sound")
-    made = go.Figure(plotly.figure(drawn, 300))  # raises where Plotly does not know a property
+    made = go.Figure(plotly.figure(drawn))  # raises where Plotly does not know a property
     assert [trace.name for trace in made.data if trace.showlegend] == ["line", "sound", "flagged"]
     assert made.layout.showlegend
     assert [trace.marker.symbol for trace in made.data if trace.name in ("sound", "flagged")] == [
@@ -129,7 +130,7 @@ def test_every_part_is_a_figure_that_plotly_knows() -> None:
 
 
 def test_a_picture_has_a_row_for_so_many_charts_and_a_legend_of_the_names() -> None:
-    charts = [chart().line([0, 10], [0, 1], "blue", name) for name in ("one", "two", "one")]
+    charts = [chart().add(Line([0, 10], [0, 1], name=name)) for name in ("one", "two", "one")]
     wide, narrow = (parsed(svg.image(Picture("title", charts, columns))) for columns in (3, 1))
     assert float(wide.get("height", 0)) < float(narrow.get("height", 0))
     assert {wide.get("width"), narrow.get("width")} == {"900"}
@@ -140,7 +141,7 @@ def test_a_picture_has_a_row_for_so_many_charts_and_a_legend_of_the_names() -> N
 def test_of_very_many_points_an_image_draws_some_and_says_so() -> None:
     many = Picture(
         "many",
-        [chart().points(np.linspace(0, 10, 2500), np.full(2500, 0.5), "blue", low=np.zeros(2500), high=np.ones(2500))],
+        [chart().add(Points(np.linspace(0, 10, 2500), np.full(2500, 0.5), low=np.zeros(2500), high=np.ones(2500)))],
     )
     assert "one of 3 points is drawn" in svg.image(many)
     assert len(svg.as_markdown(many, "many")) < 150_000

@@ -11,7 +11,7 @@ from irt_assets.charts.chart import Points
 from irt_assets.charts.svg import as_markdown
 from irt_assets.drift.dif_month import AttributeDif, Row, group_of, rows_of
 from irt_assets.drift.dif_page import groups_table, items_table, sentence
-from irt_assets.drift.dif_plots import differences_plot
+from irt_assets.drift.plots import differences_plot
 from irt_assets.psychometrics.core.models import Calibration, Convergence
 from irt_assets.psychometrics.dif.analysis import Dif, Group
 from irt_assets.psychometrics.dif.wald import compare_groups

@@ -223,7 +223,7 @@ def test_next_steps_are_few_and_the_most_urgent(
 
 def test_the_curve_stays_on_its_paper_however_extreme_the_level() -> None:
     levels = [Level(MONDAY + timedelta(days=n), theta, 3.0) for n, theta in enumerate([-9.0, 0.0, 9.0])]
-    drawn = svg(curve(levels, 40.0, mu=0.0, sigma=1.0, axis="a", goal="<b>", ends=["x", "y"]))
+    drawn = svg(curve(levels, 40.0, mu=0.0, sigma=1.0, axis="a", goal="<b>", ends=["x", "y"], described=""))
     numbers = [float(n) for pair in re.findall(r"[M\" ](-?[\d.]+)[ ,](-?[\d.]+)[h\" ]", drawn) for n in pair]
     assert numbers
     assert all(0 <= n <= 480 for n in numbers)
@@ -232,4 +232,4 @@ def test_the_curve_stays_on_its_paper_however_extreme_the_level() -> None:
 
 def test_a_population_without_spread_is_refused() -> None:
     with pytest.raises(ValueError, match="SD must be above 0"):
-        curve([Level(MONDAY, 0.0, 1.0)], None, mu=0.0, sigma=0.0, axis="", goal="", ends=["", ""])
+        curve([Level(MONDAY, 0.0, 1.0)], None, mu=0.0, sigma=0.0, axis="", goal="", ends=["", ""], described="")

@@ -10,8 +10,12 @@ import pytest
 from irt_assets.calibration.linking_history import ANCHORS_SHOWN, LinkedMonth, history_plot, history_table
 from irt_assets.charts import svg
 from irt_assets.charts.chart import Boxes, Points
+from irt_assets.ledger.fit_spec import LinkingConstants
+from tests.helpers import fit_specs
 
-SOUND = LinkedMonth("2026-01", 1.05, 0.02, -0.1, 0.03, used=28)
+CHANGES = {"slope": 1.05, "slope_se": 0.02, "intercept": -0.1, "intercept_se": 0.03, "anchors_used": ["k"] * 28}
+CONSTANTS = LinkingConstants.from_json(fit_specs.CONSTANTS | CHANGES, "fit")
+SOUND = LinkedMonth("2026-01", CONSTANTS)
 FAILED = LinkedMonth("2026-03", error="anchors disagree")
 
 
@@ -40,7 +44,7 @@ def test_each_dropped_anchor_is_a_cross_in_its_month() -> None:
 def test_a_month_that_was_not_linked_is_grey_in_every_chart() -> None:
     for chart in history_plot([SOUND, FAILED]).charts:
         (box,) = [part for part in chart.parts if isinstance(part, Boxes)]
-        assert (box.left, box.right, box.pale) == ([1.6], [2.4], True)
+        assert (box.xs, box.right, box.pale) == ([1.6], [2.4], True)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +54,11 @@ def test_a_month_that_was_not_linked_is_grey_in_every_chart() -> None:
         [SOUND],
         [FAILED],
         [SOUND, FAILED],
-        [replace(SOUND, slope_se=0.0, intercept_se=0.0, used=0)],
+        [
+            replace(
+                SOUND, constants=CONSTANTS.model_copy(update={"slope_se": 0.0, "intercept_se": 0.0, "anchors_used": ()})
+            )
+        ],
         [replace(SOUND, month=f"{2024 + m // 12}-{m % 12 + 1:02d}") for m in range(0, 48, 2)],
         [replace(SOUND, dropped=tuple(f"$k_{j}^{{문항}}$" for j in range(3 * ANCHORS_SHOWN)))],
     ],

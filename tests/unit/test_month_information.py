@@ -15,7 +15,7 @@ from irt_assets.drift.compared import Compared
 from irt_assets.drift.evidence import InForce, LinkedWindow
 from irt_assets.drift.information import MonthInformation, inform, item_rows, test_row
 from irt_assets.drift.information_assets import ScaleInformation, flagged_table, sentence
-from irt_assets.drift.information_plots import item_curves, test_curves
+from irt_assets.drift.plots import item_curves, test_curves
 from irt_assets.drift.unestimated import Unestimated
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Calibration
@@ -63,7 +63,12 @@ def test_a_sound_month_retires_nothing_and_keeps_all() -> None:
         [f"{ANCHORS} items, as published", "the same items in this month"]
     ] * 2
     assert ElementTree.fromstring(image(picture)) is not None
-    assert not item_curves(found).charts
+
+
+def test_items_that_might_be_retired_have_a_panel_each_with_the_curves_that_are_known() -> None:
+    picture = item_curves(replace(informed(month()), retiring=(IDS[0], IDS[ANCHORS])))
+    assert [chart.heading for chart in picture.charts] == [IDS[0], IDS[ANCHORS]]
+    assert [len(names(chart)) for chart in picture.charts] == [2, 1], "a new item has no published curve"
 
 
 def test_new_items_have_a_row_and_no_part_in_the_test() -> None:

@@ -5,18 +5,16 @@ What does not belong here: what they are drawn from (see `reports.item_facts`), 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
 import numpy as np
 from htmltools import TagList
 
-from irt_assets.charts.chart import Chart, days, ends_of
-from irt_assets.charts.pictures import NOW, PUBLISHED, Curve, mark, response_curves
+from irt_assets.charts.chart import Chart, Line, days, ends_of
+from irt_assets.charts.pictures import NOW, PUBLISHED, mark, response_curves
 from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.core.items import ItemRow
-from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.fit.observed import Observed
 from irt_assets.reports.item_facts import FittedMonth, ItemFacts
 from services.dashboard.elements import number, shortened, table
@@ -33,30 +31,24 @@ def curves(facts: ItemFacts, month: FittedMonth, seen: Observed | None) -> TagLi
     spread = WIDTH_SD * facts.scale.sigma
     theta = np.linspace(facts.scale.mu - spread, facts.scale.mu + spread, 121)
     published = ItemRow.if_known(facts.published or {})
+    headers = ("mean θ", "answers", "correct", "95 % interval", f"estimate of {month.month}", "published now")
     curves = []
     if month.curve is not None:
-        name = f"estimate of {month.month}"
-        curves.append(Curve(month.curve.curve(theta), NOW, name, month.curve.interval(theta)))
+        low, high = month.curve.interval(theta) or ((), ())
+        curves.append(Line(theta, month.curve.curve(theta), name=headers[4], low=low, high=high, **NOW))
     if published is not None:
-        curves.append(Curve(published.curve(theta), PUBLISHED, "published now"))
-    rows = []
+        curves.append(Line(theta, published.curve(theta), name=headers[5], **PUBLISHED))
+    rows: list[tuple[str, ...]] = []
     if seen is not None:
-        low, high = seen.interval()
-        by_month, in_force = (None if curve is None else curve.curve(seen.theta) for curve in (month.curve, published))
+        expected = [curve.curve(seen.theta) if curve else [None] * seen.n.size for curve in (month.curve, published)]
         rows = [
-            (
-                number(seen.theta[k]),
-                f"{seen.n[k]:,}",
-                number(seen.proportion[k]),
-                f"{number(low[k])} to {number(high[k])}",
-                number(None if by_month is None else float(by_month[k])),
-                number(None if in_force is None else float(in_force[k])),
+            (number(theta), f"{n:,}", number(share), f"{number(low)} to {number(high)}", *map(number, of_curves))
+            for theta, n, share, low, high, *of_curves in zip(
+                seen.theta, seen.n, seen.proportion, *seen.interval(), *expected, strict=True
             )
-            for k in range(seen.n.size)
         ]
     sentence = _curve_sentence(facts, month, seen, published)
     chart = response_curves(theta, sentence, curves, seen, f"learners of {month.month}")
-    headers = ("mean θ", "answers", "correct", "95 % interval", f"estimate of {month.month}", "published now")
     caption = f"Shares correct in {month.month} by ability from the other items, and what the curves expect there"
     return figure(chart, table(caption, headers, rows, numbers="nnnnnn"))
 
@@ -64,7 +56,9 @@ def curves(facts: ItemFacts, month: FittedMonth, seen: Observed | None) -> TagLi
 def history(facts: ItemFacts, name: Literal["a", "b"], end: datetime) -> TagList:
     """A parameter by month with 95 % intervals, and what was published, as steps until `end`."""
     fitted = [month for month in facts.months if month.curve is not None]
-    values, errors = _values(fitted, name)
+    values, errors = (  # 0 if an error is not known
+        np.array([getattr(month.curve, key) or 0.0 for month in fitted], dtype=float) for key in (name, f"{name}_se")
+    )
     low, high = values - Z95 * errors, values + Z95 * errors
     steps = sorted(facts.publications, key=lambda row: (row["effective_from"], row["publication_id"]))
     times = [days(time) for time in (end, *(m.start for m in fitted), *(row["effective_from"] for row in steps))]
@@ -82,7 +76,8 @@ def history(facts: ItemFacts, name: Literal["a", "b"], end: datetime) -> TagList
     mark(chart, [days(m.start) for m in fitted], values, kinds, low=low, high=high, titles=titles, plain="month")
     if steps:
         since = [days(row["effective_from"]) for row in steps]
-        chart.line([*since, max(times)], [*published, published[-1]], "orange", "published", dash="dash", steps=True)
+        known = [*published, published[-1]]
+        chart.add(Line([*since, max(times)], known, "orange", "published", dash="dash", steps=True))
     return figure(chart)
 
 
@@ -94,21 +89,10 @@ def _curve_sentence(facts: ItemFacts, month: FittedMonth, seen: Observed | None,
     if seen is None:
         return f"{what}."
     low, high = seen.interval()
-
-    def outside(curve: ItemRow) -> int:
-        expected = curve.curve(seen.theta)
-        return int(np.sum((expected < low) | (expected > high)))
-
     counts = [
-        f"{outside(curve)} of {seen.n.size} off {name}"
+        f"{np.sum((expected < low) | (expected > high))} of {seen.n.size} off {name}"
         for name, curve in (("the month's curve", month.curve), ("the published curve", published))
         if curve is not None
+        for expected in [curve.curve(seen.theta)]
     ]
     return f"{what}. Groups of learners whose 95 % interval lies off a curve: {', '.join(counts) or 'none'}."
-
-
-def _values(months: Sequence[FittedMonth], name: str) -> tuple[Floats, Floats]:
-    """Values and standard errors; 0 if an error is not known."""
-    values = np.array([getattr(month.curve, name) for month in months], dtype=float)
-    errors = np.array([getattr(month.curve, f"{name}_se") or 0.0 for month in months], dtype=float)
-    return values, errors

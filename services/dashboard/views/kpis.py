@@ -8,7 +8,7 @@ from datetime import date
 import psycopg
 from htmltools import TagChild, TagList, tags
 
-from irt_assets.charts.chart import Chart, Dash, days
+from irt_assets.charts.chart import Chart, Dash, Line, Points, days
 from irt_assets.common.wording import sentence
 from irt_assets.kpis.meaning import MEANINGS, RANGES, TITLES
 from irt_assets.kpis.stored import Quartiles, last_weeks, quartiles, version_of
@@ -94,7 +94,7 @@ def _kpi_section(name: str, weeks: Sequence[Quartiles]) -> TagChild:
         ("lower quartile", "dash", [one.low for one in weeks]),
     )
     for what, dash, values in series:
-        chart.line(at, values, "blue", what, dash=dash).points(at, values, "blue")
+        chart.add(Line(at, values, name=what, dash=dash), Points(at, values))
     rows = [
         (
             f"{one.week_start}",

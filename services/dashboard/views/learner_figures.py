@@ -10,7 +10,7 @@ from string import ascii_lowercase
 from htmltools import TagChild, TagList, tags
 
 from irt_assets.abilities.online import Theta
-from irt_assets.charts.chart import SERIES, Chart, Shape, ends_of
+from irt_assets.charts.chart import SERIES, Boxes, Chart, Points, Shape, ends_of
 from irt_assets.charts.chart import days as days_of
 from irt_assets.features.stored import ActiveDay
 from irt_assets.kpis.meaning import RANGES, TITLES
@@ -42,15 +42,17 @@ def theta_over_time(thetas: Sequence[Theta], kinds: Mapping[str, str], zone: str
         dated=True,
     )
     for k, ((scale, kind), found) in enumerate(sorted(series.items())):
-        chart.points(
-            [days_of(one.window_end) for one in found],
-            [one.theta for one in found],
-            SERIES[k % len(SERIES)],
-            SYMBOLS.get(kind, "circle"),
-            name=f"{scale}, {kinds.get(kind, kind)}",
-            low=[one.theta - Z95 * one.se for one in found],
-            high=[one.theta + Z95 * one.se for one in found],
-            joined=True,
+        chart.add(
+            Points(
+                [days_of(one.window_end) for one in found],
+                [one.theta for one in found],
+                SERIES[k % len(SERIES)],
+                f"{scale}, {kinds.get(kind, kind)}",
+                [one.theta - Z95 * one.se for one in found],
+                [one.theta + Z95 * one.se for one in found],
+                shape=SYMBOLS.get(kind, "circle"),
+                joined=True,
+            )
         )
     rows = [
         (
@@ -89,7 +91,7 @@ def kpis_over_time(weeks: Sequence[Week]) -> TagList:
     )
     for colour, name in zip(SERIES, RANGES, strict=False):
         values = [week.kpis.get(name) for week in weeks]
-        chart.points(starts, values, colour, name=f"{name} {TITLES[name]}", joined=True)
+        chart.add(Points(starts, values, colour, f"{name} {TITLES[name]}", joined=True))
     reasons = sorted({why for week in weeks for why in (week.kpis.get("why") or {}).values()})
     letters = dict(zip(reasons, ascii_lowercase, strict=False))
 
@@ -171,5 +173,7 @@ def _bars(
     both, correct = zip(*answers.values(), strict=True)
     ends = shown or (min(left) - BESIDE, max(right) + BESIDE)
     chart = Chart(ends, (0.0, 1.08 * max(both)), what, "live answers", described, dated=True)
-    chart.boxes(left, right, [0] * len(left), correct, name="correct")
-    return chart.boxes(left, right, correct, both, colour="orange", name="wrong", hatched=True)
+    return chart.add(
+        Boxes(left, [0] * len(left), name="correct", right=right, top=correct),
+        Boxes(left, correct, "orange", "wrong", right=right, top=both, hatched=True),
+    )

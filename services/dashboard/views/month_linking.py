@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import psycopg
 from htmltools import Tag, TagChild, TagList, tags
 
-from irt_assets.calibration.linking_history import LinkedMonth, constant_by_month, read_history
-from irt_assets.charts.chart import Chart, ends_of, names_at
+from irt_assets.calibration.linking_history import LinkedMonth, constant_by_month, linked_of, read_history
+from irt_assets.charts.chart import Chart, Line, ends_of, names_at
 from irt_assets.charts.pictures import mark
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted
@@ -22,7 +22,7 @@ from irt_assets.psychometrics.linking.anchor_diagnosis import Suspect
 from irt_assets.reports.drift_words import signed
 from irt_assets.responses.scales import Scale
 from services.dashboard.elements import DASH, badge, link, number, prose, section, shortened, table
-from services.dashboard.figures import HEIGHT, figure, stack
+from services.dashboard.figures import figure, stack
 
 MOST_DRAWN = 40
 ROW_HEIGHT = 17
@@ -108,7 +108,6 @@ def _shifts_figure(shifts: Sequence[AnchorShift]) -> TagChild:
         figure(
             chart,
             table("Change of each anchor", ("anchor", "change in b", "error", ""), rows, numbers="tnn"),
-            height=max(HEIGHT, ROW_HEIGHT * len(chart.y_names) + 100),
         ),
     )
 
@@ -130,10 +129,10 @@ def shifts_chart(shifts: Sequence[AnchorShift]) -> Chart:
         "b this month − b of the anchor set",
         "",
         sentence,
-        height=ROW_HEIGHT * len(drawn) + 50,
+        height=ROW_HEIGHT * len(drawn) + 100,
         y_names=names_at(shortened(shift.item_id, 24) for shift in drawn),
     )
-    chart.line([0, 0], chart.y, "grey", dash="dot", width=1)
+    chart.add(Line([0, 0], chart.y, "grey", dash="dot", width=1))
     kinds = ["moved" if shift.moved else "" for shift in drawn]
     titles = [f"{shift.item_id}: {shift.delta_b:+.2f}" for shift in drawn]
     return mark(chart, at, range(len(drawn)), kinds, left=left, right=right, titles=titles, plain="agrees")
@@ -143,15 +142,15 @@ def _history(history: Sequence[LinkedMonth], month: str) -> TagChild:
     if not history:
         return None
     now = next((one for one in history if one.month == month), None)
-    linked = {one.month: one for one in history if one.error is None}
+    linked = linked_of(history)
     rows = [
         (one.month, f"not linked: {one.error}", "", "", "", "")
-        if one.error
+        if one.constants is None
         else (
             one.month,
-            _with_error(one.slope, one.slope_se),
-            _with_error(one.intercept, one.intercept_se),
-            str(one.used),
+            _with_error(*one.constants.value("slope")),
+            _with_error(*one.constants.value("intercept")),
+            str(len(one.constants.anchors_used)),
             ", ".join(one.dropped) or "none",
             str(one.unseen),
         )
@@ -174,12 +173,10 @@ def _history(history: Sequence[LinkedMonth], month: str) -> TagChild:
 def _linking_said(now: LinkedMonth | None, month: str) -> TagChild:
     if now is None:
         return f"{month} was not fitted yet."
-    if now.error:
+    if now.constants is None:
         return TagList(f"{month} is not on the scale: ", prose(now.error))
-    return (
-        f"Slope {_with_error(now.slope, now.slope_se)}, intercept {_with_error(now.intercept, now.intercept_se)}: "
-        "the spread and the mean of the month's learners on the scale."
-    )
+    slope, intercept = (_with_error(*now.constants.value(name)) for name in ("slope", "intercept"))
+    return f"Slope {slope}, intercept {intercept}: the spread and the mean of the month's learners on the scale."
 
 
 def _with_error(value: float, error: float) -> str:

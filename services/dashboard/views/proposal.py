@@ -14,7 +14,8 @@ import psycopg
 from htmltools import Tag, TagChild, TagList, tags
 from shiny import Inputs, Outputs, Session, reactive, render, ui
 
-from irt_assets.charts.pictures import NOW, PUBLISHED, Curve, response_curves
+from irt_assets.charts.chart import Line
+from irt_assets.charts.pictures import NOW, PUBLISHED, response_curves
 from irt_assets.common.dashboard_pages import address
 from irt_assets.common.wording import counted, with_capital
 from irt_assets.decisions import release_undo
@@ -136,12 +137,12 @@ def decision_state(asked: Asked, references: Sequence[Reference]) -> Tag:
     return tags.div(tags.ul(*states), tags.a("Reload this page", href=address_of(references)))
 
 
-def curves(new: ItemRow, old: ItemRow | None, *, mu: float = 0.0, sigma: float = 1.0) -> TagList:
+def curves(new: ItemRow, old: ItemRow | None) -> TagList:
     """The proposed curve, and the published one where there is one."""
-    theta = np.linspace(mu - 4 * sigma, mu + 4 * sigma, 81)
-    found = [] if old is None else [Curve(old.curve(theta), PUBLISHED, "published")]
-    found.append(Curve(new.curve(theta), NOW, "proposed"))
-    rows = [(number(theta[k], 1), *(number(curve.y[k], 3) for curve in found)) for k in range(0, len(theta), 5)]
+    theta = np.linspace(-4, 4, 81)
+    found = [] if old is None else [Line(theta, old.curve(theta), name="published", **PUBLISHED)]
+    found.append(Line(theta, new.curve(theta), name="proposed", **NOW))
+    rows = [(number(theta[k], 1), *(number(curve.ys[k], 3) for curve in found)) for k in range(0, len(theta), 5)]
     headers = ("θ", *(curve.name for curve in found))
     sentence = "Curve of the proposed values" + (", and dashed that of the published ones" if old else "")
     numbers = table("Probability of a correct answer", headers, rows, numbers="nnn")
