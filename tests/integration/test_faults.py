@@ -190,9 +190,9 @@ def _answers(stack: Harness) -> bool:
 
 
 def calibrate(stack: Harness) -> subprocess.Popen[str]:
-    """`irt calibrate` of the month, in a process of its own."""
+    """`irt calibrate --here` of the month, in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "irt_assets.cli", "calibrate", "--month", MONTH],
+        [sys.executable, "-m", "irt_assets.cli", "calibrate", "--here", "--month", MONTH],
         cwd=ROOT,
         env={**os.environ, **instance_environment(stack.settings, stack.database)},
         stdout=subprocess.PIPE,
