@@ -123,8 +123,7 @@ class Stack:
             answer = response.json()
         if "errors" in answer:
             raise StackError(f"The webserver could not answer: {answer['errors'][0]['message']}")
-        data: dict[str, Any] = answer["data"]
-        return data
+        return answer["data"]
 
     def process_id(self, name: str) -> int:
         """The process id of `code server`, `daemon` or `webserver`, which leads its process group."""

@@ -213,8 +213,7 @@ class ItemModel(ABC):
 
     def probabilities(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
         """P(category | θ), shape (J, Q, C)."""
-        found: Floats = np.exp(self.log_probabilities(theta, parameters, categories))
-        return found
+        return np.exp(self.log_probabilities(theta, parameters, categories))
 
     def expected_score(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
         """Shape (J, Q): Σ k·P(k | θ)."""
@@ -291,8 +290,7 @@ class LogisticModel(ItemModel):
         return np.stack(found)
 
     def by_theta(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:  # noqa: ARG002
-        found: Floats = parameters[0][:, None, None] * self._by_eta(*self._logits(theta, parameters))
-        return found
+        return parameters[0][:, None, None] * self._by_eta(*self._logits(theta, parameters))
 
     def _logits(self, theta: Floats, parameters: Floats) -> tuple[Floats, Floats]:
         """aθ + d (J, Q), and c (J, 1)."""
@@ -384,8 +382,7 @@ class ItemCurves:
     @property
     def known(self) -> Mask:
         """Shape (J,): the items that have a curve."""
-        found: Mask = np.isfinite(self.a) & np.isfinite(self.d) & np.isfinite(self.c)
-        return found
+        return np.isfinite(self.a) & np.isfinite(self.d) & np.isfinite(self.c)
 
     def logistic(self, what: str) -> ItemCurves:
         """The same, of which a, d and c are all there is to know. Raises PsychometricsError as

@@ -193,8 +193,7 @@ def prior_from_text(parameter: str, text: str) -> Prior | None:
         values = [float("nan")]
     if not np.isfinite(values).all():
         raise PsychometricsError(f"prior {text!r} on {parameter} wants two numbers, such as {_EXAMPLES[parameter]}")
-    prior: Prior = families[found[1]](*values)
-    return prior
+    return families[found[1]](*values)
 
 
 def prior_as_text(prior: Prior | None) -> str:

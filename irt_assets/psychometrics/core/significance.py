@@ -19,8 +19,7 @@ def q_values(p: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """
     from scipy.stats import false_discovery_control  # takes a second to load, and status reads this module
 
-    q: npt.NDArray[np.float64] = false_discovery_control(p) if p.size else p
-    return q
+    return false_discovery_control(p) if p.size else p
 
 
 def normal_score(z: Floats, skewness: Floats) -> Floats:

@@ -177,8 +177,7 @@ class Histograms(NormalGroups):
 
     def price(self, log_weights: Floats, free: Floats) -> Floats:
         """Shape (W, W): what of the information of the free directions is a price."""
-        found: Floats = free.T @ block_diag(*(self.price_of_shape(each) for each in log_weights)) @ free
-        return found
+        return free.T @ block_diag(*(self.price_of_shape(each) for each in log_weights)) @ free
 
     def _maximum(self, log_weights: Floats, at_nodes: Floats, group: int) -> Floats:
         """The log weights (Q,) of a group that its expected persons at the nodes and the price of its shape give."""

@@ -117,8 +117,7 @@ def _covariance_of_items(
     information = to_full.T @ (to_full.T @ problem.observed_information(point)[items, items]).T
     scale = np.sqrt(np.diag(information))
     covariance, _ = inverse(information / np.outer(scale, scale))
-    found: Floats = to_full @ (to_full @ (covariance / np.outer(scale, scale))).T
-    return found
+    return to_full @ (to_full @ (covariance / np.outer(scale, scale))).T
 
 
 def _tilts(z: Floats, weights: Floats) -> Floats:

@@ -176,8 +176,7 @@ class _Profile:
         others = len(products) - len(by_weights)
         shared = products[:others, others:] @ by_weights
         own = by_weights.T @ products[others:, others:] @ by_weights
-        found: Floats = products[:others, :others] - shared - shared.T + own
-        return found
+        return products[:others, :others] - shared - shared.T + own
 
     def of_latent(self, covariance: Floats) -> Floats:
         """Shape (2G,): variances of means and log SDs, 0 where they are pinned."""

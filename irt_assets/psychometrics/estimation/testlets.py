@@ -186,8 +186,7 @@ def _second_differences(f: Callable[[Floats], float], x: Floats, steps: Floats) 
             both = f(x + steps[k] + steps[m]) + f(x - steps[k] - steps[m]) - middle
             bent[k, m] = bent[m, k] = (both - bent[k, k] - bent[m, m]) / 2
     unit = np.diag(steps)
-    found: Floats = bent / np.outer(unit, unit)
-    return found
+    return bent / np.outer(unit, unit)
 
 
 @dataclass(frozen=True)
@@ -260,10 +259,9 @@ class _Likelihood:
             )
 
         def of_persons(first: int, last: int) -> float:
-            found: float = testlet_kernels.add_up_persons(
+            return testlet_kernels.add_up_persons(
                 first, last, self.start, self.pattern, table, self.abilities.group, self.abilities.log_weights
             )
-            return found
 
         run(of_patterns, kernels.cut(np.diff(self.pattern_start), 16))
         return float(sum(run(of_persons, kernels.cut(np.diff(self.start) + 1, 16))))

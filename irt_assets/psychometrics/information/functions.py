@@ -363,9 +363,8 @@ def _variance(comparison: Comparison, by_now: Floats, by_published: Floats) -> F
     old = comparison.published
     both = comparison.shared_ab  # Cov(y, p)
     now = comparison.window.cov  # Cov(y)
-    variance: Floats = (
+    return (
         np.einsum("...jk,jkl,...jl->...j", by_now, now, by_now)
         + np.einsum("...jk,jkl,...jl->...j", by_published, old.cov, by_published)
         - 2 * np.einsum("...jk,jkl,...jl->...j", by_now, both, by_published)
     )
-    return variance
