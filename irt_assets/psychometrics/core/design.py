@@ -9,11 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from irt_assets.psychometrics.core import layout_kernels
+from irt_assets.psychometrics.core.arrays import Ints, Mask
 from irt_assets.psychometrics.core.errors import DisconnectedDesignError
 from irt_assets.psychometrics.core.models import Responses
-
-Ints = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 MANY_ALIKE = 5
 """Two items with this many right and this many wrong answers of the same learners do not agree in all of them by
@@ -148,7 +146,7 @@ class Links:
         return sorted(parts, key=lambda part: (-len(part.items), part.items))
 
 
-def _join(together: npt.NDArray[np.int64], parent: Ints) -> None:
+def _join(together: Ints, parent: Ints) -> None:
     """Connects the items of each row."""
     rows, width = together.shape
     start = np.arange(rows + 1) * width

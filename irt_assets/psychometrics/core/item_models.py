@@ -20,13 +20,10 @@ import numpy.typing as npt
 from scipy.special import expit, logit
 
 from irt_assets.psychometrics.core import curves
-from irt_assets.psychometrics.core.arrays import Floats
+from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, Priors
-
-Ints = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 SLOPE_BOUND = 10.0
 """|a| stops here: a steeper curve rises from 0.1 to 0.9 between two or three of 61 nodes, which cannot resolve it."""

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import chdtrc, expit
 
-from irt_assets.psychometrics.core.models import Floats
+from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.dif.forms import Cells
 
 Size = Literal["A", "B", "C"]

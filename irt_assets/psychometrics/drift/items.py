@@ -21,9 +21,9 @@ from typing import Literal
 import numpy as np
 from scipy.special import chdtrc, chdtri, ndtr
 
+from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.core.curves import HIGH_WABC, MEDIUM_WABC
 from irt_assets.psychometrics.core.items import ItemParameters
-from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.core.significance import q_values

@@ -16,8 +16,8 @@ import numpy as np
 from scipy.special import expit
 
 from irt_assets.psychometrics.core import kernels
+from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.core.item_models import ItemModel
-from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.estimation import information_kernels, robust_kernels, tilt_kernels
 from irt_assets.psychometrics.estimation.response_layout import Answers
 from irt_assets.psychometrics.estimation.sums import KernelSum, SumOverPersons, Sums

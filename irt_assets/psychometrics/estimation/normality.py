@@ -11,13 +11,14 @@ import numpy as np
 from scipy.special import chdtrc, logit
 
 from irt_assets.psychometrics.core import kernels
+from irt_assets.psychometrics.core.arrays import Floats, Mask
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.models import Calibration, Flag, Floats, Responses
+from irt_assets.psychometrics.core.models import Calibration, Flag, Responses
 from irt_assets.psychometrics.core.priors import Priors
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation.em_request import Persons, usable
 from irt_assets.psychometrics.estimation.marginal import Point, Problem
-from irt_assets.psychometrics.estimation.parameter_layout import Fixed, Mask, ParameterLayout
+from irt_assets.psychometrics.estimation.parameter_layout import Fixed, ParameterLayout
 from irt_assets.psychometrics.estimation.response_layout import Counts, ResponseLayout
 from irt_assets.psychometrics.estimation.standard_errors import inverse
 

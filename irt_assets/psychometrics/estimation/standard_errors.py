@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import LinAlgError, block_diag, cho_factor, cho_solve, eigh
 
-from irt_assets.psychometrics.core.models import Floats
+from irt_assets.psychometrics.core.arrays import Floats, Mask
 from irt_assets.psychometrics.estimation.marginal import Point, Problem, held
-from irt_assets.psychometrics.estimation.parameter_layout import Mask
 
 VARIANCE_INFLATION_LIMIT = 1e5
 """A parameter is unidentified if its variance exceeds the one that known abilities would give by more than this

@@ -19,12 +19,11 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 
 from irt_assets.psychometrics.core import kernels
+from irt_assets.psychometrics.core.arrays import Floats, Ints
 from irt_assets.psychometrics.core.curves import complement_at, information
-from irt_assets.psychometrics.core.models import Calibration, Flag, Floats, Responses
+from irt_assets.psychometrics.core.models import Calibration, Flag, Responses
 from irt_assets.psychometrics.core.quadrature import WIDEST_STEP
 from irt_assets.psychometrics.scoring import testlet_kernels
-
-Ints = npt.NDArray[np.int64]
 
 FEWEST_TESTLETS = 3
 """One σ stands for all testlets of a scale: fewer of them do not represent the others."""

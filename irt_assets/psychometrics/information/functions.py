@@ -26,10 +26,10 @@ import numpy.typing as npt
 from scipy.special import ndtr, ndtri
 
 from irt_assets.psychometrics.core import curves
+from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import ItemCurves
 from irt_assets.psychometrics.core.items import ItemParameters
-from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.core.significance import q_values
 from irt_assets.psychometrics.drift.errors import Comparison, Published
