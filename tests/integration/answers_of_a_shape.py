@@ -14,8 +14,8 @@ from irt_assets.ledger import fits
 from resources import tables
 from resources.postgres import warehouse
 from resources.postgres.database import Database
-from resources.postgres.schema import ensure_month_partitions
 from tests.helpers import rooms
+from tests.helpers.partitions import ensure_month_partitions
 from tests.helpers.rooms import SCALE, answer_matrix
 
 FIRST, NEXT = rooms.MONTHS

@@ -17,9 +17,9 @@ from irt_assets.responses.data_versions import data_version, merge_changes, stat
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import data_hash
 from resources.postgres.database import Database
-from resources.postgres.schema import ensure_month_partitions
 from resources.settings import Settings
 from tests.helpers import rooms
+from tests.helpers.partitions import ensure_month_partitions
 from tests.helpers.rooms import rows, run_sql
 
 pytestmark = pytest.mark.ci

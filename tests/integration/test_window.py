@@ -17,7 +17,7 @@ from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import JudgedWindow, data_hash, judged_window, scored_responses_of, scoring_responses
 from resources.postgres.database import Database
-from resources.postgres.schema import ensure_month_partitions
+from tests.helpers.partitions import ensure_month_partitions
 from tests.helpers.rooms import (
     SCALE,
     add_attempts,
