@@ -396,15 +396,6 @@ class Calibration:
         return self.c * (1 - self.c) * _root(self.guessing_cov[:, 2])
 
     @property
-    def cov_adc(self) -> Floats:
-        """Shape (J, 3, 3), covariance of (a, d, logit c); the last row and column are 0 for models without guessing."""
-        out = np.zeros((self.n_items, 3, 3))
-        out[:, :2, :2] = self.cov
-        if self.guessing_cov is not None:
-            out[:, 2] = out[:, :, 2] = self.guessing_cov
-        return out
-
-    @property
     def cov_ab(self) -> Floats:
         """Shape (J, 2, 2), covariance of (a, b) by the delta method."""
         with np.errstate(divide="ignore", invalid="ignore"):
