@@ -120,8 +120,7 @@ class Links:
         """What sets of items connect, each seen by a `person` and by `alike` persons in all."""
         parent = np.arange(n_items)
         layout_kernels.join_items(person, row_start, item, parent)
-        at = item[row_start[person]]
-        return cls(parent, np.bincount(at, alike, minlength=n_items).astype(np.int64))
+        return cls(parent, np.bincount(item[row_start[person]], alike, minlength=n_items).astype(np.int64))
 
     @classmethod
     def joined(cls, parts: Sequence[Links]) -> Links:

@@ -149,8 +149,7 @@ def _classified(
 
 
 def _loglik(p: Floats, correct: Mask) -> Floats:
-    tiny = np.finfo(float).tiny
-    return np.log(np.maximum(np.where(correct, p, 1 - p), tiny))
+    return np.log(np.maximum(np.where(correct, p, 1 - p), np.finfo(float).tiny))
 
 
 def _best(loglik: Callable[[float], float], low: float, high: float) -> tuple[float, float]:

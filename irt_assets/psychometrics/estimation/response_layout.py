@@ -189,8 +189,7 @@ class Answers:
         n, listed = np.zeros(self.n_items), np.zeros(self.n_items)
         for people in shards:
             layout_kernels.count_listed(people, n, listed)
-        correct = np.where(self.flipped, n - listed, listed)
-        return ResponseLayout.holding(shards, self, n=n, correct=correct)
+        return ResponseLayout.holding(shards, self, n=n, correct=np.where(self.flipped, n - listed, listed))
 
     def rare(self, step: int) -> Mask:
         """Shape (2, J): whether the answers of an item that are not listed, and those that are, would be too rare among

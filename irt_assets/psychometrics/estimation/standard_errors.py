@@ -79,8 +79,7 @@ def no_errors(problem: Problem, point: Point) -> Errors:
 
 def affords_whole_matrix(problem: Problem) -> bool:
     """Whether the information of all items together is made."""
-    simple = problem.structure.K == 2
-    limit = FULL_COVARIANCE_ITEMS if simple else FULL_COVARIANCE_ITEMS_WITH_GUESSING
+    limit = FULL_COVARIANCE_ITEMS if problem.structure.K == 2 else FULL_COVARIANCE_ITEMS_WITH_GUESSING
     return problem.data.n_items <= limit
 
 

@@ -145,8 +145,7 @@ def _maximum(likelihood: _Likelihood, run: kernels.Run, unknown: EffectSd) -> Ef
     n = len(likelihood.start) - 1
     bounds = [(0.0, LARGEST**2)] + [(0.3, 1.5)] * (size - 1)
     start = np.array([0.2] + [0.97] * (size - 1))
-    found = minimize(lambda x: cost(x) / n, start, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-10})
-    x = found.x
+    x = minimize(lambda x: cost(x) / n, start, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-10}).x
     if x[0] >= 0.99 * LARGEST**2:
         return replace(
             unknown, why=f"σ came to its bound of {LARGEST:g} SDs of θ: answers in a testlet follow from each other"

@@ -177,8 +177,7 @@ def losses_of_items(comparison: Comparison, abilities: Abilities, *, inflation: 
         change = np.where(gone, comparison.delta[:, 0], change)
         se = np.where(gone, inflation * np.sqrt(comparison.cov[:, 0, 0]), se)
     p = ndtr(change / se)
-    q = q_values(p)
-    return ItemLosses(comparison.item_ids, published, now, log_se, p, q)
+    return ItemLosses(comparison.item_ids, published, now, log_se, p, q_values(p))
 
 
 class GreatestLoss(NamedTuple):
