@@ -31,7 +31,7 @@ from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.postgres.schema import upgrade
 from resources.settings import Settings
-from tests.helpers.partitions import ensure_month_partitions
+from tests.testbed.partitions import ensure_month_partitions
 
 FIRST_MONTH, MONTHS = "2026-05", 6
 BATCH = 250_000

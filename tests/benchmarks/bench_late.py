@@ -32,7 +32,7 @@ from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.postgres.schema import upgrade
 from resources.postgres.sources import record_sources
 from resources.settings import Settings
-from tests.helpers.partitions import ensure_month_partitions
+from tests.testbed.partitions import ensure_month_partitions
 
 NOW = datetime.now(UTC)
 MONTHS_MADE = MONTHS.back(NOW, 5)

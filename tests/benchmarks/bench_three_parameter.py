@@ -39,8 +39,8 @@ from irt_assets.psychometrics.linking.linking import (
     link,
     transform,
 )
-from tests.helpers.covariances import cov_adc
 from tests.testbed.anchors import anchors_of
+from tests.testbed.covariances import cov_adc
 
 SLOPE, INTERCEPT = 1.2, 0.5
 ITEMS, ANCHORS = 40, 20

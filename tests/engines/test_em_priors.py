@@ -18,8 +18,8 @@ from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.marginal import Problem
 from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
-from tests.helpers.covariances import cov_adc
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+from tests.testbed.covariances import cov_adc
 
 pytestmark = WHERE_STATISTICS_CHANGE
 

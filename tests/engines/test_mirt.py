@@ -12,7 +12,7 @@ from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Flag, Responses
 from irt_assets.psychometrics.core.priors import Beta, LogitNormal, Normal, Priors
 from irt_assets.psychometrics.estimation.em import fit_em
-from tests.helpers.covariances import cov_adc
+from tests.testbed.covariances import cov_adc
 from tests.testbed.made_anchors import anchor_set_of
 
 pytestmark = pytest.mark.ci

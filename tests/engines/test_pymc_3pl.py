@@ -25,9 +25,9 @@ from irt_assets.psychometrics.estimation.marginal import Problem
 from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
 from irt_assets.psychometrics.linking.linking import Linking
-from tests.helpers.covariances import cov_adc
 from tests.helpers.predicted_answers import predicted_answers
 from tests.helpers.what_changed import WHERE_ENGINES_CHANGE
+from tests.testbed.covariances import cov_adc
 from tests.testbed.made_anchors import anchor_set_of
 
 pytestmark = pytest.mark.ci

@@ -22,7 +22,7 @@ from irt_assets.responses.scales import Scale
 from resources.cluster.relational import Run, on_duckdb
 from resources.postgres.database import Database
 from tests.helpers.kpi_reference import Attempt, World
-from tests.helpers.partitions import ensure_month_partitions
+from tests.testbed.partitions import ensure_month_partitions
 
 WEEK = "2026-10-26"
 END = datetime(2026, 11, 2, tzinfo=UTC)

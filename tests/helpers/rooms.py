@@ -44,7 +44,7 @@ from resources.postgres import warehouse
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.databases import database_copy
-from tests.helpers.partitions import ensure_month_partitions
+from tests.testbed.partitions import ensure_month_partitions
 
 SCALE = simulated.SCALE_ID
 MONTHS = ("2026-06", "2026-07")

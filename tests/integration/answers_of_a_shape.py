@@ -15,8 +15,8 @@ from resources import tables
 from resources.postgres import warehouse
 from resources.postgres.database import Database
 from tests.helpers import rooms
-from tests.helpers.partitions import ensure_month_partitions
 from tests.helpers.rooms import SCALE, answer_matrix
+from tests.testbed.partitions import ensure_month_partitions
 
 FIRST, NEXT = rooms.MONTHS
 GATE = "guessing_is_in_the_model"

@@ -19,8 +19,8 @@ from irt_assets.responses.window import data_hash
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
-from tests.helpers.partitions import ensure_month_partitions
 from tests.helpers.rooms import rows, run_sql
+from tests.testbed.partitions import ensure_month_partitions
 
 pytestmark = pytest.mark.ci
 

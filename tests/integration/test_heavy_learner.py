@@ -30,8 +30,8 @@ from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.helpers import rooms
-from tests.helpers.partitions import ensure_month_partitions
 from tests.helpers.rooms import rows, run_sql
+from tests.testbed.partitions import ensure_month_partitions
 from tests.testbed.patience import patient
 
 pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("heavy learner")]

@@ -26,7 +26,7 @@ from resources.failures import PermanentFailure
 from resources.postgres import schema
 from resources.postgres.database import Database
 from resources.settings import Settings
-from tests.helpers.partitions import ensure_month_partitions
+from tests.testbed.partitions import ensure_month_partitions
 from tests.testbed.patience import patient
 
 FIRST_MONTH = "2026-06"

@@ -33,8 +33,8 @@ from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.fit_specs import PARALLEL
-from tests.helpers.partitions import ensure_month_partitions
 from tests.helpers.rooms import SCALE
+from tests.testbed.partitions import ensure_month_partitions
 
 JUNE, JULY = rooms.MONTHS
 DAY = "2026-07-15"

@@ -15,7 +15,7 @@ from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.postgres.schema_version import schema_version
 from resources.settings import Settings
-from tests.helpers.partitions import ensure_month_partitions
+from tests.testbed.partitions import ensure_month_partitions
 
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
 

@@ -21,9 +21,9 @@ from resources.postgres.database import Database
 from resources.postgres.schema_version import VERSION_TABLE, VERSIONS, newest_known, number, schema_version
 from resources.settings import Settings
 from resources.tables import METADATA
-from tests.helpers.partitions import ensure_month_partitions
 from tests.helpers.rooms import rows
 from tests.helpers.typed import Irt
+from tests.testbed.partitions import ensure_month_partitions
 
 REPOSITORY = Path(__file__).parents[2]
 SCHEMA_FILE = VERSIONS / "0031_newer_rules.sql"

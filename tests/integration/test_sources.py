@@ -11,8 +11,8 @@ from irt_assets.responses.observe import answer_versions
 from resources.cluster.relational import on_postgres
 from resources.postgres.database import Database
 from resources.postgres.sources import recorded_sources
-from tests.helpers.partitions import ensure_month_partitions
 from tests.helpers.rooms import run_sql
+from tests.testbed.partitions import ensure_month_partitions
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 DAYS = 3

@@ -39,10 +39,10 @@ from resources.settings import Settings
 from services.dashboard.views import item as page
 from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy
-from tests.helpers.partitions import ensure_month_partitions
 from tests.helpers.rooms import SCALE, add_items, answer_matrix, folder_store, rows, run_sql
 from tests.helpers.trial_item_model import MODEL
 from tests.helpers.worlds import OF_MONTHS
+from tests.testbed.partitions import ensure_month_partitions
 
 FIRST, NEXT = rooms.MONTHS
 LEARNERS = 3000

@@ -26,7 +26,7 @@ from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.postgres.schema import upgrade
 from resources.settings import Settings
-from tests.helpers.partitions import ensure_month_partitions
+from tests.testbed.partitions import ensure_month_partitions
 
 THRESHOLDS = {"min_responses": 120, "min_anchor_responses": 80}
 """A month has about 200 first answers to an item; the defaults want 500."""
