@@ -225,10 +225,7 @@ class KubernetesRunLauncher(K8sRunLauncher):
 
     def _pods(self, run: DagsterRun) -> list[client.V1Pod]:
         selector = f"job-name={get_job_name_from_run_id(run.run_id)}"
-        pods: list[client.V1Pod] = self._ask(
-            self._core.list_namespaced_pod, self._namespace, label_selector=selector
-        ).items
-        return pods
+        return self._ask(self._core.list_namespaced_pod, self._namespace, label_selector=selector).items
 
     # -- ending ----------------------------------------------------------------------------------
     def terminate(self, run_id: str) -> bool:

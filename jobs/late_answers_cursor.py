@@ -86,8 +86,7 @@ class Memory:
 
 def waits(new: Sequence[Arrival], noticed: datetime | None, now: datetime) -> bool:
     """Whether answers keep coming: one was recorded within five minutes, and the first was noticed within an hour."""
-    keep_coming = any(now - one.latest < QUIET for one in new)
-    return keep_coming and (noticed is None or now - noticed < LONGEST_WAIT)
+    return any(now - one.latest < QUIET for one in new) and (noticed is None or now - noticed < LONGEST_WAIT)
 
 
 def late_days(versions: Mapping[str, str], sources: Mapping[str, str], now: datetime, *, fresh: bool) -> dict[str, str]:

@@ -111,8 +111,7 @@ class HealthCheckedRunLauncher(DefaultRunLauncher):
 
     def host_of(self, run: DagsterRun) -> str:
         """Where the run's worker is; `an unknown host` where it left no record."""
-        host: str = self._worker(run).get("host", "an unknown host")
-        return host
+        return self._worker(run).get("host", "an unknown host")
 
     def sees(self, run: DagsterRun) -> bool:
         """Whether the run's worker is on this host, where it can be seen whether it lives."""

@@ -14,8 +14,7 @@ def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, num
 
 
 def _line(cells: Sequence[str]) -> str:
-    texts = map(escaped, cells)
-    return "|" + "".join(f" {text} |" if text else " |" for text in texts)
+    return "|" + "".join(f" {text} |" if text else " |" for text in map(escaped, cells))
 
 
 def escaped(text: str) -> str:

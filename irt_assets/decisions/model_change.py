@@ -358,8 +358,7 @@ def _fit_again(database: Database, store: ObjectStore, change: ModelChange, engi
     )
     with database.connect() as connection:
         request = build_fit_request(connection, table, change.after, origin.window_start, None)
-    snapshot = WindowSnapshot(origin.uri, origin.snapshot_hash, origin.data_hash)
-    return fit_origin(engine, request, snapshot)
+    return fit_origin(engine, request, WindowSnapshot(origin.uri, origin.snapshot_hash, origin.data_hash))
 
 
 def _applied(connection: psycopg.Connection, change: ModelChange, *, by: str, reason: str) -> ModelChange:

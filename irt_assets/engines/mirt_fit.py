@@ -12,6 +12,7 @@ import numpy as np
 
 from irt_assets.engines.r_calibration import Answer, Call, anchors_of, request
 from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.arrays import Mask
 from irt_assets.psychometrics.core.design import duplicate_items, links, require_connected
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import GUESSING_BOUNDS, SLOPE_BOUND, item_model
@@ -34,7 +35,7 @@ from irt_assets.psychometrics.estimation.parameter_layout import (
     LATENT_SD_BOUNDS,
     Fixed,
 )
-from irt_assets.psychometrics.estimation.response_layout import Counts, Mask
+from irt_assets.psychometrics.estimation.response_layout import Counts
 from irt_assets.psychometrics.estimation.standard_errors import VARIANCE_INFLATION_LIMIT, weakly_identified
 from irt_assets.psychometrics.fit.classical import item_rest_correlation
 

@@ -47,8 +47,7 @@ def call_r(
         )
         outcome: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
     if "error" not in outcome:
-        value: dict[str, Any] = outcome["value"]
-        return value
+        return outcome["value"]
     message = str(outcome["error"]).strip()
     if outcome["kind"] in REQUEST_ERRORS:
         raise PsychometricsError(message)

@@ -69,8 +69,7 @@ class Reference(ToCompare):
 def find_reference(connection: psycopg.Connection, scale: Scale, month: str) -> Reference | None:
     """The reference of a month of a scale, `scale` being as the month's window follows it; None for the month that is
     one itself. A month that is held is none, unless somebody accepted it."""
-    start = Month(month).start
-    accepted = decision_in_force(read_decisions(connection, scale.scale_id), "misfit", start)
+    accepted = decision_in_force(read_decisions(connection, scale.scale_id), "misfit", Month(month).start)
     since = accepted.effective_from if accepted and accepted.value == REFERENCE else None
     found = None if since else origin_to_compare(connection, scale)
     found = found or month_to_compare(connection, scale, month, f"{since:%Y-%m}" if since else "")

@@ -22,7 +22,7 @@ from irt_assets.psychometrics.core.covariances import block_diagonal
 from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
 from irt_assets.psychometrics.core.models import Calibration, Floats
 from irt_assets.responses.scales import Scale
-from resources.postgres.database import one_value
+from resources.postgres.database import named_rows, one_value
 
 MOST_WITH_COVARIANCES = 300
 """Anchors of a set that is kept with all their covariances: 360,000 numbers."""
@@ -33,23 +33,23 @@ Topics = dict[str, str | None]
 
 def read_anchors(connection: psycopg.Connection, scale_id: str, version: int) -> AnchorSet | None:
     """The frozen anchors of a scale; None where it has not been initialised."""
-    with connection.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute(
-            f"SELECT {_ROW} FROM anchor_set n WHERE scale_id = %s AND version = %s ORDER BY item_id",
-            (scale_id, version),
-        ).fetchall()
+    rows = named_rows(
+        connection,
+        f"SELECT {_ROW} FROM anchor_set n WHERE scale_id = %s AND version = %s ORDER BY item_id",
+        (scale_id, version),
+    )
     return _anchor_set(scale_id, rows)
 
 
 def read_every_anchor(connection: psycopg.Connection, scale_id: str, version: int) -> AnchorSet | None:
     """The anchors of all versions of the set up to `version`, each with its newest values; None where the scale has not
     been initialised."""
-    with connection.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute(
-            f"""SELECT DISTINCT ON (item_id) {_ROW} FROM anchor_set n WHERE scale_id = %s AND version <= %s
+    rows = named_rows(
+        connection,
+        f"""SELECT DISTINCT ON (item_id) {_ROW} FROM anchor_set n WHERE scale_id = %s AND version <= %s
                ORDER BY item_id, version DESC""",
-            (scale_id, version),
-        ).fetchall()
+        (scale_id, version),
+    )
     return _anchor_set(scale_id, rows)
 
 

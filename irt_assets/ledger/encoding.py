@@ -26,26 +26,13 @@ _STRICT = json.JSONEncoder(allow_nan=False)
 
 def encode(calibration: Calibration) -> bytes:
     """A Calibration as compressed bytes; `decode` gives it back to the last bit."""
-    header = {
-        "item_ids": calibration.item_ids,
-        "model": calibration.model,
-        "engine": calibration.engine,
-        "engine_version": calibration.engine_version,
-        "flags": calibration.flags,
-        "latent_mean": calibration.latent_mean,
-        "latent_sd": calibration.latent_sd,
-        "n_persons": calibration.n_persons,
-        "convergence": asdict(calibration.convergence),
-        "data_hash": calibration.data_hash,
-        "populations": [asdict(population) for population in calibration.populations],
-        "priors": calibration.priors,
-        "anchored": calibration.anchored,
-        "software": calibration.software,
-    }
+    header = {name: value for name, value in vars(calibration).items() if name not in (*_ARRAYS, *_NOT_OF_ALL)}
     arrays = {name: getattr(calibration, name) for name in _ARRAYS}
     arrays |= {name: value for name in _NOT_OF_ALL if (value := getattr(calibration, name)) is not None}
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, header=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8), **arrays)
+    np.savez_compressed(
+        buffer, header=np.frombuffer(json.dumps(header, default=asdict).encode(), dtype=np.uint8), **arrays
+    )
     return buffer.getvalue()
 
 

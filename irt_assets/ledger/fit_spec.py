@@ -65,8 +65,7 @@ class Part(BaseModel):
 
     def as_json(self) -> dict[str, Any]:
         """Plain data, its keys in the order in which jsonb keeps them."""
-        found: dict[str, Any] = _in_order(self.model_dump(mode="json"))
-        return found
+        return _in_order(self.model_dump(mode="json"))
 
 
 def _problem(kind: str, key: str, message: str) -> str:

@@ -36,6 +36,7 @@ from irt_assets.responses.snapshot import Snapshot, differs
 from resources import tables
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres import warehouse
+from resources.postgres.database import first_column
 from resources.version import code_version
 
 
@@ -187,12 +188,12 @@ def latest_staged(connection: psycopg.Connection, month: str, scale_id: str, eng
 
 def engines_staged(connection: psycopg.Connection, snapshot: Snapshot, scale_id: str) -> list[str]:
     """The engines whose latest attempt at the month saw this very snapshot, in alphabetical order."""
-    rows = connection.execute(
+    return first_column(
+        connection,
         f"""SELECT engine FROM {LATEST_STAGED} s
            WHERE (month, scale_id, snapshot_hash) = (%s, %s, %s) ORDER BY engine""",
         (snapshot.month, scale_id, snapshot.snapshot_hash),
-    ).fetchall()
-    return [engine for (engine,) in rows]
+    )
 
 
 def engines_tried(connection: psycopg.Connection, month: str, scale_id: str) -> set[str]:

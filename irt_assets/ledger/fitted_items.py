@@ -6,21 +6,21 @@ from datetime import datetime
 from typing import Any, LiteralString
 
 import psycopg
-from psycopg.rows import dict_row
 
 from irt_assets.ledger.publications import in_force_at
 from irt_assets.ledger.relations import MONTHS_IN_USE, NEWEST_WINDOW, ORIGINS_IN_USE
 from irt_assets.responses.scales import Scale
+from resources.postgres.database import named_rows
 
 
 def items_of_fit(connection: psycopg.Connection, fit_id: str) -> dict[str, dict[str, Any]]:
     """The items of a linked fit: params, answers, statistics and flags by item."""
-    with connection.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute(
-            """SELECT item_id, params, n_responses, p_value, point_biserial, infit, outfit, rmsd, flags
+    rows = named_rows(
+        connection,
+        """SELECT item_id, params, n_responses, p_value, point_biserial, infit, outfit, rmsd, flags
                FROM mirt_item_params WHERE fit_id = %s""",
-            (fit_id,),
-        ).fetchall()
+        (fit_id,),
+    )
     return {row["item_id"]: row for row in rows}
 
 
@@ -46,26 +46,25 @@ def months_of_item(connection: psycopg.Connection, scale: Scale, item_id: str) -
 def _item_among(
     windows: LiteralString, connection: psycopg.Connection, scale: Scale, item_id: str
 ) -> list[dict[str, Any]]:
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(
-            f"""SELECT m.month, m.window_start AS start, m.window_end AS "end",
+    return named_rows(
+        connection,
+        f"""SELECT m.month, m.window_start AS start, m.window_end AS "end",
                        m.fit_id, m.snapshot_hash, m.model_spec->'latent' AS latent,
                        i.params, i.n_responses, i.p_value, i.point_biserial, i.infit, i.outfit, i.rmsd, i.flags,
                        CASE WHEN s.state = 'held' THEN s.why ELSE '' END AS red
                 FROM {windows} m JOIN mirt_item_params i ON (i.fit_id, i.item_id) = (m.fit_id, %s)
                 LEFT JOIN publication_step s USING (scale_id, month)
                 WHERE (scale_id, m.engine) = (%s, %s) ORDER BY m.window_start""",
-            (item_id, scale.scale_id, scale.engine),
-        ).fetchall()
+        (item_id, scale.scale_id, scale.engine),
+    )
 
 
 def bank_rows(connection: psycopg.Connection, scale: Scale, at: datetime) -> list[dict[str, Any]]:
     """Every item of the scale, by id: what is in force at `at`, what is next if it differs, the newest window's
     estimate, the open alert of drift and the attributes with large DIF."""
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(
-            _BANK, {"scale": scale.scale_id, "engine": scale.engine, "version": scale.anchor_version, "at": at}
-        ).fetchall()
+    return named_rows(
+        connection, _BANK, {"scale": scale.scale_id, "engine": scale.engine, "version": scale.anchor_version, "at": at}
+    )
 
 
 def topics_without_items(connection: psycopg.Connection) -> dict[tuple[str, str], int]:

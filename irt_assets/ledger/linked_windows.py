@@ -17,7 +17,7 @@ from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants
 from irt_assets.ledger.relations import LATEST_STAGED, MONTHS_IN_USE, NEWEST_WINDOW
 from irt_assets.psychometrics.linking.jump import Constants
 from irt_assets.responses.scales import Scale
-from resources.postgres.database import named_rows, one_value, records
+from resources.postgres.database import first_column, named_rows, one_value, records
 
 MONTHS_COMPARED = 24
 """How many earlier months a month's linking is compared with."""
@@ -125,24 +125,26 @@ def linked_months(connection: psycopg.Connection, scale: Scale, last: str, most:
 
 def months_before(connection: psycopg.Connection, scale: Scale, month: str, most: int) -> list[str]:
     """The last `most` months before `month` that are linked by the scale's engine, oldest first."""
-    rows = connection.execute(
+    return first_column(
+        connection,
         f"""SELECT month FROM {MONTHS_IN_USE} m WHERE (scale_id, engine) = (%s, %s) AND month < %s
            ORDER BY month DESC LIMIT %s""",
         (scale.scale_id, scale.engine, month, most),
-    ).fetchall()
-    return [month for (month,) in reversed(rows)]
+    )[::-1]
 
 
 def months_linked_otherwise(
     connection: psycopg.Connection, scale: Scale, start: datetime, anchor_hash: str
 ) -> tuple[str, ...]:
     """The months that begin at `start` or later and are linked by the scale's engine to other anchors, oldest first."""
-    rows = connection.execute(
-        f"""SELECT month FROM {MONTHS_IN_USE} m WHERE (scale_id, engine) = (%s, %s) AND window_start >= %s
+    return tuple(
+        first_column(
+            connection,
+            f"""SELECT month FROM {MONTHS_IN_USE} m WHERE (scale_id, engine) = (%s, %s) AND window_start >= %s
              AND anchor_hash <> %s ORDER BY month""",
-        (scale.scale_id, scale.engine, start, anchor_hash),
-    ).fetchall()
-    return tuple(month for (month,) in rows)
+            (scale.scale_id, scale.engine, start, anchor_hash),
+        )
+    )
 
 
 def last_linked_at(connection: psycopg.Connection, scale: Scale, month: str) -> datetime | None:

@@ -11,7 +11,7 @@ import psycopg
 from irt_assets.ledger.encoding import item_as_json, item_columns
 from irt_assets.ledger.relations import IN_USE
 from irt_assets.psychometrics.core.items import ItemRow
-from resources.postgres.database import named_rows
+from resources.postgres.database import first_column, named_rows
 
 
 @dataclass(frozen=True)
@@ -73,18 +73,20 @@ def read_proposals(
 
 def scales_proposed_for(connection: psycopg.Connection, windows: Collection[str]) -> list[str]:
     """The scales with a proposal of one of these windows, in order."""
-    rows = connection.execute(
-        "SELECT DISTINCT scale_id FROM item_parameter_proposal WHERE month = ANY(%s) ORDER BY 1", (list(windows),)
-    ).fetchall()
-    return [scale_id for (scale_id,) in rows]
+    return first_column(
+        connection,
+        "SELECT DISTINCT scale_id FROM item_parameter_proposal WHERE month = ANY(%s) ORDER BY 1",
+        (list(windows),),
+    )
 
 
 def newest_windows_of(connection: psycopg.Connection, item_id: str) -> list[str]:
     """The newest five windows with a proposal for the item, the newest first."""
-    rows = connection.execute(
-        "SELECT DISTINCT month FROM item_parameter_proposal WHERE item_id = %s ORDER BY 1 DESC LIMIT 5", (item_id,)
-    ).fetchall()
-    return [month for (month,) in rows]
+    return first_column(
+        connection,
+        "SELECT DISTINCT month FROM item_parameter_proposal WHERE item_id = %s ORDER BY 1 DESC LIMIT 5",
+        (item_id,),
+    )
 
 
 def proposals_by_reason(

@@ -197,9 +197,9 @@ def publish(connection: psycopg.Connection, publications: Iterable[Publication],
 
 def publications_with_their_fits(connection: psycopg.Connection, item_id: str) -> list[dict[str, Any]]:
     """Every publication of an item, latest in force first, with the fit, snapshot and anchors behind it."""
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(
-            f"""
+    return named_rows(
+        connection,
+        f"""
             SELECT p.publication_id, p.scale_id, p.item_id, {item_columns("p")}, p.effective_from, p.rule, p.decided_by,
                    p.reason, p.replaces, p.month, p.fit_id, p.data_hash,
                    p.anchor_hash, p.code_version, p.run_id, p.published_at,
@@ -215,5 +215,5 @@ def publications_with_their_fits(connection: psycopg.Connection, item_id: str) -
             LEFT JOIN scored_snapshot s ON s.month = p.month AND s.snapshot_hash = m.snapshot_hash
             WHERE p.item_id = %s ORDER BY p.effective_from DESC, p.publication_id DESC
             """,
-            (item_id,),
-        ).fetchall()
+        (item_id,),
+    )

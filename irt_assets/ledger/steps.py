@@ -9,7 +9,7 @@ from typing import Literal, LiteralString
 
 import psycopg
 
-from resources.postgres.database import one_value, records
+from resources.postgres.database import first_column, one_value, records
 
 StepState = Literal["done", "pending", "held"]
 
@@ -83,12 +83,12 @@ def _read_steps(connection: psycopg.Connection, condition: LiteralString, values
 
 def stepped_months(connection: psycopg.Connection, scale_id: str | None = None) -> list[str]:
     """Every month that has a step, of the scale or (None) of any, newest first."""
-    rows = connection.execute(
+    return first_column(
+        connection,
         """SELECT DISTINCT month FROM publication_step WHERE %(scale)s::text IS NULL OR scale_id = %(scale)s
            ORDER BY 1 DESC""",
         {"scale": scale_id},
-    ).fetchall()
-    return [month for (month,) in rows]
+    )
 
 
 def held_months(connection: psycopg.Connection) -> list[tuple[str, str]]:

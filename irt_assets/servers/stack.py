@@ -123,15 +123,7 @@ class Stack:
             answer = response.json()
         if "errors" in answer:
             raise StackError(f"The webserver could not answer: {answer['errors'][0]['message']}")
-        data: dict[str, Any] = answer["data"]
-        return data
-
-    def process_id(self, name: str) -> int:
-        """The process id of `code server`, `daemon` or `webserver`, which leads its process group."""
-        process = self.supervisor.children[name].process
-        if process is None:
-            raise StackError(f"the {name} is not running")
-        return process.pid
+        return answer["data"]
 
     def _environment(self) -> dict[str, str]:
         """What the servers get, with the ports of the services, which are claimed here."""

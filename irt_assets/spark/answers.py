@@ -16,19 +16,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from irt_assets.psychometrics.core.arrays import Mask
 from irt_assets.psychometrics.core.design import Links
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.estimation import sums
 from irt_assets.psychometrics.estimation.em_request import EVERYONE, Persons
-from irt_assets.psychometrics.estimation.response_layout import (
-    Answers,
-    Counts,
-    Listing,
-    Mask,
-    ResponseLayout,
-    listed_answers,
-)
+from irt_assets.psychometrics.estimation.response_layout import Answers, Counts, Listing, ResponseLayout, listed_answers
 from irt_assets.psychometrics.estimation.source import Facts, LaidOut, facts
 from irt_assets.spark.sums import PEOPLE, Batches, ShardedAnswers, as_binary, fetched
 from resources.cluster.spark_executors import with_same_packages

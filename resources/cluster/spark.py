@@ -116,16 +116,6 @@ def stop_session() -> None:
         _stop_all()
 
 
-def attempts_of(settings: Settings) -> str:
-    """IRT_ATTEMPTS. Raises PermanentFailure where it is unset."""
-    if settings.irt_attempts is None:
-        raise PermanentFailure(
-            "IRT_SPARK is set, and IRT_ATTEMPTS is not: set it to where Spark finds the attempts, a table of its "
-            "catalogue or the folder or s3:// URL of a lake (`irt attempts export` makes one)"
-        )
-    return settings.irt_attempts
-
-
 def java_version() -> int | None:
     """The major version of the Java that Spark would start; None where there is none."""
     home = os.environ.get("JAVA_HOME")

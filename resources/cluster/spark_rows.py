@@ -76,8 +76,7 @@ def _jobs(session: SparkSession) -> AbstractContextManager[None]:
 
 def typed(rows: pa.Table) -> pa.Table:
     """Rows of Spark with the types that `warehouse.read_arrow` gives."""
-    schema = pa.schema([(field.name, _type(field.type)) for field in rows.schema])
-    return rows.cast(schema)
+    return rows.cast(pa.schema([(field.name, _type(field.type)) for field in rows.schema]))
 
 
 def _type(found: pa.DataType) -> pa.DataType:

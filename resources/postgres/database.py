@@ -91,6 +91,11 @@ def named_rows(connection: psycopg.Connection, query: Query, values: Params | No
     return connection.cursor(row_factory=dict_row).execute(query, values).fetchall()
 
 
+def first_column(connection: psycopg.Connection, query: Query, values: Params | None = None) -> list[Any]:
+    """The first value of each row of a query."""
+    return [row[0] for row in connection.execute(query, values)]
+
+
 def one_value(connection: psycopg.Connection, query: Query, values: Params | None = None) -> Any:
     """The first column of a query's first row; None where it has no row."""
     row = connection.execute(query, values).fetchone()

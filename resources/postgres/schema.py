@@ -117,25 +117,6 @@ def _values(connection: sa.Connection) -> dict[str, int]:
     return found
 
 
-def ensure_month_partitions(connection: psycopg.Connection, first_month: str, last_month: str) -> list[str]:
-    """Make the partitions of response_log from `first_month` to `last_month` ("2026-09", both inclusive).
-
-    Returns the months that were missing. Readers are not held up, other makers wait until the caller's
-    transaction ends: commit soon.
-    """
-    months = _months(first_month, last_month)
-    if not _missing(connection, months):
-        return []
-    advisory_lock(connection, "response_log", "partitions")
-    missing = _missing(connection, months)
-    for month in missing:
-        partition = sql.Identifier(_partition(month))
-        # Attaching, unlike CREATE TABLE … PARTITION OF, lets others go on reading and writing response_log.
-        connection.execute(sql.SQL("CREATE TABLE {} (LIKE response_log INCLUDING ALL)").format(partition))
-        _attach(connection, month, to="response_log")
-    return missing
-
-
 @contextmanager
 def filling_new_months(connection: psycopg.Connection, months: Iterable[str]) -> Iterator[list[str]]:
     """Those of `months` that response_log has no partition for: fill the table INCOMING with their answers.
@@ -215,15 +196,6 @@ def _first_day(month: str) -> date:
 def _next(month: str) -> str:
     first = _first_day(month)
     return f"{first.year + first.month // 12:04d}-{first.month % 12 + 1:02d}"
-
-
-def _months(first: str, last: str) -> list[str]:
-    if _first_day(first) > _first_day(last):
-        raise ValueError(f"first_month {first} is after last_month {last}")
-    months = [first]
-    while months[-1] != last:
-        months.append(_next(months[-1]))
-    return months
 
 
 def _flat(changes: Sequence[Any]) -> list[tuple[Any, ...]]:

@@ -248,8 +248,7 @@ def _too_much() -> Problem:
 
 
 def _caller(request: Request) -> Caller:
-    caller: Caller = request.state.caller
-    return caller
+    return request.state.caller
 
 
 def _measures(ledger: Ledger) -> Measures:

@@ -33,8 +33,9 @@ from resources import tables
 from resources.postgres import warehouse
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.postgres.schema import ensure_month_partitions, upgrade
+from resources.postgres.schema import upgrade
 from resources.settings import Settings
+from tests.testbed.partitions import ensure_month_partitions
 
 WEEK, END = "2026-09-21", datetime(2026, 9, 28, tzinfo=UTC)
 DAYS, ITEMS, TOPICS, ATTEMPTS_PER_LEARNER, PER_SESSION = 90, 2_000, 20, 50, 5

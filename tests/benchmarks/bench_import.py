@@ -29,8 +29,9 @@ from pydantic import SecretStr
 from irt_assets.responses.importing import import_attempts
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.postgres.schema import ensure_month_partitions, upgrade
+from resources.postgres.schema import upgrade
 from resources.settings import Settings
+from tests.testbed.partitions import ensure_month_partitions
 
 FIRST_MONTH, MONTHS = "2026-05", 6
 BATCH = 250_000

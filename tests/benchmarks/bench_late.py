@@ -29,9 +29,10 @@ from irt_assets.responses.observe import answer_versions
 from resources.files.object_store import object_store
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.postgres.schema import ensure_month_partitions, upgrade
+from resources.postgres.schema import upgrade
 from resources.postgres.sources import record_sources
 from resources.settings import Settings
+from tests.testbed.partitions import ensure_month_partitions
 
 NOW = datetime.now(UTC)
 MONTHS_MADE = MONTHS.back(NOW, 5)

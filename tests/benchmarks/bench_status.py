@@ -39,8 +39,9 @@ from irt_assets.servers.instance import dagster_instance
 from resources.dagster_schema import rows_shown
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.postgres.schema import ensure_month_partitions, upgrade
+from resources.postgres.schema import upgrade
 from resources.settings import Settings
+from tests.testbed.partitions import ensure_month_partitions
 
 SCALES = ("algebra", "grammar", "physics")
 ITEMS, LEARNERS = 300, 20_000

@@ -40,6 +40,7 @@ from irt_assets.psychometrics.linking.linking import (
     transform,
 )
 from tests.testbed.anchors import anchors_of
+from tests.testbed.covariances import cov_adc
 
 SLOPE, INTERCEPT = 1.2, 0.5
 ITEMS, ANCHORS = 40, 20
@@ -225,7 +226,7 @@ def curve_variance(fit: Calibration, theta: Floats) -> Floats:
     by_eta = (1 - fit.c) * s * (1 - s)
     by_c = (1 - s) * fit.c * (1 - fit.c)
     g = np.stack([by_eta * theta[:, None], by_eta, by_c], axis=-1)
-    return np.einsum("tjx,jxy,tjy->jt", g, np.nan_to_num(fit.cov_adc), g)
+    return np.einsum("tjx,jxy,tjy->jt", g, np.nan_to_num(cov_adc(fit)), g)
 
 
 def mean(values: object, percent: bool = True) -> str:

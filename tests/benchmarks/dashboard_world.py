@@ -39,8 +39,8 @@ from resources import tables
 from resources.files.object_store import object_store
 from resources.postgres import warehouse
 from resources.postgres.database import Database
-from resources.postgres.schema import ensure_month_partitions
 from resources.settings import Settings
+from tests.testbed.partitions import ensure_month_partitions
 
 SCALES = ("algebra", "geometry", "numbers")
 THRESHOLDS = {"min_responses": 20, "min_anchor_responses": 15, "min_anchors": 10, "anchor_q_alpha": 1e-12}

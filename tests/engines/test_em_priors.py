@@ -19,6 +19,7 @@ from irt_assets.psychometrics.estimation.marginal import Problem
 from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+from tests.testbed.covariances import cov_adc
 
 pytestmark = WHERE_STATISTICS_CHANGE
 
@@ -95,7 +96,7 @@ def test_an_independent_optimiser_finds_the_same_mode_and_errors(priors):
     cov = np.linalg.inv(-hessian).reshape(3, 6, 3, 6)
     # second differences of step 1e-4 keep about four digits here: logit c is hardly determined
     for j in range(6):
-        np.testing.assert_allclose(fit.cov_adc[j], cov[:, j, :, j], rtol=2e-3, atol=1e-5)
+        np.testing.assert_allclose(cov_adc(fit)[j], cov[:, j, :, j], rtol=2e-3, atol=1e-5)
     np.testing.assert_allclose(
         fit.joint_cov.reshape(6, 2, 6, 2), cov[:2, :, :2].transpose(1, 0, 3, 2), rtol=2e-3, atol=2e-5
     )

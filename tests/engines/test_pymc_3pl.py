@@ -27,6 +27,7 @@ from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
 from irt_assets.psychometrics.linking.linking import Linking
 from tests.helpers.predicted_answers import predicted_answers
 from tests.helpers.what_changed import WHERE_ENGINES_CHANGE
+from tests.testbed.covariances import cov_adc
 from tests.testbed.made_anchors import anchor_set_of
 
 pytestmark = pytest.mark.ci
@@ -118,7 +119,7 @@ def test_draws_of_c_are_kept_and_summarised(posterior):
     np.testing.assert_allclose(fit.guessing_cov[:, 2], logit(q.c).var((0, 1)))
     # the delta method against the SD of c itself, which it misses by the curvature of the logit
     np.testing.assert_allclose(fit.c_se, q.c.std((0, 1)), rtol=0.3)
-    assert np.all(np.linalg.eigvalsh(fit.cov_adc) > 0)
+    assert np.all(np.linalg.eigvalsh(cov_adc(fit)) > 0)
     assert fit.priors["c"] == {"family": "LogitNormal", "mean": GUESSING_PRIOR.c.mean, "sd": 0.5}
     json.dumps(fit.priors)
 
@@ -153,9 +154,9 @@ def test_the_reference_3pl_differs_by_what_the_priors_explain(shared):
     b = -d / a
     slope_of_log_prior = np.stack([-(1 + np.log(a) / 0.25) / a - b * d / a**2, b / a], axis=1)
     fit, q = posterior.calibration, posterior.quantities
-    expected = mirt + np.einsum("jkl,jl->jk", fit.cov_adc[:, :, :2], slope_of_log_prior)
+    expected = mirt + np.einsum("jkl,jl->jk", cov_adc(fit)[:, :, :2], slope_of_log_prior)
     got = np.stack([q.a, q.d, logit(q.c)]).mean((1, 2)).T
-    sd = np.sqrt(np.einsum("jkk->jk", fit.cov_adc))
+    sd = np.sqrt(np.einsum("jkk->jk", cov_adc(fit)))
     assert np.abs((got - expected) / sd).max() < 0.6
     assert np.abs((got - expected) / sd).mean() < 0.12
     # errors: an SD from 600 draws is good to 3 % (worst of 50: 8 %), and the prior on a makes slopes surer

@@ -21,8 +21,8 @@ from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale
 from resources.cluster.relational import Run, on_duckdb
 from resources.postgres.database import Database
-from resources.postgres.schema import ensure_month_partitions
 from tests.helpers.kpi_reference import Attempt, World
+from tests.testbed.partitions import ensure_month_partitions
 
 WEEK = "2026-10-26"
 END = datetime(2026, 11, 2, tzinfo=UTC)

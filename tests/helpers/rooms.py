@@ -42,9 +42,9 @@ from resources import tables
 from resources.files.object_store import FolderStore, ObjectStore
 from resources.postgres import warehouse
 from resources.postgres.database import Database
-from resources.postgres.schema import ensure_month_partitions
 from resources.settings import Settings
 from tests.helpers.databases import database_copy
+from tests.testbed.partitions import ensure_month_partitions
 
 SCALE = simulated.SCALE_ID
 MONTHS = ("2026-06", "2026-07")

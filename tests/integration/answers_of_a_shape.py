@@ -14,9 +14,9 @@ from irt_assets.ledger import fits
 from resources import tables
 from resources.postgres import warehouse
 from resources.postgres.database import Database
-from resources.postgres.schema import ensure_month_partitions
 from tests.helpers import rooms
 from tests.helpers.rooms import SCALE, answer_matrix
+from tests.testbed.partitions import ensure_month_partitions
 
 FIRST, NEXT = rooms.MONTHS
 GATE = "guessing_is_in_the_model"

@@ -17,10 +17,10 @@ from irt_assets.responses.data_versions import data_version, merge_changes, stat
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import data_hash
 from resources.postgres.database import Database
-from resources.postgres.schema import ensure_month_partitions
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.rooms import rows, run_sql
+from tests.testbed.partitions import ensure_month_partitions
 
 pytestmark = pytest.mark.ci
 

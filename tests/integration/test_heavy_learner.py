@@ -28,10 +28,10 @@ from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.snapshot import take_snapshot
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.postgres.schema import ensure_month_partitions
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.rooms import rows, run_sql
+from tests.testbed.partitions import ensure_month_partitions
 from tests.testbed.patience import patient
 
 pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("heavy learner")]

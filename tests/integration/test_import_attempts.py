@@ -26,6 +26,7 @@ from resources.failures import PermanentFailure
 from resources.postgres import schema
 from resources.postgres.database import Database
 from resources.settings import Settings
+from tests.testbed.partitions import ensure_month_partitions
 from tests.testbed.patience import patient
 
 FIRST_MONTH = "2026-06"
@@ -321,7 +322,7 @@ def test_months_that_exist_and_months_that_do_not_are_filled_alike(
     database: Database, imported: Import, tmp_path: Path
 ) -> None:
     with database.connect() as connection:
-        schema.ensure_month_partitions(connection, "2026-08", "2026-08")
+        ensure_month_partitions(connection, "2026-08", "2026-08")
     assert imported(write(tmp_path / "log.csv", [answer(n) for n in range(90)])).accepted == 90
     months = (
         "SELECT to_char(completed_at, 'YYYY-MM'), tableoid::regclass::text, count(*) FROM response_log GROUP BY 1, 2"

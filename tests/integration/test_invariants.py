@@ -30,11 +30,11 @@ from irt_assets.kpis.weekly import write_week
 from irt_assets.responses.snapshot import current_snapshot, read_snapshot
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
-from resources.postgres.schema import ensure_month_partitions
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.fit_specs import PARALLEL
 from tests.helpers.rooms import SCALE
+from tests.testbed.partitions import ensure_month_partitions
 
 JUNE, JULY = rooms.MONTHS
 DAY = "2026-07-15"

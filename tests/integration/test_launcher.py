@@ -131,7 +131,8 @@ from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 settings = Settings(irt_home={str(settings.irt_home)!r}, database_url={database.url!r})
 with Stack(settings, Database(settings), module={TOY!r}) as stack:
-    print(json.dumps([stack.process_id(name) for name in ("code server", "daemon", "webserver")]), flush=True)
+    servers = [stack.supervisor.children[name] for name in ("code server", "daemon", "webserver")]
+    print(json.dumps([server.process.pid for server in servers]), flush=True)
     stack.wait()
 """
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=ROOT) as irt:

@@ -42,13 +42,13 @@ from resources import tables
 from resources.postgres import warehouse
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.postgres.schema import ensure_month_partitions
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy
 from tests.helpers.rooms import SCALE, answer_matrix, evidence_of, folder_store, rows, run_sql
 from tests.helpers.typed import Irt
 from tests.helpers.worlds import OF_MONTHS
+from tests.testbed.partitions import ensure_month_partitions
 
 FIRST, RANDOM, RANDOM_TOO, SOUND, TWO, TWO_TOO, OTHER_ITEMS = (f"2026-{m:02d}" for m in range(6, 13))
 """Sound answers in the first and the fourth; 15 % of the learners answer at random in the second and third; a second

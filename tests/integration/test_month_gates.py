@@ -26,12 +26,12 @@ from resources import tables
 from resources.postgres import warehouse
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.postgres.schema import ensure_month_partitions
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy
 from tests.helpers.rooms import SCALE, answer_matrix, evidence_of, folder_store, rows, run_sql
 from tests.helpers.worlds import OF_MONTHS
+from tests.testbed.partitions import ensure_month_partitions
 
 FIRST, NEXT, OTHERS_LEARN = "2026-06", "2026-07", "2026-08"
 EARLIER = list(months_between("2025-10", "2026-05"))

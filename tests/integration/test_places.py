@@ -140,7 +140,7 @@ REASON = (
     Place(
         "irt_assets/psychometrics/eligibility/attempts.py",
         {
-            "    is_test: Bools\n": "    of_testlet: Bools\n",
+            "    is_test: Mask\n": "    of_testlet: Mask\n",
         },
     ),
     Place(

@@ -23,6 +23,7 @@ from resources.settings import Settings
 from resources.tables import METADATA
 from tests.helpers.rooms import rows
 from tests.helpers.typed import Irt
+from tests.testbed.partitions import ensure_month_partitions
 
 REPOSITORY = Path(__file__).parents[2]
 SCHEMA_FILE = VERSIONS / "0031_newer_rules.sql"
@@ -96,7 +97,7 @@ def filled(database: Database) -> dict[str, int]:
     """Two rows, with a value in every column, in each table that had none; how many rows each has."""
     with database.connect() as connection:
         if connection.execute("SELECT to_regclass('response_log') IS NOT NULL").fetchone() == (True,):
-            schema.ensure_month_partitions(connection, "2026-06", "2026-06")
+            ensure_month_partitions(connection, "2026-06", "2026-06")
         for table in (name for name, n in counted(connection).items() if not n):
             columns = connection.execute(
                 """SELECT column_name, data_type FROM information_schema.columns

@@ -10,9 +10,9 @@ from irt_assets.features.daily import features, features_in_parts, write_feature
 from irt_assets.responses.observe import answer_versions
 from resources.cluster.relational import on_postgres
 from resources.postgres.database import Database
-from resources.postgres.schema import ensure_month_partitions
 from resources.postgres.sources import recorded_sources
 from tests.helpers.rooms import run_sql
+from tests.testbed.partitions import ensure_month_partitions
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 DAYS = 3

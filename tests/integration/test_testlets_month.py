@@ -38,12 +38,12 @@ from resources.cluster.relational import on_postgres
 from resources.postgres import warehouse
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.postgres.schema import ensure_month_partitions
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy
 from tests.helpers.rooms import SCALE, add_items, answer_matrix, folder_store, rows, run_sql
 from tests.helpers.worlds import OF_MONTHS
+from tests.testbed.partitions import ensure_month_partitions
 
 FIRST, NEXT = rooms.MONTHS
 END = Month(NEXT).end

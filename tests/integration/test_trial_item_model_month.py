@@ -35,7 +35,6 @@ from resources import tables
 from resources.postgres import warehouse
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.postgres.schema import ensure_month_partitions
 from resources.settings import Settings
 from services.dashboard.views import item as page
 from tests.helpers import rooms
@@ -43,6 +42,7 @@ from tests.helpers.databases import made_once, template_copy
 from tests.helpers.rooms import SCALE, add_items, answer_matrix, folder_store, rows, run_sql
 from tests.helpers.trial_item_model import MODEL
 from tests.helpers.worlds import OF_MONTHS
+from tests.testbed.partitions import ensure_month_partitions
 
 FIRST, NEXT = rooms.MONTHS
 LEARNERS = 3000

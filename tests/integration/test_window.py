@@ -17,7 +17,6 @@ from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import JudgedWindow, data_hash, judged_window, scored_responses_of, scoring_responses
 from resources.postgres.database import Database
-from resources.postgres.schema import ensure_month_partitions
 from tests.helpers.rooms import (
     SCALE,
     add_attempts,
@@ -27,6 +26,7 @@ from tests.helpers.rooms import (
     attempt,
     run_sql,
 )
+from tests.testbed.partitions import ensure_month_partitions
 
 MONTH = "2026-03"
 START, END = Month(MONTH).bounds

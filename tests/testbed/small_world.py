@@ -24,8 +24,9 @@ from resources import tables
 from resources.postgres import warehouse
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.postgres.schema import ensure_month_partitions, upgrade
+from resources.postgres.schema import upgrade
 from resources.settings import Settings
+from tests.testbed.partitions import ensure_month_partitions
 
 THRESHOLDS = {"min_responses": 120, "min_anchor_responses": 80}
 """A month has about 200 first answers to an item; the defaults want 500."""

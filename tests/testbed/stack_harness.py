@@ -201,7 +201,7 @@ class Harness:
         return time.monotonic()
 
     def server(self, name: str) -> psutil.Process:
-        return psutil.Process(self.stack.process_id(name))
+        return psutil.Process(self.stack.supervisor.children[name].process.pid)
 
 
 def _group_of(process: psutil.Process) -> int | None:

@@ -33,7 +33,7 @@ from irt_assets.responses.window import scoring_responses
 from resources import tables
 from resources.postgres import warehouse
 from resources.postgres.database import Database
-from resources.postgres.schema import ensure_month_partitions
+from tests.testbed.partitions import ensure_month_partitions
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "a-service-token-of-32-characters"

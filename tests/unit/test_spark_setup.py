@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from resources import doctor
 from resources.cluster import spark
+from resources.cluster.lake import Lake
 from resources.cluster.spark_executors import describe_this_python
 from resources.cluster.spark_failures import explain_spark
 from resources.failures import PermanentFailure, TransientFailure
@@ -118,8 +119,8 @@ def test_a_master_where_nobody_listens_is_transient_and_named(monkeypatch: pytes
 @pytest.mark.usefixtures("has_pyspark")
 def test_attempts_have_to_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with_java(monkeypatch, tmp_path, "17.0.15")
-    with pytest.raises(PermanentFailure, match="IRT_SPARK is set, and IRT_ATTEMPTS is not"):
-        spark.attempts_of(Settings(irt_spark="local[2]", _env_file=None))
+    with pytest.raises(PermanentFailure, match="IRT_ATTEMPTS is not set"):
+        Lake.at(Settings(irt_spark="local[2]", _env_file=None))
     found = finding(irt_spark="local[2]")
     assert (found.state, found.detail) == ("error", "IRT_SPARK is set, and IRT_ATTEMPTS is not")
     assert finding(irt_spark="local[2]", irt_attempts="lake").detail.endswith("with Java 17 at local[2]")

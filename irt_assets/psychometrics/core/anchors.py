@@ -5,14 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from irt_assets.psychometrics.core.arrays import Floats
+from irt_assets.psychometrics.core.arrays import Floats, Mask
 from irt_assets.psychometrics.core.covariances import block_diagonal
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.items import ItemParameters
-
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +26,7 @@ class AnchorSet(ItemParameters):
     scale_id: str
     version: str
     topics: tuple[str | None, ...]
-    errors_assumed: Bools
+    errors_assumed: Mask
 
     def __post_init__(self) -> None:
         k = len(self.item_ids)
@@ -47,7 +44,7 @@ class AnchorSet(ItemParameters):
         impossible = np.abs(self.cov_ab) >= self.a_se * self.b_se
         self._refuse(impossible & (self.cov_ab != 0), "|cov_ab| is not below a_se · b_se")
 
-    def _refuse(self, wrong: Bools, what: str) -> None:
+    def _refuse(self, wrong: Mask, what: str) -> None:
         if wrong.any():
             named = ", ".join(np.array(self.item_ids, dtype=object)[wrong][:5])
             raise PsychometricsError(

@@ -58,5 +58,4 @@ def added(one: Floats, other: Floats) -> Floats:
 
 def times(by: Floats, cov: Floats) -> Floats:
     """by · cov, shape (m, 2K), of `by`, shape (m, 2K)."""
-    product: Floats = (by.reshape(len(by), len(cov), 1, -1) @ cov).reshape(by.shape)
-    return product
+    return (by.reshape(len(by), len(cov), 1, -1) @ cov).reshape(by.shape)

@@ -18,14 +18,12 @@ MEDIUM_WABC, HIGH_WABC = 0.05, 0.10
 
 def probability_at(eta: Floats, c: Floats | float) -> Floats:
     """P(correct)."""
-    p: Floats = c + (1.0 - c) * expit(eta)
-    return p
+    return c + (1.0 - c) * expit(eta)
 
 
 def complement_at(eta: Floats, c: Floats | float) -> Floats:
     """1 − P, without cancellation."""
-    q: Floats = (1.0 - c) * expit(-eta)
-    return q
+    return (1.0 - c) * expit(-eta)
 
 
 def log_probabilities_at(eta: Floats, c: Floats | float) -> tuple[Floats, Floats]:
@@ -38,29 +36,25 @@ def log_probabilities_at(eta: Floats, c: Floats | float) -> tuple[Floats, Floats
 def slope_at(eta: Floats, c: Floats | float) -> Floats:
     """∂P/∂η = (1 − c)·L·(1 − L)."""
     logistic = expit(eta)
-    slope: Floats = (1.0 - c) * logistic * (1.0 - logistic)
-    return slope
+    return (1.0 - c) * logistic * (1.0 - logistic)
 
 
 def by_asymptote_at(eta: Floats) -> Floats:
     """∂P/∂c = 1 − L."""
-    by_c: Floats = 1.0 - expit(eta)
-    return by_c
+    return 1.0 - expit(eta)
 
 
 def weight_at(eta: Floats, a: Floats, c: Floats | float) -> Floats:
     """P'/(P·(1 − P)) = a·L/P, P' by θ: what x − P counts in the score equation of θ."""
     logistic = expit(eta)
-    weight: Floats = a * logistic / np.maximum(c + (1.0 - c) * logistic, np.finfo(float).tiny)
-    return weight
+    return a * logistic / np.maximum(c + (1.0 - c) * logistic, np.finfo(float).tiny)
 
 
 def log_information_slope_at(eta: Floats, c: Floats | float) -> Floats:
     """∂ log I/∂η = 2(1 − L) − L − (1 − c)·L·(1 − L)/P."""
     logistic = expit(eta)
     share = logistic / np.maximum(c + (1.0 - c) * logistic, np.finfo(float).tiny)
-    slope: Floats = 2 - 3 * logistic - (1.0 - c) * (1.0 - logistic) * share
-    return slope
+    return 2 - 3 * logistic - (1.0 - c) * (1.0 - logistic) * share
 
 
 def information_at(eta: Floats, a: Floats, c: Floats | float) -> Floats:
@@ -68,8 +62,7 @@ def information_at(eta: Floats, a: Floats, c: Floats | float) -> Floats:
     logistic = expit(eta)
     p = c + (1.0 - c) * logistic
     share = logistic / np.maximum(p, np.finfo(float).tiny)  # 1 for c = 0; the product is 0 where both underflow
-    found: Floats = a**2 * (1.0 - c) * logistic * expit(-eta) * share
-    return found
+    return a**2 * (1.0 - c) * logistic * expit(-eta) * share
 
 
 def probability(theta: Floats, a: Floats | float, d: Floats | float, c: Floats | float) -> Floats:

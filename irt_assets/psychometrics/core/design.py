@@ -9,11 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from irt_assets.psychometrics.core import layout_kernels
+from irt_assets.psychometrics.core.arrays import Ints, Mask
 from irt_assets.psychometrics.core.errors import DisconnectedDesignError
 from irt_assets.psychometrics.core.models import Responses
-
-Ints = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 MANY_ALIKE = 5
 """Two items with this many right and this many wrong answers of the same learners do not agree in all of them by
@@ -122,8 +120,7 @@ class Links:
         """What sets of items connect, each seen by a `person` and by `alike` persons in all."""
         parent = np.arange(n_items)
         layout_kernels.join_items(person, row_start, item, parent)
-        at = item[row_start[person]]
-        return cls(parent, np.bincount(at, alike, minlength=n_items).astype(np.int64))
+        return cls(parent, np.bincount(item[row_start[person]], alike, minlength=n_items).astype(np.int64))
 
     @classmethod
     def joined(cls, parts: Sequence[Links]) -> Links:
@@ -148,7 +145,7 @@ class Links:
         return sorted(parts, key=lambda part: (-len(part.items), part.items))
 
 
-def _join(together: npt.NDArray[np.int64], parent: Ints) -> None:
+def _join(together: Ints, parent: Ints) -> None:
     """Connects the items of each row."""
     rows, width = together.shape
     start = np.arange(rows + 1) * width

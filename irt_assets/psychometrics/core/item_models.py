@@ -20,13 +20,10 @@ import numpy.typing as npt
 from scipy.special import expit, logit
 
 from irt_assets.psychometrics.core import curves
-from irt_assets.psychometrics.core.arrays import Floats
+from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, Priors
-
-Ints = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 SLOPE_BOUND = 10.0
 """|a| stops here: a steeper curve rises from 0.1 to 0.9 between two or three of 61 nodes, which cannot resolve it."""
@@ -51,6 +48,10 @@ class ItemModel(ABC):
         min_items: with fewer, the model has more parameters than there are response patterns, so no unique maximum.
         priors_on: the parameters that priors may be on.
         anchors: whether items with given a, b and c can be held.
+        two_categories: whether answers are right or wrong, and nothing between.
+        logistic: whether a, d and c make up its curve, c + (1 − c)/(1 + exp(−(aθ + d))), for which there are compiled
+            loops. Of other models, θ is scored, fits are linked and items compared by what a subclass defines, and
+            slower.
     """
 
     name: Model
@@ -60,6 +61,8 @@ class ItemModel(ABC):
     min_items: int = 3
     priors_on: tuple[str, ...] = ("a",)
     anchors: bool = False
+    two_categories: bool = False
+    logistic: bool = False
 
     @property
     def own_slopes(self) -> bool:
@@ -72,19 +75,6 @@ class ItemModel(ABC):
     @property
     def fixed_slopes(self) -> bool:
         return self.slopes == "fixed"
-
-    @property
-    def two_categories(self) -> bool:
-        """Whether answers are right or wrong, and nothing between."""
-        return False
-
-    @property
-    def logistic(self) -> bool:
-        """Whether a, d and c make up its curve, c + (1 − c)/(1 + exp(−(aθ + d))), for which there are compiled loops.
-
-        Of other models, θ is scored, fits are linked and items compared by what a subclass defines, and slower.
-        """
-        return False
 
     @property
     def default_priors(self) -> Priors:
@@ -194,8 +184,7 @@ class ItemModel(ABC):
 
     def estimable(self, counts: Floats, categories: Ints) -> Mask:
         """Shape (J,): items with an answer in each category; without, an intercept has no finite maximum."""
-        beyond = np.arange(counts.shape[1]) >= categories[:, None]
-        return np.all((counts > 0) | beyond, axis=1)
+        return np.all((counts > 0) | (np.arange(counts.shape[1]) >= categories[:, None]), axis=1)
 
     def transformed(self, parameters: Floats, slope: float, intercept: float) -> Floats:
         """The parameters in θ* = slope·θ + intercept, slope > 0: a* = a/slope, d* = d − a·intercept/slope, and the
@@ -213,8 +202,7 @@ class ItemModel(ABC):
 
     def probabilities(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
         """P(category | θ), shape (J, Q, C)."""
-        found: Floats = np.exp(self.log_probabilities(theta, parameters, categories))
-        return found
+        return np.exp(self.log_probabilities(theta, parameters, categories))
 
     def expected_score(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
         """Shape (J, Q): Σ k·P(k | θ)."""
@@ -238,14 +226,8 @@ class LogisticModel(ItemModel):
     min_items: int
     priors_on: tuple[str, ...]
     anchors: bool = True
-
-    @property
-    def two_categories(self) -> bool:
-        return True
-
-    @property
-    def logistic(self) -> bool:
-        return True
+    two_categories = True
+    logistic = True
 
     @property
     def default_priors(self) -> Priors:
@@ -291,8 +273,7 @@ class LogisticModel(ItemModel):
         return np.stack(found)
 
     def by_theta(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:  # noqa: ARG002
-        found: Floats = parameters[0][:, None, None] * self._by_eta(*self._logits(theta, parameters))
-        return found
+        return parameters[0][:, None, None] * self._by_eta(*self._logits(theta, parameters))
 
     def _logits(self, theta: Floats, parameters: Floats) -> tuple[Floats, Floats]:
         """aθ + d (J, Q), and c (J, 1)."""
@@ -384,8 +365,7 @@ class ItemCurves:
     @property
     def known(self) -> Mask:
         """Shape (J,): the items that have a curve."""
-        found: Mask = np.isfinite(self.a) & np.isfinite(self.d) & np.isfinite(self.c)
-        return found
+        return np.isfinite(self.a) & np.isfinite(self.d) & np.isfinite(self.c)
 
     def logistic(self, what: str) -> ItemCurves:
         """The same, of which a, d and c are all there is to know. Raises PsychometricsError as
@@ -425,8 +405,7 @@ class ItemCurves:
 
     def select(self, items: npt.NDArray[np.integer[Any]]) -> ItemCurves:
         """Those at these places, in this order."""
-        others = chosen(self.others, items, len(self.a))
-        return ItemCurves(self.a[items], self.d[items], self.c[items], others)
+        return ItemCurves(self.a[items], self.d[items], self.c[items], chosen(self.others, items, len(self.a)))
 
 
 RASCH = LogisticModel("rasch", "Rasch", "fixed", False, 2, ("b",))

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from scipy.special import logit
 
 from irt_assets.psychometrics.core.arrays import Floats as Floats
+from irt_assets.psychometrics.core.arrays import Ints, Mask
 from irt_assets.psychometrics.core.covariances import block_diagonal
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import ItemCurves, ItemModel, OtherItems, item_model
@@ -101,7 +102,7 @@ class Responses:
     score: npt.NDArray[np.int8]
     n_persons: int
     item_ids: tuple[str, ...]
-    categories: npt.NDArray[np.int64] | None = None
+    categories: Ints | None = None
     key: npt.NDArray[np.uint32] | None = None
 
     def __post_init__(self) -> None:
@@ -124,7 +125,7 @@ class Responses:
         for name, dtype in (("person", np.int32), ("item", np.int32), ("score", np.int8)):
             object.__setattr__(self, name, np.require(getattr(self, name), dtype, ["C", "W"]))
 
-    def _require_categories(self, categories: npt.NDArray[np.int64]) -> None:
+    def _require_categories(self, categories: Ints) -> None:
         if categories.shape != (self.n_items,) or np.any(categories < 2):
             raise PsychometricsError(
                 f"categories must be {self.n_items} numbers of at least 2, one per item; got shape {categories.shape}"
@@ -186,7 +187,7 @@ class Responses:
         return replace(self, item=code[self.item], item_ids=tuple(item_ids))
 
     @property
-    def n_categories(self) -> npt.NDArray[np.int64]:
+    def n_categories(self) -> Ints:
         """Shape (J,): how many categories each item has."""
         return np.full(self.n_items, 2) if self.categories is None else self.categories
 
@@ -294,8 +295,8 @@ class Calibration:
     c: Floats
     cov: Floats
     joint_cov: Floats | None
-    n: npt.NDArray[np.int64]
-    n_correct: npt.NDArray[np.int64]
+    n: Ints
+    n_correct: Ints
     flags: tuple[tuple[Flag, ...], ...]
     latent_mean: float
     latent_sd: float
@@ -307,7 +308,7 @@ class Calibration:
     priors: dict[str, Any] = field(default_factory=dict)
     anchored: tuple[str, ...] = ()
     software: dict[str, str] = field(default_factory=dict)
-    categories: npt.NDArray[np.int64] | None = None
+    categories: Ints | None = None
     further: Floats | None = None
     further_cov: Floats | None = None
 
@@ -329,7 +330,7 @@ class Calibration:
         return self.populations or (Population.normal(self.latent_mean, self.latent_sd, self.n_persons),)
 
     @property
-    def n_categories(self) -> npt.NDArray[np.int64]:
+    def n_categories(self) -> Ints:
         """Shape (J,): how many categories each item has."""
         return np.full(self.n_items, 2) if self.categories is None else self.categories
 
@@ -369,7 +370,7 @@ class Calibration:
         return self.item_model.shown(self.further[j], errors, int(self.n_categories[j]))
 
     @property
-    def estimated(self) -> npt.NDArray[np.bool_]:
+    def estimated(self) -> Mask:
         """Shape (J,): which items have parameters."""
         return np.isfinite(self.a) & np.isfinite(self.d)
 
@@ -393,15 +394,6 @@ class Calibration:
         if self.guessing_cov is None:
             return np.where(np.isfinite(self.c), 0.0, np.nan)
         return self.c * (1 - self.c) * _root(self.guessing_cov[:, 2])
-
-    @property
-    def cov_adc(self) -> Floats:
-        """Shape (J, 3, 3), covariance of (a, d, logit c); the last row and column are 0 for models without guessing."""
-        out = np.zeros((self.n_items, 3, 3))
-        out[:, :2, :2] = self.cov
-        if self.guessing_cov is not None:
-            out[:, 2] = out[:, :, 2] = self.guessing_cov
-        return out
 
     @property
     def cov_ab(self) -> Floats:
@@ -502,7 +494,7 @@ class Calibration:
         )
 
 
-def category_rows(categories: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def category_rows(categories: Ints) -> tuple[Ints, Ints]:
     """Item and category of the rows, shape (M,) each, of which an item has one for each category above 0."""
     item = np.repeat(np.arange(len(categories)), categories - 1)
     return item, np.arange(len(item)) - (np.cumsum(categories - 1) - categories + 1)[item] + 1

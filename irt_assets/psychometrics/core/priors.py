@@ -13,13 +13,10 @@ from dataclasses import asdict, astuple, dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import betaln, expit, xlog1py, xlogy
 
-from irt_assets.psychometrics.core.arrays import Floats
+from irt_assets.psychometrics.core.arrays import Floats, Mask
 from irt_assets.psychometrics.core.errors import PsychometricsError
-
-Mask = npt.NDArray[np.bool_]
 
 _HALF_LOG_2PI = 0.5 * np.log(2 * np.pi)
 
@@ -193,8 +190,7 @@ def prior_from_text(parameter: str, text: str) -> Prior | None:
         values = [float("nan")]
     if not np.isfinite(values).all():
         raise PsychometricsError(f"prior {text!r} on {parameter} wants two numbers, such as {_EXAMPLES[parameter]}")
-    prior: Prior = families[found[1]](*values)
-    return prior
+    return families[found[1]](*values)
 
 
 def prior_as_text(prior: Prior | None) -> str:

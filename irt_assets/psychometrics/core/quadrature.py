@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from irt_assets.psychometrics.core.models import Floats
+from irt_assets.psychometrics.core.arrays import Floats
 
 WIDEST_STEP = 1.2
 """Distance of nodes in SDs of the posterior over which they sum, at most: the error of a rectangle rule is then of the

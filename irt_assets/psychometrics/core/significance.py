@@ -7,20 +7,18 @@ third of a second.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from irt_assets.psychometrics.core.models import Floats
+from irt_assets.psychometrics.core.arrays import Floats
 
 
-def q_values(p: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def q_values(p: Floats) -> Floats:
     """The smallest false discovery rate at which each test is rejected (Benjamini & Hochberg 1995), shape of `p`.
 
     p: p values, shape (K,); it may be empty.
     """
     from scipy.stats import false_discovery_control  # takes a second to load, and status reads this module
 
-    q: npt.NDArray[np.float64] = false_discovery_control(p) if p.size else p
-    return q
+    return false_discovery_control(p) if p.size else p
 
 
 def normal_score(z: Floats, skewness: Floats) -> Floats:

@@ -13,13 +13,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from irt_assets.psychometrics.core.arrays import Ints, Mask
 from irt_assets.psychometrics.core.errors import PsychometricsError, Refused
 from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Latent, Model
-from irt_assets.psychometrics.dif.forms import Cells, Ints, cells, sittings
+from irt_assets.psychometrics.dif.forms import Cells, cells, sittings
 from irt_assets.psychometrics.dif.logistic import LogisticDif, logistic_dif
 from irt_assets.psychometrics.dif.mantel_haenszel import MantelHaenszel, mantel_haenszel
 from irt_assets.psychometrics.dif.wald import FEWEST_ITEMS, Wald, compare_groups
@@ -207,7 +207,7 @@ def _members(responses: Responses, values: Sequence[str | None]) -> tuple[Ints, 
 def _fitted(
     group: Group,
     responses: Responses,
-    members: npt.NDArray[np.bool_],
+    members: Mask,
     model: Model,
     latent: Latent,
     threads: int | None,

@@ -14,13 +14,12 @@ import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve
 from scipy.special import chdtrc
 
+from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.covariances import block_diagonal
 from irt_assets.psychometrics.core.curves import slope_at
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.models import Calibration, Floats
+from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.core.quadrature import Grid
-
-Bools = npt.NDArray[np.bool_]
 
 _MOST_STEPS, _STILL = 50, 1e-5
 
@@ -34,7 +33,7 @@ class Given:
 
     constants: Floats
     wald: Floats
-    df: npt.NDArray[np.int64]
+    df: Ints
     delta: list[Floats]
     joint: list[Floats]
 
@@ -59,7 +58,7 @@ class Differences:
     item: npt.NDArray[np.intp]
     group: npt.NDArray[np.intp]
     parameter: npt.NDArray[np.intp]
-    df: npt.NDArray[np.int64]
+    df: Ints
 
     @classmethod
     def of(cls, fits: Sequence[Calibration], groups: Sequence[str]) -> Differences:
@@ -158,7 +157,7 @@ class Differences:
             out[f] = A, np.median((d - d_ref)[up] / a_ref[up])
         return out
 
-    def given(self, is_anchor: Bools, near: Given | None = None) -> Given:
+    def given(self, is_anchor: Mask, near: Given | None = None) -> Given:
         """Constants by the anchors, and each item's differences given the (other) anchors.
 
         `near`: the estimate with other anchors, to start from.
@@ -180,7 +179,7 @@ class Differences:
                 f" out the group with the fewest answers"
             ) from error
 
-    def _solved(self, S: Bools, constants: Floats, xi: Floats) -> tuple[Floats, Floats]:
+    def _solved(self, S: Mask, constants: Floats, xi: Floats) -> tuple[Floats, Floats]:
         """Constants and ξ by the rows S, from a start."""
         for _ in range(_MOST_STEPS):
             V, spread = self._with_spread(constants)
@@ -221,7 +220,7 @@ class Differences:
             return np.stack([np.zeros_like(step), step], axis=1)
         return step.reshape(-1, 2)
 
-    def _tested(self, S: Bools, constants: Floats, xi: Floats) -> Given:
+    def _tested(self, S: Mask, constants: Floats, xi: Floats) -> Given:
         """Each item's difference. With e = f(x) and
         W = V_SS⁻¹ − V_SS⁻¹X(XᵀV_SS⁻¹X)⁻¹XᵀV_SS⁻¹ over the anchors' rows S, an anchor j differs by (W_jj)⁻¹(We)_j with
         covariance (W_jj)⁻¹, which is what its deletion gives (Cook & Weisberg 1982), and another item by e_j − V_jS

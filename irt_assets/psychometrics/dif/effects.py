@@ -71,8 +71,7 @@ def _together(share: float, mean: Floats, sd: Floats) -> Floats:
     """Nodes (K,) of the normal with the mean and the variance of two groups' θ, a `share` of whom is in the second."""
     s, apart = share, mean[1] - mean[0]
     wide = np.sqrt((1 - s) * sd[0] ** 2 + s * sd[1] ** 2 + s * (1 - s) * apart**2)
-    nodes: Floats = mean[0] + s * apart + wide * Grid.spanning().nodes
-    return nodes
+    return mean[0] + s * apart + wide * Grid.spanning().nodes
 
 
 def _curves(differences: Differences, found: Given, j: int, f: int) -> tuple[Floats, Floats]:

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from irt_assets.psychometrics.core.models import Floats, Responses
-
-Ints = npt.NDArray[np.int64]
+from irt_assets.psychometrics.core.arrays import Floats, Ints
+from irt_assets.psychometrics.core.models import Responses
 
 PART_OF_FORM = 0.5
 """An item belongs to a form when half of its sittings or more have an answer to it."""

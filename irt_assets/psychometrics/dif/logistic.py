@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import chdtrc, expit
 
-from irt_assets.psychometrics.core.models import Floats
+from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.dif.forms import Cells
 
 Size = Literal["A", "B", "C"]
@@ -52,8 +52,7 @@ def logistic_dif(counts: Cells, focal: int) -> LogisticDif:
     every form with an intercept and a slope of its own, and group 0 as the reference. ΔR² is the third's less the
     first's, each Nagelkerke's (1991) against intercepts of forms alone.
     """
-    used = counts.n[:, [0, focal]] > 0
-    cell, which = np.nonzero(used)
+    cell, which = np.nonzero(counts.n[:, [0, focal]] > 0)
     columns = np.array([0, focal])[which]
     n, right = counts.n[cell, columns], counts.right[cell, columns]
     by_group = [(right[which == g].sum(), n[which == g].sum()) for g in (0, 1)]

@@ -67,8 +67,7 @@ def mantel_haenszel(counts: Cells, focal: int) -> MantelHaenszel:
     variance = float((n1 * n0 * M * (t - M) / (t**2 * (t - 1))).sum())
     if not (R.sum() > 0 and S.sum() > 0 and variance > 0):
         return MantelHaenszel(np.nan, np.nan, np.nan, np.nan, np.nan, None, *seen)
-    excess = abs(float((A[several] - n1 * M / t).sum()))
-    statistic = max(excess - 0.5, 0.0) ** 2 / variance
+    statistic = max(abs(float((A[several] - n1 * M / t).sum())) - 0.5, 0.0) ** 2 / variance
     p = float(chdtrc(1, statistic))
     odds_ratio = float(R.sum() / S.sum())
     log_variance = (

@@ -25,14 +25,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import chdtrc
 
+from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.curves import HIGH_WABC, MEDIUM_WABC
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.models import Calibration, Floats
+from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.core.significance import q_values
-from irt_assets.psychometrics.dif.differences import Bools, Differences, Given
+from irt_assets.psychometrics.dif.differences import Differences, Given
 from irt_assets.psychometrics.dif.effects import effects
 
 Severity = Literal["none", "small", "medium", "high"]
@@ -72,7 +72,7 @@ class Wald:
     mean: Floats
     sd: Floats
     anchors: tuple[str, ...]
-    df: npt.NDArray[np.int64]
+    df: Ints
     wald: Floats
     p: Floats
     q: Floats
@@ -176,7 +176,7 @@ def _check(fits: Sequence[Calibration], groups: Sequence[str]) -> None:
             raise PsychometricsError(f"the fit of group {group} has other items, or another order, than {groups[0]}'s")
 
 
-def _purified(differences: Differences, warnings: list[str]) -> tuple[Bools, Given]:
+def _purified(differences: Differences, warnings: list[str]) -> tuple[Mask, Given]:
     """Shape (J,): the items without sign of DIF, at least half of the comparable ones; and the estimate
     with nearly these."""
     constants = differences.medians()
@@ -200,7 +200,7 @@ def _purified(differences: Differences, warnings: list[str]) -> tuple[Bools, Giv
     return is_anchor, found
 
 
-def _sound(p: Floats) -> Bools:
+def _sound(p: Floats) -> Mask:
     least = int(np.ceil(LEAST_ANCHORS * np.isfinite(p).sum()))
     limit = min(ANCHOR_P, np.sort(p[np.isfinite(p)])[::-1][least - 1])
     return np.nan_to_num(p, nan=-1.0) >= limit

@@ -36,11 +36,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from irt_assets.psychometrics.core.arrays import Floats, Ints
 from irt_assets.psychometrics.core.item_models import ITEM_MODELS, item_model
 from irt_assets.psychometrics.core.items import ItemParameters
-from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.drift.errors import Comparison, Fitted
@@ -64,7 +63,7 @@ class CurveDifferences:
 
     t: Floats
     cov: Floats
-    df: npt.NDArray[np.int64]
+    df: Ints
 
     @property
     def wald(self) -> Floats:
@@ -96,7 +95,7 @@ def curve_differences(comparison: Comparison, *, mean: float, sd: float) -> Curv
     return CurveDifferences(t, cov, df)
 
 
-def _placed(comparison: Comparison, learners: Floats, df: npt.NDArray[np.int64], *, window_moves: bool) -> Floats:
+def _placed(comparison: Comparison, learners: Floats, df: Ints, *, window_moves: bool) -> Floats:
     """Mean and SD of the learners (J, 2), all equal, on the scale of the window or, else, of the published values."""
     placed = learners.copy()
     for round_ in range(ROUNDS):

@@ -33,10 +33,11 @@ import numpy as np
 import numpy.typing as npt
 
 from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.arrays import Floats, Mask
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import THREE_PL, item_model
 from irt_assets.psychometrics.core.items import ItemParameters
-from irt_assets.psychometrics.core.models import Calibration, Floats, ab_by_ad
+from irt_assets.psychometrics.core.models import Calibration, ab_by_ad
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.linking.criteria import Constants, of_guessing, solve
@@ -49,7 +50,6 @@ from irt_assets.psychometrics.linking.linking import (
     with_items,
 )
 
-Bools = npt.NDArray[np.bool_]
 Places = npt.NDArray[np.intp]
 
 
@@ -214,7 +214,7 @@ def _with_guessing(cov: Floats, guessing: Floats | None) -> Floats:
     return out
 
 
-def _compared(raw: Calibration) -> npt.NDArray[np.bool_]:
+def _compared(raw: Calibration) -> Mask:
     """Shape (J,): the items with estimates and errors."""
     return np.isfinite(raw.cov_ab).all(axis=(1, 2)) & (raw.cov[:, 1, 1] > 0)
 
@@ -283,7 +283,7 @@ class Comparison:
         return np.where(self.across_models[:, None], np.nan, change)
 
     @property
-    def across_models(self) -> Bools:
+    def across_models(self) -> Mask:
         """Shape (J,): whose published values are of another model than the window's."""
         if self.fitted is None:
             return np.zeros(len(self.item_ids), dtype=bool)
@@ -291,7 +291,7 @@ class Comparison:
         return np.array([published != model for published in self.published.models(model)], dtype=bool)
 
     @property
-    def by_curves(self) -> Bools:
+    def by_curves(self) -> Mask:
         """Shape (J,): whose curves are compared and not their parameters, across models and under a 3PL."""
         return self.across_models | (self.fitted is not None and item_model(self.fitted.model).more_than_a_and_b)
 
@@ -307,7 +307,7 @@ class Comparison:
         """Shape (J, 3, 3), of the window's (a, b, logit c)."""
         return _with_guessing(self.window.cov, self.window.guessing_cov)
 
-    def select(self, keep: Bools) -> Comparison:
+    def select(self, keep: Mask) -> Comparison:
         """The same for some items only; keep: shape (J,)."""
         kept = [item for item, is_kept in zip(self.item_ids, keep, strict=True) if is_kept]
         arrays = ("delta_ad", "cov_ad", "cov", "by_anchors")

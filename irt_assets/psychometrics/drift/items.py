@@ -21,9 +21,9 @@ from typing import Literal
 import numpy as np
 from scipy.special import chdtrc, chdtri, ndtr
 
+from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.core.curves import HIGH_WABC, MEDIUM_WABC
 from irt_assets.psychometrics.core.items import ItemParameters
-from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.core.significance import q_values
@@ -128,8 +128,7 @@ class Drift:
         """
         v, d = self.se[:, 1] ** 2, self.delta_b
         wide = v + PRIOR_SD_B**2
-        bayes: Floats = (np.log(v / wide) + d**2 * (1 / v - 1 / wide)) / 2
-        return bayes
+        return (np.log(v / wide) + d**2 * (1 / v - 1 / wide)) / 2
 
 
 def judge(comparison: Comparison, *, mean: float = 0.0, sd: float = 1.0) -> Drift:
@@ -172,8 +171,7 @@ def wabc(new: ItemParameters, old: ItemParameters, mean: float, sd: float) -> Fl
     """∫ |P_new(θ) − P_old(θ)| φ(θ; mean, sd) dθ, shape (J,), of the same J items."""
     grid = Grid.spanning()
     theta = mean + sd * grid.nodes
-    area: Floats = np.exp(grid.log_weights()) @ np.abs(new.curve(theta) - old.curve(theta))
-    return area
+    return np.exp(grid.log_weights()) @ np.abs(new.curve(theta) - old.curve(theta))
 
 
 def graded(size: Floats, medium: float, high: float) -> tuple[Severity, ...]:
@@ -183,5 +181,4 @@ def graded(size: Floats, medium: float, high: float) -> tuple[Severity, ...]:
 
 def _beyond(limit: float, estimate: Floats, se: Floats) -> Floats:
     """P(|x| > limit) for x ~ N(estimate, se²)."""
-    chance: Floats = ndtr((-limit - estimate) / se) + ndtr((estimate - limit) / se)
-    return chance
+    return ndtr((-limit - estimate) / se) + ndtr((estimate - limit) / se)

@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 
+from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.items import ItemParameters
-from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.scoring.rest_posterior import RestPosterior
 
 ACCEPTED = 10.8
@@ -33,8 +33,6 @@ FASTER = -4.0
 """z of the correct answers' log times below which an easier item is a leaked one."""
 FEWEST_TIMES = 30
 MOST_DRIFT = 4.0
-
-Ints = npt.NDArray[np.int64]
 
 
 class Kind(StrEnum):
@@ -150,9 +148,8 @@ def _classified(
     return Change(answers.item_ids[j], kind, float(size), gains, z, onset, distractor)
 
 
-def _loglik(p: Floats, correct: npt.NDArray[np.bool_]) -> Floats:
-    tiny = np.finfo(float).tiny
-    return np.log(np.maximum(np.where(correct, p, 1 - p), tiny))
+def _loglik(p: Floats, correct: Mask) -> Floats:
+    return np.log(np.maximum(np.where(correct, p, 1 - p), np.finfo(float).tiny))
 
 
 def _best(loglik: Callable[[float], float], low: float, high: float) -> tuple[float, float]:
@@ -160,7 +157,7 @@ def _best(loglik: Callable[[float], float], low: float, high: float) -> tuple[fl
     return float(found.x), -float(found.fun)
 
 
-def _time_residuals(answers: Answers, others: npt.NDArray[np.bool_]) -> Floats:
+def _time_residuals(answers: Answers, others: Mask) -> Floats:
     """Shape (R,): log time less what is usual for the item and for the learner on the other items; NaN if unknown."""
     n_persons = int(answers.person.max(initial=-1)) + 1
     off = answers.log_time - answers.usual_log_time[answers.item]
@@ -193,7 +190,7 @@ def _distractor(option: Ints, key: int, theta: Floats) -> int | None:
     return best if best is not None and correlations[best] > max(0.0, of_key) else None
 
 
-def _onset(day: Ints, p: Floats, correct: npt.NDArray[np.bool_]) -> int:
+def _onset(day: Ints, p: Floats, correct: Mask) -> int:
     """The day from which on a leak explains the answers best, the published curve holding before (a change point by
     maximum likelihood; the leak's share is fitted again for every candidate)."""
     before = _loglik(p, correct)
@@ -202,7 +199,7 @@ def _onset(day: Ints, p: Floats, correct: npt.NDArray[np.bool_]) -> int:
         later = day >= candidate
         p_later, correct_later = p[later], correct[later]
 
-        def leaked(x: float, p: Floats = p_later, correct: npt.NDArray[np.bool_] = correct_later) -> float:
+        def leaked(x: float, p: Floats = p_later, correct: Mask = correct_later) -> float:
             return float(_loglik(x + (1 - x) * p, correct).sum())
 
         total = before[~later].sum() + _best(leaked, 0.0, 1.0)[1]

@@ -20,12 +20,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import ndtr
 
+from irt_assets.psychometrics.core.arrays import Floats, Ints
 from irt_assets.psychometrics.core.curves import HIGH_WABC, MEDIUM_WABC
 from irt_assets.psychometrics.core.items import ItemParameters
-from irt_assets.psychometrics.core.models import Floats, Responses
+from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.significance import q_values
 from irt_assets.psychometrics.drift.items import FALSE_DISCOVERIES, Severity, graded
 from irt_assets.psychometrics.scoring.rest_posterior import RestPosterior
@@ -48,7 +48,7 @@ class ProportionsCorrect:
     """
 
     item_ids: tuple[str, ...]
-    n: npt.NDArray[np.int64]
+    n: Ints
     observed: Floats
     expected: Floats
     se: Floats

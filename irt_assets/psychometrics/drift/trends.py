@@ -14,8 +14,8 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.arrays import Floats, Ints
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.core.significance import q_values
 from irt_assets.psychometrics.drift.errors import Comparison
 
@@ -35,7 +35,7 @@ class Trends:
     slope_se: Floats
     p: Floats
     q: Floats
-    n_months: npt.NDArray[np.int64]
+    n_months: Ints
 
     @property
     def flagged(self) -> tuple[str, ...]:

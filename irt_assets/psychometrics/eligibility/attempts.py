@@ -13,10 +13,9 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from irt_assets.psychometrics.core.anchors import Bools
+from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.meanings import Meaning, NameWithMeaning
-from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.eligibility.rules import Rules
 
 Codes = npt.NDArray[np.integer[Any]]
@@ -40,17 +39,17 @@ class Attempts:
 
     user: Codes
     item: Codes
-    live: Bools
-    is_test: Bools
-    unknown_item: Bools
-    seen_before: Bools
-    exam: Bools
-    answered_later: Bools
+    live: Mask
+    is_test: Mask
+    unknown_item: Mask
+    seen_before: Mask
+    exam: Mask
+    answered_later: Mask
     correct: npt.NDArray[np.int8]
     hints: npt.NDArray[np.int32]
     time_ms: Floats
     item_median_ms: Floats
-    item_n_timed: npt.NDArray[np.int64]
+    item_n_timed: Ints
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -74,11 +73,11 @@ class Attempts:
         return int(self.user.size)
 
     @property
-    def answered(self) -> Bools:
+    def answered(self) -> Mask:
         return self.correct >= 0
 
     @property
-    def hinted(self) -> Bools:
+    def hinted(self) -> Mask:
         return self.answered & (self.hints > 0)
 
 
@@ -93,13 +92,13 @@ class _Meaning(Meaning):
         shows_drift: drift of an item is looked for in such answers, too: leaks show in rapid ones.
     """
 
-    applies: Callable[[Attempts, Rules], Bools] | None = None
+    applies: Callable[[Attempts, Rules], Mask] | None = None
     is_answer: bool = True
     is_rejected: bool = False
     shows_drift: bool = True
 
 
-def _rapid(attempts: Attempts, rules: Rules) -> Bools:
+def _rapid(attempts: Attempts, rules: Rules) -> Mask:
     """Comparisons with an unknown time or median (NaN) are false: such an answer is kept."""
     limit = np.minimum(rules.eligibility.rapid_share * attempts.item_median_ms, rules.eligibility.rapid_cap_ms)
     return attempts.answered & (attempts.item_n_timed >= rules.eligibility.rapid_min_times) & (attempts.time_ms < limit)
@@ -176,7 +175,7 @@ class Judgement:
     REASONS = _REASONS
 
     @property
-    def scored(self) -> Bools:
+    def scored(self) -> Mask:
         """Shape (R,): which attempts are responses."""
         return self.code < 0
 
@@ -233,7 +232,7 @@ class JudgedLearners:
         self._kept = np.flatnonzero(self._code < 0)
         self._drop_learners()
 
-    def responses(self) -> npt.NDArray[np.int64]:
+    def responses(self) -> Ints:
         """Responses that are left, by code of the item up to the highest that occurs."""
         highest = int(self._attempts.item.max()) if self._attempts.size else -1
         return np.bincount(self._attempts.item[self._kept], minlength=highest + 1)
@@ -255,7 +254,7 @@ class JudgedLearners:
         learner = self._attempts.user[self._kept]
         self._drop(np.bincount(learner)[learner] < self._least, Reason.FEW_LEARNER_RESPONSES)
 
-    def _drop(self, small: Bools, reason: Reason) -> None:
+    def _drop(self, small: Mask, reason: Reason) -> None:
         self._code[self._kept[small]] = _CODE[reason]
         self._kept = self._kept[~small]
 

@@ -37,10 +37,11 @@ from scipy.special import expit
 
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.arrays import Floats, Mask
 from irt_assets.psychometrics.core.design import alike, require_connected
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import ITEM_MODELS
-from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Floats, Population, Responses, spread
+from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Population, Responses, spread
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Latent, Model
 from irt_assets.psychometrics.core.priors import Normal, Priors
 from irt_assets.psychometrics.core.quadrature import Grid
@@ -64,7 +65,7 @@ from irt_assets.psychometrics.estimation.parameter_layout import (
     Fixed,
     ParameterLayout,
 )
-from irt_assets.psychometrics.estimation.response_layout import Answers, Counts, Mask
+from irt_assets.psychometrics.estimation.response_layout import Answers, Counts
 from irt_assets.psychometrics.estimation.source import InMemory, Source
 from irt_assets.psychometrics.estimation.standard_errors import Errors, errors, no_errors
 from irt_assets.psychometrics.estimation.testlets import share_testlets

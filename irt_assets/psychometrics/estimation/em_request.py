@@ -13,14 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.design import row_starts
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import ItemModel, item_model
-from irt_assets.psychometrics.core.models import Floats, Responses
+from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.core.priors import Priors
 from irt_assets.psychometrics.estimation.parameter_layout import Fixed
-from irt_assets.psychometrics.estimation.response_layout import Counts, Ints, Mask
+from irt_assets.psychometrics.estimation.response_layout import Counts
 from irt_assets.psychometrics.estimation.standard_errors import FULL_COVARIANCE_ITEMS_WITH_GUESSING
 
 MIN_PERSONS = 10

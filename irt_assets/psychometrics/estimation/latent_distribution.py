@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 from scipy.linalg import block_diag, cho_factor, cho_solve
 
-from irt_assets.psychometrics.core.models import Floats, Population
+from irt_assets.psychometrics.core.arrays import Floats, Ints
+from irt_assets.psychometrics.core.models import Population
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
 
@@ -59,7 +59,7 @@ class NormalGroups:
         raw = np.stack([z / sds[:, None], z**2])
         return raw - (raw * np.exp(log_weights)).sum(axis=2, keepdims=True)
 
-    def tilts(self, means: Floats, sds: Floats, log_weights: Floats) -> tuple[Floats, npt.NDArray[np.int64]]:
+    def tilts(self, means: Floats, sds: Floats, log_weights: Floats) -> tuple[Floats, Ints]:
         """Scores (G, M, Q) of the M parameters of each group, and their places among all F (G, M)."""
         G = self.structure.n_groups
         places = self.structure.means.start + np.arange(2) * G + np.arange(G)[:, None]
@@ -111,7 +111,7 @@ class Histograms(NormalGroups):
     def log_weights(self, full: Floats) -> Floats:
         return normalised(full[self.structure.weights].reshape(self.structure.n_groups, -1))
 
-    def tilts(self, means: Floats, sds: Floats, log_weights: Floats) -> tuple[Floats, npt.NDArray[np.int64]]:  # noqa: ARG002
+    def tilts(self, means: Floats, sds: Floats, log_weights: Floats) -> tuple[Floats, Ints]:  # noqa: ARG002
         at = self.structure.weights
         places = np.arange(at.start, at.stop).reshape(self.structure.n_groups, -1)
         return np.eye(log_weights.shape[1]) - np.exp(log_weights)[:, :, None], places
@@ -177,8 +177,7 @@ class Histograms(NormalGroups):
 
     def price(self, log_weights: Floats, free: Floats) -> Floats:
         """Shape (W, W): what of the information of the free directions is a price."""
-        found: Floats = free.T @ block_diag(*(self.price_of_shape(each) for each in log_weights)) @ free
-        return found
+        return free.T @ block_diag(*(self.price_of_shape(each) for each in log_weights)) @ free
 
     def _maximum(self, log_weights: Floats, at_nodes: Floats, group: int) -> Floats:
         """The log weights (Q,) of a group that its expected persons at the nodes and the price of its shape give."""

@@ -14,14 +14,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.arrays import Floats, Mask
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
+from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.scoring.abilities import eap
-
-Ints = npt.NDArray[np.int64]
 
 MIN_EARLIER_ANSWERS = 5
 LEVELS = 20
@@ -64,7 +62,7 @@ class Earlier:
         return cls(theta)
 
     @property
-    def known(self) -> npt.NDArray[np.bool_]:
+    def known(self) -> Mask:
         return np.isfinite(self.theta)
 
     def groups(self) -> list[str]:

@@ -16,8 +16,8 @@ import numpy as np
 from scipy.special import expit
 
 from irt_assets.psychometrics.core import kernels
+from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.core.item_models import ItemModel
-from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.estimation import information_kernels, robust_kernels, tilt_kernels
 from irt_assets.psychometrics.estimation.response_layout import Answers
 from irt_assets.psychometrics.estimation.sums import KernelSum, SumOverPersons, Sums
@@ -203,8 +203,7 @@ def missing_information(
 
 def missing_information_blocks(curves: Logistic | Guessing, total: SumOverPersons, log_weights: Floats) -> Floats:
     """Shape (J, K, K): each item's own block of `missing_information`."""
-    latent = np.zeros((2, *log_weights.shape))
-    return 2 * _missing(curves, total, log_weights, latent, 1)[:, 0]
+    return 2 * _missing(curves, total, log_weights, np.zeros((2, *log_weights.shape)), 1)[:, 0]
 
 
 def shared_with_nodes(curves: Curves, total: SumOverPersons, log_weights: Floats) -> Floats:
@@ -215,8 +214,7 @@ def shared_with_nodes(curves: Curves, total: SumOverPersons, log_weights: Floats
         return shared_by_differences(curves, total, log_weights, np.broadcast_to(np.eye(Q), (G, Q, Q)))
     scores = _padded_scores(curves.scores(np.zeros((G, 2, Q))))
     nodes, log_weights = _padded(curves.nodes), _padded(log_weights, NOTHING)
-    tables = (curves.curves, nodes, log_weights, scores)
-    (found,) = total(_SharedWithNodes(tables, ((K, J, G, len(nodes)),)))
+    (found,) = total(_SharedWithNodes((curves.curves, nodes, log_weights, scores), ((K, J, G, len(nodes)),)))
     return found[..., :Q].reshape(K * J, G * Q)
 
 

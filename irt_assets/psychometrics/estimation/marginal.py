@@ -12,8 +12,9 @@ from scipy.linalg import block_diag
 from scipy.special import expit, logit
 
 from irt_assets.psychometrics.core import kernels
+from irt_assets.psychometrics.core.arrays import Floats, Mask
 from irt_assets.psychometrics.core.item_models import GUESSING_BOUNDS, SLOPE_BOUND
-from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
+from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.core.priors import ItemTerms, Priors, item_terms
 from irt_assets.psychometrics.core.quadrature import Grid
@@ -33,7 +34,7 @@ from irt_assets.psychometrics.estimation.likelihood import (
     shared_by_differences,
     shared_with_nodes,
 )
-from irt_assets.psychometrics.estimation.parameter_layout import Fixed, Mask, ParameterLayout
+from irt_assets.psychometrics.estimation.parameter_layout import Fixed, ParameterLayout
 from irt_assets.psychometrics.estimation.response_layout import Answers, ResponseLayout
 
 _MIDDLE = 0.4

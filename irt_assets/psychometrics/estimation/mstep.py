@@ -14,10 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from irt_assets.psychometrics.core.models import Floats
+from irt_assets.psychometrics.core.arrays import Floats, Mask
 from irt_assets.psychometrics.core.priors import item_terms
 from irt_assets.psychometrics.estimation.marginal import Point, Problem, held
-from irt_assets.psychometrics.estimation.parameter_layout import Mask
 
 _STEPS, _HALVINGS = 20, 8
 _ENOUGH = 1e-2

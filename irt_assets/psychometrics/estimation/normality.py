@@ -11,13 +11,14 @@ import numpy as np
 from scipy.special import chdtrc, logit
 
 from irt_assets.psychometrics.core import kernels
+from irt_assets.psychometrics.core.arrays import Floats, Mask
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.models import Calibration, Flag, Floats, Responses
+from irt_assets.psychometrics.core.models import Calibration, Flag, Responses
 from irt_assets.psychometrics.core.priors import Priors
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation.em_request import Persons, usable
 from irt_assets.psychometrics.estimation.marginal import Point, Problem
-from irt_assets.psychometrics.estimation.parameter_layout import Fixed, Mask, ParameterLayout
+from irt_assets.psychometrics.estimation.parameter_layout import Fixed, ParameterLayout
 from irt_assets.psychometrics.estimation.response_layout import Counts, ResponseLayout
 from irt_assets.psychometrics.estimation.standard_errors import inverse
 
@@ -117,8 +118,7 @@ def _covariance_of_items(
     information = to_full.T @ (to_full.T @ problem.observed_information(point)[items, items]).T
     scale = np.sqrt(np.diag(information))
     covariance, _ = inverse(information / np.outer(scale, scale))
-    found: Floats = to_full @ (to_full @ (covariance / np.outer(scale, scale))).T
-    return found
+    return to_full @ (to_full @ (covariance / np.outer(scale, scale))).T
 
 
 def _tilts(z: Floats, weights: Floats) -> Floats:

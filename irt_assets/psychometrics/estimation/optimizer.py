@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from irt_assets.psychometrics.core.models import Floats
+from irt_assets.psychometrics.core.arrays import Floats, Mask
 from irt_assets.psychometrics.estimation.marginal import Point, Problem
 from irt_assets.psychometrics.estimation.mstep import em_step
-from irt_assets.psychometrics.estimation.parameter_layout import Mask
 
 Pair = tuple[Floats, Floats, float]
 """A step, the change of the gradient along it with the sign of curvature, and their product: what a quasi-Newton matrix

@@ -6,15 +6,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import csr_array
 from scipy.special import logit
 
+from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.item_models import LOGIT_C, ItemModel, item_model
-from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.core.options import Model
-
-Mask = npt.NDArray[np.bool_]
 
 COMMON_SLOPE_FLOOR = 0.01
 """A common slope stops here: below it the answers to different items are unrelated and difficulty has no unit. So do
@@ -64,7 +61,7 @@ class ParameterLayout:
     n_groups: int
     names: tuple[str, ...]
     n_weights: int
-    index: npt.NDArray[np.int64]
+    index: Ints
     fixed: Floats
     positive_slopes: Mask
     roughness: float
@@ -80,7 +77,7 @@ class ParameterLayout:
         histogram_nodes: int = 0,
         roughness: float = ROUGHNESS,
         positive_slopes: Mask | None = None,
-        categories: npt.NDArray[np.int64] | None = None,
+        categories: Ints | None = None,
     ) -> ParameterLayout:
         """`given`: items to hold; all groups then have a free mean and SD, else all but the first (its SD is free in a
         Rasch model). `histogram_nodes`: above 0, each group has that many free weights instead of mean and SD, at the
@@ -153,7 +150,7 @@ class ParameterLayout:
         return self.item_model.common_slope and self.n_slopes == 1
 
     @cached_property
-    def free(self) -> npt.NDArray[np.int64]:
+    def free(self) -> Ints:
         """The places among all F of parameters that are not fixed."""
         return np.flatnonzero(self.index >= 0)
 

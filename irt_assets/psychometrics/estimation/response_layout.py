@@ -12,13 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from irt_assets.psychometrics.core import kernels, layout_kernels
+from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.design import Links, require_connected, row_starts, set_codes
 from irt_assets.psychometrics.core.item_models import ItemModel
-from irt_assets.psychometrics.core.models import Flag, Floats, Responses, answered_rows, category_rows
+from irt_assets.psychometrics.core.models import Flag, Responses, answered_rows, category_rows
 from irt_assets.psychometrics.estimation.sums import SumOverPersons, ThreadSums, number_of_shards, pieces, shard_of
-
-Mask = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
 
 RARE = 20
 """An item with fewer right, or fewer wrong, answers in a sample may have no finite estimate there."""
@@ -191,8 +189,7 @@ class Answers:
         n, listed = np.zeros(self.n_items), np.zeros(self.n_items)
         for people in shards:
             layout_kernels.count_listed(people, n, listed)
-        correct = np.where(self.flipped, n - listed, listed)
-        return ResponseLayout.holding(shards, self, n=n, correct=correct)
+        return ResponseLayout.holding(shards, self, n=n, correct=np.where(self.flipped, n - listed, listed))
 
     def rare(self, step: int) -> Mask:
         """Shape (2, J): whether the answers of an item that are not listed, and those that are, would be too rare among

@@ -9,18 +9,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.design import Links, first_alike
-from irt_assets.psychometrics.core.models import Floats, Responses
+from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.estimation.em_request import Items, Persons
-from irt_assets.psychometrics.estimation.response_layout import (
-    Answers,
-    Counts,
-    Ints,
-    Mask,
-    ResponseLayout,
-    Shard,
-    listed_answers,
-)
+from irt_assets.psychometrics.estimation.response_layout import Answers, Counts, ResponseLayout, Shard, listed_answers
 from irt_assets.psychometrics.estimation.sums import number_of_shards
 
 

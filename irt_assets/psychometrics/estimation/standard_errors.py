@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import LinAlgError, block_diag, cho_factor, cho_solve, eigh
 
-from irt_assets.psychometrics.core.models import Floats
+from irt_assets.psychometrics.core.arrays import Floats, Mask
 from irt_assets.psychometrics.estimation.marginal import Point, Problem, held
-from irt_assets.psychometrics.estimation.parameter_layout import Mask
 
 VARIANCE_INFLATION_LIMIT = 1e5
 """A parameter is unidentified if its variance exceeds the one that known abilities would give by more than this
@@ -80,8 +79,7 @@ def no_errors(problem: Problem, point: Point) -> Errors:
 
 def affords_whole_matrix(problem: Problem) -> bool:
     """Whether the information of all items together is made."""
-    simple = problem.structure.K == 2
-    limit = FULL_COVARIANCE_ITEMS if simple else FULL_COVARIANCE_ITEMS_WITH_GUESSING
+    limit = FULL_COVARIANCE_ITEMS if problem.structure.K == 2 else FULL_COVARIANCE_ITEMS_WITH_GUESSING
     return problem.data.n_items <= limit
 
 
@@ -176,8 +174,7 @@ class _Profile:
         others = len(products) - len(by_weights)
         shared = products[:others, others:] @ by_weights
         own = by_weights.T @ products[others:, others:] @ by_weights
-        found: Floats = products[:others, :others] - shared - shared.T + own
-        return found
+        return products[:others, :others] - shared - shared.T + own
 
     def of_latent(self, covariance: Floats) -> Floats:
         """Shape (2G,): variances of means and log SDs, 0 where they are pinned."""

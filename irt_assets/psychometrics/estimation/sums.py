@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from irt_assets.psychometrics.core import kernels
+from irt_assets.psychometrics.core.arrays import Ints
 
 Array = npt.NDArray[Any]
 Sums = tuple[Array, ...]
@@ -68,7 +69,7 @@ def number_of_shards(n_responses: int) -> int:
     return max(min(MOST_SHARDS, 1 + n_responses // RESPONSES_PER_SHARD), -(-n_responses // LARGEST_SHARD))
 
 
-def shard_of(key: npt.NDArray[np.uint32] | None, n_persons: int, shards: int) -> npt.NDArray[np.int64]:
+def shard_of(key: npt.NDArray[np.uint32] | None, n_persons: int, shards: int) -> Ints:
     """Shape (n_persons,): the shard of each person, by the `key` of each or else in the order of the persons."""
     if key is None:
         return np.arange(n_persons) * shards // max(n_persons, 1)

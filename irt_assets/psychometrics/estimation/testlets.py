@@ -19,12 +19,11 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 
 from irt_assets.psychometrics.core import kernels
+from irt_assets.psychometrics.core.arrays import Floats, Ints
 from irt_assets.psychometrics.core.curves import complement_at, information
-from irt_assets.psychometrics.core.models import Calibration, Flag, Floats, Responses
+from irt_assets.psychometrics.core.models import Calibration, Flag, Responses
 from irt_assets.psychometrics.core.quadrature import WIDEST_STEP
 from irt_assets.psychometrics.scoring import testlet_kernels
-
-Ints = npt.NDArray[np.int64]
 
 FEWEST_TESTLETS = 3
 """One σ stands for all testlets of a scale: fewer of them do not represent the others."""
@@ -146,8 +145,7 @@ def _maximum(likelihood: _Likelihood, run: kernels.Run, unknown: EffectSd) -> Ef
     n = len(likelihood.start) - 1
     bounds = [(0.0, LARGEST**2)] + [(0.3, 1.5)] * (size - 1)
     start = np.array([0.2] + [0.97] * (size - 1))
-    found = minimize(lambda x: cost(x) / n, start, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-10})
-    x = found.x
+    x = minimize(lambda x: cost(x) / n, start, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-10}).x
     if x[0] >= 0.99 * LARGEST**2:
         return replace(
             unknown, why=f"σ came to its bound of {LARGEST:g} SDs of θ: answers in a testlet follow from each other"
@@ -186,8 +184,7 @@ def _second_differences(f: Callable[[Floats], float], x: Floats, steps: Floats) 
             both = f(x + steps[k] + steps[m]) + f(x - steps[k] - steps[m]) - middle
             bent[k, m] = bent[m, k] = (both - bent[k, k] - bent[m, m]) / 2
     unit = np.diag(steps)
-    found: Floats = bent / np.outer(unit, unit)
-    return found
+    return bent / np.outer(unit, unit)
 
 
 @dataclass(frozen=True)
@@ -260,10 +257,9 @@ class _Likelihood:
             )
 
         def of_persons(first: int, last: int) -> float:
-            found: float = testlet_kernels.add_up_persons(
+            return testlet_kernels.add_up_persons(
                 first, last, self.start, self.pattern, table, self.abilities.group, self.abilities.log_weights
             )
-            return found
 
         run(of_patterns, kernels.cut(np.diff(self.pattern_start), 16))
         return float(sum(run(of_persons, kernels.cut(np.diff(self.start) + 1, 16))))

@@ -100,8 +100,7 @@ def _gain(responses: Responses, persons: Persons, model: Model, run: kernels.Run
     problem = Problem(
         data, ParameterLayout.of(model, responses.n_items, n_groups=len(persons.names)), Grid.spanning(_NODES), run
     )
-    found = maximise(problem, problem.start(), _TOLERANCE, _ITERATIONS)
-    return 2 * (found.point.loglik - _apart(data))
+    return 2 * (maximise(problem, problem.start(), _TOLERANCE, _ITERATIONS).point.loglik - _apart(data))
 
 
 def _apart(data: Answers) -> float:

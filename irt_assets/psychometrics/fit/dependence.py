@@ -9,15 +9,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 from scipy.special import stdtr
 
 from irt_assets.psychometrics.core import kernels
+from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.curves import probability_at
 from irt_assets.psychometrics.core.design import row_starts
-from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
+from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.fit import fit_kernels
 from irt_assets.psychometrics.fit.model_replicates import Fitted
 
@@ -46,7 +46,7 @@ class LocalDependence:
     """
 
     q3: Floats
-    n: npt.NDArray[np.int64]
+    n: Ints
     mean: float
     flagged: tuple[tuple[int, int], ...]
 
@@ -254,7 +254,7 @@ def new_dependence(
     return NewDependence(float(values[-1]), np.array(under_model), float(np.linalg.norm(errors)), together)
 
 
-def _together(matrix: Floats, vector: Floats) -> npt.NDArray[np.int64]:
+def _together(matrix: Floats, vector: Floats) -> Ints:
     """Places of the items that make `matrix`, shape (J, J), have the eigenvector `vector`: of its two signs the one
     within which more is shared, and there the loadings above 1/√J, what an item has that is like all others. The
     largest loading first."""
@@ -269,8 +269,8 @@ class _Dependence:
 
     theta: Floats
     q3: Floats
-    n: npt.NDArray[np.int64]
-    counted: npt.NDArray[np.bool_]
+    n: Ints
+    counted: Mask
 
     @classmethod
     def of(cls, whole: Fitted, threads: int | None) -> _Dependence:
@@ -284,7 +284,7 @@ class _Dependence:
         return float(np.linalg.eigvalsh(self.q3 + np.eye(len(self.q3)))[-1]) if self.q3.size else float("nan")
 
 
-def _error_of_eigenvalue(whole: Fitted, found: _Dependence, vector: Floats, counted: npt.NDArray[np.bool_]) -> float:
+def _error_of_eigenvalue(whole: Fitted, found: _Dependence, vector: Floats, counted: Mask) -> float:
     """Standard error of Σ v_j v_k q_jk over the pairs that count, from what each learner adds to it.
 
     With z the residuals in units of their SD, the influence of a learner on the correlation q of a pair that they saw
@@ -304,7 +304,7 @@ def _error_of_eigenvalue(whole: Fitted, found: _Dependence, vector: Floats, coun
     return float(np.sqrt(squares))
 
 
-def _residual_correlations(whole: Fitted, theta: Floats) -> tuple[Floats, npt.NDArray[np.int64]]:
+def _residual_correlations(whole: Fitted, theta: Floats) -> tuple[Floats, Ints]:
     """Q3 (NaN on the diagonal) and the number of learners of each pair, (J, J)."""
     J = whole.calibration.n_items
     n, first, second, product = (np.zeros((J, J)) for _ in range(4))

@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 from scipy.linalg import LinAlgError
 from scipy.optimize import brentq, minimize
 from scipy.sparse import csr_array
 from scipy.special import betainc, betaln, chndtr, logsumexp, ndtri
 
-from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
+from irt_assets.psychometrics.core.arrays import Floats, Mask
+from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.fit.dependence import MOST_PERSONS, ParallelAnalysis, new_dependence, parallel_analysis
 from irt_assets.psychometrics.fit.fit_summary import FORM_ITEMS, FORMS, PARALLEL_ROUNDS, RARE_LEVEL
 from irt_assets.psychometrics.fit.m2 import FormFit, form_fit
@@ -328,7 +328,7 @@ def _at_chance(some: Fitted, reference: Fitted) -> Measure | None:
     return _with_limits_of_likelihood(float(found.x[2]), top, profile)
 
 
-def _loglik_of_luck(r: Responses) -> tuple[Floats, npt.NDArray[np.bool_]]:
+def _loglik_of_luck(r: Responses) -> tuple[Floats, Mask]:
     """Shape (n_persons,): log-likelihood of answers that are right with one probability, and which learners have enough
     of them."""
     n = np.bincount(r.person, minlength=r.n_persons)

@@ -11,13 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.curves import probability_at
 from irt_assets.psychometrics.core.design import seen_sets
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.models import Calibration, Floats, Population, Responses
+from irt_assets.psychometrics.core.models import Calibration, Population, Responses
 from irt_assets.psychometrics.core.quadrature import Grid
-
-Ints = npt.NDArray[np.int64]
 
 _STEP, _REACH, _MOST_NODES = 0.2, 6.0, 241
 """Nodes: their distance and how far they go, in SDs of the narrowest and of each group; and how many at most. Their
@@ -142,7 +141,7 @@ class Fitted:
         return cls(kept, calibration.select(keep), abilities, place, responses.n_items)
 
     @property
-    def estimated_here(self) -> npt.NDArray[np.bool_]:
+    def estimated_here(self) -> Mask:
         """Shape (J,): False for anchors, whose parameters owe nothing to these responses."""
         return ~np.isin(self.calibration.item_ids, self.calibration.anchored)
 
@@ -167,7 +166,7 @@ class Fitted:
             abilities=replace(self.abilities, group=self.abilities.group[chosen]),
         )
 
-    def on(self, keep: npt.NDArray[np.bool_]) -> Fitted:
+    def on(self, keep: Mask) -> Fitted:
         """The same with some of the items only, `keep` of shape (J,)."""
         index = (np.cumsum(keep) - 1).astype(np.int32)
         r, rows = self.responses, keep[self.responses.item]

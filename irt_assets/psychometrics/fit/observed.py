@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from irt_assets.psychometrics.core.arrays import Floats, Ints
 from irt_assets.psychometrics.core.confidence import Z95
-from irt_assets.psychometrics.core.models import Floats
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Observed:
 
     theta: Floats
     proportion: Floats
-    n: npt.NDArray[np.int64]
+    n: Ints
 
     def interval(self) -> tuple[Floats, Floats]:
         """95 % interval of each proportion (Wilson 1927), within 0 … 1 also where all or none are right."""

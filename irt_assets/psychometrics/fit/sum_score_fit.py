@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import chdtrc
 
-from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
-from irt_assets.psychometrics.fit.model_replicates import Fitted, Ints, complete_forms
+from irt_assets.psychometrics.core.arrays import Floats, Ints
+from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_assets.psychometrics.fit.model_replicates import Fitted, complete_forms
 from irt_assets.psychometrics.scoring.sum_scores import expected_proportions
 
 SMALLEST_CELL = 1.0
@@ -79,7 +80,7 @@ def sum_score_fit(
     return SumScoreFit(whole.among_all(statistic), all_df, whole.among_all(chdtrc(np.maximum(df, 1), statistic)), all_n)
 
 
-def _pearson(right: npt.NDArray[np.number], count: npt.NDArray[np.int64], expected: Floats) -> tuple[float, int]:
+def _pearson(right: npt.NDArray[np.number], count: Ints, expected: Floats) -> tuple[float, int]:
     """Pearson's χ² over groups of neighbouring scores, and the number of groups.
 
     While a group expects fewer than `SMALLEST_CELL` right or wrong answers, the lowest such group joins the neighbour

@@ -26,10 +26,10 @@ import numpy.typing as npt
 from scipy.special import ndtr, ndtri
 
 from irt_assets.psychometrics.core import curves
+from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import ItemCurves
 from irt_assets.psychometrics.core.items import ItemParameters
-from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.core.significance import q_values
 from irt_assets.psychometrics.drift.errors import Comparison, Published
@@ -177,8 +177,7 @@ def losses_of_items(comparison: Comparison, abilities: Abilities, *, inflation: 
         change = np.where(gone, comparison.delta[:, 0], change)
         se = np.where(gone, inflation * np.sqrt(comparison.cov[:, 0, 0]), se)
     p = ndtr(change / se)
-    q = q_values(p)
-    return ItemLosses(comparison.item_ids, published, now, log_se, p, q)
+    return ItemLosses(comparison.item_ids, published, now, log_se, p, q_values(p))
 
 
 class GreatestLoss(NamedTuple):
@@ -363,9 +362,8 @@ def _variance(comparison: Comparison, by_now: Floats, by_published: Floats) -> F
     old = comparison.published
     both = comparison.shared_ab  # Cov(y, p)
     now = comparison.window.cov  # Cov(y)
-    variance: Floats = (
+    return (
         np.einsum("...jk,jkl,...jl->...j", by_now, now, by_now)
         + np.einsum("...jk,jkl,...jl->...j", by_published, old.cov, by_published)
         - 2 * np.einsum("...jk,jkl,...jl->...j", by_now, both, by_published)
     )
-    return variance

@@ -22,9 +22,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import chdtri, ndtr
 
-from irt_assets.psychometrics.core.anchors import AnchorSet, Bools
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.arrays import Floats, Mask
 from irt_assets.psychometrics.core.covariances import of_each, times
-from irt_assets.psychometrics.core.models import Calibration, Floats
+from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.linking.criteria import Pairs, medians
 from irt_assets.psychometrics.linking.linking import ROBUST_Z, match
@@ -175,7 +176,7 @@ def _settle(pairs: Pairs, groups: list[Constants]) -> list[Constants]:
     return groups
 
 
-def _least_squares(pairs: Pairs, members: Bools, at: Constants) -> tuple[Constants, Floats]:
+def _least_squares(pairs: Pairs, members: Mask, at: Constants) -> tuple[Constants, Floats]:
     """The members' constants by one step of Gauss-Newton, and shape (m, 2K): their derivatives by D."""
     slope, intercept = at
     inside = np.repeat(members, 2) & pairs.tested
@@ -189,7 +190,7 @@ def _least_squares(pairs: Pairs, members: Bools, at: Constants) -> tuple[Constan
     return (slope * float(np.exp(step[0])) if pairs.free_slope else slope, intercept + float(step[-1])), by_d
 
 
-def _suspects(pairs: Pairs, members: Bools, at: Constants) -> dict[str, Suspect]:
+def _suspects(pairs: Pairs, members: Mask, at: Constants) -> dict[str, Suspect]:
     """Every anchor tested against the members' constants; a member, which is among these, against the other members.
 
     With variances known, a residual over its own standard error *is* the difference from the others over its own.

@@ -17,12 +17,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.optimize import least_squares
 
-from irt_assets.psychometrics.core.anchors import Bools
+from irt_assets.psychometrics.core.arrays import Floats, Mask
 from irt_assets.psychometrics.core.covariances import added, of_each, scaled, times
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.items import ItemParameters
-from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.core.options import Method, Model
 
 NODES = np.linspace(-6.0, 6.0, 61)
@@ -50,7 +49,7 @@ class Pairs:
     nodes_new: Floats = field(default_factory=lambda: NOWHERE)
     weights_new: Floats = field(default_factory=lambda: NOWHERE)
 
-    def keep(self, mask: Bools) -> Pairs:
+    def keep(self, mask: Mask) -> Pairs:
         ids = [i for i, kept in zip(self.ids, mask, strict=True) if kept]
         return replace(self, new=self.new.select(ids), old=self.old.select(ids))
 
@@ -76,7 +75,7 @@ class Pairs:
         return item_model(self.model).own_slopes
 
     @property
-    def tested(self) -> Bools:
+    def tested(self) -> Mask:
         """Shape (2K,): which of D₁, D₂ of the first anchor, of the second, … say something about a single anchor."""
         return np.tile([self.tests_slopes, True], self.size)
 

@@ -10,12 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import stdtr, stdtrit
 
-from irt_assets.psychometrics.core.models import Floats
-
-Ints = npt.NDArray[np.int64]
+from irt_assets.psychometrics.core.arrays import Floats, Ints
 
 LEVEL = 0.001
 """Level of the test: under no change, a constant is called a jump less often than this."""

@@ -365,8 +365,7 @@ def error_of_linking(slope: float, intercept: float, cov: Floats, b: npt.ArrayLi
     """
     b_fit = (np.asarray(b, dtype=float) - intercept) / slope
     by_constants = np.stack([b_fit, np.ones_like(b_fit)], axis=-1)
-    error: Floats = np.sqrt(np.einsum("ki,ij,kj->k", by_constants, cov, by_constants))
-    return error
+    return np.sqrt(np.einsum("ki,ij,kj->k", by_constants, cov, by_constants))
 
 
 def gaps_in_coverage(

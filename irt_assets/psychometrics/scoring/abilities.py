@@ -14,12 +14,12 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
 from irt_assets.psychometrics.core import kernels
+from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.design import row_starts
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import ItemCurves
 from irt_assets.psychometrics.core.models import (
     Calibration,
-    Floats,
     Population,
     Responses,
     answered_rows,
@@ -185,7 +185,7 @@ class Effects:
     """Effects of learners in testlets: `testlet` (n_items,) numbers each item's from 0, −1 for items of none, and `sd`
     is their SD in units of θ."""
 
-    testlet: npt.NDArray[np.int64]
+    testlet: Ints
     sd: float
 
 
@@ -204,7 +204,7 @@ class Curves:
     log_right: Floats
     log_wrong: Floats
     at: Callable[[npt.NDArray[np.integer[Any]], Floats], tuple[Floats, Floats]]
-    usable: npt.NDArray[np.bool_]
+    usable: Mask
     effects: Effects | None = None
     information: Floats | None = None
     by_category: bool = False
@@ -301,7 +301,7 @@ def eap_by(responses: Responses, curves: Curves, *, threads: int | None = None) 
 
 
 def _refine(
-    start: npt.NDArray[np.int64],
+    start: Ints,
     item: npt.NDArray[np.int32],
     score: npt.NDArray[np.int8],
     curves: Curves,
@@ -343,9 +343,7 @@ def _refine(
         run(moments, kernels.cut(np.diff(start)[persons], min(64, persons.size)))
 
 
-def _shared(
-    responses: Responses, start: npt.NDArray[np.int64], curves: Curves, theta: Floats, threads: int | None
-) -> Floats:
+def _shared(responses: Responses, start: Ints, curves: Curves, theta: Floats, threads: int | None) -> Floats:
     """Shape (n_persons,): Σ_t Σ_{j≠k ∈ t} I_j I_k over the answers of each learner in testlets, at theta."""
     assert curves.effects is not None
     testlet, item_information = curves.effects.testlet, curves.information
@@ -370,7 +368,7 @@ def _require_two_categories(responses: Responses) -> None:
         )
 
 
-def _usable(responses: Responses, a: Floats, d: Floats, c: Floats, sd: float) -> npt.NDArray[np.bool_]:
+def _usable(responses: Responses, a: Floats, d: Floats, c: Floats, sd: float) -> Mask:
     """Shape (J,): items with a curve. Raises ValueError, naming the argument, for what no curve or prior can be."""
     for name, values in (("a", a), ("d", d), ("c", c)):
         if np.shape(values) != (responses.n_items,):
@@ -383,7 +381,7 @@ def _usable(responses: Responses, a: Floats, d: Floats, c: Floats, sd: float) ->
     return usable
 
 
-def _chunks(responses: Responses, start: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
+def _chunks(responses: Responses, start: Ints) -> list[tuple[int, int]]:
     if not responses.n_persons:
         return []
     if responses.n_persons == 1:

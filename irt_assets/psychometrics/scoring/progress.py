@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
+from irt_assets.psychometrics.core.arrays import Floats, Mask
 from irt_assets.psychometrics.core.curves import information_at, probability_at, weight_at
-from irt_assets.psychometrics.core.models import Floats, Responses
+from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.scoring.abilities import score
 
 CHANGE_VARIANCE = 0.25
@@ -25,7 +26,7 @@ TOPIC_VARIANCE = 0.5**2
 
 def improvement(
     responses: Responses,
-    recent: npt.NDArray[np.bool_],
+    recent: Mask,
     a: Floats,
     d: Floats,
     c: Floats,
@@ -95,7 +96,7 @@ def topic_differences(
     return np.bincount(group, weights=gradient, minlength=n_groups) / precision, 1 / np.sqrt(precision)
 
 
-def _part(responses: Responses, rows: npt.NDArray[np.bool_]) -> Responses:
+def _part(responses: Responses, rows: Mask) -> Responses:
     return Responses(
         responses.person[rows], responses.item[rows], responses.score[rows], responses.n_persons, responses.item_ids
     )

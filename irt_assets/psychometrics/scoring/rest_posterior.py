@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
+from irt_assets.psychometrics.core.arrays import Floats, Mask
 from irt_assets.psychometrics.core.items import ItemParameters
-from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.core.quadrature import Grid
 
 Indices = npt.NDArray[np.integer[Any]]
@@ -44,7 +44,7 @@ class RestPosterior:
         person: Indices,
         item: Indices,
         correct: Indices,
-        telling: npt.NDArray[np.bool_],
+        telling: Mask,
         items: ItemParameters,
         *,
         mean: float,

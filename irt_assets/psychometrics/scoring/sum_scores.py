@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.core.curves import probability
 from irt_assets.psychometrics.core.kernels import _compiled
-from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.core.quadrature import Grid
 
 

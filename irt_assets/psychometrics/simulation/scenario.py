@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri
 
+from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.curves import probability_at, slope_at
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.models import Floats
 
 FaultKind = Literal["drift", "leak", "dif", "wrong_key", "all_correct", "anchors_moved"]
 
@@ -56,7 +56,7 @@ class Fault:
     n_items: int = 1
     item_ids: tuple[str, ...] = ()
 
-    def active(self, months: tuple[str, ...]) -> npt.NDArray[np.bool_]:
+    def active(self, months: tuple[str, ...]) -> Mask:
         """Shape (months,): in which months the fault is there."""
         return np.array([(self.first_month or m) <= m <= (self.last_month or m) for m in months])
 
@@ -214,9 +214,9 @@ class Bank:
 
     item_ids: tuple[str, ...]
     topics: tuple[str, ...]
-    block: npt.NDArray[np.int64]
-    topic: npt.NDArray[np.int64]
-    anchor: npt.NDArray[np.bool_]
+    block: Ints
+    topic: Ints
+    anchor: Mask
     a: Floats
     b: Floats
     c: Floats
@@ -229,12 +229,12 @@ class Bank:
     bank_n: int
     faults: tuple[Fault, ...]
 
-    def index(self, fault: Fault) -> npt.NDArray[np.int64]:
+    def index(self, fault: Fault) -> Ints:
         """Indices of a fault's items."""
         return np.array([self.item_ids.index(i) for i in fault.item_ids], dtype=np.int64)
 
     @property
-    def sound(self) -> npt.NDArray[np.bool_]:
+    def sound(self) -> Mask:
         """Shape (J,): items without a fault of their own; moved anchors count as sound, their month does not."""
         mask = np.ones(len(self.item_ids), dtype=bool)
         for fault in self.faults:
@@ -332,8 +332,8 @@ def calibration_covariance(a: Floats, b: Floats, c: Floats, n: int) -> Floats:
 def _choose_items(
     faults: tuple[Fault, ...],
     item_ids: tuple[str, ...],
-    block: npt.NDArray[np.int64],
-    anchor: npt.NDArray[np.bool_],
+    block: Ints,
+    anchor: Mask,
     b: Floats,
     rng: np.random.Generator,
 ) -> tuple[Fault, ...]:

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from irt_assets.psychometrics.core.arrays import Floats, Ints
 from irt_assets.psychometrics.core.curves import log_probabilities_at, probability_at
-from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.simulation.scenario import DISTRACTOR_SHARES, OPTIONS, Bank, Scenario, make_bank
-from irt_assets.psychometrics.simulation.truth import DAY, Ints, Learners, SimulatedLog, Truth, account_for, categorise
+from irt_assets.psychometrics.simulation.truth import DAY, Learners, SimulatedLog, Truth, account_for, categorise
 
 MINUTE = 60_000
 SHORTEST_MS, LONGEST_MS = 300, 10 * MINUTE

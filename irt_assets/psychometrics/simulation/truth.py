@@ -12,11 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from irt_assets.psychometrics.core.models import Floats
+from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.simulation.scenario import Bank, Scenario
 
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 Times = npt.NDArray[np.datetime64]
 
 DAY = 86_400_000
@@ -47,7 +45,7 @@ class Learners:
     lang: npt.NDArray[np.str_]
     country: npt.NDArray[np.str_]
     tier: npt.NDArray[np.str_]
-    is_test: Bools
+    is_test: Mask
     target_theta: Floats
     speed: Floats
     theta: Floats
@@ -87,9 +85,9 @@ class SimulatedLog:
     response: npt.NDArray[np.int8]
     response_time_ms: Ints
     hints: Ints
-    sandbox: Bools
-    rapid: Bools
-    arrived: Bools
+    sandbox: Mask
+    rapid: Mask
+    arrived: Mask
     category: npt.NDArray[np.int8]
 
     @property
@@ -102,7 +100,7 @@ class SimulatedLog:
         return self.completed_at.astype("datetime64[M]")
 
     @property
-    def scored(self) -> Bools:
+    def scored(self) -> Mask:
         """Shape (R,): what a calibration of the answer's month uses."""
         return self.category == 0
 
@@ -183,7 +181,7 @@ class Truth:
         }
 
 
-def categorise(person: Ints, rows: dict[str, npt.NDArray[Any]], is_test: Bools, arrived: Bools) -> npt.NDArray[np.int8]:
+def categorise(person: Ints, rows: dict[str, npt.NDArray[Any]], is_test: Mask, arrived: Mask) -> npt.NDArray[np.int8]:
     """Shape (R,): index into CATEGORIES, −1 where not arrived. Rows are in order of completion.
 
     An item counts as seen once it was answered, or left blank before another answer of an exam session.
