@@ -18,6 +18,7 @@ from irt_assets.common.partitions import DAYS
 from irt_assets.runs.in_process_runs import SENSORS, evaluate
 from irt_assets.runs.start import start, wait_for_the_daemon
 from jobs.daemons import daemon_alive
+from jobs.plans import plan_of
 from jobs.stuck_runs import SHOWN_OF_AN_ID, cancel_run, fail_lost_runs, stuck_runs
 from resources.settings import in_a_pod
 
@@ -73,11 +74,12 @@ def job(
     if name in SENSORS and partition is None:
         _tick(settings, database, name)
         return
-    partitions = None if partition is None else [partition]
+    plan, partitions = plan_of(name), None if partition is None else [partition]
     with current_instance(database) as instance:
-        succeeded = _say_outcomes(start(instance, settings, database, name, partitions, here=here))
-    if not succeeded:
-        raise typer.Exit(1)
+        outcomes = _as_they_end(start(instance, settings, database, name, partitions, here=here))
+    if all(outcome.job != plan.job for outcome in outcomes):
+        say(f"{plan.job}: nothing is missing. {plan.description}")
+    _require_success(outcomes)
 
 
 def _tick(settings: Settings, database: Database, sensor: str) -> None:
@@ -88,19 +90,23 @@ def _tick(settings: Settings, database: Database, sensor: str) -> None:
         if daemon_alive(instance):
             say(f"{sensor}: the daemon is running and evaluates it")
             return
-        succeeded = _say_outcomes(evaluate(instance, settings, sensor))
+        outcomes = _as_they_end(evaluate(instance, settings, sensor))
     say(f"{sensor}: done")
-    if not succeeded:
-        raise typer.Exit(1)
+    _require_success(outcomes)
 
 
-def _say_outcomes(outcomes: Iterable[Outcome]) -> bool:
-    """Print how each run ended, as it ends; returns whether all succeeded."""
-    succeeded = True
+def _as_they_end(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """Print how each run ended, as it ends."""
+    found = []
     for outcome in outcomes:
         say(f"{outcome.name}: {'done' if outcome.success else f'failed – {outcome.why}'}")
-        succeeded &= outcome.success
-    return succeeded
+        found.append(outcome)
+    return found
+
+
+def _require_success(outcomes: Iterable[Outcome]) -> None:
+    if not all(outcome.success for outcome in outcomes):
+        raise typer.Exit(1)
 
 
 @runs_app.command("list")

@@ -79,9 +79,7 @@ def start(
         if pod or (not here and daemon_alive(instance)):
             yield from _through_the_daemon(instance, settings, database, plan, asked, pod=pod)
         else:
-            wanted = partitions_to_run(instance, settings, plan, asked)
-            _say_if_nothing(plan, wanted)
-            for partition in wanted:
+            for partition in partitions_to_run(instance, settings, plan, asked):
                 yield run_here(instance, settings, plan, partition, log_level=None if quiet else "INFO")
     if not pod and not daemon_alive(instance):
         yield from follow_up(instance, settings)
@@ -153,7 +151,6 @@ def _through_the_daemon(
     """
     ask = partial(_asked_for, instance, settings, database, plan, asked)
     runs = _with_daemon(instance, ask) if pod else ask()
-    _say_if_nothing(plan, runs)
     for partition, run_id in runs.items():
         outcome = _through_outages(
             partial(await_run, instance, run_id, plan.job, partition, PATIENCE_S if pod else 0.0)
@@ -209,11 +206,6 @@ def _under_way(instance: dg.DagsterInstance, plan: Plan) -> dict[str | None, str
     repeated = [record.dagster_run for record in to_be_repeated(instance)]
     runs = [*repeated, *instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))]
     return {run.tags.get(PARTITION_TAG): run.run_id for run in runs if job_of(run.job_name) == plan.job}
-
-
-def _say_if_nothing(plan: Plan, wanted: object) -> None:
-    if not wanted:
-        LOG.info("%s: nothing is missing. %s", plan.job, plan.description)
 
 
 def _withdrawn(instance: dg.DagsterInstance, run_id: str) -> bool:
