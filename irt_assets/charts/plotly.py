@@ -19,7 +19,7 @@ COLOURS = {
 SHAPES = {"triangle": "triangle-up", "cross": "x"}
 MS_A_DAY = 86_400_000
 HEIGHT = 360
-"""Of a figure in pixels, at least."""
+"""The least height of a figure in pixels."""
 
 
 def figure(chart: Chart) -> dict[str, Any]:

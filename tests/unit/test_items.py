@@ -85,9 +85,10 @@ def test_chosen_items_keep_their_covariances() -> None:
 
 OWN = ("a", "b", "c", "a_se", "b_se", "cov_ab", "c_se")
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+GUESSING = st.floats(0, 1)
 
 
-@given(NUMBERS, NUMBERS, NUMBERS, st.none() | NUMBERS, st.dictionaries(st.sampled_from(["u", "u_se", "d2"]), NUMBERS))
+@given(NUMBERS, NUMBERS, GUESSING, st.none() | NUMBERS, st.dictionaries(st.sampled_from(["u", "u_se", "d2"]), NUMBERS))
 def test_a_row_keeps_every_bit_as_json(a, b, c, error, further) -> None:  # type: ignore[no-untyped-def]
     row = ItemRow(a, b, c, error, c_se=error, further=further)
     kept = json.loads(item_as_json(row))
