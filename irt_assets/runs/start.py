@@ -1,6 +1,6 @@
 """How every run is started: in the daemon's queue where one lives, else in this process, with what follows it.
 
-For people, timers, CronJobs and the dashboard. A command may be typed again at any time: it waits for runs of the same
+For people, timers and CronJobs. A command may be typed again at any time: it waits for runs of the same
 job and partition that are under way, and for those that it asked for before under the same IRT_RUN_KEY, and asks for no
 partition twice. In a pod nothing is executed: it waits ten minutes for a daemon. What does not belong here: which
 partitions a tick asks for (see `jobs.plans`), and how a run is executed in this process (see `in_process_runs`).
@@ -12,26 +12,23 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
 
 import dagster as dg
 
-from irt_assets.common.environment import CODE_LOCATION, workspace
-from irt_assets.common.job_names import MONTHLY_JOB, job_of, same_job
+from irt_assets.common.job_names import job_of, same_job
 from irt_assets.common.retries import first_cause
 from irt_assets.common.run_progress import PARTITION_TAG, is_to_be_repeated, repetition, to_be_repeated
-from irt_assets.gates.month_judged import State
-from irt_assets.gates.month_status import month_states
 from irt_assets.runs.in_process_runs import Outcome, follow_up, name_of_run, outcome_of, require_free, run_here
+from irt_assets.runs.queue import enqueue
 from jobs.daemons import daemon_alive
-from jobs.launched_by import LAUNCHED_BY
 from jobs.plans import Plan, last_tick_before, plan_of
 from jobs.schedules import missing, ran_since
 from jobs.stuck_runs import IN_THE_QUEUE, fail_lost_runs
-from resources.dagster_compat import NOT_FINISHED_STATUSES, coerce_valid_log_level, queue_run
+from resources.dagster_compat import NOT_FINISHED_STATUSES, coerce_valid_log_level
 from resources.failures import PermanentFailure, TransientFailure, is_transient
 from resources.postgres.database import Database, advisory_lock
 from resources.settings import Settings, in_a_pod
@@ -85,26 +82,6 @@ def start(
         yield from follow_up(instance, settings)
 
 
-def queue_stale_months(
-    instance: dg.DagsterInstance, settings: Settings, database: Database, months: Sequence[str], by: str
-) -> list[str]:
-    """Queue a run of each of `months` that is stale, in the name of `by`; the months that were queued.
-
-    A month whose run is queued or under way is not stale: asking twice counts once. Raises
-    PermanentFailure where there is no daemon, and TransientFailure where the code server does not answer.
-    """
-    if not daemon_alive(instance):
-        raise PermanentFailure("no daemon runs, so nothing was queued")
-    plan = plan_of(MONTHLY_JOB)
-    with database.connect() as one_at_a_time:
-        advisory_lock(one_at_a_time, "irt job", plan.job)
-        states = month_states(database, instance, months)
-        stale = sorted({one.month for one in states if one.state is State.STALE})
-        for month in stale:
-            enqueue(instance, settings, plan, month, {LAUNCHED_BY: by})
-    return stale
-
-
 def partitions_to_run(
     instance: dg.DagsterInstance, settings: Settings, plan: Plan, asked: str | None
 ) -> Sequence[str | None]:
@@ -123,18 +100,6 @@ def partitions_to_run(
         raise PermanentFailure(f"the job {plan.job} has no partitions: omit --partition")
     by_the_clock = "TRIGGER_UNIT" in os.environ or JOB_OF_A_CRON_JOB.search(settings.irt_run_key or "")
     return [] if by_the_clock and ran_since(instance, plan, last_tick_before(now, plan)) else [None]
-
-
-def enqueue(
-    instance: dg.DagsterInstance,
-    settings: Settings,
-    plan: Plan,
-    partition: str | None,
-    tags: Mapping[str, str],
-) -> str:
-    """Queue a run of a partition for the daemon; its id."""
-    tags = {**tags, **({PARTITION_TAG: partition} if partition else {})}
-    return queue_run(instance, workspace(settings), CODE_LOCATION, plan.job, tags)
 
 
 def wait_for_the_daemon(instance: dg.DagsterInstance) -> None:

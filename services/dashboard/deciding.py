@@ -17,7 +17,7 @@ import psycopg
 from irt_assets.common.wording import counted, listed, with_stop
 from irt_assets.decisions import anchor_versions, release, release_undo, withdrawal
 from irt_assets.decisions.proposals import Proposal, Reference
-from irt_assets.runs import start
+from irt_assets.runs import queue
 from resources.failures import PermanentFailure, TransientFailure, explain
 from services.dashboard.page import Asked
 from services.jwt_verifier.tokens import Identity, Refused, Role
@@ -87,7 +87,7 @@ def make_again(asked: Asked, months: Sequence[str]) -> Outcome:
 def _make_again(asked: Asked, months: Sequence[str]) -> Outcome:
     _require_decider(asked.identity)
     reader, by = asked.reader, asked.identity.sub
-    queued = start.queue_stale_months(reader.instance, reader.settings, reader.database, months, by)
+    queued = queue.queue_stale_months(reader.instance, reader.settings, reader.database, months, by)
     reader.forget()
     said = f"{listed(queued, NAMED)}: asked for by {by}." if queued else "Each month is queued or made already."
     return Outcome(True, (said,), stale=tuple(queued))

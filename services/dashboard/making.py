@@ -1,6 +1,6 @@
 """Stale months made again from a page: one button, and how far their runs are.
 
-What does not belong here: how runs are queued (see `irt_assets.runs.start`), and who may (see `deciding`).
+What does not belong here: how runs are queued (see `irt_assets.runs.queue`), and who may (see `deciding`).
 """
 
 from __future__ import annotations

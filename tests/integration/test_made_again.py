@@ -16,7 +16,7 @@ from htmltools import TagList
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.run_progress import PARTITION_TAG, under_way
 from irt_assets.gates.month_judged import MonthState, State
-from irt_assets.runs import start
+from irt_assets.runs import queue
 from jobs.launched_by import LAUNCHED_BY
 from resources.failures import TransientFailure
 from resources.settings import Settings
@@ -44,12 +44,12 @@ def asked(settings: Settings, database: object, monkeypatch: pytest.MonkeyPatch)
                 if one.month in months
             ]
 
-        def queue(_i: object, _workspace: Path, _location: str, job: str, tags: Mapping[str, str]) -> str:
+        def queued(_i: object, _workspace: Path, _location: str, job: str, tags: Mapping[str, str]) -> str:
             return create_run_for_test(instance, job, status=dg.DagsterRunStatus.STARTED, tags=dict(tags)).run_id
 
-        monkeypatch.setattr(start, "month_states", states)
-        monkeypatch.setattr(start, "queue_run", queue)
-        monkeypatch.setattr(start, "daemon_alive", lambda _: True)
+        monkeypatch.setattr(queue, "month_states", states)
+        monkeypatch.setattr(queue, "queue_run", queued)
+        monkeypatch.setattr(queue, "daemon_alive", lambda _: True)
         yield Asked("months", {}, replace(DEMO, sub="Ann"), Reader(settings, instance))
 
 
@@ -101,9 +101,9 @@ def test_without_a_daemon_or_its_code_server_nothing_is_queued(asked: Asked, mon
     def away(*_: object) -> str:
         raise TransientFailure("the code server does not answer")
 
-    monkeypatch.setattr(start, "queue_run", away)
+    monkeypatch.setattr(queue, "queue_run", away)
     assert deciding.make_again(asked, MONTHS).sentences == ("the code server does not answer.",)
-    monkeypatch.setattr(start, "daemon_alive", lambda _: False)
+    monkeypatch.setattr(queue, "daemon_alive", lambda _: False)
     assert "no daemon runs" in deciding.make_again(asked, MONTHS).sentences[0]
     assert runs(asked) == []
 

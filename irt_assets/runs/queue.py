@@ -1,0 +1,54 @@
+"""Runs in the daemon's queue. The dashboard uses this alone, as loading the graph takes time and memory that no page
+needs; so nothing here loads it. What does not belong here: runs of commands, which are waited for (see `start`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import dagster as dg
+
+from irt_assets.common.environment import CODE_LOCATION, workspace
+from irt_assets.common.job_names import MONTHLY_JOB
+from irt_assets.common.run_progress import PARTITION_TAG
+from irt_assets.gates.month_judged import State
+from irt_assets.gates.month_status import month_states
+from jobs.daemons import daemon_alive
+from jobs.launched_by import LAUNCHED_BY
+from jobs.plans import Plan, plan_of
+from resources.dagster_compat import queue_run
+from resources.failures import PermanentFailure
+from resources.postgres.database import Database, advisory_lock
+from resources.settings import Settings
+
+
+def queue_stale_months(
+    instance: dg.DagsterInstance, settings: Settings, database: Database, months: Sequence[str], by: str
+) -> list[str]:
+    """Queue a run of each of `months` that is stale, in the name of `by`; the months that were queued.
+
+    A month whose run is queued or under way is not stale: asking twice counts once. Raises
+    PermanentFailure where there is no daemon, and TransientFailure where the code server does not answer.
+    """
+    if not daemon_alive(instance):
+        raise PermanentFailure("no daemon runs, so nothing was queued")
+    plan = plan_of(MONTHLY_JOB)
+    with database.connect() as one_at_a_time:
+        advisory_lock(one_at_a_time, "irt job", plan.job)
+        states = month_states(database, instance, months)
+        stale = sorted({one.month for one in states if one.state is State.STALE})
+        for month in stale:
+            enqueue(instance, settings, plan, month, {LAUNCHED_BY: by})
+    return stale
+
+
+def enqueue(
+    instance: dg.DagsterInstance,
+    settings: Settings,
+    plan: Plan,
+    partition: str | None,
+    tags: Mapping[str, str],
+) -> str:
+    """Queue a run of a partition for the daemon; its id."""
+    tags = {**tags, **({PARTITION_TAG: partition} if partition else {})}
+    return queue_run(instance, workspace(settings), CODE_LOCATION, plan.job, tags)
