@@ -54,7 +54,7 @@ class Line(Part):
 class Points(Part):
     """Points; `left` and `right`: the ends of the interval of each x.
 
-    `titles`: what is said of a point where the pointer rests on it. `size`: half of a mark's width. `joined`: by a
+    `titles`: the text of each point for the pointer that rests on it. `size`: half of a mark's width. `joined`: by a
     thin line.
     """
 

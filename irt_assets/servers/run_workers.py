@@ -46,7 +46,7 @@ def fork_them_from_here() -> None:
 
 
 def _fork_workers(asked: int, end: int) -> None:
-    """Until the pipe `end` ends; this process ends with it."""
+    """Fork workers until the pipe `end` is closed, with which this process ends."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)

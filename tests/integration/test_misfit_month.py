@@ -332,7 +332,7 @@ def test_where_the_anchors_are_the_banks_the_first_month_that_is_not_held_is_the
     assert f"of {FIRST}, which later months are compared with, is " in first.held_by[ACCEPTED]
     assert GROWN not in first.held_by
     own = calibrate(log, SOUND)
-    assert (own.state, own.held_by, own.misfit) == ("done", {}, NO_REFERENCE), "a held month is no reference"
+    assert (own.state, own.held_by, own.misfit) == ("done", {}, NO_REFERENCE), "a held month is not a reference"
     later = calibrate(log, TWO_TOO)
     assert later.misfit["reference"] == SOUND
     assert GROWN in later.held_by, "its second ability is new"

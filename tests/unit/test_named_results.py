@@ -81,7 +81,7 @@ class Of:
     assert [*by_position(source)] == ["direct", "perhaps", "each", "by_name", "value", "Of.method"]
 
 
-def test_a_reason_is_no_result() -> None:
+def test_a_reason_is_not_a_result() -> None:
     """What has no result raises, or is `Refused`: whoever asks cannot take the reason for the result."""
     found = {
         f"{path.relative_to(ROOT)} {node.name}: {ast.unparse(node.returns)}"
