@@ -20,6 +20,7 @@ from irt_assets.calibration.month import (
     publish_month,
 )
 from irt_assets.calibration.month_impact import measure_month
+from irt_assets.common.metadata import Metadata, md
 from irt_assets.common.partitions import Month, existing_partitions
 from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import by_scale
@@ -154,7 +155,7 @@ def build_calibration_assets(
             _fail_as_held(context, month, own, shown.decide_in(dashboard_url, month))
         return dg.MaterializeResult(
             metadata={
-                "steps": dg.MetadataValue.md(shown.step_table(taken)),
+                "steps": md(shown.step_table(taken)),
                 "held back": rows_shown(
                     ("scale", "item", "why"),
                     [(s.scale_id, item, "; ".join(why)) for s in own for item, why in s.held.items()],
@@ -221,13 +222,11 @@ def _comparison_fit(build: Callable[[str], Calibrator], engine: str, scales: Col
     return fit
 
 
-def _fail_as_held(
-    context: dg.AssetExecutionContext, month: str, held: list[Step], decide_in: shown.Metadata
-) -> NoReturn:
+def _fail_as_held(context: dg.AssetExecutionContext, month: str, held: list[Step], decide_in: Metadata) -> NoReturn:
     """Say why nothing is published where people look: on the asset's page, and as the run's last words."""
     reasons = {step.scale_id: step.why for step in held}
     sentence = f"{month} is held: {'; '.join(by_scale(reasons))}"
-    metadata: shown.Metadata = {HELD: dg.MetadataValue.text(sentence)} | decide_in
+    metadata: Metadata = {HELD: dg.MetadataValue.text(sentence)} | decide_in
     context.log_event(dg.AssetObservation(context.asset_key, description=sentence, partition=month, metadata=metadata))
     raise dg.Failure(description=sentence, metadata=metadata, allow_retries=False)
 

@@ -11,15 +11,15 @@ import numpy as np
 import psycopg
 import sqlalchemy as sa
 
-from irt_assets.calibration.shown import plot
+from irt_assets.blocks import Figure, Table, table
 from irt_assets.charts.chart import Picture
+from irt_assets.common.metadata import md
 from irt_assets.common.retries import classify_failures
 from irt_assets.drift import plots
 from irt_assets.drift.month import ScaleDrift, across_models_in_words, drift_of_month
 from resources import tables
 from resources.dagster_schema import column_schema
 from resources.files.object_store import ObjectStore
-from resources.markdown import markdown_table
 from resources.postgres.database import Database
 
 GROUP = "drift"
@@ -66,25 +66,23 @@ def build_drift_assets(
                 maps = {s.scale_id: _heat_map(connection, s.scale_id, context.partition_key) for s in found}
         return dg.MaterializeResult(
             metadata={
-                "drift": dg.MetadataValue.text("; ".join(sentence(s) for s in found)),
-                "top flagged items": dg.MetadataValue.md(_table(found)),
-                "published items without an estimate": dg.MetadataValue.md(unestimated_table(found)),
+                "drift": "; ".join(sentence(s) for s in found),
+                "top flagged items": md(_flagged_table(found)),
+                "published items without an estimate": md(unestimated_table(found)),
                 **{
-                    f"{level} drift ({s.scale_id})": dg.MetadataValue.int(len(s.items(level)))
+                    f"{level} drift ({s.scale_id})": len(s.items(level))
                     for s in found
                     if s.drift
                     for level in ("high", "medium")
                 },
+                **{f"answers read ({s.scale_id})": f"those of {s.sample}" for s in found if s.sample},
                 **{
-                    f"answers read ({s.scale_id})": dg.MetadataValue.text(f"those of {s.sample}")
-                    for s in found
-                    if s.sample
+                    f"plot: drift ({scale})": md(Figure(drawn, alt="drift"))
+                    for scale, drawn in maps.items()
+                    if drawn is not None
                 },
-                **{
-                    f"plot: drift ({scale})": plot(drawn, "drift") for scale, drawn in maps.items() if drawn is not None
-                },
-                "dagster/row_count": dg.MetadataValue.int(
-                    sum(len(s.drift.item_ids) + len(s.unestimated.tested_items) for s in found if s.drift)
+                "dagster/row_count": sum(
+                    len(s.drift.item_ids) + len(s.unestimated.tested_items) for s in found if s.drift
                 ),
             }
         )
@@ -115,7 +113,7 @@ def sentence(judged: ScaleDrift) -> str:
     return summary
 
 
-def _table(found: list[ScaleDrift]) -> str:
+def _flagged_table(found: list[ScaleDrift]) -> Table:
     rows = []
     for judged in found:
         drift = judged.drift
@@ -129,13 +127,13 @@ def _table(found: list[ScaleDrift]) -> str:
             a = f"{drift.delta_a[j]:+.2f} ± {drift.se[j, 0]:.2f}"
             if item in drift.across_models:
                 b, a = across_models_in_words(*drift.across_models[item]), ""
-            start = (judged.scale_id, item, drift.severity[j], f"{drift.wabc[j]:.3f}")
-            rows.append((*start, b, a, f"{drift.q[j]:.1e}", change.kind if change else ""))
-    columns = ("scale", "item", "severity", "wABC", "Δb ± SE", "Δa ± SE", "q", "kind")
-    return markdown_table(columns, rows, numeric=columns[3:7]) if rows else "none"
+            start = judged.scale_id, item, drift.severity[j], drift.wabc[j]
+            rows.append((*start, b, a, drift.q[j], change.kind if change else ""))
+    formats = {"wABC": ".3f", "Δb ± SE": "", "Δa ± SE": "", "q": ".1e"}
+    return table(("scale", "item", "severity", *formats, "kind"), rows, numbers=formats)
 
 
-def unestimated_table(found: list[ScaleDrift]) -> str:
+def unestimated_table(found: list[ScaleDrift]) -> Table:
     """Items in force that the month could not estimate, flagged ones first, those that could not be tested last."""
     rows: list[tuple[str, ...]] = []
     for judged in found:
@@ -153,7 +151,7 @@ def unestimated_table(found: list[ScaleDrift]) -> str:
         if len(shown) > ITEMS_SHOWN:
             rows.append((judged.scale_id, f"… and {len(shown) - ITEMS_SHOWN} more", *[""] * 6))
     columns = ("scale", "item", "why", "answers", "right", "as published", "q", "severity")
-    return markdown_table(columns, rows, numeric=columns[3:7]) if rows else "none"
+    return table(columns, rows, numbers=columns[3:7])
 
 
 def _heat_map(connection: psycopg.Connection, scale_id: str, month: str) -> Picture | None:

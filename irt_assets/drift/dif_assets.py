@@ -6,7 +6,8 @@ postpone them.
 
 import dagster as dg
 
-from irt_assets.calibration.shown import plot
+from irt_assets.blocks import Figure
+from irt_assets.common.metadata import md
 from irt_assets.common.retries import classify_failures
 from irt_assets.drift import dif_page
 from irt_assets.drift.assets import of_a_month
@@ -34,20 +35,18 @@ def build_dif_asset(
         with classify_failures():
             found = dif_of_month(database, store, context.partition_key, threads)
         plots = {
-            f"plot: DIF ({scale}, {whole['attribute']})": plot(drawn, "DIF")
+            f"plot: DIF ({scale}, {whole['attribute']})": md(Figure(drawn, alt="DIF"))
             for scale, rows in found.items()
             for whole, items in dif_page.by_attribute(rows)
             if (drawn := differences_plot(whole, items))
         }
         return dg.MaterializeResult(
             metadata={
-                "DIF": dg.MetadataValue.text(
-                    "; ".join(dif_page.sentence(scale, rows) for scale, rows in found.items())
-                ),
-                "items with DIF": dg.MetadataValue.md(dif_page.items_table(found)),
-                "groups": dg.MetadataValue.md(dif_page.groups_table(found)),
+                "DIF": "; ".join(dif_page.sentence(scale, rows) for scale, rows in found.items()),
+                "items with DIF": md(*dif_page.items_blocks(found)),
+                "groups": md(dif_page.groups_table(found)),
                 **plots,
-                "dagster/row_count": dg.MetadataValue.int(sum(map(len, found.values()))),
+                "dagster/row_count": sum(map(len, found.values())),
             }
         )
 

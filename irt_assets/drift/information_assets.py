@@ -7,14 +7,14 @@ postpone them.
 
 import dagster as dg
 
-from irt_assets.calibration.shown import plot
+from irt_assets.blocks import Figure, Table, table
+from irt_assets.common.metadata import Shown, metadata
 from irt_assets.common.retries import classify_failures
 from irt_assets.drift import plots
 from irt_assets.drift.assets import of_a_month
 from irt_assets.drift.information import MonthInformation, ScaleInformation, information_of_month, item_rows, not_judged
 from resources import tables
 from resources.files.object_store import ObjectStore
-from resources.markdown import markdown_table
 from resources.postgres.database import Database
 
 ITEMS_SHOWN = 10
@@ -36,24 +36,18 @@ def build_information_asset(
         with classify_failures():
             judged = information_of_month(database, store, context.partition_key)
         found = {one.scale_id: one.found for one in judged if one.found is not None}
-        metadata: dict[str, dg.MetadataValue] = {
-            "information": dg.MetadataValue.text("; ".join(sentence(one) for one in judged)),
-            "flagged items": dg.MetadataValue.md(flagged_table(found)),
-            "dagster/row_count": dg.MetadataValue.int(sum(1 + len(one.items.item_ids) for one in found.values())),
-        }
-        cautions = [f"{scale}: {one.caution}" for scale, one in found.items() if one.caution]
-        if cautions:
-            metadata["caution"] = dg.MetadataValue.text("; ".join(cautions))
+        n_rows = sum(1 + len(one.items.item_ids) for one in found.values())
+        shown = metadata(
+            {
+                "information": "; ".join(sentence(one) for one in judged),
+                "flagged items": flagged_table(found),
+                "dagster/row_count": dg.MetadataValue.int(n_rows),
+                "caution": "; ".join(f"{scale}: {one.caution}" for scale, one in found.items() if one.caution),
+            }
+        )
         for scale, one in found.items():
-            metadata[f"items that lost information ({scale})"] = dg.MetadataValue.int(len(one.losses.flagged))
-            metadata[f"plot: information ({scale})"] = plot(
-                plots.test_curves(one), "test information, published and now"
-            )
-            if one.retiring:
-                metadata[f"plot: information of flagged items ({scale})"] = plot(
-                    plots.item_curves(one), "information of flagged items"
-                )
-        return dg.MaterializeResult(metadata=metadata)
+            shown |= metadata(_shown(one), scale)
+        return dg.MaterializeResult(metadata=shown)
 
     return test_information
 
@@ -81,7 +75,16 @@ def sentence(judged: ScaleInformation) -> str:
     return summary
 
 
-def flagged_table(found: dict[str, MonthInformation]) -> str:
+def _shown(one: MonthInformation) -> dict[str, Shown]:
+    retiring = Figure(plots.item_curves(one), alt="information of flagged items") if one.retiring else None
+    return {
+        "items that lost information": dg.MetadataValue.int(len(one.losses.flagged)),
+        "plot: information": Figure(plots.test_curves(one), alt="test information, published and now"),
+        "plot: information of flagged items": retiring,
+    }
+
+
+def flagged_table(found: dict[str, MonthInformation]) -> Table:
     """The items that might be retired, most information lost first."""
     shown: list[tuple[str, ...]] = []
     for scale, one in found.items():
@@ -102,4 +105,4 @@ def flagged_table(found: dict[str, MonthInformation]) -> str:
         if len(rows) > ITEMS_SHOWN:
             shown.append((scale, f"… and {len(rows) - ITEMS_SHOWN} more", *[""] * 9))
     measures = ("published", "now", "kept", "95 % bound", "q", "most at θ", "share of the test")
-    return markdown_table(("scale", "item", "lost", "drift", *measures), shown, numeric=measures) if shown else "none"
+    return table(("scale", "item", "lost", "drift", *measures), shown, numbers=measures)

@@ -13,6 +13,7 @@ import dagster as dg
 import numpy as np
 import pytest
 
+from irt_assets.blocks.markdown import markdown
 from irt_assets.decisions.origin import initialise
 from irt_assets.definitions import build_defs
 from irt_assets.drift.assets import DRIFT_JOB
@@ -209,7 +210,7 @@ def test_a_month_without_anything_to_judge_says_why_and_stores_nothing(
     assert set(said) == {SCALE, "empty scale"}
     assert all("has no converged fit that was linked" in text for text in said.values())
     assert rows(database, "SELECT count(*) FROM test_information WHERE month = %s", (EARLIER,)) == [(0,)]
-    assert flagged_table({}) == "none"
+    assert markdown(flagged_table({})) == "none"
 
 
 def test_no_abilities_are_needed(made_up: tuple[Settings, dict[str, Any]]) -> None:

@@ -19,6 +19,7 @@ import yaml
 
 from irt_assets import definitions
 from irt_assets.abilities.batch import measure
+from irt_assets.blocks.markdown import escaped
 from irt_assets.calibration import nightly
 from irt_assets.calibration.checks import HOW_TO_FIX, ITEMS
 from irt_assets.calibration.nightly import Night, calibrate_night
@@ -40,7 +41,6 @@ from irt_assets.responses.item_times import ability_times_of_last_night
 from irt_assets.responses.scales import read_scales
 from resources.dagster_schema import rows_of
 from resources.failures import PermanentFailure, TransientFailure
-from resources.markdown import escaped
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
