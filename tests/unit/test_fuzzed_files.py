@@ -22,7 +22,7 @@ from irt_assets.responses.importing.load import AnswerFile
 from irt_assets.responses.importing.mapping import load_mapping
 from irt_assets.responses.importing.readers import open_source
 from irt_assets.responses.importing.report import ImportReport, RejectFile
-from irt_assets.responses.importing.staging import csv_of
+from irt_assets.responses.importing.staging import copy_rows
 from resources.failures import PermanentFailure
 from tests.unit.fuzzed_files import KINDS, ODD, File, damage, damaged, odd, tables, typed_parquet, written
 
@@ -82,7 +82,8 @@ def read_log(path: Path, mapping: str | Path = "auto") -> tuple[ImportReport, in
     with RejectFile(path.parent, path) as rejects:
         for _, answers in AnswerFile(open_source(path), load_mapping(mapping), None).answers(LIMITS, report, rejects):
             accepted += answers.num_rows
-            csv_of(answers).decode()
+            answers.validate(full=True)
+            copy_rows(answers)
     if report.rejected:
         assert rejects.path is not None
         rejects.path.read_text("utf-8")
