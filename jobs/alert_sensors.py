@@ -17,7 +17,8 @@ from irt_assets.common.run_progress import to_be_repeated, was_repeated
 from irt_assets.invariants.freshness import last_backup
 from irt_assets.invariants.history import resolve_told_by_checks
 from jobs import alerts
-from jobs.plans import Plan, schedule_keys
+from jobs.lateness import read_lateness
+from jobs.plans import Plan
 from resources.alerts.notifier import deliver
 from resources.alerts.outbox import Alert, open_alert, open_keys, resolve_alert
 from resources.dagster_compat import FINISHED_STATUSES, InstigatorType
@@ -129,16 +130,10 @@ def _schedules(plans: Sequence[Plan], first_month: str) -> dg.SensorDefinition:
     )
     def alerts_of_schedules(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]) -> dg.SkipReason:
         now, late = datetime.now(UTC), []
-        states = alerts.schedule_states(context.instance)
         with database.connect() as connection:
-            for plan in plans:
-                state = states.get(plan.name)
-                alert = (
-                    alerts.schedule_alert(context.instance, plan, first_month, state, now)
-                    if state and state.is_running
-                    else None
-                )
-                for key in schedule_keys(plan):
+            for plan, lateness in read_lateness(connection, plans, first_month, now).items():
+                alert = alerts.schedule_alert(plan, lateness)
+                for key in alerts.schedule_keys(plan):
                     if alert is None or alert.key != key:
                         resolve_alert(connection, key)
                 if alert is not None:

@@ -1,13 +1,13 @@
 """The state of everything at a moment: the daemon, every schedule, month, open violation, alert and run.
 
-It only collects: `month_status` decides on months, `alerts` on what is late.
+It only collects: `month_status` decides on months, `lateness` on what is late.
 What does not belong here: how it is shown (see `irt_assets.cli.status`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -24,6 +24,7 @@ from irt_assets.invariants.freshness import LastBackup, last_backup
 from irt_assets.invariants.open_violations import OpenViolation, open_violations
 from jobs import alerts
 from jobs.daemons import daemon_state
+from jobs.lateness import Lateness, read_lateness
 from jobs.launched_by import LAUNCHED_BY
 from jobs.plans import PLANS, Plan
 from resources.cluster.lake import lake_that_we_write
@@ -127,11 +128,12 @@ def collect_overview(database: Database, instance: dg.DagsterInstance, settings:
         violations, open_alerts = list(open_violations(connection)), list(_alerts(connection))
         waiting = waiting_proposals(connection)
         backup = last_backup(connection)
+        late = read_lateness(connection, PLANS, settings.irt_first_month, now)
     return Overview(
         now,
         daemon_alive=alive,
         daemon_seen=datetime.fromtimestamp(seen, UTC) if seen is not None else None,
-        schedules=list(_schedules(instance, settings, now)),
+        schedules=list(_schedules(instance, settings, now, late)),
         months=month_states(database, instance, months),
         violations=violations,
         alerts=open_alerts,
@@ -169,13 +171,15 @@ def as_dict(overview: Overview) -> dict[str, Any]:
     return asdict(overview, dict_factory=plain)
 
 
-def _schedules(instance: dg.DagsterInstance, settings: Settings, now: datetime) -> Iterator[ScheduleState]:
+def _schedules(
+    instance: dg.DagsterInstance, settings: Settings, now: datetime, late: Mapping[Plan, Lateness]
+) -> Iterator[ScheduleState]:
     states = alerts.schedule_states(instance)
     for plan in PLANS:
         state = states.get(plan.name)
         on = state.is_running if state else settings.irt_schedules == "running"
         ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1) if state else []
-        late = alerts.schedule_alert(instance, plan, settings.irt_first_month, state, now) if state and on else None
+        alert = alerts.schedule_alert(plan, late[plan])
         yield ScheduleState(
             job=plan.job,
             on=on,
@@ -183,7 +187,7 @@ def _schedules(instance: dg.DagsterInstance, settings: Settings, now: datetime) 
             result=_result(instance, ticks[0]) if ticks else "",
             next_tick=_next_tick(plan, now) if on else None,
             newest=max(instance.get_materialized_partitions(dg.AssetKey(plan.asset)), default="") if plan.asset else "",
-            late=late.what if late else "",
+            late=alert.what if alert else "",
         )
 
 
