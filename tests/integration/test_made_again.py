@@ -44,7 +44,7 @@ def asked(settings: Settings, database: object, monkeypatch: pytest.MonkeyPatch)
                 if one.month in months
             ]
 
-        def queued(_i: object, _workspace: Path, _location: str, job: str, tags: Mapping[str, str]) -> str:
+        def queued(_i: object, _workspace: Path, _location: str, job: str, tags: Mapping[str, str], **_: object) -> str:
             return create_run_for_test(instance, job, status=dg.DagsterRunStatus.STARTED, tags=dict(tags)).run_id
 
         monkeypatch.setattr(queue, "month_states", states)
