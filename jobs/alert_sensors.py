@@ -65,7 +65,7 @@ def alerts_of_runs(context: dg.SensorEvaluationContext, database: dg.ResourcePar
                 for alert in alerts.checks_never_evaluated(instance, run):
                     opened += open_alert(connection, alert)
             elif not open_keys(connection, alerts.run_prefix(run)) and not alerts.run_is_over(instance, run):
-                found = alerts.run_alert(instance, run)
+                found = alerts.run_alert(instance, run, database.settings.dashboard_url)
                 opened += found is not None and open_alert(connection, found)
         for key in open_keys(connection, "run "):
             failed = instance.get_run_by_id(key.rpartition("|")[2])
@@ -101,7 +101,7 @@ def alerts_of_checks(context: dg.SensorEvaluationContext, database: dg.ResourceP
     held = {partition for key, partition in touched if key in alerts.GATES}
     with database.connect() as connection:
         for month in sorted(held):
-            alert = alerts.held_alert(context.instance, month)
+            alert = alerts.held_alert(context.instance, month, database.settings.dashboard_url)
             if alert is not None:
                 opened += open_alert(connection, alert)
                 resolved += resolve_told_by_checks(connection, month)

@@ -6,6 +6,7 @@ nothing. What does not belong here: cursors (see `alert_sensors`), the outbox, v
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 
@@ -13,6 +14,7 @@ import dagster as dg
 
 from irt_assets.calibration.assets import says_held
 from irt_assets.calibration.checks import HOW_TO_FIX, ITEMS, KNOWN_FROM
+from irt_assets.common.dashboard_pages import month_page
 from irt_assets.common.job_names import LAKE_EQUALS_LOG, documents_name, job_of
 from irt_assets.common.retries import why_it_failed
 from irt_assets.common.run_progress import PARTITION_TAG, RANGE_TAGS, asked_again, materialized_since
@@ -24,6 +26,7 @@ from resources.alerts.outbox import Alert, Severity
 from resources.dagster_compat import InstigatorState, InstigatorType, PartitionKeyFilter, TickStatus
 from resources.dagster_schema import rows_of
 
+MONTH = re.compile(r"\d{4}-\d{2}")
 LOOKS_THAT_FAIL = 3
 LONGEST_REASON = 300
 BACKUP = "backup"
@@ -60,8 +63,8 @@ def run_prefix(run: dg.DagsterRun) -> str:
     return f"run {documents_name(name_of(run))} {partition_of(run)}|"
 
 
-def run_alert(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Alert | None:
-    """The alert of a run that failed or took too long.
+def run_alert(instance: dg.DagsterInstance, run: dg.DagsterRun, dashboard_url: str | None) -> Alert | None:
+    """The alert of a run that failed or took too long; of a month, it links to the dashboard, if that has an address.
 
     None if it failed because the month is held, which the alert of its gates covers.
     """
@@ -69,7 +72,7 @@ def run_alert(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Alert | None:
     if (
         steps
         and all(says_held(event.step_failure_data) for event in steps)
-        and held_alert(instance, partition_of(run)) is not None
+        and held_alert(instance, partition_of(run), dashboard_url) is not None
     ):
         return None
     look = "read the failed step"
@@ -83,7 +86,8 @@ def run_alert(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Alert | None:
         key=run_key(run),
         severity="error",
         what=f"the run of {name_of(run)} failed: {_short(why)}",
-        fix=f"Open the run and {look}; when its cause is gone, launch the partition again.",
+        fix=f"Open the run and {look}; when its cause is gone, launch the partition again."
+        + _where_a_month_is(partition_of(run), dashboard_url),
         partition=partition_of(run),
         kind="steps",
         subjects=tuple(event.step_key or "" for event in steps),
@@ -177,7 +181,7 @@ def held_key(month: str) -> str:
     return f"held {month}"
 
 
-def held_alert(instance: dg.DagsterInstance, month: str) -> Alert | None:
+def held_alert(instance: dg.DagsterInstance, month: str, dashboard_url: str | None) -> Alert | None:
     """The one alert of a month that is held, however many gates fail; None where none fails."""
     failed = {
         key: evaluation
@@ -192,12 +196,20 @@ def held_alert(instance: dg.DagsterInstance, month: str) -> Alert | None:
         key=held_key(month),
         severity="error",
         what=f"{month} is held: {_short(held_because(reasons))}",
-        fix=GATES[first].fix,
+        fix=GATES[first].fix + _where_a_month_is(month, dashboard_url),
         partition=month,
         kind="gates",
         subjects=tuple(reasons),
         link=_link(first),
     )
+
+
+def _where_a_month_is(partition: str, dashboard_url: str | None) -> str:
+    """Where people see how a month stands and decide on it; nothing of a day, a week or a range."""
+    if not MONTH.fullmatch(partition):
+        return ""
+    where = month_page(dashboard_url, partition) if dashboard_url else f"`irt release list --month {partition}`"
+    return f" What waits for a decision: {where}"
 
 
 def gates_pass(instance: dg.DagsterInstance, month: str) -> bool:

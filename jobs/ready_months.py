@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import psycopg
 
+from irt_assets.common.dashboard_pages import month_page
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.decisions.proposals import latest_waiting, proposals
 from irt_assets.gates.month_judged import State
@@ -47,7 +48,9 @@ def tell_of_ready_months(database: Database, instance: dg.DagsterInstance, now: 
     with database.connect() as connection:
         for (month, scale_id), is_one_of_several in untold.items():
             if (month, scale_id) in green:
-                alert = _ready(month, scale_id, _waiting(connection, month, scale_id), is_one_of_several)
+                waiting = _waiting(connection, month, scale_id)
+                page = month_page(database.settings.dashboard_url, month) if database.settings.dashboard_url else ""
+                alert = _ready(month, scale_id, waiting, is_one_of_several, page)
                 announce(connection, alert)
                 sentences.append(alert.what)
     return sentences
@@ -59,14 +62,17 @@ def _waiting(connection: psycopg.Connection, month: str, scale_id: str) -> list[
     return [p.item_id for p in latest_waiting(found)]
 
 
-def _ready(month: str, scale_id: str, waiting: Sequence[str], is_one_of_several: bool) -> Alert:
+def _ready(month: str, scale_id: str, waiting: Sequence[str], is_one_of_several: bool, page: str) -> Alert:
+    """The alert; `page`: the month's in the dashboard, empty where nobody said its address."""
     name = f"{month} of scale {scale_id}" if is_one_of_several else month
     waits = f"{len(waiting)} decision{'s wait' if len(waiting) > 1 else ' waits'}: irt release list --month {month}"
     return Alert(
         key=f"ready {month} {scale_id}",
         severity="info",
         what=f"{name} is green, {waits if waiting else 'no decision waits'}",
-        fix="decide when it suits: what is published stays in force until then" if waiting else "nothing",
+        fix=f"decide when it suits{page and f' in {page}'}: what is published stays in force until then"
+        if waiting
+        else "nothing",
         partition=month,
         kind="items" if waiting else "",
         subjects=tuple(waiting),

@@ -20,7 +20,6 @@ from irt_assets.calibration.month import FitOutcome, LinkOutcome
 from irt_assets.calibration.testlets import sentence
 from irt_assets.charts.chart import Picture
 from irt_assets.charts.svg import as_markdown
-from irt_assets.common.dashboard_pages import month_page
 from irt_assets.common.wording import listed
 from irt_assets.gates.agreement import MonthAgreement
 from irt_assets.gates.model_gates import MEASURES
@@ -52,12 +51,6 @@ def numbers(scale_id: str, of: Mapping[str, float]) -> Metadata:
     return {
         f"{name} ({scale_id})": dg.MetadataValue.float(float(f"{x:.6g}")) for name, x in of.items() if math.isfinite(x)
     }
-
-
-def decide_in(dashboard_url: str | None, month: str) -> Metadata:
-    """Where people decide on a month that is held or has proposals."""
-    page = dashboard_url and dg.MetadataValue.url(month_page(dashboard_url, month))
-    return {"decide in": page or dg.MetadataValue.text("the dashboard, or `irt release`")}
 
 
 def fit_metadata(outcomes: Sequence[FitOutcome]) -> Metadata:

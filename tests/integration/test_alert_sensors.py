@@ -23,6 +23,7 @@ from irt_assets.invariants.invariant import Verdict, Violation
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.servers.instance import dagster_instance
 from jobs.alert_sensors import build_alert_sensors
+from jobs.alerts import held_alert
 from jobs.lateness import Known, Unmade, lateness
 from jobs.plans import Plan
 from resources.dagster_compat import InstigatorState, InstigatorType, ScheduleInstigatorData, TickStatus
@@ -331,7 +332,12 @@ def test_a_held_month_is_one_alert_that_ends_when_every_gate_passes(world: World
     assert world.alerts() == [("held 2026-06", "error", JUNE, True)]
     ((what, fix, subjects, link),) = rows(Database(world.settings), "SELECT what, fix, subjects, link FROM alert")
     assert what == "2026-06 is held: of linked; of anchors_agree"
-    assert fix == next(gate.fix for gate in SET_GATES if gate.name == "linked")
+    way_out = next(gate.fix for gate in SET_GATES if gate.name == "linked")
+    assert fix == f"{way_out} What waits for a decision: `irt release list --month 2026-06`"
+    with_dashboard = held_alert(world.instance, JUNE, "https://irt.example.org/admin")
+    assert with_dashboard is not None
+    page = "https://irt.example.org/admin/?view=month&month=2026-06"
+    assert with_dashboard.fix == f"{way_out} What waits for a decision: {page}"
     assert subjects == ["linked", "anchors_agree"]
     assert link == "/assets/linked_item_parameters?view=checks&checkDetail=linked"
     world.failed_gates = {"anchors_agree"}
