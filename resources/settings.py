@@ -160,7 +160,7 @@ class Settings(BaseSettings):
     irt_dashboard_port: int = Field(8080, ge=1, le=65535, description="port of the dashboard")
     irt_dashboard_url: str | None = Field(
         None,
-        description="where people reach the dashboard; assets, alerts and reports of months to be decided on link to it",
+        description="where people reach the dashboard; assets, alerts and reports of months to decide on link to it",
     )
     irt_theta_token: SecretStr | None = Field(None, description="token with which services call the θ API")
     irt_theta_lookback_days: int = Field(
