@@ -101,10 +101,9 @@ def read_lateness(
     connection: psycopg.Connection, plans: Sequence[Plan], first_month: str, now: datetime
 ) -> dict[Plan, Lateness]:
     """How each of `plans` is late, by what Dagster's tables hold; where Dagster never ran they hold nothing."""
-    states = {
-        (state := deserialize_value(body, InstigatorState)).instigator_name: (state, last_tick)
-        for body, last_tick in where_dagster_ran(connection, lambda here: schedules(here, now), [])
-    }
+    stored = where_dagster_ran(connection, lambda here: schedules(here, now)) or []
+    ticked = [(deserialize_value(body, InstigatorState), last_tick) for body, last_tick in stored]
+    states = {state.instigator_name: (state, last_tick) for state, last_tick in ticked}
     wanted = {
         (plan, newest[0])
         for plan in plans
@@ -112,13 +111,13 @@ def read_lateness(
         if (newest := plan.newest_due(tick, first_month)) is not None
     }
     assets = [(plan.asset, partition) for plan, partition in wanted]
-    made = where_dagster_ran(connection, lambda here: last_made(here, assets), {})
-    ended = where_dagster_ran(connection, last_successes, {})
+    made = where_dagster_ran(connection, lambda here: last_made(here, assets)) or {}
+    ended = where_dagster_ran(connection, last_successes) or {}
     succeeded = {job_of(job): datetime.fromtimestamp(end, UTC) for job, end in ended.items()}
     begun = one_value(connection, "SELECT min(initialised_at) FROM calibration_scale")
     found = {}
     for plan in plans:
-        state, last_tick = states.get(plan.name, (None, None))
+        state, last_tick = states.get(plan.name) or (None, None)
         known = Known(
             is_on=state is not None and state.is_running,
             switched_on=_switched_on(state),

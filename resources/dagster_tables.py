@@ -77,13 +77,13 @@ def last_made(connection: psycopg.Connection, partitions: Sequence[tuple[str, st
     return {(asset, partition): at for asset, partition, at in rows}
 
 
-def where_dagster_ran(connection: psycopg.Connection, read: Callable[[psycopg.Connection], T], otherwise: T) -> T:
-    """What is read from Dagster's tables, and `otherwise` where Dagster never ran."""
+def where_dagster_ran(connection: psycopg.Connection, read: Callable[[psycopg.Connection], T]) -> T | None:
+    """What is read from Dagster's tables; None where Dagster never ran."""
     try:
         with connection.transaction():
             return read(connection)
     except psycopg.errors.UndefinedTable:
-        return otherwise
+        return None
 
 
 def replace_in_texts(connection: psycopg.Connection, replacements: Mapping[str, str]) -> Iterator[tuple[str, int]]:

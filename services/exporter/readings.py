@@ -42,12 +42,13 @@ class Look:
 
 
 def runs(look: Look) -> Iterator[Sample]:
-    for status, n in where_dagster_ran(look.connection, runs_by_status, {}).items():
+    for status, n in (where_dagster_ran(look.connection, runs_by_status) or {}).items():
         yield Sample(families.RUNS, n, (status.lower(),))
-    ended = {job_of(job): end for job, end in where_dagster_ran(look.connection, last_successes, {}).items()}
+    ended = where_dagster_ran(look.connection, last_successes) or {}
+    by_job = {job_of(job): end for job, end in ended.items()}
     for plan in PLANS:
-        if plan.job in ended:
-            yield Sample(families.LAST_SUCCESS, ended[plan.job], (plan.documents_name,))
+        if plan.job in by_job:
+            yield Sample(families.LAST_SUCCESS, by_job[plan.job], (plan.documents_name,))
 
 
 def late(look: Look) -> Iterator[Sample]:
@@ -123,7 +124,7 @@ def undelivered(look: Look) -> Iterator[Sample]:
 
 
 def daemon(look: Look) -> Iterator[Sample]:
-    beats = where_dagster_ran(look.connection, heartbeats, {})
+    beats = where_dagster_ran(look.connection, heartbeats) or {}
     farthest = max(abs(look.now.timestamp() - beats.get(part, float("-inf"))) for part in DAEMONS)
     yield Sample(families.HEARTBEAT_AGE, farthest)
 

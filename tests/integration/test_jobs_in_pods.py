@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -132,6 +133,7 @@ def test_a_job_without_partitions_runs_once_where_its_schedule_looks_at_the_same
     assert ("dagster/schedule_name" in run.tags) == schedule_asks
 
 
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")  # Dagster's own code server
 def test_a_run_gives_way_to_another_before_it_is_queued(tmp_path: Path) -> None:
     (tmp_path / "tiny.py").write_text(
         "import dagster as dg\n@dg.job\ndef tiny(): pass\ndefs = dg.Definitions(jobs=[tiny])\n"
@@ -144,6 +146,7 @@ def test_a_run_gives_way_to_another_before_it_is_queued(tmp_path: Path) -> None:
         assert own.get_runs() == []
         run_id = queue_run(own, here, "tiny", "tiny", {})
         assert [(run.run_id, run.status) for run in own.get_runs()] == [(run_id, Status.QUEUED)]
+    gc.collect()
 
 
 @pytest.mark.parametrize("well", [True, False])
@@ -226,10 +229,10 @@ def test_a_code_server_that_restarts_is_waited_for(
     monkeypatch.setattr(start, "await_run", ends(instance))
     answers = iter([TransientFailure("the code server of irt_assets does not answer"), None])
 
-    def restarting(*arguments: Any) -> str:
+    def restarting(*arguments: Any, **options: Any) -> str:
         if (fault := next(answers)) is not None:
             raise fault
-        return enqueued(*arguments)
+        return enqueued(*arguments, **options)
 
     monkeypatch.setattr(start, "enqueue", restarting)
     assert asked(instance, settings)[0].success
