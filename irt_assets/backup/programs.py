@@ -14,7 +14,6 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
@@ -84,10 +83,9 @@ def program_for(name: str, version: int) -> Program:
 
 
 def dump(url: str, version: int, schemas: Collection[str], snapshot: str, target: Path) -> None:
-    """Write `schemas`, as the exported `snapshot` shows them, to `target`, which is its owner's alone."""
-    arguments = ["--format=custom", f"--snapshot={snapshot}", f"--lock-wait-timeout={LOCK_WAIT}"]
-    with _private(target) as file:
-        _run("pg_dump", version, url, *arguments, *(f'--schema="{schema}"' for schema in schemas), output=file)
+    """Write `schemas`, as the exported `snapshot` shows them, to the file `target`."""
+    arguments = ["--format=custom", f"--snapshot={snapshot}", f"--lock-wait-timeout={LOCK_WAIT}", f"--file={target}"]
+    _run("pg_dump", version, url, *arguments, *(f'--schema="{schema}"' for schema in schemas))
 
 
 def load(url: str, made_with: int, schemas: Collection[str], source: Path) -> None:
@@ -96,12 +94,11 @@ def load(url: str, made_with: int, schemas: Collection[str], source: Path) -> No
     _run("pg_restore", made_with, url, *arguments, *(f"--schema={schema}" for schema in schemas), str(source))
 
 
-def _run(name: str, version: int, url: str, *arguments: str, output: IO[bytes] | None = None) -> None:
+def _run(name: str, version: int, url: str, *arguments: str) -> None:
     """When this process is killed, the program ends, too, and the server takes back what it did."""
     address, environment = _address(url)
     ran = subprocess.run(
         [str(program_for(name, version).path), f"--dbname={address}", *arguments],
-        stdout=output,
         stderr=subprocess.PIPE,
         env=environment,
         check=False,
@@ -129,10 +126,6 @@ def _address(url: str) -> tuple[str, Mapping[str, str]]:
     if password is not None:
         environment["PGPASSWORD"] = str(password)
     return make_conninfo("", **parts), environment
-
-
-def _private(target: Path) -> IO[bytes]:
-    return os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
 
 def _failure(name: str, status: int, errors: str) -> Exception:

@@ -26,7 +26,7 @@ from resources.alerts.notifier import channels
 from resources.dagster_tables import heartbeats, last_successes, runs_by_status, where_dagster_ran
 from resources.settings import Settings
 from services.exporter import families
-from services.exporter.families import Family, Sample
+from services.exporter.families import Sample
 
 MONTHS = 13
 MONTH_STATES = (State.GREEN, State.RED, State.STALE, State.PENDING, State.MISSING)
@@ -99,17 +99,14 @@ def violations(look: Look) -> Iterator[Sample]:
         yield Sample(families.VIOLATIONS, n.get(name, 0), (name, severity))
 
 
-def last_report(look: Look) -> Iterator[Sample]:
-    yield from _time(families.INVARIANTS_LAST, last_evaluated(look.connection))
-
-
-def last_nightly(look: Look) -> Iterator[Sample]:
-    yield from _time(families.NIGHTLY_LAST, last_night(look.connection))
-
-
-def backup(look: Look) -> Iterator[Sample]:
-    last = last_backup(look.connection)
-    yield from _time(families.BACKUP_LAST, last.made_at if last else None)
+def last_times(look: Look) -> Iterator[Sample]:
+    backup = last_backup(look.connection)
+    times = {
+        families.INVARIANTS_LAST: last_evaluated(look.connection),
+        families.NIGHTLY_LAST: last_night(look.connection),
+        families.BACKUP_LAST: backup.made_at if backup else None,
+    }
+    yield from (Sample(family, time.timestamp()) for family, time in times.items() if time is not None)
 
 
 def undelivered(look: Look) -> Iterator[Sample]:
@@ -136,13 +133,6 @@ READINGS: tuple[Callable[[Look], Iterator[Sample]], ...] = (
     months,
     links,
     violations,
-    last_report,
-    last_nightly,
-    backup,
+    last_times,
     undelivered,
 )
-
-
-def _time(family: Family, time: datetime | None) -> Iterator[Sample]:
-    if time is not None:
-        yield Sample(family, time.timestamp())
