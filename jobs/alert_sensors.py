@@ -33,7 +33,7 @@ FIRST_LOOK_BACK = timedelta(days=1)
 
 def build_alert_sensors(plans: Sequence[Plan], settings: Settings) -> list[dg.SensorDefinition]:
     """Failed runs, failed or missing checks, schedules that did not run or made nothing, and delivery."""
-    return [alerts_of_runs, alerts_of_checks, _schedules(plans, settings.irt_first_month), _delivery(settings)]
+    return [alerts_of_runs, alerts_of_checks, _schedules(plans, settings.irt_first_month), alert_delivery]
 
 
 @dg.sensor(
@@ -161,15 +161,12 @@ def _failing(instance: dg.DagsterInstance, now: datetime) -> dict[str, Alert]:
     return {alert.key: alert for alert in found if alert is not None}
 
 
-def _delivery(settings: Settings) -> dg.SensorDefinition:
-    @dg.sensor(
-        name="alert_delivery",
-        description="Sends what waits in the outbox: each channel on its own, again and again until it arrives.",
-        minimum_interval_seconds=10,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-    )
-    def alert_delivery(database: dg.ResourceParam[Database]) -> dg.SkipReason:
-        arrived = deliver(database, settings)
-        return dg.SkipReason(", ".join(f"{n} to {name}" for name, n in arrived.items()) or "no channel is configured")
-
-    return alert_delivery
+@dg.sensor(
+    name="alert_delivery",
+    description="Sends what waits in the outbox: each channel on its own, again and again until it arrives.",
+    minimum_interval_seconds=10,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def alert_delivery(database: dg.ResourceParam[Database]) -> dg.SkipReason:
+    arrived = deliver(database, database.settings)
+    return dg.SkipReason(", ".join(f"{n} to {name}" for name, n in arrived.items()) or "no channel is configured")

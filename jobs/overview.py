@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
-import psycopg
 
 from irt_assets.common.job_names import INVARIANT_REPORT, LAKE_EQUALS_LOG
 from irt_assets.common.partitions import last_complete_month, months_between
@@ -36,7 +35,7 @@ from resources.dagster_compat import (
     TickStatus,
     schedule_execution_time_iterator,
 )
-from resources.postgres.database import Database
+from resources.postgres.database import Database, records
 from resources.settings import Settings
 
 
@@ -125,7 +124,13 @@ def collect_overview(database: Database, instance: dg.DagsterInstance, settings:
     alive, seen = daemon_state(instance)
     months = months_between(settings.irt_first_month, last_complete_month(now))
     with database.connect() as connection:
-        violations, open_alerts = list(open_violations(connection)), list(_alerts(connection))
+        violations = list(open_violations(connection))
+        open_alerts = records(
+            connection,
+            OpenAlert,
+            """SELECT severity, what, partition, opened_at FROM alert WHERE resolved_at IS NULL
+               ORDER BY severity, alert_id DESC""",
+        )
         waiting = waiting_proposals(connection)
         backup = last_backup(connection)
         late = read_lateness(connection, PLANS, settings.irt_first_month, now)
@@ -185,14 +190,12 @@ def _schedules(
             on=on,
             last_tick=datetime.fromtimestamp(ticks[0].timestamp, UTC) if ticks else None,
             result=_result(instance, ticks[0]) if ticks else "",
-            next_tick=_next_tick(plan, now) if on else None,
+            next_tick=next(schedule_execution_time_iterator(now.timestamp(), plan.cron, plan.zone)).astimezone(UTC)
+            if on
+            else None,
             newest=max(instance.get_materialized_partitions(dg.AssetKey(plan.asset)), default="") if plan.asset else "",
             late=alert.what if alert else "",
         )
-
-
-def _next_tick(plan: Plan, now: datetime) -> datetime:
-    return next(schedule_execution_time_iterator(now.timestamp(), plan.cron, plan.zone)).astimezone(UTC)
 
 
 def _result(instance: dg.DagsterInstance, tick: InstigatorTick) -> str:
@@ -204,14 +207,6 @@ def _result(instance: dg.DagsterInstance, tick: InstigatorTick) -> str:
     runs = instance.get_runs(dg.RunsFilter(run_ids=list(tick.run_ids)))
     ended = Counter(run.status.value.lower() for run in runs)
     return ", ".join(f"{n} {status}" for status, n in sorted(ended.items())) or "pruned"
-
-
-def _alerts(connection: psycopg.Connection) -> Iterator[OpenAlert]:
-    rows = connection.execute(
-        """SELECT severity, what, partition, opened_at FROM alert WHERE resolved_at IS NULL
-           ORDER BY severity, alert_id DESC"""
-    )
-    yield from (OpenAlert(*row) for row in rows)
 
 
 def runs_under_way(instance: dg.DagsterInstance) -> list[RunUnderWay]:
