@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-import dagster as dg
 import numpy as np
 
 from irt_assets.abilities.batch import ScaleAbilities
@@ -18,7 +17,6 @@ from irt_assets.calibration import plots
 from irt_assets.calibration.linking_history import history_plot, history_table, read_history
 from irt_assets.calibration.month import FitOutcome, LinkOutcome
 from irt_assets.calibration.testlets import sentence
-from irt_assets.common.dashboard_pages import month_page
 from irt_assets.common.metadata import Metadata, Shown, metadata
 from irt_assets.common.wording import by_scale, listed
 from irt_assets.gates.agreement import MonthAgreement
@@ -38,12 +36,6 @@ from resources.dagster_schema import rows_shown
 from resources.postgres.database import Database
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-
-
-def decide_in(dashboard_url: str | None, month: str) -> Metadata:
-    """Where people decide on a month that is held or has proposals."""
-    page = dashboard_url and dg.MetadataValue.url(month_page(dashboard_url, month))
-    return {"decide in": page or dg.MetadataValue.text("the dashboard, or `irt release`")}
 
 
 def fit_metadata(outcomes: Sequence[FitOutcome]) -> Metadata:

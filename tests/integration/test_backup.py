@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import psycopg
 import pytest
@@ -327,10 +327,7 @@ def test_without_a_program_that_fits_the_package_is_named(
 
 
 def test_a_full_disk_leaves_nothing(world: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def on_a_full_disk(_target: Path) -> IO[bytes]:
-        return Path("/dev/full").open("wb")
-
-    monkeypatch.setattr(programs, "_private", on_a_full_disk)
+    monkeypatch.setattr("irt_assets.backup.make.DATABASE", "/dev/full")
     refused(world, tmp_path / "backups", PermanentFailure, "the disk is full")
 
 

@@ -10,6 +10,7 @@ from irt_assets.abilities.batch import ScaleAbilities
 from irt_assets.blocks.markdown import markdown
 from irt_assets.calibration import shown
 from irt_assets.calibration.month import FitOutcome
+from irt_assets.common.dashboard_pages import decide_in
 from irt_assets.common.metadata import metadata
 from irt_assets.kpis.assets import kpi_table
 from irt_assets.kpis.meaning import MEANINGS, RANGES
@@ -88,6 +89,6 @@ def test_every_kpi_is_explained_beside_its_numbers() -> None:
 
 
 def test_a_held_month_links_to_its_page_in_the_dashboard() -> None:
-    linked = shown.decide_in("https://irt.example.org/admin", "2026-08")["decide in"]
+    linked = decide_in("https://irt.example.org/admin", "2026-08")["decide in"]
     assert linked == dg.MetadataValue.url("https://irt.example.org/admin/?view=month&month=2026-08")
-    assert shown.decide_in(None, "2026-08")["decide in"].value == "the dashboard, or `irt release`"
+    assert decide_in(None, "2026-08")["decide in"].value == "the dashboard, or `irt release`"
