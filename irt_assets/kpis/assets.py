@@ -50,7 +50,11 @@ def build_kpi_assets(weeks: dg.PartitionsDefinition, days: dg.PartitionsDefiniti
                 "dagster/row_count": written.learners,
                 **application(),
                 "KPIs": dg.MetadataValue.md(kpi_table(written)),
-                **_medians(written),
+                **{
+                    f"median {name}": dg.MetadataValue.float(median(x))
+                    for name in MEANINGS
+                    if (x := written.values[name])
+                },
                 "without a value": dg.MetadataValue.md(_reason_table(written)),
                 "plot: distributions": dg.MetadataValue.md(
                     as_markdown(_distributions(written), "how the KPIs are distributed")
@@ -85,14 +89,6 @@ def build_kpi_assets(weeks: dg.PartitionsDefinition, days: dg.PartitionsDefiniti
         )
 
     return [weekly_kpi, inactivity]
-
-
-def _medians(written: Summary) -> dict[str, dg.MetadataValue]:
-    return {
-        f"median {name}": dg.MetadataValue.float(median(values))
-        for name in MEANINGS
-        if (values := written.values[name])
-    }
 
 
 def kpi_table(written: Summary) -> str:
