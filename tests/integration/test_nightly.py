@@ -30,9 +30,9 @@ from irt_assets.engines.em import EmEngine
 from irt_assets.engines.r_engines import REngine
 from irt_assets.engines.r_service import Service
 from irt_assets.engines.registry import build
-from irt_assets.invariants.coverage import the_nightly_calibration_is_fresh
 from irt_assets.invariants.invariant import InvariantContext, NotTested, Violation
 from irt_assets.invariants.learners import runs_agree_on_abilities
+from irt_assets.invariants.months import the_nightly_calibration_is_fresh
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.simulation.truth import Truth

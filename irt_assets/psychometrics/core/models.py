@@ -173,7 +173,7 @@ class Responses:
         item, score = place[self.item[rows]], self.score[rows]
         return Responses(self.person[rows], item, score, self.n_persons, ids, sizes, self.key)
 
-    def of_persons(self, persons: Ints) -> Responses:
+    def of_persons(self, persons: npt.NDArray[np.integer[Any]]) -> Responses:
         """The responses of `persons` (ascending indices), who are numbered anew and have no `key`."""
         place = np.full(self.n_persons, -1, dtype=np.int32)
         place[persons] = np.arange(len(persons))
