@@ -22,10 +22,6 @@ from irt_assets.common import undisturbed_loading  # noqa: F401 - before all tha
 from irt_assets.common.partitions import daily, monthly, weekly
 from irt_assets.drift.assets import build_drift_assets
 from irt_assets.drift.checks import build_drift_checks
-from irt_assets.drift.dif_assets import build_dif_asset
-from irt_assets.drift.dif_checks import build_dif_check
-from irt_assets.drift.information_assets import build_information_asset
-from irt_assets.drift.information_checks import build_information_checks
 from irt_assets.engines.registry import asset_of, build, enabled, installed
 from irt_assets.features.assets import build_feature_assets
 from irt_assets.features.checks import build_feature_checks
@@ -73,9 +69,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
             months=months,
         ),
         build_nightly_asset(build=make, days=days),
-        *build_drift_assets(months, AFTER_A_MONTH),
-        build_dif_asset(months, AFTER_A_MONTH, settings.irt_threads),
-        build_information_asset(months, AFTER_A_MONTH),
+        *build_drift_assets(months, AFTER_A_MONTH, settings.irt_threads),
         *build_report_assets(months, AFTER_A_MONTH, ui_prefix=settings.ui_prefix),
         *build_feature_assets(days),
         *build_kpi_assets(weeks, days),
@@ -93,8 +87,6 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
             *monthly_checks,
             inventory,
             *build_drift_checks(months),
-            build_dif_check(months),
-            *build_information_checks(months),
             *build_feature_checks(days),
             *build_kpi_checks(weeks),
             *build_learner_report_checks(weeks_over),

@@ -14,8 +14,8 @@ import dagster as dg
 from irt_assets.calibration.checks import INVENTORY
 from irt_assets.common.job_names import INVARIANT_REPORT
 from irt_assets.common.run_progress import to_be_repeated, was_repeated
-from irt_assets.invariants.freshness import last_backup
 from irt_assets.invariants.history import resolve_told_by_checks
+from irt_assets.invariants.open_violations import last_backup
 from jobs import alerts
 from jobs.lateness import read_lateness
 from jobs.plans import Plan

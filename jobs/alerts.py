@@ -19,7 +19,7 @@ from irt_assets.common.job_names import LAKE_EQUALS_LOG, documents_name, job_of
 from irt_assets.common.retries import why_it_failed
 from irt_assets.common.run_progress import PARTITION_TAG, RANGE_TAGS, asked_again, materialized_since
 from irt_assets.gates.gates import SET_GATES, held_because
-from irt_assets.invariants.freshness import BACKUP_AGE, LastBackup
+from irt_assets.invariants.open_violations import BACKUP_AGE, LastBackup
 from jobs.lateness import Lateness
 from jobs.plans import GRACE, Plan
 from resources.alerts.outbox import Alert, Severity

@@ -19,8 +19,7 @@ from irt_assets.common.partitions import last_complete_month, months_between
 from irt_assets.decisions.proposals import waiting_proposals
 from irt_assets.gates.month_judged import MonthState
 from irt_assets.gates.month_status import month_states
-from irt_assets.invariants.freshness import LastBackup, last_backup
-from irt_assets.invariants.open_violations import OpenViolation, open_violations
+from irt_assets.invariants.open_violations import LastBackup, OpenViolation, last_backup, open_violations
 from jobs import alerts
 from jobs.daemons import daemon_state
 from jobs.lateness import Lateness, read_lateness

@@ -16,8 +16,7 @@ from irt_assets.common.job_names import job_of
 from irt_assets.common.partitions import last_complete_month, months_between
 from irt_assets.common.probes import DAEMONS
 from irt_assets.gates.month_judged import GateStatus, Newer, State, classify_month
-from irt_assets.invariants.freshness import last_backup, last_evaluated
-from irt_assets.invariants.open_violations import SEVERITY, open_violations
+from irt_assets.invariants.open_violations import SEVERITY, last_backup, last_evaluated, open_violations
 from irt_assets.ledger.overview import SettledMonth, decided_since, last_linkings, last_night, settled_months
 from irt_assets.ledger.steps import Step
 from jobs.lateness import read_lateness

@@ -27,8 +27,8 @@ from irt_assets.backup.programs import Program
 from irt_assets.backup.restore import restore_backup
 from irt_assets.calibration.month import fit_month, link_month, publish_month
 from irt_assets.engines.em import EmEngine
-from irt_assets.invariants.freshness import BACKUP_AGE, last_backup
 from irt_assets.invariants.history import take_report
+from irt_assets.invariants.open_violations import BACKUP_AGE, last_backup
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.servers.instance import dagster_instance
