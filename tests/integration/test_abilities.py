@@ -136,8 +136,7 @@ def answered(bank: Database) -> Database:
 def test_the_set_in_force_at_the_windows_end_is_used(answered: Database) -> None:
     before = stored(answered)["theta"]["u"]
     publish(answered, "unpublished", 0.0, END)
-    assert learners(answered, MONTH) == {"u": 1}
-    assert learners(answered, LATER) == {"u": 2}
+    assert (learners(answered, MONTH), learners(answered, LATER)) == ({"u": 1}, {"u": 2})
     assert stored(answered)["theta"]["u"] < before
 
 

@@ -19,6 +19,7 @@ from resources.alerts.outbox import Alert, open_alert, resolve_alert
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import rows, run_sql
+from tests.helpers.sentences import unsaid
 from tests.integration.sinks import HttpSink, SmtpSink, smtp_sink
 from tests.testbed.patience import patient
 
@@ -117,17 +118,13 @@ def test_every_channel_gets_the_alert_in_its_own_form(everywhere: Settings, http
 
     _, event = posted["pagerduty"]
     assert (event["routing_key"], event["event_action"]) == (PD_KEY, "trigger")
-    assert event["dedup_key"] == "irt-assets-production-1"
-    assert event["payload"]["summary"] == title
-    assert event["payload"]["severity"] == "error"
-    assert event["payload"]["source"] == "production"
-    assert event["payload"]["custom_details"]["items"] == first_ten
-    assert event["links"] == [{"href": link}]
+    assert (event["dedup_key"], event["payload"]["summary"]) == ("irt-assets-production-1", title)
+    assert (event["payload"]["severity"], event["payload"]["source"]) == ("error", "production")
+    assert (event["payload"]["custom_details"]["items"], event["links"]) == (first_ten, [{"href": link}])
 
     path, hook = posted["hook"]
     assert path == "/hook/very-secret-path?key=topsecret"
-    assert hook["title"] == title
-    assert hook["type"] == "failure"
+    assert (hook["title"], hook["type"]) == (title, "failure")
     assert {name: hook[name] for name in ("id", "event", "severity", "partition", "kind", "n_subjects", "link")} == {
         "id": "irt-assets-production-1",
         "event": "opened",
@@ -160,8 +157,7 @@ def test_ids_cannot_call_everybody_in_a_chat(everywhere: Settings, http: HttpSin
     deliver(Database(everywhere), everywhere)
     posted = {path.split("/")[1]: str(body) for path, body in http.received}
     for chat in ("slack", "discord"):
-        assert "channel" in posted[chat]
-        assert "everyone" in posted[chat]
+        assert unsaid(posted[chat], "channel", "everyone") == []
         assert "<!channel>" not in posted[chat]
         assert "@everyone" not in posted[chat]
 

@@ -365,8 +365,7 @@ def test_what_is_encrypted_is_not_on_the_disk_of_the_service(s3: SeaweedFS, tmp_
     store = BucketStore(BUCKET, {"ServerSideEncryption": "AES256"})
     store.put("reports/small", secret)
     store.put("reports/large", large)
-    assert store.get("reports/small") == secret
-    assert store.get("reports/large") == large.read_bytes()
+    assert (store.get("reports/small"), store.get("reports/large")) == (secret, large.read_bytes())
     for key in ("reports/small", "reports/large"):
         assert s3.owner().head_object(Bucket=BUCKET, Key=key)["ServerSideEncryption"] == "AES256"
     assert s3.keeps(plain)
@@ -388,8 +387,7 @@ def test_a_link_opens_the_report_without_credentials_until_it_expires(s3: Seawee
     with urllib.request.urlopen(link, timeout=30) as answer:
         assert answer.read().decode() == "<p>보고서"
         assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
-    assert status_of(link.partition("?")[0]) == 403
-    assert status_of(link.replace("c.html", "d.html")) == 403
+    assert (status_of(link.partition("?")[0]), status_of(link.replace("c.html", "d.html"))) == (403, 403)
     brief, until = store.link("reports/ü b%20c.html", timedelta(seconds=1)), time.monotonic() + patient(30)
     while status_of(brief) != 403:
         assert time.monotonic() < until

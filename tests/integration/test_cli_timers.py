@@ -221,6 +221,5 @@ def test_a_test_alert_and_its_end_go_to_every_channel_and_past_the_outbox(
     assert rooms.rows(Database(world), "SELECT * FROM alert") == []
     http.status = 500
     failed = typed("alerts", "test", "--json")
-    assert failed.code == 1
-    assert failed.json[0]["channel"] == "webhook"
+    assert (failed.code, failed.json[0]["channel"]) == (1, "webhook")
     assert "500" in failed.json[0]["why"]

@@ -258,8 +258,7 @@ def test_markup_in_a_group_is_stored_as_it_is_and_shown_as_text(bad: list[Row]) 
 
 
 def test_an_attribute_that_nobody_has_and_one_that_all_have_alike_are_said_to_be_not_tested(bad: list[Row]) -> None:
-    assert whole(bad, "nobody")["why_not"] == "no learner has it"
-    assert whole(bad, "nobody")["groups"] == []
+    assert (whole(bad, "nobody")["why_not"], whole(bad, "nobody")["groups"]) == ("no learner has it", [])
     assert whole(bad, "same")["why_not"] == "1 of 1 groups can be tested, two are needed"
     assert not [r for r in bad if r["attribute"] in ("nobody", "same") and r["item_id"]]
     assert "nobody not tested (no learner has it)" in sentence(SCALE, bad)

@@ -107,8 +107,7 @@ def test_every_item_says_on_which_side_it_has_parameters(made_up: tuple[Settings
         assert "ratio" not in row
     assert (found[NEW]["status"], found[NEW]["curve"]["published"], found[NEW]["published"]) == ("new", None, None)
     others = set(found) - {*missing, NEW, ""}
-    assert {found[item]["status"] for item in others} == {"compared"}
-    assert len(others) == ITEMS - 3
+    assert ({found[item]["status"] for item in others}, len(others)) == ({"compared"}, ITEMS - 3)
 
 
 def test_curves_are_those_of_the_stored_parameters(made_up: tuple[Settings, dict[str, Any]]) -> None:
@@ -148,12 +147,10 @@ def test_retiring_the_flagged_items_costs_what_they_still_tell(made_up: tuple[Se
     """A wrong key tells nothing, so without it nothing is lost; the flat one is 0.16/1.69 of one item of 23 at most."""
     _, found = made_up
     test = found[""]
-    assert test["retiring"]["items"] == [FLAT, KEY]
-    assert test["flagged_items"] == [FLAT, KEY]
+    assert (test["retiring"]["items"], test["flagged_items"]) == ([FLAT, KEY], [FLAT, KEY])
     assert set(test["drifted_items"]) <= {FLAT, KEY}
     assert 0.97 < test["retiring"]["lowest"] <= test["retiring"]["efficiency"] < 1
-    assert test["items"]["in_force"] == ITEMS
-    assert test["items"]["compared"] == ITEMS - 3
+    assert (test["items"]["in_force"], test["items"]["compared"]) == (ITEMS, ITEMS - 3)
     assert set(test["items"]["not_estimated"]) == {FEW, NOBODY, VANISHED}
     # Two of 21 compared items lost nearly all: at their b, −0.46 and −0.33, they made up about a tenth
     assert 0.8 < test["worst"]["ratio"] < 0.98

@@ -729,8 +729,7 @@ def test_exposure_is_not_tested_where_nothing_could_keep_an_item_unknown(world: 
     many_casual_learners(world)
     world.sql(plant)
     verdict = world.verdict(BY_NAME["items_are_not_overexposed"])
-    assert verdict.violations == ()
-    assert [why in missing.why for missing in verdict.not_tested] == [True]
+    assert (verdict.violations, [why in missing.why for missing in verdict.not_tested]) == ((), [True])
 
 
 def test_a_change_with_a_decision_is_no_violation(world: World) -> None:
@@ -749,8 +748,7 @@ def test_a_month_fitted_just_now_may_wait_for_its_judgement(world: World) -> Non
     world.made = {}
     world.sql("UPDATE mirt_fit_meta SET fitted_at = %s", NOW - timedelta(hours=5))
     verdict = world.verdict(BY_NAME["every_green_month_was_judged"])
-    assert verdict.violations == ()
-    assert [missing.partition for missing in verdict.not_tested] == [JUNE, JULY]
+    assert (verdict.violations, [missing.partition for missing in verdict.not_tested]) == ((), [JUNE, JULY])
     red_july(world)
     world.sql("UPDATE mirt_fit_meta SET fitted_at = %s", JUDGED)
     assert {v.partition for v in world.verdict(BY_NAME["every_green_month_was_judged"]).violations} == {JUNE}

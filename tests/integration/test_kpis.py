@@ -156,8 +156,7 @@ def test_features_are_put_in_the_place_of_a_days_rows_and_of_no_other(own: Setti
     with database.connect() as connection:
         written = write_features(connection, START, END)
     before = dict(rows(database, "SELECT date, count(*) FROM features_topic_daily GROUP BY 1"))
-    assert sum(day.rows for day in written.values()) == sum(before.values())
-    assert len(written) == 60
+    assert (sum(day.rows for day in written.values()), len(written)) == (sum(before.values()), 60)
     run_sql(database, "UPDATE features_topic_daily SET attempts = 99, user_id = user_id || '-wrong'")
     with database.connect() as connection:
         write_features(connection, day, day + timedelta(days=1))

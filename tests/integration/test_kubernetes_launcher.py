@@ -193,13 +193,11 @@ def test_a_run_s_pod_is_like_the_daemon_s_with_what_its_kind_of_run_gets(cluster
     assert not {"readinessProbe", "ports", "command"} & container.keys()
     for name in ("securityContext", "nodeSelector", "serviceAccountName", "terminationGracePeriodSeconds"):
         assert pod[name] == OWN_POD["spec"][name], name
-    assert pod["volumes"] == OWN_POD["spec"]["volumes"][:1]
-    assert pod["restartPolicy"] == "Never"
+    assert (pod["volumes"], pod["restartPolicy"]) == (OWN_POD["spec"]["volumes"][:1], "Never")
     assert pod["automountServiceAccountToken"] is False, "a run asks the API server for nothing"
     assert not {"nodeName", "initContainers"} & pod.keys()
     for labels in (job["metadata"]["labels"], job["spec"]["template"]["metadata"]["labels"]):
-        assert labels["dagster/run-id"] == run_id
-        assert labels["irt/kind"] == "monthly"
+        assert (labels["dagster/run-id"], labels["irt/kind"]) == (run_id, "monthly")
         assert labels["app.kubernetes.io/name"] == "irt-assets"
         assert labels["app.kubernetes.io/component"] == "run-worker"
 

@@ -34,6 +34,7 @@ from resources.postgres.database import Database
 from resources.settings import Settings, get_settings
 from tests.helpers.rooms import add_attempts, attempt, run_sql
 from tests.helpers.seaweed import BUCKET, SeaweedFS
+from tests.helpers.sentences import unsaid
 from tests.helpers.typed import Irt
 from tests.integration.graph import Graph
 from tests.testbed.stack_harness import ROOT
@@ -165,8 +166,7 @@ def test_a_day_with_more_than_postgresql_stays_unless_it_is_to_be_replaced(
     assert f"{DAYS[0]}: 10 attempts in the lake, 1 in PostgreSQL" in checked.out
     replaced = typed(*words, "--replace")
     assert replaced.code == 0
-    assert "days written: 1 (answers: 1," in replaced.out
-    assert "has them: 3" in replaced.out
+    assert unsaid(replaced.out, "days written: 1 (answers: 1,", "has them: 3") == []
     assert typed("attempts", "check", "--since", DAYS[0], "--until", DAYS[-1]).code == 0
 
 
@@ -388,8 +388,6 @@ def test_erasing_a_learner_erases_them_from_the_lake_too_also_from_days_that_pos
     words = ("learner", "erase", "z", "--by", "Kim", "--reason", "asked to", "--yes")
     done = irt(settings)(*words)
     assert done.code == 0, done.err
-    assert "the lake of attempts" in done.out
-    assert "3 days of the lake rewritten" in done.out
-    assert "3 answers in the lake" in done.out
+    assert unsaid(done.out, "the lake of attempts", "3 days of the lake rewritten", "3 answers in the lake") == []
     assert {one["user_id"] for one in read(lake)} == {*DIRTY} - {"z"}
     assert "erased already" in irt(settings)(*words).out

@@ -72,8 +72,7 @@ def test_later_decisions_come_first_and_only_one_is_in_force(world: Settings, sm
         )
     found = of_item(world, item)
     assert [row["b"] for row in found][:2] == [0.9, 0.5]
-    assert [row["in_force"] for row in found] == [False, True, False]
-    assert found[0]["decided_by"] == "Ada"
+    assert ([row["in_force"] for row in found], found[0]["decided_by"]) == ([False, True, False], "Ada")
 
 
 def test_an_item_that_the_bank_does_not_have_is_told_so(world: Settings) -> None:

@@ -226,10 +226,8 @@ def test_a_window_publishes_what_passes_the_item_gates_with_the_rule_origin(
         with pytest.raises(PermanentFailure, match=r"item few of .*; the origin window left it out: 30 responses are"):
             lineage(connection, "few")
     assert read is not None
-    assert read.left_out == origin.left_out
-    assert (read.window.n_persons, read.window.n_responses) == (400, 400 * 13)
-    assert read.in_words[0] == origin.shape
-    assert tuple(read.in_words[1:]) == origin.misfit
+    assert (read.left_out, read.window.n_persons, read.window.n_responses) == (origin.left_out, 400, 400 * 13)
+    assert (read.in_words[0], tuple(read.in_words[1:])) == (origin.shape, origin.misfit)
     published = rows(
         answered,
         """SELECT p.item_id, p.rule, p.effective_from, p.a = (i.params->>'a')::float, p.b = (i.params->>'b')::float,

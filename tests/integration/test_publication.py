@@ -248,8 +248,7 @@ def test_a_waiting_month_that_was_fitted_again_waits_for_its_own_run(ledger: Dat
     publish(ledger, store, FEB, [JAN])
     link(ledger, store, FEB, shift=0.05)
     link(ledger, store, JAN)
-    assert set(publish(ledger, store, JAN)) == {JAN}
-    assert publish(ledger, store, FEB)[FEB].state == "done"
+    assert (set(publish(ledger, store, JAN)), publish(ledger, store, FEB)[FEB].state) == ({JAN}, "done")
     assert [row[:3] for row in publications(ledger)][-1] == ("F", FEB, 0.25)
 
 
@@ -333,8 +332,7 @@ def test_an_item_gate_holds_back_single_items_by_name(ledger: Database, store: F
     assert [row[0] for row in publications(ledger)] == ["J"]
     assert set(step.held) == {"F", "M", "A"}
     assert "check the answer key" in step.held["F"][0]
-    assert step.held["M"] == ["|b| = 6.50 is above 6"]
-    assert step.n_held == 3
+    assert (step.held["M"], step.n_held) == (["|b| = 6.50 is above 6"], 3)
 
 
 def test_an_item_held_back_is_published_by_the_first_month_that_it_passes(ledger: Database, store: FolderStore) -> None:
@@ -402,8 +400,7 @@ def test_what_is_in_force_begins_at_the_windows_end(ledger: Database, store: Fol
         before = in_force(connection, SCALE, TIMES[JAN] - instant)
         at = in_force(connection, SCALE, TIMES[JAN])
         long_before = in_force(connection, SCALE, datetime(2025, 12, 31, tzinfo=UTC))
-    assert set(before.items) == set(ANCHORS)
-    assert set(at.items) == {*ANCHORS, "J", "always"}
+    assert (set(before.items), set(at.items)) == (set(ANCHORS), {*ANCHORS, "J", "always"})
     assert at.items["always"].abc == (1.1, pytest.approx(0.1), 0.0)
     assert long_before.items == {}
     assert len({before.set_hash, at.set_hash, long_before.set_hash}) == 3
@@ -429,8 +426,7 @@ def test_settling_stays_with_its_scale(ledger: Database, store: FolderStore) -> 
     initialise(ledger, "other", first_month=JAN, thresholds={"min_anchors": 3})
     link(ledger, store, JAN)
     taken = publish_month(ledger, store, JAN, (), None)
-    assert taken[SCALE][JAN].state == "done"
-    assert taken["other"][JAN].state == "held"
+    assert (taken[SCALE][JAN].state, taken["other"][JAN].state) == ("done", "held")
     with ledger.connect() as connection:
         assert set(read_scales(connection)) == {SCALE, "other"}
         assert set(in_force(connection, "other", TIMES[MAY]).items) == {"O0", "O1", "O2"}

@@ -274,10 +274,8 @@ def test_a_rejected_leak_waits_again_only_where_its_value_leaves_the_rejected_in
     with bank.connect() as connection:
         p = find_proposals(connection, [MOVED])[0]
         assert (p.state, p.standing) == (State.OPEN, "the leak of 2026-02 that Ben rejected")
-    assert asked(MAR, 0.99, -0.45) == []
-    assert asked(MAR, 1.0, -0.51) == ["2026-03/moved"]
-    assert asked(MAR, 1.03, -0.3) == ["2026-03/moved"]
-    assert asked(MAR, 1.0, -0.3) == []
+    assert (asked(MAR, 0.99, -0.45), asked(MAR, 1.0, -0.51)) == ([], ["2026-03/moved"])
+    assert (asked(MAR, 1.03, -0.3), asked(MAR, 1.0, -0.3)) == (["2026-03/moved"], [])
     withdraw(bank, ["moved"], by="Ann", reason="posted", now=NOW)
     restore(bank, ["moved"], by="Ann", reason="replaced", now=NOW)
     assert asked(MAR, 1.0, -0.31) == ["2026-03/moved"], "it was out of use in between"
@@ -503,8 +501,7 @@ def test_of_two_who_decide_at_once_one_wins_and_the_other_is_told(bank: Database
     assert sorted(ends)[1] == "won"
     winner = ("Ann", "Ben")[ends.index("won")]
     assert f"was accepted by {winner}" in sorted(ends)[0]
-    assert len(decisions(bank)) == 1
-    assert len(published(bank)) == 2
+    assert (len(decisions(bank)), len(published(bank))) == (1, 2)
 
 
 KILLED = """

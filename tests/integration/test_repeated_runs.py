@@ -165,8 +165,7 @@ def test_a_month_that_the_daemon_gave_up_is_under_way_and_reported_to_it_again(
         assert found.is_complete_and_waiting_to_retry
     assert len(killed.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)) == 5
     assert report_again(killed.instance) == []  # something is wrong that time does not mend
-    assert killed.under_way == set()
-    assert killed.told() == [run.run_id]
+    assert (killed.under_way, killed.told()) == (set(), [run.run_id])
 
 
 def test_a_killed_month_that_somebody_asked_for_again_is_not_repeated_too(

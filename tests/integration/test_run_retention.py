@@ -99,11 +99,8 @@ def graph(home: tuple[Database, dg.DagsterInstance]) -> Iterator[Graph]:
 def test_a_run_goes_when_its_partition_was_made_again_and_takes_its_events_and_output_along(graph: Graph) -> None:
     old, other, new = graph.run("make", "2026-01"), graph.run("make", "2026-02"), graph.run("make", "2026-01")
     output = graph.instance.compute_log_manager.get_log_keys_for_log_key_prefix
-    assert graph.pruned(LATER - timedelta(days=2)) == ()
-    assert graph.pruned(dry_run=True) == (old,)
-    assert graph.runs() == {old, other, new}
-    assert graph.pruned() == (old,)
-    assert graph.runs() == {other, new}
+    assert (graph.pruned(LATER - timedelta(days=2)), graph.pruned(dry_run=True)) == ((), (old,))
+    assert (graph.runs(), graph.pruned(), graph.runs()) == ({old, other, new}, (old,), {other, new})
     assert graph.instance.get_materialized_partitions(month.key) == {"2026-01", "2026-02"}
     assert not graph.instance.all_logs(old)
     with pytest.raises(FileNotFoundError):
@@ -123,16 +120,14 @@ def test_a_failed_run_stays_until_its_partition_was_made(graph: Graph) -> None:
     failed = graph.run("make", "2026-01", fails="yes")
     assert graph.pruned() == ()
     made = graph.run("make", "2026-01")
-    assert graph.pruned() == (failed,)
-    assert graph.runs() == {made}
+    assert (graph.pruned(), graph.runs()) == ((failed,), {made})
 
 
 def test_a_run_with_the_latest_evaluation_of_a_check_stays(graph: Graph) -> None:
     judged, made = graph.run("judge", "2026-01"), graph.run("make", "2026-01")
     assert graph.pruned() == ()
     again = graph.run("judge", "2026-01")
-    assert set(graph.pruned()) == {judged, made}
-    assert graph.runs() == {again}
+    assert (set(graph.pruned()), graph.runs()) == ({judged, made}, {again})
 
 
 def test_of_observations_the_latest_stays(graph: Graph) -> None:
@@ -153,8 +148,7 @@ def test_a_run_that_an_open_alert_or_a_row_names_stays(graph: Graph) -> None:
     assert graph.pruned() == ()
     with graph.database.connect() as connection:
         resolve_alert(connection, key)
-    assert graph.pruned() == (told,)
-    assert graph.runs() == {cited, last}
+    assert (graph.pruned(), graph.runs()) == ((told,), {cited, last})
 
 
 def test_a_run_under_way_is_no_old_run(graph: Graph) -> None:
@@ -163,8 +157,7 @@ def test_a_run_under_way_is_no_old_run(graph: Graph) -> None:
     assert finished is not None
     running = finished._replace(run_id="f" * 32, status=dg.DagsterRunStatus.STARTED)
     graph.instance.add_run(running)
-    assert graph.pruned() == (old,)
-    assert graph.runs() == {new, running.run_id}
+    assert (graph.pruned(), graph.runs()) == ((old,), {new, running.run_id})
 
 
 def test_a_prune_that_was_killed_between_events_and_run_is_finished_by_the_next(
@@ -175,8 +168,7 @@ def test_a_prune_that_was_killed_between_events_and_run_is_finished_by_the_next(
         killed.setattr(graph.instance, "delete_run", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             graph.pruned()
-    assert graph.runs() == {old, new}
-    assert graph.pruned() == (old,)
+    assert (graph.runs(), graph.pruned()) == ({old, new}, (old,))
     orphans = rooms.rows(
         graph.database,
         "SELECT count(*) FROM dagster.event_logs WHERE run_id NOT IN (SELECT run_id FROM dagster.runs)",

@@ -290,16 +290,14 @@ def test_items_left_out_are_named_with_how_many_responses_they_had(bank: Databas
     scores[1:, 1] = np.nan
     add_attempts(bank, answer_matrix(MONTH, scores, ["i0", "i1"]))
     window = judged(bank, {SCALE: Scale(SCALE, rules=Rules.from_settings(EVERYTHING.changed() | {"min_responses": 2}))})
-    assert window.left_out == {SCALE: {"i1": 1}}
-    assert window.judgements[SCALE].counts["few_item_responses"] == 1
+    assert (window.left_out, window.judgements[SCALE].counts["few_item_responses"]) == ({SCALE: {"i1": 1}}, 1)
 
 
 def test_a_window_without_attempts_is_empty_and_hashed_like_one(bank: Database) -> None:
     add_attempts(bank, [attempt("u0", "i0", END)])
     window = judged(bank)
     assert isinstance(window.table, pa.Table)
-    assert window.table.num_rows == 0
-    assert window.data_hash == hash_now(bank)
+    assert (window.table.num_rows, window.data_hash) == (0, hash_now(bank))
 
 
 # -- the hash ----------------------------------------------------------------------------------------

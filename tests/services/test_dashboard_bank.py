@@ -129,8 +129,7 @@ def test_observed_proportions_are_those_of_the_whole_snapshot(faulty: Faulty, mo
         latent = Spread.from_json(fitted.latent, fitted.fit_id)
         wanted = observed_of(responses, {name: ItemRow.if_known(of) for name, of in rows}, latent, [item])[item]
     assert seen is not None
-    assert seen.n.tolist() == wanted.n.tolist()
-    assert seen.n.sum() == fitted.n
+    assert (seen.n.tolist(), seen.n.sum()) == (wanted.n.tolist(), fitted.n)
     np.testing.assert_allclose(seen.theta, wanted.theta, atol=1e-12)  # up to the order of summing
     np.testing.assert_array_equal(seen.proportion, wanted.proportion)
 

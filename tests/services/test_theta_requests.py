@@ -99,8 +99,7 @@ def is_problem(answer: requests.Response, status: int, kind: str) -> None:
     assert answer.status_code == status, answer.text
     assert answer.headers["Content-Type"] == "application/problem+json"
     content = answer.json()
-    assert content["type"] == f"urn:irt:problem:{kind}"
-    assert content["status"] == status
+    assert (content["type"], content["status"]) == (f"urn:irt:problem:{kind}", status)
     assert content["detail"].strip()
 
 
