@@ -372,5 +372,4 @@ def test_brms_compiles_and_fits_in_the_unit(machine: Machine) -> None:
 
 
 def two_abilities(machine: Machine) -> None:
-    answer = json.loads(machine.must("python3", "-c", ASKS_R, R_TOKEN))
-    assert len(answer["theta"]) == 2
+    assert len(json.loads(machine.must("python3", "-c", ASKS_R, R_TOKEN))["theta"]) == 2

@@ -331,8 +331,7 @@ def test_a_next_month_is_calibrated_after_the_way_back(platform: Platform, harne
     assert {each.state.value for each in states} == {"green"}
     run = harness.launch("monthly_calibration", platform.months[2])
     assert harness.finished(run, timeout=RUN_S) == SUCCESS, harness.log(run)
-    pod = platform.pod_of(run)
-    assert pod["spec"]["containers"][0]["image"].startswith(PLATFORM)
+    assert platform.pod_of(run)["spec"]["containers"][0]["image"].startswith(PLATFORM)
     platform.become(harness, "green", "green", "green")
 
 

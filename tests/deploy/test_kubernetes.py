@@ -309,8 +309,7 @@ def test_one_off_jobs_and_logs(platform: Platform) -> None:
     assert "nothing is missing" in platform.type("Its log", job_name=job)
     platform.completes(job, NIGHT_S)
     assert platform.type("Logs of a CronJob")
-    said = platform.type("Every morning")
-    assert job in said
+    assert job in platform.type("Every morning")
     (pod,) = (each["metadata"]["name"] for each in platform.seen("pods") if each["metadata"]["name"].startswith(job))
     assert platform.url in platform.type("What is wrong", pod_name=pod)
     platform.type("A job again", job_name=job)

@@ -157,7 +157,7 @@ def test_ids_cannot_call_everybody_in_a_chat(everywhere: Settings, http: HttpSin
     deliver(Database(everywhere), everywhere)
     posted = {path.split("/")[1]: str(body) for path, body in http.received}
     for chat in ("slack", "discord"):
-        assert unsaid(posted[chat], "channel", "everyone") == []
+        assert not unsaid(posted[chat], "channel", "everyone")
         assert "<!channel>" not in posted[chat]
         assert "@everyone" not in posted[chat]
 

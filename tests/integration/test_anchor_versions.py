@@ -168,8 +168,7 @@ def test_versions_follow_each_other_in_time_and_twice_is_refused(bank: Database)
         drop(bank, [item], LAST)
     with pytest.raises(PermanentFailure, match="change from 2026-07 on"):
         drop(bank, [item], FIRST)
-    second = anchor_other_than(bank, item)
-    assert drop(bank, [second], LAST).left == 13
+    assert drop(bank, [anchor_other_than(bank, item)], LAST).left == 13
     assert violations(bank) == []
 
 

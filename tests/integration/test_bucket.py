@@ -297,8 +297,7 @@ def test_an_answer_that_breaks_off_is_transient(answers: Answers, use: Use) -> N
 
 
 def test_encryption_is_asked_for_in_every_request_that_writes(answers: Answers) -> None:
-    encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "key-1"}
-    BucketStore(BUCKET, encryption).put("a", b"x")
+    BucketStore(BUCKET, {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "key-1"}).put("a", b"x")
     BucketStore(BUCKET).put("a", b"x")
     with_key, without = answers.received
     assert with_key["x-amz-server-side-encryption"] == "aws:kms"

@@ -36,23 +36,17 @@ def test_rules_are_changed_by_who_knows_what_becomes_stale_and_says_so(
     refused = typed("calibrate", "--month", "2026-06", "--set", "min_responses=110")
     assert refused.code == 2
     assert "with --yes" in refused.err
-    assert (
-        unsaid(
-            refused.out,
-            "scale default: min_responses 120 → 110",
-            "it holds for every month from now on; stale until calibrated again: 2026-07",
-            "  snapshots that other rules made: 2026-06, 2026-07",
-        )
-        == []
+    assert not unsaid(
+        refused.out,
+        "scale default: min_responses 120 → 110",
+        "it holds for every month from now on; stale until calibrated again: 2026-07",
+        "  snapshots that other rules made: 2026-06, 2026-07",
     )
     limit = typed("scale", "set", "max_rmsd=0.08", "--by", "ann", "--reason", "to see")
-    assert (
-        unsaid(
-            limit.out,
-            "no other month becomes stale",
-            "items are held back by it when a month is next taken to the ledger",
-        )
-        == []
+    assert not unsaid(
+        limit.out,
+        "no other month becomes stale",
+        "items are held back by it when a month is next taken to the ledger",
     )
     assert rooms.rows(database, rules) == before
     with database.connect() as connection:
@@ -71,7 +65,7 @@ def test_an_import_that_loses_most_ends_with_one_and_says_what_to_do(
     for words in ((), ("--json",)):
         ended = typed("import", "attempts", log, *words)
         assert ended.code == 1
-        assert unsaid(ended.err, "5 of 6 rows were rejected as time_before_first_month", "IRT_FIRST_MONTH") == []
+        assert not unsaid(ended.err, "5 of 6 rows were rejected as time_before_first_month", "IRT_FIRST_MONTH")
         assert "Counter" not in ended.out + ended.err
     log.write_text("person,i1,i2\nann,0,4\nbob,1,2\n")
     refused = typed("import", "attempts", log, "--at", "2026-07-01")
@@ -128,14 +122,11 @@ def test_a_month_goes_from_files_to_published_numbers_by_typed_commands(
     assert "2026-06 default: green" in calibrated.out
     tried = typed("calibrate", "--month", "2026-06", "--try", "anchor_q_alpha=1.0", "--try", "max_abs_b=0.5")
     assert tried.code == 1, tried.err
-    assert (
-        unsaid(
-            tried.out,
-            "max_abs_b 6.0 → 0.5, anchor_q_alpha 0.01 → 1.0",
-            "its stored fit was judged again in ",
-            "anchors_agree: passes → fails: ",
-        )
-        == []
+    assert not unsaid(
+        tried.out,
+        "max_abs_b 6.0 → 0.5, anchor_q_alpha 0.01 → 1.0",
+        "its stored fit was judged again in ",
+        "anchors_agree: passes → fails: ",
     )
     both = typed("calibrate", "--try", "max_rmsd=0.1", "--set", "max_rmsd=0.1")
     assert (both.code, "leave out --set" in both.err) == (2, True)
@@ -158,7 +149,7 @@ def test_a_month_goes_from_files_to_published_numbers_by_typed_commands(
     assert published["data_hash"]
     assert traced.json["decisions"] == []
     told = typed("lineage", item).out
-    assert unsaid(told, f"{published['a']:.3f} ± {published['a_se']:.3f}", "no decisions on it yet") == []
+    assert not unsaid(told, f"{published['a']:.3f} ± {published['a_se']:.3f}", "no decisions on it yet")
 
 
 def test_a_night_is_made_by_a_typed_command_and_says_what_it_did(

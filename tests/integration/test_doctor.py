@@ -88,8 +88,7 @@ def test_a_url_of_another_database_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_database_without_the_schema_names_the_command(settings: Settings, postgres: EmbeddedPostgres) -> None:
-    bare = settings.model_copy(update={"database_url": SecretStr(postgres.start())})
-    finding = found(bare, "schema")
+    finding = found(settings.model_copy(update={"database_url": SecretStr(postgres.start())}), "schema")
     assert (finding.state, finding.fix) == ("warn", "run `irt db upgrade`")
     assert "no schema" in finding.detail
 

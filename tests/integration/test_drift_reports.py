@@ -121,8 +121,7 @@ def test_the_command_writes_the_last_months_under_the_names_of_the_documents(
     for name in names:
         assert re.fullmatch(r"drift_window_[12]_\d{8}_\d{6}\.(html|pdf)", name), name
     (newest,) = (tmp_path / "made").glob("drift_window_1_*.pdf")
-    text = pypdfium2.PdfDocument(newest)[0].get_textpage().get_text_bounded()
-    assert f"Drift report {MONTHS[1]}" in text
+    assert f"Drift report {MONTHS[1]}" in pypdfium2.PdfDocument(newest)[0].get_textpage().get_text_bounded()
 
 
 def test_the_command_refuses_what_it_cannot_report_on_and_names_what_there_is(
@@ -180,7 +179,7 @@ def test_where_no_pdf_can_be_made_the_html_is_written_and_kept_and_the_reason_is
     assert "Without a PDF: " in str(metadata["report"].value)
     asked = irt(settings, "--month", MONTHS[1], "--out", tmp_path)
     assert asked.exit_code == 1
-    assert unsaid(asked.output, "no PDF: ", "pip install typst") == []
+    assert not unsaid(asked.output, "no PDF: ", "pip install typst")
     assert [path.suffix for path in tmp_path.iterdir()] == [".html"]
 
 

@@ -223,8 +223,7 @@ def test_a_month_is_fitted_by_an_engine_that_was_added_by_one_file_and_one_line(
 
 def test_a_scale_whose_engine_is_no_longer_there_is_red_and_says_so(graph: Graph) -> None:
     rooms.run_sql(graph.database, "UPDATE calibration_scale SET engine = 'stan'")
-    result = graph.run()
-    assert not result.success
+    assert not graph.run().success
     assert rows(graph.database, "SELECT error FROM fit_staging WHERE engine = 'stan'") == [
         ("unknown engine 'stan'; known are em, mirt, pymc, brms, remote",)
     ]

@@ -359,8 +359,7 @@ def test_what_was_killed_goes_on(
 def test_it_waits_for_runs_that_may_have_read_the_learner(world: Settings, irt: Callable[[Settings], Irt]) -> None:
     database = Database(world)
     with dagster_instance(world, database) as instance:
-        run = dg.DagsterRun(job_name="monthly", status=dg.DagsterRunStatus.STARTED)
-        instance.run_storage.add_run(run)
+        instance.run_storage.add_run(dg.DagsterRun(job_name="monthly", status=dg.DagsterRunStatus.STARTED))
     refused = irt(world)("learner", "erase", USER, "--by", "Kim", "--reason", "x", "--yes")
     assert (refused.code, "runs are under way" in refused.err.replace("\n", " ")) == (2, True), refused.err
     assert rows(database, "SELECT count(*) FROM erasure") == [(0,)]

@@ -113,8 +113,7 @@ def test_a_pod_that_is_started_again_tells_of_the_run_that_the_first_asked_for(
     for _ in range(2):  # while the run goes on, and when it has ended
         assert asked(instance, as_job) == [Outcome("aggregate_features_daily", DAY, well)]
     assert len(instance.get_runs()) == 1
-    later = as_job.model_copy(update={"irt_run_key": "features-29386160"})
-    asked(instance, later)
+    asked(instance, as_job.model_copy(update={"irt_run_key": "features-29386160"}))
     assert len(instance.get_runs()) == 2, "the CronJob's next Job asks for itself"
 
 

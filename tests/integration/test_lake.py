@@ -166,7 +166,7 @@ def test_a_day_with_more_than_postgresql_stays_unless_it_is_to_be_replaced(
     assert f"{DAYS[0]}: 10 attempts in the lake, 1 in PostgreSQL" in checked.out
     replaced = typed(*words, "--replace")
     assert replaced.code == 0
-    assert unsaid(replaced.out, "days written: 1 (answers: 1,", "has them: 3") == []
+    assert not unsaid(replaced.out, "days written: 1 (answers: 1,", "has them: 3")
     assert typed("attempts", "check", "--since", DAYS[0], "--until", DAYS[-1]).code == 0
 
 
@@ -388,6 +388,6 @@ def test_erasing_a_learner_erases_them_from_the_lake_too_also_from_days_that_pos
     words = ("learner", "erase", "z", "--by", "Kim", "--reason", "asked to", "--yes")
     done = irt(settings)(*words)
     assert done.code == 0, done.err
-    assert unsaid(done.out, "the lake of attempts", "3 days of the lake rewritten", "3 answers in the lake") == []
+    assert not unsaid(done.out, "the lake of attempts", "3 days of the lake rewritten", "3 answers in the lake")
     assert {one["user_id"] for one in read(lake)} == {*DIRTY} - {"z"}
     assert "erased already" in irt(settings)(*words).out

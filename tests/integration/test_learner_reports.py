@@ -394,8 +394,7 @@ def test_where_no_pdf_can_be_made_the_html_is_written_and_the_old_pdf_taken_away
     assert (written.made, written.failed) == (2, {})
     assert written.without_pdf == dict.fromkeys(EXPECTED[:2], "PDFs cannot be made: pip install typst")
     assert "no PDF for 2: " in written.summary
-    without = [key(WEEK, user, "pdf") for user in EXPECTED[:2]]
-    assert not set(without) & files(store).keys()
+    assert not {key(WEEK, user, "pdf") for user in EXPECTED[:2]} & files(store).keys()
     assert all(store.exists(key(WEEK, user, "html")) for user in EXPECTED)
     assert [row[:2] for row in artifacts(database)][:3] == [
         (EXPECTED[0], "html"),
@@ -433,8 +432,7 @@ def test_a_store_that_refuses_ends_the_run_at_once_and_the_next_goes_on_there(
     assert away.asked <= 12, "those that were under way alone"
     recorded = len(artifacts(database))
     assert all(store.exists(key(WEEK, user, kind)) for user, kind, _, _ in artifacts(database))
-    written = write(database, store)
-    assert written.kept == recorded / 2
+    assert write(database, store).kept == recorded / 2
     assert len(artifacts(database)) == len(files(store)) == 2 * len(EXPECTED)
 
 

@@ -27,8 +27,7 @@ def test_a_published_number_leads_back_to_fit_snapshot_answers_code_and_run(
     calibrated: Settings, small_truth: Truth
 ) -> None:
     bank = small_truth.bank
-    item = bank.item_ids[int((~bank.anchor).nonzero()[0][0])]
-    (found,) = of_item(calibrated, item)
+    (found,) = of_item(calibrated, bank.item_ids[int((~bank.anchor).nonzero()[0][0])])
     with Database(calibrated).connect() as connection:
         snapshot = current_snapshot(connection, MONTH)
     assert snapshot is not None

@@ -205,7 +205,6 @@ def test_a_bucket_is_no_machines(settings: Settings, database: Database) -> None
 
 
 def test_the_id_of_a_folder_is_no_file_of_the_store(settings: Settings, database: Database, tmp_path: Path) -> None:
-    store = open_store(settings, database)
-    assert list(store.list("snapshots")) == []
+    assert list(open_store(settings, database).list("snapshots")) == []
     with psycopg.connect(database.url) as connection:
         assert connection.execute("SELECT count(*) FROM object_folder").fetchone() == (1,)

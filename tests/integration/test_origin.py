@@ -113,8 +113,7 @@ def test_values_with_another_metric_are_converted_at_the_door(database: Database
 
 def test_errors_that_the_bank_does_not_give_are_assumed_and_counted(database: Database) -> None:
     add_items(database, {"a1": {"a": 1.0, "b": 0.3, "D": 1.7}, "a2": GOOD})
-    origin = initialise(database, SCALE, first_month=FIRST)
-    assert origin.errors_assumed == 1
+    assert initialise(database, SCALE, first_month=FIRST).errors_assumed == 1
     found = frozen(database)
     assert (found["a1"]["errors_assumed"], found["a2"]["errors_assumed"]) == (True, False)
     a_se, b_se, cov_ab = assumed_errors(1.7, 0.3, 0.0)

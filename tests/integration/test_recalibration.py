@@ -81,8 +81,7 @@ def test_a_drifted_item_is_estimated_on_its_answers_after_the_change_alone(fault
 
 def test_anchors_are_proposed_only_where_they_are_named(faulty: Faulty) -> None:
     anchor = rows(faulty.database, "SELECT min(item_id) FROM anchor_set")[0][0]
-    everything = recalibrate(faulty.database, faulty.store, SCALE, LAST, LAST, threads=1)
-    assert anchor not in everything.proposed
+    assert anchor not in recalibrate(faulty.database, faulty.store, SCALE, LAST, LAST, threads=1).proposed
     named = recalibrate(faulty.database, faulty.store, SCALE, LAST, LAST, [anchor], threads=1)
     assert named.proposed == (anchor,)
 

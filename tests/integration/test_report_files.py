@@ -141,8 +141,7 @@ def test_a_file_found_wrong_is_looked_at_until_it_is_mended(
         record(connection, "first", report)
     assert open_violations(database) == [wrong]
     later = NOW + timedelta(days=day + 1)
-    again = look(database, kept, later)
-    assert [v.subject for v in again.verdicts[0].violations] == [wrong]
+    assert [v.subject for v in look(database, kept, later).verdicts[0].violations] == [wrong]
     kept.put(wrong, b"7")
     mended = look(database, kept, later)
     assert mended.verdicts[0].violations == ()

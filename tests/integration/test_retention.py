@@ -390,8 +390,7 @@ def test_a_file_that_only_an_attempt_at_a_fit_names_is_kept_and_backed_up(
     )
     assert prune_files(database, store, now + LATER, dry_run=False).names == ()
     with database.connect() as connection:
-        listed = {file.key: file.sha256 for file in cited_files(connection, store)}
-        assert listed.items() >= files.items()
+        assert {file.key: file.sha256 for file in cited_files(connection, store)}.items() >= files.items()
         assert cited_names(connection, "snapshots").keys() >= {"snapshots/recalibration/math/abc.parquet"}
 
 

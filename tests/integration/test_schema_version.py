@@ -109,8 +109,7 @@ def test_a_schema_from_before_the_first_is_refused_by_every_command_and_by_an_up
 
 
 def test_a_newer_schema_that_serves_this_code_is_used_as_it_is(database: Database, settings: Settings) -> None:
-    newest = schema_version(database).revision
-    became(database, "0999_from_tomorrow", newest)
+    became(database, "0999_from_tomorrow", schema_version(database).revision)
     assert open_database(settings).url == database.url
     schema.upgrade(database)
     assert schema_version(database).revision == "0999_from_tomorrow"

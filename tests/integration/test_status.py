@@ -168,8 +168,7 @@ def test_months_violations_alerts_and_runs_are_on_the_screen(seen_month: Seen) -
         "without answers",
     ):
         assert words in shown.output
-    as_json = CliRunner().invoke(app, ["status", "--json"], env=environment)
-    told = json.loads(as_json.stdout)
+    told = json.loads(CliRunner().invoke(app, ["status", "--json"], env=environment).stdout)
     assert {m["month"]: m["state"] for m in told["months"]}["2026-07"] == "running"
     assert told["alerts"][0]["partition"] == "2026-06"
     empty = [month["month"] for month in told["months"] if month["state"] == "empty"]

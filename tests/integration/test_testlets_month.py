@@ -221,8 +221,7 @@ def test_a_month_that_cannot_estimate_says_why_and_publishes_nothing(world: Sett
 
 
 def test_the_page_of_a_fit_says_what_was_found(world: Settings) -> None:
-    outcome = fit(world, NEXT)
-    shown = str(fit_metadata([outcome])[f"testlets ({SCALE}, em)"].value)
+    shown = str(fit_metadata([fit(world, NEXT)])[f"testlets ({SCALE}, em)"].value)
     assert shown.startswith("answers in a testlet share an effect of the learner with SD 0.")
     assert shown.endswith("(9 testlets with 34 items, 700 learners)")
     some = ScaleAbilities(SCALE, np.zeros(3), np.ones(3), 5, "", testlet_sd=0.7)

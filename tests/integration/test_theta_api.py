@@ -291,8 +291,7 @@ def test_the_process_answers_what_has_come_before_it_ends(world: Settings, tmp_p
     """The request waits for a lock, TERM comes, the lock goes: it is answered, and the process ends well."""
     database = Database(world)
     item = rows(database, "SELECT item_id FROM item_parameter_publication ORDER BY 1 LIMIT 1")[0][0]
-    now = rows(database, "SELECT now() - interval '1 hour'")[0][0]
-    add_attempts(database, [attempt("ann", item, now)])
+    add_attempts(database, [attempt("ann", item, rows(database, "SELECT now() - interval '1 hour'")[0][0])])
     port, metrics = free_port(), free_port()
     environment = {
         "PATH": os.environ["PATH"],

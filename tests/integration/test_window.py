@@ -277,8 +277,7 @@ def test_each_scale_looks_back_as_far_as_its_own_rules_say(bank: Database) -> No
 def test_ids_with_quotes_commas_emoji_and_500_characters_come_through(bank: Database) -> None:
     users = ["o'neill", 'say "hi"', "a,b\nc", "🦉", "x" * 500, " ", "NULL", "\\N"]
     add_items(bank, dict.fromkeys(users))
-    log = [attempt(user, user, START) for user in users]
-    add_attempts(bank, log)
+    add_attempts(bank, [attempt(user, user, START) for user in users])
     window = judged(bank)
     assert sorted(column(window, "user_id").values()) == sorted(users)
     responses, learners = scored_responses_of(window.table, SCALE)
@@ -389,8 +388,7 @@ def hash_after(database: Database, change: str | Attempt) -> str:
 def test_the_hash_changes_with_everything_that_eligibility_reads(logged: Database) -> None:
     before = hash_now(logged)
     assert hash_now(logged) == before
-    unnoticed = [name for name, change in (LATE | CHANGES).items() if hash_after(logged, change) == before]
-    assert unnoticed == []
+    assert [name for name, change in (LATE | CHANGES).items() if hash_after(logged, change) == before] == []
 
 
 def test_the_hash_changes_with_nothing_else(logged: Database) -> None:

@@ -185,8 +185,7 @@ def test_what_cannot_be_decided_says_why(bank: Database) -> None:
     assert "irt release drop-anchors K1" in refused(taken, bank, "moved", "K1")
     assert "a decision needs a reason" in refused(taken, bank, reason="  ")
     assert "moved is not withdrawn" in refused(brought_back, bank)
-    day = datetime(2026, 12, 1, tzinfo=UTC)
-    taken(bank, since=day)
+    taken(bank, since=datetime(2026, 12, 1, tzinfo=UTC))
     assert "moved is withdrawn from 2026-12-01 on by Ann: it leaked" in refused(taken, bank)
     early = refused(brought_back, bank, since=datetime(2026, 11, 1, tzinfo=UTC))
     assert "moved is withdrawn from 2026-12-01 on: name that day or a later one" in early

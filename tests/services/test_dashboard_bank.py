@@ -154,8 +154,7 @@ def rows_of(html: str) -> list[str]:
 
 def test_the_bank_shows_fifty_items_a_page_in_the_order_asked_for(faulty: Faulty) -> None:
     with Database(faulty[0]).connect() as connection:
-        scale = read_scales(connection)[rooms.SCALE]
-        items = bank_items(connection, scale, NOW)
+        items = bank_items(connection, read_scales(connection)[rooms.SCALE], NOW)
     hardest = sorted((i for i in items if i.b is not None), key=lambda i: -(i.b or 0))
     unpublished = [i for i in items if i.b is None]
     status, html = shown(faulty[0], "bank", sort="-b")
@@ -199,8 +198,7 @@ def test_what_does_not_exist_is_not_found(faulty: Faulty, view: str, fields: dic
 
 def test_an_item_says_whether_it_is_sound_and_what_waits(faulty: Faulty) -> None:
     with Database(faulty[0]).connect() as connection:
-        scale = read_scales(connection)[rooms.SCALE]
-        items = bank_items(connection, scale, NOW)
+        items = bank_items(connection, read_scales(connection)[rooms.SCALE], NOW)
     drifted = next(i for i in items if i.drifted and i.proposal)
     sound = next(i for i in items if i.since and not i.drifted and not i.proposal and not i.dif)
     status, html = shown(faulty[0], "item", item=drifted.item_id)
@@ -264,8 +262,7 @@ def test_an_item_is_withdrawn_and_restored_by_who_may_decide(faulty: Faulty) -> 
         return outcome.ok, " ".join(outcome.sentences)
 
     assert told(form, asked(faulty[0], "item", role="analyst"))[0] is False
-    expired = replace(pat, identity=replace(pat.identity, exp=0.0))
-    assert "expired" in told(form, expired)[1]
+    assert "expired" in told(form, replace(pat, identity=replace(pat.identity, exp=0.0)))[1]
     for unfit, why in (
         (replace(form, reason=" "), "reason"),
         (replace(form, since="2026-11-30"), "is not in the future"),

@@ -238,7 +238,7 @@ def test_a_database_that_is_away_is_told_with_the_way_out(ask: Ask, settings: Se
         for attempt in (review, decide):
             told = attempt(asked, ACCEPT)
             assert not told.ok
-            assert unsaid(said(told), "try again", "What you typed is still there") == []
+            assert not unsaid(said(told), "try again", "What you typed is still there")
 
 
 def test_a_database_that_can_only_be_read_shows_a_decision_and_does_not_take_it(ask: Ask, settings: Settings) -> None:
@@ -295,10 +295,10 @@ def test_what_waits_is_listed_with_its_evidence_in_a_line(bank: Database, get: G
 def test_the_last_decisions_are_listed_and_those_that_stand_can_be_undone(bank: Database, ask: Ask, get: Get) -> None:
     assert decide(ask(), ACCEPT).ok
     text = get("decisions", {})[1]
-    assert unsaid(text, "it became easier", "Ann", "2026-05-01", "Undo …") == []
+    assert not unsaid(text, "it became easier", "Ann", "2026-05-01", "Undo …")
     assert decide(ask(), UNDO).ok
     text = get("decisions", {})[1]
-    assert unsaid(text, "an error", "undone") == []
+    assert not unsaid(text, "an error", "undone")
     assert "Undo …" not in text
 
 
@@ -329,11 +329,11 @@ def test_a_proposal_shows_the_question_its_evidence_and_both_curves(bank: Databa
         "Accept …",
     ):
         assert part in text
-    assert unsaid(text, '"name":"published"', '"name":"proposed"') == []
+    assert not unsaid(text, '"name":"published"', '"name":"proposed"')
     assert "although_it_leaked" not in text
     leaked(bank)
     text = get("proposal", {"proposal": str(MOVED)})[1]
-    assert unsaid(text, "although_it_leaked", "the item appears to have leaked") == []
+    assert not unsaid(text, "although_it_leaked", "the item appears to have leaked")
 
 
 def test_what_a_later_month_contradicts_is_shown_with_the_months_and_can_be_decided_on(
@@ -347,7 +347,7 @@ def test_what_a_later_month_contradicts_is_shown_with_the_months_and_can_be_deci
     for shown in ("Month by month", "discrimination a", "difficulty b", "0.47<small", "−0.30<small", "0.50<small"):
         assert shown in text
     text = get("decisions", {})[1]
-    assert unsaid(text, "Nothing waits for a decision.", "No decision needed: one proposal") == []
+    assert not unsaid(text, "Nothing waits for a decision.", "No decision needed: one proposal")
     assert re.search(r"2026-02/moved</a>\s*: contradicted by 2026-03", text)
     assert "contradicted by 2026-03" in get("decisions", {"month": FEB, "all": "1"})[1]
     assert "No decision needed" not in get("decisions", {"month": MAR})[1]
@@ -428,15 +428,12 @@ def test_a_decided_proposal_says_who_and_why_and_offers_to_undo_it(bank: Databas
     assert decide(ask(), ACCEPT).ok
     status, text = get("proposal", {"proposal": str(MOVED)})
     assert status == 200
-    assert (
-        unsaid(
-            text,
-            "The proposal of 2026-02 for moved is accepted",
-            "Accepted by Ann on",
-            "never comes into force",
-            "Undo …",
-        )
-        == []
+    assert not unsaid(
+        text,
+        "The proposal of 2026-02 for moved is accepted",
+        "Accepted by Ann on",
+        "never comes into force",
+        "Undo …",
     )
     assert "Accept …" not in text
 
@@ -444,7 +441,7 @@ def test_a_decided_proposal_says_who_and_why_and_offers_to_undo_it(bank: Databas
 def test_several_are_shown_at_once(bank: Database, get: Get) -> None:
     status, text = get("proposal", {f"chosen:{MOVED}": "on", f"chosen:{STILL}": "on"})
     assert status == 200
-    assert unsaid(text, "Publish the new values of two items?", "Reject …") == []
+    assert not unsaid(text, "Publish the new values of two items?", "Reject …")
     assert get("proposal", {f"chosen:{FEB}/{k}": "on" for k in range(201)})[0] == 404
 
 
@@ -493,16 +490,14 @@ def red(bank: Database) -> Database:
 
 def test_anchors_that_moved_wait_until_they_are_dropped(red: Database, ask: Ask, get: Get) -> None:
     with red.connect() as connection:
-        scale = read_scales(connection, Month(FEB).start)[SCALE]
-        assert [*moved_anchors(connection, FEB, scale)] == ["K2"]
+        assert [*moved_anchors(connection, FEB, read_scales(connection, Month(FEB).start)[SCALE])] == ["K2"]
     status, text = get("decisions", {})
     assert status == 200
-    assert unsaid(text, "anchor that moved in 2026-02", "b +0.80", "7.3") == []
-    address = {"month": FEB, "scale": SCALE, "item": "K2"}
-    status, text = get("anchors", address)
+    assert not unsaid(text, "anchor that moved in 2026-02", "b +0.80", "7.3")
+    status, text = get("anchors", {"month": FEB, "scale": SCALE, "item": "K2"})
     assert status == 200
     assert text.startswith("Link 2026-02 without K2?")
-    assert unsaid(text, "3 remain", "Drop") == []
+    assert not unsaid(text, "3 remain", "Drop")
     form = Form("drop", (Reference(FEB, "K2"),), "its text was changed", scale_id=SCALE)
     told = review(ask(), form)
     assert told.ok
@@ -533,8 +528,7 @@ def test_a_drop_says_what_undoes_it_and_is_undone_on_its_page(red: Database, ask
     assert text.startswith("Out of the anchors in 2026-02: K2")  # what is said above "Dropped" once it was decided
     assert "needs the role psychometrician" in refusal(decide(ask(identity=person("analyst")), back))
     assert "4 again, as they were frozen" in said(review(ask(), back))
-    done = decide(ask(), back)
-    assert "Restored: K2; 4 anchors are in the set from 2026-02 on." in said(done)
+    assert "Restored: K2; 4 anchors are in the set from 2026-02 on." in said(decide(ask(), back))
     text = get("decisions", {})[1]
     assert "restored to the anchors" in text
     assert "Restore …" not in text

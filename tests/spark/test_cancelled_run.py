@@ -57,8 +57,7 @@ def test_a_run_that_is_terminated_ends_its_job_on_the_cluster(
     )
     with running_stack(on_spark, "tests.testbed.slow_spark_location") as stack:
         load(stack.database, random_world(11))
-        store = object_store(on_spark)
-        before, _ = take_snapshot(stack.database, store, MONTH, "first")
+        before, _ = take_snapshot(stack.database, object_store(on_spark), MONTH, "first")
         run_sql(stack.database, "UPDATE response_log SET hints_used = 7")
         lake = Lake.at(on_spark)
         assert isinstance(lake, Lake)

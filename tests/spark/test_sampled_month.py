@@ -128,8 +128,7 @@ def test_a_sample_has_all_answers_of_its_learners(months: Made) -> None:
     snapshot = _snapshot(graph, rooms.MONTHS[0])
     sample, everybody = (read(graph.store, snapshot, columns=FIT_COLUMNS) for read in (read_for_run, read_snapshot))
     assert 0.7 * MOST < sample.num_rows <= MOST < everybody.num_rows
-    theirs = everybody.filter(pc.is_in(everybody["user_id"], sample["user_id"]))
-    assert theirs.num_rows == sample.num_rows
+    assert everybody.filter(pc.is_in(everybody["user_id"], sample["user_id"])).num_rows == sample.num_rows
 
 
 def test_the_fit_and_its_gates_name_the_sample(months: Made) -> None:
@@ -179,7 +178,7 @@ def test_what_needs_everybody_in_one_process_is_refused(months: Made) -> None:
 
     (fit,) = fit_month_for_comparison(graph.database, graph.store, rooms.MONTHS[0], "trial", None, None, build)
     assert fit.error is not None
-    assert unsaid(fit.error, f"reads at most {MOST:,} attempts", "set IRT_SPARK_SAMPLE higher") == []
+    assert not unsaid(fit.error, f"reads at most {MOST:,} attempts", "set IRT_SPARK_SAMPLE higher")
     with pytest.raises(PermanentFailure, match=f"{rooms.MONTHS[1]} has more attempts than IRT_SPARK_SAMPLE allows"):
         recalibrate(graph.database, graph.store, rooms.SCALE, rooms.MONTHS[1], rooms.MONTHS[1])
     window = OriginWindow(*Month(rooms.MONTHS[0]).bounds, EmEngine(1), graph.store)
