@@ -79,8 +79,7 @@ def test_a_calibrated_world(calibrated: Settings) -> None:
     assert found["irt_daemon_heartbeat_age_seconds"] == {(): float("inf")}
     assert found["irt_schedule_late"] == {(plan.documents_name,): 0.0 for plan in PLANS}
     assert found["irt_job_overdue"] == {(plan.documents_name,): 0.0 for plan in PLANS}
-    nothing = {name for name, samples in found.items() if not samples}
-    assert nothing == {
+    assert {name for name, samples in found.items() if not samples} == {
         "irt_runs",
         "irt_schedule_last_success_timestamp_seconds",
         "irt_invariants_last_run_timestamp_seconds",

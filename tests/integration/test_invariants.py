@@ -218,13 +218,12 @@ def report_files(world: World) -> None:
     """A learner's report of two weeks, and the bank's of July."""
     for n, (week, key) in enumerate(REPORT_FILES.items()):
         url = world.store.put(key, key.encode())
-        digest = hashlib.sha256(key.encode()).hexdigest()
         world.sql(
             """INSERT INTO report_artifacts (user_id, week_start, "window", format, url, sha256)
                VALUES (%s, %s, %s, 'pdf', %s, %s)""",
             *(("u1", week, None) if n < 2 else (None, None, f"{week}/{SCALE}")),
             url,
-            digest,
+            hashlib.sha256(key.encode()).hexdigest(),
         )
 
 

@@ -99,10 +99,9 @@ def test_a_month_that_was_not_linked_says_so_and_stores_nothing(world: Settings)
 
 
 def test_an_alert_lasts_from_the_first_flagged_month_to_the_first_sound_one() -> None:
-    kind = {"change": {"kind": "leak"}}
     judged = [
         ("a", "2026-01", "medium", {}),
-        ("a", "2026-03", "high", kind),
+        ("a", "2026-03", "high", {"change": {"kind": "leak"}}),
         ("a", "2026-04", "none", {}),
         ("a", "2026-05", "medium", {}),
         ("b", "2026-01", "none", {}),

@@ -287,9 +287,8 @@ def test_a_scale_without_an_origin_fails_and_says_both_ways_out(
 ) -> None:
     caplog.set_level(logging.INFO)
     without_origin(database, SCALE)
-    problem = str(night_of(database).problem)
     assert not unsaid(
-        problem,
+        str(night_of(database).problem),
         "has no origin, so 2026-07-02:2026-08-01 cannot be placed on it",
         "run `irt scale init --scale default`, or declare a window its origin",
         "`irt scale init --scale default --origin 2026-07-02:2026-08-01`",

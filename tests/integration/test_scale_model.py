@@ -60,9 +60,8 @@ def scale_of(database: Database, month: str | None) -> Scale:
 
 
 def preview(settings: Settings, values: dict[Any, str], first_month: str | None = None) -> Any:
-    database = Database(settings)
     return preview_model_change(
-        database,
+        Database(settings),
         folder_store(settings),
         SCALE,
         values,

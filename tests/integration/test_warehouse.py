@@ -231,9 +231,8 @@ def test_all_problems_of_a_frame_are_named_at_once_and_nothing_is_written(connec
     )
     with pytest.raises(PermanentFailure) as refused:
         append(connection, tables.features_topic_daily, frame)
-    message = str(refused.value)
     assert not unsaid(
-        message,
+        str(refused.value),
         "3 rows do not fit table features_topic_daily",
         "column topic_id is missing",
         "column colour is not in the table",

@@ -294,8 +294,7 @@ def test_what_waits_is_listed_with_its_evidence_in_a_line(bank: Database, get: G
 
 def test_the_last_decisions_are_listed_and_those_that_stand_can_be_undone(bank: Database, ask: Ask, get: Get) -> None:
     assert decide(ask(), ACCEPT).ok
-    text = get("decisions", {})[1]
-    assert not unsaid(text, "it became easier", "Ann", "2026-05-01", "Undo …")
+    assert not unsaid(get("decisions", {})[1], "it became easier", "Ann", "2026-05-01", "Undo …")
     assert decide(ask(), UNDO).ok
     text = get("decisions", {})[1]
     assert not unsaid(text, "an error", "undone")
