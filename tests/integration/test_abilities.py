@@ -17,10 +17,9 @@ from irt_assets.responses.scales import read_scales
 from irt_assets.responses.window import judged_window
 from resources.postgres.database import Database
 from resources.settings import Settings
-from tests.helpers import rooms
-from tests.helpers.rooms import SCALE, add_attempts, add_items, attempt, rows, run_sql
+from tests.helpers.rooms import MONTHS, SCALE, add_attempts, add_items, attempt, rows, run_sql
 
-MONTH, LATER = rooms.MONTHS
+MONTH, LATER = MONTHS
 END = Month(LATER).end
 NODES = np.linspace(-6, 6, 61)
 

@@ -13,9 +13,8 @@ from apprise.plugins.discord import NotifyDiscord
 from apprise.plugins.slack import NotifySlack
 from pydantic import SecretStr
 
-from resources.alerts import outbox
 from resources.alerts.notifier import channels, deliver, problems
-from resources.alerts.outbox import Alert, open_alert, resolve_alert
+from resources.alerts.outbox import FIRST_WAIT_S, Alert, open_alert, open_keys, resolve_alert
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import rows, run_sql
@@ -235,7 +234,7 @@ def test_a_channel_that_is_down_delays_only_itself_and_loses_nothing(everywhere:
         "SELECT attempts, extract(epoch FROM next_attempt_at - now()) FROM alert_delivery WHERE channel = 'email'",
     )
     assert attempts == 1  # the second round came before its time
-    assert 50 < wait <= outbox.FIRST_WAIT_S
+    assert 50 < wait <= FIRST_WAIT_S
     resolve(everywhere)
     smtp.refuse = False
     wait_is_over(everywhere)
@@ -294,7 +293,7 @@ def test_a_database_without_channels_keeps_its_alerts(settings: Settings) -> Non
     raise_alert(settings)
     assert deliver(Database(settings), settings) == {}
     with Database(settings).connect() as connection:
-        assert list(outbox.open_keys(connection, "invariant ")) == [BAD_ITEMS.key]
+        assert list(open_keys(connection, "invariant ")) == [BAD_ITEMS.key]
 
 
 # -- secrets and mistakes ----------------------------------------------------------------------------

@@ -21,8 +21,7 @@ from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.settings import Settings
-from tests.helpers import rooms
-from tests.helpers.rooms import MONTHS, SCALE, folder_store, rows, run_sql
+from tests.helpers.rooms import MONTHS, SCALE, FolderStore, folder_store, rows, run_sql
 
 FIRST, LAST = MONTHS
 LATER = Month(LAST).end
@@ -100,7 +99,7 @@ def test_drift_is_still_judged_against_fits_that_the_dropped_anchor_had_linked(b
     assert judged.drift.item_ids == before[0].item_ids
 
 
-def folder_store_of(bank: Database) -> rooms.FolderStore:
+def folder_store_of(bank: Database) -> FolderStore:
     return folder_store(bank.settings)
 
 

@@ -13,7 +13,6 @@ import dagster as dg
 import pytest
 
 from irt_assets.calibration import checks
-from irt_assets.calibration.checks import INVENTORY, ITEMS, build_calibration_checks
 from irt_assets.calibration.shown import parameters_metadata
 from irt_assets.common.partitions import Month, last_complete_month, monthly, months_between
 from irt_assets.common.wording import counted
@@ -26,8 +25,8 @@ from irt_assets.responses.snapshot import take_snapshot
 from resources.dagster_schema import rows_of
 from resources.postgres.database import Database
 from resources.settings import Settings
-from tests.helpers import rooms
 from tests.helpers.rooms import (
+    MONTHS,
     SCALE,
     add_items,
     check_context,
@@ -38,8 +37,8 @@ from tests.helpers.rooms import (
     stage_made_up,
 )
 
-MONTH = rooms.MONTHS[0]
-MONTHLY, INVENTORY_CHECKS = build_calibration_checks(monthly(MONTH), MONTH)
+MONTH = MONTHS[0]
+MONTHLY, INVENTORY_CHECKS = checks.build_calibration_checks(monthly(MONTH), MONTH)
 BY_NAME = {key.name: check for check in MONTHLY for key in check.check_keys}
 
 
@@ -122,7 +121,7 @@ def test_a_check_that_breaks_down_fails_with_the_reason_and_leaves_the_others_ju
 
     gates = [replace(gate, judge=broken) if gate.name == "connected" else gate for gate in SET_GATES]
     monkeypatch.setattr(checks, "SET_GATES", gates)
-    monthly_checks, _ = build_calibration_checks(monthly(MONTH), MONTH)
+    monthly_checks, _ = checks.build_calibration_checks(monthly(MONTH), MONTH)
     (of_fit,) = (check for check in monthly_checks if check.node_def.name == "item_calibration_checks")
     context = check_context(MONTH, instance, *of_fit.check_keys)
     found = {r.check_name: r for r in of_fit.op.compute_fn.decorated_fn(context, Database(calibrated), None)}
@@ -190,7 +189,7 @@ def test_items_held_back_are_named_with_a_warning(calibrated: Settings) -> None:
     found = evaluate(calibrated, "items_pass_their_gates")
     change_rules(Database(calibrated), SCALE, {"max_abs_b": 6.0})
     assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
-    items = rows_of(found.metadata, ITEMS)
+    items = rows_of(found.metadata, checks.ITEMS)
     assert len(items) > 5
     assert all("is above 1" in row["why"] for row in items)
     named = ", ".join(sorted(row["item"] for row in items))
@@ -200,7 +199,7 @@ def test_items_held_back_are_named_with_a_warning(calibrated: Settings) -> None:
 def test_items_that_the_month_before_held_back_do_not_fail_again(calibrated: Settings) -> None:
     database = Database(calibrated)
     change_rules(database, SCALE, {"max_abs_b": 1.0})
-    items = [row["item"] for row in rows_of(evaluate(calibrated, "items_pass_their_gates").metadata, ITEMS)]
+    items = [row["item"] for row in rows_of(evaluate(calibrated, "items_pass_their_gates").metadata, checks.ITEMS)]
     held = json.dumps({item: ["|b| was large"] for item in items[1:]})
     run_sql(
         database,
@@ -245,7 +244,7 @@ def test_items_that_could_not_be_estimated_are_named(calibrated: Settings, world
     stage_made_up(Database(world), folder_store(world), MONTH, flagged)
     found = evaluate(world, "items_were_estimated")
     assert not found.passed
-    (row,) = rows_of(found.metadata, ITEMS)
+    (row,) = rows_of(found.metadata, checks.ITEMS)
     assert (row["item"], row["why"]) == ("A02", f"all_correct: {Flag.ALL_CORRECT.explanation}")
     assert evaluate(world, "items_pass_their_gates").passed  # told once
 
@@ -264,7 +263,7 @@ def take_stock(settings: Settings, instance: dg.DagsterInstance) -> dict[str, dg
 
 def test_each_monthly_asset_has_an_inventory() -> None:
     assert set(INVENTORY_CHECKS.check_keys) == {
-        dg.AssetCheckKey(dg.AssetKey(asset), INVENTORY)
+        dg.AssetCheckKey(dg.AssetKey(asset), checks.INVENTORY)
         for asset in ("scored_responses", "item_calibration", "linked_item_parameters", "published_item_parameters")
     }
 
@@ -283,7 +282,7 @@ def test_the_inventories_name_each_month_once_where_it_stands(
     assert rows[MONTH]["state"] == "missing"
     assert rows[MONTH]["why"].startswith("its answers are scored and nothing was fitted")
     assert {month: rows[month]["state"] for month in months} == {
-        month: "missing" if month in rooms.MONTHS else "empty" for month in months
+        month: "missing" if month in MONTHS else "empty" for month in months
     }
     for asset in ("item_calibration", "linked_item_parameters", "published_item_parameters"):
         assert found[asset].passed

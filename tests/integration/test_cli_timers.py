@@ -16,8 +16,7 @@ from irt_assets.common.run_progress import last_made
 from irt_assets.definitions import build_defs
 from irt_assets.drift.assets import GROUP
 from irt_assets.reports.assets import DRIFT_REPORT
-from irt_assets.runs import in_process_runs
-from irt_assets.runs.in_process_runs import Outcome
+from irt_assets.runs.in_process_runs import DAEMONS_OWN, SENSORS, Outcome, follow_up, run_here
 from irt_assets.servers.instance import dagster_instance
 from jobs.plans import PLANS, Plan, plan_of
 from resources.postgres.database import Database
@@ -44,7 +43,7 @@ def instance(world: Settings) -> Iterator[DagsterInstance]:
 
 
 def followed(instance: DagsterInstance, settings: Settings) -> list[str]:
-    outcomes = list(in_process_runs.follow_up(instance, settings))
+    outcomes = list(follow_up(instance, settings))
     assert all(outcome.success for outcome in outcomes), outcomes
     return [outcome.name for outcome in outcomes]
 
@@ -73,21 +72,21 @@ def test_without_a_daemon_a_run_that_failed_is_told_of_once_and_so_is_its_end(wo
     anchors = "UPDATE anchor_set SET item_id = {}"
     with dagster_instance(settings, Database(settings)) as instance:
         rooms.run_sql(Database(settings), anchors.format("'gone ' || item_id"))
-        outcome = in_process_runs.run_here(instance, settings, plan, MONTH)
+        outcome = run_here(instance, settings, plan, MONTH)
         assert not outcome.success
         assert "anchor" in outcome.why
         for _ in range(2):
             followed(instance, settings)
         (told,) = [body for body in http.bodies() if MONTH in body["partition"]]
         rooms.run_sql(Database(settings), anchors.format("substr(item_id, 6)"))
-        assert in_process_runs.run_here(instance, settings, plan, MONTH).success
+        assert run_here(instance, settings, plan, MONTH).success
         followed(instance, settings)
         assert [body["event"] for body in http.bodies() if body["id"] == told["id"]] == ["opened", "resolved"]
 
 
 def test_every_sensor_is_the_daemons_own_or_evaluated_without_it(world: Settings) -> None:
     sensors = {sensor.name for sensor in build_defs(world).sensors or ()}
-    assert sensors == {*in_process_runs.SENSORS, *in_process_runs.DAEMONS_OWN}
+    assert sensors == {*SENSORS, *DAEMONS_OWN}
 
 
 def test_a_run_that_a_stopped_daemon_left_in_its_queue_is_made_here(

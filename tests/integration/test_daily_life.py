@@ -19,9 +19,8 @@ from resources.dagster_compat import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTIT
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
-from tests.helpers import rooms
 from tests.helpers.kpi_worlds import load, random_world
-from tests.helpers.rooms import check_context, rows, run_sql
+from tests.helpers.rooms import check_context, copied, folder_store, rows, run_sql
 from tests.testbed.patience import patient
 
 pytestmark = pytest.mark.ci
@@ -36,7 +35,7 @@ class Graph:
     def __init__(self, settings: Settings, instance: dg.DagsterInstance, now: datetime) -> None:
         self.now, self.yesterday, self.week = now, day(now - timedelta(days=1)), week_of(now)
         self.instance, self.database = instance, Database(settings)
-        self.defs = build_defs(settings, resources={"database": self.database, "store": rooms.folder_store(settings)})
+        self.defs = build_defs(settings, resources={"database": self.database, "store": folder_store(settings)})
 
     def run(self, job: str, partition: str | None = None, **tags: str) -> dg.ExecuteInProcessResult:
         return self.defs.resolve_job_def(job).execute_in_process(
@@ -50,7 +49,7 @@ def graph(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path) ->
     now = datetime.now(UTC)
     first = (now - timedelta(days=DAYS)).strftime("%Y-%m")
     with (
-        rooms.copied(postgres.start(), migrated_template, "daily_life", tmp_path) as settings,
+        copied(postgres.start(), migrated_template, "daily_life", tmp_path) as settings,
         dg.DagsterInstance.ephemeral() as instance,
     ):
         load(Database(settings), random_world(21, end=now))

@@ -13,10 +13,8 @@ from dagster_postgres import PostgresRunStorage
 
 from irt_assets.common import retries
 from irt_assets.servers.instance import dagster_instance
-from jobs import stuck_runs
-from jobs.stuck_runs import fail_lost_runs
+from jobs.stuck_runs import HealthCheckedRunLauncher, fail_lost_runs
 from resources import dagster_compat
-from resources.dagster_compat import keep_connections
 from resources.postgres.daemon_lock import DaemonLock
 from resources.postgres.database import Database
 from resources.settings import Settings
@@ -57,7 +55,7 @@ def test_a_lost_run_stays_as_it_is_on_a_read_only_database(
         connection.execute(
             "UPDATE dagster.runs SET status = 'STARTED', run_body = replace(run_body, 'SUCCESS', 'STARTED')"
         )
-    monkeypatch.setattr(stuck_runs.HealthCheckedRunLauncher, "is_lost", lambda _self, _run: True)
+    monkeypatch.setattr(HealthCheckedRunLauncher, "is_lost", lambda _self, _run: True)
     with dagster_instance(made_month, database) as instance:
         with altered(made_month, *READ_ONLY):
             assert fail_lost_runs(instance) == []
@@ -208,7 +206,7 @@ def test_a_commit_that_is_cut_off_is_made_once(
 def test_connections_that_are_kept_are_replaced_where_the_database_has_closed_them(made_month: Settings) -> None:
     database = Database(made_month)
     with dagster_instance(made_month, database) as instance:
-        keep_connections(instance)
+        dagster_compat.keep_connections(instance)
 
         def read() -> tuple[object, ...]:
             return instance.get_runs(), instance.get_asset_keys(), instance.all_instigator_state()

@@ -29,9 +29,8 @@ from resources import tables
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
-from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy
-from tests.helpers.rooms import MONTHS, SCALE, folder_store, rows, run_sql
+from tests.helpers.rooms import LOWERED, MONTHS, SCALE, folder_store, load_small_world, rows, run_sql
 from tests.helpers.worlds import OF_MONTHS
 
 MONTH = MONTHS[0]
@@ -58,8 +57,8 @@ def analysed(settings: Settings) -> Made:
     """One month of a world with an item that is harder for one language, calibrated; the rows of the attributes that a
     scale asks about if nobody says otherwise."""
     database, store = Database(settings), folder_store(settings)
-    truth = rooms.load_small_world(database, faults=(Fault("dif", size=1.2),), learners_per_month=LEARNERS)
-    initialise(database, SCALE, first_month=MONTH, thresholds=rooms.LOWERED)
+    truth = load_small_world(database, faults=(Fault("dif", size=1.2),), learners_per_month=LEARNERS)
+    initialise(database, SCALE, first_month=MONTH, thresholds=LOWERED)
     take_snapshot(database, store, MONTH, "run")
     fit_month(database, store, MONTH, EmEngine(1), "run")
     link_month(database, MONTH, "run")

@@ -13,9 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from irt_assets.engines import diagnosis
-from irt_assets.engines.diagnosis import engine_findings
 from resources import doctor, r_runtime
-from resources.doctor import Finding, diagnose
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
@@ -28,8 +26,12 @@ def no_r(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor.shutil, "which", lambda _: None)
 
 
-def found(settings: Settings, subject: str) -> Finding:
-    (finding,) = (finding for finding in diagnose(settings, engine_findings(settings)) if finding.subject == subject)
+def found(settings: Settings, subject: str) -> doctor.Finding:
+    (finding,) = (
+        finding
+        for finding in doctor.diagnose(settings, diagnosis.engine_findings(settings))
+        if finding.subject == subject
+    )
     return finding
 
 
@@ -39,7 +41,7 @@ def at_home(home: Path, **values: object) -> Settings:
 
 def test_a_fresh_machine_has_no_errors_and_is_left_as_it_was(tmp_path: Path) -> None:
     settings = at_home(tmp_path / "irt")
-    findings = diagnose(settings, engine_findings(settings))
+    findings = doctor.diagnose(settings, diagnosis.engine_findings(settings))
     assert [finding for finding in findings if finding.state == "error"] == []
     absent = {finding.subject for finding in findings if finding.state == "absent"}
     assert {"IRT_HOME", "database", "object store", "DAGSTER_HOME", "R"} <= absent
@@ -50,7 +52,7 @@ def test_a_migrated_database_is_ok(settings: Settings) -> None:
     assert found(settings, "database").state == "ok"
     assert found(settings, "database").detail.startswith("external PostgreSQL 16.")
     assert found(settings, "schema").state == "ok"
-    assert not [finding for finding in diagnose(settings) if finding.subject == "clock"]
+    assert not [finding for finding in doctor.diagnose(settings) if finding.subject == "clock"]
 
 
 @pytest.mark.parametrize(("wrong_by_s", "words"), [(3600, "s ahead of the database"), (-3600, "s behind the database")])
@@ -68,7 +70,7 @@ def test_no_finding_shows_a_password(settings: Settings) -> None:
     url = settings.database_url.get_secret_value()
     password = url.split(":")[2].split("@")[0]
     for database_url in (url, url.replace(password, password + "x"), url.replace("127.0.0.1", "not a host")):
-        findings = diagnose(settings.model_copy(update={"database_url": SecretStr(database_url)}))
+        findings = doctor.diagnose(settings.model_copy(update={"database_url": SecretStr(database_url)}))
         assert not [finding for finding in findings if password in str(finding)]
 
 
@@ -225,7 +227,7 @@ def test_r_and_its_packages_are_reported_with_the_way_to_install_them(
     )
     monkeypatch.setattr(r_runtime, "rpy2_version", lambda: "3.6.5")
     settings = at_home(tmp_path)
-    assert found(settings, "R") == Finding("R", "ok", "4.5.0")
+    assert found(settings, "R") == doctor.Finding("R", "ok", "4.5.0")
     assert found(settings, "R package mirt").detail == "1.45"
     for package in ("brms", "rstan"):
         finding = found(settings, f"R package {package}")
@@ -289,4 +291,8 @@ def test_the_password_in_a_service_s_address_is_not_shown(tmp_path: Path, token:
     settings = at_home(tmp_path / "irt", r_irt_base_url=url, r_irt_internal_token=token, irt_engines="mirt")
     finding = found(settings, "R IRT service")
     assert "http://irt:***@127.0.0.1:9" in finding.detail
-    assert not [finding for finding in diagnose(settings, engine_findings(settings)) if "hunter2" in str(finding)]
+    assert not [
+        finding
+        for finding in doctor.diagnose(settings, diagnosis.engine_findings(settings))
+        if "hunter2" in str(finding)
+    ]

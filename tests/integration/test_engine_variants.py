@@ -21,12 +21,22 @@ from irt_assets.gates.month_status import month_states
 from irt_assets.responses.scales import change_rules
 from resources.postgres.database import Database
 from resources.settings import Settings
-from tests.helpers import rooms, trial_engine
-from tests.helpers.rooms import SCALE, rows
+from tests.helpers import trial_engine
+from tests.helpers.rooms import (
+    MONTHS,
+    SCALE,
+    add_attempts,
+    add_items,
+    answer_matrix,
+    folder_store,
+    model_scores,
+    rows,
+    run_sql,
+)
 
 pytestmark = pytest.mark.ci
 
-MONTH = rooms.MONTHS[0]
+MONTH = MONTHS[0]
 N_LEARNERS, N_ITEMS = 400, 15
 A = np.linspace(0.7, 1.8, N_ITEMS)[np.random.default_rng(1).permutation(N_ITEMS)]
 B = np.linspace(-1.6, 1.6, N_ITEMS)
@@ -38,7 +48,7 @@ class Graph:
 
     def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
         self.settings, self.instance, self.database = settings, instance, Database(settings)
-        self.store = rooms.folder_store(settings)
+        self.store = folder_store(settings)
 
     def defs(self, **changes: Any) -> dg.Definitions:
         settings = self.settings.model_copy(update=changes)
@@ -70,10 +80,10 @@ def graph(settings: Settings, tmp_path: Any) -> Iterator[Graph]:
     items = [f"i{j:02d}" for j in range(N_ITEMS)]
     database = Database(settings)
     anchors = {items[j]: {"a": A[j], "b": B[j], "a_se": 0.1, "b_se": 0.1} for j in range(0, N_ITEMS, 2)}
-    rooms.add_items(database, dict.fromkeys(items) | anchors)
+    add_items(database, dict.fromkeys(items) | anchors)
     initialise(database, SCALE, first_month=MONTH, thresholds=LOOSE)
-    scores = rooms.model_scores(rng.normal(size=N_LEARNERS), A, B, rng)
-    rooms.add_attempts(database, rooms.answer_matrix(MONTH, scores, items))
+    scores = model_scores(rng.normal(size=N_LEARNERS), A, B, rng)
+    add_attempts(database, answer_matrix(MONTH, scores, items))
     (tmp_path / "dagster").mkdir()
     with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
         yield Graph(settings, instance)
@@ -187,7 +197,7 @@ def test_an_engine_that_is_enabled_later_makes_no_month_stale_and_fits_only_its_
 def test_a_scale_is_published_from_its_own_engine(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is fitted by em too, so that the two are compared, and a second fit by the enabled engine is not made."""
     monkeypatch.setattr(registry, "ENGINES", (*registry.ENGINES, trial_engine.SPEC))
-    rooms.run_sql(graph.database, "UPDATE calibration_scale SET engine = 'trial'")
+    run_sql(graph.database, "UPDATE calibration_scale SET engine = 'trial'")
     result = graph.run(irt_engines="trial")
     assert result.success
     assert check(result, "trial_fitted").description == f"{MONTH}: it has no scale to fit"
@@ -222,7 +232,7 @@ def test_a_month_is_fitted_by_an_engine_that_was_added_by_one_file_and_one_line(
 
 
 def test_a_scale_whose_engine_is_no_longer_there_is_red_and_says_so(graph: Graph) -> None:
-    rooms.run_sql(graph.database, "UPDATE calibration_scale SET engine = 'stan'")
+    run_sql(graph.database, "UPDATE calibration_scale SET engine = 'stan'")
     assert not graph.run().success
     assert rows(graph.database, "SELECT error FROM fit_staging WHERE engine = 'stan'") == [
         ("unknown engine 'stan'; known are em, mirt, pymc, brms, remote",)

@@ -28,9 +28,8 @@ from irt_assets.responses.snapshot import take_snapshot
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings, get_settings
-from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy
-from tests.helpers.rooms import SCALE, folder_store, rows
+from tests.helpers.rooms import SCALE, add_items, calibrate, folder_store, rows
 from tests.helpers.sentences import unsaid
 from tests.helpers.typed import Irt
 from tests.helpers.worlds import OF_MONTHS
@@ -68,7 +67,7 @@ def begin_with_guessers(settings: Settings) -> str:
     `irt scale init` said."""
     database, rng = Database(settings), np.random.default_rng(5)
     a, b = truth(rng)
-    rooms.add_items(database, dict.fromkeys(ITEMS))
+    add_items(database, dict.fromkeys(ITEMS))
     add_answers(database, FIRST, rng.normal(0.0, 1.0, LEARNERS), a, b, ITEMS[:OLD], rng, guessing=0.2)
     add_answers(database, NEXT, rng.normal(0.3, 1.0, LEARNERS), a, b, ITEMS, rng, guessing=0.2)
     return init_by_hand(settings)
@@ -159,7 +158,7 @@ def test_a_guessed_month_of_a_3pl_publishes_c(guessers: Settings) -> None:
     decide_model_change(database, change, by="Ann", reason="multiple choice")
     with database.connect() as connection:
         assert read_scales(connection, Month(NEXT).start)[SCALE].model == "3pl"
-    step = rooms.calibrate(guessers, NEXT)
+    step = calibrate(guessers, NEXT)
     assert step.state == "done", step.why
     shape = staged_shape(database, NEXT)
     assert not shape["guessing"], "the model has it"
@@ -219,7 +218,7 @@ def test_anchors_of_an_origin_window_keep_the_covariance_of_their_fit(guessers: 
 
 def test_anchors_of_the_bank_have_no_covariance_between_them(settings: Settings) -> None:
     database = Database(settings)
-    rooms.add_items(database, {f"a{j}": VALUES for j in range(6)})
+    add_items(database, {f"a{j}": VALUES for j in range(6)})
     initialise(database, SCALE, first_month=FIRST)
     with database.connect() as connection:
         anchors = read_anchors(connection, SCALE, 1)

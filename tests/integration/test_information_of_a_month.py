@@ -24,9 +24,21 @@ from irt_assets.psychometrics.linking.linking import assumed_errors
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
-from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy
-from tests.helpers.rooms import MONTHS, SCALE, folder_store, rows, run_sql
+from tests.helpers.rooms import (
+    LOWERED,
+    MONTHS,
+    SCALE,
+    add_attempts,
+    add_items,
+    add_learners,
+    answer_matrix,
+    calibrate,
+    folder_store,
+    model_scores,
+    rows,
+    run_sql,
+)
 from tests.helpers.worlds import OF_MONTHS
 
 ITEMS, LEARNERS = 24, 900
@@ -56,21 +68,21 @@ def judged_month(settings: Settings) -> dict[str, Any]:
         item: {"a": a, "b": b, "a_se": sa, "b_se": sb, "cov_ab": sab, "n": 3000, "D": 1.0}
         for item, a, b, sa, sb, sab in values
     }
-    rooms.add_items(database, bank | {NEW: None})
-    rooms.add_items(database, {"nothing": None}, "empty scale")
-    initialise(database, SCALE, first_month=MONTH, thresholds=rooms.LOWERED)
+    add_items(database, bank | {NEW: None})
+    add_items(database, {"nothing": None}, "empty scale")
+    initialise(database, SCALE, first_month=MONTH, thresholds=LOWERED)
     rng = np.random.default_rng(11)
     theta = rng.normal(0.3, 1.1, LEARNERS)
     a_now = np.append(np.where(np.array(IDS) == FLAT, 0.4, A), 1.0)
-    scores = rooms.model_scores(theta, a_now, np.append(B, 0.0), rng)
+    scores = model_scores(theta, a_now, np.append(B, 0.0), rng)
     scores[:, 1] = 1 - scores[:, 1]
     scores[60:, 2] = np.nan
     scores[:, 3] = np.nan
     users = [f"u{i:04d}" for i in range(LEARNERS)]
-    rooms.add_learners(database, users)
-    rooms.add_attempts(database, rooms.answer_matrix(MONTH, scores, [*IDS, NEW], users))
+    add_learners(database, users)
+    add_attempts(database, answer_matrix(MONTH, scores, [*IDS, NEW], users))
     run_sql(database, "DELETE FROM question WHERE item_id = %s", (VANISHED,))
-    rooms.calibrate(settings, MONTH)
+    calibrate(settings, MONTH)
     information_of_month(database, store, MONTH)
     stored = rows(
         database,

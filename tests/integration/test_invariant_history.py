@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 from irt_assets.cli import app
 from irt_assets.definitions import build_defs
 from irt_assets.invariants import history
-from irt_assets.invariants.history import Report, record
 from irt_assets.invariants.invariant import Found, Invariant, InvariantContext, NotTested, Verdict, Violation
 from irt_assets.invariants.registry import INVARIANTS
 from resources.alerts.outbox import Alert, open_alert
@@ -44,7 +43,7 @@ class History:
         violations = tuple(Violation(s, "broken", "whole", others.get("partition", "")) for s in subjects)
         verdict = Verdict(others.get("invariant", FINE), violations, untested, crashed)
         with self.database.connect() as connection:
-            record(connection, f"run {self.n}", Report(NOW, (verdict,)))
+            history.record(connection, f"run {self.n}", history.Report(NOW, (verdict,)))
 
     def open(self) -> list[tuple[Any, ...]]:
         return rows(

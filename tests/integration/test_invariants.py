@@ -31,12 +31,11 @@ from irt_assets.responses.snapshot import current_snapshot, read_snapshot
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
 from resources.settings import Settings
-from tests.helpers import rooms
 from tests.helpers.fit_specs import PARALLEL
-from tests.helpers.rooms import SCALE
+from tests.helpers.rooms import MONTHS, SCALE, FolderStore, Path, folder_store
 from tests.testbed.partitions import ensure_month_partitions
 
-JUNE, JULY = rooms.MONTHS
+JUNE, JULY = MONTHS
 DAY = "2026-07-15"
 NOW = datetime(2026, 8, 20, 12, tzinfo=UTC)
 BY_NAME = {one.name: one for one in INVARIANTS}
@@ -44,7 +43,7 @@ BY_NAME = {one.name: one for one in INVARIANTS}
 
 @pytest.fixture(scope="module")
 def measured(calibrated: Settings) -> Settings:
-    for month in rooms.MONTHS:
+    for month in MONTHS:
         measure(Database(calibrated), month, f"abilities {month}")
     return calibrated
 
@@ -55,7 +54,7 @@ class World:
 
     connection: psycopg.Connection
     store: ObjectStore
-    months: tuple[str, ...] = rooms.MONTHS
+    months: tuple[str, ...] = MONTHS
     states: tuple[MonthState, ...] = ()
     made: dict[str, dict[str, datetime]] = field(default_factory=dict)
 
@@ -95,7 +94,7 @@ class World:
 @pytest.fixture
 def world(measured: Settings) -> Iterator[World]:  # type: ignore[override]
     with Database(measured).connect() as connection:
-        yield World(connection, rooms.folder_store(measured))
+        yield World(connection, folder_store(measured))
         connection.rollback()
 
 
@@ -202,7 +201,7 @@ JUDGED = datetime(2026, 8, 3, 4, tzinfo=UTC)
 def judged_months(world: World) -> None:
     """Both months fitted on the 3rd of August and judged an hour later; July flags A01, which nobody decided on yet."""
     world.sql("UPDATE mirt_fit_meta SET fitted_at = %s WHERE kind = 'monthly'", JUDGED - timedelta(hours=1))
-    world.made = {asset: dict.fromkeys(rooms.MONTHS, JUDGED) for asset in FOLLOWING}
+    world.made = {asset: dict.fromkeys(MONTHS, JUDGED) for asset in FOLLOWING}
     world.sql(
         """INSERT INTO item_drift (month, scale_id, item_id, engine, severity) VALUES
            ('2026-07', 'default', 'A01', 'em', 'high'), ('2026-07', 'default', 'A02', 'em', 'none')"""
@@ -781,7 +780,7 @@ def test_a_week_as_it_is_computed_is_whole(world: World) -> None:
 
 def test_an_empty_database_violates_nothing_and_says_what_it_could_not_test(database: Database) -> None:
     with database.connect() as connection:
-        verdicts = evaluate(InvariantContext(connection, rooms.FolderStore(rooms.Path("nowhere")), NOW, ()), INVARIANTS)
+        verdicts = evaluate(InvariantContext(connection, FolderStore(Path("nowhere")), NOW, ()), INVARIANTS)
     assert [verdict.invariant.name for verdict in verdicts if not verdict.passed] == []
     assert not [verdict for verdict in verdicts if verdict.crashed]
 
@@ -789,7 +788,7 @@ def test_an_empty_database_violates_nothing_and_says_what_it_could_not_test(data
 def test_the_real_queries_write_nothing(measured: Settings) -> None:
     with Database(measured).connect() as connection:
         connection.read_only = True
-        verdicts = evaluate(World(connection, rooms.folder_store(measured)).look(), INVARIANTS)
+        verdicts = evaluate(World(connection, folder_store(measured)).look(), INVARIANTS)
     assert [(verdict.invariant.name, verdict.crashed) for verdict in verdicts if verdict.crashed] == []
 
 

@@ -18,7 +18,6 @@ from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.run_progress import PARTITION_TAG
 from irt_assets.runs import start
 from irt_assets.runs.in_process_runs import Outcome
-from irt_assets.runs.start import RUN_KEY_TAG
 from irt_assets.servers.instance import dagster_instance
 from jobs.plans import Plan, plan_of
 from resources.dagster_compat import PARENT_RUN_ID_TAG, RETRY_NUMBER_TAG, RUN_FAILURE_REASON_TAG, queue_run
@@ -108,7 +107,7 @@ def test_a_pod_that_is_started_again_tells_of_the_run_that_the_first_asked_for(
     with pytest.raises(KeyboardInterrupt):
         asked(instance, as_job)
     (run,) = instance.get_runs()
-    assert run.tags[RUN_KEY_TAG] == "features-29384720"
+    assert run.tags[start.RUN_KEY_TAG] == "features-29384720"
     monkeypatch.setattr(start, "await_run", ends(instance, well=well))
     for _ in range(2):  # while the run goes on, and when it has ended
         assert asked(instance, as_job) == [Outcome("aggregate_features_daily", DAY, well)]
@@ -137,7 +136,7 @@ def test_a_run_by_the_documents_name_is_waited_for(
     monkeypatch.setattr(start, "await_run", ends(instance))
     night = plan_of("mirt_calibrate")
     queued(instance, replace(night, job="mirt_calibrate"), DAY, {})
-    queued(instance, replace(night, job="mirt_calibrate"), "2026-03-06", {RUN_KEY_TAG: as_job.irt_run_key})
+    queued(instance, replace(night, job="mirt_calibrate"), "2026-03-06", {start.RUN_KEY_TAG: as_job.irt_run_key})
     for day in (DAY, "2026-03-06", "2026-03-06"):
         assert asked(instance, as_job, night, day)[0] == Outcome("calibrate_night", day, success=True)
     assert len(instance.get_runs()) == 2

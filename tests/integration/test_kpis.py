@@ -27,10 +27,9 @@ from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.postgres.relations import LEARNER, QUESTION
 from resources.settings import Settings
-from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy
 from tests.helpers.kpi_worlds import END, WEEK, load, published_of, random_world, scales_of
-from tests.helpers.rooms import rows, run_sql
+from tests.helpers.rooms import folder_store, rows, run_sql
 from tests.helpers.same_rows import EQUAL, assert_same, flat, in_order
 from tests.helpers.worlds import OF_MONTHS
 
@@ -59,7 +58,7 @@ def own(postgres: EmbeddedPostgres, log: Settings, tmp_path: Path) -> Iterator[S
 @pytest.fixture(scope="module")
 def parquet(log: Settings) -> Run:
     """DuckDB over the Parquet snapshots of every month, with the bank and the learners beside them."""
-    database, store = Database(log), rooms.folder_store(log)
+    database, store = Database(log), folder_store(log)
     months = sorted({a["completed_at"].strftime("%Y-%m") for a in WORLD.attempts})
     files = [str(store.root / take_snapshot(database, store, month, "run")[0].uri) for month in months]
     connection = duckdb.connect()

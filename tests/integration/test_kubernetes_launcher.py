@@ -24,7 +24,6 @@ from dagster import DagsterRunStatus as Status
 from irt_assets.common.environment import CONFIGURATION, VARIANTS
 from irt_assets.common.run_progress import to_be_repeated
 from jobs import kubernetes_launcher
-from jobs.kubernetes_launcher import KubernetesRunLauncher
 from jobs.launcher import own_worker_tags
 from jobs.stuck_runs import fail_lost_runs
 from resources.dagster_compat import WorkerStatus, watch_starting_runs
@@ -282,7 +281,7 @@ def test_an_outage_is_told_once_when_it_begins_and_once_when_it_is_over(
 def test_another_error_of_the_queue_is_logged_with_its_stack(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(KubernetesRunLauncher, "_job", lambda *_: 1 / 0)
+    monkeypatch.setattr(kubernetes_launcher.KubernetesRunLauncher, "_job", lambda *_: 1 / 0)
     run_id = cluster.queued()
     cluster.dequeue()
     assert cluster.status(run_id) is Status.FAILURE
@@ -458,7 +457,7 @@ def test_a_pod_that_may_not_ask_the_api_server_still_knows_the_instance(
     run_id = cluster.started()
     monkeypatch.setattr(kubernetes.config.kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
     asked = len(cluster.api.requests)
-    launcher = KubernetesRunLauncher()
+    launcher = kubernetes_launcher.KubernetesRunLauncher()
     launcher.register_instance(cluster.instance)
     assert fail_lost_runs(cluster.instance) == []
     assert launcher.terminate(run_id)

@@ -37,10 +37,10 @@ from resources.files.object_store import BucketStore, FolderStore, ObjectStore
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
-from tests.helpers import kpi_reference, rooms
+from tests.helpers import kpi_reference
 from tests.helpers.databases import made_once, template_copy
 from tests.helpers.kpi_worlds import END, WEEK, load, random_world
-from tests.helpers.rooms import rows, run_sql
+from tests.helpers.rooms import folder_store, rows, run_sql
 from tests.helpers.seaweed import BUCKET, SeaweedFS
 from tests.helpers.worlds import OF_MONTHS
 from tests.testbed.patience import patient
@@ -546,7 +546,7 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 def test_the_job_of_the_documents_writes_a_week_and_its_checks_look_at_it(
     settings: Settings, database: Database
 ) -> None:
-    store = rooms.folder_store(settings)
+    store = folder_store(settings)
     defs = build_defs(
         settings.model_copy(update={"irt_first_month": "2026-09"}), resources={"database": database, "store": store}
     )

@@ -12,10 +12,9 @@ from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.settings import Settings
 from resources.version import code_version
-from tests.helpers import rooms
-from tests.helpers.rooms import add_items, folder_store, rows, run_sql
+from tests.helpers.rooms import MONTHS, add_items, folder_store, rows, run_sql
 
-MONTH = rooms.MONTHS[0]
+MONTH = MONTHS[0]
 
 
 def of_item(settings: Settings, item: str) -> list[dict[str, object]]:

@@ -29,20 +29,25 @@ from irt_assets.responses.snapshot import take_snapshot
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.settings import Settings
-from tests.helpers import rooms
 from tests.helpers.rooms import (
+    MADE_UP_SPEC,
+    MONTHS,
     SCALE,
     add_attempts,
     add_items,
     answer_matrix,
+    attempt,
     folder_store,
+    made_up_calibration,
+    made_up_snapshot,
     model_scores,
     rows,
     run_sql,
+    stage_made_up,
 )
 from tests.helpers.sentences import unsaid
 
-MONTH = rooms.MONTHS[0]
+MONTH = MONTHS[0]
 ENGINE = EmEngine(1)
 
 
@@ -258,7 +263,7 @@ def test_a_month_before_its_snapshot_says_what_to_do_first(world: Settings) -> N
 
 def test_an_empty_bank_says_how_to_fill_it(settings: Settings) -> None:
     database, store = Database(settings), folder_store(settings)
-    add_attempts(database, [rooms.attempt("u", "i", Month(MONTH).start)])
+    add_attempts(database, [attempt("u", "i", Month(MONTH).start)])
     take_snapshot(database, store, MONTH, None)
     with pytest.raises(PermanentFailure, match="the bank has no items: `irt import questions FILE`"):
         fit_month(database, store, MONTH, ENGINE, None)
@@ -342,7 +347,7 @@ def test_an_item_with_one_response_is_held_back_by_name(settings: Settings) -> N
 def test_an_item_that_nobody_answered_is_neither_fitted_nor_published(settings: Settings) -> None:
     prepare(settings, np.column_stack([sound(), np.full(400, np.nan)]), [*NAMES, "missing"])
     database = Database(settings)
-    add_attempts(database, [rooms.attempt("u0001", "missing", Month(MONTH).start, correct=None)])
+    add_attempts(database, [attempt("u0001", "missing", Month(MONTH).start, correct=None)])
     assert calibrate(settings)[SCALE].state == "done"
     assert rows(database, "SELECT 1 FROM mirt_item_params WHERE item_id = 'missing'") == []
     assert rows(database, "SELECT 1 FROM item_parameter_publication WHERE item_id = 'missing'") == []
@@ -390,8 +395,8 @@ def test_each_month_tells_the_linking_of_those_before_it(calibrated: Settings) -
     database = Database(calibrated)
     with database.connect() as connection:
         scale = read_scales(connection)[SCALE]
-        first, both = (read_history(connection, scale, month) for month in rooms.MONTHS)
-    assert [one.month for one in both] == list(rooms.MONTHS)
+        first, both = (read_history(connection, scale, month) for month in MONTHS)
+    assert [one.month for one in both] == list(MONTHS)
     assert first == both[:1]
     stored = rows(
         database,
@@ -460,25 +465,25 @@ def two_scales(database: Database, settings: Settings) -> Database:
     """Both are fitted and of one the errors are not a covariance matrix, as an engine may give them."""
     store = folder_store(settings)
     with database.connect() as connection:
-        snapshot = rooms.made_up_snapshot(connection, store, MONTH)
+        snapshot = made_up_snapshot(connection, store, MONTH)
     for scale, items in OF_SCALE.items():
         values = {item: (1.0, float(b)) for b, item in enumerate(items, -1)}
         bank = {item: {"a": a, "b": b, "a_se": 0.1, "b_se": 0.1} for item, (a, b) in values.items()}
         add_items(database, bank, scale)
         initialise(database, scale, first_month=MONTH, thresholds={"min_anchors": 3})
-        fit = rooms.made_up_calibration(values)
+        fit = made_up_calibration(values)
         if scale == BROKEN:
             of_d = np.array([0.0, 1.0] * len(items))
             fit = replace(fit, joint_cov=np.outer(of_d, of_d) + np.diag(0.1 - 0.9 * of_d))
         with database.connect() as connection:
-            fits.stage(connection, snapshot, scale, "em", fit, rooms.MADE_UP_SPEC, None)
+            fits.stage(connection, snapshot, scale, "em", fit, MADE_UP_SPEC, None)
     return database
 
 
 def test_the_last_fit_counts_although_the_clock_was_set_back(database: Database, settings: Settings) -> None:
     values = {item: (1.0, float(b)) for b, item in enumerate(OF_SCALE[SCALE], -1)}
     for again in (False, True):
-        last = rooms.stage_made_up(database, folder_store(settings), MONTH, rooms.made_up_calibration(values))
+        last = stage_made_up(database, folder_store(settings), MONTH, made_up_calibration(values))
         with database.connect() as connection:
             staged = fits.latest_staged(connection, MONTH, SCALE, "em")
             connection.execute("UPDATE fit_staging SET fitted_at = fitted_at + interval '1 day'")

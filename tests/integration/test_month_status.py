@@ -23,9 +23,7 @@ from irt_assets.engines.em import EmEngine
 from irt_assets.gates import misfit, month_status
 from irt_assets.gates.gates import SET_GATES
 from irt_assets.gates.month_judged import GateStatus, MonthState, Newer, State, classify_month
-from irt_assets.gates.month_status import month_states, unsettled_months
 from irt_assets.ledger import cited_fits, encoding, fits
-from irt_assets.ledger.encoding import DecodedFits
 from irt_assets.ledger.steps import Step
 from irt_assets.psychometrics.eligibility.rules import PublicationRules, Rules, WarningRules
 from irt_assets.responses.scales import Scale, change_rules, read_scales
@@ -178,7 +176,7 @@ def test_one_query_finds_the_months_without_answers(graph: Graph, monkeypatch: p
 
     monkeypatch.setattr(psycopg.Connection, "execute", counted)
     years = list(months_between("2016-01", BEFORE))
-    states = month_states(graph.database, graph.instance, [*years, LATER])
+    states = month_status.month_states(graph.database, graph.instance, [*years, LATER])
     assert [one.state for one in states] == [State.EMPTY] * len(years) + [State.MISSING]
     assert sum("EXISTS (SELECT FROM attempt" in query for query in asked) == 1
 
@@ -333,7 +331,7 @@ def test_a_run_under_way_is_running_and_a_killed_one_red(graph: Graph) -> None:
 
 def test_the_steps_of_a_month_decode_each_fit_once(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded, asked = [], []
-    kept, decode_anew = DecodedFits(), encoding._decoded
+    kept, decode_anew = encoding.DecodedFits(), encoding._decoded
     monkeypatch.setattr(encoding, "_decoded", lambda content: decoded.append(content) or decode_anew(content))
     for module in (fits, cited_fits, misfit):
         monkeypatch.setattr(module, "decode", lambda content: asked.append(content) or kept.decode(content))
@@ -438,22 +436,25 @@ def of_month(month: str, **tags: str) -> dict[str, str]:
 @pytest.mark.parametrize("status", ["QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING"])
 def test_a_month_is_unsettled_while_a_run_of_it_is(instance: dg.DagsterInstance, status: str) -> None:
     run_id = put_run(instance, tags=of_month(MONTH), status=dg.DagsterRunStatus[status])
-    assert (unsettled_months(instance), unsettled_months(instance, besides_run=run_id)) == ({MONTH}, set())
+    assert (month_status.unsettled_months(instance), month_status.unsettled_months(instance, besides_run=run_id)) == (
+        {MONTH},
+        set(),
+    )
 
 
 @pytest.mark.parametrize("status", ["SUCCESS", "FAILURE", "CANCELED"])
 def test_a_month_is_settled_when_its_runs_are_over(instance: dg.DagsterInstance, status: str) -> None:
     put_run(instance, tags=of_month(MONTH), status=dg.DagsterRunStatus[status])
-    assert unsettled_months(instance) == set()
+    assert month_status.unsettled_months(instance) == set()
 
 
 def test_runs_of_assets_that_publish_nothing_hold_nobody_up(instance: dg.DagsterInstance) -> None:
     queued = dg.DagsterRunStatus.QUEUED
     put_run(instance, tags=of_month(MONTH), status=queued, asset_selection={dg.AssetKey("abilities")})
     put_run(instance, tags=of_month("2026-06-03"), status=queued, job_name="daily")
-    assert unsettled_months(instance) == set()
+    assert month_status.unsettled_months(instance) == set()
     put_run(instance, tags=of_month(LATER), status=queued, asset_selection={dg.AssetKey("item_calibration")})
-    assert unsettled_months(instance) == {LATER}
+    assert month_status.unsettled_months(instance) == {LATER}
 
 
 def job_backfill(months: list[str], job: str = MONTHLY_JOB) -> PartitionBackfill:
@@ -488,27 +489,27 @@ def asset_backfill(graph: Graph, months: list[str], assets: list[str]) -> Partit
 
 def test_months_still_to_come_in_a_job_backfill_are_unsettled(instance: dg.DagsterInstance) -> None:
     instance.add_backfill(job_backfill([MONTH, LATER, "2026-08"]))
-    assert unsettled_months(instance) == {MONTH, LATER, "2026-08"}
+    assert month_status.unsettled_months(instance) == {MONTH, LATER, "2026-08"}
     put_run(instance, tags=of_month(MONTH, **{"dagster/backfill": "backfill"}), status=dg.DagsterRunStatus.SUCCESS)
-    assert unsettled_months(instance) == {LATER, "2026-08"}
+    assert month_status.unsettled_months(instance) == {LATER, "2026-08"}
 
 
 def test_months_still_to_come_in_a_backfill_of_assets_are_unsettled(graph: Graph, instance: dg.DagsterInstance) -> None:
     instance.add_backfill(asset_backfill(graph, [MONTH, LATER], ["scored_responses", "item_calibration"]))
     put_run(instance, tags=of_month(LATER, **{"dagster/backfill": "backfill"}), status=dg.DagsterRunStatus.FAILURE)
-    assert unsettled_months(instance) == {MONTH}
+    assert month_status.unsettled_months(instance) == {MONTH}
 
 
 def test_a_backfill_that_publishes_nothing_holds_nobody_up(graph: Graph, instance: dg.DagsterInstance) -> None:
     instance.add_backfill(asset_backfill(graph, [MONTH], ["abilities"]))
-    assert unsettled_months(instance) == set()
+    assert month_status.unsettled_months(instance) == set()
 
 
 def test_a_backfill_that_is_over_holds_nobody_up(instance: dg.DagsterInstance) -> None:
     backfill = job_backfill([MONTH])
     instance.add_backfill(backfill)
     instance.update_backfill(backfill.with_status(BulkActionStatus.CANCELED))
-    assert unsettled_months(instance) == set()
+    assert month_status.unsettled_months(instance) == set()
 
 
 def test_a_month_with_proposals_says_where_to_decide(graph: Graph) -> None:

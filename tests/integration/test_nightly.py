@@ -17,15 +17,13 @@ import pandas as pd
 import pytest
 import yaml
 
-from irt_assets import definitions
 from irt_assets.abilities.batch import measure
 from irt_assets.calibration import nightly
 from irt_assets.calibration.checks import HOW_TO_FIX, ITEMS
-from irt_assets.calibration.nightly import Night, calibrate_night
 from irt_assets.calibration.nightly_assets import check_night, night_metadata
 from irt_assets.common.job_names import NIGHTLY_JOB
 from irt_assets.decisions.origin import initialise
-from irt_assets.definitions import build_defs
+from irt_assets.definitions import __file__, build_defs
 from irt_assets.engines.em import EmEngine
 from irt_assets.engines.r_service import Service
 from irt_assets.engines.registry import build
@@ -43,8 +41,7 @@ from resources.failures import PermanentFailure, TransientFailure
 from resources.markdown import escaped
 from resources.postgres.database import Database
 from resources.settings import Settings
-from tests.helpers import rooms
-from tests.helpers.rooms import SCALE, add_items, answer_matrix, model_scores, rows, run_sql
+from tests.helpers.rooms import SCALE, add_attempts, add_items, answer_matrix, folder_store, model_scores, rows, run_sql
 from tests.helpers.scripted_server import answering
 from tests.helpers.sentences import unsaid
 
@@ -57,9 +54,9 @@ EM = EmEngine(1)
 COMPLETED = "IRT calibration completed successfully"
 
 
-def night_of(database: Database, day: str = LAST_DAY, run_id: str | None = None) -> Night:
+def night_of(database: Database, day: str = LAST_DAY, run_id: str | None = None) -> nightly.Night:
     settings = Settings(irt_threads=1, _env_file=None)
-    return calibrate_night(database, day, run_id or f"run of {day}", partial(build, settings=settings))
+    return nightly.calibrate_night(database, day, run_id or f"run of {day}", partial(build, settings=settings))
 
 
 def fit_rows(database: Database, day: str = LAST_DAY) -> list[tuple[Any, ...]]:
@@ -99,7 +96,7 @@ def test_the_night_that_ends_a_month_gives_everyone_the_months_ability(calibrate
     pd.testing.assert_frame_equal(of_night, monthly, check_exact=True)
 
     with database.connect() as connection:
-        look = InvariantContext(connection, rooms.folder_store(calibrated), END, [])
+        look = InvariantContext(connection, folder_store(calibrated), END, [])
         assert list(runs_agree_on_abilities.find(look)) == []
         connection.execute("UPDATE mirt_ability SET theta = theta + 0.001 WHERE kind = 'nightly' AND user_id = %s",
                            (of_night.index[3],))  # fmt: skip
@@ -148,7 +145,7 @@ def test_linking_constants_are_the_mean_and_sd_of_learners_who_are_known(databas
     names = [f"i{k:02d}" for k in range(30)]
     add_items(database, {n: {"a": a[k], "b": b[k], "a_se": 0.02, "b_se": 0.02} for k, n in enumerate(names)})
     scores = model_scores(rng.normal(0.5, 1.2, 1500), a, b, rng)
-    rooms.add_attempts(database, answer_matrix("2026-07", scores, names))
+    add_attempts(database, answer_matrix("2026-07", scores, names))
     initialise(database, SCALE, first_month="2026-07")
     (outcome,) = night_of(database).outcomes
     assert outcome.placed is not None
@@ -275,7 +272,7 @@ def answered(database: Database, items: dict[str, Any], scale_id: str) -> None:
     rng = np.random.default_rng(5)
     add_items(database, items, scale_id=scale_id)
     scores = model_scores(rng.normal(size=600), np.ones(8), np.linspace(-1, 1, 8), rng)
-    rooms.add_attempts(database, answer_matrix("2026-07", scores, list(items)))
+    add_attempts(database, answer_matrix("2026-07", scores, list(items)))
 
 
 def without_origin(database: Database, scale_id: str) -> None:
@@ -436,7 +433,7 @@ def test_a_scale_of_the_remote_engine_is_fitted_in_the_service_and_the_log_says_
         handler.wfile.write(json.dumps(as_mirt(seen.bodies[-1])).encode())
 
     with answering(answer) as seen:
-        night = calibrate_night(remote_world, LAST_DAY, "run", remote(seen.url))
+        night = nightly.calibrate_night(remote_world, LAST_DAY, "run", remote(seen.url))
     assert night.failed == {}
     said = messages(caplog)
     assert [message.partition(":")[0] for message in said] == [
@@ -464,7 +461,7 @@ def test_a_service_that_does_not_answer_is_said_and_tried_again_by_the_step(
 ) -> None:
     caplog.set_level(logging.INFO)
     with answering((503, {"error": {"kind": "transient", "message": "busy"}})) as seen:
-        night = calibrate_night(remote_world, LAST_DAY, "run", remote(seen.url))
+        night = nightly.calibrate_night(remote_world, LAST_DAY, "run", remote(seen.url))
     assert len(seen.paths) == 3
     assert isinstance(night.problem, TransientFailure)
     said = messages(caplog)
@@ -482,7 +479,9 @@ def test_a_scale_whose_service_is_away_holds_no_other(world: Settings) -> None:
     initialise(database, "other", first_month="2026-07", engine="em")
     run_sql(database, "UPDATE calibration_scale SET engine = 'remote' WHERE scale_id = 'other'")
     with answering((503, {"error": {"kind": "transient", "message": "busy"}})) as seen:
-        night = calibrate_night(database, LAST_DAY, "run", lambda n: remote(seen.url)(n) if n == "remote" else EM)
+        night = nightly.calibrate_night(
+            database, LAST_DAY, "run", lambda n: remote(seen.url)(n) if n == "remote" else EM
+        )
     assert isinstance(night.problem, TransientFailure)
     assert list(night.failed) == ["other"]
     assert {scale for scale, *_ in fit_rows(database)} == {SCALE}
@@ -494,7 +493,7 @@ def test_a_scale_whose_service_is_away_holds_no_other(world: Settings) -> None:
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
     """An instance with the logs of the real one."""
-    stated = yaml.safe_load(Path(definitions.__file__).with_name("dagster.yaml").read_text("utf-8"))["python_logs"]
+    stated = yaml.safe_load(Path(__file__).with_name("dagster.yaml").read_text("utf-8"))["python_logs"]
     with dg.DagsterInstance.ephemeral(settings={"python_logs": stated}) as made:
         yield made
 
@@ -502,7 +501,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 def test_the_job_of_the_documents_makes_a_night_with_its_check_its_tables_and_its_log(
     calibrated: Settings, instance: dg.DagsterInstance
 ) -> None:
-    defs = build_defs(calibrated, resources={"database": Database(calibrated), "store": rooms.folder_store(calibrated)})
+    defs = build_defs(calibrated, resources={"database": Database(calibrated), "store": folder_store(calibrated)})
     result = defs.resolve_job_def(NIGHTLY_JOB).execute_in_process(partition_key=LAST_DAY, instance=instance)
     assert result.success
     (evaluation,) = result.get_asset_check_evaluations()
@@ -533,7 +532,7 @@ def test_a_night_that_no_scale_came_through_is_a_failed_run_with_the_reason(
 ) -> None:
     database = Database(world)
     run_sql(database, "UPDATE anchor_set SET item_id = 'gone ' || item_id")
-    defs = build_defs(world, resources={"database": database, "store": rooms.folder_store(world)})
+    defs = build_defs(world, resources={"database": database, "store": folder_store(world)})
     result = defs.resolve_job_def(NIGHTLY_JOB).execute_in_process(
         partition_key=LAST_DAY, instance=instance, raise_on_error=False
     )
@@ -552,7 +551,7 @@ def test_a_quiet_night_is_fresh_and_an_old_one_is_not(calibrated: Settings) -> N
     night_of(database, "2026-11-15")
     with database.connect() as connection:
         now = datetime.now(UTC)
-        store = rooms.folder_store(calibrated)
+        store = folder_store(calibrated)
         assert list(the_nightly_calibration_is_fresh.find(InvariantContext(connection, store, now, []))) == []
         (late,) = the_nightly_calibration_is_fresh.find(
             InvariantContext(connection, store, now + timedelta(hours=26), [])

@@ -13,10 +13,9 @@ from irt_assets.common.partitions import Month
 from irt_assets.ledger.publications import in_force
 from resources.postgres.database import Database
 from resources.settings import Settings
-from tests.helpers import rooms
-from tests.helpers.rooms import SCALE, add_attempts, attempt, rows, run_sql
+from tests.helpers.rooms import MONTHS, SCALE, add_attempts, attempt, rows, run_sql
 
-MONTH, LATER = rooms.MONTHS
+MONTH, LATER = MONTHS
 END = Month(LATER).end
 SAME = 1e-12
 """Sums of some 60 terms in one order: rounding alone."""

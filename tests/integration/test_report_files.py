@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from irt_assets.invariants import history
-from irt_assets.invariants.history import look_at_everything, record
+from irt_assets.invariants.history import Report, look_at_everything, record
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.invariants.reports import READ_AGAIN_WITHIN, report_files_are_as_they_were_written
 from irt_assets.reports.artifacts import Artifact
@@ -68,7 +67,7 @@ def write_reports(database: Database, store: ObjectStore) -> None:
         record_artifacts(connection, artifacts)
 
 
-def look(database: Database, store: CountingFolder | CountingBucket, now: datetime = NOW) -> history.Report:
+def look(database: Database, store: CountingFolder | CountingBucket, now: datetime = NOW) -> Report:
     store.read = []
     return look_at_everything(database, store, (), now, {}, [report_files_are_as_they_were_written])
 

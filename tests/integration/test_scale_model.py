@@ -26,16 +26,25 @@ from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
-from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy
-from tests.helpers.rooms import SCALE, add_attempts, add_items, answer_matrix, folder_store, rows, run_sql
+from tests.helpers.rooms import (
+    MONTHS,
+    SCALE,
+    add_attempts,
+    add_items,
+    answer_matrix,
+    calibrate,
+    folder_store,
+    rows,
+    run_sql,
+)
 from tests.helpers.sentences import unsaid
 from tests.helpers.typed import Irt
 from tests.helpers.worlds import OF_MONTHS
 
 pytestmark = pytest.mark.ci
 
-FIRST, NEXT = rooms.MONTHS
+FIRST, NEXT = MONTHS
 AFTER = "2026-08"
 ENGINE = EmEngine(1)
 N, SHIFT, GUESSING = 1500, 0.4, 0.2
@@ -89,7 +98,7 @@ def answered_by_guessers(settings: Settings) -> None:
 
 def with_a_window(settings: Settings) -> None:
     from_window(settings, "2pl")
-    assert rooms.calibrate(settings, FIRST).state == "done"
+    assert calibrate(settings, FIRST).state == "done"
 
 
 @pytest.fixture
@@ -132,7 +141,7 @@ def test_the_model_at_init_is_stored_and_fits_the_origin_window(fresh: Settings)
     assert scale_of(database, FIRST).model == "3pl"
     assert "few" in done.left_out, "a 3PL wants 500 responses"
     assert all(c > 0 for (c,) in rows(database, "SELECT c FROM anchor_set"))
-    assert rooms.calibrate(fresh, NEXT).state == "done"
+    assert calibrate(fresh, NEXT).state == "done"
 
 
 def test_a_rasch_origin_stands_at_mean_0_and_sd_1_of_its_learners(fresh: Settings) -> None:
@@ -179,7 +188,7 @@ def test_another_model_freezes_the_anchors_again_from_the_origin_window(window: 
     assert violations(window) == []
     # A month of the new model then stands on the scale: its learners were drawn with mean 0.4 and SD 1, and slope and
     # intercept of 1500 learners and 13 anchors have standard errors of about 0.05.
-    assert rooms.calibrate(window, NEXT).state == "done"
+    assert calibrate(window, NEXT).state == "done"
     (constants,) = rows(
         database,
         "SELECT model_spec->'linking_constants' FROM mirt_fit_meta WHERE kind = 'monthly' AND model = '3pl'",
@@ -235,7 +244,7 @@ def test_a_change_that_the_preview_did_not_know_of_is_refused(window: Settings) 
         decide_model_change(database, change, by="Ann", reason="once more")
     change = preview(window, {"prior_b": "normal(0, 2)"})
     assert change.first_month == NEXT
-    assert rooms.calibrate(window, NEXT).state == "done"
+    assert calibrate(window, NEXT).state == "done"
     with pytest.raises(PermanentFailure, match="changed since"):
         decide_model_change(database, change, by="Ann", reason="once more")
 
@@ -271,7 +280,7 @@ def test_a_prior_holds_from_its_month_on_and_serves_every_item(window: Settings)
     assert (done.first_month, done.anchors) == (NEXT, None)
     assert scale_of(database, FIRST).priors is None
     assert scale_of(database, NEXT).priors == Priors(a=LogNormal(0.0, 0.1))
-    rooms.calibrate(window, NEXT)
+    calibrate(window, NEXT)
     spec, slopes = rows(
         database,
         """SELECT model_spec, (SELECT array_agg((params->'raw'->>'a')::float) FROM mirt_item_params i
@@ -406,7 +415,7 @@ def test_a_model_that_changes_while_months_are_under_way_leaves_none_published_u
     assert rows(database, first) == [(0,)]
     with pytest.raises(UnlinkedMonthError, match=wrong):
         link_month(database, FIRST, "run again")
-    assert [rooms.calibrate(world, month).state for month in (FIRST, NEXT)] == ["done", "done"]
+    assert [calibrate(world, month).state for month in (FIRST, NEXT)] == ["done", "done"]
     models = rows(
         database,
         """SELECT DISTINCT m.model FROM item_parameter_publication p JOIN mirt_fit_meta m USING (fit_id)

@@ -27,9 +27,8 @@ from irt_assets.responses.scales import read_scales
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
-from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy
-from tests.helpers.rooms import SCALE, evidence_of, folder_store, rows, run_sql
+from tests.helpers.rooms import SCALE, add_items, evidence_of, folder_store, rows, run_sql
 from tests.helpers.typed import Irt
 from tests.helpers.worlds import OF_MONTHS
 from tests.integration.answers_of_a_shape import (
@@ -89,7 +88,7 @@ def run_skewed(settings: Settings) -> dict[str, bool]:
     """Whether each check of the month passed."""
     database, rng = Database(settings), np.random.default_rng(8)
     a, b = truth(rng)
-    rooms.add_items(database, dict.fromkeys(ITEMS))
+    add_items(database, dict.fromkeys(ITEMS))
     add_answers(database, FIRST, rng.normal(0.0, 1.0, LEARNERS), a, b, ITEMS[:OLD], rng)
     add_answers(database, NEXT, 1.2 * skewed(LEARNERS, rng) + 0.5, a, b, ITEMS, rng)
     done = from_window(settings)
@@ -172,7 +171,7 @@ def bank_scale(database: Database, **thresholds: Any) -> None:
     rng = np.random.default_rng(2)
     a, b = truth(rng)
     values = {"c": 0.0, "a_se": 0.08, "b_se": 0.06, "cov_ab": 0.0}
-    rooms.add_items(database, {item: values | {"a": a[j], "b": b[j]} for j, item in enumerate(ITEMS)})
+    add_items(database, {item: values | {"a": a[j], "b": b[j]} for j, item in enumerate(ITEMS)})
     add_answers(database, FIRST, skewed(600, rng), a, b, ITEMS, rng)
     initialise(database, SCALE, first_month=FIRST, thresholds=RULES | thresholds)
 
@@ -221,7 +220,7 @@ def test_a_month_judged_before_the_gate_existed_stays_green(
 def test_a_scale_made_now_has_its_distribution_judged_unless_it_is_by_level(
     settings: Settings, given: dict[str, Any], kept: str
 ) -> None:
-    rooms.add_items(Database(settings), {f"a{j}": VALUES for j in range(6)})
+    add_items(Database(settings), {f"a{j}": VALUES for j in range(6)})
     initialise(Database(settings), SCALE, first_month=FIRST, thresholds=given)
     with Database(settings).connect() as connection:
         assert read_scales(connection)[SCALE].rules.fit.latent == kept
@@ -240,7 +239,7 @@ def test_a_scale_made_now_has_its_distribution_judged_unless_it_is_by_level(
 def test_a_rule_that_cannot_be_is_refused_with_a_sentence(
     settings: Settings, irt: Callable[[Settings], Irt], words: tuple[str, ...], why: str
 ) -> None:
-    rooms.add_items(Database(settings), {f"a{j}": VALUES for j in range(6)})
+    add_items(Database(settings), {f"a{j}": VALUES for j in range(6)})
     typed = irt(settings)
     refused = typed("scale", "init", *(word for pair in words for word in ("--set", pair)))
     assert refused.code == 2

@@ -13,8 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from irt_assets.cli import app
-from irt_assets.common import probes
-from irt_assets.common.probes import DAEMONS
+from irt_assets.common.probes import DAEMONS, daemon
 from irt_assets.runs.in_process_runs import run_job
 from irt_assets.servers.instance import dagster_instance
 from jobs.overview import OnSpark, Overview, collect_overview
@@ -91,7 +90,7 @@ def test_after_a_clock_was_set_back_nothing_that_is_ahead_of_it_counts(seen: See
     overview = seen.look()
     assert not overview.daemon_alive
     assert [bool(one.late) for one in overview.schedules if one.job == plan.job] == [True]
-    assert "the clock, which was set back" in (probes.daemon(seen.database) or "")
+    assert "the clock, which was set back" in (daemon(seen.database) or "")
     sensor = RemoteInstigatorOrigin(state.origin.repository_origin, "late_answers")
     looked = SensorInstigatorData(last_tick_timestamp=ahead.timestamp(), cursor="7", min_interval=60)
     seen.instance.add_instigator_state(InstigatorState(sensor, InstigatorType.SENSOR, InstigatorStatus.RUNNING, looked))
@@ -105,7 +104,7 @@ def test_after_a_clock_was_set_back_nothing_that_is_ahead_of_it_counts(seen: See
     for kind in DAEMONS:
         seen.instance.add_daemon_heartbeat(DaemonHeartbeat(datetime.now(UTC).timestamp(), kind, "d", []))
     assert seen.look().daemon_alive
-    assert probes.daemon(seen.database) is None
+    assert daemon(seen.database) is None
 
 
 def test_of_a_schedule_its_last_tick_is_told_and_what_came_of_it(seen: Seen, now: datetime) -> None:

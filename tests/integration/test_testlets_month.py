@@ -39,13 +39,12 @@ from resources.postgres import warehouse
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
-from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy
-from tests.helpers.rooms import SCALE, add_items, answer_matrix, folder_store, rows, run_sql
+from tests.helpers.rooms import MONTHS, SCALE, add_items, answer_matrix, folder_store, rows, run_sql
 from tests.helpers.worlds import OF_MONTHS
 from tests.testbed.partitions import ensure_month_partitions
 
-FIRST, NEXT = rooms.MONTHS
+FIRST, NEXT = MONTHS
 END = Month(NEXT).end
 LEARNERS, SD = 700, 0.8
 TESTLETS = [f'Text {t}: "π" \'; -- \\ %s' for t in range(8)]
@@ -109,7 +108,7 @@ def with_testlets(settings: Settings) -> None:
     add_answers(database, NEXT, ITEMS, 0.3, rng)
     window = OriginWindow(*Month(FIRST).bounds, EmEngine(1), folder_store(settings))
     initialise(database, SCALE, first_month=FIRST, thresholds=RULES, window=window)
-    for month in rooms.MONTHS:
+    for month in MONTHS:
         calibrate(settings, month)
 
 
@@ -127,7 +126,7 @@ def test_a_month_publishes_the_sd_of_effects_in_units_of_the_scale(world: Settin
     """Four of its errors, and 5 % for what the estimate is low by (docs/explanation/testlets.md)."""
     database = Database(world)
     found = publications(database)
-    assert [row[0] for row in found] == list(rooms.MONTHS)
+    assert [row[0] for row in found] == list(MONTHS)
     for month, sd, se, n_testlets, effective_from, fit_id in found:
         assert effective_from == Month(month).end
         assert n_testlets == 8 + (month == NEXT)

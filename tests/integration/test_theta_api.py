@@ -32,15 +32,14 @@ from services.theta_api.access import Access
 from services.theta_api.app import build_app
 from services.theta_api.ledger import Ledger
 from services.theta_client.api import PATH
-from tests.helpers import rooms
 from tests.helpers.databases import READ_ONLY, altered
 from tests.helpers.door import ROOT, free_port, served
-from tests.helpers.rooms import SCALE, add_attempts, add_items, add_learners, attempt, rows, run_sql
+from tests.helpers.rooms import MONTHS, SCALE, add_attempts, add_items, add_learners, attempt, rows, run_sql
 from tests.testbed.patience import patient
 
 pytestmark = pytest.mark.xdist_group("theta api")
 
-END = Month(rooms.MONTHS[1]).end
+END = Month(MONTHS[1]).end
 TOKEN = "a-service-token-of-32-characters"
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 
@@ -101,7 +100,7 @@ def kind(answer: requests.Response) -> tuple[int, str]:
 
 @pytest.fixture(scope="module")
 def api(calibrated: Settings) -> Iterator[Api]:
-    measure(Database(calibrated), rooms.MONTHS[1], "run")
+    measure(Database(calibrated), MONTHS[1], "run")
     with running(calibrated) as made:
         yield made
 

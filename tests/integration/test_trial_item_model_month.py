@@ -37,14 +37,13 @@ from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from services.dashboard.views import item as page
-from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy
-from tests.helpers.rooms import SCALE, add_items, answer_matrix, folder_store, rows, run_sql
+from tests.helpers.rooms import MONTHS, SCALE, add_items, answer_matrix, folder_store, rows, run_sql
 from tests.helpers.trial_item_model import MODEL
 from tests.helpers.worlds import OF_MONTHS
 from tests.testbed.partitions import ensure_month_partitions
 
-FIRST, NEXT = rooms.MONTHS
+FIRST, NEXT = MONTHS
 LEARNERS = 3000
 ITEMS = [*(f"i{j:02d}" for j in range(24)), "new0", "new1"]
 MOVED = "i03"
@@ -79,7 +78,7 @@ def two_months(settings: Settings) -> None:
     add_answers(database, NEXT, len(ITEMS), 0.3, 1.0)
     window = OriginWindow(*Month(FIRST).bounds, EmEngine(1), store)
     initialise(database, SCALE, first_month=FIRST, thresholds=RULES, window=window, model=MODEL.name)
-    for month in rooms.MONTHS:
+    for month in MONTHS:
         take_snapshot(database, store, month, "run")
         fit_month(database, store, month, EmEngine(1), "run")
         link_month(database, month, "run")

@@ -17,9 +17,8 @@ from irt_assets.psychometrics.simulation.truth import Truth
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
-from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy
-from tests.helpers.rooms import MONTHS, SCALE, folder_store, rows, run_sql
+from tests.helpers.rooms import LOWERED, MONTHS, SCALE, calibrate, folder_store, rows, run_sql
 from tests.helpers.sentences import unsaid
 from tests.helpers.worlds import OF_MONTHS
 
@@ -48,8 +47,8 @@ def world_with_gaps(
 
 def with_gaps(settings: Settings) -> tuple[Items, ScaleDrift]:
     database, store = Database(settings), folder_store(settings)
-    initialise(database, SCALE, first_month=MONTHS[0], thresholds=rooms.LOWERED)
-    rooms.calibrate(settings, MONTHS[0])
+    initialise(database, SCALE, first_month=MONTHS[0], thresholds=LOWERED)
+    calibrate(settings, MONTHS[0])
     items = Items(*_published_and_answered(database))
     second = f"completed_at >= '{MONTHS[1]}-01' AND completed_at < '2026-08-01'"
     for item in (items.easier, items.sound):
@@ -63,7 +62,7 @@ def with_gaps(settings: Settings) -> tuple[Items, ScaleDrift]:
     run_sql(database, f"UPDATE response_log SET correct = true WHERE item_id = %s AND {second}", (items.easier,))
     run_sql(database, f"DELETE FROM response_log WHERE item_id = %s AND {second}", (items.unanswered,))
     run_sql(database, "DELETE FROM question WHERE item_id = %s", (items.vanished,))
-    rooms.calibrate(settings, MONTHS[1])
+    calibrate(settings, MONTHS[1])
     (judged,) = drift_of_month(database, store, MONTHS[1])
     return items, judged
 

@@ -27,8 +27,7 @@ from irt_assets.responses.scales import read_scales
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
 from resources.settings import Settings
-from services.dashboard import deciding
-from services.dashboard.deciding import Form, Outcome, decide, review
+from services.dashboard.deciding import Form, Outcome, decide, release, review
 from services.dashboard.page import Asked
 from services.dashboard.reader import Reader
 from services.dashboard.server import make_page
@@ -251,7 +250,7 @@ def test_a_database_that_can_only_be_read_shows_a_decision_and_does_not_take_it(
 
 
 def test_a_fault_is_told_without_its_traceback(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deciding.release, "reject", lambda *_args, **_others: 1 / 0)
+    monkeypatch.setattr(release, "reject", lambda *_args, **_others: 1 / 0)
     told = decide(ask(), REJECT)
     assert not told.ok
     assert "fault of the dashboard" in said(told)

@@ -36,10 +36,9 @@ from services.dashboard.reader import Reader
 from services.dashboard.report_files import report
 from services.dashboard.server import build_app, make_page
 from services.jwt_verifier.tokens import Identity, Role
-from tests.helpers import rooms
 from tests.helpers.asgi import Answer, ask
 from tests.helpers.kpi_worlds import END, WEEK, load, random_world
-from tests.helpers.rooms import rows, run_sql
+from tests.helpers.rooms import add_attempts, add_learners, attempt, copied, folder_store, rows, run_sql
 from tests.helpers.sentences import unsaid
 
 WORLD = random_world(11)
@@ -69,10 +68,10 @@ def settings(
 ) -> Iterator[Settings]:
     """The random world with features, KPIs and abilities, and some odd ids; no report, alert or look yet."""
     home = tmp_path_factory.mktemp("dashboard")
-    with rooms.copied(postgres.start(), migrated_template, "dashboard_learners", home) as settings:
+    with copied(postgres.start(), migrated_template, "dashboard_learners", home) as settings:
         database = Database(settings)
         load(database, WORLD)
-        rooms.add_learners(database, [STRANGE, "100%", "100x"])
+        add_learners(database, [STRANGE, "100%", "100x"])
         with database.connect() as connection:
             write_features(connection, END - timedelta(days=63), END)
             write_week(connection, WEEK, END)
@@ -128,14 +127,14 @@ def test_learners_are_found_by_the_beginning_of_their_id_and_by_the_whole(settin
 
 
 def test_who_has_only_answers_is_found_by_the_whole_id(settings: Settings, get: Get) -> None:
-    rooms.add_attempts(Database(settings), [rooms.attempt("only answers", "math-00", END - timedelta(days=300))])
+    add_attempts(Database(settings), [attempt("only answers", "math-00", END - timedelta(days=300))])
     assert "?view=learner&user=only+answers" in get("learners", search="only answers")[1]
     status, text = get("learner", user="only answers")
     assert (status, "there is no θ" in text) == (200, True)
 
 
 def test_a_long_list_is_cut_and_says_so(settings: Settings, get: Get) -> None:
-    rooms.add_learners(Database(settings), [f"many-{n:03d}" for n in range(51)])
+    add_learners(Database(settings), [f"many-{n:03d}" for n in range(51)])
     text = get("learners", search="many-")[1]
     assert "more than 50 learners" in text
     assert text.count("?view=learner&") == 50
@@ -236,7 +235,7 @@ def test_a_kpi_that_nobody_has_is_empty(settings: Settings) -> None:
 @pytest.fixture(scope="module")
 def reported(settings: Settings) -> dict[str, int]:
     """Ids of reports that are there, by what they are."""
-    database, store = Database(settings), rooms.folder_store(settings)
+    database, store = Database(settings), folder_store(settings)
     window, week = "2026-09/a/b", date.fromisoformat(WEEK)
     pages = {
         "drift": store_report(database, store, "d.html", b"<p>drift</p>", format="html", window=window),
@@ -312,7 +311,7 @@ def test_learners_reports_are_for_analysts_where_the_settings_hand_them_out(
 @pytest.fixture(scope="module")
 def looked(settings: Settings, reported: dict[str, int]) -> str:
     """The learner of whom an invariant of learners does not hold, in a look of all of them; alerts of it."""
-    database, store = Database(settings), rooms.folder_store(settings)
+    database, store = Database(settings), folder_store(settings)
     run_sql(
         database,
         """UPDATE weekly_kpi SET kpis = kpis || '{"S": 7}' WHERE user_id = %s""",

@@ -19,7 +19,6 @@ import pytest
 from irt_assets.common.job_names import KPI_JOB
 from irt_assets.common.partitions import Month
 from irt_assets.responses import data_versions
-from irt_assets.responses.data_versions import data_version
 from irt_assets.responses.item_times import ItemTimes, current_item_times, item_times
 from irt_assets.responses.observe import answer_versions, day_versions
 from irt_assets.responses.scales import read_scales
@@ -29,13 +28,11 @@ from irt_assets.responses.window import data_hash
 from irt_assets.spark.window import judge_on_spark
 from jobs.late_sensor import FEATURES
 from resources.cluster import relational
-from resources.cluster.relational import on_nearest_log, on_postgres
 from resources.postgres.database import Database
 from resources.postgres.relations import ATTEMPT
 from resources.settings import Settings, get_settings
-from tests.helpers import rooms
 from tests.helpers.kpi_worlds import END, WEEK, load, random_world
-from tests.helpers.rooms import rows, run_sql
+from tests.helpers.rooms import folder_store, rows, run_sql
 from tests.helpers.same_rows import assert_same
 from tests.helpers.what_changed import WHERE_SPARK_CHANGES
 from tests.integration.graph import Graph
@@ -89,7 +86,7 @@ def move_to_lake(
         folder.mkdir()
         lake = ParquetLake(folder)
         with loaded.connect() as connection:
-            write_parquet(on_postgres(connection), ATTEMPT, folder)
+            write_parquet(relational.on_postgres(connection), ATTEMPT, folder)
         run_sql(loaded, EMPTY)
         monkeypatch.setattr(relational, "Lake", SimpleNamespace(at=lambda _: lake))
         monkeypatch.setenv("IRT_SPARK", "local[2]")
@@ -160,14 +157,14 @@ class Readings:
 
     def version(self) -> str:
         with self.database.connect() as connection:
-            return data_version(connection, MONTH, read_scales(connection))
+            return data_versions.data_version(connection, MONTH, read_scales(connection))
 
 
 @WHERE_SPARK_CHANGES
 def test_a_month_read_on_spark_has_the_snapshot_and_the_hash_of_the_month_on_postgresql(
     loaded: Database, settings: Settings, move_to_lake: Callable[[], ParquetLake]
 ) -> None:
-    store = rooms.folder_store(settings)
+    store = folder_store(settings)
     here, totals = take_snapshot(loaded, store, MONTH, "run")
     move_to_lake()
     there, totals_there = take_snapshot(loaded, store, MONTH, "run", judge=judge_on_spark)
@@ -253,7 +250,7 @@ def test_item_times_are_of_the_whole_log_and_the_theta_api_reads_what_is_stored(
         stored = item_times(connection, END, since)
         assert stored is not None
         assert as_dict(found) == as_dict(stored) == as_dict(on_server)
-        assert not as_dict(current_item_times(connection, END, since, on_postgres(connection)))
+        assert not as_dict(current_item_times(connection, END, since, relational.on_postgres(connection)))
 
 
 @pytest.mark.parametrize(
@@ -278,7 +275,7 @@ def test_item_times_are_read_from_postgresql_where_it_has_all_that_count(
         connection.cursor().executemany(
             f"INSERT INTO response_log VALUES ({', '.join(['%s'] * (len(kept[0]) if kept else 1))})".encode(), kept
         )
-        assert (on_nearest_log(connection, since, END).backend is on_postgres) == reads_it_there
+        assert (relational.on_nearest_log(connection, since, END).backend is relational.on_postgres) == reads_it_there
 
 
 def as_dict(times: ItemTimes) -> dict[str, tuple[float, int]]:
