@@ -134,6 +134,21 @@ class Cluster:
         assert run is not None
         return run.status
 
+    def dequeued(self, run_id: str) -> Status:
+        """The run's status after a look of the queue."""
+        self.dequeue()
+        return self.status(run_id)
+
+    def monitored(self, run_id: str) -> Status:
+        """The run's status after a look of the monitor."""
+        self.monitor()
+        return self.status(run_id)
+
+    def failure(self, run_id: str) -> str:
+        """What a run that failed says."""
+        assert self.status(run_id) is Status.FAILURE
+        return self.says(run_id)
+
     def job(self, run_id: str) -> str:
         return f"dagster-run-{run_id}"
 
@@ -247,10 +262,8 @@ def test_a_run_that_is_launched_during_an_outage_waits_in_the_queue(cluster: Clu
     run_id = cluster.queued()
     with cluster.api.away():
         for _ in range(OUTAGE_S // BETWEEN_POLLS_S):
-            cluster.dequeue()
-            assert cluster.status(run_id) is Status.QUEUED
-    cluster.dequeue()
-    assert cluster.status(run_id) is Status.STARTING
+            assert cluster.dequeued(run_id) is Status.QUEUED
+    assert cluster.dequeued(run_id) is Status.STARTING
     assert [*cluster.api.jobs] == [cluster.job(run_id)]
     assert "API server does not answer" in cluster.says(run_id)
 
@@ -283,8 +296,7 @@ def test_another_error_of_the_queue_is_logged_with_its_stack(
 ) -> None:
     monkeypatch.setattr(kubernetes_launcher.KubernetesRunLauncher, "_job", lambda *_: 1 / 0)
     run_id = cluster.queued()
-    cluster.dequeue()
-    assert cluster.status(run_id) is Status.FAILURE
+    assert cluster.dequeued(run_id) is Status.FAILURE
     assert "ZeroDivisionError" in caplog.text
 
 
@@ -292,23 +304,19 @@ def test_another_error_of_the_queue_is_logged_with_its_stack(
 def test_a_run_that_is_launched_while_the_api_server_starts_waits_too(cluster: Cluster, status: int) -> None:
     run_id = cluster.queued()
     cluster.api.answers = status
-    cluster.dequeue()
-    assert cluster.status(run_id) is Status.QUEUED
+    assert cluster.dequeued(run_id) is Status.QUEUED
     cluster.api.answers = 0
-    cluster.dequeue()
-    assert cluster.status(run_id) is Status.STARTING
+    assert cluster.dequeued(run_id) is Status.STARTING
 
 
 def test_a_job_that_was_made_though_the_answer_was_lost_is_not_made_twice(cluster: Cluster) -> None:
     cluster.launched()  # the daemon's pod is known from here on
     run_id = cluster.queued()
     cluster.api.loses_answers = True
-    cluster.dequeue()
-    assert cluster.status(run_id) is Status.QUEUED
+    assert cluster.dequeued(run_id) is Status.QUEUED
     assert cluster.job(run_id) in cluster.api.jobs
     cluster.api.loses_answers = False
-    cluster.dequeue()
-    assert cluster.status(run_id) is Status.STARTING
+    assert cluster.dequeued(run_id) is Status.STARTING
     assert len(cluster.api.jobs) == 2
 
 
@@ -317,16 +325,14 @@ def test_a_job_of_that_name_that_is_another_run_s_is_left_alone(cluster: Cluster
     run_id = cluster.queued()
     cluster.api.jobs[cluster.job(run_id)] = cluster.api.jobs[cluster.job(another)]
     cluster.dequeue()
-    assert cluster.status(run_id) is Status.FAILURE
-    assert "is of another run: delete it" in cluster.says(run_id)
+    assert "is of another run: delete it" in cluster.failure(run_id)
 
 
 def test_what_the_cluster_refuses_fails_with_its_reason(cluster: Cluster) -> None:
     run_id = cluster.queued()
     cluster.api.answers = 403
     cluster.dequeue()
-    assert cluster.status(run_id) is Status.FAILURE
-    assert "the cluster does not let us make the Job of a run: 403" in cluster.says(run_id)
+    assert "the cluster does not let us make the Job of a run: 403" in cluster.failure(run_id)
 
 
 def test_runs_go_on_through_an_outage(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,8 +367,7 @@ def test_a_job_that_was_deleted_fails_its_run_at_once(cluster: Cluster, stage: s
     cluster.api.pods.pop(f"{cluster.job(run_id)}-x7k2p", None)
     del cluster.api.jobs[cluster.job(run_id)]
     cluster.monitor()
-    assert cluster.status(run_id) is Status.FAILURE
-    assert "is gone: somebody deleted it" in cluster.says(run_id)
+    assert "is gone: somebody deleted it" in cluster.failure(run_id)
 
 
 def test_a_repeat_lives_until_its_own_job_is_made(cluster: Cluster) -> None:
@@ -376,12 +381,10 @@ def test_a_repeat_lives_until_its_own_job_is_made(cluster: Cluster) -> None:
 def test_a_run_whose_job_a_dead_daemon_had_not_made_fails_at_once(cluster: Cluster) -> None:
     run_id = cluster.queued()
     cluster.instance.report_dagster_event(DagsterEvent("PIPELINE_STARTING", JOB), run_id=run_id)
-    cluster.monitor()
-    assert cluster.status(run_id) is Status.STARTING, "this daemon is about to make it"
+    assert cluster.monitored(run_id) is Status.STARTING, "this daemon is about to make it"
     cluster.instance.run_launcher.began = time.time() + 1  # type: ignore[attr-defined]
     cluster.monitor()
-    assert cluster.status(run_id) is Status.FAILURE
-    assert "the daemon died before it was made" in cluster.says(run_id)
+    assert "the daemon died before it was made" in cluster.failure(run_id)
 
 
 @pytest.mark.parametrize("stage", ["launched", "started"])
@@ -392,8 +395,7 @@ def test_a_pod_that_has_ended_fails_its_run_at_once(cluster: Cluster, stage: str
     if noticed:
         cluster.api.jobs[cluster.job(run_id)]["status"] = {"failed": 1}
     cluster.monitor()
-    assert cluster.status(run_id) is Status.FAILURE
-    assert "ended with exit code 137 (Error): the run's process was ended by SIGKILL" in cluster.says(run_id)
+    assert "ended with exit code 137 (Error): the run's process was ended by SIGKILL" in cluster.failure(run_id)
     assert [record.dagster_run.run_id for record in to_be_repeated(cluster.instance)] == [run_id]
 
 
@@ -401,12 +403,10 @@ def test_a_pod_that_is_gone_without_a_trace_fails_its_run(cluster: Cluster) -> N
     """Somebody deleted it: the Job's controller counts it as failed, and makes no other."""
     run_id = cluster.started()
     cluster.api.pods.pop(f"{cluster.job(run_id)}-x7k2p")
-    cluster.monitor()
-    assert cluster.status(run_id) is Status.STARTED, "a pod may not be there yet"
+    assert cluster.monitored(run_id) is Status.STARTED, "a pod may not be there yet"
     failed = {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "limit reached"}
     cluster.api.jobs[cluster.job(run_id)]["status"] = {"failed": 1, "conditions": [failed]}
-    cluster.monitor()
-    assert cluster.status(run_id) is Status.FAILURE
+    assert cluster.monitored(run_id) is Status.FAILURE
 
 
 def test_a_run_that_needed_too_much_memory_says_so(cluster: Cluster) -> None:
@@ -424,19 +424,16 @@ def test_a_run_that_does_not_start_fails_in_the_end_and_says_what_it_waited_for(
     cluster.api.run_pod(cluster.job(run_id), "Pending", conditions=no_node)
     began = time.time()
     monkeypatch.setattr(run_monitoring, "get_current_timestamp", lambda: began + 600)
-    cluster.monitor()
-    assert cluster.status(run_id) is Status.STARTING
+    assert cluster.monitored(run_id) is Status.STARTING
     monkeypatch.setattr(run_monitoring, "get_current_timestamp", lambda: began + 1_000)
     cluster.monitor()
-    assert cluster.status(run_id) is Status.FAILURE
-    assert "has no node: 0/3 nodes have enough memory" in cluster.says(run_id)
+    assert "has no node: 0/3 nodes have enough memory" in cluster.failure(run_id)
 
 
 def test_a_run_that_a_process_executes_itself_has_no_job_and_lives(cluster: Cluster) -> None:
     run_id = cluster.started(**own_worker_tags())
     cluster.api.jobs.clear()
-    cluster.monitor()
-    assert cluster.status(run_id) is Status.STARTED
+    assert cluster.monitored(run_id) is Status.STARTED
 
 
 def test_cancelling_deletes_the_job_and_what_is_cancelled_twice_is_cancelled(cluster: Cluster) -> None:
@@ -472,13 +469,11 @@ def test_without_the_downward_api_a_run_fails_with_what_to_set(
     get_settings.cache_clear()
     run_id = cluster.queued()
     cluster.dequeue()
-    assert cluster.status(run_id) is Status.FAILURE
-    assert "POD_NAME is not set: set it by the downward API" in cluster.says(run_id)
+    assert "POD_NAME is not set: set it by the downward API" in cluster.failure(run_id)
 
 
 def test_an_api_server_that_accepts_and_says_nothing_is_away(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kubernetes_launcher, "PATIENCE_S", (0.2, 0.2))
     run_id = cluster.started()
     monkeypatch.setattr(ApiServer, "answer", lambda *_: time.sleep(1) or (200, {}))
-    cluster.monitor()
-    assert cluster.status(run_id) is Status.STARTED
+    assert cluster.monitored(run_id) is Status.STARTED
