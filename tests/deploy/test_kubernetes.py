@@ -81,7 +81,6 @@ class Platform:
 
     @property
     def url(self) -> str:
-        assert self.settings.database_url is not None
         return self.settings.database_url.get_secret_value()
 
     def type(self, section: str, **names: str) -> str:

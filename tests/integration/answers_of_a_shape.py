@@ -60,5 +60,4 @@ def check(result: dg.ExecuteInProcessResult, name: str) -> dg.AssetCheckEvaluati
 def staged_shape(database: Database, month: str) -> Any:
     with database.connect() as connection:
         staged = fits.latest_staged(connection, month, SCALE, "em")
-    assert staged is not None
     return staged.spec.as_json()["shape"]

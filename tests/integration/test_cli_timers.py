@@ -85,8 +85,7 @@ def test_without_a_daemon_a_run_that_failed_is_told_of_once_and_so_is_its_end(wo
 
 
 def test_every_sensor_is_the_daemons_own_or_evaluated_without_it(world: Settings) -> None:
-    sensors = {sensor.name for sensor in build_defs(world).sensors or ()}
-    assert sensors == {*SENSORS, *DAEMONS_OWN}
+    assert {sensor.name for sensor in build_defs(world).sensors or ()} == {*SENSORS, *DAEMONS_OWN}
 
 
 def test_a_run_that_a_stopped_daemon_left_in_its_queue_is_made_here(

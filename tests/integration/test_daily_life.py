@@ -132,7 +132,6 @@ def test_the_running_week_can_be_backfilled_though_its_days_and_months_are_still
     assets = graph.defs.resolve_asset_graph()
     week = assets.get(dg.AssetKey("weekly_kpi"))
     weeks = week.partitions_def
-    assert weeks is not None
     assert weeks.get_partition_keys()[-1] == graph.week
     for upstream in (dg.AssetKey("attempts"), dg.AssetKey("published_item_parameters")):
         found = assets.get_partition_mapping(week.key, upstream).get_upstream_mapped_partitions_result_for_partitions(

@@ -120,7 +120,6 @@ def test_the_month_planted_bad_has_published_nothing(
 
 @pytest.mark.ci
 def test_the_demo_refuses_to_mix_its_answers_into_other_data(world: Settings) -> None:
-    assert world.database_url is not None
     with Database(world).connect() as connection:
         connection.execute("INSERT INTO question (item_id) VALUES ('somebody else''s')")
     environment = os.environ | {"DATABASE_URL": world.database_url.get_secret_value(), "IRT_HOME": str(world.irt_home)}

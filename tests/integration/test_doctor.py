@@ -66,7 +66,6 @@ def test_a_clock_that_differs_from_the_databases_is_an_error(
 
 
 def test_no_finding_shows_a_password(settings: Settings) -> None:
-    assert settings.database_url is not None
     url = settings.database_url.get_secret_value()
     password = url.split(":")[2].split("@")[0]
     for database_url in (url, url.replace(password, password + "x"), url.replace("127.0.0.1", "not a host")):
@@ -75,7 +74,6 @@ def test_no_finding_shows_a_password(settings: Settings) -> None:
 
 
 def test_a_wrong_password_is_an_error(settings: Settings) -> None:
-    assert settings.database_url is not None
     wrong = settings.database_url.get_secret_value().replace("postgresql://irt:", "postgresql://irt:x")
     finding = found(settings.model_copy(update={"database_url": SecretStr(wrong)}), "database")
     assert finding.state == "error"

@@ -46,7 +46,6 @@ def irt(monkeypatch: pytest.MonkeyPatch) -> Irt:
     """`irt(settings, …)`: the command `irt report drift …` in whose environment these settings are set."""
 
     def typed(settings: Settings, *words: str | Path) -> Any:
-        assert settings.database_url is not None
         monkeypatch.setenv("IRT_HOME", str(settings.irt_home))
         monkeypatch.setenv("IRT_FIRST_MONTH", settings.irt_first_month)
         monkeypatch.setenv("DATABASE_URL", settings.database_url.get_secret_value())
@@ -61,16 +60,11 @@ def test_planted_faults_are_in_the_facts_with_what_is_proposed_and_what_was_obse
     facts = facts_of(settings, MONTHS[1])
     planted = {fault.kind: fault.item_ids[0] for fault in truth.bank.faults}
     leaked, drifted = facts.items[planted["leak"]], facts.items[planted["drift"]]
-    assert leaked.proposal is not None
     assert leaked.proposal.action is Action.RETIRE
-    assert drifted.proposal is not None
     assert drifted.proposal.action in (Action.RE_ESTIMATE, Action.DROP_ANCHOR)
     for item in (leaked, drifted):
-        assert item.observed is not None
         assert item.observed.n.sum() == item.n, "every fitted answer is in one group"
         assert item.observed.proportion.sum() > 0
-        assert item.published is not None
-        assert item.now is not None
         assert item.now.b < item.published.b, "both became easier"
 
 
@@ -79,14 +73,11 @@ def test_observed_proportions_follow_the_months_curve_and_not_the_published_one(
     settings, truth, _ = faulty
     facts = facts_of(settings, MONTHS[1])
     (drifted,) = (facts.items[f.item_ids[0]] for f in truth.bank.faults if f.kind == "drift")
-    assert drifted.observed is not None
-    assert drifted.now is not None
     assert drifted.published is not None
 
     def off(curve: Any) -> float:
         from irt_assets.psychometrics.core.curves import probability
 
-        assert drifted.observed is not None
         expected = probability(drifted.observed.theta, curve.a, -curve.a * curve.b, curve.c)
         return abs(float((drifted.observed.proportion - expected).mean()))
 

@@ -74,7 +74,6 @@ def begin_with_guessers(settings: Settings) -> str:
 
 
 def init_by_hand(settings: Settings) -> str:
-    assert settings.database_url is not None
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("IRT_HOME", str(settings.irt_home))
         environment.setenv("IRT_FIRST_MONTH", FIRST)
@@ -198,7 +197,6 @@ def test_anchors_of_an_origin_window_keep_the_covariance_of_their_fit(guessers: 
     made = origin_fit(database)
     with database.connect() as connection:
         anchors = read_anchors(connection, SCALE, 1)
-    assert anchors is not None
     joint = anchors.joint_cov
     of_anchors = made.select([made.item_ids.index(item) for item in anchors.item_ids])
     # The same fit of the same answers; the numbers went through JSON, which keeps every bit.
@@ -211,7 +209,6 @@ def test_anchors_of_an_origin_window_keep_the_covariance_of_their_fit(guessers: 
     change_anchors(database, "drop_anchor", SCALE, [dropped], NEXT, by="Ann", reason="its text was changed")
     with database.connect() as connection:
         left = read_anchors(connection, SCALE, 2)
-    assert left is not None
     keep = np.repeat([item != dropped for item in anchors.item_ids], 2)
     assert np.array_equal(left.joint_cov, joint[np.ix_(keep, keep)])
 
@@ -222,5 +219,4 @@ def test_anchors_of_the_bank_have_no_covariance_between_them(settings: Settings)
     initialise(database, SCALE, first_month=FIRST)
     with database.connect() as connection:
         anchors = read_anchors(connection, SCALE, 1)
-    assert anchors is not None
     assert anchors.cov.shape == (6, 2, 2)

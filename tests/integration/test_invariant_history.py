@@ -191,7 +191,6 @@ def test_an_invariant_that_crashes_fails_the_run_and_the_others_are_stored(
 
 @pytest.fixture
 def irt(settings: Settings, monkeypatch: pytest.MonkeyPatch, now: datetime) -> Callable[..., tuple[int, str]]:
-    assert settings.database_url is not None
     monkeypatch.setenv("IRT_HOME", str(settings.irt_home))
     monkeypatch.setenv("IRT_FIRST_MONTH", f"{now:%Y-%m}")
     monkeypatch.setenv("DATABASE_URL", settings.database_url.get_secret_value())

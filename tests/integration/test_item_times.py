@@ -259,7 +259,6 @@ def test_a_log_without_times_is_read_once(bank: Database, monkeypatch: pytest.Mo
     assert set(judge_month(bank).values()) == {None}
     with bank.connect() as connection:
         times = item_times(connection, *SPANS["the month"])
-    assert times is not None
     median, n = times.of(["i0", "unheard of"])
     assert np.isnan(median).all()
     assert n.tolist() == [0, 0]
@@ -277,15 +276,12 @@ def test_the_last_night_is_read_and_not_the_log(bank: Database) -> None:
         assert ability_times_of_last_night(connection, scale, morning) is None
         current_ability_times(connection, NIGHT_END)
         judged_window(connection, START, END, SCALES)  # of another window: not for abilities
-        night = ability_times_of_last_night(connection, scale, morning)
-        assert night is not None
-        assert night[0] == NIGHT_END
+        assert ability_times_of_last_night(connection, scale, morning)[0] == NIGHT_END
         current_ability_times(connection, END)
         current_ability_times(connection, END + timedelta(days=1))
     add_attempts(bank, random_answers(61))
     with bank.connect() as connection:
         last = ability_times_of_last_night(connection, scale, morning)
-        assert last is not None
         assert last[0] == END, "the next night's are not yet to be known"
         assert as_dict(last[1]) == by_pandas(log, END, ability_times_since(END, scale))
         assert ability_times_of_last_night(connection, scale, END + timedelta(days=40)) is None, "too old"

@@ -66,7 +66,6 @@ def ends(instance: dg.DagsterInstance, *, well: bool = True) -> Callable[..., Ou
 
     def follow(_: object, run_id: str, job: str, partition: str | None, patience_s: float) -> Outcome:
         run = instance.get_run_by_id(run_id)
-        assert run is not None
         assert patience_s >= 600
         if not run.is_finished:
             event = "PIPELINE_SUCCESS" if well else "PIPELINE_FAILURE"

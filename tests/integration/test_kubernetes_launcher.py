@@ -113,7 +113,6 @@ class Cluster:
     def started(self, **tags: str) -> str:
         run_id = self.launched(**tags)
         run = self.instance.get_run_by_id(run_id)
-        assert run is not None
         self.api.run_pod(self.job(run_id))
         self.instance.report_dagster_event(DagsterEvent("PIPELINE_START", run.job_name), run_id=run_id)
         assert self.status(run_id) is Status.STARTED
@@ -130,9 +129,7 @@ class Cluster:
         assert not any(errors), errors
 
     def status(self, run_id: str) -> Status:
-        run = self.instance.get_run_by_id(run_id)
-        assert run is not None
-        return run.status
+        return self.instance.get_run_by_id(run_id).status
 
     def dequeued(self, run_id: str) -> Status:
         """The run's status after a look of the queue."""
@@ -295,8 +292,7 @@ def test_another_error_of_the_queue_is_logged_with_its_stack(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(kubernetes_launcher.KubernetesRunLauncher, "_job", lambda *_: 1 / 0)
-    run_id = cluster.queued()
-    assert cluster.dequeued(run_id) is Status.FAILURE
+    assert cluster.dequeued(cluster.queued()) is Status.FAILURE
     assert "ZeroDivisionError" in caplog.text
 
 
@@ -373,7 +369,6 @@ def test_a_job_that_was_deleted_fails_its_run_at_once(cluster: Cluster, stage: s
 def test_a_repeat_lives_until_its_own_job_is_made(cluster: Cluster) -> None:
     """Dagster gives it the tags of the run that died, and it is looked at before it is queued."""
     first = cluster.instance.get_run_by_id(cluster.launched())
-    assert first is not None
     repeat = create_run_for_test(cluster.instance, job_name=JOB, tags=dict(first.tags))
     assert cluster.instance.run_launcher.check_starting_run(repeat).status is WorkerStatus.RUNNING  # type: ignore[attr-defined]
 

@@ -273,7 +273,6 @@ def test_an_export_that_is_killed_leaves_whole_days_and_the_next_one_completes_i
     logged: Database, lake: Lake, settings: Settings, method: str, calls: int, days: int
 ) -> None:
     script = KILLED.format(method=method, calls=calls, place=lake.name, first=DAYS[0], last=DAYS[-1])
-    assert settings.database_url is not None
     environment = os.environ | {
         "DATABASE_URL": settings.database_url.get_secret_value(),
         "IRT_HOME": str(settings.irt_home),

@@ -510,7 +510,6 @@ def test_a_run_that_was_killed_goes_on_at_the_learner_where_it_stopped(
 ) -> None:
     script = tmp_path / "killed.py"
     script.write_text(KILLED, "utf-8")
-    assert settings.database_url is not None
     url = settings.database_url.get_secret_value()
     said = tmp_path / "said"
     with said.open("wb") as printed:

@@ -58,8 +58,6 @@ def calibrate(settings: Settings, **rules: Any) -> dict[str, dict[str, Any]]:
     publish_month(database, store, MONTH, (), None)
     with database.connect() as connection:
         evidence = evidence_of(connection, store, MONTH, read_scales(connection)[SCALE])
-    assert evidence.linked is not None
-    assert evidence.staged is not None
     return {"items": evidence.linked.items, "evidence": evidence, "spec": evidence.staged.spec.as_json()}
 
 

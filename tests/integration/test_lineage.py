@@ -29,7 +29,6 @@ def test_a_published_number_leads_back_to_fit_snapshot_answers_code_and_run(
     (found,) = of_item(calibrated, bank.item_ids[int((~bank.anchor).nonzero()[0][0])])
     with Database(calibrated).connect() as connection:
         snapshot = current_snapshot(connection, MONTH)
-    assert snapshot is not None
     assert (found["rule"], found["month"], found["run_id"]) == ("first", MONTH, "run")
     assert found["data_hash"] == snapshot.data_hash
     assert (found["snapshot"], found["snapshot_hash"]) == (snapshot.uri, snapshot.snapshot_hash)

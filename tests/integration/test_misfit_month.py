@@ -165,7 +165,6 @@ class Calibrated:
 def calibrate(settings: Settings, month: str) -> Calibrated:
     step = rooms.calibrate(settings, month)
     evidence = judged(settings, month)
-    assert evidence.staged is not None
     return Calibrated(step.state, evidence.staged.spec.as_json()["misfit"], gates.failures(evidence), evidence)
 
 

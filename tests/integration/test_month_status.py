@@ -352,15 +352,12 @@ def test_a_failed_gate_is_red_and_the_runs_last_words_say_why(graph: Graph) -> N
     (failed,) = (event for event in result.all_events if event.is_step_failure)
     assert failed.step_key == "published_item_parameters"
     said = failed.step_failure_data.user_failure_data
-    assert said is not None
     assert re.fullmatch(
         f"{LATER} is held: .* anchors disagree .*; decide: take the anchors that changed .*", said.description or ""
     )
     assert said.metadata["decide in"].value == "the dashboard, or `irt release`"
     seen = graph.instance.fetch_observations(dg.AssetKey("published_item_parameters"), limit=1).records[0]
-    assert seen.partition_key == LATER
-    assert seen.asset_observation is not None
-    assert seen.asset_observation.metadata[HELD].value == said.description
+    assert (seen.partition_key, seen.asset_observation.metadata[HELD].value) == (LATER, said.description)
     assert "abilities" not in {event.step_key for event in result.all_events if event.is_step_start}
     judged = {e.check_name: (e.passed, e.severity) for e in result.get_asset_check_evaluations()}
     assert judged["anchors_agree"] == (False, dg.AssetCheckSeverity.ERROR)

@@ -148,9 +148,7 @@ def test_linking_constants_are_the_mean_and_sd_of_learners_who_are_known(databas
     add_attempts(database, answer_matrix("2026-07", scores, names))
     initialise(database, SCALE, first_month="2026-07")
     (outcome,) = night_of(database).outcomes
-    assert outcome.placed is not None
     linking = outcome.placed.linking
-    assert linking is not None
     assert abs(linking.slope - 1.2) < 3 * linking.slope_se < 0.3
     assert abs(linking.intercept - 0.5) < 3 * linking.intercept_se < 0.3
     (stored,) = rows(database, "SELECT model_spec->'linking_constants' FROM mirt_fit_meta WHERE kind = 'nightly'")
@@ -518,7 +516,6 @@ def test_the_job_of_the_documents_makes_a_night_with_its_check_its_tables_and_it
     with Database(calibrated).connect() as connection:
         (scale,) = read_scales(connection).values()
         night = ability_times_of_last_night(connection, scale, END)
-    assert night is not None
     assert (night[0], times.metadata["answers with a time"].value) == (END, night[1].n.sum())
     assert "| default | 2026-07 | slope |" in str(shown["linking against the last month"])
     assert str(shown[f"plot: nightly b against published ({SCALE})"]).startswith("![")
@@ -538,7 +535,6 @@ def test_a_night_that_no_scale_came_through_is_a_failed_run_with_the_reason(
     )
     assert not result.success
     (failure,) = [e.step_failure_data for e in result.all_events if e.is_step_failure]
-    assert failure.user_failure_data is not None
     assert "cannot be linked to anchor set 1" in str(failure.user_failure_data.description)
     assert not any(e.is_step_up_for_retry for e in result.all_events)
 

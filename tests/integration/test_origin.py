@@ -224,7 +224,6 @@ def test_a_window_publishes_what_passes_the_item_gates_with_the_rule_origin(
         read = read_origin(connection, SCALE)
         with pytest.raises(PermanentFailure, match=r"item few of .*; the origin window left it out: 30 responses are"):
             lineage(connection, "few")
-    assert read is not None
     assert (read.left_out, read.window.n_persons, read.window.n_responses) == (origin.left_out, 400, 400 * 13)
     assert (read.in_words[0], tuple(read.in_words[1:])) == (origin.shape, origin.misfit)
     published = rows(
@@ -248,14 +247,10 @@ def test_an_item_that_no_month_has_fitted_is_shown_by_the_fit_of_the_origin_wind
     from_window(answered, store)
     with answered.connect() as connection:
         facts = item_facts(connection, read_scales(connection)[SCALE], "i03", datetime.now(UTC))
-        assert facts is not None
         (window,) = facts.months
         seen = observed_in(connection, store, facts, window)
     assert (window.month, window.start, window.end) == ("the origin window", *Month(FIRST).bounds)
-    assert window.curve is not None
-    assert facts.published is not None
     assert (window.curve.a, window.curve.b) == (facts.published["a"], facts.published["b"])
-    assert seen is not None
     assert seen.n.sum() == window.n == 400
 
 

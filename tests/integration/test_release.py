@@ -178,7 +178,6 @@ def test_what_drifted_and_what_is_new_asks_and_what_confirms_does_not(bank: Data
         found = latest_waiting(proposals(connection))
     assert [str(p.reference) for p in found] == ["2026-01/late", "2026-02/moved"]
     moved = found[1]
-    assert moved.old is not None
     assert (moved.old.b, moved.new.b, moved.severity, moved.kind) == (0.5, -0.3, "high", "drift")
     # Two curves of slope 1 that lie 0.8 apart at N(0, 1): 0.8 times the mean of P(1 − P), which is 0.2 near 0.
     assert moved.wabc == pytest.approx(0.8 * 0.205, abs=0.01)
@@ -507,7 +506,6 @@ def test_killed_while_deciding_nothing_was_decided_and_the_next_can(bank: Databa
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert child.stdout is not None
     with child.stdout:
         assert child.stdout.readline() == "written\n"
         os.kill(child.pid, signal.SIGKILL)

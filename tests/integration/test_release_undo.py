@@ -71,9 +71,7 @@ def test_values_that_are_not_in_force_yet_never_come_into_force(bank: Database, 
         newest = lineage(connection, "moved")[0]
     assert (exported.b["moved"], exported.rule["moved"]) == (0.5, "undo")
     assert (newest["rule"], newest["decided_by"], newest["month"]) == ("undo", "Ben", JAN)
-    assert (done.since, done.never_in_force) == (APRIL, True)
-    assert done.restored is not None
-    assert done.restored.b == 0.5
+    assert (done.since, done.never_in_force, done.restored.b) == (APRIL, True, 0.5)
     assert [row[:3] for row in published(bank)] == [
         (0.5, "first", JAN),
         (pytest.approx(-0.3), "decision", FEB),

@@ -160,9 +160,7 @@ def test_a_month_that_the_daemon_gave_up_is_under_way_and_reported_to_it_again(
         killed.instance.add_run_tags(run.run_id, {WILL_RETRY_TAG: "false"})
         assert killed.under_way == {MONTH}
         assert report_again(killed.instance) == [run.run_id]
-        found = killed.instance.get_run_by_id(run.run_id)
-        assert found is not None
-        assert found.is_complete_and_waiting_to_retry
+        assert killed.instance.get_run_by_id(run.run_id).is_complete_and_waiting_to_retry
     assert len(killed.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)) == 5
     assert report_again(killed.instance) == []  # something is wrong that time does not mend
     assert (killed.under_way, killed.told()) == (set(), [run.run_id])

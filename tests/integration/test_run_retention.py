@@ -154,7 +154,6 @@ def test_a_run_that_an_open_alert_or_a_row_names_stays(graph: Graph) -> None:
 def test_a_run_under_way_is_no_old_run(graph: Graph) -> None:
     old, new = graph.run("make", "2026-01"), graph.run("make", "2026-01")
     finished = graph.instance.get_run_by_id(old)
-    assert finished is not None
     running = finished._replace(run_id="f" * 32, status=dg.DagsterRunStatus.STARTED)
     graph.instance.add_run(running)
     assert (graph.pruned(), graph.runs()) == ((old,), {new, running.run_id})
@@ -180,7 +179,6 @@ def test_output_of_an_old_run_goes_though_the_run_stays(graph: Graph) -> None:
     run = graph.run("make", "2026-01")
     log = graph.instance.compute_log_manager
     with log.open_log_stream([run, "compute_logs", "month"], ComputeIOType.STDERR) as stream:
-        assert stream is not None
         stream.write("a line")
     gone = {
         one.kind: one.names

@@ -62,13 +62,10 @@ def made(instance: dg.DagsterInstance, *events: str) -> str:
 
 
 def status(instance: dg.DagsterInstance, run_id: str) -> Status:
-    run = instance.get_run_by_id(run_id)
-    assert run is not None
-    return run.status
+    return instance.get_run_by_id(run_id).status
 
 
 def worker(settings: Settings, run_id: str) -> subprocess.Popen[bytes]:
-    assert settings.database_url is not None
     return subprocess.Popen(
         [Path(sys.executable).parent / "irt", "run", "worker", run_id],
         env={

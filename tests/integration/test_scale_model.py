@@ -177,7 +177,6 @@ def test_another_model_freezes_the_anchors_again_from_the_origin_window(window: 
     ]
     with database.connect() as connection:
         anchors = read_anchors(connection, SCALE, 2)
-    assert anchors is not None
     # The origin's learners were drawn with mean 0 and SD 1. 1500 of them give b with a standard error below 0.2 where
     # c is estimated, and their own mean and SD differ from 0 and 1 by about 0.03: four of both together.
     assert done.anchors.kept == 13

@@ -40,7 +40,6 @@ def typed(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str]]:
     """What `irt` answers to these words: the exit code, and what it printed."""
-    assert settings.database_url is not None
     monkeypatch.setenv("DATABASE_URL", settings.database_url.get_secret_value())
 
     irt = command_line(monkeypatch, capsys)

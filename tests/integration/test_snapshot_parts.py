@@ -224,7 +224,6 @@ def test_an_erased_learner_is_in_no_part_and_the_month_stays_current(world: Sett
     with database.connect() as connection:
         after = current_snapshot(connection, MONTH)
         now = data_hash(connection, *Month(MONTH).bounds, read_scales(connection))
-    assert after is not None
     manifest = manifest_of(store, after)
     assert (manifest.data_hash, manifest.rows, after.data_hash) == (after.data_hash, after.n_attempts, now)
     assert len(old & {part.key for part in manifest.parts}) == N_PARTS - 1

@@ -136,7 +136,6 @@ def stream(store, key):
 type(store).stream = stream
 """
     with another_process(store, slow, TMPDIR=str(tmp_path / "temporary")) as process:
-        assert process.stdout is not None
         assert process.stdout.readline() == "begun\n"
         process.kill()
     assert list((tmp_path / "temporary").iterdir()) == []

@@ -53,9 +53,7 @@ class Runs:
         return self.instance.create_run_for_job(JOB, tags={PARTITION_TAG: MONTH, **tags}).run_id
 
     def status(self, run_id: str) -> dg.DagsterRunStatus:
-        run = self.instance.get_run_by_id(run_id)
-        assert run is not None
-        return run.status
+        return self.instance.get_run_by_id(run_id).status
 
     @property
     def busy(self) -> set[str]:
@@ -156,7 +154,6 @@ def test_an_id_that_names_nothing_or_too_much_is_refused(runs: Runs) -> None:
 
 
 def test_a_run_in_another_process_is_stopped(runs: Runs, settings: Settings) -> None:
-    assert settings.database_url is not None
     script = f"""
 import dagster as dg
 from irt_assets.servers.instance import dagster_instance

@@ -101,7 +101,6 @@ def test_the_figures_of_an_item_with_one_month_have_an_axis_of_days(faulty: Faul
     with Database(faulty[0]).connect() as connection:
         scale = read_scales(connection)[rooms.SCALE]
         facts = item_facts(connection, scale, waiting_proposals(connection)[0].item_id, NOW)
-    assert facts is not None
     alone = replace(facts, months=facts.months[:1], publications=())
     (month,) = alone.months
     drawn = str(item_figures.history(alone, "b", month.end))
@@ -119,7 +118,6 @@ def test_observed_proportions_are_those_of_the_whole_snapshot(faulty: Faulty, mo
         scale = read_scales(connection)[rooms.SCALE]
         item = waiting_proposals(connection)[0].item_id
         facts = item_facts(connection, scale, item, NOW)
-        assert facts is not None
         fitted = next(one for one in facts.months if one.month == month)
         seen = observed_in(connection, store, facts, fitted)
         snapshot = snapshot_of(connection, month, fitted.snapshot_hash)
@@ -128,7 +126,6 @@ def test_observed_proportions_are_those_of_the_whole_snapshot(faulty: Faulty, mo
         rows = connection.execute("SELECT item_id, params FROM mirt_item_params WHERE fit_id = %s", (fitted.fit_id,))
         latent = Spread.from_json(fitted.latent, fitted.fit_id)
         wanted = observed_of(responses, {name: ItemRow.if_known(of) for name, of in rows}, latent, [item])[item]
-    assert seen is not None
     assert (seen.n.tolist(), seen.n.sum()) == (wanted.n.tolist(), fitted.n)
     np.testing.assert_allclose(seen.theta, wanted.theta, atol=1e-12)  # up to the order of summing
     np.testing.assert_array_equal(seen.proportion, wanted.proportion)

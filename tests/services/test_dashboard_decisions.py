@@ -446,8 +446,7 @@ def red(bank: Database) -> Database:
 def test_anchors_that_moved_wait_until_they_are_dropped(red: Database, ask: Ask, page: Page) -> None:
     with red.connect() as connection:
         assert [*moved_anchors(connection, FEB, read_scales(connection, Month(FEB).start)[SCALE])] == ["K2"]
-    text = page("decisions", {})
-    assert not unsaid(text, "anchor that moved in 2026-02", "b +0.80", "7.3")
+    assert not unsaid(page("decisions", {}), "anchor that moved in 2026-02", "b +0.80", "7.3")
     text = page("anchors", {"month": FEB, "scale": SCALE, "item": "K2"})
     assert text.startswith("Link 2026-02 without K2?")
     assert not unsaid(text, "3 remain", "Drop")

@@ -288,7 +288,6 @@ def test_an_origin_window_is_shown_with_its_fit_and_what_it_left_out(
     with world.database.connect() as connection:
         (scale,) = read_scales(connection).values()
         fit = linked_fit(connection, scale.scale_id, "monthly", start, scale.engine)
-    assert fit is not None
     left_out = {next(iter(fit.items)): "SE(b) = 1.09 is above 1", "<b>": "30 responses are fewer than 125"}
     window = OriginFit(start, end, "", "", "", scale.engine, 478, 20_897)
     monkeypatch.setattr(months, "read_origin", lambda *_: OriginRead(window, fit, left_out))
@@ -328,14 +327,12 @@ def test_the_numbers_of_a_month_are_those_of_the_rooms(world: World) -> None:
             "SELECT count(*), avg(theta) FROM mirt_ability WHERE window_end = %s AND kind = 'monthly'",
             (Month(JULY).end,),
         ).fetchone()
-    assert fitted is not None
     assert theta is not None
     assert snapshot is not None
     assert f"{fitted[0]:,} answers of {fitted[1]:,} learners" in html
     assert fitted[2] in html
     assert f"{step.n_proposed:,} proposed and {step.n_held:,} held back" in html
     now = history[-1].constants
-    assert now is not None
     assert not unsaid(
         html,
         f"Slope {number(now.slope, 3)} ± {number(now.slope_se, 3)}",
@@ -424,7 +421,6 @@ def test_two_months_stand_side_by_side_with_the_changes_of_their_items(world: Wo
         scale = read_scales(connection)[rooms.SCALE]
         for month in rooms.MONTHS:
             fit = linked_fit(connection, rooms.SCALE, "monthly", Month(month).start, scale.engine)
-            assert fit is not None
             fits[month] = {i: p for i, p in fit.items.items() if p["a"] is not None and p["b"] is not None}
     both = fits[JUNE].keys() & fits[JULY].keys()
     assert f"{len(both):,} items were put on the scale by both months" in html

@@ -40,7 +40,6 @@ def promtool(require: Callable[[bool, str], None]) -> str:
 def exporter(settings: Settings, folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """The exporter on a free port, once it told the service manager that it is ready."""
     port = free_port()
-    assert settings.database_url is not None
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(folder / "notify"))
         manager.settimeout(PATIENCE_S)

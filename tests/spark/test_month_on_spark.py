@@ -105,7 +105,6 @@ def test_months_made_on_spark_are_those_of_one_machine(
         _assert_abilities_are_of_the_whole_log(graph)
         with graph.database.connect() as connection:
             snapshot = current_snapshot(connection, rooms.MONTHS[0])
-    assert snapshot is not None
     assert is_manifest(snapshot.uri)
     assert len(verdicts) > 20
     assert verdicts_there == verdicts
