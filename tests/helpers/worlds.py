@@ -55,6 +55,18 @@ def calibrated(
 
 
 @pytest.fixture
+def begun(world: Settings) -> Database:
+    """The database of `world`, in which nothing is published but the anchors."""
+    return Database(world)
+
+
+@pytest.fixture
+def months(calibrated: Settings) -> Database:
+    """The database of `calibrated`."""
+    return Database(calibrated)
+
+
+@pytest.fixture
 def published(postgres: EmbeddedPostgres, small_truth: Truth, tmp_path: Path) -> Iterator[Settings]:
     """As `calibrated`, in a database of the test's own."""
     made_once(postgres, "template_calibrated", "template_rooms", _calibrated, **OF_MONTHS)

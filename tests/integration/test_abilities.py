@@ -16,7 +16,6 @@ from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.window import judged_window
 from resources.postgres.database import Database
-from resources.settings import Settings
 from tests.helpers.rooms import MONTHS, SCALE, add_attempts, add_items, attempt, rows, run_sql
 
 MONTH, LATER = MONTHS
@@ -49,21 +48,20 @@ def stored(database: Database, end: datetime = END) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["user_id", "theta", "se", "n_items"]).set_index("user_id").sort_index()
 
 
-def test_every_learner_with_an_eligible_answer_has_the_ability_of_the_dense_computation(calibrated: Settings) -> None:
+def test_every_learner_with_an_eligible_answer_has_the_ability_of_the_dense_computation(months: Database) -> None:
     """Both months of the log lie in the 365 days; answers count without the minimum of five a learner."""
-    database = Database(calibrated)
-    run_sql(database, "UPDATE calibration_scale SET mu = 0.3, sigma = 1.2")
-    measure(database, LATER, "run")
-    with database.connect() as connection:
+    run_sql(months, "UPDATE calibration_scale SET mu = 0.3, sigma = 1.2")
+    measure(months, LATER, "run")
+    with months.connect() as connection:
         scales = read_scales(connection)
         published = in_force(connection, SCALE, END)
         year = judged_window(connection, END - timedelta(days=365), END, scales).table.to_pandas()
-    run_sql(database, "UPDATE calibration_scale SET mu = 0, sigma = 1")
+    run_sql(months, "UPDATE calibration_scale SET mu = 0, sigma = 1")
     eligible = year["reason"].isna() | year["reason"].isin(["few_learner_responses", "few_item_responses"])
     answers = year[eligible & year["item_id"].isin(published.items)].copy()
     answers["score"] = (answers["correct"].eq(True) & ~answers["hints_used"].gt(0)).astype(int)
     expected = dense_eap(answers, published.items, 0.3, 1.2)
-    found = stored(database)
+    found = stored(months)
     assert list(found.index) == list(expected.index)
     assert len(found) > 500
     assert (found["n_items"] == expected["n_items"]).all()

@@ -80,10 +80,9 @@ def test_a_sound_month_publishes_parameters_near_the_truth(calibrated: Settings,
     assert rows(database, "SELECT count(*) FROM item_parameter_publication WHERE rule = 'first'") == [(21,)]
 
 
-def test_what_is_published_is_what_was_linked(calibrated: Settings) -> None:
-    database = Database(calibrated)
+def test_what_is_published_is_what_was_linked(months: Database) -> None:
     differing = rows(
-        database,
+        months,
         """SELECT count(*), count(*) FILTER (WHERE p.a = (i.params->>'a')::float AND p.b = (i.params->>'b')::float
                   AND p.b_se = (i.params->>'b_se')::float AND p.data_hash = m.data_hash AND m.converged)
            FROM item_parameter_publication p JOIN mirt_fit_meta m USING (fit_id)
@@ -92,11 +91,10 @@ def test_what_is_published_is_what_was_linked(calibrated: Settings) -> None:
     assert differing == [(21, 21)]
 
 
-def test_a_months_fit_statistics_are_stored_beside_its_parameters(calibrated: Settings) -> None:
+def test_a_months_fit_statistics_are_stored_beside_its_parameters(months: Database) -> None:
     """The world is sound: 36 items, each misfits at 0.1 % by chance."""
-    database = Database(calibrated)
     ((fit_id, of_set),) = rows(
-        database,
+        months,
         """SELECT fit_id, model_spec->'fit_statistics' FROM mirt_fit_meta
            WHERE kind = 'monthly' AND window_start = %s AND superseded_at IS NULL""",
         (Month(MONTH).start,),
@@ -104,7 +102,7 @@ def test_a_months_fit_statistics_are_stored_beside_its_parameters(calibrated: Se
     assert 0.7 < of_set["reliability"] < 0.95
     assert of_set["parallel"] is None  # no two items were seen by 200 learners of a cohort of 300
     items = rows(
-        database,
+        months,
         "SELECT point_biserial, infit, outfit, rmsd, params->'fit' FROM mirt_item_params WHERE fit_id = %s",
         (fit_id,),
     )
@@ -391,15 +389,14 @@ def test_a_log_of_guesses_is_red_by_its_share_of_rejected_answers(settings: Sett
 # -- the history of the linking ----------------------------------------------------------------------
 
 
-def test_each_month_tells_the_linking_of_those_before_it(calibrated: Settings) -> None:
-    database = Database(calibrated)
-    with database.connect() as connection:
+def test_each_month_tells_the_linking_of_those_before_it(months: Database) -> None:
+    with months.connect() as connection:
         scale = read_scales(connection)[SCALE]
         first, both = (read_history(connection, scale, month) for month in MONTHS)
     assert [one.month for one in both] == list(MONTHS)
     assert first == both[:1]
     stored = rows(
-        database,
+        months,
         """SELECT (model_spec->'linking_constants'->>'slope')::float, model_spec->'linking_constants'->'anchors_used'
            FROM mirt_fit_meta WHERE kind = 'monthly' AND superseded_at IS NULL ORDER BY window_start""",
     )

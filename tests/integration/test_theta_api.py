@@ -286,17 +286,16 @@ def test_the_invariants_page_is_what_was_stored(world: Settings) -> None:
 
 
 @pytest.mark.ci
-def test_the_process_answers_what_has_come_before_it_ends(world: Settings, tmp_path: Path) -> None:
+def test_the_process_answers_what_has_come_before_it_ends(begun: Database, tmp_path: Path) -> None:
     """The request waits for a lock, TERM comes, the lock goes: it is answered, and the process ends well."""
-    database = Database(world)
-    item = rows(database, "SELECT item_id FROM item_parameter_publication ORDER BY 1 LIMIT 1")[0][0]
-    add_attempts(database, [attempt("ann", item, rows(database, "SELECT now() - interval '1 hour'")[0][0])])
+    item = rows(begun, "SELECT item_id FROM item_parameter_publication ORDER BY 1 LIMIT 1")[0][0]
+    add_attempts(begun, [attempt("ann", item, rows(begun, "SELECT now() - interval '1 hour'")[0][0])])
     port, metrics = free_port(), free_port()
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),
         "IRT_HOME": str(tmp_path / "irt"),
-        "DATABASE_URL": database.url,
+        "DATABASE_URL": begun.url,
         "IRT_THETA_TOKEN": TOKEN,
         "IRT_THETA_PORT": str(port),
         "PROMETHEUS_METRICS_PORT": str(metrics),
@@ -314,7 +313,7 @@ def test_the_process_answers_what_has_come_before_it_ends(world: Settings, tmp_p
         try:
             until(lambda: child.poll() is not None or is_ready(), "it did not become ready")
             answers: list[Any] = []
-            with psycopg.connect(database.url) as other:
+            with psycopg.connect(begun.url) as other:
                 other.execute("SELECT pg_advisory_xact_lock(%s)", (lock_key("theta", "ann"),))
                 content = {"user_id": "ann"}
                 asking = threading.Thread(

@@ -25,7 +25,7 @@ from irt_assets.responses.scales import read_scales
 from resources.cluster.relational import on_postgres
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
-from resources.settings import Settings, get_settings
+from resources.settings import get_settings
 from tests.helpers.rooms import SCALE, add_attempts, attempt, rows
 from tests.helpers.waiting_decision import FEB, MOVED, NOW, bank
 from tests.integration.test_online_theta import END, LATER, MONTH, SAME, asked
@@ -54,12 +54,11 @@ def monthly(database: Database, month: str = LATER) -> dict[str, tuple[float, fl
     return {user: (theta, se, n) for user, theta, se, n in found}
 
 
-def test_answers_from_the_date_on_count_nowhere_and_earlier_ones_everywhere(world: Settings) -> None:
-    database = Database(world)
-    items = free_items(database)
+def test_answers_from_the_date_on_count_nowhere_and_earlier_ones_everywhere(begun: Database) -> None:
+    items = free_items(begun)
     gone, kept = items[0], items[1]
     add_attempts(
-        database,
+        begun,
         [
             attempt("early", gone, SINCE - timedelta(microseconds=1)),
             attempt("early", kept, SINCE - timedelta(days=1)),
@@ -68,60 +67,58 @@ def test_answers_from_the_date_on_count_nowhere_and_earlier_ones_everywhere(worl
             attempt("only", gone, SINCE + timedelta(hours=1)),
         ],
     )
-    measure(database, MONTH, "made before")
-    measure(database, LATER, "in use")
-    in_use, made_before = monthly(database), monthly(database, MONTH)
+    measure(begun, MONTH, "made before")
+    measure(begun, LATER, "in use")
+    in_use, made_before = monthly(begun), monthly(begun, MONTH)
     assert [in_use[user][2] for user in ("early", "late", "only")] == [2, 2, 1]
-    with database.connect() as connection:
+    with begun.connect() as connection:
         hashed = in_force(connection, SCALE, END).set_hash
-    withdraw(database, [gone], since=SINCE, **LEAKED)
-    with database.connect() as connection:
+    withdraw(begun, [gone], since=SINCE, **LEAKED)
+    with begun.connect() as connection:
         assert stale_months(connection) == {}, "months that are made stay as they are"
         assert in_force(connection, SCALE, END).set_hash == hashed
         measure_at(connection, END, "nightly", "night")
         published = {SCALE: in_force(connection, SCALE, END)}
         kpi = abilities(on_postgres(connection), END, read_scales(connection), published).set_index("user_id")
-    measure(database, LATER, "withdrawn")
-    measure(database, MONTH, "made again")
-    out = monthly(database)
-    assert monthly(database, MONTH) == made_before
+    measure(begun, LATER, "withdrawn")
+    measure(begun, MONTH, "made again")
+    out = monthly(begun)
+    assert monthly(begun, MONTH) == made_before
     assert (out["early"], out["late"][2], out.get("only")) == (in_use["early"], 1, None)
-    assert [asked(database, "only"), asked(database, "late", now=SINCE - timedelta(hours=1))] == [{}, {}]
-    nightly = rows(database, "SELECT user_id, theta, se, n_items FROM mirt_ability WHERE kind = 'nightly' ORDER BY 1")
+    assert [asked(begun, "only"), asked(begun, "late", now=SINCE - timedelta(hours=1))] == [{}, {}]
+    nightly = rows(begun, "SELECT user_id, theta, se, n_items FROM mirt_ability WHERE kind = 'nightly' ORDER BY 1")
     assert {user: (theta, se, n) for user, theta, se, n in nightly} == out
     assert set(kpi.index) == set(out)
     changed = [user for user in in_use if user in out and out[user] != in_use[user]]
     for user in ["early", "late", *changed[:20], *list(out)[:20]]:
-        online = asked(database, user)[SCALE]
+        online = asked(begun, user)[SCALE]
         assert (online.theta, online.se) == pytest.approx(out[user][:2], abs=SAME, rel=0)
         assert online.n_items == out[user][2]
         assert (kpi.theta[user], kpi.se[user]) == pytest.approx(out[user][:2], abs=SAME, rel=0)
     assert "late" in changed
 
 
-def test_answers_given_meanwhile_do_not_count_after_the_item_is_back(world: Settings) -> None:
-    database = Database(world)
-    gone = free_items(database)[0]
+def test_answers_given_meanwhile_do_not_count_after_the_item_is_back(begun: Database) -> None:
+    gone = free_items(begun)[0]
     back = SINCE + timedelta(days=2)
-    add_attempts(database, [attempt("meanwhile", gone, SINCE), attempt("again", gone, back)])
-    withdraw(database, [gone], since=SINCE, **LEAKED)
-    restore(database, [gone], since=back, by="Ben", reason="reworded", now=BEFORE)
-    measure(database, LATER, "run")
-    assert monthly(database)["again"][2] == 1
-    assert "meanwhile" not in monthly(database)
-    assert [asked(database, user) == {} for user in ("meanwhile", "again")] == [True, False]
-    with database.connect() as connection:
+    add_attempts(begun, [attempt("meanwhile", gone, SINCE), attempt("again", gone, back)])
+    withdraw(begun, [gone], since=SINCE, **LEAKED)
+    restore(begun, [gone], since=back, by="Ben", reason="reworded", now=BEFORE)
+    measure(begun, LATER, "run")
+    assert monthly(begun)["again"][2] == 1
+    assert "meanwhile" not in monthly(begun)
+    assert [asked(begun, user) == {} for user in ("meanwhile", "again")] == [True, False]
+    with begun.connect() as connection:
         states = [item_status(connection, at).get(gone) for at in (BEFORE, SINCE, back)]
     assert [one and one.state for one in states] == [None, "withdrawn", "restored"]
 
 
-def test_what_the_api_holds_in_memory_knows_of_withdrawals_to_come(world: Settings) -> None:
+def test_what_the_api_holds_in_memory_knows_of_withdrawals_to_come(begun: Database) -> None:
     """Read the evening before, it counts right when the day begins."""
-    database = Database(world)
-    gone = free_items(database)[0]
-    add_attempts(database, [attempt("night owl", gone, SINCE + timedelta(seconds=1))])
-    withdraw(database, [gone], since=SINCE, **LEAKED)
-    with database.connect() as connection:
+    gone = free_items(begun)[0]
+    add_attempts(begun, [attempt("night owl", gone, SINCE + timedelta(seconds=1))])
+    withdraw(begun, [gone], since=SINCE, **LEAKED)
+    with begun.connect() as connection:
         measures = read_measures(connection, SINCE - timedelta(seconds=20))
         assert update(connection, measures, "night owl", 30, SINCE + timedelta(seconds=5)) == {}
 
