@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,12 +20,10 @@ from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.sentences import unsaid
-from tests.helpers.typed import Irt
+from tests.helpers.typed import IrtOf
 
 
-def test_rules_are_changed_by_who_knows_what_becomes_stale_and_says_so(
-    world: Settings, irt: Callable[[Settings], Irt]
-) -> None:
+def test_rules_are_changed_by_who_knows_what_becomes_stale_and_says_so(world: Settings, irt: IrtOf) -> None:
     database, typed = Database(world), irt(world)
     with database.connect() as connection:
         for month in rooms.MONTHS:
@@ -54,7 +51,7 @@ def test_rules_are_changed_by_who_knows_what_becomes_stale_and_says_so(
 
 
 def test_an_import_that_loses_most_ends_with_one_and_says_what_to_do(
-    settings: Settings, tmp_path: Path, irt: Callable[[Settings], Irt]
+    settings: Settings, tmp_path: Path, irt: IrtOf
 ) -> None:
     """Ten thousands of rejected rows once ended with 0 and "0 accepted"."""
     typed = irt(settings.model_copy(update={"irt_first_month": "2026-06"}))
@@ -86,7 +83,7 @@ def test_what_a_terminal_cannot_show_is_replaced(words: list[str], tmp_path: Pat
 
 
 def test_a_month_goes_from_files_to_published_numbers_by_typed_commands(
-    settings: Settings, tmp_path: Path, irt: Callable[[Settings], Irt]
+    settings: Settings, tmp_path: Path, irt: IrtOf
 ) -> None:
     log, truth = simulate(
         Scenario(
@@ -151,9 +148,7 @@ def test_a_month_goes_from_files_to_published_numbers_by_typed_commands(
     assert not unsaid(told, f"{published['a']:.3f} ± {published['a_se']:.3f}", "no decisions on it yet")
 
 
-def test_a_night_is_made_by_a_typed_command_and_says_what_it_did(
-    world: Settings, irt: Callable[[Settings], Irt]
-) -> None:
+def test_a_night_is_made_by_a_typed_command_and_says_what_it_did(world: Settings, irt: IrtOf) -> None:
     typed = irt(world)
     done = typed("nightly", "--day", "2026-07-31")
     assert (done.code, done.out) == (0, "2026-07-31: done\n")
@@ -173,9 +168,7 @@ def test_a_night_is_made_by_a_typed_command_and_says_what_it_did(
     assert "cannot be linked to anchor set 1" in failed.out.replace("\n", " ")
 
 
-def test_the_day_of_a_night_is_over_and_its_default_is_yesterday(
-    world: Settings, irt: Callable[[Settings], Irt], now: datetime
-) -> None:
+def test_the_day_of_a_night_is_over_and_its_default_is_yesterday(world: Settings, irt: IrtOf, now: datetime) -> None:
     typed = irt(world)
     refused = typed("nightly", "--day", f"{now:%Y-%m-%d}")
     yesterday = f"{now - timedelta(days=1):%Y-%m-%d}"
@@ -202,7 +195,7 @@ def faulty(truth: dict[str, list[dict[str, list[str]]]]) -> set[str]:
     ],
 )
 def test_a_wrong_request_is_told_what_is_wrong_and_ends_with_code_2(
-    words: tuple[str, ...], said: str, world: Settings, irt: Callable[[Settings], Irt]
+    words: tuple[str, ...], said: str, world: Settings, irt: IrtOf
 ) -> None:
     answer = irt(world)(*words)
     assert answer.code == 2
@@ -211,7 +204,7 @@ def test_a_wrong_request_is_told_what_is_wrong_and_ends_with_code_2(
 
 
 def test_a_database_without_schema_is_told_from_one_that_does_not_answer(
-    settings: Settings, world: Settings, irt: Callable[[Settings], Irt], tmp_path: Path
+    settings: Settings, world: Settings, irt: IrtOf, tmp_path: Path
 ) -> None:
     url = world.database_url.get_secret_value()
     empty = world.model_copy(update={"database_url": type(world.database_url)(url.rpartition("/")[0] + "/postgres")})
@@ -220,9 +213,7 @@ def test_a_database_without_schema_is_told_from_one_that_does_not_answer(
     assert "does not answer" in irt(nobody)("lineage", "A01").err
 
 
-def test_a_misspelt_setting_is_named(
-    world: Settings, irt: Callable[[Settings], Irt], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_misspelt_setting_is_named(world: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch) -> None:
     typed = irt(world)
     monkeypatch.setenv("IRT_FIRST_MONTH", "June")
     answer = typed("status")
@@ -230,27 +221,23 @@ def test_a_misspelt_setting_is_named(
     assert "IRT_FIRST_MONTH" in answer.err
 
 
-def test_the_url_in_use_is_printed_alone(world: Settings, irt: Callable[[Settings], Irt]) -> None:
+def test_the_url_in_use_is_printed_alone(world: Settings, irt: IrtOf) -> None:
     assert irt(world)("db", "url").out.strip() == world.database_url.get_secret_value()
 
 
-def test_status_is_not_satisfied_with_a_month_that_is_missing(world: Settings, irt: Callable[[Settings], Irt]) -> None:
+def test_status_is_not_satisfied_with_a_month_that_is_missing(world: Settings, irt: IrtOf) -> None:
     answer = irt(world)("status", "--json")
     assert answer.code == 1
     assert {(row["month"], row["state"]) for row in answer.json["months"]} >= {("2026-06", "missing")}
 
 
-def test_the_doctor_ends_with_code_0_only_where_nothing_is_in_error(
-    world: Settings, irt: Callable[[Settings], Irt]
-) -> None:
+def test_the_doctor_ends_with_code_0_only_where_nothing_is_in_error(world: Settings, irt: IrtOf) -> None:
     answer = irt(world)("doctor", "--json")
     assert answer.code == int(any(f["state"] == "error" for f in answer.json))
     assert world.database_url.get_secret_value() not in answer.out
 
 
-def test_a_month_that_runs_elsewhere_is_refused(
-    world: Settings, irt: Callable[[Settings], Irt], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_month_that_runs_elsewhere_is_refused(world: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("irt_assets.runs.in_process_runs.under_way", lambda *_: {"2026-06"})
     answer = irt(world)("calibrate", "--month", "2026-06")
     assert answer.code == 2

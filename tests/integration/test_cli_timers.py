@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -28,7 +28,7 @@ from tests.helpers.dagster_private import (
     RemoteRepositoryOrigin,
     freeze_time,
 )
-from tests.helpers.typed import Irt
+from tests.helpers.typed import IrtOf
 from tests.integration.sinks import HttpSink
 
 pytestmark = pytest.mark.ci
@@ -89,7 +89,7 @@ def test_every_sensor_is_the_daemons_own_or_evaluated_without_it(world: Settings
 
 
 def test_a_run_that_a_stopped_daemon_left_in_its_queue_is_made_here(
-    world: Settings, irt: Callable[[Settings], Irt], instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+    world: Settings, irt: IrtOf, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For three minutes a daemon that was stopped, as for timers, looks alive."""
     answers = iter([True, False, False])
@@ -122,7 +122,7 @@ def test_every_command_goes_through_the_daemon_s_queue_unless_it_is_told_to_run_
     words: tuple[str, ...],
     job: str,
     world: Settings,
-    irt: Callable[[Settings], Irt],
+    irt: IrtOf,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made: list[tuple[str, bool]] = []
@@ -155,16 +155,14 @@ def test_every_command_goes_through_the_daemon_s_queue_unless_it_is_told_to_run_
         (("detect_inactivity", "--partition", "2099-01-01"), "2099-01-01 is not a day that is over: the days run from"),
     ],
 )
-def test_a_wrong_request_says_what_is_right(
-    words: tuple[str, ...], said: str, world: Settings, irt: Callable[[Settings], Irt]
-) -> None:
+def test_a_wrong_request_says_what_is_right(words: tuple[str, ...], said: str, world: Settings, irt: IrtOf) -> None:
     refused = irt(world)("job", *words)
     assert refused.code == 2
     assert said in refused.err.replace("\n", " ")
 
 
 def test_a_job_makes_what_a_tick_would_ask_for_and_then_nothing(
-    world: Settings, instance: DagsterInstance, irt: Callable[[Settings], Irt], now: datetime
+    world: Settings, instance: DagsterInstance, irt: IrtOf, now: datetime
 ) -> None:
     """Of the days that it looks back at, all but two are made."""
     typed = irt(world)
@@ -182,15 +180,13 @@ def test_a_job_makes_what_a_tick_would_ask_for_and_then_nothing(
     assert one.out == f"detect_inactivity {days[0]}: done\n"
 
 
-def test_a_sensor_is_evaluated_once_where_there_is_no_daemon(world: Settings, irt: Callable[[Settings], Irt]) -> None:
+def test_a_sensor_is_evaluated_once_where_there_is_no_daemon(world: Settings, irt: IrtOf) -> None:
     done = irt(world)("job", "theta_sweep")
     assert (done.code, done.out) == (0, "theta_sweep: done\n")
     assert "ENABLE_IRT_ONLINE_UPDATE is off" in done.err
 
 
-def test_whether_the_invariants_are_fresh_is_a_matter_of_when_and_not_of_what(
-    world: Settings, irt: Callable[[Settings], Irt]
-) -> None:
+def test_whether_the_invariants_are_fresh_is_a_matter_of_when_and_not_of_what(world: Settings, irt: IrtOf) -> None:
     typed = irt(world)
     never = typed("invariants", "fresh")
     assert (never.code, never.out) == (1, "the invariants have never been evaluated: run `irt job invariants`\n")
@@ -206,7 +202,7 @@ def test_whether_the_invariants_are_fresh_is_a_matter_of_when_and_not_of_what(
 
 
 def test_a_test_alert_and_its_end_go_to_every_channel_and_past_the_outbox(
-    world: Settings, http: HttpSink, irt: Callable[[Settings], Irt], monkeypatch: pytest.MonkeyPatch
+    world: Settings, http: HttpSink, irt: IrtOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     typed = irt(world)
     none = typed("alerts", "test")

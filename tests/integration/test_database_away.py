@@ -21,7 +21,7 @@ from resources.settings import Settings
 from services.theta_api.ledger import Ledger
 from tests.helpers import rooms
 from tests.helpers.databases import READ_ONLY, altered
-from tests.helpers.typed import Irt
+from tests.helpers.typed import IrtOf
 
 MONTH = rooms.MONTHS[0]
 READS = ("status", "runs list", "release list", "items list", "invariants list", "export parameters", "export flags")
@@ -29,7 +29,7 @@ WRITES = (f"calibrate --month {MONTH}", f"report drift --month {MONTH}", "nightl
 
 
 def test_what_only_reads_works_on_a_read_only_database_and_the_rest_ends_in_a_sentence(
-    made_month: Settings, irt: Callable[[Settings], Irt], monkeypatch: pytest.MonkeyPatch
+    made_month: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     typed = irt(made_month)
     monkeypatch.chdir(made_month.irt_home)
@@ -93,7 +93,7 @@ def after_first_step(settings: Settings, do: Callable[[], None]) -> threading.Th
 
 @pytest.mark.usefixtures("hasty")
 def test_a_calibration_goes_on_when_its_database_is_back(
-    made_month: Settings, irt: Callable[[Settings], Irt], caplog: pytest.LogCaptureFixture
+    made_month: Settings, irt: IrtOf, caplog: pytest.LogCaptureFixture
 ) -> None:
     away_s = 2.0
 
@@ -112,7 +112,7 @@ def test_a_calibration_goes_on_when_its_database_is_back(
 @pytest.mark.usefixtures("hasty")
 def test_a_calibration_whose_database_stays_away_ends_in_a_sentence(
     made_month: Settings,
-    irt: Callable[[Settings], Irt],
+    irt: IrtOf,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     warnings: list[str] = []  # what logs go to changes while a run goes on
@@ -157,7 +157,7 @@ EVENTS_OF_THE_LAST_RUN = """
 
 @pytest.mark.usefixtures("hasty")
 def test_a_calibration_whose_connections_are_cut_off_while_dagster_writes_is_recorded_once(
-    made_month: Settings, irt: Callable[[Settings], Irt], monkeypatch: pytest.MonkeyPatch
+    made_month: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dagster_compat, "RECONNECT_S", 0.01)
     typed, database = irt(made_month), Database(made_month)

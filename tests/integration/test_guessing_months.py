@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from resources.settings import Settings, get_settings
 from tests.helpers.databases import made_once, template_copy
 from tests.helpers.rooms import SCALE, add_items, calibrate, folder_store, rows
 from tests.helpers.sentences import unsaid
-from tests.helpers.typed import Irt
+from tests.helpers.typed import IrtOf
 from tests.helpers.worlds import OF_MONTHS
 from tests.integration.answers_of_a_shape import (
     FIRST,
@@ -171,7 +171,7 @@ def test_a_guessed_month_of_a_3pl_publishes_c(guessers: Settings) -> None:
     assert all(0.02 < c < 0.5 for c in done.values())
 
 
-def test_a_changed_rule_makes_months_stale(guessers: Settings, irt: Callable[[Settings], Irt]) -> None:
+def test_a_changed_rule_makes_months_stale(guessers: Settings, irt: IrtOf) -> None:
     take_snapshot(Database(guessers), folder_store(guessers), NEXT, "run")
     fit_month(Database(guessers), folder_store(guessers), NEXT, EmEngine(1), "run")
     said = irt(guessers)("scale", "set", "latent=normal", "--by", "Ann", "--reason", "as before", "--yes")

@@ -30,7 +30,7 @@ from tests.helpers.dagster_private import (
     RemoteRepositoryOrigin,
     create_run_for_test,
 )
-from tests.helpers.typed import Irt
+from tests.helpers.typed import IrtOf
 
 pytestmark = pytest.mark.ci
 
@@ -210,7 +210,7 @@ def test_a_database_that_restarts_is_waited_for(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_without_a_daemon_it_fails_in_the_end_and_has_run_nothing(
-    settings: Settings, irt: Callable[[Settings], Irt], monkeypatch: pytest.MonkeyPatch
+    settings: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(KUBERNETES, "10.96.0.1")
     monkeypatch.setenv("S3_BUCKET", "bank")
@@ -248,7 +248,7 @@ def test_a_month_that_is_typed_in_a_pod_is_made_by_the_daemon(
 
 
 def test_an_engine_of_one_s_own_is_refused_in_a_pod(
-    settings: Settings, irt: Callable[[Settings], Irt], monkeypatch: pytest.MonkeyPatch
+    settings: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(KUBERNETES, "10.96.0.1")
     ended = irt(settings)("calibrate", "--month", "2026-02", "--engine", "em")

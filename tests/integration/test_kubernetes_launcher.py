@@ -260,8 +260,7 @@ def test_a_run_that_is_launched_during_an_outage_waits_in_the_queue(cluster: Clu
     with cluster.api.away():
         for _ in range(OUTAGE_S // BETWEEN_POLLS_S):
             assert cluster.dequeued(run_id) is Status.QUEUED
-    assert cluster.dequeued(run_id) is Status.STARTING
-    assert [*cluster.api.jobs] == [cluster.job(run_id)]
+    assert (cluster.dequeued(run_id), [*cluster.api.jobs]) == (Status.STARTING, [cluster.job(run_id)])
     assert "API server does not answer" in cluster.says(run_id)
 
 
@@ -312,8 +311,7 @@ def test_a_job_that_was_made_though_the_answer_was_lost_is_not_made_twice(cluste
     assert cluster.dequeued(run_id) is Status.QUEUED
     assert cluster.job(run_id) in cluster.api.jobs
     cluster.api.loses_answers = False
-    assert cluster.dequeued(run_id) is Status.STARTING
-    assert len(cluster.api.jobs) == 2
+    assert (cluster.dequeued(run_id), len(cluster.api.jobs)) == (Status.STARTING, 2)
 
 
 def test_a_job_of_that_name_that_is_another_run_s_is_left_alone(cluster: Cluster) -> None:
@@ -453,8 +451,7 @@ def test_a_pod_that_may_not_ask_the_api_server_still_knows_the_instance(
     launcher.register_instance(cluster.instance)
     assert fail_lost_runs(cluster.instance) == []
     assert launcher.terminate(run_id)
-    assert cluster.status(run_id) is Status.CANCELING
-    assert len(cluster.api.requests) == asked
+    assert (cluster.status(run_id), len(cluster.api.requests)) == (Status.CANCELING, asked)
 
 
 def test_without_the_downward_api_a_run_fails_with_what_to_set(

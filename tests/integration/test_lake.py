@@ -35,7 +35,7 @@ from resources.settings import Settings, get_settings
 from tests.helpers.rooms import add_attempts, attempt, run_sql
 from tests.helpers.seaweed import BUCKET, SeaweedFS
 from tests.helpers.sentences import unsaid
-from tests.helpers.typed import Irt
+from tests.helpers.typed import IrtOf
 from tests.integration.graph import Graph
 from tests.testbed.stack_harness import ROOT
 
@@ -150,7 +150,7 @@ def test_a_late_answer_writes_its_day_again_and_the_old_file_is_pruned(logged: D
 
 
 def test_a_day_with_more_than_postgresql_stays_unless_it_is_to_be_replaced(
-    logged: Database, lake: Lake, settings: Settings, irt: Callable[[Settings], Irt], monkeypatch: pytest.MonkeyPatch
+    logged: Database, lake: Lake, settings: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export(logged, lake)
     run_sql(logged, "DELETE FROM response_log WHERE completed_at < %s AND user_id <> 'z'", [START + timedelta(days=1)])
@@ -304,7 +304,7 @@ def test_a_learner_is_erased_from_every_file(logged: Database, lake: Lake) -> No
 
 @pytest.mark.xdist_group("s3")
 def test_a_lake_in_a_bucket(
-    logged: Database, s3: SeaweedFS, settings: Settings, irt: Callable[[Settings], Irt], monkeypatch: pytest.MonkeyPatch
+    logged: Database, s3: SeaweedFS, settings: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IRT_ATTEMPTS", f"s3://{BUCKET}/log/of/answers/")
     lake = Lake(BucketStore(BUCKET), "log/of/answers")
@@ -379,7 +379,7 @@ def failing_once(error: Exception) -> Callable[..., exports.Exported]:
 
 
 def test_erasing_a_learner_erases_them_from_the_lake_too_also_from_days_that_postgresql_dropped(
-    logged: Database, lake: Lake, settings: Settings, irt: Callable[[Settings], Irt], monkeypatch: pytest.MonkeyPatch
+    logged: Database, lake: Lake, settings: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export(logged, lake)
     run_sql(logged, "DELETE FROM response_log WHERE completed_at < %s", [START + timedelta(days=1)])

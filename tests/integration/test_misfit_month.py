@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -47,7 +47,7 @@ from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy
 from tests.helpers.rooms import SCALE, answer_matrix, evidence_of, folder_store, rows, run_sql
 from tests.helpers.sentences import unsaid
-from tests.helpers.typed import Irt
+from tests.helpers.typed import IrtOf
 from tests.helpers.worlds import OF_MONTHS
 from tests.testbed.partitions import ensure_month_partitions
 
@@ -188,7 +188,7 @@ def reference_of(settings: Settings, month: str) -> Any:
         return find_reference(connection, read_scales(connection, Month(month).start)[SCALE], month)
 
 
-def typed_init(irt: Callable[[Settings], Irt], settings: Settings, *words: str) -> Any:
+def typed_init(irt: IrtOf, settings: Settings, *words: str) -> Any:
     given = [word for name, value in RULES.items() for word in ("--set", f"{name}={value}")]
     return irt(settings)("scale", "init", *given, *words)
 
@@ -196,7 +196,7 @@ def typed_init(irt: Callable[[Settings], Irt], settings: Settings, *words: str) 
 # -- the origin --------------------------------------------------------------------------------------
 
 
-def test_who_makes_a_scale_is_told_the_misfit_of_its_origin(log: Settings, irt: Callable[[Settings], Irt]) -> None:
+def test_who_makes_a_scale_is_told_the_misfit_of_its_origin(log: Settings, irt: IrtOf) -> None:
     typed = typed_init(irt, log, "--origin", FIRST)
     assert typed.code == 0, typed.err
     said = " ".join(typed.out.split())
@@ -218,7 +218,7 @@ def test_who_makes_a_scale_is_told_the_misfit_of_its_origin(log: Settings, irt: 
 
 
 def test_months_of_an_origin_with_a_second_ability_are_held_until_somebody_accepts_it(
-    log: Settings, irt: Callable[[Settings], Irt]
+    log: Settings, irt: IrtOf
 ) -> None:
     said = " ".join(typed_init(irt, log, "--origin", TWO).out.split())
     assert f"`irt scale accept misfit --scale {SCALE}`" in said
@@ -287,9 +287,7 @@ def test_where_the_scale_only_warns_the_month_passes_and_the_caution_fails(world
     assert GROWN in gates.failures(held), "the rule makes no month stale, and the gate judges by it"
 
 
-def test_a_month_that_is_accepted_as_it_is_is_what_later_ones_are_compared_with(
-    world: Settings, irt: Callable[[Settings], Irt]
-) -> None:
+def test_a_month_that_is_accepted_as_it_is_is_what_later_ones_are_compared_with(world: Settings, irt: IrtOf) -> None:
     assert calibrate(world, RANDOM).state == "held"
     typed = irt(world)
     refused = typed("scale", "accept", "misfit", "--yes", "--from", SOUND, *SIGNED)
@@ -521,7 +519,7 @@ def test_a_scale_of_another_model_is_compared_with_its_origin_by_that_model(worl
     ],
 )
 def test_a_window_that_would_be_held_as_a_month_is_no_origin(
-    log: Settings, irt: Callable[[Settings], Irt], month: str, rules: tuple[str, ...], why: str
+    log: Settings, irt: IrtOf, month: str, rules: tuple[str, ...], why: str
 ) -> None:
     database = Database(log)
     if not rules:

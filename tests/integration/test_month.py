@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -112,30 +111,6 @@ def test_a_months_fit_statistics_are_stored_beside_its_parameters(months: Databa
     highest = [0.8, 1.3, 2.5, 0.1, 1.0, np.inf]  # outfit rests on rare large residuals
     assert (np.min(found, axis=0) >= lowest).all()
     assert (np.max(found, axis=0) <= highest).all()
-
-
-def queries(text: str, tables: Sequence[str]) -> list[str]:
-    """The SELECTs of a document's SQL blocks that read one of `tables`."""
-    blocks = re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
-    statements = [s.strip() for block in blocks for s in block.split(";")]
-    return [s for s in statements if "SELECT" in s and any(table in s for table in tables)]
-
-
-def test_the_documents_sql_reads_this_rooms_tables(calibrated: Settings, shared: Path) -> None:
-    database, n_run = Database(calibrated), 0
-    for path in sorted((shared / "requirements").glob("*.md")):
-        for query in queries(path.read_text("utf-8"), ("mirt_item_params", "mirt_fit_meta", "mirt_ability")):
-            rows(database, query.replace("%", "%%"))
-            n_run += 1
-    assert n_run >= 5
-    ((constants,),) = rows(
-        database, "SELECT model_spec->'linking_constants' FROM mirt_fit_meta ORDER BY fitted_at DESC LIMIT 1"
-    )
-    wanted = {"slope", "intercept", "slope_se", "intercept_se", "method", "rmse", "anchors_used", "anchors_dropped"}
-    assert wanted | {"anchor_set"} <= constants.keys()
-    assert constants["slope"] == pytest.approx(1.0, abs=0.25)  # SD of a cohort of 300 and growth: 0.95 to 1.15
-    top = rows(database, "SELECT params->>'a', params->>'b' FROM mirt_item_params ORDER BY fitted_at DESC LIMIT 20")
-    assert all(float(a) > 0 and abs(float(b)) < 6 for a, b in top)
 
 
 def items_of(database: Database, step: Step) -> list[tuple[Any, ...]]:

@@ -358,21 +358,6 @@ def test_a_failed_gate_is_red_and_the_runs_last_words_say_why(graph: Graph) -> N
 # -- who asks for what -------------------------------------------------------------------------------
 
 
-def test_the_schedule_asks_for_the_month_that_is_missing(graph: Graph) -> None:
-    """June is green, July was tried: it is August that the 1st of September brings."""
-    schedule = graph.defs.resolve_schedule_def("monthly_calibration_schedule")
-    context = dg.build_schedule_context(
-        instance=graph.instance,
-        scheduled_execution_time=datetime(2026, 9, 1, 2, tzinfo=UTC),
-        repository_def=graph.defs.get_repository_def(),
-    )
-    graph.instance.report_runless_asset_event(dg.AssetMaterialization("item_calibration", partition=LATER))
-    found = schedule.evaluate_tick(context)
-    assert [(request.partition_key, request.run_key) for request in found.run_requests or ()] == [
-        ("2026-08", "2026-08")
-    ]
-
-
 def test_the_sensor_asks_for_a_month_that_waits(graph: Graph) -> None:
     sensor = graph.defs.resolve_sensor_def("ledger")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ from tests.helpers.rooms import (
     run_sql,
 )
 from tests.helpers.sentences import unsaid
-from tests.helpers.typed import Irt
+from tests.helpers.typed import IrtOf
 from tests.helpers.worlds import OF_MONTHS
 
 pytestmark = pytest.mark.ci
@@ -361,9 +361,7 @@ def test_anchors_of_the_bank_with_guessing_keep_a_3pl(settings: Settings) -> Non
         preview(settings, {"model": "2pl"})
 
 
-def test_who_begins_a_2pl_with_anchors_that_are_guessed_is_told(
-    settings: Settings, irt: Callable[[Settings], Irt]
-) -> None:
+def test_who_begins_a_2pl_with_anchors_that_are_guessed_is_told(settings: Settings, irt: IrtOf) -> None:
     add_items(Database(settings), {"a0": VALUES | {"c": 0.2}, "a1": VALUES})
     said = irt(settings)("scale", "init").out
     assert "1 of them have c > 0, and a 2pl has none: `irt scale set model=3pl`" in said
@@ -426,7 +424,7 @@ def test_a_night_follows_the_model_of_its_day(world: Settings) -> None:
 # -- what is accepted, and the command line ----------------------------------------------------------
 
 
-def test_guessing_is_accepted_from_a_month_on(world: Settings, irt: Callable[[Settings], Irt]) -> None:
+def test_guessing_is_accepted_from_a_month_on(world: Settings, irt: IrtOf) -> None:
     database, typed = Database(world), irt(world)
     accept = ("scale", "accept", "guessing", "--by", "Ann", "--reason", "short tests", "--from", NEXT)
     asked = typed(*accept)
@@ -443,9 +441,7 @@ def test_guessing_is_accepted_from_a_month_on(world: Settings, irt: Callable[[Se
         assert accepted_subjects(connection, SCALE, Month(FIRST).start) == {"guessing"}
 
 
-def test_the_command_says_what_it_does_before_it_asks_and_keeps_who_decided(
-    world: Settings, irt: Callable[[Settings], Irt]
-) -> None:
+def test_the_command_says_what_it_does_before_it_asks_and_keeps_who_decided(world: Settings, irt: IrtOf) -> None:
     database, typed = Database(world), irt(world)
     signed = ("--by", "Ann", "--reason", "equal slopes")
     asked = typed("scale", "set", "model=1pl", "prior_b=normal(0, 2)", *signed)
@@ -474,7 +470,7 @@ def test_the_command_says_what_it_does_before_it_asks_and_keeps_who_decided(
     assert "these values hold already" in typed("scale", "set", "model=1pl", *signed, "--yes").out
 
 
-def test_a_rule_goes_its_old_way_and_holds_for_all_months(world: Settings, irt: Callable[[Settings], Irt]) -> None:
+def test_a_rule_goes_its_old_way_and_holds_for_all_months(world: Settings, irt: IrtOf) -> None:
     database = Database(world)
     said = irt(world)("scale", "set", "min_responses=110", "--by", "Ann", "--reason", "fewer learners", "--yes")
     assert "scale default: min_responses 120 → 110" in said.out
@@ -494,15 +490,13 @@ def test_a_rule_goes_its_old_way_and_holds_for_all_months(world: Settings, irt: 
         (("prior_b=beta(5,17)",), "on b is not one of normal(mean, sd), none"),
     ],
 )
-def test_what_cannot_be_set_is_refused_by_name(
-    world: Settings, irt: Callable[[Settings], Irt], words: tuple[str, ...], why: str
-) -> None:
+def test_what_cannot_be_set_is_refused_by_name(world: Settings, irt: IrtOf, words: tuple[str, ...], why: str) -> None:
     refused = irt(world)("scale", "set", *words, "--by", "Ann", "--reason", "to see", "--yes")
     assert (refused.code, why in " ".join(refused.err.split())) == (2, True), refused.err
     assert rows(Database(world), "SELECT * FROM scale_decision") == []
 
 
-def test_a_scale_begins_with_the_model_that_is_named(settings: Settings, irt: Callable[[Settings], Irt]) -> None:
+def test_a_scale_begins_with_the_model_that_is_named(settings: Settings, irt: IrtOf) -> None:
     add_items(Database(settings), {f"a{j}": VALUES | {"b": j / 5} for j in range(6)})
     assert irt(settings)("scale", "init", "--model", "rasch").code == 0
     assert rows(Database(settings), "SELECT model FROM calibration_scale") == [("rasch",)]

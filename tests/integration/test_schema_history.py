@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from resources.postgres.schema_version import VERSION_TABLE, VERSIONS, newest_kn
 from resources.settings import Settings
 from resources.tables import METADATA
 from tests.helpers.rooms import rows
-from tests.helpers.typed import Irt
+from tests.helpers.typed import IrtOf
 from tests.testbed.partitions import ensure_month_partitions
 
 REPOSITORY = Path(__file__).parents[2]
@@ -218,7 +218,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.ci
 def test_the_release_before_runs_on_the_newest_schema(
-    release: Path, world: Settings, tmp_path: Path, irt: Callable[[Settings], Irt]
+    release: Path, world: Settings, tmp_path: Path, irt: IrtOf
 ) -> None:
     """Its code, in the present environment: what rolls back is the code, and the schema stays. Code that the newest
     schema does not serve is refused, and told what to install."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.helpers.databases import made_once, template_copy
 from tests.helpers.rooms import SCALE, add_items, evidence_of, folder_store, rows, run_sql
-from tests.helpers.typed import Irt
+from tests.helpers.typed import IrtOf
 from tests.helpers.worlds import OF_MONTHS
 from tests.integration.answers_of_a_shape import (
     FIRST,
@@ -235,7 +235,7 @@ def test_a_scale_made_now_has_its_distribution_judged_unless_it_is_by_level(
     ],
 )
 def test_a_rule_that_cannot_be_is_refused_with_a_sentence(
-    settings: Settings, irt: Callable[[Settings], Irt], words: tuple[str, ...], why: str
+    settings: Settings, irt: IrtOf, words: tuple[str, ...], why: str
 ) -> None:
     add_items(Database(settings), {f"a{j}": VALUES for j in range(6)})
     typed = irt(settings)

@@ -92,8 +92,7 @@ def test_what_is_queued_says_that_nobody_will_start_it_and_can_be_cancelled(runs
     assert (one.run_id, one.partition, one.status) == (queued, MONTH, "not_started")
     assert "no daemon is there to start it" in one.why
     assert cancel_run(runs.instance, queued[:8]) == "cancelled"
-    assert runs.status(queued) is dg.DagsterRunStatus.CANCELED
-    assert runs.busy == set()
+    assert (runs.status(queued), runs.busy) == (dg.DagsterRunStatus.CANCELED, set())
 
 
 def test_a_command_that_is_refused_says_which_run_to_cancel(
