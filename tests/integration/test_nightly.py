@@ -17,13 +17,13 @@ import pandas as pd
 import pytest
 import yaml
 
+from irt_assets import definitions
 from irt_assets.abilities.batch import measure
 from irt_assets.calibration import nightly
 from irt_assets.calibration.checks import HOW_TO_FIX, ITEMS
 from irt_assets.calibration.nightly_assets import check_night, night_metadata
 from irt_assets.common.job_names import NIGHTLY_JOB
 from irt_assets.decisions.origin import initialise
-from irt_assets.definitions import __file__, build_defs
 from irt_assets.engines.em import EmEngine
 from irt_assets.engines.r_service import Service
 from irt_assets.engines.registry import build
@@ -467,7 +467,7 @@ def test_a_scale_whose_service_is_away_holds_no_other(begun: Database) -> None:
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
     """An instance with the logs of the real one."""
-    stated = yaml.safe_load(Path(__file__).with_name("dagster.yaml").read_text("utf-8"))["python_logs"]
+    stated = yaml.safe_load(Path(definitions.__file__).with_name("dagster.yaml").read_text("utf-8"))["python_logs"]
     with dg.DagsterInstance.ephemeral(settings={"python_logs": stated}) as made:
         yield made
 
@@ -475,7 +475,9 @@ def instance() -> Iterator[dg.DagsterInstance]:
 def test_the_job_of_the_documents_makes_a_night_with_its_check_its_tables_and_its_log(
     calibrated: Settings, instance: dg.DagsterInstance
 ) -> None:
-    defs = build_defs(calibrated, resources={"database": Database(calibrated), "store": folder_store(calibrated)})
+    defs = definitions.build_defs(
+        calibrated, resources={"database": Database(calibrated), "store": folder_store(calibrated)}
+    )
     result = defs.resolve_job_def(NIGHTLY_JOB).execute_in_process(partition_key=LAST_DAY, instance=instance)
     assert result.success
     (evaluation,) = result.get_asset_check_evaluations()
@@ -505,7 +507,7 @@ def test_a_night_that_no_scale_came_through_is_a_failed_run_with_the_reason(
 ) -> None:
     database = Database(world)
     run_sql(database, "UPDATE anchor_set SET item_id = 'gone ' || item_id")
-    defs = build_defs(world, resources={"database": database, "store": folder_store(world)})
+    defs = definitions.build_defs(world, resources={"database": database, "store": folder_store(world)})
     result = defs.resolve_job_def(NIGHTLY_JOB).execute_in_process(
         partition_key=LAST_DAY, instance=instance, raise_on_error=False
     )
