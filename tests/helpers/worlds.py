@@ -116,8 +116,7 @@ def s3_server(require: Callable[[bool, str], None], tmp_path_factory: pytest.Tem
 @pytest.fixture
 def s3(s3_server: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> SeaweedFS:
     """The server with an empty bucket; in this process boto3 is its user who may write there."""
-    for name, value in s3_server.user("writer").items():
-        monkeypatch.setenv(name, value)
+    s3_server.log_in(monkeypatch, "writer")
     s3_server.empty()
     return s3_server
 

@@ -435,8 +435,7 @@ def test_a_bucket_that_keeps_old_versions_is_told_of_with_the_rule_that_removes_
     world: Settings, s3: SeaweedFS, irt: IrtOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket, client = "with-versions", s3.owner()
-    for variable, value in s3.user("owner").items():
-        monkeypatch.setenv(variable, value)
+    s3.log_in(monkeypatch, "owner")
     client.create_bucket(Bucket=bucket)
     client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     settings = moved_to(bucket, world, monkeypatch, None)

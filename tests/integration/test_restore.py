@@ -60,8 +60,7 @@ def test_files_of_a_bucket_that_are_missing_or_changed_in_the_copy_are_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """From a bucket into an empty database whose bucket is another one, to which the files are copied."""
-    for variable, value in s3.user("owner").items():
-        monkeypatch.setenv(variable, value)
+    s3.log_in(monkeypatch, "owner")
     client = s3.owner()
     client.create_bucket(Bucket=OTHER)
     address, keys = back_up_to_bucket(world, irt, monkeypatch)
