@@ -124,9 +124,7 @@ def test_a_guessed_month_under_a_2pl_is_held_until_somebody_accepts_it(
     failed = [e.check_name for e in result.get_asset_check_evaluations() if not e.passed]
     assert [name for name in failed if name in {gate.name for gate in gates.SET_GATES}] == [GATE]
     found = graph.state(NEXT)
-    assert found.state is State.RED
-    assert said in found.why
-    assert published(graph.database) == []
+    assert (found.state, said in found.why, published(graph.database)) == (State.RED, True, [])
     assert rows(graph.database, "SELECT state FROM publication_step WHERE month = %s", (NEXT,)) == [("held",)]
     made = {e.asset_key.to_user_string(): e for e in result.get_asset_materialization_events() if e.asset_key}
     shown = made["item_calibration"].step_materialization_data.materialization.metadata
@@ -137,7 +135,6 @@ def test_a_guessed_month_under_a_2pl_is_held_until_somebody_accepts_it(
     decided = graph.state(NEXT)
     assert (decided.state, decided.why) == (State.STALE, "decided, to be made again: guessing was decided on since")
     again = graph.run(NEXT)
-    assert again.success
     assert (check(again, GATE).description or "").startswith(f"{NEXT}: guessing is accepted; a normal θ is rejected")
     assert graph.state(NEXT).state is State.GREEN, graph.state(NEXT).why
     assert [item for item, _ in published(graph.database)] == ITEMS[OLD:]

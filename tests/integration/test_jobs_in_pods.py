@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -73,7 +73,6 @@ def ends(instance: dg.DagsterInstance, *, well: bool = True) -> Callable[..., Ou
             if not well:
                 instance.add_run_tags(run_id, {RUN_FAILURE_REASON_TAG: "STEP_FAILURE"})
             run = instance.get_run_by_id(run_id)
-            assert run is not None
         return Outcome(job, partition, run.status is Status.SUCCESS)
 
     return follow
@@ -86,6 +85,17 @@ def as_job(settings: Settings) -> Settings:
 
 def enqueued(instance: dg.DagsterInstance, _: Settings, *asked: Any) -> str:
     return queued(instance, *asked)
+
+
+def failing_once(fault: Exception, then: Callable[..., str]) -> Callable[..., str]:
+    faults = [fault]
+
+    def fails_first(*arguments: Any) -> str:
+        if faults:
+            raise faults.pop()
+        return then(*arguments)
+
+    return fails_first
 
 
 def asked(
@@ -158,12 +168,8 @@ def test_two_pods_at_once_ask_for_one_run(
     instance: dg.DagsterInstance, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(start, "await_run", lambda _, run_id, *__: Outcome(run_id, None, success=True))
-    found: list[str] = []
-    pods = [threading.Thread(target=lambda: found.append(asked(instance, settings)[0].name)) for _ in range(2)]
-    for pod in pods:
-        pod.start()
-    for pod in pods:
-        pod.join()
+    with ThreadPoolExecutor(2) as pods:
+        found = list(pods.map(lambda _: asked(instance, settings)[0].name, range(2)))
     (run,) = instance.get_runs()
     assert found == [run.run_id] * 2
 
@@ -172,14 +178,8 @@ def test_a_code_server_that_restarts_is_waited_for(
     instance: dg.DagsterInstance, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(start, "await_run", ends(instance))
-    answers = iter([TransientFailure("the code server of irt_assets does not answer"), None])
-
-    def restarting(*arguments: Any) -> str:
-        if (fault := next(answers)) is not None:
-            raise fault
-        return enqueued(*arguments)
-
-    monkeypatch.setattr(start, "enqueue", restarting)
+    away = TransientFailure("the code server of irt_assets does not answer")
+    monkeypatch.setattr(start, "enqueue", failing_once(away, enqueued))
     assert asked(instance, settings)[0].success
 
 
@@ -197,13 +197,7 @@ def test_a_code_server_that_does_not_answer_is_said_in_a_sentence(
 
 def test_a_database_that_restarts_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(start, "BETWEEN_LOOKS_S", 0.01)
-    answers = iter([psycopg.OperationalError("the connection is lost"), None])
-
-    def look() -> str:
-        if (fault := next(answers)) is not None:
-            raise fault
-        return "ended"
-
+    look = failing_once(psycopg.OperationalError("the connection is lost"), lambda: "ended")
     assert start._through_outages(look) == "ended"
     with pytest.raises(ZeroDivisionError):
         start._through_outages(lambda: 1 / 0)
@@ -223,8 +217,8 @@ def test_without_a_daemon_it_fails_in_the_end_and_has_run_nothing(
     )
     for words in (("job", "observe_bank"), ("job", "theta_sweep"), *by_hand):
         ended = irt(settings)(*words)
-        assert ended.code == 2
-        assert "for ten minutes there was no daemon, and a pod executes no run itself" in ended.err
+        why = "for ten minutes there was no daemon, and a pod executes no run itself"
+        assert (ended.code, why in ended.err) == (2, True), words
     with dagster_instance(settings, Database(settings)) as instance:
         assert not instance.get_runs()
 
@@ -252,8 +246,7 @@ def test_an_engine_of_one_s_own_is_refused_in_a_pod(
 ) -> None:
     monkeypatch.setenv(KUBERNETES, "10.96.0.1")
     ended = irt(settings)("calibrate", "--month", "2026-02", "--engine", "em")
-    assert ended.code == 2
-    assert "set IRT_ENGINES for the daemon" in ended.err
+    assert (ended.code, "set IRT_ENGINES for the daemon" in ended.err) == (2, True)
 
 
 def test_a_run_that_is_repeated_between_two_looks_is_followed(
