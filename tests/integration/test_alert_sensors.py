@@ -10,7 +10,6 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster import MAX_RUNTIME_SECONDS_TAG, DagsterExecutionInterruptedError, RunRecord
 from dagster_shared.error import SerializableErrorInfo
 
 from irt_assets.calibration.assets import HELD
@@ -279,7 +278,7 @@ def test_a_run_whose_worker_died_says_so(world: World) -> None:
 
 def test_a_run_that_was_stopped_says_so(world: World) -> None:
     """It said nothing but the name of Dagster's exception."""
-    world.broken, world.error = True, DagsterExecutionInterruptedError()
+    world.broken, world.error = True, dg.DagsterExecutionInterruptedError()
     assert not world.run()
     world.watch()
     ((what,),) = rows(Database(world.settings), "SELECT what FROM alert")
@@ -300,10 +299,10 @@ def test_a_run_that_took_too_long_is_an_alert_whoever_has_the_last_word(world: W
     """What Dagster's daemon does at the end of `max_runtime`; its worker may say after it that it was cancelled."""
     run = world.instance.create_run_for_job(
         world.defs.resolve_job_def("month"),
-        tags={"dagster/partition": JUNE, MAX_RUNTIME_SECONDS_TAG: "10"},
+        tags={"dagster/partition": JUNE, dg.MAX_RUNTIME_SECONDS_TAG: "10"},
         status=dg.DagsterRunStatus.STARTED,
     )
-    begun = RunRecord(0, run, datetime.now(UTC), datetime.now(UTC), start_time=datetime.now(UTC).timestamp() - 60)
+    begun = dg.RunRecord(0, run, datetime.now(UTC), datetime.now(UTC), start_time=datetime.now(UTC).timestamp() - 60)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(world.instance), "run_launcher", SimpleNamespace(terminate=lambda run_id: True))
         check_run_timeout(world.instance, begun, logging.getLogger(), 0.0)

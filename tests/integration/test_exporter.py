@@ -9,7 +9,6 @@ from itertools import count
 import dagster as dg
 import psycopg
 import pytest
-from dagster import DagsterEvent
 from pydantic import SecretStr
 
 from irt_assets.common.partitions import Month
@@ -193,7 +192,7 @@ def test_runs_by_either_name_of_a_job_have_the_label_of_the_documents_name(
     for name in ("calibrate_night", "mirt_calibrate"):
         run = create_run_for_test(instance, job_name=name)
         for event in ("PIPELINE_START", "PIPELINE_SUCCESS"):
-            instance.report_dagster_event(DagsterEvent(event, name), run_id=run.run_id)
+            instance.report_dagster_event(dg.DagsterEvent(event, name), run_id=run.run_id)
         record = instance.get_run_record_by_id(run.run_id)
         assert read(world)["irt_schedule_last_success_timestamp_seconds"] == {("mirt_calibrate",): record.end_time}
 

@@ -10,8 +10,6 @@ from typing import Any
 import dagster as dg
 import psycopg
 import pytest
-from dagster import DagsterEvent
-from dagster import DagsterRunStatus as Status
 
 from irt_assets.common.environment import CODE_LOCATION, workspace
 from irt_assets.common.job_names import MONTHLY_JOB
@@ -57,7 +55,7 @@ def queued(instance: dg.DagsterInstance, plan: Plan, partition: str | None, tags
         tags=tags | ({PARTITION_TAG: partition} if partition else {}),
         remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(code, "__repository__"), plan.job),
     )
-    instance.report_dagster_event(DagsterEvent.job_enqueue(run), run_id=run.run_id)
+    instance.report_dagster_event(dg.DagsterEvent.job_enqueue(run), run_id=run.run_id)
     return run.run_id
 
 
@@ -69,11 +67,11 @@ def ends(instance: dg.DagsterInstance, *, well: bool = True) -> Callable[..., Ou
         assert patience_s >= 600
         if not run.is_finished:
             event = "PIPELINE_SUCCESS" if well else "PIPELINE_FAILURE"
-            instance.report_dagster_event(DagsterEvent(event, run.job_name), run_id=run_id)
+            instance.report_dagster_event(dg.DagsterEvent(event, run.job_name), run_id=run_id)
             if not well:
                 instance.add_run_tags(run_id, {RUN_FAILURE_REASON_TAG: "STEP_FAILURE"})
             run = instance.get_run_by_id(run_id)
-        return Outcome(job, partition, run.status is Status.SUCCESS)
+        return Outcome(job, partition, run.status is dg.DagsterRunStatus.SUCCESS)
 
     return follow
 
@@ -233,7 +231,7 @@ def test_a_month_that_is_typed_in_a_pod_is_made_by_the_daemon(
     monkeypatch.setattr(start, "await_run", follow)
     (made,) = asked(instance, settings, MONTH, "2026-02")
     (run,) = instance.get_runs()
-    assert (run.job_name, run.tags[PARTITION_TAG], run.status) == (MONTHLY_JOB, "2026-02", Status.QUEUED)
+    assert (run.job_name, run.tags[PARTITION_TAG], run.status) == (MONTHLY_JOB, "2026-02", dg.DagsterRunStatus.QUEUED)
     assert made == Outcome(MONTHLY_JOB, "2026-02", well, "" if well else "its worker was killed")
     assert asked(instance, settings, MONTH, "2026-02") == [made]
     assert len(instance.get_runs()) == 1, "one that is under way is waited for"
@@ -253,12 +251,12 @@ def test_a_run_that_is_repeated_between_two_looks_is_followed(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = queued(instance, BANK, None, {})
-    instance.report_dagster_event(DagsterEvent("PIPELINE_FAILURE", BANK.job), run_id=first)
+    instance.report_dagster_event(dg.DagsterEvent("PIPELINE_FAILURE", BANK.job), run_id=first)
 
     def just_now(_: object, run_id: str) -> bool:
         if run_id == first:
             second = queued(instance, BANK, None, {PARENT_RUN_ID_TAG: first, RETRY_NUMBER_TAG: "1"})
-            instance.report_dagster_event(DagsterEvent("PIPELINE_SUCCESS", BANK.job), run_id=second)
+            instance.report_dagster_event(dg.DagsterEvent("PIPELINE_SUCCESS", BANK.job), run_id=second)
         return False
 
     monkeypatch.setattr(start, "is_to_be_repeated", just_now)

@@ -18,8 +18,6 @@ import dagster as dg
 import kubernetes.config.kube_config
 import pytest
 import yaml
-from dagster import MAX_RUNTIME_SECONDS_TAG, DagsterEvent, instance_for_test
-from dagster import DagsterRunStatus as Status
 
 from irt_assets.common.environment import CONFIGURATION, VARIANTS
 from irt_assets.common.run_progress import to_be_repeated
@@ -101,21 +99,21 @@ class Cluster:
         code = GrpcServerCodeLocationOrigin(host="irt-code-server", port=4266, location_name="irt_assets")
         origin = RemoteJobOrigin(RemoteRepositoryOrigin(code, "__repository__"), JOB)
         run = create_run_for_test(self.instance, job_name=JOB, tags=tags, remote_job_origin=origin)
-        self.instance.report_dagster_event(DagsterEvent.job_enqueue(run), run_id=run.run_id)
+        self.instance.report_dagster_event(dg.DagsterEvent.job_enqueue(run), run_id=run.run_id)
         return run.run_id
 
     def launched(self, **tags: str) -> str:
         run_id = self.queued(**tags)
         self.dequeue()
-        assert self.status(run_id) is Status.STARTING
+        assert self.status(run_id) is dg.DagsterRunStatus.STARTING
         return run_id
 
     def started(self, **tags: str) -> str:
         run_id = self.launched(**tags)
         run = self.instance.get_run_by_id(run_id)
         self.api.run_pod(self.job(run_id))
-        self.instance.report_dagster_event(DagsterEvent("PIPELINE_START", run.job_name), run_id=run_id)
-        assert self.status(run_id) is Status.STARTED
+        self.instance.report_dagster_event(dg.DagsterEvent("PIPELINE_START", run.job_name), run_id=run_id)
+        assert self.status(run_id) is dg.DagsterRunStatus.STARTED
         return run_id
 
     def dequeue(self) -> None:
@@ -128,22 +126,22 @@ class Cluster:
         errors = [*run_monitoring.execute_run_monitoring_iteration(self, logging.getLogger("monitor"))]  # type: ignore[arg-type]
         assert not any(errors), errors
 
-    def status(self, run_id: str) -> Status:
+    def status(self, run_id: str) -> dg.DagsterRunStatus:
         return self.instance.get_run_by_id(run_id).status
 
-    def dequeued(self, run_id: str) -> Status:
+    def dequeued(self, run_id: str) -> dg.DagsterRunStatus:
         """The run's status after a look of the queue."""
         self.dequeue()
         return self.status(run_id)
 
-    def monitored(self, run_id: str) -> Status:
+    def monitored(self, run_id: str) -> dg.DagsterRunStatus:
         """The run's status after a look of the monitor."""
         self.monitor()
         return self.status(run_id)
 
     def failure(self, run_id: str) -> str:
         """What a run that failed says."""
-        assert self.status(run_id) is Status.FAILURE
+        assert self.status(run_id) is dg.DagsterRunStatus.FAILURE
         return self.says(run_id)
 
     def job(self, run_id: str) -> str:
@@ -183,13 +181,13 @@ def cluster(api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "run_monitoring": {"enabled": True, **stated["run_monitoring"]},
         "run_retries": yaml.safe_load(CONFIGURATION.read_bytes())["run_retries"],
     }
-    with instance_for_test(parts) as instance:
+    with dg.instance_for_test(parts) as instance:
         yield Cluster(api, instance, QueuedRunCoordinatorDaemon(interval_seconds=1))
 
 
 # -- the Job ------------------------------------------------------------------------------------------
 def test_a_run_s_pod_is_like_the_daemon_s_with_what_its_kind_of_run_gets(cluster: Cluster) -> None:
-    run_id = cluster.launched(**{"irt/kind": "monthly", MAX_RUNTIME_SECONDS_TAG: "86400"})
+    run_id = cluster.launched(**{"irt/kind": "monthly", dg.MAX_RUNTIME_SECONDS_TAG: "86400"})
     job = cluster.api.jobs[cluster.job(run_id)]
     assert job["spec"]["backoffLimit"] == 0
     assert 86_400 < job["spec"]["activeDeadlineSeconds"] < 86_400 + 3_600
@@ -259,8 +257,8 @@ def test_a_run_that_is_launched_during_an_outage_waits_in_the_queue(cluster: Clu
     run_id = cluster.queued()
     with cluster.api.away():
         for _ in range(OUTAGE_S // BETWEEN_POLLS_S):
-            assert cluster.dequeued(run_id) is Status.QUEUED
-    assert (cluster.dequeued(run_id), [*cluster.api.jobs]) == (Status.STARTING, [cluster.job(run_id)])
+            assert cluster.dequeued(run_id) is dg.DagsterRunStatus.QUEUED
+    assert (cluster.dequeued(run_id), [*cluster.api.jobs]) == (dg.DagsterRunStatus.STARTING, [cluster.job(run_id)])
     assert "API server does not answer" in cluster.says(run_id)
 
 
@@ -291,7 +289,7 @@ def test_another_error_of_the_queue_is_logged_with_its_stack(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(kubernetes_launcher.KubernetesRunLauncher, "_job", lambda *_: 1 / 0)
-    assert cluster.dequeued(cluster.queued()) is Status.FAILURE
+    assert cluster.dequeued(cluster.queued()) is dg.DagsterRunStatus.FAILURE
     assert "ZeroDivisionError" in caplog.text
 
 
@@ -299,19 +297,19 @@ def test_another_error_of_the_queue_is_logged_with_its_stack(
 def test_a_run_that_is_launched_while_the_api_server_starts_waits_too(cluster: Cluster, status: int) -> None:
     run_id = cluster.queued()
     cluster.api.answers = status
-    assert cluster.dequeued(run_id) is Status.QUEUED
+    assert cluster.dequeued(run_id) is dg.DagsterRunStatus.QUEUED
     cluster.api.answers = 0
-    assert cluster.dequeued(run_id) is Status.STARTING
+    assert cluster.dequeued(run_id) is dg.DagsterRunStatus.STARTING
 
 
 def test_a_job_that_was_made_though_the_answer_was_lost_is_not_made_twice(cluster: Cluster) -> None:
     cluster.launched()  # the daemon's pod is known from here on
     run_id = cluster.queued()
     cluster.api.loses_answers = True
-    assert cluster.dequeued(run_id) is Status.QUEUED
+    assert cluster.dequeued(run_id) is dg.DagsterRunStatus.QUEUED
     assert cluster.job(run_id) in cluster.api.jobs
     cluster.api.loses_answers = False
-    assert (cluster.dequeued(run_id), len(cluster.api.jobs)) == (Status.STARTING, 2)
+    assert (cluster.dequeued(run_id), len(cluster.api.jobs)) == (dg.DagsterRunStatus.STARTING, 2)
 
 
 def test_a_job_of_that_name_that_is_another_run_s_is_left_alone(cluster: Cluster) -> None:
@@ -342,7 +340,10 @@ def test_runs_go_on_through_an_outage(cluster: Cluster, monkeypatch: pytest.Monk
     cluster.monitor()
     cluster.api.loses_answers = False
     cluster.monitor()
-    assert (cluster.status(going), cluster.status(starting)) == (Status.STARTED, Status.STARTING)
+    assert (cluster.status(going), cluster.status(starting)) == (
+        dg.DagsterRunStatus.STARTED,
+        dg.DagsterRunStatus.STARTING,
+    )
 
 
 def test_a_run_is_cancelled_during_an_outage_by_its_status_alone(cluster: Cluster) -> None:
@@ -350,7 +351,7 @@ def test_a_run_is_cancelled_during_an_outage_by_its_status_alone(cluster: Cluste
     with cluster.api.away():
         assert cluster.instance.run_launcher.terminate(run_id)
         assert cluster.instance.run_launcher.terminate(run_id)
-    assert cluster.status(run_id) is Status.CANCELING, "its worker reads that"
+    assert cluster.status(run_id) is dg.DagsterRunStatus.CANCELING, "its worker reads that"
     assert "its worker ends when it sees the run's status" in cluster.says(run_id)
 
 
@@ -373,8 +374,8 @@ def test_a_repeat_lives_until_its_own_job_is_made(cluster: Cluster) -> None:
 
 def test_a_run_whose_job_a_dead_daemon_had_not_made_fails_at_once(cluster: Cluster) -> None:
     run_id = cluster.queued()
-    cluster.instance.report_dagster_event(DagsterEvent("PIPELINE_STARTING", JOB), run_id=run_id)
-    assert cluster.monitored(run_id) is Status.STARTING, "this daemon is about to make it"
+    cluster.instance.report_dagster_event(dg.DagsterEvent("PIPELINE_STARTING", JOB), run_id=run_id)
+    assert cluster.monitored(run_id) is dg.DagsterRunStatus.STARTING, "this daemon is about to make it"
     cluster.instance.run_launcher.began = time.time() + 1  # type: ignore[attr-defined]
     cluster.monitor()
     assert "the daemon died before it was made" in cluster.failure(run_id)
@@ -396,10 +397,10 @@ def test_a_pod_that_is_gone_without_a_trace_fails_its_run(cluster: Cluster) -> N
     """Somebody deleted it: the Job's controller counts it as failed, and makes no other."""
     run_id = cluster.started()
     cluster.api.pods.pop(f"{cluster.job(run_id)}-x7k2p")
-    assert cluster.monitored(run_id) is Status.STARTED, "a pod may not be there yet"
+    assert cluster.monitored(run_id) is dg.DagsterRunStatus.STARTED, "a pod may not be there yet"
     failed = {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "limit reached"}
     cluster.api.jobs[cluster.job(run_id)]["status"] = {"failed": 1, "conditions": [failed]}
-    assert cluster.monitored(run_id) is Status.FAILURE
+    assert cluster.monitored(run_id) is dg.DagsterRunStatus.FAILURE
 
 
 def test_a_run_that_needed_too_much_memory_says_so(cluster: Cluster) -> None:
@@ -417,7 +418,7 @@ def test_a_run_that_does_not_start_fails_in_the_end_and_says_what_it_waited_for(
     cluster.api.run_pod(cluster.job(run_id), "Pending", conditions=no_node)
     began = time.time()
     monkeypatch.setattr(run_monitoring, "get_current_timestamp", lambda: began + 600)
-    assert cluster.monitored(run_id) is Status.STARTING
+    assert cluster.monitored(run_id) is dg.DagsterRunStatus.STARTING
     monkeypatch.setattr(run_monitoring, "get_current_timestamp", lambda: began + 1_000)
     cluster.monitor()
     assert "has no node: 0/3 nodes have enough memory" in cluster.failure(run_id)
@@ -426,7 +427,7 @@ def test_a_run_that_does_not_start_fails_in_the_end_and_says_what_it_waited_for(
 def test_a_run_that_a_process_executes_itself_has_no_job_and_lives(cluster: Cluster) -> None:
     run_id = cluster.started(**own_worker_tags())
     cluster.api.jobs.clear()
-    assert cluster.monitored(run_id) is Status.STARTED
+    assert cluster.monitored(run_id) is dg.DagsterRunStatus.STARTED
 
 
 def test_cancelling_deletes_the_job_and_what_is_cancelled_twice_is_cancelled(cluster: Cluster) -> None:
@@ -434,9 +435,9 @@ def test_cancelling_deletes_the_job_and_what_is_cancelled_twice_is_cancelled(clu
     launcher = cluster.instance.run_launcher
     assert launcher.terminate(run_id)
     assert cluster.job(run_id) not in cluster.api.jobs
-    assert cluster.status(run_id) is Status.CANCELING, "the worker has its last words"
+    assert cluster.status(run_id) is dg.DagsterRunStatus.CANCELING, "the worker has its last words"
     assert launcher.terminate(run_id)
-    assert cluster.status(run_id) is Status.CANCELED, "no worker is left to say it"
+    assert cluster.status(run_id) is dg.DagsterRunStatus.CANCELED, "no worker is left to say it"
     assert not launcher.terminate(run_id)
 
 
@@ -451,7 +452,7 @@ def test_a_pod_that_may_not_ask_the_api_server_still_knows_the_instance(
     launcher.register_instance(cluster.instance)
     assert fail_lost_runs(cluster.instance) == []
     assert launcher.terminate(run_id)
-    assert (cluster.status(run_id), len(cluster.api.requests)) == (Status.CANCELING, asked)
+    assert (cluster.status(run_id), len(cluster.api.requests)) == (dg.DagsterRunStatus.CANCELING, asked)
 
 
 def test_without_the_downward_api_a_run_fails_with_what_to_set(
@@ -468,4 +469,4 @@ def test_an_api_server_that_accepts_and_says_nothing_is_away(cluster: Cluster, m
     monkeypatch.setattr(kubernetes_launcher, "PATIENCE_S", (0.2, 0.2))
     run_id = cluster.started()
     monkeypatch.setattr(ApiServer, "answer", lambda *_: time.sleep(1) or (200, {}))
-    assert cluster.monitored(run_id) is Status.STARTED
+    assert cluster.monitored(run_id) is dg.DagsterRunStatus.STARTED

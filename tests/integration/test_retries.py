@@ -9,7 +9,6 @@ from pathlib import Path
 import dagster as dg
 import psycopg
 import pytest
-from psycopg import errors
 
 from irt_assets.common import retries
 from irt_assets.psychometrics.core.errors import PsychometricsError
@@ -39,7 +38,7 @@ def attempts(error: Exception, monkeypatch: pytest.MonkeyPatch) -> tuple[int, li
     return len(tried), pauses
 
 
-@pytest.mark.parametrize("error", [TransientFailure("busy"), errors.AdminShutdown("restarting")], ids=str)
+@pytest.mark.parametrize("error", [TransientFailure("busy"), psycopg.errors.AdminShutdown("restarting")], ids=str)
 def test_a_transient_failure_is_tried_again_with_growing_pauses(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:

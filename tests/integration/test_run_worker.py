@@ -15,8 +15,6 @@ from pathlib import Path
 import dagster as dg
 import psutil
 import pytest
-from dagster import DagsterEvent
-from dagster import DagsterRunStatus as Status
 
 from irt_assets.runs.run_worker import _await_launch
 from irt_assets.servers.instance import dagster_instance
@@ -57,11 +55,11 @@ def made(instance: dg.DagsterInstance, *events: str) -> str:
         instance, job_name="sleeper", job_code_origin=dg.reconstructable(sleeper).get_python_origin()
     )
     for event in events:
-        instance.report_dagster_event(DagsterEvent(event, "sleeper"), run_id=run.run_id)
+        instance.report_dagster_event(dg.DagsterEvent(event, "sleeper"), run_id=run.run_id)
     return run.run_id
 
 
-def status(instance: dg.DagsterInstance, run_id: str) -> Status:
+def status(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRunStatus:
     return instance.get_run_by_id(run_id).status
 
 
@@ -91,7 +89,7 @@ def test_a_run_that_was_launched_is_executed_and_its_end_is_the_worker_s(
     (settings.irt_home / "nightmare").touch()
     with worker(settings, run_id) as process:
         assert process.wait(patient(60)) == 1
-    assert status(instance, run_id) is Status.FAILURE
+    assert status(instance, run_id) is dg.DagsterRunStatus.FAILURE
 
 
 def test_a_run_that_is_in_the_queue_once_more_is_waited_for(instance: dg.DagsterInstance, database: Database) -> None:
@@ -101,7 +99,7 @@ def test_a_run_that_is_in_the_queue_once_more_is_waited_for(instance: dg.Dagster
     class Patience(threading.Event):
         def wait(self, timeout: float | None = None) -> bool:
             if next(looks) == 3:
-                instance.report_dagster_event(DagsterEvent("PIPELINE_STARTING", "sleeper"), run_id=run_id)
+                instance.report_dagster_event(dg.DagsterEvent("PIPELINE_STARTING", "sleeper"), run_id=run_id)
             return False
 
     assert _await_launch(database, run_id, Patience()) == "STARTING"
@@ -123,7 +121,7 @@ def test_a_run_is_cancelled_by_its_status_alone(settings: Settings, instance: dg
         assert run is not None
         instance.report_run_canceling(run)
         process.wait(patient(60))
-    assert status(instance, run_id) is Status.CANCELED
+    assert status(instance, run_id) is dg.DagsterRunStatus.CANCELED
 
 
 def test_a_pod_that_is_taken_away_leaves_its_run_to_be_repeated(
@@ -137,4 +135,4 @@ def test_a_pod_that_is_taken_away_leaves_its_run_to_be_repeated(
         process.send_signal(signal.SIGTERM)
         assert process.wait(patient(30)) == 128 + signal.SIGKILL
         assert not child.is_running()
-    assert status(instance, run_id) is Status.STARTED, "its Job is seen to have failed"
+    assert status(instance, run_id) is dg.DagsterRunStatus.STARTED, "its Job is seen to have failed"

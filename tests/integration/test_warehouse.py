@@ -16,7 +16,6 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from psycopg import sql
 
 from resources import tables
 from resources.dagster_schema import column_schema
@@ -127,7 +126,9 @@ def test_a_percent_sign_needs_no_escape_where_there_are_no_params(connection: ps
 
 
 def test_composed_queries_and_list_params_are_taken(connection: psycopg.Connection) -> None:
-    query = sql.SQL("SELECT n FROM generate_series(1, 9) {} WHERE n = ANY(%s) ORDER BY n").format(sql.Identifier("n"))
+    query = psycopg.sql.SQL("SELECT n FROM generate_series(1, 9) {} WHERE n = ANY(%s) ORDER BY n").format(
+        psycopg.sql.Identifier("n")
+    )
     assert read_frame(connection, query, [[2, 4]])["n"].tolist() == [2, 4]
 
 
