@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from irt_assets.decisions.origin import initialise
@@ -82,6 +83,13 @@ def _calibrated(settings: Settings) -> None:
     _initialised(settings)
     for month in rooms.MONTHS:
         rooms.calibrate(settings, month)
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    """One in memory, in which nothing was run."""
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
 
 
 @pytest.fixture

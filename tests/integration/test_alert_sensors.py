@@ -479,19 +479,23 @@ WEEKLY = Plan("weekly", "10 2 * * *", "weeks", WEEKS, 8, running=True)
     ],
 )
 def test_what_a_tick_should_have_made_is_there_25_hours_after_it(
-    plan: Plan, now: datetime, made: dict[str, datetime], found: tuple[str, datetime] | None
+    plan: Plan,
+    now: datetime,
+    made: dict[str, datetime],
+    found: tuple[str, datetime] | None,
+    instance: dg.DagsterInstance,
 ) -> None:
-    with dg.DagsterInstance.ephemeral() as instance:
-        for key, at in made.items():
-            with freeze_time(at + timedelta(seconds=1)):
-                instance.report_runless_asset_event(dg.AssetMaterialization(plan.asset, partition=key))
-        assert unmade(instance, plan, "2026-01", now, None) == found
+    for key, at in made.items():
+        with freeze_time(at + timedelta(seconds=1)):
+            instance.report_runless_asset_event(dg.AssetMaterialization(plan.asset, partition=key))
+    assert unmade(instance, plan, "2026-01", now, None) == found
 
 
-def test_a_schedule_owes_nothing_from_before_it_was_switched_on_or_before_the_first_month() -> None:
-    with dg.DagsterInstance.ephemeral() as instance:
-        assert unmade(instance, NIGHTLY, "2026-01", utc(2026, 8, 3, 4, 1), utc(2026, 8, 2, 4)) is None
-        assert unmade(instance, NIGHTLY, "2026-08", utc(2026, 8, 2, 4, 1), None) is None
+def test_a_schedule_owes_nothing_from_before_it_was_switched_on_or_before_the_first_month(
+    instance: dg.DagsterInstance,
+) -> None:
+    assert unmade(instance, NIGHTLY, "2026-01", utc(2026, 8, 3, 4, 1), utc(2026, 8, 2, 4)) is None
+    assert unmade(instance, NIGHTLY, "2026-08", utc(2026, 8, 2, 4, 1), None) is None
 
 
 @pytest.fixture

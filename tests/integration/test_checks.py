@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -40,12 +39,6 @@ from tests.helpers.rooms import (
 MONTH = MONTHS[0]
 MONTHLY, INVENTORY_CHECKS = checks.build_calibration_checks(monthly(MONTH), MONTH)
 BY_NAME = {key.name: check for check in MONTHLY for key in check.check_keys}
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as instance:
-        yield instance
 
 
 def evaluate(settings: Settings, name: str) -> dg.AssetCheckResult:

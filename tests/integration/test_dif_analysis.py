@@ -163,16 +163,17 @@ def test_a_month_analysed_again_has_the_same_rows(planted: tuple[Settings, Truth
     assert rows(database, query) == before
 
 
-def test_its_check_warns_of_the_item_and_holds_nothing(planted: tuple[Settings, Truth], found: list[Row]) -> None:
+def test_its_check_warns_of_the_item_and_holds_nothing(
+    planted: tuple[Settings, Truth], found: list[Row], instance: dg.DagsterInstance
+) -> None:
     settings, truth = planted
     graph = build_defs(settings, resources={"database": Database(settings), "store": folder_store(settings)})
     assert {"item_drift", "dif_analysis"} <= {
         key.to_user_string() for key in graph.resolve_job_def(DRIFT_JOB).asset_layer.executable_asset_keys
     }
-    with dg.DagsterInstance.ephemeral() as instance:
-        result = graph.resolve_implicit_global_asset_job_def().execute_in_process(
-            partition_key=MONTH, instance=instance, asset_selection=[dg.AssetKey("dif_analysis")]
-        )
+    result = graph.resolve_implicit_global_asset_job_def().execute_in_process(
+        partition_key=MONTH, instance=instance, asset_selection=[dg.AssetKey("dif_analysis")]
+    )
     (check,) = result.get_asset_check_evaluations()
     assert (check.passed, check.severity, check.blocking) == (False, dg.AssetCheckSeverity.WARN, False)
     alert = check_alert(check)

@@ -129,13 +129,14 @@ def test_the_command_refuses_what_it_cannot_report_on_and_names_what_there_is(
         raise irt(settings, "--month", MONTHS[0], "--out", tmp_path / "file").exception
 
 
-def test_the_asset_keeps_both_files_and_made_again_they_have_the_same_rows(faulty: Faulty) -> None:
+def test_the_asset_keeps_both_files_and_made_again_they_have_the_same_rows(
+    faulty: Faulty, instance: dg.DagsterInstance
+) -> None:
     settings, _, _ = faulty
     database, store = Database(settings), folder_store(settings)
     job = build_defs(settings, resources={"database": database, "store": store}).resolve_job_def(DRIFT_REPORT_JOB)
-    with dg.DagsterInstance.ephemeral() as instance:
-        for _ in range(2):
-            result = job.execute_in_process(partition_key=MONTHS[1], instance=instance)
+    for _ in range(2):
+        result = job.execute_in_process(partition_key=MONTHS[1], instance=instance)
     kept = rows(database, 'SELECT format, "window", url, sha256, user_id FROM report_artifacts ORDER BY format')
     assert [(one[0], one[1], one[4]) for one in kept] == [
         ("html", f"{MONTHS[1]}/{SCALE}", None),
@@ -153,15 +154,14 @@ def test_the_asset_keeps_both_files_and_made_again_they_have_the_same_rows(fault
 
 
 def test_where_no_pdf_can_be_made_the_html_is_written_and_kept_and_the_reason_is_told(
-    faulty: Faulty, irt: Irt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    faulty: Faulty, irt: Irt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instance: dg.DagsterInstance
 ) -> None:
     settings, _, _ = faulty
     database, store = Database(settings), folder_store(settings)
     job = build_defs(settings, resources={"database": database, "store": store}).resolve_job_def(DRIFT_REPORT_JOB)
-    with dg.DagsterInstance.ephemeral() as instance:
-        job.execute_in_process(partition_key=MONTHS[1], instance=instance)
-        monkeypatch.setitem(sys.modules, "typst", None)
-        result = job.execute_in_process(partition_key=MONTHS[1], instance=instance)
+    job.execute_in_process(partition_key=MONTHS[1], instance=instance)
+    monkeypatch.setitem(sys.modules, "typst", None)
+    result = job.execute_in_process(partition_key=MONTHS[1], instance=instance)
     assert rows(database, "SELECT format FROM report_artifacts") == [("html",)], "no PDF says what no longer is so"
     metadata = result.asset_materializations_for_node("drift_report")[0].metadata
     assert "Without a PDF: " in str(metadata["report"].value)
@@ -172,37 +172,37 @@ def test_where_no_pdf_can_be_made_the_html_is_written_and_kept_and_the_reason_is
 
 def test_a_report_is_asked_for_once_all_that_it_tells_of_is_made_also_where_a_check_of_drift_failed(
     settings: Settings,
+    instance: dg.DagsterInstance,
 ) -> None:
     """Nothing is run: what was made is told to Dagster, which evaluates the graph's own conditions."""
     defs = build_defs(settings.model_copy(update={"irt_first_month": MONTHS[0]}))
-    with dg.DagsterInstance.ephemeral() as instance:
-        cursor = None
+    cursor = None
 
-        def asked() -> set[str]:
-            nonlocal cursor
-            found = dg.evaluate_automation_conditions(defs, instance, cursor=cursor)
-            cursor = found.cursor
-            return set(found.get_requested_partitions(dg.AssetKey(DRIFT_REPORT)))
+    def asked() -> set[str]:
+        nonlocal cursor
+        found = dg.evaluate_automation_conditions(defs, instance, cursor=cursor)
+        cursor = found.cursor
+        return set(found.get_requested_partitions(dg.AssetKey(DRIFT_REPORT)))
 
-        def made(asset: str) -> None:
-            instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=MONTHS[1]))
+    def made(asset: str) -> None:
+        instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=MONTHS[1]))
 
-        assert asked() == set()
-        for asset in TOLD_BY[:-1]:
-            made(asset)
-        assert asked() == set()
-        far = dg.AssetCheckEvaluation(
-            check_name="no_item_drifted_far",
-            asset_key=dg.AssetKey("item_drift"),
-            passed=False,
-            severity=dg.AssetCheckSeverity.ERROR,
-            blocking=False,
-            metadata={},
-            partition=MONTHS[1],
-        )
-        instance.report_runless_asset_event(far)
-        made(TOLD_BY[-1])
-        assert (asked(), asked()) == ({MONTHS[1]}, set())
-        for asset in TOLD_BY:
-            made(asset)
-        assert asked() == {MONTHS[1]}, "made again, it is asked for again"
+    assert asked() == set()
+    for asset in TOLD_BY[:-1]:
+        made(asset)
+    assert asked() == set()
+    far = dg.AssetCheckEvaluation(
+        check_name="no_item_drifted_far",
+        asset_key=dg.AssetKey("item_drift"),
+        passed=False,
+        severity=dg.AssetCheckSeverity.ERROR,
+        blocking=False,
+        metadata={},
+        partition=MONTHS[1],
+    )
+    instance.report_runless_asset_event(far)
+    made(TOLD_BY[-1])
+    assert (asked(), asked()) == ({MONTHS[1]}, set())
+    for asset in TOLD_BY:
+        made(asset)
+    assert asked() == {MONTHS[1]}, "made again, it is asked for again"

@@ -118,10 +118,11 @@ def hostile(
         yield settings
 
 
-def test_a_drift_report_names_every_item_and_runs_none(hostile: Settings, tmp_path: Path) -> None:
+def test_a_drift_report_names_every_item_and_runs_none(
+    hostile: Settings, tmp_path: Path, instance: DagsterInstance
+) -> None:
     database, store = Database(hostile), rooms.folder_store(hostile)
-    with DagsterInstance.ephemeral() as instance:
-        made = list(drift_month.make(database, store, instance, SECOND))
+    made = list(drift_month.make(database, store, instance, SECOND))
     assert [(report.scale_id, report.problem) for report in made] == [(SCALE, ""), (LONG, "")]
     for report in made:
         kept = drift_month.keep(database, store, report)

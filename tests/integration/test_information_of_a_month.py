@@ -174,12 +174,13 @@ def test_its_verdict_on_drift_is_that_of_item_drift(made_up: tuple[Settings, dic
     assert {item for item, level in judged.items() if level == "high"} == set(found[""]["drifted_items"])
 
 
-def test_the_job_makes_it_and_its_checks_warn_of_the_items(made_up: tuple[Settings, dict[str, Any]]) -> None:
+def test_the_job_makes_it_and_its_checks_warn_of_the_items(
+    made_up: tuple[Settings, dict[str, Any]], instance: dg.DagsterInstance
+) -> None:
     settings, _ = made_up
     resources: dict[str, object] = {"database": Database(settings), "store": folder_store(settings)}
     job = build_defs(settings, resources=resources).resolve_job_def(DRIFT_JOB)
-    with dg.DagsterInstance.ephemeral() as instance:
-        result = job.execute_in_process(partition_key=MONTH, instance=instance)
+    result = job.execute_in_process(partition_key=MONTH, instance=instance)
     checks = {e.check_name: e for e in result.get_asset_check_evaluations()}
     items, test = checks["no_item_lost_information"], checks["the_test_kept_its_information"]
     assert (items.passed, items.severity) == (False, dg.AssetCheckSeverity.WARN)

@@ -329,27 +329,26 @@ def test_a_check_compares_the_lake_with_the_log_where_there_is_a_lake(
 
 
 def test_the_nightly_observation_writes_the_days_that_are_over_to_the_lake(
-    logged: Database, lake: Lake, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    logged: Database, lake: Lake, settings: Settings, monkeypatch: pytest.MonkeyPatch, instance: dg.DagsterInstance
 ) -> None:
     assert LAKE not in assets_of(settings)
     assert LAKE not in assets_of(settings.model_copy(update={"irt_attempts": "db.attempt"}))
-    with dg.DagsterInstance.ephemeral() as instance:
-        graph = Graph(settings.model_copy(update={"irt_attempts": lake.name}), instance)
+    graph = Graph(settings.model_copy(update={"irt_attempts": lake.name}), instance)
 
-        def written() -> str:
-            result = graph.defs.resolve_job_def("observe_attempts").execute_in_process(instance=instance)
-            (made,) = result.get_asset_materialization_events()
-            return str(made.materialization.metadata["days written"].value)
+    def written() -> str:
+        result = graph.defs.resolve_job_def("observe_attempts").execute_in_process(instance=instance)
+        (made,) = result.get_asset_materialization_events()
+        return str(made.materialization.metadata["days written"].value)
 
-        assert written().startswith(", ".join(DAYS))
-        assert read(lake) == in_postgres(logged)
-        assert written() == "none"
-        add_attempts(logged, [attempt("late", "q1", START + timedelta(hours=1))])
-        monkeypatch.setattr(retries, "FIRST_WAIT_S", 0)
-        monkeypatch.setattr(lake_assets, "export_days", failing_once(psycopg.OperationalError("the server went away")))
-        assert written() == DAYS[0]
-        assert read(lake) == in_postgres(logged)
-        observed = instance.get_latest_data_version_record(dg.AssetKey("attempts"), partition_key=DAYS[0])
+    assert written().startswith(", ".join(DAYS))
+    assert read(lake) == in_postgres(logged)
+    assert written() == "none"
+    add_attempts(logged, [attempt("late", "q1", START + timedelta(hours=1))])
+    monkeypatch.setattr(retries, "FIRST_WAIT_S", 0)
+    monkeypatch.setattr(lake_assets, "export_days", failing_once(psycopg.OperationalError("the server went away")))
+    assert written() == DAYS[0]
+    assert read(lake) == in_postgres(logged)
+    observed = instance.get_latest_data_version_record(dg.AssetKey("attempts"), partition_key=DAYS[0])
     assert observed is not None
 
 

@@ -531,7 +531,7 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 def test_the_job_of_the_documents_writes_a_week_and_its_checks_look_at_it(
-    settings: Settings, database: Database
+    settings: Settings, database: Database, instance: dg.DagsterInstance
 ) -> None:
     store = folder_store(settings)
     defs = build_defs(
@@ -546,28 +546,27 @@ def test_the_job_of_the_documents_writes_a_week_and_its_checks_look_at_it(
         said = {name: value.value for name, value in event.metadata.items()}
         return said, {e.check_name: e for e in result.get_asset_check_evaluations()}
 
-    with dg.DagsterInstance.ephemeral() as instance:
-        said, checks = run(instance)
-        assert said["dagster/row_count"] == 2 * len(EXPECTED)
-        assert (said["learners"], said["made"], said["learners without a report"]) == (len(EXPECTED), len(EXPECTED), 0)
-        linked = [int(said[f"sample {n}"].removeprefix("/reports/")) for n in (1, 2)]
-        firsts = [next(user for user in EXPECTED if (user in KOREAN) is korean) for korean in (False, True)]
-        having = "SELECT user_id, format FROM report_artifacts WHERE artifact_id = ANY(%s) ORDER BY 1"
-        assert rows(database, having, [linked]) == sorted((user, "pdf") for user in firsts)
-        assert {name: check.passed for name, check in checks.items()} == {
-            "every_learner_has_both_reports": True,
-            "reports_are_in_the_store": True,
-        }
-        broken, spoilt = EXPECTED[:2]
-        run_sql(database, "UPDATE weekly_kpi SET kpis = '{}' WHERE user_id = %s", (broken,))
-        store.put(key(WEEK, spoilt, "pdf"), b"%PDF of somebody else")
-        said, checks = run(instance)
-        assert [row["learner"] for row in rows_of(said, "without a report")] == [broken]
-        for name, why in (
-            ("every_learner_has_both_reports", f"{broken} has no report"),
-            ("reports_are_in_the_store", f"{spoilt}.pdf is not what was written"),
-        ):
-            assert (checks[name].passed, why in (checks[name].description or "")) == (False, True), name
+    said, checks = run(instance)
+    assert said["dagster/row_count"] == 2 * len(EXPECTED)
+    assert (said["learners"], said["made"], said["learners without a report"]) == (len(EXPECTED), len(EXPECTED), 0)
+    linked = [int(said[f"sample {n}"].removeprefix("/reports/")) for n in (1, 2)]
+    firsts = [next(user for user in EXPECTED if (user in KOREAN) is korean) for korean in (False, True)]
+    having = "SELECT user_id, format FROM report_artifacts WHERE artifact_id = ANY(%s) ORDER BY 1"
+    assert rows(database, having, [linked]) == sorted((user, "pdf") for user in firsts)
+    assert {name: check.passed for name, check in checks.items()} == {
+        "every_learner_has_both_reports": True,
+        "reports_are_in_the_store": True,
+    }
+    broken, spoilt = EXPECTED[:2]
+    run_sql(database, "UPDATE weekly_kpi SET kpis = '{}' WHERE user_id = %s", (broken,))
+    store.put(key(WEEK, spoilt, "pdf"), b"%PDF of somebody else")
+    said, checks = run(instance)
+    assert [row["learner"] for row in rows_of(said, "without a report")] == [broken]
+    for name, why in (
+        ("every_learner_has_both_reports", f"{broken} has no report"),
+        ("reports_are_in_the_store", f"{spoilt}.pdf is not what was written"),
+    ):
+        assert (checks[name].passed, why in (checks[name].description or "")) == (False, True), name
 
 
 def test_the_running_week_is_no_partition_of_the_reports(settings: Settings) -> None:

@@ -540,13 +540,14 @@ def test_a_window_that_would_be_held_as_a_month_is_no_origin(
 # -- what is kept ------------------------------------------------------------------------------------
 
 
-def test_months_are_compared_with_an_origin_from_which_a_learner_was_erased(world: Settings, tmp_path: Path) -> None:
+def test_months_are_compared_with_an_origin_from_which_a_learner_was_erased(
+    world: Settings, tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
     database, store, learner = Database(world), folder_store(world), f"{FIRST}-7"
     before = reference_of(world, SOUND)
-    with dg.DagsterInstance.ephemeral() as instance:
-        held = holdings(database, store, learner)
-        assert held.snapshots == {before.uri: len(ITEMS)}
-        erase(database, store, instance, held, by="Ann", reason="asked for", rejects=tmp_path / "rejected")
+    held = holdings(database, store, learner)
+    assert held.snapshots == {before.uri: len(ITEMS)}
+    erase(database, store, instance, held, by="Ann", reason="asked for", rejects=tmp_path / "rejected")
     after = reference_of(world, SOUND)
     assert (after.uri != before.uri, after.window(store, SCALE).responses.n_persons) == (True, LEARNERS - 1)
     month = calibrate(world, SOUND)

@@ -390,12 +390,6 @@ REPOSITORY = RemoteRepositoryOrigin(
 )
 
 
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as instance:
-        yield instance
-
-
 def put_run(instance: dg.DagsterInstance, **run: Any) -> str:
     origin = RemoteJobOrigin(repository_origin=REPOSITORY, job_name=MONTHLY_JOB)
     stored = instance.run_storage.add_run(dg.DagsterRun(**{"job_name": MONTHLY_JOB, "remote_job_origin": origin} | run))

@@ -213,7 +213,7 @@ def test_a_backup_lists_the_parts(database: Database, store: FolderStore) -> Non
 
 
 def test_an_erased_learner_is_in_no_part_and_the_month_stays_current(
-    database: Database, store: FolderStore, tmp_path: Path
+    database: Database, store: FolderStore, tmp_path: Path, instance: dg.DagsterInstance
 ) -> None:
     _, before = in_parts(database, store)
     kept = read_snapshot(store, before)
@@ -222,8 +222,7 @@ def test_an_erased_learner_is_in_no_part_and_the_month_stays_current(
     held = holdings(database, store, user)
     assert held.snapshots[before.uri] == n
     old = {part.key for part in manifest_of(store, before).parts}
-    with dg.DagsterInstance.ephemeral() as instance:
-        erase(database, store, instance, held, by="me", reason="asked", rejects=tmp_path / "rejects")
+    erase(database, store, instance, held, by="me", reason="asked", rejects=tmp_path / "rejects")
     with database.connect() as connection:
         after = current_snapshot(connection, MONTH)
         now = data_hash(connection, *Month(MONTH).bounds, read_scales(connection))

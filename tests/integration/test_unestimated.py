@@ -131,6 +131,7 @@ def test_what_can_be_neither_compared_nor_tested_is_named_with_the_reason(
 
 def test_its_alert_is_opened_and_the_checks_name_it_and_the_vanished_item(
     world_with_gaps: tuple[Settings, Items, ScaleDrift],
+    instance: dg.DagsterInstance,
 ) -> None:
     settings, items, _ = world_with_gaps
     database = Database(settings)
@@ -138,8 +139,7 @@ def test_its_alert_is_opened_and_the_checks_name_it_and_the_vanished_item(
     assert opened == [(MONTHS[1], "high")]
     resources: dict[str, object] = {"database": database, "store": folder_store(settings)}
     job = build_defs(settings, resources=resources).resolve_job_def(DRIFT_JOB)
-    with dg.DagsterInstance.ephemeral() as instance:
-        result = job.execute_in_process(partition_key=MONTHS[1], instance=instance)
+    result = job.execute_in_process(partition_key=MONTHS[1], instance=instance)
     checks = {e.check_name: e for e in result.get_asset_check_evaluations()}
     assert items.easier in (checks["no_item_drifted_far"].description or "")
     bank = checks["published_items_are_in_the_bank"]

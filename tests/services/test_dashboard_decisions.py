@@ -218,12 +218,13 @@ def test_an_undo_is_told_first_and_asks_again(bank: Database, ask: Ask) -> None:
     assert not decide(ask(), UNDO).ok
 
 
-def test_a_database_that_is_away_is_told_with_the_way_out(ask: Ask, settings: Settings) -> None:
+def test_a_database_that_is_away_is_told_with_the_way_out(
+    ask: Ask, settings: Settings, instance: dg.DagsterInstance
+) -> None:
     away = settings.model_copy(update={"database_url": SecretStr("postgresql://irt@127.0.0.1:1/irt?connect_timeout=2")})
-    with dg.DagsterInstance.ephemeral() as instance:
-        asked = Asked("proposal", {}, ANN, At(away, instance))
-        for attempt in (review, decide):
-            assert not unsaid(refusal(attempt(asked, ACCEPT)), "try again", "What you typed is still there")
+    asked = Asked("proposal", {}, ANN, At(away, instance))
+    for attempt in (review, decide):
+        assert not unsaid(refusal(attempt(asked, ACCEPT)), "try again", "What you typed is still there")
 
 
 def test_a_database_that_can_only_be_read_shows_a_decision_and_does_not_take_it(ask: Ask, settings: Settings) -> None:

@@ -127,17 +127,16 @@ def made_by(graph: Graph) -> tuple[dict[tuple[str, str, str], tuple[Any, ...]], 
 
 
 def test_features_and_kpis_made_on_spark_are_those_made_on_postgresql(
-    loaded: Database, settings: Settings, move_to_lake: Callable[[], ParquetLake]
+    loaded: Database, settings: Settings, move_to_lake: Callable[[], ParquetLake], instance: dg.DagsterInstance
 ) -> None:
-    with dg.DagsterInstance.ephemeral() as instance:
-        graph = Graph(settings, instance)
-        features, kpis, metadata = made_by(graph)
-        assert len(features) > 100
-        assert len(kpis) > 10
-        assert not any("Spark application" in one for one in metadata)
-        run_sql(loaded, "TRUNCATE features_topic_daily, weekly_kpi")
-        move_to_lake()
-        features_there, kpis_there, metadata_there = made_by(graph)
+    graph = Graph(settings, instance)
+    features, kpis, metadata = made_by(graph)
+    assert len(features) > 100
+    assert len(kpis) > 10
+    assert not any("Spark application" in one for one in metadata)
+    run_sql(loaded, "TRUNCATE features_topic_daily, weekly_kpi")
+    move_to_lake()
+    features_there, kpis_there, metadata_there = made_by(graph)
     assert features_there == features  # medians are of whole milliseconds, so they are exact too
     assert_same(kpis_there, kpis)
     assert all(one["Spark application"].startswith("local-") for one in metadata_there)
