@@ -226,7 +226,6 @@ def platform(site: Platform) -> Platform:
 def harness(platform: Platform) -> Iterator[Harness]:
     """The UI as an operator reaches it, and its instance."""
     kubectl = shutil.which("kubectl", path=platform.cluster.programs)
-    assert kubectl is not None
     config = f"--kubeconfig={platform.cluster.kubeconfig}"
     forward = subprocess.Popen(
         [kubectl, config, "--namespace=seedtest", "port-forward", "deployment/dagster-webserver", "3000"]

@@ -145,35 +145,33 @@ def test_a_run_replaces_the_month_that_it_measures_and_no_other(answered: Databa
     ]
 
 
-def test_months_whose_set_has_changed_since_are_stale(answered: Database) -> None:
-    def stale() -> set[str]:
-        with answered.connect() as connection:
-            return set(stale_months(connection))
+def stale(database: Database) -> set[str]:
+    with database.connect() as connection:
+        return set(stale_months(connection))
 
-    assert stale() == set()
+
+def test_months_whose_set_has_changed_since_are_stale(answered: Database) -> None:
+    assert stale(answered) == set()
     publish(answered, "i0", 1.5, END)
-    assert stale() == {LATER}
+    assert stale(answered) == {LATER}
     measure(answered, LATER, "again")
-    assert stale() == set()
+    assert stale(answered) == set()
     publish(answered, "i1", 1.5, Month(MONTH).end)
-    assert stale() == {MONTH, LATER}
+    assert stale(answered) == {MONTH, LATER}
 
 
 def test_a_scale_that_had_nothing_in_force_when_it_was_measured_is_stale_once_it_has(answered: Database) -> None:
     """A scale initialised later publishes from the first month on; its learners have no row that could be old."""
     add_items(answered, {"o1": {"a": 1.0, "b": 0.0}}, "other")
     add_attempts(answered, [attempt("u", "o1", datetime(2026, 7, 5, tzinfo=UTC))])
-    for month in (MONTH, LATER):
+    for month in MONTHS:
         measure(answered, month, f"second of {month}")
-    with answered.connect() as connection:
-        assert stale_months(connection) == {}
+    assert stale(answered) == set()
     initialise(answered, "other", first_month="2026-01")
-    with answered.connect() as connection:
-        assert set(stale_months(connection)) == {MONTH, LATER}
-    for month in (MONTH, LATER):
+    assert stale(answered) == set(MONTHS)
+    for month in MONTHS:
         measure(answered, month, f"third of {month}")
-    with answered.connect() as connection:
-        assert LATER not in stale_months(connection)
+    assert LATER not in stale(answered)
     assert rows(answered, "SELECT window_end FROM mirt_ability WHERE scale_id = 'other'") == [(END,)]
 
 

@@ -40,7 +40,6 @@ def problem(database: Settings, files: Settings) -> str | None:
     """What is wrong with the month's snapshot that a database names, in the folder of these settings."""
     with Database(database).connect() as connection:
         snapshot = current_snapshot(connection, MONTH)
-    assert snapshot is not None
     return snapshot_problem(folder_store(files), snapshot)
 
 

@@ -76,7 +76,6 @@ class World:
     def rewrite_snapshot(self, change: Callable[[pa.Table], pa.Table]) -> None:
         """July's snapshot with other content, under its own hash."""
         snapshot = current_snapshot(self.connection, JULY)
-        assert snapshot is not None
         buffer = io.BytesIO()
         pq.write_table(change(read_snapshot(self.store, snapshot)), buffer)
         digest = hashlib.sha256(buffer.getvalue()).hexdigest()
@@ -302,7 +301,6 @@ def one_users_answers_from_a_sandbox(world: World) -> None:
 def victim(world: World) -> str:
     """The first learner with a scored answer in July."""
     snapshot = current_snapshot(world.connection, JULY)
-    assert snapshot is not None
     rows = read_snapshot(world.store, snapshot).select(["user_id", "reason"]).to_pylist()
     return min(row["user_id"] for row in rows if row["reason"] is None)
 

@@ -64,10 +64,12 @@ class Graph:
             .run_id
         )
 
-    def pruned(self, later: timedelta = LATER, *, dry_run: bool = False) -> tuple[str, ...]:
+    def gone(self, later: timedelta = LATER, *, dry_run: bool = False) -> dict[str, tuple[str, ...]]:
         at = datetime.now(UTC) + later
-        gone = {one.kind: one.names for one in prune_runs(self.database, self.instance, at, dry_run=dry_run)}
-        return gone[SUPERSEDED]
+        return {one.kind: one.names for one in prune_runs(self.database, self.instance, at, dry_run=dry_run)}
+
+    def pruned(self, later: timedelta = LATER, *, dry_run: bool = False) -> tuple[str, ...]:
+        return self.gone(later, dry_run=dry_run)[SUPERSEDED]
 
     def runs(self) -> set[str]:
         return {run.run_id for run in self.instance.get_runs()}
@@ -153,8 +155,7 @@ def test_a_run_that_an_open_alert_or_a_row_names_stays(graph: Graph) -> None:
 
 def test_a_run_under_way_is_no_old_run(graph: Graph) -> None:
     old, new = graph.run("make", "2026-01"), graph.run("make", "2026-01")
-    finished = graph.instance.get_run_by_id(old)
-    running = finished._replace(run_id="f" * 32, status=dg.DagsterRunStatus.STARTED)
+    running = graph.instance.get_run_by_id(old)._replace(run_id="f" * 32, status=dg.DagsterRunStatus.STARTED)
     graph.instance.add_run(running)
     assert (graph.pruned(), graph.runs()) == ((old,), {new, running.run_id})
 
@@ -168,11 +169,8 @@ def test_a_prune_that_was_killed_between_events_and_run_is_finished_by_the_next(
         with pytest.raises(KeyboardInterrupt):
             graph.pruned()
     assert (graph.runs(), graph.pruned()) == ({old, new}, (old,))
-    orphans = rooms.rows(
-        graph.database,
-        "SELECT count(*) FROM dagster.event_logs WHERE run_id NOT IN (SELECT run_id FROM dagster.runs)",
-    )
-    assert orphans == [(0,)]
+    orphans = "SELECT count(*) FROM dagster.event_logs WHERE run_id NOT IN (SELECT run_id FROM dagster.runs)"
+    assert rooms.rows(graph.database, orphans) == [(0,)]
 
 
 def test_output_of_an_old_run_goes_though_the_run_stays(graph: Graph) -> None:
@@ -180,14 +178,6 @@ def test_output_of_an_old_run_goes_though_the_run_stays(graph: Graph) -> None:
     log = graph.instance.compute_log_manager
     with log.open_log_stream([run, "compute_logs", "month"], ComputeIOType.STDERR) as stream:
         stream.write("a line")
-    gone = {
-        one.kind: one.names
-        for one in prune_runs(graph.database, graph.instance, datetime.now(UTC) + LATER, dry_run=False)
-    }
-    assert gone == {SUPERSEDED: (), STAY: (run,)}
+    assert graph.gone() == {SUPERSEDED: (), STAY: (run,)}
     assert graph.runs() == {run}
-    gone = {
-        one.kind: one.names
-        for one in prune_runs(graph.database, graph.instance, datetime.now(UTC) + LATER, dry_run=False)
-    }
-    assert gone == {SUPERSEDED: (), STAY: ()}
+    assert graph.gone() == {SUPERSEDED: (), STAY: ()}

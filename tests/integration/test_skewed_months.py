@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -106,8 +107,7 @@ def test_a_skewed_month_is_fitted_with_a_histogram_and_green(skewed_month: Skewe
     shape = staged_shape(graph.database, NEXT)
     assert (shape["latent"], shape["guessing"]) == ("histogram", False)
     assert shape["histogram_gain"] > HISTOGRAM_GAIN
-    assert shape["why"].startswith("a normal θ is rejected under the 2PL (χ² = ")
-    assert shape["why"].endswith("θ is taken as a histogram")
+    assert re.match(r"a normal θ is rejected under the 2PL \(χ² = .*θ is taken as a histogram$", shape["why"])
     assert passed[GATE]
     assert graph.state(NEXT).state is State.GREEN, graph.state(NEXT).why
 
@@ -119,7 +119,6 @@ def test_its_linked_fit_has_the_histogram_on_the_scale(skewed_month: Skewed) -> 
     with graph.database.connect() as connection:
         scale, staged = read_scales(connection)[SCALE], fits.latest_staged(connection, NEXT, SCALE, "em")
         raw = staged.decoded()
-        assert raw is not None
         linked = link_to_scale(connection, scale, raw, NEXT, NEXT).linked
     (of_raw,), (population,) = raw.populations, linked.populations
     assert (of_raw.mean, of_raw.sd) == (pytest.approx(0.0, abs=1e-9), pytest.approx(1.0, abs=1e-9)), "unit and origin"
@@ -239,12 +238,10 @@ def test_a_rule_that_cannot_be_is_refused_with_a_sentence(
 ) -> None:
     add_items(Database(settings), {f"a{j}": VALUES for j in range(6)})
     typed = irt(settings)
-    refused = typed("scale", "init", *(word for pair in words for word in ("--set", pair)))
-    assert refused.code == 2
-    assert why in " ".join(refused.err.split())
+    at_first = typed("scale", "init", *(word for pair in words for word in ("--set", pair)))
     assert typed("scale", "init").code == 0
-    refused = typed("scale", "set", *words, "--by", "Ann", "--reason", "to see", "--yes")
-    assert refused.code == 2
-    assert why in " ".join(refused.err.split())
+    for refused in (at_first, typed("scale", "set", *words, "--by", "Ann", "--reason", "to see", "--yes")):
+        assert refused.code == 2
+        assert why in " ".join(refused.err.split())
     with Database(settings).connect() as connection:
         assert read_scales(connection)[SCALE].rules.changed() == {"latent": "auto", "new_misfit": "hold"}

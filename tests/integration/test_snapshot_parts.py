@@ -62,7 +62,6 @@ def in_parts(database: Database, store: FolderStore) -> tuple[Snapshot, Snapshot
     )
     with database.connect() as connection:
         found = current_snapshot(connection, MONTH)
-    assert found is not None
     return whole, found
 
 

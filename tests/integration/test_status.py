@@ -74,7 +74,6 @@ def test_the_daemon_is_alive_while_every_one_of_its_parts_is_heard_of(seen: Seen
     assert beat().daemon_alive
     overview = beat("SCHEDULER")
     assert not overview.daemon_alive
-    assert overview.daemon_seen is not None
     assert overview.now - overview.daemon_seen > timedelta(minutes=4)
 
 
@@ -178,7 +177,6 @@ def test_months_violations_alerts_and_runs_are_on_the_screen(seen_month: Seen) -
 
 def test_spark_and_the_lake_are_named_where_they_are_set(world: Settings, tmp_path: Path, now: datetime) -> None:
     lake = Lake.at(world.model_copy(update={"irt_attempts": f"{tmp_path}/lake"}))
-    assert isinstance(lake, Lake)
     there = world.model_copy(update={"irt_spark": "local[2]", "irt_attempts": lake.name})
     database = Database(world)
     with dagster_instance(world, database) as instance:

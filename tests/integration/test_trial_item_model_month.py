@@ -156,7 +156,6 @@ def test_item_page_lineage_and_report_show_u(world: Settings) -> None:
     database = Database(world)
     with database.connect() as connection:
         facts = item_facts(connection, read_scales(connection)[SCALE], "new0", Month(NEXT).end)
-    assert facts is not None
     u = in_use(world).items["new0"].further["u"]
     for part in (page._facts_table(facts), page.month_by_month(facts), page._lineage(facts)):
         assert f"{u:.2f}" in str(part)

@@ -121,7 +121,6 @@ def test_observed_proportions_are_those_of_the_whole_snapshot(faulty: Faulty, mo
         fitted = next(one for one in facts.months if one.month == month)
         seen = observed_in(connection, store, facts, fitted)
         snapshot = snapshot_of(connection, month, fitted.snapshot_hash)
-        assert snapshot is not None
         responses, _ = scored_responses_of(read_snapshot(store, snapshot), scale.scale_id)
         rows = connection.execute("SELECT item_id, params FROM mirt_item_params WHERE fit_id = %s", (fitted.fit_id,))
         latent = Spread.from_json(fitted.latent, fitted.fit_id)

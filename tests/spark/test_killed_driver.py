@@ -63,7 +63,6 @@ def test_a_driver_that_is_killed_leaves_the_month_as_it_was(
     monkeypatch.setenv("IRT_ATTEMPTS", str(tmp_path / "lake"))
     get_settings.cache_clear()
     lake = Lake.at(get_settings())
-    assert isinstance(lake, Lake)
     export_days(database, lake)
     with subprocess.Popen(
         [sys.executable, "-c", JUDGE, MONTH], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -94,7 +94,6 @@ def test_months_made_on_spark_are_those_of_one_machine(
     with graph_of_small_world(server, f"here_{where}", tmp_path_factory) as graph:
         ledger, verdicts = made(graph, fits_on_spark=False)
         lake = Lake.at(get_settings().model_copy(update={"irt_attempts": str(tmp_path / "lake")}))
-        assert isinstance(lake, Lake)
         export_days(graph.database, lake)
     monkeypatch.setenv("IRT_SPARK", "local[2]")
     monkeypatch.setenv("IRT_SPARK_FIT", where)
