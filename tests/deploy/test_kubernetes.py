@@ -199,8 +199,9 @@ def platform(site: Platform, prepared: dict[str, str]) -> Platform:
     θ API, dashboard and exporter are left out, and no schedule ticks: their ports and times are this machine's.
     """
     overlay = site.cluster.folder / "overlay"
-    first = f"kubectl -n seedtest create configmap irt-config --from-literal=IRT_FIRST_MONTH={site.months[0]}"
-    site.cluster.must(first)
+    site.cluster.must(
+        f"kubectl -n seedtest create configmap irt-config --from-literal=IRT_FIRST_MONTH={site.months[0]}"
+    )
     left_out = [{"name": name, "count": 0} for name in ("seedtest-api", "shiny-dashboard", "irt-exporter")]
     _write_overlay(overlay, [K8S / "overlays/seedtest"], replicas=left_out)
     began = time.monotonic()
@@ -283,10 +284,10 @@ def test_the_platform_starts(platform: Platform) -> None:
 
 
 def test_a_cronjob_fires_and_its_night_is_calibrated(platform: Platform) -> None:
-    every_minute = """kubectl -n seedtest patch cronjob calibrate-irt-nightly -p '{"spec":{"schedule":"* * * * *"}}'"""
-    platform.cluster.must(every_minute)
+    patch = "kubectl -n seedtest patch cronjob calibrate-irt-nightly -p"
+    platform.cluster.must(patch + """ '{"spec":{"schedule":"* * * * *"}}'""")
     platform.cluster.wait(lambda: bool(platform.jobs("cronjob=calibrate-irt-nightly")), 90, "the CronJob's Job")
-    platform.cluster.must("""kubectl -n seedtest patch cronjob calibrate-irt-nightly -p '{"spec":{"suspend":true}}'""")
+    platform.cluster.must(patch + """ '{"spec":{"suspend":true}}'""")
     (job,) = platform.jobs("cronjob=calibrate-irt-nightly")
     platform.completes(job, NIGHT_S)
     day = f"{datetime.now(UTC):%Y-%m-%d}"

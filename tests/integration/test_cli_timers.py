@@ -191,10 +191,12 @@ def test_whether_the_invariants_are_fresh_is_a_matter_of_when_and_not_of_what(wo
     never = typed("invariants", "fresh")
     assert (never.code, never.out) == (1, "the invariants have never been evaluated: run `irt job invariants`\n")
     then = datetime.now(UTC) - timedelta(hours=24)
-    insert = """INSERT INTO invariant_result (run, invariant, partition, subject, passed, evaluated_at)
-                VALUES ('a run', 'an invariant', '', '', false, %s)"""
-    with Database(world).connect() as connection:
-        connection.execute(insert, (then,))
+    rooms.run_sql(
+        Database(world),
+        """INSERT INTO invariant_result (run, invariant, partition, subject, passed, evaluated_at)
+                VALUES ('a run', 'an invariant', '', '', false, %s)""",
+        (then,),
+    )
     assert typed("invariants", "fresh", "--max-age", "25h").code == 0
     late = typed("invariants", "fresh", "--max-age", "1439m", "--json")
     assert (late.code, late.json["fresh"], late.json["max_age_seconds"]) == (1, False, 1439 * 60)

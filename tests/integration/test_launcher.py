@@ -145,7 +145,6 @@ with Stack(settings, Database(settings), module={TOY!r}) as stack:
 def test_a_run_that_a_crash_of_the_host_cut_off_fails_at_the_next_poll(stack: Harness) -> None:
     """After a reboot the same services start in the same order: the worker's id and start may fit another process."""
     run_id = sleeping(stack, "2026-09")
-    assert stack.instance.get_run_by_id(run_id) is not None
     wait_for("the worker to be on record", lambda: "pid" in worker_on_record(stack, run_id))
     before = worker_on_record(stack, run_id) | {"boot": "the one before the crash"}
     stack.instance.add_run_tags(run_id, {WORKER_TAG: json.dumps(before)})

@@ -76,10 +76,7 @@ def worker(settings: Settings, run_id: str) -> subprocess.Popen[bytes]:
 
 
 def dreaming(instance: dg.DagsterInstance, run_id: str) -> None:
-    def begun() -> bool:
-        return bool(instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_START))
-
-    wait_for("the step to start", begun)
+    wait_for("the step to start", lambda: instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_START))
 
 
 def test_a_run_that_was_launched_is_executed_and_its_end_is_the_worker_s(
@@ -117,8 +114,7 @@ def test_a_run_is_cancelled_by_its_status_alone(settings: Settings, instance: dg
     run_id = made(instance, "PIPELINE_STARTING")
     with worker(settings, run_id) as process:
         dreaming(instance, run_id)
-        run = instance.get_run_by_id(run_id)
-        instance.report_run_canceling(run)
+        instance.report_run_canceling(instance.get_run_by_id(run_id))
         process.wait(patient(60))
     assert status(instance, run_id) is dg.DagsterRunStatus.CANCELED
 

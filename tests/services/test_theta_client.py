@@ -154,11 +154,6 @@ def test_a_flawed_answer_is_a_failure_and_the_next_learner_is_tried(flaw: str, m
     assert counters()["sent"] == 0
 
 
-def test_nobody_listens() -> None:
-    on_session_complete("u1", "s1")
-    wait_for(theta_client._updates, failed=1)
-
-
 SLOW = {
     "silent": hangs,
     "status line": trickles(b"HTTP/1.1 "),
