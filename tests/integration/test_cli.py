@@ -153,8 +153,7 @@ def test_a_night_is_made_by_a_typed_command_and_says_what_it_did(world: Settings
         "IRT",
     ]
     assert {line["partition"] for line in said} == {"2026-07-31"}
-    with Database(world).connect() as connection:
-        connection.execute("UPDATE anchor_set SET item_id = 'gone ' || item_id")
+    rooms.run_sql(Database(world), "UPDATE anchor_set SET item_id = 'gone ' || item_id")
     failed = typed("nightly", "--day", "2026-07-31")
     assert failed.code == 1
     assert not unsaid(failed.out.replace("\n", " "), "2026-07-31: failed", "cannot be linked to anchor set 1")

@@ -49,10 +49,9 @@ def test_a_lost_run_stays_as_it_is_on_a_read_only_database(
     made_month: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = Database(made_month)
-    with database.connect() as connection:
-        connection.execute(
-            "UPDATE dagster.runs SET status = 'STARTED', run_body = replace(run_body, 'SUCCESS', 'STARTED')"
-        )
+    rooms.run_sql(
+        database, "UPDATE dagster.runs SET status = 'STARTED', run_body = replace(run_body, 'SUCCESS', 'STARTED')"
+    )
     monkeypatch.setattr(HealthCheckedRunLauncher, "is_lost", lambda _self, _run: True)
     with dagster_instance(made_month, database) as instance:
         with altered(made_month, *READ_ONLY):
@@ -73,8 +72,7 @@ def after_first_step(settings: Settings, do: Callable[[], None]) -> threading.Th
     query = "SELECT count(*) FROM dagster.event_logs WHERE dagster_event_type = 'STEP_SUCCESS'"
 
     def steps() -> int:
-        with database.connect() as connection:
-            ((number,),) = connection.execute(query).fetchall()
+        ((number,),) = rooms.rows(database, query)
         return int(number)
 
     before = steps()

@@ -17,6 +17,7 @@ import pytest
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
+from tests.helpers.rooms import run_sql
 from tests.helpers.sentences import unsaid
 from tests.testbed.patience import patient
 
@@ -120,8 +121,7 @@ def test_the_month_planted_bad_has_published_nothing(
 
 @pytest.mark.ci
 def test_the_demo_refuses_to_mix_its_answers_into_other_data(world: Settings) -> None:
-    with Database(world).connect() as connection:
-        connection.execute("INSERT INTO question (item_id) VALUES ('somebody else''s')")
+    run_sql(Database(world), "INSERT INTO question (item_id) VALUES ('somebody else''s')")
     environment = os.environ | {"DATABASE_URL": world.database_url.get_secret_value(), "IRT_HOME": str(world.irt_home)}
     done = subprocess.run(
         [sys.executable, "-m", "irt_assets.cli", "demo", "--no-serve"],

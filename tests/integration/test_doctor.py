@@ -18,6 +18,7 @@ from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
+from tests.helpers.rooms import run_sql
 from tests.integration.sinks import serving
 
 
@@ -95,8 +96,7 @@ def test_a_database_without_the_schema_names_the_command(settings: Settings, pos
 
 
 def test_a_schema_changed_by_hand_is_named(settings: Settings, database: Database) -> None:
-    with database.connect() as connection:
-        connection.execute("ALTER TABLE learner DROP COLUMN target_theta")
+    run_sql(database, "ALTER TABLE learner DROP COLUMN target_theta")
     assert "column learner.target_theta is missing" in told(settings, "schema", "warn")
 
 

@@ -311,11 +311,11 @@ def test_anchors_that_are_gone_from_the_answers_fail_the_night_with_the_reason(b
 
 
 def test_an_item_that_moved_is_in_the_warning_and_in_the_table(months: Database) -> None:
-    with months.connect() as connection:
-        connection.execute(
-            "UPDATE item_parameter_publication SET parameters = parameters || jsonb_build_object('b', b + 2)"
-            " WHERE item_id = 'C02'"
-        )
+    run_sql(
+        months,
+        "UPDATE item_parameter_publication SET parameters = parameters || jsonb_build_object('b', b + 2)"
+        " WHERE item_id = 'C02'",
+    )
     try:
         night = night_of(months)
         check = check_night(night)

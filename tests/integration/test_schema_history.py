@@ -21,7 +21,7 @@ from resources.postgres.database import Database
 from resources.postgres.schema_version import VERSION_TABLE, VERSIONS, newest_known, number, schema_version
 from resources.settings import Settings
 from resources.tables import METADATA
-from tests.helpers.rooms import rows
+from tests.helpers.rooms import rows, run_sql
 from tests.helpers.typed import IrtOf
 from tests.testbed.partitions import ensure_month_partitions
 
@@ -129,8 +129,7 @@ def test_the_registry_makes_the_same_tables_keys_and_indexes(database: Database)
         return {row for row in catalog(database) if row[0] == "sequence" or row[1] in METADATA.tables}
 
     migrated = tables()
-    with database.connect() as connection:
-        connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    run_sql(database, "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     engine = database.engine()
     METADATA.create_all(engine)
     engine.dispose()
@@ -156,8 +155,7 @@ def test_the_migrations_work_in_any_schema(database: Database) -> None:
 def test_the_first_schema_is_brought_to_the_newest_with_its_rows(database: Database, next_version: str) -> None:
     config = schema._alembic()
     config.attributes["database"] = database
-    with database.connect() as connection:
-        connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    run_sql(database, "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     alembic.command.upgrade(config, SCHEMA_FILE.stem)
     filled(database)
     before = contents(database)

@@ -134,8 +134,7 @@ def test_each_way_back_leaves_what_was_there_before(database: Database, next_ver
     config = schema._alembic()
     config.attributes["database"] = database
     names = [script.revision for script in schema.ScriptDirectory.from_config(config).walk_revisions()][::-1]
-    with database.connect() as connection:
-        connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    run_sql(database, "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     then = {}
     for name in names:
         alembic.command.upgrade(config, name)
@@ -202,8 +201,7 @@ def test_the_first_command_makes_an_embedded_database_with_its_schema(tmp_path: 
 
 
 def test_a_database_of_somebody_elses_server_is_not_migrated_unasked(database: Database, settings: Settings) -> None:
-    with database.connect() as connection:
-        connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    run_sql(database, "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     with pytest.raises(PermanentFailure, match="has no schema yet: run `irt db upgrade`"):
         open_database(settings)
     assert rows(database, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == []

@@ -264,10 +264,7 @@ def test_item_times_are_read_from_postgresql_where_it_has_all_that_count(
     loaded: Database, move_to_lake: Callable[[], ParquetLake], of_the_log: str, reads_it_there: bool
 ) -> None:
     since = END - timedelta(days=60)
-    with loaded.connect() as connection:
-        kept = connection.execute(
-            f"SELECT * FROM response_log WHERE {of_the_log}".encode(), {"since": since}
-        ).fetchall()
+    kept = rows(loaded, f"SELECT * FROM response_log WHERE {of_the_log}", {"since": since})
     move_to_lake()
     with loaded.connect() as connection:
         connection.cursor().executemany(
