@@ -15,7 +15,6 @@ from scipy.special import logit
 from typer.testing import CliRunner
 
 from irt_assets.abilities.batch import measure
-from irt_assets.calibration.month import fit_month, link_month, publish_month
 from irt_assets.cli.lineage import app as lineage
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.origin import initialise
@@ -30,7 +29,6 @@ from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.reports.drift_details import parameters
 from irt_assets.reports.item_facts import item_facts
 from irt_assets.responses.scales import read_scales
-from irt_assets.responses.snapshot import take_snapshot
 from resources import tables
 from resources.postgres import warehouse
 from resources.postgres.database import Database
@@ -38,7 +36,7 @@ from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from services.dashboard.views import item as page
 from tests.helpers.databases import made_once, template_copy
-from tests.helpers.rooms import MONTHS, SCALE, add_items, answer_matrix, folder_store, rows, run_sql
+from tests.helpers.rooms import MONTHS, SCALE, add_items, answer_matrix, calibrate, folder_store, rows, run_sql
 from tests.helpers.trial_item_model import MODEL
 from tests.helpers.worlds import OF_MONTHS
 from tests.testbed.partitions import ensure_month_partitions
@@ -79,10 +77,7 @@ def two_months(settings: Settings) -> None:
     window = OriginWindow(*Month(FIRST).bounds, EmEngine(1), store)
     initialise(database, SCALE, first_month=FIRST, thresholds=RULES, window=window, model=MODEL.name)
     for month in MONTHS:
-        take_snapshot(database, store, month, "run")
-        fit_month(database, store, month, EmEngine(1), "run")
-        link_month(database, month, "run")
-        publish_month(database, store, month, (), "run")
+        calibrate(settings, month)
 
 
 @pytest.fixture
