@@ -19,7 +19,7 @@ from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import SCALE, check_context, run_sql
-from tests.helpers.waiting_decision import FEB, JAN, MAR, MOVED, accept, bank, link, publish
+from tests.helpers.waiting_decision import FEB, JAN, MAR, MOVED, accept, bank, calibrate
 
 __all__ = ["bank"]  # a fixture
 
@@ -29,8 +29,7 @@ FAR, _, _, _, LOST, _ = build_drift_checks(monthly(JAN))
 @pytest.fixture
 def drifted(bank: Database, store: FolderStore) -> Database:
     """An item that February and March see drift, by nearly as much."""
-    link(bank, store, MAR, {"moved": (1.0, -0.4), "still": (1.2, 0.1)})
-    publish(bank, store, MAR)
+    calibrate(bank, store, MAR, {"moved": (1.0, -0.4), "still": (1.2, 0.1)})
     run_sql(bank, "UPDATE item_drift SET wabc = 0.15 WHERE month = %s", (FEB,))
     run_sql(
         bank,
@@ -116,8 +115,7 @@ def test_a_decision_is_over_when_its_value_is_in_force(drifted: Database) -> Non
 def test_an_item_whose_proposal_a_later_month_contradicts_does_not_fail(bank: Database, store: FolderStore) -> None:
     """February is made late, as after a decision on its anchors: March has shown that its change is not real."""
     assert evaluate(FAR, bank, store, FEB).description == f"{FEB}: one item: moved (drift)"
-    link(bank, store, MAR, {"moved": (1.0, 0.5), "still": (1.2, 0.1)})
-    publish(bank, store, MAR)
+    calibrate(bank, store, MAR, {"moved": (1.0, 0.5), "still": (1.2, 0.1)})
     assert known(bank, FEB) == {(SCALE, "moved"): f"contradicted by {MAR}"}
     found = evaluate(FAR, bank, store, FEB)
     assert found.passed

@@ -61,8 +61,7 @@ def test_each_stale_month_is_queued_once_however_often_it_is_asked_for(asked: As
     first = deciding.make_again(asked, MONTHS)
     assert first.ok
     assert first.sentences == ("2026-08, 2026-09 and 2026-10: asked for by Ann.",)
-    again = deciding.make_again(asked, MONTHS)
-    assert again.sentences == ("Each month is queued or made already.",)
+    assert deciding.make_again(asked, MONTHS).sentences == ("Each month is queued or made already.",)
     assert runs(asked) == [(month, "Ann") for month in MONTHS]
 
 
