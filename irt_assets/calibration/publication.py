@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import psycopg
 
-from irt_assets.calibration.month_impact import with_impact
+from irt_assets.calibration.month_impact import current_impact
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted
 from irt_assets.gates import gates
@@ -59,7 +59,7 @@ def publish_ready_months(
         blocking = sorted(m for m in unsettled if m < candidate)
         settled = before is not None and before.state == "done" and before.fit_id == fit_id
         if evidence.linked and not settled:
-            evidence = replace(evidence, linked=with_impact(connection, of_month, candidate, evidence.linked))
+            evidence = replace(evidence, impact=current_impact(connection, of_month, candidate, evidence.linked))
         problems = gates.failures(evidence)
         if problems:
             step = _held(evidence, gates.why_held(problems), before)

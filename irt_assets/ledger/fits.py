@@ -331,13 +331,6 @@ def linked_fit(
     )
 
 
-def add_to_model_spec(connection: psycopg.Connection, fit_id: str, part: dict[str, Any]) -> None:
-    """Record what was found out about a linked fit after it was linked."""
-    connection.execute(
-        "UPDATE mirt_fit_meta SET model_spec = model_spec || %s WHERE fit_id = %s", (json.dumps(part), fit_id)
-    )
-
-
 def explanation(error: Exception) -> str:
     """An error in a sentence, with its type if it is an unforeseen one."""
     foreseen = isinstance(error, PsychometricsError | PermanentFailure | TransientFailure)

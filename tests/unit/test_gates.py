@@ -25,7 +25,6 @@ from irt_assets.ledger.fit_spec import (
     SetStatistics,
     Spread,
     StagedSpec,
-    StoredImpact,
 )
 from irt_assets.ledger.fits import LinkedFit, StagedFit
 from irt_assets.ledger.linked_windows import month_number
@@ -78,6 +77,7 @@ def evidence(**changes: Any) -> Evidence:
         staged=staged(),
         calibration=calibration(),
         linked=linked(),
+        impact=NOTHING_TO_COMPARE,
     )
     return replace(sound, **changes)
 
@@ -85,11 +85,10 @@ def evidence(**changes: Any) -> Evidence:
 NOTHING_TO_COMPARE = MonthImpact("nothing in force to compare: no item")
 
 
-def linked(impact: MonthImpact | None = NOTHING_TO_COMPARE, **constants: Any) -> LinkedFit:
+def linked(**constants: Any) -> LinkedFit:
     spec = LinkedSpec(
         linking_constants=LinkingConstants.from_json(CONSTANTS | constants, "fit"),
         latent=Spread(mean=0.0, sd=1.0),
-        impact=StoredImpact(**impact.as_dict()) if impact else None,
     )
     return LinkedFit("fit", "default", "hash", "data", "anchors", True, spec, {})
 
@@ -312,9 +311,9 @@ def compared(
     earlier: tuple[Constants, ...] = HISTORY,
     **constants: Any,
 ) -> Verdict:
-    fit = linked(impact, **{"slope_se": 0.03, "intercept_se": 0.04} | constants)
+    fit = linked(**{"slope_se": 0.03, "intercept_se": 0.04} | constants)
     rules = Rules.from_settings({"new_misfit": rule})
-    return gate(evidence(linked=fit, scale=Scale("default", rules=rules), earlier=earlier))
+    return gate(evidence(linked=fit, impact=impact, scale=Scale("default", rules=rules), earlier=earlier))
 
 
 @pytest.mark.parametrize(
