@@ -22,7 +22,6 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import numpy as np
 import psycopg
@@ -32,6 +31,7 @@ from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted
 from irt_assets.ledger.anchors import read_every_anchor
 from irt_assets.ledger.cited_fits import constants_of
+from irt_assets.ledger.fit_rows import LinkedItem
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.fits import LinkedFit, linked_fit
 from irt_assets.ledger.month_impacts import read_impact, write_impact
@@ -144,21 +144,18 @@ def compare(
     )
 
 
-def proposed_values(
-    items: Mapping[str, Mapping[str, Any]], scale: Scale, before: Collection[str]
-) -> dict[str, ItemRow]:
-    """The month's values of items in force that it has estimated from enough answers to propose them; `items` as in
-    `LinkedFit`."""
+def proposed_values(items: Mapping[str, LinkedItem], scale: Scale, before: Collection[str]) -> dict[str, ItemRow]:
+    """The month's values of items in force that it has estimated from enough answers to propose them."""
     fewest = scale.rules.eligibility.min_published_responses(scale.model)
     return {
-        item: row
-        for item, of in items.items()
+        item: values
+        for item, one in items.items()
         if item in before
-        and not of["flags"]
-        and of["n"] >= fewest
-        and (row := ItemRow.if_known(of))
-        and row.has_errors
-        and row.a > 0
+        and not one.flags
+        and one.n >= fewest
+        and (values := one.values)
+        and values.has_errors
+        and values.a > 0
     }
 
 

@@ -24,7 +24,6 @@ from irt_assets.ledger.proposals import NewProposal, propose
 from irt_assets.ledger.publications import Publication, items_ever_published, publish, values_settled
 from irt_assets.ledger.steps import Step, steps, write_step
 from irt_assets.ledger.testlets import publish_effects
-from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.responses.scales import Scale, read_scales
 from resources.postgres.database import advisory_lock, one_value
 
@@ -102,12 +101,13 @@ def _publish(
     ever = items_ever_published(connection, scale.scale_id)
     anchors = anchor_items(connection, scale)
     settled = values_settled(connection, scale.scale_id, month)
+    values = linked.values
     held, published, proposed = {}, [], {}
-    for item, params in linked.items.items():
-        problems = gates.item_problems(params, scale.rules)
+    for item, fitted in linked.items.items():
+        problems = gates.item_problems(fitted, scale.rules)
         if problems:
             held[item] = problems
-        elif any(_same((params["a"], params["b"], params["c"]), values) for values in settled.get(item, ())):
+        elif any(_same(values[item].abc, known) for known in settled.get(item, ())):
             continue  # what the month says of it was published or decided on before
         elif item in anchors:
             proposed[item] = "it is an anchor: the anchor set is frozen"
@@ -125,7 +125,7 @@ def _publish(
             Publication(
                 scale.scale_id,
                 item,
-                ItemRow.of(linked.items[item]),
+                values[item],
                 effective_from=end,
                 rule="first",
                 reason=f"first published by the green month {month}",
@@ -140,10 +140,7 @@ def _publish(
     )
     propose(
         connection,
-        [
-            NewProposal(month, scale.scale_id, item, linked.fit_id, ItemRow.of(linked.items[item]), why)
-            for item, why in proposed.items()
-        ],
+        [NewProposal(month, scale.scale_id, item, linked.fit_id, values[item], why) for item, why in proposed.items()],
     )
     if not later and (before is None or before.settled_at is None):
         publish_effects(connection, scale.scale_id, linked.model_spec.testlets, end, month, linked.fit_id)

@@ -15,6 +15,7 @@ import psycopg
 
 from irt_assets.decisions.proposals import Proposal, waiting_proposals
 from irt_assets.gates.gates import item_problems
+from irt_assets.ledger.fit_rows import LinkedItem
 from irt_assets.ledger.fitted_items import bank_rows
 from irt_assets.responses.item_status import Status, item_status
 from irt_assets.responses.scales import Scale
@@ -91,8 +92,8 @@ def _item(
 ) -> BankItem:
     problems: list[str] = []
     if row["fitted"]:
-        judged = row["params"] | {"n": row["n_responses"], "flags": row["flags"], "rmsd": row["rmsd"]}
-        problems = item_problems(judged, scale.rules)
+        fitted = LinkedItem.of(row["params"], row["n_responses"], row["flags"], row["rmsd"])
+        problems = item_problems(fitted, scale.rules)
     return BankItem(
         item_id=row["item_id"],
         topic=row["topic_id"],

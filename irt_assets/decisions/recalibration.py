@@ -33,7 +33,6 @@ from irt_assets.ledger.fit_spec import StagedSpec
 from irt_assets.ledger.proposals import NewProposal, propose
 from irt_assets.ledger.steps import steps
 from irt_assets.psychometrics.core.errors import breakdowns_explained
-from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.estimation.latent_shape import Shape
 from irt_assets.responses.scales import Scale, read_scales
@@ -362,7 +361,7 @@ def _propose(
                 scale_id=scale.scale_id,
                 item_id=item,
                 fit_id=fit_id,
-                values=ItemRow.of(linked.items[item]),
+                values=linked.values[item],
                 why=f"recalibrated on {_since(changed.get(item), first)} to {last}",
             )
             for item in proposed

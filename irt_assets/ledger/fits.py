@@ -10,13 +10,14 @@ import json
 import uuid
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 import psycopg
 from psycopg.rows import dict_row
 
 from irt_assets.ledger.encoding import decode, encode
-from irt_assets.ledger.fit_rows import item_rows, testlets_on_the_scale
+from irt_assets.ledger.fit_rows import LinkedItem, item_rows, testlets_on_the_scale
 from irt_assets.ledger.fit_spec import (
     LinkedSpec,
     LinkingConstants,
@@ -27,6 +28,7 @@ from irt_assets.ledger.fit_spec import (
 from irt_assets.ledger.relations import IN_USE, LATEST_STAGED, MONTHS_IN_USE, TIME_OF_ATTEMPT
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import item_model
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.core.priors import Priors, prior_as_text
 from irt_assets.psychometrics.eligibility.rules import STAGE_OF, Rules
@@ -136,11 +138,16 @@ class LinkedFit:
     anchor_hash: str
     converged: bool
     model_spec: LinkedSpec
-    items: dict[str, dict[str, Any]]
+    items: dict[str, LinkedItem]
 
     @property
     def constants(self) -> LinkingConstants:
         return self.model_spec.linking_constants
+
+    @cached_property
+    def values(self) -> dict[str, ItemRow]:
+        """The parameters of the items that have some."""
+        return {item: one.values for item, one in self.items.items() if one.values}
 
 
 def new_fit_id(window: str, scale_id: str, engine: str) -> str:
@@ -323,12 +330,9 @@ def linked_fit(
     items = connection.execute(
         "SELECT item_id, params, n_responses, flags, rmsd FROM mirt_item_params WHERE fit_id = %s ORDER BY 1",
         (row["fit_id"],),
-    ).fetchall()
-    spec = LinkedSpec.from_json(row["model_spec"], f"{row['fit_id']} ({kind}, {scale_id}, {engine})")
-    return LinkedFit(
-        **row | {"model_spec": spec},
-        items={i: params | {"n": n, "flags": flags, "rmsd": rmsd} for i, params, n, flags, rmsd in items},
     )
+    spec = LinkedSpec.from_json(row["model_spec"], f"{row['fit_id']} ({kind}, {scale_id}, {engine})")
+    return LinkedFit(**row | {"model_spec": spec}, items={item: LinkedItem.of(*columns) for item, *columns in items})
 
 
 def explanation(error: Exception) -> str:

@@ -17,6 +17,7 @@ from irt_assets.gates.evidence import Evidence, Verdict
 from irt_assets.gates.gates import SET_GATES, demanded_engines_fitted, failures, item_problems
 from irt_assets.gates.linking_gates import linking_stays_near_its_history, theta_stays_on_the_same_answers
 from irt_assets.gates.model_gates import guessing_is_in_the_model
+from irt_assets.ledger.fit_rows import LinkedItem
 from irt_assets.ledger.fit_spec import (
     ComparedMisfit,
     FitStatistics,
@@ -215,7 +216,11 @@ def test_answers_to_items_outside_the_bank_count_against_every_scale() -> None:
     assert "few_answers_are_rejected" not in failures(evidence(scale=Scale("math"), snapshot=both))
 
 
-SOUND = {"a": 1.0, "b": 0.5, "a_se": 0.1, "b_se": 0.1, "n": 500, "flags": []}
+SOUND = {"a": 1.0, "b": 0.5, "a_se": 0.1, "b_se": 0.1, "n": 500, "flags": [], "rmsd": None}
+
+
+def problems_of(n: int, flags: list[str], rmsd: float | None, **params: Any) -> list[str]:
+    return item_problems(LinkedItem.of(params, n, flags, rmsd), Rules())
 
 
 @pytest.mark.parametrize(
@@ -240,7 +245,7 @@ SOUND = {"a": 1.0, "b": 0.5, "a_se": 0.1, "b_se": 0.1, "n": 500, "flags": []}
     ],
 )
 def test_an_item_passes_or_is_held_back_with_a_reason(changes: dict[str, Any], why: str | None) -> None:
-    problems = item_problems(SOUND | changes, Rules())
+    problems = problems_of(**SOUND | changes)
     if why is None:
         assert problems == []
     else:
@@ -248,7 +253,7 @@ def test_an_item_passes_or_is_held_back_with_a_reason(changes: dict[str, Any], w
 
 
 def test_every_reason_that_holds_an_item_back_is_given() -> None:
-    assert len(item_problems(SOUND | {"a": -1.0, "b": 9.0, "b_se": 3.0, "n": 3}, Rules())) == 4
+    assert len(problems_of(**SOUND | {"a": -1.0, "b": 9.0, "b_se": 3.0, "n": 3})) == 4
 
 
 def with_statistics(p: float | None, rule: str) -> Evidence:
