@@ -31,10 +31,9 @@ from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted
 from irt_assets.ledger.anchors import read_every_anchor
 from irt_assets.ledger.cited_fits import constants_of
-from irt_assets.ledger.fit_rows import LinkedItem
 from irt_assets.ledger.fit_spec import LinkingConstants
-from irt_assets.ledger.fits import LinkedFit, linked_fit
-from irt_assets.ledger.month_impacts import read_impact, write_impact
+from irt_assets.ledger.fits import LinkedFit, linked_fit, read_impact, write_impact
+from irt_assets.ledger.fitted_items import FittedItem
 from irt_assets.ledger.publications import ItemInForce, publications_in_force
 from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
 from irt_assets.psychometrics.core.models import Responses
@@ -144,7 +143,7 @@ def compare(
     )
 
 
-def proposed_values(items: Mapping[str, LinkedItem], scale: Scale, before: Collection[str]) -> dict[str, ItemRow]:
+def proposed_values(items: Mapping[str, FittedItem], scale: Scale, before: Collection[str]) -> dict[str, ItemRow]:
     """The month's values of items in force that it has estimated from enough answers to propose them."""
     fewest = scale.rules.eligibility.min_published_responses(scale.model)
     return {

@@ -101,13 +101,12 @@ def _publish(
     ever = items_ever_published(connection, scale.scale_id)
     anchors = anchor_items(connection, scale)
     settled = values_settled(connection, scale.scale_id, month)
-    values = linked.values
     held, published, proposed = {}, [], {}
     for item, fitted in linked.items.items():
         problems = gates.item_problems(fitted, scale.rules)
         if problems:
             held[item] = problems
-        elif any(_same(values[item].abc, known) for known in settled.get(item, ())):
+        elif any(_same(linked.values[item].abc, known) for known in settled.get(item, ())):
             continue  # what the month says of it was published or decided on before
         elif item in anchors:
             proposed[item] = "it is an anchor: the anchor set is frozen"
@@ -125,7 +124,7 @@ def _publish(
             Publication(
                 scale.scale_id,
                 item,
-                values[item],
+                linked.values[item],
                 effective_from=end,
                 rule="first",
                 reason=f"first published by the green month {month}",
@@ -140,7 +139,10 @@ def _publish(
     )
     propose(
         connection,
-        [NewProposal(month, scale.scale_id, item, linked.fit_id, values[item], why) for item, why in proposed.items()],
+        [
+            NewProposal(month, scale.scale_id, item, linked.fit_id, linked.values[item], why)
+            for item, why in proposed.items()
+        ],
     )
     if not later and (before is None or before.settled_at is None):
         publish_effects(connection, scale.scale_id, linked.model_spec.testlets, end, month, linked.fit_id)

@@ -85,19 +85,19 @@ def fit_metadata(outcomes: Sequence[FitOutcome]) -> Metadata:
         )
         if o.summed:
             metadata[f"laid out on Spark ({where})"] = dg.MetadataValue.text(o.summed)
-        if o.sample is not None:
+        if o.spec.sample is not None:
             metadata[f"fit statistics rest on ({where})"] = dg.MetadataValue.text(
-                f"all learners: infit, outfit, RMSD and item-rest correlations; all others on {o.sample}"
+                f"all learners: infit, outfit, RMSD and item-rest correlations; all others on {o.spec.sample}"
             )
-        if o.shape is not None:
-            metadata[f"distribution of θ ({where})"] = dg.MetadataValue.text(o.shape.why)
-            if o.shape.compared:
-                metadata[f"models compared ({where})"] = dg.MetadataValue.md(comparison_table(o.shape))
-        if o.misfit is not None and o.misfit.was_compared:
-            label = f"misfit compared with {o.misfit.reference} ({where})"
-            metadata[label] = dg.MetadataValue.md(misfit_table(o.misfit))
-        if o.testlets is not None:
-            metadata[f"testlets ({where})"] = dg.MetadataValue.text(sentence(o.testlets))
+        if o.spec.shape is not None:
+            metadata[f"distribution of θ ({where})"] = dg.MetadataValue.text(o.spec.shape.why)
+            if o.spec.shape.compared:
+                metadata[f"models compared ({where})"] = dg.MetadataValue.md(comparison_table(o.spec.shape))
+        if o.spec.misfit is not None and o.spec.misfit.was_compared:
+            label = f"misfit compared with {o.spec.misfit.reference} ({where})"
+            metadata[label] = dg.MetadataValue.md(misfit_table(o.spec.misfit))
+        if o.spec.testlets is not None:
+            metadata[f"testlets ({where})"] = dg.MetadataValue.text(sentence(o.spec.testlets))
         shown = [i for i in list(_flagged(fit))[:9] if fit.estimated[fit.item_ids.index(i)]]
         if shown:
             metadata[f"plot: curves of flagged items ({where})"] = plot(

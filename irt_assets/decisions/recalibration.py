@@ -215,7 +215,7 @@ def _read_basis(connection: psycopg.Connection, scale_id: str, months: Sequence[
     snapshots, passed_over = _snapshots(connection, scale_id, months)
     return _Basis(
         scale,
-        anchor_hash(connection, scale_id, scale.anchor_version) or "",
+        anchor_hash(connection, scale_id, scale.anchor_version),
         snapshots,
         passed_over,
         answers_from(connection, scale_id, first, last),

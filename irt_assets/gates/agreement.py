@@ -19,8 +19,8 @@ import psycopg
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import some_of
 from irt_assets.gates.gates import item_problems
-from irt_assets.ledger.fit_rows import LinkedItem
 from irt_assets.ledger.fits import LinkedFit, engines_tried, latest_staged, linked_fit, of_other_model
+from irt_assets.ledger.fitted_items import FittedItem
 from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.eligibility.rules import Rules
@@ -163,7 +163,7 @@ class MonthAgreement:
 
 
 def compare(
-    engines: tuple[str, str], first: Mapping[str, LinkedItem], second: Mapping[str, LinkedItem], rules: Rules
+    engines: tuple[str, str], first: Mapping[str, FittedItem], second: Mapping[str, FittedItem], rules: Rules
 ) -> Agreement:
     """Compare the items of two linked fits.
 

@@ -15,9 +15,8 @@ import psycopg
 from irt_assets.common.partitions import Month
 from irt_assets.gates.coverage import Bank, read_bank
 from irt_assets.ledger.fit_spec import LinkingConstants, SetStatistics
-from irt_assets.ledger.fits import LinkedFit, StagedFit, latest_staged, linked_fit, made_otherwise
+from irt_assets.ledger.fits import LinkedFit, StagedFit, latest_staged, linked_fit, made_otherwise, read_impact
 from irt_assets.ledger.linked_windows import released_constants
-from irt_assets.ledger.month_impacts import read_impact
 from irt_assets.ledger.publications import items_published_by
 from irt_assets.ledger.steps import held_before
 from irt_assets.psychometrics.core.models import Calibration

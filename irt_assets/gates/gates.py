@@ -25,8 +25,8 @@ from irt_assets.gates.model_gates import (
     one_dimension,
 )
 from irt_assets.gates.month_judged import NOT_JUDGED
-from irt_assets.ledger.fit_rows import LinkedItem
 from irt_assets.ledger.fits import StagedFit, of_other_model
+from irt_assets.ledger.fitted_items import FittedItem
 from irt_assets.psychometrics.core.errors import DisconnectedDesignError
 from irt_assets.psychometrics.core.models import Flag
 from irt_assets.psychometrics.eligibility.attempts import Reason, rejected
@@ -264,12 +264,12 @@ def why_held(problems: Mapping[str, str]) -> str:
     return f"{held_because(problems)}; decide: {fix[0].lower() + fix[1:]}"
 
 
-def item_problems(item: LinkedItem, rules: Rules) -> list[str]:
+def item_problems(item: FittedItem, rules: Rules) -> list[str]:
     """Why an item's linked parameters may not be published; empty where they may."""
     problems = [f"{Flag(f).value}: {Flag(f).explanation}" for f in item.flags]
     if problems:
         return problems
-    values, rmsd, by_chance = item.values, item.rmsd, item.rmsd_p
+    values, rmsd, by_chance = item.values, item.statistics.get("rmsd"), item.statistics.get("rmsd_p")
     if values is None:
         return ["it has no parameters"]
     if values.a_se is None or values.b_se is None:

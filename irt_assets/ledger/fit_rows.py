@@ -1,4 +1,4 @@
-"""A linked fit as rows: what each of its items and the whole set keep, and what is read of an item again.
+"""A linked fit as rows: what each of its items and the whole set keep.
 
 What does not belong here: writing and reading them (see `fits`).
 """
@@ -6,14 +6,11 @@ What does not belong here: writing and reading them (see `fits`).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from irt_assets.ledger.encoding import finite
 from irt_assets.ledger.fit_spec import FitStatistics, SetStatistics, StagedSpec, Testlets
-from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Calibration, Flag
 from irt_assets.psychometrics.linking.linking import Linking
 
@@ -24,28 +21,6 @@ if TYPE_CHECKING:
 
 STATISTIC_COLUMNS = ("point_biserial", "infit", "outfit", "rmsd")
 """Statistics that have a column of their own; the others stand in `params` under `fit`."""
-
-
-@dataclass(frozen=True)
-class LinkedItem:
-    """An item of a linked fit.
-
-    Attributes:
-        values: None where it has no a or no b.
-        n: responses.
-        rmsd_p: share of sound items with an RMSD at least as large; both None without statistics.
-    """
-
-    values: ItemRow | None
-    n: int
-    flags: Sequence[str]
-    rmsd: float | None = None
-    rmsd_p: float | None = None
-
-    @classmethod
-    def of(cls, params: Mapping[str, Any], n: int, flags: Sequence[str], rmsd: float | None) -> LinkedItem:
-        """From columns of `mirt_item_params`."""
-        return cls(ItemRow.if_known(params), n, flags, rmsd, params.get("fit", {}).get("rmsd_p"))
 
 
 def statistics_spec(summary: FitSummary) -> FitStatistics:

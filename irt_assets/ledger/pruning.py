@@ -11,9 +11,11 @@ from resources.tables import METADATA
 
 Prunable = tuple[str, tuple[str, ...]]
 
-_OF_A_FIT = ("mirt_fit_meta", "mirt_item_params", "month_impact", "fit_staging")
 _CITING = [
-    table.name for table in METADATA.tables.values() if "fit_id" in table.columns and table.name not in _OF_A_FIT
+    table.name
+    for table in METADATA.tables.values()
+    if "fit_id" in table.columns
+    and table.name not in ("mirt_fit_meta", "mirt_item_params", "month_impact", "fit_staging")
 ]
 """Tables whose rows prove something by the fit they name: it is kept with them."""
 _NOT_CITED = " AND ".join(f"NOT EXISTS (SELECT FROM {name} c WHERE c.fit_id = f.fit_id)" for name in _CITING)

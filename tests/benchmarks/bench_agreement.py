@@ -16,7 +16,7 @@ import numpy as np
 
 from irt_assets.engines.pymc_engine import PymcEngine
 from irt_assets.gates.agreement import Agreement, compare
-from irt_assets.ledger.fit_rows import LinkedItem
+from irt_assets.ledger.fitted_items import FittedItem
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.eligibility.rules import Rules
@@ -56,9 +56,11 @@ def one(n_persons: int, n_items: int, rng: np.random.Generator) -> Agreement | N
     return compare(("em", "pymc"), items_of(first), items_of(second), Rules.from_settings({"min_responses": 1}))
 
 
-def items_of(fit: Calibration) -> dict[str, LinkedItem]:
+def items_of(fit: Calibration) -> dict[str, FittedItem]:
     return {
-        item: LinkedItem(ItemRow(fit.a[j], fit.b[j], a_se=fit.a_se[j], b_se=fit.b_se[j]), int(fit.n[j]), fit.flags[j])
+        item: FittedItem(
+            ItemRow(fit.a[j], fit.b[j], a_se=fit.a_se[j], b_se=fit.b_se[j]), int(fit.n[j]), fit.flags[j], {}
+        )
         for j, item in enumerate(fit.item_ids)
         if np.isfinite([fit.a_se[j], fit.b_se[j]]).all()
     }

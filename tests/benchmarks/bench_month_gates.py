@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from irt_assets.calibration.month_impact import compare, proposed_values
-from irt_assets.ledger.fit_rows import LinkedItem
+from irt_assets.ledger.fitted_items import FittedItem
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Calibration, Floats
 from irt_assets.psychometrics.core.options import Model
@@ -192,10 +192,11 @@ def world(row: Row, seed: list[int]) -> tuple[Judged, Judged]:
     return judge(truth), judge(replace(truth, b=easier))
 
 
-def _linked_items(fit: Calibration) -> dict[str, LinkedItem]:
+def _linked_items(fit: Calibration) -> dict[str, FittedItem]:
     columns = (fit.a, fit.b, fit.c, fit.a_se, fit.b_se, fit.cov_ab[:, 0, 1])
     values = (ItemRow(*row) for row in zip(*columns, strict=True))
-    return dict(zip(fit.item_ids, map(LinkedItem, values, fit.n, fit.flags), strict=True))
+    items = (FittedItem(one, n, flags, {}) for one, n, flags in zip(values, fit.n, fit.flags, strict=True))
+    return dict(zip(fit.item_ids, items, strict=True))
 
 
 def _placement(linking: Linking) -> Placement:

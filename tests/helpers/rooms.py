@@ -29,7 +29,6 @@ from irt_assets.engines.em import EmEngine
 from irt_assets.gates.evidence import Evidence, MonthFile, load_evidence
 from irt_assets.ledger import fits
 from irt_assets.ledger.fit_spec import ComparedMisfit, StagedSpec
-from irt_assets.ledger.month_impacts import write_impact
 from irt_assets.ledger.steps import Step
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag
 from irt_assets.psychometrics.linking.linking import Linking
@@ -294,7 +293,7 @@ def link_made_up(
             fit_code_version="made up",
             run_id=None,
         )
-        write_impact(connection, fit_id, MonthImpact("nothing in force to compare"), None)
+        fits.write_impact(connection, fit_id, MonthImpact("nothing in force to compare"), None)
     return fit_id
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from irt_assets.ledger.citations import cited_names
 from irt_assets.ledger.fit_spec import LinkedSpec, StagedSpec
-from irt_assets.ledger.month_impacts import read_impact
+from irt_assets.ledger.fits import read_impact
 from irt_assets.psychometrics.scoring.scale_shift import MonthImpact
 from resources.postgres import schema
 from resources.postgres.database import Database

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from irt_assets.gates.early_warning import Difficulties, EarlyWarning, Value, compare
-from irt_assets.ledger.fit_rows import LinkedItem
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants, Spread
 from irt_assets.ledger.fits import LinkedFit
+from irt_assets.ledger.fitted_items import FittedItem
 from irt_assets.psychometrics.core.items import ItemRow
 from tests.helpers.fit_specs import CONSTANTS
 
@@ -24,9 +24,9 @@ def linked(
     found = LinkingConstants.from_json(CONSTANTS | said | constants, "fit")
     spec = LinkedSpec(linking_constants=found, latent=Spread(mean=0.0, sd=1.0))
     fitted = {
-        item: LinkedItem(None if b is None else ItemRow(1.0, b, b_se=se), 1, ()) for item, (b, se) in items.items()
+        item: FittedItem(None if b is None else ItemRow(1.0, b, b_se=se), 1, (), {}) for item, (b, se) in items.items()
     }
-    return LinkedFit("fit", "default", "", "", "", True, spec, fitted)
+    return LinkedFit("fit", "", "", "", True, spec, fitted)
 
 
 def test_a_sound_night_says_nothing() -> None:

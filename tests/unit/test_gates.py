@@ -17,7 +17,6 @@ from irt_assets.gates.evidence import Evidence, Verdict
 from irt_assets.gates.gates import SET_GATES, demanded_engines_fitted, failures, item_problems
 from irt_assets.gates.linking_gates import linking_stays_near_its_history, theta_stays_on_the_same_answers
 from irt_assets.gates.model_gates import guessing_is_in_the_model
-from irt_assets.ledger.fit_rows import LinkedItem
 from irt_assets.ledger.fit_spec import (
     ComparedMisfit,
     FitStatistics,
@@ -28,6 +27,7 @@ from irt_assets.ledger.fit_spec import (
     StagedSpec,
 )
 from irt_assets.ledger.fits import LinkedFit, StagedFit
+from irt_assets.ledger.fitted_items import FittedItem
 from irt_assets.ledger.linked_windows import month_number
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag
 from irt_assets.psychometrics.eligibility.rules import Rules
@@ -91,7 +91,7 @@ def linked(**constants: Any) -> LinkedFit:
         linking_constants=LinkingConstants.from_json(CONSTANTS | constants, "fit"),
         latent=Spread(mean=0.0, sd=1.0),
     )
-    return LinkedFit("fit", "default", "hash", "data", "anchors", True, spec, {})
+    return LinkedFit("fit", "hash", "data", "anchors", True, spec, {})
 
 
 def test_a_sound_month_fails_no_gate() -> None:
@@ -220,7 +220,7 @@ SOUND = {"a": 1.0, "b": 0.5, "a_se": 0.1, "b_se": 0.1, "n": 500, "flags": [], "r
 
 
 def problems_of(n: int, flags: list[str], rmsd: float | None, **params: Any) -> list[str]:
-    return item_problems(LinkedItem.of(params, n, flags, rmsd), Rules())
+    return item_problems(FittedItem.of({"params": params, "n_responses": n, "flags": flags, "rmsd": rmsd}), Rules())
 
 
 @pytest.mark.parametrize(
