@@ -274,13 +274,21 @@ def test_merged_changes_have_the_same_sums(look: Look) -> None:
     assert look() == (truth, truth, 0)
 
 
-def test_a_role_that_may_only_add_answers_is_counted(look: Look) -> None:
+@pytest.mark.parametrize("path", ["public", "exam, pg_catalog, public"])
+def test_a_role_that_may_only_add_answers_is_counted(look: Look, path: str) -> None:
+    """Also with a search path of its own, on which other functions come before those that the triggers call."""
     look()
-    look.autocommit("DROP ROLE IF EXISTS exam_service", "CREATE ROLE exam_service")
-    look.autocommit("GRANT SELECT, INSERT ON response_log TO exam_service")
+    look.autocommit(
+        "DROP ROLE IF EXISTS exam_service",
+        "CREATE ROLE exam_service",
+        "GRANT SELECT, INSERT ON response_log TO exam_service",
+        "CREATE SCHEMA exam AUTHORIZATION exam_service",
+        "CREATE FUNCTION exam.to_char(timestamp, text) RETURNS text LANGUAGE sql AS $$ SELECT 'never' $$",
+    )
     with look.database.connect() as connection:
         connection.execute("SET LOCAL ROLE exam_service")
+        connection.execute("SELECT set_config('search_path', %s, true)", (path,))
         connection.execute(ANSWER.format(name="'theirs'", at=f"'{START + timedelta(days=2)}'").encode())
-    look.autocommit("DROP OWNED BY exam_service", "DROP ROLE exam_service")
+    look.autocommit("DROP OWNED BY exam_service CASCADE", "DROP ROLE exam_service")
     version, truth, readings = look()
     assert (version, readings) == (truth, 1)
