@@ -41,8 +41,10 @@ from resources.dagster_schema import rows_of
 from resources.postgres.database import Database
 
 
-def month_states(database: Database, instance: dg.DagsterInstance, months: Iterable[str]) -> list[MonthState]:
-    """The state of every given month on every scale."""
+def month_states(
+    database: Database, instance: dg.DagsterInstance, months: Iterable[str], *, read_again: bool = False
+) -> list[MonthState]:
+    """The state of every given month on every scale. `read_again`: see `data_version`."""
     months = list(months)
     running = unsettled_months(instance)
     with database.connect() as connection:
@@ -53,7 +55,10 @@ def month_states(database: Database, instance: dg.DagsterInstance, months: Itera
         for month in months:
             scales = read_scales(connection, Month(month).start)
             snapshot = current_snapshot(connection, month)
-            changed = _changes(connection, month, snapshot, scales, all_steps, decided) if snapshot else {}
+            changed = {}
+            if snapshot:
+                now = data_version(connection, month, scales, read_again=read_again)
+                changed = _changes(connection, month, snapshot, now, scales, all_steps, decided)
             connection.commit()  # keeps the hash that was computed, whatever happens to the next
             gates = gate_statuses(instance, month) if snapshot else {}
             for scale_id in scales:
@@ -140,13 +145,14 @@ def _changes(
     connection: psycopg.Connection,
     month: str,
     snapshot: Snapshot,
+    hash_now: str,
     scales: dict[str, Scale],
     all_steps: dict[str, dict[str, Step]],
     decided: dict[tuple[str, str], str],
 ) -> dict[str, Newer]:
     """What is newer than the numbers made from it, by scale: the answers, the rules, a step without the next."""
     scored, fitted, linked_parameters, published = MONTHLY_ASSETS
-    if data_version(connection, month, scales) != snapshot.data_hash:
+    if hash_now != snapshot.data_hash:
         return dict.fromkeys(scales, Newer("its answers have changed since", scored))
     changed = {}
     for scale_id, scale in scales.items():

@@ -17,6 +17,7 @@ import pytest
 from pydantic import SecretStr
 
 from irt_assets.common.partitions import Month
+from irt_assets.decisions import release
 from irt_assets.decisions.anchor_versions import moved_anchors
 from irt_assets.decisions.proposals import Reference, State, find_proposals
 from irt_assets.decisions.release import next_month
@@ -37,7 +38,20 @@ from services.dashboard.views.month_items import flagged_items
 from services.jwt_verifier.tokens import LEEWAY_S, Identity, Role
 from tests.helpers.databases import READ_ONLY, altered
 from tests.helpers.rooms import SCALE, rows, run_sql
-from tests.helpers.waiting_decision import FEB, JAN, MAR, MOVED, NOW, bank, decisions, link, publish, published
+from tests.helpers.waiting_decision import (
+    FEB,
+    JAN,
+    MAR,
+    MOVED,
+    NOW,
+    answers_as_fitted,
+    bank,
+    decisions,
+    late_answer,
+    link,
+    publish,
+    published,
+)
 
 __all__ = ["bank"]  # a fixture
 ANN = Identity("Ann", "org", ("psychometrician",), frozenset(), math.inf)
@@ -118,6 +132,21 @@ def test_an_accept_is_told_first_and_then_done_in_the_name_of_who_is_logged_in(b
     assert (month, item, what, by, reason) == (FEB, "moved", "accept", "Ann", "it became easier")
     assert f"{since:%Y-%m-%d}" == "2026-05-01"
     assert published(bank)[-1][:2] == (-0.3, "decision")
+
+
+def test_a_review_tells_of_answers_that_came_a_moment_ago(
+    bank: Database, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers_as_fitted(bank)
+    assert "have changed since" not in said(review(ask(), ACCEPT)) + said(review(ask(), REJECT))
+    late_answer(bank)
+    for form in (ACCEPT, REJECT):
+        assert "the answers of 2026-02 have changed since: `irt calibrate --month 2026-02`" in said(review(ask(), form))
+    in_vain = "SET LOCAL statement_timeout = 1; SELECT pg_sleep(9)"
+    monkeypatch.setattr(release, "changed_hash", lambda connection, _: connection.execute(in_vain))
+    told = review(ask(), ACCEPT)
+    assert told.ok
+    assert "whether the answers of 2026-02 have changed since takes too long to find out here" in said(told)
 
 
 def test_without_a_day_it_is_the_next_first(bank: Database, ask: Ask) -> None:
