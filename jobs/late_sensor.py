@@ -16,9 +16,10 @@ from irt_assets.common.partitions import Month, day_bounds, month_of
 from irt_assets.common.run_progress import RANGE_TAGS
 from irt_assets.gates.month_status import unsettled_months
 from irt_assets.responses.lake import days_behind
-from irt_assets.responses.late_months import arrivals, changed_hash, months_concerned, months_with_a_snapshot
+from irt_assets.responses.late_months import arrivals, changed_hash, months_concerned
 from irt_assets.responses.observe import answer_versions
 from irt_assets.responses.scales import read_scales
+from irt_assets.responses.snapshot import current_snapshots
 from jobs.late_answers_cursor import Memory, digest, late_days, spans, waits, weeks_to_ask
 from jobs.schedules import Job
 from resources.cluster.lake import Lake
@@ -162,7 +163,7 @@ def _months(read: _Reader, since: datetime, days: set[str]) -> set[str]:
     """The months that have a snapshot, and that the new answers of these days may concern."""
     if not days:
         return set()
-    taken = read.run_in_time(months_with_a_snapshot, set[str]())
+    taken = set(read.run_in_time(current_snapshots, set[str]()))
     earliest = month_of(day_bounds(min(days))[0] - timedelta(days=1))
 
     def affected_months(connection: psycopg.Connection) -> set[str]:

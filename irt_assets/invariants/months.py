@@ -8,6 +8,7 @@ from irt_assets.gates.month_judged import State
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
 from irt_assets.ledger.linked_windows import PlacedMonth, placed_months
 from irt_assets.psychometrics.eligibility.attempts import rejected
+from irt_assets.responses.snapshot import current_snapshots
 
 EARLIER_MONTHS = 6
 FEWEST_EARLIER = 3
@@ -42,9 +43,7 @@ def samples_stay_as_they_were(look: InvariantContext) -> Found:
     for one in _placed(look):
         if one.mean is not None and one.sd is not None:
             latent.setdefault(one.scale_id, {})[one.month] = (one.mean, one.sd)
-    counts: dict[str, dict[str, dict[str, int]]] = dict(
-        look.connection.execute("SELECT month, counts FROM scored_snapshot WHERE superseded_at IS NULL").fetchall()
-    )
+    snapshots = current_snapshots(look.connection)
     for scale_id in look.scales:
         of_scale = latent.get(scale_id, {})
         series = {
@@ -52,8 +51,8 @@ def samples_stay_as_they_were(look: InvariantContext) -> Found:
             "latent SD": {month: sd for month, (_, sd) in of_scale.items()},
             "reject rate": {
                 month: n_rejected / answers
-                for month, by_scale in counts.items()
-                for n_rejected, answers in [rejected(by_scale.get(scale_id, {}))]
+                for month, snapshot in snapshots.items()
+                for n_rejected, answers in [rejected(snapshot.counts.get(scale_id, {}))]
                 if answers
             },
         }
