@@ -100,17 +100,6 @@ def weeks_to_ask(late: Mapping[str, str], made: Collection[str]) -> dict[str, st
     return {week: digest(*why) for week, why in sorted(reasons.items())}
 
 
-def spans(days: Iterable[str]) -> list[tuple[str, str]]:
-    """Days that follow each other, as first and last: one run makes them all."""
-    found: list[tuple[str, str]] = []
-    for day in sorted(days):
-        if found and day_of(day_bounds(found[-1][1])[1]) == day:
-            found[-1] = (found[-1][0], day)
-        else:
-            found.append((day, day))
-    return found
-
-
 def digest(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 

@@ -38,7 +38,7 @@ from irt_assets.responses.snapshot import Snapshot, current_snapshot, differs
 from resources.cluster.relational import lake
 from resources.dagster_compat import AssetCheckExecutionRecord, PartitionKeyFilter
 from resources.dagster_schema import rows_of
-from resources.postgres.database import Database
+from resources.postgres.database import Database, first_column
 
 
 def month_states(
@@ -84,12 +84,14 @@ def _with_answers(connection: psycopg.Connection, months: list[str]) -> set[str]
     if lake() is not None:
         return {*months}
     bounds = [Month(month).bounds for month in months]
-    rows = connection.execute(
-        """SELECT month FROM unnest(%s::text[], %s::timestamptz[], %s::timestamptz[]) AS asked (month, start, stop)
+    return set(
+        first_column(
+            connection,
+            """SELECT month FROM unnest(%s::text[], %s::timestamptz[], %s::timestamptz[]) AS asked (month, start, stop)
            WHERE EXISTS (SELECT FROM attempt WHERE completed_at >= start AND completed_at < stop)""",
-        (months, [start for start, _ in bounds], [stop for _, stop in bounds]),
-    ).fetchall()
-    return {month for (month,) in rows}
+            (months, [start for start, _ in bounds], [stop for _, stop in bounds]),
+        )
+    )
 
 
 def _drift_begins(month: str, window: tuple[datetime, datetime] | None) -> str | None:
@@ -126,11 +128,9 @@ def latest_evaluations(
 
 
 def _status(gate: SetGate, record: AssetCheckExecutionRecord | None) -> dict[str, GateStatus]:
-    if record is None:
-        return {"": GateStatus(None, "not evaluated", gate.asset, asked=False)}
-    evaluation = record.evaluation
-    if not isinstance(evaluation, dg.AssetCheckEvaluation):  # only planned: its run goes on, or was killed
-        return {"": GateStatus(None, "not evaluated", gate.asset)}
+    evaluation = record.evaluation if record else None
+    if not isinstance(evaluation, dg.AssetCheckEvaluation):  # if only planned, its run goes on, or was killed
+        return {"": GateStatus(None, "not evaluated", gate.asset, asked=record is not None)}
     shown = rows_of(evaluation.metadata, "scales")
     known = {row["scale"]: GateStatus(row["passed"], row["why"], gate.asset) for row in shown}
     return known | {"": GateStatus(None, "the scale was not judged", gate.asset)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from statistics import fmean, stdev
 
 from irt_assets.gates.month_judged import State
@@ -81,19 +82,18 @@ def shares_of_the_sample_stay_as_they_were(look: InvariantContext) -> Found:
         window,
     ).fetchall()
     for place, attribute in enumerate(("form", "country", "tier"), start=1):
-        totals: dict[str, int] = {}
-        counted: dict[str, dict[str, int]] = {}
+        totals = Counter[str]()
+        counted: dict[str, Counter[str]] = defaultdict(Counter)
         for row in rows:
             if row[place] is not None:
-                totals[row[0]] = totals.get(row[0], 0) + row[4]
-                of_value = counted.setdefault(row[place], {})
-                of_value[row[0]] = of_value.get(row[0], 0) + row[4]
+                totals[row[0]] += row[4]
+                counted[row[place]][row[0]] += row[4]
         if len(totals) <= FEWEST_EARLIER:
             yield NotTested(f"{len(totals)} months have the {attribute}", subject=f"{attribute} ")
             continue
         for value, by_month in sorted(counted.items()):
             if len(by_month.keys() - {months[-1]}) >= FEWEST_EARLIER:  # a form of one month has no history
-                shares = {month: by_month.get(month, 0) / total for month, total in totals.items()}
+                shares = {month: by_month[month] / total for month, total in totals.items()}
                 yield from _compared("share", shares, f"{attribute} {value}")
 
 

@@ -9,7 +9,7 @@ from math import ceil
 
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
 from resources.files.s3_failures import NothingThere
-from resources.postgres.database import one_value
+from resources.postgres.database import first_column, one_value
 
 AT_ONCE = 16
 """Files read at once: a bucket takes a few milliseconds for each, and serves many at the same time."""
@@ -110,8 +110,10 @@ def _digest(look: InvariantContext, file: _File) -> str:
 
 
 def _open_violations(look: InvariantContext) -> set[str]:
-    rows = look.connection.execute(
-        """SELECT subject FROM invariant_result
-           WHERE invariant = 'report_files_are_as_they_were_written' AND NOT passed AND resolved_at IS NULL"""
+    return set(
+        first_column(
+            look.connection,
+            """SELECT subject FROM invariant_result
+           WHERE invariant = 'report_files_are_as_they_were_written' AND NOT passed AND resolved_at IS NULL""",
+        )
     )
-    return {subject for (subject,) in rows}

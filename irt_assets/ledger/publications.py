@@ -20,7 +20,7 @@ from irt_assets.ledger.encoding import item_as_json, item_columns
 from irt_assets.ledger.testlets import InTestlets, effects_in_force
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.responses.item_status import Withdrawals, read_withdrawals
-from resources.postgres.database import named_rows
+from resources.postgres.database import first_column, named_rows
 from resources.postgres.warehouse import read_frame
 from resources.version import code_version
 
@@ -138,19 +138,22 @@ def parameters_of_every_scale(connection: psycopg.Connection, at: datetime) -> p
 
 def items_ever_published(connection: psycopg.Connection, scale_id: str) -> set[str]:
     """The items of which anything was published, whenever it begins."""
-    rows = connection.execute(
-        "SELECT DISTINCT item_id FROM item_parameter_publication WHERE scale_id = %s", (scale_id,)
+    return set(
+        first_column(
+            connection, "SELECT DISTINCT item_id FROM item_parameter_publication WHERE scale_id = %s", (scale_id,)
+        )
     )
-    return {item for (item,) in rows}
 
 
 def items_published_by(connection: psycopg.Connection, scale_id: str, at: datetime) -> frozenset[str]:
     """The items with a publication in force at `at`."""
-    rows = connection.execute(
-        "SELECT DISTINCT item_id FROM item_parameter_publication WHERE scale_id = %s AND effective_from <= %s",
-        (scale_id, at),
+    return frozenset(
+        first_column(
+            connection,
+            "SELECT DISTINCT item_id FROM item_parameter_publication WHERE scale_id = %s AND effective_from <= %s",
+            (scale_id, at),
+        )
     )
-    return frozenset(item for (item,) in rows)
 
 
 def values_settled(
