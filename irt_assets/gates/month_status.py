@@ -61,7 +61,7 @@ def month_states(
                 changed = _changes(connection, month, snapshot, now, scales, all_steps, decided)
             connection.commit()  # keeps the hash that was computed, whatever happens to the next
             gates = gate_statuses(instance, month) if snapshot else {}
-            for scale_id in scales:
+            for scale_id, scale in scales.items():
                 found.append(
                     classify_month(
                         month,
@@ -71,7 +71,7 @@ def month_states(
                         changed.get(scale_id),
                         month in running,
                         snapshot is not None,
-                        _failure(connection, month, snapshot, scales[scale_id]) if snapshot else None,
+                        _failure(connection, month, snapshot, scale) if snapshot else None,
                         month in answered,
                         _drift_begins(month, windows.get(scale_id)),
                     )

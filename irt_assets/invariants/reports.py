@@ -9,7 +9,7 @@ from math import ceil
 
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
 from resources.files.s3_failures import NothingThere
-from resources.postgres.database import first_column, one_value
+from resources.postgres.database import one_value
 
 AT_ONCE = 16
 """Files read at once: a bucket takes a few milliseconds for each, and serves many at the same time."""
@@ -46,7 +46,13 @@ def report_files_are_as_they_were_written(look: InvariantContext) -> Found:
         return
     rounds = max(READ_AGAIN_WITHIN, ceil(n / MOST_A_DAY))
     today = look.now.toordinal() % rounds
-    wrong_before = _open_violations(look)
+    wrong_before = {
+        subject
+        for (subject,) in look.connection.execute(
+            """SELECT subject FROM invariant_result
+               WHERE invariant = 'report_files_are_as_they_were_written' AND NOT passed AND resolved_at IS NULL"""
+        )
+    }
     unread = 0
     with ThreadPoolExecutor(AT_ONCE) as several:
         for files, elsewhere in _by_week(look):
@@ -107,13 +113,3 @@ def _digest(look: InvariantContext, file: _File) -> str:
         return look.store.sha256(file.key)
     except NothingThere:
         return ""
-
-
-def _open_violations(look: InvariantContext) -> set[str]:
-    return set(
-        first_column(
-            look.connection,
-            """SELECT subject FROM invariant_result
-           WHERE invariant = 'report_files_are_as_they_were_written' AND NOT passed AND resolved_at IS NULL""",
-        )
-    )

@@ -159,6 +159,7 @@ def test_the_asset_keeps_both_files_and_made_again_they_have_the_same_rows(fault
         assert sha256(store.get(key)).hexdigest() == digest
     metadata = result.asset_materializations_for_node("drift_report")[0].metadata
     assert str(metadata["report"].value).startswith(f"{MONTHS[1]} of scale {SCALE} is")
+    assert metadata["decide in"].value == "the dashboard, or `irt release`"
     ids = [artifact_id for (artifact_id,) in rows(database, "SELECT artifact_id FROM report_artifacts ORDER BY format")]
     links = [metadata["open the report"], metadata["download as PDF"]]
     assert links == [dg.MetadataValue.url(f"/reports/{artifact_id}") for artifact_id in ids]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import dagster as dg
 import pytest
 
+from irt_assets.blocks.markdown import markdown
 from irt_assets.decisions.origin import initialise
 from irt_assets.definitions import build_defs
 from irt_assets.drift.alerts import episodes
@@ -120,7 +121,7 @@ def test_what_can_be_neither_compared_nor_tested_is_named_with_the_reason(
     }
     assert "2 tested by proportion correct" in sentence(judged)
     assert "2 published items could be neither compared nor tested" in sentence(judged)
-    table = unestimated_table([judged])
+    table = markdown(unestimated_table([judged]))
     assert table.index(items.easier) < table.index(items.vanished)
     with_rows = {
         item for (item,) in rows(Database(settings), "SELECT item_id FROM item_drift WHERE month = %s", MONTHS[1:])
