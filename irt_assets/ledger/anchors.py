@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import psycopg
-from psycopg.rows import dict_row
 
 from irt_assets.ledger.audit import versions_of_a_new_model
 from irt_assets.ledger.encoding import item_as_json, item_columns
@@ -174,8 +173,7 @@ _SET_OF = f"""
 def set_of(connection: psycopg.Connection, scale: Scale, items: Collection[str]) -> tuple[AnchorSet | None, str]:
     """What `freeze_set` would write of the same items, and the hash that it would have."""
     wanted = {"scale": scale.scale_id, "version": scale.anchor_version, "items": [*items]}
-    with connection.cursor(row_factory=dict_row) as cursor:
-        rows = [row | {"version": scale.anchor_version} for row in cursor.execute(_SET_OF.encode(), wanted)]
+    rows = [row | {"version": scale.anchor_version} for row in named_rows(connection, _SET_OF.encode(), wanted)]
     digest = hash_of_anchors({row["item_id"]: ItemRow.of(row) for row in rows})
     return _anchor_set(scale.scale_id, rows), digest
 

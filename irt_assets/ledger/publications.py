@@ -14,7 +14,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple
 
 import psycopg
-from psycopg.rows import dict_row
 
 from irt_assets.ledger.encoding import item_as_json, item_columns
 from irt_assets.ledger.testlets import InTestlets, effects_in_force
@@ -176,14 +175,14 @@ def values_settled(
 
 def publications_of(connection: psycopg.Connection, scale_id: str, item_id: str) -> list[Publication]:
     """Every publication of an item of a scale, in the order in which they were made."""
-    with connection.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute(
-            f"""SELECT *, {item_columns("p")} FROM item_parameter_publication p
-                WHERE (scale_id, item_id) = (%s, %s) ORDER BY publication_id""",
-            (scale_id, item_id),
-        )
-        stored = [f.name for f in fields(Publication) if f.name != "values"]
-        return [Publication(values=ItemRow.of(row), **{name: row[name] for name in stored}) for row in rows]
+    rows = named_rows(
+        connection,
+        f"""SELECT *, {item_columns("p")} FROM item_parameter_publication p
+            WHERE (scale_id, item_id) = (%s, %s) ORDER BY publication_id""",
+        (scale_id, item_id),
+    )
+    stored = [f.name for f in fields(Publication) if f.name != "values"]
+    return [Publication(values=ItemRow.of(row), **{name: row[name] for name in stored}) for row in rows]
 
 
 def publish(connection: psycopg.Connection, publications: Iterable[Publication], run_id: str | None = None) -> None:

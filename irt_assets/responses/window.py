@@ -31,7 +31,7 @@ from irt_assets.responses.item_status import Withdrawals
 from irt_assets.responses.item_times import ItemTimes, current_item_times
 from irt_assets.responses.row_hash import md5, query_of_sums, row_hash, sums_of
 from irt_assets.responses.scales import Scale
-from resources.cluster.relational import Backend, Run, most_for_run, on_log, on_postgres
+from resources.cluster.relational import Run, most_for_run, on_log, on_postgres
 from resources.postgres.warehouse import read_arrow, read_parts
 
 SNAPSHOT = (
@@ -93,7 +93,7 @@ def whole_log(connection: psycopg.Connection, start: datetime, end: datetime, sc
 
 def data_hash_by(run: Run, start: datetime, end: datetime, scales: Mapping[str, Scale]) -> str:
     """The same hash, over whatever holds the relations."""
-    sums = _sums_of_rows(start, end, scales, run.backend)
+    sums = query_of_sums(window_rows(start, end, scales), run.backend)
     # As text, because numbers as large as the sums are read as floats.
     found = run.read(f"SELECT concat(a, ' ', b, ' ', c) AS sums FROM ({sums}) t(a, b, c)")
     return digest_of(found["sums"][0].as_py().split())
@@ -110,12 +110,7 @@ def _query_of_hash(lookbacks: frozenset[tuple[str, int]]) -> str:
         scale: Scale(scale, rules=Rules.from_settings({"lookback_months": months}))
         for scale, months in sorted(lookbacks)
     }
-    return _sums_of_rows(_START, _END, scales, on_postgres)
-
-
-def _sums_of_rows(start: datetime, end: datetime, scales: Mapping[str, Scale], backend: Backend[Any]) -> str:
-    rows = window_rows(start, end, scales)
-    return query_of_sums(rows.select(h=row_hash(rows, rows.columns)), backend)
+    return query_of_sums(window_rows(_START, _END, scales), on_postgres)
 
 
 def window_rows(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> ir.Table:
