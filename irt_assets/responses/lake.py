@@ -364,15 +364,15 @@ def _ids_seen_twice(ids: duckdb.DuckDBPyConnection, lake: Lake, manifests: Mappi
 
 
 def attempts_of(lake: Lake, user_id: str) -> dict[str, int]:
-    """How many attempts of a learner each file has, by path, also files that no manifest names. Reads every file."""
+    """How many attempts of a learner each file has, by path, also files that no manifest names. Of each file it reads
+    only the groups of rows, which are sorted by learner, that may hold them."""
     named = {file.path: file for one in lake.manifests().values() for file in one.files}
     found = {}
     for path in (*named, *lake.unnamed()):
         with lake.local_as_it_is(path) as file:
-            n = _count_of(file, user_id)
-        if n:
-            found[path] = n
-    return found
+            theirs = pq.read_table(file, columns=["user_id"], filters=pc.field("user_id") == user_id)
+            found[path] = theirs.num_rows
+    return {path: n for path, n in found.items() if n}
 
 
 def forget(lake: Lake, user_id: str) -> tuple[dict[str, int], int]:
@@ -394,12 +394,6 @@ def forget(lake: Lake, user_id: str) -> tuple[dict[str, int], int]:
             days[day] += held[file.path]
         lake.commit(day, files, _rows_of_files(lake, day, files).data_hash)
     return dict(days), sum(lake.delete(path) for path in held)
-
-
-def _count_of(path: Path, user_id: str) -> int:
-    """Attempts of a learner in a file; reads only the groups of rows, which are sorted by learner, that may hold
-    them."""
-    return int(pq.read_table(path, columns=["user_id"], filters=pc.field("user_id") == user_id).num_rows)
 
 
 def _without(path: Path, user_id: str) -> Iterator[pa.Table]:

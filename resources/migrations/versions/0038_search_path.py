@@ -6,14 +6,20 @@ revision = "0038_search_path"
 down_revision = "0036_parameters"
 oldest_code = "0036_parameters"
 
-FUNCTIONS = ("count_changed_day()", "count_changed_table()")
-
 
 def upgrade() -> None:
-    for function in FUNCTIONS:
-        op.execute(f"ALTER FUNCTION {function} SET search_path = pg_catalog, pg_temp")
+    op.execute(
+        """
+        ALTER FUNCTION count_changed_day() SET search_path = pg_catalog, pg_temp;
+        ALTER FUNCTION count_changed_table() SET search_path = pg_catalog, pg_temp;
+        """
+    )
 
 
 def downgrade() -> None:
-    for function in FUNCTIONS:
-        op.execute(f"ALTER FUNCTION {function} RESET search_path")
+    op.execute(
+        """
+        ALTER FUNCTION count_changed_day() RESET search_path;
+        ALTER FUNCTION count_changed_table() RESET search_path;
+        """
+    )
