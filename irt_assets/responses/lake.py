@@ -364,15 +364,15 @@ def _ids_seen_twice(ids: duckdb.DuckDBPyConnection, lake: Lake, manifests: Mappi
 
 
 def attempts_of(lake: Lake, user_id: str) -> dict[str, int]:
-    """How many attempts of a learner each file has, by path, also files that no manifest names. Reads every file."""
+    """How many attempts of a learner each file has, by path, also files that no manifest names. Of each file it reads
+    only the groups of rows, which are sorted by learner, that may hold them."""
     named = {file.path: file for one in lake.manifests().values() for file in one.files}
     found = {}
     for path in (*named, *lake.unnamed()):
         with lake.local_as_it_is(path) as file:
-            n = _count_of(file, user_id)
-        if n:
-            found[path] = n
-    return found
+            theirs = pq.read_table(file, columns=["user_id"], filters=pc.field("user_id") == user_id)
+            found[path] = theirs.num_rows
+    return {path: n for path, n in found.items() if n}
 
 
 def forget(lake: Lake, user_id: str) -> tuple[dict[str, int], int]:
@@ -396,29 +396,11 @@ def forget(lake: Lake, user_id: str) -> tuple[dict[str, int], int]:
     return dict(days), sum(lake.delete(path) for path in held)
 
 
-def _of_learner(rows: pa.Table, user_id: str) -> pa.ChunkedArray:
-    return pc.equal(rows["user_id"], user_id)
-
-
-def _count_of(path: Path, user_id: str) -> int:
-    """Attempts of a learner in a file; reads only the groups of rows, which are sorted by learner, that may hold
-    them."""
-    with pq.ParquetFile(path) as file:
-        place = file.schema_arrow.get_field_index("user_id")
-        n = 0
-        for group in range(file.num_row_groups):
-            known = file.metadata.row_group(group).column(place).statistics
-            if known is None or not known.has_min_max or known.min <= user_id <= known.max:
-                rows = file.read_row_group(group, columns=["user_id"])
-                n += pc.sum(_of_learner(rows, user_id)).as_py() or 0
-        return int(n)
-
-
 def _without(path: Path, user_id: str) -> Iterator[pa.Table]:
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
             rows = file.read_row_group(group)
-            rest = rows.filter(pc.invert(_of_learner(rows, user_id)))
+            rest = rows.filter(pc.not_equal(rows["user_id"], user_id))
             if rest.num_rows:
                 yield rest
 
