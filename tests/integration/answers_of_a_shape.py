@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import dagster as dg
 import numpy as np
 import pandas as pd
 from scipy.special import expit
@@ -50,11 +49,6 @@ def add_answers(
     with database.connect() as connection:
         ensure_month_partitions(connection, month, month)
         warehouse.append(connection, tables.response_log, pd.DataFrame(attempts))
-
-
-def check(result: dg.ExecuteInProcessResult, name: str) -> dg.AssetCheckEvaluation:
-    (found,) = [e for e in result.get_asset_check_evaluations() if e.check_name == name]
-    return found
 
 
 def staged_shape(database: Database, month: str) -> Any:

@@ -17,12 +17,10 @@ import pytest
 from scipy.special import expit
 
 from irt_assets.calibration import checks
-from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.model_change import decide_model_change, preview_model_change
 from irt_assets.decisions.origin import Origin, initialise
 from irt_assets.decisions.origin_sources import OriginWindow
-from irt_assets.definitions import build_defs
 from irt_assets.engines.em import EmEngine
 from irt_assets.gates import gates, linking_gates, misfit, model_gates
 from irt_assets.gates.advisory_checks import misfit_is_as_before
@@ -49,6 +47,7 @@ from tests.helpers.rooms import SCALE, answer_matrix, evidence_of, folder_store,
 from tests.helpers.sentences import unsaid
 from tests.helpers.typed import IrtOf
 from tests.helpers.worlds import OF_MONTHS
+from tests.integration.graph import Graph, metadata
 from tests.testbed.partitions import ensure_month_partitions
 
 FIRST, RANDOM, RANDOM_TOO, SOUND, TWO, TWO_TOO, OTHER_ITEMS = (f"2026-{m:02d}" for m in range(6, 13))
@@ -410,18 +409,8 @@ def test_a_month_judged_before_the_gates_existed_stays_green(
             before.setattr(
                 checks, "SET_GATES", tuple(gate for gate in gates.SET_GATES if gate.name not in (ACCEPTED, GROWN))
             )
-            job = build_defs(world, resources={"database": database, "store": folder_store(world)})
-            result = job.resolve_job_def(MONTHLY_JOB).execute_in_process(
-                partition_key=SOUND,
-                instance=instance,
-                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            )
-        materialised = {
-            e.asset_key.to_user_string(): e.step_materialization_data.materialization.metadata
-            for e in result.get_asset_materialization_events()
-            if e.asset_key
-        }
-        shown = str(materialised["item_calibration"][f"misfit compared with {ORIGIN_IN_WORDS} ({SCALE}, em)"].value)
+            result = Graph(world, instance).run(SOUND)
+        shown = metadata(result, "item_calibration")[f"misfit compared with {ORIGIN_IN_WORDS} ({SCALE}, em)"]
         assert not unsaid(shown, "| share answering at random | 0.0", f"on {len(ITEMS)} items that both have")
         assert not {ACCEPTED, GROWN} & {e.check_name for e in result.get_asset_check_evaluations()}
         run_sql(
