@@ -12,7 +12,6 @@ from typing import Any
 
 import dagster as dg
 import numpy as np
-import pandas as pd
 import pytest
 from scipy.special import expit
 
@@ -36,19 +35,16 @@ from irt_assets.psychometrics.fit.misfit import LARGEST_RATIO, LIMITS
 from irt_assets.responses.scales import change_rules, read_scales
 from jobs.erasure import erase, holdings
 from jobs.retention import prune_files, prune_rows
-from resources import tables
-from resources.postgres import warehouse
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy
-from tests.helpers.rooms import SCALE, answer_matrix, evidence_of, folder_store, rows, run_sql
+from tests.helpers.rooms import SCALE, add_attempts, answer_matrix, evidence_of, folder_store, rows, run_sql
 from tests.helpers.sentences import unsaid
 from tests.helpers.typed import IrtOf
 from tests.helpers.worlds import OF_MONTHS
 from tests.integration.graph import Graph, metadata
-from tests.testbed.partitions import ensure_month_partitions
 
 FIRST, RANDOM, RANDOM_TOO, SOUND, TWO, TWO_TOO, OTHER_ITEMS = (f"2026-{m:02d}" for m in range(6, 13))
 """Sound answers in the first and the fourth; 15 % of the learners answer at random in the second and third; a second
@@ -80,10 +76,7 @@ def made_scores(theta: np.ndarray, a: np.ndarray, b: np.ndarray, rng: np.random.
 
 
 def add_answers(database: Database, month: str, scores: np.ndarray, items: Sequence[str]) -> None:
-    attempts = answer_matrix(month, scores, items, [f"{month}-{i}" for i in range(len(scores))])
-    with database.connect() as connection:
-        ensure_month_partitions(connection, month, month)
-        warehouse.append(connection, tables.response_log, pd.DataFrame(attempts))
+    add_attempts(database, answer_matrix(month, scores, items, [f"{month}-{i}" for i in range(len(scores))]))
 
 
 def answer_all_months(settings: Settings) -> None:
