@@ -80,7 +80,7 @@ def running(settings: Settings, connections: int = 2) -> Iterator[Api]:
     listening = socket.create_server(("127.0.0.1", 0))
     with served(build_app(Access(TOKEN, None), ledger, connections), [listening]):
         api = Api(f"http://127.0.0.1:{listening.getsockname()[1]}", ledger, Database(settings))
-        wait_for("it did not become ready", lambda: api.is_ready, pause=0.02)
+        wait_for("it to be ready", lambda: api.is_ready, pause=0.02)
         yield api
 
 
@@ -213,8 +213,8 @@ def test_a_database_that_goes_is_a_503_and_one_that_comes_back_needs_no_restart(
             assert kind(answer) == (503, "database_away")
             assert int(answer.headers["Retry-After"]) > 0
             assert (api.get("/ready").status_code, api.get("/health").status_code) == (503, 200)
-        wait_for("it did not come back", lambda: api.is_ready, pause=0.02)
-        wait_for("it did not come back", lambda: api.update(user).status_code == 200, pause=0.02)
+        wait_for("it to come back", lambda: api.is_ready, pause=0.02)
+        wait_for("it to come back", lambda: api.update(user).status_code == 200, pause=0.02)
         assert api.update(user).json() == before
 
 
@@ -229,7 +229,7 @@ def test_a_database_that_can_only_be_read_is_a_503_with_the_reason_and_what_only
             assert "can be read and not changed" in answer.json()["detail"]
             assert int(answer.headers["Retry-After"]) > 0
             assert (api.get("/ready").status_code, api.get("/invariants/history").status_code) == (200, 200)
-        wait_for("it did not come back", lambda: api.update("ann").status_code == 200, pause=0.02)
+        wait_for("it to come back", lambda: api.update("ann").status_code == 200, pause=0.02)
 
 
 def test_a_learner_whom_somebody_else_holds_is_a_503_and_holds_nobody_up(world: Settings) -> None:
@@ -240,7 +240,7 @@ def test_a_learner_whom_somebody_else_holds_is_a_503_and_holds_nobody_up(world: 
         with psycopg.connect(database.url) as other:
             other.execute("SELECT pg_advisory_xact_lock(%s)", (lock_key("theta", "ann"),))
             held = [threads.submit(api.update_at_once, "ann") for _ in range(2)]
-            wait_for("both are there", lambda: "irt_theta_in_flight 2.0" in api.get("/metrics").text, pause=0.02)
+            wait_for("both", lambda: "irt_theta_in_flight 2.0" in api.get("/metrics").text, pause=0.02)
             assert api.update_at_once("bob").status_code == 200
             kinds = {kind(one.result()) for one in held}
         assert kinds == {(503, "shed"), (503, "database_away")}
@@ -289,7 +289,7 @@ def test_the_process_answers_what_has_come_before_it_ends(begun: Database, tmp_p
     with (tmp_path / "log").open("wb") as log:
         child = subprocess.Popen([sys.executable, "-m", "services.theta_api"], env=environment, stderr=log, stdout=log)
         try:
-            wait_for("it did not become ready", lambda: child.poll() is not None or is_ready(), pause=0.02)
+            wait_for("it to be ready", lambda: child.poll() is not None or is_ready(), pause=0.02)
             with ThreadPoolExecutor(1) as threads, psycopg.connect(begun.url) as other:
                 other.execute("SELECT pg_advisory_xact_lock(%s)", (lock_key("theta", "ann"),))
                 asking = threads.submit(requests.post, url + PATH, json={"user_id": "ann"}, headers=HEADERS, timeout=30)
