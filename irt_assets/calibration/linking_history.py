@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import psycopg
 
-from irt_assets.blocks import Figure, Figures, Table, number, signed, table, value_with_error
+from irt_assets.blocks import Figure, Figures, Table, table, value_with_error
 from irt_assets.charts.chart import Chart, Picture, Points, names_at, shortened
 from irt_assets.charts.pictures import by_month
 from irt_assets.common.partitions import months_between
@@ -65,7 +65,7 @@ def history_table(history: Sequence[LinkedMonth]) -> Table:
         if (k := one.constants) is None:
             rows.append((one.month, f"not linked: {one.error}", *[""] * 4))
             continue
-        constants = value_with_error(*k.value("slope"), 3), f"{signed(k.intercept, 3)} ± {number(k.intercept_se, 3)}"
+        constants = value_with_error(*k.value("slope"), 3), value_with_error(*k.value("intercept"), 3, sign=True)
         used = f"{len(k.anchors_used)}"
         rows.append((one.month, *constants, used, ", ".join(one.dropped) or "none", f"{one.unseen}"))
     columns = ("month", "slope ± SE", "intercept ± SE", "anchors used", "left out", "too few answers")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from irt_assets.blocks import Pairs, Text, chance, number, pairs, signed
+from irt_assets.blocks import Pairs, Text, chance, number, pairs, signed, value_with_error
 from irt_assets.common.partitions import Month
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Flag
@@ -67,7 +67,7 @@ def details(item: Item, facts: Facts) -> tuple[tuple[str, str], ...]:
         low, high = d["delta_b_95"]
         rows += [
             ("Δb", f"{signed(drift.delta_b)} (95 %: {signed(low)} to {signed(high)})"),
-            ("Δa", f"{signed(drift.delta_a)} ± {number(d['delta_a_se'])}"),
+            ("Δa", value_with_error(drift.delta_a, d["delta_a_se"], sign=True)),
             ("test", f"wABC {number(drift.wabc, 3)}, q {chance(drift.q_value)}"),
             ("chances", f"|Δb| > 0.3: {chance(d['chance_b_large'])}, |Δa| > 0.2: {chance(d['chance_a_large'])}"),
             ("fixed limits", ", ".join(f"{name} {level}" for name, level in d["limits"].items())),
@@ -98,10 +98,7 @@ def details(item: Item, facts: Facts) -> tuple[tuple[str, str], ...]:
 
 
 def parameters(curve: ItemRow) -> str:
-    return ", ".join(
-        f"{name} {number(value)}" + ("" if se is None else f" ± {number(se)}")
-        for name, (value, se) in curve.shown.items()
-    )
+    return ", ".join(f"{name} {value_with_error(*value)}" for name, value in curve.shown.items())
 
 
 def provenance(facts: Facts, made_at: datetime) -> Pairs:
