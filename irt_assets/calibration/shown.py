@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import dagster as dg
 import numpy as np
 
 from irt_assets.abilities.batch import ScaleAbilities
@@ -17,7 +16,6 @@ from irt_assets.calibration import plots
 from irt_assets.calibration.linking_history import history_plot, history_table, read_history
 from irt_assets.calibration.month import FitOutcome, LinkOutcome
 from irt_assets.calibration.testlets import sentence
-from irt_assets.common.dashboard_pages import month_page
 from irt_assets.common.metadata import Metadata, Shown, metadata
 from irt_assets.common.wording import by_scale, listed
 from irt_assets.gates.agreement import MonthAgreement
@@ -39,12 +37,6 @@ from resources.postgres.database import Database
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
-def decide_in(dashboard_url: str | None, month: str) -> Metadata:
-    """Where people decide on a month that is held or has proposals."""
-    page = dashboard_url and dg.MetadataValue.url(month_page(dashboard_url, month))
-    return {"decide in": page or dg.MetadataValue.text("the dashboard, or `irt release`")}
-
-
 def fit_metadata(outcomes: Sequence[FitOutcome]) -> Metadata:
     found = metadata({"fits": _fit_table(outcomes), "flagged items": _flag_table(outcomes)})
     if any(o.summed for o in outcomes):
@@ -63,17 +55,17 @@ def _fit_shown(o: FitOutcome, fit: Calibration) -> Iterator[tuple[str, Shown]]:
     yield "log-likelihood a response", fit.convergence.loglik / max(fit.n_responses, 1)
     yield "seconds", round(o.seconds, 1)
     yield "laid out on Spark", o.summed
-    if o.sample is not None:
+    if o.spec.sample is not None:
         all_learners = "all learners: infit, outfit, RMSD and item-rest correlations"
-        yield "fit statistics rest on", f"{all_learners}; all others on {o.sample}"
-    if o.shape is not None:
-        yield "distribution of θ", o.shape.why
-        if o.shape.compared:
-            yield "models compared", comparison_table(o.shape)
-    if o.misfit is not None and o.misfit.was_compared:
-        yield f"misfit compared with {o.misfit.reference}", tuple(misfit_blocks(o.misfit))
-    if o.testlets is not None:
-        yield "testlets", sentence(o.testlets)
+        yield "fit statistics rest on", f"{all_learners}; all others on {o.spec.sample}"
+    if o.spec.shape is not None:
+        yield "distribution of θ", o.spec.shape.why
+        if o.spec.shape.compared:
+            yield "models compared", comparison_table(o.spec.shape)
+    if o.spec.misfit is not None and o.spec.misfit.was_compared:
+        yield f"misfit compared with {o.spec.misfit.reference}", tuple(misfit_blocks(o.spec.misfit))
+    if o.spec.testlets is not None:
+        yield "testlets", sentence(o.spec.testlets)
     drawn = [i for i, flags in zip(fit.item_ids, fit.flags, strict=True) if flags][:9]
     drawn = [i for i in drawn if fit.estimated[fit.item_ids.index(i)]]
     if drawn:

@@ -33,10 +33,9 @@ from irt_assets.ledger.fit_spec import StagedSpec
 from irt_assets.ledger.proposals import NewProposal, propose
 from irt_assets.ledger.steps import steps
 from irt_assets.psychometrics.core.errors import breakdowns_explained
-from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.estimation.latent_shape import Shape
-from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.responses.scales import Scale, initialised_scale
 from irt_assets.responses.snapshot import Snapshot, read_snapshot, sample_for_run, store_attempts
 from irt_assets.responses.window import scored_responses_of
 from resources.failures import PermanentFailure
@@ -216,7 +215,7 @@ def _read_basis(connection: psycopg.Connection, scale_id: str, months: Sequence[
     snapshots, passed_over = _snapshots(connection, scale_id, months)
     return _Basis(
         scale,
-        anchor_hash(connection, scale_id, scale.anchor_version) or "",
+        anchor_hash(connection, scale_id, scale.anchor_version),
         snapshots,
         passed_over,
         answers_from(connection, scale_id, first, last),
@@ -285,9 +284,7 @@ def _months(first: str, last: str) -> list[Month]:
 
 
 def _scale(connection: psycopg.Connection, scale_id: str, window_start: datetime) -> Scale:
-    scale = read_scales(connection, window_start).get(scale_id)
-    if scale is None or not scale.initialised:
-        raise PermanentFailure(f"scale {scale_id} has no origin yet: `irt scale init --scale {scale_id}`")
+    scale = initialised_scale(connection, scale_id, window_start)
     if scale.engine != "em":
         raise PermanentFailure(f"scale {scale_id} is published from {scale.engine}; only em fits several months as one")
     if scale.rules.fit.assignment == "by_level":
@@ -362,7 +359,7 @@ def _propose(
                 scale_id=scale.scale_id,
                 item_id=item,
                 fit_id=fit_id,
-                values=ItemRow.of(linked.items[item]),
+                values=linked.values[item],
                 why=f"recalibrated on {_since(changed.get(item), first)} to {last}",
             )
             for item in proposed

@@ -46,13 +46,14 @@ def build_invariant_assets(days: dg.PartitionsDefinition, first_month: str) -> l
         run = f"{context.run.run_id}/{context.retry_number}"
         with classify_failures():
             report = take_report(database, store, context.instance, first_month=first_month, run=run)
+        violated = [verdict for verdict in report.verdicts if verdict.violations]
         yield dg.MaterializeResult(
             metadata={
                 "in a sentence": report.sentence,
                 "not tested": md(
                     table(("invariant", "why it was not tested"), report.incomplete, empty="all was tested")
                 ),
-                "violations": md(_violations([one for one in report.verdicts if one.violations], limit=ROWS_SHOWN)),
+                "violations": md(_violations(violated, limit=ROWS_SHOWN)),
                 "evaluated at": dg.MetadataValue.timestamp(report.evaluated_at),
                 "dagster/row_count": sum(len(verdict.violations) for verdict in report.verdicts),
             },

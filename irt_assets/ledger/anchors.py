@@ -95,11 +95,11 @@ def anchors_among(connection: psycopg.Connection, items: Sequence[str]) -> set[s
     return {item for (item,) in rows}
 
 
-def anchor_hash(connection: psycopg.Connection, scale_id: str, version: int) -> str | None:
-    """The hash under which the anchor set was frozen."""
+def anchor_hash(connection: psycopg.Connection, scale_id: str, version: int) -> str:
+    """The hash under which the anchor set was frozen; "" where there is none."""
     return one_value(
         connection,
-        "SELECT anchor_hash FROM anchor_set WHERE scale_id = %s AND version = %s LIMIT 1",
+        "SELECT coalesce(max(anchor_hash), '') FROM anchor_set WHERE scale_id = %s AND version = %s",
         (scale_id, version),
     )
 

@@ -10,10 +10,12 @@ from irt_assets.abilities.batch import ScaleAbilities
 from irt_assets.blocks.markdown import markdown
 from irt_assets.calibration import shown
 from irt_assets.calibration.month import FitOutcome
+from irt_assets.common.dashboard_pages import decide_in
 from irt_assets.common.metadata import metadata
 from irt_assets.kpis.assets import kpi_table
 from irt_assets.kpis.meaning import MEANINGS, RANGES
 from irt_assets.kpis.summary import Summary
+from irt_assets.ledger.fit_spec import StagedSpec
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag
 from resources.dagster_schema import rows_of, rows_shown
 
@@ -34,7 +36,18 @@ def fit() -> Calibration:
 
 def test_every_item_of_a_fit_is_in_its_table_flagged_ones_first_then_by_difficulty() -> None:
     found = shown.fit_metadata(
-        [FitOutcome(scale_id="math", engine="em", own=True, fit_id="f", calibration=fit(), error=None, seconds=1.5)]
+        [
+            FitOutcome(
+                scale_id="math",
+                engine="em",
+                own=True,
+                fit_id="f",
+                spec=StagedSpec(),
+                calibration=fit(),
+                error=None,
+                seconds=1.5,
+            )
+        ]
     )
     lines = str(found["items (math, em)"].value).splitlines()
     assert [cells(line)[0] for line in lines[2:]] == ["gone", "easy", "hard"]
@@ -88,6 +101,6 @@ def test_every_kpi_is_explained_beside_its_numbers() -> None:
 
 
 def test_a_held_month_links_to_its_page_in_the_dashboard() -> None:
-    linked = shown.decide_in("https://irt.example.org/admin", "2026-08")["decide in"]
+    linked = decide_in("https://irt.example.org/admin", "2026-08")["decide in"]
     assert linked == dg.MetadataValue.url("https://irt.example.org/admin/?view=month&month=2026-08")
-    assert shown.decide_in(None, "2026-08")["decide in"].value == "the dashboard, or `irt release`"
+    assert decide_in(None, "2026-08")["decide in"].value == "the dashboard, or `irt release`"
