@@ -18,6 +18,13 @@ NOW = sa.text("now()")
 UTC = TIMESTAMP(timezone=True)
 
 
+def meaning(column: Column[Any]) -> str:
+    """What a column means, with its unit and its range, for people."""
+    limits = [f"{sign} {column.info[key]}" for key, sign in (("ge", "≥"), ("le", "≤")) if key in column.info]
+    notes = [*([column.info["unit"]] if "unit" in column.info else []), *limits]
+    return (column.comment or "") + (f" ({', '.join(notes)})" if notes else "")
+
+
 def _table(name: str, comment: str, *args: Any, **kwargs: Any) -> sa.Table:
     return sa.Table(name, METADATA, *args, comment=comment, **kwargs)
 

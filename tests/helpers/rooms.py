@@ -156,15 +156,12 @@ def attempt(user: str, item: str, at: datetime, **others: Any) -> dict[str, Any]
 
 
 def add_attempts(database: Database, attempts: Sequence[Mapping[str, Any]]) -> None:
-    times = [a["completed_at"] for a in attempts]
+    times, columns = [a["completed_at"] for a in attempts], list(attempts[0])
     with database.connect() as connection:
         ensure_month_partitions(connection, f"{min(times):%Y-%m}", f"{max(times):%Y-%m}")
-        with connection.cursor() as cursor:
-            columns = list(attempts[0])
-            cursor.executemany(
-                f"INSERT INTO response_log ({', '.join(columns)}) VALUES ({', '.join(['%s'] * len(columns))})".encode(),
-                [[a[c] for c in columns] for a in attempts],
-            )
+        with connection.cursor().copy(f"COPY response_log ({', '.join(columns)}) FROM STDIN".encode()) as copy:
+            for one in attempts:
+                copy.write_row([one[name] for name in columns])
 
 
 def answer_matrix(

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy.special import expit
 
@@ -33,16 +32,13 @@ from irt_assets.responses.facts import LOOKBACK
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.responses.window import scoring_responses
-from resources import tables
 from resources.cluster.relational import on_postgres
-from resources.postgres import warehouse
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.helpers.databases import made_once, template_copy
-from tests.helpers.rooms import MONTHS, SCALE, add_items, answer_matrix, folder_store, rows, run_sql
+from tests.helpers.rooms import MONTHS, SCALE, add_attempts, add_items, answer_matrix, folder_store, rows, run_sql
 from tests.helpers.worlds import OF_MONTHS
-from tests.testbed.partitions import ensure_month_partitions
 
 FIRST, NEXT = MONTHS
 END = Month(NEXT).end
@@ -66,10 +62,7 @@ def add_answers(database: Database, month: str, items: list[str], mean: float, r
     theta = rng.normal(mean, 1.0, (LEARNERS, 1))
     p = expit(a[: len(items)] * (theta + shared - b[: len(items)]))
     scores = (rng.random(p.shape) < p).astype(float)
-    attempts = answer_matrix(month, scores, items, [f"{month}-{i}" for i in range(LEARNERS)])
-    with database.connect() as connection:
-        ensure_month_partitions(connection, month, month)
-        warehouse.append(connection, tables.response_log, pd.DataFrame(attempts))
+    add_attempts(database, answer_matrix(month, scores, items, [f"{month}-{i}" for i in range(LEARNERS)]))
 
 
 def fit(settings: Settings, month: str) -> FitOutcome:

@@ -267,7 +267,11 @@ def test_an_item_is_withdrawn_and_restored_by_who_may_decide(faulty: Faulty) -> 
     ):
         assert (told(unfit)[0], why in told(unfit)[1]) == (False, True)
     assert "Take it out of use" in shown(faulty[0], "item", item=name)[1]
-    assert told(form) == (True, review_of_withdrawal(name))
+    withdrawn = (
+        f"{name} is out of use from 2027-01-01 00:00 UTC on: answers from then on count towards no ability, and "
+        "nothing about it asks for a decision. What was reported until then stays as it is."
+    )
+    assert told(form) == (True, withdrawn)
     assert "withdrawn from 2027-01-01 on by pat: it is on the web" in shown(faulty[0], "item", item=name)[1]
     assert "withdrawn from 2027-01-01 on" in shown(faulty[0], "bank", search=name)[1]
     assert rows_of(shown(faulty[0], "bank", status="withdrawn")[1]) == []
@@ -277,13 +281,6 @@ def test_an_item_is_withdrawn_and_restored_by_who_may_decide(faulty: Faulty) -> 
     assert told(replace(form, what="restore", reason="replaced there", since=""))[0]
     html = shown(faulty[0], "item", item=name)[1]
     assert html.index("replaced there") < html.index("it is on the web")
-
-
-def review_of_withdrawal(name: str) -> str:
-    return (
-        f"{name} is out of use from 2027-01-01 00:00 UTC on: answers from then on count towards no ability, and "
-        "nothing about it asks for a decision. What was reported until then stays as it is."
-    )
 
 
 @pytest.mark.parametrize("name", ['=HYPERLINK("x")', "<script>alert(1)</script>", "a/b?c&d#🎓 ", "@" + "y" * 10_000])
