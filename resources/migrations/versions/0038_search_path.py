@@ -4,7 +4,7 @@ from alembic import op
 
 revision = "0038_search_path"
 down_revision = "0037_month_impact"
-oldest_code = "0036_parameters"
+oldest_code = "0037_month_impact"
 
 
 def upgrade() -> None:
