@@ -19,9 +19,9 @@ import numpy as np
 import psycopg
 from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
 
-from irt_assets.calibration.assets import says_held
 from irt_assets.common.job_names import KPI_JOB, MONTHLY_JOB, NIGHTLY_JOB, same_job
 from irt_assets.common.partitions import DAYS, WEEKS, Month, month_of
+from irt_assets.common.retries import says_held
 from irt_assets.common.run_progress import RANGE_TAGS
 from irt_assets.common.wording import some_of
 from irt_assets.decisions.origin import initialise

@@ -11,17 +11,15 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from irt_assets.calibration.assets import says_held
-from irt_assets.calibration.checks import HOW_TO_FIX, ITEMS, KNOWN_FROM
 from irt_assets.common.job_names import LAKE_EQUALS_LOG, documents_name, job_of
-from irt_assets.common.retries import why_it_failed
+from irt_assets.common.retries import says_held, why_it_failed
 from irt_assets.common.run_progress import PARTITION_TAG, RANGE_TAGS, asked_again, materialized_since
 from irt_assets.gates.gates import SET_GATES, held_because
 from irt_assets.invariants.freshness import BACKUP_AGE, LastBackup
 from jobs.plans import GRACE, MADE_WITHIN, Plan, last_tick_before, overdue_since, schedule_keys, switched_on_at
 from resources.alerts.outbox import Alert, Severity
 from resources.dagster_compat import InstigatorState, InstigatorType, PartitionKeyFilter, TickStatus
-from resources.dagster_schema import rows_of
+from resources.dagster_schema import HOW_TO_FIX, ITEMS, KNOWN_FROM, rows_of
 
 LOOKS_THAT_FAIL = 3
 LONGEST_REASON = 300

@@ -9,6 +9,11 @@ import dagster as dg
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+HOW_TO_FIX = "how to fix it"
+"""Metadata of a failed check: what a person does about it. Alerts hand it on."""
+ITEMS, KNOWN_FROM = "items", "known from"
+"""Metadata of a check that names items: a row for each, and the column with the month that reported it before."""
+
 
 def column_schema(table: sa.Table) -> dg.TableSchema:
     """For an asset's `dagster/column_schema` metadata."""

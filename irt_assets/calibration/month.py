@@ -34,11 +34,12 @@ from irt_assets.gates.evidence import MonthFile
 from irt_assets.ledger import fits
 from irt_assets.ledger.anchors import anchor_hash, read_anchors
 from irt_assets.ledger.fit_spec import ComparedMisfit, Draws, LinkingConstants, Sample, Sampling, StagedSpec, Testlets
+from irt_assets.ledger.month_state import find_reference
 from irt_assets.ledger.publications import items_published_by
 from irt_assets.ledger.steps import Step
 from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_explained
 from irt_assets.psychometrics.core.models import Calibration
-from irt_assets.psychometrics.estimation.latent_shape import Shape
+from irt_assets.psychometrics.estimation.shape import Shape
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import FIT_COLUMNS, current_snapshot, read_for_run, sample_for_run, stored_rules
 from irt_assets.spark.fit_place import count_items, placed
@@ -162,7 +163,7 @@ def _fit(
             start = Month(month).start
             published = items_published_by(connection, scale.scale_id, start)
             request = build_fit_request(connection, table, scale, start, anchors, everybody, published)
-            reference = misfit.find_reference(connection, scale, month)
+            reference = find_reference(connection, scale, month)
         for name, make in engines.items():
             spec = fits.model_spec(scale) | StagedSpec(eligibility=stored_rules(scale.rules))
             began, summed = time.perf_counter(), ""

@@ -5,11 +5,10 @@ Dagster reads the annotations of the decorated functions, so this module does no
 
 import dagster as dg
 
-from irt_assets.calibration.checks import HOW_TO_FIX, ITEMS
 from irt_assets.common.dated import partition_check
 from irt_assets.common.retries import classify_failures
 from irt_assets.drift.checks import items_said
-from resources.dagster_schema import rows_shown
+from resources.dagster_schema import HOW_TO_FIX, ITEMS, rows_shown
 from resources.postgres.database import Database
 
 WHAT_TO_DO = (

@@ -5,13 +5,13 @@ Dagster reads the annotations of the decorated functions, so this module does no
 
 import dagster as dg
 
-from irt_assets.calibration.checks import HOW_TO_FIX
 from irt_assets.common.dated import partition_check
 from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import by_scale
 from irt_assets.drift.checks import Named, items_result, settled_items
 from irt_assets.drift.information import THE_TEST
 from irt_assets.drift.unjudged import unjudged
+from resources.dagster_schema import HOW_TO_FIX
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
 

@@ -14,7 +14,7 @@ import psycopg
 
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.publications import bank_in_force
-from irt_assets.psychometrics.linking.linking import gaps_in_coverage
+from irt_assets.psychometrics.linking.coverage import gaps_in_coverage
 
 
 @dataclass(frozen=True)

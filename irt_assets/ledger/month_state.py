@@ -11,8 +11,10 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row, dict_row
 
+from irt_assets.common.partitions import Month
 from irt_assets.ledger.fit_spec import MadeWith, SetStatistics
 from irt_assets.ledger.relations import LATEST_FIRST, LATEST_STAGED, MADE_WITH, MONTHS_IN_USE
+from irt_assets.responses.scale_decisions import REFERENCE, decision_in_force, read_decisions
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot
 from resources.postgres.database import one_value
@@ -88,7 +90,7 @@ def months_made_with(
 
 
 @dataclass(frozen=True)
-class ToCompare:
+class Reference:
     """A fit that later months are compared with, what it stores of the whole set, and where its answers are.
 
     `month`: None of an origin window; `name` is for people.
@@ -103,14 +105,14 @@ class ToCompare:
     uri: str
 
 
-def _to_compare(row: dict[str, Any] | None) -> ToCompare | None:
+def _reference(row: dict[str, Any] | None) -> Reference | None:
     if row is None:
         return None
     kept = row["statistics"]
-    return ToCompare(**row | {"statistics": SetStatistics.from_json(kept, row["fit_id"]) if kept else None})
+    return Reference(**row | {"statistics": SetStatistics.from_json(kept, row["fit_id"]) if kept else None})
 
 
-def origin_to_compare(connection: psycopg.Connection, scale: Scale) -> ToCompare | None:
+def _origin_to_compare(connection: psycopg.Connection, scale: Scale) -> Reference | None:
     """The newest origin fit by the scale's engine and model."""
     with connection.cursor(row_factory=dict_row) as cursor:
         row = cursor.execute(
@@ -122,11 +124,11 @@ def origin_to_compare(connection: psycopg.Connection, scale: Scale) -> ToCompare
                ORDER BY fitted_at DESC LIMIT 1""",
             (scale.scale_id, scale.engine, scale.model),
         ).fetchone()
-    return _to_compare(row)
+    return _reference(row)
 
 
-def month_to_compare(connection: psycopg.Connection, scale: Scale, month: str, since: str) -> ToCompare | None:
-    """Like `origin_to_compare`, of the first month from `since` to before `month` that the scale's engine and model
+def _month_to_compare(connection: psycopg.Connection, scale: Scale, month: str, since: str) -> Reference | None:
+    """Like `_origin_to_compare`, of the first month from `since` to before `month` that the scale's engine and model
     fitted; a month that is held is passed over, unless it is `since`."""
     with connection.cursor(row_factory=dict_row) as cursor:
         row = cursor.execute(
@@ -143,4 +145,17 @@ def month_to_compare(connection: psycopg.Connection, scale: Scale, month: str, s
                WHERE calibration IS NOT NULL AND jsonb_typeof(statistics) = 'object' ORDER BY month LIMIT 1""",
             {"scale": scale.scale_id, "engine": scale.engine, "model": scale.model, "month": month, "since": since},
         ).fetchone()
-    return _to_compare(row)
+    return _reference(row)
+
+
+def find_reference(connection: psycopg.Connection, scale: Scale, month: str) -> Reference | None:
+    """The window that a month's misfit is compared with, `scale` being as the month's window follows it; None for the
+    month that is one itself.
+
+    It is the window that was looked at once: the origin window; where the anchors are the bank's, the scale's first
+    month; and from a month on that somebody accepted as it is, that month. No other month that is held is one.
+    """
+    accepted = decision_in_force(read_decisions(connection, scale.scale_id), "misfit", Month(month).start)
+    since = accepted.effective_from if accepted and accepted.value == REFERENCE else None
+    found = None if since else _origin_to_compare(connection, scale)
+    return found or _month_to_compare(connection, scale, month, f"{since:%Y-%m}" if since else "")

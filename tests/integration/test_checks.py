@@ -13,7 +13,7 @@ import dagster as dg
 import pytest
 
 from irt_assets.calibration import checks
-from irt_assets.calibration.checks import INVENTORY, ITEMS, build_calibration_checks
+from irt_assets.calibration.checks import INVENTORY, build_calibration_checks
 from irt_assets.calibration.shown import parameters_metadata
 from irt_assets.common.partitions import Month, last_complete_month, monthly, months_between
 from irt_assets.common.wording import counted
@@ -23,7 +23,7 @@ from irt_assets.gates.gates import SET_GATES
 from irt_assets.psychometrics.core.models import Flag
 from irt_assets.responses.scales import change_rules
 from irt_assets.responses.snapshot import take_snapshot
-from resources.dagster_schema import rows_of
+from resources.dagster_schema import ITEMS, rows_of
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms

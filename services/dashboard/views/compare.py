@@ -23,9 +23,8 @@ from irt_assets.ledger.findings import findings_of
 from irt_assets.ledger.fits import LinkedFit, linked_fit
 from irt_assets.ledger.publications import ItemInForce, publications_in_force
 from irt_assets.ledger.steps import Step, step_of
-from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
+from irt_assets.psychometrics.core.items import ItemParameters, ItemRow, wabc
 from irt_assets.psychometrics.core.models import Floats
-from irt_assets.psychometrics.drift.items import wabc
 from irt_assets.reports.drift_rows import Linked, linkings_of
 from irt_assets.reports.drift_words import signed
 from irt_assets.responses.scales import Scale, read_scales
