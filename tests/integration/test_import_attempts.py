@@ -20,7 +20,8 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
-from irt_assets.responses.importing import ImportReport, import_attempts
+from irt_assets.responses.importing.load import import_attempts
+from irt_assets.responses.importing.report import ImportReport
 from irt_assets.responses.importing.staging import Staging
 from resources.failures import PermanentFailure
 from resources.postgres import schema
@@ -456,7 +457,7 @@ def test_whatever_cells_hold_comes_back_from_the_database(database: Database, im
 KILLED = """
 import sys
 from pathlib import Path
-from irt_assets.responses.importing import import_attempts
+from irt_assets.responses.importing.load import import_attempts
 from resources.postgres.database import Database
 from resources.settings import Settings
 import_attempts(

@@ -1,14 +1,8 @@
 """Importing what others logged: answers, the item bank, learners.
 
-`import_attempts`, `import_questions`, `import_learners` and `presets` are all that callers need. The parts:
-`readers` (files; each kind in a module of its own), `mapping` (columns), `matrix` (which of them are items),
-`scoring` (what is right), `times`, `clean` (values), `staging` and `load` (answers into the database), `bank` (items
-and learners), `report`.
+What callers need: `load` (answers into the database), `bank` (items and learners), `mapping` (columns, and the presets
+for the usual exports) and `report`. The parts: `readers` (files; each kind in a module of its own), `cells` (values as
+text), `matrix` (which columns are items), `scoring` (what is right), `times`, `clean` (values), `staging`.
+
+Nothing is imported here, as the commands on files read with the parts and need neither the database nor pandas.
 """
-
-from irt_assets.responses.importing.bank import import_learners, import_questions
-from irt_assets.responses.importing.load import import_attempts
-from irt_assets.responses.importing.mapping import presets
-from irt_assets.responses.importing.report import ImportReport
-
-__all__ = ["ImportReport", "import_attempts", "import_learners", "import_questions", "presets"]
