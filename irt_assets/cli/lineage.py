@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -15,9 +15,7 @@ from irt_assets.ledger.decisions import decisions_on
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.responses.item_status import item_status
-
-if TYPE_CHECKING:
-    from resources.settings import Settings
+from resources.settings import Settings
 
 app = typer.Typer()
 HASH_SHOWN = 12

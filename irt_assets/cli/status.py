@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
-from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import typer
@@ -16,14 +15,11 @@ import typer
 from irt_assets.cli.console import AsJson, colour, escape, out, print_json, print_table
 from irt_assets.cli.installation import current_database, current_instance, current_settings
 from irt_assets.common.wording import counted, some_of, span
+from irt_assets.gates.month_judged import MonthState
 from jobs.alerts import backup_alert
-from jobs.overview import as_dict, collect_overview
+from jobs.overview import OnSpark, Overview, as_dict, collect_overview
 from jobs.stuck_runs import fail_lost_runs
 from resources.dagster_compat import keep_connections
-
-if TYPE_CHECKING:
-    from irt_assets.gates.month_judged import MonthState
-    from jobs.overview import OnSpark, Overview
 
 app = typer.Typer()
 NAMES_SHOWN = 3

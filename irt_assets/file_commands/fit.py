@@ -91,7 +91,7 @@ class Fit:
             "items": self._items(),
             "latent": {"mean": number(cal.latent_mean), "sd": number(cal.latent_sd)},
             "normality": None if self.normality is None else asdict(self.normality),
-            "shape": None if self.shape is None else self.shape.as_dict(),
+            "shape": None if self.shape is None else asdict(self.shape),
             "reliability": number(self.reliability),
             "seconds": round(self.seconds, 3),
         }

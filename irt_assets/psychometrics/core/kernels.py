@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, update_wrapper
+from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -41,15 +41,15 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+@dataclass(frozen=True, eq=False)
 class _Kernel:
     """A function that numba compiles, or loads compiled, when it is first called, by Python or by what numba compiles.
 
     Until then numba is not imported: that takes half a second, and most commands compute nothing. Kept on disk across
     processes where any cache directory is writable, in memory only where none is."""
 
-    def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
-        update_wrapper(self, function)
-        self.options = options
+    function: Callable[..., Any]
+    options: dict[str, Any]
 
     def __call__(self, *arguments: Any) -> Any:
         return self.compiled(*arguments)
@@ -63,18 +63,17 @@ class _Kernel:
     def compiled(self) -> Any:
         import numba  # see above
 
-        function = vars(self)["__wrapped__"]
         try:
-            return numba.njit(cache=True, **self.options)(function)
+            return numba.njit(cache=True, **self.options)(self.function)
         except RuntimeError:  # numba: "no locator available": neither the package nor the home directory is writable
-            return numba.njit(**self.options)(function)
+            return numba.njit(**self.options)(self.function)
 
 
 def _compiled(
     function: Callable[..., Any], relaxed: Sequence[str] = ("contract", "reassoc", "nsz"), *, forceinline: bool = False
 ) -> _Kernel:
     """njit without the wrappers for callers that there are not: C, and Python where a function is inlined."""
-    options: dict[str, Any] = {
+    options = {
         "nogil": True,
         "error_model": "numpy",
         "fastmath": set(relaxed),

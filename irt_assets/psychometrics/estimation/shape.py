@@ -5,8 +5,7 @@ What does not belong here: the comparison of fits (see `latent_shape`) and the t
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.core.options import Latent, Model
@@ -73,6 +72,3 @@ class Shape:
     guessing: bool = False
     learners: int = 0
     compared: tuple[Compared, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
