@@ -87,7 +87,6 @@ class Machine:
 
     def reboot(self, *options: str) -> None:
         """systemd-nspawn ends, as it leaves the next boot to whoever started it."""
-        assert self._nspawn is not None
         self.run("systemctl", "reboot", *options)
         self._nspawn.wait(patient(BOOT_S))
         self.boot()
@@ -139,7 +138,6 @@ class Machine:
         return time.monotonic() - began
 
     def _init(self) -> int | None:
-        assert self._nspawn is not None
         if self._nspawn.poll() is not None:
             raise AssertionError(f"systemd-nspawn ended: {self.log.read_text(errors='replace')[-1000:]}")
         children = psutil.Process(self._nspawn.pid).children()

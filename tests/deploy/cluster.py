@@ -202,7 +202,6 @@ class Cluster:
     def launch(self, name: str, *options: str, through: Sequence[str] = ()) -> None:
         """A part of the cluster, whose log is NAME.log; `through` is a command that becomes it."""
         program = shutil.which(name, path=self.programs)
-        assert program is not None
         with (self.folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
                 [*through, program, *options],

@@ -293,8 +293,7 @@ class _Logs(BaseHTTPRequestHandler):
 
 
 def _log_server(cluster: Cluster) -> ThreadingHTTPServer:
-    handler = type("Logs", (_Logs,), {"cluster": cluster})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Logs", (_Logs,), {"cluster": cluster}))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cluster.certificate, cluster.key)
     server.socket = context.wrap_socket(server.socket, server_side=True)

@@ -349,7 +349,6 @@ def test_with_r_it_measures_and_is_back_when_it_is_killed_or_hangs(machine: Mach
     level = re.search(
         r"exposure level for irt-r.service: (\d+\.\d)", machine.must("systemd-analyze", "security", R_SERVICE)
     )
-    assert level is not None
     assert float(level[1]) <= MOST_EXPOSED
 
 
@@ -372,5 +371,4 @@ def test_brms_compiles_and_fits_in_the_unit(machine: Machine) -> None:
 
 
 def two_abilities(machine: Machine) -> None:
-    answer = json.loads(machine.must("python3", "-c", ASKS_R, R_TOKEN))
-    assert len(answer["theta"]) == 2
+    assert len(json.loads(machine.must("python3", "-c", ASKS_R, R_TOKEN))["theta"]) == 2

@@ -153,7 +153,6 @@ def images(podman: Podman, tmp_path_factory: pytest.TempPathFactory) -> list[str
     folder = tmp_path_factory.mktemp("next")
     newest = max(each.stem for each in VERSIONS.glob("0*.py"))
     oldest = re.search(r'^oldest_code = ".+"$', (VERSIONS / f"{newest}.py").read_text("utf-8"), re.MULTILINE)
-    assert oldest is not None
     revision = f"{newest_known() + 1:04d}_of_the_next_release"
     (folder / f"{revision}.py").write_text(f"""import sqlalchemy as sa
 from alembic import op
@@ -204,7 +203,6 @@ def site(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def platform(site: Platform) -> Platform:
     """The site, its servers ready by the page's own commands. Where they do not become so, its tests fail at once."""
     cluster, keys = site.cluster, site.store.user("owner")
-    assert site.settings.database_url is not None
     here = site.settings.database_url.get_secret_value()
     settings = {"IRT_FIRST_MONTH": site.months[0], "IRT_RUN_RESOURCES": SIZES}
     settings["AWS_ENDPOINT_URL"] = site.store.endpoint.replace("127.0.0.1", ADDRESS)
@@ -228,7 +226,6 @@ def platform(site: Platform) -> Platform:
 def harness(platform: Platform) -> Iterator[Harness]:
     """The UI as an operator reaches it, and its instance."""
     kubectl = shutil.which("kubectl", path=platform.cluster.programs)
-    assert kubectl is not None
     config = f"--kubeconfig={platform.cluster.kubeconfig}"
     forward = subprocess.Popen(
         [kubectl, config, "--namespace=seedtest", "port-forward", "deployment/dagster-webserver", "3000"]
@@ -331,8 +328,7 @@ def test_a_next_month_is_calibrated_after_the_way_back(platform: Platform, harne
     assert {each.state.value for each in states} == {"green"}
     run = harness.launch("monthly_calibration", platform.months[2])
     assert harness.finished(run, timeout=RUN_S) == SUCCESS, harness.log(run)
-    pod = platform.pod_of(run)
-    assert pod["spec"]["containers"][0]["image"].startswith(PLATFORM)
+    assert platform.pod_of(run)["spec"]["containers"][0]["image"].startswith(PLATFORM)
     platform.become(harness, "green", "green", "green")
 
 

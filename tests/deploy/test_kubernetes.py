@@ -81,7 +81,6 @@ class Platform:
 
     @property
     def url(self) -> str:
-        assert self.settings.database_url is not None
         return self.settings.database_url.get_secret_value()
 
     def type(self, section: str, **names: str) -> str:
@@ -200,8 +199,9 @@ def platform(site: Platform, prepared: dict[str, str]) -> Platform:
     θ API, dashboard and exporter are left out, and no schedule ticks: their ports and times are this machine's.
     """
     overlay = site.cluster.folder / "overlay"
-    first = f"kubectl -n seedtest create configmap irt-config --from-literal=IRT_FIRST_MONTH={site.months[0]}"
-    site.cluster.must(first)
+    site.cluster.must(
+        f"kubectl -n seedtest create configmap irt-config --from-literal=IRT_FIRST_MONTH={site.months[0]}"
+    )
     left_out = [{"name": name, "count": 0} for name in ("seedtest-api", "shiny-dashboard", "irt-exporter")]
     _write_overlay(overlay, [K8S / "overlays/seedtest"], replicas=left_out)
     began = time.monotonic()
@@ -284,10 +284,10 @@ def test_the_platform_starts(platform: Platform) -> None:
 
 
 def test_a_cronjob_fires_and_its_night_is_calibrated(platform: Platform) -> None:
-    every_minute = """kubectl -n seedtest patch cronjob calibrate-irt-nightly -p '{"spec":{"schedule":"* * * * *"}}'"""
-    platform.cluster.must(every_minute)
+    patch = "kubectl -n seedtest patch cronjob calibrate-irt-nightly -p"
+    platform.cluster.must(patch + """ '{"spec":{"schedule":"* * * * *"}}'""")
     platform.cluster.wait(lambda: bool(platform.jobs("cronjob=calibrate-irt-nightly")), 90, "the CronJob's Job")
-    platform.cluster.must("""kubectl -n seedtest patch cronjob calibrate-irt-nightly -p '{"spec":{"suspend":true}}'""")
+    platform.cluster.must(patch + """ '{"spec":{"suspend":true}}'""")
     (job,) = platform.jobs("cronjob=calibrate-irt-nightly")
     platform.completes(job, NIGHT_S)
     day = f"{datetime.now(UTC):%Y-%m-%d}"
@@ -309,8 +309,7 @@ def test_one_off_jobs_and_logs(platform: Platform) -> None:
     assert "nothing is missing" in platform.type("Its log", job_name=job)
     platform.completes(job, NIGHT_S)
     assert platform.type("Logs of a CronJob")
-    said = platform.type("Every morning")
-    assert job in said
+    assert job in platform.type("Every morning")
     (pod,) = (each["metadata"]["name"] for each in platform.seen("pods") if each["metadata"]["name"].startswith(job))
     assert platform.url in platform.type("What is wrong", pod_name=pod)
     platform.type("A job again", job_name=job)

@@ -266,8 +266,7 @@ def engagement(world: World, user: str, end: datetime) -> tuple[float, list[str]
     parts: dict[str, tuple[float, float | None]] = {}
     sessions = {a["session_id"] for a in answers} - {None}
     parts["sessions"] = 0.35, min(1, len(sessions) / 28) if sessions else None
-    days = sorted({a["completed_at"].date() for a in answers})
-    gaps = [(b - a).days for a, b in pairwise(days)]
+    gaps = [(b - a).days for a, b in pairwise(sorted({a["completed_at"].date() for a in answers}))]
     parts["gaps"] = 0.25, min(1, 1 / fmean(gaps)) if gaps else None
     hints = [a["hints_used"] for a in answers if a["hints_used"] is not None]
     parts["hints"] = 0.20, 1 - min(1, fmean(hints) / 3) if hints else None
@@ -286,8 +285,7 @@ def churn(world: World, user: str, end: datetime) -> tuple[float, list[str]]:
     if not answers:
         return 1.0, []
     since = (end - max(a["completed_at"] for a in answers)) / DAY
-    days = sorted({a["completed_at"].date() for a in answers})
-    gaps = [(b - a).days for a, b in pairwise(days)]
+    gaps = [(b - a).days for a, b in pairwise(sorted({a["completed_at"].date() for a in answers}))]
     sessions = {a["session_id"] for a in answers} - {None}
     return _sum(
         {

@@ -103,13 +103,13 @@ def load_small_world(database: Database, **knobs: Any) -> Truth:
     return truth
 
 
-def calibrate(settings: Settings, month: str) -> Step:
+def calibrate(settings: Settings, month: str, scale_id: str = SCALE) -> Step:
     """A month from its snapshot to its publication; the step that it is at."""
     database, store = Database(settings), folder_store(settings)
     take_snapshot(database, store, month, "run")
     fit_month(database, store, month, EmEngine(1), "run")
     link_month(database, month, "run")
-    return publish_month(database, store, month, (), "run")[SCALE][month]
+    return publish_month(database, store, month, (), "run")[scale_id][month]
 
 
 # -- made-up rows ------------------------------------------------------------------------------------

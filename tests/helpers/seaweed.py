@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import pytest
 
 from tests.testbed.patience import patient
 
@@ -60,6 +61,11 @@ class SeaweedFS:
             "AWS_DEFAULT_REGION": REGION,
             "AWS_EC2_METADATA_DISABLED": "true",
         }
+
+    def log_in(self, environment: pytest.MonkeyPatch, name: str) -> None:
+        """From here on boto3 is this user here."""
+        for variable, value in self.user(name).items():
+            environment.setenv(variable, value)
 
     def start(self) -> None:
         """Start it on free ports, or on those that it had; other ports where somebody was faster."""

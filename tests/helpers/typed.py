@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from irt_assets import cli
-from resources.settings import get_settings
+from resources.settings import Settings, get_settings
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class Typed:
 
 
 Irt = Callable[..., Typed]
+IrtOf = Callable[[Settings], Irt]
+"""A command line in whose environment these settings are set."""
 
 
 def command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Irt:

@@ -11,7 +11,7 @@ from irt_assets.calibration.month import publish_month
 from irt_assets.common.partitions import Month
 from irt_assets.decisions import release
 from irt_assets.decisions.origin import initialise
-from irt_assets.decisions.proposals import Reference
+from irt_assets.decisions.proposals import Proposal, Reference, find_proposals, latest_waiting, proposals
 from irt_assets.invariants.invariant import InvariantContext, evaluate
 from irt_assets.invariants.registry import INVARIANTS
 from resources.failures import PermanentFailure
@@ -41,6 +41,23 @@ def publish(database: Database, store: FolderStore, month: str) -> None:
     publish_month(database, store, month, (), None)
 
 
+def calibrate(database: Database, store: FolderStore, month: str, items: dict[str, tuple[float, float]]) -> None:
+    """A month that is linked and taken to the ledger."""
+    link(database, store, month, items)
+    publish(database, store, month)
+
+
+def proposal_of(database: Database, reference: Reference = MOVED) -> Proposal:
+    with database.connect() as connection:
+        return find_proposals(connection, [reference])[0]
+
+
+def asked(database: Database) -> list[str]:
+    """The proposals that ask for a decision: the latest of each item."""
+    with database.connect() as connection:
+        return [str(p.reference) for p in latest_waiting(proposals(connection))]
+
+
 @pytest.fixture
 def bank(database: Database, store: FolderStore) -> Database:
     """January published two items; February proposes both, of which one has become easier by 0.8 and is flagged."""
@@ -48,8 +65,7 @@ def bank(database: Database, store: FolderStore) -> Database:
     add_items(database, dict.fromkeys(["moved", "still", "late"]))
     initialise(database, SCALE, first_month=JAN, thresholds={"min_anchors": 3})
     for month, b in ((JAN, 0.5), (FEB, -0.3)):
-        link(database, store, month, {"moved": (1.0, b), "still": (1.2, 0.1 if month == JAN else 0.12)})
-        publish(database, store, month)
+        calibrate(database, store, month, {"moved": (1.0, b), "still": (1.2, 0.1 if month == JAN else 0.12)})
     run_sql(
         database,
         """INSERT INTO item_drift (month, scale_id, item_id, engine, delta_b, severity, details)
@@ -88,10 +104,9 @@ def violations(database: Database, store: FolderStore) -> list[str]:
     with database.connect() as connection:
         look = InvariantContext(connection, store, NOW, ())
         names = ("one_set_is_in_force_and_changes_are_decided", "published_parameters_come_from_sound_fits")
-        judged = [one for one in INVARIANTS if one.name in names]
         return [
             f"{v.invariant.name}: {found.subject}: {found.observed}"
-            for v in evaluate(look, judged)
+            for v in evaluate(look, [one for one in INVARIANTS if one.name in names])
             for found in v.violations
         ]
 

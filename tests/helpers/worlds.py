@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from irt_assets.decisions.origin import initialise
@@ -55,6 +56,18 @@ def calibrated(
 
 
 @pytest.fixture
+def begun(world: Settings) -> Database:
+    """The database of `world`, in which nothing is published but the anchors."""
+    return Database(world)
+
+
+@pytest.fixture
+def months(calibrated: Settings) -> Database:
+    """The database of `calibrated`."""
+    return Database(calibrated)
+
+
+@pytest.fixture
 def published(postgres: EmbeddedPostgres, small_truth: Truth, tmp_path: Path) -> Iterator[Settings]:
     """As `calibrated`, in a database of the test's own."""
     made_once(postgres, "template_calibrated", "template_rooms", _calibrated, **OF_MONTHS)
@@ -70,6 +83,13 @@ def _calibrated(settings: Settings) -> None:
     _initialised(settings)
     for month in rooms.MONTHS:
         rooms.calibrate(settings, month)
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    """One in memory, in which nothing was run."""
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
 
 
 @pytest.fixture
@@ -104,8 +124,7 @@ def s3_server(require: Callable[[bool, str], None], tmp_path_factory: pytest.Tem
 @pytest.fixture
 def s3(s3_server: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> SeaweedFS:
     """The server with an empty bucket; in this process boto3 is its user who may write there."""
-    for name, value in s3_server.user("writer").items():
-        monkeypatch.setenv(name, value)
+    s3_server.log_in(monkeypatch, "writer")
     s3_server.empty()
     return s3_server
 

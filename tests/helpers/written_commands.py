@@ -71,8 +71,7 @@ def simple_commands(line: str) -> list[list[str]]:
             commands.append([])
         else:
             commands[-1].append(word)
-    stripped = [without_prefix(words) for words in commands]
-    return [words for words in stripped if words]
+    return [words for words in [without_prefix(words) for words in commands] if words]
 
 
 def without_options_in_brackets(line: str) -> str:

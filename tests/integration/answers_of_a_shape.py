@@ -14,11 +14,10 @@ from irt_assets.ledger import fits
 from resources import tables
 from resources.postgres import warehouse
 from resources.postgres.database import Database
-from tests.helpers import rooms
-from tests.helpers.rooms import SCALE, answer_matrix
+from tests.helpers.rooms import MONTHS, SCALE, answer_matrix
 from tests.testbed.partitions import ensure_month_partitions
 
-FIRST, NEXT = rooms.MONTHS
+FIRST, NEXT = MONTHS
 GATE = "guessing_is_in_the_model"
 LEARNERS, OLD, NEW = 2000, 26, 4
 ITEMS = [f"i{j:02d}" for j in range(OLD)] + [f"new{j}" for j in range(NEW)]
@@ -61,5 +60,4 @@ def check(result: dg.ExecuteInProcessResult, name: str) -> dg.AssetCheckEvaluati
 def staged_shape(database: Database, month: str) -> Any:
     with database.connect() as connection:
         staged = fits.latest_staged(connection, month, SCALE, "em")
-    assert staged is not None
     return staged.spec.as_json()["shape"]

@@ -100,7 +100,6 @@ class ApiServer:
         objects = self.jobs if kind == "jobs" else self.pods
         api, one = KINDS[kind]
         if method == "POST":
-            assert body is not None
             if body["metadata"]["name"] in objects:
                 return 409, {"kind": "Status", "code": 409, "reason": "AlreadyExists"}
             objects[body["metadata"]["name"]] = body | {"status": {}}

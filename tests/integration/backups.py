@@ -45,7 +45,6 @@ def restore(settings: Settings, folder: Path, *, verify: bool = False) -> list[s
 
 def started(settings: Settings, *words: object) -> subprocess.Popen[bytes]:
     """`irt` in a process of its own."""
-    assert settings.database_url is not None
     environment = {
         "PATH": os.environ["PATH"],
         "IRT_HOME": str(settings.irt_home),

@@ -4,7 +4,7 @@ month that Dagster has made."""
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,13 +18,13 @@ from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.helpers import next_migration, rooms
 from tests.helpers.databases import made_once, template_copy
-from tests.helpers.typed import Irt, command_line
+from tests.helpers.typed import Irt, IrtOf, command_line
 from tests.helpers.worlds import OF_MONTHS
 from tests.integration.sinks import HttpSink, http_sink
 
 
 @pytest.fixture
-def irt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[Settings], Irt]:
+def irt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> IrtOf:
     """`irt(settings)` gives a command line in whose environment these settings are set."""
 
     def of(settings: Settings) -> Irt:

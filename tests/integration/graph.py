@@ -66,8 +66,7 @@ def _run_first_month(settings: Settings) -> None:
     folder.mkdir(parents=True)
     with dg.DagsterInstance.local_temp(str(folder)) as instance:
         initialise(Database(settings), rooms.SCALE, first_month=rooms.MONTHS[0], thresholds=rooms.LOWERED)
-        graph = Graph(settings, instance)
-        assert graph.run(rooms.MONTHS[0]).success
+        assert Graph(settings, instance).run(rooms.MONTHS[0]).success
 
 
 @contextmanager

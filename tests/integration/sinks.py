@@ -59,7 +59,7 @@ def http_sink() -> Iterator[HttpSink]:
 
     server = Server(("127.0.0.1", 0), Handler)
     sink.port = server.server_address[1]
-    with _serving(server):
+    with serving(server):
         try:
             yield sink
         finally:
@@ -110,12 +110,13 @@ def smtp_sink() -> Iterator[SmtpSink]:
 
     server = Server(("127.0.0.1", 0), Handler)
     sink.port = server.server_address[1]
-    with _serving(server):
+    with serving(server):
         yield sink
 
 
 @contextmanager
-def _serving(server: socketserver.BaseServer) -> Iterator[None]:
+def serving(server: socketserver.BaseServer) -> Iterator[None]:
+    """The server in a thread."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

@@ -16,11 +16,9 @@ from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.window import judged_window
 from resources.postgres.database import Database
-from resources.settings import Settings
-from tests.helpers import rooms
-from tests.helpers.rooms import SCALE, add_attempts, add_items, attempt, rows, run_sql
+from tests.helpers.rooms import MONTHS, SCALE, add_attempts, add_items, attempt, rows, run_sql
 
-MONTH, LATER = rooms.MONTHS
+MONTH, LATER = MONTHS
 END = Month(LATER).end
 NODES = np.linspace(-6, 6, 61)
 
@@ -50,21 +48,20 @@ def stored(database: Database, end: datetime = END) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["user_id", "theta", "se", "n_items"]).set_index("user_id").sort_index()
 
 
-def test_every_learner_with_an_eligible_answer_has_the_ability_of_the_dense_computation(calibrated: Settings) -> None:
+def test_every_learner_with_an_eligible_answer_has_the_ability_of_the_dense_computation(months: Database) -> None:
     """Both months of the log lie in the 365 days; answers count without the minimum of five a learner."""
-    database = Database(calibrated)
-    run_sql(database, "UPDATE calibration_scale SET mu = 0.3, sigma = 1.2")
-    measure(database, LATER, "run")
-    with database.connect() as connection:
+    run_sql(months, "UPDATE calibration_scale SET mu = 0.3, sigma = 1.2")
+    measure(months, LATER, "run")
+    with months.connect() as connection:
         scales = read_scales(connection)
         published = in_force(connection, SCALE, END)
         year = judged_window(connection, END - timedelta(days=365), END, scales).table.to_pandas()
-    run_sql(database, "UPDATE calibration_scale SET mu = 0, sigma = 1")
+    run_sql(months, "UPDATE calibration_scale SET mu = 0, sigma = 1")
     eligible = year["reason"].isna() | year["reason"].isin(["few_learner_responses", "few_item_responses"])
     answers = year[eligible & year["item_id"].isin(published.items)].copy()
     answers["score"] = (answers["correct"].eq(True) & ~answers["hints_used"].gt(0)).astype(int)
     expected = dense_eap(answers, published.items, 0.3, 1.2)
-    found = stored(database)
+    found = stored(months)
     assert list(found.index) == list(expected.index)
     assert len(found) > 500
     assert (found["n_items"] == expected["n_items"]).all()
@@ -136,8 +133,7 @@ def answered(bank: Database) -> Database:
 def test_the_set_in_force_at_the_windows_end_is_used(answered: Database) -> None:
     before = stored(answered)["theta"]["u"]
     publish(answered, "unpublished", 0.0, END)
-    assert learners(answered, MONTH) == {"u": 1}
-    assert learners(answered, LATER) == {"u": 2}
+    assert (learners(answered, MONTH), learners(answered, LATER)) == ({"u": 1}, {"u": 2})
     assert stored(answered)["theta"]["u"] < before
 
 
@@ -149,35 +145,33 @@ def test_a_run_replaces_the_month_that_it_measures_and_no_other(answered: Databa
     ]
 
 
-def test_months_whose_set_has_changed_since_are_stale(answered: Database) -> None:
-    def stale() -> set[str]:
-        with answered.connect() as connection:
-            return set(stale_months(connection))
+def stale(database: Database) -> set[str]:
+    with database.connect() as connection:
+        return set(stale_months(connection))
 
-    assert stale() == set()
+
+def test_months_whose_set_has_changed_since_are_stale(answered: Database) -> None:
+    assert stale(answered) == set()
     publish(answered, "i0", 1.5, END)
-    assert stale() == {LATER}
+    assert stale(answered) == {LATER}
     measure(answered, LATER, "again")
-    assert stale() == set()
+    assert stale(answered) == set()
     publish(answered, "i1", 1.5, Month(MONTH).end)
-    assert stale() == {MONTH, LATER}
+    assert stale(answered) == {MONTH, LATER}
 
 
 def test_a_scale_that_had_nothing_in_force_when_it_was_measured_is_stale_once_it_has(answered: Database) -> None:
     """A scale initialised later publishes from the first month on; its learners have no row that could be old."""
     add_items(answered, {"o1": {"a": 1.0, "b": 0.0}}, "other")
     add_attempts(answered, [attempt("u", "o1", datetime(2026, 7, 5, tzinfo=UTC))])
-    for month in (MONTH, LATER):
+    for month in MONTHS:
         measure(answered, month, f"second of {month}")
-    with answered.connect() as connection:
-        assert stale_months(connection) == {}
+    assert stale(answered) == set()
     initialise(answered, "other", first_month="2026-01")
-    with answered.connect() as connection:
-        assert set(stale_months(connection)) == {MONTH, LATER}
-    for month in (MONTH, LATER):
+    assert stale(answered) == set(MONTHS)
+    for month in MONTHS:
         measure(answered, month, f"third of {month}")
-    with answered.connect() as connection:
-        assert LATER not in stale_months(connection)
+    assert LATER not in stale(answered)
     assert rows(answered, "SELECT window_end FROM mirt_ability WHERE scale_id = 'other'") == [(END,)]
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster import MAX_RUNTIME_SECONDS_TAG, DagsterExecutionInterruptedError, RunRecord
 from dagster_shared.error import SerializableErrorInfo
 
 from irt_assets.common.partitions import DAYS, WEEKS
@@ -22,8 +21,9 @@ from irt_assets.invariants.invariant import Verdict, Violation
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.servers.instance import dagster_instance
 from jobs.alert_sensors import build_alert_sensors
-from jobs.alerts import unmade
-from jobs.plans import Plan, overdue_since
+from jobs.alerts import held_alert
+from jobs.lateness import Known, Unmade, lateness
+from jobs.plans import Plan
 from resources.dagster_compat import InstigatorState, InstigatorType, ScheduleInstigatorData, TickStatus
 from resources.dagster_schema import HOW_TO_FIX, ITEMS, KNOWN_FROM, rows_shown
 from resources.postgres.database import Database
@@ -36,7 +36,6 @@ from tests.helpers.dagster_private import (
     SensorInstigatorData,
     TickData,
     check_run_timeout,
-    freeze_time,
 )
 from tests.helpers.rooms import rows, run_sql
 
@@ -154,6 +153,11 @@ class World:
         for name in ("alerts_of_runs", "alerts_of_checks") * 2:
             self.tick(name)
 
+    def told(self) -> list[tuple[Any, ...]]:
+        """The alerts after both sensors have looked."""
+        self.watch()
+        return self.alerts()
+
     def alerts(self) -> list[tuple[Any, ...]]:
         """Key (without the run), severity, partition, whether it is open."""
         found = rows(
@@ -180,16 +184,14 @@ def real_world(settings: Settings) -> Iterator[World]:
 
 def test_a_run_that_ended_well_is_no_alert(world: World) -> None:
     assert world.run()
-    world.watch()
-    assert world.alerts() == []
+    assert world.told() == []
 
 
 def test_a_failed_run_is_one_alert_until_its_repetition_succeeds(real_world: World) -> None:
     real_world.broken = True
     for _ in range(2):
         assert not real_world.run()
-        real_world.watch()
-    assert real_world.alerts() == [("run month 2026-06", "error", JUNE, True)]
+        assert real_world.told() == [("run month 2026-06", "error", JUNE, True)]
     ((what, kind, subjects, link),) = rows(
         Database(real_world.settings), "SELECT what, kind, subjects, link FROM alert"
     )
@@ -198,8 +200,7 @@ def test_a_failed_run_is_one_alert_until_its_repetition_succeeds(real_world: Wor
     assert link.startswith("/runs/")
     real_world.broken = False
     assert real_world.run()
-    real_world.watch()
-    assert real_world.alerts() == [("run month 2026-06", "error", JUNE, False)]
+    assert real_world.told() == [("run month 2026-06", "error", JUNE, False)]
 
 
 def test_a_run_by_either_name_of_its_job_is_one_alert_with_the_key_of_before(world: World) -> None:
@@ -222,11 +223,9 @@ def test_a_failed_run_is_over_when_somebody_made_its_assets_otherwise(world: Wor
     world.watch()
     world.broken = False
     world.run(assets=["first"])
-    world.watch()
-    assert world.alerts()[0][3]
+    assert world.told()[0][3]
     world.run("rest")
-    world.watch()
-    assert world.alerts() == [("run month 2026-06", "error", JUNE, False)]
+    assert world.told() == [("run month 2026-06", "error", JUNE, False)]
 
 
 def test_a_run_is_over_when_its_asset_was_made_whose_check_has_no_partition(real_world: World) -> None:
@@ -236,28 +235,24 @@ def test_a_run_is_over_when_its_asset_was_made_whose_check_has_no_partition(real
     real_world.watch()
     real_world.broken = False
     real_world.run("fourth_by_hand")
-    real_world.watch()
-    assert real_world.alerts() == [("run only_fourth 2026-06", "error", JUNE, False)]
+    assert real_world.told() == [("run only_fourth 2026-06", "error", JUNE, False)]
 
 
 def test_a_check_without_partitions_is_one_alert_whatever_partition_failed_it(world: World) -> None:
     world.gate = False
     world.run("only_fourth")
     world.run("only_fourth", partition="2026-07")
-    world.watch()
-    assert world.alerts() == [("check fourth of_the_last", "error", "", True)]
+    assert world.told() == [("check fourth of_the_last", "error", "", True)]
     world.gate = True
     world.run("only_fourth", partition="2026-07")
-    world.watch()
-    assert world.alerts() == [("check fourth of_the_last", "error", "", False)]
+    assert world.told() == [("check fourth of_the_last", "error", "", False)]
 
 
 def test_another_month_is_another_alert(world: World) -> None:
     world.broken = True
     world.run()
     world.run(partition="2026-07")
-    world.watch()
-    assert [(key, partition) for key, _, partition, _ in world.alerts()] == [
+    assert [(key, partition) for key, _, partition, _ in world.told()] == [
         ("run month 2026-06", JUNE),
         ("run month 2026-07", "2026-07"),
     ]
@@ -268,8 +263,7 @@ def test_a_failure_that_was_mended_before_anybody_looked_is_no_alert(world: Worl
     world.run()
     world.broken = False
     world.run()
-    world.watch()
-    assert world.alerts() == []
+    assert world.told() == []
 
 
 def test_a_run_whose_worker_died_says_so(world: World) -> None:
@@ -283,7 +277,7 @@ def test_a_run_whose_worker_died_says_so(world: World) -> None:
 
 def test_a_run_that_was_stopped_says_so(world: World) -> None:
     """It said nothing but the name of Dagster's exception."""
-    world.broken, world.error = True, DagsterExecutionInterruptedError()
+    world.broken, world.error = True, dg.DagsterExecutionInterruptedError()
     assert not world.run()
     world.watch()
     ((what,),) = rows(Database(world.settings), "SELECT what FROM alert")
@@ -296,8 +290,7 @@ def test_a_cancelled_run_is_no_alert(world: World) -> None:
     run = world.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
     world.instance.report_run_canceling(run)
     world.instance.report_run_canceled(run)
-    world.watch()
-    assert world.alerts() == []
+    assert world.told() == []
 
 
 @pytest.mark.parametrize("last_word", ["canceled", "failed"])
@@ -305,17 +298,16 @@ def test_a_run_that_took_too_long_is_an_alert_whoever_has_the_last_word(world: W
     """What Dagster's daemon does at the end of `max_runtime`; its worker may say after it that it was cancelled."""
     run = world.instance.create_run_for_job(
         world.defs.resolve_job_def("month"),
-        tags={"dagster/partition": JUNE, MAX_RUNTIME_SECONDS_TAG: "10"},
+        tags={"dagster/partition": JUNE, dg.MAX_RUNTIME_SECONDS_TAG: "10"},
         status=dg.DagsterRunStatus.STARTED,
     )
-    begun = RunRecord(0, run, datetime.now(UTC), datetime.now(UTC), start_time=datetime.now(UTC).timestamp() - 60)
+    begun = dg.RunRecord(0, run, datetime.now(UTC), datetime.now(UTC), start_time=datetime.now(UTC).timestamp() - 60)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(world.instance), "run_launcher", SimpleNamespace(terminate=lambda run_id: True))
         check_run_timeout(world.instance, begun, logging.getLogger(), 0.0)
     if last_word == "canceled":
         world.instance.report_run_canceled(run)
-    world.watch()
-    assert world.alerts() == [("run month 2026-06", "error", JUNE, True)]
+    assert world.told() == [("run month 2026-06", "error", JUNE, True)]
     ((what,),) = rows(Database(world.settings), "SELECT what FROM alert")
     assert what == "the run of month failed: it took longer than it may, so it was stopped"
 
@@ -327,21 +319,23 @@ def test_a_held_month_is_one_alert_that_ends_when_every_gate_passes(world: World
     """It is a failed run and any number of failed checks; the run is silent, and the checks tell together."""
     world.failed_gates = {"linked", "anchors_agree"}
     assert not world.run("calibration")
-    world.watch()
-    assert world.alerts() == [("held 2026-06", "error", JUNE, True)]
+    assert world.told() == [("held 2026-06", "error", JUNE, True)]
     ((what, fix, subjects, link),) = rows(Database(world.settings), "SELECT what, fix, subjects, link FROM alert")
     assert what == "2026-06 is held: of linked; of anchors_agree"
-    assert fix == next(gate.fix for gate in SET_GATES if gate.name == "linked")
+    way_out = next(gate.fix for gate in SET_GATES if gate.name == "linked")
+    assert fix == f"{way_out} What waits for a decision: `irt release list --month 2026-06`"
+    with_dashboard = held_alert(world.instance, JUNE, "https://irt.example.org/admin")
+    assert with_dashboard is not None
+    page = "https://irt.example.org/admin/?view=month&month=2026-06"
+    assert with_dashboard.fix == f"{way_out} What waits for a decision: {page}"
     assert subjects == ["linked", "anchors_agree"]
     assert link == "/assets/linked_item_parameters?view=checks&checkDetail=linked"
     world.failed_gates = {"anchors_agree"}
     assert not world.run("calibration")
-    world.watch()
-    assert [open_ for *_, open_ in world.alerts()] == [True]
+    assert [open_ for *_, open_ in world.told()] == [True]
     world.failed_gates = set()
     assert world.run("calibration")
-    world.watch()
-    assert world.alerts() == [("held 2026-06", "error", JUNE, False)]
+    assert world.told() == [("held 2026-06", "error", JUNE, False)]
 
 
 def test_a_held_month_stays_one_alert_where_invariants_were_evaluated_before_it_was_told(world: World) -> None:
@@ -360,8 +354,7 @@ def test_a_held_month_stays_one_alert_where_invariants_were_evaluated_before_it_
     assert [alert for alert in world.alerts() if alert[-1]] == [another, held]
     world.failed_gates = set()
     assert world.run("calibration")
-    world.watch()
-    assert [alert for alert in world.alerts() if alert[-1]] == [another]
+    assert [alert for alert in world.told() if alert[-1]] == [another]
 
 
 def test_a_publication_that_is_held_though_no_gate_has_told_is_a_failed_run(world: World) -> None:
@@ -369,30 +362,26 @@ def test_a_publication_that_is_held_though_no_gate_has_told_is_a_failed_run(worl
     assert world.run("calibration")
     world.failed_gates = {"linked"}
     assert not world.run("calibration", assets=["published_item_parameters"])
-    world.watch()
-    assert world.alerts() == [("run calibration 2026-06", "error", JUNE, True)]
+    assert world.told() == [("run calibration 2026-06", "error", JUNE, True)]
 
 
 def test_a_failed_check_is_one_alert_with_the_way_out(world: World) -> None:
     world.gate = False
     assert world.run()
-    world.watch()
-    assert world.alerts() == [("check first gate 2026-06", "error", JUNE, True)]
+    assert world.told() == [("check first gate 2026-06", "error", JUNE, True)]
     ((what, fix, link),) = rows(Database(world.settings), "SELECT what, fix, link FROM alert")
     assert what == "the check gate of first failed: anchors disagree"
     assert fix == "look for a leak"
     assert link == "/assets/first?view=checks&checkDetail=gate"
     world.gate = True
     assert world.run()
-    world.watch()
-    assert world.alerts() == [("check first gate 2026-06", "error", JUNE, False)]
+    assert world.told() == [("check first gate 2026-06", "error", JUNE, False)]
 
 
 def test_items_held_back_are_a_warning_that_names_them(world: World) -> None:
     world.items = ["q2", "q1"]
     assert world.run()
-    world.watch()
-    assert world.alerts() == [("check second item_gate 2026-06", "warning", JUNE, True)]
+    assert world.told() == [("check second item_gate 2026-06", "warning", JUNE, True)]
     assert rows(Database(world.settings), "SELECT kind, subjects FROM alert") == [("items", ["q2", "q1"])]
 
 
@@ -402,22 +391,18 @@ def test_a_check_that_was_planned_and_never_evaluated_is_an_alert_until_it_passe
     world.instance.report_dagster_event(
         dg.DagsterEvent(dg.DagsterEventType.RUN_SUCCESS.value, "only_third"), run_id=run.run_id
     )
-    world.watch()
-    assert world.alerts() == [("check third maybe 2026-06", "error", JUNE, True)]
+    assert world.told() == [("check third maybe 2026-06", "error", JUNE, True)]
     world.run("only_third")
-    world.watch()
-    assert world.alerts() == [("check third maybe 2026-06", "error", JUNE, False)]
+    assert world.told() == [("check third maybe 2026-06", "error", JUNE, False)]
 
 
 def test_a_step_that_made_its_asset_and_failed_after_it_is_not_over(world: World) -> None:
     world.evaluate = False  # Dagster fails a step that yields less than it declared
     assert not world.run("only_third")
-    world.watch()
-    assert world.alerts() == [("run only_third 2026-06", "error", JUNE, True)]
+    assert world.told() == [("run only_third 2026-06", "error", JUNE, True)]
     world.evaluate = True
     world.run("only_third")
-    world.watch()
-    assert [open_ for *_, open_ in world.alerts()] == [False]
+    assert [open_ for *_, open_ in world.told()] == [False]
 
 
 def test_the_history_of_checks_is_read_in_pieces(real_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -463,11 +448,13 @@ def utc(*parts: int) -> datetime:
 def test_a_schedule_is_late_an_hour_after_its_time(
     cron: str, zone: str, now: datetime, last_tick: datetime | None, due: datetime | None
 ) -> None:
-    assert overdue_since(Plan("job", cron, zone=zone), now, last_tick, None) == due
+    known = Known(is_on=True, last_tick=last_tick)
+    assert lateness(Plan("job", cron, zone=zone), known, now, "2026-01").silent_since == due
 
 
 def test_a_schedule_that_was_switched_on_since_is_not_late() -> None:
-    assert overdue_since(NIGHTLY, utc(2026, 8, 2, 5), None, utc(2026, 8, 2, 4)) is None
+    known = Known(is_on=True, switched_on=utc(2026, 8, 2, 4))
+    assert lateness(NIGHTLY, known, utc(2026, 8, 2, 5), "2026-01").silent_since is None
 
 
 MONTHLY = Plan("monthly", "0 2 1 * *", "months", MONTHS_PERIOD, 3)
@@ -500,17 +487,14 @@ WEEKLY = Plan("weekly", "10 2 * * *", "weeks", WEEKS, 8, running=True)
 def test_what_a_tick_should_have_made_is_there_25_hours_after_it(
     plan: Plan, now: datetime, made: dict[str, datetime], found: tuple[str, datetime] | None
 ) -> None:
-    with dg.DagsterInstance.ephemeral() as instance:
-        for key, at in made.items():
-            with freeze_time(at + timedelta(seconds=1)):
-                instance.report_runless_asset_event(dg.AssetMaterialization(plan.asset, partition=key))
-        assert unmade(instance, plan, "2026-01", now, None) == found
+    late = lateness(plan, Known(is_on=True, made=made), now, "2026-01")
+    assert late.unmade == (found and Unmade(*found))
 
 
 def test_a_schedule_owes_nothing_from_before_it_was_switched_on_or_before_the_first_month() -> None:
-    with dg.DagsterInstance.ephemeral() as instance:
-        assert unmade(instance, NIGHTLY, "2026-01", utc(2026, 8, 3, 4, 1), utc(2026, 8, 2, 4)) is None
-        assert unmade(instance, NIGHTLY, "2026-08", utc(2026, 8, 2, 4, 1), None) is None
+    since_then = Known(is_on=True, switched_on=utc(2026, 8, 2, 4))
+    assert lateness(NIGHTLY, since_then, utc(2026, 8, 3, 4, 1), "2026-01").unmade is None
+    assert lateness(NIGHTLY, Known(is_on=True), utc(2026, 8, 2, 4, 1), "2026-08").unmade is None
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -16,8 +16,7 @@ from irt_assets.common.run_progress import last_made
 from irt_assets.definitions import build_defs
 from irt_assets.drift.assets import GROUP
 from irt_assets.reports.assets import DRIFT_REPORT
-from irt_assets.runs import in_process_runs
-from irt_assets.runs.in_process_runs import Outcome
+from irt_assets.runs.in_process_runs import DAEMONS_OWN, SENSORS, Outcome, follow_up, run_here
 from irt_assets.servers.instance import dagster_instance
 from jobs.plans import PLANS, Plan, plan_of
 from resources.postgres.database import Database
@@ -29,7 +28,7 @@ from tests.helpers.dagster_private import (
     RemoteRepositoryOrigin,
     freeze_time,
 )
-from tests.helpers.typed import Irt
+from tests.helpers.typed import IrtOf
 from tests.integration.sinks import HttpSink
 
 pytestmark = pytest.mark.ci
@@ -44,7 +43,7 @@ def instance(world: Settings) -> Iterator[DagsterInstance]:
 
 
 def followed(instance: DagsterInstance, settings: Settings) -> list[str]:
-    outcomes = list(in_process_runs.follow_up(instance, settings))
+    outcomes = list(follow_up(instance, settings))
     assert all(outcome.success for outcome in outcomes), outcomes
     return [outcome.name for outcome in outcomes]
 
@@ -73,25 +72,24 @@ def test_without_a_daemon_a_run_that_failed_is_told_of_once_and_so_is_its_end(wo
     anchors = "UPDATE anchor_set SET item_id = {}"
     with dagster_instance(settings, Database(settings)) as instance:
         rooms.run_sql(Database(settings), anchors.format("'gone ' || item_id"))
-        outcome = in_process_runs.run_here(instance, settings, plan, MONTH)
+        outcome = run_here(instance, settings, plan, MONTH)
         assert not outcome.success
         assert "anchor" in outcome.why
         for _ in range(2):
             followed(instance, settings)
         (told,) = [body for body in http.bodies() if MONTH in body["partition"]]
         rooms.run_sql(Database(settings), anchors.format("substr(item_id, 6)"))
-        assert in_process_runs.run_here(instance, settings, plan, MONTH).success
+        assert run_here(instance, settings, plan, MONTH).success
         followed(instance, settings)
         assert [body["event"] for body in http.bodies() if body["id"] == told["id"]] == ["opened", "resolved"]
 
 
 def test_every_sensor_is_the_daemons_own_or_evaluated_without_it(world: Settings) -> None:
-    sensors = {sensor.name for sensor in build_defs(world).sensors or ()}
-    assert sensors == {*in_process_runs.SENSORS, *in_process_runs.DAEMONS_OWN}
+    assert {sensor.name for sensor in build_defs(world).sensors or ()} == {*SENSORS, *DAEMONS_OWN}
 
 
 def test_a_run_that_a_stopped_daemon_left_in_its_queue_is_made_here(
-    world: Settings, irt: Callable[[Settings], Irt], instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+    world: Settings, irt: IrtOf, instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For three minutes a daemon that was stopped, as for timers, looks alive."""
     answers = iter([True, False, False])
@@ -99,7 +97,7 @@ def test_a_run_that_a_stopped_daemon_left_in_its_queue_is_made_here(
     origin = RemoteJobOrigin(RemoteRepositoryOrigin(server, "__repository__"), "prune")
     prune = build_defs(world).resolve_job_def("prune")
     waits = instance.create_run_for_job(prune, status=DagsterRunStatus.QUEUED, remote_job_origin=origin)
-    monkeypatch.setattr("irt_assets.runs.queue.queue_run", lambda *_: waits.run_id)
+    monkeypatch.setattr("irt_assets.runs.queue.queue_run", lambda *_, **__: waits.run_id)
     monkeypatch.setattr("irt_assets.runs.start.daemon_alive", lambda _: next(answers))
     typed = irt(world)("job", "prune")
     assert (typed.code, typed.out) == (0, "prune: done\n"), typed.err
@@ -124,7 +122,7 @@ def test_every_command_goes_through_the_daemon_s_queue_unless_it_is_told_to_run_
     words: tuple[str, ...],
     job: str,
     world: Settings,
-    irt: Callable[[Settings], Irt],
+    irt: IrtOf,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made: list[tuple[str, bool]] = []
@@ -133,7 +131,7 @@ def test_every_command_goes_through_the_daemon_s_queue_unless_it_is_told_to_run_
         made.append((plan.job, True))
         return Outcome(plan.job, partition, success=True)
 
-    def queued(_: object, __: object, ___: object, job: str, ____: object) -> str:
+    def queued(_: object, __: object, ___: object, job: str, ____: object, **_____: object) -> str:
         made.append((job, False))
         return "the run"
 
@@ -157,16 +155,14 @@ def test_every_command_goes_through_the_daemon_s_queue_unless_it_is_told_to_run_
         (("detect_inactivity", "--partition", "2099-01-01"), "2099-01-01 is not a day that is over: the days run from"),
     ],
 )
-def test_a_wrong_request_says_what_is_right(
-    words: tuple[str, ...], said: str, world: Settings, irt: Callable[[Settings], Irt]
-) -> None:
+def test_a_wrong_request_says_what_is_right(words: tuple[str, ...], said: str, world: Settings, irt: IrtOf) -> None:
     refused = irt(world)("job", *words)
     assert refused.code == 2
     assert said in refused.err.replace("\n", " ")
 
 
 def test_a_job_makes_what_a_tick_would_ask_for_and_then_nothing(
-    world: Settings, instance: DagsterInstance, irt: Callable[[Settings], Irt], now: datetime
+    world: Settings, instance: DagsterInstance, irt: IrtOf, now: datetime
 ) -> None:
     """Of the days that it looks back at, all but two are made."""
     typed = irt(world)
@@ -184,23 +180,23 @@ def test_a_job_makes_what_a_tick_would_ask_for_and_then_nothing(
     assert one.out == f"detect_inactivity {days[0]}: done\n"
 
 
-def test_a_sensor_is_evaluated_once_where_there_is_no_daemon(world: Settings, irt: Callable[[Settings], Irt]) -> None:
+def test_a_sensor_is_evaluated_once_where_there_is_no_daemon(world: Settings, irt: IrtOf) -> None:
     done = irt(world)("job", "theta_sweep")
     assert (done.code, done.out) == (0, "theta_sweep: done\n")
     assert "ENABLE_IRT_ONLINE_UPDATE is off" in done.err
 
 
-def test_whether_the_invariants_are_fresh_is_a_matter_of_when_and_not_of_what(
-    world: Settings, irt: Callable[[Settings], Irt]
-) -> None:
+def test_whether_the_invariants_are_fresh_is_a_matter_of_when_and_not_of_what(world: Settings, irt: IrtOf) -> None:
     typed = irt(world)
     never = typed("invariants", "fresh")
     assert (never.code, never.out) == (1, "the invariants have never been evaluated: run `irt job invariants`\n")
     then = datetime.now(UTC) - timedelta(hours=24)
-    insert = """INSERT INTO invariant_result (run, invariant, partition, subject, passed, evaluated_at)
-                VALUES ('a run', 'an invariant', '', '', false, %s)"""
-    with Database(world).connect() as connection:
-        connection.execute(insert, (then,))
+    rooms.run_sql(
+        Database(world),
+        """INSERT INTO invariant_result (run, invariant, partition, subject, passed, evaluated_at)
+                VALUES ('a run', 'an invariant', '', '', false, %s)""",
+        (then,),
+    )
     assert typed("invariants", "fresh", "--max-age", "25h").code == 0
     late = typed("invariants", "fresh", "--max-age", "1439m", "--json")
     assert (late.code, late.json["fresh"], late.json["max_age_seconds"]) == (1, False, 1439 * 60)
@@ -208,7 +204,7 @@ def test_whether_the_invariants_are_fresh_is_a_matter_of_when_and_not_of_what(
 
 
 def test_a_test_alert_and_its_end_go_to_every_channel_and_past_the_outbox(
-    world: Settings, http: HttpSink, irt: Callable[[Settings], Irt], monkeypatch: pytest.MonkeyPatch
+    world: Settings, http: HttpSink, irt: IrtOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     typed = irt(world)
     none = typed("alerts", "test")
@@ -221,6 +217,5 @@ def test_a_test_alert_and_its_end_go_to_every_channel_and_past_the_outbox(
     assert rooms.rows(Database(world), "SELECT * FROM alert") == []
     http.status = 500
     failed = typed("alerts", "test", "--json")
-    assert failed.code == 1
-    assert failed.json[0]["channel"] == "webhook"
+    assert (failed.code, failed.json[0]["channel"]) == (1, "webhook")
     assert "500" in failed.json[0]["why"]

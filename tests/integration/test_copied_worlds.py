@@ -14,12 +14,11 @@ from resources.files.folder_claim import open_store
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
-from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy
-from tests.helpers.rooms import rows, run_sql
+from tests.helpers.rooms import MONTHS, folder_store, rows, run_sql
 from tests.helpers.worlds import OF_MONTHS
 
-MONTH = rooms.MONTHS[0]
+MONTH = MONTHS[0]
 
 
 @pytest.fixture
@@ -41,16 +40,15 @@ def problem(database: Settings, files: Settings) -> str | None:
     """What is wrong with the month's snapshot that a database names, in the folder of these settings."""
     with Database(database).connect() as connection:
         snapshot = current_snapshot(connection, MONTH)
-    assert snapshot is not None
-    return snapshot_problem(rooms.folder_store(files), snapshot)
+    return snapshot_problem(folder_store(files), snapshot)
 
 
 def test_what_is_written_to_a_copy_is_in_no_other(two: tuple[Settings, Settings], calibrated: Settings) -> None:
     one, other = two
     before = count_of_answers(other)
     run_sql(Database(one), "DELETE FROM response_log")
-    for name, _ in list(rooms.folder_store(one).list("snapshots")):
-        rooms.folder_store(one).delete(name)
+    for name, _ in list(folder_store(one).list("snapshots")):
+        folder_store(one).delete(name)
     assert count_of_answers(one) == 0
     assert "is missing" in (problem(one, one) or "")
     for untouched in (other, calibrated):

@@ -13,25 +13,23 @@ from irt_assets.common.partitions import monthly
 from irt_assets.decisions import release
 from irt_assets.decisions.proposals import Reference
 from irt_assets.drift.checks import build_drift_checks, settled_items
-from irt_assets.drift.information_checks import build_information_checks
 from jobs.overview import collect_overview
 from resources.dagster_schema import rows_of
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import SCALE, check_context, run_sql
-from tests.helpers.waiting_decision import FEB, JAN, MAR, MOVED, accept, bank, link, publish
+from tests.helpers.waiting_decision import FEB, JAN, MAR, MOVED, accept, bank, calibrate
 
 __all__ = ["bank"]  # a fixture
 
-FAR, *_ = build_drift_checks(monthly(JAN))
+FAR, _, _, _, LOST, _ = build_drift_checks(monthly(JAN))
 
 
 @pytest.fixture
 def drifted(bank: Database, store: FolderStore) -> Database:
     """An item that February and March see drift, by nearly as much."""
-    link(bank, store, MAR, {"moved": (1.0, -0.4), "still": (1.2, 0.1)})
-    publish(bank, store, MAR)
+    calibrate(bank, store, MAR, {"moved": (1.0, -0.4), "still": (1.2, 0.1)})
     run_sql(bank, "UPDATE item_drift SET wabc = 0.15 WHERE month = %s", (FEB,))
     run_sql(
         bank,
@@ -91,10 +89,9 @@ def test_an_item_that_was_decided_on_may_lose_its_information(drifted: Database,
            VALUES (%s, %s, 'moved', '{}', true, '{"ratio": 0.7}')""",
         (MAR, SCALE),
     )
-    of_items, _ = build_information_checks(monthly(JAN))
-    assert evaluate(of_items, drifted, store, MAR).description == f"{MAR}: one item: moved (keeps 70%)"
+    assert evaluate(LOST, drifted, store, MAR).description == f"{MAR}: one item: moved (keeps 70%)"
     release.reject(drifted, [MOVED], by="Ann", reason="it is being replaced")
-    assert evaluate(of_items, drifted, store, MAR).passed
+    assert evaluate(LOST, drifted, store, MAR).passed
 
 
 def test_what_grew_since_the_decision_fails_again(drifted: Database) -> None:
@@ -118,8 +115,7 @@ def test_a_decision_is_over_when_its_value_is_in_force(drifted: Database) -> Non
 def test_an_item_whose_proposal_a_later_month_contradicts_does_not_fail(bank: Database, store: FolderStore) -> None:
     """February is made late, as after a decision on its anchors: March has shown that its change is not real."""
     assert evaluate(FAR, bank, store, FEB).description == f"{FEB}: one item: moved (drift)"
-    link(bank, store, MAR, {"moved": (1.0, 0.5), "still": (1.2, 0.1)})
-    publish(bank, store, MAR)
+    calibrate(bank, store, MAR, {"moved": (1.0, 0.5), "still": (1.2, 0.1)})
     assert known(bank, FEB) == {(SCALE, "moved"): f"contradicted by {MAR}"}
     found = evaluate(FAR, bank, store, FEB)
     assert found.passed

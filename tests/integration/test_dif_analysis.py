@@ -12,13 +12,14 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from irt_assets.blocks.markdown import markdown
 from irt_assets.calibration.month import fit_month, link_month
 from irt_assets.decisions.origin import initialise
 from irt_assets.definitions import build_defs
 from irt_assets.drift.assets import DRIFT_JOB
-from irt_assets.drift.dif_checks import WHAT_TO_DO
+from irt_assets.drift.checks import OF_DIF
 from irt_assets.drift.dif_month import Row, dif_of_month
-from irt_assets.drift.dif_page import groups_table, items_table, sentence
+from irt_assets.drift.dif_page import groups_table, items_blocks, sentence
 from irt_assets.engines.em import EmEngine
 from irt_assets.psychometrics.simulation.scenario import Fault
 from irt_assets.psychometrics.simulation.truth import Truth
@@ -29,9 +30,8 @@ from resources import tables
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
-from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy
-from tests.helpers.rooms import MONTHS, SCALE, folder_store, rows, run_sql
+from tests.helpers.rooms import LOWERED, MONTHS, SCALE, folder_store, load_small_world, rows, run_sql
 from tests.helpers.worlds import OF_MONTHS
 
 MONTH = MONTHS[0]
@@ -58,8 +58,8 @@ def analysed(settings: Settings) -> Made:
     """One month of a world with an item that is harder for one language, calibrated; the rows of the attributes that a
     scale asks about if nobody says otherwise."""
     database, store = Database(settings), folder_store(settings)
-    truth = rooms.load_small_world(database, faults=(Fault("dif", size=1.2),), learners_per_month=LEARNERS)
-    initialise(database, SCALE, first_month=MONTH, thresholds=rooms.LOWERED)
+    truth = load_small_world(database, faults=(Fault("dif", size=1.2),), learners_per_month=LEARNERS)
+    initialise(database, SCALE, first_month=MONTH, thresholds=LOWERED)
     take_snapshot(database, store, MONTH, "run")
     fit_month(database, store, MONTH, EmEngine(1), "run")
     link_month(database, MONTH, "run")
@@ -107,9 +107,7 @@ def test_the_planted_item_is_found_between_its_groups_and_nothing_else(
     wald = row["details"]["wald"]
     # three standard errors, which the row itself gives; the reference group's SD is about 1
     assert sign * wald["delta_b"] == pytest.approx(1.2, abs=3 * wald["delta_b_se"])
-    assert sign * wald["shift"] < 0
-    assert wald["severity"] == "high"
-    assert row["q_value"] < 0.001
+    assert (sign * wald["shift"] < 0, wald["severity"], row["q_value"] < 0.001) == (True, "high", True)
 
 
 def test_every_item_has_a_row_for_every_group_and_says_why_it_was_not_tested(
@@ -142,8 +140,7 @@ def test_every_item_has_a_row_for_every_group_and_says_why_it_was_not_tested(
 def test_few_answers_to_an_item_are_low_power(found: list[Row]) -> None:
     """A language has 750 learners and fewer than 500 answers to an item."""
     tested = [r["details"] for r in found if r["attribute"] == "lang" and r["item_id"]]
-    assert {d["low_power"] for d in tested} == {True}
-    assert all(200 <= min(d["n"].values()) < 500 for d in tested)
+    assert {(d["low_power"], 200 <= min(d["n"].values()) < 500) for d in tested} == {(True, True)}
 
 
 def test_the_keys_of_details_are_those_that_the_registry_describes(found: list[Row]) -> None:
@@ -167,22 +164,22 @@ def test_a_month_analysed_again_has_the_same_rows(planted: tuple[Settings, Truth
     assert rows(database, query) == before
 
 
-def test_its_check_warns_of_the_item_and_holds_nothing(planted: tuple[Settings, Truth], found: list[Row]) -> None:
+def test_its_check_warns_of_the_item_and_holds_nothing(
+    planted: tuple[Settings, Truth], found: list[Row], instance: dg.DagsterInstance
+) -> None:
     settings, truth = planted
     graph = build_defs(settings, resources={"database": Database(settings), "store": folder_store(settings)})
     assert {"item_drift", "dif_analysis"} <= {
         key.to_user_string() for key in graph.resolve_job_def(DRIFT_JOB).asset_layer.executable_asset_keys
     }
-    with dg.DagsterInstance.ephemeral() as instance:
-        result = graph.resolve_implicit_global_asset_job_def().execute_in_process(
-            partition_key=MONTH, instance=instance, asset_selection=[dg.AssetKey("dif_analysis")]
-        )
-    assert result.success
+    result = graph.resolve_implicit_global_asset_job_def().execute_in_process(
+        partition_key=MONTH, instance=instance, asset_selection=[dg.AssetKey("dif_analysis")]
+    )
     (check,) = result.get_asset_check_evaluations()
     assert (check.passed, check.severity, check.blocking) == (False, dg.AssetCheckSeverity.WARN, False)
     alert = check_alert(check)
     assert the_item(truth) in alert.subjects
-    assert (alert.severity, alert.fix) == ("warning", WHAT_TO_DO)
+    assert (alert.severity, alert.fix) == ("warning", OF_DIF)
     assert f"{SCALE}: {the_item(truth)} (" in alert.what
     metadata = result.asset_materializations_for_node("dif_analysis")[0].metadata
     assert metadata["dagster/row_count"].value == len(found)
@@ -233,10 +230,8 @@ def test_a_group_with_one_learner_is_named_and_not_tested(bad: list[Row]) -> Non
 def test_learners_without_the_attribute_are_counted_and_are_no_group(bad: list[Row]) -> None:
     details = whole(bad, "half")
     n = {g["name"]: g["n_learners"] for g in details["groups"]}
-    assert set(n) == {"x", "y"}
-    assert details["n_unreadable"] == 0
+    assert (set(n), details["n_unreadable"], details["why_not"]) == ({"x", "y"}, 0, "")
     assert details["n_unknown"] == pytest.approx(sum(n.values()), rel=0.1), "every second, of those who answered"
-    assert details["why_not"] == ""
 
 
 def test_values_of_any_type_make_the_groups_that_they_name_or_none(bad: list[Row]) -> None:
@@ -244,22 +239,20 @@ def test_values_of_any_type_make_the_groups_that_they_name_or_none(bad: list[Row
     details = whole(bad, "odd")
     assert {g["name"] for g in details["groups"]} == {"3", "true"}
     three, true = (next(g["n_learners"] for g in details["groups"] if g["name"] == name) for name in ("3", "true"))
-    assert three / true == pytest.approx(3 / 2, rel=0.15)
-    assert details["n_unknown"] / true == pytest.approx(3 / 2, rel=0.15)
+    assert (three / true, details["n_unknown"] / true) == pytest.approx((3 / 2, 3 / 2), rel=0.15)
     assert details["n_unreadable"] / details["n_unknown"] == pytest.approx(2 / 3, rel=0.1)
     assert details["items"]["tested"] > 0
 
 
 def test_markup_in_a_group_is_stored_as_it_is_and_shown_as_text(bad: list[Row]) -> None:
     assert {g["name"] for g in whole(bad, "markup")["groups"]} == {MARKUP, "c d"}
-    shown = groups_table({SCALE: bad}) + items_table({SCALE: bad})
+    shown = markdown(groups_table({SCALE: bad}), *items_blocks({SCALE: bad}))
     assert "<b>" not in shown
     assert "a\\|b" in shown
 
 
 def test_an_attribute_that_nobody_has_and_one_that_all_have_alike_are_said_to_be_not_tested(bad: list[Row]) -> None:
-    assert whole(bad, "nobody")["why_not"] == "no learner has it"
-    assert whole(bad, "nobody")["groups"] == []
+    assert (whole(bad, "nobody")["why_not"], whole(bad, "nobody")["groups"]) == ("no learner has it", [])
     assert whole(bad, "same")["why_not"] == "1 of 1 groups can be tested, two are needed"
     assert not [r for r in bad if r["attribute"] in ("nobody", "same") and r["item_id"]]
     assert "nobody not tested (no learner has it)" in sentence(SCALE, bad)
@@ -279,10 +272,8 @@ def test_an_item_that_one_group_never_met_is_named_and_the_others_are_tested(
 ) -> None:
     first = planted[1].bank.item_ids[0]
     by_item = {r["item_id"]: r for r in bad if r["attribute"] == "met" and r["item_id"]}
-    assert by_item[first]["details"]["why_not"] == "no: 0 answers, 200 are needed"
-    assert by_item[first]["p_value"] is None
-    tested = [item for item, r in by_item.items() if not r["details"]["why_not"]]
-    assert len(tested) >= len(by_item) / 2
+    assert (by_item[first]["details"]["why_not"], by_item[first]["p_value"]) == ("no: 0 answers, 200 are needed", None)
+    assert len([item for item, r in by_item.items() if not r["details"]["why_not"]]) >= len(by_item) / 2
 
 
 def test_what_is_stored_of_bad_attributes_is_what_was_found(
@@ -305,10 +296,9 @@ def test_a_3pl_scale_has_no_wald_test_and_still_what_its_forms_say(
         found = dif_of_month(database, folder_store(settings), MONTH, 1)[SCALE]
     assert "not compared by a 3pl" in str(whole(found, "lang")["why_not"])
     of_items = {r["item_id"]: r for r in found if r["item_id"]}
-    assert {r["p_value"] for r in of_items.values()} == {None}
-    assert all("not compared by a 3pl" in r["details"]["why_not"] for r in of_items.values())
-    judged = of_items[the_item(truth)]
-    assert judged["ets_class"] in ("B", "C")
+    said = {(r["p_value"], "not compared by a 3pl" in r["details"]["why_not"]) for r in of_items.values()}
+    assert said == {(None, True)}
+    assert of_items[the_item(truth)]["ets_class"] in ("B", "C")
     assert "lang (within forms only)" in sentence(SCALE, found)
 
 
@@ -325,5 +315,4 @@ def test_a_scale_that_asks_about_no_attribute_has_no_rows(world: Settings) -> No
     database = Database(world)
     change_rules(database, SCALE, {"dif_attributes": ""})
     found = dif_of_month(database, folder_store(world), MONTH, 1)[SCALE]
-    assert found == []
-    assert "names no attribute" in sentence(SCALE, found)
+    assert (found, "names no attribute" in sentence(SCALE, found)) == ([], True)

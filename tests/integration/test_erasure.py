@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from io import BytesIO
 from pathlib import Path
@@ -45,7 +45,7 @@ from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy
 from tests.helpers.rooms import SCALE, rows, run_sql
 from tests.helpers.seaweed import BUCKET, SeaweedFS
-from tests.helpers.typed import Irt
+from tests.helpers.typed import Irt, IrtOf
 from tests.helpers.worlds import OF_MONTHS
 from tests.testbed.stack_harness import ROOT
 
@@ -219,7 +219,7 @@ def assert_erased(settings: Settings, before: dict[str, list[str]]) -> None:
 
 @pytest.mark.ci
 def test_nothing_of_an_erased_learner_is_left_and_nothing_else_is_lost(
-    world: Settings, irt: Callable[[Settings], Irt], tmp_path: Path
+    world: Settings, irt: IrtOf, tmp_path: Path
 ) -> None:
     typed, database = irt(world), Database(world)
     before, published = violations(world), ledger(database)
@@ -277,13 +277,13 @@ def erase_unknown(typed: Irt) -> int:
     return done.code
 
 
-def test_a_changed_hash_without_a_tombstone_is_a_violation(world: Settings, irt: Callable[[Settings], Irt]) -> None:
+def test_a_changed_hash_without_a_tombstone_is_a_violation(world: Settings, irt: IrtOf) -> None:
     erase(irt(world), "--yes")
     run_sql(Database(world), "DELETE FROM erasure")
     assert len(violations(world)["snapshots_match_their_hash"]) == len(MONTHS)
 
 
-def test_a_month_that_was_stale_stays_stale(world: Settings, irt: Callable[[Settings], Irt]) -> None:
+def test_a_month_that_was_stale_stays_stale(world: Settings, irt: IrtOf) -> None:
     database = Database(world)
     run_sql(
         database,
@@ -339,9 +339,7 @@ def kill_erasure(settings: Settings, method: str, calls: int) -> None:
         pytest.param("delete", 1, False, marks=pytest.mark.long),
     ],
 )
-def test_what_was_killed_goes_on(
-    method: str, calls: int, rows_left: bool, world: Settings, irt: Callable[[Settings], Irt]
-) -> None:
+def test_what_was_killed_goes_on(method: str, calls: int, rows_left: bool, world: Settings, irt: IrtOf) -> None:
     """Before the transaction nothing is lost; after it, the files that are left are found again."""
     database, before = Database(world), violations(world)
     kill_erasure(world, method, calls)
@@ -356,19 +354,16 @@ def test_what_was_killed_goes_on(
     assert len(done["rewritten"]) == len(MONTHS)
 
 
-def test_it_waits_for_runs_that_may_have_read_the_learner(world: Settings, irt: Callable[[Settings], Irt]) -> None:
+def test_it_waits_for_runs_that_may_have_read_the_learner(world: Settings, irt: IrtOf) -> None:
     database = Database(world)
     with dagster_instance(world, database) as instance:
-        run = dg.DagsterRun(job_name="monthly", status=dg.DagsterRunStatus.STARTED)
-        instance.run_storage.add_run(run)
+        instance.run_storage.add_run(dg.DagsterRun(job_name="monthly", status=dg.DagsterRunStatus.STARTED))
     refused = irt(world)("learner", "erase", USER, "--by", "Kim", "--reason", "x", "--yes")
     assert (refused.code, "runs are under way" in refused.err.replace("\n", " ")) == (2, True), refused.err
     assert rows(database, "SELECT count(*) FROM erasure") == [(0,)]
 
 
-def test_answers_in_tables_of_somebody_elses_are_erased_there_first(
-    world: Settings, irt: Callable[[Settings], Irt]
-) -> None:
+def test_answers_in_tables_of_somebody_elses_are_erased_there_first(world: Settings, irt: IrtOf) -> None:
     database = Database(world)
     run_sql(
         database,
@@ -408,7 +403,7 @@ def moved_to(bucket: str, world: Settings, monkeypatch: pytest.MonkeyPatch, encr
 def test_from_an_encrypted_bucket_whenever_it_is_killed_and_no_later_backup_brings_the_learner_back(
     world: Settings,
     s3: SeaweedFS,
-    irt: Callable[[Settings], Irt],
+    irt: IrtOf,
     postgres: EmbeddedPostgres,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -437,11 +432,10 @@ def test_from_an_encrypted_bucket_whenever_it_is_killed_and_no_later_backup_brin
 @pytest.mark.ci
 @pytest.mark.xdist_group("s3")
 def test_a_bucket_that_keeps_old_versions_is_told_of_with_the_rule_that_removes_them(
-    world: Settings, s3: SeaweedFS, irt: Callable[[Settings], Irt], monkeypatch: pytest.MonkeyPatch
+    world: Settings, s3: SeaweedFS, irt: IrtOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket, client = "with-versions", s3.owner()
-    for variable, value in s3.user("owner").items():
-        monkeypatch.setenv(variable, value)
+    s3.log_in(monkeypatch, "owner")
     client.create_bucket(Bucket=bucket)
     client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     settings = moved_to(bucket, world, monkeypatch, None)

@@ -34,11 +34,10 @@ def test_parameters_are_those_in_force(calibrated: Settings, month: str) -> None
     }
 
 
-def test_abilities_are_the_newest_of_each_learner_at_the_time(calibrated: Settings) -> None:
-    database = Database(calibrated)
-    measured = {month: measure(database, month, f"run of {month}")[0] for month in rooms.MONTHS}
+def test_abilities_are_the_newest_of_each_learner_at_the_time(months: Database) -> None:
+    measured = {month: measure(months, month, f"run of {month}")[0] for month in rooms.MONTHS}
     first, last = (Month(month).end for month in rooms.MONTHS)
-    with database.connect() as connection:
+    with months.connect() as connection:
         early, late = (exports.read_export(connection, "abilities", at) for at in (first, last))
     assert sorted(early.theta) == sorted(measured[rooms.MONTHS[0]].theta)
     assert not late.duplicated("user_id").any()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.standby import fail_over, replicated
-from tests.helpers.typed import Irt
+from tests.helpers.typed import IrtOf
 from tests.integration.test_database_away import (
     EVENTS_OF_THE_LAST_RUN,
     MONTH,
@@ -38,7 +37,7 @@ MADE = {"ASSET_MATERIALIZATION", "STEP_SUCCESS", "PIPELINE_SUCCESS"}
 
 @pytest.mark.usefixtures("hasty")
 def test_a_standby_is_read_and_takes_over_in_the_middle_of_a_calibration(
-    made_month: Settings, irt: Callable[[Settings], Irt], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made_month: Settings, irt: IrtOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(made_month.irt_home)
 

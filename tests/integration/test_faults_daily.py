@@ -31,8 +31,7 @@ from resources.failures import is_transient
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
-from tests.helpers import rooms
-from tests.helpers.rooms import rows, run_sql
+from tests.helpers.rooms import folder_store, rows, run_sql
 from tests.testbed.small_world import last_months, small_world
 from tests.testbed.stack_harness import wait_for
 
@@ -104,7 +103,7 @@ def daily(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daily]:
     with small_world(tmp_path_factory.mktemp("daily"), MONTHS) as settings:
         database = Database(settings)
         with dagster_instance(settings, database) as instance:
-            resources = {"database": database, "store": rooms.folder_store(settings)}
+            resources = {"database": database, "store": folder_store(settings)}
             world = Daily(settings, instance, database, build_defs(settings, resources=resources))
             run_sql(
                 database,

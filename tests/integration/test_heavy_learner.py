@@ -29,8 +29,7 @@ from irt_assets.responses.snapshot import take_snapshot
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
-from tests.helpers import rooms
-from tests.helpers.rooms import rows, run_sql
+from tests.helpers.rooms import LOWERED, MONTHS, SCALE, calibrate, copied, folder_store, rows, run_sql
 from tests.testbed.partitions import ensure_month_partitions
 from tests.testbed.patience import patient
 
@@ -38,7 +37,7 @@ pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("heavy learner")]
 """A step of a month finds what the one before it made."""
 
 ATTEMPTS = 100_000
-JULY = rooms.MONTHS[1]
+JULY = MONTHS[1]
 START, END = Month(JULY).bounds
 HEAVY = "heavy"
 LONGEST_STEP_S = 90.0
@@ -67,10 +66,10 @@ def heavy(
     postgres: EmbeddedPostgres, small_truth: Truth, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Settings]:
     """The small world, its June published, and a learner who answered day and night in July."""
-    with rooms.copied(postgres.start(), "template_rooms", "heavy", tmp_path_factory.mktemp("heavy")) as settings:
+    with copied(postgres.start(), "template_rooms", "heavy", tmp_path_factory.mktemp("heavy")) as settings:
         database = Database(settings)
-        initialise(database, rooms.SCALE, first_month=rooms.MONTHS[0], thresholds=rooms.LOWERED)
-        rooms.calibrate(settings, rooms.MONTHS[0])
+        initialise(database, SCALE, first_month=MONTHS[0], thresholds=LOWERED)
+        calibrate(settings, MONTHS[0])
         with database.connect() as connection:
             ensure_month_partitions(connection, JULY, JULY)
         run_sql(database, PRACTISE, (HEAVY, ATTEMPTS, START))
@@ -89,7 +88,7 @@ def test_the_features_of_its_days_hold_every_attempt(heavy: Settings) -> None:
 
 def test_the_month_scores_its_first_attempts_alone(heavy: Settings) -> None:
     """One person more in the fit, who answered each item once."""
-    database, store = Database(heavy), rooms.folder_store(heavy)
+    database, store = Database(heavy), folder_store(heavy)
     with in_time("snapshot"):
         take_snapshot(database, store, JULY, "run")
     with in_time("fit"):
@@ -99,11 +98,10 @@ def test_the_month_scores_its_first_attempts_alone(heavy: Settings) -> None:
         publish_month(database, store, JULY, (), "run")
     with in_time("abilities"):
         measure(database, JULY, "abilities")
-    assert fit.calibration is not None
     ((counts,),) = rows(database, "SELECT counts FROM scored_snapshot WHERE month = %s", (JULY,))
     first = "SELECT count(DISTINCT item_id) FROM response_log WHERE user_id = %s"
     ((met,),) = rows(database, first, (HEAVY,))
-    assert counts[rooms.SCALE]["repeat"] >= ATTEMPTS - met
+    assert counts[SCALE]["repeat"] >= ATTEMPTS - met
     assert fit.calibration.n.max() <= fit.calibration.n_persons
     ((theta, se, n),) = rows(database, "SELECT theta, se, n_items FROM mirt_ability WHERE user_id = %s", (HEAVY,))
     assert n <= met
@@ -116,7 +114,7 @@ def test_its_kpis_and_its_night_are_made_in_time(heavy: Settings) -> None:
     week = week_of(END - timedelta(days=7))
     with in_time("KPIs of a week"), database.connect() as connection:
         write_week(connection, week, END)
-    ((record,),) = rooms.rows(database, "SELECT kpis FROM weekly_kpi WHERE user_id = %s", (HEAVY,))
+    ((record,),) = rows(database, "SELECT kpis FROM weekly_kpi WHERE user_id = %s", (HEAVY,))
     assert record["A_t"] > 0.5
     assert record["S"] < 0.2
     with in_time("inactivity"), database.connect() as connection:
@@ -129,9 +127,7 @@ def test_its_kpis_and_its_night_are_made_in_time(heavy: Settings) -> None:
 def test_the_invariants_look_at_it_in_time(heavy: Settings, tmp_path: Path) -> None:
     database = Database(heavy)
     with dg.DagsterInstance.ephemeral() as instance, in_time("invariants"):
-        report = take_report(
-            database, rooms.folder_store(heavy), instance, first_month=rooms.MONTHS[0], run="invariants"
-        )
+        report = take_report(database, folder_store(heavy), instance, first_month=MONTHS[0], run="invariants")
     assert report.crashed == []
     (features,) = (v for v in report.verdicts if v.invariant.name == "features_conserve_attempts")
     assert [violation for violation in features.violations if violation.partition.startswith(JULY)] == []

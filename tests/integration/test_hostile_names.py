@@ -18,7 +18,6 @@ import pytest
 from dagster import DagsterInstance
 
 from irt_assets.abilities.batch import measure_at
-from irt_assets.calibration.month import fit_month, link_month, publish_month
 from irt_assets.common.partitions import Month, week_bounds, week_of
 from irt_assets.common.spreadsheets import FORMULA
 from irt_assets.decisions.exports import read_export, write_export
@@ -32,7 +31,6 @@ from irt_assets.features.daily import write_features
 from irt_assets.kpis.weekly import write_week
 from irt_assets.reports import drift_month, learner_copies
 from irt_assets.responses.importing.load import import_attempts
-from irt_assets.responses.snapshot import take_snapshot
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
@@ -103,10 +101,7 @@ def hostile(
             )
         window = OriginWindow(*Month(FIRST).bounds, EmEngine(1), store)
         initialise(database, SCALE, first_month=FIRST, thresholds=rooms.LOWERED, window=window)
-        take_snapshot(database, store, SECOND, "run")
-        fit_month(database, store, SECOND, EmEngine(1), "run")
-        link_month(database, SECOND, "run")
-        publish_month(database, store, SECOND, (), "run")
+        rooms.calibrate(settings, SECOND, SCALE)
         drift_of_month(database, store, SECOND)
         dif_of_month(database, store, SECOND, threads=1)
         information_of_month(database, store, SECOND)
@@ -118,10 +113,11 @@ def hostile(
         yield settings
 
 
-def test_a_drift_report_names_every_item_and_runs_none(hostile: Settings, tmp_path: Path) -> None:
+def test_a_drift_report_names_every_item_and_runs_none(
+    hostile: Settings, tmp_path: Path, instance: DagsterInstance
+) -> None:
     database, store = Database(hostile), rooms.folder_store(hostile)
-    with DagsterInstance.ephemeral() as instance:
-        made = list(drift_month.make(database, store, instance, SECOND))
+    made = list(drift_month.make(database, store, instance, SECOND))
     assert [(report.scale_id, report.problem) for report in made] == [(SCALE, ""), (LONG, "")]
     for report in made:
         kept = drift_month.keep(database, store, report)
@@ -172,7 +168,6 @@ def test_the_file_of_refused_rows_has_no_formula(hostile: Settings, tmp_path: Pa
         )
     report = import_attempts(Database(hostile), [log], zone="UTC", first_month=FIRST, reject_dir=tmp_path / "rejects")
     assert report.rejected["bad_time"] == len(NAMES)
-    assert report.reject_file is not None
     with report.reject_file.open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))[1:]
     assert [row[3].removeprefix("'") for row in rows] == list(NAMES)

@@ -31,12 +31,11 @@ from irt_assets.responses.snapshot import current_snapshot, read_snapshot
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
 from resources.settings import Settings
-from tests.helpers import rooms
 from tests.helpers.fit_specs import PARALLEL
-from tests.helpers.rooms import SCALE
+from tests.helpers.rooms import MONTHS, SCALE, FolderStore, Path, folder_store
 from tests.testbed.partitions import ensure_month_partitions
 
-JUNE, JULY = rooms.MONTHS
+JUNE, JULY = MONTHS
 DAY = "2026-07-15"
 NOW = datetime(2026, 8, 20, 12, tzinfo=UTC)
 BY_NAME = {one.name: one for one in INVARIANTS}
@@ -44,7 +43,7 @@ BY_NAME = {one.name: one for one in INVARIANTS}
 
 @pytest.fixture(scope="module")
 def measured(calibrated: Settings) -> Settings:
-    for month in rooms.MONTHS:
+    for month in MONTHS:
         measure(Database(calibrated), month, f"abilities {month}")
     return calibrated
 
@@ -55,7 +54,7 @@ class World:
 
     connection: psycopg.Connection
     store: ObjectStore
-    months: tuple[str, ...] = rooms.MONTHS
+    months: tuple[str, ...] = MONTHS
     states: tuple[MonthState, ...] = ()
     made: dict[str, dict[str, datetime]] = field(default_factory=dict)
 
@@ -63,9 +62,7 @@ class World:
         self.connection.execute(statement.encode(), values)
 
     def one(self, query: str, *values: object) -> str:
-        row = self.connection.execute(query.encode(), values).fetchone()
-        assert row is not None
-        return row[0]
+        return self.connection.execute(query.encode(), values).fetchone()[0]
 
     def look(self) -> InvariantContext:
         states = self.states or tuple(MonthState(month, SCALE, State.GREEN, "") for month in self.months)
@@ -79,7 +76,6 @@ class World:
     def rewrite_snapshot(self, change: Callable[[pa.Table], pa.Table]) -> None:
         """July's snapshot with other content, under its own hash."""
         snapshot = current_snapshot(self.connection, JULY)
-        assert snapshot is not None
         buffer = io.BytesIO()
         pq.write_table(change(read_snapshot(self.store, snapshot)), buffer)
         digest = hashlib.sha256(buffer.getvalue()).hexdigest()
@@ -95,7 +91,7 @@ class World:
 @pytest.fixture
 def world(measured: Settings) -> Iterator[World]:  # type: ignore[override]
     with Database(measured).connect() as connection:
-        yield World(connection, rooms.folder_store(measured))
+        yield World(connection, folder_store(measured))
         connection.rollback()
 
 
@@ -202,7 +198,7 @@ JUDGED = datetime(2026, 8, 3, 4, tzinfo=UTC)
 def judged_months(world: World) -> None:
     """Both months fitted on the 3rd of August and judged an hour later; July flags A01, which nobody decided on yet."""
     world.sql("UPDATE mirt_fit_meta SET fitted_at = %s WHERE kind = 'monthly'", JUDGED - timedelta(hours=1))
-    world.made = {asset: dict.fromkeys(rooms.MONTHS, JUDGED) for asset in FOLLOWING}
+    world.made = {asset: dict.fromkeys(MONTHS, JUDGED) for asset in FOLLOWING}
     world.sql(
         """INSERT INTO item_drift (month, scale_id, item_id, engine, severity) VALUES
            ('2026-07', 'default', 'A01', 'em', 'high'), ('2026-07', 'default', 'A02', 'em', 'none')"""
@@ -217,14 +213,12 @@ def judged_months(world: World) -> None:
 def report_files(world: World) -> None:
     """A learner's report of two weeks, and the bank's of July."""
     for n, (week, key) in enumerate(REPORT_FILES.items()):
-        url = world.store.put(key, key.encode())
-        digest = hashlib.sha256(key.encode()).hexdigest()
         world.sql(
             """INSERT INTO report_artifacts (user_id, week_start, "window", format, url, sha256)
                VALUES (%s, %s, %s, 'pdf', %s, %s)""",
             *(("u1", week, None) if n < 2 else (None, None, f"{week}/{SCALE}")),
-            url,
-            digest,
+            world.store.put(key, key.encode()),
+            hashlib.sha256(key.encode()).hexdigest(),
         )
 
 
@@ -307,7 +301,6 @@ def one_users_answers_from_a_sandbox(world: World) -> None:
 def victim(world: World) -> str:
     """The first learner with a scored answer in July."""
     snapshot = current_snapshot(world.connection, JULY)
-    assert snapshot is not None
     rows = read_snapshot(world.store, snapshot).select(["user_id", "reason"]).to_pylist()
     return min(row["user_id"] for row in rows if row["reason"] is None)
 
@@ -729,8 +722,7 @@ def test_exposure_is_not_tested_where_nothing_could_keep_an_item_unknown(world: 
     many_casual_learners(world)
     world.sql(plant)
     verdict = world.verdict(BY_NAME["items_are_not_overexposed"])
-    assert verdict.violations == ()
-    assert [why in missing.why for missing in verdict.not_tested] == [True]
+    assert (verdict.violations, [why in missing.why for missing in verdict.not_tested]) == ((), [True])
 
 
 def test_a_change_with_a_decision_is_no_violation(world: World) -> None:
@@ -749,8 +741,7 @@ def test_a_month_fitted_just_now_may_wait_for_its_judgement(world: World) -> Non
     world.made = {}
     world.sql("UPDATE mirt_fit_meta SET fitted_at = %s", NOW - timedelta(hours=5))
     verdict = world.verdict(BY_NAME["every_green_month_was_judged"])
-    assert verdict.violations == ()
-    assert [missing.partition for missing in verdict.not_tested] == [JUNE, JULY]
+    assert (verdict.violations, [missing.partition for missing in verdict.not_tested]) == ((), [JUNE, JULY])
     red_july(world)
     world.sql("UPDATE mirt_fit_meta SET fitted_at = %s", JUDGED)
     assert {v.partition for v in world.verdict(BY_NAME["every_green_month_was_judged"]).violations} == {JUNE}
@@ -784,7 +775,7 @@ def test_a_week_as_it_is_computed_is_whole(world: World) -> None:
 
 def test_an_empty_database_violates_nothing_and_says_what_it_could_not_test(database: Database) -> None:
     with database.connect() as connection:
-        verdicts = evaluate(InvariantContext(connection, rooms.FolderStore(rooms.Path("nowhere")), NOW, ()), INVARIANTS)
+        verdicts = evaluate(InvariantContext(connection, FolderStore(Path("nowhere")), NOW, ()), INVARIANTS)
     assert [verdict.invariant.name for verdict in verdicts if not verdict.passed] == []
     assert not [verdict for verdict in verdicts if verdict.crashed]
 
@@ -792,7 +783,7 @@ def test_an_empty_database_violates_nothing_and_says_what_it_could_not_test(data
 def test_the_real_queries_write_nothing(measured: Settings) -> None:
     with Database(measured).connect() as connection:
         connection.read_only = True
-        verdicts = evaluate(World(connection, rooms.folder_store(measured)).look(), INVARIANTS)
+        verdicts = evaluate(World(connection, folder_store(measured)).look(), INVARIANTS)
     assert [(verdict.invariant.name, verdict.crashed) for verdict in verdicts if verdict.crashed] == []
 
 

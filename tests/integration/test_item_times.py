@@ -178,8 +178,7 @@ def test_what_is_missing_is_computed_first_and_a_month_without_it_is_not_stale(
     assert set(before) == {(END, lookback_start(START, {}))}
     run_sql(bank, "TRUNCATE item_response_time, partition_source")  # as of a month made before there was the table
     with bank.connect() as connection:
-        assert changed_hash(connection, MONTH) is None
-        assert current_snapshot(connection, MONTH) == first
+        assert (changed_hash(connection, MONTH), current_snapshot(connection, MONTH)) == (None, first)
     second, _ = take_snapshot(bank, store, MONTH, None)
     assert (second, stored(bank)) == (first, before)
 
@@ -198,11 +197,9 @@ def test_late_answers_that_move_a_median_are_in_it_when_the_month_is_made_again(
     with bank.connect() as connection:
         assert changed_hash(connection, MONTH) is not None, "the month is asked for again"
         until_then = item_times(connection, *span)
-    assert until_then is not None
     assert as_dict(until_then) == {"i0": (2_000, 151)}
     again, window = take_snapshot(bank, store, MONTH, None)
-    assert window.counts[SCALE]["rapid"] == 1
-    assert again.data_hash != first.data_hash
+    assert (window.counts[SCALE]["rapid"], again.data_hash != first.data_hash) == (1, True)
     assert stored(bank) == {span: {"i0": (20_000, 351)}}
 
 
@@ -259,10 +256,8 @@ def test_a_log_without_times_is_read_once(bank: Database, monkeypatch: pytest.Mo
     assert set(judge_month(bank).values()) == {None}
     with bank.connect() as connection:
         times = item_times(connection, *SPANS["the month"])
-    assert times is not None
     median, n = times.of(["i0", "unheard of"])
-    assert np.isnan(median).all()
-    assert n.tolist() == [0, 0]
+    assert (np.isnan(median).all(), n.tolist()) == (True, [0, 0])
 
 
 # -- for single learners -----------------------------------------------------------------------------
@@ -277,15 +272,12 @@ def test_the_last_night_is_read_and_not_the_log(bank: Database) -> None:
         assert ability_times_of_last_night(connection, scale, morning) is None
         current_ability_times(connection, NIGHT_END)
         judged_window(connection, START, END, SCALES)  # of another window: not for abilities
-        night = ability_times_of_last_night(connection, scale, morning)
-        assert night is not None
-        assert night[0] == NIGHT_END
+        assert ability_times_of_last_night(connection, scale, morning)[0] == NIGHT_END
         current_ability_times(connection, END)
         current_ability_times(connection, END + timedelta(days=1))
     add_attempts(bank, random_answers(61))
     with bank.connect() as connection:
         last = ability_times_of_last_night(connection, scale, morning)
-        assert last is not None
         assert last[0] == END, "the next night's are not yet to be known"
         assert as_dict(last[1]) == by_pandas(log, END, ability_times_since(END, scale))
         assert ability_times_of_last_night(connection, scale, END + timedelta(days=40)) is None, "too old"

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import threading
+import gc
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import psycopg
 import pytest
-from dagster import DagsterEvent
-from dagster import DagsterRunStatus as Status
 
 from irt_assets.common.environment import CODE_LOCATION, workspace
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.run_progress import PARTITION_TAG
 from irt_assets.runs import start
 from irt_assets.runs.in_process_runs import Outcome
-from irt_assets.runs.start import RUN_KEY_TAG
 from irt_assets.servers.instance import dagster_instance
 from jobs.plans import Plan, plan_of
-from resources.dagster_compat import PARENT_RUN_ID_TAG, RETRY_NUMBER_TAG, RUN_FAILURE_REASON_TAG, queue_run
+from jobs.schedules import ran_since
+from resources.dagster_compat import PARENT_RUN_ID_TAG, RETRY_NUMBER_TAG, RUN_FAILURE_REASON_TAG, TickStatus, queue_run
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import Database
 from resources.settings import KUBERNETES, Settings
@@ -31,7 +32,8 @@ from tests.helpers.dagster_private import (
     RemoteRepositoryOrigin,
     create_run_for_test,
 )
-from tests.helpers.typed import Irt
+from tests.helpers.typed import IrtOf
+from tests.integration.schedule_states import switch_on, tick
 
 pytestmark = pytest.mark.ci
 
@@ -58,7 +60,7 @@ def queued(instance: dg.DagsterInstance, plan: Plan, partition: str | None, tags
         tags=tags | ({PARTITION_TAG: partition} if partition else {}),
         remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(code, "__repository__"), plan.job),
     )
-    instance.report_dagster_event(DagsterEvent.job_enqueue(run), run_id=run.run_id)
+    instance.report_dagster_event(dg.DagsterEvent.job_enqueue(run), run_id=run.run_id)
     return run.run_id
 
 
@@ -67,16 +69,14 @@ def ends(instance: dg.DagsterInstance, *, well: bool = True) -> Callable[..., Ou
 
     def follow(_: object, run_id: str, job: str, partition: str | None, patience_s: float) -> Outcome:
         run = instance.get_run_by_id(run_id)
-        assert run is not None
         assert patience_s >= 600
         if not run.is_finished:
             event = "PIPELINE_SUCCESS" if well else "PIPELINE_FAILURE"
-            instance.report_dagster_event(DagsterEvent(event, run.job_name), run_id=run_id)
+            instance.report_dagster_event(dg.DagsterEvent(event, run.job_name), run_id=run_id)
             if not well:
                 instance.add_run_tags(run_id, {RUN_FAILURE_REASON_TAG: "STEP_FAILURE"})
             run = instance.get_run_by_id(run_id)
-            assert run is not None
-        return Outcome(job, partition, run.status is Status.SUCCESS)
+        return Outcome(job, partition, run.status is dg.DagsterRunStatus.SUCCESS)
 
     return follow
 
@@ -86,8 +86,25 @@ def as_job(settings: Settings) -> Settings:
     return settings.model_copy(update={"irt_run_key": "features-29384720"})
 
 
-def enqueued(instance: dg.DagsterInstance, _: Settings, *asked: Any) -> str:
-    return queued(instance, *asked)
+def enqueued(
+    instance: dg.DagsterInstance, _: Settings, *asked: Any, instead: Callable[[], str | None] = lambda: None
+) -> str:
+    run_id, other = queued(instance, *asked), instead()
+    if other is None:
+        return run_id
+    instance.delete_run(run_id)
+    return other
+
+
+def failing_once(fault: Exception, then: Callable[..., str]) -> Callable[..., str]:
+    faults = [fault]
+
+    def fails_first(*arguments: Any, **options: Any) -> str:
+        if faults:
+            raise faults.pop()
+        return then(*arguments, **options)
+
+    return fails_first
 
 
 def asked(
@@ -95,6 +112,47 @@ def asked(
 ) -> list[Outcome]:
     partitions = None if partition is None else [partition]
     return list(start.start(instance, settings, Database(settings), plan.job, partitions))
+
+
+@pytest.mark.parametrize("schedule_asks", [True, False])
+def test_a_job_without_partitions_runs_once_where_its_schedule_looks_at_the_same_moment(
+    schedule_asks: bool, instance: dg.DagsterInstance, as_job: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The schedule's tick has begun, and it decides while the command looks for its run."""
+    now = datetime.now(UTC)
+    state = switch_on(instance, BANK, now - timedelta(days=9))
+    tick(instance, state, now, TickStatus.STARTED)
+    (begun,) = instance.get_ticks(state.instigator_origin_id, state.selector_id)
+
+    def decides(_seconds: float) -> None:
+        if schedule_asks:
+            queued(instance, BANK, None, {"dagster/schedule_name": BANK.name})
+        else:
+            assert ran_since(instance, BANK, now), "the schedule sees the command's run"
+        ended = TickStatus.SUCCESS if schedule_asks else TickStatus.SKIPPED
+        instance.update_tick(begun.with_status(ended))
+
+    monkeypatch.setattr(start.time, "sleep", decides)
+    monkeypatch.setattr(start, "await_run", ends(instance))
+    assert asked(instance, as_job, BANK, None) == [Outcome("observe_bank", None, success=True)]
+    (run,) = instance.get_runs()
+    assert ("dagster/schedule_name" in run.tags) == schedule_asks
+
+
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")  # Dagster's own code server
+def test_a_run_gives_way_to_another_before_it_is_queued(tmp_path: Path) -> None:
+    (tmp_path / "tiny.py").write_text(
+        "import dagster as dg\n@dg.job\ndef tiny(): pass\ndefs = dg.Definitions(jobs=[tiny])\n"
+    )
+    here = tmp_path / "workspace.yaml"
+    here.write_text(f"load_from:\n- python_file: {{relative_path: {tmp_path}/tiny.py, location_name: tiny}}\n")
+    queue = {"run_coordinator": {"module": "dagster", "class": "QueuedRunCoordinator"}}
+    with dg.DagsterInstance.local_temp(str(tmp_path), overrides=queue) as own:
+        assert queue_run(own, here, "tiny", "tiny", {}, instead=lambda: "another") == "another"
+        assert own.get_runs() == []
+        run_id = queue_run(own, here, "tiny", "tiny", {})
+        assert [(run.run_id, run.status) for run in own.get_runs()] == [(run_id, dg.DagsterRunStatus.QUEUED)]
+    gc.collect()
 
 
 @pytest.mark.parametrize("well", [True, False])
@@ -108,13 +166,12 @@ def test_a_pod_that_is_started_again_tells_of_the_run_that_the_first_asked_for(
     with pytest.raises(KeyboardInterrupt):
         asked(instance, as_job)
     (run,) = instance.get_runs()
-    assert run.tags[RUN_KEY_TAG] == "features-29384720"
+    assert run.tags[start.RUN_KEY_TAG] == "features-29384720"
     monkeypatch.setattr(start, "await_run", ends(instance, well=well))
     for _ in range(2):  # while the run goes on, and when it has ended
         assert asked(instance, as_job) == [Outcome("aggregate_features_daily", DAY, well)]
     assert len(instance.get_runs()) == 1
-    later = as_job.model_copy(update={"irt_run_key": "features-29386160"})
-    asked(instance, later)
+    asked(instance, as_job.model_copy(update={"irt_run_key": "features-29386160"}))
     assert len(instance.get_runs()) == 2, "the CronJob's next Job asks for itself"
 
 
@@ -138,7 +195,7 @@ def test_a_run_by_the_documents_name_is_waited_for(
     monkeypatch.setattr(start, "await_run", ends(instance))
     night = plan_of("mirt_calibrate")
     queued(instance, replace(night, job="mirt_calibrate"), DAY, {})
-    queued(instance, replace(night, job="mirt_calibrate"), "2026-03-06", {RUN_KEY_TAG: as_job.irt_run_key})
+    queued(instance, replace(night, job="mirt_calibrate"), "2026-03-06", {start.RUN_KEY_TAG: as_job.irt_run_key})
     for day in (DAY, "2026-03-06", "2026-03-06"):
         assert asked(instance, as_job, night, day)[0] == Outcome("calibrate_night", day, success=True)
     assert len(instance.get_runs()) == 2
@@ -161,12 +218,8 @@ def test_two_pods_at_once_ask_for_one_run(
     instance: dg.DagsterInstance, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(start, "await_run", lambda _, run_id, *__: Outcome(run_id, None, success=True))
-    found: list[str] = []
-    pods = [threading.Thread(target=lambda: found.append(asked(instance, settings)[0].name)) for _ in range(2)]
-    for pod in pods:
-        pod.start()
-    for pod in pods:
-        pod.join()
+    with ThreadPoolExecutor(2) as pods:
+        found = list(pods.map(lambda _: asked(instance, settings)[0].name, range(2)))
     (run,) = instance.get_runs()
     assert found == [run.run_id] * 2
 
@@ -175,14 +228,8 @@ def test_a_code_server_that_restarts_is_waited_for(
     instance: dg.DagsterInstance, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(start, "await_run", ends(instance))
-    answers = iter([TransientFailure("the code server of irt_assets does not answer"), None])
-
-    def restarting(*arguments: Any) -> str:
-        if (fault := next(answers)) is not None:
-            raise fault
-        return enqueued(*arguments)
-
-    monkeypatch.setattr(start, "enqueue", restarting)
+    away = TransientFailure("the code server of irt_assets does not answer")
+    monkeypatch.setattr(start, "enqueue", failing_once(away, enqueued))
     assert asked(instance, settings)[0].success
 
 
@@ -200,20 +247,14 @@ def test_a_code_server_that_does_not_answer_is_said_in_a_sentence(
 
 def test_a_database_that_restarts_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(start, "BETWEEN_LOOKS_S", 0.01)
-    answers = iter([psycopg.OperationalError("the connection is lost"), None])
-
-    def look() -> str:
-        if (fault := next(answers)) is not None:
-            raise fault
-        return "ended"
-
+    look = failing_once(psycopg.OperationalError("the connection is lost"), lambda: "ended")
     assert start._through_outages(look) == "ended"
     with pytest.raises(ZeroDivisionError):
         start._through_outages(lambda: 1 / 0)
 
 
 def test_without_a_daemon_it_fails_in_the_end_and_has_run_nothing(
-    settings: Settings, irt: Callable[[Settings], Irt], monkeypatch: pytest.MonkeyPatch
+    settings: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(KUBERNETES, "10.96.0.1")
     monkeypatch.setenv("S3_BUCKET", "bank")
@@ -226,8 +267,8 @@ def test_without_a_daemon_it_fails_in_the_end_and_has_run_nothing(
     )
     for words in (("job", "observe_bank"), ("job", "theta_sweep"), *by_hand):
         ended = irt(settings)(*words)
-        assert ended.code == 2
-        assert "for ten minutes there was no daemon, and a pod executes no run itself" in ended.err
+        why = "for ten minutes there was no daemon, and a pod executes no run itself"
+        assert (ended.code, why in ended.err) == (2, True), words
     with dagster_instance(settings, Database(settings)) as instance:
         assert not instance.get_runs()
 
@@ -242,7 +283,7 @@ def test_a_month_that_is_typed_in_a_pod_is_made_by_the_daemon(
     monkeypatch.setattr(start, "await_run", follow)
     (made,) = asked(instance, settings, MONTH, "2026-02")
     (run,) = instance.get_runs()
-    assert (run.job_name, run.tags[PARTITION_TAG], run.status) == (MONTHLY_JOB, "2026-02", Status.QUEUED)
+    assert (run.job_name, run.tags[PARTITION_TAG], run.status) == (MONTHLY_JOB, "2026-02", dg.DagsterRunStatus.QUEUED)
     assert made == Outcome(MONTHLY_JOB, "2026-02", well, "" if well else "its worker was killed")
     assert asked(instance, settings, MONTH, "2026-02") == [made]
     assert len(instance.get_runs()) == 1, "one that is under way is waited for"
@@ -251,24 +292,23 @@ def test_a_month_that_is_typed_in_a_pod_is_made_by_the_daemon(
 
 
 def test_an_engine_of_one_s_own_is_refused_in_a_pod(
-    settings: Settings, irt: Callable[[Settings], Irt], monkeypatch: pytest.MonkeyPatch
+    settings: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(KUBERNETES, "10.96.0.1")
     ended = irt(settings)("calibrate", "--month", "2026-02", "--engine", "em")
-    assert ended.code == 2
-    assert "set IRT_ENGINES for the daemon" in ended.err
+    assert (ended.code, "set IRT_ENGINES for the daemon" in ended.err) == (2, True)
 
 
 def test_a_run_that_is_repeated_between_two_looks_is_followed(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = queued(instance, BANK, None, {})
-    instance.report_dagster_event(DagsterEvent("PIPELINE_FAILURE", BANK.job), run_id=first)
+    instance.report_dagster_event(dg.DagsterEvent("PIPELINE_FAILURE", BANK.job), run_id=first)
 
     def just_now(_: object, run_id: str) -> bool:
         if run_id == first:
             second = queued(instance, BANK, None, {PARENT_RUN_ID_TAG: first, RETRY_NUMBER_TAG: "1"})
-            instance.report_dagster_event(DagsterEvent("PIPELINE_SUCCESS", BANK.job), run_id=second)
+            instance.report_dagster_event(dg.DagsterEvent("PIPELINE_SUCCESS", BANK.job), run_id=second)
         return False
 
     monkeypatch.setattr(start, "is_to_be_repeated", just_now)

@@ -42,6 +42,5 @@ def test_killed_months_are_repeated_and_nobody_asks_again_for_them(tmp_path: Pat
         killed_for_good = {run.tags[kills.PARTITION_TAG] for run in failed if run.tags["dagster/will_retry"] == "false"}
         assert asked.again <= killed_for_good  # nobody asks again for what the daemon repeats
         assert asked.stale <= set(months[1:])  # fitted before the first, which was repeated
-        told = {partition for (partition,) in rows(stack.database, RUNS_TOLD)}
-        assert told <= killed_for_good
+        assert {partition for (partition,) in rows(stack.database, RUNS_TOLD)} <= killed_for_good
     print(f"{len(made)} kills: {[' + '.join(kill.kind) for kill in made]}, {len(failed)} runs failed")

@@ -18,13 +18,10 @@ import dagster as dg
 import kubernetes.config.kube_config
 import pytest
 import yaml
-from dagster import MAX_RUNTIME_SECONDS_TAG, DagsterEvent, instance_for_test
-from dagster import DagsterRunStatus as Status
 
 from irt_assets.common.environment import CONFIGURATION, VARIANTS
 from irt_assets.common.run_progress import to_be_repeated
 from jobs import kubernetes_launcher
-from jobs.kubernetes_launcher import KubernetesRunLauncher
 from jobs.launcher import own_worker_tags
 from jobs.stuck_runs import fail_lost_runs
 from resources.dagster_compat import WorkerStatus, watch_starting_runs
@@ -102,22 +99,21 @@ class Cluster:
         code = GrpcServerCodeLocationOrigin(host="irt-code-server", port=4266, location_name="irt_assets")
         origin = RemoteJobOrigin(RemoteRepositoryOrigin(code, "__repository__"), JOB)
         run = create_run_for_test(self.instance, job_name=JOB, tags=tags, remote_job_origin=origin)
-        self.instance.report_dagster_event(DagsterEvent.job_enqueue(run), run_id=run.run_id)
+        self.instance.report_dagster_event(dg.DagsterEvent.job_enqueue(run), run_id=run.run_id)
         return run.run_id
 
     def launched(self, **tags: str) -> str:
         run_id = self.queued(**tags)
         self.dequeue()
-        assert self.status(run_id) is Status.STARTING
+        assert self.status(run_id) is dg.DagsterRunStatus.STARTING
         return run_id
 
     def started(self, **tags: str) -> str:
         run_id = self.launched(**tags)
         run = self.instance.get_run_by_id(run_id)
-        assert run is not None
         self.api.run_pod(self.job(run_id))
-        self.instance.report_dagster_event(DagsterEvent("PIPELINE_START", run.job_name), run_id=run_id)
-        assert self.status(run_id) is Status.STARTED
+        self.instance.report_dagster_event(dg.DagsterEvent("PIPELINE_START", run.job_name), run_id=run_id)
+        assert self.status(run_id) is dg.DagsterRunStatus.STARTED
         return run_id
 
     def dequeue(self) -> None:
@@ -130,10 +126,23 @@ class Cluster:
         errors = [*run_monitoring.execute_run_monitoring_iteration(self, logging.getLogger("monitor"))]  # type: ignore[arg-type]
         assert not any(errors), errors
 
-    def status(self, run_id: str) -> Status:
-        run = self.instance.get_run_by_id(run_id)
-        assert run is not None
-        return run.status
+    def status(self, run_id: str) -> dg.DagsterRunStatus:
+        return self.instance.get_run_by_id(run_id).status
+
+    def dequeued(self, run_id: str) -> dg.DagsterRunStatus:
+        """The run's status after a look of the queue."""
+        self.dequeue()
+        return self.status(run_id)
+
+    def monitored(self, run_id: str) -> dg.DagsterRunStatus:
+        """The run's status after a look of the monitor."""
+        self.monitor()
+        return self.status(run_id)
+
+    def failure(self, run_id: str) -> str:
+        """What a run that failed says."""
+        assert self.status(run_id) is dg.DagsterRunStatus.FAILURE
+        return self.says(run_id)
 
     def job(self, run_id: str) -> str:
         return f"dagster-run-{run_id}"
@@ -172,13 +181,13 @@ def cluster(api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "run_monitoring": {"enabled": True, **stated["run_monitoring"]},
         "run_retries": yaml.safe_load(CONFIGURATION.read_bytes())["run_retries"],
     }
-    with instance_for_test(parts) as instance:
+    with dg.instance_for_test(parts) as instance:
         yield Cluster(api, instance, QueuedRunCoordinatorDaemon(interval_seconds=1))
 
 
 # -- the Job ------------------------------------------------------------------------------------------
 def test_a_run_s_pod_is_like_the_daemon_s_with_what_its_kind_of_run_gets(cluster: Cluster) -> None:
-    run_id = cluster.launched(**{"irt/kind": "monthly", MAX_RUNTIME_SECONDS_TAG: "86400"})
+    run_id = cluster.launched(**{"irt/kind": "monthly", dg.MAX_RUNTIME_SECONDS_TAG: "86400"})
     job = cluster.api.jobs[cluster.job(run_id)]
     assert job["spec"]["backoffLimit"] == 0
     assert 86_400 < job["spec"]["activeDeadlineSeconds"] < 86_400 + 3_600
@@ -193,13 +202,11 @@ def test_a_run_s_pod_is_like_the_daemon_s_with_what_its_kind_of_run_gets(cluster
     assert not {"readinessProbe", "ports", "command"} & container.keys()
     for name in ("securityContext", "nodeSelector", "serviceAccountName", "terminationGracePeriodSeconds"):
         assert pod[name] == OWN_POD["spec"][name], name
-    assert pod["volumes"] == OWN_POD["spec"]["volumes"][:1]
-    assert pod["restartPolicy"] == "Never"
+    assert (pod["volumes"], pod["restartPolicy"]) == (OWN_POD["spec"]["volumes"][:1], "Never")
     assert pod["automountServiceAccountToken"] is False, "a run asks the API server for nothing"
     assert not {"nodeName", "initContainers"} & pod.keys()
     for labels in (job["metadata"]["labels"], job["spec"]["template"]["metadata"]["labels"]):
-        assert labels["dagster/run-id"] == run_id
-        assert labels["irt/kind"] == "monthly"
+        assert (labels["dagster/run-id"], labels["irt/kind"]) == (run_id, "monthly")
         assert labels["app.kubernetes.io/name"] == "irt-assets"
         assert labels["app.kubernetes.io/component"] == "run-worker"
 
@@ -250,11 +257,8 @@ def test_a_run_that_is_launched_during_an_outage_waits_in_the_queue(cluster: Clu
     run_id = cluster.queued()
     with cluster.api.away():
         for _ in range(OUTAGE_S // BETWEEN_POLLS_S):
-            cluster.dequeue()
-            assert cluster.status(run_id) is Status.QUEUED
-    cluster.dequeue()
-    assert cluster.status(run_id) is Status.STARTING
-    assert [*cluster.api.jobs] == [cluster.job(run_id)]
+            assert cluster.dequeued(run_id) is dg.DagsterRunStatus.QUEUED
+    assert (cluster.dequeued(run_id), [*cluster.api.jobs]) == (dg.DagsterRunStatus.STARTING, [cluster.job(run_id)])
     assert "API server does not answer" in cluster.says(run_id)
 
 
@@ -284,10 +288,8 @@ def test_an_outage_is_told_once_when_it_begins_and_once_when_it_is_over(
 def test_another_error_of_the_queue_is_logged_with_its_stack(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(KubernetesRunLauncher, "_job", lambda *_: 1 / 0)
-    run_id = cluster.queued()
-    cluster.dequeue()
-    assert cluster.status(run_id) is Status.FAILURE
+    monkeypatch.setattr(kubernetes_launcher.KubernetesRunLauncher, "_job", lambda *_: 1 / 0)
+    assert cluster.dequeued(cluster.queued()) is dg.DagsterRunStatus.FAILURE
     assert "ZeroDivisionError" in caplog.text
 
 
@@ -295,24 +297,19 @@ def test_another_error_of_the_queue_is_logged_with_its_stack(
 def test_a_run_that_is_launched_while_the_api_server_starts_waits_too(cluster: Cluster, status: int) -> None:
     run_id = cluster.queued()
     cluster.api.answers = status
-    cluster.dequeue()
-    assert cluster.status(run_id) is Status.QUEUED
+    assert cluster.dequeued(run_id) is dg.DagsterRunStatus.QUEUED
     cluster.api.answers = 0
-    cluster.dequeue()
-    assert cluster.status(run_id) is Status.STARTING
+    assert cluster.dequeued(run_id) is dg.DagsterRunStatus.STARTING
 
 
 def test_a_job_that_was_made_though_the_answer_was_lost_is_not_made_twice(cluster: Cluster) -> None:
     cluster.launched()  # the daemon's pod is known from here on
     run_id = cluster.queued()
     cluster.api.loses_answers = True
-    cluster.dequeue()
-    assert cluster.status(run_id) is Status.QUEUED
+    assert cluster.dequeued(run_id) is dg.DagsterRunStatus.QUEUED
     assert cluster.job(run_id) in cluster.api.jobs
     cluster.api.loses_answers = False
-    cluster.dequeue()
-    assert cluster.status(run_id) is Status.STARTING
-    assert len(cluster.api.jobs) == 2
+    assert (cluster.dequeued(run_id), len(cluster.api.jobs)) == (dg.DagsterRunStatus.STARTING, 2)
 
 
 def test_a_job_of_that_name_that_is_another_run_s_is_left_alone(cluster: Cluster) -> None:
@@ -320,16 +317,14 @@ def test_a_job_of_that_name_that_is_another_run_s_is_left_alone(cluster: Cluster
     run_id = cluster.queued()
     cluster.api.jobs[cluster.job(run_id)] = cluster.api.jobs[cluster.job(another)]
     cluster.dequeue()
-    assert cluster.status(run_id) is Status.FAILURE
-    assert "is of another run: delete it" in cluster.says(run_id)
+    assert "is of another run: delete it" in cluster.failure(run_id)
 
 
 def test_what_the_cluster_refuses_fails_with_its_reason(cluster: Cluster) -> None:
     run_id = cluster.queued()
     cluster.api.answers = 403
     cluster.dequeue()
-    assert cluster.status(run_id) is Status.FAILURE
-    assert "the cluster does not let us make the Job of a run: 403" in cluster.says(run_id)
+    assert "the cluster does not let us make the Job of a run: 403" in cluster.failure(run_id)
 
 
 def test_runs_go_on_through_an_outage(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -345,7 +340,10 @@ def test_runs_go_on_through_an_outage(cluster: Cluster, monkeypatch: pytest.Monk
     cluster.monitor()
     cluster.api.loses_answers = False
     cluster.monitor()
-    assert (cluster.status(going), cluster.status(starting)) == (Status.STARTED, Status.STARTING)
+    assert (cluster.status(going), cluster.status(starting)) == (
+        dg.DagsterRunStatus.STARTED,
+        dg.DagsterRunStatus.STARTING,
+    )
 
 
 def test_a_run_is_cancelled_during_an_outage_by_its_status_alone(cluster: Cluster) -> None:
@@ -353,7 +351,7 @@ def test_a_run_is_cancelled_during_an_outage_by_its_status_alone(cluster: Cluste
     with cluster.api.away():
         assert cluster.instance.run_launcher.terminate(run_id)
         assert cluster.instance.run_launcher.terminate(run_id)
-    assert cluster.status(run_id) is Status.CANCELING, "its worker reads that"
+    assert cluster.status(run_id) is dg.DagsterRunStatus.CANCELING, "its worker reads that"
     assert "its worker ends when it sees the run's status" in cluster.says(run_id)
 
 
@@ -364,27 +362,23 @@ def test_a_job_that_was_deleted_fails_its_run_at_once(cluster: Cluster, stage: s
     cluster.api.pods.pop(f"{cluster.job(run_id)}-x7k2p", None)
     del cluster.api.jobs[cluster.job(run_id)]
     cluster.monitor()
-    assert cluster.status(run_id) is Status.FAILURE
-    assert "is gone: somebody deleted it" in cluster.says(run_id)
+    assert "is gone: somebody deleted it" in cluster.failure(run_id)
 
 
 def test_a_repeat_lives_until_its_own_job_is_made(cluster: Cluster) -> None:
     """Dagster gives it the tags of the run that died, and it is looked at before it is queued."""
     first = cluster.instance.get_run_by_id(cluster.launched())
-    assert first is not None
     repeat = create_run_for_test(cluster.instance, job_name=JOB, tags=dict(first.tags))
     assert cluster.instance.run_launcher.check_starting_run(repeat).status is WorkerStatus.RUNNING  # type: ignore[attr-defined]
 
 
 def test_a_run_whose_job_a_dead_daemon_had_not_made_fails_at_once(cluster: Cluster) -> None:
     run_id = cluster.queued()
-    cluster.instance.report_dagster_event(DagsterEvent("PIPELINE_STARTING", JOB), run_id=run_id)
-    cluster.monitor()
-    assert cluster.status(run_id) is Status.STARTING, "this daemon is about to make it"
+    cluster.instance.report_dagster_event(dg.DagsterEvent("PIPELINE_STARTING", JOB), run_id=run_id)
+    assert cluster.monitored(run_id) is dg.DagsterRunStatus.STARTING, "this daemon is about to make it"
     cluster.instance.run_launcher.began = time.time() + 1  # type: ignore[attr-defined]
     cluster.monitor()
-    assert cluster.status(run_id) is Status.FAILURE
-    assert "the daemon died before it was made" in cluster.says(run_id)
+    assert "the daemon died before it was made" in cluster.failure(run_id)
 
 
 @pytest.mark.parametrize("stage", ["launched", "started"])
@@ -395,8 +389,7 @@ def test_a_pod_that_has_ended_fails_its_run_at_once(cluster: Cluster, stage: str
     if noticed:
         cluster.api.jobs[cluster.job(run_id)]["status"] = {"failed": 1}
     cluster.monitor()
-    assert cluster.status(run_id) is Status.FAILURE
-    assert "ended with exit code 137 (Error): the run's process was ended by SIGKILL" in cluster.says(run_id)
+    assert "ended with exit code 137 (Error): the run's process was ended by SIGKILL" in cluster.failure(run_id)
     assert [record.dagster_run.run_id for record in to_be_repeated(cluster.instance)] == [run_id]
 
 
@@ -404,12 +397,10 @@ def test_a_pod_that_is_gone_without_a_trace_fails_its_run(cluster: Cluster) -> N
     """Somebody deleted it: the Job's controller counts it as failed, and makes no other."""
     run_id = cluster.started()
     cluster.api.pods.pop(f"{cluster.job(run_id)}-x7k2p")
-    cluster.monitor()
-    assert cluster.status(run_id) is Status.STARTED, "a pod may not be there yet"
+    assert cluster.monitored(run_id) is dg.DagsterRunStatus.STARTED, "a pod may not be there yet"
     failed = {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "limit reached"}
     cluster.api.jobs[cluster.job(run_id)]["status"] = {"failed": 1, "conditions": [failed]}
-    cluster.monitor()
-    assert cluster.status(run_id) is Status.FAILURE
+    assert cluster.monitored(run_id) is dg.DagsterRunStatus.FAILURE
 
 
 def test_a_run_that_needed_too_much_memory_says_so(cluster: Cluster) -> None:
@@ -427,19 +418,16 @@ def test_a_run_that_does_not_start_fails_in_the_end_and_says_what_it_waited_for(
     cluster.api.run_pod(cluster.job(run_id), "Pending", conditions=no_node)
     began = time.time()
     monkeypatch.setattr(run_monitoring, "get_current_timestamp", lambda: began + 600)
-    cluster.monitor()
-    assert cluster.status(run_id) is Status.STARTING
+    assert cluster.monitored(run_id) is dg.DagsterRunStatus.STARTING
     monkeypatch.setattr(run_monitoring, "get_current_timestamp", lambda: began + 1_000)
     cluster.monitor()
-    assert cluster.status(run_id) is Status.FAILURE
-    assert "has no node: 0/3 nodes have enough memory" in cluster.says(run_id)
+    assert "has no node: 0/3 nodes have enough memory" in cluster.failure(run_id)
 
 
 def test_a_run_that_a_process_executes_itself_has_no_job_and_lives(cluster: Cluster) -> None:
     run_id = cluster.started(**own_worker_tags())
     cluster.api.jobs.clear()
-    cluster.monitor()
-    assert cluster.status(run_id) is Status.STARTED
+    assert cluster.monitored(run_id) is dg.DagsterRunStatus.STARTED
 
 
 def test_cancelling_deletes_the_job_and_what_is_cancelled_twice_is_cancelled(cluster: Cluster) -> None:
@@ -447,9 +435,9 @@ def test_cancelling_deletes_the_job_and_what_is_cancelled_twice_is_cancelled(clu
     launcher = cluster.instance.run_launcher
     assert launcher.terminate(run_id)
     assert cluster.job(run_id) not in cluster.api.jobs
-    assert cluster.status(run_id) is Status.CANCELING, "the worker has its last words"
+    assert cluster.status(run_id) is dg.DagsterRunStatus.CANCELING, "the worker has its last words"
     assert launcher.terminate(run_id)
-    assert cluster.status(run_id) is Status.CANCELED, "no worker is left to say it"
+    assert cluster.status(run_id) is dg.DagsterRunStatus.CANCELED, "no worker is left to say it"
     assert not launcher.terminate(run_id)
 
 
@@ -460,12 +448,11 @@ def test_a_pod_that_may_not_ask_the_api_server_still_knows_the_instance(
     run_id = cluster.started()
     monkeypatch.setattr(kubernetes.config.kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
     asked = len(cluster.api.requests)
-    launcher = KubernetesRunLauncher()
+    launcher = kubernetes_launcher.KubernetesRunLauncher()
     launcher.register_instance(cluster.instance)
     assert fail_lost_runs(cluster.instance) == []
     assert launcher.terminate(run_id)
-    assert cluster.status(run_id) is Status.CANCELING
-    assert len(cluster.api.requests) == asked
+    assert (cluster.status(run_id), len(cluster.api.requests)) == (dg.DagsterRunStatus.CANCELING, asked)
 
 
 def test_without_the_downward_api_a_run_fails_with_what_to_set(
@@ -475,13 +462,11 @@ def test_without_the_downward_api_a_run_fails_with_what_to_set(
     get_settings.cache_clear()
     run_id = cluster.queued()
     cluster.dequeue()
-    assert cluster.status(run_id) is Status.FAILURE
-    assert "POD_NAME is not set: set it by the downward API" in cluster.says(run_id)
+    assert "POD_NAME is not set: set it by the downward API" in cluster.failure(run_id)
 
 
 def test_an_api_server_that_accepts_and_says_nothing_is_away(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kubernetes_launcher, "PATIENCE_S", (0.2, 0.2))
     run_id = cluster.started()
     monkeypatch.setattr(ApiServer, "answer", lambda *_: time.sleep(1) or (200, {}))
-    cluster.monitor()
-    assert cluster.status(run_id) is Status.STARTED
+    assert cluster.monitored(run_id) is dg.DagsterRunStatus.STARTED

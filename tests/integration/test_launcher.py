@@ -136,7 +136,6 @@ with Stack(settings, Database(settings), module={TOY!r}) as stack:
     stack.wait()
 """
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=ROOT) as irt:
-        assert irt.stdout is not None
         servers = json.loads(irt.stdout.readline())
         assert all(process_start(pid) is not None for pid in servers)
         irt.kill()
@@ -146,8 +145,6 @@ with Stack(settings, Database(settings), module={TOY!r}) as stack:
 def test_a_run_that_a_crash_of_the_host_cut_off_fails_at_the_next_poll(stack: Harness) -> None:
     """After a reboot the same services start in the same order: the worker's id and start may fit another process."""
     run_id = sleeping(stack, "2026-09")
-    run = stack.instance.get_run_by_id(run_id)
-    assert run is not None
     wait_for("the worker to be on record", lambda: "pid" in worker_on_record(stack, run_id))
     before = worker_on_record(stack, run_id) | {"boot": "the one before the crash"}
     stack.instance.add_run_tags(run_id, {WORKER_TAG: json.dumps(before)})
@@ -158,7 +155,6 @@ def test_a_run_that_a_crash_of_the_host_cut_off_fails_at_the_next_poll(stack: Ha
 def test_a_run_whose_launch_was_lost_in_a_crash_does_not_wait_for_ever(stack: Harness) -> None:
     """The host went down when the run was taken from the queue, and before a worker was there."""
     job = stack.instance.get_run_by_id(stack.launch("toy_job", "2026-06"))
-    assert job is not None
     stack.finished(job.run_id)
     lost = job._replace(run_id=make_new_run_id(), status=DagsterRunStatus.NOT_STARTED)
     stack.instance.add_run(lost)
@@ -173,9 +169,7 @@ def test_a_run_whose_launch_was_lost_in_a_crash_does_not_wait_for_ever(stack: Ha
 
 
 def worker_on_record(stack: Harness, run_id: str) -> dict[str, Any]:
-    run = stack.instance.get_run_by_id(run_id)
-    assert run is not None
-    return json.loads(run.tags.get(WORKER_TAG, "{}"))
+    return json.loads(stack.instance.get_run_by_id(run_id).tags.get(WORKER_TAG, "{}"))
 
 
 def test_a_worker_is_known_by_host_boot_process_id_and_start(stack: Harness) -> None:
@@ -183,7 +177,6 @@ def test_a_worker_is_known_by_host_boot_process_id_and_start(stack: Harness) -> 
     run_id = stack.launch("toy_job", "2026-08")
     stack.finished(run_id)
     run = stack.instance.get_run_by_id(run_id)
-    assert run is not None
 
     def health(**worker: object) -> str:
         tags = {**run.tags, WORKER_TAG: json.dumps(worker)} if worker else run.tags
@@ -191,8 +184,7 @@ def test_a_worker_is_known_by_host_boot_process_id_and_start(stack: Harness) -> 
 
     wait_for("the worker to end", lambda: health() == "FAILED")
     me = json.loads(own_worker_tags()[WORKER_TAG])
-    assert health(**me) == "RUNNING"
-    assert health(**{**me, "started": me["started"] - 60}) == "FAILED"
+    assert (health(**me), health(**{**me, "started": me["started"] - 60})) == ("RUNNING", "FAILED")
     assert health(**{**me, "pid": 2**22 + 1}) == "FAILED"  # no kernel gives this one
     assert health(**{**me, "boot": "another"}) == "FAILED"
     assert health(**{name: me[name] for name in ("host", "boot")}) == "FAILED"  # launched, and never heard of

@@ -7,15 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from irt_assets.calibration.month import fit_month, link_month, publish_month
 from irt_assets.decisions.origin import initialise
-from irt_assets.engines.em import EmEngine
 from irt_assets.gates.advisory_checks import items_are_assigned_as_the_scale_says
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.scales import change_rules, read_scales
-from irt_assets.responses.snapshot import take_snapshot
 from resources.postgres.database import Database
 from resources.settings import Settings
+from tests.helpers import rooms
 from tests.helpers.rooms import (
     LOWERED,
     MONTHS,
@@ -52,14 +50,9 @@ def calibrate(settings: Settings, **rules: Any) -> dict[str, dict[str, Any]]:
     database, store = Database(settings), folder_store(settings)
     if rules:
         change_rules(database, SCALE, rules)
-    take_snapshot(database, store, MONTH, None)
-    fit_month(database, store, MONTH, EmEngine(1), None)
-    link_month(database, MONTH, None)
-    publish_month(database, store, MONTH, (), None)
+    rooms.calibrate(settings, MONTH)
     with database.connect() as connection:
         evidence = evidence_of(connection, store, MONTH, read_scales(connection)[SCALE])
-    assert evidence.linked is not None
-    assert evidence.staged is not None
     return {"items": evidence.linked.items, "evidence": evidence, "spec": evidence.staged.spec.as_json()}
 
 

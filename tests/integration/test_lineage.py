@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from irt_assets.decisions.lineage import lineage
@@ -12,13 +14,12 @@ from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.settings import Settings
 from resources.version import code_version
-from tests.helpers import rooms
-from tests.helpers.rooms import add_items, folder_store, rows, run_sql
+from tests.helpers.rooms import MONTHS, add_items, folder_store, rows, run_sql
 
-MONTH = rooms.MONTHS[0]
+MONTH = MONTHS[0]
 
 
-def of_item(settings: Settings, item: str) -> list[dict[str, object]]:
+def of_item(settings: Settings, item: str) -> list[dict[str, Any]]:
     with Database(settings).connect() as connection:
         return lineage(connection, item)
 
@@ -27,23 +28,25 @@ def test_a_published_number_leads_back_to_fit_snapshot_answers_code_and_run(
     calibrated: Settings, small_truth: Truth
 ) -> None:
     bank = small_truth.bank
-    item = bank.item_ids[int((~bank.anchor).nonzero()[0][0])]
-    (found,) = of_item(calibrated, item)
+    (found,) = of_item(calibrated, bank.item_ids[int((~bank.anchor).nonzero()[0][0])])
     with Database(calibrated).connect() as connection:
         snapshot = current_snapshot(connection, MONTH)
-    assert snapshot is not None
-    assert (found["rule"], found["month"], found["run_id"]) == ("first", MONTH, "run")
-    assert found["data_hash"] == snapshot.data_hash
-    assert (found["snapshot"], found["snapshot_hash"]) == (snapshot.uri, snapshot.snapshot_hash)
-    assert folder_store(calibrated).exists(str(found["snapshot"]))
-    assert found["code_version"] == code_version()
+    wanted = {
+        "rule": "first",
+        "month": MONTH,
+        "run_id": "run",
+        "data_hash": snapshot.data_hash,
+        "snapshot": snapshot.uri,
+        "snapshot_hash": snapshot.snapshot_hash,
+        "code_version": code_version(),
+        "in_force": True,
+    }
+    assert {name: found[name] for name in wanted} == wanted
+    assert folder_store(calibrated).exists(snapshot.uri)
     assert rows(Database(calibrated), "SELECT DISTINCT anchor_hash FROM anchor_set") == [(found["anchor_hash"],)]
-    constants, raw = found["linking_constants"], found["raw"]
-    assert isinstance(constants, dict)
-    assert isinstance(raw, dict)
-    assert found["a"] == pytest.approx(raw["a"] / constants["slope"], rel=1e-12)
-    assert found["b"] == pytest.approx(raw["b"] * constants["slope"] + constants["intercept"], rel=1e-9)
-    assert found["in_force"] is True
+    slope, intercept = (found["linking_constants"][name] for name in ("slope", "intercept"))
+    assert found["a"] == pytest.approx(found["raw"]["a"] / slope, rel=1e-12)
+    assert found["b"] == pytest.approx(found["raw"]["b"] * slope + intercept, rel=1e-9)
 
 
 def test_an_anchor_leads_back_to_the_bank(calibrated: Settings, small_truth: Truth) -> None:
@@ -72,8 +75,7 @@ def test_later_decisions_come_first_and_only_one_is_in_force(world: Settings, sm
         )
     found = of_item(world, item)
     assert [row["b"] for row in found][:2] == [0.9, 0.5]
-    assert [row["in_force"] for row in found] == [False, True, False]
-    assert found[0]["decided_by"] == "Ada"
+    assert ([row["in_force"] for row in found], found[0]["decided_by"]) == ([False, True, False], "Ada")
 
 
 def test_an_item_that_the_bank_does_not_have_is_told_so(world: Settings) -> None:

@@ -15,6 +15,7 @@ from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.postgres.schema_version import schema_version
 from resources.settings import Settings
+from tests.helpers.rooms import run_sql
 from tests.testbed.partitions import ensure_month_partitions
 
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
@@ -25,8 +26,7 @@ def test_from_nothing_to_head_is_what_the_registry_says(database: Database) -> N
 
 
 def test_upgrading_again_changes_nothing(database: Database) -> None:
-    with database.connect() as connection:
-        connection.execute("INSERT INTO question (item_id) VALUES ('q1')")
+    run_sql(database, "INSERT INTO question (item_id) VALUES ('q1')")
     schema.upgrade(database)
     assert schema_version(database).fault is None
     with database.connect() as connection:
@@ -63,8 +63,7 @@ def test_postgresql_15_takes_the_same_schema(tmp_path: Path, require: Callable[[
     ],
 )
 def test_a_difference_from_the_registry_is_named(database: Database, damage: str, said: str) -> None:
-    with database.connect() as connection:
-        connection.execute(damage)
+    run_sql(database, damage)
     differences = schema.drift(database)
     assert len(differences) == 1
     assert said in differences[0]

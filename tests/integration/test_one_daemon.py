@@ -78,7 +78,6 @@ def test_a_lock_whose_connection_is_gone_is_lost_and_free_for_others(first: Daem
 
 
 def test_the_server_notices_within_30_seconds_that_a_host_is_gone(first: DaemonLock) -> None:
-    assert first._connection is not None
     idle, interval, count = (
         int(first._connection.execute(f"SELECT current_setting('tcp_keepalives_{name}')").fetchone()[0])  # type: ignore[index]
         for name in ("idle", "interval", "count")
@@ -205,7 +204,6 @@ def test_a_bucket_is_no_machines(settings: Settings, database: Database) -> None
 
 
 def test_the_id_of_a_folder_is_no_file_of_the_store(settings: Settings, database: Database, tmp_path: Path) -> None:
-    store = open_store(settings, database)
-    assert list(store.list("snapshots")) == []
+    assert list(open_store(settings, database).list("snapshots")) == []
     with psycopg.connect(database.url) as connection:
         assert connection.execute("SELECT count(*) FROM object_folder").fetchone() == (1,)

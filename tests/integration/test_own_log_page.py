@@ -9,7 +9,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from irt_assets.psychometrics.simulation.scenario import demo_scenario
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.helpers.databases import template_copy
-from tests.helpers.typed import Irt
+from tests.helpers.typed import Irt, IrtOf
 from tests.helpers.written_commands import ROOT, fenced_blocks, logical_lines, simple_commands
 from tests.testbed.patience import patient
 
@@ -45,7 +45,7 @@ def home(
         yield settings
 
 
-def test_the_page_is_walked_from_a_log_to_its_drift(home: Settings, irt: Callable[[Settings], Irt]) -> None:
+def test_the_page_is_walked_from_a_log_to_its_drift(home: Settings, irt: IrtOf) -> None:
     ours = dict(zip(OF_THE_PAGE, demo_scenario(datetime.now(UTC)).months[:-1], strict=True))
     text = re.sub("|".join(ours), lambda month: ours[month[0]], PAGE.read_text("utf-8"))
     months = ours.values()

@@ -60,6 +60,12 @@ def publish(ledger: Database, store: FolderStore, month: str, unsettled: Sequenc
     return publish_month(ledger, store, month, set(unsettled) - {month}, None)[SCALE]
 
 
+def calibrate(ledger: Database, store: FolderStore, month: str, **others: Any) -> Step:
+    """The month's step after its linked fit was taken to the ledger."""
+    link(ledger, store, month, **others)
+    return publish(ledger, store, month)[month]
+
+
 def publications(ledger: Database) -> list[tuple[Any, ...]]:
     """What stands in the ledger beside the origin: item, its month, b and the time from which it is in force."""
     return rows(
@@ -124,6 +130,11 @@ class Backfill:
     def end(self, month: str) -> None:
         self.unsettled -= {month}
 
+    def run(self, month: str) -> None:
+        self.link(month)
+        self.publish(month)
+        self.end(month)
+
     def outcome(self) -> tuple[Any, ...]:
         tick(self.ledger, self.store, self.unsettled)
         done = {month: state for month, state in states(self.ledger).items() if state != "held"}
@@ -135,9 +146,7 @@ def in_order(ledger: Database, store: FolderStore) -> Iterator[tuple[Any, ...]]:
     """The ledger that the months leave when they run one after the other."""
     backfill = Backfill(ledger, store)
     for month in sorted(backfill.unsettled):
-        backfill.link(month)
-        backfill.publish(month)
-        backfill.end(month)
+        backfill.run(month)
     yield backfill.outcome()
     clear(ledger)
 
@@ -165,9 +174,7 @@ def test_a_backfill_leaves_one_ledger_in_every_order(
         clear(ledger)
         backfill = Backfill(ledger, store)
         for month in order:
-            backfill.link(month)
-            backfill.publish(month)
-            backfill.end(month)
+            backfill.run(month)
         assert backfill.outcome() == in_order, order
 
 
@@ -194,9 +201,7 @@ def test_the_daemon_looking_in_between_changes_nothing(
     clear(ledger)
     backfill = Backfill(ledger, store)
     for month in (MAY, MAR, FEB, JAN, APR):
-        backfill.link(month)
-        backfill.publish(month)
-        backfill.end(month)
+        backfill.run(month)
         tick(ledger, store, backfill.unsettled)
     assert backfill.outcome() == in_order
 
@@ -248,8 +253,7 @@ def test_a_waiting_month_that_was_fitted_again_waits_for_its_own_run(ledger: Dat
     publish(ledger, store, FEB, [JAN])
     link(ledger, store, FEB, shift=0.05)
     link(ledger, store, JAN)
-    assert set(publish(ledger, store, JAN)) == {JAN}
-    assert publish(ledger, store, FEB)[FEB].state == "done"
+    assert (set(publish(ledger, store, JAN)), publish(ledger, store, FEB)[FEB].state) == ({JAN}, "done")
     assert [row[:3] for row in publications(ledger)][-1] == ("F", FEB, 0.25)
 
 
@@ -257,19 +261,16 @@ def test_a_waiting_month_that_was_fitted_again_waits_for_its_own_run(ledger: Dat
 
 
 def test_a_month_calibrated_after_a_later_one_only_proposes(ledger: Database, store: FolderStore) -> None:
-    link(ledger, store, FEB)
-    publish(ledger, store, FEB)
+    calibrate(ledger, store, FEB)
     before = publications(ledger)
-    link(ledger, store, JAN)
-    step = publish(ledger, store, JAN)[JAN]
+    step = calibrate(ledger, store, JAN)
     assert (step.state, step.n_published) == ("done", 0)
     assert publications(ledger) == before
     assert "2026-02 was settled before" in proposals(ledger)[JAN, "J"]
 
 
 def test_a_month_that_runs_again_only_proposes(ledger: Database, store: FolderStore) -> None:
-    link(ledger, store, JAN)
-    publish(ledger, store, JAN)
+    calibrate(ledger, store, JAN)
     before = publications(ledger)
     fit_id = link(ledger, store, JAN, shift=0.05)
     extra = made_up_calibration(dict.fromkeys((*ANCHORS, "F"), (1.0, 0.0)))
@@ -282,8 +283,7 @@ def test_a_month_that_runs_again_only_proposes(ledger: Database, store: FolderSt
 
 
 def test_publishing_the_same_fit_again_changes_nothing(ledger: Database, store: FolderStore) -> None:
-    link(ledger, store, JAN)
-    first = publish(ledger, store, JAN)[JAN]
+    first = calibrate(ledger, store, JAN)
     content = (publications(ledger), proposals(ledger))
     second = publish(ledger, store, JAN)[JAN]
     assert (publications(ledger), proposals(ledger)) == content
@@ -291,8 +291,7 @@ def test_publishing_the_same_fit_again_changes_nothing(ledger: Database, store: 
 
 
 def test_anchors_are_only_proposed(ledger: Database, store: FolderStore) -> None:
-    link(ledger, store, JAN)
-    publish(ledger, store, JAN)
+    calibrate(ledger, store, JAN)
     assert {i: why for (_, i), why in proposals(ledger).items()} == dict.fromkeys(
         ANCHORS, "it is an anchor: the anchor set is frozen"
     )
@@ -300,8 +299,7 @@ def test_anchors_are_only_proposed(ledger: Database, store: FolderStore) -> None
 
 
 def test_a_red_month_publishes_nothing_proposes_nothing_and_says_why(ledger: Database, store: FolderStore) -> None:
-    link(ledger, store, JAN, red=True)
-    step = publish(ledger, store, JAN)[JAN]
+    step = calibrate(ledger, store, JAN, red=True)
     assert step.state == "held"
     assert step.why.startswith("3 anchors disagree (Q = ")
     assert "; decide: take the anchors that changed (a leak, a wrong key, an edited text) out of" in step.why
@@ -310,18 +308,14 @@ def test_a_red_month_publishes_nothing_proposes_nothing_and_says_why(ledger: Dat
 
 
 def test_a_red_month_is_passed_over_by_those_after_it(ledger: Database, store: FolderStore) -> None:
-    link(ledger, store, JAN, red=True)
-    publish(ledger, store, JAN)
-    link(ledger, store, FEB)
-    assert publish(ledger, store, FEB)[FEB].state == "done"
+    calibrate(ledger, store, JAN, red=True)
+    assert calibrate(ledger, store, FEB).state == "done"
     assert [row[:2] for row in publications(ledger)] == [("F", FEB), ("always", FEB)]
 
 
 def test_a_red_month_that_was_mended_before_any_later_one_still_publishes(ledger: Database, store: FolderStore) -> None:
-    link(ledger, store, JAN, red=True)
-    publish(ledger, store, JAN)
-    link(ledger, store, JAN)
-    assert publish(ledger, store, JAN)[JAN].n_published == 2
+    calibrate(ledger, store, JAN, red=True)
+    assert calibrate(ledger, store, JAN).n_published == 2
 
 
 def test_an_item_gate_holds_back_single_items_by_name(ledger: Database, store: FolderStore) -> None:
@@ -333,13 +327,11 @@ def test_an_item_gate_holds_back_single_items_by_name(ledger: Database, store: F
     assert [row[0] for row in publications(ledger)] == ["J"]
     assert set(step.held) == {"F", "M", "A"}
     assert "check the answer key" in step.held["F"][0]
-    assert step.held["M"] == ["|b| = 6.50 is above 6"]
-    assert step.n_held == 3
+    assert (step.held["M"], step.n_held) == (["|b| = 6.50 is above 6"], 3)
 
 
 def test_an_item_held_back_is_published_by_the_first_month_that_it_passes(ledger: Database, store: FolderStore) -> None:
-    link(ledger, store, JAN)
-    publish(ledger, store, JAN)
+    calibrate(ledger, store, JAN)
     link_made_up(ledger, store, FEB, made_up_calibration(dict.fromkeys((*ANCHORS, "held"), (1.0, 0.7))))
     publish(ledger, store, FEB)
     assert ("held", FEB, 0.7, TIMES[FEB]) in publications(ledger)
@@ -377,8 +369,7 @@ def test_a_month_that_never_was_fitted_is_held(ledger: Database, store: FolderSt
 def test_the_files_of_months_that_are_settled_are_not_read_again(ledger: Database, store: FolderStore) -> None:
     """A ledger of years would read every month's snapshot at every step."""
     for month in (JAN, FEB):
-        link(ledger, store, month)
-        publish(ledger, store, month)
+        calibrate(ledger, store, month)
     link(ledger, store, MAR)
     read = []
 
@@ -395,23 +386,20 @@ def test_the_files_of_months_that_are_settled_are_not_read_again(ledger: Databas
 
 
 def test_what_is_in_force_begins_at_the_windows_end(ledger: Database, store: FolderStore) -> None:
-    link(ledger, store, JAN)
-    publish(ledger, store, JAN)
+    calibrate(ledger, store, JAN)
     instant = timedelta(microseconds=1)
     with ledger.connect() as connection:
         before = in_force(connection, SCALE, TIMES[JAN] - instant)
         at = in_force(connection, SCALE, TIMES[JAN])
         long_before = in_force(connection, SCALE, datetime(2025, 12, 31, tzinfo=UTC))
-    assert set(before.items) == set(ANCHORS)
-    assert set(at.items) == {*ANCHORS, "J", "always"}
+    assert (set(before.items), set(at.items)) == (set(ANCHORS), {*ANCHORS, "J", "always"})
     assert at.items["always"].abc == (1.1, pytest.approx(0.1), 0.0)
     assert long_before.items == {}
     assert len({before.set_hash, at.set_hash, long_before.set_hash}) == 3
 
 
 def test_a_decision_is_in_force_from_its_date_on_and_not_before(ledger: Database, store: FolderStore) -> None:
-    link(ledger, store, JAN)
-    publish(ledger, store, JAN)
+    calibrate(ledger, store, JAN)
     run_sql(
         ledger,
         """INSERT INTO item_parameter_publication
@@ -429,8 +417,7 @@ def test_settling_stays_with_its_scale(ledger: Database, store: FolderStore) -> 
     initialise(ledger, "other", first_month=JAN, thresholds={"min_anchors": 3})
     link(ledger, store, JAN)
     taken = publish_month(ledger, store, JAN, (), None)
-    assert taken[SCALE][JAN].state == "done"
-    assert taken["other"][JAN].state == "held"
+    assert (taken[SCALE][JAN].state, taken["other"][JAN].state) == ("done", "held")
     with ledger.connect() as connection:
         assert set(read_scales(connection)) == {SCALE, "other"}
         assert set(in_force(connection, "other", TIMES[MAY]).items) == {"O0", "O1", "O2"}

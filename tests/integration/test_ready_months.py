@@ -12,7 +12,6 @@ from pydantic import SecretStr
 
 from irt_assets.gates.month_judged import MonthState, State
 from jobs import ready_months
-from jobs.ready_months import tell_of_ready_months
 from resources.alerts.notifier import deliver, problems
 from resources.alerts.outbox import Alert, open_alert, open_keys, resolve_alert
 from resources.postgres.database import Database
@@ -40,7 +39,7 @@ class Instance:
         return [MonthState(month, SCALE, self.states[month], "") for month in months]
 
     def told(self, now: datetime | None = None) -> list[str]:
-        return tell_of_ready_months(self.database, self.instance, now or datetime.now(UTC))
+        return ready_months.tell_of_ready_months(self.database, self.instance, now or datetime.now(UTC))
 
     def published_again(self) -> None:
         run_sql(self.database, "UPDATE publication_step SET stepped_at = now() WHERE month = %s", (FEB,))
@@ -65,6 +64,14 @@ def test_a_green_month_is_announced_once_with_what_waits(months: Instance) -> No
     accept(months.database)
     months.states[JAN] = State.GREEN
     assert months.told() == [f"{JAN} is green, no decision waits"]
+
+
+def test_with_a_dashboard_it_links_to_the_page_of_the_month(months: Instance) -> None:
+    address = {"irt_dashboard_url": "https://irt.example.org/admin/"}
+    months.database.settings = months.database.settings.model_copy(update=address)
+    assert months.told() == [WAITS]
+    ((fix,),) = rows(months.database, "SELECT fix FROM alert")
+    assert f"in https://irt.example.org/admin/?view=month&month={FEB}: what is published stays" in fix
 
 
 @pytest.mark.parametrize("state", [State.RED, State.STALE, State.RUNNING, State.PENDING])
@@ -105,7 +112,6 @@ def test_months_published_long_ago_are_not_announced(months: Instance) -> None:
 def test_the_sensor_says_what_it_told(months: Instance) -> None:
     with dg.build_sensor_context(instance=months.instance, resources={"database": months.database}) as context:
         said = ready_months.ready_months(context)
-    assert isinstance(said, dg.SkipReason)
     assert said.skip_message == WAITS
 
 

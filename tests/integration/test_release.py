@@ -59,9 +59,12 @@ from tests.helpers.waiting_decision import (
     MOVED,
     NOW,
     accept,
+    asked,
     bank,
+    calibrate,
     decisions,
     link,
+    proposal_of,
     publish,
     published,
     refused,
@@ -77,8 +80,7 @@ __all__ = ["bank"]  # a fixture
 
 def test_all_that_ask_are_found_without_reading_what_cannot(bank: Database, store: FolderStore) -> None:
     """Of an item that was never published, that drifted, that was accepted since, and of one that only confirms."""
-    link(bank, store, MAR, {"moved": (1.0, -0.3), "still": (1.2, 0.12), "late": (1.0, 0.7)})
-    publish(bank, store, MAR)
+    calibrate(bank, store, MAR, {"moved": (1.0, -0.3), "still": (1.2, 0.12), "late": (1.0, 0.7)})
     run_sql(bank, "DELETE FROM item_parameter_publication WHERE item_id = 'late'")
     run_sql(
         bank,
@@ -97,10 +99,8 @@ def test_all_that_ask_are_found_without_reading_what_cannot(bank: Database, stor
 
 
 def test_what_was_shown_is_decided_on_or_nothing(bank: Database, store: FolderStore) -> None:
-    with bank.connect() as connection:
-        shown = find_proposals(connection, [MOVED])[0]
-    link(bank, store, FEB, {"moved": (1.0, -0.9), "still": (1.2, 0.1)})
-    publish(bank, store, FEB)
+    shown = proposal_of(bank)
+    calibrate(bank, store, FEB, {"moved": (1.0, -0.9), "still": (1.2, 0.1)})
     for decide in (
         lambda: accept(bank, seen=[shown]),
         lambda: release.reject(bank, [MOVED], by="Ann", reason="no", seen=[shown]),
@@ -108,8 +108,7 @@ def test_what_was_shown_is_decided_on_or_nothing(bank: Database, store: FolderSt
         with pytest.raises(PermanentFailure, match="2026-02/moved proposes or replaces other values"):
             decide()
     assert decisions(bank) == []
-    with bank.connect() as connection:
-        accept(bank, seen=[find_proposals(connection, [MOVED])[0]])
+    accept(bank, seen=[proposal_of(bank)])
     assert published(bank)[-1][0] == -0.9
 
 
@@ -133,8 +132,7 @@ def test_a_leak_began_when_the_first_month_saw_it(bank: Database) -> None:
     """February sees it from its own first day on; January had seen it begin on the 20th."""
     leak = '{"change": {"kind": "leak", "size": 0.5, "onset": "%s"}}'
     run_sql(bank, "UPDATE item_drift SET details = %s", (leak % "2026-02-01",))
-    with bank.connect() as connection:
-        assert find_proposals(connection, [MOVED])[0].drift["change"]["onset"] == "2026-02-01"
+    assert proposal_of(bank).drift["change"]["onset"] == "2026-02-01"
     run_sql(
         bank,
         """INSERT INTO item_drift (month, scale_id, item_id, engine, severity, details)
@@ -158,15 +156,13 @@ def test_a_leak_began_when_the_first_month_saw_it(bank: Database) -> None:
 def test_a_month_calibrated_again_supersedes_all_that_it_proposed_also_what_it_proposes_no_more(
     bank: Database, store: FolderStore
 ) -> None:
-    link(bank, store, FEB, {"moved": (1.0, -0.3)})
-    publish(bank, store, FEB)
+    calibrate(bank, store, FEB, {"moved": (1.0, -0.3)})
     with bank.connect() as connection:
         states = {p.item_id: p.state for p in proposals(connection, windows=[FEB], items=["moved", "still"])}
     assert states == {"moved": State.OPEN, "still": State.SUPERSEDED}
     with pytest.raises(PermanentFailure, match=f"when {FEB} was calibrated again, and its newest run proposes nothing"):
         accept(bank, Reference(FEB, "still"))
-    link(bank, store, FEB, {"moved": (1.0, -0.3), "still": (-1.2, 0.1)})
-    publish(bank, store, FEB)
+    calibrate(bank, store, FEB, {"moved": (1.0, -0.3), "still": (-1.2, 0.1)})
     with pytest.raises(PermanentFailure, match=r"its newest run holds the item back: a = -1\.20 is not positive"):
         accept(bank, Reference(FEB, "still"))
     link_made_up(bank, store, FEB, made_up_calibration(ANCHORS | {"moved": (1.0, -0.3)}), q_p=0.001)
@@ -177,13 +173,11 @@ def test_a_month_calibrated_again_supersedes_all_that_it_proposed_also_what_it_p
 
 def test_what_drifted_and_what_is_new_asks_and_what_confirms_does_not(bank: Database, store: FolderStore) -> None:
     """March comes before April was asked for, so that its own new item is only proposed by a second run."""
-    link(bank, store, JAN, {"moved": (1.0, 0.5), "still": (1.2, 0.1), "late": (1.0, 0.0)})
-    publish(bank, store, JAN)
+    calibrate(bank, store, JAN, {"moved": (1.0, 0.5), "still": (1.2, 0.1), "late": (1.0, 0.0)})
     with bank.connect() as connection:
         found = latest_waiting(proposals(connection))
     assert [str(p.reference) for p in found] == ["2026-01/late", "2026-02/moved"]
     moved = found[1]
-    assert moved.old is not None
     assert (moved.old.b, moved.new.b, moved.severity, moved.kind) == (0.5, -0.3, "high", "drift")
     # Two curves of slope 1 that lie 0.8 apart at N(0, 1): 0.8 times the mean of P(1 − P), which is 0.2 near 0.
     assert moved.wabc == pytest.approx(0.8 * 0.205, abs=0.01)
@@ -194,11 +188,9 @@ def test_evidence_says_what_a_person_must_know_first(bank: Database) -> None:
     run_sql(
         bank, """UPDATE item_drift SET details = '{"change": {"kind": "leak", "size": 0.3, "onset": "2026-02-11"}}'"""
     )
-    with bank.connect() as connection:
-        leaked = find_proposals(connection, [MOVED])[0]
-        anchor = find_proposals(connection, [Reference(FEB, "K1")])[0]
-    assert [c.split(":")[0].split(",")[0] for c in leaked.cautions] == ["leak", "it changed on 2026-02-11"]
-    assert "drop-anchors K1" in anchor.cautions[0]
+    of_a_leak = [caution.split(":")[0].split(",")[0] for caution in proposal_of(bank).cautions]
+    assert of_a_leak == ["leak", "it changed on 2026-02-11"]
+    assert "drop-anchors K1" in proposal_of(bank, Reference(FEB, "K1")).cautions[0]
 
 
 def test_what_a_later_green_month_contradicts_does_not_wait_until_a_later_one_confirms_it(
@@ -245,8 +237,7 @@ def test_what_a_later_green_month_contradicts_does_not_wait_until_a_later_one_co
     assert standing() == contradicted
     accept(bank)
     undo(bank, [MOVED], by="Ann", reason="March says otherwise", now=NOW)
-    with bank.connect() as connection:
-        assert find_proposals(connection, [MOVED])[0].asks is False, "it is contradicted as before"
+    assert proposal_of(bank).asks is False, "it is contradicted as before"
     calibrate("2026-04", -0.28)
     assert standing()[1] == [str(MOVED)]
 
@@ -265,19 +256,15 @@ def test_a_rejected_leak_waits_again_only_where_its_value_leaves_the_rejected_in
     )
 
     def asked(month: str, a: float, b: float) -> list[str]:
-        link(bank, store, month, {"moved": (a, b)})
-        publish(bank, store, month)
+        calibrate(bank, store, month, {"moved": (a, b)})
         with bank.connect() as connection:
             return [str(p.reference) for p in waiting_proposals(connection)]
 
     assert asked(FEB, 1.01, -0.3) == []
-    with bank.connect() as connection:
-        p = find_proposals(connection, [MOVED])[0]
-        assert (p.state, p.standing) == (State.OPEN, "the leak of 2026-02 that Ben rejected")
-    assert asked(MAR, 0.99, -0.45) == []
-    assert asked(MAR, 1.0, -0.51) == ["2026-03/moved"]
-    assert asked(MAR, 1.03, -0.3) == ["2026-03/moved"]
-    assert asked(MAR, 1.0, -0.3) == []
+    again = proposal_of(bank)
+    assert (again.state, again.standing) == (State.OPEN, "the leak of 2026-02 that Ben rejected")
+    assert (asked(MAR, 0.99, -0.45), asked(MAR, 1.0, -0.51)) == ([], ["2026-03/moved"])
+    assert (asked(MAR, 1.03, -0.3), asked(MAR, 1.0, -0.3)) == (["2026-03/moved"], [])
     withdraw(bank, ["moved"], by="Ann", reason="posted", now=NOW)
     restore(bank, ["moved"], by="Ann", reason="replaced", now=NOW)
     assert asked(MAR, 1.0, -0.31) == ["2026-03/moved"], "it was out of use in between"
@@ -293,8 +280,7 @@ def test_dif_is_told_found_not_found_and_not_tested(bank: Database) -> None:
                   (%s, %s, 'K1', 'lang', 'ko', 'en', NULL, NULL, NULL, '{"wald": null}')""",
         (FEB, SCALE) * 3,
     )
-    with bank.connect() as connection:
-        found = {item: find_proposals(connection, [Reference(FEB, item)])[0].dif for item in ("moved", "still", "K1")}
+    found = {item: proposal_of(bank, Reference(FEB, item)).dif for item in ("moved", "still", "K1")}
     assert found == {"moved": ("DIF high for lang = ko, q = 0.0001, ETS C",), "still": (), "K1": None}
 
 
@@ -362,8 +348,7 @@ def test_abilities_of_the_past_come_out_the_same_to_the_last_bit_and_later_ones_
 
 
 def test_a_new_item_is_published_by_decision(bank: Database, store: FolderStore) -> None:
-    link(bank, store, JAN, {"late": (1.0, 0.4)})
-    publish(bank, store, JAN)
+    calibrate(bank, store, JAN, {"late": (1.0, 0.4)})
     accept(bank, Reference(JAN, "late"))
     assert [row[:2] for row in published(bank, "late")] == [(0.4, "decision")]
     assert violations(bank, store) == []
@@ -378,8 +363,7 @@ def test_a_month_that_runs_again_does_not_reopen_what_was_decided_on_the_same_nu
     accept(bank)
     release.reject(bank, [Reference(FEB, "still")], by="Ben", reason="within error")
     before = published(bank), published(bank, "still")
-    link(bank, store, FEB, {"moved": (1.0, -0.3), "still": (1.2, 0.12)})
-    publish(bank, store, FEB)
+    calibrate(bank, store, FEB, {"moved": (1.0, -0.3), "still": (1.2, 0.12)})
     assert (published(bank), published(bank, "still")) == before
     with bank.connect() as connection:
         still_open = [p.item_id for p in proposals(connection, windows=[FEB]) if p.state is State.OPEN]
@@ -388,10 +372,8 @@ def test_a_month_that_runs_again_does_not_reopen_what_was_decided_on_the_same_nu
 
 def test_new_numbers_are_a_new_proposal(bank: Database, store: FolderStore) -> None:
     release.reject(bank, [MOVED], by="Ben", reason="wait for more answers")
-    link(bank, store, FEB, {"moved": (1.0, -0.35), "still": (1.2, 0.12)})
-    publish(bank, store, FEB)
-    with bank.connect() as connection:
-        again = find_proposals(connection, [MOVED])[0]
+    calibrate(bank, store, FEB, {"moved": (1.0, -0.35), "still": (1.2, 0.12)})
+    again = proposal_of(bank)
     assert (again.state, again.new.b) == (State.OPEN, pytest.approx(-0.35))
 
 
@@ -401,21 +383,14 @@ def test_who_decided_on_a_month_is_not_asked_about_the_months_before(bank: Datab
         "INSERT INTO item_drift SELECT '2026-03', scale_id, item_id, engine, delta_a, delta_b, delta_c, p_value, "
         "q_value, wabc, severity, details, computed_at FROM item_drift",
     )
-    link(bank, store, MAR, {"moved": (1.0, -0.35)})
-    publish(bank, store, MAR)
-
-    def asked() -> list[str]:
-        with bank.connect() as connection:
-            return [str(p.reference) for p in latest_waiting(proposals(connection))]
-
-    assert asked() == ["2026-03/moved"], "the latest evidence on an item"
+    calibrate(bank, store, MAR, {"moved": (1.0, -0.35)})
+    assert asked(bank) == ["2026-03/moved"], "the latest evidence on an item"
     release.reject(bank, [Reference(MAR, "moved")], by="Ben", reason="it will be replaced")
-    assert asked() == []
+    assert asked(bank) == []
 
 
 def test_what_a_month_published_it_does_not_propose(bank: Database, store: FolderStore) -> None:
-    link(bank, store, JAN, {"moved": (1.0, 0.5), "still": (1.2, 0.1)})
-    publish(bank, store, JAN)
+    calibrate(bank, store, JAN, {"moved": (1.0, 0.5), "still": (1.2, 0.1)})
     with bank.connect() as connection:
         found = [p.item_id for p in proposals(connection, windows=[JAN]) if p.state is State.OPEN]
         assert steps(connection, SCALE)[JAN].n_proposed == len(found) == len(ANCHORS)
@@ -480,8 +455,7 @@ def test_the_proposal_of_a_fit_that_was_made_again_is_refused(bank: Database, st
 
 def test_a_date_before_what_is_decided_already_is_refused(bank: Database, store: FolderStore) -> None:
     accept(bank, effective_from=datetime(2026, 6, 1, tzinfo=UTC))
-    link(bank, store, MAR, {"moved": (1.0, -0.4)})
-    publish(bank, store, MAR)
+    calibrate(bank, store, MAR, {"moved": (1.0, -0.4)})
     assert "in force from 2026-06-01" in refused(bank, Reference(MAR, "moved"))
     accept(bank, Reference(MAR, "moved"), effective_from=datetime(2026, 7, 1, tzinfo=UTC))
     assert violations(bank, store) == []
@@ -503,8 +477,7 @@ def test_of_two_who_decide_at_once_one_wins_and_the_other_is_told(bank: Database
     assert sorted(ends)[1] == "won"
     winner = ("Ann", "Ben")[ends.index("won")]
     assert f"was accepted by {winner}" in sorted(ends)[0]
-    assert len(decisions(bank)) == 1
-    assert len(published(bank)) == 2
+    assert (len(decisions(bank)), len(published(bank))) == (1, 2)
 
 
 KILLED = """
@@ -533,7 +506,6 @@ def test_killed_while_deciding_nothing_was_decided_and_the_next_can(bank: Databa
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert child.stdout is not None
     with child.stdout:
         assert child.stdout.readline() == "written\n"
         os.kill(child.pid, signal.SIGKILL)
@@ -575,17 +547,15 @@ def test_the_impact_is_that_of_scoring_twice(bank: Database) -> None:
     scores[:50, 3] = np.nan  # these have not seen the item that changes
     add_attempts(bank, answer_matrix(FEB, scores, [*ANCHORS, "moved", "still"]))
     set_pass_mark(bank, SCALE, 0.3)
-    both = scored_twice(bank)
-    shift = both[:, 1] - both[:, 0]
+    before, after = scored_twice(bank).T
+    shift = after - before
     found = the_impact(bank)
     assert (found.month, found.learners, found.touched, found.added) == (FEB, 200, 150, 0)
     # 61 nodes against 401: both are exact to far more digits than are shown.
-    assert found.mean == pytest.approx(shift.mean(), abs=1e-6)
-    assert found.sd == pytest.approx(shift.std(), abs=1e-6)
-    assert found.largest == pytest.approx(shift[np.argmax(np.abs(shift))], abs=1e-6)
-    assert found.large_share == (np.abs(shift) > 0.2).mean()
-    assert found.newly_failed == ((both[:, 0] >= 0.3) & (both[:, 1] < 0.3)).sum() > 0
-    assert found.newly_passed == 0
+    largest = shift[np.argmax(np.abs(shift))]
+    assert (found.mean, found.sd, found.largest) == pytest.approx((shift.mean(), shift.std(), largest), abs=1e-6)
+    assert (found.large_share, found.newly_passed) == ((np.abs(shift) > 0.2).mean(), 0)
+    assert found.newly_failed == ((before >= 0.3) & (after < 0.3)).sum() > 0
     assert f"{found.newly_failed} newly fail" in found.sentence
 
 

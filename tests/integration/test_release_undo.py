@@ -10,13 +10,14 @@ import pytest
 from irt_assets.decisions import release
 from irt_assets.decisions.exports import read_export
 from irt_assets.decisions.lineage import lineage
-from irt_assets.decisions.proposals import Reference, State, find_proposals, latest_waiting, proposals
+from irt_assets.decisions.proposals import Reference, State
 from irt_assets.decisions.release_undo import Undo, undo
 from irt_assets.ledger.publications import in_force
 from resources.failures import PermanentFailure
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
 from tests.helpers.rooms import SCALE, run_sql
+from tests.helpers.sentences import unsaid
 from tests.helpers.waiting_decision import (
     APRIL,
     FEB,
@@ -25,10 +26,11 @@ from tests.helpers.waiting_decision import (
     MOVED,
     NOW,
     accept,
+    asked,
     bank,
+    calibrate,
     decisions,
-    link,
-    publish,
+    proposal_of,
     published,
     refused,
     violations,
@@ -58,16 +60,6 @@ def b_at(database: Database, at: datetime) -> float:
         return in_force(connection, SCALE, at).items["moved"].b
 
 
-def state(database: Database, reference: Reference = MOVED) -> State:
-    with database.connect() as connection:
-        return find_proposals(connection, [reference])[0].state
-
-
-def asked(database: Database) -> list[str]:
-    with database.connect() as connection:
-        return [str(p.reference) for p in latest_waiting(proposals(connection))]
-
-
 def test_values_that_are_not_in_force_yet_never_come_into_force(bank: Database, store: FolderStore) -> None:
     with bank.connect() as connection:
         before = in_force(connection, SCALE, APRIL)
@@ -79,9 +71,7 @@ def test_values_that_are_not_in_force_yet_never_come_into_force(bank: Database, 
         newest = lineage(connection, "moved")[0]
     assert (exported.b["moved"], exported.rule["moved"]) == (0.5, "undo")
     assert (newest["rule"], newest["decided_by"], newest["month"]) == ("undo", "Ben", JAN)
-    assert (done.since, done.never_in_force) == (APRIL, True)
-    assert done.restored is not None
-    assert done.restored.b == 0.5
+    assert (done.since, done.never_in_force, done.restored.b) == (APRIL, True, 0.5)
     assert [row[:3] for row in published(bank)] == [
         (0.5, "first", JAN),
         (pytest.approx(-0.3), "decision", FEB),
@@ -112,11 +102,11 @@ def test_what_is_open_again_can_be_accepted_for_the_same_day_and_undone_again(
     accept(bank)
     undone(bank)
     accept(bank)
-    assert (b_at(bank, APRIL), state(bank)) == (pytest.approx(-0.3), State.ACCEPTED)
+    assert (b_at(bank, APRIL), proposal_of(bank).state) == (pytest.approx(-0.3), State.ACCEPTED)
     undone(bank)
-    assert (b_at(bank, APRIL), state(bank)) == (0.5, State.OPEN)
+    assert (b_at(bank, APRIL), proposal_of(bank).state) == (0.5, State.OPEN)
     release.reject(bank, [MOVED], by="Cleo", reason="the key changed")
-    assert (b_at(bank, APRIL), state(bank)) == (0.5, State.REJECTED)
+    assert (b_at(bank, APRIL), proposal_of(bank).state) == (0.5, State.REJECTED)
     assert violations(bank, store) == []
 
 
@@ -133,16 +123,14 @@ def test_a_month_that_runs_again_proposes_what_was_undone(bank: Database, store:
     """Its numbers are the same ones, which nobody's decision stands on any more."""
     accept(bank)
     undone(bank)
-    link(bank, store, FEB, {"moved": (1.0, -0.3), "still": (1.2, 0.12)})
-    publish(bank, store, FEB)
+    calibrate(bank, store, FEB, {"moved": (1.0, -0.3), "still": (1.2, 0.12)})
     assert asked(bank) == ["2026-02/moved"]
-    assert state(bank) is State.OPEN
+    assert proposal_of(bank).state is State.OPEN
 
 
 def test_of_two_accepts_the_later_is_undone_first(bank: Database, store: FolderStore) -> None:
     accept(bank)
-    link(bank, store, MAR, {"moved": (1.0, -0.4)})
-    publish(bank, store, MAR)
+    calibrate(bank, store, MAR, {"moved": (1.0, -0.4)})
     accept(bank, Reference(MAR, "moved"), effective_from=MAY)
     assert "after 2026-02/moved, 2026-03/moved was accepted: undo 2026-03/moved first" in not_undone(bank)
     undone(bank, Reference(MAR, "moved"))
@@ -165,19 +153,16 @@ def test_what_cannot_be_undone_says_why_and_the_way_out(bank: Database, store: F
 
 
 def test_an_item_that_was_never_published_before_can_only_be_withdrawn(bank: Database, store: FolderStore) -> None:
-    link(bank, store, JAN, {"late": (1.0, 0.4)})
-    publish(bank, store, JAN)
+    calibrate(bank, store, JAN, {"late": (1.0, 0.4)})
     accept(bank, Reference(JAN, "late"), MOVED)
     said = not_undone(bank, MOVED, Reference(JAN, "late"))
-    assert "nothing was published for late before 2026-01/late" in said
-    assert "irt items withdraw late" in said
-    assert state(bank) is State.ACCEPTED, "none of them where not all"
+    assert not unsaid(said, "nothing was published for late before 2026-01/late", "irt items withdraw late")
+    assert proposal_of(bank).state is State.ACCEPTED, "none of them where not all"
 
 
 def test_a_reject_of_numbers_that_were_made_again_is_not_undone(bank: Database, store: FolderStore) -> None:
     release.reject(bank, [MOVED], by="Ann", reason="wait for more answers")
-    link(bank, store, FEB, {"moved": (1.0, -0.35), "still": (1.2, 0.12)})
-    publish(bank, store, FEB)
+    calibrate(bank, store, FEB, {"moved": (1.0, -0.35), "still": (1.2, 0.12)})
     assert "2026-02/moved is open: its month has proposed it again" in not_undone(bank)
 
 

@@ -64,9 +64,7 @@ class Killed:
         tags = {PARTITION_TAG: MONTH, **tags}
         run = self.instance.create_run_for_job(JOB, tags=tags, root_run_id=root, parent_run_id=root)
         self.instance.report_run_failed(run, "the run worker died without a word")
-        found = self.instance.get_run_by_id(run.run_id)
-        assert found is not None
-        return found
+        return self.instance.get_run_by_id(run.run_id)
 
     @property
     def under_way(self) -> set[str]:
@@ -94,8 +92,7 @@ def killed(settings: Settings) -> Iterator[Killed]:
 def test_a_month_whose_worker_was_killed_is_under_way_until_the_daemon_has_repeated_it(killed: Killed) -> None:
     """Else a later month's publication passes over it in these seconds, and it never publishes by itself again."""
     run = killed.run()
-    assert run.tags[WILL_RETRY_TAG] == "true"
-    assert killed.under_way == {MONTH}
+    assert (run.tags[WILL_RETRY_TAG], killed.under_way) == ("true", {MONTH})
     killed.instance.add_run_tags(run.run_id, {AUTO_RETRY_RUN_ID_TAG: "the repetition"})
     assert killed.under_way == set()
 
@@ -123,8 +120,8 @@ def test_who_follows_a_run_that_is_repeated_hears_how_the_last_attempt_ended(
     # Not `time.sleep` itself: threads that other tests left behind sleep, too.
     monkeypatch.setattr("irt_assets.runs.start.time", SimpleNamespace(sleep=daemons_turn, monotonic=time.monotonic))
     outcome = await_run(killed.instance, runs[0].run_id, MONTHLY_JOB, MONTH)
-    assert outcome.success is succeeds
-    assert outcome.why == ("" if succeeds else f"its run {runs[3].run_id} ended as FAILURE")
+    why = "" if succeeds else f"its run {runs[3].run_id} ended as FAILURE"
+    assert (outcome.success, outcome.why) == (succeeds, why)
     assert [record.getMessage() for record in caplog.records].count("run starting") == 1
     assert [run.run_id in caplog.text for run in runs[1:]] == [True, True, True]
     assert caplog.text.count("the run worker died without a word") == 3 + (not succeeds)
@@ -160,13 +157,10 @@ def test_a_month_that_the_daemon_gave_up_is_under_way_and_reported_to_it_again(
         killed.instance.add_run_tags(run.run_id, {WILL_RETRY_TAG: "false"})
         assert killed.under_way == {MONTH}
         assert report_again(killed.instance) == [run.run_id]
-        found = killed.instance.get_run_by_id(run.run_id)
-        assert found is not None
-        assert found.is_complete_and_waiting_to_retry
+        assert killed.instance.get_run_by_id(run.run_id).is_complete_and_waiting_to_retry
     assert len(killed.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)) == 5
     assert report_again(killed.instance) == []  # something is wrong that time does not mend
-    assert killed.under_way == set()
-    assert killed.told() == [run.run_id]
+    assert (killed.under_way, killed.told()) == (set(), [run.run_id])
 
 
 def test_a_killed_month_that_somebody_asked_for_again_is_not_repeated_too(
@@ -222,8 +216,8 @@ def test_what_the_daemon_mends_is_no_alert_and_what_it_gives_up_is(killed: Kille
     assert killed.told() == []
     killed.instance.add_run_tags(run.run_id, {AUTO_RETRY_RUN_ID_TAG: "the repetition"})
     killed.run(**own_worker_tags(), other="run")
-    assert len(killed.told()) == 1
-    assert run.run_id not in killed.told()
+    (told,) = killed.told()
+    assert told != run.run_id
 
 
 # -- clocks ------------------------------------------------------------------------------------------

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from irt_assets.invariants import history
-from irt_assets.invariants.history import look_at_everything, record
+from irt_assets.invariants.history import Report, look_at_everything, record
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.invariants.reports import READ_AGAIN_WITHIN, report_files_are_as_they_were_written
 from irt_assets.reports.artifacts import Artifact
@@ -25,10 +24,9 @@ LEARNERS = 40
 
 
 @pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.xdist_group("s3"))])
-def kept(request: pytest.FixtureRequest, store: ObjectStore) -> ObjectStore:
+def kept(request: pytest.FixtureRequest, store: FolderStore) -> ObjectStore:
     """A store of either kind that counts what was read."""
     if request.param == "folder":
-        assert isinstance(store, FolderStore)
         return CountingFolder(store.root)
     request.getfixturevalue("s3")
     return CountingBucket(BUCKET)
@@ -68,7 +66,7 @@ def write_reports(database: Database, store: ObjectStore) -> None:
         record_artifacts(connection, artifacts)
 
 
-def look(database: Database, store: CountingFolder | CountingBucket, now: datetime = NOW) -> history.Report:
+def look(database: Database, store: CountingFolder | CountingBucket, now: datetime = NOW) -> Report:
     store.read = []
     return look_at_everything(database, store, (), now, {}, [report_files_are_as_they_were_written])
 
@@ -141,8 +139,7 @@ def test_a_file_found_wrong_is_looked_at_until_it_is_mended(
         record(connection, "first", report)
     assert open_violations(database) == [wrong]
     later = NOW + timedelta(days=day + 1)
-    again = look(database, kept, later)
-    assert [v.subject for v in again.verdicts[0].violations] == [wrong]
+    assert [v.subject for v in look(database, kept, later).verdicts[0].violations] == [wrong]
     kept.put(wrong, b"7")
     mended = look(database, kept, later)
     assert mended.verdicts[0].violations == ()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.seaweed import BUCKET, SeaweedFS
-from tests.helpers.typed import Irt
+from tests.helpers.typed import IrtOf
 from tests.integration.backups import OURS, OURS_WAIT, back_up, empty_database, is_empty, restore, started
 from tests.testbed.patience import patient
 from tests.testbed.stack_harness import wait_for
@@ -56,13 +55,12 @@ def test_files_of_a_bucket_that_are_missing_or_changed_in_the_copy_are_named(
     world: Settings,
     s3: SeaweedFS,
     postgres: EmbeddedPostgres,
-    irt: Callable[[Settings], Irt],
+    irt: IrtOf,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """From a bucket into an empty database whose bucket is another one, to which the files are copied."""
-    for variable, value in s3.user("owner").items():
-        monkeypatch.setenv(variable, value)
+    s3.log_in(monkeypatch, "owner")
     client = s3.owner()
     client.create_bucket(Bucket=OTHER)
     address, keys = back_up_to_bucket(world, irt, monkeypatch)
@@ -96,9 +94,7 @@ def test_files_of_a_bucket_that_are_missing_or_changed_in_the_copy_are_named(
         assert any(one.startswith(f"s3://{OTHER}/{snapshot} has changed: sha256 ") for one in said)
 
 
-def back_up_to_bucket(
-    world: Settings, irt: Callable[[Settings], Irt], monkeypatch: pytest.MonkeyPatch
-) -> tuple[str, list[str]]:
+def back_up_to_bucket(world: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch) -> tuple[str, list[str]]:
     """A backup of an installation whose files, a snapshot and a report, are in the bucket; its address, their keys."""
     monkeypatch.setenv("S3_BUCKET", BUCKET)
     database, store = Database(world), BucketStore(BUCKET)

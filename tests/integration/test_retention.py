@@ -45,6 +45,11 @@ def pruned(database: Database, now: datetime, *, dry_run: bool = False) -> dict[
     return {gone.kind: gone.names for gone in prune_rows(database, now, dry_run=dry_run) if gone.names}
 
 
+def files_gone(database: Database, store: ObjectStore, now: datetime, *, dry_run: bool = False) -> tuple[str, ...]:
+    """What is pruned of the files, long after `now`."""
+    return prune_files(database, store, now + LATER, dry_run=dry_run).names
+
+
 def refitted(database: Database, store: ObjectStore) -> tuple[str, str]:
     """A month that was fitted, linked and snapshotted twice; the ids of the superseded fit and of the present one."""
     old = rooms.link_made_up(database, store, MONTH, rooms.made_up_calibration(ITEMS))
@@ -80,12 +85,10 @@ def test_a_superseded_fit_goes_with_its_parameters_its_attempt_and_its_snapshot(
     old_file = f"snapshots/scored_responses/{MONTH}/old.parquet"
     os.utime(store.root / old_file, times=(now.timestamp(), now.timestamp()))
     assert prune_files(database, store, now, dry_run=False).names == (), "they may be about to be cited"
-    assert prune_files(database, store, now + LATER, dry_run=True).names == (old_file,)
-    assert store.exists(old_file)
-    assert prune_files(database, store, now + LATER, dry_run=False).names == (old_file,)
-    assert not store.exists(old_file)
-    assert pruned(database, now + LATER) == {}
-    assert prune_files(database, store, now + LATER, dry_run=False).names == ()
+    for dry_run in (True, False):
+        assert files_gone(database, store, now, dry_run=dry_run) == (old_file,)
+        assert store.exists(old_file) is dry_run
+    assert (pruned(database, now + LATER), files_gone(database, store, now)) == ({}, ())
 
 
 SUPERSEDED_PROPOSALS = "superseded proposals of fits without a decision"
@@ -108,8 +111,7 @@ def test_a_fit_that_anything_rests_on_stays_with_all_that_it_came_from(
 ) -> None:
     old, new = refitted(database, store)
     rooms.run_sql(database, CITATIONS[table], (old,))
-    assert pruned(database, now + LATER) == {}
-    assert prune_files(database, store, now + LATER, dry_run=False).names == ()
+    assert (pruned(database, now + LATER), files_gone(database, store, now)) == ({}, ())
     assert fits_of(database) == {table: {old, new} for table in FITTED}
 
 
@@ -123,8 +125,8 @@ def test_a_proposal_of_a_superseded_fit_goes_unless_somebody_decided_on_that_fit
     assert pruned(database, now + LATER) == {}
     rooms.run_sql(database, "DELETE FROM release_decision")
     assert pruned(database, now + LATER)[SUPERSEDED_PROPOSALS] == (f"{old}/I1",)
-    assert rooms.rows(database, "SELECT fit_id FROM item_parameter_proposal") == [(new,)]
-    assert fits_of(database)["mirt_fit_meta"] == {new}
+    left = {fit for (fit,) in rooms.rows(database, "SELECT fit_id FROM item_parameter_proposal")}
+    assert left == fits_of(database)["mirt_fit_meta"] == {new}
 
 
 def test_of_a_recalibration_a_proposal_goes_only_where_a_newer_one_took_its_place(
@@ -142,10 +144,14 @@ def test_of_a_recalibration_a_proposal_goes_only_where_a_newer_one_took_its_plac
 def test_the_last_attempt_at_a_fit_stays_however_old_as_it_says_why_a_month_is_red(
     database: Database, store: ObjectStore, now: datetime
 ) -> None:
-    first = rooms.stage_made_up(database, store, MONTH, rooms.made_up_calibration(ITEMS))
-    last = rooms.stage_made_up(database, store, MONTH, rooms.made_up_calibration(ITEMS))
+    first, last = (rooms.stage_made_up(database, store, MONTH, rooms.made_up_calibration(ITEMS)) for _ in range(2))
     assert pruned(database, now + LATER) == {"attempts at fits": (first,)}
     assert fits_of(database)["fit_staging"] == {last}
+
+
+ABILITY = """INSERT INTO mirt_ability (update_id, user_id, scale_id, theta, se, method, n_items, kind, window_end,
+                                       published_as_of, set_hash, scale_version)
+             VALUES (%s, %s, %s, 0, 1, 'eap', 1, %s, %s, now(), 'h', 1)"""
 
 
 def nights(database: Database, store: ObjectStore, last: datetime, n: int) -> None:
@@ -159,13 +165,7 @@ def nights(database: Database, store: ObjectStore, last: datetime, n: int) -> No
                 f"""INSERT INTO {table} SELECT (jsonb_populate_record(t, %s)).* FROM {table} t WHERE {also}""",
                 (json.dumps(change),),
             )
-        rooms.run_sql(
-            database,
-            """INSERT INTO mirt_ability (update_id, user_id, scale_id, theta, se, method, n_items, kind, window_end,
-                                         published_as_of, set_hash, scale_version)
-               VALUES (%s, 'u', 's', 0, 1, 'eap', 1, 'nightly', %s, now(), 'h', 1)""",
-            (f"night {k}", last - timedelta(days=k)),
-        )
+        rooms.run_sql(database, ABILITY, (f"night {k}", "u", "s", "nightly", last - timedelta(days=k)))
 
 
 def test_nights_are_kept_for_thirty_days_and_months_for_ever(
@@ -177,20 +177,14 @@ def test_nights_are_kept_for_thirty_days_and_months_for_ever(
     assert len(gone["abilities of nights"]) == 10
     assert rooms.rows(database, "SELECT count(*) FROM mirt_ability") == [(30,)]
     fits = fits_of(database)
-    assert fits["mirt_fit_meta"] == fits["mirt_item_params"]
-    assert len(fits["mirt_fit_meta"]) == 31
+    assert (fits["mirt_fit_meta"], len(fits["mirt_fit_meta"])) == (fits["mirt_item_params"], 31)
 
 
 def test_the_last_night_stays_however_long_ago_it_was(database: Database, store: ObjectStore, now: datetime) -> None:
     nights(database, store, now, 3)
     pruned(database, now + MUCH_LATER)
-    assert rooms.rows(database, "SELECT fit_id FROM mirt_fit_meta WHERE kind = 'nightly'") == [("night 0",)]
-    assert rooms.rows(database, "SELECT update_id FROM mirt_ability") == [("night 0",)]
-
-
-ON_REQUEST = """INSERT INTO mirt_ability (update_id, user_id, scale_id, theta, se, method, n_items, kind, window_end,
-                                          published_as_of, set_hash, scale_version)
-                VALUES (%s, %s, %s, 0, 1, 'eap', 1, %s, %s, now(), 'h', 1)"""
+    kept = "SELECT fit_id, update_id FROM mirt_fit_meta m, mirt_ability WHERE m.kind = 'nightly'"
+    assert rooms.rows(database, kept) == [("night 0", "night 0")]
 
 
 def test_a_theta_on_request_goes_after_ninety_days_unless_it_is_the_learners_last_on_a_scale(
@@ -199,10 +193,10 @@ def test_a_theta_on_request_goes_after_ninety_days_unless_it_is_the_learners_las
 ) -> None:
     ago = [timedelta(days=days) for days in (400, 200, 89, 1)]
     for k, when in enumerate(ago):
-        rooms.run_sql(database, ON_REQUEST, (f"busy {k}", "busy", "s", "online", now - when))
-        rooms.run_sql(database, ON_REQUEST, (f"month {k}", "busy", "s", "monthly", now - when))
+        rooms.run_sql(database, ABILITY, (f"busy {k}", "busy", "s", "online", now - when))
+        rooms.run_sql(database, ABILITY, (f"month {k}", "busy", "s", "monthly", now - when))
     for user, scale, when in (("idle", "s", ago[1]), ("idle", "s", ago[0]), ("busy", "another", ago[0])):
-        rooms.run_sql(database, ON_REQUEST, (f"{user} {scale} {when.days}", user, scale, "online", now - when))
+        rooms.run_sql(database, ABILITY, (f"{user} {scale} {when.days}", user, scale, "online", now - when))
     would = pruned(database, now, dry_run=True)
     assert would == {"abilities on request": ("busy 0", "busy 1", "idle s 400")}
     assert pruned(database, now) == would
@@ -214,7 +208,7 @@ def test_a_theta_on_request_goes_after_ninety_days_unless_it_is_the_learners_las
 def test_a_theta_that_is_asked_for_again_while_its_row_is_pruned_stays(database: Database, now: datetime) -> None:
     """The update makes the old row the newest after the prune found it old, and commits before the prune deletes."""
     for name, days in (("old", 200), ("new", 1)):
-        rooms.run_sql(database, ON_REQUEST, (name, "u", "s", "online", now - timedelta(days=days)))
+        rooms.run_sql(database, ABILITY, (name, "u", "s", "online", now - timedelta(days=days)))
     with psycopg.connect(database.url) as updating, ThreadPoolExecutor(1) as thread:
         updating.execute("UPDATE mirt_ability SET window_end = %s WHERE update_id = 'old'", (now,))
         pruning = thread.submit(pruned, database, now)
@@ -271,8 +265,8 @@ def test_alerts_and_violations_go_a_year_after_they_are_over_and_never_while_the
         "violations that are gone": ("r1|truth",),
         "verdicts of invariants": ("r1|truth",),
     }
-    assert rooms.rows(database, "SELECT key FROM alert") == [("open",)]
-    assert rooms.rows(database, "SELECT alert_id FROM alert_delivery") == [(2,)]
+    alerts = "SELECT key, d.alert_id FROM alert a FULL JOIN alert_delivery d ON d.alert_id = a.alert_id"
+    assert rooms.rows(database, alerts) == [("open", 2)]
     kept = rooms.rows(database, "SELECT run, subject FROM invariant_result ORDER BY 1, 2")
     assert kept == [("r1", "item open"), ("r2", "")]
 
@@ -289,7 +283,7 @@ def test_what_an_interrupted_prune_left_is_found_the_next_time(
     for key in keys:
         store.put(key, b"x")
     store.put("elsewhere/2026-05.pdf", b"not ours")
-    assert prune_files(database, store, now + LATER, dry_run=False).names == keys
+    assert files_gone(database, store, now) == keys
     assert [key for key, _ in store.list("elsewhere")] == ["elsewhere/2026-05.pdf"]
 
 
@@ -300,10 +294,9 @@ def test_a_file_that_a_killed_process_left_half_written_goes_after_a_day(store: 
     os.utime(part, times=(now.timestamp(), now.timestamp()))
     assert prune_unfinished(store, now, dry_run=False).names == ()
     left = (f"reports/2026-05-04/{PART}x1",)
-    assert prune_unfinished(store, now + LATER, dry_run=True).names == left
-    assert part.exists()
-    assert prune_unfinished(store, now + LATER, dry_run=False).names == left
-    assert not part.exists()
+    for dry_run in (True, False):
+        assert prune_unfinished(store, now + LATER, dry_run=dry_run).names == left
+        assert part.exists() is dry_run
 
 
 def test_a_learners_report_goes_after_a_school_year_and_the_banks_stay(
@@ -318,7 +311,7 @@ def test_a_learners_report_goes_after_a_school_year_and_the_banks_stay(
     after = datetime(2025, 9, 1, tzinfo=UTC)
     assert pruned(database, after + timedelta(days=399)) == {}
     assert len(pruned(database, after + timedelta(days=401))["reports of learners"]) == 2
-    gone = prune_files(database, store, now + LATER, dry_run=False).names
+    gone = files_gone(database, store, now)
     assert gone == ("reports/2025-09-01/u1.pdf", "reports/2025-09-01/u2.pdf")
     assert [key for key, _ in store.list("reports")] == ["reports/drift/2025-09/math-1.pdf"]
 
@@ -333,11 +326,10 @@ def test_a_drift_report_that_was_made_anew_goes_unless_somebody_decided_on_its_m
                 database, store, f"reports/drift/{month}/math-{n}.pdf", b"x", format="pdf", window=f"{month}/math"
             )
     rooms.run_sql(database, CITATIONS["release_decision"], ("a fit",))
-    assert prune_files(database, store, now + LATER, dry_run=True).names == ("reports/drift/2026-05/math-1.pdf",)
-    rooms.run_sql(database, "UPDATE release_decision SET month = '2026-04:2026-05'")
-    assert prune_files(database, store, now + LATER, dry_run=True).names == ("reports/drift/2026-06/math-1.pdf",)
-    rooms.run_sql(database, "UPDATE release_decision SET month = '2026-06'")
-    assert prune_files(database, store, now + LATER, dry_run=False).names == ("reports/drift/2026-05/math-1.pdf",)
+    for decided, other in (("2026-04:2026-05", "2026-06"), ("2026-06", "2026-05")):
+        rooms.run_sql(database, "UPDATE release_decision SET month = %s", (decided,))
+        assert files_gone(database, store, now, dry_run=True) == (f"reports/drift/{other}/math-1.pdf",)
+    assert files_gone(database, store, now) == ("reports/drift/2026-05/math-1.pdf",)
     assert {key for key, _ in store.list("reports/drift/2026-06")} == {
         "reports/drift/2026-06/math-1.pdf",
         "reports/drift/2026-06/math-2.pdf",
@@ -364,7 +356,7 @@ def test_a_file_whose_writer_has_not_recorded_it_yet_is_waited_for(
 def test_an_origins_snapshot_and_draws_of_a_fit_that_stays_are_cited(
     database: Database, store: ObjectStore, now: datetime
 ) -> None:
-    fit = rooms.link_made_up(database, store, MONTH, rooms.made_up_calibration(ITEMS))
+    rooms.link_made_up(database, store, MONTH, rooms.made_up_calibration(ITEMS))
     for key in ("snapshots/origin/math/abc", "posterior_draws/2026-06/d"):
         store.put(key, b"x")
     rooms.run_sql(
@@ -372,8 +364,7 @@ def test_an_origins_snapshot_and_draws_of_a_fit_that_stays_are_cited(
         """UPDATE mirt_fit_meta SET model_spec = model_spec || '{"snapshot": "snapshots/origin/math/abc"}';
            UPDATE fit_staging SET spec = spec || '{"draws": {"uri": "posterior_draws/2026-06/d"}}'""",
     )
-    assert fit
-    assert prune_files(database, store, now + LATER, dry_run=False).names == ()
+    assert files_gone(database, store, now) == ()
 
 
 def test_a_file_that_only_an_attempt_at_a_fit_names_is_kept_and_backed_up(
@@ -389,10 +380,9 @@ def test_a_file_that_only_an_attempt_at_a_fit_names_is_kept_and_backed_up(
         """UPDATE fit_staging SET spec = spec || '{"snapshot": "snapshots/recalibration/math/abc.parquet",
              "draws": {"uri": "posterior_draws/2026-06/d", "sha256": "e1"}}'""",
     )
-    assert prune_files(database, store, now + LATER, dry_run=False).names == ()
+    assert files_gone(database, store, now) == ()
     with database.connect() as connection:
-        listed = {file.key: file.sha256 for file in cited_files(connection, store)}
-        assert listed.items() >= files.items()
+        assert {file.key: file.sha256 for file in cited_files(connection, store)}.items() >= files.items()
         assert cited_names(connection, "snapshots").keys() >= {"snapshots/recalibration/math/abc.parquet"}
 
 
@@ -406,8 +396,8 @@ def test_old_files_of_rejected_rows_go(settings: Settings, now: datetime) -> Non
     open_unfinished(folder / "killed.rejected.part").close()
     with open_unfinished(folder / "under-way.rejected.part"):
         os.utime(folder / "under-way.rejected.part", times=((now - timedelta(days=2)).timestamp(),) * 2)
-        assert prune_rejects(folder, now, dry_run=True).names == ("killed.rejected.part", "old.csv")
-        assert prune_rejects(folder, now, dry_run=False).names == ("killed.rejected.part", "old.csv")
+        for dry_run in (True, False):
+            assert prune_rejects(folder, now, dry_run=dry_run).names == ("killed.rejected.part", "old.csv")
         assert sorted(file.name for file in folder.iterdir()) == ["new.csv", "under-way.rejected.part"]
 
 
@@ -436,10 +426,9 @@ def test_months_stay_what_they_are_when_all_that_is_old_goes(
         assert month_states(database, instance, rooms.MONTHS) == before
         report = look_at_everything(database, store, before, now, {}, [snapshots_match_their_hash])
         again = [g for g in prune(database, store, instance, made_month, dry_run=False) if g.names]
-    print(gone)
     assert {g.kind for g in would} <= set(gone)
-    assert len(gone["superseded fits"]) == len(gone["attempts at fits"]) == 1
-    assert len(gone["runs that were superseded or failed"]) == 1
+    once = ("superseded fits", "attempts at fits", "runs that were superseded or failed")
+    assert [len(gone[kind]) for kind in once] == [1, 1, 1], gone
     assert report.verdicts[0].passed
     assert [g for g in again if g.kind != "output of old runs that stay"] == []
 
@@ -458,6 +447,5 @@ def test_the_job_deletes_what_the_command_would(world: Settings) -> None:
     assert fits_of(database)["mirt_fit_meta"] == {new}
 
 
-def test_a_prune_says_nothing_where_there_is_nothing(settings: Settings, now: datetime) -> None:
-    database = Database(settings)
+def test_a_prune_says_nothing_where_there_is_nothing(database: Database, now: datetime) -> None:
     assert all(gone == Gone(gone.kind, ()) for gone in prune_rows(database, now, dry_run=False))

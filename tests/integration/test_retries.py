@@ -9,10 +9,8 @@ from pathlib import Path
 import dagster as dg
 import psycopg
 import pytest
-from psycopg import errors
 
 from irt_assets.common import retries
-from irt_assets.common.retries import MAX_RETRIES, classify_failures
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from resources.failures import PermanentFailure, TransientFailure, is_transient
 from resources.postgres.embedded_postgres import EmbeddedPostgres
@@ -32,7 +30,7 @@ def attempts(error: Exception, monkeypatch: pytest.MonkeyPatch) -> tuple[int, li
     @dg.asset
     def failing() -> None:
         tried.append(1)
-        with classify_failures():
+        with retries.classify_failures():
             raise error
 
     assert not dg.materialize([failing], raise_on_error=False).success
@@ -40,14 +38,14 @@ def attempts(error: Exception, monkeypatch: pytest.MonkeyPatch) -> tuple[int, li
     return len(tried), pauses
 
 
-@pytest.mark.parametrize("error", [TransientFailure("busy"), errors.AdminShutdown("restarting")], ids=str)
+@pytest.mark.parametrize("error", [TransientFailure("busy"), psycopg.errors.AdminShutdown("restarting")], ids=str)
 def test_a_transient_failure_is_tried_again_with_growing_pauses(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried, pauses = attempts(error, monkeypatch)
-    assert tried == MAX_RETRIES + 1
-    assert all(later == 2 * earlier for earlier, later in pairwise(pauses[:MAX_RETRIES]))
-    assert sum(pauses[:MAX_RETRIES]) > 60  # a failover of a managed PostgreSQL takes a minute
+    assert tried == retries.MAX_RETRIES + 1
+    assert all(later == 2 * earlier for earlier, later in pairwise(pauses[: retries.MAX_RETRIES]))
+    assert sum(pauses[: retries.MAX_RETRIES]) > 60  # a failover of a managed PostgreSQL takes a minute
 
 
 @pytest.mark.parametrize(

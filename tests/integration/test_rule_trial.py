@@ -104,8 +104,7 @@ def test_a_changed_limit_is_judged_again_by_what_is_stored(graph: Graph) -> None
     found = []
     for alpha in (1.0, 0.01):  # no anchors agree so well
         change_rules(graph.database, rooms.SCALE, {"anchor_q_alpha": alpha})
-        changed = changes(graph, gates, rooms.MONTHS)
-        found.append((changed, graph.state(MONTH).state))
+        found.append((changes(graph, gates, rooms.MONTHS), graph.state(MONTH).state))
     assert found == [
         ([(MONTH, "anchors_agree", False)], State.RED),
         ([(MONTH, "anchors_agree", True)], State.GREEN),

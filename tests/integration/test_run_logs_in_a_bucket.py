@@ -10,7 +10,6 @@ import pytest
 
 from irt_assets.servers.instance import dagster_instance
 from jobs import stored_logs
-from jobs.stored_logs import StoredComputeLogManager
 from resources.postgres.database import Database
 from resources.settings import Settings, get_settings
 from tests.helpers.asgi import ask
@@ -36,8 +35,8 @@ def test_the_page_shows_what_a_pod_printed_that_is_gone(
     get_settings.cache_clear()
     with_bucket = settings.model_copy(update={"s3_bucket": BUCKET})
     with dagster_instance(with_bucket, database) as instance:
-        assert isinstance(instance.compute_log_manager, StoredComputeLogManager)
-        with StoredComputeLogManager(str(tmp_path / "pod")).capture_logs(KEY):
+        assert isinstance(instance.compute_log_manager, stored_logs.StoredComputeLogManager)
+        with stored_logs.StoredComputeLogManager(str(tmp_path / "pod")).capture_logs(KEY):
             print("θ of 300 learners", flush=True)
             print("a warning", file=sys.stderr, flush=True)
         with served(with_bucket) as app:

@@ -64,10 +64,12 @@ class Graph:
             .run_id
         )
 
-    def pruned(self, later: timedelta = LATER, *, dry_run: bool = False) -> tuple[str, ...]:
+    def gone(self, later: timedelta = LATER, *, dry_run: bool = False) -> dict[str, tuple[str, ...]]:
         at = datetime.now(UTC) + later
-        gone = {one.kind: one.names for one in prune_runs(self.database, self.instance, at, dry_run=dry_run)}
-        return gone[SUPERSEDED]
+        return {one.kind: one.names for one in prune_runs(self.database, self.instance, at, dry_run=dry_run)}
+
+    def pruned(self, later: timedelta = LATER, *, dry_run: bool = False) -> tuple[str, ...]:
+        return self.gone(later, dry_run=dry_run)[SUPERSEDED]
 
     def runs(self) -> set[str]:
         return {run.run_id for run in self.instance.get_runs()}
@@ -99,11 +101,8 @@ def graph(home: tuple[Database, dg.DagsterInstance]) -> Iterator[Graph]:
 def test_a_run_goes_when_its_partition_was_made_again_and_takes_its_events_and_output_along(graph: Graph) -> None:
     old, other, new = graph.run("make", "2026-01"), graph.run("make", "2026-02"), graph.run("make", "2026-01")
     output = graph.instance.compute_log_manager.get_log_keys_for_log_key_prefix
-    assert graph.pruned(LATER - timedelta(days=2)) == ()
-    assert graph.pruned(dry_run=True) == (old,)
-    assert graph.runs() == {old, other, new}
-    assert graph.pruned() == (old,)
-    assert graph.runs() == {other, new}
+    assert (graph.pruned(LATER - timedelta(days=2)), graph.pruned(dry_run=True)) == ((), (old,))
+    assert (graph.runs(), graph.pruned(), graph.runs()) == ({old, other, new}, (old,), {other, new})
     assert graph.instance.get_materialized_partitions(month.key) == {"2026-01", "2026-02"}
     assert not graph.instance.all_logs(old)
     with pytest.raises(FileNotFoundError):
@@ -123,16 +122,14 @@ def test_a_failed_run_stays_until_its_partition_was_made(graph: Graph) -> None:
     failed = graph.run("make", "2026-01", fails="yes")
     assert graph.pruned() == ()
     made = graph.run("make", "2026-01")
-    assert graph.pruned() == (failed,)
-    assert graph.runs() == {made}
+    assert (graph.pruned(), graph.runs()) == ((failed,), {made})
 
 
 def test_a_run_with_the_latest_evaluation_of_a_check_stays(graph: Graph) -> None:
     judged, made = graph.run("judge", "2026-01"), graph.run("make", "2026-01")
     assert graph.pruned() == ()
     again = graph.run("judge", "2026-01")
-    assert set(graph.pruned()) == {judged, made}
-    assert graph.runs() == {again}
+    assert (set(graph.pruned()), graph.runs()) == ({judged, made}, {again})
 
 
 def test_of_observations_the_latest_stays(graph: Graph) -> None:
@@ -153,18 +150,14 @@ def test_a_run_that_an_open_alert_or_a_row_names_stays(graph: Graph) -> None:
     assert graph.pruned() == ()
     with graph.database.connect() as connection:
         resolve_alert(connection, key)
-    assert graph.pruned() == (told,)
-    assert graph.runs() == {cited, last}
+    assert (graph.pruned(), graph.runs()) == ((told,), {cited, last})
 
 
 def test_a_run_under_way_is_no_old_run(graph: Graph) -> None:
     old, new = graph.run("make", "2026-01"), graph.run("make", "2026-01")
-    finished = graph.instance.get_run_by_id(old)
-    assert finished is not None
-    running = finished._replace(run_id="f" * 32, status=dg.DagsterRunStatus.STARTED)
+    running = graph.instance.get_run_by_id(old)._replace(run_id="f" * 32, status=dg.DagsterRunStatus.STARTED)
     graph.instance.add_run(running)
-    assert graph.pruned() == (old,)
-    assert graph.runs() == {new, running.run_id}
+    assert (graph.pruned(), graph.runs()) == ((old,), {new, running.run_id})
 
 
 def test_a_prune_that_was_killed_between_events_and_run_is_finished_by_the_next(
@@ -175,29 +168,16 @@ def test_a_prune_that_was_killed_between_events_and_run_is_finished_by_the_next(
         killed.setattr(graph.instance, "delete_run", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             graph.pruned()
-    assert graph.runs() == {old, new}
-    assert graph.pruned() == (old,)
-    orphans = rooms.rows(
-        graph.database,
-        "SELECT count(*) FROM dagster.event_logs WHERE run_id NOT IN (SELECT run_id FROM dagster.runs)",
-    )
-    assert orphans == [(0,)]
+    assert (graph.runs(), graph.pruned()) == ({old, new}, (old,))
+    orphans = "SELECT count(*) FROM dagster.event_logs WHERE run_id NOT IN (SELECT run_id FROM dagster.runs)"
+    assert rooms.rows(graph.database, orphans) == [(0,)]
 
 
 def test_output_of_an_old_run_goes_though_the_run_stays(graph: Graph) -> None:
     run = graph.run("make", "2026-01")
     log = graph.instance.compute_log_manager
     with log.open_log_stream([run, "compute_logs", "month"], ComputeIOType.STDERR) as stream:
-        assert stream is not None
         stream.write("a line")
-    gone = {
-        one.kind: one.names
-        for one in prune_runs(graph.database, graph.instance, datetime.now(UTC) + LATER, dry_run=False)
-    }
-    assert gone == {SUPERSEDED: (), STAY: (run,)}
+    assert graph.gone() == {SUPERSEDED: (), STAY: (run,)}
     assert graph.runs() == {run}
-    gone = {
-        one.kind: one.names
-        for one in prune_runs(graph.database, graph.instance, datetime.now(UTC) + LATER, dry_run=False)
-    }
-    assert gone == {SUPERSEDED: (), STAY: ()}
+    assert graph.gone() == {SUPERSEDED: (), STAY: ()}

@@ -15,8 +15,6 @@ from pathlib import Path
 import dagster as dg
 import psutil
 import pytest
-from dagster import DagsterEvent
-from dagster import DagsterRunStatus as Status
 
 from irt_assets.runs.run_worker import _await_launch
 from irt_assets.servers.instance import dagster_instance
@@ -57,18 +55,15 @@ def made(instance: dg.DagsterInstance, *events: str) -> str:
         instance, job_name="sleeper", job_code_origin=dg.reconstructable(sleeper).get_python_origin()
     )
     for event in events:
-        instance.report_dagster_event(DagsterEvent(event, "sleeper"), run_id=run.run_id)
+        instance.report_dagster_event(dg.DagsterEvent(event, "sleeper"), run_id=run.run_id)
     return run.run_id
 
 
-def status(instance: dg.DagsterInstance, run_id: str) -> Status:
-    run = instance.get_run_by_id(run_id)
-    assert run is not None
-    return run.status
+def status(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRunStatus:
+    return instance.get_run_by_id(run_id).status
 
 
 def worker(settings: Settings, run_id: str) -> subprocess.Popen[bytes]:
-    assert settings.database_url is not None
     return subprocess.Popen(
         [Path(sys.executable).parent / "irt", "run", "worker", run_id],
         env={
@@ -81,10 +76,7 @@ def worker(settings: Settings, run_id: str) -> subprocess.Popen[bytes]:
 
 
 def dreaming(instance: dg.DagsterInstance, run_id: str) -> None:
-    def begun() -> bool:
-        return bool(instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_START))
-
-    wait_for("the step to start", begun)
+    wait_for("the step to start", lambda: instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_START))
 
 
 def test_a_run_that_was_launched_is_executed_and_its_end_is_the_worker_s(
@@ -94,7 +86,7 @@ def test_a_run_that_was_launched_is_executed_and_its_end_is_the_worker_s(
     (settings.irt_home / "nightmare").touch()
     with worker(settings, run_id) as process:
         assert process.wait(patient(60)) == 1
-    assert status(instance, run_id) is Status.FAILURE
+    assert status(instance, run_id) is dg.DagsterRunStatus.FAILURE
 
 
 def test_a_run_that_is_in_the_queue_once_more_is_waited_for(instance: dg.DagsterInstance, database: Database) -> None:
@@ -104,7 +96,7 @@ def test_a_run_that_is_in_the_queue_once_more_is_waited_for(instance: dg.Dagster
     class Patience(threading.Event):
         def wait(self, timeout: float | None = None) -> bool:
             if next(looks) == 3:
-                instance.report_dagster_event(DagsterEvent("PIPELINE_STARTING", "sleeper"), run_id=run_id)
+                instance.report_dagster_event(dg.DagsterEvent("PIPELINE_STARTING", "sleeper"), run_id=run_id)
             return False
 
     assert _await_launch(database, run_id, Patience()) == "STARTING"
@@ -122,11 +114,9 @@ def test_a_run_is_cancelled_by_its_status_alone(settings: Settings, instance: dg
     run_id = made(instance, "PIPELINE_STARTING")
     with worker(settings, run_id) as process:
         dreaming(instance, run_id)
-        run = instance.get_run_by_id(run_id)
-        assert run is not None
-        instance.report_run_canceling(run)
+        instance.report_run_canceling(instance.get_run_by_id(run_id))
         process.wait(patient(60))
-    assert status(instance, run_id) is Status.CANCELED
+    assert status(instance, run_id) is dg.DagsterRunStatus.CANCELED
 
 
 def test_a_pod_that_is_taken_away_leaves_its_run_to_be_repeated(
@@ -140,4 +130,4 @@ def test_a_pod_that_is_taken_away_leaves_its_run_to_be_repeated(
         process.send_signal(signal.SIGTERM)
         assert process.wait(patient(30)) == 128 + signal.SIGKILL
         assert not child.is_running()
-    assert status(instance, run_id) is Status.STARTED, "its Job is seen to have failed"
+    assert status(instance, run_id) is dg.DagsterRunStatus.STARTED, "its Job is seen to have failed"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,25 @@ from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
-from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy
-from tests.helpers.rooms import SCALE, add_attempts, add_items, answer_matrix, folder_store, rows, run_sql
-from tests.helpers.typed import Irt
+from tests.helpers.rooms import (
+    MONTHS,
+    SCALE,
+    add_attempts,
+    add_items,
+    answer_matrix,
+    calibrate,
+    folder_store,
+    rows,
+    run_sql,
+)
+from tests.helpers.sentences import unsaid
+from tests.helpers.typed import IrtOf
 from tests.helpers.worlds import OF_MONTHS
 
 pytestmark = pytest.mark.ci
 
-FIRST, NEXT = rooms.MONTHS
+FIRST, NEXT = MONTHS
 AFTER = "2026-08"
 ENGINE = EmEngine(1)
 N, SHIFT, GUESSING = 1500, 0.4, 0.2
@@ -59,9 +69,8 @@ def scale_of(database: Database, month: str | None) -> Scale:
 
 
 def preview(settings: Settings, values: dict[Any, str], first_month: str | None = None) -> Any:
-    database = Database(settings)
     return preview_model_change(
-        database,
+        Database(settings),
         folder_store(settings),
         SCALE,
         values,
@@ -89,7 +98,7 @@ def answered_by_guessers(settings: Settings) -> None:
 
 def with_a_window(settings: Settings) -> None:
     from_window(settings, "2pl")
-    assert rooms.calibrate(settings, FIRST).state == "done"
+    assert calibrate(settings, FIRST).state == "done"
 
 
 @pytest.fixture
@@ -127,12 +136,11 @@ def from_window(settings: Settings, model: Any) -> Any:
 def test_the_model_at_init_is_stored_and_fits_the_origin_window(fresh: Settings) -> None:
     done = from_window(fresh, "3pl")
     database = Database(fresh)
-    assert rows(database, "SELECT model FROM calibration_scale") == [("3pl",)]
-    assert rows(database, "SELECT model FROM mirt_fit_meta WHERE kind = 'origin'") == [("3pl",)]
-    assert scale_of(database, FIRST).model == "3pl"
+    models = "SELECT s.model, m.model FROM calibration_scale s JOIN mirt_fit_meta m ON m.kind = 'origin'"
+    assert (rows(database, models), scale_of(database, FIRST).model) == ([("3pl", "3pl")], "3pl")
     assert "few" in done.left_out, "a 3PL wants 500 responses"
     assert all(c > 0 for (c,) in rows(database, "SELECT c FROM anchor_set"))
-    assert rooms.calibrate(fresh, NEXT).state == "done"
+    assert calibrate(fresh, NEXT).state == "done"
 
 
 def test_a_rasch_origin_stands_at_mean_0_and_sd_1_of_its_learners(fresh: Settings) -> None:
@@ -142,8 +150,7 @@ def test_a_rasch_origin_stands_at_mean_0_and_sd_1_of_its_learners(fresh: Setting
     (latent,) = rows(database, "SELECT model_spec->'latent' FROM mirt_fit_meta WHERE kind = 'origin'")[0]
     slopes = {round(a, 12) for (a,) in rows(database, "SELECT a FROM anchor_set")}
     assert (latent["mean"], latent["sd"]) == (pytest.approx(0.0, abs=1e-9), pytest.approx(1.0, abs=1e-9))
-    assert len(slopes) == 1
-    assert slopes != {1.0}
+    assert len(slopes - {1.0}) == len(slopes) == 1
 
 
 # -- another model on an origin that is a window -----------------------------------------------------
@@ -155,10 +162,10 @@ def test_another_model_freezes_the_anchors_again_from_the_origin_window(window: 
     published = rows(database, "SELECT * FROM item_parameter_publication ORDER BY publication_id")
     done = decide(window, {"model": "3pl"})
     assert (done.first_month, done.stale) == (NEXT, ()), "the first month after the last that is done"
-    assert done.anchors.version == 2
-    assert list(done.anchors.left_out) == ["few", "i00"], "too few answers; so easy that nobody guesses"
-    assert "provisional" in done.anchors.left_out["few"]
-    assert "guessing_unidentified" in done.anchors.left_out["i00"]
+    assert (done.anchors.version, done.anchors.kept) == (2, 13)
+    left_out = done.anchors.left_out
+    assert list(left_out) == ["few", "i00"], "too few answers; so easy that nobody guesses"
+    assert ("provisional" in left_out["few"], "guessing_unidentified" in left_out["i00"]) == (True, True)
     assert rows(database, "SELECT item_id, a, b, anchor_hash FROM anchor_set WHERE version = 1 ORDER BY 1") == old_set
     assert rows(database, "SELECT * FROM item_parameter_publication ORDER BY publication_id") == published
     assert [(s.model, s.anchor_version) for s in (scale_of(database, m) for m in (FIRST, NEXT, None))] == [
@@ -168,24 +175,20 @@ def test_another_model_freezes_the_anchors_again_from_the_origin_window(window: 
     ]
     with database.connect() as connection:
         anchors = read_anchors(connection, SCALE, 2)
-    assert anchors is not None
     # The origin's learners were drawn with mean 0 and SD 1. 1500 of them give b with a standard error below 0.2 where
     # c is estimated, and their own mean and SD differ from 0 and 1 by about 0.03: four of both together.
-    assert done.anchors.kept == 13
     assert np.abs(anchors.b - B[1:]).max() < 0.8
     assert np.abs(anchors.b - B[1:]).mean() < 0.2
-    (since,) = rows(database, "SELECT DISTINCT effective_from FROM anchor_set WHERE version = 2")
-    assert since == (Month(NEXT).start,)
-    assert violations(window) == []
+    since = rows(database, "SELECT DISTINCT effective_from FROM anchor_set WHERE version = 2")
+    assert (since, violations(window)) == ([(Month(NEXT).start,)], [])
     # A month of the new model then stands on the scale: its learners were drawn with mean 0.4 and SD 1, and slope and
     # intercept of 1500 learners and 13 anchors have standard errors of about 0.05.
-    assert rooms.calibrate(window, NEXT).state == "done"
+    assert calibrate(window, NEXT).state == "done"
     (constants,) = rows(
         database,
         "SELECT model_spec->'linking_constants' FROM mirt_fit_meta WHERE kind = 'monthly' AND model = '3pl'",
     )[0]
-    assert constants["slope"] == pytest.approx(1.0, abs=0.2)
-    assert constants["intercept"] == pytest.approx(SHIFT, abs=0.2)
+    assert (constants["slope"], constants["intercept"]) == pytest.approx((1.0, SHIFT), abs=0.2)
 
 
 def violations(settings: Settings) -> list[str]:
@@ -218,13 +221,8 @@ def test_anchors_that_somebody_changes_after_the_decision_are_noticed(window: Se
         " WHERE version = 2 AND item_id = 'i03'",
     )
     assert violations(window) == ["version 2 is not what was frozen"]
-
-
-def test_values_of_a_version_that_nobody_decided_on_are_noticed(window: Settings) -> None:
-    decide(window, {"model": "1pl"})
     run_sql(Database(window), "DELETE FROM scale_decision")
-    (observed,) = violations(window)
-    assert observed.startswith("version 2: ")
+    assert any(observed.startswith("version 2: ") for observed in violations(window)), "nobody decided on it"
 
 
 def test_a_change_that_the_preview_did_not_know_of_is_refused(window: Settings) -> None:
@@ -235,7 +233,7 @@ def test_a_change_that_the_preview_did_not_know_of_is_refused(window: Settings) 
         decide_model_change(database, change, by="Ann", reason="once more")
     change = preview(window, {"prior_b": "normal(0, 2)"})
     assert change.first_month == NEXT
-    assert rooms.calibrate(window, NEXT).state == "done"
+    assert calibrate(window, NEXT).state == "done"
     with pytest.raises(PermanentFailure, match="changed since"):
         decide_model_change(database, change, by="Ann", reason="once more")
 
@@ -258,7 +256,7 @@ def test_a_model_cannot_change_before_a_month_from_which_anchors_change_already(
     assert (back.anchors.version, scale_of(Database(window), AFTER).anchor_version) == (3, 3)
     # The same answers, fitted by the same model: the values of the origin, to the bit up to the order of sums.
     values = "SELECT a, b FROM anchor_set WHERE version = {} AND item_id LIKE 'i%%' ORDER BY item_id"
-    first, again = (np.array(rows(Database(window), values.format(version))) for version in (1, 3))
+    first, again = (rows(Database(window), values.format(version)) for version in (1, 3))
     assert np.allclose(first, again, rtol=1e-9)
 
 
@@ -269,9 +267,8 @@ def test_a_prior_holds_from_its_month_on_and_serves_every_item(window: Settings)
     database = Database(window)
     done = decide(window, {"prior_a": "lognormal(0, 0.1)"})
     assert (done.first_month, done.anchors) == (NEXT, None)
-    assert scale_of(database, FIRST).priors is None
-    assert scale_of(database, NEXT).priors == Priors(a=LogNormal(0.0, 0.1))
-    rooms.calibrate(window, NEXT)
+    assert [scale_of(database, m).priors for m in (FIRST, NEXT)] == [None, Priors(a=LogNormal(0.0, 0.1))]
+    calibrate(window, NEXT)
     spec, slopes = rows(
         database,
         """SELECT model_spec, (SELECT array_agg((params->'raw'->>'a')::float) FROM mirt_item_params i
@@ -314,8 +311,7 @@ def test_a_prior_is_refused_for_a_later_month_whose_model_does_not_have_its_para
 
 def test_what_is_so_already_is_not_decided_again(window: Settings) -> None:
     change = preview(window, {"model": "2pl", "prior_a": "none"})
-    assert change.values == {}
-    assert change.lines == [f"scale {SCALE}: these values hold already from {NEXT} on"]
+    assert (change.values, change.lines) == ({}, [f"scale {SCALE}: these values hold already from {NEXT} on"])
 
 
 def test_only_em_takes_priors_of_a_scale_and_by_level_none_on_difficulty(window: Settings) -> None:
@@ -365,9 +361,7 @@ def test_anchors_of_the_bank_with_guessing_keep_a_3pl(settings: Settings) -> Non
         preview(settings, {"model": "2pl"})
 
 
-def test_who_begins_a_2pl_with_anchors_that_are_guessed_is_told(
-    settings: Settings, irt: Callable[[Settings], Irt]
-) -> None:
+def test_who_begins_a_2pl_with_anchors_that_are_guessed_is_told(settings: Settings, irt: IrtOf) -> None:
     add_items(Database(settings), {"a0": VALUES | {"c": 0.2}, "a1": VALUES})
     said = irt(settings)("scale", "init").out
     assert "1 of them have c > 0, and a 2pl has none: `irt scale set model=3pl`" in said
@@ -401,13 +395,12 @@ def test_a_model_that_changes_while_months_are_under_way_leaves_none_published_u
     assert (done.first_month, done.stale) == (FIRST, (FIRST, NEXT))
     steps = publish_month(database, store, FIRST, (), "run")[SCALE]
     wrong = "the fit is a 2PL and the scale's model is 1pl since 2026-06: materialise item_calibration"
-    assert {month: step.state for month, step in steps.items()} == {FIRST: "held", NEXT: "held"}
-    assert all(step.why.startswith(wrong) for step in steps.values())
-    first = "SELECT count(*) FROM item_parameter_publication WHERE rule = 'first'"
-    assert rows(database, first) == [(0,)]
+    found = {month: (step.state, step.why.startswith(wrong)) for month, step in steps.items()}
+    assert found == dict.fromkeys((FIRST, NEXT), ("held", True))
+    assert rows(database, "SELECT count(*) FROM item_parameter_publication WHERE rule = 'first'") == [(0,)]
     with pytest.raises(UnlinkedMonthError, match=wrong):
         link_month(database, FIRST, "run again")
-    assert [rooms.calibrate(world, month).state for month in (FIRST, NEXT)] == ["done", "done"]
+    assert [calibrate(world, month).state for month in (FIRST, NEXT)] == ["done", "done"]
     models = rows(
         database,
         """SELECT DISTINCT m.model FROM item_parameter_publication p JOIN mirt_fit_meta m USING (fit_id)
@@ -431,12 +424,12 @@ def test_a_night_follows_the_model_of_its_day(world: Settings) -> None:
 # -- what is accepted, and the command line ----------------------------------------------------------
 
 
-def test_guessing_is_accepted_from_a_month_on(world: Settings, irt: Callable[[Settings], Irt]) -> None:
+def test_guessing_is_accepted_from_a_month_on(world: Settings, irt: IrtOf) -> None:
     database, typed = Database(world), irt(world)
-    asked = typed("scale", "accept", "guessing", "--by", "Ann", "--reason", "short tests", "--from", NEXT)
-    assert asked.code == 2
-    assert "confirmation needed" in asked.err
-    said = typed("scale", "accept", "guessing", "--yes", "--by", "Ann", "--reason", "short tests", "--from", NEXT)
+    accept = ("scale", "accept", "guessing", "--by", "Ann", "--reason", "short tests", "--from", NEXT)
+    asked = typed(*accept)
+    assert (asked.code, "confirmation needed" in asked.err) == (2, True)
+    said = typed(*accept, "--yes")
     assert said.out.strip() == f"scale {SCALE}: accepted that learners guess, for months from {NEXT} on"
     with database.connect() as connection:
         accepted = ["guessing" in accepted_subjects(connection, SCALE, Month(m).start) for m in (FIRST, NEXT, AFTER)]
@@ -448,19 +441,18 @@ def test_guessing_is_accepted_from_a_month_on(world: Settings, irt: Callable[[Se
         assert accepted_subjects(connection, SCALE, Month(FIRST).start) == {"guessing"}
 
 
-def test_the_command_says_what_it_does_before_it_asks_and_keeps_who_decided(
-    world: Settings, irt: Callable[[Settings], Irt]
-) -> None:
+def test_the_command_says_what_it_does_before_it_asks_and_keeps_who_decided(world: Settings, irt: IrtOf) -> None:
     database, typed = Database(world), irt(world)
     signed = ("--by", "Ann", "--reason", "equal slopes")
     asked = typed("scale", "set", "model=1pl", "prior_b=normal(0, 2)", *signed)
-    assert asked.code == 2
-    assert "with --yes" in asked.err
-    assert f"scale {SCALE}: model 2pl → 1pl, prior_b none → normal(0, 2) from {FIRST} on" in asked.out
-    assert "no month becomes stale; published values stay" in asked.out
+    assert (asked.code, "with --yes" in asked.err) == (2, True)
+    assert not unsaid(
+        asked.out,
+        f"scale {SCALE}: model 2pl → 1pl, prior_b none → normal(0, 2) from {FIRST} on",
+        "no month becomes stale; published values stay",
+    )
     assert rows(database, "SELECT * FROM scale_decision") == []
-    done = typed("scale", "set", "model=1pl", "prior_b=normal(0, 2)", *signed, "--yes")
-    assert done.code == 0, done.err
+    assert typed("scale", "set", "model=1pl", "prior_b=normal(0, 2)", *signed, "--yes").code == 0
     start = Month(FIRST).start
     assert rows(
         database, "SELECT subject, value, effective_from, decided_by, reason FROM scale_decision ORDER BY 1"
@@ -478,10 +470,9 @@ def test_the_command_says_what_it_does_before_it_asks_and_keeps_who_decided(
     assert "these values hold already" in typed("scale", "set", "model=1pl", *signed, "--yes").out
 
 
-def test_a_rule_goes_its_old_way_and_holds_for_all_months(world: Settings, irt: Callable[[Settings], Irt]) -> None:
-    database, typed = Database(world), irt(world)
-    signed = ("--by", "Ann", "--reason", "fewer learners")
-    said = typed("scale", "set", "min_responses=110", *signed, "--yes")
+def test_a_rule_goes_its_old_way_and_holds_for_all_months(world: Settings, irt: IrtOf) -> None:
+    database = Database(world)
+    said = irt(world)("scale", "set", "min_responses=110", "--by", "Ann", "--reason", "fewer learners", "--yes")
     assert "scale default: min_responses 120 → 110" in said.out
     assert scale_of(database, FIRST).rules.eligibility.min_responses == 110
     assert rows(database, "SELECT * FROM scale_decision") == []
@@ -499,16 +490,13 @@ def test_a_rule_goes_its_old_way_and_holds_for_all_months(world: Settings, irt: 
         (("prior_b=beta(5,17)",), "on b is not one of normal(mean, sd), none"),
     ],
 )
-def test_what_cannot_be_set_is_refused_by_name(
-    world: Settings, irt: Callable[[Settings], Irt], words: tuple[str, ...], why: str
-) -> None:
+def test_what_cannot_be_set_is_refused_by_name(world: Settings, irt: IrtOf, words: tuple[str, ...], why: str) -> None:
     refused = irt(world)("scale", "set", *words, "--by", "Ann", "--reason", "to see", "--yes")
-    assert refused.code == 2
-    assert why in " ".join(refused.err.split())
+    assert (refused.code, why in " ".join(refused.err.split())) == (2, True), refused.err
     assert rows(Database(world), "SELECT * FROM scale_decision") == []
 
 
-def test_a_scale_begins_with_the_model_that_is_named(settings: Settings, irt: Callable[[Settings], Irt]) -> None:
+def test_a_scale_begins_with_the_model_that_is_named(settings: Settings, irt: IrtOf) -> None:
     add_items(Database(settings), {f"a{j}": VALUES | {"b": j / 5} for j in range(6)})
     assert irt(settings)("scale", "init", "--model", "rasch").code == 0
     assert rows(Database(settings), "SELECT model FROM calibration_scale") == [("rasch",)]

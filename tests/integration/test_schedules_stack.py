@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
-from dagster import DagsterRunStatus, RunsFilter
 
 from irt_assets.common.job_names import KPI_JOB
 from irt_assets.common.partitions import DAYS, WEEKS, day_bounds, month_of, week_of
@@ -46,7 +45,7 @@ class LateStack:
 
 def runs(stack: Harness, origin: str, name: str, job: str) -> list[tuple[str, str]]:
     """Partition and status of the runs of a job that a schedule or a sensor asked for, oldest first."""
-    found = stack.instance.get_runs(RunsFilter(job_name=job, tags={f"dagster/{origin}_name": name}))
+    found = stack.instance.get_runs(dg.RunsFilter(job_name=job, tags={f"dagster/{origin}_name": name}))
     return [(run.tags.get(PARTITION_TAG, "a range"), run.status.value) for run in reversed(found)]
 
 
@@ -99,8 +98,8 @@ def test_the_running_week_is_backfilled_from_the_ui(stack: Harness) -> None:
     week = week_of(datetime.now(UTC))
     backfill = stack.backfill(["weekly_kpi"], [week])
     wait_for("the backfill", lambda: stack.backfill_status(backfill) == "COMPLETED_SUCCESS", WITHIN_S, pause=1)
-    (run,) = stack.instance.get_runs(RunsFilter(tags={"dagster/backfill": backfill}))
-    assert (run.tags[PARTITION_TAG], run.status) == (week, DagsterRunStatus.SUCCESS)
+    (run,) = stack.instance.get_runs(dg.RunsFilter(tags={"dagster/backfill": backfill}))
+    assert (run.tags[PARTITION_TAG], run.status) == (week, dg.DagsterRunStatus.SUCCESS)
 
 
 def test_late_answers_are_in_their_day_and_its_weeks_soon_after(late: LateStack, stack: Harness) -> None:

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -21,8 +21,8 @@ from resources.postgres.database import Database
 from resources.postgres.schema_version import VERSION_TABLE, VERSIONS, newest_known, number, schema_version
 from resources.settings import Settings
 from resources.tables import METADATA
-from tests.helpers.rooms import rows
-from tests.helpers.typed import Irt
+from tests.helpers.rooms import rows, run_sql
+from tests.helpers.typed import IrtOf
 from tests.testbed.partitions import ensure_month_partitions
 
 REPOSITORY = Path(__file__).parents[2]
@@ -129,8 +129,7 @@ def test_the_registry_makes_the_same_tables_keys_and_indexes(database: Database)
         return {row for row in catalog(database) if row[0] == "sequence" or row[1] in METADATA.tables}
 
     migrated = tables()
-    with database.connect() as connection:
-        connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    run_sql(database, "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     engine = database.engine()
     METADATA.create_all(engine)
     engine.dispose()
@@ -156,8 +155,7 @@ def test_the_migrations_work_in_any_schema(database: Database) -> None:
 def test_the_first_schema_is_brought_to_the_newest_with_its_rows(database: Database, next_version: str) -> None:
     config = schema._alembic()
     config.attributes["database"] = database
-    with database.connect() as connection:
-        connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    run_sql(database, "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     alembic.command.upgrade(config, SCHEMA_FILE.stem)
     filled(database)
     before = contents(database)
@@ -218,7 +216,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.ci
 def test_the_release_before_runs_on_the_newest_schema(
-    release: Path, world: Settings, tmp_path: Path, irt: Callable[[Settings], Irt]
+    release: Path, world: Settings, tmp_path: Path, irt: IrtOf
 ) -> None:
     """Its code, in the present environment: what rolls back is the code, and the schema stays. Code that the newest
     schema does not serve is refused, and told what to install."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,9 @@ from irt_assets.responses.scales import read_scales
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
-from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy
-from tests.helpers.rooms import SCALE, evidence_of, folder_store, rows, run_sql
-from tests.helpers.typed import Irt
+from tests.helpers.rooms import SCALE, add_items, evidence_of, folder_store, rows, run_sql
+from tests.helpers.typed import IrtOf
 from tests.helpers.worlds import OF_MONTHS
 from tests.integration.answers_of_a_shape import (
     FIRST,
@@ -89,7 +89,7 @@ def run_skewed(settings: Settings) -> dict[str, bool]:
     """Whether each check of the month passed."""
     database, rng = Database(settings), np.random.default_rng(8)
     a, b = truth(rng)
-    rooms.add_items(database, dict.fromkeys(ITEMS))
+    add_items(database, dict.fromkeys(ITEMS))
     add_answers(database, FIRST, rng.normal(0.0, 1.0, LEARNERS), a, b, ITEMS[:OLD], rng)
     add_answers(database, NEXT, 1.2 * skewed(LEARNERS, rng) + 0.5, a, b, ITEMS, rng)
     done = from_window(settings)
@@ -107,8 +107,7 @@ def test_a_skewed_month_is_fitted_with_a_histogram_and_green(skewed_month: Skewe
     shape = staged_shape(graph.database, NEXT)
     assert (shape["latent"], shape["guessing"]) == ("histogram", False)
     assert shape["histogram_gain"] > HISTOGRAM_GAIN
-    assert shape["why"].startswith("a normal θ is rejected under the 2PL (χ² = ")
-    assert shape["why"].endswith("θ is taken as a histogram")
+    assert re.match(r"a normal θ is rejected under the 2PL \(χ² = .*θ is taken as a histogram$", shape["why"])
     assert passed[GATE]
     assert graph.state(NEXT).state is State.GREEN, graph.state(NEXT).why
 
@@ -119,11 +118,8 @@ def test_its_linked_fit_has_the_histogram_on_the_scale(skewed_month: Skewed) -> 
     graph, _ = skewed_month
     with graph.database.connect() as connection:
         scale, staged = read_scales(connection)[SCALE], fits.latest_staged(connection, NEXT, SCALE, "em")
-        assert staged is not None
         raw = staged.decoded()
-        assert raw is not None
         linked = link_to_scale(connection, scale, raw, NEXT, NEXT).linked
-    assert linked is not None
     (of_raw,), (population,) = raw.populations, linked.populations
     assert (of_raw.mean, of_raw.sd) == (pytest.approx(0.0, abs=1e-9), pytest.approx(1.0, abs=1e-9)), "unit and origin"
     nodes, weights = np.array(population.nodes), np.array(population.weights)
@@ -172,7 +168,7 @@ def bank_scale(database: Database, **thresholds: Any) -> None:
     rng = np.random.default_rng(2)
     a, b = truth(rng)
     values = {"c": 0.0, "a_se": 0.08, "b_se": 0.06, "cov_ab": 0.0}
-    rooms.add_items(database, {item: values | {"a": a[j], "b": b[j]} for j, item in enumerate(ITEMS)})
+    add_items(database, {item: values | {"a": a[j], "b": b[j]} for j, item in enumerate(ITEMS)})
     add_answers(database, FIRST, skewed(600, rng), a, b, ITEMS, rng)
     initialise(database, SCALE, first_month=FIRST, thresholds=RULES | thresholds)
 
@@ -221,7 +217,7 @@ def test_a_month_judged_before_the_gate_existed_stays_green(
 def test_a_scale_made_now_has_its_distribution_judged_unless_it_is_by_level(
     settings: Settings, given: dict[str, Any], kept: str
 ) -> None:
-    rooms.add_items(Database(settings), {f"a{j}": VALUES for j in range(6)})
+    add_items(Database(settings), {f"a{j}": VALUES for j in range(6)})
     initialise(Database(settings), SCALE, first_month=FIRST, thresholds=given)
     with Database(settings).connect() as connection:
         assert read_scales(connection)[SCALE].rules.fit.latent == kept
@@ -238,16 +234,14 @@ def test_a_scale_made_now_has_its_distribution_judged_unless_it_is_by_level(
     ],
 )
 def test_a_rule_that_cannot_be_is_refused_with_a_sentence(
-    settings: Settings, irt: Callable[[Settings], Irt], words: tuple[str, ...], why: str
+    settings: Settings, irt: IrtOf, words: tuple[str, ...], why: str
 ) -> None:
-    rooms.add_items(Database(settings), {f"a{j}": VALUES for j in range(6)})
+    add_items(Database(settings), {f"a{j}": VALUES for j in range(6)})
     typed = irt(settings)
-    refused = typed("scale", "init", *(word for pair in words for word in ("--set", pair)))
-    assert refused.code == 2
-    assert why in " ".join(refused.err.split())
+    at_first = typed("scale", "init", *(word for pair in words for word in ("--set", pair)))
     assert typed("scale", "init").code == 0
-    refused = typed("scale", "set", *words, "--by", "Ann", "--reason", "to see", "--yes")
-    assert refused.code == 2
-    assert why in " ".join(refused.err.split())
+    for refused in (at_first, typed("scale", "set", *words, "--by", "Ann", "--reason", "to see", "--yes")):
+        assert refused.code == 2
+        assert why in " ".join(refused.err.split())
     with Database(settings).connect() as connection:
         assert read_scales(connection)[SCALE].rules.changed() == {"latent": "auto", "new_misfit": "hold"}

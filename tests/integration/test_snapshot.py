@@ -25,6 +25,12 @@ from tests.helpers import rooms
 MONTH = rooms.MONTHS[0]
 
 
+@pytest.fixture
+def settings(world: Settings) -> Settings:
+    """Database and store of a test are those of `world`."""
+    return world
+
+
 def state(database: Database) -> list[tuple[str, bool]]:
     """Hash, and whether it is in use, of every snapshot of the month."""
     return rooms.rows(
@@ -34,9 +40,10 @@ def state(database: Database) -> list[tuple[str, bool]]:
     )
 
 
-def test_counts_by_reason_agree_with_the_truth_of_the_simulation(world: Settings, small_truth: Truth) -> None:
+def test_counts_by_reason_agree_with_the_truth_of_the_simulation(
+    database: Database, store: FolderStore, small_truth: Truth
+) -> None:
     """Rapid guesses may differ: planted ones above the rule's limit, honest ones below it; hence the sum."""
-    database, store = Database(world), rooms.folder_store(world)
     for month in rooms.MONTHS:
         snapshot, _ = take_snapshot(database, store, month, None)
         counts, truth = snapshot.counts[rooms.SCALE], small_truth.counts[month]
@@ -50,8 +57,7 @@ def test_counts_by_reason_agree_with_the_truth_of_the_simulation(world: Settings
         assert counts["unusable"] == counts["hinted"] == 0
 
 
-def test_the_file_holds_every_attempt_of_the_month_with_its_reason(world: Settings) -> None:
-    database, store = Database(world), rooms.folder_store(world)
+def test_the_file_holds_every_attempt_of_the_month_with_its_reason(database: Database, store: FolderStore) -> None:
     snapshot, _ = take_snapshot(database, store, MONTH, None)
     table = read_snapshot(store, snapshot)
     logged = rooms.rows(
@@ -64,23 +70,20 @@ def test_the_file_holds_every_attempt_of_the_month_with_its_reason(world: Settin
     assert [reason is None for reason in reasons] == [score is not None for score in scores]
 
 
-def test_the_file_lies_under_its_own_hash(world: Settings) -> None:
-    store = rooms.folder_store(world)
+def test_the_file_lies_under_its_own_hash(world: Settings, store: FolderStore) -> None:
     snapshot, _ = take_snapshot(Database(world), store, MONTH, None)
     assert snapshot.snapshot_hash in snapshot.uri
     assert hashlib.sha256(store.get(snapshot.uri)).hexdigest() == snapshot.snapshot_hash
 
 
-def test_the_same_answers_give_the_same_hash_and_one_row(world: Settings) -> None:
-    database, store = Database(world), rooms.folder_store(world)
+def test_the_same_answers_give_the_same_hash_and_one_row(database: Database, store: FolderStore) -> None:
     first, _ = take_snapshot(database, store, MONTH, "one")
     second, _ = take_snapshot(database, store, MONTH, "two")
     assert second == first
     assert state(database) == [(first.snapshot_hash, True)]
 
 
-def test_a_snapshot_of_changed_rules_supersedes_and_does_not_delete(world: Settings) -> None:
-    database, store = Database(world), rooms.folder_store(world)
+def test_a_snapshot_of_changed_rules_supersedes_and_does_not_delete(database: Database, store: FolderStore) -> None:
     first, _ = take_snapshot(database, store, MONTH, None)
     change_rules(database, rooms.SCALE, {"min_responses": 10_000})
     second, _ = take_snapshot(database, store, MONTH, None)
@@ -92,8 +95,7 @@ def test_a_snapshot_of_changed_rules_supersedes_and_does_not_delete(world: Setti
         assert current_snapshot(connection, MONTH) == second
 
 
-def test_a_snapshot_taken_as_before_comes_back_into_use(world: Settings) -> None:
-    database, store = Database(world), rooms.folder_store(world)
+def test_a_snapshot_taken_as_before_comes_back_into_use(database: Database, store: FolderStore) -> None:
     first, _ = take_snapshot(database, store, MONTH, None)
     change_rules(database, rooms.SCALE, {"min_responses": 10_000})
     second, _ = take_snapshot(database, store, MONTH, None)
@@ -102,8 +104,7 @@ def test_a_snapshot_taken_as_before_comes_back_into_use(world: Settings) -> None
     assert dict(state(database)) == {first.snapshot_hash: True, second.snapshot_hash: False}
 
 
-def test_a_file_that_was_changed_is_named(world: Settings) -> None:
-    store = rooms.folder_store(world)
+def test_a_file_that_was_changed_is_named(world: Settings, store: FolderStore) -> None:
     snapshot, _ = take_snapshot(Database(world), store, MONTH, None)
     store.put(snapshot.uri, store.get(snapshot.uri) + b"x")
     assert snapshot.uri in (snapshot_problem(store, snapshot) or "")
@@ -111,23 +112,22 @@ def test_a_file_that_was_changed_is_named(world: Settings) -> None:
         read_snapshot(store, snapshot)
 
 
-def test_a_file_that_is_gone_is_named(world: Settings) -> None:
-    store = rooms.folder_store(world)
+def test_a_file_that_is_gone_is_named(world: Settings, store: FolderStore) -> None:
     snapshot, _ = take_snapshot(Database(world), store, MONTH, None)
     store.delete(snapshot.uri)
     with pytest.raises(PermanentFailure, match=f"{snapshot.uri} is missing"):
         read_snapshot(store, snapshot)
 
 
-def test_a_month_without_attempts_is_a_permanent_failure_that_says_so(world: Settings) -> None:
-    database = Database(world)
+def test_a_month_without_attempts_is_a_permanent_failure_that_says_so(world: Settings, database: Database) -> None:
     with pytest.raises(PermanentFailure, match=r"2026-05 has no attempts.*irt import attempts"):
         take_snapshot(database, rooms.folder_store(world), "2026-05", None)
     assert rooms.rows(database, "SELECT * FROM scored_snapshot") == []
 
 
-def test_a_full_disk_leaves_the_earlier_snapshot_in_use(world: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    database, store = Database(world), rooms.folder_store(world)
+def test_a_full_disk_leaves_the_earlier_snapshot_in_use(
+    world: Settings, database: Database, store: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, _ = take_snapshot(database, store, MONTH, None)
     change_rules(database, rooms.SCALE, {"min_responses": 10_000})
 

@@ -44,6 +44,12 @@ FOLDER = f"scored_responses/{MONTH}"
 N_PARTS = 3
 
 
+@pytest.fixture
+def settings(world: Settings) -> Settings:
+    """Database and store of a test are those of `world`."""
+    return world
+
+
 def in_parts(database: Database, store: FolderStore) -> tuple[Snapshot, Snapshot]:
     """The month's snapshot as one file, and the same as parts, which is the month's from then on."""
     whole, _ = take_snapshot(database, store, MONTH, None)
@@ -56,7 +62,6 @@ def in_parts(database: Database, store: FolderStore) -> tuple[Snapshot, Snapshot
     )
     with database.connect() as connection:
         found = current_snapshot(connection, MONTH)
-    assert found is not None
     return whole, found
 
 
@@ -88,8 +93,7 @@ def in_order(table: pa.Table) -> pa.Table:
     return table.sort_by([("attempt_id", "ascending")]).combine_chunks()
 
 
-def test_parts_are_read_as_one_file_is(world: Settings) -> None:
-    database, store = Database(world), rooms.folder_store(world)
+def test_parts_are_read_as_one_file_is(database: Database, store: FolderStore) -> None:
     whole, parts = in_parts(database, store)
     assert manifest_of(store, parts).data_hash == whole.data_hash
     assert snapshot_problem(store, parts) is None
@@ -105,8 +109,7 @@ def test_parts_are_read_as_one_file_is(world: Settings) -> None:
     assert read_learners_of(store, parts, rooms.SCALE, "no item").num_rows == 0
 
 
-def test_a_fit_of_parts_is_that_of_the_file(world: Settings) -> None:
-    database, store = Database(world), rooms.folder_store(world)
+def test_a_fit_of_parts_is_that_of_the_file(database: Database, store: FolderStore) -> None:
     take_snapshot(database, store, MONTH, None)
     fits = "SELECT md5(calibration) FROM fit_staging ORDER BY fitted_at"
     fit_month(database, store, MONTH, EmEngine(1), None)
@@ -124,8 +127,9 @@ def test_a_fit_of_parts_is_that_of_the_file(world: Settings) -> None:
     ],
     ids=["missing", "corrupt"],
 )
-def test_a_part_that_is_gone_or_changed_is_named(world: Settings, spoil: Any, sentence: str) -> None:
-    store = rooms.folder_store(world)
+def test_a_part_that_is_gone_or_changed_is_named(
+    world: Settings, store: FolderStore, spoil: Any, sentence: str
+) -> None:
     _, snapshot = in_parts(Database(world), store)
     part = manifest_of(store, snapshot).parts[1]
     spoil(store, part)
@@ -136,8 +140,7 @@ def test_a_part_that_is_gone_or_changed_is_named(world: Settings, spoil: Any, se
             read(store, snapshot)
 
 
-def test_a_part_of_other_columns_rows_or_form_is_refused(world: Settings) -> None:
-    store = rooms.folder_store(world)
+def test_a_part_of_other_columns_rows_or_form_is_refused(world: Settings, store: FolderStore) -> None:
     _, snapshot = in_parts(Database(world), store)
     table = part_table(store, manifest_of(store, snapshot).parts[0])
     place = table.schema.get_field_index("response_time_ms")
@@ -155,8 +158,7 @@ def test_a_part_of_other_columns_rows_or_form_is_refused(world: Settings) -> Non
     assert "is not a Parquet file" in (snapshot_problem(store, text) or "")
 
 
-def test_attempts_that_two_parts_have_are_refused(world: Settings) -> None:
-    store = rooms.folder_store(world)
+def test_attempts_that_two_parts_have_are_refused(world: Settings, store: FolderStore) -> None:
     _, snapshot = in_parts(Database(world), store)
     first, second, _ = (part_table(store, part) for part in manifest_of(store, snapshot).parts)
     n = first.num_rows
@@ -165,8 +167,9 @@ def test_attempts_that_two_parts_have_are_refused(world: Settings) -> None:
         read_snapshot(store, doubled)
 
 
-def test_a_manifest_that_does_not_add_up_or_is_of_a_later_format_is_refused(world: Settings) -> None:
-    store = rooms.folder_store(world)
+def test_a_manifest_that_does_not_add_up_or_is_of_a_later_format_is_refused(
+    world: Settings, store: FolderStore
+) -> None:
     _, snapshot = in_parts(Database(world), store)
     said = json.loads(store.get(snapshot.uri))
     for change, why in (
@@ -182,14 +185,12 @@ def test_a_manifest_that_does_not_add_up_or_is_of_a_later_format_is_refused(worl
         assert why in (snapshot_problem(store, spoilt) or "")
 
 
-def test_pruning_keeps_the_parts_of_cited_manifests_and_no_others(world: Settings) -> None:
-    database, store = Database(world), rooms.folder_store(world)
+def test_pruning_keeps_the_parts_of_cited_manifests_and_no_others(database: Database, store: FolderStore) -> None:
     whole, snapshot = in_parts(database, store)
     table = part_table(store, manifest_of(store, snapshot).parts[0])
     left = store_parquet(store, FOLDER, table.slice(1))[0]
     later = datetime.now(UTC) + timedelta(days=2)
-    gone = prune_files(database, store, later, dry_run=False)
-    assert set(gone.names) == {whole.uri, left}
+    assert set(prune_files(database, store, later, dry_run=False).names) == {whole.uri, left}
     assert snapshot_problem(store, snapshot) is None
     store.delete(snapshot.uri)
     assert prune_files(database, store, later, dry_run=False).names == (), "a manifest that is gone may come back"
@@ -198,8 +199,7 @@ def test_pruning_keeps_the_parts_of_cited_manifests_and_no_others(world: Setting
     assert [*store.list("snapshots")] == []
 
 
-def test_a_backup_lists_the_parts(world: Settings) -> None:
-    database, store = Database(world), rooms.folder_store(world)
+def test_a_backup_lists_the_parts(database: Database, store: FolderStore) -> None:
     _, snapshot = in_parts(database, store)
     with database.connect() as connection:
         listed = {one.key: one for one in cited_files(connection, store)}
@@ -211,8 +211,9 @@ def test_a_backup_lists_the_parts(world: Settings) -> None:
         assert [one.key for one in cited_files(connection, store) if one.size is None] == [parts[0].key]
 
 
-def test_an_erased_learner_is_in_no_part_and_the_month_stays_current(world: Settings, tmp_path: Path) -> None:
-    database, store = Database(world), rooms.folder_store(world)
+def test_an_erased_learner_is_in_no_part_and_the_month_stays_current(
+    database: Database, store: FolderStore, tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
     _, before = in_parts(database, store)
     kept = read_snapshot(store, before)
     user = kept.filter(pc.is_null(kept["reason"]))["user_id"][0].as_py()
@@ -220,15 +221,12 @@ def test_an_erased_learner_is_in_no_part_and_the_month_stays_current(world: Sett
     held = holdings(database, store, user)
     assert held.snapshots[before.uri] == n
     old = {part.key for part in manifest_of(store, before).parts}
-    with dg.DagsterInstance.ephemeral() as instance:
-        erase(database, store, instance, held, by="me", reason="asked", rejects=tmp_path / "rejects")
+    erase(database, store, instance, held, by="me", reason="asked", rejects=tmp_path / "rejects")
     with database.connect() as connection:
         after = current_snapshot(connection, MONTH)
         now = data_hash(connection, *Month(MONTH).bounds, read_scales(connection))
-    assert after is not None
     manifest = manifest_of(store, after)
-    assert (manifest.data_hash, manifest.rows) == (after.data_hash, after.n_attempts)
-    assert after.data_hash == now
+    assert (manifest.data_hash, manifest.rows, after.data_hash) == (after.data_hash, after.n_attempts, now)
     assert len(old & {part.key for part in manifest.parts}) == N_PARTS - 1
     assert not any(store.exists(key) for key in (before.uri, *(old - {part.key for part in manifest.parts})))
     found = read_snapshot(store, after)

@@ -13,7 +13,6 @@ import pytest
 
 from resources.files import stored_copies
 from resources.files.object_store import BucketStore, FolderStore, NothingThere, ObjectStore
-from resources.files.stored_copies import open_hashed
 from tests.helpers.seaweed import BUCKET
 from tests.testbed.patience import patient
 
@@ -58,7 +57,7 @@ def pieces(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def content(store: ObjectStore, key: str = KEY) -> bytes:
-    file, digest = open_hashed(store, key)
+    file, digest = stored_copies.open_hashed(store, key)
     with file:
         found = file.read()
     assert hashlib.sha256(found).hexdigest() == digest
@@ -82,7 +81,7 @@ def test_a_file_is_read_once(store: ObjectStore, pieces: list[str]) -> None:
 
 def test_a_server_keeps_nothing(store: ObjectStore, pieces: list[str]) -> None:
     for _ in range(2):
-        file, digest = open_hashed(store, KEY, keep=False)
+        file, digest = stored_copies.open_hashed(store, KEY, keep=False)
         with file:
             assert hashlib.sha256(file.read()).hexdigest() == digest
     assert pieces == [KEY, KEY]
@@ -100,7 +99,7 @@ def test_a_file_that_is_gone_is_noticed_although_it_was_read(store: ObjectStore)
     content(store)
     store.delete(KEY)
     with pytest.raises(NothingThere, match=KEY):
-        open_hashed(store, KEY)
+        stored_copies.open_hashed(store, KEY)
 
 
 def test_a_file_that_was_damaged_where_it_is_is_read_again(tmp_path: Path) -> None:
@@ -122,7 +121,7 @@ def test_a_download_that_breaks_off_is_not_kept(store: ObjectStore, monkeypatch:
     with monkeypatch.context() as patch:
         patch.setattr(type(store), "stream", broken)
         with pytest.raises(ConnectionResetError):
-            open_hashed(store, KEY)
+            stored_copies.open_hashed(store, KEY)
     assert content(store) == CONTENT
 
 
@@ -137,7 +136,6 @@ def stream(store, key):
 type(store).stream = stream
 """
     with another_process(store, slow, TMPDIR=str(tmp_path / "temporary")) as process:
-        assert process.stdout is not None
         assert process.stdout.readline() == "begun\n"
         process.kill()
     assert list((tmp_path / "temporary").iterdir()) == []
@@ -156,7 +154,7 @@ def test_few_copies_are_kept_and_whoever_reads_one_goes_on(
 ) -> None:
     monkeypatch.setattr(stored_copies, limit, one_copy)
     store.put("snapshots/b", CONTENT[1:])
-    file, _ = open_hashed(store, KEY)
+    file, _ = stored_copies.open_hashed(store, KEY)
     assert file.read(10) == CONTENT[:10]
     assert content(store, "snapshots/b") == CONTENT[1:]
     assert file.read() == CONTENT[10:]

@@ -53,9 +53,7 @@ class Runs:
         return self.instance.create_run_for_job(JOB, tags={PARTITION_TAG: MONTH, **tags}).run_id
 
     def status(self, run_id: str) -> dg.DagsterRunStatus:
-        run = self.instance.get_run_by_id(run_id)
-        assert run is not None
-        return run.status
+        return self.instance.get_run_by_id(run_id).status
 
     @property
     def busy(self) -> set[str]:
@@ -94,8 +92,7 @@ def test_what_is_queued_says_that_nobody_will_start_it_and_can_be_cancelled(runs
     assert (one.run_id, one.partition, one.status) == (queued, MONTH, "not_started")
     assert "no daemon is there to start it" in one.why
     assert cancel_run(runs.instance, queued[:8]) == "cancelled"
-    assert runs.status(queued) is dg.DagsterRunStatus.CANCELED
-    assert runs.busy == set()
+    assert (runs.status(queued), runs.busy) == (dg.DagsterRunStatus.CANCELED, set())
 
 
 def test_a_command_that_is_refused_says_which_run_to_cancel(
@@ -156,7 +153,6 @@ def test_an_id_that_names_nothing_or_too_much_is_refused(runs: Runs) -> None:
 
 
 def test_a_run_in_another_process_is_stopped(runs: Runs, settings: Settings) -> None:
-    assert settings.database_url is not None
     script = f"""
 import dagster as dg
 from irt_assets.servers.instance import dagster_instance

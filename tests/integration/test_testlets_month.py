@@ -39,13 +39,12 @@ from resources.postgres import warehouse
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
-from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy
-from tests.helpers.rooms import SCALE, add_items, answer_matrix, folder_store, rows, run_sql
+from tests.helpers.rooms import MONTHS, SCALE, add_items, answer_matrix, folder_store, rows, run_sql
 from tests.helpers.worlds import OF_MONTHS
 from tests.testbed.partitions import ensure_month_partitions
 
-FIRST, NEXT = rooms.MONTHS
+FIRST, NEXT = MONTHS
 END = Month(NEXT).end
 LEARNERS, SD = 700, 0.8
 TESTLETS = [f'Text {t}: "π" \'; -- \\ %s' for t in range(8)]
@@ -109,7 +108,7 @@ def with_testlets(settings: Settings) -> None:
     add_answers(database, NEXT, ITEMS, 0.3, rng)
     window = OriginWindow(*Month(FIRST).bounds, EmEngine(1), folder_store(settings))
     initialise(database, SCALE, first_month=FIRST, thresholds=RULES, window=window)
-    for month in rooms.MONTHS:
+    for month in MONTHS:
         calibrate(settings, month)
 
 
@@ -127,14 +126,12 @@ def test_a_month_publishes_the_sd_of_effects_in_units_of_the_scale(world: Settin
     """Four of its errors, and 5 % for what the estimate is low by (docs/explanation/testlets.md)."""
     database = Database(world)
     found = publications(database)
-    assert [row[0] for row in found] == list(rooms.MONTHS)
+    assert [row[0] for row in found] == list(MONTHS)
     for month, sd, se, n_testlets, effective_from, fit_id in found:
-        assert effective_from == Month(month).end
-        assert n_testlets == 8 + (month == NEXT)
+        assert (effective_from, n_testlets) == (Month(month).end, 8 + (month == NEXT))
         assert abs(sd - SD) < 4 * se + 0.05 * SD
         ((spec,),) = rows(database, "SELECT model_spec FROM mirt_fit_meta WHERE fit_id = %s", (fit_id,))
-        assert spec["testlets"]["sd"] == sd
-        assert spec["testlets"]["of"] == SHARING | NEW | {"i32": "nobody else"}
+        assert (spec["testlets"]["sd"], spec["testlets"]["of"]) == (sd, SHARING | NEW | {"i32": "nobody else"})
         assert sd == pytest.approx(spec["linking_constants"]["slope"] * spec["testlets"]["raw_sd"])
 
 
@@ -144,9 +141,7 @@ def test_a_set_without_effects_in_force_has_the_hash_of_its_parameters(world: Se
     with database.connect() as connection:
         old, content = in_force(connection, SCALE, before), publications_in_force(connection, SCALE, before)
     plain = json.dumps([(one.item_id, *one.values.abc) for one in content])
-    assert old.testlets is None
-    assert old.set_hash == hashlib.sha256(plain.encode()).hexdigest()
-    assert at.testlets is not None
+    assert (old.testlets, old.set_hash) == (None, hashlib.sha256(plain.encode()).hexdigest())
     assert at.testlets.sd == publications(database)[1][1]
     assert set(at.testlets.of) <= set(at.items)
     assert {old.set_hash, at.set_hash, published_set(database, Month(FIRST).end).set_hash} != {at.set_hash}
@@ -176,13 +171,10 @@ def test_errors_of_items_are_robust_and_parameters_as_ever(world: Settings) -> N
     run_sql(database, "UPDATE question SET testlet_id = NULL")
     outcome = fit(world, NEXT)
     plain = outcome.calibration
-    assert robust is not None
-    assert plain is not None
     np.testing.assert_array_equal(robust.a, plain.a)
     assert (robust.a_se != plain.a_se).all()
-    assert outcome.testlets is None
     ((spec,),) = rows(database, "SELECT spec FROM fit_staging WHERE fit_id = %s", (outcome.fit_id,))
-    assert spec["testlets"] is None
+    assert (outcome.testlets, spec["testlets"]) == (None, None)
     assert not any(name.startswith("testlets") for name in fit_metadata([outcome]))
 
 
@@ -190,15 +182,10 @@ def test_a_scale_may_ask_for_the_distribution_of_theta_too(world: Settings) -> N
     database = Database(world)
     run_sql(database, 'UPDATE calibration_scale SET rules = rules || \'{"latent": "auto"}\'')
     outcome = fit(world, NEXT)
-    assert outcome.calibration is not None
     assert outcome.shape is not None
-    assert outcome.testlets is not None
     assert abs(outcome.testlets.sd - SD) < 4 * outcome.testlets.se + 0.05 * SD
-    run_sql(database, "UPDATE calibration_scale SET rules = rules - 'latent'")
-    run_sql(database, "UPDATE question SET testlet_id = NULL")
-    plain = fit(world, NEXT).calibration
-    assert plain is not None
-    assert (outcome.calibration.a_se != plain.a_se).all()
+    run_sql(database, "UPDATE calibration_scale SET rules = rules - 'latent'; UPDATE question SET testlet_id = NULL")
+    assert (outcome.calibration.a_se != fit(world, NEXT).calibration.a_se).all()
 
 
 @pytest.mark.parametrize(
@@ -211,18 +198,15 @@ def test_a_month_that_cannot_estimate_says_why_and_publishes_nothing(world: Sett
     run_sql(database, "DELETE FROM publication_step WHERE month = %s", (NEXT,))
     run_sql(database, f"UPDATE question SET testlet_id = {testlet}")
     outcome = calibrate(world, NEXT)
-    assert outcome.testlets is not None
     assert outcome.testlets.sd is None
     shown = str(fit_metadata([outcome])[f"testlets ({SCALE}, em)"].value)
     assert shown.startswith("standard errors of θ are not corrected for testlets by this month: ")
     assert why in shown
-    assert publications(database) == []
-    assert published_set(database).testlets is None
+    assert (publications(database), published_set(database).testlets) == ([], None)
 
 
 def test_the_page_of_a_fit_says_what_was_found(world: Settings) -> None:
-    outcome = fit(world, NEXT)
-    shown = str(fit_metadata([outcome])[f"testlets ({SCALE}, em)"].value)
+    shown = str(fit_metadata([fit(world, NEXT)])[f"testlets ({SCALE}, em)"].value)
     assert shown.startswith("answers in a testlet share an effect of the learner with SD 0.")
     assert shown.endswith("(9 testlets with 34 items, 700 learners)")
     some = ScaleAbilities(SCALE, np.zeros(3), np.ones(3), 5, "", testlet_sd=0.7)
@@ -237,18 +221,13 @@ def test_month_night_api_and_kpis_report_one_corrected_error(world: Settings) ->
     database = Database(world)
     measure(database, NEXT, "month")
     calibrate_night(database, "2026-07-31", "night", lambda _: EmEngine(1))
-    found = {
-        kind: dict(
-            rows(database, "SELECT user_id, se FROM mirt_ability WHERE kind = %s AND window_end = %s", (kind, END))
-        )
-        for kind in ("monthly", "nightly")
-    }
+    query = "SELECT user_id, se FROM mirt_ability WHERE kind = %s AND window_end = %s"
+    month, night = (dict(rows(database, query, (kind, END))) for kind in ("monthly", "nightly"))
     with database.connect() as connection:
         scale, published = read_scales(connection, END)[SCALE], in_force(connection, SCALE, END)
         responses, learners = scoring_responses(connection, END - LOOKBACK, END, scale, list(published.items))
         plain = estimate(responses, published.items, scale)
         measured = read_past_measure(connection, scale, END)
-        assert measured is not None
         api = read_score(connection, measured, f"{NEXT}-7", END - LOOKBACK, END)
         kpi = kpis.abilities(on_postgres(connection), END, {SCALE: scale}, {SCALE: published}).set_index("user_id")
         look = InvariantContext(connection, folder_store(world), END, [])
@@ -256,15 +235,12 @@ def test_month_night_api_and_kpis_report_one_corrected_error(world: Settings) ->
         connection.execute("UPDATE mirt_ability SET se = se - 0.01 WHERE kind = 'monthly'")
         assert any(isinstance(one, Violation) for one in runs_agree_on_abilities.find(look))
         connection.rollback()
-    assert api is not None
-    assert len(found["monthly"]) == 2 * LEARNERS
-    assert found["nightly"].keys() <= found["monthly"].keys()
-    for user, se in found["nightly"].items():
-        assert se == pytest.approx(found["monthly"][user], abs=1e-9)
-        assert kpi["se"][user] == pytest.approx(se, abs=1e-9)
-    assert api.se == pytest.approx(found["monthly"][f"{NEXT}-7"], abs=1e-9)
+    assert len(month) == 2 * LEARNERS
+    for user, se in night.items():
+        assert (month[user], kpi["se"][user]) == pytest.approx((se, se), abs=1e-9)
+    assert api.se == pytest.approx(month[f"{NEXT}-7"], abs=1e-9)
     # 32 items in testlets of 4, σ = .8: 1 + se²σ²Σ I_j I_k comes to about 1.3 (docs/explanation/testlets.md).
-    wider = np.array([found["monthly"][user] for user in learners]) / plain.se
+    wider = np.array([month[user] for user in learners]) / plain.se
     assert wider.min() > 1.0
     assert 1.05 < np.median(wider) < 1.25
 
@@ -272,8 +248,7 @@ def test_month_night_api_and_kpis_report_one_corrected_error(world: Settings) ->
 def test_the_information_of_the_set_in_force_counts_testlets_too(world: Settings) -> None:
     (of_scale,) = information_of_month(Database(world), folder_store(world), NEXT)
     found = of_scale.found
-    assert found is not None
-    assert found.testlets is not None
+    assert found.testlets
     force = found.items.in_force
     alone = item_information(found.theta, found.items.latest.curves.select(np.flatnonzero(force))).sum(axis=1)
     assert (found.retirement.before < alone).all()

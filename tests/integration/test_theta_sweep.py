@@ -79,8 +79,7 @@ def test_test_accounts_sandbox_answers_of_this_minute_and_imports_of_old_answers
 
 
 def test_where_nothing_is_published_it_waits(database: Database) -> None:
-    swept = sweep(database, None, 30, 60)
-    assert swept.why == "nothing is published"
+    assert sweep(database, None, 30, 60).why == "nothing is published"
 
 
 def test_the_sensor_works_only_where_it_is_switched_on(answered: Database, world: Settings) -> None:

@@ -31,8 +31,7 @@ def test_a_request_is_a_trace_down_to_its_statements_and_names_nobody(
 ) -> None:
     database = Database(world)
     item = rows(database, "SELECT item_id FROM item_parameter_publication ORDER BY 1 LIMIT 1")[0][0]
-    now = rows(database, "SELECT now() - interval '1 hour'")[0][0]
-    add_attempts(database, [attempt(ANN, item, now)])
+    add_attempts(database, [attempt(ANN, item, rows(database, "SELECT now() - interval '1 hour'")[0][0])])
     written = io.StringIO()
     handler = logging.StreamHandler(written)
     handler.setFormatter(logs.JsonFormatter())

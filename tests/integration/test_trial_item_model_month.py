@@ -15,7 +15,6 @@ from scipy.special import logit
 from typer.testing import CliRunner
 
 from irt_assets.abilities.batch import measure
-from irt_assets.calibration.month import fit_month, link_month, publish_month
 from irt_assets.cli.lineage import app as lineage
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.origin import initialise
@@ -30,21 +29,19 @@ from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.reports.drift_details import parameters
 from irt_assets.reports.item_facts import item_facts
 from irt_assets.responses.scales import read_scales
-from irt_assets.responses.snapshot import take_snapshot
 from resources import tables
 from resources.postgres import warehouse
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from services.dashboard.views import item as page
-from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy
-from tests.helpers.rooms import SCALE, add_items, answer_matrix, folder_store, rows, run_sql
+from tests.helpers.rooms import MONTHS, SCALE, add_items, answer_matrix, calibrate, folder_store, rows, run_sql
 from tests.helpers.trial_item_model import MODEL
 from tests.helpers.worlds import OF_MONTHS
 from tests.testbed.partitions import ensure_month_partitions
 
-FIRST, NEXT = rooms.MONTHS
+FIRST, NEXT = MONTHS
 LEARNERS = 3000
 ITEMS = [*(f"i{j:02d}" for j in range(24)), "new0", "new1"]
 MOVED = "i03"
@@ -79,11 +76,8 @@ def two_months(settings: Settings) -> None:
     add_answers(database, NEXT, len(ITEMS), 0.3, 1.0)
     window = OriginWindow(*Month(FIRST).bounds, EmEngine(1), store)
     initialise(database, SCALE, first_month=FIRST, thresholds=RULES, window=window, model=MODEL.name)
-    for month in rooms.MONTHS:
-        take_snapshot(database, store, month, "run")
-        fit_month(database, store, month, EmEngine(1), "run")
-        link_month(database, month, "run")
-        publish_month(database, store, month, (), "run")
+    for month in MONTHS:
+        calibrate(settings, month)
 
 
 @pytest.fixture
@@ -157,7 +151,6 @@ def test_item_page_lineage_and_report_show_u(world: Settings) -> None:
     database = Database(world)
     with database.connect() as connection:
         facts = item_facts(connection, read_scales(connection)[SCALE], "new0", Month(NEXT).end)
-    assert facts is not None
     u = in_use(world).items["new0"].further["u"]
     for part in (page._facts_table(facts), page.month_by_month(facts), page._lineage(facts)):
         assert f"{u:.2f}" in str(part)

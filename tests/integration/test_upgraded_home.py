@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from resources.postgres.schema_version import schema_version
 from resources.settings import Settings
 from tests.helpers.rooms import rows
 from tests.helpers.seaweed import BUCKET, SeaweedFS
-from tests.helpers.typed import Irt
+from tests.helpers.typed import IrtOf
 from tests.integration.backups import empty_database
 
 MONTHS = ("2026-06", "2026-07")
@@ -69,7 +69,7 @@ def within(then: Any, now: Any) -> bool:
 
 
 def test_a_home_of_earlier_code_is_upgraded_with_all_that_was_found_and_decided(
-    earlier: Path, home: Settings, irt: Callable[[Settings], Irt]
+    earlier: Path, home: Settings, irt: IrtOf
 ) -> None:
     """Its files come into a bucket. The command compares the rows, the sets in force and the invariants."""
     database, typed = Database(home), irt(home)

@@ -86,9 +86,7 @@ def launched(instance: DagsterInstance, answer: tuple[int, dict[str, Any]]) -> D
     status, told = answer
     ((_, result),) = told["data"].items()
     assert (status, result["__typename"]) == (200, "LaunchRunSuccess"), told
-    run = instance.get_run_by_id(result["run"]["runId"])
-    assert run is not None
-    return run
+    return instance.get_run_by_id(result["run"]["runId"])
 
 
 def test_a_run_has_the_verified_name_and_no_typed_one(instance: DagsterInstance, page: ASGIApp) -> None:

@@ -72,10 +72,9 @@ def post(door: Door, place: str, query: str, *headers: tuple[str, str]) -> Reply
 
 
 def open_socket(door: Door, place: str, role: str, origin: str) -> ClientConnection:
-    raw = socket.create_connection(("127.0.0.1", door.tls), timeout=10)
     return connect(
         f"wss://{HOST}:{door.tls}{place}graphql",
-        sock=raw,
+        sock=socket.create_connection(("127.0.0.1", door.tls), timeout=10),
         ssl=ssl.create_default_context(cafile=str(door.folder / "irt.crt")),
         additional_headers=[cookie(role)],
         origin=Origin(origin),

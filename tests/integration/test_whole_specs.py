@@ -113,10 +113,8 @@ def test_what_was_fitted_before_misfit_and_impact_were_judged_is_not_held_for_th
     compared = {fit: StagedSpec.from_json(spec, fit).misfit for fit, spec in staged.items()}
     assert (compared["failed"], compared["nothing"]) == (None, None)
     first = compared["first"]
-    assert first is not None
     assert (first.was_compared, first.lost, first.why) == (False, False, "misfit was not judged when it was fitted")
     impact = LinkedSpec.from_json(linked["first"], "first").impact
-    assert impact is not None
     assert impact.sentence == "not judged then: the month was linked before there was this gate"
     assert LinkedSpec.from_json(linked["origin"], "origin").impact is None
 

@@ -101,7 +101,6 @@ def test_the_figures_of_an_item_with_one_month_have_an_axis_of_days(faulty: Faul
     with Database(faulty[0]).connect() as connection:
         scale = read_scales(connection)[rooms.SCALE]
         facts = item_facts(connection, scale, waiting_proposals(connection)[0].item_id, NOW)
-    assert facts is not None
     alone = replace(facts, months=facts.months[:1], publications=())
     (month,) = alone.months
     drawn = str(item_figures.history(alone, "b", month.end))
@@ -119,18 +118,14 @@ def test_observed_proportions_are_those_of_the_whole_snapshot(faulty: Faulty, mo
         scale = read_scales(connection)[rooms.SCALE]
         item = waiting_proposals(connection)[0].item_id
         facts = item_facts(connection, scale, item, NOW)
-        assert facts is not None
         fitted = next(one for one in facts.months if one.month == month)
         seen = observed_in(connection, store, facts, fitted)
         snapshot = snapshot_of(connection, month, fitted.snapshot_hash)
-        assert snapshot is not None
         responses, _ = scored_responses_of(read_snapshot(store, snapshot), scale.scale_id)
         rows = connection.execute("SELECT item_id, params FROM mirt_item_params WHERE fit_id = %s", (fitted.fit_id,))
         latent = Spread.from_json(fitted.latent, fitted.fit_id)
         wanted = observed_of(responses, {name: ItemRow.if_known(of) for name, of in rows}, latent, [item])[item]
-    assert seen is not None
-    assert seen.n.tolist() == wanted.n.tolist()
-    assert seen.n.sum() == fitted.n
+    assert (seen.n.tolist(), seen.n.sum()) == (wanted.n.tolist(), fitted.n)
     np.testing.assert_allclose(seen.theta, wanted.theta, atol=1e-12)  # up to the order of summing
     np.testing.assert_array_equal(seen.proportion, wanted.proportion)
 
@@ -155,8 +150,7 @@ def rows_of(html: str) -> list[str]:
 
 def test_the_bank_shows_fifty_items_a_page_in_the_order_asked_for(faulty: Faulty) -> None:
     with Database(faulty[0]).connect() as connection:
-        scale = read_scales(connection)[rooms.SCALE]
-        items = bank_items(connection, scale, NOW)
+        items = bank_items(connection, read_scales(connection)[rooms.SCALE], NOW)
     hardest = sorted((i for i in items if i.b is not None), key=lambda i: -(i.b or 0))
     unpublished = [i for i in items if i.b is None]
     status, html = shown(faulty[0], "bank", sort="-b")
@@ -200,8 +194,7 @@ def test_what_does_not_exist_is_not_found(faulty: Faulty, view: str, fields: dic
 
 def test_an_item_says_whether_it_is_sound_and_what_waits(faulty: Faulty) -> None:
     with Database(faulty[0]).connect() as connection:
-        scale = read_scales(connection)[rooms.SCALE]
-        items = bank_items(connection, scale, NOW)
+        items = bank_items(connection, read_scales(connection)[rooms.SCALE], NOW)
     drifted = next(i for i in items if i.drifted and i.proposal)
     sound = next(i for i in items if i.since and not i.drifted and not i.proposal and not i.dif)
     status, html = shown(faulty[0], "item", item=drifted.item_id)
@@ -265,8 +258,7 @@ def test_an_item_is_withdrawn_and_restored_by_who_may_decide(faulty: Faulty) -> 
         return outcome.ok, " ".join(outcome.sentences)
 
     assert told(form, asked(faulty[0], "item", role="analyst"))[0] is False
-    expired = replace(pat, identity=replace(pat.identity, exp=0.0))
-    assert "expired" in told(form, expired)[1]
+    assert "expired" in told(form, replace(pat, identity=replace(pat.identity, exp=0.0)))[1]
     for unfit, why in (
         (replace(form, reason=" "), "reason"),
         (replace(form, since="2026-11-30"), "is not in the future"),

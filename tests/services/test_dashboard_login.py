@@ -202,6 +202,5 @@ def test_the_demo_asks_nobody_and_so_is_not_for_a_companys_database(settings: Se
 
 
 def test_in_the_demo_everybody_is_its_psychometrician(settings: Settings) -> None:
-    app = server.build_app(cast(Reader, NoDatabase()), None, settings)
-    shown = ask(app, "GET", "/", {}, "view=whoami")
+    shown = ask(server.build_app(cast(Reader, NoDatabase()), None, settings), "GET", "/", {}, "view=whoami")
     assert (shown.status, login.DEMO.sub in shown.text, "This is a demo" in shown.text) == (200, True, True)

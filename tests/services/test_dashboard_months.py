@@ -50,6 +50,7 @@ from services.dashboard.server import make_page
 from services.dashboard.views import months
 from tests.helpers import rooms
 from tests.helpers.dagster_private import create_run_for_test
+from tests.helpers.sentences import unsaid
 
 JUNE, JULY = rooms.MONTHS
 NOW = datetime(2026, 8, 20, 12, 30, tzinfo=UTC)
@@ -150,14 +151,15 @@ def world(
 
 
 def test_the_first_screen_says_whether_the_last_month_is_safe_to_release(world: World) -> None:
-    n = world.reader.seen.waiting_by_month[1].decisions
-    assert n > 1
+    assert world.reader.seen.waiting_by_month[1].decisions > 1
     html = world.page(view="months")
-    assert f"{JULY} is green and safe to release; " in html
-    assert "2026-08-20 12:30 UTC" in html
+    assert not unsaid(html, f"{JULY} is green and safe to release; ", "2026-08-20 12:30 UTC")
     assert html.index(f">{JULY}</a>") < html.index(f">{JUNE}</a>")
-    assert f"?view=decisions&amp;month={JULY}&amp;scale={rooms.SCALE}" in html
-    assert "The daemon runs, no schedule is late, and no rule is broken." in html
+    assert not unsaid(
+        html,
+        f"?view=decisions&amp;month={JULY}&amp;scale={rooms.SCALE}",
+        "The daemon runs, no schedule is late, and no rule is broken.",
+    )
 
 
 @pytest.mark.parametrize(
@@ -174,23 +176,23 @@ def test_broken_rules_under_the_verdict_say_whether_they_matter_for_a_release(
     violations = [OpenViolation(f"rule_{k}", severity, 1, "x", partitions) for k, severity in enumerate(severities)]
     monkeypatch.setattr(world.reader, "seen", replace(world.reader.seen, violations=violations))
     html = world.page(view="months")
-    assert f"{JULY} is green and safe to release; " in html
-    assert f"two rules</a>{said}" in html
+    assert not unsaid(html, f"{JULY} is green and safe to release; ", f"two rules</a>{said}")
 
 
 def test_a_red_month_leads_to_its_page_and_its_long_reason_is_there_alone(world: World) -> None:
     why = "3 of 15 anchors moved against the others: A01 (b +0.80), A02 (b +0.75); decide"
     with world.judged(JULY, anchors_agree=why) as red:
         html = red.page(view="months")
-        assert "3 of 15 anchors moved against the others" in html
+        assert not unsaid(
+            html,
+            "3 of 15 anchors moved against the others",
+            f"{JULY} is red and not safe to release",
+            "What it published before stays in force.",
+        )
         assert "A01 (b +0.80)" not in html
-        assert f"{JULY} is red and not safe to release" in html
-        assert "What it published before stays in force." in html
-        month = red.page(view="month", month=JULY)
-        assert "<strong>No. </strong>" in month
-        assert why in month
-        assert f"{len(gates.SET_GATES) - 1} of {len(gates.SET_GATES)} gates passed" in month
-        assert "leave the month red" in month  # what to do, as the gate says it
+        passed = f"{len(gates.SET_GATES) - 1} of {len(gates.SET_GATES)} gates passed"
+        what_to_do = "leave the month red"  # as the gate says it
+        assert not unsaid(red.page(view="month", month=JULY), "<strong>No. </strong>", why, passed, what_to_do)
 
 
 def test_while_a_backfill_runs_every_page_answers_and_says_what_runs(world: World) -> None:
@@ -223,11 +225,8 @@ def test_several_scales_are_a_grid(world: World, monkeypatch: pytest.MonkeyPatch
     both = [state for pair in zip(seen.months, other, strict=True) for state in pair]
     monkeypatch.setattr(world.reader, "seen", replace(seen, months=both))
     html = world.page(view="months")
-    assert "math / &lt;b&gt;" in html
-    assert "scale=math+%2F+%3Cb%3E" in html
-    assert f"default: {JULY} is green" in html
-    assert html.count('<th scope="col"') == 3
-    assert html.count("<tr>") == 3
+    assert not unsaid(html, "math / &lt;b&gt;", "scale=math+%2F+%3Cb%3E", f"default: {JULY} is green")
+    assert (html.count('<th scope="col"'), html.count("<tr>")) == (3, 3)
 
 
 @pytest.mark.parametrize("scales", [(rooms.SCALE,), (rooms.SCALE, "other")])
@@ -241,9 +240,7 @@ def test_months_in_a_row_without_answers_share_a_line(
     monkeypatch.setattr(world.reader, "seen", replace(seen, months=states))
     html = world.page(view="months")
     assert html.count("<tr>") == 1 + len(seen.months) + 2
-    assert "2025-01…2025-12" in html
-    assert "2026-08…2026-09: no answers." in html
-    assert f"{JULY} is green and safe to release" in html
+    assert not unsaid(html, "2025-01…2025-12", "2026-08…2026-09: no answers.", f"{JULY} is green and safe to release")
     assert "2026-09 has no answers." in world.page(view="month", scale=rooms.SCALE)
     assert "2026-09" not in world.page(view="reports")
     assert "2026-09" in world.page(view="reports", month="2026-09")
@@ -257,8 +254,11 @@ def test_missing_months_are_launched_together_by_a_link_into_dagster(
     missing = [MonthState(month, rooms.SCALE, State.MISSING, "it was never fitted") for month in ("2026-03", "2026-05")]
     monkeypatch.setattr(world.reader, "seen", replace(seen, months=missing + seen.months))
     html = world.page(view="months")
-    assert f"""href="{world.reader.settings.ui_url}{months.backfill_path(["2026-03", "2026-05"])}">""" in html
-    assert "Two months missing: " in html
+    assert not unsaid(
+        html,
+        f"""href="{world.reader.settings.ui_url}{months.backfill_path(["2026-03", "2026-05"])}">""",
+        "Two months missing: ",
+    )
     assert months.backfill_path(["2026-03", "2026-05"]).endswith("?default_range=2026-03,2026-05")
     assert months.backfill_path(["2026-03", "2026-04", "2026-05"]).endswith("?default_range=[2026-03...2026-05]")
     assert "irt backfill --from 2026-03 --to 2026-05" in html
@@ -290,18 +290,19 @@ def test_an_origin_window_is_shown_with_its_fit_and_what_it_left_out(
     with world.database.connect() as connection:
         (scale,) = read_scales(connection).values()
         fit = linked_fit(connection, scale.scale_id, "monthly", start, scale.engine)
-    assert fit is not None
     left_out = {next(iter(fit.items)): "SE(b) = 1.09 is above 1", "<b>": "30 responses are fewer than 125"}
     window = OriginFit(start, end, "", "", "", scale.engine, 478, 20_897)
     monkeypatch.setattr(months, "read_origin", lambda *_: OriginRead(window, fit, left_out))
-    html = world.page(view="months")
-    assert "it begins with the first month after it" in html
-    assert "2026-06-01 to 2026-07-01" in html
-    assert "20,897 of 478 learners" in html
-    assert f">{len(fit.items) - 1} items</a>" in html
-    assert "two items" in html
-    assert "&lt;b&gt;: 30 responses are fewer than 125" in html
-    assert "items that share more than the ability (Q3)" in html
+    assert not unsaid(
+        world.page(view="months"),
+        "it begins with the first month after it",
+        "2026-06-01 to 2026-07-01",
+        "20,897 of 478 learners",
+        f">{len(fit.items) - 1} items</a>",
+        "two items",
+        "&lt;b&gt;: 30 responses are fewer than 125",
+        "items that share more than the ability (Q3)",
+    )
 
 
 def test_before_there_is_a_month_the_page_says_how_to_begin(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,8 +318,7 @@ def test_before_there_is_a_month_the_page_says_how_to_begin(world: World, monkey
 def test_the_numbers_of_a_month_are_those_of_the_rooms(world: World) -> None:
     html = world.page(view="month", month=JULY, scale=rooms.SCALE)
     with world.database.connect() as connection:
-        scale = read_scales(connection)[rooms.SCALE]
-        history = read_history(connection, scale, JULY)
+        history = read_history(connection, read_scales(connection)[rooms.SCALE], JULY)
         step = steps(connection, rooms.SCALE)[JULY]
         snapshot = current_snapshot(connection, JULY)
         fitted = connection.execute(
@@ -329,31 +329,28 @@ def test_the_numbers_of_a_month_are_those_of_the_rooms(world: World) -> None:
             "SELECT count(*), avg(theta) FROM mirt_ability WHERE window_end = %s AND kind = 'monthly'",
             (Month(JULY).end,),
         ).fetchone()
-    assert fitted is not None
-    assert theta is not None
-    assert snapshot is not None
-    assert f"{fitted[0]:,} answers of {fitted[1]:,} learners" in html
-    assert fitted[2] in html
-    assert f"{step.n_proposed:,} proposed and {step.n_held:,} held back" in html
-    now = history[-1].constants
-    assert now is not None
-    assert f"Slope {number(now.slope, 3)} ± {number(now.slope_se, 3)}" in html
-    assert f"intercept {number(now.intercept, 3)} ± {number(now.intercept_se, 3)}" in html
-    assert f"{theta[0]:,} learners were measured at its end: mean θ {number(theta[1])}" in html
-    counts = snapshot.counts[rooms.SCALE]
-    assert f"of {sum(counts.values()):,} answers of the month were left out" in html
-    assert f">{counts['repeat']:,}<" in html
-    assert f"{len(gates.SET_GATES)} of {len(gates.SET_GATES)} gates passed" in html
+    now, counts = history[-1].constants, snapshot.counts[rooms.SCALE]
+    assert not unsaid(
+        html,
+        f"Slope {number(now.slope, 3)} ± {number(now.slope_se, 3)}",
+        f"intercept {number(now.intercept, 3)} ± {number(now.intercept_se, 3)}",
+        f"{theta[0]:,} learners were measured at its end: mean θ {number(theta[1])}",
+        f"{fitted[0]:,} answers of {fitted[1]:,} learners",
+        fitted[2],
+        f"{step.n_proposed:,} proposed and {step.n_held:,} held back",
+        f"of {sum(counts.values()):,} answers of the month were left out",
+        f">{counts['repeat']:,}<",
+        f"{len(gates.SET_GATES)} of {len(gates.SET_GATES)} gates passed",
+    )
 
 
 def test_every_item_that_drifted_is_named_with_a_link_to_its_page(world: World) -> None:
     (judged,) = world.drift[JULY]
     drifted = [*judged.items("high"), *judged.items("medium")]
     assert drifted
-    html = world.page(view="month", month=JULY)
-    for item in drifted:
-        assert f"?view=item&amp;item={item}&amp;scale={rooms.SCALE}" in html
-    assert f"{len(drifted)} drifted ({len(judged.items('high'))} of them high" in html
+    links = [f"?view=item&amp;item={item}&amp;scale={rooms.SCALE}" for item in drifted]
+    how_many = f"{len(drifted)} drifted ({len(judged.items('high'))} of them high"
+    assert not unsaid(world.page(view="month", month=JULY), how_many, *links)
 
 
 def test_gates_that_no_run_evaluated_are_not_said_to_have_passed(world: World) -> None:
@@ -361,21 +358,22 @@ def test_gates_that_no_run_evaluated_are_not_said_to_have_passed(world: World) -
         reader = Seen(world.reader.settings, nothing_ran)
         reader.seen = world.reader.seen
         _, page = make_page(Asked("month", {"month": JULY}, DEMO, reader))
-    html = TagList(page.body).get_html_string()
-    assert f"0 of {len(gates.SET_GATES)} gates passed" in html
-    assert html.count(">not evaluated<") == len(gates.SET_GATES)
+    html, n = TagList(page.body).get_html_string(), len(gates.SET_GATES)
+    assert (f"0 of {n} gates passed" in html, html.count(">not evaluated<")) == (True, n)
 
 
 def test_a_decision_that_was_taken_stands_on_the_page_as_it_was_written(world: World) -> None:
     with world.database.connect() as connection:
         item = next(p.item_id for p in proposals(connection, windows=[JUNE]) if p.state == "open")
     reject(world.database, [Reference(JUNE, item)], by="Ann <b>", reason="wait & see")
-    html = world.page(view="month", month=JUNE)
-    assert "One decision so far." in html
-    assert "<td>rejected</td>" in html
-    assert "Ann &lt;b&gt;" in html
-    assert "wait &amp; see" in html
-    assert f"?view=proposal&amp;proposal={JUNE}%2F{item}" in html
+    assert not unsaid(
+        world.page(view="month", month=JUNE),
+        "One decision so far.",
+        "<td>rejected</td>",
+        "Ann &lt;b&gt;",
+        "wait &amp; see",
+        f"?view=proposal&amp;proposal={JUNE}%2F{item}",
+    )
     assert "No decisions so far." in world.page(view="month", month=JULY)
 
 
@@ -383,21 +381,16 @@ def test_a_decision_that_was_taken_stands_on_the_page_as_it_was_written(world: W
 def test_an_address_that_names_no_month_is_answered_with_existing_partitions(world: World, month: str) -> None:
     status, html = world.answer(view="month", month=month)
     if month == "":  # the newest
-        assert status == HTTPStatus.OK
-        assert JULY in html
+        assert (status, JULY in html) == (HTTPStatus.OK, True)
         return
-    assert status == HTTPStatus.NOT_FOUND
-    assert f"{JUNE} to {JULY}" in html
-    assert len(html) < 2_000
+    assert (status, f"{JUNE} to {JULY}" in html, len(html) < 2_000) == (HTTPStatus.NOT_FOUND, True, True)
     assert world.answer(view="compare", first=month)[0] == HTTPStatus.NOT_FOUND
 
 
 def test_an_address_that_names_no_scale_is_answered_with_existing_partitions(world: World) -> None:
     for view in ("month", "compare"):
         status, html = world.answer(view=view, scale="<script>alert(1)</script>")
-        assert status == HTTPStatus.NOT_FOUND
-        assert rooms.SCALE in html
-        assert "<script>alert" not in html
+        assert (status, rooms.SCALE in html, "<script>alert" in html) == (HTTPStatus.NOT_FOUND, True, False)
 
 
 @pytest.mark.parametrize("view", ["months", "month", "compare"])
@@ -417,7 +410,6 @@ def test_two_months_stand_side_by_side_with_the_changes_of_their_items(world: Wo
         scale = read_scales(connection)[rooms.SCALE]
         for month in rooms.MONTHS:
             fit = linked_fit(connection, rooms.SCALE, "monthly", Month(month).start, scale.engine)
-            assert fit is not None
             fits[month] = {i: p for i, p in fit.items.items() if p["a"] is not None and p["b"] is not None}
     both = fits[JUNE].keys() & fits[JULY].keys()
     assert f"{len(both):,} items were put on the scale by both months" in html
@@ -426,9 +418,7 @@ def test_two_months_stand_side_by_side_with_the_changes_of_their_items(world: Wo
     change = number(fits[JULY][high]["b"] - fits[JUNE][high]["b"])
     error = np.hypot(fits[JUNE][high]["b_se"], fits[JULY][high]["b_se"])
     assert f"{change} ± {number(error)}" in html
-    flags = html[html.index("Flagged items, new and gone") :]
-    assert f"item={high}&amp;" in flags
-    assert "drift: high" in flags
+    assert not unsaid(html[html.index("Flagged items, new and gone") :], f"item={high}&amp;", "drift: high")
 
 
 def test_the_months_beside_each_other_are_the_last_two_unless_others_are_named(world: World) -> None:
@@ -436,8 +426,7 @@ def test_the_months_beside_each_other_are_the_last_two_unless_others_are_named(w
     backwards = world.page(view="compare", first=JULY, second=JUNE)
     assert f"What changed from {JULY} to {JUNE}?" in backwards
     assert "Choose two different months." in world.page(view="compare", first=JULY, second=JULY)
-    assert f'<option value="{JULY}" selected="">' in backwards
-    assert 'name="view" value="compare"' in backwards
+    assert not unsaid(backwards, f'<option value="{JULY}" selected="">', 'name="view" value="compare"')
 
 
 # -- in words ------------------------------------------------------------------------------------------
@@ -482,8 +471,7 @@ def test_the_verdict_of_a_month_in_a_sentence(state: State, why: str, waiting: i
 
 
 def test_every_page_of_an_overview_says_how_old_that_is(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    later = replace(world.reader.seen, now=NOW - timedelta(minutes=3))
-    monkeypatch.setattr(world.reader, "seen", later)
+    monkeypatch.setattr(world.reader, "seen", replace(world.reader.seen, now=NOW - timedelta(minutes=3)))
     for view in ("months", "month", "compare", "reports", "health"):
         html = world.page(view=view)
         assert "as of three minutes ago" in html.partition("</h1>")[0]

@@ -76,10 +76,9 @@ def test_an_honest_status_passes(door: Door) -> None:
 
 
 def websocket(door: Door, *headers: tuple[str, str], origin: str) -> ClientConnection:
-    raw = socket.create_connection(("127.0.0.1", door.tls), timeout=10)
     return connect(
         f"wss://{HOST}:{door.tls}/admin/websocket/",
-        sock=raw,
+        sock=socket.create_connection(("127.0.0.1", door.tls), timeout=10),
         ssl=ssl.create_default_context(cafile=str(door.folder / "irt.crt")),
         additional_headers=[*headers],
         origin=Origin(origin),

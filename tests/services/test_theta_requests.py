@@ -20,7 +20,6 @@ from resources.failures import PermanentFailure
 from resources.settings import Settings
 from services.theta_api import app
 from services.theta_api.access import Access, build_access
-from services.theta_api.app import Door, build_app
 from services.theta_api.ledger import Away
 from services.theta_client.api import PATH
 from tests.helpers.door import served
@@ -85,7 +84,7 @@ def ledger() -> Untouched:
 def url(issuer_settings: dict[str, Any], ledger: Untouched) -> Iterator[str]:
     access = build_access(Settings(_env_file=None, irt_theta_token=SecretStr(TOKEN), **issuer_settings))
     listening = socket.create_server(("127.0.0.1", 0))
-    with unhurried(), served(build_app(access, ledger, 2), [listening]):  # type: ignore[arg-type]
+    with unhurried(), served(app.build_app(access, ledger, 2), [listening]):  # type: ignore[arg-type]
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
@@ -99,8 +98,7 @@ def is_problem(answer: requests.Response, status: int, kind: str) -> None:
     assert answer.status_code == status, answer.text
     assert answer.headers["Content-Type"] == "application/problem+json"
     content = answer.json()
-    assert content["type"] == f"urn:irt:problem:{kind}"
-    assert content["status"] == status
+    assert (content["type"], content["status"]) == (f"urn:irt:problem:{kind}", status)
     assert content["detail"].strip()
 
 
@@ -175,8 +173,7 @@ def test_who_sends_no_token_is_told_before_the_body_is_looked_at(url: str) -> No
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: str(attack.name))
 def test_attacks_by_token_fail(attack: Any, url: str, ledger: Untouched) -> None:
     before = ledger.asked
-    answer = post(url, {"user_id": "ann"}, attack.make(Issuer()))
-    assert answer.status_code in (400, 401, 403), attack
+    assert post(url, {"user_id": "ann"}, attack.make(Issuer())).status_code in (400, 401, 403), attack
     assert ledger.asked == before
 
 
@@ -237,7 +234,7 @@ def test_where_the_queue_is_full_everybody_is_turned_away_before_anything_is_rea
     async def send(message: Any) -> None:
         sent.append(message)
 
-    door = Door(nobody, Access(TOKEN, None), full=lambda: True, shed=lambda: counted.append(None))  # type: ignore[arg-type]
+    door = app.Door(nobody, Access(TOKEN, None), full=lambda: True, shed=lambda: counted.append(None))  # type: ignore[arg-type]
     for path in (PATH, HISTORY, "/invariants/latest"):
         scope = {"type": "http", "method": "POST", "path": path, "headers": []}
         asyncio.run(door(scope, nobody, send))  # type: ignore[arg-type]

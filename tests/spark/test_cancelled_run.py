@@ -57,11 +57,9 @@ def test_a_run_that_is_terminated_ends_its_job_on_the_cluster(
     )
     with running_stack(on_spark, "tests.testbed.slow_spark_location") as stack:
         load(stack.database, random_world(11))
-        store = object_store(on_spark)
-        before, _ = take_snapshot(stack.database, store, MONTH, "first")
+        before, _ = take_snapshot(stack.database, object_store(on_spark), MONTH, "first")
         run_sql(stack.database, "UPDATE response_log SET hints_used = 7")
         lake = Lake.at(on_spark)
-        assert isinstance(lake, Lake)
         export_days(stack.database, lake)
         (on_spark.irt_home / "slow").touch()
         run_id = stack.launch(MONTHLY_JOB, MONTH, ASSETS)
@@ -81,7 +79,6 @@ def test_a_run_that_is_terminated_ends_its_job_on_the_cluster(
         assert spark_of(stack, again)
         with stack.database.connect() as connection:
             after = current_snapshot(connection, MONTH)
-    assert after is not None
     assert is_manifest(after.uri)
     assert (after.n_attempts, after.data_hash != before.data_hash) == (before.n_attempts, True)
 

@@ -158,8 +158,7 @@ def test_an_item_that_all_answered_alike_is_left_out(spark, frame, small):
 @pytest.mark.long
 def test_unrelated_answers_are_doubted_alike(spark, frame):
     world = World.of(400, 10)
-    rng = np.random.default_rng(8)
-    score = rng.integers(0, 2, world.responses.n_responses).astype(np.int8)
+    score = np.random.default_rng(8).integers(0, 2, world.responses.n_responses).astype(np.int8)
     users = sorted(set(world.table["user_id"].to_pylist()))
     ids = world.responses.item_ids
     table = pa.table(

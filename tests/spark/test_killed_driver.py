@@ -58,18 +58,15 @@ def test_a_driver_that_is_killed_leaves_the_month_as_it_was(
     before, _ = take_snapshot(database, store, MONTH, "first")
     run_sql(database, f"UPDATE response_log SET hints_used = 7 WHERE to_char(completed_at, 'YYYY-MM') = '{MONTH}'")
     monkeypatch.setenv("IRT_HOME", str(settings.irt_home))
-    assert settings.database_url is not None
     monkeypatch.setenv("DATABASE_URL", settings.database_url.get_secret_value())
     monkeypatch.setenv("IRT_SPARK", "local[2]")
     monkeypatch.setenv("IRT_ATTEMPTS", str(tmp_path / "lake"))
     get_settings.cache_clear()
     lake = Lake.at(get_settings())
-    assert isinstance(lake, Lake)
     export_days(database, lake)
     with subprocess.Popen(
         [sys.executable, "-c", JUDGE, MONTH], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as driver:
-        assert driver.stdout is not None
         assert driver.stdout.readline() == "the parts are stored\n"
         children = psutil.Process(driver.pid).children(recursive=True)
         driver.send_signal(signal.SIGKILL)

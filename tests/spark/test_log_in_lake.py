@@ -19,7 +19,6 @@ import pytest
 from irt_assets.common.job_names import KPI_JOB
 from irt_assets.common.partitions import Month
 from irt_assets.responses import data_versions
-from irt_assets.responses.data_versions import data_version
 from irt_assets.responses.item_times import ItemTimes, current_item_times, item_times
 from irt_assets.responses.observe import answer_versions, day_versions
 from irt_assets.responses.scales import read_scales
@@ -29,13 +28,11 @@ from irt_assets.responses.window import data_hash
 from irt_assets.spark.window import judge_on_spark
 from jobs.late_sensor import FEATURES
 from resources.cluster import relational
-from resources.cluster.relational import on_nearest_log, on_postgres
 from resources.postgres.database import Database
 from resources.postgres.relations import ATTEMPT
 from resources.settings import Settings, get_settings
-from tests.helpers import rooms
 from tests.helpers.kpi_worlds import END, WEEK, load, random_world
-from tests.helpers.rooms import rows, run_sql
+from tests.helpers.rooms import folder_store, rows, run_sql
 from tests.helpers.same_rows import assert_same
 from tests.helpers.what_changed import WHERE_SPARK_CHANGES
 from tests.integration.graph import Graph
@@ -89,7 +86,7 @@ def move_to_lake(
         folder.mkdir()
         lake = ParquetLake(folder)
         with loaded.connect() as connection:
-            write_parquet(on_postgres(connection), ATTEMPT, folder)
+            write_parquet(relational.on_postgres(connection), ATTEMPT, folder)
         run_sql(loaded, EMPTY)
         monkeypatch.setattr(relational, "Lake", SimpleNamespace(at=lambda _: lake))
         monkeypatch.setenv("IRT_SPARK", "local[2]")
@@ -130,17 +127,16 @@ def made_by(graph: Graph) -> tuple[dict[tuple[str, str, str], tuple[Any, ...]], 
 
 
 def test_features_and_kpis_made_on_spark_are_those_made_on_postgresql(
-    loaded: Database, settings: Settings, move_to_lake: Callable[[], ParquetLake]
+    loaded: Database, settings: Settings, move_to_lake: Callable[[], ParquetLake], instance: dg.DagsterInstance
 ) -> None:
-    with dg.DagsterInstance.ephemeral() as instance:
-        graph = Graph(settings, instance)
-        features, kpis, metadata = made_by(graph)
-        assert len(features) > 100
-        assert len(kpis) > 10
-        assert not any("Spark application" in one for one in metadata)
-        run_sql(loaded, "TRUNCATE features_topic_daily, weekly_kpi")
-        move_to_lake()
-        features_there, kpis_there, metadata_there = made_by(graph)
+    graph = Graph(settings, instance)
+    features, kpis, metadata = made_by(graph)
+    assert len(features) > 100
+    assert len(kpis) > 10
+    assert not any("Spark application" in one for one in metadata)
+    run_sql(loaded, "TRUNCATE features_topic_daily, weekly_kpi")
+    move_to_lake()
+    features_there, kpis_there, metadata_there = made_by(graph)
     assert features_there == features  # medians are of whole milliseconds, so they are exact too
     assert_same(kpis_there, kpis)
     assert all(one["Spark application"].startswith("local-") for one in metadata_there)
@@ -160,14 +156,14 @@ class Readings:
 
     def version(self) -> str:
         with self.database.connect() as connection:
-            return data_version(connection, MONTH, read_scales(connection))
+            return data_versions.data_version(connection, MONTH, read_scales(connection))
 
 
 @WHERE_SPARK_CHANGES
 def test_a_month_read_on_spark_has_the_snapshot_and_the_hash_of_the_month_on_postgresql(
     loaded: Database, settings: Settings, move_to_lake: Callable[[], ParquetLake]
 ) -> None:
-    store = rooms.folder_store(settings)
+    store = folder_store(settings)
     here, totals = take_snapshot(loaded, store, MONTH, "run")
     move_to_lake()
     there, totals_there = take_snapshot(loaded, store, MONTH, "run", judge=judge_on_spark)
@@ -194,11 +190,9 @@ def test_the_version_of_a_month_in_a_lake_holds_while_its_days_and_what_it_read_
     assert readings.n == 2  # once on each
     run_sql(loaded, "INSERT INTO learner (user_id, is_test) VALUES ('never came', true)")
     run_sql(loaded, "INSERT INTO question (item_id, scale_id) VALUES ('never shown', 'math')")
-    assert readings.version() == on_server
-    assert readings.n == 2
+    assert (readings.version(), readings.n) == (on_server, 2)
     run_sql(loaded, "UPDATE learner SET is_test = true WHERE user_id = 'u03'")
-    changed = readings.version()
-    assert changed != on_server
+    assert readings.version() != on_server
     assert readings.n == 3
     # An answer of the look-back comes to the lake.
     lake_file = sorted(lake.files.parent.iterdir())[0]
@@ -253,9 +247,8 @@ def test_item_times_are_of_the_whole_log_and_the_theta_api_reads_what_is_stored(
     with loaded.connect() as connection:
         found = current_item_times(connection, END, since)
         stored = item_times(connection, END, since)
-        assert stored is not None
         assert as_dict(found) == as_dict(stored) == as_dict(on_server)
-        assert not as_dict(current_item_times(connection, END, since, on_postgres(connection)))
+        assert not as_dict(current_item_times(connection, END, since, relational.on_postgres(connection)))
 
 
 @pytest.mark.parametrize(
@@ -271,16 +264,13 @@ def test_item_times_are_read_from_postgresql_where_it_has_all_that_count(
     loaded: Database, move_to_lake: Callable[[], ParquetLake], of_the_log: str, reads_it_there: bool
 ) -> None:
     since = END - timedelta(days=60)
-    with loaded.connect() as connection:
-        kept = connection.execute(
-            f"SELECT * FROM response_log WHERE {of_the_log}".encode(), {"since": since}
-        ).fetchall()
+    kept = rows(loaded, f"SELECT * FROM response_log WHERE {of_the_log}", {"since": since})
     move_to_lake()
     with loaded.connect() as connection:
         connection.cursor().executemany(
             f"INSERT INTO response_log VALUES ({', '.join(['%s'] * (len(kept[0]) if kept else 1))})".encode(), kept
         )
-        assert (on_nearest_log(connection, since, END).backend is on_postgres) == reads_it_there
+        assert (relational.on_nearest_log(connection, since, END).backend is relational.on_postgres) == reads_it_there
 
 
 def as_dict(times: ItemTimes) -> dict[str, tuple[float, int]]:

@@ -94,7 +94,6 @@ def test_months_made_on_spark_are_those_of_one_machine(
     with graph_of_small_world(server, f"here_{where}", tmp_path_factory) as graph:
         ledger, verdicts = made(graph, fits_on_spark=False)
         lake = Lake.at(get_settings().model_copy(update={"irt_attempts": str(tmp_path / "lake")}))
-        assert isinstance(lake, Lake)
         export_days(graph.database, lake)
     monkeypatch.setenv("IRT_SPARK", "local[2]")
     monkeypatch.setenv("IRT_SPARK_FIT", where)
@@ -105,7 +104,6 @@ def test_months_made_on_spark_are_those_of_one_machine(
         _assert_abilities_are_of_the_whole_log(graph)
         with graph.database.connect() as connection:
             snapshot = current_snapshot(connection, rooms.MONTHS[0])
-    assert snapshot is not None
     assert is_manifest(snapshot.uri)
     assert len(verdicts) > 20
     assert verdicts_there == verdicts

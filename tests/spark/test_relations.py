@@ -105,8 +105,7 @@ def write_parquet(run: Run, table: ir.Table, folder: Path) -> None:
 def rows_of(table: pa.Table, keys: list[str]) -> pd.DataFrame:
     """Sorted, with sums of whole numbers, which are decimals on some engines, as the numbers that they are."""
     frame = table.to_pandas().sort_values(keys, ignore_index=True, na_position="first")
-    sums = dict.fromkeys({"hints"} & {*table.column_names}, float)
-    return frame.astype(sums)
+    return frame.astype(dict.fromkeys({"hints"} & {*table.column_names}, float))
 
 
 EXPRESSIONS: dict[str, tuple[Callable[[Log], ir.Table], list[str]]] = {

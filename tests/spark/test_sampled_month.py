@@ -16,7 +16,7 @@ from irt_assets.calibration.nightly_assets import check_night, night_metadata
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.origin_sources import OriginWindow, fit_window
 from irt_assets.decisions.recalibration import recalibrate
-from irt_assets.drift.dif_month import Answers, answers_of
+from irt_assets.drift.dif_month import answers_of
 from irt_assets.engines import Calibrator
 from irt_assets.engines.em import EmEngine
 from irt_assets.ledger.fits import latest_staged
@@ -31,6 +31,7 @@ from resources.failures import PermanentFailure
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import get_settings
 from tests.helpers import rooms
+from tests.helpers.sentences import unsaid
 from tests.helpers.trial_engine import TrialEngine
 from tests.integration.graph import Graph, graph_of_small_world
 
@@ -69,7 +70,6 @@ def made(
         of_everybody, statistics = _left(graph), _statistics(graph)
         folder = str(tmp_path_factory.mktemp("lake"))
         lake = Lake.at(get_settings().model_copy(update={"irt_attempts": folder}))
-        assert isinstance(lake, Lake)
         export_days(graph.database, lake)
         settings = {"IRT_SPARK": "local[2]", "IRT_ATTEMPTS": folder, "IRT_SPARK_SAMPLE": str(MOST)}
         for name, value in settings.items():
@@ -102,9 +102,7 @@ def _statistics(graph: Graph) -> np.ndarray:
 
 def _snapshot(graph: Graph, month: str) -> Snapshot:
     with graph.database.connect() as connection:
-        found = current_snapshot(connection, month)
-    assert found is not None
-    return found
+        return current_snapshot(connection, month)
 
 
 def test_parameters_are_those_of_everybody(months: Made) -> None:
@@ -127,8 +125,7 @@ def test_a_sample_has_all_answers_of_its_learners(months: Made) -> None:
     snapshot = _snapshot(graph, rooms.MONTHS[0])
     sample, everybody = (read(graph.store, snapshot, columns=FIT_COLUMNS) for read in (read_for_run, read_snapshot))
     assert 0.7 * MOST < sample.num_rows <= MOST < everybody.num_rows
-    theirs = everybody.filter(pc.is_in(everybody["user_id"], sample["user_id"]))
-    assert theirs.num_rows == sample.num_rows
+    assert everybody.filter(pc.is_in(everybody["user_id"], sample["user_id"])).num_rows == sample.num_rows
 
 
 def test_the_fit_and_its_gates_name_the_sample(months: Made) -> None:
@@ -165,7 +162,6 @@ def test_drift_and_dif_name_the_sample(months: Made) -> None:
     with graph.database.connect() as connection:
         scale = read_scales(connection)[rooms.SCALE]
         answers = answers_of(connection, graph.store, rooms.MONTHS[1], scale, {})
-    assert isinstance(answers, Answers)
     assert words in answers.sample
     assert answers.responses.n_responses < MOST
 
@@ -177,9 +173,7 @@ def test_what_needs_everybody_in_one_process_is_refused(months: Made) -> None:
         return TrialEngine(1)
 
     (fit,) = fit_month_for_comparison(graph.database, graph.store, rooms.MONTHS[0], "trial", None, None, build)
-    assert fit.error is not None
-    assert f"reads at most {MOST:,} attempts" in fit.error
-    assert "set IRT_SPARK_SAMPLE higher" in fit.error
+    assert not unsaid(fit.error, f"reads at most {MOST:,} attempts", "set IRT_SPARK_SAMPLE higher")
     with pytest.raises(PermanentFailure, match=f"{rooms.MONTHS[1]} has more attempts than IRT_SPARK_SAMPLE allows"):
         recalibrate(graph.database, graph.store, rooms.SCALE, rooms.MONTHS[1], rooms.MONTHS[1])
     window = OriginWindow(*Month(rooms.MONTHS[0]).bounds, EmEngine(1), graph.store)

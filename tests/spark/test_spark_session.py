@@ -16,7 +16,6 @@ import pytest
 
 from resources.cluster import spark_executors
 from resources.cluster.spark import application_of, refuse_another_version, spark_jobs, spark_session
-from resources.cluster.spark_executors import with_same_packages
 from resources.cluster.spark_failures import explain_spark
 from resources.failures import PermanentFailure, explain, is_transient
 from resources.settings import Settings
@@ -45,9 +44,9 @@ def test_an_executor_that_joined_later_with_other_packages_refuses_work(
 ) -> None:
     """As executors see it where this process is the one that is newer."""
     with spark_jobs(spark, "the same packages"):
-        assert spark.range(3).mapInArrow(with_same_packages(slowly), "id long").count() == 3
+        assert spark.range(3).mapInArrow(spark_executors.with_same_packages(slowly), "id long").count() == 3
     monkeypatch.setattr(spark_executors, "_version", lambda package: "99.1")
-    refused = spark.range(3).mapInArrow(with_same_packages(slowly), "id long")
+    refused = spark.range(3).mapInArrow(spark_executors.with_same_packages(slowly), "id long")
     sentence = r"the executor on \S+ .* numba \S+ \(here 99\.1\), .*; install the same lock file"
     with pytest.raises(PermanentFailure, match=sentence), spark_jobs(spark, "other packages"):
         refused.count()

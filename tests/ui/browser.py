@@ -41,7 +41,6 @@ def open_graph(page: Page, address: str) -> None:
     page.locator("button", has=page.get_by_label("panel_show_right")).click()
     page.wait_for_timeout(1000)  # the panels slide
     size = page.viewport_size
-    assert size is not None
     page.mouse.dblclick(size["width"] / 2, size["height"] - 40)  # on the background: fit
     page.wait_for_timeout(1500)  # the zoom glides, and the nodes fetch what they show
 

@@ -38,8 +38,7 @@ def test_a_failed_run_is_told_of_once_and_its_end_too(told: Platform) -> None:
     wait_for("its end", lambda: len(bodies(told, month)) > 1)
     wait_for("all to be on record as delivered", lambda: not undelivered(told))
     opened, resolved = bodies(told, month)
-    assert (opened["event"], resolved["event"]) == ("opened", "resolved")
-    assert opened["id"] == resolved["id"]
+    assert (opened["event"], resolved["event"], opened["id"]) == ("opened", "resolved", resolved["id"])
     assert opened["title"].startswith(f"[test] the run of {MONTHLY_JOB} failed: month {month} has no attempts")
     assert (opened["partition"], opened["subjects"]) == (month, ["scored_responses"])
     assert opened["link"] == f"{stack.settings.ui_url}/runs/{run_id}"

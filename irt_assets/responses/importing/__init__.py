@@ -4,5 +4,5 @@ What callers need: `load` (answers into the database), `bank` (items and learner
 for the usual exports) and `report`. The parts: `readers` (files; each kind in a module of its own), `cells` (values as
 text), `matrix` (which columns are items), `scoring` (what is right), `times`, `clean` (values), `staging`.
 
-Nothing is imported here, as the commands on files read with the parts and need neither the database nor pandas.
+Nothing is imported here, as the commands on files read with the parts and need no database.
 """
