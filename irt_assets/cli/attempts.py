@@ -15,8 +15,9 @@ import typer
 from irt_assets.cli.console import AsJson, print_error, print_json, progress_bar, say
 from irt_assets.cli.installation import current_database, current_settings
 from irt_assets.common.wording import counted
-from irt_assets.responses.lake import compare_days, export_days, faults, lake_of
-from irt_assets.responses.lake import prune as delete_unnamed
+from irt_assets.responses.lake import compare_days, export_days, lake_of
+from irt_assets.responses.lake_upkeep import faults
+from irt_assets.responses.lake_upkeep import prune as delete_unnamed
 from resources.cluster.lake import Lake
 
 app = typer.Typer(no_args_is_help=True)

@@ -28,10 +28,11 @@ from irt_assets.common.partitions import Month, month_of
 from irt_assets.engines.em import EmEngine
 from irt_assets.gates.evidence import Evidence, MonthFile, load_evidence
 from irt_assets.ledger import fits
-from irt_assets.ledger.fit_spec import ComparedMisfit, StagedSpec, StoredImpact
+from irt_assets.ledger.fit_spec import ComparedMisfit, StagedSpec
 from irt_assets.ledger.steps import Step
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag
 from irt_assets.psychometrics.linking.placement import Linking
+from irt_assets.psychometrics.scoring.scale_shift import MonthImpact
 from irt_assets.psychometrics.simulation.scenario import Scenario
 from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.psychometrics.simulation.truth import Truth
@@ -155,15 +156,12 @@ def attempt(user: str, item: str, at: datetime, **others: Any) -> dict[str, Any]
 
 
 def add_attempts(database: Database, attempts: Sequence[Mapping[str, Any]]) -> None:
-    times = [a["completed_at"] for a in attempts]
+    times, columns = [a["completed_at"] for a in attempts], list(attempts[0])
     with database.connect() as connection:
         ensure_month_partitions(connection, f"{min(times):%Y-%m}", f"{max(times):%Y-%m}")
-        with connection.cursor() as cursor:
-            columns = list(attempts[0])
-            cursor.executemany(
-                f"INSERT INTO response_log ({', '.join(columns)}) VALUES ({', '.join(['%s'] * len(columns))})".encode(),
-                [[a[c] for c in columns] for a in attempts],
-            )
+        with connection.cursor().copy(f"COPY response_log ({', '.join(columns)}) FROM STDIN".encode()) as copy:
+            for one in attempts:
+                copy.write_row([one[name] for name in columns])
 
 
 def answer_matrix(
@@ -292,7 +290,7 @@ def link_made_up(
             fit_code_version="made up",
             run_id=None,
         )
-        fits.add_to_model_spec(connection, fit_id, {"impact": StoredImpact("nothing in force to compare").as_dict()})
+        fits.write_impact(connection, fit_id, MonthImpact("nothing in force to compare"), None)
     return fit_id
 
 

@@ -5,17 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import dagster as dg
 import numpy as np
-import pandas as pd
 from scipy.special import expit
 
 from irt_assets.ledger import fits
-from resources import tables
-from resources.postgres import warehouse
 from resources.postgres.database import Database
-from tests.helpers.rooms import MONTHS, SCALE, answer_matrix
-from tests.testbed.partitions import ensure_month_partitions
+from tests.helpers.rooms import MONTHS, SCALE, add_attempts, answer_matrix
 
 FIRST, NEXT = MONTHS
 GATE = "guessing_is_in_the_model"
@@ -46,15 +41,7 @@ def add_answers(
 ) -> None:
     p = guessing + (1 - guessing) * expit(a[: len(items)] * (theta[:, None] - b[: len(items)]))
     scores = (rng.random(p.shape) < p).astype(float)
-    attempts = answer_matrix(month, scores, items, [f"{month}-{i}" for i in range(theta.size)])
-    with database.connect() as connection:
-        ensure_month_partitions(connection, month, month)
-        warehouse.append(connection, tables.response_log, pd.DataFrame(attempts))
-
-
-def check(result: dg.ExecuteInProcessResult, name: str) -> dg.AssetCheckEvaluation:
-    (found,) = [e for e in result.get_asset_check_evaluations() if e.check_name == name]
-    return found
+    add_attempts(database, answer_matrix(month, scores, items, [f"{month}-{i}" for i in range(theta.size)]))
 
 
 def staged_shape(database: Database, month: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -48,6 +49,17 @@ class Graph:
         return self.instance.create_run_for_job(
             job, tags={"dagster/partition": month}, status=dg.DagsterRunStatus.STARTED
         )
+
+
+def checks(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:
+    """By name."""
+    return {e.check_name: e for e in result.get_asset_check_evaluations()}
+
+
+def metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
+    """Of the last partition's materialisation; a range has one for each."""
+    event = result.asset_materializations_for_node(asset)[-1]
+    return {name: value.value for name, value in event.metadata.items()}
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
@@ -21,6 +20,7 @@ from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.helpers.kpi_worlds import load, random_world
 from tests.helpers.rooms import check_context, copied, folder_store, rows, run_sql
+from tests.integration.graph import checks, metadata
 from tests.testbed.patience import patient
 
 pytestmark = pytest.mark.ci
@@ -58,16 +58,6 @@ def graph(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path) ->
 
 def day(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d}"
-
-
-def checks(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:
-    return {e.check_name: e for e in result.get_asset_check_evaluations()}
-
-
-def metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
-    """Of the last partition's materialisation; a range has one for each."""
-    event = result.asset_materializations_for_node(asset)[-1]
-    return {name: value.value for name, value in event.metadata.items()}
 
 
 def test_a_day_is_aggregated_and_checked_by_the_job_of_the_documents(graph: Graph) -> None:

@@ -22,6 +22,7 @@ from services.theta_api.ledger import Ledger
 from tests.helpers import rooms
 from tests.helpers.databases import READ_ONLY, altered
 from tests.helpers.typed import IrtOf
+from tests.testbed.stack_harness import wait_for
 
 MONTH = rooms.MONTHS[0]
 READS = ("status", "runs list", "release list", "items list", "invariants list", "export parameters", "export flags")
@@ -72,14 +73,12 @@ def after_first_step(settings: Settings, do: Callable[[], None]) -> threading.Th
     query = "SELECT count(*) FROM dagster.event_logs WHERE dagster_event_type = 'STEP_SUCCESS'"
 
     def steps() -> int:
-        ((number,),) = rooms.rows(database, query)
-        return int(number)
+        return rooms.rows(database, query)[0][0]
 
     before = steps()
 
     def wait() -> None:
-        while steps() == before:
-            time.sleep(0.02)
+        wait_for("a step", lambda: steps() != before, 600, 0.02)
         do()
 
     thread = threading.Thread(target=wait)

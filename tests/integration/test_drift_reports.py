@@ -30,6 +30,7 @@ from resources.postgres.database import Database
 from resources.settings import Settings, get_settings
 from tests.helpers.rooms import MONTHS, SCALE, folder_store, rows
 from tests.helpers.sentences import unsaid
+from tests.integration.graph import Graph, metadata
 
 Faulty = tuple[Settings, Truth, dict[str, list[ScaleDrift]]]
 Irt = Callable[..., Any]
@@ -133,39 +134,41 @@ def test_the_asset_keeps_both_files_and_made_again_they_have_the_same_rows(
     faulty: Faulty, instance: dg.DagsterInstance
 ) -> None:
     settings, _, _ = faulty
-    database, store = Database(settings), folder_store(settings)
-    job = build_defs(settings, resources={"database": database, "store": store}).resolve_job_def(DRIFT_REPORT_JOB)
+    graph = Graph(settings, instance)
     for _ in range(2):
-        result = job.execute_in_process(partition_key=MONTHS[1], instance=instance)
-    kept = rows(database, 'SELECT format, "window", url, sha256, user_id FROM report_artifacts ORDER BY format')
+        result = graph.run(MONTHS[1], DRIFT_REPORT_JOB)
+    kept = rows(graph.database, 'SELECT format, "window", url, sha256, user_id FROM report_artifacts ORDER BY format')
     assert [(one[0], one[1], one[4]) for one in kept] == [
         ("html", f"{MONTHS[1]}/{SCALE}", None),
         ("pdf", f"{MONTHS[1]}/{SCALE}", None),
     ]
     for extension, _, url, digest, _ in kept:
-        key = store.key(url) or ""
+        key = graph.store.key(url) or ""
         assert re.fullmatch(rf"reports/drift/{MONTHS[1]}/{SCALE}_\d{{8}}_\d{{6}}\.{extension}", key)
-        assert sha256(store.get(key)).hexdigest() == digest
-    metadata = result.asset_materializations_for_node("drift_report")[0].metadata
-    assert str(metadata["report"].value).startswith(f"{MONTHS[1]} of scale {SCALE} is")
-    assert metadata["decide in"].value == "the dashboard, or `irt release`"
-    ids = [artifact_id for (artifact_id,) in rows(database, "SELECT artifact_id FROM report_artifacts ORDER BY format")]
-    links = [metadata["open the report"], metadata["download as PDF"]]
-    assert links == [dg.MetadataValue.url(f"/reports/{artifact_id}") for artifact_id in ids]
+        assert sha256(graph.store.get(key)).hexdigest() == digest
+    said = metadata(result, "drift_report")
+    assert said["report"].startswith(f"{MONTHS[1]} of scale {SCALE} is")
+    assert said["decide in"] == "the dashboard, or `irt release`"
+    ids = [
+        artifact_id
+        for (artifact_id,) in rows(graph.database, "SELECT artifact_id FROM report_artifacts ORDER BY format")
+    ]
+    links = [said["open the report"], said["download as PDF"]]
+    assert links == [f"/reports/{artifact_id}" for artifact_id in ids]
 
 
 def test_where_no_pdf_can_be_made_the_html_is_written_and_kept_and_the_reason_is_told(
     faulty: Faulty, irt: Irt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instance: dg.DagsterInstance
 ) -> None:
     settings, _, _ = faulty
-    database, store = Database(settings), folder_store(settings)
-    job = build_defs(settings, resources={"database": database, "store": store}).resolve_job_def(DRIFT_REPORT_JOB)
-    job.execute_in_process(partition_key=MONTHS[1], instance=instance)
+    graph = Graph(settings, instance)
+    graph.run(MONTHS[1], DRIFT_REPORT_JOB)
     monkeypatch.setitem(sys.modules, "typst", None)
-    result = job.execute_in_process(partition_key=MONTHS[1], instance=instance)
-    assert rows(database, "SELECT format FROM report_artifacts") == [("html",)], "no PDF says what no longer is so"
-    metadata = result.asset_materializations_for_node("drift_report")[0].metadata
-    assert "Without a PDF: " in str(metadata["report"].value)
+    result = graph.run(MONTHS[1], DRIFT_REPORT_JOB)
+    assert rows(graph.database, "SELECT format FROM report_artifacts") == [("html",)], (
+        "no PDF says what no longer is so"
+    )
+    assert "Without a PDF: " in metadata(result, "drift_report")["report"]
     asked = irt(settings, "--month", MONTHS[1], "--out", tmp_path)
     assert (asked.exit_code, unsaid(asked.output, "no PDF: ", "pip install typst")) == (1, [])
     assert [path.suffix for path in tmp_path.iterdir()] == [".html"]

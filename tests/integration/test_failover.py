@@ -26,7 +26,8 @@ from tests.integration.test_database_away import (
     after_first_step,
     hasty,
 )
-from tests.integration.test_theta_api import kind, running, until
+from tests.integration.test_theta_api import kind, running
+from tests.testbed.stack_harness import wait_for
 
 pytestmark = pytest.mark.ci
 __all__ = ["hasty"]
@@ -97,10 +98,10 @@ def test_every_theta_that_was_answered_is_once_at_the_new_primary(made_month: Se
         with running(either) as api:
             thread = threading.Thread(target=ask)
             thread.start()
-            until(lambda: len(thetas) > 20, "it answers")
+            wait_for("answers", lambda: len(thetas) > 20, pause=0.02)
             fail_over(primary, standby, 3.0)
             known = len(thetas)
-            until(lambda: len(thetas) > known + 20, "it answers again")
+            wait_for("more answers", lambda: len(thetas) > known + 20, pause=0.02)
             over.set()
             thread.join()
         kept = rooms.rows(Database(either), "SELECT user_id, theta FROM mirt_ability WHERE kind = 'online'")

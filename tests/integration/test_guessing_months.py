@@ -43,11 +43,10 @@ from tests.integration.answers_of_a_shape import (
     RULES,
     VALUES,
     add_answers,
-    check,
     staged_shape,
     truth,
 )
-from tests.integration.graph import Graph
+from tests.integration.graph import Graph, checks
 
 
 def published(database: Database) -> list[Any]:
@@ -114,7 +113,7 @@ def test_a_guessed_month_under_a_2pl_is_held_until_somebody_accepts_it(
 ) -> None:
     graph = Graph(guessers, instance)
     result = graph.run(NEXT)
-    gate = check(result, GATE)
+    gate = checks(result)[GATE]
     shape = staged_shape(graph.database, NEXT)
     said = f"learners guess: a 3PL raises 2 log L by {shape['guessing_gain']:.0f}, both with histograms"
     assert shape["guessing_gain"] > GUESSING_GAIN
@@ -135,7 +134,7 @@ def test_a_guessed_month_under_a_2pl_is_held_until_somebody_accepts_it(
     decided = graph.state(NEXT)
     assert (decided.state, decided.why) == (State.STALE, "decided, to be made again: guessing was decided on since")
     again = graph.run(NEXT)
-    assert (check(again, GATE).description or "").startswith(f"{NEXT}: guessing is accepted; a normal θ is rejected")
+    assert (checks(again)[GATE].description or "").startswith(f"{NEXT}: guessing is accepted; a normal θ is rejected")
     assert graph.state(NEXT).state is State.GREEN, graph.state(NEXT).why
     assert [item for item, _ in published(graph.database)] == ITEMS[OLD:]
 

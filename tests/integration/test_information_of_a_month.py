@@ -15,7 +15,6 @@ import pytest
 
 from irt_assets.blocks.markdown import markdown
 from irt_assets.decisions.origin import initialise
-from irt_assets.definitions import build_defs
 from irt_assets.drift.assets import DRIFT_JOB, flagged_table, sentence_on_information
 from irt_assets.drift.checks import OF_ITEMS
 from irt_assets.drift.information import information_of_month
@@ -40,6 +39,7 @@ from tests.helpers.rooms import (
     run_sql,
 )
 from tests.helpers.worlds import OF_MONTHS
+from tests.integration.graph import Graph, checks, metadata
 
 ITEMS, LEARNERS = 24, 900
 FLAT, KEY, FEW, NOBODY, VANISHED, NEW = "q00", "q01", "q02", "q03", "q04", "q99"
@@ -178,20 +178,17 @@ def test_the_job_makes_it_and_its_checks_warn_of_the_items(
     made_up: tuple[Settings, dict[str, Any]], instance: dg.DagsterInstance
 ) -> None:
     settings, _ = made_up
-    resources: dict[str, object] = {"database": Database(settings), "store": folder_store(settings)}
-    job = build_defs(settings, resources=resources).resolve_job_def(DRIFT_JOB)
-    result = job.execute_in_process(partition_key=MONTH, instance=instance)
-    checks = {e.check_name: e for e in result.get_asset_check_evaluations()}
-    items, test = checks["no_item_lost_information"], checks["the_test_kept_its_information"]
+    result = Graph(settings, instance).run(MONTH, DRIFT_JOB)
+    judged = checks(result)
+    items, test = judged["no_item_lost_information"], judged["the_test_kept_its_information"]
     assert (items.passed, items.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert (items.description or "").startswith(f"{MONTH}: two items: {KEY} (keeps 0%), {FLAT} (keeps ")
     assert items.metadata["how to fix it"].value == OF_ITEMS
     assert test.passed
-    (made,) = [e for e in result.get_asset_materialization_events() if e.asset_key == dg.AssetKey("test_information")]
-    metadata = made.step_materialization_data.materialization.metadata
-    assert {f"plot: information ({SCALE})", f"plot: information of flagged items ({SCALE})"} <= set(metadata)
-    assert "2 of 21 items lost information (q00, q01)" in str(metadata["information"].value)
-    assert metadata["dagster/row_count"].value == ITEMS + 2
+    said = metadata(result, "test_information")
+    assert {f"plot: information ({SCALE})", f"plot: information of flagged items ({SCALE})"} <= set(said)
+    assert "2 of 21 items lost information (q00, q01)" in said["information"]
+    assert said["dagster/row_count"] == ITEMS + 2
 
 
 def test_judging_again_changes_nothing(made_up: tuple[Settings, dict[str, Any]]) -> None:

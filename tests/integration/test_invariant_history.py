@@ -12,15 +12,15 @@ import pytest
 from typer.testing import CliRunner
 
 from irt_assets.cli import app
-from irt_assets.definitions import build_defs
 from irt_assets.invariants import history
 from irt_assets.invariants.invariant import Found, Invariant, InvariantContext, NotTested, Verdict, Violation
 from irt_assets.invariants.registry import INVARIANTS
 from resources.alerts.outbox import Alert, open_alert
 from resources.postgres.database import Database
 from resources.settings import Settings, get_settings
-from tests.helpers.rooms import folder_store, rows
+from tests.helpers.rooms import rows
 from tests.helpers.sentences import unsaid
+from tests.integration.graph import Graph, checks, metadata
 
 NOW = datetime(2026, 8, 20, tzinfo=UTC)
 
@@ -148,21 +148,20 @@ def test_a_red_month_that_its_checks_tell_of_is_not_told_twice(days: History) ->
 
 
 def materialise(settings: Settings) -> dg.ExecuteInProcessResult:
-    resources = {"database": Database(settings), "store": folder_store(settings)}
-    job = build_defs(settings, resources=resources).resolve_job_def("invariants")
     with dg.DagsterInstance.ephemeral() as instance:
-        return job.execute_in_process(partition_key="2026-08-01", instance=instance, raise_on_error=False)
+        return Graph(settings.model_copy(update={"irt_first_month": "2026-06"}), instance).run(
+            "2026-08-01", "invariants"
+        )
 
 
 def test_the_report_has_a_check_for_every_invariant(settings: Settings) -> None:
-    result = materialise(settings.model_copy(update={"irt_first_month": "2026-06"}))
+    result = materialise(settings)
     assert result.success
-    evaluations = {e.check_name: e for e in result.get_asset_check_evaluations()}
-    assert set(evaluations) == {one.name for one in INVARIANTS}
-    assert all(evaluation.passed for evaluation in evaluations.values())
-    metadata = result.get_asset_materialization_events()[0].materialization.metadata
-    assert str(metadata["in a sentence"].value).startswith("incomplete (")
-    assert "nothing is published yet" in str(metadata["not tested"].value)
+    judged = {name: evaluation.passed for name, evaluation in checks(result).items()}
+    assert judged == {one.name: True for one in INVARIANTS}
+    said = metadata(result, "invariant_report")
+    assert said["in a sentence"].startswith("incomplete (")
+    assert "nothing is published yet" in said["not tested"]
 
 
 def test_an_invariant_that_crashes_fails_the_run_and_the_others_are_stored(
@@ -176,7 +175,7 @@ def test_an_invariant_that_crashes_fails_the_run_and_the_others_are_stored(
     monkeypatch.setattr(
         history, "look_at_everything", lambda *args: look_at_everything(*args, invariants=(broken, *INVARIANTS[1:]))
     )
-    assert not materialise(settings.model_copy(update={"irt_first_month": "2026-06"})).success
+    assert not materialise(settings).success
     stored = rows(Database(settings), "SELECT invariant, observed FROM invariant_result WHERE NOT passed")
     assert stored == [("crashes", "it could not be evaluated: ZeroDivisionError: so")]
 

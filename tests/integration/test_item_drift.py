@@ -8,7 +8,6 @@ import dagster as dg
 import numpy as np
 
 from irt_assets.common.partitions import Month
-from irt_assets.definitions import build_defs
 from irt_assets.drift import evidence
 from irt_assets.drift.alerts import episodes
 from irt_assets.drift.assets import DRIFT_JOB
@@ -21,6 +20,7 @@ from jobs.alerts import check_alert
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import MONTHS, SCALE, folder_store, rows, run_sql
+from tests.integration.graph import Graph, checks
 
 
 def planted(truth: Truth) -> dict[str, str]:
@@ -29,10 +29,8 @@ def planted(truth: Truth) -> dict[str, str]:
 
 
 def run_drift(settings: Settings, month: str) -> dg.ExecuteInProcessResult:
-    resources: dict[str, object] = {"database": Database(settings), "store": folder_store(settings)}
-    job = build_defs(settings, resources=resources).resolve_job_def(DRIFT_JOB)
     with dg.DagsterInstance.ephemeral() as instance:
-        return job.execute_in_process(partition_key=month, instance=instance)
+        return Graph(settings, instance).run(month, DRIFT_JOB)
 
 
 def test_planted_changes_are_flagged_and_told_apart(
@@ -55,8 +53,7 @@ def test_its_check_names_the_items_and_so_does_its_alert(
     faulty: tuple[Settings, Truth, dict[str, list[ScaleDrift]]],
 ) -> None:
     settings, truth, _ = faulty
-    result = run_drift(settings, MONTHS[1])
-    (far,) = [e for e in result.get_asset_check_evaluations() if e.check_name == "no_item_drifted_far"]
+    far = checks(run_drift(settings, MONTHS[1]))["no_item_drifted_far"]
     assert not far.passed
     alert = check_alert(far)
     assert set(planted(truth)) <= set(alert.subjects)

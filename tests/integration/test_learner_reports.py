@@ -41,10 +41,11 @@ from resources.settings import Settings
 from tests.helpers import kpi_reference
 from tests.helpers.databases import made_once, template_copy
 from tests.helpers.kpi_worlds import END, WEEK, load, random_world
-from tests.helpers.rooms import folder_store, rows, run_sql
+from tests.helpers.rooms import rows, run_sql
 from tests.helpers.seaweed import BUCKET, SeaweedFS
 from tests.helpers.sentences import unsaid
 from tests.helpers.worlds import OF_MONTHS
+from tests.integration.graph import Graph, checks, metadata
 from tests.testbed.patience import patient
 
 pytestmark = pytest.mark.timeout(300)
@@ -528,46 +529,36 @@ def test_a_run_that_was_killed_goes_on_at_the_learner_where_it_stopped(
     assert len(artifacts(database)) == len(files(store)) == 2 * len(EXPECTED)
 
 
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-
-
 def test_the_job_of_the_documents_writes_a_week_and_its_checks_look_at_it(
     settings: Settings, database: Database, instance: dg.DagsterInstance
 ) -> None:
-    store = folder_store(settings)
-    defs = build_defs(
-        settings.model_copy(update={"irt_first_month": "2026-09"}), resources={"database": database, "store": store}
-    )
-    job = defs.resolve_job_def("generate_weekly_report")
+    graph = Graph(settings.model_copy(update={"irt_first_month": "2026-09"}), instance)
 
-    def run(instance: dg.DagsterInstance) -> tuple[dict[str, Any], dict[str, dg.AssetCheckEvaluation]]:
-        result = job.execute_in_process(partition_key=WEEK, instance=instance, run_config=QUIET)
-        assert result.success
-        (event,) = result.asset_materializations_for_node("weekly_learner_report")
-        said = {name: value.value for name, value in event.metadata.items()}
-        return said, {e.check_name: e for e in result.get_asset_check_evaluations()}
+    def run() -> tuple[dict[str, Any], dict[str, dg.AssetCheckEvaluation]]:
+        result = graph.run(WEEK, "generate_weekly_report")
+        return metadata(result, "weekly_learner_report"), checks(result)
 
-    said, checks = run(instance)
+    said, judged = run()
     assert said["dagster/row_count"] == 2 * len(EXPECTED)
     assert (said["learners"], said["made"], said["learners without a report"]) == (len(EXPECTED), len(EXPECTED), 0)
     linked = [int(said[f"sample {n}"].removeprefix("/reports/")) for n in (1, 2)]
     firsts = [next(user for user in EXPECTED if (user in KOREAN) is korean) for korean in (False, True)]
     having = "SELECT user_id, format FROM report_artifacts WHERE artifact_id = ANY(%s) ORDER BY 1"
     assert rows(database, having, [linked]) == sorted((user, "pdf") for user in firsts)
-    assert {name: check.passed for name, check in checks.items()} == {
+    assert {name: check.passed for name, check in judged.items()} == {
         "every_learner_has_both_reports": True,
         "reports_are_in_the_store": True,
     }
     broken, spoilt = EXPECTED[:2]
     run_sql(database, "UPDATE weekly_kpi SET kpis = '{}' WHERE user_id = %s", (broken,))
-    store.put(key(WEEK, spoilt, "pdf"), b"%PDF of somebody else")
-    said, checks = run(instance)
+    graph.store.put(key(WEEK, spoilt, "pdf"), b"%PDF of somebody else")
+    said, judged = run()
     assert [row["learner"] for row in rows_of(said, "without a report")] == [broken]
     for name, why in (
         ("every_learner_has_both_reports", f"{broken} has no report"),
         ("reports_are_in_the_store", f"{spoilt}.pdf is not what was written"),
     ):
-        assert (checks[name].passed, why in (checks[name].description or "")) == (False, True), name
+        assert (judged[name].passed, why in (judged[name].description or "")) == (False, True), name
 
 
 def test_the_running_week_is_no_partition_of_the_reports(settings: Settings) -> None:

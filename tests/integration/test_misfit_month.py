@@ -12,17 +12,14 @@ from typing import Any
 
 import dagster as dg
 import numpy as np
-import pandas as pd
 import pytest
 from scipy.special import expit
 
 from irt_assets.calibration import checks
-from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.model_change import decide_model_change, preview_model_change
 from irt_assets.decisions.origin import Origin, initialise
 from irt_assets.decisions.origin_sources import OriginWindow
-from irt_assets.definitions import build_defs
 from irt_assets.engines.em import EmEngine
 from irt_assets.gates import gates, linking_gates, misfit, model_gates
 from irt_assets.gates.advisory_checks import misfit_is_as_before
@@ -39,18 +36,16 @@ from irt_assets.psychometrics.fit.measure import LARGEST_RATIO, LIMITS
 from irt_assets.responses.scales import change_rules, read_scales
 from jobs.erasure import erase, holdings
 from jobs.retention import prune_files, prune_rows
-from resources import tables
-from resources.postgres import warehouse
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy
-from tests.helpers.rooms import SCALE, answer_matrix, evidence_of, folder_store, rows, run_sql
+from tests.helpers.rooms import SCALE, add_attempts, answer_matrix, evidence_of, folder_store, rows, run_sql
 from tests.helpers.sentences import unsaid
 from tests.helpers.typed import IrtOf
 from tests.helpers.worlds import OF_MONTHS
-from tests.testbed.partitions import ensure_month_partitions
+from tests.integration.graph import Graph, metadata
 
 FIRST, RANDOM, RANDOM_TOO, SOUND, TWO, TWO_TOO, OTHER_ITEMS = (f"2026-{m:02d}" for m in range(6, 13))
 """Sound answers in the first and the fourth; 15 % of the learners answer at random in the second and third; a second
@@ -82,10 +77,7 @@ def made_scores(theta: np.ndarray, a: np.ndarray, b: np.ndarray, rng: np.random.
 
 
 def add_answers(database: Database, month: str, scores: np.ndarray, items: Sequence[str]) -> None:
-    attempts = answer_matrix(month, scores, items, [f"{month}-{i}" for i in range(len(scores))])
-    with database.connect() as connection:
-        ensure_month_partitions(connection, month, month)
-        warehouse.append(connection, tables.response_log, pd.DataFrame(attempts))
+    add_attempts(database, answer_matrix(month, scores, items, [f"{month}-{i}" for i in range(len(scores))]))
 
 
 def answer_all_months(settings: Settings) -> None:
@@ -411,18 +403,8 @@ def test_a_month_judged_before_the_gates_existed_stays_green(
             before.setattr(
                 checks, "SET_GATES", tuple(gate for gate in gates.SET_GATES if gate.name not in (ACCEPTED, GROWN))
             )
-            job = build_defs(world, resources={"database": database, "store": folder_store(world)})
-            result = job.resolve_job_def(MONTHLY_JOB).execute_in_process(
-                partition_key=SOUND,
-                instance=instance,
-                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            )
-        materialised = {
-            e.asset_key.to_user_string(): e.step_materialization_data.materialization.metadata
-            for e in result.get_asset_materialization_events()
-            if e.asset_key
-        }
-        shown = str(materialised["item_calibration"][f"misfit compared with {ORIGIN_IN_WORDS} ({SCALE}, em)"].value)
+            result = Graph(world, instance).run(SOUND)
+        shown = metadata(result, "item_calibration")[f"misfit compared with {ORIGIN_IN_WORDS} ({SCALE}, em)"]
         assert not unsaid(shown, "| share answering at random | 0.0", f"on {len(ITEMS)} items that both have")
         assert not {ACCEPTED, GROWN} & {e.check_name for e in result.get_asset_check_evaluations()}
         run_sql(

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy.special import expit
 
@@ -22,14 +21,13 @@ from irt_assets.gates.linking_gates import linking_stays_near_its_history, theta
 from irt_assets.ledger.steps import Step
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import take_snapshot
-from resources import tables
-from resources.postgres import warehouse
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.helpers.databases import made_once, template_copy
 from tests.helpers.rooms import (
     SCALE,
+    add_attempts,
     add_items,
     answer_matrix,
     evidence_of,
@@ -41,7 +39,6 @@ from tests.helpers.rooms import (
 )
 from tests.helpers.sentences import unsaid
 from tests.helpers.worlds import OF_MONTHS
-from tests.testbed.partitions import ensure_month_partitions
 
 FIRST, NEXT, OTHERS_LEARN = "2026-06", "2026-07", "2026-08"
 EARLIER = list(months_between("2025-10", "2026-05"))
@@ -62,10 +59,7 @@ def three_months(settings: Settings) -> None:
     for month, mean, of_month in ((FIRST, 0.0, b), (NEXT, 0.1, easier), (OTHERS_LEARN, 1.0, b)):
         p = expit(a * (rng.normal(mean, 1.0, LEARNERS)[:, None] - of_month))
         scores = (rng.random(p.shape) < p).astype(float)
-        attempts = answer_matrix(month, scores, ITEMS, [f"{month}-{i}" for i in range(LEARNERS)])
-        with database.connect() as connection:
-            ensure_month_partitions(connection, month, month)
-            warehouse.append(connection, tables.response_log, pd.DataFrame(attempts))
+        add_attempts(database, answer_matrix(month, scores, ITEMS, [f"{month}-{i}" for i in range(LEARNERS)]))
 
 
 @pytest.fixture

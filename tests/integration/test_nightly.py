@@ -43,6 +43,7 @@ from resources.settings import Settings
 from tests.helpers.rooms import SCALE, add_attempts, add_items, answer_matrix, folder_store, model_scores, rows, run_sql
 from tests.helpers.scripted_server import answering
 from tests.helpers.sentences import unsaid
+from tests.integration.graph import Graph, metadata
 
 pytestmark = pytest.mark.ci
 
@@ -474,26 +475,19 @@ def instance() -> Iterator[dg.DagsterInstance]:
 def test_the_job_of_the_documents_makes_a_night_with_its_check_its_tables_and_its_log(
     calibrated: Settings, instance: dg.DagsterInstance
 ) -> None:
-    defs = definitions.build_defs(
-        calibrated, resources={"database": Database(calibrated), "store": folder_store(calibrated)}
-    )
-    result = defs.resolve_job_def(NIGHTLY_JOB).execute_in_process(partition_key=LAST_DAY, instance=instance)
-    assert result.success
+    result = Graph(calibrated, instance).run(LAST_DAY, NIGHTLY_JOB)
     (evaluation,) = result.get_asset_check_evaluations()
     assert (evaluation.check_name, evaluation.passed, evaluation.partition) == (
         "nightly_links_like_the_month",
         True,
         None,
     )
-    (event,) = result.asset_materializations_for_node("nightly_calibration")
-    shown = {name: value.value for name, value in event.metadata.items()}
-    assert shown["dagster/row_count"] == 36
-    (times,) = result.asset_materializations_for_node("item_response_time")
-    assert times.metadata["dagster/row_count"].value == 36
+    shown, times = (metadata(result, asset) for asset in ("nightly_calibration", "item_response_time"))
+    assert (shown["dagster/row_count"], times["dagster/row_count"]) == (36, 36)
     with Database(calibrated).connect() as connection:
         (scale,) = read_scales(connection).values()
         night = ability_times_of_last_night(connection, scale, END)
-    assert (night[0], times.metadata["answers with a time"].value) == (END, night[1].n.sum())
+    assert (night[0], times["answers with a time"]) == (END, night[1].n.sum())
     assert "| default | 2026-07 | slope |" in str(shown["linking against the last month"])
     assert str(shown[f"plot: nightly b against published ({SCALE})"]).startswith("![")
     logged = [entry.user_message for entry in instance.all_logs(result.run_id) if entry.dagster_event is None]
@@ -504,12 +498,8 @@ def test_the_job_of_the_documents_makes_a_night_with_its_check_its_tables_and_it
 def test_a_night_that_no_scale_came_through_is_a_failed_run_with_the_reason(
     world: Settings, instance: dg.DagsterInstance
 ) -> None:
-    database = Database(world)
-    run_sql(database, "UPDATE anchor_set SET item_id = 'gone ' || item_id")
-    defs = definitions.build_defs(world, resources={"database": database, "store": folder_store(world)})
-    result = defs.resolve_job_def(NIGHTLY_JOB).execute_in_process(
-        partition_key=LAST_DAY, instance=instance, raise_on_error=False
-    )
+    run_sql(Database(world), "UPDATE anchor_set SET item_id = 'gone ' || item_id")
+    result = Graph(world, instance).run(LAST_DAY, NIGHTLY_JOB)
     assert not result.success
     (failure,) = [e.step_failure_data for e in result.all_events if e.is_step_failure]
     assert "cannot be linked to anchor set 1" in str(failure.user_failure_data.description)

@@ -7,7 +7,6 @@ import hashlib
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from resources.failures import PermanentFailure
 from resources.files.object_store import PART, BucketStore, FolderStore, NothingThere, ObjectStore, object_store
 from resources.settings import Settings
 from tests.helpers.seaweed import BUCKET
-from tests.testbed.patience import patient
+from tests.testbed.stack_harness import wait_for
 
 KEY = "snapshots/2026-09/ü b%20c.parquet"
 PAGE = 1000
@@ -153,12 +152,8 @@ def test_a_process_killed_while_it_writes_leaves_the_old_object_and_what_it_bega
     either.put("reports/old", b"old")
     large = sparse(tmp_path / "large", 2000)
     now, hour = time_of_files(tmp_path), timedelta(hours=1)
-    until = time.monotonic() + patient(30)
-    with in_another_process(either, f"store.put('reports/old', Path({str(large)!r}))") as process:
-        while not either.drop_unfinished("reports", now + hour, dry_run=True):
-            assert time.monotonic() < until
-            assert process.poll() is None
-            time.sleep(0.005)
+    with in_another_process(either, f"store.put('reports/old', Path({str(large)!r}))"):
+        wait_for("it to write", lambda: either.drop_unfinished("reports", now + hour, dry_run=True), 30, 0.005)
     assert [(key, either.get(key)) for key, _ in either.list("reports")] == [("reports/old", b"old")]
     assert either.drop_unfinished("reports", now - hour) == ()
     assert either.drop_unfinished("reports-of-others", now + hour) == ()

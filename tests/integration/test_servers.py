@@ -39,7 +39,7 @@ from services.theta_api.app import build_app as theta_api
 from services.theta_api.ledger import Ledger
 from services.theta_client.api import PATH
 from tests.helpers import rooms
-from tests.helpers.door import ROOT, listening, port_of, served
+from tests.helpers.door import ROOT, free_port, listening, port_of, served
 from tests.helpers.prometheus import answer, child
 from tests.integration.test_theta_api import HEADERS, TOKEN
 from tests.testbed.issuer import AUDIENCE, ISSUER, ORGANISATION, Issuer
@@ -140,13 +140,6 @@ def started(name: str, environment: dict[str, str], home: Path) -> Service:
             stderr=output,
         )
     return Service(process, manager, log)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture

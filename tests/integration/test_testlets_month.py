@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy.special import expit
 
@@ -33,16 +32,13 @@ from irt_assets.responses.facts import LOOKBACK
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.responses.window import scoring_responses
-from resources import tables
 from resources.cluster.relational import on_postgres
-from resources.postgres import warehouse
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.helpers.databases import made_once, template_copy
-from tests.helpers.rooms import MONTHS, SCALE, add_items, answer_matrix, folder_store, rows, run_sql
+from tests.helpers.rooms import MONTHS, SCALE, add_attempts, add_items, answer_matrix, folder_store, rows, run_sql
 from tests.helpers.worlds import OF_MONTHS
-from tests.testbed.partitions import ensure_month_partitions
 
 FIRST, NEXT = MONTHS
 END = Month(NEXT).end
@@ -66,10 +62,7 @@ def add_answers(database: Database, month: str, items: list[str], mean: float, r
     theta = rng.normal(mean, 1.0, (LEARNERS, 1))
     p = expit(a[: len(items)] * (theta + shared - b[: len(items)]))
     scores = (rng.random(p.shape) < p).astype(float)
-    attempts = answer_matrix(month, scores, items, [f"{month}-{i}" for i in range(LEARNERS)])
-    with database.connect() as connection:
-        ensure_month_partitions(connection, month, month)
-        warehouse.append(connection, tables.response_log, pd.DataFrame(attempts))
+    add_attempts(database, answer_matrix(month, scores, items, [f"{month}-{i}" for i in range(LEARNERS)]))
 
 
 def fit(settings: Settings, month: str) -> FitOutcome:
@@ -174,7 +167,7 @@ def test_errors_of_items_are_robust_and_parameters_as_ever(world: Settings) -> N
     np.testing.assert_array_equal(robust.a, plain.a)
     assert (robust.a_se != plain.a_se).all()
     ((spec,),) = rows(database, "SELECT spec FROM fit_staging WHERE fit_id = %s", (outcome.fit_id,))
-    assert (outcome.testlets, spec["testlets"]) == (None, None)
+    assert (outcome.spec.testlets, spec["testlets"]) == (None, None)
     assert not any(name.startswith("testlets") for name in fit_metadata([outcome]))
 
 
@@ -182,8 +175,8 @@ def test_a_scale_may_ask_for_the_distribution_of_theta_too(world: Settings) -> N
     database = Database(world)
     run_sql(database, 'UPDATE calibration_scale SET rules = rules || \'{"latent": "auto"}\'')
     outcome = fit(world, NEXT)
-    assert outcome.shape is not None
-    assert abs(outcome.testlets.sd - SD) < 4 * outcome.testlets.se + 0.05 * SD
+    assert outcome.spec.shape is not None
+    assert abs(outcome.spec.testlets.sd - SD) < 4 * outcome.spec.testlets.se + 0.05 * SD
     run_sql(database, "UPDATE calibration_scale SET rules = rules - 'latent'; UPDATE question SET testlet_id = NULL")
     assert (outcome.calibration.a_se != fit(world, NEXT).calibration.a_se).all()
 
@@ -198,7 +191,7 @@ def test_a_month_that_cannot_estimate_says_why_and_publishes_nothing(world: Sett
     run_sql(database, "DELETE FROM publication_step WHERE month = %s", (NEXT,))
     run_sql(database, f"UPDATE question SET testlet_id = {testlet}")
     outcome = calibrate(world, NEXT)
-    assert outcome.testlets.sd is None
+    assert outcome.spec.testlets.sd is None
     shown = str(fit_metadata([outcome])[f"testlets ({SCALE}, em)"].value)
     assert shown.startswith("standard errors of θ are not corrected for testlets by this month: ")
     assert why in shown

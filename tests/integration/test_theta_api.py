@@ -34,19 +34,13 @@ from tests.helpers.databases import READ_ONLY, altered
 from tests.helpers.door import ROOT, free_port, served
 from tests.helpers.rooms import MONTHS, SCALE, add_attempts, add_items, add_learners, attempt, rows, run_sql
 from tests.testbed.patience import patient
+from tests.testbed.stack_harness import wait_for
 
 pytestmark = pytest.mark.xdist_group("theta api")
 
 END = Month(MONTHS[1]).end
 TOKEN = "a-service-token-of-32-characters"
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
-
-
-def until(true: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + patient(30)
-    while not true():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
 
 
 def unless_busy(ask: Callable[[], requests.Response]) -> requests.Response:
@@ -86,7 +80,7 @@ def running(settings: Settings, connections: int = 2) -> Iterator[Api]:
     listening = socket.create_server(("127.0.0.1", 0))
     with served(build_app(Access(TOKEN, None), ledger, connections), [listening]):
         api = Api(f"http://127.0.0.1:{listening.getsockname()[1]}", ledger, Database(settings))
-        until(lambda: api.is_ready, "it did not become ready")
+        wait_for("it to be ready", lambda: api.is_ready, pause=0.02)
         yield api
 
 
@@ -219,8 +213,8 @@ def test_a_database_that_goes_is_a_503_and_one_that_comes_back_needs_no_restart(
             assert kind(answer) == (503, "database_away")
             assert int(answer.headers["Retry-After"]) > 0
             assert (api.get("/ready").status_code, api.get("/health").status_code) == (503, 200)
-        until(lambda: api.is_ready, "it did not come back")
-        until(lambda: api.update(user).status_code == 200, "it did not come back")
+        wait_for("it to come back", lambda: api.is_ready, pause=0.02)
+        wait_for("it to come back", lambda: api.update(user).status_code == 200, pause=0.02)
         assert api.update(user).json() == before
 
 
@@ -235,7 +229,7 @@ def test_a_database_that_can_only_be_read_is_a_503_with_the_reason_and_what_only
             assert "can be read and not changed" in answer.json()["detail"]
             assert int(answer.headers["Retry-After"]) > 0
             assert (api.get("/ready").status_code, api.get("/invariants/history").status_code) == (200, 200)
-        until(lambda: api.update("ann").status_code == 200, "it did not come back")
+        wait_for("it to come back", lambda: api.update("ann").status_code == 200, pause=0.02)
 
 
 def test_a_learner_whom_somebody_else_holds_is_a_503_and_holds_nobody_up(world: Settings) -> None:
@@ -246,7 +240,7 @@ def test_a_learner_whom_somebody_else_holds_is_a_503_and_holds_nobody_up(world: 
         with psycopg.connect(database.url) as other:
             other.execute("SELECT pg_advisory_xact_lock(%s)", (lock_key("theta", "ann"),))
             held = [threads.submit(api.update_at_once, "ann") for _ in range(2)]
-            until(lambda: "irt_theta_in_flight 2.0" in api.get("/metrics").text, "both are there")
+            wait_for("both", lambda: "irt_theta_in_flight 2.0" in api.get("/metrics").text, pause=0.02)
             assert api.update_at_once("bob").status_code == 200
             kinds = {kind(one.result()) for one in held}
         assert kinds == {(503, "shed"), (503, "database_away")}
@@ -295,11 +289,15 @@ def test_the_process_answers_what_has_come_before_it_ends(begun: Database, tmp_p
     with (tmp_path / "log").open("wb") as log:
         child = subprocess.Popen([sys.executable, "-m", "services.theta_api"], env=environment, stderr=log, stdout=log)
         try:
-            until(lambda: child.poll() is not None or is_ready(), "it did not become ready")
+            wait_for("it to be ready", lambda: child.poll() is not None or is_ready(), pause=0.02)
             with ThreadPoolExecutor(1) as threads, psycopg.connect(begun.url) as other:
                 other.execute("SELECT pg_advisory_xact_lock(%s)", (lock_key("theta", "ann"),))
                 asking = threads.submit(requests.post, url + PATH, json={"user_id": "ann"}, headers=HEADERS, timeout=30)
-                until(lambda: "irt_theta_in_flight 1.0" in requests.get(f"{url}/metrics", timeout=30).text, "it came")
+                wait_for(
+                    "it came",
+                    lambda: "irt_theta_in_flight 1.0" in requests.get(f"{url}/metrics", timeout=30).text,
+                    pause=0.02,
+                )
                 assert "irt_theta_in_flight 1.0" in requests.get(f"http://127.0.0.1:{metrics}/metrics", timeout=30).text
                 child.send_signal(signal.SIGTERM)
             assert asking.result().status_code == 200, asking.result().text

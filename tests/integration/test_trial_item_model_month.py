@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy.special import logit
 from typer.testing import CliRunner
@@ -29,17 +28,24 @@ from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.reports.drift_details import parameters
 from irt_assets.reports.item_facts import item_facts
 from irt_assets.responses.scales import read_scales
-from resources import tables
-from resources.postgres import warehouse
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from services.dashboard.views import item as page
 from tests.helpers.databases import made_once, template_copy
-from tests.helpers.rooms import MONTHS, SCALE, add_items, answer_matrix, calibrate, folder_store, rows, run_sql
+from tests.helpers.rooms import (
+    MONTHS,
+    SCALE,
+    add_attempts,
+    add_items,
+    answer_matrix,
+    calibrate,
+    folder_store,
+    rows,
+    run_sql,
+)
 from tests.helpers.trial_item_model import MODEL
 from tests.helpers.worlds import OF_MONTHS
-from tests.testbed.partitions import ensure_month_partitions
 
 FIRST, NEXT = MONTHS
 LEARNERS = 3000
@@ -62,10 +68,7 @@ def add_answers(database: Database, month: str, n_items: int, mean: float, moved
     parameters, two = np.stack([A, -A * b, logit(U)]), np.full(len(ITEMS), 2)
     p = MODEL.probabilities(draw.normal(mean, 1, LEARNERS), parameters, two)[:n_items, :, 1].T
     scores = (draw.random(p.shape) < p).astype(float)
-    attempts = answer_matrix(month, scores, ITEMS[:n_items], [f"{month}-{i}" for i in range(LEARNERS)])
-    with database.connect() as connection:
-        ensure_month_partitions(connection, month, month)
-        warehouse.append(connection, tables.response_log, pd.DataFrame(attempts))
+    add_attempts(database, answer_matrix(month, scores, ITEMS[:n_items], [f"{month}-{i}" for i in range(LEARNERS)]))
 
 
 def two_months(settings: Settings) -> None:

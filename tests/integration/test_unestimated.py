@@ -10,7 +10,6 @@ import pytest
 
 from irt_assets.blocks.markdown import markdown
 from irt_assets.decisions.origin import initialise
-from irt_assets.definitions import build_defs
 from irt_assets.drift.alerts import episodes
 from irt_assets.drift.assets import DRIFT_JOB, sentence, unestimated_table
 from irt_assets.drift.month import ScaleDrift, drift_of_month
@@ -22,6 +21,7 @@ from tests.helpers.databases import made_once, template_copy
 from tests.helpers.rooms import LOWERED, MONTHS, SCALE, calibrate, folder_store, rows, run_sql
 from tests.helpers.sentences import unsaid
 from tests.helpers.worlds import OF_MONTHS
+from tests.integration.graph import Graph, checks
 
 FEW = 80
 """Answers that are left of an item; a fit of the small world wants 120."""
@@ -133,15 +133,13 @@ def test_its_alert_is_opened_and_the_checks_name_it_and_the_vanished_item(
     instance: dg.DagsterInstance,
 ) -> None:
     settings, items, _ = world_with_gaps
-    database = Database(settings)
-    opened = rows(database, "SELECT opened_month, severity FROM drift_alerts WHERE item_id = %s", (items.easier,))
+    opened = rows(
+        Database(settings), "SELECT opened_month, severity FROM drift_alerts WHERE item_id = %s", (items.easier,)
+    )
     assert opened == [(MONTHS[1], "high")]
-    resources: dict[str, object] = {"database": database, "store": folder_store(settings)}
-    job = build_defs(settings, resources=resources).resolve_job_def(DRIFT_JOB)
-    result = job.execute_in_process(partition_key=MONTHS[1], instance=instance)
-    checks = {e.check_name: e for e in result.get_asset_check_evaluations()}
-    assert items.easier in (checks["no_item_drifted_far"].description or "")
-    bank = checks["published_items_are_in_the_bank"]
+    judged = checks(Graph(settings, instance).run(MONTHS[1], DRIFT_JOB))
+    assert items.easier in (judged["no_item_drifted_far"].description or "")
+    bank = judged["published_items_are_in_the_bank"]
     assert (bank.passed, bank.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert f"{items.vanished} (it is no longer in the bank)" in (bank.description or "")
 

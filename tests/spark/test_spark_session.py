@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
@@ -19,8 +18,8 @@ from resources.cluster.spark import application_of, refuse_another_version, spar
 from resources.cluster.spark_failures import explain_spark
 from resources.failures import PermanentFailure, explain, is_transient
 from resources.settings import Settings
-from tests.testbed.patience import patient
 from tests.testbed.spark_functions import is_killed, refuses, sleeps, slowly, wants_a_buffer, wants_an_array
+from tests.testbed.stack_harness import wait_for
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -53,8 +52,7 @@ def test_an_executor_that_joined_later_with_other_packages_refuses_work(
 
 
 def interrupt_at_work(spark: SparkSession) -> None:
-    while not spark.sparkContext.statusTracker().getActiveJobsIds():
-        time.sleep(0.05)
+    wait_for("a job", lambda: spark.sparkContext.statusTracker().getActiveJobsIds(), pause=0.05)
     os.kill(os.getpid(), signal.SIGINT)
 
 
@@ -66,16 +64,13 @@ def test_an_interrupt_cancels_the_job_and_comes_through(spark: SparkSession, fet
     before = signal.signal(signal.SIGINT, interrupt)
     try:
         Thread(target=interrupt_at_work, args=(spark,)).start()
-        began = time.monotonic()
         with pytest.raises(Interrupted), spark_jobs(spark, "sleeping"):
             getattr(spark.range(2).mapInArrow(sleeps, "id long"), fetch)()
         assert signal.getsignal(signal.SIGINT) is interrupt
     finally:
         signal.signal(signal.SIGINT, before)
     tracker = spark.sparkContext.statusTracker()
-    while tracker.getActiveJobsIds():
-        assert time.monotonic() - began < patient(ENDS_WITHIN_S)
-        time.sleep(0.1)
+    wait_for("the job's end", lambda: not tracker.getActiveJobsIds(), ENDS_WITHIN_S)
     assert spark.range(7).count() == 7  # the connection to the JVM is sound
 
 
