@@ -245,13 +245,10 @@ def pairs(known: Mapping[str, Content | None] | Iterable[tuple[str, Content | No
     return Pairs(tuple((name, value) for name, value in rows if value), small)
 
 
-def value_with_error(value: float | None, error: float | None, digits: int = 2) -> str:
-    """For example −0.52 ± 0.08; the error is left out where it is not known."""
-    return (
-        number(value, digits)
-        if error is None or error != error
-        else f"{number(value, digits)} ± {number(error, digits)}"
-    )
+def value_with_error(value: float | None, error: float | None, digits: int = 2, *, sign: bool = False) -> str:
+    """For example −0.52 ± 0.08; the error is left out where it is not known. `sign`: of a change, with a plus."""
+    written = (signed if sign else number)(value, digits)
+    return written if error is None or error != error or written == DASH else f"{written} ± {number(error, digits)}"
 
 
 def number(value: float | None, digits: int = 2) -> str:

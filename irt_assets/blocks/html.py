@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from irt_assets.blocks import Block, Document, Figure
+from irt_assets.blocks import Block, Document, Figure, plain
 from irt_assets.charts.svg import drawing
 
 _TURNING = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
@@ -32,13 +32,13 @@ Draw: TypeAlias = Callable[[Figure], Markup]
 
 def page(document: Document) -> str:
     """The document as one HTML file that needs no other."""
-    return _environment().get_template("document.html").render(document=document, draw=_as_svg)
+    return _environment().get_template("document.html").render(document=document)
 
 
 def part(*blocks: Block, draw: Draw | None = None) -> Markup:
     """The blocks as a part of a page; `draw`: makes the markup of a figure where it is not to be an SVG."""
-    template = _environment().get_template("blocks.html").make_module({"draw": draw or _as_svg})
-    return Markup(template.blocks(blocks))  # type: ignore[attr-defined]  # noqa: S704 - a macro, which has escaped
+    module: Any = _environment().get_template("blocks.html").module
+    return Markup(module.blocks(blocks, draw or _as_svg))  # noqa: S704 - a macro, which has escaped
 
 
 def _as_svg(figure: Figure) -> Markup:
@@ -51,9 +51,9 @@ def _environment() -> Environment:
         loader=PackageLoader("irt_assets.blocks"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=lambda value: value.translate(_TURNING) if isinstance(value, str) else value,
+        finalize=lambda value: value.translate(_TURNING) if type(value) is str else value,  # Markup is made of such
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["bootstrap"] = BOOTSTRAP
+    environment.globals |= {"bootstrap": BOOTSTRAP, "plain": plain, "as_svg": _as_svg}
     return environment

@@ -65,8 +65,8 @@ def _plain(value: Any) -> Any:
         value = Span(value.text, "bold", value.link)
     named = {field.name: getattr(value, field.name) for field in fields(value)}
     if isinstance(value, Table):
-        rows = [*value.body()] or [[value.empty, *[""] * (len(value.columns) - 1)]]
-        named["rows"] = [[plain(cell) if isinstance(cell, List | Details) else cell for cell in row] for row in rows]
+        rows = [[plain(cell) if isinstance(cell, List | Details) else cell for cell in row] for row in value.body()]
+        named["rows"] = rows
     return {"is": type(value).__name__.lower()} | {name: _plain(inner) for name, inner in named.items()}
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import psycopg
 
-from irt_assets.blocks import Table, table
+from irt_assets.blocks import Figure, Figures, Table, table, value_with_error
 from irt_assets.charts.chart import Chart, Picture, Points, names_at, shortened
 from irt_assets.charts.pictures import by_month
 from irt_assets.common.partitions import months_between
@@ -65,11 +65,22 @@ def history_table(history: Sequence[LinkedMonth]) -> Table:
         if (k := one.constants) is None:
             rows.append((one.month, f"not linked: {one.error}", *[""] * 4))
             continue
-        constants = f"{k.slope:.3f} ± {k.slope_se:.3f}", f"{k.intercept:+.3f} ± {k.intercept_se:.3f}"
+        constants = value_with_error(*k.value("slope"), 3), value_with_error(*k.value("intercept"), 3, sign=True)
         used = f"{len(k.anchors_used)}"
         rows.append((one.month, *constants, used, ", ".join(one.dropped) or "none", f"{one.unseen}"))
-    columns = ("month", "slope", "intercept", "anchors used", "dropped", "too few answers")
-    return table(columns, rows, numbers={*columns} - {"month", "dropped"})
+    columns = ("month", "slope ± SE", "intercept ± SE", "anchors used", "left out", "too few answers")
+    return table(columns, rows, numbers={*columns} - {"month", "left out"}, caption="Linking by month, newest first")
+
+
+def history_figures(history: Sequence[LinkedMonth]) -> Figures:
+    """Slope and intercept by month."""
+    linked = linked_of(history)
+    return Figures(
+        tuple(
+            Figure(constant_by_month(linked, list(linked), name), f"The {name} by month, with 95 % intervals.")
+            for name in ("slope", "intercept")
+        )
+    )
 
 
 def history_plot(history: Sequence[LinkedMonth]) -> Picture:
@@ -116,7 +127,8 @@ def linked_of(history: Sequence[LinkedMonth]) -> dict[str, LinkingConstants]:
 
 def constant_by_month(linked: Mapping[str, LinkingConstants], months: Sequence[str], name: str) -> Chart:
     """`slope` or `intercept` of the months that were linked, with 95 % intervals."""
-    value, se = np.array([linked[month].value(name) if month in linked else (np.nan, np.nan) for month in months]).T
+    found = [linked[month].value(name) if month in linked else (np.nan, np.nan) for month in months]
+    value, se = np.reshape(found, (-1, 2)).T
     used = [len(linked[month].anchors_used) if month in linked else 0 for month in months]
     titles = [f"{month}: {v:.3f}, {n} anchors used" for month, v, n in zip(months, value, used, strict=True)]
     described = f"The {name} of the linking by month, with 95 % intervals: {len(linked)} months."

@@ -6,13 +6,12 @@ here: what is computed, and drawing (see `plots`).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from irt_assets.abilities.batch import ScaleAbilities
-from irt_assets.blocks import Block, Cell, Figure, Paragraph, Table, table
+from irt_assets.blocks import Block, Cell, Figure, Paragraph, Table, table, value_with_error
 from irt_assets.calibration import plots
 from irt_assets.calibration.linking_history import history_plot, history_table, read_history
 from irt_assets.calibration.month import FitOutcome, LinkOutcome
@@ -114,17 +113,11 @@ def _estimates_table(fit: Calibration) -> Table:
     order = sorted(range(fit.n_items), key=lambda j: (not fit.flags[j], not fit.estimated[j], fit.b[j]))
     formats = {"a ± SE": "", "b ± SE": "", "answers": ",.0f"}
     rows = [
-        (fit.item_ids[j], _with_error(fit.a[j], fit.a_se[j]), _with_error(fit.b[j], fit.b_se[j]))
+        (fit.item_ids[j], value_with_error(fit.a[j], fit.a_se[j]), value_with_error(fit.b[j], fit.b_se[j]))
         + (fit.n[j], ", ".join(flag.value for flag in fit.flags[j]))
         for j in order
     ]
     return table(("item", *formats, "flags"), rows, numbers=formats)
-
-
-def _with_error(value: float | None, se: float | None) -> str:
-    if value is None or not math.isfinite(value):
-        return ""
-    return f"{value:.2f} ± {'?' if se is None or not math.isfinite(se) else format(se, '.2f')}"
 
 
 def _flag_table(outcomes: Sequence[FitOutcome]) -> Table:
@@ -195,7 +188,10 @@ def _linking_table(outcomes: Sequence[LinkOutcome]) -> Table:
         if k is None:
             rows.append((o.scale_id, o.engine, *[""] * 4, f"{o.error}"))
             continue
-        constants = f"{k.slope:.3f} ± {k.slope_se:.3f}", f"{k.intercept:+.3f} ± {k.intercept_se:.3f}"
+        constants = (
+            value_with_error(k.slope, k.slope_se, 3),
+            value_with_error(k.intercept, k.intercept_se, 3, sign=True),
+        )
         dropped = ", ".join(k.anchors_dropped) or "none"
         rows.append(
             (o.scale_id, o.engine, *constants, f"{len(k.anchors_used)}", dropped)
@@ -213,9 +209,9 @@ def parameters_metadata(database: Database, month: str) -> Metadata:
     with database.connect() as connection:
         for scale in read_scales(connection).values():
             rows = [
-                (item, _with_error(p["a"], p["a_se"]), _with_error(p["b"], p["b_se"]), n, right, infit, outfit, rmsd)
+                (item, value_with_error(p["a"], p["a_se"]), value_with_error(p["b"], p["b_se"]), n, *statistics)
                 + (", ".join(flags or []),)
-                for item, p, n, right, infit, outfit, rmsd, flags in items_of_month(connection, scale, month)
+                for item, p, n, *statistics, flags in items_of_month(connection, scale, month)
             ]
             if rows:
                 found[f"items ({scale.scale_id})"] = table(("item", *formats, "flags"), rows, numbers=formats)

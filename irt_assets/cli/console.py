@@ -12,9 +12,8 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
-from zoneinfo import ZoneInfo
 
 import typer
 from rich import markup
@@ -26,7 +25,6 @@ from resources.failures import PermanentFailure
 
 if TYPE_CHECKING:
     from irt_assets.gates.month_judged import MonthState
-    from resources.settings import Settings
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -83,13 +81,6 @@ def confirm(question: str, yes: bool) -> None:
 
 def _has_terminal() -> bool:
     return sys.stdin.isatty()
-
-
-def as_text(value: Any, settings: Settings) -> str:
-    """A value as text for people: times in the bank's time zone."""
-    if isinstance(value, datetime):
-        return value.astimezone(ZoneInfo(settings.irt_time_zone)).strftime("%Y-%m-%d %H:%M:%S %Z")
-    return str(value)
 
 
 def months_table(states: Iterable[MonthState]) -> Table:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import chain
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from irt_assets.blocks import table
-from irt_assets.cli.console import AsJson, as_text, escape, out, print_blocks, print_json, say
+from irt_assets.blocks import Moment, table
+from irt_assets.cli.console import AsJson, escape, out, print_blocks, print_json, say
 from irt_assets.cli.installation import current_database, current_settings
 from irt_assets.decisions.lineage import lineage as trace
+from irt_assets.decisions.shown import publication_facts
 from irt_assets.ledger.decisions import decisions_on
-from irt_assets.ledger.fit_spec import LinkingConstants
-from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.responses.item_status import item_status
-from resources.settings import Settings
 
 app = typer.Typer()
-HASH_SHOWN = 12
-"""Digits of a hash for people; `--json` has all."""
 
 
 @app.command()
@@ -31,58 +26,21 @@ def lineage(item: Annotated[str, typer.Argument(help="Item id.")], as_json: AsJs
         status = item_status(connection).get(item)
     if as_json:
         print_json({"publications": publications, "decisions": decisions, "status": vars(status) if status else None})
-    else:
-        _print_lineage(item, publications, decisions, current_settings())
-        if status:
-            say(f"{item} is {status.sentence}")
-
-
-def _print_lineage(
-    item: str, publications: Sequence[dict[str, Any]], decisions: Sequence[dict[str, Any]], settings: Settings
-) -> None:
-    """A column a publication, the latest first, and a row a decision."""
+        return
+    zone = current_settings().irt_time_zone
     for scale_id in dict.fromkeys(row["scale_id"] for row in publications):
         rows = [row for row in publications if row["scale_id"] == scale_id]
-        out.print(f"[bold]{escape(item)}[/bold] on scale {escape(scale_id)}")
-        described = [_publication(row, settings) for row in rows]
+        known = [publication_facts(row, zone) for row in rows]
         marks = ["in force" if row["in_force"] else "not in force" for row in rows]
-        names = dict.fromkeys(chain(*described))
-        print_blocks(table(("", *marks), [(name, *(one.get(name) for one in described)) for name in names]))
-    keys = ("month", "decision", "decided_by", "decided_at", "effective_from", "reason")
-    taken = [[None if row[key] is None else as_text(row[key], settings) for key in keys] for row in decisions]
+        names = [name for name in dict.fromkeys(chain(*known)) if any(one.get(name) for one in known)]
+        out.print(f"[bold]{escape(item)}[/bold] on scale {escape(scale_id)}")
+        print_blocks(table(("", *marks), [(name, *(one.get(name) for one in known)) for name in names]))
     columns = ("month", "decision", "by", "on", "in force from", "reason")
+    taken = [
+        (row["month"], row["decision"], row["decided_by"], Moment(row["decided_at"], zone))
+        + (row["effective_from"] and Moment(row["effective_from"], zone), row["reason"])
+        for row in decisions
+    ]
     print_blocks(table(columns, taken, empty="no decisions on it yet"))
-
-
-def _publication(row: dict[str, Any], settings: Settings) -> dict[str, str]:
-    """What a column of the lineage says."""
-    values = ItemRow.of(row)
-    stored = row["linking_constants"]
-    linking = LinkingConstants.from_json(stored, row["fit_id"]) if stored else None
-    linked = (
-        f"{linking.method}, slope {linking.slope:.3f}, intercept {linking.intercept:+.3f}, "
-        f"{len(linking.anchors_used)} anchors"
-        if linking
-        else "–"
-    )
-    shown = {"a": (values.a, values.a_se), "b": (values.b, values.b_se), "c": (values.c, values.c_se)} | values.shown
-    texts = {
-        name: f"{value:.3f}" + (f" ± {error:.3f}" if error is not None else "")
-        for name, (value, error) in shown.items()
-    } | {
-        "in force from": row["effective_from"],
-        "published": row["published_at"],
-        "by": (row["decided_by"] or f"rule {row['rule']}") + (", an undo" if row["rule"] == "undo" else ""),
-        "why": row["reason"],
-        "month": row["month"],
-        "answers": None if row["n_responses"] is None else f"{row['n_responses']:,}",
-        "fit": row["fit_id"],
-        "engine": row["engine"] and f"{row['engine']} {row['engine_version']}, {row['model']}",
-        "linked": linked,
-        "snapshot": row["snapshot"] and "; ".join(filter(None, (row["snapshot"], row["rewritten"]))),
-        "anchor set": row["anchor_hash"][:HASH_SHOWN],
-        "answers' hash": (row["data_hash"] or "")[:HASH_SHOWN],
-        "code": row["code_version"],
-        "run": row["run_id"],
-    }
-    return {name: as_text(value, settings) if value else "–" for name, value in texts.items()}
+    if status:
+        say(f"{item} is {status.sentence}")

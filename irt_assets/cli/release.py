@@ -11,16 +11,16 @@ from typing import Annotated, Any
 
 import typer
 
-from irt_assets.blocks import Cell, Pairs, table
+from irt_assets.blocks import Pairs
 from irt_assets.cli.console import AsJson, By, Reason, Yes, confirm, escape, out, print_blocks, print_json, say
 from irt_assets.cli.installation import current_database, current_settings, current_store, signed
 from irt_assets.common.partitions import month_of
 from irt_assets.common.wording import counted
 from irt_assets.decisions import anchor_versions, recalibration, release, release_undo
-from irt_assets.decisions.proposal_words import drift_in_a_word, evidence, remarks
 from irt_assets.decisions.proposals import Proposal, find_proposals, latest_waiting, parse_reference, proposals
 from irt_assets.decisions.release_impact import impacts
 from irt_assets.decisions.rule_trial import try_anchors
+from irt_assets.decisions.shown import evidence, proposals_table
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -55,9 +55,7 @@ def list_(
         print_json([as_dict(p) for p in shown])
         return
     if shown:
-        columns = ("proposal", "proposed", "published", "wABC", "drift", "n", "state" if every else "look at")
-        rows = [_row(p, every) for p in (shown if every else shown[:MOST_LISTED])]
-        print_blocks(table(columns, rows, numbers={"wABC": ".3f", "n": ","}))
+        print_blocks(proposals_table(shown if every else shown[:MOST_LISTED], states=every))
     silent = sum(p.state == "open" for p in found) - sum(p.state == "open" for p in shown)
     asks = f"{len(shown)} of {len(found)} proposals need a decision"
     asks += f"; the {MOST_LISTED} that change most are listed" if len(shown) > MOST_LISTED else ""
@@ -269,18 +267,6 @@ def _short(text: str) -> str:
 
 def _count(found: Sequence[Proposal]) -> str:
     return f"{len(found)} proposals" if len(found) != 1 else str(found[0].reference)
-
-
-def _row(proposal: Proposal, every: bool) -> tuple[Cell, ...]:
-    return (
-        str(proposal.reference),
-        str(proposal.new),
-        "nothing" if proposal.old is None else str(proposal.old),
-        proposal.wabc,
-        drift_in_a_word(proposal),
-        proposal.n,
-        proposal.standing if every else ", ".join(remarks(proposal)),
-    )
 
 
 def _print_line(proposal: Proposal) -> None:

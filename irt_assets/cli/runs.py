@@ -12,8 +12,8 @@ from typing import Annotated
 
 import typer
 
-from irt_assets.blocks import table
-from irt_assets.cli.console import AsJson, Here, as_text, escape, out, print_blocks, print_json, say
+from irt_assets.blocks import Moment, table
+from irt_assets.cli.console import AsJson, Here, escape, out, print_blocks, print_json, say
 from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store
 from irt_assets.common.job_names import NIGHTLY_JOB
 from irt_assets.common.partitions import DAYS
@@ -116,7 +116,14 @@ def runs_list(as_json: AsJson = False) -> None:
         print_json([asdict(one) for one in found])
     else:
         rows = [
-            (one.run_id[:SHOWN_OF_AN_ID], one.name, one.partition, one.status, as_text(one.since, settings), one.why)
+            (
+                one.run_id[:SHOWN_OF_AN_ID],
+                one.name,
+                one.partition,
+                one.status,
+                Moment(one.since, settings.irt_time_zone),
+                one.why,
+            )
             for one in found
         ]
         columns = ("id", "job", "partition", "status", "since", "waits because")

@@ -12,7 +12,7 @@ import dagster as dg
 import numpy as np
 import psycopg
 
-from irt_assets.blocks import Figure, Table, table
+from irt_assets.blocks import Figure, Table, table, value_with_error
 from irt_assets.charts.chart import Picture
 from irt_assets.common.metadata import Shown, md, metadata
 from irt_assets.common.retries import classify_failures
@@ -173,8 +173,8 @@ def _flagged_table(found: list[ScaleDrift]) -> Table:
         for item in estimated[:ITEMS_SHOWN]:
             j = drift.item_ids.index(item)
             change = judged.changes.get(item)
-            b = f"{drift.delta_b[j]:+.2f} ± {drift.se[j, 1]:.2f}"
-            a = f"{drift.delta_a[j]:+.2f} ± {drift.se[j, 0]:.2f}"
+            b = value_with_error(drift.delta_b[j], drift.se[j, 1], sign=True)
+            a = value_with_error(drift.delta_a[j], drift.se[j, 0], sign=True)
             if item in drift.across_models:
                 b, a = across_models_in_words(*drift.across_models[item]), ""
             start = judged.scale_id, item, drift.severity[j], drift.wabc[j]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from irt_assets.blocks import Block, Paragraph, Table, table
+from irt_assets.blocks import Block, Cell, Paragraph, Table, table, value_with_error
 from irt_assets.drift.dif_month import Row
 
 ITEMS_SHOWN, GROUPS_SHOWN, NAMES = 30, 40, 12
@@ -56,11 +56,11 @@ def items_blocks(found: dict[str, list[Row]]) -> Iterator[Block]:
             *(row[name] for name in ("scale_id", "item_id", "attribute")),
             f"{row['focal_group']}, {row['reference_group']}",
             row["ets_class"] or "",
-            _with_error(mh.get("delta"), mh.get("se")),
+            value_with_error(mh.get("delta"), mh.get("se"), sign=True),
             logistic.get("delta_r2"),
             row["q_value"],
             harder_by(wald),
-            _with_error(wald.get("delta_a"), wald.get("delta_a_se")),
+            value_with_error(wald.get("delta_a"), wald.get("delta_a_se"), sign=True),
             wald.get("wabc"),
             ", ".join(_remarks(row)),
         ]
@@ -74,31 +74,31 @@ def items_blocks(found: dict[str, list[Row]]) -> Iterator[Block]:
 
 def groups_table(found: dict[str, list[Row]]) -> Table:
     """The groups of every attribute, what was tested and what was not."""
-    shown: list[tuple[str, ...]] = []
+    shown: list[tuple[Cell, ...]] = []
     for scale_id, rows in found.items():
         for whole, _ in by_attribute(rows):
             details, counts = whole["details"], whole["details"]["items"]
             start = scale_id, whole["attribute"]
             for group in details["groups"][:GROUPS_SHOWN]:
-                ability = _number(group["mean"], "+.2f"), _number(group["sd"], ".2f")
-                shown.append((*start, group["name"], f"{group['n_learners']:,}", *ability, _tested(group, whole)))
+                known = group["name"], group["n_learners"], group["mean"], group["sd"], _tested(group, whole)
+                shown.append((*start, *known))
             rest = len(details["groups"][GROUPS_SHOWN:]) + details["smaller_groups"]["groups"]
             shown += [(*start, f"{rest} smaller groups", "", "", "", "no")] * (rest > 0)
             unreadable = f", {details['n_unreadable']:,} of them with a value that is not a group"
             left_out = f"left out{unreadable if details['n_unreadable'] else ''}"
-            shown.append((*start, "(unknown)", f"{details['n_unknown']:,}", "", "", left_out))
+            shown.append((*start, "(unknown)", details["n_unknown"], "", "", left_out))
             pairs = f"items × groups: {counts['tested']:,} tested, {counts['low_power']:,} of them with low power, "
             why = f": {details['why_not']}" if details["why_not"] else ""
             shown.append((*start, "(all)", "", "", "", f"{pairs}{counts['not_tested']:,} not tested{why}"))
-    columns = ("scale", "attribute", "group", "learners", "mean θ", "SD", "tested")
-    return table(columns, shown, numbers=columns[3:6])
+    formats = {"learners": ",", "mean θ": "+.2f", "SD": ".2f"}
+    return table(("scale", "attribute", "group", *formats, "tested"), shown, numbers=formats)
 
 
 def harder_by(wald: Mapping[str, Any]) -> str:
     """Δb ± SE, or, where a group's difficulty is an extrapolation, the difference of expected scores with its own."""
     if wald.get("delta_b") is None and wald.get("shift_se") is not None:
-        return f"score {wald['shift']:+.3f} ± {wald['shift_se']:.3f}"
-    return _with_error(wald.get("delta_b"), wald.get("delta_b_se"))
+        return f"score {value_with_error(wald['shift'], wald['shift_se'], 3, sign=True)}"
+    return value_with_error(wald.get("delta_b"), wald.get("delta_b_se"), sign=True)
 
 
 def differs(row: Row) -> bool:
@@ -126,11 +126,3 @@ def _tested(group: Row, whole: Row) -> str:
         return "no"
     answer = "reference" if group["name"] == whole["reference_group"] else "yes"
     return f"{answer}, low power" if group["low_power"] else answer
-
-
-def _with_error(value: float | None, error: float | None) -> str:
-    return "" if value is None else f"{value:+.2f} ± {_number(error, '.2f')}"
-
-
-def _number(value: float | None, style: str) -> str:
-    return "" if value is None else format(value, style)

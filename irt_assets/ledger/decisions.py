@@ -33,7 +33,8 @@ class Decision:
     Attributes:
         what: accept, reject, undo; drop_anchor and restore_anchor, whose `window` is the first month without or with
             it; or withdrawn and restored, of an item's use, which have no `window`.
-        stands: whether it is of a proposal, and nothing was decided after it on that or accepted on the item.
+        stands: whether it is of a proposal, and nothing was decided after it on that or accepted on the item; known of
+            the newest decisions only.
     """
 
     window: str
@@ -44,7 +45,7 @@ class Decision:
     reason: str
     effective_from: datetime | None
     at: datetime
-    stands: bool
+    stands: bool = False
 
     @property
     def on(self) -> str:
@@ -110,13 +111,13 @@ def decisions_on(connection: psycopg.Connection, item_id: str) -> list[dict[str,
     )
 
 
-def decisions_on_month(
-    connection: psycopg.Connection, scale_id: str, month: str, fit_id: str | None
-) -> list[dict[str, Any]]:
+def decisions_on_month(connection: psycopg.Connection, scale_id: str, month: str, fit_id: str | None) -> list[Decision]:
     """The decisions on what the month proposed, and on anchors of its fit, as they were made."""
-    return named_rows(
+    return records(
         connection,
-        """SELECT item_id, decision, decided_by, reason, effective_from, decided_at FROM release_decision
+        Decision,
+        """SELECT month AS "window", scale_id, item_id, decision AS what, decided_by AS by, reason, effective_from,
+                      decided_at AS at FROM release_decision
                WHERE scale_id = %s AND (month = %s OR fit_id = %s) ORDER BY decision_id""",
         (scale_id, month, fit_id),
     )

@@ -21,7 +21,7 @@ from irt_assets.charts.pictures import (
 from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.reports.drift_facts import Facts, Item
-from irt_assets.reports.drift_rows import DifRow, DriftRow, InformationRow, Linked
+from irt_assets.reports.drift_rows import DifRow, DriftRow, InformationRow
 
 
 def changes(facts: Facts) -> Chart:
@@ -63,15 +63,6 @@ def history(item: Item) -> Chart:
     return by_month(
         [row.month for row in rows], "Δb", described, deltas, half, 0.0, kinds=kinds, titles=titles, height=190
     )
-
-
-def linking(linkings: Sequence[Linked], name: str) -> Chart:
-    """`slope` or `intercept` of the last months with 95 % intervals."""
-    value, se = np.array([linked.constants.value(name) for linked in linkings], dtype=float).reshape(-1, 2).T
-    months = [linked.month for linked in linkings]
-    titles = [f"{month}: {v:.3f}" for month, v in zip(months, value, strict=True)]
-    same = 1.0 if name == "slope" else 0.0
-    return by_month(months, name, f"The {name} of the linking by month", value, Z95 * se, same, titles=titles)
 
 
 def anchors(facts: Facts) -> Chart:

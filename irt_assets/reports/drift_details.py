@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from irt_assets.blocks import Pairs, Span, Text, chance, number, pairs, signed
+from irt_assets.blocks import Pairs, Text, chance, number, pairs, signed, value_with_error
 from irt_assets.common.partitions import Month
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Flag
 from irt_assets.psychometrics.drift.kinds import Kind
+from irt_assets.reports import month_shown
 from irt_assets.reports.drift_facts import Facts, Item
 from resources.version import code_version
 
@@ -66,7 +67,7 @@ def details(item: Item, facts: Facts) -> tuple[tuple[str, str], ...]:
         low, high = d["delta_b_95"]
         rows += [
             ("Δb", f"{signed(drift.delta_b)} (95 %: {signed(low)} to {signed(high)})"),
-            ("Δa", f"{signed(drift.delta_a)} ± {number(d['delta_a_se'])}"),
+            ("Δa", value_with_error(drift.delta_a, d["delta_a_se"], sign=True)),
             ("test", f"wABC {number(drift.wabc, 3)}, q {chance(drift.q_value)}"),
             ("chances", f"|Δb| > 0.3: {chance(d['chance_b_large'])}, |Δa| > 0.2: {chance(d['chance_a_large'])}"),
             ("fixed limits", ", ".join(f"{name} {level}" for name, level in d["limits"].items())),
@@ -97,10 +98,7 @@ def details(item: Item, facts: Facts) -> tuple[tuple[str, str], ...]:
 
 
 def parameters(curve: ItemRow) -> str:
-    return ", ".join(
-        f"{name} {number(value)}" + ("" if se is None else f" ± {number(se)}")
-        for name, (value, se) in curve.shown.items()
-    )
+    return ", ".join(f"{name} {value_with_error(*value)}" for name, value in curve.shown.items())
 
 
 def provenance(facts: Facts, made_at: datetime) -> Pairs:
@@ -111,25 +109,12 @@ def provenance(facts: Facts, made_at: datetime) -> Pairs:
         ("scale", f"{facts.scale.scale_id}: population N({facts.scale.mu:g}, {facts.scale.sigma:g}²)"),
         ("state of the month", f"{facts.state.state}: {facts.state.why}"),
         ("set in force at its start", f"{facts.in_force} items"),
-        ("settings of the scale", _pairs(facts.scale.rules.changed()) or "the defaults"),
+        (
+            "settings of the scale",
+            month_shown.settings_in_words(facts.scale.rules.changed()) or "the defaults",
+        ),
     ]
-    if fit := facts.fit:
-        rows += [
-            ("fit", Span(fit.fit_id, "code")),
-            ("engine", f"{fit.engine} {fit.engine_version}, model {fit.model}"),
-            (
-                "fitted",
-                f"{fit.fitted_at:%Y-%m-%d %H:%M} UTC, {fit.iterations} iterations, log-likelihood {fit.loglik:.2f}",
-            ),
-            ("software", _pairs(fit.spec.software)),
-            ("priors", _pairs(fit.spec.priors or {})),
-            ("hash of the answers", Span(fit.data_hash, "code")),
-            ("hash of the snapshot", Span(fit.snapshot_hash, "code")),
-            ("anchor set", (f"version {facts.scale.anchor_version}, ", Span(fit.anchor_hash, "code"))),
-            ("linking", fit.constants.method),
-            ("code of the fit", fit.code_version),
-            ("run", fit.run_id),
-        ]
+    rows += month_shown.fit_facts(facts.fit, facts.scale).items() if facts.fit else ()
     judged = [item.drift.computed_at for item in facts.items.values() if item.drift]
     if judged:
         late = facts.fit is not None and max(judged) < facts.fit.fitted_at
@@ -137,7 +122,3 @@ def provenance(facts: Facts, made_at: datetime) -> Pairs:
         rows.append(("drift judged", f"{max(judged):%Y-%m-%d %H:%M} UTC{again}"))
     rows.append(("this report", f"{made_at:%Y-%m-%d %H:%M:%S} UTC, code {code_version()}"))
     return pairs(rows)
-
-
-def _pairs(values: dict[str, Any]) -> str:
-    return ", ".join(f"{name} = {value}" for name, value in values.items())

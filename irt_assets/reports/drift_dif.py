@@ -6,9 +6,9 @@ What does not belong here: how a difference is tested (psychometrics, drift).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-from irt_assets.blocks import Block, Figure, Figures, Pairs, Paragraph, Span, Text, chance, number, signed, table
+from irt_assets.blocks import DASH, Block, Cell, Figure, Figures, Pairs, Paragraph, Span, chance, table
+from irt_assets.drift.dif_page import harder_by
 from irt_assets.reports import drift_charts as charts
 from irt_assets.reports.drift_facts import Facts
 from irt_assets.reports.drift_rows import DifRow
@@ -26,9 +26,9 @@ def dif(facts: Facts) -> Iterator[Block]:
     if not shown:
         return
     yield from _curves(shown, facts)
-    numbers = ("answers", "Δb ± SE", "wABC", "q", "MH", "ΔR²")
+    numbers = {"answers": "", "Δb ± SE": "", "wABC": ".3f", "q": "", "MH": "+.2f", "ΔR²": ".3f"}
     yield table(
-        ("item", "attribute", "group", "against", *numbers[:-1], "class", "ΔR²", "call"),
+        ("item", "attribute", "group", "against", *[*numbers][:-1], "class", "ΔR²", "call"),
         [_dif_row(row) for row in shown],
         numbers=numbers,
         sortable=True,
@@ -48,33 +48,25 @@ def dif(facts: Facts) -> Iterator[Block]:
     )
 
 
-def _dif_row(row: DifRow) -> tuple[Text, ...]:
+def _dif_row(row: DifRow) -> tuple[Cell, ...]:
     d = row.details
-    wald, n = d.get("wald"), d.get("n") or {"focal": "–", "reference": "–"}
-    forms = d.get("within_forms") or {}
-    mantel_haenszel, logistic = forms.get("mantel_haenszel"), forms.get("logistic")
+    wald, n, forms = d.get("wald") or {}, d.get("n") or {}, d.get("within_forms") or {}
+    mantel_haenszel, logistic = forms.get("mantel_haenszel") or {}, forms.get("logistic") or {}
     why_not = d.get("why_not") or ("low power" if d.get("low_power") else "")
     return (
         row.item_id,
         row.attribute,
         row.focal_group,
         row.reference_group,
-        f"{n['focal']} / {n['reference']}",
-        _harder_by(wald) if wald else "–",
-        number(wald["wabc"], 3) if wald else "–",
+        f"{n.get('focal', DASH)} / {n.get('reference', DASH)}",
+        harder_by(wald),
+        wald.get("wabc"),
         chance(row.q_value),
-        signed(mantel_haenszel["delta"]) if mantel_haenszel else "–",
-        row.ets_class or "–",
-        number(logistic["delta_r2"], 3) if logistic else "–",
+        mantel_haenszel.get("delta"),
+        row.ets_class or None,
+        logistic.get("delta_r2"),
         Span("large", "bold") if row.large else Span(why_not, "quiet"),
     )
-
-
-def _harder_by(wald: dict[str, Any]) -> str:
-    """Δb, or, where a group's difficulty is an extrapolation, the difference of expected scores."""
-    if wald["delta_b"] is None and "shift_se" in wald:
-        return f"score {signed(wald['shift'], 3)} ± {number(wald['shift_se'], 3)}"
-    return f"{signed(wald['delta_b'])} ± {number(wald['delta_b_se'])}"
 
 
 def _curves(shown: Sequence[DifRow], facts: Facts) -> Iterator[Block]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 
+from irt_assets.calibration.linking_history import LinkedMonth, read_history
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.proposals import Proposal as Change
 from irt_assets.decisions.proposals import latest_waiting, open_changes, proposals
@@ -23,6 +24,7 @@ from irt_assets.drift.unjudged import why_not
 from irt_assets.gates.coverage import gaps, read_bank
 from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.ledger.anchors import anchor_items
+from irt_assets.ledger.decisions import Decision, decisions_on_month
 from irt_assets.ledger.fit_spec import Spread
 from irt_assets.ledger.fits import latest_staged
 from irt_assets.ledger.fitted_items import NOT_FITTED, items_of_fit
@@ -34,7 +36,7 @@ from irt_assets.psychometrics.fit.observed import Observed, observed
 from irt_assets.psychometrics.scoring.abilities import Curves, eap_by
 from irt_assets.reports import drift_rows as rows
 from irt_assets.reports.drift_actions import Evidence, Proposal, propose
-from irt_assets.reports.drift_rows import AlertRow, DecisionRow, DifRow, DriftRow, InformationRow, Linked
+from irt_assets.reports.drift_rows import AlertRow, DifRow, DriftRow, InformationRow, Linked
 from irt_assets.responses.item_status import item_status
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, current_snapshot, read_for_run
@@ -81,7 +83,7 @@ class Facts:
     dif: tuple[DifRow, ...]
     information: dict[str, InformationRow]
     alerts: tuple[AlertRow, ...]
-    decisions: tuple[DecisionRow, ...]
+    decisions: tuple[Decision, ...]
     step: Step | None
     proposed: dict[str, int]
     snapshot: Snapshot | None
@@ -90,6 +92,7 @@ class Facts:
     open_decisions: tuple[Change, ...] = ()
     effect: Impact | None = None
     linking_warnings: tuple[str, ...] = ()
+    linking_history: tuple[LinkedMonth, ...] = ()
 
     @property
     def month_before(self) -> Linked | None:
@@ -142,7 +145,7 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
         dif=tuple(row for row in dif if row.item_id),
         information=information,
         alerts=tuple(rows.alerts_of(connection, scale, month)),
-        decisions=tuple(rows.decisions_of(connection, scale, month, fit)),
+        decisions=tuple(decisions_on_month(connection, scale.scale_id, month, fit.fit_id if fit else None)),
         step=step,
         proposed=rows.proposed_of(connection, scale, month, fit),
         snapshot=snapshot,
@@ -150,6 +153,7 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
         bank_size=bank[0] if bank else 0,
         open_decisions=waiting,
         effect=impact(connection, scale, changes, next_month(datetime.now(UTC))) if changes else None,
+        linking_history=tuple(read_history(connection, scale, month)),
         linking_warnings=tuple(
             dict.fromkeys([*fit.constants.warnings, *gaps(fit.constants, read_bank(connection, scale.scale_id, start))])
         )

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from irt_assets.blocks import Block, Figure, Figures, Pairs, Paragraph, Text, chance, number, signed, table
+from irt_assets.blocks import Block, Figure, Pairs, Paragraph, Text, chance, number, signed, table, value_with_error
+from irt_assets.calibration.linking_history import history_figures, history_table
 from irt_assets.common.wording import listed
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.reports import drift_charts as charts
@@ -87,7 +88,7 @@ def linking(facts: Facts) -> Iterator[Block]:
         return
     constants = facts.fit.constants
     yield Paragraph(
-        f"θ on the scale = {number(constants.slope, 3)} ± {number(constants.slope_se, 3)} · θ of the fit "
+        f"θ on the scale = {value_with_error(*constants.value('slope'), 3)} · θ of the fit "
         f"{signed(constants.intercept, 3)} ± {number(constants.intercept_se, 3)} ({constants.method}), from "
         f"{len(constants.anchors_used)} anchors."
         f"{_agreement(constants, facts.scale.rules.publication.anchor_q_alpha)}"
@@ -96,41 +97,17 @@ def linking(facts: Facts) -> Iterator[Block]:
         yield Paragraph(f"Be careful: {warning}.")
     if jump := jumped(facts):
         yield Paragraph(jump)
-    yield Figures(
-        (
-            Figure(charts.linking(facts.linkings, "slope"), "The slope by month, with 95 % intervals."),
-            Figure(charts.linking(facts.linkings, "intercept"), "The intercept by month, with 95 % intervals."),
-        )
-    )
-    yield Figures(
-        (
-            Figure(
-                charts.anchors(facts),
-                "Each anchor's difficulty with its 95 % interval; on the line nothing changed. Orange triangles: left "
-                "out, or moved against the others.",
-                wide=True,
-            ),
-        )
+    yield history_figures(facts.linking_history)
+    yield Figure(
+        charts.anchors(facts),
+        "Each anchor's difficulty with its 95 % interval; on the line nothing changed. Orange triangles: left out, or "
+        "moved against the others.",
+        wide=True,
     )
     yield Paragraph(f"Used this month: {listed(constants.anchors_used) or 'none'}.", "quiet")
-    if constants.anchors_dropped:
-        yield table(("anchor left out", "why"), sorted(constants.anchors_dropped.items()))
-    else:
-        yield Paragraph("No anchor was left out.")
-    yield table(
-        ("month", "slope ± SE", "intercept ± SE", "anchors used", "left out"),
-        [
-            (
-                one.month,
-                _plus_minus(one.constants, "slope"),
-                _plus_minus(one.constants, "intercept"),
-                str(len(one.constants.anchors_used)),
-                ", ".join(sorted(one.constants.anchors_dropped)) or "none",
-            )
-            for one in facts.linkings
-        ],
-        numbers=("slope ± SE", "intercept ± SE", "anchors used"),
-    )
+    dropped = sorted(constants.anchors_dropped.items())
+    yield table(("anchor left out", "why"), dropped, empty="No anchor was left out.")
+    yield history_table(facts.linking_history)
 
 
 def _agreement(constants: LinkingConstants, alpha: float) -> str:
@@ -140,8 +117,3 @@ def _agreement(constants: LinkingConstants, alpha: float) -> str:
         q, p = number(constants.q, 1), chance(constants.q_p)
         agreement = f" They {agree}: Q = {q} on {constants.q_df} df, p = {p}."
     return agreement + (f" Diagnosis: {constants.diagnosis}." if constants.diagnosis else "")
-
-
-def _plus_minus(constants: LinkingConstants, name: str) -> str:
-    value, se = constants.value(name)
-    return f"{number(value, 3)} ± {number(se, 3)}"

@@ -13,6 +13,7 @@ from datetime import datetime
 
 from irt_assets.blocks import Block, Box, Document, Pairs, Paragraph, Section, Span, signed
 from irt_assets.common.wording import counted, in_words, listed
+from irt_assets.decisions.shown import decisions_table
 from irt_assets.gates.month_judged import State
 from irt_assets.reports import drift_sections as sections_of
 from irt_assets.reports.drift_actions import Action
@@ -97,7 +98,7 @@ def document(facts: Facts, made_at: datetime, dashboard_url: str | None = None) 
         ("Since last month", "since", since_last_month(facts)),
         ("What moved", "changes", sections_of.what_moved(facts)),
         ("Alerts", "alerts", sections_of.alerts(facts)),
-        ("Decided", "decided", sections_of.decisions(facts)),
+        ("Decided", "decided", [decisions_table(facts.decisions)] if facts.decisions else []),
         ("The items one by one", "items", sections_of.one_by_one(items, facts)),
         ("Information", "information", sections_of.information(facts)),
         ("Anchors and linking", "linking", linking(facts)),

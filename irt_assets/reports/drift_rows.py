@@ -14,7 +14,6 @@ from typing import Any, LiteralString, TypeVar
 import psycopg
 
 from irt_assets.common.partitions import month_of
-from irt_assets.ledger.decisions import decisions_on_month
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants
 from irt_assets.ledger.linked_windows import linked_months
 from irt_assets.ledger.proposals import proposals_by_reason
@@ -84,18 +83,6 @@ class AlertRow:
     severity: str
     opened_month: str
     closed_month: str | None
-
-
-@dataclass(frozen=True)
-class DecisionRow:
-    """A row of `release_decision`."""
-
-    item_id: str
-    decision: str
-    decided_by: str
-    reason: str
-    effective_from: datetime | None
-    decided_at: datetime
 
 
 @dataclass(frozen=True)
@@ -190,12 +177,6 @@ def histories_of(
     for row in rows:
         found.setdefault(row.item_id, []).append(row)
     return found
-
-
-def decisions_of(connection: psycopg.Connection, scale: Scale, month: str, fit: Linked | None) -> list[DecisionRow]:
-    """What was decided on the month's proposals, and on anchors of its fit."""
-    found = decisions_on_month(connection, scale.scale_id, month, fit.fit_id if fit else None)
-    return [DecisionRow(**row) for row in found]
 
 
 def proposed_of(connection: psycopg.Connection, scale: Scale, month: str, fit: Linked | None) -> dict[str, int]:

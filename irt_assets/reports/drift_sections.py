@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from irt_assets.blocks import (
     Block,
+    Cell,
     Column,
     Figure,
     Figures,
@@ -32,6 +33,7 @@ from irt_assets.gates.month_judged import State
 from irt_assets.ledger.fit_spec import SetStatistics
 from irt_assets.psychometrics.drift.kinds import Kind
 from irt_assets.reports import drift_charts as charts
+from irt_assets.reports import month_shown
 from irt_assets.reports.drift_actions import Action
 from irt_assets.reports.drift_details import details
 from irt_assets.reports.drift_facts import Facts, Item
@@ -113,14 +115,10 @@ def what_moved(facts: Facts) -> Iterator[Block]:
         )
     if len(across) == facts.compared:
         return
-    yield Figures(
-        (
-            Figure(
-                charts.changes(facts),
-                "Change of difficulty with 95 % intervals. Blue dots: not flagged. Orange triangles: flagged.",
-                wide=True,
-            ),
-        )
+    yield Figure(
+        charts.changes(facts),
+        "Change of difficulty with 95 % intervals. Blue dots: not flagged. Orange triangles: flagged.",
+        wide=True,
     )
 
 
@@ -130,34 +128,14 @@ def _tested(facts: Facts) -> str:
 
 
 def alerts(facts: Facts) -> Iterator[Block]:
-    if not facts.alerts:
-        yield Paragraph("None was open.")
-        return
     yield table(
         ("item", "kind", "severity", "opened", "closed"),
         [
             (a.item_id, a.kind, a.severity, a.opened_month, a.closed_month if a.closed_month == facts.month else "open")
             for a in facts.alerts
         ],
+        empty="None was open.",
     )
-
-
-def decisions(facts: Facts) -> Iterator[Block]:
-    if facts.decisions:
-        yield table(
-            ("item", "decision", "by", "on", "from", "why"),
-            [
-                (
-                    one.item_id,
-                    one.decision.replace("_", " "),
-                    one.decided_by,
-                    f"{one.decided_at:%Y-%m-%d}",
-                    f"{one.effective_from:%Y-%m-%d}" if one.effective_from else "–",
-                    one.reason,
-                )
-                for one in facts.decisions
-            ],
-        )
 
 
 def one_by_one(items: Sequence[Item], facts: Facts) -> Iterator[Block]:
@@ -208,25 +186,17 @@ def information(facts: Facts) -> Iterator[Block]:
             f"Without {', '.join(retiring['items'])} the test would keep {100 * retiring['lowest']:.0f} % of its "
             f"information where it loses most (θ = {signed(retiring['lowest_at'], 1)})."
         )
-    lost = [row for row in facts.information.values() if row.item_id and row.flagged]
-    if not lost:
-        yield Paragraph("No item lost more than a fifth of its information.")
-        return
+    formats = {"published": ".3f", "now": ".3f", "ratio": ".2f", "at most": ".2f", "q": ""}
     yield table(
-        ("item", "published", "now", "ratio", "at most", "q"),
+        ("item", *formats),
         [
-            (
-                row.item_id,
-                number(row.details.get("published"), 3),
-                number(row.details.get("now"), 3),
-                number(row.details.get("ratio")),
-                number(row.details.get("upper")),
-                chance(row.details.get("q")),
-            )
-            for row in lost
+            (row.item_id, *map(row.details.get, ("published", "now", "ratio", "upper")), chance(row.details.get("q")))
+            for row in facts.information.values()
+            if row.item_id and row.flagged
         ],
-        numbers=("published", "now", "ratio", "at most", "q"),
+        numbers=formats,
         sortable=True,
+        empty="No item lost more than a fifth of its information.",
     )
     yield Paragraph(
         "Averaged over the population; flagged where the ratio is below 0.8 and its 95 % bound below 1.", "quiet"
@@ -234,25 +204,16 @@ def information(facts: Facts) -> Iterator[Block]:
 
 
 def fit(facts: Facts) -> Iterator[Block]:
+    counts = facts.snapshot.counts.get(facts.scale.scale_id, {}) if facts.snapshot else {}
+    yield from month_shown.answers(facts.fit, counts)
     if facts.fit:
         latent, found = facts.fit.spec.latent, facts.fit.spec.fit_statistics
-        yield Paragraph(
-            f"{facts.fit.n_responses:,} answers of {facts.fit.n_persons:,} learners to {facts.fit.n_items} items; the "
-            f"learners' θ has mean {signed(latent.mean)} and SD {number(latent.sd)} on the scale."
-        )
+        yield Paragraph(f"The learners' θ has mean {signed(latent.mean)} and SD {number(latent.sd)} on the scale.")
         if found:
             yield Paragraph(_fit_statistics(found))
-    counts = facts.snapshot.counts.get(facts.scale.scale_id) if facts.snapshot else None
-    if counts:
-        named = ", ".join(f"{reason.replace('_', ' ')} {n:,}" for reason, n in counts.items() if n)
-        yield Paragraph(f"Answers of the month by what became of them: {named}.")
-    if facts.step:
-        yield Paragraph(f"Publication: {facts.step.why}.")
-        if facts.step.held:
-            yield table(("held back", "why"), [(name, "; ".join(why)) for name, why in sorted(facts.step.held.items())])
-    if facts.proposed:
-        named = "; ".join(f"{n} items ({why})" for why, n in facts.proposed.items())
-        yield Paragraph(f"Proposed and not published: {named}.")
+    yield from month_shown.published(facts.step, facts.proposed)
+    if facts.step and facts.step.held:
+        yield table(("held back", "why"), [(name, "; ".join(why)) for name, why in sorted(facts.step.held.items())])
 
 
 def _fit_statistics(found: SetStatistics) -> str:
@@ -269,36 +230,34 @@ def _fit_statistics(found: SetStatistics) -> str:
 def all_items(facts: Facts) -> Iterator[Block]:
     if not facts.items:
         return
-    numbers = ("answers", "correct", "a now", "b now", "SE(b)", "b published", "Δb", "Δa", "wABC", "q", "r pb", "RMSD")
+    formats = {"answers": "", "correct": ".2f", "a now": ".2f", "b now": ".2f", "SE(b)": ".2f", "b published": ".2f"}
+    formats |= {"Δb": "+.2f", "Δa": "+.2f", "wABC": ".3f", "q": ""}
+    of_fit = {"r pb": ".2f", "RMSD": ".3f"}
     columns = (
         Column("item", share=3),
         Column("topic", share=2),
-        *(Column(name, number=True) for name in numbers[:10]),
+        *(Column(name, number=True, format=of) for name, of in formats.items()),
         Column("severity"),
-        *(Column(name, number=True) for name in numbers[10:]),
+        *(Column(name, number=True, format=of) for name, of in of_fit.items()),
     )
     rows = tuple(_item_row(item) for item in facts.items.values())
     yield Table(columns, rows, narrow="scroll", sortable=True, filter_id="items-table", small=True)
 
 
-def _item_row(item: Item) -> tuple[Text, ...]:
+def _item_row(item: Item) -> tuple[Cell, ...]:
     now, drift, s = item.now, item.drift, item.statistics
+    moved = (drift.delta_b, drift.delta_a, drift.wabc, chance(drift.q_value)) if drift else (None,) * 4
     return (
         (item.item_id, Span(" anchor" if item.is_anchor else "", "quiet")),
         item.topic or "",
-        str(item.n),
-        number(s["p_value"]),
-        number(now.a if now else None),
-        number(now.b if now else None),
-        number(now.b_se if now else None),
-        number(item.published.b if item.published else None),
-        signed(drift.delta_b if drift else None),
-        signed(drift.delta_a if drift else None),
-        number(drift.wabc if drift else None, 3),
-        chance(drift.q_value if drift else None),
-        _severity(drift.severity) if drift else "–",
-        number(s["point_biserial"]),
-        number(s["rmsd"], 3),
+        item.n,
+        s["p_value"],
+        *((now.a, now.b, now.b_se) if now else (None,) * 3),
+        item.published and item.published.b,
+        *moved,
+        _severity(drift.severity) if drift else None,
+        s["point_biserial"],
+        s["rmsd"],
     )
 
 

@@ -51,8 +51,7 @@ def table(
 ) -> Tag:
     """A table of elements (one of text and numbers is a block). numbers: a letter a column, `n` for one of numbers, any
     other for text. sorted_by: the column by which the rows are sorted, and how."""
-    kinds = numbers.ljust(len(headers), "t")
-    columns = [Column(_markup(name), number=kind == "n") for name, kind in zip(headers, kinds, strict=True)]
+    columns = [Column(_markup(name), number=numbers[k : k + 1] == "n") for k, name in enumerate(headers)]
     body = tuple(tuple(map(_markup, row)) for row in rows)
     return tags.div(shown(Table(tuple(columns), body, caption, narrow="scroll", sorted_by=sorted_by)))
 

@@ -51,7 +51,7 @@ def runs(look: Look) -> Iterator[Sample]:
 
 
 def late(look: Look) -> Iterator[Sample]:
-    """Of schedules that are on, and of jobs whoever starts them."""
+    """Whether a schedule that is on is late, and whether a job is overdue, whoever starts it."""
     for plan, how in read_lateness(look.connection, PLANS, look.settings.irt_first_month, look.now).items():
         yield Sample(families.LATE, how.of_schedule, (plan.documents_name,))
         yield Sample(families.OVERDUE, how.overdue_since is not None, (plan.documents_name,))

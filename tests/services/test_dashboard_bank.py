@@ -103,7 +103,7 @@ def test_the_figures_of_an_item_with_one_month_have_an_axis_of_days(faulty: Faul
     (month,) = alone.months
     drawn = str(item_figures.history(alone, "b", month.end))
     first, last = (
-        int(ms) / 1000 for ms in re.findall(r"range&quot;:\[(\d+),(\d+)\],&quot;type&quot;:&quot;date", drawn)[0]
+        int(ms) / 1000 for ms in re.findall(r"range&#34;:\[(\d+),(\d+)\],&#34;type&#34;:&#34;date", drawn)[0]
     )
     assert first < month.start.timestamp() < last == month.end.timestamp()
 

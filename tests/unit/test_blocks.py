@@ -93,7 +93,9 @@ def test_a_table_without_rows_says_so(capsys: pytest.CaptureFixture[str]) -> Non
     assert markdown(nothing) == "nothing to delete"
     terminal.show(nothing, console=Console(highlight=False))
     assert capsys.readouterr().out == "nothing to delete\n"
-    assert '<td class="quiet" colspan="2">nothing to delete</td>' in part(nothing)
+    assert part(nothing).strip() == "<p>nothing to delete</p>"
+    captioned = part(table(("item", "why"), [], caption="Deleted", empty="nothing to delete"))
+    assert '<td class="quiet" colspan="2">nothing to delete</td>' in captioned
 
 
 def test_every_block_is_shown_in_markdown_and_on_a_terminal() -> None:

@@ -128,6 +128,6 @@ def test_where_difficulty_is_an_extrapolation_the_table_has_the_difference_of_ex
     far = row("far", "high", "C", large=True)
     far["details"]["wald"] |= {"delta_b": None, "delta_b_se": None, "shift": -0.1234, "shift_se": 0.0213}
     table = markdown(*items_blocks({"default": [whole(), far, row("near", "high", "C", large=True)]}))
-    assert "| score -0.123 ± 0.021 |" in table
+    assert "| score −0.123 ± 0.021 |" in table
     assert "| +0.60 ± 0.10 |" in table
     assert differences_plot(whole(), [far]) is None, "there is no difference of difficulty to draw"

@@ -16,12 +16,13 @@ from irt_assets.decisions.proposals import Proposal as Change
 from irt_assets.decisions.proposals import State as State_
 from irt_assets.decisions.release_impact import Impact
 from irt_assets.gates.month_judged import MonthState, State
+from irt_assets.ledger.decisions import Decision
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.reports.drift_details import details, kind_of_change
 from irt_assets.reports.drift_facts import Item
 from irt_assets.reports.drift_linking import jumped
 from irt_assets.reports.drift_report import document, key_figures, to_look_at, verdict
-from irt_assets.reports.drift_rows import AlertRow, DecisionRow, DifRow, InformationRow, Linked
+from irt_assets.reports.drift_rows import AlertRow, DifRow, InformationRow, Linked
 from irt_assets.responses.scales import Scale
 from tests.helpers.drift_facts import (
     ANCHOR,
@@ -130,7 +131,7 @@ def test_whatever_an_item_topic_or_reason_is_called_it_is_text_in_the_page() -> 
         state=MonthState("2026-10", BAD, State.RED, BAD),
         dif=(DifRow(BAD, BAD, BAD, BAD, 1e-9, 1e-9, "C", {"large": True}),),
         alerts=(AlertRow(BAD, "leak", "high", "2026-10", None),),
-        decisions=(DecisionRow(BAD, "reject", BAD, BAD, None, NOW),),
+        decisions=(Decision("2026-10", "default", BAD, "reject", BAD, BAD, None, NOW),),
         proposed={BAD: 1},
     )
     sound = Page(html(made_up_facts(SOUND, LEAKED), NOW))
@@ -171,9 +172,11 @@ def test_the_page_shows_what_each_test_of_dif_says_and_why_one_was_not_made() ->
 
 
 def test_what_was_decided_on_the_month_stands_in_its_report_with_name_day_and_reason() -> None:
-    decided = DecisionRow("K2", "drop_anchor", "Kim", "its text was edited", datetime(2026, 12, 1, tzinfo=UTC), NOW)
+    decided = Decision(
+        "2026-12", "default", "K2", "drop_anchor", "Kim", "its text was edited", datetime(2026, 12, 1, tzinfo=UTC), NOW
+    )
     page = Page(html(made_up_facts(SOUND, ANCHOR, decisions=(decided,)), NOW)).text
-    assert "K2 drop anchor Kim 2026-11-01 2026-12-01 its text was edited" in page
+    assert "2026-12/K2 dropped from the anchors Kim 2026-11-01 03:00 UTC 2026-12-01 its text was edited" in page
 
 
 @pytest.mark.parametrize("items", [(), (SOUND, LEAKED, ANCHOR)])

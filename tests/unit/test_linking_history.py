@@ -30,8 +30,8 @@ def test_the_table_has_the_newest_month_first_with_errors_and_names() -> None:
     history = [SOUND, replace(SOUND, month="2026-02", dropped=("k1", "k2"), unseen=3), FAILED]
     assert markdown(history_table(history)).splitlines()[2:] == [
         "| 2026-03 | not linked: anchors disagree | | | | |",
-        "| 2026-02 | 1.050 ± 0.020 | -0.100 ± 0.030 | 28 | k1, k2 | 3 |",
-        "| 2026-01 | 1.050 ± 0.020 | -0.100 ± 0.030 | 28 | none | 0 |",
+        "| 2026-02 | 1.050 ± 0.020 | −0.100 ± 0.030 | 28 | k1, k2 | 3 |",
+        "| 2026-01 | 1.050 ± 0.020 | −0.100 ± 0.030 | 28 | none | 0 |",
     ]
 
 

@@ -49,7 +49,8 @@ class CsvSource(TextSource):
         check_names(path, self.columns)
 
     def batches(self) -> Iterator[Batch]:
-        if self.rows <= self._header_lines and not _has_rows(self.path, self._header_lines):
+        # A last line need not end in a line break, so a file with few of them may hold a row yet.
+        if self.rows <= self._header_lines >= len(sources.head(self.path).splitlines()):
             return
         skipped: list[Any] = []  # of pyarrow's: number (from 1, the header's too), text, actual_columns
 
@@ -154,8 +155,3 @@ def _line_breaks(rows: pa.RecordBatch) -> np.ndarray:
         if data is not None and (np.frombuffer(data, np.uint8) == ord("\n")).any():
             counts += np.asarray(pc.fill_null(pc.count_substring(column, "\n"), 0))
     return counts
-
-
-def _has_rows(path: Path, header_lines: int) -> bool:
-    """Whether anything follows the header; a last line need not end in a line break."""
-    return len(sources.head(path).splitlines()) > header_lines

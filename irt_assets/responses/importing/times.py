@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from functools import cache
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -41,7 +40,7 @@ class ZoneNeeded(Exception):
 def zone_named(name: str) -> ZoneInfo | None:
     """The IANA zone of that name, None where there is none."""
     try:
-        return _zone(name)
+        return ZoneInfo(name)
     except (KeyError, ValueError, OSError):  # ZoneInfo's errors, by how wrong the name is
         return None
 
@@ -146,8 +145,3 @@ def _possible(micros: np.ndarray) -> np.ndarray:
 
 def _matches(values: pa.Array, pattern: str) -> np.ndarray:
     return np.asarray(pc.fill_null(pc.match_substring_regex(values, pattern), False))
-
-
-@cache
-def _zone(name: str) -> ZoneInfo:
-    return ZoneInfo(name)

@@ -10,8 +10,8 @@ from htmltools import Tag, TagChild, TagList, tags
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted, with_capital
 from irt_assets.decisions.anchor_versions import moved_anchors
-from irt_assets.decisions.proposal_words import drift_in_a_word, remarks
 from irt_assets.decisions.proposals import Proposal, Reference, latest_waiting, proposals
+from irt_assets.decisions.shown import drift_in_a_word, remarks
 from irt_assets.ledger.anchors import dropped_anchors
 from irt_assets.ledger.decisions import Decision, newest_decisions
 from irt_assets.ledger.steps import held_months, stepped_months

@@ -19,7 +19,6 @@ from irt_assets.charts.pictures import NOW, PUBLISHED, response_curves
 from irt_assets.common.dashboard_pages import address
 from irt_assets.common.wording import counted, with_capital
 from irt_assets.decisions import release_undo
-from irt_assets.decisions.proposal_words import drift_in_a_word, evidence
 from irt_assets.decisions.proposals import (
     Proposal,
     Reference,
@@ -30,6 +29,7 @@ from irt_assets.decisions.proposals import (
 )
 from irt_assets.decisions.release import next_month
 from irt_assets.decisions.release_impact import impacts
+from irt_assets.decisions.shown import drift_in_a_word, evidence
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.reports.item_facts import item_facts
 from irt_assets.responses.scales import read_scales

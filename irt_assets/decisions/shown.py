@@ -1,0 +1,121 @@
+"""Proposals, decisions and publications as people read them: the same on the command line, in reports and on pages.
+
+What does not belong here: reading them from the ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from irt_assets.blocks import Moment, Span, Table, Text, table
+from irt_assets.common.dashboard_pages import address
+from irt_assets.decisions.proposals import Proposal
+from irt_assets.ledger.decisions import Decision
+from irt_assets.ledger.fit_spec import LinkingConstants
+from irt_assets.psychometrics.core.items import ItemRow
+
+DECIDED = {
+    "accept": "accepted",
+    "reject": "rejected",
+    "undo": "undone",
+    "drop_anchor": "dropped from the anchors",
+    "restore_anchor": "restored to the anchors",
+    "withdrawn": "taken out of use",
+    "restored": "put back into use",
+}
+
+
+def proposals_table(found: Iterable[Proposal], *, states: bool = False) -> Table:
+    """A row a proposal, with what to look at or, of any proposals, what state each is in."""
+    formats = {"wABC": ".3f", "answers": ","}
+    rows = [
+        (
+            Span(str(p.reference), link=address("proposal", proposal=str(p.reference))),
+            str(p.old or "nothing"),
+            str(p.new),
+            p.wabc,
+            drift_in_a_word(p),
+            p.n,
+            p.standing if states else ", ".join(remarks(p)),
+        )
+        for p in found
+    ]
+    columns = ("proposal", "published", "proposed", "wABC", "drift", "answers", "state" if states else "look at")
+    return table(columns, rows, numbers=formats, caption="Proposals")
+
+
+def decisions_table(taken: Iterable[Decision], zone: str = "UTC", empty: str = "none") -> Table:
+    """A row a decision; `on`: the proposal, or the anchor in its month."""
+    columns = ("on", "decision", "by", "when", "in force from", "why")
+    rows = [
+        (d.on, DECIDED.get(d.what, d.what), d.by, Moment(d.at, zone), d.in_force_from or None, d.reason) for d in taken
+    ]
+    return table(columns, rows, empty=empty, caption="Decisions")
+
+
+def publication_facts(row: Mapping[str, Any], zone: str = "UTC") -> dict[str, Text | None]:
+    """Where published values of an item come from; `row`: as `lineage` has it."""
+    values = ItemRow.of(row)
+    stored = row["linking_constants"]
+    linking = LinkingConstants.from_json(stored, row["fit_id"]) if stored else None
+    shown = {"a": (values.a, values.a_se), "b": (values.b, values.b_se), "c": (values.c, values.c_se)} | values.shown
+    known: dict[str, Text | None] = {
+        name: f"{value:.3f}" + (f" ± {error:.3f}" if error is not None else "")
+        for name, (value, error) in shown.items()
+    }
+    return known | {
+        "in force from": Moment(row["effective_from"], zone),
+        "published": Moment(row["published_at"], zone),
+        "by": (row["decided_by"] or f"rule {row['rule']}") + (", an undo" if row["rule"] == "undo" else ""),
+        "why": row["reason"],
+        "month": row["month"],
+        "answers": None if row["n_responses"] is None else f"{row['n_responses']:,}",
+        "fit": _code(row["fit_id"]),
+        "engine": row["engine"] and f"{row['engine']} {row['engine_version']}, {row['model']}",
+        "linked": linking
+        and f"{linking.method}, slope {linking.slope:.3f}, intercept {linking.intercept:+.3f}, "
+        f"{len(linking.anchors_used)} anchors",
+        "snapshot": _code(row["snapshot"]),
+        "snapshot rewritten": row["rewritten"] or None,
+        "hash of the anchors": _code(row["anchor_hash"]),
+        "hash of the answers": _code(row["data_hash"]),
+        "code": _code(row["code_version"]),
+        "run": _code(row["run_id"]),
+    }
+
+
+def _code(text: str | None) -> Span | None:
+    return Span(text, "code") if text else None
+
+
+def evidence(proposal: Proposal) -> list[tuple[str, str]]:
+    """Names and values, the question's own first."""
+    drift, fit = proposal.drift, proposal.fit
+    change = drift.get("change") or {}
+    return [
+        ("state", proposal.standing),
+        ("proposed", f"{proposal.new} from {proposal.n or 0:,} answers"),
+        ("published", f"{proposal.old}, since {proposal.old_since:%Y-%m-%d}" if proposal.old else "nothing"),
+        ("area between the curves", "–" if proposal.wabc is None else f"wABC = {proposal.wabc:.3f}"),
+        ("drift", proposal.severity + (f", Δb = {drift['delta_b']:+.2f}" if drift.get("delta_b") is not None else "")),
+        ("kind of change", _change(change) if change else "–"),
+        ("fit", ", ".join(f"{k} {fit[k]:.3f}" for k in ("infit", "outfit", "rmsd") if fit[k] is not None) or "–"),
+        ("DIF", "not tested" if proposal.dif is None else "; ".join(proposal.dif) or "none found"),
+        ("not published by itself", proposal.why),
+        ("fit id", proposal.fit_id),
+    ]
+
+
+def drift_in_a_word(proposal: Proposal) -> str:
+    return proposal.severity + (f" ({proposal.kind})" if proposal.kind else "")
+
+
+def remarks(proposal: Proposal) -> list[str]:
+    """What to look at, a few words each."""
+    return ["anchor"] * proposal.anchor + [*proposal.fit["flags"], *(proposal.dif or ())]
+
+
+def _change(change: Mapping[str, Any]) -> str:
+    size = f", size {change['size']:.2f}" if change.get("size") is not None else ""
+    return f"{change.get('kind', 'unclear')}{size}" + (f", from {change['onset']} on" if change.get("onset") else "")
