@@ -19,9 +19,9 @@ import numpy as np
 import psycopg
 from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
 
-from irt_assets.calibration.assets import says_held
 from irt_assets.common.job_names import KPI_JOB, MONTHLY_JOB, NIGHTLY_JOB, same_job
 from irt_assets.common.partitions import DAYS, WEEKS, Month, month_of
+from irt_assets.common.retries import says_held
 from irt_assets.common.run_progress import RANGE_TAGS
 from irt_assets.common.wording import some_of
 from irt_assets.decisions.origin import initialise
@@ -41,7 +41,8 @@ from irt_assets.psychometrics.simulation.scenario import demo_scenario
 from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.reports import drift_month, learner_copies
 from irt_assets.reports.assets import DRIFT_REPORT_JOB
-from irt_assets.responses.importing import import_attempts, import_learners, import_questions
+from irt_assets.responses.importing.bank import import_learners, import_questions
+from irt_assets.responses.importing.load import import_attempts
 from irt_assets.responses.lake import export_days
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.simulated import SimulatedFiles, write

@@ -12,11 +12,9 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from irt_assets.calibration.assets import says_held
-from irt_assets.calibration.checks import HOW_TO_FIX, ITEMS, KNOWN_FROM
 from irt_assets.common.dashboard_pages import month_page
 from irt_assets.common.job_names import LAKE_EQUALS_LOG, documents_name, job_of
-from irt_assets.common.retries import why_it_failed
+from irt_assets.common.retries import says_held, why_it_failed
 from irt_assets.common.run_progress import PARTITION_TAG, RANGE_TAGS, asked_again, materialized_since
 from irt_assets.gates.gates import SET_GATES, held_because
 from irt_assets.invariants.open_violations import BACKUP_AGE, LastBackup
@@ -24,7 +22,7 @@ from jobs.lateness import Lateness
 from jobs.plans import GRACE, Plan
 from resources.alerts.outbox import Alert, Severity
 from resources.dagster_compat import InstigatorState, InstigatorType, PartitionKeyFilter, TickStatus
-from resources.dagster_schema import rows_of
+from resources.dagster_schema import HOW_TO_FIX, ITEMS, KNOWN_FROM, rows_of
 
 MONTH = re.compile(r"\d{4}-\d{2}")
 LOOKS_THAT_FAIL = 3

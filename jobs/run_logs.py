@@ -14,7 +14,6 @@ from dagster import DagsterEvent, DagsterEventType
 
 from resources.dagster_compat import coerce_valid_log_level, give_runs_these_loggers
 from resources.serving import logs, traces
-from resources.serving.logs import DAGSTER_META
 from resources.settings import Settings
 
 DEFAULTS = {"log_level": "INFO", "name": "run"}
@@ -34,7 +33,7 @@ class RunSpans(logging.Handler):
         self._assets: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        meta = getattr(record, DAGSTER_META, {})
+        meta = getattr(record, logs.DAGSTER_META, {})
         event: DagsterEvent | None = meta.get("dagster_event")
         if event is None:
             return

@@ -11,6 +11,11 @@ from sqlalchemy.dialects import postgresql
 
 from resources.tables import meaning
 
+HOW_TO_FIX = "how to fix it"
+"""Metadata of a failed check: what a person does about it. Alerts hand it on."""
+ITEMS, KNOWN_FROM = "items", "known from"
+"""Metadata of a check that names items: a row for each, and the column with the month that reported it before."""
+
 
 def column_schema(table: sa.Table) -> dg.TableSchema:
     """For an asset's `dagster/column_schema` metadata."""

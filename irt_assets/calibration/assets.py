@@ -23,7 +23,7 @@ from irt_assets.calibration.month_impact import measure_month
 from irt_assets.common.dashboard_pages import decide_in
 from irt_assets.common.metadata import Metadata, md
 from irt_assets.common.partitions import Month, existing_partitions
-from irt_assets.common.retries import classify_failures
+from irt_assets.common.retries import HELD, classify_failures
 from irt_assets.common.wording import by_scale
 from irt_assets.engines import Calibrator
 from irt_assets.engines.registry import DEFAULT, asset_of, spec_of
@@ -35,7 +35,6 @@ from irt_assets.ledger.steps import Step
 from irt_assets.responses.scales import read_scales
 from resources import tables
 from resources.cluster.relational import application
-from resources.dagster_compat import StepFailureData
 from resources.dagster_schema import column_schema, rows_shown
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
@@ -43,8 +42,6 @@ from resources.postgres.database import Database
 GROUP = "calibration"
 OWNERS = ["team:psychometrics"]
 POOL = LIGHT_POOL
-HELD = "held"
-"""Metadata of a publication that failed because every scale of the month is held: the sentence that says why."""
 Fit = Callable[[Database, ObjectStore, str, str], list[FitOutcome]]
 
 
@@ -229,8 +226,3 @@ def _fail_as_held(context: dg.AssetExecutionContext, month: str, held: list[Step
     metadata: Metadata = {HELD: dg.MetadataValue.text(sentence)} | where
     context.log_event(dg.AssetObservation(context.asset_key, description=sentence, partition=month, metadata=metadata))
     raise dg.Failure(description=sentence, metadata=metadata, allow_retries=False)
-
-
-def says_held(failed: StepFailureData) -> bool:
-    """Whether a step failed because its month is held."""
-    return failed.user_failure_data is not None and HELD in failed.user_failure_data.metadata

@@ -28,17 +28,13 @@ from irt_assets.gates.month_status import month_states
 from irt_assets.ledger.fits import explanation, latest_staged
 from irt_assets.psychometrics.core.models import Flag
 from irt_assets.responses.scales import read_scales
-from resources.dagster_schema import rows_shown
+from resources.dagster_schema import HOW_TO_FIX, ITEMS, KNOWN_FROM, rows_shown
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
 
 _log = logging.getLogger(__name__)
 ASSETS = ("scored_responses", "item_calibration", "linked_item_parameters", "published_item_parameters")
 INVENTORY = "inventory"
-HOW_TO_FIX = "how to fix it"
-"""Metadata of a failed check: what a person does about it. Alerts hand it on."""
-ITEMS, KNOWN_FROM = "items", "known from"
-"""Metadata of a check that names items: a row for each, and the column with the month that reported it before."""
 
 
 @dataclass(frozen=True)

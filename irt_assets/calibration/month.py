@@ -34,6 +34,7 @@ from irt_assets.gates.evidence import MonthFile
 from irt_assets.ledger import fits
 from irt_assets.ledger.anchors import anchor_hash, read_anchors
 from irt_assets.ledger.fit_spec import Draws, LinkingConstants, Sampling, StagedSpec
+from irt_assets.ledger.month_state import find_reference
 from irt_assets.ledger.publications import items_published_by
 from irt_assets.ledger.steps import Step
 from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_explained
@@ -157,7 +158,7 @@ def _fit(
             start = Month(month).start
             published = items_published_by(connection, scale.scale_id, start)
             request = build_fit_request(connection, table, scale, start, anchors, everybody, published)
-            reference = misfit.find_reference(connection, scale, month)
+            reference = find_reference(connection, scale, month)
         for name, make in engines.items():
             spec = fits.model_spec(scale) | StagedSpec(eligibility=stored_rules(scale.rules))
             began, summed = time.perf_counter(), ""

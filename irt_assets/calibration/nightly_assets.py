@@ -11,7 +11,6 @@ import dagster as dg
 from irt_assets.blocks import Block, Figure, Paragraph, Table, table
 from irt_assets.calibration import plots
 from irt_assets.calibration.assets import GROUP, OWNERS, POOL
-from irt_assets.calibration.checks import HOW_TO_FIX, ITEMS
 from irt_assets.calibration.nightly import Night, NightOutcome, calibrate_night
 from irt_assets.calibration.shown import ability_metadata, link_numbers
 from irt_assets.common.job_names import NIGHTLY
@@ -21,7 +20,7 @@ from irt_assets.common.wording import some_of
 from irt_assets.engines import Calibrator
 from irt_assets.gates.early_warning import EarlyWarning
 from resources import tables
-from resources.dagster_schema import column_schema, rows_shown
+from resources.dagster_schema import HOW_TO_FIX, ITEMS, column_schema, rows_shown
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 

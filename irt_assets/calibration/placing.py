@@ -11,14 +11,15 @@ from dataclasses import dataclass, replace
 import psycopg
 
 from irt_assets.common.partitions import Month
-from irt_assets.gates.misfit import find_reference
 from irt_assets.gates.month_status import no_origin
 from irt_assets.ledger.anchors import read_anchors
+from irt_assets.ledger.month_state import find_reference
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import BreakdownError, PsychometricsError, breakdowns_explained
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.linking.anchor_diagnosis import diagnose
-from irt_assets.psychometrics.linking.linking import Linking, LinkingError, link, transform
+from irt_assets.psychometrics.linking.linking import link, transform
+from irt_assets.psychometrics.linking.placement import Linking, LinkingError
 from irt_assets.responses.scales import Scale, accepted_subjects
 
 

@@ -27,7 +27,8 @@ from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.core.models import Calibration, Floats
 from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.psychometrics.linking.linking import Linking, transform
+from irt_assets.psychometrics.linking.linking import transform
+from irt_assets.psychometrics.linking.placement import Linking
 
 B, A = "difficulty b (SD of θ)", "discrimination a (1/θ)"
 _THETA = np.linspace(-4.0, 4.0, 81)

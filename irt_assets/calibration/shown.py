@@ -24,9 +24,9 @@ from irt_assets.ledger.fit_spec import ComparedMisfit, Measures
 from irt_assets.ledger.fitted_items import items_of_month
 from irt_assets.ledger.steps import Step
 from irt_assets.psychometrics.core.models import Calibration
-from irt_assets.psychometrics.estimation.latent_shape import Shape
-from irt_assets.psychometrics.fit.misfit import LIMITS
-from irt_assets.psychometrics.linking.linking import Linking
+from irt_assets.psychometrics.estimation.shape import Shape
+from irt_assets.psychometrics.fit.measure import LIMITS
+from irt_assets.psychometrics.linking.placement import Linking
 from irt_assets.psychometrics.scoring.abilities import Scores
 from irt_assets.psychometrics.scoring.reliability import empirical_reliability
 from irt_assets.responses.scales import read_scales

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,11 +12,9 @@ from resources.failures import PermanentFailure
 from resources.files import folder_claim
 from resources.postgres import schema
 from resources.postgres.database import embedded_postgres
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.postgres.schema_version import schema_version
 from resources.settings import private_home
-
-if TYPE_CHECKING:
-    from resources.postgres.embedded_postgres import EmbeddedPostgres
 
 app = typer.Typer(no_args_is_help=True)
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from irt_assets.cli.console import AsJson, err, escape, print_json, progress_bar, say
 from irt_assets.cli.installation import current_database, current_settings
-from irt_assets.responses.importing import import_attempts, import_learners, import_questions
-
-if TYPE_CHECKING:
-    from irt_assets.responses.importing import ImportReport
+from irt_assets.responses.importing.bank import import_learners, import_questions
+from irt_assets.responses.importing.load import import_attempts
+from irt_assets.responses.importing.report import ImportReport
 
 app = typer.Typer(no_args_is_help=True)
 

@@ -7,23 +7,19 @@ from __future__ import annotations
 
 import os
 import pwd
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from irt_assets.engines.registry import enabled
 from resources.files.folder_claim import open_store
+from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
 from resources.postgres.open_database import open_database
-from resources.settings import get_settings
+from resources.settings import Settings, get_settings
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from dagster import DagsterInstance
-
-    from resources.files.object_store import ObjectStore
-    from resources.postgres.database import Database
-    from resources.settings import Settings
 
 LOGIN_UID = Path("/proc/self/loginuid")
 NO_LOGIN = 2**32 - 1

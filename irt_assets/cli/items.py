@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -16,10 +16,7 @@ from irt_assets.cli.console import AsJson, By, Reason, Yes, confirm, escape, out
 from irt_assets.cli.installation import current_database, signed
 from irt_assets.common.wording import counted, listed
 from irt_assets.decisions import release, withdrawal
-from irt_assets.responses.item_status import item_status
-
-if TYPE_CHECKING:
-    from irt_assets.responses.item_status import Status
+from irt_assets.responses.item_status import Status, item_status
 
 app = typer.Typer(no_args_is_help=True)
 

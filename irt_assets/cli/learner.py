@@ -5,7 +5,7 @@ Exit codes: 0 done; 1 not confirmed; 2 the request is wrong, or it is not the ti
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -26,14 +26,10 @@ from irt_assets.cli.console import (
 from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store, signed
 from irt_assets.common.wording import counted
 from irt_assets.decisions import release
-from irt_assets.responses.erased import erasures
+from irt_assets.responses.erased import Erasure, erasures
+from jobs.erasure import Holdings, holdings, refuse_while_running
 from jobs.erasure import erase as erase_learner
-from jobs.erasure import holdings, refuse_while_running
 from resources.cluster.lake import CatalogTable, Lake
-
-if TYPE_CHECKING:
-    from irt_assets.responses.erased import Erasure
-    from jobs.erasure import Holdings
 
 app = typer.Typer(no_args_is_help=True)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -25,12 +25,9 @@ from irt_assets.gates.month_status import month_states
 from irt_assets.runs.start import start
 from irt_assets.servers.instance import dagster_instance
 from resources.failures import PermanentFailure
+from resources.postgres.database import Database
 from resources.serving import logs
-from resources.settings import in_a_pod
-
-if TYPE_CHECKING:
-    from resources.postgres.database import Database
-    from resources.settings import Settings
+from resources.settings import Settings, in_a_pod
 
 app = typer.Typer()
 Month = Annotated[str | None, typer.Option("--month", help="Calendar month, e.g. 2026-09. Default: the last one.")]

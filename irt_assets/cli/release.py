@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -16,17 +16,11 @@ from irt_assets.cli.console import AsJson, By, Reason, Yes, confirm, escape, out
 from irt_assets.cli.installation import current_database, current_settings, current_store, signed
 from irt_assets.common.partitions import month_of
 from irt_assets.common.wording import counted
-from irt_assets.decisions import recalibration, release, release_undo
-from irt_assets.decisions.anchor_versions import change_anchors, preview_change
-from irt_assets.decisions.proposals import find_proposals, latest_waiting, parse_reference, proposals
-from irt_assets.decisions.release import in_force_since
+from irt_assets.decisions import anchor_versions, recalibration, release, release_undo
+from irt_assets.decisions.proposals import Proposal, find_proposals, latest_waiting, parse_reference, proposals
 from irt_assets.decisions.release_impact import impacts
 from irt_assets.decisions.rule_trial import try_anchors
 from irt_assets.decisions.shown import evidence, proposals_table
-
-if TYPE_CHECKING:
-    from irt_assets.decisions import anchor_versions
-    from irt_assets.decisions.proposals import Proposal
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -81,7 +75,7 @@ def show(
     """The evidence on proposals, and what accepting them together would do to the last month's learners."""
     with current_database().connect() as connection:
         found = find_proposals(connection, [parse_reference(name) for name in names])
-        effects = impacts(connection, found, in_force_since(effective_from, datetime.now(UTC)))
+        effects = impacts(connection, found, release.in_force_since(effective_from, datetime.now(UTC)))
         changes = release.changes_of_answers(connection, found)
     if as_json:
         print_json(
@@ -233,14 +227,14 @@ def _change_anchors(
     month = first_month or month_of(release.next_month(datetime.now(UTC)))
     database = current_database()
     with database.connect() as connection:
-        change = preview_change(connection, what, scale, items, month)
+        change = anchor_versions.preview_change(connection, what, scale, items, month)
     say(change.sentence)
     for stale, would_be in try_anchors(database, current_store(database), change).items():
         say(f"  {stale} {would_be}")
     say(f"  {change.way_back}")
     verb, done = ("drop", "dropped") if what == "drop_anchor" else ("restore", "restored")
     confirm(f"{verb} {', '.join(items)} {'from' if verb == 'drop' else 'to'} the anchors?", yes)
-    change = change_anchors(database, what, scale, items, month, by=by, reason=reason)
+    change = anchor_versions.change_anchors(database, what, scale, items, month, by=by, reason=reason)
     out.print(f"{done}: {change.left} anchors from {month} on")
     for stale in change.stale:
         say(f"  to be materialised again: irt calibrate --month {stale}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -19,10 +19,8 @@ from irt_assets.common.partitions import WEEKS, week_named
 from irt_assets.reports import drift_month, learner_copies
 from irt_assets.runs.start import start
 from resources.failures import PermanentFailure
-
-if TYPE_CHECKING:
-    from resources.postgres.database import Database
-    from resources.settings import Settings
+from resources.postgres.database import Database
+from resources.settings import Settings
 
 app = typer.Typer(no_args_is_help=True)
 

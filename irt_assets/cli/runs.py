@@ -5,9 +5,10 @@ Exit codes: 0 done; 1 it ran and failed; 2 the request is wrong.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -16,19 +17,13 @@ from irt_assets.cli.console import AsJson, Here, escape, out, print_blocks, prin
 from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store
 from irt_assets.common.job_names import NIGHTLY_JOB
 from irt_assets.common.partitions import DAYS
-from irt_assets.runs.in_process_runs import SENSORS, evaluate
+from irt_assets.runs.in_process_runs import SENSORS, Outcome, evaluate
 from irt_assets.runs.start import start, wait_for_the_daemon
 from jobs.daemons import daemon_alive
 from jobs.plans import plan_of
 from jobs.stuck_runs import SHOWN_OF_AN_ID, cancel_run, fail_lost_runs, stuck_runs
-from resources.settings import in_a_pod
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from irt_assets.runs.in_process_runs import Outcome
-    from resources.postgres.database import Database
-    from resources.settings import Settings
+from resources.postgres.database import Database
+from resources.settings import Settings, in_a_pod
 
 app = typer.Typer()
 runs_app = typer.Typer(name="runs", no_args_is_help=True)

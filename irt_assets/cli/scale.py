@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -29,9 +29,7 @@ from irt_assets.responses.scales import change_rules, consider_rules, set_pass_m
 from irt_assets.responses.snapshot import current_snapshots, months_of_other_rules
 from irt_assets.runs.in_process_runs import judge_again
 from resources.failures import PermanentFailure
-
-if TYPE_CHECKING:
-    from resources.postgres.database import Database
+from resources.postgres.database import Database
 
 app = typer.Typer(no_args_is_help=True)
 accept = typer.Typer(name="accept", no_args_is_help=True, help="What a person accepts of a scale, on record.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -15,10 +15,7 @@ from irt_assets.servers.demo_services import example_request
 from irt_assets.servers.stack import Stack
 from resources.postgres.database import embedded_postgres
 from resources.postgres.schema import upgrade
-
-if TYPE_CHECKING:
-    from irt_assets.servers.stack import Stack
-    from resources.settings import Settings
+from resources.settings import Settings
 
 app = typer.Typer()
 

@@ -5,9 +5,10 @@ Exit codes of `irt health`: 0 well; 1 not; 2 the request or a setting is wrong.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -20,11 +21,7 @@ from irt_assets.servers.standalone import become, become_service
 from resources.postgres.database import Database, embedded_postgres
 from resources.postgres.database_url import read_database_url
 from resources.serving.service_manager import host_from_here, service_fault
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from resources.settings import Settings
+from resources.settings import Settings
 
 Host = Annotated[
     str | None, typer.Option(help="Address on which it listens. Default: 127.0.0.1, so this machine alone.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 from zoneinfo import ZoneInfo
 
 import typer
@@ -17,14 +17,11 @@ from irt_assets.blocks import Badge, Text, table
 from irt_assets.cli.console import AsJson, escape, out, print_blocks, print_json
 from irt_assets.cli.installation import current_database, current_instance, current_settings
 from irt_assets.common.wording import counted, some_of, span
+from irt_assets.gates.month_judged import MonthState
 from jobs.alerts import backup_alert
-from jobs.overview import as_dict, collect_overview
+from jobs.overview import OnSpark, Overview, as_dict, collect_overview
 from jobs.stuck_runs import fail_lost_runs
 from resources.dagster_compat import keep_connections
-
-if TYPE_CHECKING:
-    from irt_assets.gates.month_judged import MonthState
-    from jobs.overview import OnSpark, Overview
 
 app = typer.Typer()
 NAMES_SHOWN = 3

@@ -19,6 +19,8 @@ from resources.failures import PermanentFailure, explain, is_transient
 MAX_RETRIES = 6
 FIRST_WAIT_S = 5
 """First delay in seconds, doubled each time: five minutes in all."""
+HELD = "held"
+"""Metadata of a publication that failed because every scale of the month is held: the sentence that says why."""
 STOPPED = (
     "it was stopped while it ran, by hand or because the service was shut down; what it had not finished is as it was "
     "before: ask for it again"
@@ -55,3 +57,8 @@ def first_cause(error: SerializableErrorInfo) -> str:
     while error.cause is not None:
         error = error.cause
     return error.message.strip()
+
+
+def says_held(failed: StepFailureData) -> bool:
+    """Whether a step failed because its month is held."""
+    return failed.user_failure_data is not None and HELD in failed.user_failure_data.metadata

@@ -34,8 +34,8 @@ from irt_assets.ledger.steps import step_of
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import BreakdownError, breakdowns_explained
 from irt_assets.psychometrics.core.models import Calibration
-from irt_assets.psychometrics.linking.anchor_diagnosis import Suspect
-from irt_assets.psychometrics.linking.linking import Linking, LinkingError, link, transform
+from irt_assets.psychometrics.linking.linking import link, transform
+from irt_assets.psychometrics.linking.placement import Linking, LinkingError, Suspect
 from irt_assets.responses.item_status import item_status
 from irt_assets.responses.scales import Scale, read_scales
 from resources.failures import PermanentFailure

@@ -24,7 +24,8 @@ from irt_assets.decisions.origin_sources import (
 )
 from irt_assets.engines.registry import installed
 from irt_assets.gates import gates
-from irt_assets.gates.misfit import eigenvalue_ratio, misfit_in_words
+from irt_assets.gates.misfit import misfit_in_words
+from irt_assets.gates.model_gates import eigenvalue_ratio
 from irt_assets.ledger import encoding, fits
 from irt_assets.ledger.anchors import Anchors, Topics, freeze_anchors
 from irt_assets.ledger.fit_spec import StagedSpec
@@ -33,7 +34,7 @@ from irt_assets.ledger.publications import Publication, publish
 from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
 from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.psychometrics.fit.misfit import LARGEST_RATIO
+from irt_assets.psychometrics.fit.measure import LARGEST_RATIO
 from irt_assets.responses.scales import Scale, rules_from_settings, store_scale
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock, one_value

@@ -34,7 +34,7 @@ from irt_assets.ledger.proposals import NewProposal, propose
 from irt_assets.ledger.steps import steps
 from irt_assets.psychometrics.core.errors import breakdowns_explained
 from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.estimation.latent_shape import Shape
+from irt_assets.psychometrics.estimation.shape import Shape
 from irt_assets.responses.scales import Scale, initialised_scale
 from irt_assets.responses.snapshot import Snapshot, read_snapshot, sample_for_run, store_attempts
 from irt_assets.responses.window import scored_responses_of

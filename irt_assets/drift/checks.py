@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import dagster as dg
 import psycopg
 
-from irt_assets.calibration.checks import HOW_TO_FIX, ITEMS, KNOWN_FROM
 from irt_assets.common.dated import partition_check
 from irt_assets.common.partitions import Month
 from irt_assets.common.retries import classify_failures
@@ -23,7 +22,7 @@ from irt_assets.ledger.decisions import decisions_on_drift
 from irt_assets.ledger.publications import in_force
 from irt_assets.psychometrics.core.curves import MEDIUM_WABC
 from irt_assets.responses.scales import read_scales
-from resources.dagster_schema import rows_shown
+from resources.dagster_schema import HOW_TO_FIX, ITEMS, KNOWN_FROM, rows_shown
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
 

@@ -38,7 +38,8 @@ from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.drift.errors import Comparison, Fitted, Published, compare
 from irt_assets.psychometrics.drift.kinds import Answers
 from irt_assets.psychometrics.eligibility.attempts import Reason
-from irt_assets.psychometrics.linking.linking import Linking, assumed_errors
+from irt_assets.psychometrics.linking.linking import assumed_errors
+from irt_assets.psychometrics.linking.placement import Linking
 from irt_assets.responses.columns import codes, numbers
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import current_snapshot, read_for_run, sample_for_run

@@ -25,7 +25,8 @@ from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
 from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, Priors
 from irt_assets.psychometrics.core.quadrature import Grid
-from irt_assets.psychometrics.linking.linking import Linking, link, transform
+from irt_assets.psychometrics.linking.linking import link, transform
+from irt_assets.psychometrics.linking.placement import Linking
 
 if TYPE_CHECKING:
     import pymc as pm

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterable
 
 from irt_assets.engines import registry
-from irt_assets.engines.registry import DEFAULT, asset_of
 from irt_assets.engines.spec import EngineSpec
 
 HEADINGS = ("engine", "estimates", "models", "runs in", "needs", "fits a month", "asset", "kind", "pool")
@@ -33,8 +32,8 @@ def _cells(spec: EngineSpec) -> tuple[str, ...]:
     needs += [f"R package `{package.name}` ({package.install})" for package in spec.r_packages]
     if spec.r_packages:
         needs.append("or the R IRT service")
-    has_asset = spec.for_comparison or spec.name == DEFAULT
-    if spec.name == DEFAULT:
+    has_asset = spec.for_comparison or spec.name == registry.DEFAULT
+    if spec.name == registry.DEFAULT:
         months = "always"
     else:
         months = f"where IRT_ENGINES={spec.name}" if spec.for_comparison else "of scales that it publishes"
@@ -45,7 +44,7 @@ def _cells(spec: EngineSpec) -> tuple[str, ...]:
         spec.runs_in,
         ", ".join(needs) or ("the service" if spec.runs_in == "R IRT service" else "nothing"),
         months,
-        f"`{asset_of(spec.name)}`" if has_asset else "",
+        f"`{registry.asset_of(spec.name)}`" if has_asset else "",
         spec.kind if has_asset else "",
         f"`{spec.pool}`" if has_asset else "",
     )

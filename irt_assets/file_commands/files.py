@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from irt_assets.psychometrics.core.models import Responses
-from irt_assets.responses.importing.clean import as_ids, as_text
+from irt_assets.responses.importing.cells import as_ids, as_text
 from irt_assets.responses.importing.mapping import load_mapping
 from irt_assets.responses.importing.readers import open_source
 from irt_assets.responses.importing.sources import Batch, Source

@@ -23,8 +23,9 @@ from irt_assets.psychometrics.core.models import Calibration, Floats, Population
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Latent, LatentRule, Model
 from irt_assets.psychometrics.eligibility.rules import PublicationRules
 from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.estimation.latent_shape import Shape, fit_with_shape
-from irt_assets.psychometrics.estimation.normality import Normality, normality
+from irt_assets.psychometrics.estimation.latent_shape import fit_with_shape
+from irt_assets.psychometrics.estimation.normality import normality
+from irt_assets.psychometrics.estimation.shape import Normality, Shape
 from irt_assets.psychometrics.fit.item_fit import ItemFit, item_fit
 from irt_assets.psychometrics.scoring.reliability import fitted_reliability
 from resources.failures import PermanentFailure
@@ -90,7 +91,7 @@ class Fit:
             "items": self._items(),
             "latent": {"mean": number(cal.latent_mean), "sd": number(cal.latent_sd)},
             "normality": None if self.normality is None else asdict(self.normality),
-            "shape": None if self.shape is None else self.shape.as_dict(),
+            "shape": None if self.shape is None else asdict(self.shape),
             "reliability": number(self.reliability),
             "seconds": round(self.seconds, 3),
         }

@@ -15,8 +15,9 @@ from irt_assets.psychometrics.core.models import Calibration, Convergence
 from irt_assets.psychometrics.core.options import Method
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.linking.criteria import Pairs, solve
-from irt_assets.psychometrics.linking.linking import LinkingError, match, weighted_by_populations
 from irt_assets.psychometrics.linking.linking import link as link_fit
+from irt_assets.psychometrics.linking.linking import match, weighted_by_populations
+from irt_assets.psychometrics.linking.placement import LinkingError
 from resources.failures import PermanentFailure
 
 FEW = 5

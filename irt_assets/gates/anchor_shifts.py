@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.items import ItemRow
-from irt_assets.psychometrics.linking.anchor_diagnosis import Suspect
+from irt_assets.psychometrics.linking.placement import Suspect
 
 
 @dataclass(frozen=True)

@@ -1,31 +1,28 @@
-"""A month's misfit compared with its reference's: which window that is, the comparison, and what a fit keeps of it.
+"""A month's misfit compared with its reference's: the comparison, and what a fit keeps of it.
 
-The reference is the window that was looked at once: the origin window; where the anchors are the bank's, the scale's
-first month; and from a month on that somebody accepted as it is, that month. Belongs here: finding and reading it. Does
-not belong here: the measures (see `psychometrics.fit.misfit`) and what holds a month (see `gates`).
+Does not belong here: which window the reference is (see `ledger.month_state`), the measures (see
+`psychometrics.fit.misfit`) and what holds a month (see `model_gates`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import psycopg
 from threadpoolctl import threadpool_limits
 
-from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted, listed
+from irt_assets.gates.model_gates import alike, eigenvalue_ratio, items_together
 from irt_assets.ledger.encoding import decode
 from irt_assets.ledger.fit_spec import ComparedMisfit, Growth, Measures, SetStatistics, Together
-from irt_assets.ledger.month_state import ToCompare, month_to_compare, origin_to_compare
+from irt_assets.ledger.month_state import Reference
 from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_explained
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.fit.dependence import ParallelAnalysis
 from irt_assets.psychometrics.fit.m2 import FormFit
-from irt_assets.psychometrics.fit.misfit import LARGEST_RATIO, Window, change_of_misfit, rmsea_of
-from irt_assets.responses.scale_decisions import REFERENCE, decision_in_force, read_decisions
+from irt_assets.psychometrics.fit.measure import LARGEST_RATIO
+from irt_assets.psychometrics.fit.misfit import Window, change_of_misfit, rmsea_of
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, read_for_run
 from irt_assets.responses.window import scored_responses_of
@@ -33,47 +30,27 @@ from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
 
 MOST_NAMED = 10
-MOST_ALIKE = 5
-"""The most items that a sentence on dependence names."""
 BY_LEVEL = "items of the scale are assigned by level, and learners of one level are not compared with those of another"
 FITTED_BY_LEVEL = "it was fitted by level, and the scale's items are not assigned by level any more"
 
 
-@dataclass(frozen=True)
-class Reference(ToCompare):
-    """The window that a month is compared with."""
-
-    @property
-    def snapshot(self) -> Snapshot:
-        return Snapshot(self.month or "the origin", self.snapshot_hash, self.uri, "", 0, {}, {})
-
-    def window(self, store: ObjectStore, scale_id: str) -> Window:
-        """Raises PermanentFailure where its answers are not in the store, or are not those that were fitted."""
-        table = read_for_run(
-            store,
-            self.snapshot,
-            FIT_COLUMNS,
-            (scale_id,),
-            lambda problem: (
-                f"{problem}. Restore the object store from a backup, or accept a month as what later ones "
-                f"are compared with (`irt scale accept misfit --scale {scale_id} --from MONTH`)"
-            ),
-        )
-        responses, _ = scored_responses_of(table, scale_id)
-        calibration = decode(self.calibration)
-        if set(responses.item_ids) < set(calibration.item_ids):  # a sample of learners, who did not see them all
-            responses = responses.among(calibration.item_ids)
-        return Window(responses, calibration, kept_dimensions(self.statistics, responses.item_ids))
-
-
-def find_reference(connection: psycopg.Connection, scale: Scale, month: str) -> Reference | None:
-    """The reference of a month of a scale, `scale` being as the month's window follows it; None for the month that is
-    one itself. A month that is held is none, unless somebody accepted it."""
-    accepted = decision_in_force(read_decisions(connection, scale.scale_id), "misfit", Month(month).start)
-    since = accepted.effective_from if accepted and accepted.value == REFERENCE else None
-    found = None if since else origin_to_compare(connection, scale)
-    found = found or month_to_compare(connection, scale, month, f"{since:%Y-%m}" if since else "")
-    return Reference(**vars(found)) if found else None
+def reference_window(store: ObjectStore, reference: Reference, scale_id: str) -> Window:
+    """Raises PermanentFailure where its answers are not in the store, or are not those that were fitted."""
+    table = read_for_run(
+        store,
+        Snapshot(reference.month or "the origin", reference.snapshot_hash, reference.uri, "", 0, {}, {}),
+        FIT_COLUMNS,
+        (scale_id,),
+        lambda problem: (
+            f"{problem}. Restore the object store from a backup, or accept a month as what later ones "
+            f"are compared with (`irt scale accept misfit --scale {scale_id} --from MONTH`)"
+        ),
+    )
+    responses, _ = scored_responses_of(table, scale_id)
+    calibration = decode(reference.calibration)
+    if set(responses.item_ids) < set(calibration.item_ids):  # a sample of learners, who did not see them all
+        responses = responses.among(calibration.item_ids)
+    return Window(responses, calibration, kept_dimensions(reference.statistics, responses.item_ids))
 
 
 def compared(
@@ -104,7 +81,7 @@ def compared(
     if scale.rules.fit.assignment == "by_level":
         return ComparedMisfit(**about, why=BY_LEVEL)
     try:
-        before = reference.window(store, scale.scale_id)
+        before = reference_window(store, reference, scale.scale_id)
     except PermanentFailure as error:
         return ComparedMisfit(**about, why=str(error), lost=True)
     if len(before.calibration.populations) > 1:
@@ -158,11 +135,6 @@ def misfit_in_words(statistics: SetStatistics) -> list[str]:
     return sentences
 
 
-def eigenvalue_ratio(statistics: SetStatistics | None) -> float | None:
-    """Ratio of a fit's largest residual eigenvalue to the one under the model, from its statistics of the whole set."""
-    return statistics.parallel.ratio if statistics and statistics.parallel else None
-
-
 def kept_dimensions(statistics: SetStatistics | None, item_ids: Sequence[str]) -> ParallelAnalysis | None:
     """The parallel analysis that a fit's statistics were stored with; None where its error is not known, or an item has
     left the scale since."""
@@ -174,13 +146,3 @@ def kept_dimensions(statistics: SetStatistics | None, item_ids: Sequence[str]) -
     p = (1 + int((under_model >= kept.eigenvalue).sum())) / (1 + under_model.size)
     together = tuple(places[item] for item in kept.together)
     return ParallelAnalysis(kept.eigenvalue, under_model, p, kept.se, together, kept.learners)
-
-
-def items_together(statistics: SetStatistics | None) -> tuple[str, ...]:
-    """The items that contribute most to that eigenvalue; empty where they are not known."""
-    return statistics.parallel.together if statistics and statistics.parallel else ()
-
-
-def alike(items: Sequence[str]) -> str:
-    """The end of a sentence on dependence, which names the items; empty where there are none."""
-    return f": {listed(items, MOST_ALIKE)} answer alike beyond ability" if items else ""

@@ -7,18 +7,18 @@ What is measured with a fit is in its spec; here it is judged. Does not belong h
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from irt_assets.common.wording import listed
 from irt_assets.gates.evidence import Evidence, Verdict, as_the_scale_says, current_fit, needs_fit
-from irt_assets.gates.misfit import alike, eigenvalue_ratio, items_together
-from irt_assets.ledger.fit_spec import ComparedMisfit, Parallel
-from irt_assets.psychometrics.fit.dependence import SMALLEST_PAIR
-from irt_assets.psychometrics.fit.misfit import LARGEST_RATIO, LIMITS
-from irt_assets.psychometrics.fit.person_fit import SMALLEST_TEST
+from irt_assets.ledger.fit_spec import ComparedMisfit, Parallel, SetStatistics
+from irt_assets.psychometrics.fit.measure import LARGEST_RATIO, LIMITS, SMALLEST_PAIR, SMALLEST_TEST
 
 MISFIT_LEVEL = 0.001
 """Significance level at which an item is held back or a second dimension is reported."""
+MOST_ALIKE = 5
+"""The most items that a sentence on dependence names."""
 FEW_TOGETHER = f"no two items were seen by {SMALLEST_PAIR} learners"
 
 
@@ -173,3 +173,18 @@ MEASURES = {
     "chance": "share at chance level",
 }
 """Measures of growth in a sentence."""
+
+
+def eigenvalue_ratio(statistics: SetStatistics | None) -> float | None:
+    """Ratio of a fit's largest residual eigenvalue to the one under the model, from its statistics of the whole set."""
+    return statistics.parallel.ratio if statistics and statistics.parallel else None
+
+
+def items_together(statistics: SetStatistics | None) -> tuple[str, ...]:
+    """The items that contribute most to that eigenvalue; empty where they are not known."""
+    return statistics.parallel.together if statistics and statistics.parallel else ()
+
+
+def alike(items: Sequence[str]) -> str:
+    """The end of a sentence on dependence, which names the items; empty where there are none."""
+    return f": {listed(items, MOST_ALIKE)} answer alike beyond ability" if items else ""

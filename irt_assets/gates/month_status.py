@@ -18,7 +18,6 @@ from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.partitions import Month, month_of
 from irt_assets.common.run_progress import under_way
 from irt_assets.gates.gates import SET_GATES, SetGate
-from irt_assets.gates.misfit import find_reference
 from irt_assets.gates.month_judged import (
     MONTHLY_ASSETS,
     GateStatus,
@@ -27,11 +26,11 @@ from irt_assets.gates.month_judged import (
     classify_month,
 )
 from irt_assets.ledger.fits import made_otherwise
-from irt_assets.ledger.month_state import fit_in_use, latest_attempt, latest_failure
+from irt_assets.ledger.month_state import find_reference, fit_in_use, latest_attempt, latest_failure
 from irt_assets.ledger.origin_fit import origin_windows
 from irt_assets.ledger.overview import decided_since
 from irt_assets.ledger.steps import Step, steps
-from irt_assets.psychometrics.linking.linking import LinkingError
+from irt_assets.psychometrics.linking.placement import LinkingError
 from irt_assets.responses.data_versions import data_version
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import Snapshot, current_snapshot, differs

@@ -8,14 +8,13 @@ from collections.abc import Iterator
 import dagster as dg
 
 from irt_assets.blocks import Table, table
-from irt_assets.calibration.checks import HOW_TO_FIX
 from irt_assets.common.job_names import INVARIANT_REPORT
 from irt_assets.common.metadata import md
 from irt_assets.common.retries import classify_failures
 from irt_assets.invariants.history import take_report
 from irt_assets.invariants.invariant import Verdict
 from irt_assets.invariants.registry import INVARIANTS
-from resources.dagster_schema import column_schema
+from resources.dagster_schema import HOW_TO_FIX, column_schema
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
 from resources.tables import invariant_result

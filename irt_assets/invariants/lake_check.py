@@ -5,11 +5,11 @@ Dagster reads the annotations of the decorated functions, so this module does no
 
 import dagster as dg
 
-from irt_assets.calibration.checks import HOW_TO_FIX
 from irt_assets.common.job_names import INVARIANT_REPORT, LAKE_EQUALS_LOG
 from irt_assets.common.retries import classify_failures
 from irt_assets.responses.lake import compare_days
 from resources.cluster.lake import EXPORT, Lake, lake_that_we_write
+from resources.dagster_schema import HOW_TO_FIX
 from resources.postgres.database import Database
 from resources.settings import Settings
 

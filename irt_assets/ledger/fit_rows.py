@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from irt_assets.ledger.encoding import finite
 from irt_assets.ledger.fit_spec import FitStatistics, SetStatistics, StagedSpec, Testlets
 from irt_assets.psychometrics.core.models import Calibration, Flag
-from irt_assets.psychometrics.linking.linking import Linking
+from irt_assets.psychometrics.linking.placement import Linking
 
 if TYPE_CHECKING:
     import pandas as pd

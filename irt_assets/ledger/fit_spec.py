@@ -27,10 +27,9 @@ from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.core.options import Latent, LatentRule, Method, Model
 from irt_assets.psychometrics.core.priors import Priors
-from irt_assets.psychometrics.estimation.latent_shape import Shape
-from irt_assets.psychometrics.fit.misfit import Measure
-from irt_assets.psychometrics.linking.anchor_diagnosis import Suspect
-from irt_assets.psychometrics.linking.linking import Linking
+from irt_assets.psychometrics.estimation.shape import Shape
+from irt_assets.psychometrics.fit.measure import Measure
+from irt_assets.psychometrics.linking.placement import Linking, Suspect
 from resources.failures import PermanentFailure
 
 VERSION = 1

@@ -34,7 +34,7 @@ from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.core.priors import Priors, prior_as_text
 from irt_assets.psychometrics.eligibility.rules import STAGE_OF, Rules
-from irt_assets.psychometrics.linking.linking import Linking
+from irt_assets.psychometrics.linking.placement import Linking
 from irt_assets.psychometrics.scoring.scale_shift import MonthImpact
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot, differs

@@ -10,8 +10,10 @@ from typing import Any, LiteralString
 
 import psycopg
 
+from irt_assets.common.partitions import Month
 from irt_assets.ledger.fit_spec import MadeWith, SetStatistics
 from irt_assets.ledger.relations import LATEST_FIRST, LATEST_STAGED, MADE_WITH, MONTHS_IN_USE
+from irt_assets.responses.scale_decisions import REFERENCE, decision_in_force, read_decisions
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot
 from resources.postgres.database import named_rows, one_value, record
@@ -88,7 +90,7 @@ def months_made_with(
 
 
 @dataclass(frozen=True)
-class ToCompare:
+class Reference:
     """A fit that later months are compared with, what it stores of the whole set, and where its answers are.
 
     `month`: None of an origin window; `name` is for people.
@@ -103,9 +105,9 @@ class ToCompare:
     uri: str
 
 
-def origin_to_compare(connection: psycopg.Connection, scale: Scale) -> ToCompare | None:
+def _origin_to_compare(connection: psycopg.Connection, scale: Scale) -> Reference | None:
     """The newest origin fit by the scale's engine and model."""
-    return _to_compare(
+    return _reference(
         connection,
         """SELECT fit_id, NULL AS month, calibration, model_spec->'fit_statistics' AS statistics, snapshot_hash,
                   model_spec->>'snapshot' AS uri,
@@ -118,10 +120,10 @@ def origin_to_compare(connection: psycopg.Connection, scale: Scale) -> ToCompare
     )
 
 
-def month_to_compare(connection: psycopg.Connection, scale: Scale, month: str, since: str) -> ToCompare | None:
-    """Like `origin_to_compare`, of the first month from `since` to before `month` that the scale's engine and model
+def _month_to_compare(connection: psycopg.Connection, scale: Scale, month: str, since: str) -> Reference | None:
+    """Like `_origin_to_compare`, of the first month from `since` to before `month` that the scale's engine and model
     fitted; a month that is held is passed over, unless it is `since`."""
-    return _to_compare(
+    return _reference(
         connection,
         f"""SELECT fit_id, month, calibration, statistics, snapshot_hash, uri, month AS name FROM (
              SELECT DISTINCT ON (month) * FROM (
@@ -140,9 +142,22 @@ def month_to_compare(connection: psycopg.Connection, scale: Scale, month: str, s
     )
 
 
-def _to_compare(connection: psycopg.Connection, query: LiteralString, scale: Scale, **values: str) -> ToCompare | None:
+def _reference(connection: psycopg.Connection, query: LiteralString, scale: Scale, **values: str) -> Reference | None:
     values |= {"scale": scale.scale_id, "engine": scale.engine, "model": scale.model}
     for row in named_rows(connection, query, values):
         kept = row["statistics"]
-        return ToCompare(**row | {"statistics": SetStatistics.from_json(kept, row["fit_id"]) if kept else None})
+        return Reference(**row | {"statistics": SetStatistics.from_json(kept, row["fit_id"]) if kept else None})
     return None
+
+
+def find_reference(connection: psycopg.Connection, scale: Scale, month: str) -> Reference | None:
+    """The window that a month's misfit is compared with, `scale` being as the month's window follows it; None for the
+    month that is one itself.
+
+    It is the window that was looked at once: the origin window; where the anchors are the bank's, the scale's first
+    month; and from a month on that somebody accepted as it is, that month. No other month that is held is one.
+    """
+    accepted = decision_in_force(read_decisions(connection, scale.scale_id), "misfit", Month(month).start)
+    since = accepted.effective_from if accepted and accepted.value == REFERENCE else None
+    found = None if since else _origin_to_compare(connection, scale)
+    return found or _month_to_compare(connection, scale, month, f"{since:%Y-%m}" if since else "")

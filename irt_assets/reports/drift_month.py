@@ -18,7 +18,6 @@ from irt_assets.gates.month_status import month_states
 from irt_assets.reports import drift_report
 from irt_assets.reports.artifacts import Artifact, Format, store_report
 from irt_assets.reports.drift_facts import gather
-from irt_assets.reports.drift_report import Verdict
 from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore, key_part
@@ -32,7 +31,7 @@ class DriftReport:
     month: str
     scale_id: str
     only_scale: bool
-    verdict: Verdict
+    verdict: drift_report.Verdict
     made_at: datetime
     files: dict[Format, bytes]
     problem: str = ""

@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
-from irt_assets.calibration.assets import says_held
 from irt_assets.common.job_names import MONTHLY_JOB
-from irt_assets.common.retries import first_cause, why_it_failed
+from irt_assets.common.retries import first_cause, says_held, why_it_failed
 from irt_assets.common.run_progress import RANGE_TAGS, under_way
 from irt_assets.definitions import build_defs
 from irt_assets.gates.gates import SetGate

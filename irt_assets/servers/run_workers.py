@@ -47,6 +47,8 @@ def fork_them_from_here() -> None:
 
 def _fork_workers(asked: int, end: int) -> None:
     """Fork workers until the pipe `end` is closed, with which this process ends."""
+    import numba  # noqa: F401 - here, as workers compute and the code server does not: they inherit what is loaded
+
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)

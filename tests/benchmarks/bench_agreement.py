@@ -21,7 +21,8 @@ from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.linking.linking import LinkingError, link, transform
+from irt_assets.psychometrics.linking.linking import link, transform
+from irt_assets.psychometrics.linking.placement import LinkingError
 from tests.testbed.made_anchors import anchor_set_of
 
 ANCHOR_SE = 0.1

@@ -31,7 +31,8 @@ from irt_assets.psychometrics.drift.kinds import Answers, Kind, classify_changes
 from irt_assets.psychometrics.drift.trends import trends
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.linking.linking import LinkingError, link
+from irt_assets.psychometrics.linking.linking import link
+from irt_assets.psychometrics.linking.placement import LinkingError
 from tests.testbed.made_anchors import anchor_set_of, with_errors_of
 
 MEAN, SD = 0.5, 1.2

@@ -23,7 +23,8 @@ from scipy.special import expit
 from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.core.options import Latent, Model
 from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.estimation.latent_shape import Shape, fit_with_shape
+from irt_assets.psychometrics.estimation.latent_shape import fit_with_shape
+from irt_assets.psychometrics.estimation.shape import Shape
 from tests.testbed.abilities import abilities
 
 GUESSED = {"0": 0.0, ".2 in 30 % of items": 0.3, ".2 in all": 1.0}

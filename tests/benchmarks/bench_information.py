@@ -20,7 +20,8 @@ from irt_assets.psychometrics.drift.errors import Comparison, Published, compare
 from irt_assets.psychometrics.drift.items import judge
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.information.functions import Abilities, loss_of_test, losses_of_items
-from irt_assets.psychometrics.linking.linking import Linking, LinkingError, link
+from irt_assets.psychometrics.linking.linking import link
+from irt_assets.psychometrics.linking.placement import Linking, LinkingError
 from tests.testbed.made_anchors import with_errors_of
 
 ITEMS = 30

@@ -19,7 +19,8 @@ from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.estimation import levels
 from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.linking.linking import LinkingError, link, transform
+from irt_assets.psychometrics.linking.linking import link, transform
+from irt_assets.psychometrics.linking.placement import LinkingError
 from tests.testbed.levels import Simulated, World, bias_of, bias_on_the_scale, by_level, simulate
 
 

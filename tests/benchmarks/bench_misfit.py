@@ -16,7 +16,7 @@ import argparse
 
 import numpy as np
 
-from irt_assets.psychometrics.fit.misfit import LIMITS
+from irt_assets.psychometrics.fit.measure import LIMITS
 from tests.testbed.misfit import CHOOSING, DESIGNS, RANDOM, SOUND, SPEEDED, Month, Row, row_of, simulate
 
 REPORTING = (

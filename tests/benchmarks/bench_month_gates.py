@@ -28,7 +28,8 @@ from irt_assets.psychometrics.core.models import Calibration, Floats
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.linking.jump import Constants, jumps
-from irt_assets.psychometrics.linking.linking import Linking, LinkingError, link, transform
+from irt_assets.psychometrics.linking.linking import link, transform
+from irt_assets.psychometrics.linking.placement import Linking, LinkingError
 from irt_assets.psychometrics.scoring.scale_shift import MonthImpact, Placement
 from irt_assets.responses.scales import Scale
 from tests.benchmarks.bench_three_parameter import Truth, usable

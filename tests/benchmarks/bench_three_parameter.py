@@ -22,6 +22,7 @@ from multiprocessing import Pool
 import numpy as np
 from scipy.special import expit
 
+from irt_assets.gates.coverage import MAX_LINKING_SE, error_of_linking
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.curves import probability
 from irt_assets.psychometrics.core.items import ItemParameters
@@ -31,14 +32,8 @@ from irt_assets.psychometrics.drift.errors import Comparison, Fitted, Published,
 from irt_assets.psychometrics.drift.items import judge
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.information.functions import Abilities, losses_of_items
-from irt_assets.psychometrics.linking.linking import (
-    MAX_LINKING_SE,
-    Linking,
-    LinkingError,
-    error_of_linking,
-    link,
-    transform,
-)
+from irt_assets.psychometrics.linking.linking import link, transform
+from irt_assets.psychometrics.linking.placement import Linking, LinkingError
 from tests.testbed.anchors import anchors_of
 from tests.testbed.covariances import cov_adc
 

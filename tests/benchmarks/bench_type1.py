@@ -21,8 +21,9 @@ from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.fit import item_fit
-from irt_assets.psychometrics.fit.dependence import SMALLEST_PAIR, local_dependence, parallel_analysis
+from irt_assets.psychometrics.fit.dependence import local_dependence, parallel_analysis
 from irt_assets.psychometrics.fit.m2 import form_fit
+from irt_assets.psychometrics.fit.measure import SMALLEST_PAIR
 from irt_assets.psychometrics.fit.person_fit import person_fit
 from irt_assets.psychometrics.fit.sum_score_fit import sum_score_fit
 

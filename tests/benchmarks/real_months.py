@@ -28,11 +28,10 @@ from irt_assets.common.partitions import Month
 from irt_assets.gates.advisory_checks import ADVISORY_CHECKS
 from irt_assets.gates.evidence import Evidence, MonthFile, load_evidence
 from irt_assets.gates.gates import SET_GATES
-from irt_assets.gates.misfit import eigenvalue_ratio
-from irt_assets.gates.model_gates import MEASURES
+from irt_assets.gates.model_gates import MEASURES, eigenvalue_ratio
 from irt_assets.ledger.fit_spec import SetStatistics
 from irt_assets.ledger.steps import Step, step_of
-from irt_assets.psychometrics.fit.misfit import LIMITS, Measure
+from irt_assets.psychometrics.fit.measure import LIMITS, Measure
 from irt_assets.responses.scales import read_scales
 from resources.files.folder_claim import open_store
 from resources.postgres.database import Database

@@ -8,7 +8,8 @@ import pytest
 from irt_assets.psychometrics.core.curves import probability
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.fit.dependence import SMALLEST_PAIR, local_dependence, parallel_analysis
+from irt_assets.psychometrics.fit.dependence import local_dependence, parallel_analysis
+from irt_assets.psychometrics.fit.measure import SMALLEST_PAIR
 from irt_assets.psychometrics.scoring.abilities import eap
 from tests.engines.fit_worlds import known, planned
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE

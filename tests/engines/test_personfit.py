@@ -8,7 +8,8 @@ import pytest
 from irt_assets.psychometrics.core.curves import probability
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.fit.person_fit import SMALLEST_TEST, person_fit
+from irt_assets.psychometrics.fit.measure import SMALLEST_TEST
+from irt_assets.psychometrics.fit.person_fit import person_fit
 from tests.engines.fit_worlds import known
 
 

@@ -22,7 +22,7 @@ from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.marginal import Problem
 from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
-from irt_assets.psychometrics.linking.linking import LinkingError
+from irt_assets.psychometrics.linking.placement import LinkingError
 from tests.helpers.predicted_answers import predicted_answers
 from tests.helpers.what_changed import WHERE_ENGINES_CHANGE
 from tests.testbed.made_anchors import anchor_set_of

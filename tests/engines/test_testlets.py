@@ -12,12 +12,13 @@ from scipy.special import expit
 from irt_assets.psychometrics.core.curves import information
 from irt_assets.psychometrics.core.item_models import ItemCurves
 from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
+from irt_assets.psychometrics.core.testlets import Effects, number_testlets
 from irt_assets.psychometrics.estimation import testlets
 from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.estimation.testlets import EffectSd, estimate_effect_sd, number_testlets, share_testlets
+from irt_assets.psychometrics.estimation.testlets import EffectSd, estimate_effect_sd, share_testlets
 from irt_assets.psychometrics.fit.fit_summary import summarise
 from irt_assets.psychometrics.information.functions import information_of_test, item_information
-from irt_assets.psychometrics.scoring.abilities import Curves, Effects, eap, eap_by, score
+from irt_assets.psychometrics.scoring.abilities import Curves, eap, eap_by, score
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.testlets import IDS, Row, answers, bank, pseudo_true, simulate
 

@@ -31,7 +31,7 @@ from irt_assets.ledger import fits
 from irt_assets.ledger.fit_spec import ComparedMisfit, StagedSpec
 from irt_assets.ledger.steps import Step
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag
-from irt_assets.psychometrics.linking.linking import Linking
+from irt_assets.psychometrics.linking.placement import Linking
 from irt_assets.psychometrics.scoring.scale_shift import MonthImpact
 from irt_assets.psychometrics.simulation.scenario import Scenario
 from irt_assets.psychometrics.simulation.simulate import simulate

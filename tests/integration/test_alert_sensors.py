@@ -12,10 +12,9 @@ import dagster as dg
 import pytest
 from dagster_shared.error import SerializableErrorInfo
 
-from irt_assets.calibration.assets import HELD
-from irt_assets.calibration.checks import HOW_TO_FIX, ITEMS, KNOWN_FROM
 from irt_assets.common.partitions import DAYS, WEEKS
 from irt_assets.common.partitions import MONTHS as MONTHS_PERIOD
+from irt_assets.common.retries import HELD
 from irt_assets.gates.gates import SET_GATES, SetGate
 from irt_assets.invariants.history import Report, record
 from irt_assets.invariants.invariant import Verdict, Violation
@@ -26,7 +25,7 @@ from jobs.alerts import held_alert
 from jobs.lateness import Known, Unmade, lateness
 from jobs.plans import Plan
 from resources.dagster_compat import InstigatorState, InstigatorType, ScheduleInstigatorData, TickStatus
-from resources.dagster_schema import rows_shown
+from resources.dagster_schema import HOW_TO_FIX, ITEMS, KNOWN_FROM, rows_shown
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.dagster_private import (

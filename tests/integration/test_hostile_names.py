@@ -30,7 +30,7 @@ from irt_assets.engines.em import EmEngine
 from irt_assets.features.daily import write_features
 from irt_assets.kpis.weekly import write_week
 from irt_assets.reports import drift_month, learner_copies
-from irt_assets.responses.importing import import_attempts
+from irt_assets.responses.importing.load import import_attempts
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings

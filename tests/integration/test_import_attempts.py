@@ -22,7 +22,8 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
-from irt_assets.responses.importing import ImportReport, import_attempts
+from irt_assets.responses.importing.load import import_attempts
+from irt_assets.responses.importing.report import ImportReport
 from irt_assets.responses.importing.sources import Batch, Source
 from irt_assets.responses.importing.staging import Staging
 from irt_assets.responses.importing.take import AnswerSource, take

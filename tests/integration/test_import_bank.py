@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from irt_assets.responses.importing import import_learners, import_questions
+from irt_assets.responses.importing.bank import import_learners, import_questions
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 

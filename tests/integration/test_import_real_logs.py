@@ -18,7 +18,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from irt_assets.responses.importing import ImportReport, import_attempts, import_learners
+from irt_assets.responses.importing.bank import import_learners
+from irt_assets.responses.importing.load import import_attempts
+from irt_assets.responses.importing.report import ImportReport
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 

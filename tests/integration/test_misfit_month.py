@@ -24,14 +24,15 @@ from irt_assets.engines.em import EmEngine
 from irt_assets.gates import gates, linking_gates, misfit, model_gates
 from irt_assets.gates.advisory_checks import misfit_is_as_before
 from irt_assets.gates.evidence import Evidence
-from irt_assets.gates.misfit import BY_LEVEL, find_reference
+from irt_assets.gates.misfit import BY_LEVEL
 from irt_assets.gates.month_judged import State
 from irt_assets.gates.month_status import month_states
 from irt_assets.ledger import encoding
 from irt_assets.ledger.fit_spec import ComparedMisfit
+from irt_assets.ledger.month_state import find_reference
 from irt_assets.psychometrics.core.models import Population
 from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.psychometrics.fit.misfit import LARGEST_RATIO, LIMITS
+from irt_assets.psychometrics.fit.measure import LARGEST_RATIO, LIMITS
 from irt_assets.responses.scales import change_rules, read_scales
 from jobs.erasure import erase, holdings
 from jobs.retention import prune_files, prune_rows

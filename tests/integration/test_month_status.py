@@ -15,10 +15,10 @@ import dagster as dg
 import psycopg
 import pytest
 
-from irt_assets.calibration.assets import HELD
 from irt_assets.calibration.month import fit_month, link_month
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.partitions import Month, months_between
+from irt_assets.common.retries import HELD
 from irt_assets.decisions.model_change import decide_model_change, preview_model_change
 from irt_assets.engines.em import EmEngine
 from irt_assets.gates import misfit, month_status

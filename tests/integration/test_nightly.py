@@ -21,7 +21,6 @@ from irt_assets import definitions
 from irt_assets.abilities.batch import measure
 from irt_assets.blocks.markdown import escaped
 from irt_assets.calibration import nightly
-from irt_assets.calibration.checks import HOW_TO_FIX, ITEMS
 from irt_assets.calibration.nightly_assets import check_night, night_metadata
 from irt_assets.common.job_names import NIGHTLY_JOB
 from irt_assets.decisions.origin import initialise
@@ -37,7 +36,7 @@ from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.item_times import ability_times_of_last_night
 from irt_assets.responses.scales import change_rules, read_scales
-from resources.dagster_schema import rows_of
+from resources.dagster_schema import HOW_TO_FIX, ITEMS, rows_of
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import Database
 from resources.settings import Settings

@@ -18,7 +18,8 @@ from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.latent_shape import fit_with_shape
 from irt_assets.psychometrics.fit.misfit import Change, Window, change_of_misfit
-from irt_assets.psychometrics.linking.linking import LinkingError, link
+from irt_assets.psychometrics.linking.linking import link
+from irt_assets.psychometrics.linking.placement import LinkingError
 from tests.testbed.abilities import abilities
 from tests.testbed.anchors import anchors_of
 

@@ -16,7 +16,8 @@ from irt_assets.psychometrics.drift.items import judge
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.fit.dependence import local_dependence
 from irt_assets.psychometrics.fit.second_ability import loadings
-from irt_assets.psychometrics.linking.linking import Linking, link
+from irt_assets.psychometrics.linking.linking import link
+from irt_assets.psychometrics.linking.placement import Linking
 from tests.testbed.anchors import anchors_of
 from tests.testbed.made_anchors import with_errors_of
 from tests.testbed.misfit import ANCHORS, INTERCEPT, ITEMS, SLOPE, Bank, World, fitted

@@ -11,9 +11,10 @@ import numpy as np
 from scipy.special import expit
 
 from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
+from irt_assets.psychometrics.core.testlets import Effects, number_testlets
 from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.estimation.testlets import estimate_effect_sd, number_testlets
-from irt_assets.psychometrics.scoring.abilities import Curves, Effects, Scores, eap, eap_by
+from irt_assets.psychometrics.estimation.testlets import estimate_effect_sd
+from irt_assets.psychometrics.scoring.abilities import Curves, Scores, eap, eap_by
 
 ITEMS = 40
 IDS = [f"i{j:02d}" for j in range(ITEMS)]

@@ -9,7 +9,19 @@ import sys
 from irt_assets.cli import NOUNS
 
 NOT_FOR_STATUS = {
-    *("scipy.stats", "duckdb", "botocore", "boto3", "plotly", "pandera", "jinja2", "pymc"),
+    *(
+        "numba",
+        "scipy.optimize",
+        "pandas",
+        "scipy.stats",
+        "duckdb",
+        "botocore",
+        "boto3",
+        "plotly",
+        "pandera",
+        "jinja2",
+        "pymc",
+    ),
     *("irt_assets.definitions", "irt_assets.reports", "irt_assets.kpis"),
 }
 HEAVY = {"dagster", "numpy", "pandas", "psycopg", "pyarrow", "pydantic", "scipy", "sqlalchemy"}

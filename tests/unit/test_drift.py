@@ -19,7 +19,8 @@ from irt_assets.psychometrics.core.priors import LogNormal, Priors
 from irt_assets.psychometrics.drift.errors import Published, compare, with_errors
 from irt_assets.psychometrics.drift.items import Drift, judge
 from irt_assets.psychometrics.drift.trends import trends
-from irt_assets.psychometrics.linking.linking import Linking, link, transform
+from irt_assets.psychometrics.linking.linking import link, transform
+from irt_assets.psychometrics.linking.placement import Linking
 from tests.helpers.drift_worlds import (
     ANCHOR_BLOCKS,
     ANCHORS,

@@ -31,7 +31,7 @@ from irt_assets.ledger.fitted_items import FittedItem
 from irt_assets.ledger.linked_windows import month_number
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag
 from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.psychometrics.estimation.latent_shape import Shape
+from irt_assets.psychometrics.estimation.shape import Shape
 from irt_assets.psychometrics.linking.jump import Constants
 from irt_assets.psychometrics.scoring.scale_shift import MonthImpact
 from irt_assets.responses.scales import Scale

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from irt_assets.responses.importing.clean import Cleaned, Cleaner, Limits, as_text
+from irt_assets.responses.importing.cells import as_text
+from irt_assets.responses.importing.clean import Cleaned, Cleaner, Limits
 from irt_assets.responses.importing.mapping import bind_attempts, load_mapping
 from irt_assets.responses.importing.matrix import item_columns
 from irt_assets.responses.importing.scoring import AsGiven

@@ -23,7 +23,7 @@ from irt_assets.psychometrics.information.functions import (
     losses_of_items,
     retire,
 )
-from irt_assets.psychometrics.linking.linking import Linking
+from irt_assets.psychometrics.linking.placement import Linking
 from tests.helpers.drift_worlds import ITEMS, world
 
 PLAIN = Abilities.normal()

@@ -11,6 +11,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
+from irt_assets.gates.coverage import error_of_linking, gaps_in_coverage
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.covariances import block_diagonal
 from irt_assets.psychometrics.core.errors import BreakdownError, PsychometricsError, breakdowns_explained
@@ -20,16 +21,8 @@ from irt_assets.psychometrics.core.options import Method, Model
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.linking.anchor_diagnosis import diagnose
 from irt_assets.psychometrics.linking.criteria import NODES, WEIGHTS, Pairs, solve
-from irt_assets.psychometrics.linking.linking import (
-    Linking,
-    LinkingError,
-    assumed_errors,
-    error_of_linking,
-    gaps_in_coverage,
-    link,
-    match,
-    transform,
-)
+from irt_assets.psychometrics.linking.linking import assumed_errors, link, match, transform
+from irt_assets.psychometrics.linking.placement import Linking, LinkingError
 from tests.helpers.linked_months import INTERCEPT, SLOPE, anchor_set, calibration, covariance, errors, exact, ids, month
 
 METHODS = get_args(Method)

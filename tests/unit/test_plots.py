@@ -15,7 +15,8 @@ from irt_assets.charts import svg
 from irt_assets.charts.chart import Chart, Names, Picture, Points
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag
-from irt_assets.psychometrics.linking.linking import Linking, LinkingError, assumed_errors, link
+from irt_assets.psychometrics.linking.linking import assumed_errors, link
+from irt_assets.psychometrics.linking.placement import Linking, LinkingError
 from tests.testbed.made_anchors import anchor_set_of
 
 MAX_BYTES = 150_000

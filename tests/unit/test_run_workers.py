@@ -16,7 +16,7 @@ from tests.testbed.patience import patient
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a worker is not forked from what is loaded")
 
 PROGRAM = """
-import atexit, json, multiprocessing, os, signal, threading
+import atexit, json, multiprocessing, os, signal, sys, threading
 from pathlib import Path
 
 import psutil
@@ -32,6 +32,7 @@ def executes(told, may_end):
     files = [each.readlink() for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
     told.put({
         "loaded": loaded,
+        "computes": "numba" in sys.modules,
         "score": Path("/proc/self/oom_score_adj").read_text().strip(),
         "hangs up": signal.getsignal(signal.SIGHUP) is signal.SIG_DFL,
         "open": [str(file) for file in files if "opened" in file.name],
@@ -98,6 +99,11 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def test_it_has_what_was_loaded_and_neither_files_nor_signals_of_the_code_server(said: list[str]) -> None:
     told = json.loads(said[-1])
     assert (told["loaded"], told["open"], told["hangs up"]) == (["the graph"], [], True)
+
+
+def test_it_need_not_import_what_it_computes_with(said: list[str]) -> None:
+    """The code server computes nothing and does without numba, which takes half a second to import."""
+    assert json.loads(said[-1])["computes"]
 
 
 def test_it_goes_first_when_memory_runs_out(said: list[str]) -> None:

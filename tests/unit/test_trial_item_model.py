@@ -19,12 +19,12 @@ from irt_assets.file_commands.tables import read_parameters
 from irt_assets.ledger.encoding import decode, encode
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import ITEM_MODELS, TWO_PL, ItemCurves, OtherItems
-from irt_assets.psychometrics.core.items import ItemParameters
+from irt_assets.psychometrics.core.items import ItemParameters, wabc
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.drift.curves import curve_differences
 from irt_assets.psychometrics.drift.errors import Published, compare, with_errors
-from irt_assets.psychometrics.drift.items import judge, wabc
+from irt_assets.psychometrics.drift.items import judge
 from irt_assets.psychometrics.drift.proportion_correct import proportions_correct
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.estimation.em import fit_em

@@ -18,6 +18,7 @@ from irt_assets.psychometrics.core import covariances, curves
 from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.core.item_models import ItemCurves, OtherItems, chosen
+from irt_assets.psychometrics.core.quadrature import Grid
 
 
 @dataclass(frozen=True)
@@ -260,3 +261,10 @@ class ItemParameters:
             others=tuple(some.rescaled(self.a, self.d, slope, intercept) for some in self.others),
             guessing_cov=None if guessing is None else guessing * [1 / slope, slope, 1],
         )
+
+
+def wabc(new: ItemParameters, old: ItemParameters, mean: float, sd: float) -> Floats:
+    """∫ |P_new(θ) − P_old(θ)| φ(θ; mean, sd) dθ, shape (J,), of the same J items."""
+    grid = Grid.spanning()
+    theta = mean + sd * grid.nodes
+    return np.exp(grid.log_weights()) @ np.abs(new.curve(theta) - old.curve(theta))

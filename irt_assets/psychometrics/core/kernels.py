@@ -26,9 +26,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
-import numba
 import numpy as np
 
 NEGLIGIBLE = -38.0
@@ -41,13 +41,39 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+@dataclass(frozen=True, eq=False)
+class _Kernel:
+    """A function that numba compiles, or loads compiled, when it is first called, by Python or by what numba compiles.
+
+    Until then numba is not imported: that takes half a second, and most commands compute nothing. Kept on disk across
+    processes where any cache directory is writable, in memory only where none is."""
+
+    function: Callable[..., Any]
+    options: dict[str, Any]
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.compiled(*arguments)
+
+    @property
+    def _numba_type_(self) -> Any:
+        """What numba takes it for in another kernel."""
+        return self.compiled._numba_type_
+
+    @cached_property
+    def compiled(self) -> Any:
+        import numba  # see above
+
+        try:
+            return numba.njit(cache=True, **self.options)(self.function)
+        except RuntimeError:  # numba: "no locator available": neither the package nor the home directory is writable
+            return numba.njit(**self.options)(self.function)
+
+
 def _compiled(
     function: Callable[..., Any], relaxed: Sequence[str] = ("contract", "reassoc", "nsz"), *, forceinline: bool = False
-) -> Any:
-    """njit, kept on disk across processes where any cache directory is writable, in memory only where none is.
-
-    No wrappers are compiled for callers that there are not: C, and Python where a function is inlined."""
-    options: dict[str, Any] = {
+) -> _Kernel:
+    """njit without the wrappers for callers that there are not: C, and Python where a function is inlined."""
+    options = {
         "nogil": True,
         "error_model": "numpy",
         "fastmath": set(relaxed),
@@ -55,13 +81,10 @@ def _compiled(
         "no_cfunc_wrapper": True,
         "no_cpython_wrapper": forceinline,
     }
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # numba: "no locator available": neither the package nor the home directory is writable
-        return numba.njit(**options)(function)
+    return _Kernel(function, options)
 
 
-def _inlined(function: Callable[..., Any]) -> Any:
+def _inlined(function: Callable[..., Any]) -> _Kernel:
     """Compiled into whatever calls it. As a function of its own it would be compiled once for each, and a process that
     has just compiled a kernel takes another of these copies, with other last digits, than one that loads it."""
     return _compiled(function, forceinline=True)

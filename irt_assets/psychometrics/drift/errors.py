@@ -42,13 +42,13 @@ from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.linking.criteria import Constants, of_guessing, solve
 from irt_assets.psychometrics.linking.linking import (
-    Linking,
     ad_by_constants,
     match,
     transform,
     weighted_by_populations,
     with_items,
 )
+from irt_assets.psychometrics.linking.placement import Linking
 
 Places = npt.NDArray[np.intp]
 

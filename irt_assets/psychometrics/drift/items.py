@@ -23,9 +23,8 @@ from scipy.special import chdtrc, chdtri, ndtr
 
 from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.core.curves import HIGH_WABC, MEDIUM_WABC
-from irt_assets.psychometrics.core.items import ItemParameters
+from irt_assets.psychometrics.core.items import wabc
 from irt_assets.psychometrics.core.options import Model
-from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.core.significance import q_values
 from irt_assets.psychometrics.drift.curves import CurveDifferences, curve_differences
 from irt_assets.psychometrics.drift.errors import Comparison
@@ -165,13 +164,6 @@ def judge(comparison: Comparison, *, mean: float = 0.0, sd: float = 1.0) -> Drif
     area = wabc(comparison.window, comparison.published, mean, sd)
     severity = graded(np.where(q < FALSE_DISCOVERIES, area, 0.0), MEDIUM_WABC, HIGH_WABC)
     return Drift(comparison, inflation, wald / inflation**2, p, q, area, severity, curves)
-
-
-def wabc(new: ItemParameters, old: ItemParameters, mean: float, sd: float) -> Floats:
-    """∫ |P_new(θ) − P_old(θ)| φ(θ; mean, sd) dθ, shape (J,), of the same J items."""
-    grid = Grid.spanning()
-    theta = mean + sd * grid.nodes
-    return np.exp(grid.log_weights()) @ np.abs(new.curve(theta) - old.curve(theta))
 
 
 def graded(size: Floats, medium: float, high: float) -> tuple[Severity, ...]:

@@ -13,8 +13,8 @@ around .2 for every item, may cost more than what the few items gain that can be
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -25,7 +25,8 @@ from irt_assets.psychometrics.core.options import Latent, LatentRule, Model
 from irt_assets.psychometrics.estimation.em_request import some as few_of
 from irt_assets.psychometrics.estimation.guessing import LEVEL as GUESSING_LEVEL
 from irt_assets.psychometrics.estimation.guessing import guessed_items
-from irt_assets.psychometrics.estimation.normality import Normality, normality
+from irt_assets.psychometrics.estimation.normality import normality
+from irt_assets.psychometrics.estimation.shape import Compared, Normality, Shape
 
 LEVEL = 0.01
 """Level of the score test: with a smaller p, other fits are made and compared."""
@@ -61,55 +62,6 @@ class Fit(Protocol):
         start: Calibration | None = None,
         likelihood_only: bool = False,
     ) -> Calibration: ...
-
-
-@dataclass(frozen=True)
-class Compared:
-    """One of the fits that were compared. `loglik` is the marginal one, without the density of priors. `converged` says
-    of fits that were made for their likelihood alone that the ascent came to its end."""
-
-    model: Model
-    latent: Latent
-    loglik: float
-    n_parameters: int
-    aic: float
-    bic: float
-    converged: bool
-
-    @classmethod
-    def of(cls, fit: Calibration, latent: Latent) -> Compared:
-        found = fit.convergence
-        return cls(fit.model, latent, found.loglik, found.n_parameters, fit.aic, fit.bic, found.converged)
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What was taken for the distribution of θ, and why.
-
-    Attributes:
-        latent: what the fit took.
-        why: a sentence.
-        normality: the score test; None where it was not asked for, or could not be made.
-        histogram_gain: 2Δ log L of the histogram over the normal distribution, with guessing free where it was found;
-            None where they were not compared.
-        guessing_gain: 2Δ log L of the 3PL over the 2PL, both with histograms; None likewise. Items on which learners
-            guess are named in `why`.
-        guessing: whether guessing was found that the model does not have.
-        learners: that the fits were compared on; 0 where none were.
-        compared: the fits.
-    """
-
-    latent: Latent
-    why: str
-    normality: Normality | None = None
-    histogram_gain: float | None = None
-    guessing_gain: float | None = None
-    guessing: bool = False
-    learners: int = 0
-    compared: tuple[Compared, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def fit_with_shape(fit: Fit, responses: Responses, model: Model, rule: LatentRule) -> tuple[Calibration, Shape]:

@@ -8,7 +8,6 @@ items are in `standard_errors`, the standard error of θ in `scoring`.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import nan
@@ -23,6 +22,7 @@ from irt_assets.psychometrics.core.arrays import Floats, Ints
 from irt_assets.psychometrics.core.curves import complement_at, information
 from irt_assets.psychometrics.core.models import Calibration, Flag, Responses
 from irt_assets.psychometrics.core.quadrature import WIDEST_STEP
+from irt_assets.psychometrics.core.testlets import number_testlets
 from irt_assets.psychometrics.scoring import testlet_kernels
 
 FEWEST_TESTLETS = 3
@@ -71,14 +71,6 @@ class EffectSd:
 def share_testlets(item_ids: Sequence[str], testlets: Mapping[str, str]) -> bool:
     """Whether two of the items stand in one testlet (item → testlet)."""
     return bool((number_testlets(item_ids, testlets) >= 0).any())
-
-
-def number_testlets(item_ids: Sequence[str], testlets: Mapping[str, str]) -> Ints:
-    """Shape (J,): the number of each item's testlet, from 0; −1 for items of none, or alone in theirs."""
-    named = [testlets.get(item) for item in item_ids]
-    sizes = Counter(name for name in named if name is not None)
-    number = {name: k for k, name in enumerate(sorted(name for name, size in sizes.items() if size > 1))}
-    return np.array([-1 if name is None else number.get(name, -1) for name in named], dtype=np.int64)
 
 
 def estimate_effect_sd(

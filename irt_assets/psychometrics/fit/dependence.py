@@ -18,13 +18,11 @@ from irt_assets.psychometrics.core.curves import probability_at
 from irt_assets.psychometrics.core.design import over_learners, row_starts
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.fit import fit_kernels
+from irt_assets.psychometrics.fit.measure import SMALLEST_PAIR
 from irt_assets.psychometrics.fit.model_replicates import Fitted
 
 FLAG_ABOVE_MEAN = 0.20
 """Q3 less the mean Q3 of all pairs (Christensen, Makransky & Horton 2017)."""
-SMALLEST_PAIR = 200
-"""Fewest learners of a pair of items; with 200, the Q3 of a pair without dependence has a standard error of 0.07 and
-passes 0.20 once in 500 pairs."""
 MOST_PERSONS = 5_000
 """Learners drawn from a larger set for eigenvalues: their noise is already small."""
 _HALVINGS = 5

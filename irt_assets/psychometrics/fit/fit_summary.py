@@ -19,17 +19,13 @@ import numpy as np
 from scipy.linalg import LinAlgError
 
 from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
-from irt_assets.psychometrics.estimation.testlets import number_testlets
+from irt_assets.psychometrics.core.testlets import number_testlets
 from irt_assets.psychometrics.fit.classical import item_rest_correlation
-from irt_assets.psychometrics.fit.dependence import (
-    SMALLEST_PAIR,
-    disagreement_of_halves,
-    local_dependence,
-    parallel_analysis,
-)
+from irt_assets.psychometrics.fit.dependence import disagreement_of_halves, local_dependence, parallel_analysis
 from irt_assets.psychometrics.fit.item_fit import item_fit
 from irt_assets.psychometrics.fit.item_sums import ItemSums
 from irt_assets.psychometrics.fit.m2 import form_fit
+from irt_assets.psychometrics.fit.measure import SMALLEST_PAIR
 from irt_assets.psychometrics.fit.person_fit import person_fit
 from irt_assets.psychometrics.fit.second_ability import loadings
 from irt_assets.psychometrics.fit.sum_score_fit import sum_score_fit

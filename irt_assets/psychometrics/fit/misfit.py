@@ -23,16 +23,12 @@ from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.fit.dependence import MOST_PERSONS, ParallelAnalysis, new_dependence, parallel_analysis
 from irt_assets.psychometrics.fit.fit_summary import FORM_ITEMS, FORMS, PARALLEL_ROUNDS, RARE_LEVEL
 from irt_assets.psychometrics.fit.m2 import FormFit, form_fit
+from irt_assets.psychometrics.fit.measure import SMALLEST_TEST, Measure
 from irt_assets.psychometrics.fit.model_replicates import Fitted
-from irt_assets.psychometrics.fit.person_fit import SMALLEST_TEST, person_fit
+from irt_assets.psychometrics.fit.person_fit import person_fit
 
 CONFIDENCE = 0.99
 """Confidence level of each limit by itself."""
-LARGEST_RATIO = 1.15
-"""Limit on the ratio of the largest residual eigenvalue to the one under the model: real tests of one ability stay
-below."""
-LIMITS = {"dependence": 0.05, "ratio": 0.4, "rmsea": 0.012, "unlikely": 0.006, "random": 0.002, "chance": 0.005}
-"""How much a measure may grow from a reference to a month, by its lower limit (see docs/explanation/misfit.md)."""
 ROUNDS = 7
 """Replications of each window for the distribution of a difference of eigenvalues by chance; each of one window is
 compared with each of the other."""
@@ -46,24 +42,6 @@ MOST_LUCK = 0.5
 likely."""
 GRID = np.linspace(-8.0, 8.0, 81)
 """Nodes, in SDs of the reference's θ around its mean, of the distribution that a month's learners may have."""
-
-
-@dataclass(frozen=True)
-class Measure:
-    """An estimate with its lower and upper limit, each with a confidence of `CONFIDENCE`."""
-
-    value: float
-    low: float
-    high: float
-
-    def minus(self, other: Measure) -> Measure:
-        """The difference of two independent estimates, with limits from theirs (Zou & Donner 2008, eq. 8)."""
-        difference = self.value - other.value
-        return Measure(
-            difference,
-            difference - float(np.hypot(self.value - self.low, other.high - other.value)),
-            difference + float(np.hypot(self.high - self.value, other.value - other.low)),
-        )
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,9 @@ from irt_assets.psychometrics.core.design import over_learners, row_starts
 from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.core.significance import normal_score
 from irt_assets.psychometrics.fit import fit_kernels
+from irt_assets.psychometrics.fit.measure import SMALLEST_TEST
 from irt_assets.psychometrics.fit.model_replicates import Fitted
 from irt_assets.psychometrics.scoring.abilities import score
-
-SMALLEST_TEST = 5
-"""Fewest answers; with fewer a pattern can have too few different likelihoods for a distribution of them."""
 
 
 @dataclass(frozen=True)

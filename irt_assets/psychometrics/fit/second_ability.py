@@ -13,7 +13,8 @@ from scipy.linalg import eigh
 
 from irt_assets.psychometrics.core.models import Calibration, Floats
 from irt_assets.psychometrics.core.quadrature import Grid
-from irt_assets.psychometrics.fit.dependence import SMALLEST_PAIR, LocalDependence
+from irt_assets.psychometrics.fit.dependence import LocalDependence
+from irt_assets.psychometrics.fit.measure import SMALLEST_PAIR
 
 ROUNDS = 100
 

@@ -32,9 +32,9 @@ from irt_assets.psychometrics.core.item_models import ItemCurves
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.core.significance import q_values
+from irt_assets.psychometrics.core.testlets import Effects
 from irt_assets.psychometrics.drift.errors import Comparison, Published
-from irt_assets.psychometrics.linking.linking import Linking
-from irt_assets.psychometrics.scoring.abilities import Effects
+from irt_assets.psychometrics.linking.placement import Linking
 
 FALSE_DISCOVERIES = 0.05
 KEPT = 0.8

@@ -16,7 +16,7 @@ anchors much better than one, W is that of the nearer group: otherwise constants
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.linking.criteria import Pairs, medians
 from irt_assets.psychometrics.linking.linking import ROBUST_Z, match
+from irt_assets.psychometrics.linking.placement import Suspect
 
 Constants = tuple[float, float]  # slope, intercept
 CLEAR_MAJORITY = 0.8  # of its members, at most, may the other group have: 16 against 13 is a tie, 17 against 13 is not
@@ -36,28 +37,6 @@ _FEWEST = 5  # three against two are a clear majority of nothing
 _SPLITTING_CHANCE = 8.0  # by K + 8 a second group lowers the loss of K = 6 … 100 sound anchors in 1 of 100 months
 _MOST_STARTS = 100  # anchors to start from; their pairs are all tried
 _MOST_STEPS = 50
-
-
-@dataclass(frozen=True)
-class Suspect:
-    """An anchor outside the group: linked by the group's constants, its b and a are off from the anchor set's.
-
-    `parameter` is the one whose change alone explains more of it, and `z` that change over its error, the other
-    parameter (ln a or b) taken as unchanged: errors of a and b are correlated, so neither is judged by itself.
-    """
-
-    delta_b: float
-    delta_a: float
-    z: float
-    parameter: Literal["a", "b"]
-
-    @property
-    def shown(self) -> str:
-        return f"b {self.delta_b:+.2f}" if self.parameter == "b" else f"a {self.delta_a:+.2f}"
-
-    @property
-    def evidence(self) -> str:
-        return f"{self.shown}, {self.z:+.1f} standard errors"
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,9 @@ anchors are stored, which origin a scale has, and what a gate does with the answ
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, get_args
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -33,84 +32,11 @@ from irt_assets.psychometrics.linking.criteria import (
     q_test,
     solve,
 )
+from irt_assets.psychometrics.linking.placement import Linking, LinkingError
 
 ASSUMED_N = 500  # a bank that gives no errors is taken for one calibrated with this many learners
 ROBUST_Z = 2.7  # Huynh & Meyer 2010
-MAX_LINKING_SE = 0.10
-"""Largest standard error that linking may give b at either end of the bank; drift in b is reported from 0.25 on."""
-_ENDS = (0.1, 0.9)
-_BIG_TOPIC = 0.10
-_ANCHORS_A_TOPIC = 2
 _FEWEST = 3  # two constants fit two anchors whatever they are
-
-
-@dataclass(frozen=True)
-class Linking:
-    """The constants of θ* = slope·θ + intercept, how they came about, and whether the anchors agree.
-
-    Attributes:
-        cov: shape (2, 2), covariance of (slope, intercept).
-        rmse: root mean squared difference of the kept anchors' curves, old minus linked, over θ ~ N(0, 1): a
-            probability.
-        anchors_dropped: item id → why it was not used, a sentence.
-        q, q_df, q_p: the test whether the kept anchors agree.
-        share_kept: kept anchors among those with enough responses in the window.
-        anchor_set: version of the anchor set.
-        weighted: whether anchors were weighted by their errors.
-        symmetric: whether curves were compared on both scales.
-        q_shifts: where Q allows for a second ability: item id → how far its d moved with that (`shift`), and the
-            standard error of it (`se`), of every anchor that leans on it.
-        with_items: shape (J, 3, 2), covariance of each item's (a, d, logit c) in the fit with (slope, intercept); None
-            in what is stored, to which `drift.errors.with_errors` gives it back.
-        suspects, diagnosis: for people, where the anchors disagree: item id → how far it moved against the others,
-            and a sentence (anchor_diagnosis.py). Nothing is linked or judged by them.
-    """
-
-    slope: float
-    intercept: float
-    slope_se: float
-    intercept_se: float
-    cov: Floats
-    method: Method
-    rmse: float
-    anchors_used: tuple[str, ...]
-    anchors_dropped: dict[str, str]
-    q: float
-    q_df: int
-    q_p: float
-    share_kept: float
-    warnings: tuple[str, ...]
-    anchor_set: str
-    weighted: bool = True
-    symmetric: bool = False
-    suspects: dict[str, dict[str, Any]] = field(default_factory=dict)
-    diagnosis: str = ""
-    q_shifts: dict[str, dict[str, float]] = field(default_factory=dict)
-    with_items: Floats | None = field(default=None, compare=False)
-
-    def agrees(self, alpha: float) -> bool:
-        """Whether Q leaves it open that one slope and one intercept explain all kept anchors."""
-        return self.q_p >= alpha
-
-    def as_constants(self) -> dict[str, Any]:
-        """What `linking_constants` stores: plain numbers, lists and text."""
-        constants = {
-            f.name: list(value) if isinstance(value := getattr(self, f.name), tuple) else value
-            for f in fields(self)
-            if f.name not in ("cov", "with_items")
-        }
-        return constants | {"slope_intercept_cov": float(self.cov[0, 1])}
-
-
-class LinkingError(PsychometricsError):
-    """The fit cannot be placed on the scale: too few anchors are left to link with.
-
-    `linking` keeps what was tried, for the plot and the record; None where no constants could be computed.
-    """
-
-    def __init__(self, message: str, linking: Linking | None = None) -> None:
-        super().__init__(message)
-        self.linking = linking
 
 
 def assumed_errors(a: npt.ArrayLike, b: npt.ArrayLike, c: npt.ArrayLike) -> tuple[Floats, Floats, Floats]:
@@ -356,52 +282,6 @@ def _robust_z(x: Floats) -> Floats:
     """
     low, middle, high = np.quantile(x, [0.25, 0.5, 0.75])
     return (x - middle) / max(0.74 * (high - low), 1.0)
-
-
-def error_of_linking(slope: float, intercept: float, cov: Floats, b: npt.ArrayLike) -> Floats:
-    """Standard error, shape (K,), of slope·b_fit + intercept where that is `b`, shape (K,), on the bank's scale.
-
-    cov: shape (2, 2), of (slope, intercept); b_fit is held.
-    """
-    b_fit = (np.asarray(b, dtype=float) - intercept) / slope
-    by_constants = np.stack([b_fit, np.ones_like(b_fit)], axis=-1)
-    return np.sqrt(np.einsum("ki,ij,kj->k", by_constants, cov, by_constants))
-
-
-def gaps_in_coverage(
-    slope: float,
-    intercept: float,
-    cov: Floats,
-    kept_topics: Collection[str | None],
-    published_b: Mapping[str, float],
-    bank_topics: Collection[str | None],
-) -> list[str]:
-    """A sentence for each part of the bank that the kept anchors hardly cover: at the ends of its published b, and in
-    topics.
-
-    cov: shape (2, 2), of (slope, intercept). `kept_topics`: of each kept anchor; `published_b`: by item;
-    `bank_topics`: of all items of the bank.
-    """
-    gaps = []
-    known = {item: b for item, b in published_b.items() if np.isfinite(b)}
-    if lost := sorted(published_b.keys() - known.keys()):
-        gaps.append(f"{len(lost)} items are published with a b that is not a number: {', '.join(lost[:5])}")
-    if known:
-        ends = np.quantile(list(known.values()), _ENDS)
-        for share, b, error in zip(_ENDS, ends, error_of_linking(slope, intercept, cov, ends), strict=True):
-            if not error <= MAX_LINKING_SE:
-                gaps.append(
-                    f"the anchors used place b = {b:.2f}, the {100 * share:.0f}th percentile of the published b, with a"
-                    f" standard error of {error:.2f}, limit {MAX_LINKING_SE:.2f}"
-                )
-    items, kept = Counter(bank_topics), Counter(kept_topics)
-    large = sorted(topic for topic, n in items.items() if topic is not None and n >= _BIG_TOPIC * len(bank_topics))
-    if few := [f"{topic} ({kept[topic]})" for topic in large if kept[topic] < _ANCHORS_A_TOPIC]:
-        gaps.append(
-            f"fewer than {_ANCHORS_A_TOPIC} anchors used from these topics, each a tenth of the bank or more:"
-            f" {', '.join(few)}"
-        )
-    return gaps
 
 
 def ad_by_constants(a: Floats, linking: Linking) -> Floats:

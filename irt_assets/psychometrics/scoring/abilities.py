@@ -26,6 +26,7 @@ from irt_assets.psychometrics.core.models import (
     category_rows,
 )
 from irt_assets.psychometrics.core.quadrature import Grid
+from irt_assets.psychometrics.core.testlets import Effects
 from irt_assets.psychometrics.scoring import score_kernels, testlet_kernels
 
 Method = Literal["eap", "map", "wle", "ml", "jeffreys"]
@@ -176,15 +177,6 @@ def wle(responses: Responses, items: ItemCurves, *, mean: float, sd: float) -> S
             theta[first + k] = nodes[j] + share * (nodes[j + 1] - nodes[j])
             se[first + k] = np.interp(theta[first + k], nodes, known[k]) ** -0.5
     return Scores(theta, se)
-
-
-@dataclass(frozen=True)
-class Effects:
-    """Effects of learners in testlets: `testlet` (n_items,) numbers each item's from 0, −1 for items of none, and `sd`
-    is their SD in units of θ."""
-
-    testlet: Ints
-    sd: float
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from irt_assets.responses.importing.cells import as_ids, as_text
 from irt_assets.responses.importing.mapping import Binding
 from irt_assets.responses.importing.scoring import (
     NUMBER,
@@ -24,7 +25,6 @@ from irt_assets.responses.importing.scoring import (
 )
 from irt_assets.responses.importing.sources import Batch, plain
 from irt_assets.responses.importing.times import MISSING, parse_times
-from resources.failures import PermanentFailure
 
 LONGEST_ID = 600  # bytes: an index row of PostgreSQL holds 2,704, and one of DIF four of these
 WHOLE_NUMBERS = {  # smallest, largest, and what a value outside is called
@@ -300,42 +300,6 @@ def _refuse_texts(columns: dict[str, pa.Array], verdicts: _Verdicts) -> None:
     for values in columns.values():
         if pa.types.is_string(values.type) and _holds_nul(values):
             verdicts.refuse(pc.fill_null(pc.match_substring(values, "\0"), False), "bad_character", values)
-
-
-def as_text(cells: pa.Array, name: str) -> pa.StringArray:
-    """Any column as text, cell by cell: whole numbers without a decimal point, whatever type held them."""
-    if pa.types.is_string(cells.type):
-        return cells
-    if pa.types.is_dictionary(cells.type):
-        cells = cells.dictionary_decode()
-    try:
-        if not pa.types.is_floating(cells.type):
-            return pc.cast(cells, pa.string())
-        whole = pc.cast(pc.if_else(_exact(cells), pc.cast(cells, pa.float64()), None), pa.int64())
-        return pc.coalesce(pc.cast(whole, pa.string()), pc.cast(cells, pa.string()))
-    except pa.ArrowException as error:
-        raise PermanentFailure(f"Column {name!r} holds {cells.type}, which is not a plain value: {error}") from error
-
-
-def as_ids(cells: pa.Array, name: str) -> pa.StringArray:
-    """Any column as ids. A float is one only where it is a whole number that its type holds exactly; NaN is none."""
-    if not pa.types.is_floating(cells.type):
-        return as_text(cells, name)
-    cells = pc.if_else(pc.is_nan(cells), None, cells)
-    inexact = cells.filter(pc.invert(_exact(cells)))
-    if inexact.drop_null():
-        raise PermanentFailure(
-            f"Column {name!r} holds ids as {cells.type}, and {inexact.drop_null()[0]} is not a whole number that this"
-            " type holds exactly: other ids may have become the same. Write the column as text or as whole numbers."
-        )
-    return as_text(cells, name)
-
-
-def _exact(cells: pa.FloatingPointArray) -> pa.BooleanArray:
-    """Whole numbers below which all whole numbers have a place of their own in this type."""
-    numbers = pc.cast(cells, pa.float64())
-    bits = np.finfo(cells.type.to_pandas_dtype()).nmant + 1
-    return pc.and_(pc.equal(pc.floor(numbers), numbers), pc.less(pc.abs(numbers), 2.0**bits))
 
 
 def _is_in(cells: pa.Array, values: Iterable[str]) -> pa.BooleanArray:

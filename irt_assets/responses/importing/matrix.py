@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.responses.importing.clean import as_text
+from irt_assets.responses.importing.cells import as_text
 from irt_assets.responses.importing.mapping import Binding
 from irt_assets.responses.importing.scoring import MOST_POINTS, SCORES, ByKey, FromPoints, Scoring
 from irt_assets.responses.importing.sources import Batch

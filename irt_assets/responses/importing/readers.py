@@ -14,11 +14,10 @@ from irt_assets.responses.importing import sources
 from irt_assets.responses.importing.delimited import CsvSource
 from irt_assets.responses.importing.jsonlines import JsonLinesSource
 from irt_assets.responses.importing.parquet import ParquetSource
-from irt_assets.responses.importing.sources import Source
 from resources.failures import PermanentFailure
 
 
-def open_source(path: Path) -> Source:
+def open_source(path: Path) -> sources.Source:
     """What `path` holds, recognised by its first bytes."""
     try:
         head = sources.head(path)

@@ -24,9 +24,8 @@ from irt_assets.ledger.findings import findings_of
 from irt_assets.ledger.fits import LinkedFit, linked_fit
 from irt_assets.ledger.publications import ItemInForce, publications_in_force
 from irt_assets.ledger.steps import Step, step_of
-from irt_assets.psychometrics.core.items import ItemParameters
+from irt_assets.psychometrics.core.items import ItemParameters, wabc
 from irt_assets.psychometrics.core.models import Floats
-from irt_assets.psychometrics.drift.items import wabc
 from irt_assets.reports.drift_rows import Linked, linkings_of
 from irt_assets.responses.scales import Scale, read_scales
 from services.dashboard.chosen import month_named, months_of, scale_named, scales_of, state_of

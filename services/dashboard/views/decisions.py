@@ -15,7 +15,7 @@ from irt_assets.decisions.shown import drift_in_a_word, remarks
 from irt_assets.ledger.anchors import dropped_anchors
 from irt_assets.ledger.decisions import Decision, newest_decisions
 from irt_assets.ledger.steps import held_months, stepped_months
-from irt_assets.psychometrics.linking.anchor_diagnosis import Suspect
+from irt_assets.psychometrics.linking.placement import Suspect
 from irt_assets.responses.scales import Scale, read_scales
 from services.dashboard.chosen import CHOSEN, require_known, whole_number
 from services.dashboard.deciding import DECIDER, may_decide

@@ -19,7 +19,7 @@ from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.fits import linked_fit
 from irt_assets.ledger.linked_windows import latest_constants
 from irt_assets.psychometrics.core.confidence import Z95
-from irt_assets.psychometrics.linking.anchor_diagnosis import Suspect
+from irt_assets.psychometrics.linking.placement import Suspect
 from irt_assets.responses.scales import Scale
 from services.dashboard.elements import DASH, badge, link, number, prose, section, shortened, table
 from services.dashboard.figures import figure, stack

@@ -1,0 +1,104 @@
+"""How a fit was placed on a scale: the constants with what the anchors say of them, or why there are none.
+
+What does not belong here: linking itself (see `linking`). Whoever reads a stored fit imports this and no arithmetic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Floats
+from irt_assets.psychometrics.core.options import Method
+
+
+@dataclass(frozen=True)
+class Linking:
+    """The constants of θ* = slope·θ + intercept, how they came about, and whether the anchors agree.
+
+    Attributes:
+        cov: shape (2, 2), covariance of (slope, intercept).
+        rmse: root mean squared difference of the kept anchors' curves, old minus linked, over θ ~ N(0, 1): a
+            probability.
+        anchors_dropped: item id → why it was not used, a sentence.
+        q, q_df, q_p: the test whether the kept anchors agree.
+        share_kept: kept anchors among those with enough responses in the window.
+        anchor_set: version of the anchor set.
+        weighted: whether anchors were weighted by their errors.
+        symmetric: whether curves were compared on both scales.
+        q_shifts: where Q allows for a second ability: item id → how far its d moved with that (`shift`), and the
+            standard error of it (`se`), of every anchor that leans on it.
+        with_items: shape (J, 3, 2), covariance of each item's (a, d, logit c) in the fit with (slope, intercept); None
+            in what is stored, to which `drift.errors.with_errors` gives it back.
+        suspects, diagnosis: for people, where the anchors disagree: item id → how far it moved against the others,
+            and a sentence (anchor_diagnosis.py). Nothing is linked or judged by them.
+    """
+
+    slope: float
+    intercept: float
+    slope_se: float
+    intercept_se: float
+    cov: Floats
+    method: Method
+    rmse: float
+    anchors_used: tuple[str, ...]
+    anchors_dropped: dict[str, str]
+    q: float
+    q_df: int
+    q_p: float
+    share_kept: float
+    warnings: tuple[str, ...]
+    anchor_set: str
+    weighted: bool = True
+    symmetric: bool = False
+    suspects: dict[str, dict[str, Any]] = field(default_factory=dict)
+    diagnosis: str = ""
+    q_shifts: dict[str, dict[str, float]] = field(default_factory=dict)
+    with_items: Floats | None = field(default=None, compare=False)
+
+    def agrees(self, alpha: float) -> bool:
+        """Whether Q leaves it open that one slope and one intercept explain all kept anchors."""
+        return self.q_p >= alpha
+
+    def as_constants(self) -> dict[str, Any]:
+        """What `linking_constants` stores: plain numbers, lists and text."""
+        constants = {
+            f.name: list(value) if isinstance(value := getattr(self, f.name), tuple) else value
+            for f in fields(self)
+            if f.name not in ("cov", "with_items")
+        }
+        return constants | {"slope_intercept_cov": float(self.cov[0, 1])}
+
+
+class LinkingError(PsychometricsError):
+    """The fit cannot be placed on the scale: too few anchors are left to link with.
+
+    `linking` keeps what was tried, for the plot and the record; None where no constants could be computed.
+    """
+
+    def __init__(self, message: str, linking: Linking | None = None) -> None:
+        super().__init__(message)
+        self.linking = linking
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """An anchor outside the group: linked by the group's constants, its b and a are off from the anchor set's.
+
+    `parameter` is the one whose change alone explains more of it, and `z` that change over its error, the other
+    parameter (ln a or b) taken as unchanged: errors of a and b are correlated, so neither is judged by itself.
+    """
+
+    delta_b: float
+    delta_a: float
+    z: float
+    parameter: Literal["a", "b"]
+
+    @property
+    def shown(self) -> str:
+        return f"b {self.delta_b:+.2f}" if self.parameter == "b" else f"a {self.delta_a:+.2f}"
+
+    @property
+    def evidence(self) -> str:
+        return f"{self.shown}, {self.z:+.1f} standard errors"
