@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import gc
 import warnings
+from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -19,10 +22,6 @@ from irt_assets.common import undisturbed_loading  # noqa: F401 - before all tha
 from irt_assets.common.partitions import daily, monthly, weekly
 from irt_assets.drift.assets import build_drift_assets
 from irt_assets.drift.checks import build_drift_checks
-from irt_assets.drift.dif_assets import build_dif_asset
-from irt_assets.drift.dif_checks import build_dif_check
-from irt_assets.drift.information_assets import build_information_asset
-from irt_assets.drift.information_checks import build_information_checks
 from irt_assets.engines.registry import asset_of, build, enabled, installed
 from irt_assets.features.assets import build_feature_assets
 from irt_assets.features.checks import build_feature_checks
@@ -61,37 +60,33 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
     }
     monthly_checks, inventory = build_calibration_checks(months, settings.irt_first_month, comparison_engines)
     jobs = build_jobs(monthly_checks, inventory, [asset_of(engine) for engine in comparison_engines], settings)
+    assets = [
+        *build_response_assets(months, days, judge_on_spark),
+        *build_lake_assets(settings),
+        *build_calibration_assets(
+            build=make,
+            comparison_engines=comparison_engines,
+            months=months,
+        ),
+        build_nightly_asset(build=make, days=days),
+        *build_drift_assets(months, AFTER_A_MONTH, settings.irt_threads),
+        *build_report_assets(months, AFTER_A_MONTH, ui_prefix=settings.ui_prefix),
+        *build_feature_assets(days),
+        *build_kpi_assets(weeks, days),
+        *build_learner_report_assets(
+            weeks_over,
+            zone=settings.irt_time_zone,
+            processes=settings.irt_threads,
+            ui_prefix=settings.ui_prefix,
+        ),
+        *build_invariant_assets(days, settings.irt_first_month),
+    ]
     return dg.Definitions(
-        assets=[
-            *build_response_assets(months, days, judge_on_spark),
-            *build_lake_assets(settings),
-            *build_calibration_assets(
-                build=make,
-                comparison_engines=comparison_engines,
-                months=months,
-                dashboard_url=settings.dashboard_url,
-            ),
-            build_nightly_asset(build=make, days=days),
-            *build_drift_assets(months, AFTER_A_MONTH),
-            build_dif_asset(months, AFTER_A_MONTH, settings.irt_threads),
-            build_information_asset(months, AFTER_A_MONTH),
-            *build_report_assets(months, AFTER_A_MONTH, ui_prefix=settings.ui_prefix),
-            *build_feature_assets(days),
-            *build_kpi_assets(weeks, days),
-            *build_learner_report_assets(
-                weeks_over,
-                zone=settings.irt_time_zone,
-                processes=settings.irt_threads,
-                ui_prefix=settings.ui_prefix,
-            ),
-            *build_invariant_assets(days, settings.irt_first_month),
-        ],
+        assets=_with_sources(assets, settings.irt_source_url),
         asset_checks=[
             *monthly_checks,
             inventory,
             *build_drift_checks(months),
-            build_dif_check(months),
-            *build_information_checks(months),
             *build_feature_checks(days),
             *build_kpi_checks(weeks),
             *build_learner_report_checks(weeks_over),
@@ -105,6 +100,21 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
         resources=resources
         if resources is not None
         else {"database": Database(settings), "store": object_store(settings)},
+    )
+
+
+def _with_sources(assets: Sequence[dg.AssetsDefinition | dg.SourceAsset], source_url: str | None) -> Sequence[Any]:
+    """The assets, each with a link to the function that makes it: in the repository, or the installed file."""
+    linked = dg.with_source_code_references(assets)
+    if source_url is None:
+        return linked
+    repository, _, revision = source_url.rstrip("/").partition("/tree/")
+    return dg.link_code_references_to_git(
+        linked,
+        git_url=repository.removesuffix("/-"),
+        git_branch=revision,
+        file_path_mapping=dg.AnchorBasedFilePathMapping(Path(__file__), "irt_assets/definitions.py"),
+        platform="gitlab" if repository.endswith("/-") else "github",
     )
 
 

@@ -14,10 +14,11 @@ import dagster as dg
 from irt_assets.calibration.checks import INVENTORY
 from irt_assets.common.job_names import INVARIANT_REPORT
 from irt_assets.common.run_progress import to_be_repeated, was_repeated
-from irt_assets.invariants.freshness import last_backup
 from irt_assets.invariants.history import resolve_told_by_checks
+from irt_assets.invariants.open_violations import last_backup
 from jobs import alerts
-from jobs.plans import Plan, schedule_keys
+from jobs.lateness import read_lateness
+from jobs.plans import Plan
 from resources.alerts.notifier import deliver
 from resources.alerts.outbox import Alert, open_alert, open_keys, resolve_alert
 from resources.dagster_compat import FINISHED_STATUSES, InstigatorType
@@ -32,7 +33,7 @@ FIRST_LOOK_BACK = timedelta(days=1)
 
 def build_alert_sensors(plans: Sequence[Plan], settings: Settings) -> list[dg.SensorDefinition]:
     """Failed runs, failed or missing checks, schedules that did not run or made nothing, and delivery."""
-    return [alerts_of_runs, alerts_of_checks, _schedules(plans, settings.irt_first_month), _delivery(settings)]
+    return [alerts_of_runs, alerts_of_checks, _schedules(plans, settings.irt_first_month), alert_delivery]
 
 
 @dg.sensor(
@@ -64,7 +65,7 @@ def alerts_of_runs(context: dg.SensorEvaluationContext, database: dg.ResourcePar
                 for alert in alerts.checks_never_evaluated(instance, run):
                     opened += open_alert(connection, alert)
             elif not open_keys(connection, alerts.run_prefix(run)) and not alerts.run_is_over(instance, run):
-                found = alerts.run_alert(instance, run)
+                found = alerts.run_alert(instance, run, database.settings.dashboard_url)
                 opened += found is not None and open_alert(connection, found)
         for key in open_keys(connection, "run "):
             failed = instance.get_run_by_id(key.rpartition("|")[2])
@@ -100,7 +101,7 @@ def alerts_of_checks(context: dg.SensorEvaluationContext, database: dg.ResourceP
     held = {partition for key, partition in touched if key in alerts.GATES}
     with database.connect() as connection:
         for month in sorted(held):
-            alert = alerts.held_alert(context.instance, month)
+            alert = alerts.held_alert(context.instance, month, database.settings.dashboard_url)
             if alert is not None:
                 opened += open_alert(connection, alert)
                 resolved += resolve_told_by_checks(connection, month)
@@ -129,16 +130,10 @@ def _schedules(plans: Sequence[Plan], first_month: str) -> dg.SensorDefinition:
     )
     def alerts_of_schedules(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]) -> dg.SkipReason:
         now, late = datetime.now(UTC), []
-        states = alerts.schedule_states(context.instance)
         with database.connect() as connection:
-            for plan in plans:
-                state = states.get(plan.name)
-                alert = (
-                    alerts.schedule_alert(context.instance, plan, first_month, state, now)
-                    if state and state.is_running
-                    else None
-                )
-                for key in schedule_keys(plan):
+            for plan, lateness in read_lateness(connection, plans, first_month, now).items():
+                alert = alerts.schedule_alert(plan, lateness)
+                for key in alerts.schedule_keys(plan):
                     if alert is None or alert.key != key:
                         resolve_alert(connection, key)
                 if alert is not None:
@@ -166,15 +161,12 @@ def _failing(instance: dg.DagsterInstance, now: datetime) -> dict[str, Alert]:
     return {alert.key: alert for alert in found if alert is not None}
 
 
-def _delivery(settings: Settings) -> dg.SensorDefinition:
-    @dg.sensor(
-        name="alert_delivery",
-        description="Sends what waits in the outbox: each channel on its own, again and again until it arrives.",
-        minimum_interval_seconds=10,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-    )
-    def alert_delivery(database: dg.ResourceParam[Database]) -> dg.SkipReason:
-        arrived = deliver(database, settings)
-        return dg.SkipReason(", ".join(f"{n} to {name}" for name, n in arrived.items()) or "no channel is configured")
-
-    return alert_delivery
+@dg.sensor(
+    name="alert_delivery",
+    description="Sends what waits in the outbox: each channel on its own, again and again until it arrives.",
+    minimum_interval_seconds=10,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def alert_delivery(database: dg.ResourceParam[Database]) -> dg.SkipReason:
+    arrived = deliver(database, database.settings)
+    return dg.SkipReason(", ".join(f"{n} to {name}" for name, n in arrived.items()) or "no channel is configured")

@@ -6,6 +6,7 @@ nothing. What does not belong here: cursors (see `alert_sensors`), the outbox, v
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 
@@ -13,16 +14,19 @@ import dagster as dg
 
 from irt_assets.calibration.assets import says_held
 from irt_assets.calibration.checks import HOW_TO_FIX, ITEMS, KNOWN_FROM
+from irt_assets.common.dashboard_pages import month_page
 from irt_assets.common.job_names import LAKE_EQUALS_LOG, documents_name, job_of
 from irt_assets.common.retries import why_it_failed
 from irt_assets.common.run_progress import PARTITION_TAG, RANGE_TAGS, asked_again, materialized_since
 from irt_assets.gates.gates import SET_GATES, held_because
-from irt_assets.invariants.freshness import BACKUP_AGE, LastBackup
-from jobs.plans import GRACE, MADE_WITHIN, Plan, last_tick_before, overdue_since, schedule_keys, switched_on_at
+from irt_assets.invariants.open_violations import BACKUP_AGE, LastBackup
+from jobs.lateness import Lateness
+from jobs.plans import GRACE, Plan
 from resources.alerts.outbox import Alert, Severity
 from resources.dagster_compat import InstigatorState, InstigatorType, PartitionKeyFilter, TickStatus
 from resources.dagster_schema import rows_of
 
+MONTH = re.compile(r"\d{4}-\d{2}")
 LOOKS_THAT_FAIL = 3
 LONGEST_REASON = 300
 BACKUP = "backup"
@@ -59,8 +63,8 @@ def run_prefix(run: dg.DagsterRun) -> str:
     return f"run {documents_name(name_of(run))} {partition_of(run)}|"
 
 
-def run_alert(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Alert | None:
-    """The alert of a run that failed or took too long.
+def run_alert(instance: dg.DagsterInstance, run: dg.DagsterRun, dashboard_url: str | None) -> Alert | None:
+    """The alert of a run that failed or took too long; of a month, it links to the dashboard, if that has an address.
 
     None if it failed because the month is held, which the alert of its gates covers.
     """
@@ -68,7 +72,7 @@ def run_alert(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Alert | None:
     if (
         steps
         and all(says_held(event.step_failure_data) for event in steps)
-        and held_alert(instance, partition_of(run)) is not None
+        and held_alert(instance, partition_of(run), dashboard_url) is not None
     ):
         return None
     look = "read the failed step"
@@ -82,7 +86,8 @@ def run_alert(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Alert | None:
         key=run_key(run),
         severity="error",
         what=f"the run of {name_of(run)} failed: {_short(why)}",
-        fix=f"Open the run and {look}; when its cause is gone, launch the partition again.",
+        fix=f"Open the run and {look}; when its cause is gone, launch the partition again."
+        + _where_a_month_is(partition_of(run), dashboard_url),
         partition=partition_of(run),
         kind="steps",
         subjects=tuple(event.step_key or "" for event in steps),
@@ -176,7 +181,7 @@ def held_key(month: str) -> str:
     return f"held {month}"
 
 
-def held_alert(instance: dg.DagsterInstance, month: str) -> Alert | None:
+def held_alert(instance: dg.DagsterInstance, month: str, dashboard_url: str | None) -> Alert | None:
     """The one alert of a month that is held, however many gates fail; None where none fails."""
     failed = {
         key: evaluation
@@ -191,12 +196,20 @@ def held_alert(instance: dg.DagsterInstance, month: str) -> Alert | None:
         key=held_key(month),
         severity="error",
         what=f"{month} is held: {_short(held_because(reasons))}",
-        fix=GATES[first].fix,
+        fix=GATES[first].fix + _where_a_month_is(month, dashboard_url),
         partition=month,
         kind="gates",
         subjects=tuple(reasons),
         link=_link(first),
     )
+
+
+def _where_a_month_is(partition: str, dashboard_url: str | None) -> str:
+    """Where people see how a month stands and decide on it; nothing of a day, a week or a range."""
+    if not MONTH.fullmatch(partition):
+        return ""
+    where = month_page(dashboard_url, partition) if dashboard_url else f"`irt release list --month {partition}`"
+    return f" What waits for a decision: {where}"
 
 
 def gates_pass(instance: dg.DagsterInstance, month: str) -> bool:
@@ -259,58 +272,31 @@ def schedule_states(instance: dg.DagsterInstance) -> dict[str, InstigatorState]:
     return {state.instigator_name: state for state in states}
 
 
-def schedule_alert(
-    instance: dg.DagsterInstance, plan: Plan, first_month: str, state: InstigatorState, now: datetime
-) -> Alert | None:
-    """The alert of a schedule that is switched on; None if it works."""
-    ticks = instance.get_ticks(
-        state.instigator_origin_id,
-        state.selector_id,
-        before=now.timestamp(),  # the clock may have been ahead
-        limit=1,
-        statuses=[TickStatus.SUCCESS, TickStatus.SKIPPED],
-    )
-    started = switched_on_at(state)
-    last_tick = datetime.fromtimestamp(ticks[0].timestamp, UTC) if ticks else None
-    due = overdue_since(plan, now, last_tick, started)
-    if due is not None:
-        return silent_schedule_alert(plan, due)
-    found = unmade(instance, plan, first_month, now, started)
-    return barren_schedule_alert(plan, *found) if found else None
+def schedule_keys(plan: Plan) -> tuple[str, str]:
+    """Keys of two alerts: that a schedule did not tick, and that it made nothing."""
+    return f"schedule {plan.name}", f"schedule {plan.name} made nothing"
 
 
-def unmade(
-    instance: dg.DagsterInstance, plan: Plan, first_month: str, now: datetime, started: datetime | None
-) -> tuple[str, datetime] | None:
-    """The newest partition that a tick over 25 hours ago should have made, and the tick; None if it was made. A tick
-    that requested nothing is fine if the partition existed.
-    """
-    tick = last_tick_before(now - MADE_WITHIN, plan)
-    newest = plan.newest_due(tick, first_month)
-    if newest is None or (started is not None and started > tick):
+def schedule_alert(plan: Plan, late: Lateness) -> Alert | None:
+    """The alert of a schedule that did not tick, or that ticked and whose runs did not make the partition; None if it
+    works."""
+    if late.silent_since is not None:
+        return _schedule_alert(
+            plan,
+            schedule_keys(plan)[0],
+            f"{plan.name} did not run at {late.silent_since:%Y-%m-%d %H:%M} UTC",
+            "See whether the daemon runs and why the schedule's ticks failed; then launch "
+            f"{plan.job} for what is missing.",
+        )
+    if late.unmade is None:
         return None
-    partition, since = newest
-    return None if materialized_since(instance, dg.AssetKey(plan.asset), partition, since) else (partition, tick)
-
-
-def silent_schedule_alert(plan: Plan, due: datetime) -> Alert:
-    """The alert of a schedule that did not tick."""
-    return _schedule_alert(
-        plan,
-        schedule_keys(plan)[0],
-        f"{plan.name} did not run at {due:%Y-%m-%d %H:%M} UTC",
-        f"See whether the daemon runs and why the schedule's ticks failed; then launch {plan.job} for what is missing.",
-    )
-
-
-def barren_schedule_alert(plan: Plan, partition: str, tick: datetime) -> Alert:
-    """The alert of a schedule that ticked, but whose runs did not make the partition."""
     return _schedule_alert(
         plan,
         schedule_keys(plan)[1],
-        f"{plan.asset} of {partition} was not made within 25 hours of {tick:%Y-%m-%d %H:%M} UTC",
+        f"{plan.asset} of {late.unmade.partition} was not made within 25 hours of "
+        f"{late.unmade.tick:%Y-%m-%d %H:%M} UTC",
         f"Look at the runs of {plan.job}: they failed, still wait, or go on; then launch it for what is missing.",
-        partition,
+        late.unmade.partition,
     )
 
 

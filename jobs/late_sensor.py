@@ -75,7 +75,10 @@ def build_late_sensor(jobs: dict[str, Job], settings: Settings) -> dg.SensorDefi
         begin = Month(settings.irt_first_month).start
         asked = [
             *_days(late, [day for day in late if day in sources and day_bounds(day)[0] >= begin]),
-            *_weeks(weeks_to_ask(late, made)),
+            *(
+                dg.RunRequest(run_key=f"week {week} {why}", job_name=KPI_JOB, partition_key=week)
+                for week, why in weeks_to_ask(late, made).items()
+            ),
         ]
         months = set(memory.months) | _months(read, memory.since, {one.day for one in new})
         if months:
@@ -122,12 +125,6 @@ def _days(late: dict[str, str], days: Iterable[str]) -> list[dg.RunRequest]:
             tags = dict(zip(RANGE_TAGS, (first, last), strict=True))
             requests.append(dg.RunRequest(run_key=f"{first}…{last} {why}", job_name=FEATURES, tags=tags))
     return requests
-
-
-def _weeks(weeks: dict[str, str]) -> list[dg.RunRequest]:
-    return [
-        dg.RunRequest(run_key=f"week {week} {why}", job_name=KPI_JOB, partition_key=week) for week, why in weeks.items()
-    ]
 
 
 def _not_in_lake(read: _Reader, days: Collection[str]) -> list[str]:

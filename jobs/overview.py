@@ -1,29 +1,28 @@
 """The state of everything at a moment: the daemon, every schedule, month, open violation, alert and run.
 
-It only collects: `month_status` decides on months, `alerts` on what is late.
+It only collects: `month_status` decides on months, `lateness` on what is late.
 What does not belong here: how it is shown (see `irt_assets.cli.status`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
-import psycopg
 
 from irt_assets.common.job_names import INVARIANT_REPORT, LAKE_EQUALS_LOG
 from irt_assets.common.partitions import last_complete_month, months_between
 from irt_assets.decisions.proposals import waiting_proposals
 from irt_assets.gates.month_judged import MonthState
 from irt_assets.gates.month_status import month_states
-from irt_assets.invariants.freshness import LastBackup, last_backup
-from irt_assets.invariants.open_violations import OpenViolation, open_violations
+from irt_assets.invariants.open_violations import LastBackup, OpenViolation, last_backup, open_violations
 from jobs import alerts
 from jobs.daemons import daemon_state
+from jobs.lateness import Lateness, read_lateness
 from jobs.launched_by import LAUNCHED_BY
 from jobs.plans import PLANS, Plan
 from resources.cluster.lake import lake_that_we_write
@@ -35,7 +34,7 @@ from resources.dagster_compat import (
     TickStatus,
     schedule_execution_time_iterator,
 )
-from resources.postgres.database import Database
+from resources.postgres.database import Database, records
 from resources.settings import Settings
 
 
@@ -124,14 +123,21 @@ def collect_overview(database: Database, instance: dg.DagsterInstance, settings:
     alive, seen = daemon_state(instance)
     months = months_between(settings.irt_first_month, last_complete_month(now))
     with database.connect() as connection:
-        violations, open_alerts = list(open_violations(connection)), list(_alerts(connection))
+        violations = list(open_violations(connection))
+        open_alerts = records(
+            connection,
+            OpenAlert,
+            """SELECT severity, what, partition, opened_at FROM alert WHERE resolved_at IS NULL
+               ORDER BY severity, alert_id DESC""",
+        )
         waiting = waiting_proposals(connection)
         backup = last_backup(connection)
+        late = read_lateness(connection, PLANS, settings.irt_first_month, now)
     return Overview(
         now,
         daemon_alive=alive,
         daemon_seen=datetime.fromtimestamp(seen, UTC) if seen is not None else None,
-        schedules=list(_schedules(instance, settings, now)),
+        schedules=list(_schedules(instance, settings, now, late)),
         months=month_states(database, instance, months),
         violations=violations,
         alerts=open_alerts,
@@ -169,26 +175,26 @@ def as_dict(overview: Overview) -> dict[str, Any]:
     return asdict(overview, dict_factory=plain)
 
 
-def _schedules(instance: dg.DagsterInstance, settings: Settings, now: datetime) -> Iterator[ScheduleState]:
+def _schedules(
+    instance: dg.DagsterInstance, settings: Settings, now: datetime, late: Mapping[Plan, Lateness]
+) -> Iterator[ScheduleState]:
     states = alerts.schedule_states(instance)
     for plan in PLANS:
         state = states.get(plan.name)
         on = state.is_running if state else settings.irt_schedules == "running"
         ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1) if state else []
-        late = alerts.schedule_alert(instance, plan, settings.irt_first_month, state, now) if state and on else None
+        alert = alerts.schedule_alert(plan, late[plan])
         yield ScheduleState(
             job=plan.job,
             on=on,
             last_tick=datetime.fromtimestamp(ticks[0].timestamp, UTC) if ticks else None,
             result=_result(instance, ticks[0]) if ticks else "",
-            next_tick=_next_tick(plan, now) if on else None,
+            next_tick=next(schedule_execution_time_iterator(now.timestamp(), plan.cron, plan.zone)).astimezone(UTC)
+            if on
+            else None,
             newest=max(instance.get_materialized_partitions(dg.AssetKey(plan.asset)), default="") if plan.asset else "",
-            late=late.what if late else "",
+            late=alert.what if alert else "",
         )
-
-
-def _next_tick(plan: Plan, now: datetime) -> datetime:
-    return next(schedule_execution_time_iterator(now.timestamp(), plan.cron, plan.zone)).astimezone(UTC)
 
 
 def _result(instance: dg.DagsterInstance, tick: InstigatorTick) -> str:
@@ -200,14 +206,6 @@ def _result(instance: dg.DagsterInstance, tick: InstigatorTick) -> str:
     runs = instance.get_runs(dg.RunsFilter(run_ids=list(tick.run_ids)))
     ended = Counter(run.status.value.lower() for run in runs)
     return ", ".join(f"{n} {status}" for status, n in sorted(ended.items())) or "pruned"
-
-
-def _alerts(connection: psycopg.Connection) -> Iterator[OpenAlert]:
-    rows = connection.execute(
-        """SELECT severity, what, partition, opened_at FROM alert WHERE resolved_at IS NULL
-           ORDER BY severity, alert_id DESC"""
-    )
-    yield from (OpenAlert(*row) for row in rows)
 
 
 def runs_under_way(instance: dg.DagsterInstance) -> list[RunUnderWay]:

@@ -1,6 +1,7 @@
-"""When each job runs, which partitions a tick of its schedule asks for, and whether the schedule is late.
+"""When each job runs, and which partitions a tick of its schedule asks for.
 
-Light to import, for the exporter. What does not belong here: which partitions exist already (see `schedules`).
+Light to import, for the exporter. What does not belong here: which partitions exist already (see `schedules`), and
+which plans are late (see `lateness`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from irt_assets.common.job_names import (
     job_of,
 )
 from irt_assets.common.partitions import DAYS, MONTHS, WEEKS, Month, Period
-from resources.dagster_compat import InstigatorState, ScheduleInstigatorData, schedule_execution_time_iterator
+from resources.dagster_compat import schedule_execution_time_iterator
 from resources.failures import PermanentFailure
 
 GRACE = timedelta(hours=1)
@@ -108,25 +109,6 @@ def plan_of(job: str) -> Plan:
     raise PermanentFailure(f"no job {job} has a schedule; these have: {', '.join(plan.job for plan in PLANS)}")
 
 
-def switched_on_at(state: InstigatorState) -> datetime | None:
-    """When somebody switched a schedule on; None if it always was on."""
-    data = state.instigator_data
-    begun = data.start_timestamp if isinstance(data, ScheduleInstigatorData) else None
-    return datetime.fromtimestamp(begun, UTC) if begun else None
-
-
-def overdue_since(plan: Plan, now: datetime, last_tick: datetime | None, started: datetime | None) -> datetime | None:
-    """When a schedule should have ticked and did not; None if it is in time.
-
-    Args:
-        last_tick: its last tick that did not fail. started: when somebody switched it on; None: it always was.
-    """
-    due = last_tick_before(now - GRACE, plan)
-    if started is not None and started > due:
-        return None
-    return due if last_tick is None or last_tick < due else None
-
-
 def last_due(plan: Plan, now: datetime) -> datetime:
     """The newest time of a job by which it must have made its partition by now, however it was started.
 
@@ -138,8 +120,3 @@ def last_due(plan: Plan, now: datetime) -> datetime:
 def last_tick_before(time: datetime, plan: Plan) -> datetime:
     ticks = schedule_execution_time_iterator(time.timestamp(), plan.cron, plan.zone, ascending=False)
     return next(ticks).astimezone(UTC)
-
-
-def schedule_keys(plan: Plan) -> tuple[str, str]:
-    """Keys of two alerts: that a schedule did not tick, and that it made nothing."""
-    return f"schedule {plan.name}", f"schedule {plan.name} made nothing"

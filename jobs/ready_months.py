@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
-import psycopg
 
+from irt_assets.common.dashboard_pages import month_page
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.decisions.proposals import latest_waiting, proposals
 from irt_assets.gates.month_judged import State
@@ -47,26 +47,26 @@ def tell_of_ready_months(database: Database, instance: dg.DagsterInstance, now: 
     with database.connect() as connection:
         for (month, scale_id), is_one_of_several in untold.items():
             if (month, scale_id) in green:
-                alert = _ready(month, scale_id, _waiting(connection, month, scale_id), is_one_of_several)
+                asked = proposals(connection, windows=[month], scale_id=scale_id, may_ask=True)
+                waiting = [proposal.item_id for proposal in latest_waiting(asked)]
+                page = month_page(database.settings.dashboard_url, month) if database.settings.dashboard_url else ""
+                alert = _ready(month, scale_id, waiting, is_one_of_several, page)
                 announce(connection, alert)
                 sentences.append(alert.what)
     return sentences
 
 
-def _waiting(connection: psycopg.Connection, month: str, scale_id: str) -> list[str]:
-    """The items on which somebody should decide."""
-    found = proposals(connection, windows=[month], scale_id=scale_id, may_ask=True)
-    return [p.item_id for p in latest_waiting(found)]
-
-
-def _ready(month: str, scale_id: str, waiting: Sequence[str], is_one_of_several: bool) -> Alert:
+def _ready(month: str, scale_id: str, waiting: Sequence[str], is_one_of_several: bool, page: str) -> Alert:
+    """The alert. `waiting`: items on which somebody should decide; `page`: the month's in the dashboard, if any."""
     name = f"{month} of scale {scale_id}" if is_one_of_several else month
     waits = f"{len(waiting)} decision{'s wait' if len(waiting) > 1 else ' waits'}: irt release list --month {month}"
     return Alert(
         key=f"ready {month} {scale_id}",
         severity="info",
         what=f"{name} is green, {waits if waiting else 'no decision waits'}",
-        fix="decide when it suits: what is published stays in force until then" if waiting else "nothing",
+        fix=f"decide when it suits{page and f' in {page}'}: what is published stays in force until then"
+        if waiting
+        else "nothing",
         partition=month,
         kind="items" if waiting else "",
         subjects=tuple(waiting),

@@ -428,10 +428,20 @@ def webserver_app(
             )
 
 
-def queue_run(instance: DagsterInstance, workspace: Path, location: str, job: str, tags: Mapping[str, str]) -> str:
+def queue_run(
+    instance: DagsterInstance,
+    workspace: Path,
+    location: str,
+    job: str,
+    tags: Mapping[str, str],
+    *,
+    instead: Callable[[], str | None] = lambda: None,
+) -> str:
     """Queue a run of a job of a code location, as the page does it, for the daemon to launch; the run's id.
 
-    Raises TransientFailure where the code server does not answer.
+    `instead` is called when the run is stored, so that others see it, and not queued yet. Where it returns the id of
+    another run, this one is deleted, and the other is the answer. Raises TransientFailure where the code server does
+    not answer.
     """
     from dagster._cli.job import _create_run
 
@@ -452,6 +462,10 @@ def queue_run(instance: DagsterInstance, workspace: Path, location: str, job: st
             op_selection=None,
             run_id=None,
         )
+        other = instead()
+        if other is not None:
+            instance.delete_run(run.run_id)
+            return other
         return instance.submit_run(run.run_id, context).run_id
 
 

@@ -7,12 +7,13 @@ here: what their rows mean.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import LiteralString
+from typing import LiteralString, TypeVar
 
 import psycopg
 
+T = TypeVar("T")
 SCHEMA: LiteralString = "dagster"
 """The schema of Dagster's tables, apart from ours because both keep an `alembic_version`."""
 _TEXTS: tuple[tuple[LiteralString, LiteralString], ...] = (
@@ -32,12 +33,18 @@ def run_status(connection: psycopg.Connection, run_id: str) -> str | None:
     return str(row[0]) if row else None
 
 
-def runs_by_status(connection: psycopg.Connection) -> dict[tuple[str, str], tuple[int, float | None]]:
-    """By job and status how many runs, and when the last of them ended (Unix time, seconds), in that order."""
-    rows = connection.execute(
-        f"SELECT pipeline_name, status, count(*), max(end_time) FROM {SCHEMA}.runs GROUP BY 1, 2 ORDER BY 4"
+def runs_by_status(connection: psycopg.Connection) -> dict[str, int]:
+    """How many runs have each status."""
+    return dict(connection.execute(f"SELECT status, count(*) FROM {SCHEMA}.runs GROUP BY 1").fetchall())
+
+
+def last_successes(connection: psycopg.Connection) -> dict[str, float]:
+    """When the last successful run by each name of a job ended (Unix time, seconds); the latest comes last."""
+    query: LiteralString = (
+        f"SELECT pipeline_name, max(end_time) FROM {SCHEMA}.runs "
+        "WHERE status = 'SUCCESS' AND end_time IS NOT NULL GROUP BY 1 ORDER BY 2"
     )
-    return {(job, status): (n, ended) for job, status, n, ended in rows}
+    return dict(connection.execute(query).fetchall())
 
 
 def heartbeats(connection: psycopg.Connection) -> dict[str, float]:
@@ -46,31 +53,37 @@ def heartbeats(connection: psycopg.Connection) -> dict[str, float]:
     return dict(connection.execute(query).fetchall())
 
 
-def schedules(connection: psycopg.Connection) -> list[tuple[str, datetime | None]]:
-    """The serialised state of each schedule, and its last tick that did not fail (UTC, without a zone)."""
+def schedules(connection: psycopg.Connection, now: datetime) -> list[tuple[str, datetime | None]]:
+    """The serialised state of each schedule, and its last tick that did not fail; the clock may have been ahead."""
     return connection.execute(
-        f"""SELECT i.instigator_body, (SELECT max(t.timestamp) FROM {SCHEMA}.job_ticks t
-                                       WHERE t.selector_id = i.selector_id AND t.status IN ('SUCCESS', 'SKIPPED'))
-           FROM {SCHEMA}.instigators i WHERE i.instigator_type = 'SCHEDULE'"""
+        f"""SELECT i.instigator_body, (SELECT max(t.timestamp) AT TIME ZONE 'UTC' FROM {SCHEMA}.job_ticks t
+                                       WHERE t.selector_id = i.selector_id AND t.status IN ('SUCCESS', 'SKIPPED')
+                                         AND t.timestamp <= %s AT TIME ZONE 'UTC')
+           FROM {SCHEMA}.instigators i WHERE i.instigator_type = 'SCHEDULE'""",
+        (now,),
     ).fetchall()
 
 
-def last_made(connection: psycopg.Connection, partitions: Sequence[tuple[str, str, str]]) -> dict[str, datetime]:
-    """When each job last made what is named: job, asset (as JSON), partition; of every other job its last success."""
-    jobs, assets, keys = (list(column) for column in zip(*partitions, strict=True)) if partitions else ([], [], [])
-    return dict(
-        connection.execute(
-            f"""SELECT wanted.job, max(made.timestamp) AT TIME ZONE 'UTC'
-               FROM unnest(%(jobs)s::text[], %(assets)s::text[], %(keys)s::text[]) AS wanted (job, asset, partition)
-               JOIN {SCHEMA}.event_logs made ON made.asset_key = wanted.asset AND made.partition = wanted.partition
-                 AND made.dagster_event_type = 'ASSET_MATERIALIZATION'
-               GROUP BY 1
-               UNION ALL
-               SELECT pipeline_name, to_timestamp(max(end_time)) FROM {SCHEMA}.runs
-               WHERE status = 'SUCCESS' AND pipeline_name <> ALL (%(jobs)s) GROUP BY 1""",
-            {"jobs": jobs, "assets": assets, "keys": keys},
-        ).fetchall()
+def last_made(connection: psycopg.Connection, partitions: Sequence[tuple[str, str]]) -> dict[tuple[str, str], datetime]:
+    """When each partition, named by its asset and its key, was last made; the others are left out."""
+    rows = connection.execute(
+        f"""SELECT wanted.asset, wanted.partition, max(made.timestamp) AT TIME ZONE 'UTC'
+           FROM unnest(%s::text[], %s::text[]) AS wanted (asset, partition)
+           JOIN {SCHEMA}.event_logs made ON made.asset_key = '["' || wanted.asset || '"]'
+             AND made.partition = wanted.partition AND made.dagster_event_type = 'ASSET_MATERIALIZATION'
+           GROUP BY 1, 2""",
+        ([asset for asset, _ in partitions], [partition for _, partition in partitions]),
     )
+    return {(asset, partition): at for asset, partition, at in rows}
+
+
+def where_dagster_ran(connection: psycopg.Connection, read: Callable[[psycopg.Connection], T]) -> T | None:
+    """What is read from Dagster's tables; None where Dagster never ran."""
+    try:
+        with connection.transaction():
+            return read(connection)
+    except psycopg.errors.UndefinedTable:
+        return None
 
 
 def replace_in_texts(connection: psycopg.Connection, replacements: Mapping[str, str]) -> Iterator[tuple[str, int]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import socket
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -34,6 +33,7 @@ from resources.postgres.database import Database, embedded_postgres
 from resources.postgres.schema import drift
 from resources.postgres.schema_version import schema_version
 from resources.serving import traces
+from resources.serving.listening import bound_port
 from resources.serving.logs import hide
 from resources.settings import Settings, names_read, names_set
 
@@ -207,16 +207,13 @@ def _schema(database: Database) -> Iterator[Finding]:
 def _store(settings: Settings) -> Iterator[Finding]:
     """Try what the platform needs of the store: write, list, read, delete, and deny access to strangers."""
     subject = "object store"
+    key, content = f"doctor-{uuid.uuid4().hex}", b"written by irt doctor"
+    encryption = settings.s3_sse if settings.s3_bucket else None
     try:
         store = object_store(settings)
-    except PermanentFailure as error:
-        yield Finding(subject, "error", str(error))
-        return
-    if isinstance(store, FolderStore) and not store.root.exists():
-        yield Finding(subject, "absent", f"{store.root}: made at first use")
-        return
-    key, content = f"doctor-{uuid.uuid4().hex}", b"written by irt doctor"
-    try:
+        if isinstance(store, FolderStore) and not store.root.exists():
+            yield Finding(subject, "absent", f"{store.root}: made at first use")
+            return
         uri = store.put(key, content)
         try:
             same = store.get(key) == content
@@ -225,12 +222,10 @@ def _store(settings: Settings) -> Iterator[Finding]:
             open_to_all = isinstance(store, BucketStore) and _anybody_reads(store.link(key))
         finally:
             store.delete(key)
-    except PermanentFailure as error:
-        yield Finding(subject, "error", str(error))
-        return
-    except TransientFailure as error:
-        encrypts = f"See that the service can encrypt with S3_SSE={settings.s3_sse}, or unset it."
-        yield Finding(subject, "error", str(error), encrypts if settings.s3_bucket and settings.s3_sse else "")
+    except (PermanentFailure, TransientFailure) as error:
+        doubted = isinstance(error, TransientFailure) and encryption
+        fix = f"See that the service can encrypt with S3_SSE={encryption}, or unset it." if doubted else ""
+        yield Finding(subject, "error", str(error), fix)
         return
     where = uri.removesuffix(key)
     if not same:
@@ -239,8 +234,8 @@ def _store(settings: Settings) -> Iterator[Finding]:
         fix = "Block public access to the bucket, and drop what its policy grants to everyone."
         yield Finding(subject, "error", f"{where}: anyone can read it, without credentials", fix)
     else:
-        encrypted = f", encrypts with {settings.s3_sse}" if settings.s3_bucket and settings.s3_sse else ""
-        yield Finding(subject, "ok", f"{where} can be written and read{encrypted}")
+        encrypts = f", encrypts with {encryption}" if encryption else ""
+        yield Finding(subject, "ok", f"{where} can be written and read{encrypts}")
 
 
 def _anybody_reads(link: str) -> bool:
@@ -305,17 +300,15 @@ def _spark(settings: Settings) -> Iterator[Finding]:
 def _ports(settings: Settings) -> Iterator[Finding]:
     port = settings.irt_ui_port
     subject = f"port {port}"
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            if _is_dagster(port, settings.ui_prefix):
-                yield Finding(subject, "ok", "a Dagster UI answers there")
-            else:
-                yield Finding(subject, "warn", f"taken by {_listener(port)}", "Set IRT_UI_PORT to a free one.")
+    try:
+        bound_port(port)
+    except OSError:
+        if _is_dagster(port, settings.ui_prefix):
+            yield Finding(subject, "ok", "a Dagster UI answers there")
         else:
-            yield Finding(subject, "ok", "free for the Dagster UI")
+            yield Finding(subject, "warn", f"taken by {_listener(port)}", "Set IRT_UI_PORT to a free one.")
+    else:
+        yield Finding(subject, "ok", "free for the Dagster UI")
 
 
 def _listener(port: int) -> str:

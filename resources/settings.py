@@ -128,6 +128,11 @@ class Settings(BaseSettings):
     irt_ui_hosts: str = Field(
         "", description="further host names under which the UI answers, HOST or HOST:PORT, with commas"
     )
+    irt_source_url: str | None = Field(
+        None,
+        description="the repository of this code at a revision, such as https://github.com/ORG/REPO/tree/REVISION (of "
+        "GitLab …/-/tree/…): assets in the UI link to it; unset: they name the installed file",
+    )
     irt_ui_debug_files: bool = Field(False, description="whether the UI hands out runs' debug files")
     irt_ui_learner_reports: bool | None = Field(
         None, description="whether the UI hands out learners' reports; unset: while it answers to this machine alone"
@@ -154,7 +159,8 @@ class Settings(BaseSettings):
     irt_theta_port: int = Field(8001, ge=1, le=65535, description="port of the θ API")
     irt_dashboard_port: int = Field(8080, ge=1, le=65535, description="port of the dashboard")
     irt_dashboard_url: str | None = Field(
-        None, description="where people reach the dashboard; months to be decided on and drift reports link to it"
+        None,
+        description="where people reach the dashboard; assets, alerts and reports of months to decide on link to it",
     )
     irt_theta_token: SecretStr | None = Field(None, description="token with which services call the θ API")
     irt_theta_lookback_days: int = Field(
@@ -224,6 +230,13 @@ class Settings(BaseSettings):
     def _address(cls, value: str | None) -> str | None:
         if value is not None:
             split_url(value)
+        return value
+
+    @field_validator("irt_source_url")
+    @classmethod
+    def _at_a_revision(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"https?://[^/\s]+/\S+/tree/\S+", value):
+            raise ValueError("must be a repository at a revision, such as https://github.com/ORG/REPO/tree/REVISION")
         return value
 
     @field_validator("jwt_jwks_url")
@@ -318,6 +331,7 @@ class Settings(BaseSettings):
         "r_irt_internal_token",
         "irt_ui_url",
         "irt_dashboard_url",
+        "irt_source_url",
         "irt_ui_learner_reports",
         "irt_org_id",
         "irt_theta_token",

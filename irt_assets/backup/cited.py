@@ -10,7 +10,7 @@ import itertools
 import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import psycopg
@@ -47,25 +47,21 @@ def cited_files(connection: psycopg.Connection, store: ObjectStore) -> list[Cite
     return [*found.values()]
 
 
-def with_hashes(files: Iterable[Cited], store: ObjectStore) -> Iterator[Cited]:
+def with_hashes(files: Iterable[Cited], store: ObjectStore) -> list[Cited]:
     """Files without a sha256 are read; the others keep the one recorded when they were written."""
-    for file in files:
-        if file.sha256 or file.size is None:
-            yield file
-        else:
-            yield Cited(file.key, file.size, store.sha256(file.key))
+    return [
+        file if file.sha256 or file.size is None else replace(file, sha256=store.sha256(file.key)) for file in files
+    ]
 
 
 def write_listing(path: Path, files: Iterable[Cited]) -> None:
     with gzip.open(path, "wt", encoding="utf-8") as lines:
-        for file in files:
-            lines.write(json.dumps({"key": file.key, "size": file.size, "sha256": file.sha256}) + "\n")
+        lines.writelines(json.dumps(asdict(file)) + "\n" for file in files)
 
 
 def read_listing(path: Path) -> Iterator[Cited]:
     with gzip.open(path, "rt", encoding="utf-8") as lines:
-        for line in lines:
-            yield Cited(**json.loads(line))
+        yield from (Cited(**json.loads(line)) for line in lines)
 
 
 def faults(files: Iterable[Cited], store: ObjectStore) -> Iterator[str]:

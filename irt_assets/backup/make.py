@@ -20,7 +20,7 @@ import psycopg
 from irt_assets.backup import programs
 from irt_assets.backup.cited import Cited, cited_files, with_hashes, write_listing
 from irt_assets.backup.manifest import DATABASE, FORMAT, OBJECTS, Contents, File, Manifest, read_rows, read_sets
-from irt_assets.backup.places import MANIFEST, Place, keep_newest
+from irt_assets.backup.places import MANIFEST, FolderPlace, keep_newest
 from resources.dagster_tables import SCHEMA
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, advisory_lock, one_value
@@ -41,7 +41,7 @@ class Made:
     removed: list[str]
 
 
-def make_backup(settings: Settings, database: Database, store: ObjectStore, place: Place) -> Made:
+def make_backup(settings: Settings, database: Database, store: ObjectStore, place: FolderPlace) -> Made:
     """Back up the platform's schema and Dagster's to `place`; after an error nothing is left."""
     began, now = time.monotonic(), datetime.now(UTC)
     name = f"irt-{now:%Y%m%dT%H%M%SZ}"
@@ -52,9 +52,9 @@ def make_backup(settings: Settings, database: Database, store: ObjectStore, plac
             schemas = [one_value(connection, "SELECT current_schema()")]
             schemas += [SCHEMA] * one_value(connection, "SELECT to_regnamespace(%s) IS NOT NULL", (SCHEMA,))
             snapshot = one_value(connection, "SELECT pg_export_snapshot()")  # its name, for other connections
-            digest, size = programs.dump(database.url, server, schemas, snapshot, folder / DATABASE)
+            programs.dump(database.url, server, schemas, snapshot, folder / DATABASE)
             contents = Contents(**read_rows(connection).model_dump(), sets=read_sets(connection, now))
-        files = list(with_hashes(cited, store))
+        files = with_hashes(cited, store)
         write_listing(folder / OBJECTS, files)
         manifest = Manifest(
             format=FORMAT,
@@ -67,7 +67,7 @@ def make_backup(settings: Settings, database: Database, store: ObjectStore, plac
             pg_dump=programs.program_for("pg_dump", server).version,
             first_month=settings.irt_first_month,
             store=store.uri("reports").removesuffix("reports"),
-            files={DATABASE: File(size=size, sha256=digest), OBJECTS: _file(folder / OBJECTS)},
+            files={name: _file(folder / name) for name in (DATABASE, OBJECTS)},
             objects=len(files),
             object_bytes=sum(file.size or 0 for file in files),
             missing=sum(file.size is None for file in files),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -87,24 +86,17 @@ def read_manifest(folder: Path) -> Manifest:
 
 def read_rows(connection: psycopg.Connection) -> Rows:
     """Rows of tables in any version of the schema. Compared as text, whose form is fixed for this transaction."""
-    connection.execute("SET LOCAL datestyle = 'ISO, YMD'")
-    connection.execute("SET LOCAL intervalstyle = 'postgres'")
-    connection.execute("SET LOCAL bytea_output = 'hex'")
-    connection.execute("SET LOCAL extra_float_digits = 1")
-    there = {
-        name
-        for (name,) in connection.execute(
-            "SELECT name FROM unnest(%s::text[]) AS name WHERE to_regclass(name) IS NOT NULL", ([*METADATA.tables],)
-        )
-    }
+    connection.execute(AS_TEXT)
+    there = connection.execute(
+        "SELECT name FROM unnest(%s::text[]) AS name WHERE to_regclass(name) IS NOT NULL", ([*METADATA.tables],)
+    ).fetchall()
     tables: dict[str, int] = {}
     digests: dict[str, str] = {}
-    for name in sorted(there):
-        table = sql.Identifier(name)
+    for (name,) in sorted(there):
+        query = (DIGEST if name in KEPT else COUNT).format(sql.Identifier(name))
+        ((tables[name], digest),) = connection.execute(query).fetchall()
         if name in KEPT:
-            tables[name], digests[name] = _one(connection, DIGEST.format(table))
-        else:
-            (tables[name],) = _one(connection, sql.SQL("SELECT count(*) FROM {}").format(table))
+            digests[name] = digest
     return Rows(tables=tables, digests=digests)
 
 
@@ -113,16 +105,15 @@ def read_sets(connection: psycopg.Connection, at: datetime) -> dict[str, str]:
     return {scale_id: in_force(connection, scale_id, at).set_hash for scale_id in read_scales(connection)}
 
 
+AS_TEXT = (
+    "SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = 'postgres'; SET LOCAL bytea_output = 'hex'; "
+    "SET LOCAL extra_float_digits = 1"
+)
+COUNT = sql.SQL("SELECT count(*), NULL FROM {}")
 DIGEST = sql.SQL(
     "SELECT count(*), coalesce(sum(('x' || left(md5(r::text), 15))::bit(60)::bigint::numeric), 0)::text FROM {} r"
 )
 """A sum does not depend on the order of the rows, and md5 not on the server's version."""
-
-
-def _one(connection: psycopg.Connection, query: sql.Composed) -> tuple[Any, ...]:
-    row = connection.execute(query).fetchone()
-    assert row is not None
-    return row
 
 
 def row_differences(then: Rows, now: Rows) -> list[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from resources.failures import PermanentFailure, explain
-from resources.files.object_store import PART, BucketStore, object_store, sync_folder
+from resources.files.object_store import PART, bucket_store, sync_folder
 from resources.settings import OWNER_ALONE, Settings, private_home
 
 MANIFEST = "manifest.json"
@@ -33,87 +33,68 @@ class FolderPlace:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.expanduser().absolute()
 
-    def uri(self, name: str) -> str:
-        return str(self.folder / name)
-
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
         """A folder to write a backup into, which becomes `name` at the end; after an error nothing is left."""
-        work: Path | None = None
         try:
             self.folder.mkdir(mode=OWNER_ALONE, parents=True, exist_ok=True)
-            self._drop_abandoned()
-            work = Path(tempfile.mkdtemp(dir=self.folder, prefix=PART))
-            yield work
-            sync_folder(work)
-            work.rename(self.folder / name)
-            sync_folder(self.folder)
+            for path in self.folder.glob(f"{PART}*"):
+                with suppress(FileNotFoundError):
+                    if time.time() - path.stat().st_mtime > ABANDONED_S:
+                        shutil.rmtree(path, ignore_errors=True)
+            with tempfile.TemporaryDirectory(dir=self.folder, prefix=PART, ignore_cleanup_errors=True) as work:
+                yield Path(work)
+                self._keep(Path(work), name)
         except OSError as error:
             reason = explain(error) or error.strerror
             raise PermanentFailure(
                 f"No backup was made in {self.folder}: {reason}. --out names another place."
             ) from error
-        finally:
-            if work is not None:
-                shutil.rmtree(work, ignore_errors=True)
+
+    def uri(self, name: str) -> str:
+        return str(self.folder / name)
 
     @contextmanager
     def reading(self, name: str) -> Iterator[Path]:
+        """A folder with the files of a backup, for as long as it is needed."""
         yield self.folder / name
 
     def names(self) -> list[str]:
         """The name of every backup, oldest first."""
-        there = self.folder.iterdir() if self.folder.is_dir() else ()
-        return sorted(one.name for one in there if NAME.fullmatch(one.name) and (one / MANIFEST).is_file())
+        found = (path.parent.name for path in self.folder.glob(f"*/{MANIFEST}"))
+        return sorted(name for name in found if NAME.fullmatch(name))
 
     def remove(self, name: str) -> None:
         going = self.folder / f"{PART}{name}"
         (self.folder / name).rename(going)
         shutil.rmtree(going)
 
-    def _drop_abandoned(self) -> None:
-        for path in self.folder.glob(f"{PART}*"):
-            with suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > ABANDONED_S:
-                    shutil.rmtree(path, ignore_errors=True)
+    def _keep(self, work: Path, name: str) -> None:
+        """Let what was written to `work` become the backup `name`."""
+        sync_folder(work)
+        work.rename(self.folder / name)
+        sync_folder(self.folder)
 
 
-class BucketPlace:
-    """Backups below a prefix of a bucket; they pass through a folder under IRT_HOME."""
+class BucketPlace(FolderPlace):
+    """Backups below a prefix of a bucket; they pass through IRT_HOME."""
 
     def __init__(self, settings: Settings, bucket: str, prefix: str) -> None:
-        store = object_store(settings.model_copy(update={"s3_bucket": bucket}))
-        assert isinstance(store, BucketStore)
-        self._settings, self._store, self._prefix = settings, store, prefix
+        super().__init__(private_home(settings))
+        self._store, self._prefix = bucket_store(bucket, settings), prefix
 
     def uri(self, name: str) -> str:
         return self._store.uri(f"{self._prefix}/{name}")
 
     @contextmanager
-    def writing(self, name: str) -> Iterator[Path]:
-        """As in `Folder`; an upload becomes a backup with its manifest, the last file."""
-        with self._here() as work:
-            yield work
-            files = sorted(work.iterdir(), key=lambda file: file.name == MANIFEST)
-            try:
-                for file in files:
-                    self._store.put(f"{self._prefix}/{name}/{file.name}", file)
-            except BaseException:
-                with suppress(Exception):  # the first error is the one to report
-                    self.remove(name)
-                raise
-
-    @contextmanager
     def reading(self, name: str) -> Iterator[Path]:
-        """A copy of the backup, for as long as it is needed."""
-        with self._here() as work:
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=PART) as work:
             for key, _ in self._store.list(f"{self._prefix}/{name}"):
-                with (work / key.rpartition("/")[2]).open("wb") as file:
+                with (Path(work) / key.rpartition("/")[2]).open("wb") as file:
                     file.writelines(self._store.stream(key))
-            yield work
+            yield Path(work)
 
     def names(self) -> list[str]:
-        """The name of every backup, oldest first."""
         paths = [key.split("/")[-2:] for key, _ in self._store.list(self._prefix)]
         return sorted(name for name, file in paths if file == MANIFEST and NAME.fullmatch(name))
 
@@ -122,28 +103,25 @@ class BucketPlace:
         for key in sorted(keys, key=lambda key: not key.endswith(f"/{MANIFEST}")):
             self._store.delete(key)
 
-    @contextmanager
-    def _here(self) -> Iterator[Path]:
-        home = private_home(self._settings)
-        with tempfile.TemporaryDirectory(dir=home, prefix=PART) as work:
-            try:
-                yield Path(work)
-            except OSError as error:
-                reason = explain(error) or error.strerror
-                raise PermanentFailure(f"A backup passes through {home}: {reason}") from error
+    def _keep(self, work: Path, name: str) -> None:
+        """An upload becomes a backup with its manifest, the last file."""
+        try:
+            for file in sorted(work.iterdir(), key=lambda file: file.name == MANIFEST):
+                self._store.put(f"{self._prefix}/{name}/{file.name}", file)
+        except BaseException:
+            with suppress(Exception):  # the first error is the one to report
+                self.remove(name)
+            raise
 
 
-Place = FolderPlace | BucketPlace
-
-
-def default_place(settings: Settings) -> Place:
+def default_place(settings: Settings) -> FolderPlace:
     """`backups` in the bucket S3_BUCKET, or where that is unset in IRT_HOME."""
     if settings.s3_bucket is not None:
         return BucketPlace(settings, settings.s3_bucket, "backups")
     return FolderPlace(settings.irt_home / "backups")
 
 
-def place_at(settings: Settings, address: str) -> Place:
+def place_at(settings: Settings, address: str) -> FolderPlace:
     """The place that a folder's path or s3://BUCKET/PREFIX names."""
     if not address.startswith("s3:"):
         return FolderPlace(Path(address))
@@ -154,7 +132,7 @@ def place_at(settings: Settings, address: str) -> Place:
     return BucketPlace(settings, parts.netloc, prefix)
 
 
-def backup_at(settings: Settings, address: str) -> tuple[Place, str]:
+def backup_at(settings: Settings, address: str) -> tuple[FolderPlace, str]:
     """The place and the name of a backup, from its path or s3:// address."""
     if address.startswith("s3:"):
         place, _, name = address.rstrip("/").rpartition("/")
@@ -163,7 +141,7 @@ def backup_at(settings: Settings, address: str) -> tuple[Place, str]:
     return FolderPlace(path.parent), path.name
 
 
-def keep_newest(place: Place, but: str) -> list[str]:
+def keep_newest(place: FolderPlace, but: str) -> list[str]:
     """Delete all backups there except the newest ones and `but`; returns the deleted names."""
     gone = [name for name in place.names()[:-NEWEST_KEPT] if name != but]
     for name in gone:

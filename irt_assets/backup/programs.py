@@ -5,17 +5,15 @@ The password travels in their environment, never in their arguments, which every
 
 from __future__ import annotations
 
-import hashlib
+import errno
 import os
 import re
 import shutil
 import subprocess
-import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
@@ -25,16 +23,28 @@ from resources.serving.child_processes import end_with_parent
 
 LOCK_WAIT = "60s"
 """How long to wait for locks: a migration holds its tables longer than any run does."""
-PIECE = 2**20
 LINES, LONGEST_LINE = 6, 300
 """Lines kept of a failed program's output: the first ones say why it failed."""
 VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
-AWAY = re.compile(
-    r"could not connect|connection to server .* failed|closed the connection|terminating connection|connection reset",
-    re.I,
+AWAY = "could not connect|connection to server .* failed|closed the connection|terminating connection|connection reset"
+FAILURES = (
+    (
+        re.compile(AWAY, re.I),
+        TransientFailure,
+        "The database went away while {name} worked; nothing was kept. Try again.",
+    ),
+    (
+        re.compile(r"due to (lock|statement) timeout"),
+        TransientFailure,
+        f"Someone has locked a table for longer than {LOCK_WAIT}, as a migration does; try again when that is over.",
+    ),
+    (
+        re.compile("(?<=permission denied for ).*"),
+        PermanentFailure,
+        "The database's user may not read {what}: back up as the owner of both schemas, or with pg_read_all_data.",
+    ),
 )
-WAITED = re.compile(r"due to (lock|statement) timeout")
-NOT_ALLOWED = re.compile(r"permission denied for (.*)")
+"""What a failed program prints, and what it means."""
 
 
 @dataclass(frozen=True)
@@ -72,64 +82,30 @@ def program_for(name: str, version: int) -> Program:
     return min(fitting, key=lambda one: one.version)
 
 
-def dump(url: str, version: int, schemas: Collection[str], snapshot: str, target: Path) -> tuple[str, int]:
-    """Write `schemas`, as the exported `snapshot` shows them, to `target`; its sha256 and size.
-
-    It passes through this process: when this one is killed, pg_dump ends, too.
-    """
-    arguments = [
-        str(program_for("pg_dump", version).path),
-        "--format=custom",
-        f"--snapshot={snapshot}",
-        f"--lock-wait-timeout={LOCK_WAIT}",
-        *(f'--schema="{schema}"' for schema in schemas),
-    ]
-    address, environment = _address(url)
-    digest, size = hashlib.sha256(), 0
-    with tempfile.TemporaryFile() as errors, _private(target) as file:
-        process = subprocess.Popen(
-            [*arguments, f"--dbname={address}"], stdout=subprocess.PIPE, stderr=errors, env=environment
-        )
-        assert process.stdout is not None
-        try:
-            while piece := process.stdout.read(PIECE):
-                file.write(piece)
-                digest.update(piece)
-                size += len(piece)
-        except BaseException:
-            process.kill()
-            raise
-        finally:
-            process.stdout.close()
-            status = process.wait()
-        if status != 0:
-            raise _failure("pg_dump", status, errors)
-        file.flush()
-        os.fsync(file.fileno())
-    return digest.hexdigest(), size
+def dump(url: str, version: int, schemas: Collection[str], snapshot: str, target: Path) -> None:
+    """Write `schemas`, as the exported `snapshot` shows them, to the file `target`."""
+    arguments = ["--format=custom", f"--snapshot={snapshot}", f"--lock-wait-timeout={LOCK_WAIT}", f"--file={target}"]
+    _run("pg_dump", version, url, *arguments, *(f'--schema="{schema}"' for schema in schemas))
 
 
 def load(url: str, made_with: int, schemas: Collection[str], source: Path) -> None:
-    """Restore `schemas` from what `dump` wrote, all of it or, with a failure, nothing; they exist and are empty.
+    """Restore `schemas` from what `dump` wrote, all of it or, with a failure, nothing; they exist and are empty."""
+    arguments = ["--single-transaction", "--exit-on-error", "--no-owner", "--no-privileges"]
+    _run("pg_restore", made_with, url, *arguments, *(f"--schema={schema}" for schema in schemas), str(source))
 
-    When this process is killed, pg_restore ends, too, and the server takes back what it did.
-    """
-    arguments = [
-        str(program_for("pg_restore", made_with).path),
-        *("--single-transaction", "--exit-on-error", "--no-owner", "--no-privileges"),
-        *(f"--schema={schema}" for schema in schemas),
-    ]
+
+def _run(name: str, version: int, url: str, *arguments: str) -> None:
+    """When this process is killed, the program ends, too, and the server takes back what it did."""
     address, environment = _address(url)
-    with tempfile.TemporaryFile() as errors:
-        status = subprocess.run(
-            [*arguments, f"--dbname={address}", str(source)],
-            stderr=errors,
-            env=environment,
-            check=False,
-            preexec_fn=end_with_parent,
-        ).returncode
-        if status != 0:
-            raise _failure("pg_restore", status, errors)
+    ran = subprocess.run(
+        [str(program_for(name, version).path), f"--dbname={address}", *arguments],
+        stderr=subprocess.PIPE,
+        env=environment,
+        check=False,
+        preexec_fn=end_with_parent,
+    )
+    if ran.returncode != 0:
+        raise _failure(name, ran.returncode, ran.stderr.decode(errors="replace"))
 
 
 def _version(path: Path) -> int | None:
@@ -152,30 +128,12 @@ def _address(url: str) -> tuple[str, Mapping[str, str]]:
     return make_conninfo("", **parts), environment
 
 
-def _private(target: Path) -> IO[bytes]:
-    return os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
-
-
-def _failure(name: str, status: int, errors: IO[bytes]) -> Exception:
-    errors.seek(0)
-    lines = list(_lines(errors.read().decode(errors="replace")))
+def _failure(name: str, status: int, errors: str) -> Exception:
+    lines = [line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}…" for line in errors.splitlines() if line]
     output = "\n".join(lines[:LINES]) or f"it ended with status {status} and printed nothing"
-    if AWAY.search(output):
-        return TransientFailure(f"The database went away while {name} worked; nothing was kept. Try again.\n{output}")
-    if WAITED.search(output):
-        return TransientFailure(
-            f"Someone has locked a table of the database for longer than {LOCK_WAIT}, as a migration does; nothing "
-            f"was kept. Try again when that is over.\n{output}"
-        )
-    if refused := NOT_ALLOWED.search(output):
-        return PermanentFailure(
-            f"The database's user may not read {refused[1]}: back up as the owner of both schemas, or as one with "
-            f"the role pg_read_all_data.\n{output}"
-        )
+    if name == "pg_dump" and os.strerror(errno.ENOSPC) in output:
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    for sign, failure, sentence in FAILURES:
+        if found := sign.search(output):
+            return failure(f"{sentence.format(name=name, what=found[0])}\n{output}")
     return PermanentFailure(f"{name} failed; nothing was kept.\n{output}")
-
-
-def _lines(text: str) -> Iterator[str]:
-    return (
-        line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}…" for line in text.splitlines() if line.strip()
-    )

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 
 import dagster as dg
-import psycopg
 from psycopg import sql
 
 from irt_assets.backup import programs
@@ -28,7 +26,7 @@ from irt_assets.backup.manifest import (
     row_differences,
     set_differences,
 )
-from irt_assets.backup.places import Place
+from irt_assets.backup.places import FolderPlace
 from irt_assets.common.partitions import last_complete_month, months_between
 from irt_assets.common.run_progress import last_made
 from irt_assets.common.wording import counted
@@ -56,7 +54,7 @@ class Restored:
     differences: list[str] = field(default_factory=list)
 
 
-def restore_backup(settings: Settings, database: Database, place: Place, name: str, *, verify: bool) -> Restored:
+def restore_backup(settings: Settings, database: Database, place: FolderPlace, name: str, *, verify: bool) -> Restored:
     """Bring a backup into `database`, which must be empty, and compare what is there with the manifest.
 
     With `verify` every listed file is read, too, and the invariants are evaluated as of the backup's time. Raises
@@ -124,15 +122,13 @@ def _load(database: Database, manifest: Manifest, source: Path) -> None:
                 f"The database is not empty: it holds {row[0]} tables, views and sequences, such as {row[1]}. Restore "
                 "into a new one (CREATE DATABASE …, or another IRT_HOME); nothing was changed"
             )
-    made = manifest.schemas[1:]
-    with database.connect() as connection:
-        for schema in made:
+        for schema in manifest.schemas[1:]:
             connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
     try:
         programs.load(database.url, manifest.pg_dump, manifest.schemas, source)
     except BaseException:
         with database.connect() as connection:
-            for schema in made:
+            for schema in manifest.schemas[1:]:
                 connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {}").format(sql.Identifier(schema)))
         raise
     with database.connect() as connection:
@@ -163,10 +159,15 @@ def _new_violations(settings: Settings, database: Database, store: ObjectStore, 
     """Invariants of severity error that the copy violates and the original did not report."""
     months = list(months_between(manifest.first_month, last_complete_month(manifest.made_at)))
     with dagster_instance(settings, database) as instance:
-        made = _made(instance)
+        made = {asset: last_made(instance, dg.AssetKey(asset)) for asset in FOLLOWING}
         report = look_at_everything(database, store, month_states(database, instance, months), manifest.made_at, made)
     with database.connect() as connection:
-        known = _open(connection)
+        known = set(
+            connection.execute(
+                """SELECT invariant, partition, subject FROM invariant_result
+                   WHERE NOT passed AND subject <> '' AND resolved_at IS NULL"""
+            ).fetchall()
+        )
     for verdict in report.verdicts:
         if verdict.crashed:
             yield f"the invariant {verdict.invariant.name} could not be evaluated: {verdict.crashed}"
@@ -180,16 +181,3 @@ def _new_violations(settings: Settings, database: Database, store: ObjectStore, 
                 f"it: {first.partition} {first.subject}: {first.observed}, expected {first.expected}"
                 + (f" ({len(new) - 1} more)" if len(new) > 1 else "")
             )
-
-
-def _made(instance: dg.DagsterInstance) -> dict[str, dict[str, datetime]]:
-    return {asset: last_made(instance, dg.AssetKey(asset)) for asset in FOLLOWING}
-
-
-def _open(connection: psycopg.Connection) -> set[Sequence[str]]:
-    return set(
-        connection.execute(
-            """SELECT invariant, partition, subject FROM invariant_result
-               WHERE NOT passed AND subject <> '' AND resolved_at IS NULL"""
-        ).fetchall()
-    )

@@ -20,6 +20,8 @@ from irt_assets.calibration.month import (
     publish_month,
 )
 from irt_assets.calibration.month_impact import measure_month
+from irt_assets.common.dashboard_pages import decide_in
+from irt_assets.common.metadata import Metadata, md
 from irt_assets.common.partitions import Month, existing_partitions
 from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import by_scale
@@ -88,13 +90,11 @@ def build_calibration_assets(
     build: Callable[[str], Calibrator],
     comparison_engines: Mapping[str, Collection[str] | None],
     months: dg.PartitionsDefinition,
-    dashboard_url: str | None,
 ) -> list[dg.AssetsDefinition]:
     """Every asset of the group.
 
     `build` makes an engine by its name. `comparison_engines`: the engines that fit the month besides the scales' own,
-    in the order in which they run, each with the scales that it fits (None: all). `dashboard_url`: a month with
-    something to decide links there; None for no link, and the command.
+    in the order in which they run, each with the scales that it fits (None: all).
     """
 
     of_a_month: dict[str, Any] = {
@@ -123,6 +123,7 @@ def build_calibration_assets(
                 outcomes = link_month(database, month, context.run.run_id)
             except UnlinkedMonthError as error:
                 metadata = shown.link_metadata(error.outcomes) | shown.history_metadata(database, month)
+                metadata |= decide_in(database.settings.dashboard_url, month)
                 raise dg.Failure(description=str(error), metadata=metadata, allow_retries=False) from error
             measure_month(database, month)
             more = shown.history_metadata(database, month) | shown.parameters_metadata(database, month)
@@ -151,10 +152,10 @@ def build_calibration_assets(
                 decided = newest_decisions(connection, month=month)
         own = [steps[month] for steps in taken.values() if month in steps]
         if own and all(step.state == "held" for step in own):
-            _fail_as_held(context, month, own, shown.decide_in(dashboard_url, month))
+            _fail_as_held(context, month, own, decide_in(database.settings.dashboard_url, month))
         return dg.MaterializeResult(
             metadata={
-                "steps": dg.MetadataValue.md(shown.step_table(taken)),
+                "steps": md(shown.step_table(taken)),
                 "held back": rows_shown(
                     ("scale", "item", "why"),
                     [(s.scale_id, item, "; ".join(why)) for s in own for item, why in s.held.items()],
@@ -167,7 +168,7 @@ def build_calibration_assets(
                 "items proposed": dg.MetadataValue.int(sum(s.n_proposed for s in own)),
                 "items held back": dg.MetadataValue.int(sum(s.n_held for s in own)),
                 "dagster/row_count": dg.MetadataValue.int(sum(s.n_published for s in own)),
-                **(shown.decide_in(dashboard_url, month) if any(s.n_proposed for s in own) else {}),
+                **(decide_in(database.settings.dashboard_url, month) if any(s.n_proposed for s in own) else {}),
             }
         )
 
@@ -221,13 +222,11 @@ def _comparison_fit(build: Callable[[str], Calibrator], engine: str, scales: Col
     return fit
 
 
-def _fail_as_held(
-    context: dg.AssetExecutionContext, month: str, held: list[Step], decide_in: shown.Metadata
-) -> NoReturn:
+def _fail_as_held(context: dg.AssetExecutionContext, month: str, held: list[Step], where: Metadata) -> NoReturn:
     """Say why nothing is published where people look: on the asset's page, and as the run's last words."""
     reasons = {step.scale_id: step.why for step in held}
     sentence = f"{month} is held: {'; '.join(by_scale(reasons))}"
-    metadata: shown.Metadata = {HELD: dg.MetadataValue.text(sentence)} | decide_in
+    metadata: Metadata = {HELD: dg.MetadataValue.text(sentence)} | where
     context.log_event(dg.AssetObservation(context.asset_key, description=sentence, partition=month, metadata=metadata))
     raise dg.Failure(description=sentence, metadata=metadata, allow_retries=False)
 

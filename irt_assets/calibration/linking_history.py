@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import psycopg
 
+from irt_assets.blocks import Table, table
 from irt_assets.charts.chart import Chart, Picture, Points, names_at, shortened
 from irt_assets.charts.pictures import by_month
 from irt_assets.common.partitions import months_between
@@ -20,7 +21,6 @@ from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.linked_windows import answered_items, fitted_months
 from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.responses.scales import Scale
-from resources.markdown import markdown_table
 
 MONTHS_SHOWN = 24
 ANCHORS_SHOWN = 12
@@ -58,7 +58,7 @@ def read_history(connection: psycopg.Connection, scale: Scale, month: str) -> li
     return history
 
 
-def history_table(history: Sequence[LinkedMonth]) -> str:
+def history_table(history: Sequence[LinkedMonth]) -> Table:
     """Newest month first."""
     rows = []
     for one in reversed(history):
@@ -69,7 +69,7 @@ def history_table(history: Sequence[LinkedMonth]) -> str:
         used = f"{len(k.anchors_used)}"
         rows.append((one.month, *constants, used, ", ".join(one.dropped) or "none", f"{one.unseen}"))
     columns = ("month", "slope", "intercept", "anchors used", "dropped", "too few answers")
-    return markdown_table(columns, rows, numeric={*columns} - {"month", "dropped"})
+    return table(columns, rows, numbers={*columns} - {"month", "dropped"})
 
 
 def history_plot(history: Sequence[LinkedMonth]) -> Picture:

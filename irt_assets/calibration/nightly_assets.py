@@ -4,16 +4,18 @@ Thin: the night is made in `nightly`. Dagster reads the annotations of the decor
 postpone them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import dagster as dg
 
+from irt_assets.blocks import Block, Figure, Paragraph, Table, table
 from irt_assets.calibration import plots
 from irt_assets.calibration.assets import GROUP, OWNERS, POOL
 from irt_assets.calibration.checks import HOW_TO_FIX, ITEMS
 from irt_assets.calibration.nightly import Night, NightOutcome, calibrate_night
-from irt_assets.calibration.shown import Metadata, ability_metadata, link_numbers, plot
+from irt_assets.calibration.shown import ability_metadata, link_numbers
 from irt_assets.common.job_names import NIGHTLY
+from irt_assets.common.metadata import Metadata, Shown, metadata
 from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import some_of
 from irt_assets.engines import Calibrator
@@ -21,7 +23,6 @@ from irt_assets.gates.early_warning import EarlyWarning
 from resources import tables
 from resources.dagster_schema import column_schema, rows_shown
 from resources.failures import PermanentFailure
-from resources.markdown import markdown_table
 from resources.postgres.database import Database
 
 CHECK = "nightly_links_like_the_month"
@@ -112,32 +113,34 @@ def _sample(night: Night) -> str:
 def night_metadata(night: Night) -> Metadata:
     """What the UI shows of a night."""
     linked = [o for o in night.outcomes if o.warning is not None]
-    metadata: Metadata = {
-        "night": dg.MetadataValue.md(_night_table(night.outcomes)),
-        "linking against the last month": dg.MetadataValue.md(_shift_table(linked)),
-        "difficulties against the published": dg.MetadataValue.md(_difficulty_table(linked)),
-        "provisional items": dg.MetadataValue.text(_provisional(linked)),
-        **ability_metadata(night.measured),
-        "dagster/row_count": dg.MetadataValue.int(sum(o.raw.n_items for o in linked if o.raw)),
-    }
-    if night.share < 1:
-        metadata["fitted to"] = dg.MetadataValue.text(_sample(night))
+    found = metadata(
+        {
+            "night": _night_table(night.outcomes),
+            "linking against the last month": _shift_table(linked),
+            "difficulties against the published": tuple(_difficulties(linked)),
+            "provisional items": _provisional(linked),
+            **ability_metadata(night.measured),
+            "dagster/row_count": dg.MetadataValue.int(sum(o.raw.n_items for o in linked if o.raw)),
+            "fitted to": _sample(night) if night.share < 1 else None,
+        }
+    )
     for o in night.outcomes:
-        placed = o.placed
-        if placed and placed.linking and placed.anchors and o.raw:
-            metadata |= link_numbers(o.scale_id, placed.linking)
-            metadata[f"plot: linking ({o.scale_id})"] = plot(
-                plots.linking_scatter(o.raw, placed.anchors, placed.linking, agree=placed.anchors_agree),
-                "anchors against the night",
-            )
-        if o.warning and o.warning.difficulties.item_ids:
-            metadata[f"plot: nightly b against published ({o.scale_id})"] = plot(
-                plots.difficulty_scatter(o.warning.difficulties), "nightly b against published"
-            )
-    return metadata
+        found |= metadata(dict(_shown(o)), o.scale_id)
+    return found
 
 
-def _night_table(outcomes: list[NightOutcome]) -> str:
+def _shown(o: NightOutcome) -> Iterator[tuple[str, Shown]]:
+    placed = o.placed
+    if placed and placed.linking and placed.anchors and o.raw:
+        yield from link_numbers(placed.linking).items()
+        drawn = plots.linking_scatter(o.raw, placed.anchors, placed.linking, agree=placed.anchors_agree)
+        yield "plot: linking", Figure(drawn, alt="anchors against the night")
+    if o.warning and o.warning.difficulties.item_ids:
+        drawn = plots.difficulty_scatter(o.warning.difficulties)
+        yield "plot: nightly b against published", Figure(drawn, alt="nightly b against published")
+
+
+def _night_table(outcomes: list[NightOutcome]) -> Table:
     rows = []
     for o in outcomes:
         fit = ["", "", ""]
@@ -153,21 +156,21 @@ def _night_table(outcomes: list[NightOutcome]) -> str:
             ]
         rows.append((o.scale_id, o.engine, f"{o.loaded:,}", *fit, *link, str(o.error or o.quiet or "linked")))
     numbers = ("answers", "learners", "items", "responses", "slope", "intercept", "anchors used")
-    return markdown_table(("scale", "engine", *numbers, "dropped", ""), rows, numeric=numbers)
+    return table(("scale", "engine", *numbers, "dropped", ""), rows, numbers=numbers)
 
 
-def _shift_table(linked: list[NightOutcome]) -> str:
+def _shift_table(linked: list[NightOutcome]) -> Table:
     rows = []
     for o, warning in _warned(linked):
         for shift in warning.shifts:
             by, se = shift.difference
-            moved = f"{shift.month[0]:.3f}", f"{shift.night[0]:.3f}", f"{by:+.3f} ± {se:.3f}"
+            moved = shift.month[0], shift.night[0], f"{by:+.3f} ± {se:.3f}"
             rows.append((o.scale_id, f"{warning.month}", shift.name, *moved, "far" if shift.is_large else ""))
-    columns = ("scale", "month", "", "then", "tonight", "moved by", "")
-    return markdown_table(columns, rows, numeric=columns[3:6]) if rows else "no month is linked yet"
+    formats = {"then": ".3f", "tonight": ".3f", "moved by": ""}
+    return table(("scale", "month", "", *formats, ""), rows, numbers=formats, empty="no month is linked yet")
 
 
-def _difficulty_table(linked: list[NightOutcome]) -> str:
+def _difficulties(linked: list[NightOutcome]) -> Iterator[Block]:
     rows = []
     compared = moved = 0
     for o, warning in _warned(linked):
@@ -176,13 +179,12 @@ def _difficulty_table(linked: list[NightOutcome]) -> str:
         compared += len(d.item_ids)
         moved += int(is_moved.sum())
         for j in d.furthest(_MOST_SHOWN):
-            change = f"{d.published[j]:+.3f}", f"{d.night[j]:+.3f}", f"{by[j]:+.3f} ± {se[j]:.3f}"
+            change = d.published[j], d.night[j], f"{by[j]:+.3f} ± {se[j]:.3f}"
             rows.append((o.scale_id, d.item_ids[j], *change, "moved" if is_moved[j] else ""))
-    if not compared:
-        return "no published item was fitted"
-    columns = ("scale", "item", "published b", "tonight", "moved by", "")
-    sentence = f"{moved} of {compared} published items moved; furthest, in standard errors:"
-    return f"{sentence}\n\n{markdown_table(columns, rows, numeric=columns[2:5])}"
+    if compared:
+        yield Paragraph(f"{moved} of {compared} published items moved; furthest, in standard errors:")
+    formats = {"published b": "+.3f", "tonight": "+.3f", "moved by": ""}
+    yield table(("scale", "item", *formats, ""), rows, numbers=formats, empty="no published item was fitted")
 
 
 def _provisional(linked: list[NightOutcome]) -> str:

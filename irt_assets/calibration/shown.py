@@ -1,161 +1,124 @@
 """What the assets show of a month: sentences, tables, plots, and numbers whose trend Dagster draws.
 
-A long table is Markdown, which opens in a window of its own; a short one that programs read has rows (`rows_shown`).
-What does not belong here: what is computed, and drawing (see `plots`).
+Each function turns facts into blocks by their names, which `common.metadata` makes Dagster's. What does not belong
+here: what is computed, and drawing (see `plots`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
-import dagster as dg
 import numpy as np
-import psycopg
 
 from irt_assets.abilities.batch import ScaleAbilities
+from irt_assets.blocks import Block, Cell, Figure, Paragraph, Table, table
 from irt_assets.calibration import plots
 from irt_assets.calibration.linking_history import history_plot, history_table, read_history
 from irt_assets.calibration.month import FitOutcome, LinkOutcome
 from irt_assets.calibration.testlets import sentence
-from irt_assets.charts.chart import Picture
-from irt_assets.charts.svg import as_markdown
-from irt_assets.common.dashboard_pages import month_page
-from irt_assets.common.wording import listed
+from irt_assets.common.metadata import Metadata, Shown, metadata
+from irt_assets.common.wording import by_scale, listed
 from irt_assets.gates.agreement import MonthAgreement
 from irt_assets.gates.model_gates import MEASURES
 from irt_assets.ledger.fit_spec import ComparedMisfit, Measures
 from irt_assets.ledger.fitted_items import items_of_month
 from irt_assets.ledger.steps import Step
-from irt_assets.psychometrics.core.models import Calibration, Flag
+from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.estimation.latent_shape import Shape
 from irt_assets.psychometrics.fit.misfit import LIMITS
 from irt_assets.psychometrics.linking.linking import Linking
 from irt_assets.psychometrics.scoring.abilities import Scores
 from irt_assets.psychometrics.scoring.reliability import empirical_reliability
-from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.responses.scales import read_scales
 from resources.cluster.relational import application
 from resources.dagster_schema import rows_shown
-from resources.markdown import escaped, markdown_table
 from resources.postgres.database import Database
 
-Metadata = dict[str, dg.MetadataValue]
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
-def plot(picture: Picture, alt: str) -> dg.MetadataValue:
-    return dg.MetadataValue.md(as_markdown(picture, alt))
-
-
-def numbers(scale_id: str, of: Mapping[str, float]) -> Metadata:
-    """Numbers that the UI shows as trends; a value that is missing in a month is left out."""
-    return {
-        f"{name} ({scale_id})": dg.MetadataValue.float(float(f"{x:.6g}")) for name, x in of.items() if math.isfinite(x)
-    }
-
-
-def decide_in(dashboard_url: str | None, month: str) -> Metadata:
-    """Where people decide on a month that is held or has proposals."""
-    page = dashboard_url and dg.MetadataValue.url(month_page(dashboard_url, month))
-    return {"decide in": page or dg.MetadataValue.text("the dashboard, or `irt release`")}
-
-
 def fit_metadata(outcomes: Sequence[FitOutcome]) -> Metadata:
-    metadata: Metadata = {
-        "fits": dg.MetadataValue.md(_fit_table(outcomes)),
-        "flagged items": dg.MetadataValue.md(_flag_table(outcomes)),
-    }
+    found = metadata({"fits": _fit_table(outcomes), "flagged items": _flag_table(outcomes)})
     if any(o.summed for o in outcomes):
-        metadata |= application()
+        found |= application()
     for o in outcomes:
-        fit = o.calibration
-        if fit is None:
-            continue
-        where = f"{o.scale_id}, {o.engine}"
-        metadata[f"items ({where})"] = dg.MetadataValue.md(_estimates_table(fit))
-        metadata |= numbers(
-            where,
-            {
-                "learners": fit.n_persons,
-                "items fitted": int(fit.estimated.sum()),
-                "responses": fit.n_responses,
-                "log-likelihood a response": fit.convergence.loglik / max(fit.n_responses, 1),
-                "seconds": round(o.seconds, 1),
-            },
-        )
-        if o.summed:
-            metadata[f"laid out on Spark ({where})"] = dg.MetadataValue.text(o.summed)
-        if o.sample is not None:
-            metadata[f"fit statistics rest on ({where})"] = dg.MetadataValue.text(
-                f"all learners: infit, outfit, RMSD and item-rest correlations; all others on {o.sample}"
-            )
-        if o.shape is not None:
-            metadata[f"distribution of θ ({where})"] = dg.MetadataValue.text(o.shape.why)
-            if o.shape.compared:
-                metadata[f"models compared ({where})"] = dg.MetadataValue.md(comparison_table(o.shape))
-        if o.misfit is not None and o.misfit.was_compared:
-            label = f"misfit compared with {o.misfit.reference} ({where})"
-            metadata[label] = dg.MetadataValue.md(misfit_table(o.misfit))
-        if o.testlets is not None:
-            metadata[f"testlets ({where})"] = dg.MetadataValue.text(sentence(o.testlets))
-        shown = [i for i in list(_flagged(fit))[:9] if fit.estimated[fit.item_ids.index(i)]]
-        if shown:
-            metadata[f"plot: curves of flagged items ({where})"] = plot(
-                plots.item_curves(fit, shown), "curves of flagged items"
-            )
-    return metadata
+        if o.calibration is not None:
+            found |= metadata(dict(_fit_shown(o, o.calibration)), f"{o.scale_id}, {o.engine}")
+    return found
 
 
-def misfit_table(compared: ComparedMisfit) -> str:
+def _fit_shown(o: FitOutcome, fit: Calibration) -> Iterator[tuple[str, Shown]]:
+    yield "items", _estimates_table(fit)
+    yield "learners", fit.n_persons
+    yield "items fitted", int(fit.estimated.sum())
+    yield "responses", fit.n_responses
+    yield "log-likelihood a response", fit.convergence.loglik / max(fit.n_responses, 1)
+    yield "seconds", round(o.seconds, 1)
+    yield "laid out on Spark", o.summed
+    if o.sample is not None:
+        all_learners = "all learners: infit, outfit, RMSD and item-rest correlations"
+        yield "fit statistics rest on", f"{all_learners}; all others on {o.sample}"
+    if o.shape is not None:
+        yield "distribution of θ", o.shape.why
+        if o.shape.compared:
+            yield "models compared", comparison_table(o.shape)
+    if o.misfit is not None and o.misfit.was_compared:
+        yield f"misfit compared with {o.misfit.reference}", tuple(misfit_blocks(o.misfit))
+    if o.testlets is not None:
+        yield "testlets", sentence(o.testlets)
+    drawn = [i for i, flags in zip(fit.item_ids, fit.flags, strict=True) if flags][:9]
+    drawn = [i for i in drawn if fit.estimated[fit.item_ids.index(i)]]
+    if drawn:
+        yield "plot: curves of flagged items", Figure(plots.item_curves(fit, drawn), alt="curves of flagged items")
+
+
+def misfit_blocks(compared: ComparedMisfit) -> Iterator[Block]:
     """Each measure in the reference and in the month, what holds the month, and the items that go together for it."""
 
-    def cell(measures: Measures, name: str) -> str:
+    def value(measures: Measures, name: str) -> float | None:
         measure = getattr(measures, name, None)
-        return "" if measure is None else f"{measure.value:.3f}"
+        return None if measure is None else measure.value
 
     measured = compared.growth.measured()
-    rows = [
-        (
-            *(MEASURES[name], cell(compared.before, name), cell(compared.now, name)),
-            *(f"{growth.value:+.3f}", f"{growth.low:+.3f}", f"{LIMITS[name]:g}"),
-        )
-        for name, growth in measured.items()
-    ]
-    columns = ("measure", str(compared.reference), "month", "growth", "at least", "limit")
-    lines = [markdown_table(columns, rows, numeric=columns[1:]), f"\non {compared.items} items that both have"]
-    lines += [
-        f"\n{MEASURES[name]}: {escaped(listed(items))} answer alike beyond ability"
-        for name, items in compared.together.by_measure().items()
-        if items and name in measured and measured[name].low > LIMITS[name]
-    ]
-    return "\n".join(lines)
+    reference = str(compared.reference)
+    formats = {reference: ".3f", "month": ".3f", "growth": "+.3f", "at least": "+.3f", "limit": "g"}
+    yield table(
+        ("measure", *formats),
+        [
+            (MEASURES[name], value(compared.before, name), value(compared.now, name))
+            + (growth.value, growth.low, LIMITS[name])
+            for name, growth in measured.items()
+        ],
+        numbers=formats,
+    )
+    yield Paragraph(f"on {compared.items} items that both have")
+    for name, items in compared.together.by_measure().items():
+        if items and name in measured and measured[name].low > LIMITS[name]:
+            yield Paragraph(f"{MEASURES[name]}: {listed(items)} answer alike beyond ability")
 
 
-def comparison_table(shape: Shape) -> str:
+def comparison_table(shape: Shape) -> Table:
     """The fits that were compared, best BIC first."""
     rows = [
-        (
-            *(one.model.upper(), one.latent, f"{one.loglik:,.1f}", f"{one.n_parameters}", f"{one.aic:,.1f}"),
-            f"{one.bic:,.1f}{'' if one.converged else ' (did not converge)'}",
-        )
+        (one.model.upper(), one.latent, one.loglik, one.n_parameters, one.aic)
+        + (f"{one.bic:,.1f}{'' if one.converged else ' (did not converge)'}",)
         for one in sorted(shape.compared, key=lambda one: one.bic)
     ]
-    columns = ("model", "θ", "log L", "parameters", "AIC", "BIC")
-    return markdown_table(columns, rows, numeric=columns[2:])
+    formats = {"log L": ",.1f", "parameters": "", "AIC": ",.1f", "BIC": ""}
+    return table(("model", "θ", *formats), rows, numbers=formats)
 
 
-def _estimates_table(fit: Calibration) -> str:
+def _estimates_table(fit: Calibration) -> Table:
     """Every item of a fit that is not linked yet: flagged ones first, then by difficulty."""
     order = sorted(range(fit.n_items), key=lambda j: (not fit.flags[j], not fit.estimated[j], fit.b[j]))
+    formats = {"a ± SE": "", "b ± SE": "", "answers": ",.0f"}
     rows = [
-        (
-            *(fit.item_ids[j], _with_error(fit.a[j], fit.a_se[j]), _with_error(fit.b[j], fit.b_se[j])),
-            *(f"{int(fit.n[j]):,}", ", ".join(flag.value for flag in fit.flags[j])),
-        )
+        (fit.item_ids[j], _with_error(fit.a[j], fit.a_se[j]), _with_error(fit.b[j], fit.b_se[j]))
+        + (fit.n[j], ", ".join(flag.value for flag in fit.flags[j]))
         for j in order
     ]
-    columns = ("item", "a ± SE", "b ± SE", "answers", "flags")
-    return markdown_table(columns, rows, numeric=columns[1:4])
+    return table(("item", *formats, "flags"), rows, numbers=formats)
 
 
 def _with_error(value: float | None, se: float | None) -> str:
@@ -164,195 +127,195 @@ def _with_error(value: float | None, se: float | None) -> str:
     return f"{value:.2f} ± {'?' if se is None or not math.isfinite(se) else format(se, '.2f')}"
 
 
-def _flagged(calibration: Calibration) -> dict[str, tuple[Flag, ...]]:
-    return {item: flags for item, flags in zip(calibration.item_ids, calibration.flags, strict=True) if flags}
-
-
-def _flag_table(outcomes: Sequence[FitOutcome]) -> str:
+def _flag_table(outcomes: Sequence[FitOutcome]) -> Table:
     rows = [
         (o.scale_id, item, "; ".join(f"{flag.value}: {flag.explanation}" for flag in flags))
         for o in outcomes
         if o.calibration is not None
-        for item, flags in _flagged(o.calibration).items()
+        for item, flags in zip(o.calibration.item_ids, o.calibration.flags, strict=True)
+        if flags
     ]
     more = [("", f"… and {len(rows) - 10} more", "")] if len(rows) > 10 else []
-    return markdown_table(("scale", "item", "why"), [*rows[:10], *more]) if rows else "none"
+    return table(("scale", "item", "why"), [*rows[:10], *more])
 
 
-def _fit_table(outcomes: Sequence[FitOutcome]) -> str:
-    rows = []
+def _fit_table(outcomes: Sequence[FitOutcome]) -> Table:
+    formats = {"learners": ",", "items": "", "responses": ",", "log-likelihood": ",.1f"}
+    rows: list[tuple[Cell, ...]] = []
     for o in outcomes:
         if o.calibration is None:
-            rows.append((o.scale_id, o.engine, "", "", "", "", f"{o.error}", f"{o.seconds:.1f}"))
+            rows.append((o.scale_id, o.engine, *[""] * 4, f"{o.error}", o.seconds))
             continue
         f, c = o.calibration, o.calibration.convergence
         ended = f"after {c.iterations} iterations" if c.converged else f"no: {c.reason}"
-        counts = f"{f.n_persons:,}", f"{f.estimated.sum()}", f"{f.n_responses:,}"
-        rows.append((o.scale_id, o.engine, *counts, f"{c.loglik:,.1f}", ended, f"{o.seconds:.1f}"))
-    columns = ("scale", "engine", "learners", "items", "responses", "log-likelihood", "converged", "s")
-    return markdown_table(columns, rows, numeric=(*columns[2:6], "s"))
+        counts = f.n_persons, int(f.estimated.sum()), f.n_responses, c.loglik
+        rows.append((o.scale_id, o.engine, *counts, ended, o.seconds))
+    return table(("scale", "engine", *formats, "converged", "s"), rows, numbers=formats | {"s": ".1f"})
 
 
 def link_metadata(outcomes: Sequence[LinkOutcome]) -> Metadata:
-    columns = ("scale", "engine", "slope", "intercept", "anchors used", "dropped", "outcome")
-    rows = []
-    metadata: Metadata = {}
+    found = metadata({"linking": _linking_table(outcomes)})
     for o in outcomes:
-        if o.placed is None or o.placed.linking is None:
-            rows.append((o.scale_id, o.engine, "", "", "", "", f"{o.error}"))
+        if o.own and o.placed is not None and o.placed.linking is not None:
+            found |= metadata(dict(_link_shown(o, o.placed.linking)), o.scale_id)
+    return found
+
+
+def _link_shown(o: LinkOutcome, linking: Linking) -> Iterator[tuple[str, Shown]]:
+    assert o.placed is not None
+    yield "anchors that disagree", linking.diagnosis
+    if o.raw is not None and o.placed.anchors is not None:
+        drawn = plots.linking_scatter(o.raw, o.placed.anchors, linking, agree=o.placed.anchors_agree)
+        yield "plot: linking", Figure(drawn, alt="anchors against the month's estimates")
+    if (linked := o.placed.linked) is not None:
+        parameters = plots.parameters_with_intervals(linked)
+        yield "plot: parameters", Figure(parameters, alt="parameters with 95 % intervals")
+        yield "plot: test information", Figure(plots.test_information(linked), alt="test information")
+    yield from link_numbers(linking).items()
+
+
+def link_numbers(linking: Linking) -> dict[str, Shown]:
+    return {
+        "slope": linking.slope,
+        "slope SE": linking.slope_se,
+        "intercept": linking.intercept,
+        "intercept SE": linking.intercept_se,
+        "anchors used": len(linking.anchors_used),
+        "anchors left out": len(linking.anchors_dropped),
+        "RMSE of the anchors' curves": linking.rmse,
+        "Q": linking.q,
+        "p of Q": linking.q_p,
+    }
+
+
+def _linking_table(outcomes: Sequence[LinkOutcome]) -> Table:
+    rows = []
+    for o in outcomes:
+        k = o.placed.linking if o.placed else None
+        if k is None:
+            rows.append((o.scale_id, o.engine, *[""] * 4, f"{o.error}"))
             continue
-        k, linked = o.placed.linking, o.placed.linked
-        dropped = ", ".join(k.anchors_dropped) or "none"
         constants = f"{k.slope:.3f} ± {k.slope_se:.3f}", f"{k.intercept:+.3f} ± {k.intercept_se:.3f}"
-        outcome = "not linked" if o.error else "linked"
-        rows.append((o.scale_id, o.engine, *constants, f"{len(k.anchors_used)}", dropped, outcome))
-        if not o.own:
-            continue
-        if k.diagnosis:
-            metadata[f"anchors that disagree ({o.scale_id})"] = dg.MetadataValue.text(k.diagnosis)
-        if o.raw is not None and o.placed.anchors is not None:
-            metadata[f"plot: linking ({o.scale_id})"] = plot(
-                plots.linking_scatter(o.raw, o.placed.anchors, k, agree=o.placed.anchors_agree),
-                "anchors against the month's estimates",
-            )
-        if linked is not None:
-            metadata[f"plot: parameters ({o.scale_id})"] = plot(
-                plots.parameters_with_intervals(linked), "parameters with 95 % intervals"
-            )
-            metadata[f"plot: test information ({o.scale_id})"] = plot(
-                plots.test_information(linked), "test information"
-            )
-        metadata |= link_numbers(o.scale_id, k)
-    return {"linking": dg.MetadataValue.md(markdown_table(columns, rows, numeric=columns[2:5]))} | metadata
-
-
-def link_numbers(scale_id: str, k: Linking) -> Metadata:
-    return numbers(
-        scale_id,
-        {
-            "slope": k.slope,
-            "slope SE": k.slope_se,
-            "intercept": k.intercept,
-            "intercept SE": k.intercept_se,
-            "anchors used": len(k.anchors_used),
-            "anchors left out": len(k.anchors_dropped),
-            "RMSE of the anchors' curves": k.rmse,
-            "Q": k.q,
-            "p of Q": k.q_p,
-        },
-    )
+        dropped = ", ".join(k.anchors_dropped) or "none"
+        rows.append(
+            (o.scale_id, o.engine, *constants, f"{len(k.anchors_used)}", dropped)
+            + ("not linked" if o.error else "linked",)
+        )
+    columns = ("scale", "engine", "slope", "intercept", "anchors used", "dropped", "outcome")
+    return table(columns, rows, numbers=columns[2:5])
 
 
 def parameters_metadata(database: Database, month: str) -> Metadata:
     """The items of every scale with their fit, those held back or misfitting most first."""
-    metadata: Metadata = {}
+    formats = {"a ± SE": "", "b ± SE": "", "answers": ",", "right": ".2f", "infit": ".2f", "outfit": ".2f"}
+    formats |= {"RMSD": ".3f"}
+    found: dict[str, Shown] = {}
     with database.connect() as connection:
         for scale in read_scales(connection).values():
-            rows = _linked_items(connection, scale, month)
+            rows = [
+                (item, _with_error(p["a"], p["a_se"]), _with_error(p["b"], p["b_se"]), n, right, infit, outfit, rmsd)
+                + (", ".join(flags or []),)
+                for item, p, n, right, infit, outfit, rmsd, flags in items_of_month(connection, scale, month)
+            ]
             if rows:
-                columns = ("item", "a ± SE", "b ± SE", "answers", "right", "infit", "outfit", "RMSD", "flags")
-                table = markdown_table(columns, rows, numeric=columns[1:8])
-                metadata[f"items ({scale.scale_id})"] = dg.MetadataValue.md(table)
-    return metadata
-
-
-def _linked_items(connection: psycopg.Connection, scale: Scale, month: str) -> list[tuple[str, ...]]:
-    return [
-        (
-            *(item, _with_error(p["a"], p["a_se"]), _with_error(p["b"], p["b_se"]), f"{n:,}"),
-            *("" if x is None else format(x, ".2f") for x in (right, infit, outfit)),
-            *("" if rmsd is None else format(rmsd, ".3f"), ", ".join(flags or [])),
-        )
-        for item, p, n, right, infit, outfit, rmsd, flags in items_of_month(connection, scale, month)
-    ]
+                found[f"items ({scale.scale_id})"] = table(("item", *formats, "flags"), rows, numbers=formats)
+    return metadata(found)
 
 
 def history_metadata(database: Database, month: str) -> Metadata:
-    metadata: Metadata = {}
+    found: dict[str, Shown] = {}
     with database.connect() as connection:
-        for scale in read_scales(connection).values():
-            history = read_history(connection, scale, month)
-            if history:
-                metadata[f"linking history ({scale.scale_id})"] = dg.MetadataValue.md(history_table(history))
-                metadata[f"plot: linking history ({scale.scale_id})"] = plot(history_plot(history), "linking history")
-    return metadata
+        for scale_id, scale in read_scales(connection).items():
+            if history := read_history(connection, scale, month):
+                found[f"linking history ({scale_id})"] = history_table(history)
+                drawn = Figure(history_plot(history), alt="linking history")
+                found[f"plot: linking history ({scale_id})"] = drawn
+    return metadata(found)
 
 
 def agreement_metadata(compared: Sequence[MonthAgreement]) -> Metadata:
-    agreements = [f"{m.scale.scale_id}: {m.sentence}" if len(compared) > 1 else m.sentence for m in compared]
-    rows: list[tuple[str, ...]] = []
-    apart: list[tuple[str, ...]] = []
-    metadata: Metadata = {}
+    found: dict[str, Shown] = {
+        "agreement": "; ".join(by_scale({m.scale.scale_id: m.sentence for m in compared})),
+        **_agreement_tables(compared),
+    }
     for month in compared:
         for pair in month.pairs:
-            head = month.scale.scale_id, ", ".join(pair.engines)
-            for name, of in (("b", pair.b), ("a", pair.a)):
-                close = f"{of.correlation:.4f}", f"{of.rmsd:.3f}", f"{of.rms_apart:.2f}", f"{of.overlap:.0%}"
-                rows.append((*head, f"{len(pair.item_ids)}", name, *close))
-            apart += [
-                (*head, d.item_id, d.parameter, f"{d.first:.3f}", f"{d.second:.3f}", f"{d.apart:.2f}")
-                for d in pair.most_apart()
-            ]
-            alone = {engine: list(items) for engine, items in pair.only_one.items()}
+            named, both = f"{month.scale.scale_id}, {', '.join(pair.engines)}", " and ".join(pair.engines)
+            alone = [(engine, ", ".join(items)) for engine, items in pair.only_one.items()]
             if alone:
-                key = f"items that only one could estimate ({month.scale.scale_id}, {', '.join(pair.engines)})"
-                metadata[key] = rows_shown(("engine", "items"), [(e, ", ".join(items)) for e, items in alone.items()])
+                found[f"items that only one could estimate ({named})"] = rows_shown(("engine", "items"), alone)
             if pair.item_ids:
-                name = f"{month.scale.scale_id}, {' and '.join(pair.engines)}"
-                metadata[f"plot: agreement ({name})"] = plot(
-                    plots.agreement_scatter(pair, month.scale.rules), f"parameters by {' and '.join(pair.engines)}"
-                )
-    if rows:
-        measures = ("correlation", "RMSD", "all apart (SE)", "95 % intervals overlap")
-        pairs = markdown_table(("scale", "engines", "items", "", *measures), rows, numeric=("items", *measures))
-        values = ("first", "second", "apart (SE)")
-        items_apart = markdown_table(("scale", "engines", "item", "parameter", *values), apart, numeric=values)
-        metadata = {
-            "pairs of engines": dg.MetadataValue.md(pairs),
-            "items that differ most": dg.MetadataValue.md(items_apart),
-        } | metadata
-    return {"agreement": dg.MetadataValue.text("; ".join(agreements))} | metadata
+                drawn = Figure(plots.agreement_scatter(pair, month.scale.rules), alt=f"parameters by {both}")
+                found[f"plot: agreement ({month.scale.scale_id}, {both})"] = drawn
+    return metadata(found)
 
 
-def step_table(taken: dict[str, dict[str, Step]]) -> str:
+def _agreement_tables(compared: Sequence[MonthAgreement]) -> dict[str, Table]:
+    pairs = [(month.scale.scale_id, ", ".join(pair.engines), pair) for month in compared for pair in month.pairs]
+    measures = {"correlation": ".4f", "RMSD": ".3f", "all apart (SE)": ".2f", "95 % intervals overlap": ".0%"}
+    values = {"first": ".3f", "second": ".3f", "apart (SE)": ".2f"}
+    if not pairs:
+        return {}
+    return {
+        "pairs of engines": table(
+            ("scale", "engines", "items", "", *measures),
+            [
+                (scale, engines, len(pair.item_ids), name, of.correlation, of.rmsd, of.rms_apart, of.overlap)
+                for scale, engines, pair in pairs
+                for name, of in (("b", pair.b), ("a", pair.a))
+            ],
+            numbers={"items": ""} | measures,
+        ),
+        "items that differ most": table(
+            ("scale", "engines", "item", "parameter", *values),
+            [
+                (scale, engines, d.item_id, d.parameter, d.first, d.second, d.apart)
+                for scale, engines, pair in pairs
+                for d in pair.most_apart()
+            ],
+            numbers=values,
+        ),
+    }
+
+
+def step_table(taken: dict[str, dict[str, Step]]) -> Table:
     rows = [
-        (s.scale_id, s.month, s.state, f"{s.n_published}", f"{s.n_proposed}", f"{s.n_held}", s.why)
+        (s.scale_id, s.month, s.state, s.n_published, s.n_proposed, s.n_held, s.why)
         for steps in taken.values()
         for s in steps.values()
     ]
     columns = ("scale", "month", "state", "published", "proposed", "held back", "why")
-    return markdown_table(columns, rows, numeric=columns[3:6])
+    return table(columns, rows, numbers=columns[3:6])
 
 
 def ability_metadata(measured: Sequence[ScaleAbilities]) -> Metadata:
-    metadata: Metadata = {"abilities": dg.MetadataValue.md(ability_table(measured))}
+    found = metadata({"abilities": ability_table(measured)})
     for m in measured:
         if len(m.theta) < 2:
             continue
-        metadata |= numbers(
-            m.scale_id,
+        found |= metadata(
             {
                 "learners": len(m.theta),
                 "mean θ": m.theta.mean(),
                 "SD θ": m.theta.std(),
                 "mean SE": m.se.mean(),
                 "reliability": empirical_reliability(Scores(m.theta, m.se)),
+                "SD of testlet effects": m.testlet_sd,
+                "plot: θ": Figure(plots.ability_histogram(m.theta, m.se), alt="distribution of θ"),
             },
+            m.scale_id,
         )
-        if m.testlet_sd is not None:
-            metadata |= numbers(m.scale_id, {"SD of testlet effects": m.testlet_sd})
-        metadata[f"plot: θ ({m.scale_id})"] = plot(plots.ability_histogram(m.theta, m.se), "distribution of θ")
-    return metadata
+    return found
 
 
-def ability_table(measured: Sequence[ScaleAbilities]) -> str:
-    measures = ("items in force", "learners", "mean θ", "SD θ", "mean SE", *(f"{q:.0%} below" for q in QUANTILES))
+def ability_table(measured: Sequence[ScaleAbilities]) -> Table:
+    formats = {"items in force": "", "learners": ",", "mean θ": "+.3f", "SD θ": ".3f", "mean SE": ".3f"}
+    formats |= {f"{q:.0%} below": "+.2f" for q in QUANTILES}
     rows = []
     for m in measured:
-        if not len(m.theta):
-            rows.append((m.scale_id, f"{m.n_published}", "0", *[""] * (len(measures) - 2), m.why))
-            continue
-        spread = f"{m.theta.mean():+.3f}", f"{m.theta.std():.3f}", f"{m.se.mean():.3f}"
-        quantiles = (f"{x:+.2f}" for x in np.quantile(m.theta, QUANTILES))
-        rows.append((m.scale_id, f"{m.n_published}", f"{len(m.theta):,}", *spread, *quantiles, ""))
-    return markdown_table(("scale", *measures, ""), rows, numeric=measures)
+        if len(m.theta):
+            spread = m.theta.mean(), m.theta.std(), m.se.mean(), *np.quantile(m.theta, QUANTILES)
+            rows.append((m.scale_id, m.n_published, len(m.theta), *spread, ""))
+        else:
+            rows.append((m.scale_id, m.n_published, 0, *[""] * (len(formats) - 2), m.why))
+    return table(("scale", *formats, ""), rows, numbers=formats)

@@ -69,9 +69,14 @@ def image(picture: Picture) -> Markup:
     return _document(white + "".join(parts), (WIDTH, y), PIXELS, picture.title)
 
 
-def as_markdown(picture: Picture, alt: str) -> str:
+def drawing(chart: Chart | Picture) -> Markup:
+    """A chart or a picture, safe to stand in HTML."""
+    return svg(chart) if isinstance(chart, Chart) else image(chart)
+
+
+def as_markdown(chart: Chart | Picture, alt: str) -> str:
     """The picture inside Markdown, as Dagster's metadata shows it: an SVG is an image like any other."""
-    drawn = base64.b64encode(image(picture).encode()).decode()
+    drawn = base64.b64encode(image(Picture("", [chart]) if isinstance(chart, Chart) else chart).encode()).decode()
     return f"![{alt.replace('[', '(').replace(']', ')')}](data:image/svg+xml;base64,{drawn})"
 
 

@@ -14,7 +14,7 @@ import typer
 from irt_assets.cli.console import AsJson, MaxAge, duration, print_error, print_json, say
 from irt_assets.cli.installation import current_database, current_settings, current_store, database_as_it_is
 from irt_assets.common.wording import counted, listed
-from irt_assets.invariants.freshness import last_backup
+from irt_assets.invariants.open_violations import last_backup
 
 app = typer.Typer()
 backup_app = typer.Typer(name="backup")

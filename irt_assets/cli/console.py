@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
@@ -20,8 +20,8 @@ import typer
 from rich import markup
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
+from irt_assets.blocks import Block, Table, table, terminal
 from resources.failures import PermanentFailure
 
 if TYPE_CHECKING:
@@ -38,13 +38,13 @@ Here = Annotated[bool, typer.Option("--here", help="Run it in this process, even
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 
-STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""What moves a terminal's cursor, sets its title, or turns the direction of what follows."""
-
-
 def escape(text: str) -> str:
     """Anyone's text as it is: brackets in it are not markup, and what would steer the terminal is shown instead."""
-    return markup.escape(STEERING.sub(lambda one: ascii(one[0])[1:-1], text))
+    return markup.escape(terminal.visible(text))
+
+
+def print_blocks(*blocks: Block) -> None:
+    terminal.show(*blocks, console=out)
 
 
 def say(line: str) -> None:
@@ -89,28 +89,11 @@ def as_text(value: Any, settings: Settings) -> str:
     """A value as text for people: times in the bank's time zone."""
     if isinstance(value, datetime):
         return value.astimezone(ZoneInfo(settings.irt_time_zone)).strftime("%Y-%m-%d %H:%M:%S %Z")
-    return escape(str(value))
+    return str(value)
 
 
-def colour(state: str) -> str:
-    colours = {"green": "green", "red": "red", "stale": "yellow", "pending": "yellow", "running": "blue"}
-    return f"[{colours[state]}]{state}[/{colours[state]}]" if state in colours else str(state)
-
-
-def print_states(states: Sequence[MonthState]) -> None:
-    rows = [(s.month, escape(s.scale_id), colour(s.state), escape(s.why)) for s in states]
-    print_table(("month", "scale", "state", "why"), rows)
-
-
-def print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, numeric: Collection[str] = ()) -> None:
-    """Print columns; those named in `numeric` are aligned to the right and never broken."""
-    table = Table(box=None, pad_edge=False, show_header=any(header))
-    for name in header:
-        number = name in numeric
-        table.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=number)
-    for row in rows:
-        table.add_row(*row)
-    Console(highlight=False, width=None if out.is_terminal else 160).print(table)
+def months_table(states: Iterable[MonthState]) -> Table:
+    return table(("month", "scale", "state", "why"), [(s.month, s.scale_id, s.state.badge, s.why) for s in states])
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 
 from irt_assets import demo as demonstration
-from irt_assets.cli.console import escape, print_states, print_table, say
+from irt_assets.blocks import Badge, table
+from irt_assets.cli.console import months_table, print_blocks, say
 from irt_assets.cli.import_ import Dichotomise, Mapping, ScoringKey
 from irt_assets.cli.installation import current_settings
 from irt_assets.cli.serve import serve_until_interrupted, server_of_our_own
@@ -56,12 +57,10 @@ def demo(
         else:
             done = demonstration.simulated(current_settings(), say, dagster_instance)
             settings = done.settings
-            print_states(done.states)
-            marks = {True: "[green]as expected[/green]", False: "[red]NOT as expected[/red]"}
-            print_table(
-                ("planted", "where", "found", ""),
-                [(f.fault, escape(f.planted), escape(f.found), marks[f.as_expected]) for f in done.findings],
-            )
+            print_blocks(months_table(done.states))
+            marks = {True: Badge("as expected", "good"), False: Badge("NOT as expected", "bad")}
+            rows = [(f.fault, f.planted, f.found, marks[f.as_expected]) for f in done.findings]
+            print_blocks(table(("planted", "where", "found", ""), rows))
             as_expected = all(f.as_expected for f in done.findings)
         if serve_ui:
             settings, services = demo_services.services(settings)

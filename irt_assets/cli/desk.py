@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from irt_assets.cli.console import AsJson, err, escape, out, print_json, print_table
+from irt_assets.blocks import table
+from irt_assets.cli.console import AsJson, err, escape, out, print_blocks, print_json
 from irt_assets.cli.installation import current_settings
 from irt_assets.common.wording import some_of
 from irt_assets.engines import registry
@@ -104,9 +105,9 @@ def score(
     """Abilities of persons from their answers and known item parameters."""
     if folder is not None:
         files.check_folder(folder)
-    table = tables.read_parameters(params)
+    known = tables.read_parameters(params)
     answers = files.read_answers(file, read_key(key) if key is not None else None)
-    done = scoring.score(answers, table, method=method)
+    done = scoring.score(answers, known, method=method)
     if folder is not None:
         done.write(folder)
     if done.ignored:
@@ -115,11 +116,8 @@ def score(
     if as_json:
         print_json(rows)
     else:
-        print_table(
-            ("person", "theta", "se"),
-            [(row["person"], _number(row["theta"]), _number(row["se"])) for row in rows[:SHOWN]],
-            numeric=("theta", "se"),
-        )
+        found = [(row["person"], row["theta"], row["se"]) for row in rows[:SHOWN]]
+        print_blocks(table(("person", "theta", "se"), found, numbers={"theta": ".3f", "se": ".3f"}))
         if len(rows) > SHOWN:
             out.print(f"… and {len(rows) - SHOWN:,} more: --json prints all, --out FOLDER writes them")
 
@@ -176,9 +174,9 @@ def simulate_responses(
 ) -> None:
     """Answers that follow the model exactly, with the true values next to them."""
     files.check_folder(folder)
-    table = tables.read_parameters(params) if params is not None else None
+    known = tables.read_parameters(params) if params is not None else None
     done = simulation.simulate_responses(
-        persons=persons, items=items, model=model, params=table, mean=mean, sd=sd, each=each, seed=seed
+        persons=persons, items=items, model=model, params=known, mean=mean, sd=sd, each=each, seed=seed
     )
     done.write(folder, long=long)
     summary = done.as_dict()
@@ -211,16 +209,12 @@ def _print_fit(result: dict[str, Any]) -> None:
     columns += [(name, name) for name in further]
     columns += [("p", "p_value"), ("infit", "infit"), ("outfit", "outfit"), ("RMSD", "rmsd")]
     rows = [
-        (
-            escape(row["item"]),
-            f"{row['n']:,}",
-            *(_number(row.get(name)) for _, name in columns),
-            escape(", ".join(row["flags"])),
-        )
+        (row["item"], row["n"], *(row.get(name) for _, name in columns), ", ".join(row["flags"]))
         for row in result["items"]
     ]
-    headings = ("n", *(heading for heading, _ in columns))
-    print_table(("item", *headings, ""), rows, numeric=headings)
+    headings = [heading for heading, _ in columns]
+    formats = {"n": ","} | dict.fromkeys(headings, ".3f")
+    print_blocks(table(("item", "n", *headings, ""), rows, numbers=formats))
     for flag in dict.fromkeys(flag for row in result["items"] for flag in row["flags"]):
         out.print(f"{flag}: {Flag(flag).explanation}")
     latent = result["latent"]
@@ -246,15 +240,11 @@ def _print_fit(result: dict[str, Any]) -> None:
     if shape is not None:
         out.print(shape["why"])
         if shape["compared"]:
-            print_table(
-                ("model", "θ", "log-likelihood", "parameters", "AIC", "BIC"),
-                [
-                    (one["model"], one["latent"], _number(one["loglik"]), str(one["n_parameters"]))
-                    + (_number(one["aic"]), _number(one["bic"]))
-                    for one in sorted(shape["compared"], key=lambda one: one["bic"])
-                ],
-                numeric=("log-likelihood", "parameters", "AIC", "BIC"),
-            )
+            formats = {"log-likelihood": ".3f", "parameters": "", "AIC": ".3f", "BIC": ".3f"}
+            names = ("model", "latent", "loglik", "n_parameters", "aic", "bic")
+            compared = sorted(shape["compared"], key=lambda one: one["bic"])
+            rows = [tuple(one[name] for name in names) for one in compared]
+            print_blocks(table(("model", "θ", *formats), rows, numbers=formats))
     elif normality is not None and normality["p"] < DOUBTFUL:
         guessed = "" if item_model(result["model"]).guesses else GUESSED
         out.print(

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import typer
 
-from irt_assets.cli.console import AsJson, escape, print_json, print_table
+from irt_assets.blocks import Badge, table
+from irt_assets.cli.console import AsJson, print_blocks, print_json
 from irt_assets.cli.installation import current_settings
 from irt_assets.engines.diagnosis import engine_findings
 from resources.doctor import diagnose
@@ -23,10 +24,8 @@ def doctor(as_json: AsJson = False) -> None:
     if as_json:
         print_json([{"subject": f.subject, "state": f.state, "detail": f.detail, "fix": f.fix} for f in findings])
     else:
-        marks = {"ok": "[green]ok[/green]", "warn": "[yellow]warn[/yellow]", "error": "[red]error[/red]", "absent": "–"}
-        rows = [
-            (marks[f.state], f.subject, escape(f.detail) + (f"\n→ {escape(f.fix)}" if f.fix else "")) for f in findings
-        ]
-        print_table(("", "what", "detail"), rows)
+        marks = {"ok": Badge("ok", "good"), "warn": Badge("warn", "warning"), "error": Badge("error", "bad")}
+        rows = [(marks.get(f.state), f.subject, f.detail + (f"\n→ {f.fix}" if f.fix else "")) for f in findings]
+        print_blocks(table(("", "what", "detail"), rows))
     if any(f.state == "error" for f in findings):
         raise typer.Exit(1)

@@ -13,9 +13,10 @@ from uuid import uuid4
 
 import typer
 
-from irt_assets.cli.console import AsJson, MaxAge, duration, escape, out, print_json, print_table, say
+from irt_assets.blocks import Pairs, table
+from irt_assets.cli.console import AsJson, MaxAge, duration, out, print_blocks, print_json, say
 from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store
-from irt_assets.invariants.freshness import last_evaluated
+from irt_assets.invariants.open_violations import last_evaluated
 from resources.alerts.notifier import deliver
 
 if TYPE_CHECKING:
@@ -114,15 +115,13 @@ def as_dict(report: Report, run_name: str) -> dict[str, Any]:
 def _print(report: Report) -> None:
     if report.incomplete:
         out.print("[yellow]not tested[/yellow]")
-        print_table(("", ""), [(name, escape(why)) for name, why in report.incomplete])
+        print_blocks(Pairs(tuple(report.incomplete)))
     marks = {"error": "[red]violated[/red]", "warning": "[yellow]warning[/yellow]"}
     for severity, mark in marks.items():
         for verdict in report.violated(severity):
             out.print(f"{mark} [bold]{verdict.invariant.name}[/bold]")
-            rows = [
-                (v.partition, escape(v.subject), escape(v.observed), escape(v.expected)) for v in verdict.violations
-            ]
-            print_table(("partition", "subject", "seen", "expected"), rows[:MOST_ROWS])
+            rows = [(v.partition, v.subject, v.observed, v.expected) for v in verdict.violations]
+            print_blocks(table(("partition", "subject", "seen", "expected"), rows[:MOST_ROWS]))
             if len(rows) > MOST_ROWS:
                 say(f"  … and {len(rows) - MOST_ROWS} more (--json shows all)")
             say(f"  → {verdict.invariant.fix}")

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from irt_assets.cli.console import AsJson, By, Reason, Yes, confirm, escape, out, print_json, print_table, say
+from irt_assets.blocks import table
+from irt_assets.cli.console import AsJson, By, Reason, Yes, confirm, escape, out, print_blocks, print_json, say
 from irt_assets.cli.installation import current_database, signed
 from irt_assets.common.wording import counted, listed
 from irt_assets.decisions import release, withdrawal
@@ -88,13 +89,8 @@ def list_(
         )
         return
     if shown:
-        print_table(
-            ("item", "scale", "topic", "use"),
-            [
-                (escape(item), escape(scale), escape(topic or "–"), escape(_use(status.get(item))))
-                for item, scale, topic in shown
-            ],
-        )
+        rows = [(item, scale, topic, _use(status.get(item))) for item, scale, topic in shown]
+        print_blocks(table(("item", "scale", "topic", "use"), rows))
     out_of_use = sum(one.is_withdrawn for one in status.values())
     say(f"{len(bank):,} items, {out_of_use:,} of them withdrawn")
 

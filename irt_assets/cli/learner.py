@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from irt_assets.blocks import Moment, table
 from irt_assets.cli.console import (
     AsJson,
     By,
@@ -17,9 +18,9 @@ from irt_assets.cli.console import (
     confirm,
     escape,
     out,
+    print_blocks,
     print_error,
     print_json,
-    print_table,
     say,
 )
 from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store, signed
@@ -86,23 +87,20 @@ def list_(as_json: AsJson = False) -> None:
         found = erasures(connection)
     if as_json:
         print_json([_as_dict(one) for one in found])
-    elif found:
-        print_table(
-            ("erasure", "begun", "by", "reason", "removed", "snapshots rewritten"),
-            [
-                (
-                    str(one.erasure_id),
-                    f"{one.begun_at:%Y-%m-%d %H:%M} UTC" + ("" if one.finished_at else ", interrupted"),
-                    escape(one.erased_by),
-                    escape(one.reason),
-                    _removed(one),
-                    "\n".join(f"{was.old[:12]}… → {was.new[:12]}…" for was in one.rewrites),
-                )
-                for one in found
-            ],
-        )
     else:
-        say("no learner was erased")
+        rows = [
+            (
+                str(one.erasure_id),
+                f"{Moment(one.begun_at).text}{'' if one.finished_at else ', interrupted'}",
+                one.erased_by,
+                one.reason,
+                _removed(one),
+                "\n".join(f"{was.old[:12]}… → {was.new[:12]}…" for was in one.rewrites),
+            )
+            for one in found
+        ]
+        columns = ("erasure", "begun", "by", "reason", "removed", "snapshots rewritten")
+        print_blocks(table(columns, rows, empty="no learner was erased"))
 
 
 def _print_holdings(held: Holdings) -> None:
@@ -115,7 +113,7 @@ def _print_holdings(held: Holdings) -> None:
     if held.in_lake:
         n = sum(held.in_lake.values())
         rows.append(("the lake of attempts", f"{n:,} answers, {len(held.in_lake):,} files written again without them"))
-    print_table(("what is kept of the learner", ""), [(escape(what), how) for what, how in rows])
+    print_blocks(table(("what is kept of the learner", ""), rows))
     if held.earlier:
         say(f"{held.earlier[-1].name} was interrupted, or the learner has come back since")
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from irt_assets.cli.console import AsJson, as_text, escape, out, print_json, print_table, say
+from irt_assets.blocks import table
+from irt_assets.cli.console import AsJson, as_text, escape, out, print_blocks, print_json, say
 from irt_assets.cli.installation import current_database, current_settings
 from irt_assets.decisions.lineage import lineage as trace
 from irt_assets.ledger.decisions import decisions_on
@@ -48,20 +49,11 @@ def _print_lineage(
         described = [_publication(row, settings) for row in rows]
         marks = ["in force" if row["in_force"] else "not in force" for row in rows]
         names = dict.fromkeys(chain(*described))
-        print_table(("", *marks), [(name, *(one.get(name, "–") for one in described)) for name in names])
-    if decisions:
-        print_table(
-            ("month", "decision", "by", "on", "in force from", "reason"),
-            [
-                tuple(
-                    as_text(row[name], settings) if row[name] is not None else "–"
-                    for name in ("month", "decision", "decided_by", "decided_at", "effective_from", "reason")
-                )
-                for row in decisions
-            ],
-        )
-    else:
-        out.print("no decisions on it yet")
+        print_blocks(table(("", *marks), [(name, *(one.get(name) for one in described)) for name in names]))
+    keys = ("month", "decision", "decided_by", "decided_at", "effective_from", "reason")
+    taken = [[None if row[key] is None else as_text(row[key], settings) for key in keys] for row in decisions]
+    columns = ("month", "decision", "by", "on", "in force from", "reason")
+    print_blocks(table(columns, taken, empty="no decisions on it yet"))
 
 
 def _publication(row: dict[str, Any], settings: Settings) -> dict[str, str]:

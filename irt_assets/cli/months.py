@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from irt_assets.cli.console import Here, colour, escape, out, say
+from irt_assets.blocks import Paragraph
+from irt_assets.cli.console import Here, escape, out, print_blocks, say
 from irt_assets.cli.installation import current_database, current_settings, current_store
 from irt_assets.cli.scale import ScaleId, confirm_and_change_rules, settings_of
 from irt_assets.common.job_names import MONTHLY_JOB
@@ -115,7 +116,7 @@ def _run_months(settings: Settings, database: Database, months: Sequence[str], *
             if not outcome.success:
                 out.print(f"{escape(name)}: [red]failed[/red] – {escape(outcome.why)}")
             for state in month_states(database, instance, [made]) if made else ():
-                out.print(f"{made} {escape(state.scale_id)}: {colour(state.state)} – {escape(state.why)}")
+                print_blocks(Paragraph((f"{made} {state.scale_id}: ", state.state.badge, f" – {state.why}")))
         states = month_states(database, instance, months)
     return all(s.state is State.GREEN for s in states)
 

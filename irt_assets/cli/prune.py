@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from irt_assets.cli.console import AsJson, escape, out, print_json, print_table
+from irt_assets.blocks import table
+from irt_assets.cli.console import AsJson, print_blocks, print_json
 from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store
 from irt_assets.common.wording import some_of
 from jobs.prune import prune as delete_unneeded
@@ -28,16 +29,5 @@ def prune(
     if as_json:
         print_json([{"kind": one.kind, "names": one.names, "deleted": not dry_run} for one in gone])
         return
-    rows = [
-        (
-            f"{len(one.names):,}",
-            one.kind,
-            escape(some_of(one.names, NAMES_SHOWN)),
-        )
-        for one in gone
-        if one.names
-    ]
-    if rows:
-        print_table(("", "would go" if dry_run else "deleted", ""), rows)
-    else:
-        out.print("nothing to delete")
+    rows = [(f"{len(one.names):,}", one.kind, some_of(one.names, NAMES_SHOWN)) for one in gone if one.names]
+    print_blocks(table(("", "would go" if dry_run else "deleted", ""), rows, empty="nothing to delete"))

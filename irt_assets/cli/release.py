@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from irt_assets.cli.console import AsJson, By, Reason, Yes, confirm, escape, out, print_json, print_table, say
+from irt_assets.blocks import Cell, Pairs, table
+from irt_assets.cli.console import AsJson, By, Reason, Yes, confirm, escape, out, print_blocks, print_json, say
 from irt_assets.cli.installation import current_database, current_settings, current_store, signed
 from irt_assets.common.partitions import month_of
 from irt_assets.common.wording import counted
@@ -60,10 +61,9 @@ def list_(
         print_json([as_dict(p) for p in shown])
         return
     if shown:
-        print_table(
-            ("proposal", "proposed", "published", "wABC", "drift", "n", "look at" if not every else "state"),
-            [_row(p, every) for p in (shown if every else shown[:MOST_LISTED])],
-        )
+        columns = ("proposal", "proposed", "published", "wABC", "drift", "n", "state" if every else "look at")
+        rows = [_row(p, every) for p in (shown if every else shown[:MOST_LISTED])]
+        print_blocks(table(columns, rows, numbers={"wABC": ".3f", "n": ","}))
     silent = sum(p.state == "open" for p in found) - sum(p.state == "open" for p in shown)
     asks = f"{len(shown)} of {len(found)} proposals need a decision"
     asks += f"; the {MOST_LISTED} that change most are listed" if len(shown) > MOST_LISTED else ""
@@ -267,15 +267,15 @@ def _count(found: Sequence[Proposal]) -> str:
     return f"{len(found)} proposals" if len(found) != 1 else str(found[0].reference)
 
 
-def _row(proposal: Proposal, every: bool) -> tuple[str, ...]:
+def _row(proposal: Proposal, every: bool) -> tuple[Cell, ...]:
     return (
-        escape(str(proposal.reference)),
+        str(proposal.reference),
         str(proposal.new),
         "nothing" if proposal.old is None else str(proposal.old),
-        "" if proposal.wabc is None else f"{proposal.wabc:.3f}",
+        proposal.wabc,
         drift_in_a_word(proposal),
-        f"{proposal.n:,}" if proposal.n is not None else "",
-        escape(proposal.standing if every else ", ".join(remarks(proposal))),
+        proposal.n,
+        proposal.standing if every else ", ".join(remarks(proposal)),
     )
 
 
@@ -288,6 +288,6 @@ def _print_line(proposal: Proposal) -> None:
 
 def _print(proposal: Proposal) -> None:
     out.print(f"[bold]{escape(str(proposal.reference))}[/bold] on scale {escape(proposal.scale_id)}")
-    print_table(("", ""), [(name, escape(value)) for name, value in evidence(proposal)])
+    print_blocks(Pairs(tuple(evidence(proposal))))
     for caution in proposal.cautions:
         out.print(f"[yellow]look at[/yellow] {escape(caution)}")

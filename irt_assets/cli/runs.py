@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from irt_assets.cli.console import AsJson, Here, as_text, escape, out, print_json, print_table, say
+from irt_assets.blocks import table
+from irt_assets.cli.console import AsJson, Here, as_text, escape, out, print_blocks, print_json, say
 from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store
 from irt_assets.common.job_names import NIGHTLY_JOB
 from irt_assets.common.partitions import DAYS
@@ -118,14 +119,13 @@ def runs_list(as_json: AsJson = False) -> None:
         found = stuck_runs(instance)
     if as_json:
         print_json([asdict(one) for one in found])
-    elif not found:
-        out.print("no run is waiting or in progress")
     else:
         rows = [
             (one.run_id[:SHOWN_OF_AN_ID], one.name, one.partition, one.status, as_text(one.since, settings), one.why)
             for one in found
         ]
-        print_table(("id", "job", "partition", "status", "since", "waits because"), rows)
+        columns = ("id", "job", "partition", "status", "since", "waits because")
+        print_blocks(table(columns, rows, empty="no run is waiting or in progress"))
 
 
 @runs_app.command("cancel")

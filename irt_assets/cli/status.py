@@ -13,7 +13,8 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from irt_assets.cli.console import AsJson, colour, escape, out, print_json, print_table
+from irt_assets.blocks import Badge, Text, table
+from irt_assets.cli.console import AsJson, escape, out, print_blocks, print_json
 from irt_assets.cli.installation import current_database, current_instance, current_settings
 from irt_assets.common.wording import counted, some_of, span
 from jobs.alerts import backup_alert
@@ -66,16 +67,16 @@ def _print(overview: Overview, zone: ZoneInfo) -> None:
         out.print(f"backup: {mark} {at(overview.last_backup.made_at)} {escape(overview.last_backup.address)}")
     if overview.on_spark:
         out.print(_spark_line(overview.on_spark))
-    marks = {(True, False): "[green]on[/green]", (True, True): "[red]late[/red]"}
+    marks = {(True, False): Badge("on", "good"), (True, True): Badge("late", "bad")}
     rows = [
-        (s.job, marks.get((s.on, bool(s.late)), "off"), at(s.last_tick), s.result, at(s.next_tick), s.newest)
+        (s.job, marks.get((s.on, bool(s.late)), Badge("off")), at(s.last_tick), s.result, at(s.next_tick), s.newest)
         for s in overview.schedules
     ]
-    print_table(("schedule", "", "last tick", "its runs", "next tick", "newest"), rows)
+    print_blocks(table(("schedule", "", "last tick", "its runs", "next tick", "newest"), rows))
     for late in filter(None, (s.late for s in overview.schedules)):
         out.print(f"[red]late[/red] {escape(late)}")
     out.print()
-    print_table(("month", "scale", "state", "why"), list(_months(overview.months)))
+    print_blocks(table(("month", "scale", "state", "why"), [*_months(overview.months)]))
     if overview.waiting:
         out.print(f"{escape(waiting_line(overview.waiting))} → irt release list")
     _some("violated", [f"{v.invariant}: {v.subjects} open, e.g. {_short(v.example)}" for v in overview.violations])
@@ -102,16 +103,16 @@ def waiting_line(references: Sequence[str]) -> str:
     return f"{many}: {some_of(references, NAMES_SHOWN)}"
 
 
-def _months(states: Sequence[MonthState]) -> Iterator[tuple[str, ...]]:
+def _months(states: Sequence[MonthState]) -> Iterator[tuple[Text, ...]]:
     by_scale = sorted(states, key=lambda state: (state.scale_id, state.month))
     for (scale_id, state), run in groupby(by_scale, lambda one: (one.scale_id, one.state)):
         months = list(run)
         if state in ("empty", "origin") or (state == "green" and len(months) >= GREEN_IN_A_LINE):
             whys = {"empty": f"{counted(len(months), 'month')} without answers", "origin": months[0].why}
             why = whys.get(state, f"{len(months)} months")
-            yield span(months[0].month, months[-1].month), escape(scale_id), colour(state), why
+            yield span(months[0].month, months[-1].month), scale_id, state.badge, why
         else:
-            yield from ((one.month, escape(scale_id), colour(state), escape(_short(one.why))) for one in months)
+            yield from ((one.month, scale_id, state.badge, _short(one.why)) for one in months)
 
 
 def _some(what: str, lines: list[str]) -> None:

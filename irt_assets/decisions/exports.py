@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 import psycopg
@@ -66,12 +66,12 @@ def write_export(frame: pd.DataFrame, kind: Kind, path: Path) -> None:
 
 
 def _write_csv(frame: pd.DataFrame, path: str) -> None:
-    guarded = {str(name): column.map(no_formula) for name, column in frame.items() if _is_text(column)}
+    guarded = {
+        str(name): column.map(no_formula)
+        for name, column in frame.items()
+        if pd.api.types.is_object_dtype(column) or pd.api.types.is_string_dtype(column)
+    }
     frame.assign(**guarded).to_csv(path, index=False)
-
-
-def _is_text(column: pd.Series[Any]) -> bool:
-    return bool(pd.api.types.is_object_dtype(column) or pd.api.types.is_string_dtype(column))
 
 
 def _write_excel(frame: pd.DataFrame, path: str) -> None:

@@ -41,7 +41,7 @@ from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.core.priors import Priors, prior_as_text, prior_from_text
 from irt_assets.responses.scale_decisions import ACCEPTED, PRIORS, REFERENCE, Subject, read_decisions, record_decisions
-from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.responses.scales import Scale, initialised_scale, read_scales
 from irt_assets.responses.snapshot import FIT_COLUMNS, read_snapshot
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
@@ -197,7 +197,7 @@ def accept_guessing(database: Database, scale_id: str, first_month: str, *, by: 
     """
     by, reason, start = require_text("name", by), require_text("reason", reason), _start(first_month)
     with database.connect() as connection:
-        _scale(connection, scale_id, start)
+        initialised_scale(connection, scale_id, start)
         record_decisions(connection, scale_id, {"guessing": ACCEPTED}, start, by=by, reason=reason)
 
 
@@ -212,7 +212,7 @@ def accept_misfit(
     by, reason = require_text("name", by), require_text("reason", reason)
     start = _start(first_month or calibrations_begin)
     with database.connect() as connection:
-        scale = _scale(connection, scale_id, start)
+        scale = initialised_scale(connection, scale_id, start)
         if first_month and fits.latest_staged(connection, first_month, scale_id, scale.engine) is None:
             raise PermanentFailure(
                 f"{first_month} of scale {scale_id} has not been fitted, so later months cannot be compared with it: "
@@ -235,13 +235,6 @@ def _start(month: str) -> datetime:
         raise PermanentFailure(f"a decision on a scale holds from a month on: {error}") from None
 
 
-def _scale(connection: psycopg.Connection, scale_id: str, start: datetime) -> Scale:
-    scale = read_scales(connection, start).get(scale_id)
-    if scale is None or not scale.initialised:
-        raise PermanentFailure(f"scale {scale_id} has no origin yet: `irt scale init --scale {scale_id}`")
-    return scale
-
-
 def _newest_decision(connection: psycopg.Connection, scale_id: str) -> int:
     return max((decision.decision_id for decision in read_decisions(connection, scale_id)), default=0)
 
@@ -256,7 +249,7 @@ def _requested_change(
     """The change without its effects; `values` only has what differs from what holds already."""
     month = first_month or first_open_month(connection, scale_id) or calibrations_begin
     start = _start(month)
-    before = _scale(connection, scale_id, start)
+    before = initialised_scale(connection, scale_id, start)
     wanted = {subject: _read(subject, value) for subject, value in values.items()}
     later = {d.subject for d in read_decisions(connection, scale_id) if d.effective_from > start}
     after = _laid_over(before, wanted)
@@ -382,7 +375,11 @@ def _refrozen(connection: psycopg.Connection, change: ModelChange, start: dateti
     window = (origin.window_start, origin.window_end)
     found = write_origin_fit(connection, scale.scale_id, window, scale.engine, scale.rules, fitted)
     kept = {item: found.anchors[item] for item in old.item_ids if item in found.anchors}
-    left_out = {item: found.left_out.get(item, _UNSEEN) for item in old.item_ids if item not in kept}
+    left_out = {
+        item: found.left_out.get(item, "it has no answers in the origin window")
+        for item in old.item_ids
+        if item not in kept
+    }
     if len(kept) < scale.rules.publication.min_anchors:
         raise PermanentFailure(
             f"as a {item_model(change.after.model).spoken} the origin window of scale {scale.scale_id} leaves "
@@ -407,9 +404,6 @@ def _refrozen(connection: psycopg.Connection, change: ModelChange, start: dateti
         shifts[largest],
         largest,
     )
-
-
-_UNSEEN = "it has no answers in the origin window"
 
 
 def _stale(connection: psycopg.Connection, change: ModelChange) -> tuple[str, ...]:

@@ -63,7 +63,8 @@ def preview(
     if not wanted:
         raise PermanentFailure("no item is named")
     known = item_status(connection)
-    begins = {item: since or _earliest(known.get(item), now) for item in wanted}
+    first = next_day(now)
+    begins = {item: since or (max(first, known[item].effective_from) if item in known else first) for item in wanted}
     problems = _unfit(connection, wanted, state, known)
     problems += [_too_early(item, begins[item], known.get(item), now) for item in wanted]
     if found := [problem for problem in problems if problem]:
@@ -91,10 +92,6 @@ def _decide(
         )
         decided = item_status(connection)
         return [decided[item] for item in begins]
-
-
-def _earliest(last: Status | None, now: datetime) -> datetime:
-    return max(next_day(now), last.effective_from) if last else next_day(now)
 
 
 def _unfit(connection: psycopg.Connection, items: list[str], state: str, known: dict[str, Status]) -> list[str]:

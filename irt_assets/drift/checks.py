@@ -1,11 +1,11 @@
-"""Checks of a month's drift: high severity is an error, medium a warning. Neither holds a month. Also how the checks of
-drift, DIF and information name their items.
+"""Checks of what follows a month: its drift, DIF and information. Drift of high severity is an error, everything else
+warns; none holds a month. What could not be tested for DIF is reported and is not a failure.
 
 Dagster reads the annotations of the decorated functions, so this module does not postpone them.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import dagster as dg
 import psycopg
@@ -16,6 +16,7 @@ from irt_assets.common.partitions import Month
 from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import by_scale, counted, some_of
 from irt_assets.decisions.proposals import proposals
+from irt_assets.drift.information import THE_TEST
 from irt_assets.drift.unestimated import items_gone
 from irt_assets.drift.unjudged import unjudged
 from irt_assets.ledger.decisions import decisions_on_drift
@@ -36,28 +37,81 @@ GONE = (
     "Import the item again with `irt import questions FILE` if it was lost; if it was taken out on purpose, its "
     "published value stays in the ledger, and nothing is left to do."
 )
+OF_ITEMS = (
+    "Open `flagged items` of test_information: an item that keeps less than four fifths of its published information "
+    "is scored as if it measured more. Calibrate it again on recent answers, or retire it; the plot shows what the "
+    "set in force keeps without it."
+)
+OF_TEST = (
+    "Open `plot: information` of test_information: standard errors are larger there than the published parameters say. "
+    "If single items are flagged, decide on these; if none is, the month's learners or its linking differ: look "
+    "at `linking history` of linked_item_parameters, and add items for that θ."
+)
+OF_DIF = (
+    "Have each item under `items with DIF` of dif_analysis read by somebody who knows both groups: a translation, a "
+    "context, or a subject that only one of them was taught. Edit out of the text what the item measures besides "
+    "ability, or retire the item; an anchor that differs leaves the anchors by a decision."
+)
 NAMED = 10
 
 
 def build_drift_checks(months: dg.PartitionsDefinition) -> list[dg.AssetChecksDefinition]:
     return [
-        _check("no_item_drifted_far", "high", dg.AssetCheckSeverity.ERROR, months),
-        _check("no_item_drifted", "medium", dg.AssetCheckSeverity.WARN, months),
+        *(
+            _items_check(
+                months,
+                asset="item_drift",
+                name=name,
+                description=f"No item changed against the published set with {level} severity, except those that need "
+                "no decision: a person has decided on them and they changed no further, or a later month contradicts "
+                "what is proposed. It holds nothing.",
+                query=f"""SELECT scale_id, item_id,
+                                 coalesce(details->'change'->>'kind',
+                                          CASE WHEN details ? 'proportion_correct' THEN 'by proportion correct' END)
+                          FROM item_drift
+                          WHERE month = %s AND severity = '{level}' ORDER BY wabc DESC, scale_id, item_id""",
+                why=lambda kind: kind or "",
+                fine=f"no item of {level} severity",
+                fix=WHAT_TO_DO[level],
+                severity=severity,
+            )
+            for name, level, severity in (
+                ("no_item_drifted_far", "high", dg.AssetCheckSeverity.ERROR),
+                ("no_item_drifted", "medium", dg.AssetCheckSeverity.WARN),
+            )
+        ),
         _published_items_are_in_the_bank(months),
+        _items_treat_groups_alike(months),
+        _items_check(
+            months,
+            asset="test_information",
+            name="no_item_lost_information",
+            description="No item has lost a fifth of its published information beyond doubt. It holds nothing.",
+            query=f"""SELECT scale_id, item_id, (details->>'ratio')::float FROM test_information
+                      WHERE month = %s AND flagged AND item_id <> '{THE_TEST}' ORDER BY 3, 1, 2""",
+            why=lambda ratio: f"keeps {ratio:.0%}",
+            fine="no item lost a fifth of its information",
+            fix=OF_ITEMS,
+        ),
+        _the_test_kept_its_information(months),
     ]
 
 
-def _check(
-    name: str, level: Literal["high", "medium"], severity: dg.AssetCheckSeverity, months: dg.PartitionsDefinition
+def _items_check(
+    months: dg.PartitionsDefinition,
+    *,
+    asset: str,
+    name: str,
+    description: str,
+    query: str,
+    why: Callable[[Any], str],
+    fine: str,
+    fix: str,
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.WARN,
 ) -> dg.AssetChecksDefinition:
-    @partition_check(
-        asset="item_drift",
-        name=name,
-        description=f"No item changed against the published set with {level} severity, except those that need no "
-        "decision: a person has decided on them and they changed no further, or a later month contradicts what is "
-        "proposed. It holds nothing.",
-        partitions_def=months,
-    )
+    """A check that names the items of a month that `query` finds, a row of scale, item and what `why` puts in words."""
+
+    @partition_check(asset=asset, name=name, description=description, partitions_def=months)
     def check(
         context: dg.AssetCheckExecutionContext,
         database: dg.ResourceParam[Database],
@@ -65,18 +119,11 @@ def _check(
     ) -> dg.AssetCheckResult:
         month = context.partition_key
         with classify_failures(), database.connect() as connection:
-            silent = unjudged(connection, store, month, "item_drift")
-            rows = connection.execute(
-                """SELECT scale_id, item_id,
-                          coalesce(details->'change'->>'kind',
-                                   CASE WHEN details ? 'proportion_correct' THEN 'by proportion correct' END)
-                   FROM item_drift
-                   WHERE month = %s AND severity = %s ORDER BY wabc DESC, scale_id, item_id""",
-                (month, level),
-            ).fetchall()
+            silent = unjudged(connection, store, month, asset)
+            rows = connection.execute(query.encode(), (month,)).fetchall()
             known = settled_items(connection, month)
-        found = [Named(scale, item, kind or "", known.get((scale, item), "")) for scale, item, kind in rows]
-        return items_result(found, f"no item of {level} severity", WHAT_TO_DO[level], severity=severity, silent=silent)
+        found = [Named(scale, item, why(seen), known.get((scale, item), "")) for scale, item, seen in rows]
+        return items_result(found, fine, fix, severity=severity, silent=silent)
 
     return check
 
@@ -119,6 +166,103 @@ def _published_items_are_in_the_bank(months: dg.PartitionsDefinition) -> dg.Asse
         return items_result(found, "all are in the bank", GONE)
 
     return check
+
+
+def _items_treat_groups_alike(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
+    @partition_check(
+        asset="dif_analysis",
+        name="items_treat_groups_alike",
+        description="No item is much harder for one group than for another of equal ability: by the Wald test with "
+        "wABC above 0.10, or, where that was not possible, class C of Mantel-Haenszel. It holds nothing.",
+        partitions_def=months,
+    )
+    def check(context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
+        with classify_failures(), database.connect() as connection:
+            large = connection.execute(
+                """SELECT scale_id, item_id, attribute, focal_group, ets_class FROM dif_analysis
+                   WHERE month = %s AND details->'large' = 'true'
+                   ORDER BY (details->'wald'->>'wabc')::float8 DESC NULLS LAST, 1, 2, 3, 4""",
+                (context.partition_key,),
+            ).fetchall()
+            attributes = connection.execute(
+                """SELECT scale_id, attribute, details->>'why_not' FROM dif_analysis
+                   WHERE month = %s AND item_id = '' ORDER BY 1, 2""",
+                (context.partition_key,),
+            ).fetchall()
+        of_scales: dict[str, dict[str, list[str]]] = {}
+        for scale, item, attribute, group, ets_class in large:
+            where = f"{attribute} {group}" + (f", class {ets_class}" if ets_class else "")
+            of_scales.setdefault(scale, {}).setdefault(item, []).append(where)
+        items = [
+            f"{scale}: {item} ({'; '.join(where)})" for scale, of in of_scales.items() for item, where in of.items()
+        ]
+        not_tested = {f"{scale}: {attribute}": why for scale, attribute, why in attributes if why}
+        description = items_said(items, "no item has large DIF")
+        if len(not_tested) == len(attributes):
+            description = "nothing was tested"
+        return dg.AssetCheckResult(
+            passed=not items,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=description + (f"; not tested: {', '.join(not_tested)}" if not_tested else ""),
+            metadata={
+                ITEMS: rows_shown(
+                    ("scale", "item", "differs for"),
+                    [(scale, item, "; ".join(where)) for scale, of in of_scales.items() for item, where in of.items()],
+                ),
+                "not tested": rows_shown(("scale: attribute", "why"), list(not_tested.items())),
+                **({HOW_TO_FIX: OF_DIF} if items else {}),
+            },
+        )
+
+    return check
+
+
+def _the_test_kept_its_information(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
+    @partition_check(
+        asset="test_information",
+        name="the_test_kept_its_information",
+        description="The compared items together keep four fifths of their published information everywhere in the "
+        "middle 95 % of the population. Months in which that flag cannot be trusted pass. It holds nothing.",
+        partitions_def=months,
+    )
+    def check(
+        context: dg.AssetCheckExecutionContext,
+        database: dg.ResourceParam[Database],
+        store: dg.ResourceParam[ObjectStore],
+    ) -> dg.AssetCheckResult:
+        with classify_failures(), database.connect() as connection:
+            silent = unjudged(connection, store, context.partition_key, "test_information")
+            rows = connection.execute(
+                """SELECT scale_id, flagged AND (details->>'trusted')::bool, details FROM test_information
+                   WHERE month = %s AND item_id = %s ORDER BY 1""",
+                (context.partition_key, THE_TEST),
+            ).fetchall()
+        lost = [scale for scale, flagged, _ in rows if flagged]
+        unknown = by_scale(silent)
+        description = "; ".join([*unknown, *(f"{scale}: {_kept(details)}" for scale, _, details in rows)])
+        return dg.AssetCheckResult(
+            passed=not lost and not unknown,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=description or "no scale has a test to judge",
+            metadata={
+                **{
+                    f"kept at θ = {worst['theta']:+.1f} ({scale})": dg.MetadataValue.float(worst["ratio"])
+                    for scale, _, details in rows
+                    if (worst := details["worst"]) is not None
+                },
+                **({HOW_TO_FIX: OF_TEST if lost else "; ".join(unknown)} if lost or unknown else {}),
+            },
+        )
+
+    return check
+
+
+def _kept(details: dict) -> str:
+    worst = details["worst"]
+    if worst is None:
+        return str(details["why"])
+    kept = f"it keeps at least {worst['ratio']:.0%} (θ = {worst['theta']:+.1f})"
+    return f"{kept}; {details['caution']}" if details["caution"] else kept
 
 
 class Named(NamedTuple):

@@ -154,7 +154,8 @@ def groups_of(connection: psycopg.Connection, attribute: str, learners: Sequence
         ).fetchall()
     )
     groups = {user: group_of(value) for user, value in values.items()}
-    n_unreadable = sum(groups[user] is None and not _blank(value) for user, value in values.items())
+    written = {user for user, value in values.items() if value is not None and str(value).strip()}
+    n_unreadable = sum(groups[user] is None for user in written)
     return [groups.get(user) for user in learners], n_unreadable
 
 
@@ -167,10 +168,6 @@ def group_of(value: object) -> str | None:
         value = json.dumps(value)
     name = " ".join(value.split()) if isinstance(value, str) else ""
     return name if 0 < len(name) <= LONGEST_GROUP else None
-
-
-def _blank(value: object) -> bool:
-    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def rows_of(found: AttributeDif) -> list[Row]:
@@ -187,6 +184,7 @@ def rows_of(found: AttributeDif) -> list[Row]:
         for j in range(len(dif.item_ids))
     ]
     tested = [row["details"] for row in items if not row["details"]["why_not"]]
+    sampled = [f"judged on {found.sample}"] if found.sample else []
     whole = {
         "why_not": dif.reason,
         "groups": [_group(group, dif.wald) for group in named],
@@ -197,7 +195,7 @@ def rows_of(found: AttributeDif) -> list[Row]:
         "n_unknown": dif.n_unknown,
         "n_unreadable": found.n_unreadable,
         "anchors": list(dif.wald.anchors) if dif.wald else [],
-        "warnings": [*dif.wald.warnings, *[BY_LEVEL] * found.by_level, *_judged_on(found.sample)] if dif.wald else [],
+        "warnings": [*dif.wald.warnings, *[BY_LEVEL] * found.by_level, *sampled] if dif.wald else [],
         "sittings": {"complete": dif.within_forms.n_sittings, "incomplete": dif.within_forms.n_incomplete}
         if dif.within_forms
         else None,
@@ -209,10 +207,6 @@ def rows_of(found: AttributeDif) -> list[Row]:
     }
     nothing = dict.fromkeys(("p_value", "q_value", "ets_class"))
     return [key | {"item_id": "", "focal_group": ""} | nothing | {"details": whole}, *items]
-
-
-def _judged_on(sample: str) -> list[str]:
-    return [f"judged on {sample}"] if sample else []
 
 
 def _group(group: Group, wald: Wald | None) -> dict[str, Any]:

@@ -5,12 +5,12 @@ What does not belong here: what makes a row (dif_month.py), and drawing (plots.p
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from irt_assets.blocks import Block, Paragraph, Table, table
 from irt_assets.drift.dif_month import Row
-from resources.markdown import markdown_table
 
 ITEMS_SHOWN, GROUPS_SHOWN, NAMES = 30, 40, 12
 
@@ -42,13 +42,11 @@ def sentence(scale_id: str, rows: Sequence[Row]) -> str:
     return f"{scale_id}: {'; '.join(parts) or 'the setting dif_attributes names no attribute'}"
 
 
-def items_table(found: dict[str, list[Row]]) -> str:
-    """Markdown: the items that differ, the largest differences first. Where an item has no Δb its cell has the
+def items_blocks(found: dict[str, list[Row]]) -> Iterator[Block]:
+    """The items that differ, the largest differences first. Where an item has no Δb its cell has the
     difference of expected scores."""
     items = [row for rows in found.values() for row in rows if row["item_id"]]
     rows = sorted((row for row in items if differs(row) or row["ets_class"] == "C"), key=_weight, reverse=True)
-    if not rows:
-        return "none"
     shown = []
     for row in rows[:ITEMS_SHOWN]:
         details = row["details"]
@@ -59,24 +57,23 @@ def items_table(found: dict[str, list[Row]]) -> str:
             f"{row['focal_group']}, {row['reference_group']}",
             row["ets_class"] or "",
             _with_error(mh.get("delta"), mh.get("se")),
-            _number(logistic.get("delta_r2"), ".3f"),
-            _number(row["q_value"], ".1e"),
+            logistic.get("delta_r2"),
+            row["q_value"],
             harder_by(wald),
             _with_error(wald.get("delta_a"), wald.get("delta_a_se")),
-            _number(wald.get("wabc"), ".3f"),
+            wald.get("wabc"),
             ", ".join(_remarks(row)),
         ]
         shown.append(cells)
-    measures = ("D ± SE", "ΔR²", "q", "Δb ± SE", "Δa ± SE", "wABC")
+    measures = {"D ± SE": "", "ΔR²": ".3f", "q": ".1e", "Δb ± SE": "", "Δa ± SE": "", "wABC": ".3f"}
     columns = ("scale", "item", "attribute", "group, against", "class", *measures, "")
-    rest = len(rows) - ITEMS_SHOWN
-    return markdown_table(columns, shown, numeric=measures) + (
-        f"\n\nand {rest} more in the table dif_analysis" if rest > 0 else ""
-    )
+    yield table(columns, shown, numbers=measures)
+    if len(rows) > ITEMS_SHOWN:
+        yield Paragraph(f"and {len(rows) - ITEMS_SHOWN} more in the table dif_analysis")
 
 
-def groups_table(found: dict[str, list[Row]]) -> str:
-    """Markdown: the groups of every attribute, what was tested and what was not."""
+def groups_table(found: dict[str, list[Row]]) -> Table:
+    """The groups of every attribute, what was tested and what was not."""
     shown: list[tuple[str, ...]] = []
     for scale_id, rows in found.items():
         for whole, _ in by_attribute(rows):
@@ -94,7 +91,7 @@ def groups_table(found: dict[str, list[Row]]) -> str:
             why = f": {details['why_not']}" if details["why_not"] else ""
             shown.append((*start, "(all)", "", "", "", f"{pairs}{counts['not_tested']:,} not tested{why}"))
     columns = ("scale", "attribute", "group", "learners", "mean θ", "SD", "tested")
-    return markdown_table(columns, shown, numeric=columns[3:6])
+    return table(columns, shown, numbers=columns[3:6])
 
 
 def harder_by(wald: Mapping[str, Any]) -> str:

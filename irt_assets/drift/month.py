@@ -78,18 +78,19 @@ def drift_of_month(database: Database, store: ObjectStore, month: str) -> list[S
 def judge_month(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> ScaleDrift:
     try:
         with breakdowns_explained(f"{month} could not be judged"):
-            return _judge(connection, store, month, scale)
+            compared = compare_month(connection, store, scale, month)
+            unestimated = look_at_unestimated(connection, store, month, scale, compared)
+            flagged = [*compared.drift.flagged, *unestimated.items("high"), *unestimated.items("medium")]
+            return ScaleDrift(
+                scale.scale_id,
+                compared.drift,
+                _trends(connection, month, scale, compared),
+                _changes(connection, store, month, scale, compared, flagged) if flagged else {},
+                unestimated,
+                sample=evidence.sample_of(connection, month, scale),
+            )
     except PsychometricsError as error:
         return ScaleDrift(scale.scale_id, why=str(error))
-
-
-def _judge(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> ScaleDrift:
-    compared = compare_month(connection, store, scale, month)
-    unestimated = look_at_unestimated(connection, store, month, scale, compared)
-    flagged = [*compared.drift.flagged, *unestimated.items("high"), *unestimated.items("medium")]
-    changes = _changes(connection, store, month, scale, compared, flagged) if flagged else {}
-    found = _trends(connection, month, scale, compared), changes, unestimated
-    return ScaleDrift(scale.scale_id, compared.drift, *found, sample=evidence.sample_of(connection, month, scale))
 
 
 def _trends(connection: psycopg.Connection, month: str, scale: Scale, compared: Compared) -> Trends | None:

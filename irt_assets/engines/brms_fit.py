@@ -10,10 +10,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from irt_assets.engines.brms_sampling import ENGINE, MODELS, Sampling
 from irt_assets.engines.r_calibration import Answer, Call, anchors_of, request
+from irt_assets.engines.r_engines import BRMS, Sampling
 from irt_assets.engines.screening import ITEM_PRIORS, screen_items
-from irt_assets.engines.spec import require_model
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Responses, spread
 from irt_assets.psychometrics.core.options import Model
@@ -38,7 +37,7 @@ def fit_brms(
 
     Raises PsychometricsError for what is refused and LinkingError where too few anchors agree with the responses.
     """
-    require_model(ENGINE, MODELS, model)
+    BRMS.require_model(model)
     em, kept = screen_items(responses, model, None, data_hash)
     names = [em.item_ids[j] for j in kept]
     known = None
@@ -51,7 +50,7 @@ def fit_brms(
     sampled, J = responses.of_items(kept), em.n_items
     payload = request(
         sampled,
-        engine=ENGINE,
+        engine=BRMS.name,
         model=model,
         anchors=known,
         options=(sampling or Sampling()).as_options(),
@@ -73,7 +72,7 @@ def fit_brms(
     version, software = found.software_versions("brms", "rstan")
     return replace(
         em,
-        engine=ENGINE,
+        engine=BRMS.name,
         engine_version=version,
         a=spread(found.a, kept, J),
         d=spread(found.d, kept, J),

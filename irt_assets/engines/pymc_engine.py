@@ -151,11 +151,21 @@ class PymcEngine:
         plan = pymc_sampling.Plan(self.draws, self.tune, self.chains, self.seed)
         mode = pymc_model.find_mode(density, density.flatten(begin))
         draws = pymc_sampling.sample(written, density, mode, plan)
-        used = () if linking is None else linking.anchors_used
-        n_persons = len(np.unique(fitted.person))
-        summary = pymc_summary.calibration_of(em, kept, draws, priors, used, likelihood, n_persons)
-        calibration = replace(summary.calibration, priors=stated.as_dict())
-        return Posterior(calibration, fitted.item_ids, summary.quantities, summary.diagnostics, written, draws, linking)
+        quantities = pymc_summary.Quantities(draws, priors)
+        diagnostics = quantities.diagnose(fitted.item_ids, draws.divergences)
+        calibration = pymc_summary.calibration_of(
+            em,
+            kept,
+            draws=draws,
+            found=quantities,
+            diagnostics=diagnostics,
+            priors=priors,
+            anchors_used=() if linking is None else linking.anchors_used,
+            likelihood=likelihood,
+            n_persons=len(np.unique(fitted.person)),
+        )
+        calibration = replace(calibration, priors=stated.as_dict())
+        return Posterior(calibration, fitted.item_ids, quantities, diagnostics, written, draws, linking)
 
     def _complete_priors(self, model: Model) -> Priors:
         """The priors, with that of c where the model has one. Raises PsychometricsError where they cannot be."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -57,32 +57,24 @@ class Quantities:
         return diagnose({name: x for name, x in named.items() if np.ptp(x) > 0}, divergences)
 
 
-@dataclass(frozen=True)
-class Summary:
-    calibration: Calibration
-    quantities: Quantities
-    diagnostics: Diagnostics
-
-
 def calibration_of(
     em: Calibration,
     kept: npt.NDArray[np.intp],
     draws: Draws,
+    found: Quantities,
+    diagnostics: Diagnostics,
     priors: ModelPriors,
     anchors_used: Sequence[str],
     likelihood: Likelihood,
     n_persons: int,
-) -> Summary:
+) -> Calibration:
     """Results from the draws of the items `kept` (K,), in place of those of the em engine for all J items.
 
     Means of a, d and c; covariances of (a, d) and of logit c with them. What em found out about the answers as a whole
     (two identical items, no common scale) stands.
     """
-    found = Quantities(draws, priors)
     J, K = em.n_items, len(kept)
     names = [em.item_ids[j] for j in kept]
-    diagnostics = found.diagnose(names, draws.divergences)
-
     slope_owed, place_owed = _owed_to_priors(found.a, found.b, priors)
     unidentified = place_owed | (slope_owed & em.item_model.own_slopes)
     unidentified &= ~np.isin(names, anchors_used)
@@ -114,7 +106,7 @@ def calibration_of(
 
     slope, intercept, c = (x.mean((0, 1)) for x in (found.a, found.d, found.c))
     mu, sigma = float(found.latent_mean.mean()), float(found.latent_sd.mean())
-    calibration = replace(
+    return replace(
         em,
         engine="pymc",
         engine_version=f"{engine_version()} (PyMC {pm.__version__}, {draws.sampler})",
@@ -139,7 +131,6 @@ def calibration_of(
         guessing_cov=spread(guessing, kept, J) if em.item_model.guesses else None,
         populations=(),
     )
-    return Summary(calibration, found, diagnostics)
 
 
 def _covariance(a: Floats, d: Floats) -> Floats:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from irt_assets.engines import brms, em, mirt, pymc, remote
+from irt_assets.engines import em, pymc, r_engines
 from irt_assets.engines.spec import EngineSpec, RPackage
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from resources.failures import PermanentFailure
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 ENGINES: tuple[EngineSpec, ...] = (
     em.SPEC,
-    mirt.SPEC,
+    r_engines.MIRT,
     pymc.SPEC,
-    brms.SPEC,
-    remote.SPEC,
+    r_engines.BRMS,
+    r_engines.REMOTE,
 )
 """Engines in the order in which a month runs them."""
 DEFAULT = em.SPEC.name

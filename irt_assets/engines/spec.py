@@ -88,8 +88,7 @@ class EngineSpec:
         """Whether its fits are made by the R IRT service."""
         return self.runs_in == "R IRT service" or (bool(self.r_packages) and settings.r_irt_base_url is not None)
 
-
-def require_model(engine: str, models: tuple[Model, ...], model: Model) -> None:
-    """Raise PsychometricsError for a model that is not among those that the engine fits."""
-    if model not in models:
-        raise PsychometricsError(f"the {engine} engine fits {', '.join(models)}; got model {model!r}")
+    def require_model(self, model: Model) -> None:
+        """Raise PsychometricsError for a model that is not among those that it fits."""
+        if model not in self.models:
+            raise PsychometricsError(f"the {self.name} engine fits {', '.join(self.models)}; got model {model!r}")

@@ -167,7 +167,11 @@ def compare(engines: tuple[str, str], first: dict[str, Any], second: dict[str, A
     An item is compared where both have values with errors, and takes part where at least one of the two would pass
     its item gates: what neither would publish may lie anywhere.
     """
-    sound = [i for i in sorted(first.keys() | second.keys()) if any(_passes(of, i, rules) for of in (first, second))]
+    sound = [
+        item
+        for item in sorted(first.keys() | second.keys())
+        if any(item in of and not item_problems(of[item], rules) for of in (first, second))
+    ]
     both = tuple(i for i in sound if _usable(first, i) and _usable(second, i))
     only = {
         name: tuple(i for i in sound if _usable(of, i) and not _usable(other, i))
@@ -215,7 +219,3 @@ def read_agreement(connection: psycopg.Connection, month: str, scale: Scale) -> 
 
 def _usable(items: dict[str, Any], item: str) -> bool:
     return item in items and all(items[item][name] is not None for name in ("a", "b", "a_se", "b_se"))
-
-
-def _passes(items: dict[str, Any], item: str, rules: Rules) -> bool:
-    return item in items and not item_problems(items[item], rules)

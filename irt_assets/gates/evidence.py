@@ -6,7 +6,8 @@ the gates themselves (see `gates`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -145,3 +146,14 @@ def current_fit(evidence: Evidence) -> Calibration | Verdict:
     if evidence.calibration is None:
         return Verdict(False, staged.error or "the fit failed")
     return evidence.calibration
+
+
+def needs_fit(judge: Callable[[Evidence], Verdict]) -> Callable[[Evidence], Verdict]:
+    """The same gate, which fails with the reason where the month's present snapshot has no fit."""
+
+    @functools.wraps(judge)
+    def judged(evidence: Evidence) -> Verdict:
+        fit = current_fit(evidence)
+        return fit if isinstance(fit, Verdict) else judge(evidence)
+
+    return judged

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from irt_assets.gates.evidence import Evidence, Verdict, as_the_scale_says, current_fit
+from irt_assets.gates.evidence import Evidence, Verdict, as_the_scale_says, needs_fit
 from irt_assets.gates.month_judged import NOT_JUDGED
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants
 from irt_assets.ledger.linked_windows import month_number
 from irt_assets.psychometrics.linking.jump import FEWEST_MONTHS, Constants, Jump, jumps
 
 
+@needs_fit
 def linked(evidence: Evidence) -> Verdict:
-    fit = current_fit(evidence)
-    if isinstance(fit, Verdict):
-        return fit
     assert evidence.staged is not None
     if evidence.on_the_scale is None:
         why = evidence.staged.error or "it has not been linked yet: materialise linked_item_parameters"
@@ -89,17 +87,14 @@ def linking_stays_near_its_history(evidence: Evidence) -> Verdict:
     seen = [one for one in found if one.seen]
     jumps_text = "; ".join(_jump_sentence(one) for one in seen or found)
     why = f"against {n} earlier months {jumps_text or 'there is nothing to compare'}"
-    return as_the_scale_says(evidence, Verdict(not seen, why, _numbers(found)))
+    numbers = {f"{one.constant}_{name}": getattr(one, name) for one in found for name in ("change", "limit", "p")}
+    return as_the_scale_says(evidence, Verdict(not seen, why, numbers))
 
 
 def _jump_sentence(jump: Jump) -> str:
     name = "the logarithm of the slope" if jump.constant == "slope" else "the intercept"
     p = f", p = {jump.p:.1g}" if jump.seen else ""
     return f"{name} {'jumps' if jump.seen else 'differs'} by {jump.change:+.2f} (limit {jump.limit:.2f}{p})"
-
-
-def _numbers(found: tuple[Jump, ...]) -> dict[str, Any]:
-    return {f"{one.constant}_{name}": getattr(one, name) for one in found for name in ("change", "limit", "p")}
 
 
 def theta_stays_on_the_same_answers(evidence: Evidence) -> Verdict:

@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import replace
 
-from irt_assets.gates.evidence import Evidence, Verdict, as_the_scale_says, current_fit
+from irt_assets.gates.evidence import Evidence, Verdict, as_the_scale_says, current_fit, needs_fit
 from irt_assets.gates.misfit import alike, eigenvalue_ratio, items_together
 from irt_assets.ledger.fit_spec import ComparedMisfit, Parallel
 from irt_assets.psychometrics.fit.dependence import SMALLEST_PAIR
@@ -34,11 +34,9 @@ def _names_its_sample(judge: Callable[[Evidence], Verdict]) -> Callable[[Evidenc
     return judged
 
 
+@needs_fit
 def one_dimension(evidence: Evidence) -> Verdict:
     """If the scale demands it: the largest eigenvalue of the residual correlations is likely under the model."""
-    fit = current_fit(evidence)
-    if isinstance(fit, Verdict):
-        return fit
     found = second_dimension(evidence)
     if evidence.scale.rules.publication.second_dimension == "warn":
         return Verdict(True, f"the scale does not demand one dimension; {found.why}", found.details)
@@ -46,11 +44,9 @@ def one_dimension(evidence: Evidence) -> Verdict:
 
 
 @_names_its_sample
+@needs_fit
 def second_dimension(evidence: Evidence) -> Verdict:
     """Parallel analysis of the month's fit, whatever the scale demands."""
-    fit = current_fit(evidence)
-    if isinstance(fit, Verdict):
-        return fit
     if evidence.statistics is None:
         return Verdict(False, "the fit has no fit statistics: materialise item_calibration")
     parallel = evidence.statistics.parallel
@@ -69,11 +65,9 @@ def one_ability(parallel: Parallel) -> Verdict:
 
 
 @_names_its_sample
+@needs_fit
 def guessing_is_in_the_model(evidence: Evidence) -> Verdict:
     """Learners do not guess, or the scale's model has guessing, or a person has accepted it."""
-    fit = current_fit(evidence)
-    if isinstance(fit, Verdict):
-        return fit
     assert evidence.staged is not None
     shape = evidence.staged.spec.shape
     if shape is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from irt_assets.blocks import Badge, Tone
 from irt_assets.ledger.steps import Step
 
 DECIDED = "decided, to be made again"
@@ -29,6 +30,19 @@ class State(StrEnum):
     EMPTY = "empty"
     ORIGIN = "origin"
     GREEN = "green"
+
+    @property
+    def badge(self) -> Badge:
+        return Badge(self.value, _TONES.get(self, "neutral"))
+
+
+_TONES: dict[State, Tone] = {
+    State.GREEN: "good",
+    State.PENDING: "info",
+    State.RUNNING: "info",
+    State.STALE: "warning",
+    State.RED: "bad",
+}
 
 
 @dataclass(frozen=True)

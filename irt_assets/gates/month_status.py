@@ -56,7 +56,7 @@ def month_states(database: Database, instance: dg.DagsterInstance, months: Itera
             changed = _changes(connection, month, snapshot, scales, all_steps, decided) if snapshot else {}
             connection.commit()  # keeps the hash that was computed, whatever happens to the next
             gates = gate_statuses(instance, month) if snapshot else {}
-            for scale_id in scales:
+            for scale_id, scale in scales.items():
                 found.append(
                     classify_month(
                         month,
@@ -66,7 +66,7 @@ def month_states(database: Database, instance: dg.DagsterInstance, months: Itera
                         changed.get(scale_id),
                         month in running,
                         snapshot is not None,
-                        _failure(connection, month, snapshot, scales[scale_id]) if snapshot else None,
+                        _failure(connection, month, snapshot, scale) if snapshot else None,
                         month in answered,
                         _drift_begins(month, windows.get(scale_id)),
                     )

@@ -7,15 +7,16 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from irt_assets.blocks import Table, table
 from irt_assets.calibration.checks import HOW_TO_FIX
 from irt_assets.common.job_names import INVARIANT_REPORT
+from irt_assets.common.metadata import md
 from irt_assets.common.retries import classify_failures
-from irt_assets.invariants.history import Report, take_report
+from irt_assets.invariants.history import take_report
 from irt_assets.invariants.invariant import Verdict
 from irt_assets.invariants.registry import INVARIANTS
 from resources.dagster_schema import column_schema
 from resources.files.object_store import ObjectStore
-from resources.markdown import markdown_table
 from resources.postgres.database import Database
 from resources.tables import invariant_result
 
@@ -45,11 +46,14 @@ def build_invariant_assets(days: dg.PartitionsDefinition, first_month: str) -> l
         run = f"{context.run.run_id}/{context.retry_number}"
         with classify_failures():
             report = take_report(database, store, context.instance, first_month=first_month, run=run)
+        violated = [verdict for verdict in report.verdicts if verdict.violations]
         yield dg.MaterializeResult(
             metadata={
                 "in a sentence": report.sentence,
-                "not tested": dg.MetadataValue.md(_incomplete_table(report)),
-                "violations": dg.MetadataValue.md(_violation_table(report)),
+                "not tested": md(
+                    table(("invariant", "why it was not tested"), report.incomplete, empty="all was tested")
+                ),
+                "violations": md(_violations(violated, limit=ROWS_SHOWN)),
                 "evaluated at": dg.MetadataValue.timestamp(report.evaluated_at),
                 "dagster/row_count": sum(len(verdict.violations) for verdict in report.verdicts),
             },
@@ -71,26 +75,15 @@ def _check_result(verdict: Verdict) -> dg.AssetCheckResult:
         passed=verdict.passed,
         severity=dg.AssetCheckSeverity.ERROR if one.severity == "error" else dg.AssetCheckSeverity.WARN,
         description=(f"not tested: {untested}. " if untested else "") + summary,
-        metadata={"violations": dg.MetadataValue.md(_rows([verdict], limit=100)), HOW_TO_FIX: one.fix},
+        metadata={"violations": md(_violations([verdict], limit=100)), HOW_TO_FIX: one.fix},
     )
 
 
-def _incomplete_table(report: Report) -> str:
-    if not report.incomplete:
-        return "all was tested"
-    return markdown_table(("invariant", "why it was not tested"), report.incomplete)
-
-
-def _violation_table(report: Report) -> str:
-    violated = [verdict for verdict in report.verdicts if verdict.violations]
-    return _rows(violated, limit=ROWS_SHOWN) if violated else "none"
-
-
-def _rows(verdicts: list[Verdict], limit: int) -> str:
+def _violations(verdicts: list[Verdict], limit: int) -> Table:
     rows = []
     for verdict in verdicts:
         name = verdict.invariant.name
         rows += [(name, v.partition, v.subject, v.observed, v.expected) for v in verdict.violations[:limit]]
         if len(verdict.violations) > limit:
             rows.append((name, "", f"and {len(verdict.violations) - limit} more", "", ""))
-    return markdown_table(("invariant", "partition", "subject", "seen", "expected"), rows)
+    return table(("invariant", "partition", "subject", "seen", "expected"), rows)

@@ -1,14 +1,17 @@
-"""Invariants of the calendar: every month is there, and looks like the months before it."""
+"""Invariants of the calendar: every month is there and looks like those before it, and the last night is recent."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from statistics import fmean, stdev
 
 from irt_assets.gates.month_judged import State
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
 from irt_assets.ledger.linked_windows import PlacedMonth, placed_months
+from irt_assets.ledger.overview import last_night
 from irt_assets.psychometrics.eligibility.attempts import rejected
 
+LONGEST_PAUSE = timedelta(hours=25)
 EARLIER_MONTHS = 6
 FEWEST_EARLIER = 3
 """Fewest earlier months with which a month can be compared."""
@@ -131,3 +134,16 @@ def _compared(quantity: str, by_month: dict[str, float], subject: str) -> Found:
     allowed = max(LARGEST_SHIFT[quantity], SDS * stdev(earlier))
     if abs(last - usual) > allowed:
         yield Violation(subject, f"{quantity} {last:.3f} in {months[-1]}", f"{usual:.3f} ± {allowed:.3f}")
+
+
+@invariant(
+    kind="runs",
+    protects="Abilities and new items are at most a night old.",
+    fix="See in the UI whether the daemon runs and why the last nightly run failed, then start it again.",
+)
+def the_nightly_calibration_is_fresh(look: InvariantContext) -> Found:
+    last = last_night(look.connection)
+    if last is None:
+        yield NotTested("no nightly calibration has run yet")
+    elif look.now - last > LONGEST_PAUSE:
+        yield Violation("nightly calibration", f"last at {last:%Y-%m-%d %H:%M} UTC", "within 25 hours")

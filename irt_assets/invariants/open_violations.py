@@ -1,18 +1,22 @@
-"""The violations that are open since the last report, and their severity.
+"""What monitors ask often: the open violations and their severity, and when the last report and backup were made.
 
-Light to import, for the exporter. What does not belong here: what each invariant
-looks for (see `registry`).
+Light to import, and without Dagster. What does not belong here: what each invariant looks for (see `registry`), and
+what a report found (see `results`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import psycopg
 
 from resources.alerts.outbox import Severity
+from resources.postgres.database import one_value
 
+BACKUP_AGE = timedelta(hours=25)
+"""Age after which a daily backup is late."""
 SEVERITY: Mapping[str, Severity] = {
     "every_month_is_green": "error",
     "published_parameters_come_from_sound_fits": "error",
@@ -63,3 +67,20 @@ def open_violations(connection: psycopg.Connection) -> Iterator[OpenViolation]:
     ).fetchall()
     found = [OpenViolation(name, SEVERITY.get(name, "error"), *rest) for name, *rest in rows]
     yield from sorted(found, key=lambda one: (one.severity, one.invariant))
+
+
+@dataclass(frozen=True)
+class LastBackup:
+    made_at: datetime
+    address: str
+
+
+def last_backup(connection: psycopg.Connection) -> LastBackup | None:
+    """The newest backup; None if none was ever made, and then none is expected."""
+    row = connection.execute("SELECT made_at, address FROM backup ORDER BY made_at DESC LIMIT 1").fetchone()
+    return LastBackup(*row) if row else None
+
+
+def last_evaluated(connection: psycopg.Connection) -> datetime | None:
+    """The time of the newest report, by the schedule or by hand; None if there is none."""
+    return one_value(connection, "SELECT max(evaluated_at) FROM invariant_result WHERE subject = ''")

@@ -1,4 +1,4 @@
-"""Invariants of what is published: the ledger, the fits behind it, the anchors."""
+"""Invariants of what is published: the ledger, the fits behind it, the anchors, and that nothing is missing."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from irt_assets.ledger.audit import (
     versions_of_a_new_model,
 )
 from irt_assets.ledger.decisions import decided_anchors
+from irt_assets.ledger.fitted_items import topics_without_items
 from irt_assets.psychometrics.core.items import ItemRow
 
 
@@ -190,3 +191,19 @@ def anchors_are_still_in_the_bank(look: InvariantContext) -> Found:
         if there != scale_id:
             observed = "not in the bank" if there is None else f"on scale {there}"
             yield Violation(item, observed, f"on scale {scale_id}")
+
+
+@invariant(
+    kind="topics",
+    protects="Every scale and every topic that is practised has published items, so that it is measured.",
+    fix="Initialise the scale with `irt scale init`; add items to the topic, or wait until theirs have enough answers.",
+)
+def every_scale_and_topic_is_covered(look: InvariantContext) -> Found:
+    if not look.scales:
+        yield NotTested("the bank has no items: `irt import questions FILE`")
+    for scale_id, scale in look.scales.items():
+        if not scale.initialised:
+            yield Violation(f"scale {scale_id}", "it has no origin", "an origin")
+    for (scale_id, topic), n in topics_without_items(look.connection).items():
+        if look.scales[scale_id].initialised:
+            yield Violation(f"topic {topic} of scale {scale_id}", f"none of its {n} items is published", "at least one")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from irt_assets.invariants import activity, coverage, drift, learners, months, publications, reports, snapshots
+from irt_assets.invariants import activity, drift, learners, months, publications, reports, snapshots
 from irt_assets.invariants.invariant import Invariant
 
 INVARIANTS: tuple[Invariant, ...] = (
@@ -23,9 +23,9 @@ INVARIANTS: tuple[Invariant, ...] = (
     learners.runs_agree_on_abilities,
     activity.features_conserve_attempts,
     activity.kpis_are_whole,
-    coverage.the_nightly_calibration_is_fresh,
+    months.the_nightly_calibration_is_fresh,
     drift.large_drift_is_decided_on,
-    coverage.every_scale_and_topic_is_covered,
+    publications.every_scale_and_topic_is_covered,
     snapshots.one_ability_explains_a_scale,
     snapshots.items_are_locally_independent,
     months.samples_stay_as_they_were,

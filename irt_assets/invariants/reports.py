@@ -46,7 +46,13 @@ def report_files_are_as_they_were_written(look: InvariantContext) -> Found:
         return
     rounds = max(READ_AGAIN_WITHIN, ceil(n / MOST_A_DAY))
     today = look.now.toordinal() % rounds
-    wrong_before = _open_violations(look)
+    wrong_before = {
+        subject
+        for (subject,) in look.connection.execute(
+            """SELECT subject FROM invariant_result
+               WHERE invariant = 'report_files_are_as_they_were_written' AND NOT passed AND resolved_at IS NULL"""
+        )
+    }
     unread = 0
     with ThreadPoolExecutor(AT_ONCE) as several:
         for files, elsewhere in _by_week(look):
@@ -107,11 +113,3 @@ def _digest(look: InvariantContext, file: _File) -> str:
         return look.store.sha256(file.key)
     except NothingThere:
         return ""
-
-
-def _open_violations(look: InvariantContext) -> set[str]:
-    rows = look.connection.execute(
-        """SELECT subject FROM invariant_result
-           WHERE invariant = 'report_files_are_as_they_were_written' AND NOT passed AND resolved_at IS NULL"""
-    )
-    return {subject for (subject,) in rows}

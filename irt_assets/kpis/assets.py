@@ -9,9 +9,10 @@ from statistics import median
 import dagster as dg
 import numpy as np
 
+from irt_assets.blocks import Figure, Table, table
 from irt_assets.charts.chart import Picture
 from irt_assets.charts.pictures import histogram
-from irt_assets.charts.svg import as_markdown
+from irt_assets.common.metadata import md
 from irt_assets.common.partitions import existing_partitions, week_of
 from irt_assets.common.retries import classify_failures
 from irt_assets.kpis.meaning import MEANINGS, RANGES, TITLES
@@ -20,7 +21,6 @@ from irt_assets.kpis.weekly import write_quiet, write_week
 from resources import tables
 from resources.cluster.relational import application
 from resources.dagster_schema import column_schema
-from resources.markdown import markdown_table
 from resources.postgres.database import Database
 
 GROUP = "kpis"
@@ -49,12 +49,10 @@ def build_kpi_assets(weeks: dg.PartitionsDefinition, days: dg.PartitionsDefiniti
             metadata={
                 "dagster/row_count": written.learners,
                 **application(),
-                "KPIs": dg.MetadataValue.md(kpi_table(written)),
+                "KPIs": md(kpi_table(written)),
                 **_medians(written),
-                "without a value": dg.MetadataValue.md(_reason_table(written)),
-                "plot: distributions": dg.MetadataValue.md(
-                    as_markdown(_distributions(written), "how the KPIs are distributed")
-                ),
+                "without a value": md(_reason_table(written)),
+                "plot: distributions": md(Figure(_distributions(written), alt="how the KPIs are distributed")),
             }
         )
 
@@ -80,7 +78,7 @@ def build_kpi_assets(weeks: dg.PartitionsDefinition, days: dg.PartitionsDefiniti
                 "dagster/row_count": len(frame),
                 "idle learners": len(frame),
                 **application(),
-                "without a value": dg.MetadataValue.md(_reason_table(written)),
+                "without a value": md(_reason_table(written)),
             }
         )
 
@@ -95,22 +93,26 @@ def _medians(written: Summary) -> dict[str, dg.MetadataValue]:
     }
 
 
-def kpi_table(written: Summary) -> str:
+def kpi_table(written: Summary) -> Table:
     """What each KPI means, for how many learners it is known, and its median."""
     rows = []
     for name, meaning in MEANINGS.items():
         values = written.values[name]
         low, high = RANGES[name]
-        middle = f"{median(values):.2f}" if values else ""
-        rows.append((name, meaning, f"{low:g} to {high:g}", f"{len(values):,}", middle))
-    return markdown_table(("KPI", "what it says", "range", "learners", "median"), rows, numeric=("learners", "median"))
+        rows.append((name, meaning, f"{low:g} to {high:g}", len(values), median(values) if values else None))
+    return table(
+        ("KPI", "what it says", "range", "learners", "median"), rows, numbers={"learners": ",", "median": ".2f"}
+    )
 
 
-def _reason_table(written: Summary) -> str:
-    if not written.missing:
-        return "every KPI of every learner has a value"
+def _reason_table(written: Summary) -> Table:
     rows = [(name, why, f"{n:,} of {written.learners:,}") for (name, why), n in sorted(written.missing.items())]
-    return markdown_table(("KPI", "why there is none", "learners"), rows, numeric=("learners",))
+    return table(
+        ("KPI", "why there is none", "learners"),
+        rows,
+        numbers=("learners",),
+        empty="every KPI of every learner has a value",
+    )
 
 
 def _distributions(written: Summary) -> Picture:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import dagster as dg
-import psycopg
 
 from irt_assets.common.dated import partition_check
 from irt_assets.common.partitions import week_bounds
@@ -51,12 +50,11 @@ def _check(
 ) -> dg.AssetChecksDefinition:
     @partition_check(asset="weekly_kpi", name=name, description=description, partitions_def=weeks)
     def check(context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
+        monday = week_bounds(context.partition_key)[0].date()
+        query = "SELECT user_id, kpis FROM weekly_kpi WHERE week_start = %s ORDER BY user_id"
         with classify_failures(), database.connect() as connection:
-            wrong = {
-                user: faults
-                for user, record in _records(connection, context.partition_key)
-                if (faults := [*find(record)])
-            }
+            records = connection.execute(query, (monday,)).fetchall()
+        wrong = {user: faults for user, record in records if (faults := [*find(record)])}
         first = [f"{user}: {'; '.join(faults)}" for user, faults in list(wrong.items())[:SHOWN]]
         more = f" and {len(wrong) - SHOWN} more learners" if len(wrong) > SHOWN else ""
         return dg.AssetCheckResult(
@@ -66,10 +64,3 @@ def _check(
         )
 
     return check
-
-
-def _records(connection: psycopg.Connection, week: str) -> list[tuple[str, dict[str, Any]]]:
-    monday = week_bounds(week)[0].date()
-    return connection.execute(
-        "SELECT user_id, kpis FROM weekly_kpi WHERE week_start = %s ORDER BY user_id", (monday,)
-    ).fetchall()

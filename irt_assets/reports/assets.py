@@ -6,6 +6,7 @@ so this module does not postpone them.
 
 import dagster as dg
 
+from irt_assets.common.dashboard_pages import decide_in
 from irt_assets.common.retries import classify_failures
 from irt_assets.reports import drift_month
 from irt_assets.reports.artifacts import Format, page_path
@@ -50,6 +51,8 @@ def build_report_assets(
                 for kept in drift_month.keep(database, store, report):
                     path = page_path(kept.artifact_id, ui_prefix)
                     links[f"{LINKS[kept.format]}{of}"] = dg.MetadataValue.url(path)
+                if report.verdict.decisions or report.verdict.mark == "no":
+                    links |= decide_in(database.settings.dashboard_url, report.month)
         return dg.MaterializeResult(metadata={"report": dg.MetadataValue.text(" ".join(sentences)), **links})
 
     return [drift_report]

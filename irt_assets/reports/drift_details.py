@@ -9,13 +9,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from irt_assets.blocks import Pairs, Span, Text, chance, number, pairs, signed
 from irt_assets.common.partitions import Month
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Flag
 from irt_assets.psychometrics.drift.kinds import Kind
-from irt_assets.reports.document import Span, Text
 from irt_assets.reports.drift_facts import Facts, Item
-from irt_assets.reports.drift_words import chance, number, signed
 from resources.version import code_version
 
 LONG = 50
@@ -104,7 +103,7 @@ def parameters(curve: ItemRow) -> str:
     )
 
 
-def provenance(facts: Facts, made_at: datetime) -> tuple[tuple[str, Text], ...]:
+def provenance(facts: Facts, made_at: datetime) -> Pairs:
     """Where every number comes from."""
     start, end = Month(facts.month).bounds
     rows: list[tuple[str, Text | None]] = [
@@ -137,7 +136,7 @@ def provenance(facts: Facts, made_at: datetime) -> tuple[tuple[str, Text], ...]:
         again = ", BEFORE the fit above: materialise item_drift again" if late else ""
         rows.append(("drift judged", f"{max(judged):%Y-%m-%d %H:%M} UTC{again}"))
     rows.append(("this report", f"{made_at:%Y-%m-%d %H:%M:%S} UTC, code {code_version()}"))
-    return tuple((name, value) for name, value in rows if value)
+    return pairs(rows)
 
 
 def _pairs(values: dict[str, Any]) -> str:

@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from irt_assets.blocks import Block, Figure, Figures, Pairs, Paragraph, Span, Text, chance, number, signed, table
 from irt_assets.reports import drift_charts as charts
-from irt_assets.reports.document import Block, Figures, Pairs, Paragraph, Span, Text, figure, table_of
 from irt_assets.reports.drift_facts import Facts
 from irt_assets.reports.drift_rows import DifRow
-from irt_assets.reports.drift_words import chance, number, signed
 
 DIF_SHOWN = 20
 MOST_CURVES = 6
@@ -28,7 +27,7 @@ def dif(facts: Facts) -> Iterator[Block]:
         return
     yield from _curves(shown, facts)
     numbers = ("answers", "Δb ± SE", "wABC", "q", "MH", "ΔR²")
-    yield table_of(
+    yield table(
         ("item", "attribute", "group", "against", *numbers[:-1], "class", "ΔR²", "call"),
         [_dif_row(row) for row in shown],
         numbers=numbers,
@@ -86,7 +85,7 @@ def _curves(shown: Sequence[DifRow], facts: Facts) -> Iterator[Block]:
         if row.large and item and item.now and row.details.get("n") and wald.get("delta_b") is not None:
             pair = f"solid orange {row.focal_group}, dashed blue {row.reference_group}"
             figures.append(
-                figure(
+                Figure(
                     charts.groups(row, item, facts),
                     f"{row.item_id}, {row.attribute}: {pair}; the month's curve ± Δa and Δb.",
                 )

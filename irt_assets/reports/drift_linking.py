@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from irt_assets.blocks import Block, Figure, Figures, Pairs, Paragraph, Text, chance, number, signed, table
 from irt_assets.common.wording import listed
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.reports import drift_charts as charts
-from irt_assets.reports.document import Block, Figures, Pairs, Paragraph, Text, figure, table_of
 from irt_assets.reports.drift_facts import Facts
-from irt_assets.reports.drift_words import chance, number, signed
 
 JUMP = 3.0
 """A constant jumped where it differs from last month's by more than three standard errors of the difference."""
@@ -99,13 +98,13 @@ def linking(facts: Facts) -> Iterator[Block]:
         yield Paragraph(jump)
     yield Figures(
         (
-            figure(charts.linking(facts.linkings, "slope"), "The slope by month, with 95 % intervals."),
-            figure(charts.linking(facts.linkings, "intercept"), "The intercept by month, with 95 % intervals."),
+            Figure(charts.linking(facts.linkings, "slope"), "The slope by month, with 95 % intervals."),
+            Figure(charts.linking(facts.linkings, "intercept"), "The intercept by month, with 95 % intervals."),
         )
     )
     yield Figures(
         (
-            figure(
+            Figure(
                 charts.anchors(facts),
                 "Each anchor's difficulty with its 95 % interval; on the line nothing changed. Orange triangles: left "
                 "out, or moved against the others.",
@@ -115,10 +114,10 @@ def linking(facts: Facts) -> Iterator[Block]:
     )
     yield Paragraph(f"Used this month: {listed(constants.anchors_used) or 'none'}.", "quiet")
     if constants.anchors_dropped:
-        yield table_of(("anchor left out", "why"), sorted(constants.anchors_dropped.items()))
+        yield table(("anchor left out", "why"), sorted(constants.anchors_dropped.items()))
     else:
         yield Paragraph("No anchor was left out.")
-    yield table_of(
+    yield table(
         ("month", "slope ± SE", "intercept ± SE", "anchors used", "left out"),
         [
             (

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import dagster as dg
 
+from irt_assets.blocks import html, pdf
 from irt_assets.common.partitions import Month
 from irt_assets.gates.month_status import month_states
-from irt_assets.reports import drift_report, render
+from irt_assets.reports import drift_report
 from irt_assets.reports.artifacts import Artifact, Format, store_report
 from irt_assets.reports.drift_facts import gather
 from irt_assets.reports.drift_report import Verdict
@@ -69,10 +70,10 @@ def make(
             facts = gather(connection, store, month, scale, states[scale.scale_id])
         made_at = datetime.now(UTC)
         document = drift_report.document(facts, made_at, database.settings.dashboard_url)
-        files: dict[Format, bytes] = {"html": render.html(document).encode()}
+        files: dict[Format, bytes] = {"html": html.page(document).encode()}
         problem = ""
         try:
-            files["pdf"] = render.pdf(document)
+            files["pdf"] = pdf.typeset(document)
         except PermanentFailure as error:
             problem = str(error)
         verdict = drift_report.verdict(facts)

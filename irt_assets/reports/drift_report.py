@@ -11,18 +11,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from irt_assets.blocks import Block, Box, Document, Pairs, Paragraph, Section, Span, signed
 from irt_assets.common.wording import counted, in_words, listed
 from irt_assets.gates.month_judged import State
 from irt_assets.reports import drift_sections as sections_of
-from irt_assets.reports import render
-from irt_assets.reports.document import Block, Box, Document, Group, Heading, Pairs, Paragraph, Span
 from irt_assets.reports.drift_actions import Action
 from irt_assets.reports.drift_details import provenance
 from irt_assets.reports.drift_dif import dif
 from irt_assets.reports.drift_facts import Facts, Item
 from irt_assets.reports.drift_linking import linking, since_last_month
 from irt_assets.reports.drift_rows import InformationRow
-from irt_assets.reports.drift_words import signed
 from resources.version import code_version
 
 ON_THE_FIRST_PAGE = 10
@@ -110,8 +108,8 @@ def document(facts: Facts, made_at: datetime, dashboard_url: str | None = None) 
     blocks: list[Block] = [*_first_page(facts, found, items)]
     for name, id, section in sections:  # noqa: A001 - the attribute's name
         if written := tuple(section):
-            blocks += [Heading(name, id=id), *written]
-    blocks.append(Group((Heading("Provenance", id="provenance"), Pairs(provenance(facts, made_at)))))
+            blocks.append(Section(name, written, id))
+    blocks.append(Section("Provenance", (provenance(facts, made_at),), "provenance", together=True))
     return Document(
         title=f"Drift report {facts.month}",
         subtitle=f"scale {facts.scale.scale_id}, {counted(facts.bank_size, 'item')}, anchor set version "
@@ -120,14 +118,7 @@ def document(facts: Facts, made_at: datetime, dashboard_url: str | None = None) 
         language="en",
         kind="bank",
         blocks=tuple(blocks),
-        contents=tuple((block.text, block.id) for block in blocks if isinstance(block, Heading) and block.id)
-        + (("Provenance", "provenance"),),
     )
-
-
-def html(facts: Facts, made_at: datetime) -> str:
-    """The report as one HTML file that needs no other."""
-    return render.html(document(facts, made_at))
 
 
 def _first_page(facts: Facts, found: Verdict, items: Sequence[Item]) -> Iterator[Block]:
@@ -142,19 +133,13 @@ def _first_page(facts: Facts, found: Verdict, items: Sequence[Item]) -> Iterator
     yield Pairs(tuple(key_figures(facts)))
     if items:
         first = items[:ON_THE_FIRST_PAGE]
-        yield Heading("What to look at first", id="first")
-        yield sections_of.proposals(first)
+        blocks: list[Block] = [sections_of.proposals(first)]
         if len(items) > len(first):
             rest = Span("the items one by one", link="#items")
-            yield Paragraph((f"The other {len(items) - len(first)} are in ", rest, "."))
-        yield Paragraph(
-            (
-                "A proposal decides nothing: published values stay as they are until a person decides (",
-                Span("irt release list", "code"),
-                ").",
-            ),
-            "quiet",
-        )
+            blocks.append(Paragraph((f"The other {len(items) - len(first)} are in ", rest, ".")))
+        decides_nothing = "A proposal decides nothing: published values stay as they are until a person decides ("
+        blocks.append(Paragraph((decides_nothing, Span("irt release list", "code"), ")."), "quiet"))
+        yield Section("What to look at first", tuple(blocks), "first")
 
 
 def key_figures(facts: Facts) -> list[tuple[str, str]]:

@@ -9,6 +9,22 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 
+from irt_assets.blocks import (
+    Block,
+    Column,
+    Figure,
+    Figures,
+    Pairs,
+    Paragraph,
+    Section,
+    Span,
+    Table,
+    Text,
+    chance,
+    number,
+    signed,
+    table,
+)
 from irt_assets.common.dashboard_pages import month_page
 from irt_assets.common.wording import counted, listed, sentence
 from irt_assets.decisions.anchor_versions import FIND_OUT_FIRST
@@ -16,25 +32,9 @@ from irt_assets.gates.month_judged import State
 from irt_assets.ledger.fit_spec import SetStatistics
 from irt_assets.psychometrics.drift.kinds import Kind
 from irt_assets.reports import drift_charts as charts
-from irt_assets.reports.document import (
-    Block,
-    Column,
-    Figure,
-    Figures,
-    Group,
-    Heading,
-    Pairs,
-    Paragraph,
-    Span,
-    Table,
-    Text,
-    figure,
-    table_of,
-)
 from irt_assets.reports.drift_actions import Action
 from irt_assets.reports.drift_details import details
 from irt_assets.reports.drift_facts import Facts, Item
-from irt_assets.reports.drift_words import chance, number, signed
 
 
 def proposals(items: Sequence[Item]) -> Table:
@@ -115,7 +115,7 @@ def what_moved(facts: Facts) -> Iterator[Block]:
         return
     yield Figures(
         (
-            figure(
+            Figure(
                 charts.changes(facts),
                 "Change of difficulty with 95 % intervals. Blue dots: not flagged. Orange triangles: flagged.",
                 wide=True,
@@ -133,7 +133,7 @@ def alerts(facts: Facts) -> Iterator[Block]:
     if not facts.alerts:
         yield Paragraph("None was open.")
         return
-    yield table_of(
+    yield table(
         ("item", "kind", "severity", "opened", "closed"),
         [
             (a.item_id, a.kind, a.severity, a.opened_month, a.closed_month if a.closed_month == facts.month else "open")
@@ -144,7 +144,7 @@ def alerts(facts: Facts) -> Iterator[Block]:
 
 def decisions(facts: Facts) -> Iterator[Block]:
     if facts.decisions:
-        yield table_of(
+        yield table(
             ("item", "decision", "by", "on", "from", "why"),
             [
                 (
@@ -165,14 +165,12 @@ def one_by_one(items: Sequence[Item], facts: Facts) -> Iterator[Block]:
         yield Paragraph("No items need review.")
     for n, item in enumerate(items, 1):
         assert item.proposal is not None
-        blocks: list[Block] = [
-            Heading(f"{item.item_id}: {item.proposal.action}", 3),
-            Paragraph(sentence(item.proposal.reason)),
-        ]
+        blocks: list[Block] = [Paragraph(sentence(item.proposal.reason))]
         if figures := tuple(_figures_of(item, facts)):
             blocks.append(Figures(figures))
         blocks.append(Pairs(details(item, facts), small=True))
-        yield Group(tuple(blocks), id=f"item-{n}")
+        title = f"{item.item_id}: {item.proposal.action}"
+        yield Section(title, tuple(blocks), f"item-{n}", level=3, together=True)
 
 
 def _figures_of(item: Item, facts: Facts) -> Iterator[Figure]:
@@ -180,9 +178,9 @@ def _figures_of(item: Item, facts: Facts) -> Iterator[Figure]:
         caption = "Dashed blue: published" if item.published else "Not published"
         caption += "; solid orange: this month" if item.now else ""
         caption += "; dots: observed, by ability from the other items" if item.observed else ""
-        yield figure(charts.response_curves_of(item, facts), f"{caption}. Shades and bars: 95 %.")
+        yield Figure(charts.response_curves_of(item, facts), f"{caption}. Shades and bars: 95 %.")
     if any(row.delta_b is not None for row in item.history):
-        yield figure(
+        yield Figure(
             charts.history(item),
             "Change of difficulty against the values in force, by month, with 95 % intervals. Triangles: flagged.",
         )
@@ -200,8 +198,8 @@ def information(facts: Facts) -> Iterator[Block]:
         caption = "Information of the compared items together. Dashed blue: as published; solid orange: by this month's"
         yield Figures(
             (
-                figure(charts.information(test, "information"), f"{caption} values."),
-                figure(charts.information(test, "se"), "The standard error of θ that follows."),
+                Figure(charts.information(test, "information"), f"{caption} values."),
+                Figure(charts.information(test, "se"), "The standard error of θ that follows."),
             )
         )
     retiring = test.details.get("retiring") or {}
@@ -214,7 +212,7 @@ def information(facts: Facts) -> Iterator[Block]:
     if not lost:
         yield Paragraph("No item lost more than a fifth of its information.")
         return
-    yield table_of(
+    yield table(
         ("item", "published", "now", "ratio", "at most", "q"),
         [
             (
@@ -251,9 +249,7 @@ def fit(facts: Facts) -> Iterator[Block]:
     if facts.step:
         yield Paragraph(f"Publication: {facts.step.why}.")
         if facts.step.held:
-            yield table_of(
-                ("held back", "why"), [(name, "; ".join(why)) for name, why in sorted(facts.step.held.items())]
-            )
+            yield table(("held back", "why"), [(name, "; ".join(why)) for name, why in sorted(facts.step.held.items())])
     if facts.proposed:
         named = "; ".join(f"{n} items ({why})" for why, n in facts.proposed.items())
         yield Paragraph(f"Proposed and not published: {named}.")

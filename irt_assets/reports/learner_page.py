@@ -14,9 +14,8 @@ from statistics import NormalDist
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
+from irt_assets.blocks import Box, Document, Figure, List, Paragraph, Section, Span
 from irt_assets.psychometrics.core.confidence import Z95
-from irt_assets.reports import render
-from irt_assets.reports.document import Box, Document, Figures, Heading, Numbered, Paragraph, Span, figure
 from irt_assets.reports.learner_curve import Level, curve
 from irt_assets.reports.learner_verdicts import KPIS, Topic, next_steps, reason_key, sorted_topics, verdict
 from irt_assets.reports.learner_words import Words, language_of
@@ -63,7 +62,9 @@ def document(facts: Facts) -> Document:
     words = _words(language_of(facts.lang))
     until = facts.end.astimezone(ZoneInfo(facts.zone))
     steps = next_steps(facts.kpis, facts.topics, answered=facts.answers > 0)
+    texts = (words(f"steps.{key}", topic=topic) for key, topic in steps)
     judged = any(topic.verdict != "few" for topic in facts.topics)
+    how = [Paragraph(words("topics.how"), "quiet")] if judged else []
     topics = [Paragraph((Span(f"{label}:", "bold"), f" {named}")) for label, named in _topics(facts, words)]
     who = words("name", name=facts.name) if facts.name else words("unnamed", id=facts.user_id)
     made = words("foot.made", until=f"{words.in_full(until)} {until:%H:%M}", zone=facts.zone)
@@ -74,24 +75,13 @@ def document(facts: Facts) -> Document:
         kind="learner",
         blocks=(
             Paragraph(_headline(facts, words), "lead"),
-            Heading(words("steps.title")),
-            Numbered(tuple(words(f"steps.{key}", topic=topic) for key, topic in steps)),
-            Heading(words("level.title")),
-            *(Paragraph(sentence) for sentence in _level(facts, words)),
-            *_curve(facts, words),
-            Heading(words("topics.title")),
-            *(topics or [Paragraph(words("topics.none"))]),
-            *([Paragraph(words("topics.how"), "quiet")] if judged else []),
-            Heading(words("kpis.title")),
-            *(_kpi(facts.kpis, kpi, words) for kpi in KPIS),
+            Section(words("steps.title"), (List(tuple(texts), numbered=True),)),
+            Section(words("level.title"), (*map(Paragraph, _level(facts, words)), *_curve(facts, words))),
+            Section(words("topics.title"), (*(topics or [Paragraph(words("topics.none"))]), *how)),
+            Section(words("kpis.title"), tuple(_kpi(facts.kpis, kpi, words) for kpi in KPIS)),
             Paragraph(f"{made} {words('foot.private')}", "quiet"),
         ),
     )
-
-
-def page(facts: Facts) -> str:
-    """The report as HTML that needs no other file."""
-    return render.html(document(facts))
 
 
 @cache
@@ -120,7 +110,7 @@ def _level(facts: Facts, words: Words) -> Iterator[str]:
         yield words("level.first")
 
 
-def _curve(facts: Facts, words: Words) -> Iterator[Figures]:
+def _curve(facts: Facts, words: Words) -> Iterator[Figure]:
     if not facts.levels:
         return
     chart = curve(
@@ -136,7 +126,7 @@ def _curve(facts: Facts, words: Words) -> Iterator[Figures]:
     drawn = words("level.caption_line" if len(facts.levels) > 1 else "level.caption_dot")
     drawn = f"{words('level.caption_axis')} {drawn}"
     caption = drawn if facts.target is None else f"{drawn} {words('level.caption_goal')}"
-    yield Figures((figure(chart, caption, wide=True),))
+    yield Figure(chart, caption, wide=True)
 
 
 def _topics(facts: Facts, words: Words) -> Iterator[tuple[str, str]]:
@@ -156,7 +146,7 @@ def _kpi(kpis: Mapping[str, Any], kpi: str, words: Words) -> Box:
     value, title = kpis[kpi], words(f"kpis.{kpi}.title")
     if value is None:
         text = words(f"why.{reason_key(kpis, kpi)}")
-        return _in_words(title, words("kpis.missing"), text, "missing")
+        return _in_words(title, words("kpis.missing"), text, "neutral")
     found = verdict(kpi, value)
     coverage = kpis["R_t_coverage"] if kpi == "R_t" else 0.0
     text = words(
@@ -167,8 +157,8 @@ def _kpi(kpis: Mapping[str, Any], kpi: str, words: Words) -> Box:
     )
     if kpis.get("assumed", {}).get(kpi):
         text = f"{text} {words('kpis.assumed')}"
-    return _in_words(title, words(f"kpis.{kpi}.{found}"), text, "remark")
+    return _in_words(title, words(f"kpis.{kpi}.{found}"), text, "info")
 
 
-def _in_words(title: str, verdict: str, text: str, tone: Literal["remark", "missing"]) -> Box:
+def _in_words(title: str, verdict: str, text: str, tone: Literal["info", "neutral"]) -> Box:
     return Box((Paragraph((Span(f"{title}: {verdict}.", "bold"), f" {text}")),), tone)

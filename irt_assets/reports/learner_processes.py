@@ -16,7 +16,8 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from threading import Thread
 
-from irt_assets.reports import learner_page, render
+from irt_assets.blocks import html, pdf
+from irt_assets.reports import learner_page
 from resources.failures import PermanentFailure
 
 
@@ -47,13 +48,13 @@ def attempt(facts: learner_page.Facts) -> Pages:
     """The report, or why there is none, so that one learner's failure does not affect the others."""
     try:
         document = learner_page.document(facts)
-        html = render.html(document).encode()
+        page = html.page(document).encode()
     except Exception as error:  # noqa: BLE001 - the reason is reported with the learner's name
         return Pages(None, None, f"{type(error).__name__}: {error}")
     try:
-        return Pages(html, render.pdf(document))
+        return Pages(page, pdf.typeset(document))
     except PermanentFailure as error:
-        return Pages(html, None, str(error))
+        return Pages(page, None, str(error))
 
 
 def _begin() -> None:

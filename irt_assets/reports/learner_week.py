@@ -164,12 +164,12 @@ def inputs_hash(facts: Facts) -> str:
 
 @cache
 def _makers_hash() -> str:
-    room = files("irt_assets.reports")
-    makers = [one for one in (*room.iterdir(), *room.joinpath("templates").iterdir()) if one.is_file()]
+    reports, blocks = files("irt_assets.reports"), files("irt_assets.blocks")
     makers = [
         one
-        for one in makers
-        if one.name.startswith(("learner", "document.", "render.", "report.")) and one.name[-4:] != ".pyc"
+        for folder in (reports, reports / "templates", blocks, blocks / "templates")
+        for one in folder.iterdir()
+        if one.is_file() and (one.name.startswith("learner") or folder in (blocks, blocks / "templates"))
     ]
     digest = sha256(typst_version().encode())
     for one in sorted(makers, key=lambda one: one.name):

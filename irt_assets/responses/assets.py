@@ -4,6 +4,8 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from irt_assets.blocks import Table, table
+from irt_assets.common.metadata import md
 from irt_assets.common.partitions import day_bounds, existing_partitions
 from irt_assets.common.retries import classify_failures
 from irt_assets.psychometrics.eligibility.attempts import Reason, rejected
@@ -13,7 +15,6 @@ from irt_assets.responses.snapshot import Judge, take_snapshot
 from resources.cluster.relational import application
 from resources.dagster_schema import column_schema, rows_shown
 from resources.files.object_store import ObjectStore
-from resources.markdown import markdown_table
 from resources.postgres.database import Database
 from resources.tables import item_response_time as item_response_time_table
 from resources.tables import question, response_log
@@ -95,7 +96,7 @@ def build_response_assets(
         rejections = {scale: rejected(snapshot.counts.get(scale, {})) for scale in snapshot.rules}
         return dg.MaterializeResult(
             metadata={
-                "counts by reason": dg.MetadataValue.md(counts_table(snapshot.counts)),
+                "counts by reason": md(counts_table(snapshot.counts)),
                 "dagster/row_count": snapshot.n_attempts,
                 "scored": sum(c.get("scored", 0) for c in snapshot.counts.values()),
                 "items left out": rows_shown(
@@ -117,10 +118,10 @@ def build_response_assets(
     return [question_bank, attempts, item_response_time, scored_responses]
 
 
-def counts_table(counts: dict[str, dict[str, int]]) -> str:
-    """Markdown: a row per scale and reason that occurs, the scored ones first."""
+def counts_table(counts: dict[str, dict[str, int]]) -> Table:
+    """A row per scale and reason that occurs, the scored ones first."""
     rows = []
     for scale, by_reason in counts.items():
-        rows.append((scale, "scored", f"{by_reason.get('scored', 0):,}"))
-        rows += [(scale, reason.value, f"{n:,}") for reason in Reason if (n := by_reason.get(reason, 0))]
-    return markdown_table(("scale", "what", "attempts"), rows, numeric=("attempts",))
+        rows.append((scale, "scored", by_reason.get("scored", 0)))
+        rows += [(scale, reason.value, n) for reason in Reason if (n := by_reason.get(reason, 0))]
+    return table(("scale", "what", "attempts"), rows, numbers={"attempts": ","})

@@ -98,6 +98,14 @@ def _scale(row: Mapping[str, Any], decisions: list[ScaleDecision], window_start:
     )
 
 
+def initialised_scale(connection: psycopg.Connection, scale_id: str, window_start: datetime) -> Scale:
+    """The scale as a window that begins then follows it. Raises PermanentFailure where it has no origin."""
+    scale = read_scales(connection, window_start).get(scale_id)
+    if scale is None or not scale.initialised:
+        raise PermanentFailure(f"scale {scale_id} has no origin yet: `irt scale init --scale {scale_id}`")
+    return scale
+
+
 def accepted_subjects(connection: psycopg.Connection, scale_id: str, month_start: datetime) -> frozenset[Subject]:
     """What somebody has accepted of the scale for a month that begins at `month_start`: guessing that its model does
     not have, misfit."""

@@ -4,7 +4,7 @@ needs; so nothing here loads it. What does not belong here: runs of commands, wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import dagster as dg
 
@@ -48,7 +48,9 @@ def enqueue(
     plan: Plan,
     partition: str | None,
     tags: Mapping[str, str],
+    *,
+    instead: Callable[[], str | None] = lambda: None,
 ) -> str:
-    """Queue a run of a partition for the daemon; its id."""
+    """Queue a run of a partition for the daemon; its id, or of the run that `instead` finds before it is queued."""
     tags = {**tags, **({PARTITION_TAG: partition} if partition else {})}
-    return queue_run(instance, workspace(settings), CODE_LOCATION, plan.job, tags)
+    return queue_run(instance, workspace(settings), CODE_LOCATION, plan.job, tags, instead=instead)

@@ -24,11 +24,12 @@ from irt_assets.common.retries import first_cause
 from irt_assets.common.run_progress import PARTITION_TAG, is_to_be_repeated, repetition, to_be_repeated
 from irt_assets.runs.in_process_runs import Outcome, follow_up, name_of_run, outcome_of, require_free, run_here
 from irt_assets.runs.queue import enqueue
+from jobs.alerts import schedule_states
 from jobs.daemons import daemon_alive
 from jobs.plans import Plan, last_tick_before, plan_of
 from jobs.schedules import missing, ran_since
 from jobs.stuck_runs import IN_THE_QUEUE, fail_lost_runs
-from resources.dagster_compat import NOT_FINISHED_STATUSES, coerce_valid_log_level
+from resources.dagster_compat import NOT_FINISHED_STATUSES, SCHEDULE_NAME_TAG, TickStatus, coerce_valid_log_level
 from resources.failures import PermanentFailure, TransientFailure, is_transient
 from resources.postgres.database import Database, advisory_lock
 from resources.settings import Settings, in_a_pod
@@ -39,6 +40,8 @@ RUN_KEY_TAG = "irt/run_key"
 PATIENCE_S = 600.0
 BETWEEN_LOOKS_S = 5.0
 SECONDS_BETWEEN_LOOKS = 1.0
+LONGEST_TICK_S = 90.0
+"""Dagster gives a schedule 60 s to decide; the tick of a daemon that was killed meanwhile stays begun."""
 EVENTS_A_LOOK = 1000
 NO_DAEMON = (
     "for ten minutes {why}, and a pod executes no run itself: see that the daemon and the code server run "
@@ -134,6 +137,7 @@ def _asked_for(
 
     One caller at a time, so that two commands for one job do not both ask for a partition.
     """
+    before = _newest_of_schedule(instance, plan)
     with database.connect() as one_at_a_time:
         advisory_lock(one_at_a_time, "irt job", plan.job)
         mine = _mine(instance, settings, plan)
@@ -148,11 +152,37 @@ def _asked_for(
             LOG.info("%s: waiting for the run %s", name_of_run(plan.job, partition), run_id)
         tags = {RUN_KEY_TAG: settings.irt_run_key} if settings.irt_run_key else {}
         new = {
-            partition: enqueue(instance, settings, plan, partition, tags)
+            partition: enqueue(
+                instance, settings, plan, partition, tags, instead=partial(_of_schedule_since, instance, plan, before)
+            )
             for partition in wanted
             if partition not in chosen
         }
     return chosen | new
+
+
+def _of_schedule_since(instance: dg.DagsterInstance, plan: Plan, before: str | None) -> str | None:
+    """The run that the schedule of a job without partitions has asked for after `before`; waits while it decides.
+
+    Each of the two first stores its own, the schedule a tick that has begun and a command its run, and then looks for
+    the other's. So where both look at the same moment, one run is made.
+    """
+    state = None if plan.asset else schedule_states(instance).get(plan.name)
+    if state is None:
+        return None
+    given_up = time.monotonic() + LONGEST_TICK_S
+    while time.monotonic() < given_up:
+        ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
+        if not ticks or ticks[0].status is not TickStatus.STARTED:
+            break
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    newest = _newest_of_schedule(instance, plan)
+    return newest if newest != before else None
+
+
+def _newest_of_schedule(instance: dg.DagsterInstance, plan: Plan) -> str | None:
+    runs = instance.get_runs(dg.RunsFilter(tags={SCHEDULE_NAME_TAG: plan.name}), limit=1)
+    return runs[0].run_id if runs else None
 
 
 def _mine(instance: dg.DagsterInstance, settings: Settings, plan: Plan) -> dict[str | None, str]:

@@ -11,6 +11,7 @@ from typing import TextIO
 
 from irt_assets.common.environment import STACK_LOCK
 from resources.failures import PermanentFailure
+from resources.serving.listening import bound_port
 from resources.settings import Settings, private_home
 
 
@@ -56,7 +57,9 @@ class Claims:
 
         The claim is a name in Linux's abstract socket namespace.
         """
-        if not _is_free(wanted):
+        try:
+            bound_port(wanted)
+        except OSError:
             return False
         if sys.platform == "linux":
             claim = socket.socket(socket.AF_UNIX)
@@ -87,13 +90,3 @@ class Claims:
         if not self.claim_port(wanted):
             raise StackError(f"Port {wanted} is taken by another program. Set IRT_UI_PORT to a free one.")
         return wanted
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True

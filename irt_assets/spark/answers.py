@@ -22,8 +22,15 @@ from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.estimation import sums
 from irt_assets.psychometrics.estimation.em_request import EVERYONE, Persons
-from irt_assets.psychometrics.estimation.response_layout import Answers, Counts, Listing, ResponseLayout, listed_answers
-from irt_assets.psychometrics.estimation.source import Facts, LaidOut, facts
+from irt_assets.psychometrics.estimation.response_layout import (
+    Answers,
+    Counts,
+    Facts,
+    Listing,
+    ResponseLayout,
+    listed_answers,
+)
+from irt_assets.psychometrics.estimation.source import LaidOut
 from irt_assets.spark.sums import PEOPLE, Batches, ShardedAnswers, as_binary, fetched
 from resources.cluster.spark_executors import with_same_packages
 from resources.settings import Settings
@@ -255,7 +262,7 @@ class _Builder:
         kept = responses if self.keep.all() else responses.of_items(self.keep)
         weights = np.ones(kept.n_persons)
         (made,) = self.listing.shards(kept, group[starts].astype(np.int64), weights, self.n_shards, only=shard)
-        links, code, informative = facts(made)
+        links, code, informative = made.facts
         arrays = [*made.people, links.parent, links.persons, code, informative]
         size, n_bytes = len(made.people.weight), sum(array.nbytes for array in made.people)
         columns = [

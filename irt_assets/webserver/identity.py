@@ -83,12 +83,8 @@ class Identified:
                     _require_allowed(request, identity)
                 scope, receive = _normalise_scope(scope), _with_body(body, receive)
             await self.app(scope, receive, send)
-        except Refused as refused:
+        except (Refused, Unreadable, Refusal) as refused:
             await _refuse(HTTPStatus(refused.status), str(refused), scope, receive, send)
-        except Unreadable as error:
-            await _refuse(HTTPStatus.BAD_REQUEST, str(error), scope, receive, send)
-        except Refusal as refusal:
-            await _refuse(refusal.status, str(refusal), scope, receive, send)
         except ClientDisconnect:
             return
 

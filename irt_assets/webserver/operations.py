@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from graphql import (
@@ -46,6 +47,8 @@ MOST_TOKENS = 20_000
 
 class Unreadable(Exception):
     """The request is not one GraphQL document with variables; the message says what is wrong with it."""
+
+    status = HTTPStatus.BAD_REQUEST
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from resources.alerts import outbox
 from resources.alerts.outbox import Due
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, one_value
+from resources.serving.logs import passwords_of
 from resources.settings import Settings
 
 LOG = logging.getLogger(__name__)
@@ -144,11 +145,8 @@ class _Heard(logging.Handler):
 
 def channels(settings: Settings) -> dict[str, Channel]:
     """The channels that are configured, by name. Nothing connects."""
-    found = []
-    if settings.slack_webhook_url:
-        found.append(_webhook_channel("slack", settings.slack_webhook_url))
-    if settings.discord_webhook_url:
-        found.append(_webhook_channel("discord", settings.discord_webhook_url))
+    webhooks = {"slack": settings.slack_webhook_url, "discord": settings.discord_webhook_url}
+    found = [_webhook_channel(name, url) for name, url in webhooks.items() if url]
     if settings.alert_email:
         found.append(_email(settings, settings.alert_email))
     if settings.pd_routing_key:
@@ -303,7 +301,7 @@ def _email(settings: Settings, to: str) -> Channel:
             raise PermanentFailure("ALERT_EMAIL must be one or more e-mail addresses, separated by commas")
         return plugin
 
-    return Channel("email", plugin, _passwords(url))
+    return Channel("email", plugin, tuple(filter(None, passwords_of(url))))
 
 
 def _domain() -> str:
@@ -376,15 +374,6 @@ def _secrets(url: str) -> tuple[str, ...]:
         return (url,)
     parts = [part for part in target.path.split("/") if len(part) > 5 and part not in ("services", "webhooks")]
     return (url, *filter(None, (target.query, target.password)), *parts)
-
-
-def _passwords(url: str) -> tuple[str, ...]:
-    """The password of an address, as it is written and as it is sent."""
-    try:
-        password = urlsplit(url).password
-    except ValueError:
-        return (url,)
-    return tuple({password, unquote(password)}) if password else ()
 
 
 def _parse_address(name: str, url: str) -> SplitResult:

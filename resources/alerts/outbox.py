@@ -181,18 +181,19 @@ def recent_alerts(connection: psycopg.Connection, most: int) -> list[RecordedAle
 
 def record(connection: psycopg.Connection, message: Due, error: str | None) -> None:
     """Record that `message` arrived, or why it did not and when to try again."""
-    key = (message.alert_id, message.event, message.channel)
-    if error is None:
-        connection.execute(
-            """UPDATE alert_delivery SET delivered_at = now(), attempts = attempts + 1, last_error = NULL
-               WHERE (alert_id, event, channel) = (%s, %s, %s)""",
-            key,
-        )
-        return
     connection.execute(
         """UPDATE alert_delivery
-           SET attempts = attempts + 1, last_error = %s,
-               next_attempt_at = now() + make_interval(secs => least(%s * 2.0 ^ least(attempts, 20), %s))
-           WHERE (alert_id, event, channel) = (%s, %s, %s)""",
-        (error, FIRST_WAIT_S, LONGEST_WAIT_S, *key),
+           SET attempts = attempts + 1, last_error = %(error)s,
+               delivered_at = CASE WHEN %(error)s::text IS NULL THEN now() END,
+               next_attempt_at = CASE WHEN %(error)s::text IS NULL THEN next_attempt_at ELSE
+                 now() + make_interval(secs => least(%(first)s * 2.0 ^ least(attempts, 20), %(longest)s)) END
+           WHERE (alert_id, event, channel) = (%(alert)s, %(event)s, %(channel)s)""",
+        {
+            "error": error,
+            "first": FIRST_WAIT_S,
+            "longest": LONGEST_WAIT_S,
+            "alert": message.alert_id,
+            "event": message.event,
+            "channel": message.channel,
+        },
     )

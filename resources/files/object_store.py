@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -46,7 +47,37 @@ LINK_LIFETIME = timedelta(hours=1)
 LONGEST_LINK = timedelta(days=7)
 
 
-class FolderStore:
+class _Store(ABC):
+    """What follows from `stream` and `size`, the same in a folder and in a bucket."""
+
+    @abstractmethod
+    def stream(self, key: str) -> Iterator[bytes]:
+        """The content, piece by piece; the first piece raises as `get` does."""
+
+    @abstractmethod
+    def size(self, key: str) -> int:
+        """The size in bytes; raises as `get` does."""
+
+    def get(self, key: str) -> bytes:
+        """Raises NothingThere where there is nothing under `key`."""
+        return b"".join(self.stream(key))
+
+    def sha256(self, key: str) -> str:
+        """The sha256 of the content, which is read but not kept; raises as `get` does."""
+        digest = hashlib.sha256()
+        for piece in self.stream(key):
+            digest.update(piece)
+        return digest.hexdigest()
+
+    def exists(self, key: str) -> bool:
+        try:
+            self.size(key)
+        except NothingThere:
+            return False
+        return True
+
+
+class FolderStore(_Store):
     """Objects in a folder. Creating one touches nothing; a key that leads out of it is a ValueError."""
 
     def __init__(self, root: Path) -> None:
@@ -79,30 +110,14 @@ class FolderStore:
             raise self._cannot_write(target, needed, error) from error
         return self.uri(key)
 
-    def get(self, key: str) -> bytes:
-        """Raises NothingThere where there is nothing under `key`."""
-        with self._there(key) as file:
-            return file.read()
-
     def stream(self, key: str) -> Iterator[bytes]:
-        """The content, piece by piece; the first piece raises as `get` does."""
         with self._there(key) as file:
             while piece := file.read(PIECE):
                 yield piece
 
-    def sha256(self, key: str) -> str:
-        """The sha256 of the content, which is read but not kept; raises as `get` does."""
-        with self._there(key) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-
-    def exists(self, key: str) -> bool:
-        return self._path(key).is_file()
-
     def size(self, key: str) -> int:
-        """The size in bytes; raises as `get` does."""
-        if not self.exists(key):
-            raise NothingThere(f"There is nothing at {self.uri(key)}.")
-        return self._path(key).stat().st_size
+        with self._there(key) as file:
+            return os.fstat(file.fileno()).st_size
 
     def version(self, key: str) -> str:
         """A text that is another after the file was written again; raises as `get` does."""
@@ -181,7 +196,7 @@ class FolderStore:
         )
 
 
-class BucketStore:
+class BucketStore(_Store):
     """Objects in an S3 bucket, never public. boto3 finds the service and the credentials (docs/how-to/object-store.md).
 
     Every method raises TransientFailure where the service does not answer, and PermanentFailure where it refuses.
@@ -217,35 +232,14 @@ class BucketStore:
                 self._client.upload_fileobj(io.BytesIO(data), self.bucket, key, ExtraArgs=how)
         return self.uri(key)
 
-    def get(self, key: str) -> bytes:
-        """Raises NothingThere where there is nothing under `key`."""
-        with self._translate_errors(key):
-            return cast(bytes, self._client.get_object(Bucket=self.bucket, Key=_validate_key(key))["Body"].read())
-
     def stream(self, key: str) -> Iterator[bytes]:
-        """The content, piece by piece; the first piece raises as `get` does."""
         with (
             self._translate_errors(key),
             closing(self._client.get_object(Bucket=self.bucket, Key=_validate_key(key))["Body"]) as body,
         ):
             yield from body.iter_chunks(PIECE)
 
-    def sha256(self, key: str) -> str:
-        """The sha256 of the content, which is read but not kept; raises as `get` does."""
-        digest = hashlib.sha256()
-        for piece in self.stream(key):
-            digest.update(piece)
-        return digest.hexdigest()
-
-    def exists(self, key: str) -> bool:
-        try:
-            self.size(key)
-        except NothingThere:
-            return False
-        return True
-
     def size(self, key: str) -> int:
-        """The size in bytes; raises as `get` does."""
         return int(self._head(key)["ContentLength"])
 
     def version(self, key: str) -> str:

@@ -84,7 +84,8 @@ class DaemonLock:
     def _try(self) -> str | None:
         """None if this process holds the lock now, else the process that does."""
         self.release()
-        of_its_own = {"application_name": _name(), "tcp_user_timeout": "8000", "options": SERVER_NOTICES}
+        name = f"irt daemon {os.getpid()} {socket.gethostname()}"[:LONGEST_NAME]
+        of_its_own = {"application_name": name, "tcp_user_timeout": "8000", "options": SERVER_NOTICES}
         self._connection = psycopg.connect("", autocommit=True, **parameters(self._database.url) | of_its_own)
         row = self._connection.execute("SELECT pg_try_advisory_lock(%s)", (KEY,)).fetchone()
         if row is not None and row[0]:
@@ -97,10 +98,6 @@ class DaemonLock:
             (KEY,),
         ).fetchone()
         return _in_words(*holder) if holder else "it has just gone"
-
-
-def _name() -> str:
-    return f"irt daemon {os.getpid()} {socket.gethostname()}"[:LONGEST_NAME]
 
 
 def _in_words(name: str, since: datetime | None) -> str:

@@ -17,7 +17,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -31,6 +30,7 @@ import psutil
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.server_account import WAY_OUT as ACCOUNT_WAY_OUT
 from resources.postgres.server_account import Account, NoAccountError, account_for, nobody, surroundings
+from resources.serving.listening import bound_port
 
 USER = DATABASE = "irt"
 PATIENCE = 120.0  # seconds: crash recovery after a large import can take tens of them
@@ -299,9 +299,9 @@ class EmbeddedPostgres:
     def _free_port(self) -> int:
         """The previous port if it is still free, so that clients find the server where it was."""
         try:
-            port = _bindable(int(self._port_file.read_text()))
+            port = bound_port(int(self._port_file.read_text()))
         except (OSError, ValueError, OverflowError):
-            port = _bindable(0)
+            port = bound_port(0)
         self._port_file.write_text(str(port))
         return port
 
@@ -326,13 +326,6 @@ def _locked(descriptor: int) -> bool:
 
 def _size(file: Path) -> int:
     return file.stat().st_size if file.exists() else 0
-
-
-def _bindable(port: int) -> int:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
-        probe.bind(("127.0.0.1", port))
-        return int(probe.getsockname()[1])
 
 
 def _shared_memory(account: Account) -> str:

@@ -6,10 +6,11 @@ What does not belong here: what the schema is (see `tables`), and its history (s
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, timedelta
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import alembic.command
@@ -152,7 +153,9 @@ def drift(database: Database) -> list[str]:
         context = MigrationContext.configure(connection, opts=options)
         with warnings.catch_warnings(record=True) as noted:
             warnings.filterwarnings("always", COMPUTED)
-            differences = [_in_words(change) for change in _flat(compare_metadata(context, METADATA))]
+            changes = compare_metadata(context, METADATA)  # those of one column are in a list of their own
+            flat = chain.from_iterable(change if isinstance(change, list) else [change] for change in changes)
+            differences = [_in_words(change) for change in flat]
         said = [str(one.message) for one in noted]
         differences += [one.replace("cannot be modified", "differs") for one in said if one.startswith(COMPUTED)]
         differences += _key_differences(connection) + _view_differences(connection)
@@ -177,7 +180,9 @@ def _missing(connection: psycopg.Connection, months: list[str]) -> list[str]:
 
 
 def _attach(connection: psycopg.Connection, month: str, *, to: str) -> None:
-    start, end = (sql.Literal(f"{day} 00:00:00+00") for day in (_first_day(month), _first_day(_next(month))))
+    first = date.fromisoformat(f"{month}-01")
+    last = (first + timedelta(days=31)).replace(day=1)
+    start, end = (sql.Literal(f"{day} 00:00:00+00") for day in (first, last))
     connection.execute(
         sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(
             sql.Identifier(to), sql.Identifier(_partition(month)), start, end
@@ -187,20 +192,6 @@ def _attach(connection: psycopg.Connection, month: str, *, to: str) -> None:
 
 def _partition(month: str) -> str:
     return f"response_log_{month.replace('-', '_')}"
-
-
-def _first_day(month: str) -> date:
-    return date.fromisoformat(f"{month}-01")
-
-
-def _next(month: str) -> str:
-    first = _first_day(month)
-    return f"{first.year + first.month // 12:04d}-{first.month % 12 + 1:02d}"
-
-
-def _flat(changes: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """Alembic puts the changes of one column in a list of their own."""
-    return [part for change in changes for part in (change if isinstance(change, list) else [change])]
 
 
 def _in_words(change: tuple[Any, ...]) -> str:

@@ -41,6 +41,14 @@ def listening(host: str, port: int) -> socket.socket:
     return opened
 
 
+def bound_port(port: int) -> int:
+    """The port, or any free one for 0, of this machine alone, if a server could bind it. Raises OSError if not."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do
+        probe.bind(("127.0.0.1", port))
+        return int(probe.getsockname()[1])
+
+
 def restart_process_with(listener: socket.socket) -> None:
     """Restart this process, which goes on listening: same command and process id."""
     os.dup2(listener.fileno(), FIRST_PASSED)

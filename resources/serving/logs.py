@@ -206,14 +206,14 @@ def _secrets() -> tuple[str, ...]:
         if isinstance(value, SecretStr):
             text = value.get_secret_value()
             if name in ("database_url", "smtp_url"):
-                found |= _passwords(text)
+                found |= passwords_of(text)
             else:
                 found.add(text)
     return tuple(secret for secret in found if len(secret) >= SHORTEST_SECRET)
 
 
-def _passwords(url: str) -> set[str]:
-    """The password as written and as sent; the whole URL if the password cannot be located."""
+def passwords_of(url: str) -> set[str]:
+    """The password as written and as sent, empty where there is none; the whole URL if it cannot be located."""
     try:
         password = urlsplit(url).password or ""
     except ValueError:

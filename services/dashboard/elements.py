@@ -7,15 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from itertools import count
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 from htmltools import Tag, TagChild, TagList, tags
+from markupsafe import Markup
 
+from irt_assets.blocks import DASH as DASH
+from irt_assets.blocks import Column, Pairs, Table
+from irt_assets.blocks import number as number
+from irt_assets.blocks import percent as percent
 from irt_assets.common.dashboard_pages import address
+from services.dashboard.figures import shown
 from services.dashboard.page import file_address
 
-DASH = "–"
 TONES = {
     "green": "success",
     "pending": "info",
@@ -25,7 +30,6 @@ TONES = {
     "red": "danger",
 }
 """Bootstrap's colour of each state of a month; a badge always has the word too."""
-_numbers = count()
 
 
 def link(text: TagChild, view: str, **fields: str | None) -> Tag:
@@ -43,37 +47,18 @@ def table(
     rows: Iterable[Sequence[TagChild]],
     *,
     numbers: str = "",
-    sorted_by: tuple[int, str] | None = None,
+    sorted_by: tuple[int, Literal["ascending", "descending"]] | None = None,
 ) -> Tag:
-    """A table that scrolls sideways where the window is narrow, by keyboard too.
+    """A table of elements (one of text and numbers is a block). numbers: a letter a column, `n` for one of numbers, any
+    other for text. sorted_by: the column by which the rows are sorted, and how."""
+    kinds = numbers.ljust(len(headers), "t")
+    columns = [Column(_markup(name), number=kind == "n") for name, kind in zip(headers, kinds, strict=True)]
+    body = tuple(tuple(map(_markup, row)) for row in rows)
+    return tags.div(shown(Table(tuple(columns), body, caption, narrow="scroll", sorted_by=sorted_by)))
 
-    numbers: a letter a column, `n` for one of numbers, which stand on the right; any other for text. sorted_by: the
-    column by which the rows are sorted, and `ascending` or `descending`.
-    """
-    kind = ["text-end pe-3" if k < len(numbers) and numbers[k] == "n" else None for k in range(len(headers))]
-    order = [sorted_by[1] if sorted_by and sorted_by[0] == k else None for k in range(len(headers))]
-    head = tags.tr(
-        *(
-            tags.th(name, scope="col", class_=of, aria_sort=how)
-            for name, of, how in zip(headers, kind, order, strict=True)
-        )
-    )
-    body = [tags.tr(*(tags.td(cell, class_=of) for cell, of in zip(row, kind, strict=True))) for row in rows]
-    if not body:
-        body = [tags.tr(tags.td("none", colspan=str(len(headers)), class_="text-body-secondary"))]
-    name = f"table-{next(_numbers)}"
-    return tags.div(
-        tags.table(
-            tags.caption(caption, id=name, class_="caption-top"),
-            tags.thead(head),
-            tags.tbody(*body),
-            class_="table table-sm table-hover",
-        ),
-        class_="table-responsive",
-        tabindex="0",
-        role="region",
-        aria_labelledby=name,
-    )
+
+def _markup(child: TagChild) -> Markup:
+    return Markup(TagList(child).get_html_string())  # noqa: S704 - htmltools has escaped it
 
 
 def text_field(label: str, name: str, value: str) -> Tag:
@@ -87,10 +72,7 @@ def text_field(label: str, name: str, value: str) -> Tag:
 
 def facts(pairs: Iterable[tuple[str, TagChild]]) -> Tag:
     """Facts about one thing: names and values."""
-    return tags.dl(
-        *(TagList(tags.dt(name, class_="col-sm-3"), tags.dd(value, class_="col-sm-9")) for name, value in pairs),
-        class_="row",
-    )
+    return tags.div(shown(Pairs(tuple((name, _markup(value)) for name, value in pairs))))
 
 
 def section(title: str, *body: TagChild) -> Tag:
@@ -169,15 +151,6 @@ def table_files(text: str, what: str, **fields: str | None) -> Tag:
     kinds = {"csv": "CSV", "xlsx": "Excel", "parquet": "Parquet"}
     links = [tags.a(name, href=file_address(what, kind, **fields), download="") for kind, name in kinds.items()]
     return tags.p(text, *(TagList(" ", one) for one in links))
-
-
-def number(value: float | None, places: int = 2) -> str:
-    """The value with a real minus sign; a dash for None or NaN."""
-    return DASH if value is None or value != value else f"{value:.{places}f}".replace("-", "−")
-
-
-def percent(share: float | None) -> str:
-    return DASH if share is None or share != share else f"{100 * share:.0f} %"
 
 
 def moment(at: datetime | None, zone: str = "UTC") -> TagChild:

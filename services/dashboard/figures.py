@@ -1,4 +1,4 @@
-"""Charts as elements of a page, drawn by Plotly's script from `static/dashboard.js` in the colours of the page.
+"""Blocks as elements of a page, their charts drawn by Plotly's script from `static/dashboard.js` in the page's colours.
 
 Every figure has a sentence that says what it shows, for those who do not see it, and its numbers in a table beneath.
 What does not belong here: what is drawn.
@@ -10,25 +10,40 @@ import json
 from importlib.metadata import distribution
 from pathlib import Path
 
-from htmltools import Tag, TagChild, TagList, head_content, tags
+from htmltools import HTML, Tag, TagChild, TagList, head_content, tags
+from markupsafe import Markup
 
+from irt_assets.blocks import Block, Figure, html
 from irt_assets.charts import plotly
 from irt_assets.charts.chart import Chart
+from irt_assets.charts.svg import drawing
 
 _PLOTLY = distribution("plotly")
 PLOTLY_JS = Path(str(_PLOTLY.locate_file("plotly/package_data/plotly.min.js")))
 
 
+def shown(*blocks: Block) -> TagList:
+    """The blocks as a part of a page."""
+    part = html.part(*blocks, draw=_place_of)
+    script = tags.script(src=f"plotly.min.js?v={_PLOTLY.version}", defer="")
+    return TagList(HTML(part), head_content(script) if " data-figure=" in part else None)
+
+
 def figure(chart: Chart, numbers: TagChild = None) -> TagList:
     """The figure, described by the chart's sentence. numbers: a folded table of its values."""
-    drawn = json.dumps(plotly.figure(chart), ensure_ascii=False, separators=(",", ":"))
-    return TagList(
-        tags.div(data_figure=drawn, class_="figure", role="figure", aria_label=chart.described),
-        head_content(tags.script(src=f"plotly.min.js?v={_PLOTLY.version}", defer="")),
-        tags.details(tags.summary("The numbers"), numbers) if numbers is not None else None,
-    )
+    folded = tags.details(tags.summary("The numbers"), numbers) if numbers is not None else None
+    return TagList(shown(Figure(chart)), folded)
 
 
 def stack(*parts: Tag | TagList) -> Tag:
     """Figures side by side if the window is wide enough."""
     return tags.div(*(tags.div(part, class_="col-lg-6") for part in parts), class_="row")
+
+
+def _place_of(figure: Figure) -> Markup:
+    """Where the script draws a chart."""
+    if not isinstance(figure.chart, Chart):
+        return drawing(figure.chart)
+    drawn = json.dumps(plotly.figure(figure.chart), ensure_ascii=False, separators=(",", ":"))
+    place = Markup('<div data-figure="{}" class="figure" role="figure" aria-label="{}"></div>')
+    return place.format(drawn, figure.described)

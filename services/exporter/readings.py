@@ -6,34 +6,27 @@ is read, and what happens where the database is away (see `collector`).
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TypeVar
+from datetime import datetime
 
 import psycopg
-from dagster import deserialize_value
 
 from irt_assets.common.job_names import job_of
 from irt_assets.common.partitions import last_complete_month, months_between
 from irt_assets.common.probes import DAEMONS
 from irt_assets.gates.month_judged import GateStatus, Newer, State, classify_month
-from irt_assets.invariants.freshness import last_backup, last_evaluated
-from irt_assets.invariants.open_violations import SEVERITY, open_violations
+from irt_assets.invariants.open_violations import SEVERITY, last_backup, last_evaluated, open_violations
 from irt_assets.ledger.overview import SettledMonth, decided_since, last_linkings, last_night, settled_months
 from irt_assets.ledger.steps import Step
-from jobs.plans import PLANS, last_due, overdue_since, schedule_keys, switched_on_at
+from jobs.lateness import read_lateness
+from jobs.plans import PLANS
 from resources.alerts.notifier import channels
-from resources.dagster_compat import InstigatorState
-from resources.dagster_tables import heartbeats, last_made, runs_by_status, schedules
-from resources.postgres.database import one_value
+from resources.dagster_tables import heartbeats, last_successes, runs_by_status, where_dagster_ran
 from resources.settings import Settings
 from services.exporter import families
-from services.exporter.families import Family, Sample
+from services.exporter.families import Sample
 
-T = TypeVar("T")
 MONTHS = 13
 MONTH_STATES = (State.GREEN, State.RED, State.STALE, State.PENDING, State.MISSING)
 
@@ -48,53 +41,20 @@ class Look:
 
 
 def runs(look: Look) -> Iterator[Sample]:
-    found = _of_dagster(look.connection, runs_by_status) or {}
-    by_status: Counter[str] = Counter()
-    for (_, status), (n, _) in found.items():
-        by_status[status.lower()] += n
-    for status, n in by_status.items():
-        yield Sample(families.RUNS, n, (status,))
-    ended = {job_of(job): end for (job, status), (_, end) in found.items() if status == "SUCCESS" and end is not None}
+    for status, n in (where_dagster_ran(look.connection, runs_by_status) or {}).items():
+        yield Sample(families.RUNS, n, (status.lower(),))
+    ended = where_dagster_ran(look.connection, last_successes) or {}
+    by_job = {job_of(job): end for job, end in ended.items()}
     for plan in PLANS:
-        if plan.job in ended:
-            yield Sample(families.LAST_SUCCESS, ended[plan.job], (plan.documents_name,))
+        if plan.job in by_job:
+            yield Sample(families.LAST_SUCCESS, by_job[plan.job], (plan.documents_name,))
 
 
-def late_schedules(look: Look) -> Iterator[Sample]:
-    """Schedules that did not tick are found here; those that ticked and made nothing, by the daemon's open alerts."""
-    found = {
-        (state := deserialize_value(body, InstigatorState)).instigator_name: (state, last_tick)
-        for body, last_tick in _of_dagster(look.connection, schedules) or []
-    }
-    open_alerts = look.connection.execute(
-        "SELECT key FROM alert WHERE resolved_at IS NULL AND starts_with(key, 'schedule ')"
-    ).fetchall()
-    alerted = {key for (key,) in open_alerts}
-    for plan in PLANS:
-        late = False
-        if plan.name in found:
-            state, last_tick = found[plan.name]
-            last = last_tick.replace(tzinfo=UTC) if last_tick else None
-            silent = overdue_since(plan, look.now, last, switched_on_at(state)) is not None
-            late = state.is_running and (silent or schedule_keys(plan)[1] in alerted)
-        yield Sample(families.LATE, late, (plan.documents_name,))
-
-
-def overdue_jobs(look: Look) -> Iterator[Sample]:
-    """Jobs that have not made what they should have, whoever starts them; none was due before there was a scale."""
-    ticks = {plan: last_due(plan, look.now) for plan in PLANS}
-    since = {plan.job: tick for plan, tick in ticks.items() if not plan.asset}
-    wanted = []
-    for plan, tick in ticks.items():
-        if newest := plan.newest_due(tick, look.settings.irt_first_month):
-            partition, since[plan.job] = newest
-            wanted.append((plan.job, json.dumps([plan.asset]), partition))
-    made = _of_dagster(look.connection, lambda connection: last_made(connection, wanted)) or {}
-    begun = one_value(look.connection, "SELECT min(initialised_at) FROM calibration_scale") or look.now
-    for plan in PLANS:
-        was_due = plan.job in since and begun <= since[plan.job]
-        is_overdue = was_due and made.get(plan.job, begun) < since[plan.job]
-        yield Sample(families.OVERDUE, is_overdue, (plan.documents_name,))
+def late(look: Look) -> Iterator[Sample]:
+    """Of schedules that are on, and of jobs whoever starts them."""
+    for plan, how in read_lateness(look.connection, PLANS, look.settings.irt_first_month, look.now).items():
+        yield Sample(families.LATE, how.of_schedule, (plan.documents_name,))
+        yield Sample(families.OVERDUE, how.overdue_since is not None, (plan.documents_name,))
 
 
 def months(look: Look) -> Iterator[Sample]:
@@ -138,17 +98,14 @@ def violations(look: Look) -> Iterator[Sample]:
         yield Sample(families.VIOLATIONS, n.get(name, 0), (name, severity))
 
 
-def last_report(look: Look) -> Iterator[Sample]:
-    yield from _time(families.INVARIANTS_LAST, last_evaluated(look.connection))
-
-
-def last_nightly(look: Look) -> Iterator[Sample]:
-    yield from _time(families.NIGHTLY_LAST, last_night(look.connection))
-
-
-def backup(look: Look) -> Iterator[Sample]:
-    last = last_backup(look.connection)
-    yield from _time(families.BACKUP_LAST, last.made_at if last else None)
+def last_times(look: Look) -> Iterator[Sample]:
+    backup = last_backup(look.connection)
+    times = {
+        families.INVARIANTS_LAST: last_evaluated(look.connection),
+        families.NIGHTLY_LAST: last_night(look.connection),
+        families.BACKUP_LAST: backup.made_at if backup else None,
+    }
+    yield from (Sample(family, time.timestamp()) for family, time in times.items() if time is not None)
 
 
 def undelivered(look: Look) -> Iterator[Sample]:
@@ -163,11 +120,7 @@ def undelivered(look: Look) -> Iterator[Sample]:
 
 
 def daemon(look: Look) -> Iterator[Sample]:
-    try:
-        with look.connection.transaction():
-            beats = heartbeats(look.connection)
-    except psycopg.errors.UndefinedTable:
-        beats = {}
+    beats = where_dagster_ran(look.connection, heartbeats) or {}
     farthest = max(abs(look.now.timestamp() - beats.get(part, float("-inf"))) for part in DAEMONS)
     yield Sample(families.HEARTBEAT_AGE, farthest)
 
@@ -175,27 +128,10 @@ def daemon(look: Look) -> Iterator[Sample]:
 READINGS: tuple[Callable[[Look], Iterator[Sample]], ...] = (
     daemon,
     runs,
-    late_schedules,
-    overdue_jobs,
+    late,
     months,
     links,
     violations,
-    last_report,
-    last_nightly,
-    backup,
+    last_times,
     undelivered,
 )
-
-
-def _time(family: Family, time: datetime | None) -> Iterator[Sample]:
-    if time is not None:
-        yield Sample(family, time.timestamp())
-
-
-def _of_dagster(connection: psycopg.Connection, read: Callable[[psycopg.Connection], T]) -> T | None:
-    """What is read from Dagster's tables; None if it never ran."""
-    try:
-        with connection.transaction():
-            return read(connection)
-    except psycopg.errors.UndefinedTable:
-        return None

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import jwt
 import requests
@@ -50,40 +49,6 @@ class VerificationKey:
 
     algorithm: str
     public: PublicKey
-
-
-class KeySource(Protocol):
-    """Where `tokens` finds the key of a token."""
-
-    def find(self, key_id: str | None, wait_s: float = LONGEST_WAIT_S) -> VerificationKey | None:
-        """The key with this id, None where there is none. Raises KeysUnavailable."""
-
-    @property
-    def is_fetching(self) -> bool:
-        """Whether a fetch is under way, so that an unknown key may be known in seconds."""
-
-    @property
-    def age_s(self) -> float:
-        """Seconds since the keys were last read from their source; infinite if they never were."""
-
-    def refresh(self) -> None:
-        """Read the keys again soon."""
-
-    def close(self) -> None:
-        """Stop reading them."""
-
-
-def key_source(settings: Settings) -> KeySource:
-    """The source that the settings name. Raises PermanentFailure if they name none or both, or the file is unfit."""
-    path, url = settings.jwt_public_key_path, settings.jwt_jwks_url
-    if path is not None and url is None:
-        return PemKey(path, settings.jwt_algorithm)
-    if url is not None and path is None:
-        return JwksKeys(url, settings.jwt_algorithm)
-    raise PermanentFailure(
-        "set JWT_PUBLIC_KEY_PATH (a PEM file with the issuer's public key) or JWT_JWKS_URL (where the issuer "
-        "publishes its keys), but not both"
-    )
 
 
 def algorithm_of(public: object) -> str:
@@ -177,12 +142,15 @@ class JwksKeys:
         self._state = threading.Condition()
         self._wake = threading.Event()
         self.is_fetching = False
+        """Whether a fetch is under way, so that an unknown key may be known in seconds."""
 
     @property
     def age_s(self) -> float:
+        """Seconds since the keys were last read from their source; infinite if they never were."""
         return self._clock() - self._fetched_at
 
     def find(self, key_id: str | None, wait_s: float = LONGEST_WAIT_S) -> VerificationKey | None:
+        """The key with this id, None where there is none. Raises KeysUnavailable."""
         with self._state:
             key = self._known(key_id)
             if key is None:
@@ -195,6 +163,7 @@ class JwksKeys:
             return key
 
     def refresh(self) -> None:
+        """Read the keys again soon."""
         with self._state:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._fetch_for_ever, name="jwks", daemon=True)
@@ -243,6 +212,23 @@ class JwksKeys:
             self.is_fetching = False
             self._state.notify_all()
         return keys is not None
+
+
+KeySource = PemKey | JwksKeys
+"""Where `tokens` finds the key of a token."""
+
+
+def key_source(settings: Settings) -> KeySource:
+    """The source that the settings name. Raises PermanentFailure if they name none or both, or the file is unfit."""
+    path, url = settings.jwt_public_key_path, settings.jwt_jwks_url
+    if path is not None and url is None:
+        return PemKey(path, settings.jwt_algorithm)
+    if url is not None and path is None:
+        return JwksKeys(url, settings.jwt_algorithm)
+    raise PermanentFailure(
+        "set JWT_PUBLIC_KEY_PATH (a PEM file with the issuer's public key) or JWT_JWKS_URL (where the issuer "
+        "publishes its keys), but not both"
+    )
 
 
 def fetch_jwks(url: str) -> bytes:

@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from irt_assets.blocks import html, pdf
 from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants, Spread
 from irt_assets.psychometrics.core.curves import information, probability
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.fit.observed import observed
-from irt_assets.reports import drift_report, render
+from irt_assets.reports import drift_report
 from irt_assets.reports.drift_actions import Evidence, propose
 from irt_assets.reports.drift_facts import Facts, Item
 from irt_assets.reports.drift_rows import AlertRow, DifRow, DriftRow, InformationRow, Linked
@@ -148,12 +149,12 @@ def main() -> None:
     for attempt in ("first", "second"):
         began, cpu = time.perf_counter(), time.process_time()
         document = drift_report.document(told, NOW)
-        page = render.html(document)
+        page = html.page(document)
         written = time.perf_counter()
-        pdf = render.pdf(document)
+        paper = pdf.typeset(document)
         print(
             f"{attempt}: {n_items} items, {len(drift_report.to_look_at(told))} flagged: HTML {written - began:.1f} s "
-            f"{len(page.encode()) / 1e6:.2f} MB, PDF {time.perf_counter() - written:.1f} s {len(pdf) / 1e6:.2f} MB, "
+            f"{len(page.encode()) / 1e6:.2f} MB, PDF {time.perf_counter() - written:.1f} s {len(paper) / 1e6:.2f} MB, "
             f"{time.process_time() - cpu:.1f} s of one core"
         )
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from irt_assets.engines.brms import BrmsEngine
-from irt_assets.engines.brms_sampling import Sampling
+from irt_assets.engines.r_engines import REngine, Sampling
 from irt_assets.engines.screening import ITEM_PRIORS
 from irt_assets.psychometrics.core.models import Flag, Responses
 from irt_assets.psychometrics.estimation.em import fit_em
@@ -37,7 +36,7 @@ def responses():
 
 @pytest.fixture(scope="module")
 def fit(responses, compiled):
-    engine = BrmsEngine(Sampling(draws=1500, tune=300, chains=4, cores=2, cache=compiled))
+    engine = REngine("brms", sampling=Sampling(draws=1500, tune=300, chains=4, cores=2, cache=compiled))
     return engine.calibrate(responses, model="2pl", data_hash="f00")
 
 
@@ -68,7 +67,7 @@ def test_a_sound_fit_converges_and_says_how_it_came_about(responses, fit):
 
 @pytest.mark.long
 def test_the_compiled_program_serves_other_data(responses, compiled):
-    hurried = BrmsEngine(Sampling(draws=50, tune=100, chains=1, cache=compiled))
+    hurried = REngine("brms", sampling=Sampling(draws=50, tune=100, chains=1, cache=compiled))
     hurried.calibrate(responses, model="2pl", data_hash="")
     made = {program: program.stat().st_mtime_ns for program in compiled.glob("brms-*.rds")}
     assert made
@@ -86,7 +85,7 @@ def test_an_item_that_only_its_prior_determines_is_unidentified_and_stops_the_fi
     barely = np.full(PERSONS, np.nan)
     by_total = np.argsort(matrix.sum(axis=1))
     barely[by_total[-20]], barely[by_total[20]] = 1.0, 0.0
-    engine = BrmsEngine(Sampling(draws=200, tune=200, chains=2, cores=2, cache=compiled))
+    engine = REngine("brms", sampling=Sampling(draws=200, tune=200, chains=2, cores=2, cache=compiled))
     found = engine.calibrate(Responses.from_wide(np.column_stack([matrix, barely])), model="2pl", data_hash="")
     assert Flag.UNIDENTIFIED in found.flags[-1]
     assert np.isnan([found.a_se[-1], found.d_se[-1]]).all()
@@ -100,6 +99,6 @@ def test_what_the_compiler_says_is_not_hidden(
     """rstan alone says "invalid connection"."""
     (tmp_path / "Makevars").write_text("CXX14 = /nowhere/g++\n")
     monkeypatch.setenv("R_MAKEVARS_USER", str(tmp_path / "Makevars"))
-    engine = BrmsEngine(Sampling(draws=10, tune=10, chains=1, cores=1, cache=tmp_path))
+    engine = REngine("brms", sampling=Sampling(draws=10, tune=10, chains=1, cores=1, cache=tmp_path))
     with pytest.raises(PermanentFailure, match=r"cannot be compiled: .*/nowhere/g\+\+: No such file"):
         engine.calibrate(responses, model="2pl", data_hash="f00")

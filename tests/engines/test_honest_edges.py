@@ -12,12 +12,9 @@ import pytest
 from scipy.special import expit
 
 from irt_assets.engines import registry
-from irt_assets.engines.brms import BrmsEngine
-from irt_assets.engines.brms_sampling import Sampling
 from irt_assets.engines.em import EmEngine
-from irt_assets.engines.mirt import MirtEngine
 from irt_assets.engines.pymc_engine import PymcEngine
-from irt_assets.engines.remote import RemoteEngine
+from irt_assets.engines.r_engines import REngine, Sampling
 from irt_assets.psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
 from irt_assets.psychometrics.core.models import Flag, Responses
 from tests.engines.r_service import missing_packages, running
@@ -42,7 +39,7 @@ def remote(require, compiled, tmp_path_factory):
     require(not missing_packages(), "R packages of the R IRT service")
     with running(tmp_path_factory.mktemp("service"), R_IRT_CACHE=compiled) as service:
         kind = "mirt" if "mirt" in service.health()["engines"] else "brms"
-        yield RemoteEngine(service.client, kind, SHORT, kind)
+        yield REngine(kind, service.client.call, SHORT if kind == "brms" else None)
 
 
 @pytest.fixture(scope="module", params=ENGINES)
@@ -58,8 +55,8 @@ def engine(request, require, require_r, compiled):
         return request.getfixturevalue("remote")
     require_r(name)
     if name == "mirt":
-        return MirtEngine()
-    return BrmsEngine(replace(SHORT, cache=compiled))
+        return REngine("mirt")
+    return REngine("brms", sampling=replace(SHORT, cache=compiled))
 
 
 def answers(n_persons, n_items, seed=20):

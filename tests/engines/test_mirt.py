@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from irt_assets.engines.mirt import MirtEngine
 from irt_assets.engines.mirt_fit import fit_mirt
+from irt_assets.engines.r_process import call_r
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Flag, Responses
 from irt_assets.psychometrics.core.priors import Beta, LogitNormal, Normal, Priors
@@ -24,7 +24,7 @@ def _mirt(require_r):
 
 
 def calibrate(responses, model, **options):
-    return MirtEngine().calibrate(responses, model=model, data_hash="f00", **options)
+    return fit_mirt(responses, call=call_r, model=model, data_hash="f00", **options)
 
 
 def assert_same(fit, em, atol, rtol):
@@ -125,7 +125,6 @@ def test_versions_of_r_and_mirt_are_on_record(reference_answers):
 
 def test_a_mirt_that_was_cut_short_has_not_converged(reference_answers):
     """mirt only warns, with exit code 0; the fit object knows."""
-    from irt_assets.engines.r_process import call_r
 
     def hurried(function, argument):
         return call_r(function, argument | {"options": {"cycles": 3}})

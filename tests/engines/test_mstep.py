@@ -31,7 +31,7 @@ def test_every_item_goes_to_the_maximum_of_its_expected_posterior():
     theta = problem.grid.nodes
     for j in range(ITEMS):
 
-        def cost(y, seen=point.seen[j], right=point.right[j]):
+        def cost(y, seen=point.expected.seen[j], right=point.expected.right[j]):
             c = expit(y[2])
             p = c + (1 - c) * expit(y[0] * theta + y[1])
             prior = -0.5 * ((y[2] - np.log(0.25)) / 0.5) ** 2

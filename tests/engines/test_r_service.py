@@ -18,9 +18,9 @@ from scipy.special import expit
 
 from irt_assets.engines.diagnosis import engine_findings
 from irt_assets.engines.em import EmEngine
+from irt_assets.engines.r_engines import REngine
 from irt_assets.engines.r_service import Service
 from irt_assets.engines.registry import build
-from irt_assets.engines.remote import RemoteEngine
 from irt_assets.file_commands.files import Answers
 from irt_assets.file_commands.fit import fit
 from irt_assets.psychometrics.core.models import Responses
@@ -274,7 +274,7 @@ def test_mirt_in_the_service_stands_where_em_does(with_mirt, model, atol, rtol):
     x[rng.random(x.shape) < 0.2] = np.nan
     x[:, 9] = np.where(np.isnan(x[:, 9]), np.nan, 1.0)
     responses = Responses.from_wide(x)
-    fit = RemoteEngine(with_mirt.client).calibrate(responses, model=model, data_hash="f00")
+    fit = REngine("remote", with_mirt.client.call).calibrate(responses, model=model, data_hash="f00")
     em = EmEngine().calibrate(responses, model=model, data_hash="f00")
     assert fit.convergence.converged
     assert (fit.engine, fit.flags, fit.data_hash, fit.n_persons) == ("mirt", em.flags, "f00", em.n_persons)

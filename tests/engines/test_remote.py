@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from irt_assets.engines.r_engines import REngine, Sampling
 from irt_assets.engines.r_service import Service
-from irt_assets.engines.remote import RemoteEngine
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Responses
 from resources.failures import PermanentFailure, TransientFailure
@@ -173,7 +173,7 @@ def test_a_base_url_that_is_none_is_refused_without_its_password(url):
     assert "hidden" not in str(refused.value)
 
 
-@pytest.mark.parametrize("engine", ["mirt", "brms"])
+@pytest.mark.parametrize("sampling", [None, Sampling()], ids=["mirt", "brms"])
 @pytest.mark.parametrize(
     ("x", "says"),
     [
@@ -184,16 +184,16 @@ def test_a_base_url_that_is_none_is_refused_without_its_password(url):
     ],
     ids=["none", "constant", "three", "disconnected"],
 )
-def test_what_cannot_be_fitted_is_refused_before_anything_is_sent(engine, x, says):
+def test_what_cannot_be_fitted_is_refused_before_anything_is_sent(sampling, x, says):
     if says == "common items":
         x = np.where(x == 1, np.random.default_rng(1).integers(0, 2, x.shape), np.nan)
     with answering(FINE) as seen, pytest.raises(PsychometricsError, match=says):
-        RemoteEngine(service(seen.url), engine).calibrate(Responses.from_wide(x), model="2pl", data_hash="")
+        REngine("remote", service(seen.url).call, sampling).calibrate(Responses.from_wide(x), model="2pl", data_hash="")
     assert seen.paths == []
 
 
 def test_an_answer_without_what_a_calibration_needs_is_a_failure_and_no_calibration():
     x = np.random.default_rng(1).integers(0, 2, (200, 5)).astype(float)
     with answering(FINE) as seen, pytest.raises(PermanentFailure, match="R's answer is not one for 5 items"):
-        RemoteEngine(service(seen.url)).calibrate(Responses.from_wide(x), model="2pl", data_hash="")
+        REngine("remote", service(seen.url).call).calibrate(Responses.from_wide(x), model="2pl", data_hash="")
     assert seen.paths == ["/irt/calibrate"]

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from irt_assets.blocks.html import page
 from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants, Spread
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.fit.observed import Observed
 from irt_assets.reports.drift_actions import Evidence, propose
 from irt_assets.reports.drift_facts import Facts, Item
+from irt_assets.reports.drift_report import document
 from irt_assets.reports.drift_rows import DriftRow, Linked
 from irt_assets.responses.scales import Scale
 from tests.helpers.fit_specs import CONSTANTS
@@ -126,3 +128,7 @@ LEAKED = made_up_item(
     onset="2026-10-09",
 )
 ANCHOR = made_up_item("K2", drift_row("K2", "2026-10", 0.6, "high", change=LEAK | {"kind": "drift"}), is_anchor=True)
+
+
+def html(facts: Facts, at: datetime) -> str:
+    return page(document(facts, at))

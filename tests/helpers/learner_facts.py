@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 
+from irt_assets.blocks import html
 from irt_assets.reports.learner_curve import Level
-from irt_assets.reports.learner_page import Facts
+from irt_assets.reports.learner_page import Facts, document
 from irt_assets.reports.learner_verdicts import Topic
 
 MONDAY = date(2026, 11, 9)
@@ -31,3 +32,7 @@ FACTS = Facts(
     topics=(STRONG, WEAK, EVEN, FEW),
     kpis=GOOD,
 )
+
+
+def page(facts: Facts) -> str:
+    return html.page(document(facts))

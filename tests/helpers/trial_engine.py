@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from irt_assets.engines.spec import EngineSpec, PythonPackage, require_model
+from irt_assets.engines.spec import EngineSpec, PythonPackage
 
 if TYPE_CHECKING:
     from irt_assets.psychometrics.core.anchors import AnchorSet
@@ -26,7 +26,7 @@ class TrialEngine:
     ) -> Calibration:
         from irt_assets.psychometrics.estimation.em import fit_em
 
-        require_model(SPEC.name, SPEC.models, model)
+        SPEC.require_model(model)
         found = fit_em(responses, model=model, anchors=anchors, data_hash=data_hash, threads=self.threads)
         return replace(found, engine=self.name, engine_version="1")
 

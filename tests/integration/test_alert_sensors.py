@@ -22,8 +22,9 @@ from irt_assets.invariants.invariant import Verdict, Violation
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.servers.instance import dagster_instance
 from jobs.alert_sensors import build_alert_sensors
-from jobs.alerts import unmade
-from jobs.plans import Plan, overdue_since
+from jobs.alerts import held_alert
+from jobs.lateness import Known, Unmade, lateness
+from jobs.plans import Plan
 from resources.dagster_compat import InstigatorState, InstigatorType, ScheduleInstigatorData, TickStatus
 from resources.dagster_schema import rows_shown
 from resources.postgres.database import Database
@@ -36,7 +37,6 @@ from tests.helpers.dagster_private import (
     SensorInstigatorData,
     TickData,
     check_run_timeout,
-    freeze_time,
 )
 from tests.helpers.rooms import rows, run_sql
 
@@ -323,7 +323,12 @@ def test_a_held_month_is_one_alert_that_ends_when_every_gate_passes(world: World
     assert world.told() == [("held 2026-06", "error", JUNE, True)]
     ((what, fix, subjects, link),) = rows(Database(world.settings), "SELECT what, fix, subjects, link FROM alert")
     assert what == "2026-06 is held: of linked; of anchors_agree"
-    assert fix == next(gate.fix for gate in SET_GATES if gate.name == "linked")
+    way_out = next(gate.fix for gate in SET_GATES if gate.name == "linked")
+    assert fix == f"{way_out} What waits for a decision: `irt release list --month 2026-06`"
+    with_dashboard = held_alert(world.instance, JUNE, "https://irt.example.org/admin")
+    assert with_dashboard is not None
+    page = "https://irt.example.org/admin/?view=month&month=2026-06"
+    assert with_dashboard.fix == f"{way_out} What waits for a decision: {page}"
     assert subjects == ["linked", "anchors_agree"]
     assert link == "/assets/linked_item_parameters?view=checks&checkDetail=linked"
     world.failed_gates = {"anchors_agree"}
@@ -444,11 +449,13 @@ def utc(*parts: int) -> datetime:
 def test_a_schedule_is_late_an_hour_after_its_time(
     cron: str, zone: str, now: datetime, last_tick: datetime | None, due: datetime | None
 ) -> None:
-    assert overdue_since(Plan("job", cron, zone=zone), now, last_tick, None) == due
+    known = Known(is_on=True, last_tick=last_tick)
+    assert lateness(Plan("job", cron, zone=zone), known, now, "2026-01").silent_since == due
 
 
 def test_a_schedule_that_was_switched_on_since_is_not_late() -> None:
-    assert overdue_since(NIGHTLY, utc(2026, 8, 2, 5), None, utc(2026, 8, 2, 4)) is None
+    known = Known(is_on=True, switched_on=utc(2026, 8, 2, 4))
+    assert lateness(NIGHTLY, known, utc(2026, 8, 2, 5), "2026-01").silent_since is None
 
 
 MONTHLY = Plan("monthly", "0 2 1 * *", "months", MONTHS_PERIOD, 3)
@@ -479,23 +486,16 @@ WEEKLY = Plan("weekly", "10 2 * * *", "weeks", WEEKS, 8, running=True)
     ],
 )
 def test_what_a_tick_should_have_made_is_there_25_hours_after_it(
-    plan: Plan,
-    now: datetime,
-    made: dict[str, datetime],
-    found: tuple[str, datetime] | None,
-    instance: dg.DagsterInstance,
+    plan: Plan, now: datetime, made: dict[str, datetime], found: tuple[str, datetime] | None
 ) -> None:
-    for key, at in made.items():
-        with freeze_time(at + timedelta(seconds=1)):
-            instance.report_runless_asset_event(dg.AssetMaterialization(plan.asset, partition=key))
-    assert unmade(instance, plan, "2026-01", now, None) == found
+    late = lateness(plan, Known(is_on=True, made=made), now, "2026-01")
+    assert late.unmade == (found and Unmade(*found))
 
 
-def test_a_schedule_owes_nothing_from_before_it_was_switched_on_or_before_the_first_month(
-    instance: dg.DagsterInstance,
-) -> None:
-    assert unmade(instance, NIGHTLY, "2026-01", utc(2026, 8, 3, 4, 1), utc(2026, 8, 2, 4)) is None
-    assert unmade(instance, NIGHTLY, "2026-08", utc(2026, 8, 2, 4, 1), None) is None
+def test_a_schedule_owes_nothing_from_before_it_was_switched_on_or_before_the_first_month() -> None:
+    since_then = Known(is_on=True, switched_on=utc(2026, 8, 2, 4))
+    assert lateness(NIGHTLY, since_then, utc(2026, 8, 3, 4, 1), "2026-01").unmade is None
+    assert lateness(NIGHTLY, Known(is_on=True), utc(2026, 8, 2, 4, 1), "2026-08").unmade is None
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import psycopg
 import pytest
@@ -27,8 +27,8 @@ from irt_assets.backup.programs import Program
 from irt_assets.backup.restore import restore_backup
 from irt_assets.calibration.month import fit_month, link_month, publish_month
 from irt_assets.engines.em import EmEngine
-from irt_assets.invariants.freshness import BACKUP_AGE, last_backup
 from irt_assets.invariants.history import take_report
+from irt_assets.invariants.open_violations import BACKUP_AGE, last_backup
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.servers.instance import dagster_instance
@@ -327,10 +327,7 @@ def test_without_a_program_that_fits_the_package_is_named(
 
 
 def test_a_full_disk_leaves_nothing(world: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def on_a_full_disk(_target: Path) -> IO[bytes]:
-        return Path("/dev/full").open("wb")
-
-    monkeypatch.setattr(programs, "_private", on_a_full_disk)
+    monkeypatch.setattr("irt_assets.backup.make.DATABASE", "/dev/full")
     refused(world, tmp_path / "backups", PermanentFailure, "the disk is full")
 
 

@@ -97,7 +97,7 @@ def test_a_run_that_a_stopped_daemon_left_in_its_queue_is_made_here(
     origin = RemoteJobOrigin(RemoteRepositoryOrigin(server, "__repository__"), "prune")
     prune = build_defs(world).resolve_job_def("prune")
     waits = instance.create_run_for_job(prune, status=DagsterRunStatus.QUEUED, remote_job_origin=origin)
-    monkeypatch.setattr("irt_assets.runs.queue.queue_run", lambda *_: waits.run_id)
+    monkeypatch.setattr("irt_assets.runs.queue.queue_run", lambda *_, **__: waits.run_id)
     monkeypatch.setattr("irt_assets.runs.start.daemon_alive", lambda _: next(answers))
     typed = irt(world)("job", "prune")
     assert (typed.code, typed.out) == (0, "prune: done\n"), typed.err
@@ -131,7 +131,7 @@ def test_every_command_goes_through_the_daemon_s_queue_unless_it_is_told_to_run_
         made.append((plan.job, True))
         return Outcome(plan.job, partition, success=True)
 
-    def queued(_: object, __: object, ___: object, job: str, ____: object) -> str:
+    def queued(_: object, __: object, ___: object, job: str, ____: object, **_____: object) -> str:
         made.append((job, False))
         return "the run"
 

@@ -13,7 +13,6 @@ from irt_assets.common.partitions import monthly
 from irt_assets.decisions import release
 from irt_assets.decisions.proposals import Reference
 from irt_assets.drift.checks import build_drift_checks, settled_items
-from irt_assets.drift.information_checks import build_information_checks
 from jobs.overview import collect_overview
 from resources.dagster_schema import rows_of
 from resources.files.object_store import FolderStore
@@ -24,7 +23,7 @@ from tests.helpers.waiting_decision import FEB, JAN, MAR, MOVED, accept, bank, c
 
 __all__ = ["bank"]  # a fixture
 
-FAR, *_ = build_drift_checks(monthly(JAN))
+FAR, _, _, _, LOST, _ = build_drift_checks(monthly(JAN))
 
 
 @pytest.fixture
@@ -90,10 +89,9 @@ def test_an_item_that_was_decided_on_may_lose_its_information(drifted: Database,
            VALUES (%s, %s, 'moved', '{}', true, '{"ratio": 0.7}')""",
         (MAR, SCALE),
     )
-    of_items, _ = build_information_checks(monthly(JAN))
-    assert evaluate(of_items, drifted, store, MAR).description == f"{MAR}: one item: moved (keeps 70%)"
+    assert evaluate(LOST, drifted, store, MAR).description == f"{MAR}: one item: moved (keeps 70%)"
     release.reject(drifted, [MOVED], by="Ann", reason="it is being replaced")
-    assert evaluate(of_items, drifted, store, MAR).passed
+    assert evaluate(LOST, drifted, store, MAR).passed
 
 
 def test_what_grew_since_the_decision_fails_again(drifted: Database) -> None:

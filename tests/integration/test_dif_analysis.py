@@ -12,13 +12,14 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from irt_assets.blocks.markdown import markdown
 from irt_assets.calibration.month import fit_month, link_month
 from irt_assets.decisions.origin import initialise
 from irt_assets.definitions import build_defs
 from irt_assets.drift.assets import DRIFT_JOB
-from irt_assets.drift.dif_checks import WHAT_TO_DO
+from irt_assets.drift.checks import OF_DIF
 from irt_assets.drift.dif_month import Row, dif_of_month
-from irt_assets.drift.dif_page import groups_table, items_table, sentence
+from irt_assets.drift.dif_page import groups_table, items_blocks, sentence
 from irt_assets.engines.em import EmEngine
 from irt_assets.psychometrics.simulation.scenario import Fault
 from irt_assets.psychometrics.simulation.truth import Truth
@@ -178,7 +179,7 @@ def test_its_check_warns_of_the_item_and_holds_nothing(
     assert (check.passed, check.severity, check.blocking) == (False, dg.AssetCheckSeverity.WARN, False)
     alert = check_alert(check)
     assert the_item(truth) in alert.subjects
-    assert (alert.severity, alert.fix) == ("warning", WHAT_TO_DO)
+    assert (alert.severity, alert.fix) == ("warning", OF_DIF)
     assert f"{SCALE}: {the_item(truth)} (" in alert.what
     metadata = result.asset_materializations_for_node("dif_analysis")[0].metadata
     assert metadata["dagster/row_count"].value == len(found)
@@ -245,8 +246,9 @@ def test_values_of_any_type_make_the_groups_that_they_name_or_none(bad: list[Row
 
 def test_markup_in_a_group_is_stored_as_it_is_and_shown_as_text(bad: list[Row]) -> None:
     assert {g["name"] for g in whole(bad, "markup")["groups"]} == {MARKUP, "c d"}
-    shown = groups_table({SCALE: bad}) + items_table({SCALE: bad})
-    assert ("<b>" in shown, "a\\|b" in shown) == (False, True)
+    shown = markdown(groups_table({SCALE: bad}), *items_blocks({SCALE: bad}))
+    assert "<b>" not in shown
+    assert "a\\|b" in shown
 
 
 def test_an_attribute_that_nobody_has_and_one_that_all_have_alike_are_said_to_be_not_tested(bad: list[Row]) -> None:

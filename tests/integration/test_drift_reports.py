@@ -148,6 +148,7 @@ def test_the_asset_keeps_both_files_and_made_again_they_have_the_same_rows(
         assert sha256(graph.store.get(key)).hexdigest() == digest
     said = metadata(result, "drift_report")
     assert said["report"].startswith(f"{MONTHS[1]} of scale {SCALE} is")
+    assert said["decide in"] == "the dashboard, or `irt release`"
     ids = [
         artifact_id
         for (artifact_id,) in rows(graph.database, "SELECT artifact_id FROM report_artifacts ORDER BY format")

@@ -10,18 +10,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
 from irt_assets.responses.importing import ImportReport, import_attempts
+from irt_assets.responses.importing.sources import Batch, Source
 from irt_assets.responses.importing.staging import Staging
+from irt_assets.responses.importing.take import AnswerSource, take
 from resources.failures import PermanentFailure
 from resources.postgres import schema
 from resources.postgres.database import Database
@@ -85,6 +89,39 @@ def rejects(report: ImportReport) -> list[dict[str, str]]:
     assert report.reject_file.stat().st_mode & 0o077 == 0, "names and answers of learners are nobody else's to read"
     with report.reject_file.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+class Post(Source):
+    """Rows that come from no file."""
+
+    kind = "rows in memory"
+
+    def __init__(self, rows: list[dict[str, Any]]) -> None:
+        super().__init__(Path("post"))
+        self._table = pa.RecordBatch.from_pylist(rows)
+        self.columns, self.rows = self._table.schema.names, len(rows)
+
+    def batches(self) -> Iterator[Batch]:
+        yield Batch(self._table, np.arange(1, self.rows + 1))
+
+
+def test_rows_in_memory_are_taken_as_those_of_a_file(database: Database, imported: Import, tmp_path: Path) -> None:
+    """Cleaning and the exactly-once rule know of no file: a repeat of one is a duplicate, a fault has its reason."""
+    imported(write(tmp_path / "log.csv", [answer(0), answer(1)]))
+    posted = [answer(1), answer(2), answer(2, correct="0.5"), answer(0, user_id="somebody else"), answer(2)]
+    report = ImportReport()
+    refused: list[tuple[str, int, str, str, str]] = []
+    with database.connect() as connection:
+        source = AnswerSource(Post(posted), None, None)
+        take(connection, [source], report, refused.extend, first_month=FIRST_MONTH)
+    assert (report.read, report.accepted, report.duplicates) == (5, 1, 2)
+    assert report.rejected == {"bad_score": 1, "conflicting_duplicate": 1}
+    assert [row[:4] for row in refused] == [("post", 3, "bad_score", "0.5"), ("post", 4, "conflicting_duplicate", "a0")]
+    assert query(database, "SELECT attempt_id, user_id, correct FROM response_log ORDER BY 1") == [
+        ("a0", "u0", False),
+        ("a1", "u1", True),
+        ("a2", "u2", False),
+    ]
 
 
 def test_every_column_arrives(database: Database, imported: Import, tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ import dagster as dg
 import numpy as np
 import pytest
 
+from irt_assets.blocks.markdown import markdown
 from irt_assets.decisions.origin import initialise
-from irt_assets.drift.assets import DRIFT_JOB
+from irt_assets.drift.assets import DRIFT_JOB, flagged_table, sentence_on_information
+from irt_assets.drift.checks import OF_ITEMS
 from irt_assets.drift.information import information_of_month
-from irt_assets.drift.information_assets import flagged_table, sentence
-from irt_assets.drift.information_checks import OF_ITEMS
 from irt_assets.drift.month import drift_of_month
 from irt_assets.psychometrics.linking.linking import assumed_errors
 from resources.postgres.database import Database
@@ -206,11 +206,14 @@ def test_a_month_without_anything_to_judge_says_why_and_stores_nothing(
     """No month before it, nothing in force at its start, no fit; and a scale that was never declared."""
     settings, _ = made_up
     database = Database(settings)
-    said = {one.scale_id: sentence(one) for one in information_of_month(database, folder_store(settings), EARLIER)}
+    said = {
+        one.scale_id: sentence_on_information(one)
+        for one in information_of_month(database, folder_store(settings), EARLIER)
+    }
     assert set(said) == {SCALE, "empty scale"}
     assert all("has no converged fit that was linked" in text for text in said.values())
     assert rows(database, "SELECT count(*) FROM test_information WHERE month = %s", (EARLIER,)) == [(0,)]
-    assert flagged_table({}) == "none"
+    assert markdown(flagged_table({})) == "none"
 
 
 def test_no_abilities_are_needed(made_up: tuple[Settings, dict[str, Any]]) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -18,7 +21,8 @@ from irt_assets.runs import start
 from irt_assets.runs.in_process_runs import Outcome
 from irt_assets.servers.instance import dagster_instance
 from jobs.plans import Plan, plan_of
-from resources.dagster_compat import PARENT_RUN_ID_TAG, RETRY_NUMBER_TAG, RUN_FAILURE_REASON_TAG, queue_run
+from jobs.schedules import ran_since
+from resources.dagster_compat import PARENT_RUN_ID_TAG, RETRY_NUMBER_TAG, RUN_FAILURE_REASON_TAG, TickStatus, queue_run
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import Database
 from resources.settings import KUBERNETES, Settings
@@ -29,6 +33,7 @@ from tests.helpers.dagster_private import (
     create_run_for_test,
 )
 from tests.helpers.typed import IrtOf
+from tests.integration.schedule_states import switch_on, tick
 
 pytestmark = pytest.mark.ci
 
@@ -81,17 +86,23 @@ def as_job(settings: Settings) -> Settings:
     return settings.model_copy(update={"irt_run_key": "features-29384720"})
 
 
-def enqueued(instance: dg.DagsterInstance, _: Settings, *asked: Any) -> str:
-    return queued(instance, *asked)
+def enqueued(
+    instance: dg.DagsterInstance, _: Settings, *asked: Any, instead: Callable[[], str | None] = lambda: None
+) -> str:
+    run_id, other = queued(instance, *asked), instead()
+    if other is None:
+        return run_id
+    instance.delete_run(run_id)
+    return other
 
 
 def failing_once(fault: Exception, then: Callable[..., str]) -> Callable[..., str]:
     faults = [fault]
 
-    def fails_first(*arguments: Any) -> str:
+    def fails_first(*arguments: Any, **options: Any) -> str:
         if faults:
             raise faults.pop()
-        return then(*arguments)
+        return then(*arguments, **options)
 
     return fails_first
 
@@ -101,6 +112,47 @@ def asked(
 ) -> list[Outcome]:
     partitions = None if partition is None else [partition]
     return list(start.start(instance, settings, Database(settings), plan.job, partitions))
+
+
+@pytest.mark.parametrize("schedule_asks", [True, False])
+def test_a_job_without_partitions_runs_once_where_its_schedule_looks_at_the_same_moment(
+    schedule_asks: bool, instance: dg.DagsterInstance, as_job: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The schedule's tick has begun, and it decides while the command looks for its run."""
+    now = datetime.now(UTC)
+    state = switch_on(instance, BANK, now - timedelta(days=9))
+    tick(instance, state, now, TickStatus.STARTED)
+    (begun,) = instance.get_ticks(state.instigator_origin_id, state.selector_id)
+
+    def decides(_seconds: float) -> None:
+        if schedule_asks:
+            queued(instance, BANK, None, {"dagster/schedule_name": BANK.name})
+        else:
+            assert ran_since(instance, BANK, now), "the schedule sees the command's run"
+        ended = TickStatus.SUCCESS if schedule_asks else TickStatus.SKIPPED
+        instance.update_tick(begun.with_status(ended))
+
+    monkeypatch.setattr(start.time, "sleep", decides)
+    monkeypatch.setattr(start, "await_run", ends(instance))
+    assert asked(instance, as_job, BANK, None) == [Outcome("observe_bank", None, success=True)]
+    (run,) = instance.get_runs()
+    assert ("dagster/schedule_name" in run.tags) == schedule_asks
+
+
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")  # Dagster's own code server
+def test_a_run_gives_way_to_another_before_it_is_queued(tmp_path: Path) -> None:
+    (tmp_path / "tiny.py").write_text(
+        "import dagster as dg\n@dg.job\ndef tiny(): pass\ndefs = dg.Definitions(jobs=[tiny])\n"
+    )
+    here = tmp_path / "workspace.yaml"
+    here.write_text(f"load_from:\n- python_file: {{relative_path: {tmp_path}/tiny.py, location_name: tiny}}\n")
+    queue = {"run_coordinator": {"module": "dagster", "class": "QueuedRunCoordinator"}}
+    with dg.DagsterInstance.local_temp(str(tmp_path), overrides=queue) as own:
+        assert queue_run(own, here, "tiny", "tiny", {}, instead=lambda: "another") == "another"
+        assert own.get_runs() == []
+        run_id = queue_run(own, here, "tiny", "tiny", {})
+        assert [(run.run_id, run.status) for run in own.get_runs()] == [(run_id, dg.DagsterRunStatus.QUEUED)]
+    gc.collect()
 
 
 @pytest.mark.parametrize("well", [True, False])

@@ -25,10 +25,11 @@ import pytest
 import requests
 
 from irt_assets.abilities.batch import measure_at
+from irt_assets.blocks import html, pdf
 from irt_assets.definitions import build_defs
 from irt_assets.features.daily import write_features
 from irt_assets.kpis.weekly import write_week as write_kpis
-from irt_assets.reports import learner_copies, learner_week, render
+from irt_assets.reports import learner_copies, learner_week
 from irt_assets.reports.learner_facts import load_facts
 from irt_assets.reports.learner_week import WeekWritten, key, write_week
 from resources.dagster_schema import rows_of
@@ -88,7 +89,7 @@ def settings(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """For what is not about pages: made in this process, and their PDFs are not PDFs."""
     monkeypatch.setattr(learner_week, "processes", ThreadPoolExecutor)
-    monkeypatch.setattr(render, "pdf", lambda document: b"%PDF " + render.html(document).encode())
+    monkeypatch.setattr(pdf, "typeset", lambda document: b"%PDF " + html.page(document).encode())
 
 
 def write(database: Database, store: ObjectStore, week: str = WEEK, **others: Any) -> WeekWritten:
@@ -383,7 +384,7 @@ def test_where_no_pdf_can_be_made_the_html_is_written_and_the_old_pdf_taken_away
     def none(document: object) -> bytes:
         raise PermanentFailure("PDFs cannot be made: pip install typst")
 
-    monkeypatch.setattr(render, "pdf", none)
+    monkeypatch.setattr(pdf, "typeset", none)
     written = write(database, store)
     assert (written.made, written.failed) == (2, {})
     assert written.without_pdf == dict.fromkeys(EXPECTED[:2], "PDFs cannot be made: pip install typst")

@@ -44,7 +44,7 @@ def asked(settings: Settings, database: object, monkeypatch: pytest.MonkeyPatch)
                 if one.month in months
             ]
 
-        def queued(_i: object, _workspace: Path, _location: str, job: str, tags: Mapping[str, str]) -> str:
+        def queued(_i: object, _workspace: Path, _location: str, job: str, tags: Mapping[str, str], **_: object) -> str:
             return create_run_for_test(instance, job, status=dg.DagsterRunStatus.STARTED, tags=dict(tags)).run_id
 
         monkeypatch.setattr(queue, "month_states", states)
@@ -97,7 +97,7 @@ def test_it_needs_the_role_that_decides(asked: Asked, roles: Any, may: bool) -> 
 
 
 def test_without_a_daemon_or_its_code_server_nothing_is_queued(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    def away(*_: object) -> str:
+    def away(*_: object, **__: object) -> str:
         raise TransientFailure("the code server does not answer")
 
     monkeypatch.setattr(queue, "queue_run", away)

@@ -19,18 +19,19 @@ import yaml
 
 from irt_assets import definitions
 from irt_assets.abilities.batch import measure
+from irt_assets.blocks.markdown import escaped
 from irt_assets.calibration import nightly
 from irt_assets.calibration.checks import HOW_TO_FIX, ITEMS
 from irt_assets.calibration.nightly_assets import check_night, night_metadata
 from irt_assets.common.job_names import NIGHTLY_JOB
 from irt_assets.decisions.origin import initialise
 from irt_assets.engines.em import EmEngine
+from irt_assets.engines.r_engines import REngine
 from irt_assets.engines.r_service import Service
 from irt_assets.engines.registry import build
-from irt_assets.engines.remote import RemoteEngine
-from irt_assets.invariants.coverage import the_nightly_calibration_is_fresh
 from irt_assets.invariants.invariant import InvariantContext, NotTested, Violation
 from irt_assets.invariants.learners import runs_agree_on_abilities
+from irt_assets.invariants.months import the_nightly_calibration_is_fresh
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.simulation.truth import Truth
@@ -38,7 +39,6 @@ from irt_assets.responses.item_times import ability_times_of_last_night
 from irt_assets.responses.scales import change_rules, read_scales
 from resources.dagster_schema import rows_of
 from resources.failures import PermanentFailure, TransientFailure
-from resources.markdown import escaped
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import SCALE, add_attempts, add_items, answer_matrix, folder_store, model_scores, rows, run_sql
@@ -397,7 +397,7 @@ def remote_world(world: Settings) -> Iterator[Database]:
 
 
 def remote(url: str) -> Any:
-    return lambda _: RemoteEngine(Service(url, "token-of-the-test", pause=0.01))
+    return lambda _: REngine("remote", Service(url, "token-of-the-test", pause=0.01).call)
 
 
 def test_a_scale_of_the_remote_engine_is_fitted_in_the_service_and_the_log_says_so(

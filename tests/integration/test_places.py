@@ -382,8 +382,8 @@ SPEC = replace(em.SPEC, name="twin", for_comparison=True)
     Place(
         "irt_assets/engines/registry.py",
         {
-            "    remote.SPEC,\n": "    twin.SPEC,\n",
-            "from irt_assets.engines import brms, em, mirt, pymc, remote": ", twin",
+            "    r_engines.REMOTE,\n": "    twin.SPEC,\n",
+            "from irt_assets.engines import em, pymc, r_engines": ", twin",
         },
     ),
 )

@@ -66,6 +66,14 @@ def test_a_green_month_is_announced_once_with_what_waits(months: Instance) -> No
     assert months.told() == [f"{JAN} is green, no decision waits"]
 
 
+def test_with_a_dashboard_it_links_to_the_page_of_the_month(months: Instance) -> None:
+    address = {"irt_dashboard_url": "https://irt.example.org/admin/"}
+    months.database.settings = months.database.settings.model_copy(update=address)
+    assert months.told() == [WAITS]
+    ((fix,),) = rows(months.database, "SELECT fix FROM alert")
+    assert f"in https://irt.example.org/admin/?view=month&month={FEB}: what is published stays" in fix
+
+
 @pytest.mark.parametrize("state", [State.RED, State.STALE, State.RUNNING, State.PENDING])
 def test_it_waits_until_the_month_is_green(months: Instance, state: State) -> None:
     months.states[FEB] = state

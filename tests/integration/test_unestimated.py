@@ -8,6 +8,7 @@ from typing import NamedTuple
 import dagster as dg
 import pytest
 
+from irt_assets.blocks.markdown import markdown
 from irt_assets.decisions.origin import initialise
 from irt_assets.drift.alerts import episodes
 from irt_assets.drift.assets import DRIFT_JOB, sentence, unestimated_table
@@ -121,7 +122,7 @@ def test_what_can_be_neither_compared_nor_tested_is_named_with_the_reason(
     assert not unsaid(
         sentence(judged), "2 tested by proportion correct", "2 published items could be neither compared nor tested"
     )
-    table = unestimated_table([judged])
+    table = markdown(unestimated_table([judged]))
     assert table.index(items.easier) < table.index(items.vanished)
     with_rows = rows(Database(settings), "SELECT item_id FROM item_drift WHERE month = %s", MONTHS[1:])
     assert not {(items.vanished,), (items.unanswered,)} & set(with_rows)

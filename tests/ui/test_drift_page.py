@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page
 
-from irt_assets.reports import learner_page
-from irt_assets.reports.drift_report import html
-from tests.helpers.drift_facts import ANCHOR, BAD, LEAKED, NOW, SOUND, drift_row, made_up_facts, made_up_item
+from tests.helpers.drift_facts import ANCHOR, BAD, LEAKED, NOW, SOUND, drift_row, html, made_up_facts, made_up_item
 from tests.helpers.learner_facts import FACTS
+from tests.helpers.learner_facts import page as learner_page
 
 pytestmark = pytest.mark.xdist_group("ui")
 LEARNERS = (FACTS, replace(FACTS, lang="ko", name="김하늘"))
@@ -75,7 +74,7 @@ def test_at_the_width_of_a_phone_and_of_a_desk_nothing_leaves_the_page_and_no_wo
     """Tables of numbers scroll within themselves, so that the page as a whole does not."""
     page.set_viewport_size(viewport)  # type: ignore[arg-type]
     written = tmp_path / "report.html"
-    for made in (html(made_up_facts(SOUND, LEAKED, ANCHOR), NOW), *map(learner_page.page, LEARNERS)):
+    for made in (html(made_up_facts(SOUND, LEAKED, ANCHOR), NOW), *map(learner_page, LEARNERS)):
         written.write_text(made, "utf-8")
         page.goto(written.as_uri())
         width = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")

@@ -151,7 +151,6 @@ def test_mantel_haenszel_is_what_r_says_of_admissions_at_berkeley() -> None:
     assert found.se == pytest.approx(2.35 * se, rel=1e-6)
     assert found.delta == pytest.approx(-2.35 * np.log(0.9046968), rel=1e-6)
     assert found.ets_class == "A"
-    assert (found.n_reference, found.n_focal) == (2691, 1835)
 
 
 @pytest.mark.parametrize(

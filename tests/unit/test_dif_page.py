@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from irt_assets.blocks.markdown import markdown
 from irt_assets.charts.chart import Points
 from irt_assets.charts.svg import as_markdown
 from irt_assets.drift.dif_month import AttributeDif, Row, group_of, rows_of
-from irt_assets.drift.dif_page import groups_table, items_table, sentence
+from irt_assets.drift.dif_page import groups_table, items_blocks, sentence
 from irt_assets.drift.plots import differences_plot
 from irt_assets.psychometrics.core.models import Calibration, Convergence
 from irt_assets.psychometrics.dif.analysis import Dif, Group
@@ -75,7 +76,7 @@ def test_a_class_c_that_the_wald_test_does_not_confirm_is_shown_and_not_counted(
         row("small", "small", "A", large=False),
     ]
     assert sentence("default", found) == "default: lang: large DIF in 1 of 4 items: both, smaller in 1"
-    lines = {line.split("|")[2].strip(): line for line in items_table({"default": found}).splitlines()[2:]}
+    lines = {line.split("|")[2].strip(): line for line in markdown(*items_blocks({"default": found})).splitlines()[2:]}
     assert list(lines) == ["both", "alone", "small"]
     assert lines["alone"].endswith("| within forms alone |")
     assert lines["both"].endswith("| large |")
@@ -84,11 +85,11 @@ def test_a_class_c_that_the_wald_test_does_not_confirm_is_shown_and_not_counted(
 def test_what_was_not_tested_is_said_with_its_reason() -> None:
     found = [whole(why_not="2 of 9 groups are a|b"), row("a", None, None, large=False, why_not="because")]
     assert "lang not tested (2 of 9 groups are a|b)" in sentence("default", found)
-    table = groups_table({"default": found})
+    table = markdown(groups_table({"default": found}))
     assert "3 smaller groups" in table
     assert "12 | | | left out, 5 of them with a value that is not a group" in table
     assert "2 of 9 groups are a\\|b" in table
-    assert items_table({"default": found}) == "none"
+    assert markdown(*items_blocks({"default": found})) == "none"
     assert differences_plot(found[0], found[1:]) is None
 
 
@@ -126,7 +127,7 @@ def test_a_value_of_any_type_makes_a_group_or_none(value: object, group: str | N
 def test_where_difficulty_is_an_extrapolation_the_table_has_the_difference_of_expected_scores() -> None:
     far = row("far", "high", "C", large=True)
     far["details"]["wald"] |= {"delta_b": None, "delta_b_se": None, "shift": -0.1234, "shift_se": 0.0213}
-    table = items_table({"default": [whole(), far, row("near", "high", "C", large=True)]})
+    table = markdown(*items_blocks({"default": [whole(), far, row("near", "high", "C", large=True)]}))
     assert "| score -0.123 ± 0.021 |" in table
     assert "| +0.60 ± 0.10 |" in table
     assert differences_plot(whole(), [far]) is None, "there is no difference of difficulty to draw"

@@ -10,19 +10,32 @@ from typing import Any
 import pypdfium2
 import pytest
 
+from irt_assets.blocks.html import page as page_of
+from irt_assets.blocks.pdf import typeset
 from irt_assets.decisions.proposals import Proposal as Change
 from irt_assets.decisions.proposals import State as State_
 from irt_assets.decisions.release_impact import Impact
 from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.psychometrics.core.items import ItemRow
-from irt_assets.reports import render
 from irt_assets.reports.drift_details import details, kind_of_change
 from irt_assets.reports.drift_facts import Item
 from irt_assets.reports.drift_linking import jumped
-from irt_assets.reports.drift_report import document, html, key_figures, to_look_at, verdict
+from irt_assets.reports.drift_report import document, key_figures, to_look_at, verdict
 from irt_assets.reports.drift_rows import AlertRow, DecisionRow, DifRow, InformationRow, Linked
 from irt_assets.responses.scales import Scale
-from tests.helpers.drift_facts import ANCHOR, BAD, FIT, LEAK, LEAKED, NOW, SOUND, drift_row, made_up_facts, made_up_item
+from tests.helpers.drift_facts import (
+    ANCHOR,
+    BAD,
+    FIT,
+    LEAK,
+    LEAKED,
+    NOW,
+    SOUND,
+    drift_row,
+    html,
+    made_up_facts,
+    made_up_item,
+)
 
 
 class Page(HTMLParser):
@@ -217,7 +230,7 @@ def test_what_waits_for_a_decision_is_counted_and_stands_with_what_to_type_and_i
     )
     assert verdict(facts).answer == "Safe to release: yes, two decisions open."
     page = Page(html(facts, NOW)).text
-    linked_to = Page(render.html(document(facts, NOW, "https://irt.example.org/admin"))).addresses
+    linked_to = Page(page_of(document(facts, NOW, "https://irt.example.org/admin"))).addresses
     assert "https://irt.example.org/admin/?view=month&month=2026-10" in linked_to
     assert "Safe to release: yes, two decisions open." in page
     assert 'irt release accept 2026-10/B2 --by NAME --reason "WHY"' in page
@@ -282,7 +295,7 @@ def test_an_item_that_was_tested_by_its_proportion_correct_says_so() -> None:
 
 def test_the_pdf_says_what_the_page_says_and_where_its_numbers_come_from() -> None:
     korean = made_up_item("문항-1", drift_row("문항-1", "2026-10", -0.9, "high", change=LEAK), onset="2026-10-09")
-    made = pypdfium2.PdfDocument(render.pdf(document(made_up_facts(SOUND, korean, ANCHOR), NOW)))
+    made = pypdfium2.PdfDocument(typeset(document(made_up_facts(SOUND, korean, ANCHOR), NOW)))
     pages = [page.get_textpage().get_text_bounded() for page in made]
     assert "Safe to release: yes." in pages[0]
     assert "문항-1" in pages[0]

@@ -9,7 +9,7 @@ import pytest
 
 from irt_assets.engines import registry
 from irt_assets.engines.em import EmEngine
-from irt_assets.engines.remote import RemoteEngine
+from irt_assets.engines.r_engines import REngine
 from irt_assets.engines.spec import PythonPackage
 from resources.failures import PermanentFailure
 from resources.settings import Settings
@@ -61,9 +61,11 @@ def test_where_the_r_service_is_set_the_engines_in_r_run_there() -> None:
     for name, engine in (("remote", "mirt"), ("mirt", "mirt"), ("brms", "brms")):
         assert registry.installed(name, settings) is None
         built = registry.build(name, settings)
-        assert isinstance(built, RemoteEngine)
-        assert (built.name, built.engine, built.service.base_url) == (name, engine, "http://r-irt:8000")
-        assert built.service.seconds > 60.0
+        assert isinstance(built, REngine)
+        service = built.call.__self__  # type: ignore[attr-defined]
+        fits = "brms" if built.sampling else "mirt"
+        assert (built.name, fits, service.base_url) == (name, engine, "http://r-irt:8000")
+        assert service.seconds > 60.0
         assert "hidden" not in repr(built)
 
 

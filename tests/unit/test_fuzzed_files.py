@@ -18,11 +18,11 @@ from irt_assets.file_commands import tables as parameters
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.responses.importing.bank import LEARNERS, QUESTIONS, read_rows
 from irt_assets.responses.importing.clean import Limits
-from irt_assets.responses.importing.load import AnswerFile
 from irt_assets.responses.importing.mapping import load_mapping
 from irt_assets.responses.importing.readers import open_source
 from irt_assets.responses.importing.report import ImportReport, RejectFile
-from irt_assets.responses.importing.staging import csv_of
+from irt_assets.responses.importing.staging import copy_rows
+from irt_assets.responses.importing.take import AnswerSource
 from resources.failures import PermanentFailure
 from tests.unit.fuzzed_files import KINDS, ODD, File, damage, damaged, odd, tables, typed_parquet, written
 
@@ -80,9 +80,12 @@ def read_log(path: Path, mapping: str | Path = "auto") -> tuple[ImportReport, in
     report = ImportReport()
     accepted = 0
     with RejectFile(path.parent, path) as rejects:
-        for _, answers in AnswerFile(open_source(path), load_mapping(mapping), None).answers(LIMITS, report, rejects):
+        for _, answers in AnswerSource(open_source(path), load_mapping(mapping), None).answers(
+            LIMITS, report, rejects.add
+        ):
             accepted += answers.num_rows
-            csv_of(answers).decode()
+            answers.validate(full=True)
+            copy_rows(answers)
     if report.rejected:
         assert rejects.path is not None
         rejects.path.read_text("utf-8")

@@ -13,10 +13,9 @@ import pytest
 from irt_assets.charts.svg import svg
 from irt_assets.kpis.meaning import RANGES, Why
 from irt_assets.reports.learner_curve import Level, curve
-from irt_assets.reports.learner_page import page
 from irt_assets.reports.learner_verdicts import KPIS, LADDERS, Topic, next_steps, sorted_topics, verdict
 from irt_assets.reports.learner_words import LANGUAGES, Words, catalogue, language_of
-from tests.helpers.learner_facts import EVEN, FACTS, FEW, GOOD, MONDAY, STRONG, WEAK
+from tests.helpers.learner_facts import EVEN, FACTS, FEW, GOOD, MONDAY, STRONG, WEAK, page
 
 
 def missing(**reasons: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from irt_assets.blocks.markdown import markdown
 from irt_assets.calibration.linking_history import ANCHORS_SHOWN, LinkedMonth, history_plot, history_table
 from irt_assets.charts import svg
 from irt_assets.charts.chart import Boxes, Points
@@ -27,7 +28,7 @@ def crosses(history: list[LinkedMonth]) -> list[tuple[float, float]]:
 
 def test_the_table_has_the_newest_month_first_with_errors_and_names() -> None:
     history = [SOUND, replace(SOUND, month="2026-02", dropped=("k1", "k2"), unseen=3), FAILED]
-    assert history_table(history).splitlines()[2:] == [
+    assert markdown(history_table(history)).splitlines()[2:] == [
         "| 2026-03 | not linked: anchors disagree | | | | |",
         "| 2026-02 | 1.050 ± 0.020 | -0.100 ± 0.030 | 28 | k1, k2 | 3 |",
         "| 2026-01 | 1.050 ± 0.020 | -0.100 ± 0.030 | 28 | none | 0 |",

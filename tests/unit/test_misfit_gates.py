@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from irt_assets.calibration.shown import misfit_table
+from irt_assets.blocks.markdown import markdown
+from irt_assets.calibration.shown import misfit_blocks
 from irt_assets.gates.model_gates import growth_of_misfit, misfit_has_not_grown, misfit_was_accepted
 from irt_assets.ledger.fit_spec import ComparedMisfit, StagedSpec
 from irt_assets.psychometrics.eligibility.rules import Rules
@@ -50,11 +51,11 @@ def test_a_month_held_for_dependence_names_the_items_once(low: dict[str, float],
 @pytest.mark.parametrize("low", [{}, {"random": 0.02}])
 def test_no_item_is_named_for_what_did_not_grow(low: dict[str, float]) -> None:
     assert "alike" not in growth_of_misfit(evidence(), compared(BOTH, **low)).why
-    assert "alike" not in misfit_table(compared(BOTH, **low))
+    assert "alike" not in markdown(*misfit_blocks(compared(BOTH, **low)))
 
 
 def test_the_table_names_all_of_them() -> None:
-    table = misfit_table(compared(BOTH, dependence=0.3))
+    table = markdown(*misfit_blocks(compared(BOTH, dependence=0.3)))
     assert f"dependence between items: {', '.join(ITEMS[:-1])} and {ITEMS[-1]} answer alike beyond ability" in table
     assert table.count("alike") == 1
 
@@ -79,4 +80,4 @@ def test_a_comparison_that_knows_no_items_is_judged_and_names_none() -> None:
         verdict = judge(old)
         assert not verdict.passed
         assert "alike" not in verdict.why
-    assert "alike" not in misfit_table(compared(dependence=0.3))
+    assert "alike" not in markdown(*misfit_blocks(compared(dependence=0.3)))

@@ -11,10 +11,10 @@ import pytest
 
 from irt_assets.charts.chart import Chart, Line
 from irt_assets.charts.svg import image
+from irt_assets.drift.assets import flagged_table, sentence_on_information
 from irt_assets.drift.compared import Compared
 from irt_assets.drift.evidence import InForce, LinkedWindow
-from irt_assets.drift.information import MonthInformation, inform, item_rows, test_row
-from irt_assets.drift.information_assets import ScaleInformation, flagged_table, sentence
+from irt_assets.drift.information import MonthInformation, ScaleInformation, inform, item_rows, test_row
 from irt_assets.drift.plots import item_curves, test_curves
 from irt_assets.drift.unestimated import Unestimated
 from irt_assets.psychometrics.core.errors import PsychometricsError
@@ -56,8 +56,8 @@ def test_a_sound_month_retires_nothing_and_keeps_all() -> None:
     assert (row["flagged"], row["details"]["trusted"]) == (False, True)
     assert row["curve"]["in_force"] == row["curve"]["without_flagged"]
     assert row["details"]["retiring"]["se_above_before"] == row["details"]["retiring"]["se_above_after"] != []
-    assert "without" not in sentence(ScaleInformation("math", found))
-    assert flagged_table({"math": found}) == "none"
+    assert "without" not in sentence_on_information(ScaleInformation("math", found))
+    assert flagged_table({"math": found}).rows == ()
     picture = test_curves(found)
     assert [names(chart) for chart in picture.charts] == [
         [f"{ANCHORS} items, as published", "the same items in this month"]
@@ -101,7 +101,7 @@ def test_a_test_of_which_nothing_was_estimated_has_curves_and_no_verdict() -> No
     assert row["details"]["items"]["not_estimated"]["gone1"] == "it is no longer in the bank"
     assert max(row["curve"]["in_force"]) > 0 == max(row["curve"]["now"])
     assert row["curve"]["se_now"] == [None] * 81
-    assert "0 of 0 items" in sentence(ScaleInformation("math", found))
+    assert "0 of 0 items" in sentence_on_information(ScaleInformation("math", found))
     assert test_curves(found).title == "No item in force was estimated by this month"
     assert ElementTree.fromstring(image(test_curves(found))) is not None
 
@@ -128,7 +128,9 @@ def test_items_published_as_another_model_are_named_and_not_judged() -> None:
     assert rows[IDS[4]]["status"] == "compared"
     details = test_row(found)["details"]
     assert (details["items"]["compared"], details["items"]["of_another_model"]) == (ANCHORS - 4, 4)
-    assert "4 are not judged: published as 3PL, fitted as 2PL" in sentence(ScaleInformation("math", found))
+    assert "4 are not judged: published as 3PL, fitted as 2PL" in sentence_on_information(
+        ScaleInformation("math", found)
+    )
 
 
 def test_where_all_is_published_as_another_model_there_is_no_test() -> None:
@@ -137,4 +139,4 @@ def test_where_all_is_published_as_another_model_there_is_no_test() -> None:
     assert found.test is None
     assert "published as 3PL, fitted as 2PL" in test_row(found)["details"]["why"]
     assert ElementTree.fromstring(image(test_curves(found))) is not None
-    assert flagged_table({"math": found}) == "none"
+    assert flagged_table({"math": found}).rows == ()

@@ -8,31 +8,32 @@ import sys
 import pypdfium2
 import pytest
 
-from irt_assets.charts.chart import Chart
-from irt_assets.charts.svg import svg
-from irt_assets.reports import render
-from irt_assets.reports.document import (
+from irt_assets.blocks import (
+    Badge,
     Block,
     Box,
     Column,
+    Details,
     Document,
     Figure,
     Figures,
-    Group,
-    Heading,
-    Numbered,
+    List,
     Pairs,
     Paragraph,
+    Section,
     Span,
     Table,
 )
+from irt_assets.blocks import html as as_html
+from irt_assets.blocks import pdf as as_pdf
+from irt_assets.charts.chart import Chart
 from resources.failures import PermanentFailure
 from resources.files import typesetting
 
 HOSTILE = (
     '<script>alert(\'x\')</script>{{ 7 * 7 }}{% x %} #panic() $a$ *b* [c] @d <e> \\ " `f` ~ // /* ] #image("g.png")'
 )
-CHART = svg(Chart((0, 1), (0, 1), "θ", HOSTILE, HOSTILE))
+CHART = Chart((0, 1), (0, 1), "θ", HOSTILE, HOSTILE)
 
 
 def document(*blocks: Block, **changes: str) -> Document:
@@ -50,23 +51,24 @@ def squeezed(text: str) -> str:
 
 def every_block(text: str) -> list[Block]:
     return [
-        Heading(text, id="here"),
-        Paragraph((text, Span(text, "bold"), Span(text, "code"), Span(text, "quiet", "#here"))),
-        Numbered((text,)),
+        Section(text, (), "here"),
+        Paragraph((text, Span(text, "bold"), Span(text, "code"), Span(text, "quiet", "#here"), Badge(text))),
+        List((text,), numbered=True),
         Pairs(((text, text),)),
         Pairs(((text, text), (text, text)), small=True),
-        Table((Column(text, share=1),), ((text,),), filter_id="of-all"),
-        Figures((Figure(CHART, text, text), Figure(CHART, text, text))),
-        Group((Heading(text, 3), Box((Paragraph(text),), "bad"))),
+        Table((Column(text, share=1), Column(text)), ((text, List((text,))),), text, filter_id="of-all"),
+        Figures((Figure(CHART, text), Figure(CHART, text))),
+        Details(text, (Figure(CHART, text, wide=True),)),
+        Section("", (Section(text, (Box((Paragraph(text),), "bad"),), level=3, together=True),)),
     ]
 
 
 def test_text_is_text_in_every_block_of_both_whatever_it_holds() -> None:
     made = document(*every_block(HOSTILE), title=HOSTILE, subtitle=HOSTILE, running=HOSTILE)
-    page = render.html(made)
+    page = as_html.page(made)
     assert page.count("<script") == 1, "the page's own"
     assert page.count("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;{{ 7 * 7 }}{% x %}") >= 15
-    assert squeezed(text_of(render.pdf(made))).count(squeezed(HOSTILE)) >= 15
+    assert squeezed(text_of(as_pdf.typeset(made))).count(squeezed(HOSTILE)) >= 15
 
 
 @pytest.mark.parametrize(
@@ -74,13 +76,13 @@ def test_text_is_text_in_every_block_of_both_whatever_it_holds() -> None:
 )
 def test_no_text_keeps_a_pdf_from_being_made(text: str) -> None:
     """Letters that no font holds are boxes, a lone surrogate is a question mark, a long word is broken."""
-    assert render.pdf(document(*every_block(text), title=f"Report {text}", subtitle=text, running=text)).startswith(
+    assert as_pdf.typeset(document(*every_block(text), title=f"Report {text}", subtitle=text, running=text)).startswith(
         b"%PDF"
     )
 
 
 def test_a_pdf_holds_latin_and_korean_and_the_signs_of_the_formulas() -> None:
-    made = text_of(render.pdf(document(Paragraph("Ability θ ≥ 0.5 ± 0.1 Δb² −1 – …"), Paragraph("학습자 보고서"))))
+    made = text_of(as_pdf.typeset(document(Paragraph("Ability θ ≥ 0.5 ± 0.1 Δb² −1 – …"), Paragraph("학습자 보고서"))))
     assert "Ability θ ≥ 0.5 ± 0.1 Δb² −1 – …" in made
     assert "학습자 보고서" in made
 
@@ -96,33 +98,33 @@ def test_a_backslash_is_not_drawn_as_a_won_sign() -> None:
 
 
 def fonts_of(made: Document) -> set[str]:
-    page = pypdfium2.PdfDocument(render.pdf(made))[0]
+    page = pypdfium2.PdfDocument(as_pdf.typeset(made))[0]
     fonts = {one.get_font().get_base_name() for one in page.get_objects() if hasattr(one, "get_font")}
     return {font.partition("+")[2] or font for font in fonts}
 
 
 def test_korean_lines_end_between_words() -> None:
     word = "학습자보고서입니다84명"
-    lines = text_of(render.pdf(document(Paragraph(" ".join([word] * 40)), language="ko"))).splitlines()
+    lines = text_of(as_pdf.typeset(document(Paragraph(" ".join([word] * 40)), language="ko"))).splitlines()
     broken = [line for line in lines if word[:3] in line and set(line.split()) != {word}]
     assert broken == []
 
 
 def test_the_same_document_is_the_same_pdf_and_is_tagged_for_people_who_hear_it() -> None:
     made = document(*every_block("text"))
-    assert render.pdf(made) == render.pdf(made)
-    assert pypdfium2.PdfDocument(render.pdf(made)).is_tagged()
-    assert b"pdfuaid:part" in render.pdf(made)
+    assert as_pdf.typeset(made) == as_pdf.typeset(made)
+    assert pypdfium2.PdfDocument(as_pdf.typeset(made)).is_tagged()
+    assert b"pdfuaid:part" in as_pdf.typeset(made)
 
 
 def test_what_is_longer_than_a_page_is_on_the_next_and_what_belongs_together_is_not_parted() -> None:
-    first = Heading("First")
-    long = Group((Heading("Long", 3), Paragraph(" ".join(f"w{n}" for n in range(4000)))))
-    made = text_of(render.pdf(document(first, long)))
+    long = Section("Long", (Paragraph(" ".join(f"w{n}" for n in range(4000))),), level=3, together=True)
+    made = text_of(as_pdf.typeset(document(Section("First", (long,)))))
     assert all(f"w{n}" in made for n in (0, 1999, 3999))
-    groups = [Group((Heading(f"H{n}", 3), *(Paragraph(f"P{n}") for _ in range(12)))) for n in range(20)]
+    groups = (Section(f"H{n}", tuple(Paragraph(f"P{n}") for _ in range(12)), level=3, together=True) for n in range(20))
     pages = [
-        page.get_textpage().get_text_bounded() for page in pypdfium2.PdfDocument(render.pdf(document(first, *groups)))
+        page.get_textpage().get_text_bounded()
+        for page in pypdfium2.PdfDocument(as_pdf.typeset(document(Section("First", tuple(groups)))))
     ]
     assert len(pages) > 2
     assert all(sum(f"P{n}\r\n" in f"{page}\r\n" for page in pages) == 1 for n in range(20))
@@ -130,14 +132,14 @@ def test_what_is_longer_than_a_page_is_on_the_next_and_what_belongs_together_is_
 
 def test_an_error_of_the_typesetter_names_the_document() -> None:
     with pytest.raises(PermanentFailure, match=r"no PDF of “Report”: .*nowhere"):
-        render.pdf(document(Paragraph(Span("text", link="#nowhere"))))
+        as_pdf.typeset(document(Paragraph(Span("text", link="#nowhere"))))
 
 
 def test_without_typst_the_error_names_the_package_and_the_html_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "typst", None)
     with pytest.raises(PermanentFailure, match="pip install typst"):
-        render.pdf(document(Paragraph("text")))
-    assert "<p>text</p>" in render.html(document(Paragraph("text")))
+        as_pdf.typeset(document(Paragraph("text")))
+    assert "<p>text</p>" in as_html.page(document(Paragraph("text")))
 
 
 def test_every_font_comes_with_the_installation_and_its_licence() -> None:

@@ -101,6 +101,8 @@ def test_an_empty_value_is_unset(monkeypatch: pytest.MonkeyPatch, name: str) -> 
         ("irt_ui_url", "https://irt.example.org/?a=1"),
         ("irt_ui_hosts", "irt.example.org, https://other.example.org"),
         ("irt_ui_hosts", "*"),
+        ("irt_source_url", "https://github.com/org/repo"),
+        ("irt_source_url", "git@github.com:org/repo/tree/v1"),
         ("irt_threads", "0"),
         ("irt_time_zone", "Europe/Atlantis"),
         ("irt_time_zone", "../../etc/passwd"),

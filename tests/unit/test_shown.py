@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from irt_assets.abilities.batch import ScaleAbilities
+from irt_assets.blocks.markdown import markdown
 from irt_assets.calibration import shown
 from irt_assets.calibration.month import FitOutcome
+from irt_assets.common.dashboard_pages import decide_in
+from irt_assets.common.metadata import metadata
 from irt_assets.kpis.assets import kpi_table
 from irt_assets.kpis.meaning import MEANINGS, RANGES
 from irt_assets.kpis.summary import Summary
@@ -63,9 +66,7 @@ def test_abilities_show_their_distribution_and_their_reliability() -> None:
 
 
 def test_what_is_no_number_draws_no_trend() -> None:
-    assert shown.numbers("math", {"slope": 1.0, "p of Q": float("nan")}) == {
-        "slope (math)": dg.MetadataValue.float(1.0)
-    }
+    assert metadata({"slope": 1.0, "p of Q": float("nan")}, "math") == {"slope (math)": dg.MetadataValue.float(1.0)}
 
 
 def test_rows_that_people_see_as_a_table_are_read_back() -> None:
@@ -80,14 +81,14 @@ def test_every_kpi_is_explained_beside_its_numbers() -> None:
     written = Summary()
     written.add([{"E_t": 0.2, "S": None, "why": {"S": "no answer"}}, {"E_t": 0.4, "why": {}}])
     assert written.missing == {("S", "no answer"): 1}
-    lines = kpi_table(written).splitlines()
+    lines = markdown(kpi_table(written)).splitlines()
     assert [cells(line)[0] for line in lines[2:]] == list(RANGES)
     (efficiency,) = [cells(line) for line in lines if line.startswith("| E_t ")]
     assert efficiency == ["E_t", MEANINGS["E_t"], "0 to 1", "2", "0.30"]
-    assert [cells(line)[3:] for line in lines if line.startswith("| S ")] == [["0", ""]]
+    assert [cells(line)[3:] for line in lines if line.startswith("| S ")] == [["0", "–"]]
 
 
 def test_a_held_month_links_to_its_page_in_the_dashboard() -> None:
-    linked = shown.decide_in("https://irt.example.org/admin", "2026-08")["decide in"]
+    linked = decide_in("https://irt.example.org/admin", "2026-08")["decide in"]
     assert linked == dg.MetadataValue.url("https://irt.example.org/admin/?view=month&month=2026-08")
-    assert shown.decide_in(None, "2026-08")["decide in"].value == "the dashboard, or `irt release`"
+    assert decide_in(None, "2026-08")["decide in"].value == "the dashboard, or `irt release`"

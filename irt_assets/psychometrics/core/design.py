@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from irt_assets.psychometrics.core import layout_kernels
+from irt_assets.psychometrics.core import kernels, layout_kernels
 from irt_assets.psychometrics.core.arrays import Ints, Mask
 from irt_assets.psychometrics.core.errors import DisconnectedDesignError
 from irt_assets.psychometrics.core.models import Responses
@@ -93,6 +93,16 @@ def row_starts(responses: Responses) -> Ints:
     start = np.empty(responses.n_persons + 1, dtype=np.int64)
     layout_kernels.row_starts(responses.person, start)
     return start
+
+
+def over_learners(work: Callable[[int, int], object], responses: Responses, start: Ints, threads: int | None) -> None:
+    """Calls `work(first, last)` for ranges of learners who together are all, on `threads` threads, None for all.
+
+    `start`: as `row_starts`. The ranges have about as many responses each, and do not depend on `threads`.
+    """
+    with kernels.runner(threads) as run:
+        if responses.n_persons:
+            run(work, kernels.cut(np.diff(start) + 1, min(64, 1 + responses.n_responses // 50_000)))
 
 
 @dataclass(frozen=True)

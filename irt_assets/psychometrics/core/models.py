@@ -163,7 +163,7 @@ class Responses:
         return cls(person.astype(np.int32), item.astype(np.int32), values.astype(np.int8), x.shape[0], ids, sizes)
 
     def of_items(self, keep: npt.ArrayLike) -> Responses:
-        """The responses to the items of `keep` (a boolean mask or ascending indices); persons keep their number."""
+        """The responses to the items of `keep` (a mask, or indices in any order); persons keep their number."""
         kept = np.arange(self.n_items)[np.asarray(keep)]
         place = np.full(self.n_items, -1, dtype=np.int32)
         place[kept] = np.arange(len(kept))
@@ -172,6 +172,17 @@ class Responses:
         sizes = None if self.categories is None else self.categories[kept]
         item, score = place[self.item[rows]], self.score[rows]
         return Responses(self.person[rows], item, score, self.n_persons, ids, sizes, self.key)
+
+    def of_persons(self, persons: npt.NDArray[np.integer[Any]]) -> Responses:
+        """The responses of `persons` (ascending indices), who are numbered anew and have no `key`."""
+        place = np.full(self.n_persons, -1, dtype=np.int32)
+        place[persons] = np.arange(len(persons))
+        some = self.of_rows(place[self.person] >= 0)
+        return replace(some, person=place[some.person], n_persons=len(persons), key=None)
+
+    def of_rows(self, rows: Mask) -> Responses:
+        """The responses that `rows` (R,) marks; persons and items keep their numbers."""
+        return replace(self, person=self.person[rows], item=self.item[rows], score=self.score[rows])
 
     def among(self, item_ids: Sequence[str]) -> Responses:
         """The same responses with `item_ids` as the items, of which some may have no response.

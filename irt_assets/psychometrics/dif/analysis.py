@@ -217,11 +217,8 @@ def _fitted(
     if enough.sum() < FEWEST_ITEMS:
         few = f"{enough.sum()} items have {TESTABLE} answers of the group or more, {FEWEST_ITEMS} are needed"
         return replace(group, reason=few), None
-    rows = members[responses.person] & enough[responses.item]
-    persons, place = np.unique(responses.person[rows], return_inverse=True)
-    own = Responses(
-        place.astype(np.int32), responses.item[rows], responses.score[rows], persons.size, responses.item_ids
-    )
+    own = responses.of_rows(members[responses.person] & enough[responses.item])
+    own = own.of_persons(np.unique(own.person))
     try:
         shape = latent if own.n_persons >= FEWEST_LEARNERS else "normal"
         fit = fit_em(own, model=model, latent=shape, threads=threads)

@@ -32,7 +32,6 @@ class MantelHaenszel:
         chi2, p: the test of α = 1, with continuity correction, 1 df.
         ets_class: "A" negligible, "B", "C" large. All of these are NaN and None where no stratum
             can compare the groups.
-        n_reference, n_focal: sittings in strata that have both groups.
     """
 
     odds_ratio: float
@@ -41,8 +40,6 @@ class MantelHaenszel:
     chi2: float
     p: float
     ets_class: EtsClass | None
-    n_reference: int
-    n_focal: int
 
 
 def mantel_haenszel(counts: Cells, focal: int) -> MantelHaenszel:
@@ -61,12 +58,11 @@ def mantel_haenszel(counts: Cells, focal: int) -> MantelHaenszel:
     A, C = counts.right[both, 0], counts.right[both, focal]
     B, D, T = n_ref - A, n_foc - C, n_ref + n_foc
     R, S, P, Q = A * D / T, B * C / T, (A + D) / T, (B + C) / T
-    seen = int(n_ref.sum()), int(n_foc.sum())
     several = T > 1
     M, n1, n0, t = (A + C)[several], n_ref[several], n_foc[several], T[several]
     variance = float((n1 * n0 * M * (t - M) / (t**2 * (t - 1))).sum())
     if not (R.sum() > 0 and S.sum() > 0 and variance > 0):
-        return MantelHaenszel(np.nan, np.nan, np.nan, np.nan, np.nan, None, *seen)
+        return MantelHaenszel(np.nan, np.nan, np.nan, np.nan, np.nan, None)
     statistic = max(abs(float((A[several] - n1 * M / t).sum())) - 0.5, 0.0) ** 2 / variance
     p = float(chdtrc(1, statistic))
     odds_ratio = float(R.sum() / S.sum())
@@ -76,7 +72,7 @@ def mantel_haenszel(counts: Cells, focal: int) -> MantelHaenszel:
         + (Q * S).sum() / (2 * S.sum() ** 2)
     )
     delta, se = DELTA * float(np.log(odds_ratio)), -DELTA * float(np.sqrt(log_variance))
-    return MantelHaenszel(odds_ratio, delta, se, statistic, p, ets_class(delta, se, p), *seen)
+    return MantelHaenszel(odds_ratio, delta, se, statistic, p, ets_class(delta, se, p))
 
 
 def ets_class(delta: float, se: float, p: float) -> EtsClass:

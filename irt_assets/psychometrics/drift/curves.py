@@ -77,9 +77,9 @@ class CurveDifferences:
 def curve_differences(comparison: Comparison, *, mean: float, sd: float) -> CurveDifferences:
     """Comparison of all items; N(mean, sd²) is the scale's population."""
     old, window = comparison.published, comparison.fitted or Fitted(DEFAULT_MODEL)
-    across = comparison.across_models
+    across, by_model = comparison.across_models, list(ITEM_MODELS)
     simpler = [
-        min(window, of or Fitted(model), key=_rank) if is_across else Fitted(model)
+        min(window, of or Fitted(model), key=lambda fit: by_model.index(fit.model)) if is_across else Fitted(model)
         for of, model, is_across in zip(old.fitted, old.models(window.model), across, strict=True)
     ]
     learners = np.array([[mean if f.mean is None else f.mean, sd if f.sd is None else f.sd] for f in simpler])
@@ -130,10 +130,6 @@ def _differences(
     cov = by_now @ comparison.cov_window @ by_now.transpose(0, 2, 1)
     cov += by_published @ old.cov_with_guessing @ by_published.transpose(0, 2, 1)
     return now - published, cov - both - both.transpose(0, 2, 1), now_by_place, published_by_place
-
-
-def _rank(fit: Fitted) -> int:
-    return list(ITEM_MODELS).index(fit.model)
 
 
 def _moments(items: ItemParameters, learners: Floats) -> tuple[Floats, Floats, Floats]:

@@ -405,7 +405,7 @@ def _calibration(
     at_bound = structure.items_using(solution.at_bound)
     estimable = counts.estimable(structure.item_model)[kept]
     own_slope = structure.index[structure.block(0)] >= 0 if structure.item_model.own_slopes else False
-    reversed_ = np.where(own_slope, point.a < 0, (point.association < 0) & estimable)
+    reversed_ = np.where(own_slope, point.a < 0, (point.expected.association < 0) & estimable)
     reversed_ &= ~at_bound | (
         counts.rarer[kept] >= ENOUGH_FOR_SIGN
     )  # a slope unbounded because of a single answer says nothing of the key

@@ -244,18 +244,7 @@ def drawn(responses: Responses, learners: int) -> Responses:
     """The responses of at most this many learners, drawn at random with a fixed seed."""
     if responses.n_persons <= learners:
         return responses
-    kept = np.zeros(responses.n_persons, dtype=bool)
-    kept[np.random.default_rng(0).choice(responses.n_persons, learners, replace=False)] = True
-    rows = kept[responses.person]
-    place = np.cumsum(kept) - 1
-    return Responses(
-        place[responses.person[rows]],
-        responses.item[rows],
-        responses.score[rows],
-        learners,
-        responses.item_ids,
-        responses.categories,
-    )
+    return responses.of_persons(np.sort(np.random.default_rng(0).choice(responses.n_persons, learners, replace=False)))
 
 
 def _forced(rule: Latent, learners: int) -> str:

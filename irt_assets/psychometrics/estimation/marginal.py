@@ -54,8 +54,6 @@ class Point:
         information: (J, K, K), complete-data information expected over answers, plus the priors' curvature.
         expected: what the E-step says of the items.
         latent: (G, 2, 2), information of a group's mean and log SD.
-        at_nodes: (G, Q), expected number of persons of each group at each node.
-        association (J,), seen and right (J, Q): as in `Expectation`.
     """
 
     x: Floats
@@ -71,15 +69,11 @@ class Point:
     information: Floats
     expected: Expectation
     latent: Floats
-    at_nodes: Floats
-    association: Floats
-    seen: Floats
-    right: Floats
 
     @property
     def mass(self) -> Floats:
         """Shape (G,): persons per group."""
-        return self.at_nodes.sum(axis=1)
+        return self.expected.mass.sum(axis=1)
 
 
 class Problem:
@@ -116,9 +110,7 @@ class Problem:
         full[s.weights] = self.latent.start()
         if begun is not None:
             self._begin_at(begun, full)
-        x = np.empty(s.size)
-        x[s.index[s.free]] = full[s.free]
-        return x
+        return full[s.places]
 
     def _begin_at(self, begun: Calibration, full: Floats) -> None:
         s, J = self.structure, self.structure.n_items
@@ -193,10 +185,6 @@ class Problem:
             information=found.information + terms.curvature,
             expected=found,
             latent=spread,
-            at_nodes=found.mass,
-            association=found.association,
-            seen=found.seen,
-            right=found.right,
         )
 
     def narrowest_posterior(self, x: Floats) -> float:
@@ -292,7 +280,7 @@ class Problem:
         items known."""
         curves = self.curves(self.structure.expand(point.x))
         products = products_of_posteriors(curves, self._total, point.log_weights)
-        return self.histograms.observed_information(products, point.log_weights, point.at_nodes)
+        return self.histograms.observed_information(products, point.log_weights, point.expected.mass)
 
     def observed_blocks(self, point: Point) -> Floats:
         """Shape (J, K, K): each item's own block of `observed_information`."""
@@ -327,10 +315,8 @@ class Problem:
         if latent.any():
             solved = np.linalg.solve(held(point.latent, latent), np.where(latent, side, 0.0)[:, :, None])
             step[K * J : s.log_sds.stop] = solved[:, :, 0].T.ravel()
-        step[s.weights] = self.latent.newton_step(full[s.weights], point.log_weights, point.at_nodes)
-        x = np.zeros_like(gradient)
-        x[s.index[s.free]] = step[s.free]
-        return x
+        step[s.weights] = self.latent.newton_step(full[s.weights], point.log_weights, point.expected.mass)
+        return step[s.places]
 
     def information_scale(self, point: Point) -> Floats:
         """Shape (size,): root of the diagonal of the complete-data information of the free parameters."""
@@ -339,7 +325,7 @@ class Problem:
             [
                 np.einsum("jkk->kj", point.information).ravel(),
                 np.einsum("gkk->kg", point.latent).ravel(),
-                self.latent.information_scale(point.log_weights, point.at_nodes).ravel(),
+                self.latent.information_scale(point.log_weights, point.expected.mass).ravel(),
             ]
         )
         return np.sqrt(np.maximum(s.gather(diagonal), 1e-300))
@@ -378,11 +364,9 @@ def largest_scaled_gradient(
     reach = max(6.0, float(np.ceil(abs(latent_mean) + 5 * latent_sd)))
     full = np.concatenate([a, d, logit(np.clip(c, *GUESSING_BOUNDS))[: J * (structure.K - 2)]])
     full = np.concatenate([full, [latent_mean, np.log(latent_sd)]])
-    x = np.empty(structure.size)
-    x[structure.index[structure.free]] = full[structure.free]
     with kernels.runner(None) as run:
         problem = Problem(data, structure, Grid.spanning(1 + round(10 * reach), reach), run, priors)
-        point = problem.evaluate(x)
+        point = problem.evaluate(full[structure.places])
         gradient = np.abs(point.gradient) / problem.information_scale(point)
     worst = int(np.argmax(gradient))
     place = int(np.flatnonzero(structure.index == worst)[0])

@@ -40,7 +40,7 @@ def em_step(problem: Problem, point: Point, gradient: Floats, frozen: Mask) -> F
     step = problem.precondition(point, gradient, frozen)
     if s.item_model.guesses:
         _move_items(problem, point, step)
-    step[s.n_before_weights :] = problem.latent.em_step(point.log_weights, point.at_nodes)
+    step[s.n_before_weights :] = problem.latent.em_step(point.log_weights, point.expected.mass)
     return step
 
 
@@ -89,7 +89,7 @@ def _maximum(problem: Problem, point: Point, start: Floats, free: Mask, low: Flo
 
 def _look(problem: Problem, point: Point, rows: np.ndarray, at: Floats) -> Look:
     """The items `rows` (n,) at parameters (3, n)."""
-    theta, seen, right = problem.grid.nodes, point.seen[rows], point.right[rows]
+    theta, seen, right = problem.grid.nodes, point.expected.seen[rows], point.expected.right[rows]
     a, d, logit_c = at
     eta = a[:, None] * theta + d[:, None]
     c, rest = expit(logit_c)[:, None], expit(-logit_c)[:, None]

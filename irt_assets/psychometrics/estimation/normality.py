@@ -81,17 +81,15 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
         values = (calibration.a, calibration.d, logit(calibration.c))
     for k in range(structure.K):
         full[structure.block(k)] = values[k][keep]
-    x = np.empty(structure.size)
-    x[structure.index[structure.free]] = full[structure.free]
     data = ResponseLayout.of(kept, rarer=structure.guessing)
     at_bound = [Flag.AT_BOUND in flags for flags, part in zip(calibration.flags, keep, strict=True) if part]
     with kernels.runner(threads) as run:
         problem = Problem(data, structure, Grid.spanning(), run, Priors.from_dict(calibration.priors))
-        point = problem.evaluate(x)
+        point = problem.evaluate(full[structure.places])
         tilts = _tilts(problem.grid.nodes, np.exp(point.log_weights[0]))
         shared, own = problem.information_of_tilts(point, tilts[None])
         covariance = _covariance_of_items(calibration, problem, point, keep, np.array(at_bound))
-    score, shared = tilts @ point.at_nodes[0], shared[:, 0]
+    score, shared = tilts @ point.expected.mass[0], shared[:, 0]
     left = own[0] - shared.T @ covariance @ shared
     if np.linalg.eigvalsh(left).min() <= 0:
         left = own[0]

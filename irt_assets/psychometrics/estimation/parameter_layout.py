@@ -154,6 +154,13 @@ class ParameterLayout:
         """The places among all F of parameters that are not fixed."""
         return np.flatnonzero(self.index >= 0)
 
+    @cached_property
+    def places(self) -> Ints:
+        """Shape (size,): the place among all F of each free parameter, the last of those that share one in x."""
+        found = np.empty(self.size, dtype=np.int64)
+        found[self.index[self.free]] = self.free
+        return found
+
     def block(self, k: int) -> slice:
         """Positions of all items' k-th parameter among all: a (0), d (1), logit c or another (2)."""
         return slice(k * self.n_items, (k + 1) * self.n_items)
@@ -191,9 +198,7 @@ class ParameterLayout:
         low[self.block(0)] = floor
         low[self.means], high[self.means] = -LATENT_MEAN_BOUND, LATENT_MEAN_BOUND
         low[self.log_sds], high[self.log_sds] = np.log(LATENT_SD_BOUNDS)
-        lower, upper = np.empty(self.size), np.empty(self.size)
-        lower[self.index[self.free]], upper[self.index[self.free]] = low[self.free], high[self.free]
-        return lower, upper
+        return low[self.places], high[self.places]
 
     def expand(self, x: Floats) -> Floats:
         """All F parameters, shape (F,)."""
@@ -220,6 +225,4 @@ class ParameterLayout:
         full[self.block(0)] *= -1
         full[self.means] *= -1
         full[self.weights] = full[self.weights].reshape(self.n_groups, -1)[:, ::-1].ravel()
-        out = np.empty_like(x)
-        out[self.index[self.free]] = full[self.free]
-        return out
+        return full[self.places]

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -65,9 +65,8 @@ class Counts:
         return tuple(tuple(flag for flag in in_order if given[flag][j]) for j in range(kept.size))
 
 
-@dataclass(frozen=True)
-class Shard:
-    """The persons of one shard with a response and a weight, and what sums over shards say of the design.
+class Facts(NamedTuple):
+    """What sums over shards say of the design.
 
     Attributes:
         links: which items the persons connect.
@@ -75,10 +74,16 @@ class Shard:
         informative: shape (G,), persons of each group with two responses or more, by weight.
     """
 
-    people: kernels.People
     links: Links
     code: npt.NDArray[np.uint64]
     informative: Floats
+
+
+class Shard(NamedTuple):
+    """The persons of one shard with a response and a weight, and what they say of the design."""
+
+    people: kernels.People
+    facts: Facts
 
 
 @dataclass(frozen=True)
@@ -143,7 +148,7 @@ class Listing:
             layout_kernels.take_marked(*rows, right_items)
             sets = (set_of, kinds % self.n_groups, set_start, set_items)
             people = kernels.People(*sets, right_start, right_items, weights[persons])
-            found.append(Shard(people, links, answered, informative))
+            found.append(Shard(people, Facts(links, answered, informative)))
         return found
 
 
@@ -261,7 +266,7 @@ class ResponseLayout(Answers):
             Counts.of(responses, weights), responses.item_ids, int(group.max(initial=0)) + 1, rarer, by_category
         )
         found = listing.shards(responses, group, weights, number)
-        require_connected(Links.joined([shard.links for shard in found]), responses.item_ids, anchored)
+        require_connected(Links.joined([shard.facts.links for shard in found]), responses.item_ids, anchored)
         return cls.holding([shard.people for shard in found], answers)
 
     def sums(self, run: kernels.Run) -> SumOverPersons:

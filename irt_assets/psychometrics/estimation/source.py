@@ -4,25 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.design import Links, first_alike
 from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.estimation.em_request import Items, Persons
-from irt_assets.psychometrics.estimation.response_layout import Answers, Counts, ResponseLayout, Shard, listed_answers
+from irt_assets.psychometrics.estimation.em_request import Persons
+from irt_assets.psychometrics.estimation.response_layout import Answers, Counts, Facts, ResponseLayout, listed_answers
 from irt_assets.psychometrics.estimation.sums import number_of_shards
-
-
-class Facts(NamedTuple):
-    """Those of a `Shard`."""
-
-    links: Links
-    code: npt.NDArray[np.uint64]
-    informative: Floats
 
 
 @dataclass(frozen=True)
@@ -47,7 +38,7 @@ class LaidOut:
         return cls(answers, Links.joined(links), first_alike(np.sum(codes, axis=0)), np.sum(informative, axis=0))
 
 
-class Source(Items, Protocol):
+class Source(Protocol):
     """The answers of a request. `names`: of the groups, the reference first."""
 
     @property
@@ -70,18 +61,6 @@ class InMemory:
     persons: Persons
 
     @property
-    def item_ids(self) -> tuple[str, ...]:
-        return self.responses.item_ids
-
-    @property
-    def n_items(self) -> int:
-        return self.responses.n_items
-
-    @property
-    def n_categories(self) -> Ints:
-        return self.responses.n_categories
-
-    @property
     def names(self) -> tuple[str, ...]:
         return self.persons.names
 
@@ -94,11 +73,8 @@ class InMemory:
         answers, listing = listed_answers(counts, kept.item_ids, len(persons.names), rarer, by_category)
         number = number_of_shards(self.responses.n_responses)
         shards = listing.shards(kept, persons.group, persons.weight, number)
-        return LaidOut.of(ResponseLayout.holding([shard.people for shard in shards], answers), map(facts, shards))
+        held = ResponseLayout.holding([shard.people for shard in shards], answers)
+        return LaidOut.of(held, [shard.facts for shard in shards])
 
     def gathered(self, keep: Mask) -> tuple[Responses, Persons]:
         return self.responses if keep.all() else self.responses.of_items(keep), self.persons
-
-
-def facts(shard: Shard) -> Facts:
-    return Facts(shard.links, shard.code, shard.informative)

@@ -282,12 +282,7 @@ def _drawn(
     answered = np.unique(responses.person)
     if len(answered) > MOST_LEARNERS:
         answered = np.sort(np.random.default_rng(0).choice(answered, MOST_LEARNERS, replace=False))
-    place = np.full(responses.n_persons, -1)
-    place[answered] = np.arange(len(answered))
-    rows = place[responses.person] >= 0
-    some = Responses(
-        place[responses.person[rows]], responses.item[rows], responses.score[rows], len(answered), responses.item_ids
-    )
+    some = responses.of_persons(answered)
     populations = calibration.latent
     middles, sds = np.array([(p.mean, p.sd) for p in populations]).T
     low, high = (middles - _REACH * sds).min(), (middles + _REACH * sds).max()

@@ -13,10 +13,9 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 from scipy.special import stdtr
 
-from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.curves import probability_at
-from irt_assets.psychometrics.core.design import row_starts
+from irt_assets.psychometrics.core.design import over_learners, row_starts
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.fit import fit_kernels
 from irt_assets.psychometrics.fit.model_replicates import Fitted
@@ -357,7 +356,5 @@ def _eap(whole: Fitted, threads: int | None) -> Floats:
             mean,
         )
 
-    with kernels.runner(threads) as run:
-        if r.n_persons:
-            run(one, kernels.cut(np.diff(start) + 1, min(64, 1 + r.n_responses // 50_000)))
+    over_learners(one, r, start, threads)
     return mean

@@ -182,12 +182,8 @@ def _some_learners(
     N = responses.n_persons
     if responses.n_responses <= most:
         return responses, groups
-    chosen = np.zeros(N, dtype=bool)
-    chosen[rng.choice(N, max(1, round(N * most / responses.n_responses)), replace=False)] = True
-    rows = chosen[responses.person]
-    person = (np.cumsum(chosen) - 1)[responses.person[rows]].astype(np.int32)
-    drawn = Responses(person, responses.item[rows], responses.score[rows], int(chosen.sum()), responses.item_ids)
-    return drawn, None if groups is None else [groups[i] for i in np.flatnonzero(chosen).tolist()]
+    chosen = np.sort(rng.choice(N, max(1, round(N * most / responses.n_responses)), replace=False))
+    return responses.of_persons(chosen), None if groups is None else [groups[i] for i in chosen.tolist()]
 
 
 def _number(value: float | np.floating[Any]) -> float | None:

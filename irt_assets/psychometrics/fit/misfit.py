@@ -137,13 +137,8 @@ class Window:
         """The same for these items, in this order, without the learners who saw none of them."""
         at = {item: j for j, item in enumerate(self.responses.item_ids)}
         places = np.array([at[item] for item in items], dtype=np.int64)
-        r = self.responses
-        new = np.full(r.n_items, -1, dtype=np.int32)
-        new[places] = np.arange(len(places), dtype=np.int32)
-        rows = new[r.item] >= 0
-        here, person = np.unique(r.person[rows], return_inverse=True)
-        some = Responses(person.astype(np.int32), new[r.item[rows]], r.score[rows], len(here), tuple(items))
-        return Window(some, self.calibration.select(places))
+        some = self.responses.of_items(places)
+        return Window(some.of_persons(np.unique(some.person)), self.calibration.select(places))
 
     def fitted(self) -> Fitted:
         """The items that have parameters, and at most `LEARNERS` learners, drawn at random."""

@@ -127,18 +127,9 @@ class Fitted:
                 f"same items in one order; {named}"
             )
         keep = calibration.estimated
-        place = np.flatnonzero(keep)
-        index = np.cumsum(keep) - 1
-        rows = keep[responses.item]
-        kept = Responses(
-            responses.person[rows],
-            index[responses.item[rows]].astype(np.int32),
-            responses.score[rows],
-            responses.n_persons,
-            tuple(responses.item_ids[j] for j in place),
-        )
+        kept = replace(responses.of_items(keep), categories=None)
         abilities = Abilities.of(calibration, groups, responses.n_persons)
-        return cls(kept, calibration.select(keep), abilities, place, responses.n_items)
+        return cls(kept, calibration.select(keep), abilities, np.flatnonzero(keep), responses.n_items)
 
     @property
     def estimated_here(self) -> Mask:
@@ -156,23 +147,18 @@ class Fitted:
         r = self.responses
         if r.n_persons <= most:
             return self
-        chosen = np.zeros(r.n_persons, dtype=bool)
-        chosen[rng.choice(r.n_persons, most, replace=False)] = True
-        rows = chosen[r.person]
-        person = (np.cumsum(chosen) - 1)[r.person[rows]].astype(np.int32)
-        return replace(
-            self,
-            responses=Responses(person, r.item[rows], r.score[rows], most, r.item_ids),
-            abilities=replace(self.abilities, group=self.abilities.group[chosen]),
-        )
+        chosen = np.sort(rng.choice(r.n_persons, most, replace=False))
+        abilities = replace(self.abilities, group=self.abilities.group[chosen])
+        return replace(self, responses=r.of_persons(chosen), abilities=abilities)
 
     def on(self, keep: Mask) -> Fitted:
         """The same with some of the items only, `keep` of shape (J,)."""
-        index = (np.cumsum(keep) - 1).astype(np.int32)
-        r, rows = self.responses, keep[self.responses.item]
-        ids = tuple(item for item, kept in zip(r.item_ids, keep, strict=True) if kept)
-        some = Responses(r.person[rows], index[r.item[rows]], r.score[rows], r.n_persons, ids)
-        return replace(self, responses=some, calibration=self.calibration.select(keep), place=self.place[keep])
+        return replace(
+            self,
+            responses=self.responses.of_items(keep),
+            calibration=self.calibration.select(keep),
+            place=self.place[keep],
+        )
 
     def new_answers(self, rng: np.random.Generator) -> Fitted:
         """Other persons of the same groups, who see what these saw and answer by the model."""

@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import ndtr
 
-from irt_assets.psychometrics.core import kernels
-from irt_assets.psychometrics.core.design import row_starts
+from irt_assets.psychometrics.core.design import over_learners, row_starts
 from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.core.significance import normal_score
 from irt_assets.psychometrics.fit import fit_kernels
@@ -55,9 +54,7 @@ def person_fit(responses: Responses, calibration: Calibration, *, threads: int |
     def one(first: int, last: int) -> None:
         fit_kernels.likelihood_moments(first, last, start, r.item, r.score, fit.a, fit.d, fit.c, theta, moments)
 
-    with kernels.runner(threads) as run:
-        if r.n_persons:
-            run(one, kernels.cut(np.diff(start) + 1, min(64, 1 + r.n_responses // 50_000)))
+    over_learners(one, r, start, threads)
     with np.errstate(divide="ignore", invalid="ignore"):
         lz = moments[:, 0] / np.sqrt(moments[:, 1])
         skewness = moments[:, 2] / moments[:, 1] ** 1.5

@@ -15,7 +15,7 @@ from scipy.sparse import csr_matrix
 
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
-from irt_assets.psychometrics.core.design import row_starts
+from irt_assets.psychometrics.core.design import over_learners, row_starts
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import ItemCurves
 from irt_assets.psychometrics.core.models import (
@@ -30,7 +30,6 @@ from irt_assets.psychometrics.scoring import score_kernels, testlet_kernels
 
 Method = Literal["eap", "map", "wle", "ml", "jeffreys"]
 
-_RESPONSES_PER_CHUNK = 50_000
 _TINY = float(np.finfo(float).tiny)
 _NARROW = 0.17
 """Posteriors whose SD, in SDs of the prior, is less are computed again on a finer grid: the usual nodes, .2 apart, are
@@ -116,8 +115,7 @@ def score(
             se,
         )
 
-    with kernels.runner(threads) as run:
-        run(solve, _chunks(responses, start))
+    over_learners(solve, responses, start, threads)
     return Scores(theta, se)
 
 
@@ -290,8 +288,7 @@ def eap_by(responses: Responses, curves: Curves, *, threads: int | None = None) 
                 se,
             )
 
-        with kernels.runner(threads) as run:
-            run(moments, _chunks(responses, start))
+        over_learners(moments, responses, start, threads)
         informed = np.bincount(responses.person[curves.usable[responses.item]], minlength=responses.n_persons) > 0
         theta[~informed], se[~informed] = mean, sd
         _refine(start, item, score, curves, theta, se, threads)
@@ -355,8 +352,7 @@ def _shared(responses: Responses, start: Ints, curves: Curves, theta: Floats, th
             first, last, start, responses.item, testlet, item_information, nodes[0], nodes[1] - nodes[0], theta, pairs
         )
 
-    with kernels.runner(threads) as run:
-        run(add_up, _chunks(responses, start))
+    over_learners(add_up, responses, start, threads)
     return pairs
 
 
@@ -379,12 +375,3 @@ def _usable(responses: Responses, a: Floats, d: Floats, c: Floats, sd: float) ->
     if np.any((c[usable] < 0) | (c[usable] >= 1)):
         raise ValueError(f"c must be in [0, 1), got {c[usable & ~((c >= 0) & (c < 1))][0]}")
     return usable
-
-
-def _chunks(responses: Responses, start: Ints) -> list[tuple[int, int]]:
-    if not responses.n_persons:
-        return []
-    if responses.n_persons == 1:
-        return [(0, 1)]
-    pieces = min(64, 1 + responses.n_responses // _RESPONSES_PER_CHUNK)
-    return kernels.cut(np.diff(start) + 1, pieces)

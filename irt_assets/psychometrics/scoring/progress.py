@@ -49,8 +49,8 @@ def improvement(
     NaN where the responses of a window carry no information on θ.
     """
     both = score(responses, a, d, c, method="wle", mean=mean, sd=sd).theta
-    later = score(_part(responses, recent), a, d, c, method="wle", mean=mean, sd=sd).theta
-    earlier = score(_part(responses, ~recent), a, d, c, method="wle", mean=mean, sd=sd).theta
+    later = score(responses.of_rows(recent), a, d, c, method="wle", mean=mean, sd=sd).theta
+    earlier = score(responses.of_rows(~recent), a, d, c, method="wle", mean=mean, sd=sd).theta
     item, person = responses.item, responses.person
     information = information_at(a[item] * both[person] + d[item], a[item], c[item])
     precision = [
@@ -94,9 +94,3 @@ def topic_differences(
     gradient = weight_at(eta, a, c) * (score - probability_at(eta, c))
     precision = np.bincount(group, weights=information_at(eta, a, c), minlength=n_groups) + 1 / TOPIC_VARIANCE
     return np.bincount(group, weights=gradient, minlength=n_groups) / precision, 1 / np.sqrt(precision)
-
-
-def _part(responses: Responses, rows: Mask) -> Responses:
-    return Responses(
-        responses.person[rows], responses.item[rows], responses.score[rows], responses.n_persons, responses.item_ids
-    )

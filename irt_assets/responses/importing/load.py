@@ -1,39 +1,17 @@
-"""Importing a log of answers: files are streamed through `clean` into `staging`, all in one transaction."""
+"""Importing a log of answers from files: what the options and the files' headers say, handed to `take`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, date, datetime
+from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 
-import numpy as np
-import psycopg
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from irt_assets.responses.importing.clean import Cleaner, Limits, Refused
-from irt_assets.responses.importing.mapping import AUTO, Mapping, bind_attempts, load_mapping, unknown_header
-from irt_assets.responses.importing.matrix import item_columns
+from irt_assets.responses.importing.mapping import AUTO, load_mapping
 from irt_assets.responses.importing.readers import open_source
-from irt_assets.responses.importing.report import ERASED, ImportReport, RejectFile, refused_as_erased
-from irt_assets.responses.importing.scoring import (
-    WAYS_OUT,
-    AsGiven,
-    ByKey,
-    FromPoints,
-    Scoring,
-    Tally,
-    refusal,
-    scoring_of,
-)
-from irt_assets.responses.importing.sources import Batch, Source, plain_rows
-from irt_assets.responses.importing.staging import Staging
-from irt_assets.responses.importing.times import ZoneNeeded, zone_named
-from resources.failures import PermanentFailure
-from resources.postgres.database import Database, advisory_lock, one_value
-
-IANA = "Give an IANA name, such as Europe/Berlin or UTC."
-Progress = Callable[[int, int | None], None]
+from irt_assets.responses.importing.report import ImportReport, RejectFile
+from irt_assets.responses.importing.scoring import scoring_of
+from irt_assets.responses.importing.take import AnswerSource, Progress, check_zone, take
+from resources.postgres.database import Database
 
 
 def import_attempts(
@@ -60,225 +38,27 @@ def import_attempts(
     `progress(done, total)`: in rows, each counted when read and again when stored.
     Raises PermanentFailure where the files or the arguments are at fault; the message says the way out.
     """
-    if zone is not None and zone_named(zone) is None:
-        raise PermanentFailure(f"--zone {zone}: unknown. {IANA}")
+    check_zone(zone, f"--zone {zone}: unknown")
     rules = load_mapping(mapping)
     scoring = scoring_of(dichotomise, key)
-    inputs = [AnswerFile(open_source(Path(file)), rules, at, scoring) for file in files]
-    rows = sum(given.source.rows for given in inputs)
-    report_share = progress or (lambda _done, _total: None)
+    sources = [AnswerSource(open_source(Path(file)), rules, at, scoring) for file in files]
     report = ImportReport(scoring=f"dichotomise {dichotomise}" if dichotomise else f"key {key}" if key else "")
     if report.scoring:
         report.notes.append(f"scored by --{report.scoring}; each item's record says so")
     with RejectFile(reject_dir, Path(files[0])) as rejects, database.connect() as connection:
-        limits = _limits(connection, first_month, zone, at)
-        staging = Staging(connection)
-        scoring = _with_tops(scoring, inputs, limits, staging.recorded("dichotomise"))
-        records: dict[str, dict[str, str]] = {}
-        months: set[str] = set()
-        read = 0
-        for number, given in enumerate(inputs):
-            with staging.copying(number) as stage:
-                for batch, answers in given.answers(limits, report, rejects, scoring):
-                    stage(answers)
-                    days = pc.unique(pc.floor_temporal(answers["completed_at"], unit="month"))
-                    months.update(f"{day:%Y-%m}" for day in days.to_pylist())
-                    read += batch.rows.num_rows
-                    report_share(read, 2 * rows)
-            records |= {item: scoring.record(item) for item in given.tally.answers}
-        _check_records(staging, records)
-        advisory_lock(connection, "response_log", "import")
-        verdicts = staging.judge(strict=strict)
-        if verdicts[ERASED]:
-            report.notes.append(refused_as_erased(verdicts[ERASED], staging.erasures()))
-        _write_refusals(staging, inputs, rejects)
-        report.duplicates = verdicts.pop("duplicate", 0)
-        report.rejected.update(verdicts)
-        report.accepted = report.read - report.duplicates - report.rejected.total()
-        if report.accepted:
-            report.new_items, report.new_learners = staging.add_items_and_learners()
-            staging.record({item: record for item, record in records.items() if record})
-            staging.add_answers(months, lambda share: report_share(rows + int(share * rows), 2 * rows))
+        take(
+            connection,
+            sources,
+            report,
+            rejects.add,
+            scoring=scoring,
+            first_month=first_month,
+            zone=zone,
+            at=at,
+            strict=strict,
+            progress=progress,
+        )
         if dry_run:
             connection.rollback()
         report.reject_file = rejects.path
-    report_share(2 * rows, 2 * rows)
     return report
-
-
-class AnswerFile:
-    """A file and how to read it. Raises PermanentFailure where its header or its times do not fit."""
-
-    def __init__(
-        self,
-        source: Source,
-        rules: Mapping | None,
-        at: date | None,
-        scoring: Scoring = AsGiven(),  # noqa: B008
-    ) -> None:
-        self.source = source
-        self.tally = Tally()
-        self.name = str(source.path)
-        self._guessed = rules is None
-        self._binding = bind_attempts(rules, self.name, source.columns)
-        self._mapping = self._binding.mapping
-        if isinstance(scoring, ByKey) and self._mapping.wide is None:
-            raise PermanentFailure(
-                f"{self.name}: --key scores a matrix of choices, and this is a list of answers that are scored already"
-                f" ({self._mapping.name}: column {'/'.join(self._binding.columns['correct'])}). Leave --key out."
-            )
-        named = self._mapping.time.zone
-        if named is not None and zone_named(named) is None:
-            raise PermanentFailure(f"{self._mapping.name}: time zone {named} is unknown. {IANA}")
-        times = "/".join(self._binding.columns.get("completed_at", ()))
-        if not times and at is None:
-            raise PermanentFailure(
-                f"{self.name} has no times ({self._mapping.name}: no column is completed_at). Give its day with --at"
-                " DATE, such as --at 2026-10-01, and the order of its rows is kept within that day; or name the"
-                " column of times in a mapping file."
-            )
-        if times and at is not None:
-            raise PermanentFailure(f"{self.name} has times (column {times}): leave --at out.")
-
-    def answers(
-        self,
-        limits: Limits,
-        report: ImportReport,
-        rejects: RejectFile,
-        scoring: Scoring = AsGiven(),  # noqa: B008
-    ) -> Iterator[tuple[Batch, pa.RecordBatch]]:
-        """Each batch and its sound answers; the others are counted and written.
-
-        Raises PermanentFailure, at the end, where the scores are more than 0 and 1 and nothing says what is right.
-        """
-        kind = "preset" if self._mapping.preset else "mapping"
-        report.notes.append(f"{self.name}: {self.source.kind}, {self.source.encoding}, {kind} {self._mapping.name}")
-        items = self._items(scoring, report)
-        file_id = self.source.sha256[:16] if limits.start is not None else ""
-        cleaner = Cleaner(self._binding, limits, file_id, items, scoring)
-        self.tally = cleaner.tally
-        for batch in self.source.batches():
-            try:
-                cleaned = cleaner.clean(batch)
-            except ZoneNeeded as error:
-                raise PermanentFailure(
-                    f"{self.name}: times without a zone, such as {error.example}. Say which zone they are in:"
-                    " --zone Europe/Berlin, for example, or --zone UTC. Times that carry a zone keep theirs."
-                ) from error
-            report.read += cleaned.read + len(batch.bad)
-            report.rejected.update(bad.reason for bad in batch.bad)
-            report.rejected.update(cleaned.refused.reasons)
-            rejects.add((self.name, bad.line, bad.reason, bad.value, bad.raw) for bad in batch.bad)
-            self.refuse(batch, cleaned.refused, rejects)
-            yield batch, cleaned.answers
-        if isinstance(scoring, AsGiven):
-            self._check_scores()
-        highest = max(self.tally.tops.values(), default=1.0)
-        if isinstance(scoring, FromPoints) and scoring.at is not None and highest < scoring.at:
-            raise PermanentFailure(
-                f"{self.name}: --dichotomise at={scoring.at:g} leaves no answer right: the highest score is {highest:g}"
-            )
-
-    def count(self, limits: Limits, scoring: Scoring) -> Tally:
-        """Tally the scores of the whole file."""
-        cleaner = Cleaner(self._binding, limits, "", self._items(scoring, ImportReport()), scoring)
-        for batch in self.source.batches():
-            cleaner.count(batch)
-        return cleaner.tally
-
-    def _check_scores(self) -> None:
-        what = self.tally.half_read()
-        if self._mapping.wide is not None:  # a column of a matrix is an item with all its cells, or none
-            what = what or [f"item {item} has scores up to {self.tally.tops[item]:g}" for item in self.tally.beyond]
-        if what:
-            raise refusal(self.name, what)
-
-    def refuse(self, batch: Batch, refused: Refused, rejects: RejectFile) -> None:
-        rows = plain_rows(batch.rows.take(pa.array(refused.places)))
-        lines = batch.lines[refused.places].tolist()
-        refusals = zip(lines, refused.reasons, refused.values, rows, strict=True)
-        rejects.add(
-            (self.name, line, reason, value, "" if reason == ERASED else self.source.raw(row))
-            for line, reason, value, row in refusals
-        )
-
-    def _items(self, scoring: Scoring, report: ImportReport) -> list[str]:
-        """The columns of a matrix that are items, found from the whole file."""
-        if self._mapping.wide is None:
-            return []
-        items, aside, points = item_columns(self._binding, self.source.batches(), scoring)
-        if isinstance(scoring, AsGiven) and "*" in self._mapping.wide.items:
-            if items and points:
-                raise refusal(self.name, [f"column {name} holds points" for name in points])
-            if self._guessed and len(items) <= len(aside) and aside:
-                why = "no preset fits, and it is not a matrix of 0/1 scores"
-                raise unknown_header(self.name, self.source.columns, why, ways_out=WAYS_OUT)
-        if aside and not items:
-            what = "names an item of the key" if isinstance(scoring, ByKey) else "is an item"
-            raise PermanentFailure(
-                f"{self.name}: no column {what}. Columns: {', '.join(self.source.columns)}.\n{WAYS_OUT}"
-            )
-        if items:
-            report.notes.append(f"{self.name}: {len(items)} items, {items[0]} … {items[-1]}")
-        if aside:
-            report.notes.append(f"{self.name}: not items, left out: {', '.join(aside)}")
-        return items
-
-
-def _with_tops(scoring: Scoring, inputs: Sequence[AnswerFile], limits: Limits, recorded: dict[str, str]) -> Scoring:
-    """Full marks are the highest of all files, or the higher one that an earlier import knew."""
-    if not isinstance(scoring, FromPoints) or scoring.at is not None:
-        return scoring
-    tops = {item: float(rule.removeprefix("full=")) for item, rule in recorded.items() if rule.startswith("full=")}
-    for given in inputs:
-        tally = given.count(limits, scoring)
-        for item in tally.answers:
-            tops[item] = max(tally.tops.get(item, 1.0), tops.get(item, 1.0))
-    return FromPoints(None, tops)
-
-
-def _check_records(staging: Staging, records: dict[str, dict[str, str]]) -> None:
-    """Raises PermanentFailure where an item's earlier answers were scored by another rule."""
-    for name in ("dichotomise", "key"):
-        for item, earlier in staging.recorded(name).items():
-            now = records.get(item, {}).get(name)
-            if item in records and now != earlier and (now is not None or name == "dichotomise"):
-                raise PermanentFailure(
-                    f"item {item}: its record says {name} {earlier}, and this import "
-                    + (f"{name} {now}" if now else "takes its scores as they are")
-                    + ". Answers to one item are scored by one rule: give the same option, or another item id."
-                )
-
-
-def _limits(connection: psycopg.Connection, first_month: str, zone: str | None, at: date | None) -> Limits:
-    now: datetime = one_value(connection, "SELECT now()")
-    first = datetime.fromisoformat(f"{first_month}-01").replace(tzinfo=UTC)
-    if at is None:
-        return Limits(_micros(first), _micros(now), zone)
-    start = datetime(at.year, at.month, at.day, tzinfo=UTC)
-    if not first <= start <= now:
-        raise PermanentFailure(f"--at {at}: give a day from {first.date()} (the first month) to {now.date()}.")
-    return Limits(_micros(first), _micros(now), zone, _micros(start))
-
-
-def _write_refusals(staging: Staging, inputs: Sequence[AnswerFile], rejects: RejectFile) -> None:
-    """Read the files once more for the rows that the database refused, if there are any."""
-    refusals = staging.refusals()
-    pending = next(refusals, None)
-    for number, given in enumerate(inputs):
-        if pending is None or pending["source"] != number:
-            continue
-        for batch in given.source.batches():
-            lines, reasons, values = [], [], []
-            last = batch.lines.max(initial=0)
-            while pending is not None and pending["source"] == number and pending["line"] <= last:
-                lines.append(pending["line"])
-                reasons.append(pending["reason"])
-                values.append(pending["value"])
-                pending = next(refusals, None)
-            places = np.searchsorted(batch.lines, np.array(lines, dtype=np.int64))
-            given.refuse(batch, Refused(places, reasons, values), rejects)
-
-
-def _micros(time: datetime) -> int:
-    return round(time.timestamp() * 1_000_000)

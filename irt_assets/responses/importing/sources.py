@@ -52,6 +52,11 @@ class Source(ABC):
         self.path = path
 
     @property
+    def name(self) -> str:
+        """As reports and messages call it."""
+        return str(self.path)
+
+    @property
     def encoding(self) -> str:
         return "utf-8"
 

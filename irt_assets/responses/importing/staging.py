@@ -6,15 +6,16 @@ why it is not added (`duplicate` is not a fault).
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import psycopg
 import pyarrow as pa
-import pyarrow.csv as pacsv
+import pyarrow.compute as pc
 from psycopg.copy import QueuedLibpqWriter
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
@@ -28,10 +29,10 @@ from resources.postgres.schema import INCOMING, filling_new_months
 # only what is new. The text of an epoch does not depend on the session's settings.
 CREATE = r"""
     CREATE TEMPORARY TABLE staged (
-        source integer NOT NULL, line bigint NOT NULL, given_id text,
+        source bigint NOT NULL, line bigint NOT NULL, given_id text,
         user_id text NOT NULL, item_id text NOT NULL, topic_id text, completed_at timestamptz NOT NULL,
-        correct boolean, session_id text, form_id text, position integer, started_at timestamptz,
-        response text, response_time_ms bigint, hints_used integer, mode text NOT NULL DEFAULT 'live',
+        correct boolean, session_id text, form_id text, position bigint, started_at timestamptz,
+        response text, response_time_ms bigint, hints_used bigint, mode text NOT NULL DEFAULT 'live',
         attempt_id text NOT NULL GENERATED ALWAYS AS (coalesce(given_id, md5(user_id || E'\x1f' || item_id
             || E'\x1f' || extract(epoch FROM completed_at - timestamptz '1970-01-01 00:00:00+00')::text))) STORED
     ) ON COMMIT DROP;
@@ -48,7 +49,7 @@ ERASED_LEARNERS = f"""
 """
 JUDGE_ERASED = f"""
     INSERT INTO verdict SELECT s.ctid, '{ERASED}' FROM staged s
-    WHERE user_id IN (SELECT user_id FROM ({ERASED_LEARNERS}) erased)
+    WHERE EXISTS (SELECT FROM erasure) AND user_id IN (SELECT user_id FROM ({ERASED_LEARNERS}) erased)
 """
 JUDGE_UNKNOWN = f"""
     INSERT INTO verdict SELECT s.ctid, 'unknown_item' FROM staged s
@@ -78,17 +79,15 @@ JUDGE_WITHIN_INPUT = f"""
     ) compared
     WHERE later
 """
-ADD_ITEMS = f"""
+ADD_ITEMS = """
     INSERT INTO question (item_id, topic_id)
-    SELECT item_id, min(topic_id) FROM staged s WHERE {UNJUDGED} GROUP BY item_id
+    SELECT item_id, min(topic_id) FROM staged GROUP BY item_id
     ON CONFLICT DO NOTHING
 """
-ADD_LEARNERS = f"""
-    INSERT INTO learner (user_id) SELECT DISTINCT user_id FROM staged s WHERE {UNJUDGED} ON CONFLICT DO NOTHING
-"""
+ADD_LEARNERS = "INSERT INTO learner (user_id) SELECT DISTINCT user_id FROM staged ON CONFLICT DO NOTHING"
 ADD_ANSWERS = f"""
-    INSERT INTO {{table}} ({LOGGED}) SELECT {LOGGED} FROM staged s
-    WHERE ctid >= format('(%%s,0)', %(start)s::int)::tid AND ctid < format('(%%s,0)', %(end)s::int)::tid AND {UNJUDGED}
+    INSERT INTO {{table}} ({LOGGED}) SELECT {LOGGED} FROM staged
+    WHERE ctid >= format('(%%s,0)', %(start)s::int)::tid AND ctid < format('(%%s,0)', %(end)s::int)::tid
 """
 OF_MONTHS = " AND to_char(completed_at AT TIME ZONE 'UTC', 'YYYY-MM') = ANY(%(months)s)"
 REFUSALS = f"""
@@ -98,6 +97,9 @@ REFUSALS = f"""
     FROM verdict v JOIN staged s ON s.ctid = v.row_at
     WHERE v.reason <> 'duplicate' ORDER BY s.source, s.line, s.ctid
 """
+DROP_JUDGED = "DELETE FROM staged s USING verdict v WHERE v.row_at = s.ctid"
+COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+COPY_EPOCH = round(datetime(2000, 1, 1, tzinfo=UTC).timestamp()) * 10**6
 CHUNK = 8_192  # pages of the staging table: 64 MB, about half a million answers, a few seconds
 
 
@@ -120,11 +122,12 @@ class Staging:
                 nonlocal opened
                 if opened is None:
                     names = ["given_id" if name == "attempt_id" else name for name in answers.schema.names]
-                    command = f"COPY staged ({', '.join(names)}, source) FROM STDIN (FORMAT csv)"
+                    command = f"COPY staged ({', '.join(names)}, source) FROM STDIN (FORMAT binary)"
                     cursor = self._connection.cursor()
                     opened = stack.enter_context(cursor.copy(command, writer=QueuedLibpqWriter(cursor)))
+                    opened.write(COPY_HEAD)
                 if answers.num_rows:
-                    opened.write(csv_of(answers.append_column("source", pa.repeat(source, answers.num_rows))))
+                    opened.write(copy_rows(answers.append_column("source", pa.repeat(source, answers.num_rows))))
 
             yield stage
 
@@ -142,10 +145,13 @@ class Staging:
         return Counter(dict(run("SELECT reason, count(*) FROM verdict GROUP BY reason").fetchall()))
 
     def _ids_repeat(self) -> bool:
-        """Whether two staged answers have one id; a unique index says so in half the time of counting them."""
+        """Whether two staged answers have one id, or one hash of it.
+
+        A unique index says so in half the time of counting, and sorts numbers faster than texts.
+        """
         try:
             with self._connection.transaction():
-                self._connection.execute("CREATE UNIQUE INDEX ON staged (attempt_id)")
+                self._connection.execute("CREATE UNIQUE INDEX ON staged (hashtextextended(attempt_id, 0))")
         except psycopg.errors.UniqueViolation:
             return True
         return False
@@ -162,7 +168,8 @@ class Staging:
             yield from cursor.execute(REFUSALS)
 
     def add_items_and_learners(self) -> tuple[int, int]:
-        """How many were new."""
+        """How many were new. What has a verdict leaves the staging table, so read `refusals` before."""
+        self._connection.execute(DROP_JUDGED)
         return self._connection.execute(ADD_ITEMS).rowcount, self._connection.execute(ADD_LEARNERS).rowcount
 
     def recorded(self, name: str) -> dict[str, str]:
@@ -181,7 +188,7 @@ class Staging:
             )
 
     def add_answers(self, months: set[str], report_share: Callable[[float], None]) -> None:
-        """Add what has no verdict; `months`: at least those of the answers; `report_share` gets the share done."""
+        """Add what is staged; `months`: at least those of the answers; `report_share` gets the share done."""
         size = "SELECT pg_relation_size('staged') / current_setting('block_size')::int"
         pages = int(one_value(self._connection, size))
         with filling_new_months(self._connection, months) as new:
@@ -195,12 +202,32 @@ class Staging:
                 report_share(min(1.0, (start + CHUNK) / pages))
 
 
-def csv_of(answers: pa.RecordBatch) -> bytes:
-    """The rows in the text format of COPY.
+def copy_rows(answers: pa.RecordBatch) -> memoryview:
+    """The rows in the binary format of COPY, which takes the server half the time of CSV: no time or number is parsed.
 
-    Times lose their zone: with one they take twenty times as long to write, and the session's zone is UTC.
+    A row is the number of its cells, then of each cell its size (-1 where it is null) and its bytes, in big-endian.
     """
-    local = [pa.field(f.name, pa.timestamp("us")) if pa.types.is_timestamp(f.type) else f for f in answers.schema]
-    text = io.BytesIO()
-    pacsv.write_csv(answers.cast(pa.schema(local)), text, pacsv.WriteOptions(include_header=False))
-    return text.getvalue()
+    cells = [pa.repeat(pa.scalar(len(answers.columns).to_bytes(2), pa.large_binary()), answers.num_rows)]
+    for column in answers.columns:
+        cells += _copy_cells(column)
+    no_separator = pa.scalar(b"", pa.large_binary())
+    return memoryview(pc.binary_join_element_wise(*cells, no_separator, null_handling="skip").buffers()[2])
+
+
+def _copy_cells(column: pa.Array) -> tuple[pa.LargeBinaryArray, pa.LargeBinaryArray]:
+    """Sizes and bytes of texts, booleans, whole numbers (bigint) and times."""
+    if pa.types.is_string(column.type):
+        content = column.cast(pa.large_binary())
+    elif pa.types.is_boolean(column.type):
+        content = _big_endian(column.cast(pa.int8()), "i1")
+    elif pa.types.is_timestamp(column.type):
+        content = _big_endian(pc.subtract(column.cast(pa.int64()), COPY_EPOCH), ">i8")
+    else:
+        content = _big_endian(column, ">i8")
+    return _big_endian(pc.fill_null(pc.binary_length(content), -1), ">i4"), content
+
+
+def _big_endian(numbers: pa.Array, form: str) -> pa.LargeBinaryArray:
+    raw = np.asarray(pc.fill_null(numbers, 0)).astype(form)
+    cells = pa.Array.from_buffers(pa.binary(raw.itemsize), len(raw), [None, pa.py_buffer(raw)]).cast(pa.large_binary())
+    return pc.if_else(pc.is_valid(numbers), cells, None) if numbers.null_count else cells

@@ -12,6 +12,7 @@ import psycopg
 from htmltools import Tag, TagChild, TagList, tags
 
 from irt_assets.abilities.batch import Measured, measured_in
+from irt_assets.blocks import signed
 from irt_assets.charts.chart import ends_of
 from irt_assets.charts.pictures import against
 from irt_assets.common.partitions import Month
@@ -27,7 +28,6 @@ from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.drift.items import wabc
 from irt_assets.reports.drift_rows import Linked, linkings_of
-from irt_assets.reports.drift_words import signed
 from irt_assets.responses.scales import Scale, read_scales
 from services.dashboard.chosen import month_named, months_of, scale_named, scales_of, state_of
 from services.dashboard.elements import DASH, asking_form, badge, choice, link, notice, number, section, table

@@ -10,6 +10,7 @@ from itertools import chain
 from htmltools import Tag, TagChild, TagList, tags
 from shiny import Inputs, Outputs, Session
 
+from irt_assets.blocks import chance, signed
 from irt_assets.common.wording import listed
 from irt_assets.decisions.proposals import Reference
 from irt_assets.ledger.fit_spec import LinkingConstants
@@ -17,7 +18,6 @@ from irt_assets.ledger.relations import ORIGIN_WINDOW
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Flag
 from irt_assets.psychometrics.fit.observed import Observed
-from irt_assets.reports.drift_words import chance, signed
 from irt_assets.reports.item_facts import FittedMonth, ItemFacts, item_facts, observed_in
 from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import psycopg
 from htmltools import Tag, TagChild, TagList, tags
 
+from irt_assets.blocks import signed
 from irt_assets.calibration.linking_history import LinkedMonth, constant_by_month, linked_of, read_history
 from irt_assets.charts.chart import Chart, Line, ends_of, names_at
 from irt_assets.charts.pictures import mark
@@ -19,7 +20,6 @@ from irt_assets.ledger.fits import linked_fit
 from irt_assets.ledger.linked_windows import latest_constants
 from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.linking.anchor_diagnosis import Suspect
-from irt_assets.reports.drift_words import signed
 from irt_assets.responses.scales import Scale
 from services.dashboard.elements import DASH, badge, link, number, prose, section, shortened, table
 from services.dashboard.figures import figure, stack

@@ -1,8 +1,6 @@
-"""Documents to HTML and to PDF: the one way in which a report is written.
+"""Documents as PDF, set by Typst, which reads their text from JSON: it stays text, whatever it holds.
 
-Both are made from the same blocks by a template (`templates/report.html`, `templates/report.typ`), neither from the
-other. Text of a document is data in both: Jinja escapes it, Typst reads it from JSON. Nothing is fetched. The HTML
-needs neither Typst nor a font. What does not belong here: a report's content.
+Nothing is fetched, and the fonts are files of the product. What does not belong here: a report's content.
 """
 
 from __future__ import annotations
@@ -16,9 +14,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from irt_assets.reports.document import Document, Figure
+from irt_assets.blocks import Badge, Details, Document, Figure, List, Moment, Span, Table, plain
+from irt_assets.charts.svg import drawing
 from resources.failures import PermanentFailure
 from resources.files.typesetting import FONTS, pdf_problem
 
@@ -27,17 +24,10 @@ LONGEST_WORD = 24
 """The longest word, in letters, that fits into a column of a PDF; a longer one may be broken anywhere."""
 _LONG = re.compile(rf"[^\s\u200b]{{{LONGEST_WORD + 1},}}")
 _UNSEEN = ("Cc", "Cf", "Co", "Cn")
-_TURNING = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
-"""Characters that turn the direction of the text after them, to the end of a sentence."""
 _ONE_AT_A_TIME = Lock()
 
 
-def html(document: Document) -> str:
-    """The document as one HTML file that needs no other."""
-    return _environment().get_template("report.html").render(document=document)
-
-
-def pdf(document: Document) -> bytes:
+def typeset(document: Document) -> bytes:
     """The document as a tagged PDF (PDF/UA-1), the same bytes for the same document.
 
     Raises PermanentFailure where Typst is not installed or refuses the
@@ -58,16 +48,26 @@ def pdf(document: Document) -> bytes:
 
 def _plain(value: Any) -> Any:
     """For JSON: each block is an object whose `is` names it; a word too long for a column may be broken."""
-    if is_dataclass(value):
-        named = {field.name: getattr(value, field.name) for field in fields(value)}
-        if isinstance(value, Figure) or named.get("style") == "code":  # drawn, or to be copied as it is
-            return {"is": type(value).__name__.lower()} | {
-                name: _visible(inner) if isinstance(inner, str) else inner for name, inner in named.items()
-            }
-        return {"is": type(value).__name__.lower()} | {name: _plain(inner) for name, inner in named.items()}
+    if isinstance(value, str):
+        return _LONG.sub(_breakable, _visible(value))
     if isinstance(value, tuple | list):
         return [_plain(inner) for inner in value]
-    return _LONG.sub(_breakable, _visible(value)) if isinstance(value, str) else value
+    if not is_dataclass(value):
+        return value
+    if isinstance(value, Moment):
+        return value.text
+    if isinstance(value, Figure):
+        found = {"svg": drawing(value.chart), "described": value.described, "caption": value.caption}
+        return {name: _visible(text) for name, text in found.items()} | {"is": "figure", "wide": value.wide}
+    if isinstance(value, Span) and value.style == "code":  # to be copied as it is
+        return {"is": "span", "text": _visible(value.text), "style": "code", "link": value.link}
+    if isinstance(value, Badge):
+        value = Span(value.text, "bold", value.link)
+    named = {field.name: getattr(value, field.name) for field in fields(value)}
+    if isinstance(value, Table):
+        rows = [*value.body()] or [[value.empty, *[""] * (len(value.columns) - 1)]]
+        named["rows"] = [[plain(cell) if isinstance(cell, List | Details) else cell for cell in row] for row in rows]
+    return {"is": type(value).__name__.lower()} | {name: _plain(inner) for name, inner in named.items()}
 
 
 def _visible(text: str) -> str:
@@ -86,22 +86,10 @@ def _breakable(word: re.Match[str]) -> str:
 
 
 @cache
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("irt_assets.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=lambda value: value.translate(_TURNING) if isinstance(value, str) else value,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-@cache
 def _compiler() -> Any:
     """One for each process: it keeps the fonts, and what it has read of the template."""
     from typst import Compiler  # may be absent, see `pdf_problem`
 
     return Compiler(
-        str(TEMPLATES / "report.typ"), root=str(TEMPLATES), font_paths=[str(FONTS)], ignore_system_fonts=True
+        str(TEMPLATES / "document.typ"), root=str(TEMPLATES), font_paths=[str(FONTS)], ignore_system_fonts=True
     )

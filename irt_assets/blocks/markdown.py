@@ -1,0 +1,77 @@
+"""Blocks as Markdown, as Dagster's page and the docs show it."""
+
+from __future__ import annotations
+
+import html
+import re
+
+from irt_assets.blocks import (
+    Badge,
+    Block,
+    Box,
+    Content,
+    Details,
+    Figure,
+    Figures,
+    List,
+    Pairs,
+    Paragraph,
+    Section,
+    Span,
+    Table,
+    plain,
+)
+from irt_assets.charts.svg import as_markdown
+
+
+def markdown(*blocks: Block) -> str:
+    """The blocks with an empty line between them. Every text is shown as it is."""
+    return "\n\n".join(map(_block, blocks))
+
+
+def escaped(text: str) -> str:
+    """`text` as Markdown that shows it. An underscore within a word is one anyway."""
+    return re.sub(r"([\\`*\[\]|~]|(?<!\w)_|_(?!\w))", r"\\\1", html.escape(re.sub(r"\s+", " ", text), quote=False))
+
+
+def _block(block: Block) -> str:
+    match block:
+        case Paragraph():
+            return _words(block.text)
+        case List():
+            marks = [f"{k}." if block.numbered else "-" for k in range(1, len(block.items) + 1)]
+            return "\n".join(f"{mark} {_words(item)}" for mark, item in zip(marks, block.items, strict=True))
+        case Pairs():
+            return "\n".join(f"- **{escaped(name)}**: {_words(value)}" for name, value in block.rows)
+        case Table():
+            return _table(block)
+        case Figure():
+            return as_markdown(block.chart, block.described) + (
+                f"\n\n{escaped(block.caption)}" if block.caption else ""
+            )
+        case Figures():
+            return markdown(*block.figures)
+        case Section() | Details():
+            title, level = (block.title, block.level) if isinstance(block, Section) else (block.summary, 4)
+            return f"{'#' * level} {escaped(title)}\n\n{markdown(*block.blocks)}"
+        case Box():
+            return "\n".join(f"> {line}" for line in markdown(*block.blocks).split("\n"))
+
+
+def _table(table: Table) -> str:
+    if not table.rows:
+        return escaped(table.empty)
+    alignment = "".join("--:|" if column.number else "---|" for column in table.columns)
+    rows: list[list[Content]] = [[column.name for column in table.columns], *table.body("-")]
+    lines = ["|" + "".join(f" {text} |" if text else " |" for text in map(str.strip, map(_words, row))) for row in rows]
+    return "\n".join([lines[0], f"|{alignment}", *lines[1:]])
+
+
+def _words(text: Content) -> str:
+    if isinstance(text, tuple):
+        return "".join(map(_words, text))
+    shown = escaped(plain(text))
+    if isinstance(text, Span):
+        shown = {"bold": f"**{shown}**", "code": f"<code>{shown}</code>"}.get(text.style, shown)
+        return f"[{shown}]({text.link})" if text.link else shown
+    return f"**{shown}**" if isinstance(text, Badge) else shown

@@ -1,0 +1,97 @@
+"""Blocks on a terminal. What anybody wrote is shown as it is: it steers no terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from rich.console import Console, RenderableType
+from rich.table import Table as Grid
+from rich.text import Text as Styled
+
+from irt_assets.blocks import (
+    Badge,
+    Block,
+    Box,
+    Content,
+    Details,
+    Figure,
+    Figures,
+    List,
+    Pairs,
+    Paragraph,
+    Section,
+    Span,
+    Table,
+    plain,
+)
+
+STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What moves a terminal's cursor, sets its title, or turns the direction of what follows."""
+COLOURS = {"good": "green", "bad": "red", "warning": "yellow", "info": "blue", "neutral": "", "dark": ""}
+STYLES = {"bold": "bold", "quiet": "dim"}
+
+
+def show(*blocks: Block, console: Console) -> None:
+    """Print the blocks; a table is as wide as the terminal, or 160 columns where there is none."""
+    wide = Console(highlight=False, width=None if console.is_terminal else 160)
+    for block in blocks:
+        for part in _parts(block):
+            (wide if isinstance(part, Grid) else console).print(part)
+
+
+def visible(text: str) -> str:
+    """The text with what would steer the terminal shown instead."""
+    return STEERING.sub(lambda one: ascii(one[0])[1:-1], text)
+
+
+def _parts(block: Block) -> Iterator[RenderableType]:
+    match block:
+        case Paragraph():
+            yield _words(block.text)
+        case List():
+            for k, item in enumerate(block.items, 1):
+                yield Styled(f"{k}. " if block.numbered else "- ") + _words(item)
+        case Table() if not block.rows:
+            yield Styled(block.empty)
+        case Table() | Pairs():
+            yield _grid(block)
+        case Figure():
+            yield Styled(visible(block.described))
+            yield from _parts(block.numbers) if block.numbers else ()
+        case Figures():
+            for figure in block.figures:
+                yield from _parts(figure)
+        case Section() | Details() | Box():
+            title = getattr(block, "title", "") or getattr(block, "summary", "")
+            if title:
+                yield Styled(visible(title), "bold")
+            for inner in block.blocks:
+                yield from _parts(inner)
+
+
+def _grid(block: Table | Pairs) -> Grid:
+    columns = block.columns if isinstance(block, Table) else ()
+    grid = Grid(box=None, pad_edge=False, show_header=any(plain(column.name) for column in columns))
+    for column in columns:
+        grid.add_column(
+            _words(column.name),
+            justify="right" if column.number else "left",
+            overflow="fold",
+            no_wrap=column.number,
+        )
+    for row in block.body("-") if isinstance(block, Table) else block.rows:
+        grid.add_row(*map(_words, row))
+    return grid
+
+
+def _words(content: Content) -> Styled:
+    match content:
+        case tuple():
+            return Styled("").join(map(_words, content))
+        case Badge():
+            return Styled(visible(content.text), COLOURS[content.tone])
+        case Span():
+            return Styled(visible(content.text), STYLES.get(content.style, ""))
+        case _:
+            return Styled(visible(plain(content)))

@@ -1,0 +1,46 @@
+"""What an asset or a check shows on Dagster's page: blocks as Markdown, and numbers whose trend Dagster draws.
+
+A short table that programs read has rows instead (`dagster_schema.rows_shown`). What does not belong here: what is
+shown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from numbers import Real
+from typing import TypeAlias
+
+import dagster as dg
+
+from irt_assets.blocks import Block
+from irt_assets.blocks.markdown import markdown
+
+Metadata: TypeAlias = dict[str, dg.MetadataValue]
+Shown: TypeAlias = "Block | tuple[Block, ...] | str | float | dg.MetadataValue | None"
+
+
+def md(*blocks: Block) -> dg.MetadataValue:
+    return dg.MetadataValue.md(markdown(*blocks))
+
+
+def metadata(shown: Mapping[str, Shown], of: str = "") -> Metadata:
+    """Each by its name; `of`: what it is of, in brackets after the name. What is not known in a month is left out."""
+    found: Metadata = {}
+    for name, value in shown.items():
+        key = f"{name} ({of})" if of else name
+        match value:
+            case None | "":
+                continue
+            case dg.MetadataValue():
+                found[key] = value
+            case str():
+                found[key] = dg.MetadataValue.text(value)
+            case float() | Real():
+                if math.isfinite(value):
+                    found[key] = dg.MetadataValue.float(float(f"{value:.6g}"))
+            case tuple():
+                found[key] = md(*value)
+            case _:
+                found[key] = md(value)
+    return found

@@ -1,0 +1,115 @@
+"""The engines in R: mirt, brms, and `remote`, which is mirt in the R IRT service under a name of its own.
+
+Where the settings name that service, mirt and brms run there, too, and else in a child process. What R is asked, and
+how its answers are judged: see `mirt_fit` and `brms_fit`. Imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from irt_assets.engines.child import Limits
+from irt_assets.engines.r_process import call_r
+from irt_assets.engines.spec import EngineSpec, RPackage
+from irt_assets.psychometrics.core.options import MODELS
+
+if TYPE_CHECKING:
+    from irt_assets.engines.r_calibration import Call
+    from irt_assets.psychometrics.core.anchors import AnchorSet
+    from irt_assets.psychometrics.core.models import Calibration, Responses
+    from irt_assets.psychometrics.core.options import Model
+    from resources.settings import Settings
+
+QUEUE_S = 15 * 60.0
+"""Seconds to wait for an answer of the service beyond the time of the fit, where it may have to queue behind others."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How long Stan samples, and where the compiled models are kept: a compilation takes a minute and 2.6 GB.
+
+    `draws` and `tune` are per chain; `cores` chains run at once; `cache` None compiles again for every fit, except in
+    the service, which knows where it keeps them. The limits below which a fit has not converged (R-hat 1.01, ESS 1000)
+    are met by four chains of 1500 draws as a rule.
+    """
+
+    draws: int = 1500
+    tune: int = 500
+    chains: int = 4
+    cores: int = 1
+    seed: int = 61
+    cache: Path | None = None
+
+    def as_options(self) -> dict[str, int | str]:
+        stated = {name: value for name, value in vars(self).items() if value is not None}
+        return {name: str(value) if name == "cache" else value for name, value in stated.items()}
+
+
+@dataclass
+class REngine:
+    """mirt or, with `sampling`, brms, in the R that `call` reaches: in a child process, or by the service."""
+
+    name: str
+    call: Call = call_r
+    sampling: Sampling | None = None
+
+    def calibrate(
+        self, responses: Responses, *, model: Model, data_hash: str, anchors: AnchorSet | None = None
+    ) -> Calibration:
+        """As `fit_mirt` and `fit_brms`; also raises what `call` raises."""
+        from irt_assets.engines import brms_fit, mirt_fit  # import NumPy
+
+        fit = mirt_fit.fit_mirt if self.sampling is None else partial(brms_fit.fit_brms, sampling=self.sampling)
+        return fit(responses, call=self.call, model=model, data_hash=data_hash, anchors=anchors)
+
+
+def _call(settings: Settings) -> Call:
+    if settings.r_irt_base_url is None:
+        return partial(call_r, limits=Limits(settings.engine_timeout_s))
+    from irt_assets.engines.r_service import Service  # imports requests
+
+    assert settings.r_irt_internal_token is not None
+    token = settings.r_irt_internal_token.get_secret_value()
+    return Service(settings.r_irt_base_url, token, seconds=settings.engine_timeout_s + QUEUE_S).call
+
+
+def _brms(settings: Settings) -> REngine:
+    if BRMS.in_r_service(settings):
+        sampling = Sampling(cores=settings.irt_threads or 1)
+    else:
+        cores = settings.irt_threads or os.cpu_count() or 1
+        sampling = Sampling(cores=cores, cache=settings.irt_home / "compiled")
+    return REngine("brms", _call(settings), sampling)
+
+
+MIRT = EngineSpec(
+    name="mirt",
+    method="marginal maximum likelihood, errors by Oakes' identity",
+    models=MODELS,
+    build=lambda settings: REngine("mirt", _call(settings)),
+    runs_in="child process",
+    kind="r",
+    r_packages=(RPackage("mirt"),),
+)
+BRMS = EngineSpec(
+    name="brms",
+    method="posterior means and SDs by Stan",
+    models=("rasch", "1pl", "2pl"),
+    build=_brms,
+    runs_in="child process",
+    kind="r",
+    r_packages=(RPackage("brms", "r-cran-brms"), RPackage("rstan", "r-cran-rstan")),
+)
+REMOTE = EngineSpec(
+    name="remote",
+    method="as mirt, under another name",
+    models=MODELS,
+    build=lambda settings: REngine("remote", _call(settings)),
+    runs_in="R IRT service",
+    kind="r",
+    for_comparison=False,
+)
