@@ -26,13 +26,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from psycopg import sql
 
-from irt_assets.common.partitions import day_bounds
 from irt_assets.ledger.citations import cited_names
 from irt_assets.reports.learner_week import FORMATS, key
 from irt_assets.responses.data_versions import data_version
 from irt_assets.responses.erased import Erasure, Rewrite, begin, erasures_of, finish, record
-from irt_assets.responses.lake import attempts_of, forget
-from irt_assets.responses.observe import answer_versions
+from irt_assets.responses.lake_upkeep import attempts_of, forget
+from irt_assets.responses.observe import answer_versions_of
 from irt_assets.responses.row_hash import sums_of_table
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot_files import (
@@ -46,13 +45,12 @@ from irt_assets.responses.snapshot_files import (
 )
 from irt_assets.responses.window import SNAPSHOT
 from jobs.erasure_mentions import drop_mentions, drop_rejected_rows
-from jobs.late_answers_cursor import spans
 from jobs.retention import WEEK
 from jobs.stuck_runs import fail_lost_runs
 from resources.cluster.lake import Lake
 from resources.failures import PermanentFailure, TransientFailure
 from resources.files.object_store import ObjectStore
-from resources.postgres.database import Database, advisory_lock, one_value
+from resources.postgres.database import Database, advisory_lock, first_column, one_value
 from resources.postgres.sources import record_sources, recorded_sources
 from resources.tables import METADATA
 
@@ -295,20 +293,18 @@ def _remove_rows(
     new_data = _hashes(connection, true_months)
     for place, (one, lost) in enumerate(rewritten):
         rewritten[place] = (_replace_snapshot(connection, one, lost, true_months, new_data), lost)
-    for first, last in spans(true_days):
-        versions = answer_versions(connection, day_bounds(first)[0], day_bounds(last)[1])
-        record_sources(connection, FEATURES, versions)
+    record_sources(connection, FEATURES, answer_versions_of(connection, true_days))
     removed |= drop_mentions(connection, user_id, instead)
     return {table: n for table, n in removed.items() if n}
 
 
 def _months(connection: Session, user_id: str) -> list[str]:
-    rows = connection.execute(
+    return first_column(
+        connection,
         """SELECT DISTINCT to_char(completed_at AT TIME ZONE 'UTC', 'YYYY-MM') FROM response_log
            WHERE user_id = %s ORDER BY 1""",
         (user_id,),
     )
-    return [month for (month,) in rows]
 
 
 def _hashes(connection: Session, months: Iterable[str]) -> dict[str, str]:
@@ -332,11 +328,8 @@ def _current_days(connection: Session, user_id: str) -> list[str]:
     rows = connection.execute(
         "SELECT DISTINCT (completed_at AT TIME ZONE 'UTC')::date FROM response_log WHERE user_id = %s", (user_id,)
     )
-    found = []
-    for first, last in spans(str(day) for (day,) in rows if str(day) in sources):
-        versions = answer_versions(connection, day_bounds(first)[0], day_bounds(last)[1])
-        found += [day for day, version in versions.items() if sources.get(day) == version]
-    return found
+    versions = answer_versions_of(connection, (str(day) for (day,) in rows if str(day) in sources))
+    return [day for day, version in versions.items() if sources.get(day) == version]
 
 
 def _replace_snapshot(

@@ -244,21 +244,17 @@ class KubernetesRunLauncher(K8sRunLauncher):
                 self._namespace,
                 propagation_policy="Background",
             )
-        except ApiException as error:
-            if error.status == NOT_FOUND:
+        except (ApiException, HTTPError, ConfigException) as error:
+            if isinstance(error, ApiException) and error.status == NOT_FOUND:
                 self._instance.report_run_canceled(run, "The run has no Job any more.")
             else:
-                self._report_undeleted_job(run, error)
-        except (HTTPError, ConfigException) as error:
-            self._report_undeleted_job(run, error)
+                self._instance.report_engine_event(
+                    f"The run's Job could not be deleted ({error_text(error)}); its worker ends when it sees the run's "
+                    "status.",
+                    run,
+                    cls=type(self),
+                )
         return True
-
-    def _report_undeleted_job(self, run: DagsterRun, error: Exception) -> None:
-        self._instance.report_engine_event(
-            f"The run's Job could not be deleted ({error_text(error)}); its worker ends when it sees the run's status.",
-            run,
-            cls=type(self),
-        )
 
     # -- the cluster -----------------------------------------------------------------------------
     @cached_property

@@ -6,10 +6,11 @@ What does not belong here: reading the log (see `responses.late_months`), and as
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+
+from pydantic import TypeAdapter
 
 from irt_assets.common.partitions import day_bounds, day_of, week_bounds, week_of
 from irt_assets.responses.late_months import Arrival
@@ -44,27 +45,10 @@ class Memory:
 
     @classmethod
     def read(cls, cursor: str | None, now: datetime) -> Memory:
-        if not cursor:
-            return cls(_looks_back_to(now), {}, fresh=True)
-        stored = json.loads(cursor)
-        return cls(
-            datetime.fromisoformat(stored["since"]),
-            {cell: (attempts, live) for cell, (attempts, live) in stored["seen"].items()},
-            datetime.fromisoformat(stored["noticed"]) if stored["noticed"] else None,
-            tuple(stored["months"]),
-            stored["fresh"],
-        )
+        return TypeAdapter(cls).validate_json(cursor) if cursor else cls(_looks_back_to(now), {}, fresh=True)
 
     def write(self) -> str:
-        return json.dumps(
-            {
-                "since": self.since.isoformat(),
-                "seen": self.seen,
-                "noticed": self.noticed and self.noticed.isoformat(),
-                "months": self.months,
-                "fresh": self.fresh,
-            }
-        )
+        return TypeAdapter(Memory).dump_json(self).decode()
 
     def new(self, arrived: Iterable[Arrival]) -> list[Arrival]:
         """The new arrivals; a day and hour that was seen before with fewer answers is returned whole."""
@@ -114,17 +98,6 @@ def weeks_to_ask(late: Mapping[str, str], made: Collection[str]) -> dict[str, st
             if week in made:
                 reasons.setdefault(week, []).append(f"{day} {version}")
     return {week: digest(*why) for week, why in sorted(reasons.items())}
-
-
-def spans(days: Iterable[str]) -> list[tuple[str, str]]:
-    """Days that follow each other, as first and last: one run makes them all."""
-    found: list[tuple[str, str]] = []
-    for day in sorted(days):
-        if found and day_of(day_bounds(found[-1][1])[1]) == day:
-            found[-1] = (found[-1][0], day)
-        else:
-            found.append((day, day))
-    return found
 
 
 def digest(*parts: str) -> str:

@@ -12,14 +12,15 @@ import dagster as dg
 import psycopg
 
 from irt_assets.common.job_names import KPI_JOB, MONTHLY_JOB
-from irt_assets.common.partitions import Month, day_bounds, month_of
+from irt_assets.common.partitions import Month, day_bounds, month_of, spans
 from irt_assets.common.run_progress import RANGE_TAGS
 from irt_assets.gates.month_status import unsettled_months
 from irt_assets.responses.lake import days_behind
-from irt_assets.responses.late_months import arrivals, changed_hash, months_concerned, months_with_a_snapshot
-from irt_assets.responses.observe import answer_versions
+from irt_assets.responses.late_months import arrivals, changed_hash, months_concerned
+from irt_assets.responses.observe import answer_versions_of
 from irt_assets.responses.scales import read_scales
-from jobs.late_answers_cursor import Memory, digest, late_days, spans, waits, weeks_to_ask
+from irt_assets.responses.snapshot import current_snapshots
+from jobs.late_answers_cursor import Memory, digest, late_days, waits, weeks_to_ask
 from jobs.schedules import Job
 from resources.cluster.lake import Lake
 from resources.cluster.relational import lake, on_postgres
@@ -133,33 +134,29 @@ def _not_in_lake(read: _Reader, days: Collection[str]) -> list[str]:
     if not isinstance(whole, Lake):
         return []
 
-    def behind(connection: psycopg.Connection) -> list[str]:
-        return [
+    return read.run_in_time(
+        lambda connection: [
             day
             for first, last in spans(days)
             for day in days_behind(connection, whole, day_bounds(first)[0], day_bounds(last)[1])
-        ]
-
-    return read.run_in_time(behind, sorted(days))
+        ],
+        otherwise=sorted(days),
+    )
 
 
 def _versions(read: _Reader, days: Collection[str], now: datetime) -> dict[str, str]:
     """The hash of the answers of each day now, read in PostgreSQL, which has them whatever else holds the log."""
-
-    def hashes(connection: psycopg.Connection) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for first, last in spans(days):
-            found |= answer_versions(connection, day_bounds(first)[0], day_bounds(last)[1], on_postgres(connection))
-        return found
-
-    return read.run_in_time(hashes, dict.fromkeys(days, _unread(now)))
+    return read.run_in_time(
+        lambda connection: answer_versions_of(connection, days, on_postgres(connection)),
+        otherwise=dict.fromkeys(days, _unread(now)),
+    )
 
 
 def _months(read: _Reader, since: datetime, days: set[str]) -> set[str]:
     """The months that have a snapshot, and that the new answers of these days may concern."""
     if not days:
         return set()
-    taken = read.run_in_time(months_with_a_snapshot, set[str]())
+    taken = set(read.run_in_time(current_snapshots, set[str]()))
     earliest = month_of(day_bounds(min(days))[0] - timedelta(days=1))
 
     def affected_months(connection: psycopg.Connection) -> set[str]:

@@ -117,8 +117,10 @@ class Overview:
     on_spark: OnSpark | None = None
 
 
-def collect_overview(database: Database, instance: dg.DagsterInstance, settings: Settings) -> Overview:
-    """Everything as it is now."""
+def collect_overview(
+    database: Database, instance: dg.DagsterInstance, settings: Settings, *, read_again: bool = False
+) -> Overview:
+    """Everything as it is now. `read_again`: every month's answers, whatever is stored of them."""
     now = datetime.now(UTC)
     alive, seen = daemon_state(instance)
     months = months_between(settings.irt_first_month, last_complete_month(now))
@@ -138,7 +140,7 @@ def collect_overview(database: Database, instance: dg.DagsterInstance, settings:
         daemon_alive=alive,
         daemon_seen=datetime.fromtimestamp(seen, UTC) if seen is not None else None,
         schedules=list(_schedules(instance, settings, now, late)),
-        months=month_states(database, instance, months),
+        months=month_states(database, instance, months, read_again=read_again),
         violations=violations,
         alerts=open_alerts,
         runs=runs_under_way(instance),

@@ -9,6 +9,8 @@ import dagster as dg
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from resources.tables import meaning
+
 
 def column_schema(table: sa.Table) -> dg.TableSchema:
     """For an asset's `dagster/column_schema` metadata."""
@@ -18,7 +20,7 @@ def column_schema(table: sa.Table) -> dg.TableSchema:
             dg.TableColumn(
                 name=column.name,
                 type=column.type.compile(dialect),
-                description=_description(column),
+                description=meaning(column),
                 constraints=dg.TableColumnConstraints(
                     nullable=bool(column.nullable), unique=column.primary_key and len(table.primary_key) == 1
                 ),
@@ -40,9 +42,3 @@ def rows_of(metadata: Mapping[str, dg.MetadataValue], name: str) -> list[dict[st
     """The rows of a table in metadata; none where there is no such table."""
     value = metadata.get(name)
     return [dict(record.data) for record in value.records] if isinstance(value, dg.TableMetadataValue) else []
-
-
-def _description(column: sa.Column[object]) -> str:
-    limits = [f"{sign} {column.info[key]}" for key, sign in (("ge", "≥"), ("le", "≤")) if key in column.info]
-    notes = [*([column.info["unit"]] if "unit" in column.info else []), *limits]
-    return (column.comment or "") + (f" ({', '.join(notes)})" if notes else "")

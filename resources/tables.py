@@ -18,6 +18,13 @@ NOW = sa.text("now()")
 UTC = TIMESTAMP(timezone=True)
 
 
+def meaning(column: Column[Any]) -> str:
+    """What a column means, with its unit and its range, for people."""
+    limits = [f"{sign} {column.info[key]}" for key, sign in (("ge", "≥"), ("le", "≤")) if key in column.info]
+    notes = [*([column.info["unit"]] if "unit" in column.info else []), *limits]
+    return (column.comment or "") + (f" ({', '.join(notes)})" if notes else "")
+
+
 def _table(name: str, comment: str, *args: Any, **kwargs: Any) -> sa.Table:
     return sa.Table(name, METADATA, *args, comment=comment, **kwargs)
 
@@ -250,6 +257,24 @@ mirt_fit_meta = _table(
     _req("fitted_at", UTC, "when it was fitted", NOW),
     _opt("superseded_at", UTC, "when a later fit of the window replaced it"),
     Index("mirt_fit_meta_window", "scale_id", "kind", "window_start"),
+)
+
+month_impact = _table(
+    "month_impact",
+    "What a month's linked fit does to θ: its answers scored with the values in force and with the month's own.",
+    _key("fit_id", Text, "fit"),
+    _req("why", Text, "why nothing could be compared, else empty; the numbers are then 0"),
+    _req("learners", Integer, "learners behind the shift", None, ge=0),
+    _req("items", Integer, "items behind the shift: in force, fitted again and not anchors", None, ge=0),
+    _req("shift", Double, "mean change of θ", None, unit="θ"),
+    _req("shift_se", Double, "its standard error", None, unit="θ", ge=0),
+    _req("sd", Double, "SD of the scale's population", None, unit="θ"),
+    _opt("pass_theta", Double, "the scale's pass mark; null where it has none", unit="θ"),
+    _req("scored", Integer, "learners whose θ is reported", None, ge=0),
+    _req("newly_passed", Integer, "of them, who pass by the month's values alone", None, ge=0),
+    _req("newly_failed", Integer, "of them, who fail by the month's values alone", None, ge=0),
+    _req("flip_se", Double, "standard error of the net share that crosses the pass mark", None, ge=0),
+    _opt("compared_with", Text, "digest of the values in force that it was measured against; null where not known"),
 )
 
 mirt_item_params = _table(

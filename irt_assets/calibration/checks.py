@@ -292,8 +292,8 @@ def _held_back(evidence: Evidence) -> Problems:
         return {}
     return {
         item: found
-        for item, params in linked.items.items()
-        if not params["flags"] and (found := item_problems(params, evidence.scale.rules))
+        for item, one in linked.items.items()
+        if not one.flags and (found := item_problems(one, evidence.scale.rules))
     }
 
 

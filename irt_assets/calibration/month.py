@@ -33,12 +33,11 @@ from irt_assets.gates import misfit
 from irt_assets.gates.evidence import MonthFile
 from irt_assets.ledger import fits
 from irt_assets.ledger.anchors import anchor_hash, read_anchors
-from irt_assets.ledger.fit_spec import ComparedMisfit, Draws, LinkingConstants, Sample, Sampling, StagedSpec, Testlets
+from irt_assets.ledger.fit_spec import Draws, LinkingConstants, Sampling, StagedSpec
 from irt_assets.ledger.publications import items_published_by
 from irt_assets.ledger.steps import Step
 from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_explained
 from irt_assets.psychometrics.core.models import Calibration
-from irt_assets.psychometrics.estimation.latent_shape import Shape
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import FIT_COLUMNS, current_snapshot, read_for_run, sample_for_run, stored_rules
 from irt_assets.spark.fit_place import count_items, placed
@@ -51,22 +50,18 @@ from resources.postgres.database import Database, advisory_lock
 class FitOutcome:
     """An engine's fit of a scale, or the reason why there is none.
 
-    `own`: the scale is published from this engine. `misfit`: of its own engine, as `misfit.compared` gives it;
-    `testlets`: what it says of them (see `testlets.effects_spec`). `sample`: the learners behind its statistics, where
-    these are not all; `summed`: where answers were added up that were laid out on Spark.
+    `own`: the scale is published from this engine. `spec`: as it is staged. `summed`: where answers were added up that
+    were laid out on Spark.
     """
 
     scale_id: str
     engine: str
     own: bool
     fit_id: str
+    spec: StagedSpec
     calibration: Calibration | None
     error: str | None
     seconds: float
-    shape: Shape | None = None
-    misfit: ComparedMisfit | None = None
-    testlets: Testlets | None = None
-    sample: Sample | None = None
     summed: str = ""
 
 
@@ -216,7 +211,6 @@ def _fit(
     with database.connect() as connection:
         advisory_lock(connection, "item_calibration", month)
         for scale, name, outcome, spec, seconds, summed in results:
-            made = None if isinstance(outcome, Exception) else outcome
             staged = outcome if isinstance(outcome, Exception) else outcome.calibration
             outcomes.append(
                 FitOutcome(
@@ -224,13 +218,10 @@ def _fit(
                     engine=name,
                     own=name == scale.engine,
                     fit_id=fits.stage(connection, snapshot, scale.scale_id, name, staged, spec, run_id),
-                    calibration=made.calibration if made else None,
+                    spec=spec,
+                    calibration=None if isinstance(outcome, Exception) else outcome.calibration,
                     error=fits.explanation(outcome) if isinstance(outcome, Exception) else None,
                     seconds=seconds,
-                    shape=made.shape if made else None,
-                    misfit=spec.misfit,
-                    testlets=spec.testlets,
-                    sample=spec.sample,
                     summed=summed,
                 )
             )
@@ -323,7 +314,6 @@ def _link_fit(connection: psycopg.Connection, scale: Scale, engine: str, month: 
     assert linking is not None
     assert linked is not None
     digest = anchor_hash(connection, scale.scale_id, scale.anchor_version)
-    assert digest is not None
     fits.save_linked_fit(
         connection,
         staged.fit_id,

@@ -9,6 +9,9 @@ Two numbers come of it. The *shift*: the mean change of θ over the items other 
 anchors where they were, so their values cannot show that all of them moved; the other published items can. The *flips*:
 learners whose reported θ, by all items in force, crosses the scale's pass mark, one way net of the other.
 
+It is measured between linking and publication, in `linked_item_parameters`, and again at publication where the values
+in force have changed since; the gate `theta_stays_on_the_same_answers` reads what is stored.
+
 What does not belong here: single items that moved (`drift`), and a person's decision on a proposal (`release_impact`).
 """
 
@@ -19,7 +22,6 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import numpy as np
 import psycopg
@@ -29,8 +31,9 @@ from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted
 from irt_assets.ledger.anchors import read_every_anchor
 from irt_assets.ledger.cited_fits import constants_of
-from irt_assets.ledger.fit_spec import LinkingConstants, StoredImpact
-from irt_assets.ledger.fits import LinkedFit, add_to_model_spec, linked_fit
+from irt_assets.ledger.fit_spec import LinkingConstants
+from irt_assets.ledger.fits import LinkedFit, linked_fit, read_impact, write_impact
+from irt_assets.ledger.fitted_items import FittedItem
 from irt_assets.ledger.publications import ItemInForce, publications_in_force
 from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
 from irt_assets.psychometrics.core.models import Responses
@@ -52,21 +55,21 @@ def measure_month(database: Database, month: str) -> None:
         advisory_lock(connection, "linked_item_parameters", month)
         for scale in read_scales(connection, start).values():
             fit = linked_fit(connection, scale.scale_id, "monthly", start, scale.engine)
-            if fit and fit.model_spec.impact is None:
-                with_impact(connection, scale, month, fit)
+            if fit and read_impact(connection, fit.fit_id) is None:
+                current_impact(connection, scale, month, fit)
 
 
-def with_impact(connection: psycopg.Connection, scale: Scale, month: str, fit: LinkedFit) -> LinkedFit:
-    """A month's linked fit with its impact, measured and stored where it was not, or where the values in force have
+def current_impact(connection: psycopg.Connection, scale: Scale, month: str, fit: LinkedFit) -> MonthImpact:
+    """The impact of a month's linked fit, measured and stored where it was not, or where the values in force have
     changed since: months that are run together are linked before those before them are published."""
     published = publications_in_force(connection, scale.scale_id, Month(month).end - timedelta(microseconds=1))
     content = json.dumps([[one.item_id, *one.values.scored_with] for one in published])
     digest = hashlib.sha256(f"{scale.anchor_version} {scale.pass_theta} {content}".encode()).hexdigest()
-    if fit.model_spec.impact and fit.model_spec.impact.compared_with == digest:
-        return fit
-    impact = StoredImpact(**_measured(connection, scale, month, fit, published).as_dict(), compared_with=digest)
-    add_to_model_spec(connection, fit.fit_id, {"impact": impact.as_dict()})
-    return replace(fit, model_spec=fit.model_spec.model_copy(update={"impact": impact}))
+    impact = read_impact(connection, fit.fit_id, compared_with=digest)
+    if impact is None:
+        impact = _measured(connection, scale, month, fit, published)
+        write_impact(connection, fit.fit_id, impact, digest)
+    return impact
 
 
 def _measured(
@@ -140,21 +143,18 @@ def compare(
     )
 
 
-def proposed_values(
-    items: Mapping[str, Mapping[str, Any]], scale: Scale, before: Collection[str]
-) -> dict[str, ItemRow]:
-    """The month's values of items in force that it has estimated from enough answers to propose them; `items` as in
-    `LinkedFit`."""
+def proposed_values(items: Mapping[str, FittedItem], scale: Scale, before: Collection[str]) -> dict[str, ItemRow]:
+    """The month's values of items in force that it has estimated from enough answers to propose them."""
     fewest = scale.rules.eligibility.min_published_responses(scale.model)
     return {
-        item: row
-        for item, of in items.items()
+        item: values
+        for item, one in items.items()
         if item in before
-        and not of["flags"]
-        and of["n"] >= fewest
-        and (row := ItemRow.if_known(of))
-        and row.has_errors
-        and row.a > 0
+        and not one.flags
+        and one.n >= fewest
+        and (values := one.values)
+        and values.has_errors
+        and values.a > 0
     }
 
 

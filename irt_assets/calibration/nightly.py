@@ -188,7 +188,6 @@ def _write(
         item for item, known in zip(raw.item_ids, raw.estimated, strict=True) if known and item not in published
     )
     digest = anchor_hash(connection, scale.scale_id, scale.anchor_version)
-    assert digest is not None
     fits.forget(connection, scale.scale_id, "nightly", start)
     fits.save_linked_fit(
         connection,

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import psycopg
 
-from irt_assets.calibration.month_impact import with_impact
+from irt_assets.calibration.month_impact import current_impact
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted
 from irt_assets.gates import gates
@@ -24,7 +24,6 @@ from irt_assets.ledger.proposals import NewProposal, propose
 from irt_assets.ledger.publications import Publication, items_ever_published, publish, values_settled
 from irt_assets.ledger.steps import Step, steps, write_step
 from irt_assets.ledger.testlets import publish_effects
-from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.responses.scales import Scale, read_scales
 from resources.postgres.database import advisory_lock, one_value
 
@@ -59,7 +58,7 @@ def publish_ready_months(
         blocking = sorted(m for m in unsettled if m < candidate)
         settled = before is not None and before.state == "done" and before.fit_id == fit_id
         if evidence.linked and not settled:
-            evidence = replace(evidence, linked=with_impact(connection, of_month, candidate, evidence.linked))
+            evidence = replace(evidence, impact=current_impact(connection, of_month, candidate, evidence.linked))
         problems = gates.failures(evidence)
         if problems:
             step = _held(evidence, gates.why_held(problems), before)
@@ -103,11 +102,11 @@ def _publish(
     anchors = anchor_items(connection, scale)
     settled = values_settled(connection, scale.scale_id, month)
     held, published, proposed = {}, [], {}
-    for item, params in linked.items.items():
-        problems = gates.item_problems(params, scale.rules)
+    for item, fitted in linked.items.items():
+        problems = gates.item_problems(fitted, scale.rules)
         if problems:
             held[item] = problems
-        elif any(_same((params["a"], params["b"], params["c"]), values) for values in settled.get(item, ())):
+        elif any(_same(linked.values[item].abc, known) for known in settled.get(item, ())):
             continue  # what the month says of it was published or decided on before
         elif item in anchors:
             proposed[item] = "it is an anchor: the anchor set is frozen"
@@ -125,7 +124,7 @@ def _publish(
             Publication(
                 scale.scale_id,
                 item,
-                ItemRow.of(linked.items[item]),
+                linked.values[item],
                 effective_from=end,
                 rule="first",
                 reason=f"first published by the green month {month}",
@@ -141,7 +140,7 @@ def _publish(
     propose(
         connection,
         [
-            NewProposal(month, scale.scale_id, item, linked.fit_id, ItemRow.of(linked.items[item]), why)
+            NewProposal(month, scale.scale_id, item, linked.fit_id, linked.values[item], why)
             for item, why in proposed.items()
         ],
     )

@@ -56,17 +56,17 @@ def _fit_shown(o: FitOutcome, fit: Calibration) -> Iterator[tuple[str, Shown]]:
     yield "log-likelihood a response", fit.convergence.loglik / max(fit.n_responses, 1)
     yield "seconds", round(o.seconds, 1)
     yield "laid out on Spark", o.summed
-    if o.sample is not None:
+    if o.spec.sample is not None:
         all_learners = "all learners: infit, outfit, RMSD and item-rest correlations"
-        yield "fit statistics rest on", f"{all_learners}; all others on {o.sample}"
-    if o.shape is not None:
-        yield "distribution of θ", o.shape.why
-        if o.shape.compared:
-            yield "models compared", comparison_table(o.shape)
-    if o.misfit is not None and o.misfit.was_compared:
-        yield f"misfit compared with {o.misfit.reference}", tuple(misfit_blocks(o.misfit))
-    if o.testlets is not None:
-        yield "testlets", sentence(o.testlets)
+        yield "fit statistics rest on", f"{all_learners}; all others on {o.spec.sample}"
+    if o.spec.shape is not None:
+        yield "distribution of θ", o.spec.shape.why
+        if o.spec.shape.compared:
+            yield "models compared", comparison_table(o.spec.shape)
+    if o.spec.misfit is not None and o.spec.misfit.was_compared:
+        yield f"misfit compared with {o.spec.misfit.reference}", tuple(misfit_blocks(o.spec.misfit))
+    if o.spec.testlets is not None:
+        yield "testlets", sentence(o.spec.testlets)
     drawn = [i for i, flags in zip(fit.item_ids, fit.flags, strict=True) if flags][:9]
     drawn = [i for i in drawn if fit.estimated[fit.item_ids.index(i)]]
     if drawn:

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from irt_assets.cli.console import AsJson, print_error, print_json, progress_bar, say
 from irt_assets.cli.installation import current_database, current_settings
 from irt_assets.common.wording import counted
-from irt_assets.responses.lake import compare_days, export_days, faults, lake_of
-from irt_assets.responses.lake import prune as delete_unnamed
+from irt_assets.responses.lake import compare_days, export_days, lake_of
+from irt_assets.responses.lake_upkeep import faults
+from irt_assets.responses.lake_upkeep import prune as delete_unnamed
 from resources.cluster.lake import Lake
-
-if TYPE_CHECKING:
-    from resources.cluster.lake import Lake
 
 app = typer.Typer(no_args_is_help=True)
 Since = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], metavar="DAY", help="First day (UTC).")]

@@ -5,7 +5,7 @@ Exit codes: 0 done; 1 not confirmed; 2 the request is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -84,11 +84,19 @@ def show(
     with current_database().connect() as connection:
         found = find_proposals(connection, [parse_reference(name) for name in names])
         effects = impacts(connection, found, in_force_since(effective_from, datetime.now(UTC)))
+        changes = release.changes_of_answers(connection, found)
     if as_json:
-        print_json({"proposals": [as_dict(p) for p in found], "impact": [i.as_dict() for i in effects]})
+        print_json(
+            {
+                "proposals": [as_dict(p) for p in found],
+                "impact": [i.as_dict() for i in effects],
+                "changed_since": changes,
+            }
+        )
         return
     for proposal in found:
         _print(proposal)
+    _print_cautions(changes)
     for one in effects:
         say(one.sentence)
 
@@ -110,6 +118,7 @@ def accept(
         found = release.open_proposals(connection, references)
         for proposal in found:
             _print_line(proposal)
+        _print_cautions(release.changes_of_answers(connection, found))
         for one in impacts(connection, found, since):
             say(one.sentence)
     confirm(f"publish {_count(found)} from {since:%Y-%m-%d} on?", yes)
@@ -132,6 +141,7 @@ def reject(names: Names, by: By, reason: Reason, yes: Yes = False) -> None:
     database = current_database()
     with database.connect() as connection:
         found = release.open_proposals(connection, [parse_reference(name) for name in names])
+        _print_cautions(release.changes_of_answers(connection, found))
     say(release.effect_of_reject(found))
     confirm(f"reject {_count(found)}?", yes)
     release.reject(database, [p.reference for p in found], by=by, reason=reason, seen=found)
@@ -282,12 +292,15 @@ def _row(proposal: Proposal, every: bool) -> tuple[Cell, ...]:
 def _print_line(proposal: Proposal) -> None:
     old = "nothing" if proposal.old is None else str(proposal.old)
     say(f"{proposal.reference}: {old} → {proposal.new}")
-    for caution in proposal.cautions:
-        out.print(f"  [yellow]look at[/yellow] {escape(caution)}")
+    _print_cautions(proposal.cautions, "  ")
 
 
 def _print(proposal: Proposal) -> None:
     out.print(f"[bold]{escape(str(proposal.reference))}[/bold] on scale {escape(proposal.scale_id)}")
     print_blocks(Pairs(tuple(evidence(proposal))))
-    for caution in proposal.cautions:
-        out.print(f"[yellow]look at[/yellow] {escape(caution)}")
+    _print_cautions(proposal.cautions)
+
+
+def _print_cautions(cautions: Iterable[str], indent: str = "") -> None:
+    for caution in cautions:
+        out.print(f"{indent}[yellow]look at[/yellow] {escape(caution)}")

@@ -24,10 +24,9 @@ from irt_assets.engines.registry import build
 from irt_assets.ledger.fits import months_fitted_otherwise, months_linked_otherwise
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
 from irt_assets.psychometrics.eligibility.rules import STAGES, allowed
-from irt_assets.responses.late_months import months_with_a_snapshot
 from irt_assets.responses.scale_decisions import OF_THE_MODEL, read_decisions
 from irt_assets.responses.scales import change_rules, consider_rules, set_pass_mark
-from irt_assets.responses.snapshot import months_of_other_rules
+from irt_assets.responses.snapshot import current_snapshots, months_of_other_rules
 from irt_assets.runs.in_process_runs import judge_again
 from resources.failures import PermanentFailure
 
@@ -297,7 +296,7 @@ def confirm_and_change_rules(
             )
             if stage in change.stages
         }
-        scored = sorted(months_with_a_snapshot(connection))
+        scored = [*current_snapshots(connection)]
     stale = sorted({one for months in made.values() for one in months} - {month})
     gates = judged_by(change.rules) if scored else ()
     say(change.sentence)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 from zoneinfo import ZoneInfo
 
 import typer
@@ -37,14 +37,19 @@ GREEN_IN_A_LINE = 3
 
 
 @app.command()
-def status(as_json: AsJson = False) -> None:
+def status(
+    as_json: AsJson = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Hash the answers of every month again, whatever is stored of them.")
+    ] = False,
+) -> None:
     """Everything on a screen: the daemon, every schedule and month, what is open, what runs."""
     settings = current_settings()
     database = current_database()
     with current_instance(database) as instance:
         keep_connections(instance)
         fail_lost_runs(instance)
-        overview = collect_overview(database, instance, settings)
+        overview = collect_overview(database, instance, settings, read_again=fresh)
     if as_json:
         print_json(as_dict(overview))
     else:

@@ -5,7 +5,7 @@ What does not belong here: which partitions exist in the database, or what state
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -43,6 +43,17 @@ def day_bounds(day: str) -> tuple[datetime, datetime]:
     if day_of(start) != day:
         raise ValueError(f"{day!r} is not a day: write {day_of(start)}")
     return start, start + timedelta(days=1)
+
+
+def spans(days: Iterable[str]) -> list[tuple[str, str]]:
+    """Days that follow each other, as first and last: one run makes them all."""
+    found: list[tuple[str, str]] = []
+    for day in sorted(days):
+        if found and day_of(day_bounds(found[-1][1])[1]) == day:
+            found[-1] = (found[-1][0], day)
+        else:
+            found.append((day, day))
+    return found
 
 
 def day_of(time: datetime) -> str:

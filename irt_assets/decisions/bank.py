@@ -15,7 +15,8 @@ import psycopg
 
 from irt_assets.decisions.proposals import Proposal, waiting_proposals
 from irt_assets.gates.gates import item_problems
-from irt_assets.ledger.fitted_items import bank_rows
+from irt_assets.ledger.fitted_items import FittedItem, bank_rows
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.responses.item_status import Status, item_status
 from irt_assets.responses.scales import Scale
 
@@ -40,7 +41,7 @@ class BankItem:
     """An item of the bank.
 
     Attributes:
-        a, b, c and their errors: in force; None where nothing is published for it. `since`: from when on.
+        values: in force; None where nothing is published for it. `since`: from when on.
         to_come: the values that were decided for a later day, and the day; "" where there are none.
         n: answers in the newest linked month, or else in the origin window; None where it was in neither.
         drifted: the open alert on it.
@@ -53,12 +54,7 @@ class BankItem:
     item_id: str
     topic: str | None
     anchor: bool
-    a: float | None
-    b: float | None
-    c: float | None
-    a_se: float | None
-    b_se: float | None
-    c_se: float | None
+    values: ItemRow | None
     since: datetime | None
     to_come: str
     n: int | None
@@ -91,18 +87,12 @@ def _item(
 ) -> BankItem:
     problems: list[str] = []
     if row["fitted"]:
-        judged = row["params"] | {"n": row["n_responses"], "flags": row["flags"], "rmsd": row["rmsd"]}
-        problems = item_problems(judged, scale.rules)
+        problems = item_problems(FittedItem.of(row), scale.rules)
     return BankItem(
         item_id=row["item_id"],
         topic=row["topic_id"],
         anchor=row["anchor"],
-        a=row["a"],
-        b=row["b"],
-        c=row["c"],
-        a_se=row["a_se"],
-        b_se=row["b_se"],
-        c_se=row["c_se"],
+        values=ItemRow.if_known(row),
         since=row["effective_from"],
         to_come="a = {next_a:.2f}, b = {next_b:.2f} from {next_from:%Y-%m-%d} on".format(**row)
         if row["next_from"]

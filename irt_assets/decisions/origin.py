@@ -31,7 +31,6 @@ from irt_assets.ledger.fit_spec import StagedSpec
 from irt_assets.ledger.origin_fit import OriginFit, keep_calibration, note_anchors, origin_fit
 from irt_assets.ledger.publications import Publication, publish
 from irt_assets.psychometrics.core.item_models import item_model
-from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.fit.misfit import LARGEST_RATIO
@@ -212,10 +211,10 @@ def write_origin_fit(
     linked = fits.linked_fit(connection, scale_id, "origin", window[0], engine)
     assert linked is not None
     left_out = left_out_of(linked, rules)
-    usable: Anchors = {item: ItemRow.of(params) for item, params in linked.items.items() if item not in left_out}
+    usable: Anchors = {item: values for item, values in linked.values.items() if item not in left_out}
     if not usable:
         first = next((f": {item}: {why}" for item, why in left_out.items()), "")
-        most = max((params["n"] for params in linked.items.values()), default=0)
+        most = max((item.n for item in linked.items.values()), default=0)
         needed = rules.eligibility.min_published_responses(fitted.calibration.model)
         rule = "min_responses" if needed == rules.eligibility.min_responses else "min_responses_3pl"
         most_text = (
@@ -255,7 +254,7 @@ def read_origin(connection: psycopg.Connection, scale_id: str) -> OriginRead | N
 
 def left_out_of(fit: fits.LinkedFit, rules: Rules) -> dict[str, str]:
     """The items that the fit of an origin window did not publish, each with the reason."""
-    problems = {item: "; ".join(gates.item_problems(params, rules)) for item, params in fit.items.items()}
+    problems = {item: "; ".join(gates.item_problems(fitted, rules)) for item, fitted in fit.items.items()}
     least, few = rules.eligibility.min_fitted_responses, fit.model_spec.left_out
     problems |= {item: f"{n} responses are fewer than {least}" for item, n in few.items()}
     return {item: why for item, why in problems.items() if why}

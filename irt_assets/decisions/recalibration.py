@@ -33,7 +33,6 @@ from irt_assets.ledger.fit_spec import StagedSpec
 from irt_assets.ledger.proposals import NewProposal, propose
 from irt_assets.ledger.steps import steps
 from irt_assets.psychometrics.core.errors import breakdowns_explained
-from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.estimation.latent_shape import Shape
 from irt_assets.responses.scales import Scale, initialised_scale
@@ -216,7 +215,7 @@ def _read_basis(connection: psycopg.Connection, scale_id: str, months: Sequence[
     snapshots, passed_over = _snapshots(connection, scale_id, months)
     return _Basis(
         scale,
-        anchor_hash(connection, scale_id, scale.anchor_version) or "",
+        anchor_hash(connection, scale_id, scale.anchor_version),
         snapshots,
         passed_over,
         answers_from(connection, scale_id, first, last),
@@ -360,7 +359,7 @@ def _propose(
                 scale_id=scale.scale_id,
                 item_id=item,
                 fit_id=fit_id,
-                values=ItemRow.of(linked.items[item]),
+                values=linked.values[item],
                 why=f"recalibrated on {_since(changed.get(item), first)} to {last}",
             )
             for item in proposed

@@ -194,13 +194,13 @@ def _judged(connection: psycopg.Connection, store: ObjectStore, month: str, scal
     verdicts = {gate.name: gate.judge(evidence) for gate in (*SET_GATES, *ADVISORY_CHECKS)}
     agreement = read_agreement(connection, month, scale)
     verdicts["engines_agree"] = Verdict(agreement.agrees, agreement.sentence)
-    items = evidence.on_the_scale.items if evidence.on_the_scale else {}
-    problems = {item: item_problems(params, scale.rules) for item, params in items.items()}
+    fit = evidence.on_the_scale
+    problems = {item: item_problems(one, scale.rules) for item, one in fit.items.items()} if fit else {}
     return Judged(
         verdicts,
         {item: found for item, found in problems.items() if found},
-        {item: (p["a"], p["b"]) for item, p in items.items() if p["a"] is not None and p["b"] is not None},
-        evidence.on_the_scale.constants if evidence.on_the_scale else None,
+        {item: (values.a, values.b) for item, values in fit.values.items()} if fit else {},
+        fit.constants if fit else None,
     )
 
 

@@ -116,6 +116,6 @@ def _why(
                 f"{n[item]} eligible answers, and a fit needs {scale.rules.eligibility.min_fitted_responses}"
             )
         else:
-            flags = [f"{flag}: {Flag(flag).explanation}" for flag in estimates[item]["flags"]]
+            flags = [f"{flag}: {Flag(flag).explanation}" for flag in estimates[item].flags]
             reasons[item] = "; ".join(flags) or "its estimate has no standard error"
     return reasons

@@ -6,17 +6,20 @@ by hundreds of times.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from irt_assets.engines.r_calibration import Answer, Call, anchors_of, request
-from irt_assets.engines.r_engines import BRMS, Sampling
 from irt_assets.engines.screening import ITEM_PRIORS, screen_items
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Responses, spread
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.linking.linking import link
+
+ENGINE = "brms"
 
 
 def fit_brms(
@@ -24,11 +27,11 @@ def fit_brms(
     *,
     call: Call,
     model: Model,
+    options: Mapping[str, Any],
     data_hash: str = "",
     anchors: AnchorSet | None = None,
-    sampling: Sampling | None = None,
 ) -> Calibration:
-    """Posterior means and covariances of a and d, for Rasch, 1PL and 2PL.
+    """Posterior means and covariances of a and d, for Rasch, 1PL and 2PL. `options`: how Stan samples.
 
     Scale, priors, anchors (purified, then with normal priors as wide as their errors) and what is left out are those
     of `PymcEngine`: the em engine goes first, what it refuses is refused, items with a negative slope get no number,
@@ -37,7 +40,6 @@ def fit_brms(
 
     Raises PsychometricsError for what is refused and LinkingError where too few anchors agree with the responses.
     """
-    BRMS.require_model(model)
     em, kept = screen_items(responses, model, None, data_hash)
     names = [em.item_ids[j] for j in kept]
     known = None
@@ -50,10 +52,10 @@ def fit_brms(
     sampled, J = responses.of_items(kept), em.n_items
     payload = request(
         sampled,
-        engine=BRMS.name,
+        engine=ENGINE,
         model=model,
         anchors=known,
-        options=(sampling or Sampling()).as_options(),
+        options=dict(options),
     )
     found = Answer.of(call("irt_calibrate", payload), len(kept))
 
@@ -72,7 +74,7 @@ def fit_brms(
     version, software = found.software_versions("brms", "rstan")
     return replace(
         em,
-        engine=BRMS.name,
+        engine=ENGINE,
         engine_version=version,
         a=spread(found.a, kept, J),
         d=spread(found.d, kept, J),

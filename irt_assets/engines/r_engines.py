@@ -63,8 +63,17 @@ class REngine:
         """As `fit_mirt` and `fit_brms`; also raises what `call` raises."""
         from irt_assets.engines import brms_fit, mirt_fit  # import NumPy
 
-        fit = mirt_fit.fit_mirt if self.sampling is None else partial(brms_fit.fit_brms, sampling=self.sampling)
-        return fit(responses, call=self.call, model=model, data_hash=data_hash, anchors=anchors)
+        if self.sampling is None:
+            return mirt_fit.fit_mirt(responses, call=self.call, model=model, data_hash=data_hash, anchors=anchors)
+        BRMS.require_model(model)
+        return brms_fit.fit_brms(
+            responses,
+            call=self.call,
+            model=model,
+            options=self.sampling.as_options(),
+            data_hash=data_hash,
+            anchors=anchors,
+        )
 
 
 def _call(settings: Settings) -> Call:

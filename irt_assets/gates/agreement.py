@@ -9,9 +9,9 @@ between sound engines, and so where the limits of the rules come from, tests/ben
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import psycopg
@@ -20,6 +20,7 @@ from irt_assets.common.partitions import Month
 from irt_assets.common.wording import some_of
 from irt_assets.gates.gates import item_problems
 from irt_assets.ledger.fits import LinkedFit, engines_tried, latest_staged, linked_fit, of_other_model
+from irt_assets.ledger.fitted_items import FittedItem
 from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.eligibility.rules import Rules
@@ -161,31 +162,28 @@ class MonthAgreement:
         return not any(pair.problems(self.scale.rules) for pair in self.pairs)
 
 
-def compare(engines: tuple[str, str], first: dict[str, Any], second: dict[str, Any], rules: Rules) -> Agreement:
-    """`first` and `second`: linked parameters by item, as `LinkedFit.items`.
+def compare(
+    engines: tuple[str, str], first: Mapping[str, FittedItem], second: Mapping[str, FittedItem], rules: Rules
+) -> Agreement:
+    """Compare the items of two linked fits.
 
     An item is compared where both have values with errors, and takes part where at least one of the two would pass
     its item gates: what neither would publish may lie anywhere.
     """
-    sound = [
-        item
-        for item in sorted(first.keys() | second.keys())
-        if any(item in of and not item_problems(of[item], rules) for of in (first, second))
-    ]
-    both = tuple(i for i in sound if _usable(first, i) and _usable(second, i))
+    sound = {i for fit in (first, second) for i, item in fit.items() if not item_problems(item, rules)}
+    one, other = (
+        {i: item.values for i, item in fit.items() if i in sound and item.values and item.values.has_errors}
+        for fit in (first, second)
+    )
+    both = tuple(sorted(one.keys() & other.keys()))
     only = {
-        name: tuple(i for i in sound if _usable(of, i) and not _usable(other, i))
-        for name, of, other in ((engines[0], first, second), (engines[1], second, first))
+        name: tuple(sorted(of.keys() - others.keys()))
+        for name, of, others in ((engines[0], one, other), (engines[1], other, one))
     }
-
-    def of(name: str) -> Estimates:
-        values, errors = (
-            np.array([[fit[i][key] for i in both] for fit in (first, second)], dtype=float).reshape(2, -1)
-            for key in (name, f"{name}_se")
-        )
-        return Estimates(values, errors)
-
-    return Agreement(engines, both, of("a"), of("b"), {name: items for name, items in only.items() if items})
+    values = [[(of[i].a, of[i].b, of[i].a_se, of[i].b_se) for i in both] for of in (one, other)]
+    a, b, a_se, b_se = np.moveaxis(np.array(values, dtype=float).reshape(2, -1, 4), 2, 0)
+    found = {name: items for name, items in only.items() if items}
+    return Agreement(engines, both, Estimates(a, a_se), Estimates(b, b_se), found)
 
 
 def read_agreement(connection: psycopg.Connection, month: str, scale: Scale) -> MonthAgreement:
@@ -215,7 +213,3 @@ def read_agreement(connection: psycopg.Connection, month: str, scale: Scale) -> 
         for one, other in combinations(usable, 2)
     )
     return MonthAgreement(scale, tuple(usable), pairs, left_out)
-
-
-def _usable(items: dict[str, Any], item: str) -> bool:
-    return item in items and all(items[item][name] is not None for name in ("a", "b", "a_se", "b_se"))

@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.linking.anchor_diagnosis import Suspect
 
 
@@ -30,26 +30,24 @@ class AnchorShift:
     left_out: str
 
 
-def anchor_shifts(
-    anchors: AnchorSet, items: Mapping[str, Mapping[str, Any]], constants: LinkingConstants
-) -> list[AnchorShift]:
-    """The shift of each anchor among the fit's linked `items`, largest change first."""
+def anchor_shifts(anchors: AnchorSet, linked: Mapping[str, ItemRow], constants: LinkingConstants) -> list[AnchorShift]:
+    """The shift of each anchor among the fit's `linked` items, largest change first."""
     suspects = constants.moved
     frozen = {
         item: (anchors.a[k], anchors.b[k], anchors.b_se[k])
         for k, item in enumerate(anchors.item_ids)
-        if items.get(item, {}).get("b") is not None and items[item].get("a")
+        if item in linked and linked[item].a
     }
     slope, intercept = 1.0, 0.0
     for item, suspect in suspects.items():
         if item in frozen:
-            slope, intercept = _of_the_others(suspect, items[item], *frozen[item][:2])
+            slope, intercept = _of_the_others(suspect, linked[item], *frozen[item][:2])
             break
     found = [
         AnchorShift(
             item,
-            float(slope * items[item]["b"] + intercept - b),
-            math.hypot(slope * (items[item].get("b_se") or math.nan), b_se),
+            float(slope * linked[item].b + intercept - b),
+            math.hypot(slope * (linked[item].b_se or math.nan), b_se),
             item in suspects,
             constants.anchors_dropped.get(item, ""),
         )
@@ -58,7 +56,7 @@ def anchor_shifts(
     return sorted(found, key=lambda shift: (-abs(shift.delta_b), shift.item_id))
 
 
-def _of_the_others(suspect: Suspect, linked: Mapping[str, Any], a: float, b: float) -> tuple[float, float]:
+def _of_the_others(suspect: Suspect, linked: ItemRow, a: float, b: float) -> tuple[float, float]:
     """Slope and intercept from the month's scale to the one by which the suspect's changes were computed."""
-    slope = linked["a"] / (a + suspect.delta_a)
-    return slope, b + suspect.delta_b - slope * linked["b"]
+    slope = linked.a / (a + suspect.delta_a)
+    return slope, b + suspect.delta_b - slope * linked.b

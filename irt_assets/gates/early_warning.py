@@ -124,9 +124,7 @@ def compare(
 ) -> EarlyWarning:
     """`published`: b and its SE of every item in force; those without an SE are not compared. `alpha`: of the rules."""
     usable = {
-        item: (params["b"], params["b_se"])
-        for item, params in night.items.items()
-        if params["b"] is not None and params["b_se"] and item in published
+        item: (values.b, values.b_se) for item, values in night.values.items() if values.b_se and item in published
     }
     b = np.array([(*usable[i], *published[i]) for i in usable], dtype=float).reshape(-1, 4)
     kept = np.isfinite(b).all(axis=1)

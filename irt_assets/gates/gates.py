@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from irt_assets.engines.registry import asset_of
 from irt_assets.gates.evidence import NO_SNAPSHOT, Evidence, Verdict, current_fit
@@ -27,6 +26,7 @@ from irt_assets.gates.model_gates import (
 )
 from irt_assets.gates.month_judged import NOT_JUDGED
 from irt_assets.ledger.fits import StagedFit, of_other_model
+from irt_assets.ledger.fitted_items import FittedItem
 from irt_assets.psychometrics.core.errors import DisconnectedDesignError
 from irt_assets.psychometrics.core.models import Flag
 from irt_assets.psychometrics.eligibility.attempts import Reason, rejected
@@ -264,29 +264,24 @@ def why_held(problems: Mapping[str, str]) -> str:
     return f"{held_because(problems)}; decide: {fix[0].lower() + fix[1:]}"
 
 
-def item_problems(params: Mapping[str, Any], rules: Rules) -> list[str]:
-    """Why an item's linked parameters may not be published; empty where they may.
-
-    `params` holds a, b, a_se, b_se (None where not finite), n and flags; of a fit with statistics also rmsd and, under
-    fit, rmsd_p, the share of sound items with an RMSD at least this large.
-    """
-    problems = [f"{Flag(f).value}: {Flag(f).explanation}" for f in params["flags"]]
-    a, b, a_se, b_se = (params[name] for name in ("a", "b", "a_se", "b_se"))
+def item_problems(item: FittedItem, rules: Rules) -> list[str]:
+    """Why an item's linked parameters may not be published; empty where they may."""
+    problems = [f"{Flag(f).value}: {Flag(f).explanation}" for f in item.flags]
     if problems:
         return problems
-    if a is None or b is None:
+    values, rmsd, by_chance = item.values, item.statistics.get("rmsd"), item.statistics.get("rmsd_p")
+    if values is None:
         return ["it has no parameters"]
-    if a_se is None or b_se is None:
+    if values.a_se is None or values.b_se is None:
         problems.append("its standard errors are not finite")
-    elif b_se > rules.publication.max_b_se:
-        problems.append(f"SE(b) = {b_se:.2f} is above {rules.publication.max_b_se:g}")
-    if a <= 0:
-        problems.append(f"a = {a:.2f} is not positive: check its key")
-    if abs(b) > rules.publication.max_abs_b:
-        problems.append(f"|b| = {abs(b):.2f} is above {rules.publication.max_abs_b:g}")
-    if params["n"] < rules.eligibility.min_responses:
-        problems.append(f"{params['n']} responses are fewer than {rules.eligibility.min_responses}")
-    rmsd, by_chance = params.get("rmsd"), params.get("fit", {}).get("rmsd_p")
+    elif values.b_se > rules.publication.max_b_se:
+        problems.append(f"SE(b) = {values.b_se:.2f} is above {rules.publication.max_b_se:g}")
+    if values.a <= 0:
+        problems.append(f"a = {values.a:.2f} is not positive: check its key")
+    if abs(values.b) > rules.publication.max_abs_b:
+        problems.append(f"|b| = {abs(values.b):.2f} is above {rules.publication.max_abs_b:g}")
+    if item.n < rules.eligibility.min_responses:
+        problems.append(f"{item.n} responses are fewer than {rules.eligibility.min_responses}")
     if rmsd is not None and by_chance is not None and rmsd > rules.publication.max_rmsd and by_chance < MISFIT_LEVEL:
         problems.append(
             f"its answers do not follow its curve: RMSD = {rmsd:.3f} is above {rules.publication.max_rmsd:g}, and "

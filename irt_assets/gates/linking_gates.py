@@ -9,7 +9,8 @@ from typing import Any
 
 from irt_assets.gates.evidence import Evidence, Verdict, as_the_scale_says, needs_fit
 from irt_assets.gates.month_judged import NOT_JUDGED
-from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants
+from irt_assets.ledger.fit_spec import LinkingConstants
+from irt_assets.ledger.fits import LinkedFit
 from irt_assets.ledger.linked_windows import month_number
 from irt_assets.psychometrics.linking.jump import FEWEST_MONTHS, Constants, Jump, jumps
 
@@ -74,10 +75,10 @@ def _second_ability(constants: LinkingConstants) -> str:
 
 def linking_stays_near_its_history(evidence: Evidence) -> Verdict:
     """Neither slope nor intercept lies farther from earlier months than these lie from each other."""
-    spec = _judged_by_history(evidence)
-    if isinstance(spec, Verdict):
-        return spec
-    constants = spec.linking_constants
+    fit = _judged_by_history(evidence)
+    if isinstance(fit, Verdict):
+        return fit
+    constants = fit.constants
     n = len(evidence.earlier)
     if n < FEWEST_MONTHS:
         months = "1 earlier month was" if n == 1 else f"{n} earlier months were"
@@ -99,22 +100,21 @@ def _jump_sentence(jump: Jump) -> str:
 
 def theta_stays_on_the_same_answers(evidence: Evidence) -> Verdict:
     """The month's values of items in force leave learners' θ where the published values have it (see month_impact)."""
-    spec = _judged_by_history(evidence)
-    if isinstance(spec, Verdict):
-        return spec
-    impact = spec.impact
+    fit = _judged_by_history(evidence)
+    if isinstance(fit, Verdict):
+        return fit
+    impact = evidence.impact
     assert impact is not None
-    return as_the_scale_says(evidence, Verdict(not (impact.shifts or impact.flips), impact.sentence, impact.measured()))
+    return as_the_scale_says(evidence, Verdict(not (impact.shifts or impact.flips), impact.sentence, impact.as_dict()))
 
 
-def _judged_by_history(evidence: Evidence) -> LinkedSpec | Verdict:
-    """What is stored with the month's fit, or why it is not compared with what was published before it."""
+def _judged_by_history(evidence: Evidence) -> LinkedFit | Verdict:
+    """The month's fit, or why it is not compared with what was published before it."""
     if evidence.on_the_scale is None:
         return Verdict(False, f"{NOT_JUDGED}: the month's fit is not on the scale, see the check `linked`")
-    spec = evidence.on_the_scale.model_spec
-    if spec.impact is None:
+    if evidence.impact is None:
         return Verdict(False, "what the month does to θ is not known: materialise linked_item_parameters")
-    return spec
+    return evidence.on_the_scale
 
 
 def _details(constants: LinkingConstants | None) -> dict[str, Any]:

@@ -38,11 +38,13 @@ from irt_assets.responses.snapshot import Snapshot, current_snapshot, differs
 from resources.cluster.relational import lake
 from resources.dagster_compat import AssetCheckExecutionRecord, PartitionKeyFilter
 from resources.dagster_schema import rows_of
-from resources.postgres.database import Database
+from resources.postgres.database import Database, first_column
 
 
-def month_states(database: Database, instance: dg.DagsterInstance, months: Iterable[str]) -> list[MonthState]:
-    """The state of every given month on every scale."""
+def month_states(
+    database: Database, instance: dg.DagsterInstance, months: Iterable[str], *, read_again: bool = False
+) -> list[MonthState]:
+    """The state of every given month on every scale. `read_again`: see `data_version`."""
     months = list(months)
     running = unsettled_months(instance)
     with database.connect() as connection:
@@ -53,7 +55,10 @@ def month_states(database: Database, instance: dg.DagsterInstance, months: Itera
         for month in months:
             scales = read_scales(connection, Month(month).start)
             snapshot = current_snapshot(connection, month)
-            changed = _changes(connection, month, snapshot, scales, all_steps, decided) if snapshot else {}
+            changed = {}
+            if snapshot:
+                now = data_version(connection, month, scales, read_again=read_again)
+                changed = _changes(connection, month, snapshot, now, scales, all_steps, decided)
             connection.commit()  # keeps the hash that was computed, whatever happens to the next
             gates = gate_statuses(instance, month) if snapshot else {}
             for scale_id, scale in scales.items():
@@ -79,12 +84,14 @@ def _with_answers(connection: psycopg.Connection, months: list[str]) -> set[str]
     if lake() is not None:
         return {*months}
     bounds = [Month(month).bounds for month in months]
-    rows = connection.execute(
-        """SELECT month FROM unnest(%s::text[], %s::timestamptz[], %s::timestamptz[]) AS asked (month, start, stop)
+    return set(
+        first_column(
+            connection,
+            """SELECT month FROM unnest(%s::text[], %s::timestamptz[], %s::timestamptz[]) AS asked (month, start, stop)
            WHERE EXISTS (SELECT FROM attempt WHERE completed_at >= start AND completed_at < stop)""",
-        (months, [start for start, _ in bounds], [stop for _, stop in bounds]),
-    ).fetchall()
-    return {month for (month,) in rows}
+            (months, [start for start, _ in bounds], [stop for _, stop in bounds]),
+        )
+    )
 
 
 def _drift_begins(month: str, window: tuple[datetime, datetime] | None) -> str | None:
@@ -121,11 +128,9 @@ def latest_evaluations(
 
 
 def _status(gate: SetGate, record: AssetCheckExecutionRecord | None) -> dict[str, GateStatus]:
-    if record is None:
-        return {"": GateStatus(None, "not evaluated", gate.asset, asked=False)}
-    evaluation = record.evaluation
-    if not isinstance(evaluation, dg.AssetCheckEvaluation):  # only planned: its run goes on, or was killed
-        return {"": GateStatus(None, "not evaluated", gate.asset)}
+    evaluation = record.evaluation if record else None
+    if not isinstance(evaluation, dg.AssetCheckEvaluation):  # if only planned, its run goes on, or was killed
+        return {"": GateStatus(None, "not evaluated", gate.asset, asked=record is not None)}
     shown = rows_of(evaluation.metadata, "scales")
     known = {row["scale"]: GateStatus(row["passed"], row["why"], gate.asset) for row in shown}
     return known | {"": GateStatus(None, "the scale was not judged", gate.asset)}
@@ -140,13 +145,14 @@ def _changes(
     connection: psycopg.Connection,
     month: str,
     snapshot: Snapshot,
+    hash_now: str,
     scales: dict[str, Scale],
     all_steps: dict[str, dict[str, Step]],
     decided: dict[tuple[str, str], str],
 ) -> dict[str, Newer]:
     """What is newer than the numbers made from it, by scale: the answers, the rules, a step without the next."""
     scored, fitted, linked_parameters, published = MONTHLY_ASSETS
-    if data_version(connection, month, scales) != snapshot.data_hash:
+    if hash_now != snapshot.data_hash:
         return dict.fromkeys(scales, Newer("its answers have changed since", scored))
     changed = {}
     for scale_id, scale in scales.items():

@@ -81,19 +81,15 @@ def look_at_everything(
     Those that read no files all see one state of the database, read only. Reading every file of the store takes long,
     and so long a transaction would keep the database from vacuuming.
     """
-    wanted = list(invariants)
-    with database.connect() as connection:
-        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        connection.read_only = True
-        look = InvariantContext(connection, store, now, states, made)
-        verdicts = evaluate(look, [one for one in wanted if not one.reads_files])
-    with database.connect() as connection:
-        connection.autocommit = True
-        connection.read_only = True
-        look = InvariantContext(connection, store, now, states, made)
-        verdicts += evaluate(look, [one for one in wanted if one.reads_files])
-    places = {one.name: place for place, one in enumerate(wanted)}
-    return Report(now, tuple(sorted(verdicts, key=lambda verdict: places[verdict.invariant.name])))
+    wanted, verdicts = list(invariants), list[Verdict]()
+    for reads_files in (False, True):
+        with database.connect() as connection:
+            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            connection.read_only = True
+            connection.autocommit = reads_files
+            look = InvariantContext(connection, store, now, states, made)
+            verdicts += evaluate(look, [one for one in wanted if one.reads_files is reads_files])
+    return Report(now, tuple(sorted(verdicts, key=lambda verdict: wanted.index(verdict.invariant))))
 
 
 def record(connection: psycopg.Connection, run: str, report: Report) -> None:

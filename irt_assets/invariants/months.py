@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from datetime import timedelta
 from statistics import fmean, stdev
 
@@ -10,6 +11,7 @@ from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, 
 from irt_assets.ledger.linked_windows import PlacedMonth, placed_months
 from irt_assets.ledger.overview import last_night
 from irt_assets.psychometrics.eligibility.attempts import rejected
+from irt_assets.responses.snapshot import current_snapshots
 
 LONGEST_PAUSE = timedelta(hours=25)
 EARLIER_MONTHS = 6
@@ -45,9 +47,7 @@ def samples_stay_as_they_were(look: InvariantContext) -> Found:
     for one in _placed(look):
         if one.mean is not None and one.sd is not None:
             latent.setdefault(one.scale_id, {})[one.month] = (one.mean, one.sd)
-    counts: dict[str, dict[str, dict[str, int]]] = dict(
-        look.connection.execute("SELECT month, counts FROM scored_snapshot WHERE superseded_at IS NULL").fetchall()
-    )
+    snapshots = current_snapshots(look.connection)
     for scale_id in look.scales:
         of_scale = latent.get(scale_id, {})
         series = {
@@ -55,8 +55,8 @@ def samples_stay_as_they_were(look: InvariantContext) -> Found:
             "latent SD": {month: sd for month, (_, sd) in of_scale.items()},
             "reject rate": {
                 month: n_rejected / answers
-                for month, by_scale in counts.items()
-                for n_rejected, answers in [rejected(by_scale.get(scale_id, {}))]
+                for month, snapshot in snapshots.items()
+                for n_rejected, answers in [rejected(snapshot.counts.get(scale_id, {}))]
                 if answers
             },
         }
@@ -85,19 +85,18 @@ def shares_of_the_sample_stay_as_they_were(look: InvariantContext) -> Found:
         window,
     ).fetchall()
     for place, attribute in enumerate(("form", "country", "tier"), start=1):
-        totals: dict[str, int] = {}
-        counted: dict[str, dict[str, int]] = {}
+        totals = Counter[str]()
+        counted: dict[str, Counter[str]] = defaultdict(Counter)
         for row in rows:
             if row[place] is not None:
-                totals[row[0]] = totals.get(row[0], 0) + row[4]
-                of_value = counted.setdefault(row[place], {})
-                of_value[row[0]] = of_value.get(row[0], 0) + row[4]
+                totals[row[0]] += row[4]
+                counted[row[place]][row[0]] += row[4]
         if len(totals) <= FEWEST_EARLIER:
             yield NotTested(f"{len(totals)} months have the {attribute}", subject=f"{attribute} ")
             continue
         for value, by_month in sorted(counted.items()):
             if len(by_month.keys() - {months[-1]}) >= FEWEST_EARLIER:  # a form of one month has no history
-                shares = {month: by_month.get(month, 0) / total for month, total in totals.items()}
+                shares = {month: by_month[month] / total for month, total in totals.items()}
                 yield from _compared("share", shares, f"{attribute} {value}")
 
 

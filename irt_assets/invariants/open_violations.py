@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 import psycopg
 
 from resources.alerts.outbox import Severity
-from resources.postgres.database import one_value
+from resources.postgres.database import one_value, record
 
 BACKUP_AGE = timedelta(hours=25)
 """Age after which a daily backup is late."""
@@ -77,8 +77,7 @@ class LastBackup:
 
 def last_backup(connection: psycopg.Connection) -> LastBackup | None:
     """The newest backup; None if none was ever made, and then none is expected."""
-    row = connection.execute("SELECT made_at, address FROM backup ORDER BY made_at DESC LIMIT 1").fetchone()
-    return LastBackup(*row) if row else None
+    return record(connection, LastBackup, "SELECT made_at, address FROM backup ORDER BY made_at DESC LIMIT 1")
 
 
 def last_evaluated(connection: psycopg.Connection) -> datetime | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
 from irt_assets.ledger.anchors import hash_of_anchors
 from irt_assets.ledger.audit import (
@@ -29,20 +31,19 @@ def published_parameters_come_from_sound_fits(look: InvariantContext) -> Found:
     if not sources:
         yield NotTested("nothing is published yet")
     for one in sources:
-        problems = []
         if one.fit_id is None:
-            if one.rule not in ("origin", "undo"):
-                problems.append(f"published by the rule '{one.rule}' without a fit")
+            faults = {f"published by the rule '{one.rule}' without a fit": one.rule not in ("origin", "undo")}
         elif not one.fit_is_there:
-            problems.append(f"fit {one.fit_id} is not there")
+            faults = {f"fit {one.fit_id} is not there": True}
         else:
-            seen = one.data_hash
-            problems += [] if one.converged else [f"fit {one.fit_id} did not converge"]
-            problems += [] if one.slope is not None else [f"fit {one.fit_id} is not linked"]
-            problems += [] if seen else ["no hash of the answers"]
-            problems += [] if not seen or seen == one.fitted_hash else ["not the answers that the fit has seen"]
-        problems += [] if one.code_version else ["no version of the code"]
-        if problems:
+            faults = {
+                f"fit {one.fit_id} did not converge": not one.converged,
+                f"fit {one.fit_id} is not linked": one.slope is None,
+                "no hash of the answers": not one.data_hash,
+                "not the answers that the fit has seen": bool(one.data_hash) and one.data_hash != one.fitted_hash,
+            }
+        faults["no version of the code"] = not one.code_version
+        if problems := [fault for fault, is_there in faults.items() if is_there]:
             yield Violation(
                 one.item_id, "; ".join(problems), "a converged, linked fit, its answers and its code", one.month
             )
@@ -58,20 +59,16 @@ def published_items_can_be_scored_with(look: InvariantContext) -> Found:
     if not values:
         yield NotTested("nothing is published yet")
     for (scale_id, item), now in values.items():
-        rules = look.scales[scale_id].rules
-        problems = []
-        if not 0 < now.a < float("inf"):
-            problems.append(f"a = {now.a:.3g}")
-        if not abs(now.b) <= rules.publication.max_abs_b:
-            problems.append(f"b = {now.b:.3g}")
-        if now.a_se is None or not now.a_se < float("inf"):
-            problems.append(f"SE(a) = {now.a_se}")
-        if now.b_se is None or not now.b_se <= rules.publication.max_b_se:
-            problems.append(f"SE(b) = {now.b_se if now.b_se is None else format(now.b_se, '.3g')}")
-        if problems:
-            limits = (
-                f"a > 0, |b| ≤ {rules.publication.max_abs_b:g}, SE(b) ≤ {rules.publication.max_b_se:g}, finite errors"
-            )
+        rules = look.scales[scale_id].rules.publication
+        sound = {
+            f"a = {now.a:.3g}": 0 < now.a < inf,
+            f"b = {now.b:.3g}": abs(now.b) <= rules.max_abs_b,
+            f"SE(a) = {now.a_se}": now.a_se is not None and now.a_se < inf,
+            f"SE(b) = {now.b_se if now.b_se is None else format(now.b_se, '.3g')}": now.b_se is not None
+            and now.b_se <= rules.max_b_se,
+        }
+        if problems := [value for value, is_sound in sound.items() if not is_sound]:
+            limits = f"a > 0, |b| ≤ {rules.max_abs_b:g}, SE(b) ≤ {rules.max_b_se:g}, finite errors"
             yield Violation(item, ", ".join(problems), limits)
 
 

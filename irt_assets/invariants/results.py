@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 
 from irt_assets.invariants.registry import INVARIANTS
+from resources.postgres.database import named_rows
 
 MOST_RUNS, MOST_VIOLATIONS = 60, 500
 SEVERITIES = {one.name: one.severity for one in INVARIANTS}
@@ -71,16 +72,13 @@ def history_of_invariant(connection: psycopg.Connection, name: str) -> dict[str,
 
 
 def _violations(connection: psycopg.Connection, condition: str, **values: str) -> list[dict[str, Any]]:
-    rows = connection.execute(
-        f"""SELECT invariant, partition, subject, observed, expected, fix, evaluated_at, resolved_at
+    rows = named_rows(
+        connection,
+        f"""SELECT invariant, partition, subject, observed, expected, fix, evaluated_at AS opened_at, resolved_at
             FROM invariant_result WHERE subject <> '' AND NOT passed AND {condition}
             ORDER BY resolved_at IS NOT NULL, resolved_at DESC, evaluated_at DESC, invariant, subject
             LIMIT %(most)s""".encode(),
         {"most": MOST_VIOLATIONS, **values},
-    ).fetchall()
-    names = ("invariant", "partition", "subject", "observed", "expected", "fix")
-    return [
-        dict(zip(names, row[:6], strict=True))
-        | {"opened_at": row[6].isoformat(), "resolved_at": row[7].isoformat() if row[7] else None}
-        for row in rows
-    ]
+    )
+    times = ("opened_at", "resolved_at")
+    return [row | {name: at.isoformat() if (at := row[name]) else None for name in times} for row in rows]

@@ -13,7 +13,7 @@ from irt_assets.ledger.fit_spec import SetStatistics
 from irt_assets.ledger.fits import linked_fit
 from irt_assets.psychometrics.fit.dependence import FLAG_ABOVE_MEAN
 from irt_assets.responses.erased import rewrites_behind
-from irt_assets.responses.snapshot import current_snapshot, read_parts, snapshot_problem
+from irt_assets.responses.snapshot import current_snapshots, read_parts, snapshot_problem
 
 
 @invariant(
@@ -56,14 +56,10 @@ def _changed_without_an_erasure(look: InvariantContext) -> Found:
 )
 def no_test_answer_was_scored(look: InvariantContext) -> Found:
     tests = {user for (user,) in look.connection.execute("SELECT user_id FROM learner WHERE is_test")}
-    months = [
-        month for (month,) in look.connection.execute("SELECT month FROM scored_snapshot WHERE superseded_at IS NULL")
-    ]
-    if not months:
+    taken = current_snapshots(look.connection)
+    if not taken:
         yield NotTested("no snapshot has been taken yet")
-    for month in sorted(months):
-        snapshot = current_snapshot(look.connection, month)
-        assert snapshot is not None
+    for month, snapshot in taken.items():
         problem = snapshot_problem(look.store, snapshot)
         if problem:
             yield NotTested(problem, partition=month)

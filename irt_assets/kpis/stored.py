@@ -12,7 +12,7 @@ import psycopg
 
 from irt_assets.kpis.meaning import RANGES
 from irt_assets.kpis.record import Record
-from resources.postgres.database import records
+from resources.postgres.database import first_column, records
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ def weeks_of(connection: psycopg.Connection, user_id: str, most: int) -> list[We
 
 def last_weeks(connection: psycopg.Connection, most: int) -> list[date]:
     """The last weeks that were computed, newest first; each is found by a step of the index."""
-    rows = connection.execute(
+    return first_column(
+        connection,
         """WITH RECURSIVE known AS (
              SELECT max(week_start) AS week, 1 AS n FROM weekly_kpi
              UNION ALL
@@ -58,8 +59,7 @@ def last_weeks(connection: psycopg.Connection, most: int) -> list[date]:
              FROM known WHERE week IS NOT NULL AND n < %s)
            SELECT week FROM known WHERE week IS NOT NULL ORDER BY 1 DESC""",
         (most,),
-    ).fetchall()
-    return [week for (week,) in rows]
+    )
 
 
 def version_of(connection: psycopg.Connection, week: date) -> tuple[int, datetime | None]:

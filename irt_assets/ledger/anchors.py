@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import psycopg
-from psycopg.rows import dict_row
 
 from irt_assets.ledger.audit import versions_of_a_new_model
 from irt_assets.ledger.encoding import item_as_json, item_columns
@@ -22,7 +21,7 @@ from irt_assets.psychometrics.core.covariances import block_diagonal
 from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
 from irt_assets.psychometrics.core.models import Calibration, Floats
 from irt_assets.responses.scales import Scale
-from resources.postgres.database import named_rows, one_value
+from resources.postgres.database import first_column, named_rows, one_value
 
 MOST_WITH_COVARIANCES = 300
 """Anchors of a set that is kept with all their covariances: 360,000 numbers."""
@@ -78,28 +77,33 @@ def _joint(rows: list[dict[str, Any]]) -> Floats:
 
 def anchor_items(connection: psycopg.Connection, scale: Scale) -> set[str]:
     """The anchors in the version of the set that holds for `scale`."""
-    rows = connection.execute(
-        "SELECT item_id FROM anchor_set WHERE scale_id = %s AND version = %s", (scale.scale_id, scale.anchor_version)
+    return set(
+        first_column(
+            connection,
+            "SELECT item_id FROM anchor_set WHERE scale_id = %s AND version = %s",
+            (scale.scale_id, scale.anchor_version),
+        )
     )
-    return {item for (item,) in rows}
 
 
 def anchors_among(connection: psycopg.Connection, items: Sequence[str]) -> set[str]:
     """Those of `items` that are anchors in the newest version of a scale's set."""
-    rows = connection.execute(
-        """SELECT item_id FROM anchor_set n JOIN calibration_scale s
+    return set(
+        first_column(
+            connection,
+            """SELECT item_id FROM anchor_set n JOIN calibration_scale s
              ON (s.scale_id, s.anchor_version) = (n.scale_id, n.version)
            WHERE item_id = ANY(%s)""",
-        (list(items),),
+            (list(items),),
+        )
     )
-    return {item for (item,) in rows}
 
 
-def anchor_hash(connection: psycopg.Connection, scale_id: str, version: int) -> str | None:
-    """The hash under which the anchor set was frozen."""
+def anchor_hash(connection: psycopg.Connection, scale_id: str, version: int) -> str:
+    """The hash under which the anchor set was frozen; "" where there is none."""
     return one_value(
         connection,
-        "SELECT anchor_hash FROM anchor_set WHERE scale_id = %s AND version = %s LIMIT 1",
+        "SELECT coalesce(max(anchor_hash), '') FROM anchor_set WHERE scale_id = %s AND version = %s",
         (scale_id, version),
     )
 
@@ -169,8 +173,7 @@ _SET_OF = f"""
 def set_of(connection: psycopg.Connection, scale: Scale, items: Collection[str]) -> tuple[AnchorSet | None, str]:
     """What `freeze_set` would write of the same items, and the hash that it would have."""
     wanted = {"scale": scale.scale_id, "version": scale.anchor_version, "items": [*items]}
-    with connection.cursor(row_factory=dict_row) as cursor:
-        rows = [row | {"version": scale.anchor_version} for row in cursor.execute(_SET_OF.encode(), wanted)]
+    rows = [row | {"version": scale.anchor_version} for row in named_rows(connection, _SET_OF.encode(), wanted)]
     digest = hash_of_anchors({row["item_id"]: ItemRow.of(row) for row in rows})
     return _anchor_set(scale.scale_id, rows), digest
 
@@ -194,12 +197,14 @@ def freeze_set(connection: psycopg.Connection, scale: Scale, items: Collection[s
 def dropped_anchors(connection: psycopg.Connection, scale: Scale) -> set[str]:
     """Items that have left the set that holds for `scale` since it was last frozen for a model."""
     of_models = [version for scale_id, version in versions_of_a_new_model(connection) if scale_id == scale.scale_id]
-    rows = connection.execute(
-        """SELECT item_id FROM anchor_set WHERE scale_id = %(scale)s AND version >= %(first)s AND version < %(now)s
+    return set(
+        first_column(
+            connection,
+            """SELECT item_id FROM anchor_set WHERE scale_id = %(scale)s AND version >= %(first)s AND version < %(now)s
            EXCEPT SELECT item_id FROM anchor_set WHERE (scale_id, version) = (%(scale)s, %(now)s)""",
-        {"scale": scale.scale_id, "first": max(of_models, default=0), "now": scale.anchor_version},
+            {"scale": scale.scale_id, "first": max(of_models, default=0), "now": scale.anchor_version},
+        )
     )
-    return {item for (item,) in rows}
 
 
 def next_version(connection: psycopg.Connection, scale_id: str) -> int:

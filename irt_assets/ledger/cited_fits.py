@@ -6,14 +6,13 @@ from collections.abc import Collection
 from typing import Any
 
 import psycopg
-from psycopg.rows import class_row
 
 from irt_assets.ledger.encoding import decode
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.drift.errors import Fitted
 from irt_assets.responses.snapshot import Snapshot
-from resources.postgres.database import named_rows, one_value, records
+from resources.postgres.database import named_rows, one_value, record, records
 
 _SNAPSHOT = "s.month, s.snapshot_hash, s.uri, s.data_hash, s.n_attempts, s.counts, s.rules"
 
@@ -69,12 +68,13 @@ def guessing_errors_of_origins(
 
 def snapshot_of_fit(connection: psycopg.Connection, fit_id: str, month: str) -> Snapshot | None:
     """The snapshot of the month that the fit was made from; None where it is no longer recorded."""
-    with connection.cursor(row_factory=class_row(Snapshot)) as cursor:
-        return cursor.execute(
-            f"""SELECT {_SNAPSHOT} FROM scored_snapshot s JOIN mirt_fit_meta m USING (snapshot_hash)
-                WHERE m.fit_id = %s AND s.month = %s""",
-            (fit_id, month),
-        ).fetchone()
+    return record(
+        connection,
+        Snapshot,
+        f"""SELECT {_SNAPSHOT} FROM scored_snapshot s JOIN mirt_fit_meta m USING (snapshot_hash)
+            WHERE m.fit_id = %s AND s.month = %s""",
+        (fit_id, month),
+    )
 
 
 def snapshots_to_keep(connection: psycopg.Connection) -> list[Snapshot]:

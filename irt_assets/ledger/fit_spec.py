@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -32,7 +31,6 @@ from irt_assets.psychometrics.estimation.latent_shape import Shape
 from irt_assets.psychometrics.fit.misfit import Measure
 from irt_assets.psychometrics.linking.anchor_diagnosis import Suspect
 from irt_assets.psychometrics.linking.linking import Linking
-from irt_assets.psychometrics.scoring.scale_shift import MonthImpact
 from resources.failures import PermanentFailure
 
 VERSION = 1
@@ -416,17 +414,6 @@ class Spread(Part):
     sd: float
 
 
-@dataclass(frozen=True)
-class StoredImpact(MonthImpact):
-    """`compared_with`: a digest of the values in force that it was measured against; None where it is not known."""
-
-    compared_with: str | None = None
-
-    def measured(self) -> dict[str, Any]:
-        """What was measured, as plain data."""
-        return {name: value for name, value in self.as_dict().items() if name != "compared_with"}
-
-
 # -- all of it -----------------------------------------------------------------------------------------
 
 
@@ -525,11 +512,9 @@ class StagedSpec(FitSpec, MadeWith):
 
 
 class LinkedSpec(FitSpec):
-    """What a fit on the scale stores. `software`: versions of what the engine ran in; `impact`: of the scale's own
-    engine, what the month's values do to θ."""
+    """What a fit on the scale stores. `software`: versions of what the engine ran in."""
 
     linking_constants: LinkingConstants
     latent: Spread
     fit_statistics: SetStatistics | None = None
     software: dict[str, str] = {}
-    impact: StoredImpact | None = None

@@ -1,4 +1,5 @@
-"""Fits in the database: staged as they left the engine, then linked and visible to everyone.
+"""Fits in the database: staged as they left the engine, then linked and visible to everyone. What a month's linked fit
+does to θ is measured later and stands in a table of its own, `month_impact`.
 
 Fits are append-only. A month's earlier fit is marked superseded when a later one is linked, never changed; of a night,
 from which nothing is ever published, a later run of its day replaces the fit.
@@ -8,8 +9,9 @@ from __future__ import annotations
 
 import json
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 import psycopg
@@ -24,19 +26,22 @@ from irt_assets.ledger.fit_spec import (
     Spread,
     StagedSpec,
 )
+from irt_assets.ledger.fitted_items import FittedItem, items_of_fit
 from irt_assets.ledger.relations import IN_USE, LATEST_STAGED, MONTHS_IN_USE, TIME_OF_ATTEMPT
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import item_model
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.core.priors import Priors, prior_as_text
 from irt_assets.psychometrics.eligibility.rules import STAGE_OF, Rules
 from irt_assets.psychometrics.linking.linking import Linking
+from irt_assets.psychometrics.scoring.scale_shift import MonthImpact
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot, differs
 from resources import tables
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres import warehouse
-from resources.postgres.database import first_column
+from resources.postgres.database import first_column, records
 from resources.version import code_version
 
 
@@ -130,17 +135,21 @@ class LinkedFit:
     """A row of `mirt_fit_meta` that is in use, with its items."""
 
     fit_id: str
-    scale_id: str
     snapshot_hash: str
     data_hash: str
     anchor_hash: str
     converged: bool
     model_spec: LinkedSpec
-    items: dict[str, dict[str, Any]]
+    items: dict[str, FittedItem]
 
     @property
     def constants(self) -> LinkingConstants:
         return self.model_spec.linking_constants
+
+    @cached_property
+    def values(self) -> dict[str, ItemRow]:
+        """The parameters of the items that have some."""
+        return {item: one.values for item, one in self.items.items() if one.values}
 
 
 def new_fit_id(window: str, scale_id: str, engine: str) -> str:
@@ -312,7 +321,7 @@ def linked_fit(
     row = (
         connection.cursor(row_factory=dict_row)
         .execute(
-            f"""SELECT fit_id, scale_id, snapshot_hash, data_hash, anchor_hash, converged, model_spec
+            f"""SELECT fit_id, snapshot_hash, data_hash, anchor_hash, converged, model_spec
                 FROM {IN_USE} m WHERE (scale_id, kind, window_start, engine) = (%s, %s, %s, %s)""",
             (scale_id, kind, window_start, engine),
         )
@@ -320,22 +329,30 @@ def linked_fit(
     )
     if row is None:
         return None
-    items = connection.execute(
-        "SELECT item_id, params, n_responses, flags, rmsd FROM mirt_item_params WHERE fit_id = %s ORDER BY 1",
-        (row["fit_id"],),
-    ).fetchall()
     spec = LinkedSpec.from_json(row["model_spec"], f"{row['fit_id']} ({kind}, {scale_id}, {engine})")
-    return LinkedFit(
-        **row | {"model_spec": spec},
-        items={i: params | {"n": n, "flags": flags, "rmsd": rmsd} for i, params, n, flags, rmsd in items},
-    )
+    return LinkedFit(**row | {"model_spec": spec}, items=items_of_fit(connection, row["fit_id"]))
 
 
-def add_to_model_spec(connection: psycopg.Connection, fit_id: str, part: dict[str, Any]) -> None:
-    """Record what was found out about a linked fit after it was linked."""
-    connection.execute(
-        "UPDATE mirt_fit_meta SET model_spec = model_spec || %s WHERE fit_id = %s", (json.dumps(part), fit_id)
+def read_impact(connection: psycopg.Connection, fit_id: str, compared_with: str | None = None) -> MonthImpact | None:
+    """What a month's linked fit does to θ; with `compared_with`, only as measured against these values in force."""
+    columns = ", ".join(one.name for one in fields(MonthImpact))
+    found = records(
+        connection,
+        MonthImpact,
+        f"""SELECT {columns} FROM month_impact
+            WHERE fit_id = %(fit_id)s AND (%(digest)s::text IS NULL OR compared_with = %(digest)s)""",
+        {"fit_id": fit_id, "digest": compared_with},
     )
+    return found[0] if found else None
+
+
+def write_impact(connection: psycopg.Connection, fit_id: str, impact: MonthImpact, compared_with: str | None) -> None:
+    """Write what a month's linked fit does to θ in place of what was measured before. `compared_with`: a digest of the
+    values in force that it was measured against."""
+    import pandas as pd  # takes half a second, only for writers
+
+    row = impact.as_dict() | {"fit_id": fit_id, "compared_with": compared_with}
+    warehouse.replace(connection, tables.month_impact, {"fit_id": fit_id}, pd.DataFrame([row]))
 
 
 def explanation(error: Exception) -> str:

@@ -2,26 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, LiteralString
 
 import psycopg
 
+from irt_assets.ledger.encoding import item_columns
 from irt_assets.ledger.publications import in_force_at
 from irt_assets.ledger.relations import MONTHS_IN_USE, NEWEST_WINDOW, ORIGINS_IN_USE
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.responses.scales import Scale
 from resources.postgres.database import named_rows
 
+STATISTICS = ("p_value", "point_biserial", "infit", "outfit", "rmsd")
+"""Those that have a column of their own."""
 
-def items_of_fit(connection: psycopg.Connection, fit_id: str) -> dict[str, dict[str, Any]]:
-    """The items of a linked fit: params, answers, statistics and flags by item."""
+
+@dataclass(frozen=True)
+class FittedItem:
+    """An item of a linked fit.
+
+    Attributes:
+        values: None where it has no a or no b.
+        n: answers.
+        statistics: by name; None where it is not known.
+    """
+
+    values: ItemRow | None
+    n: int
+    flags: tuple[str, ...]
+    statistics: Mapping[str, float | None]
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> FittedItem:
+        """From columns of `mirt_item_params`; statistics may be absent."""
+        statistics = {name: row[name] for name in STATISTICS if name in row} | row["params"].get("fit", {})
+        return cls(ItemRow.if_known(row["params"]), row["n_responses"], tuple(row["flags"]), statistics)
+
+
+NOT_FITTED = FittedItem(None, 0, (), dict.fromkeys(STATISTICS))
+
+
+def items_of_fit(connection: psycopg.Connection, fit_id: str) -> dict[str, FittedItem]:
+    """The items of a linked fit, by id."""
     rows = named_rows(
         connection,
         """SELECT item_id, params, n_responses, p_value, point_biserial, infit, outfit, rmsd, flags
-               FROM mirt_item_params WHERE fit_id = %s""",
+               FROM mirt_item_params WHERE fit_id = %s ORDER BY item_id""",
         (fit_id,),
     )
-    return {row["item_id"]: row for row in rows}
+    return {row["item_id"]: FittedItem.of(row) for row in rows}
 
 
 def items_of_month(connection: psycopg.Connection, scale: Scale, month: str) -> list[tuple[Any, ...]]:
@@ -79,7 +111,7 @@ def topics_without_items(connection: psycopg.Connection) -> dict[tuple[str, str]
 
 _BANK = f"""
 WITH in_force AS (
-    SELECT * FROM ({in_force_at("a, b, c, a_se, b_se, c_se, effective_from")}) i WHERE scale_id = %(scale)s),
+    SELECT * FROM ({in_force_at(f"{item_columns('p')}, effective_from")}) i WHERE scale_id = %(scale)s),
 to_come AS (
     SELECT DISTINCT ON (item_id) item_id, a, b, c, effective_from FROM item_parameter_publication
     WHERE scale_id = %(scale)s AND effective_from > %(at)s ORDER BY item_id, effective_from, publication_id DESC),
@@ -94,8 +126,8 @@ dif AS (
     WHERE scale_id = %(scale)s AND item_id <> '' AND (details->>'large')::boolean
       AND month = (SELECT max(month) FROM dif_analysis WHERE scale_id = %(scale)s)
     GROUP BY item_id)
-SELECT q.item_id, q.topic_id, n.item_id IS NOT NULL AS anchor, p.a, p.b, p.c, p.a_se, p.b_se, p.c_se,
-       p.effective_from, t.a AS next_a, t.b AS next_b, t.effective_from AS next_from,
+SELECT p.*, q.item_id, q.topic_id, n.item_id IS NOT NULL AS anchor,
+       t.a AS next_a, t.b AS next_b, t.effective_from AS next_from,
        f.item_id IS NOT NULL AS fitted, f.params, f.n_responses, f.rmsd, f.flags,
        l.severity, l.kind, l.opened_month, d.attributes
 FROM question q

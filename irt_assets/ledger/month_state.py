@@ -6,16 +6,15 @@ What does not belong here: what state follows from it (see `gates.month_status`)
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
-from psycopg.rows import class_row, dict_row
 
 from irt_assets.ledger.fit_spec import MadeWith, SetStatistics
 from irt_assets.ledger.relations import LATEST_FIRST, LATEST_STAGED, MADE_WITH, MONTHS_IN_USE
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot
-from resources.postgres.database import one_value
+from resources.postgres.database import named_rows, one_value, record
 
 
 @dataclass(frozen=True)
@@ -52,12 +51,13 @@ def latest_attempt(connection: psycopg.Connection, month: str, scale_id: str, en
 
 
 def fit_in_use(connection: psycopg.Connection, month: str, scale_id: str, engine: str) -> InUse | None:
-    with connection.cursor(row_factory=class_row(InUse)) as cursor:
-        return cursor.execute(
-            f"""SELECT fit_id, model_spec->'eligibility' AS rules
-                FROM {MONTHS_IN_USE} m WHERE (month, scale_id, engine) = (%s, %s, %s)""",
-            (month, scale_id, engine),
-        ).fetchone()
+    return record(
+        connection,
+        InUse,
+        f"""SELECT fit_id, model_spec->'eligibility' AS rules
+            FROM {MONTHS_IN_USE} m WHERE (month, scale_id, engine) = (%s, %s, %s)""",
+        (month, scale_id, engine),
+    )
 
 
 def latest_failure(connection: psycopg.Connection, snapshot: Snapshot, scale: Scale) -> str | None:
@@ -103,44 +103,46 @@ class ToCompare:
     uri: str
 
 
-def _to_compare(row: dict[str, Any] | None) -> ToCompare | None:
-    if row is None:
-        return None
-    kept = row["statistics"]
-    return ToCompare(**row | {"statistics": SetStatistics.from_json(kept, row["fit_id"]) if kept else None})
-
-
 def origin_to_compare(connection: psycopg.Connection, scale: Scale) -> ToCompare | None:
     """The newest origin fit by the scale's engine and model."""
-    with connection.cursor(row_factory=dict_row) as cursor:
-        row = cursor.execute(
-            """SELECT fit_id, NULL AS month, calibration, model_spec->'fit_statistics' AS statistics, snapshot_hash,
-                      model_spec->>'snapshot' AS uri,
-                      format('the origin window %%s to %%s', window_start::date, window_end::date) AS name
-               FROM mirt_fit_meta
-               WHERE kind = 'origin' AND calibration IS NOT NULL AND (scale_id, engine, model) = (%s, %s, %s)
-               ORDER BY fitted_at DESC LIMIT 1""",
-            (scale.scale_id, scale.engine, scale.model),
-        ).fetchone()
-    return _to_compare(row)
+    return _to_compare(
+        connection,
+        """SELECT fit_id, NULL AS month, calibration, model_spec->'fit_statistics' AS statistics, snapshot_hash,
+                  model_spec->>'snapshot' AS uri,
+                  format('the origin window %%s to %%s', window_start::date, window_end::date) AS name
+           FROM mirt_fit_meta
+           WHERE kind = 'origin' AND calibration IS NOT NULL
+             AND (scale_id, engine, model) = (%(scale)s, %(engine)s, %(model)s)
+           ORDER BY fitted_at DESC LIMIT 1""",
+        scale,
+    )
 
 
 def month_to_compare(connection: psycopg.Connection, scale: Scale, month: str, since: str) -> ToCompare | None:
     """Like `origin_to_compare`, of the first month from `since` to before `month` that the scale's engine and model
     fitted; a month that is held is passed over, unless it is `since`."""
-    with connection.cursor(row_factory=dict_row) as cursor:
-        row = cursor.execute(
-            f"""SELECT fit_id, month, calibration, statistics, snapshot_hash, uri, month AS name FROM (
-                 SELECT DISTINCT ON (month) * FROM (
-                   SELECT f.fit_id, f.month, f.calibration, f.spec->'fit_statistics'->'set' AS statistics,
-                          f.snapshot_hash, s.uri, f.fitted_at
-                   FROM fit_staging f JOIN scored_snapshot s USING (month, snapshot_hash)
-                   LEFT JOIN publication_step p USING (month, scale_id)
-                   WHERE (scale_id, f.engine, f.spec->>'model') = (%(scale)s, %(engine)s, %(model)s)
-                     AND month < %(month)s AND month >= %(since)s
-                     AND (p.state IS DISTINCT FROM 'held' OR month = %(since)s)) attempts
-                 ORDER BY month, {LATEST_FIRST}) latest
-               WHERE calibration IS NOT NULL AND jsonb_typeof(statistics) = 'object' ORDER BY month LIMIT 1""",
-            {"scale": scale.scale_id, "engine": scale.engine, "model": scale.model, "month": month, "since": since},
-        ).fetchone()
-    return _to_compare(row)
+    return _to_compare(
+        connection,
+        f"""SELECT fit_id, month, calibration, statistics, snapshot_hash, uri, month AS name FROM (
+             SELECT DISTINCT ON (month) * FROM (
+               SELECT f.fit_id, f.month, f.calibration, f.spec->'fit_statistics'->'set' AS statistics,
+                      f.snapshot_hash, s.uri, f.fitted_at
+               FROM fit_staging f JOIN scored_snapshot s USING (month, snapshot_hash)
+               LEFT JOIN publication_step p USING (month, scale_id)
+               WHERE (scale_id, f.engine, f.spec->>'model') = (%(scale)s, %(engine)s, %(model)s)
+                 AND month < %(month)s AND month >= %(since)s
+                 AND (p.state IS DISTINCT FROM 'held' OR month = %(since)s)) attempts
+             ORDER BY month, {LATEST_FIRST}) latest
+           WHERE calibration IS NOT NULL AND jsonb_typeof(statistics) = 'object' ORDER BY month LIMIT 1""",
+        scale,
+        month=month,
+        since=since,
+    )
+
+
+def _to_compare(connection: psycopg.Connection, query: LiteralString, scale: Scale, **values: str) -> ToCompare | None:
+    values |= {"scale": scale.scale_id, "engine": scale.engine, "model": scale.model}
+    for row in named_rows(connection, query, values):
+        kept = row["statistics"]
+        return ToCompare(**row | {"statistics": SetStatistics.from_json(kept, row["fit_id"]) if kept else None})
+    return None

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import psycopg
-from psycopg.rows import class_row
 
 from irt_assets.ledger.relations import ORIGINS_IN_USE
 from irt_assets.responses.snapshot import Snapshot
+from resources.postgres.database import record
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,15 @@ class OriginFit:
 
 def origin_fit(connection: psycopg.Connection, scale_id: str) -> OriginFit | None:
     """The last fit of a scale's origin window."""
-    with connection.cursor(row_factory=class_row(OriginFit)) as cursor:
-        return cursor.execute(
-            """SELECT window_start, window_end, data_hash, snapshot_hash, model_spec->>'snapshot' AS uri,
-                      engine, n_persons, n_responses
-               FROM mirt_fit_meta WHERE scale_id = %s AND kind = 'origin' AND superseded_at IS NULL
-               ORDER BY fitted_at DESC LIMIT 1""",
-            (scale_id,),
-        ).fetchone()
+    return record(
+        connection,
+        OriginFit,
+        """SELECT window_start, window_end, data_hash, snapshot_hash, model_spec->>'snapshot' AS uri,
+                  engine, n_persons, n_responses
+           FROM mirt_fit_meta WHERE scale_id = %s AND kind = 'origin' AND superseded_at IS NULL
+           ORDER BY fitted_at DESC LIMIT 1""",
+        (scale_id,),
+    )
 
 
 def origin_windows(connection: psycopg.Connection) -> dict[str, tuple[datetime, datetime]]:

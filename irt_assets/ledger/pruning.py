@@ -14,12 +14,14 @@ Prunable = tuple[str, tuple[str, ...]]
 _CITING = [
     table.name
     for table in METADATA.tables.values()
-    if "fit_id" in table.columns and table.name not in ("mirt_fit_meta", "mirt_item_params", "fit_staging")
+    if "fit_id" in table.columns
+    and table.name not in ("mirt_fit_meta", "mirt_item_params", "month_impact", "fit_staging")
 ]
 """Tables whose rows prove something by the fit they name: it is kept with them."""
 _NOT_CITED = " AND ".join(f"NOT EXISTS (SELECT FROM {name} c WHERE c.fit_id = f.fit_id)" for name in _CITING)
 _LINKED_FITS = (
     "DELETE FROM mirt_item_params WHERE fit_id = ANY(%(names)s)",
+    "DELETE FROM month_impact WHERE fit_id = ANY(%(names)s)",
     "DELETE FROM mirt_fit_meta WHERE fit_id = ANY(%(names)s)",
 )
 

@@ -14,13 +14,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple
 
 import psycopg
-from psycopg.rows import dict_row
 
 from irt_assets.ledger.encoding import item_as_json, item_columns
 from irt_assets.ledger.testlets import InTestlets, effects_in_force
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.responses.item_status import Withdrawals, read_withdrawals
-from resources.postgres.database import named_rows
+from resources.postgres.database import first_column, named_rows
 from resources.postgres.warehouse import read_frame
 from resources.version import code_version
 
@@ -138,19 +137,22 @@ def parameters_of_every_scale(connection: psycopg.Connection, at: datetime) -> p
 
 def items_ever_published(connection: psycopg.Connection, scale_id: str) -> set[str]:
     """The items of which anything was published, whenever it begins."""
-    rows = connection.execute(
-        "SELECT DISTINCT item_id FROM item_parameter_publication WHERE scale_id = %s", (scale_id,)
+    return set(
+        first_column(
+            connection, "SELECT DISTINCT item_id FROM item_parameter_publication WHERE scale_id = %s", (scale_id,)
+        )
     )
-    return {item for (item,) in rows}
 
 
 def items_published_by(connection: psycopg.Connection, scale_id: str, at: datetime) -> frozenset[str]:
     """The items with a publication in force at `at`."""
-    rows = connection.execute(
-        "SELECT DISTINCT item_id FROM item_parameter_publication WHERE scale_id = %s AND effective_from <= %s",
-        (scale_id, at),
+    return frozenset(
+        first_column(
+            connection,
+            "SELECT DISTINCT item_id FROM item_parameter_publication WHERE scale_id = %s AND effective_from <= %s",
+            (scale_id, at),
+        )
     )
-    return frozenset(item for (item,) in rows)
 
 
 def values_settled(
@@ -173,14 +175,14 @@ def values_settled(
 
 def publications_of(connection: psycopg.Connection, scale_id: str, item_id: str) -> list[Publication]:
     """Every publication of an item of a scale, in the order in which they were made."""
-    with connection.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute(
-            f"""SELECT *, {item_columns("p")} FROM item_parameter_publication p
-                WHERE (scale_id, item_id) = (%s, %s) ORDER BY publication_id""",
-            (scale_id, item_id),
-        )
-        stored = [f.name for f in fields(Publication) if f.name != "values"]
-        return [Publication(values=ItemRow.of(row), **{name: row[name] for name in stored}) for row in rows]
+    rows = named_rows(
+        connection,
+        f"""SELECT *, {item_columns("p")} FROM item_parameter_publication p
+            WHERE (scale_id, item_id) = (%s, %s) ORDER BY publication_id""",
+        (scale_id, item_id),
+    )
+    stored = [f.name for f in fields(Publication) if f.name != "values"]
+    return [Publication(values=ItemRow.of(row), **{name: row[name] for name in stored}) for row in rows]
 
 
 def publish(connection: psycopg.Connection, publications: Iterable[Publication], run_id: str | None = None) -> None:

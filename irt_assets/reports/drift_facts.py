@@ -25,7 +25,7 @@ from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.ledger.anchors import anchor_items
 from irt_assets.ledger.fit_spec import Spread
 from irt_assets.ledger.fits import latest_staged
-from irt_assets.ledger.fitted_items import items_of_fit
+from irt_assets.ledger.fitted_items import NOT_FITTED, items_of_fit
 from irt_assets.ledger.publications import ItemInForce, publications_in_force
 from irt_assets.ledger.steps import Step, step_of
 from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
@@ -53,7 +53,7 @@ class Item:
     since: datetime | None
     now: ItemRow | None
     n: int
-    statistics: dict[str, Any]
+    statistics: Mapping[str, Any]
     flags: tuple[str, ...]
     history: tuple[DriftRow, ...]
     drift: DriftRow | None
@@ -185,9 +185,7 @@ def _items(
     for name in sorted(of_fit.keys() | {i for i, past in history.items() if past[-1].month == month}):
         past = history.get(name, [])
         drift = past[-1] if past and past[-1].month == month else None
-        row = of_fit.get(name, {})
-        params = row.get("params") or {}
-        flags = tuple(row.get("flags") or ())
+        fitted = of_fit.get(name, NOT_FITTED)
         trend = drift.details.get("trend") if drift else None
         evidence = Evidence(
             severity=drift.severity if drift else "none",
@@ -199,8 +197,8 @@ def _items(
             trend=(trend["b_a_month"], trend["q"]) if trend and None not in (trend["b_a_month"], trend["q"]) else None,
             is_anchor=name in anchors,
             moved_against=suspects[name].shown if name in suspects else "",
-            months_dropped=_months_dropped(name, row.get("n_responses", 0), scale, fit, linkings),
-            flags=flags,
+            months_dropped=_months_dropped(name, fitted.n, scale, fit, linkings),
+            flags=fitted.flags,
             groups_with_large_dif=tuple(large.get(name, ())),
             information_lost=name in information and information[name].flagged,
             held=tuple(step.held.get(name, ())) if step else (),
@@ -213,11 +211,10 @@ def _items(
             is_anchor=name in anchors,
             published=published.values if published else None,
             since=published.effective_from if published else None,
-            now=ItemRow.if_known(params),
-            n=row.get("n_responses") or (drift.details.get("proportion_correct", {}).get("n", 0) if drift else 0),
-            statistics={k: row.get(k) for k in ("p_value", "point_biserial", "infit", "outfit", "rmsd")}
-            | params.get("fit", {}),
-            flags=flags,
+            now=fitted.values,
+            n=fitted.n or (drift.details.get("proportion_correct", {}).get("n", 0) if drift else 0),
+            statistics=fitted.statistics,
+            flags=fitted.flags,
             history=tuple(past),
             drift=drift,
             evidence=evidence,

@@ -20,9 +20,8 @@ from irt_assets.drift.alerts import first_seen
 from irt_assets.ledger.anchors import anchor_items
 from irt_assets.ledger.decisions import decisions_on
 from irt_assets.ledger.fit_spec import Spread
-from irt_assets.ledger.fitted_items import items_of_fit, months_of_item
+from irt_assets.ledger.fitted_items import FittedItem, items_of_fit, months_of_item
 from irt_assets.ledger.origin_fit import origin_fit
-from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.drift.kinds import Kind
 from irt_assets.psychometrics.fit.observed import Observed
 from irt_assets.reports.drift_details import change_in_words
@@ -38,9 +37,9 @@ from resources.postgres.database import records
 
 
 @dataclass(frozen=True, kw_only=True)
-class FittedMonth:
-    """An item in a month's linked fit, or in the origin window's where no month has one. `curve`: None if it was not
-    estimated. `red`: why the month is red, and its scale so unreliable; "" if it is not red."""
+class FittedMonth(FittedItem):
+    """An item in a month's linked fit, or in the origin window's where no month has one. `red`: why the month is red,
+    and its scale so unreliable; "" if it is not red."""
 
     month: str
     start: datetime
@@ -48,10 +47,6 @@ class FittedMonth:
     fit_id: str
     snapshot_hash: str
     latent: Mapping[str, float]
-    curve: ItemRow | None
-    n: int
-    statistics: Mapping[str, float | None]
-    flags: tuple[str, ...]
     red: str
 
 
@@ -158,7 +153,7 @@ def observed_in(
         raise PermanentFailure(f"the snapshot that {month.fit_id} was fitted to is no longer recorded")
     table = read_learners_of(store, snapshot, facts.scale.scale_id, facts.item_id)
     responses, _ = scored_responses_of(table, facts.scale.scale_id)
-    curves = {item: ItemRow.if_known(row["params"]) for item, row in items_of_fit(connection, month.fit_id).items()}
+    curves = {item: fitted.values for item, fitted in items_of_fit(connection, month.fit_id).items()}
     latent = Spread.from_json(month.latent, month.fit_id)
     return observed_of(responses, curves, latent, [facts.item_id]).get(facts.item_id)
 
@@ -184,19 +179,15 @@ WHERE as_of = (SELECT max(as_of) FROM item_response_time) AND item_id = %(item)s
 
 
 def _months(connection: psycopg.Connection, scale: Scale, item_id: str) -> tuple[FittedMonth, ...]:
-    names = ("p_value", "point_biserial", "infit", "outfit", "rmsd")
     return tuple(
         FittedMonth(
+            **vars(FittedItem.of(row)),
             month=row["month"],
             start=row["start"],
             end=row["end"],
             fit_id=row["fit_id"],
             snapshot_hash=row["snapshot_hash"],
             latent=row["latent"],
-            curve=ItemRow.if_known(row["params"]),
-            n=row["n_responses"],
-            statistics={name: row[name] for name in names} | row["params"].get("fit", {}),
-            flags=tuple(row["flags"]),
             red=row["red"],
         )
         for row in months_of_item(connection, scale, item_id)

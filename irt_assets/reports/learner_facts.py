@@ -33,7 +33,7 @@ from irt_assets.responses.facts import COLUMNS, ITEM_COLUMNS, LATER, LEARNER_COL
 from irt_assets.responses.scales import Scale, read_scales
 from resources.cluster.relational import Run, in_memory, on_postgres
 from resources.failures import PermanentFailure
-from resources.postgres.database import named_rows
+from resources.postgres.database import first_column, named_rows
 from resources.postgres.relations import LEARNER, QUESTION
 
 NO_TOPIC = "unknown"
@@ -45,13 +45,13 @@ NO_KPIS = dict.fromkeys([*RANGES, "R_t_coverage"]) | {"why": dict.fromkeys(RANGE
 def report_learners(connection: psycopg.Connection, week: str) -> list[str]:
     """The learners who get a report of the week, in order of id; no test accounts."""
     start, end = _eight_weeks(week)
-    rows = connection.execute(
+    return first_column(
+        connection,
         """SELECT DISTINCT user_id FROM features_topic_daily f
            WHERE date >= %s AND date < %s AND NOT EXISTS (SELECT FROM learner l WHERE l.user_id = f.user_id AND is_test)
            ORDER BY 1""",
         (start, end),
-    ).fetchall()
-    return [user for (user,) in rows]
+    )
 
 
 def load_facts(

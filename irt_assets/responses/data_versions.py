@@ -28,7 +28,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -50,7 +50,6 @@ TRIGGERS = {
     "learner": ["test_account_added", "test_account_changed", "test_account_removed"],
 }
 """Those that count changes, by table; a partition has those of the log."""
-_VIEW_OF_LOG = "attempt"
 
 _STATES = """
 WITH relation AS (
@@ -76,24 +75,6 @@ SELECT part, concat_ws(E'\\n', coalesce(n, 0), string_agg(state, E'\\n' ORDER BY
        coalesce(bool_and(is_counted), false), pg_get_viewdef(to_regclass('attempt'))
 FROM state LEFT JOIN changes USING (part) GROUP BY part, n
 """
-_ITEMS = """
-SELECT coalesce(jsonb_object_agg(i.item_id, CASE WHEN q.item_id IS NOT NULL
-                THEN jsonb_build_array(q.scale_id, q.topic_id) END), '{{}}')
-FROM ({items}) i LEFT JOIN question q USING (item_id)
-"""
-_ANSWERED = _ITEMS.format(
-    items="SELECT DISTINCT item_id FROM attempt WHERE completed_at >= %(start)s AND completed_at < %(end)s"
-)
-_KNOWN = _ITEMS.format(items="SELECT jsonb_object_keys(v.items) AS item_id")
-_TEST_ACCOUNTS = """
-SELECT md5(coalesce(string_agg(user_id, E'\\n' ORDER BY user_id), ''))
-FROM learner l WHERE is_test AND EXISTS (
-  SELECT FROM attempt a WHERE a.user_id = l.user_id AND a.completed_at >= %(start)s AND a.completed_at < %(end)s)
-"""
-_ANSWERED_IN_LAKE = _ITEMS.format(items="SELECT unnest(%(answered)s::text[]) AS item_id")
-_TEST_ACCOUNTS_IN_LAKE = """
-SELECT md5(coalesce(string_agg(user_id, E'\\n' ORDER BY user_id), '')) FROM unnest(%(users)s::text[]) user_id
-"""
 
 
 @dataclass(frozen=True)
@@ -105,11 +86,13 @@ class States:
     accounts: str
 
 
-def data_version(connection: psycopg.Connection, month: str, scales: Mapping[str, Scale]) -> str:
-    """The hash of a month's answers now, as `window.data_hash` has it: the stored one where nothing has changed, else
-    computed and stored."""
+def data_version(
+    connection: psycopg.Connection, month: str, scales: Mapping[str, Scale], *, read_again: bool = False
+) -> str:
+    """The hash of a month's answers now, as `window.data_hash` has it: the stored one where nothing has changed, unless
+    they are to be `read_again`; else computed and stored."""
     before = states_of(connection, month, scales)
-    if before is not None and (known := _known(connection, month, scales, before)):
+    if before is not None and not read_again and (known := _known(connection, month, scales, before)):
         return known
     digest = data_hash(connection, *Month(month).bounds, scales)
     store_version(connection, month, scales, digest, before)
@@ -151,18 +134,16 @@ def states_of(connection: psycopg.Connection, month: str, scales: Mapping[str, S
             "until": day_of(until),
         },
     ).fetchall()
+    found = {part: state for part, state, is_counted, _ in rows if is_counted}
     if whole := lake():
-        days = whole.days(since, until)
-        found = {part: state for part, state, is_counted, _ in rows if is_counted}
-        if days is None or not found.keys() >= {"question", "learner"}:
-            return None
-        state = "\n".join(f"{day} {digest}" for day, digest in sorted(days.items()))
-        log = f"{query_of_hash(scales)}\n{since} {start} {end}\nlake\n{state}"
+        view, days = "lake", whole.days(since, until)
+        log = None if days is None else "\n".join(f"{day} {digest}" for day, digest in sorted(days.items()))
     else:
-        found = {part: state for part, state, is_counted, view in rows if is_counted and _is_ours(view)}
-        if found.keys() != TRIGGERS.keys():
-            return None
-        log = f"{query_of_hash(scales)}\n{since} {start} {end}\n{rows[0][3]}\n{found['response_log']}"
+        view = rows[0][3]
+        log = found.get("response_log") if _words(view or "") == _words(VIEWS["attempt"]) else None
+    if log is None or not found.keys() >= {"question", "learner"}:
+        return None
+    log = f"{query_of_hash(scales)}\n{since} {start} {end}\n{view}\n{log}"
     return States(_digest(log), _digest(found["question"]), _digest(found["learner"]))
 
 
@@ -181,12 +162,8 @@ def store_version(
     if before is None or not _may_store(connection, month):
         return
     start, end = Month(month).bounds
-    window: dict[str, object] = {"start": start, "end": end}
-    facts = _ANSWERED, _TEST_ACCOUNTS
-    if lake():
-        window = _answered(connection, month, scales) | _test_accounts(connection, month, scales)
-        facts = _ANSWERED_IN_LAKE, _TEST_ACCOUNTS_IN_LAKE
-    items, accounts = (_value(connection, query, window) for query in facts)
+    answered = whole_log(connection, start, end, scales)(attempts_between(start, end).select("item_id").distinct())
+    items, accounts = _items(connection, answered["item_id"].to_pylist()), _test_accounts(connection, month, scales)
     if states_of(connection, month, scales) != before:
         return
     connection.execute(
@@ -220,52 +197,38 @@ def merge_changes(connection: psycopg.Connection) -> int:
 def _known(connection: psycopg.Connection, month: str, scales: Mapping[str, Scale], now: States) -> str | None:
     """The stored hash if it still holds. Where the bank or the learners were changed, what the month read decides."""
     row = connection.execute(
-        """SELECT data_hash, bank_state, account_state FROM data_version
-           WHERE month = %s AND log_state = %s""",
-        (month, now.log),
+        """SELECT data_hash, bank_state, account_state, test_accounts, CASE WHEN bank_state <> %s THEN items END
+           FROM data_version WHERE month = %s AND log_state = %s""",
+        (now.bank, month, now.log),
     ).fetchone()
     if row is None:
         return None
-    digest, bank, accounts = row
-    if (bank, accounts) != (now.bank, now.accounts):
-        start, end = Month(month).bounds
-        test_accounts, users = _TEST_ACCOUNTS, {}
-        if lake():
-            test_accounts = _TEST_ACCOUNTS_IN_LAKE
-            users = _test_accounts(connection, month, scales) if accounts != now.accounts else {"users": []}
-        same = connection.execute(
-            f"""SELECT (v.bank_state = %(bank)s OR v.items = ({_KNOWN}))
-                   AND (v.account_state = %(accounts)s OR v.test_accounts = ({test_accounts}))
-                FROM data_version v
-                WHERE month = %(month)s AND log_state = %(log)s""".encode(),
-            {"month": month, "start": start, "end": end}
-            | {"log": now.log, "bank": now.bank, "accounts": now.accounts}
-            | users,
-        ).fetchone()
-        if same != (True,):
-            return None
-        if _may_store(connection, month):
-            connection.execute(
-                """UPDATE data_version SET bank_state = %s, account_state = %s
-                   WHERE month = %s AND (log_state, bank_state, account_state) = (%s, %s, %s)""",
-                (now.bank, now.accounts, month, now.log, bank, accounts),
-            )
+    digest, bank, accounts, test_accounts, items = row
+    if bank != now.bank and _items(connection, items) != items:
+        return None
+    if accounts != now.accounts and _test_accounts(connection, month, scales) != test_accounts:
+        return None
+    if (bank, accounts) != (now.bank, now.accounts) and _may_store(connection, month):
+        connection.execute(
+            """UPDATE data_version SET bank_state = %s, account_state = %s
+               WHERE month = %s AND (log_state, bank_state, account_state) = (%s, %s, %s)""",
+            (now.bank, now.accounts, month, now.log, bank, accounts),
+        )
     return str(digest)
 
 
-def _answered(connection: psycopg.Connection, month: str, scales: Mapping[str, Scale]) -> dict[str, object]:
-    """The items with an attempt in the month, in a lake."""
-    start, end = Month(month).bounds
-    found = whole_log(connection, start, end, scales)(attempts_between(start, end).select("item_id").distinct())
-    return {"answered": found["item_id"].to_pylist()}
+def _items(connection: psycopg.Connection, items: Collection[str]) -> dict[str, list[str | None] | None]:
+    """Scale and topic of each of `items`; None where the bank does not have it."""
+    rows = connection.execute("SELECT item_id, scale_id, topic_id FROM question WHERE item_id = ANY(%s)", ([*items],))
+    return {**dict.fromkeys(items), **{item: [scale, topic] for item, scale, topic in rows}}
 
 
-def _test_accounts(connection: psycopg.Connection, month: str, scales: Mapping[str, Scale]) -> dict[str, object]:
-    """The test accounts with an attempt in the month, in a lake."""
+def _test_accounts(connection: psycopg.Connection, month: str, scales: Mapping[str, Scale]) -> str:
+    """Hash of the test accounts with an attempt in the month."""
     start, end = Month(month).bounds
     attempts = attempts_between(start, end).semi_join(LEARNER.filter(LEARNER.is_test), "user_id")
     found = whole_log(connection, start, end, scales)(attempts.select("user_id").distinct())
-    return {"users": found["user_id"].to_pylist()}
+    return _digest("\n".join(sorted(found["user_id"].to_pylist())))
 
 
 def _may_store(connection: psycopg.Connection, month: str) -> bool:
@@ -278,17 +241,9 @@ def _may_store(connection: psycopg.Connection, month: str) -> bool:
     )
 
 
-def _is_ours(view: str | None) -> bool:
-    """Whether the server's text of the view `attempt` is the registry's: only of its tables changes are counted."""
-    return view is not None and _words(view) == _words(VIEWS[_VIEW_OF_LOG])
-
-
 def _words(query: str) -> str:
+    """What a query says, however it is written: only of the registry's view `attempt` changes are counted."""
     return re.sub(r'::text|[\s();"]', "", query.lower())
-
-
-def _value(connection: psycopg.Connection, query: str, values: Mapping[str, object]) -> object:
-    return one_value(connection, query.encode(), values)
 
 
 def _digest(text: str) -> str:

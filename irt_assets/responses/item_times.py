@@ -40,11 +40,13 @@ NIGHTS_KEPT = 30
 
 @dataclass(frozen=True)
 class ItemTimes:
-    """Id, median response time (ms) and number of times of J items; arrays of shape (J,)."""
+    """Id, median response time (ms) and number of times of J items; arrays of shape (J,). `made_from`: hash of the
+    times in the log."""
 
     item_ids: npt.NDArray[np.object_]
     median_ms: Floats
     n: npt.NDArray[np.int64]
+    made_from: str = ""
 
     @cached_property
     def _places(self) -> dict[str, int]:
@@ -59,17 +61,6 @@ class ItemTimes:
         return median, n
 
 
-def compute_item_times(run: Run, as_of: datetime, since: datetime) -> ItemTimes:
-    """The times of [since, as_of), from the log."""
-    return _computed(run, as_of, since)[0]
-
-
-def item_times(connection: psycopg.Connection, as_of: datetime, since: datetime) -> ItemTimes | None:
-    """The stored times of [since, as_of); None if they were never computed."""
-    stored = _stored(connection, as_of, since)
-    return stored and stored[0]
-
-
 def current_item_times(
     connection: psycopg.Connection, as_of: datetime, since: datetime, run: Run | None = None
 ) -> ItemTimes:
@@ -80,11 +71,11 @@ def current_item_times(
 
     run: where the log is read; None: `on_nearest_log`, so that nights start no Spark for what PostgreSQL has.
     """
-    stored = _stored(connection, as_of, since)
+    stored = item_times(connection, as_of, since)
     run = run or on_nearest_log(connection, since, as_of)
-    if stored is not None and stored[1] == _hash_now(run, as_of, since):
-        return stored[0]
-    times, digest = _computed(run, as_of, since)
+    if stored is not None and stored.made_from == _hash_now(run, as_of, since):
+        return stored
+    times = compute_item_times(run, as_of, since)
     if _may_store(connection, as_of, since):
         connection.execute("DELETE FROM item_response_time WHERE as_of = %s AND since = %s", (as_of, since))
         import pandas as pd  # takes half a second, only for writers
@@ -92,7 +83,7 @@ def current_item_times(
         rows = {"item_id": times.item_ids, "median_ms": times.median_ms, "n": times.n}
         frame = pd.DataFrame({"as_of": pd.Timestamp(as_of), "since": pd.Timestamp(since), **rows})
         warehouse.append(connection, tables.item_response_time, frame)
-        record_sources(connection, ITEM_TIMES, {_partition(as_of, since): digest})
+        record_sources(connection, ITEM_TIMES, {_partition(as_of, since): times.made_from})
     return times
 
 
@@ -134,7 +125,8 @@ def _timed(as_of: datetime, since: datetime) -> ir.Table:
     return attempts.filter(attempts.mode == "live", attempts.correct.notnull(), attempts.response_time_ms.notnull())
 
 
-def _computed(run: Run, as_of: datetime, since: datetime) -> tuple[ItemTimes, str]:
+def compute_item_times(run: Run, as_of: datetime, since: datetime) -> ItemTimes:
+    """The times of [since, as_of), from the log."""
     timed = _timed(as_of, since)
     found = run(
         timed.group_by("item_id").agg(
@@ -143,12 +135,12 @@ def _computed(run: Run, as_of: datetime, since: datetime) -> tuple[ItemTimes, st
             total_ms=timed.response_time_ms.sum(),
         )
     )
-    times = ItemTimes(
+    return ItemTimes(
         found["item_id"].to_numpy(zero_copy_only=False),
         found["median_ms"].to_numpy(),
         found["n"].to_numpy(),
+        _hash(found),
     )
-    return times, _hash(found)
 
 
 def _hash_now(run: Run, as_of: datetime, since: datetime) -> str:
@@ -165,8 +157,9 @@ def _hash(sums: pa.Table) -> str:
     ).hexdigest()
 
 
-def _stored(connection: psycopg.Connection, as_of: datetime, since: datetime) -> tuple[ItemTimes, str] | None:
-    """The stored times and their hash, in one statement: whoever replaces or prunes them meanwhile is not seen."""
+def item_times(connection: psycopg.Connection, as_of: datetime, since: datetime) -> ItemTimes | None:
+    """The stored times of [since, as_of), None if they were never computed; in one statement, so that whoever replaces
+    or prunes them meanwhile is not seen."""
     rows = (
         connection.cursor(binary=True)
         .execute(
@@ -182,8 +175,9 @@ def _stored(connection: psycopg.Connection, as_of: datetime, since: datetime) ->
     digests, items, medians, counts = zip(*rows, strict=True)
     if items[0] is None:  # there was no answer with a time
         items = medians = counts = ()
-    times = ItemTimes(np.array(items, dtype=object), np.array(medians, dtype=float), np.array(counts, dtype=np.int64))
-    return times, digests[0]
+    return ItemTimes(
+        np.array(items, dtype=object), np.array(medians, dtype=float), np.array(counts, dtype=np.int64), digests[0]
+    )
 
 
 def _may_store(connection: psycopg.Connection, as_of: datetime, since: datetime) -> bool:

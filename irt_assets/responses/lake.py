@@ -1,44 +1,36 @@
-"""The log in a lake: PostgreSQL's attempts exported day by day, compared and checked, and a learner erased from it.
+"""The log in a lake: PostgreSQL's attempts written to it day by day, and compared with it.
 
-What does not belong here: what a lake is, and how Spark reads it (see `resources.cluster.lake`).
+What does not belong here: what a lake is, and how Spark reads it (see `resources.cluster.lake`), and what is wrong with
+its files (see `lake_upkeep`).
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import ibis
 import psycopg
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from irt_assets.common.partitions import day_bounds
 from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.row_hash import row_hash, sums_by
-from resources.cluster.lake import EXPORT, SCHEMA, CatalogTable, Lake, LakeFile, Manifest, days_between, schema_problem
+from resources.cluster.lake import EXPORT, SCHEMA, CatalogTable, Lake, LakeFile, Manifest, days_between
 from resources.cluster.relational import Run, on_duckdb, on_postgres
 from resources.failures import PermanentFailure
 from resources.postgres import warehouse
 from resources.postgres.database import Database, advisory_lock, one_value
 
-if TYPE_CHECKING:
-    import duckdb
-
 ROWS_OF_FILE = 2_000_000
 KEPT = timedelta(days=366)
 """PostgreSQL keeps the answers of at least so long, whatever the lake holds."""
-READERS_END = timedelta(days=1)
-"""Nobody reads longer than this from files that another manifest has replaced."""
-MOST_NAMED = 5
 Progress = Callable[[int, int], None]
 
 
@@ -81,14 +73,6 @@ class Difference:
         return f"{self.day}: {self.lake.rows:,} attempts in the lake, {self.log.rows:,} in PostgreSQL"
 
 
-@dataclass(frozen=True)
-class Fault:
-    """What is wrong with a day of a lake."""
-
-    day: str
-    what: str
-
-
 def lake_of(place: Lake | CatalogTable) -> Lake:
     """Raises PermanentFailure for a table, which we do not write."""
     if isinstance(place, CatalogTable):
@@ -108,6 +92,34 @@ def rows_by_day(run: Run, since: datetime, until: datetime) -> dict[str, DayRows
     return {
         day: DayRows(int(sums.split()[0]), sha256(sums.encode()).hexdigest()) for day, sums in sorted(found.items())
     }
+
+
+def compare_days(
+    connection: psycopg.Connection, lake: Lake, since: datetime | None = None, until: datetime | None = None
+) -> list[Difference]:
+    """The days of [since, until), two midnights, whose count or hash in the manifests is not PostgreSQL's.
+
+    By default the 366 days that PostgreSQL keeps, up to yesterday; days before the first answer of both are left out.
+    """
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    until = until or today
+    since = since or until - KEPT
+    log = rows_by_day(on_postgres(connection), since, until)
+    manifests = lake.manifests(since, until)
+    first = min((*log, *manifests), default=None)
+    found = []
+    for day in days_between(since, until):
+        there = day_rows(manifests[day]) if day in manifests else None
+        wanted = log.get(day, NO_ROWS)
+        if first is not None and day >= first and there != wanted:
+            found.append(Difference(day, there, wanted))
+    return found
+
+
+def days_behind(connection: psycopg.Connection, lake: Lake, since: datetime, until: datetime) -> list[str]:
+    """The days of [since, until), two midnights, that an export would write."""
+    found = compare_days(connection, lake, since, until)
+    return [one.day for one in found if one.lake is None or one.lake.rows <= one.log.rows]
 
 
 # -- export ------------------------------------------------------------------------------------------
@@ -176,7 +188,7 @@ def _export_month(
         for day in days:
             wanted, there = log.get(day, NO_ROWS), manifests.get(day)
             is_whole = there is not None and not any(file.path in lost for file in there.files)
-            if there is not None and is_whole and _of(there) == wanted:
+            if there is not None and is_whole and day_rows(there) == wanted:
                 done.skipped.append(day)
             elif there is not None and there.rows > wanted.rows and not replace:
                 done.refused.append(
@@ -198,8 +210,8 @@ def _write_day(connection: psycopg.Connection, lake: Lake, day: str, wanted: Day
         return []
     attempts = ibis.to_sql(attempts_between(*day_bounds(day)), dialect="postgres")
     query = f'SELECT * FROM ({attempts}) a ORDER BY user_id COLLATE "C", completed_at, id COLLATE "C"'
-    files = list(_store_files(lake, day, warehouse.read_parts(connection, query)))
-    found = _rows_of_files(lake, day, files)
+    files = list(store_files(lake, day, warehouse.read_parts(connection, query)))
+    found = rows_of_files(lake, day, files)
     if found != wanted:
         raise PermanentFailure(
             f"{day}: {wanted.rows:,} attempts were read from PostgreSQL, and {found.rows:,} are in the files that were "
@@ -208,7 +220,10 @@ def _write_day(connection: psycopg.Connection, lake: Lake, day: str, wanted: Day
     return files
 
 
-def _store_files(lake: Lake, day: str, parts: Iterable[pa.Table]) -> Iterator[LakeFile]:
+# -- the files of a day ------------------------------------------------------------------------------
+
+
+def store_files(lake: Lake, day: str, parts: Iterable[pa.Table]) -> Iterator[LakeFile]:
     """Sorted rows in files of about ROWS_OF_FILE, each stored as soon as it is full."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "attempts.parquet")
@@ -232,87 +247,12 @@ def _store_files(lake: Lake, day: str, parts: Iterable[pa.Table]) -> Iterator[La
                 writer.close()
 
 
-# -- checks ------------------------------------------------------------------------------------------
-
-
-def compare_days(
-    connection: psycopg.Connection, lake: Lake, since: datetime | None = None, until: datetime | None = None
-) -> list[Difference]:
-    """The days of [since, until), two midnights, whose count or hash in the manifests is not PostgreSQL's.
-
-    By default the 366 days that PostgreSQL keeps, up to yesterday; days before the first answer of both are left out.
-    """
-    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    until = until or today
-    since = since or until - KEPT
-    log = rows_by_day(on_postgres(connection), since, until)
-    manifests = lake.manifests(since, until)
-    first = min((*log, *manifests), default=None)
-    found = []
-    for day in days_between(since, until):
-        there = _of(manifests[day]) if day in manifests else None
-        wanted = log.get(day, NO_ROWS)
-        if first is not None and day >= first and there != wanted:
-            found.append(Difference(day, there, wanted))
-    return found
-
-
-def days_behind(connection: psycopg.Connection, lake: Lake, since: datetime, until: datetime) -> list[str]:
-    """The days of [since, until), two midnights, that an export would write."""
-    found = compare_days(connection, lake, since, until)
-    return [one.day for one in found if one.lake is None or one.lake.rows <= one.log.rows]
-
-
-def faults(
-    lake: Lake,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    progress: Progress = lambda *_: None,
-) -> Iterator[Fault]:
-    """What is wrong with the files of a lake, day by day: missing, damaged, of other columns, other rows than the
-    manifest says, ids that are there twice. Reads every file of [since, until)."""
-    import duckdb  # only who reads files of a lake needs it
-
-    manifests = lake.manifests(since, until)
-    with tempfile.TemporaryDirectory() as folder, duckdb.connect(str(Path(folder, "ids"))) as ids:
-        ids.execute("SET memory_limit = '1GB'")
-        ids.execute("CREATE TABLE seen AS SELECT md5_number('') AS id, '' AS day LIMIT 0")
-        for n, (day, one) in enumerate(manifests.items(), 1):
-            problems = [Fault(day, problem) for file in one.files if (problem := _file_problem(lake, file))]
-            if problems:
-                yield from problems
-            else:
-                found = _rows_of_files(lake, day, one.files)
-                if found != _of(one):
-                    yield Fault(
-                        day, f"{found.rows:,} attempts in its files, or others than the {one.rows:,} of its manifest"
-                    )
-                _remember_ids(ids, lake, day, one.files)
-            progress(n, len(manifests))
-        yield from _ids_seen_twice(ids, lake, manifests)
-
-
-def _of(manifest: Manifest) -> DayRows:
+def day_rows(manifest: Manifest) -> DayRows:
     return DayRows(manifest.rows, manifest.data_hash)
 
 
-def _file_problem(lake: Lake, file: LakeFile) -> str:
-    try:
-        with lake.local(file) as path:
-            parquet = pq.ParquetFile(path)
-            if problem := schema_problem(parquet.schema_arrow):
-                return f"{file.path} {problem}"
-            if parquet.metadata.num_rows != file.rows:
-                return f"{file.path} has {parquet.metadata.num_rows:,} rows and not {file.rows:,}"
-    except PermanentFailure as failure:
-        return str(failure)
-    except (pa.ArrowInvalid, OSError) as error:
-        return f"{file.path} is not a Parquet file ({str(error).splitlines()[0]})"
-    return ""
-
-
 @contextmanager
-def _on_files(lake: Lake, files: Iterable[LakeFile]) -> Iterator[Run]:
+def on_files(lake: Lake, files: Iterable[LakeFile]) -> Iterator[Run]:
     """Runs over the files as the relation `attempt`. Raises PermanentFailure as `Lake.local` does."""
     import duckdb
 
@@ -326,110 +266,13 @@ def _on_files(lake: Lake, files: Iterable[LakeFile]) -> Iterator[Run]:
         yield run
 
 
-def _rows_of_files(lake: Lake, day: str, files: Iterable[LakeFile]) -> DayRows:
+def rows_of_files(lake: Lake, day: str, files: Iterable[LakeFile]) -> DayRows:
     """Count and hash of all rows of a day's files. Raises PermanentFailure for rows of other days."""
     files = list(files)
     if not files:
         return NO_ROWS
-    with _on_files(lake, files) as run:
+    with on_files(lake, files) as run:
         found = rows_by_day(run, *day_bounds(day))
         others = run.read("SELECT count(*) AS n FROM attempt")["n"][0].as_py() - found.get(day, NO_ROWS).rows
     rows = found.get(day, NO_ROWS)
     return DayRows(rows.rows + others, f"{rows.data_hash} and {others} rows of other days") if others else rows
-
-
-def _remember_ids(ids: duckdb.DuckDBPyConnection, lake: Lake, day: str, files: Iterable[LakeFile]) -> None:
-    """Keep a hash of 128 bits of each id of a day."""
-    for file in files:
-        with lake.local(file) as path:
-            ids.execute(
-                "INSERT INTO seen SELECT md5_number(id), $1 FROM read_parquet($2, hive_partitioning=false)",
-                (day, str(path)),
-            )
-
-
-def _ids_seen_twice(ids: duckdb.DuckDBPyConnection, lake: Lake, manifests: Mapping[str, Manifest]) -> Iterator[Fault]:
-    twice = "FROM (SELECT id, min(day) AS first, max(day) AS day FROM seen GROUP BY id HAVING count(*) > 1)"
-    for first, day, n, examples in ids.execute(
-        f"SELECT first, day, count(*), array_agg(id::text ORDER BY id)[:{MOST_NAMED}] {twice} GROUP BY 1, 2 ORDER BY 2"
-    ).fetchall():
-        with _on_files(lake, manifests[day].files) as run:
-            wanted = ", ".join(f"'{one}'" for one in examples)
-            names = run.read(f"SELECT DISTINCT id FROM attempt WHERE md5_number(id)::text IN ({wanted}) ORDER BY id")
-        where = "" if first == day else f" and on {first}"
-        yield Fault(day, f"{n:,} ids are there more than once{where}, such as {', '.join(names['id'].to_pylist())}")
-
-
-# -- erasure -----------------------------------------------------------------------------------------
-
-
-def attempts_of(lake: Lake, user_id: str) -> dict[str, int]:
-    """How many attempts of a learner each file has, by path, also files that no manifest names. Reads every file."""
-    named = {file.path: file for one in lake.manifests().values() for file in one.files}
-    found = {}
-    for path in (*named, *lake.unnamed()):
-        with lake.local_as_it_is(path) as file:
-            n = _count_of(file, user_id)
-        if n:
-            found[path] = n
-    return found
-
-
-def forget(lake: Lake, user_id: str) -> tuple[dict[str, int], int]:
-    """Write the days that hold a learner again without them, and delete the files that do. Returns the attempts by
-    day, and how many of the deleted files the bucket keeps as old versions.
-
-    Killed at any point, it is run again: a day is as it was, or without the learner.
-    """
-    held = attempts_of(lake, user_id)
-    days: Counter[str] = Counter()
-    for day, one in lake.manifests().items():
-        theirs = [file for file in one.files if file.path in held]
-        if not theirs:
-            continue
-        files = [file for file in one.files if file.path not in held]
-        for file in theirs:
-            with lake.local(file) as path:
-                files += _store_files(lake, day, _without(path, user_id))
-            days[day] += held[file.path]
-        lake.commit(day, files, _rows_of_files(lake, day, files).data_hash)
-    return dict(days), sum(lake.delete(path) for path in held)
-
-
-def _of_learner(rows: pa.Table, user_id: str) -> pa.ChunkedArray:
-    return pc.equal(rows["user_id"], user_id)
-
-
-def _count_of(path: Path, user_id: str) -> int:
-    """Attempts of a learner in a file; reads only the groups of rows, which are sorted by learner, that may hold
-    them."""
-    with pq.ParquetFile(path) as file:
-        place = file.schema_arrow.get_field_index("user_id")
-        n = 0
-        for group in range(file.num_row_groups):
-            known = file.metadata.row_group(group).column(place).statistics
-            if known is None or not known.has_min_max or known.min <= user_id <= known.max:
-                rows = file.read_row_group(group, columns=["user_id"])
-                n += pc.sum(_of_learner(rows, user_id)).as_py() or 0
-        return int(n)
-
-
-def _without(path: Path, user_id: str) -> Iterator[pa.Table]:
-    with pq.ParquetFile(path) as file:
-        for group in range(file.num_row_groups):
-            rows = file.read_row_group(group)
-            rest = rows.filter(pc.invert(_of_learner(rows, user_id)))
-            if rest.num_rows:
-                yield rest
-
-
-# -- files that nobody needs -------------------------------------------------------------------------
-
-
-def prune(lake: Lake) -> int:
-    """Delete the files that no manifest names and that are older than a day; how many."""
-    before = datetime.now(UTC) - READERS_END
-    unnamed = lake.unnamed(before)
-    for path in unnamed:
-        lake.delete(path)
-    return len(unnamed) + lake.drop_unfinished(before)

@@ -95,11 +95,6 @@ def months_concerned(
     return {month for (month,) in rows}
 
 
-def months_with_a_snapshot(connection: psycopg.Connection) -> set[str]:
-    """The months that were taken, and so can be stale."""
-    return {m for (m,) in connection.execute("SELECT month FROM scored_snapshot WHERE superseded_at IS NULL")}
-
-
 def changed_hash(connection: psycopg.Connection, month: str) -> str | None:
     """`mark_of_change` where a month's snapshot was made from other answers than there are; None where it was not."""
     snapshot = current_snapshot(connection, month)

@@ -6,12 +6,13 @@ What was computed from a version is kept in `resources.postgres.sources`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
 import ibis
 import psycopg
 
+from irt_assets.common.partitions import day_bounds, spans
 from irt_assets.responses.answers import attempts_between, live_answers
 from irt_assets.responses.row_hash import row_hash, sums_by
 from resources.cluster.relational import Run, lake, on_log
@@ -77,6 +78,14 @@ def answer_versions(
         """.encode()
     ).fetchall()
     return _of_days(start, end, {day: f"{n} {total}" for day, n, total in rows})
+
+
+def answer_versions_of(connection: psycopg.Connection, days: Iterable[str], run: Run | None = None) -> dict[str, str]:
+    """`answer_versions` of some days."""
+    found: dict[str, str] = {}
+    for first, last in spans(days):
+        found |= answer_versions(connection, day_bounds(first)[0], day_bounds(last)[1], run)
+    return found
 
 
 def _of_days(start: datetime, end: datetime, found: Mapping[str, str]) -> dict[str, str]:

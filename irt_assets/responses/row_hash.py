@@ -64,9 +64,9 @@ def _numbers(backend: Backend[Any]) -> tuple[str, str]:
 
 
 def query_of_sums(rows: ir.Table, backend: Backend[Any]) -> str:
-    """The count of rows, and the sums of both numbers of their column `h`, a `row_hash`."""
+    """The count of rows, and the sums of both numbers of their hashes."""
     first, second = _numbers(backend)
-    hashed = backend.sql(rows)
+    hashed = backend.sql(rows.select(h=row_hash(rows, rows.columns)))
     # OFFSET 0 keeps PostgreSQL from writing a row out for each of the sums.
     return f"SELECT count(*), coalesce(sum({first}), 0), coalesce(sum({second}), 0) FROM ({hashed} OFFSET 0) hashed"
 

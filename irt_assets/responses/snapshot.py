@@ -12,15 +12,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, BinaryIO, LiteralString
 
-import numpy as np
-import numpy.typing as npt
 import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from psycopg.rows import class_row
 
 from irt_assets.common.partitions import Month
 from irt_assets.psychometrics.eligibility.rules import Rules, of_stage
@@ -38,7 +36,7 @@ from irt_assets.responses.window import WindowTotals, judged_window, whole_log
 from resources.cluster.relational import Run, most_for_run, on_spark
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
-from resources.postgres.database import Database, advisory_lock
+from resources.postgres.database import Database, advisory_lock, record, records
 
 FIT_COLUMNS = ("user_id", "item_id", "scale_id", "form_id", "reason", "score")
 """What a fit reads of a snapshot: the scored responses, and which items have too few."""
@@ -88,13 +86,16 @@ def take_snapshot(
         run = log or whole_log(connection, start, end, scales)
         if judge is not None and run.backend is on_spark:
             totals, manifest = judge(run, store, folder, start, end, scales)
-            _refuse_empty(month, totals)
-            key, digest = store_manifest(store, folder, manifest)
+            store_it = partial(store_manifest, store, folder, manifest)
         else:
             window = judged_window(connection, start, end, scales, run)
-            totals = window.totals
-            _refuse_empty(month, totals)
-            key, digest = store_attempts(store, folder, window.table)
+            totals, store_it = window.totals, partial(store_attempts, store, folder, window.table)
+        if totals.n_attempts == 0:
+            raise PermanentFailure(
+                f"month {month} has no attempts: import its log with `irt import attempts FILE`, "
+                "or materialise another month"
+            )
+        key, digest = store_it()
         snapshot = Snapshot(
             month,
             digest,
@@ -123,12 +124,13 @@ def take_snapshot(
     return snapshot, totals
 
 
-def _refuse_empty(month: str, totals: WindowTotals) -> None:
-    if totals.n_attempts == 0:
-        raise PermanentFailure(
-            f"month {month} has no attempts: import its log with `irt import attempts FILE`, "
-            "or materialise another month"
-        )
+_SELECT = "SELECT month, snapshot_hash, uri, data_hash, n_attempts, counts, rules FROM scored_snapshot"
+
+
+def current_snapshots(connection: psycopg.Connection) -> dict[str, Snapshot]:
+    """The snapshot of each month that has one, oldest month first."""
+    found = records(connection, Snapshot, f"{_SELECT} WHERE superseded_at IS NULL ORDER BY month")
+    return {snapshot.month: snapshot for snapshot in found}
 
 
 def current_snapshot(connection: psycopg.Connection, month: str) -> Snapshot | None:
@@ -142,12 +144,7 @@ def snapshot_of(connection: psycopg.Connection, month: str, snapshot_hash: str) 
 
 
 def _snapshot(connection: psycopg.Connection, month: str, which: LiteralString, *values: str) -> Snapshot | None:
-    with connection.cursor(row_factory=class_row(Snapshot)) as cursor:
-        return cursor.execute(
-            f"""SELECT month, snapshot_hash, uri, data_hash, n_attempts, counts, rules
-                FROM scored_snapshot WHERE month = %s AND {which}""",
-            (month, *values),
-        ).fetchone()
+    return record(connection, Snapshot, f"{_SELECT} WHERE month = %s AND {which}", (month, *values))
 
 
 def read_snapshot(
@@ -232,28 +229,11 @@ def read_learners_of(store: ObjectStore, snapshot: Snapshot, scale_id: str, item
 
 
 def _learners_of(table: pa.Table, scale_id: str, item_id: str, texts: Sequence[str]) -> pa.Table:
-    scored = table.filter(pc.is_null(table["reason"])).combine_chunks()
-    of_scale = _are(scored["scale_id"], scale_id)
-    learners = _numbers_of(scored["user_id"])
-    wanted = np.unique(learners[of_scale & _are(scored["item_id"], item_id)])
-    found = scored.filter(pa.array(of_scale & np.isin(learners, wanted)))
-    return pa.table(
-        {
-            name: column.cast(pa.string()) if name in texts else column
-            for name, column in zip(found.column_names, found.columns, strict=True)
-        }
-    )
-
-
-def _are(column: pa.ChunkedArray, text: str) -> npt.NDArray[np.bool_]:
-    """Which entries of a column without nulls, encoded as a dictionary, are `text`."""
-    encoded = column.combine_chunks()
-    code = encoded.dictionary.index(text).as_py()
-    return _numbers_of(column) == code
-
-
-def _numbers_of(column: pa.ChunkedArray) -> npt.NDArray[np.int32]:
-    return column.combine_chunks().indices.to_numpy()
+    scored = table.filter(pc.and_(pc.is_null(table["reason"]), pc.equal(table["scale_id"], scale_id)))
+    wanted = scored.filter(pc.equal(scored["item_id"], item_id))["user_id"].cast(pa.string()).unique()
+    found = scored.filter(pc.is_in(scored["user_id"], wanted))
+    kinds = {field.name: pa.string() if field.name in texts else field.type for field in found.schema}
+    return found.cast(pa.schema(kinds))
 
 
 @contextmanager
@@ -304,11 +284,11 @@ def differs(used: Mapping[str, Any], rules: Rules, *stages: str) -> bool:
 
 def months_of_other_rules(connection: psycopg.Connection, scale: Scale) -> list[str]:
     """The months whose answers were judged by other rules than the scale's: they are stale."""
-    rows = connection.execute(
-        "SELECT month, coalesce(rules->%s, '{}') FROM scored_snapshot WHERE superseded_at IS NULL ORDER BY month",
-        (scale.scale_id,),
-    )
-    return [month for month, used in rows if differs(used, scale.rules, "eligibility")]
+    return [
+        month
+        for month, snapshot in current_snapshots(connection).items()
+        if differs(snapshot.rules.get(scale.scale_id, {}), scale.rules, "eligibility")
+    ]
 
 
 def store_attempts(store: ObjectStore, folder: str, table: pa.Table) -> tuple[str, str]:

@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-import ibis
 import ibis.expr.types as ir
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +31,7 @@ from irt_assets.responses.item_status import Withdrawals
 from irt_assets.responses.item_times import ItemTimes, current_item_times
 from irt_assets.responses.row_hash import md5, query_of_sums, row_hash, sums_of
 from irt_assets.responses.scales import Scale
-from resources.cluster.relational import Backend, Run, most_for_run, on_log, on_postgres
+from resources.cluster.relational import Run, most_for_run, on_log, on_postgres
 from resources.postgres.warehouse import read_arrow, read_parts
 
 SNAPSHOT = (
@@ -41,18 +40,6 @@ SNAPSHOT = (
 )  # fmt: skip
 """The columns of a snapshot. A row in this order is what its hash is made of: to change it makes every month stale."""
 
-
-def _with_facts(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> str:
-    """The opening of a query that reads `f`, the facts of the window."""
-    found = ibis.to_sql(eligibility_facts(start, end, scales, "topic_id", "started_at", "response"), dialect="postgres")
-    return f"WITH f AS (SELECT id AS {', '.join(SNAPSHOT)} FROM ({found}) r)"
-
-
-_FOR_SCORING = f"""
-SELECT user_id, item_id, completed_at, {", ".join(JUDGED)}
-FROM f
-WHERE f.item_id = ANY(%(items)s) AND (%(learners)s::text[] IS NULL OR f.user_id = ANY(%(learners)s))
-"""
 
 ANSWERS_OF_A_GROUP = 5_000_000
 """Answers of the learners who are scored at once: some two gigabytes while they are judged."""
@@ -106,7 +93,7 @@ def whole_log(connection: psycopg.Connection, start: datetime, end: datetime, sc
 
 def data_hash_by(run: Run, start: datetime, end: datetime, scales: Mapping[str, Scale]) -> str:
     """The same hash, over whatever holds the relations."""
-    sums = _sums_of_rows(start, end, scales, run.backend)
+    sums = query_of_sums(window_rows(start, end, scales), run.backend)
     # As text, because numbers as large as the sums are read as floats.
     found = run.read(f"SELECT concat(a, ' ', b, ' ', c) AS sums FROM ({sums}) t(a, b, c)")
     return digest_of(found["sums"][0].as_py().split())
@@ -123,12 +110,7 @@ def _query_of_hash(lookbacks: frozenset[tuple[str, int]]) -> str:
         scale: Scale(scale, rules=Rules.from_settings({"lookback_months": months}))
         for scale, months in sorted(lookbacks)
     }
-    return _sums_of_rows(_START, _END, scales, on_postgres)
-
-
-def _sums_of_rows(start: datetime, end: datetime, scales: Mapping[str, Scale], backend: Backend[Any]) -> str:
-    rows = window_rows(start, end, scales)
-    return query_of_sums(rows.select(h=row_hash(rows, rows.columns)), backend)
+    return query_of_sums(window_rows(_START, _END, scales), on_postgres)
 
 
 def window_rows(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> ir.Table:
@@ -233,7 +215,7 @@ def scoring_responses(
     """
     scales = {scale.scale_id: scale}
     wanted = {"items": list(items), "learners": None if learners is None else list(learners)}
-    found = read_arrow(connection, _with_facts(start, end, scales) + _FOR_SCORING, wanted)
+    found = read_arrow(connection, _query_for_scoring(start, end, scale), wanted)
     return judged_for_scoring(
         found, current_item_times(connection, end, lookback_start(start, scales)), scale, withdrawn
     )
@@ -253,7 +235,7 @@ def scoring_groups(
     """
     scales = {scale.scale_id: scale}
     times = current_item_times(connection, end, lookback_start(start, scales))
-    query = _with_facts(start, end, scales) + _FOR_SCORING + 'ORDER BY user_id COLLATE "C"'
+    query = f'{_query_for_scoring(start, end, scale)} ORDER BY user_id COLLATE "C"'
     held: list[pa.Table] = []
     for part in read_parts(connection, query, {"items": list(items), "learners": None}):
         held.append(part)
@@ -264,6 +246,12 @@ def scoring_groups(
             if whole:
                 yield judged_for_scoring(found.slice(0, whole), times, scale, withdrawn)
     yield judged_for_scoring(pa.concat_tables(held), times, scale, withdrawn)
+
+
+def _query_for_scoring(start: datetime, end: datetime, scale: Scale) -> str:
+    facts = on_postgres.sql(scoring_facts(start, end, scale))
+    chosen = "item_id = ANY(%(items)s) AND (%(learners)s::text[] IS NULL OR user_id = ANY(%(learners)s))"
+    return f"SELECT * FROM ({facts}) f WHERE {chosen}"
 
 
 def scoring_facts(start: datetime, end: datetime, scale: Scale) -> ir.Table:

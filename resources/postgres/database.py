@@ -86,6 +86,11 @@ def records(connection: psycopg.Connection, of: type[T], query: Query, values: P
     return connection.cursor(row_factory=class_row(of)).execute(query, values).fetchall()
 
 
+def record(connection: psycopg.Connection, of: type[T], query: Query, values: Params | None = None) -> T | None:
+    """The first row of a query as a record whose fields are named like its columns; None where there is none."""
+    return connection.cursor(row_factory=class_row(of)).execute(query, values).fetchone()
+
+
 def named_rows(connection: psycopg.Connection, query: Query, values: Params | None = None) -> list[dict[str, Any]]:
     """The rows of a query, each by the names of its columns."""
     return connection.cursor(row_factory=dict_row).execute(query, values).fetchall()

@@ -7,7 +7,7 @@ import sys
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from resources.tables import METADATA, VIEWS
+from resources.tables import METADATA, VIEWS, meaning
 
 
 def markdown() -> str:
@@ -21,16 +21,10 @@ def markdown() -> str:
 def _table(table: sa.Table) -> str:
     lines = [f"## `{table.name}`\n\n{table.comment}\n", "| column | type | | meaning |", "|---|---|---|---|"]
     for column in table.columns:
+        text = meaning(column).replace("|", "\\|")
         role = "key" if column.primary_key else "" if column.nullable else "required"
-        lines.append(f"| `{column.name}` | {column.type.compile(postgresql.dialect())} | {role} | {_meaning(column)} |")
+        lines.append(f"| `{column.name}` | {column.type.compile(postgresql.dialect())} | {role} | {text} |")
     return "\n".join(lines) + "\n"
-
-
-def _meaning(column: sa.Column[object]) -> str:
-    limits = [f"{sign} {column.info[key]}" for key, sign in (("ge", "≥"), ("le", "≤")) if key in column.info]
-    notes = [column.info["unit"], *limits] if "unit" in column.info else limits
-    text = (column.comment or "").replace("|", "\\|")
-    return f"{text} ({', '.join(notes)})" if notes else text
 
 
 if __name__ == "__main__":

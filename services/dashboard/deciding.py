@@ -111,7 +111,8 @@ def _review(asked: Asked, form: Form) -> Outcome:
             return Outcome(True, _few(with_stop(one.sentence) for one in undone), tuple(u.proposal for u in undone))
         if form.what == "reject":
             rejected = release.open_proposals(connection, form.references)
-            return Outcome(True, (with_stop(release.effect_of_reject(rejected)),), tuple(rejected))
+            sentences = [release.effect_of_reject(rejected), *release.changes_of_answers(connection, rejected)]
+            return Outcome(True, tuple(map(with_stop, sentences)), tuple(rejected))
         since = release.in_force_since(form.since, now)
         accepted = release.acceptable(connection, form.references, since, now)
         _require_leaks_confirmed(form, accepted)
@@ -120,7 +121,8 @@ def _review(asked: Asked, form: Form) -> Outcome:
             for p in accepted
         )
         rest = "θ reported before that day stay as they are; from then on everybody is scored with the new values."
-        return Outcome(True, (*lines, rest), tuple(accepted))
+        changes = map(with_stop, release.changes_of_answers(connection, accepted))
+        return Outcome(True, (*lines, rest, *changes), tuple(accepted))
 
 
 def _decide(asked: Asked, form: Form, seen: Sequence[Proposal]) -> Outcome:

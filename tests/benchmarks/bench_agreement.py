@@ -11,12 +11,13 @@ square over all items, in standard errors: of sound engines, so that whatever ex
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 import numpy as np
 
 from irt_assets.engines.pymc_engine import PymcEngine
 from irt_assets.gates.agreement import Agreement, compare
+from irt_assets.ledger.fitted_items import FittedItem
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.estimation.em import fit_em
@@ -55,13 +56,14 @@ def one(n_persons: int, n_items: int, rng: np.random.Generator) -> Agreement | N
     return compare(("em", "pymc"), items_of(first), items_of(second), Rules.from_settings({"min_responses": 1}))
 
 
-def items_of(fit: Calibration) -> dict[str, Any]:
-    columns = {name: getattr(fit, name) for name in ("a", "b", "a_se", "b_se", "n")}
-    rows = {
-        item: {name: float(column[j]) for name, column in columns.items()} | {"flags": fit.flags[j]}
+def items_of(fit: Calibration) -> dict[str, FittedItem]:
+    return {
+        item: FittedItem(
+            ItemRow(fit.a[j], fit.b[j], a_se=fit.a_se[j], b_se=fit.b_se[j]), int(fit.n[j]), fit.flags[j], {}
+        )
         for j, item in enumerate(fit.item_ids)
+        if np.isfinite([fit.a_se[j], fit.b_se[j]]).all()
     }
-    return {item: row for item, row in rows.items() if np.isfinite([row["a_se"], row["b_se"]]).all()}
 
 
 def main() -> None:

@@ -18,11 +18,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from irt_assets.calibration.month_impact import compare, proposed_values
+from irt_assets.ledger.fitted_items import FittedItem
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Calibration, Floats
 from irt_assets.psychometrics.core.options import Model
@@ -167,7 +167,7 @@ def world(row: Row, seed: list[int]) -> tuple[Judged, Judged]:
     published = transform(first, linking)
     columns = (frozen.a, frozen.b, frozen.c, frozen.a_se, frozen.b_se, frozen.cov_ab)
     before = dict(zip(frozen.item_ids, map(ItemRow, *columns), strict=True))
-    later = proposed_values(_rows(published), scale, truth.ids[row.anchors :])
+    later = proposed_values(_linked_items(published), scale, truth.ids[row.anchors :])
     before |= later
     old = {"first": _placement(linking)}
 
@@ -179,7 +179,7 @@ def world(row: Row, seed: list[int]) -> tuple[Judged, Judged]:
         impact = compare(
             responses,
             before,
-            proposed_values(_rows(linked), scale, before),
+            proposed_values(_linked_items(linked), scale, before),
             set(frozen.item_ids),
             dict.fromkeys(later, "first"),
             old,
@@ -192,12 +192,11 @@ def world(row: Row, seed: list[int]) -> tuple[Judged, Judged]:
     return judge(truth), judge(replace(truth, b=easier))
 
 
-def _rows(fit: Calibration) -> dict[str, dict[str, Any]]:
-    """As `LinkedFit.items` has them."""
-    names = ("a", "b", "c", "a_se", "b_se", "cov_ab", "n", "flags")
-    columns = (fit.a, fit.b, fit.c, fit.a_se, fit.b_se, fit.cov_ab[:, 0, 1], fit.n, fit.flags)
-    rows = (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
-    return dict(zip(fit.item_ids, rows, strict=True))
+def _linked_items(fit: Calibration) -> dict[str, FittedItem]:
+    columns = (fit.a, fit.b, fit.c, fit.a_se, fit.b_se, fit.cov_ab[:, 0, 1])
+    values = (ItemRow(*row) for row in zip(*columns, strict=True))
+    items = (FittedItem(one, n, flags, {}) for one, n, flags in zip(values, fit.n, fit.flags, strict=True))
+    return dict(zip(fit.item_ids, items, strict=True))
 
 
 def _placement(linking: Linking) -> Placement:

@@ -151,7 +151,7 @@ def test_a_month_whose_anchors_disagree_says_which_moved() -> None:
         fitted_at=at,
     )
     spec = LinkedSpec(linking_constants=LinkingConstants.of(linking), latent=Spread(mean=0.0, sd=1.0))
-    linked = LinkedFit("fit", "math", "hash", "data", "anchors", True, spec, {})
+    linked = LinkedFit("fit", "hash", "data", "anchors", True, spec, {})
     judged = anchors_agree(
         Evidence(month="2026-08", scale=Scale("math"), staged=staged, calibration=new, linked=linked)
     )

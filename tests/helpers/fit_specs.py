@@ -88,20 +88,6 @@ SHAPE: dict[str, Any] = {
         }
     ],
 }
-IMPACT: dict[str, Any] = {
-    "why": "",
-    "learners": 400,
-    "items": 20,
-    "shift": 0.02,
-    "shift_se": 0.05,
-    "sd": 1.0,
-    "pass_theta": 0.5,
-    "scored": 400,
-    "newly_passed": 4,
-    "newly_failed": 4,
-    "flip_se": 0.01,
-    "compared_with": "digest",
-}
 _ALIKE: dict[str, Any] = {
     "version": 1,
     "model": "2pl",
@@ -133,7 +119,7 @@ def staged_json() -> dict[str, Any]:
 
 
 def linked_json() -> dict[str, Any]:
-    """Of the same fit once it is linked, and compared with what is in force."""
+    """Of the same fit once it is linked."""
     testlets = staged_json()["testlets"] | {"sd": 0.22, "raw_sd": 0.2}
-    linked = {"latent": {"mean": -0.2, "sd": 1.1}, "linking_constants": CONSTANTS, "impact": IMPACT, "software": {}}
+    linked = {"latent": {"mean": -0.2, "sd": 1.1}, "linking_constants": CONSTANTS, "software": {}}
     return copy.deepcopy(_ALIKE | linked | {"testlets": testlets, "fit_statistics": SET})

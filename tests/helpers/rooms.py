@@ -28,10 +28,11 @@ from irt_assets.common.partitions import Month, month_of
 from irt_assets.engines.em import EmEngine
 from irt_assets.gates.evidence import Evidence, MonthFile, load_evidence
 from irt_assets.ledger import fits
-from irt_assets.ledger.fit_spec import ComparedMisfit, StagedSpec, StoredImpact
+from irt_assets.ledger.fit_spec import ComparedMisfit, StagedSpec
 from irt_assets.ledger.steps import Step
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag
 from irt_assets.psychometrics.linking.linking import Linking
+from irt_assets.psychometrics.scoring.scale_shift import MonthImpact
 from irt_assets.psychometrics.simulation.scenario import Scenario
 from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.psychometrics.simulation.truth import Truth
@@ -289,7 +290,7 @@ def link_made_up(
             fit_code_version="made up",
             run_id=None,
         )
-        fits.add_to_model_spec(connection, fit_id, {"impact": StoredImpact("nothing in force to compare").as_dict()})
+        fits.write_impact(connection, fit_id, MonthImpact("nothing in force to compare"), None)
     return fit_id
 
 

@@ -14,12 +14,16 @@ from irt_assets.decisions.origin import initialise
 from irt_assets.decisions.proposals import Proposal, Reference, find_proposals, latest_waiting, proposals
 from irt_assets.invariants.invariant import InvariantContext, evaluate
 from irt_assets.invariants.registry import INVARIANTS
+from irt_assets.responses.scales import read_scales
+from irt_assets.responses.window import data_hash
 from resources.failures import PermanentFailure
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
 from tests.helpers.rooms import (
     SCALE,
+    add_attempts,
     add_items,
+    attempt,
     link_made_up,
     made_up_calibration,
     rows,
@@ -73,6 +77,18 @@ def bank(database: Database, store: FolderStore) -> Database:
         (FEB, SCALE),
     )
     return database
+
+
+def answers_as_fitted(database: Database) -> None:
+    """February's snapshot is of the answers that the log has now."""
+    with database.connect() as connection:
+        now = data_hash(connection, *Month(FEB).bounds, read_scales(connection))
+        connection.execute("UPDATE scored_snapshot SET data_hash = %s WHERE month = %s", (now, FEB))
+
+
+def late_answer(database: Database) -> None:
+    """An answer reaches February."""
+    add_attempts(database, [attempt("somebody", "moved", Month(FEB).start)])
 
 
 def accept(database: Database, *references: Reference, **others: Any) -> None:

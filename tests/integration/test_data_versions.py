@@ -15,6 +15,7 @@ from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses import data_versions
 from irt_assets.responses.data_versions import data_version, merge_changes, states_of
 from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.responses.window import data_hash
 from resources.postgres.database import Database
 from resources.settings import Settings
@@ -34,8 +35,8 @@ ANSWER = """INSERT INTO response_log (attempt_id, user_id, item_id, completed_at
 class Look:
     """Asks for a month's version as the status does, and counts how often its answers were read."""
 
-    def __init__(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.database, self.readings = database, 0
+    def __init__(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.database, self.store, self.readings = Database(settings), rooms.folder_store(settings), 0
         self.meanwhile: Callable[[], None] = lambda: None
 
         def counted(*asked: object) -> str:
@@ -65,7 +66,7 @@ class Look:
 
 @pytest.fixture
 def look(world: Settings, monkeypatch: pytest.MonkeyPatch) -> Look:
-    return Look(Database(world), monkeypatch)
+    return Look(world, monkeypatch)
 
 
 def answer(look: Look, at: str, name: str = "again") -> None:
@@ -181,6 +182,17 @@ def test_an_item_that_moves_and_comes_back_is_read_again_in_between(look: Look) 
     assert look() == (before, before, 1)
 
 
+def test_a_snapshot_and_so_what_is_published_from_it_has_the_hash_of_what_was_read(look: Look) -> None:
+    before, _, _ = look()
+    answer(look, "2026-07-03 12:00+00")
+    look()
+    look.write("UPDATE data_version SET data_hash = %s", before)
+    taken, _ = take_snapshot(look.database, look.store, SECOND, None)
+    now, truth, readings = look()
+    assert (taken.data_hash, now, readings) == (truth, truth, 0)
+    assert truth != before
+
+
 def test_another_look_back_is_another_version(look: Look) -> None:
     look()
     with look.database.connect() as connection:
@@ -274,13 +286,21 @@ def test_merged_changes_have_the_same_sums(look: Look) -> None:
     assert look() == (truth, truth, 0)
 
 
-def test_a_role_that_may_only_add_answers_is_counted(look: Look) -> None:
+@pytest.mark.parametrize("path", ["public", "exam, pg_catalog, public"])
+def test_a_role_that_may_only_add_answers_is_counted(look: Look, path: str) -> None:
+    """Also with a search path of its own, on which other functions come before those that the triggers call."""
     look()
-    look.autocommit("DROP ROLE IF EXISTS exam_service", "CREATE ROLE exam_service")
-    look.autocommit("GRANT SELECT, INSERT ON response_log TO exam_service")
+    look.autocommit(
+        "DROP ROLE IF EXISTS exam_service",
+        "CREATE ROLE exam_service",
+        "GRANT SELECT, INSERT ON response_log TO exam_service",
+        "CREATE SCHEMA exam AUTHORIZATION exam_service",
+        "CREATE FUNCTION exam.to_char(timestamp, text) RETURNS text LANGUAGE sql AS $$ SELECT 'never' $$",
+    )
     with look.database.connect() as connection:
         connection.execute("SET LOCAL ROLE exam_service")
+        connection.execute("SELECT set_config('search_path', %s, true)", (path,))
         connection.execute(ANSWER.format(name="'theirs'", at=f"'{START + timedelta(days=2)}'").encode())
-    look.autocommit("DROP OWNED BY exam_service", "DROP ROLE exam_service")
+    look.autocommit("DROP OWNED BY exam_service CASCADE", "DROP ROLE exam_service")
     version, truth, readings = look()
     assert (version, readings) == (truth, 1)

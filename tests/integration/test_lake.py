@@ -26,7 +26,8 @@ from irt_assets.demo import write_lake
 from irt_assets.invariants.lake_check import build_lake_checks
 from irt_assets.responses import lake as exports
 from irt_assets.responses import lake_assets
-from irt_assets.responses.lake import compare_days, export_days, faults, forget, prune
+from irt_assets.responses.lake import compare_days, export_days
+from irt_assets.responses.lake_upkeep import attempts_of, faults, forget, prune
 from resources.cluster.lake import MANIFESTS, SCHEMA, CatalogTable, Lake
 from resources.failures import PermanentFailure
 from resources.files.object_store import BucketStore, FolderStore
@@ -285,7 +286,7 @@ def test_a_learner_is_erased_from_every_file(logged: Database, lake: Lake) -> No
     assert len(lake.unnamed()) == 1
     days, old_versions = forget(lake, "ü")
     assert (days, old_versions) == ({DAYS[0]: 1, DAYS[1]: 1, DAYS[3]: 1}, 0)
-    assert (exports.attempts_of(lake, "ü"), lake.unnamed()) == ({}, [])
+    assert (attempts_of(lake, "ü"), lake.unnamed()) == ({}, [])
     run_sql(logged, "DELETE FROM response_log WHERE user_id = 'ü'")
     assert read(lake) == in_postgres(logged)
     assert differences(logged, lake) == []

@@ -59,10 +59,11 @@ def calibrate(settings: Settings, **rules: Any) -> dict[str, dict[str, Any]]:
 def raw_bias(found: dict[str, Any], truth: Truth) -> float:
     """Mean of ln a against the truth in the unit of the month's learners, over items with 200 responses."""
     sd = truth.sample_sd[1]
+    raw = found["evidence"].calibration
     logs = [
-        np.log(params["raw"]["a"] / (truth.bank.a[truth.bank.item_ids.index(item)] * sd))
-        for item, params in found["items"].items()
-        if params["n"] >= 200 and params["raw"]["a"] > 0
+        np.log(a / (truth.bank.a[truth.bank.item_ids.index(item)] * sd))
+        for item, a, n in zip(raw.item_ids, raw.a, raw.n, strict=True)
+        if n >= 200 and a > 0
     ]
     return float(np.mean(logs))
 
@@ -93,10 +94,10 @@ def test_a_month_whose_learners_are_new_says_that_assignment_cannot_be_seen(worl
 
 def test_items_with_few_responses_are_provisional_and_never_published(world: Settings) -> None:
     database = Database(world)
-    half = int(np.median([params["n"] for params in calibrate(world)["items"].values()])) + 1
+    half = int(np.median([one.n for one in calibrate(world)["items"].values()])) + 1
     found = calibrate(world, min_responses=half, min_provisional_responses=50)
-    provisional = {item for item, params in found["items"].items() if "provisional" in params["flags"]}
-    assert provisional == {item for item, params in found["items"].items() if params["n"] < half}
+    provisional = {item for item, one in found["items"].items() if "provisional" in one.flags}
+    assert provisional == {item for item, one in found["items"].items() if one.n < half}
     assert 0 < len(provisional) < len(found["items"])
     fit_id = found["evidence"].linked.fit_id
     published = rows(database, "SELECT item_id FROM item_parameter_publication WHERE fit_id = %s", (fit_id,))

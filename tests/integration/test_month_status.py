@@ -197,6 +197,18 @@ def test_an_answer_that_came_late_makes_its_month_stale(graph: Graph) -> None:
     assert graph.state(MONTH).state is State.GREEN
 
 
+def test_a_fresh_status_hashes_the_answers_whatever_is_stored_of_them(graph: Graph) -> None:
+    def fresh() -> MonthState:
+        (found,) = month_status.month_states(graph.database, graph.instance, [MONTH], read_again=True)
+        return found
+
+    assert fresh().state is State.GREEN
+    rooms.run_sql(graph.database, "UPDATE data_version SET data_hash = 'of other answers'")
+    assert graph.state(MONTH).state is State.STALE
+    assert fresh().state is State.GREEN
+    assert graph.state(MONTH).state is State.GREEN, "what was hashed is stored"
+
+
 @pytest.mark.parametrize(
     ("rule", "value", "asset", "why"),
     [

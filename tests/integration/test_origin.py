@@ -248,7 +248,7 @@ def test_an_item_that_no_month_has_fitted_is_shown_by_the_fit_of_the_origin_wind
         (window,) = facts.months
         seen = observed_in(connection, store, facts, window)
     assert (window.month, window.start, window.end) == ("the origin window", *Month(FIRST).bounds)
-    assert (window.curve.a, window.curve.b) == (facts.published["a"], facts.published["b"])
+    assert (window.values.a, window.values.b) == (facts.published["a"], facts.published["b"])
     assert seen.n.sum() == window.n == 400
 
 

@@ -17,7 +17,7 @@ from resources.postgres.database import Database
 from resources.settings import get_settings
 from tests.helpers.rooms import run_sql
 from tests.helpers.sentences import unsaid
-from tests.helpers.waiting_decision import FEB, bank, decisions, published
+from tests.helpers.waiting_decision import FEB, answers_as_fitted, bank, decisions, late_answer, published
 
 __all__ = ["bank"]  # a fixture
 OLD = "a = 1.00 ± 0.01, b = 0.50 ± 0.10"
@@ -65,6 +65,19 @@ def test_accepting_shows_the_change_and_asks(irt: Any, bank: Database) -> None:
         "in force from 2099-01-01",
     )
     assert decisions(bank) == [(FEB, "moved", "accept", "Ann", "easier", datetime(2099, 1, 1, tzinfo=UTC))]
+
+
+def test_every_way_to_decide_tells_of_answers_that_came_a_moment_ago(irt: Any, bank: Database) -> None:
+    signed = ("2026-02/moved", "--by", "Ann", "--reason", "easier")
+    told = "look at the answers of 2026-02 have changed since: `irt calibrate --month 2026-02` first"
+    answers_as_fitted(bank)
+    assert "have changed since" not in irt("show", "2026-02/moved").output
+    late_answer(bank)
+    for words in (("show", "2026-02/moved"), ("accept", *signed), ("reject", *signed)):
+        assert told in " ".join(irt(*words).output.split())
+    shown = json.loads(irt("show", "2026-02/moved", "--json").output)
+    assert shown["changed_since"] == [told.removeprefix("look at ")]
+    assert irt("accept", *signed, "--yes").exit_code == 0, "who decides is told, and decides"
 
 
 def test_where_names_are_verified_a_typed_one_is_kept_with_the_account_that_typed_it(

@@ -36,7 +36,7 @@ from tests.helpers import rooms
 from tests.testbed.patience import patient
 
 MONTH = "2026-06"
-FITTED = ("mirt_fit_meta", "mirt_item_params", "fit_staging")
+FITTED = ("mirt_fit_meta", "mirt_item_params", "month_impact", "fit_staging")
 LATER, MUCH_LATER = timedelta(days=101), timedelta(days=366)
 ITEMS = {"I1": (1.0, 0.0), "K1": (1.2, -0.5), "K2": (0.9, 0.4), "K3": (1.1, 0.9)}
 

@@ -167,7 +167,7 @@ def test_errors_of_items_are_robust_and_parameters_as_ever(world: Settings) -> N
     np.testing.assert_array_equal(robust.a, plain.a)
     assert (robust.a_se != plain.a_se).all()
     ((spec,),) = rows(database, "SELECT spec FROM fit_staging WHERE fit_id = %s", (outcome.fit_id,))
-    assert (outcome.testlets, spec["testlets"]) == (None, None)
+    assert (outcome.spec.testlets, spec["testlets"]) == (None, None)
     assert not any(name.startswith("testlets") for name in fit_metadata([outcome]))
 
 
@@ -175,8 +175,8 @@ def test_a_scale_may_ask_for_the_distribution_of_theta_too(world: Settings) -> N
     database = Database(world)
     run_sql(database, 'UPDATE calibration_scale SET rules = rules || \'{"latent": "auto"}\'')
     outcome = fit(world, NEXT)
-    assert outcome.shape is not None
-    assert abs(outcome.testlets.sd - SD) < 4 * outcome.testlets.se + 0.05 * SD
+    assert outcome.spec.shape is not None
+    assert abs(outcome.spec.testlets.sd - SD) < 4 * outcome.spec.testlets.se + 0.05 * SD
     run_sql(database, "UPDATE calibration_scale SET rules = rules - 'latent'; UPDATE question SET testlet_id = NULL")
     assert (outcome.calibration.a_se != fit(world, NEXT).calibration.a_se).all()
 
@@ -191,7 +191,7 @@ def test_a_month_that_cannot_estimate_says_why_and_publishes_nothing(world: Sett
     run_sql(database, "DELETE FROM publication_step WHERE month = %s", (NEXT,))
     run_sql(database, f"UPDATE question SET testlet_id = {testlet}")
     outcome = calibrate(world, NEXT)
-    assert outcome.testlets.sd is None
+    assert outcome.spec.testlets.sd is None
     shown = str(fit_metadata([outcome])[f"testlets ({SCALE}, em)"].value)
     assert shown.startswith("standard errors of θ are not corrected for testlets by this month: ")
     assert why in shown

@@ -1,4 +1,5 @@
-"""What earlier code stored with fits has every key after the upgrade, and is read as it was."""
+"""What earlier code stored with fits has every key after the upgrade, and is read as it was; what a month does to θ,
+which it stored with them, stands in a table of its own."""
 
 from __future__ import annotations
 
@@ -11,11 +12,27 @@ import pytest
 
 from irt_assets.ledger.citations import cited_names
 from irt_assets.ledger.fit_spec import LinkedSpec, StagedSpec
+from irt_assets.ledger.fits import read_impact
+from irt_assets.psychometrics.scoring.scale_shift import MonthImpact
 from resources.postgres import schema
 from resources.postgres.database import Database
 from tests.helpers.fit_specs import CONSTANTS, SET, linked_json, staged_json
 from tests.helpers.rooms import rows, run_sql
 
+IMPACT: dict[str, Any] = {
+    "why": "",
+    "learners": 400,
+    "items": 20,
+    "shift": 0.1 + 0.2,
+    "shift_se": 5e-324,
+    "sd": 1.0,
+    "pass_theta": 0.5,
+    "scored": 400,
+    "newly_passed": 4,
+    "newly_failed": 4,
+    "flip_se": 1 / 3,
+    "compared_with": "digest",
+}
 ABSENT = ("never_published", "sample", "draws", "sampling", "snapshot", "pooled", "passed_over", "answers_from")
 ORIGIN = {"slope": 1.0, "slope_se": 0.0, "intercept": 0.0, "intercept_se": 0.0, "method": "origin", "rmse": 0.0} | {
     "anchors_used": [],
@@ -51,11 +68,12 @@ STAGED = {
     | {"misfit": {"reference": "2026-05", "fit_id": "f", "ratio": None, "ratio_together": [], "why": "by level"}},
 }
 LINKED = {
-    "first": without(linked_json(), "impact", *EARLIEST)
+    "first": without(linked_json(), *EARLIEST)
     | {"fit_statistics": first_release(SET), "linking_constants": CONSTANTS_THEN},
     "sound": without(linked_json(), "software", *ABSENT)
-    | {"misfit": MISFIT, "impact": without(linked_json()["impact"], "compared_with")},
-    "origin": without(linked_json(), "impact", "software", "misfit", *ABSENT[:4], *ABSENT[5:])
+    | {"misfit": MISFIT, "impact": without(IMPACT, "compared_with")},
+    "measured": linked_json() | {"impact": IMPACT | {"pass_theta": None}},
+    "origin": without(linked_json(), "software", "misfit", *ABSENT[:4], *ABSENT[5:])
     | {"linking_constants": ORIGIN, "snapshot": "snapshots/origin/file"},
 }
 
@@ -98,25 +116,37 @@ def test_what_earlier_code_stored_is_read_as_it_was_and_has_every_key(upgraded: 
         for fit, then in stored_then.items():
             now = kind.from_json(stored[fit], fit)
             assert now.as_json() == stored[fit]
-            known = kind.model_validate_json(json.dumps(without(then, "other_shape")))
-            not_judged = {"misfit", "impact"} if fit == "first" else set()
+            known = kind.model_validate_json(json.dumps(without(then, "other_shape", "impact")))
+            not_judged = {"misfit"} if fit == "first" else set()
             assert now.model_dump(exclude=not_judged) == known.model_dump(exclude=not_judged), fit
     with upgraded.connect() as connection:
         assert [*cited_names(connection, "snapshots")] == ["snapshots/origin/file"]
 
 
 def test_what_was_fitted_before_misfit_and_impact_were_judged_is_not_held_for_them(upgraded: Database) -> None:
-    staged, linked = (
-        dict(rows(upgraded, f"SELECT fit_id, {column} FROM {table}"))
-        for table, column in (("fit_staging", "spec"), ("mirt_fit_meta", "model_spec"))
-    )
+    staged = dict(rows(upgraded, "SELECT fit_id, spec FROM fit_staging"))
     compared = {fit: StagedSpec.from_json(spec, fit).misfit for fit, spec in staged.items()}
     assert (compared["failed"], compared["nothing"]) == (None, None)
     first = compared["first"]
     assert (first.was_compared, first.lost, first.why) == (False, False, "misfit was not judged when it was fitted")
-    impact = LinkedSpec.from_json(linked["first"], "first").impact
-    assert impact.sentence == "not judged then: the month was linked before there was this gate"
-    assert LinkedSpec.from_json(linked["origin"], "origin").impact is None
+    with upgraded.connect() as connection:
+        impact = read_impact(connection, "first")
+        assert impact is not None
+        assert impact.sentence == "not judged then: the month was linked before there was this gate"
+        assert read_impact(connection, "origin") is None
+
+
+def test_what_a_month_does_to_theta_is_carried_over_and_back_to_the_last_bit(upgraded: Database) -> None:
+    expected = {"sound": IMPACT | {"compared_with": None}, "measured": IMPACT | {"pass_theta": None}}
+    with upgraded.connect() as connection:
+        for fit, impact in expected.items():
+            assert read_impact(connection, fit) == MonthImpact(**without(impact, "compared_with"))
+        assert read_impact(connection, "sound", "digest") is None
+        assert read_impact(connection, "measured", "digest") is not None
+    schema.downgrade(upgraded, "0036_parameters")
+    back = dict(rows(upgraded, "SELECT fit_id, model_spec->'impact' FROM mirt_fit_meta"))
+    assert {fit: back[fit] for fit in expected} == expected
+    assert back["origin"] is None
 
 
 def test_code_of_the_schema_before_finds_no_snapshot_where_there_is_none(upgraded: Database) -> None:

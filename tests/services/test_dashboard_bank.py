@@ -73,9 +73,7 @@ def test_the_bank_is_what_is_in_force_and_what_drifted(faulty: Faulty) -> None:
             )
         }
     assert [item.item_id for item in found] == sorted(bank)
-    assert {i.item_id: (i.a, i.b, i.a_se, i.b_se) for i in found if i.since} == {
-        one.item_id: (one.values.a, one.values.b, one.values.a_se, one.values.b_se) for one in in_force
-    }
+    assert {i.item_id: i.values for i in found if i.since} == {one.item_id: one.values for one in in_force}
     assert {item.item_id for item in found if item.drifted} == flagged != set()
 
 
@@ -151,8 +149,8 @@ def rows_of(html: str) -> list[str]:
 def test_the_bank_shows_fifty_items_a_page_in_the_order_asked_for(faulty: Faulty) -> None:
     with Database(faulty[0]).connect() as connection:
         items = bank_items(connection, read_scales(connection)[rooms.SCALE], NOW)
-    hardest = sorted((i for i in items if i.b is not None), key=lambda i: -(i.b or 0))
-    unpublished = [i for i in items if i.b is None]
+    hardest = sorted((i for i in items if i.values), key=lambda i: -i.values.b)
+    unpublished = [i for i in items if not i.values]
     status, html = shown(faulty[0], "bank", sort="-b")
     assert status == 200
     assert rows_of(html) == [i.item_id for i in [*hardest, *unpublished]][:PAGE_SIZE]
@@ -202,7 +200,7 @@ def test_an_item_says_whether_it_is_sound_and_what_waits(faulty: Faulty) -> None
     assert urlencode({"proposal": f"{drifted.proposal and drifted.proposal.reference}"}) in html
     status, html = shown(faulty[0], "item", item=sound.item_id, scale=rooms.SCALE, month=rooms.MONTHS[0])
     assert (status, "No decision on it waits" in html) == (200, True)
-    assert f"a = {sound.a:.2f} and b = {sound.b:.2f}".replace("-", "−") in html
+    assert f"a = {sound.values.a:.2f} and b = {sound.values.b:.2f}".replace("-", "−") in html
     assert html.count("data-figure") == 3
 
 

@@ -17,6 +17,7 @@ import pytest
 from pydantic import SecretStr
 
 from irt_assets.common.partitions import Month
+from irt_assets.decisions import release
 from irt_assets.decisions.anchor_versions import moved_anchors
 from irt_assets.decisions.proposals import Reference, State, find_proposals
 from irt_assets.decisions.release import next_month
@@ -27,7 +28,7 @@ from irt_assets.responses.scales import read_scales
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
 from resources.settings import Settings
-from services.dashboard.deciding import Form, Outcome, decide, release, review
+from services.dashboard.deciding import Form, Outcome, decide, review
 from services.dashboard.page import Asked
 from services.dashboard.reader import Reader
 from services.dashboard.server import make_page
@@ -37,7 +38,20 @@ from services.jwt_verifier.tokens import LEEWAY_S, Identity, Role
 from tests.helpers.databases import READ_ONLY, altered
 from tests.helpers.rooms import SCALE, rows, run_sql
 from tests.helpers.sentences import unsaid
-from tests.helpers.waiting_decision import FEB, JAN, MAR, MOVED, NOW, bank, calibrate, decisions, proposal_of, published
+from tests.helpers.waiting_decision import (
+    FEB,
+    JAN,
+    MAR,
+    MOVED,
+    NOW,
+    answers_as_fitted,
+    bank,
+    calibrate,
+    decisions,
+    late_answer,
+    proposal_of,
+    published,
+)
 
 __all__ = ["bank"]  # a fixture
 ANN = Identity("Ann", "org", ("psychometrician",), frozenset(), math.inf)
@@ -116,6 +130,21 @@ def test_an_accept_is_told_first_and_then_done_in_the_name_of_who_is_logged_in(b
     assert said(done) == "Accepted: 2026-02/moved, in force from 2026-05-01 00:00 UTC on."
     assert decisions(bank) == [(FEB, "moved", "accept", "Ann", "it became easier", datetime(2026, 5, 1, tzinfo=UTC))]
     assert published(bank)[-1][:2] == (-0.3, "decision")
+
+
+def test_a_review_tells_of_answers_that_came_a_moment_ago(
+    bank: Database, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers_as_fitted(bank)
+    assert "have changed since" not in said(review(ask(), ACCEPT)) + said(review(ask(), REJECT))
+    late_answer(bank)
+    for form in (ACCEPT, REJECT):
+        assert "the answers of 2026-02 have changed since: `irt calibrate --month 2026-02`" in said(review(ask(), form))
+    in_vain = "SET LOCAL statement_timeout = 1; SELECT pg_sleep(9)"
+    monkeypatch.setattr(release, "changed_hash", lambda connection, _: connection.execute(in_vain))
+    told = review(ask(), ACCEPT)
+    assert told.ok
+    assert "whether the answers of 2026-02 have changed since takes too long to find out here" in said(told)
 
 
 def test_without_a_day_it_is_the_next_first(bank: Database, ask: Ask) -> None:

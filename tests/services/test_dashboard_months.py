@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from html import escape
 from http import HTTPStatus
-from typing import Any
 
 import dagster as dg
 import numpy as np
@@ -31,6 +30,7 @@ from irt_assets.invariants.open_violations import OpenViolation
 from irt_assets.ledger.fits import linked_fit
 from irt_assets.ledger.origin_fit import OriginFit
 from irt_assets.ledger.steps import steps
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import current_snapshot
@@ -405,18 +405,18 @@ def test_no_page_reads_the_answers(world: World, view: str) -> None:
 
 def test_two_months_stand_side_by_side_with_the_changes_of_their_items(world: World) -> None:
     html = world.page(view="compare", first=JUNE, second=JULY)
-    fits: dict[str, dict[str, dict[str, Any]]] = {}
+    fits: dict[str, dict[str, ItemRow]] = {}
     with world.database.connect() as connection:
         scale = read_scales(connection)[rooms.SCALE]
         for month in rooms.MONTHS:
             fit = linked_fit(connection, rooms.SCALE, "monthly", Month(month).start, scale.engine)
-            fits[month] = {i: p for i, p in fit.items.items() if p["a"] is not None and p["b"] is not None}
+            fits[month] = fit.values
     both = fits[JUNE].keys() & fits[JULY].keys()
     assert f"{len(both):,} items were put on the scale by both months" in html
     (judged,) = world.drift[JULY]
     high = judged.items("high")[0]
-    change = number(fits[JULY][high]["b"] - fits[JUNE][high]["b"])
-    error = np.hypot(fits[JUNE][high]["b_se"], fits[JULY][high]["b_se"])
+    change = number(fits[JULY][high].b - fits[JUNE][high].b)
+    error = np.hypot(*(fits[month][high].b_se for month in rooms.MONTHS))
     assert f"{change} ± {number(error)}" in html
     assert not unsaid(html[html.index("Flagged items, new and gone") :], f"item={high}&amp;", "drift: high")
 

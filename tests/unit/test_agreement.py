@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from irt_assets.gates.agreement import Agreement, MonthAgreement, compare
+from irt_assets.ledger.fitted_items import FittedItem
 from irt_assets.psychometrics.core.models import Flag
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale
@@ -16,8 +17,9 @@ RULES = Rules()
 ENGINES = ("em", "pymc")
 
 
-def item(a: float | None, b: float | None, a_se: float = 0.1, b_se: float = 0.1, **others: Any) -> dict[str, Any]:
-    return {"a": a, "b": b, "a_se": a_se, "b_se": b_se, "n": 1000, "flags": []} | others
+def item(a: float | None, b: float | None, *, flags: Sequence[str] = (), **errors: float | None) -> FittedItem:
+    params = {"a": a, "b": b, "a_se": 0.1, "b_se": 0.1} | errors
+    return FittedItem.of({"params": params, "n_responses": 1000, "flags": flags})
 
 
 def of_b(first: list[float], second: list[float], se: tuple[float, float] = (0.1, 0.1)) -> Agreement:

@@ -10,6 +10,7 @@ import pytest
 from irt_assets.gates.anchor_shifts import anchor_shifts
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.items import ItemRow
 from tests.helpers.fit_specs import CONSTANTS
 from tests.testbed.made_anchors import anchor_set_of
 
@@ -27,11 +28,11 @@ def anchors() -> AnchorSet:
     )
 
 
-def month(suspects: dict[str, Any]) -> tuple[dict[str, dict[str, Any]], LinkingConstants]:
+def month(suspects: dict[str, Any]) -> tuple[dict[str, ItemRow], LinkingConstants]:
     """The month's linked items, and constants that name `suspects`."""
     raw_a, raw_b = A * OTHERS[0], (B + MOVED_BY - OTHERS[1]) / OTHERS[0]
     linked = {
-        item: {"a": raw_a[k] / USED[0], "b": USED[0] * raw_b[k] + USED[1], "b_se": 0.2}
+        item: ItemRow(raw_a[k] / USED[0], USED[0] * raw_b[k] + USED[1], b_se=0.2)
         for k, item in enumerate(("A1", "A2", "A3", "A4"))
     }
     stored = CONSTANTS | {"suspects": suspects, "anchors_dropped": {"A4": "It has 3 responses."}}
@@ -53,11 +54,11 @@ def test_those_that_stayed_lie_on_the_anchor_set_though_the_constants_are_off() 
 def test_where_no_anchor_moved_the_months_own_place_on_the_scale_counts() -> None:
     items, constants = month({})
     found = {one.item_id: one.delta_b for one in anchor_shifts(anchors(), items, constants)}
-    assert found["A1"] == pytest.approx(items["A1"]["b"] - B[0])
+    assert found["A1"] == pytest.approx(items["A1"].b - B[0])
 
 
 def test_an_anchor_without_an_estimate_is_left_out() -> None:
     items, constants = month({})
     del items["A2"]
-    items["A1"]["b"] = None
+    items["A1"] = ItemRow(0.0, 0.0)
     assert {one.item_id for one in anchor_shifts(anchors(), items, constants)} == {"A3", "A4"}

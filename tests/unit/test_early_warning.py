@@ -10,6 +10,8 @@ import pytest
 from irt_assets.gates.early_warning import Difficulties, EarlyWarning, Value, compare
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants, Spread
 from irt_assets.ledger.fits import LinkedFit
+from irt_assets.ledger.fitted_items import FittedItem
+from irt_assets.psychometrics.core.items import ItemRow
 from tests.helpers.fit_specs import CONSTANTS
 
 ALPHA = 0.01
@@ -21,8 +23,10 @@ def linked(
     said = {"slope": slope[0], "slope_se": slope[1], "intercept": intercept[0], "intercept_se": intercept[1]}
     found = LinkingConstants.from_json(CONSTANTS | said | constants, "fit")
     spec = LinkedSpec(linking_constants=found, latent=Spread(mean=0.0, sd=1.0))
-    params = {item: {"b": b, "b_se": se} for item, (b, se) in items.items()}
-    return LinkedFit("fit", "default", "", "", "", True, spec, params)
+    fitted = {
+        item: FittedItem(None if b is None else ItemRow(1.0, b, b_se=se), 1, (), {}) for item, (b, se) in items.items()
+    }
+    return LinkedFit("fit", "", "", "", True, spec, fitted)
 
 
 def test_a_sound_night_says_nothing() -> None:

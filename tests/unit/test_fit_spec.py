@@ -46,10 +46,9 @@ def test_an_attempt_that_failed_stores_that_nothing_is_known() -> None:
 
 def test_of_a_later_version_what_is_not_known_here_is_ignored() -> None:
     later = linked_json() | {"version": 2, "of a later version": 1}
-    later["impact"]["of a later version"] = 1
+    later["latent"]["of a later version"] = 1
     spec = LinkedSpec.from_json(later, FIT)
-    assert spec.impact is not None
-    assert (spec.version, spec.impact.shift) == (2, 0.02)
+    assert (spec.version, spec.latent.mean) == (2, -0.2)
     with pytest.raises(PermanentFailure, match="of a later version is a key that is not known"):
         LinkedSpec.from_json(later | {"version": 1}, FIT)
 
@@ -85,7 +84,7 @@ def test_a_linked_fit_keeps_what_was_staged() -> None:
     constants = LinkingConstants.from_json(CONSTANTS, FIT)
     stored = linked_json()
     found = spec.linked(constants, Spread(mean=-0.2, sd=1.1), LinkedSpec.from_json(stored, FIT).testlets, {})
-    assert found.as_json() == stored | {"impact": None}
+    assert found.as_json() == stored
     assert LinkedSpec.from_json(found.as_json(), FIT) == found
 
 

@@ -25,9 +25,9 @@ from irt_assets.ledger.fit_spec import (
     SetStatistics,
     Spread,
     StagedSpec,
-    StoredImpact,
 )
 from irt_assets.ledger.fits import LinkedFit, StagedFit
+from irt_assets.ledger.fitted_items import FittedItem
 from irt_assets.ledger.linked_windows import month_number
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag
 from irt_assets.psychometrics.eligibility.rules import Rules
@@ -78,6 +78,7 @@ def evidence(**changes: Any) -> Evidence:
         staged=staged(),
         calibration=calibration(),
         linked=linked(),
+        impact=NOTHING_TO_COMPARE,
     )
     return replace(sound, **changes)
 
@@ -85,13 +86,12 @@ def evidence(**changes: Any) -> Evidence:
 NOTHING_TO_COMPARE = MonthImpact("nothing in force to compare: no item")
 
 
-def linked(impact: MonthImpact | None = NOTHING_TO_COMPARE, **constants: Any) -> LinkedFit:
+def linked(**constants: Any) -> LinkedFit:
     spec = LinkedSpec(
         linking_constants=LinkingConstants.from_json(CONSTANTS | constants, "fit"),
         latent=Spread(mean=0.0, sd=1.0),
-        impact=StoredImpact(**impact.as_dict()) if impact else None,
     )
-    return LinkedFit("fit", "default", "hash", "data", "anchors", True, spec, {})
+    return LinkedFit("fit", "hash", "data", "anchors", True, spec, {})
 
 
 def test_a_sound_month_fails_no_gate() -> None:
@@ -216,7 +216,11 @@ def test_answers_to_items_outside_the_bank_count_against_every_scale() -> None:
     assert "few_answers_are_rejected" not in failures(evidence(scale=Scale("math"), snapshot=both))
 
 
-SOUND = {"a": 1.0, "b": 0.5, "a_se": 0.1, "b_se": 0.1, "n": 500, "flags": []}
+SOUND = {"a": 1.0, "b": 0.5, "a_se": 0.1, "b_se": 0.1, "n": 500, "flags": [], "rmsd": None}
+
+
+def problems_of(n: int, flags: list[str], rmsd: float | None, **params: Any) -> list[str]:
+    return item_problems(FittedItem.of({"params": params, "n_responses": n, "flags": flags, "rmsd": rmsd}), Rules())
 
 
 @pytest.mark.parametrize(
@@ -241,7 +245,7 @@ SOUND = {"a": 1.0, "b": 0.5, "a_se": 0.1, "b_se": 0.1, "n": 500, "flags": []}
     ],
 )
 def test_an_item_passes_or_is_held_back_with_a_reason(changes: dict[str, Any], why: str | None) -> None:
-    problems = item_problems(SOUND | changes, Rules())
+    problems = problems_of(**SOUND | changes)
     if why is None:
         assert problems == []
     else:
@@ -249,7 +253,7 @@ def test_an_item_passes_or_is_held_back_with_a_reason(changes: dict[str, Any], w
 
 
 def test_every_reason_that_holds_an_item_back_is_given() -> None:
-    assert len(item_problems(SOUND | {"a": -1.0, "b": 9.0, "b_se": 3.0, "n": 3}, Rules())) == 4
+    assert len(problems_of(**SOUND | {"a": -1.0, "b": 9.0, "b_se": 3.0, "n": 3})) == 4
 
 
 def with_statistics(p: float | None, rule: str) -> Evidence:
@@ -312,9 +316,9 @@ def compared(
     earlier: tuple[Constants, ...] = HISTORY,
     **constants: Any,
 ) -> Verdict:
-    fit = linked(impact, **{"slope_se": 0.03, "intercept_se": 0.04} | constants)
+    fit = linked(**{"slope_se": 0.03, "intercept_se": 0.04} | constants)
     rules = Rules.from_settings({"new_misfit": rule})
-    return gate(evidence(linked=fit, scale=Scale("default", rules=rules), earlier=earlier))
+    return gate(evidence(linked=fit, impact=impact, scale=Scale("default", rules=rules), earlier=earlier))
 
 
 @pytest.mark.parametrize(

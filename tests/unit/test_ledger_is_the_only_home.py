@@ -15,6 +15,7 @@ TABLES = (
     "fit_staging",
     "mirt_fit_meta",
     "mirt_item_params",
+    "month_impact",
     "item_parameter_publication",
     "item_parameter_current",
     "testlet_sd_publication",

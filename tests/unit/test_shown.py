@@ -15,6 +15,7 @@ from irt_assets.common.metadata import metadata
 from irt_assets.kpis.assets import kpi_table
 from irt_assets.kpis.meaning import MEANINGS, RANGES
 from irt_assets.kpis.summary import Summary
+from irt_assets.ledger.fit_spec import StagedSpec
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag
 from resources.dagster_schema import rows_of, rows_shown
 
@@ -35,7 +36,18 @@ def fit() -> Calibration:
 
 def test_every_item_of_a_fit_is_in_its_table_flagged_ones_first_then_by_difficulty() -> None:
     found = shown.fit_metadata(
-        [FitOutcome(scale_id="math", engine="em", own=True, fit_id="f", calibration=fit(), error=None, seconds=1.5)]
+        [
+            FitOutcome(
+                scale_id="math",
+                engine="em",
+                own=True,
+                fit_id="f",
+                spec=StagedSpec(),
+                calibration=fit(),
+                error=None,
+                seconds=1.5,
+            )
+        ]
     )
     lines = str(found["items (math, em)"].value).splitlines()
     assert [cells(line)[0] for line in lines[2:]] == ["gone", "easy", "hard"]

@@ -130,7 +130,7 @@ class MonthImpact:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data for the fit's spec."""
+        """Its numbers as plain data."""
         return asdict(self)
 
 

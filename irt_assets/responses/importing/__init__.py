@@ -2,8 +2,8 @@
 
 `import_attempts`, `import_questions`, `import_learners` and `presets` are all that callers need. The parts:
 `readers` (files; each kind in a module of its own), `mapping` (columns), `matrix` (which of them are items),
-`scoring` (what is right), `times`, `clean` (values), `staging` and `load` (answers into the database), `bank` (items
-and learners), `report`.
+`scoring` (what is right), `times`, `clean` (values), `staging` (each answer once), `take` (tables in memory into the
+log), `load` (files to `take`), `bank` (items and learners), `report`.
 """
 
 from irt_assets.responses.importing.bank import import_learners, import_questions

@@ -1,7 +1,7 @@
 """From a file's rows to answers of ours: what the mapping says, done to whole columns at once.
 
 What belongs here: every judgement about one answer by itself, and the reason where it is refused. What needs
-other answers or the database (duplicates, unknown items) is in `load`.
+other answers or the database (duplicates, unknown items) is in `staging`.
 """
 
 from __future__ import annotations
@@ -282,7 +282,7 @@ class Cleaner:
         return start + np.where(wrong, 0, steps).astype(np.int64)
 
     def _attempt_ids(self, raw: _Raw) -> pa.Array:
-        """The id as given; else file and row if the log has no times; else null, and `load` derives it."""
+        """The id as given; else file and row if the log has no times; else null, and `staging` derives it."""
         ids = raw.columns.get("attempt_id", pa.nulls(len(raw.places), pa.string()))
         if self._limits.start is None:
             return ids

@@ -41,7 +41,7 @@ class CsvSource(TextSource):
         self._header_lines = reader.line_num
         if not names:
             raise PermanentFailure(f"{path}: its header names no column. Is it a table?")
-        if "\n" in names[-1] and self.scan.quotes % 2:
+        if "\n" in names[-1] and self.quotes % 2:
             raise self._unclosed(1, "the header's last name holds all that follows")
         if len(head) == sources.HEAD and not lines.read(1):
             raise PermanentFailure(f"{path}: its header is longer than {sources.HEAD:,} bytes. Is it a table?")
@@ -77,7 +77,7 @@ class CsvSource(TextSource):
             for rows in pacsv.open_csv(sources.stream(self.path), read_options, parse_options, convert_options):
                 yield lines.of(rows, skipped)
         except pa.ArrowInvalid as error:
-            if self.scan.quotes % 2:
+            if self.quotes % 2:
                 raise self._unclosed(lines.last, str(error)) from error
             raise PermanentFailure(
                 f"{self.path}, after line {lines.last}: a row cannot be read: {error}. A row holds at most"
@@ -93,7 +93,7 @@ class CsvSource(TextSource):
 
     def _check_end(self, rows: pa.RecordBatch | None, rest: Batch, last: int) -> None:
         """The parser takes the end of the file for the end of an unclosed quotation."""
-        if self.scan.quotes % 2 == 0:
+        if self.quotes % 2 == 0:
             return
         ends = [bad.raw for bad in rest.bad[-1:]]
         if rows is not None and rows.num_rows:

@@ -61,21 +61,17 @@ class JsonLinesSource(TextSource):
         return json.dumps(row, ensure_ascii=False)
 
     def _one_by_one(self, text: bytes, line: int) -> Batch:
-        cells: dict[str, list[str | None]] = {name: [] for name in self.columns}
-        lines, bad = [], []
+        rows, lines, bad = [], [], []
         for number, raw in enumerate(text.decode().split("\n"), start=line):
             if not raw.strip():
                 continue
             try:
-                row = {name: _text(value) for name, value in _parsed(raw).items()}
+                rows.append({name: _text(value) for name, value in _parsed(raw).items()})
+                lines.append(number)
             except NotKept as error:
                 bad.append(BadRow(number, "bad_json", str(error), raw))
-                continue
-            lines.append(number)
-            for name, values in cells.items():
-                values.append(row.get(name))
-        arrays = [pa.array(values, pa.string()) for values in cells.values()]
-        return Batch(pa.record_batch(arrays, names=self.columns), np.array(lines, dtype=np.int64), bad)
+        schema = pa.schema([(name, pa.string()) for name in self.columns])
+        return Batch(pa.RecordBatch.from_pylist(rows, schema), np.array(lines, dtype=np.int64), bad)
 
     def _texts(self) -> Iterator[tuple[int, bytes]]:
         """Whole lines as UTF-8, some megabytes at a time, and the number of the first of them."""

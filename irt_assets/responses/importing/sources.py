@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,6 +46,7 @@ class Source(ABC):
     """A file: its columns, roughly how many rows it has, and its rows, any number of times."""
 
     kind: str
+    encoding: str = "utf-8"
     columns: list[str]
     rows: int  # an estimate, for progress
 
@@ -55,10 +57,6 @@ class Source(ABC):
     def name(self) -> str:
         """As reports and messages call it."""
         return str(self.path)
-
-    @property
-    def encoding(self) -> str:
-        return "utf-8"
 
     @cached_property
     def sha256(self) -> str:
@@ -82,39 +80,20 @@ class Source(ABC):
 class TextSource(Source):
     """A file of lines; reads it once at first to count them and to know its encoding."""
 
-    @cached_property
-    def scan(self) -> Scan:
-        lines = returns = quotes = 0
-        encoding = "utf-8"
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.rows = self.quotes = returns = 0
         decoder = codecs.getincrementaldecoder("utf-8")()
-        for block in blocks(self.path):
-            lines += block.count(b"\n")
+        for block in chain(blocks(path), [b""]):
+            self.rows += block.count(b"\n")
+            self.quotes += block.count(b'"')
             returns += block.count(b"\r")
-            quotes += block.count(b'"')
-            if encoding == "utf-8" and not _decodes(decoder, block):
-                encoding = "latin-1"  # every byte is a character of it
-        if encoding == "utf-8" and not _decodes(decoder, b"", final=True):
-            encoding = "latin-1"
-        if returns and not lines:
+            if self.encoding == "utf-8" and not _decodes(decoder, block):
+                self.encoding = "latin-1"  # every byte is a character of it
+        if returns and not self.rows:
             raise PermanentFailure(
-                f"{self.path} ends its lines as old Macs did, with CR alone: convert it (tr '\\r' '\\n' < FILE > NEW)."
+                f"{path} ends its lines as old Macs did, with CR alone: convert it (tr '\\r' '\\n' < FILE > NEW)."
             )
-        return Scan(lines, quotes, encoding)
-
-    @property
-    def encoding(self) -> str:
-        return self.scan.encoding
-
-    @property
-    def rows(self) -> int:  # type: ignore[override]
-        return self.scan.lines
-
-
-@dataclass(frozen=True)
-class Scan:
-    lines: int
-    quotes: int
-    encoding: str
 
 
 def plain(cells: pa.Array | pa.Scalar) -> Any:
@@ -172,9 +151,10 @@ def _is_gzip(path: Path) -> bool:
         return file.read(2) == b"\x1f\x8b"
 
 
-def _decodes(decoder: codecs.IncrementalDecoder, block: bytes, *, final: bool = False) -> bool:
+def _decodes(decoder: codecs.IncrementalDecoder, block: bytes) -> bool:
+    """Whether the text goes on, or ends where the block is empty."""
     try:
-        decoder.decode(block, final)
+        decoder.decode(block, final=not block)
     except UnicodeDecodeError:
         return False
     return True

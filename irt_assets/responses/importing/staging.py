@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -112,24 +112,19 @@ class Staging:
         connection.execute("SET LOCAL work_mem = '128MB'; SET LOCAL maintenance_work_mem = '128MB'")
         connection.execute(CREATE)
 
-    @contextmanager
-    def copying(self, source: int) -> Iterator[Callable[[pa.RecordBatch], None]]:
-        """A function that stages cleaned answers of file number `source`, while the next ones are cleaned."""
-        with ExitStack() as stack:
-            opened: psycopg.Copy | None = None
-
-            def stage(answers: pa.RecordBatch) -> None:
-                nonlocal opened
-                if opened is None:
-                    names = ["given_id" if name == "attempt_id" else name for name in answers.schema.names]
-                    command = f"COPY staged ({', '.join(names)}, source) FROM STDIN (FORMAT binary)"
-                    cursor = self._connection.cursor()
-                    opened = stack.enter_context(cursor.copy(command, writer=QueuedLibpqWriter(cursor)))
-                    opened.write(COPY_HEAD)
+    def add(self, source: int, tables: Iterator[pa.RecordBatch]) -> None:
+        """Stage the cleaned answers of source number `source`, each table while the next one is cleaned."""
+        first = next(tables, None)
+        if first is None:
+            return
+        names = ["given_id" if name == "attempt_id" else name for name in first.schema.names]
+        cursor = self._connection.cursor()
+        command = f"COPY staged ({', '.join(names)}, source) FROM STDIN (FORMAT binary)"
+        with cursor.copy(command, writer=QueuedLibpqWriter(cursor)) as copy:
+            copy.write(COPY_HEAD)
+            for answers in chain([first], tables):
                 if answers.num_rows:
-                    opened.write(copy_rows(answers.append_column("source", pa.repeat(source, answers.num_rows))))
-
-            yield stage
+                    copy.write(copy_rows(answers.append_column("source", pa.repeat(source, answers.num_rows))))
 
     def judge(self, *, strict: bool) -> Counter[str]:
         """Find erased learners, if `strict` unknown items and learners, and duplicates; how many of each verdict."""
@@ -203,7 +198,7 @@ class Staging:
 
 
 def copy_rows(answers: pa.RecordBatch) -> memoryview:
-    """The rows in the binary format of COPY, which takes the server half the time of CSV: no time or number is parsed.
+    """The rows, one or more, in the binary format of COPY: the server parses no times or numbers, as it does in CSV.
 
     A row is the number of its cells, then of each cell its size (-1 where it is null) and its bytes, in big-endian.
     """
@@ -214,20 +209,22 @@ def copy_rows(answers: pa.RecordBatch) -> memoryview:
     return memoryview(pc.binary_join_element_wise(*cells, no_separator, null_handling="skip").buffers()[2])
 
 
-def _copy_cells(column: pa.Array) -> tuple[pa.LargeBinaryArray, pa.LargeBinaryArray]:
-    """Sizes and bytes of texts, booleans, whole numbers (bigint) and times."""
+def _copy_cells(column: pa.Array) -> list[pa.LargeBinaryArray]:
+    """Sizes and bytes of texts, booleans, whole numbers (bigint) and times; to be joined, without what is null."""
     if pa.types.is_string(column.type):
-        content = column.cast(pa.large_binary())
-    elif pa.types.is_boolean(column.type):
-        content = _big_endian(column.cast(pa.int8()), "i1")
+        sizes = np.asarray(pc.fill_null(pc.binary_length(column), -1)).astype(">i4")
+        return [_bytes_of(sizes), column.cast(pa.large_binary())]
+    if pa.types.is_boolean(column.type):
+        column = column.cast(pa.int8())
     elif pa.types.is_timestamp(column.type):
-        content = _big_endian(pc.subtract(column.cast(pa.int64()), COPY_EPOCH), ">i8")
-    else:
-        content = _big_endian(column, ">i8")
-    return _big_endian(pc.fill_null(pc.binary_length(content), -1), ">i4"), content
+        column = pc.subtract(column.cast(pa.int64()), COPY_EPOCH)
+    form = np.dtype([("size", ">i4"), ("value", f">i{column.type.bit_width // 8}")])
+    sized = np.empty(len(column), form)
+    sized["size"] = form["value"].itemsize
+    sized["value"] = pc.fill_null(column, 0)
+    return [pc.if_else(pc.is_valid(column), _bytes_of(sized), _bytes_of(np.array(-1, ">i4"))[0])]
 
 
-def _big_endian(numbers: pa.Array, form: str) -> pa.LargeBinaryArray:
-    raw = np.asarray(pc.fill_null(numbers, 0)).astype(form)
-    cells = pa.Array.from_buffers(pa.binary(raw.itemsize), len(raw), [None, pa.py_buffer(raw)]).cast(pa.large_binary())
-    return pc.if_else(pc.is_valid(numbers), cells, None) if numbers.null_count else cells
+def _bytes_of(numbers: np.ndarray) -> pa.LargeBinaryArray:
+    width = pa.binary(numbers.itemsize)
+    return pa.Array.from_buffers(width, numbers.size, [None, pa.py_buffer(numbers)]).cast(pa.large_binary())

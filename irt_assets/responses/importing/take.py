@@ -65,14 +65,18 @@ def take(
     records: dict[str, dict[str, str]] = {}
     months: set[str] = set()
     read = 0
+
+    def cleaned(given: AnswerSource) -> Iterator[pa.RecordBatch]:
+        nonlocal read
+        for batch, answers in given.answers(limits, report, reject, scoring):
+            yield answers
+            days = pc.unique(pc.floor_temporal(answers["completed_at"], unit="month"))
+            months.update(f"{day:%Y-%m}" for day in days.to_pylist())
+            read += batch.rows.num_rows
+            report_share(read, 2 * rows)
+
     for number, given in enumerate(sources):
-        with staging.copying(number) as stage:
-            for batch, answers in given.answers(limits, report, reject, scoring):
-                stage(answers)
-                days = pc.unique(pc.floor_temporal(answers["completed_at"], unit="month"))
-                months.update(f"{day:%Y-%m}" for day in days.to_pylist())
-                read += batch.rows.num_rows
-                report_share(read, 2 * rows)
+        staging.add(number, cleaned(given))
         records |= {item: scoring.record(item) for item in given.tally.answers}
     _check_records(staging, records)
     advisory_lock(connection, "response_log", "import")

@@ -49,9 +49,9 @@ COLUMNS: Mapping[str, tuple[str, str, Key]] = {
     "item": ("item", "t", lambda item: item.item_id),
     "status": ("status", "t", lambda item: item.status),
     "flags": ("flags", "t", lambda item: (_severity(item), _n_flags(item))),
-    "a": ("a", "n", lambda item: item.a),
-    "b": ("b", "n", lambda item: item.b),
-    "c": ("c", "n", lambda item: item.c),
+    "a": ("a", "n", lambda item: item.values and item.values.a),
+    "b": ("b", "n", lambda item: item.values and item.values.b),
+    "c": ("c", "n", lambda item: item.values and item.values.c),
     "since": ("in force since", "t", lambda item: item.since),
     "n": ("answers", "n", lambda item: item.n),
     "anchor": ("anchor", "t", lambda item: item.anchor),
@@ -214,9 +214,11 @@ FILE_COLUMNS = (
 
 def as_row(item: BankItem, scale: str) -> tuple[Any, ...]:
     """The item as a row of a file with the columns `FILE_COLUMNS`."""
+    v = item.values
     return (
         *(scale, item.item_id, item.topic, item.anchor, item.status, item.decided.sentence if item.decided else None),
-        *(item.a, item.b, item.c, item.a_se, item.b_se, item.c_se, item.since, item.to_come or None, item.n),
+        *((v.a, v.b, v.c, v.a_se, v.b_se, v.c_se) if v else [None] * 6),
+        *(item.since, item.to_come or None, item.n),
         item.drifted.sentence if item.drifted else None,
         ", ".join(item.dif) or None,
         "; ".join(item.problems) or None,
@@ -225,13 +227,13 @@ def as_row(item: BankItem, scale: str) -> tuple[Any, ...]:
 
 
 def _row(item: BankItem, scale: str) -> tuple[TagChild, ...]:
+    v = item.values
     return (
         link(shortened(item.item_id), "item", scale=scale, item=item.item_id),
         state(item),
         flags(item),
-        parameter(item.a, item.a_se),
-        parameter(item.b, item.b_se),
-        parameter(item.c, item.c_se) if item.c else number(item.c),
+        *((parameter(v.a, v.a_se), parameter(v.b, v.b_se)) if v else (DASH, DASH)),
+        (parameter(v.c, v.c_se) if v.c else number(v.c)) if v else DASH,
         "; ".join(filter(None, (f"{item.since:%Y-%m-%d}" if item.since else "", item.to_come))) or DASH,
         DASH if item.n is None else f"{item.n:,}",
         "anchor" if item.anchor else DASH,

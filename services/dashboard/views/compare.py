@@ -24,7 +24,7 @@ from irt_assets.ledger.findings import findings_of
 from irt_assets.ledger.fits import LinkedFit, linked_fit
 from irt_assets.ledger.publications import ItemInForce, publications_in_force
 from irt_assets.ledger.steps import Step, step_of
-from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
+from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.drift.items import wabc
 from irt_assets.reports.drift_rows import Linked, linkings_of
@@ -131,10 +131,7 @@ def _side(connection: psycopg.Connection, state: MonthState, gates: dict[str, Ga
 
 
 def pairs_of(one: Side, other: Side) -> Pairs:
-    first, second = (
-        {item: row for item, params in side.fit.items.items() if (row := ItemRow.if_known(params))} if side.fit else {}
-        for side in (one, other)
-    )
+    first, second = (side.fit.values if side.fit else {} for side in (one, other))
     items = [item for item in first if item in second]
     old, new = (ItemParameters.of_rows(items, (of[item] for item in items)) for of in (first, second))
     return Pairs((old, new), wabc(new, old, one.scale.mu, one.scale.sigma))

@@ -219,7 +219,7 @@ def _observed(asked: Asked, facts: ItemFacts, month: FittedMonth) -> tuple[Obser
 def month_by_month(facts: ItemFacts) -> Tag:
     """The parameters as each month estimated them, and as they were published; for an item with a month."""
     end = facts.months[-1].end
-    shown = [month.curve.shown if month.curve else {} for month in facts.months]
+    shown = [month.values.shown if month.values else {} for month in facts.months]
     names = tuple(dict.fromkeys(chain("ab", *shown)))
     rows = [
         (

@@ -33,14 +33,14 @@ def curves(facts: ItemFacts, month: FittedMonth, seen: Observed | None) -> TagLi
     published = ItemRow.if_known(facts.published or {})
     headers = ("mean θ", "answers", "correct", "95 % interval", f"estimate of {month.month}", "published now")
     curves = []
-    if month.curve is not None:
-        low, high = month.curve.interval(theta) or ((), ())
-        curves.append(Line(theta, month.curve.curve(theta), name=headers[4], low=low, high=high, **NOW))
+    if month.values is not None:
+        low, high = month.values.interval(theta) or ((), ())
+        curves.append(Line(theta, month.values.curve(theta), name=headers[4], low=low, high=high, **NOW))
     if published is not None:
         curves.append(Line(theta, published.curve(theta), name=headers[5], **PUBLISHED))
     rows: list[tuple[str, ...]] = []
     if seen is not None:
-        expected = [curve.curve(seen.theta) if curve else [None] * seen.n.size for curve in (month.curve, published)]
+        expected = [curve.curve(seen.theta) if curve else [None] * seen.n.size for curve in (month.values, published)]
         rows = [
             (number(theta), f"{n:,}", number(share), f"{number(low)} to {number(high)}", *map(number, of_curves))
             for theta, n, share, low, high, *of_curves in zip(
@@ -55,9 +55,9 @@ def curves(facts: ItemFacts, month: FittedMonth, seen: Observed | None) -> TagLi
 
 def history(facts: ItemFacts, name: Literal["a", "b"], end: datetime) -> TagList:
     """A parameter by month with 95 % intervals, and what was published, as steps until `end`."""
-    fitted = [month for month in facts.months if month.curve is not None]
+    fitted = [month for month in facts.months if month.values is not None]
     values, errors = (  # 0 if an error is not known
-        np.array([getattr(month.curve, key) or 0.0 for month in fitted], dtype=float) for key in (name, f"{name}_se")
+        np.array([getattr(month.values, key) or 0.0 for month in fitted], dtype=float) for key in (name, f"{name}_se")
     )
     low, high = values - Z95 * errors, values + Z95 * errors
     steps = sorted(facts.publications, key=lambda row: (row["effective_from"], row["publication_id"]))
@@ -91,7 +91,7 @@ def _curve_sentence(facts: ItemFacts, month: FittedMonth, seen: Observed | None,
     low, high = seen.interval()
     counts = [
         f"{np.sum((expected < low) | (expected > high))} of {seen.n.size} off {name}"
-        for name, curve in (("the month's curve", month.curve), ("the published curve", published))
+        for name, curve in (("the month's curve", month.values), ("the published curve", published))
         if curve is not None
         for expected in [curve.curve(seen.theta)]
     ]

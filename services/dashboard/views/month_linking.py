@@ -33,7 +33,7 @@ def anchors_and_linking(connection: psycopg.Connection, scale: Scale, month: str
     constants = latest_constants(connection, month, scale.scale_id, scale.engine)
     fit = linked_fit(connection, scale.scale_id, "monthly", start, scale.engine)
     anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
-    shifts = anchor_shifts(anchors, fit.items, fit.constants) if anchors and fit and constants == fit.constants else []
+    shifts = anchor_shifts(anchors, fit.values, fit.constants) if anchors and fit and constants == fit.constants else []
     return section(
         "Anchors and linking",
         _anchors_said(constants),
