@@ -9,6 +9,7 @@ import re
 import zipfile
 from dataclasses import replace
 from datetime import UTC, datetime
+from html import unescape
 from pathlib import Path
 from urllib.parse import quote_plus, urlencode
 
@@ -101,10 +102,8 @@ def test_the_figures_of_an_item_with_one_month_have_an_axis_of_days(faulty: Faul
         facts = item_facts(connection, scale, waiting_proposals(connection)[0].item_id, NOW)
     alone = replace(facts, months=facts.months[:1], publications=())
     (month,) = alone.months
-    drawn = str(item_figures.history(alone, "b", month.end))
-    first, last = (
-        int(ms) / 1000 for ms in re.findall(r"range&#34;:\[(\d+),(\d+)\],&#34;type&#34;:&#34;date", drawn)[0]
-    )
+    drawn = unescape(str(item_figures.history(alone, "b", month.end)))
+    first, last = (int(ms) / 1000 for ms in re.findall(r'range":\[(\d+),(\d+)\],"type":"date', drawn)[0])
     assert first < month.start.timestamp() < last == month.end.timestamp()
 
 
