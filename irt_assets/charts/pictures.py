@@ -19,6 +19,7 @@ PUBLISHED: Mapping[str, Any] = {"colour": "blue", "dash": "dash"}
 NOW: Mapping[str, Any] = {"colour": "orange"}
 MARKS: dict[str, tuple[Colour, Shape, float]] = {
     "": ("blue", "circle", 2.4),
+    "month": ("orange", "circle", 2.4),
     "certain": ("orange", "diamond", 2.6),
     "left out": ("orange", "cross", 3.2),
     "red month, not relied on": ("grey", "cross", 3.2),

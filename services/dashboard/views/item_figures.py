@@ -15,21 +15,26 @@ from irt_assets.charts.chart import Chart, Line, days, ends_of
 from irt_assets.charts.pictures import NOW, PUBLISHED, mark, response_curves
 from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.core.items import ItemRow
+from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.fit.observed import Observed
 from irt_assets.reports.item_facts import FittedMonth, ItemFacts
+from irt_assets.responses.scales import Scale
 from services.dashboard.elements import number, shortened, table
 from services.dashboard.figures import figure
 
-WIDTH_SD = 4.0
 ROOM = 10
 """Days left of the first month, so that its point is not on the edge."""
 NAMES: dict[str, str] = {"a": "discrimination a", "b": "difficulty b"}
 
 
+def abilities(scale: Scale) -> Floats:
+    """Over which curves are drawn, shape (81,): 4 SD of the scale's population to each side of its mean."""
+    return np.linspace(scale.mu - 4 * scale.sigma, scale.mu + 4 * scale.sigma, 81)
+
+
 def curves(facts: ItemFacts, month: FittedMonth, seen: Observed | None) -> TagList:
     """The month's curve with its band, the published one, and the observed proportions with their intervals."""
-    spread = WIDTH_SD * facts.scale.sigma
-    theta = np.linspace(facts.scale.mu - spread, facts.scale.mu + spread, 121)
+    theta = abilities(facts.scale)
     published = ItemRow.if_known(facts.published or {})
     headers = ("mean θ", "answers", "correct", "95 % interval", f"estimate of {month.month}", "published now")
     curves = []
@@ -71,13 +76,13 @@ def history(facts: ItemFacts, name: Literal["a", "b"], end: datetime) -> TagList
         f"The {NAMES[name]} of {shortened(facts.item_id)} by month with 95 % intervals, and the published values.",
         dated=True,
     )
-    kinds = ["red month, not relied on" if month.red else "" for month in fitted]
+    kinds = ["red month, not relied on" if month.red else "month" for month in fitted]
     titles = [f"{month.month}: {value:.2f}" for month, value in zip(fitted, values, strict=True)]
-    mark(chart, [days(m.start) for m in fitted], values, kinds, low=low, high=high, titles=titles, plain="month")
+    mark(chart, [days(m.start) for m in fitted], values, kinds, low=low, high=high, titles=titles)
     if steps:
         since = [days(row["effective_from"]) for row in steps]
         known = [*published, published[-1]]
-        chart.add(Line([*since, max(times)], known, "orange", "published", dash="dash", steps=True))
+        chart.add(Line([*since, max(times)], known, name="published", steps=True, **PUBLISHED))
     return figure(chart)
 
 

@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import psycopg
 from htmltools import Tag, TagChild, TagList, tags
 from shiny import Inputs, Outputs, Session, reactive, render, ui
@@ -32,7 +31,7 @@ from irt_assets.decisions.release_impact import impacts
 from irt_assets.decisions.shown import drift_in_a_word, evidence
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.reports.item_facts import item_facts
-from irt_assets.responses.scales import read_scales
+from irt_assets.responses.scales import Scale, read_scales
 from resources.failures import PermanentFailure
 from services.dashboard import decision_form
 from services.dashboard.chosen import CHOSEN, names_in
@@ -42,6 +41,7 @@ from services.dashboard.elements import facts as pairs
 from services.dashboard.figures import figure
 from services.dashboard.page import Asked, NotFound, Page
 from services.dashboard.views.item import month_by_month
+from services.dashboard.views.item_figures import abilities
 
 MOST = 200
 IMPACT_TIMEOUT_MS = 30_000
@@ -137,9 +137,9 @@ def decision_state(asked: Asked, references: Sequence[Reference]) -> Tag:
     return tags.div(tags.ul(*states), tags.a("Reload this page", href=address_of(references)))
 
 
-def curves(new: ItemRow, old: ItemRow | None) -> TagList:
-    """The proposed curve, and the published one where there is one."""
-    theta = np.linspace(-4, 4, 81)
+def curves(scale: Scale, new: ItemRow, old: ItemRow | None) -> TagList:
+    """The proposed curve over the scale's abilities, and the published one where there is one."""
+    theta = abilities(scale)
     found = [] if old is None else [Line(theta, old.curve(theta), name="published", **PUBLISHED)]
     found.append(Line(theta, new.curve(theta), name="proposed", **NOW))
     rows = [(number(theta[k], 1), *(number(curve.ys[k], 3) for curve in found)) for k in range(0, len(theta), 5)]
@@ -158,7 +158,8 @@ def _load_proposals(connection: psycopg.Connection, references: Sequence[Referen
 
 def _one_proposal(connection: psycopg.Connection, p: Proposal, asked: Asked) -> Page:
     item = shortened(p.item_id)
-    facts = item_facts(connection, read_scales(connection)[p.scale_id], p.item_id, asked.reader.now())
+    scale = read_scales(connection)[p.scale_id]
+    facts = item_facts(connection, scale, p.item_id, asked.reader.now())
     if p.state is State.OPEN:
         title, lead = f"Publish the new values of {item}?", _lead(p)
     elif p.state is State.SUPERSEDED:
@@ -176,7 +177,7 @@ def _one_proposal(connection: psycopg.Connection, p: Proposal, asked: Asked) -> 
             section(
                 "What is known of it",
                 pairs((name, shortened(value, 500)) for name, value in evidence(p)),
-                curves(p.new, p.old if p.state is State.OPEN else None),
+                curves(scale, p.new, p.old if p.state is State.OPEN else None),
                 tags.p(
                     link("The item", "item", scale=p.scale_id, item=p.item_id),
                     " · ",
