@@ -85,7 +85,7 @@ class MarginalLikelihood(Op):
     def __init__(self, guessing: bool) -> None:
         self.guessing = guessing
         self.n_parameters = 3 if guessing else 2
-        self.kernel = pymc_kernels.guessing if guessing else pymc_kernels.logistic
+        self.kernel = (pymc_kernels.guessing if guessing else pymc_kernels.logistic).compiled  # PyTensor reads its name
 
     def make_node(self, *inputs: Any) -> Apply:
         parameters = [pt.as_tensor(x, dtype="float64") for x in inputs[: self.n_parameters]]
