@@ -494,7 +494,7 @@ def test_whatever_cells_hold_comes_back_from_the_database(database: Database, im
 KILLED = """
 import sys
 from pathlib import Path
-from irt_assets.responses.importing import import_attempts
+from irt_assets.responses.importing.load import import_attempts
 from resources.postgres.database import Database
 from resources.settings import Settings
 import_attempts(
