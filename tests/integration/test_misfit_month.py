@@ -24,7 +24,7 @@ from irt_assets.engines.em import EmEngine
 from irt_assets.gates import gates, linking_gates, misfit, model_gates
 from irt_assets.gates.advisory_checks import misfit_is_as_before
 from irt_assets.gates.evidence import Evidence
-from irt_assets.gates.misfit import BY_LEVEL
+from irt_assets.gates.misfit import BY_LEVEL, reference_window
 from irt_assets.gates.month_judged import State
 from irt_assets.gates.month_status import month_states
 from irt_assets.ledger import encoding
@@ -532,7 +532,7 @@ def test_months_are_compared_with_an_origin_from_which_a_learner_was_erased(
     assert held.snapshots == {before.uri: len(ITEMS)}
     erase(database, store, instance, held, by="Ann", reason="asked for", rejects=tmp_path / "rejected")
     after = reference_of(world, SOUND)
-    assert (after.uri != before.uri, after.window(store, SCALE).responses.n_persons) == (True, LEARNERS - 1)
+    assert (after.uri != before.uri, reference_window(store, after, SCALE).responses.n_persons) == (True, LEARNERS - 1)
     month = calibrate(world, SOUND)
     assert (month.state, month.held_by) == ("done", {})
     assert all(month.misfit["growth"][name] for name in ("dependence", "ratio", "rmsea", "unlikely", "random"))
@@ -550,4 +550,4 @@ def test_the_fits_that_months_are_compared_with_are_never_pruned(world: Settings
     prune_files(database, store, later, dry_run=False)
     for month, one in before.items():
         assert reference_of(world, month) == one
-        assert one.window(store, SCALE).responses.n_persons == LEARNERS
+        assert reference_window(store, one, SCALE).responses.n_persons == LEARNERS

@@ -5,9 +5,9 @@ The way back puts it into the specs again.
 
 from alembic import op
 
-revision = "0037_month_impact"
-down_revision = "0036_parameters"
-oldest_code = "0037_month_impact"
+revision = "0038_month_impact"
+down_revision = "0037_search_path"
+oldest_code = "0038_month_impact"
 
 MEASURED = {
     "why": ("text NOT NULL", "why nothing could be compared, else empty; the numbers are then 0"),

@@ -2,9 +2,9 @@
 
 from alembic import op
 
-revision = "0038_search_path"
-down_revision = "0037_month_impact"
-oldest_code = "0037_month_impact"
+revision = "0037_search_path"
+down_revision = "0036_parameters"
+oldest_code = "0036_parameters"
 
 
 def upgrade() -> None:
