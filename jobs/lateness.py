@@ -1,6 +1,6 @@
 """Which plans are late, and since when: the only place that decides it. Alerts, `irt status` and the exporter read it.
 
-Light to import, for the exporter. What does not belong here: what is said about it (see `alerts`), and when a job runs
+Light to import, for the exporter. What does not belong here: the words of an alert (see `alerts`), and when a job runs
 (see `plans`).
 """
 

@@ -258,7 +258,7 @@ def test_another_month_is_another_alert(world: World) -> None:
     ]
 
 
-def test_a_failure_that_was_mended_before_anybody_looked_is_no_alert(world: World) -> None:
+def test_a_failure_that_was_fixed_before_anybody_looked_is_no_alert(world: World) -> None:
     world.broken = True
     world.run()
     world.broken = False

@@ -77,9 +77,9 @@ def test_a_violation_that_persists_is_one_row_and_one_alert(days: History) -> No
         ([("q1",), ("q1", "q2"), ("q2",)], [("run 2", "q2")], [(["q1"], False), (["q2"], True)]),
         ([("q1",), (), ("q1",)], [("run 3", "q1")], [(["q1"], False), (["q1"], True)]),
     ],
-    ids=["one is mended", "the last of it is mended", "what comes later has its own", "it comes back"],
+    ids=["one is fixed", "the last of it is fixed", "what comes later has its own", "it comes back"],
 )
-def test_what_is_mended_is_closed_and_its_alert_ends_with_the_last_of_it(
+def test_what_is_fixed_is_closed_and_its_alert_ends_with_the_last_of_it(
     days: History, looks: list[tuple[str, ...]], still_open: list[Any], alerts: list[Any]
 ) -> None:
     for subjects in looks:
