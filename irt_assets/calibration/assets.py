@@ -20,8 +20,7 @@ from irt_assets.calibration.month import (
     publish_month,
 )
 from irt_assets.calibration.month_impact import measure_month
-from irt_assets.common.dashboard_pages import decide_in
-from irt_assets.common.metadata import Metadata, md
+from irt_assets.common.metadata import Metadata, decide_in, md
 from irt_assets.common.partitions import Month, existing_partitions
 from irt_assets.common.retries import HELD, classify_failures
 from irt_assets.common.wording import by_scale

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from urllib.parse import urlencode
 
-import dagster as dg
-
 
 def address(view: str, **fields: str | None) -> str:
     """A page's address: relative, so that it holds under any prefix of a proxy."""
@@ -16,9 +14,3 @@ def address(view: str, **fields: str | None) -> str:
 def month_page(dashboard_url: str, month: str) -> str:
     """The page of a month. `dashboard_url`: without a slash at the end."""
     return f"{dashboard_url}/{address('month', month=month)}"
-
-
-def decide_in(dashboard_url: str | None, month: str) -> dict[str, dg.MetadataValue]:
-    """Metadata: where people decide on a month that is held or has proposals."""
-    page = dashboard_url and dg.MetadataValue.url(month_page(dashboard_url, month))
-    return {"decide in": page or dg.MetadataValue.text("the dashboard, or `irt release`")}

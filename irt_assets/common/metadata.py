@@ -15,6 +15,7 @@ import dagster as dg
 
 from irt_assets.blocks import Block
 from irt_assets.blocks.markdown import markdown
+from irt_assets.common.dashboard_pages import month_page
 
 Metadata: TypeAlias = dict[str, dg.MetadataValue]
 Shown: TypeAlias = "Block | tuple[Block, ...] | str | float | dg.MetadataValue | None"
@@ -44,3 +45,9 @@ def metadata(shown: Mapping[str, Shown], of: str = "") -> Metadata:
             case _:
                 found[key] = md(value)
     return found
+
+
+def decide_in(dashboard_url: str | None, month: str) -> Metadata:
+    """Where people decide on a month that is held or has proposals."""
+    page = dashboard_url and dg.MetadataValue.url(month_page(dashboard_url, month))
+    return {"decide in": page or dg.MetadataValue.text("the dashboard, or `irt release`")}

@@ -6,7 +6,7 @@ so this module does not postpone them.
 
 import dagster as dg
 
-from irt_assets.common.dashboard_pages import decide_in
+from irt_assets.common.metadata import decide_in
 from irt_assets.common.retries import classify_failures
 from irt_assets.reports import drift_month
 from irt_assets.reports.artifacts import Format, page_path

@@ -10,8 +10,7 @@ from irt_assets.abilities.batch import ScaleAbilities
 from irt_assets.blocks.markdown import markdown
 from irt_assets.calibration import shown
 from irt_assets.calibration.month import FitOutcome
-from irt_assets.common.dashboard_pages import decide_in
-from irt_assets.common.metadata import metadata
+from irt_assets.common.metadata import decide_in, metadata
 from irt_assets.kpis.assets import kpi_table
 from irt_assets.kpis.meaning import MEANINGS, RANGES
 from irt_assets.kpis.summary import Summary
