@@ -54,7 +54,7 @@ Text: TypeAlias = "str | Span | Badge | Moment | tuple[Text, ...]"
 """A Markup (markupsafe) is HTML that stands as it is, for pages only."""
 
 
-def prose(text: str) -> Text:
+def prose(text: str) -> tuple[str | Span, ...]:
     """A sentence in which commands stand between backticks."""
     parts = text.split("`")
     return tuple(Span(part, "code") if k % 2 and k < len(parts) - 1 else part for k, part in enumerate(parts) if part)

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Literal
-from zoneinfo import ZoneInfo
 
 from htmltools import Tag, TagChild, TagList, tags
 from markupsafe import Markup
 
+from irt_assets import blocks
 from irt_assets.blocks import DASH as DASH
-from irt_assets.blocks import Column, Pairs, Table
+from irt_assets.blocks import Column, Moment, Pairs, Span, Table
 from irt_assets.blocks import number as number
 from irt_assets.blocks import percent as percent
 from irt_assets.common.dashboard_pages import address
@@ -89,8 +89,7 @@ def shortened(text: str, most: int = 60) -> str:
 
 def prose(text: str) -> TagList:
     """A sentence; what stands between backticks is a command."""
-    parts = text.split("`")
-    return TagList(*(tags.code(part) if k % 2 and k < len(parts) - 1 else part for k, part in enumerate(parts) if part))
+    return TagList(*(tags.code(part.text) if isinstance(part, Span) else part for part in blocks.prose(text)))
 
 
 def choice(label: str, name: str, options: Iterable[str] | Mapping[str, str], chosen: str) -> Tag:
@@ -156,6 +155,4 @@ def moment(at: datetime | None, zone: str = "UTC") -> TagChild:
     """The time to the minute, in `zone`, which it names; a dash for None."""
     if at is None:
         return DASH
-    return tags.time(
-        f"{at.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M} {zone}", datetime=at.isoformat(), class_="text-nowrap"
-    )
+    return tags.time(Moment(at, zone).text, datetime=at.isoformat(), class_="text-nowrap")

@@ -11,7 +11,7 @@ from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted, with_capital
 from irt_assets.decisions.anchor_versions import moved_anchors
 from irt_assets.decisions.proposals import Proposal, Reference, latest_waiting, proposals
-from irt_assets.decisions.shown import drift_in_a_word, remarks
+from irt_assets.decisions.shown import DECIDED, drift_in_a_word, remarks
 from irt_assets.ledger.anchors import dropped_anchors
 from irt_assets.ledger.decisions import Decision, newest_decisions
 from irt_assets.ledger.steps import held_months, stepped_months
@@ -36,15 +36,6 @@ from services.dashboard.page import Asked, NotFound, Page
 
 PER_PAGE = 100
 LAST_DECISIONS = 20
-DECIDED = {
-    "accept": "accepted",
-    "reject": "rejected",
-    "undo": "undone",
-    "drop_anchor": "dropped from the anchors",
-    "restore_anchor": "restored to the anchors",
-    "withdrawn": "taken out of use",
-    "restored": "put back into use",
-}
 Moved = dict[tuple[str, str], dict[str, Suspect]]
 
 

@@ -16,6 +16,7 @@ from shiny import Inputs, Outputs, Session
 from irt_assets.abilities.batch import Measured, measured_in
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted
+from irt_assets.decisions.shown import DECIDED
 from irt_assets.gates.gates import SET_GATES, SetGate
 from irt_assets.gates.month_judged import NOT_JUDGED, GateStatus, MonthState, State
 from irt_assets.gates.month_status import gate_statuses
@@ -33,7 +34,6 @@ from services.dashboard.elements import DASH, badge, facts, link, moment, notice
 from services.dashboard.page import Asked, Page
 from services.dashboard.report_files import report_files
 from services.dashboard.safety import next_step, verdict, waits
-from services.dashboard.views.decisions import DECIDED
 from services.dashboard.views.month_items import flagged_items
 from services.dashboard.views.month_linking import anchors_and_linking
 
