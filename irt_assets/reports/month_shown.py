@@ -1,4 +1,4 @@
-"""A month as people read it, in its drift report and on its page: its answers, what was published, and its fit.
+"""A month as people read it in its drift report: its answers, what was published, and its fit.
 
 What does not belong here: what drift found (drift_sections.py), and how the month was linked (drift_linking.py).
 """
