@@ -14,10 +14,11 @@ from markupsafe import Markup
 
 from irt_assets import blocks
 from irt_assets.blocks import DASH as DASH
-from irt_assets.blocks import Column, Moment, Pairs, Span, Table
+from irt_assets.blocks import Block, Column, Moment, Pairs, Span, Table
 from irt_assets.blocks import number as number
 from irt_assets.blocks import percent as percent
 from irt_assets.common.dashboard_pages import address
+from irt_assets.common.wording import shortened as shortened
 from services.dashboard.figures import shown
 from services.dashboard.page import file_address
 
@@ -74,17 +75,12 @@ def facts(pairs: Iterable[tuple[str, TagChild]]) -> Tag:
     return tags.div(shown(Pairs(tuple((name, _markup(value)) for name, value in pairs))))
 
 
-def section(title: str, *body: TagChild) -> Tag:
-    return tags.section(tags.h2(title, class_="h4 mt-4"), *body)
+def section(title: str, *body: Block | TagChild) -> Tag:
+    return tags.section(tags.h2(title, class_="h4 mt-4"), shown(*body))
 
 
 def notice(*body: TagChild, tone: str = "info") -> Tag:
     return tags.div(*body, class_=f"alert alert-{tone}", role="status")
-
-
-def shortened(text: str, most: int = 60) -> str:
-    """The first `most` characters: an id may be of any length."""
-    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def prose(text: str) -> TagList:
