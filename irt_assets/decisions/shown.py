@@ -5,15 +5,16 @@ What does not belong here: reading them from the ledger.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from irt_assets.blocks import Moment, Span, Table, Text, table
-from irt_assets.common.dashboard_pages import address
+from irt_assets.common.dashboard_pages import page_link
 from irt_assets.decisions.proposals import Proposal
 from irt_assets.ledger.decisions import Decision
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.psychometrics.core.items import ItemRow
+from irt_assets.psychometrics.linking.placement import Suspect
 
 DECIDED = {
     "accept": "accepted",
@@ -31,7 +32,7 @@ def proposals_table(found: Iterable[Proposal], *, states: bool = False) -> Table
     formats = {"wABC": ".3f", "answers": ","}
     rows = [
         (
-            Span(str(p.reference), link=address("proposal", proposal=str(p.reference))),
+            page_link(str(p.reference), "proposal", proposal=str(p.reference)),
             str(p.old or "nothing"),
             str(p.new),
             p.wabc,
@@ -45,13 +46,30 @@ def proposals_table(found: Iterable[Proposal], *, states: bool = False) -> Table
     return table(columns, rows, numbers=formats, caption="Proposals")
 
 
-def decisions_table(taken: Iterable[Decision], zone: str = "UTC", empty: str = "none") -> Table:
-    """A row a decision; `on`: the proposal, or the anchor in its month."""
+def decisions_table(
+    taken: Iterable[Decision], zone: str = "UTC", empty: str = "none", dashboard: str | None = None
+) -> Table:
+    """A row a decision; `on`: the proposal, the anchor in its month, or the item. dashboard: see `page_link`."""
     columns = ("on", "decision", "by", "when", "in force from", "why")
     rows = [
-        (d.on, DECIDED.get(d.what, d.what), d.by, Moment(d.at, zone), d.in_force_from or None, d.reason) for d in taken
+        (_subject(d, dashboard), DECIDED.get(d.what, d.what), d.by, Moment(d.at, zone), d.in_force_from or None)
+        + (d.reason,)
+        for d in taken
     ]
     return table(columns, rows, empty=empty, caption="Decisions")
+
+
+def _subject(d: Decision, dashboard: str | None) -> Span:
+    if d.what in ("accept", "reject", "undo"):
+        return page_link(d.on, "proposal", dashboard=dashboard, proposal=d.on)
+    return page_link(d.on, "item", dashboard=dashboard, scale=d.scale_id, item=d.item_id)
+
+
+def moved_table(moved: Mapping[str, Suspect], link: Callable[[str], Text], caption: str = "") -> Table:
+    """Anchors that moved against the others, by item; `link`: each by its name."""
+    changes = {"change in b": "+.2f", "change in a": "+.2f", "standard errors": "+.1f"}
+    rows = [(link(item), of.shown, of.delta_b, of.delta_a, of.z) for item, of in moved.items()]
+    return table(("anchor", "moved by", *changes), rows, numbers=changes, caption=caption)
 
 
 def publication_facts(row: Mapping[str, Any], zone: str = "UTC") -> dict[str, Text | None]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from irt_assets.charts.chart import Chart, Line, ends_of
+from irt_assets.charts.chart import Chart, Line, ends_of, names_at, shortened
 from irt_assets.charts.pictures import (
     MOST_NAMES,
     NOW,
@@ -15,13 +15,18 @@ from irt_assets.charts.pictures import (
     against,
     by_month,
     by_rank,
+    mark,
     over_ability,
     response_curves,
 )
+from irt_assets.common.wording import counted
+from irt_assets.gates.anchor_shifts import AnchorShift
 from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.reports.drift_facts import Facts, Item
 from irt_assets.reports.drift_rows import DifRow, DriftRow, InformationRow
+
+MOST_ANCHORS = 40
 
 
 def changes(facts: Facts) -> Chart:
@@ -137,3 +142,30 @@ def _kinds(rows: Sequence[DriftRow]) -> list[str]:
 
 def _abilities(facts: Facts) -> Floats:
     return np.linspace(facts.scale.mu - 3.5 * facts.scale.sigma, facts.scale.mu + 3.5 * facts.scale.sigma, 43)
+
+
+def anchor_changes(shifts: Sequence[AnchorShift]) -> Chart:
+    """The change in b of the anchors that changed most, with 95 % intervals, from the top."""
+    drawn = shifts[:MOST_ANCHORS]
+    moved = counted(sum(shift.moved for shift in shifts), "anchor")
+    sentence = (
+        f"How far each of {len(shifts)} anchors lies from the anchor set in b, as the anchors that did not move link "
+        f"them, with 95 % intervals; {moved} moved."
+    )
+    sentence += f" Drawn are the {MOST_ANCHORS} that lie furthest." if len(shifts) > MOST_ANCHORS else ""
+    at = np.array([shift.delta_b for shift in drawn])
+    half = Z95 * np.array([shift.error for shift in drawn])
+    chart = Chart(
+        ends_of(at - half, at + half, [0.0]),
+        (len(drawn) - 0.4, -0.6),
+        "b this month − b of the anchor set",
+        "",
+        sentence,
+        height=17 * len(drawn) + 100,
+        y_names=names_at(shortened(shift.item_id, 24) for shift in drawn),
+    )
+    chart.add(Line([0, 0], chart.y, "grey", dash="dot", width=1))
+    kinds = ["moved" if shift.moved else "" for shift in drawn]
+    titles = [f"{shift.item_id}: {shift.delta_b:+.2f}" for shift in drawn]
+    left, right = at - half, at + half
+    return mark(chart, at, range(len(drawn)), kinds, left=left, right=right, titles=titles, plain="agrees")

@@ -5,12 +5,24 @@ What does not belong here: how a month is linked (calibration.placing).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from irt_assets.blocks import Block, Figure, Pairs, Paragraph, Text, chance, number, signed, table, value_with_error
+from irt_assets.blocks import (
+    Block,
+    Figure,
+    Pairs,
+    Paragraph,
+    Text,
+    number,
+    prose,
+    signed,
+    table,
+    value_with_error,
+)
 from irt_assets.calibration.linking_history import history_figures, history_table
-from irt_assets.common.wording import listed
+from irt_assets.common.wording import counted, listed
+from irt_assets.decisions.shown import moved_table
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.reports import drift_charts as charts
 from irt_assets.reports.drift_facts import Facts
@@ -87,12 +99,7 @@ def linking(facts: Facts) -> Iterator[Block]:
         yield Paragraph("The month has no linked fit.")
         return
     constants = facts.fit.constants
-    yield Paragraph(
-        f"θ on the scale = {value_with_error(*constants.value('slope'), 3)} · θ of the fit "
-        f"{signed(constants.intercept, 3)} ± {number(constants.intercept_se, 3)} ({constants.method}), from "
-        f"{len(constants.anchors_used)} anchors."
-        f"{_agreement(constants, facts.scale.rules.publication.anchor_q_alpha)}"
-    )
+    yield linked(constants, facts.scale.rules.publication.anchor_q_alpha)
     for warning in facts.linking_warnings:
         yield Paragraph(f"Be careful: {warning}.")
     if jump := jumped(facts):
@@ -105,15 +112,34 @@ def linking(facts: Facts) -> Iterator[Block]:
         wide=True,
     )
     yield Paragraph(f"Used this month: {listed(constants.anchors_used) or 'none'}.", "quiet")
-    dropped = sorted(constants.anchors_dropped.items())
-    yield table(("anchor left out", "why"), dropped, empty="No anchor was left out.")
+    yield from off_the_others(constants, str)
     yield history_table(facts.linking_history)
+
+
+def linked(constants: LinkingConstants, alpha: float) -> Paragraph:
+    """How the month's learners came to the scale, and whether the anchors agree."""
+    used, dropped, suspects = len(constants.anchors_used), len(constants.anchors_dropped), len(constants.suspects)
+    moved = f"{counted(suspects, 'anchor')} moved against the others" if suspects else "none moved against the others"
+    return Paragraph(
+        f"θ on the scale = {value_with_error(*constants.value('slope'), 3)} · θ of the fit "
+        f"{signed(constants.intercept, 3)} ± {number(constants.intercept_se, 3)} ({constants.method}): the spread and "
+        f"the mean of the month's learners. {used} of {used + dropped} anchors were used; {moved}."
+        f"{_agreement(constants, alpha)}"
+    )
+
+
+def off_the_others(constants: LinkingConstants, link: Callable[[str], Text]) -> Iterator[Block]:
+    """The anchors that moved, the surest first, and those that linking left out; `link`: each by its name."""
+    if constants.suspects:
+        yield moved_table(constants.moved, link, "Anchors that moved against the others")
+    dropped = [(link(item), prose(why)) for item, why in sorted(constants.anchors_dropped.items())]
+    yield table(("anchor left out", "why"), dropped, empty="No anchor was left out.")
 
 
 def _agreement(constants: LinkingConstants, alpha: float) -> str:
     agreement = ""
     if constants.tested:
         agree = "agree" if constants.q_p >= alpha else "DISAGREE"
-        q, p = number(constants.q, 1), chance(constants.q_p)
+        q, p = number(constants.q, 1), f"{constants.q_p:.3g}".replace("-", "−")
         agreement = f" They {agree}: Q = {q} on {constants.q_df} df, p = {p}."
     return agreement + (f" Diagnosis: {constants.diagnosis}." if constants.diagnosis else "")

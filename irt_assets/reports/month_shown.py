@@ -1,14 +1,25 @@
-"""A month as people read it in its drift report: its answers, what was published, and its fit.
+"""A month as people read it, in its drift report and on its page: its answers, what was published, and its fit.
 
-What does not belong here: what drift found (drift_sections.py), and how the month was linked (drift_linking.py).
+What does not belong here: the order of either (drift_report.py, month_page.py), what drift found (drift_sections.py,
+month_items.py), and how the month was linked (drift_linking.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from irt_assets.blocks import Block, Moment, Paragraph, Span, Text, table
-from irt_assets.common.wording import counted, with_capital
+from irt_assets.abilities.batch import Measured
+from irt_assets.blocks import (
+    Block,
+    Moment,
+    Paragraph,
+    Span,
+    Text,
+    number,
+    prose,
+    table,
+)
+from irt_assets.common.wording import counted, with_capital, with_stop
 from irt_assets.ledger.steps import Step
 from irt_assets.psychometrics.eligibility.attempts import Reason
 from irt_assets.reports.drift_rows import Linked
@@ -44,7 +55,8 @@ def published(step: Step | None, proposed: Mapping[str, int]) -> Iterator[Block]
         yield Paragraph("Nothing was published: the month has not come as far as publication.")
         return
     if step.state != "done":
-        yield Paragraph(f"Nothing was published: {step.why}.")
+        why = "the month is held" if step.state == "held" else step.why
+        yield Paragraph(("Nothing was published: ", *prose(with_stop(why))))
         return
     first = with_capital(counted(step.n_published, "item"))
     yield Paragraph(
@@ -59,6 +71,16 @@ def published(step: Step | None, proposed: Mapping[str, int]) -> Iterator[Block]
         ],
         numbers={"items": ","},
         caption="Items by what publication did with them",
+    )
+
+
+def learners(measured: Measured) -> Paragraph:
+    """How many the month measured, and their θ."""
+    if not measured.learners:
+        return Paragraph("No learner was measured at its end.")
+    return Paragraph(
+        f"{measured.learners:,} learners were measured at its end: mean θ {number(measured.mean)}, "
+        f"SD {number(measured.sd)}, mean error {number(measured.mean_se)}."
     )
 
 
