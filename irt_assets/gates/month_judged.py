@@ -71,6 +71,10 @@ class GateStatus:
         """Whether it fails only because another gate does."""
         return self.why.startswith(NOT_JUDGED)
 
+    @property
+    def failed_itself(self) -> bool:
+        return self.passed is False and not self.follows
+
 
 @dataclass(frozen=True)
 class Newer:

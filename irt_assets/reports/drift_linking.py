@@ -5,7 +5,7 @@ What does not belong here: how a month is linked (calibration.placing).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from irt_assets.blocks import (
@@ -23,6 +23,7 @@ from irt_assets.blocks import (
 from irt_assets.calibration.linking_history import history_figures, history_table
 from irt_assets.common.wording import counted, listed
 from irt_assets.decisions.shown import moved_table
+from irt_assets.gates.anchor_shifts import AnchorShift
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.reports import drift_charts as charts
 from irt_assets.reports.drift_facts import Facts
@@ -105,12 +106,8 @@ def linking(facts: Facts) -> Iterator[Block]:
     if jump := jumped(facts):
         yield Paragraph(jump)
     yield history_figures(facts.linking_history)
-    yield Figure(
-        charts.anchors(facts),
-        "Each anchor's difficulty with its 95 % interval; on the line nothing changed. Orange triangles: left out, or "
-        "moved against the others.",
-        wide=True,
-    )
+    if facts.anchor_shifts:
+        yield anchors_figure(facts.anchor_shifts)
     yield Paragraph(f"Used this month: {listed(constants.anchors_used) or 'none'}.", "quiet")
     yield from off_the_others(constants, str)
     yield history_table(facts.linking_history)
@@ -134,6 +131,19 @@ def off_the_others(constants: LinkingConstants, link: Callable[[str], Text]) -> 
         yield moved_table(constants.moved, link, "Anchors that moved against the others")
     dropped = [(link(item), prose(why)) for item, why in sorted(constants.anchors_dropped.items())]
     yield table(("anchor left out", "why"), dropped, empty="No anchor was left out.")
+
+
+def anchors_figure(shifts: Sequence[AnchorShift]) -> Figure:
+    """How far each anchor lies from the anchor set."""
+    formats = {"change in b": "+.2f", "error": ".2f"}
+    rows = [(of.item_id, of.delta_b, of.error, "moved" if of.moved else of.left_out or "agrees") for of in shifts]
+    return Figure(
+        charts.anchors(shifts),
+        "Each anchor's change in b since the anchor set was frozen, as the anchors that did not move link them, with "
+        "95 % intervals. Orange triangles: moved against the others; crosses: left out.",
+        wide=True,
+        numbers=table(("anchor", *formats, ""), rows, numbers=formats, caption="Change of each anchor"),
+    )
 
 
 def _agreement(constants: LinkingConstants, alpha: float) -> str:

@@ -5,7 +5,7 @@ What does not belong here: what to do about an item (drift_actions.py), and its 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import psycopg
 
@@ -15,8 +15,15 @@ from irt_assets.common.wording import counted, with_capital
 from irt_assets.drift.alerts import first_seen
 from irt_assets.ledger.steps import Step
 from irt_assets.psychometrics.drift.kinds import Kind
-from irt_assets.reports.drift_report import information_said
-from irt_assets.reports.drift_rows import DifRow, DriftRow, drifted_of, histories_of, information_lost_in, large_dif_of
+from irt_assets.reports.drift_rows import (
+    DifRow,
+    DriftRow,
+    InformationRow,
+    drifted_of,
+    histories_of,
+    information_lost_in,
+    large_dif_of,
+)
 from irt_assets.responses.scales import Scale
 
 MOST_SHOWN = 100
@@ -76,3 +83,17 @@ def _drift(row: DriftRow, began: str | None) -> Found:
 def _dif(row: DifRow) -> str:
     words = f"{row.attribute}: {row.focal_group} against {row.reference_group} at equal ability"
     return words + (f", ETS class {row.ets_class}" if row.ets_class else "")
+
+
+def information_said(information: Mapping[str, InformationRow]) -> str:
+    """How many items lost information, and where the test (under '') lost most, in words."""
+    test = information.get("")
+    if test is None:
+        return "not tested"
+    n = sum(row.flagged for item, row in information.items() if item)
+    items = f"{counted(n, 'item')} lost more than a fifth"
+    worst = test.details.get("worst") or {}
+    if worst.get("ratio") is None:
+        return f"{items}; of the test: {test.details.get('why') or 'not tested'}"
+    says = "the test lost more than a fifth" if test.flagged else "the test did not"
+    return f"{items}; {says} (lowest {worst['ratio']:.0%} of the published, at θ = {signed(worst['theta'], 1)})"

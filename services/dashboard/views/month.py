@@ -1,7 +1,7 @@
 """One month of a scale: whether it is safe to release, and the evidence for it.
 
 Belongs here: the answer, what to do next, and where else to look. Does not belong here: the evidence (see
-`reports.month_page`).
+`reports.month_shown`).
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from irt_assets.blocks.html import BOOTSTRAP
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.partitions import Month
 from irt_assets.gates.gates import SET_GATES
-from irt_assets.gates.month_judged import GateStatus, State
+from irt_assets.gates.month_judged import GateStatus, MonthState, State
 from irt_assets.gates.month_status import gate_statuses
 from irt_assets.ledger.linked_windows import latest_constants
+from irt_assets.ledger.steps import step_of
+from irt_assets.reports import month_shown
 from irt_assets.reports.artifacts import of_months
-from irt_assets.reports.month_page import OUTCOMES, Judged, read_judged, sections
-from irt_assets.responses.scales import read_scales
+from irt_assets.responses.scales import Scale, read_scales
 from services.dashboard import making
 from services.dashboard.chosen import decisions_waiting, month_named, months_of, scale_named, scales_of, state_of
 from services.dashboard.elements import section
 from services.dashboard.figures import shown
 from services.dashboard.page import Asked, Page
 from services.dashboard.report_files import report_files
-from services.dashboard.safety import next_step, verdict, waits
+from services.dashboard.safety import next_step, verdict
 
 MARKS: dict[State, tuple[str, Tone]] = {
     State.GREEN: ("Yes", "good"),
     State.RED: ("No", "bad"),
     State.ORIGIN: ("It is released with the scale", "info"),
 }
-GATE_WORDS = {passed: (one.text, BOOTSTRAP[one.tone]) for passed, one in OUTCOMES.items()}
-STAYS = "What is published stays in force until someone decides otherwise."
+GATE_WORDS = {passed: (one.text, BOOTSTRAP[one.tone]) for passed, one in month_shown.OUTCOMES.items()}
 TAKE_OUT = ": take out those that really changed (a leak, a wrong key, an edited text), then make the month again."
 
 
@@ -48,17 +48,19 @@ def page(asked: Asked) -> Page:
     state, waiting = state_of(overview, name, scale_id), decisions_waiting(overview, name, scale_id)
     statuses = gate_statuses(asked.reader.instance, name)
     gates = {gate: gate_of(by_scale, scale_id) for gate, by_scale in statuses.items()}
+    mark, tone = MARKS.get(state.state, ("Not yet", "warning"))
     with asked.reader.connect() as connection:
         scale = read_scales(connection, Month(name).start)[scale_id]
-        month = read_judged(connection, scale, state, gates)
-        mark, tone = MARKS.get(state.state, ("Not yet", "warning"))
-        answer = (state.state.badge, " ", Span(f"{mark}. ", "bold"), verdict(state, waiting, month.step))
+        verdict_said = verdict(state, waiting, step_of(connection, scale_id, name))
+        answer = Paragraph((state.state.badge, " ", Span(f"{mark}. ", "bold"), verdict_said), "lead")
+        next_steps = map(Paragraph, _what_to_do(connection, scale, state, gates, waiting))
+        shown_in = {"dashboard": "", "ui_url": settings.irt_ui_url or "", "zone": settings.irt_time_zone}
         body = shown(
-            Box((Paragraph(answer, "lead"), *map(Paragraph, _what_to_do(connection, month, waiting))), tone),
+            Box((answer, *next_steps), tone),
             making.place(asked) if state.state in (State.STALE, State.RUNNING) else None,
-            _neighbours(month, months_of(overview), scales_of(overview)),
-            *sections(connection, month, dashboard="", ui_url=settings.irt_ui_url or "", zone=settings.irt_time_zone),
-            section("Reports", *_reports(connection, month)),
+            _neighbours(state, months_of(overview), scales_of(overview)),
+            *month_shown.sections(connection, scale, state, gates, **shown_in),
+            section("Reports", *_reports(connection, state)),
         )
     return Page(f"Is {name} safe to release?", body, as_of=overview.now)
 
@@ -71,51 +73,49 @@ def gate_of(by_scale: Mapping[str, GateStatus], scale_id: str) -> GateStatus:
     return by_scale.get(scale_id, by_scale[""])
 
 
-def _what_to_do(connection: psycopg.Connection, month: Judged, waiting: int) -> Iterator[Text]:
-    where = {"month": month.month, "scale": month.scale.scale_id}
-    match month.state.state:
-        case State.RED:
-            failed = [gate for gate in SET_GATES if month.failed(gate)]
-            if not failed:
-                yield *prose(month.state.why), "."
-            constants = latest_constants(connection, month.month, month.scale.scale_id, month.scale.engine)
-            if constants and constants.suspects:
-                yield "Next: ", page_link("decide on the anchors", "decisions", **where), TAKE_OUT
-                failed = [gate for gate in failed if gate.name != "anchors_agree"]
-            for gate in failed:
-                yield "Next: ", *prose(gate.fix)
-        case State.GREEN if waiting:
-            yield f"{STAYS} Next: ", page_link(f"look at what waits ({waits(waiting)})", "decisions", **where)
-        case State.GREEN:
-            yield STAYS
-        case State.STALE:
-            yield "Next: make it again, here or by ", Span(f"irt calibrate --month {month.month}", "code"), "."
-        case _:
-            yield "Next: ", next_step(month.state, waiting)
+def _what_to_do(
+    connection: psycopg.Connection, scale: Scale, state: MonthState, gates: Mapping[str, GateStatus], waiting: int
+) -> Iterator[Text]:
+    if state.state is State.RED:
+        failed = [gate for gate in SET_GATES if gates[gate.name].failed_itself]
+        if not failed:
+            yield *prose(state.why), "."
+        constants = latest_constants(connection, state.month, scale.scale_id, scale.engine)
+        if constants and constants.suspects:
+            where = {"month": state.month, "scale": scale.scale_id}
+            yield "Next: ", page_link("decide on the anchors", "decisions", **where), TAKE_OUT
+            failed = [gate for gate in failed if gate.name != "anchors_agree"]
+        for gate in failed:
+            yield "Next: ", *prose(gate.fix)
+        return
+    if state.state is State.GREEN:
+        yield "What is published stays in force until someone decides otherwise."
+    if waiting or state.state is not State.GREEN:
+        yield "Next: ", next_step(state, waiting)
 
 
-def _neighbours(month: Judged, newest_first: Sequence[str], scales: Sequence[str]) -> Paragraph:
+def _neighbours(state: MonthState, newest_first: Sequence[str], scales: Sequence[str]) -> Paragraph:
     """Links to the months before and after, to the comparison with the one before, and to the other scales."""
-    at, scale_id = newest_first.index(month.month), month.scale.scale_id
+    at, scale_id = newest_first.index(state.month), state.scale_id
     links: list[Span] = []
     for earlier in newest_first[at + 1 : at + 2]:
         links.append(page_link(f"← {earlier}", "month", month=earlier, scale=scale_id))
-        compared = {"first": earlier, "second": month.month, "scale": scale_id}
+        compared = {"first": earlier, "second": state.month, "scale": scale_id}
         links.append(page_link(f"compare with {earlier}", "compare", **compared))
     if at:
         links.append(page_link(f"{newest_first[at - 1]} →", "month", month=newest_first[at - 1], scale=scale_id))
-    links += [page_link(f"scale {one}", "month", month=month.month, scale=one) for one in scales if one != scale_id]
+    links += [page_link(f"scale {one}", "month", month=state.month, scale=one) for one in scales if one != scale_id]
     scale = Span(f"Scale {scale_id}", "quiet") if len(scales) > 1 else ""
     return Paragraph((*((one, " \u2002 ") for one in links), scale))
 
 
-def _reports(connection: psycopg.Connection, month: Judged) -> Iterator[TagChild | Paragraph]:
-    window = f"{month.month}/{month.scale.scale_id}"
-    if made := [one for one in of_months(connection, month.month) if one.window == window]:
+def _reports(connection: psycopg.Connection, state: MonthState) -> Iterator[TagChild | Paragraph]:
+    window = f"{state.month}/{state.scale_id}"
+    if made := [one for one in of_months(connection, state.month) if one.window == window]:
         yield "The drift report, to read and to send: "
-        yield report_files(f"the drift report of {month.month}, scale {month.scale.scale_id}", made)
-    elif month.state.state is State.ORIGIN:
-        yield Paragraph(f"No drift report was made yet: {verdict(month.state, 0, None)}")
+        yield report_files(f"the drift report of {state.month}, scale {state.scale_id}", made)
+    elif state.state is State.ORIGIN:
+        yield Paragraph(f"No drift report was made yet: {verdict(state, 0, None)}")
     else:
-        by_hand = Span(f"irt report drift --month {month.month}", "code")
+        by_hand = Span(f"irt report drift --month {state.month}", "code")
         yield Paragraph(("No drift report was made yet: ", by_hand))
