@@ -245,6 +245,11 @@ def table(
     return Table(columns, tuple(map(tuple, rows)), caption, empty, narrow, sortable=sortable, small=narrow == "scroll")
 
 
+def notice(text: Text, tone: Tone) -> Box:
+    """A sentence in a frame."""
+    return Box((Paragraph(text),), tone)
+
+
 def pairs(known: Mapping[str, Content | None] | Iterable[tuple[str, Content | None]], *, small: bool = False) -> Pairs:
     """Names and values; those without a value are left out."""
     rows = known.items() if isinstance(known, Mapping) else known

@@ -5,18 +5,18 @@ What does not belong here: reading them from the ledger.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from irt_assets.blocks import (
     Badge,
     Block,
-    Box,
     Moment,
     Paragraph,
     Span,
     Table,
     Text,
+    notice,
     number,
     pairs,
     prose,
@@ -47,7 +47,7 @@ def proposal(p: Proposal, superseded: str = "") -> Iterator[Block]:
     lead = {State.OPEN: _why_it_waits(p), State.SUPERSEDED: superseded}.get(p.state, p.decided)
     yield Paragraph(sentence(lead or p.standing), "lead")
     for caution in p.cautions:
-        yield Box((Paragraph((Badge("look at", "warning"), " ", *prose(caution))),), "warning")
+        yield notice((Badge("look at", "warning"), " ", *prose(caution)), "warning")
     yield pairs(evidence(p))
 
 
@@ -87,21 +87,22 @@ def proposals_table(
 
 
 def decisions_table(
-    taken: Iterable[Decision],
+    taken: Sequence[Decision],
     zone: str = "UTC",
     empty: str = "none",
     *,
     dashboard: str | None = None,
     caption: str = "Decisions",
 ) -> Table:
-    """A row a decision; `on`: the proposal, the anchor in its month, or the item. dashboard: see `page_link`."""
+    """A row a decision, below the caption; `on`: the proposal, the anchor in its month, or the item. dashboard: see
+    `page_link`."""
     columns = ("on", "decision", "by", "when", "in force from", "why")
     rows = [
         (_subject(d, dashboard), DECIDED.get(d.what, d.what), d.by, Moment(d.at, zone), d.in_force_from or None)
         + (d.reason,)
         for d in taken
     ]
-    return table(columns, rows, empty=empty, caption=caption)
+    return table(columns, rows, empty=empty, caption=caption if taken else "")
 
 
 def _subject(d: Decision, dashboard: str | None) -> Span:

@@ -7,7 +7,7 @@ What does not belong here: whether the month is safe to release in a sentence, t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 import psycopg
@@ -36,7 +36,7 @@ from irt_assets.gates.anchor_shifts import anchor_shifts
 from irt_assets.gates.gates import SET_GATES
 from irt_assets.gates.month_judged import GateStatus, MonthState, State
 from irt_assets.ledger.anchors import read_anchors
-from irt_assets.ledger.decisions import Decision, newest_decisions
+from irt_assets.ledger.decisions import newest_decisions
 from irt_assets.ledger.fits import linked_fit
 from irt_assets.ledger.linked_windows import latest_constants
 from irt_assets.ledger.steps import Step, step_of
@@ -68,7 +68,8 @@ def sections(
     fit = next((one for one in fits if one.month == month), None)
     snapshot = current_snapshot(connection, month)
     counts = snapshot.counts.get(scale.scale_id, {}) if snapshot else {}
-    decisions = newest_decisions(connection, month=month, scale_id=scale.scale_id)
+    taken = newest_decisions(connection, month=month, scale_id=scale.scale_id)
+    so_far = f"{with_capital(counted(len(taken), 'decision'))} so far."
     red = Paragraph("While the month is red its items are not compared with what is published.")
     flagged = [red] if is_red else flagged_items(connection, scale, month, step, dashboard)
     measured = measured_in(connection, scale.scale_id, Month(month).end)
@@ -78,7 +79,7 @@ def sections(
         ("What was published", published(step, proposed_of(connection, scale, month, fit))),
         ("Flagged items", flagged),
         ("Answers and learners", [*answers(fit, counts), learners(measured)]),
-        ("Decisions taken on it", decided(decisions, zone, dashboard)),
+        ("Decisions taken on it", [decisions_table(taken, zone, so_far, dashboard=dashboard, caption=so_far)]),
         ("Where the numbers come from", provenance(fit, scale, ui_url, zone)),
     ):
         yield Section(title, tuple(blocks))
@@ -117,12 +118,6 @@ def linking(connection: psycopg.Connection, scale: Scale, month: str, dashboard:
         yield history_figures(history)
     if history:
         yield Details("Linking month by month", (history_table(history),))
-
-
-def decided(taken: Sequence[Decision], zone: str, dashboard: str | None) -> Iterator[Block]:
-    yield Paragraph(f"{with_capital(counted(len(taken), 'decision'))} so far.")
-    if taken:
-        yield decisions_table(taken, zone, dashboard=dashboard)
 
 
 def provenance(fit: Linked | None, scale: Scale, ui_url: str, zone: str) -> Iterator[Block]:

@@ -12,7 +12,7 @@ import psycopg
 from htmltools import TagChild, tags
 from shiny import Inputs, Outputs, Session, render, ui
 
-from irt_assets.blocks import Box, List, Paragraph, Span, prose
+from irt_assets.blocks import List, Paragraph, Span, notice, prose
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import counted, listed, sentence, with_stop
 from irt_assets.decisions.anchor_versions import FIND_OUT_FIRST, moved_anchors, preview_change
@@ -79,7 +79,7 @@ def page(asked: Asked) -> Page:
             ),
             section(
                 "What it would do",
-                Paragraph(f"{effect}.") if can else Box((Paragraph(f"{effect}."),), "warning"),
+                Paragraph(f"{effect}.") if can else notice(f"{effect}.", "warning"),
                 tags.div(ui.output_ui("would_be"), aria_live="polite") if can and may_decide(asked.identity) else None,
             ),
             section("Decide", decision_form.form(asked, (kind,))) if can else None,

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import psycopg
 from htmltools import Tag, TagChild, TagList, tags
 
-from irt_assets.blocks import Block, Box, Details, List, Paragraph, Span, Table
+from irt_assets.blocks import Block, Details, List, Paragraph, Span, Table, notice
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted, with_capital
@@ -152,7 +152,7 @@ def _choosing(
     """The table; those who may decide get a box in each row, which can be ticked or not, and a button to the page that
     decides on the ticked rows."""
     if not may_decide(asked.identity):
-        return shown(rows, Box((Paragraph(f"Deciding needs the role {DECIDER}."),), "neutral"))
+        return shown(rows, notice(f"Deciding needs the role {DECIDER}.", "neutral"))
     ticked = [markup(_box(name, disabled=not can)) for name, can in boxes.items()]
     return tags.form(
         *(tags.input(type="hidden", name=name, value=value) for name, value in {"view": view, **hidden}.items()),

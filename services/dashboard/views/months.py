@@ -21,6 +21,7 @@ from irt_assets.blocks import (
     Section,
     Span,
     Text,
+    notice,
     prose,
     table,
 )
@@ -51,7 +52,7 @@ ALL_IS_WELL = "The daemon runs, no schedule is late, and no rule is broken."
 def page(asked: Asked) -> Page:
     overview = asked.reader.overview()
     if not overview.months:
-        return Page("Months", shown(Box((Paragraph(prose(NOTHING_YET)),), "warning")), as_of=overview.now)
+        return Page("Months", shown(notice(prose(NOTHING_YET), "warning")), as_of=overview.now)
     scales = scales_of(overview)
     to_make = any(one.state in (State.STALE, State.RUNNING) for one in overview.months)
     return Page(

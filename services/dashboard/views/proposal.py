@@ -14,7 +14,7 @@ import psycopg
 from htmltools import Tag, TagChild, TagList, tags
 from shiny import Inputs, Outputs, Session, reactive, render, ui
 
-from irt_assets.blocks import Box, Figure, List, Paragraph, Span, Text, prose, table
+from irt_assets.blocks import Box, Figure, List, Paragraph, Span, Text, notice, prose, table
 from irt_assets.charts.chart import Line
 from irt_assets.charts.pictures import NOW, PUBLISHED, response_curves
 from irt_assets.common.dashboard_pages import address, page_link
@@ -201,7 +201,7 @@ def _several_proposals(found: Sequence[Proposal], asked: Asked) -> Page:
                 "Decide",
                 decision_form.form(asked, ("accept", "reject"), since=_first_day(asked), leaked=leaked)
                 if len(are_open) == len(found)
-                else Box((Paragraph(among),), "neutral"),
+                else notice(among, "neutral"),
             ),
         ),
         wide=True,
@@ -227,7 +227,7 @@ def _decide_section(connection: psycopg.Connection, p: Proposal, asked: Asked) -
     try:
         (undone,) = release_undo.preview(connection, [p.reference], effective_from=None, now=asked.reader.now())
     except PermanentFailure as failure:
-        return section("Undo", Box((Paragraph(prose(f"It cannot be undone: {failure}.")),), "neutral"))
+        return section("Undo", notice(prose(f"It cannot be undone: {failure}."), "neutral"))
     elsewhere = page_link("Take the item out of use", "item", scale=p.scale_id, item=p.item_id), " on its page."
     return section(
         "Undo",
