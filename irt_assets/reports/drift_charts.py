@@ -68,7 +68,7 @@ def history(item: Item) -> Chart:
 
 def anchors(shifts: Sequence[AnchorShift]) -> Chart:
     """The change in b of each anchor with its 95 % interval, from easier to harder; those that moved or were left out
-    have shapes of their own, and names."""
+    have shapes of their own, and all have names where there is room."""
     rows = sorted(shifts, key=lambda shift: shift.delta_b)
     kinds = ["moved" if shift.moved else "left out" if shift.left_out else "" for shift in rows]
     deltas, half = np.array([(shift.delta_b, Z95 * shift.error) for shift in rows]).reshape(-1, 2).T
@@ -82,7 +82,7 @@ def anchors(shifts: Sequence[AnchorShift]) -> Chart:
         ends_of(deltas - half, deltas + half, [0.0]),
         plain="agrees",
         names=[shift.item_id for shift in rows],
-        named=[k for k, kind in enumerate(kinds) if kind],
+        named=sorted(range(len(rows)), key=lambda k: not kinds[k]),  # what is named first has room
         titles=[f"{shift.item_id}: Δb {shift.delta_b:+.2f} ± {shift.error:.2f}" for shift in rows],
     )
 

@@ -260,16 +260,16 @@ def _alerts(asked: Asked, found: Sequence[RecordedAlert]) -> Iterator[Block]:
 
     def listed_as(caption: str, of: Sequence[RecordedAlert]) -> Table:
         rows = [
-            (Badge(one.severity, TONES[one.severity]), _what(asked, one), _of_partition(one.partition))
-            + (_deliveries(one), Moment(one.opened_at, zone))
+            (Badge(one.severity, TONES[one.severity]), _of_partition(one.partition), _moment(one.opened_at, zone))
+            + (_deliveries(one), _what(asked, one))
             for one in of
         ]
-        return table(("severity", "what, and what to do", "of", "sent to", "opened"), rows, caption=caption)
+        return table(("severity", "of", "opened", "sent to", "what, and what to do"), rows, caption=caption)
 
     yield listed_as("Open alerts, errors first", [one for one in found if one.resolved_at is None])
     over = [one for one in found if one.resolved_at is not None]
     ended = listed_as(f"The newest first; with the open ones at most {ALERTS_SHOWN}", over)
-    times = [Moment(one.resolved_at, zone) for one in over if one.resolved_at]
+    times = [_moment(one.resolved_at, zone) for one in over]
     yield Details("Alerts that are over", (ended.beside("over", times),))
 
 
@@ -279,7 +279,7 @@ def _what(asked: Asked, one: RecordedAlert) -> Text:
     where = f"{asked.reader.settings.ui_url}{one.link}"
     label = f"Open in Dagster: {shortened(one.key)}"
     opened = (" ", markup(tags.a("Open in Dagster", href=where, aria_label=label))) if one.link.startswith("/") else ()
-    return f"{with_stop(shortened(one.what, LONGEST))} ", *prose(one.fix), *opened
+    return f"{shortened(with_stop(one.what), LONGEST)} ", *prose(one.fix), *opened
 
 
 def _deliveries(one: RecordedAlert) -> Text | List:
