@@ -5,11 +5,12 @@ What does not belong here: how a month is linked (calibration.placing).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from irt_assets.blocks import (
     Block,
+    Details,
     Figure,
     Pairs,
     Paragraph,
@@ -20,13 +21,15 @@ from irt_assets.blocks import (
     table,
     value_with_error,
 )
-from irt_assets.calibration.linking_history import history_figures, history_table
+from irt_assets.calibration.linking_history import LinkedMonth, history_figures, history_table, linked_of
+from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import counted, listed
 from irt_assets.decisions.shown import moved_table
 from irt_assets.gates.anchor_shifts import AnchorShift
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.reports import drift_charts as charts
 from irt_assets.reports.drift_facts import Facts
+from irt_assets.responses.scales import Scale
 
 JUMP = 3.0
 """A constant jumped where it differs from last month's by more than three standard errors of the difference."""
@@ -95,25 +98,48 @@ def jumped(facts: Facts) -> str:
     return f"{summary} The anchors agree with each other, so the learners are the cause: their {differs} differs."
 
 
-def linking(facts: Facts) -> Iterator[Block]:
+def remarks(facts: Facts) -> Iterator[str]:
+    """What to bear in mind about the linking."""
     if facts.fit is None:
-        yield Paragraph("The month has no linked fit.")
-        return
-    constants = facts.fit.constants
-    yield linked(constants, facts.scale.rules.publication.anchor_q_alpha)
+        yield "The month has no linked fit."
     for warning in facts.linking_warnings:
-        yield Paragraph(f"Be careful: {warning}.")
+        yield f"Be careful: {warning}."
     if jump := jumped(facts):
-        yield Paragraph(jump)
-    yield history_figures(facts.linking_history)
-    if facts.anchor_shifts:
-        yield anchors_figure(facts.anchor_shifts)
-    yield Paragraph(f"Used this month: {listed(constants.anchors_used) or 'none'}.", "quiet")
-    yield from off_the_others(constants, str)
-    yield history_table(facts.linking_history)
+        yield jump
 
 
-def linked(constants: LinkingConstants, alpha: float) -> Paragraph:
+def linking(
+    constants: LinkingConstants | None,
+    scale: Scale,
+    shifts: Sequence[AnchorShift],
+    history: Sequence[LinkedMonth],
+    said: Iterable[Text],
+    dashboard: str | None = None,
+) -> Iterator[Block]:
+    """How the month came to the scale, its anchors, and the months before it. said: what to bear in mind; dashboard:
+    see `page_link`."""
+    if constants is not None:
+        yield _linked(constants, scale.rules.publication.anchor_q_alpha)
+    yield from map(Paragraph, said)
+    if constants is not None:
+
+        def link(item: str) -> Text:
+            return page_link(item, "item", dashboard=dashboard, item=item, scale=scale.scale_id)
+
+        if constants.suspects:
+            yield moved_table(constants.moved, link, "Anchors that moved against the others")
+        yield Paragraph(f"Used this month: {listed(constants.anchors_used) or 'none'}.", "quiet")
+        dropped = [(link(item), prose(why)) for item, why in sorted(constants.anchors_dropped.items())]
+        yield table(("anchor left out", "why"), dropped, empty="No anchor was left out.")
+    if shifts:
+        yield _anchors_figure(shifts)
+    if linked_of(history):
+        yield history_figures(history)
+    if history:
+        yield Details("Linking month by month", (history_table(history),))
+
+
+def _linked(constants: LinkingConstants, alpha: float) -> Paragraph:
     """How the month's learners came to the scale, and whether the anchors agree."""
     used, dropped, suspects = len(constants.anchors_used), len(constants.anchors_dropped), len(constants.suspects)
     moved = f"{counted(suspects, 'anchor')} moved against the others" if suspects else "none moved against the others"
@@ -125,15 +151,7 @@ def linked(constants: LinkingConstants, alpha: float) -> Paragraph:
     )
 
 
-def off_the_others(constants: LinkingConstants, link: Callable[[str], Text]) -> Iterator[Block]:
-    """The anchors that moved, the surest first, and those that linking left out; `link`: each by its name."""
-    if constants.suspects:
-        yield moved_table(constants.moved, link, "Anchors that moved against the others")
-    dropped = [(link(item), prose(why)) for item, why in sorted(constants.anchors_dropped.items())]
-    yield table(("anchor left out", "why"), dropped, empty="No anchor was left out.")
-
-
-def anchors_figure(shifts: Sequence[AnchorShift]) -> Figure:
+def _anchors_figure(shifts: Sequence[AnchorShift]) -> Figure:
     """How far each anchor lies from the anchor set."""
     formats = {"change in b": "+.2f", "error": ".2f"}
     rows = [(of.item_id, of.delta_b, of.error, "moved" if of.moved else of.left_out or "agrees") for of in shifts]

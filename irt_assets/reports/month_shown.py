@@ -8,7 +8,6 @@ What does not belong here: whether the month is safe to release in a sentence, t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 
 import psycopg
 
@@ -27,8 +26,7 @@ from irt_assets.blocks import (
     prose,
     table,
 )
-from irt_assets.calibration.linking_history import history_figures, history_table, linked_of, read_history
-from irt_assets.common.dashboard_pages import page_link
+from irt_assets.calibration.linking_history import read_history
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted, with_capital, with_stop
 from irt_assets.decisions.shown import decisions_table
@@ -41,7 +39,7 @@ from irt_assets.ledger.fits import linked_fit
 from irt_assets.ledger.linked_windows import latest_constants
 from irt_assets.ledger.steps import Step, step_of
 from irt_assets.psychometrics.eligibility.attempts import Reason
-from irt_assets.reports.drift_linking import anchors_figure, linked, off_the_others
+from irt_assets.reports.drift_linking import linking
 from irt_assets.reports.drift_rows import Linked, linkings_of, proposed_of
 from irt_assets.reports.month_items import flagged_items
 from irt_assets.responses.scales import Scale
@@ -75,7 +73,7 @@ def sections(
     measured = measured_in(connection, scale.scale_id, Month(month).end)
     for title, blocks in (
         ("What must hold before anything is published", judged_by(gates, red=is_red)),
-        ("Anchors and linking", linking(connection, scale, month, dashboard)),
+        ("Anchors and linking", linked(connection, scale, month, dashboard)),
         ("What was published", published(step, proposed_of(connection, scale, month, fit))),
         ("Flagged items", flagged),
         ("Answers and learners", [*answers(fit, counts), learners(measured)]),
@@ -98,26 +96,17 @@ def judged_by(gates: Mapping[str, GateStatus], *, red: bool) -> Iterator[Block]:
     yield table(("outcome", "gate and reason"), rows, caption="Gates of the month")
 
 
-def linking(connection: psycopg.Connection, scale: Scale, month: str, dashboard: str | None) -> Iterator[Block]:
-    """How the month came to the scale, its anchors, and the months before it."""
+def linked(connection: psycopg.Connection, scale: Scale, month: str, dashboard: str | None) -> Iterator[Block]:
+    """How the month came to the scale, or why it did not."""
     constants = latest_constants(connection, month, scale.scale_id, scale.engine)
     fit = linked_fit(connection, scale.scale_id, "monthly", Month(month).start, scale.engine)
     history = read_history(connection, scale, month)
-    now = next((one for one in history if one.month == month), None)
-    if now is None or now.error:
-        yield Paragraph((f"{month} is not on the scale: ", *prose(now.error if now else "it was not fitted yet"), "."))
-    if constants is not None:
-        yield linked(constants, scale.rules.publication.anchor_q_alpha)
-        link = partial(page_link, view="item", dashboard=dashboard, scale=scale.scale_id)
-        yield from off_the_others(constants, lambda item: link(item, item=item))
+    errors = {one.month: one.error for one in history}
     anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
     shifts = anchor_shifts(anchors, fit.values, fit.constants) if anchors and fit and constants == fit.constants else []
-    if shifts:
-        yield anchors_figure(shifts)
-    if linked_of(history):
-        yield history_figures(history)
-    if history:
-        yield Details("Linking month by month", (history_table(history),))
+    why_not = errors.get(month, "it was not fitted yet")
+    said = [(f"{month} is not on the scale: ", *prose(why_not), ".")] if why_not else []
+    return linking(constants, scale, shifts, history, said, dashboard)
 
 
 def provenance(fit: Linked | None, scale: Scale, ui_url: str, zone: str) -> Iterator[Block]:
