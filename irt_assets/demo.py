@@ -170,7 +170,8 @@ def load(database: Database, files: SimulatedFiles, settings: Settings, say: Say
 
 def write_lake(database: Database, say: Say) -> None:
     """Write the log to the lake where Spark reads it; nothing without one. Safe to repeat."""
-    place = lake()
+    with database.connect() as connection:
+        place = lake(connection)
     if not isinstance(place, Lake):
         return
     done = export_days(database, place)

@@ -306,6 +306,11 @@ class Settings(BaseSettings):
         return 60 * self.irt_engine_timeout_minutes
 
     @property
+    def most_for_run(self) -> int | None:
+        """How many attempts a run reads into its process; None without IRT_SPARK, where there is no limit."""
+        return self.irt_spark_sample if self.irt_spark else None
+
+    @property
     def run_sizes(self) -> dict[str, tuple[str, str]]:
         """CPU and memory of the kinds of runs that have been given some."""
         found = [RUN_SIZE.fullmatch(entry) for entry in _entries(self.irt_run_resources)]

@@ -110,7 +110,7 @@ def _scored_parts(
     """A row for each learner, some learners after the others."""
     start, items = end - LOOKBACK, list(published.items)
     since = lookback_start(start, {scale.scale_id: scale})
-    if lake() is None or (kind == "nightly" and holds_log(connection, since, end)):
+    if lake(connection) is None or (kind == "nightly" and holds_log(connection, since, end)):
         for responses, learners in scoring_groups(connection, start, end, scale, items, published.withdrawn):
             yield scored(published, scale, None, responses, learners)
         return

@@ -75,7 +75,9 @@ def build_calibration_asset(
         fitted = [o.calibration for o in outcomes if o.calibration is not None]
         n_items = sum(int(c.estimated.sum()) for c in fitted)
         return dg.MaterializeResult(
-            metadata=shown.fit_metadata(outcomes) | {"dagster/row_count": dg.MetadataValue.int(n_items)}
+            metadata=shown.fit_metadata(outcomes)
+            | application(database.settings)
+            | {"dagster/row_count": dg.MetadataValue.int(n_items)}
         )
 
     return item_calibration
@@ -180,7 +182,7 @@ def build_calibration_assets(
             measured = measure(database, context.partition_key, context.run.run_id)
         return dg.MaterializeResult(
             metadata=shown.ability_metadata(measured)
-            | application()
+            | application(database.settings)
             | {"dagster/row_count": dg.MetadataValue.int(sum(len(m.theta) for m in measured))}
         )
 

@@ -30,7 +30,6 @@ from irt_assets.psychometrics.linking.placement import Linking
 from irt_assets.psychometrics.scoring.abilities import Scores
 from irt_assets.psychometrics.scoring.reliability import empirical_reliability
 from irt_assets.responses.scales import read_scales
-from resources.cluster.relational import application
 from resources.dagster_schema import rows_shown
 from resources.postgres.database import Database
 
@@ -39,8 +38,6 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 def fit_metadata(outcomes: Sequence[FitOutcome]) -> Metadata:
     found = metadata({"fits": _fit_table(outcomes), "flagged items": _flag_table(outcomes)})
-    if any(o.summed for o in outcomes):
-        found |= application()
     for o in outcomes:
         if o.calibration is not None:
             found |= metadata(dict(_fit_shown(o, o.calibration)), f"{o.scale_id}, {o.engine}")
