@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from htmltools import TagChild, TagList, tags
 
-from jobs.overview import Overview, RunUnderWay, ScheduleState
+from jobs.overview import Overview, ScheduleState
+from jobs.stuck_runs import UnfinishedRun
 from resources.alerts.outbox import RecordedAlert
 from resources.settings import Settings
 from services.dashboard.elements import DASH, badge, link, moment, prose, shortened, table
@@ -122,7 +123,7 @@ def _state(one: ScheduleState) -> TagChild:
 
 
 def runs(overview: Overview, settings: Settings) -> TagChild:
-    def row(one: RunUnderWay) -> tuple[TagChild, ...]:
+    def row(one: UnfinishedRun) -> tuple[TagChild, ...]:
         return (
             tags.a(one.run_id[:8], href=f"{settings.ui_url}/runs/{one.run_id}"),
             one.name,
