@@ -15,7 +15,16 @@ from resources.failures import PermanentFailure
 from resources.settings import Settings
 from services.jwt_verifier.app import build_app
 from services.jwt_verifier.keys import JwksKeys, KeySource, PemKey
-from services.jwt_verifier.tokens import ROLES, Identity, Refused, Role, Rules, Verifier, build_verifier, sent_token
+from services.jwt_verifier.tokens import (
+    ROLES,
+    Identity,
+    Role,
+    Rules,
+    TokenRefused,
+    Verifier,
+    build_verifier,
+    sent_token,
+)
 from tests.helpers.asgi import Answer, ask
 from tests.testbed.issuer import (
     ABSENT,
@@ -67,7 +76,7 @@ def names_told(answer: Answer) -> set[str]:
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
 def test_an_attack_is_refused(verifier: Verifier, attack: Attack) -> None:
     token = attack.make(Issuer())
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(TokenRefused) as refused:
         verifier.verify(token)
     assert refused.value.reason in attack.reasons.split()
     answer = asked(verifier, token)
@@ -90,13 +99,13 @@ def test_the_type_of_the_key_decides_the_algorithm(
     verifier = Verifier(keys, RULES)
     assert verifier.verify(issuer.token()).sub == "ann"
     for other in {"RS256", "ES256", "EdDSA", "HS256", "none"} - {algorithm}:
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(TokenRefused) as refused:
             verifier.verify(issuer.token({"alg": other}))
         assert refused.value.reason == "algorithm"
     for other in {"RS256", "ES256", "EdDSA"} - {algorithm}:
-        with pytest.raises(Refused):
+        with pytest.raises(TokenRefused):
             verifier.verify(Issuer(other).token())
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(TokenRefused) as refused:
         verifier.verify(issuer.forged(lambda _: bytes(64)))
     assert refused.value.reason == "bad_signature"
 
@@ -257,7 +266,7 @@ def test_who_sends_no_token_is_told_of_no_error(pem: Verifier) -> None:
 
 def test_the_cookie_s_name_is_a_setting(pem: Verifier) -> None:
     assert ask(build_app(pem, "session"), "GET", "/verify", {"cookie": f"session={TOKEN}"}).status == 200
-    with pytest.raises(Refused, match="No token"):
+    with pytest.raises(TokenRefused, match="No token"):
         sent_token([], [f"{COOKIE}={TOKEN}"], "session")
 
 
@@ -278,7 +287,7 @@ def test_verifications_are_counted_by_reason(pem: Verifier) -> None:
 
 def test_a_decision_long_after_looks_at_the_time_again(pem: Verifier) -> None:
     pem.verify(Issuer().token(exp=after(60))).require_current()
-    with pytest.raises(Refused, match="expired"):
+    with pytest.raises(TokenRefused, match="expired"):
         Identity("ann", "acme", ("operator",), frozenset(), after(-31)).require_current()
 
 
