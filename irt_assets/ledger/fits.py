@@ -257,10 +257,12 @@ def save_linked_fit(
     fitted_at: datetime,
     fit_code_version: str,
     run_id: str | None,
+    calibration: bytes | None = None,
 ) -> None:
     """Complete a fit on the bank's scale, superseding the window's earlier one, in the caller's transaction.
 
-    `linking` is None for an origin, which defines the scale (slope 1, intercept 0).
+    `linking` is None for an origin, which defines the scale (slope 1, intercept 0). `calibration`: the whole fit, where
+    none was staged.
     """
     constants = LinkingConstants.of_origin() if linking is None else LinkingConstants.of(linking)
     latent = Spread(mean=linked.latent_mean, sd=linked.latent_sd)
@@ -297,6 +299,7 @@ def save_linked_fit(
         "code_version": fit_code_version,
         "run_id": run_id,
         "fitted_at": fitted_at,
+        "calibration": calibration,
     }
     import pandas as pd  # takes half a second, only for writers
 
