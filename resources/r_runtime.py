@@ -10,7 +10,8 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import metadata
+
+from resources.version import installed_version
 
 INSTALL_R = "apt install r-base-core r-base-dev"
 INSTALL_RPY2 = "make venv EXTRAS=r"
@@ -41,14 +42,7 @@ def missing_r(runtime: RRuntime | None) -> str | None:
     """None where R can be called from here; else what that needs, and the command that installs it."""
     if runtime is None:
         return f"R, and there is no Rscript on the PATH that answers: {INSTALL_R}"
-    return None if rpy2_version() else f"the package {RPY2}: {INSTALL_RPY2}"
-
-
-def rpy2_version() -> str | None:
-    try:
-        return metadata.version(RPY2)
-    except metadata.PackageNotFoundError:
-        return None
+    return None if installed_version(RPY2) else f"the package {RPY2}: {INSTALL_RPY2}"
 
 
 @lru_cache

@@ -1,10 +1,10 @@
-"""Which code this is: the package version, and the commit where it runs from a checkout."""
+"""Which code this is: the package version, and the commit where it runs from a checkout; and which packages it has."""
 
 from __future__ import annotations
 
 import subprocess
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 
@@ -26,3 +26,11 @@ def code_version() -> str:
     except (OSError, subprocess.SubprocessError):
         return release
     return f"{release}+g{described}"
+
+
+def installed_version(package: str) -> str | None:
+    """The version of a distribution; None where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

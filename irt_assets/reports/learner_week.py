@@ -32,9 +32,9 @@ from irt_assets.reports.learner_words import language_of
 from resources import tables
 from resources.failures import PermanentFailure, TransientFailure
 from resources.files.object_store import ObjectStore, hashed_part
-from resources.files.typesetting import typst_version
 from resources.postgres import warehouse
 from resources.postgres.database import Database
+from resources.version import installed_version
 
 FORMATS: tuple[Format, Format] = ("html", "pdf")
 AT_ONCE = 16
@@ -171,7 +171,7 @@ def _makers_hash() -> str:
         for one in folder.iterdir()
         if one.is_file() and (one.name.startswith("learner") or folder in (blocks, blocks / "templates"))
     ]
-    digest = sha256(typst_version().encode())
+    digest = sha256((installed_version("typst") or "none").encode())
     for one in sorted(makers, key=lambda one: one.name):
         digest.update(one.read_bytes())
     return digest.hexdigest()
