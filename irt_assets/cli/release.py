@@ -15,7 +15,7 @@ from irt_assets.blocks import Pairs
 from irt_assets.cli.console import AsJson, By, Reason, Yes, confirm, escape, out, print_blocks, print_json, say
 from irt_assets.cli.installation import current_database, current_settings, current_store, signed
 from irt_assets.common.partitions import month_of
-from irt_assets.common.wording import counted
+from irt_assets.common.wording import counted, shortened
 from irt_assets.decisions import anchor_versions, recalibration, release, release_undo
 from irt_assets.decisions.proposals import Proposal, find_proposals, latest_waiting, parse_reference, proposals
 from irt_assets.decisions.release_impact import impacts
@@ -190,11 +190,11 @@ def recalibrate(
         return
     say(f"{done.n_responses:,} answers of {done.n_persons:,} learner-months in {', '.join(done.months)}")
     for month, why in done.passed_over.items():
-        say(f"  passed over: {month} {_short(why)}")
+        say(f"  passed over: {month} {shortened(why, LONGEST)}")
     for name, since in done.changed.items():
         say(f"  {name}: only answers from {since:%Y-%m-%d} on, when it changed")
     for name, problems in list(done.held.items())[:MOST_NAMED]:
-        say(f"  held back: {name}: {_short('; '.join(problems))}")
+        say(f"  held back: {name}: {shortened('; '.join(problems), LONGEST)}")
     say(f"{counted(len(done.proposed), 'item')} proposed: irt release list --month {done.window}")
 
 
@@ -259,10 +259,6 @@ def as_dict(proposal: Proposal) -> dict[str, Any]:
         "cautions": list(proposal.cautions),
         "decided": proposal.decided or None,
     }
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def _count(found: Sequence[Proposal]) -> str:

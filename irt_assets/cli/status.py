@@ -16,7 +16,7 @@ import typer
 from irt_assets.blocks import Badge, Text, table
 from irt_assets.cli.console import AsJson, escape, out, print_blocks, print_json
 from irt_assets.cli.installation import current_database, current_instance, current_settings
-from irt_assets.common.wording import counted, some_of, span
+from irt_assets.common.wording import counted, shortened, some_of, span
 from irt_assets.gates.month_judged import MonthState
 from jobs.alerts import backup_alert
 from jobs.overview import OnSpark, Overview, as_dict, collect_overview
@@ -81,8 +81,11 @@ def _print(overview: Overview, zone: ZoneInfo) -> None:
     print_blocks(table(("month", "scale", "state", "why"), [*_months(overview.months)]))
     if overview.waiting:
         out.print(f"{escape(waiting_line(overview.waiting))} → irt release list")
-    _some("violated", [f"{v.invariant}: {v.subjects} open, e.g. {_short(v.example)}" for v in overview.violations])
-    _some("alert", [f"{at(a.opened_at)} {a.partition} {_short(a.what)}" for a in overview.alerts])
+    _some(
+        "violated",
+        [f"{v.invariant}: {v.subjects} open, e.g. {shortened(v.example, LONGEST)}" for v in overview.violations],
+    )
+    _some("alert", [f"{at(a.opened_at)} {a.partition} {shortened(a.what, LONGEST)}" for a in overview.alerts])
     _some("run", [f"{r.name} {r.partition} {r.status} since {at(r.since)}" for r in overview.runs])
 
 
@@ -114,7 +117,7 @@ def _months(states: Sequence[MonthState]) -> Iterator[tuple[Text, ...]]:
             why = whys.get(state, f"{len(months)} months")
             yield span(months[0].month, months[-1].month), scale_id, state.badge, why
         else:
-            yield from ((one.month, scale_id, state.badge, _short(one.why)) for one in months)
+            yield from ((one.month, scale_id, state.badge, shortened(one.why, LONGEST)) for one in months)
 
 
 def _some(what: str, lines: list[str]) -> None:
@@ -122,7 +125,3 @@ def _some(what: str, lines: list[str]) -> None:
         out.print(f"[bold]{what}[/bold] {escape(line)}")
     if len(lines) > LINES_SHOWN:
         out.print(f"[bold]{what}[/bold] … and {len(lines) - LINES_SHOWN} more (--json shows all)")
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

@@ -18,6 +18,7 @@ from irt_assets.blocks import Column, Moment, Pairs, Span, Table
 from irt_assets.blocks import number as number
 from irt_assets.blocks import percent as percent
 from irt_assets.common.dashboard_pages import address
+from irt_assets.common.wording import shortened as shortened
 from services.dashboard.figures import shown
 from services.dashboard.page import file_address
 
@@ -80,11 +81,6 @@ def section(title: str, *body: TagChild) -> Tag:
 
 def notice(*body: TagChild, tone: str = "info") -> Tag:
     return tags.div(*body, class_=f"alert alert-{tone}", role="status")
-
-
-def shortened(text: str, most: int = 60) -> str:
-    """The first `most` characters: an id may be of any length."""
-    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def prose(text: str) -> TagList:
