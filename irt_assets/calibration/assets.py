@@ -5,6 +5,7 @@ functions, so this module does not postpone them.
 """
 
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any, NoReturn
 
 import dagster as dg
@@ -205,19 +206,15 @@ def build_calibration_assets(
     default = build(DEFAULT)
     fits: dict[str, Fit] = {
         DEFAULT: lambda database, store, month, run_id: fit_month(database, store, month, default, run_id, build)
-    } | {engine: _comparison_fit(build, engine, scales) for engine, scales in comparison_engines.items()}
+    } | {
+        engine: partial(fit_month_for_comparison, engine=engine, scales=scales, build=build)
+        for engine, scales in comparison_engines.items()
+    }
     fitted = [
         build_calibration_asset(engine=engine, months=months, fit=fit, priority=len(fits) - place)
         for place, (engine, fit) in enumerate(fits.items())
     ]
     return [*fitted, linked_item_parameters, published_item_parameters, abilities, engine_agreement]
-
-
-def _comparison_fit(build: Callable[[str], Calibrator], engine: str, scales: Collection[str] | None) -> Fit:
-    def fit(database: Database, store: ObjectStore, month: str, run_id: str) -> list[FitOutcome]:
-        return fit_month_for_comparison(database, store, month, engine, scales, run_id, build)
-
-    return fit
 
 
 def _fail_as_held(context: dg.AssetExecutionContext, month: str, held: list[Step], where: Metadata) -> NoReturn:

@@ -114,9 +114,10 @@ def fit_month_for_comparison(
     database: Database,
     store: ObjectStore,
     month: str,
+    run_id: str | None,
+    *,
     engine: str,
     scales: Collection[str] | None,
-    run_id: str | None,
     build: Callable[[str], Calibrator],
 ) -> list[FitOutcome]:
     """Fit those of `scales` (None: all) with an engine that are published from another, and stage the fits.

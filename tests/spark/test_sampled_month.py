@@ -162,7 +162,9 @@ def test_what_needs_everybody_in_one_process_is_refused(months: Made) -> None:
     def build(name: str) -> Calibrator:
         return TrialEngine(1)
 
-    (fit,) = fit_month_for_comparison(graph.database, graph.store, rooms.MONTHS[0], "trial", None, None, build)
+    (fit,) = fit_month_for_comparison(
+        graph.database, graph.store, rooms.MONTHS[0], None, engine="trial", scales=None, build=build
+    )
     assert not unsaid(fit.error, "scored answers: set IRT_SPARK_SAMPLE higher")
     with pytest.raises(PermanentFailure, match=f"{rooms.MONTHS[1]} has more attempts than IRT_SPARK_SAMPLE allows"):
         recalibrate(graph.database, graph.store, rooms.SCALE, rooms.MONTHS[1], rooms.MONTHS[1])
