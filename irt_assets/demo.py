@@ -487,14 +487,13 @@ def _split(database: Database, scale_id: str, parts: list[Component], say: Say) 
 
 def _say_abilities(database: Database, month: str, say: Say) -> None:
     with database.connect() as connection:
-        row = connection.execute(
+        [(n, mean, sd, se)] = connection.execute(
             """SELECT count(*), avg(theta), stddev_samp(theta), avg(se) FROM mirt_ability
                WHERE kind = 'monthly' AND window_end = %s""",
             (Month(month).end,),
-        ).fetchone()
-    assert row is not None
-    if row[0]:
-        say(f"{row[0]:,} learners measured: mean θ {row[1]:+.2f}, SD {row[2] or 0:.2f}, mean SE {row[3]:.2f}")
+        ).fetchall()
+    if n:
+        say(f"{n:,} learners measured: mean θ {mean:+.2f}, SD {sd or 0:.2f}, mean SE {se:.2f}")
 
 
 def _log_window(database: Database) -> tuple[datetime, datetime]:

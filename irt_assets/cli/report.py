@@ -138,14 +138,13 @@ def _make_week(settings: Settings, database: Database, monday: str, as_json: boo
     if not outcome.success:
         raise PermanentFailure(outcome.why)
     with database.connect() as connection:
-        row = connection.execute(
+        [(learners, files)] = connection.execute(
             "SELECT count(DISTINCT user_id), count(*) FROM report_artifacts WHERE week_start = %s", (monday,)
-        ).fetchone()
-    assert row is not None
+        ).fetchall()
     if as_json:
-        print_json({"week": monday, "learners": row[0], "files": row[1], "warnings": outcome.warnings})
+        print_json({"week": monday, "learners": learners, "files": files, "warnings": outcome.warnings})
     else:
-        say(f"{monday}: {row[0]:,} learners have a report, {row[1]:,} files")
+        say(f"{monday}: {learners:,} learners have a report, {files:,} files")
         for warning in outcome.warnings:
             say(warning)
     if outcome.warnings:

@@ -160,14 +160,12 @@ def holds_log(connection: psycopg.Connection, since: datetime, until: datetime) 
     whole = lake(connection)
     if whole is None:
         return True
-    row = connection.execute(
+    [(has_earlier, first)] = connection.execute(
         """SELECT EXISTS (SELECT FROM attempt WHERE completed_at < %(since)s),
                   (SELECT (min(completed_at) AT TIME ZONE 'UTC')::date::text FROM attempt
                    WHERE completed_at >= %(since)s AND completed_at < %(until)s)""",
         {"since": since, "until": until},
-    ).fetchone()
-    assert row is not None
-    has_earlier, first = row
+    ).fetchall()
     if has_earlier:
         return True
     days = whole.days(since, until)
