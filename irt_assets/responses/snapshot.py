@@ -58,10 +58,6 @@ class Snapshot:
     counts: dict[str, dict[str, int]]
     rules: dict[str, dict[str, Any]]
 
-    def attempts_on(self, scale_id: str) -> int:
-        """All attempts on a scale, whatever became of them."""
-        return sum(self.counts.get(scale_id, {}).values())
-
 
 def take_snapshot(
     database: Database,
@@ -207,7 +203,7 @@ def read_for_run(
 
 def sample_for_run(snapshot: Snapshot, most: int | None, scale_id: str) -> str:
     """What `read_for_run` reads of a scale, in words; empty where that is everybody."""
-    attempts = snapshot.attempts_on(scale_id)
+    attempts = sum(snapshot.counts.get(scale_id, {}).values())
     if most is None or attempts <= most or not is_manifest(snapshot.uri):
         return ""
     return f"a random sample of learners, with about {most:,} of {attempts:,} attempts (IRT_SPARK_SAMPLE)"

@@ -50,9 +50,10 @@ def form(asked: Asked, kinds: Sequence[What], *, since: str = "", leaked: bool =
             tone="secondary",
         )
     dated = {*kinds} - {"reject", "drop", "put_back"}
+    tomorrow = f"{asked.reader.now() + timedelta(days=1):%Y-%m-%d}"
     return tags.div(
         ui.input_text_area("reason", "Reason, kept on record (required)", rows=3, width="100%"),
-        ui.input_text("since", _day_label(kinds), since, width="100%", placeholder=_tomorrow(asked)) if dated else None,
+        ui.input_text("since", _day_label(kinds), since, width="100%", placeholder=tomorrow) if dated else None,
         ui.input_checkbox("although_it_leaked", "Accept it although it leaked", width="100%") if leaked else None,
         tags.div(
             *(ui.input_action_button(what, BUTTONS[what], class_=f"btn-{TONES[what]}") for what in kinds),
@@ -154,10 +155,6 @@ def _message(outcome: Outcome, follows: TagChild = None, *, tone: str) -> TagLis
             data_seen="",
         )
     )
-
-
-def _tomorrow(asked: Asked) -> str:
-    return f"{asked.reader.now() + timedelta(days=1):%Y-%m-%d}"
 
 
 def _day_label(kinds: Sequence[What]) -> str:

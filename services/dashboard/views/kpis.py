@@ -24,13 +24,14 @@ BESIDE = 4
 
 def page(asked: Asked) -> Page:
     n_weeks = whole_number(asked, "weeks", "number of weeks", WEEKS_SHOWN, FEWEST, MOST)
+    choices = [str(n) for n in sorted({4, WEEKS_SHOWN, 13, MOST, n_weeks})]
     with asked.reader.connect() as connection:
         found = [one for week in last_weeks(connection, n_weeks) for one in _of_week(asked, connection, week)]
     return Page(
         "KPIs of all learners",
         TagList(
             tags.p(_answer(found), class_="lead"),
-            asking_form("kpis", choice("Weeks shown", "weeks", _choices(n_weeks), str(n_weeks))),
+            asking_form("kpis", choice("Weeks shown", "weeks", choices, str(n_weeks))),
             *(_kpis(found) if found else ()),
             tags.p("Single learners: ", link("find one by id", "learners"), "."),
         ),
@@ -57,10 +58,6 @@ def _answer(found: Sequence[Quartiles]) -> str:
         f"In the week from {newest.week_start}, of {newest.of:,} learners, the median's engagement is "
         f"{number(newest.median)}{change}; its churn risk is {number(risk.median)}."
     )
-
-
-def _choices(asked_for: int) -> list[str]:
-    return [str(n) for n in sorted({4, WEEKS_SHOWN, 13, MOST, asked_for})]
 
 
 def _kpis(found: Sequence[Quartiles]) -> list[TagChild]:
