@@ -168,5 +168,5 @@ def _failing(instance: dg.DagsterInstance, now: datetime) -> dict[str, Alert]:
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def alert_delivery(database: dg.ResourceParam[Database]) -> dg.SkipReason:
-    arrived = deliver(database, database.settings)
+    arrived = deliver(database)
     return dg.SkipReason(", ".join(f"{n} to {name}" for name, n in arrived.items()) or "no channel is configured")

@@ -420,12 +420,12 @@ def test_months_stay_what_they_are_when_all_that_is_old_goes(
         assert {state.state for state in before} <= {State.GREEN, State.RED}
         runs = instance.get_runs_count()
         monkeypatch.setattr("jobs.prune.datetime", Later)
-        would = [g for g in prune(database, store, instance, made_month, dry_run=True) if g.names]
+        would = [g for g in prune(database, store, instance, dry_run=True) if g.names]
         assert instance.get_runs_count() == runs
-        gone = {g.kind: g.names for g in prune(database, store, instance, made_month, dry_run=False) if g.names}
+        gone = {g.kind: g.names for g in prune(database, store, instance, dry_run=False) if g.names}
         assert month_states(database, instance, rooms.MONTHS) == before
         report = look_at_everything(database, store, before, now, {}, [snapshots_match_their_hash])
-        again = [g for g in prune(database, store, instance, made_month, dry_run=False) if g.names]
+        again = [g for g in prune(database, store, instance, dry_run=False) if g.names]
     assert {g.kind for g in would} <= set(gone)
     once = ("superseded fits", "attempts at fits", "runs that were superseded or failed")
     assert [len(gone[kind]) for kind in once] == [1, 1, 1], gone
