@@ -53,7 +53,7 @@ from resources.cluster.relational import lake
 from resources.dagster_compat import PARTITION_NAME_TAG
 from resources.failures import PermanentFailure
 from resources.files.object_store import object_store
-from resources.postgres.database import Database
+from resources.postgres.database import Database, first_column
 from resources.postgres.schema import upgrade
 from resources.settings import Settings, get_settings, write_env_file
 
@@ -245,15 +245,15 @@ def write_learner_reports(database: Database, settings: Settings, now: datetime,
     minutes."""
     (week,) = WEEKS.back(now, 1)
     with database.connect() as connection:
-        rows = connection.execute(
+        users = first_column(
+            connection,
             """SELECT DISTINCT ON (lang) user_id FROM (
                  SELECT l.attributes->>'lang' AS lang, user_id, sum(attempts) AS answers
                  FROM features_topic_daily f JOIN learner l USING (user_id)
                  WHERE NOT is_test AND date >= %(monday)s AND date < %(monday)s + 7 GROUP BY 1, 2) practised
                ORDER BY lang, answers DESC, user_id""",
             {"monday": date.fromisoformat(week)},
-        ).fetchall()
-    users = [user for (user,) in rows]
+        )
     folder = (settings.report_output_dir or settings.irt_home / "reports") / week
     there = [folder / name for user in users for name in learner_copies.names(week, user)]
     if all(path.exists() for path in there):

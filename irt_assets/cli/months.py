@@ -93,11 +93,10 @@ def backfill(
     here: Here = False,
 ) -> None:
     """Materialise every month from one to another, oldest first, as `irt calibrate` does."""
-    settings = current_settings()
     months = list(months_between(first, last))
     if not months:
         raise PermanentFailure(f"--from {first} lies after --to {last}")
-    if not _run_months(settings, current_database(), months, here=here):
+    if not _run_months(current_settings(), current_database(), months, here=here):
         raise typer.Exit(1)
 
 

@@ -204,10 +204,11 @@ def engines_staged(connection: psycopg.Connection, snapshot: Snapshot, scale_id:
 
 def engines_tried(connection: psycopg.Connection, month: str, scale_id: str) -> set[str]:
     """The engines that were ever asked to fit the month."""
-    rows = connection.execute(
-        "SELECT DISTINCT engine FROM fit_staging WHERE (month, scale_id) = (%s, %s)", (month, scale_id)
+    return set(
+        first_column(
+            connection, "SELECT DISTINCT engine FROM fit_staging WHERE (month, scale_id) = (%s, %s)", (month, scale_id)
+        )
     )
-    return {engine for (engine,) in rows}
 
 
 def never_linked(connection: psycopg.Connection, staged: StagedFit, run_id: str | None) -> StagedFit:

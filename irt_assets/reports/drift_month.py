@@ -21,7 +21,7 @@ from irt_assets.reports.drift_facts import gather
 from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore, key_part
-from resources.postgres.database import Database
+from resources.postgres.database import Database, first_column
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,7 @@ class DriftReport:
 def windows(database: Database) -> list[str]:
     """The months that were ever judged, the newest first: window 1, 2, …"""
     with database.connect() as connection:
-        rows = connection.execute("SELECT DISTINCT month FROM scored_snapshot ORDER BY month DESC").fetchall()
-    return [month for (month,) in rows]
+        return first_column(connection, "SELECT DISTINCT month FROM scored_snapshot ORDER BY month DESC")
 
 
 def make(
@@ -106,11 +105,11 @@ def keep(database: Database, store: ObjectStore, report: DriftReport) -> list[Ar
 def kept(database: Database, month: str) -> list[str]:
     """The URIs of the month's reports in the store, HTML before PDF."""
     with database.connect() as connection:
-        rows = connection.execute(
+        return first_column(
+            connection,
             """SELECT url FROM report_artifacts WHERE starts_with("window", %s) ORDER BY "window", format""",
             (f"{month}/",),
-        ).fetchall()
-    return [url for (url,) in rows]
+        )
 
 
 def write(report: DriftReport, folder: Path, window: int) -> list[Path]:
