@@ -146,14 +146,14 @@ def _fit(
         scales = read_scales(connection, Month(month).start)
     if snapshot is None:
         raise PermanentFailure(f"{month} has no snapshot: materialise scored_responses of {month} first")
-    settings, most = database.settings, database.settings.most_for_run
-    table = read_for_run(store, snapshot, most, FIT_COLUMNS)
+    settings = database.settings
+    table = read_for_run(store, snapshot, settings.most_for_run, FIT_COLUMNS)
     results: list[tuple[Scale, str, Calibrated | Exception, StagedSpec, float, str]] = []
     for scale in scales.values():
         engines = engines_of(scale)
         if not engines:
             continue
-        drawn = sample_for_run(snapshot, most, scale.scale_id)
+        drawn = sample_for_run(snapshot, settings.most_for_run, scale.scale_id)
         everybody = count_items(settings, store, snapshot, scale.scale_id) if drawn else None
         with database.connect() as connection:
             anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
@@ -197,7 +197,7 @@ def _fit(
                     if name == scale.engine and outcome.calibration.convergence.converged:
                         compared = misfit.compared(
                             store,
-                            most,
+                            settings.most_for_run,
                             scale,
                             request.responses,
                             outcome.calibration,

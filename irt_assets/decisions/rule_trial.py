@@ -108,11 +108,12 @@ class RuleTrial:
         both = sorted(before.items.keys() & after.items.keys())
         if both:
             old, new = (ItemParameters.of_rows(both, map(of.items.get, both)) for of in (before, after))
-            a, b = (np.sqrt(((new.a - old.a) ** 2).mean()), np.sqrt(((new.b - old.b) ** 2).mean()))
-            farthest = int(np.abs(new.b - old.b).argmax())
+            moved = np.array([new.a - old.a, new.b - old.b])
+            farthest = int(np.abs(moved[1]).argmax())
+            rms = np.sqrt((moved**2).mean(axis=1))
             yield (
-                f"{counted(len(both), 'item')} in both: a differs by {a:.4f} and b by {b:.4f} (root mean square); "
-                f"b of {both[farthest]} most, by {(new.b - old.b)[farthest]:+.4f}"
+                f"{counted(len(both), 'item')} in both: a differs by {rms[0]:.4f} and b by {rms[1]:.4f} (root mean "
+                f"square); b of {both[farthest]} most, by {moved[1, farthest]:+.4f}"
             )
 
 
