@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from irt_assets.blocks import Badge, Text, table
+from irt_assets.blocks import Text, table
 from irt_assets.cli.console import AsJson, escape, out, print_blocks, print_json
 from irt_assets.cli.installation import current_database, current_instance
 from irt_assets.common.wording import counted, shortened, some_of, span
@@ -68,11 +68,7 @@ def _print(overview: Overview, zone: ZoneInfo) -> None:
         out.print(f"backup: {mark} {at(overview.last_backup.made_at)} {escape(overview.last_backup.address)}")
     if overview.on_spark:
         out.print(_spark_line(overview.on_spark))
-    marks = {(True, False): Badge("on", "good"), (True, True): Badge("late", "bad")}
-    rows = [
-        (s.job, marks.get((s.on, bool(s.late)), Badge("off")), at(s.last_tick), s.result, at(s.next_tick), s.newest)
-        for s in overview.schedules
-    ]
+    rows = [(s.job, s.badge, at(s.last_tick), s.result, at(s.next_tick), s.newest) for s in overview.schedules]
     print_blocks(table(("schedule", "", "last tick", "its runs", "next tick", "newest"), rows))
     for late in filter(None, (s.late for s in overview.schedules)):
         out.print(f"[red]late[/red] {escape(late)}")
