@@ -30,10 +30,10 @@ from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.core.options import Latent, Model
 from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, LogNormal, Priors
+from irt_assets.psychometrics.core.testlets import share_testlets
 from irt_assets.psychometrics.estimation.latent_shape import fit_with_shape
 from irt_assets.psychometrics.estimation.levels import Earlier, assignment_correlation, fit_by_level
 from irt_assets.psychometrics.estimation.shape import Shape
-from irt_assets.psychometrics.estimation.testlets import share_testlets
 from irt_assets.psychometrics.fit.fit_summary import summarise
 from irt_assets.psychometrics.fit.item_sums import ItemSums
 from irt_assets.responses.scales import Scale

@@ -10,8 +10,7 @@ import hashlib
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cache
+from datetime import datetime
 from typing import Any
 
 import ibis.expr.types as ir
@@ -78,7 +77,6 @@ class WindowTotals:
 
 _MARK = "v2:"
 """What every stored hash begins with: how the rows were written out (as `row_hash` says)."""
-_START, _END = datetime(2001, 2, 1, tzinfo=UTC), datetime(2001, 3, 1, tzinfo=UTC)
 
 
 def data_hash(connection: psycopg.Connection, start: datetime, end: datetime, scales: Mapping[str, Scale]) -> str:
@@ -97,20 +95,6 @@ def data_hash_by(run: Run, start: datetime, end: datetime, scales: Mapping[str, 
     # As text, because numbers as large as the sums are read as floats.
     found = run.read(f"SELECT concat(a, ' ', b, ' ', c) AS sums FROM ({sums}) t(a, b, c)")
     return digest_of(found["sums"][0].as_py().split())
-
-
-def query_of_hash(scales: Mapping[str, Scale]) -> str:
-    """The query of `data_hash` for some month: with the bounds of a window, all that its hash depends on but rows."""
-    return _query_of_hash(frozenset((one.scale_id, one.rules.eligibility.lookback_months) for one in scales.values()))
-
-
-@cache
-def _query_of_hash(lookbacks: frozenset[tuple[str, int]]) -> str:
-    scales = {
-        scale: Scale(scale, rules=Rules.from_settings({"lookback_months": months}))
-        for scale, months in sorted(lookbacks)
-    }
-    return query_of_sums(window_rows(_START, _END, scales), on_postgres)
 
 
 def window_rows(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> ir.Table:
