@@ -24,6 +24,7 @@ from resources.failures import PermanentFailure
 
 MONTH_PATTERN = r"^\d{4}-(0[1-9]|1[0-2])$"
 COOKIE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+ROLE_NAMES = re.compile(r".+=[a-z]+")
 OWNER_ALONE = 0o700
 RUN_KINDS = ("daily", "weekly", "nightly", "monthly", "drift", "report", "upkeep", "other")
 """Kinds of runs by the tag irt/kind; `other` are untagged: assets that somebody chose, or automation."""
@@ -146,6 +147,11 @@ class Settings(BaseSettings):
         None, description="the only algorithm that is accepted; unset: the one of each key's type"
     )
     jwt_max_age_hours: float = Field(24, gt=0, description="hours after which a token is too old, whatever its exp")
+    jwt_roles: str = Field(
+        "",
+        description="roles of the company's login = roles here, with commas, such as admin=operator,teacher=viewer; "
+        "a role that is not listed grants nothing; unset: tokens have the names of the roles here",
+    )
     jwt_cookie_name: str = Field("__Host-irt", description="cookie in which browsers send the token")
     prometheus_metrics_port: int = Field(9464, ge=1, le=65535, description="port of the exporter's metrics")
     irt_daemon_metrics_port: int = Field(9465, ge=1, le=65535, description="port of the daemon's metrics")
@@ -287,6 +293,13 @@ class Settings(BaseSettings):
                 )
         return value
 
+    @field_validator("jwt_roles")
+    @classmethod
+    def _role_names(cls, value: str) -> str:
+        if not all(ROLE_NAMES.fullmatch(entry) for entry in _entries(value)):
+            raise ValueError("must be THEIRS=OURS with commas between them, such as admin=operator,teacher=viewer")
+        return value
+
     @field_validator("irt_ui_hosts")
     @classmethod
     def _host_names(cls, value: str) -> str:
@@ -304,6 +317,11 @@ class Settings(BaseSettings):
     def engine_timeout_s(self) -> float:
         """Seconds after which a fit in a child process is given up."""
         return 60 * self.irt_engine_timeout_minutes
+
+    @property
+    def login_roles(self) -> dict[str, str]:
+        """What each role of the company's login is here."""
+        return {name: role for entry in _entries(self.jwt_roles) for name, _, role in [entry.rpartition("=")]}
 
     @property
     def run_sizes(self) -> dict[str, tuple[str, str]]:
