@@ -24,6 +24,16 @@ from resources.failures import PermanentFailure
 
 MONTH_PATTERN = r"^\d{4}-(0[1-9]|1[0-2])$"
 COOKIE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+PORTS = (
+    "irt_exporter_metrics_port",
+    "irt_daemon_metrics_port",
+    "irt_code_server_metrics_port",
+    "irt_ui_metrics_port",
+    "prometheus_metrics_port",
+    "irt_ui_port",
+    "irt_theta_port",
+    "irt_dashboard_port",
+)
 ROLE_NAMES = re.compile(r".+=[a-z]+")
 OWNER_ALONE = 0o700
 RUN_KINDS = ("daily", "weekly", "nightly", "monthly", "drift", "report", "upkeep", "other")
@@ -52,11 +62,13 @@ class Settings(BaseSettings):
 
     irt_home: Path = Field(Path(".irt"), description="folder of the embedded database, snapshots and logs")
     database_url: SecretStr | None = Field(None, description="PostgreSQL; unset: an embedded server under IRT_HOME")
-    pghost: str | None = Field(None, description="PostgreSQL host; used with PGDATABASE if DATABASE_URL is not set")
+    pghost: str | None = Field(
+        None, description="PostgreSQL host; used with PGDATABASE or PGUSER if DATABASE_URL is not set"
+    )
     pgport: int = Field(5432, ge=1, le=65535, description="PostgreSQL port, with PGHOST")
     pguser: str | None = Field(None, description="PostgreSQL user, with PGHOST; unset: this process's user")
     pgpassword: SecretStr | None = Field(None, description="PostgreSQL password, with PGHOST")
-    pgdatabase: str | None = Field(None, description="PostgreSQL database, with PGHOST")
+    pgdatabase: str | None = Field(None, description="PostgreSQL database, with PGHOST; unset: PGUSER")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="lowest level that is logged")
     log_format: Literal["text", "json"] | None = Field(
         None, description="format of the log; unset: text on a terminal, else json"
@@ -153,7 +165,10 @@ class Settings(BaseSettings):
         "a role that is not listed grants nothing; unset: tokens have the names of the roles here",
     )
     jwt_cookie_name: str = Field("__Host-irt", description="cookie in which browsers send the token")
-    prometheus_metrics_port: int = Field(9464, ge=1, le=65535, description="port of the exporter's metrics")
+    irt_exporter_metrics_port: int = Field(9464, ge=1, le=65535, description="port of the exporter's metrics")
+    prometheus_metrics_port: int | None = Field(
+        None, ge=1, le=65535, description="port where the θ API serves its metrics, besides its own /metrics"
+    )
     irt_daemon_metrics_port: int = Field(9465, ge=1, le=65535, description="port of the daemon's metrics")
     irt_code_server_metrics_port: int = Field(9466, ge=1, le=65535, description="port of the code server's metrics")
     irt_ui_metrics_port: int = Field(9467, ge=1, le=65535, description="port of the Dagster UI's metrics")
@@ -191,14 +206,16 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _libpqs_variables(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """DATABASE_URL from PGHOST and PGDATABASE if it is not set at all; an empty one means the embedded server.
+        """DATABASE_URL from PGHOST and PGDATABASE or PGUSER if it is not set at all; an empty one means the embedded
+        server. As for libpq, the database has the user's name where none is given.
 
-        Both are required, as a developer's PGHOST or PGUSER alone is meant for another program.
+        A developer's PGHOST or PGUSER alone is meant for another program.
         """
-        host, name = values.get("pghost"), values.get("pgdatabase")
+        host, user = values.get("pghost"), values.get("pguser")
+        name = values.get("pgdatabase") or user
         if "database_url" in values or not (host and name):
             return values
-        user, password = values.get("pguser"), _plain(values.get("pgpassword"))
+        password = _plain(values.get("pgpassword"))
         account = ":".join(quote(part, safe="") for part in (user, password if user else None) if part)
         server = f"{quote(host, safe='')}:{values.get('pgport') or 5432}"
         url = f"postgresql://{account}{'@' if account else ''}{server}/{quote(name, safe='')}"
@@ -311,6 +328,15 @@ class Settings(BaseSettings):
     def _keys_encrypt(self) -> Self:
         if self.s3_sse_kms_key_id and self.s3_sse != "aws:kms":
             raise ValueError("S3_SSE_KMS_KEY_ID is used with S3_SSE=aws:kms alone: set that, or unset the key")
+        return self
+
+    @model_validator(mode="after")
+    def _no_port_of_metrics_is_taken(self) -> Self:
+        ports = {name: port for name in PORTS if (port := getattr(self, name)) is not None}
+        for name, port in ports.items():
+            other = next((other for other in PORTS if other != name and ports.get(other) == port), None)
+            if other and name.endswith("metrics_port"):
+                raise ValueError(f"{name.upper()} and {other.upper()} are both {port}: give each server its own port")
         return self
 
     @property

@@ -98,7 +98,7 @@ check_settings() {
         fi
         [ -e "$file" ] && check_env_file "$file"
     done
-    if ! is_set "$env_file" DATABASE_URL && ! { is_set "$env_file" PGHOST && is_set "$env_file" PGDATABASE; }; then
+    if ! is_set "$env_file" DATABASE_URL && ! { is_set "$env_file" PGHOST && { is_set "$env_file" PGUSER || is_set "$env_file" PGDATABASE; }; }; then
         explain_postgresql
         [ "$dry" ] || refuse "$env_file names no database"
     fi
