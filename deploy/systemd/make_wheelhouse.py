@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 LOCKS = ROOT / "requirements"
 CODE = ("irt_assets", "jobs", "resources", "services", "pyproject.toml", "README.md")
-PROGRAMS = ("irt-as-service", "irt-end-workers", "irt-r-service", "generate_reports.sh")
+PROGRAMS = ("irt-as-service", "irt-end-workers", "irt-r-service", "generate_reports.sh", "calibrate_all.sh")
 TOOLS = "requirements-build.lock"
 SOURCES = ("pyspark",)
 """What is published as source alone; install.sh builds it, from Python files, with the setuptools of TOOLS."""

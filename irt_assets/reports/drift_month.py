@@ -5,6 +5,7 @@ What does not belong here: what they say (drift_report.py) and when they are mad
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,11 @@ from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore, key_part
 from resources.postgres.database import Database
+
+UNITS_FOLDER = (
+    "A unit of systemd may write there once install.sh has been run again, which puts ReadWritePaths= into "
+    "irt-report.service.d/report-output-dir.conf"
+)
 
 
 @dataclass(frozen=True)
@@ -122,8 +128,10 @@ def write(report: DriftReport, folder: Path, window: int) -> list[Path]:
             folder.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
         except OSError as error:
+            in_a_unit = f". {UNITS_FOLDER}" if error.errno == errno.EROFS else ""
             raise PermanentFailure(
-                f"{path} cannot be written ({error.strerror}): name another folder by --out or REPORT_OUTPUT_DIR"
+                f"{path} cannot be written ({error.strerror}): name another folder by --out or "
+                f"REPORT_OUTPUT_DIR{in_a_unit}"
             ) from error
         paths.append(path)
     return paths
