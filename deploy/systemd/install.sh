@@ -233,6 +233,17 @@ wanted() {
     if [ "$old" ] && systemctl is-enabled --quiet irt-r.service 2>/dev/null; then echo irt-r; fi
 }
 
+# The R engines need no Python package on a server: R runs as a service of its own.
+offer_r() {
+    case ,$(name_setting "$env_file" IRT_ENGINES), in
+        *mirt* | *brms*) is_set "$env_file" R_IRT_BASE_URL || warn "IRT_ENGINES names an engine of R, which runs as the service irt-r:
+    apt-get install r-cran-plumber r-cran-processx r-cran-brms     # mirt: docs/how-to/r-service.md
+    R_IRT_INTERNAL_TOKEN=\$(openssl rand -hex 32), the same in $etc/irt-r.env and in $env_file; there also
+    R_IRT_BASE_URL=http://127.0.0.1:8000
+    systemctl enable --now irt-r, and this command again" ;;
+    esac
+}
+
 # Those of the daemon's schedules, and the report's. Whether backups are made is the operator's choice.
 timers() {
     (cd "$opt/releases/$1/share/units" 2>/dev/null || cd "$here/share/units"; ls -- *.timer) | grep -v -e irt-theta-sweep -e irt-backup
@@ -281,6 +292,7 @@ put_in() {
     irt db upgrade || refuse "the schema was not brought up to date; what is installed goes on as it was"
     switch_to "$release"
     start_services "$release"
+    offer_r
     [ "$dry" ] || drop_older_releases
     say "release $release is installed. systemctl list-units 'irt*' 'jwt*' 'shiny*'; journalctl -u irt-daemon -f"
 }

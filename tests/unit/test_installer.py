@@ -332,6 +332,14 @@ def test_unfit_settings_are_refused_and_explained(machine: Machine, text: str, m
     assert machine.asked == []
 
 
+@pytest.mark.parametrize(("engines", "offered"), [("pymc,brms", True), ("pymc", False), ("", False)])
+def test_where_an_engine_of_r_is_named_its_service_is_offered(machine: Machine, engines: str, offered: bool) -> None:
+    machine.env(f"{URL}IRT_ENGINES={engines}\n")
+    status, said = machine.install()
+    assert status == 0
+    assert ("systemctl enable --now irt-r" in said) == offered
+
+
 def test_a_pair_of_quotes_is_fine(machine: Machine) -> None:
     machine.env('DATABASE_URL="postgresql://irt:p%27w@db/irt"\n')
     assert machine.install()[0] == 0
