@@ -139,7 +139,7 @@ def _make_week(settings: Settings, database: Database, monday: str, as_json: boo
         raise PermanentFailure(outcome.why)
     with database.connect() as connection:
         row = connection.execute(
-            "SELECT count(DISTINCT user_id), count(*) FROM report_artifacts WHERE week_start = %s", (monday,)
+            "SELECT count(DISTINCT user_id), count(*) FROM report_file WHERE week_start = %s", (monday,)
         ).fetchone()
     assert row is not None
     if as_json:

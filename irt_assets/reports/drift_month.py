@@ -94,7 +94,7 @@ def keep(database: Database, store: ObjectStore, report: DriftReport) -> list[Ar
     window = f"{report.month}/{report.scale_id}"
     if report.problem:
         with database.connect() as connection:
-            connection.execute("""DELETE FROM report_artifacts WHERE "window" = %s AND format = 'pdf'""", (window,))
+            connection.execute("""DELETE FROM report_file WHERE "window" = %s AND format = 'pdf'""", (window,))
     name = f"reports/drift/{report.month}/{key_part(report.scale_id)}_{report.made_at:%Y%m%d_%H%M%S}"
     return [
         store_report(
@@ -113,7 +113,7 @@ def kept(database: Database, month: str) -> list[str]:
     """The URIs of the month's reports in the store, HTML before PDF."""
     with database.connect() as connection:
         rows = connection.execute(
-            """SELECT url FROM report_artifacts WHERE starts_with("window", %s) ORDER BY "window", format""",
+            """SELECT url FROM report_file WHERE starts_with("window", %s) ORDER BY "window", format""",
             (f"{month}/",),
         ).fetchall()
     return [url for (url,) in rows]
