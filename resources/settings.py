@@ -498,6 +498,7 @@ def names_read() -> set[str]:
     return {name.upper() for name in Settings.model_fields} | {
         "IRT_ENV_FILE",
         "IRT_SHARED",
+        "IRT_UNIT",
         "IRT_REQUIRE_ALL",
         "IRT_CODE_SERVER_HOST",
         "IRT_CODE_SERVER_PORT",
