@@ -36,7 +36,7 @@ from resources.serving import traces
 from resources.serving.listening import bound_port
 from resources.serving.logs import hide
 from resources.settings import Settings, names_read, names_set
-from resources.version import installed_version
+from resources.version import installed_version, way_to_install
 
 OLDEST_POSTGRES = 15
 GIB = 2**30
@@ -100,7 +100,7 @@ def _python() -> Iterator[Finding]:
         else:
             present.append(f"{requirement.name} {version}")
     if wrong:
-        yield Finding("packages", "error", "; ".join(wrong), "make venv")
+        yield Finding("packages", "error", "; ".join(wrong), way_to_install())
     else:
         yield Finding("packages", "ok", ", ".join(present))
 
@@ -274,7 +274,8 @@ def _traces(settings: Settings) -> Iterator[Finding]:
     if not endpoint:
         yield Finding("traces", "absent", "none are sent", "Set OTEL_EXPORTER_OTLP_ENDPOINT to an OTLP/HTTP receiver.")
     elif installed_version(traces.PACKAGE) is None:
-        yield Finding("traces", "warn", f"OTEL_EXPORTER_OTLP_ENDPOINT is set, {traces.PACKAGE} missing", traces.INSTALL)
+        missing = f"OTEL_EXPORTER_OTLP_ENDPOINT is set, {traces.PACKAGE} missing"
+        yield Finding("traces", "warn", missing, way_to_install("otel"))
     else:
         yield Finding("traces", "ok", f"they go to {endpoint}")
 

@@ -11,10 +11,9 @@ import subprocess
 from dataclasses import dataclass
 from functools import lru_cache
 
-from resources.version import installed_version
+from resources.version import installed_version, way_to_install
 
 INSTALL_R = "apt install r-base-core r-base-dev"
-INSTALL_RPY2 = "make venv EXTRAS=r"
 RPY2 = "rpy2-rinterface"
 _ASK = """cat(as.character(getRversion()), sapply(commandArgs(TRUE), function(package)
   if (nzchar(system.file(package = package))) as.character(packageVersion(package)) else "-"))"""
@@ -42,7 +41,7 @@ def missing_r(runtime: RRuntime | None) -> str | None:
     """None where R can be called from here; else what that needs, and the command that installs it."""
     if runtime is None:
         return f"R, and there is no Rscript on the PATH that answers: {INSTALL_R}"
-    return None if installed_version(RPY2) else f"the package {RPY2}: {INSTALL_RPY2}"
+    return None if installed_version(RPY2) else f"the package {RPY2}: {way_to_install('r')}"
 
 
 @lru_cache

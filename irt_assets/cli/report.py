@@ -136,7 +136,7 @@ def _make_week(database: Database, monday: str, as_json: bool, *, here: bool) ->
         raise PermanentFailure(outcome.why)
     with database.connect() as connection:
         [(learners, files)] = connection.execute(
-            "SELECT count(DISTINCT user_id), count(*) FROM report_artifacts WHERE week_start = %s", (monday,)
+            "SELECT count(DISTINCT user_id), count(*) FROM report_file WHERE week_start = %s", (monday,)
         ).fetchall()
     if as_json:
         print_json({"week": monday, "learners": learners, "files": files, "warnings": outcome.warnings})

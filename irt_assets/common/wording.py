@@ -38,11 +38,6 @@ def some_of(names: Sequence[str], most: int, n: int | None = None, between: str 
     return between.join(names[:most]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
-def shortened(text: str, most: int = 60) -> str:
-    """The first `most` characters: an id may be of any length."""
-    return text if len(text) <= most else f"{text[:most]}…"
-
-
 def by_scale(said: Mapping[str, str]) -> list[str]:
     """A sentence for each scale, which is named where there are several."""
     return list(said.values()) if len(said) == 1 else [f"{scale}: {why}" for scale, why in said.items()]

@@ -42,7 +42,7 @@ def weeks_of(connection: psycopg.Connection, user_id: str, most: int) -> list[We
     return records(
         connection,
         Week,
-        """SELECT week_start, kpis, updated_at FROM weekly_kpi WHERE user_id = %s
+        """SELECT week_start, kpis, greatest(updated_at, inactivity_at) AS updated_at FROM weekly_kpi WHERE user_id = %s
                ORDER BY week_start DESC LIMIT %s""",
         (user_id, most),
     )
@@ -65,7 +65,7 @@ def last_weeks(connection: psycopg.Connection, most: int) -> list[date]:
 def version_of(connection: psycopg.Connection, week: date) -> tuple[int, datetime | None]:
     """A week's number of rows and when the last was written: its quartiles are unchanged while both are."""
     [(n, updated_at)] = connection.execute(
-        "SELECT count(*), max(updated_at) FROM weekly_kpi WHERE week_start = %s", (week,)
+        "SELECT count(*), max(greatest(updated_at, inactivity_at)) FROM weekly_kpi WHERE week_start = %s", (week,)
     ).fetchall()
     return n, updated_at
 

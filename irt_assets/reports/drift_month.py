@@ -5,6 +5,7 @@ What does not belong here: what they say (drift_report.py) and when they are mad
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,11 @@ from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore, key_part
 from resources.postgres.database import Database, first_column
+
+UNITS_FOLDER = (
+    "A unit of systemd may write there once install.sh has been run again, which puts ReadWritePaths= into "
+    "irt-report.service.d/report-output-dir.conf"
+)
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ def keep(database: Database, store: ObjectStore, report: DriftReport) -> list[Ar
     window = f"{report.month}/{report.scale_id}"
     if report.problem:
         with database.connect() as connection:
-            connection.execute("""DELETE FROM report_artifacts WHERE "window" = %s AND format = 'pdf'""", (window,))
+            connection.execute("""DELETE FROM report_file WHERE "window" = %s AND format = 'pdf'""", (window,))
     name = f"reports/drift/{report.month}/{key_part(report.scale_id)}_{report.made_at:%Y%m%d_%H%M%S}"
     return [
         store_report(
@@ -107,7 +113,7 @@ def kept(database: Database, month: str) -> list[str]:
     with database.connect() as connection:
         return first_column(
             connection,
-            """SELECT url FROM report_artifacts WHERE starts_with("window", %s) ORDER BY "window", format""",
+            """SELECT url FROM report_file WHERE starts_with("window", %s) ORDER BY "window", format""",
             (f"{month}/",),
         )
 
@@ -121,8 +127,10 @@ def write(report: DriftReport, folder: Path, window: int) -> list[Path]:
             folder.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
         except OSError as error:
+            in_a_unit = f". {UNITS_FOLDER}" if error.errno == errno.EROFS else ""
             raise PermanentFailure(
-                f"{path} cannot be written ({error.strerror}): name another folder by --out or REPORT_OUTPUT_DIR"
+                f"{path} cannot be written ({error.strerror}): name another folder by --out or "
+                f"REPORT_OUTPUT_DIR{in_a_unit}"
             ) from error
         paths.append(path)
     return paths

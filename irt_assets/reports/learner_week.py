@@ -118,7 +118,7 @@ def write_week(
             f"the week {week} runs until {week_bounds(week)[1]:%Y-%m-%d %H:%M} UTC: wait for its end"
         )
     with database.connect() as only_writer:
-        warehouse.own(only_writer, tables.report_artifacts, {"week_start": date.fromisoformat(week)})
+        warehouse.own(only_writer, tables.report_file, {"week_start": date.fromisoformat(week)})
         there = {store.uri(name) for name, _ in store.list(folder(week))}
         with database.connect() as connection:
             everybody = load_facts(connection, week, zone)
@@ -179,7 +179,7 @@ def _makers_hash() -> str:
 
 def _recorded(connection: psycopg.Connection, week: str) -> dict[tuple[str, str], str]:
     rows = connection.execute(
-        "SELECT user_id, format, inputs_hash FROM report_artifacts WHERE week_start = %s", (date.fromisoformat(week),)
+        "SELECT user_id, format, inputs_hash FROM report_file WHERE week_start = %s", (date.fromisoformat(week),)
     ).fetchall()
     return {(user, kind): inputs for user, kind, inputs in rows}
 
@@ -251,7 +251,7 @@ def _tidy(database: Database, store: ObjectStore, week: str, users: Sequence[str
     """Delete the rows of other learners and of outdated PDFs, then every file without a row; returns how many files."""
     with database.connect() as connection:
         connection.execute(
-            """DELETE FROM report_artifacts WHERE week_start = %s
+            """DELETE FROM report_file WHERE week_start = %s
                AND (NOT user_id = ANY(%s) OR format = 'pdf' AND user_id = ANY(%s))""",
             (date.fromisoformat(week), [*users], [*without_pdf]),
         )

@@ -12,7 +12,7 @@ import re
 import time
 import traceback
 from base64 import urlsafe_b64decode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -53,7 +53,7 @@ Reason = Literal[
     "wrong_audience",
     "missing_claim",
     "duplicate_claim",
-    "bad_roles",
+    "bad_scope",
     "bad_name",
     "wrong_organisation",
     "role_too_low",
@@ -77,7 +77,7 @@ SENTENCES: dict[Reason, str] = {
     "wrong_audience": "The token is meant for another service.",
     "missing_claim": "The token lacks one of iss, aud, exp, iat, sub.",
     "duplicate_claim": "The token contains a field twice.",
-    "bad_roles": "The token's roles are not a list of known roles, or its scope is not a string.",
+    "bad_scope": "The token's scope is not a string.",
     "bad_name": "The token's sub or org_id is not a valid name.",
     "wrong_organisation": "The token belongs to another organisation.",
     "role_too_low": "This needs a higher role than the token has.",
@@ -94,7 +94,7 @@ BY_ERROR: tuple[tuple[type[jwt.PyJWTError], Reason], ...] = (
     (jwt.InvalidAlgorithmError, "algorithm"),
     (jwt.InvalidSignatureError, "bad_signature"),
 )
-FORBIDDEN = {"wrong_organisation", "role_too_low", "unknown_role_required", "keys_unavailable", "internal"}
+FORBIDDEN = {"bad_name", "wrong_organisation", "role_too_low", "unknown_role_required", "keys_unavailable", "internal"}
 """Logging in again does not help (403); for every other reason it does (401)."""
 
 
@@ -133,12 +133,13 @@ class Identity:
 
 @dataclass(frozen=True)
 class Rules:
-    """The required claims of a token."""
+    """The required claims of a token. `roles`: what each of the issuer's roles is here; any other grants nothing."""
 
     issuer: str
     audience: str
     org_id: str
     max_age_s: float
+    roles: Mapping[str, Role]
 
 
 class Verifier:
@@ -189,15 +190,18 @@ class Verifier:
     def _identity(self, claims: dict[str, Any]) -> Identity:
         if time.time() - claims["iat"] > self.rules.max_age_s + LEEWAY_S:
             raise TokenRefused("too_old")
-        roles, scope = claims.get("roles", []), claims.get("scope", "")
-        if not isinstance(roles, list) or not all(role in ROLES for role in roles) or not isinstance(scope, str):
-            raise TokenRefused("bad_roles")
+        named, scope = claims.get("roles"), claims.get("scope", "")
+        texts = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
+        if not isinstance(scope, str):
+            raise TokenRefused("bad_scope")
         sub, org_id = claims["sub"], claims.get("org_id")
         if org_id != self.rules.org_id:
             raise TokenRefused("wrong_organisation")
         if not 0 < len(sub) <= LONGEST_NAME or not sub.isprintable():
             raise TokenRefused("bad_name")
-        return Identity(sub, org_id, tuple(dict.fromkeys(roles)), frozenset(scope.split()), float(claims["exp"]))
+        granted = {self.rules.roles.get(name) for name in texts}
+        roles = tuple(role for role in ROLES if role in granted)
+        return Identity(sub, org_id, roles, frozenset(scope.split()), float(claims["exp"]))
 
 
 def build_verifier(settings: Settings) -> Verifier:
@@ -211,8 +215,18 @@ def build_verifier(settings: Settings) -> Verifier:
     if missing:
         raise PermanentFailure(f"tokens cannot be verified: set {', '.join(missing)} (see docs/how-to/login.md)")
     issuer, audience, org_id = (str(value) for value in wanted.values())
-    rules = Rules(issuer, audience, org_id, settings.jwt_max_age_hours * 3600)
+    rules = Rules(issuer, audience, org_id, settings.jwt_max_age_hours * 3600, _roles(settings))
     return Verifier(key_source(settings), rules)
+
+
+def _roles(settings: Settings) -> dict[str, Role]:
+    by_name: dict[str, Role] = {role: role for role in ROLES}
+    unknown = sorted(set(settings.login_roles.values()) - {*ROLES})
+    if unknown:
+        raise PermanentFailure(
+            f"JWT_ROLES names {', '.join(unknown)}, which is not a role here: after = stands one of {', '.join(ROLES)}"
+        )
+    return {name: by_name[role] for name, role in settings.login_roles.items()} or by_name
 
 
 def sent_token(authorization: Sequence[str], cookies: Sequence[str], cookie_name: str) -> str:

@@ -343,7 +343,7 @@ def test_a_file_whose_writer_has_not_recorded_it_yet_is_waited_for(
     key, monday = "reports/2026-05-04/u1.pdf", date(2026, 5, 4)
     uri = store.put(key, b"new")
     with database.connect() as writer, ThreadPoolExecutor(1) as other:
-        warehouse.own(writer, tables.report_artifacts, {"week_start": monday})
+        warehouse.own(writer, tables.report_file, {"week_start": monday})
         pruning = other.submit(prune_files, database, store, now + LATER, dry_run=False)
         with pytest.raises(TimeoutError):
             pruning.result(0.5)

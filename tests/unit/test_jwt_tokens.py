@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from resources.failures import PermanentFailure
 from resources.settings import Settings
@@ -39,7 +40,7 @@ from tests.testbed.issuer import (
     after,
 )
 
-RULES = Rules(ISSUER, AUDIENCE, ORGANISATION, MAX_AGE_S)
+RULES = Rules(ISSUER, AUDIENCE, ORGANISATION, MAX_AGE_S, {role: role for role in ROLES})
 COOKIE = "__Host-irt"
 door = cache(build_app)
 
@@ -157,7 +158,7 @@ def test_a_name_that_no_header_can_hold_is_refused_by_the_door_alone(verifier: V
     token = Issuer().token(sub=name)
     assert verifier.verify(token).sub == name
     answer = asked(verifier, token)
-    assert (answer.status, names_told(answer)) == (401, set())
+    assert (answer.status, names_told(answer)) == (403, set())
 
 
 @pytest.mark.parametrize("own", ROLES)
@@ -167,12 +168,38 @@ def test_a_role_may_do_what_those_below_it_may(pem: Verifier, own: Role, needed:
     assert answer.status == (200 if ROLES.index(own) >= ROLES.index(needed) else 403)
 
 
-@pytest.mark.parametrize("roles", [[], ABSENT])
-def test_who_has_no_role_is_known_and_not_let_in(pem: Verifier, roles: object) -> None:
-    """A learner's token, or a service's with a scope alone."""
+NO_ROLE = [[], ABSENT, ["student", "admin"], "operator", {"operator": 1}, [["operator"]], [None], 7, None]
+NO_ROLE += [["Operator", "operator\r\n"], ["operator "]]
+
+
+@pytest.mark.parametrize("roles", NO_ROLE)
+def test_who_has_no_role_of_ours_is_known_and_not_let_in(pem: Verifier, roles: object) -> None:
+    """A learner's token, or a service's with a scope alone. Another login would not change it: no 401."""
     token = Issuer().token(roles=roles)
     assert pem.verify(token).roles == ()
     assert asked(pem, token).status == 403
+
+
+def test_roles_that_are_not_ours_are_ignored(pem: Verifier) -> None:
+    token = Issuer().token(roles=["admin", "analyst", "viewer"])
+    assert pem.verify(token).roles == ("viewer", "analyst")
+    assert asked(pem, token, ("x-required-role", "analyst")).headers["x-roles"] == "viewer,analyst"
+
+
+def test_the_companys_names_of_roles_are_mapped_and_no_other_counts(tmp_path: Path) -> None:
+    """Not even one of ours: the company's operator may be somebody else."""
+    settings = Settings(**Issuer().settings(tmp_path), jwt_roles="admin=operator, dc=teachers=viewer")
+    verifier = build_verifier(settings)
+    for roles, ours in {("admin",): ("operator",), ("dc=teachers", "operator"): ("viewer",), ("operator",): ()}.items():
+        assert verifier.verify(Issuer().token(roles=list(roles))).roles == ours
+
+
+def test_a_role_that_is_not_ours_cannot_be_granted(tmp_path: Path) -> None:
+    settings = Settings(**Issuer().settings(tmp_path), jwt_roles="admin=root")
+    with pytest.raises(PermanentFailure, match=r"JWT_ROLES names root.*viewer, analyst, psychometrician, operator"):
+        build_verifier(settings)
+    with pytest.raises(ValidationError, match="THEIRS=OURS"):
+        Settings(jwt_roles="admin")
 
 
 @pytest.mark.parametrize("needed", ["root", "", "viewer, operator", "VIEWER"])
