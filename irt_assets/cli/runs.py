@@ -58,8 +58,14 @@ def job(
         str | None, typer.Option(help="This day, week or month, even if it has been made already.")
     ] = None,
     here: Here = False,
+    if_missing: Annotated[
+        bool, typer.Option("--if-missing", help="Only what is missing, also where a person started the unit or Job.")
+    ] = False,
 ) -> None:
     """Do what the schedule's next tick would do and wait for it: make whatever its look-back is missing.
+
+    Where a person started its unit of systemd or its Job of Kubernetes, the last day, week or month that is over is
+    made again.
 
     If the daemon is running, the runs go through its queue, and runs under way are waited for. If it is not, or stops
     before they start, they run here, followed by what sensors and automation would have launched: drift, reports, late
@@ -72,7 +78,7 @@ def job(
         return
     plan, partitions = plan_of(name), None if partition is None else [partition]
     with current_instance(database) as instance:
-        outcomes = _as_they_end(start(instance, settings, database, name, partitions, here=here))
+        outcomes = _as_they_end(start(instance, settings, database, name, partitions, here=here, if_missing=if_missing))
     if all(outcome.job != plan.job for outcome in outcomes):
         say(f"{plan.job}: nothing is missing. {plan.description}")
     _require_success(outcomes)

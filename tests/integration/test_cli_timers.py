@@ -16,7 +16,7 @@ from irt_assets.common.run_progress import last_made
 from irt_assets.definitions import build_defs
 from irt_assets.drift.assets import GROUP
 from irt_assets.reports.assets import DRIFT_REPORT
-from irt_assets.runs.in_process_runs import DAEMONS_OWN, SENSORS, Outcome, follow_up, run_here
+from irt_assets.runs.in_process_runs import SENSORS, Outcome, follow_up, run_here
 from irt_assets.servers.instance import dagster_instance
 from jobs.plans import PLANS, Plan, plan_of
 from resources.postgres.database import Database
@@ -85,7 +85,12 @@ def test_without_a_daemon_a_run_that_failed_is_told_of_once_and_so_is_its_end(wo
 
 
 def test_every_sensor_is_the_daemons_own_or_evaluated_without_it(world: Settings) -> None:
-    assert {sensor.name for sensor in build_defs(world).sensors or ()} == {*SENSORS, *DAEMONS_OWN}
+    assert {sensor.name for sensor in build_defs(world).sensors or ()} == {
+        *SENSORS,
+        "killed_runs",
+        "automation",
+        "alerts_of_schedules",
+    }
 
 
 def test_a_run_that_a_stopped_daemon_left_in_its_queue_is_made_here(
