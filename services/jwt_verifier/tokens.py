@@ -13,7 +13,7 @@ import time
 import traceback
 from base64 import urlsafe_b64decode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import jwt
@@ -139,7 +139,7 @@ class Rules:
     audience: str
     org_id: str
     max_age_s: float
-    roles: Mapping[str, Role]
+    roles: Mapping[str, Role] = field(default_factory=lambda: {role: role for role in ROLES})
 
 
 class Verifier:

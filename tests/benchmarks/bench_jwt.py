@@ -27,7 +27,7 @@ from pathlib import Path
 import psutil
 
 from services.jwt_verifier.keys import JwksKeys, PemKey
-from services.jwt_verifier.tokens import ROLES, Rules, TokenRefused, Verifier
+from services.jwt_verifier.tokens import Rules, TokenRefused, Verifier
 from tests.testbed.issuer import ATTACKS, AUDIENCE, ISSUER, MAX_AGE_S, ORGANISATION, Issuer
 
 PROMISED = 2000
@@ -50,7 +50,7 @@ def functions(folder: Path, algorithm: str, seconds: float) -> Iterator[float]:
     """The function alone, on this process's processor time."""
     issuer, path = Issuer(algorithm), folder / "key.pem"
     path.write_bytes(issuer.pem)
-    rules = Rules(ISSUER, AUDIENCE, ORGANISATION, MAX_AGE_S, {role: role for role in ROLES})
+    rules = Rules(ISSUER, AUDIENCE, ORGANISATION, MAX_AGE_S)
     attacks = cycle([attack.make(issuer) for attack in ATTACKS])
     sound = issuer.token()
     pem, jwks = Verifier(PemKey(path), rules), Verifier(JwksKeys("https://x/", fetch=lambda _: issuer.jwks), rules)

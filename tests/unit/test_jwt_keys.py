@@ -28,9 +28,7 @@ from tests.testbed.issuer import AUDIENCE, ISSUER, ORGANISATION, Issuer, private
 
 URL = "https://login.example.org/jwks"
 MINUTE_S = 60.0
-RULES = Rules(
-    ISSUER, AUDIENCE, ORGANISATION, 24 * 60 * MINUTE_S, {"viewer": "viewer", "psychometrician": "psychometrician"}
-)
+RULES = Rules(ISSUER, AUDIENCE, ORGANISATION, 24 * 60 * MINUTE_S)
 OTHER = private_key("RS256", "a stranger's")
 
 

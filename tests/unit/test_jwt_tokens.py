@@ -40,7 +40,7 @@ from tests.testbed.issuer import (
     after,
 )
 
-RULES = Rules(ISSUER, AUDIENCE, ORGANISATION, MAX_AGE_S, {role: role for role in ROLES})
+RULES = Rules(ISSUER, AUDIENCE, ORGANISATION, MAX_AGE_S)
 COOKIE = "__Host-irt"
 door = cache(build_app)
 
