@@ -130,6 +130,9 @@ class Settings(BaseSettings):
     report_output_dir: Path | None = Field(
         None, description="folder into which `irt report` writes; unset: reports under IRT_HOME"
     )
+    irt_invariants_strict: bool = Field(
+        False, description="irt job invariants, and its unit, end with exit status 3 while an invariant is violated"
+    )
     irt_ui_port: int = Field(3000, ge=1, le=65535, description="port of the Dagster UI")
     irt_ui_address: str = Field(
         "127.0.0.1", description="address on which `irt run webserver` listens; any other address needs a login (JWT_…)"

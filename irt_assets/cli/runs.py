@@ -1,6 +1,6 @@
 """`irt job`, `irt nightly` and `irt runs`: parse, call, print. For timers, CronJobs and people.
 
-Exit codes: 0 done; 1 it ran and failed; 2 the request is wrong.
+Exit codes: 0 done; 1 it ran and failed; 2 the request is wrong; 3 an invariant is violated (IRT_INVARIANTS_STRICT).
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ import typer
 from irt_assets.blocks import Moment, table
 from irt_assets.cli.console import AsJson, Here, escape, out, print_blocks, print_json, say
 from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store
-from irt_assets.common.job_names import NIGHTLY_JOB
+from irt_assets.common.job_names import INVARIANT_REPORT, NIGHTLY_JOB
 from irt_assets.common.partitions import DAYS
+from irt_assets.invariants.open_violations import open_violations
 from irt_assets.runs.in_process_runs import SENSORS, Outcome, evaluate
 from irt_assets.runs.start import start, wait_for_the_daemon
 from jobs.daemons import daemon_alive
 from jobs.plans import plan_of
 from jobs.stuck_runs import SHOWN_OF_AN_ID, cancel_run, fail_lost_runs, stuck_runs
+from resources.alerts.unit_failure import VIOLATED
 from resources.postgres.database import Database
 from resources.settings import Settings, in_a_pod
 
@@ -82,6 +84,12 @@ def job(
     if all(outcome.job != plan.job for outcome in outcomes):
         say(f"{plan.job}: nothing is missing. {plan.description}")
     _require_success(outcomes)
+    if plan.asset == INVARIANT_REPORT and settings.irt_invariants_strict:
+        with database.connect() as connection:
+            violated = [one.invariant for one in open_violations(connection) if one.severity == "error"]
+        if violated:
+            say(f"violated: {', '.join(violated)}")
+            raise typer.Exit(VIOLATED)
 
 
 def _tick(settings: Settings, database: Database, sensor: str) -> None:

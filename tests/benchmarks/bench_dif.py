@@ -19,7 +19,7 @@ from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.dif.analysis import Dif, analyse_dif
 from irt_assets.psychometrics.dif.wald import Wald, compare_groups
 from irt_assets.psychometrics.estimation.em import fit_em
-from tests.helpers.dif_anchors import compare_by_anchors
+from tests.testbed.dif_anchors import compare_by_anchors
 
 ITEMS = 30
 IDS = tuple(f"i{j:02d}" for j in range(ITEMS))

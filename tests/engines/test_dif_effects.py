@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from irt_assets.psychometrics.core.models import Calibration, Convergence
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.dif.effects import expected_scores
-from tests.helpers.dif_anchors import compare_by_anchors
+from tests.testbed.dif_anchors import compare_by_anchors
 
 J, ERROR = 12, 0.02
 A = np.exp(np.linspace(-0.4, 0.4, J))

@@ -16,7 +16,7 @@ from irt_assets.psychometrics.dif.forms import Cells, cells, sittings
 from irt_assets.psychometrics.dif.logistic import logistic_dif
 from irt_assets.psychometrics.dif.mantel_haenszel import ets_class, mantel_haenszel
 from irt_assets.psychometrics.dif.wald import compare_groups
-from tests.helpers.dif_anchors import compare_by_anchors
+from tests.testbed.dif_anchors import compare_by_anchors
 
 J = 12
 A = np.exp(np.linspace(-0.4, 0.4, J))
