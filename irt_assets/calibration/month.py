@@ -306,18 +306,23 @@ def _link_fit(connection: psycopg.Connection, scale: Scale, engine: str, month: 
         return replace(outcome, error=staged.error if staged else missing)
     if other := fits.made_otherwise(staged.spec, scale):
         return replace(outcome, error=f"{month} of scale {scale.scale_id}: {other}: materialise item_calibration")
-    staged = fits.never_linked(connection, staged, run_id)
     placed = link_to_scale(connection, scale, raw, month, month)
     outcome = replace(outcome, raw=raw, placed=placed)
+    linking, linked = placed.linking, placed.linked
+    digest = anchor_hash(connection, scale.scale_id, scale.anchor_version)
+    spec = staged.spec | StagedSpec(eligibility=fits.rules_of_a_linking(staged.spec, scale.rules))
+    there = fits.linked_fit(connection, scale.scale_id, "monthly", Month(month).start, engine)
+    same_fit = there is not None and (there.fit_id, there.anchor_hash) == (staged.fit_id, digest)
+    if there and linked and same_fit and there.model_spec == fits.linked_spec(spec, linked, linking):
+        return outcome
+    staged = fits.never_linked(connection, staged, run_id)
     if placed.error is not None:
         constants = LinkingConstants.of(placed.linking) if placed.linking else None
         fits.record_failed_linking(connection, staged, placed.error, constants)
         before = f"{month} cannot be placed on scale {scale.scale_id}: " if placed.anchors else ""
         return replace(outcome, error=f"{before}{placed.error}")
-    linking, linked = placed.linking, placed.linked
     assert linking is not None
     assert linked is not None
-    digest = anchor_hash(connection, scale.scale_id, scale.anchor_version)
     fits.save_linked_fit(
         connection,
         staged.fit_id,
@@ -329,7 +334,7 @@ def _link_fit(connection: psycopg.Connection, scale: Scale, engine: str, month: 
         window=Month(month).bounds,
         snapshot_hash=staged.snapshot_hash,
         anchor_hash=digest,
-        spec=staged.spec | StagedSpec(eligibility=fits.rules_of_a_linking(staged.spec, scale.rules)),
+        spec=spec,
         fitted_at=staged.fitted_at,
         fit_code_version=staged.code_version,
         run_id=run_id,

@@ -8,7 +8,7 @@ import json
 import math
 from dataclasses import asdict, fields
 from threading import Lock
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import numpy as np
 
@@ -78,6 +78,20 @@ def _decoded(content: bytes) -> Calibration:
     )
     header["anchored"] = tuple(header.get("anchored", ()))
     return Calibration(**header, **arrays)
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Whether two fits, or what they say, are equal up to rounding (1e-9): threads sum in any order."""
+    if isinstance(one, Calibration | Convergence | Population) and isinstance(other, type(one)):
+        return alike(vars(one), vars(other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(alike(one[name], other[name]) for name in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(alike, one, other))
+    if isinstance(one, float | np.ndarray) and isinstance(other, float | np.ndarray):
+        same_shape = np.shape(one) == np.shape(other)
+        return same_shape and np.allclose(one, other, rtol=1e-9, atol=1e-12, equal_nan=True)
+    return bool(one == other)
 
 
 def finite(x: float) -> float | None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import psycopg
 
-from irt_assets.ledger.encoding import decode, encode
+from irt_assets.ledger.encoding import alike, decode, encode
 from irt_assets.ledger.fit_rows import item_rows, testlets_on_the_scale
 from irt_assets.ledger.fit_spec import (
     LinkedSpec,
@@ -62,6 +62,16 @@ class StagedFit:
 
     def decoded(self) -> Calibration | None:
         return None if self.calibration is None else decode(self.calibration)
+
+    def says_the_same(self, snapshot_hash: str, outcome: Calibration | Exception, spec: StagedSpec) -> bool:
+        """Whether this code has found the same in the same snapshot again, up to rounding."""
+        made_alike = (self.snapshot_hash, self.code_version) == (snapshot_hash, code_version())
+        return (
+            made_alike
+            and self.error is None
+            and alike(self.decoded(), outcome)
+            and alike(self.spec.as_json(), spec.as_json())
+        )
 
 
 def model_spec(scale: Scale) -> StagedSpec:
@@ -164,7 +174,11 @@ def stage(
     spec: StagedSpec,
     run_id: str | None,
 ) -> str:
-    """Store a fit, or the reason why there is none, and return its id."""
+    """Store a fit, or the reason why there is none, and return its id: that of the month's newest fit if the two are
+    alike, so that what was linked, published and decided of it stands."""
+    before = latest_staged(connection, snapshot.month, scale_id, engine)
+    if before is not None and before.says_the_same(snapshot.snapshot_hash, outcome, spec):
+        return before.fit_id
     fit_id = new_fit_id(snapshot.month, scale_id, engine)
     error = outcome if isinstance(outcome, Exception) else None
     connection.execute(
@@ -239,6 +253,14 @@ def record_failed_linking(
     )
 
 
+def linked_spec(spec: StagedSpec, linked: Calibration, linking: Linking | None) -> LinkedSpec:
+    """What a fit says once it is on the scale. `linking` is None for an origin, which defines the scale."""
+    constants = LinkingConstants.of_origin() if linking is None else LinkingConstants.of(linking)
+    latent = Spread(mean=linked.latent_mean, sd=linked.latent_sd)
+    testlets = None if spec.testlets is None else testlets_on_the_scale(spec.testlets, linking)
+    return spec.linked(constants, latent, testlets, linked.software)
+
+
 def save_linked_fit(
     connection: psycopg.Connection,
     fit_id: str,
@@ -262,9 +284,6 @@ def save_linked_fit(
     `linking` is None for an origin, which defines the scale (slope 1, intercept 0). `calibration`: the whole fit, where
     none was staged.
     """
-    constants = LinkingConstants.of_origin() if linking is None else LinkingConstants.of(linking)
-    latent = Spread(mean=linked.latent_mean, sd=linked.latent_sd)
-    testlets = None if spec.testlets is None else testlets_on_the_scale(spec.testlets, linking)
     connection.execute(
         """UPDATE mirt_fit_meta SET superseded_at = now()
            WHERE scale_id = %s AND kind = %s AND window_start = %s AND engine = %s AND superseded_at IS NULL""",
@@ -290,7 +309,7 @@ def save_linked_fit(
         "iterations": c.iterations,
         "max_rhat": spec.sampling.max_rhat if spec.sampling else None,
         "min_ess": spec.sampling.min_ess if spec.sampling else None,
-        "model_spec": spec.linked(constants, latent, testlets, raw.software).as_json(),
+        "model_spec": linked_spec(spec, linked, linking).as_json(),
         "data_hash": raw.data_hash,
         "snapshot_hash": snapshot_hash,
         "anchor_hash": anchor_hash,
