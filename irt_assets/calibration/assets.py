@@ -75,9 +75,10 @@ def build_calibration_asset(
             outcomes = fit(database, store, context.partition_key, context.run.run_id)
         fitted = [o.calibration for o in outcomes if o.calibration is not None]
         n_items = sum(int(c.estimated.sum()) for c in fitted)
+        on_spark = any(outcome.summed for outcome in outcomes)
         return dg.MaterializeResult(
             metadata=shown.fit_metadata(outcomes)
-            | application(database.settings)
+            | (application(database.settings) if on_spark else {})
             | {"dagster/row_count": dg.MetadataValue.int(n_items)}
         )
 

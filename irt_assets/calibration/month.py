@@ -215,13 +215,16 @@ def _fit(
     with database.connect() as connection:
         advisory_lock(connection, "item_calibration", month)
         for scale, name, outcome, spec, seconds, summed in results:
-            staged = outcome if isinstance(outcome, Exception) else outcome.calibration
+            found = outcome if isinstance(outcome, Exception) else outcome.calibration
+            before = fits.latest_staged(connection, month, scale.scale_id, name)
+            # What was linked, published and decided of it stands.
+            kept = before.fit_id if before and before.says_the_same(snapshot.snapshot_hash, found, spec) else None
             outcomes.append(
                 FitOutcome(
                     scale_id=scale.scale_id,
                     engine=name,
                     own=name == scale.engine,
-                    fit_id=fits.stage(connection, snapshot, scale.scale_id, name, staged, spec, run_id),
+                    fit_id=kept or fits.stage(connection, snapshot, scale.scale_id, name, found, spec, run_id),
                     spec=spec,
                     calibration=None if isinstance(outcome, Exception) else outcome.calibration,
                     error=fits.explanation(outcome) if isinstance(outcome, Exception) else None,

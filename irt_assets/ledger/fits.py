@@ -174,11 +174,7 @@ def stage(
     spec: StagedSpec,
     run_id: str | None,
 ) -> str:
-    """Store a fit, or the reason why there is none, and return its id: that of the month's newest fit if the two are
-    alike, so that what was linked, published and decided of it stands."""
-    before = latest_staged(connection, snapshot.month, scale_id, engine)
-    if before is not None and before.says_the_same(snapshot.snapshot_hash, outcome, spec):
-        return before.fit_id
+    """Store a fit, or the reason why there is none, and return its id."""
     fit_id = new_fit_id(snapshot.month, scale_id, engine)
     error = outcome if isinstance(outcome, Exception) else None
     connection.execute(

@@ -117,10 +117,14 @@ def items_of(database: Database, step: Step) -> list[tuple[Any, ...]]:
     return rows(database, "SELECT * FROM mirt_item_params WHERE fit_id = %s ORDER BY item_id", (step.fit_id,))
 
 
-def test_a_month_calibrated_again_supersedes_and_keeps_the_first_fit(world: Settings) -> None:
+def test_a_month_calibrated_again_by_other_code_supersedes_and_keeps_the_first_fit(
+    world: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     database = Database(world)
     first = calibrate(world)[SCALE]
     kept = items_of(database, first)
+    assert calibrate(world)[SCALE] == first, "by the same code it is the same fit"
+    monkeypatch.setattr("irt_assets.ledger.fits.code_version", lambda: "other code")
     second = calibrate(world)[SCALE]
     assert rows(database, "SELECT fit_id, superseded_at IS NULL FROM mirt_fit_meta ORDER BY fitted_at") == [
         (first.fit_id, False),
