@@ -5,10 +5,10 @@ What does not belong here: reading them from the ledger.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from irt_assets.blocks import Moment, Span, Table, Text, table
+from irt_assets.blocks import Moment, Section, Span, Table, Text, pairs, table
 from irt_assets.common.dashboard_pages import address
 from irt_assets.decisions.proposals import Proposal
 from irt_assets.ledger.decisions import Decision
@@ -52,6 +52,14 @@ def decisions_table(taken: Iterable[Decision], zone: str = "UTC", empty: str = "
         (d.on, DECIDED.get(d.what, d.what), d.by, Moment(d.at, zone), d.in_force_from or None, d.reason) for d in taken
     ]
     return table(columns, rows, empty=empty, caption="Decisions")
+
+
+def publications(rows: Iterable[Mapping[str, Any]], zone: str = "UTC") -> Iterator[Section]:
+    """Where each of the published values of an item comes from; rows: as `lineage` has them."""
+    for row in rows:
+        state = " (in force)" if row["in_force"] else ""
+        title = f"From {row['effective_from']:%Y-%m-%d} on{state}"
+        yield Section(title, (pairs(publication_facts(row, zone)),), level=3)
 
 
 def publication_facts(row: Mapping[str, Any], zone: str = "UTC") -> dict[str, Text | None]:

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 
 from irt_assets.blocks import Block, Moment, Paragraph, Span, Text, table
 from irt_assets.common.wording import counted, with_capital
+from irt_assets.ledger.linked_windows import Linked
 from irt_assets.ledger.steps import Step
 from irt_assets.psychometrics.eligibility.attempts import Reason
-from irt_assets.reports.drift_rows import Linked
 from irt_assets.responses.scales import Scale
 
 

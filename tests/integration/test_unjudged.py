@@ -67,7 +67,7 @@ def test_a_red_month_is_not_judged_and_says_what_to_decide_first(bank: Database,
     assert drift_of_month(bank, store, MONTH)[0].drift is not None
     assert len(rows(bank, "SELECT * FROM item_drift")) == len(ANCHORS)
     make_red(bank, store)
-    assert sentence(drift_of_month(bank, store, MONTH)[0]) == f"{SCALE}: not judged: {WAY_OUT}"
+    assert sentence(drift_of_month(bank, store, MONTH)[0], []) == f"{SCALE}: not judged: {WAY_OUT}"
     assert information_of_month(bank, store, MONTH)[0].why == f"not judged: {WAY_OUT}"
     assert rows(bank, "SELECT * FROM item_drift") == []
     with bank.connect() as connection:

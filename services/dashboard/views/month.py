@@ -21,11 +21,11 @@ from irt_assets.gates.gates import SET_GATES, SetGate
 from irt_assets.gates.month_judged import NOT_JUDGED, GateStatus, MonthState, State
 from irt_assets.gates.month_status import gate_statuses
 from irt_assets.ledger.decisions import newest_decisions
-from irt_assets.ledger.linked_windows import latest_constants
+from irt_assets.ledger.linked_windows import Linked, latest_constants, linkings_of
+from irt_assets.ledger.proposals import proposals_by_reason
 from irt_assets.ledger.steps import Step, step_of
 from irt_assets.psychometrics.eligibility.attempts import Reason
 from irt_assets.reports.artifacts import of_months
-from irt_assets.reports.drift_rows import Linked, linkings_of, proposed_of
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import Snapshot, current_snapshot
 from services.dashboard import making
@@ -73,7 +73,7 @@ def page(asked: Asked) -> Page:
     gates = {gate: gate_of(by_scale, scale_id) for gate, by_scale in gate_statuses(reader.instance, name).items()}
     with reader.connect() as connection:
         scale = read_scales(connection, start)[scale_id]
-        fits = linkings_of(connection, scale, start)
+        fits = linkings_of(connection, scale, name)
         month = MonthFacts(
             asked=asked,
             scale=scale,
@@ -208,7 +208,11 @@ def _published(connection: psycopg.Connection, month: MonthFacts) -> Tag:
     step = month.step
     if step is None:
         return section("What was published", tags.p("Nothing: the month has not come as far as publication."))
-    proposed = proposed_of(connection, month.scale, month.month, month.fit) if step.n_proposed else {}
+    proposed = (
+        proposals_by_reason(connection, month.scale.scale_id, month.month, month.fit.fit_id if month.fit else None)
+        if step.n_proposed
+        else {}
+    )
     rows = [
         ("published for the first time", f"{step.n_published:,}", "in force from the end of the month"),
         *(("proposed", f"{n:,}", why) for why, n in proposed.items()),

@@ -9,10 +9,7 @@ from htmltools import Tag, TagChild, tags
 
 from irt_assets.common.wording import counted
 from irt_assets.drift.alerts import first_seen
-from irt_assets.ledger.steps import Step
-from irt_assets.psychometrics.drift.kinds import Kind
-from irt_assets.reports.drift_report import information_said
-from irt_assets.reports.drift_rows import (
+from irt_assets.drift.rows import (
     DifRow,
     DriftRow,
     drifted_of,
@@ -20,6 +17,9 @@ from irt_assets.reports.drift_rows import (
     information_lost_in,
     large_dif_of,
 )
+from irt_assets.drift.shown import information_said
+from irt_assets.ledger.steps import Step
+from irt_assets.psychometrics.drift.kinds import Kind
 from irt_assets.responses.scales import Scale
 from services.dashboard.elements import badge, link, number, percent, section, table
 
