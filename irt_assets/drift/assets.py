@@ -11,6 +11,7 @@ from typing import Any
 
 import dagster as dg
 import numpy as np
+import pandas as pd
 import psycopg
 
 from irt_assets.blocks import Block, Figure, Table, table
@@ -217,15 +218,10 @@ def _heat_map(connection: psycopg.Connection, scale_id: str, month: str) -> Pict
     ).fetchall()
     if not rows:
         return None
-    months = sorted({m for _, m, _, _, _ in rows})
-    weight: dict[str, tuple[bool, float]] = {}
-    for item, _, _, severity, wabc in rows:
-        weight[item] = max(weight.get(item, (False, 0.0)), (severity != "none", wabc))
-    items = sorted(weight, key=lambda i: weight[i], reverse=True)[: plots.MOST_ITEMS]
-    change = np.full((len(items), len(months)), np.nan)
-    flags = np.full(change.shape, "", dtype="U1")
-    for item, at, harder, severity, area in rows:
-        if item in items:
-            place = items.index(item), months.index(at)
-            change[place], flags[place] = np.copysign(area, harder), severity[0] if severity != "none" else ""
-    return plots.heat_map(items, months, change, flags)
+    found = pd.DataFrame(rows, columns=["item", "month", "harder", "severity", "wabc"])
+    found["change"] = np.copysign(found.wabc, found.harder)
+    found["flag"] = found.severity.map({"none": ""}).fillna(found.severity.str[0])
+    largest = found.assign(flagged=found.flag != "").groupby("item")[["flagged", "wabc"]].max()
+    items = largest.sort_values(["flagged", "wabc"], ascending=False).index[: plots.MOST_ITEMS]
+    change, flags = (found.pivot(index="item", columns="month", values=name).loc[items] for name in ("change", "flag"))
+    return plots.heat_map([*items], [*change.columns], change.to_numpy(), flags.fillna("").to_numpy())

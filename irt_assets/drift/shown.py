@@ -98,7 +98,7 @@ def change_in_words(change: Mapping[str, Any], onset: str | None) -> str:
 def dif_table(of: Sequence[str], rows: Of[DifRow], **how: Any) -> Table:
     """Groups of equal ability compared; how: as of `table`."""
     formats = {"answers": "", "Δb ± SE": "", "Δa ± SE": "", "wABC": ".3f", "q": ".3g", "D ± SE": "", "ΔR²": ".3f"}
-    columns = (*of, "attribute", "group", "against", *formats, "class", "verdict")
+    columns = (*of, "attribute", "group / against", *formats, "class", "verdict")
     return table(columns, [(*first, *_groups(row)) for first, row in rows], numbers=formats, **how)
 
 
@@ -117,7 +117,8 @@ def _groups(row: DifRow) -> tuple[Cell, ...]:
     if wald.get("delta_b") is None and wald.get("shift_se") is not None:
         harder = f"score {value_with_error(wald['shift'], wald['shift_se'], 3, sign=True)}"
     return (
-        *(row.attribute, row.focal_group, row.reference_group),
+        row.attribute,
+        f"{row.focal_group} / {row.reference_group}",
         f"{n['focal']} / {n['reference']}" if n else None,
         harder,
         value_with_error(wald.get("delta_a"), wald.get("delta_a_se"), sign=True),
@@ -132,10 +133,11 @@ def _groups(row: DifRow) -> tuple[Cell, ...]:
 
 def _verdict(row: DifRow) -> Text:
     """Whether the difference counts, and what to bear in mind."""
-    within_forms = "within forms alone" if row.ets_class == "C" else "not large"
-    smaller = row.details.get("why_not") or ("smaller" if row.differs else within_forms)
     low_power = ", low power" if row.details.get("low_power") else ""
-    return (Badge("large", "bad"), low_power) if row.large else Span(smaller + low_power, "quiet")
+    if row.large:
+        return Badge("large", "bad"), low_power
+    remark = row.details.get("why_not") or ("smaller" if row.differs else "within forms alone" * (row.ets_class == "C"))
+    return Span(f"{remark}{low_power}".removeprefix(", ") or "not large", "quiet")
 
 
 def information_said(information: Mapping[str, InformationRow]) -> str:

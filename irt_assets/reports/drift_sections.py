@@ -171,7 +171,12 @@ def information(facts: Facts) -> Iterator[Block]:
     if caution := test.details.get("caution"):
         yield Paragraph(sentence(caution))
     if test.curve.get("theta"):
-        yield Figures(tuple(map(Figure, test_curves(test))))
+        information, error = test_curves(test)
+        caption = (
+            "Dashed blue: as published; solid orange: the same items this month; black: all items in force, with those "
+            "that might be retired (dash-dotted) and without (dotted)."
+        )
+        yield Figures((Figure(information, caption), Figure(error, "The standard error of θ that follows.")))
     items = [row for name, row in facts.information.items() if name and (row.flagged or row.details.get("retire"))]
     yield information_table(
         ("item",),

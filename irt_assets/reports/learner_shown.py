@@ -6,19 +6,41 @@ What does not belong here: reading them; the report that the learner reads (see 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 
-from irt_assets.abilities.online import Learner, Theta, scale_to_answer_by
-from irt_assets.blocks import Block, Cell, Figure, Figures, Moment, Pairs, Paragraph, Table, Text, number, pairs, table
+from irt_assets.abilities.online import Learner, Theta, latest, scale_to_answer_by
+from irt_assets.blocks import (
+    Block,
+    Box,
+    Cell,
+    Figure,
+    Figures,
+    Moment,
+    Pairs,
+    Paragraph,
+    Section,
+    Span,
+    Table,
+    Text,
+    number,
+    pairs,
+    table,
+)
 from irt_assets.charts.chart import SERIES, Boxes, Chart, Points, Shape, ends_of
 from irt_assets.charts.chart import days as days_of
+from irt_assets.common.dashboard_pages import address
 from irt_assets.common.wording import counted
 from irt_assets.features.stored import ActiveDay
 from irt_assets.kpis.meaning import MEANINGS, RANGES, TITLES
 from irt_assets.kpis.stored import Week
 from irt_assets.psychometrics.core.confidence import Z95
 
+NEXT_STEP: Text = (
+    "θ is measured every night for those who answered items with published parameters. See whether any are on the ",
+    Span("page of the months", link=address("months")),
+    ", and below whether the learner answered at all.",
+)
 KINDS = {"monthly": "with the month", "nightly": "in the night", "online": "on request"}
 """When a θ was measured, as its row says it."""
 SYMBOLS: dict[str, Shape] = {"monthly": "circle", "nightly": "diamond", "online": "square"}
@@ -26,6 +48,34 @@ DAYS_IN_FIGURE = 56
 BESIDE = 4
 """Days before the first point and after the last."""
 IDLE = timedelta(days=7)
+
+
+def standing(
+    learner: Learner,
+    *,
+    thetas: Sequence[Theta],
+    weeks: Sequence[Week],
+    days: Sequence[ActiveDay],
+    last: datetime | None,
+    now: datetime,
+    zone: str,
+) -> tuple[Block, ...]:
+    """All that is known of a learner. thetas, weeks: newest first; days: oldest first, of the last year; last: when
+    the last live answer was given."""
+    found = latest(thetas)
+    lacking = [] if learner.is_test or found else [Box((Paragraph(NEXT_STEP),))]
+    how = Paragraph("Each θ with the interval that contains the true one with a probability of 95 %.")
+    over_time = theta_over_time(thetas, zone) if thetas else Paragraph("There is none yet.")
+    no_kpis = Paragraph("None were computed: KPIs are for learners who answered within a year of the week.")
+    return (
+        Paragraph(in_short(learner, found, zone), "lead"),
+        *lacking,
+        identity(learner, last, now, zone),
+        thetas_table([found[scale] for scale in sorted(found)], zone, "The θ of the latest answers on each scale"),
+        Section("θ over time", (how, over_time)),
+        Section("Weekly KPIs", kpis(weeks, zone) if weeks else (no_kpis,)),
+        Section("Activity", activity(days, last, now)),
+    )
 
 
 def in_short(learner: Learner, found: Mapping[str, Theta], zone: str) -> Text:
@@ -159,30 +209,27 @@ def _why(week: Week, name: str) -> str:
     return (week.kpis.get("why") or {}).get(name, "") if week.kpis.get(name) is None else ""
 
 
-def activity(days: Sequence[ActiveDay], last: datetime | None, now: datetime) -> Iterator[Block]:
+def activity(days: Sequence[ActiveDay], last: datetime | None, now: datetime) -> tuple[Block, ...]:
     """Answers by week over all of `days`, which are oldest first, and by day over the last eight weeks."""
-    if last is None:
-        yield Paragraph("The learner never answered in live mode.")
-    else:
-        state = "Active" if now - last < IDLE else "Inactive"
-        yield Paragraph(f"{state}: the last live answer was {ago(last, now)}.")
+    state = "Active" if last and now - last < IDLE else "Inactive"
+    said = (
+        f"{state}: the last live answer was {ago(last, now)}." if last else "The learner never answered in live mode."
+    )
     if not days:
-        yield Paragraph("No live answer in the last 365 days.")
-        return
+        return Paragraph(said), Paragraph("No live answer in the last 365 days.")
     by_week: dict[date, Counter[str]] = defaultdict(Counter)
     for one in days:
         by_week[one.date - timedelta(days=one.date.weekday())].update(_counted(one) | {"active days": 1})
-    said = f"{sum(one.attempts for one in days):,} in {len(by_week)} weeks of the last year"
-    figures = [_answers(f"Live answers by week: {said}", "week from", by_week, 5)]
+    n = sum(one.attempts for one in days)
+    weekly = _answers(f"Live answers by week: {n:,} in {len(by_week)} weeks of the last year", "week from", by_week, 5)
     since = now.date() - timedelta(days=DAYS_IN_FIGURE)
     lately = {one.date: _counted(one) for one in days if one.date > since}
-    if lately:
-        said = f"{sum(n['answers'] for n in lately.values()):,} in the last {DAYS_IN_FIGURE} days"
-        shown = days_of(since), days_of(now.date()) + 1
-        figures.append(_answers(f"Live answers by day: {said}", "day", lately, 0.8, shown))
-    yield Figures(tuple(figures))
     if not lately:
-        yield Paragraph(f"No live answer in the last {DAYS_IN_FIGURE} days.")
+        return Paragraph(said), weekly, Paragraph(f"No live answer in the last {DAYS_IN_FIGURE} days.")
+    n = sum(answers["answers"] for answers in lately.values())
+    by_day = f"Live answers by day: {n:,} in the last {DAYS_IN_FIGURE} days"
+    daily = _answers(by_day, "day", lately, 0.8, (days_of(since), days_of(now.date()) + 1))
+    return Paragraph(said), Figures((weekly, daily))
 
 
 def _counted(day: ActiveDay) -> dict[str, int]:

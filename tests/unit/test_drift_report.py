@@ -168,10 +168,10 @@ def test_the_page_shows_what_each_test_of_dif_says_and_why_one_was_not_made() ->
         dif_attributes=tuple(DifRow("", name, "ko", "", None, None, WHOLE) for name in ("lang", "country", "tier")),
     )
     page = Page(html(facts, NOW)).text
-    assert "lang en ko 496 / 495 +1.20 ± 0.20 – 0.210 3e−09 −1.75 0.058 C large" in page
-    assert "country GB KR 496 / 495 +1.20 ± 0.20 – 0.210 3e−09 – – – large" in page
-    assert "B3 country GB KR 496 / 495 score −0.123 ± 0.021 – 0.210" in page
-    assert "tier pro free 9 / 8 – – – – – – – 186 learners, 200 are needed" in page
+    assert "lang en / ko 496 / 495 +1.20 ± 0.20 – 0.210 3e−09 −1.75 0.058 C large" in page
+    assert "country GB / KR 496 / 495 +1.20 ± 0.20 – 0.210 3e−09 – – – large" in page
+    assert "B3 country GB / KR 496 / 495 score −0.123 ± 0.021 – 0.210" in page
+    assert "tier pro / free 9 / 8 – – – – – – – 186 learners, 200 are needed" in page
 
 
 def test_what_was_decided_on_the_month_stands_in_its_report_with_name_day_and_reason() -> None:

@@ -9,9 +9,7 @@ from datetime import timedelta
 
 from htmltools import TagChild, TagList, tags
 
-from irt_assets.abilities.online import find_learner, latest, read_thetas
-from irt_assets.blocks import Box, Paragraph, Section, Span, Text
-from irt_assets.common.dashboard_pages import address
+from irt_assets.abilities.online import find_learner, read_thetas
 from irt_assets.features.stored import active_days
 from irt_assets.kpis.stored import weeks_of
 from irt_assets.reports import learner_shown
@@ -26,11 +24,6 @@ from services.dashboard.views.learners import cannot_be_an_id, refuse_below_anal
 MOST_THETAS = 1000
 WEEKS_SHOWN = 104
 DAYS_SHOWN = timedelta(days=365)
-NEXT_STEP: Text = (
-    "θ is measured every night for those who answered items with published parameters. See whether any are on the ",
-    Span("page of the months", link=address("months")),
-    ", and below whether the learner answered at all.",
-)
 
 
 def page(asked: Asked) -> Page:
@@ -51,24 +44,12 @@ def page(asked: Asked) -> Page:
         days = active_days(connection, user, (now - DAYS_SHOWN).date())
         last = last_live_answer(connection, user)
         reports = of_learner(connection, user)
-    found = latest(thetas)
-    by_scale = [found[scale] for scale in sorted(found)]
-    every = f" Older than the latest {MOST_THETAS:,} are not shown." if len(thetas) == MOST_THETAS else ""
-    how = Paragraph(f"Each θ with the interval that contains the true one with a probability of 95 %.{every}")
-    over_time = learner_shown.theta_over_time(thetas, zone) if thetas else Paragraph("There is none yet.")
-    no_kpis = Paragraph("None were computed: KPIs are for learners who answered within a year of the week.")
+    standing = learner_shown.standing(learner, thetas=thetas, weeks=weeks, days=days, last=last, now=now, zone=zone)
     return Page(
         f"Where does {shortened(user)} stand?",
         TagList(
-            shown(
-                Paragraph(learner_shown.in_short(learner, found, zone), "lead"),
-                *() if learner.is_test or found else (Box((Paragraph(NEXT_STEP),)),),
-                learner_shown.identity(learner, last, now, zone),
-                learner_shown.thetas_table(by_scale, zone, "The θ of the latest answers on each scale"),
-                Section("θ over time", (how, over_time)),
-                Section("Weekly KPIs", tuple(learner_shown.kpis(weeks, zone)) if weeks else (no_kpis,)),
-                Section("Activity", tuple(learner_shown.activity(days, last, now))),
-            ),
+            shown(*standing),
+            tags.p(f"θ older than the latest {MOST_THETAS:,} are not shown.") if len(thetas) == MOST_THETAS else None,
             _reports(asked, reports, user),
             tags.p(link("Other learners", "learners"), " · ", link("the KPIs of all", "kpis")),
         ),
