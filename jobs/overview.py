@@ -14,6 +14,7 @@ from typing import Any
 
 import dagster as dg
 
+from irt_assets.blocks import Badge
 from irt_assets.common.job_names import INVARIANT_REPORT, LAKE_EQUALS_LOG
 from irt_assets.common.partitions import last_complete_month, months_between
 from irt_assets.decisions.proposals import waiting_proposals
@@ -52,6 +53,12 @@ class ScheduleState:
     next_tick: datetime | None
     newest: str
     late: str
+
+    @property
+    def badge(self) -> Badge:
+        if self.late:
+            return Badge("late", "bad")
+        return Badge("on", "good") if self.on else Badge("off")
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ class Decision:
 
     @property
     def on(self) -> str:
-        """The proposal, the anchor in its month, or the item, as people name it."""
+        """The proposal, the anchor in its month, or the item that is used or not, as people name it."""
         return f"{self.window}/{self.item_id}" if self.window else self.item_id
 
     @property

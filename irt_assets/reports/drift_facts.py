@@ -24,9 +24,10 @@ from irt_assets.drift import rows
 from irt_assets.drift.alerts import first_seen
 from irt_assets.drift.rows import AlertRow, DifRow, DriftRow, InformationRow
 from irt_assets.drift.unjudged import why_not
+from irt_assets.gates.anchor_shifts import AnchorShift, anchor_shifts
 from irt_assets.gates.coverage import gaps, read_bank
 from irt_assets.gates.month_judged import MonthState, State
-from irt_assets.ledger.anchors import anchor_items
+from irt_assets.ledger.anchors import anchor_items, read_anchors
 from irt_assets.ledger.decisions import Decision, decisions_on_month
 from irt_assets.ledger.fit_spec import Spread
 from irt_assets.ledger.fits import latest_staged
@@ -98,6 +99,7 @@ class Facts:
     effect: Impact | None = None
     linking_warnings: tuple[str, ...] = ()
     linking_history: tuple[LinkedMonth, ...] = ()
+    anchor_shifts: tuple[AnchorShift, ...] = ()
 
     @property
     def month_before(self) -> Linked | None:
@@ -137,6 +139,8 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
         if change.scale_id == scale.scale_id and change.window[-7:] == month
     )
     changes = open_changes(waiting)
+    anchors = read_anchors(connection, scale.scale_id, scale.anchor_version) if fit else None
+    now = {name: item.values for name, item in items.items() if item.values}
     return Facts(
         month=month,
         scale=scale,
@@ -158,6 +162,7 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
         bank_size=bank[0] if bank else 0,
         open_decisions=waiting,
         effect=impact(connection, scale, changes, next_month(datetime.now(UTC))) if changes else None,
+        anchor_shifts=tuple(anchor_shifts(anchors, now, fit.constants)) if anchors and fit else (),
         linking_history=tuple(read_history(connection, scale, month)),
         linking_warnings=tuple(
             dict.fromkeys([*fit.constants.warnings, *gaps(fit.constants, read_bank(connection, scale.scale_id, start))])

@@ -23,7 +23,7 @@ from irt_assets.reports import month_shown
 from irt_assets.reports.drift_actions import Action
 from irt_assets.reports.drift_dif import dif
 from irt_assets.reports.drift_facts import Facts, Item
-from irt_assets.reports.drift_linking import linking, since_last_month
+from irt_assets.reports.drift_linking import linking, remarks, since_last_month
 from resources.version import code_version
 
 ON_THE_FIRST_PAGE = 10
@@ -95,6 +95,7 @@ def document(facts: Facts, made_at: datetime, dashboard_url: str | None = None) 
     """The report, with the verdict on the first page and the sources of its numbers at the end. `dashboard_url`: where
     people reach the dashboard; None for no links into it."""
     items, found = to_look_at(facts), verdict(facts)
+    constants = facts.fit.constants if facts.fit else None
     sections = [
         ("What waits for a decision", "decide", sections_of.open_decisions(items, facts, dashboard_url)),
         ("Since last month", "since", since_last_month(facts)),
@@ -103,7 +104,11 @@ def document(facts: Facts, made_at: datetime, dashboard_url: str | None = None) 
         ("Decided", "decided", [decisions_table(facts.decisions)] if facts.decisions else []),
         ("The items one by one", "items", sections_of.one_by_one(items, facts)),
         ("Information", "information", sections_of.information(facts)),
-        ("Anchors and linking", "linking", linking(facts)),
+        (
+            "Anchors and linking",
+            "linking",
+            linking(constants, facts.scale, facts.anchor_shifts, facts.linking_history, remarks(facts)),
+        ),
         ("DIF: items that function differently for groups of equal ability", "dif", dif(facts)),
         ("Fit and answers", "fit", sections_of.fit(facts)),
         ("All items", "all", sections_of.all_items(facts)),

@@ -22,7 +22,6 @@ from irt_assets.blocks import (
     Pairs,
     Paragraph,
     Section,
-    Span,
     Table,
     Text,
     chance,
@@ -32,10 +31,10 @@ from irt_assets.blocks import (
     table,
     value_with_error,
 )
-from irt_assets.charts.chart import Chart, Line, days, ends_of, shortened
+from irt_assets.charts.chart import Chart, Line, days, ends_of
 from irt_assets.charts.pictures import NOW, PUBLISHED, mark, response_curves
-from irt_assets.common.dashboard_pages import address
-from irt_assets.common.wording import listed
+from irt_assets.common.dashboard_pages import page_link
+from irt_assets.common.wording import listed, shortened
 from irt_assets.decisions.shown import decisions_table, publications
 from irt_assets.drift.rows import InformationRow
 from irt_assets.drift.shown import DIF_EXPLAINED, change_in_words, dif_table, drift_table, not_estimated
@@ -49,8 +48,6 @@ from irt_assets.responses.scales import Scale
 
 LONG = 50
 """The longest text, in characters, that fits next to another figure of an item."""
-NAME = 60
-"""How much of an id is shown in a sentence: it may be of any length."""
 ROOM = 10
 """Days left of the first month, so that its point is not on the edge."""
 PARAMETERS: dict[str, str] = {"a": "discrimination a", "b": "difficulty b"}
@@ -123,7 +120,7 @@ def curves(item: ItemOfMonth, scale: Scale, month: str) -> Figure:
     for name, (curve, style) in found.items():
         low, high = curve.interval(theta) or ((), ())
         lines.append(Line(theta, curve.curve(theta), name=name, low=low, high=high, **style))
-    described = f"Curves of item {shortened(item.item_id, NAME)} over ability: {listed(found) or 'none'}"
+    described = f"Curves of item {shortened(item.item_id)} over ability: {listed(found) or 'none'}"
     numbers = None
     if seen is not None:
         low, high = seen.interval()
@@ -157,15 +154,14 @@ def in_short(facts: ItemFacts, at: datetime) -> tuple[Text, ...]:
     if groups:
         said.append(f"Large DIF for {', '.join(groups)}.")
     if facts.proposal is not None:
-        where = address("proposal", proposal=str(facts.proposal.reference))
-        said.append((Span("A decision waits", link=where), "."))
+        said.append((page_link("A decision waits", "proposal", proposal=str(facts.proposal.reference)), "."))
     elif not facts.drifted:
         said.append("No decision on it waits.")
     return tuple(chain.from_iterable((sentence, " ") for sentence in said))
 
 
 def _use(facts: ItemFacts, at: datetime) -> str:
-    name, row = shortened(facts.item_id, NAME), facts.published
+    name, row = shortened(facts.item_id), facts.published
     if facts.withdrawn and facts.status is not None:
         return f"{name} is {facts.status.sentence}."
     to_come = [one for one in facts.publications if one["effective_from"] > at]  # of each day the one that counts first
@@ -191,8 +187,8 @@ def identity(facts: ItemFacts) -> Pairs:
     return pairs(
         {
             "published": "nothing" if row is None else parameters(ItemRow.of(row)),
-            "scale": Span(facts.scale.scale_id, link=address("bank", scale=facts.scale.scale_id)),
-            "topic": shortened(facts.topic, NAME) if facts.topic else None,
+            "scale": page_link(facts.scale.scale_id, "bank", scale=facts.scale.scale_id),
+            "topic": shortened(facts.topic) if facts.topic else None,
             "anchor": "yes: months are linked by it" if facts.anchor else "no",
             "response time": f"{time[0] / 1000:.1f} s (median of {time[1]:,} answers)" if time else None,
         }
@@ -209,7 +205,7 @@ def over_time(facts: ItemFacts, zone: str) -> Iterator[Section]:
         caption = f"Groups of equal ability compared in {facts.dif_month}"
         compared = dif_table((), [((), row) for row in facts.dif], caption=caption, narrow="scroll")
         yield Section("DIF", (compared, Paragraph(DIF_EXPLAINED, "quiet")))
-    yield Section("Decisions", (decisions_table(facts.decisions, zone),))
+    yield Section("Decisions", (decisions_table(facts.decisions, zone, dashboard=""),))
     if found := tuple(publications(facts.publications, zone)):
         yield Section("Where the published values come from", (Details(f"Publications: {len(found)}", found),))
 
@@ -220,12 +216,14 @@ def month_by_month(facts: ItemFacts) -> Section:
     estimated = [month.values.shown if month.values else {} for month in facts.months]
     names = tuple(dict.fromkeys(chain("ab", *estimated)))
     pages = [
-        address("months") if month.month == ORIGIN_WINDOW else address("month", month=month.month, scale=scale)
+        page_link("origin", "months")
+        if month.month == ORIGIN_WINDOW
+        else page_link(month.month, "month", month=month.month, scale=scale)
         for month in facts.months
     ]
     rows: list[tuple[Cell, ...]] = [
         (
-            Span(month.month, link=page),
+            page,
             month.n,
             *(value_with_error(*values.get(name, (None, None))) for name in names),
             Badge("red", "bad") if month.red else Badge("used", "good"),
@@ -254,8 +252,7 @@ def history(facts: ItemFacts, name: Literal["a", "b"]) -> Figure:
         ends_of(low, high, published),
         "month",
         PARAMETERS[name],
-        f"The {PARAMETERS[name]} of {shortened(facts.item_id, NAME)} by month with 95 % intervals, and the published "
-        "values.",
+        f"The {PARAMETERS[name]} of {shortened(facts.item_id)} by month with 95 % intervals, and the published values.",
         dated=True,
     )
     kinds = ["red month, not relied on" if month.red else "month" for month in fitted]

@@ -12,7 +12,6 @@ from datetime import date, datetime, timedelta
 from irt_assets.abilities.online import Learner, Theta, latest, scale_to_answer_by
 from irt_assets.blocks import (
     Block,
-    Box,
     Cell,
     Figure,
     Figures,
@@ -20,16 +19,16 @@ from irt_assets.blocks import (
     Pairs,
     Paragraph,
     Section,
-    Span,
     Table,
     Text,
+    notice,
     number,
     pairs,
     table,
 )
 from irt_assets.charts.chart import SERIES, Boxes, Chart, Points, Shape, ends_of
 from irt_assets.charts.chart import days as days_of
-from irt_assets.common.dashboard_pages import address
+from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import counted
 from irt_assets.features.stored import ActiveDay
 from irt_assets.kpis.meaning import MEANINGS, RANGES, TITLES
@@ -38,7 +37,7 @@ from irt_assets.psychometrics.core.confidence import Z95
 
 NEXT_STEP: Text = (
     "θ is measured every night for those who answered items with published parameters. See whether any are on the ",
-    Span("page of the months", link=address("months")),
+    page_link("page of the months", "months"),
     ", and below whether the learner answered at all.",
 )
 KINDS = {"monthly": "with the month", "nightly": "in the night", "online": "on request"}
@@ -63,7 +62,7 @@ def standing(
     """All that is known of a learner. thetas, weeks: newest first; days: oldest first, of the last year; last: when
     the last live answer was given."""
     found = latest(thetas)
-    lacking = [] if learner.is_test or found else [Box((Paragraph(NEXT_STEP),))]
+    lacking = [] if learner.is_test or found else [notice(NEXT_STEP, "info")]
     how = Paragraph("Each θ with the interval that contains the true one with a probability of 95 %.")
     over_time = theta_over_time(thetas, zone) if thetas else Paragraph("There is none yet.")
     no_kpis = Paragraph("None were computed: KPIs are for learners who answered within a year of the week.")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shlex
 
-from htmltools import Tag, TagChild, TagList, tags
+from htmltools import Tag, TagChild, tags
 from shiny import Inputs, Outputs, Session
 
-from irt_assets.blocks import Box, Paragraph, prose
+from irt_assets.blocks import Paragraph, notice, prose
+from irt_assets.common.dashboard_pages import page_link
 from irt_assets.decisions.proposals import Reference
 from irt_assets.psychometrics.fit.observed import Observed
 from irt_assets.reports import item_shown
@@ -31,12 +32,13 @@ def page(asked: Asked) -> Page:
     zone = asked.reader.settings.irt_time_zone
     return Page(
         f"Item {name}",
-        TagList(
-            shown(Paragraph(item_shown.in_short(facts, asked.reader.now()), "lead"), item_shown.identity(facts)),
+        shown(
+            Paragraph(item_shown.in_short(facts, asked.reader.now()), "lead"),
+            item_shown.identity(facts),
             _answered(asked, facts, month) if month else None,
-            shown(*item_shown.over_time(facts, zone)),
+            *item_shown.over_time(facts, zone),
             _use_section(asked, facts),
-            tags.p(link(f"All items of scale {facts.scale.scale_id}", "bank", scale=facts.scale.scale_id)),
+            Paragraph(page_link(f"All items of scale {facts.scale.scale_id}", "bank", scale=facts.scale.scale_id)),
         ),
     )
 
@@ -88,11 +90,9 @@ def _answered(asked: Asked, facts: ItemFacts, month: FittedMonth) -> Tag:
     return section(
         f"How learners of {month.month} answered it",
         asking_form("item", choice("Month", "month", months, month.month), kept=kept),
-        shown(
-            *(Box((Paragraph(prose(warning)),), "warning") for warning in (red, why_not) if warning),
-            item_shown.curves(item, facts.scale, month.month),
-            item_shown.details(item, facts.onset_seen_by(month.month)),
-        ),
+        *(notice(prose(warning), "warning") for warning in (red, why_not) if warning),
+        item_shown.curves(item, facts.scale, month.month),
+        item_shown.details(item, facts.onset_seen_by(month.month)),
     )
 
 
@@ -108,11 +108,6 @@ def _observed(asked: Asked, facts: ItemFacts, month: FittedMonth) -> tuple[Obser
     except PermanentFailure as failure:
         return None, f"What learners of {month.month} answered cannot be shown: {failure}"
     return seen, "" if seen is not None else f"No answer of {month.month} to this item could be used."
-
-
-def month_by_month(facts: ItemFacts) -> TagList:
-    """The parameters as each month estimated them, and as they were published; for an item with a month."""
-    return shown(item_shown.month_by_month(facts))
 
 
 def _use_section(asked: Asked, facts: ItemFacts) -> Tag:

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from htmltools import TagChild, TagList, tags
+from htmltools import TagChild, tags
 
 from irt_assets.abilities.online import find_learner, read_thetas
+from irt_assets.blocks import Paragraph
+from irt_assets.common.dashboard_pages import page_link
 from irt_assets.features.stored import active_days
 from irt_assets.kpis.stored import weeks_of
 from irt_assets.reports import learner_shown
 from irt_assets.reports.artifacts import Recorded, of_learner
 from irt_assets.responses.one_learner import last_live_answer
-from services.dashboard.elements import link, moment, section, shortened, table
+from services.dashboard.elements import moment, section, shortened, table
 from services.dashboard.figures import shown
 from services.dashboard.page import Asked, NotFound, Page
 from services.dashboard.report_files import no_learner_reports, report_files
@@ -47,11 +49,11 @@ def page(asked: Asked) -> Page:
     standing = learner_shown.standing(learner, thetas=thetas, weeks=weeks, days=days, last=last, now=now, zone=zone)
     return Page(
         f"Where does {shortened(user)} stand?",
-        TagList(
-            shown(*standing),
+        shown(
+            *standing,
             tags.p(f"θ older than the latest {MOST_THETAS:,} are not shown.") if len(thetas) == MOST_THETAS else None,
             _reports(asked, reports, user),
-            tags.p(link("Other learners", "learners"), " · ", link("the KPIs of all", "kpis")),
+            Paragraph((page_link("Other learners", "learners"), " · ", page_link("the KPIs of all", "kpis"))),
         ),
     )
 
