@@ -1,6 +1,6 @@
 """The sections of a drift report behind its first page, each as blocks; none where there is nothing to say.
 
-What does not belong here: their order (drift_report.py), the numbers of one item (drift_details.py), how a chart is
+What does not belong here: their order (drift_report.py), the numbers of one item (item_shown.py), how a chart is
 drawn (drift_charts.py).
 """
 

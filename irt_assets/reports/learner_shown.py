@@ -178,7 +178,7 @@ def kpis(weeks: Sequence[Week], zone: str) -> tuple[Block, ...]:
         )
         for name, (low, high) in RANGES.items()
     ]
-    meanings = ("KPI", "value", "range", "what it means", "why there is none")
+    meanings = ("KPI", "value", "range", "what it means", "why none")
     latest = table(meanings, rows, numbers={"value": ".2f"}, caption=f"The newest week, from {newest.week_start}")
     starts = [days_of(week.week_start) for week in weeks]
     chart = Chart(
@@ -198,7 +198,7 @@ def kpis(weeks: Sequence[Week], zone: str) -> tuple[Block, ...]:
     of_weeks = [
         (f"{week.week_start}", *map(week.kpis.get, RANGES), why) for week, why in zip(weeks, reasons, strict=True)
     ]
-    columns = ("week from", *formats, "why there is none")
+    columns = ("week from", *formats, "why none")
     numbers = table(columns, of_weeks, numbers=formats, caption="KPIs by week, newest first")
     return latest, Paragraph(("Computed ", Moment(newest.updated_at, zone), ".")), Figure(chart, numbers=numbers)
 

@@ -10,14 +10,14 @@ from datetime import timedelta
 from htmltools import TagChild, tags
 
 from irt_assets.abilities.online import find_learner, read_thetas
-from irt_assets.blocks import Paragraph
+from irt_assets.blocks import Moment, Paragraph, prose, table
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.features.stored import active_days
 from irt_assets.kpis.stored import weeks_of
 from irt_assets.reports import learner_shown
 from irt_assets.reports.artifacts import Recorded, of_learner
 from irt_assets.responses.one_learner import last_live_answer
-from services.dashboard.elements import moment, section, shortened, table
+from services.dashboard.elements import markup, section, shortened
 from services.dashboard.figures import shown
 from services.dashboard.page import Asked, NotFound, Page
 from services.dashboard.report_files import no_learner_reports, report_files
@@ -26,6 +26,10 @@ from services.dashboard.views.learners import cannot_be_an_id, refuse_below_anal
 MOST_THETAS = 1000
 WEEKS_SHOWN = 104
 DAYS_SHOWN = timedelta(days=365)
+HOW = (
+    "Everybody's reports of a week are made by `irt report learner`, for everyone who answered in the eight weeks that "
+    "end with it."
+)
 
 
 def page(asked: Asked) -> Page:
@@ -61,7 +65,7 @@ def page(asked: Asked) -> Page:
 def _reports(asked: Asked, found: list[Recorded], user: str) -> TagChild:
     refused = no_learner_reports(asked)
     if refused:
-        return section("Reports", tags.p(refused))
+        return section("Reports", Paragraph(refused))
     zone = asked.reader.settings.irt_time_zone
     by_week: dict[str, list[Recorded]] = {}
     for one in found:
@@ -69,19 +73,13 @@ def _reports(asked: Asked, found: list[Recorded], user: str) -> TagChild:
     rows = [
         (
             f"week from {week}",
-            moment(max(one.generated_at for one in made), zone),
-            report_files(f"the report of {shortened(user)}, week from {week}", made),
+            Moment(max(one.generated_at for one in made), zone),
+            markup(report_files(f"the report of {shortened(user)}, week from {week}", made)),
         )
         for week, made in by_week.items()
     ]
     return section(
         "Reports",
-        table("The learner's reports by week", ("week", "made", "files"), rows),
-        None
-        if rows
-        else tags.p(
-            "Everybody's reports of a week are made by  ",
-            tags.code("irt report learner"),
-            ", for everyone who answered in the eight weeks that end with it.",
-        ),
+        table(("week", "made", "files"), rows, caption="The learner's reports by week" if rows else ""),
+        None if rows else Paragraph(prose(HOW)),
     )
