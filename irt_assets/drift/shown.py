@@ -170,14 +170,14 @@ def information_table(of: Sequence[str], rows: Of[InformationRow], **how: Any) -
 
 def _information(row: InformationRow) -> tuple[Cell, ...]:
     details = row.details
-    now: Cell = details.get("now")
-    if details.get("ratio") is None:
-        now = "no estimate" if now is None else f"{number(details['now'], 3)}, of another model"
+    now: Cell = details.get("now", "")
+    if details.get("status") == "of another model":
+        now = f"{number(details['now'], 3)}, of another model"
     return (
         "yes" if row.flagged else "no",
         details.get("severity"),
         details.get("published"),
-        now,
+        "no estimate" if now is None else now,
         *map(details.get, ("ratio", "upper", "q")),
         details.get("largest_drop", {}).get("theta"),
         details.get("share_of_test"),

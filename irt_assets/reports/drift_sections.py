@@ -106,8 +106,8 @@ def what_moved(facts: Facts) -> Iterator[Block]:
         f"joint test of {_tested(facts)} says that it changed (q < 0.05 over the items) and the change matters to "
         "answers: the weighted area between its two curves (wABC) is above 0.05 (medium) or 0.10 (high)."
     )
-    per_item = [item.drift.details.get("across_models") for item in facts.items.values() if item.drift]
-    across = [reason for reason in per_item if reason]
+    compared = (item.drift.details for item in facts.items.values() if item.drift)
+    across = [details["across_models"] for details in compared if "across_models" in details]
     if across:
         summary = f"{counted(len(across), 'item')} {'was' if len(across) == 1 else 'were'} {across[0]}"
         yield Paragraph(

@@ -17,7 +17,7 @@ from irt_assets.decisions.bank import Drifted
 from irt_assets.decisions.lineage import lineage
 from irt_assets.decisions.proposals import Proposal, waiting_proposals
 from irt_assets.drift.alerts import first_seen
-from irt_assets.drift.rows import DIF_COLUMNS, DRIFT_COLUMNS, DifRow, DriftRow
+from irt_assets.drift.rows import DIF_COLUMNS, DRIFT_COLUMNS, DifRow, DriftRow, InformationRow
 from irt_assets.ledger.anchors import anchor_items
 from irt_assets.ledger.decisions import Decision, newest_decisions
 from irt_assets.ledger.fit_spec import Spread
@@ -57,6 +57,7 @@ class ItemFacts:
     Attributes:
         publications: as `lineage` has them, the latest first; `unpublished`: why there is none, "" if there is one.
         months: with a linked fit, oldest first; `drift`: those that were compared with the published values.
+        information: by month, oldest first.
         dif: tests of `dif_month`, the newest month of the scale that was tested.
         decisions: on its values and its use, the latest first.
         response_time: median in ms, and the number of answers.
@@ -72,6 +73,7 @@ class ItemFacts:
     months: tuple[FittedMonth, ...]
     drift: tuple[DriftRow, ...]
     drifted: Drifted | None
+    information: Mapping[str, InformationRow]
     dif: tuple[DifRow, ...]
     dif_month: str | None
     decisions: tuple[Decision, ...]
@@ -133,6 +135,7 @@ def item_facts(connection: psycopg.Connection, scale: Scale, item_id: str, at: d
     red = {month.month for month in months if month.red}  # drift found before they turned red is on another scale
     drift = tuple(row for row in records(connection, DriftRow, _DRIFT, keys) if row.month not in red)
     dif = tuple(records(connection, DifRow, _DIF, keys))
+    information = connection.execute(_INFORMATION, keys).fetchall()
     alert = connection.execute(_ALERT, keys).fetchone()
     dif_month = connection.execute("SELECT max(month) FROM dif_analysis WHERE scale_id = %(scale)s", keys).fetchone()
     time = connection.execute(_TIME, keys).fetchone()
@@ -147,6 +150,7 @@ def item_facts(connection: psycopg.Connection, scale: Scale, item_id: str, at: d
         months=months,
         drift=drift,
         drifted=Drifted(*alert) if alert else None,
+        information={month: InformationRow(*row) for month, *row in information if month not in red},
         dif=dif,
         dif_month=dif_month[0] if dif_month else None,
         decisions=tuple(newest_decisions(connection, scale_id=scale.scale_id, item_id=item_id)),
@@ -183,6 +187,10 @@ SELECT {DIF_COLUMNS}
 FROM dif_analysis WHERE scale_id = %(scale)s AND item_id = %(item)s
   AND month = (SELECT max(month) FROM dif_analysis WHERE scale_id = %(scale)s)
 ORDER BY attribute, focal_group
+"""
+_INFORMATION = """
+SELECT month, item_id, curve, flagged, details FROM test_information
+WHERE scale_id = %(scale)s AND item_id = %(item)s ORDER BY month
 """
 _ALERT = """
 SELECT severity, kind, opened_month FROM drift_alerts

@@ -37,7 +37,14 @@ from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import listed, shortened
 from irt_assets.decisions.shown import decisions_table, publications
 from irt_assets.drift.rows import InformationRow
-from irt_assets.drift.shown import DIF_EXPLAINED, change_in_words, dif_table, drift_table, not_estimated
+from irt_assets.drift.shown import (
+    DIF_EXPLAINED,
+    change_in_words,
+    dif_table,
+    drift_table,
+    information_table,
+    not_estimated,
+)
 from irt_assets.ledger.relations import ORIGIN_WINDOW
 from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.core.items import ItemRow
@@ -132,11 +139,14 @@ def curves(item: ItemOfMonth, scale: Scale, month: str) -> Figure:
         rows = zip(seen.theta, seen.n, seen.proportion, low, high, *expected.values(), strict=True)
         caption = f"Shares correct in {month} by ability from the other items, and what the curves expect there"
         numbers = table(tuple(formats), rows, numbers=formats, caption=caption)
-    caption = "Dashed blue: published" if item.published else "Not published"
-    caption += "; solid orange: the month" if item.values else ""
-    caption += "; dots: observed, by ability from the other items" if seen else ""
+    drawn = [
+        "Dashed blue: published" if item.published else "Not published",
+        "solid orange: the month" if item.values else "",
+        "dots: observed, by ability from the other items" if seen else "",
+    ]
+    caption = f"{'; '.join(filter(None, drawn))}. Shades and bars: 95 %."
     chart = response_curves(theta, f"{described}.", lines, seen, f"learners of {month}")
-    return Figure(chart, f"{caption}. Shades and bars: 95 %.", numbers=numbers)
+    return Figure(chart, caption, numbers=numbers)
 
 
 def in_short(facts: ItemFacts, at: datetime) -> tuple[Text, ...]:
@@ -199,7 +209,13 @@ def over_time(facts: ItemFacts, zone: str) -> Iterator[Section]:
     """Its months, what was found, what was decided, and where published values come from; `zone`: of times."""
     if facts.months:
         yield month_by_month(facts)
-    yield Section("Drift", (_drift(facts),))
+    drift = [((row.month,), row) for row in reversed(facts.drift)]
+    caption = "Each month against what was published when it began; wABC is the area between the curves"
+    yield Section("Drift", (drift_table(("month",), drift, caption=caption, narrow="scroll"),))
+    if facts.information:
+        kept = [((month,), row) for month, row in [*facts.information.items()][::-1]]
+        caption = "Information as published and as each month has it, averaged over the population"
+        yield Section("Information", (information_table(("month",), kept, caption=caption, narrow="scroll"),))
     yield Section("Fit", (_fit(facts),))
     if facts.dif_month is not None:
         caption = f"Groups of equal ability compared in {facts.dif_month}"
@@ -259,18 +275,9 @@ def history(facts: ItemFacts, name: Literal["a", "b"]) -> Figure:
     titles = [f"{month.month}: {value:.2f}" for month, value in zip(fitted, values, strict=True)]
     mark(chart, [days(m.start) for m in fitted], values, kinds, low=low, high=high, titles=titles)
     if steps:
-        known = [*published, published[-1]]
-        chart.add(Line([*since, max(times)], known, name="published", steps=True, **PUBLISHED))
+        held = [*published, published[-1]]
+        chart.add(Line([*since, max(times)], held, name="published", steps=True, **PUBLISHED))
     return Figure(chart)
-
-
-def _drift(facts: ItemFacts) -> Table:
-    return drift_table(
-        ("month",),
-        [((row.month,), row) for row in reversed(facts.drift)],
-        caption="Each month against what was published when it began; wABC is the area between the curves",
-        narrow="scroll",
-    )
 
 
 def _fit(facts: ItemFacts) -> Table:

@@ -178,8 +178,12 @@ def kpis(weeks: Sequence[Week], zone: str) -> tuple[Block, ...]:
         )
         for name, (low, high) in RANGES.items()
     ]
-    meanings = ("KPI", "value", "range", "what it means", "why none")
-    latest = table(meanings, rows, numbers={"value": ".2f"}, caption=f"The newest week, from {newest.week_start}")
+    latest_week = table(
+        ("KPI", "value", "range", "what it means", "why none"),
+        rows,
+        numbers={"value": ".2f"},
+        caption=f"The newest week, from {newest.week_start}",
+    )
     starts = [days_of(week.week_start) for week in weeks]
     chart = Chart(
         (starts[-1] - BESIDE, starts[0] + BESIDE),
@@ -198,9 +202,10 @@ def kpis(weeks: Sequence[Week], zone: str) -> tuple[Block, ...]:
     of_weeks = [
         (f"{week.week_start}", *map(week.kpis.get, RANGES), why) for week, why in zip(weeks, reasons, strict=True)
     ]
-    columns = ("week from", *formats, "why none")
-    numbers = table(columns, of_weeks, numbers=formats, caption="KPIs by week, newest first")
-    return latest, Paragraph(("Computed ", Moment(newest.updated_at, zone), ".")), Figure(chart, numbers=numbers)
+    numbers = table(
+        ("week from", *formats, "why none"), of_weeks, numbers=formats, caption="KPIs by week, newest first"
+    )
+    return latest_week, Paragraph(("Computed ", Moment(newest.updated_at, zone), ".")), Figure(chart, numbers=numbers)
 
 
 def _why(week: Week, name: str) -> str:
