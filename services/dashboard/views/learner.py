@@ -1,6 +1,6 @@
 """Where one learner stands: θ on each scale and over time, weekly KPIs, activity, reports.
 
-What does not belong here: how any of it is computed, and how it is laid out (see `reports.learner_shown`).
+What does not belong here: how any of it is computed, and how it is laid out (see `reports.standing_shown`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from irt_assets.blocks import Moment, Paragraph, prose, table
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.features.stored import active_days
 from irt_assets.kpis.stored import weeks_of
-from irt_assets.reports import learner_shown
+from irt_assets.reports import standing_shown
 from irt_assets.reports.artifacts import Recorded, of_learner
 from irt_assets.responses.one_learner import last_live_answer
 from services.dashboard.elements import markup, section, shortened
@@ -50,7 +50,7 @@ def page(asked: Asked) -> Page:
         days = active_days(connection, user, (now - DAYS_SHOWN).date())
         last = last_live_answer(connection, user)
         reports = of_learner(connection, user)
-    standing = learner_shown.standing(learner, thetas=thetas, weeks=weeks, days=days, last=last, now=now, zone=zone)
+    standing = standing_shown.standing(learner, thetas=thetas, weeks=weeks, days=days, last=last, now=now, zone=zone)
     return Page(
         f"Where does {shortened(user)} stand?",
         shown(
