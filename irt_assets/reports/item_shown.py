@@ -232,7 +232,7 @@ def month_by_month(facts: ItemFacts) -> Section:
     estimated = [month.values.shown if month.values else {} for month in facts.months]
     names = tuple(dict.fromkeys(chain("ab", *estimated)))
     pages = [
-        page_link("origin", "months")
+        page_link(month.month, "months")
         if month.month == ORIGIN_WINDOW
         else page_link(month.month, "month", month=month.month, scale=scale)
         for month in facts.months
