@@ -159,7 +159,7 @@ def sentence(judged: ScaleDrift, rows: Sequence[DriftRow]) -> str:
 
 
 def flagged_items(rows: Mapping[str, Sequence[DriftRow]]) -> Table:
-    """Of each scale the estimated items that moved furthest."""
+    """The estimated items of each scale that moved furthest."""
     return _of_scales(rows, lambda row: row.severity != "none" and not not_estimated(row))
 
 
