@@ -52,8 +52,8 @@ def drift_said(rows: Sequence[DriftRow]) -> str:
 def drift_table(of: Sequence[str], rows: Of[DriftRow], **how: Any) -> Table:
     """What the comparison with the published values came to; how: as of `table`."""
     formats = {"Δb ± SE": "", "95 % interval": "", "Δa ± SE": "", "wABC": ".3f", "q": ".3g"}
-    cells = [(*first, *_compared(row)) for first, row in rows]
-    return table((*of, "drift", *formats, "kind of change"), cells, numbers=formats, **how)
+    columns = (*of, "drift", *formats, "kind of change")
+    return table(columns, [(*first, *_compared(row)) for first, row in rows], numbers=formats, **how)
 
 
 def _compared(row: DriftRow) -> tuple[Cell, ...]:
@@ -162,10 +162,10 @@ def information_said(information: Mapping[str, InformationRow]) -> str:
 
 def information_table(of: Sequence[str], rows: Of[InformationRow], **how: Any) -> Table:
     """The information of items as published and now, averaged over the population; how: as of `table`."""
-    formats = {"published": ".3f", "now": ".3f", "kept": ".2f", "at most": ".2f", "q": ".3g"}
-    formats |= {"most at θ": "+.1f", "share of the test": ".1%"}
-    cells = [(*first, *_information(row)) for first, row in rows]
-    return table((*of, "lost", "drift", *formats), cells, numbers=formats, **how)
+    kept = {"published": ".3f", "now": ".3f", "kept": ".2f", "at most": ".2f", "q": ".3g"}
+    formats = kept | {"most at θ": "+.1f", "share of the test": ".1%"}
+    columns = (*of, "lost", "drift", *formats)
+    return table(columns, [(*first, *_information(row)) for first, row in rows], numbers=formats, **how)
 
 
 def _information(row: InformationRow) -> tuple[Cell, ...]:

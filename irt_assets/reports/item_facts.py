@@ -135,7 +135,8 @@ def item_facts(connection: psycopg.Connection, scale: Scale, item_id: str, at: d
     red = {month.month for month in months if month.red}  # drift found before they turned red is on another scale
     drift = tuple(row for row in records(connection, DriftRow, _DRIFT, keys) if row.month not in red)
     dif = tuple(records(connection, DifRow, _DIF, keys))
-    information = connection.execute(_INFORMATION, keys).fetchall()
+    judged = {month.month for month in months if not month.red} | {row.month for row in drift}
+    information = connection.execute(_INFORMATION, keys | {"months": [*judged]}).fetchall()
     alert = connection.execute(_ALERT, keys).fetchone()
     dif_month = connection.execute("SELECT max(month) FROM dif_analysis WHERE scale_id = %(scale)s", keys).fetchone()
     time = connection.execute(_TIME, keys).fetchone()
@@ -150,7 +151,7 @@ def item_facts(connection: psycopg.Connection, scale: Scale, item_id: str, at: d
         months=months,
         drift=drift,
         drifted=Drifted(*alert) if alert else None,
-        information={month: InformationRow(*row) for month, *row in information if month not in red},
+        information={month: InformationRow(*row) for month, *row in information},
         dif=dif,
         dif_month=dif_month[0] if dif_month else None,
         decisions=tuple(newest_decisions(connection, scale_id=scale.scale_id, item_id=item_id)),
@@ -190,7 +191,7 @@ ORDER BY attribute, focal_group
 """
 _INFORMATION = """
 SELECT month, item_id, curve, flagged, details FROM test_information
-WHERE scale_id = %(scale)s AND item_id = %(item)s ORDER BY month
+WHERE month = ANY(%(months)s) AND scale_id = %(scale)s AND item_id = %(item)s ORDER BY month
 """
 _ALERT = """
 SELECT severity, kind, opened_month FROM drift_alerts

@@ -156,9 +156,8 @@ def in_short(facts: ItemFacts, at: datetime) -> tuple[Text, ...]:
         said.append(f"It is {facts.status.sentence}.")
     if facts.drifted is not None:
         delta = facts.drift[-1].delta_b if facts.drift else None
-        moved = f" ({facts.drifted.severity})"
-        if delta is not None:
-            moved = f": {'easier' if delta < 0 else 'harder'} by {number(abs(delta))}"
+        severe = f" ({facts.drifted.severity})"
+        moved = severe if delta is None else f": {'easier' if delta < 0 else 'harder'} by {number(abs(delta))}"
         said.append(f"It has drifted since {facts.onset or facts.drifted.since}{moved}.")
     groups = sorted({f"{row.attribute} = {row.focal_group}" for row in facts.dif if row.large})
     if groups:
@@ -213,7 +212,7 @@ def over_time(facts: ItemFacts, zone: str) -> Iterator[Section]:
     caption = "Each month against what was published when it began; wABC is the area between the curves"
     yield Section("Drift", (drift_table(("month",), drift, caption=caption, narrow="scroll"),))
     if facts.information:
-        kept = [((month,), row) for month, row in [*facts.information.items()][::-1]]
+        kept = [((month,), facts.information[month]) for month in reversed([*facts.information])]
         caption = "Information as published and as each month has it, averaged over the population"
         yield Section("Information", (information_table(("month",), kept, caption=caption, narrow="scroll"),))
     yield Section("Fit", (_fit(facts),))

@@ -184,8 +184,7 @@ def flags(item: BankItem) -> TagChild:
         badge(f"large DIF: {', '.join(item.dif)}", "warning") if item.dif else None,
         *(badge(problem.partition(":")[0].replace("_", " "), "secondary") for problem in item.problems),
     ]
-    shown = [flag for flag in found if flag is not None]
-    return tags.div(*shown, class_="d-flex flex-wrap gap-1") if shown else DASH
+    return tags.div(*found, class_="d-flex flex-wrap gap-1") if any(flag is not None for flag in found) else DASH
 
 
 def state(item: BankItem) -> TagChild:
