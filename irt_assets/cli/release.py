@@ -13,7 +13,7 @@ import typer
 
 from irt_assets.blocks import Section
 from irt_assets.cli.console import AsJson, By, Reason, Yes, confirm, escape, out, print_blocks, print_json, say
-from irt_assets.cli.installation import current_database, current_settings, current_store, signed
+from irt_assets.cli.installation import current_database, current_store, signed
 from irt_assets.common.partitions import month_of
 from irt_assets.common.wording import counted, shortened
 from irt_assets.decisions import anchor_versions, recalibration, release, release_undo
@@ -180,10 +180,9 @@ def recalibrate(
     as_json: AsJson = False,
 ) -> None:
     """Fit several green months as one, each item on its answers since it changed, and propose what comes out."""
-    settings = current_settings()
     database = current_database()
     done = recalibration.recalibrate(
-        database, current_store(database), scale, first, last, item or (), settings.irt_threads
+        database, current_store(database), scale, first, last, item or (), database.settings.irt_threads
     )
     if as_json:
         print_json(vars(done))

@@ -15,7 +15,7 @@ import typer
 
 from irt_assets.blocks import Text, table
 from irt_assets.cli.console import AsJson, escape, out, print_blocks, print_json
-from irt_assets.cli.installation import current_database, current_instance, current_settings
+from irt_assets.cli.installation import current_database, current_instance
 from irt_assets.common.wording import counted, shortened, some_of, span
 from irt_assets.gates.month_judged import MonthState
 from jobs.alerts import backup_alert
@@ -41,16 +41,15 @@ def status(
     ] = False,
 ) -> None:
     """Everything on a screen: the daemon, every schedule and month, what is open, what runs."""
-    settings = current_settings()
     database = current_database()
     with current_instance(database) as instance:
         keep_connections(instance)
         fail_lost_runs(instance)
-        overview = collect_overview(database, instance, settings, read_again=fresh)
+        overview = collect_overview(database, instance, database.settings, read_again=fresh)
     if as_json:
         print_json(as_dict(overview))
     else:
-        _print(overview, ZoneInfo(settings.irt_time_zone))
+        _print(overview, ZoneInfo(database.settings.irt_time_zone))
     if any(month.state not in ("green", "origin") for month in overview.months):
         raise typer.Exit(1)
 

@@ -46,10 +46,11 @@ from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, current_snapshot, read_for_run
 from irt_assets.responses.window import scored_responses_of
 from resources.files.object_store import ObjectStore
+from resources.postgres.database import database_settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class ItemOfMonth(FittedItem):
+class ItemFindings(FittedItem):
     """What a month found of an item. published: the values in force, from `since` on."""
 
     item_id: str
@@ -62,7 +63,7 @@ class ItemOfMonth(FittedItem):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Item(ItemOfMonth):
+class Item(ItemFindings):
     """Everything known of an item in the month. `history`: its drift over the last months, the month's own last."""
 
     history: tuple[DriftRow, ...]
@@ -130,7 +131,11 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
     items = _items(connection, scale, month, fit, linkings, history, in_force, information, dif, step)
     wanted = [i for i, item in items.items() if item.proposal is not None and item.values is not None]
     if fit is not None and snapshot is not None and snapshot.snapshot_hash == fit.snapshot_hash and wanted:
-        seen = _observed(store, snapshot, scale, fit, items, wanted)
+        most = database_settings(connection).most_for_run
+        table = read_for_run(store, snapshot, most, FIT_COLUMNS, (scale.scale_id,))
+        responses, _ = scored_responses_of(table, scale.scale_id)
+        curves = {name: item.values for name, item in items.items()}
+        seen = observed_of(responses, curves, fit.spec.latent, wanted)
         items |= {i: replace(items[i], observed=seen.get(i)) for i in wanted}
     bank = connection.execute("SELECT count(*) FROM question WHERE scale_id = %s", (scale.scale_id,)).fetchone()
     waiting = tuple(
@@ -248,15 +253,6 @@ def _months_dropped(item: str, n: int, scale: Scale, fit: Linked | None, linking
 
 def _in_a_row(newest_first: Iterable[bool]) -> int:
     return len([*takewhile(bool, newest_first)])
-
-
-def _observed(
-    store: ObjectStore, snapshot: Snapshot, scale: Scale, fit: Linked, items: dict[str, Item], wanted: list[str]
-) -> dict[str, Observed]:
-    """`observed_of` of the answers that were fitted."""
-    table = read_for_run(store, snapshot, FIT_COLUMNS, (scale.scale_id,))
-    responses, _ = scored_responses_of(table, scale.scale_id)
-    return observed_of(responses, {name: item.values for name, item in items.items()}, fit.spec.latent, wanted)
 
 
 def observed_of(

@@ -26,7 +26,7 @@ from irt_assets.ledger.origin_fit import origin_fit
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.drift.kinds import Kind
 from irt_assets.psychometrics.fit.observed import Observed
-from irt_assets.reports.drift_facts import ItemOfMonth, observed_of
+from irt_assets.reports.drift_facts import ItemFindings, observed_of
 from irt_assets.responses.item_status import Status, item_status
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import read_learners_of, snapshot_of
@@ -37,7 +37,7 @@ from resources.postgres.database import records
 
 
 @dataclass(frozen=True, kw_only=True)
-class FittedMonth(FittedItem):
+class ItemInMonth(FittedItem):
     """An item in a month's linked fit, or in the origin window's where no month has one. `red`: why the month is red,
     and its scale so unreliable; "" if it is not red."""
 
@@ -70,7 +70,7 @@ class ItemFacts:
     anchor: bool
     publications: tuple[Mapping[str, Any], ...]
     unpublished: str
-    months: tuple[FittedMonth, ...]
+    months: tuple[ItemInMonth, ...]
     drift: tuple[DriftRow, ...]
     drifted: Drifted | None
     information: Mapping[str, InformationRow]
@@ -99,10 +99,10 @@ class ItemFacts:
             return None
         return first_seen((row.month, row.severity, row.details) for row in reversed(past))
 
-    def in_month(self, month: FittedMonth, seen: Observed | None = None) -> ItemOfMonth:
+    def in_month(self, month: ItemInMonth, seen: Observed | None = None) -> ItemFindings:
         """What the month found of it, next to what is published now."""
         row = self.published or {}
-        return ItemOfMonth(
+        return ItemFindings(
             item_id=self.item_id,
             topic=self.topic,
             is_anchor=self.anchor,
@@ -163,7 +163,7 @@ def item_facts(connection: psycopg.Connection, scale: Scale, item_id: str, at: d
 
 
 def observed_in(
-    connection: psycopg.Connection, store: ObjectStore, facts: ItemFacts, month: FittedMonth
+    connection: psycopg.Connection, store: ObjectStore, facts: ItemFacts, month: ItemInMonth
 ) -> Observed | None:
     """Proportions correct of the answers that were fitted, by ability from the other items; None where the month has
     no answer. Raises PermanentFailure where the month's snapshot is gone."""
@@ -203,9 +203,9 @@ WHERE as_of = (SELECT max(as_of) FROM item_response_time) AND item_id = %(item)s
 """
 
 
-def _months(connection: psycopg.Connection, scale: Scale, item_id: str) -> tuple[FittedMonth, ...]:
+def _months(connection: psycopg.Connection, scale: Scale, item_id: str) -> tuple[ItemInMonth, ...]:
     return tuple(
-        FittedMonth(
+        ItemInMonth(
             **vars(FittedItem.of(row)),
             month=row["month"],
             start=row["start"],

@@ -49,8 +49,8 @@ from irt_assets.ledger.relations import ORIGIN_WINDOW
 from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Flag, Floats
-from irt_assets.reports.drift_facts import ItemOfMonth
-from irt_assets.reports.item_facts import FittedMonth, ItemFacts
+from irt_assets.reports.drift_facts import ItemFindings
+from irt_assets.reports.item_facts import ItemFacts, ItemInMonth
 from irt_assets.responses.scales import Scale
 
 LONG = 50
@@ -69,7 +69,7 @@ def parameters(values: ItemRow) -> str:
     return ", ".join(f"{name} {value_with_error(*value)}" for name, value in values.shown.items())
 
 
-def details(item: ItemOfMonth, onset: str | None, lost: InformationRow | None = None) -> Pairs:
+def details(item: ItemFindings, onset: str | None, lost: InformationRow | None = None) -> Pairs:
     """What the month found of the item, what needs a line of its own first; what is not known is left out.
 
     onset: the day on which the leak began that the month sees. lost: the item's information.
@@ -118,7 +118,7 @@ def details(item: ItemOfMonth, onset: str | None, lost: InformationRow | None = 
     return pairs(rows, small=True)
 
 
-def curves(item: ItemOfMonth, scale: Scale, month: str) -> Figure:
+def curves(item: ItemFindings, scale: Scale, month: str) -> Figure:
     """The published curve and the month's with their 95 % bands, against the proportions that were observed."""
     theta, seen = abilities(scale), item.observed
     known = {"published": (item.published, PUBLISHED), f"estimate of {month}": (item.values, NOW)}
@@ -296,7 +296,7 @@ def _fit(facts: ItemFacts) -> Table:
     )
 
 
-def _s_x2(month: FittedMonth) -> str | None:
+def _s_x2(month: ItemInMonth) -> str | None:
     statistic, df, p = map(month.statistics.get, ("s_x2", "s_x2_df", "s_x2_p"))
     known = statistic is not None and df is not None
     return f"{number(statistic, 1)} on {number(df, 0)}, p {chance(p)}" if known else None

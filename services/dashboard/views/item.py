@@ -12,7 +12,7 @@ from irt_assets.common.dashboard_pages import page_link
 from irt_assets.decisions.proposals import Reference
 from irt_assets.psychometrics.fit.observed import Observed
 from irt_assets.reports import item_shown
-from irt_assets.reports.item_facts import FittedMonth, ItemFacts, item_facts, observed_in
+from irt_assets.reports.item_facts import ItemFacts, ItemInMonth, item_facts, observed_in
 from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure
 from services.dashboard import decision_form
@@ -71,7 +71,7 @@ def facts_asked(asked: Asked) -> ItemFacts:
     raise NotFound(f"{where} has no item {shortened(name)!r}: ids are case-sensitive; search for it in the bank.")
 
 
-def _month(asked: Asked, facts: ItemFacts) -> FittedMonth | None:
+def _month(asked: Asked, facts: ItemFacts) -> ItemInMonth | None:
     """The month of the address, or else the newest."""
     months = {month.month: month for month in facts.months}
     name = asked.field("month", next(reversed(months), ""))
@@ -81,7 +81,7 @@ def _month(asked: Asked, facts: ItemFacts) -> FittedMonth | None:
     return months.get(name)
 
 
-def _answered(asked: Asked, facts: ItemFacts, month: FittedMonth) -> Tag:
+def _answered(asked: Asked, facts: ItemFacts, month: ItemInMonth) -> Tag:
     months = [one.month for one in reversed(facts.months)]
     kept = {"scale": facts.scale.scale_id, "item": facts.item_id}
     seen, why_not = _observed(asked, facts, month)
@@ -96,7 +96,7 @@ def _answered(asked: Asked, facts: ItemFacts, month: FittedMonth) -> Tag:
     )
 
 
-def _observed(asked: Asked, facts: ItemFacts, month: FittedMonth) -> tuple[Observed | None, str]:
+def _observed(asked: Asked, facts: ItemFacts, month: ItemInMonth) -> tuple[Observed | None, str]:
     """The proportions, or why there are none."""
 
     def read() -> Observed | None:
