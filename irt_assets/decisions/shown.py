@@ -5,7 +5,7 @@ What does not belong here: reading them from the ledger.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from irt_assets.blocks import (
@@ -13,6 +13,7 @@ from irt_assets.blocks import (
     Block,
     Moment,
     Paragraph,
+    Section,
     Span,
     Table,
     Text,
@@ -116,6 +117,14 @@ def moved_table(moved: Mapping[str, Suspect], link: Callable[[str], Text], capti
     changes = {"change in b": "+.2f", "change in a": "+.2f", "standard errors": "+.1f"}
     rows = [(link(item), of.shown, of.delta_b, of.delta_a, of.z) for item, of in moved.items()]
     return table(("anchor", "moved by", *changes), rows, numbers=changes, caption=caption)
+
+
+def publications(rows: Iterable[Mapping[str, Any]], zone: str = "UTC") -> Iterator[Section]:
+    """Where each of the published values of an item comes from; rows: as `lineage` has them."""
+    for row in rows:
+        state = " (in force)" if row["in_force"] else ""
+        title = f"From {row['effective_from']:%Y-%m-%d} on{state}"
+        yield Section(title, (pairs(publication_facts(row, zone)),), level=3)
 
 
 def publication_facts(row: Mapping[str, Any], zone: str = "UTC") -> dict[str, Text | None]:

@@ -6,20 +6,26 @@ Thin: the steps are in `month`, `dif_month` and `information`. Dagster reads the
 so this module does not postpone them.
 """
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 import numpy as np
+import pandas as pd
 import psycopg
 
-from irt_assets.blocks import Figure, Table, table, value_with_error
+from irt_assets.blocks import Block, Figure, Table, table
 from irt_assets.charts.chart import Picture
 from irt_assets.common.metadata import Shown, md, metadata
+from irt_assets.common.partitions import Month
 from irt_assets.common.retries import classify_failures
 from irt_assets.drift import dif_page, plots
 from irt_assets.drift.dif_month import dif_of_month
-from irt_assets.drift.information import MonthInformation, ScaleInformation, information_of_month, item_rows, not_judged
-from irt_assets.drift.month import ScaleDrift, across_models_in_words, drift_of_month
+from irt_assets.drift.information import THE_TEST, ScaleInformation, information_of_month, rows_of
+from irt_assets.drift.month import ScaleDrift, drift_of_month
+from irt_assets.drift.rows import DifRow, DriftRow, InformationRow, compared_of
+from irt_assets.drift.shown import drift_said, drift_table, information_said, information_table, not_estimated
+from irt_assets.responses.scales import read_scales
 from resources import tables
 from resources.dagster_schema import column_schema
 from resources.files.object_store import ObjectStore
@@ -61,11 +67,13 @@ def build_drift_assets(
             found = drift_of_month(database, store, context.partition_key)
             with database.connect() as connection:
                 maps = {s.scale_id: _heat_map(connection, s.scale_id, context.partition_key) for s in found}
+                scales = read_scales(connection, Month(context.partition_key).start)
+                rows = {s.scale_id: compared_of(connection, scales[s.scale_id], context.partition_key) for s in found}
         return dg.MaterializeResult(
             metadata={
-                "drift": "; ".join(sentence(s) for s in found),
-                "top flagged items": md(_flagged_table(found)),
-                "published items without an estimate": md(unestimated_table(found)),
+                "drift": "; ".join(sentence(s, rows[s.scale_id]) for s in found),
+                "top flagged items": md(flagged_items(rows)),
+                "published items without an estimate": md(*unestimated_items(found, rows)),
                 **{
                     f"{level} drift ({s.scale_id})": len(s.items(level))
                     for s in found
@@ -95,16 +103,17 @@ def build_drift_assets(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
     ) -> dg.MaterializeResult:
         with classify_failures():
-            found = dif_of_month(database, store, context.partition_key, threads)
+            rows_by_scale = dif_of_month(database, store, context.partition_key, threads)
+        found = {scale: [*map(DifRow.of, rows)] for scale, rows in rows_by_scale.items()}
         drawn_by_name = {
-            f"plot: DIF ({scale}, {whole['attribute']})": md(Figure(drawn, alt="DIF"))
+            f"plot: DIF ({scale}, {whole.attribute})": md(Figure(drawn, alt="DIF"))
             for scale, rows in found.items()
             for whole, items in dif_page.by_attribute(rows)
             if (drawn := plots.differences_plot(whole, items))
         }
         return dg.MaterializeResult(
             metadata={
-                "DIF": "; ".join(dif_page.sentence(scale, rows) for scale, rows in found.items()),
+                "DIF": "; ".join(f"{scale}: {dif_page.dif_said(rows)}" for scale, rows in found.items()),
                 "items with DIF": md(*dif_page.items_blocks(found)),
                 "groups": md(dif_page.groups_table(found)),
                 **drawn_by_name,
@@ -123,141 +132,76 @@ def build_drift_assets(
     ) -> dg.MaterializeResult:
         with classify_failures():
             judged = information_of_month(database, store, context.partition_key)
-        found = {one.scale_id: one.found for one in judged if one.found is not None}
-        n_rows = sum(1 + len(one.items.item_ids) for one in found.values())
+        found = {one.scale_id: rows_of(one.found) for one in judged if one.found is not None}
+        cautions = [f"{one.scale_id}: {one.found.caution}" for one in judged if one.found and one.found.caution]
         shown = metadata(
             {
                 "information": "; ".join(sentence_on_information(one) for one in judged),
                 "flagged items": flagged_table(found),
-                "dagster/row_count": dg.MetadataValue.int(n_rows),
-                "caution": "; ".join(f"{scale}: {one.caution}" for scale, one in found.items() if one.caution),
+                "dagster/row_count": dg.MetadataValue.int(sum(map(len, found.values()))),
+                "caution": "; ".join(cautions),
             }
         )
-        for scale, one in found.items():
-            shown |= metadata(_information_shown(one), scale)
+        for scale, of_scale in found.items():
+            shown |= metadata(_information_shown(of_scale), scale)
         return dg.MaterializeResult(metadata=shown)
 
     return [item_drift, dif_analysis, test_information]
 
 
-def sentence(judged: ScaleDrift) -> str:
+def sentence(judged: ScaleDrift, rows: Sequence[DriftRow]) -> str:
     """A scale's month in a sentence."""
     if judged.drift is None:
         return f"{judged.scale_id}: {judged.why}"
-    high, medium, missing = judged.items("high"), judged.items("medium"), judged.unestimated
-    summary = (
-        f"{judged.scale_id}: {len(high)} high, {len(medium)} medium of {len(judged.drift.item_ids)} items compared"
-    )
-    if missing.tested_items:
-        summary += f" and {len(missing.tested_items)} tested by proportion correct"
-    named = [f"{i} ({judged.changes[i].kind})" if i in judged.changes else i for i in (high + medium)[:ITEMS_SHOWN]]
-    summary += f": {', '.join(named)}" if named else ""
-    if missing.untested:
-        summary += f"; {len(missing.untested)} published items could be neither compared nor tested"
-    if across := judged.drift.across_models:
-        summary += f"; {len(across)} of them {across_models_in_words(*next(iter(across.values())))}"
-    if judged.drift.inflation > 1:
-        summary += (
-            f"; all items spread more than their errors explain, which were multiplied by {judged.drift.inflation:.2f}"
-        )
-    return summary
+    untested = len(judged.unestimated.untested)
+    more = f"; {untested} published items could be neither compared nor tested" if untested else ""
+    return f"{judged.scale_id}: {drift_said(rows)}{more}"
 
 
-def _flagged_table(found: list[ScaleDrift]) -> Table:
-    rows = []
-    for judged in found:
-        drift = judged.drift
-        if drift is None:
-            continue
-        estimated = [i for i in judged.items("high") + judged.items("medium") if i in drift.item_ids]
-        for item in estimated[:ITEMS_SHOWN]:
-            j = drift.item_ids.index(item)
-            change = judged.changes.get(item)
-            b = value_with_error(drift.delta_b[j], drift.se[j, 1], sign=True)
-            a = value_with_error(drift.delta_a[j], drift.se[j, 0], sign=True)
-            if item in drift.across_models:
-                b, a = across_models_in_words(*drift.across_models[item]), ""
-            start = judged.scale_id, item, drift.severity[j], drift.wabc[j]
-            rows.append((*start, b, a, drift.q[j], change.kind if change else ""))
-    formats = {"wABC": ".3f", "Δb ± SE": "", "Δa ± SE": "", "q": ".1e"}
-    return table(("scale", "item", "severity", *formats, "kind"), rows, numbers=formats)
+def flagged_items(rows: Mapping[str, Sequence[DriftRow]]) -> Table:
+    """The estimated items of each scale that moved furthest."""
+    return _of_scales(rows, lambda row: row.severity != "none" and not not_estimated(row))
 
 
-def unestimated_table(found: list[ScaleDrift]) -> Table:
-    """Items in force that the month could not estimate, flagged ones first, those that could not be tested last."""
-    rows: list[tuple[str, ...]] = []
-    for judged in found:
-        missing = judged.unestimated
-        shown: list[tuple[str, ...]] = []
-        if missing.tested is not None:
-            t = missing.tested
-            for j in np.argsort(t.q, kind="stable"):
-                item = t.item_ids[j]
-                right = f"{t.observed[j]:.3f}", f"{t.expected[j]:.3f} ± {t.se[j]:.3f}"
-                tested = f"{t.n[j]}", *right, f"{t.q[j]:.1e}", t.severity[j]
-                shown.append((judged.scale_id, item, missing.why[item], *tested))
-        shown += [(judged.scale_id, i, why, *[""] * 4, "not tested") for i, why in missing.untested.items()]
-        rows += shown[:ITEMS_SHOWN]
-        if len(shown) > ITEMS_SHOWN:
-            rows.append((judged.scale_id, f"… and {len(shown) - ITEMS_SHOWN} more", *[""] * 6))
-    columns = ("scale", "item", "why", "answers", "right", "as published", "q", "severity")
-    return table(columns, rows, numbers=columns[3:7])
+def unestimated_items(found: Sequence[ScaleDrift], rows: Mapping[str, Sequence[DriftRow]]) -> Iterator[Block]:
+    """Items in force that the month could not estimate, flagged ones first, then those that could not be tested."""
+    yield _of_scales(rows, lambda row: bool(not_estimated(row)))
+    untested = [(s.scale_id, *why) for s in found for why in [*s.unestimated.untested.items()][:ITEMS_SHOWN]]
+    yield table(("scale", "item", "why it was not tested either"), untested)
+
+
+def _of_scales(rows: Mapping[str, Sequence[DriftRow]], which: Callable[[DriftRow], bool]) -> Table:
+    first = {scale: [*filter(which, of_scale)][:ITEMS_SHOWN] for scale, of_scale in rows.items()}
+    return drift_table(("scale", "item"), [((scale, row.item_id), row) for scale in first for row in first[scale]])
 
 
 def sentence_on_information(judged: ScaleInformation) -> str:
     """A scale's month in a sentence."""
-    found = judged.found
-    if found is None:
-        return f"{judged.scale_id}: {judged.why}"
-    lost = sorted(found.losses.flagged)
-    summary = f"{judged.scale_id}: {len(lost)} of {len(found.losses.item_ids)} items lost information"
-    summary += f" ({', '.join(lost[:ITEMS_SHOWN])})" if lost else ""
-    if across := found.compared.drift.across_models:
-        summary += f"; {len(across)} are not judged: {not_judged(*next(iter(across.values())))}"
-    if found.test is not None:
-        worst = found.test.worst
-        summary += f"; the test keeps at least {worst.ratio:.0%} of its own (θ = {worst.theta:+.1f}, "
-        summary += f"95 % {worst.low:.0%} to {worst.high:.0%})"
-    if found.retiring:
-        kept = found.efficiency
-        summary += (
-            f"; without {len(found.retiring)} flagged items the set in force keeps {kept.average:.0%} on average and "
-            f"at least {kept.least:.0%} (θ = {kept.theta:+.1f})"
-        )
-    return summary
+    return f"{judged.scale_id}: {information_said(rows_of(judged.found)) if judged.found else judged.why}"
 
 
-def _information_shown(one: MonthInformation) -> dict[str, Shown]:
-    retiring = Figure(plots.item_curves(one), alt="information of flagged items") if one.retiring else None
+def _information_shown(rows: Mapping[str, InformationRow]) -> dict[str, Shown]:
+    test = Picture("Information of the whole test", plots.test_curves(rows[THE_TEST]), 2)
+    retiring = _to_retire(rows)
     return {
-        "items that lost information": dg.MetadataValue.int(len(one.losses.flagged)),
-        "plot: information": Figure(plots.test_curves(one), alt="test information, published and now"),
-        "plot: information of flagged items": retiring,
+        "items that lost information": dg.MetadataValue.int(len(rows[THE_TEST].details["flagged_items"])),
+        "plot: information": Figure(test, alt="test information, published and now"),
+        "plot: information of flagged items": Figure(plots.item_curves(retiring), alt="information of flagged items")
+        if retiring
+        else None,
     }
 
 
-def flagged_table(found: dict[str, MonthInformation]) -> Table:
-    """The items that might be retired, most information lost first."""
-    shown: list[tuple[str, ...]] = []
-    for scale, one in found.items():
-        rows = [row for row in item_rows(one) if row["details"]["retire"]]
-        rows.sort(key=lambda row: row["details"].get("ratio", 1.0))
-        for row in rows[:ITEMS_SHOWN]:
-            d = row["details"]
-            flagged = "yes" if row["flagged"] else "no"
-            head = scale, row["item_id"], flagged, d["severity"] or "", f"{d['published']:.3f}"
-            share = f"{d['share_of_test']:.1%}"
-            if "ratio" not in d:
-                now = "no estimate" if d["now"] is None else f"{d['now']:.3f}, of another model"
-                shown.append((*head, now, "", "", "", "", share))
-                continue
-            bound = "" if d["upper"] is None else f"{d['upper']:.2f}"
-            kept = f"{d['now']:.3f}", f"{d['ratio']:.2f}", bound, f"{d['q']:.1e}", f"{d['largest_drop']['theta']:+.1f}"
-            shown.append((*head, *kept, share))
-        if len(rows) > ITEMS_SHOWN:
-            shown.append((scale, f"… and {len(rows) - ITEMS_SHOWN} more", *[""] * 9))
-    measures = ("published", "now", "kept", "95 % bound", "q", "most at θ", "share of the test")
-    return table(("scale", "item", "lost", "drift", *measures), shown, numbers=measures)
+def flagged_table(found: Mapping[str, Mapping[str, InformationRow]]) -> Table:
+    """The items that might be retired, most information lost first; found: by scale and item."""
+    rows = [((scale, row.item_id), row) for scale, of in found.items() for row in _to_retire(of)[:ITEMS_SHOWN]]
+    return information_table(("scale", "item"), rows)
+
+
+def _to_retire(rows: Mapping[str, InformationRow]) -> list[InformationRow]:
+    return sorted(
+        (row for row in rows.values() if row.details.get("retire")), key=lambda row: row.details.get("ratio", 1.0)
+    )
 
 
 def _heat_map(connection: psycopg.Connection, scale_id: str, month: str) -> Picture | None:
@@ -274,15 +218,10 @@ def _heat_map(connection: psycopg.Connection, scale_id: str, month: str) -> Pict
     ).fetchall()
     if not rows:
         return None
-    months = sorted({m for _, m, _, _, _ in rows})
-    weight: dict[str, tuple[bool, float]] = {}
-    for item, _, _, severity, wabc in rows:
-        weight[item] = max(weight.get(item, (False, 0.0)), (severity != "none", wabc))
-    items = sorted(weight, key=lambda i: weight[i], reverse=True)[: plots.MOST_ITEMS]
-    change = np.full((len(items), len(months)), np.nan)
-    flags = np.full(change.shape, "", dtype="U1")
-    for item, at, harder, severity, area in rows:
-        if item in items:
-            place = items.index(item), months.index(at)
-            change[place], flags[place] = np.copysign(area, harder), severity[0] if severity != "none" else ""
-    return plots.heat_map(items, months, change, flags)
+    found = pd.DataFrame(rows, columns=["item", "month", "harder", "severity", "wabc"])
+    found["change"] = np.copysign(found.wabc, found.harder)
+    found["flag"] = found.severity.map({"none": ""}).fillna(found.severity.str[0])
+    largest = found.assign(flagged=found.flag != "").groupby("item")[["flagged", "wabc"]].max()
+    items = largest.sort_values(["flagged", "wabc"], ascending=False).index[: plots.MOST_ITEMS]
+    change, flags = (found.pivot(index="item", columns="month", values=name).loc[items] for name in ("change", "flag"))
+    return plots.heat_map([*items], [*change.columns], change.to_numpy(), flags.fillna("").to_numpy())

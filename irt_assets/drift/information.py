@@ -18,6 +18,7 @@ import psycopg
 
 from irt_assets.common.partitions import Month
 from irt_assets.drift.compared import Compared, compare_month
+from irt_assets.drift.rows import InformationRow
 from irt_assets.drift.unestimated import Unestimated, look_at_unestimated
 from irt_assets.ledger.encoding import finite
 from irt_assets.ledger.testlets import InTestlets, effects_in_force
@@ -288,6 +289,11 @@ def item_rows(found: MonthInformation) -> list[dict[str, Any]]:
         }
         rows.append({"item_id": item, "curve": curve, "flagged": item in losses.flagged, "details": details})
     return rows
+
+
+def rows_of(found: MonthInformation) -> dict[str, InformationRow]:
+    """By item, and of the whole test under `THE_TEST`."""
+    return {row["item_id"]: InformationRow(**row) for row in (*item_rows(found), test_row(found))}
 
 
 def test_row(found: MonthInformation) -> dict[str, Any]:

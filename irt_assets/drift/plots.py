@@ -6,19 +6,16 @@ What does not belong here: what they are drawn from, and drawing (see `irt_asset
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from irt_assets.charts.chart import Boxes, Chart, Line, Picture, names_at, shortened
 from irt_assets.charts.pictures import NOW, PUBLISHED, by_rank, over_ability
-from irt_assets.drift.dif_month import Row
-from irt_assets.drift.dif_page import differs
-from irt_assets.drift.information import MonthInformation, population
+from irt_assets.drift.rows import DifRow, InformationRow
 from irt_assets.psychometrics.core.confidence import Z95
-from irt_assets.psychometrics.information.functions import conditional_se, item_information
 
 MOST_ITEMS = 30
 LIMIT = 0.15  # wABC at which the colours end
@@ -70,21 +67,21 @@ def _colour(value: float) -> str:
     return "#" + "".join(f"{round(255 + share * (full - 255)):02X}" for full in (HARDER if value > 0 else EASIER))
 
 
-def differences_plot(whole: Row, items: Sequence[Row]) -> Picture | None:
+def differences_plot(whole: DifRow, items: Sequence[DifRow]) -> Picture | None:
     """Each item's Δb with its 95 % interval, a panel for each group that was tested, the largest first; None where
     none was. Items with large DIF are named. Items that have no Δb are in the table alone."""
-    tested = [row for row in items if row["details"]["wald"] and row["details"]["wald"]["delta_b_se"] is not None]
-    names = [g["name"] for g in whole["details"]["groups"] if any(row["focal_group"] == g["name"] for row in tested)]
+    tested = [row for row in items if row.wald.get("delta_b_se") is not None]
+    names = [g["name"] for g in whole.details["groups"] if any(row.focal_group == g["name"] for row in tested)]
     if not names:
         return None
-    reference = shortened(whole["reference_group"], 24)
+    reference = shortened(whole.reference_group, 24)
     charts = []
     for name in names[:MOST_GROUPS]:
-        rows = [row for row in tested if row["focal_group"] == name]
-        rows.sort(key=lambda row: row["details"]["wald"]["delta_b"])
-        delta = np.array([row["details"]["wald"]["delta_b"] for row in rows])
-        half = Z95 * np.array([row["details"]["wald"]["delta_b_se"] for row in rows])
-        large = [row["details"]["large"] for row in rows]
+        rows = [row for row in tested if row.focal_group == name]
+        rows.sort(key=lambda row: row.wald["delta_b"])
+        delta = np.array([row.wald["delta_b"] for row in rows])
+        half = Z95 * np.array([row.wald["delta_b_se"] for row in rows])
+        large = [row.large for row in rows]
         reach = 1.15 * max(0.5, float(np.quantile(np.abs(delta) + half, 0.97)), float(np.abs(delta).max(initial=0)))
         charts.append(
             by_rank(
@@ -92,80 +89,76 @@ def differences_plot(whole: Row, items: Sequence[Row]) -> Picture | None:
                 f"difference of difficulty between {name} and {reference}",
                 delta,
                 half,
-                ["large" if much else "certain" if differs(row) else "" for much, row in zip(large, rows, strict=True)],
+                ["large" if much else "certain" if row.differs else "" for much, row in zip(large, rows, strict=True)],
                 (-reach, reach),
-                names=[row["item_id"] for row in rows],
+                names=[row.item_id for row in rows],
                 named=np.flatnonzero(large),
             )
         )
     more = f" (the first {MOST_GROUPS} of {len(names)} groups)" if len(names) > MOST_GROUPS else ""
     return Picture(
-        f"{shortened(whole['attribute'], 30)}: difference of difficulty with 95 % intervals{more}; orange: certain "
+        f"{shortened(whole.attribute, 30)}: difference of difficulty with 95 % intervals{more}; orange: certain "
         "(q < 0.05), triangles with a name: large",
         charts,
     )
 
 
-def test_curves(found: MonthInformation) -> Picture:
+def test_curves(test: InformationRow) -> list[Chart]:
     """Information of the compared items as published and now, and of the set in force with and without the items that
-    might be retired; next to it the standard error of θ. Grey: the middle 95 % of the population."""
-    items, theta = found.items, found.theta
-    both = items.in_force & items.estimated
-    curves = [
-        Line(theta, found.of_test(items.published, both), name=f"{both.sum()} items, as published", **PUBLISHED),
-        Line(theta, found.of_test(items.now, both), name="the same items in this month", **NOW),
-    ]
-    if found.retiring:
-        all_in_force = f"all {items.in_force.sum()} items in force, as now known"
-        curves += [
-            Line(theta, found.retirement.before, "black", all_in_force, dash="dashdot"),
-            Line(
-                theta, found.retirement.after, "black", f"without the {len(found.retiring)} flagged items", dash="dot"
-            ),
+    might be retired; the standard error of θ that follows. Grey: the middle 95 % of the population."""
+    theta, details = test.curve["theta"], test.details
+    drawn: dict[str, tuple[str, Mapping[str, Any]]] = {
+        "published": (f"{details['items']['compared']} items, as published", PUBLISHED),
+        "now": ("the same items in this month", NOW),
+    }
+    if retiring := details["retiring"]["items"]:
+        all_in_force = f"all {details['items']['in_force']} items in force, as now known"
+        drawn["in_force"] = all_in_force, {"colour": "black", "dash": "dashdot"}
+        drawn["without_flagged"] = f"without the {len(retiring)} flagged items", {"colour": "black", "dash": "dot"}
+    low, high = details["middle"]
+    charts = []
+    for prefix, label in (("", f"test {INFORMATION}"), ("se_", "standard error of θ")):
+        curves = [Line(theta, test.curve[prefix + key], name=name, **style) for key, (name, style) in drawn.items()]
+        inside = [
+            y for curve in curves for x, y in zip(theta, curve.ys, strict=True) if low <= x <= high and y < np.inf
         ]
-    errors = [replace(curve, ys=conditional_se(np.array(curve.ys))) for curve in curves]
-    low, high = population(found.scale).middle()
-    inside = (theta >= low) & (theta <= high)
-    largest = max(np.max(np.array(curve.ys)[inside]) for curve in errors)
-    whose = " (grey: middle 95 % of the population)"
-    charts = [
-        over_ability(theta, label, label, some, top, whose, height=250).stretch(low, high)
-        for some, label, top in (
-            (curves, f"test {INFORMATION}", 1.08 * max(max(curve.ys) for curve in curves) or 1.0),
-            (errors, "standard error of θ", 1.6 * min(largest, 2.0 * found.scale.sigma)),
-        )
-    ]
-    if found.test is None:
-        return Picture("No item in force was estimated by this month", charts, 2)
-    worst = found.test.worst
-    said = f"The month keeps at least {worst.ratio:.0%} of the published information, least at θ = {worst.theta:+.1f}"
-    return Picture(said, charts, 2)
+        top = 1.6 * min(max(inside, default=1.0), 2.0 * details["population"]["sd"]) if prefix else _top(curves)
+        whose = " (grey: middle 95 % of the population)"
+        charts.append(over_ability(theta, label, label, curves, top, whose, height=250).stretch(low, high))
+    return charts
 
 
 test_curves.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test
 
 
-def item_curves(found: MonthInformation) -> Picture:
-    """Information of the items that might be retired, at least one, as published and now."""
-    shown = found.retiring[:MOST_PANELS]
-    panels = {item: _curves_of(found, item) for item in shown}
-    top = 1.08 * max((max(curve.ys) for curves in panels.values() for curve in curves), default=1.0) or 1.0
+def item_curves(rows: Sequence[InformationRow]) -> Picture:
+    """Information of items, at least one, as published and now."""
+    panels = {
+        row.item_id: [
+            Line(row.curve["theta"], row.curve[key], **style)
+            for key, style in (("published", PUBLISHED), ("now", NOW))
+            if row.curve[key]
+        ]
+        for row in rows[:MOST_PANELS]
+    }
+    top = _top([curve for curves in panels.values() for curve in curves])
     charts = [
         over_ability(
-            found.theta, INFORMATION, f"Information of {item}", curves, top, height=170, heading=shortened(item, 30)
+            rows[0].curve["theta"],
+            INFORMATION,
+            f"Information of {item}",
+            curves,
+            top,
+            height=170,
+            heading=shortened(item, 30),
         )
         for item, curves in panels.items()
     ]
-    more = f" (the first {len(shown)} of {len(found.retiring)})" if len(found.retiring) > len(shown) else ""
+    more = f" (the first {len(panels)} of {len(rows)})" if len(rows) > len(panels) else ""
     return Picture(
-        f"Flagged items{more}: blue dashes as published, orange as the month has them", charts, min(3, len(shown))
+        f"Flagged items{more}: blue dashes as published, orange as the month has them", charts, min(3, len(panels))
     )
 
 
-def _curves_of(found: MonthInformation, item: str) -> list[Line]:
-    j = found.items.item_ids.index(item)
-    return [
-        Line(found.theta, item_information(found.theta, parameters.select([item]).curves)[:, 0], **style)
-        for parameters, style in ((found.items.published, PUBLISHED), (found.items.now, NOW))
-        if np.isfinite(parameters.a[j])
-    ]
+def _top(curves: Sequence[Line]) -> float:
+    return 1.08 * max((max(curve.ys) for curve in curves), default=1.0) or 1.0

@@ -76,9 +76,15 @@ def record(
 
 
 def newest_decisions(
-    connection: psycopg.Connection, limit: int | None = None, *, month: str | None = None, scale_id: str | None = None
+    connection: psycopg.Connection,
+    limit: int | None = None,
+    *,
+    month: str | None = None,
+    scale_id: str | None = None,
+    item_id: str | None = None,
 ) -> list[Decision]:
-    """The last decisions on that month and scale (None: on all), newest first. Those on items' use are of no month."""
+    """The last decisions on that month, scale and item (None: on all), newest first. Those on items' use are of no
+    month."""
     return records(
         connection,
         Decision,
@@ -92,12 +98,14 @@ def newest_decisions(
                FROM release_decision d
                WHERE (%(month)s::text IS NULL OR right(month, 7) = %(month)s)
                  AND (%(scale)s::text IS NULL OR scale_id = %(scale)s)
+                 AND (%(item)s::text IS NULL OR item_id = %(item)s)
                UNION ALL
                SELECT '', scale_id, item_id, state, status_id, decided_by, reason, effective_from, decided_at, false
                FROM item_status JOIN question USING (item_id)
                WHERE %(month)s::text IS NULL AND (%(scale)s::text IS NULL OR scale_id = %(scale)s)
+                 AND (%(item)s::text IS NULL OR item_id = %(item)s)
                ORDER BY at DESC, decision_id DESC LIMIT %(limit)s) newest""",
-        {"month": month, "scale": scale_id, "limit": limit},
+        {"month": month, "scale": scale_id, "item": item_id, "limit": limit},
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import psycopg
 
@@ -31,6 +30,34 @@ class FittedMonth:
     error: str | None
     fit_id: str | None
     constants: LinkingConstants | None
+
+
+@dataclass(frozen=True)
+class Linked:
+    """A month's linked fit: how it came to the scale, and where from. `spec` is its `model_spec`."""
+
+    month: str
+    fit_id: str
+    engine: str
+    engine_version: str
+    model: str
+    n_persons: int
+    n_items: int
+    n_responses: int
+    converged: bool
+    iterations: int
+    loglik: float
+    spec: LinkedSpec
+    data_hash: str
+    snapshot_hash: str
+    anchor_hash: str
+    code_version: str
+    run_id: str | None
+    fitted_at: datetime
+
+    @property
+    def constants(self) -> LinkingConstants:
+        return self.spec.linking_constants
 
 
 @dataclass(frozen=True)
@@ -103,11 +130,8 @@ def answered_items(connection: psycopg.Connection, fit_ids: Collection[str], few
     return answered
 
 
-def linked_months(connection: psycopg.Connection, scale: Scale, last: str, most: int) -> list[dict[str, Any]]:
-    """Provenance and linking of the last `most` months up to `last` that the scale's engine linked, oldest first.
-
-    `spec` is what the fit stores.
-    """
+def linkings_of(connection: psycopg.Connection, scale: Scale, last: str, most: int = 12) -> tuple[Linked, ...]:
+    """The last `most` months up to `last` that the scale's engine linked, oldest first."""
     found = named_rows(
         connection,
         f"""SELECT month, fit_id, engine, engine_version, model, n_persons, n_items, n_responses, converged,
@@ -118,9 +142,10 @@ def linked_months(connection: psycopg.Connection, scale: Scale, last: str, most:
         (scale.scale_id, scale.engine, last, most),
     )
     of_scale = f"{scale.scale_id}, {scale.engine}"
-    return [
-        row | {"spec": LinkedSpec.from_json(row["spec"], f"{row['fit_id']} ({of_scale})")} for row in reversed(found)
-    ]
+    return tuple(
+        Linked(**row | {"spec": LinkedSpec.from_json(row["spec"], f"{row['fit_id']} ({of_scale})")})
+        for row in reversed(found)
+    )
 
 
 def months_before(connection: psycopg.Connection, scale: Scale, month: str, most: int) -> list[str]:

@@ -14,15 +14,15 @@ from irt_assets.charts.pictures import (
     PUBLISHED,
     by_month,
     by_rank,
-    over_ability,
     response_curves,
 )
 from irt_assets.common.wording import counted
+from irt_assets.drift.rows import DifRow, DriftRow
 from irt_assets.gates.anchor_shifts import AnchorShift
 from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.reports.drift_facts import Facts, Item
-from irt_assets.reports.drift_rows import DifRow, DriftRow, InformationRow
+from irt_assets.reports.item_shown import abilities
 
 
 def changes(facts: Facts) -> Chart:
@@ -42,17 +42,6 @@ def changes(facts: Facts) -> Chart:
         named=np.flatnonzero(flagged)[:MOST_NAMES],
         titles=[f"{row.item_id}: Δb {row.delta_b:+.2f}, wABC {row.wabc:.3f}, {row.severity}" for row in rows],
     )
-
-
-def response_curves_of(item: Item, facts: Facts) -> Chart:
-    """The published curve (dashed), the month's (solid), both with intervals, and the observed proportions."""
-    theta = _abilities(facts)
-    curves = []
-    for curve, style in ((item.published, PUBLISHED), (item.now, NOW)):
-        if curve is not None:
-            low, high = curve.interval(theta) or ((), ())
-            curves.append(Line(theta, curve.curve(theta), low=low, high=high, **style))
-    return response_curves(theta, f"Response curves of item {item.item_id}", curves, item.observed)
 
 
 def history(item: Item) -> Chart:
@@ -89,32 +78,17 @@ def anchors(shifts: Sequence[AnchorShift]) -> Chart:
 
 def groups(row: DifRow, item: Item, facts: Facts) -> Chart:
     """The curves of two groups: the month's curve moved apart by Δa and Δb, each by the other's share of answers."""
-    assert item.now is not None
-    wald, n = row.details["wald"], row.details["n"]
+    assert item.values is not None
+    wald, n = row.wald, row.details["n"]
     share = n["focal"] / (n["focal"] + n["reference"])
-    theta = _abilities(facts)
+    theta = abilities(facts.scale)
     curves = []
     for weight, style in ((-share, PUBLISHED), (1 - share, NOW)):
-        a = max(item.now.a + weight * (wald.get("delta_a") or 0.0), 0.05)
-        moved = replace(item.now, a=a, b=item.now.b + weight * wald["delta_b"])
+        a = max(item.values.a + weight * (wald.get("delta_a") or 0.0), 0.05)
+        moved = replace(item.values, a=a, b=item.values.b + weight * wald["delta_b"])
         curves.append(Line(theta, moved.curve(theta), **style))
     return response_curves(
         theta, f"Response curves of item {item.item_id} for {row.focal_group} and {row.reference_group}", curves
-    )
-
-
-def information(test: InformationRow, name: str) -> Chart:
-    """`information` or `se` of the test over θ: of the published values (dashed) and of the month's (solid)."""
-    prefix, label = ("", "information") if name == "information" else ("se_", "standard error of θ")
-    theta = test.curve["theta"]
-    curves = [
-        Line(theta, values, **style)
-        for key, style in (("published", PUBLISHED), ("now", NOW))
-        if (values := test.curve.get(f"{prefix}{key}")) is not None
-    ]
-    top = ends_of(*(curve.ys for curve in curves))[1]
-    return over_ability(
-        theta, label, f"Test {label} over ability", curves, min(top, 1.5) if name == "se" else top, height=230
     )
 
 
@@ -127,7 +101,3 @@ def _changes(rows: Sequence[DriftRow]) -> tuple[Floats, Floats]:
 
 def _kinds(rows: Sequence[DriftRow]) -> list[str]:
     return ["" if row.severity == "none" else "flagged" for row in rows]
-
-
-def _abilities(facts: Facts) -> Floats:
-    return np.linspace(facts.scale.mu - 3.5 * facts.scale.sigma, facts.scale.mu + 3.5 * facts.scale.sigma, 43)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import takewhile
 from typing import Any
 
 import psycopg
@@ -19,7 +20,9 @@ from irt_assets.decisions.proposals import Proposal as Change
 from irt_assets.decisions.proposals import latest_waiting, open_changes, proposals
 from irt_assets.decisions.release import next_month
 from irt_assets.decisions.release_impact import Impact, impact
+from irt_assets.drift import rows
 from irt_assets.drift.alerts import first_seen
+from irt_assets.drift.rows import AlertRow, DifRow, DriftRow, InformationRow
 from irt_assets.drift.unjudged import why_not
 from irt_assets.gates.anchor_shifts import AnchorShift, anchor_shifts
 from irt_assets.gates.coverage import gaps, read_bank
@@ -28,16 +31,16 @@ from irt_assets.ledger.anchors import anchor_items, read_anchors
 from irt_assets.ledger.decisions import Decision, decisions_on_month
 from irt_assets.ledger.fit_spec import Spread
 from irt_assets.ledger.fits import latest_staged
-from irt_assets.ledger.fitted_items import NOT_FITTED, items_of_fit
+from irt_assets.ledger.fitted_items import NOT_FITTED, FittedItem, items_of_fit
+from irt_assets.ledger.linked_windows import Linked, linkings_of
+from irt_assets.ledger.proposals import proposals_by_reason
 from irt_assets.ledger.publications import ItemInForce, publications_in_force
 from irt_assets.ledger.steps import Step, step_of
 from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.fit.observed import Observed, observed
 from irt_assets.psychometrics.scoring.abilities import Curves, eap_by
-from irt_assets.reports import drift_rows as rows
 from irt_assets.reports.drift_actions import Evidence, Proposal, propose
-from irt_assets.reports.drift_rows import AlertRow, DifRow, DriftRow, InformationRow, Linked
 from irt_assets.responses.item_status import item_status
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, current_snapshot, read_for_run
@@ -47,23 +50,25 @@ from resources.postgres.database import database_settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Item:
-    """Everything known of an item in the month. `history`: its drift over the last months, the month's own last."""
+class ItemFindings(FittedItem):
+    """What a month found of an item. published: the values in force, from `since` on."""
 
     item_id: str
     topic: str | None
     is_anchor: bool
     published: ItemRow | None
     since: datetime | None
-    now: ItemRow | None
-    n: int
-    statistics: Mapping[str, Any]
-    flags: tuple[str, ...]
-    history: tuple[DriftRow, ...]
     drift: DriftRow | None
+    observed: Observed | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item(ItemFindings):
+    """Everything known of an item in the month. `history`: its drift over the last months, the month's own last."""
+
+    history: tuple[DriftRow, ...]
     evidence: Evidence
     proposal: Proposal | None
-    observed: Observed | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +116,7 @@ class Facts:
 def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale, state: MonthState) -> Facts:
     """Read it all; `state` is the month's (`gates.month_status`). Raises ValueError for what is not a month."""
     start = Month(month).start
-    linkings = rows.linkings_of(connection, scale, start)
+    linkings = linkings_of(connection, scale, month)
     fit = next((linked for linked in linkings if linked.month == month), None)
     history = rows.histories_of(connection, scale, month)
     information = {row.item_id: row for row in rows.information_of(connection, scale, month)}
@@ -124,12 +129,12 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
     in_force = {one.item_id: one for one in publications_in_force(connection, scale.scale_id, start)}
     snapshot = current_snapshot(connection, month)
     items = _items(connection, scale, month, fit, linkings, history, in_force, information, dif, step)
-    wanted = [i for i, item in items.items() if item.proposal is not None and item.now is not None]
+    wanted = [i for i, item in items.items() if item.proposal is not None and item.values is not None]
     if fit is not None and snapshot is not None and snapshot.snapshot_hash == fit.snapshot_hash and wanted:
         most = database_settings(connection).most_for_run
         table = read_for_run(store, snapshot, most, FIT_COLUMNS, (scale.scale_id,))
         responses, _ = scored_responses_of(table, scale.scale_id)
-        curves = {name: item.now for name, item in items.items()}
+        curves = {name: item.values for name, item in items.items()}
         seen = observed_of(responses, curves, fit.spec.latent, wanted)
         items |= {i: replace(items[i], observed=seen.get(i)) for i in wanted}
     bank = connection.execute("SELECT count(*) FROM question WHERE scale_id = %s", (scale.scale_id,)).fetchone()
@@ -140,7 +145,7 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
     )
     changes = open_changes(waiting)
     anchors = read_anchors(connection, scale.scale_id, scale.anchor_version) if fit else None
-    now = {name: item.now for name, item in items.items() if item.now}
+    now = {name: item.values for name, item in items.items() if item.values}
     return Facts(
         month=month,
         scale=scale,
@@ -156,7 +161,7 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
         alerts=tuple(rows.alerts_of(connection, scale, month)),
         decisions=tuple(decisions_on_month(connection, scale.scale_id, month, fit.fit_id if fit else None)),
         step=step,
-        proposed=rows.proposed_of(connection, scale, month, fit),
+        proposed=proposals_by_reason(connection, scale.scale_id, month, fit.fit_id if fit else None),
         snapshot=snapshot,
         in_force=len(in_force),
         bank_size=bank[0] if bank else 0,
@@ -225,7 +230,7 @@ def _items(
             is_anchor=name in anchors,
             published=published.values if published else None,
             since=published.effective_from if published else None,
-            now=fitted.values,
+            values=fitted.values,
             n=fitted.n or (drift.details.get("proportion_correct", {}).get("n", 0) if drift else 0),
             statistics=fitted.statistics,
             flags=fitted.flags,
@@ -247,12 +252,7 @@ def _months_dropped(item: str, n: int, scale: Scale, fit: Linked | None, linking
 
 
 def _in_a_row(newest_first: Iterable[bool]) -> int:
-    n = 0
-    for one in newest_first:
-        if not one:
-            break
-        n += 1
-    return n
+    return len([*takewhile(bool, newest_first)])
 
 
 def observed_of(

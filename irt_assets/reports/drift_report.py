@@ -11,17 +11,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from irt_assets.blocks import Block, Box, Document, Pairs, Paragraph, Section, Span
+from irt_assets.blocks import Block, Box, Document, Pairs, Paragraph, Section, Span, Text, pairs
+from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted, in_words, listed
 from irt_assets.decisions.shown import decisions_table
+from irt_assets.drift import dif_page
+from irt_assets.drift.shown import drift_said, information_said
 from irt_assets.gates.month_judged import State
 from irt_assets.reports import drift_sections as sections_of
+from irt_assets.reports import month_shown
 from irt_assets.reports.drift_actions import Action
-from irt_assets.reports.drift_details import provenance
 from irt_assets.reports.drift_dif import dif
 from irt_assets.reports.drift_facts import Facts, Item
 from irt_assets.reports.drift_linking import linking, remarks, since_last_month
-from irt_assets.reports.month_items import information_said
 from resources.version import code_version
 
 ON_THE_FIRST_PAGE = 10
@@ -150,17 +152,12 @@ def _first_page(facts: Facts, found: Verdict, items: Sequence[Item]) -> Iterator
 
 def key_figures(facts: Facts) -> list[tuple[str, str]]:
     """The figures of the first page: what, and how many, in words."""
-    severities = Counter(item.drift.severity for item in facts.items.values() if item.drift)
-    moved = f"{in_words(severities['high'])} high, {in_words(severities['medium'])} medium"
+    compared = [item.drift for item in facts.items.values() if item.drift]
     figures = [
-        ("drift", "not tested" if facts.not_compared else f"{moved}, of {counted(facts.compared, 'item')} compared")
+        ("drift", "not tested" if facts.not_compared else drift_said(compared)),
+        ("DIF", dif_page.dif_said((*facts.dif_attributes, *facts.dif)) if facts.dif_attributes else "not tested"),
+        ("information", information_said(facts.information)),
     ]
-    inflation = next((i.drift.details.get("inflation", 1.0) for i in facts.items.values() if i.drift), 1.0)
-    if inflation > 1:
-        figures.append(
-            ("spread", f"all items spread more than their errors explain; these were multiplied by {inflation:.2f}")
-        )
-    figures += [("large DIF", _dif(facts)), ("information", information_said(facts.information))]
     if facts.fit:
         used, dropped = facts.fit.constants.anchors_used, facts.fit.constants.anchors_dropped
         named = f": {listed(sorted(dropped))}" if dropped else ""
@@ -187,12 +184,21 @@ def key_figures(facts: Facts) -> list[tuple[str, str]]:
     return figures
 
 
-def _dif(facts: Facts) -> str:
-    if not facts.dif_attributes:
-        return "not tested"
-    found = sorted({row.item_id for row in facts.dif if row.large})
-    tested = {(row.attribute, row.focal_group) for row in facts.dif if row.p_value is not None}
-    named = f" ({listed(found, 5)})" if found else ""
-    absent = [row.attribute for row in facts.dif_attributes if row.details.get("why_not")]
-    not_tested = f"; not tested: {listed(absent)}" if absent else ""
-    return f"{counted(len(found), 'item')}{named}, {counted(len(tested), 'group')} compared{not_tested}"
+def provenance(facts: Facts, made_at: datetime) -> Pairs:
+    """Where every number comes from."""
+    start, end = Month(facts.month).bounds
+    rows: list[tuple[str, Text | None]] = [
+        ("window", f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"),
+        ("scale", f"{facts.scale.scale_id}: population N({facts.scale.mu:g}, {facts.scale.sigma:g}²)"),
+        ("state of the month", f"{facts.state.state}: {facts.state.why}"),
+        ("set in force at its start", f"{facts.in_force} items"),
+        ("settings of the scale", month_shown.settings_in_words(facts.scale.rules.changed()) or "the defaults"),
+    ]
+    rows += month_shown.fit_facts(facts.fit, facts.scale).items() if facts.fit else ()
+    judged = [item.drift.computed_at for item in facts.items.values() if item.drift]
+    if judged:
+        late = facts.fit is not None and max(judged) < facts.fit.fitted_at
+        again = ", BEFORE the fit above: materialise item_drift again" if late else ""
+        rows.append(("drift judged", f"{max(judged):%Y-%m-%d %H:%M} UTC{again}"))
+    rows.append(("this report", f"{made_at:%Y-%m-%d %H:%M:%S} UTC, code {code_version()}"))
+    return pairs(rows)

@@ -1,6 +1,6 @@
 """The sections of a drift report behind its first page, each as blocks; none where there is nothing to say.
 
-What does not belong here: their order (drift_report.py), the numbers of one item (drift_details.py), how a chart is
+What does not belong here: their order (drift_report.py), the numbers of one item (item_shown.py), how a chart is
 drawn (drift_charts.py).
 """
 
@@ -15,7 +15,6 @@ from irt_assets.blocks import (
     Column,
     Figure,
     Figures,
-    Pairs,
     Paragraph,
     Section,
     Span,
@@ -29,14 +28,16 @@ from irt_assets.blocks import (
 from irt_assets.common.dashboard_pages import month_page
 from irt_assets.common.wording import counted, listed, sentence
 from irt_assets.decisions.anchor_versions import FIND_OUT_FIRST
+from irt_assets.drift.plots import test_curves
+from irt_assets.drift.shown import information_said, information_table, severity
 from irt_assets.gates.month_judged import State
 from irt_assets.ledger.fit_spec import SetStatistics
 from irt_assets.psychometrics.drift.kinds import Kind
 from irt_assets.reports import drift_charts as charts
 from irt_assets.reports import month_shown
 from irt_assets.reports.drift_actions import Action
-from irt_assets.reports.drift_details import details
 from irt_assets.reports.drift_facts import Facts, Item
+from irt_assets.reports.item_shown import curves, details
 
 
 def proposals(items: Sequence[Item]) -> Table:
@@ -55,8 +56,8 @@ def proposals(items: Sequence[Item]) -> Table:
         name: Text = (Span(item.item_id, link=f"#item-{n}"), Span(" (anchor)" if item.is_anchor else "", "quiet"))
         drift = item.drift
         numbers = (signed(drift.delta_b), number(drift.wabc, 3)) if drift else ("–", "–")
-        severity = _severity(drift.severity) if drift else "–"
-        rows.append((name, Span(item.proposal.action, "bold"), sentence(item.proposal.reason), severity, *numbers))
+        level = severity(drift.severity) if drift else "–"
+        rows.append((name, Span(item.proposal.action, "bold"), sentence(item.proposal.reason), level, *numbers))
     return Table(columns, tuple(rows))
 
 
@@ -105,8 +106,8 @@ def what_moved(facts: Facts) -> Iterator[Block]:
         f"joint test of {_tested(facts)} says that it changed (q < 0.05 over the items) and the change matters to "
         "answers: the weighted area between its two curves (wABC) is above 0.05 (medium) or 0.10 (high)."
     )
-    per_item = [item.drift.details.get("across_models") for item in facts.items.values() if item.drift]
-    across = [reason for reason in per_item if reason]
+    compared = (item.drift.details for item in facts.items.values() if item.drift)
+    across = [details["across_models"] for details in compared if "across_models" in details]
     if across:
         summary = f"{counted(len(across), 'item')} {'was' if len(across) == 1 else 'were'} {across[0]}"
         yield Paragraph(
@@ -146,17 +147,14 @@ def one_by_one(items: Sequence[Item], facts: Facts) -> Iterator[Block]:
         blocks: list[Block] = [Paragraph(sentence(item.proposal.reason))]
         if figures := tuple(_figures_of(item, facts)):
             blocks.append(Figures(figures))
-        blocks.append(Pairs(details(item, facts), small=True))
+        blocks.append(details(item, item.evidence.onset, facts.information.get(item.item_id)))
         title = f"{item.item_id}: {item.proposal.action}"
         yield Section(title, tuple(blocks), f"item-{n}", level=3, together=True)
 
 
 def _figures_of(item: Item, facts: Facts) -> Iterator[Figure]:
-    if item.now or item.published:
-        caption = "Dashed blue: published" if item.published else "Not published"
-        caption += "; solid orange: this month" if item.now else ""
-        caption += "; dots: observed, by ability from the other items" if item.observed else ""
-        yield Figure(charts.response_curves_of(item, facts), f"{caption}. Shades and bars: 95 %.")
+    if item.values or item.published:
+        yield curves(item, facts.scale, facts.month)
     if any(row.delta_b is not None for row in item.history):
         yield Figure(
             charts.history(item),
@@ -169,37 +167,25 @@ def information(facts: Facts) -> Iterator[Block]:
     if test is None:
         yield Paragraph(f"Not tested: {facts.not_compared or f'materialise test_information of {facts.month}'}.")
         return
-    for key in ("why", "caution"):
-        if remark := test.details.get(key):
-            yield Paragraph(sentence(remark))
+    yield Paragraph(sentence(information_said(facts.information)))
+    if caution := test.details.get("caution"):
+        yield Paragraph(sentence(caution))
     if test.curve.get("theta"):
-        caption = "Information of the compared items together. Dashed blue: as published; solid orange: by this month's"
-        yield Figures(
-            (
-                Figure(charts.information(test, "information"), f"{caption} values."),
-                Figure(charts.information(test, "se"), "The standard error of θ that follows."),
-            )
+        information, error = test_curves(test)
+        caption = (
+            "Dashed blue: as published; solid orange: the same items this month; black: all items in force, with those "
+            "that might be retired (dash-dotted) and without (dotted)."
         )
-    retiring = test.details.get("retiring") or {}
-    if retiring.get("items"):
-        yield Paragraph(
-            f"Without {', '.join(retiring['items'])} the test would keep {100 * retiring['lowest']:.0f} % of its "
-            f"information where it loses most (θ = {signed(retiring['lowest_at'], 1)})."
-        )
-    formats = {"published": ".3f", "now": ".3f", "ratio": ".2f", "at most": ".2f", "q": ""}
-    yield table(
-        ("item", *formats),
-        [
-            (row.item_id, *map(row.details.get, ("published", "now", "ratio", "upper")), chance(row.details.get("q")))
-            for row in facts.information.values()
-            if row.item_id and row.flagged
-        ],
-        numbers=formats,
+        yield Figures((Figure(information, caption), Figure(error, "The standard error of θ that follows.")))
+    items = [row for name, row in facts.information.items() if name and (row.flagged or row.details.get("retire"))]
+    yield information_table(
+        ("item",),
+        [((row.item_id,), row) for row in items],
         sortable=True,
-        empty="No item lost more than a fifth of its information.",
+        empty="No item lost more than a fifth of its information, or drifted far.",
     )
     yield Paragraph(
-        "Averaged over the population; flagged where the ratio is below 0.8 and its 95 % bound below 1.", "quiet"
+        "Averaged over the population; lost where less than 0.8 is kept, and less than 1 with 95 % certainty.", "quiet"
     )
 
 
@@ -245,7 +231,7 @@ def all_items(facts: Facts) -> Iterator[Block]:
 
 
 def _item_row(item: Item) -> tuple[Cell, ...]:
-    now, drift, s = item.now, item.drift, item.statistics
+    now, drift, s = item.values, item.drift, item.statistics
     moved = (drift.delta_b, drift.delta_a, drift.wabc, chance(drift.q_value)) if drift else (None,) * 4
     return (
         (item.item_id, Span(" anchor" if item.is_anchor else "", "quiet")),
@@ -255,11 +241,7 @@ def _item_row(item: Item) -> tuple[Cell, ...]:
         *((now.a, now.b, now.b_se) if now else (None,) * 3),
         item.published and item.published.b,
         *moved,
-        _severity(drift.severity) if drift else None,
+        severity(drift.severity) if drift else None,
         s["point_biserial"],
         s["rmsd"],
     )
-
-
-def _severity(severity: str) -> Span:
-    return Span(severity, "quiet" if severity == "none" else "bold")

@@ -17,17 +17,17 @@ from irt_assets.decisions.bank import Drifted
 from irt_assets.decisions.lineage import lineage
 from irt_assets.decisions.proposals import Proposal, waiting_proposals
 from irt_assets.drift.alerts import first_seen
+from irt_assets.drift.rows import DIF_COLUMNS, DRIFT_COLUMNS, DifRow, DriftRow, InformationRow
 from irt_assets.ledger.anchors import anchor_items
-from irt_assets.ledger.decisions import decisions_on
+from irt_assets.ledger.decisions import Decision, newest_decisions
 from irt_assets.ledger.fit_spec import Spread
 from irt_assets.ledger.fitted_items import FittedItem, items_of_fit, months_of_item
 from irt_assets.ledger.origin_fit import origin_fit
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.drift.kinds import Kind
 from irt_assets.psychometrics.fit.observed import Observed
-from irt_assets.reports.drift_details import change_in_words
-from irt_assets.reports.drift_facts import observed_of
-from irt_assets.reports.drift_rows import DIF_COLUMNS, DRIFT_COLUMNS, DifRow, DriftRow
-from irt_assets.responses.item_status import Status, decisions_on_use, item_status
+from irt_assets.reports.drift_facts import ItemFindings, observed_of
+from irt_assets.responses.item_status import Status, item_status
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import read_learners_of, snapshot_of
 from irt_assets.responses.window import scored_responses_of
@@ -57,11 +57,11 @@ class ItemFacts:
     Attributes:
         publications: as `lineage` has them, the latest first; `unpublished`: why there is none, "" if there is one.
         months: with a linked fit, oldest first; `drift`: those that were compared with the published values.
+        information: by month, oldest first.
         dif: tests of `dif_month`, the newest month of the scale that was tested.
-        onset: the day on which the leak began that the newest month sees.
+        decisions: on its values and its use, the latest first.
         response_time: median in ms, and the number of answers.
-        withdrawn: whether it is now; `status`: the decision on its use that begins last, perhaps in the future;
-            `uses`: all decisions on its use, the latest first.
+        withdrawn: whether it is now; `status`: the decision on its use that begins last, perhaps in the future.
     """
 
     item_id: str
@@ -73,15 +73,14 @@ class ItemFacts:
     months: tuple[ItemInMonth, ...]
     drift: tuple[DriftRow, ...]
     drifted: Drifted | None
-    onset: str | None
+    information: Mapping[str, InformationRow]
     dif: tuple[DifRow, ...]
     dif_month: str | None
-    decisions: tuple[Mapping[str, Any], ...]
+    decisions: tuple[Decision, ...]
     proposal: Proposal | None
     response_time: tuple[float, int] | None
     withdrawn: bool
     status: Status | None
-    uses: tuple[Status, ...]
 
     @property
     def published(self) -> Mapping[str, Any] | None:
@@ -89,10 +88,33 @@ class ItemFacts:
         return next((row for row in self.publications if row["in_force"]), None)
 
     @property
-    def change(self) -> str:
-        """The kind of change in the newest comparison, with the evidence; "" if it shows none."""
-        change = self.drift[-1].details.get("change") if self.drift else None
-        return change_in_words(change, self.onset) if change else ""
+    def onset(self) -> str | None:
+        """The day on which the leak began that the newest comparison sees."""
+        return self.onset_seen_by(self.drift[-1].month) if self.drift else None
+
+    def onset_seen_by(self, month: str) -> str | None:
+        """The day on which the leak began that the month sees; None if it sees none."""
+        past = [row for row in self.drift if row.month <= month]
+        if not past or past[-1].month != month or past[-1].kind != Kind.LEAK:
+            return None
+        return first_seen((row.month, row.severity, row.details) for row in reversed(past))
+
+    def in_month(self, month: ItemInMonth, seen: Observed | None = None) -> ItemFindings:
+        """What the month found of it, next to what is published now."""
+        row = self.published or {}
+        return ItemFindings(
+            item_id=self.item_id,
+            topic=self.topic,
+            is_anchor=self.anchor,
+            published=ItemRow.if_known(row),
+            since=row.get("effective_from"),
+            values=month.values,
+            n=month.n,
+            statistics=month.statistics,
+            flags=month.flags,
+            drift=next((row for row in self.drift if row.month == month.month), None),
+            observed=seen,
+        )
 
 
 def item_facts(connection: psycopg.Connection, scale: Scale, item_id: str, at: datetime) -> ItemFacts | None:
@@ -113,6 +135,8 @@ def item_facts(connection: psycopg.Connection, scale: Scale, item_id: str, at: d
     red = {month.month for month in months if month.red}  # drift found before they turned red is on another scale
     drift = tuple(row for row in records(connection, DriftRow, _DRIFT, keys) if row.month not in red)
     dif = tuple(records(connection, DifRow, _DIF, keys))
+    judged = {month.month for month in months if not month.red} | {row.month for row in drift}
+    information = connection.execute(_INFORMATION, keys | {"months": [*judged]}).fetchall()
     alert = connection.execute(_ALERT, keys).fetchone()
     dif_month = connection.execute("SELECT max(month) FROM dif_analysis WHERE scale_id = %(scale)s", keys).fetchone()
     time = connection.execute(_TIME, keys).fetchone()
@@ -127,17 +151,14 @@ def item_facts(connection: psycopg.Connection, scale: Scale, item_id: str, at: d
         months=months,
         drift=drift,
         drifted=Drifted(*alert) if alert else None,
-        onset=first_seen((row.month, row.severity, row.details) for row in reversed(drift))
-        if drift and drift[-1].kind == Kind.LEAK
-        else None,
+        information={month: InformationRow(*row) for month, *row in information},
         dif=dif,
         dif_month=dif_month[0] if dif_month else None,
-        decisions=tuple(decisions_on(connection, item_id)),
+        decisions=tuple(newest_decisions(connection, scale_id=scale.scale_id, item_id=item_id)),
         proposal=next(iter(waiting_proposals(connection, scale.scale_id, [item_id])), None),
         response_time=(time[0], time[1]) if time else None,
         withdrawn=now is not None and now.is_withdrawn,
         status=item_status(connection).get(item_id),
-        uses=tuple(decisions_on_use(connection, item_id)),
     )
 
 
@@ -167,6 +188,10 @@ SELECT {DIF_COLUMNS}
 FROM dif_analysis WHERE scale_id = %(scale)s AND item_id = %(item)s
   AND month = (SELECT max(month) FROM dif_analysis WHERE scale_id = %(scale)s)
 ORDER BY attribute, focal_group
+"""
+_INFORMATION = """
+SELECT month, item_id, curve, flagged, details FROM test_information
+WHERE month = ANY(%(months)s) AND scale_id = %(scale)s AND item_id = %(item)s ORDER BY month
 """
 _ALERT = """
 SELECT severity, kind, opened_month FROM drift_alerts

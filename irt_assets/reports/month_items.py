@@ -1,33 +1,32 @@
 """What was found of a month's items, one by one: drift, DIF, lost information, and what publication held back.
 
-What does not belong here: what to do about an item (drift_actions.py), and its numbers (drift_details.py).
+What does not belong here: what to do about an item (drift_actions.py), and its numbers (item_shown.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import psycopg
 
-from irt_assets.blocks import Badge, Block, Cell, Paragraph, Text, Tone, number, percent, signed, table
+from irt_assets.blocks import Badge, Block, Cell, Paragraph, Text, number, percent, signed, table
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import counted, with_capital
 from irt_assets.drift.alerts import first_seen
-from irt_assets.ledger.steps import Step
-from irt_assets.psychometrics.drift.kinds import Kind
-from irt_assets.reports.drift_rows import (
+from irt_assets.drift.rows import (
     DifRow,
     DriftRow,
-    InformationRow,
     drifted_of,
     histories_of,
     information_lost_in,
     large_dif_of,
 )
+from irt_assets.drift.shown import TONES, information_said
+from irt_assets.ledger.steps import Step
+from irt_assets.psychometrics.drift.kinds import Kind
 from irt_assets.responses.scales import Scale
 
 MOST_SHOWN = 100
-TONE_OF_DRIFT: dict[str, Tone] = {"high": "bad", "medium": "warning"}
 
 
 def flagged_items(
@@ -75,24 +74,10 @@ def _counts(drifted: Sequence[DriftRow], held: dict[str, list[str]], dif: Sequen
 
 def _drift(row: DriftRow, began: str | None) -> tuple[Badge, str]:
     words = f"{row.kind or 'changed'}, b {signed(row.delta_b)}, curves {number(row.wabc, 3)} apart (wABC)"
-    finding = Badge(f"drift {row.severity}", TONE_OF_DRIFT.get(row.severity, "neutral"))
+    finding = Badge(f"drift {row.severity}", TONES.get(row.severity, "neutral"))
     return finding, words + (f", since {began}" if began else "")
 
 
 def _dif(row: DifRow) -> str:
     words = f"{row.attribute}: {row.focal_group} against {row.reference_group} at equal ability"
     return words + (f", ETS class {row.ets_class}" if row.ets_class else "")
-
-
-def information_said(information: Mapping[str, InformationRow]) -> str:
-    """How many items lost information, and where the test (under '') lost most, in words."""
-    test = information.get("")
-    if test is None:
-        return "not tested"
-    n = sum(row.flagged for item, row in information.items() if item)
-    items = f"{counted(n, 'item')} lost more than a fifth"
-    worst = test.details.get("worst") or {}
-    if worst.get("ratio") is None:
-        return f"{items}; of the test: {test.details.get('why') or 'not tested'}"
-    says = "the test lost more than a fifth" if test.flagged else "the test did not"
-    return f"{items}; {says} (lowest {worst['ratio']:.0%} of the published, at θ = {signed(worst['theta'], 1)})"

@@ -36,11 +36,11 @@ from irt_assets.gates.month_judged import GateStatus, MonthState, State
 from irt_assets.ledger.anchors import read_anchors
 from irt_assets.ledger.decisions import newest_decisions
 from irt_assets.ledger.fits import linked_fit
-from irt_assets.ledger.linked_windows import latest_constants
+from irt_assets.ledger.linked_windows import Linked, latest_constants, linkings_of
+from irt_assets.ledger.proposals import proposals_by_reason
 from irt_assets.ledger.steps import Step, step_of
 from irt_assets.psychometrics.eligibility.attempts import Reason
 from irt_assets.reports.drift_linking import linking
-from irt_assets.reports.drift_rows import Linked, linkings_of, proposed_of
 from irt_assets.reports.month_items import flagged_items
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import current_snapshot
@@ -62,8 +62,9 @@ def sections(
     `page_link`; ui_url: of Dagster."""
     month, is_red = state.month, state.state is State.RED
     step = step_of(connection, scale.scale_id, month)
-    fits = linkings_of(connection, scale, Month(month).start)
+    fits = linkings_of(connection, scale, month)
     fit = next((one for one in fits if one.month == month), None)
+    proposed = proposals_by_reason(connection, scale.scale_id, month, fit.fit_id if fit else None)
     snapshot = current_snapshot(connection, month)
     counts = snapshot.counts.get(scale.scale_id, {}) if snapshot else {}
     taken = newest_decisions(connection, month=month, scale_id=scale.scale_id)
@@ -74,7 +75,7 @@ def sections(
     for title, blocks in (
         ("What must hold before anything is published", judged_by(gates, red=is_red)),
         ("Anchors and linking", linked(connection, scale, month, dashboard)),
-        ("What was published", published(step, proposed_of(connection, scale, month, fit))),
+        ("What was published", published(step, proposed)),
         ("Flagged items", flagged),
         ("Answers and learners", [*answers(fit, counts), learners(measured)]),
         ("Decisions taken on it", [decisions_table(taken, zone, so_far, dashboard=dashboard, caption=so_far)]),

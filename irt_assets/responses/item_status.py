@@ -85,17 +85,6 @@ def item_status(connection: psycopg.Connection, at: datetime | None = None) -> d
     return {row.item_id: row for row in rows}
 
 
-def decisions_on_use(connection: psycopg.Connection, item_id: str) -> list[Status]:
-    """All decisions on an item's use, the latest first."""
-    return records(
-        connection,
-        Status,
-        """SELECT item_id, state, effective_from, reason, decided_by, decided_at FROM item_status
-               WHERE item_id = %s ORDER BY status_id DESC""",
-        (item_id,),
-    )
-
-
 def read_withdrawals(connection: psycopg.Connection) -> Withdrawals:
     """Every stretch that was decided, also those in the future."""
     found: dict[str, tuple[Stretch, ...]] = {}

@@ -6,7 +6,6 @@ Markup comes from htmltools, which escapes every text. What does not belong here
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Literal
 
 from htmltools import Tag, TagChild, TagList, tags
@@ -14,9 +13,8 @@ from markupsafe import Markup
 
 from irt_assets import blocks
 from irt_assets.blocks import DASH as DASH
-from irt_assets.blocks import Block, Column, Moment, Pairs, Span, Table
+from irt_assets.blocks import Block, Column, Span, Table
 from irt_assets.blocks import number as number
-from irt_assets.blocks import percent as percent
 from irt_assets.common.dashboard_pages import address
 from irt_assets.common.wording import shortened as shortened
 from services.dashboard.figures import shown
@@ -69,11 +67,6 @@ def text_field(label: str, name: str, value: str) -> Tag:
         tags.input(id=name, name=name, type="search", value=value, class_="form-control"),
         class_="col-auto",
     )
-
-
-def facts(pairs: Iterable[tuple[str, TagChild]]) -> Tag:
-    """Facts about one thing: names and values."""
-    return tags.div(shown(Pairs(tuple((name, markup(value)) for name, value in pairs))))
 
 
 def section(title: str, *body: Block | TagChild) -> Tag:
@@ -146,10 +139,3 @@ def table_files(text: str, what: str, **fields: str | None) -> Tag:
     kinds = {"csv": "CSV", "xlsx": "Excel", "parquet": "Parquet"}
     links = [tags.a(name, href=file_address(what, kind, **fields), download="") for kind, name in kinds.items()]
     return tags.p(text, *(TagList(" ", one) for one in links))
-
-
-def moment(at: datetime | None, zone: str = "UTC") -> TagChild:
-    """The time to the minute, in `zone`, which it names; a dash for None."""
-    if at is None:
-        return DASH
-    return tags.time(Moment(at, zone).text, datetime=at.isoformat(), class_="text-nowrap")

@@ -14,20 +14,38 @@ from typing import Any
 import numpy as np
 
 from irt_assets.blocks import html, pdf
+from irt_assets.drift.rows import AlertRow, DifRow, DriftRow, InformationRow
 from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants, Spread
+from irt_assets.ledger.linked_windows import Linked
 from irt_assets.psychometrics.core.curves import information, probability
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.fit.observed import observed
 from irt_assets.reports import drift_report
 from irt_assets.reports.drift_actions import Evidence, propose
 from irt_assets.reports.drift_facts import Facts, Item
-from irt_assets.reports.drift_rows import AlertRow, DifRow, DriftRow, InformationRow, Linked
 from irt_assets.responses.scales import Scale
 
 MONTHS = [f"2026-{k:02d}" for k in range(1, 13)]
 NOW = datetime(2027, 1, 1, 3, tzinfo=UTC)
 KINDS = ("drift", "leak", "wrong key", "unclear")
+WHOLE: dict[str, Any] = {
+    "why_not": "",
+    "groups": [],
+    "smaller_groups": {"groups": 0, "learners": 0},
+    "n_unknown": 0,
+    "n_unreadable": 0,
+    "warnings": [],
+    "items": {"tested": 0, "low_power": 0, "not_tested": 0},
+}
+TEST: dict[str, Any] = {
+    "flagged_items": [],
+    "items": {"compared": 0, "in_force": 0},
+    "middle": [-2.0, 2.0],
+    "population": {"mean": 0.0, "sd": 1.0},
+    "worst": {"theta": -1.0, "ratio": 0.93, "low": 0.9, "high": 0.96},
+    "retiring": {"items": []},
+}
 
 
 def facts(n_items: int) -> Facts:
@@ -44,7 +62,6 @@ def facts(n_items: int) -> Facts:
         "se_published": (1 / np.sqrt(test)).tolist(),
         "se_now": (1 / np.sqrt(0.95 * test)).tolist(),
     }
-    worst = {"worst": {"theta": -1.0, "ratio": 0.93}}
     linkings = tuple(_linked(rng, month, [name for name, item in items.items() if item.is_anchor]) for month in MONTHS)
     return Facts(
         month=MONTHS[-1],
@@ -57,14 +74,14 @@ def facts(n_items: int) -> Facts:
         fit=linkings[-1],
         linkings=linkings,
         dif_attributes=tuple(
-            DifRow("", attribute, "reference", "", None, None, None, {}) for attribute in ("lang", "country")
+            DifRow("", attribute, "reference", "", None, None, WHOLE) for attribute in ("lang", "country")
         ),
         dif=tuple(
-            DifRow(name, attribute, "reference", "focal", float(p), float(p), "A", {})
+            DifRow(name, attribute, "reference", "focal", float(p), "A", {})
             for attribute in ("lang", "country")
             for name, p in zip(items, rng.random(n_items), strict=True)
         ),
-        information={"": InformationRow("", curve, False, worst)}
+        information={"": InformationRow("", curve, False, TEST)}
         | {name: InformationRow(name, {}, j % 30 == 0, _lost(rng)) for j, name in enumerate(items)},
         alerts=tuple(
             AlertRow(item.item_id, "drift", "high", MONTHS[-1], None) for item in items.values() if item.proposal
@@ -90,8 +107,6 @@ def _item(rng: np.random.Generator, name: str, a: float, b: float, is_anchor: bo
             month,
             "high" if flagged and month > "2026-09" else "none",
             *rng.normal(0, 0.1, 2),
-            0.0,
-            0.5,
             0.5,
             0.15 if flagged else 0.02,
             _details(rng, kind if flagged and month == MONTHS[-1] else None),
@@ -106,7 +121,7 @@ def _item(rng: np.random.Generator, name: str, a: float, b: float, is_anchor: bo
     curve, last = ItemRow(a, b, 0.0, 0.1, 0.1, 0.001), history[-1]
     proposal = propose(evidence)
     return Item(
-        item_id=name, topic="algebra", is_anchor=is_anchor, published=curve, since=NOW, now=curve, n=1000,
+        item_id=name, topic="algebra", is_anchor=is_anchor, published=curve, since=NOW, values=curve, n=1000,
         statistics=statistics, flags=(), history=history, drift=last, evidence=evidence, proposal=proposal,
         observed=seen,
     )  # fmt: skip

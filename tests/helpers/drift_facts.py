@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 
 from irt_assets.blocks.html import page
+from irt_assets.drift.rows import DriftRow
 from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants, Spread
+from irt_assets.ledger.linked_windows import Linked
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.fit.observed import Observed
 from irt_assets.reports.drift_actions import Evidence, propose
 from irt_assets.reports.drift_facts import Facts, Item
 from irt_assets.reports.drift_report import document
-from irt_assets.reports.drift_rows import DriftRow, Linked
 from irt_assets.responses.scales import Scale
 from tests.helpers.fit_specs import CONSTANTS
 
@@ -31,6 +32,39 @@ LEAK = {
     "distractor_above_the_key": False,
 }
 
+WHOLE: dict[str, Any] = {
+    "why_not": "",
+    "groups": [
+        {
+            "name": name,
+            "n_learners": 900,
+            "n_responses": 9000,
+            "why_not": "",
+            "low_power": False,
+            "mean": 0.0,
+            "sd": 1.0,
+        }
+        for name in ("ko", "en")
+    ],
+    "smaller_groups": {"groups": 3, "learners": 7},
+    "n_unknown": 12,
+    "n_unreadable": 5,
+    "anchors": ["a"],
+    "warnings": [],
+    "sittings": None,
+    "items": {"tested": 3, "low_power": 0, "not_tested": 0},
+}
+"""What a row of DIF says of an attribute as a whole."""
+TEST: dict[str, Any] = {
+    "flagged_items": ["B1"],
+    "items": {"compared": 2, "in_force": 3},
+    "middle": [-2.0, 2.0],
+    "population": {"mean": 0.0, "sd": 1.0},
+    "worst": {"theta": -1.5, "ratio": 0.75, "low": 0.7, "high": 0.8},
+    "retiring": {"items": ["B1"], "efficiency": 0.9, "lowest": 0.8, "lowest_at": -1.0},
+}
+"""What a row of information says of the whole test."""
+
 
 def drift_row(item: str, month: str, delta_b: float, severity: str, **details_: Any) -> DriftRow:
     known = {
@@ -42,7 +76,7 @@ def drift_row(item: str, month: str, delta_b: float, severity: str, **details_: 
         "chance_b_large": 0.9,
         "chance_a_large": 0.1,
     }
-    return DriftRow(item, month, severity, 0.01, delta_b, 0.0, 1e-6, 1e-5, abs(delta_b) / 5, known | details_, NOW)
+    return DriftRow(item, month, severity, 0.01, delta_b, 1e-5, abs(delta_b) / 5, known | details_, NOW)
 
 
 def made_up_item(name: str, *history: DriftRow, **evidence: Any) -> Item:
@@ -56,7 +90,7 @@ def made_up_item(name: str, *history: DriftRow, **evidence: Any) -> Item:
         is_anchor=known.is_anchor,
         published=ItemRow(1.0, 0.0, 0.0, 0.1, 0.1, 0.0) if drift else None,
         since=datetime(2026, 8, 1, tzinfo=UTC) if drift else None,
-        now=ItemRow(1.1, drift.delta_b if drift and drift.delta_b is not None else 0.0, 0.0, 0.1, 0.1, 0.0),
+        values=ItemRow(1.1, drift.delta_b if drift and drift.delta_b is not None else 0.0, 0.0, 0.1, 0.1, 0.0),
         n=1000,
         statistics={"p_value": 0.6, "point_biserial": 0.4, "infit": 1.0, "outfit": 1.0, "rmsd": 0.02},
         flags=known.flags,

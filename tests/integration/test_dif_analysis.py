@@ -19,7 +19,8 @@ from irt_assets.definitions import build_defs
 from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.drift.checks import OF_DIF
 from irt_assets.drift.dif_month import Row, dif_of_month
-from irt_assets.drift.dif_page import groups_table, items_blocks, sentence
+from irt_assets.drift.dif_page import dif_said, groups_table, items_blocks
+from irt_assets.drift.rows import DifRow
 from irt_assets.engines.em import EmEngine
 from irt_assets.psychometrics.simulation.scenario import Fault
 from irt_assets.psychometrics.simulation.truth import Truth
@@ -246,7 +247,8 @@ def test_values_of_any_type_make_the_groups_that_they_name_or_none(bad: list[Row
 
 def test_markup_in_a_group_is_stored_as_it_is_and_shown_as_text(bad: list[Row]) -> None:
     assert {g["name"] for g in whole(bad, "markup")["groups"]} == {MARKUP, "c d"}
-    shown = markdown(groups_table({SCALE: bad}), *items_blocks({SCALE: bad}))
+    typed = [*map(DifRow.of, bad)]
+    shown = markdown(groups_table({SCALE: typed}), *items_blocks({SCALE: typed}))
     assert "<b>" not in shown
     assert "a\\|b" in shown
 
@@ -255,7 +257,7 @@ def test_an_attribute_that_nobody_has_and_one_that_all_have_alike_are_said_to_be
     assert (whole(bad, "nobody")["why_not"], whole(bad, "nobody")["groups"]) == ("no learner has it", [])
     assert whole(bad, "same")["why_not"] == "1 of 1 groups can be tested, two are needed"
     assert not [r for r in bad if r["attribute"] in ("nobody", "same") and r["item_id"]]
-    assert "nobody not tested (no learner has it)" in sentence(SCALE, bad)
+    assert "nobody not tested (no learner has it)" in dif_said([*map(DifRow.of, bad)])
 
 
 def test_an_attribute_of_which_everybody_has_another_value_fills_no_table(
@@ -299,7 +301,7 @@ def test_a_3pl_scale_has_no_wald_test_and_still_what_its_forms_say(
     said = {(r["p_value"], "not compared by a 3pl" in r["details"]["why_not"]) for r in of_items.values()}
     assert said == {(None, True)}
     assert of_items[the_item(truth)]["ets_class"] in ("B", "C")
-    assert "lang (within forms only)" in sentence(SCALE, found)
+    assert "lang (within forms only)" in dif_said([*map(DifRow.of, found)])
 
 
 def test_a_month_without_a_linked_fit_says_so_for_each_attribute(world: Settings) -> None:
@@ -308,11 +310,11 @@ def test_a_month_without_a_linked_fit_says_so_for_each_attribute(world: Settings
     stored = rows(database, "SELECT attribute, item_id, details->>'why_not' FROM dif_analysis ORDER BY 1")
     why = f"{MONTH} has no converged fit that was linked to the anchors"
     assert stored == [(attribute, "", why) for attribute in ("country", "lang", "tier")]
-    assert sentence(SCALE, found).count("not tested") == 3
+    assert dif_said([*map(DifRow.of, found)]).count("not tested") == 3
 
 
 def test_a_scale_that_asks_about_no_attribute_has_no_rows(world: Settings) -> None:
     database = Database(world)
     change_rules(database, SCALE, {"dif_attributes": ""})
     found = dif_of_month(database, folder_store(world), MONTH, 1)[SCALE]
-    assert (found, "names no attribute" in sentence(SCALE, found)) == ([], True)
+    assert (found, "names no attribute" in dif_said([*map(DifRow.of, found)])) == ([], True)

@@ -67,7 +67,7 @@ def test_planted_faults_are_in_the_facts_with_what_is_proposed_and_what_was_obse
     for item in (leaked, drifted):
         assert item.observed.n.sum() == item.n, "every fitted answer is in one group"
         assert item.observed.proportion.sum() > 0
-        assert item.now.b < item.published.b, "both became easier"
+        assert item.values.b < item.published.b, "both became easier"
 
 
 def test_observed_proportions_follow_the_months_curve_and_not_the_published_one(faulty: Faulty) -> None:
@@ -80,7 +80,7 @@ def test_observed_proportions_follow_the_months_curve_and_not_the_published_one(
         expected = probability(drifted.observed.theta, curve.a, -curve.a * curve.b, curve.c)
         return abs(float((drifted.observed.proportion - expected).mean()))
 
-    assert off(drifted.now) < 0.1
+    assert off(drifted.values) < 0.1
     assert off(drifted.published) > 0.15
 
 

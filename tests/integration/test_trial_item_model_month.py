@@ -25,13 +25,13 @@ from irt_assets.engines.em import EmEngine
 from irt_assets.ledger.publications import PublishedSet, in_force
 from irt_assets.psychometrics.core.item_models import ITEM_MODELS
 from irt_assets.psychometrics.core.quadrature import Grid
-from irt_assets.reports.drift_details import parameters
+from irt_assets.reports import item_shown
 from irt_assets.reports.item_facts import item_facts
 from irt_assets.responses.scales import read_scales
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
-from services.dashboard.views import item as page
+from services.dashboard.figures import shown as shown_on_page
 from tests.helpers.databases import made_once, template_copy
 from tests.helpers.rooms import (
     MONTHS,
@@ -44,6 +44,7 @@ from tests.helpers.rooms import (
     rows,
     run_sql,
 )
+from tests.helpers.sentences import unsaid
 from tests.helpers.trial_item_model import MODEL
 from tests.helpers.worlds import OF_MONTHS
 
@@ -155,10 +156,9 @@ def test_item_page_lineage_and_report_show_u(world: Settings) -> None:
     with database.connect() as connection:
         facts = item_facts(connection, read_scales(connection)[SCALE], "new0", Month(NEXT).end)
     u = in_use(world).items["new0"].further["u"]
-    for part in (page._facts_table(facts), page.month_by_month(facts), page._lineage(facts)):
-        assert f"{u:.2f}" in str(part)
-        assert ">u<" in str(part) or "u " in str(part)
-    assert f"u {u:.2f} ± " in parameters(in_use(world).items["new0"])
+    text = str(shown_on_page(item_shown.identity(facts), *item_shown.over_time(facts, "UTC")))
+    assert not unsaid(text, f"u {u:.2f} ± ", ">u</th>", "<dt>u</dt>", f"{u:.3f} ± ")
+    assert f"u {u:.2f} ± " in item_shown.parameters(in_use(world).items["new0"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("irt_assets.cli.lineage.current_database", lambda: database)
         patch.setattr("irt_assets.cli.lineage.current_settings", lambda: world)

@@ -11,9 +11,11 @@ import pytest
 from irt_assets.blocks.markdown import markdown
 from irt_assets.decisions.origin import initialise
 from irt_assets.drift.alerts import episodes
-from irt_assets.drift.assets import DRIFT_JOB, sentence, unestimated_table
+from irt_assets.drift.assets import DRIFT_JOB, sentence, unestimated_items
 from irt_assets.drift.month import ScaleDrift, drift_of_month
+from irt_assets.drift.rows import compared_of
 from irt_assets.psychometrics.simulation.truth import Truth
+from irt_assets.responses.scales import read_scales
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
@@ -119,10 +121,11 @@ def test_what_can_be_neither_compared_nor_tested_is_named_with_the_reason(
         items.vanished: "it is no longer in the bank",
         items.unanswered: f"it has no eligible answer in {MONTHS[1]}",
     }
-    assert not unsaid(
-        sentence(judged), "2 tested by proportion correct", "2 published items could be neither compared nor tested"
-    )
-    table = markdown(unestimated_table([judged]))
+    with Database(settings).connect() as connection:
+        judged_rows = compared_of(connection, read_scales(connection)[SCALE], MONTHS[1])
+    untested = "2 published items could be neither compared nor tested"
+    assert not unsaid(sentence(judged, judged_rows), "2 tested by proportion correct", untested)
+    table = markdown(*unestimated_items([judged], {SCALE: judged_rows}))
     assert table.index(items.easier) < table.index(items.vanished)
     with_rows = rows(Database(settings), "SELECT item_id FROM item_drift WHERE month = %s", MONTHS[1:])
     assert not {(items.vanished,), (items.unanswered,)} & set(with_rows)

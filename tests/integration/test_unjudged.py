@@ -67,7 +67,7 @@ def test_a_red_month_is_not_judged_and_says_what_to_decide_first(bank: Database,
     assert drift_of_month(bank, store, MONTH)[0].drift is not None
     assert len(rows(bank, "SELECT * FROM item_drift")) == len(ANCHORS)
     make_red(bank, store)
-    assert sentence(drift_of_month(bank, store, MONTH)[0]) == f"{SCALE}: not judged: {WAY_OUT}"
+    assert sentence(drift_of_month(bank, store, MONTH)[0], []) == f"{SCALE}: not judged: {WAY_OUT}"
     assert information_of_month(bank, store, MONTH)[0].why == f"not judged: {WAY_OUT}"
     assert rows(bank, "SELECT * FROM item_drift") == []
     with bank.connect() as connection:
@@ -88,7 +88,7 @@ def test_the_report_of_a_red_month_recommends_what_can_be_done(
     bank: Database, store: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where it was judged before it became red: that was another place on the scale."""
-    monkeypatch.setattr(drift_facts, "_observed", lambda *_: {})  # nobody gave the answers of a made-up fit
+    monkeypatch.setattr(drift_facts, "current_snapshot", lambda *_: None)  # nobody gave the answers of a made-up fit
     drift_of_month(bank, store, MONTH)
     make_red(bank, store)
     red = MonthState(MONTH, SCALE, State.RED, "anchors_agree: 3 anchors disagree")

@@ -30,6 +30,7 @@ from irt_assets.ledger.publications import publications_in_force
 from irt_assets.ledger.relations import ORIGIN_WINDOW
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.simulation.truth import Truth
+from irt_assets.reports import item_shown
 from irt_assets.reports.drift_facts import observed_of
 from irt_assets.reports.item_facts import item_facts, observed_in
 from irt_assets.responses.scales import read_scales
@@ -39,10 +40,10 @@ from resources.postgres.database import Database
 from resources.settings import Settings
 from services.dashboard.deciding import Form, decide, review
 from services.dashboard.downloads import TYPES, download
+from services.dashboard.figures import shown as shown_on_page
 from services.dashboard.page import Asked
 from services.dashboard.reader import Reader
 from services.dashboard.server import make_page
-from services.dashboard.views import item_figures
 from services.dashboard.views.bank import PAGE_SIZE
 from services.jwt_verifier.tokens import Identity, Role
 from tests.helpers import rooms
@@ -102,7 +103,7 @@ def test_the_figures_of_an_item_with_one_month_have_an_axis_of_days(faulty: Faul
         facts = item_facts(connection, scale, waiting_proposals(connection)[0].item_id, NOW)
     alone = replace(facts, months=facts.months[:1], publications=())
     (month,) = alone.months
-    drawn = unescape(str(item_figures.history(alone, "b", month.end)))
+    drawn = unescape(str(shown_on_page(item_shown.history(alone, "b"))))
     first, last = (int(ms) / 1000 for ms in re.findall(r'range":\[(\d+),(\d+)\],"type":"date', drawn)[0])
     assert first < month.start.timestamp() < last == month.end.timestamp()
 

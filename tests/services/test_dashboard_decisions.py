@@ -16,7 +16,7 @@ import dagster as dg
 import pytest
 from pydantic import SecretStr
 
-from irt_assets.blocks import html
+from irt_assets.blocks import html, plain
 from irt_assets.common.partitions import Month
 from irt_assets.decisions import release
 from irt_assets.decisions.anchor_versions import moved_anchors
@@ -24,7 +24,9 @@ from irt_assets.decisions.proposals import Reference, State, find_proposals
 from irt_assets.decisions.release import next_month
 from irt_assets.decisions.release_impact import impacts
 from irt_assets.drift.alerts import settle_alerts
+from irt_assets.drift.shown import change_in_words
 from irt_assets.ledger import proposals
+from irt_assets.reports import item_shown
 from irt_assets.reports.month_items import flagged_items
 from irt_assets.responses.scales import read_scales
 from resources.files.object_store import FolderStore
@@ -112,7 +114,7 @@ def refusal(outcome: Outcome) -> str:
 
 
 def headline_of(name: str, ask: Ask) -> str:
-    return "".join(map(str, item.sentences(item.facts_asked(ask("item", item=name)), NOW)))
+    return plain(item_shown.in_short(item.facts_asked(ask("item", item=name)), NOW))
 
 
 def said(outcome: Outcome) -> str:
@@ -336,7 +338,7 @@ def test_what_a_later_month_contradicts_is_shown_with_the_months_and_can_be_deci
     calibrate(bank, store, MAR, {"moved": (1.0, 0.47), "still": (1.2, 0.1)})
     text = page("proposal", {"proposal": str(MOVED)})
     assert not unsaid(text, "It needs no decision: contradicted by 2026-03.", "Accept …")
-    months = ("Month by month", "discrimination a", "difficulty b", "0.47<small", "−0.30<small", "0.50<small")
+    months = ("Month by month", "discrimination a", "difficulty b", ">0.47 ±", ">−0.30 ±", ">0.50 ±")
     assert not unsaid(text, *months)
     text = page("decisions", {})
     assert not unsaid(text, "Nothing waits for a decision.", "No decision needed: one proposal")
@@ -394,8 +396,9 @@ def test_a_leak_has_one_first_day_on_every_page(bank: Database, store: FolderSto
         settle_alerts(connection, SCALE)
         scale = read_scales(connection)[SCALE]
         of_months = [html.part(*flagged_items(connection, scale, month, None)) for month in (FEB, MAR)]
+    facts = item.facts_asked(ask("item", item="moved"))
     shown = [
-        headline_of("moved", ask) + item.facts_asked(ask("item", item="moved")).change,
+        headline_of("moved", ask) + change_in_words(facts.drift[-1].details["change"], facts.onset),
         page("proposal", {"proposal": f"{MAR}/moved"}),
         *of_months,
     ]

@@ -2,43 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
 from irt_assets.blocks.markdown import markdown
 from irt_assets.charts.chart import Points
 from irt_assets.charts.svg import as_markdown
-from irt_assets.drift.dif_month import AttributeDif, Row, group_of, rows_of
-from irt_assets.drift.dif_page import groups_table, items_blocks, sentence
+from irt_assets.drift.dif_month import AttributeDif, group_of, rows_of
+from irt_assets.drift.dif_page import dif_said, groups_table, items_blocks
 from irt_assets.drift.plots import differences_plot
+from irt_assets.drift.rows import DifRow
 from irt_assets.psychometrics.core.models import Calibration, Convergence
 from irt_assets.psychometrics.dif.analysis import Dif, Group
 from irt_assets.psychometrics.dif.wald import compare_groups
+from tests.helpers.drift_facts import WHOLE
 
-WHOLE: dict[str, Any] = {
-    "why_not": "",
-    "groups": [
-        {
-            "name": name,
-            "n_learners": 900,
-            "n_responses": 9000,
-            "why_not": "",
-            "low_power": False,
-            "mean": 0.0,
-            "sd": 1.0,
-        }
-        for name in ("ko", "en")
-    ],
-    "smaller_groups": {"groups": 3, "learners": 7},
-    "n_unknown": 12,
-    "n_unreadable": 5,
-    "anchors": ["a"],
-    "warnings": [],
-    "sittings": None,
-    "items": {"tested": 3, "low_power": 0, "not_tested": 0},
-}
 SOUND = Calibration(
     tuple("abcdef"), "2pl", "test", "0", np.ones(6), np.linspace(-1, 1, 6), np.zeros(6),
     np.tile(0.0025 * np.eye(2), (6, 1, 1)),
@@ -47,24 +25,19 @@ SOUND = Calibration(
 """What a group's answers say of six items."""
 
 
-def row(item: str, severity: str | None, ets_class: str | None, *, large: bool, why_not: str = "") -> Row:
+def row(item: str, severity: str | None, ets_class: str | None, *, large: bool, why_not: str = "") -> DifRow:
     wald = {"severity": severity, "wabc": 0.12, "delta_b": 0.6, "delta_b_se": 0.1, "delta_a": 0.0, "delta_a_se": 0.1}
     mh = {"delta": -1.9, "se": 0.4}
-    return {
-        "scale_id": "default", "attribute": "lang", "item_id": item, "focal_group": "en", "reference_group": "ko",
-        "q_value": 0.01 if severity else None, "ets_class": ets_class,
-        "details": {
-            "large": large, "why_not": why_not, "low_power": False, "wald": wald if severity else None,
-            "within_forms": {"mantel_haenszel": mh, "logistic": {"delta_r2": 0.04}} if ets_class else None,
-        },
+    details = {
+        "large": large, "why_not": why_not, "low_power": False, "wald": wald if severity else None,
+        "within_forms": {"mantel_haenszel": mh, "logistic": {"delta_r2": 0.04}} if ets_class else None,
     }  # fmt: skip
+    q = 0.01 if severity else None
+    return DifRow(item, "lang", "ko", "en", q, ets_class, details)
 
 
-def whole(**others: object) -> Row:
-    return {
-        "scale_id": "default", "attribute": "lang", "item_id": "", "focal_group": "", "reference_group": "ko",
-        "q_value": None, "ets_class": None, "details": WHOLE | others,
-    }  # fmt: skip
+def whole(**others: object) -> DifRow:
+    return DifRow("", "lang", "ko", "", None, None, WHOLE | others)
 
 
 def test_a_class_c_that_the_wald_test_does_not_confirm_is_shown_and_not_counted() -> None:
@@ -75,16 +48,16 @@ def test_a_class_c_that_the_wald_test_does_not_confirm_is_shown_and_not_counted(
         row("fine", "none", "A", large=False),
         row("small", "small", "A", large=False),
     ]
-    assert sentence("default", found) == "default: lang: large DIF in 1 of 4 items: both, smaller in 1"
+    assert dif_said(found) == "lang: large DIF in 1 of 4 items: both, smaller in 1"
     lines = {line.split("|")[2].strip(): line for line in markdown(*items_blocks({"default": found})).splitlines()[2:]}
     assert list(lines) == ["both", "alone", "small"]
     assert lines["alone"].endswith("| within forms alone |")
-    assert lines["both"].endswith("| large |")
+    assert lines["both"].endswith("| **large** |")
 
 
 def test_what_was_not_tested_is_said_with_its_reason() -> None:
     found = [whole(why_not="2 of 9 groups are a|b"), row("a", None, None, large=False, why_not="because")]
-    assert "lang not tested (2 of 9 groups are a|b)" in sentence("default", found)
+    assert "lang not tested (2 of 9 groups are a|b)" in dif_said(found)
     table = markdown(groups_table({"default": found}))
     assert "3 smaller groups" in table
     assert "12 | | | left out, 5 of them with a value that is not a group" in table
@@ -98,7 +71,7 @@ def test_where_items_were_assigned_by_level_the_page_warns() -> None:
     groups = tuple(Group(name, 900, np.full(6, 900)) for name in wald.groups)
     for by_level in (False, True):
         made = rows_of(AttributeDif(Dif("lang", wald.item_ids, groups, 0, wald, None), 0, by_level))
-        assert ("assigned by level" in sentence("default", made)) is by_level
+        assert ("assigned by level" in dif_said([*map(DifRow.of, made)])) is by_level
 
 
 @pytest.mark.parametrize("names", [1, 3, 60])
@@ -126,7 +99,7 @@ def test_a_value_of_any_type_makes_a_group_or_none(value: object, group: str | N
 
 def test_where_difficulty_is_an_extrapolation_the_table_has_the_difference_of_expected_scores() -> None:
     far = row("far", "high", "C", large=True)
-    far["details"]["wald"] |= {"delta_b": None, "delta_b_se": None, "shift": -0.1234, "shift_se": 0.0213}
+    far.details["wald"] |= {"delta_b": None, "delta_b_se": None, "shift": -0.1234, "shift_se": 0.0213}
     table = markdown(*items_blocks({"default": [whole(), far, row("near", "high", "C", large=True)]}))
     assert "| score −0.123 ± 0.021 |" in table
     assert "| +0.60 ± 0.10 |" in table

@@ -15,14 +15,15 @@ from irt_assets.blocks.pdf import typeset
 from irt_assets.decisions.proposals import Proposal as Change
 from irt_assets.decisions.proposals import State as State_
 from irt_assets.decisions.release_impact import Impact
+from irt_assets.drift.rows import AlertRow, DifRow, InformationRow
 from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.ledger.decisions import Decision
+from irt_assets.ledger.linked_windows import Linked
 from irt_assets.psychometrics.core.items import ItemRow
-from irt_assets.reports.drift_details import details, kind_of_change
 from irt_assets.reports.drift_facts import Item
 from irt_assets.reports.drift_linking import jumped
 from irt_assets.reports.drift_report import document, key_figures, to_look_at, verdict
-from irt_assets.reports.drift_rows import AlertRow, DifRow, InformationRow, Linked
+from irt_assets.reports.item_shown import details
 from irt_assets.responses.scales import Scale
 from tests.helpers.drift_facts import (
     ANCHOR,
@@ -32,6 +33,8 @@ from tests.helpers.drift_facts import (
     LEAKED,
     NOW,
     SOUND,
+    TEST,
+    WHOLE,
     drift_row,
     html,
     made_up_facts,
@@ -91,20 +94,19 @@ def test_a_month_without_a_fit_or_a_month_before_has_a_report_that_says_so() -> 
 
 
 def test_the_first_page_counts_drift_dif_information_anchors_and_alerts() -> None:
-    test = {"worst": {"theta": -1.5, "ratio": 0.75}}
     facts = made_up_facts(
         SOUND,
         LEAKED,
         dif=(
-            DifRow("B2", "lang", "en", "ko", 1e-6, 1e-5, "C", {"large": True}),
-            DifRow("B1", "lang", "en", "ko", 0.5, 0.9, "C", {"large": False}),
+            DifRow("B2", "lang", "en", "ko", 1e-5, "C", {"large": True}),
+            DifRow("B1", "lang", "en", "ko", 0.9, "C", {"large": False}),
         ),
         dif_attributes=(
-            DifRow("", "lang", "en", "", None, None, None, {"why_not": ""}),
-            DifRow("", "tier", "", "", None, None, None, {"why_not": "nobody has a tier"}),
+            DifRow("", "lang", "en", "", None, None, WHOLE),
+            DifRow("", "tier", "", "", None, None, WHOLE | {"why_not": "nobody has a tier"}),
         ),
         information={
-            "": InformationRow("", {}, True, test),
+            "": InformationRow("", {}, True, TEST),
             "B1": InformationRow("B1", {}, True, {"ratio": 0.6, "upper": 0.9}),
         },
         alerts=(
@@ -113,10 +115,11 @@ def test_the_first_page_counts_drift_dif_information_anchors_and_alerts() -> Non
         ),
     )
     figures = dict(key_figures(facts))
-    assert figures["drift"] == "one high, none medium, of two items compared"
-    assert figures["large DIF"] == "one item (B2), one group compared; not tested: tier"
-    assert figures["information"].startswith(
-        "one item lost more than a fifth; the test lost more than a fifth (lowest 75%"
+    assert figures["drift"] == "1 high, 0 medium of two items compared: B1 (leak)"
+    assert figures["DIF"] == "lang: large DIF in 1 of 2 items: B2; tier not tested (nobody has a tier)"
+    assert figures["information"] == (
+        "1 of 2 items lost information (B1); the test keeps at least 75% of its own (θ = −1.5, 95 % 70% to 80%): more "
+        "than a fifth is lost; without B1 the set in force keeps 90% on average and at least 80% (θ = −1.0)"
     )
     assert figures["anchors"] == "one of 2 used, one left out: K2"
     assert figures["alerts"] == "one opened, one closed, one open"
@@ -129,7 +132,7 @@ def test_whatever_an_item_topic_or_reason_is_called_it_is_text_in_the_page() -> 
         replace(leaked, topic=BAD),
         scale=Scale(BAD, initialised=True),
         state=MonthState("2026-10", BAD, State.RED, BAD),
-        dif=(DifRow(BAD, BAD, BAD, BAD, 1e-9, 1e-9, "C", {"large": True}),),
+        dif=(DifRow(BAD, BAD, BAD, BAD, 1e-9, "C", {"large": True}),),
         alerts=(AlertRow(BAD, "leak", "high", "2026-10", None),),
         decisions=(Decision("2026-10", "default", BAD, "reject", BAD, BAD, None, NOW),),
         proposed={BAD: 1},
@@ -157,18 +160,18 @@ def test_the_page_shows_what_each_test_of_dif_says_and_why_one_was_not_made() ->
     facts = made_up_facts(
         SOUND,
         dif=(
-            DifRow("B2", "lang", "ko", "en", 1e-9, 3e-9, "C", tested | {"within_forms": forms}),
-            DifRow("B2", "country", "KR", "GB", 1e-9, 3e-9, None, tested | {"within_forms": None}),
-            DifRow("B3", "country", "KR", "GB", 1e-9, 3e-9, None, tested | {"wald": far, "within_forms": None}),
-            DifRow("B2", "tier", "free", "pro", None, None, None, not_tested | {"wald": None, "within_forms": None}),
+            DifRow("B2", "lang", "ko", "en", 3e-9, "C", tested | {"within_forms": forms}),
+            DifRow("B2", "country", "KR", "GB", 3e-9, None, tested | {"within_forms": None}),
+            DifRow("B3", "country", "KR", "GB", 3e-9, None, tested | {"wald": far, "within_forms": None}),
+            DifRow("B2", "tier", "free", "pro", None, None, not_tested | {"wald": None, "within_forms": None}),
         ),
-        dif_attributes=(DifRow("", "lang", "ko", "", None, None, None, {"why_not": ""}),),
+        dif_attributes=tuple(DifRow("", name, "ko", "", None, None, WHOLE) for name in ("lang", "country", "tier")),
     )
     page = Page(html(facts, NOW)).text
-    assert "lang en ko 496 / 495 +1.20 ± 0.20 0.210 3e−09 −1.75 C 0.058 large" in page
-    assert "country GB KR 496 / 495 +1.20 ± 0.20 0.210 3e−09 – – – large" in page
-    assert "B3 country GB KR 496 / 495 score −0.123 ± 0.021 0.210" in page
-    assert "tier pro free 9 / 8 – – – – – – 186 learners, 200 are needed" in page
+    assert "lang en / ko 496 / 495 +1.20 ± 0.20 – 0.210 3e−09 −1.75 0.058 C large" in page
+    assert "country GB / KR 496 / 495 +1.20 ± 0.20 – 0.210 3e−09 – – – large" in page
+    assert "B3 country GB / KR 496 / 495 score −0.123 ± 0.021 – 0.210" in page
+    assert "tier pro / free 9 / 8 – – – – – – – 186 learners, 200 are needed" in page
 
 
 def test_what_was_decided_on_the_month_stands_in_its_report_with_name_day_and_reason() -> None:
@@ -256,10 +259,10 @@ def test_groups_that_differ_have_their_curves_and_one_without_a_difficulty_has_t
     wald = {"delta_a": 0.0, "delta_b": -1.0, "delta_b_se": 0.2, "wabc": 0.2}
     far = {"delta_a": None, "delta_b": None, "delta_b_se": None, "wabc": 0.2, "shift": -0.2, "shift_se": 0.03}
     rows = tuple(
-        DifRow("B2", "lang", "ko", focal, 1e-9, 3e-9, None, {"large": True, "n": n, "wald": of})
+        DifRow("B2", "lang", "ko", focal, 3e-9, None, {"large": True, "n": n, "wald": of})
         for focal, of in (("en", wald), ("de", far))
     )
-    facts = made_up_facts(SOUND, dif=rows, dif_attributes=(DifRow("", "lang", "ko", "", None, None, None, {}),))
+    facts = made_up_facts(SOUND, dif=rows, dif_attributes=(DifRow("", "lang", "ko", "", None, None, WHOLE),))
     page = Page(html(facts, NOW)).text
     assert page.count("solid orange en, dashed blue ko") == 1
     assert "solid orange de" not in page
@@ -267,12 +270,12 @@ def test_groups_that_differ_have_their_curves_and_one_without_a_difficulty_has_t
 
 
 def test_an_item_that_is_looked_at_has_its_numbers_and_the_evidence_for_its_kind() -> None:
-    shown = dict(details(LEAKED, made_up_facts(LEAKED)))
+    shown = dict(details(LEAKED, "2026-10-09").rows)
     assert shown["Δb"] == "−0.90 (95 %: −1.10 to −0.70)"
     assert shown["published"] == "a 1.00 ± 0.10, b 0.00 ± 0.10, since 2026-08-01"
     assert shown["test"] == "wABC 0.180, q 1e−05"
-    assert kind_of_change(LEAKED).startswith("leak: 0.30 of the learners know the answer, from 2026-10-09 on (2ΔLL")
-    assert "faster than usual (z −5.2)" in kind_of_change(LEAKED)
+    assert shown["kind of change"].startswith("leak: 0.30 of the learners know the answer, from 2026-10-09 on (2ΔLL")
+    assert "faster than usual (z −5.2)" in shown["kind of change"]
 
 
 def test_an_item_that_was_tested_by_its_proportion_correct_says_so() -> None:
@@ -288,11 +291,10 @@ def test_an_item_that_was_tested_by_its_proportion_correct_says_so() -> None:
     row = replace(
         drift_row("B3", "2026-10", 0.0, "high"), delta_b=None, delta_a=None, details={"proportion_correct": share}
     )
-    item = replace(made_up_item("B3", row), now=None)
+    item = replace(made_up_item("B3", row), values=None)
     facts = made_up_facts(SOUND, item)
-    assert (
-        dict(details(item, facts))["not estimated"] == "too few responses; 0.900 of 90 correct, expected 0.500 (z +8.0)"
-    )
+    said = dict(details(item, None).rows)["not estimated"]
+    assert said == "too few responses; 0.900 of 90 correct, expected 0.500 (z +8.0)"
     assert "too few responses" in Page(html(facts, NOW)).text
 
 
@@ -312,9 +314,9 @@ def test_an_item_that_was_published_as_another_model_says_so_and_has_no_change_o
     said = "compared by curves: published as 2PL, fitted as 3PL"
     curves = {"right": -0.081, "right_se": 0.012, "with_ability": 0.002, "with_ability_se": 0.01, "df": 2}
     across = drift_row("K1", "2026-10", 0.0, "high", across_models=said, curves=curves, limits=None, delta_b_95=None)
-    row = replace(across, delta_a=None, delta_b=None, delta_c=None, wabc=0.09)
+    row = replace(across, delta_a=None, delta_b=None, wabc=0.09)
     facts = made_up_facts(made_up_item("K1", row))
-    told = dict(details(facts.items["K1"], facts))
+    told = dict(details(facts.items["K1"], None).rows)
     assert told["models"] == said
     assert told["right answers"] == "−0.081 ± 0.012 of the learners"
     assert "Δb" not in told

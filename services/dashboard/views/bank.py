@@ -12,6 +12,7 @@ from typing import Any
 
 from htmltools import Tag, TagChild, TagList, tags
 
+from irt_assets.blocks import value_with_error
 from irt_assets.common.dashboard_pages import address
 from irt_assets.common.wording import counted
 from irt_assets.decisions.bank import IN_USE, NOT_PUBLISHED, WITHDRAWN, BankItem, bank_items
@@ -24,7 +25,6 @@ from services.dashboard.elements import (
     badge,
     choice,
     link,
-    number,
     shortened,
     table,
     table_files,
@@ -48,7 +48,7 @@ Key = Callable[[BankItem], Any]
 COLUMNS: Mapping[str, tuple[str, str, Key]] = {
     "item": ("item", "t", lambda item: item.item_id),
     "status": ("status", "t", lambda item: item.status),
-    "flags": ("flags", "t", lambda item: (_severity(item), _n_flags(item))),
+    "flags": ("flags", "t", lambda item: _gravity(item)),
     "a": ("a", "n", lambda item: item.values and item.values.a),
     "b": ("b", "n", lambda item: item.values and item.values.b),
     "c": ("c", "n", lambda item: item.values and item.values.c),
@@ -173,27 +173,18 @@ def form(asked: Asked, shown: Chosen) -> Tag:
     return asking_form("bank", *fields, kept={"sort": sort})
 
 
-def parameter(value: float | None, se: float | None) -> TagChild:
-    if value is None:
-        return DASH
-    return TagList(
-        number(value), tags.small(f" ± {number(se)}", class_="text-body-secondary") if se is not None else ""
-    )
-
-
 def flags(item: BankItem) -> TagChild:
     """Everything that needs review, the gravest first."""
-    found: list[TagChild] = []
-    if item.proposal is not None:
-        name = str(item.proposal.reference)
-        found.append(tags.span(link(f"decision waits ({item.proposal.window})", "proposal", proposal=name)))
-    if item.drifted is not None:
-        tone = "danger" if item.drifted.severity == "high" else "warning"
-        found.append(badge(item.drifted.sentence, tone))
-    if item.dif:
-        found.append(badge(f"large DIF: {', '.join(item.dif)}", "warning"))
-    found += [badge(problem.partition(":")[0].replace("_", " "), "secondary") for problem in item.problems]
-    return tags.div(*found, class_="d-flex flex-wrap gap-1") if found else DASH
+    proposal, drifted = item.proposal, item.drifted
+    found = [
+        tags.span(link(f"decision waits ({proposal.window})", "proposal", proposal=str(proposal.reference)))
+        if proposal
+        else None,
+        badge(drifted.sentence, "danger" if drifted.severity == "high" else "warning") if drifted else None,
+        badge(f"large DIF: {', '.join(item.dif)}", "warning") if item.dif else None,
+        *(badge(problem.partition(":")[0].replace("_", " "), "secondary") for problem in item.problems),
+    ]
+    return tags.div(*found, class_="d-flex flex-wrap gap-1") if any(flag is not None for flag in found) else DASH
 
 
 def state(item: BankItem) -> TagChild:
@@ -232,8 +223,8 @@ def _row(item: BankItem, scale: str) -> tuple[TagChild, ...]:
         link(shortened(item.item_id), "item", scale=scale, item=item.item_id),
         state(item),
         flags(item),
-        *((parameter(v.a, v.a_se), parameter(v.b, v.b_se)) if v else (DASH, DASH)),
-        (parameter(v.c, v.c_se) if v.c else number(v.c)) if v else DASH,
+        *((value_with_error(v.a, v.a_se), value_with_error(v.b, v.b_se)) if v else (DASH, DASH)),
+        value_with_error(v.c, v.c_se if v.c else None) if v else DASH,
         "; ".join(filter(None, (f"{item.since:%Y-%m-%d}" if item.since else "", item.to_come))) or DASH,
         DASH if item.n is None else f"{item.n:,}",
         "anchor" if item.anchor else DASH,
@@ -241,12 +232,9 @@ def _row(item: BankItem, scale: str) -> tuple[TagChild, ...]:
     )
 
 
-def _severity(item: BankItem) -> int:
-    return SEVERITIES.get(item.drifted.severity, 0) if item.drifted else 0
-
-
-def _n_flags(item: BankItem) -> int:
-    return (item.proposal is not None) + len(item.dif) + len(item.problems)
+def _gravity(item: BankItem) -> tuple[int, int]:
+    severity = SEVERITIES.get(item.drifted.severity, 0) if item.drifted else 0
+    return severity, (item.proposal is not None) + len(item.dif) + len(item.problems)
 
 
 def _header(asked: Asked, name: str, sort: str) -> Tag:

@@ -12,7 +12,7 @@ import psycopg
 from htmltools import Tag, TagChild, TagList, tags
 
 from irt_assets.abilities.batch import Measured, measured_in
-from irt_assets.blocks import signed
+from irt_assets.blocks import value_with_error
 from irt_assets.charts.chart import ends_of
 from irt_assets.charts.pictures import against
 from irt_assets.common.partitions import Month
@@ -22,11 +22,12 @@ from irt_assets.gates.month_judged import GateStatus, MonthState
 from irt_assets.gates.month_status import gate_statuses
 from irt_assets.ledger.findings import findings_of
 from irt_assets.ledger.fits import LinkedFit, linked_fit
+from irt_assets.ledger.linked_windows import Linked, linkings_of
 from irt_assets.ledger.publications import ItemInForce, publications_in_force
 from irt_assets.ledger.steps import Step, step_of
 from irt_assets.psychometrics.core.items import ItemParameters, wabc
 from irt_assets.psychometrics.core.models import Floats
-from irt_assets.reports.drift_rows import Linked, linkings_of
+from irt_assets.reports.item_shown import parameters
 from irt_assets.responses.scales import Scale, read_scales
 from services.dashboard.chosen import month_named, months_of, scale_named, scales_of, state_of
 from services.dashboard.elements import DASH, asking_form, badge, choice, link, notice, number, section, table
@@ -122,7 +123,7 @@ def _side(connection: psycopg.Connection, state: MonthState, gates: dict[str, Ga
         gates=gates,
         step=step_of(connection, scale.scale_id, state.month),
         fit=linked_fit(connection, scale.scale_id, "monthly", start, scale.engine),
-        linked=next((fit for fit in linkings_of(connection, scale, start) if fit.month == state.month), None),
+        linked=next((fit for fit in linkings_of(connection, scale, state.month) if fit.month == state.month), None),
         measured=measured_in(connection, scale.scale_id, end),
         flags=findings_of(connection, scale.scale_id, state.month),
         in_force={one.item_id: one for one in publications_in_force(connection, scale.scale_id, end)},
@@ -161,10 +162,7 @@ def _numbers(one: Side, other: Side) -> Tag:
 
 
 def _constant(side: Side, name: str) -> str:
-    if side.linked is None:
-        return DASH
-    value, se = side.linked.constants.value(name)
-    return f"{number(value, 3)} ± {number(se, 3)}"
+    return value_with_error(*side.linked.constants.value(name), 3) if side.linked else DASH
 
 
 _ROWS: Sequence[tuple[str, Any]] = (
@@ -228,8 +226,8 @@ def _movers(pairs: Pairs, one: Side, other: Side) -> Tag:
 
 def _values(values: Sequence[float], errors: Sequence[float]) -> list[str]:
     """Both months' value of a parameter, and the change."""
-    change = f"{signed(values[1] - values[0])} ± {number(math.hypot(*errors))}"
-    return [*(f"{number(value)} ± {number(error)}" for value, error in zip(values, errors, strict=True)), change]
+    change = value_with_error(values[1] - values[0], math.hypot(*errors), sign=True)
+    return [*map(value_with_error, values, errors), change]
 
 
 def _scatter(name: str, pairs: Pairs, values: Sequence[Floats], one: Side, other: Side) -> TagList:
@@ -283,11 +281,7 @@ def _in_force(one: Side, other: Side) -> Tag:
 
 
 def _published(one: ItemInForce | None) -> str:
-    if one is None:
-        return "not in use"
-    a, b, c = one.values.abc
-    guessed = f", c {number(c)}" if c else ""
-    return f"a {number(a)}, b {number(b)}{guessed} since {one.effective_from:%Y-%m-%d}"
+    return f"{parameters(one.values)} since {one.effective_from:%Y-%m-%d}" if one else "not in use"
 
 
 def _flags(one: Side, other: Side) -> Tag:

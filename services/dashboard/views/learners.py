@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from htmltools import TagChild, TagList, tags
-
 from irt_assets.abilities.online import Learner, Theta, find_learner, find_learners, latest_of, scale_to_answer_by
-from services.dashboard.elements import DASH, asking_form, link, moment, number, shortened, table, text_field
+from irt_assets.blocks import Cell, Moment, Paragraph, table
+from irt_assets.common.dashboard_pages import page_link
+from services.dashboard.elements import asking_form, shortened, text_field
+from services.dashboard.figures import shown
 from services.dashboard.page import Asked, NotAllowed, Page
 
 MOST_SHOWN = 50
@@ -20,15 +21,16 @@ def page(asked: Asked) -> Page:
     found, thetas = _search(asked, prefix)
     return Page(
         "Learners",
-        TagList(
-            tags.p(_answer(prefix, len(found)), class_="lead text-break"),
+        shown(
+            Paragraph(_answer(prefix, len(found)), "lead"),
             asking_form("learners", text_field("The id begins with", "search", prefix), button="Search"),
-            tags.p("A learner who has answers but was never imported is found only by the whole id.", class_="small"),
+            Paragraph("A learner who has answers but was never imported is found only by the whole id."),
             table(
-                "Learners in the order of their ids, each with the θ of the latest answers",
                 ("learner", "target scale", "θ", "standard error", "answers until", "remarks"),
                 [_row(one, thetas.get(one.user_id, {}), zone) for one in found[:MOST_SHOWN]],
-                numbers="ttnntt",
+                numbers={"θ": ".2f", "standard error": ".2f"},
+                caption="Learners in the order of their ids, each with the θ of the latest answers",
+                narrow="scroll",
             ),
         ),
     )
@@ -70,13 +72,13 @@ def _answer(prefix: str, n: int) -> str:
     return f"No learner {begins}: ids are case-sensitive, and are searched from their beginning."
 
 
-def _row(learner: Learner, found: Mapping[str, Theta], zone: str) -> tuple[TagChild, ...]:
+def _row(learner: Learner, found: Mapping[str, Theta], zone: str) -> tuple[Cell, ...]:
     one = found.get(scale_to_answer_by(learner, found) or "")
     return (
-        link(shortened(learner.user_id), "learner", user=learner.user_id),
-        learner.target_scale_id or DASH,
-        number(one.theta if one else None),
-        number(one.se if one else None),
-        moment(one.window_end if one else None, zone),
+        page_link(learner.user_id, "learner", user=learner.user_id),
+        learner.target_scale_id,
+        one.theta if one else None,
+        one.se if one else None,
+        Moment(one.window_end, zone) if one else None,
         "test account, never scored" if learner.is_test else "",
     )

@@ -32,6 +32,7 @@ from irt_assets.decisions.release import next_month
 from irt_assets.decisions.release_impact import impacts
 from irt_assets.decisions.shown import proposal, proposals_table
 from irt_assets.psychometrics.core.items import ItemRow
+from irt_assets.reports import item_shown
 from irt_assets.reports.item_facts import item_facts
 from irt_assets.responses.scales import Scale, read_scales
 from resources.failures import PermanentFailure
@@ -41,8 +42,6 @@ from services.dashboard.deciding import Form, Outcome, What
 from services.dashboard.elements import section, shortened
 from services.dashboard.figures import shown
 from services.dashboard.page import Asked, NotFound, Page
-from services.dashboard.views.item import month_by_month
-from services.dashboard.views.item_figures import abilities
 
 MOST = 200
 IMPACT_TIMEOUT_MS = 30_000
@@ -136,7 +135,7 @@ def decision_state(asked: Asked, references: Sequence[Reference]) -> TagList:
 
 def curves(scale: Scale, new: ItemRow, old: ItemRow | None) -> Figure:
     """The proposed curve over the scale's abilities, and the published one where there is one."""
-    theta = abilities(scale)
+    theta = item_shown.abilities(scale)
     found = [] if old is None else [Line(theta, old.curve(theta), name="published", **PUBLISHED)]
     found.append(Line(theta, new.curve(theta), name="proposed", **NOW))
     formats = {"θ": ".1f"} | {curve.name: ".3f" for curve in found}
@@ -174,7 +173,7 @@ def _one_proposal(connection: psycopg.Connection, p: Proposal, asked: Asked) -> 
                     page_link("All that waits", "decisions"),
                 )
             ),
-            month_by_month(facts) if facts and facts.months else None,
+            item_shown.month_by_month(facts) if facts and facts.months else None,
             _impact_section("What accepting it would do to learners") if p.state is State.OPEN else None,
             _decide_section(connection, p, asked),
         ),

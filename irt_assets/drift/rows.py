@@ -1,22 +1,19 @@
-"""The rows of the tables that a drift report reads.
+"""The rows of what a month's drift, DIF and information found, as everybody reads them.
 
-What does not belong here: what follows from them (drift_facts.py).
+What does not belong here: what makes a row (month.py, dif_month.py, information.py), and what people see of it
+(shown.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import partial
 from typing import Any, LiteralString, TypeVar
 
 import psycopg
 
-from irt_assets.common.partitions import month_of
-from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants
-from irt_assets.ledger.linked_windows import linked_months
-from irt_assets.ledger.proposals import proposals_by_reason
 from irt_assets.responses.scales import Scale
 from resources.postgres.database import records
 
@@ -33,8 +30,6 @@ class DriftRow:
     severity: str
     delta_a: float | None
     delta_b: float | None
-    delta_c: float | None
-    p_value: float | None
     q_value: float | None
     wabc: float | None
     details: dict[str, Any]
@@ -54,14 +49,33 @@ class DifRow:
     attribute: str
     reference_group: str
     focal_group: str
-    p_value: float | None
     q_value: float | None
     ets_class: str | None
     details: dict[str, Any]
 
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> DifRow:
+        """From the columns of these names, among others."""
+        return cls(**{column.name: row[column.name] for column in fields(cls)})
+
     @property
     def large(self) -> bool:
         return bool(self.details.get("large"))
+
+    @property
+    def wald(self) -> Mapping[str, Any]:
+        """What the Wald test found; nothing where it was not made."""
+        return self.details.get("wald") or {}
+
+    @property
+    def within_forms(self) -> Mapping[str, Any]:
+        """What the tests within forms found; nothing where none was made."""
+        return self.details.get("within_forms") or {}
+
+    @property
+    def differs(self) -> bool:
+        """Whether the item differs, by any amount."""
+        return self.large or self.wald.get("severity", "none") != "none"
 
 
 @dataclass(frozen=True)
@@ -85,36 +99,8 @@ class AlertRow:
     closed_month: str | None
 
 
-@dataclass(frozen=True)
-class Linked:
-    """A month's linked fit: how it came to the scale, and where from. `spec` is its `model_spec`."""
-
-    month: str
-    fit_id: str
-    engine: str
-    engine_version: str
-    model: str
-    n_persons: int
-    n_items: int
-    n_responses: int
-    converged: bool
-    iterations: int
-    loglik: float
-    spec: LinkedSpec
-    data_hash: str
-    snapshot_hash: str
-    anchor_hash: str
-    code_version: str
-    run_id: str | None
-    fitted_at: datetime
-
-    @property
-    def constants(self) -> LinkingConstants:
-        return self.spec.linking_constants
-
-
-DIF_COLUMNS = "item_id, attribute, reference_group, focal_group, p_value, q_value, ets_class, details"
-DRIFT_COLUMNS = "item_id, month, severity, delta_a, delta_b, delta_c, p_value, q_value, wabc, details, computed_at"
+DIF_COLUMNS = "item_id, attribute, reference_group, focal_group, q_value, ets_class, details"
+DRIFT_COLUMNS = "item_id, month, severity, delta_a, delta_b, q_value, wabc, details, computed_at"
 """The columns of `dif_analysis` and `item_drift` that `DifRow` and `DriftRow` have."""
 _INFORMATION = """SELECT item_id, curve, flagged, details FROM test_information
                   WHERE scale_id = %(scale)s AND month = %(month)s ORDER BY item_id"""
@@ -129,6 +115,9 @@ _LARGE_DIF = f"""SELECT {DIF_COLUMNS}
 _DRIFTED = f"""SELECT {DRIFT_COLUMNS}
               FROM item_drift WHERE scale_id = %(scale)s AND month = %(month)s AND engine = %(engine)s
                 AND severity <> 'none' ORDER BY severity, wabc DESC NULLS LAST, item_id"""
+_COMPARED = f"""SELECT {DRIFT_COLUMNS}
+               FROM item_drift WHERE scale_id = %(scale)s AND month = %(month)s AND engine = %(engine)s
+               ORDER BY array_position(ARRAY['high', 'medium'], severity), wabc DESC NULLS LAST, item_id"""
 _ALERTS = """SELECT item_id, kind, severity, opened_month, closed_month FROM drift_alerts
              WHERE scale_id = %(scale)s AND opened_month <= %(month)s
                AND (closed_month IS NULL OR closed_month >= %(month)s) ORDER BY opened_month DESC, item_id"""
@@ -143,17 +132,13 @@ information_lost_in = partial(_rows, InformationRow, _LOST)
 """Information of the whole test, and of the items that lost some."""
 drifted_of = partial(_rows, DriftRow, _DRIFTED)
 """The items that drifted, the largest change first."""
+compared_of = partial(_rows, DriftRow, _COMPARED)
+"""All items that were compared or tested, flagged ones first, the largest change first."""
 dif_of = partial(_rows, DifRow, _DIF)
 large_dif_of = partial(_rows, DifRow, _LARGE_DIF)
 """The items with large DIF."""
 alerts_of = partial(_rows, AlertRow, _ALERTS)
 """The alerts that were open in the month, or closed by it."""
-
-
-def linkings_of(connection: psycopg.Connection, scale: Scale, start: datetime) -> tuple[Linked, ...]:
-    """The last linked fits by the scale's own engine, up to the month that begins at `start`, oldest first."""
-    found = linked_months(connection, scale, month_of(start), MONTHS_SHOWN)
-    return tuple(Linked(**row) for row in found)
 
 
 def histories_of(
@@ -177,7 +162,3 @@ def histories_of(
     for row in rows:
         found.setdefault(row.item_id, []).append(row)
     return found
-
-
-def proposed_of(connection: psycopg.Connection, scale: Scale, month: str, fit: Linked | None) -> dict[str, int]:
-    return proposals_by_reason(connection, scale.scale_id, month, fit.fit_id if fit else None)

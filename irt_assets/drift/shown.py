@@ -1,0 +1,184 @@
+"""What drift, DIF and information found of items, as people read it: the same on Dagster's page, in drift reports and
+on the dashboard.
+
+The first columns of a table say what each row is of, which its reader chooses: an item, a month, a scale and an item.
+What does not belong here: reading the rows (rows.py), a month in a sentence (assets.py, dif_page.py), and drawing
+(plots.py).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+from irt_assets.blocks import Badge, Cell, Span, Table, Text, Tone, number, signed, table, value_with_error
+from irt_assets.common.wording import counted, listed
+from irt_assets.drift.rows import DifRow, DriftRow, InformationRow
+from irt_assets.psychometrics.drift.kinds import Kind
+
+Row = TypeVar("Row")
+Of: TypeAlias = Iterable[tuple[Sequence[Cell], Row]]
+"""Rows, each with the cells that say what it is of."""
+NAMES = 12
+"""How many items a sentence names."""
+TONES: Mapping[str, Tone] = {"medium": "warning", "high": "bad"}
+
+
+def severity(level: str) -> Span | Badge:
+    return Badge(level, TONES[level]) if level in TONES else Span(level, "quiet")
+
+
+def drift_said(rows: Sequence[DriftRow]) -> str:
+    """A month's comparisons in a sentence, the largest changes named first."""
+    estimated = [row for row in rows if not not_estimated(row)]
+    of = Counter(row.severity for row in rows)
+    said = f"{of['high']} high, {of['medium']} medium of {counted(len(estimated), 'item')} compared"
+    if len(rows) > len(estimated):
+        said += f" and {len(rows) - len(estimated)} tested by proportion correct"
+    flagged = sorted(
+        (row for row in rows if row.severity != "none"), key=lambda row: (row.severity, -(row.wabc or 0.0))
+    )
+    named = [f"{row.item_id} ({row.kind})" if row.kind else row.item_id for row in flagged]
+    said += f": {listed(named, NAMES)}" if flagged else ""
+    if across := Counter(row.details["across_models"] for row in rows if "across_models" in row.details):
+        said += "".join(f"; {n} of them {how}" for how, n in across.items())
+    inflation = max((row.details.get("inflation", 1.0) for row in rows), default=1.0)
+    if inflation > 1:
+        said += f"; all items spread more than their errors explain, which were multiplied by {inflation:.2f}"
+    return said
+
+
+def drift_table(of: Sequence[str], rows: Of[DriftRow], **how: Any) -> Table:
+    """What the comparison with the published values came to; how: as of `table`."""
+    formats = {"Δb ± SE": "", "95 % interval": "", "Δa ± SE": "", "wABC": ".3f", "q": ".3g"}
+    columns = (*of, "drift", *formats, "kind of change")
+    return table(columns, [(*first, *_compared(row)) for first, row in rows], numbers=formats, **how)
+
+
+def _compared(row: DriftRow) -> tuple[Cell, ...]:
+    details = row.details
+    return (
+        severity(row.severity),
+        value_with_error(row.delta_b, details.get("delta_b_se"), sign=True),
+        " to ".join(map(signed, details.get("delta_b_95") or ())) or None,
+        value_with_error(row.delta_a, details.get("delta_a_se"), sign=True),
+        row.wabc,
+        row.q_value,
+        row.kind or details.get("across_models") or not_estimated(row) or None,
+    )
+
+
+def not_estimated(row: DriftRow) -> str:
+    """Why the month has no estimate, and what its proportion correct says instead; "" where it has one."""
+    share = row.details.get("proportion_correct")
+    if not share:
+        return ""
+    tested = f"{number(share['observed'], 3)} of {share['n']} correct, expected {number(share['expected'], 3)}"
+    return f"{share['why']}; {tested} (z {signed(share['z'], 1)})"
+
+
+def change_in_words(change: Mapping[str, Any], onset: str | None) -> str:
+    """The kind of change and the evidence for it. change: as `item_drift` has it; onset: the day from which on the
+    first month saw it."""
+    size, z = change["size"], change.get("time_z")
+    what = {
+        Kind.DRIFT: f"drift: its difficulty moved by {signed(size)}",
+        Kind.LEAK: f"leak: {number(size, 2)} of the learners know the answer, from {onset} on",
+        Kind.WRONG_KEY: f"wrong key: {number(size, 2)} of those who do not know it choose what is scored right",
+        Kind.EASIER: f"easier by {signed(size)}: drift or leak; only response times can show which",
+        Kind.UNCLEAR: "unclear: none of drift, leak and wrong key explains the answers much better",
+    }[Kind(change["kind"])]
+    gains = ", ".join(f"{name} {signed(gain, 1)}" for name, gain in change["gains"].items())
+    times = f"; correct answers came {'faster' if z < 0 else 'slower'} than usual (z {signed(z, 1)})" if z else ""
+    option = "; a distractor rises with ability more than the key does" if change["distractor_above_the_key"] else ""
+    return f"{what} (2ΔLL over the published curve: {gains}){times}{option}"
+
+
+def dif_table(of: Sequence[str], rows: Of[DifRow], **how: Any) -> Table:
+    """Groups of equal ability compared; how: as of `table`."""
+    formats = {"answers": "", "Δb ± SE": "", "Δa ± SE": "", "wABC": ".3f", "q": ".3g", "D ± SE": "", "ΔR²": ".3f"}
+    columns = (*of, "attribute", "group / against", *formats, "class", "verdict")
+    return table(columns, [(*first, *_groups(row)) for first, row in rows], numbers=formats, **how)
+
+
+DIF_EXPLAINED = (
+    "Answers: of the group / of the reference. Δb (above 0: harder for the group; where |b| > 6 or a < 0.2 in a group, "
+    "score: the difference of expected scores, below 0: harder), Δa, wABC and q: multi-group Wald test with purified "
+    "anchors, the primary one. D and class: Mantel-Haenszel within forms (A negligible, B moderate, C large); ΔR²: "
+    "logistic regression within forms. Low power: fewer than 500 answers in a group."
+)
+
+
+def _groups(row: DifRow) -> tuple[Cell, ...]:
+    n, wald = row.details.get("n"), row.wald
+    mantel_haenszel, logistic = (row.within_forms.get(name) or {} for name in ("mantel_haenszel", "logistic"))
+    harder = value_with_error(wald.get("delta_b"), wald.get("delta_b_se"), sign=True)
+    if wald.get("delta_b") is None and wald.get("shift_se") is not None:
+        harder = f"score {value_with_error(wald['shift'], wald['shift_se'], 3, sign=True)}"
+    return (
+        row.attribute,
+        f"{row.focal_group} / {row.reference_group}",
+        f"{n['focal']} / {n['reference']}" if n else None,
+        harder,
+        value_with_error(wald.get("delta_a"), wald.get("delta_a_se"), sign=True),
+        wald.get("wabc"),
+        row.q_value,
+        value_with_error(mantel_haenszel.get("delta"), mantel_haenszel.get("se"), sign=True),
+        logistic.get("delta_r2"),
+        row.ets_class,
+        _verdict(row),
+    )
+
+
+def _verdict(row: DifRow) -> Text:
+    """Whether the difference counts, and what to bear in mind."""
+    low_power = ", low power" if row.details.get("low_power") else ""
+    if row.large:
+        return Badge("large", "bad"), low_power
+    remark = row.details.get("why_not") or ("smaller" if row.differs else "within forms alone" * (row.ets_class == "C"))
+    return Span(f"{remark}{low_power}".removeprefix(", ") or "not large", "quiet")
+
+
+def information_said(information: Mapping[str, InformationRow]) -> str:
+    """A month's information in a sentence: of its items, and of the whole test, which is under ''."""
+    if "" not in information:
+        return "not tested"
+    test = information[""].details
+    lost, worst, retiring = test["flagged_items"], test["worst"], test["retiring"]
+    named = f" ({listed(lost, NAMES)})" if lost else ""
+    said = f"{len(lost)} of {test['items']['compared']} items lost information{named}"
+    across = [row.details["why"] for row in information.values() if row.details.get("status") == "of another model"]
+    said += f"; {len(across)} are not judged: {across[0]}" if across else ""
+    if worst is None:
+        return f"{said}; of the test: {test['why']}"
+    said += f"; the test keeps at least {worst['ratio']:.0%} of its own (θ = {signed(worst['theta'], 1)}, "
+    said += f"95 % {worst['low']:.0%} to {worst['high']:.0%}){': more than a fifth is lost' * information[''].flagged}"
+    if retiring["items"]:
+        said += f"; without {listed(retiring['items'], NAMES)} the set in force keeps {retiring['efficiency']:.0%} on "
+        said += f"average and at least {retiring['lowest']:.0%} (θ = {signed(retiring['lowest_at'], 1)})"
+    return said
+
+
+def information_table(of: Sequence[str], rows: Of[InformationRow], **how: Any) -> Table:
+    """The information of items as published and now, averaged over the population; how: as of `table`."""
+    kept = {"published": ".3f", "now": ".3f", "kept": ".2f", "at most": ".2f", "q": ".3g"}
+    formats = kept | {"most at θ": "+.1f", "share of the test": ".1%"}
+    columns = (*of, "lost", "drift", *formats)
+    return table(columns, [(*first, *_information(row)) for first, row in rows], numbers=formats, **how)
+
+
+def _information(row: InformationRow) -> tuple[Cell, ...]:
+    details = row.details
+    now: Cell = details.get("now", "")
+    if details.get("status") == "of another model":
+        now = f"{number(details['now'], 3)}, of another model"
+    return (
+        "yes" if row.flagged else "no",
+        details.get("severity"),
+        details.get("published"),
+        "no estimate" if now is None else now,
+        *map(details.get, ("ratio", "upper", "q")),
+        details.get("largest_drop", {}).get("theta"),
+        details.get("share_of_test"),
+    )

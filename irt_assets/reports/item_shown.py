@@ -1,0 +1,302 @@
+"""An item as people read it: what a month found of it, its months, decisions and publications, as blocks.
+
+A drift report shows what its month found of an item, the dashboard's page of an item all of it. What does not belong
+here: reading it (item_facts.py, drift_facts.py), and the tables of drift and DIF (see `drift.shown`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from itertools import chain
+from typing import Literal
+
+import numpy as np
+
+from irt_assets.blocks import (
+    Badge,
+    Cell,
+    Details,
+    Figure,
+    Figures,
+    Pairs,
+    Paragraph,
+    Section,
+    Table,
+    Text,
+    chance,
+    number,
+    pairs,
+    signed,
+    table,
+    value_with_error,
+)
+from irt_assets.charts.chart import Chart, Line, days, ends_of
+from irt_assets.charts.pictures import NOW, PUBLISHED, mark, response_curves
+from irt_assets.common.dashboard_pages import page_link
+from irt_assets.common.wording import listed, shortened
+from irt_assets.decisions.shown import decisions_table, publications
+from irt_assets.drift.rows import InformationRow
+from irt_assets.drift.shown import (
+    DIF_EXPLAINED,
+    change_in_words,
+    dif_table,
+    drift_table,
+    information_table,
+    not_estimated,
+)
+from irt_assets.ledger.relations import ORIGIN_WINDOW
+from irt_assets.psychometrics.core.confidence import Z95
+from irt_assets.psychometrics.core.items import ItemRow
+from irt_assets.psychometrics.core.models import Flag, Floats
+from irt_assets.reports.drift_facts import ItemFindings
+from irt_assets.reports.item_facts import ItemFacts, ItemInMonth
+from irt_assets.responses.scales import Scale
+
+LONG = 50
+"""The longest text, in characters, that fits next to another figure of an item."""
+ROOM = 10
+"""Days left of the first month, so that its point is not on the edge."""
+PARAMETERS: dict[str, str] = {"a": "discrimination a", "b": "difficulty b"}
+
+
+def abilities(scale: Scale) -> Floats:
+    """Over which curves are drawn, shape (81,): 4 SD of the scale's population to each side of its mean."""
+    return np.linspace(scale.mu - 4 * scale.sigma, scale.mu + 4 * scale.sigma, 81)
+
+
+def parameters(values: ItemRow) -> str:
+    return ", ".join(f"{name} {value_with_error(*value)}" for name, value in values.shown.items())
+
+
+def details(item: ItemFindings, onset: str | None, lost: InformationRow | None = None) -> Pairs:
+    """What the month found of the item, what needs a line of its own first; what is not known is left out.
+
+    onset: the day on which the leak began that the month sees. lost: the item's information.
+    """
+    s, drift = item.statistics, item.drift
+    d = drift.details if drift else {}
+    rows = [
+        ("kind of change", change_in_words(d["change"], onset) if "change" in d else ""),
+        ("published", f"{parameters(item.published)}, since {item.since:%Y-%m-%d}" if item.published else ""),
+        ("this month", parameters(item.values) if item.values else ""),
+        ("answers", f"{item.n:,}, {number(s['p_value'])} correct" + (f", topic {item.topic}" if item.topic else "")),
+        ("engine says", "; ".join(Flag(flag).explanation for flag in item.flags)),
+        (
+            "fit",
+            f"point-biserial {number(s['point_biserial'])}, infit {number(s['infit'])}, outfit {number(s['outfit'])}, "
+            f"RMSD {number(s['rmsd'], 3)}"
+            if s["infit"] is not None
+            else "",
+        ),
+    ]
+    if drift is not None and drift.delta_b is not None:
+        low, high = d["delta_b_95"]
+        rows += [
+            ("Δb", f"{signed(drift.delta_b)} (95 %: {signed(low)} to {signed(high)})"),
+            ("Δa", value_with_error(drift.delta_a, d["delta_a_se"], sign=True)),
+            ("chances", f"|Δb| > 0.3: {chance(d['chance_b_large'])}, |Δa| > 0.2: {chance(d['chance_a_large'])}"),
+            ("fixed limits", ", ".join(f"{name} {level}" for name, level in d["limits"].items())),
+        ]
+    if drift is not None and not_estimated(drift):
+        rows.append(("not estimated", not_estimated(drift)))
+    elif drift is not None:
+        rows += [
+            ("models", d.get("across_models", "")),
+            ("test", f"wABC {number(drift.wabc, 3)}, q {chance(drift.q_value)}"),
+        ]
+    if trend := d.get("trend"):
+        by_month = f"{signed(trend['b_a_month'], 3)} a month, {trend['months']} months"
+        rows.append(("trend of b", f"{by_month}, q {chance(trend['q'])}"))
+    if found := d.get("curves"):
+        right = value_with_error(found["right"], found["right_se"], 3, sign=True)
+        rows.append(("right answers", f"{right} of the learners"))
+    if lost is not None and lost.details.get("ratio") is not None:
+        bound = f", at most {lost.details['upper']:.0%}" if lost.details.get("upper") is not None else ""
+        rows.append(("information", f"{lost.details['ratio']:.0%} of the published{bound}"))
+    rows.sort(key=lambda row: len(row[1]) <= LONG)
+    return pairs(rows, small=True)
+
+
+def curves(item: ItemFindings, scale: Scale, month: str) -> Figure:
+    """The published curve and the month's with their 95 % bands, against the proportions that were observed."""
+    theta, seen = abilities(scale), item.observed
+    known = {"published": (item.published, PUBLISHED), f"estimate of {month}": (item.values, NOW)}
+    found = {name: (curve, style) for name, (curve, style) in known.items() if curve is not None}
+    lines = []
+    for name, (curve, style) in found.items():
+        low, high = curve.interval(theta) or ((), ())
+        lines.append(Line(theta, curve.curve(theta), name=name, low=low, high=high, **style))
+    described = f"Curves of item {shortened(item.item_id)} over ability: {listed(found) or 'none'}"
+    numbers = None
+    if seen is not None:
+        low, high = seen.interval()
+        expected = {name: curve.curve(seen.theta) for name, (curve, _) in found.items()}
+        off = [f"{np.sum((of < low) | (of > high))} of {seen.n.size} off the {name}" for name, of in expected.items()]
+        described += f". Groups of learners whose 95 % interval lies off a curve: {', '.join(off) or 'none'}"
+        formats = {"mean θ": ".2f", "answers": ",", "correct": ".2f", "95 % from": ".2f", "to": ".2f"}
+        formats |= dict.fromkeys(expected, ".2f")
+        rows = zip(seen.theta, seen.n, seen.proportion, low, high, *expected.values(), strict=True)
+        caption = f"Shares correct in {month} by ability from the other items, and what the curves expect there"
+        numbers = table(tuple(formats), rows, numbers=formats, caption=caption)
+    drawn = [
+        "Dashed blue: published" if item.published else "Not published",
+        "solid orange: the month" if item.values else "",
+        "dots: observed, by ability from the other items" if seen else "",
+    ]
+    caption = f"{'; '.join(filter(None, drawn))}. Shades and bars: 95 %."
+    chart = response_curves(theta, f"{described}.", lines, seen, f"learners of {month}")
+    return Figure(chart, caption, numbers=numbers)
+
+
+def in_short(facts: ItemFacts, at: datetime) -> tuple[Text, ...]:
+    """Whether it is in use, whether it is sound, and what waits, in sentences."""
+    said: list[Text] = [_use(facts, at)]
+    if facts.status is not None and facts.status.effective_from > at:
+        said.append(f"It is {facts.status.sentence}.")
+    if facts.drifted is not None:
+        delta = facts.drift[-1].delta_b if facts.drift else None
+        severe = f" ({facts.drifted.severity})"
+        moved = severe if delta is None else f": {'easier' if delta < 0 else 'harder'} by {number(abs(delta))}"
+        said.append(f"It has drifted since {facts.onset or facts.drifted.since}{moved}.")
+    groups = sorted({f"{row.attribute} = {row.focal_group}" for row in facts.dif if row.large})
+    if groups:
+        said.append(f"Large DIF for {', '.join(groups)}.")
+    if facts.proposal is not None:
+        said.append((page_link("A decision waits", "proposal", proposal=str(facts.proposal.reference)), "."))
+    elif not facts.drifted:
+        said.append("No decision on it waits.")
+    return tuple(chain.from_iterable((sentence, " ") for sentence in said))
+
+
+def _use(facts: ItemFacts, at: datetime) -> str:
+    name, row = shortened(facts.item_id), facts.published
+    if facts.withdrawn and facts.status is not None:
+        return f"{name} is {facts.status.sentence}."
+    to_come = [one for one in facts.publications if one["effective_from"] > at]  # of each day the one that counts first
+    after = min(to_come, key=lambda one: one["effective_from"], default=row)
+    if after is None:
+        return f"{name} is not in use: {facts.unpublished.replace(facts.item_id, name)}."
+    if row is None:
+        return f"{name} comes into use on {after['effective_from']:%Y-%m-%d}."
+    in_use = f"{name} is in use with {_in_words(ItemRow.of(row))} since {row['effective_from']:%Y-%m-%d}."
+    values = ItemRow.of(after)
+    if values.scored_with == ItemRow.of(row).scored_with:
+        return in_use
+    return f"{in_use} {after['decided_by']} decided on {_in_words(values)} from {after['effective_from']:%Y-%m-%d} on."
+
+
+def _in_words(values: ItemRow) -> str:
+    return listed([f"{name} = {number(value)}" for name, (value, _) in values.shown.items()])
+
+
+def identity(facts: ItemFacts) -> Pairs:
+    """What it is, whatever the month."""
+    row, time = facts.published, facts.response_time
+    return pairs(
+        {
+            "published": "nothing" if row is None else parameters(ItemRow.of(row)),
+            "scale": page_link(facts.scale.scale_id, "bank", scale=facts.scale.scale_id),
+            "topic": shortened(facts.topic) if facts.topic else None,
+            "anchor": "yes: months are linked by it" if facts.anchor else "no",
+            "response time": f"{time[0] / 1000:.1f} s (median of {time[1]:,} answers)" if time else None,
+        }
+    )
+
+
+def over_time(facts: ItemFacts, zone: str) -> Iterator[Section]:
+    """Its months, what was found, what was decided, and where published values come from; `zone`: of times."""
+    if facts.months:
+        yield month_by_month(facts)
+    drift = [((row.month,), row) for row in reversed(facts.drift)]
+    caption = "Each month against what was published when it began; wABC is the area between the curves"
+    yield Section("Drift", (drift_table(("month",), drift, caption=caption, narrow="scroll"),))
+    if facts.information:
+        kept = [((month,), facts.information[month]) for month in reversed([*facts.information])]
+        caption = "Information as published and as each month has it, averaged over the population"
+        yield Section("Information", (information_table(("month",), kept, caption=caption, narrow="scroll"),))
+    yield Section("Fit", (_fit(facts),))
+    if facts.dif_month is not None:
+        caption = f"Groups of equal ability compared in {facts.dif_month}"
+        compared = dif_table((), [((), row) for row in facts.dif], caption=caption, narrow="scroll")
+        yield Section("DIF", (compared, Paragraph(DIF_EXPLAINED, "quiet")))
+    yield Section("Decisions", (decisions_table(facts.decisions, zone, dashboard=""),))
+    if found := tuple(publications(facts.publications, zone)):
+        yield Section("Where the published values come from", (Details(f"Publications: {len(found)}", found),))
+
+
+def month_by_month(facts: ItemFacts) -> Section:
+    """The parameters as each month estimated them, and as they were published; for an item with a month."""
+    scale = facts.scale.scale_id
+    estimated = [month.values.shown if month.values else {} for month in facts.months]
+    names = tuple(dict.fromkeys(chain("ab", *estimated)))
+    pages = [
+        page_link(month.month, "months")
+        if month.month == ORIGIN_WINDOW
+        else page_link(month.month, "month", month=month.month, scale=scale)
+        for month in facts.months
+    ]
+    rows: list[tuple[Cell, ...]] = [
+        (
+            page,
+            month.n,
+            *(value_with_error(*values.get(name, (None, None))) for name in names),
+            Badge("red", "bad") if month.red else Badge("used", "good"),
+        )
+        for month, values, page in [*zip(facts.months, estimated, pages, strict=True)][::-1]
+    ]
+    caption = "Answers and estimates of each month; ± is the standard error"
+    formats = {"answers": ","} | dict.fromkeys(names, "")
+    estimates = table(("month", *formats, "month is"), rows, numbers=formats, caption=caption, narrow="scroll")
+    return Section("Month by month", (Figures((history(facts, "b"), history(facts, "a"))), estimates))
+
+
+def history(facts: ItemFacts, name: Literal["a", "b"]) -> Figure:
+    """A parameter by month with 95 % intervals, and what was published, as steps until the last month's end."""
+    fitted = [month for month in facts.months if month.values is not None]
+    values, errors = (  # 0 if an error is not known
+        np.array([getattr(month.values, key) or 0.0 for month in fitted], dtype=float) for key in (name, f"{name}_se")
+    )
+    low, high = values - Z95 * errors, values + Z95 * errors
+    steps = sorted(facts.publications, key=lambda row: (row["effective_from"], row["publication_id"]))
+    since = [days(row["effective_from"]) for row in steps]
+    times = [days(facts.months[-1].end), *(days(month.start) for month in fitted), *since]
+    published = [row[name] for row in steps]
+    chart = Chart(
+        (min(times) - ROOM, max(times)),
+        ends_of(low, high, published),
+        "month",
+        PARAMETERS[name],
+        f"The {PARAMETERS[name]} of {shortened(facts.item_id)} by month with 95 % intervals, and the published values.",
+        dated=True,
+    )
+    kinds = ["red month, not relied on" if month.red else "month" for month in fitted]
+    titles = [f"{month.month}: {value:.2f}" for month, value in zip(fitted, values, strict=True)]
+    mark(chart, [days(m.start) for m in fitted], values, kinds, low=low, high=high, titles=titles)
+    if steps:
+        held = [*published, published[-1]]
+        chart.add(Line([*since, max(times)], held, name="published", steps=True, **PUBLISHED))
+    return Figure(chart)
+
+
+def _fit(facts: ItemFacts) -> Table:
+    formats = {"infit": ".2f", "outfit": ".2f", "RMSD": ".3f", "item-rest r": ".2f"}
+    rows = [
+        (
+            month.month,
+            *map(month.statistics.get, ("infit", "outfit", "rmsd", "point_biserial")),
+            _s_x2(month),
+            "; ".join(Flag(flag).explanation for flag in month.flags) or None,
+        )
+        for month in reversed(facts.months)
+    ]
+    caption = "How well each month's curve describes the answers (infit and outfit of a sound item are near 1)"
+    return table(
+        ("month", *formats, "S-X²", "the engine says"), rows, numbers=formats, caption=caption, narrow="scroll"
+    )
+
+
+def _s_x2(month: ItemInMonth) -> str | None:
+    statistic, df, p = map(month.statistics.get, ("s_x2", "s_x2_df", "s_x2_p"))
+    known = statistic is not None and df is not None
+    return f"{number(statistic, 1)} on {number(df, 0)}, p {chance(p)}" if known else None

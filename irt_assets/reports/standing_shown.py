@@ -1,0 +1,262 @@
+"""A learner as analysts read one: θ on each scale and over time, weekly KPIs and activity, as blocks.
+
+What does not belong here: reading them; the report that the learner reads (see `learner_page`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timedelta
+
+from irt_assets.abilities.online import Learner, Theta, latest, scale_to_answer_by
+from irt_assets.blocks import (
+    Block,
+    Cell,
+    Figure,
+    Figures,
+    Moment,
+    Pairs,
+    Paragraph,
+    Section,
+    Table,
+    Text,
+    notice,
+    number,
+    pairs,
+    table,
+)
+from irt_assets.charts.chart import SERIES, Boxes, Chart, Points, Shape, ends_of
+from irt_assets.charts.chart import days as days_of
+from irt_assets.common.dashboard_pages import page_link
+from irt_assets.common.wording import counted
+from irt_assets.features.stored import ActiveDay
+from irt_assets.kpis.meaning import MEANINGS, RANGES, TITLES
+from irt_assets.kpis.stored import Week
+from irt_assets.psychometrics.core.confidence import Z95
+
+NEXT_STEP: Text = (
+    "θ is measured every night for those who answered items with published parameters. See whether any are on the ",
+    page_link("page of the months", "months"),
+    ", and below whether the learner answered at all.",
+)
+KINDS = {"monthly": "with the month", "nightly": "in the night", "online": "on request"}
+"""When a θ was measured, as its row says it."""
+SYMBOLS: dict[str, Shape] = {"monthly": "circle", "nightly": "diamond", "online": "square"}
+DAYS_IN_FIGURE = 56
+BESIDE = 4
+"""Days before the first point and after the last."""
+IDLE = timedelta(days=7)
+
+
+def standing(
+    learner: Learner,
+    *,
+    thetas: Sequence[Theta],
+    weeks: Sequence[Week],
+    days: Sequence[ActiveDay],
+    last: datetime | None,
+    now: datetime,
+    zone: str,
+) -> tuple[Block, ...]:
+    """All that is known of a learner. thetas, weeks: newest first; days: oldest first, of the last year; last: when
+    the last live answer was given."""
+    found = latest(thetas)
+    lacking = [] if learner.is_test or found else [notice(NEXT_STEP, "info")]
+    how = Paragraph("Each θ with the interval that contains the true one with a probability of 95 %.")
+    over_time = theta_over_time(thetas, zone) if thetas else Paragraph("There is none yet.")
+    no_kpis = Paragraph("None were computed: KPIs are for learners who answered within a year of the week.")
+    return (
+        Paragraph(in_short(learner, found, zone), "lead"),
+        *lacking,
+        identity(learner, last, now, zone),
+        thetas_table([found[scale] for scale in sorted(found)], zone, "The θ of the latest answers on each scale"),
+        Section("θ over time", (how, over_time)),
+        Section("Weekly KPIs", kpis(weeks, zone) if weeks else (no_kpis,)),
+        Section("Activity", activity(days, last, now)),
+    )
+
+
+def in_short(learner: Learner, found: Mapping[str, Theta], zone: str) -> Text:
+    """Where the learner stands, in a sentence; found: the latest θ by scale."""
+    if learner.is_test:
+        return "This is a test account: its answers are never scored, and it has no θ."
+    wanted = scale_to_answer_by(learner, found)
+    one = found.get(wanted or "")
+    if one is None:
+        of = f" on scale {wanted}, the learner's target" if wanted else ""
+        return f"Not known yet: there is no θ{of}."
+    said = f"θ = {number(one.theta)} ± {number(one.se)} on scale {one.scale_id}"
+    goal = ""
+    if one.scale_id == learner.target_scale_id:
+        said += ", the learner's target"
+        target = learner.target_theta
+        if target is not None:
+            reached = f", {number(target - one.theta)} above" if target > one.theta else ", and is reached"
+            goal = f" The goal is θ = {number(target)}{reached}."
+    said += f", from {counted(one.n_items, 'answer')} until "
+    return said, Moment(one.window_end, zone), f" (measured {KINDS.get(one.kind, one.kind)}).{goal}"
+
+
+def identity(learner: Learner, last: datetime | None, now: datetime, zone: str) -> Pairs:
+    """last: when the last live answer was given."""
+    return pairs(
+        {
+            "id": learner.user_id,
+            "target scale": learner.target_scale_id or "none",
+            "target θ": number(learner.target_theta),
+            "last live answer": (Moment(last, zone), f" ({ago(last, now)})") if last else "none",
+        }
+    )
+
+
+def ago(last: datetime, now: datetime) -> str:
+    days = (now - last).days
+    return "within a day" if days < 1 else f"{days:,} day{'' if days == 1 else 's'} ago"
+
+
+def thetas_table(thetas: Sequence[Theta], zone: str, caption: str) -> Table:
+    formats = {"θ": ".2f", "standard error": ".2f", "95 % interval": "", "answers": ","}
+    rows = [
+        (
+            one.scale_id,
+            one.theta,
+            one.se,
+            f"{number(one.theta - Z95 * one.se)} … {number(one.theta + Z95 * one.se)}",
+            one.n_items,
+            Moment(one.window_end, zone),
+            KINDS.get(one.kind, one.kind),
+            f"v{one.scale_version}",
+        )
+        for one in thetas
+    ]
+    columns = ("scale", *formats, "answers until", "measured", "version of the anchors")
+    return table(columns, rows, numbers=formats, caption=caption, narrow="scroll")
+
+
+def theta_over_time(thetas: Sequence[Theta], zone: str) -> Figure:
+    """At least one, newest first, as they are read; drawn as a series for each scale and kind."""
+    series: dict[tuple[str, str], list[Theta]] = defaultdict(list)
+    for one in reversed(thetas):
+        series[one.scale_id, one.kind].append(one)
+    first, last = thetas[-1], thetas[0]
+    chart = Chart(
+        (days_of(first.window_end) - BESIDE, days_of(last.window_end) + BESIDE),
+        ends_of(*((one.theta - Z95 * one.se, one.theta + Z95 * one.se) for one in thetas)),
+        "answers until",
+        "θ with its 95 % interval",
+        f"θ over time, {len(thetas)} values: from {number(first.theta)} on scale {first.scale_id} in "
+        f"{first.window_end:%Y-%m} to {number(last.theta)} on scale {last.scale_id} in {last.window_end:%Y-%m}.",
+        dated=True,
+    )
+    for k, ((scale, kind), found) in enumerate(sorted(series.items())):
+        chart.add(
+            Points(
+                [days_of(one.window_end) for one in found],
+                [one.theta for one in found],
+                SERIES[k % len(SERIES)],
+                f"{scale}, {KINDS.get(kind, kind)}",
+                [one.theta - Z95 * one.se for one in found],
+                [one.theta + Z95 * one.se for one in found],
+                shape=SYMBOLS.get(kind, "circle"),
+                joined=True,
+            )
+        )
+    return Figure(chart, numbers=thetas_table(thetas, zone, "Every θ, newest first"))
+
+
+def kpis(weeks: Sequence[Week], zone: str) -> tuple[Block, ...]:
+    """The newest of at least one week, and all of them over time; newest first, as they are read."""
+    newest = weeks[0]
+    rows = [
+        (
+            name,
+            newest.kpis.get(name),
+            f"{number(low, 0)}\u00a0…\u00a0{number(high, 0)}",
+            MEANINGS[name],
+            _why(newest, name),
+        )
+        for name, (low, high) in RANGES.items()
+    ]
+    latest_week = table(
+        ("KPI", "value", "range", "what it means", "why none"),
+        rows,
+        numbers={"value": ".2f"},
+        caption=f"The newest week, from {newest.week_start}",
+    )
+    starts = [days_of(week.week_start) for week in weeks]
+    chart = Chart(
+        (starts[-1] - BESIDE, starts[0] + BESIDE),
+        (-1.05, 1.05),
+        "week from",
+        "KPI",
+        f"Six weekly KPIs over {len(weeks)} weeks, from {weeks[-1].week_start} to {weeks[0].week_start}; gaps where "
+        "a KPI is not known.",
+        dated=True,
+    )
+    titles = {name: f"{name} {TITLES[name]}" for name in RANGES}
+    for colour, (name, title) in zip(SERIES, titles.items(), strict=False):
+        chart.add(Points(starts, [week.kpis.get(name) for week in weeks], colour, title, joined=True))
+    formats = dict.fromkeys(titles.values(), ".2f")
+    reasons = ["; ".join(f"{name}: {_why(week, name)}" for name in RANGES if _why(week, name)) for week in weeks]
+    of_weeks = [
+        (f"{week.week_start}", *map(week.kpis.get, RANGES), why) for week, why in zip(weeks, reasons, strict=True)
+    ]
+    numbers = table(
+        ("week from", *formats, "why none"), of_weeks, numbers=formats, caption="KPIs by week, newest first"
+    )
+    return latest_week, Paragraph(("Computed ", Moment(newest.updated_at, zone), ".")), Figure(chart, numbers=numbers)
+
+
+def _why(week: Week, name: str) -> str:
+    """Why the week has no such KPI; "" if it has one."""
+    return (week.kpis.get("why") or {}).get(name, "") if week.kpis.get(name) is None else ""
+
+
+def activity(days: Sequence[ActiveDay], last: datetime | None, now: datetime) -> tuple[Block, ...]:
+    """Answers by week over all of `days`, which are oldest first, and by day over the last eight weeks."""
+    state = "Active" if last and now - last < IDLE else "Inactive"
+    said = (
+        f"{state}: the last live answer was {ago(last, now)}." if last else "The learner never answered in live mode."
+    )
+    if not days:
+        return Paragraph(said), Paragraph("No live answer in the last 365 days.")
+    by_week: dict[date, Counter[str]] = defaultdict(Counter)
+    for one in days:
+        by_week[one.date - timedelta(days=one.date.weekday())].update(_counted(one) | {"active days": 1})
+    n = sum(one.attempts for one in days)
+    weekly = _answers(f"Live answers by week: {n:,} in {len(by_week)} weeks of the last year", "week from", by_week, 5)
+    since = now.date() - timedelta(days=DAYS_IN_FIGURE)
+    lately = {one.date: _counted(one) for one in days if one.date > since}
+    if not lately:
+        return Paragraph(said), weekly, Paragraph(f"No live answer in the last {DAYS_IN_FIGURE} days.")
+    n = sum(answers["answers"] for answers in lately.values())
+    by_day = f"Live answers by day: {n:,} in the last {DAYS_IN_FIGURE} days"
+    daily = _answers(by_day, "day", lately, 0.8, (days_of(since), days_of(now.date()) + 1))
+    return Paragraph(said), Figures((weekly, daily))
+
+
+def _counted(day: ActiveDay) -> dict[str, int]:
+    return {"answers": day.attempts, "of them correct": day.correct}
+
+
+def _answers(
+    said: str,
+    what: str,
+    answers: Mapping[date, Mapping[str, int]],
+    wide: float,
+    shown: tuple[float, float] | None = None,
+) -> Figure:
+    """answers: their counts from a day on, oldest first. wide: of a bar, in days."""
+    left = [days_of(day) - wide / 2 for day in answers]
+    right = [start + wide for start in left]
+    both, correct = ([n[name] for n in answers.values()] for name in ("answers", "of them correct"))
+    ends = shown or (min(left) - BESIDE, max(right) + BESIDE)
+    chart = Chart(ends, (0.0, 1.08 * max(both)), what, "live answers", f"{said}.", dated=True)
+    chart.add(
+        Boxes(left, [0] * len(left), name="correct", right=right, top=correct),
+        Boxes(left, correct, "orange", "wrong", right=right, top=both, hatched=True),
+    )
+    formats = dict.fromkeys(next(iter(answers.values())), ",")
+    rows: list[tuple[Cell, ...]] = [(f"{day}", *answers[day].values()) for day in sorted(answers, reverse=True)]
+    return Figure(chart, numbers=table((what, *formats), rows, numbers=formats, caption=f"{said}, newest first"))
