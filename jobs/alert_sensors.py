@@ -169,5 +169,5 @@ def _failing(instance: dg.DagsterInstance, now: datetime) -> dict[str, Alert]:
 def alert_delivery(database: dg.ResourceParam[Database]) -> dg.SkipReason:
     from resources.alerts.notifier import deliver  # takes a tenth of a second to load, which runs need not spend
 
-    arrived = deliver(database, database.settings)
+    arrived = deliver(database)
     return dg.SkipReason(", ".join(f"{n} to {name}" for name, n in arrived.items()) or "no channel is configured")

@@ -38,7 +38,6 @@ from irt_assets.psychometrics.fit.fit_summary import summarise
 from irt_assets.psychometrics.fit.item_sums import ItemSums
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import ItemCounts, earlier_responses, left_out_items, scored_responses_of
-from resources.cluster.relational import most_for_run
 
 PROVISIONAL_SLOPE = LogNormal(0.0, 0.5)
 """Prior on the slope of an item with few answers: 95 % of slopes lie between 0.38 and 2.7."""
@@ -231,9 +230,8 @@ def require_everybody(what: str, request: FitRequest) -> None:
     """Raises PsychometricsError where the request has a sample's answers; `what` is fitted in this process only."""
     if request.drawn_from is not None:
         raise PsychometricsError(
-            f"{what} is fitted in the run's own process, which reads at most {most_for_run():,} "
-            f"attempts, and there are {request.drawn_from:,} scored answers: set IRT_SPARK_SAMPLE higher where there "
-            "is memory for them"
+            f"{what} is fitted in the run's own process, which reads {request.responses.n_responses:,} of the "
+            f"{request.drawn_from:,} scored answers: set IRT_SPARK_SAMPLE higher where there is memory for all of them"
         )
 
 

@@ -110,7 +110,7 @@ def mark_of_change(
     That is their hash, or their state, where a day of the lake has changed and PostgreSQL does not have all the answers
     that the hash is of: it is not worth a session of Spark to whoever asks every few minutes.
     """
-    before = states_of(connection, month, scales) if lake() else None
+    before = states_of(connection, month, scales) if lake(connection) else None
     if before is None:
         now = data_version(connection, month, scales)
     elif known := _known(connection, month, scales, before):
@@ -138,7 +138,7 @@ def states_of(connection: psycopg.Connection, month: str, scales: Mapping[str, S
         },
     ).fetchall()
     found = {part: state for part, state, is_counted, _ in rows if is_counted}
-    if whole := lake():
+    if whole := lake(connection):
         view, days = "lake", whole.days(since, until)
         log = None if days is None else "\n".join(f"{day} {digest}" for day, digest in sorted(days.items()))
     else:

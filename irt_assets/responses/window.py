@@ -30,7 +30,7 @@ from irt_assets.responses.item_status import Withdrawals
 from irt_assets.responses.item_times import ItemTimes, current_item_times
 from irt_assets.responses.row_hash import md5, query_of_sums, row_hash, sums_of
 from irt_assets.responses.scales import Scale
-from resources.cluster.relational import Run, most_for_run, on_log, on_postgres
+from resources.cluster.relational import Run, on_log, on_postgres
 from resources.postgres.warehouse import read_arrow, read_parts
 
 SNAPSHOT = (
@@ -113,9 +113,8 @@ def n_attempts(run: Run, start: datetime, end: datetime) -> int:
     return int(run(attempts_between(start, end).aggregate(n=lambda t: t.count()))["n"][0].as_py())
 
 
-def share_for_run(run: Run, start: datetime, end: datetime) -> float:
-    """The share of learners whose attempts of [start, end) a run reads, so that they are no more than that."""
-    most = most_for_run()
+def share_for_run(run: Run, most: int | None, start: datetime, end: datetime) -> float:
+    """The share of learners whose attempts of [start, end) a run reads, so that they are no more than `most`."""
     if most is None:
         return 1.0
     n = n_attempts(run, start, end)
