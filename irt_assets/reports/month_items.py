@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import psycopg
 
-from irt_assets.blocks import Badge, Block, Cell, Paragraph, Tone, number, percent, signed, table
+from irt_assets.blocks import Badge, Block, Cell, Paragraph, Text, Tone, number, percent, signed, table
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import counted, with_capital
 from irt_assets.drift.alerts import first_seen
@@ -28,8 +28,6 @@ from irt_assets.responses.scales import Scale
 
 MOST_SHOWN = 100
 TONE_OF_DRIFT: dict[str, Tone] = {"high": "bad", "medium": "warning"}
-Found = tuple[str, Badge, str]
-"""Item, finding, and what was found in words."""
 
 
 def flagged_items(
@@ -44,11 +42,16 @@ def flagged_items(
     leaks = [row.item_id for row in drifted if row.kind == Kind.LEAK]
     past = histories_of(connection, scale, month, leaks)
     began = {item: first_seen((r.month, r.severity, r.details) for r in reversed(rows)) for item, rows in past.items()}
-    found: list[Found] = [_drift(row, began.get(row.item_id)) for row in drifted]
-    found += [(item, Badge("held back", "bad"), "; ".join(why)) for item, why in sorted(held.items())]
-    found += [(row.item_id, Badge("DIF", "warning"), _dif(row)) for row in dif]
+
+    def link(item: str) -> Text:
+        return page_link(item, "item", dashboard=dashboard, item=item, scale=scale.scale_id)
+
+    found: list[tuple[Cell, ...]] = [(link(row.item_id), *_drift(row, began.get(row.item_id))) for row in drifted]
+    found += [(link(item), Badge("held back", "bad"), "; ".join(why)) for item, why in sorted(held.items())]
+    found += [(link(row.item_id), Badge("DIF", "warning"), _dif(row)) for row in dif]
     found += [
-        (item, Badge("information lost", "warning"), f"gives {percent(row.details.get('ratio'))} of the published one")
+        (link(item), Badge("information lost", "warning"))
+        + (f"gives {percent(row.details.get('ratio'))} of the published one",)
         for item, row in sorted(information.items())
         if item and row.flagged
     ]
@@ -56,11 +59,7 @@ def flagged_items(
     yield Paragraph(f"{with_capital(n)} flagged: {'; '.join(_counts(drifted, held, dif))}.")
     yield Paragraph(f"Information of the test: {information_said(information)}.")
     if found:
-        rows: list[Sequence[Cell]] = [
-            (page_link(item, "item", dashboard=dashboard, item=item, scale=scale.scale_id), finding, words)
-            for item, finding, words in found[:MOST_SHOWN]
-        ]
-        yield table(("item", "finding", "in words"), rows, caption="What was found, item by item")
+        yield table(("item", "finding", "in words"), found[:MOST_SHOWN], caption="What was found, item by item")
     if (more := len(found) - MOST_SHOWN) > 0:
         bank = page_link("the item bank", "bank", dashboard=dashboard, scale=scale.scale_id)
         yield Paragraph((f"{more:,} more findings: ", bank))
@@ -74,10 +73,10 @@ def _counts(drifted: Sequence[DriftRow], held: dict[str, list[str]], dif: Sequen
     yield f"{len(held)} held back"
 
 
-def _drift(row: DriftRow, began: str | None) -> Found:
+def _drift(row: DriftRow, began: str | None) -> tuple[Badge, str]:
     words = f"{row.kind or 'changed'}, b {signed(row.delta_b)}, curves {number(row.wabc, 3)} apart (wABC)"
     finding = Badge(f"drift {row.severity}", TONE_OF_DRIFT.get(row.severity, "neutral"))
-    return row.item_id, finding, words + (f", since {began}" if began else "")
+    return finding, words + (f", since {began}" if began else "")
 
 
 def _dif(row: DifRow) -> str:

@@ -180,7 +180,7 @@ def _link(one: Invariant) -> Span:
     return Span(one.truth, link=address("health", invariant=one.name))
 
 
-def _moment(at: str | datetime | None, zone: str) -> Moment | str:
+def _moment(at: str | datetime | None, zone: str) -> Text:
     time = datetime.fromisoformat(at) if isinstance(at, str) else at
     return Moment(time, zone) if time else DASH
 
