@@ -164,15 +164,16 @@ def check_version() -> None:
         raise PermanentFailure(f"dagster-webserver is {installed}, needed is {DAGSTER}: {way_to_install()}")
 
 
-def keep_connections(instance: DagsterInstance) -> None:
+def keep_connections(instance: DagsterInstance, statement_timeout_ms: int = STATEMENT_TIMEOUT_MS) -> None:
     """Let the instance's storages keep their connections open between queries, as they do in the webserver.
 
     Otherwise each query opens one, which takes longer than the query. One that the database has closed meanwhile is
-    replaced.
+    replaced; they are closed with the context of the instance. `statement_timeout_ms`: 0 for none.
     """
-    instance.optimize_for_webserver(STATEMENT_TIMEOUT_MS, POOL_RECYCLE_S, MAX_OVERFLOW)
+    instance.optimize_for_webserver(statement_timeout_ms, POOL_RECYCLE_S, MAX_OVERFLOW)
     for storage in _storages(instance):
         storage._engine.pool._pre_ping = True
+        instance._exit_stack.callback(storage._engine.dispose)
 
 
 def wait_for_database(instance: DagsterInstance) -> None:
@@ -258,6 +259,7 @@ class _Transactions:
 
     def _wait_after(self, error: DBAPIError | TransientFailure) -> None:
         """Raise the error where another attempt would not help, or the database is away for too long."""
+        self._storage._engine.dispose()  # one that is kept may only read where others may write again
         now = time.monotonic()
         sqlstate = getattr(getattr(error, "orig", None), "pgcode", None)
         helps = is_transient(error) and (self._outage.has_written or sqlstate != READ_ONLY)

@@ -21,7 +21,6 @@ from irt_assets.gates.month_judged import MonthState
 from jobs.alerts import backup_alert
 from jobs.overview import OnSpark, Overview, as_dict, collect_overview
 from jobs.stuck_runs import fail_lost_runs
-from resources.dagster_compat import keep_connections
 
 app = typer.Typer()
 NAMES_SHOWN = 3
@@ -43,7 +42,6 @@ def status(
     """Everything on a screen: the daemon, every schedule and month, what is open, what runs."""
     database = current_database()
     with current_instance(database) as instance:
-        keep_connections(instance)
         fail_lost_runs(instance)
         overview = collect_overview(database, instance, database.settings, read_again=fresh)
     if as_json:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import dagster as dg
 
@@ -46,6 +47,8 @@ NOT_A_CAUSE = "linked_item_parameters"
 MOST_ROUNDS = 5
 """At most this many rounds, as a run may cause another: drift, then its report."""
 CURSOR = "irt without a daemon: {}"
+_graph = cache(build_defs)
+"""The graph of these settings, which a command asks for up to ten times."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def run_month(instance: dg.DagsterInstance, settings: Settings, month: str, asse
 
 def require_free(instance: dg.DagsterInstance, settings: Settings, plan: Plan, partition: str) -> None:
     """Raises PermanentFailure where the job has no such partition, or where a run of it is queued or under way."""
-    partitions, period = build_defs(settings).resolve_job_def(plan.job).partitions_def, plan.period
+    partitions, period = _graph(settings).resolve_job_def(plan.job).partitions_def, plan.period
     assert partitions is not None
     if not partitions.has_partition_key(partition):
         keys = partitions.get_partition_keys()
@@ -137,7 +140,7 @@ def run_here(
 ) -> Outcome:
     """Execute a job here and now, or only some of its assets, whatever else goes on."""
     keys = [dg.AssetKey(name) for name in assets]
-    result = _execute(build_defs(settings).resolve_job_def(plan.job), instance, partition, keys, log_level=log_level)
+    result = _execute(_graph(settings).resolve_job_def(plan.job), instance, partition, keys, log_level=log_level)
     return outcome_of(plan.job, partition, result.run_id, result.success, result.all_events)
 
 
@@ -148,7 +151,7 @@ def run_job(instance: dg.DagsterInstance, settings: Settings, name: str, first: 
     """
     a_range = dict(zip(RANGE_TAGS, (first, last), strict=True)) if last else {}
     partition = first if first and not last else None
-    return _execute(build_defs(settings).resolve_job_def(name), instance, partition, tags=a_range).success
+    return _execute(_graph(settings).resolve_job_def(name), instance, partition, tags=a_range).success
 
 
 def judge_again(
@@ -160,7 +163,7 @@ def judge_again(
     and those that were never judged by one of the checks: their runs judge by the rules of that time.
     """
     keys = {gate.name: dg.AssetCheckKey(dg.AssetKey(gate.asset), gate.name) for gate in gates}
-    job = build_defs(settings).resolve_job_def(MONTHLY_JOB).get_subset(asset_check_selection={*keys.values()})
+    job = _graph(settings).resolve_job_def(MONTHLY_JOB).get_subset(asset_check_selection={*keys.values()})
     running = unsettled_months(instance)
     for month in months:
         before = latest_evaluations(instance, keys.values(), month)
@@ -206,7 +209,7 @@ class Asked:
 def follow_up(instance: dg.DagsterInstance, settings: Settings) -> Iterator[Outcome]:
     """Run what sensors and automation ask for, until they ask for nothing more."""
     for _ in range(MOST_ROUNDS):
-        defs = build_defs(settings)
+        defs = _graph(settings)
         asked = [*_automation_requests(instance, defs), *_sensor_requests(instance, defs, SENSORS)]
         if not asked:
             return
@@ -216,12 +219,12 @@ def follow_up(instance: dg.DagsterInstance, settings: Settings) -> Iterator[Outc
 
 def evaluate(instance: dg.DagsterInstance, settings: Settings, sensor: str) -> Iterator[Outcome]:
     """One tick of one of `SENSORS`, and the runs that it asks for."""
-    for one in _sensor_requests(instance, build_defs(settings), (sensor,)):
+    for one in _sensor_requests(instance, _graph(settings), (sensor,)):
         yield _run(instance, settings, one)
 
 
 def _run(instance: dg.DagsterInstance, settings: Settings, one: Asked) -> Outcome:
-    defs = build_defs(settings)
+    defs = _graph(settings)
     job = defs.resolve_job_def(one.job) if one.job else defs.resolve_implicit_job_def_def_for_assets(one.assets)
     assert job is not None
     result = _execute(job, instance, one.partition, one.assets, one.tags)

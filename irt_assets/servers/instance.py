@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dagster import DagsterInstance
 
 from irt_assets.common.environment import dagster_environment
-from resources.dagster_compat import wait_for_database
+from resources.dagster_compat import keep_connections, wait_for_database
 from resources.dagster_tables import SCHEMA
 from resources.postgres.database import Database, advisory_lock
 from resources.settings import Settings
@@ -33,6 +33,7 @@ def dagster_instance(settings: Settings, database: Database) -> Iterator[Dagster
             instance = DagsterInstance.from_config(environment["DAGSTER_HOME"])
         with instance:
             wait_for_database(instance)
+            keep_connections(instance, statement_timeout_ms=0)
             yield instance
     finally:
         os.environ.clear()

@@ -9,6 +9,8 @@ from scipy.special import expit
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.quadrature import Grid
+from irt_assets.psychometrics.estimation import information_kernels, likelihood
+from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.likelihood import (
     Guessing,
     Logistic,
@@ -74,3 +76,17 @@ def test_loss_is_that_of_louis_formula_for_every_kind_of_person(slope, design, g
     scale = scale[own]
     outer = scale[:, :, None] * scale[:, None, :]
     np.testing.assert_allclose(blocks / outer, plain[own[:, :, None], own[:, None, :]] / outer, atol=tolerance)
+
+
+@pytest.mark.parametrize("one_form", [True, False])
+def test_a_fit_calls_no_loop_that_none_of_its_persons_needs(one_form, monkeypatch):
+    """To compile one takes seconds."""
+    rng = np.random.default_rng(2)
+    x = (rng.random((90, ITEMS)) < expit(rng.normal(size=(90, 1)))).astype(float)
+    if not one_form:
+        x[np.arange(90)[:, None], np.argsort(rng.random(x.shape))[:, :3]] = np.nan
+    if one_form:
+        monkeypatch.setattr(information_kernels, "add_persons", None)
+    else:
+        monkeypatch.setattr(likelihood._MissingInformation, "kernel", None)
+    assert np.isfinite(fit_em(Responses.from_wide(x)).a_se).all()

@@ -52,6 +52,13 @@ def test_status_imports_nothing_that_only_other_commands_need() -> None:
     assert not NOT_FOR_STATUS & set(done.stdout.split())
 
 
+def test_fits_of_files_import_no_optimisers_of_scipy() -> None:
+    """They took an eighth of a second of two, and a fit of a normal θ uses none of them."""
+    done = run("import sys, irt_assets.cli.desk; print(*sys.modules)")
+    assert done.returncode == 0, done.stderr
+    assert not {"scipy.optimize", "scipy.interpolate", "scipy.stats"} & set(done.stdout.split())
+
+
 def test_a_command_leaves_its_memory_to_the_system_unless_duckdb_would_list_it() -> None:
     """DuckDB writes on standard error what of its own was not freed when the process ends."""
     program = """

@@ -78,50 +78,29 @@ class Scores(NamedTuple):
 
 
 @_compiled
-def add_runs(first, last, people, curves, nodes, log_weights, scores, out):  # type: ignore[no-untyped-def]
-    """Adds half the loss of those of persons first … last − 1 who come in runs, without guessing, to `out`:
-    (J + G, J + G, 2, 2)."""
+def add_runs(runs, people, curves, nodes, log_weights, scores, out):  # type: ignore[no-untyped-def]
+    """Adds half the loss of runs of persons, without guessing, to `out`: (J + G, J + G, 2, 2). Of each run its first
+    person and the one after its last; runs: (R, 2)."""
     place = np.full(out.shape[0], -1)
-    i = first
-    while i < last:
-        stop = _end_of_set(i, last, people)
-        if stop - i >= RUN:
-            _add_run(i, stop, people, curves, nodes, log_weights, scores, place, out)
-        i = stop
+    for k in range(len(runs)):
+        _add_run(runs[k, 0], runs[k, 1], people, curves, nodes, log_weights, scores, place, out)
 
 
 @_compiled
-def add_guessed_runs(first, last, people, curves, nodes, log_weights, scores, out):  # type: ignore[no-untyped-def]
+def add_guessed_runs(runs, people, curves, nodes, log_weights, scores, out):  # type: ignore[no-untyped-def]
     """Like `add_runs`, with guessing: (J + G, J + G, 3, 3)."""
     place = np.full(out.shape[0], -1)
-    i = first
-    while i < last:
-        stop = _end_of_set(i, last, people)
-        if stop - i >= RUN:
-            _add_guessed_run(i, stop, people, curves, nodes, log_weights, scores, place, out)
-        i = stop
+    for k in range(len(runs)):
+        _add_guessed_run(runs[k, 0], runs[k, 1], people, curves, nodes, log_weights, scores, place, out)
 
 
 @_compiled
-def add_persons(first, last, people, curves, nodes, log_weights, scores, whole, out):  # type: ignore[no-untyped-def]
-    """Adds half the loss of the others to `out`; where `whole` is False that of all persons, and each item's own block
-    alone: (J, 1, C, C)."""
+def add_persons(sets, people, curves, nodes, log_weights, scores, whole, out):  # type: ignore[no-untyped-def]
+    """Adds half the loss of persons, each by himself, to `out`; where `whole` is False each item's own block alone:
+    (J, 1, C, C). sets: as `runs`, of any length."""
     place = np.full(out.shape[0], -1)
-    i = first
-    while i < last:
-        stop = _end_of_set(i, last, people)
-        if not whole or stop - i < RUN:
-            _add_persons(i, stop, people, curves, nodes, log_weights, scores, place, whole, out)
-        i = stop
-
-
-@_inlined
-def _end_of_set(first, last, people):  # type: ignore[no-untyped-def]
-    """The first person from `first` on who saw another set than that one, `last` where there is none."""
-    stop = first + 1
-    while stop < last and people.set_of[stop] == people.set_of[first]:
-        stop += 1
-    return stop
+    for k in range(len(sets)):
+        _add_persons(sets[k, 0], sets[k, 1], people, curves, nodes, log_weights, scores, place, whole, out)
 
 
 @_inlined

@@ -285,12 +285,13 @@ class _MissingInformation(KernelSum):
 
     def add(self, first: int, last: int, people: kernels.People, into: Sums) -> None:
         *tables, whole = self.tables
-        changes = np.flatnonzero(np.diff(people.set_of[first:last], prepend=-1, append=-1))
-        in_runs = whole & (np.diff(changes) >= information_kernels.RUN)
+        edges = first + np.flatnonzero(np.diff(people.set_of[first:last], prepend=-1, append=-1))
+        sets = np.column_stack([edges[:-1], edges[1:]])
+        in_runs = whole & (np.diff(edges) >= information_kernels.RUN)
         if in_runs.any():
-            self.kernel(first, last, people, *tables, *into)
+            self.kernel(sets[in_runs], people, *tables, *into)
         if not in_runs.all():
-            information_kernels.add_persons(first, last, people, *tables, whole, *into)
+            information_kernels.add_persons(sets[~in_runs], people, *tables, whole, *into)
 
 
 class _MissingGuessedInformation(_MissingInformation):
