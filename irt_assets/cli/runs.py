@@ -66,8 +66,8 @@ def job(
 ) -> None:
     """Do what the schedule's next tick would do and wait for it: make whatever its look-back is missing.
 
-    Where a person started its unit of systemd or its Job of Kubernetes, the last day or week that is over is made
-    again.
+    Where a person started its unit of systemd or its Job of Kubernetes, the last day, week or month that is over is
+    made again.
 
     If the daemon is running, the runs go through its queue, and runs under way are waited for. If it is not, or stops
     before they start, they run here, followed by what sensors and automation would have launched: drift, reports, late

@@ -19,7 +19,7 @@ from typing import TypeVar
 
 import dagster as dg
 
-from irt_assets.common.job_names import MONTHLY_JOB, job_of, same_job
+from irt_assets.common.job_names import job_of, same_job
 from irt_assets.common.retries import first_cause
 from irt_assets.common.run_progress import PARTITION_TAG, is_to_be_repeated, repetition, to_be_repeated
 from irt_assets.runs.in_process_runs import Outcome, follow_up, name_of_run, outcome_of, require_free, run_here
@@ -66,8 +66,8 @@ def start(
     if_missing: bool = False,
 ) -> Iterator[Outcome]:
     """Run a job for the partitions that its schedule's tick would ask for now, or for `partitions`, though they were
-    made already, one after the other; how each run ends. Where a person started the unit or the Job, the last day or
-    week that is over is made again, unless `if_missing`.
+    made already, one after the other; how each run ends. Where a person started the unit or the Job, the last
+    partition that is over is made again, unless `if_missing`.
 
     here: in this process even if a daemon lives. quiet: on a terminal a run in this process shows its progress and not
     its log. Without a daemon the runs follow that sensors and automation ask for, and end the same way.
@@ -79,7 +79,7 @@ def start(
         raise PermanentFailure("--here is for a run in this process, and a pod executes none: leave it out")
     if not pod:
         fail_lost_runs(instance)
-    if partitions is None and plan.asset and not if_missing and _is_made_again_by_hand(plan, settings):
+    if partitions is None and plan.asset and started_by_hand(settings) and not if_missing:
         partitions = _last_again(instance, settings, plan)
     for asked in [None] if partitions is None else partitions:
         if pod or (not here and daemon_alive(instance)):
@@ -99,11 +99,6 @@ def started_by_hand(settings: Settings) -> bool:
     if in_a_pod():
         return bool(settings.irt_run_key) and not JOB_OF_A_CRON_JOB.search(settings.irt_run_key or "")
     return UNIT in os.environ and "TRIGGER_UNIT" not in os.environ
-
-
-def _is_made_again_by_hand(plan: Plan, settings: Settings) -> bool:
-    """A month that is there is not: its fit would be another, on whose proposals nobody has decided."""
-    return plan.job != MONTHLY_JOB and started_by_hand(settings)
 
 
 def _last_again(instance: dg.DagsterInstance, settings: Settings, plan: Plan) -> list[str]:

@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from irt_assets.common.job_names import ALIASES, KPI_JOB, NIGHTLY_JOB
-from irt_assets.common.partitions import DAYS, MONTHS, WEEKS
+from irt_assets.common.partitions import DAYS, WEEKS
 from irt_assets.common.run_progress import PARTITION_TAG, asked_again
 from irt_assets.definitions import build_defs
 from irt_assets.runs import start as starting
@@ -212,14 +212,6 @@ def test_a_persons_start_makes_the_last_day_again_and_a_timer_or_a_cron_job_only
     )
     assert made("aggregate-features-test-1") == [days[-3], days[-1]]
     assert made("aggregate-features-29384720") == made() == [None]  # what is missing, as the daemon finds it
-
-
-def test_a_month_that_is_there_is_not_made_again_by_hand(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
-    graph.made("item_calibration", *MONTHS.back(datetime.now(UTC), 3), at=datetime.now(UTC))
-    monkeypatch.setenv("IRT_UNIT", "irt-calibration")
-    monkeypatch.setattr(starting, "daemon_alive", lambda _: False)
-    monkeypatch.setattr(starting, "follow_up", lambda *_: ())
-    assert list(start(graph.instance, graph.settings, Database(graph.settings), "monthly_calibration")) == []
 
 
 @pytest.mark.parametrize(("alias", "job"), ALIASES.items())
