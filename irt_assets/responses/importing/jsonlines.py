@@ -6,6 +6,7 @@ import codecs
 import io
 import json
 import tempfile
+import weakref
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +33,7 @@ class JsonLinesSource(TextSource):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._tables = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the source is there
+        weakref.finalize(self, self._tables.close)
         self._places: list[int | None] = []  # of each block's table; None: it is read line by line
 
     @cached_property
