@@ -39,17 +39,7 @@ SNAPSHOT = (
     "completed_at", "correct", "response", "response_time_ms", "hints_used", "mode", *FACTS,
 )  # fmt: skip
 """The columns of a snapshot. A row in this order is what its hash is made of: to change it makes every month stale."""
-_KINDS = (
-    dict.fromkeys(("position", "response_time_ms", "hints_used"), pa.int64())
-    | dict.fromkeys(("started_at", "completed_at"), pa.timestamp("us", "UTC"))
-    | dict.fromkeys(("correct", *FACTS), pa.bool_())
-    | {"score": pa.int8()}
-)
-COLUMNS = pa.schema([(name, _KINDS.get(name, pa.string())) for name in (*SNAPSHOT, "reason", "score")])
-"""Those of a snapshot's files."""
-_CODED = pa.dictionary(pa.int32(), pa.string())
-_IN_MEMORY = pa.schema([(name, (_KINDS | {"attempt_id": pa.string()}).get(name, _CODED)) for name in SNAPSHOT])
-"""The columns as a process holds them while it judges: texts that return are kept once, with a code in each row."""
+
 
 ANSWERS_OF_A_GROUP = 5_000_000
 """Answers of the learners who are scored at once: some two gigabytes while they are judged."""
@@ -182,13 +172,21 @@ def judged_window(
 
 
 def _read_hashed(run: Run, query: str) -> tuple[pa.Table, str]:
-    """The rows of a query as `_IN_MEMORY`, and the hash that their column `h` makes."""
+    """The rows of a query as `_coded`, and the hash that their column `h` makes."""
     parts, sums = [], [0, 0]
     for part in read_parts(run.connection, query) if run.backend is on_postgres else [run.read(query)]:
         sums = [mine + more for mine, more in zip(sums, sums_of(part["h"]), strict=True)]
-        parts.append(part.drop_columns(["h"]).cast(_IN_MEMORY))
+        parts.append(_coded(part.drop_columns(["h"])))
     found = pa.concat_tables(parts).unify_dictionaries()
     return found, digest_of((found.num_rows, *sums))
+
+
+def _coded(rows: pa.Table) -> pa.Table:
+    """The rows with each text that returns kept once, and a code of four bytes in its places."""
+    for place, name in enumerate(rows.column_names):
+        if rows[name].type == pa.string() and name != "attempt_id":
+            rows = rows.set_column(place, name, rows[name].dictionary_encode())
+    return rows
 
 
 @dataclass(frozen=True)

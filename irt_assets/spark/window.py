@@ -31,14 +31,13 @@ from irt_assets.common.partitions import month_of
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.eligibility.attempts import JudgedLearners, counts_by_reason, items_with_few
 from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.responses.facts import JUDGED, lookback_start
+from irt_assets.responses.facts import FACTS, JUDGED, lookback_start
 from irt_assets.responses.item_status import Withdrawals
 from irt_assets.responses.item_times import ItemTimes, compute_item_times
 from irt_assets.responses.row_hash import row_hash, sums_of
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot_files import Manifest, Part, columns_of, store_parquet
 from irt_assets.responses.window import (
-    COLUMNS,
     SNAPSHOT,
     ScaleAttempts,
     WindowTotals,
@@ -63,6 +62,14 @@ if TYPE_CHECKING:
 ROWS_OF_A_PART = 1_500_000
 """Attempts of a part, about: a task holds them in memory, some 250 bytes each."""
 TWICE_SHOWN = 3
+_KINDS = (
+    dict.fromkeys(("position", "response_time_ms", "hints_used"), pa.int64())
+    | dict.fromkeys(("started_at", "completed_at"), pa.timestamp("us", "UTC"))
+    | dict.fromkeys(("correct", *FACTS), pa.bool_())
+    | {"score": pa.int8()}
+)
+COLUMNS = pa.schema([(name, _KINDS.get(name, pa.string())) for name in (*SNAPSHOT, "reason", "score")])
+"""Those of a part: as a snapshot from PostgreSQL has them."""
 Batches = Iterable[pa.RecordBatch]
 FewItems = Mapping[str, Mapping[str, int]]
 """By scale, the items that a round drops, and how many responses each has."""

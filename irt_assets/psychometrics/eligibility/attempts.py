@@ -53,7 +53,7 @@ class Attempts:
     item_n_timed: Ints
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self)[:-2]:
+        for field in dataclasses.fields(self)[:-2]:  # the last two are of items
             shape = getattr(self, field.name).shape
             if shape != (self.size,):
                 raise PsychometricsError(f"column {field.name} has shape {shape}, user has {self.user.shape}")
