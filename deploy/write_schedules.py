@@ -115,7 +115,7 @@ spec:
       podFailurePolicy:
         rules:
           - action: FailJob # what it asked for was made as often as it may be, and failed
-            onExitCodes: {{containerName: irt, operator: In, values: [1]}}
+            onExitCodes: {{containerName: irt, operator: In, values: [1, 3]}}
           - action: Ignore # a pod that the cluster took away is replaced
             onPodConditions: [{{type: DisruptionTarget, status: "True"}}]
       template:

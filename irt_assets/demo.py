@@ -53,7 +53,7 @@ from resources.cluster.relational import lake
 from resources.dagster_compat import PARTITION_NAME_TAG
 from resources.failures import PermanentFailure
 from resources.files.object_store import object_store
-from resources.postgres.database import Database
+from resources.postgres.database import Database, first_column
 from resources.postgres.schema import upgrade
 from resources.settings import Settings, get_settings, write_env_file
 
@@ -170,7 +170,8 @@ def load(database: Database, files: SimulatedFiles, settings: Settings, say: Say
 
 def write_lake(database: Database, say: Say) -> None:
     """Write the log to the lake where Spark reads it; nothing without one. Safe to repeat."""
-    place = lake()
+    with database.connect() as connection:
+        place = lake(connection)
     if not isinstance(place, Lake):
         return
     done = export_days(database, place)
@@ -244,15 +245,15 @@ def write_learner_reports(database: Database, settings: Settings, now: datetime,
     minutes."""
     (week,) = WEEKS.back(now, 1)
     with database.connect() as connection:
-        rows = connection.execute(
+        users = first_column(
+            connection,
             """SELECT DISTINCT ON (lang) user_id FROM (
                  SELECT l.attributes->>'lang' AS lang, user_id, sum(attempts) AS answers
                  FROM features_topic_daily f JOIN learner l USING (user_id)
                  WHERE NOT is_test AND date >= %(monday)s AND date < %(monday)s + 7 GROUP BY 1, 2) practised
                ORDER BY lang, answers DESC, user_id""",
             {"monday": date.fromisoformat(week)},
-        ).fetchall()
-    users = [user for (user,) in rows]
+        )
     folder = (settings.report_output_dir or settings.irt_home / "reports") / week
     there = [folder / name for user in users for name in learner_copies.names(week, user)]
     if all(path.exists() for path in there):
@@ -486,14 +487,13 @@ def _split(database: Database, scale_id: str, parts: list[Component], say: Say) 
 
 def _say_abilities(database: Database, month: str, say: Say) -> None:
     with database.connect() as connection:
-        row = connection.execute(
+        [(n, mean, sd, se)] = connection.execute(
             """SELECT count(*), avg(theta), stddev_samp(theta), avg(se) FROM mirt_ability
                WHERE kind = 'monthly' AND window_end = %s""",
             (Month(month).end,),
-        ).fetchone()
-    assert row is not None
-    if row[0]:
-        say(f"{row[0]:,} learners measured: mean θ {row[1]:+.2f}, SD {row[2] or 0:.2f}, mean SE {row[3]:.2f}")
+        ).fetchall()
+    if n:
+        say(f"{n:,} learners measured: mean θ {mean:+.2f}, SD {sd or 0:.2f}, mean SE {se:.2f}")
 
 
 def _log_window(database: Database) -> tuple[datetime, datetime]:

@@ -19,7 +19,6 @@ from irt_assets.invariants.open_violations import last_backup
 from jobs import alerts
 from jobs.lateness import read_lateness
 from jobs.plans import Plan
-from resources.alerts.notifier import deliver
 from resources.alerts.outbox import Alert, open_alert, open_keys, resolve_alert
 from resources.dagster_compat import FINISHED_STATUSES, InstigatorType
 from resources.postgres.database import Database
@@ -168,5 +167,7 @@ def _failing(instance: dg.DagsterInstance, now: datetime) -> dict[str, Alert]:
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def alert_delivery(database: dg.ResourceParam[Database]) -> dg.SkipReason:
-    arrived = deliver(database, database.settings)
+    from resources.alerts.notifier import deliver  # takes a tenth of a second to load, which runs need not spend
+
+    arrived = deliver(database)
     return dg.SkipReason(", ".join(f"{n} to {name}" for name, n in arrived.items()) or "no channel is configured")

@@ -142,7 +142,7 @@ def build_jobs(
             description="Writes the days that are over to the lake, where there is one, and notes the present version "
             "of every day's answers.",
         ),
-        build_prune_job(settings, UPKEEP),
+        build_prune_job(UPKEEP),
     )
     return {job.name: job for job in jobs}
 

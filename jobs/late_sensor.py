@@ -22,7 +22,7 @@ from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import current_snapshots
 from jobs.late_answers_cursor import Memory, digest, late_days, waits, weeks_to_ask
 from jobs.schedules import Job
-from resources.cluster.lake import Lake
+from resources.cluster.lake import CatalogTable, Lake
 from resources.cluster.relational import lake, on_postgres
 from resources.postgres.database import Database, one_value
 from resources.postgres.sources import recorded_sources
@@ -55,6 +55,7 @@ def build_late_sensor(jobs: dict[str, Job], settings: Settings) -> dg.SensorDefi
         read = _Reader(database)
         with database.connect() as connection:
             now: datetime = one_value(connection, "SELECT now()")
+            whole = lake(connection)
             memory = Memory.read(context.cursor, now)
             arrived = arrivals(connection, memory.since, now)
             sources = recorded_sources(connection, "features_topic_daily")
@@ -64,7 +65,7 @@ def build_late_sensor(jobs: dict[str, Job], settings: Settings) -> dg.SensorDefi
                 skip_reason=f"answers of {len({one.day for one in new})} days keep coming",
                 cursor=memory.waiting(now).write(),
             )
-        behind = _not_in_lake(read, {one.day for one in new})
+        behind = _not_in_lake(read, whole, {one.day for one in new})
         if behind:
             key = f"lake {digest(*(f'{one.day} {one.hour} {one.attempts}' for one in new))}"
             return dg.SensorResult(
@@ -128,9 +129,8 @@ def _days(late: dict[str, str], days: Iterable[str]) -> list[dg.RunRequest]:
     return requests
 
 
-def _not_in_lake(read: _Reader, days: Collection[str]) -> list[str]:
+def _not_in_lake(read: _Reader, whole: Lake | CatalogTable | None, days: Collection[str]) -> list[str]:
     """The days whose answers Spark does not see yet: what they concern is made without them until they are exported."""
-    whole = lake()
     if not isinstance(whole, Lake):
         return []
 

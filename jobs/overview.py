@@ -14,6 +14,7 @@ from typing import Any
 
 import dagster as dg
 
+from irt_assets.blocks import Badge
 from irt_assets.common.job_names import INVARIANT_REPORT, LAKE_EQUALS_LOG
 from irt_assets.common.partitions import last_complete_month, months_between
 from irt_assets.decisions.proposals import waiting_proposals
@@ -23,17 +24,10 @@ from irt_assets.invariants.open_violations import LastBackup, OpenViolation, las
 from jobs import alerts
 from jobs.daemons import daemon_state
 from jobs.lateness import Lateness, read_lateness
-from jobs.launched_by import LAUNCHED_BY
 from jobs.plans import PLANS, Plan
+from jobs.stuck_runs import UnfinishedRun, runs_under_way
 from resources.cluster.lake import lake_that_we_write
-from resources.dagster_compat import (
-    NOT_FINISHED_STATUSES,
-    SCHEDULE_NAME_TAG,
-    SENSOR_NAME_TAG,
-    InstigatorTick,
-    TickStatus,
-    schedule_execution_time_iterator,
-)
+from resources.dagster_compat import InstigatorTick, TickStatus, schedule_execution_time_iterator
 from resources.postgres.database import Database, records
 from resources.settings import Settings
 
@@ -53,6 +47,12 @@ class ScheduleState:
     newest: str
     late: str
 
+    @property
+    def badge(self) -> Badge:
+        if self.late:
+            return Badge("late", "bad")
+        return Badge("on", "good") if self.on else Badge("off")
+
 
 @dataclass(frozen=True)
 class OpenAlert:
@@ -60,18 +60,6 @@ class OpenAlert:
     what: str
     partition: str
     opened_at: datetime
-
-
-@dataclass(frozen=True)
-class RunUnderWay:
-    """`by`: who launched it, or which schedule or sensor; empty if unknown."""
-
-    run_id: str
-    name: str
-    partition: str
-    status: str
-    since: datetime
-    by: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,7 +98,7 @@ class Overview:
     months: list[MonthState]
     violations: list[OpenViolation]
     alerts: list[OpenAlert]
-    runs: list[RunUnderWay]
+    runs: list[UnfinishedRun]
     waiting: list[str]
     waiting_by_month: list[Waiting] = field(default_factory=list)
     last_backup: LastBackup | None = None
@@ -208,24 +196,3 @@ def _result(instance: dg.DagsterInstance, tick: InstigatorTick) -> str:
     runs = instance.get_runs(dg.RunsFilter(run_ids=list(tick.run_ids)))
     ended = Counter(run.status.value.lower() for run in runs)
     return ", ".join(f"{n} {status}" for status, n in sorted(ended.items())) or "pruned"
-
-
-def runs_under_way(instance: dg.DagsterInstance) -> list[RunUnderWay]:
-    """Every run that has not ended, newest first."""
-    return [_under_way(record) for record in instance.get_run_records(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))]
-
-
-def _under_way(record: dg.RunRecord) -> RunUnderWay:
-    run = record.dagster_run
-    began = record.start_time
-    since = datetime.fromtimestamp(began, UTC) if began else record.create_timestamp.astimezone(UTC)
-    return RunUnderWay(
-        run.run_id, alerts.name_of(run), alerts.partition_of(run), run.status.value.lower(), since, _launched_by(run)
-    )
-
-
-def _launched_by(run: dg.DagsterRun) -> str:
-    for tag, what in ((SCHEDULE_NAME_TAG, "schedule "), (SENSOR_NAME_TAG, "sensor "), (LAUNCHED_BY, "")):
-        if name := run.tags.get(tag):
-            return f"{what}{name}"
-    return ""

@@ -17,12 +17,9 @@ from jobs.retention import Gone, prune_files, prune_rejects, prune_rows, prune_u
 from jobs.run_retention import prune_runs
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
-from resources.settings import Settings
 
 
-def prune(
-    database: Database, store: ObjectStore, instance: dg.DagsterInstance, settings: Settings, *, dry_run: bool
-) -> Iterator[Gone]:
+def prune(database: Database, store: ObjectStore, instance: dg.DagsterInstance, *, dry_run: bool) -> Iterator[Gone]:
     """Delete everything outdated, kind by kind, and yield each. Runs come after the rows that name them."""
     now = datetime.now(UTC)
     if not dry_run:
@@ -31,11 +28,11 @@ def prune(
     yield from prune_rows(database, now, dry_run=dry_run)
     yield prune_files(database, store, now, dry_run=dry_run)
     yield prune_unfinished(store, now, dry_run=dry_run)
-    yield prune_rejects(settings.irt_home / "rejects", now, dry_run=dry_run)
+    yield prune_rejects(database.settings.irt_home / "rejects", now, dry_run=dry_run)
     yield from prune_runs(database, instance, now, dry_run=dry_run)
 
 
-def build_prune_job(settings: Settings, tags: dict[str, str]) -> dg.JobDefinition:
+def build_prune_job(tags: dict[str, str]) -> dg.JobDefinition:
     """The job, without partitions; its log has each kind and its amount."""
 
     @dg.op(name="prune_everything")
@@ -43,7 +40,7 @@ def build_prune_job(settings: Settings, tags: dict[str, str]) -> dg.JobDefinitio
         context: dg.OpExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
     ) -> None:
         with classify_failures():
-            for gone in prune(database, store, context.instance, settings, dry_run=False):
+            for gone in prune(database, store, context.instance, dry_run=False):
                 if gone.names:
                     context.log.info(f"deleted {len(gone.names):,} {gone.kind}")
 

@@ -106,8 +106,8 @@ RULES = (
     _Rule(
         "reports of learners",
         LEARNER_REPORTS,
-        "SELECT artifact_id::text FROM report_artifacts WHERE user_id IS NOT NULL AND week_start < %(before)s",
-        ("DELETE FROM report_artifacts WHERE artifact_id = ANY(%(names)s::bigint[])",),
+        "SELECT artifact_id::text FROM report_file WHERE user_id IS NOT NULL AND week_start < %(before)s",
+        ("DELETE FROM report_file WHERE artifact_id = ANY(%(names)s::bigint[])",),
     ),
     _Rule(
         "alerts that are over",
@@ -229,7 +229,7 @@ def _wait_for_writers(connection: psycopg.Connection, key: str) -> None:
     if folder != "reports":
         advisory_lock(connection, *rest[:2])
     elif WEEK.fullmatch(rest[0]):
-        warehouse.own(connection, tables.report_artifacts, {"week_start": date.fromisoformat(rest[0])})
+        warehouse.own(connection, tables.report_file, {"week_start": date.fromisoformat(rest[0])})
 
 
 def prune_rejects(folder: Path, now: datetime, *, dry_run: bool) -> Gone:

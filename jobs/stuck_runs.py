@@ -1,4 +1,4 @@
-"""Runs that keep a partition busy: what holds each up, and how they are ended where no daemon runs.
+"""Runs that have not ended: what each waits for, and how they are ended where no daemon runs.
 
 What does not belong here: which partitions are busy (see `run_progress`), whether a worker lives (see `launcher`).
 """
@@ -15,8 +15,15 @@ from irt_assets.common.job_names import job_of
 from irt_assets.common.run_progress import BACKFILL_TAG, to_be_repeated
 from jobs.alerts import name_of, partition_of
 from jobs.daemons import daemon_alive
+from jobs.launched_by import LAUNCHED_BY
 from jobs.launcher import HealthCheckedRunLauncher
-from resources.dagster_compat import MAX_RETRIES_TAG, NOT_FINISHED_STATUSES, BulkActionStatus
+from resources.dagster_compat import (
+    MAX_RETRIES_TAG,
+    NOT_FINISHED_STATUSES,
+    SCHEDULE_NAME_TAG,
+    SENSOR_NAME_TAG,
+    BulkActionStatus,
+)
 from resources.failures import PermanentFailure, explain, is_transient
 
 LOG = logging.getLogger(__name__)
@@ -29,15 +36,29 @@ NO_DAEMON = "no daemon is there to start it: irt serve, or cancel it"
 
 
 @dataclass(frozen=True)
-class StuckRun:
-    """A run, or the rest of a backfill, that keeps partitions busy; `why` says what it waits for."""
+class UnfinishedRun:
+    """A run that has not ended, or the rest of a backfill.
+
+    Attributes:
+        by: who launched it, or which schedule or sensor; empty if unknown.
+        why: what it waits for; empty if it works.
+    """
 
     run_id: str
     name: str
     partition: str
     status: str
     since: datetime
-    why: str
+    by: str = ""
+    why: str = ""
+
+    @classmethod
+    def of(cls, record: dg.RunRecord, why: str = "") -> UnfinishedRun:
+        run = record.dagster_run
+        since = datetime.fromtimestamp(record.start_time or record.create_timestamp.timestamp(), UTC)
+        works = run.status not in (*IN_THE_QUEUE, dg.DagsterRunStatus.FAILURE)
+        about = run.run_id, name_of(run), partition_of(run), run.status.value.lower(), since, _launched_by(run)
+        return cls(*about, why="" if works else why)
 
     def may_hold(self, partition: str) -> bool:
         """Whether it may keep a partition busy, judged by its name: a range or a backfill may."""
@@ -84,17 +105,23 @@ def sees_processes(instance: dg.DagsterInstance) -> bool:
     return stated is not None and stated.class_name == HealthCheckedRunLauncher.__name__
 
 
-def stuck_runs(instance: dg.DagsterInstance) -> list[StuckRun]:
+def runs_under_way(instance: dg.DagsterInstance, why: str = "") -> list[UnfinishedRun]:
+    """Every run that has not ended, newest first. `why`: what those wait for that do not work."""
+    found = instance.get_run_records(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
+    return [UnfinishedRun.of(record, why) for record in found]
+
+
+def stuck_runs(instance: dg.DagsterInstance) -> list[UnfinishedRun]:
     """What is queued, under way, waits to be repeated, or is still to come in a backfill; the newest first."""
     absent = not daemon_alive(instance)
-    unfinished = instance.get_run_records(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
-    found = [_of_run(record, NO_DAEMON if absent else "") for record in unfinished]
+    why = NO_DAEMON if absent else ""
+    found = runs_under_way(instance, why)
     waits = "its worker was killed, and " + ("no daemon is there to repeat it" if absent else "the daemon repeats it")
-    found += [_of_run(record, waits) for record in to_be_repeated(instance)]
+    found += [UnfinishedRun.of(record, waits) for record in to_be_repeated(instance)]
     for backfill in instance.get_backfills(status=BulkActionStatus.REQUESTED):
         since = datetime.fromtimestamp(backfill.backfill_timestamp, UTC)
-        why = NO_DAEMON if absent else ""
-        found.append(StuckRun(backfill.backfill_id, job_of(backfill.job_name or "assets"), "", "backfill", since, why))
+        job = job_of(backfill.job_name or "assets")
+        found.append(UnfinishedRun(backfill.backfill_id, job, "", "backfill", since, why=why))
     return sorted(found, key=lambda one: one.since, reverse=True)
 
 
@@ -147,9 +174,8 @@ def _cancel_backfill(instance: dg.DagsterInstance, backfill_id: str) -> str:
     return "the daemon cancels it" if alive else "cancelled"
 
 
-def _of_run(record: dg.RunRecord, why: str) -> StuckRun:
-    run = record.dagster_run
-    began = record.start_time
-    since = datetime.fromtimestamp(began, UTC) if began else record.create_timestamp.astimezone(UTC)
-    works = run.status not in (*IN_THE_QUEUE, dg.DagsterRunStatus.FAILURE)
-    return StuckRun(run.run_id, name_of(run), partition_of(run), run.status.value.lower(), since, "" if works else why)
+def _launched_by(run: dg.DagsterRun) -> str:
+    for tag, what in ((SCHEDULE_NAME_TAG, "schedule "), (SENSOR_NAME_TAG, "sensor "), (LAUNCHED_BY, "")):
+        if name := run.tags.get(tag):
+            return f"{what}{name}"
+    return ""

@@ -77,6 +77,7 @@ from sqlalchemy.exc import DBAPIError
 from starlette.types import ASGIApp
 
 from resources.failures import PermanentFailure, TransientFailure, explain, is_transient
+from resources.version import way_to_install
 
 if TYPE_CHECKING:
     from dagster import LoggerDefinition, RunRecord
@@ -160,7 +161,7 @@ def check_version() -> None:
     """Raise PermanentFailure where another version of the webserver is installed than the one that is known."""
     installed = version("dagster-webserver")
     if installed != DAGSTER:
-        raise PermanentFailure(f"dagster-webserver {installed} is installed and {DAGSTER} is needed: run `make venv`")
+        raise PermanentFailure(f"dagster-webserver is {installed}, needed is {DAGSTER}: {way_to_install()}")
 
 
 def keep_connections(instance: DagsterInstance) -> None:

@@ -28,7 +28,7 @@ from resources.alerts import notifier
 from resources.cluster import spark
 from resources.failures import PermanentFailure, TransientFailure
 from resources.files.object_store import BucketStore, FolderStore, object_store
-from resources.files.typesetting import pdf_problem, typst_version
+from resources.files.typesetting import pdf_problem
 from resources.postgres.database import Database, embedded_postgres
 from resources.postgres.schema import drift
 from resources.postgres.schema_version import schema_version
@@ -36,6 +36,7 @@ from resources.serving import traces
 from resources.serving.listening import bound_port
 from resources.serving.logs import hide
 from resources.settings import Settings, names_read, names_set
+from resources.version import installed_version, way_to_install
 
 OLDEST_POSTGRES = 15
 GIB = 2**30
@@ -91,7 +92,7 @@ def _python() -> Iterator[Finding]:
         requirement = Requirement(line)
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
-        version = _version(requirement.name)
+        version = installed_version(requirement.name)
         if version is None:
             wrong.append(f"{requirement.name} is missing")
         elif not requirement.specifier.contains(version, prereleases=True):
@@ -99,7 +100,7 @@ def _python() -> Iterator[Finding]:
         else:
             present.append(f"{requirement.name} {version}")
     if wrong:
-        yield Finding("packages", "error", "; ".join(wrong), "make venv")
+        yield Finding("packages", "error", "; ".join(wrong), way_to_install())
     else:
         yield Finding("packages", "ok", ", ".join(present))
 
@@ -162,11 +163,10 @@ def _database(settings: Settings) -> Iterator[Finding]:
         shown = database.url
         with database.connect() as connection:
             number = connection.info.server_version
-            theirs = connection.execute(
+            [(theirs, read_only)] = connection.execute(
                 "SELECT extract(epoch FROM clock_timestamp())::float8, current_setting('transaction_read_only')"
-            ).fetchone()
-            assert theirs is not None
-            ahead_s = time.time() - theirs[0]
+            ).fetchall()
+            ahead_s = time.time() - theirs
     except (PermanentFailure, TransientFailure) as error:
         yield Finding(subject, "error", str(error), "Set DATABASE_URL=postgresql://user:password@host:5432/database.")
         return
@@ -183,7 +183,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
     if abs(ahead_s) > LARGEST_SKEW_S:
         is_wrong = f"this machine's is {abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} the database's"
         yield Finding("clock", "error", is_wrong, "Set both by NTP: timedatectl says whether this one is.")
-    if theirs[1] == "on":
+    if read_only == "on":
         fix = "Wait until it takes over, or set DATABASE_URL to the primary."
         yield Finding(subject, "error", "it can be read and not changed, as a standby", fix)
         return
@@ -273,8 +273,9 @@ def _traces(settings: Settings) -> Iterator[Finding]:
     endpoint = settings.otel_exporter_otlp_endpoint
     if not endpoint:
         yield Finding("traces", "absent", "none are sent", "Set OTEL_EXPORTER_OTLP_ENDPOINT to an OTLP/HTTP receiver.")
-    elif _version(traces.PACKAGE) is None:
-        yield Finding("traces", "warn", f"OTEL_EXPORTER_OTLP_ENDPOINT is set, {traces.PACKAGE} missing", traces.INSTALL)
+    elif installed_version(traces.PACKAGE) is None:
+        missing = f"OTEL_EXPORTER_OTLP_ENDPOINT is set, {traces.PACKAGE} missing"
+        yield Finding("traces", "warn", missing, way_to_install("otel"))
     else:
         yield Finding("traces", "ok", f"they go to {endpoint}")
 
@@ -294,7 +295,7 @@ def _spark(settings: Settings) -> Iterator[Finding]:
     else:
         java = "" if master.startswith("sc://") else f" with Java {spark.java_version()}"
         reached = ", which answers" if spark.addresses_of(master) else ""
-        yield Finding(subject, "ok", f"pyspark {_version('pyspark')}{java} at {master}{reached}")
+        yield Finding(subject, "ok", f"pyspark {installed_version('pyspark')}{java} at {master}{reached}")
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:
@@ -335,11 +336,4 @@ def _typesetting() -> Iterator[Finding]:
     if problem := pdf_problem():
         yield Finding("PDF reports", "warn", *problem.rsplit(": ", 1))
     else:
-        yield Finding("PDF reports", "ok", f"Typst {typst_version()}, with fonts for English and Korean")
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+        yield Finding("PDF reports", "ok", f"Typst {installed_version('typst')}, with fonts for English and Korean")

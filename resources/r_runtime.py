@@ -10,10 +10,10 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import metadata
+
+from resources.version import installed_version, way_to_install
 
 INSTALL_R = "apt install r-base-core r-base-dev"
-INSTALL_RPY2 = "make venv EXTRAS=r"
 RPY2 = "rpy2-rinterface"
 _ASK = """cat(as.character(getRversion()), sapply(commandArgs(TRUE), function(package)
   if (nzchar(system.file(package = package))) as.character(packageVersion(package)) else "-"))"""
@@ -41,14 +41,7 @@ def missing_r(runtime: RRuntime | None) -> str | None:
     """None where R can be called from here; else what that needs, and the command that installs it."""
     if runtime is None:
         return f"R, and there is no Rscript on the PATH that answers: {INSTALL_R}"
-    return None if rpy2_version() else f"the package {RPY2}: {INSTALL_RPY2}"
-
-
-def rpy2_version() -> str | None:
-    try:
-        return metadata.version(RPY2)
-    except metadata.PackageNotFoundError:
-        return None
+    return None if installed_version(RPY2) else f"the package {RPY2}: {way_to_install('r')}"
 
 
 @lru_cache

@@ -24,6 +24,17 @@ from resources.failures import PermanentFailure
 
 MONTH_PATTERN = r"^\d{4}-(0[1-9]|1[0-2])$"
 COOKIE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+PORTS = (
+    "irt_exporter_metrics_port",
+    "irt_daemon_metrics_port",
+    "irt_code_server_metrics_port",
+    "irt_ui_metrics_port",
+    "prometheus_metrics_port",
+    "irt_ui_port",
+    "irt_theta_port",
+    "irt_dashboard_port",
+)
+ROLE_NAMES = re.compile(r".+=[a-z]+")
 OWNER_ALONE = 0o700
 RUN_KINDS = ("daily", "weekly", "nightly", "monthly", "drift", "report", "upkeep", "other")
 """Kinds of runs by the tag irt/kind; `other` are untagged: assets that somebody chose, or automation."""
@@ -51,11 +62,13 @@ class Settings(BaseSettings):
 
     irt_home: Path = Field(Path(".irt"), description="folder of the embedded database, snapshots and logs")
     database_url: SecretStr | None = Field(None, description="PostgreSQL; unset: an embedded server under IRT_HOME")
-    pghost: str | None = Field(None, description="PostgreSQL host; used with PGDATABASE if DATABASE_URL is not set")
+    pghost: str | None = Field(
+        None, description="PostgreSQL host; used with PGDATABASE or PGUSER if DATABASE_URL is not set"
+    )
     pgport: int = Field(5432, ge=1, le=65535, description="PostgreSQL port, with PGHOST")
     pguser: str | None = Field(None, description="PostgreSQL user, with PGHOST; unset: this process's user")
     pgpassword: SecretStr | None = Field(None, description="PostgreSQL password, with PGHOST")
-    pgdatabase: str | None = Field(None, description="PostgreSQL database, with PGHOST")
+    pgdatabase: str | None = Field(None, description="PostgreSQL database, with PGHOST; unset: PGUSER")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="lowest level that is logged")
     log_format: Literal["text", "json"] | None = Field(
         None, description="format of the log; unset: text on a terminal, else json"
@@ -117,6 +130,9 @@ class Settings(BaseSettings):
     report_output_dir: Path | None = Field(
         None, description="folder into which `irt report` writes; unset: reports under IRT_HOME"
     )
+    irt_invariants_strict: bool = Field(
+        False, description="irt job invariants, and its unit, end with exit status 3 while an invariant is violated"
+    )
     irt_ui_port: int = Field(3000, ge=1, le=65535, description="port of the Dagster UI")
     irt_ui_address: str = Field(
         "127.0.0.1", description="address on which `irt run webserver` listens; any other address needs a login (JWT_…)"
@@ -146,8 +162,16 @@ class Settings(BaseSettings):
         None, description="the only algorithm that is accepted; unset: the one of each key's type"
     )
     jwt_max_age_hours: float = Field(24, gt=0, description="hours after which a token is too old, whatever its exp")
+    jwt_roles: str = Field(
+        "",
+        description="roles of the company's login = roles here, with commas, such as admin=operator,teacher=viewer; "
+        "a role that is not listed grants nothing; unset: tokens have the names of the roles here",
+    )
     jwt_cookie_name: str = Field("__Host-irt", description="cookie in which browsers send the token")
-    prometheus_metrics_port: int = Field(9464, ge=1, le=65535, description="port of the exporter's metrics")
+    irt_exporter_metrics_port: int = Field(9464, ge=1, le=65535, description="port of the exporter's metrics")
+    prometheus_metrics_port: int | None = Field(
+        None, ge=1, le=65535, description="port where the θ API serves its metrics, besides its own /metrics"
+    )
     irt_daemon_metrics_port: int = Field(9465, ge=1, le=65535, description="port of the daemon's metrics")
     irt_code_server_metrics_port: int = Field(9466, ge=1, le=65535, description="port of the code server's metrics")
     irt_ui_metrics_port: int = Field(9467, ge=1, le=65535, description="port of the Dagster UI's metrics")
@@ -185,14 +209,16 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _libpqs_variables(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """DATABASE_URL from PGHOST and PGDATABASE if it is not set at all; an empty one means the embedded server.
+        """DATABASE_URL from PGHOST and PGDATABASE or PGUSER if it is not set at all; an empty one means the embedded
+        server. As for libpq, the database has the user's name where none is given.
 
-        Both are required, as a developer's PGHOST or PGUSER alone is meant for another program.
+        A developer's PGHOST or PGUSER alone is meant for another program.
         """
-        host, name = values.get("pghost"), values.get("pgdatabase")
+        host, user = values.get("pghost"), values.get("pguser")
+        name = values.get("pgdatabase") or user
         if "database_url" in values or not (host and name):
             return values
-        user, password = values.get("pguser"), _plain(values.get("pgpassword"))
+        password = _plain(values.get("pgpassword"))
         account = ":".join(quote(part, safe="") for part in (user, password if user else None) if part)
         server = f"{quote(host, safe='')}:{values.get('pgport') or 5432}"
         url = f"postgresql://{account}{'@' if account else ''}{server}/{quote(name, safe='')}"
@@ -287,6 +313,13 @@ class Settings(BaseSettings):
                 )
         return value
 
+    @field_validator("jwt_roles")
+    @classmethod
+    def _role_names(cls, value: str) -> str:
+        if not all(ROLE_NAMES.fullmatch(entry) for entry in _entries(value)):
+            raise ValueError("must be THEIRS=OURS with commas between them, such as admin=operator,teacher=viewer")
+        return value
+
     @field_validator("irt_ui_hosts")
     @classmethod
     def _host_names(cls, value: str) -> str:
@@ -300,10 +333,29 @@ class Settings(BaseSettings):
             raise ValueError("S3_SSE_KMS_KEY_ID is used with S3_SSE=aws:kms alone: set that, or unset the key")
         return self
 
+    @model_validator(mode="after")
+    def _no_port_of_metrics_is_taken(self) -> Self:
+        ports = {name: port for name in PORTS if (port := getattr(self, name)) is not None}
+        for name, port in ports.items():
+            other = next((other for other in PORTS if other != name and ports.get(other) == port), None)
+            if other and name.endswith("metrics_port"):
+                raise ValueError(f"{name.upper()} and {other.upper()} are both {port}: give each server its own port")
+        return self
+
     @property
     def engine_timeout_s(self) -> float:
         """Seconds after which a fit in a child process is given up."""
         return 60 * self.irt_engine_timeout_minutes
+
+    @property
+    def most_for_run(self) -> int | None:
+        """How many attempts a run reads into its process; None without IRT_SPARK, where there is no limit."""
+        return self.irt_spark_sample if self.irt_spark else None
+
+    @property
+    def login_roles(self) -> dict[str, str]:
+        """What each role of the company's login is here."""
+        return {name: role for entry in _entries(self.jwt_roles) for name, _, role in [entry.rpartition("=")]}
 
     @property
     def run_sizes(self) -> dict[str, tuple[str, str]]:
@@ -454,6 +506,7 @@ def names_read() -> set[str]:
     return {name.upper() for name in Settings.model_fields} | {
         "IRT_ENV_FILE",
         "IRT_SHARED",
+        "IRT_UNIT",
         "IRT_REQUIRE_ALL",
         "IRT_CODE_SERVER_HOST",
         "IRT_CODE_SERVER_PORT",

@@ -143,7 +143,12 @@ weekly_kpi = _table(
     _key("user_id", Text, "learner"),
     _key("week_start", Date, "Monday of the week (UTC)"),
     _req("kpis", JSONB, "I_t, E_t, R_t, A_t, P, S; null where undefined, with the reason under why"),
-    _req("updated_at", UTC, "when this row was computed", NOW),
+    _req("updated_at", UTC, "when the week was computed; its Monday where only P and S of a quiet learner were", NOW),
+    _opt(
+        "inactivity_at",
+        UTC,
+        "when P and S were last set because the learner had gone quiet; null: not since updated_at",
+    ),
     Index("weekly_kpi_week", "week_start"),
 )
 
@@ -586,8 +591,8 @@ drift_alerts = _table(
     Index("drift_alerts_item", "scale_id", "item_id"),
 )
 
-report_artifacts = _table(
-    "report_artifacts",
+report_file = _table(
+    "report_file",
     "Every report file that was written.",
     Column("artifact_id", BigInteger, Identity(always=True), primary_key=True, comment="order of writing"),
     _opt("user_id", Text, "learner; null for bank reports"),
@@ -599,7 +604,7 @@ report_artifacts = _table(
     _opt("inputs_hash", Text, "hash of what the file was made from; the same now means that it need not be made again"),
     _req("generated_at", UTC, "when", NOW),
     Index(
-        "report_artifacts_one",
+        "report_file_one",
         "user_id",
         "week_start",
         "window",
@@ -607,8 +612,8 @@ report_artifacts = _table(
         unique=True,
         postgresql_nulls_not_distinct=True,
     ),
-    Index("report_artifacts_week", "week_start"),
-    Index("report_artifacts_url", "url"),
+    Index("report_file_week", "week_start"),
+    Index("report_file_url", "url"),
 )
 
 invariant_result = _table(
@@ -706,6 +711,10 @@ erasure = _table(
 )
 
 VIEWS = {
+    "report_artifacts": """
+        SELECT artifact_id, user_id, week_start, "window", format, url, sha256, generated_at, inputs_hash
+        FROM report_file WHERE user_id IS NOT NULL
+    """,
     "attempt": """
         SELECT r.attempt_id AS id, r.user_id, r.item_id, coalesce(q.topic_id, 'unknown') AS topic_id,
                r.session_id, r.form_id, r.position, r.started_at, r.completed_at, r.correct, r.response,

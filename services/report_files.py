@@ -1,4 +1,4 @@
-"""Reports by id: the file that a row of `report_artifacts` names, from a folder or from a bucket.
+"""Reports by id: the file that a row of `report_file` names, from a folder or from a bucket.
 
 `Reports` answers requests of any server; `ReportFiles` puts it before Dagster's UI, under `/reports/<id>`.
 An id and never a path, so that nothing else in the store can be requested. A report runs no scripts and loads nothing
@@ -88,7 +88,7 @@ class Reports:
     def _report_file(self, artifact_id: int) -> ReportFile | None:
         with self.connect() as connection:
             row = connection.execute(
-                'SELECT url, format, user_id, week_start, "window" FROM report_artifacts WHERE artifact_id = %s',
+                'SELECT url, format, user_id, week_start, "window" FROM report_file WHERE artifact_id = %s',
                 (artifact_id,),
             ).fetchone()
         if row is None:

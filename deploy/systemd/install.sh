@@ -2,21 +2,25 @@
 # Installs irt-assets as services of systemd, from the folder that `make wheelhouse` made. See docs/how-to/deploy-systemd.md.
 set -eu
 
-usage='install.sh [--timers] [--dry-run]   install, or repair what is installed
+usage='install.sh [--timers] [--journal-limits] [--dry-run]
+                                     install, or repair what is installed
 install.sh --upgrade [--dry-run]     install this release next to the old one: schema first, then the switch
 install.sh --rollback [--dry-run]    back to the release before; the schema stays
 install.sh --uninstall [--purge] [--dry-run]
                                      remove units and code; --purge: settings and files of the platform, too
 
---timers    timers instead of the daemon; --daemon: the daemon again, without timers. Both may be on: `systemctl enable`
+--timers    timers alone, without the daemon; --daemon: the daemon again, beside them
+--journal-limits
+            limit the journal of the whole host, of all its services: 500 MB, a month
 --root DIR  write below DIR instead of / (for tests)'
 
 here=$(CDPATH='' cd "$(dirname "$0")" && pwd)
-mode=install scheduler='' dry='' purge='' root=''
+mode=install scheduler='' journal='' dry='' purge='' root=''
 while [ $# -gt 0 ]; do
     case $1 in
         --upgrade | --rollback | --uninstall) mode=${1#--} ;;
         --timers | --daemon) scheduler=${1#--} ;;
+        --journal-limits) journal=1 ;;
         --dry-run) dry=1 ;;
         --purge) purge=1 ;;
         --root) root=${2:?--root DIR}; shift ;;
@@ -98,20 +102,46 @@ check_settings() {
         fi
         [ -e "$file" ] && check_env_file "$file"
     done
-    if ! is_set "$env_file" DATABASE_URL && ! { is_set "$env_file" PGHOST && is_set "$env_file" PGDATABASE; }; then
+    if ! is_set "$env_file" DATABASE_URL && ! { is_set "$env_file" PGHOST && { is_set "$env_file" PGUSER || is_set "$env_file" PGDATABASE; }; }; then
         explain_postgresql
         [ "$dry" ] || refuse "$env_file names no database"
     fi
 }
 
 make_account_and_folders() {
-    say 'the account irt, its folders, limits of the journal, rotation of logs'
+    say 'the account irt, its folders, rotation of logs'
     run install -D -m 644 "$here/share/etc/sysusers.conf" "$root/usr/lib/sysusers.d/irt.conf"
     run install -D -m 644 "$here/share/etc/tmpfiles.conf" "$root/usr/lib/tmpfiles.d/irt.conf"
-    run install -D -m 644 "$here/share/etc/journald.conf" "$root/etc/systemd/journald.conf.d/irt.conf"
     run install -D -m 644 "$here/share/etc/logrotate.conf" "$root/etc/logrotate.d/irt"
     run systemd-sysusers "$root/usr/lib/sysusers.d/irt.conf"
     run systemd-tmpfiles --create "$root/usr/lib/tmpfiles.d/irt.conf"
+}
+
+limit_journal() {
+    [ "$journal" ] || return 0
+    say 'limits of the journal'
+    run install -D -m 644 "$here/share/etc/journald.conf" "$root/etc/systemd/journald.conf.d/irt.conf"
+    run systemctl restart systemd-journald.service
+}
+
+# Units write below /var/lib/irt alone; those that write reports may write to REPORT_OUTPUT_DIR, too.
+allow_report_folder() {
+    folder=$(name_setting "$env_file" REPORT_OUTPUT_DIR)
+    for name in irt-report irt-report-; do
+        drop_in=$units/$name.service.d/report-output-dir.conf
+        case $folder in
+            '' | /var/lib/irt | /var/lib/irt/*) run rm -f "$drop_in" ;;
+            *)
+                run mkdir -p "${drop_in%/*}"
+                say "$drop_in: the units of reports may write to $folder"
+                [ "$dry" ] || printf '[Service]\nReadWritePaths=%s\n' "$folder" >"$drop_in"
+                ;;
+        esac
+    done
+    case $folder in
+        '' | /var/lib/irt | /var/lib/irt/*) ;;
+        *) [ -d "$root$folder" ] || run install -d -o irt -g irt -m 750 "$root$folder" ;;
+    esac
 }
 
 unpack_release() {
@@ -157,6 +187,7 @@ install_units() {
     run mkdir -p "$units" "$root/usr/local/bin"
     run ln -sfn /opt/irt/current/libexec/irt-as-service "$command"
     run cp -R "$opt/releases/$1/share/units/." "$units/"
+    allow_report_folder
     run systemctl daemon-reload
 }
 
@@ -202,7 +233,18 @@ wanted() {
     if [ "$old" ] && systemctl is-enabled --quiet irt-r.service 2>/dev/null; then echo irt-r; fi
 }
 
-# Those that stand in for the daemon's schedules, and the report's. Whether backups are made is the operator's choice.
+# The R engines need no Python package on a server: R runs as a service of its own.
+offer_r() {
+    case ,$(name_setting "$env_file" IRT_ENGINES), in
+        *mirt* | *brms*) is_set "$env_file" R_IRT_BASE_URL || warn "IRT_ENGINES names an engine of R, which runs as the service irt-r:
+    apt-get install r-cran-plumber r-cran-processx r-cran-brms     # mirt: docs/how-to/r-service.md
+    R_IRT_INTERNAL_TOKEN=\$(openssl rand -hex 32), the same in $etc/irt-r.env and in $env_file; there also
+    R_IRT_BASE_URL=http://127.0.0.1:8000
+    systemctl enable --now irt-r, and this command again" ;;
+    esac
+}
+
+# Those of the daemon's schedules, and the report's. Whether backups are made is the operator's choice.
 timers() {
     (cd "$opt/releases/$1/share/units" 2>/dev/null || cd "$here/share/units"; ls -- *.timer) | grep -v -e irt-theta-sweep -e irt-backup
 }
@@ -215,12 +257,10 @@ choose_scheduler() {
 
 start_services() {
     names=$(wanted | sed 's/$/.service/')
-    if [ "$scheduler" = timers ]; then
-        run systemctl disable --now irt-daemon.service
+    [ "$scheduler" = daemon ] || run systemctl disable --now irt-daemon.service
+    # What an operator switched off later stays off.
+    if [ "$asked" ] || [ -z "$old" ] || [ "$scheduler" = timers ]; then
         names="$names $(timers "$1")"
-    elif [ "$asked" ]; then
-        # shellcheck disable=SC2046 - one word each
-        run systemctl disable --now $(timers "$1" | grep -v irt-report)
     fi
     say "starting $(echo "$names" | tr '\n' ' ')"
     # shellcheck disable=SC2086
@@ -244,6 +284,7 @@ put_in() {
     warn_of_cron_lines
     check_settings
     make_account_and_folders
+    limit_journal
     unpack_release
     say 'settings, as this release reads them'
     irt health --config || refuse "correct $env_file, then the same command again"
@@ -251,6 +292,7 @@ put_in() {
     irt db upgrade || refuse "the schema was not brought up to date; what is installed goes on as it was"
     switch_to "$release"
     start_services "$release"
+    offer_r
     [ "$dry" ] || drop_older_releases
     say "release $release is installed. systemctl list-units 'irt*' 'jwt*' 'shiny*'; journalctl -u irt-daemon -f"
 }
@@ -278,7 +320,8 @@ take_out() {
     remove_units
     run systemctl daemon-reload
     run rm -f "$root/usr/lib/sysusers.d/irt.conf" "$root/usr/lib/tmpfiles.d/irt.conf" \
-        "$root/etc/systemd/journald.conf.d/irt.conf" "$root/etc/logrotate.d/irt"
+        "$root/etc/systemd/journald.conf.d/irt.conf" "$root/etc/logrotate.d/irt" \
+        "$units/irt-report.service.d/report-output-dir.conf" "$units/irt-report-.service.d/report-output-dir.conf"
     run rm -rf "$opt" "$command"
     if [ "$purge" ]; then
         say 'removing settings, snapshots, reports and caches'

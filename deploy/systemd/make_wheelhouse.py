@@ -19,8 +19,10 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 LOCKS = ROOT / "requirements"
 CODE = ("irt_assets", "jobs", "resources", "services", "pyproject.toml", "README.md")
-PROGRAMS = ("irt-as-service", "irt-end-workers", "irt-r-service", "generate_reports.sh")
+PROGRAMS = ("irt-as-service", "irt-end-workers", "irt-r-service", "generate_reports.sh", "calibrate_all.sh")
 TOOLS = "requirements-build.lock"
+EXTRAS = ("bayes", "otel")
+"""What every wheelhouse has: the engine pymc, and traces."""
 SOURCES = ("pyspark",)
 """What is published as source alone; install.sh builds it, from Python files, with the setuptools of TOOLS."""
 SOURCE_DATE_EPOCH = "1577836800"
@@ -30,7 +32,7 @@ SOURCE_DATE_EPOCH = "1577836800"
 def main(folder: Path, extras: list[str]) -> None:
     wheels = folder / "wheels"
     wheels.mkdir(parents=True, exist_ok=True)
-    locks = [TOOLS, "requirements.lock", *(f"requirements-{extra}.lock" for extra in extras)]
+    locks = [TOOLS, "requirements.lock", *(f"requirements-{extra}.lock" for extra in dict.fromkeys((*EXTRAS, *extras)))]
     for lock in locks:
         if not (LOCKS / lock).is_file():
             sys.exit(f"there is no {lock}: an extra has a lock file")

@@ -32,7 +32,7 @@ from irt_assets.spark.window import map_learners
 from resources import tables
 from resources.cluster.relational import holds_log, lake, on_log
 from resources.postgres import warehouse
-from resources.postgres.database import Database, advisory_lock
+from resources.postgres.database import Database, advisory_lock, records
 
 LEARNERS_WRITTEN = 100_000
 """Learners whose abilities are written at once."""
@@ -110,7 +110,7 @@ def _scored_parts(
     """A row for each learner, some learners after the others."""
     start, items = end - LOOKBACK, list(published.items)
     since = lookback_start(start, {scale.scale_id: scale})
-    if lake() is None or (kind == "nightly" and holds_log(connection, since, end)):
+    if lake(connection) is None or (kind == "nightly" and holds_log(connection, since, end)):
         for responses, learners in scoring_groups(connection, start, end, scale, items, published.withdrawn):
             yield scored(published, scale, None, responses, learners)
         return
@@ -171,13 +171,14 @@ class Measured:
 
 def measured_in(connection: psycopg.Connection, scale_id: str, end: datetime) -> Measured:
     """The month that ended at `end`."""
-    row = connection.execute(
-        """SELECT count(*), avg(theta), stddev_samp(theta), avg(se) FROM mirt_ability
-           WHERE (kind, window_end, scale_id) = ('monthly', %s, %s)""",
+    [found] = records(
+        connection,
+        Measured,
+        """SELECT count(*) AS learners, avg(theta) AS mean, stddev_samp(theta) AS sd, avg(se) AS mean_se
+           FROM mirt_ability WHERE (kind, window_end, scale_id) = ('monthly', %s, %s)""",
         (end, scale_id),
-    ).fetchone()
-    assert row is not None
-    return Measured(*row)
+    )
+    return found
 
 
 def stale_months(connection: psycopg.Connection) -> dict[str, str]:

@@ -146,7 +146,7 @@ def _adapt_to_installation(settings: Settings, database: Database, manifest: Man
     if root != manifest.store:
         with database.connect() as connection:
             moved = connection.execute(
-                "UPDATE report_artifacts SET url = %s || substr(url, %s) WHERE starts_with(url, %s)",
+                "UPDATE report_file SET url = %s || substr(url, %s) WHERE starts_with(url, %s)",
                 (root, len(manifest.store) + 1, manifest.store),
             ).rowcount
         yield f"the files lie at {root} now, which {counted(moved, 'row')} of reports named as {manifest.store}"

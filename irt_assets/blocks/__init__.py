@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numbers as numeric_types
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal, TypeAlias
 from zoneinfo import ZoneInfo
@@ -148,6 +148,12 @@ class Table:
         for row in self.rows:
             yield [column.written(cell, minus) for column, cell in zip(self.columns, row, strict=True)]
 
+    def beside(self, name: Text, cells: Iterable[Cell], *, first: bool = False) -> Table:
+        """With one more column, after the others or before them."""
+        columns = [Column(name), *self.columns] if first else [*self.columns, Column(name)]
+        rows = [(cell, *row) if first else (*row, cell) for row, cell in zip(self.rows, cells, strict=True)]
+        return replace(self, columns=tuple(columns), rows=tuple(rows))
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -237,6 +243,11 @@ def table(
         for name in names
     )
     return Table(columns, tuple(map(tuple, rows)), caption, empty, narrow, sortable=sortable, small=narrow == "scroll")
+
+
+def notice(text: Text, tone: Tone) -> Box:
+    """A sentence in a frame."""
+    return Box((Paragraph(text),), tone)
 
 
 def pairs(known: Mapping[str, Content | None] | Iterable[tuple[str, Content | None]], *, small: bool = False) -> Pairs:

@@ -5,6 +5,7 @@ functions, so this module does not postpone them.
 """
 
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any, NoReturn
 
 import dagster as dg
@@ -75,7 +76,9 @@ def build_calibration_asset(
         fitted = [o.calibration for o in outcomes if o.calibration is not None]
         n_items = sum(int(c.estimated.sum()) for c in fitted)
         return dg.MaterializeResult(
-            metadata=shown.fit_metadata(outcomes) | {"dagster/row_count": dg.MetadataValue.int(n_items)}
+            metadata=shown.fit_metadata(outcomes)
+            | application(database.settings)
+            | {"dagster/row_count": dg.MetadataValue.int(n_items)}
         )
 
     return item_calibration
@@ -180,7 +183,7 @@ def build_calibration_assets(
             measured = measure(database, context.partition_key, context.run.run_id)
         return dg.MaterializeResult(
             metadata=shown.ability_metadata(measured)
-            | application()
+            | application(database.settings)
             | {"dagster/row_count": dg.MetadataValue.int(sum(len(m.theta) for m in measured))}
         )
 
@@ -203,19 +206,15 @@ def build_calibration_assets(
     default = build(DEFAULT)
     fits: dict[str, Fit] = {
         DEFAULT: lambda database, store, month, run_id: fit_month(database, store, month, default, run_id, build)
-    } | {engine: _comparison_fit(build, engine, scales) for engine, scales in comparison_engines.items()}
+    } | {
+        engine: partial(fit_month_for_comparison, engine=engine, scales=scales, build=build)
+        for engine, scales in comparison_engines.items()
+    }
     fitted = [
         build_calibration_asset(engine=engine, months=months, fit=fit, priority=len(fits) - place)
         for place, (engine, fit) in enumerate(fits.items())
     ]
     return [*fitted, linked_item_parameters, published_item_parameters, abilities, engine_agreement]
-
-
-def _comparison_fit(build: Callable[[str], Calibrator], engine: str, scales: Collection[str] | None) -> Fit:
-    def fit(database: Database, store: ObjectStore, month: str, run_id: str) -> list[FitOutcome]:
-        return fit_month_for_comparison(database, store, month, engine, scales, run_id, build)
-
-    return fit
 
 
 def _fail_as_held(context: dg.AssetExecutionContext, month: str, held: list[Step], where: Metadata) -> NoReturn:

@@ -114,9 +114,10 @@ def fit_month_for_comparison(
     database: Database,
     store: ObjectStore,
     month: str,
+    run_id: str | None,
+    *,
     engine: str,
     scales: Collection[str] | None,
-    run_id: str | None,
     build: Callable[[str], Calibrator],
 ) -> list[FitOutcome]:
     """Fit those of `scales` (None: all) with an engine that are published from another, and stage the fits.
@@ -145,13 +146,14 @@ def _fit(
         scales = read_scales(connection, Month(month).start)
     if snapshot is None:
         raise PermanentFailure(f"{month} has no snapshot: materialise scored_responses of {month} first")
-    table, settings = read_for_run(store, snapshot, FIT_COLUMNS), database.settings
+    settings = database.settings
+    table = read_for_run(store, snapshot, settings.most_for_run, FIT_COLUMNS)
     results: list[tuple[Scale, str, Calibrated | Exception, StagedSpec, float, str]] = []
     for scale in scales.values():
         engines = engines_of(scale)
         if not engines:
             continue
-        drawn = sample_for_run(snapshot, scale.scale_id)
+        drawn = sample_for_run(snapshot, settings.most_for_run, scale.scale_id)
         everybody = count_items(settings, store, snapshot, scale.scale_id) if drawn else None
         with database.connect() as connection:
             anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
@@ -195,6 +197,7 @@ def _fit(
                     if name == scale.engine and outcome.calibration.convergence.converged:
                         compared = misfit.compared(
                             store,
+                            settings.most_for_run,
                             scale,
                             request.responses,
                             outcome.calibration,

@@ -118,7 +118,7 @@ def calibrate_night(database: Database, day: str, run_id: str, build: Callable[[
         scales = read_scales(connection, day_bounds(day)[0])
         if not scales:
             raise PermanentFailure("the bank has no items: `irt import questions FILE`")
-        share = share_for_run(on_postgres(connection), start, end)
+        share = share_for_run(on_postgres(connection), database.settings.most_for_run, start, end)
         judged = judged_window(connection, start, end, scales, on_postgres(connection), share)
     fitted = [_fit(database, judged, scale, start, end, build) for scale in scales.values()]
     with database.connect() as connection:

@@ -30,15 +30,14 @@ from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.core.options import Latent, Model
 from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, LogNormal, Priors
+from irt_assets.psychometrics.core.testlets import share_testlets
 from irt_assets.psychometrics.estimation.latent_shape import fit_with_shape
 from irt_assets.psychometrics.estimation.levels import Earlier, assignment_correlation, fit_by_level
 from irt_assets.psychometrics.estimation.shape import Shape
-from irt_assets.psychometrics.estimation.testlets import share_testlets
 from irt_assets.psychometrics.fit.fit_summary import summarise
 from irt_assets.psychometrics.fit.item_sums import ItemSums
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import ItemCounts, earlier_responses, left_out_items, scored_responses_of
-from resources.cluster.relational import most_for_run
 
 PROVISIONAL_SLOPE = LogNormal(0.0, 0.5)
 """Prior on the slope of an item with few answers: 95 % of slopes lie between 0.38 and 2.7."""
@@ -231,9 +230,8 @@ def require_everybody(what: str, request: FitRequest) -> None:
     """Raises PsychometricsError where the request has a sample's answers; `what` is fitted in this process only."""
     if request.drawn_from is not None:
         raise PsychometricsError(
-            f"{what} is fitted in the run's own process, which reads at most {most_for_run():,} "
-            f"attempts, and there are {request.drawn_from:,} scored answers: set IRT_SPARK_SAMPLE higher where there "
-            "is memory for them"
+            f"{what} is fitted in the run's own process, which reads {request.responses.n_responses:,} of the "
+            f"{request.drawn_from:,} scored answers: set IRT_SPARK_SAMPLE higher where there is memory for all of them"
         )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from irt_assets.abilities.batch import ScaleAbilities
-from irt_assets.blocks import Block, Cell, Figure, Paragraph, Table, table, value_with_error
+from irt_assets.blocks import DASH, Block, Cell, Figure, Paragraph, Table, table, value_with_error
 from irt_assets.calibration import plots
 from irt_assets.calibration.linking_history import history_plot, history_table, read_history
 from irt_assets.calibration.month import FitOutcome, LinkOutcome
@@ -23,6 +23,7 @@ from irt_assets.gates.model_gates import MEASURES
 from irt_assets.ledger.fit_spec import ComparedMisfit, Measures
 from irt_assets.ledger.fitted_items import items_of_month
 from irt_assets.ledger.steps import Step
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.estimation.shape import Shape
 from irt_assets.psychometrics.fit.measure import LIMITS
@@ -30,17 +31,15 @@ from irt_assets.psychometrics.linking.placement import Linking
 from irt_assets.psychometrics.scoring.abilities import Scores
 from irt_assets.psychometrics.scoring.reliability import empirical_reliability
 from irt_assets.responses.scales import read_scales
-from resources.cluster.relational import application
 from resources.dagster_schema import rows_shown
 from resources.postgres.database import Database
 
+STATISTICS = ("p_value", "infit", "outfit", "rmsd")
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def fit_metadata(outcomes: Sequence[FitOutcome]) -> Metadata:
     found = metadata({"fits": _fit_table(outcomes), "flagged items": _flag_table(outcomes)})
-    if any(o.summed for o in outcomes):
-        found |= application()
     for o in outcomes:
         if o.calibration is not None:
             found |= metadata(dict(_fit_shown(o, o.calibration)), f"{o.scale_id}, {o.engine}")
@@ -209,13 +208,19 @@ def parameters_metadata(database: Database, month: str) -> Metadata:
     with database.connect() as connection:
         for scale in read_scales(connection).values():
             rows = [
-                (item, value_with_error(p["a"], p["a_se"]), value_with_error(p["b"], p["b_se"]), n, *statistics)
-                + (", ".join(flags or []),)
-                for item, p, n, *statistics, flags in items_of_month(connection, scale, month)
+                (item, *_a_and_b(one.values), one.n, *(one.statistics[name] for name in STATISTICS))
+                + (", ".join(one.flags),)
+                for item, one in items_of_month(connection, scale, month).items()
             ]
             if rows:
                 found[f"items ({scale.scale_id})"] = table(("item", *formats, "flags"), rows, numbers=formats)
     return metadata(found)
+
+
+def _a_and_b(values: ItemRow | None) -> tuple[str, str]:
+    return (
+        (value_with_error(values.a, values.a_se), value_with_error(values.b, values.b_se)) if values else (DASH, DASH)
+    )
 
 
 def history_metadata(database: Database, month: str) -> Metadata:

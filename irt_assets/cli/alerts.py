@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 a channel did not take the message, or (of a test) none is
 from __future__ import annotations
 
 import getpass
+import os
 import socket
 from typing import Annotated
 
@@ -14,7 +15,7 @@ import typer
 from irt_assets.cli.console import AsJson, print_json, say
 from irt_assets.cli.installation import current_settings
 from resources.alerts.notifier import send_test
-from resources.alerts.unit_failure import send_unit_failure
+from resources.alerts.unit_failure import VIOLATED, send_unit_failure
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -35,8 +36,11 @@ def send_test_alert(as_json: AsJson = False) -> None:
 def unit_failed(unit: Annotated[str, typer.Argument(help="Unit of systemd, e.g. irt-daemon.service.")]) -> None:
     """Alert every configured channel that systemd gave up a unit, with its result and its last log lines.
 
-    For `OnFailure=`; needs no database.
+    For `OnFailure=`; needs no database. Invariants that are violated have alerts of their own, and their unit none.
     """
+    if unit.startswith("irt-invariants") and os.environ.get("MONITOR_EXIT_STATUS") == str(VIOLATED):
+        say(f"{unit}: the violated invariants have alerts of their own")
+        return
     arrived = send_unit_failure(current_settings(), unit)
     _print(arrived)
     if any(arrived.values()):

@@ -71,8 +71,7 @@ def learners(file: Path, mapping: Mapping = "auto", dry_run: DryRun = False, as_
 
 
 def _import_rows(importer: Callable[..., ImportReport], file: Path, mapping: str, dry_run: bool, as_json: bool) -> None:
-    settings = current_settings()
-    rejects = settings.irt_home / "rejects"
+    rejects = current_settings().irt_home / "rejects"
     report = importer(current_database(), file, mapping=mapping, dry_run=dry_run, reject_dir=rejects)
     _print_import(report, as_json)
 

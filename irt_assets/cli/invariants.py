@@ -15,7 +15,7 @@ import typer
 
 from irt_assets.blocks import Pairs, table
 from irt_assets.cli.console import AsJson, MaxAge, duration, out, print_blocks, print_json, say
-from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store
+from irt_assets.cli.installation import current_database, current_instance, current_store
 from irt_assets.invariants.open_violations import last_evaluated
 from resources.alerts.notifier import deliver
 
@@ -35,14 +35,13 @@ def run(
     # Here, as monitors ask for `fresh` often, and the invariants take seconds to load.
     from irt_assets.invariants.history import take_report
 
-    settings = current_settings()
     database = current_database()
     name = f"cli {datetime.now(UTC):%Y-%m-%dT%H:%M:%S} {uuid4().hex[:6]}"
     with current_instance(database) as instance:
         report = take_report(
-            database, current_store(database), instance, first_month=settings.irt_first_month, run=name
+            database, current_store(database), instance, first_month=database.settings.irt_first_month, run=name
         )
-    deliver(database, settings)
+    deliver(database)
     if as_json:
         print_json(as_dict(report, name))
     else:

@@ -6,6 +6,7 @@ Exit codes: 0 every month is green; 1 one is not; 2 the request is wrong.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any
@@ -93,18 +94,18 @@ def backfill(
     here: Here = False,
 ) -> None:
     """Materialise every month from one to another, oldest first, as `irt calibrate` does."""
-    settings = current_settings()
     months = list(months_between(first, last))
     if not months:
         raise PermanentFailure(f"--from {first} lies after --to {last}")
-    if not _run_months(settings, current_database(), months, here=here):
+    if not _run_months(current_settings(), current_database(), months, here=here):
         raise typer.Exit(1)
 
 
 def _run_months(settings: Settings, database: Database, months: Sequence[str], *, here: bool) -> bool:
     current_store(database)
-    with logs.prose(), dagster_instance(settings, database) as instance:
-        for outcome in start(instance, settings, database, MONTHLY_JOB, months, here=here, quiet=True):
+    in_journal = logs.is_journal()
+    with nullcontext() if in_journal else logs.prose(), dagster_instance(settings, database) as instance:
+        for outcome in start(instance, settings, database, MONTHLY_JOB, months, here=here, quiet=not in_journal):
             if outcome.held:
                 out.print(f"[red]{escape(outcome.why)}[/red]")
                 continue

@@ -8,7 +8,7 @@ import typer
 
 from irt_assets.blocks import table
 from irt_assets.cli.console import AsJson, print_blocks, print_json
-from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store
+from irt_assets.cli.installation import current_database, current_instance, current_store
 from irt_assets.common.wording import some_of
 from jobs.prune import prune as delete_unneeded
 
@@ -22,10 +22,9 @@ def prune(
     as_json: AsJson = False,
 ) -> None:
     """Delete what nothing needs any more: old nights, superseded fits, snapshots and runs, alerts that are over."""
-    settings = current_settings()
     database = current_database()
     with current_instance(database) as instance:
-        gone = list(delete_unneeded(database, current_store(database), instance, settings, dry_run=dry_run))
+        gone = list(delete_unneeded(database, current_store(database), instance, dry_run=dry_run))
     if as_json:
         print_json([{"kind": one.kind, "names": one.names, "deleted": not dry_run} for one in gone])
         return

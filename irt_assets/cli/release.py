@@ -11,16 +11,16 @@ from typing import Annotated, Any
 
 import typer
 
-from irt_assets.blocks import Pairs
+from irt_assets.blocks import Section
 from irt_assets.cli.console import AsJson, By, Reason, Yes, confirm, escape, out, print_blocks, print_json, say
-from irt_assets.cli.installation import current_database, current_settings, current_store, signed
+from irt_assets.cli.installation import current_database, current_store, signed
 from irt_assets.common.partitions import month_of
-from irt_assets.common.wording import counted
+from irt_assets.common.wording import counted, shortened
 from irt_assets.decisions import anchor_versions, recalibration, release, release_undo
 from irt_assets.decisions.proposals import Proposal, find_proposals, latest_waiting, parse_reference, proposals
 from irt_assets.decisions.release_impact import impacts
 from irt_assets.decisions.rule_trial import try_anchors
-from irt_assets.decisions.shown import evidence, proposals_table
+from irt_assets.decisions.shown import proposal, proposals_table
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -86,11 +86,11 @@ def show(
             }
         )
         return
-    for proposal in found:
-        _print(proposal)
+    for one in found:
+        print_blocks(Section(f"{one.reference} on scale {one.scale_id}", tuple(proposal(one))))
     _print_cautions(changes)
-    for one in effects:
-        say(one.sentence)
+    for effect in effects:
+        say(effect.sentence)
 
 
 @app.command()
@@ -108,11 +108,11 @@ def accept(
     database = current_database()
     with database.connect() as connection:
         found = release.open_proposals(connection, references)
-        for proposal in found:
-            _print_line(proposal)
+        for one in found:
+            _print_line(one)
         _print_cautions(release.changes_of_answers(connection, found))
-        for one in impacts(connection, found, since):
-            say(one.sentence)
+        for effect in impacts(connection, found, since):
+            say(effect.sentence)
     confirm(f"publish {_count(found)} from {since:%Y-%m-%d} on?", yes)
     release.accept(
         database,
@@ -180,21 +180,20 @@ def recalibrate(
     as_json: AsJson = False,
 ) -> None:
     """Fit several green months as one, each item on its answers since it changed, and propose what comes out."""
-    settings = current_settings()
     database = current_database()
     done = recalibration.recalibrate(
-        database, current_store(database), scale, first, last, item or (), settings.irt_threads
+        database, current_store(database), scale, first, last, item or (), database.settings.irt_threads
     )
     if as_json:
         print_json(vars(done))
         return
     say(f"{done.n_responses:,} answers of {done.n_persons:,} learner-months in {', '.join(done.months)}")
     for month, why in done.passed_over.items():
-        say(f"  passed over: {month} {_short(why)}")
+        say(f"  passed over: {month} {shortened(why, LONGEST)}")
     for name, since in done.changed.items():
         say(f"  {name}: only answers from {since:%Y-%m-%d} on, when it changed")
     for name, problems in list(done.held.items())[:MOST_NAMED]:
-        say(f"  held back: {name}: {_short('; '.join(problems))}")
+        say(f"  held back: {name}: {shortened('; '.join(problems), LONGEST)}")
     say(f"{counted(len(done.proposed), 'item')} proposed: irt release list --month {done.window}")
 
 
@@ -240,45 +239,35 @@ def _change_anchors(
         say(f"  to be materialised again: irt calibrate --month {stale}")
 
 
-def as_dict(proposal: Proposal) -> dict[str, Any]:
+def as_dict(p: Proposal) -> dict[str, Any]:
     """A proposal for machines."""
     return {
-        "proposal": str(proposal.reference),
-        "scale_id": proposal.scale_id,
-        "fit_id": proposal.fit_id,
-        "state": proposal.state,
-        "asks_for_a_decision": proposal.asks,
-        "settled": proposal.settled or None,
-        "proposed": vars(proposal.new) | {"n": proposal.n},
-        "published": None if proposal.old is None else vars(proposal.old) | {"since": proposal.old_since},
-        "wabc": proposal.wabc,
-        "drift": dict(proposal.drift) or None,
-        "dif": None if proposal.dif is None else list(proposal.dif),
-        "fit": dict(proposal.fit),
-        "why_not_published": proposal.why,
-        "cautions": list(proposal.cautions),
-        "decided": proposal.decided or None,
+        "proposal": str(p.reference),
+        "scale_id": p.scale_id,
+        "fit_id": p.fit_id,
+        "state": p.state,
+        "asks_for_a_decision": p.asks,
+        "settled": p.settled or None,
+        "proposed": vars(p.new) | {"n": p.n},
+        "published": None if p.old is None else vars(p.old) | {"since": p.old_since},
+        "wabc": p.wabc,
+        "drift": dict(p.drift) or None,
+        "dif": None if p.dif is None else list(p.dif),
+        "fit": dict(p.fit),
+        "why_not_published": p.why,
+        "cautions": list(p.cautions),
+        "decided": p.decided or None,
     }
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def _count(found: Sequence[Proposal]) -> str:
     return f"{len(found)} proposals" if len(found) != 1 else str(found[0].reference)
 
 
-def _print_line(proposal: Proposal) -> None:
-    old = "nothing" if proposal.old is None else str(proposal.old)
-    say(f"{proposal.reference}: {old} → {proposal.new}")
-    _print_cautions(proposal.cautions, "  ")
-
-
-def _print(proposal: Proposal) -> None:
-    out.print(f"[bold]{escape(str(proposal.reference))}[/bold] on scale {escape(proposal.scale_id)}")
-    print_blocks(Pairs(tuple(evidence(proposal))))
-    _print_cautions(proposal.cautions)
+def _print_line(p: Proposal) -> None:
+    old = "nothing" if p.old is None else str(p.old)
+    say(f"{p.reference}: {old} → {p.new}")
+    _print_cautions(p.cautions, "  ")
 
 
 def _print_cautions(cautions: Iterable[str], indent: str = "") -> None:

@@ -13,14 +13,13 @@ from typing import Annotated
 import typer
 
 from irt_assets.cli.console import AsJson, Here, print_json, say
-from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store
+from irt_assets.cli.installation import current_database, current_instance, current_store
 from irt_assets.common.job_names import LEARNER_REPORT_JOB
 from irt_assets.common.partitions import WEEKS, week_named
 from irt_assets.reports import drift_month, learner_copies
 from irt_assets.runs.start import start
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
-from resources.settings import Settings
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -36,7 +35,6 @@ def drift(
     as_json: AsJson = False,
 ) -> None:
     """Write the drift report of a month, or of the last N, as HTML and PDF. Works for a red month too."""
-    settings = current_settings()
     database = current_database()
     store = current_store(database)
     if month is not None and last is not None:
@@ -51,7 +49,7 @@ def drift(
     with current_instance(database) as instance:
         for one in chosen:
             for report in drift_month.make(database, store, instance, one, scale):
-                folder = out_dir or settings.report_output_dir or settings.irt_home / "reports"
+                folder = out_dir or database.settings.report_output_dir or database.settings.irt_home / "reports"
                 paths = drift_month.write(report, folder, windows.index(one) + 1)
                 written.append(
                     {
@@ -92,7 +90,6 @@ def learner(
     as_json: AsJson = False,
 ) -> None:
     """Make the week's reports of all learners, find one learner's, or write some to a folder."""
-    settings = current_settings()
     database = current_database()
     store = current_store(database)
     monday = _monday(week)
@@ -102,14 +99,14 @@ def learner(
             monday,
             out_dir,
             users=None if user is None else [user],
-            zone=settings.irt_time_zone,
-            n_processes=settings.irt_threads,
+            zone=database.settings.irt_time_zone,
+            n_processes=database.settings.irt_threads,
         )
         files, missing = [str(path) for path in copies.files], copies.failed
     elif user is not None:
         files, missing = learner_copies.links(database, store, monday, user), {}
     else:
-        _make_week(settings, database, monday, as_json, here=here)
+        _make_week(database, monday, as_json, here=here)
         return
     if as_json:
         print_json({"week": monday, "files": files, "without": missing})
@@ -131,21 +128,20 @@ def _monday(week: str | None) -> str:
         raise PermanentFailure(f"{week!r} is not a week: write 2026-W46, or a day of it such as 2026-11-09") from error
 
 
-def _make_week(settings: Settings, database: Database, monday: str, as_json: bool, *, here: bool) -> None:
+def _make_week(database: Database, monday: str, as_json: bool, *, here: bool) -> None:
     """Run it as the job, so that the UI and the schedule know of it."""
     with current_instance(database) as instance:
-        outcome, *_ = start(instance, settings, database, LEARNER_REPORT_JOB, [monday], here=here, quiet=True)
+        outcome, *_ = start(instance, database.settings, database, LEARNER_REPORT_JOB, [monday], here=here, quiet=True)
     if not outcome.success:
         raise PermanentFailure(outcome.why)
     with database.connect() as connection:
-        row = connection.execute(
-            "SELECT count(DISTINCT user_id), count(*) FROM report_artifacts WHERE week_start = %s", (monday,)
-        ).fetchone()
-    assert row is not None
+        [(learners, files)] = connection.execute(
+            "SELECT count(DISTINCT user_id), count(*) FROM report_file WHERE week_start = %s", (monday,)
+        ).fetchall()
     if as_json:
-        print_json({"week": monday, "learners": row[0], "files": row[1], "warnings": outcome.warnings})
+        print_json({"week": monday, "learners": learners, "files": files, "warnings": outcome.warnings})
     else:
-        say(f"{monday}: {row[0]:,} learners have a report, {row[1]:,} files")
+        say(f"{monday}: {learners:,} learners have a report, {files:,} files")
         for warning in outcome.warnings:
             say(warning)
     if outcome.warnings:

@@ -1,6 +1,6 @@
 """`irt job`, `irt nightly` and `irt runs`: parse, call, print. For timers, CronJobs and people.
 
-Exit codes: 0 done; 1 it ran and failed; 2 the request is wrong.
+Exit codes: 0 done; 1 it ran and failed; 2 the request is wrong; 3 an invariant is violated (IRT_INVARIANTS_STRICT).
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ import typer
 from irt_assets.blocks import Moment, table
 from irt_assets.cli.console import AsJson, Here, escape, out, print_blocks, print_json, say
 from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store
-from irt_assets.common.job_names import NIGHTLY_JOB
+from irt_assets.common.job_names import INVARIANT_REPORT, NIGHTLY_JOB
 from irt_assets.common.partitions import DAYS
+from irt_assets.invariants.open_violations import open_violations
 from irt_assets.runs.in_process_runs import SENSORS, Outcome, evaluate
 from irt_assets.runs.start import start, wait_for_the_daemon
 from jobs.daemons import daemon_alive
 from jobs.plans import plan_of
 from jobs.stuck_runs import SHOWN_OF_AN_ID, cancel_run, fail_lost_runs, stuck_runs
+from resources.alerts.unit_failure import VIOLATED
 from resources.postgres.database import Database
 from resources.settings import Settings, in_a_pod
 
@@ -58,8 +60,14 @@ def job(
         str | None, typer.Option(help="This day, week or month, even if it has been made already.")
     ] = None,
     here: Here = False,
+    if_missing: Annotated[
+        bool, typer.Option("--if-missing", help="Only what is missing, also where a person started the unit or Job.")
+    ] = False,
 ) -> None:
     """Do what the schedule's next tick would do and wait for it: make whatever its look-back is missing.
+
+    Where a person started its unit of systemd or its Job of Kubernetes, the last day or week that is over is made
+    again.
 
     If the daemon is running, the runs go through its queue, and runs under way are waited for. If it is not, or stops
     before they start, they run here, followed by what sensors and automation would have launched: drift, reports, late
@@ -72,10 +80,16 @@ def job(
         return
     plan, partitions = plan_of(name), None if partition is None else [partition]
     with current_instance(database) as instance:
-        outcomes = _as_they_end(start(instance, settings, database, name, partitions, here=here))
+        outcomes = _as_they_end(start(instance, settings, database, name, partitions, here=here, if_missing=if_missing))
     if all(outcome.job != plan.job for outcome in outcomes):
         say(f"{plan.job}: nothing is missing. {plan.description}")
     _require_success(outcomes)
+    if plan.asset == INVARIANT_REPORT and settings.irt_invariants_strict:
+        with database.connect() as connection:
+            violated = [one.invariant for one in open_violations(connection) if one.severity == "error"]
+        if violated:
+            say(f"violated: {', '.join(violated)}")
+            raise typer.Exit(VIOLATED)
 
 
 def _tick(settings: Settings, database: Database, sensor: str) -> None:

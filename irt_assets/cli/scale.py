@@ -67,20 +67,21 @@ def init(
     ] = None,
 ) -> None:
     """Freeze a scale's anchors and publish their values. Done once."""
-    settings = current_settings()
     database = current_database()
     done = initialise(
         database,
         scale,
-        first_month=settings.irt_first_month,
+        first_month=database.settings.irt_first_month,
         mu=mu,
         sigma=sigma,
         model=model,
         thresholds=settings_of(setting),
         engine=engine,
-        window=OriginWindow(*_window_of(origin), build(engine, settings), current_store(database)) if origin else None,
+        window=OriginWindow(*_window_of(origin), build(engine, database.settings), current_store(database))
+        if origin
+        else None,
     )
-    say(f"scale {scale}: {done.anchors} anchors frozen and published from {settings.irt_first_month} on")
+    say(f"scale {scale}: {done.anchors} anchors frozen and published from {database.settings.irt_first_month} on")
     if done.errors_assumed:
         out.print(
             f"  {done.errors_assumed} of them came without errors: those of a calibration with n = 500 are assumed"

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from irt_assets.cli.console import out, say
-from irt_assets.cli.installation import current_settings, database_as_it_is
+from irt_assets.cli.installation import database_as_it_is
 from irt_assets.servers.demo_services import example_request
 from irt_assets.servers.stack import Stack
 from resources.postgres.database import embedded_postgres
@@ -25,11 +25,10 @@ def serve(
     read_only: Annotated[bool, typer.Option("--read-only", help="Show everything, change nothing.")] = False,
 ) -> None:
     """Start the Dagster UI, its daemon and code server, until interrupted."""
-    settings = current_settings()
     database = database_as_it_is()
-    with server_of_our_own(settings):
+    with server_of_our_own(database.settings):
         upgrade(database)
-        serve_until_interrupted(Stack(settings, database, read_only=read_only))
+        serve_until_interrupted(Stack(database.settings, database, read_only=read_only))
 
 
 def serve_until_interrupted(stack: Stack) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from irt_assets.cli.console import AsJson, print_json, say
 from irt_assets.cli.installation import current_database, current_settings, database_as_it_is
@@ -105,7 +106,14 @@ def _listening(host: str | None) -> list[str]:
     return [] if host is None else ["--host", host]
 
 
-@app.command()
+class _Health(TyperCommand):
+    """`irt health`, where `--probe` without a server, as the documents type it, asks all of them."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, args[:-1] if args[-1:] == ["--probe"] else args)
+
+
+@app.command(cls=_Health)
 def health(
     probe: Annotated[Server | None, typer.Option(help="Check only this server.")] = None,
     config: Annotated[bool, typer.Option("--config", help="Check only the settings; connect to nothing.")] = False,

@@ -13,10 +13,10 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from irt_assets.blocks import Badge, Text, table
+from irt_assets.blocks import Text, table
 from irt_assets.cli.console import AsJson, escape, out, print_blocks, print_json
-from irt_assets.cli.installation import current_database, current_instance, current_settings
-from irt_assets.common.wording import counted, some_of, span
+from irt_assets.cli.installation import current_database, current_instance
+from irt_assets.common.wording import counted, shortened, some_of, span
 from irt_assets.gates.month_judged import MonthState
 from jobs.alerts import backup_alert
 from jobs.overview import OnSpark, Overview, as_dict, collect_overview
@@ -41,16 +41,15 @@ def status(
     ] = False,
 ) -> None:
     """Everything on a screen: the daemon, every schedule and month, what is open, what runs."""
-    settings = current_settings()
     database = current_database()
     with current_instance(database) as instance:
         keep_connections(instance)
         fail_lost_runs(instance)
-        overview = collect_overview(database, instance, settings, read_again=fresh)
+        overview = collect_overview(database, instance, database.settings, read_again=fresh)
     if as_json:
         print_json(as_dict(overview))
     else:
-        _print(overview, ZoneInfo(settings.irt_time_zone))
+        _print(overview, ZoneInfo(database.settings.irt_time_zone))
     if any(month.state not in ("green", "origin") for month in overview.months):
         raise typer.Exit(1)
 
@@ -69,11 +68,7 @@ def _print(overview: Overview, zone: ZoneInfo) -> None:
         out.print(f"backup: {mark} {at(overview.last_backup.made_at)} {escape(overview.last_backup.address)}")
     if overview.on_spark:
         out.print(_spark_line(overview.on_spark))
-    marks = {(True, False): Badge("on", "good"), (True, True): Badge("late", "bad")}
-    rows = [
-        (s.job, marks.get((s.on, bool(s.late)), Badge("off")), at(s.last_tick), s.result, at(s.next_tick), s.newest)
-        for s in overview.schedules
-    ]
+    rows = [(s.job, s.badge, at(s.last_tick), s.result, at(s.next_tick), s.newest) for s in overview.schedules]
     print_blocks(table(("schedule", "", "last tick", "its runs", "next tick", "newest"), rows))
     for late in filter(None, (s.late for s in overview.schedules)):
         out.print(f"[red]late[/red] {escape(late)}")
@@ -81,8 +76,11 @@ def _print(overview: Overview, zone: ZoneInfo) -> None:
     print_blocks(table(("month", "scale", "state", "why"), [*_months(overview.months)]))
     if overview.waiting:
         out.print(f"{escape(waiting_line(overview.waiting))} → irt release list")
-    _some("violated", [f"{v.invariant}: {v.subjects} open, e.g. {_short(v.example)}" for v in overview.violations])
-    _some("alert", [f"{at(a.opened_at)} {a.partition} {_short(a.what)}" for a in overview.alerts])
+    _some(
+        "violated",
+        [f"{v.invariant}: {v.subjects} open, e.g. {shortened(v.example, LONGEST)}" for v in overview.violations],
+    )
+    _some("alert", [f"{at(a.opened_at)} {a.partition} {shortened(a.what, LONGEST)}" for a in overview.alerts])
     _some("run", [f"{r.name} {r.partition} {r.status} since {at(r.since)}" for r in overview.runs])
 
 
@@ -114,7 +112,7 @@ def _months(states: Sequence[MonthState]) -> Iterator[tuple[Text, ...]]:
             why = whys.get(state, f"{len(months)} months")
             yield span(months[0].month, months[-1].month), scale_id, state.badge, why
         else:
-            yield from ((one.month, scale_id, state.badge, _short(one.why)) for one in months)
+            yield from ((one.month, scale_id, state.badge, shortened(one.why, LONGEST)) for one in months)
 
 
 def _some(what: str, lines: list[str]) -> None:
@@ -122,7 +120,3 @@ def _some(what: str, lines: list[str]) -> None:
         out.print(f"[bold]{what}[/bold] {escape(line)}")
     if len(lines) > LINES_SHOWN:
         out.print(f"[bold]{what}[/bold] … and {len(lines) - LINES_SHOWN} more (--json shows all)")
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

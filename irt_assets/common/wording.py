@@ -48,6 +48,11 @@ def span(first: str, last: str) -> str:
     return first if first == last else f"{first}…{last}"
 
 
+def shortened(text: str, most: int = 60) -> str:
+    """The first `most` characters: an id may be of any length."""
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
 def with_capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 

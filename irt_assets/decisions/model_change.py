@@ -45,7 +45,7 @@ from irt_assets.responses.scales import Scale, initialised_scale, read_scales
 from irt_assets.responses.snapshot import FIT_COLUMNS, read_snapshot
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
-from resources.postgres.database import Database, advisory_lock
+from resources.postgres.database import Database, advisory_lock, one_value
 
 MODELS: tuple[Model, ...] = get_args(Model)
 MOST_NAMED = 10
@@ -306,13 +306,10 @@ def _with_origin(connection: psycopg.Connection, change: ModelChange) -> ModelCh
     """Adds the origin window that has to be fitted again and, for a bank's anchors, whether they fit the new model."""
     scale_id, before, after = change.scale_id, change.before, change.after
     start = Month(change.first_month).start
-    row = connection.execute(
-        "SELECT origin->>'kind' FROM calibration_scale WHERE scale_id = %s", (scale_id,)
-    ).fetchone()
+    kind = one_value(connection, "SELECT origin->>'kind' FROM calibration_scale WHERE scale_id = %s", (scale_id,))
     anchors = read_anchors(connection, scale_id, before.anchor_version)
-    assert row is not None
     assert anchors is not None
-    if row[0] == "bank":
+    if kind == "bank":
         guessing = dict(zip(anchors.item_ids, anchors.c.tolist(), strict=True))
         if item_model(after.model).guesses:
             require_guessing(scale_id, guessing)

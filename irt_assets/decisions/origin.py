@@ -26,10 +26,11 @@ from irt_assets.engines.registry import installed
 from irt_assets.gates import gates
 from irt_assets.gates.misfit import misfit_in_words
 from irt_assets.gates.model_gates import eigenvalue_ratio
-from irt_assets.ledger import encoding, fits
+from irt_assets.ledger import fits
 from irt_assets.ledger.anchors import Anchors, Topics, freeze_anchors
+from irt_assets.ledger.encoding import encode
 from irt_assets.ledger.fit_spec import StagedSpec
-from irt_assets.ledger.origin_fit import OriginFit, keep_calibration, note_anchors, origin_fit
+from irt_assets.ledger.origin_fit import OriginFit, note_anchors, origin_fit
 from irt_assets.ledger.publications import Publication, publish
 from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
@@ -207,8 +208,8 @@ def write_origin_fit(
         fitted_at=one_value(connection, "SELECT now()"),
         fit_code_version=code_version(),
         run_id=None,
+        calibration=encode(fitted.calibration),
     )
-    keep_calibration(connection, fit_id, encoding.encode(fitted.calibration))
     linked = fits.linked_fit(connection, scale_id, "origin", window[0], engine)
     assert linked is not None
     left_out = left_out_of(linked, rules)

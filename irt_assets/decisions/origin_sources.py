@@ -31,7 +31,6 @@ from irt_assets.psychometrics.linking.linking import assumed_errors
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, store_attempts
 from irt_assets.responses.window import judged_window, share_for_run, whole_log
-from resources.cluster.relational import most_for_run
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore, key_part
 from resources.postgres.database import Database
@@ -170,10 +169,10 @@ def fit_window(database: Database, scale_id: str, window: OriginWindow, rules: R
             )
         scale = replace(scales[scale_id], rules=rules, model=model)
         run = whole_log(connection, window.start, window.end, {scale_id: scale})
-        if share_for_run(run, window.start, window.end) < 1:
+        if share_for_run(run, database.settings.most_for_run, window.start, window.end) < 1:
             raise PermanentFailure(
                 f"the window {window.start:%Y-%m-%d} to {window.end:%Y-%m-%d} has more attempts than IRT_SPARK_SAMPLE "
-                f"allows a run to read, {most_for_run():,}: name fewer days (`--origin FROM:TO`)"
+                f"allows a run to read, {database.settings.irt_spark_sample:,}: name fewer days (`--origin FROM:TO`)"
             )
         judged = judged_window(connection, window.start, window.end, {scale_id: scale}, run)
         judgement = judged.judgements[scale_id]

@@ -96,7 +96,7 @@ def recalibrate(
         raise PermanentFailure(
             f"no month of {window} is green: " + "; ".join(f"{m} {w}" for m, w in basis.passed_over.items())
         )
-    if large := [one.month for one in snapshots if sample_for_run(one, scale_id)]:
+    if large := [one.month for one in snapshots if sample_for_run(one, database.settings.most_for_run, scale_id)]:
         raise PermanentFailure(
             f"months that are fitted together are read whole, and {', '.join(large)} has more attempts than "
             "IRT_SPARK_SAMPLE allows: name other months, or set it higher where there is memory for them"

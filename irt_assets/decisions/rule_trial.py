@@ -27,6 +27,7 @@ from irt_assets.gates.agreement import read_agreement
 from irt_assets.gates.evidence import MonthFile, Verdict, load_evidence
 from irt_assets.gates.gates import SET_GATES, item_problems
 from irt_assets.ledger.fit_spec import LinkingConstants
+from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
 from irt_assets.responses.scales import RuleChange, change_rules, consider_rules, read_scales
 from irt_assets.responses.snapshot import current_snapshot, take_snapshot
 from irt_assets.spark.window import judge_on_spark
@@ -48,11 +49,11 @@ DONE_AGAIN = {
 @dataclass(frozen=True)
 class Judged:
     """A month of a scale as it stands: what the gates and the checks that warn say, the items held back and why, and
-    the numbers of its linked fit: a, b by item and the linking constants, None where it is not linked."""
+    the numbers of its linked fit: the items and the linking constants, None where it is not linked."""
 
     verdicts: dict[str, Verdict]
     held: dict[str, list[str]]
-    items: dict[str, tuple[float, float]]
+    items: dict[str, ItemRow]
     constants: LinkingConstants | None
 
     @property
@@ -106,12 +107,13 @@ class RuleTrial:
                 yield f"{name}: {getattr(before.constants, name):.4f} → {getattr(after.constants, name):.4f}"
         both = sorted(before.items.keys() & after.items.keys())
         if both:
-            moved = np.array([np.subtract(after.items[item], before.items[item]) for item in both])
-            farthest = int(np.abs(moved[:, 1]).argmax())
-            rms = np.sqrt((moved**2).mean(axis=0))
+            old, new = (ItemParameters.of_rows(both, map(of.items.get, both)) for of in (before, after))
+            moved = np.array([new.a - old.a, new.b - old.b])
+            farthest = int(np.abs(moved[1]).argmax())
+            rms = np.sqrt((moved**2).mean(axis=1))
             yield (
                 f"{counted(len(both), 'item')} in both: a differs by {rms[0]:.4f} and b by {rms[1]:.4f} (root mean "
-                f"square); b of {both[farthest]} most, by {moved[farthest, 1]:+.4f}"
+                f"square); b of {both[farthest]} most, by {moved[1, farthest]:+.4f}"
             )
 
 
@@ -199,7 +201,7 @@ def _judged(connection: psycopg.Connection, store: ObjectStore, month: str, scal
     return Judged(
         verdicts,
         {item: found for item, found in problems.items() if found},
-        {item: (values.a, values.b) for item, values in fit.values.items()} if fit else {},
+        fit.values if fit else {},
         fit.constants if fit else None,
     )
 

@@ -5,15 +5,30 @@ What does not belong here: reading them from the ledger.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from irt_assets.blocks import Moment, Span, Table, Text, table
-from irt_assets.common.dashboard_pages import address
-from irt_assets.decisions.proposals import Proposal
+from irt_assets.blocks import (
+    Badge,
+    Block,
+    Moment,
+    Paragraph,
+    Span,
+    Table,
+    Text,
+    notice,
+    number,
+    pairs,
+    prose,
+    table,
+)
+from irt_assets.common.dashboard_pages import page_link
+from irt_assets.common.wording import sentence
+from irt_assets.decisions.proposals import Proposal, State
 from irt_assets.ledger.decisions import Decision
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.psychometrics.core.items import ItemRow
+from irt_assets.psychometrics.linking.placement import Suspect
 
 DECIDED = {
     "accept": "accepted",
@@ -26,32 +41,81 @@ DECIDED = {
 }
 
 
-def proposals_table(found: Iterable[Proposal], *, states: bool = False) -> Table:
-    """A row a proposal, with what to look at or, of any proposals, what state each is in."""
+def proposal(p: Proposal, superseded: str = "") -> Iterator[Block]:
+    """Why it needs a decision or none, what to look at before it is accepted, and what is known of it. superseded: why
+    one that is out of date cannot be decided on."""
+    lead = {State.OPEN: _why_it_waits(p), State.SUPERSEDED: superseded}.get(p.state, p.decided)
+    yield Paragraph(sentence(lead or p.standing), "lead")
+    for caution in p.cautions:
+        yield notice((Badge("look at", "warning"), " ", *prose(caution)), "warning")
+    yield pairs(evidence(p))
+
+
+def _why_it_waits(p: Proposal) -> str:
+    n = f"{p.n:,} answers" if p.n else "answers"
+    month = f"{p.window} proposes b = {number(p.new.b)} from {n}"
+    if p.old is None:
+        return f"{month}; nothing was ever published for it."
+    drifted = f": {p.severity} drift{f' ({p.kind})' if p.kind else ''}" if p.severity in ("medium", "high") else ""
+    moved = f"{month}, where b = {number(p.old.b)} is published{drifted}."
+    if p.settled:
+        return f"{moved} It needs no decision: {p.settled}."
+    confirms = " It needs no decision: it confirms what is published, or something newer was decided."
+    return moved if p.asks else moved + confirms
+
+
+def proposals_table(
+    found: Sequence[Proposal], *, states: bool = False, dashboard: str | None = None, caption: str = "Proposals"
+) -> Table:
+    """A row a proposal, with what to look at or, of any proposals, what state each is in. dashboard: as of
+    `page_link`."""
     formats = {"wABC": ".3f", "answers": ","}
     rows = [
         (
-            Span(str(p.reference), link=address("proposal", proposal=str(p.reference))),
+            page_link(str(p.reference), "proposal", dashboard=dashboard, proposal=str(p.reference)),
             str(p.old or "nothing"),
             str(p.new),
             p.wabc,
             drift_in_a_word(p),
             p.n,
-            p.standing if states else ", ".join(remarks(p)),
+            p.standing if states else "; ".join(remarks(p)) or None,
         )
         for p in found
     ]
     columns = ("proposal", "published", "proposed", "wABC", "drift", "answers", "state" if states else "look at")
-    return table(columns, rows, numbers=formats, caption="Proposals")
+    return table(columns, rows, numbers=formats, caption=caption)
 
 
-def decisions_table(taken: Iterable[Decision], zone: str = "UTC", empty: str = "none") -> Table:
-    """A row a decision; `on`: the proposal, or the anchor in its month."""
+def decisions_table(
+    taken: Sequence[Decision],
+    zone: str = "UTC",
+    empty: str = "none",
+    *,
+    dashboard: str | None = None,
+    caption: str = "Decisions",
+) -> Table:
+    """A row a decision, below the caption; `on`: the proposal, the anchor in its month, or the item. dashboard: see
+    `page_link`."""
     columns = ("on", "decision", "by", "when", "in force from", "why")
     rows = [
-        (d.on, DECIDED.get(d.what, d.what), d.by, Moment(d.at, zone), d.in_force_from or None, d.reason) for d in taken
+        (_subject(d, dashboard), DECIDED.get(d.what, d.what), d.by, Moment(d.at, zone), d.in_force_from or None)
+        + (d.reason,)
+        for d in taken
     ]
-    return table(columns, rows, empty=empty, caption="Decisions")
+    return table(columns, rows, empty=empty, caption=caption if taken else "")
+
+
+def _subject(d: Decision, dashboard: str | None) -> Span:
+    if d.what in ("accept", "reject", "undo"):
+        return page_link(d.on, "proposal", dashboard=dashboard, proposal=d.on)
+    return page_link(d.on, "item", dashboard=dashboard, scale=d.scale_id, item=d.item_id)
+
+
+def moved_table(moved: Mapping[str, Suspect], link: Callable[[str], Text], caption: str = "") -> Table:
+    """Anchors that moved against the others, by item; `link`: each by its name."""
+    changes = {"change in b": "+.2f", "change in a": "+.2f", "standard errors": "+.1f"}
+    rows = [(link(item), of.shown, of.delta_b, of.delta_a, of.z) for item, of in moved.items()]
+    return table(("anchor", "moved by", *changes), rows, numbers=changes, caption=caption)
 
 
 def publication_facts(row: Mapping[str, Any], zone: str = "UTC") -> dict[str, Text | None]:

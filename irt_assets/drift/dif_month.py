@@ -32,7 +32,7 @@ from irt_assets.responses.window import scored_sittings_of
 from resources import tables
 from resources.files.object_store import ObjectStore
 from resources.postgres import warehouse
-from resources.postgres.database import Database
+from resources.postgres.database import Database, database_settings
 
 Row = dict[str, Any]
 
@@ -138,10 +138,11 @@ def answers_of(
     snapshot = snapshot_of(connection, month, fit.snapshot_hash)
     if snapshot is None:
         return Refused(f"the answers that the fit of {month} was made from are no longer kept: materialise it again")
+    most = database_settings(connection).most_for_run
     if fit.snapshot_hash not in files:
-        files[fit.snapshot_hash] = read_for_run(store, snapshot, FIT_COLUMNS)
+        files[fit.snapshot_hash] = read_for_run(store, snapshot, most, FIT_COLUMNS)
     scored, forms = scored_sittings_of(files[fit.snapshot_hash], scale.scale_id)
-    sample = sample_for_run(snapshot, scale.scale_id)
+    sample = sample_for_run(snapshot, most, scale.scale_id)
     return Answers(scored.responses, scored.learners, forms, fit.model_spec.latent_shape, sample)
 
 

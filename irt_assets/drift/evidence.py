@@ -44,6 +44,7 @@ from irt_assets.responses.columns import codes, numbers
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import current_snapshot, read_for_run, sample_for_run
 from resources.files.object_store import ObjectStore
+from resources.postgres.database import database_settings
 
 COLUMNS = (
     *("user_id", "item_id", "scale_id", "completed_at", "correct", "response", "response_time_ms", "hints_used"),
@@ -243,14 +244,14 @@ def attempts_of(connection: psycopg.Connection, store: ObjectStore, month: str, 
     snapshot = current_snapshot(connection, month)
     if snapshot is None:
         return None
-    table = read_for_run(store, snapshot, COLUMNS, (scale.scale_id,))
+    table = read_for_run(store, snapshot, database_settings(connection).most_for_run, COLUMNS, (scale.scale_id,))
     return table.filter(pc.equal(table["scale_id"], scale.scale_id))
 
 
 def sample_of(connection: psycopg.Connection, month: str, scale: Scale) -> str:
     """The sample of learners that `attempts_of` gives, in words; empty where it gives everybody."""
     snapshot = current_snapshot(connection, month)
-    return sample_for_run(snapshot, scale.scale_id) if snapshot else ""
+    return sample_for_run(snapshot, database_settings(connection).most_for_run, scale.scale_id) if snapshot else ""
 
 
 def _log_times(table: pa.Table) -> npt.NDArray[np.float64]:

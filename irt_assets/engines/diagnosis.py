@@ -10,8 +10,9 @@ from pydantic import SecretStr
 from irt_assets.engines import registry
 from irt_assets.engines.registry import DEFAULT, enabled, installed, r_packages
 from resources.doctor import Finding
-from resources.r_runtime import INSTALL_R, INSTALL_RPY2, RPY2, r_runtime, rpy2_version
+from resources.r_runtime import INSTALL_R, RPY2, r_runtime
 from resources.settings import Settings
+from resources.version import installed_version, way_to_install
 
 
 def engine_findings(settings: Settings) -> Iterator[Finding]:
@@ -42,7 +43,7 @@ def _r() -> Iterator[Finding]:
         for package, names in needed.items():
             of_these = f"only the engine {' and '.join(names)} needs it"
             yield _package(f"R package {package.name}", runtime.packages[package.name], of_these, package.install)
-    yield _package(RPY2, rpy2_version(), need, INSTALL_RPY2)
+    yield _package(RPY2, installed_version(RPY2), need, way_to_install("r"))
 
 
 def _usage_finding(settings: Settings, engine: str, absence: str | None) -> Finding:

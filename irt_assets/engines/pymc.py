@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from irt_assets.engines.spec import EngineSpec, PythonPackage
 from irt_assets.psychometrics.core.options import MODELS
+from resources.version import way_to_install
 
 if TYPE_CHECKING:
     from irt_assets.engines import Calibrator
@@ -28,5 +29,5 @@ SPEC = EngineSpec(
     runs_in="child process",
     kind="pymc",
     has_draws=True,
-    python_packages=(PythonPackage("pymc", "make venv EXTRAS=bayes"),),
+    python_packages=(PythonPackage("pymc", way_to_install("bayes")),),
 )

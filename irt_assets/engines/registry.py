@@ -9,11 +9,12 @@ from irt_assets.engines import em, pymc, r_engines
 from irt_assets.engines.spec import EngineSpec, RPackage
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from resources.failures import PermanentFailure
-from resources.r_runtime import missing_r, r_runtime
+from resources.r_runtime import RPY2, missing_r, r_runtime
 
 if TYPE_CHECKING:
     from irt_assets.engines import Calibrator
     from resources.settings import Settings
+from resources.version import installed_version, is_checkout
 
 ENGINES: tuple[EngineSpec, ...] = (
     em.SPEC,
@@ -95,7 +96,7 @@ def installed(name: str, settings: Settings) -> str | None:
     for package in spec.python_packages:
         if package.version is None:
             return f"engine {name} needs the package {package.name}: {package.install}"
-    if spec.in_r_service(settings):
+    if spec.in_r_service(settings) or (spec.r_packages and not is_checkout() and installed_version(RPY2) is None):
         needed = {"R_IRT_BASE_URL": settings.r_irt_base_url, "R_IRT_INTERNAL_TOKEN": settings.r_irt_internal_token}
         missing = " and ".join(setting for setting, value in needed.items() if value is None)
         return f"engine {name} calls the R IRT service: set {missing} (docs/how-to/r-service.md)" if missing else None

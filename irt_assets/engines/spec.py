@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import metadata
 from typing import TYPE_CHECKING, Literal
 
 from irt_assets.psychometrics.core.errors import PsychometricsError
+from resources.version import installed_version
 
 if TYPE_CHECKING:
     from irt_assets.engines import Calibrator
@@ -33,10 +33,7 @@ class PythonPackage:
     @property
     def version(self) -> str | None:
         """None where it is not installed."""
-        try:
-            return metadata.version(self.name)
-        except metadata.PackageNotFoundError:
-            return None
+        return installed_version(self.name)
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,8 @@ def build_feature_assets(days: dg.PartitionsDefinition) -> list[dg.AssetsDefinit
             written = write_features(connection, window.start, window.end)
         for day, made in written.items():
             context.add_asset_metadata(
-                {"dagster/row_count": made.rows, "answers": made.answers, "data_hash": made.data_hash} | application(),
+                {"dagster/row_count": made.rows, "answers": made.answers, "data_hash": made.data_hash}
+                | application(database.settings),
                 partition_key=day,
             )
         return dg.MaterializeResult()

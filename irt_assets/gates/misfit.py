@@ -34,11 +34,12 @@ BY_LEVEL = "items of the scale are assigned by level, and learners of one level 
 FITTED_BY_LEVEL = "it was fitted by level, and the scale's items are not assigned by level any more"
 
 
-def reference_window(store: ObjectStore, reference: Reference, scale_id: str) -> Window:
+def reference_window(store: ObjectStore, most: int | None, reference: Reference, scale_id: str) -> Window:
     """Raises PermanentFailure where its answers are not in the store, or are not those that were fitted."""
     table = read_for_run(
         store,
         Snapshot(reference.month or "the origin", reference.snapshot_hash, reference.uri, "", 0, {}, {}),
+        most,
         FIT_COLUMNS,
         (scale_id,),
         lambda problem: (
@@ -55,6 +56,7 @@ def reference_window(store: ObjectStore, reference: Reference, scale_id: str) ->
 
 def compared(
     store: ObjectStore,
+    most: int | None,
     scale: Scale,
     responses: Responses,
     calibration: Calibration,
@@ -66,9 +68,9 @@ def compared(
     """What a month's spec keeps of the comparison: what it was compared with and what came of it, or `why` it could not
     be compared.
 
-    `statistics`: what the month's fit says of the whole set; `guessing`: whether it accounts for guessing. `ratio` is
-    the reference's own, None where its dimensions could not be tested, and `ratio_together` the items that contribute
-    most to it. `lost`: it should have been compared.
+    `most`: how many attempts a run reads; `statistics`: what the month's fit says of the whole set; `guessing`: whether
+    it accounts for guessing. `ratio` is the reference's own, None where its dimensions could not be tested, and
+    `ratio_together` the items that contribute most to it. `lost`: it should have been compared.
     """
     if reference is None:
         return ComparedMisfit(reference=None)
@@ -81,7 +83,7 @@ def compared(
     if scale.rules.fit.assignment == "by_level":
         return ComparedMisfit(**about, why=BY_LEVEL)
     try:
-        before = reference_window(store, reference, scale.scale_id)
+        before = reference_window(store, most, reference, scale.scale_id)
     except PermanentFailure as error:
         return ComparedMisfit(**about, why=str(error), lost=True)
     if len(before.calibration.populations) > 1:

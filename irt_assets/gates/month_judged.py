@@ -66,6 +66,15 @@ class GateStatus:
     asset: str = MONTHLY_ASSETS[-1]
     asked: bool = True
 
+    @property
+    def follows(self) -> bool:
+        """Whether it fails only because another gate does."""
+        return self.why.startswith(NOT_JUDGED)
+
+    @property
+    def failed_itself(self) -> bool:
+        return self.passed is False and not self.follows
+
 
 @dataclass(frozen=True)
 class Newer:
@@ -115,7 +124,7 @@ def classify_month(
         gates = _of_its_time(gates)
     failed = {name: status for name, status in gates.items() if status.passed is False}
     if failed:
-        failures = {name: status.why for name, status in failed.items() if not status.why.startswith(NOT_JUDGED)}
+        failures = {name: status.why for name, status in failed.items() if not status.follows}
         return state(State.RED, "; ".join(f"{name}: {why}" for name, why in failures.items()), _first(failed))
     unknown = {name: status for name, status in gates.items() if status.passed is None}
     if unknown and step is None and failure is None and not any(status.asked for status in unknown.values()):

@@ -80,7 +80,7 @@ def month_states(
 
 def _with_answers(connection: psycopg.Connection, months: list[str]) -> set[str]:
     """The months of which the log has an answer; all of them where the log is in a lake, which is not asked."""
-    if lake() is not None:
+    if lake(connection) is not None:
         return {*months}
     bounds = [Month(month).bounds for month in months]
     return set(

@@ -24,7 +24,7 @@ from irt_assets.invariants.invariant import Invariant, InvariantContext, Verdict
 from irt_assets.invariants.registry import INVARIANTS
 from resources.alerts.outbox import Alert, open_alert, open_keys, resolve_alert
 from resources.files.object_store import ObjectStore
-from resources.postgres.database import Database, advisory_lock
+from resources.postgres.database import Database, advisory_lock, one_value
 
 
 @dataclass(frozen=True)
@@ -195,9 +195,11 @@ def resolve_told_by_checks(connection: psycopg.Connection, partition: str) -> in
 
 
 def _alerted_by_checks(connection: psycopg.Connection, partition: str) -> bool:
-    row = connection.execute(
-        """SELECT 1 FROM alert WHERE resolved_at IS NULL AND partition = %s
-             AND (starts_with(key, 'check ') OR starts_with(key, 'run ') OR starts_with(key, 'held ')) LIMIT 1""",
-        (partition,),
-    ).fetchone()
-    return row is not None
+    return bool(
+        one_value(
+            connection,
+            """SELECT 1 FROM alert WHERE resolved_at IS NULL AND partition = %s
+                 AND (starts_with(key, 'check ') OR starts_with(key, 'run ') OR starts_with(key, 'held ')) LIMIT 1""",
+            (partition,),
+        )
+    )

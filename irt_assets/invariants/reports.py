@@ -40,7 +40,7 @@ class _File:
     reads_files=True,
 )
 def report_files_are_as_they_were_written(look: InvariantContext) -> Found:
-    n: int = one_value(look.connection, "SELECT count(*) FROM report_artifacts")
+    n: int = one_value(look.connection, "SELECT count(*) FROM report_file")
     if not n:
         yield NotTested("no report has been written yet")
         return
@@ -80,13 +80,13 @@ def report_files_are_as_they_were_written(look: InvariantContext) -> Found:
 
 def _by_week(look: InvariantContext) -> Iterator[tuple[list[_File], list[tuple[str, str]]]]:
     """The files of each week of learners, then those of the bank, each with the URLs that are not in this store."""
-    weeks = [week for (week,) in look.connection.execute("SELECT DISTINCT week_start FROM report_artifacts")]
+    weeks = [week for (week,) in look.connection.execute("SELECT DISTINCT week_start FROM report_file")]
     newest_week = max((week for week in weeks if week is not None), default=None)
-    newest_month = one_value(look.connection, "SELECT max(split_part(\"window\", '/', 1)) FROM report_artifacts")
+    newest_month = one_value(look.connection, "SELECT max(split_part(\"window\", '/', 1)) FROM report_file")
     for week in sorted(weeks, key=str):
         files, elsewhere = [], []
         for artifact_id, user, window, kind, url, digest in look.connection.execute(
-            """SELECT artifact_id, user_id, "window", format, url, sha256 FROM report_artifacts
+            """SELECT artifact_id, user_id, "window", format, url, sha256 FROM report_file
                WHERE week_start IS NOT DISTINCT FROM %s ORDER BY url""",
             (week,),
         ):

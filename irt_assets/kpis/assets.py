@@ -48,7 +48,7 @@ def build_kpi_assets(weeks: dg.PartitionsDefinition, days: dg.PartitionsDefiniti
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": written.learners,
-                **application(),
+                **application(database.settings),
                 "KPIs": md(kpi_table(written)),
                 **_medians(written),
                 "without a value": md(_reason_table(written)),
@@ -77,7 +77,7 @@ def build_kpi_assets(weeks: dg.PartitionsDefinition, days: dg.PartitionsDefiniti
                 "week": week,
                 "dagster/row_count": len(frame),
                 "idle learners": len(frame),
-                **application(),
+                **application(database.settings),
                 "without a value": md(_reason_table(written)),
             }
         )

@@ -42,7 +42,7 @@ def weeks_of(connection: psycopg.Connection, user_id: str, most: int) -> list[We
     return records(
         connection,
         Week,
-        """SELECT week_start, kpis, updated_at FROM weekly_kpi WHERE user_id = %s
+        """SELECT week_start, kpis, greatest(updated_at, inactivity_at) AS updated_at FROM weekly_kpi WHERE user_id = %s
                ORDER BY week_start DESC LIMIT %s""",
         (user_id, most),
     )
@@ -64,11 +64,10 @@ def last_weeks(connection: psycopg.Connection, most: int) -> list[date]:
 
 def version_of(connection: psycopg.Connection, week: date) -> tuple[int, datetime | None]:
     """A week's number of rows and when the last was written: its quartiles are unchanged while both are."""
-    row = connection.execute(
-        "SELECT count(*), max(updated_at) FROM weekly_kpi WHERE week_start = %s", (week,)
-    ).fetchone()
-    assert row is not None
-    return row[0], row[1]
+    [(n, updated_at)] = connection.execute(
+        "SELECT count(*), max(greatest(updated_at, inactivity_at)) FROM weekly_kpi WHERE week_start = %s", (week,)
+    ).fetchall()
+    return n, updated_at
 
 
 def quartiles(connection: psycopg.Connection, week: date) -> list[Quartiles]:
@@ -78,12 +77,11 @@ def quartiles(connection: psycopg.Connection, week: date) -> list[Quartiles]:
         for name in RANGES
     )
     record = ", ".join(f'"{name}" float8' for name in RANGES)
-    row = connection.execute(
+    [row] = connection.execute(
         f"""SELECT count(*), {columns} FROM weekly_kpi, jsonb_to_record(kpis) AS of_one ({record})
             WHERE week_start = %s""".encode(),
         (week,),
-    ).fetchone()
-    assert row is not None
+    ).fetchall()
     return [
         Quartiles(week, name, row[0], n, *(of or (None, None, None)))
         for name, n, of in zip(RANGES, row[1::2], row[2::2], strict=True)

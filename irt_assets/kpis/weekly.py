@@ -122,7 +122,8 @@ def quiet(run: Run, end: datetime, scales: Scales, published: Published) -> pd.D
 def write_quiet(connection: psycopg.Connection, week: str, now: datetime) -> pd.DataFrame:
     """Set only P and S of idle learners in the week of a Monday's key; returns what was set.
 
-    A learner without a row in that week gets one whose other KPIs are null, for the week was not computed.
+    A learner without a row in that week gets one whose other KPIs are null, for the week was not computed. `updated_at`
+    stays: who asks for the weeks computed last gets whole ones.
     """
     start, end = week_bounds(week)
     warehouse.own(connection, tables.weekly_kpi, {"week_start": start.date()})
@@ -137,12 +138,12 @@ def write_quiet(connection: psycopg.Connection, week: str, now: datetime) -> pd.
             for user, record in zip(frame["user_id"], frame["kpis"], strict=True):
                 copy.write_row((user, json.dumps(record, allow_nan=False)))
         cursor.execute(
-            """INSERT INTO weekly_kpi (user_id, week_start, kpis)
-               SELECT user_id, %(week)s, %(blank)s::jsonb FROM quiet ON CONFLICT DO NOTHING""",
-            {"week": start.date(), "blank": json.dumps(blank)},
+            """INSERT INTO weekly_kpi (user_id, week_start, kpis, updated_at)
+               SELECT user_id, %(week)s, %(blank)s::jsonb, %(monday)s FROM quiet ON CONFLICT DO NOTHING""",
+            {"week": start.date(), "blank": json.dumps(blank), "monday": start},
         )
         cursor.execute(
-            """UPDATE weekly_kpi w SET updated_at = now(), kpis = w.kpis
+            """UPDATE weekly_kpi w SET inactivity_at = now(), kpis = w.kpis
                  || jsonb_build_object('P', q.kpis->'P', 'S', q.kpis->'S')
                  || jsonb_build_object('why', (coalesce(w.kpis->'why', '{}') - 'P' - 'S') || (q.kpis->'why'))
                  || jsonb_build_object('assumed', (coalesce(w.kpis->'assumed', '{}') - 'S') || (q.kpis->'assumed'))

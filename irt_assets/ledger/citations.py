@@ -17,7 +17,7 @@ CITATIONS = {
     "posterior_draws": """
         SELECT spec->'draws'->>'uri' AS name, spec->'draws'->>'sha256' AS sha256 FROM fit_staging
         WHERE spec->'draws'->>'uri' IS NOT NULL""",
-    "reports": "SELECT url AS name, sha256 FROM report_artifacts",
+    "reports": "SELECT url AS name, sha256 FROM report_file",
 }
 """For each folder of the store, the queries for its files' names in rows and the recorded sha256."""
 

@@ -49,8 +49,8 @@ class Decision:
 
     @property
     def on(self) -> str:
-        """The proposal, or the anchor in its month, as people name it."""
-        return f"{self.window}/{self.item_id}"
+        """The proposal, the anchor in its month, or the item that is used or not, as people name it."""
+        return f"{self.window}/{self.item_id}" if self.window else self.item_id
 
     @property
     def in_force_from(self) -> str:

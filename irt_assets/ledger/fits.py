@@ -15,7 +15,6 @@ from functools import cached_property
 from typing import Any
 
 import psycopg
-from psycopg.rows import dict_row
 
 from irt_assets.ledger.encoding import decode, encode
 from irt_assets.ledger.fit_rows import item_rows, testlets_on_the_scale
@@ -41,7 +40,7 @@ from irt_assets.responses.snapshot import Snapshot, differs
 from resources import tables
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres import warehouse
-from resources.postgres.database import first_column, records
+from resources.postgres.database import first_column, named_rows, one_value, records
 from resources.version import code_version
 
 
@@ -181,18 +180,16 @@ def stage(
 
 
 def latest_staged(connection: psycopg.Connection, month: str, scale_id: str, engine: str) -> StagedFit | None:
-    with connection.cursor(row_factory=dict_row) as cursor:
-        row = cursor.execute(
-            f"""SELECT fit_id, month, scale_id, engine, snapshot_hash, calibration, error, error_kind, spec,
-                       code_version, fitted_at
-                FROM {LATEST_STAGED} s WHERE (month, scale_id, engine) = (%s, %s, %s)""",
-            (month, scale_id, engine),
-        ).fetchone()
-    if row is None:
-        return None
-    return StagedFit(
-        **row | {"spec": StagedSpec.from_json(row["spec"], f"{row['fit_id']} ({month}, {scale_id}, {engine})")}
-    )
+    for row in named_rows(
+        connection,
+        f"""SELECT fit_id, month, scale_id, engine, snapshot_hash, calibration, error, error_kind, spec,
+                   code_version, fitted_at
+            FROM {LATEST_STAGED} s WHERE (month, scale_id, engine) = (%s, %s, %s)""",
+        (month, scale_id, engine),
+    ):
+        spec = StagedSpec.from_json(row["spec"], f"{row['fit_id']} ({month}, {scale_id}, {engine})")
+        return StagedFit(**row | {"spec": spec})
+    return None
 
 
 def engines_staged(connection: psycopg.Connection, snapshot: Snapshot, scale_id: str) -> list[str]:
@@ -207,10 +204,11 @@ def engines_staged(connection: psycopg.Connection, snapshot: Snapshot, scale_id:
 
 def engines_tried(connection: psycopg.Connection, month: str, scale_id: str) -> set[str]:
     """The engines that were ever asked to fit the month."""
-    rows = connection.execute(
-        "SELECT DISTINCT engine FROM fit_staging WHERE (month, scale_id) = (%s, %s)", (month, scale_id)
+    return set(
+        first_column(
+            connection, "SELECT DISTINCT engine FROM fit_staging WHERE (month, scale_id) = (%s, %s)", (month, scale_id)
+        )
     )
-    return {engine for (engine,) in rows}
 
 
 def never_linked(connection: psycopg.Connection, staged: StagedFit, run_id: str | None) -> StagedFit:
@@ -218,16 +216,16 @@ def never_linked(connection: psycopg.Connection, staged: StagedFit, run_id: str 
     if connection.execute("SELECT 1 FROM mirt_fit_meta WHERE fit_id = %s", (staged.fit_id,)).fetchone() is None:
         return staged
     fit_id = new_fit_id(staged.month, staged.scale_id, staged.engine)
-    row = connection.execute(
+    fitted_at = one_value(
+        connection,
         f"""INSERT INTO fit_staging (fit_id, month, scale_id, engine, snapshot_hash, calibration, spec, code_version,
                                     run_id, fitted_at)
            SELECT %s, month, scale_id, engine, snapshot_hash, calibration, spec || '{{"linking_constants": null}}',
                   code_version, %s, {TIME_OF_ATTEMPT}
            FROM fit_staging WHERE fit_id = %s RETURNING fitted_at""",
         (fit_id, run_id, staged.month, staged.scale_id, staged.engine, staged.fit_id),
-    ).fetchone()
-    assert row is not None
-    return replace(staged, fit_id=fit_id, fitted_at=row[0])
+    )
+    return replace(staged, fit_id=fit_id, fitted_at=fitted_at)
 
 
 def record_failed_linking(
@@ -257,10 +255,12 @@ def save_linked_fit(
     fitted_at: datetime,
     fit_code_version: str,
     run_id: str | None,
+    calibration: bytes | None = None,
 ) -> None:
     """Complete a fit on the bank's scale, superseding the window's earlier one, in the caller's transaction.
 
-    `linking` is None for an origin, which defines the scale (slope 1, intercept 0).
+    `linking` is None for an origin, which defines the scale (slope 1, intercept 0). `calibration`: the whole fit, where
+    none was staged.
     """
     constants = LinkingConstants.of_origin() if linking is None else LinkingConstants.of(linking)
     latent = Spread(mean=linked.latent_mean, sd=linked.latent_sd)
@@ -297,6 +297,7 @@ def save_linked_fit(
         "code_version": fit_code_version,
         "run_id": run_id,
         "fitted_at": fitted_at,
+        "calibration": calibration,
     }
     import pandas as pd  # takes half a second, only for writers
 
@@ -318,19 +319,15 @@ def linked_fit(
     connection: psycopg.Connection, scale_id: str, kind: str, window_start: datetime, engine: str
 ) -> LinkedFit | None:
     """The window's linked fit that no later one has superseded."""
-    row = (
-        connection.cursor(row_factory=dict_row)
-        .execute(
-            f"""SELECT fit_id, snapshot_hash, data_hash, anchor_hash, converged, model_spec
-                FROM {IN_USE} m WHERE (scale_id, kind, window_start, engine) = (%s, %s, %s, %s)""",
-            (scale_id, kind, window_start, engine),
-        )
-        .fetchone()
-    )
-    if row is None:
-        return None
-    spec = LinkedSpec.from_json(row["model_spec"], f"{row['fit_id']} ({kind}, {scale_id}, {engine})")
-    return LinkedFit(**row | {"model_spec": spec}, items=items_of_fit(connection, row["fit_id"]))
+    for row in named_rows(
+        connection,
+        f"""SELECT fit_id, snapshot_hash, data_hash, anchor_hash, converged, model_spec
+            FROM {IN_USE} m WHERE (scale_id, kind, window_start, engine) = (%s, %s, %s, %s)""",
+        (scale_id, kind, window_start, engine),
+    ):
+        spec = LinkedSpec.from_json(row["model_spec"], f"{row['fit_id']} ({kind}, {scale_id}, {engine})")
+        return LinkedFit(**row | {"model_spec": spec}, items=items_of_fit(connection, row["fit_id"]))
+    return None
 
 
 def read_impact(connection: psycopg.Connection, fit_id: str, compared_with: str | None = None) -> MonthImpact | None:

@@ -56,16 +56,17 @@ def items_of_fit(connection: psycopg.Connection, fit_id: str) -> dict[str, Fitte
     return {row["item_id"]: FittedItem.of(row) for row in rows}
 
 
-def items_of_month(connection: psycopg.Connection, scale: Scale, month: str) -> list[tuple[Any, ...]]:
-    """The items of the month's linked fit in use, those with most flags and the worst fit first: id, params, answers,
-    proportion correct, infit, outfit, RMSD and flags."""
-    return connection.execute(
+def items_of_month(connection: psycopg.Connection, scale: Scale, month: str) -> dict[str, FittedItem]:
+    """The items of the month's linked fit in use, those with most flags and the worst fit first."""
+    rows = named_rows(
+        connection,
         f"""SELECT i.item_id, i.params, i.n_responses, i.p_value, i.infit, i.outfit, i.rmsd, i.flags
            FROM mirt_item_params i JOIN {MONTHS_IN_USE} m USING (fit_id)
            WHERE (m.scale_id, m.engine, m.month) = (%s, %s, %s)
            ORDER BY jsonb_array_length(i.flags) DESC, i.rmsd DESC NULLS LAST, i.item_id""",
         (scale.scale_id, scale.engine, month),
-    ).fetchall()
+    )
+    return {row["item_id"]: FittedItem.of(row) for row in rows}
 
 
 def months_of_item(connection: psycopg.Connection, scale: Scale, item_id: str) -> list[dict[str, Any]]:

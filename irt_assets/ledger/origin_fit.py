@@ -49,11 +49,6 @@ def origin_windows(connection: psycopg.Connection) -> dict[str, tuple[datetime, 
     return {scale_id: (start, end) for scale_id, start, end in rows}
 
 
-def keep_calibration(connection: psycopg.Connection, fit_id: str, calibration: bytes) -> None:
-    """Store the whole calibration with a linked fit that was never staged."""
-    connection.execute("UPDATE mirt_fit_meta SET calibration = %s WHERE fit_id = %s", (calibration, fit_id))
-
-
 def note_anchors(connection: psycopg.Connection, fit_id: str, digest: str) -> None:
     """Record with the fit of an origin window which anchor set was frozen from it."""
     connection.execute("UPDATE mirt_fit_meta SET anchor_hash = %s WHERE fit_id = %s", (digest, fit_id))

@@ -72,7 +72,7 @@ def in_force(connection: psycopg.Connection, scale_id: str, at: datetime) -> Pub
     Where no SD of testlet effects is in force the hash is of the parameters alone.
     """
     rows = _last_published(connection, scale_id, at, item_columns("p"))
-    items = {item: ItemRow.of_columns(*values) for _, item, *values in rows}
+    items = {row["item_id"]: ItemRow.of(row) for row in rows}
     content = [(item, *values.scored_with) for item, values in items.items()]
     testlets = effects_in_force(connection, scale_id, at, items)
     hashed: Any = content if testlets is None else [content, testlets.sd, testlets.of]
@@ -93,13 +93,14 @@ def in_force_at(columns: LiteralString) -> LiteralString:
 def publications_in_force(connection: psycopg.Connection, scale_id: str, at: datetime) -> list[ItemInForce]:
     """The last publication of each item with effective_from ≤ at, by item."""
     rows = _last_published(connection, scale_id, at, f"fit_id, effective_from, {item_columns('p')}")
-    return [ItemInForce(item, ItemRow.of_columns(*values), fit_id, since) for _, item, fit_id, since, *values in rows]
+    return [ItemInForce(row["item_id"], ItemRow.of(row), row["fit_id"], row["effective_from"]) for row in rows]
 
 
 def _last_published(
     connection: psycopg.Connection, scale_id: str, at: datetime, columns: LiteralString
-) -> psycopg.Cursor[tuple[Any, ...]]:
-    return connection.execute(
+) -> list[dict[str, Any]]:
+    return named_rows(
+        connection,
         f"SELECT * FROM ({in_force_at(columns)}) p WHERE scale_id = %(scale)s ORDER BY item_id",
         {"scale": scale_id, "at": at},
     )

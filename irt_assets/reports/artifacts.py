@@ -1,4 +1,4 @@
-"""Report files and their rows in `report_artifacts`: the file first, then the row, so that no row names a missing file.
+"""Report files and their rows in `report_file`: the file first, then the row, so that no row names a missing file.
 
 A report has one row: of a learner, a week and a format, or of a window and a format. Writing it again replaces file and
 row. What does not belong here: what the reports say, and how they look.
@@ -95,7 +95,7 @@ def put(store: ObjectStore, key: str, data: bytes, of: Artifact) -> Artifact:
 def record(connection: psycopg.Connection, artifacts: Iterable[Artifact]) -> None:
     """Write the rows of stored files, replacing earlier rows of the same reports."""
     connection.cursor().executemany(
-        """INSERT INTO report_artifacts (user_id, week_start, "window", format, url, sha256, inputs_hash)
+        """INSERT INTO report_file (user_id, week_start, "window", format, url, sha256, inputs_hash)
                VALUES (%s, %s, %s, %s, %s, %s, %s)
                ON CONFLICT (user_id, week_start, "window", format) DO UPDATE SET url = excluded.url,
                  sha256 = excluded.sha256, inputs_hash = excluded.inputs_hash, generated_at = now()""",
@@ -121,13 +121,13 @@ def weeks(connection: psycopg.Connection, most: int) -> list[WeekOfReports]:
         connection,
         WeekOfReports,
         """WITH RECURSIVE known AS (
-                 SELECT max(week_start) AS week, 1 AS n FROM report_artifacts
+                 SELECT max(week_start) AS week, 1 AS n FROM report_file
                  UNION ALL
-                 SELECT (SELECT max(week_start) FROM report_artifacts WHERE week_start < known.week), n + 1
+                 SELECT (SELECT max(week_start) FROM report_file WHERE week_start < known.week), n + 1
                  FROM known WHERE week IS NOT NULL AND n < %s)
                SELECT week_start, count(*) FILTER (WHERE format = 'html') AS pages,
                       count(*) FILTER (WHERE format = 'pdf') AS pdfs, max(generated_at) AS generated_at
-               FROM known JOIN report_artifacts ON week_start = week GROUP BY 1 ORDER BY 1 DESC""",
+               FROM known JOIN report_file ON week_start = week GROUP BY 1 ORDER BY 1 DESC""",
         (most,),
     )
 
@@ -137,7 +137,7 @@ def _recorded(connection: psycopg.Connection, condition: str, value: str) -> lis
         connection,
         Recorded,
         f"""SELECT artifact_id, format, user_id, week_start, "window", generated_at
-                FROM report_artifacts WHERE {condition}""".encode(),
+                FROM report_file WHERE {condition}""".encode(),
         (value,),
     )
 
@@ -152,7 +152,7 @@ def page_path(artifact_id: int | None, ui_prefix: str) -> str:
 
 def ids(connection: psycopg.Connection, urls: Iterable[str]) -> dict[str, int]:
     """The ids of the rows of these files."""
-    query = "SELECT url, artifact_id FROM report_artifacts WHERE url = ANY(%s)"
+    query = "SELECT url, artifact_id FROM report_file WHERE url = ANY(%s)"
     return dict(connection.execute(query, ([*urls],)).fetchall())
 
 
@@ -164,5 +164,5 @@ def unrecorded(connection: psycopg.Connection, store: ObjectStore, folder: str) 
 
 def recorded_keys(connection: psycopg.Connection, store: ObjectStore, folder: str) -> set[str | None]:
     """Keys below `folder` that rows name, wherever the store was when they were written."""
-    named = connection.execute("SELECT url FROM report_artifacts WHERE strpos(url, %s) > 0", (f"/{folder}/",))
+    named = connection.execute("SELECT url FROM report_file WHERE strpos(url, %s) > 0", (f"/{folder}/",))
     return {store.key(url) for (url,) in named}

@@ -12,12 +12,13 @@ from irt_assets.charts.pictures import (
     MOST_NAMES,
     NOW,
     PUBLISHED,
-    against,
     by_month,
     by_rank,
     over_ability,
     response_curves,
 )
+from irt_assets.common.wording import counted
+from irt_assets.gates.anchor_shifts import AnchorShift
 from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.reports.drift_facts import Facts, Item
@@ -65,31 +66,24 @@ def history(item: Item) -> Chart:
     )
 
 
-def anchors(facts: Facts) -> Chart:
-    """Difficulty of the anchors as published against the month's with 95 % intervals, named where there is room;
-    left out and moved ones are triangles."""
-    assert facts.fit is not None
-    off = facts.fit.constants.anchors_dropped.keys() | facts.fit.constants.suspects.keys()
-    both = [
-        (i.item_id, i.published.b, i.now.b, i.now.b_se or 0.0)
-        for i in facts.items.values()
-        if i.is_anchor and i.published and i.now
-    ]
-    both.sort(key=lambda row: row[0] not in off)  # what is named first has room
-    names = [name for name, *_ in both]
-    x, y, se = np.array([row[1:] for row in both], dtype=float).reshape(-1, 3).T
-    moved = ", ".join(name for name in names if name in off) or "none"
-    return against(
-        ("b, published", "b, this month"),
-        f"Difficulties of {len(both)} anchors, published and this month; left out or moved: {moved}",
-        x,
-        y,
-        ["left out or moved" if name in off else "" for name in names],
-        ends_of(x, y),
-        y_half=Z95 * se,
-        titles=[f"{name}: published {old:.2f}, now {new:.2f} ± {error:.2f}" for name, old, new, error in both],
-        names=names,
-        named=range(len(names)),
+def anchors(shifts: Sequence[AnchorShift]) -> Chart:
+    """The change in b of each anchor with its 95 % interval, from easier to harder; those that moved or were left out
+    have shapes of their own, and all have names where there is room."""
+    rows = sorted(shifts, key=lambda shift: shift.delta_b)
+    kinds = ["moved" if shift.moved else "left out" if shift.left_out else "" for shift in rows]
+    deltas, half = np.array([(shift.delta_b, Z95 * shift.error) for shift in rows]).reshape(-1, 2).T
+    return by_rank(
+        ("anchors, from easier to harder than in the anchor set", "Δb"),
+        f"How far each of {len(rows)} anchors lies from the anchor set in b, as the anchors that did not move link "
+        f"them, with 95 % intervals; {counted(kinds.count('moved'), 'anchor')} moved",
+        deltas,
+        half,
+        kinds,
+        ends_of(deltas - half, deltas + half, [0.0]),
+        plain="agrees",
+        names=[shift.item_id for shift in rows],
+        named=sorted(range(len(rows)), key=lambda k: not kinds[k]),  # what is named first has room
+        titles=[f"{shift.item_id}: Δb {shift.delta_b:+.2f} ± {shift.error:.2f}" for shift in rows],
     )
 
 

@@ -21,9 +21,10 @@ from irt_assets.decisions.release import next_month
 from irt_assets.decisions.release_impact import Impact, impact
 from irt_assets.drift.alerts import first_seen
 from irt_assets.drift.unjudged import why_not
+from irt_assets.gates.anchor_shifts import AnchorShift, anchor_shifts
 from irt_assets.gates.coverage import gaps, read_bank
 from irt_assets.gates.month_judged import MonthState, State
-from irt_assets.ledger.anchors import anchor_items
+from irt_assets.ledger.anchors import anchor_items, read_anchors
 from irt_assets.ledger.decisions import Decision, decisions_on_month
 from irt_assets.ledger.fit_spec import Spread
 from irt_assets.ledger.fits import latest_staged
@@ -42,6 +43,7 @@ from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, current_snapshot, read_for_run
 from irt_assets.responses.window import scored_responses_of
 from resources.files.object_store import ObjectStore
+from resources.postgres.database import database_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +95,7 @@ class Facts:
     effect: Impact | None = None
     linking_warnings: tuple[str, ...] = ()
     linking_history: tuple[LinkedMonth, ...] = ()
+    anchor_shifts: tuple[AnchorShift, ...] = ()
 
     @property
     def month_before(self) -> Linked | None:
@@ -123,7 +126,11 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
     items = _items(connection, scale, month, fit, linkings, history, in_force, information, dif, step)
     wanted = [i for i, item in items.items() if item.proposal is not None and item.now is not None]
     if fit is not None and snapshot is not None and snapshot.snapshot_hash == fit.snapshot_hash and wanted:
-        seen = _observed(store, snapshot, scale, fit, items, wanted)
+        most = database_settings(connection).most_for_run
+        table = read_for_run(store, snapshot, most, FIT_COLUMNS, (scale.scale_id,))
+        responses, _ = scored_responses_of(table, scale.scale_id)
+        curves = {name: item.now for name, item in items.items()}
+        seen = observed_of(responses, curves, fit.spec.latent, wanted)
         items |= {i: replace(items[i], observed=seen.get(i)) for i in wanted}
     bank = connection.execute("SELECT count(*) FROM question WHERE scale_id = %s", (scale.scale_id,)).fetchone()
     waiting = tuple(
@@ -132,6 +139,8 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
         if change.scale_id == scale.scale_id and change.window[-7:] == month
     )
     changes = open_changes(waiting)
+    anchors = read_anchors(connection, scale.scale_id, scale.anchor_version) if fit else None
+    now = {name: item.now for name, item in items.items() if item.now}
     return Facts(
         month=month,
         scale=scale,
@@ -153,6 +162,7 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
         bank_size=bank[0] if bank else 0,
         open_decisions=waiting,
         effect=impact(connection, scale, changes, next_month(datetime.now(UTC))) if changes else None,
+        anchor_shifts=tuple(anchor_shifts(anchors, now, fit.constants)) if anchors and fit else (),
         linking_history=tuple(read_history(connection, scale, month)),
         linking_warnings=tuple(
             dict.fromkeys([*fit.constants.warnings, *gaps(fit.constants, read_bank(connection, scale.scale_id, start))])
@@ -243,15 +253,6 @@ def _in_a_row(newest_first: Iterable[bool]) -> int:
             break
         n += 1
     return n
-
-
-def _observed(
-    store: ObjectStore, snapshot: Snapshot, scale: Scale, fit: Linked, items: dict[str, Item], wanted: list[str]
-) -> dict[str, Observed]:
-    """`observed_of` of the answers that were fitted."""
-    table = read_for_run(store, snapshot, FIT_COLUMNS, (scale.scale_id,))
-    responses, _ = scored_responses_of(table, scale.scale_id)
-    return observed_of(responses, {name: item.now for name, item in items.items()}, fit.spec.latent, wanted)
 
 
 def observed_of(

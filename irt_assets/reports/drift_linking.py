@@ -5,15 +5,31 @@ What does not belong here: how a month is linked (calibration.placing).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from irt_assets.blocks import Block, Figure, Pairs, Paragraph, Text, chance, number, signed, table, value_with_error
-from irt_assets.calibration.linking_history import history_figures, history_table
-from irt_assets.common.wording import listed
+from irt_assets.blocks import (
+    Block,
+    Details,
+    Figure,
+    Pairs,
+    Paragraph,
+    Text,
+    number,
+    prose,
+    signed,
+    table,
+    value_with_error,
+)
+from irt_assets.calibration.linking_history import LinkedMonth, history_figures, history_table, linked_of
+from irt_assets.common.dashboard_pages import page_link
+from irt_assets.common.wording import counted, listed
+from irt_assets.decisions.shown import moved_table
+from irt_assets.gates.anchor_shifts import AnchorShift
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.reports import drift_charts as charts
 from irt_assets.reports.drift_facts import Facts
+from irt_assets.responses.scales import Scale
 
 JUMP = 3.0
 """A constant jumped where it differs from last month's by more than three standard errors of the difference."""
@@ -82,38 +98,76 @@ def jumped(facts: Facts) -> str:
     return f"{summary} The anchors agree with each other, so the learners are the cause: their {differs} differs."
 
 
-def linking(facts: Facts) -> Iterator[Block]:
+def remarks(facts: Facts) -> Iterator[str]:
+    """What to bear in mind about the linking."""
     if facts.fit is None:
-        yield Paragraph("The month has no linked fit.")
-        return
-    constants = facts.fit.constants
-    yield Paragraph(
-        f"θ on the scale = {value_with_error(*constants.value('slope'), 3)} · θ of the fit "
-        f"{signed(constants.intercept, 3)} ± {number(constants.intercept_se, 3)} ({constants.method}), from "
-        f"{len(constants.anchors_used)} anchors."
-        f"{_agreement(constants, facts.scale.rules.publication.anchor_q_alpha)}"
-    )
+        yield "The month has no linked fit."
     for warning in facts.linking_warnings:
-        yield Paragraph(f"Be careful: {warning}.")
+        yield f"Be careful: {warning}."
     if jump := jumped(facts):
-        yield Paragraph(jump)
-    yield history_figures(facts.linking_history)
-    yield Figure(
-        charts.anchors(facts),
-        "Each anchor's difficulty with its 95 % interval; on the line nothing changed. Orange triangles: left out, or "
-        "moved against the others.",
-        wide=True,
+        yield jump
+
+
+def linking(
+    constants: LinkingConstants | None,
+    scale: Scale,
+    shifts: Sequence[AnchorShift],
+    history: Sequence[LinkedMonth],
+    said: Iterable[Text],
+    dashboard: str | None = None,
+) -> Iterator[Block]:
+    """How the month came to the scale, its anchors, and the months before it. said: what to bear in mind; dashboard:
+    see `page_link`."""
+    if constants is not None:
+        yield _linked(constants, scale.rules.publication.anchor_q_alpha)
+    yield from map(Paragraph, said)
+    if constants is not None:
+
+        def link(item: str) -> Text:
+            return page_link(item, "item", dashboard=dashboard, item=item, scale=scale.scale_id)
+
+        if constants.suspects:
+            yield moved_table(constants.moved, link, "Anchors that moved against the others")
+        yield Paragraph(f"Used this month: {listed(constants.anchors_used) or 'none'}.", "quiet")
+        dropped = [(link(item), prose(why)) for item, why in sorted(constants.anchors_dropped.items())]
+        yield table(("anchor left out", "why"), dropped, empty="No anchor was left out.")
+    if shifts:
+        yield _anchors_figure(shifts)
+    if linked_of(history):
+        yield history_figures(history)
+    if history:
+        yield Details("Linking month by month", (history_table(history),))
+
+
+def _linked(constants: LinkingConstants, alpha: float) -> Paragraph:
+    """How the month's learners came to the scale, and whether the anchors agree."""
+    used, dropped, suspects = len(constants.anchors_used), len(constants.anchors_dropped), len(constants.suspects)
+    moved = f"{counted(suspects, 'anchor')} moved against the others" if suspects else "none moved against the others"
+    return Paragraph(
+        f"θ on the scale = {value_with_error(*constants.value('slope'), 3)} · θ of the fit "
+        f"{signed(constants.intercept, 3)} ± {number(constants.intercept_se, 3)} ({constants.method}): the spread and "
+        f"the mean of the month's learners. {used} of {used + dropped} anchors were used; {moved}."
+        f"{_agreement(constants, alpha)}"
     )
-    yield Paragraph(f"Used this month: {listed(constants.anchors_used) or 'none'}.", "quiet")
-    dropped = sorted(constants.anchors_dropped.items())
-    yield table(("anchor left out", "why"), dropped, empty="No anchor was left out.")
-    yield history_table(facts.linking_history)
+
+
+def _anchors_figure(shifts: Sequence[AnchorShift]) -> Figure:
+    """How far each anchor lies from the anchor set."""
+    formats = {"change in b": "+.2f", "error": ".2f"}
+    rows = [(of.item_id, of.delta_b, of.error, "moved" if of.moved else of.left_out or "agrees") for of in shifts]
+    return Figure(
+        charts.anchors(shifts),
+        "Each anchor's change in b since the anchor set was frozen, as the anchors that did not move link them, with "
+        "95 % intervals. Orange triangles: moved against the others; crosses: left out.",
+        wide=True,
+        numbers=table(("anchor", *formats, ""), rows, numbers=formats, caption="Change of each anchor"),
+    )
 
 
 def _agreement(constants: LinkingConstants, alpha: float) -> str:
     agreement = ""
     if constants.tested:
         agree = "agree" if constants.q_p >= alpha else "DISAGREE"
-        q, p = number(constants.q, 1), chance(constants.q_p)
+        q, p = number(constants.q, 1), f"{constants.q_p:.3g}".replace("-", "−")
         agreement = f" They {agree}: Q = {q} on {constants.q_df} df, p = {p}."
     return agreement + (f" Diagnosis: {constants.diagnosis}." if constants.diagnosis else "")

@@ -5,6 +5,7 @@ What does not belong here: what they say (drift_report.py) and when they are mad
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +22,12 @@ from irt_assets.reports.drift_facts import gather
 from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore, key_part
-from resources.postgres.database import Database
+from resources.postgres.database import Database, first_column
+
+UNITS_FOLDER = (
+    "A unit of systemd may write there once install.sh has been run again, which puts ReadWritePaths= into "
+    "irt-report.service.d/report-output-dir.conf"
+)
 
 
 @dataclass(frozen=True)
@@ -45,8 +51,7 @@ class DriftReport:
 def windows(database: Database) -> list[str]:
     """The months that were ever judged, the newest first: window 1, 2, …"""
     with database.connect() as connection:
-        rows = connection.execute("SELECT DISTINCT month FROM scored_snapshot ORDER BY month DESC").fetchall()
-    return [month for (month,) in rows]
+        return first_column(connection, "SELECT DISTINCT month FROM scored_snapshot ORDER BY month DESC")
 
 
 def make(
@@ -88,7 +93,7 @@ def keep(database: Database, store: ObjectStore, report: DriftReport) -> list[Ar
     window = f"{report.month}/{report.scale_id}"
     if report.problem:
         with database.connect() as connection:
-            connection.execute("""DELETE FROM report_artifacts WHERE "window" = %s AND format = 'pdf'""", (window,))
+            connection.execute("""DELETE FROM report_file WHERE "window" = %s AND format = 'pdf'""", (window,))
     name = f"reports/drift/{report.month}/{key_part(report.scale_id)}_{report.made_at:%Y%m%d_%H%M%S}"
     return [
         store_report(
@@ -106,11 +111,11 @@ def keep(database: Database, store: ObjectStore, report: DriftReport) -> list[Ar
 def kept(database: Database, month: str) -> list[str]:
     """The URIs of the month's reports in the store, HTML before PDF."""
     with database.connect() as connection:
-        rows = connection.execute(
-            """SELECT url FROM report_artifacts WHERE starts_with("window", %s) ORDER BY "window", format""",
+        return first_column(
+            connection,
+            """SELECT url FROM report_file WHERE starts_with("window", %s) ORDER BY "window", format""",
             (f"{month}/",),
-        ).fetchall()
-    return [url for (url,) in rows]
+        )
 
 
 def write(report: DriftReport, folder: Path, window: int) -> list[Path]:
@@ -122,8 +127,10 @@ def write(report: DriftReport, folder: Path, window: int) -> list[Path]:
             folder.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
         except OSError as error:
+            in_a_unit = f". {UNITS_FOLDER}" if error.errno == errno.EROFS else ""
             raise PermanentFailure(
-                f"{path} cannot be written ({error.strerror}): name another folder by --out or REPORT_OUTPUT_DIR"
+                f"{path} cannot be written ({error.strerror}): name another folder by --out or "
+                f"REPORT_OUTPUT_DIR{in_a_unit}"
             ) from error
         paths.append(path)
     return paths

@@ -7,11 +7,11 @@ sections behind the first page (drift_sections.py).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from irt_assets.blocks import Block, Box, Document, Pairs, Paragraph, Section, Span, signed
+from irt_assets.blocks import Block, Box, Document, Pairs, Paragraph, Section, Span
 from irt_assets.common.wording import counted, in_words, listed
 from irt_assets.decisions.shown import decisions_table
 from irt_assets.gates.month_judged import State
@@ -20,8 +20,8 @@ from irt_assets.reports.drift_actions import Action
 from irt_assets.reports.drift_details import provenance
 from irt_assets.reports.drift_dif import dif
 from irt_assets.reports.drift_facts import Facts, Item
-from irt_assets.reports.drift_linking import linking, since_last_month
-from irt_assets.reports.drift_rows import InformationRow
+from irt_assets.reports.drift_linking import linking, remarks, since_last_month
+from irt_assets.reports.month_items import information_said
 from resources.version import code_version
 
 ON_THE_FIRST_PAGE = 10
@@ -93,6 +93,7 @@ def document(facts: Facts, made_at: datetime, dashboard_url: str | None = None) 
     """The report, with the verdict on the first page and the sources of its numbers at the end. `dashboard_url`: where
     people reach the dashboard; None for no links into it."""
     items, found = to_look_at(facts), verdict(facts)
+    constants = facts.fit.constants if facts.fit else None
     sections = [
         ("What waits for a decision", "decide", sections_of.open_decisions(items, facts, dashboard_url)),
         ("Since last month", "since", since_last_month(facts)),
@@ -101,7 +102,11 @@ def document(facts: Facts, made_at: datetime, dashboard_url: str | None = None) 
         ("Decided", "decided", [decisions_table(facts.decisions)] if facts.decisions else []),
         ("The items one by one", "items", sections_of.one_by_one(items, facts)),
         ("Information", "information", sections_of.information(facts)),
-        ("Anchors and linking", "linking", linking(facts)),
+        (
+            "Anchors and linking",
+            "linking",
+            linking(constants, facts.scale, facts.anchor_shifts, facts.linking_history, remarks(facts)),
+        ),
         ("DIF: items that function differently for groups of equal ability", "dif", dif(facts)),
         ("Fit and answers", "fit", sections_of.fit(facts)),
         ("All items", "all", sections_of.all_items(facts)),
@@ -191,17 +196,3 @@ def _dif(facts: Facts) -> str:
     absent = [row.attribute for row in facts.dif_attributes if row.details.get("why_not")]
     not_tested = f"; not tested: {listed(absent)}" if absent else ""
     return f"{counted(len(found), 'item')}{named}, {counted(len(tested), 'group')} compared{not_tested}"
-
-
-def information_said(information: Mapping[str, InformationRow]) -> str:
-    """How many items lost information, and where the test (under '') lost most, in words."""
-    test = information.get("")
-    if test is None:
-        return "not tested"
-    n = sum(row.flagged for item, row in information.items() if item)
-    items = f"{counted(n, 'item')} lost more than a fifth"
-    worst = test.details.get("worst") or {}
-    if worst.get("ratio") is None:
-        return f"{items}; of the test: {test.details.get('why') or 'not tested'}"
-    says = "the test lost more than a fifth" if test.flagged else "the test did not"
-    return f"{items}; {says} (lowest {worst['ratio']:.0%} of the published, at θ = {signed(worst['theta'], 1)})"

@@ -37,7 +37,7 @@ from resources.postgres.database import records
 
 
 @dataclass(frozen=True, kw_only=True)
-class FittedMonth(FittedItem):
+class ItemInMonth(FittedItem):
     """An item in a month's linked fit, or in the origin window's where no month has one. `red`: why the month is red,
     and its scale so unreliable; "" if it is not red."""
 
@@ -70,7 +70,7 @@ class ItemFacts:
     anchor: bool
     publications: tuple[Mapping[str, Any], ...]
     unpublished: str
-    months: tuple[FittedMonth, ...]
+    months: tuple[ItemInMonth, ...]
     drift: tuple[DriftRow, ...]
     drifted: Drifted | None
     onset: str | None
@@ -142,7 +142,7 @@ def item_facts(connection: psycopg.Connection, scale: Scale, item_id: str, at: d
 
 
 def observed_in(
-    connection: psycopg.Connection, store: ObjectStore, facts: ItemFacts, month: FittedMonth
+    connection: psycopg.Connection, store: ObjectStore, facts: ItemFacts, month: ItemInMonth
 ) -> Observed | None:
     """Proportions correct of the answers that were fitted, by ability from the other items; None where the month has
     no answer. Raises PermanentFailure where the month's snapshot is gone."""
@@ -178,9 +178,9 @@ WHERE as_of = (SELECT max(as_of) FROM item_response_time) AND item_id = %(item)s
 """
 
 
-def _months(connection: psycopg.Connection, scale: Scale, item_id: str) -> tuple[FittedMonth, ...]:
+def _months(connection: psycopg.Connection, scale: Scale, item_id: str) -> tuple[ItemInMonth, ...]:
     return tuple(
-        FittedMonth(
+        ItemInMonth(
             **vars(FittedItem.of(row)),
             month=row["month"],
             start=row["start"],

@@ -47,7 +47,7 @@ def build_learner_report_assets(
         "numbers have not changed is not made again.",
         kinds={"html", "pdf"},
         owners=["team:psychometrics"],
-        metadata={"dagster/column_schema": column_schema(tables.report_artifacts)},
+        metadata={"dagster/column_schema": column_schema(tables.report_file)},
     )
     def weekly_learner_report(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
@@ -134,7 +134,7 @@ def build_learner_report_checks(weeks: dg.PartitionsDefinition) -> list[dg.Asset
 def _rows(connection: psycopg.Connection, week: str) -> dict[tuple[str, Format], tuple[str, str]]:
     """The address and the sha256 of each report of the week, by learner and format, in this order."""
     rows = connection.execute(
-        """SELECT user_id, format, url, sha256 FROM report_artifacts
+        """SELECT user_id, format, url, sha256 FROM report_file
            WHERE week_start = %s AND user_id IS NOT NULL ORDER BY user_id, format""",
         (date.fromisoformat(week),),
     )

@@ -35,7 +35,7 @@ def links(database: Database, store: ObjectStore, week: str, user: str) -> list[
     """
     with database.connect() as connection:
         rows = connection.execute(
-            "SELECT format FROM report_artifacts WHERE user_id = %s AND week_start = %s ORDER BY 1",
+            "SELECT format FROM report_file WHERE user_id = %s AND week_start = %s ORDER BY 1",
             (user, date.fromisoformat(week)),
         ).fetchall()
         if not rows:

@@ -125,9 +125,9 @@ def _refuse_a_half_made_week(connection: psycopg.Connection, week: str) -> None:
             "materialise these days, then the week's reports"
         )
     computed, oldest = connection.execute(
-        """SELECT count(*) FILTER (WHERE kpis#>>'{why,A_t}' IS DISTINCT FROM %s), min(updated_at)
-           FROM weekly_kpi WHERE week_start = %s""",
-        (Why.NOT_COMPUTED, start.date()),
+        """SELECT count(*), min(updated_at) FROM weekly_kpi
+           WHERE week_start = %s AND kpis#>>'{why,A_t}' IS DISTINCT FROM %s""",
+        (start.date(), Why.NOT_COMPUTED),
     ).fetchall()[0]
     if not computed or oldest < end:
         state = f"are of {oldest:%Y-%m-%d %H:%M} UTC, before its end" if computed else "were not computed"

@@ -32,9 +32,9 @@ from irt_assets.reports.learner_words import language_of
 from resources import tables
 from resources.failures import PermanentFailure, TransientFailure
 from resources.files.object_store import ObjectStore, hashed_part
-from resources.files.typesetting import typst_version
 from resources.postgres import warehouse
 from resources.postgres.database import Database
+from resources.version import installed_version
 
 FORMATS: tuple[Format, Format] = ("html", "pdf")
 AT_ONCE = 16
@@ -118,7 +118,7 @@ def write_week(
             f"the week {week} runs until {week_bounds(week)[1]:%Y-%m-%d %H:%M} UTC: wait for its end"
         )
     with database.connect() as only_writer:
-        warehouse.own(only_writer, tables.report_artifacts, {"week_start": date.fromisoformat(week)})
+        warehouse.own(only_writer, tables.report_file, {"week_start": date.fromisoformat(week)})
         there = {store.uri(name) for name, _ in store.list(folder(week))}
         with database.connect() as connection:
             everybody = load_facts(connection, week, zone)
@@ -171,7 +171,7 @@ def _makers_hash() -> str:
         for one in folder.iterdir()
         if one.is_file() and (one.name.startswith("learner") or folder in (blocks, blocks / "templates"))
     ]
-    digest = sha256(typst_version().encode())
+    digest = sha256((installed_version("typst") or "none").encode())
     for one in sorted(makers, key=lambda one: one.name):
         digest.update(one.read_bytes())
     return digest.hexdigest()
@@ -179,7 +179,7 @@ def _makers_hash() -> str:
 
 def _recorded(connection: psycopg.Connection, week: str) -> dict[tuple[str, str], str]:
     rows = connection.execute(
-        "SELECT user_id, format, inputs_hash FROM report_artifacts WHERE week_start = %s", (date.fromisoformat(week),)
+        "SELECT user_id, format, inputs_hash FROM report_file WHERE week_start = %s", (date.fromisoformat(week),)
     ).fetchall()
     return {(user, kind): inputs for user, kind, inputs in rows}
 
@@ -251,7 +251,7 @@ def _tidy(database: Database, store: ObjectStore, week: str, users: Sequence[str
     """Delete the rows of other learners and of outdated PDFs, then every file without a row; returns how many files."""
     with database.connect() as connection:
         connection.execute(
-            """DELETE FROM report_artifacts WHERE week_start = %s
+            """DELETE FROM report_file WHERE week_start = %s
                AND (NOT user_id = ANY(%s) OR format = 'pdf' AND user_id = ANY(%s))""",
             (date.fromisoformat(week), [*users], [*without_pdf]),
         )

@@ -1,18 +1,119 @@
-"""A month as people read it in its drift report: its answers, what was published, and its fit.
+"""A month of a scale as people read it, in its drift report and on its page: gates, linking, publication, answers and
+its fit; and the order of the page.
 
-What does not belong here: what drift found (drift_sections.py), and how the month was linked (drift_linking.py).
+What does not belong here: whether the month is safe to release in a sentence, the words on its linking
+(drift_linking.py), and what was found of its items (month_items.py, drift_sections.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from irt_assets.blocks import Block, Moment, Paragraph, Span, Text, table
-from irt_assets.common.wording import counted, with_capital
-from irt_assets.ledger.steps import Step
+import psycopg
+
+from irt_assets.abilities.batch import Measured, measured_in
+from irt_assets.blocks import (
+    Badge,
+    Block,
+    Details,
+    Moment,
+    Paragraph,
+    Section,
+    Span,
+    Text,
+    number,
+    pairs,
+    prose,
+    table,
+)
+from irt_assets.calibration.linking_history import read_history
+from irt_assets.common.partitions import Month
+from irt_assets.common.wording import counted, with_capital, with_stop
+from irt_assets.decisions.shown import decisions_table
+from irt_assets.gates.anchor_shifts import anchor_shifts
+from irt_assets.gates.gates import SET_GATES
+from irt_assets.gates.month_judged import GateStatus, MonthState, State
+from irt_assets.ledger.anchors import read_anchors
+from irt_assets.ledger.decisions import newest_decisions
+from irt_assets.ledger.fits import linked_fit
+from irt_assets.ledger.linked_windows import latest_constants
+from irt_assets.ledger.steps import Step, step_of
 from irt_assets.psychometrics.eligibility.attempts import Reason
-from irt_assets.reports.drift_rows import Linked
+from irt_assets.reports.drift_linking import linking
+from irt_assets.reports.drift_rows import Linked, linkings_of, proposed_of
+from irt_assets.reports.month_items import flagged_items
 from irt_assets.responses.scales import Scale
+from irt_assets.responses.snapshot import current_snapshot
+
+OUTCOMES = {True: Badge("passed", "good"), False: Badge("failed", "bad"), None: Badge("not evaluated")}
+
+
+def sections(
+    connection: psycopg.Connection,
+    scale: Scale,
+    state: MonthState,
+    gates: Mapping[str, GateStatus],
+    *,
+    dashboard: str | None = None,
+    ui_url: str = "",
+    zone: str = "UTC",
+) -> Iterator[Section]:
+    """All that is known of a month of the scale; its answers are not read. gates: the status of each; dashboard: see
+    `page_link`; ui_url: of Dagster."""
+    month, is_red = state.month, state.state is State.RED
+    step = step_of(connection, scale.scale_id, month)
+    fits = linkings_of(connection, scale, Month(month).start)
+    fit = next((one for one in fits if one.month == month), None)
+    snapshot = current_snapshot(connection, month)
+    counts = snapshot.counts.get(scale.scale_id, {}) if snapshot else {}
+    taken = newest_decisions(connection, month=month, scale_id=scale.scale_id)
+    so_far = f"{with_capital(counted(len(taken), 'decision'))} so far."
+    red = Paragraph("While the month is red its items are not compared with what is published.")
+    flagged = [red] if is_red else flagged_items(connection, scale, month, step, dashboard)
+    measured = measured_in(connection, scale.scale_id, Month(month).end)
+    for title, blocks in (
+        ("What must hold before anything is published", judged_by(gates, red=is_red)),
+        ("Anchors and linking", linked(connection, scale, month, dashboard)),
+        ("What was published", published(step, proposed_of(connection, scale, month, fit))),
+        ("Flagged items", flagged),
+        ("Answers and learners", [*answers(fit, counts), learners(measured)]),
+        ("Decisions taken on it", [decisions_table(taken, zone, so_far, dashboard=dashboard, caption=so_far)]),
+        ("Where the numbers come from", provenance(fit, scale, ui_url, zone)),
+    ):
+        yield Section(title, tuple(blocks))
+
+
+def judged_by(gates: Mapping[str, GateStatus], *, red: bool) -> Iterator[Block]:
+    """What each set gate says, and in a red month what to do about those that failed by themselves."""
+    passed = sum(status.passed is True for status in gates.values())
+    yield Paragraph(f"{passed} of {len(SET_GATES)} gates passed. One that fails holds the whole month of the scale.")
+    rows: list[tuple[Text, Text]] = []
+    for gate in SET_GATES:
+        status = gates[gate.name]
+        outcome = Badge("not judged") if status.follows else OUTCOMES[status.passed]
+        what_to_do = (Span(" What to do: ", "bold"), *prose(gate.fix)) if red and status.failed_itself else ()
+        rows.append((outcome, (Span(gate.explanation, "bold"), " ", *prose(with_stop(status.why)), *what_to_do)))
+    yield table(("outcome", "gate and reason"), rows, caption="Gates of the month")
+
+
+def linked(connection: psycopg.Connection, scale: Scale, month: str, dashboard: str | None) -> Iterator[Block]:
+    """How the month came to the scale, or why it did not."""
+    constants = latest_constants(connection, month, scale.scale_id, scale.engine)
+    fit = linked_fit(connection, scale.scale_id, "monthly", Month(month).start, scale.engine)
+    history = read_history(connection, scale, month)
+    errors = {one.month: one.error for one in history}
+    anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
+    shifts = anchor_shifts(anchors, fit.values, fit.constants) if anchors and fit and constants == fit.constants else []
+    why_not = errors.get(month, "it was not fitted yet")
+    said = [(f"{month} is not on the scale: ", *prose(why_not), ".")] if why_not else []
+    return linking(constants, scale, shifts, history, said, dashboard)
+
+
+def provenance(fit: Linked | None, scale: Scale, ui_url: str, zone: str) -> Iterator[Block]:
+    if fit is None:
+        yield Paragraph("There is no linked fit of the month yet.")
+    else:
+        yield Details("Fit, hashes, code and run", (pairs(fit_facts(fit, scale, ui_url, zone)),))
 
 
 def answers(fit: Linked | None, counts: Mapping[str, int]) -> Iterator[Block]:
@@ -44,7 +145,8 @@ def published(step: Step | None, proposed: Mapping[str, int]) -> Iterator[Block]
         yield Paragraph("Nothing was published: the month has not come as far as publication.")
         return
     if step.state != "done":
-        yield Paragraph(f"Nothing was published: {step.why}.")
+        why = "the month is held" if step.state == "held" else step.why
+        yield Paragraph(("Nothing was published: ", *prose(with_stop(why))))
         return
     first = with_capital(counted(step.n_published, "item"))
     yield Paragraph(
@@ -59,6 +161,16 @@ def published(step: Step | None, proposed: Mapping[str, int]) -> Iterator[Block]
         ],
         numbers={"items": ","},
         caption="Items by what publication did with them",
+    )
+
+
+def learners(measured: Measured) -> Paragraph:
+    """How many the month measured, and their θ."""
+    if not measured.learners:
+        return Paragraph("No learner was measured at its end.")
+    return Paragraph(
+        f"{measured.learners:,} learners were measured at its end: mean θ {number(measured.mean)}, "
+        f"SD {number(measured.sd)}, mean error {number(measured.mean_se)}."
     )
 
 

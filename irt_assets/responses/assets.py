@@ -74,7 +74,7 @@ def build_response_assets(
             metadata={
                 "dagster/row_count": sum(times.n.size for times in stored.values()),
                 "answers with a time": max((int(times.n.sum()) for times in stored.values()), default=0),
-                **application(),
+                **application(database.settings),
             }
         )
 
@@ -110,7 +110,7 @@ def build_response_assets(
                 },
                 "snapshot": snapshot.uri,
                 "data_hash": snapshot.data_hash,
-                **application(),
+                **application(database.settings),
             },
             data_version=dg.DataVersion(snapshot.data_hash),
         )

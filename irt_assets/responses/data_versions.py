@@ -36,9 +36,9 @@ import psycopg
 
 from irt_assets.common.partitions import Month, day_of
 from irt_assets.responses.answers import attempts_between
-from irt_assets.responses.facts import LATER, lookback_start
+from irt_assets.responses.facts import LATER, USUAL_LOOKBACK_MONTHS, lookback_start
 from irt_assets.responses.scales import Scale
-from irt_assets.responses.window import data_hash, data_hash_by, query_of_hash, whole_log
+from irt_assets.responses.window import data_hash, data_hash_by, whole_log
 from resources.cluster.relational import holds_log, lake, on_postgres
 from resources.postgres.database import lock_key, one_value
 from resources.postgres.relations import LEARNER
@@ -51,6 +51,9 @@ TRIGGERS = {
 }
 """Those that count changes, by table; a partition has those of the log."""
 
+QUERY = "e1318e0466340df1583583c06d67081ea8f3b7591e1e391433f921077f28f387"
+"""Which query a month is hashed by: the digest of its text for the scales of a test, which holds the two together. To
+write the text takes Ibis longer than PostgreSQL takes to read the states."""
 _STATES = """
 WITH relation AS (
   SELECT 'response_log' AS part, relid AS oid FROM pg_partition_tree('response_log')
@@ -107,7 +110,7 @@ def mark_of_change(
     That is their hash, or their state, where a day of the lake has changed and PostgreSQL does not have all the answers
     that the hash is of: it is not worth a session of Spark to whoever asks every few minutes.
     """
-    before = states_of(connection, month, scales) if lake() else None
+    before = states_of(connection, month, scales) if lake(connection) else None
     if before is None:
         now = data_version(connection, month, scales)
     elif known := _known(connection, month, scales, before):
@@ -135,7 +138,7 @@ def states_of(connection: psycopg.Connection, month: str, scales: Mapping[str, S
         },
     ).fetchall()
     found = {part: state for part, state, is_counted, _ in rows if is_counted}
-    if whole := lake():
+    if whole := lake(connection):
         view, days = "lake", whole.days(since, until)
         log = None if days is None else "\n".join(f"{day} {digest}" for day, digest in sorted(days.items()))
     else:
@@ -143,7 +146,9 @@ def states_of(connection: psycopg.Connection, month: str, scales: Mapping[str, S
         log = found.get("response_log") if _words(view or "") == _words(VIEWS["attempt"]) else None
     if log is None or not found.keys() >= {"question", "learner"}:
         return None
-    log = f"{query_of_hash(scales)}\n{since} {start} {end}\n{view}\n{log}"
+    lookbacks = {one.scale_id: one.rules.eligibility.lookback_months for one in scales.values()}
+    unusual = sorted((scale, months) for scale, months in lookbacks.items() if months != USUAL_LOOKBACK_MONTHS)
+    log = f"{QUERY} {unusual}\n{since} {start} {end}\n{view}\n{log}"
     return States(_digest(log), _digest(found["question"]), _digest(found["learner"]))
 
 

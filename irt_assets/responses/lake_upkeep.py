@@ -109,7 +109,8 @@ def attempts_of(lake: Lake, user_id: str) -> dict[str, int]:
     found = {}
     for path in (*named, *lake.unnamed()):
         with lake.local_as_it_is(path) as file:
-            n = _count_of(file, user_id)
+            # reads only groups of rows, which are sorted by learner, that may hold them
+            n = int(ds.dataset(file).count_rows(filter=ds.field("user_id") == user_id))
         if n:
             found[path] = n
     return found
@@ -134,11 +135,6 @@ def forget(lake: Lake, user_id: str) -> tuple[dict[str, int], int]:
             days[day] += held[file.path]
         lake.commit(day, files, rows_of_files(lake, day, files).data_hash)
     return dict(days), sum(lake.delete(path) for path in held)
-
-
-def _count_of(path: Path, user_id: str) -> int:
-    """Attempts of a learner in a file; reads only groups of rows, which are sorted by learner, that may hold them."""
-    return int(ds.dataset(path).count_rows(filter=ds.field("user_id") == user_id))
 
 
 def _without(path: Path, user_id: str) -> Iterator[pa.Table]:

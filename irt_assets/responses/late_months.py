@@ -18,6 +18,7 @@ from irt_assets.common.partitions import day_bounds, day_of
 from irt_assets.responses.data_versions import mark_of_change
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import current_snapshot
+from resources.postgres.database import first_column
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,10 @@ def months_concerned(
     """
     if not days:
         return set()
-    rows = connection.execute(
-        """
+    return set(
+        first_column(
+            connection,
+            """
         WITH late AS (
             SELECT user_id, item_id, session_id, form_id, completed_at FROM attempt
             WHERE recorded_at >= %(since)s AND completed_at >= %(start)s AND completed_at < %(end)s
@@ -84,15 +87,15 @@ def months_concerned(
               AND a.completed_at >= %(start)s::timestamptz - interval '1 day'
         ) t
         """,
-        {
-            "since": since,
-            "days": list(days),
-            "start": day_bounds(min(days))[0],
-            "end": day_bounds(max(days))[1],
-            "lookback": lookback_months,
-        },
-    ).fetchall()
-    return {month for (month,) in rows}
+            {
+                "since": since,
+                "days": list(days),
+                "start": day_bounds(min(days))[0],
+                "end": day_bounds(max(days))[1],
+                "lookback": lookback_months,
+            },
+        )
+    )
 
 
 def changed_hash(connection: psycopg.Connection, month: str) -> str | None:

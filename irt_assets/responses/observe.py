@@ -31,7 +31,7 @@ def day_versions(connection: psycopg.Connection, start: datetime, end: datetime)
 
     In a lake, that of its manifests; of a table of Spark's catalogue, which has none, it is computed.
     """
-    if (whole := lake()) is not None:
+    if (whole := lake(connection)) is not None:
         if (stored := whole.days(start, end)) is not None:
             return stored
         attempts = attempts_between(start, end)
@@ -63,7 +63,7 @@ def answer_versions(
 
     run: where it is read with Spark, the same wherever the same answers are; None: `on_log`.
     """
-    if lake() is not None:
+    if lake(connection) is not None:
         rows = live_answers(start, end, "topic_id")
         rows = rows.mutate(time=rows.time.cast("int64"))  # milliseconds
         hashed = rows.select("day", h=row_hash(rows, [name for name in rows.columns if name != "day"]))

@@ -33,7 +33,7 @@ from irt_assets.responses.snapshot_files import (
     store_parquet,
 )
 from irt_assets.responses.window import WindowTotals, judged_window, whole_log
-from resources.cluster.relational import Run, most_for_run, on_spark
+from resources.cluster.relational import Run, on_spark
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, advisory_lock, record, records
@@ -57,10 +57,6 @@ class Snapshot:
     n_attempts: int
     counts: dict[str, dict[str, int]]
     rules: dict[str, dict[str, Any]]
-
-    def attempts_on(self, scale_id: str) -> int:
-        """All attempts on a scale, whatever became of them."""
-        return sum(self.counts.get(scale_id, {}).values())
 
 
 def take_snapshot(
@@ -177,18 +173,18 @@ def read_parts(store: ObjectStore, snapshot: Snapshot, columns: Sequence[str]) -
 def read_for_run(
     store: ObjectStore,
     snapshot: Snapshot,
+    most: int | None,
     columns: Sequence[str],
     scales: Collection[str] | None = None,
     explain: Callable[[str], str] | None = None,
 ) -> pa.Table:
-    """The attempts of a snapshot on some `scales` (None: all) that a run reads into its process: where IRT_SPARK is set
-    and a scale has more than IRT_SPARK_SAMPLE of them, those of a random sample of learners.
+    """The attempts of a snapshot on some `scales` (None: all) that a run reads into its process: where a scale has more
+    than `most` of them (`Settings.most_for_run`), those of a random sample of learners.
 
     A cluster deals learners to the parts of a snapshot by a hash of their ids, and a part is named after its content.
     The first parts that hold so many attempts are therefore a random sample of learners, each with all of theirs; one
     part is read in any case. Raises as `read_snapshot` does.
     """
-    most = most_for_run()
     if most is None:
         return read_snapshot(store, snapshot, explain, columns)
     open_scales = {*(snapshot.counts if scales is None else scales)}
@@ -205,9 +201,9 @@ def read_for_run(
     return pa.concat_tables(found)
 
 
-def sample_for_run(snapshot: Snapshot, scale_id: str) -> str:
+def sample_for_run(snapshot: Snapshot, most: int | None, scale_id: str) -> str:
     """What `read_for_run` reads of a scale, in words; empty where that is everybody."""
-    most, attempts = most_for_run(), snapshot.attempts_on(scale_id)
+    attempts = sum(snapshot.counts.get(scale_id, {}).values())
     if most is None or attempts <= most or not is_manifest(snapshot.uri):
         return ""
     return f"a random sample of learners, with about {most:,} of {attempts:,} attempts (IRT_SPARK_SAMPLE)"

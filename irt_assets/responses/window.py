@@ -10,8 +10,7 @@ import hashlib
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cache
+from datetime import datetime
 from typing import Any
 
 import ibis.expr.types as ir
@@ -31,7 +30,7 @@ from irt_assets.responses.item_status import Withdrawals
 from irt_assets.responses.item_times import ItemTimes, current_item_times
 from irt_assets.responses.row_hash import md5, query_of_sums, row_hash, sums_of
 from irt_assets.responses.scales import Scale
-from resources.cluster.relational import Run, most_for_run, on_log, on_postgres
+from resources.cluster.relational import Run, on_log, on_postgres
 from resources.postgres.warehouse import read_arrow, read_parts
 
 SNAPSHOT = (
@@ -79,7 +78,6 @@ class WindowTotals:
 
 _MARK = "v2:"
 """What every stored hash begins with: how the rows were written out (as `row_hash` says)."""
-_START, _END = datetime(2001, 2, 1, tzinfo=UTC), datetime(2001, 3, 1, tzinfo=UTC)
 
 
 def data_hash(connection: psycopg.Connection, start: datetime, end: datetime, scales: Mapping[str, Scale]) -> str:
@@ -100,20 +98,6 @@ def data_hash_by(run: Run, start: datetime, end: datetime, scales: Mapping[str, 
     return digest_of(found["sums"][0].as_py().split())
 
 
-def query_of_hash(scales: Mapping[str, Scale]) -> str:
-    """The query of `data_hash` for some month: with the bounds of a window, all that its hash depends on but rows."""
-    return _query_of_hash(frozenset((one.scale_id, one.rules.eligibility.lookback_months) for one in scales.values()))
-
-
-@cache
-def _query_of_hash(lookbacks: frozenset[tuple[str, int]]) -> str:
-    scales = {
-        scale: Scale(scale, rules=Rules.from_settings({"lookback_months": months}))
-        for scale, months in sorted(lookbacks)
-    }
-    return query_of_sums(window_rows(_START, _END, scales), on_postgres)
-
-
 def window_rows(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> ir.Table:
     """The facts of a window with the columns of its snapshot: each row in this order is what is hashed."""
     found = eligibility_facts(start, end, scales, "topic_id", "started_at", "response")
@@ -130,9 +114,8 @@ def n_attempts(run: Run, start: datetime, end: datetime) -> int:
     return int(run(attempts_between(start, end).aggregate(n=lambda t: t.count()))["n"][0].as_py())
 
 
-def share_for_run(run: Run, start: datetime, end: datetime) -> float:
-    """The share of learners whose attempts of [start, end) a run reads, so that they are no more than that."""
-    most = most_for_run()
+def share_for_run(run: Run, most: int | None, start: datetime, end: datetime) -> float:
+    """The share of learners whose attempts of [start, end) a run reads, so that they are no more than `most`."""
     if most is None:
         return 1.0
     n = n_attempts(run, start, end)

@@ -39,9 +39,8 @@ SENSORS = (
     "ready_months",
     "alert_delivery",
 )
-"""In the order of evaluation: sensors that open alerts follow those that launch runs, and delivery comes last."""
-DAEMONS_OWN = ("killed_runs", "automation", "alerts_of_schedules")
-"""Sensors that are useful only with a daemon."""
+"""In the order of evaluation: sensors that open alerts follow those that launch runs, and delivery comes last. The
+others are useful only with a daemon."""
 NOT_A_CAUSE = "linked_item_parameters"
 """A held month is fitted and linked like any other: see `jobs.automation`."""
 MOST_ROUNDS = 5

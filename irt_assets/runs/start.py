@@ -19,7 +19,7 @@ from typing import TypeVar
 
 import dagster as dg
 
-from irt_assets.common.job_names import job_of, same_job
+from irt_assets.common.job_names import MONTHLY_JOB, job_of, same_job
 from irt_assets.common.retries import first_cause
 from irt_assets.common.run_progress import PARTITION_TAG, is_to_be_repeated, repetition, to_be_repeated
 from irt_assets.runs.in_process_runs import Outcome, follow_up, name_of_run, outcome_of, require_free, run_here
@@ -49,6 +49,8 @@ NO_DAEMON = (
 )
 JOB_OF_A_CRON_JOB = re.compile(r"-\d{8}$")
 """How Kubernetes ends the name of a Job that a CronJob made: with the minute of its time."""
+UNIT = "IRT_UNIT"
+"""The variable by which a unit of systemd names itself to what it starts."""
 T = TypeVar("T")
 
 
@@ -61,9 +63,11 @@ def start(
     *,
     here: bool = False,
     quiet: bool = False,
+    if_missing: bool = False,
 ) -> Iterator[Outcome]:
     """Run a job for the partitions that its schedule's tick would ask for now, or for `partitions`, though they were
-    made already, one after the other; how each run ends.
+    made already, one after the other; how each run ends. Where a person started the unit or the Job, the last day or
+    week that is over is made again, unless `if_missing`.
 
     here: in this process even if a daemon lives. quiet: on a terminal a run in this process shows its progress and not
     its log. Without a daemon the runs follow that sensors and automation ask for, and end the same way.
@@ -75,6 +79,8 @@ def start(
         raise PermanentFailure("--here is for a run in this process, and a pod executes none: leave it out")
     if not pod:
         fail_lost_runs(instance)
+    if partitions is None and plan.asset and not if_missing and _is_made_again_by_hand(plan, settings):
+        partitions = _last_again(instance, settings, plan)
     for asked in [None] if partitions is None else partitions:
         if pod or (not here and daemon_alive(instance)):
             yield from _through_the_daemon(instance, settings, database, plan, asked, pod=pod)
@@ -83,6 +89,29 @@ def start(
                 yield run_here(instance, settings, plan, partition, log_level=None if quiet else "INFO")
     if not pod and not daemon_alive(instance):
         yield from follow_up(instance, settings)
+
+
+def started_by_hand(settings: Settings) -> bool:
+    """Whether a person started this unit of systemd or this Job of Kubernetes, and neither its timer nor its CronJob.
+
+    A unit that is started again after it was killed keeps the TRIGGER_UNIT of its start (systemd 252).
+    """
+    if in_a_pod():
+        return bool(settings.irt_run_key) and not JOB_OF_A_CRON_JOB.search(settings.irt_run_key or "")
+    return UNIT in os.environ and "TRIGGER_UNIT" not in os.environ
+
+
+def _is_made_again_by_hand(plan: Plan, settings: Settings) -> bool:
+    """A month that is there is not: its fit would be another, on whose proposals nobody has decided."""
+    return plan.job != MONTHLY_JOB and started_by_hand(settings)
+
+
+def _last_again(instance: dg.DagsterInstance, settings: Settings, plan: Plan) -> list[str]:
+    """What is missing, and the last partition that is over."""
+    now = datetime.now(UTC)
+    due, unmade = missing(instance, plan, now, settings.irt_first_month)
+    last = [key for key in due if plan.period.bounds(key)[1] <= now][-1:]
+    return [*(key for key in unmade if key not in last), *last]
 
 
 def partitions_to_run(

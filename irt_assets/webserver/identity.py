@@ -29,7 +29,7 @@ from irt_assets.webserver.operations import (
 )
 from jobs.launched_by import CALLER_HEADER, LAUNCHED_BY, header_of
 from resources.serving.guard import DEBUG_FILES, POLICY_VIOLATION, PROBE, READING, path_within
-from services.jwt_verifier.tokens import Identity, Refused, Role, Verifier, sent_token
+from services.jwt_verifier.tokens import Identity, Role, TokenRefused, Verifier, sent_token
 
 LOG = logging.getLogger("irt_assets.webserver")
 LARGEST_BODY = 16 * 1024 * 1024
@@ -83,7 +83,7 @@ class Identified:
                     _require_allowed(request, identity)
                 scope, receive = _normalise_scope(scope), _with_body(body, receive)
             await self.app(scope, receive, send)
-        except (Refused, Unreadable, Refusal) as refused:
+        except (TokenRefused, Unreadable, Refusal) as refused:
             await _refuse(HTTPStatus(refused.status), str(refused), scope, receive, send)
         except ClientDisconnect:
             return
@@ -102,7 +102,7 @@ class Identified:
             nonlocal closed
             try:
                 identity.require_current()
-            except Refused as refused:
+            except TokenRefused as refused:
                 if not closed:
                     closed = True
                     await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": str(refused)})

@@ -186,20 +186,20 @@ def send_test(settings: Settings, who: str) -> dict[str, str | None]:
     }
 
 
-def deliver(database: Database, settings: Settings, *, limit_s: float = SECONDS_A_ROUND) -> dict[str, int]:
+def deliver(database: Database, *, limit_s: float = SECONDS_A_ROUND) -> dict[str, int]:
     """Try what is due on every configured channel; how many messages arrived on each.
 
     A channel stops at its first message that does not arrive. Where another process delivers, nothing is done.
     """
-    configured = channels(settings)
+    configured = channels(database.settings)
     with database.connect() as guard:
         if not one_value(guard, "SELECT pg_try_advisory_xact_lock(hashtext('alert delivery'))"):
             return {}
         with database.connect() as connection:
-            outbox.queue(connection, configured, settings.info_channels)
+            outbox.queue(connection, configured, database.settings.info_channels)
             waiting = outbox.due(connection, list(configured), MESSAGES_A_ROUND)
         arrived = dict.fromkeys(configured, 0)
-        for due, error in _attempts(configured, waiting, settings, limit_s):
+        for due, error in _attempts(configured, waiting, database.settings, limit_s):
             with database.connect() as connection:
                 outbox.record(connection, due, error)
             if error is None:

@@ -14,6 +14,8 @@ from resources.alerts.outbox import Due
 from resources.serving.logs import hide
 from resources.settings import Settings
 
+VIOLATED = 3
+"""Exit status of `irt job invariants` while one is violated, which has an alert of its own."""
 LAST_WORDS = 10
 """Lines of the journal in the alert."""
 PATIENCE_S = 20

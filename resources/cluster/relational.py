@@ -24,8 +24,9 @@ from resources.cluster.lake import CatalogTable, Lake
 from resources.cluster.spark import application_of, spark_session, started_session
 from resources.cluster.spark_medians import medians_of_learners_by_lists
 from resources.postgres import warehouse
+from resources.postgres.database import database_settings
 from resources.postgres.relations import LEARNER, QUESTION
-from resources.settings import get_settings
+from resources.settings import Settings
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -130,10 +131,10 @@ def on_log(connection: psycopg.Connection, since: datetime, until: datetime) -> 
 
     On Spark, `question` and `learner` are copies of what the connection's transaction sees now.
     """
-    found = lake()
+    found = lake(connection)
     if found is None:
         return on_postgres(connection)
-    session = spark_session(get_settings())
+    session = spark_session(database_settings(connection))
     if hasattr(session, "newSession"):  # not under Spark Connect
         session = session.newSession()  # its views are its own
     found.register(session, since, until)
@@ -146,7 +147,7 @@ def on_log(connection: psycopg.Connection, since: datetime, until: datetime) -> 
 
 def on_nearest_log(connection: psycopg.Connection, since: datetime, until: datetime) -> Run:
     """Like `on_log`, but on PostgreSQL where it has every attempt of [since, until): no Spark is started for those."""
-    if lake() is not None and holds_log(connection, since, until):
+    if lake(connection) is not None and holds_log(connection, since, until):
         return on_postgres(connection)
     return on_log(connection, since, until)
 
@@ -156,41 +157,29 @@ def holds_log(connection: psycopg.Connection, since: datetime, until: datetime) 
 
     It has them where it has an earlier one, as the oldest are dropped first, or where the lake begins no earlier.
     """
-    whole = lake()
+    whole = lake(connection)
     if whole is None:
         return True
-    row = connection.execute(
+    [(has_earlier, first)] = connection.execute(
         """SELECT EXISTS (SELECT FROM attempt WHERE completed_at < %(since)s),
                   (SELECT (min(completed_at) AT TIME ZONE 'UTC')::date::text FROM attempt
                    WHERE completed_at >= %(since)s AND completed_at < %(until)s)""",
         {"since": since, "until": until},
-    ).fetchone()
-    assert row is not None
-    has_earlier, first = row
+    ).fetchall()
     if has_earlier:
         return True
     days = whole.days(since, until)
     return days is not None and (not days or (first is not None and first <= min(days)))
 
 
-def lake() -> Lake | CatalogTable | None:
+def lake(connection: psycopg.Connection) -> Lake | CatalogTable | None:
     """What holds the whole log beside PostgreSQL; None without IRT_SPARK."""
-    settings = get_settings()
-    if settings.irt_spark is None:
-        return None
-    return Lake.at(settings)
+    settings = database_settings(connection)
+    return Lake.at(settings) if settings.irt_spark else None
 
 
-def most_for_run() -> int | None:
-    """How many attempts a run reads into its process, IRT_SPARK_SAMPLE; None without IRT_SPARK, where there is no
-    limit."""
-    settings = get_settings()
-    return settings.irt_spark_sample if settings.irt_spark else None
-
-
-def application() -> dict[str, dg.MetadataValue]:
+def application(settings: Settings) -> dict[str, dg.MetadataValue]:
     """What the metadata of an asset says of this process's Spark: its id and UI; empty where none was started."""
-    settings = get_settings()
     if settings.irt_spark is None:
         return {}
     import dagster as dg  # here, as what only reads needs none

@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resources.failures import PermanentFailure
+from resources.version import installed_version
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -64,7 +64,7 @@ class ExecutorPython:
 def describe_this_python() -> ExecutorPython:
     """The Python that this is called in."""
     versions = {"Python": platform.python_version(), "irt_assets": _ours()} | {
-        name: _version(name) for name in PACKAGES
+        name: installed_version(name) for name in PACKAGES
     }
     return ExecutorPython(socket.gethostname(), sys.executable, versions, _cpu())
 
@@ -95,19 +95,12 @@ def with_same_packages(
 @cache
 def _ours() -> str | None:
     """Release and a hash of the code, as a checkout keeps its release while it changes."""
-    release = _version("irt-assets")
+    release = installed_version("irt-assets")
     root = Path(__file__).resolve().parents[2]
     digest = sha256()
     for path in sorted(found for folder in CODE for found in (root / folder).rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     return f"{release or ''}+{digest.hexdigest()[:12]}"
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _cpu() -> str:

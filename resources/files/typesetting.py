@@ -7,7 +7,6 @@ licences are next to them. What does not belong here: templates and rendering (i
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 FONTS = Path(__file__).parent / "fonts"
@@ -20,11 +19,3 @@ def pdf_problem() -> str | None:
     except ImportError as error:
         return f"PDFs cannot be made ({error}): pip install typst"
     return None
-
-
-def typst_version() -> str:
-    """The version of the package that makes PDFs, "none" if it is not installed."""
-    try:
-        return version("typst")
-    except PackageNotFoundError:
-        return "none"

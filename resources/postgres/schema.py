@@ -23,7 +23,7 @@ from alembic.script import ScriptDirectory
 from psycopg import sql
 
 from resources.failures import PermanentFailure
-from resources.postgres.database import Database, advisory_lock
+from resources.postgres.database import Database, advisory_lock, first_column
 from resources.postgres.schema_version import number, schema_version
 from resources.tables import METADATA, VIEWS
 
@@ -171,11 +171,11 @@ def _alembic() -> Config:
 
 
 def _missing(connection: psycopg.Connection, months: list[str]) -> list[str]:
-    rows = connection.execute(
+    existing = first_column(
+        connection,
         "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
-        " WHERE i.inhparent = 'response_log'::regclass"
+        " WHERE i.inhparent = 'response_log'::regclass",
     )
-    existing = {name for (name,) in rows}
     return [month for month in months if _partition(month) not in existing]
 
 

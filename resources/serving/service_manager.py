@@ -131,7 +131,7 @@ _LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared wi
 """The address of a server that listens on every address."""
 _LISTENS: dict[str, Callable[[Settings], tuple[str, int]]] = {
     "dashboard": lambda settings: (LOOPBACK, settings.irt_dashboard_port),
-    "exporter": lambda settings: (LOOPBACK, settings.prometheus_metrics_port),
+    "exporter": lambda settings: (LOOPBACK, settings.irt_exporter_metrics_port),
     "jwt_verifier": lambda settings: (LOOPBACK, settings.port),
     "theta_api": lambda settings: (settings.irt_theta_host, settings.irt_theta_port),
 }

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from resources.settings import Settings
+from resources.version import way_to_install
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 PACKAGE = "opentelemetry-exporter-otlp-proto-http"
-INSTALL = "make venv EXTRAS=otel"
 NOT_TRACED = "/health,/ready$,/metrics$,/server_info$"
 """Paths that monitors request every few seconds."""
 WITHIN_REQUEST: list[Literal["receive", "send"]] = ["receive", "send"]
@@ -44,7 +44,8 @@ def start(service: str, settings: Settings) -> bool:
         try:
             from resources.serving import otlp  # imports OpenTelemetry, which is an extra
         except ImportError as error:
-            LOG.warning("no traces: OTEL_EXPORTER_OTLP_ENDPOINT is set, and %s is missing: %s", error.name, INSTALL)
+            why = f"{error.name} is missing: {way_to_install('otel')}"
+            LOG.warning("no traces: OTEL_EXPORTER_OTLP_ENDPOINT is set, and %s", why)
             return False
         _otlp, _provider = otlp, otlp.provider(f"irt-{service}", endpoint)
         _tracer = _provider.get_tracer("irt_assets")

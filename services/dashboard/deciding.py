@@ -20,7 +20,7 @@ from irt_assets.decisions.proposals import Proposal, Reference
 from irt_assets.runs import queue
 from resources.failures import PermanentFailure, TransientFailure, explain
 from services.dashboard.page import Asked
-from services.jwt_verifier.tokens import Identity, Refused, Role
+from services.jwt_verifier.tokens import Identity, Role, TokenRefused
 
 LOG = logging.getLogger("services.dashboard")
 DECIDER: Role = "psychometrician"
@@ -174,7 +174,7 @@ def _require_leaks_confirmed(form: Form, accepted: Sequence[Proposal]) -> None:
 def _in_words(attempt: Callable[[], Outcome]) -> Outcome:
     try:
         return attempt()
-    except Refused as refused:
+    except TokenRefused as refused:
         LOG.warning("a decision was refused: %s", refused.reason)
         if refused.reason == "role_too_low":
             return _not(f"Deciding needs the role {DECIDER}, which your login does not give.")

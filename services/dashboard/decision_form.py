@@ -13,8 +13,9 @@ from datetime import timedelta
 from htmltools import Tag, TagChild, TagList, tags
 from shiny import Inputs, reactive, render, ui
 
+from irt_assets.blocks import Paragraph, notice, prose
 from services.dashboard.deciding import DECIDER, Form, Outcome, What, decide, may_decide, review
-from services.dashboard.elements import notice, prose
+from services.dashboard.figures import shown
 from services.dashboard.page import Asked
 
 BUTTONS: dict[What, str] = {
@@ -35,27 +36,39 @@ CONFIRM: dict[What, str] = {
     "withdraw": "Yes, withdraw",
     "restore": "Yes, restore",
 }
-TONES: dict[What, str] = dict.fromkeys(BUTTONS, "primary") | {"reject": "secondary"}
+DAYS: dict[What, str] = {
+    "accept": "Accepted values are in force from this day on (UTC)",
+    "undo": "First day of the values before, UTC (empty: as soon as it changes nothing reported)",
+    "withdraw": "First day out of use, UTC (empty: tomorrow)",
+    "restore": "First day back in use, UTC (empty: the first that is still to come)",
+}
 
 
-def form(asked: Asked, kinds: Sequence[What], *, since: str = "", leaked: bool = False) -> Tag:
+def form(asked: Asked, kinds: Sequence[What], *, since: str = "", leaked: bool = False) -> Tag | TagList:
     """Reason, day and buttons for those who may decide; for others, why they may not.
 
+    kinds: the day is that of the first.
     since: the day that is filled in. leaked: whether to show a box that confirms accepting a leaked item.
     """
     if not may_decide(asked.identity):
-        return notice(
+        why = (
             f"Deciding needs the role {DECIDER}; your login has {', '.join(asked.identity.roles)}. Someone who has it "
-            "can decide at this page's address.",
-            tone="secondary",
+            "can decide at this page's address."
         )
-    dated = {*kinds} - {"reject", "drop", "put_back"}
+        return shown(notice(why, "neutral"))
+    day, tomorrow = DAYS.get(kinds[0]), f"{asked.reader.now() + timedelta(days=1):%Y-%m-%d}"
+    by_hand = notice(prose("Deciding needs JavaScript; `irt release` and `irt items` need none."), "warning")
     return tags.div(
         ui.input_text_area("reason", "Reason, kept on record (required)", rows=3, width="100%"),
-        ui.input_text("since", _day_label(kinds), since, width="100%", placeholder=_tomorrow(asked)) if dated else None,
+        ui.input_text("since", day, since, width="100%", placeholder=tomorrow) if day else None,
         ui.input_checkbox("although_it_leaked", "Accept it although it leaked", width="100%") if leaked else None,
         tags.div(
-            *(ui.input_action_button(what, BUTTONS[what], class_=f"btn-{TONES[what]}") for what in kinds),
+            *(
+                ui.input_action_button(
+                    what, BUTTONS[what], class_=f"btn-{'secondary' if what == 'reject' else 'primary'}"
+                )
+                for what in kinds
+            ),
             class_="d-flex flex-wrap gap-2 my-2",
         ),
         tags.p(
@@ -67,7 +80,7 @@ def form(asked: Asked, kinds: Sequence[What], *, since: str = "", leaked: bool =
             "The connection to this page has ended, or your login has expired. Reload it: it shows what is decided.",
             class_="alert alert-warning when-disconnected",
         ),
-        tags.noscript(notice("Deciding needs JavaScript; `irt release` and `irt items` need none.", tone="warning")),
+        tags.noscript(shown(by_hand)),
         class_="decision",
     )
 
@@ -91,11 +104,11 @@ def converse(
     outcome, such as links to see that it took effect.
     """
     pending: reactive.Value[_Pending | None] = reactive.Value(None)
-    shown: reactive.Value[TagChild] = reactive.Value(None)
+    outcome_shown: reactive.Value[TagChild] = reactive.Value(None)
 
     @render.ui
     def decision() -> TagChild:
-        return shown()
+        return outcome_shown()
 
     def on(what: What) -> None:
         @reactive.effect
@@ -106,7 +119,7 @@ def converse(
             )
             outcome = await asyncio.to_thread(review, asked, filled)
             pending.set(_Pending(filled, outcome) if outcome.ok else None)
-            shown.set(_question(asked, filled, outcome) if outcome.ok else _message(outcome, tone="warning"))
+            outcome_shown.set(_question(asked, filled, outcome) if outcome.ok else _message(outcome, tone="warning"))
 
     for what in kinds:
         on(what)
@@ -120,19 +133,19 @@ def converse(
         pending.set(None)
         outcome = await asyncio.to_thread(decide, asked, reviewed.form, reviewed.outcome.seen)
         follows = await asyncio.to_thread(after, reviewed.form, outcome)
-        shown.set(_message(outcome, follows, tone="success" if outcome.ok else "warning"))
+        outcome_shown.set(_message(outcome, follows, tone="success" if outcome.ok else "warning"))
 
     @reactive.effect
     @reactive.event(inputs["back"])
     def _() -> None:
         pending.set(None)
-        shown.set(None)
+        outcome_shown.set(None)
 
 
 def _question(asked: Asked, filled: Form, outcome: Outcome) -> Tag:
     return tags.div(
         tags.p(tags.strong("This will happen:")),
-        *(tags.p(prose(sentence)) for sentence in outcome.sentences),
+        _sentences(outcome),
         tags.p(f"Decided by {asked.identity.sub}. Reason: {filled.reason.strip()}"),
         tags.div(
             ui.input_action_button("confirm", CONFIRM[filled.what], class_="btn-primary"),
@@ -148,7 +161,7 @@ def _message(outcome: Outcome, follows: TagChild = None, *, tone: str) -> TagLis
     """The outcome's sentences. The class `decided` closes the form."""
     return TagList(
         tags.div(
-            *(tags.p(prose(sentence)) for sentence in outcome.sentences),
+            _sentences(outcome),
             follows,
             class_=f"alert alert-{tone}" + (" decided" if outcome.ok else ""),
             data_seen="",
@@ -156,18 +169,8 @@ def _message(outcome: Outcome, follows: TagChild = None, *, tone: str) -> TagLis
     )
 
 
-def _tomorrow(asked: Asked) -> str:
-    return f"{asked.reader.now() + timedelta(days=1):%Y-%m-%d}"
-
-
-def _day_label(kinds: Sequence[What]) -> str:
-    if kinds == ("withdraw",):
-        return "First day out of use, UTC (empty: tomorrow)"
-    if "restore" in kinds:
-        return "First day back in use, UTC (empty: the first that is still to come)"
-    if "undo" in kinds:
-        return "First day of the values before, UTC (empty: as soon as it changes nothing reported)"
-    return "Accepted values are in force from this day on (UTC)"
+def _sentences(outcome: Outcome) -> TagList:
+    return shown(*(Paragraph(prose(one)) for one in outcome.sentences))
 
 
 def _text(inputs: Inputs, name: str) -> str:

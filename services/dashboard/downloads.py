@@ -25,7 +25,7 @@ from services.dashboard.chosen import require_known
 from services.dashboard.elements import shortened
 from services.dashboard.page import Asked, NotFound
 from services.dashboard.views import bank
-from services.jwt_verifier.tokens import Refused, Role
+from services.jwt_verifier.tokens import Role, TokenRefused
 
 LOG = logging.getLogger("services.dashboard")
 TYPES: Mapping[str, str] = {
@@ -57,7 +57,7 @@ def download(asked: Asked) -> Response:
     wanted = DOWNLOADS[what]
     try:
         asked.identity.require_role(wanted.role)
-    except Refused as refused:
+    except TokenRefused as refused:
         return _sorry(refused.status, f"{what} are data of learners, for the role {wanted.role} and above: {refused}")
     if not AT_ONCE.acquire(timeout=LONGEST_WAIT_S):
         return _sorry(503, "other files are being made: try again in a minute")

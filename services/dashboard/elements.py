@@ -14,10 +14,11 @@ from markupsafe import Markup
 
 from irt_assets import blocks
 from irt_assets.blocks import DASH as DASH
-from irt_assets.blocks import Column, Moment, Pairs, Span, Table
+from irt_assets.blocks import Block, Column, Moment, Pairs, Span, Table
 from irt_assets.blocks import number as number
 from irt_assets.blocks import percent as percent
 from irt_assets.common.dashboard_pages import address
+from irt_assets.common.wording import shortened as shortened
 from services.dashboard.figures import shown
 from services.dashboard.page import file_address
 
@@ -51,12 +52,13 @@ def table(
 ) -> Tag:
     """A table of elements (one of text and numbers is a block). numbers: a letter a column, `n` for one of numbers, any
     other for text. sorted_by: the column by which the rows are sorted, and how."""
-    columns = [Column(_markup(name), number=numbers[k : k + 1] == "n") for k, name in enumerate(headers)]
-    body = tuple(tuple(map(_markup, row)) for row in rows)
+    columns = [Column(markup(name), number=numbers[k : k + 1] == "n") for k, name in enumerate(headers)]
+    body = tuple(tuple(map(markup, row)) for row in rows)
     return tags.div(shown(Table(tuple(columns), body, caption, narrow="scroll", sorted_by=sorted_by)))
 
 
-def _markup(child: TagChild) -> Markup:
+def markup(child: TagChild) -> Markup:
+    """An element as the cell of a table or the words of a paragraph."""
     return Markup(TagList(child).get_html_string())  # noqa: S704 - htmltools has escaped it
 
 
@@ -71,20 +73,15 @@ def text_field(label: str, name: str, value: str) -> Tag:
 
 def facts(pairs: Iterable[tuple[str, TagChild]]) -> Tag:
     """Facts about one thing: names and values."""
-    return tags.div(shown(Pairs(tuple((name, _markup(value)) for name, value in pairs))))
+    return tags.div(shown(Pairs(tuple((name, markup(value)) for name, value in pairs))))
 
 
-def section(title: str, *body: TagChild) -> Tag:
-    return tags.section(tags.h2(title, class_="h4 mt-4"), *body)
+def section(title: str, *body: Block | TagChild) -> Tag:
+    return tags.section(tags.h2(title, class_="h4 mt-4"), shown(*body))
 
 
 def notice(*body: TagChild, tone: str = "info") -> Tag:
     return tags.div(*body, class_=f"alert alert-{tone}", role="status")
-
-
-def shortened(text: str, most: int = 60) -> str:
-    """The first `most` characters: an id may be of any length."""
-    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def prose(text: str) -> TagList:

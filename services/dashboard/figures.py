@@ -7,6 +7,7 @@ What does not belong here: what is drawn.
 from __future__ import annotations
 
 import json
+from dataclasses import is_dataclass
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -22,9 +23,13 @@ _PLOTLY = distribution("plotly")
 PLOTLY_JS = Path(str(_PLOTLY.locate_file("plotly/package_data/plotly.min.js")))
 
 
-def shown(*blocks: Block) -> TagList:
-    """The blocks as a part of a page."""
-    part = html.part(*blocks, draw=_place_of)
+def shown(*parts: Block | TagChild) -> TagList:
+    """Blocks as parts of a page, among elements of it."""
+    return TagList(*(_element_of(part) if is_dataclass(part) else part for part in parts))  # no element is one
+
+
+def _element_of(block: Block) -> TagList:
+    part = html.part(block, draw=_place_of)
     script = tags.script(src=f"plotly.min.js?v={_PLOTLY.version}", defer="")
     return TagList(HTML(part), head_content(script) if " data-figure=" in part else None)
 

@@ -15,7 +15,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from resources.serving.guard import POLICY_VIOLATION
-from services.jwt_verifier.tokens import Identity, Refused, Role, Verifier, sent_token
+from services.jwt_verifier.tokens import Identity, Role, TokenRefused, Verifier, sent_token
 
 LOG = logging.getLogger("services.dashboard")
 OPEN_PATHS = ("/health", "/metrics", "/ready")
@@ -37,7 +37,7 @@ class Login:
             return
         try:
             identity = await run_in_threadpool(self._identity, Headers(scope=scope))
-        except Refused as refused:
+        except TokenRefused as refused:
             await _refuse(refused, scope, receive, send)
             return
         scope = {**scope, "state": {**scope.get("state", {}), "identity": identity}}
@@ -47,7 +47,7 @@ class Login:
             if scope["type"] == "websocket" and message["type"] == "websocket.receive":
                 try:
                     identity.require_current()
-                except Refused as refused:
+                except TokenRefused as refused:
                     await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": str(refused)})
                     return {"type": "websocket.disconnect", "code": POLICY_VIOLATION}
             return message
@@ -69,7 +69,7 @@ def identity_of(connection: HTTPConnection) -> Identity:
     return identity
 
 
-async def _refuse(refused: Refused, scope: Scope, receive: Receive, send: Send) -> None:
+async def _refuse(refused: TokenRefused, scope: Scope, receive: Receive, send: Send) -> None:
     LOG.warning("refused %s %r: %s", scope.get("method", "WebSocket"), scope["path"], refused.reason)
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": POLICY_VIOLATION})

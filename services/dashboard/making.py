@@ -14,6 +14,7 @@ import dagster as dg
 from htmltools import TagChild, TagList, tags
 from shiny import Inputs, reactive, render, ui
 
+from irt_assets.blocks import DASH, Text, table
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.partitions import months_between
 from irt_assets.common.run_progress import PARTITION_TAG
@@ -21,7 +22,7 @@ from irt_assets.common.wording import listed
 from irt_assets.gates.month_judged import State
 from jobs.launched_by import LAUNCHED_BY
 from services.dashboard.deciding import DECIDER, make_again, may_decide
-from services.dashboard.elements import DASH, badge, table
+from services.dashboard.figures import shown
 from services.dashboard.page import Asked
 from services.dashboard.reader import BeingRead
 
@@ -78,19 +79,18 @@ def _look(asked: Asked, watched: set[str]) -> Look:
     states = {month: [one.state for one in overview.months if one.month == month] for month in sorted(watched)}
     goes_on = any(state in (State.RUNNING, State.PENDING) for found in states.values() for state in found)
     stale = sorted({one.month for one in overview.months if one.state is State.STALE})
-    rows = [
-        (
-            run.dagster_run.tags[PARTITION_TAG],
-            run.dagster_run.status.value.lower().replace("_", " "),
-            run.dagster_run.tags.get(LAUNCHED_BY) or DASH,
-            tags.span(*(badge(state) for state in states[run.dagster_run.tags[PARTITION_TAG]])),
-        )
-        for run in runs
-    ]
-    shown = table("Runs of these months", ("month", "run", "asked for by", "month is now"), rows) if rows else None
+    rows: list[tuple[Text, ...]] = []
+    for run in (one.dagster_run for one in runs):
+        month, status = run.tags[PARTITION_TAG], run.status.value.lower().replace("_", " ")
+        rows.append((month, status, run.tags.get(LAUNCHED_BY) or DASH, tuple(state.badge for state in states[month])))
+    headers = ("month", "run", "asked for by", "month is now")
     older = tags.p("Nothing runs any more: ", tags.a("load this page again", href=""), ", the rest of it is older.")
-    button = _button(stale, daemon_alive=overview.daemon_alive) if stale else None
-    return Look(TagList(button, shown, older if rows and not goes_on else None), stale, goes_on)
+    seen = shown(
+        _button(stale, daemon_alive=overview.daemon_alive) if stale else None,
+        table(headers, rows, caption="Runs of these months") if rows else None,
+        older if rows and not goes_on else None,
+    )
+    return Look(seen, stale, goes_on)
 
 
 def _newest_run(instance: dg.DagsterInstance, month: str) -> Sequence[dg.RunRecord]:

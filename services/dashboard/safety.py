@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 
-from htmltools import TagChild, TagList, tags
-
+from irt_assets.blocks import Span, Text
+from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import counted
 from irt_assets.gates.gates import SET_GATES
 from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.ledger.steps import Step
-from services.dashboard.elements import link
 
 LONGEST_SHORT = 100
 _GATES = re.compile("|".join(f"{gate.name}: " for gate in SET_GATES))
@@ -52,26 +51,26 @@ def waits(n: int) -> str:
     return f"{counted(n, 'decision')} {'waits' if n == 1 else 'wait'}"
 
 
-def next_step(state: MonthState, waiting: int) -> TagChild:
+def next_step(state: MonthState, waiting: int) -> Text:
     """What to do about the month, as a link or a command."""
     where = {"month": state.month, "scale": state.scale_id}
+    by_hand = Span(f"irt calibrate --month {state.month}", "code")
     match state.state:
         case State.GREEN if waiting:
-            return link(waits(waiting), "decisions", **where)
+            return page_link(waits(waiting), "decisions", **where)
         case State.GREEN:
             return "nothing to do"
         case State.RED:
-            return link("why, and what to do", "month", **where)
+            return page_link("why, and what to do", "month", **where)
         case State.PENDING:
             return "follows by itself"
         case State.RUNNING:
-            return link("what runs", "health")
+            return page_link("what runs", "health")
         case State.STALE:
-            by_hand = tags.code(f"irt calibrate --month {state.month}")
-            return TagList(link("make it again", "month", **where), " or ", by_hand)
+            return page_link("make it again", "month", **where), " or ", by_hand
         case State.ORIGIN:
-            return link("look at the window's fit", "months")
+            return page_link("look at the window's fit", "months")
         case State.EMPTY:
-            return tags.code("irt import attempts FILE")
+            return Span("irt import attempts FILE", "code")
         case _:
-            return tags.code(f"irt calibrate --month {state.month}")
+            return by_hand

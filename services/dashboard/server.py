@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from htmltools import Tag, TagChild, TagList, tags
+from htmltools import Tag, TagChild, tags
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from shiny import App, Inputs, Outputs, Session, reactive
 from starlette.concurrency import run_in_threadpool
@@ -25,7 +25,9 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from irt_assets.common.wording import counted
+from irt_assets.blocks import Paragraph, notice
+from irt_assets.common.dashboard_pages import page_link
+from irt_assets.common.wording import counted, shortened
 from irt_assets.servers.instance import dagster_instance
 from resources.dagster_compat import keep_connections
 from resources.failures import PermanentFailure, explain, is_transient
@@ -35,8 +37,7 @@ from resources.serving.guard import Guard
 from resources.serving.service import serve_http
 from resources.settings import Settings
 from services.dashboard.downloads import download
-from services.dashboard.elements import link, notice, shortened
-from services.dashboard.figures import PLOTLY_JS
+from services.dashboard.figures import PLOTLY_JS, shown
 from services.dashboard.layout import document
 from services.dashboard.login import OPEN_PATHS, Login, identity_of
 from services.dashboard.page import Asked, NotAllowed, NotFound, Page, View
@@ -123,7 +124,7 @@ def _with_age(page: Page, reader: Reader) -> Page:
     return replace(
         page,
         title=f"{page.title.rstrip('?')}, as of {ago} ago{'?' * page.title.endswith('?')}",
-        body=TagList(notice("This is being read again; the page reloads by itself.", AGAIN, tone="warning"), page.body),
+        body=shown(notice("This is being read again; the page reloads by itself.", "warning"), AGAIN, page.body),
     )
 
 
@@ -218,7 +219,7 @@ def serve(settings: Settings, *, demo: bool, host: str = "127.0.0.1") -> None:
 
 
 def _sorry(title: str, why: str, *more: TagChild) -> Page:
-    return Page(title, tags.div(notice(why, tone="warning"), link("All months", VIEWS[0].name), *more))
+    return Page(title, shown(notice(why, "warning"), Paragraph(page_link("All months", VIEWS[0].name)), *more))
 
 
 def _health(_request: Request) -> Response:

@@ -31,4 +31,4 @@ def build_app(collector: StateCollector) -> Starlette:
 def serve(settings: Settings, *, host: str = "127.0.0.1") -> None:
     """Run until SIGTERM."""
     app = build_app(StateCollector(Database(settings), settings))
-    serve_http(app, host=host, port=settings.prometheus_metrics_port)
+    serve_http(app, host=host, port=settings.irt_exporter_metrics_port)

@@ -23,7 +23,16 @@ from resources.serving.metrics import server_registry
 from resources.serving.service import serve_http
 from resources.settings import Settings
 from services.jwt_verifier.keys import OLDEST_S
-from services.jwt_verifier.tokens import ROLES, Identity, Refused, Role, Verifier, build_verifier, log_fault, sent_token
+from services.jwt_verifier.tokens import (
+    ROLES,
+    Identity,
+    Role,
+    TokenRefused,
+    Verifier,
+    build_verifier,
+    log_fault,
+    sent_token,
+)
 
 CHALLENGE = 'Bearer realm="irt"'
 NOT_STORED = {"Cache-Control": "no-store"}
@@ -44,7 +53,7 @@ def build_app(verifier: Verifier, cookie_name: str) -> FastAPI:
     age = Gauge("jwt_keys_age_seconds", "Time since the issuer's keys were last read", registry=registry)
     age.set_function(lambda: verifier.keys.age_s)
 
-    def refusal(refused: Refused) -> Response:
+    def refusal(refused: TokenRefused) -> Response:
         verifications.labels("refused", refused.reason).inc()
         headers = {"WWW-Authenticate": _challenge(refused)} if refused.status == 401 else {}
         return PlainTextResponse(f"{refused}\n", refused.status, {**NOT_STORED, **headers})
@@ -57,11 +66,11 @@ def build_app(verifier: Verifier, cookie_name: str) -> FastAPI:
             identity = await _identity(verifier, token)
             identity.require_role(role)
             headers = identity_headers(identity)
-        except Refused as refused:
+        except TokenRefused as refused:
             return refusal(refused)
         except Exception as error:  # noqa: BLE001 - whatever goes wrong, the request is refused
             log_fault(error)
-            return refusal(Refused("internal"))
+            return refusal(TokenRefused("internal"))
         verifications.labels("allowed", "valid").inc()
         return Response(headers={**NOT_STORED, **headers})
 
@@ -71,7 +80,7 @@ def build_app(verifier: Verifier, cookie_name: str) -> FastAPI:
     async def unknown(request: Request, error: HTTPException) -> Response:
         """An unknown HTTP method on `/verify` is refused like everything else."""
         if request.url.path == "/verify":
-            return refusal(Refused("internal"))
+            return refusal(TokenRefused("internal"))
         return PlainTextResponse(f"{error.detail}\n", error.status_code)
 
     @app.get("/health")
@@ -94,20 +103,20 @@ def serve(settings: Settings, *, host: str = "127.0.0.1") -> None:
 
 
 def required_role(values: Sequence[str]) -> Role:
-    """The role in nginx's header X-Required-Role; without one, the lowest. Raises Refused for an unknown role."""
+    """The role in nginx's header X-Required-Role; without one, the lowest. Raises TokenRefused for an unknown role."""
     if not values:
         return ROLES[0]
     for role in ROLES:
         if [role] == [*values]:
             return role
-    raise Refused("unknown_role_required")
+    raise TokenRefused("unknown_role_required")
 
 
 def identity_headers(identity: Identity) -> dict[str, str]:
-    """The headers for programs behind nginx. Raises Refused if a name is not visible ASCII."""
+    """The headers for programs behind nginx. Raises TokenRefused if a name is not visible ASCII."""
     named = {"X-User": identity.sub, "X-Org-Id": identity.org_id, "X-Roles": ",".join(identity.roles)}
     if not all("!" <= character <= "~" for value in named.values() for character in value):
-        raise Refused("bad_name")
+        raise TokenRefused("bad_name")
     return named
 
 
@@ -115,12 +124,12 @@ async def _identity(verifier: Verifier, token: str) -> Identity:
     """Verify in the event loop, which takes a tenth of a millisecond; only waiting for keys takes a thread."""
     try:
         return verifier.verify(token, wait_s=0)
-    except Refused as refused:
+    except TokenRefused as refused:
         if refused.reason not in ("unknown_key", "keys_unavailable") or not verifier.keys.is_fetching:
             raise
     return await run_in_threadpool(verifier.verify, token)
 
 
-def _challenge(refused: Refused) -> str:
+def _challenge(refused: TokenRefused) -> str:
     """RFC 6750: a request without a token gets no error code."""
     return CHALLENGE if refused.reason == "no_token" else f'{CHALLENGE}, error="invalid_token"'

@@ -1,4 +1,4 @@
-"""A request's token becomes an `Identity`, or is `Refused`: nothing in between.
+"""A request's token becomes an `Identity`, or is `TokenRefused`: nothing in between.
 
 Reads no clock but the system's, no settings but those it is given, and knows no web framework.
 What does not belong here: where keys come from (see `keys`), and how refusals are sent (see `app`).
@@ -12,8 +12,8 @@ import re
 import time
 import traceback
 from base64 import urlsafe_b64decode
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import jwt
@@ -53,7 +53,7 @@ Reason = Literal[
     "wrong_audience",
     "missing_claim",
     "duplicate_claim",
-    "bad_roles",
+    "bad_scope",
     "bad_name",
     "wrong_organisation",
     "role_too_low",
@@ -77,7 +77,7 @@ SENTENCES: dict[Reason, str] = {
     "wrong_audience": "The token is meant for another service.",
     "missing_claim": "The token lacks one of iss, aud, exp, iat, sub.",
     "duplicate_claim": "The token contains a field twice.",
-    "bad_roles": "The token's roles are not a list of known roles, or its scope is not a string.",
+    "bad_scope": "The token's scope is not a string.",
     "bad_name": "The token's sub or org_id is not a valid name.",
     "wrong_organisation": "The token belongs to another organisation.",
     "role_too_low": "This needs a higher role than the token has.",
@@ -94,11 +94,11 @@ BY_ERROR: tuple[tuple[type[jwt.PyJWTError], Reason], ...] = (
     (jwt.InvalidAlgorithmError, "algorithm"),
     (jwt.InvalidSignatureError, "bad_signature"),
 )
-FORBIDDEN = {"wrong_organisation", "role_too_low", "unknown_role_required", "keys_unavailable", "internal"}
+FORBIDDEN = {"bad_name", "wrong_organisation", "role_too_low", "unknown_role_required", "keys_unavailable", "internal"}
 """Logging in again does not help (403); for every other reason it does (401)."""
 
 
-class Refused(Exception):
+class TokenRefused(Exception):
     """A refusal: `reason` for programs, `status` 401 or 403, a message for people. It quotes no claim."""
 
     def __init__(self, reason: Reason) -> None:
@@ -123,22 +123,23 @@ class Identity:
 
     def require_role(self, role: Role) -> None:
         if not self.has_role(role):
-            raise Refused("role_too_low")
+            raise TokenRefused("role_too_low")
 
     def require_current(self) -> None:
         """Check the expiry again, for pages that stay open after the token was verified."""
         if time.time() >= self.exp + LEEWAY_S:
-            raise Refused("expired")
+            raise TokenRefused("expired")
 
 
 @dataclass(frozen=True)
 class Rules:
-    """The required claims of a token."""
+    """The required claims of a token. `roles`: what each of the issuer's roles is here; any other grants nothing."""
 
     issuer: str
     audience: str
     org_id: str
     max_age_s: float
+    roles: Mapping[str, Role] = field(default_factory=lambda: {role: role for role in ROLES})
 
 
 class Verifier:
@@ -149,29 +150,29 @@ class Verifier:
         self.rules = rules
 
     def verify(self, token: str, wait_s: float = LONGEST_WAIT_S) -> Identity:
-        """The token's identity. Raises Refused, and nothing else. `wait_s`: for keys that are being fetched."""
+        """The token's identity. Raises TokenRefused, and nothing else. `wait_s`: for keys that are being fetched."""
         try:
             return self._verify(token, wait_s)
-        except Refused:
+        except TokenRefused:
             raise
         except KeysUnavailable:
-            raise Refused("keys_unavailable") from None
+            raise TokenRefused("keys_unavailable") from None
         except Exception as error:  # noqa: BLE001 - whatever goes wrong, the token is refused
             log_fault(error)
-            raise Refused("internal") from None
+            raise TokenRefused("internal") from None
 
     def _verify(self, token: str, wait_s: float) -> Identity:
         if len(token) > LARGEST_TOKEN:
-            raise Refused("too_large")
+            raise TokenRefused("too_large")
         if not COMPACT.fullmatch(token):
-            raise Refused("malformed")
+            raise TokenRefused("malformed")
         header, claims = map(_object, token.split(".")[:2])
         key_id = _key_id(header)
         key = self.keys.find(key_id, wait_s)
         if key is None:
-            raise Refused("unknown_key")
+            raise TokenRefused("unknown_key")
         if not all(_is_time(claims[name]) for name in TIMES if name in claims):
-            raise Refused("malformed")
+            raise TokenRefused("malformed")
         try:
             jwt.decode(
                 token,
@@ -183,21 +184,24 @@ class Verifier:
                 options={"require": REQUIRED},
             )
         except jwt.PyJWTError as error:
-            raise Refused(_reason(error)) from None
+            raise TokenRefused(_reason(error)) from None
         return self._identity(claims)
 
     def _identity(self, claims: dict[str, Any]) -> Identity:
         if time.time() - claims["iat"] > self.rules.max_age_s + LEEWAY_S:
-            raise Refused("too_old")
-        roles, scope = claims.get("roles", []), claims.get("scope", "")
-        if not isinstance(roles, list) or not all(role in ROLES for role in roles) or not isinstance(scope, str):
-            raise Refused("bad_roles")
+            raise TokenRefused("too_old")
+        named, scope = claims.get("roles"), claims.get("scope", "")
+        texts = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
+        if not isinstance(scope, str):
+            raise TokenRefused("bad_scope")
         sub, org_id = claims["sub"], claims.get("org_id")
         if org_id != self.rules.org_id:
-            raise Refused("wrong_organisation")
+            raise TokenRefused("wrong_organisation")
         if not 0 < len(sub) <= LONGEST_NAME or not sub.isprintable():
-            raise Refused("bad_name")
-        return Identity(sub, org_id, tuple(dict.fromkeys(roles)), frozenset(scope.split()), float(claims["exp"]))
+            raise TokenRefused("bad_name")
+        granted = {self.rules.roles.get(name) for name in texts}
+        roles = tuple(role for role in ROLES if role in granted)
+        return Identity(sub, org_id, roles, frozenset(scope.split()), float(claims["exp"]))
 
 
 def build_verifier(settings: Settings) -> Verifier:
@@ -211,28 +215,38 @@ def build_verifier(settings: Settings) -> Verifier:
     if missing:
         raise PermanentFailure(f"tokens cannot be verified: set {', '.join(missing)} (see docs/how-to/login.md)")
     issuer, audience, org_id = (str(value) for value in wanted.values())
-    rules = Rules(issuer, audience, org_id, settings.jwt_max_age_hours * 3600)
+    rules = Rules(issuer, audience, org_id, settings.jwt_max_age_hours * 3600, _roles(settings))
     return Verifier(key_source(settings), rules)
+
+
+def _roles(settings: Settings) -> dict[str, Role]:
+    by_name: dict[str, Role] = {role: role for role in ROLES}
+    unknown = sorted(set(settings.login_roles.values()) - {*ROLES})
+    if unknown:
+        raise PermanentFailure(
+            f"JWT_ROLES names {', '.join(unknown)}, which is not a role here: after = stands one of {', '.join(ROLES)}"
+        )
+    return {name: by_name[role] for name, role in settings.login_roles.items()} or by_name
 
 
 def sent_token(authorization: Sequence[str], cookies: Sequence[str], cookie_name: str) -> str:
     """The token in a request's `Authorization` or else its `Cookie` headers.
 
-    Raises Refused if there is none, or more than one, as another program might take another one.
+    Raises TokenRefused if there is none, or more than one, as another program might take another one.
     """
     if len(authorization) > 1:
-        raise Refused("two_tokens")
+        raise TokenRefused("two_tokens")
     if authorization:
         scheme, _, token = authorization[0].partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
-            raise Refused("no_token")
+            raise TokenRefused("no_token")
         return token.strip()
     pairs = [pair.strip().partition("=") for line in cookies for pair in line.split(";")]
     found = [value for name, _, value in pairs if name == cookie_name and value]
     if len(found) > 1:
-        raise Refused("two_tokens")
+        raise TokenRefused("two_tokens")
     if not found:
-        raise Refused("no_token")
+        raise TokenRefused("no_token")
     return found[0]
 
 
@@ -244,12 +258,12 @@ def log_fault(error: Exception) -> None:
 
 def _key_id(header: dict[str, Any]) -> str | None:
     if any(name in header for name in BRINGS_A_KEY):
-        raise Refused("brings_a_key")
+        raise TokenRefused("brings_a_key")
     key_id, kind = header.get("kid"), header.get("typ", "JWT")
     if "crit" in header or "b64" in header or not isinstance(kind, str) or kind.lower() not in TYPES:
-        raise Refused("malformed")
+        raise TokenRefused("malformed")
     if key_id is not None and (not isinstance(key_id, str) or len(key_id) > LONGEST_NAME):
-        raise Refused("malformed")
+        raise TokenRefused("malformed")
     return key_id
 
 
@@ -259,16 +273,16 @@ def _object(segment: str) -> dict[str, Any]:
         text = urlsafe_b64decode(segment + "=" * (-len(segment) % 4)).decode("utf-8")
         parsed = json.loads(text, object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError):
-        raise Refused("malformed") from None
+        raise TokenRefused("malformed") from None
     if not isinstance(parsed, dict):
-        raise Refused("malformed")
+        raise TokenRefused("malformed")
     return parsed
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
-        raise Refused("duplicate_claim")
+        raise TokenRefused("duplicate_claim")
     return made
 
 

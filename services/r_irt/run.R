@@ -26,6 +26,10 @@ for (package in c("plumber", "promises", "later", "processx", "jsonlite", "sodiu
   }
 }
 
+engines <- Filter(function(name) nzchar(system.file(package = name)), c("mirt", "brms"))
+message("r-irt: engines here: ", if (length(engines)) paste(engines, collapse = ", ") else "none",
+  if (!"mirt" %in% engines) "; mirt is in no package of Debian: docs/how-to/deploy-images.md")
+
 token <- setting("R_IRT_INTERNAL_TOKEN")
 if (!nzchar(token)) refuse("R_IRT_INTERNAL_TOKEN is not set: callers send it as their bearer token")
 Sys.unsetenv("R_IRT_INTERNAL_TOKEN") # no fit needs it

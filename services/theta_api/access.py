@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 
 from resources.failures import PermanentFailure
 from resources.settings import Settings
-from services.jwt_verifier.tokens import Refused, Verifier, build_verifier, sent_token
+from services.jwt_verifier.tokens import TokenRefused, Verifier, build_verifier, sent_token
 from services.theta_api.problems import Problem, unavailable
 
 SCOPE = "exam:write"
@@ -75,7 +75,7 @@ class Access:
             if self.verifier is None:
                 raise Problem(401, "bad_token", "The token is not the one in IRT_THETA_TOKEN of the API.")
             identity = await run_in_threadpool(self.verifier.verify, token)
-        except Refused as refused:
+        except TokenRefused as refused:
             if refused.reason == "keys_unavailable":
                 raise unavailable(f"{refused} Try again soon.", refused.reason) from None
             raise Problem(refused.status, refused.reason, str(refused)) from None

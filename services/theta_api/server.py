@@ -41,8 +41,7 @@ def serve(settings: Settings) -> None:
     app = theta_app(settings)
     if settings.r_irt_base_url:
         LOG.info("theta: R_IRT_BASE_URL is set and has no effect on θ, which this process computes itself")
-    if "prometheus_metrics_port" in settings.model_fields_set:  # else it is the exporter's
-        port = settings.prometheus_metrics_port
+    if port := settings.prometheus_metrics_port:
         metrics.show(app.state.registry, port, "PROMETHEUS_METRICS_PORT", host=settings.irt_theta_host)
     sys.setswitchinterval(TURN_S)
     serve_http(

@@ -19,6 +19,7 @@ from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.dif.analysis import Dif, analyse_dif
 from irt_assets.psychometrics.dif.wald import Wald, compare_groups
 from irt_assets.psychometrics.estimation.em import fit_em
+from tests.testbed.dif_anchors import compare_by_anchors
 
 ITEMS = 30
 IDS = tuple(f"i{j:02d}" for j in range(ITEMS))
@@ -88,7 +89,7 @@ def power(rng: np.random.Generator, items: int) -> None:
                     dif = np.where(np.arange(ITEMS) < moved, size * sign, 0.0)
                     fits = [fitted(answers(rng, n, a, b, 0.0, 1.0)), fitted(answers(rng, n, a, b + dif, -1.0, 1.0))]
                     ours = compare_groups(fits, ("reference", "focal"))
-                    known = compare_groups(fits, ("reference", "focal"), anchor_items=IDS[moved:])
+                    known = compare_by_anchors(fits, ("reference", "focal"), IDS[moved:])
                     hits += len(set(ours.flagged) & set(IDS[:moved]))
                     oracle += len(set(known.flagged) & set(IDS[:moved]))
                     false += len(set(ours.flagged) & set(IDS[moved:]))

@@ -27,7 +27,7 @@ from pathlib import Path
 import psutil
 
 from services.jwt_verifier.keys import JwksKeys, PemKey
-from services.jwt_verifier.tokens import Refused, Rules, Verifier
+from services.jwt_verifier.tokens import Rules, TokenRefused, Verifier
 from tests.testbed.issuer import ATTACKS, AUDIENCE, ISSUER, MAX_AGE_S, ORGANISATION, Issuer
 
 PROMISED = 2000
@@ -58,7 +58,7 @@ def functions(folder: Path, algorithm: str, seconds: float) -> Iterator[float]:
     yield told(f"function, {algorithm}, JWKS", lambda: jwks.verify(sound), seconds)
 
     def attacked() -> None:
-        with suppress(Refused):
+        with suppress(TokenRefused):
             pem.verify(next(attacks))
 
     yield told(f"function, {algorithm}, attacks", attacked, seconds)

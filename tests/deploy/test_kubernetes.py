@@ -306,8 +306,8 @@ def test_one_off_jobs_and_logs(platform: Platform) -> None:
     (job,) = set(platform.jobs()) - set(before)
     phases = f"kubectl -n seedtest get pods -l job-name={job} -o jsonpath='{{.items[*].status.phase}}'"
     platform.cluster.wait(lambda: platform.cluster.must(phases) not in ("", "Pending"), POD_S, f"the pod of {job}")
-    assert "nothing is missing" in platform.type("Its log", job_name=job)
     platform.completes(job, NIGHT_S)
+    assert "anchors/seeds from question.meta" in platform.type("Its log", job_name=job), "the night was made again"
     assert platform.type("Logs of a CronJob")
     assert job in platform.type("Every morning")
     (pod,) = (each["metadata"]["name"] for each in platform.seen("pods") if each["metadata"]["name"].startswith(job))

@@ -10,7 +10,7 @@ import pytest
 
 from irt_assets.engines.registry import installed
 from irt_assets.psychometrics.core.models import Responses
-from resources.r_runtime import r_runtime, rpy2_version
+from resources.r_runtime import missing_r, r_runtime
 from resources.settings import Settings
 from tests.testbed.kept import kept
 
@@ -27,8 +27,7 @@ def require_r(require: Callable[[bool, str], None]) -> Callable[[str], None]:
     because Debian has no package of it."""
 
     def check(engine: str) -> None:
-        runtime = r_runtime()
-        require(runtime is not None and rpy2_version() is not None, "R and rpy2 (apt install r-base-dev, make venv)")
+        require(missing_r(r_runtime()) is None, "R and rpy2 (apt install r-base-dev, make venv)")
         absence = installed(engine, Settings(_env_file=None))
         if engine == "mirt" and absence:
             pytest.skip(f"R's mirt: {absence}")

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from irt_assets.psychometrics.core.models import Calibration, Convergence
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.dif.effects import expected_scores
-from irt_assets.psychometrics.dif.wald import compare_groups
+from tests.testbed.dif_anchors import compare_by_anchors
 
 J, ERROR = 12, 0.02
 A = np.exp(np.linspace(-0.4, 0.4, J))
@@ -47,7 +47,7 @@ def test_errors_are_those_of_both_groups_and_of_what_links_them() -> None:
     delta, se, shift, shift_se = [], [], [], []
     for _ in range(300):
         fits = [fit(a[g] + ERROR * rng.normal(size=J), d[g] + ERROR * rng.normal(size=J)) for g in (0, 1)]
-        found = compare_groups(fits, ["ko", "en"], anchor_items=anchors)
+        found = compare_by_anchors(fits, ["ko", "en"], anchors)
         delta.append(found.delta[0])
         se.append(found.se[0])
         shift.append(found.shift[0])
@@ -62,7 +62,7 @@ def test_a_difficulty_that_is_an_extrapolation_has_no_difference_and_the_expecte
     a, d = np.stack([A, A]), np.stack([-A * B, -A * B])
     a[0, 3], d[0, 3] = 0.5, -3.25
     a[1, 7] = 0.15
-    found = compare_groups([fit(a[g], d[g]) for g in (0, 1)], ["ko", "en"], anchor_items=[*IDS[:3], *IDS[8:]])
+    found = compare_by_anchors([fit(a[g], d[g]) for g in (0, 1)], ["ko", "en"], [*IDS[:3], *IDS[8:]])
     stated = np.isfinite(found.delta[0, :, 1])
     assert np.flatnonzero(~stated).tolist() == [3, 7]
     assert np.array_equal(stated, np.isfinite(found.se[0, :, 1]))
@@ -97,7 +97,7 @@ def test_no_difference_is_more_certain_than_the_test_that_it_belongs_to() -> Non
     rng = np.random.default_rng(5)
     for _ in range(20):
         fits = [fit(A + 0.1 * rng.normal(size=J), 0.1 * rng.normal(size=J) - A * B, 0.1) for _ in range(2)]
-        found = compare_groups(fits, ["ko", "en"], anchor_items=IDS)
+        found = compare_by_anchors(fits, ["ko", "en"], IDS)
         assert np.all((found.shift / found.shift_se)[0] ** 2 <= found.wald * 1.001)
         assert np.all((found.delta / found.se)[0, :, 1] ** 2 <= found.wald * 1.6 + 0.1)
 
@@ -108,7 +108,7 @@ def test_a_common_slope_has_errors_of_difficulty_alone() -> None:
     deltas, ses = [], []
     for _ in range(60):
         fits = [replace(fit(a, 0.05 * rng.normal(size=J) - a * B, 0.05), model="1pl") for _ in range(2)]
-        found = compare_groups(fits, ["ko", "en"], anchor_items=IDS)
+        found = compare_by_anchors(fits, ["ko", "en"], IDS)
         deltas.append(found.delta[0, :, 1])
         ses.append(found.se[0, :, 1])
     assert np.mean(ses) == pytest.approx(np.std(deltas), rel=0.1)

@@ -12,10 +12,10 @@ from scipy.special import expit
 from irt_assets.psychometrics.core.curves import information
 from irt_assets.psychometrics.core.item_models import ItemCurves
 from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
-from irt_assets.psychometrics.core.testlets import Effects, number_testlets
+from irt_assets.psychometrics.core.testlets import Effects, number_testlets, share_testlets
 from irt_assets.psychometrics.estimation import testlets
 from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.estimation.testlets import EffectSd, estimate_effect_sd, share_testlets
+from irt_assets.psychometrics.estimation.testlets import EffectSd, estimate_effect_sd
 from irt_assets.psychometrics.fit.fit_summary import summarise
 from irt_assets.psychometrics.information.functions import information_of_test, item_information
 from irt_assets.psychometrics.scoring.abilities import Curves, eap, eap_by, score

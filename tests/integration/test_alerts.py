@@ -94,9 +94,7 @@ def undelivered(settings: Settings) -> set[tuple[Any, ...]]:
 
 def test_every_channel_gets_the_alert_in_its_own_form(everywhere: Settings, http: HttpSink, smtp: SmtpSink) -> None:
     raise_alert(everywhere)
-    assert deliver(Database(everywhere), everywhere) == dict.fromkeys(
-        ("slack", "discord", "email", "pagerduty", "webhook"), 1
-    )
+    assert deliver(Database(everywhere)) == dict.fromkeys(("slack", "discord", "email", "pagerduty", "webhook"), 1)
     posted = {path.split("/")[1]: (path, body) for path, body in http.received}
     title = "[production] published items cannot be scored with (2026-09)"
     first_ten = "q00, q01, q02, q03, q04, q05, q06, q07, q08, q09 and 3 more"
@@ -156,7 +154,7 @@ def test_ids_cannot_call_everybody_in_a_chat(everywhere: Settings, http: HttpSin
     raise_alert(
         everywhere, Alert("x", "error", "bad items", "look", kind="items", subjects=("<!channel>", "@everyone"))
     )
-    deliver(Database(everywhere), everywhere)
+    deliver(Database(everywhere))
     posted = {path.split("/")[1]: str(body) for path, body in http.received}
     for chat in ("slack", "discord"):
         assert not unsaid(posted[chat], "channel", "everyone")
@@ -168,7 +166,7 @@ def test_a_message_without_partition_and_subjects_leaves_them_out(everywhere: Se
     raise_alert(
         everywhere, Alert("run inventory", "warning", "the job inventory failed", "read its log", link="/runs/1")
     )
-    deliver(Database(everywhere), everywhere)
+    deliver(Database(everywhere))
     (hook,) = [body for path, body in http.received if path.startswith("/hook")]
     assert (hook["title"], hook["type"]) == ("[production] the job inventory failed", "warning")
     assert hook["message"] == "What to do: read its log\nLook: https://irt.example.org/runs/1"
@@ -180,10 +178,10 @@ def test_a_message_without_partition_and_subjects_leaves_them_out(everywhere: Se
 def test_an_open_violation_is_one_alert_and_its_end_is_one_message(everywhere: Settings, http: HttpSink) -> None:
     assert [raise_alert(everywhere) for _ in range(3)] == [True, False, False]
     for _ in range(2):
-        deliver(Database(everywhere), everywhere)
+        deliver(Database(everywhere))
     assert [resolve(everywhere) for _ in range(3)] == [True, False, False]
     for _ in range(2):
-        deliver(Database(everywhere), everywhere)
+        deliver(Database(everywhere))
     hooks = [body for path, body in http.received if path.startswith("/hook")]
     assert [(hook["event"], hook["type"]) for hook in hooks] == [("opened", "failure"), ("resolved", "success")]
     assert hooks[1]["title"] == "[production] resolved: published items cannot be scored with (2026-09)"
@@ -196,8 +194,8 @@ def test_what_comes_back_after_its_end_is_a_new_alert(everywhere: Settings, http
     for _ in range(2):
         assert raise_alert(everywhere)
         resolve(everywhere)
-    deliver(Database(everywhere), everywhere)
-    deliver(Database(everywhere), everywhere)
+    deliver(Database(everywhere))
+    deliver(Database(everywhere))
     hooks = [(body["id"][-1], body["event"]) for path, body in http.received if path.startswith("/hook")]
     assert sorted(hooks) == [("1", "opened"), ("1", "resolved"), ("2", "opened"), ("2", "resolved")]
 
@@ -206,7 +204,7 @@ def test_two_deliveries_at_once_send_each_message_once(everywhere: Settings, htt
     raise_alert(everywhere)
     with Database(everywhere).connect() as other:
         other.execute("SELECT pg_advisory_xact_lock(hashtext('alert delivery'))")
-        assert deliver(Database(everywhere), everywhere) == {}
+        assert deliver(Database(everywhere)) == {}
     assert http.received == []
 
 
@@ -214,10 +212,10 @@ def test_a_channel_that_is_new_hears_what_is_open_and_not_what_is_over(settings:
     over = Alert("old", "error", "old", "nothing")
     raise_alert(settings, over)
     raise_alert(settings)
-    deliver(Database(settings), settings)
+    deliver(Database(settings))
     resolve(settings, over)
     with_hook = configured(settings, alert_webhook_url=SecretStr(f"{http.url}/hook"))
-    deliver(Database(with_hook), with_hook)
+    deliver(Database(with_hook))
     assert [body["what"] for body in http.bodies()] == [BAD_ITEMS.what]
 
 
@@ -227,10 +225,10 @@ def test_a_channel_that_is_new_hears_what_is_open_and_not_what_is_over(settings:
 def test_a_channel_that_is_down_delays_only_itself_and_loses_nothing(everywhere: Settings, smtp: SmtpSink) -> None:
     smtp.refuse = True
     raise_alert(everywhere)
-    arrived = deliver(Database(everywhere), everywhere)
+    arrived = deliver(Database(everywhere))
     assert arrived == {"slack": 1, "discord": 1, "email": 0, "pagerduty": 1, "webhook": 1}
     assert undelivered(everywhere) == {("email", "opened")}
-    assert deliver(Database(everywhere), everywhere)["email"] == 0
+    assert deliver(Database(everywhere))["email"] == 0
     ((attempts, wait),) = rows(
         Database(everywhere),
         "SELECT attempts, extract(epoch FROM next_attempt_at - now()) FROM alert_delivery WHERE channel = 'email'",
@@ -240,8 +238,8 @@ def test_a_channel_that_is_down_delays_only_itself_and_loses_nothing(everywhere:
     resolve(everywhere)
     smtp.refuse = False
     wait_is_over(everywhere)
-    deliver(Database(everywhere), everywhere)
-    deliver(Database(everywhere), everywhere)
+    deliver(Database(everywhere))
+    deliver(Database(everywhere))
     assert undelivered(everywhere) == set()
     subjects = [mail["subject"] for mail, to in zip(smtp.received, smtp.recipients, strict=True) if "ops" in to[0]]
     assert ["resolved" in subject for subject in subjects] == [False, True]
@@ -252,7 +250,7 @@ def test_the_wait_between_two_tries_doubles_up_to_an_hour(everywhere: Settings, 
     raise_alert(everywhere)
     waits = []
     for _ in range(8):
-        deliver(Database(everywhere), everywhere)
+        deliver(Database(everywhere))
         ((wait,),) = rows(
             Database(everywhere),
             "SELECT extract(epoch FROM next_attempt_at - now()) FROM alert_delivery WHERE channel = 'webhook'",
@@ -268,7 +266,7 @@ def test_a_channel_that_hangs_holds_up_nobody_else(everywhere: Settings, http: H
     raise_alert(everywhere)
     http.gate.clear()  # Slack, Discord, PagerDuty and the webhook take the message and never answer
     begun = time.monotonic()
-    arrived = deliver(Database(everywhere), everywhere, limit_s=1.0)
+    arrived = deliver(Database(everywhere), limit_s=1.0)
     assert time.monotonic() - begun < patient(3.0)
     assert arrived["email"] == 1
     assert undelivered(everywhere) == {(name, "opened") for name in ("slack", "discord", "pagerduty", "webhook")}
@@ -276,7 +274,7 @@ def test_a_channel_that_hangs_holds_up_nobody_else(everywhere: Settings, http: H
     assert said == "no answer within 1 s"
     http.gate.set()
     wait_is_over(everywhere)
-    deliver(Database(everywhere), everywhere)
+    deliver(Database(everywhere))
     assert undelivered(everywhere) == set()
 
 
@@ -284,16 +282,16 @@ def test_a_message_that_is_refused_for_ever_does_not_hold_up_the_others(settings
     with_hook = configured(settings, alert_webhook_url=SecretStr(f"{http.url}/hook"))
     raise_alert(with_hook)
     http.status = 400
-    deliver(Database(with_hook), with_hook)
+    deliver(Database(with_hook))
     raise_alert(with_hook, Alert("another", "error", "another", "nothing"))
     http.status = 200
-    assert deliver(Database(with_hook), with_hook) == {"webhook": 1}
+    assert deliver(Database(with_hook)) == {"webhook": 1}
     assert http.bodies()[-1]["what"] == "another"
 
 
 def test_a_database_without_channels_keeps_its_alerts(settings: Settings) -> None:
     raise_alert(settings)
-    assert deliver(Database(settings), settings) == {}
+    assert deliver(Database(settings)) == {}
     with Database(settings).connect() as connection:
         assert list(open_keys(connection, "invariant ")) == [BAD_ITEMS.key]
 
@@ -308,10 +306,10 @@ def test_no_secret_is_ever_logged_or_stored(
     everywhere = configured(everywhere, smtp_url=SecretStr(f"smtp://irt:{PASSWORD}@127.0.0.1:1"))
     raise_alert(everywhere)
     http.status = 500
-    deliver(Database(everywhere), everywhere)
+    deliver(Database(everywhere))
     http.status = 200
     wait_is_over(everywhere)
-    deliver(Database(everywhere), everywhere)
+    deliver(Database(everywhere))
     stored = str(rows(Database(everywhere), "SELECT * FROM alert_delivery")) + str(
         rows(Database(everywhere), "SELECT * FROM alert")
     )

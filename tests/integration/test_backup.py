@@ -176,7 +176,7 @@ def test_reports_are_found_where_the_copy_has_them(world: Settings, copy: Settin
     url = store.put("reports/drift/2026-06/x.html", b"a report")
     rooms.run_sql(
         database,
-        """INSERT INTO report_artifacts ("window", format, url, sha256)
+        """INSERT INTO report_file ("window", format, url, sha256)
            VALUES ('2026-06', 'html', %s, encode(sha256('a report'), 'hex'))""",
         [url],
     )
@@ -187,7 +187,7 @@ def test_reports_are_found_where_the_copy_has_them(world: Settings, copy: Settin
     assert done.differences == []
     old, new = (f"{home.as_uri()}/objects/" for home in (world.irt_home, copy.irt_home))
     assert done.notes == [f"the files lie at {new} now, which one row of reports named as {old}"]
-    ((moved,),) = rooms.rows(Database(copy), "SELECT url FROM report_artifacts")
+    ((moved,),) = rooms.rows(Database(copy), "SELECT url FROM report_file")
     assert open_store(copy, Database(copy)).get(str(rooms.folder_store(copy).key(moved))) == b"a report"
 
 

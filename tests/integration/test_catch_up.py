@@ -10,14 +10,17 @@ import dagster as dg
 import pytest
 
 from irt_assets.common.job_names import ALIASES, KPI_JOB, NIGHTLY_JOB
-from irt_assets.common.partitions import DAYS, WEEKS
+from irt_assets.common.partitions import DAYS, MONTHS, WEEKS
 from irt_assets.common.run_progress import PARTITION_TAG, asked_again
 from irt_assets.definitions import build_defs
-from irt_assets.runs.start import partitions_to_run
+from irt_assets.runs import start as starting
+from irt_assets.runs.in_process_runs import Outcome
+from irt_assets.runs.start import partitions_to_run, start
 from jobs.alerts import schedule_states
 from jobs.plans import PLANS, last_tick_before, plan_of
 from resources.dagster_compat import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG, TickStatus
 from resources.failures import PermanentFailure
+from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.dagster_private import RemoteRepository, RepositoryHandle, RepositorySnap, freeze_time
 from tests.integration.schedule_states import tick
@@ -175,6 +178,48 @@ def test_a_job_without_partitions_runs_once_for_a_tick_by_its_schedule_or_its_ti
     graph.run(plan.job, status)
     assert asked() == [False, False, True, False]
     assert graph.tick(plan.job, tick + timedelta(days=1)) == [""]
+
+
+def test_a_persons_start_makes_the_last_day_again_and_a_timer_or_a_cron_job_only_what_is_missing(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As systemd 252 was seen to set TRIGGER_UNIT: by the timer, also after a kill, and not by `systemctl start`."""
+    days = DAYS.back(datetime.now(UTC), 14)
+    graph.made("features_topic_daily", *days[:-3], *days[-2:], at=datetime.now(UTC))
+    monkeypatch.setattr(starting, "daemon_alive", lambda _: False)
+    monkeypatch.setattr(starting, "follow_up", lambda *_: ())
+    monkeypatch.setattr(starting, "run_here", lambda *those, **_: Outcome(those[2].job, those[3], True))
+
+    def made(key: str | None = None, *, if_missing: bool = False, **environment: str) -> list[str | None]:
+        settings = graph.settings.model_copy(update={"irt_run_key": key})
+        with monkeypatch.context() as process:
+            for name, value in environment.items():
+                process.setenv(name, value)
+            asked = start(
+                graph.instance, settings, Database(settings), "aggregate_features_daily", if_missing=if_missing
+            )
+            return [outcome.partition for outcome in asked]
+
+    unit = {"IRT_UNIT": "irt-features"}
+    assert made(**unit) == [days[-3], days[-1]]
+    assert made(**unit, TRIGGER_UNIT="irt-features.timer") == made() == [days[-3]]
+    assert made(**unit, if_missing=True) == [days[-3]]
+    monkeypatch.setattr(starting, "in_a_pod", lambda: True)
+    monkeypatch.setattr(
+        starting,
+        "_through_the_daemon",
+        lambda *those, **_: iter([Outcome(those[3].job, those[4], True)]),
+    )
+    assert made("aggregate-features-test-1") == [days[-3], days[-1]]
+    assert made("aggregate-features-29384720") == made() == [None]  # what is missing, as the daemon finds it
+
+
+def test_a_month_that_is_there_is_not_made_again_by_hand(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph.made("item_calibration", *MONTHS.back(datetime.now(UTC), 3), at=datetime.now(UTC))
+    monkeypatch.setenv("IRT_UNIT", "irt-calibration")
+    monkeypatch.setattr(starting, "daemon_alive", lambda _: False)
+    monkeypatch.setattr(starting, "follow_up", lambda *_: ())
+    assert list(start(graph.instance, graph.settings, Database(graph.settings), "monthly_calibration")) == []
 
 
 @pytest.mark.parametrize(("alias", "job"), ALIASES.items())

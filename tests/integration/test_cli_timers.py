@@ -16,7 +16,7 @@ from irt_assets.common.run_progress import last_made
 from irt_assets.definitions import build_defs
 from irt_assets.drift.assets import GROUP
 from irt_assets.reports.assets import DRIFT_REPORT
-from irt_assets.runs.in_process_runs import DAEMONS_OWN, SENSORS, Outcome, follow_up, run_here
+from irt_assets.runs.in_process_runs import SENSORS, Outcome, follow_up, run_here
 from irt_assets.servers.instance import dagster_instance
 from jobs.plans import PLANS, Plan, plan_of
 from resources.postgres.database import Database
@@ -85,7 +85,12 @@ def test_without_a_daemon_a_run_that_failed_is_told_of_once_and_so_is_its_end(wo
 
 
 def test_every_sensor_is_the_daemons_own_or_evaluated_without_it(world: Settings) -> None:
-    assert {sensor.name for sensor in build_defs(world).sensors or ()} == {*SENSORS, *DAEMONS_OWN}
+    assert {sensor.name for sensor in build_defs(world).sensors or ()} == {
+        *SENSORS,
+        "killed_runs",
+        "automation",
+        "alerts_of_schedules",
+    }
 
 
 def test_a_run_that_a_stopped_daemon_left_in_its_queue_is_made_here(
@@ -219,3 +224,24 @@ def test_a_test_alert_and_its_end_go_to_every_channel_and_past_the_outbox(
     failed = typed("alerts", "test", "--json")
     assert (failed.code, failed.json[0]["channel"]) == (1, "webhook")
     assert "500" in failed.json[0]["why"]
+
+
+def test_a_violation_ends_the_unit_of_the_invariants_where_it_is_to_and_is_alerted_once(
+    world: Settings, instance: DagsterInstance, irt: IrtOf, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the invariant itself: what systemd starts for the failed unit sends nothing more."""
+    day = plan_of("invariants").partitions_due(now, world.irt_first_month)[-1]
+    instance.report_runless_asset_event(AssetMaterialization("invariant_report", partition=day))
+    add = """INSERT INTO invariant_result (run, invariant, subject, partition, passed, evaluated_at)
+             VALUES ('r', 'scale_has_its_anchors', 'item', '', false, now())"""
+    rooms.run_sql(Database(world), add)
+    typed = irt(world)
+    assert typed("job", "invariants").code == 0
+    monkeypatch.setenv("IRT_INVARIANTS_STRICT", "true")
+    violated = typed("job", "invariants")
+    assert (violated.code, violated.out.splitlines()[-1]) == (3, "violated: scale_has_its_anchors")
+    monkeypatch.setenv("MONITOR_EXIT_STATUS", "3")
+    assert "alerts of their own" in typed("alerts", "unit-failed", "irt-invariants.service").out
+    assert "alerts of their own" not in typed("alerts", "unit-failed", "irt-daemon.service").out
+    rooms.run_sql(Database(world), "DELETE FROM invariant_result")
+    assert typed("job", "invariants").code == 0

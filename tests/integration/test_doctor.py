@@ -188,8 +188,8 @@ def test_a_port_that_answers_nothing_is_another_program_and_which(tmp_path: Path
 
 def test_a_package_that_is_missing_or_too_old_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     versions = {"numba": None, "scipy": "1.0"}
-    real = doctor._version
-    monkeypatch.setattr(doctor, "_version", lambda name: versions.get(name, real(name)))
+    real = doctor.installed_version
+    monkeypatch.setattr(doctor, "installed_version", lambda name: versions.get(name, real(name)))
     said = told(at_home(tmp_path), "packages", "error")
     assert re.search("numba is missing; scipy is 1.0, needed is >=.*; make venv$", said)
 
@@ -207,7 +207,7 @@ def test_r_and_its_packages_are_reported_with_the_way_to_install_them(
     an_rscript(
         tmp_path, "shift 2; echo 4.5.0; for package; do [ $package = mirt ] && echo 1.45 || echo -; done", monkeypatch
     )
-    monkeypatch.setattr(r_runtime, "rpy2_version", lambda: "3.6.5")
+    monkeypatch.setattr(r_runtime, "installed_version", lambda _: "3.6.5")
     settings = at_home(tmp_path)
     assert found(settings, "R") == doctor.Finding("R", "ok", "4.5.0")
     assert found(settings, "R package mirt").detail == "1.45"

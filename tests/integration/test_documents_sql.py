@@ -117,7 +117,12 @@ def lived(settings: Settings) -> tuple[Database, datetime]:
         write_features(connection, today - timedelta(days=14), today)
         for week in (week_of(now - timedelta(days=7)), week_of(now)):
             write_week(connection, week, now)
-        write_quiet(connection, week_of(now), now)
+    with database.connect() as connection:  # hours later, in a transaction with a time of its own
+        assert len(write_quiet(connection, week_of(now), now)) > 0
+        connection.execute(
+            """INSERT INTO report_file ("window", format, url, sha256)
+               VALUES ('2026-09/all', 'pdf', 'file:///x', '0')"""
+        )
     return database, now
 
 
@@ -154,6 +159,8 @@ def test_the_documents_sql_runs_unchanged_and_gives_sensible_rows(
         if rows and "correct" in rows[0]:
             assert all(row["correct"] <= row["attempts"] for row in rows)
     assert not problems, "\n\n".join(problems)
+    assert rooms.rows(database, "SELECT max(updated_at) < max(inactivity_at) FROM weekly_kpi") == [(True,)]
+    assert rooms.rows(database, "SELECT count(*) FROM report_artifacts WHERE week_start IS NULL") == [(0,)]
     (n_known,) = rooms.rows(
         database, "SELECT count(kpis->>'I_t'), count(kpis->>'P'), count(kpis->>'S') FROM weekly_kpi"
     )

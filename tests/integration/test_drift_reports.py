@@ -137,7 +137,7 @@ def test_the_asset_keeps_both_files_and_made_again_they_have_the_same_rows(
     graph = Graph(settings, instance)
     for _ in range(2):
         result = graph.run(MONTHS[1], DRIFT_REPORT_JOB)
-    kept = rows(graph.database, 'SELECT format, "window", url, sha256, user_id FROM report_artifacts ORDER BY format')
+    kept = rows(graph.database, 'SELECT format, "window", url, sha256, user_id FROM report_file ORDER BY format')
     assert [(one[0], one[1], one[4]) for one in kept] == [
         ("html", f"{MONTHS[1]}/{SCALE}", None),
         ("pdf", f"{MONTHS[1]}/{SCALE}", None),
@@ -150,8 +150,7 @@ def test_the_asset_keeps_both_files_and_made_again_they_have_the_same_rows(
     assert said["report"].startswith(f"{MONTHS[1]} of scale {SCALE} is")
     assert said["decide in"] == "the dashboard, or `irt release`"
     ids = [
-        artifact_id
-        for (artifact_id,) in rows(graph.database, "SELECT artifact_id FROM report_artifacts ORDER BY format")
+        artifact_id for (artifact_id,) in rows(graph.database, "SELECT artifact_id FROM report_file ORDER BY format")
     ]
     links = [said["open the report"], said["download as PDF"]]
     assert links == [f"/reports/{artifact_id}" for artifact_id in ids]
@@ -165,9 +164,7 @@ def test_where_no_pdf_can_be_made_the_html_is_written_and_kept_and_the_reason_is
     graph.run(MONTHS[1], DRIFT_REPORT_JOB)
     monkeypatch.setitem(sys.modules, "typst", None)
     result = graph.run(MONTHS[1], DRIFT_REPORT_JOB)
-    assert rows(graph.database, "SELECT format FROM report_artifacts") == [("html",)], (
-        "no PDF says what no longer is so"
-    )
+    assert rows(graph.database, "SELECT format FROM report_file") == [("html",)], "no PDF says what no longer is so"
     assert "Without a PDF: " in metadata(result, "drift_report")["report"]
     asked = irt(settings, "--month", MONTHS[1], "--out", tmp_path)
     assert (asked.exit_code, unsaid(asked.output, "no PDF: ", "pip install typst")) == (1, [])

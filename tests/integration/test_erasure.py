@@ -142,7 +142,7 @@ def world(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path) ->
     made_in = made_once(postgres, "template_erasure", migrated_template, everything_of_user, **OF_MONTHS)
     with template_copy(postgres, "template_erasure", tmp_path / "home", **OF_MONTHS) as settings:
         moved = (str(made_in), str(settings.irt_home))
-        run_sql(Database(settings), "UPDATE report_artifacts SET url = replace(url, %s, %s)", moved)
+        run_sql(Database(settings), "UPDATE report_file SET url = replace(url, %s, %s)", moved)
         yield settings
 
 
@@ -388,7 +388,7 @@ def moved_to(bucket: str, world: Settings, monkeypatch: pytest.MonkeyPatch, encr
             store.put(name, folder.get(name))
             run_sql(
                 database,
-                "UPDATE report_artifacts SET url = %s WHERE url = %s",
+                "UPDATE report_file SET url = %s WHERE url = %s",
                 (store.uri(name), folder.uri(name)),
             )
     shutil.rmtree(folder.root)

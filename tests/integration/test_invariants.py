@@ -214,7 +214,7 @@ def report_files(world: World) -> None:
     """A learner's report of two weeks, and the bank's of July."""
     for n, (week, key) in enumerate(REPORT_FILES.items()):
         world.sql(
-            """INSERT INTO report_artifacts (user_id, week_start, "window", format, url, sha256)
+            """INSERT INTO report_file (user_id, week_start, "window", format, url, sha256)
                VALUES (%s, %s, %s, 'pdf', %s, %s)""",
             *(("u1", week, None) if n < 2 else (None, None, f"{week}/{SCALE}")),
             world.store.put(key, key.encode()),
@@ -485,7 +485,7 @@ CASES = [
     ),
     Case(
         "report_files_are_as_they_were_written",
-        sql("UPDATE report_artifacts SET url = 's3://sold/' || format WHERE week_start = '2026-07-06'"),
+        sql("UPDATE report_file SET url = 's3://sold/' || format WHERE week_start = '2026-07-06'"),
         {"another store"},
         prepare=report_files,
         partition="2026-07-06",

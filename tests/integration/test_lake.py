@@ -32,7 +32,7 @@ from resources.cluster.lake import MANIFESTS, SCHEMA, CatalogTable, Lake
 from resources.failures import PermanentFailure
 from resources.files.object_store import BucketStore, FolderStore
 from resources.postgres.database import Database
-from resources.settings import Settings, get_settings
+from resources.settings import Settings
 from tests.helpers.rooms import add_attempts, attempt, run_sql
 from tests.helpers.seaweed import BUCKET, SeaweedFS
 from tests.helpers.sentences import unsaid
@@ -95,19 +95,15 @@ def file_of(lake: Lake, day: str) -> Path:
     return Path(lake.name, file.path)
 
 
-def test_the_demo_writes_its_log_to_the_lake_once(
-    logged: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_demo_writes_its_log_to_the_lake_once(logged: Database, tmp_path: Path) -> None:
     said: list[str] = []
     write_lake(logged, said.append)
     assert said == []  # without Spark there is none
-    monkeypatch.setenv("IRT_SPARK", "local[2]")
-    monkeypatch.setenv("IRT_ATTEMPTS", str(tmp_path / "lake"))
-    get_settings.cache_clear()
-    write_lake(logged, said.append)
-    written = Lake.at(get_settings())
+    at = logged.settings.model_copy(update={"irt_spark": "local[2]", "irt_attempts": str(tmp_path / "lake")})
+    write_lake(Database(at), said.append)
+    written = Lake.at(at)
     assert read(written) == in_postgres(logged)
-    write_lake(logged, said.append)
+    write_lake(Database(at), said.append)
     first, second = said
     assert first.startswith("  30 answers of ")
     assert second == f"  0 answers of 0 days written to the lake {written.name}"

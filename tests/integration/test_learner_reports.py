@@ -98,7 +98,7 @@ def write(database: Database, store: ObjectStore, week: str = WEEK, **others: An
 
 
 def artifacts(database: Database) -> list[tuple[Any, ...]]:
-    return rows(database, "SELECT user_id, format, url, sha256 FROM report_artifacts ORDER BY 1, 2")
+    return rows(database, "SELECT user_id, format, url, sha256 FROM report_file ORDER BY 1, 2")
 
 
 def files(store: FolderStore) -> dict[str, float]:
@@ -111,7 +111,7 @@ def read(store: FolderStore, user: str) -> str:
 
 def forget(database: Database, user: str) -> None:
     """A report made from other inputs than now."""
-    run_sql(database, "UPDATE report_artifacts SET inputs_hash = 'another' WHERE user_id = %s", (user,))
+    run_sql(database, "UPDATE report_file SET inputs_hash = 'another' WHERE user_id = %s", (user,))
 
 
 @pytest.mark.usefixtures("quick")
@@ -543,7 +543,7 @@ def test_the_job_of_the_documents_writes_a_week_and_its_checks_look_at_it(
     assert (said["learners"], said["made"], said["learners without a report"]) == (len(EXPECTED), len(EXPECTED), 0)
     linked = [int(said[f"sample {n}"].removeprefix("/reports/")) for n in (1, 2)]
     firsts = [next(user for user in EXPECTED if (user in KOREAN) is korean) for korean in (False, True)]
-    having = "SELECT user_id, format FROM report_artifacts WHERE artifact_id = ANY(%s) ORDER BY 1"
+    having = "SELECT user_id, format FROM report_file WHERE artifact_id = ANY(%s) ORDER BY 1"
     assert rows(database, having, [linked]) == sorted((user, "pdf") for user in firsts)
     assert {name: check.passed for name, check in judged.items()} == {
         "every_learner_has_both_reports": True,

@@ -13,6 +13,7 @@ import dagster as dg
 import pytest
 from htmltools import TagList
 
+from irt_assets.blocks import Paragraph, html
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.run_progress import PARTITION_TAG, under_way
 from irt_assets.gates.month_judged import MonthState, State
@@ -123,4 +124,4 @@ def test_the_button_names_its_months_or_what_to_type(months: list[str], alive: b
 
 
 def test_the_next_step_of_a_stale_month_leads_to_the_button() -> None:
-    assert "?view=month&amp;month=2026-08" in str(TagList(next_step(STALE[0], 0)))
+    assert "?view=month&amp;month=2026-08" in html.part(Paragraph(next_step(STALE[0], 0)))

@@ -47,7 +47,7 @@ def test_months_become_green_and_are_reported_on_with_every_file_in_the_bucket(s
             assert run_job(instance, settings, job, JULY)
         states = month_states(database, instance, rooms.MONTHS)
         assert [state.state for state in states] == [State.GREEN, State.GREEN]
-        assert all(gone.names == () for gone in prune(database, store, instance, settings, dry_run=True))
+        assert all(gone.names == () for gone in prune(database, store, instance, dry_run=True))
     keys = sorted(key for folder in ("snapshots", "reports") for key, _ in store.list(folder))
     assert [key.split("/")[:3] for key in keys] == [
         ["reports", "drift", JULY],
@@ -57,7 +57,7 @@ def test_months_become_green_and_are_reported_on_with_every_file_in_the_bucket(s
     ]
     for key in keys:
         assert s3.owner().head_object(Bucket=BUCKET, Key=key)["ServerSideEncryption"] == "AES256"
-    urls = {url for (url,) in rooms.rows(database, "SELECT url FROM report_artifacts")}
+    urls = {url for (url,) in rooms.rows(database, "SELECT url FROM report_file")}
     assert urls == {f"s3://{BUCKET}/{key}" for key in keys[:2]}
     assert not (settings.irt_home / "objects").exists()
 

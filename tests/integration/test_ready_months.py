@@ -125,18 +125,18 @@ def test_only_channels_that_ask_for_it_hear_of_it_and_of_no_end(
     months.told()
     with months.database.connect() as connection:
         open_alert(connection, RED)
-    assert deliver(months.database, with_hook) == {"webhook": 1}
+    assert deliver(Database(with_hook)) == {"webhook": 1}
     assert [body["what"] for _, body in http.received] == [RED.what], "as before, unless it asks for more"
     with months.database.connect() as connection:
         resolve_alert(connection, RED.key)
     months.published_again()
     months.told()
     wanting = with_hook.model_copy(update={"alert_info_to": "webhook"})
-    assert deliver(months.database, wanting) == {"webhook": 2}
+    assert deliver(Database(wanting)) == {"webhook": 2}
     news = next(body for _, body in http.received if body["severity"] == "info")
     assert (news["title"], news["type"], news["event"]) == (WAITS, "info", "opened")
     assert (news["partition"], news["subjects"]) == (FEB, ["moved"])
-    assert deliver(months.database, wanting) == {"webhook": 0}
+    assert deliver(Database(wanting)) == {"webhook": 0}
     with months.database.connect() as connection:
         assert open_keys(connection, "") == {}
 

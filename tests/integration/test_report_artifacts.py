@@ -22,7 +22,7 @@ KEY = "reports/2026-09-07/u1.pdf"
 def rows(database: Database) -> list[tuple[Any, ...]]:
     with database.connect() as connection:
         return connection.execute(
-            'SELECT user_id, week_start, "window", format, url, sha256 FROM report_artifacts ORDER BY artifact_id'
+            'SELECT user_id, week_start, "window", format, url, sha256 FROM report_file ORDER BY artifact_id'
         ).fetchall()
 
 
@@ -57,9 +57,7 @@ def test_learners_weeks_windows_and_formats_are_kept_apart(database: Database, s
 
 def test_the_database_itself_refuses_a_second_row_of_a_report(database: Database) -> None:
     with database.connect() as connection:
-        insert = (
-            "INSERT INTO report_artifacts (\"window\", format, url, sha256) VALUES ('2026-09', 'pdf', 'file:///x', '0')"
-        )
+        insert = "INSERT INTO report_file (\"window\", format, url, sha256) VALUES ('2026-09', 'pdf', 'file:///x', '0')"
         connection.execute(insert)
         with pytest.raises(psycopg.errors.UniqueViolation):
             connection.execute(insert)

@@ -79,7 +79,7 @@ def test_files_of_a_bucket_that_are_missing_or_changed_in_the_copy_are_named(
 
         restored = irt(copy)("restore", "--verify", address, "--json")
         assert (restored.code, restored.json["differences"]) == (0, []), restored.err
-        ((url,),) = rooms.rows(Database(copy), "SELECT url FROM report_artifacts")
+        ((url,),) = rooms.rows(Database(copy), "SELECT url FROM report_file")
         assert url == f"s3://{OTHER}/{REPORT}"
         again = irt(copy)("restore", address)
         assert (again.code, "not empty" in again.err) == (2, True)
@@ -101,7 +101,7 @@ def back_up_to_bucket(world: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPat
     take_snapshot(database, store, JUNE, "run")
     rooms.run_sql(
         database,
-        """INSERT INTO report_artifacts ("window", format, url, sha256)
+        """INSERT INTO report_file ("window", format, url, sha256)
            VALUES (%s, 'html', %s, encode(sha256('a report'), 'hex'))""",
         [JUNE, store.put(REPORT, b"a report")],
     )

@@ -343,7 +343,7 @@ def test_a_file_whose_writer_has_not_recorded_it_yet_is_waited_for(
     key, monday = "reports/2026-05-04/u1.pdf", date(2026, 5, 4)
     uri = store.put(key, b"new")
     with database.connect() as writer, ThreadPoolExecutor(1) as other:
-        warehouse.own(writer, tables.report_artifacts, {"week_start": monday})
+        warehouse.own(writer, tables.report_file, {"week_start": monday})
         pruning = other.submit(prune_files, database, store, now + LATER, dry_run=False)
         with pytest.raises(TimeoutError):
             pruning.result(0.5)
@@ -420,12 +420,12 @@ def test_months_stay_what_they_are_when_all_that_is_old_goes(
         assert {state.state for state in before} <= {State.GREEN, State.RED}
         runs = instance.get_runs_count()
         monkeypatch.setattr("jobs.prune.datetime", Later)
-        would = [g for g in prune(database, store, instance, made_month, dry_run=True) if g.names]
+        would = [g for g in prune(database, store, instance, dry_run=True) if g.names]
         assert instance.get_runs_count() == runs
-        gone = {g.kind: g.names for g in prune(database, store, instance, made_month, dry_run=False) if g.names}
+        gone = {g.kind: g.names for g in prune(database, store, instance, dry_run=False) if g.names}
         assert month_states(database, instance, rooms.MONTHS) == before
         report = look_at_everything(database, store, before, now, {}, [snapshots_match_their_hash])
-        again = [g for g in prune(database, store, instance, made_month, dry_run=False) if g.names]
+        again = [g for g in prune(database, store, instance, dry_run=False) if g.names]
     assert {g.kind for g in would} <= set(gone)
     once = ("superseded fits", "attempts at fits", "runs that were superseded or failed")
     assert [len(gone[kind]) for kind in once] == [1, 1, 1], gone

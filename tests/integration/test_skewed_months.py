@@ -141,7 +141,7 @@ def test_drift_information_and_report_of_such_a_month_are_made(skewed_month: Ske
     # No item has changed. Of 26 some differ by chance, none by so much that it matters.
     assert "high" not in {level for _, level in levels}
     assert rows(graph.database, "SELECT count(*) > 0 FROM test_information") == [(True,)]
-    assert rows(graph.database, "SELECT format FROM report_artifacts ORDER BY 1") == [("html",), ("pdf",)]
+    assert rows(graph.database, "SELECT format FROM report_file ORDER BY 1") == [("html",), ("pdf",)]
 
 
 def test_recalibrated_it_is_fitted_with_a_histogram_again(skewed_month: Skewed) -> None:

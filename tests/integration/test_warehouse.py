@@ -320,10 +320,10 @@ def test_owning_nothing_is_refused(connection: psycopg.Connection) -> None:
 
 def test_rows_owned_by_a_null_are_replaced(connection: psycopg.Connection) -> None:
     reports = pd.DataFrame({"window": ["w"], "format": ["pdf"], "url": ["file:///x"], "sha256": ["0"]})
-    append(connection, tables.report_artifacts, reports.assign(user_id="u"))
+    append(connection, tables.report_file, reports.assign(user_id="u"))
     for _ in range(2):
-        replace(connection, tables.report_artifacts, {"user_id": None}, reports.assign(user_id=None))
-    assert connection.execute("SELECT count(*), count(user_id) FROM report_artifacts").fetchone() == (2, 1)
+        replace(connection, tables.report_file, {"user_id": None}, reports.assign(user_id=None))
+    assert connection.execute("SELECT count(*), count(user_id) FROM report_file").fetchone() == (2, 1)
 
 
 def test_a_failure_after_the_write_leaves_the_old_rows(database: Database) -> None:

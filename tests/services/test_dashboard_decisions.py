@@ -16,6 +16,7 @@ import dagster as dg
 import pytest
 from pydantic import SecretStr
 
+from irt_assets.blocks import html
 from irt_assets.common.partitions import Month
 from irt_assets.decisions import release
 from irt_assets.decisions.anchor_versions import moved_anchors
@@ -24,6 +25,7 @@ from irt_assets.decisions.release import next_month
 from irt_assets.decisions.release_impact import impacts
 from irt_assets.drift.alerts import settle_alerts
 from irt_assets.ledger import proposals
+from irt_assets.reports.month_items import flagged_items
 from irt_assets.responses.scales import read_scales
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
@@ -33,7 +35,6 @@ from services.dashboard.page import Asked
 from services.dashboard.reader import Reader
 from services.dashboard.server import make_page
 from services.dashboard.views import item, proposal
-from services.dashboard.views.month_items import flagged_items
 from services.jwt_verifier.tokens import LEEWAY_S, Identity, Role
 from tests.helpers.databases import READ_ONLY, altered
 from tests.helpers.rooms import SCALE, rows, run_sql
@@ -392,7 +393,7 @@ def test_a_leak_has_one_first_day_on_every_page(bank: Database, store: FolderSto
     with bank.connect() as connection:
         settle_alerts(connection, SCALE)
         scale = read_scales(connection)[SCALE]
-        of_months = [str(flagged_items(connection, scale, month, None, red=False)) for month in (FEB, MAR)]
+        of_months = [html.part(*flagged_items(connection, scale, month, None)) for month in (FEB, MAR)]
     shown = [
         headline_of("moved", ask) + item.facts_asked(ask("item", item="moved")).change,
         page("proposal", {"proposal": f"{MAR}/moved"}),

@@ -15,6 +15,7 @@ import pytest
 from htmltools import TagList
 
 from irt_assets.abilities.batch import measure
+from irt_assets.blocks import number, signed
 from irt_assets.calibration.linking_history import read_history
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.partitions import Month
@@ -35,13 +36,13 @@ from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import current_snapshot
 from jobs.launched_by import LAUNCHED_BY
-from jobs.overview import Overview, Waiting, runs_under_way
+from jobs.overview import Overview, Waiting
+from jobs.stuck_runs import runs_under_way
 from resources import tables
 from resources.dagster_schema import rows_shown
 from resources.postgres import warehouse
 from resources.postgres.database import Database, advisory_lock
 from resources.settings import Settings
-from services.dashboard.elements import number
 from services.dashboard.login import DEMO
 from services.dashboard.page import Asked
 from services.dashboard.reader import Reader
@@ -192,7 +193,7 @@ def test_a_red_month_leads_to_its_page_and_its_long_reason_is_there_alone(world:
         assert "A01 (b +0.80)" not in html
         passed = f"{len(gates.SET_GATES) - 1} of {len(gates.SET_GATES)} gates passed"
         what_to_do = "leave the month red"  # as the gate says it
-        assert not unsaid(red.page(view="month", month=JULY), "<strong>No. </strong>", why, passed, what_to_do)
+        assert not unsaid(red.page(view="month", month=JULY), "<b>No. </b>", why, passed, what_to_do)
 
 
 def test_while_a_backfill_runs_every_page_answers_and_says_what_runs(world: World) -> None:
@@ -332,8 +333,8 @@ def test_the_numbers_of_a_month_are_those_of_the_rooms(world: World) -> None:
     now, counts = history[-1].constants, snapshot.counts[rooms.SCALE]
     assert not unsaid(
         html,
-        f"Slope {number(now.slope, 3)} ± {number(now.slope_se, 3)}",
-        f"intercept {number(now.intercept, 3)} ± {number(now.intercept_se, 3)}",
+        f"= {number(now.slope, 3)} ± {number(now.slope_se, 3)} · θ of the fit",
+        f"{signed(now.intercept, 3)} ± {number(now.intercept_se, 3)}",
         f"{theta[0]:,} learners were measured at its end: mean θ {number(theta[1])}",
         f"{fitted[0]:,} answers of {fitted[1]:,} learners",
         fitted[2],
@@ -369,7 +370,7 @@ def test_a_decision_that_was_taken_stands_on_the_page_as_it_was_written(world: W
     assert not unsaid(
         world.page(view="month", month=JUNE),
         "One decision so far.",
-        "<td>rejected</td>",
+        ">rejected</td>",
         "Ann &lt;b&gt;",
         "wait &amp; see",
         f"?view=proposal&amp;proposal={JUNE}%2F{item}",

@@ -48,7 +48,7 @@ def exporter(settings: Settings, folder: Path) -> Iterator[tuple[subprocess.Pope
             "PYTHONPATH": str(ROOT),
             "IRT_HOME": str(settings.irt_home),
             "DATABASE_URL": settings.database_url.get_secret_value(),
-            "PROMETHEUS_METRICS_PORT": str(port),
+            "IRT_EXPORTER_METRICS_PORT": str(port),
             "NOTIFY_SOCKET": str(folder / "notify"),
         }
         with child([sys.executable, "-m", "services.exporter"], folder, env=environment) as process:

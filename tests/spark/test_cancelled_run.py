@@ -15,6 +15,7 @@ from irt_assets.responses.snapshot import current_snapshot, take_snapshot
 from irt_assets.responses.snapshot_files import is_manifest
 from resources.cluster.lake import Lake
 from resources.files.object_store import object_store
+from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.kpi_worlds import load, random_world
 from tests.helpers.rooms import run_sql
@@ -57,7 +58,7 @@ def test_a_run_that_is_terminated_ends_its_job_on_the_cluster(
     )
     with running_stack(on_spark, "tests.testbed.slow_spark_location") as stack:
         load(stack.database, random_world(11))
-        before, _ = take_snapshot(stack.database, object_store(on_spark), MONTH, "first")
+        before, _ = take_snapshot(Database(settings), object_store(on_spark), MONTH, "first")
         run_sql(stack.database, "UPDATE response_log SET hints_used = 7")
         lake = Lake.at(on_spark)
         export_days(stack.database, lake)

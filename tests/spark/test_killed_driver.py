@@ -19,7 +19,7 @@ from irt_assets.spark.window import judge_on_spark
 from resources.cluster.lake import Lake
 from resources.files.object_store import object_store
 from resources.postgres.database import Database
-from resources.settings import Settings, get_settings
+from resources.settings import Settings
 from tests.helpers.kpi_worlds import load, random_world
 from tests.helpers.rooms import run_sql
 from tests.testbed.patience import patient
@@ -61,9 +61,8 @@ def test_a_driver_that_is_killed_leaves_the_month_as_it_was(
     monkeypatch.setenv("DATABASE_URL", settings.database_url.get_secret_value())
     monkeypatch.setenv("IRT_SPARK", "local[2]")
     monkeypatch.setenv("IRT_ATTEMPTS", str(tmp_path / "lake"))
-    get_settings.cache_clear()
-    lake = Lake.at(get_settings())
-    export_days(database, lake)
+    on_spark = Database(settings.model_copy(update={"irt_spark": "local[2]", "irt_attempts": str(tmp_path / "lake")}))
+    export_days(database, Lake.at(on_spark.settings))
     with subprocess.Popen(
         [sys.executable, "-c", JUDGE, MONTH], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as driver:
@@ -75,7 +74,7 @@ def test_a_driver_that_is_killed_leaves_the_month_as_it_was(
     with database.connect() as connection:
         assert current_snapshot(connection, MONTH) == before
     assert snapshot_problem(store, before) is None
-    after, _ = take_snapshot(database, store, MONTH, "second", judge=judge_on_spark)
+    after, _ = take_snapshot(on_spark, store, MONTH, "second", judge=judge_on_spark)
     assert is_manifest(after.uri)
     assert after.n_attempts == before.n_attempts
     assert after.data_hash != before.data_hash

@@ -17,7 +17,7 @@ from resources.cluster import spark as spark_module
 from resources.cluster.lake import Lake
 from resources.cluster.relational import on_postgres
 from resources.failures import PermanentFailure
-from resources.settings import Settings, get_settings
+from resources.settings import Settings
 from tests.helpers.rooms import attempt
 from tests.integration.test_late_answers import NOON, World
 
@@ -31,9 +31,6 @@ def test_late_answers_are_written_to_the_lake_and_then_ask_for_what_they_concern
     settings: Settings, spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, now: datetime
 ) -> None:
     (tmp_path / "dagster").mkdir()
-    monkeypatch.setenv("IRT_SPARK", "local[2]")
-    monkeypatch.setenv("IRT_ATTEMPTS", str(tmp_path / "lake"))
-    get_settings.cache_clear()
     there = {"irt_spark": "local[2]", "irt_attempts": str(tmp_path / "lake")}
     with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
         world = World(settings.model_copy(update=there), instance, now)
@@ -61,4 +58,3 @@ def test_late_answers_are_written_to_the_lake_and_then_ask_for_what_they_concern
             "monthly_calibration": world.months[:2],
         }
         assert world.tick() == {}
-    get_settings.cache_clear()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -30,7 +30,7 @@ from jobs.late_sensor import FEATURES
 from resources.cluster import relational
 from resources.postgres.database import Database
 from resources.postgres.relations import ATTEMPT
-from resources.settings import Settings, get_settings
+from resources.settings import Settings
 from tests.helpers.kpi_worlds import END, WEEK, load, random_world
 from tests.helpers.rooms import folder_store, rows, run_sql
 from tests.helpers.same_rows import assert_same
@@ -78,7 +78,7 @@ def loaded(database: Database) -> Database:
 @pytest.fixture
 def move_to_lake(
     loaded: Database, spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[], ParquetLake]]:
+) -> Callable[[], ParquetLake]:
     """Writes the log out and empties it; from then on it is read on Spark."""
 
     def move() -> ParquetLake:
@@ -89,13 +89,11 @@ def move_to_lake(
             write_parquet(relational.on_postgres(connection), ATTEMPT, folder)
         run_sql(loaded, EMPTY)
         monkeypatch.setattr(relational, "Lake", SimpleNamespace(at=lambda _: lake))
-        monkeypatch.setenv("IRT_SPARK", "local[2]")
-        monkeypatch.setenv("IRT_ATTEMPTS", str(folder))
-        get_settings.cache_clear()
+        on_spark = {"irt_spark": "local[2]", "irt_attempts": str(folder)}
+        loaded.settings = loaded.settings.model_copy(update=on_spark)
         return lake
 
-    yield move
-    get_settings.cache_clear()
+    return move
 
 
 def features_of(database: Database) -> dict[tuple[str, str, str], tuple[Any, ...]]:
@@ -127,16 +125,15 @@ def made_by(graph: Graph) -> tuple[dict[tuple[str, str, str], tuple[Any, ...]], 
 
 
 def test_features_and_kpis_made_on_spark_are_those_made_on_postgresql(
-    loaded: Database, settings: Settings, move_to_lake: Callable[[], ParquetLake], instance: dg.DagsterInstance
+    loaded: Database, move_to_lake: Callable[[], ParquetLake], instance: dg.DagsterInstance
 ) -> None:
-    graph = Graph(settings, instance)
-    features, kpis, metadata = made_by(graph)
+    features, kpis, metadata = made_by(Graph(loaded.settings, instance))
     assert len(features) > 100
     assert len(kpis) > 10
     assert not any("Spark application" in one for one in metadata)
     run_sql(loaded, "TRUNCATE features_topic_daily, weekly_kpi")
     move_to_lake()
-    features_there, kpis_there, metadata_there = made_by(graph)
+    features_there, kpis_there, metadata_there = made_by(Graph(loaded.settings, instance))
     assert features_there == features  # medians are of whole milliseconds, so they are exact too
     assert_same(kpis_there, kpis)
     assert all(one["Spark application"].startswith("local-") for one in metadata_there)

@@ -18,7 +18,6 @@ from irt_assets.responses.snapshot import current_snapshot
 from irt_assets.responses.snapshot_files import is_manifest
 from resources.cluster.lake import Lake
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.settings import get_settings
 from tests.helpers import rooms
 from tests.integration.graph import Graph, graph_of_small_world
 
@@ -93,12 +92,11 @@ def test_months_made_on_spark_are_those_of_one_machine(
     server = postgres.start()
     with graph_of_small_world(server, f"here_{where}", tmp_path_factory) as graph:
         ledger, verdicts = made(graph, fits_on_spark=False)
-        lake = Lake.at(get_settings().model_copy(update={"irt_attempts": str(tmp_path / "lake")}))
+        lake = Lake.at(graph.database.settings.model_copy(update={"irt_attempts": str(tmp_path / "lake")}))
         export_days(graph.database, lake)
     monkeypatch.setenv("IRT_SPARK", "local[2]")
     monkeypatch.setenv("IRT_SPARK_FIT", where)
     monkeypatch.setenv("IRT_ATTEMPTS", str(tmp_path / "lake"))
-    get_settings.cache_clear()
     with graph_of_small_world(server, f"there_{where}", tmp_path_factory) as graph:
         ledger_there, verdicts_there = made(graph, fits_on_spark=where == "executors")
         _assert_abilities_are_of_the_whole_log(graph)

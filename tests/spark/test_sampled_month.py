@@ -28,8 +28,8 @@ from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, current_snapsho
 from irt_assets.spark import window as window_on_spark
 from resources.cluster.lake import Lake
 from resources.failures import PermanentFailure
+from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.settings import get_settings
 from tests.helpers import rooms
 from tests.helpers.sentences import unsaid
 from tests.helpers.trial_engine import TrialEngine
@@ -55,39 +55,28 @@ SUMS_OVER_EVERYBODY = """
     SELECT p.infit, p.outfit, p.rmsd, p.point_biserial FROM mirt_item_params p JOIN mirt_fit_meta m USING (fit_id)
     ORDER BY m.window_start, p.item_id"""
 
-Made = tuple[Graph, list[dg.ExecuteInProcessResult], list[Any], np.ndarray, dict[str, str]]
+Made = tuple[Graph, list[dg.ExecuteInProcessResult], list[Any], np.ndarray]
 
 
 @pytest.fixture(scope="module")
-def made(
+def months(
     postgres: EmbeddedPostgres, small_truth: Truth, spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Made]:
     """Both months of the small world from a sample on Spark: their graph, their runs, what one machine makes of
-    everybody, with the items' statistics, and the settings."""
+    everybody, with the items' statistics."""
     server = postgres.start()
     with pytest.MonkeyPatch.context() as patch, graph_of_small_world(server, "whole", tmp_path_factory) as graph:
         assert all(graph.run(month).success for month in rooms.MONTHS)
         of_everybody, statistics = _left(graph), _statistics(graph)
         folder = str(tmp_path_factory.mktemp("lake"))
-        lake = Lake.at(get_settings().model_copy(update={"irt_attempts": folder}))
+        lake = Lake.at(graph.database.settings.model_copy(update={"irt_attempts": folder}))
         export_days(graph.database, lake)
         settings = {"IRT_SPARK": "local[2]", "IRT_ATTEMPTS": folder, "IRT_SPARK_SAMPLE": str(MOST)}
         for name, value in settings.items():
             patch.setenv(name, value)
         patch.setattr(window_on_spark, "ROWS_OF_A_PART", 500)
-        get_settings.cache_clear()
         with graph_of_small_world(server, "sampled", tmp_path_factory) as sampled:
-            yield sampled, [sampled.run(month) for month in rooms.MONTHS], of_everybody, statistics, settings
-
-
-@pytest.fixture
-def months(made: Made, monkeypatch: pytest.MonkeyPatch) -> Iterator[Made]:
-    """The same, with its settings in the environment."""
-    for name, value in made[-1].items():
-        monkeypatch.setenv(name, value)
-    get_settings.cache_clear()
-    yield made
-    get_settings.cache_clear()
+            yield sampled, [sampled.run(month) for month in rooms.MONTHS], of_everybody, statistics
 
 
 def _left(graph: Graph) -> list[Any]:
@@ -106,7 +95,7 @@ def _snapshot(graph: Graph, month: str) -> Snapshot:
 
 
 def test_parameters_are_those_of_everybody(months: Made) -> None:
-    graph, runs, of_everybody, *_ = months
+    graph, runs, of_everybody, _ = months
     for run in runs:
         assert run.success, [event.step_failure_data.error for event in run.all_events if event.is_step_failure]
     for found, expected in zip(_left(graph), of_everybody, strict=True):
@@ -114,7 +103,7 @@ def test_parameters_are_those_of_everybody(months: Made) -> None:
 
 
 def test_fit_statistics_that_are_sums_are_those_of_everybody(months: Made) -> None:
-    graph, *_, of_everybody, _ = months
+    graph, *_, of_everybody = months
     found = _statistics(graph)
     assert np.isfinite(found).all()
     np.testing.assert_allclose(found, of_everybody, rtol=1e-8)  # of as many answers, added in another order
@@ -123,7 +112,8 @@ def test_fit_statistics_that_are_sums_are_those_of_everybody(months: Made) -> No
 def test_a_sample_has_all_answers_of_its_learners(months: Made) -> None:
     graph, *_ = months
     snapshot = _snapshot(graph, rooms.MONTHS[0])
-    sample, everybody = (read(graph.store, snapshot, columns=FIT_COLUMNS) for read in (read_for_run, read_snapshot))
+    sample = read_for_run(graph.store, snapshot, MOST, FIT_COLUMNS)
+    everybody = read_snapshot(graph.store, snapshot, columns=FIT_COLUMNS)
     assert 0.7 * MOST < sample.num_rows <= MOST < everybody.num_rows
     assert everybody.filter(pc.is_in(everybody["user_id"], sample["user_id"])).num_rows == sample.num_rows
 
@@ -172,8 +162,10 @@ def test_what_needs_everybody_in_one_process_is_refused(months: Made) -> None:
     def build(name: str) -> Calibrator:
         return TrialEngine(1)
 
-    (fit,) = fit_month_for_comparison(graph.database, graph.store, rooms.MONTHS[0], "trial", None, None, build)
-    assert not unsaid(fit.error, f"reads at most {MOST:,} attempts", "set IRT_SPARK_SAMPLE higher")
+    (fit,) = fit_month_for_comparison(
+        graph.database, graph.store, rooms.MONTHS[0], None, engine="trial", scales=None, build=build
+    )
+    assert not unsaid(fit.error, "scored answers: set IRT_SPARK_SAMPLE higher")
     with pytest.raises(PermanentFailure, match=f"{rooms.MONTHS[1]} has more attempts than IRT_SPARK_SAMPLE allows"):
         recalibrate(graph.database, graph.store, rooms.SCALE, rooms.MONTHS[1], rooms.MONTHS[1])
     window = OriginWindow(*Month(rooms.MONTHS[0]).bounds, EmEngine(1), graph.store)
@@ -181,7 +173,7 @@ def test_what_needs_everybody_in_one_process_is_refused(months: Made) -> None:
         fit_window(graph.database, rooms.SCALE, window, Rules(), "2pl")
 
 
-def test_a_night_is_fitted_to_a_sample_and_measures_everyone(months: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_night_is_fitted_to_a_sample_and_measures_everyone(months: Made) -> None:
     graph, *_ = months
     start, end = window_of("2026-07-31")
     with graph.database.connect() as connection:
@@ -191,9 +183,8 @@ def test_a_night_is_fitted_to_a_sample_and_measures_everyone(months: Made, monke
             {"start": start, "end": end},
         ).fetchall()[0]
     most = int(0.85 * n)  # so that items have the 120 answers that the scale asks for
-    monkeypatch.setenv("IRT_SPARK_SAMPLE", str(most))
-    get_settings.cache_clear()
-    night = calibrate_night(graph.database, "2026-07-31", "night", lambda _: EmEngine(1))
+    database = Database(graph.database.settings.model_copy(update={"irt_spark_sample": most}))
+    night = calibrate_night(database, "2026-07-31", "night", lambda _: EmEngine(1))
     (outcome,) = night.outcomes
     assert night.share == most / n
     assert abs(outcome.loaded / most - 1) < 0.1  # four standard errors of the share of 600 learners are 6 %

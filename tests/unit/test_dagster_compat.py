@@ -123,7 +123,7 @@ def test_what_is_replaced_is_there_and_takes_what_it_took() -> None:
 def test_another_one_is_refused_before_anything_of_it_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dagster_compat, "version", lambda _: "1.14.0")
     with (
-        pytest.raises(PermanentFailure, match=r"1\.14\.0 is installed and 1\.13\.27 is needed"),
+        pytest.raises(PermanentFailure, match=r"is 1\.14\.0, needed is 1\.13\.27"),
         dagster_compat.webserver_app(PROJECT, path_prefix="", read_only=False, tags_of_backfill=lambda _: {}),
     ):
         pass

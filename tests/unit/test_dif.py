@@ -16,6 +16,7 @@ from irt_assets.psychometrics.dif.forms import Cells, cells, sittings
 from irt_assets.psychometrics.dif.logistic import logistic_dif
 from irt_assets.psychometrics.dif.mantel_haenszel import ets_class, mantel_haenszel
 from irt_assets.psychometrics.dif.wald import compare_groups
+from tests.testbed.dif_anchors import compare_by_anchors
 
 J = 12
 A = np.exp(np.linspace(-0.4, 0.4, J))
@@ -73,9 +74,9 @@ def test_the_test_of_an_anchor_is_that_with_the_other_anchors() -> None:
     reference = fit(A, B)
     noisy = fit(SD * A + rng.normal(0, 0.05, J), (B - MEAN) / SD + rng.normal(0, 0.05, J))
     ids = reference.item_ids
-    together = compare_groups([reference, noisy], ["ko", "en"], anchor_items=ids)
+    together = compare_by_anchors([reference, noisy], ["ko", "en"], ids)
     for j in (0, 5, 11):
-        apart = compare_groups([reference, noisy], ["ko", "en"], anchor_items=[i for i in ids if i != ids[j]])
+        apart = compare_by_anchors([reference, noisy], ["ko", "en"], [i for i in ids if i != ids[j]])
         assert together.wald[j] == pytest.approx(apart.wald[j], rel=0.1, abs=0.05)
 
 

@@ -186,7 +186,15 @@ def test_repeated_it_unpacks_nothing_and_leaves_settings_and_drop_ins_alone(mach
     assert "IRT_THREADS=7" in file.read_text()
 
 
-def test_timers_take_the_place_of_the_daemon(machine: Machine) -> None:
+def test_timers_are_on_beside_the_daemon(machine: Machine) -> None:
+    machine.env()
+    machine.install()
+    (enable,) = [line for line in machine.asked if "enable --quiet" in line]
+    assert "irt-daemon.service" in enable
+    assert {"irt-invariants.timer", "irt-report.timer"} <= set(enable.split())
+
+
+def test_timers_alone_take_the_place_of_the_daemon(machine: Machine) -> None:
     machine.env()
     machine.install("--timers")
     (restart,) = [line for line in machine.asked if "restart" in line]
@@ -204,23 +212,47 @@ def test_whether_backups_are_made_is_left_to_the_operator(machine: Machine, opti
     assert not any("irt-backup" in line for line in machine.asked)
 
 
-def test_an_upgrade_keeps_the_timers_unless_the_daemon_is_asked_for(machine: Machine) -> None:
+def test_an_upgrade_does_without_the_daemon_unless_it_is_asked_for(machine: Machine) -> None:
     machine.env()
     machine.install("--timers")
-    for arguments, timers in ((["--upgrade"], True), (["--daemon"], False)):
+    for arguments, daemon in ((["--upgrade"], False), (["--daemon"], True)):
         machine.install(*arguments, release=RELEASES[1], fails="is-enabled")
         (restart,) = [line for line in machine.asked if "restart" in line]
-        assert ("irt-calibration.timer" in restart) == timers
-        assert ("irt-daemon.service" in restart) != timers
+        assert "irt-calibration.timer" in restart
+        assert ("irt-daemon.service" in restart) == daemon
 
 
-def test_timers_that_an_operator_switched_on_beside_the_daemon_stay_on(machine: Machine) -> None:
+def test_timers_that_an_operator_switched_off_stay_off(machine: Machine) -> None:
     machine.env()
     machine.install()
     machine.install("--upgrade", release=RELEASES[1])
-    assert not any("disable" in line and ".timer" in line for line in machine.asked)
+    assert not any(".timer" in line for line in machine.asked)
     machine.install("--daemon", release=RELEASES[1])
-    assert any("disable" in line and "irt-calibration.timer" in line for line in machine.asked)
+    assert any("enable" in line and "irt-calibration.timer" in line for line in machine.asked)
+
+
+def test_the_journal_of_the_host_is_limited_only_if_asked(machine: Machine) -> None:
+    machine.env()
+    machine.install()
+    limits = machine.root / "etc/systemd/journald.conf.d/irt.conf"
+    assert not limits.exists()
+    machine.install("--journal-limits")
+    assert limits.exists()
+    assert "systemctl restart systemd-journald.service" in machine.asked
+
+
+def test_the_units_of_reports_may_write_to_the_folder_of_the_settings(machine: Machine) -> None:
+    (machine.root / "opt/dreamseed/reports").mkdir(parents=True)
+    machine.env(f"{URL}REPORT_OUTPUT_DIR=/opt/dreamseed/reports\n")
+    machine.install()
+    drop_ins = [
+        machine.root / f"etc/systemd/system/{name}.service.d/report-output-dir.conf"
+        for name in ("irt-report", "irt-report-")
+    ]
+    assert [path.read_text() for path in drop_ins] == ["[Service]\nReadWritePaths=/opt/dreamseed/reports\n"] * 2
+    machine.env()
+    machine.install()
+    assert not any(path.exists() for path in drop_ins)
 
 
 def test_an_upgrade_keeps_the_old_release_and_a_rollback_returns_to_it(machine: Machine) -> None:
@@ -298,6 +330,14 @@ def test_unfit_settings_are_refused_and_explained(machine: Machine, text: str, m
     assert status == 1
     assert said in words
     assert machine.asked == []
+
+
+@pytest.mark.parametrize(("engines", "offered"), [("pymc,brms", True), ("pymc", False), ("", False)])
+def test_where_an_engine_of_r_is_named_its_service_is_offered(machine: Machine, engines: str, offered: bool) -> None:
+    machine.env(f"{URL}IRT_ENGINES={engines}\n")
+    status, said = machine.install()
+    assert status == 0
+    assert ("systemctl enable --now irt-r" in said) == offered
 
 
 def test_a_pair_of_quotes_is_fine(machine: Machine) -> None:

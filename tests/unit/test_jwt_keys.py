@@ -22,7 +22,7 @@ from resources.settings import Settings
 from services.jwt_verifier import keys
 from services.jwt_verifier.app import build_app
 from services.jwt_verifier.keys import JwksKeys, KeysUnavailable, PemKey, fetch_jwks, key_source, parse_jwks
-from services.jwt_verifier.tokens import Refused, Rules, Verifier
+from services.jwt_verifier.tokens import Rules, TokenRefused, Verifier
 from tests.helpers.asgi import ask
 from tests.testbed.issuer import AUDIENCE, ISSUER, ORGANISATION, Issuer, private_key
 
@@ -60,7 +60,7 @@ def test_ten_thousand_random_key_ids_cause_no_storm() -> None:
     with issuer.keys() as source:
         verifier = Verifier(source, RULES)
         for number in range(10_000):
-            with pytest.raises(Refused, match="no key with the token's key id"):
+            with pytest.raises(TokenRefused, match="no key with the token's key id"):
                 verifier.verify(Issuer().forged(lambda _: b"x", kid=f"random-{number}"))
         assert len(issuer.asked) == 1
         issuer.now += 31

@@ -10,12 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from resources.failures import PermanentFailure
 from resources.settings import Settings
 from services.jwt_verifier.app import build_app
 from services.jwt_verifier.keys import JwksKeys, KeySource, PemKey
-from services.jwt_verifier.tokens import ROLES, Identity, Refused, Role, Rules, Verifier, build_verifier, sent_token
+from services.jwt_verifier.tokens import (
+    ROLES,
+    Identity,
+    Role,
+    Rules,
+    TokenRefused,
+    Verifier,
+    build_verifier,
+    sent_token,
+)
 from tests.helpers.asgi import Answer, ask
 from tests.testbed.issuer import (
     ABSENT,
@@ -67,7 +77,7 @@ def names_told(answer: Answer) -> set[str]:
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
 def test_an_attack_is_refused(verifier: Verifier, attack: Attack) -> None:
     token = attack.make(Issuer())
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(TokenRefused) as refused:
         verifier.verify(token)
     assert refused.value.reason in attack.reasons.split()
     answer = asked(verifier, token)
@@ -90,13 +100,13 @@ def test_the_type_of_the_key_decides_the_algorithm(
     verifier = Verifier(keys, RULES)
     assert verifier.verify(issuer.token()).sub == "ann"
     for other in {"RS256", "ES256", "EdDSA", "HS256", "none"} - {algorithm}:
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(TokenRefused) as refused:
             verifier.verify(issuer.token({"alg": other}))
         assert refused.value.reason == "algorithm"
     for other in {"RS256", "ES256", "EdDSA"} - {algorithm}:
-        with pytest.raises(Refused):
+        with pytest.raises(TokenRefused):
             verifier.verify(Issuer(other).token())
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(TokenRefused) as refused:
         verifier.verify(issuer.forged(lambda _: bytes(64)))
     assert refused.value.reason == "bad_signature"
 
@@ -148,7 +158,7 @@ def test_a_name_that_no_header_can_hold_is_refused_by_the_door_alone(verifier: V
     token = Issuer().token(sub=name)
     assert verifier.verify(token).sub == name
     answer = asked(verifier, token)
-    assert (answer.status, names_told(answer)) == (401, set())
+    assert (answer.status, names_told(answer)) == (403, set())
 
 
 @pytest.mark.parametrize("own", ROLES)
@@ -158,12 +168,38 @@ def test_a_role_may_do_what_those_below_it_may(pem: Verifier, own: Role, needed:
     assert answer.status == (200 if ROLES.index(own) >= ROLES.index(needed) else 403)
 
 
-@pytest.mark.parametrize("roles", [[], ABSENT])
-def test_who_has_no_role_is_known_and_not_let_in(pem: Verifier, roles: object) -> None:
-    """A learner's token, or a service's with a scope alone."""
+NO_ROLE = [[], ABSENT, ["student", "admin"], "operator", {"operator": 1}, [["operator"]], [None], 7, None]
+NO_ROLE += [["Operator", "operator\r\n"], ["operator "]]
+
+
+@pytest.mark.parametrize("roles", NO_ROLE)
+def test_who_has_no_role_of_ours_is_known_and_not_let_in(pem: Verifier, roles: object) -> None:
+    """A learner's token, or a service's with a scope alone. Another login would not change it: no 401."""
     token = Issuer().token(roles=roles)
     assert pem.verify(token).roles == ()
     assert asked(pem, token).status == 403
+
+
+def test_roles_that_are_not_ours_are_ignored(pem: Verifier) -> None:
+    token = Issuer().token(roles=["admin", "analyst", "viewer"])
+    assert pem.verify(token).roles == ("viewer", "analyst")
+    assert asked(pem, token, ("x-required-role", "analyst")).headers["x-roles"] == "viewer,analyst"
+
+
+def test_the_companys_names_of_roles_are_mapped_and_no_other_counts(tmp_path: Path) -> None:
+    """Not even one of ours: the company's operator may be somebody else."""
+    settings = Settings(**Issuer().settings(tmp_path), jwt_roles="admin=operator, dc=teachers=viewer")
+    verifier = build_verifier(settings)
+    for roles, ours in {("admin",): ("operator",), ("dc=teachers", "operator"): ("viewer",), ("operator",): ()}.items():
+        assert verifier.verify(Issuer().token(roles=list(roles))).roles == ours
+
+
+def test_a_role_that_is_not_ours_cannot_be_granted(tmp_path: Path) -> None:
+    settings = Settings(**Issuer().settings(tmp_path), jwt_roles="admin=root")
+    with pytest.raises(PermanentFailure, match=r"JWT_ROLES names root.*viewer, analyst, psychometrician, operator"):
+        build_verifier(settings)
+    with pytest.raises(ValidationError, match="THEIRS=OURS"):
+        Settings(jwt_roles="admin")
 
 
 @pytest.mark.parametrize("needed", ["root", "", "viewer, operator", "VIEWER"])
@@ -257,7 +293,7 @@ def test_who_sends_no_token_is_told_of_no_error(pem: Verifier) -> None:
 
 def test_the_cookie_s_name_is_a_setting(pem: Verifier) -> None:
     assert ask(build_app(pem, "session"), "GET", "/verify", {"cookie": f"session={TOKEN}"}).status == 200
-    with pytest.raises(Refused, match="No token"):
+    with pytest.raises(TokenRefused, match="No token"):
         sent_token([], [f"{COOKIE}={TOKEN}"], "session")
 
 
@@ -278,7 +314,7 @@ def test_verifications_are_counted_by_reason(pem: Verifier) -> None:
 
 def test_a_decision_long_after_looks_at_the_time_again(pem: Verifier) -> None:
     pem.verify(Issuer().token(exp=after(60))).require_current()
-    with pytest.raises(Refused, match="expired"):
+    with pytest.raises(TokenRefused, match="expired"):
         Identity("ann", "acme", ("operator",), frozenset(), after(-31)).require_current()
 
 

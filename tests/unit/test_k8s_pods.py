@@ -116,7 +116,7 @@ def test_cron_jobs_differ_in_what_they_do_alone() -> None:
     job = spec["jobTemplate"]["spec"]
     assert job["backoffLimit"] == 3
     (final, disrupted) = job["podFailurePolicy"]["rules"]
-    assert (final["action"], final["onExitCodes"]["values"]) == ("FailJob", [1])  # the answer is no
+    assert (final["action"], final["onExitCodes"]["values"]) == ("FailJob", [1, 3])  # the answer is no
     assert final["onExitCodes"]["containerName"] == job["template"]["spec"]["containers"][0]["name"]
     assert disrupted["action"] == "Ignore"
     assert spec["jobTemplate"]["spec"]["template"]["spec"]["restartPolicy"] == "Never"

@@ -87,7 +87,6 @@ MAY_READ_SETTINGS = {
     "irt_assets/webserver/__main__.py": "a program",
     "jobs/kubernetes_launcher.py": "Dagster makes it",
     "jobs/stored_logs.py": "Dagster makes it",
-    "resources/cluster/relational.py": "a connection does not know the lake beside its database",
     "resources/migrations/env.py": "Alembic runs it",
     "resources/serving/service.py": "the program of each service",
     "resources/serving/logs.py": "it hides secrets before a program has read them",

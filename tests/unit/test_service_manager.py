@@ -196,7 +196,7 @@ def elsewhere(request: pytest.FixtureRequest) -> Iterator[tuple[str, Settings]]:
     except OSError as error:
         pytest.skip(f"this machine has no {request.param} ({error})")
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield request.param, Settings(prometheus_metrics_port=server.server_address[1], _env_file=None)
+    yield request.param, Settings(irt_exporter_metrics_port=server.server_address[1], _env_file=None)
     server.shutdown()
     server.server_close()
 
@@ -215,7 +215,7 @@ def test_a_service_is_probed_where_it_was_told_to_listen(
 
 def test_on_the_loopback_address_nobody_answers_for_a_service_that_listens_elsewhere() -> None:
     with HTTPServer(("127.0.0.2", 0), Well) as server:
-        settings = Settings(prometheus_metrics_port=server.server_address[1], _env_file=None)
+        settings = Settings(irt_exporter_metrics_port=server.server_address[1], _env_file=None)
         assert str(service_fault("exporter", settings)).startswith("nothing answers at http://127.0.0.1:")
 
 

@@ -334,7 +334,8 @@ def test_libpqs_variables_make_the_address_that_is_not_set(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    "more", [{"DATABASE_URL": "postgresql://other/x"}, {"DATABASE_URL": ""}, {"PGHOST": ""}, {"PGDATABASE": ""}]
+    "more",
+    [{"DATABASE_URL": "postgresql://other/x"}, {"DATABASE_URL": ""}, {"PGHOST": ""}, {"PGDATABASE": "", "PGUSER": ""}],
 )
 def test_libpqs_variables_do_not_replace_what_is_set_nor_half_an_address(
     more: dict[str, str], monkeypatch: pytest.MonkeyPatch
@@ -344,6 +345,22 @@ def test_libpqs_variables_do_not_replace_what_is_set_nor_half_an_address(
         monkeypatch.setenv(name, value)
     found = get_settings().database_url
     assert (found.get_secret_value() if found else "") == more.get("DATABASE_URL", "")
+
+
+def test_the_database_has_the_user_s_name_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {**PG, "PGDATABASE": "", "PGUSER": "irt"}.items():
+        monkeypatch.setenv(name, value)
+    found = get_settings().database_url
+    assert found is not None
+    assert conninfo_to_dict(found.get_secret_value())["dbname"] == "irt"
+
+
+def test_no_two_servers_get_one_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMETHEUS_METRICS_PORT", "9464")
+    with pytest.raises(PermanentFailure, match="IRT_EXPORTER_METRICS_PORT and PROMETHEUS_METRICS_PORT are both 9464"):
+        get_settings()
+    monkeypatch.setenv("PROMETHEUS_METRICS_PORT", "9090")
+    assert get_settings().irt_exporter_metrics_port == 9464
 
 
 def test_a_socket_folder_may_be_the_host(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,13 @@ def units(tmp_path_factory: pytest.TempPathFactory, require: Callable[[bool, str
     require(shutil.which("systemd-analyze") is not None, "systemd-analyze")
     folder = tmp_path_factory.mktemp("systemd")
     shutil.copytree(UNITS, folder / "units")
-    for name in ("bin/irt", "libexec/irt-end-workers", "libexec/generate_reports.sh", "libexec/irt-r-service"):
+    for name in (
+        "bin/irt",
+        "libexec/irt-end-workers",
+        "libexec/generate_reports.sh",
+        "libexec/calibrate_all.sh",
+        "libexec/irt-r-service",
+    ):
         program = folder / name
         program.parent.mkdir(exist_ok=True)
         program.write_text("#!/bin/sh\n")
@@ -116,16 +122,34 @@ def test_what_units_start_exists() -> None:
                 assert (SYSTEMD / Path(command).name).stat().st_mode & 0o111, name
     servers = {words[2] for name in SERVICES for words in started(name) if words[1:2] == ["run"]}
     assert servers == set(Server)
-    engines = {words[3] for words in started("irt-calibration-all.service")}
-    assert engines == {"mirt", "pymc", "brms"} <= set(comparison_names())
+
+
+@pytest.mark.parametrize(
+    ("status_of_mirt", "fitted", "status"), [(0, "mirt pymc brms", 0), (2, "mirt pymc brms", 2), (1, "mirt", 1)]
+)
+def test_all_engines_go_on_after_one_that_is_not_installed(
+    status_of_mirt: int, fitted: str, status: int, tmp_path: Path
+) -> None:
+    assert {*["mirt", "pymc", "brms"]} <= {*comparison_names()}
+    irt = tmp_path / "irt"
+    irt.write_text(f'#!/bin/sh\necho "$3" >>{tmp_path}/fitted\n[ "$3" != mirt ] || exit {status_of_mirt}\n')
+    irt.chmod(0o755)
+    ran = subprocess.run(["/bin/sh", SYSTEMD / "calibrate_all.sh"], env={"IRT": str(irt)}, check=False)
+    assert ((tmp_path / "fitted").read_text().split(), ran.returncode) == (fitted.split(), status)
 
 
 def test_what_is_watched_can_say_that_it_is_well_and_its_death_is_told() -> None:
     for name in SERVICES:
         text = (UNITS / name).read_text()
         assert ("Type=notify" in text) == ("WatchdogSec=" in text), name
-        silent = ("irt-failure@.service", "irt-theta-sweep.service")
-        assert ("OnFailure=irt-failure@%n.service" in text) == (name not in silent), name
+        assert ("OnFailure=irt-failure@%n.service" in text) == (name != "irt-failure@.service"), name
+
+
+def test_every_line_in_the_journal_names_its_unit() -> None:
+    common = list(UNITS.glob("*.d/10-hardening.conf"))
+    assert all("SyslogIdentifier=%N\n" in path.read_text() for path in common)
+    prefixes = tuple(path.parent.name.removesuffix("service.d").removesuffix(".") for path in common)
+    assert all(name.startswith(prefixes) for name in SERVICES)
 
 
 def test_what_outlives_its_server_keeps_its_temporary_files() -> None:

@@ -31,7 +31,7 @@ REQUIRED = [
     "dif_analysis",
     "test_information",
     "drift_alerts",
-    "report_artifacts",
+    "report_file",
     "invariant_result",
     "calibration_scale",
     "anchor_set",
@@ -50,7 +50,9 @@ def test_the_migrations_end_in_one() -> None:
 
 def test_every_table_of_the_design_is_there() -> None:
     assert set(REQUIRED) <= set(METADATA.tables)
-    assert {"attempt", "item_parameter_current", "standing_decision", "item_withdrawal"} == set(VIEWS)
+    assert {"attempt", "report_artifacts", "item_parameter_current", "standing_decision", "item_withdrawal"} == set(
+        VIEWS
+    )
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)

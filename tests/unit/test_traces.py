@@ -68,7 +68,7 @@ def test_where_the_packages_are_missing_one_sentence_says_how_to_get_them(
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert "make venv EXTRAS=otel" in record.message
-    monkeypatch.setattr(doctor, "_version", lambda _: None)
+    monkeypatch.setattr(doctor, "installed_version", lambda _: None)
     (finding,) = doctor._traces(settings)
     assert (finding.state, finding.fix) == ("warn", "make venv EXTRAS=otel")
 

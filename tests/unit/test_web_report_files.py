@@ -21,7 +21,7 @@ CSP = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; fo
 
 
 class Rows:
-    """A database that holds the rows of `report_artifacts` by id, or does not answer."""
+    """A database that holds the rows of `report_file` by id, or does not answer."""
 
     def __init__(self, rows: dict[int, tuple[Any, ...]], error: Exception | None = None) -> None:
         self.rows = rows

@@ -43,14 +43,9 @@ class ItemRow:
     def of(cls, row: Mapping[str, Any], before: str = "") -> ItemRow:
         """From values under these names, each after the prefix `before`; errors may be absent."""
         a, b, c = row[before + "a"], row[before + "b"], row.get(before + "c") or 0.0
-        a_se, b_se, cov_ab = row.get(before + "a_se"), row.get(before + "b_se"), row.get(before + "cov_ab")
-        return cls.of_columns(a, b, c, a_se, b_se, cov_ab, row.get(before + "c_se"), row.get(before + "further"))
-
-    @classmethod
-    def of_columns(cls, *values: Any) -> ItemRow:
-        """From a, b, c, a_se, b_se, cov_ab, c_se and what its model adds, None where it adds nothing."""
-        *own, further = values
-        return cls(*own, further={name: float(value) for name, value in further.items()} if further else {})
+        errors = (row.get(before + name) for name in ("a_se", "b_se", "cov_ab", "c_se"))
+        further = row.get(before + "further") or {}
+        return cls(a, b, c, *errors, further={name: float(value) for name, value in further.items()})
 
     @classmethod
     def if_known(cls, row: Mapping[str, Any], before: str = "") -> ItemRow | None:

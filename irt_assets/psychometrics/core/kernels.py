@@ -36,6 +36,8 @@ NEGLIGIBLE = -38.0
 EXP_OF_MINUS_THREE_TENTHS = 0.74081822068171786607
 BLOCK = 32
 """Persons whose distributions are computed together: few enough to stay in the nearest cache."""
+NO_SET = np.int64(-1)
+"""The set of nobody. The literal −1 has a type of its own, for which `_posteriors` would be compiled once more."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -277,7 +279,7 @@ def expected_counts(first, last, people, curves, nodes, log_weights, seen, right
     Returns Σ log P(pattern), without guessing less the part Σ d_j · (number correct)."""
     Q = nodes.size
     base, in_set, post = np.empty(Q), np.zeros(Q), np.empty((BLOCK, Q))
-    loglik, current = 0.0, -1
+    loglik, current = 0.0, NO_SET
     for block in range(first, last, BLOCK):
         stop = min(block + BLOCK, last)
         value, current = _posteriors(block, stop, people, curves, nodes, log_weights, current, base, post)

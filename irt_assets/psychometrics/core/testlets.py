@@ -19,6 +19,11 @@ def number_testlets(item_ids: Sequence[str], testlets: Mapping[str, str]) -> Int
     return np.array([-1 if name is None else number.get(name, -1) for name in named], dtype=np.int64)
 
 
+def share_testlets(item_ids: Sequence[str], testlets: Mapping[str, str]) -> bool:
+    """Whether two of the items stand in one testlet (item → testlet)."""
+    return bool((number_testlets(item_ids, testlets) >= 0).any())
+
+
 @dataclass(frozen=True)
 class Effects:
     """Effects of learners in testlets: `testlet` (n_items,) numbers each item's from 0, −1 for items of none, and `sd`

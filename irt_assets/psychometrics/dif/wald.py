@@ -20,7 +20,7 @@ back when they no longer have it, until none does either (Lord 1980; Candell & D
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -102,17 +102,13 @@ def severity_of(q: float, wabc: float) -> Severity:
     return "high" if wabc > HIGH_WABC else "medium" if wabc > MEDIUM_WABC else "small"
 
 
-def compare_groups(
-    fits: Sequence[Calibration], groups: Sequence[str], *, anchor_items: Collection[str] | None = None
-) -> Wald:
+def compare_groups(fits: Sequence[Calibration], groups: Sequence[str]) -> Wald:
     """Test each item for DIF between groups.
 
     Args:
         fits: one of each group, the reference first; the same items in the same order, one model without guessing,
             each on its own scale.
         groups: their names.
-        anchor_items: items known to be free of DIF; None to find them. Those that a group could not estimate are not
-            used.
 
     Two differences an item and focal group are tested, of slope and intercept; one, of the intercept, where the model
     has no slopes of items' own.
@@ -129,11 +125,7 @@ def compare_groups(
             f" the same items"
         )
     warnings: list[str] = []
-    if anchor_items is None:
-        is_anchor, near = _purified(differences, warnings)
-    else:
-        near = None
-        is_anchor = np.isin(np.array(item_ids, dtype=object), list(anchor_items)) & (differences.df > 0)
+    is_anchor, near = _purified(differences, warnings)
     found = differences.given(is_anchor, near)
     p = found.p
     q = np.full(len(p), np.nan)
@@ -195,7 +187,7 @@ def _purified(differences: Differences, warnings: list[str]) -> tuple[Mask, Give
     if np.nansum(p >= ANCHOR_P) < LEAST_ANCHORS * len(differences.items):
         warnings.append(
             f"anchors disagree: {int(np.nansum(p < ANCHOR_P))} of {len(differences.items)} items differ between the"
-            f" groups, so it cannot be determined which of them are free of DIF. Name anchor items, or judge by content"
+            f" groups, so it cannot be determined which of them are free of DIF. Judge by content"
         )
     return is_anchor, found
 

@@ -32,7 +32,6 @@ from typing import TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
-from scipy.interpolate import CubicSpline
 from scipy.special import expit
 
 from irt_assets.psychometrics.core import kernels
@@ -45,6 +44,7 @@ from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag,
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Latent, Model
 from irt_assets.psychometrics.core.priors import Normal, Priors
 from irt_assets.psychometrics.core.quadrature import Grid
+from irt_assets.psychometrics.core.testlets import share_testlets
 from irt_assets.psychometrics.estimation.em_request import (
     Items,
     Persons,
@@ -68,7 +68,6 @@ from irt_assets.psychometrics.estimation.parameter_layout import (
 from irt_assets.psychometrics.estimation.response_layout import Answers, Counts
 from irt_assets.psychometrics.estimation.source import InMemory, Source
 from irt_assets.psychometrics.estimation.standard_errors import Errors, errors, no_errors
-from irt_assets.psychometrics.estimation.testlets import share_testlets
 from irt_assets.psychometrics.estimation.unrelated import why_unrelated
 
 ENGINE = "em"
@@ -346,6 +345,8 @@ def _with_histogram(
 
 def _on_all_nodes(near: Solution, few: Problem, all_nodes: Problem) -> Solution:
     """A solution of `few` nodes, and the steps that led there, with log densities between the nodes by splines."""
+    from scipy.interpolate import CubicSpline  # imports SciPy's optimisers, which fits of a normal θ do without
+
     between = CubicSpline(few.grid.nodes, np.eye(len(few.grid.nodes)))(all_nodes.grid.nodes)
     items, G = few.structure.n_before_weights, few.structure.n_groups
 

@@ -5,9 +5,9 @@ V = θ·L/P, L/P and, with guessing, c/P (L the logistic part; without guessing 
 is a function of θ alone; abilities are all that is not known, so each covariance is one between functions of θ under
 the person's posterior.
 
-Each person by himself (`_add_persons`): see `expansion_kernels`.
+Each person by himself (`add_persons`): see `expansion_kernels`.
 
-Persons of one set together (`_add_run`): a score is that of an answer that is not listed, one function B_j for all of
+Persons of one set together (`add_runs`): a score is that of an answer that is not listed, one function B_j for all of
 them, plus l_ij·V_j where the answer is listed. With K = Σ_i diag(p_i) − p_i p_iᵀ and G_j = Σ_i l_ij p_i (V_j − E_i V_j)
 their sum is BᵀKB, plus GB and its transpose, plus Σ_i l_ij l_ik Cov_i(V_j, V_k). Without guessing V = (θ, 1), and the
 last is Var_i(θ) between slopes. With guessing V = (θv, v, −(1 − c)v) up to a constant, as c/P = 1 − (1 − c)·L/P, and
@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from irt_assets.psychometrics.core.kernels import _compiled, _inlined, _posteriors, _scatter
+from irt_assets.psychometrics.core.kernels import NO_SET, _compiled, _inlined, _posteriors, _scatter
 from irt_assets.psychometrics.estimation.expansion_kernels import (
     MORE,
     expand,
@@ -53,7 +53,10 @@ def count_by_information(first, last, people, information, counts):  # type: ign
                 own = information[people.set_items[r]]
                 for q in range(together.size):
                     together[q] += own[q]
-            place = min(int(together.max()), counts.size - 1)
+            most = 0.0
+            for q in range(together.size):
+                most = max(most, together[q])
+            place = min(int(most), counts.size - 1)
         counts[place] += 1.0
 
 
@@ -75,31 +78,39 @@ class Scores(NamedTuple):
 
 
 @_compiled
-def missing_information(first, last, people, curves, nodes, log_weights, scores, whole, out):  # type: ignore[no-untyped-def]
-    """Adds half the loss of persons first … last − 1, without guessing, to `out`: (J + G, J + G, 2, 2), or (J, 1, 2, 2)
-    for each item's own block where `whole` is False."""
+def add_runs(first, last, people, curves, nodes, log_weights, scores, out):  # type: ignore[no-untyped-def]
+    """Adds half the loss of those of persons first … last − 1 who come in runs, without guessing, to `out`:
+    (J + G, J + G, 2, 2)."""
     place = np.full(out.shape[0], -1)
     i = first
     while i < last:
         stop = _end_of_set(i, last, people)
-        if whole and stop - i >= RUN:
+        if stop - i >= RUN:
             _add_run(i, stop, people, curves, nodes, log_weights, scores, place, out)
-        else:
-            _add_persons(i, stop, people, curves, nodes, log_weights, scores, place, whole, out)
         i = stop
 
 
 @_compiled
-def missing_guessed_information(first, last, people, curves, nodes, log_weights, scores, whole, out):  # type: ignore[no-untyped-def]
-    """Like `missing_information`, with guessing: (J + G, J + G, 3, 3) or (J, 1, 3, 3). A kernel of its own, as both
-    together take twice the time to compile."""
+def add_guessed_runs(first, last, people, curves, nodes, log_weights, scores, out):  # type: ignore[no-untyped-def]
+    """Like `add_runs`, with guessing: (J + G, J + G, 3, 3)."""
     place = np.full(out.shape[0], -1)
     i = first
     while i < last:
         stop = _end_of_set(i, last, people)
-        if whole and stop - i >= RUN:
+        if stop - i >= RUN:
             _add_guessed_run(i, stop, people, curves, nodes, log_weights, scores, place, out)
-        else:
+        i = stop
+
+
+@_compiled
+def add_persons(first, last, people, curves, nodes, log_weights, scores, whole, out):  # type: ignore[no-untyped-def]
+    """Adds half the loss of the others to `out`; where `whole` is False that of all persons, and each item's own block
+    alone: (J, 1, C, C)."""
+    place = np.full(out.shape[0], -1)
+    i = first
+    while i < last:
+        stop = _end_of_set(i, last, people)
+        if not whole or stop - i < RUN:
             _add_persons(i, stop, people, curves, nodes, log_weights, scores, place, whole, out)
         i = stop
 
@@ -122,7 +133,7 @@ def _add_persons(first, last, people, curves, nodes, log_weights, scores, place,
     steepest = 0.0
     for k in range(n):
         steepest = max(steepest, abs(curves.slope[items[k]]))
-    base, post, current = np.empty(Q), np.empty((1, Q)), -1
+    base, post, current = np.empty(Q), np.empty((1, Q)), NO_SET
     polynomials, moments = np.empty((MORE + 4, Q)), np.empty((MORE + 4, 2))
     parts, found, expected = np.empty((Q + 6, C * (n + 1))), np.empty(MORE + 4), np.empty(2)
     for i in range(first, last):
@@ -204,7 +215,7 @@ def _add_run(first, last, people, curves, nodes, log_weights, scores, place, out
     n = items.size
     for k in range(n):
         place[items[k]] = k
-    base, post, current = np.empty(Q), np.empty((1, Q)), -1
+    base, post, current = np.empty(Q), np.empty((1, Q)), NO_SET
     p, row, positions = post[0], np.zeros(Q + n), np.empty(n, dtype=np.int64)
     shared, K, mass = np.zeros((n, Q + n)), np.zeros((Q, Q)), np.zeros(Q)
     for i in range(first, last):
@@ -246,7 +257,7 @@ def _add_guessed_run(first, last, people, curves, nodes, log_weights, scores, pl
         place[items[k]] = k
         for q in range(Q):
             gain[k, q] = scores.right[items[k], q] - scores.wrong[items[k], q]
-    base, post, current = np.empty(Q), np.empty((1, Q)), -1
+    base, post, current = np.empty(Q), np.empty((1, Q)), NO_SET
     row, positions = post[0], np.empty(n, dtype=np.int64)
     K, mass, linear, pairs = np.zeros((Q, Q)), np.zeros(Q), np.zeros((n, 3, Q)), np.zeros((n, n, 4))
     polynomials, moments = np.empty((MORE + 4, Q)), np.empty((MORE + 4, 2))

@@ -279,11 +279,22 @@ class _ExpectedCounts(KernelSum):
 
 
 class _MissingInformation(KernelSum):
-    kernel = staticmethod(information_kernels.missing_information)
+    """The loss of persons in runs, of the others, or of both, each by a kernel that is compiled where it is called."""
+
+    kernel = staticmethod(information_kernels.add_runs)
+
+    def add(self, first: int, last: int, people: kernels.People, into: Sums) -> None:
+        *tables, whole = self.tables
+        changes = np.flatnonzero(np.diff(people.set_of[first:last], prepend=-1, append=-1))
+        in_runs = whole & (np.diff(changes) >= information_kernels.RUN)
+        if in_runs.any():
+            self.kernel(first, last, people, *tables, *into)
+        if not in_runs.all():
+            information_kernels.add_persons(first, last, people, *tables, whole, *into)
 
 
-class _MissingGuessedInformation(KernelSum):
-    kernel = staticmethod(information_kernels.missing_guessed_information)
+class _MissingGuessedInformation(_MissingInformation):
+    kernel = staticmethod(information_kernels.add_guessed_runs)
 
 
 class _SharedWithNodes(KernelSum):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from irt_assets.psychometrics.core.kernels import _compiled, _posteriors
+from irt_assets.psychometrics.core.kernels import NO_SET, _compiled, _posteriors
 from irt_assets.psychometrics.estimation.tilt_kernels import _dot
 
 
@@ -26,7 +26,7 @@ def score_products(first, last, people, curves, nodes, log_weights, scores, tilt
     p = post[0]
     right = np.zeros(J, dtype=np.bool_)
     values, places = np.empty(C * J + M), np.empty(C * J + M, dtype=np.int64)
-    current = -1
+    current = NO_SET
     for i in range(first, last):
         _, current = _posteriors(i, i + 1, people, curves, nodes, log_weights, current, base, post)
         s, weight = people.set_of[i], people.weight[i]

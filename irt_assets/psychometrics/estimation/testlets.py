@@ -2,8 +2,8 @@
 
 Answers follow logit P(x_j = 1 | θ, γ) = a_j(θ + γ_t − b_j) with an effect γ_t ~ N(0, σ²) of each learner in each
 testlet (Bradlow, Wainer & Wang 1999; Wang, Bradlow & Wainer 2002, with one σ for all testlets). Item parameters stay
-those of the curve of θ alone, averaged over γ. Belongs here: which items share a testlet, and σ. Robust errors of the
-items are in `standard_errors`, the standard error of θ in `scoring`.
+those of the curve of θ alone, averaged over γ. Belongs here: σ. Which items share a testlet is in `core.testlets`,
+robust errors of the items are in `standard_errors`, the standard error of θ in `scoring`.
 """
 
 from __future__ import annotations
@@ -66,11 +66,6 @@ class EffectSd:
     def as_dict(self) -> dict[str, Any]:
         """The same with None for NaN."""
         return {name: None if value != value else value for name, value in asdict(self).items()}
-
-
-def share_testlets(item_ids: Sequence[str], testlets: Mapping[str, str]) -> bool:
-    """Whether two of the items stand in one testlet (item → testlet)."""
-    return bool((number_testlets(item_ids, testlets) >= 0).any())
 
 
 def estimate_effect_sd(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from irt_assets.psychometrics.core.kernels import _compiled, _inlined, _posteriors
+from irt_assets.psychometrics.core.kernels import NO_SET, _compiled, _inlined, _posteriors
 from irt_assets.psychometrics.estimation.expansion_kernels import UNSEEN
 
 
@@ -22,7 +22,7 @@ def shared_with_nodes(first, last, people, curves, nodes, log_weights, scores, o
     Q, C = nodes.size, out.shape[0]
     base, post, counts = np.empty(Q), np.empty((1, Q)), np.empty(Q)
     right = np.zeros(out.shape[1], dtype=np.bool_)
-    current = -1
+    current = NO_SET
     for i in range(first, last):
         _, current = _posteriors(i, i + 1, people, curves, nodes, log_weights, current, base, post)
         s = people.set_of[i]
@@ -60,7 +60,7 @@ def products_of_posteriors(first, last, people, curves, nodes, log_weights, out)
     """Adds p pᵀ over persons first … last − 1 to out (G, Q, Q), with a person's weights p at the nodes."""
     Q = nodes.size
     base, post = np.empty(Q), np.empty((1, Q))
-    current = -1
+    current = NO_SET
     for i in range(first, last):
         _, current = _posteriors(i, i + 1, people, curves, nodes, log_weights, current, base, post)
         low, high = _counting(post[0])
@@ -86,7 +86,7 @@ def tilt_products(first, last, people, curves, nodes, log_weights, tilts, own): 
     0 under the weights of their group."""
     Q, M = nodes.size, tilts.shape[1]
     base, post, moments = np.empty(Q), np.empty((1, Q)), np.empty(M)
-    current = -1
+    current = NO_SET
     for i in range(first, last):
         _, current = _posteriors(i, i + 1, people, curves, nodes, log_weights, current, base, post)
         group = people.set_group[people.set_of[i]]

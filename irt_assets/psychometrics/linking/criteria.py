@@ -15,7 +15,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy.optimize import least_squares
 
 from irt_assets.psychometrics.core.arrays import Floats, Mask
 from irt_assets.psychometrics.core.covariances import added, of_each, scaled, times
@@ -199,6 +198,8 @@ def _by_curves(pairs: Pairs, method: Method, weighted: bool) -> Constants | None
     The minimum β = (ln slope, intercept) solves g(β, x) = 0 in the anchors' parameters x, so ∂β/∂x = −(∂g/∂β)⁻¹ ∂g/∂x.
     Terms with a factor δ are left out of both: δ is of the order of the errors, and the delta method is a first order.
     """
+    from scipy.optimize import least_squares  # takes an eighth of a second to load, and fits read this module
+
     n_free = 2 if pairs.free_slope else 1
     start = medians(pairs)
     weights = np.concatenate([pairs.weights, pairs.weights_new])

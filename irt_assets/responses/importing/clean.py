@@ -54,7 +54,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Refused:
+class RefusedRows:
     """Why answers were refused: their rows in the file's batch, reasons and offending values."""
 
     places: np.ndarray
@@ -67,7 +67,7 @@ class Cleaned:
     """`answers`: columns of ours and `line`; `read`: all answers there were, refused ones too."""
 
     answers: pa.RecordBatch
-    refused: Refused
+    refused: RefusedRows
     read: int
 
 
@@ -99,12 +99,12 @@ class _Verdicts:
     def sound(self) -> np.ndarray:
         return self._against == 0
 
-    def refused(self, places: np.ndarray) -> Refused:
+    def refused(self, places: np.ndarray) -> RefusedRows:
         rows = np.flatnonzero(self._against)
         reasons = [self._reasons[number - 1] for number in self._against[rows]]
         values = [plain(column[int(row)]) for row, (_, column) in zip(rows, reasons, strict=True)]
         texts = ["" if value is None else str(value) for value in values]
-        return Refused(places[rows], [reason for reason, _ in reasons], texts)
+        return RefusedRows(places[rows], [reason for reason, _ in reasons], texts)
 
 
 class Columns:

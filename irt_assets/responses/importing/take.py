@@ -15,7 +15,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.responses.importing.clean import Cleaner, Limits, Refused
+from irt_assets.responses.importing.clean import Cleaner, Limits, RefusedRows
 from irt_assets.responses.importing.mapping import Mapping, bind_attempts, unknown_header
 from irt_assets.responses.importing.matrix import item_columns
 from irt_assets.responses.importing.report import ERASED, ImportReport, refused_as_erased
@@ -180,7 +180,7 @@ class AnswerSource:
         if what:
             raise refusal(self.name, what)
 
-    def refuse(self, batch: Batch, refused: Refused, reject: Reject) -> None:
+    def refuse(self, batch: Batch, refused: RefusedRows, reject: Reject) -> None:
         rows = plain_rows(batch.rows.take(pa.array(refused.places)))
         lines = batch.lines[refused.places].tolist()
         refusals = zip(lines, refused.reasons, refused.values, rows, strict=True)
@@ -264,7 +264,7 @@ def _reject_judged(staging: Staging, sources: Sequence[AnswerSource], reject: Re
                 values.append(pending["value"])
                 pending = next(refusals, None)
             places = np.searchsorted(batch.lines, np.array(lines, dtype=np.int64))
-            given.refuse(batch, Refused(places, reasons, values), reject)
+            given.refuse(batch, RefusedRows(places, reasons, values), reject)
 
 
 def _micros(time: datetime) -> int:

@@ -9,13 +9,16 @@ import asyncio
 from dataclasses import dataclass
 
 import psycopg
-from htmltools import TagChild, TagList, tags
+from htmltools import TagChild, tags
 from shiny import Inputs, Outputs, Session, render, ui
 
-from irt_assets.common.wording import counted, listed, with_capital, with_stop
+from irt_assets.blocks import List, Paragraph, Span, notice, prose
+from irt_assets.common.dashboard_pages import page_link
+from irt_assets.common.wording import counted, listed, sentence, with_stop
 from irt_assets.decisions.anchor_versions import FIND_OUT_FIRST, moved_anchors, preview_change
 from irt_assets.decisions.proposals import Reference
 from irt_assets.decisions.rule_trial import try_anchors
+from irt_assets.decisions.shown import moved_table
 from irt_assets.ledger.anchors import dropped_anchors
 from irt_assets.ledger.decisions import decided_anchors
 from irt_assets.responses.scales import read_scales
@@ -23,7 +26,8 @@ from resources.failures import PermanentFailure
 from services.dashboard import decision_form, making
 from services.dashboard.chosen import bounds_of_month, names_in, require_known
 from services.dashboard.deciding import ANCHORS, Form, Outcome, What, may_decide
-from services.dashboard.elements import DASH, link, notice, number, prose, section, shortened, table
+from services.dashboard.elements import DASH, section, shortened
+from services.dashboard.figures import shown
 from services.dashboard.page import Asked, NotFound, Page
 
 KINDS: tuple[What, ...] = ("drop", "put_back")
@@ -57,29 +61,25 @@ def page(asked: Asked) -> Page:
             effect, can = preview_change(connection, ANCHORS[kind], scale_id, items, month).sentence, True
         except PermanentFailure as failure:
             effect, can = shortened(str(failure), 500), False
-    links = {item: link(shortened(item), "item", scale=scale_id, item=item) for item in items}
-    rows = [(links[item], moved[item].shown, number(moved[item].z, 1)) for item in items if item in moved]
-    others = [one for item, one in links.items() if item not in moved]
+    links = {item: page_link(item, "item", scale=scale_id, item=item) for item in items}
+    known = {item: moved[item] for item in items if item in moved}
+    others = tuple(links[item] for item in items if item not in moved)
     named = listed((shortened(item) for item in items), NAMED)
     return Page(
         f"Link {month} without {named}?"
         if kind == "drop" and not restored
         else f"{'Among' if kind == 'drop' else 'Out of'} the anchors in {month}: {named}",
-        TagList(
-            tags.p(DROPPING if kind == "drop" else RESTORING, class_="lead"),
+        shown(
+            Paragraph(DROPPING if kind == "drop" else RESTORING, "lead"),
             section(
                 "What is known of them",
-                table(f"Moved in {month} against the other anchors", ("anchor", "moved by", "standard errors"), rows)
-                if rows
-                else None,
-                tags.ul(*map(tags.li, others)) if others else None,
-                tags.p(
-                    link("The month", "month", month=month, scale=scale_id), " · ", link("All that waits", "decisions")
-                ),
+                moved_table(known, links.__getitem__, f"Moved in {month} against the other anchors") if known else None,
+                List(others) if others else None,
+                _links(chosen),
             ),
             section(
                 "What it would do",
-                tags.p(f"{effect}.") if can else notice(f"{effect}.", tone="warning"),
+                Paragraph(f"{effect}.") if can else notice(f"{effect}.", "warning"),
                 tags.div(ui.output_ui("would_be"), aria_live="polite") if can and may_decide(asked.identity) else None,
             ),
             section("Decide", decision_form.form(asked, (kind,))) if can else None,
@@ -102,14 +102,18 @@ def server(asked: Asked, inputs: Inputs, _output: Outputs, _session: Session) ->
         return Form(what, anchors, reason, scale_id=chosen.scale_id)
 
     def after(_form: Form, outcome: Outcome) -> TagChild:
-        its_month = link(chosen.month, "month", month=chosen.month, scale=chosen.scale_id)
-        links = tags.p(link("All that waits", "decisions"), " · ", its_month)
         if not outcome.stale:
-            return links
-        return TagList(tags.p("To be made again: ", listed(outcome.stale, NAMED), "."), making.place(asked), links)
+            return shown(_links(chosen))
+        again = Paragraph(f"To be made again: {listed(outcome.stale, NAMED)}.")
+        return shown(again, making.place(asked), _links(chosen))
 
     decision_form.converse(asked, inputs, fill, after, KINDS)
     making.converse(asked, inputs)
+
+
+def _links(chosen: Chosen) -> Paragraph:
+    month = page_link("The month", "month", month=chosen.month, scale=chosen.scale_id)
+    return Paragraph((month, " · ", page_link("All that waits", "decisions")))
 
 
 def _kind(connection: psycopg.Connection, chosen: Chosen) -> What:
@@ -126,8 +130,8 @@ def _would_be(asked: Asked, chosen: Chosen) -> TagChild:
             change = preview_change(connection, what, chosen.scale_id, chosen.items, chosen.month)
         found = try_anchors(asked.reader.database, asked.reader.store, change)
     except PermanentFailure as failure:
-        return tags.p(with_stop(with_capital(str(failure))))
-    return tags.ul(*(tags.li(tags.strong(f"{stale} "), prose(with_stop(said))) for stale, said in found.items()))
+        return shown(Paragraph(prose(sentence(str(failure)))))
+    return shown(List(tuple((Span(f"{stale} ", "bold"), *prose(with_stop(said))) for stale, said in found.items())))
 
 
 def _chosen(asked: Asked) -> Chosen:

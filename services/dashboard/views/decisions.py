@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import psycopg
 from htmltools import Tag, TagChild, TagList, tags
 
+from irt_assets.blocks import Block, Details, List, Paragraph, Span, Table, notice
+from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted, with_capital
 from irt_assets.decisions.anchor_versions import moved_anchors
-from irt_assets.decisions.proposals import Proposal, Reference, latest_waiting, proposals
-from irt_assets.decisions.shown import DECIDED, drift_in_a_word, remarks
+from irt_assets.decisions.proposals import Proposal, State, latest_waiting, proposals
+from irt_assets.decisions.shown import decisions_table, moved_table, proposals_table
 from irt_assets.ledger.anchors import dropped_anchors
 from irt_assets.ledger.decisions import Decision, newest_decisions
 from irt_assets.ledger.steps import held_months, stepped_months
@@ -19,19 +21,8 @@ from irt_assets.psychometrics.linking.placement import Suspect
 from irt_assets.responses.scales import Scale, read_scales
 from services.dashboard.chosen import CHOSEN, require_known, whole_number
 from services.dashboard.deciding import DECIDER, may_decide
-from services.dashboard.elements import (
-    DASH,
-    asking_form,
-    choice,
-    link,
-    moment,
-    notice,
-    number,
-    section,
-    shortened,
-    table,
-    tick_box,
-)
+from services.dashboard.elements import asking_form, choice, markup, section, shortened, tick_box
+from services.dashboard.figures import shown
 from services.dashboard.page import Asked, NotFound, Page
 
 PER_PAGE = 100
@@ -62,12 +53,12 @@ def page(asked: Asked) -> Page:
         dropped = {(of, item) for of, one in scales.items() for item in dropped_anchors(connection, one)}
     return Page(
         "What waits for a decision?",
-        TagList(
-            tags.p(_answer(waiting, anchors, month), class_="lead"),
+        shown(
+            Paragraph(_answer(waiting, anchors, month), "lead"),
             _filter(months, list(scales), month, scale, every),
             section(
                 f"Every proposal of {month}" if every else "Proposals that need a decision",
-                _proposal_list(listed, asked, month, scale, every),
+                *_proposal_list(listed, asked, month, scale, every),
                 _settled(settled) if settled else None,
             ),
             *(_anchors(of_month, of_scale, moved, asked) for (of_month, of_scale), moved in anchors.items()),
@@ -110,103 +101,70 @@ def _filter(months: Sequence[str], scales: Sequence[str], month: str, scale: str
     )
 
 
-def _proposal_list(found: Sequence[Proposal], asked: Asked, month: str, scale: str, every: bool) -> TagChild:
+def _proposal_list(
+    found: Sequence[Proposal], asked: Asked, month: str, scale: str, every: bool
+) -> Iterator[Block | TagChild]:
     if not found:
-        return tags.p("None.")
+        yield Paragraph("None.")
+        return
     first = whole_number(asked, "first", "place in this list", 0, 0, len(found) - 1)
-    shown = found[first : first + PER_PAGE]
-    may = may_decide(asked.identity)
-    rows: list[tuple[TagChild, ...]] = [
-        (
-            *([_box(str(p.reference), disabled=p.state != "open")] if may else []),
-            link(shortened(str(p.reference)), "proposal", proposal=str(p.reference)),
-            str(p.old or "nothing"),
-            str(p.new),
-            number(p.wabc, 3),
-            drift_in_a_word(p),
-            DASH if p.n is None else f"{p.n:,}",
-            p.standing if every else "; ".join(remarks(p)) or DASH,
+    listed = found[first : first + PER_PAGE]
+    caption = f"Largest change first; {first + 1} to {first + len(listed)} of {len(found)}"
+    proposed = proposals_table(listed, states=every, dashboard="", caption=caption)
+    boxes = {str(p.reference): p.state is State.OPEN for p in listed}
+    yield _choosing(asked, "proposal", "Decide on those chosen …", proposed, boxes)
+    all_of = {"month": month, "scale": scale, "all": "1" if every else ""}
+    yield Paragraph(
+        tuple(
+            (page_link(name, "decisions", **all_of, first=str(at)), " ")
+            for name, at in (("Before", first - PER_PAGE), ("Next", first + PER_PAGE))
+            if 0 <= at < len(found)
         )
-        for p in shown
-    ]
-    headers = ("proposal", "published", "proposed", "wABC", "drift", "answers", "state" if every else "look at")
-    caption = f"Largest change first; {first + 1} to {first + len(shown)} of {len(found)}"
-    steps_on = [
-        link(name, "decisions", month=month, scale=scale, all="1" if every else None, first=str(at))
-        for name, at in (("Before", first - PER_PAGE), ("Next", first + PER_PAGE))
-        if 0 <= at < len(found)
-    ]
-    return TagList(
-        _choosing("proposal", "Decide on those chosen …", caption, headers, rows, "tttntnt", may),
-        tags.nav(*(tags.span(one, class_="me-3") for one in steps_on), aria_label="Pages") if steps_on else None,
     )
 
 
-def _settled(found: Sequence[Proposal]) -> Tag:
-    names = [(p, str(p.reference)) for p in found]
-    lines = [tags.li(link(shortened(name), "proposal", proposal=name), f": {p.settled}") for p, name in names]
+def _settled(found: Sequence[Proposal]) -> Details:
+    lines = [(page_link(str(p.reference), "proposal", proposal=str(p.reference)), f": {p.settled}") for p in found]
     summary = f"No decision needed: {counted(len(found), 'proposal')} that would change a published value"
-    return tags.details(tags.summary(summary), tags.ul(*lines))
+    return Details(summary, (List(tuple(lines)),))
 
 
 def _anchors(month: str, scale_id: str, moved: dict[str, Suspect], asked: Asked) -> Tag:
-    may = may_decide(asked.identity)
-    rows: list[tuple[TagChild, ...]] = [
-        (
-            *([_box(item)] if may else []),
-            link(shortened(item), "anchors", month=month, scale=scale_id, item=item),
-            anchor.shown,
-            number(anchor.z, 1),
-        )
-        for item, anchor in moved.items()
-    ]
+    where = {"month": month, "scale": scale_id}
+    caption = f"Moved against the other anchors of {scale_id}"
+    anchors = moved_table(moved, lambda item: page_link(item, "anchors", **where, item=item), caption)
+    disagree = (
+        f"{month} of scale {scale_id} is red: its anchors disagree. An anchor that changed (a leak, a wrong key, "
+        "an edited text) is taken out of the linking; without such a reason, the month stays red. "
+    )
+    why = page_link(f"Why {month} is red", "month", **where)
+    boxes = dict.fromkeys(moved, True)
     return section(
         f"Anchors that moved in {month}",
-        tags.p(
-            f"{month} of scale {scale_id} is red: its anchors disagree. An anchor that changed (a leak, a wrong key, "
-            "an edited text) is taken out of the linking; without such a reason, the month stays red. ",
-            link(f"Why {month} is red", "month", month=month, scale=scale_id),
-        ),
-        _choosing(
-            "anchors",
-            "Drop those chosen …",
-            f"Moved against the other anchors of {scale_id}",
-            ("anchor", "moved by", "standard errors"),
-            rows,
-            "ttn",
-            may,
-            month=month,
-            scale=scale_id,
-        ),
+        Paragraph((disagree, why)),
+        _choosing(asked, "anchors", "Drop those chosen …", anchors, boxes, **where),
     )
 
 
 def _choosing(
-    view: str,
-    label: str,
-    caption: str,
-    headers: Sequence[str],
-    rows: Sequence[Sequence[TagChild]],
-    numbers: str,
-    may: bool,
-    **hidden: str,
-) -> TagChild:
-    """A table; those who may decide get a box in each row, and a button to the page that decides on the ticked rows."""
-    if not may:
-        return TagList(
-            table(caption, headers, rows, numbers=numbers),
-            notice(f"Deciding needs the role {DECIDER}.", tone="secondary"),
-        )
-    all_of_them = tags.button("all", type="button", data_choose_all="", class_="btn btn-sm btn-link p-0")
+    asked: Asked, view: str, label: str, rows: Table, boxes: Mapping[str, bool], **hidden: str
+) -> Tag | TagList:
+    """The table; those who may decide get a box in each row, which can be ticked or not, and a button to the page that
+    decides on the ticked rows."""
+    if not may_decide(asked.identity):
+        return shown(rows, notice(f"Deciding needs the role {DECIDER}.", "neutral"))
+    ticked = [markup(_box(name, disabled=not can)) for name, can in boxes.items()]
     return tags.form(
         *(tags.input(type="hidden", name=name, value=value) for name, value in {"view": view, **hidden}.items()),
-        table(caption, (tags.span("choose ", all_of_them), *headers), rows, numbers=f"t{numbers}"),
-        tags.button(label, class_="btn btn-sm btn-primary"),
+        shown(rows.beside("choose", ticked, first=True)),
+        tags.button(label, class_="btn btn-sm btn-primary me-3"),
+        *("choose ", tags.button("all", type="button", data_choose_all="", class_="btn btn-sm btn-link p-0")),
         method="get",
+        class_="mb-3",
     )
 
 
-def _box(name: str, *, disabled: bool = False) -> Tag:
+def _box(name: str, *, disabled: bool) -> Tag:
     return tags.input(
         type="checkbox",
         name=f"{CHOSEN}{name}",
@@ -217,38 +175,18 @@ def _box(name: str, *, disabled: bool = False) -> Tag:
     )
 
 
-def _latest_decisions(found: Sequence[Decision], dropped: Collection[tuple[str, str]], zone: str) -> Tag:
-    rows = [
-        (
-            moment(d.at, zone),
-            _subject(d),
-            DECIDED.get(d.what, d.what),
-            d.in_force_from or DASH,
-            d.by,
-            shortened(d.reason, 200),
-            _undo(d, [one for one in found if one.at == d.at and (one.scale_id, one.item_id) in dropped]),
-        )
-        for d in found
-    ]
-    return table(
-        f"{with_capital(counted(len(rows), 'decision'))}, the newest first",
-        ("when", "on", "decision", "from", "by", "reason", "undo"),
-        rows,
-    )
+def _latest_decisions(found: Sequence[Decision], dropped: Collection[tuple[str, str]], zone: str) -> Table:
+    caption = f"{with_capital(counted(len(found), 'decision'))}, the newest first"
+    taken = decisions_table(found, zone, dashboard="", caption=caption)
+    return taken.beside("undo", [_undo(d, found, dropped) for d in found])
 
 
-def _undo(d: Decision, dropped_with_it: Sequence[Decision]) -> TagChild:
+def _undo(d: Decision, found: Sequence[Decision], dropped: Collection[tuple[str, str]]) -> Span | None:
     """A link to the page that undoes the decision; anchors that were dropped together are restored together."""
     if d.stands:
-        return link("Undo …", "proposal", proposal=str(Reference(d.window, d.item_id)))
-    if d.what == "drop_anchor" and d in dropped_with_it:
-        ticked = {f"{CHOSEN}{one.item_id}": "on" for one in dropped_with_it}
-        return link("Restore …", "anchors", month=d.window, scale=d.scale_id, **ticked)
-    return DASH
-
-
-def _subject(d: Decision) -> TagChild:
-    name = str(Reference(d.window, d.item_id))
-    if d.what not in ("accept", "reject", "undo"):
-        return link(shortened(d.item_id), "item", scale=d.scale_id, item=d.item_id)
-    return link(shortened(name), "proposal", proposal=name)
+        return page_link("Undo …", "proposal", proposal=d.on)
+    if d.what == "drop_anchor" and (d.scale_id, d.item_id) in dropped:
+        together = [one.item_id for one in found if one.at == d.at and (one.scale_id, one.item_id) in dropped]
+        ticked = {f"{CHOSEN}{item}": "on" for item in together}
+        return page_link("Restore …", "anchors", month=d.window, scale=d.scale_id, **ticked)
+    return None

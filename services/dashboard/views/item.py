@@ -18,7 +18,7 @@ from irt_assets.ledger.relations import ORIGIN_WINDOW
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Flag
 from irt_assets.psychometrics.fit.observed import Observed
-from irt_assets.reports.item_facts import FittedMonth, ItemFacts, item_facts, observed_in
+from irt_assets.reports.item_facts import ItemFacts, ItemInMonth, item_facts, observed_in
 from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure
 from services.dashboard import decision_form
@@ -172,7 +172,7 @@ def _facts_table(facts: ItemFacts) -> Tag:
     return pairs(rows)
 
 
-def _month(asked: Asked, facts: ItemFacts) -> FittedMonth | None:
+def _month(asked: Asked, facts: ItemFacts) -> ItemInMonth | None:
     """The month of the address, or else the newest."""
     name = asked.field("month")
     if not name:
@@ -184,7 +184,7 @@ def _month(asked: Asked, facts: ItemFacts) -> FittedMonth | None:
     raise NotFound(f"{shortened(facts.item_id)} has no linked fit of {shortened(name)!r}: there is {there}.")
 
 
-def _answered(asked: Asked, facts: ItemFacts, month: FittedMonth) -> Tag:
+def _answered(asked: Asked, facts: ItemFacts, month: ItemInMonth) -> Tag:
     months = [one.month for one in reversed(facts.months)]
     kept = {"scale": facts.scale.scale_id, "item": facts.item_id}
     seen, why_not = _observed(asked, facts, month)
@@ -202,7 +202,7 @@ def _answered(asked: Asked, facts: ItemFacts, month: FittedMonth) -> Tag:
     )
 
 
-def _observed(asked: Asked, facts: ItemFacts, month: FittedMonth) -> tuple[Observed | None, str]:
+def _observed(asked: Asked, facts: ItemFacts, month: ItemInMonth) -> tuple[Observed | None, str]:
     """The proportions, or why there are none."""
 
     def read() -> Observed | None:
@@ -273,7 +273,7 @@ def _drift(facts: ItemFacts) -> Tag:
 
 
 def _fit(facts: ItemFacts) -> Tag:
-    def s_x2(month: FittedMonth) -> str:
+    def s_x2(month: ItemInMonth) -> str:
         s = month.statistics
         if s.get("s_x2") is None or s.get("s_x2_df") is None:
             return DASH

@@ -17,7 +17,7 @@ from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.fit.observed import Observed
-from irt_assets.reports.item_facts import FittedMonth, ItemFacts
+from irt_assets.reports.item_facts import ItemFacts, ItemInMonth
 from irt_assets.responses.scales import Scale
 from services.dashboard.elements import number, shortened, table
 from services.dashboard.figures import figure
@@ -32,7 +32,7 @@ def abilities(scale: Scale) -> Floats:
     return np.linspace(scale.mu - 4 * scale.sigma, scale.mu + 4 * scale.sigma, 81)
 
 
-def curves(facts: ItemFacts, month: FittedMonth, seen: Observed | None) -> TagList:
+def curves(facts: ItemFacts, month: ItemInMonth, seen: Observed | None) -> TagList:
     """The month's curve with its band, the published one, and the observed proportions with their intervals."""
     theta = abilities(facts.scale)
     published = ItemRow.if_known(facts.published or {})
@@ -86,7 +86,7 @@ def history(facts: ItemFacts, name: Literal["a", "b"], end: datetime) -> TagList
     return figure(chart)
 
 
-def _curve_sentence(facts: ItemFacts, month: FittedMonth, seen: Observed | None, published: ItemRow | None) -> str:
+def _curve_sentence(facts: ItemFacts, month: ItemInMonth, seen: Observed | None, published: ItemRow | None) -> str:
     """What the figure shows, for those who do not see it."""
     what = f"Curves of {shortened(facts.item_id)} over ability: the estimate of {month.month} with its 95 % band"
     if published is not None:

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from datetime import date
 
 import psycopg
-from htmltools import TagChild, TagList, tags
+from htmltools import Tag
 
+from irt_assets.blocks import Figure, Paragraph, number, percent, table
 from irt_assets.charts.chart import Chart, Dash, Line, Points, days
+from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import sentence
 from irt_assets.kpis.meaning import MEANINGS, RANGES, TITLES
 from irt_assets.kpis.stored import Quartiles, last_weeks, quartiles, version_of
 from services.dashboard.chosen import whole_number
-from services.dashboard.elements import asking_form, choice, link, number, percent, section, table
-from services.dashboard.figures import figure, stack
+from services.dashboard.elements import asking_form, choice, section
+from services.dashboard.figures import shown, stack
 from services.dashboard.page import Asked, Page
 
 FEWEST, WEEKS_SHOWN, MOST = 2, 8, 26
@@ -28,11 +30,11 @@ def page(asked: Asked) -> Page:
         found = [one for week in last_weeks(connection, n_weeks) for one in _of_week(asked, connection, week)]
     return Page(
         "KPIs of all learners",
-        TagList(
-            tags.p(_answer(found), class_="lead"),
+        shown(
+            Paragraph(_answer(found), "lead"),
             asking_form("kpis", choice("Weeks shown", "weeks", _choices(n_weeks), str(n_weeks))),
-            *(_kpis(found) if found else ()),
-            tags.p("Single learners: ", link("find one by id", "learners"), "."),
+            *(_kpi(name, [one for one in found if one.name == name]) for name in RANGES if found),
+            Paragraph(("Single learners: ", page_link("find one by id", "learners"), ".")),
         ),
     )
 
@@ -63,18 +65,7 @@ def _choices(asked_for: int) -> list[str]:
     return [str(n) for n in sorted({4, WEEKS_SHOWN, 13, MOST, asked_for})]
 
 
-def _kpis(found: Sequence[Quartiles]) -> list[TagChild]:
-    return [
-        section(
-            f"{name} {TITLES[name]}",
-            tags.p(sentence(MEANINGS[name])),
-            _kpi_section(name, [one for one in found if one.name == name]),
-        )
-        for name in RANGES
-    ]
-
-
-def _kpi_section(name: str, weeks: Sequence[Quartiles]) -> TagChild:
+def _kpi(name: str, weeks: Sequence[Quartiles]) -> Tag:
     """Newest first."""
     newest = weeks[0]
     low, high = RANGES[name]
@@ -95,20 +86,12 @@ def _kpi_section(name: str, weeks: Sequence[Quartiles]) -> TagChild:
     )
     for what, dash, values in series:
         chart.add(Line(at, values, name=what, dash=dash), Points(at, values))
+    formats = {"median": ".2f", "quartiles": "", "learners who have it": ",", "of all": ""}
     rows = [
-        (
-            f"{one.week_start}",
-            number(one.median),
-            f"{number(one.low)} … {number(one.high)}",
-            f"{one.n:,}",
-            percent(one.n / one.of if one.of else None),
-        )
+        (f"{one.week_start}", one.median, f"{number(one.low)} … {number(one.high)}", one.n)
+        + (percent(one.n / one.of if one.of else None),)
         for one in weeks
     ]
-    shown = table(
-        f"{TITLES[name]} by week, newest first",
-        ("week from", "median", "quartiles", "learners who have it", "of all"),
-        rows,
-        numbers="tnnnn",
-    )
-    return stack(figure(chart), tags.div(shown))
+    by_week = table(("week from", *formats), rows, numbers=formats, caption=f"{TITLES[name]} by week, newest first")
+    meaning = Paragraph(sentence(MEANINGS[name]))
+    return section(f"{name} {TITLES[name]}", meaning, stack(shown(Figure(chart)), shown(by_week)))

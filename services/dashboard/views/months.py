@@ -6,20 +6,38 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
-from htmltools import Tag, TagChild, TagList, tags
+from htmltools import tags
 from shiny import Inputs, Outputs, Session
 
+from irt_assets.blocks import (
+    Badge,
+    Block,
+    Box,
+    Cell,
+    Details,
+    List,
+    Moment,
+    Paragraph,
+    Section,
+    Span,
+    Text,
+    notice,
+    prose,
+    table,
+)
+from irt_assets.common.dashboard_pages import address, page_link
 from irt_assets.common.environment import CODE_LOCATION
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.partitions import months_between
-from irt_assets.common.wording import counted, is_or_are, listed, span
+from irt_assets.common.wording import counted, is_or_are, listed, shortened, span, with_capital
 from irt_assets.decisions.origin import read_origin
 from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.ledger.steps import step_of
 from jobs.overview import Overview
 from services.dashboard import making
 from services.dashboard.chosen import decisions_waiting, months_of, scales_of, state_of
-from services.dashboard.elements import DASH, badge, link, moment, notice, prose, section, shortened, table
+from services.dashboard.elements import badge, markup
+from services.dashboard.figures import shown
 from services.dashboard.page import Asked, Page
 from services.dashboard.safety import in_short, next_step, verdict
 
@@ -34,17 +52,18 @@ ALL_IS_WELL = "The daemon runs, no schedule is late, and no rule is broken."
 def page(asked: Asked) -> Page:
     overview = asked.reader.overview()
     if not overview.months:
-        return Page("Months", notice(prose(NOTHING_YET), tone="warning"), as_of=overview.now)
+        return Page("Months", shown(notice(prose(NOTHING_YET), "warning")), as_of=overview.now)
     scales = scales_of(overview)
+    to_make = any(one.state in (State.STALE, State.RUNNING) for one in overview.months)
     return Page(
         "Months",
-        tags.div(
+        shown(
             _is_the_last_one_safe(asked, overview),
-            making.place(asked) if any(one.state in (State.STALE, State.RUNNING) for one in overview.months) else None,
-            _missing(asked, overview),
+            making.place(asked) if to_make else None,
+            *_missing(asked, overview),
             _around(asked, overview),
             _grid(overview, scales) if len(scales) > 1 else _list(overview, scales[0]),
-            _origins(asked, scales),
+            *_origins(asked, scales),
         ),
         wide=len(scales) > 1,
         as_of=overview.now,
@@ -55,7 +74,7 @@ def server(asked: Asked, inputs: Inputs, _output: Outputs, _session: Session) ->
     making.converse(asked, inputs)
 
 
-def _is_the_last_one_safe(asked: Asked, overview: Overview) -> Tag:
+def _is_the_last_one_safe(asked: Asked, overview: Overview) -> Box:
     """A sentence on the last month of every scale, of those with answers where there is one."""
     months, scales = months_of(overview), scales_of(overview)
     with_answers = {state.month for state in overview.months if state.state is not State.EMPTY}
@@ -68,22 +87,18 @@ def _is_the_last_one_safe(asked: Asked, overview: Overview) -> Tag:
             summary = verdict(state, decisions_waiting(overview, last, scale_id), step)
             sentences.append(summary if len(scales) == 1 else f"{scale_id}: {summary}")
     safe = all(state_of(overview, months[0], scale_id).state is State.GREEN for scale_id in scales)
-    body = [tags.p(summary, class_="mb-0") for summary in sentences]
-    return tags.div(notice(*body, tone="success" if safe else "warning"), class_="fs-5")
+    return Box(tuple(Paragraph(summary, "lead") for summary in sentences), "good" if safe else "warning")
 
 
-def _missing(asked: Asked, overview: Overview) -> Tag | None:
+def _missing(asked: Asked, overview: Overview) -> Iterator[Paragraph]:
     """Where the missing months are launched together."""
     missing = sorted({one.month for one in overview.months if one.state is State.MISSING})
-    if not missing:
-        return None
-    there = tags.a(
-        f"launch {span(missing[0], missing[-1])} in Dagster",
-        href=f"{asked.reader.settings.ui_url}{backfill_path(missing)}",
-    )
-    by_hand = tags.code(f"irt backfill --from {missing[0]} --to {missing[-1]}")
-    n = counted(len(missing), "month")
-    return tags.p(f"{n.capitalize()} missing: ", there, " (Materialize all, Launch backfill), or ", by_hand, ".")
+    if missing:
+        there = f"{asked.reader.settings.ui_url}{backfill_path(missing)}"
+        launch = Span(f"launch {span(missing[0], missing[-1])} in Dagster", link=there)
+        by_hand = Span(f"irt backfill --from {missing[0]} --to {missing[-1]}", "code")
+        n = with_capital(counted(len(missing), "month"))
+        yield Paragraph((f"{n} missing: ", launch, " (Materialize all, Launch backfill), or ", by_hand, "."))
 
 
 def backfill_path(months: Sequence[str]) -> str:
@@ -93,26 +108,27 @@ def backfill_path(months: Sequence[str]) -> str:
     return f"/locations/{CODE_LOCATION}/jobs/{MONTHLY_JOB}?default_range={chosen}"
 
 
-def _around(asked: Asked, overview: Overview) -> Tag:
+def _around(asked: Asked, overview: Overview) -> Paragraph:
     """When the overview was read, and what else is wrong."""
-    return tags.p(
-        "As of ",
-        moment(overview.now, asked.reader.settings.irt_time_zone),
-        ". ",
-        *(TagList(summary, " ") for summary in _what_is_wrong(asked, overview) or [ALL_IS_WELL]),
-    )
+    zone = asked.reader.settings.irt_time_zone
+    wrong = tuple((summary, " ") for summary in _what_is_wrong(overview, zone))
+    return Paragraph(("As of ", Moment(overview.now, zone), ". ", wrong or ALL_IS_WELL))
 
 
-def _what_is_wrong(asked: Asked, overview: Overview) -> list[TagChild]:
-    found: list[TagChild] = []
+def _what_is_wrong(overview: Overview, zone: str) -> Iterator[Text]:
     if not overview.daemon_alive:
-        since = moment(overview.daemon_seen, asked.reader.settings.irt_time_zone) if overview.daemon_seen else None
-        how_long = " does not run" if since is None else TagList(" has not been seen since ", since)
-        stopped = badge("stopped", "warning")
-        found.append(TagList(stopped, " The ", link("daemon", "health"), how_long, ": nothing starts by itself."))
+        seen = overview.daemon_seen
+        how_long: Text = (" has not been seen since ", Moment(seen, zone)) if seen else " does not run"
+        yield (
+            Badge("stopped", "warning"),
+            " The ",
+            page_link("daemon", "health"),
+            how_long,
+            ": nothing starts by itself.",
+        )
     if late := [schedule.job for schedule in overview.schedules if schedule.late]:
-        n = counted(len(late), "schedule")
-        found.append(TagList(badge("late", "warning"), " ", link(n, "health"), f": {listed(late, 3)}."))
+        n = page_link(counted(len(late), "schedule"), "health")
+        yield Badge("late", "warning"), " ", n, f": {listed(late, 3)}."
     where, last = {p for one in overview.violations for p in one.partitions}, months_of(overview)[0]
     if not any(p == "" or p.startswith(last) for p in where):
         matters = f", for {listed(sorted(where), 3)} and not for {last}"
@@ -125,31 +141,31 @@ def _what_is_wrong(asked: Asked, overview: Overview) -> list[TagChild]:
         ("alert", "alert", len(overview.alerts), "open"),
     ):
         if n_found:
-            n = counted(n_found, what)
-            found.append(TagList(badge(word, "danger"), " ", link(n, "health"), f" {is_or_are(n_found)} {state}."))
-    return found
+            n = page_link(counted(n_found, what), "health")
+            yield Badge(word, "bad"), " ", n, f" {is_or_are(n_found)} {state}."
 
 
-def _list(overview: Overview, scale_id: str) -> Tag:
-    def row(month: str) -> Sequence[TagChild]:
+def _list(overview: Overview, scale_id: str) -> Block:
+    def row(month: str) -> Sequence[Cell]:
         state = state_of(overview, month, scale_id)
         next_one = next_step(state, decisions_waiting(overview, month, scale_id))
-        return _month(state), badge(state.state), in_short(state.why), next_one
+        return page_link(month, "month", **_where(state)), state.state.badge, in_short(state.why), next_one
 
-    return table("Months, the newest first", ("month", "state", "why", "next step"), _rows(overview, row))
+    return table(("month", "state", "why", "next step"), _rows(overview, row), caption="Months, the newest first")
 
 
-def _grid(overview: Overview, scales: Sequence[str]) -> Tag:
+def _grid(overview: Overview, scales: Sequence[str]) -> Block:
     """A row a month, a column a scale."""
     by_place = {(state.month, state.scale_id): state for state in overview.months}
 
-    def row(month: str) -> Sequence[TagChild]:
+    def row(month: str) -> Sequence[Cell]:
         return month, *(_light(by_place[month, scale_id], overview) for scale_id in scales)
 
-    return table("Months, the newest first, by scale", ("month", *scales), _rows(overview, row))
+    caption = "Months, the newest first, by scale"
+    return table(("month", *scales), _rows(overview, row), caption=caption)
 
 
-def _rows(overview: Overview, row: Callable[[str], Sequence[TagChild]]) -> Iterator[Sequence[TagChild]]:
+def _rows(overview: Overview, row: Callable[[str], Sequence[Cell]]) -> Iterator[Sequence[Cell]]:
     """A row a month, and one for months in a row that are all empty, or all in the origin window, on every scale."""
     states: dict[str, set[State]] = defaultdict(set)
     for one in overview.months:
@@ -162,46 +178,40 @@ def _rows(overview: Overview, row: Callable[[str], Sequence[TagChild]]) -> Itera
             yield from map(row, months)
 
 
-def _origins(asked: Asked, scales: Sequence[str]) -> Tag | None:
+def _origins(asked: Asked, scales: Sequence[str]) -> Iterator[Section]:
     """The fit of each scale's origin window, and what that left out."""
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     with asked.reader.connect() as connection:
         for scale_id in scales:
             if (origin := read_origin(connection, scale_id)) is None:
                 continue
             window, left_out = origin.window, origin.left_out
-            reasons = [tags.li(f"{shortened(item)}: {why}") for item, why in left_out.items()]
+            reasons = List(tuple(f"{shortened(item)}: {why}" for item, why in left_out.items()))
+            published = counted(len(origin.fit.items.keys() - left_out.keys()), "item")
             rows.append(
                 (
                     f"{window.window_start:%Y-%m-%d} to {window.window_end:%Y-%m-%d}",
                     scale_id,
                     f"{window.n_responses:,} of {counted(window.n_persons, 'learner')}",
-                    link(counted(len(origin.fit.items.keys() - left_out.keys()), "item"), "bank", scale=scale_id),
-                    tags.details(tags.summary(counted(len(left_out), "item")), tags.ul(*reasons)) if left_out else DASH,
-                    tags.ul(*map(tags.li, origin.in_words)),
+                    page_link(published, "bank", scale=scale_id),
+                    Details(counted(len(left_out), "item"), (reasons,)) if left_out else None,
+                    List(tuple(origin.in_words)),
                 )
             )
-    if not rows:
-        return None
-    headers = ("window", "scale", "answers", "published", "left out", "how well the model fits")
-    return section(
-        "Origin",
-        tags.p("Drift is what has changed since the window, so it begins with the first month after it."),
-        table("The windows that the scales were made from", headers, rows),
-    )
+    if rows:
+        headers = ("window", "scale", "answers", "published", "left out", "how well the model fits")
+        what = "Drift is what has changed since the window, so it begins with the first month after it."
+        windows = table(headers, rows, caption="The windows that the scales were made from")
+        yield Section("Origin", (Paragraph(what), windows))
 
 
-def _light(state: MonthState, overview: Overview) -> Tag:
+def _light(state: MonthState, overview: Overview) -> Text:
     waiting = decisions_waiting(overview, state.month, state.scale_id)
     label = f"{state.month} of {state.scale_id}: {state.state}"
-    return tags.div(
-        tags.a(badge(state.state), href=_month(state).attrs["href"], aria_label=label),
-        " ",
-        tags.small(in_short(state.why), class_="text-body-secondary"),
-        " ",
-        tags.small(next_step(state, waiting)) if waiting or state.state is not State.GREEN else None,
-    )
+    light = markup(tags.a(badge(state.state), href=address("month", **_where(state)), aria_label=label))
+    more = (" ", next_step(state, waiting)) if waiting or state.state is not State.GREEN else ()
+    return light, " ", Span(in_short(state.why), "quiet"), *more
 
 
-def _month(state: MonthState) -> Tag:
-    return link(state.month, "month", month=state.month, scale=state.scale_id)
+def _where(state: MonthState) -> dict[str, str]:
+    return {"month": state.month, "scale": state.scale_id}

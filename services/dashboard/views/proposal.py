@@ -8,14 +8,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import psycopg
 from htmltools import Tag, TagChild, TagList, tags
 from shiny import Inputs, Outputs, Session, reactive, render, ui
 
+from irt_assets.blocks import Box, Figure, List, Paragraph, Span, Text, notice, prose, table
 from irt_assets.charts.chart import Line
 from irt_assets.charts.pictures import NOW, PUBLISHED, response_curves
-from irt_assets.common.dashboard_pages import address
+from irt_assets.common.dashboard_pages import address, page_link
 from irt_assets.common.wording import counted, with_capital
 from irt_assets.decisions import release_undo
 from irt_assets.decisions.proposals import (
@@ -28,7 +30,7 @@ from irt_assets.decisions.proposals import (
 )
 from irt_assets.decisions.release import next_month
 from irt_assets.decisions.release_impact import impacts
-from irt_assets.decisions.shown import drift_in_a_word, evidence
+from irt_assets.decisions.shown import proposal, proposals_table
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.reports.item_facts import item_facts
 from irt_assets.responses.scales import Scale, read_scales
@@ -36,9 +38,8 @@ from resources.failures import PermanentFailure
 from services.dashboard import decision_form
 from services.dashboard.chosen import CHOSEN, names_in
 from services.dashboard.deciding import Form, Outcome, What
-from services.dashboard.elements import DASH, link, notice, number, section, shortened, table
-from services.dashboard.elements import facts as pairs
-from services.dashboard.figures import figure
+from services.dashboard.elements import section, shortened
+from services.dashboard.figures import shown
 from services.dashboard.page import Asked, NotFound, Page
 from services.dashboard.views.item import month_by_month
 from services.dashboard.views.item_figures import abilities
@@ -96,7 +97,7 @@ def references_in(asked: Asked) -> list[Reference]:
     try:
         return list(dict.fromkeys(parse_reference(name.replace("\0", "")) for name in names))
     except PermanentFailure as failure:
-        raise NotFound(f"{_capital(shortened(str(failure), 300))}. What waits is under Decisions.") from None
+        raise NotFound(f"{with_capital(shortened(str(failure), 300))}. What waits is under Decisions.") from None
 
 
 def address_of(references: Sequence[Reference]) -> str:
@@ -120,71 +121,58 @@ def impact_sentences(asked: Asked, references: Sequence[Reference]) -> tuple[str
     if not effects:
         return ("None of it can be accepted now, so no θ would change.",)
     many = len(effects) > 1
-    return tuple((f"Scale {one.scale_id}: " if many else "") + _capital(one.sentence) + "." for one in effects)
+    return tuple((f"Scale {one.scale_id}: " if many else "") + with_capital(one.sentence) + "." for one in effects)
 
 
-def decision_state(asked: Asked, references: Sequence[Reference]) -> Tag:
+def decision_state(asked: Asked, references: Sequence[Reference]) -> TagList:
     """Their present state in the ledger, and where to see it."""
-    states: list[TagChild] = []
-    try:
-        with asked.reader.connect() as connection:
-            for p in find_proposals(connection, references)[:MOST]:
-                item = link(shortened(p.item_id), "item", scale=p.scale_id, item=p.item_id)
-                state = f": {p.withdrawn or p.standing}. See the item: "
-                states.append(tags.li(shortened(str(p.reference)), state, item))
-    except (psycopg.Error, PermanentFailure):
-        states = []
-    return tags.div(tags.ul(*states), tags.a("Reload this page", href=address_of(references)))
+    states: list[Text] = []
+    with suppress(psycopg.Error, PermanentFailure), asked.reader.connect() as connection:
+        for p in find_proposals(connection, references)[:MOST]:
+            item = page_link(p.item_id, "item", scale=p.scale_id, item=p.item_id)
+            states.append((shortened(str(p.reference)), f": {p.withdrawn or p.standing}. See the item: ", item))
+    return shown(List(tuple(states)), Paragraph(Span("Reload this page", link=address_of(references))))
 
 
-def curves(scale: Scale, new: ItemRow, old: ItemRow | None) -> TagList:
+def curves(scale: Scale, new: ItemRow, old: ItemRow | None) -> Figure:
     """The proposed curve over the scale's abilities, and the published one where there is one."""
     theta = abilities(scale)
     found = [] if old is None else [Line(theta, old.curve(theta), name="published", **PUBLISHED)]
     found.append(Line(theta, new.curve(theta), name="proposed", **NOW))
-    rows = [(number(theta[k], 1), *(number(curve.ys[k], 3) for curve in found)) for k in range(0, len(theta), 5)]
-    headers = ("θ", *(curve.name for curve in found))
-    sentence = "Curve of the proposed values" + (", and dashed that of the published ones" if old else "")
-    numbers = table("Probability of a correct answer", headers, rows, numbers="nnn")
-    return figure(response_curves(theta, sentence, found), numbers)
+    formats = {"θ": ".1f"} | {curve.name: ".3f" for curve in found}
+    rows = [[float(theta[k]), *(float(curve.ys[k]) for curve in found)] for k in range(0, len(theta), 5)]
+    described = "Curve of the proposed values" + (", and dashed that of the published ones" if old else "")
+    numbers = table(tuple(formats), rows, numbers=formats, caption="Probability of a correct answer")
+    return Figure(response_curves(theta, described, found), wide=True, numbers=numbers)
 
 
 def _load_proposals(connection: psycopg.Connection, references: Sequence[Reference]) -> list[Proposal]:
     try:
         return find_proposals(connection, references)
     except PermanentFailure as failure:
-        raise NotFound(f"{_capital(shortened(str(failure), 500))}. What waits is under Decisions.") from None
+        raise NotFound(f"{with_capital(shortened(str(failure), 500))}. What waits is under Decisions.") from None
 
 
 def _one_proposal(connection: psycopg.Connection, p: Proposal, asked: Asked) -> Page:
     item = shortened(p.item_id)
     scale = read_scales(connection)[p.scale_id]
     facts = item_facts(connection, scale, p.item_id, asked.reader.now())
-    if p.state is State.OPEN:
-        title, lead = f"Publish the new values of {item}?", _lead(p)
-    elif p.state is State.SUPERSEDED:
-        title, lead = (
-            f"The proposal of {p.window} for {item} is out of date",
-            _capital(why_superseded(connection, p)) + ".",
-        )
-    else:
-        title, lead = f"The proposal of {p.window} for {item} is {p.state}", _capital(p.decided) + "."
+    superseded = why_superseded(connection, p) if p.state is State.SUPERSEDED else ""
+    what = "out of date" if superseded else p.state
+    named = {"scale": p.scale_id, "item": p.item_id}
     return Page(
-        title,
-        TagList(
-            tags.p(lead, class_="lead"),
-            *(notice(tags.strong("Look at: "), shortened(caution, 500), tone="warning") for caution in p.cautions),
-            section(
-                "What is known of it",
-                pairs((name, shortened(value, 500)) for name, value in evidence(p)),
-                curves(scale, p.new, p.old if p.state is State.OPEN else None),
-                tags.p(
-                    link("The item", "item", scale=p.scale_id, item=p.item_id),
-                    " · ",
-                    link("The month", "month", scale=p.scale_id, month=p.window[-7:]),
-                    " · ",
-                    link("All that waits", "decisions"),
-                ),
+        f"Publish the new values of {item}?"
+        if p.state is State.OPEN
+        else f"The proposal of {p.window} for {item} is {what}",
+        shown(
+            *proposal(p, superseded),
+            curves(scale, p.new, p.old if p.state is State.OPEN else None),
+            Paragraph(
+                (
+                    *(page_link("The item", "item", **named), " · "),
+                    *(page_link("The month", "month", scale=p.scale_id, month=p.window[-7:]), " · "),
+                    page_link("All that waits", "decisions"),
+                )
             ),
             month_by_month(facts) if facts and facts.months else None,
             _impact_section("What accepting it would do to learners") if p.state is State.OPEN else None,
@@ -194,34 +182,26 @@ def _one_proposal(connection: psycopg.Connection, p: Proposal, asked: Asked) -> 
 
 
 def _several_proposals(found: Sequence[Proposal], asked: Asked) -> Page:
-    rows = [
-        (
-            link(shortened(str(p.reference)), "proposal", proposal=str(p.reference)),
-            str(p.old or "nothing"),
-            str(p.new),
-            number(p.wabc, 3),
-            drift_in_a_word(p),
-            "; ".join(p.cautions) or DASH,
-            p.standing,
-        )
+    look_at = [
+        (page_link(str(p.reference), "proposal", proposal=str(p.reference)), ": ", *prose(caution))
         for p in found
+        for caution in p.cautions
     ]
-    headers = ("proposal", "published", "proposed", "wABC", "drift", "look at", "state")
     are_open = [p for p in found if p.state is State.OPEN]
     leaked = any(p.leaked for p in are_open)
+    among = ("Some of them are decided or out of date: choose among ", page_link("what waits", "decisions"), ".")
     return Page(
         f"Publish the new values of {counted(len(found), 'item')}?",
-        TagList(
-            tags.p("They are decided on together: all of them or none.", class_="lead"),
-            section("What is known of them", table("Proposals", headers, rows, numbers="tttn")),
+        shown(
+            Paragraph("They are decided on together: all of them or none.", "lead"),
+            proposals_table(found, states=True, dashboard=""),
+            Box((Paragraph("Look at:"), List(tuple(look_at))), "warning") if look_at else None,
             _impact_section("What accepting them together would do to learners") if are_open else None,
             section(
                 "Decide",
                 decision_form.form(asked, ("accept", "reject"), since=_first_day(asked), leaked=leaked)
                 if len(are_open) == len(found)
-                else notice(
-                    "Some of them are decided or out of date: choose among ", link("what waits", "decisions"), "."
-                ),
+                else notice(among, "neutral"),
             ),
         ),
         wide=True,
@@ -247,14 +227,13 @@ def _decide_section(connection: psycopg.Connection, p: Proposal, asked: Asked) -
     try:
         (undone,) = release_undo.preview(connection, [p.reference], effective_from=None, now=asked.reader.now())
     except PermanentFailure as failure:
-        return section("Undo", notice(f"It cannot be undone: {failure}.", tone="secondary"))
+        return section("Undo", notice(prose(f"It cannot be undone: {failure}."), "neutral"))
+    elsewhere = page_link("Take the item out of use", "item", scale=p.scale_id, item=p.item_id), " on its page."
     return section(
         "Undo",
-        tags.p(f"Undone, {undone.sentence}."),
+        Paragraph(f"Undone, {undone.sentence}."),
         decision_form.form(asked, ("undo",)),
-        tags.p(link("Take the item out of use", "item", scale=p.scale_id, item=p.item_id), " on its page.")
-        if _out_of_use(p)
-        else None,
+        Paragraph(elsewhere) if _out_of_use(p) else None,
     )
 
 
@@ -265,25 +244,3 @@ def _out_of_use(p: Proposal) -> tuple[What, ...]:
 
 def _first_day(asked: Asked) -> str:
     return f"{next_month(asked.reader.now()):%Y-%m-%d}"
-
-
-def _lead(p: Proposal) -> str:
-    """Why it needs a decision, in a sentence."""
-    n = f"{p.n:,} answers" if p.n else "answers"
-    month = f"{p.window} proposes b = {number(p.new.b)} from {n}"
-    if p.old is None:
-        return f"{month}; nothing was ever published for it."
-    published = f"{month}, where b = {number(p.old.b)} is published"
-    drifted = p.severity in ("medium", "high")
-    moved = f"{published}: {p.severity} drift{f' ({p.kind})' if p.kind else ''}." if drifted else f"{published}."
-    if p.settled:
-        return f"{moved} It needs no decision: {p.settled}."
-    if not p.asks:
-        moved += " It needs no decision: it confirms what is published, or something newer was decided."
-    return moved
-
-
-def _capital(text: str) -> str:
-    """With a capital, unless it begins with an id."""
-    first = text.partition(" ")[0]
-    return with_capital(text) if first.isalpha() and first.islower() else text

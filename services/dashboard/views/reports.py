@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-from htmltools import TagChild, TagList, tags
-
+from irt_assets.blocks import Block, Cell, Moment, Paragraph, Section, prose, table
+from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import counted, is_or_are, sentence
 from irt_assets.gates.month_judged import State
 from irt_assets.reports.artifacts import Recorded, WeekOfReports, of_months, weeks
 from services.dashboard.chosen import bounds_of_month
-from services.dashboard.elements import badge, link, moment, section, table
+from services.dashboard.elements import markup
+from services.dashboard.figures import shown
 from services.dashboard.page import Asked, NotFound, Page
 from services.dashboard.report_files import no_learner_reports, report_files
 
@@ -39,14 +40,14 @@ def page(asked: Asked) -> Page:
     windows.sort(key=lambda window: window[0], reverse=True)
     if month and not windows:
         raise NotFound(f"There is no month {month} here, and no report of it: see all reports, or the months.")
-    title = f"Reports of {month}" if month else "Reports"
+    zone = asked.reader.settings.irt_time_zone
     return Page(
-        title,
-        TagList(
-            tags.p(_answer(windows, reports, month), class_="lead"),
-            tags.p(link("Reports of all months", "reports")) if month else None,
-            _drift(windows, reports, states, asked.reader.settings.irt_time_zone),
-            None if month else _learners(of_weeks, asked),
+        f"Reports of {month}" if month else "Reports",
+        shown(
+            Paragraph(_answer(windows, reports, month), "lead"),
+            Paragraph(page_link("Reports of all months", "reports")) if month else None,
+            Section("Drift of months", tuple(_drift(windows, reports, states, zone))),
+            None if month else Section("Learners' weeks", tuple(_learners(of_weeks, asked, zone))),
         ),
         as_of=overview.now,
     )
@@ -68,49 +69,30 @@ def _answer(windows: list[Window], reports: dict[Window, list[Recorded]], month:
 
 def _drift(
     windows: list[Window], reports: dict[Window, list[Recorded]], states: Mapping[Window, State], zone: str
-) -> TagChild:
-    rows = []
-    for month, scale in windows:
-        made = reports.get((month, scale), [])
-        state = states.get((month, scale))
-        lacking = "none: drift begins after the origin window" if state is State.ORIGIN else "not made yet"
-        rows.append(
-            (
-                link(month, "month", month=month, scale=scale),
-                scale,
-                badge(state) if state else "",
-                moment(max((one.generated_at for one in made), default=None), zone),
-                report_files(f"the drift report of {month}, scale {scale}", made) if made else lacking,
-            )
-        )
-    return section(
-        "Drift of months",
-        tags.p(
-            "Whether a month is safe to release, which items moved, and what to do with each. A report opens without "
-            "scripts and loads nothing from other machines, so it may be saved and sent."
-        ),
-        table("Drift reports by month and scale", ("month", "scale", "state of the month", "made", "files"), rows),
-        tags.p(
-            "A month that lacks one: ", tags.code("irt report drift --month MONTH"), ".", class_="text-body-secondary"
-        ),
+) -> Iterator[Block]:
+    yield Paragraph(
+        "Whether a month is safe to release, which items moved, and what to do with each. A report opens without "
+        "scripts and loads nothing from other machines, so it may be saved and sent."
     )
+    rows: list[tuple[Cell, ...]] = []
+    for month, scale in windows:
+        made, state = reports.get((month, scale), []), states.get((month, scale))
+        files: Cell = "none: drift begins after the origin window" if state is State.ORIGIN else "not made yet"
+        if made:
+            files = markup(report_files(f"the drift report of {month}, scale {scale}", made))
+        at = Moment(max(one.generated_at for one in made), zone) if made else None
+        rows.append((page_link(month, "month", month=month, scale=scale), scale, state and state.badge, at, files))
+    headers = ("month", "scale", "state of the month", "made", "files")
+    yield table(headers, rows, caption="Drift reports by month and scale")
+    yield Paragraph(prose("A month that lacks one: `irt report drift --month MONTH`."), "quiet")
 
 
-def _learners(of_weeks: list[WeekOfReports], asked: Asked) -> TagChild:
-    zone = asked.reader.settings.irt_time_zone
-    refused = no_learner_reports(asked)
-    rows = [
-        (f"{one.week_start}", f"{one.pages:,}", f"{one.pdfs:,}", moment(one.generated_at, zone)) for one in of_weeks
-    ]
-    return section(
-        "Learners' weeks",
-        tags.p(refused)
-        if refused
-        else tags.p("Each learner's are on the learner's page: ", link("find a learner", "learners"), "."),
-        table(
-            f"Learners with a report, by week; the last {WEEKS_SHOWN} weeks that have any",
-            ("week from", "as a page", "as PDF", "last made"),
-            rows,
-            numbers="tnn",
-        ),
+def _learners(of_weeks: list[WeekOfReports], asked: Asked, zone: str) -> Iterator[Block]:
+    where = "Each learner's are on the learner's page: ", page_link("find a learner", "learners"), "."
+    yield Paragraph(no_learner_reports(asked) or where)
+    yield table(
+        ("week from", "as a page", "as PDF", "last made"),
+        [(f"{one.week_start}", one.pages, one.pdfs, Moment(one.generated_at, zone)) for one in of_weeks],
+        numbers={"as a page": ",", "as PDF": ","},
+        caption=f"Learners with a report, by week; the last {WEEKS_SHOWN} weeks that have any",
     )
