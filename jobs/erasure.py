@@ -14,10 +14,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import dagster as dg
 import psycopg
@@ -50,6 +48,7 @@ from jobs.stuck_runs import fail_lost_runs
 from resources.cluster.lake import Lake
 from resources.failures import PermanentFailure, TransientFailure
 from resources.files.object_store import ObjectStore
+from resources.files.stored_copies import open_hashed
 from resources.postgres.database import Database, advisory_lock, first_column, one_value
 from resources.postgres.sources import record_sources, recorded_sources
 from resources.tables import METADATA
@@ -188,18 +187,8 @@ def _reports(store: ObjectStore, user_id: str) -> Iterator[str]:
         yield from (name for kind in FORMATS if (name := key(week, user_id, kind)) in there)
 
 
-@contextmanager
-def _local(store: ObjectStore, name: str) -> Iterator[Path]:
-    with TemporaryDirectory() as folder:
-        file = Path(folder, "attempts.parquet")
-        with file.open("wb") as written:
-            for piece in store.stream(name):
-                written.write(piece)
-        yield file
-
-
 def _answers_in(store: ObjectStore, name: str, user_id: str) -> int:
-    with _local(store, name) as file:
+    with open_hashed(store, name, keep=False)[0] as file:
         users = pq.read_table(file, columns=["user_id"], read_dictionary=["user_id"])["user_id"]
         return int(pc.sum(_is_of(name, users, user_id)).as_py() or 0)
 
@@ -243,7 +232,7 @@ def _rewrite_snapshot(store: ObjectStore, name: str, held: Holdings) -> tuple[Re
 
 def _rewrite_file(store: ObjectStore, folder: str, name: str, held: Holdings) -> tuple[StoredFile, pa.Table]:
     """A Parquet file without the learner, and the learner's attempts."""
-    with _local(store, name) as file:
+    with open_hashed(store, name, keep=False)[0] as file:
         table = pq.read_table(file)
     theirs = _is_of(name, table["user_id"], held.user_id)
     return store_parquet(store, folder, table.filter(pc.invert(theirs))), table.filter(theirs)

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -66,17 +67,15 @@ def read_listing(path: Path) -> Iterator[Cited]:
 
 def faults(files: Iterable[Cited], store: ObjectStore) -> Iterator[str]:
     """Listed files that are missing or changed; reads all of them."""
-    wanted = [file for file in files if file.size is not None]
     with ThreadPoolExecutor(AT_ONCE) as several:
-        for file, digest in zip(wanted, several.map(lambda file: _digest(store, file.key), wanted), strict=True):
-            if digest is None:
-                yield f"{store.uri(file.key)} is not there"
-            elif digest != file.sha256:
-                yield f"{store.uri(file.key)} has changed: sha256 {digest[:12]}…, not {file.sha256[:12]}…"
+        wanted = [file for file in files if file.size is not None]
+        yield from filter(None, several.map(partial(_fault, store), wanted))
 
 
-def _digest(store: ObjectStore, key: str) -> str | None:
+def _fault(store: ObjectStore, file: Cited) -> str | None:
     try:
-        return store.sha256(key)
+        digest = store.sha256(file.key)
     except NothingThere:
-        return None
+        return f"{store.uri(file.key)} is not there"
+    changed = f"{store.uri(file.key)} has changed: sha256 {digest[:12]}…, not {file.sha256[:12]}…"
+    return None if digest == file.sha256 else changed

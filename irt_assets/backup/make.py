@@ -6,14 +6,12 @@ there. What does not belong here: where it goes (see `places`), PostgreSQL's pro
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import psycopg
 
@@ -67,7 +65,7 @@ def make_backup(settings: Settings, database: Database, store: ObjectStore, plac
             pg_dump=programs.program_for("pg_dump", server).version,
             first_month=settings.irt_first_month,
             store=store.uri("reports").removesuffix("reports"),
-            files={name: _file(folder / name) for name in (DATABASE, OBJECTS)},
+            files={name: File.of(folder / name) for name in (DATABASE, OBJECTS)},
             objects=len(files),
             object_bytes=sum(file.size or 0 for file in files),
             missing=sum(file.size is None for file in files),
@@ -101,8 +99,3 @@ def _frozen(database: Database, store: ObjectStore) -> Iterator[tuple[psycopg.Co
                 connection.execute(f"SET LOCAL {limit} = 0".encode())
             cited = cited_files(connection, store)
         yield connection, cited
-
-
-def _file(path: Path) -> File:
-    with path.open("rb") as file:
-        return File(size=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())

@@ -5,6 +5,7 @@ What does not belong here: making and restoring (see `make`, `restore`).
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime
 from pathlib import Path
 
@@ -28,6 +29,11 @@ OBJECTS = "objects.jsonl.gz"
 class File(BaseModel):
     size: int
     sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> File:
+        with path.open("rb") as file:
+            return cls(size=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
 
 
 class Rows(BaseModel):

@@ -116,9 +116,8 @@ class BucketPlace(FolderPlace):
 
 def default_place(settings: Settings) -> FolderPlace:
     """`backups` in the bucket S3_BUCKET, or where that is unset in IRT_HOME."""
-    if settings.s3_bucket is not None:
-        return BucketPlace(settings, settings.s3_bucket, "backups")
-    return FolderPlace(settings.irt_home / "backups")
+    bucket = settings.s3_bucket
+    return place_at(settings, str(settings.irt_home / "backups") if bucket is None else f"s3://{bucket}/backups")
 
 
 def place_at(settings: Settings, address: str) -> FolderPlace:

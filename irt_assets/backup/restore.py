@@ -5,7 +5,6 @@ What does not belong here: the files of the object store, which must be brought 
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from irt_assets.backup.cited import faults, read_listing
 from irt_assets.backup.manifest import (
     DATABASE,
     OBJECTS,
+    File,
     Manifest,
     read_manifest,
     read_rows,
@@ -86,12 +86,11 @@ def _check(folder: Path, manifest: Manifest) -> None:
         path = folder / name
         if not path.is_file():
             raise PermanentFailure(f"The backup is damaged: {path} is missing. Use another backup.")
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != wanted.sha256:
-                raise PermanentFailure(
-                    f"The backup is damaged: {path} is not as it was written ({path.stat().st_size:,} bytes, "
-                    f"{wanted.size:,} were written). Use another backup."
-                )
+        if (found := File.of(path)) != wanted:
+            raise PermanentFailure(
+                f"The backup is damaged: {path} is not as it was written ({found.size:,} bytes, {wanted.size:,} were "
+                "written). Use another backup."
+            )
     version = manifest.schema_version
     if version.fault and not version.can_be_upgraded:
         raise PermanentFailure(

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import psycopg
+import pyarrow as pa
 
 from irt_assets.calibration.request import FitRequest, build_fit_request, calibrate, fit_spec_extras
 from irt_assets.common.wording import some_of
@@ -28,13 +29,8 @@ from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.linking.linking import assumed_errors
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.responses.snapshot import Snapshot, store_attempts
-from irt_assets.responses.window import (
-    judged_window,
-    scored_responses_of,
-    share_for_run,
-    whole_log,
-)
+from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, store_attempts
+from irt_assets.responses.window import judged_window, share_for_run, whole_log
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore, key_part
 from resources.postgres.database import Database
@@ -179,9 +175,9 @@ def fit_window(database: Database, scale_id: str, window: OriginWindow, rules: R
                 f"allows a run to read, {database.settings.irt_spark_sample:,}: name fewer days (`--origin FROM:TO`)"
             )
         judged = judged_window(connection, window.start, window.end, {scale_id: scale}, run)
-        responses, _ = scored_responses_of(judged.table, scale_id)
-        if responses.n_responses == 0:
-            counts = judged.judgements[scale_id].counts
+        judgement = judged.judgements[scale_id]
+        counts = {str(reason): n for reason, n in judgement.counts.items()}
+        if judgement.n_responses == 0:
             reasons = ", ".join(f"{reason} {n:,}" for reason, n in counts.items() if n) or "no attempts"
             most = max(judged.left_out[scale_id].values(), default=0)
             least = rules.eligibility.min_fitted_responses
@@ -191,12 +187,15 @@ def fit_window(database: Database, scale_id: str, window: OriginWindow, rules: R
                 f"{scale_id} ({reasons}), so it cannot be its origin.{few if most else ''} Name another window "
                 "(--origin), or a smaller minimum (--set min_responses=…)"
             )
-        request = build_fit_request(connection, judged.table, scale, window.start, None)
-    counts = {str(reason): n for reason, n in judged.judgements[scale_id].counts.items()}
     uri, digest = store_attempts(window.store, f"origin/{key_part(scale_id)}", judged.table)
-    data_hash = judged.data_hash
-    del judged, responses
-    fitted = fit_origin(window.engine, request, WindowSnapshot(uri, digest, data_hash))
+    snapshot, table = WindowSnapshot(uri, digest, judged.data_hash), judged.table.select(FIT_COLUMNS)
+    del judged
+    pa.default_memory_pool().release_unused()
+    with database.connect() as connection:
+        request = build_fit_request(connection, table, scale, window.start, None)
+    del table
+    pa.default_memory_pool().release_unused()
+    fitted = fit_origin(window.engine, request, snapshot)
     _require_gates(window, scale, fitted, counts)
     return fitted
 

@@ -39,8 +39,8 @@ def attempts_of(
         correct=numbers(pc.cast(found["correct"], pa.int8()), -1).astype(np.int8),
         hints=numbers(found["hints_used"], -1).astype(np.int32),
         time_ms=numbers(pc.cast(found["response_time_ms"], pa.float64()), np.nan),
-        item_median_ms=median_ms[item],
-        item_n_timed=n_timed[item],
+        item_median_ms=median_ms,
+        item_n_timed=n_timed,
         **{name: numbers(found[name], False).astype(bool) for name in FACTS},
     )
 
@@ -51,12 +51,15 @@ def numbers(column: pa.ChunkedArray, missing: Any) -> npt.NDArray[Any]:
 
 
 def codes(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.object_]]:
-    """Integer codes in the sort order of the labels, whatever that of the rows, and the labels."""
+    """Integer codes in the sort order of the labels, whatever that of the rows, and the labels that occur."""
     if len(column) == 0:
         return np.array([], dtype=np.int32), np.array([], dtype=object)
     encoded = column.combine_chunks().dictionary_encode()
-    labels = encoded.dictionary.to_numpy(zero_copy_only=False)
+    labels, index = (of.to_numpy(zero_copy_only=False) for of in (encoded.dictionary, encoded.indices))
+    occurs = np.zeros(labels.size, dtype=bool)
+    occurs[index] = True
     order = pc.array_sort_indices(encoded.dictionary).to_numpy()
-    rank = np.empty(len(order), dtype=np.int32)
-    rank[order] = np.arange(len(order), dtype=np.int32)
-    return rank[encoded.indices.to_numpy(zero_copy_only=False)], labels[order]
+    order = order[occurs[order]]
+    rank = np.empty(labels.size, dtype=np.int32)
+    rank[order] = np.arange(order.size, dtype=np.int32)
+    return rank[index], labels[order]

@@ -25,6 +25,7 @@ from resources.files.stored_copies import open_hashed
 MANIFEST = ".json"
 """How the key of a manifest ends."""
 FORMAT = 1
+ROWS_OF_A_GROUP = 2**20
 
 
 def columns_of(schema: pa.Schema) -> tuple[tuple[str, str], ...]:
@@ -138,10 +139,14 @@ class StoredFile(NamedTuple):
 
 
 def store_parquet(store: ObjectStore, folder: str, table: pa.Table) -> StoredFile:
-    """Put a table into the store under its hash, `snapshots/FOLDER/HASH.parquet`."""
+    """Put a table into the store under its hash, `snapshots/FOLDER/HASH.parquet`, its dictionaries as plain texts."""
+    kinds = {field.name: pa.string() if pa.types.is_dictionary(field.type) else field.type for field in table.schema}
+    schema = pa.schema(kinds)
     with TemporaryDirectory() as folder_here:
         file = Path(folder_here, "attempts.parquet")
-        pq.write_table(table, file, compression="zstd")
+        with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+            for start in range(0, max(table.num_rows, 1), ROWS_OF_A_GROUP):
+                writer.write_table(table.slice(start, ROWS_OF_A_GROUP).cast(schema))
         with file.open("rb") as written:
             digest = hashlib.file_digest(written, "sha256").hexdigest()
         key = f"snapshots/{folder}/{digest}.parquet"

@@ -46,7 +46,8 @@ ANSWERS_OF_A_GROUP = 5_000_000
 
 @dataclass(frozen=True)
 class JudgedWindow:
-    """A window's attempts with two more columns: `reason` (null: scored) and `score` (null where not scored).
+    """A window's attempts, with texts as dictionaries and two more columns: `reason` (null: scored) and `score` (null
+    where not scored).
 
     `left_out` names, by scale, the items with too few responses and how many they had.
     """
@@ -138,11 +139,10 @@ def judged_window(
     if share < 1:
         rows = rows.filter(md5(rows.user_id)[:8] < f"{int(share * 16**8):08x}")
     hashed = rows.mutate(h=row_hash(rows, rows.columns)).order_by("user_id", "completed_at", "attempt_id")
-    found = (run or whole_log(connection, start, end, scales))(hashed)
+    run = run or whole_log(connection, start, end, scales)
+    found, digest = _read_hashed(run, run.backend.sql(hashed))
     # After the answers, so that the times are of no fewer than these.
     times = current_item_times(connection, end, lookback_start(start, scales))
-    digest = digest_of((found.num_rows, *sums_of(found["h"])))
-    found = found.drop_columns(["h"])
     code, score = (np.full(found.num_rows, -1, dtype=np.int8) for _ in range(2))
     judgements, left_out = {}, {}
     for part in by_scale(found, sorted({*found["scale_id"].unique().to_pylist(), *scales}), times):
@@ -152,6 +152,24 @@ def judged_window(
         left_out[part.scale_id] = {part.items[item]: few for item, few in judgement.few_items.items()}
         code[part.rows], score[part.rows] = judgement.code, judgement.score
     return JudgedWindow(with_outcome(found, code, score), judgements, left_out, digest)
+
+
+def _read_hashed(run: Run, query: str) -> tuple[pa.Table, str]:
+    """The rows of a query as `_coded`, and the hash that their column `h` makes."""
+    parts, sums = [], [0, 0]
+    for part in read_parts(run.connection, query) if run.backend is on_postgres else [run.read(query)]:
+        sums = [mine + more for mine, more in zip(sums, sums_of(part["h"]), strict=True)]
+        parts.append(_coded(part.drop_columns(["h"])))
+    found = pa.concat_tables(parts).unify_dictionaries()
+    return found, digest_of((found.num_rows, *sums))
+
+
+def _coded(rows: pa.Table) -> pa.Table:
+    """The rows with each text that returns kept once, and a code of four bytes in its places."""
+    for place, name in enumerate(rows.column_names):
+        if rows[name].type == pa.string() and name != "attempt_id":
+            rows = rows.set_column(place, name, rows[name].dictionary_encode())
+    return rows
 
 
 @dataclass(frozen=True)
@@ -167,10 +185,11 @@ class ScaleAttempts:
 def by_scale(found: pa.Table, scales: Iterable[str], times: ItemTimes) -> Iterator[ScaleAttempts]:
     """The rows of `found`, which has the columns of a snapshot that the rules read, for each of `scales`."""
     scale_of_row, present = codes(found["scale_id"])
-    code_of = {scale_id: code for code, scale_id in enumerate(present.tolist())}
+    rows_of = {scale_id: np.flatnonzero(scale_of_row == code) for code, scale_id in enumerate(present.tolist())}
+    del scale_of_row
     judged = found.select(["user_id", "item_id", *JUDGED])
     for scale_id in scales:
-        rows = np.flatnonzero(scale_of_row == code_of.get(scale_id, -1))
+        rows = rows_of.get(scale_id, np.empty(0, dtype=np.intp))
         part = judged if rows.size == found.num_rows else judged.take(pa.array(rows))
         item, items = codes(part["item_id"])
         yield ScaleAttempts(scale_id, rows, items, attempts_of(part, codes(part["user_id"])[0], item, *times.of(items)))
@@ -304,17 +323,26 @@ def left_out_items(table: pa.Table, scale_id: str) -> dict[str, int]:
 
 def scored_responses_of(table: pa.Table, scale_id: str) -> tuple[Responses, npt.NDArray[np.object_]]:
     """The scored responses of one scale, and the learners' ids in the order of their indices."""
-    scored, _ = scored_sittings_of(table, scale_id)
+    scored = _scored_of(_scored_rows(table, scale_id))
     return scored.responses, scored.learners
 
 
 def scored_sittings_of(table: pa.Table, scale_id: str) -> tuple[Scored, npt.NDArray[np.object_]]:
     """The scored responses of one scale, and the form of each (None: practice)."""
-    scored = table.filter(pc.and_(pc.is_null(table["reason"]), pc.equal(table["scale_id"], scale_id)))
-    person, learners = codes(scored["user_id"])
-    item, items = codes(scored["item_id"])
-    found = _scored(person, learners, item, items, numbers(scored["score"], -1).astype(np.int8))
-    return found, scored["form_id"].to_numpy(zero_copy_only=False)[found.rows]
+    found = _scored_rows(table, scale_id, "form_id")
+    scored = _scored_of(found)
+    return scored, found["form_id"].to_numpy(zero_copy_only=False)[scored.rows]
+
+
+def _scored_rows(table: pa.Table, scale_id: str, *also: str) -> pa.Table:
+    scored = pc.and_(pc.is_null(table["reason"]), pc.equal(table["scale_id"], scale_id))
+    return table.select(["user_id", "item_id", "score", *also]).filter(scored)
+
+
+def _scored_of(found: pa.Table) -> Scored:
+    person, learners = codes(found["user_id"])
+    item, items = codes(found["item_id"])
+    return _scored(person, learners, item, items, numbers(found["score"], -1).astype(np.int8))
 
 
 def eligible_responses_of(table: pa.Table, scale_id: str) -> Responses:
@@ -337,12 +365,12 @@ def _scored(
 ) -> Scored:
     """What is scored (score ≥ 0), sorted by person; learners without a scored response drop out."""
     rows = np.flatnonzero(score >= 0)
-    present, index = np.unique(person[rows], return_inverse=True)
+    present = np.zeros(learners.size, dtype=bool)
+    present[person[rows]] = True
+    index = (np.cumsum(present, dtype=np.int32) - 1)[person[rows]]
     order = np.lexsort((item[rows], index))
     rows = rows[order]
     learners = learners[present]
     key = np.array([zlib.crc32(learner.encode()) for learner in learners], dtype=np.uint32)
-    responses = Responses(
-        index[order].astype(np.int32), item[rows], score[rows], len(present), tuple(str(x) for x in items), key=key
-    )
+    responses = Responses(index[order], item[rows], score[rows], learners.size, tuple(str(x) for x in items), key=key)
     return Scored(responses, learners, rows)

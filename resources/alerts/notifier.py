@@ -46,6 +46,7 @@ ASSET = AppriseAsset(app_id="irt-assets", app_desc="irt-assets", app_url="")
 logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)
 logging.getLogger("apprise").propagate = False
 logging.getLogger("apprise").setLevel(logging.WARNING)
+logging.getLogger("apprise").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
@@ -163,14 +164,10 @@ def problems(settings: Settings) -> list[str]:
     absent = [name for name in settings.info_channels if name not in configured]
     faults = [f"{name}: ALERT_INFO_TO names it, and it is not configured" for name in absent]
     for channel in configured.values():
-        heard = _Heard()
-        logging.getLogger("apprise").addHandler(heard)
         try:
             channel.plugin(Message(sample, settings.env_name, settings.ui_url))
         except (PermanentFailure, AppriseImproperlyConfigured) as error:
             faults.append(f"{channel.name}: {channel._without_secrets(str(error))}")
-        finally:
-            logging.getLogger("apprise").removeHandler(heard)
     return faults
 
 

@@ -4,7 +4,7 @@ snapshot and the status.
     python tests/benchmarks/bench_size.py [ANSWERS [LEARNERS]]      (default 5,000,000 and 100,000)
 
 Learners answer 50 of 500 items, drawn for each of them; one in 20 is omitted. Each step is a process of its own,
-whose processor time and greatest memory are given. Goals on two idle cores: the origin in 150 s and 2 GB, the scored
+whose processor time and greatest memory are given. Goals on two idle cores: the origin in 150 s and 1.2 GB, the scored
 snapshot in 60 s. Exit status 1 otherwise.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from resources.postgres.embedded_postgres import EmbeddedPostgres
 
 (MONTH,) = MONTHS.back(datetime.now(UTC), 1)
 ITEMS, PER_LEARNER = 500, 50
-ORIGIN_S, ORIGIN_GB, SCORED_S = 150.0, 2.0, 60.0
+ORIGIN_S, ORIGIN_GB, SCORED_S = 150.0, 1.2, 60.0
 RUN_SCORED = """
 from irt_assets.runs.in_process_runs import run_month
 from irt_assets.servers.instance import dagster_instance
@@ -52,7 +53,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         os.environ |= {"IRT_HOME": str(home / "irt"), "IRT_FIRST_MONTH": MONTH}
-        write(home, sizes.answers, sizes.learners)
+        # In a process of its own, as the memory of a parent counts as the least that its children ever held.
+        writer = multiprocessing.Process(target=write, args=(home, sizes.answers, sizes.learners))
+        writer.start()
+        writer.join()
         print(f"{sizes.answers:,} answers of {sizes.learners:,} learners in {MONTH}; load {os.getloadavg()[0]:.1f}")
         try:
             measured("db upgrade", *IRT, "db", "upgrade")

@@ -450,8 +450,8 @@ def test_the_rules_of_eligibility_judge_the_attempts_as_the_truth_counts_them(de
                 correct=log.correct[rows],
                 hints=log.hints[rows].astype(np.int32),
                 time_ms=time[rows],
-                item_median_ms=median[item],
-                item_n_timed=np.bincount(log.item[timed], minlength=120)[item],
+                item_median_ms=median,
+                item_n_timed=np.bincount(log.item[timed], minlength=120),
             ),
             Rules.from_settings({"min_learner_responses": 1, "min_responses": 1}),
         )

@@ -24,7 +24,7 @@ K = TypeVar("K", bound=Hashable)
 
 @dataclass(frozen=True)
 class Attempts:
-    """R attempts of one scale, one array of shape (R,) per column.
+    """R attempts of one scale, one array of shape (R,) per column, but for what is known of its J items.
 
     Attributes:
         user, item: codes ≥ 0 (small whole numbers: arrays of max + 1 counts are made from them).
@@ -34,7 +34,8 @@ class Attempts:
         correct: int8; 1, 0, or −1 where shown and not answered.
         hints: int32; hints taken, −1 where unknown.
         time_ms: response time, NaN where unknown.
-        item_median_ms, item_n_timed: the item's median time over its live answers, and how many times that is of.
+        item_median_ms, item_n_timed: shape (J,), by code; the item's median time over its live answers, and how many
+            times that is of.
     """
 
     user: Codes
@@ -52,7 +53,7 @@ class Attempts:
     item_n_timed: Ints
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
+        for field in dataclasses.fields(self)[:-2]:  # the last two are of items
             shape = getattr(self, field.name).shape
             if shape != (self.size,):
                 raise PsychometricsError(f"column {field.name} has shape {shape}, user has {self.user.shape}")
@@ -101,7 +102,8 @@ class _Meaning(Meaning):
 def _rapid(attempts: Attempts, rules: Rules) -> Mask:
     """Comparisons with an unknown time or median (NaN) are false: such an answer is kept."""
     limit = np.minimum(rules.eligibility.rapid_share * attempts.item_median_ms, rules.eligibility.rapid_cap_ms)
-    return attempts.answered & (attempts.item_n_timed >= rules.eligibility.rapid_min_times) & (attempts.time_ms < limit)
+    limit[attempts.item_n_timed < rules.eligibility.rapid_min_times] = np.nan
+    return attempts.answered & (attempts.time_ms < limit[attempts.item])
 
 
 class Reason(NameWithMeaning):
@@ -162,15 +164,12 @@ class Judgement:
         score: int8, shape (R,). 0 or 1; −1 where the attempt is not scored.
         counts: attempts by reason, every reason present, those that count under "scored"; they sum to R.
         few_items: item code → responses it had when it was left out for having too few.
-        n_persons, n_items: with a scored attempt.
     """
 
     code: npt.NDArray[np.int8]
     score: npt.NDArray[np.int8]
     counts: dict[str, int]
     few_items: dict[int, int]
-    n_persons: int
-    n_items: int
 
     REASONS = _REASONS
 
@@ -209,8 +208,6 @@ def judge(attempts: Attempts, rules: Rules, *, min_learner: bool = True, min_ite
         score=score,
         counts=counts_by_reason(code),
         few_items=few_items,
-        n_persons=_n_distinct(attempts.user[code < 0]),
-        n_items=_n_distinct(attempts.item[code < 0]),
     )
 
 
@@ -252,7 +249,7 @@ class JudgedLearners:
 
     def _drop_learners(self) -> None:
         learner = self._attempts.user[self._kept]
-        self._drop(np.bincount(learner)[learner] < self._least, Reason.FEW_LEARNER_RESPONSES)
+        self._drop((np.bincount(learner) < self._least)[learner], Reason.FEW_LEARNER_RESPONSES)
 
     def _drop(self, small: Mask, reason: Reason) -> None:
         self._code[self._kept[small]] = _CODE[reason]
@@ -279,7 +276,3 @@ def rejected(counts: Mapping[str, int]) -> tuple[int, int]:
     no_answer = {reason for reason in Reason if not reason.meaning.is_answer}
     answers = sum(n for reason, n in counts.items() if reason not in no_answer)
     return sum(counts.get(reason, 0) for reason in Reason if reason.meaning.is_rejected), answers
-
-
-def _n_distinct(codes: Codes) -> int:
-    return int(np.count_nonzero(np.bincount(codes))) if codes.size else 0

@@ -5,8 +5,11 @@ from __future__ import annotations
 import codecs
 import io
 import json
+import tempfile
+import weakref
 from collections.abc import Iterable, Iterator
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,9 +25,16 @@ MOST_KEYS = 10_000
 
 
 class JsonLinesSource(TextSource):
-    """A block of flat objects whose values have one type each is read at once, others line by line."""
+    """A block of flat objects whose values have one type each is parsed once and as a whole, and kept in a temporary
+    file, as its keys are needed before its rows are. Others are read line by line."""
 
     kind = "JSON lines"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._tables = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the source is there
+        weakref.finalize(self, self._tables.close)
+        self._places: list[int | None] = []  # of each block's table; None: it is read line by line
 
     @cached_property
     def columns(self) -> list[str]:  # type: ignore[override]
@@ -32,8 +42,11 @@ class JsonLinesSource(TextSource):
         names: dict[str, None] = {}
         for line, text in self._texts():
             table = _at_once(text)
+            self._places.append(None if table is None else self._tables.tell())
             if table is not None:
                 names.update(dict.fromkeys(table.column_names))
+                with pa.ipc.new_stream(self._tables, table.schema) as stream:
+                    stream.write_table(table)
             else:
                 for raw in text.decode().split("\n"):
                     names.update(dict.fromkeys(_keys(raw)))
@@ -46,15 +59,17 @@ class JsonLinesSource(TextSource):
         return list(names)
 
     def batches(self) -> Iterator[Batch]:
-        for line, text in self._texts():
-            table = _at_once(text)
-            if table is None:
+        columns = self.columns
+        for place, (line, text) in zip(self._places, self._texts(), strict=False):  # the file may have grown since
+            if place is None:
                 yield self._one_by_one(text, line)
                 continue
+            self._tables.seek(place)
+            table = pa.ipc.open_stream(self._tables).read_all()
             count = table.num_rows
             texts = {name: pc.cast(table[name], pa.string()) for name in table.column_names}
-            arrays = [texts.get(name, pa.nulls(count, pa.string())) for name in self.columns]
-            whole = pa.table(arrays, names=self.columns).combine_chunks()
+            arrays = [texts.get(name, pa.nulls(count, pa.string())) for name in columns]
+            whole = pa.table(arrays, names=columns).combine_chunks()
             yield Batch(whole.to_batches()[0], np.arange(line, line + count))
 
     def raw(self, row: dict[str, Any]) -> str:
