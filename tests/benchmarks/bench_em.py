@@ -96,9 +96,9 @@ def ours(design: tuple[int, int, int], repeats: int) -> dict[str, Any]:
     clock, errors = Stopwatch(), em.errors
     laps: dict[str, list[tuple[float, float]]] = {"all": [], "errors": []}
 
-    def timed(*given: Any) -> Any:
+    def timed(*given: Any, **named: Any) -> Any:
         inner = Stopwatch()
-        found = errors(*given)
+        found = errors(*given, **named)
         laps["errors"].append(inner.lap())
         return found
 
