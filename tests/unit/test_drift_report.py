@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
+from importlib.metadata import version
 from typing import Any
 
 import pypdfium2
@@ -250,7 +251,8 @@ def test_what_waits_for_a_decision_is_counted_and_stands_with_what_to_type_and_i
 def test_the_first_page_says_when_of_what_and_by_which_version_it_was_written() -> None:
     made = document(made_up_facts(SOUND, bank_size=120), NOW)
     assert made.subtitle.startswith(
-        "scale default, 120 items, anchor set version 1 · written on 2026-11-01 at 03:00 UTC · irt-assets 0."
+        "scale default, 120 items, anchor set version 1 · written on 2026-11-01 at 03:00 UTC · "
+        f"irt-assets {version('irt-assets')}"
     )
 
 
