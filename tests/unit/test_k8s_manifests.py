@@ -162,6 +162,13 @@ def test_every_pod_of_ours_is_closed_and_only_ours_reach_the_code_server() -> No
     assert let_in == {"dagster-daemon", "dagster-webserver", "shiny-dashboard", *CRON_JOBS}
 
 
+def test_only_pods_and_namespaces_with_the_label_reach_the_theta_api() -> None:
+    (policy,) = [one["spec"] for one in objects("NetworkPolicy") if one["metadata"]["name"] == "seedtest-api"]
+    labelled = {"matchLabels": {"irt-assets/asks": "theta"}}
+    (rule,) = policy["ingress"]
+    assert rule["from"] == [{"podSelector": labelled}, {"namespaceSelector": labelled}]
+
+
 # Monitoring
 
 
