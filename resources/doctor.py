@@ -272,7 +272,7 @@ def _alerts(settings: Settings) -> Iterator[Finding]:
 def _traces(settings: Settings) -> Iterator[Finding]:
     endpoint = settings.otel_exporter_otlp_endpoint
     if not endpoint:
-        yield Finding("traces", "absent", "none are sent", "Set OTEL_EXPORTER_OTLP_ENDPOINT to an OTLP/HTTP receiver.")
+        yield Finding("traces", "absent", "none are sent", "Set OTEL_EXPORTER_OTLP_ENDPOINT to an OTLP receiver.")
     elif installed_version(traces.PACKAGE) is None:
         missing = f"OTEL_EXPORTER_OTLP_ENDPOINT is set, {traces.PACKAGE} missing"
         yield Finding("traces", "warn", missing, way_to_install("otel"))

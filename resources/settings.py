@@ -176,7 +176,7 @@ class Settings(BaseSettings):
     irt_code_server_metrics_port: int = Field(9466, ge=1, le=65535, description="port of the code server's metrics")
     irt_ui_metrics_port: int = Field(9467, ge=1, le=65535, description="port of the Dagster UI's metrics")
     otel_exporter_otlp_endpoint: str | None = Field(
-        None, description="collector of traces, an OTLP/HTTP receiver, e.g. http://tempo:4318; unset: no traces"
+        None, description="collector of traces, e.g. http://tempo:4318 (OTLP/HTTP) or :4317 (gRPC); unset: no traces"
     )
     port: int = Field(9000, ge=1, le=65535, description="port of the JWT verifier")
     irt_theta_host: str = Field("127.0.0.1", description="address on which the θ API listens")

@@ -1,4 +1,4 @@
-"""Sends spans to a collector over OTLP/HTTP: which attributes leave this process, and what happens on failure.
+"""Sends spans to a collector by OTLP, HTTP or gRPC: which attributes leave this process, and what happens on failure.
 
 It imports OpenTelemetry, the extra `otel`: only `traces` imports it, where there is a collector.
 """
@@ -9,9 +9,9 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
+from urllib.parse import urlsplit
 
 from opentelemetry import trace  # noqa: F401 - for `traces`
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
@@ -20,6 +20,7 @@ from opentelemetry.trace import Status
 from resources.version import code_version
 
 LOG = logging.getLogger(__name__)
+GRPC_PORT = 4317
 TIMEOUT_S = 2.0
 """How long one request to the collector may take. It runs in a thread of its own; a process that ends waits for it."""
 REST_S = 30.0
@@ -49,9 +50,21 @@ def provider(service: str, endpoint: str) -> TracerProvider:
     os.environ.setdefault("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)  # it may stand only in the env file
     own_name = {} if os.environ.get("OTEL_SERVICE_NAME") else {SERVICE_NAME: service}
     made = TracerProvider(resource=Resource.create({**own_name, SERVICE_VERSION: code_version()}))
-    timeout = None if "OTEL_EXPORTER_OTLP_TIMEOUT" in os.environ else TIMEOUT_S
-    made.add_span_processor(BatchSpanProcessor(Collector(OTLPSpanExporter(timeout=timeout), endpoint)))
+    made.add_span_processor(BatchSpanProcessor(Collector(_exporter(endpoint), endpoint)))
     return made
+
+
+def _exporter(endpoint: str) -> SpanExporter:
+    """By gRPC at its usual port, or where OpenTelemetry's own variable says so; else by HTTP."""
+    timeout = None if "OTEL_EXPORTER_OTLP_TIMEOUT" in os.environ else TIMEOUT_S
+    usual = "grpc" if urlsplit(endpoint).port == GRPC_PORT else "http/protobuf"
+    if os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", usual) == "grpc":
+        from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as by_grpc
+
+        return by_grpc.OTLPSpanExporter(timeout=timeout)
+    from opentelemetry.exporter.otlp.proto.http import trace_exporter as by_http
+
+    return by_http.OTLPSpanExporter(timeout=timeout)
 
 
 class Collector(SpanExporter):
@@ -73,7 +86,7 @@ class Collector(SpanExporter):
             if self._rests_until is None:
                 LOG.warning(
                     "traces are dropped: %s does not take them. OTEL_EXPORTER_OTLP_ENDPOINT must be the address of an "
-                    "OTLP/HTTP receiver, mostly http://HOST:4318 (4317 is gRPC's)",
+                    "OTLP receiver, mostly http://HOST:4318, or http://HOST:4317 for gRPC",
                     self._endpoint,
                 )
             self._rests_until = self._clock() + REST_S

@@ -1,4 +1,4 @@
-"""A collector of traces: an OTLP/HTTP receiver that keeps what it is sent.
+"""A collector of traces: an OTLP receiver, by HTTP or gRPC, that keeps what it is sent.
 
 What does not belong here: what a test expects.
 """
@@ -7,12 +7,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+import grpc
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
+    TraceServiceServicer,
+    add_TraceServiceServicer_to_server,
+)
 
 
 @dataclass(frozen=True)
@@ -64,8 +73,29 @@ def _values(attributes: Any) -> dict[str, Any]:
 
 
 @contextmanager
+def grpc_collector() -> Iterator[Receiver]:
+    """One that listens for gRPC."""
+
+    class Traces(TraceServiceServicer):
+        def Export(  # noqa: N802 - its name in the protocol
+            self, request: ExportTraceServiceRequest, context: object
+        ) -> ExportTraceServiceResponse:
+            received.take("/v1/traces", request.SerializeToString())
+            return ExportTraceServiceResponse()
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    add_TraceServiceServicer_to_server(Traces(), server)
+    received = Receiver(f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}")
+    server.start()
+    try:
+        yield received
+    finally:
+        server.stop(None).wait()
+
+
+@contextmanager
 def collector() -> Iterator[Receiver]:
-    """One that listens."""
+    """One that listens for HTTP."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:

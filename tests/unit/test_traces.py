@@ -14,12 +14,12 @@ import pytest
 
 from jobs import run_logs
 from resources import doctor, serving
-from resources.serving import logs, traces
+from resources.serving import logs, otlp, traces
 from resources.serving.otlp import REST_S, Collector
 from resources.serving.traced_sql import statement_name
 from resources.settings import Settings, get_settings
 from tests.helpers.asgi import ask, echo, open_socket
-from tests.helpers.collector import Receiver, collector
+from tests.helpers.collector import Receiver, collector, grpc_collector
 from tests.helpers.dagster_private import context_creation_job
 from tests.helpers.door import free_port
 
@@ -71,6 +71,24 @@ def test_where_the_packages_are_missing_one_sentence_says_how_to_get_them(
     monkeypatch.setattr(doctor, "installed_version", lambda _: None)
     (finding,) = doctor._traces(settings)
     assert (finding.state, finding.fix) == ("warn", "make venv EXTRAS=otel")
+
+
+def test_a_collector_is_reached_by_grpc_at_its_port_or_as_the_variable_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    with grpc_collector() as received:
+        monkeypatch.setenv(VARIABLE, received.endpoint)
+        monkeypatch.setattr(otlp, "GRPC_PORT", int(received.endpoint.rpartition(":")[2]))
+        settings = Settings(otel_exporter_otlp_endpoint=received.endpoint, _env_file=None)
+        assert traces.start("test", settings)
+        with traces.span("by its port"):
+            pass
+        traces.stop()
+        monkeypatch.setattr(otlp, "GRPC_PORT", 4317)
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+        assert traces.start("test", settings)
+        with traces.span("by the variable"):
+            pass
+        traces.stop()
+    assert [span.name for span in received.spans] == ["by its port", "by the variable"]
 
 
 def test_a_run_is_a_trace_with_a_span_of_each_step(
