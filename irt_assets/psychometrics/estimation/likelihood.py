@@ -279,7 +279,8 @@ class _ExpectedCounts(KernelSum):
 
 
 class _MissingInformation(KernelSum):
-    """The loss of persons in runs, of the others, or of both, each by a kernel that is compiled where it is called."""
+    """The loss of persons in runs and of the others, each by a kernel that is compiled where it is called; added in the
+    order of the persons, so that the sum does not depend on how many kernels there are."""
 
     kernel = staticmethod(information_kernels.add_runs)
 
@@ -288,10 +289,12 @@ class _MissingInformation(KernelSum):
         edges = first + np.flatnonzero(np.diff(people.set_of[first:last], prepend=-1, append=-1))
         sets = np.column_stack([edges[:-1], edges[1:]])
         in_runs = whole & (np.diff(edges) >= information_kernels.RUN)
-        if in_runs.any():
-            self.kernel(sets[in_runs], people, *tables, *into)
-        if not in_runs.all():
-            information_kernels.add_persons(sets[~in_runs], people, *tables, whole, *into)
+        changes = np.flatnonzero(np.diff(in_runs)) + 1
+        for stretch in np.split(np.arange(len(sets)), changes):
+            if in_runs[stretch[0]]:
+                self.kernel(sets[stretch], people, *tables, *into)
+            else:
+                information_kernels.add_persons(sets[stretch], people, *tables, whole, *into)
 
 
 class _MissingGuessedInformation(_MissingInformation):
