@@ -24,16 +24,6 @@ from resources.failures import PermanentFailure
 
 MONTH_PATTERN = r"^\d{4}-(0[1-9]|1[0-2])$"
 COOKIE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
-PORTS = (
-    "irt_exporter_metrics_port",
-    "irt_daemon_metrics_port",
-    "irt_code_server_metrics_port",
-    "irt_ui_metrics_port",
-    "prometheus_metrics_port",
-    "irt_ui_port",
-    "irt_theta_port",
-    "irt_dashboard_port",
-)
 ROLE_NAMES = re.compile(r".+=[a-z]+")
 OWNER_ALONE = 0o700
 RUN_KINDS = ("daily", "weekly", "nightly", "monthly", "drift", "report", "upkeep", "other")
@@ -335,9 +325,9 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _no_port_of_metrics_is_taken(self) -> Self:
-        ports = {name: port for name in PORTS if (port := getattr(self, name)) is not None}
+        ports = {name: port for name, port in self if name.endswith("_port") and port is not None}
         for name, port in ports.items():
-            other = next((other for other in PORTS if other != name and ports.get(other) == port), None)
+            other = next((other for other in ports if other != name and ports[other] == port), None)
             if other and name.endswith("metrics_port"):
                 raise ValueError(f"{name.upper()} and {other.upper()} are both {port}: give each server its own port")
         return self
@@ -355,7 +345,7 @@ class Settings(BaseSettings):
     @property
     def login_roles(self) -> dict[str, str]:
         """What each role of the company's login is here."""
-        return {name: role for entry in _entries(self.jwt_roles) for name, _, role in [entry.rpartition("=")]}
+        return dict(entry.rsplit("=", 1) for entry in _entries(self.jwt_roles))
 
     @property
     def run_sizes(self) -> dict[str, tuple[str, str]]:

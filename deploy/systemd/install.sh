@@ -127,21 +127,18 @@ limit_journal() {
 # Units write below /var/lib/irt alone; those that write reports may write to REPORT_OUTPUT_DIR, too.
 allow_report_folder() {
     folder=$(name_setting "$env_file" REPORT_OUTPUT_DIR)
+    case $folder in /var/lib/irt | /var/lib/irt/*) folder='' ;; esac
     for name in irt-report irt-report-; do
         drop_in=$units/$name.service.d/report-output-dir.conf
-        case $folder in
-            '' | /var/lib/irt | /var/lib/irt/*) run rm -f "$drop_in" ;;
-            *)
-                run mkdir -p "${drop_in%/*}"
-                say "$drop_in: the units of reports may write to $folder"
-                [ "$dry" ] || printf '[Service]\nReadWritePaths=%s\n' "$folder" >"$drop_in"
-                ;;
-        esac
+        if [ -z "$folder" ]; then
+            run rm -f "$drop_in"
+            continue
+        fi
+        run mkdir -p "${drop_in%/*}"
+        say "$drop_in: the units of reports may write to $folder"
+        [ "$dry" ] || printf '[Service]\nReadWritePaths=%s\n' "$folder" >"$drop_in"
     done
-    case $folder in
-        '' | /var/lib/irt | /var/lib/irt/*) ;;
-        *) [ -d "$root$folder" ] || run install -d -o irt -g irt -m 750 "$root$folder" ;;
-    esac
+    [ -z "$folder" ] || [ -d "$root$folder" ] || run install -d -o irt -g irt -m 750 "$root$folder"
 }
 
 unpack_release() {

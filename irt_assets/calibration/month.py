@@ -315,9 +315,10 @@ def _link_fit(connection: psycopg.Connection, scale: Scale, engine: str, month: 
     digest = anchor_hash(connection, scale.scale_id, scale.anchor_version)
     spec = staged.spec | StagedSpec(eligibility=fits.rules_of_a_linking(staged.spec, scale.rules))
     there = fits.linked_fit(connection, scale.scale_id, "monthly", Month(month).start, engine)
-    same_fit = there is not None and (there.fit_id, there.anchor_hash) == (staged.fit_id, digest)
-    if there and linked and same_fit and there.model_spec == fits.linked_spec(spec, linked, linking):
-        return outcome
+    if there and linked:
+        now = (staged.fit_id, digest, fits.linked_spec(spec, linked, linking))
+        if (there.fit_id, there.anchor_hash, there.model_spec) == now:
+            return outcome
     staged = fits.never_linked(connection, staged, run_id)
     if placed.error is not None:
         constants = LinkingConstants.of(placed.linking) if placed.linking else None

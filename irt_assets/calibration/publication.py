@@ -8,7 +8,6 @@ ledger in whatever order its runs finish. What does not belong here: a person's 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
@@ -20,6 +19,7 @@ from irt_assets.common.wording import counted
 from irt_assets.gates import gates
 from irt_assets.gates.evidence import Evidence, MonthFile, load_evidence
 from irt_assets.ledger.anchors import anchor_items
+from irt_assets.ledger.encoding import alike
 from irt_assets.ledger.proposals import NewProposal, propose
 from irt_assets.ledger.publications import Publication, items_ever_published, publish, values_settled
 from irt_assets.ledger.steps import Step, steps, write_step
@@ -106,7 +106,7 @@ def _publish(
         problems = gates.item_problems(fitted, scale.rules)
         if problems:
             held[item] = problems
-        elif any(_same(linked.values[item].abc, known) for known in settled.get(item, ())):
+        elif any(alike(linked.values[item].abc, known) for known in settled.get(item, ())):
             continue  # what the month says of it was published or decided on before
         elif item in anchors:
             proposed[item] = "it is an anchor: the anchor set is frozen"
@@ -160,8 +160,3 @@ def _publish(
         why=why,
         settled_at=settled_at,
     )
-
-
-def _same(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    """Whether two sets of values are equal up to rounding: threads sum in any order."""
-    return all(math.isclose(x, y, rel_tol=1e-9, abs_tol=1e-12) for x, y in zip(one, other, strict=True))

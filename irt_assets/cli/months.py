@@ -6,7 +6,6 @@ Exit codes: 0 every month is green; 1 one is not; 2 the request is wrong.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any
@@ -103,9 +102,8 @@ def backfill(
 
 def _run_months(settings: Settings, database: Database, months: Sequence[str], *, here: bool) -> bool:
     current_store(database)
-    in_journal = logs.is_journal()
-    with nullcontext() if in_journal else logs.prose(), dagster_instance(settings, database) as instance:
-        for outcome in start(instance, settings, database, MONTHLY_JOB, months, here=here, quiet=not in_journal):
+    with logs.prose(), dagster_instance(settings, database) as instance:
+        for outcome in start(instance, settings, database, MONTHLY_JOB, months, here=here, quiet=True):
             if outcome.held:
                 out.print(f"[red]{escape(outcome.why)}[/red]")
                 continue

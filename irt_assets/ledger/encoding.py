@@ -81,16 +81,17 @@ def _decoded(content: bytes) -> Calibration:
 
 
 def alike(one: Any, other: Any) -> bool:
-    """Whether two fits, or what they say, are equal up to rounding (1e-9): threads sum in any order."""
+    """Whether two fits, or values of theirs, are equal up to rounding (1e-9): threads sum in any order."""
     if isinstance(one, Calibration | Convergence | Population) and isinstance(other, type(one)):
         return alike(vars(one), vars(other))
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(alike(one[name], other[name]) for name in one)
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(map(alike, one, other))
-    if isinstance(one, float | np.ndarray) and isinstance(other, float | np.ndarray):
-        same_shape = np.shape(one) == np.shape(other)
-        return same_shape and np.allclose(one, other, rtol=1e-9, atol=1e-12, equal_nan=True)
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return one.shape == other.shape and np.allclose(one, other, rtol=1e-9, atol=1e-12, equal_nan=True)
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12) or (math.isnan(one) and math.isnan(other))
     return bool(one == other)
 
 

@@ -1,9 +1,9 @@
 """Fits in the database: staged as they left the engine, then linked and visible to everyone. What a month's linked fit
 does to θ is measured later and stands in a table of its own, `month_impact`.
 
-Fits are append-only. A month's earlier fit is marked superseded when a later one is linked, never changed; the same
-outcome of the same code in the same snapshot is no later fit but that one. Of a night, from which nothing is ever
-published, a later run of its day replaces the fit.
+Fits are append-only. A month's earlier fit is marked superseded when a later one is linked, never changed. The
+same outcome of the same code in the same snapshot is not stored again: it is the fit that is there. Of a night, from
+which nothing is ever published, a later run of its day replaces the fit.
 """
 
 from __future__ import annotations

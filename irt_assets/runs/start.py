@@ -96,9 +96,12 @@ def started_by_hand(settings: Settings) -> bool:
 
     A unit that is started again after it was killed keeps the TRIGGER_UNIT of its start (systemd 252).
     """
-    if in_a_pod():
-        return bool(settings.irt_run_key) and not JOB_OF_A_CRON_JOB.search(settings.irt_run_key or "")
-    return UNIT in os.environ and "TRIGGER_UNIT" not in os.environ
+    in_unit_or_job = bool(settings.irt_run_key) if in_a_pod() else UNIT in os.environ
+    return in_unit_or_job and not started_by_the_clock(settings)
+
+
+def started_by_the_clock(settings: Settings) -> bool:
+    return "TRIGGER_UNIT" in os.environ or bool(JOB_OF_A_CRON_JOB.search(settings.irt_run_key or ""))
 
 
 def _last_again(instance: dg.DagsterInstance, settings: Settings, plan: Plan) -> list[str]:
@@ -125,7 +128,7 @@ def partitions_to_run(
         return [asked]
     if asked is not None:
         raise PermanentFailure(f"the job {plan.job} has no partitions: omit --partition")
-    by_the_clock = "TRIGGER_UNIT" in os.environ or JOB_OF_A_CRON_JOB.search(settings.irt_run_key or "")
+    by_the_clock = started_by_the_clock(settings)
     return [] if by_the_clock and ran_since(instance, plan, last_tick_before(now, plan)) else [None]
 
 

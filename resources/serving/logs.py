@@ -52,7 +52,11 @@ def configure() -> None:
 
 @contextmanager
 def prose() -> Iterator[None]:
-    """Lines and no JSON, of errors alone, and no library's warnings: for a command whose answer is prose."""
+    """Lines and no JSON, of errors alone, and no library's warnings: for a command whose answer is prose. In systemd's
+    journal everything is logged as elsewhere."""
+    if is_journal():
+        yield
+        return
     before, _StandardError.for_people = _StandardError.for_people, True
     try:
         with warnings.catch_warnings():

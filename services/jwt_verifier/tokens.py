@@ -191,7 +191,6 @@ class Verifier:
         if time.time() - claims["iat"] > self.rules.max_age_s + LEEWAY_S:
             raise TokenRefused("too_old")
         named, scope = claims.get("roles"), claims.get("scope", "")
-        texts = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
         if not isinstance(scope, str):
             raise TokenRefused("bad_scope")
         sub, org_id = claims["sub"], claims.get("org_id")
@@ -199,6 +198,7 @@ class Verifier:
             raise TokenRefused("wrong_organisation")
         if not 0 < len(sub) <= LONGEST_NAME or not sub.isprintable():
             raise TokenRefused("bad_name")
+        texts = (name for name in named if isinstance(name, str)) if isinstance(named, list) else ()
         granted = {self.rules.roles.get(name) for name in texts}
         roles = tuple(role for role in ROLES if role in granted)
         return Identity(sub, org_id, roles, frozenset(scope.split()), float(claims["exp"]))
