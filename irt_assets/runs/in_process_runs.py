@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 
 import dagster as dg
 
@@ -47,7 +47,7 @@ NOT_A_CAUSE = "linked_item_parameters"
 MOST_ROUNDS = 5
 """At most this many rounds, as a run may cause another: drift, then its report."""
 CURSOR = "irt without a daemon: {}"
-_graph = cache(build_defs)
+_graph = lru_cache(maxsize=1)(build_defs)
 """The graph of these settings, which a command asks for up to ten times."""
 
 
