@@ -30,6 +30,7 @@ from resources.failures import PermanentFailure, TransientFailure
 from resources.files.object_store import BucketStore, FolderStore, object_store
 from resources.files.typesetting import pdf_problem
 from resources.postgres.database import Database, embedded_postgres
+from resources.postgres.log_months import months_ahead_missing
 from resources.postgres.schema import drift
 from resources.postgres.schema_version import schema_version
 from resources.serving import traces
@@ -202,6 +203,14 @@ def _schema(database: Database) -> Iterator[Finding]:
         yield Finding("schema", "warn", f"{current}, but " + "; ".join(differences), fix)
     else:
         yield Finding("schema", "ok", f"{current}, the newest")
+    if current and not version.fault:
+        with database.connect() as connection:
+            missing = ", ".join(months_ahead_missing(connection))
+        if missing:
+            what = f"response_log has no partition for {missing}: an INSERT of an answer of that time fails"
+            yield Finding("months ahead", "warn", what, "irt db upgrade")
+        else:
+            yield Finding("months ahead", "ok", "response_log takes answers of this month and the next two")
 
 
 def _store(settings: Settings) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from resources.cluster.relational import application
 from resources.dagster_schema import column_schema, rows_shown
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
+from resources.postgres.log_months import make_months_ahead
 from resources.tables import item_response_time as item_response_time_table
 from resources.tables import question, response_log
 
@@ -41,7 +42,8 @@ def build_response_assets(
     @dg.observable_source_asset(
         name="attempts",
         group_name="responses",
-        description="The log of answers, observed per day through the attempt view.",
+        description="The log of answers, observed per day through the attempt view. Its next months get their "
+        "partitions.",
         partitions_def=days,
         metadata={"dagster/column_schema": column_schema(response_log)},
         tags={"dagster/kind/postgres": ""},
@@ -49,6 +51,7 @@ def build_response_assets(
     def attempts(database: dg.ResourceParam[Database]) -> dg.DataVersionsByPartition:
         span = days.start, datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         with classify_failures(), database.connect() as connection:
+            make_months_ahead(connection)
             return dg.DataVersionsByPartition(day_versions(connection, *span))
 
     # Nothing depends on it: what reads the table computes what is missing, and Dagster would call every month and night

@@ -46,15 +46,19 @@ class World:
             if month != self.months[0]:
                 self.arrive(attempt("u1", "q1", first + timedelta(days=3)))
         run_sql(self.database, "UPDATE response_log SET recorded_at = completed_at")
+        run_sql(self.database, "UPDATE data_change SET changed_at = '-infinity'")
 
     def arrive(self, *attempts: dict[str, Any], recorded_ago: timedelta = QUIET) -> None:
+        [(last,)] = rows(self.database, "SELECT coalesce(max(change_id), 0) FROM data_change")
         add_attempts(self.database, attempts)
         ids = [one["attempt_id"] for one in attempts]
-        run_sql(
-            self.database,
-            "UPDATE response_log SET recorded_at = now() - %s WHERE attempt_id = ANY(%s)",
-            (recorded_ago, ids),
-        )
+        with self.database.connect() as connection:
+            connection.execute(
+                "UPDATE response_log SET recorded_at = now() - %s WHERE attempt_id = ANY(%s)", (recorded_ago, ids)
+            )
+            connection.execute(
+                "UPDATE data_change SET changed_at = now() - %s WHERE change_id > %s", (recorded_ago, last)
+            )
 
     def make_days(self, until: datetime | None = None) -> None:
         """Features of the days from the first month to the day of `until`, which is left out."""
@@ -142,6 +146,7 @@ def test_answers_that_keep_coming_are_waited_for(made: World) -> None:
     assert made.tick() == {}
     assert made.said == "answers of 1 days keep coming"
     run_sql(made.database, "UPDATE response_log SET recorded_at = recorded_at - interval '5 minutes'")
+    run_sql(made.database, "UPDATE data_change SET changed_at = now() - interval '6 minutes'")
     made.arrive(attempt("u2", "q3", day + timedelta(days=1)))
     assert made.tick()["aggregate_features_daily"] == [f"{day_of(day)}…{day_of(day + timedelta(days=1))}"]
     assert made.tick() == {}
