@@ -18,7 +18,6 @@ from irt_assets.gates.month_status import unsettled_months
 from irt_assets.responses.lake import days_behind
 from irt_assets.responses.late_months import Arrival, arrivals, changed_hash, months_concerned
 from irt_assets.responses.observe import answer_versions_of
-from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import current_snapshots
 from jobs.late_answers_cursor import Memory, digest, late_days, waits, weeks_to_ask
 from jobs.schedules import Job
@@ -161,13 +160,7 @@ def _months(read: _Reader, since: datetime, new: Collection[Arrival]) -> set[str
     later = {month for month in read.run_in_time(current_snapshots, set[str]()) if month >= earliest}
     if not all(one.attempts for one in new):  # what was changed or deleted by hand names no learner
         return later
-
-    def affected_months(connection: psycopg.Connection) -> set[str]:
-        scales = read_scales(connection).values()
-        lookback = max((scale.rules.eligibility.lookback_months for scale in scales), default=0)
-        return months_concerned(connection, since, days, lookback)
-
-    return later & read.run_in_time(affected_months, later)
+    return later & read.run_in_time(partial(months_concerned, since=since, days=days), later)
 
 
 def _compare(

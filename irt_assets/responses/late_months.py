@@ -66,16 +66,16 @@ def arrivals(connection: psycopg.Connection, since: datetime, until: datetime) -
     )
 
 
-def months_concerned(
-    connection: psycopg.Connection, since: datetime, days: Collection[str], lookback_months: int
-) -> set[str]:
+def months_concerned(connection: psycopg.Connection, since: datetime, days: Collection[str]) -> set[str]:
     """Months (YYYY-MM) whose facts of eligibility may have changed with answers of `days` that came from `since` on.
 
-    Their own months, and those in which the same learner met the same item within `lookback_months` after. A late
+    Their own months, and those in which the same learner met the same item within a scale's look-back after. A late
     answer in an exam makes the unanswered items before it omitted, so these count like late ones.
     """
     if not days:
         return set()
+    scales = read_scales(connection).values()
+    lookback = max((scale.rules.eligibility.lookback_months for scale in scales), default=0)
     return set(
         first_column(
             connection,
@@ -114,7 +114,7 @@ def months_concerned(
                 "days": list(days),
                 "start": day_bounds(min(days))[0],
                 "end": day_bounds(max(days))[1],
-                "lookback": lookback_months,
+                "lookback": lookback,
             },
         )
     )

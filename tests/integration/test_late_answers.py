@@ -239,7 +239,7 @@ def test_an_answer_that_makes_an_earlier_one_omitted_concerns_the_months_of_that
     world.tick()
     world.arrive(attempt("u1", "q2", late, position=2, **exam))
     with world.database.connect() as connection:
-        found = months_concerned(connection, world.now - timedelta(hours=2), {day_of(late)}, 12)
+        found = months_concerned(connection, world.now - timedelta(hours=2), {day_of(late)})
     assert {world.months[0], world.months[1], world.months[2]} <= found
     assert set(world.tick()["monthly_calibration"]) == set(world.months)
     assert month_of(late) == world.months[1]

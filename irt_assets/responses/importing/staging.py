@@ -20,11 +20,26 @@ from psycopg.copy import QueuedLibpqWriter
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from irt_assets.responses.corrections import kept_as_corrections
 from irt_assets.responses.erased import OF_LEARNER
 from irt_assets.responses.importing.report import ERASED, WITHDRAWN
 from resources.postgres.database import one_value
 from resources.postgres.log_months import INCOMING, filling_new_months
+from resources.tables import response_log
+
+FORMER = ", ".join(column.name for column in response_log.columns)
+
+
+def kept_as_corrections(changed: str, *, how: str, by: str = "%(by)s") -> str:
+    """The statement that keeps the rows which `changed` returns, with their `reason`; it gives the number of answers.
+
+    by: an expression for who changed them.
+    """
+    return f"""
+        WITH changed AS ({changed}), kept AS (
+            INSERT INTO attempt_correction ({FORMER}, how, corrected_by, reason)
+            SELECT {FORMER}, '{how}', {by}, reason FROM changed)
+        SELECT count(DISTINCT attempt_id) FROM changed"""
+
 
 # Answers without an id are identified by who, what and when, so that a longer export of the same log adds
 # only what is new. The text of an epoch does not depend on the session's settings.
