@@ -205,7 +205,7 @@ def _schema(database: Database) -> Iterator[Finding]:
         yield Finding("schema", "ok", f"{current}, the newest")
     if current and not version.fault:
         with database.connect() as connection:
-            missing = ", ".join(months_ahead_missing(connection))
+            missing = ", ".join(months_ahead_missing(connection, datetime.now(UTC)))
         if missing:
             what = f"response_log has no partition for {missing}: an INSERT of an answer of that time fails"
             yield Finding("months ahead", "warn", what, "irt db upgrade")

@@ -9,6 +9,7 @@ from irt_assets.common.metadata import md
 from irt_assets.common.partitions import day_bounds, existing_partitions
 from irt_assets.common.retries import classify_failures
 from irt_assets.psychometrics.eligibility.attempts import Reason, rejected
+from irt_assets.responses.corrections import keep_one_of_each
 from irt_assets.responses.item_times import current_ability_times
 from irt_assets.responses.observe import bank_version, day_versions
 from irt_assets.responses.snapshot import Judge, take_snapshot
@@ -42,16 +43,18 @@ def build_response_assets(
     @dg.observable_source_asset(
         name="attempts",
         group_name="responses",
-        description="The log of answers, observed per day through the attempt view. Its next months get their "
-        "partitions.",
+        description="The log of answers, observed per day through the attempt view. Before that its next months get "
+        "partitions, and of answers with one id one is kept.",
         partitions_def=days,
         metadata={"dagster/column_schema": column_schema(response_log)},
         tags={"dagster/kind/postgres": ""},
     )
-    def attempts(database: dg.ResourceParam[Database]) -> dg.DataVersionsByPartition:
+    def attempts(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> dg.DataVersionsByPartition:
         span = days.start, datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         with classify_failures(), database.connect() as connection:
-            make_months_ahead(connection)
+            make_months_ahead(connection, datetime.now(UTC))
+            if n := keep_one_of_each(connection):
+                context.log.warning(f"{n:,} ids stood in the log at two times: see attempt_correction for what went")
             return dg.DataVersionsByPartition(day_versions(connection, *span))
 
     # Nothing depends on it: what reads the table computes what is missing, and Dagster would call every month and night

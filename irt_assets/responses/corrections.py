@@ -119,6 +119,23 @@ def withdraw(
         return done
 
 
+def keep_one_of_each(connection: psycopg.Connection) -> int:
+    """Of answers with one id at several times, of which one was recorded in the last week, keep the one with the
+    highest revision, or else the one that was recorded first; how many answers there were with another one.
+
+    An import stores none of these: it compares with the whole log. Whoever inserts by SQL can, as the key of a
+    partitioned table holds the time, too.
+    """
+    advisory_lock(connection, "response_log", "import")
+    others = """
+        DELETE FROM response_log r USING response_log one
+        WHERE one.attempt_id = r.attempt_id AND r.attempt_id IN (
+                SELECT attempt_id FROM response_log WHERE recorded_at >= now() - interval '7 days')
+          AND (-one.revision, one.recorded_at, one.completed_at) < (-r.revision, r.recorded_at, r.completed_at)
+        RETURNING r.*, 'another row with this id is in the log' AS reason"""
+    return int(one_value(connection, kept_as_corrections(others, how="double", by="session_user").encode()))
+
+
 def _concerned(connection: psycopg.Connection) -> tuple[int, tuple[str, ...]]:
     """How many days the corrections of this transaction are of, and which months with a snapshot they may concern."""
     days = first_column(

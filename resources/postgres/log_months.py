@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import psycopg
 from psycopg import sql
@@ -41,20 +41,17 @@ def filling_new_months(connection: psycopg.Connection, months: Iterable[str]) ->
     connection.execute(sql.SQL("DROP TABLE {}").format(incoming))
 
 
-def make_months_ahead(connection: psycopg.Connection) -> None:
+def make_months_ahead(connection: psycopg.Connection, now: datetime) -> None:
     """Make the partitions that an exam service will write to: no INSERT makes one, and without it fails."""
-    if missing := months_ahead_missing(connection):
+    if missing := months_ahead_missing(connection, now):
         with filling_new_months(connection, missing):
             pass  # no answer of theirs is there yet
 
 
-def months_ahead_missing(connection: psycopg.Connection) -> list[str]:
-    """Those of this month and the next two, by the database's clock, that the log has no partition for."""
-    ahead = first_column(
-        connection,
-        "SELECT to_char(now() AT TIME ZONE 'UTC' + make_interval(months => n), 'YYYY-MM') FROM generate_series(0, 2) n",
-    )
-    return _missing(connection, ahead)
+def months_ahead_missing(connection: psycopg.Connection, now: datetime) -> list[str]:
+    """Those of the month of `now` (UTC) and the next two that the log has no partition for."""
+    first = now.astimezone(UTC).replace(day=1)
+    return _missing(connection, [f"{first + timedelta(days=days):%Y-%m}" for days in (0, 31, 62)])
 
 
 def _missing(connection: psycopg.Connection, months: list[str]) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -59,7 +60,7 @@ def upgrade(database: Database) -> None:
     config.attributes["database"] = database
     alembic.command.upgrade(config, "head")
     with database.connect() as connection:
-        make_months_ahead(connection)
+        make_months_ahead(connection, datetime.now(UTC))
 
 
 def downgrade(database: Database, revision: str) -> str:

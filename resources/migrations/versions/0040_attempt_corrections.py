@@ -34,8 +34,10 @@ def upgrade() -> None:
             'What an answer was before it was corrected or withdrawn: its former row, and who changed it, when and '
             'why.';
         COMMENT ON COLUMN attempt_correction.correction_id IS 'order of correction';
-        COMMENT ON COLUMN attempt_correction.how IS 'import, rescore or withdraw';
-        COMMENT ON COLUMN attempt_correction.corrected_by IS 'who; of an import, the role of the database';
+        COMMENT ON COLUMN attempt_correction.how IS
+            'import, rescore, withdraw, or double: another row with the id stayed';
+        COMMENT ON COLUMN attempt_correction.corrected_by IS
+            'who; of an import or a double, the role of the database';
         COMMENT ON COLUMN attempt_correction.reason IS 'why; of an import, the file';
         COMMENT ON COLUMN attempt_correction.corrected_at IS 'when';
         CREATE INDEX attempt_correction_attempt ON attempt_correction (attempt_id);
