@@ -124,7 +124,7 @@ class Sensor:
         return own + theirs.children_user + theirs.children_system
 
     def months_left(self) -> bool:
-        return '"months": []' not in (self.cursor or "")
+        return '"months":[]' not in (self.cursor or "")
 
 
 def insert(connection: psycopg.Connection, name: str, n: int, start: datetime, end: datetime, recorded_at: str) -> None:
