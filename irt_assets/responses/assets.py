@@ -6,13 +6,14 @@ import dagster as dg
 
 from irt_assets.blocks import Table, table
 from irt_assets.common.metadata import md
-from irt_assets.common.partitions import day_bounds, existing_partitions
+from irt_assets.common.partitions import day_bounds, day_of, existing_partitions
 from irt_assets.common.retries import classify_failures
 from irt_assets.psychometrics.eligibility.attempts import Reason, rejected
 from irt_assets.responses.item_times import current_ability_times
 from irt_assets.responses.observe import bank_version, day_versions
+from irt_assets.responses.own_tables import look_again, reads_own_tables
 from irt_assets.responses.snapshot import Judge, take_snapshot
-from resources.cluster.relational import application
+from resources.cluster.relational import application, lake
 from resources.dagster_schema import column_schema, rows_shown
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
@@ -47,9 +48,14 @@ def build_response_assets(
         tags={"dagster/kind/postgres": ""},
     )
     def attempts(database: dg.ResourceParam[Database]) -> dg.DataVersionsByPartition:
-        span = days.start, datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        now = datetime.now(UTC)
         with classify_failures(), database.connect() as connection:
-            return dg.DataVersionsByPartition(day_versions(connection, *span))
+            if reads_own_tables(connection) and lake(connection) is None:
+                found = look_again(connection, now)
+                versions = {day: version for day, version in found.items() if day >= day_of(days.start)}
+            else:
+                versions = day_versions(connection, days.start, day_bounds(day_of(now))[0])
+        return dg.DataVersionsByPartition(versions)
 
     # Nothing depends on it: what reads the table computes what is missing, and Dagster would call every month and night
     # unsynced that was made before there was one.
