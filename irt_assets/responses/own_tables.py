@@ -53,8 +53,9 @@ def look_again(connection: psycopg.Connection, now: datetime) -> dict[str, str]:
     since = day_bounds(day_of(since))[0]
     found = day_versions(connection, since, end)
     days = (day_of(since + timedelta(days=n)) for n in range((end - since).days))
-    record_sources(connection, ASSET, {day: found.get(day, "empty") for day in days})
-    return known | found
+    looked_at = {day: found.get(day, "empty") for day in days}
+    record_sources(connection, ASSET, looked_at)
+    return known | looked_at
 
 
 def state_between(connection: psycopg.Connection, since: datetime, until: datetime) -> str | None:
@@ -63,17 +64,14 @@ def state_between(connection: psycopg.Connection, since: datetime, until: dateti
 
     The answers of days that no night has looked at count as recorded since.
     """
-    found, first, last, looked_at = (
-        connection.execute(
-            """SELECT string_agg(partition || ' ' || data_hash, E'\\n' ORDER BY partition), min(partition), max(partition),
-                  min(computed_at)
-           FROM partition_source WHERE asset = %s AND partition >= %s AND partition < %s""",
-            (ASSET, day_of(since), day_of(until)),
-        ).fetchone()
-        or (None,) * 4
-    )
-    if found is None:
+    rows = connection.execute(
+        """SELECT partition, data_hash, computed_at FROM partition_source
+           WHERE asset = %s AND partition >= %s AND partition < %s ORDER BY partition""",
+        (ASSET, day_of(since), day_of(until)),
+    ).fetchall()
+    if not rows:
         return None
+    days, found, looked_at = zip(*rows, strict=True)
     recorded = one_value(
         connection,
         """SELECT string_agg(concat_ws(' ', day, n, rows), E'\\n' ORDER BY day) FROM (
@@ -86,12 +84,12 @@ def state_between(connection: psycopg.Connection, since: datetime, until: dateti
         {
             "since": since,
             "until": until,
-            "looked_at": looked_at - LONGEST_WRITE,
-            "first": day_bounds(first)[0],
-            "last": day_bounds(last)[1],
+            "looked_at": min(looked_at) - LONGEST_WRITE,
+            "first": day_bounds(days[0])[0],
+            "last": day_bounds(days[-1])[1],
         },
     )
-    return f"{found}\nrecorded since\n{recorded}"
+    return f"{days} {found}\nrecorded since\n{recorded}"
 
 
 def _words(query: str) -> str:

@@ -344,17 +344,17 @@ def night(look: Look, now: datetime) -> None:
         f"UPDATE theirs SET completed_at = completed_at - interval '1 day', recorded_at = now() WHERE {IN_JULY}",
     ],
 )
-def test_rows_of_own_tables_that_say_when_they_were_written_are_noticed_at_once(own: Look, change: str) -> None:
-    own.autocommit(change)  # type: ignore[arg-type]
+def test_rows_of_own_tables_that_say_when_they_were_written_are_noticed_at_once(own: Look, change: LiteralString) -> None:
+    own.autocommit(change)
     version, truth, readings = own()
     assert (version, readings) == (truth, 1)
     assert own() == (truth, truth, 0)
 
 
 @pytest.mark.parametrize("change", [REGRADED, GONE, MOVED])
-def test_rows_that_say_nothing_are_noticed_by_the_next_night(own: Look, change: str) -> None:
+def test_rows_that_say_nothing_are_noticed_by_the_next_night(own: Look, change: LiteralString) -> None:
     before = own()[0]
-    own.autocommit(change)  # type: ignore[arg-type]
+    own.autocommit(change)
     version, truth, readings = own()
     assert (version, readings) == (before, 0)
     assert truth != before
@@ -364,7 +364,7 @@ def test_rows_that_say_nothing_are_noticed_by_the_next_night(own: Look, change: 
 
 def test_days_long_past_are_looked_at_on_sundays(own: Look) -> None:
     before = own()[0]
-    own.autocommit(GONE)  # type: ignore[arg-type]
+    own.autocommit(GONE)
     night(own, MARCH)
     assert own()[0] == before
     night(own, MARCH + timedelta(days=5))
