@@ -344,7 +344,7 @@ def night(look: Look, now: datetime) -> None:
         f"UPDATE theirs SET completed_at = completed_at - interval '1 day', recorded_at = now() WHERE {IN_JULY}",
     ],
 )
-def test_rows_of_own_tables_that_say_when_they_were_written_are_noticed_at_once(own: Look, change: LiteralString) -> None:
+def test_rows_of_own_tables_that_were_written_again_are_noticed_at_once(own: Look, change: LiteralString) -> None:
     own.autocommit(change)
     version, truth, readings = own()
     assert (version, readings) == (truth, 1)
