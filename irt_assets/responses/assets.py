@@ -11,7 +11,7 @@ from irt_assets.common.retries import classify_failures
 from irt_assets.psychometrics.eligibility.attempts import Reason, rejected
 from irt_assets.responses.item_times import current_ability_times
 from irt_assets.responses.observe import bank_version, day_versions
-from irt_assets.responses.own_tables import look_again, reads_own_tables
+from irt_assets.responses.observed_days import look_again, reads_own_tables
 from irt_assets.responses.snapshot import Judge, take_snapshot
 from resources.cluster.relational import application, lake
 from resources.dagster_schema import column_schema, rows_shown

@@ -17,7 +17,7 @@ or look-back. So these hold:
 3. A transaction that has itself changed the data stores nothing, as a part that it changes twice is counted once.
 4. Where the log is in a lake (`relational.on_log`), the hashes of its days are its state; of the bank and the learners
    it is PostgreSQL's.
-5. Where `attempt` is a view over other tables, its state is what the nights have found (see `own_tables`).
+5. Where `attempt` is a view over other tables, its state is what the nights have found (see `observed_days`).
 6. Where the states prove nothing (such a view before the first night, a trigger that is missing, a table of Spark's
    catalogue) every answer is hashed, each time.
 
@@ -37,7 +37,7 @@ import psycopg
 from irt_assets.common.partitions import Month, day_of
 from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.facts import LATER, USUAL_LOOKBACK_MONTHS, lookback_start
-from irt_assets.responses.own_tables import is_our_view, state_between
+from irt_assets.responses.observed_days import is_our_view, state_between
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import data_hash, data_hash_by, whole_log
 from resources.cluster.relational import holds_log, lake, on_postgres
