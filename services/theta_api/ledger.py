@@ -19,6 +19,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from irt_assets.abilities.batch import estimate
 from irt_assets.abilities.online import Measures, read_measures
+from irt_assets.abilities.sweep import record_online_updates
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.responses.scales import Scale
@@ -118,6 +119,8 @@ class Ledger:
             raise PermanentFailure(fault)
         with self._database.connect() as connection:
             measures = read_measures(connection, self.clock())
+            if self._measures is None:
+                record_online_updates(connection, self._database.settings.enable_irt_online_update)
         if self._measures is None:
             _compile()
         if self._pool is None:

@@ -237,7 +237,7 @@ def test_every_object_is_created(cluster: Cluster, tmp_path: Path) -> None:
     held = {Path(each).name for each in seedtest["components"]}
     others = sorted(each for each in (K8S / "components").iterdir() if each.name not in held)
     _write_overlay(everything, [K8S / "overlays/seedtest"], components=[_from(everything, each) for each in others])
-    cluster.must("kubectl create namespace seedtest")
+    cluster.must("kubectl create namespace seedtest --save-config")
     spaces = {"dev": "irt-dev", "seedtest": "seedtest", str(everything): "seedtest"}
     for overlay, space in spaces.items():
         rendered = tmp_path / "all.yaml"
