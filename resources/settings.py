@@ -183,7 +183,7 @@ class Settings(BaseSettings):
     enable_irt_online_update: bool = Field(
         False,
         description="update θ after each session; theta_sweep then updates what the session hook lost. "
-        "Enough on the θ API",
+        "Enough on the exam service or the θ API",
     )
     irt_theta_connections: int = Field(4, ge=1, le=64, description="connections and threads of the θ API")
     env_name: str = Field("", description="name of this installation, in every alert, e.g. production")

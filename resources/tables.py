@@ -691,10 +691,10 @@ backup = _table(
 
 server_setting = _table(
     "server_setting",
-    "What a server was last started with, for others that have no such setting themselves.",
-    _key("name", Text, "ENABLE_IRT_ONLINE_UPDATE of the θ API"),
+    "What one server is set to, for others that have no such setting themselves.",
+    _key("name", Text, "ENABLE_IRT_ONLINE_UPDATE of the θ API, or of the session hook that asks it"),
     _req("value", Text, "true or false"),
-    _req("recorded_at", UTC, "when that server was ready", NOW),
+    _req("recorded_at", UTC, "when the θ API was ready, or the hook first asked it", NOW),
 )
 
 erasure = _table(

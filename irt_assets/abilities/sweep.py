@@ -22,7 +22,7 @@ OLDEST = timedelta(days=1)
 
 
 def record_online_updates(connection: psycopg.Connection, on: bool) -> None:
-    """Say what the θ API was started with, whose hook loses the requests that a sweep makes up for."""
+    """Say whether the exam service asks the θ API after each session, so that a sweep makes up for lost requests."""
     connection.execute(
         """INSERT INTO server_setting (name, value) VALUES ('ENABLE_IRT_ONLINE_UPDATE', %s)
            ON CONFLICT (name) DO UPDATE SET value = excluded.value, recorded_at = now()""",
@@ -31,7 +31,7 @@ def record_online_updates(connection: psycopg.Connection, on: bool) -> None:
 
 
 def online_updates_are_on(database: Database) -> bool:
-    """Whether the θ API that started last has them on."""
+    """What the θ API recorded last."""
     with database.connect() as connection:
         return one_value(
             connection,

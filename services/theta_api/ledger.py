@@ -61,6 +61,7 @@ class Ledger:
         self._pool: ConnectionPool | None = None
         self._measures: Measures | None = None
         self._read_at = 0.0
+        self._online_updates = database.settings.enable_irt_online_update
         self._stopped, self._wanted, self._looked = threading.Event(), threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._keep_reading, name="theta-ledger", daemon=True)
         self.why_away = "the API is starting: the published parameters are not read yet"
@@ -120,12 +121,18 @@ class Ledger:
         with self._database.connect() as connection:
             measures = read_measures(connection, self.clock())
             if self._measures is None:
-                record_online_updates(connection, self._database.settings.enable_irt_online_update)
+                record_online_updates(connection, self._online_updates)
         if self._measures is None:
             _compile()
         if self._pool is None:
             self._pool = self._open()
         self._measures, self._read_at, self.why_away = measures, time.monotonic(), ""
+
+    def record_online_updates(self, connection: psycopg.Connection) -> None:
+        """Once: the exam service's session hook is on, whatever the setting of this process."""
+        if not self._online_updates:
+            record_online_updates(connection, True)
+            self._online_updates = True
 
     def _open(self) -> ConnectionPool:
         return ConnectionPool(

@@ -13,10 +13,11 @@ def upgrade() -> None:
         CREATE TABLE server_setting (
             name text PRIMARY KEY, value text NOT NULL, recorded_at timestamptz NOT NULL DEFAULT now());
         COMMENT ON TABLE server_setting IS
-            'What a server was last started with, for others that have no such setting themselves.';
-        COMMENT ON COLUMN server_setting.name IS 'ENABLE_IRT_ONLINE_UPDATE of the θ API';
+            'What one server is set to, for others that have no such setting themselves.';
+        COMMENT ON COLUMN server_setting.name IS
+            'ENABLE_IRT_ONLINE_UPDATE of the θ API, or of the session hook that asks it';
         COMMENT ON COLUMN server_setting.value IS 'true or false';
-        COMMENT ON COLUMN server_setting.recorded_at IS 'when that server was ready';
+        COMMENT ON COLUMN server_setting.recorded_at IS 'when the θ API was ready, or the hook first asked it';
         """
     )
 
