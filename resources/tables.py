@@ -689,6 +689,14 @@ backup = _table(
     _req("seconds", Double, "how long it took", None, unit="s", ge=0),
 )
 
+server_setting = _table(
+    "server_setting",
+    "What one server is set to, for others that have no such setting themselves.",
+    _key("name", Text, "ENABLE_IRT_ONLINE_UPDATE of the θ API, or of the session hook that asks it"),
+    _req("value", Text, "true or false"),
+    _req("recorded_at", UTC, "when the θ API was ready, or the hook first asked it", NOW),
+)
+
 erasure = _table(
     "erasure",
     "Who was erased, when, by whom and why, without the id. Append-only.",
