@@ -30,7 +30,8 @@ from resources.failures import PermanentFailure, TransientFailure
 from resources.files.object_store import BucketStore, FolderStore, object_store
 from resources.files.typesetting import pdf_problem
 from resources.postgres.database import Database, embedded_postgres
-from resources.postgres.schema import drift
+from resources.postgres.own_log import read_mapping
+from resources.postgres.schema import drift, log_difference
 from resources.postgres.schema_version import schema_version
 from resources.serving import traces
 from resources.serving.listening import bound_port
@@ -202,6 +203,22 @@ def _schema(database: Database) -> Iterator[Finding]:
         yield Finding("schema", "warn", f"{current}, but " + "; ".join(differences), fix)
     else:
         yield Finding("schema", "ok", f"{current}, the newest")
+    if not version.fault:
+        yield from _log(database)
+
+
+def _log(database: Database) -> Iterator[Finding]:
+    """The company's own tables, where they are the log."""
+    with database.connect() as connection:
+        mapping = read_mapping(connection)
+    if mapping is None:
+        return
+    of = f"{mapping.source}, connected by {mapping.made_by} on {mapping.made_at:%Y-%m-%d}"
+    if difference := log_difference(database):
+        fix = "irt db upgrade makes the view again; where the tables are others now: irt connect log"
+        yield Finding("log", "error", f"{of}, but {difference}", fix)
+    else:
+        yield Finding("log", "ok", of)
 
 
 def _store(settings: Settings) -> Iterator[Finding]:

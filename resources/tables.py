@@ -718,6 +718,16 @@ erasure = _table(
     Index("erasure_learner", "learner_hash"),
 )
 
+log_mapping = _table(
+    "log_mapping",
+    "How the company's own tables become the log; no row: the log is response_log.",
+    _key("target", Text, "log"),
+    _req("query", Text, "SELECT over the company's tables, with columns of the view attempt"),
+    _req("options", JSONB, "as irt connect log was called: source, map, zone"),
+    _req("made_by", Text, "account that connected them"),
+    _req("made_at", UTC, "when", NOW),
+)
+
 VIEWS = {
     "report_artifacts": """
         SELECT artifact_id, user_id, week_start, "window", format, url, sha256, generated_at, inputs_hash

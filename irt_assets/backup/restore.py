@@ -39,6 +39,7 @@ from resources.failures import PermanentFailure
 from resources.files.folder_claim import adopt_folder
 from resources.files.object_store import FolderStore, ObjectStore, object_store
 from resources.postgres.database import Database
+from resources.postgres.own_log import empty_view, make_log_view_again
 from resources.postgres.schema import upgrade
 from resources.postgres.schema_version import schema_version
 from resources.settings import Settings
@@ -113,7 +114,8 @@ def _load(database: Database, manifest: Manifest, source: Path) -> None:
         row = connection.execute(
             """SELECT count(*), min(format('%%I.%%I', nspname, relname)) FROM pg_class c JOIN pg_namespace n
                ON n.oid = c.relnamespace WHERE nspname = ANY(%s) AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
-               AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = c.oid AND deptype = 'e')""",
+               AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = c.oid AND deptype = 'e')
+               AND (relname, relkind) <> ('attempt', 'v')""",
             ([manifest.schemas[0], SCHEMA],),
         ).fetchone()
         if row and row[0]:
@@ -123,10 +125,16 @@ def _load(database: Database, manifest: Manifest, source: Path) -> None:
             )
         for schema in manifest.schemas[1:]:
             connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
+        if manifest.log_tables:
+            connection.execute(f"CREATE OR REPLACE VIEW attempt AS {empty_view()}".encode())
     try:
-        programs.load(database.url, manifest.pg_dump, manifest.schemas, source)
+        programs.load(
+            database.url, manifest.pg_dump, manifest.schemas, source, without="attempt" if manifest.log_tables else None
+        )
     except BaseException:
         with database.connect() as connection:
+            if manifest.log_tables:
+                connection.execute("DROP VIEW attempt")
             for schema in manifest.schemas[1:]:
                 connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {}").format(sql.Identifier(schema)))
         raise
@@ -141,6 +149,10 @@ def _adapt_to_installation(settings: Settings, database: Database, manifest: Man
     if version.fault:
         upgrade(database)
         yield f"the schema was brought from {version.revision} to {schema_version(database).revision}"
+    if manifest.log_tables:
+        with database.connect() as connection:
+            if fault := make_log_view_again(connection):
+                yield fault
     store = object_store(settings)
     root = store.uri("reports").removesuffix("reports")
     if root != manifest.store:

@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
-from irt_assets.cli.console import confirm, out, say
+from irt_assets.cli.console import confirm, out, print_error, say
 from irt_assets.cli.installation import current_database, current_settings, database_as_it_is
 from resources.failures import PermanentFailure
 from resources.files import folder_claim
 from resources.postgres import schema
 from resources.postgres.database import embedded_postgres
 from resources.postgres.embedded_postgres import EmbeddedPostgres
+from resources.postgres.own_log import make_log_view_again
 from resources.postgres.schema_version import schema_version
 from resources.settings import private_home
 
@@ -25,6 +26,9 @@ def upgrade() -> None:
     database = database_as_it_is()
     schema.upgrade(database)
     out.print(f"schema is at {schema_version(database).revision}")
+    with database.connect() as connection:
+        if fault := make_log_view_again(connection):
+            print_error("", fault)
 
 
 @app.command()
