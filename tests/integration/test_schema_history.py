@@ -27,7 +27,7 @@ from tests.testbed.partitions import ensure_month_partitions
 
 REPOSITORY = Path(__file__).parents[2]
 SCHEMA_FILE = VERSIONS / "0031_newer_rules.sql"
-RELEASE = "297c77c83c10cbde0e012d175d397efc44668a5f"
+RELEASE = "186a055ff5c6dacd05c8f728a5ac52fb02e4bc9a"
 """A commit of main whose code the newest schema serves. One that no longer serves it wants a later one here."""
 
 SCHEMA = (

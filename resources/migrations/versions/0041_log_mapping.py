@@ -4,7 +4,7 @@ from alembic import op
 
 revision = "0041_log_mapping"
 down_revision = "0039_learner_reports"
-oldest_code = "0041_log_mapping"
+oldest_code = "0039_learner_reports"
 
 
 def upgrade() -> None:

@@ -3,8 +3,8 @@
 from alembic import op
 
 revision = "0044_server_setting"
-down_revision = "0039_learner_reports"
-oldest_code = "0044_server_setting"
+down_revision = "0041_log_mapping"
+oldest_code = "0039_learner_reports"
 
 
 def upgrade() -> None:
