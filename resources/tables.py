@@ -117,10 +117,24 @@ response_log = _table(
     _opt("response_time_ms", BigInteger, "response time", unit="ms", ge=0),
     _opt("hints_used", Integer, "hints taken; null where unknown", ge=0),
     _req("mode", Text, "live or sandbox", sa.text("'live'")),
-    _req("recorded_at", UTC, "when it reached this database", NOW),
+    _req("recorded_at", UTC, "when it reached this database, or was last corrected", NOW),
+    _req("revision", BigInteger, "of two rows with one attempt_id the higher one holds", sa.text("0"), ge=0),
     Index("response_log_user", "user_id", "completed_at"),
     Index("response_log_recorded", "recorded_at", postgresql_using="brin"),
     postgresql_partition_by="RANGE (completed_at)",
+)
+
+attempt_correction = _table(
+    "attempt_correction",
+    "What an answer was before it was corrected or withdrawn: its former row, and who changed it, when and why.",
+    *(Column(was.name, was.type, nullable=was.nullable, comment=was.comment) for was in response_log.columns),
+    Column("correction_id", BigInteger, Identity(always=True), primary_key=True, comment="order of correction"),
+    _req("how", Text, "import, rescore, withdraw, or double: another row with the id stayed"),
+    _req("corrected_by", Text, "who; of an import or a double, the role of the database"),
+    _req("reason", Text, "why; of an import, the file"),
+    _req("corrected_at", UTC, "when", NOW),
+    Index("attempt_correction_attempt", "attempt_id"),
+    Index("attempt_correction_at", "corrected_at"),
 )
 
 features_topic_daily = _table(
@@ -193,6 +207,7 @@ data_change = _table(
     Column("change_id", BigInteger, Identity(always=True), primary_key=True, comment="order of writing"),
     _req("part", Text, "a day of the log (UTC), question or learner"),
     _req("changes", BigInteger, "transactions that changed it; rows of a part add up"),
+    _req("changed_at", UTC, "when, the last time; -infinity: before that was noted", NOW),
     Index("data_change_part", "part"),
 )
 

@@ -191,9 +191,11 @@ def merge_changes(connection: psycopg.Connection) -> int:
             connection,
             """WITH gone AS (
              DELETE FROM data_change
-             WHERE part IN (SELECT part FROM data_change GROUP BY part HAVING count(*) > 1) RETURNING part, changes
+             WHERE part IN (SELECT part FROM data_change GROUP BY part HAVING count(*) > 1)
+             RETURNING part, changes, changed_at
            ), kept AS (
-             INSERT INTO data_change (part, changes) SELECT part, sum(changes) FROM gone GROUP BY part RETURNING part)
+             INSERT INTO data_change (part, changes, changed_at)
+             SELECT part, sum(changes), max(changed_at) FROM gone GROUP BY part RETURNING part)
            SELECT (SELECT count(*) FROM gone) - (SELECT count(*) FROM kept)""",
         )
     )

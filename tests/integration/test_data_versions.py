@@ -158,8 +158,8 @@ OF_NO_CONCERN: dict[str, Callable[[Look], None]] = {
     "a learner": lambda look: look.write("INSERT INTO learner (user_id) VALUES ('new')"),
     "a change that was taken back": lambda look: look.autocommit("BEGIN; DELETE FROM response_log; ROLLBACK"),
     "a new month": lambda look: look.autocommit(
-        """CREATE TABLE response_log_2027_01 PARTITION OF response_log
-           FOR VALUES FROM ('2027-01-01+00') TO ('2027-02-01+00')"""
+        """CREATE TABLE response_log_2025_05 PARTITION OF response_log
+           FOR VALUES FROM ('2025-05-01+00') TO ('2025-06-01+00')"""
     ),
 }
 

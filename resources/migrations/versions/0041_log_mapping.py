@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0041_log_mapping"
-down_revision = "0039_learner_reports"
+down_revision = "0040_attempt_corrections"
 oldest_code = "0039_learner_reports"
 
 
