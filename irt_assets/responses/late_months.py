@@ -19,6 +19,7 @@ from irt_assets.responses.data_versions import mark_of_change
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import current_snapshot
 from resources.postgres.database import first_column
+from resources.postgres.own_log import reads_log
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Arrival:
     latest: datetime
 
 
+@reads_log
 def arrivals(connection: psycopg.Connection, since: datetime, until: datetime) -> list[Arrival]:
     """What was recorded from `since` (a full hour) on of the days before that of `until`, by day and hour."""
     rows = connection.execute(
@@ -49,6 +51,7 @@ def arrivals(connection: psycopg.Connection, since: datetime, until: datetime) -
     return [Arrival(*row) for row in rows]
 
 
+@reads_log
 def months_concerned(
     connection: psycopg.Connection, since: datetime, days: Collection[str], lookback_months: int
 ) -> set[str]:
