@@ -30,7 +30,7 @@ MONTHS_READ = 13
 NOTABLE = 0.01
 MOVES = re.compile(r"updat|modif|chang|record|now\(\)|current_timestamp", re.I)
 UNKNOWN_AS = re.compile(r"\bcoalesce\(.*\b(false|0)\b", re.I)
-COLUMN = re.compile(r'\."?(\w+)')
+WORD = re.compile(r"\w+")
 WINDOW = re.compile(r"\bover \(|\bover \w|\browid\b|\bctid\b", re.I)
 
 
@@ -127,13 +127,20 @@ class Look:
     @cached_property
     def tables(self) -> list[str]:
         """The tables at the bottom of everything that is read."""
-        return sorted({f"{node['Schema']}.{node['Relation Name']}" for node in self.plan("TRUE") if "Schema" in node})
+        return sorted(
+            {f"{node['Schema']}.{node['Relation Name']}" for node in self.plan("TRUE") if "Relation Name" in node}
+        )
 
     def definition(self, column: str) -> str:
-        """What a column of ours is made of, through a view of theirs."""
-        own = _cell(one_value(self.connection, "SELECT pg_get_viewdef('looked_at'::regclass)"), column)
-        views = [source.definition for source in self.sources if source.definition]
-        return " ".join([own, *(_cell(view, theirs) for theirs in COLUMN.findall(own) for view in views)]).strip()
+        """What a column of ours is made of, through the mapping and the views that it reads."""
+        own = one_value(self.connection, "SELECT pg_get_viewdef('looked_at'::regclass)")
+        made, names = column, {column}
+        for definition in [own, *(source.definition for source in self.sources if source.definition)]:
+            for name, expression in _cells(definition):
+                if name in names:
+                    made = expression.join(re.split(rf'(?:\w+\.)?"?\b{name}\b"?', made))
+                    names |= set(WORD.findall(expression))
+        return made
 
     def within(self, seconds: float, query: str) -> list[dict[str, Any]] | None:
         """The rows of a query; None if they take longer."""
@@ -296,7 +303,7 @@ def _of_reading(look: Look, counts: Mapping[str, Any], note: Callable[[str], obj
         new = f"recorded_at >= '{counts['last']}'"
         reads["what is new"] = (new, ["recorded_at"], "the look for late answers reads all of them, every ten minutes")
     for what, (condition, columns, consequence) in reads.items():
-        whole = [node for node in look.plan(condition) if node["Node Type"] == "Seq Scan" and "Schema" in node]
+        whole = [node for node in look.plan(condition) if node["Node Type"] == "Seq Scan"]
         for node in whole[:1]:
             expressions = ", ".join(_indexed(look.definition(column)) for column in columns)
             yield Finding(
@@ -334,14 +341,12 @@ def _example(look: Look, sample: str, condition: str) -> str:
     return json.dumps(found[0]["row"], ensure_ascii=False) if found else ""
 
 
-def _cell(definition: str | None, column: str) -> str:
-    """The expression of a column in a view's definition, as the server writes it."""
-    for line in (definition or "").splitlines():
-        text = line.strip().removeprefix("SELECT ").rstrip(",;")
+def _cells(definition: str) -> Iterator[tuple[str, str]]:
+    """The columns in a view's definition, the outer ones first, and what each is made of, as the server writes it."""
+    for line in definition.splitlines():
+        text = re.sub(r"^.*\bSELECT ", "", line.strip()).rstrip(",;")
         made, _, name = text.rpartition(" AS ")
-        if (name.strip('"') if made else text.rpartition(".")[2].strip('"')) == column:
-            return made or text
-    return ""
+        yield (name or text.rpartition(".")[2]).strip('"'), made or text
 
 
 def _indexed(expression: str) -> str:

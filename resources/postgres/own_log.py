@@ -13,6 +13,7 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import psycopg
+import sqlalchemy as sa
 from psycopg.pq import TransactionStatus
 from psycopg.types.json import Jsonb
 from sqlalchemy.dialects import postgresql
@@ -53,9 +54,9 @@ def sql_type(name: str) -> str:
 def answers_query(query: str, given: Collection[str]) -> str:
     """The rows of `query`, which has the columns `given`, with all columns of CONTRACT in their types."""
     defaults = {
-        name: column.server_default.arg.text  # type: ignore[union-attr]
+        name: str(column.server_default.arg)
         for name, column in CONTRACT.items()
-        if not column.nullable and column.server_default is not None
+        if not column.nullable and isinstance(column.server_default, sa.DefaultClause)
     }
     defaults["recorded_at"] = "m.completed_at" if "completed_at" in given else "NULL"
     values = {name: f'm."{name}"' if name in given else defaults.get(name, "NULL") for name in CONTRACT}
@@ -145,7 +146,7 @@ def as_guest(connection: psycopg.Connection) -> Iterator[None]:
     if read_mapping(connection) is None:
         yield
         return
-    before = dict(
+    before: dict[str, int] = dict(
         connection.execute("SELECT name, setting::int FROM pg_settings WHERE name = ANY(%s)", ([*GUEST_MS],)).fetchall()
     )
     limits = {name: min(limit, before[name] or limit) for name, limit in GUEST_MS.items()}
