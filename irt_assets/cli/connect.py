@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
+from psycopg import Connection
 
 from irt_assets.blocks import table as table_of
 from irt_assets.cli.console import Yes, confirm, print_blocks, say
 from irt_assets.cli.installation import current_database, os_user
+from irt_assets.common.wording import counted
 from irt_assets.responses.own_tables import Proposal, Relation, first_rows, propose, relation_named
+from irt_assets.responses.own_tables_check import check as check_rows
 from resources.failures import PermanentFailure
 from resources.postgres.database import one_value
-from resources.postgres.own_log import connect_log, disconnect_log, read_mapping, sql_type
+from resources.postgres.own_log import column_types, connect_log, disconnect_log, read_mapping, sql_type
 
 app = typer.Typer(no_args_is_help=True)
 SHOWN = 20
@@ -46,15 +49,21 @@ def log(
             disconnect_log(connection)
         say("the log is response_log; the tables of your own are as they were")
         return
+    if check and table is None and sql is None:
+        with database.connect() as connection:
+            if (stored := read_mapping(connection)) is None:
+                raise PermanentFailure("the log is response_log: name the table to check, SCHEMA.TABLE, or --sql FILE")
+            _check(connection, stored.query, list(column_types(connection, stored.query)))
     with database.connect() as connection:
         if (table is None) == (sql is None):
             raise PermanentFailure("name the table of answers, SCHEMA.TABLE, or a SELECT with --sql FILE")
         relation = relation_named(connection, table) if table else _select(sql)
         proposal = propose(connection, relation, given=_given(mapped or []), zone=zone)
         _show(proposal, first_rows(connection, proposal, SHOWN))
+        if check:
+            _check(connection, proposal.query, list(proposal.cells))
         here = one_value(connection, "SELECT count(*) FROM response_log")
         connected = read_mapping(connection)
-        connection.rollback()
     if here:
         say(f"response_log holds {here:,} answers, which nobody reads from then on: an installation has one log")
     instead = f", in the place of {connected.source}" if connected else ""
@@ -77,6 +86,18 @@ def _given(mapped: Sequence[str]) -> dict[str, str]:
     if wrong := [text for text, (_, equals, _) in zip(mapped, pairs, strict=True) if not equals]:
         raise PermanentFailure(f"--map takes OURS=THEIRS, such as user_id=student_id, not {wrong[0]!r}")
     return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
+
+
+def _check(connection: Connection, query: str, given: Sequence[str]) -> NoReturn:
+    """Exits with 1 where something is wrong, with 0 where nothing is."""
+    found = check_rows(connection, query, given, say)
+    connection.rollback()
+    for number, finding in enumerate(found, 1):
+        say(f"\n{number}. {finding.what}\n   {finding.consequence}")
+        for line in filter(None, (finding.row, finding.statement)):
+            say(f"   {line}")
+    say(f"\n{counted(len(found), 'fault')} found; nothing was changed, and no statement was run")
+    raise typer.Exit(1 if found else 0)
 
 
 def _show(proposal: Proposal, rows: Sequence[dict[str, object]]) -> None:

@@ -144,7 +144,7 @@ def _types(connection: psycopg.Connection, query: str) -> dict[str, str]:
 def _expression(connection: psycopg.Connection, ours: str, text: str, columns: Mapping[str, str]) -> str:
     if text not in columns:
         return text
-    column = sql.Identifier("s", text).as_string(connection)
+    column = sql.Identifier(text).as_string(connection)
     in_seconds = ours == "response_time_ms" and columns[text] in NUMBERS and SECONDS.search(text)
     return f"{column} * 1000" if in_seconds else column
 
@@ -167,7 +167,7 @@ def _converted(ours: str, value: str, kind: str, zone: str | None) -> str:
         return f"round({value})::{wanted}" if kind not in WHOLE else f"({value})::{wanted}"
     if wanted == "integer" and kind == "boolean":
         return f"({value})::integer"
-    example = IN_SQL[wanted].format(column=value.removeprefix("s."))
+    example = IN_SQL[wanted].format(column=value.replace('"', ""))
     raise PermanentFailure(
         f"{ours} ({value}) is {kind}, and we need {wanted}: say what it means, such as --map '{ours}={example}'"
     )

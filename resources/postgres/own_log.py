@@ -5,12 +5,16 @@ What does not belong here: proposing a mapping, and judging what it reads (see `
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import psycopg
+import sqlalchemy as sa
+from psycopg.pq import TransactionStatus
 from psycopg.types.json import Jsonb
 from sqlalchemy.dialects import postgresql
 
@@ -18,8 +22,13 @@ from resources.failures import PermanentFailure
 from resources.postgres.database import first_column, one_value, record
 from resources.tables import VIEWS, response_log
 
+P = ParamSpec("P")
+T = TypeVar("T")
+Reader = Callable[Concatenate[psycopg.Connection, P], T]
 CONTRACT = {"id" if column.name == "attempt_id" else column.name: column for column in response_log.columns}
 """The columns that a mapping gives, by their names in the view `attempt`."""
+GUEST_MS = {"lock_timeout": 2_000, "statement_timeout": 300_000}
+"""How long a read of the company's tables waits for a lock, and lasts: what queues behind would stop their service."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +54,9 @@ def sql_type(name: str) -> str:
 def answers_query(query: str, given: Collection[str]) -> str:
     """The rows of `query`, which has the columns `given`, with all columns of CONTRACT in their types."""
     defaults = {
-        name: column.server_default.arg.text  # type: ignore[union-attr]
+        name: str(column.server_default.arg)
         for name, column in CONTRACT.items()
-        if not column.nullable and column.server_default is not None
+        if not column.nullable and isinstance(column.server_default, sa.DefaultClause)
     }
     defaults["recorded_at"] = "m.completed_at" if "completed_at" in given else "NULL"
     values = {name: f'm."{name}"' if name in given else defaults.get(name, "NULL") for name in CONTRACT}
@@ -128,6 +137,43 @@ def make_log_view_again(connection: psycopg.Connection) -> str | None:
             "view attempt has no rows"
         )
     return None
+
+
+@contextmanager
+def as_guest(connection: psycopg.Connection) -> Iterator[None]:
+    """Within the block, where the log is in the company's tables, no statement of the caller's transaction waits longer
+    for a lock, nor takes longer, than GUEST_MS."""
+    if read_mapping(connection) is None:
+        yield
+        return
+    before: dict[str, int] = dict(
+        connection.execute("SELECT name, setting::int FROM pg_settings WHERE name = ANY(%s)", ([*GUEST_MS],)).fetchall()
+    )
+    limits = {name: min(limit, before[name] or limit) for name, limit in GUEST_MS.items()}
+    _set_locally(connection, limits)
+    try:
+        yield
+    finally:
+        if connection.info.transaction_status == TransactionStatus.INTRANS:
+            _set_locally(connection, before)
+
+
+def reads_log(
+    function: Callable[Concatenate[psycopg.Connection, P], T],
+) -> Callable[Concatenate[psycopg.Connection, P], T]:
+    """A function of a connection that reads the log, `as_guest`."""
+
+    @wraps(function)
+    def reading(connection: psycopg.Connection, *args: P.args, **kwargs: P.kwargs) -> T:
+        with as_guest(connection):
+            return function(connection, *args, **kwargs)
+
+    return reading
+
+
+def _set_locally(connection: psycopg.Connection, values: Mapping[str, int]) -> None:
+    for name, value in values.items():
+        connection.execute("SELECT set_config(%s, %s, true)", (name, str(value)))
 
 
 def own_relations(connection: psycopg.Connection) -> list[str]:

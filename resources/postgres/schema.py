@@ -45,6 +45,13 @@ def is_ours(_object: Any, name: str | None, type_: str, _reflected: bool, _compa
     return type_ != "table" or name in METADATA.tables
 
 
+def driver_of(connection: sa.Connection) -> psycopg.Connection:
+    """The driver's connection below SQLAlchemy's."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    return driver
+
+
 def upgrade(database: Database) -> None:
     """`alembic upgrade head`: bring `database` to the newest schema, and make the next months' partitions of the log.
 
@@ -136,7 +143,7 @@ def drift(database: Database) -> list[str]:
             differences = [_in_words(change) for change in flat]
         said = [str(one.message) for one in noted]
         differences += [one.replace("cannot be modified", "differs") for one in said if one.startswith(COMPUTED)]
-        differences += _key_differences(connection) + _view_differences(connection.connection.driver_connection)
+        differences += _key_differences(connection) + _view_differences(driver_of(connection))
         transaction.rollback()
     engine.dispose()
     return differences

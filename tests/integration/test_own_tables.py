@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from irt_assets.backup.places import FolderPlace
 from irt_assets.backup.restore import restore_backup
+from irt_assets.responses.own_tables import propose, relation_named
+from irt_assets.responses.own_tables_check import Finding as Fault
+from irt_assets.responses.own_tables_check import check
 from resources.doctor import Finding, diagnose
+from resources.failures import PermanentFailure
 from resources.postgres import schema
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.postgres.own_log import make_log_view_again
+from resources.postgres.own_log import as_guest, make_log_view_again
+from resources.postgres.warehouse import read_arrow
 from resources.settings import Settings
 from tests.helpers.rooms import rows, run_sql
 from tests.helpers.typed import Irt, IrtOf
@@ -141,3 +147,143 @@ def test_a_backup_is_restored_where_the_tables_are_not(
             rows(there, "SELECT count(*) FROM answers_of_june")[0][0]
             == rows(database, "SELECT count(*) FROM answers_of_june")[0][0]
         )
+
+
+# -- the contract, a rule a test ---------------------------------------------------------------------
+
+
+def found(database: Database, table: str = "exam.answers", **given: str) -> tuple[list[Fault], list[str]]:
+    """What the check finds, and what it notes."""
+    with database.connect() as connection:
+        proposal = propose(connection, relation_named(connection, table), given=given, zone=None)
+        notes: list[str] = []
+        faults = check(connection, proposal.query, list(proposal.cells), notes.append)
+        connection.rollback()
+    return faults, notes
+
+
+@pytest.mark.parametrize(
+    ("damage", "given", "said"),
+    [
+        ("UPDATE exam.answers SET remarks = ''", {"id": "remarks"}, "1,000 answers of 1,000 without an id"),
+        ("SELECT", {"id": "question_id"}, "an id stands more than once: there are 993 answers more than ids"),
+        ("SELECT", {"id": "row_number() OVER ()"}, "the mapping numbers rows with a window function"),
+        ("UPDATE exam.answers SET student_id = '' WHERE id = 7", {}, "one answer of 1,000 without a user_id"),
+        ("UPDATE exam.answers SET question_id = '' WHERE id = 7", {}, "one answer of 1,000 without an item_id"),
+        (
+            "SELECT",
+            {"completed_at": "nullif(answered_at, '2026-06-01 15:00+00')"},
+            "one answer of 1,000 without a complet",
+        ),
+        (
+            "UPDATE exam.answers SET answered_at = now() + interval '1 day' WHERE id = 7",
+            {},
+            "one answer of 1,000 in the fu",
+        ),
+        (
+            "ALTER TABLE exam.answers ADD updated_at timestamptz DEFAULT '2026-06-05 00:00+00'",
+            {"completed_at": "coalesce(updated_at, answered_at)"},
+            "completed_at moves when the row is written again",
+        ),
+        ("SELECT", {"correct": "coalesce(is_correct, false)"}, "correct is false where it is unknown"),
+        (
+            "UPDATE exam.answers SET is_correct = false, time_spent_sec = NULL WHERE id <= 200",
+            {},
+            "100% of the answers without a time are wrong",
+        ),
+        (
+            "UPDATE exam.answers SET time_spent_sec = 0 WHERE id <= 200",
+            {},
+            "200 answers of 1,000 with a response_time_ms of 0",
+        ),
+        ("SELECT", {"response_time_ms": "coalesce(time_spent_sec, 0)"}, "response_time_ms is 0 where it is unknown"),
+        ("SELECT", {"mode": "'test'"}, "1,000 answers of 1,000 in a mode that is none"),
+        (
+            "SELECT",
+            {"recorded_at": "nullif(answered_at, '2026-06-01 15:00+00')"},
+            "one answer of 1,000 without a recorded_at",
+        ),
+        (
+            "UPDATE exam.answers SET answered_at = date_trunc('day', answered_at)",
+            {"session_id": "answered_at::text", "user_id": "answered_at::text"},
+            "sessions have one time for all their answers",
+        ),
+    ],
+)
+def test_the_check_names_a_broken_rule_with_a_row_and_what_to_do(
+    typed: Irt, database: Database, damage: str, given: dict[str, str], said: str
+) -> None:
+    sound, _ = found(database)
+    run_sql(database, damage)
+    faults, _ = found(database, **given)
+    new = [one for one in faults if one.what not in {fault.what for fault in sound}]
+    fitting = [one for one in new if said in one.what]
+    assert len(fitting) == 1, [one.what for one in faults]
+    assert fitting[0].consequence
+    assert "irt connect log" in fitting[0].statement
+
+
+@pytest.mark.parametrize(
+    ("change", "given", "said"),
+    [
+        ("ALTER TABLE exam.answers ALTER answered_at TYPE timestamp", {}, "--zone Asia/Seoul"),
+        (
+            "ALTER TABLE exam.answers ALTER is_correct TYPE integer USING is_correct::integer",
+            {},
+            "correct=is_correct = 1",
+        ),
+        ("ALTER TABLE exam.answers ALTER answered_at TYPE bigint USING 1", {}, "to_timestamp(answered_at / 1000.0)"),
+        ("ALTER TABLE exam.answers RENAME id TO number", {}, "--map id=COLUMN"),
+        ("SELECT", {"topic_id": "remarks"}, "--map topic_id=…: no column of ours"),
+        ("SELECT", {"hint_used": "true"}, "--map hint_used=…: no column of ours"),
+        ("SELECT", {"correct": "is_right"}, 'column "is_right" does not exist'),
+    ],
+)
+def test_what_does_not_say_what_it_means_is_refused_with_the_way_out(
+    typed: Irt, database: Database, change: str, given: dict[str, str], said: str
+) -> None:
+    run_sql(database, change)
+    with pytest.raises(PermanentFailure) as refused:
+        found(database, **given)
+    assert said in str(refused.value)
+
+
+def test_columns_that_are_null_are_named_with_what_is_off(typed: Irt, database: Database) -> None:
+    _, notes = found(database)
+    always = {note.split()[0]: note for note in notes if "always null" in note}
+    assert always.keys() == {"form_id", "session_id", "position", "started_at", "response", "hints_used"}
+    assert "A_t" in always["hints_used"]
+
+
+def test_a_time_without_a_zone_is_read_by_the_clock_that_is_named(typed: Irt, database: Database) -> None:
+    run_sql(database, "ALTER TABLE exam.answers ALTER answered_at TYPE timestamp USING answered_at AT TIME ZONE 'UTC'")
+    assert typed("connect", "log", "exam.answers", "--zone", "Asia/Seoul", "--yes").code == 0
+    assert rows(database, "SELECT to_char(min(completed_at), 'DD HH24:MI') FROM attempt") == [("01 00:00",)]
+
+
+def test_the_statements_of_the_check_make_a_month_and_a_learner_quick(connected: Irt, database: Database) -> None:
+    checked = connected("connect", "log", "--check")
+    statements = [line.strip() for line in checked.out.splitlines() if "CREATE INDEX CONCURRENTLY" in line]
+    assert (checked.code, len(statements)) == (1, 2)
+    with database.connect() as connection:
+        connection.autocommit = True
+        for statement in statements:
+            connection.execute(statement.encode())
+    assert connected("connect", "log", "--check").code == 0
+
+
+def test_a_read_of_the_view_waits_two_seconds_for_a_lock_and_then_gives_way(connected: Irt, database: Database) -> None:
+    with database.connect() as theirs, database.connect() as ours:
+        theirs.execute("ALTER TABLE exam.answers ADD COLUMN marked_by text")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            read_arrow(ours, "SELECT count(*) FROM attempt")
+        theirs.rollback()
+    with database.connect() as ours:
+        ours.execute("SET LOCAL statement_timeout = '1s'")
+        with as_guest(ours):
+            assert shown(ours) == ("2s", "1s")
+        assert shown(ours) == ("0", "1s")
+
+
+def shown(connection: psycopg.Connection) -> tuple[str, str]:
+    return tuple(connection.execute(f"SHOW {name}").fetchone()[0] for name in ("lock_timeout", "statement_timeout"))
