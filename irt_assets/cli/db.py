@@ -24,7 +24,7 @@ def upgrade() -> None:
     """Bring the schema to the newest version (the same as `alembic upgrade head`)."""
     database = database_as_it_is()
     schema.upgrade(database)
-    out.print(f"schema is at {schema_version(database).revision}")
+    out.print(f"schema is at {schema_version(database).revision}, with its tables in {database.schema}")
 
 
 @app.command()
@@ -50,8 +50,8 @@ def adopt_folder(
 
 @app.command()
 def url() -> None:
-    """Print the database in use, with its password; starts the embedded one."""
-    print(database_as_it_is().url)  # noqa: T201 - for command substitution, untouched by any formatting
+    """Print the address of our tables, with its password, for psql "$(irt db url)"; starts the embedded server."""
+    print(database_as_it_is().own_url)  # noqa: T201 - for command substitution, untouched by any formatting
 
 
 @app.command()

@@ -25,6 +25,7 @@ from psycopg import sql
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock, first_column
 from resources.postgres.schema_version import number, schema_version
+from resources.postgres.schemas import make_schemas
 from resources.tables import METADATA, VIEWS
 
 KEPT = (
@@ -45,7 +46,7 @@ def is_ours(_object: Any, name: str | None, type_: str, _reflected: bool, _compa
 
 
 def upgrade(database: Database) -> None:
-    """`alembic upgrade head`: bring `database` to the newest schema. Safe to repeat, and for two at once.
+    """Make the schemas, then `alembic upgrade head`. Safe to repeat, and for two at once.
 
     A newer schema that serves this code stays as it is. PermanentFailure where it does not, and where the schema is
     from before the first migration.
@@ -55,6 +56,7 @@ def upgrade(database: Database) -> None:
         if version.fault:
             raise PermanentFailure(version.fault)
         return
+    make_schemas(database)
     config = _alembic()
     config.attributes["database"] = database
     alembic.command.upgrade(config, "head")
