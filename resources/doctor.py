@@ -30,6 +30,7 @@ from resources.failures import PermanentFailure, TransientFailure
 from resources.files.object_store import BucketStore, FolderStore, object_store
 from resources.files.typesetting import pdf_problem
 from resources.postgres.database import Database, embedded_postgres
+from resources.postgres.elsewhere import not_ours
 from resources.postgres.schema import drift
 from resources.postgres.schema_version import schema_version
 from resources.serving import traces
@@ -202,6 +203,9 @@ def _schema(database: Database) -> Iterator[Finding]:
         yield Finding("schema", "warn", f"{current}, but " + "; ".join(differences), fix)
     else:
         yield Finding("schema", "ok", f"{current}, the newest")
+    if others := list(not_ours(database)):
+        fix = 'Read ours: psql "$(irt db url)", or make views of them: irt db views --in SCHEMA'
+        yield Finding("tables of our names", "warn", "; ".join(others), fix)
 
 
 def _store(settings: Settings) -> Iterator[Finding]:

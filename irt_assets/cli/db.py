@@ -8,9 +8,11 @@ import typer
 
 from irt_assets.cli.console import confirm, out, say
 from irt_assets.cli.installation import current_database, current_settings, database_as_it_is
+from irt_assets.common.wording import counted
 from resources.failures import PermanentFailure
 from resources.files import folder_claim
-from resources.postgres import schema
+from resources.postgres import elsewhere, schema
+from resources.postgres import roles as roles_sql
 from resources.postgres.database import embedded_postgres
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.postgres.schema_version import schema_version
@@ -52,6 +54,38 @@ def adopt_folder(
 def url() -> None:
     """Print the address of our tables, with its password, for psql "$(irt db url)"; starts the embedded server."""
     print(database_as_it_is().own_url)  # noqa: T201 - for command substitution, untouched by any formatting
+
+
+@app.command()
+def roles(
+    own_table: Annotated[
+        list[str] | None,
+        typer.Option(help="A table of yours, SCHEMA.TABLE, that the owner reads; may be repeated."),
+    ] = None,
+    owner: Annotated[str, typer.Option(help="Role of migrations, daemon and imports.")] = "irt_owner",
+    service: Annotated[str, typer.Option(help="Role of θ API and dashboard, which make no table.")] = "irt_service",
+    reader: Annotated[str, typer.Option(help="Role of people, who read our tables.")] = "irt_reader",
+) -> None:
+    """Print the SQL by which the database's administrator makes our roles and schemas; nothing is run."""
+    database = database_as_it_is()
+    lines = roles_sql.statements(
+        roles_sql.Roles(owner, service, reader),
+        database=database.name,
+        schema=database.schema,
+        dagster_schema=current_settings().irt_dagster_schema,
+        own_tables=own_table or [],
+    )
+    print("\n".join(lines))  # noqa: T201 - for psql, untouched by any formatting
+
+
+@app.command()
+def views(
+    schema: Annotated[str, typer.Option("--in", help="Schema for the views.", metavar="SCHEMA")],
+    drop: Annotated[bool, typer.Option("--drop", help="Remove the views that were made there.")] = False,
+) -> None:
+    """Make views by our tables' names in another schema, for programs that read them there."""
+    names = (elsewhere.drop_views if drop else elsewhere.make_views)(current_database(), schema)
+    out.print(f"{counted(len(names), 'view')} {'removed from' if drop else 'made in'} {schema}")
 
 
 @app.command()

@@ -78,6 +78,12 @@ class Database:
         return with_search_path(self.url, self.schema)
 
     @property
+    def name(self) -> str:
+        """The database's name, without connecting."""
+        address = parameters(self.url)
+        return str(address.get("dbname") or address.get("user"))
+
+    @property
     def own(self) -> OwnSchema:
         """Our schema here. It is looked up by the first connection, and stays the same for this object."""
         if self._own is None:

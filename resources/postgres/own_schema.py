@@ -16,6 +16,8 @@ from resources.settings import Settings
 VERSION_TABLE = "irt_alembic_version"
 BESIDE_OTHERS = "irt"
 """The schema of a new installation in a database whose tables are in `public`."""
+SERVERS_PATH = '"$user", public'
+"""The search path of a role for which nobody set one."""
 PROOF = "-c irt.options=taken"
 """Sent with the other options, so that the server can be asked whether it got them: some poolers drop all of them."""
 _PATH_OPTION = re.compile(r"(?:-c\s*|--)search[_-]path=((?:\\.|\S)+)")
@@ -76,7 +78,8 @@ def find_own_schema(connection: psycopg.Connection, named: str | None) -> OwnSch
     row = connection.execute(_LOOK, (VERSION_TABLE,)).fetchone()
     assert row is not None
     seen, path, zone, takes_options, holders = row
-    schema = named or _held(holders, first_of(path)) or _for_new(connection, first_of(path))
+    of_role = None if path == SERVERS_PATH else first_of(path)
+    schema = named or _held(holders, of_role) or _for_new(connection, of_role)
     if takes_options and seen != [schema]:
         connection.execute("SELECT set_config('search_path', %s, false)", (quoted(schema),))
     if not takes_options and (seen, zone) != ([schema], "UTC"):
