@@ -12,9 +12,10 @@ from irt_assets.common.wording import counted
 from resources.failures import PermanentFailure
 from resources.files import folder_claim
 from resources.postgres import elsewhere, schema
-from resources.postgres import roles as roles_sql
 from resources.postgres.database import embedded_postgres
+from resources.postgres.database_url import with_search_path
 from resources.postgres.embedded_postgres import EmbeddedPostgres
+from resources.postgres.roles import role_statements
 from resources.postgres.schema_version import schema_version
 from resources.settings import private_home
 
@@ -53,7 +54,8 @@ def adopt_folder(
 @app.command()
 def url() -> None:
     """Print the address of our tables, with its password, for psql "$(irt db url)"; starts the embedded server."""
-    print(database_as_it_is().own_url)  # noqa: T201 - for command substitution, untouched by any formatting
+    database = database_as_it_is()
+    print(with_search_path(database.url, database.schema))  # noqa: T201 - for command substitution, untouched by any formatting
 
 
 @app.command()
@@ -68,14 +70,17 @@ def roles(
 ) -> None:
     """Print the SQL by which the database's administrator makes our roles and schemas; nothing is run."""
     database = database_as_it_is()
-    lines = roles_sql.statements(
-        roles_sql.Roles(owner, service, reader),
-        database=database.name,
+    address = database.arguments()
+    statements = role_statements(
+        own_table or [],
+        owner=owner,
+        service=service,
+        reader=reader,
+        database=address.get("dbname") or address["user"],
         schema=database.schema,
-        dagster_schema=current_settings().irt_dagster_schema,
-        own_tables=own_table or [],
+        dagster=current_settings().irt_dagster_schema,
     )
-    print("\n".join(lines))  # noqa: T201 - for psql, untouched by any formatting
+    print("\n".join(statements))  # noqa: T201 - for psql, untouched by any formatting
 
 
 @app.command()

@@ -11,7 +11,7 @@ from dagster import DagsterInstance
 from irt_assets.common.environment import dagster_environment
 from resources.dagster_compat import keep_connections, wait_for_database
 from resources.postgres.database import Database, advisory_lock
-from resources.postgres.schemas import claim_dagster_schema
+from resources.postgres.schemas import make_schemas
 from resources.settings import Settings
 
 
@@ -25,7 +25,7 @@ def dagster_instance(settings: Settings, database: Database) -> Iterator[Dagster
     before = dict(os.environ)
     os.environ.update(environment)
     try:
-        claim_dagster_schema(database)
+        make_schemas(database)
         with database.connect() as one_at_a_time:
             advisory_lock(one_at_a_time, "dagster's tables")
             instance = DagsterInstance.from_config(environment["DAGSTER_HOME"])

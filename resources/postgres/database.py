@@ -73,17 +73,6 @@ class Database:
         return for_sqlalchemy(with_search_path(self.url, self.settings.irt_dagster_schema), "psycopg2")
 
     @property
-    def own_url(self) -> str:
-        """The address for other programs, with the search path of our connections."""
-        return with_search_path(self.url, self.schema)
-
-    @property
-    def name(self) -> str:
-        """The database's name, without connecting."""
-        address = parameters(self.url)
-        return str(address.get("dbname") or address.get("user"))
-
-    @property
     def own(self) -> OwnSchema:
         """Our schema here. It is looked up by the first connection, and stays the same for this object."""
         if self._own is None:

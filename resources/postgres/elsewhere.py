@@ -12,28 +12,28 @@ import psycopg
 from psycopg import sql
 
 from resources.failures import PermanentFailure
-from resources.postgres.database import Database, first_column, one_value
+from resources.postgres.database import Database, one_value
 from resources.postgres.own_schema import VERSION_TABLE
 from resources.tables import METADATA, VIEWS
 
 NAMES = (*METADATA.tables, *VIEWS)
 WAIT = "SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '2s'"
 """We are guests there: what takes longer to read stays unknown."""
-WHEN_WRITTEN = ("updated_at", "completed_at", "created_at")
-_OURS_THERE = """
-SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace(quote_ident(%s)) AND relkind = 'v'
-  AND obj_description(oid, 'pg_class') = %s ORDER BY 1
+_THERE = """
+SELECT relname, coalesce(relkind = 'v' AND obj_description(oid, 'pg_class') = %s, false) FROM pg_class
+WHERE relnamespace = to_regnamespace(quote_ident(%s)) AND relname = ANY(%s) ORDER BY 1
 """
 _NOT_OURS = """
-SELECT n.nspname, c.relname, nullif(c.reltuples, -1)::bigint, ARRAY(
-         SELECT attname::text FROM pg_attribute
-         WHERE attrelid = c.oid AND attname = ANY(%(when)s) AND NOT attisdropped)
+SELECT n.nspname, c.relname, greatest(c.reltuples, 0)::bigint, (
+         SELECT format('SELECT to_char(greatest(%%s), ''FMMonth YYYY'')',
+                       string_agg(format('max(%%I)::timestamptz', attname), ', ')) FROM pg_attribute
+         WHERE attrelid = c.oid AND attname IN ('updated_at', 'completed_at', 'created_at') AND NOT attisdropped
+         HAVING count(*) > 0)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relname = ANY(%(names)s) AND c.relkind IN ('r', 'p', 'f', 'm', 'v') AND n.nspname !~ '^pg_'
-  AND n.nspname NOT IN ('information_schema', current_schema(), %(dagster)s)
-  AND obj_description(c.oid, 'pg_class') IS DISTINCT FROM %(mark)s
-  AND NOT EXISTS (SELECT FROM pg_class v WHERE v.relnamespace = n.oid AND v.relname = %(version)s)
-  AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+WHERE c.relname = ANY(%s) AND c.relkind IN ('r', 'p', 'f', 'm', 'v') AND n.nspname !~ '^pg_'
+  AND n.nspname NOT IN ('information_schema', current_schema(), %s)
+  AND obj_description(c.oid, 'pg_class') IS DISTINCT FROM %s
+  AND NOT EXISTS (SELECT FROM pg_class v WHERE v.relnamespace = n.oid AND v.relname = %s)
 ORDER BY 1, 2
 """
 
@@ -44,13 +44,10 @@ def make_views(database: Database, schema: str) -> list[str]:
     Raises PermanentFailure, and makes none, where a name is taken there by something else.
     """
     with database.connect() as connection:
-        ours = first_column(connection, _OURS_THERE, (schema, _mark(database)))
-        there = "SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace(quote_ident(%s)) ORDER BY 1"
-        taken = set(first_column(connection, there, (schema,))) & set(NAMES) - set(ours)
-        if taken:
+        if taken := [name for name, is_ours in _there(connection, database, schema) if not is_ours]:
             raise PermanentFailure(
-                f"The schema {schema} has tables or views by these names already: {', '.join(sorted(taken))}. No view "
-                "was made: name another schema, or rename those"
+                f"The schema {schema} has tables or views by these names already: {', '.join(taken)}. No view was "
+                "made: name another schema, or rename those"
             )
         for name in NAMES:
             view, table = sql.Identifier(schema, name), sql.Identifier(database.schema, name)
@@ -62,7 +59,7 @@ def make_views(database: Database, schema: str) -> list[str]:
 def drop_views(database: Database, schema: str) -> list[str]:
     """Remove from another schema the views that `make_views` made there, and nothing else: their names."""
     with database.connect() as connection:
-        ours = first_column(connection, _OURS_THERE, (schema, _mark(database)))
+        ours = [name for name, is_ours in _there(connection, database, schema) if is_ours]
         for name in ours:
             connection.execute(sql.SQL("DROP VIEW {}").format(sql.Identifier(schema, name)))
     return ours
@@ -70,27 +67,14 @@ def drop_views(database: Database, schema: str) -> list[str]:
 
 def not_ours(database: Database) -> Iterator[str]:
     """Each table or view by one of our names in another schema, with its rows and when it was last written."""
-    values = {
-        "names": list(NAMES),
-        "when": list(WHEN_WRITTEN),
-        "dagster": database.settings.irt_dagster_schema,
-        "mark": _mark(database),
-        "version": VERSION_TABLE,
-    }
+    values = (list(NAMES), database.settings.irt_dagster_schema, _mark(database), VERSION_TABLE)
     with database.connect() as connection:
-        for schema, name, estimate, columns in connection.execute(_NOT_OURS, values).fetchall():
-            table = sql.Identifier(schema, name)
-            counted = _read_in_time(connection, sql.SQL("SELECT count(*) FROM {}").format(table))
-            rows = estimate if counted is None else counted
-            size = "rows unknown" if rows is None else f"{rows:,} rows"
-            yield f"{schema}.{name}: {size}{_last_write(connection, table, columns)}: not ours"
-
-
-def _last_write(connection: psycopg.Connection, table: sql.Identifier, columns: list[str]) -> str:
-    times = sql.SQL(", ").join(sql.SQL("max({})::timestamptz").format(sql.Identifier(column)) for column in columns)
-    newest = sql.SQL("SELECT to_char(greatest({}), 'FMMonth YYYY') FROM {}").format(times, table)
-    month = _read_in_time(connection, newest) if columns else None
-    return f", last written in {month}" if month else ""
+        for schema, name, estimate, newest in connection.execute(_NOT_OURS, values).fetchall():
+            of = sql.SQL(" FROM {}").format(sql.Identifier(schema, name))
+            rows = _read_in_time(connection, sql.SQL("SELECT count(*)") + of)
+            month = _read_in_time(connection, sql.SQL(newest) + of) if newest else None
+            written = f", last written in {month}" if month else ""
+            yield f"{schema}.{name}: {estimate if rows is None else rows:,} rows{written}: not ours"
 
 
 def _read_in_time(connection: psycopg.Connection, query: sql.Composed) -> Any:
@@ -101,6 +85,11 @@ def _read_in_time(connection: psycopg.Connection, query: sql.Composed) -> Any:
             return one_value(connection, query)
     except psycopg.Error:
         return None
+
+
+def _there(connection: psycopg.Connection, database: Database, schema: str) -> list[tuple[str, bool]]:
+    """What has one of our names in a schema, and whether it is a view that we made there."""
+    return connection.execute(_THERE, (_mark(database), schema, list(NAMES))).fetchall()
 
 
 def _mark(database: Database) -> str:

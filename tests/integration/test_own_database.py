@@ -29,8 +29,8 @@ from resources.postgres.daemon_lock import DaemonLock
 from resources.postgres.database import Database, advisory_lock
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.postgres.own_schema import VERSION_TABLE
-from resources.postgres.roles import Roles, statements
-from resources.postgres.schemas import claim_dagster_schema
+from resources.postgres.roles import role_statements
+from resources.postgres.schemas import make_schemas
 from resources.settings import Settings
 from services.dashboard.reader import Reader
 from services.dashboard.server import build_app
@@ -55,7 +55,7 @@ INSERT INTO question VALUES (1, '{"irt": {"a": 1.1}}');
 INSERT INTO weekly_kpi SELECT n::text, '2026-09-07', '{}', '2026-09-14' FROM generate_series(1, 12000) n;
 INSERT INTO exam_results VALUES (1, 'ann', '{}');
 """
-ROLES = Roles("their_owner", "their_service", "their_reader")
+ROLES = {"owner": "their_owner", "service": "their_service", "reader": "their_reader"}
 
 
 @dataclass
@@ -96,10 +96,11 @@ class Company:
 
     def with_roles(self, own_schema: str = "irt", *own_tables: str) -> None:
         """The administrator runs what `irt db roles` prints."""
-        lines = statements(
-            ROLES, database=self.name, schema=own_schema, dagster_schema="dagster", own_tables=own_tables
+        names = {"database": self.name, "schema": own_schema, "dagster": "dagster"}
+        self.run(
+            *role_statements(own_tables, **ROLES, **names),
+            *(f"ALTER ROLE {role} PASSWORD 'theirs'" for role in ROLES.values()),
         )
-        self.run("\n".join(lines), *(f"ALTER ROLE {role} PASSWORD 'theirs'" for role in vars(ROLES).values()))
 
 
 @contextmanager
@@ -110,7 +111,7 @@ def made_database(server: str, name: str, home: Path) -> Iterator[Company]:
             yield Company(server, name, home)
         finally:
             admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
-            for role in vars(ROLES).values():
+            for role in ROLES.values():
                 admin.execute(f"DROP ROLE IF EXISTS {role}".encode())
 
 
@@ -133,7 +134,7 @@ def test_beside_their_tables_an_unprivileged_owner_upgrades_twice_and_touches_no
     company.run("REVOKE ALL ON SCHEMA public FROM PUBLIC")
     company.with_roles("irt", "public.exam_results")
     before = company.dump("irt", "dagster")
-    owner = company.settings(ROLES.owner)
+    owner = company.settings(ROLES["owner"])
     for _ in range(2):
         typed = irt(owner)("db", "upgrade")
         assert (typed.code, typed.out.endswith("with its tables in irt\n")) == (0, True), typed.err
@@ -144,7 +145,7 @@ def test_beside_their_tables_an_unprivileged_owner_upgrades_twice_and_touches_no
     assert VERSION_TABLE in tables_in(company, "irt")
     assert {"runs", "event_logs", "alembic_version"} <= tables_in(company, "dagster")
     assert schema.drift(Database(owner)) == []
-    with psycopg.connect(company.url(ROLES.owner)) as connection:
+    with psycopg.connect(company.url(ROLES["owner"])) as connection:
         assert connection.execute("SELECT id FROM public.exam_results").fetchall() == [(1,)]
         for refused in ("CREATE TABLE public.more (id int)", "CREATE SCHEMA more", "SELECT * FROM public.question"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
@@ -154,7 +155,7 @@ def test_beside_their_tables_an_unprivileged_owner_upgrades_twice_and_touches_no
 def test_each_role_does_what_it_is_for_and_no_more(company: Company, shared: Path) -> None:
     """A month is calibrated as the owner, θ and the dashboard are served without any DDL, people only read."""
     company.with_roles()
-    owner, service = company.settings(ROLES.owner), company.settings(ROLES.service)
+    owner, service = company.settings(ROLES["owner"]), company.settings(ROLES["service"])
     schema.upgrade(Database(owner))
     database, now = documents.live(owner)
     with dagster_instance(owner, database):
@@ -182,7 +183,7 @@ def test_each_role_does_what_it_is_for_and_no_more(company: Company, shared: Pat
                 connection.execute(refused.encode())
 
     found = 0
-    with psycopg.connect(company.url(ROLES.reader)) as connection:
+    with psycopg.connect(company.url(ROLES["reader"])) as connection:
         for statement in documents.statements(shared):
             rows = connection.execute(statement.encode()).fetchall()
             found += bool(rows) or documents.MAY_BE_EMPTY in statement
@@ -277,7 +278,7 @@ def test_a_pooler_without_options_is_taken_only_where_the_role_s_own_path_is_rig
 ) -> None:
     """As PgBouncer answers, and as one that was told to ignore options."""
     company.with_roles()
-    schema.upgrade(Database(company.settings(ROLES.owner)))
+    schema.upgrade(Database(company.settings(ROLES["owner"])))
     real, refuses = psycopg.Connection.connect.__func__, [True]  # type: ignore[attr-defined]
 
     def connect(cls: type, *arguments: object, **named: object) -> object:
@@ -288,12 +289,12 @@ def test_a_pooler_without_options_is_taken_only_where_the_role_s_own_path_is_rig
 
     monkeypatch.setattr(psycopg.Connection, "connect", classmethod(connect))
     for refuses[0] in (True, False):
-        database = Database(company.settings(ROLES.owner))
+        database = Database(company.settings(ROLES["owner"]))
         for _ in range(2):
             with database.connect() as connection:
                 assert connection.execute("SELECT current_schema()").fetchone() == ("irt",)
         with pytest.raises(PermanentFailure, match="takes no options, so that Dagster"):
-            claim_dagster_schema(database)
+            make_schemas(database)
         with pytest.raises(PermanentFailure, match=r"ALTER ROLE \S+ IN DATABASE \S+ SET search_path = irt;"):
             Database(company.settings()).open()
 
@@ -309,7 +310,7 @@ def test_a_dagster_that_is_not_ours_is_refused_and_one_of_an_earlier_version_is_
     with dagster_instance(ours, Database(ours)):
         pass
     with pytest.raises(PermanentFailure, match=r"not ours.*it was ours"):
-        claim_dagster_schema(Database(company.settings()))
+        make_schemas(Database(company.settings()))
     company.run("COMMENT ON SCHEMA ours IS NULL")  # as an earlier version left it
     with dagster_instance(ours, Database(ours)):
         pass

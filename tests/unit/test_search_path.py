@@ -13,7 +13,7 @@ from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.postgres.database_url import with_search_path
 from resources.postgres.own_schema import first_of, named_schema, path_option
-from resources.postgres.roles import Roles, statements
+from resources.postgres.roles import role_statements
 from resources.settings import Settings, get_settings
 
 ROOT = Path(__file__).parents[2]
@@ -97,10 +97,8 @@ def test_a_name_that_no_schema_of_ours_can_have_is_refused(
 
 
 def test_where_our_tables_are_in_public_its_owner_stays() -> None:
-    lines = statements(
-        Roles("o", "s", "r"), database="d", schema="public", dagster_schema="dagster", own_tables=["exam.Results"]
-    )
-    text = "\n".join(lines)
+    names = {"owner": "o", "service": "s", "reader": "r", "database": "d", "schema": "public", "dagster": "dagster"}
+    text = "\n".join(role_statements(["exam.Results"], **names))
     assert 'GRANT USAGE, CREATE ON SCHEMA "public" TO "o"' in text
     assert 'ALTER SCHEMA "public"' not in text
     assert 'GRANT SELECT ON "exam"."Results" TO "o"' in text
