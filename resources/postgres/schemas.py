@@ -15,6 +15,10 @@ from resources.postgres.own_schema import VERSION_TABLE, relations_in
 MARK = "Dagster of irt-assets in the schema "
 """The comment on Dagster's schema, with the name of ours behind it."""
 MISSING = "SELECT name FROM unnest(%s::text[]) name WHERE to_regnamespace(quote_ident(name)) IS NULL"
+ARE_MADE = """
+SELECT to_regnamespace(quote_ident(%s)) IS NOT NULL
+   AND obj_description(to_regnamespace(quote_ident(%s)), 'pg_namespace') IS NOT DISTINCT FROM %s
+"""
 COMMENT = "SELECT obj_description(to_regnamespace(quote_ident(%s)), 'pg_namespace')"
 
 
@@ -32,13 +36,14 @@ def make_schemas(database: Database) -> list[str]:
         )
     try:
         with database.connect() as connection:
-            made = first_column(connection, MISSING, ([own, dagster],))
-            if not made and one_value(connection, COMMENT, (dagster,)) == MARK + own:
+            if one_value(connection, ARE_MADE, (own, dagster, MARK + own)):
                 return []
             connection.execute("SELECT pg_advisory_xact_lock(hashtext('schemas of irt-assets'))")
             made = first_column(connection, MISSING, ([own, dagster],))
             for name in made:
                 connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
+            if not one_value(connection, "SELECT has_schema_privilege(%s, 'CREATE')", (own,)):
+                raise psycopg.errors.InsufficientPrivilege(f"permission denied for schema {own}")
             _claim(connection, own, dagster)
     except psycopg.errors.InsufficientPrivilege as error:
         raise PermanentFailure(

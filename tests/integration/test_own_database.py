@@ -152,6 +152,18 @@ def test_beside_their_tables_an_unprivileged_owner_upgrades_twice_and_touches_no
                 connection.execute(refused.encode())
 
 
+def test_a_role_that_may_not_make_the_schemas_hears_whom_to_ask(company: Company, irt: IrtOf) -> None:
+    company.run("CREATE ROLE their_reader LOGIN PASSWORD 'theirs'")
+    typed = irt(company.settings(ROLES["reader"]))
+    for permission in ("for database", "for schema irt"):
+        refused = typed("db", "upgrade")
+        assert (refused.code, refused.out) == (2, "")
+        assert f"permission denied {permission}" in refused.err
+        assert "irt db roles" in refused.err
+        company.run("CREATE SCHEMA IF NOT EXISTS irt; CREATE SCHEMA IF NOT EXISTS dagster")
+    assert tables_in(company, "irt") == set()
+
+
 def test_each_role_does_what_it_is_for_and_no_more(company: Company, shared: Path) -> None:
     """A month is calibrated as the owner, θ and the dashboard are served without any DDL, people only read."""
     company.with_roles()
