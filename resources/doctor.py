@@ -30,6 +30,7 @@ from resources.failures import PermanentFailure, TransientFailure
 from resources.files.object_store import BucketStore, FolderStore, object_store
 from resources.files.typesetting import pdf_problem
 from resources.postgres.database import Database, embedded_postgres
+from resources.postgres.elsewhere import not_ours
 from resources.postgres.log_months import months_ahead_missing
 from resources.postgres.own_log import read_mapping
 from resources.postgres.schema import drift, log_difference
@@ -204,6 +205,9 @@ def _schema(database: Database) -> Iterator[Finding]:
         yield Finding("schema", "warn", f"{current}, but " + "; ".join(differences), fix)
     else:
         yield Finding("schema", "ok", f"{current}, the newest")
+    if others := list(not_ours(database)):
+        fix = 'Read ours: psql "$(irt db url)", or make views of them: irt db views --in SCHEMA'
+        yield Finding("tables of our names", "warn", "; ".join(others), fix)
     if current and not version.fault:
         yield from _log(database)
 

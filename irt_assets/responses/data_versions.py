@@ -41,7 +41,7 @@ from irt_assets.responses.observed_days import is_our_view, state_between
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import data_hash, data_hash_by, whole_log
 from resources.cluster.relational import holds_log, lake, on_postgres
-from resources.postgres.database import lock_key, one_value
+from resources.postgres.database import LOCK, lock_key, one_value
 from resources.postgres.relations import LEARNER
 
 TRIGGERS = {
@@ -241,9 +241,9 @@ def _test_accounts(connection: psycopg.Connection, month: str, scales: Mapping[s
 def _may_store(connection: psycopg.Connection, month: str) -> bool:
     return one_value(
         connection,
-        """SELECT current_setting('transaction_read_only') = 'off'
+        f"""SELECT current_setting('transaction_read_only') = 'off'
              AND has_table_privilege('data_version', 'INSERT') AND has_table_privilege('data_version', 'UPDATE')
-             AND current_setting('irt.changes', true) IS DISTINCT FROM 'yes' AND pg_try_advisory_xact_lock(%s)""",
+             AND current_setting('irt.changes', true) IS DISTINCT FROM 'yes' AND pg_try_advisory_xact_lock({LOCK})""",
         (lock_key("data_version", month),),
     )
 

@@ -27,6 +27,7 @@ from resources.postgres.database import Database, one_value
 from resources.postgres.log_months import make_months_ahead
 from resources.postgres.own_log import read_mapping, wanted_view
 from resources.postgres.schema_version import number, schema_version
+from resources.postgres.schemas import make_schemas
 from resources.tables import METADATA, VIEWS
 
 KEPT = (
@@ -53,9 +54,8 @@ def driver_of(connection: sa.Connection) -> psycopg.Connection:
 
 
 def upgrade(database: Database) -> None:
-    """`alembic upgrade head`: bring `database` to the newest schema, and make the next months' partitions of the log.
-
-    Safe to repeat, and for two at once.
+    """Make the schemas, `alembic upgrade head`, and the next months' partitions of the log. Safe to repeat, and for two
+    at once.
 
     A newer schema that serves this code stays as it is. PermanentFailure where it does not, and where the schema is
     from before the first migration.
@@ -65,6 +65,7 @@ def upgrade(database: Database) -> None:
         if version.fault:
             raise PermanentFailure(version.fault)
         return
+    make_schemas(database)
     config = _alembic()
     config.attributes["database"] = database
     alembic.command.upgrade(config, "head")

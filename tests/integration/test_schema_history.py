@@ -138,10 +138,11 @@ def test_the_registry_makes_the_same_tables_keys_and_indexes(database: Database)
 
 
 def test_the_migrations_work_in_any_schema(database: Database) -> None:
-    """The one that comes first on the search path gets everything, and the triggers find it from anywhere."""
+    """The one that comes first on the role's search path gets everything, and the triggers find it from anywhere."""
     with database.connect() as connection:
         connection.execute('DROP SCHEMA public CASCADE; CREATE SCHEMA public; CREATE SCHEMA "Five\'s own"')
         connection.execute(f'ALTER DATABASE {connection.info.dbname} SET search_path = "Five\'s own"'.encode())
+    database = Database(database.settings)
     schema.upgrade(database)
     with database.connect() as connection:
         connection.execute("INSERT INTO question (item_id) VALUES ('q1')")
