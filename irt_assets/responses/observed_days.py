@@ -41,7 +41,8 @@ def reads_own_tables(connection: psycopg.Connection) -> bool:
 def look_again(connection: psycopg.Connection, now: datetime) -> dict[str, str]:
     """Hash the days that are over again, and store what they have; the versions of all, by day (UTC, YYYY-MM-DD).
 
-    Days that were never looked at are always among them: the first time, those since the first answer.
+    Days that were never looked at are always among them: the first time, those since the first answer. A day that has
+    changed is noted as triggers note one of our own log, so that what was made from it is made again.
     """
     known = recorded_sources(connection, ASSET)
     end = day_bounds(day_of(now))[0]
@@ -55,6 +56,8 @@ def look_again(connection: psycopg.Connection, now: datetime) -> dict[str, str]:
     days = (day_of(since + timedelta(days=n)) for n in range((end - since).days))
     looked_at = {day: found.get(day, "empty") for day in days}
     record_sources(connection, ASSET, looked_at)
+    changed = [(day,) for day, version in looked_at.items() if known.get(day, version) != version]
+    connection.cursor().executemany("INSERT INTO data_change (part, changes) VALUES (%s, 1)", changed)
     return known | looked_at
 
 

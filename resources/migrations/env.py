@@ -10,8 +10,8 @@ from alembic import context
 
 from resources.postgres.database import LOCK, Database
 from resources.postgres.own_log import make_log_view_again
+from resources.postgres.own_schema import VERSION_TABLE
 from resources.postgres.schema import driver_of, is_ours
-from resources.postgres.schema_version import VERSION_TABLE
 from resources.settings import get_settings
 from resources.tables import METADATA
 

@@ -381,7 +381,7 @@ def test_a_night_that_finds_nothing_costs_no_reading_of_the_month(own: Look) -> 
 
 def test_answers_of_days_that_no_night_has_looked_at_are_noticed(own: Look) -> None:
     """Also those before the first answer of the log, which the month may look back on."""
-    for at in ("2026-01-05", "2026-08-31 23:59:59"):
+    for at in ("2026-05-05", "2026-08-31 23:59:59"):
         before = own()[0]
         own.write(
             """INSERT INTO theirs SELECT (jsonb_populate_record(t, jsonb_build_object(
