@@ -384,9 +384,9 @@ def test_answers_of_days_that_no_night_has_looked_at_are_noticed(own: Look) -> N
     for at in ("2026-05-05", "2026-08-31 23:59:59"):
         before = own()[0]
         own.write(
-            """INSERT INTO theirs SELECT (jsonb_populate_record(t, jsonb_build_object(
-                 'id', %s::text, 'completed_at', %s::timestamptz, 'recorded_at', %s::timestamptz))).*
-               FROM theirs t WHERE completed_at >= '2026-07-01+00' ORDER BY id LIMIT 1""",
+            f"""INSERT INTO theirs SELECT (jsonb_populate_record(t, jsonb_build_object(
+                  'id', %s::text, 'completed_at', %s::timestamptz, 'recorded_at', %s::timestamptz))).*
+                FROM theirs t WHERE {IN_JULY} AND correct IS NOT NULL ORDER BY id LIMIT 1""",
             at,
             at,
             at,
