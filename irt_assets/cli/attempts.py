@@ -17,7 +17,7 @@ from irt_assets.cli.console import AsJson, By, Reason, print_error, print_json, 
 from irt_assets.cli.installation import current_database, current_settings, signed
 from irt_assets.common.wording import counted, listed
 from irt_assets.decisions.release import require_text
-from irt_assets.responses.corrections import Correction, ItemAnswers, Rescoring
+from irt_assets.responses.corrections import Answers, Correction, Rescoring
 from irt_assets.responses.corrections import rescore as rescore_answers
 from irt_assets.responses.corrections import withdraw as withdraw_answers
 from irt_assets.responses.lake import compare_days, export_days, lake_of
@@ -48,7 +48,7 @@ def rescore(
 ) -> None:
     """Score an item's answers again by another key, where the chosen options are stored. What they were is kept."""
     by, reason = signed(by), require_text("reason", reason)
-    which = ItemAnswers(item, *_period(first, last))
+    which = Answers(item, None, *_period(first, last))
     _print(rescore_answers(current_database(), which, key, by=by, reason=reason, dry_run=dry_run), as_json)
 
 
@@ -69,12 +69,12 @@ def withdraw(
     by, reason = signed(by), require_text("reason", reason)
     if (ids is None) == (item is None) or (ids is not None and (first or last)):
         raise PermanentFailure("say which answers: --ids FILE, or --item ID with or without --from and --to")
-    named = None if ids is None else {line.strip() for line in ids.read_text("utf-8").splitlines() if line.strip()}
-    which = ItemAnswers(item or "", *_period(first, last)) if named is None else named
+    named = {line.strip() for line in (ids.read_text("utf-8") if ids else "").splitlines() if line.strip()}
+    which = Answers(item, sorted(named), *_period(first, last))
     done = withdraw_answers(current_database(), which, by=by, reason=reason, dry_run=dry_run)
     _print(done, as_json)
-    if named is not None and len(named) > done.answers:
-        print_error("warning: ", f"the log has no answer with {counted(len(named) - done.answers, 'of the ids')}")
+    if len(named) > done.answers:
+        print_error("warning: ", f"ids of which the log has no answer: {len(named) - done.answers:,}")
 
 
 @app.command()

@@ -59,6 +59,7 @@ def build_response_assets(
             make_months_ahead(connection, now)
             if n := keep_one_of_each(connection):
                 context.log.warning(f"{n:,} ids stood in the log at two times: see attempt_correction for what went")
+        with classify_failures(), database.connect() as connection:
             return dg.DataVersionsByPartition(day_versions(connection, days.start, day_bounds(day_of(now))[0]))
 
     # Nothing depends on it: what reads the table computes what is missing, and Dagster would call every month and night

@@ -7,10 +7,8 @@ belong here: corrections that come with an import (see `importing.staging`), and
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import psycopg
 
@@ -44,22 +42,22 @@ class Rescoring(Correction):
 
 
 @dataclass(frozen=True)
-class ItemAnswers:
-    """The answers to an item with completed_at in [start, end); None: no limit."""
+class Answers:
+    """The answers to an item, or those with the ids, with completed_at in [start, end); None: no limit."""
 
-    item_id: str
+    item_id: str | None = None
+    ids: list[str] | None = None
     start: datetime | None = None
     end: datetime | None = None
 
-    condition = """r.item_id = %(item_id)s AND r.completed_at >= coalesce(%(start)s, '-infinity'::timestamptz)
-                   AND r.completed_at < coalesce(%(end)s, 'infinity'::timestamptz)"""
+
+OF_ANSWERS = """(r.item_id = %(item_id)s OR r.attempt_id = ANY(%(ids)s::text[]))
+    AND r.completed_at >= coalesce(%(start)s, '-infinity'::timestamptz)
+    AND r.completed_at < coalesce(%(end)s, 'infinity'::timestamptz)"""
 
 
-def rescore(
-    database: Database, which: ItemAnswers, key: str, *, by: str, reason: str, dry_run: bool = False
-) -> Rescoring:
-    """Right is who chose `key`. An item that records its key records this one, unless only some of its answers are
-    rescored.
+def rescore(database: Database, which: Answers, key: str, *, by: str, reason: str, dry_run: bool = False) -> Rescoring:
+    """Right is who chose `key`. An item that records its key records this one, unless the answers are those of a time.
 
     Raises PermanentFailure where nobody chose `key`.
     """
@@ -69,14 +67,14 @@ def rescore(
         [(choices, answers, with_choice, before, after)] = connection.execute(
             f"""SELECT array_agg(DISTINCT response) FILTER (WHERE response IS NOT NULL), count(*), count(response),
                        count(response) FILTER (WHERE correct), count(response) FILTER (WHERE response = %(key)s)
-                FROM response_log r WHERE {which.condition}""".encode(),
+                FROM response_log r WHERE {OF_ANSWERS}""".encode(),
             values,
         ).fetchall()
         if key not in (choices or ()):
             chosen = listed(sorted(choices or ()), MOST_CHOICES_NAMED) or "none, as none is stored"
             raise PermanentFailure(f"no answer to {which.item_id} chose {key!r}; chosen were: {chosen}")
         changed = f"""SELECT r.*, %(reason)s::text AS reason FROM response_log r
-                      WHERE {which.condition} AND r.correct IS DISTINCT FROM (r.response = %(key)s)
+                      WHERE {OF_ANSWERS} AND r.correct IS DISTINCT FROM (r.response = %(key)s)
                         AND r.response IS NOT NULL FOR UPDATE"""
         n = one_value(connection, kept_as_corrections(changed, how="rescore").encode(), values)
         connection.execute(
@@ -97,19 +95,12 @@ def rescore(
         return done
 
 
-def withdraw(
-    database: Database, which: ItemAnswers | Collection[str], *, by: str, reason: str, dry_run: bool = False
-) -> Correction:
-    """Take the answers to an item, or those with the ids given, out of the log. Raises PermanentFailure where there are
-    none."""
-    values: dict[str, Any] = {"by": by, "reason": reason}
-    if isinstance(which, ItemAnswers):
-        condition, values = which.condition, values | vars(which)
-    else:
-        condition, values = "r.attempt_id = ANY(%(ids)s)", values | {"ids": list(which)}
-    changed = f"DELETE FROM response_log r WHERE {condition} RETURNING r.*, %(reason)s::text AS reason"
+def withdraw(database: Database, which: Answers, *, by: str, reason: str, dry_run: bool = False) -> Correction:
+    """Take answers out of the log. Raises PermanentFailure where there are none."""
+    changed = f"DELETE FROM response_log r WHERE {OF_ANSWERS} RETURNING r.*, %(reason)s::text AS reason"
     with database.connect() as connection:
         advisory_lock(connection, "response_log", "import")
+        values = vars(which) | {"by": by, "reason": reason}
         n = one_value(connection, kept_as_corrections(changed, how="withdraw").encode(), values)
         if not n:
             raise PermanentFailure("the log has no such answers")
@@ -120,12 +111,8 @@ def withdraw(
 
 
 def keep_one_of_each(connection: psycopg.Connection) -> int:
-    """Of answers with one id at several times, of which one was recorded in the last week, keep the one with the
-    highest revision, or else the one that was recorded first; how many answers there were with another one.
-
-    An import stores none of these: it compares with the whole log. Whoever inserts by SQL can, as the key of a
-    partitioned table holds the time, too.
-    """
+    """Of rows with one id at several times, which only SQL can insert, keep the one with the highest revision, or else
+    the one that was recorded first; how many ids had more than one, of those with a row of the last week."""
     advisory_lock(connection, "response_log", "import")
     others = """
         DELETE FROM response_log r USING response_log one

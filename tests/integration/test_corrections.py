@@ -117,7 +117,7 @@ def test_withdrawn_answers_stay_out_unless_a_higher_revision_comes(
     ids = tmp_path / "ids.txt"
     ids.write_text("a0\n\na1 \nunknown\n", "utf-8")
     done = typed("attempts", "withdraw", "--ids", ids, *BY)
-    assert (done.code, "the log has no answer with one of the ids" in done.err) == (0, True)
+    assert (done.code, "ids of which the log has no answer: 1" in done.err) == (0, True)
     assert done.out.splitlines() == [
         "changed: two answers of two days",
         f"stale, and made again by the daemon or irt calibrate: {MONTH}",

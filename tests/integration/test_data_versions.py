@@ -14,10 +14,12 @@ from irt_assets.common.partitions import Month
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses import data_versions
 from irt_assets.responses.data_versions import data_version, merge_changes, states_of
+from irt_assets.responses.observe import day_versions
 from irt_assets.responses.observed_days import look_again
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.responses.window import data_hash
+from resources.postgres import schema
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
@@ -201,6 +203,20 @@ def test_another_look_back_is_another_version(look: Look) -> None:
     short = replace(scale, rules=Rules.from_settings(scale.rules.changed() | {"lookback_months": 0}))
     version, truth, readings = look(**{rooms.SCALE: short})
     assert (version, readings) == (truth, 1)
+
+
+def test_the_upgrade_to_revisions_writes_no_answer_again_and_costs_no_reading(look: Look) -> None:
+    files = "SELECT relname, relfilenode FROM pg_class WHERE relname ~ '^response_log_2' AND relkind = 'r' ORDER BY 1"
+    _, truth, _ = look()
+    with look.database.connect() as connection:
+        days = day_versions(connection, *Month(SECOND).bounds)
+    then = rows(look.database, files)
+    schema.downgrade(look.database, "0039_learner_reports")
+    schema.upgrade(look.database)
+    assert rows(look.database, files) == then
+    assert look() == (truth, truth, 0)
+    with look.database.connect() as connection:
+        assert day_versions(connection, *Month(SECOND).bounds) == days
 
 
 def test_each_month_has_its_own(look: Look) -> None:

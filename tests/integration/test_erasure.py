@@ -31,6 +31,7 @@ from irt_assets.kpis.weekly import write_week
 from irt_assets.reports.artifacts import store_report
 from irt_assets.reports.learner_week import key
 from irt_assets.responses.importing.report import UNFINISHED
+from irt_assets.responses.importing.staging import FORMER
 from irt_assets.responses.late_months import changed_hash
 from irt_assets.responses.observe import answer_versions
 from irt_assets.servers.instance import dagster_instance
@@ -71,6 +72,12 @@ def everything_of_user(settings: Settings) -> Path:
             (USER, start, end),
         )
     run_sql(database, "INSERT INTO learner (user_id, target_scale_id, target_theta) VALUES (%s, %s, 1)", (USER, SCALE))
+    run_sql(
+        database,
+        f"""INSERT INTO attempt_correction ({FORMER}, how, corrected_by, reason)
+            SELECT {FORMER}, 'rescore', 'Ann', 'another key' FROM response_log WHERE user_id = %s LIMIT 2""",
+        (USER,),
+    )
     initialise(database, SCALE, first_month=MONTHS[0], thresholds=rooms.LOWERED)
     for month in MONTHS:
         calibrate(settings, month)

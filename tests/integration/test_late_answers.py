@@ -14,7 +14,7 @@ from irt_assets.common.job_names import KPI_JOB
 from irt_assets.common.partitions import WEEKS, Month, day_bounds, day_of, month_of, spans, week_of
 from irt_assets.definitions import build_defs
 from irt_assets.features.daily import write_features
-from irt_assets.responses.corrections import ItemAnswers, rescore, withdraw
+from irt_assets.responses.corrections import Answers, rescore, withdraw
 from irt_assets.responses.importing.load import import_attempts
 from irt_assets.responses.late_months import months_concerned
 from irt_assets.responses.observed_days import look_again
@@ -283,11 +283,11 @@ CHANGES: dict[str, tuple[Callable[[World, Path], None], int]] = {
         1,
     ),
     "2,000 regraded by SQL": (sql(f"UPDATE response_log SET correct = true WHERE {MOST}"), 1),
-    "all scored again": (lambda world, _: _done(rescore(world.database, ItemAnswers("q3"), "B", **BY).answers), 1),
+    "all scored again": (lambda world, _: _done(rescore(world.database, Answers("q3"), "B", **BY).answers), 1),
     "100 deleted": (sql(f"DELETE FROM response_log WHERE {FEW}"), 1),
     "100 withdrawn": (
         lambda world, _: _done(
-            withdraw(world.database, [f"{d}-{n:03d}" for d in range(10) for n in range(10)], **BY).answers
+            withdraw(world.database, Answers(ids=[f"{d}-{n:03d}" for d in range(10) for n in range(10)]), **BY).answers
         ),
         1,
     ),

@@ -33,6 +33,7 @@ RELEASE = "186a055ff5c6dacd05c8f728a5ac52fb02e4bc9a"
 SCHEMA = (
     "requirements.lock",
     "resources/migrations/**",
+    "resources/postgres/log_months.py",
     "resources/postgres/schema*.py",
     "resources/tables.py",
 )
@@ -74,10 +75,10 @@ PARAMETERS = """'{"a": 0.5, "b": 0.5, "c": 0.5, "a_se": 0.5, "b_se": 0.5, "c_se"
 
 
 def catalog(database: Database) -> set[tuple[object, ...]]:
-    """All that the server knows of the schema, comments too; the log's partitions come with its rows."""
+    """All that the server knows of the schema, comments too; the log's partitions come with its rows and the clock."""
     with database.connect() as connection:
         found = [row for query in CATALOG for row in connection.execute(query.encode()).fetchall()]
-    return {row for row in found if not any(name in str(row) for name in (VERSION_TABLE, "response_log_2026"))}
+    return {row for row in found if not any(name in str(row) for name in (VERSION_TABLE, "response_log_2"))}
 
 
 def structure(known: set[tuple[object, ...]]) -> set[tuple[object, ...]]:
