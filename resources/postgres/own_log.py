@@ -149,13 +149,12 @@ def as_guest(connection: psycopg.Connection) -> Iterator[None]:
     before: dict[str, int] = dict(
         connection.execute("SELECT name, setting::int FROM pg_settings WHERE name = ANY(%s)", ([*GUEST_MS],)).fetchall()
     )
-    limits = {name: min(limit, before[name] or limit) for name, limit in GUEST_MS.items()}
-    _set_locally(connection, limits)
+    set_limits(connection, {name: min(limit, before[name] or limit) for name, limit in GUEST_MS.items()})
     try:
         yield
     finally:
         if connection.info.transaction_status == TransactionStatus.INTRANS:
-            _set_locally(connection, before)
+            set_limits(connection, before)
 
 
 def reads_log(
@@ -171,7 +170,8 @@ def reads_log(
     return reading
 
 
-def _set_locally(connection: psycopg.Connection, values: Mapping[str, int]) -> None:
+def set_limits(connection: psycopg.Connection, values: Mapping[str, int]) -> None:
+    """For the rest of the caller's transaction, in ms."""
     for name, value in values.items():
         connection.execute("SELECT set_config(%s, %s, true)", (name, str(value)))
 

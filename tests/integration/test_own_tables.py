@@ -9,7 +9,7 @@ import pytest
 
 from irt_assets.backup.places import FolderPlace
 from irt_assets.backup.restore import restore_backup
-from irt_assets.responses.own_tables import propose, relation_named
+from irt_assets.responses.own_tables import propose, table_named
 from irt_assets.responses.own_tables_check import Finding as Fault
 from irt_assets.responses.own_tables_check import check
 from resources.doctor import Finding, diagnose
@@ -155,7 +155,7 @@ def test_a_backup_is_restored_where_the_tables_are_not(
 def found(database: Database, table: str = "exam.answers", **given: str) -> tuple[list[Fault], list[str]]:
     """What the check finds, and what it notes."""
     with database.connect() as connection:
-        proposal = propose(connection, relation_named(connection, table), given=given, zone=None)
+        proposal = propose(connection, table_named(connection, table), given=given, zone=None)
         notes: list[str] = []
         faults = check(connection, proposal.query, list(proposal.cells), notes.append)
         connection.rollback()
@@ -194,7 +194,7 @@ def found(database: Database, table: str = "exam.answers", **given: str) -> tupl
         (
             "UPDATE exam.answers SET time_spent_sec = 0 WHERE id <= 200",
             {},
-            "200 answers of 1,000 with a response_time_ms of 0",
+            "200 answers of 1,000 with a time of 0 ms",
         ),
         ("SELECT", {"response_time_ms": "coalesce(time_spent_sec, 0)"}, "response_time_ms is 0 where it is unknown"),
         ("SELECT", {"mode": "'test'"}, "1,000 answers of 1,000 in a mode that is none"),
