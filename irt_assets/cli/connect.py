@@ -71,8 +71,7 @@ def log(
     instead = f", in the place of {connected.source}" if connected else ""
     confirm(f"Is {source} the log from now on{instead}?", yes)
     with database.connect() as connection:
-        options = {"source": source, "map": given, "zone": zone}
-        connect_log(connection, proposal.query, options, os_user())
+        connect_log(connection, source, proposal.query, {"map": given, "zone": zone}, os_user())
     say(f"the log is {source}: irt connect log --check says what is wrong with it, and what to do")
 
 

@@ -60,8 +60,8 @@ def table_named(connection: psycopg.Connection, name: str) -> str:
     )
     if found is None:
         raise PermanentFailure(
-            f"{name} is no table or view of your own that this database user sees: name it with its schema, such as "
-            "exam.answers, and let the user read it (GRANT USAGE ON SCHEMA …, GRANT SELECT ON …)"
+            f"{name}: there is no such table or view of your own that this database user sees. Name it with its schema, "
+            "such as exam.answers, and let the user read it (GRANT USAGE ON SCHEMA …, GRANT SELECT ON …)"
         )
     return str(found)
 

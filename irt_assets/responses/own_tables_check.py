@@ -31,7 +31,7 @@ MOVES = re.compile(r"updat|modif|chang|record|now\(\)|current_timestamp", re.I)
 WINDOW = re.compile(r"\bover \(|\bover \w|\browid\b|\bctid\b", re.I)
 WORD = re.compile(r"\w+")
 WRONG = {
-    "coalesce(id, '') = ''": ("id", "without an id", "they cannot be told from each other"),
+    "coalesce(id, '') = ''": ("id", "without an id", "nothing says which answer is which"),
     "coalesce(user_id, '') = ''": ("user_id", "without a user_id", "they all belong to one learner, who is nobody"),
     "coalesce(item_id, '') = ''": ("item_id", "without an item_id", "they belong to no item"),
     "completed_at IS NULL": ("completed_at", "without a completed_at", "they are in no month, and count nowhere"),
@@ -235,7 +235,7 @@ def _of_order(look: Look, sample: str) -> Iterator[Finding]:
         if row["at_once"] > 0.05 * row["n"]:
             yield Finding(
                 f"{row['at_once']:,} of {row['n']:,} sessions have one time for all their answers",
-                "the order within them is unknown: what was left out cannot be told from what was not reached",
+                "the order within them is unknown: whether an item was left out or not reached cannot be determined",
                 _map("position"),
                 look.example(sample, f"session_id = (SELECT session_id FROM ({sessions}) s WHERE at_once LIMIT 1)"),
             )

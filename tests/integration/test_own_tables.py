@@ -81,6 +81,12 @@ def test_the_view_has_the_columns_and_types_that_it_has_over_our_log(
     assert schema.drift(database) == []
 
 
+def test_a_view_that_was_made_by_hand_gives_way(typed: Irt, database: Database) -> None:
+    run_sql(database, "DROP VIEW attempt; CREATE VIEW attempt AS SELECT id, student_id AS user_id FROM exam.answers")
+    assert typed("connect", "log", "exam.answers", "--yes").code == 0
+    assert rows(database, OWN)[0][0] == 1000
+
+
 def test_only_mapped_columns_leave_the_table(connected: Irt, database: Database) -> None:
     [(query,)] = rows(database, "SELECT query FROM log_mapping")
     assert "remarks" not in query
