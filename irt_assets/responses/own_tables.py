@@ -60,7 +60,7 @@ def table_named(connection: psycopg.Connection, name: str) -> str:
     )
     if found is None:
         raise PermanentFailure(
-            f"{name}: there is no such table or view of your own that this database user sees. Name it with its schema, "
+            f"{name}: there is no such table or view of your own that this user sees. Name it with its schema, "
             "such as exam.answers, and let the user read it (GRANT USAGE ON SCHEMA …, GRANT SELECT ON …)"
         )
     return str(found)
