@@ -16,7 +16,7 @@ from irt_assets.blocks import table as table_of
 from irt_assets.cli.console import Yes, confirm, print_blocks, say
 from irt_assets.cli.installation import current_database, os_user
 from irt_assets.common.wording import counted
-from irt_assets.responses.own_tables import Proposal, Relation, first_rows, propose, relation_named
+from irt_assets.responses.own_tables import Proposal, first_rows, propose, table_named
 from irt_assets.responses.own_tables_check import check as check_rows
 from resources.failures import PermanentFailure
 from resources.postgres.database import one_value
@@ -57,8 +57,10 @@ def log(
     with database.connect() as connection:
         if (table is None) == (sql is None):
             raise PermanentFailure("name the table of answers, SCHEMA.TABLE, or a SELECT with --sql FILE")
-        relation = relation_named(connection, table) if table else _select(sql)
-        proposal = propose(connection, relation, given=_given(mapped or []), zone=zone)
+        source = table_named(connection, table) if table else str(sql)
+        given = _given(mapped or [])
+        proposal = propose(connection, _select(sql) if sql else source, given=given, zone=zone)
+        say(f"{source} as the log:")
         _show(proposal, first_rows(connection, proposal, SHOWN))
         if check:
             _check(connection, proposal.query, list(proposal.cells))
@@ -67,16 +69,15 @@ def log(
     if here:
         say(f"response_log holds {here:,} answers, which nobody reads from then on: an installation has one log")
     instead = f", in the place of {connected.source}" if connected else ""
-    confirm(f"Is {relation.name} the log from now on{instead}?", yes)
+    confirm(f"Is {source} the log from now on{instead}?", yes)
     with database.connect() as connection:
-        connect_log(connection, proposal.query, proposal.options, os_user())
-    say(f"the log is {relation.name}: irt connect log --check says what is wrong with it, and what to do")
+        connect_log(connection, source, proposal.query, {"map": given, "zone": zone}, os_user())
+    say(f"the log is {source}: irt connect log --check says what is wrong with it, and what to do")
 
 
-def _select(path: Path | None) -> Relation:
-    assert path is not None
+def _select(path: Path) -> str:
     try:
-        return Relation(str(path), query=path.read_text("utf-8").strip().rstrip(";"))
+        return f"({path.read_text('utf-8').strip().rstrip(';')}\n)"
     except (OSError, UnicodeError) as error:
         raise PermanentFailure(f"--sql {path}: {error}") from error
 
@@ -101,12 +102,9 @@ def _check(connection: Connection, query: str, given: Sequence[str]) -> NoReturn
 
 
 def _show(proposal: Proposal, rows: Sequence[dict[str, object]]) -> None:
-    say(f"{proposal.relation.name} as the log:")
     cells = [(ours, value, sql_type(ours)) for ours, value in proposal.cells.items()]
     print_blocks(table_of(("ours", "theirs", "type"), cells))
     shown = list(proposal.cells)
-    print_blocks(table_of(shown, [tuple(_text(row[name]) for name in shown) for row in rows]))
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
+    print_blocks(
+        table_of(shown, [tuple("" if row[name] is None else str(row[name]) for name in shown) for row in rows])
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -17,8 +17,8 @@ from psycopg import sql
 from irt_assets.responses.importing.mapping import named_alike
 from irt_assets.responses.importing.take import check_zone
 from resources.failures import PermanentFailure
-from resources.postgres.database import named_rows, record
-from resources.postgres.own_log import CONTRACT, answers_query, column_types, sql_type
+from resources.postgres.database import named_rows, one_value
+from resources.postgres.own_log import CONTRACT, GUEST_MS, answers_query, column_types, set_limits, sql_type
 from resources.tables import METADATA, VIEWS
 
 REQUIRED = ("id", "user_id", "item_id", "completed_at", "correct")
@@ -37,59 +37,36 @@ IN_SQL = {
 
 
 @dataclass(frozen=True)
-class Relation:
-    """What answers are read from: a table or view, `name` with its schema, or a SELECT. `kind`: as pg_class has it."""
-
-    name: str
-    kind: str = "r"
-    query: str | None = None
-
-    @property
-    def in_sql(self) -> str:
-        return f"({self.query}\n) s" if self.query else f"{self.name} s"
-
-
-@dataclass(frozen=True)
 class Proposal:
-    """`cells`: columns of ours, and what each is in SQL over the columns of `relation`."""
+    """`cells`: columns of ours, and what each is in SQL over the columns of `relation`, a table or a SELECT."""
 
-    relation: Relation
+    relation: str
     cells: Mapping[str, str]
-    options: dict[str, Any] = field(default_factory=dict)
 
     @property
     def query(self) -> str:
         """What is stored: it names the mapped columns, and reads no other."""
         cells = ", ".join(f'{value} AS "{name}"' for name, value in self.cells.items())
-        return f"SELECT {cells} FROM {self.relation.in_sql}"
-
-    @property
-    def answers(self) -> str:
-        """The query with all columns of the contract in their types."""
-        return answers_query(self.query, self.cells)
+        return f"SELECT {cells} FROM {self.relation} s"
 
 
-def relation_named(connection: psycopg.Connection, name: str) -> Relation:
-    """A table or view of the company's. Raises PermanentFailure where there is none, or it is ours."""
-    found = record(
+def table_named(connection: psycopg.Connection, name: str) -> str:
+    """A table or view of the company's, with its schema. Raises PermanentFailure where there is none, or it is ours."""
+    found = one_value(
         connection,
-        Relation,
-        """SELECT format('%%I.%%I', nspname, relname) AS name, relkind::text AS kind
-           FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+        """SELECT format('%%I.%%I', nspname, relname) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
            WHERE c.oid = to_regclass(%s) AND NOT (nspname = current_schema() AND relname = ANY(%s))""",
         (name, [*METADATA.tables, *VIEWS]),
     )
     if found is None:
         raise PermanentFailure(
-            f"{name} is no table or view of your own that this database user sees: name it with its schema, such as "
-            "exam.answers, and let the user read it (GRANT USAGE ON SCHEMA …, GRANT SELECT ON …)"
+            f"{name}: there is no such table or view of your own that this user sees. Name it with its schema, "
+            "such as exam.answers, and let the user read it (GRANT USAGE ON SCHEMA …, GRANT SELECT ON …)"
         )
-    return found
+    return str(found)
 
 
-def propose(
-    connection: psycopg.Connection, relation: Relation, *, given: Mapping[str, str], zone: str | None
-) -> Proposal:
+def propose(connection: psycopg.Connection, relation: str, *, given: Mapping[str, str], zone: str | None) -> Proposal:
     """What the columns of `relation` are of ours: as `given` (ours: a column or SQL; empty: none), else by their names.
 
     zone: of times that carry none. Raises PermanentFailure, with the way out, where a column is missing or of a type
@@ -98,34 +75,30 @@ def propose(
     check_zone(zone, f"--zone {zone}: unknown")
     if unknown := sorted(given.keys() - CONTRACT.keys()):
         raise PermanentFailure(f"--map {unknown[0]}=…: no column of ours; they are {', '.join(CONTRACT)}")
-    columns = _types(connection, f"SELECT * FROM {relation.in_sql}")
+    set_limits(connection, GUEST_MS)
+    columns = _types(connection, f"SELECT * FROM {relation} s")
     alike = named_alike(list(columns))
-    theirs = {ours: given.get(ours, ours if ours in columns else alike.get(_of_log(ours), "")) for ours in CONTRACT}
+    theirs = {ours: given.get(ours, ours if ours in columns else alike.get(ours, "")) for ours in CONTRACT}
     raw = {ours: _expression(connection, ours, text, columns) for ours, text in theirs.items() if text}
     if missing := [ours for ours in REQUIRED if ours not in raw]:
         raise PermanentFailure(
-            f"{relation.name}: none of its columns is {', '.join(missing)} by its name.\n"
+            f"None of the columns is {', '.join(missing)} by its name.\n"
             f"Columns: {', '.join(columns)}\n"
             f"Say what it is, a column or SQL over the columns: --map {missing[0]}=COLUMN, or "
             "--map \"id=exam_id || '/' || question_no\". An id is made of what names the answer for ever, never of a "
             "row number"
         )
     kinds = _types(connection, Proposal(relation, raw).query)
-    cells = {ours: _converted(ours, value, kinds[ours], zone) for ours, value in raw.items()}
-    options = {"source": relation.name, "map": dict(given), "zone": zone}
-    return Proposal(relation, cells, options)
+    return Proposal(relation, {ours: _converted(ours, value, kinds[ours], zone) for ours, value in raw.items()})
 
 
 def first_rows(connection: psycopg.Connection, proposal: Proposal, n: int) -> list[dict[str, Any]]:
     """`n` answers as we would read them. Raises PermanentFailure where a value is none of its column."""
     try:
-        return named_rows(connection, f"SELECT * FROM ({proposal.answers}) a LIMIT {n}".encode())
+        answers = answers_query(proposal.query, proposal.cells)
+        return named_rows(connection, f"SELECT * FROM ({answers}) a LIMIT {n}".encode())
     except (psycopg.DataError, psycopg.ProgrammingError) as error:
-        raise PermanentFailure(f"{proposal.relation.name} cannot be read so: {error}") from error
-
-
-def _of_log(ours: str) -> str:
-    return "attempt_id" if ours == "id" else ours
+        raise PermanentFailure(f"the answers cannot be read so: {error}") from error
 
 
 def _types(connection: psycopg.Connection, query: str) -> dict[str, str]:

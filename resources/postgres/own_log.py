@@ -5,6 +5,7 @@ What does not belong here: proposing a mapping, and judging what it reads (see `
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,8 @@ from resources.tables import VIEWS, response_log
 P = ParamSpec("P")
 T = TypeVar("T")
 Reader = Callable[Concatenate[psycopg.Connection, P], T]
-CONTRACT = {"id" if column.name == "attempt_id" else column.name: column for column in response_log.columns}
+READ = re.findall(r"\br\.(\w+)", VIEWS["attempt"])
+CONTRACT = {"id" if name == "attempt_id" else name: response_log.columns[name] for name in READ}
 """The columns that a mapping gives, by their names in the view `attempt`."""
 GUEST_MS = {"lock_timeout": 2_000, "statement_timeout": 300_000}
 """How long a read of the company's tables waits for a lock, and lasts: what queues behind would stop their service."""
@@ -33,17 +35,12 @@ GUEST_MS = {"lock_timeout": 2_000, "statement_timeout": 300_000}
 
 @dataclass(frozen=True)
 class LogMapping:
-    """`query`: a SELECT over the company's tables with columns of CONTRACT. `options`: how `irt connect log` was
-    called."""
+    """`source`: the table, or the file of a SELECT. `query`: a SELECT over it with columns of CONTRACT."""
 
+    source: str
     query: str
-    options: dict[str, Any]
     made_by: str
     made_at: datetime
-
-    @property
-    def source(self) -> str:
-        return str(self.options["source"])
 
 
 def sql_type(name: str) -> str:
@@ -91,7 +88,7 @@ def read_mapping(connection: psycopg.Connection) -> LogMapping | None:
     if one_value(connection, "SELECT to_regclass('log_mapping')") is None:
         return None  # a schema from before it
     return record(
-        connection, LogMapping, "SELECT query, options, made_by, made_at FROM log_mapping WHERE target = 'log'"
+        connection, LogMapping, "SELECT source, query, made_by, made_at FROM log_mapping WHERE target = 'log'"
     )
 
 
@@ -103,22 +100,21 @@ def wanted_view(connection: psycopg.Connection) -> str:
     return log_view(mapping.query, column_types(connection, mapping.query))
 
 
-def connect_log(connection: psycopg.Connection, query: str, options: dict[str, Any], made_by: str) -> None:
+def connect_log(connection: psycopg.Connection, source: str, query: str, options: Mapping[str, Any], by: str) -> None:
     """Store a mapping in the place of any other, and make the view."""
+    connection.execute("DELETE FROM log_mapping WHERE target = 'log'")
     connection.execute(
-        """INSERT INTO log_mapping (target, query, options, made_by) VALUES ('log', %s, %s, %s)
-           ON CONFLICT (target) DO UPDATE SET query = excluded.query, options = excluded.options,
-             made_by = excluded.made_by, made_at = excluded.made_at""",
-        (query, Jsonb(options), made_by),
+        "INSERT INTO log_mapping (target, source, query, options, made_by) VALUES ('log', %s, %s, %s, %s)",
+        (source, query, Jsonb(options), by),
     )
-    connection.execute(f"CREATE OR REPLACE VIEW attempt AS {wanted_view(connection)}".encode())
+    _make_view(connection, wanted_view(connection))
 
 
 def disconnect_log(connection: psycopg.Connection) -> None:
     """Make the log `response_log` again. Raises PermanentFailure where it is."""
     if not connection.execute("DELETE FROM log_mapping WHERE target = 'log'").rowcount:
         raise PermanentFailure("the log is response_log already: no table of your own is connected")
-    connection.execute(f"CREATE OR REPLACE VIEW attempt AS {VIEWS['attempt']}".encode())
+    _make_view(connection, VIEWS["attempt"])
 
 
 def make_log_view_again(connection: psycopg.Connection) -> str | None:
@@ -128,15 +124,23 @@ def make_log_view_again(connection: psycopg.Connection) -> str | None:
         return None
     try:
         with connection.transaction():
-            connection.execute(f"CREATE OR REPLACE VIEW attempt AS {wanted_view(connection)}".encode())
+            _make_view(connection, wanted_view(connection))
     except psycopg.ProgrammingError as error:
-        connection.execute(f"CREATE OR REPLACE VIEW attempt AS {empty_view()}".encode())
+        _make_view(connection, empty_view())
         return (
             f"the log is read from {mapping.source}, and that cannot be read as it was connected "
             f"({error.diag.message_primary}): until `irt db upgrade` finds it, or `irt connect log` names another, the "
             "view attempt has no rows"
         )
     return None
+
+
+def _make_view(connection: psycopg.Connection, query: str) -> None:
+    try:
+        with connection.transaction():
+            connection.execute(f"CREATE OR REPLACE VIEW attempt AS {query}".encode())
+    except psycopg.errors.InvalidTableDefinition:  # one that was made by hand may have other types
+        connection.execute(f"DROP VIEW attempt; CREATE VIEW attempt AS {query}".encode())
 
 
 @contextmanager
@@ -149,18 +153,15 @@ def as_guest(connection: psycopg.Connection) -> Iterator[None]:
     before: dict[str, int] = dict(
         connection.execute("SELECT name, setting::int FROM pg_settings WHERE name = ANY(%s)", ([*GUEST_MS],)).fetchall()
     )
-    limits = {name: min(limit, before[name] or limit) for name, limit in GUEST_MS.items()}
-    _set_locally(connection, limits)
+    set_limits(connection, {name: min(limit, before[name] or limit) for name, limit in GUEST_MS.items()})
     try:
         yield
     finally:
         if connection.info.transaction_status == TransactionStatus.INTRANS:
-            _set_locally(connection, before)
+            set_limits(connection, before)
 
 
-def reads_log(
-    function: Callable[Concatenate[psycopg.Connection, P], T],
-) -> Callable[Concatenate[psycopg.Connection, P], T]:
+def reads_log(function: Reader[P, T]) -> Reader[P, T]:
     """A function of a connection that reads the log, `as_guest`."""
 
     @wraps(function)
@@ -171,7 +172,8 @@ def reads_log(
     return reading
 
 
-def _set_locally(connection: psycopg.Connection, values: Mapping[str, int]) -> None:
+def set_limits(connection: psycopg.Connection, values: Mapping[str, int]) -> None:
+    """For the rest of the caller's transaction, in ms."""
     for name, value in values.items():
         connection.execute("SELECT set_config(%s, %s, true)", (name, str(value)))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from irt_assets.responses.late_months import changed_hash
 from irt_assets.responses.snapshot import take_snapshot
 from resources.postgres.database import Database
 from resources.settings import Settings
@@ -20,7 +21,7 @@ from tests.testbed.stack_harness import ROOT
 
 PAGE = (ROOT / "docs/how-to/own-tables.md").read_text("utf-8")
 TABLE, SELECT = re.findall(r"```sql\n(.*?)```", PAGE, re.S)
-JUNE = rooms.MONTHS[0]
+JUNE, JULY = rooms.MONTHS
 FILLED = """
     INSERT INTO exam.exam_results
     SELECT row_number() OVER (ORDER BY user_id, session_id), user_id, session_id, min(completed_at), min(completed_at),
@@ -73,21 +74,41 @@ def test_a_month_is_calibrated_from_exams_as_json(world: Settings, typed: Irt, s
     assert step.n_published > 20
 
 
-def test_a_regraded_exam_makes_its_month_another(world: Settings, typed: Irt, select: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "months"),
+    [
+        (
+            """UPDATE exam.exam_results SET result_json = jsonb_set(result_json, '{questions,0}', result_json #>
+                 '{questions,0}' || jsonb_build_object('is_correct', NOT (q ->> 'is_correct')::boolean))
+               FROM (SELECT id AS chosen, result_json #> '{questions,0}' AS q FROM exam.exam_results) first
+               WHERE id = chosen AND q ->> 'is_correct' IS NOT NULL AND created_at < '2026-07-01+00'""",
+            {JUNE},
+        ),
+        ("DELETE FROM exam.exam_results WHERE id IN (SELECT min(id) FROM exam.exam_results WHERE {june})", {JUNE}),
+        (
+            """UPDATE exam.exam_results SET created_at = created_at - interval '1 month'
+               WHERE id IN (SELECT min(id) FROM exam.exam_results WHERE NOT ({june}))""",
+            {JUNE, JULY},
+        ),
+    ],
+    ids=["regraded", "deleted", "moved"],
+)
+def test_exams_that_change_make_their_months_stale(
+    world: Settings, typed: Irt, select: Path, change: str, months: set[str]
+) -> None:
+    """July looks back on June, so that it is stale with it where the same learners met the same items."""
     database, store = Database(world), rooms.folder_store(world)
     typed("connect", "log", "--sql", select, "--yes")
-    before = take_snapshot(database, store, JUNE, "run")[0]
-    assert take_snapshot(database, store, JUNE, "run")[0].data_hash == before.data_hash
-    run_sql(
-        database,
-        """UPDATE exam.exam_results SET updated_at = now(),
-             result_json = jsonb_set(result_json, '{questions,0,is_correct}',
-               to_jsonb(NOT (result_json #>> '{questions,0,is_correct}')::boolean))
-           WHERE id = (SELECT min(id) FROM exam.exam_results WHERE created_at < '2026-07-01+00'
-                         AND result_json #>> '{questions,0,is_correct}' IS NOT NULL)""",
-    )
-    after = take_snapshot(database, store, JUNE, "run")[0]
-    assert after.data_hash != before.data_hash
+    for month in rooms.MONTHS:
+        take_snapshot(database, store, month, "run")
+    assert changed(database) == set()
+    run_sql(database, change.replace("{june}", "created_at < '2026-07-01+00'"))
+    assert months <= changed(database)
+
+
+def changed(database: Database) -> set[str]:
+    with database.connect() as connection:
+        return {month for month in rooms.MONTHS if changed_hash(connection, month)}
 
 
 def test_the_check_names_what_their_view_gets_wrong_and_says_to_map_the_table(typed: Irt) -> None:

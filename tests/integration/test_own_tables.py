@@ -9,7 +9,7 @@ import pytest
 
 from irt_assets.backup.places import FolderPlace
 from irt_assets.backup.restore import restore_backup
-from irt_assets.responses.own_tables import propose, relation_named
+from irt_assets.responses.own_tables import propose, table_named
 from irt_assets.responses.own_tables_check import Finding as Fault
 from irt_assets.responses.own_tables_check import check
 from resources.doctor import Finding, diagnose
@@ -79,6 +79,12 @@ def test_the_view_has_the_columns_and_types_that_it_has_over_our_log(
     assert rows(database, columns) == own
     assert rows(database, OWN) == [(0, None, None)]
     assert schema.drift(database) == []
+
+
+def test_a_view_that_was_made_by_hand_gives_way(typed: Irt, database: Database) -> None:
+    run_sql(database, "DROP VIEW attempt; CREATE VIEW attempt AS SELECT id, student_id AS user_id FROM exam.answers")
+    assert typed("connect", "log", "exam.answers", "--yes").code == 0
+    assert rows(database, OWN)[0][0] == 1000
 
 
 def test_only_mapped_columns_leave_the_table(connected: Irt, database: Database) -> None:
@@ -155,7 +161,7 @@ def test_a_backup_is_restored_where_the_tables_are_not(
 def found(database: Database, table: str = "exam.answers", **given: str) -> tuple[list[Fault], list[str]]:
     """What the check finds, and what it notes."""
     with database.connect() as connection:
-        proposal = propose(connection, relation_named(connection, table), given=given, zone=None)
+        proposal = propose(connection, table_named(connection, table), given=given, zone=None)
         notes: list[str] = []
         faults = check(connection, proposal.query, list(proposal.cells), notes.append)
         connection.rollback()
@@ -194,7 +200,7 @@ def found(database: Database, table: str = "exam.answers", **given: str) -> tupl
         (
             "UPDATE exam.answers SET time_spent_sec = 0 WHERE id <= 200",
             {},
-            "200 answers of 1,000 with a response_time_ms of 0",
+            "200 answers of 1,000 with a time of 0 ms",
         ),
         ("SELECT", {"response_time_ms": "coalesce(time_spent_sec, 0)"}, "response_time_ms is 0 where it is unknown"),
         ("SELECT", {"mode": "'test'"}, "1,000 answers of 1,000 in a mode that is none"),

@@ -149,11 +149,11 @@ def bind_attempts(mapping: Mapping | None, file: str, columns: Sequence[str]) ->
 
 
 def named_alike(columns: Sequence[str]) -> dict[str, str]:
-    """For columns of ours, the column of a company's own table that its name says is the same."""
+    """For columns of the view `attempt`, the column of a company's own table that its name says is the same."""
     fitting = [one for one in _presets().values() if one.recognised_by and _recognises(one, columns)]
     known = [_presets()["own"], _preset("own_tables"), *fitting]
     return {
-        ours: names[0]
+        "id" if ours == "attempt_id" else ours: names[0]
         for preset in reversed(known)
         for ours in preset.named
         if (names := preset.find(ours, columns)) and len(names) == 1
