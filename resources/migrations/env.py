@@ -9,8 +9,8 @@ from contextlib import nullcontext
 from alembic import context
 
 from resources.postgres.database import LOCK, Database
+from resources.postgres.own_schema import VERSION_TABLE
 from resources.postgres.schema import is_ours
-from resources.postgres.schema_version import VERSION_TABLE
 from resources.settings import get_settings
 from resources.tables import METADATA
 
