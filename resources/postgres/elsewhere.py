@@ -6,29 +6,29 @@ What does not belong here: reading anything of the latter but how much there is,
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from contextlib import suppress
 
 import psycopg
 from psycopg import sql
 
 from resources.failures import PermanentFailure
-from resources.postgres.database import Database, one_value
+from resources.postgres.database import Database
 from resources.postgres.own_schema import VERSION_TABLE
 from resources.tables import METADATA, VIEWS
 
 NAMES = (*METADATA.tables, *VIEWS)
 WAIT = "SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '2s'"
-"""We are guests there: what takes longer to read stays unknown."""
+"""We are guests there: what takes longer to count is estimated."""
 _THERE = """
 SELECT relname, coalesce(relkind = 'v' AND obj_description(oid, 'pg_class') = %s, false) FROM pg_class
 WHERE relnamespace = to_regnamespace(quote_ident(%s)) AND relname = ANY(%s) ORDER BY 1
 """
 _NOT_OURS = """
-SELECT n.nspname, c.relname, greatest(c.reltuples, 0)::bigint, (
-         SELECT format('SELECT to_char(greatest(%%s), ''FMMonth YYYY'')',
-                       string_agg(format('max(%%I)::timestamptz', attname), ', ')) FROM pg_attribute
-         WHERE attrelid = c.oid AND attname IN ('updated_at', 'completed_at', 'created_at') AND NOT attisdropped
-         HAVING count(*) > 0)
+SELECT n.nspname, c.relname, nullif(nullif(c.reltuples, -1), 0)::bigint, (
+         SELECT format('SELECT count(*), to_char(greatest(%%s), ''FMMonth YYYY'') FROM %%s',
+                       coalesce(string_agg(format('max(%%I)::timestamptz', attname), ', '), 'NULL::timestamptz'),
+                       c.oid::regclass) FROM pg_attribute
+         WHERE attrelid = c.oid AND attname IN ('updated_at', 'completed_at', 'created_at') AND NOT attisdropped)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relname = ANY(%s) AND c.relkind IN ('r', 'p', 'f', 'm', 'v') AND n.nspname !~ '^pg_'
   AND n.nspname NOT IN ('information_schema', current_schema(), %s)
@@ -69,22 +69,13 @@ def not_ours(database: Database) -> Iterator[str]:
     """Each table or view by one of our names in another schema, with its rows and when it was last written."""
     values = (list(NAMES), database.settings.irt_dagster_schema, _mark(database), VERSION_TABLE)
     with database.connect() as connection:
-        for schema, name, estimate, newest in connection.execute(_NOT_OURS, values).fetchall():
-            of = sql.SQL(" FROM {}").format(sql.Identifier(schema, name))
-            rows = _read_in_time(connection, sql.SQL("SELECT count(*)") + of)
-            month = _read_in_time(connection, sql.SQL(newest) + of) if newest else None
-            written = f", last written in {month}" if month else ""
-            yield f"{schema}.{name}: {estimate if rows is None else rows:,} rows{written}: not ours"
-
-
-def _read_in_time(connection: psycopg.Connection, query: sql.Composed) -> Any:
-    """The value of a query; None where that takes longer than `WAIT`, or is refused."""
-    try:
-        with connection.transaction():
-            connection.execute(WAIT)
-            return one_value(connection, query)
-    except psycopg.Error:
-        return None
+        for schema, name, estimate, query in connection.execute(_NOT_OURS, values).fetchall():
+            rows, month = estimate, None
+            with suppress(psycopg.Error), connection.transaction():
+                connection.execute(WAIT)
+                rows, month = connection.execute(query).fetchone() or (estimate, None)
+            size = "rows unknown" if rows is None else f"{rows:,} rows"
+            yield f"{schema}.{name}: {size}{f', last written in {month}' if month else ''}: not ours"
 
 
 def _there(connection: psycopg.Connection, database: Database, schema: str) -> list[tuple[str, bool]]:

@@ -84,13 +84,11 @@ def find_own_schema(connection: psycopg.Connection, named: str | None) -> OwnSch
         connection.execute("SELECT set_config('search_path', %s, false)", (quoted(schema),))
     if not takes_options and (seen, zone) != ([schema], "UTC"):
         role, database = (quoted(name) for name in (connection.info.user, connection.info.dbname))
+        change = f"ALTER ROLE {role} IN DATABASE {database} SET"
         raise PermanentFailure(
             f"The pooler that DATABASE_URL leads to takes no options, and {role} works in {path} there, at {zone}, "
-            f"not in {schema} at UTC. Let the database's administrator run: "
-            + " ".join(
-                f"ALTER ROLE {role} IN DATABASE {database} SET {setting};"
-                for setting in (f"search_path = {quoted(schema)}", "timezone = 'UTC'")
-            )
+            f"not in {schema} at UTC. Let the database's administrator run: {change} search_path = {quoted(schema)}; "
+            f"{change} timezone = 'UTC';"
         )
     return OwnSchema(schema, bool(takes_options))
 

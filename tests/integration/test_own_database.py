@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import subprocess
@@ -39,6 +38,7 @@ from services.theta_api.app import build_app as build_api
 from services.theta_api.ledger import Ledger
 from tests.helpers import rooms
 from tests.helpers.asgi import ask
+from tests.helpers.databases import WORKER
 from tests.helpers.door import served
 from tests.integration import test_documents_sql as documents
 from tests.integration.conftest import IrtOf
@@ -55,7 +55,7 @@ INSERT INTO question VALUES (1, '{"irt": {"a": 1.1}}');
 INSERT INTO weekly_kpi SELECT n::text, '2026-09-07', '{}', '2026-09-14' FROM generate_series(1, 12000) n;
 INSERT INTO exam_results VALUES (1, 'ann', '{}');
 """
-ROLES = {"owner": "their_owner", "service": "their_service", "reader": "their_reader"}
+ROLES = {name: f"their_{name}_{WORKER}" for name in ("owner", "service", "reader")}
 
 
 @dataclass
@@ -111,17 +111,17 @@ def made_database(server: str, name: str, home: Path) -> Iterator[Company]:
             yield Company(server, name, home)
         finally:
             admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
-            for role in ROLES.values():
-                admin.execute(f"DROP ROLE IF EXISTS {role}".encode())
 
 
 @pytest.fixture
 def company(postgres: EmbeddedPostgres, tmp_path: Path) -> Iterator[Company]:
     """A database with the documents' tables in `public`, in which nothing of ours is yet."""
-    name = f"seedtest_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
-    with made_database(postgres.start(), name, tmp_path / "irt") as company:
+    with made_database(postgres.start(), f"seedtest_{WORKER}", tmp_path / "irt") as company:
         company.run(THEIRS)
         yield company
+    with psycopg.connect(postgres.start(), autocommit=True) as admin:
+        for role in ROLES.values():
+            admin.execute(f"DROP ROLE IF EXISTS {role}".encode())
 
 
 def tables_in(company: Company, name: str) -> set[object]:
@@ -129,7 +129,7 @@ def tables_in(company: Company, name: str) -> set[object]:
 
 
 def test_beside_their_tables_an_unprivileged_owner_upgrades_twice_and_touches_nothing_else(
-    company: Company, irt: IrtOf
+    company: Company, irt: IrtOf, tmp_path: Path
 ) -> None:
     company.run("REVOKE ALL ON SCHEMA public FROM PUBLIC")
     company.with_roles("irt", "public.exam_results")
@@ -138,7 +138,13 @@ def test_beside_their_tables_an_unprivileged_owner_upgrades_twice_and_touches_no
     for _ in range(2):
         typed = irt(owner)("db", "upgrade")
         assert (typed.code, typed.out.endswith("with its tables in irt\n")) == (0, True), typed.err
-    rooms.load_small_world(Database(owner))
+    rooms.add_items(Database(owner), {"q1": None})
+    log = tmp_path / "log.csv"
+    rows = [f"u,q1,2026-0{month}-01T12:00:00Z,1" for month in (5, 6)]
+    log.write_text("\n".join(["user_id,item_id,completed_at,correct", *rows]))
+    typed = irt(owner)("import", "attempts", log)
+    assert typed.code == 0, typed.err
+    assert {"response_log_2026_05", "response_log_2026_06"} <= tables_in(company, "irt")
     with dagster_instance(owner, Database(owner)):
         pass
     assert company.dump("irt", "dagster") == before
@@ -153,7 +159,7 @@ def test_beside_their_tables_an_unprivileged_owner_upgrades_twice_and_touches_no
 
 
 def test_a_role_that_may_not_make_the_schemas_hears_whom_to_ask(company: Company, irt: IrtOf) -> None:
-    company.run("CREATE ROLE their_reader LOGIN PASSWORD 'theirs'")
+    company.run(f"CREATE ROLE {ROLES['reader']} LOGIN PASSWORD 'theirs'")
     typed = irt(company.settings(ROLES["reader"]))
     for permission in ("for database", "for schema irt"):
         refused = typed("db", "upgrade")
@@ -332,21 +338,24 @@ def test_a_dagster_that_is_not_ours_is_refused_and_one_of_an_earlier_version_is_
 
 
 def test_a_backup_has_both_schemas_and_only_them_and_knows_their_names(company: Company, tmp_path: Path) -> None:
-    named = {"irt_db_schema": "exam", "irt_dagster_schema": "exam_dagster"}
-    settings = company.settings(**named)
+    """Made and restored as the unprivileged owner."""
+    company.with_roles()
+    settings = company.settings(ROLES["owner"])
     schema.upgrade(Database(settings))
     rooms.load_small_world(Database(settings))
     with dagster_instance(settings, Database(settings)) as instance:
         instance.add_dynamic_partitions("ours", ["one"])
     place = FolderPlace(tmp_path / "backups")
     made = make_backup(settings, Database(settings), object_store(settings), place)
+    name = Path(made.address.removeprefix("file://")).name
     with made_database(company.server, f"{company.name}_copy", tmp_path / "copy") as copy:
         copy.run(THEIRS)
-        name = Path(made.address.removeprefix("file://")).name
-        refused = "of the schemas exam and exam_dagster, this installation's are irt and dagster"
+        copy.with_roles()
+        other = copy.settings(ROLES["owner"], irt_db_schema="exam", irt_dagster_schema="exam_dagster")
+        refused = "of the schemas irt and dagster, this installation's are exam and exam_dagster"
         with pytest.raises(PermanentFailure, match=refused):
-            restore_backup(copy.settings(), Database(copy.settings()), place, name, verify=False)
-        there = copy.settings(**named)
+            restore_backup(other, Database(other), place, name, verify=False)
+        there = copy.settings(ROLES["owner"])
         assert restore_backup(there, Database(there), place, name, verify=False).differences == []
         assert copy.read("SELECT count(*) FROM public.weekly_kpi") == [(12000,)]
         with dagster_instance(there, Database(there)) as instance:
@@ -373,11 +382,23 @@ def test_views_by_our_names_take_no_name_that_is_taken_and_go_without_a_trace(co
 
 
 def test_doctor_names_tables_of_our_names_that_are_not_ours(company: Company) -> None:
-    schema.upgrade(Database(company.settings()))
-    company.run("CREATE SCHEMA people")
-    elsewhere.make_views(Database(company.settings()), "people")
-    (found,) = [one for one in diagnose(company.settings()) if one.subject == "tables of our names"]
-    assert found.detail.split("; ") == [
+    """As far as the role may read them: of the others it is known how many rows the last ANALYZE saw."""
+
+    def found(settings: Settings) -> list[str]:
+        (one,) = [finding for finding in diagnose(settings) if finding.subject == "tables of our names"]
+        return one.detail.split("; ")
+
+    company.with_roles()
+    company.run("CREATE SCHEMA people", "ANALYZE weekly_kpi")
+    schema.upgrade(Database(company.settings(ROLES["owner"])))
+    elsewhere.make_views(Database(company.settings(irt_db_schema="irt")), "people")
+    assert found(company.settings(ROLES["owner"])) == [
+        "public.attempt: rows unknown: not ours",
+        "public.mirt_item_params: rows unknown: not ours",
+        "public.question: rows unknown: not ours",
+        "public.weekly_kpi: 12,000 rows: not ours",
+    ]
+    assert found(company.settings()) == [
         "public.attempt: 1 rows: not ours",
         "public.mirt_item_params: 0 rows: not ours",
         "public.question: 1 rows: not ours",

@@ -18,7 +18,8 @@ import pytest
 
 from resources.postgres import schema
 from resources.postgres.database import Database
-from resources.postgres.schema_version import VERSION_TABLE, VERSIONS, newest_known, number, schema_version
+from resources.postgres.own_schema import VERSION_TABLE
+from resources.postgres.schema_version import VERSIONS, newest_known, number, schema_version
 from resources.settings import Settings
 from resources.tables import METADATA
 from tests.helpers.rooms import rows, run_sql
