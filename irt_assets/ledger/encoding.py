@@ -12,11 +12,12 @@ from typing import Any, LiteralString
 
 import numpy as np
 
+from irt_assets.psychometrics.core.covariances import with_third
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Population
 
 _ARRAYS = ("a", "d", "c", "cov", "n", "n_correct")
-_NOT_OF_ALL = ("joint_cov", "guessing_cov", "categories", "further", "further_cov")
+_NOT_OF_ALL = ("joint_cov", "categories", "further")
 KEPT_BYTES = 2**28
 """The most that the arrays of kept fits take: as much as eight fits of 1000 items with all their covariances."""
 
@@ -67,9 +68,13 @@ def _decoded(content: bytes) -> Calibration:
         header = json.loads(stored["header"].tobytes())
         arrays = {name: stored[name] for name in _ARRAYS}
         arrays |= {name: stored.get(name) for name in _NOT_OF_ALL}
+        if "guessing_cov" in stored:  # where earlier releases kept what is known of c
+            arrays["cov"] = with_third(arrays["cov"], stored["guessing_cov"])
     for array in filter(lambda array: array is not None, arrays.values()):
         array.setflags(write=False)
     header["item_ids"] = tuple(header["item_ids"])
+    of_all = [header.pop("model")] * len(header["item_ids"]) if "model" in header else header["models"]
+    header["models"] = tuple(of_all)
     header["flags"] = tuple(tuple(Flag(f) for f in flags) for flags in header["flags"])
     header["convergence"] = Convergence(**header["convergence"])
     header["populations"] = tuple(

@@ -28,14 +28,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 
 import numpy as np
 import numpy.typing as npt
 
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.arrays import Floats, Mask
+from irt_assets.psychometrics.core.covariances import with_third
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import THREE_PL, item_model
+from irt_assets.psychometrics.core.item_models import THREE_PL, item_model, which
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Calibration, ab_by_ad
 from irt_assets.psychometrics.core.options import Model
@@ -63,8 +65,8 @@ class Fitted:
     sd: float | None = None
 
     @classmethod
-    def of(cls, raw: Calibration, linking: Linking) -> Fitted:
-        return cls(raw.model, linking.slope * raw.latent_mean + linking.intercept, linking.slope * raw.latent_sd)
+    def of_each(cls, linked: Calibration) -> tuple[Fitted, ...]:
+        return tuple(cls(model, linked.latent_mean, linked.latent_sd) for model in linked.models)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +92,7 @@ class Published(ItemParameters):
     @property
     def cov_with_guessing(self) -> Floats:
         """Shape (J, 3, 3), of (a, b, logit c)."""
-        return _with_guessing(self.cov, self.guessing_cov)
+        return with_third(self.cov, self.guessing_cov)
 
     @property
     def with_anchors_and_guessing(self) -> Floats:
@@ -119,7 +121,7 @@ class Published(ItemParameters):
         """All items that a fit could estimate, linked to the anchors."""
         y = _Linked.of(raw, linking, anchors)
         fit, to_ab = y.fit, y.to_ab
-        values = vars(fit.items) | {"fitted": (Fitted.of(raw, linking),) * fit.n_items}
+        values = vars(fit.items) | {"fitted": Fitted.of_each(fit)}
         if y.by_anchors_and_guessing is None:
             return cls(**values, with_anchors=to_ab @ y.by_anchors @ anchors.joint_cov)
         k = len(anchors.item_ids)
@@ -158,13 +160,12 @@ class Published(ItemParameters):
             fitted=kept.fitted + other.fitted, guessing_with_anchors=with_all,
         )  # fmt: skip
 
-    def models(self, window: Model) -> tuple[Model, ...]:
+    def models(self, window: Sequence[Model]) -> tuple[Model, ...]:
         """Models of J values. An unknown one is the window's, unless the parameters are of another."""
-        unknown: dict[bool, Model] = {True: THREE_PL.name, False: item_model(window).without_guessing.name}
         own: dict[int, Model] = {j: some.model.name for some in self.others for j in some.at.tolist()}
         return tuple(
-            of.model if of else own.get(j, unknown[c > 0])
-            for j, (of, c) in enumerate(zip(self.fitted, self.c.tolist(), strict=True))
+            of.model if of else own.get(j, THREE_PL.name if c > 0 else item_model(model).without_guessing.name)
+            for j, (of, c, model) in enumerate(zip(self.fitted, self.c.tolist(), window, strict=True))
         )
 
     @property
@@ -177,8 +178,9 @@ class Published(ItemParameters):
 
 @dataclass(frozen=True)
 class _Linked:
-    """A fit's compared items on the bank's scale; `by_anchors` (J, 2, 2K), derivatives of their (a, d) by the anchors'
-    frozen (a, b), and, under a 3PL, `by_anchors_and_guessing` (J, 2, 3K), as `AnchorSet.cov_with_guessing` has them."""
+    """A fit's compared items on the bank's scale; `by_anchors` (J, 2, 2K), derivatives of their (a, d)
+    by the anchors' frozen (a, b), and, where items have a third parameter, `by_anchors_and_guessing` (J, 2, 3K), as
+    `AnchorSet.cov_with_guessing` has them."""
 
     fit: Calibration
     by_anchors: Floats
@@ -193,7 +195,7 @@ class _Linked:
         by_value[:, :, frozen] = (by_constants @ constants.by_old).reshape(raw.n_items, 2, -1, 2)
         by_anchors = by_value.reshape(raw.n_items, 2, -1)
         by_all = None
-        if raw.third_cov is not None:
+        if raw.cov.shape[1] > 2:
             by_c = np.zeros((raw.n_items, 2, len(anchors.item_ids)))
             if constants.by_c_old is not None:
                 by_c[:, :, frozen] = by_constants @ constants.by_c_old
@@ -203,15 +205,6 @@ class _Linked:
     @property
     def to_ab(self) -> Floats:
         return ab_by_ad(self.fit.a, self.fit.d)
-
-
-def _with_guessing(cov: Floats, guessing: Floats | None) -> Floats:
-    """Shape (J, 3, 3): `cov` of (a, b), shape (J, 2, 2), with a row and a column for the third parameter, logit c."""
-    out = np.zeros((len(cov), 3, 3))
-    out[:, :2, :2] = cov
-    if guessing is not None:
-        out[:, 2] = out[:, :, 2] = guessing
-    return out
 
 
 def _compared(raw: Calibration) -> Mask:
@@ -252,8 +245,7 @@ class Comparison:
         delta_ad, cov_ad: shape (J, 2) and (J, 2, 2): change of (a, d), and its covariance.
         cov: shape (J, 2, 2), covariance of the change of (a, b).
         by_anchors: shape (J, 2, 2K), derivatives of the window's (a, b) by the anchors' frozen values.
-        tests_slopes: whether the model gives each item a slope of its own.
-        fitted: of the window; None: published values are of its model.
+        fitted: of the window's J items.
         shared: shape (J, 2, 3), covariance of the window's (a, b) with the published (a, b, logit c); None: it follows
             from `by_anchors`.
         shift: shape (J, 2), by how much d moved with a second ability that the scale lives with, and the standard
@@ -267,8 +259,7 @@ class Comparison:
     cov_ad: Floats
     cov: Floats
     by_anchors: Floats
-    tests_slopes: bool
-    fitted: Fitted | None = None
+    fitted: tuple[Fitted, ...]
     shared: Floats | None = None
     shift: Floats | None = None
 
@@ -285,15 +276,26 @@ class Comparison:
     @property
     def across_models(self) -> Mask:
         """Shape (J,): whose published values are of another model than the window's."""
-        if self.fitted is None:
-            return np.zeros(len(self.item_ids), dtype=bool)
-        model = self.fitted.model
-        return np.array([published != model for published in self.published.models(model)], dtype=bool)
+        return np.array([old != new for old, new in zip(self.models_published, self.models, strict=True)], dtype=bool)
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """Of the window's items."""
+        return tuple(of.model for of in self.fitted)
+
+    @property
+    def models_published(self) -> tuple[Model, ...]:
+        return self.published.models(self.models)
+
+    @property
+    def tests_slopes(self) -> Mask:
+        """Shape (J,): the items that have a slope of their own."""
+        return which(self.models, lambda model: model.own_slopes)
 
     @property
     def by_curves(self) -> Mask:
         """Shape (J,): whose curves are compared and not their parameters, across models and under a 3PL."""
-        return self.across_models | (self.fitted is not None and item_model(self.fitted.model).more_than_a_and_b)
+        return self.across_models | which(self.models, lambda model: model.more_than_a_and_b)
 
     @property
     def shared_ab(self) -> Floats:
@@ -305,7 +307,7 @@ class Comparison:
     @property
     def cov_window(self) -> Floats:
         """Shape (J, 3, 3), of the window's (a, b, logit c)."""
-        return _with_guessing(self.window.cov, self.window.guessing_cov)
+        return with_third(self.window.cov, self.window.guessing_cov)
 
     def select(self, keep: Mask) -> Comparison:
         """The same for some items only; keep: shape (J,)."""
@@ -315,6 +317,7 @@ class Comparison:
             self,
             window=self.window.select(kept),
             published=self.published.select(kept),
+            fitted=tuple(compress(self.fitted, keep)),
             shared=None if self.shared is None else self.shared[keep],
             shift=None if self.shift is None else self.shift[keep],
             **{name: getattr(self, name)[keep] for name in arrays},
@@ -343,7 +346,9 @@ def compare(raw: Calibration, linking: Linking, anchors: AnchorSet, published: P
             both = new_side @ by_anchors @ (old_side @ old.with_anchors).transpose(0, 2, 1)
         else:
             both = new_side @ shared[:, :, :2] @ old_side.transpose(0, 2, 1)
-        cov = new_side @ y.fit.cov[j] @ new_side.transpose(0, 2, 1) + old_side @ old.cov @ old_side.transpose(0, 2, 1)
+        cov = new_side @ y.fit.cov[j, :2, :2] @ new_side.transpose(0, 2, 1) + old_side @ old.cov @ old_side.transpose(
+            0, 2, 1
+        )
         return cov - both - both.transpose(0, 2, 1)
 
     as_it_is = np.broadcast_to(np.eye(2), to_ab.shape)
@@ -354,8 +359,7 @@ def compare(raw: Calibration, linking: Linking, anchors: AnchorSet, published: P
         cov_ad=covariance(as_it_is, to_ad),
         cov=covariance(to_ab, as_it_is),
         by_anchors=to_ab @ by_anchors,
-        tests_slopes=raw.item_model.own_slopes,
-        fitted=Fitted.of(raw, linking),
+        fitted=Fitted.of_each(y.fit.select(j)),
         shared=None if shared is None else to_ab @ shared,
         shift=_shift(old, linking, anchors) if linking.q_shifts else None,
     )
