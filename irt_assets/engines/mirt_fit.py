@@ -91,7 +91,7 @@ def fit_mirt(
     found = _oriented(Answer.of(call("irt_calibrate", payload), kept.n_items), model, anchored=bool(held.any()))
     slope, whose = largest_scaled_gradient(
         kept,
-        model,
+        of,
         a=found.a,
         d=found.d,
         c=found.c,

@@ -26,9 +26,14 @@ _STRICT = json.JSONEncoder(allow_nan=False)
 
 
 def encode(calibration: Calibration) -> bytes:
-    """A Calibration as compressed bytes; `decode` gives it back to the last bit."""
+    """A Calibration as compressed bytes; `decode` gives it back to the last bit. Of items of one model with at most
+    three parameters it is what earlier releases read."""
     header = {name: value for name, value in vars(calibration).items() if name not in (*_ARRAYS, *_NOT_OF_ALL)}
     arrays = {name: getattr(calibration, name) for name in _ARRAYS}
+    if len(set(calibration.models)) == 1:
+        header["model"] = header.pop("models")[0]
+    if calibration.cov.shape[1] == 3:
+        arrays |= {"cov": calibration.cov[:, :2, :2], "guessing_cov": calibration.cov[:, 2]}
     arrays |= {name: value for name in _NOT_OF_ALL if (value := getattr(calibration, name)) is not None}
     buffer = io.BytesIO()
     np.savez_compressed(
@@ -68,13 +73,14 @@ def _decoded(content: bytes) -> Calibration:
         header = json.loads(stored["header"].tobytes())
         arrays = {name: stored[name] for name in _ARRAYS}
         arrays |= {name: stored.get(name) for name in _NOT_OF_ALL}
-        if "guessing_cov" in stored:  # where earlier releases kept what is known of c
+        if "guessing_cov" in stored:
             arrays["cov"] = with_third(arrays["cov"], stored["guessing_cov"])
     for array in filter(lambda array: array is not None, arrays.values()):
         array.setflags(write=False)
     header["item_ids"] = tuple(header["item_ids"])
-    of_all = [header.pop("model")] * len(header["item_ids"]) if "model" in header else header["models"]
-    header["models"] = tuple(of_all)
+    if "model" in header:
+        header["models"] = [header.pop("model")] * len(header["item_ids"])
+    header["models"] = tuple(header["models"])
     header["flags"] = tuple(tuple(Flag(f) for f in flags) for flags in header["flags"])
     header["convergence"] = Convergence(**header["convergence"])
     header["populations"] = tuple(

@@ -34,6 +34,8 @@ def calibrations(draw: st.DrawFn) -> Calibration:
     ids = draw(st.lists(st.text(min_size=1), min_size=n, max_size=n, unique=True))
     flags = draw(st.lists(st.lists(st.sampled_from(list(Flag)), max_size=2).map(tuple), min_size=n, max_size=n))
     converged = draw(st.booleans())
+    symmetric = rng.standard_normal((n, size, size))
+    symmetric = symmetric + symmetric.transpose(0, 2, 1)
     return Calibration(
         item_ids=tuple(ids),
         models=tuple(draw(st.lists(st.sampled_from(["rasch", "1pl", "2pl", "3pl"]), min_size=n, max_size=n))),
@@ -42,7 +44,7 @@ def calibrations(draw: st.DrawFn) -> Calibration:
         a=values[0],
         d=values[1],
         c=values[2],
-        cov=rng.standard_normal((n, size, size)),
+        cov=symmetric,
         joint_cov=rng.standard_normal((2 * n, 2 * n)) if draw(st.booleans()) else None,
         n=rng.integers(0, 10**12, n),
         n_correct=rng.integers(0, 10**12, n),

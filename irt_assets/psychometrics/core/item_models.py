@@ -543,9 +543,11 @@ def model_with(shown: Mapping[str, float]) -> ItemModel:
     raise PsychometricsError(f"no item model has the parameters {', '.join(names)} besides a and b")
 
 
-def model_of(models: Sequence[Model]) -> ItemModel:
-    """The model of these items, or of several models a `MixedModel`. Raises PsychometricsError as `item_model`."""
-    return combined([item_model(name) for name in models or (DEFAULT_MODEL,)])
+def model_of(models: str | Sequence[str]) -> ItemModel:
+    """The model of these items, or of several models a `MixedModel`, also by its name. Raises PsychometricsError as
+    `item_model`."""
+    names = models.split("+") if isinstance(models, str) else models
+    return combined([item_model(name) for name in names or (DEFAULT_MODEL,)])
 
 
 def combined(of: Sequence[ItemModel]) -> ItemModel:

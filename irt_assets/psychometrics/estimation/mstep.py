@@ -53,8 +53,7 @@ def _move_items(problem: Problem, point: Point, step: Floats) -> None:
     start, lower, upper = (values[items].reshape(3, J) for values in (full, low, high))
     free = (s.index[items] >= 0).reshape(3, J)
     free[0] &= ~s.common_slopes
-    moved = _maximum(problem, point, start, free, lower, upper) - start
-    step[s.index[items][free.ravel()]] = moved[free]
+    step[s.index[items][free.ravel()]] = _maximum(problem, point, start, free, lower, upper)[free] - start[free]
 
 
 def _maximum(problem: Problem, point: Point, start: Floats, free: Mask, low: Floats, high: Floats) -> Floats:
