@@ -30,8 +30,8 @@ def encode(calibration: Calibration) -> bytes:
     three parameters it is what earlier releases read."""
     header = {name: value for name, value in vars(calibration).items() if name not in (*_ARRAYS, *_NOT_OF_ALL)}
     arrays = {name: getattr(calibration, name) for name in _ARRAYS}
-    if len(set(calibration.models)) == 1:
-        header["model"] = header.pop("models")[0]
+    models = header.pop("models")
+    header["model"] = models[0] if len(set(models)) == 1 else models
     if calibration.cov.shape[1] == 3:
         arrays |= {"cov": calibration.cov[:, :2, :2], "guessing_cov": calibration.cov[:, 2]}
     arrays |= {name: value for name in _NOT_OF_ALL if (value := getattr(calibration, name)) is not None}
@@ -78,9 +78,8 @@ def _decoded(content: bytes) -> Calibration:
     for array in filter(lambda array: array is not None, arrays.values()):
         array.setflags(write=False)
     header["item_ids"] = tuple(header["item_ids"])
-    if "model" in header:
-        header["models"] = [header.pop("model")] * len(header["item_ids"])
-    header["models"] = tuple(header["models"])
+    model = header.pop("model")
+    header["models"] = (model,) * len(header["item_ids"]) if isinstance(model, str) else tuple(model)
     header["flags"] = tuple(tuple(Flag(f) for f in flags) for flags in header["flags"])
     header["convergence"] = Convergence(**header["convergence"])
     header["populations"] = tuple(

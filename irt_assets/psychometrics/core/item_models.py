@@ -78,7 +78,7 @@ class ItemModel(ABC):
 
     @property
     def default_priors(self) -> Priors:
-        return Priors()
+        return GUESSING_PRIOR if self.guesses else Priors()
 
     @property
     def without_guessing(self) -> ItemModel:
@@ -148,10 +148,6 @@ class ItemModel(ABC):
     def parts(self, parameters: Floats, categories: Ints) -> list[OtherItems]:
         """The items (P, J) of each model."""
         return [OtherItems.at_places(self, np.arange(len(categories)), parameters, categories)]
-
-    def among(self, items: npt.NDArray[np.intp]) -> ItemModel:  # noqa: ARG002
-        """The model of these items only, by their places."""
-        return self
 
     def common_slopes(self, n_items: int) -> Mask:
         """Shape (J,): the items that have a slope in common."""
@@ -242,10 +238,6 @@ class LogisticModel(ItemModel):
     logistic = True
 
     @property
-    def default_priors(self) -> Priors:
-        return GUESSING_PRIOR if self.guesses else Priors()
-
-    @property
     def without_guessing(self) -> ItemModel:
         return TWO_PL if self.guesses else self
 
@@ -331,14 +323,6 @@ class MixedModel(ItemModel):
             logistic=all(model.logistic for model in kinds),
         )
 
-    @property
-    def default_priors(self) -> Priors:
-        return GUESSING_PRIOR if self.guesses else Priors()
-
-    def require_logistic(self, what: str) -> None:
-        for model in dict.fromkeys(self.of):
-            model.require_logistic(what)
-
     def parameter_names(self, categories: int) -> tuple[str, ...]:
         return max((model.parameter_names(categories) for model in self.of), key=len)
 
@@ -349,9 +333,6 @@ class MixedModel(ItemModel):
     def parts(self, parameters: Floats, categories: Ints) -> list[OtherItems]:
         places = {model: np.flatnonzero([one is model for one in self.of]) for model in self.of}
         return [OtherItems.at_places(model, at, parameters, categories) for model, at in places.items()]
-
-    def among(self, items: npt.NDArray[np.intp]) -> ItemModel:
-        return combined([self.of[j] for j in items])
 
     def common_slopes(self, n_items: int) -> Mask:  # noqa: ARG002
         return np.array([not model.own_slopes for model in self.of])
@@ -547,11 +528,7 @@ def model_of(models: str | Sequence[str]) -> ItemModel:
     """The model of these items, or of several models a `MixedModel`, also by its name. Raises PsychometricsError as
     `item_model`."""
     names = models.split("+") if isinstance(models, str) else models
-    return combined([item_model(name) for name in names or (DEFAULT_MODEL,)])
-
-
-def combined(of: Sequence[ItemModel]) -> ItemModel:
-    """The one model of these, or a `MixedModel`."""
+    of = [item_model(name) for name in names or (DEFAULT_MODEL,)]
     return of[0] if all(model is of[0] for model in of) else MixedModel.combining(of)
 
 

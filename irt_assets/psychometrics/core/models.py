@@ -405,9 +405,7 @@ class Calibration:
     @property
     def c_se(self) -> Floats:
         """Shape (J,), by the delta method: dc/d logit c = c(1 − c). 0 where c is fixed at 0."""
-        logistic = which(self.models, lambda model: model.logistic)
-        variance = self.cov[:, 2, 2] if self.cov.shape[1] > 2 else np.zeros(self.n_items)
-        return self.c * (1 - self.c) * _root(np.where(logistic, variance, 0.0))
+        return self.c * (1 - self.c) * (_root(self.cov[:, 2, 2]) if self.cov.shape[1] > 2 else 0.0)
 
     @property
     def cov_ab(self) -> Floats:

@@ -123,10 +123,8 @@ def _differences(
     old = comparison.published
     now, by_now, now_by_place = _moments(comparison.window, of_window)
     published, by_published, published_by_place = _moments(old, of_published)
-    if comparison.shared is None:
-        both = by_now[:, :, :2] @ comparison.shared_ab @ by_published[:, :, :2].transpose(0, 2, 1)
-    else:
-        both = by_now[:, :, :2] @ comparison.shared @ by_published.transpose(0, 2, 1)
+    shared = comparison.shared
+    both = by_now[:, :, :2] @ shared @ by_published[:, :, : shared.shape[2]].transpose(0, 2, 1)
     cov = by_now @ comparison.cov_window @ by_now.transpose(0, 2, 1)
     cov += by_published @ old.cov_with_guessing @ by_published.transpose(0, 2, 1)
     return now - published, cov - both - both.transpose(0, 2, 1), now_by_place, published_by_place

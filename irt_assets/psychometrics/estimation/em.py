@@ -28,6 +28,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from itertools import compress
 from typing import TypedDict, Unpack
 
 import numpy as np
@@ -39,7 +40,7 @@ from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.arrays import Floats, Mask
 from irt_assets.psychometrics.core.design import alike, require_connected
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import ITEM_MODELS
+from irt_assets.psychometrics.core.item_models import ITEM_MODELS, model_of
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Population, Responses, spread
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Latent, Model
 from irt_assets.psychometrics.core.priors import Normal, Priors
@@ -205,7 +206,7 @@ def fit_source(
     if priors.b is not None:
         priors = replace(priors, b=Normal(priors.b.mean - origin, priors.b.sd))
     kept_ids = tuple(np.array(items.item_ids, dtype=object)[keep])
-    of = of.among(np.flatnonzero(keep))
+    of = model_of([*compress(models, keep)])
     structure = ParameterLayout.of(
         of,
         len(kept_ids),

@@ -58,7 +58,7 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
     keep = np.isfinite(calibration.a) & counts.estimable(of)
     unknown = np.full(responses.n_items, np.nan)
     kept = usable(responses, counts, persons, keep, Fixed(unknown, unknown, unknown), of)
-    structure = ParameterLayout.of(of.among(np.flatnonzero(keep)), kept.n_items)
+    structure = ParameterLayout.of(calibration.select(keep).item_model, kept.n_items)
     full = np.zeros(len(structure.index))
     with np.errstate(divide="ignore"):
         values = (calibration.a, calibration.d, logit(calibration.c))

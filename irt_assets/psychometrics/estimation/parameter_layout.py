@@ -96,12 +96,10 @@ class ParameterLayout:
         free.append(np.full(G, normal) & (anchored.any() | of.fixed_slopes | (np.arange(G) > 0)))
         free.append(np.ones(G * histogram_nodes, dtype=bool))
         mask = np.concatenate(free)
-        index = np.where(mask, np.cumsum(mask) - 1, -1)
-        shared = np.flatnonzero(slopes & of.common_slopes(J))
-        if shared.size:
-            first = np.delete(mask, shared[1:])
-            index[np.delete(np.arange(len(mask)), shared[1:])] = np.where(first, np.cumsum(first) - 1, -1)
-            index[shared] = index[shared[0]]
+        shared, places = np.flatnonzero(slopes & of.common_slopes(J)), mask.copy()
+        places[shared[1:]] = False
+        index = np.where(mask, np.cumsum(places) - 1, -1)
+        index[shared] = index[shared[:1]]
         fixed = np.zeros(len(mask))
         fixed[: own.size] = np.repeat(fixed_at, J)
         if given is not None:

@@ -146,11 +146,8 @@ class _Tables:
         intercept = weight_at(eta, 1.0 - c, c)
         slopes = which(fit.models, lambda model: model.own_slopes)
         guessed = which(fit.models, lambda model: model.guesses)
-        own = [intercept]
-        if slopes.any():
-            own.append(intercept * theta * slopes[:, None])
-        if guessed.any():
-            own.append(guessed[:, None] / p)
+        columns = intercept, intercept * theta * slopes[:, None], guessed[:, None] / p
+        own = [column for column in columns if column.any()]
         return cls(p, q, np.stack(own, axis=1) * whole.estimated_here[:, None, None])
 
     def sums(self, whole: Fitted, run: kernels.Run, kernel, shapes, *extra) -> list[Floats]:  # type: ignore[no-untyped-def]
