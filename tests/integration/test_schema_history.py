@@ -57,8 +57,8 @@ CATALOG = (
     "SELECT 'trigger', tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal",
 )
 COUNTED_BY_TRIGGERS = "data_change"
-COMPLETED = {"spec", "model_spec"}
-"""Columns whose objects get the keys that they lack (see test_whole_specs)."""
+COMPLETED = {"spec", "model_spec", "params"}
+"""Columns whose objects get the keys that they lack (see test_whole_specs, test_mixed_fit)."""
 VALUES = {
     "text": ("'first'", "'second'"),
     "timestamp with time zone": ("'2026-06-15 12:00+00'", "'2026-06-16 12:00+00'"),

@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0044_server_setting"
-down_revision = "0041_log_mapping"
+revision = "0043_server_setting"
+down_revision = "0042_item_models"
 oldest_code = "0039_learner_reports"
 
 
