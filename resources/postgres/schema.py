@@ -15,6 +15,7 @@ from itertools import chain
 from typing import Any
 
 import alembic.command
+import psycopg
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
@@ -22,16 +23,18 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from resources.failures import PermanentFailure
-from resources.postgres.database import Database
+from resources.postgres.database import Database, one_value
 from resources.postgres.log_months import make_months_ahead
+from resources.postgres.own_log import read_mapping, wanted_view
 from resources.postgres.schema_version import number, schema_version
+from resources.postgres.schemas import make_schemas
 from resources.tables import METADATA, VIEWS
 
 KEPT = (
     *("question", "learner", "response_log", "calibration_scale", "anchor_set", "mirt_fit_meta", "mirt_item_params"),
     *("item_parameter_publication", "item_parameter_proposal", "release_decision", "publication_step"),
     *("testlet_sd_publication", "month_impact"),
-    *("item_status", "scale_decision", "erasure", "attempt_correction"),
+    *("item_status", "scale_decision", "erasure", "log_mapping", "attempt_correction"),
 )
 """Tables that nothing can make again: the bank, the answers, the ledger, and the fits that it cites."""
 COMPUTED = "Computed default"
@@ -43,10 +46,16 @@ def is_ours(_object: Any, name: str | None, type_: str, _reflected: bool, _compa
     return type_ != "table" or name in METADATA.tables
 
 
-def upgrade(database: Database) -> None:
-    """`alembic upgrade head`: bring `database` to the newest schema, and make the next months' partitions of the log.
+def driver_of(connection: sa.Connection) -> psycopg.Connection:
+    """The driver's connection below SQLAlchemy's."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    return driver
 
-    Safe to repeat, and for two at once.
+
+def upgrade(database: Database) -> None:
+    """Make the schemas, `alembic upgrade head`, and the next months' partitions of the log. Safe to repeat, and for two
+    at once.
 
     A newer schema that serves this code stays as it is. PermanentFailure where it does not, and where the schema is
     from before the first migration.
@@ -56,6 +65,7 @@ def upgrade(database: Database) -> None:
         if version.fault:
             raise PermanentFailure(version.fault)
         return
+    make_schemas(database)
     config = _alembic()
     config.attributes["database"] = database
     alembic.command.upgrade(config, "head")
@@ -134,10 +144,20 @@ def drift(database: Database) -> list[str]:
             differences = [_in_words(change) for change in flat]
         said = [str(one.message) for one in noted]
         differences += [one.replace("cannot be modified", "differs") for one in said if one.startswith(COMPUTED)]
-        differences += _key_differences(connection) + _view_differences(connection)
+        differences += _key_differences(connection) + _view_differences(driver_of(connection))
         transaction.rollback()
     engine.dispose()
     return differences
+
+
+def log_difference(database: Database) -> str | None:
+    """How the view `attempt` differs from the mapping of the company's own tables, if there is one and it does."""
+    with database.connect() as connection:
+        if read_mapping(connection) is None:
+            return None
+        found = _view_difference(connection, "attempt", None)
+        connection.rollback()
+    return found
 
 
 def _alembic() -> Config:
@@ -187,21 +207,24 @@ def _key_differences(connection: sa.Connection) -> list[str]:
     return differences
 
 
-def _view_differences(connection: sa.Connection) -> list[str]:
-    """The server's own wording of each view, paired with its wording of the registry's."""
-    differences = []
-    for name, query in VIEWS.items():
-        there = connection.scalar(sa.text("SELECT pg_get_viewdef(to_regclass(:name))"), {"name": name})
-        if there is None:
-            differences.append(f"view {name} is missing")
-            continue
-        try:
-            with connection.begin_nested():
-                connection.exec_driver_sql(f"CREATE TEMPORARY VIEW registry_{name} AS {query}")
-        except sa.exc.ProgrammingError as error:
-            differences.append(f"view {name} cannot be made as the registry says: {error.orig}")
-            continue
-        here = connection.scalar(sa.text(f"SELECT pg_get_viewdef('registry_{name}'::regclass)"))
-        if there != here:
-            differences.append(f"view {name} is:\n{there}\nthe registry says:\n{here}")
-    return differences
+def _view_differences(connection: psycopg.Connection) -> list[str]:
+    """Those of the registry's views; a log in the company's own tables has no view of the registry."""
+    own = {"attempt"} if read_mapping(connection) else set()
+    found = [_view_difference(connection, name, query) for name, query in VIEWS.items() if name not in own]
+    return [one for one in found if one]
+
+
+def _view_difference(connection: psycopg.Connection, name: str, query: str | None) -> str | None:
+    """The server's own wording of a view, if it is another than its wording of `query` (None: the mapping's)."""
+    says = "the registry says" if query else "the mapping says"
+    there = one_value(connection, "SELECT pg_get_viewdef(to_regclass(%s))", (name,))
+    if there is None:
+        return f"view {name} is missing"
+    try:
+        with connection.transaction():
+            wanted = query or wanted_view(connection)
+            connection.execute(f"CREATE TEMPORARY VIEW registry_{name} AS {wanted}".encode())
+    except psycopg.ProgrammingError as error:
+        return f"view {name} cannot be made as {says}: {error}"
+    here = one_value(connection, f"SELECT pg_get_viewdef('registry_{name}'::regclass)")
+    return None if there == here else f"view {name} is:\n{there}\n{says}:\n{here}"

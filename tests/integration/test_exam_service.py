@@ -102,7 +102,7 @@ def test_an_upgrade_and_the_daily_job_make_the_months_and_the_doctor_misses_them
     database: Database, settings: Settings
 ) -> None:
     def finding() -> tuple[str, str]:
-        [found] = [one for one in doctor.diagnose(settings) if one.subject == "months ahead"]
+        [found] = [one for one in doctor.diagnose(settings) if one.subject == "log"]
         return found.state, found.fix
 
     def drop_months() -> None:

@@ -18,7 +18,8 @@ import pytest
 
 from resources.postgres import schema
 from resources.postgres.database import Database
-from resources.postgres.schema_version import VERSION_TABLE, VERSIONS, newest_known, number, schema_version
+from resources.postgres.own_schema import VERSION_TABLE
+from resources.postgres.schema_version import VERSIONS, newest_known, number, schema_version
 from resources.settings import Settings
 from resources.tables import METADATA
 from tests.helpers.rooms import rows, run_sql
@@ -56,8 +57,8 @@ CATALOG = (
     "SELECT 'trigger', tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal",
 )
 COUNTED_BY_TRIGGERS = "data_change"
-COMPLETED = {"spec", "model_spec"}
-"""Columns whose objects get the keys that they lack (see test_whole_specs)."""
+COMPLETED = {"spec", "model_spec", "params"}
+"""Columns whose objects get the keys that they lack (see test_whole_specs, test_mixed_fit)."""
 VALUES = {
     "text": ("'first'", "'second'"),
     "timestamp with time zone": ("'2026-06-15 12:00+00'", "'2026-06-16 12:00+00'"),
@@ -139,10 +140,11 @@ def test_the_registry_makes_the_same_tables_keys_and_indexes(database: Database)
 
 
 def test_the_migrations_work_in_any_schema(database: Database) -> None:
-    """The one that comes first on the search path gets everything, and the triggers find it from anywhere."""
+    """The one that comes first on the role's search path gets everything, and the triggers find it from anywhere."""
     with database.connect() as connection:
         connection.execute('DROP SCHEMA public CASCADE; CREATE SCHEMA public; CREATE SCHEMA "Five\'s own"')
         connection.execute(f'ALTER DATABASE {connection.info.dbname} SET search_path = "Five\'s own"'.encode())
+    database = Database(database.settings)
     schema.upgrade(database)
     with database.connect() as connection:
         connection.execute("INSERT INTO question (item_id) VALUES ('q1')")

@@ -78,7 +78,7 @@ def test_every_command_names_the_way_to_the_newer_schema(
     for words in COMMANDS:
         code, printed = typed(*words)
         assert (code, "run `irt db upgrade`" in printed, before in printed) == (2, True, True), (words, printed)
-    assert typed("db", "upgrade") == (0, f"schema is at {next_version}\n")
+    assert typed("db", "upgrade") == (0, f"schema is at {next_version}, with its tables in public\n")
     assert schema_version(database).fault is None
 
 

@@ -25,6 +25,7 @@ from irt_assets.responses.importing.staging import Staging
 from irt_assets.responses.importing.times import ZoneNeeded, zone_named
 from resources.failures import PermanentFailure
 from resources.postgres.database import advisory_lock, one_value
+from resources.postgres.own_log import require_response_log
 
 Progress = Callable[[int, int | None], None]
 Reject = Callable[[Iterable[tuple[str, int, str, str, str]]], None]
@@ -49,6 +50,7 @@ def take(
     The parameters are those of `import_attempts`. Raises PermanentFailure where a source is at fault; the caller's
     transaction then has to end.
     """
+    require_response_log(connection)
     rows = sum(given.source.rows for given in sources)
     report_share = progress or (lambda _done, _total: None)
     limits = _limits(connection, first_month, zone, at)
