@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from resources.failures import PermanentFailure, TransientFailure
@@ -86,7 +87,7 @@ def program_for(name: str, version: int) -> Program:
 def dump(url: str, version: int, schemas: Collection[str], snapshot: str, target: Path) -> None:
     """Write `schemas`, as the exported `snapshot` shows them, to the file `target`."""
     arguments = ["--format=custom", f"--snapshot={snapshot}", f"--lock-wait-timeout={LOCK_WAIT}", f"--file={target}"]
-    _run("pg_dump", version, url, *arguments, *(f'--schema="{schema}"' for schema in schemas))
+    _run("pg_dump", version, url, *arguments, *(f"--schema={sql.Identifier(schema).as_string()}" for schema in schemas))
 
 
 def load(url: str, made_with: int, schemas: Collection[str], source: Path, *, without: str | None = None) -> None:

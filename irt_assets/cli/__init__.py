@@ -78,7 +78,10 @@ NOUNS = {
     "Operation": (
         Noun("alerts", "How people are alerted."),
         Noun("db", "The database in use: the embedded one, or DATABASE_URL."),
-        Noun("attempts", "The log of answers in a lake, where Spark reads it (IRT_ATTEMPTS)."),
+        Noun(
+            "attempts",
+            "Answers that change, and the log in a lake, where Spark reads it (IRT_ATTEMPTS).",
+        ),
         Noun("learner", "The data stored about a learner."),
         Noun(
             "prune",

@@ -22,7 +22,7 @@ from resources.failures import PermanentFailure
 AUTO = "auto"
 ATTEMPT_COLUMNS = (
     *("attempt_id", "user_id", "item_id", "topic_id", "session_id", "form_id", "position"),
-    *("started_at", "completed_at", "correct", "response", "response_time_ms", "hints_used", "mode"),
+    *("started_at", "completed_at", "correct", "response", "response_time_ms", "hints_used", "mode", "revision"),
 )
 REQUIRED_OF_ATTEMPTS = ("user_id", "item_id", "correct")
 

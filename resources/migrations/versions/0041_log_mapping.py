@@ -3,8 +3,8 @@
 from alembic import op
 
 revision = "0041_log_mapping"
-down_revision = "0039_learner_reports"
-oldest_code = "0041_log_mapping"
+down_revision = "0040_attempt_corrections"
+oldest_code = "0039_learner_reports"
 
 
 def upgrade() -> None:
@@ -22,9 +22,18 @@ def upgrade() -> None:
         COMMENT ON COLUMN log_mapping.options IS 'as irt connect log was called: map, zone';
         COMMENT ON COLUMN log_mapping.made_by IS 'account that connected them';
         COMMENT ON COLUMN log_mapping.made_at IS 'when';
+        COMMENT ON COLUMN partition_source.asset IS
+            'features_topic_daily, item_response_time, or attempts: the days of a company''s own tables';
+        COMMENT ON COLUMN partition_source.partition IS 'a day; as_of/since of item times';
         """
     )
 
 
 def downgrade() -> None:
-    op.execute("DROP TABLE log_mapping")
+    op.execute(
+        """
+        DROP TABLE log_mapping;
+        COMMENT ON COLUMN partition_source.asset IS 'features_topic_daily or item_response_time';
+        COMMENT ON COLUMN partition_source.partition IS 'a day of features; as_of/since of item times'
+        """
+    )
