@@ -114,8 +114,8 @@ def withdraw(database: Database, which: Answers, *, by: str, reason: str, dry_ru
 
 
 def keep_one_of_each(connection: psycopg.Connection) -> int:
-    """Of rows with one id at several times, which only SQL can insert, keep the one with the highest revision, or else
-    the one that was recorded first; how many ids had more than one, of those with a row of the last week."""
+    """Keep one of the rows with one id at several times, which only SQL can insert: that with the highest revision, or
+    else the one that was recorded first. How many ids had more than one, of those with a row of the last week."""
     advisory_lock(connection, "response_log", "import")
     others = """
         DELETE FROM response_log r USING response_log one
