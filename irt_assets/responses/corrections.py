@@ -58,7 +58,7 @@ OF_ANSWERS = """(r.item_id = %(item_id)s OR r.attempt_id = ANY(%(ids)s::text[]))
 
 
 def rescore(database: Database, which: Answers, key: str, *, by: str, reason: str, dry_run: bool = False) -> Rescoring:
-    """Score as right who chose `key`. An item that records its key records this one, unless only a time is rescored.
+    """Right is who chose `key`. An item that records its key records this one, unless the answers are those of a time.
 
     Raises PermanentFailure where nobody chose `key`.
     """
@@ -114,8 +114,8 @@ def withdraw(database: Database, which: Answers, *, by: str, reason: str, dry_ru
 
 
 def keep_one_of_each(connection: psycopg.Connection) -> int:
-    """Keep one of the rows that have one id at several times, which only SQL can insert: the one with the highest
-    revision, or else the one recorded first. How many ids had several, of those with a row of the last week."""
+    """Keep one of the rows with one id at several times, which only SQL can insert: that with the highest revision, or
+    else the one that was recorded first. How many ids had more than one, of those with a row of the last week."""
     advisory_lock(connection, "response_log", "import")
     others = """
         DELETE FROM response_log r USING response_log one

@@ -43,6 +43,7 @@ def lines(path):
 
 
 def test_columns_are_those_of_the_tables(files):
+    """Without `revision`: nothing of it is corrected."""
     assert set(pq.read_schema(files.attempts).names) == {c.name for c in response_log.columns} - {"revision"}
     assert all(set(line) == {c.name for c in question.columns} for line in lines(files.questions))
     assert all(set(line) == {c.name for c in learner.columns} for line in lines(files.learners))
