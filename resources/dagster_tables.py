@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import LiteralString, TypeVar
+from typing import Any, LiteralString, TypeVar
 
 import psycopg
+from psycopg import sql
+
+from resources.postgres.database import database_settings
 
 T = TypeVar("T")
-SCHEMA: LiteralString = "dagster"
-"""The schema of Dagster's tables, apart from ours because both keep an `alembic_version`."""
 _TEXTS: tuple[tuple[LiteralString, LiteralString], ...] = (
     ("event_logs", "event"),
     ("asset_check_executions", "evaluation_event"),
@@ -27,49 +28,57 @@ _TEXTS: tuple[tuple[LiteralString, LiteralString], ...] = (
 """Columns with text of ours: metadata of assets and checks, errors, cursors."""
 
 
+def _execute(connection: psycopg.Connection, query: LiteralString, values: Sequence[Any] = ()) -> psycopg.Cursor:
+    """A query with {dagster} in it, which is the name of the schema of Dagster's tables."""
+    schema = sql.Identifier(database_settings(connection).irt_dagster_schema)
+    return connection.execute(sql.SQL(query).format(dagster=schema), values)
+
+
 def run_status(connection: psycopg.Connection, run_id: str) -> str | None:
     """The status of a run; None where there is no such run."""
-    row = connection.execute(f"SELECT status FROM {SCHEMA}.runs WHERE run_id = %s", (run_id,)).fetchone()
+    row = _execute(connection, "SELECT status FROM {dagster}.runs WHERE run_id = %s", (run_id,)).fetchone()
     return str(row[0]) if row else None
 
 
 def runs_by_status(connection: psycopg.Connection) -> dict[str, int]:
     """How many runs have each status."""
-    return dict(connection.execute(f"SELECT status, count(*) FROM {SCHEMA}.runs GROUP BY 1").fetchall())
+    return dict(_execute(connection, "SELECT status, count(*) FROM {dagster}.runs GROUP BY 1").fetchall())
 
 
 def last_successes(connection: psycopg.Connection) -> dict[str, float]:
     """When the last successful run by each name of a job ended (Unix time, seconds); the latest comes last."""
     query: LiteralString = (
-        f"SELECT pipeline_name, max(end_time) FROM {SCHEMA}.runs "
+        "SELECT pipeline_name, max(end_time) FROM {dagster}.runs "
         "WHERE status = 'SUCCESS' AND end_time IS NOT NULL GROUP BY 1 ORDER BY 2"
     )
-    return dict(connection.execute(query).fetchall())
+    return dict(_execute(connection, query).fetchall())
 
 
 def heartbeats(connection: psycopg.Connection) -> dict[str, float]:
     """The last heartbeat of each part of the daemon (Unix time, seconds)."""
-    query: LiteralString = f"SELECT daemon_type, extract(epoch FROM timestamp)::float8 FROM {SCHEMA}.daemon_heartbeats"
-    return dict(connection.execute(query).fetchall())
+    query: LiteralString = "SELECT daemon_type, extract(epoch FROM timestamp)::float8 FROM {dagster}.daemon_heartbeats"
+    return dict(_execute(connection, query).fetchall())
 
 
 def schedules(connection: psycopg.Connection, now: datetime) -> list[tuple[str, datetime | None]]:
     """The serialised state of each schedule, and its last tick that did not fail; the clock may have been ahead."""
-    return connection.execute(
-        f"""SELECT i.instigator_body, (SELECT max(t.timestamp) AT TIME ZONE 'UTC' FROM {SCHEMA}.job_ticks t
+    return _execute(
+        connection,
+        """SELECT i.instigator_body, (SELECT max(t.timestamp) AT TIME ZONE 'UTC' FROM {dagster}.job_ticks t
                                        WHERE t.selector_id = i.selector_id AND t.status IN ('SUCCESS', 'SKIPPED')
                                          AND t.timestamp <= %s AT TIME ZONE 'UTC')
-           FROM {SCHEMA}.instigators i WHERE i.instigator_type = 'SCHEDULE'""",
+           FROM {dagster}.instigators i WHERE i.instigator_type = 'SCHEDULE'""",
         (now,),
     ).fetchall()
 
 
 def last_made(connection: psycopg.Connection, partitions: Sequence[tuple[str, str]]) -> dict[tuple[str, str], datetime]:
     """When each partition, named by its asset and its key, was last made; the others are left out."""
-    rows = connection.execute(
-        f"""SELECT wanted.asset, wanted.partition, max(made.timestamp) AT TIME ZONE 'UTC'
+    rows = _execute(
+        connection,
+        """SELECT wanted.asset, wanted.partition, max(made.timestamp) AT TIME ZONE 'UTC'
            FROM unnest(%s::text[], %s::text[]) AS wanted (asset, partition)
-           JOIN {SCHEMA}.event_logs made ON made.asset_key = '["' || wanted.asset || '"]'
+           JOIN {dagster}.event_logs made ON made.asset_key = '["' || wanted.asset || '"]'
              AND made.partition = wanted.partition AND made.dagster_event_type = 'ASSET_MATERIALIZATION'
            GROUP BY 1, 2""",
         ([asset for asset, _ in partitions], [partition for _, partition in partitions]),
@@ -89,13 +98,14 @@ def where_dagster_ran(connection: psycopg.Connection, read: Callable[[psycopg.Co
 def replace_in_texts(connection: psycopg.Connection, replacements: Mapping[str, str]) -> Iterator[tuple[str, int]]:
     """Replace regular expressions in all text of ours, and yield each table with the number of changes; none where
     Dagster never ran."""
+    schema = database_settings(connection).irt_dagster_schema
     for table, column in _TEXTS:
-        if connection.execute("SELECT to_regclass(%s) IS NULL", (f"{SCHEMA}.{table}",)).fetchone() == (True,):
+        if connection.execute("SELECT to_regclass(%s) IS NULL", (f"{schema}.{table}",)).fetchone() == (True,):
             continue
         changed = 0
         for find, replacement in replacements.items():
             query: LiteralString = (
-                f"UPDATE {SCHEMA}.{table} SET {column} = regexp_replace({column}, %s, %s, 'g') WHERE {column} ~ %s"
+                f"UPDATE {{dagster}}.{table} SET {column} = regexp_replace({column}, %s, %s, 'g') WHERE {column} ~ %s"
             )
-            changed += connection.execute(query, (find, replacement, find)).rowcount
+            changed += _execute(connection, query, (find, replacement, find)).rowcount
         yield table, changed

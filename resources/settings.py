@@ -23,6 +23,7 @@ from resources.addresses import Names, parse_address, parse_origin, split_url
 from resources.failures import PermanentFailure
 
 MONTH_PATTERN = r"^\d{4}-(0[1-9]|1[0-2])$"
+SchemaName = Annotated[str, Field(pattern="^[a-z_][a-z0-9_]{0,62}$")]
 COOKIE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 ROLE_NAMES = re.compile(r".+=[a-z]+")
 OWNER_ALONE = 0o700
@@ -59,6 +60,10 @@ class Settings(BaseSettings):
     pguser: str | None = Field(None, description="PostgreSQL user, with PGHOST; unset: this process's user")
     pgpassword: SecretStr | None = Field(None, description="PostgreSQL password, with PGHOST")
     pgdatabase: str | None = Field(None, description="PostgreSQL database, with PGHOST; unset: PGUSER")
+    irt_db_schema: SchemaName | None = Field(
+        None, description="schema of our tables; unset: the one that has them; for new ones public if empty, else irt"
+    )
+    irt_dagster_schema: SchemaName = Field("dagster", description="schema of Dagster's tables, in the same database")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="lowest level that is logged")
     log_format: Literal["text", "json"] | None = Field(
         None, description="format of the log; unset: text on a terminal, else json"
@@ -334,6 +339,12 @@ class Settings(BaseSettings):
                 raise ValueError(f"{name.upper()} and {other.upper()} are both {port}: give each server its own port")
         return self
 
+    @model_validator(mode="after")
+    def _two_schemas(self) -> Self:
+        if self.irt_db_schema == self.irt_dagster_schema:
+            raise ValueError("IRT_DB_SCHEMA and IRT_DAGSTER_SCHEMA name one schema: both have tables of one name")
+        return self
+
     @property
     def engine_timeout_s(self) -> float:
         """Seconds after which a fit in a child process is given up."""
@@ -366,6 +377,7 @@ class Settings(BaseSettings):
         "pguser",
         "pgpassword",
         "pgdatabase",
+        "irt_db_schema",
         "log_format",
         "s3_bucket",
         "s3_sse",

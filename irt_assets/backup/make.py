@@ -19,9 +19,9 @@ from irt_assets.backup import programs
 from irt_assets.backup.cited import Cited, cited_files, with_hashes, write_listing
 from irt_assets.backup.manifest import DATABASE, FORMAT, OBJECTS, Contents, File, Manifest, read_rows, read_sets
 from irt_assets.backup.places import MANIFEST, FolderPlace, keep_newest
-from resources.dagster_tables import SCHEMA
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, advisory_lock, one_value
+from resources.postgres.own_log import own_relations
 from resources.postgres.schema_version import schema_version
 from resources.settings import Settings
 from resources.version import code_version
@@ -47,10 +47,10 @@ def make_backup(settings: Settings, database: Database, store: ObjectStore, plac
     with place.writing(name) as folder:
         with _frozen(database, store) as (connection, cited):
             server = connection.info.server_version // 10000
-            schemas = [one_value(connection, "SELECT current_schema()")]
-            schemas += [SCHEMA] * one_value(connection, "SELECT to_regnamespace(%s) IS NOT NULL", (SCHEMA,))
+            schemas = [database.schema, settings.irt_dagster_schema]
             snapshot = one_value(connection, "SELECT pg_export_snapshot()")  # its name, for other connections
             programs.dump(database.url, server, schemas, snapshot, folder / DATABASE)
+            log_tables = own_relations(connection)
             contents = Contents(**read_rows(connection).model_dump(), sets=read_sets(connection, now))
         files = with_hashes(cited, store)
         write_listing(folder / OBJECTS, files)
@@ -69,6 +69,7 @@ def make_backup(settings: Settings, database: Database, store: ObjectStore, plac
             objects=len(files),
             object_bytes=sum(file.size or 0 for file in files),
             missing=sum(file.size is None for file in files),
+            log_tables=log_tables,
             contents=contents,
         )
         (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", "utf-8")

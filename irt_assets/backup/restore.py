@@ -34,13 +34,15 @@ from irt_assets.gates.month_status import month_states
 from irt_assets.invariants.drift import FOLLOWING
 from irt_assets.invariants.history import look_at_everything
 from irt_assets.servers.instance import dagster_instance
-from resources.dagster_tables import SCHEMA
 from resources.failures import PermanentFailure
 from resources.files.folder_claim import adopt_folder
 from resources.files.object_store import FolderStore, ObjectStore, object_store
 from resources.postgres.database import Database
+from resources.postgres.own_log import empty_view, make_log_view_again
+from resources.postgres.own_schema import relations_in
 from resources.postgres.schema import upgrade
 from resources.postgres.schema_version import schema_version
+from resources.postgres.schemas import make_schemas
 from resources.settings import Settings
 
 
@@ -103,32 +105,33 @@ def _check(folder: Path, manifest: Manifest) -> None:
 
 
 def _load(database: Database, manifest: Manifest, source: Path) -> None:
+    here = [database.schema, database.settings.irt_dagster_schema]
+    if manifest.schemas != here[: len(manifest.schemas)]:
+        raise PermanentFailure(
+            f"The backup is of the schemas {' and '.join(manifest.schemas)}, this installation's are "
+            f"{' and '.join(here)}: set IRT_DB_SCHEMA and IRT_DAGSTER_SCHEMA to the backup's names"
+        )
     with database.connect() as connection:
-        (here,) = connection.execute("SELECT current_schema()").fetchone() or (None,)
-        if here != manifest.schemas[0]:
+        if there := relations_in(connection, *here):
             raise PermanentFailure(
-                f"The backup is of the schema {manifest.schemas[0]}, this database's user works in {here}: set its "
-                "search_path to that schema, and make it if it is not there"
+                f"The database is not empty: it holds {len(there)} tables, views and sequences, such as {there[0]}. "
+                "Restore into a new one (CREATE DATABASE …, or another IRT_HOME), or into schemas of other names; "
+                "nothing was changed"
             )
-        row = connection.execute(
-            """SELECT count(*), min(format('%%I.%%I', nspname, relname)) FROM pg_class c JOIN pg_namespace n
-               ON n.oid = c.relnamespace WHERE nspname = ANY(%s) AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
-               AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = c.oid AND deptype = 'e')""",
-            ([manifest.schemas[0], SCHEMA],),
-        ).fetchone()
-        if row and row[0]:
-            raise PermanentFailure(
-                f"The database is not empty: it holds {row[0]} tables, views and sequences, such as {row[1]}. Restore "
-                "into a new one (CREATE DATABASE …, or another IRT_HOME); nothing was changed"
-            )
-        for schema in manifest.schemas[1:]:
-            connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
+    made = make_schemas(database)
+    if manifest.log_tables:
+        with database.connect() as connection:
+            connection.execute(f"CREATE VIEW attempt AS {empty_view()}".encode())
     try:
-        programs.load(database.url, manifest.pg_dump, manifest.schemas, source)
+        programs.load(
+            database.url, manifest.pg_dump, manifest.schemas, source, without="attempt" if manifest.log_tables else None
+        )
     except BaseException:
         with database.connect() as connection:
-            for schema in manifest.schemas[1:]:
-                connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {}").format(sql.Identifier(schema)))
+            if manifest.log_tables:
+                connection.execute("DROP VIEW attempt")
+            for schema in made:
+                connection.execute(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(schema)))
         raise
     with database.connect() as connection:
         connection.autocommit = True
@@ -141,6 +144,10 @@ def _adapt_to_installation(settings: Settings, database: Database, manifest: Man
     if version.fault:
         upgrade(database)
         yield f"the schema was brought from {version.revision} to {schema_version(database).revision}"
+    if manifest.log_tables:
+        with database.connect() as connection:
+            if fault := make_log_view_again(connection):
+                yield fault
     store = object_store(settings)
     root = store.uri("reports").removesuffix("reports")
     if root != manifest.store:

@@ -6,13 +6,17 @@ from typing import Annotated
 
 import typer
 
-from irt_assets.cli.console import confirm, out, say
+from irt_assets.cli.console import confirm, out, print_error, say
 from irt_assets.cli.installation import current_database, current_settings, database_as_it_is
+from irt_assets.common.wording import counted
 from resources.failures import PermanentFailure
 from resources.files import folder_claim
-from resources.postgres import schema
+from resources.postgres import elsewhere, schema
 from resources.postgres.database import embedded_postgres
+from resources.postgres.database_url import with_search_path
 from resources.postgres.embedded_postgres import EmbeddedPostgres
+from resources.postgres.own_log import make_log_view_again
+from resources.postgres.roles import role_statements
 from resources.postgres.schema_version import schema_version
 from resources.settings import private_home
 
@@ -24,7 +28,10 @@ def upgrade() -> None:
     """Bring the schema to the newest version (the same as `alembic upgrade head`)."""
     database = database_as_it_is()
     schema.upgrade(database)
-    out.print(f"schema is at {schema_version(database).revision}")
+    out.print(f"schema is at {schema_version(database).revision}, with its tables in {database.schema}")
+    with database.connect() as connection:
+        if fault := make_log_view_again(connection):
+            print_error("", fault)
 
 
 @app.command()
@@ -50,8 +57,44 @@ def adopt_folder(
 
 @app.command()
 def url() -> None:
-    """Print the database in use, with its password; starts the embedded one."""
-    print(database_as_it_is().url)  # noqa: T201 - for command substitution, untouched by any formatting
+    """Print the address of our tables, with its password, for psql "$(irt db url)"; starts the embedded server."""
+    database = database_as_it_is()
+    print(with_search_path(database.url, database.schema))  # noqa: T201 - for command substitution, untouched by any formatting
+
+
+@app.command()
+def roles(
+    own_table: Annotated[
+        list[str] | None,
+        typer.Option(help="A table of yours, SCHEMA.TABLE, that the owner reads; may be repeated."),
+    ] = None,
+    owner: Annotated[str, typer.Option(help="Role of migrations, daemon and imports.")] = "irt_owner",
+    service: Annotated[str, typer.Option(help="Role of θ API and dashboard, which make no table.")] = "irt_service",
+    reader: Annotated[str, typer.Option(help="Role of people, who read our tables.")] = "irt_reader",
+) -> None:
+    """Print the SQL by which the database's administrator makes our roles and schemas; nothing is run."""
+    database = database_as_it_is()
+    address = database.arguments()
+    statements = role_statements(
+        own_table or [],
+        owner=owner,
+        service=service,
+        reader=reader,
+        database=address.get("dbname") or address["user"],
+        schema=database.schema,
+        dagster=current_settings().irt_dagster_schema,
+    )
+    print("\n".join(statements))  # noqa: T201 - for psql, untouched by any formatting
+
+
+@app.command()
+def views(
+    schema: Annotated[str, typer.Option("--in", help="Schema for the views.", metavar="SCHEMA")],
+    drop: Annotated[bool, typer.Option("--drop", help="Remove the views that were made there.")] = False,
+) -> None:
+    """Make views by our tables' names in another schema, for programs that read them there."""
+    names = (elsewhere.drop_views if drop else elsewhere.make_views)(current_database(), schema)
+    out.print(f"{counted(len(names), 'view')} {'removed from' if drop else 'made in'} {schema}")
 
 
 @app.command()

@@ -14,7 +14,6 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from resources.dagster_tables import SCHEMA
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.settings import Settings, private_home
@@ -52,7 +51,7 @@ def dagster_environment(settings: Settings, database: Database) -> dict[str, str
     return {
         **{name: str(folder) for name, folder in folders.items()},
         "DAGSTER_HOME": str(home),
-        "IRT_DAGSTER_DATABASE_URL": _in_schema(database.dagster_url),
+        "IRT_DAGSTER_DATABASE_URL": database.dagster_url,
         "IRT_CODE_SERVER_SOCKET": str(code_server_socket(settings)),
         "IRT_CODE_SERVER_HOST": host,
         "IRT_CODE_SERVER_PORT": port,
@@ -70,14 +69,6 @@ def _as_environment(settings: Settings) -> dict[str, str]:
             value = value.get_secret_value()
         values[name.upper()] = "" if value is None else str(value)
     return values
-
-
-def _in_schema(url: str) -> str:
-    import sqlalchemy as sa  # probes read this module, too
-
-    parsed = sa.make_url(url)
-    options = " ".join([*filter(None, [parsed.query.get("options")]), f"-csearch_path={SCHEMA}"])  # type: ignore[list-item]
-    return parsed.update_query_dict({"options": options}).render_as_string(hide_password=False)
 
 
 def configuration(settings: Settings) -> bytes:

@@ -30,7 +30,7 @@ from irt_assets.responses.scales import Scale, read_scales
 from resources import tables
 from resources.cluster.relational import Run, on_nearest_log
 from resources.postgres import warehouse
-from resources.postgres.database import lock_key, one_value
+from resources.postgres.database import LOCK, lock_key, one_value
 from resources.postgres.sources import record_sources
 
 ITEM_TIMES = tables.item_response_time.name
@@ -183,7 +183,7 @@ def item_times(connection: psycopg.Connection, as_of: datetime, since: datetime)
 def _may_store(connection: psycopg.Connection, as_of: datetime, since: datetime) -> bool:
     return one_value(
         connection,
-        "SELECT current_setting('transaction_read_only') = 'off' AND pg_try_advisory_xact_lock(%s)",
+        f"SELECT current_setting('transaction_read_only') = 'off' AND pg_try_advisory_xact_lock({LOCK})",
         (lock_key(ITEM_TIMES, _partition(as_of, since)),),
     )
 

@@ -10,8 +10,8 @@ from dagster import DagsterInstance
 
 from irt_assets.common.environment import dagster_environment
 from resources.dagster_compat import keep_connections, wait_for_database
-from resources.dagster_tables import SCHEMA
 from resources.postgres.database import Database, advisory_lock
+from resources.postgres.schemas import make_schemas
 from resources.settings import Settings
 
 
@@ -25,11 +25,9 @@ def dagster_instance(settings: Settings, database: Database) -> Iterator[Dagster
     before = dict(os.environ)
     os.environ.update(environment)
     try:
+        make_schemas(database)
         with database.connect() as one_at_a_time:
             advisory_lock(one_at_a_time, "dagster's tables")
-            with database.connect() as connection:
-                if connection.execute("SELECT to_regnamespace(%s)", (SCHEMA,)).fetchone() == (None,):
-                    connection.execute(f"CREATE SCHEMA {SCHEMA}")
             instance = DagsterInstance.from_config(environment["DAGSTER_HOME"])
         with instance:
             wait_for_database(instance)

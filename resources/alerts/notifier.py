@@ -28,7 +28,7 @@ from pydantic import SecretStr
 from resources.alerts import outbox
 from resources.alerts.outbox import Due
 from resources.failures import PermanentFailure
-from resources.postgres.database import Database, one_value
+from resources.postgres.database import LOCK, Database, lock_key, one_value
 from resources.serving.logs import passwords_of
 from resources.settings import Settings
 
@@ -193,7 +193,7 @@ def deliver(database: Database, *, limit_s: float = SECONDS_A_ROUND) -> dict[str
     """
     configured = channels(database.settings)
     with database.connect() as guard:
-        if not one_value(guard, "SELECT pg_try_advisory_xact_lock(hashtext('alert delivery'))"):
+        if not one_value(guard, f"SELECT pg_try_advisory_xact_lock({LOCK})", (lock_key("alert delivery"),)):
             return {}
         with database.connect() as connection:
             outbox.queue(connection, configured, database.settings.info_channels)

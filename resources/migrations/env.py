@@ -1,20 +1,21 @@
 """What Alembic runs for `alembic upgrade head`, and for `resources.postgres.schema.upgrade`.
 
-The database is the platform's: DATABASE_URL, or the embedded server. Dagster's tables may live in the same
-database, with an alembic_version of their own: ours has another name, and theirs are never looked at.
+The database is the platform's: DATABASE_URL, or the embedded server. Its connections see our schema alone, where the
+version table is, too.
 """
 
 from contextlib import nullcontext
 
 from alembic import context
 
-from resources.postgres.database import Database
-from resources.postgres.schema import is_ours
-from resources.postgres.schema_version import VERSION_TABLE
+from resources.postgres.database import LOCK, Database
+from resources.postgres.own_log import make_log_view_again
+from resources.postgres.own_schema import VERSION_TABLE
+from resources.postgres.schema import driver_of, is_ours
 from resources.settings import get_settings
 from resources.tables import METADATA
 
-LOCK = 0x697274  # two upgrades at once: the second waits, and finds the work done
+KEY = 0x697274  # two upgrades at once: the second waits, and finds the work done
 
 engine = (context.config.attributes.get("database") or Database(get_settings())).engine()
 try:
@@ -27,9 +28,10 @@ try:
             compare_server_default=True,
         )
         with context.begin_transaction():
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})", (KEY,))
             with context.config.attributes.get("guard", nullcontext)(connection):
                 context.run_migrations()
+            make_log_view_again(driver_of(connection))
             if revision := context.get_context().get_current_revision():
                 oldest_code = context.script.get_revision(revision).module.oldest_code
                 connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET oldest_code = %s", (oldest_code,))

@@ -15,8 +15,7 @@ from datetime import UTC, datetime
 import psycopg
 
 from resources.failures import PermanentFailure, TransientFailure, is_transient
-from resources.postgres.database import Database, lock_key
-from resources.postgres.database_url import parameters
+from resources.postgres.database import LOCK, Database, lock_key
 
 LOG = logging.getLogger(__name__)
 PATIENCE_S = 60.0
@@ -85,16 +84,17 @@ class DaemonLock:
         """None if this process holds the lock now, else the process that does."""
         self.release()
         name = f"irt daemon {os.getpid()} {socket.gethostname()}"[:LONGEST_NAME]
-        of_its_own = {"application_name": name, "tcp_user_timeout": "8000", "options": SERVER_NOTICES}
-        self._connection = psycopg.connect("", autocommit=True, **parameters(self._database.url) | of_its_own)
-        row = self._connection.execute("SELECT pg_try_advisory_lock(%s)", (KEY,)).fetchone()
+        self._connection = self._database.open(
+            SERVER_NOTICES, autocommit=True, application_name=name, tcp_user_timeout="8000"
+        )
+        row = self._connection.execute(f"SELECT pg_try_advisory_lock({LOCK})", (KEY,)).fetchone()
         if row is not None and row[0]:
             return None
         holder = self._connection.execute(
-            """SELECT a.application_name, a.backend_start FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+            f"""SELECT a.application_name, a.backend_start FROM pg_locks l JOIN pg_stat_activity a USING (pid)
                WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
                  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-                 AND (l.classid::bigint << 32 | l.objid::bigint) = %s""",
+                 AND (l.classid::bigint << 32 | l.objid::bigint) = {LOCK}""",
             (KEY,),
         ).fetchone()
         return _in_words(*holder) if holder else "it has just gone"

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from urllib.parse import quote
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from resources.failures import PermanentFailure
+from resources.postgres.own_schema import path_option
 
 ENCODE = "in the user name and the password write @ as %40, : as %3A, / as %2F, ? as %3F, # as %23 and % as %25"
 LIBPQ_SAYS = (
@@ -69,6 +71,14 @@ def for_sqlalchemy(url: str, driver: str) -> str:
     user, password, database = (parts.pop(name, None) for name in ("user", "password", "dbname"))
     made = sa.URL.create(f"postgresql+{driver}", user, password, database=database, query=parts)
     return made.render_as_string(hide_password=False)
+
+
+def with_search_path(url: str, schema: str) -> str:
+    """`url` with an option that lets a connection see this schema alone, behind the options that it has."""
+    options = f"{parameters(url).get('options', '')} {path_option(schema)}".strip()
+    address, _, query = url.partition("?")
+    kept = [part for part in query.split("&") if part and not part.startswith("options=")]
+    return f"{address}?{'&'.join([*kept, f'options={quote(options)}'])}"
 
 
 def refused_value(error: psycopg.OperationalError) -> PermanentFailure | None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import psycopg
 
 from resources.postgres.database import Database
+from resources.postgres.own_schema import VERSION_TABLE
 
-VERSION_TABLE = "irt_alembic_version"
 VERSIONS = Path(__file__).parents[1] / "migrations" / "versions"
 
 

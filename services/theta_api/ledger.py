@@ -40,7 +40,7 @@ FIRST_LOOK_S = 120.0
 STATEMENT_S = 2
 CONNECT_S = 2
 OPTIONS = (
-    f"-c timezone=UTC -c statement_timeout={STATEMENT_S}s -c lock_timeout={STATEMENT_S}s "
+    f"-c statement_timeout={STATEMENT_S}s -c lock_timeout={STATEMENT_S}s "
     "-c idle_in_transaction_session_timeout=10s -c plan_cache_mode=force_generic_plan "
     "-c enable_nestloop=off -c jit=off"
 )
@@ -136,16 +136,15 @@ class Ledger:
 
     def _open(self) -> ConnectionPool:
         return ConnectionPool(
-            self._database.url,
-            kwargs={
-                "options": OPTIONS,
-                "application_name": "irt theta-api",
-                "connect_timeout": CONNECT_S,
-                "tcp_user_timeout": 5000,
-                "keepalives_idle": 3,
-                "keepalives_interval": 2,
-                "cursor_factory": TracedCursor if traces.are_sent() else None,
-            },
+            kwargs=self._database.arguments(
+                OPTIONS,
+                application_name="irt theta-api",
+                connect_timeout=CONNECT_S,
+                tcp_user_timeout=5000,
+                keepalives_idle=3,
+                keepalives_interval=2,
+                cursor_factory=TracedCursor if traces.are_sent() else None,
+            ),
             min_size=self._connections,
             max_size=self._connections,
             check=ConnectionPool.check_connection,

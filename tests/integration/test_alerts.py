@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from resources.alerts.notifier import channels, deliver, problems
 from resources.alerts.outbox import FIRST_WAIT_S, Alert, open_alert, open_keys, resolve_alert
-from resources.postgres.database import Database
+from resources.postgres.database import Database, advisory_lock
 from resources.settings import Settings
 from tests.helpers.rooms import rows, run_sql
 from tests.helpers.sentences import unsaid
@@ -203,7 +203,7 @@ def test_what_comes_back_after_its_end_is_a_new_alert(everywhere: Settings, http
 def test_two_deliveries_at_once_send_each_message_once(everywhere: Settings, http: HttpSink) -> None:
     raise_alert(everywhere)
     with Database(everywhere).connect() as other:
-        other.execute("SELECT pg_advisory_xact_lock(hashtext('alert delivery'))")
+        advisory_lock(other, "alert delivery")
         assert deliver(Database(everywhere)) == {}
     assert http.received == []
 

@@ -210,7 +210,8 @@ def test_a_misspelt_setting_is_named(world: Settings, irt: IrtOf, monkeypatch: p
 
 
 def test_the_url_in_use_is_printed_alone(world: Settings, irt: IrtOf) -> None:
-    assert irt(world)("db", "url").out.strip() == world.database_url.get_secret_value()
+    address = f"{world.database_url.get_secret_value()}?options=-c%20search_path%3Dpublic"
+    assert irt(world)("db", "url").out == f"{address}\n"
 
 
 def test_status_is_not_satisfied_with_a_month_that_is_missing(world: Settings, irt: IrtOf) -> None:

@@ -101,6 +101,10 @@ def statements(shared: Path) -> list[str]:
 
 @pytest.fixture
 def lived(settings: Settings) -> tuple[Database, datetime]:
+    return live(settings)
+
+
+def live(settings: Settings) -> tuple[Database, datetime]:
     """Two months that are over and the running one, what the platform makes of them until now, and when that is."""
     now = not_before_midnight(120.0)
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)

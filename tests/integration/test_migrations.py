@@ -117,7 +117,7 @@ def test_making_a_partition_does_not_hold_up_readers_and_writers(database: Datab
 
 
 def test_dagsters_storage_shares_the_database(database: Database) -> None:
-    """Dagster keeps its own alembic_version in the same schema: neither may disturb the other."""
+    """Dagster keeps its own alembic_version, in a schema of its own: neither disturbs the other."""
     from dagster_postgres import DagsterPostgresStorage
 
     storage = DagsterPostgresStorage(database.dagster_url, should_autocreate_tables=True)
@@ -128,7 +128,7 @@ def test_dagsters_storage_shares_the_database(database: Database) -> None:
         assert schema.drift(database) == []
         assert storage.run_storage.alembic_version() == (current, head)
         with database.connect() as connection:
-            rows = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+            rows = connection.execute("SELECT version_num FROM dagster.alembic_version").fetchall()
         assert rows == [(current,)]
     finally:
         for part in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):

@@ -56,7 +56,7 @@ def test_no_other_module_names_a_private_part() -> None:
 
 
 def test_no_other_module_names_a_table_of_dagsters() -> None:
-    query = re.compile(r"\b(?:FROM|JOIN|UPDATE|INTO)\s+(?:dagster|\{SCHEMA\})\.\w+")
+    query = re.compile(r"\b(?:FROM|JOIN|UPDATE|INTO)\s+(?:dagster|\{+dagster\}+)\.\w+")
     found = [
         f"{path.relative_to(ROOT)}: {name}"
         for folder in ("irt_assets", "jobs", "resources", "services")

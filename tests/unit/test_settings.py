@@ -135,7 +135,7 @@ def test_any_usual_form_of_the_url_is_taken(given: str) -> None:
     database = Database(Settings(database_url=SecretStr(given), _env_file=None))
     rest = "u:p%40@h:5432/d?sslmode=require"
     assert database.url == f"postgresql://{rest}"
-    assert database.engine().url.password == "p@"
+    assert database.arguments()["password"] == "p@"
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,9 @@ def test_dagster_connects_where_libpq_does_and_gives_up_a_host_that_vanished(giv
     database = Database(Settings(database_url=SecretStr(given), _env_file=None))
     url = make_url(database.dagster_url)
     _, arguments = url.get_dialect()().create_connect_args(url)
-    assert {name: str(value) for name, value in arguments.items()} == GIVES_UP | conninfo_to_dict(given)
+    assert {name: str(value) for name, value in arguments.items()} == GIVES_UP | conninfo_to_dict(given) | {
+        "options": "-c search_path=dagster"
+    }
 
 
 @pytest.mark.parametrize("given", ["mysql://u:secret@h/d", "localhost/d", "postgresql://", "host=h password=secret"])

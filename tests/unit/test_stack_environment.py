@@ -32,13 +32,13 @@ def test_dagster_s_tables_get_a_schema_of_their_own_and_the_url_keeps_the_rest(t
     assert url.drivername == "postgresql+psycopg2"
     assert (url.username, url.password, url.database) == ("someone", "secret", "assess")
     kept = {name: url.query[name] for name in ("host", "sslmode", "options")}
-    assert kept == {"host": "db.example", "sslmode": "require", "options": "-csearch_path=dagster"}
+    assert kept == {"host": "db.example", "sslmode": "require", "options": "-c search_path=dagster"}
 
 
 def test_options_that_the_url_has_already_are_kept(tmp_path: Path) -> None:
     url = environment(tmp_path, "postgresql://db.example/assess?options=-cstatement_timeout%3D5s")
     options = sa.make_url(url["IRT_DAGSTER_DATABASE_URL"]).query["options"]
-    assert options == "-cstatement_timeout=5s -csearch_path=dagster"
+    assert options == "-cstatement_timeout=5s -c search_path=dagster"
 
 
 def test_children_see_the_settings_of_their_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,9 @@
 
 from alembic import op
 
-revision = "0044_server_setting"
-down_revision = "0039_learner_reports"
-oldest_code = "0044_server_setting"
+revision = "0043_server_setting"
+down_revision = "0042_item_models"
+oldest_code = "0039_learner_reports"
 
 
 def upgrade() -> None:

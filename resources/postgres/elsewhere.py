@@ -1,0 +1,87 @@
+"""Our names in other schemas: views of our tables that we made there, and tables that are not ours.
+
+What does not belong here: reading anything of the latter but how much there is, and how old.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+import psycopg
+from psycopg import sql
+
+from resources.failures import PermanentFailure
+from resources.postgres.database import Database
+from resources.postgres.own_schema import VERSION_TABLE
+from resources.tables import METADATA, VIEWS
+
+NAMES = (*METADATA.tables, *VIEWS)
+WAIT = "SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '2s'"
+"""We are guests there: what takes longer to count is estimated."""
+_THERE = """
+SELECT relname, coalesce(relkind = 'v' AND obj_description(oid, 'pg_class') = %s, false) FROM pg_class
+WHERE relnamespace = to_regnamespace(quote_ident(%s)) AND relname = ANY(%s) ORDER BY 1
+"""
+_NOT_OURS = """
+SELECT n.nspname, c.relname, nullif(nullif(c.reltuples, -1), 0)::bigint, (
+         SELECT format('SELECT count(*), to_char(greatest(%%s), ''FMMonth YYYY'') FROM %%s',
+                       coalesce(string_agg(format('max(%%I)::timestamptz', attname), ', '), 'NULL::timestamptz'),
+                       c.oid::regclass) FROM pg_attribute
+         WHERE attrelid = c.oid AND attname IN ('updated_at', 'completed_at', 'created_at') AND NOT attisdropped)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relname = ANY(%s) AND c.relkind IN ('r', 'p', 'f', 'm', 'v') AND n.nspname !~ '^pg_'
+  AND n.nspname NOT IN ('information_schema', current_schema(), %s)
+  AND obj_description(c.oid, 'pg_class') IS DISTINCT FROM %s
+  AND NOT EXISTS (SELECT FROM pg_class v WHERE v.relnamespace = n.oid AND v.relname = %s)
+ORDER BY 1, 2
+"""
+
+
+def make_views(database: Database, schema: str) -> list[str]:
+    """Views of our tables and views in another schema, by their names; those that we made there are made again.
+
+    Raises PermanentFailure, and makes none, where a name is taken there by something else.
+    """
+    with database.connect() as connection:
+        if taken := [name for name, is_ours in _there(connection, database, schema) if not is_ours]:
+            raise PermanentFailure(
+                f"The schema {schema} has tables or views by these names already: {', '.join(taken)}. No view was "
+                "made: name another schema, or rename those"
+            )
+        for name in NAMES:
+            view, table = sql.Identifier(schema, name), sql.Identifier(database.schema, name)
+            connection.execute(sql.SQL("CREATE OR REPLACE VIEW {} AS SELECT * FROM {}").format(view, table))
+            connection.execute(sql.SQL("COMMENT ON VIEW {} IS {}").format(view, _mark(database)))
+    return list(NAMES)
+
+
+def drop_views(database: Database, schema: str) -> list[str]:
+    """Remove from another schema the views that `make_views` made there, and nothing else: their names."""
+    with database.connect() as connection:
+        ours = [name for name, is_ours in _there(connection, database, schema) if is_ours]
+        for name in ours:
+            connection.execute(sql.SQL("DROP VIEW {}").format(sql.Identifier(schema, name)))
+    return ours
+
+
+def not_ours(database: Database) -> Iterator[str]:
+    """Each table or view by one of our names in another schema, with its rows and when it was last written."""
+    values = (list(NAMES), database.settings.irt_dagster_schema, _mark(database), VERSION_TABLE)
+    with database.connect() as connection:
+        for schema, name, estimate, query in connection.execute(_NOT_OURS, values).fetchall():
+            rows, month = estimate, None
+            with suppress(psycopg.Error), connection.transaction():
+                connection.execute(WAIT)
+                rows, month = connection.execute(query).fetchone() or (estimate, None)
+            size = "rows unknown" if rows is None else f"{rows:,} rows"
+            yield f"{schema}.{name}: {size}{f', last written in {month}' if month else ''}: not ours"
+
+
+def _there(connection: psycopg.Connection, database: Database, schema: str) -> list[tuple[str, bool]]:
+    """What has one of our names in a schema, and whether it is a view that we made there."""
+    return connection.execute(_THERE, (_mark(database), schema, list(NAMES))).fetchall()
+
+
+def _mark(database: Database) -> str:
+    return f"Made by irt db views, of the schema {database.schema}"

@@ -1,0 +1,115 @@
+"""Which schema of a database holds our tables, and whether connections see that one and no other.
+
+What does not belong here: making it (see `schema`), and connecting (see `database`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import psycopg
+
+from resources.failures import PermanentFailure
+from resources.settings import Settings
+
+VERSION_TABLE = "irt_alembic_version"
+BESIDE_OTHERS = "irt"
+"""The schema of a new installation in a database whose tables are in `public`."""
+SERVERS_PATH = '"$user", public'
+"""The search path of a role for which nobody set one."""
+PROOF = "-c irt.options=taken"
+"""Sent with the other options, so that the server can be asked whether it got them: some poolers drop all of them."""
+_PATH_OPTION = re.compile(r"(?:-c\s*|--)search[_-]path=((?:\\.|\S)+)")
+_NAME = re.compile(r'\s*(?:"((?:[^"]|"")+)"|([^\s,"]+))\s*(?:,|$)')
+_LOOK = """
+SELECT current_schemas(false), current_setting('search_path'), current_setting('TimeZone'),
+       current_setting('irt.options', true) = 'taken', ARRAY(
+         SELECT n.nspname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.relname = %s AND c.relkind = 'r' ORDER BY 1)
+"""
+_RELATIONS = """
+SELECT format('%%I.%%I', nspname, relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE nspname = ANY(%s) AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
+  AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = c.oid AND deptype = 'e') ORDER BY 1
+"""
+
+
+@dataclass(frozen=True)
+class OwnSchema:
+    """`takes_options`: whether a connection can be given its search path; else the role's own must be right."""
+
+    name: str
+    takes_options: bool
+
+
+def named_schema(settings: Settings, options: str) -> str | None:
+    """The schema that IRT_DB_SCHEMA names, or else a search path among the options of DATABASE_URL."""
+    paths = _PATH_OPTION.findall(options)
+    return settings.irt_db_schema or (first_of(re.sub(r"\\(.)", r"\1", paths[-1])) if paths else None)
+
+
+def path_option(schema: str) -> str:
+    """The option of a connection that sees this schema alone."""
+    return "-c search_path=" + re.sub(r"([\\\s])", r"\\\1", quoted(schema))
+
+
+def quoted(schema: str) -> str:
+    """The name as SQL writes it where it needs quotation marks, and as it is where it does not."""
+    return schema if re.fullmatch("[a-z_][a-z0-9_]*", schema) else '"' + schema.replace('"', '""') + '"'
+
+
+def first_of(search_path: str) -> str | None:
+    """The first schema of a search path that is written there by its name."""
+    names = [(quotes or plain.lower()).replace('""', '"') for quotes, plain in _NAME.findall(search_path)]
+    return next((name for name in names if name not in ("$user", "pg_catalog", "")), None)
+
+
+def relations_in(connection: psycopg.Connection, *schemas: str) -> list[str]:
+    """Tables, views and sequences there, but those of extensions."""
+    return [name for (name,) in connection.execute(_RELATIONS, (list(schemas),))]
+
+
+def find_own_schema(connection: psycopg.Connection, named: str | None) -> OwnSchema:
+    """Ours. A connection that has another search path gets this one, if its server takes options.
+
+    Raises PermanentFailure where it cannot be known, and where the connection does not see it as it must.
+    """
+    row = connection.execute(_LOOK, (VERSION_TABLE,)).fetchone()
+    assert row is not None
+    seen, path, zone, takes_options, holders = row
+    of_role = None if path == SERVERS_PATH else first_of(path)
+    schema = named or _held(holders, of_role) or _for_new(connection, of_role)
+    if takes_options and seen != [schema]:
+        connection.execute("SELECT set_config('search_path', %s, false)", (quoted(schema),))
+    if not takes_options and (seen, zone) != ([schema], "UTC"):
+        role, database = (quoted(name) for name in (connection.info.user, connection.info.dbname))
+        change = f"ALTER ROLE {role} IN DATABASE {database} SET"
+        raise PermanentFailure(
+            f"The pooler that DATABASE_URL leads to takes no options, and {role} works in {path} there, at {zone}, "
+            f"not in {schema} at UTC. Let the database's administrator run: {change} search_path = {quoted(schema)}; "
+            f"{change} timezone = 'UTC';"
+        )
+    return OwnSchema(schema, bool(takes_options))
+
+
+def _held(holders: list[str], wanted: str | None) -> str | None:
+    """The schema with our tables; of several the one that comes first on the role's search path."""
+    if len(holders) > 1 and wanted not in holders:
+        raise PermanentFailure(
+            f"Several schemas hold tables of irt-assets: {', '.join(holders)}. Set IRT_DB_SCHEMA to the one of this "
+            "installation"
+        )
+    return wanted if wanted in holders else next(iter(holders), None)
+
+
+def _for_new(connection: psycopg.Connection, wanted: str | None) -> str:
+    """What the role's search path names, or `public`, where there is nothing in it yet."""
+    candidates = (wanted or "public", BESIDE_OTHERS)
+    for schema in candidates:
+        if not relations_in(connection, schema):
+            return schema
+    raise PermanentFailure(
+        f"The schemas {' and '.join(candidates)} hold tables that are not of irt-assets: set IRT_DB_SCHEMA to the name "
+        "of a schema for ours"
+    )

@@ -1,0 +1,75 @@
+"""The two schemas of an installation, made where they are missing: ours, and Dagster's, which bears our mark.
+
+What does not belong here: which one is ours (see `own_schema`), and the tables in it (see `schema`).
+"""
+
+from __future__ import annotations
+
+import psycopg
+from psycopg import sql
+
+from resources.failures import PermanentFailure
+from resources.postgres.database import Database, first_column, one_value
+from resources.postgres.own_schema import VERSION_TABLE, relations_in
+
+MARK = "Dagster of irt-assets in the schema "
+"""The comment on Dagster's schema, with the name of ours behind it."""
+MISSING = "SELECT name FROM unnest(%s::text[]) name WHERE to_regnamespace(quote_ident(name)) IS NULL"
+ARE_MADE = """
+SELECT to_regnamespace(quote_ident(%s)) IS NOT NULL
+   AND obj_description(to_regnamespace(quote_ident(%s)), 'pg_namespace') IS NOT DISTINCT FROM %s
+"""
+COMMENT = "SELECT obj_description(to_regnamespace(quote_ident(%s)), 'pg_namespace')"
+
+
+def make_schemas(database: Database) -> list[str]:
+    """Those that were missing are made, and Dagster's is marked as ours: the names of those made.
+
+    Raises PermanentFailure where this role may not, where Dagster's schema is another Dagster's, and where a pooler
+    would lead Dagster into our schema.
+    """
+    own, dagster = database.schema, database.settings.irt_dagster_schema
+    if not database.own.takes_options:
+        raise PermanentFailure(
+            "DATABASE_URL leads to a pooler that takes no options, so that Dagster would not find its schema: give "
+            "this process the server's own address; the θ API works through a pooler"
+        )
+    try:
+        with database.connect() as connection:
+            if one_value(connection, ARE_MADE, (own, dagster, MARK + own)):
+                return []
+            connection.execute("SELECT pg_advisory_xact_lock(hashtext('schemas of irt-assets'))")
+            made = first_column(connection, MISSING, ([own, dagster],))
+            for name in made:
+                connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
+            if not one_value(connection, "SELECT has_schema_privilege(%s, 'CREATE')", (own,)):
+                raise psycopg.errors.InsufficientPrivilege(f"permission denied for schema {own}")
+            _claim(connection, own, dagster)
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise PermanentFailure(
+            f"{error}: let the database's administrator run what `irt db roles` prints, and connect as the owner that "
+            "it names"
+        ) from None
+    return made
+
+
+def _claim(connection: psycopg.Connection, own: str, dagster: str) -> None:
+    """A schema without a mark is an earlier version's if that has worked here, and no other one has our mark."""
+    marked = "SELECT nspname FROM pg_namespace WHERE obj_description(oid, 'pg_namespace') = %s"
+    ours = first_column(connection, marked, (MARK + own,))
+    mark = str(one_value(connection, COMMENT, (dagster,)) or "")
+    is_others = mark.startswith(MARK) and _has_our_tables(connection, mark.removeprefix(MARK))
+    if is_others or ((ours or not _has_our_tables(connection, own)) and relations_in(connection, dagster)):
+        raise PermanentFailure(
+            f"The schema {dagster} cannot hold this installation's Dagster: "
+            + (f"it is of {mark}" if is_others else "its tables are of a Dagster that is not ours")
+            + ". Set IRT_DAGSTER_SCHEMA to the name of another schema"
+            + (f"; it was {ours[0]}" if ours else "")
+        )
+    connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(sql.Identifier(dagster), MARK + own))
+
+
+def _has_our_tables(connection: psycopg.Connection, schema: str) -> bool:
+    return one_value(
+        connection, "SELECT to_regclass(format('%%I.%%I', %s::text, %s::text)) IS NOT NULL", (schema, VERSION_TABLE)
+    )

@@ -1,0 +1,406 @@
+"""The platform beside a company's own tables: one schema, roles without more rights than they need, nothing touched."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import SecretStr
+
+from irt_assets.backup import programs
+from irt_assets.backup.make import make_backup
+from irt_assets.backup.places import FolderPlace
+from irt_assets.backup.restore import restore_backup
+from irt_assets.servers.instance import dagster_instance
+from resources.doctor import diagnose
+from resources.failures import PermanentFailure
+from resources.files.object_store import object_store
+from resources.postgres import elsewhere, schema
+from resources.postgres.daemon_lock import DaemonLock
+from resources.postgres.database import Database, advisory_lock
+from resources.postgres.embedded_postgres import EmbeddedPostgres
+from resources.postgres.own_schema import VERSION_TABLE
+from resources.postgres.roles import role_statements
+from resources.postgres.schemas import make_schemas
+from resources.settings import Settings
+from services.dashboard.reader import Reader
+from services.dashboard.server import build_app
+from services.theta_api.access import Access
+from services.theta_api.app import build_app as build_api
+from services.theta_api.ledger import Ledger
+from tests.helpers import rooms
+from tests.helpers.asgi import ask
+from tests.helpers.databases import WORKER
+from tests.helpers.door import served
+from tests.integration import test_documents_sql as documents
+from tests.integration.conftest import IrtOf
+from tests.integration.test_theta_api import TOKEN, Api
+from tests.testbed.stack_harness import wait_for
+
+THEIRS = """
+CREATE TABLE question (id bigint PRIMARY KEY, meta jsonb);
+CREATE TABLE weekly_kpi (user_id text, week_start date, kpis jsonb, updated_at timestamptz);
+CREATE TABLE mirt_item_params (item_id bigint, params jsonb, created_at timestamp);
+CREATE TABLE exam_results (id bigint PRIMARY KEY, user_id text, result_json jsonb);
+CREATE VIEW attempt AS SELECT id, user_id FROM exam_results;
+INSERT INTO question VALUES (1, '{"irt": {"a": 1.1}}');
+INSERT INTO weekly_kpi SELECT n::text, '2026-09-07', '{}', '2026-09-14' FROM generate_series(1, 12000) n;
+INSERT INTO exam_results VALUES (1, 'ann', '{}');
+"""
+ROLES = {name: f"their_{name}_{WORKER}" for name in ("owner", "service", "reader")}
+
+
+@dataclass
+class Company:
+    """A database of its own, with tables by our names, and the addresses of roles there."""
+
+    server: str
+    name: str
+    home: Path
+
+    def url(self, role: str | None = None) -> str:
+        address = conninfo_to_dict(self.server) | {"dbname": self.name}
+        user, password = (role, "theirs") if role else (address["user"], address.get("password", ""))
+        port = f":{address['port']}" if "port" in address else ""
+        host = str(address["host"]).replace("/", "%2F")
+        return f"postgresql://{user}:{password}@{host}{port}/{self.name}"
+
+    def settings(self, role: str | None = None, **others: object) -> Settings:
+        url = SecretStr(self.url(role))
+        return Settings(irt_home=self.home, database_url=url, _env_file=None, **others)  # type: ignore[arg-type]
+
+    def run(self, *texts: str) -> None:
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            for text in texts:
+                connection.execute(text.encode())
+
+    def read(self, query: str) -> list[tuple[object, ...]]:
+        with psycopg.connect(self.url()) as connection:
+            return connection.execute(query.encode()).fetchall()
+
+    def dump(self, *without: str) -> bytes:
+        """Everything in the database but these schemas."""
+        with psycopg.connect(self.url()) as connection:
+            program = programs.program_for("pg_dump", connection.info.server_version // 10000)
+        left_out = [f"--exclude-schema={name}" for name in without]
+        made = subprocess.run([program.path, f"--dbname={self.url()}", *left_out], check=True, capture_output=True)
+        return re.sub(rb"\\(un)?restrict .*", b"", made.stdout)
+
+    def with_roles(self, own_schema: str = "irt", *own_tables: str) -> None:
+        """The administrator runs what `irt db roles` prints."""
+        names = {"database": self.name, "schema": own_schema, "dagster": "dagster"}
+        self.run(
+            *role_statements(own_tables, **ROLES, **names),
+            *(f"ALTER ROLE {role} PASSWORD 'theirs'" for role in ROLES.values()),
+        )
+
+
+@contextmanager
+def made_database(server: str, name: str, home: Path) -> Iterator[Company]:
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE template1 STRATEGY FILE_COPY".encode())
+        try:
+            yield Company(server, name, home)
+        finally:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture
+def company(postgres: EmbeddedPostgres, tmp_path: Path) -> Iterator[Company]:
+    """A database with the documents' tables in `public`, in which nothing of ours is yet."""
+    with made_database(postgres.start(), f"seedtest_{WORKER}", tmp_path / "irt") as company:
+        company.run(THEIRS)
+        yield company
+    with psycopg.connect(postgres.start(), autocommit=True) as admin:
+        for role in ROLES.values():
+            admin.execute(f"DROP ROLE IF EXISTS {role}".encode())
+
+
+def tables_in(company: Company, name: str) -> set[object]:
+    return {row[0] for row in company.read(f"SELECT relname FROM pg_class WHERE relnamespace = '{name}'::regnamespace")}
+
+
+def test_beside_their_tables_an_unprivileged_owner_upgrades_twice_and_touches_nothing_else(
+    company: Company, irt: IrtOf, tmp_path: Path
+) -> None:
+    company.run("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+    company.with_roles("irt", "public.exam_results")
+    before = company.dump("irt", "dagster")
+    owner = company.settings(ROLES["owner"])
+    for _ in range(2):
+        typed = irt(owner)("db", "upgrade")
+        assert (typed.code, typed.out.endswith("with its tables in irt\n")) == (0, True), typed.err
+    rooms.add_items(Database(owner), {"q1": None})
+    log = tmp_path / "log.csv"
+    rows = [f"u,q1,2026-0{month}-01T12:00:00Z,1" for month in (5, 6)]
+    log.write_text("\n".join(["user_id,item_id,completed_at,correct", *rows]))
+    typed = irt(owner)("import", "attempts", log)
+    assert typed.code == 0, typed.err
+    assert {"response_log_2026_05", "response_log_2026_06"} <= tables_in(company, "irt")
+    with dagster_instance(owner, Database(owner)):
+        pass
+    assert company.dump("irt", "dagster") == before
+    assert VERSION_TABLE in tables_in(company, "irt")
+    assert {"runs", "event_logs", "alembic_version"} <= tables_in(company, "dagster")
+    assert schema.drift(Database(owner)) == []
+    with psycopg.connect(company.url(ROLES["owner"])) as connection:
+        assert connection.execute("SELECT id FROM public.exam_results").fetchall() == [(1,)]
+        for refused in ("CREATE TABLE public.more (id int)", "CREATE SCHEMA more", "SELECT * FROM public.question"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
+                connection.execute(refused.encode())
+
+
+def test_a_role_that_may_not_make_the_schemas_hears_whom_to_ask(company: Company, irt: IrtOf) -> None:
+    company.run(f"CREATE ROLE {ROLES['reader']} LOGIN PASSWORD 'theirs'")
+    typed = irt(company.settings(ROLES["reader"]))
+    for permission in ("for database", "for schema irt"):
+        refused = typed("db", "upgrade")
+        assert (refused.code, refused.out) == (2, "")
+        assert f"permission denied {permission}" in refused.err
+        assert "irt db roles" in refused.err
+        company.run("CREATE SCHEMA IF NOT EXISTS irt; CREATE SCHEMA IF NOT EXISTS dagster")
+    assert tables_in(company, "irt") == set()
+
+
+def test_each_role_does_what_it_is_for_and_no_more(company: Company, shared: Path) -> None:
+    """A month is calibrated as the owner, θ and the dashboard are served without any DDL, people only read."""
+    company.with_roles()
+    owner, service = company.settings(ROLES["owner"]), company.settings(ROLES["service"])
+    schema.upgrade(Database(owner))
+    database, now = documents.live(owner)
+    with dagster_instance(owner, database):
+        pass
+
+    ledger = Ledger(Database(service), 1, clock=lambda: now)
+    listening = socket.create_server(("127.0.0.1", 0))
+    with served(build_api(Access(TOKEN, None), ledger, 1), [listening]):
+        api = Api(f"http://127.0.0.1:{listening.getsockname()[1]}", ledger, Database(service))
+        wait_for("it to be ready", lambda: api.is_ready, pause=0.02)
+        ((someone,),) = rooms.rows(database, "SELECT user_id FROM mirt_ability WHERE kind = 'monthly' LIMIT 1")
+        assert api.update(str(someone)).status_code == 200
+        with ledger.connect() as connection:
+            assert connection.execute("SELECT current_schemas(false)").fetchone() == (["irt"],)
+            assert connection.execute("SHOW statement_timeout").fetchone() != ("0",)
+    with dagster_instance(service, Database(service)) as instance:
+        reader = Reader(service, instance)
+        reader.begin().result(120)
+        page = ask(build_app(reader, None, service), "GET", "/", query="view=months")
+        assert (page.status, rooms.SCALE in page.text) == (200, True)
+    with Database(service).connect() as connection:
+        connection.execute("UPDATE learner SET is_test = false WHERE user_id = 'nobody'")
+        for refused in ("CREATE TABLE more (id int)", "CREATE TABLE dagster.more (id int)", "DROP TABLE learner"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
+                connection.execute(refused.encode())
+
+    found = 0
+    with psycopg.connect(company.url(ROLES["reader"])) as connection:
+        for statement in documents.statements(shared):
+            rows = connection.execute(statement.encode()).fetchall()
+            found += bool(rows) or documents.MAY_BE_EMPTY in statement
+        assert found == len(documents.statements(shared))
+        for refused in ("DELETE FROM weekly_kpi", "INSERT INTO question VALUES ('q')", "SELECT * FROM dagster.runs"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
+                connection.execute(refused.encode())
+
+
+def test_the_printed_address_and_the_printed_roles_are_for_psql(company: Company, irt: IrtOf) -> None:
+    schema.upgrade(Database(company.settings()))
+    typed = irt(company.settings())
+    with psycopg.connect(typed("db", "url").out.strip()) as connection:
+        assert connection.execute("SELECT count(*) FROM weekly_kpi").fetchone() == (0,)
+        assert connection.execute("SHOW search_path").fetchone() == ("irt",)
+    printed = typed("db", "roles", "--own-table", "public.question")
+    assert f"IN DATABASE {company.name} SET search_path = irt" in printed.out.replace('"', "")
+    assert "public.question" in printed.out.replace('"', "")
+    assert "SCHEMA.TABLE" in typed("db", "roles", "--own-table", "question").err
+    assert company.read("SELECT FROM pg_roles WHERE rolname LIKE 'irt\\_%'") == []
+
+
+@pytest.mark.parametrize("own", ["irt", "public"])
+def test_two_installations_in_one_database_see_only_their_own(company: Company, own: str) -> None:
+    company.run("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    first = company.settings(irt_db_schema=own)
+    second = company.settings(irt_db_schema="other", irt_dagster_schema="other_dagster")
+    for settings, months in ((first, ("2026-06",)), (second, ("2026-06", "2026-07"))):
+        schema.upgrade(Database(settings))
+        rooms.load_small_world(Database(settings), months=months)
+    counts = [
+        rooms.rows(Database(one), "SELECT count(*), count(DISTINCT tableoid) FROM response_log")
+        for one in (first, second)
+    ]
+    assert counts[0] != counts[1]
+    with ExitStack() as both:
+        one, other = (both.enter_context(Database(settings).connect()) for settings in (first, second))
+        advisory_lock(one, "theta", "ann")
+        other.execute("SET lock_timeout = '2s'")
+        advisory_lock(other, "theta", "ann")
+        third = both.enter_context(Database(second).connect())
+        third.execute("SET lock_timeout = '100ms'")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            advisory_lock(third, "theta", "ann")
+    locks = [DaemonLock(Database(settings)) for settings in (first, second)]
+    for lock in locks:
+        lock.acquire(0)
+    with pytest.raises(PermanentFailure, match="Another daemon works"):
+        DaemonLock(Database(second)).acquire(0)
+    for lock in locks:
+        lock.release()
+    with dagster_instance(first, Database(first)) as instance:
+        instance.add_dynamic_partitions("theirs", ["one"])
+    with dagster_instance(second, Database(second)) as instance:
+        assert instance.get_dynamic_partitions("theirs") == []
+    with pytest.raises(PermanentFailure, match=f"{', '.join(sorted((own, 'other')))}.*IRT_DB_SCHEMA"):
+        _ = Database(company.settings()).own
+    with pytest.raises(PermanentFailure, match=r"dagster.*in the schema.*IRT_DAGSTER_SCHEMA"):
+        schema.upgrade(Database(company.settings(irt_db_schema="third")))
+
+
+def test_the_schema_is_the_setting_s_then_the_address_s_then_the_one_with_our_tables(company: Company) -> None:
+    def own(settings: Settings) -> str:
+        return Database(settings).own.name
+
+    def at(options: str, **others: object) -> Settings:
+        url = SecretStr(f"{company.url()}?options={options}")
+        return Settings(irt_home=company.home, database_url=url, _env_file=None, **others)  # type: ignore[arg-type]
+
+    assert own(company.settings()) == "irt"
+    assert own(at("-csearch_path%3D%22%24user%22%2Cexam")) == "exam"
+    assert own(at("-c%20search_path%3Dexam", irt_db_schema="named")) == "named"
+    company.run("CREATE TABLE irt_holder (); CREATE SCHEMA irt; CREATE TABLE irt.taken ()")
+    with pytest.raises(PermanentFailure, match="public and irt hold tables that are not of irt-assets"):
+        own(company.settings())
+    schema.upgrade(Database(company.settings(irt_db_schema="exam")))
+    assert own(company.settings()) == "exam"
+    with Database(at("-c%20statement_timeout%3D7s%20-c%20TimeZone%3DAsia/Seoul")).connect() as connection:
+        shown = [connection.execute(f"SHOW {name}".encode()).fetchone() for name in ("statement_timeout", "timezone")]
+        assert shown == [("7s",), ("UTC",)]
+        connection.execute("CREATE TEMPORARY TABLE staged (id int)")
+        assert connection.execute("SELECT current_schemas(false)").fetchone() == (["exam"],)
+
+
+def test_an_empty_database_has_our_tables_in_public(company: Company) -> None:
+    company.run("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    assert Database(company.settings()).own.name == "public"
+
+
+def test_a_pooler_without_options_is_taken_only_where_the_role_s_own_path_is_right(
+    company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As PgBouncer answers, and as one that was told to ignore options."""
+    company.with_roles()
+    schema.upgrade(Database(company.settings(ROLES["owner"])))
+    real, refuses = psycopg.Connection.connect.__func__, [True]  # type: ignore[attr-defined]
+
+    def connect(cls: type, *arguments: object, **named: object) -> object:
+        if refuses[0] and "options" in named:
+            raise psycopg.OperationalError("FATAL: unsupported startup parameter: options")
+        named.pop("options", None)
+        return real(cls, *arguments, **named)
+
+    monkeypatch.setattr(psycopg.Connection, "connect", classmethod(connect))
+    for refuses[0] in (True, False):
+        database = Database(company.settings(ROLES["owner"]))
+        for _ in range(2):
+            with database.connect() as connection:
+                assert connection.execute("SELECT current_schema()").fetchone() == ("irt",)
+        with pytest.raises(PermanentFailure, match="takes no options, so that Dagster"):
+            make_schemas(database)
+        with pytest.raises(PermanentFailure, match=r"ALTER ROLE \S+ IN DATABASE \S+ SET search_path = irt;"):
+            Database(company.settings()).open()
+
+
+def test_a_dagster_that_is_not_ours_is_refused_and_one_of_an_earlier_version_is_not(company: Company) -> None:
+    theirs = "CREATE SCHEMA dagster; CREATE TABLE dagster.runs (id int)"
+    company.run(theirs)
+    with pytest.raises(PermanentFailure, match=r"a Dagster that is not ours\. Set IRT_DAGSTER_SCHEMA"):
+        schema.upgrade(Database(company.settings()))
+    assert company.read("SELECT FROM pg_class WHERE relname = 'irt_alembic_version'") == []
+    ours = company.settings(irt_dagster_schema="ours")
+    schema.upgrade(Database(ours))
+    with dagster_instance(ours, Database(ours)):
+        pass
+    with pytest.raises(PermanentFailure, match=r"not ours.*it was ours"):
+        make_schemas(Database(company.settings()))
+    company.run("COMMENT ON SCHEMA ours IS NULL")  # as an earlier version left it
+    with dagster_instance(ours, Database(ours)):
+        pass
+    assert company.read("SELECT obj_description('ours'::regnamespace)") == [
+        ("Dagster of irt-assets in the schema irt",)
+    ]
+
+
+def test_a_backup_has_both_schemas_and_only_them_and_knows_their_names(company: Company, tmp_path: Path) -> None:
+    """Made and restored as the unprivileged owner."""
+    company.with_roles()
+    settings = company.settings(ROLES["owner"])
+    schema.upgrade(Database(settings))
+    rooms.load_small_world(Database(settings))
+    with dagster_instance(settings, Database(settings)) as instance:
+        instance.add_dynamic_partitions("ours", ["one"])
+    place = FolderPlace(tmp_path / "backups")
+    made = make_backup(settings, Database(settings), object_store(settings), place)
+    name = Path(made.address.removeprefix("file://")).name
+    with made_database(company.server, f"{company.name}_copy", tmp_path / "copy") as copy:
+        copy.run(THEIRS)
+        copy.with_roles()
+        other = copy.settings(ROLES["owner"], irt_db_schema="exam", irt_dagster_schema="exam_dagster")
+        refused = "of the schemas irt and dagster, this installation's are exam and exam_dagster"
+        with pytest.raises(PermanentFailure, match=refused):
+            restore_backup(other, Database(other), place, name, verify=False)
+        there = copy.settings(ROLES["owner"])
+        assert restore_backup(there, Database(there), place, name, verify=False).differences == []
+        assert copy.read("SELECT count(*) FROM public.weekly_kpi") == [(12000,)]
+        with dagster_instance(there, Database(there)) as instance:
+            assert instance.get_dynamic_partitions("ours") == ["one"]
+        with pytest.raises(PermanentFailure, match="not empty"):
+            restore_backup(there, Database(there), place, name, verify=False)
+
+
+def test_views_by_our_names_take_no_name_that_is_taken_and_go_without_a_trace(company: Company, irt: IrtOf) -> None:
+    company.run("CREATE SCHEMA people; CREATE TABLE people.more (id int)")
+    schema.upgrade(Database(company.settings()))
+    typed = irt(company.settings())
+    refused = typed("db", "views", "--in", "public")
+    assert (refused.code, refused.out) == (2, "")
+    assert "attempt, mirt_item_params, question, weekly_kpi" in refused.err
+    before = company.dump("irt", "dagster")
+    for _ in range(2):
+        assert typed("db", "views", "--in", "people").code == 0
+    rooms.run_sql(Database(company.settings()), "INSERT INTO question (item_id) VALUES ('q1')")
+    assert company.read("SELECT item_id FROM people.question") == [("q1",)]
+    assert elsewhere.NAMES[0] in tables_in(company, "people")
+    assert typed("db", "views", "--in", "people", "--drop").code == 0
+    assert company.dump("irt", "dagster") == before
+
+
+def test_doctor_names_tables_of_our_names_that_are_not_ours(company: Company) -> None:
+    """As far as the role may read them: of the others it is known how many rows the last ANALYZE saw."""
+
+    def found(settings: Settings) -> list[str]:
+        (one,) = [finding for finding in diagnose(settings) if finding.subject == "tables of our names"]
+        return one.detail.split("; ")
+
+    company.with_roles()
+    company.run("CREATE SCHEMA people", "ANALYZE weekly_kpi")
+    schema.upgrade(Database(company.settings(ROLES["owner"])))
+    elsewhere.make_views(Database(company.settings(irt_db_schema="irt")), "people")
+    assert found(company.settings(ROLES["owner"])) == [
+        "public.attempt: rows unknown: not ours",
+        "public.mirt_item_params: rows unknown: not ours",
+        "public.question: rows unknown: not ours",
+        "public.weekly_kpi: 12,000 rows: not ours",
+    ]
+    assert found(company.settings()) == [
+        "public.attempt: 1 rows: not ours",
+        "public.mirt_item_params: 0 rows: not ours",
+        "public.question: 1 rows: not ours",
+        "public.weekly_kpi: 12,000 rows, last written in September 2026: not ours",
+    ]
