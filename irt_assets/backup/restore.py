@@ -112,7 +112,8 @@ def _load(database: Database, manifest: Manifest, source: Path) -> None:
             f"{' and '.join(here)}: set IRT_DB_SCHEMA and IRT_DAGSTER_SCHEMA to the backup's names"
         )
     with database.connect() as connection:
-        if there := relations_in(connection, *here):
+        there = [name for name in relations_in(connection, *here) if not name.endswith(".attempt")]
+        if there:  # beside the view of a restore that was killed
             raise PermanentFailure(
                 f"The database is not empty: it holds {len(there)} tables, views and sequences, such as {there[0]}. "
                 "Restore into a new one (CREATE DATABASE …, or another IRT_HOME), or into schemas of other names; "
@@ -121,7 +122,7 @@ def _load(database: Database, manifest: Manifest, source: Path) -> None:
     made = make_schemas(database)
     if manifest.log_tables:
         with database.connect() as connection:
-            connection.execute(f"CREATE VIEW attempt AS {empty_view()}".encode())
+            connection.execute(f"CREATE OR REPLACE VIEW attempt AS {empty_view()}".encode())
     try:
         programs.load(
             database.url, manifest.pg_dump, manifest.schemas, source, without="attempt" if manifest.log_tables else None

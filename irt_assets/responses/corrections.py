@@ -18,6 +18,7 @@ from irt_assets.responses.late_months import months_concerned
 from irt_assets.responses.snapshot import current_snapshots
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock, first_column, one_value
+from resources.postgres.own_log import require_response_log
 
 MOST_CHOICES_NAMED = 10
 
@@ -63,6 +64,7 @@ def rescore(database: Database, which: Answers, key: str, *, by: str, reason: st
     """
     values = vars(which) | {"key": key, "by": by, "reason": reason}
     with database.connect() as connection:
+        require_response_log(connection)
         advisory_lock(connection, "response_log", "import")
         [(choices, answers, with_choice, before, after)] = connection.execute(
             f"""SELECT array_agg(DISTINCT response) FILTER (WHERE response IS NOT NULL), count(*), count(response),
@@ -99,6 +101,7 @@ def withdraw(database: Database, which: Answers, *, by: str, reason: str, dry_ru
     """Take answers out of the log. Raises PermanentFailure where there are none."""
     changed = f"DELETE FROM response_log r WHERE {OF_ANSWERS} RETURNING r.*, %(reason)s::text AS reason"
     with database.connect() as connection:
+        require_response_log(connection)
         advisory_lock(connection, "response_log", "import")
         values = vars(which) | {"by": by, "reason": reason}
         n = one_value(connection, kept_as_corrections(changed, how="withdraw").encode(), values)
@@ -111,8 +114,8 @@ def withdraw(database: Database, which: Answers, *, by: str, reason: str, dry_ru
 
 
 def keep_one_of_each(connection: psycopg.Connection) -> int:
-    """Of rows with one id at several times, which only SQL can insert, keep the one with the highest revision, or else
-    the one that was recorded first; how many ids had more than one, of those with a row of the last week."""
+    """Keep one of the rows with one id at several times, which only SQL can insert: that with the highest revision, or
+    else the one that was recorded first. How many ids had more than one, of those with a row of the last week."""
     advisory_lock(connection, "response_log", "import")
     others = """
         DELETE FROM response_log r USING response_log one

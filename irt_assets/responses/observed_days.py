@@ -18,6 +18,7 @@ import psycopg
 from irt_assets.common.partitions import day_bounds, day_of
 from irt_assets.responses.observe import day_versions
 from resources.postgres.database import one_value
+from resources.postgres.own_log import reads_log
 from resources.postgres.sources import record_sources, recorded_sources
 from resources.tables import VIEWS
 
@@ -61,6 +62,7 @@ def look_again(connection: psycopg.Connection, now: datetime) -> dict[str, str]:
     return known | looked_at
 
 
+@reads_log
 def state_between(connection: psycopg.Connection, since: datetime, until: datetime) -> str | None:
     """What the log has in [since, until), two midnights: as nights found it, and what was recorded since; None where no
     night has looked.

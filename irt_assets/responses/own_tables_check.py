@@ -56,6 +56,9 @@ WITHOUT = {
     "hints_used": "answers with hints count like others; A_t counts its share of hints as unknown (0.5)",
 }
 """What is off where a column is null."""
+FIRST_KEY = """SELECT format('%%I.%%I', nspname, t.relname), pg_get_indexdef(indexrelid, 1, true)
+    FROM pg_index JOIN pg_class c ON c.oid = indexrelid JOIN pg_class t ON t.oid = indrelid
+      JOIN pg_namespace n ON n.oid = t.relnamespace WHERE c.relname = %s"""
 UNTIMED = "coalesce(response_time_ms, 0) = 0"
 Note = Callable[[str], object]
 
@@ -116,8 +119,9 @@ class Look:
         except psycopg.errors.QueryCanceled:
             return None
 
-    def tables_read(self, condition: str) -> Iterator[tuple[str, str]]:
-        """The tables that are read for the answers of a condition, and how; by an index wherever one fits."""
+    def tables_read(self, condition: str) -> Iterator[tuple[str, bool]]:
+        """Tables that are read for the answers of a condition, by an index wherever there is one, and whether all of a
+        table is: without an index, or through all of one that begins with another column."""
         with self.connection.transaction(force_rollback=True):
             self.connection.execute("SET LOCAL enable_seqscan = off")
             query = f"EXPLAIN (VERBOSE, FORMAT JSON) SELECT * FROM {self.answers} WHERE {condition}"
@@ -125,7 +129,10 @@ class Look:
         for plan in plans:
             plans += plan.get("Plans", [])
             if "Relation Name" in plan:
-                yield f"{plan['Schema']}.{plan['Relation Name']}", plan["Node Type"]
+                yield f"{plan['Schema']}.{plan['Relation Name']}", plan["Node Type"] == "Seq Scan"
+            if "Index Name" in plan:
+                for table, key in self.connection.execute(FIRST_KEY, (plan["Index Name"],)).fetchall():
+                    yield table, _bare(key) not in _bare(plan.get("Index Cond", ""))
 
     def example(self, relation: str, condition: str) -> str:
         found = self.within(
@@ -256,7 +263,7 @@ def _of_reading(look: Look, counts: Mapping[str, Any], given: Sequence[str], not
         new = f"recorded_at >= '{counts['last']}'"
         reads["what is new"] = (new, ["recorded_at"], "the look for late answers reads all of them, every ten minutes")
     for what, (condition, columns, consequence) in reads.items():
-        for table in [name for name, how in look.tables_read(condition) if how == "Seq Scan"][:1]:
+        for table in [name for name, is_whole in look.tables_read(condition) if is_whole][:1]:
             indexed = ", ".join(_indexed(look.definition(column)) for column in columns)
             statement = f"CREATE INDEX CONCURRENTLY ON {table} ({indexed});"
             yield Finding(f"{what} is read by reading all of {table}", consequence, statement)
@@ -279,6 +286,11 @@ def _counts(sample: str) -> str:
                count(*) FILTER (WHERE {UNTIMED}) AS untimed,
                count(*) FILTER (WHERE NOT correct AND {UNTIMED}) AS wrong_untimed, {", ".join(cells)}
         FROM {sample}"""
+
+
+def _bare(expression: str) -> str:
+    """An expression as it is the same in a condition and in an index."""
+    return re.sub(r'\b\w+\.(?=[\w"])|::\w+|[()\s]', "", expression)
 
 
 def _indexed(expression: str) -> str:

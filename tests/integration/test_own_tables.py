@@ -17,7 +17,7 @@ from resources.failures import PermanentFailure
 from resources.postgres import schema
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.postgres.own_log import as_guest, make_log_view_again
+from resources.postgres.own_log import as_guest, empty_view, make_log_view_again
 from resources.postgres.warehouse import read_arrow
 from resources.settings import Settings
 from tests.helpers.rooms import rows, run_sql
@@ -106,6 +106,13 @@ def test_an_import_is_refused_as_nobody_would_read_it(connected: Irt, database: 
     assert connected("import", "attempts", log).code == 0
 
 
+def test_answers_are_neither_scored_again_nor_withdrawn_where_nobody_reads(connected: Irt) -> None:
+    by = ("--by", "Kim", "--reason", "x")
+    for words in (("rescore", "--item", "q1", "--key", "A"), ("withdraw", "--item", "q1")):
+        refused = connected("attempts", *words, *by)
+        assert (refused.code, "exam.answers" in refused.err) == (2, True), refused.err
+
+
 def test_an_upgrade_makes_the_view_from_the_mapping_and_never_ours(
     connected: Irt, settings: Settings, database: Database
 ) -> None:
@@ -141,6 +148,7 @@ def test_a_backup_is_restored_where_the_tables_are_not(
     made = Path(back_up(settings, tmp_path / "backups").address)
     with empty_database(postgres.start(), tmp_path / "copy") as copy:
         there = Database(copy)
+        run_sql(there, f"CREATE VIEW attempt AS {empty_view()}")  # as a restore leaves it that was killed
         restored = restore_backup(copy, there, FolderPlace(made.parent), made.name, verify=False)
         assert restored.differences == []
         assert any("exam.answers" in note for note in restored.notes)
@@ -273,8 +281,10 @@ def test_the_statements_of_the_check_make_a_month_and_a_learner_quick(connected:
     assert (checked.code, len(statements)) == (1, 2)
     with database.connect() as connection:
         connection.autocommit = True
-        for statement in statements:
-            connection.execute(statement.encode())
+        connection.execute(statements[1].encode())
+        still = connected("connect", "log", "--check")
+        assert (still.code, "1. a month is read by reading all" in still.out) == (1, True)  # by the second column alone
+        connection.execute(statements[0].encode())
     assert connected("connect", "log", "--check").code == 0
 
 

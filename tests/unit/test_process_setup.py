@@ -42,7 +42,7 @@ def loaded() -> tuple[dict[str, object], str]:
 
 
 def test_the_module_of_the_graph_does_nothing_but_build_it() -> None:
-    """Imports and functions apart, it is `defs`, and the settings that it is built for."""
+    """Imports and functions apart, it builds the graph of the settings, which it names."""
     body = ast.parse(Path(definitions.__file__).read_text("utf-8")).body
     harmless = (ast.Import, ast.ImportFrom, ast.FunctionDef)
     done = [ast.unparse(one) for one in body[1:] if not isinstance(one, harmless)]

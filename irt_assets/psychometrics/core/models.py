@@ -342,7 +342,7 @@ class Calibration:
 
     @property
     def item_model(self) -> ItemModel:
-        """Of all items; of several models, what they have in common."""
+        """The model of all items; of several models, what they have in common."""
         return model_of(self.models)
 
     @property

@@ -247,7 +247,7 @@ class Comparison:
 
     @property
     def models(self) -> tuple[Model, ...]:
-        """Of the window's items."""
+        """J names: the model of each of the window's items."""
         return tuple(of.model for of in self.fitted)
 
     @property
