@@ -25,7 +25,6 @@ from psycopg import sql
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock, first_column
 from resources.postgres.schema_version import number, schema_version
-from resources.postgres.schemas import make_schemas
 from resources.tables import METADATA, VIEWS
 
 KEPT = (
@@ -46,7 +45,7 @@ def is_ours(_object: Any, name: str | None, type_: str, _reflected: bool, _compa
 
 
 def upgrade(database: Database) -> None:
-    """Make the schemas, then `alembic upgrade head`. Safe to repeat, and for two at once.
+    """`alembic upgrade head`: bring `database` to the newest schema. Safe to repeat, and for two at once.
 
     A newer schema that serves this code stays as it is. PermanentFailure where it does not, and where the schema is
     from before the first migration.
@@ -56,7 +55,6 @@ def upgrade(database: Database) -> None:
         if version.fault:
             raise PermanentFailure(version.fault)
         return
-    make_schemas(database)
     config = _alembic()
     config.attributes["database"] = database
     alembic.command.upgrade(config, "head")
